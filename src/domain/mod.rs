@@ -1,0 +1,3 @@
+//! The pure core: decisions without clocks, randomness, sockets or files.
+
+pub mod message;

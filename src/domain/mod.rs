@@ -1,3 +1,4 @@
 //! The pure core: decisions without clocks, randomness, sockets or files.
 
 pub mod message;
+pub mod outbox;

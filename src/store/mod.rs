@@ -1,1 +1,3 @@
-//! To be written.
+//! The SQL side.
+
+pub mod outbox_gauge;

@@ -1,0 +1,329 @@
+//! Permits and counters of one actor's mailbox.
+//!
+//! Actix bounds nothing by itself (a `do_send` queues for ever, and an actor that waits for a
+//! future goes on pulling messages), and its queue cannot be read. So every message travels in an
+//! [`Envelope`] that holds permits of a [`Mailbox`]: the sender takes them before it sends, and
+//! they come back when the message was handled, or was thrown away with its actor.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::Message;
+
+use super::durations::Durations;
+
+/// What an actor says of itself in the mailbox report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorState {
+    /// Not yet ready for work.
+    Starting,
+    /// Doing its work, or waiting for some.
+    Running,
+    /// The other side (database, endpoint) refuses; it tries again.
+    Retrying,
+    /// No connection to the broker.
+    Disconnected,
+    /// Finishing what is in hand before the end.
+    Draining,
+    /// Ended; waits for its restart.
+    Down,
+}
+
+impl ActorState {
+    /// The word in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Disconnected => "disconnected",
+            Self::Draining => "draining",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// The permits and counters of one actor; they outlive its restarts.
+#[derive(Debug)]
+pub struct Mailbox {
+    name: String,
+    capacity: usize,
+    born: Instant,
+    depth: AtomicUsize,
+    high_water: AtomicUsize,
+    received: AtomicU64,
+    handled: AtomicU64,
+    failed: AtomicU64,
+    restarts: AtomicU64,
+    /// Milliseconds after `born` of the last sign of life.
+    beat_ms: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: ActorState,
+    state_reported: bool,
+    waits: Durations,
+    handles: Durations,
+    /// Begin of every handling under way, by its number.
+    in_hand: Vec<(u64, Instant)>,
+    next_handling: u64,
+}
+
+/// One line of the mailbox report.
+#[derive(Debug, Clone)]
+pub struct MailboxReport {
+    /// Name of the actor.
+    pub actor: String,
+    /// Its state.
+    pub state: ActorState,
+    /// Messages waiting or in hand.
+    pub depth: usize,
+    /// Permits in all.
+    pub capacity: usize,
+    /// The largest depth since the start.
+    pub high_water: usize,
+    /// Messages ever sent to it.
+    pub received: u64,
+    /// Messages handled.
+    pub handled: u64,
+    /// Of those, the ones that failed.
+    pub failed: u64,
+    /// Times it was restarted.
+    pub restarts: u64,
+    /// 99th percentile of the time between sending and handling, since the last report.
+    pub wait_p99: Duration,
+    /// 99th percentile of the time a handling took, since the last report.
+    pub handle_p99: Duration,
+    /// Age of the oldest message in hand.
+    pub age: Duration,
+}
+
+impl Mailbox {
+    /// A mailbox for the actor `name` with `capacity` permits.
+    #[must_use]
+    pub fn new(name: impl Into<String>, capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            capacity,
+            born: Instant::now(),
+            depth: AtomicUsize::new(0),
+            high_water: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            beat_ms: AtomicU64::new(0),
+            inner: Mutex::new(Inner {
+                state: ActorState::Starting,
+                state_reported: true,
+                waits: Durations::new(),
+                handles: Durations::new(),
+                in_hand: Vec::new(),
+                next_handling: 0,
+            }),
+        })
+    }
+
+    /// Name of the actor.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes `weight` permits for `message`, or gives the message back when there are not enough.
+    /// A message heavier than the whole capacity is let in alone.
+    pub fn try_enclose<M>(self: &Arc<Self>, message: M, weight: usize) -> Result<Envelope<M>, M> {
+        let taken = self.depth.try_update(Relaxed, Relaxed, |depth| {
+            (depth == 0 || depth + weight <= self.capacity).then_some(depth + weight)
+        });
+        match taken {
+            Ok(before) => Ok(self.enclosed(message, weight, before + weight)),
+            Err(_) => Err(message),
+        }
+    }
+
+    /// Takes a permit for a message of the actors' own protocol, of which there are never more
+    /// than the protocol makes: it is counted, and never refused.
+    pub fn enclose<M>(self: &Arc<Self>, message: M) -> Envelope<M> {
+        let depth = self.depth.fetch_add(1, Relaxed) + 1;
+        self.enclosed(message, 1, depth)
+    }
+
+    fn enclosed<M>(self: &Arc<Self>, message: M, weight: usize, depth: usize) -> Envelope<M> {
+        self.high_water.fetch_max(depth, Relaxed);
+        self.received.fetch_add(weight as u64, Relaxed);
+        Envelope { message, permits: Permits { mailbox: Arc::clone(self), weight, taken: Instant::now() } }
+    }
+
+    /// The actor is alive: its arbiter runs and it takes its turn.
+    pub fn beat(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.beat_ms.store(now, Relaxed);
+    }
+
+    /// Time since the last [`beat`](Self::beat).
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.born.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.load(Relaxed)))
+    }
+
+    /// States a change of state; the supervisor reports it at once.
+    pub fn set_state(&self, state: ActorState) {
+        let mut inner = self.inner();
+        if inner.state != state {
+            inner.state = state;
+            inner.state_reported = false;
+        }
+    }
+
+    /// Counts a restart.
+    pub fn count_restart(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the state changed since this was asked last.
+    pub fn take_state_change(&self) -> bool {
+        !std::mem::replace(&mut self.inner().state_reported, true)
+    }
+
+    /// The line for the log; begins a new interval for the percentiles.
+    pub fn report(&self) -> MailboxReport {
+        let mut inner = self.inner();
+        MailboxReport {
+            actor: self.name.clone(),
+            state: inner.state,
+            depth: self.depth.load(Relaxed),
+            capacity: self.capacity,
+            high_water: self.high_water.load(Relaxed),
+            received: self.received.load(Relaxed),
+            handled: self.handled.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            restarts: self.restarts.load(Relaxed),
+            wait_p99: inner.waits.take_p99(),
+            handle_p99: inner.handles.take_p99(),
+            age: inner.in_hand.iter().map(|(_, since)| since.elapsed()).max().unwrap_or_default(),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // The counters stay usable after a panic of the actor that held the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Permits that a message holds until it was handled or thrown away.
+#[derive(Debug)]
+struct Permits {
+    mailbox: Arc<Mailbox>,
+    weight: usize,
+    taken: Instant,
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        self.mailbox.depth.fetch_sub(self.weight, Relaxed);
+    }
+}
+
+/// A message and the permits it holds.
+#[derive(Debug)]
+pub struct Envelope<M> {
+    message: M,
+    permits: Permits,
+}
+
+impl<M: Message> Message for Envelope<M> {
+    type Result = M::Result;
+}
+
+impl<M> Envelope<M> {
+    /// Begins the handling: it lasts until the returned guard is dropped.
+    pub fn open(self) -> (M, Handling) {
+        let Self { message, permits } = self;
+        let began = Instant::now();
+        let mut inner = permits.mailbox.inner();
+        inner.waits.record(began - permits.taken, permits.weight as u64);
+        let number = inner.next_handling;
+        inner.next_handling += 1;
+        inner.in_hand.push((number, began));
+        drop(inner);
+        (message, Handling { permits, number, began, failed: 0 })
+    }
+}
+
+/// A handling under way; its end is counted when this is dropped.
+#[derive(Debug)]
+pub struct Handling {
+    permits: Permits,
+    number: u64,
+    began: Instant,
+    failed: u64,
+}
+
+impl Handling {
+    /// States that `count` of the messages failed.
+    pub fn fail(&mut self, count: usize) {
+        self.failed += count as u64;
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        let mailbox = &self.permits.mailbox;
+        mailbox.handled.fetch_add(self.permits.weight as u64, Relaxed);
+        mailbox.failed.fetch_add(self.failed, Relaxed);
+        let mut inner = mailbox.inner();
+        inner.handles.record(self.began.elapsed(), 1);
+        inner.in_hand.retain(|(number, _)| *number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_come_back_when_the_message_was_handled() {
+        let mailbox = Mailbox::new("worker", 10);
+        let envelope = mailbox.try_enclose("batch", 8).expect("there is room");
+        assert_eq!(mailbox.try_enclose("next", 3).err(), Some("next"));
+        let (_, mut handling) = envelope.open();
+        assert_eq!(mailbox.report().depth, 8);
+        handling.fail(2);
+        drop(handling);
+        let report = mailbox.report();
+        assert_eq!((report.depth, report.high_water), (0, 8));
+        assert_eq!((report.received, report.handled, report.failed), (8, 8, 2));
+    }
+
+    #[test]
+    fn permits_come_back_when_the_message_is_thrown_away_unread() {
+        let mailbox = Mailbox::new("worker", 10);
+        drop(mailbox.try_enclose("lost with its actor", 10));
+        let report = mailbox.report();
+        assert_eq!((report.depth, report.received, report.handled), (0, 10, 0));
+    }
+
+    #[test]
+    fn a_message_heavier_than_the_capacity_is_let_in_alone() {
+        let mailbox = Mailbox::new("worker", 10);
+        let heavy = mailbox.try_enclose("heavy", 50).expect("the mailbox is empty");
+        assert!(mailbox.try_enclose("light", 1).is_err());
+        drop(heavy);
+        assert!(mailbox.try_enclose("light", 1).is_ok());
+    }
+
+    #[test]
+    fn a_change_of_state_is_told_once() {
+        let mailbox = Mailbox::new("worker", 1);
+        assert!(!mailbox.take_state_change());
+        mailbox.set_state(ActorState::Running);
+        assert!(mailbox.take_state_change());
+        mailbox.set_state(ActorState::Running);
+        assert!(!mailbox.take_state_change());
+    }
+}

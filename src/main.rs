@@ -1,2 +1,7 @@
-//! To be written.
-fn main() {}
+//! The `mqtt-gateway` command: a thin user of the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mqtt_gateway::cli::main()
+}

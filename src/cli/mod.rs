@@ -1,1 +1,152 @@
-//! To be written.
+//! The command line: which command, its settings and its log, its exit code.
+
+mod check;
+mod check_probes;
+mod migrate;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::observe::logging;
+use crate::settings::{self, Loaded, LogFormat, Settings};
+use crate::{app, demo};
+
+/// All that can go wrong beside the settings and the restarts.
+const FAILURE: i32 = 1;
+/// A setting is missing or malformed.
+const WRONG_SETTINGS: i32 = 2;
+
+/// An actor-based MQTT message router: every message of a flow numbered and stored or posted,
+/// exactly once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mqtt-gateway",
+    version,
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong settings, 3 too many restarts of an actor.\n\
+                  Settings: docs/SETTINGS.md; `mqtt-gateway check` shows those that count."
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Subcommand)]
+enum Command {
+    /// Run the gateway (also without a command).
+    #[default]
+    Run,
+    /// Show the settings and try database, schema, broker, log and inbox.
+    Check,
+    /// Create missing tables and columns, and end.
+    Migrate {
+        /// Widen the ids of old tables to 64 bits too. Large tables are locked for minutes.
+        #[arg(long)]
+        widen_ids: bool,
+    },
+    /// Run by itself, with a broker, a database and sensors of its own.
+    Demo,
+}
+
+/// The whole program: does what the command line says and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = CommandLine::parse().command.unwrap_or_default();
+    let code = match command {
+        Command::Run => with_settings(app::run_forever),
+        Command::Check => check_settings(),
+        Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
+        Command::Demo => demo::run(),
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Loads the settings and begins the log before `command` begins.
+fn with_settings(command: impl FnOnce(Settings) -> i32) -> i32 {
+    let loaded = match load_settings() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    if let Err(error) = logging::init(&loaded.settings) {
+        return fatal(loaded.settings.log_format, &error, FAILURE);
+    }
+    warn(&loaded);
+    command(loaded.settings)
+}
+
+/// Logs to standard error alone: whether the log directory can be used is one of the questions.
+fn check_settings() -> i32 {
+    let loaded = match load_settings() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    if let Err(error) = logging::init_stderr(loaded.settings.log_format, &loaded.settings.log_filter) {
+        return fatal(loaded.settings.log_format, &error, FAILURE);
+    }
+    warn(&loaded);
+    match check::run(&loaded, &mut io::stdout().lock()) {
+        Ok(true) => 0,
+        Ok(false) => FAILURE,
+        Err(error) => {
+            log::error!("The findings cannot be printed: {error}");
+            FAILURE
+        }
+    }
+}
+
+fn load_settings() -> Result<Loaded, i32> {
+    settings::load().map_err(|error| fatal(error.log_format(), &error, WRONG_SETTINGS))
+}
+
+fn warn(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+}
+
+/// Logs what keeps the program from starting, before there is a log.
+fn fatal(format: LogFormat, error: &dyn std::error::Error, code: i32) -> i32 {
+    // That there is a logger already would be as well: it takes the record.
+    let _ = logging::init_stderr(format, "info");
+    log::error!("Fatal error during startup: {error}");
+    code
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn command(arguments: &[&str]) -> Option<Command> {
+        let arguments = std::iter::once(&"mqtt-gateway").chain(arguments);
+        CommandLine::try_parse_from(arguments)
+            .ok()
+            .map(|line| line.command.unwrap_or_default())
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_word_the_gateway_runs() {
+        assert_eq!(command(&[]), Some(Command::Run));
+        assert_eq!(command(&["run"]), Some(Command::Run));
+    }
+
+    #[test]
+    fn every_command_has_its_word() {
+        assert_eq!(command(&["check"]), Some(Command::Check));
+        assert_eq!(command(&["demo"]), Some(Command::Demo));
+        assert_eq!(command(&["migrate"]), Some(Command::Migrate { widen_ids: false }));
+        assert_eq!(
+            command(&["migrate", "--widen-ids"]),
+            Some(Command::Migrate { widen_ids: true })
+        );
+        assert_eq!(command(&["walk"]), None);
+    }
+}

@@ -1,4 +1,18 @@
 //! The pure core: decisions without clocks, randomness, sockets or files.
 
+pub mod batch;
+pub mod flow;
+pub mod flow_diff;
+mod json;
 pub mod message;
 pub mod outbox;
+pub mod payload;
+pub mod restart_budget;
+pub mod retry;
+pub mod routing;
+pub mod routing_history;
+pub mod schema;
+pub mod subscription_plan;
+pub mod topic;
+pub mod trie;
+pub mod value_style;

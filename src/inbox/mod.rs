@@ -1,1 +1,233 @@
-//! To be written.
+//! The inbox: an append-only log on disk between the broker's acknowledgement and the database.
+//!
+//! ```text
+//!  append ──▶ log ──▶ segment │ segment │ segment (active)      meta: id, lanes, next base
+//!                        ▲        ▲         ▲                    lock: one process per directory
+//!  release ──deletes─────┘      reader    reader                 quarantine/: bytes nobody can read
+//! ```
+//!
+//! The promise: a record whose `append` returned is handed out by every reader that starts at or
+//! below its offset, in order, until `release` passes it — across `kill -9`, full disks, bit rot
+//! and, as far as [`FsyncPolicy`] goes, power loss. An offset is never used twice, whatever is lost:
+//! every start begins at a base that the meta file, synced beforehand, says was never issued.
+//!
+//! What is absent: an index (readers go forward; a seek backwards walks one segment), compaction,
+//! and any knowledge of topics, flows or lanes beyond their number.
+
+mod cursor;
+mod durable;
+mod error;
+mod lock;
+mod log_file;
+mod meta;
+mod quarantine;
+mod reader;
+mod record;
+mod recovery;
+mod retained;
+mod segment;
+mod shared;
+mod subscriptions;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use self::error::{AppendError, Closed, InboxError};
+pub use self::meta::InboxId;
+pub use self::reader::Reader;
+pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
+pub use self::retained::RetainedMemory;
+pub use self::subscriptions::SubscriptionBook;
+
+use self::lock::DirectoryLock;
+use self::log_file::Log;
+use self::shared::Shared;
+use crate::domain::message::{Offset, Publication};
+
+/// The least `max_bytes`: the largest record that can come (a quarter of it as payload, the longest
+/// topic, all subscription identifiers) then fits into an empty inbox, so no record waits for ever.
+const LEAST_MAX_BYTES: u64 = 1024 * 1024;
+
+/// When appended records are forced to the disk. Without it they survive `kill -9`, not power loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsyncPolicy {
+    /// Before each `append` returns.
+    Always,
+    /// In the background, this often.
+    Interval(Duration),
+    /// Only on close; the operating system writes when it likes.
+    Never,
+}
+
+/// Where an inbox is and how large it may become.
+#[derive(Debug, Clone)]
+pub struct InboxOptions {
+    /// Its directory, created when missing; nothing else may be kept there.
+    pub dir: PathBuf,
+    /// Bytes of all segments together (quarantine excluded); at least 1 MiB.
+    pub max_bytes: u64,
+    /// A segment that would become larger is followed by a new one; at most a quarter of `max_bytes` counts.
+    pub segment_bytes: u64,
+    /// When records are forced to the disk.
+    pub fsync: FsyncPolicy,
+    /// Lanes of a new inbox; an existing one keeps its own number.
+    pub lanes: u32,
+    /// Payloads above this (or above a quarter of `max_bytes`) are kept as head, length and hash.
+    pub max_payload_bytes: usize,
+}
+
+/// An open inbox; clones share it. It is closed when the last clone goes.
+#[derive(Clone)]
+pub struct Inbox {
+    handle: Arc<Handle>,
+}
+
+/// What lives as long as any clone: unlike `Shared`, readers and the syncing thread do not keep it.
+struct Handle {
+    shared: Arc<Shared>,
+    id: InboxId,
+    lanes: u32,
+    syncer: Mutex<Option<JoinHandle<()>>>,
+    _lock: DirectoryLock,
+}
+
+impl Inbox {
+    /// Opens or creates the inbox, mends what can be mended and says what it found: log the report.
+    pub fn open(options: InboxOptions) -> Result<(Inbox, RecoveryReport), InboxError> {
+        if options.max_bytes < LEAST_MAX_BYTES {
+            return Err(InboxError::TooSmall {
+                max_bytes: options.max_bytes,
+                least: LEAST_MAX_BYTES,
+            });
+        }
+        durable::create_private_dir(&options.dir)?;
+        let lock = DirectoryLock::acquire(&options.dir)?;
+        let recovered = recovery::recover(&options.dir, options.lanes)?;
+        let report = recovered.report;
+        let fsync = options.fsync;
+        let (id, lanes) = (recovered.meta.id, recovered.meta.lanes);
+        let log = Log::begin(options, recovered.meta, recovered.segments)?;
+        let shared = Arc::new(Shared::new(log));
+        let syncer = match fsync {
+            FsyncPolicy::Interval(interval) => Some(Shared::spawn_syncer(&shared, interval)?),
+            FsyncPolicy::Always | FsyncPolicy::Never => None,
+        };
+        let handle = Handle {
+            shared,
+            id,
+            lanes,
+            syncer: Mutex::new(syncer),
+            _lock: lock,
+        };
+        Ok((
+            Inbox {
+                handle: Arc::new(handle),
+            },
+            report,
+        ))
+    }
+
+    /// The random name of this inbox: with an offset it names a record for ever.
+    #[must_use]
+    pub fn id(&self) -> &InboxId {
+        &self.handle.id
+    }
+
+    /// Number of lanes its records are spread over; fixed when the inbox was made.
+    #[must_use]
+    pub fn lanes(&self) -> u32 {
+        self.handle.lanes
+    }
+
+    /// Appends a message or fails at once; after a failure nothing of it is left in the log.
+    pub fn append(&self, publication: &Publication<'_>, received_at_us: i64) -> Result<Offset, AppendError> {
+        self.handle.shared.append(publication, received_at_us)
+    }
+
+    /// Appends a message, waiting as long as the inbox is full or the disk refuses. Calls `on_wait`
+    /// with the cause before each wait. Fails only when the inbox is closed: the message must then
+    /// never be acknowledged.
+    pub fn append_blocking(
+        &self,
+        publication: &Publication<'_>,
+        received_at_us: i64,
+        on_wait: &dyn Fn(&AppendError),
+    ) -> Result<Offset, Closed> {
+        self.handle
+            .shared
+            .append_blocking(publication, received_at_us, on_wait)
+    }
+
+    /// A reader of all records at and above `from`.
+    #[must_use]
+    pub fn reader(&self, from: Offset) -> Reader {
+        Reader::new(Arc::clone(&self.handle.shared), from)
+    }
+
+    /// A lower bound of the offsets that are still there.
+    #[must_use]
+    pub fn first_offset(&self) -> Offset {
+        self.handle.shared.lock().first_offset()
+    }
+
+    /// The offset that the next record takes: above all that were ever issued.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.handle.shared.published()
+    }
+
+    /// Bytes that all segments take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.handle.shared.bytes()
+    }
+
+    /// Bytes that all segments may take.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.handle.shared.max_bytes()
+    }
+
+    /// Says that all records below `watermark` are done: segments wholly below it are deleted and
+    /// appenders that wait for room go on.
+    pub fn release(&self, watermark: Offset) -> Result<(), InboxError> {
+        self.handle.shared.release(watermark)
+    }
+
+    /// Forces all that was appended to the disk.
+    pub fn sync(&self) -> Result<(), InboxError> {
+        self.handle.shared.sync()
+    }
+
+    /// Ends appending: waiting appenders return [`Closed`], then all is synced. Reading goes on.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+}
+
+impl Handle {
+    fn close(&self) {
+        if !self.shared.begin_close() {
+            return;
+        }
+        let syncer = self.syncer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if syncer.is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread that syncs the inbox had panicked");
+        }
+        if let Err(error) = self.shared.sync() {
+            log::error!("the inbox could not be synced while closing: {error}");
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -1,1 +1,14 @@
-//! To be written.
+//! What people and machines can see of the gateway: the log on standard error, the daily error file,
+//! and panics in both.
+//!
+//! ```text
+//! log::info!, log::error! ──▶ Logger ──▶ env_logger ──▶ standard error (human or JSON)
+//! panic ──▶ panic hook ───────▲   └───── ERROR ───────▶ LOG_DIR/YYYY-MM-DD.log
+//! ```
+
+mod error_file;
+mod line;
+pub mod logging;
+mod panics;
+
+pub(crate) use error_file::check_writable;

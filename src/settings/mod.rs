@@ -1,1 +1,182 @@
-//! To be written.
+//! Typed settings, all of them validated before anything else begins.
+//!
+//! ```text
+//! files ──▶ layers ──▶ reader ──▶ Settings
+//!  .env      which      what        or one SettingsError
+//!  TOML      counts     it means    with every problem
+//! ```
+//!
+//! `catalogue` says which settings there are. Nothing here opens a connection, and nothing outside
+//! reads the environment.
+
+mod assemble;
+mod catalogue;
+mod database;
+mod dotenv;
+mod error;
+mod files;
+mod layers;
+mod number;
+mod reader;
+mod url;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::payload::PayloadLimits;
+use crate::domain::value_style::ValueStyle;
+use crate::inbox::FsyncPolicy;
+
+pub use database::DatabaseSettings;
+pub use error::{Found, SettingProblem, SettingsError};
+
+/// Everything that can be set, validated.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The database.
+    pub database: DatabaseSettings,
+    /// Directory of the daily error files.
+    pub log_dir: PathBuf,
+    /// Format of standard error.
+    pub log_format: LogFormat,
+    /// Which log records are written, in the language of `env_logger`.
+    pub log_filter: String,
+    /// Time for one POST, from connecting to the last byte.
+    pub http_timeout: Duration,
+    /// The client at the broker.
+    pub mqtt: MqttSettings,
+    /// Time between two looks at the table of flows.
+    pub flows_reload_interval: Duration,
+    /// The inbox.
+    pub inbox: InboxSettings,
+    /// Lanes of a new inbox.
+    pub lanes: u32,
+    /// Messages in one transaction at most.
+    pub batch_max_messages: usize,
+    /// Bytes of payload in one transaction at most, unless a single message has more.
+    pub batch_max_bytes: usize,
+    /// Time for draining the inbox at a stop.
+    pub drain_deadline: Duration,
+    /// Messages that wait to be posted.
+    pub outbox: OutboxSettings,
+    /// How booleans and null are stored.
+    pub value_style: ValueStyle,
+    /// What a payload may be at most.
+    pub limits: PayloadLimits,
+    /// Time between two reports about each mailbox.
+    pub mailbox_report_interval: Duration,
+    /// When to give up restarting actors.
+    pub restarts: RestartSettings,
+}
+
+/// The client at the broker; which broker, the table `mqtt_servers` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttSettings {
+    /// Its name at the broker.
+    pub client_id: String,
+    /// Silence after which the broker is asked whether it is there.
+    pub keepalive: Duration,
+    /// How long the broker keeps the session of a client that is away; `u32::MAX` is for ever.
+    pub session_expiry_seconds: u32,
+    /// Quality of service of the subscriptions, 0 or 1.
+    pub qos: u8,
+    /// Whether to skip a retained message equal to the last retained one of its topic.
+    pub skip_repeated_retained: bool,
+}
+
+/// The log between broker and database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxSettings {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Bytes at which it is full.
+    pub max_bytes: u64,
+    /// Bytes at which a new file is begun.
+    pub segment_bytes: u64,
+    /// When it is forced to the disk.
+    pub fsync: FsyncPolicy,
+}
+
+/// Messages that wait to be posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxSettings {
+    /// Age at which one becomes a dead letter.
+    pub max_age: Duration,
+    /// How many of one flow may wait.
+    pub max_rows_per_flow: u64,
+}
+
+/// Restarts of actors that are borne before the process gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartSettings {
+    /// How many.
+    pub max: u32,
+    /// Within which time.
+    pub window: Duration,
+}
+
+/// Format of the log on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
+    /// A line for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What `load` finds: the settings, and what people may want to know about them.
+pub(crate) struct Loaded {
+    pub settings: Settings,
+    /// Every setting in the order of the reference.
+    pub effective: Vec<EffectiveSetting>,
+    /// Oddities to be logged once there is a log.
+    pub warnings: Vec<String>,
+}
+
+/// A setting as it counts, fit to be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EffectiveSetting {
+    pub name: &'static str,
+    /// Its value, a secret masked; none when unset.
+    pub value: Option<String>,
+    /// Where it was set.
+    pub origin: String,
+}
+
+/// Reads the settings from the defaults, `config/*.toml`, `.env` and the environment, the later of
+/// which wins.
+///
+/// # Errors
+/// One [`SettingsError`] that names every setting that is missing or malformed.
+///
+/// # Examples
+/// ```no_run
+/// match mqtt_gateway::settings::load_settings() {
+///     Ok(settings) => println!("the inbox is in {}", settings.inbox.dir.display()),
+///     Err(error) => eprintln!("{error}"),
+/// }
+/// ```
+pub fn load_settings() -> Result<Settings, SettingsError> {
+    let loaded = load()?;
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(loaded.settings)
+}
+
+/// As [`load_settings`], with the warnings and with what `check` shows.
+pub(crate) fn load() -> Result<Loaded, SettingsError> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .collect();
+    assemble::load_settings_from(&layers::Sources {
+        environment,
+        files: &files::FileSystem,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests;

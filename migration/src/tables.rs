@@ -1,0 +1,218 @@
+//! The whole schema, as it is made where nothing is.
+//!
+//! `data`, `flows` and `mqtt_servers` are what `SQLAlchemy` makes of the models of the service that
+//! came before, but for identifiers, which are `BIGINT`: `INT` lasts 40 hours at full speed.
+
+use mqtt_gateway_entity::{data, dead_letters, flows, inbox_offsets, mqtt_servers, outbox, outbox_owners};
+use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
+use sea_orm::{DbBackend, Iden};
+
+/// A table and, where it has one beside its keys, its index.
+pub(crate) struct TableDefinition {
+    pub(crate) table: &'static str,
+    pub(crate) create: TableCreateStatement,
+    pub(crate) index: Option<(&'static str, IndexCreateStatement)>,
+}
+
+/// All tables, in the order in which they are made.
+pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
+    let types = Types { backend };
+    vec![
+        data_table(types),
+        flows_table(types),
+        mqtt_servers_table(types),
+        inbox_offsets_table(types),
+        outbox_table(types),
+        outbox_owners_table(types),
+        dead_letters_table(types),
+    ]
+}
+
+fn data_table(types: Types) -> TableDefinition {
+    use data::Column;
+    types.table("data", |table| {
+        table
+            .col(types.key(Column::Id))
+            .col(second(Column::ReceivedAt).not_null())
+            .col(text_of(Column::FlowCode, 100).null())
+            .col(text_of(Column::AttributeName, 255).null())
+            .col(ColumnDef::new(Column::AttributeValue).text().null())
+            .col(ColumnDef::new(Column::LastMsgId).big_integer().null());
+    })
+}
+
+fn flows_table(types: Types) -> TableDefinition {
+    use flows::Column;
+    types.table("flows", |table| {
+        table
+            .col(types.key(Column::Id))
+            .col(text_of(Column::Code, 100).not_null().unique_key())
+            .col(text_of(Column::Description, 255).not_null())
+            .col(text_of(Column::Topic, 255).not_null())
+            .col(text_of(Column::Action, 30).not_null())
+            .col(ColumnDef::new(Column::PayloadSchema).custom("JSON").not_null())
+            .col(text_of(Column::EndpointUrl, 500).null())
+            .col(ColumnDef::new(Column::LastMsgId).big_integer().null())
+            .col(ColumnDef::new(Column::Enabled).boolean().null());
+    })
+}
+
+fn mqtt_servers_table(types: Types) -> TableDefinition {
+    use mqtt_servers::Column;
+    types.table("mqtt_servers", |table| {
+        table
+            .col(types.key(Column::Id))
+            .col(text_of(Column::Host, 255).not_null())
+            .col(ColumnDef::new(Column::Port).integer().null())
+            .col(text_of(Column::Username, 255).null())
+            .col(text_of(Column::Password, 255).null())
+            .col(ColumnDef::new(Column::Enabled).boolean().null())
+            .col(ColumnDef::new(Column::IsDefault).boolean().null());
+    })
+}
+
+fn inbox_offsets_table(types: Types) -> TableDefinition {
+    use inbox_offsets::Column;
+    types.table("inbox_offsets", |table| {
+        table
+            .col(hex_id(Column::InboxId))
+            .col(ColumnDef::new(Column::Lane).integer().not_null())
+            .col(ColumnDef::new(Column::Epoch).big_integer().not_null())
+            .col(ColumnDef::new(Column::NextOffset).big_integer().not_null())
+            .col(second(Column::UpdatedAt).null())
+            .primary_key(Index::create().col(Column::InboxId).col(Column::Lane));
+    })
+}
+
+fn outbox_table(types: Types) -> TableDefinition {
+    use outbox::Column;
+    const INDEX: &str = "outbox_of_owner";
+    let mut definition = types.table("outbox", |table| {
+        table
+            .col(hex_id(Column::InboxId))
+            .col(ColumnDef::new(Column::FlowId).big_integer().not_null())
+            .col(ColumnDef::new(Column::InboxOffset).big_integer().not_null())
+            .col(ColumnDef::new(Column::MessageId).big_integer().not_null())
+            .col(text_of(Column::FlowCode, 100).null())
+            .col(ColumnDef::new(Column::Topic).text().null())
+            .col(text_of(Column::Url, 500).not_null())
+            .col(types.bytes(Column::Payload).not_null())
+            .col(hex_id(Column::Owner))
+            .col(ColumnDef::new(Column::Attempts).integer().not_null().default(0))
+            .col(types.instant(Column::CreatedAt).not_null())
+            .col(types.instant(Column::NextAttemptAt).not_null())
+            .col(ColumnDef::new(Column::LastError).text().null())
+            .primary_key(
+                Index::create()
+                    .col(Column::InboxId)
+                    .col(Column::FlowId)
+                    .col(Column::InboxOffset),
+            );
+    });
+    let index = Index::create()
+        .name(INDEX)
+        .table(outbox::Entity)
+        .col(Column::Owner)
+        .col(Column::FlowId)
+        .col(Column::MessageId)
+        .take();
+    definition.index = Some((INDEX, index));
+    definition
+}
+
+fn outbox_owners_table(types: Types) -> TableDefinition {
+    use outbox_owners::Column;
+    types.table("outbox_owners", |table| {
+        table
+            .col(hex_id(Column::Owner).primary_key())
+            .col(types.instant(Column::LeaseUntil).not_null());
+    })
+}
+
+fn dead_letters_table(types: Types) -> TableDefinition {
+    use dead_letters::Column;
+    types.table("dead_letters", |table| {
+        table
+            .col(types.key(Column::Id))
+            .col(types.instant(Column::OccurredAt).not_null())
+            .col(types.instant(Column::ReceivedAt).not_null())
+            .col(hex_id(Column::InboxId))
+            .col(ColumnDef::new(Column::InboxOffset).big_integer().not_null())
+            .col(ColumnDef::new(Column::Topic).text().not_null())
+            .col(types.bytes(Column::Payload).not_null())
+            .col(ColumnDef::new(Column::PayloadBytes).big_integer().not_null())
+            .col(ColumnDef::new(Column::PayloadSha256).char_len(64).null())
+            .col(ColumnDef::new(Column::FlowId).big_integer().null())
+            .col(text_of(Column::FlowCode, 100).null())
+            .col(ColumnDef::new(Column::MessageId).big_integer().null())
+            .col(text_of(Column::Reason, 64).not_null())
+            .col(ColumnDef::new(Column::Detail).text().null());
+    })
+}
+
+/// The column types in which the databases differ.
+#[derive(Clone, Copy)]
+struct Types {
+    backend: DbBackend,
+}
+
+impl Types {
+    /// A table of any name, with what its database needs to be told about it.
+    fn table(self, name: &'static str, columns: impl FnOnce(&mut TableCreateStatement)) -> TableDefinition {
+        let mut create = Table::create();
+        create.table(name.into_iden());
+        columns(&mut create);
+        if self.backend == DbBackend::MySql {
+            // Row locks need InnoDB, and payloads hold any character, whatever the server's defaults.
+            create.engine("InnoDB").character_set("utf8mb4");
+        }
+        TableDefinition {
+            table: name,
+            create,
+            index: None,
+        }
+    }
+
+    /// A key that the database counts up. `SQLite` does so for every integer key.
+    fn key(self, name: impl Iden + 'static) -> ColumnDef {
+        let mut column = ColumnDef::new(name);
+        column.big_integer().not_null().primary_key();
+        if self.backend == DbBackend::MySql {
+            column.auto_increment();
+        }
+        column
+    }
+
+    /// A time in microseconds.
+    fn instant(self, name: impl Iden + 'static) -> ColumnDef {
+        let precise = match self.backend {
+            DbBackend::MySql => "DATETIME(6)",
+            _ => "DATETIME",
+        };
+        ColumnDef::new(name).custom(precise).take()
+    }
+
+    /// Bytes, up to the largest payload there may be.
+    fn bytes(self, name: impl Iden + 'static) -> ColumnDef {
+        let long = match self.backend {
+            DbBackend::MySql => "LONGBLOB",
+            _ => "BLOB",
+        };
+        ColumnDef::new(name).custom(long).take()
+    }
+}
+
+/// A time in whole seconds, as `SQLAlchemy` declares one.
+fn second(name: impl Iden + 'static) -> ColumnDef {
+    ColumnDef::new(name).custom("DATETIME").take()
+}
+
+/// 128 bits as 32 hexadecimal digits.
+fn hex_id(name: impl Iden + 'static) -> ColumnDef {
+    ColumnDef::new(name).char_len(32).not_null().take()
+}
+
+/// Text of at most `characters`.
+fn text_of(name: impl Iden + 'static, characters: u32) -> ColumnDef {
+    ColumnDef::new(name).string_len(characters).take()
+}

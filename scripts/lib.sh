@@ -1,0 +1,123 @@
+# What the scripts share. To be sourced by bash; runs nothing by itself.
+
+# Where the clone is, whatever the caller's working directory.
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+# What building takes: paho's C library is compiled by cmake and linked with OpenSSL.
+BUILD_PACKAGES=(gcc cmake make pkg-config libssl-dev)
+
+# Rust is the one thing that is not installed for the user: how it gets on a machine is theirs to choose.
+need_rust() {
+    local wanted have
+    wanted=$(sed -n 's/^rust-version = "\([0-9.]*\)"$/\1/p' "$ROOT/Cargo.toml" | head -n 1)
+    # rustup's directory is often in the login shell's PATH only.
+    if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin/cargo" ]; then
+        PATH="${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH"
+    fi
+    if ! command -v cargo >/dev/null || ! have=$(rustc --version 2>/dev/null | cut -d ' ' -f 2); then
+        rust_is_missing "there is no Rust toolchain" "$wanted"
+    fi
+    if [ "$(printf '%s\n' "$wanted" "${have%%-*}" | sort -V | head -n 1)" != "$wanted" ]; then
+        rust_is_missing "Rust $have is too old" "$wanted"
+    fi
+}
+
+rust_is_missing() {
+    die "$1; Rust $2 or later is needed. With rustup: 'rustup update stable'. Without:
+    apt-get install curl && curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+}
+
+# need_rust_tools NAME…: cargo's subcommands that a minimal toolchain lacks.
+need_rust_tools() {
+    local tool
+    for tool in "$@"; do
+        cargo "$tool" --version >/dev/null 2>&1 ||
+            die "cargo $tool is missing. With rustup: 'rustup component add rustfmt clippy'."
+    done
+}
+
+is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# Whether the machine has what a package gives, be it from elsewhere (pkgconf, a build of one's own).
+is_there() {
+    local command
+    case $1 in
+        libssl-dev) pkg-config --exists openssl 2>/dev/null && return ;;
+        mosquitto-clients) command=mosquitto_pub ;;
+        mariadb-server-core) command=mariadb-install-db ;;
+        mariadb-client-core) command=my_print_defaults ;;
+        *) command=$1 ;;
+    esac
+    { [ -n "${command:-}" ] && PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null; } || is_installed "$1"
+}
+
+# need_packages NAME…: installs Debian packages that are not there; does nothing, and needs no network, when all are.
+need_packages() {
+    local package missing=()
+    for package in "$@"; do
+        is_there "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "missing, by Debian's names: ${missing[*]}"
+
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null ||
+            die "missing: ${missing[*]}. There is no sudo; as root run: apt-get install ${missing[*]}"
+        as_root=(sudo)
+        say "sudo is asked only to install: ${missing[*]}"
+    else
+        say "installing: ${missing[*]}"
+    fi
+    install_without_starting "${missing[@]}" ||
+        die "could not install; as root run: apt-get install ${missing[*]}"
+}
+
+# Debian starts a daemon when it is installed. The suite runs its own servers and wants no others, so a unit that is
+# about to come is masked meanwhile and left disabled. One that was there before is not in the list and not touched.
+install_without_starting() {
+    local package units=() status=0
+    if [ -d /run/systemd/system ]; then
+        for package in "$@"; do
+            case $package in mosquitto) units+=("$package.service") ;; esac
+        done
+    fi
+    [ ${#units[@]} -eq 0 ] || "${as_root[@]}" systemctl mask --runtime --quiet "${units[@]}"
+    "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
+    # RUNLEVEL=1 says the same to machines without systemd.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2 || status=$?
+    if [ ${#units[@]} -gt 0 ]; then
+        "${as_root[@]}" systemctl unmask --runtime --quiet "${units[@]}"
+        "${as_root[@]}" systemctl disable --quiet "${units[@]}" || true
+    fi
+    return "$status"
+}
+
+port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# A loopback port nobody listens on, below the range that the kernel gives to outgoing connections.
+free_port() {
+    local port
+    while :; do
+        port=$((RANDOM % 14000 + 16000))
+        port_answers "$port" || break
+    done
+    echo "$port"
+}
+
+# wait_for_port PORT PID: until the server answers; fails at once when it has ended, and after a minute anyway.
+wait_for_port() {
+    local deadline=$((SECONDS + 60))
+    until port_answers "$1"; do
+        kill -0 "$2" 2>/dev/null || return 1
+        [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.1
+    done
+}

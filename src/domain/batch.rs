@@ -1,0 +1,142 @@
+//! What a lane's worker is given, and what it answers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::flow::Action;
+use super::message::{FlowId, Offset, Record};
+use super::outbox::OutboxItem;
+
+/// Number of a lane, from 0.
+pub type Lane = u32;
+
+/// The lane that serves a flow, for ever: its hash must not depend on this build of the program.
+#[must_use]
+pub fn lane_of(flow: FlowId, lanes: u32) -> Lane {
+    // The finaliser of MurmurHash3, whose constants are part of the format of every inbox.
+    let mut hash = flow.cast_unsigned();
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^= hash >> 33;
+    // The remainder is below `lanes`, so it fits.
+    u32::try_from(hash % u64::from(lanes.max(1))).unwrap_or(0)
+}
+
+/// Records of the inbox for one lane, in order.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The lane.
+    pub lane: Lane,
+    /// Epoch in which the lane was opened; an older one is void.
+    pub epoch: i64,
+    /// The lane's offset in SQL that this batch carries on from.
+    pub from: Offset,
+    /// The lane's offset in SQL once this batch is committed.
+    pub next: Offset,
+    /// What is to be processed. Empty to state only that the lane has got so far.
+    pub entries: Vec<BatchEntry>,
+}
+
+impl Batch {
+    /// Messages, counted once for each flow: the measure of a batch.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.entries.iter().map(|entry| entry.flows.len().max(1)).sum()
+    }
+}
+
+/// A record and what this lane has to do with it.
+#[derive(Debug, Clone)]
+pub struct BatchEntry {
+    /// The message.
+    pub record: Arc<Record>,
+    /// Flows of this lane that it belongs to, ascending.
+    pub flows: Vec<FlowId>,
+    /// Whether this lane answers for a payload that belongs to no flow because it cannot be read.
+    pub judge: bool,
+}
+
+/// A message that was numbered for a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessResult {
+    /// Code of the flow.
+    pub flow_code: Arc<str>,
+    /// The number it got, consecutive within the flow.
+    pub message_id: i64,
+    /// What was done with it.
+    pub action: Action,
+}
+
+/// Why a message got no number, or could not be handed on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProcessError {
+    /// Permanent: it is kept as a dead letter.
+    #[error("{0}")]
+    Rejected(Rejection),
+    /// Permanent: the flow was deleted or disabled meanwhile. Nothing is kept.
+    #[error("flow {0} is gone or disabled")]
+    FlowGone(FlowId),
+    /// Retryable: the database refused or was not reached; nothing was stored.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+}
+
+impl ProcessError {
+    /// Whether the same message may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// Why a message is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The flow, unless the payload belongs to none.
+    pub flow: Option<(FlowId, Arc<str>)>,
+    /// Number it had already got, if any.
+    pub message_id: Option<i64>,
+    /// Topic of the message.
+    pub topic: String,
+    /// Word for `dead_letters.reason`.
+    pub reason: &'static str,
+    /// The sentence for people.
+    pub detail: String,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.flow {
+            None => write!(f, "Invalid payload in topic {}: {}", self.topic, self.detail),
+            Some((id, _)) => {
+                write!(f, "Error processing topic {} (flow_id={id}): {}", self.topic, self.detail)
+            }
+        }
+    }
+}
+
+/// A batch that is in SQL.
+#[derive(Debug, Default)]
+pub struct BatchOutcome {
+    /// One for each message and flow, in the order of the batch.
+    pub results: Vec<Result<ProcessResult, ProcessError>>,
+    /// Numbered messages that wait in the outbox, in the order of the batch.
+    pub posts: Vec<OutboxItem>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_keeps_its_lane_in_every_build() {
+        let lanes: Vec<Lane> = (1..=12).map(|flow| lane_of(flow, 4)).collect();
+        assert_eq!(lanes, [3, 2, 1, 0, 1, 0, 1, 0, 1, 2, 0, 3].to_vec());
+    }
+
+    #[test]
+    fn flows_spread_evenly_over_the_lanes() {
+        let on_lane_0 = (1..=10_000).filter(|flow| lane_of(*flow, 2) == 0).count();
+        assert!((4_500..5_500).contains(&on_lane_0), "{on_lane_0}");
+    }
+}

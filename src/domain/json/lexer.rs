@@ -1,0 +1,95 @@
+//! The scalars of RFC 8259. Each function gets the place where a scalar begins and gives the place
+//! behind it.
+
+use super::{JsonKind, SyntaxError};
+
+fn error<T>(problem: &'static str, at: usize) -> Result<T, SyntaxError> {
+    Err(SyntaxError { problem, at })
+}
+
+/// `at` is that of the opening quote.
+pub(super) fn string_end(text: &[u8], at: usize) -> Result<usize, SyntaxError> {
+    let mut next = at + 1;
+    loop {
+        match text.get(next) {
+            Some(b'"') => return Ok(next + 1),
+            Some(b'\\') => next = escape_end(text, next)?,
+            Some(0..=0x1f) => return error("control character in a string", next),
+            Some(_) => next += 1,
+            None => return error("string without an end", at),
+        }
+    }
+}
+
+/// Half a surrogate pair is no character: neither UTF-8 nor a database can hold it.
+fn escape_end(text: &[u8], at: usize) -> Result<usize, SyntaxError> {
+    const HALF: &str = "half of a surrogate pair";
+    match text.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => match code_unit(text, at)? {
+            0xD800..=0xDBFF if text.get(at + 6..at + 8) != Some(b"\\u") => error(HALF, at),
+            0xD800..=0xDBFF => match code_unit(text, at + 6)? {
+                0xDC00..=0xDFFF => Ok(at + 12),
+                _ => error(HALF, at),
+            },
+            0xDC00..=0xDFFF => error(HALF, at),
+            _ => Ok(at + 6),
+        },
+        _ => error("unknown escape in a string", at),
+    }
+}
+
+/// The number of a `\uXXXX` that begins at `at`.
+fn code_unit(text: &[u8], at: usize) -> Result<u32, SyntaxError> {
+    let digits = text.get(at + 2..at + 6).unwrap_or_default();
+    let value = digits.iter().try_fold(0, |value, &digit| Some(value * 16 + char::from(digit).to_digit(16)?));
+    match value {
+        Some(value) if digits.len() == 4 => Ok(value),
+        _ => error("\\u needs four hexadecimal digits", at),
+    }
+}
+
+/// `null`, `true` or `false`.
+pub(super) fn literal_end(text: &[u8], at: usize) -> Result<(usize, JsonKind), SyntaxError> {
+    let rest = text.get(at..).unwrap_or_default();
+    for (literal, kind) in
+        [(&b"true"[..], JsonKind::Bool), (b"false", JsonKind::Bool), (b"null", JsonKind::Null)]
+    {
+        if rest.starts_with(literal) {
+            return Ok((at + literal.len(), kind));
+        }
+    }
+    match rest.first() {
+        None => error("the text ends where a value should be", at),
+        Some(b'N' | b'I') => error("NaN and Infinity are no JSON", at),
+        Some(_) => error("expected a value", at),
+    }
+}
+
+/// `at` is that of a digit or `-`.
+pub(super) fn number_end(text: &[u8], at: usize) -> Result<(usize, JsonKind), SyntaxError> {
+    let mut kind = JsonKind::Int;
+    let first = if text.get(at) == Some(&b'-') { at + 1 } else { at };
+    let mut next = match text.get(first) {
+        // A digit behind it is then refused by whoever expects the next token.
+        Some(b'0') => first + 1,
+        Some(b'I') => return error("NaN and Infinity are no JSON", at),
+        _ => digits_end(text, first)?,
+    };
+    if text.get(next) == Some(&b'.') {
+        kind = JsonKind::Number;
+        next = digits_end(text, next + 1)?;
+    }
+    if let Some(b'e' | b'E') = text.get(next) {
+        kind = JsonKind::Number;
+        let signed = matches!(text.get(next + 1), Some(b'+' | b'-'));
+        next = digits_end(text, next + 1 + usize::from(signed))?;
+    }
+    Ok((next, kind))
+}
+
+/// The end of one digit or more.
+fn digits_end(text: &[u8], at: usize) -> Result<usize, SyntaxError> {
+    let digits = text.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 0 { error("expected a digit", at) } else { Ok(at + digits) }
+}

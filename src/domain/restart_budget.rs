@@ -1,0 +1,107 @@
+//! How often an actor may be restarted before the process gives up and leaves it to whoever runs it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::retry::Backoff;
+
+/// Grows with the restarts that the window still remembers. No jitter: one process restarts its own actors.
+const RESTART_DELAY: Backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
+
+/// Restarts within a sliding window of time.
+#[derive(Debug)]
+pub struct RestartBudget {
+    max_restarts: u32,
+    window_ms: u64,
+    /// When the restarts of the window were asked for; never more than `max_restarts`.
+    restarts_ms: VecDeque<u64>,
+}
+
+/// What to do about an actor that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Start it again.
+    Restart {
+        /// After this time.
+        delay: Duration,
+    },
+    /// It ended once too often: give up.
+    Exhausted,
+}
+
+impl RestartBudget {
+    /// Allows `max_restarts` within any `window`.
+    #[must_use]
+    pub fn new(max_restarts: u32, window: Duration) -> RestartBudget {
+        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        RestartBudget { max_restarts, window_ms, restarts_ms: VecDeque::new() }
+    }
+
+    /// Notes that an actor ended at `now_ms`, milliseconds of a clock that does not go back.
+    pub fn record(&mut self, now_ms: u64) -> Verdict {
+        while self.restarts_ms.front().is_some_and(|&then| now_ms.saturating_sub(then) >= self.window_ms) {
+            self.restarts_ms.pop_front();
+        }
+        let spent = u32::try_from(self.restarts_ms.len()).unwrap_or(u32::MAX);
+        if spent >= self.max_restarts {
+            return Verdict::Exhausted;
+        }
+        self.restarts_ms.push_back(now_ms);
+        Verdict::Restart { delay: RESTART_DELAY.delay(spent + 1, 1.0) }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn restart_after_ms(ms: u64) -> Verdict {
+        Verdict::Restart { delay: Duration::from_millis(ms) }
+    }
+
+    #[test]
+    fn restarts_in_quick_succession_exhaust_the_budget() {
+        let mut budget = RestartBudget::new(3, Duration::from_mins(1));
+        let verdicts = [0, 1, 2, 3, 59_999].map(|now| budget.record(now));
+        let exhausted = Verdict::Exhausted;
+        assert_eq!(
+            verdicts,
+            [restart_after_ms(100), restart_after_ms(200), restart_after_ms(400), exhausted, exhausted]
+        );
+    }
+
+    #[test]
+    fn what_lies_a_window_back_is_forgotten() {
+        let mut budget = RestartBudget::new(1, Duration::from_mins(1));
+        for minute in 0..100 {
+            assert_eq!(budget.record(minute * 60_000), restart_after_ms(100));
+        }
+        assert_eq!(budget.record(99 * 60_000 + 59_999), Verdict::Exhausted);
+    }
+
+    #[test]
+    fn a_budget_of_none_allows_none() {
+        assert_eq!(RestartBudget::new(0, Duration::from_mins(1)).record(0), Verdict::Exhausted);
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_sees_more_restarts_than_allowed(max in 0_u32..5, steps in prop::collection::vec(0_u64..40, 0..60)) {
+            let mut budget = RestartBudget::new(max, Duration::from_millis(100));
+            let mut now = 0;
+            let mut restarts: Vec<u64> = Vec::new();
+            for step in steps {
+                now += step;
+                let recent = restarts.iter().filter(|&&then| now - then < 100).count();
+                let restarted = matches!(budget.record(now), Verdict::Restart { .. });
+                prop_assert_eq!(restarted, recent < max as usize);
+                if restarted {
+                    restarts.push(now);
+                }
+            }
+        }
+    }
+}

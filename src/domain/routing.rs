@@ -1,0 +1,228 @@
+//! Which flows a message belongs to. A table is never changed, only replaced as a whole.
+
+use std::collections::BTreeSet;
+
+use super::flow::Flow;
+use super::message::{FlowId, SubscriptionId};
+use super::topic::{FilterError, TopicFilter};
+use super::trie::FilterTrie;
+
+/// All flows that run, by topic filter.
+#[derive(Debug, Default)]
+pub struct RoutingTable {
+    flows: Vec<Flow>,
+    /// Ordered by the filter's text.
+    groups: Vec<Group>,
+    /// Leads to places in `groups`.
+    trie: FilterTrie<usize>,
+}
+
+/// The flows of one filter, in order of their ids.
+#[derive(Debug)]
+struct Group {
+    filter: TopicFilter,
+    flows: Vec<FlowId>,
+}
+
+/// A flow whose topic filter cannot be subscribed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedFlow {
+    /// The flow.
+    pub flow: Flow,
+    /// What is wrong with its topic.
+    pub error: FilterError,
+}
+
+impl RoutingTable {
+    /// A table of those flows that have a valid topic filter, and the others with the reason.
+    #[must_use]
+    pub fn new(flows: Vec<Flow>) -> (RoutingTable, Vec<RejectedFlow>) {
+        let mut accepted = Vec::with_capacity(flows.len());
+        let mut filters = Vec::with_capacity(flows.len());
+        let mut rejected = Vec::new();
+        for flow in flows {
+            match TopicFilter::parse(&flow.topic) {
+                Ok(filter) => {
+                    filters.push((filter, flow.id));
+                    accepted.push(flow);
+                }
+                Err(error) => rejected.push(RejectedFlow { flow, error }),
+            }
+        }
+        let groups = groups(filters);
+        let mut trie = FilterTrie::default();
+        for (place, group) in groups.iter().enumerate() {
+            trie.insert(&group.filter, place);
+        }
+        (RoutingTable { flows: accepted, groups, trie }, rejected)
+    }
+
+    /// The filters of all flows.
+    #[must_use]
+    pub fn filters(&self) -> BTreeSet<TopicFilter> {
+        self.groups.iter().map(|group| group.filter.clone()).collect()
+    }
+
+    /// The flows that run, in the order in which they were given.
+    #[must_use]
+    pub fn flows(&self) -> &[Flow] {
+        &self.flows
+    }
+
+    /// The flows whose topic is written exactly as `filter`, in order of their ids.
+    #[must_use]
+    pub fn flows_of_filter(&self, filter: &str) -> &[FlowId] {
+        match self.groups.binary_search_by(|group| group.filter.as_str().cmp(filter)) {
+            Ok(place) => &self.groups[place].flows,
+            Err(_) => &[],
+        }
+    }
+
+    /// Appends the flows that a message belongs to, sorted and each once, to `out`.
+    ///
+    /// A broker that names subscriptions sends one copy for each: a copy then belongs to the flows of
+    /// exactly the filters that `ids` stand for, and to none where no flow has such a filter any more.
+    /// Without ids, or with one that `filter_of` does not know, the topic decides.
+    pub fn route<'f>(
+        &self,
+        topic: &str,
+        ids: &[SubscriptionId],
+        filter_of: &dyn Fn(SubscriptionId) -> Option<&'f str>,
+        out: &mut Vec<FlowId>,
+    ) {
+        let start = out.len();
+        if ids.is_empty() || !self.route_by_ids(ids, filter_of, out) {
+            out.truncate(start);
+            self.trie.visit(topic, |&place| out.extend_from_slice(&self.groups[place].flows));
+        }
+        sort_and_deduplicate_from(start, out);
+    }
+
+    /// Whether all `ids` are known; what is in `out` counts only then.
+    fn route_by_ids<'f>(
+        &self,
+        ids: &[SubscriptionId],
+        filter_of: &dyn Fn(SubscriptionId) -> Option<&'f str>,
+        out: &mut Vec<FlowId>,
+    ) -> bool {
+        ids.iter().all(|&id| {
+            filter_of(id).map(|filter| out.extend_from_slice(self.flows_of_filter(filter))).is_some()
+        })
+    }
+}
+
+fn groups(mut filters: Vec<(TopicFilter, FlowId)>) -> Vec<Group> {
+    filters.sort_unstable();
+    let mut groups: Vec<Group> = Vec::new();
+    for (filter, flow) in filters {
+        match groups.last_mut() {
+            Some(group) if group.filter == filter => group.flows.push(flow),
+            _ => groups.push(Group { filter, flows: vec![flow] }),
+        }
+    }
+    groups
+}
+
+fn sort_and_deduplicate_from(start: usize, out: &mut Vec<FlowId>) {
+    out[start..].sort_unstable();
+    let mut kept = start;
+    for next in start..out.len() {
+        if kept == start || out[kept - 1] != out[next] {
+            out[kept] = out[next];
+            kept += 1;
+        }
+    }
+    out.truncate(kept);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::topic::tests::{all_topics, any_filter};
+    use super::*;
+
+    fn flow(id: FlowId, topic: &str) -> Flow {
+        Flow {
+            id,
+            code: format!("f{id}"),
+            topic: topic.to_owned(),
+            action: "STORE_DB".to_owned(),
+            endpoint_url: None,
+        }
+    }
+
+    fn table(topics: &[(FlowId, &str)]) -> RoutingTable {
+        let (table, rejected) =
+            RoutingTable::new(topics.iter().map(|&(id, topic)| flow(id, topic)).collect());
+        assert!(rejected.is_empty());
+        table
+    }
+
+    fn routed(table: &RoutingTable, topic: &str, ids: &[SubscriptionId]) -> Vec<FlowId> {
+        let known = |id| match id {
+            1 => Some("a/+"),
+            2 => Some("a/b"),
+            3 => Some("gone"),
+            _ => None,
+        };
+        let mut out = Vec::new();
+        table.route(topic, ids, &known, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_copy_goes_to_the_flows_of_the_subscriptions_it_names() {
+        let table = table(&[(7, "a/+"), (3, "a/+"), (5, "a/b"), (9, "#")]);
+        assert_eq!(routed(&table, "a/b", &[1]), [3, 7]);
+        assert_eq!(routed(&table, "a/b", &[2]), [5]);
+        assert_eq!(routed(&table, "a/b", &[2, 1, 1]), [3, 5, 7]);
+        assert!(routed(&table, "a/b", &[3]).is_empty());
+    }
+
+    #[test]
+    fn without_ids_or_with_an_unknown_one_the_topic_decides() {
+        let table = table(&[(7, "a/+"), (3, "a/+"), (5, "a/b"), (9, "#")]);
+        assert_eq!(routed(&table, "a/b", &[]), [3, 5, 7, 9]);
+        assert_eq!(routed(&table, "a/b", &[1, 4]), [3, 5, 7, 9]);
+        assert!(routed(&table, "$SYS/x", &[]).is_empty());
+    }
+
+    #[test]
+    fn routing_leaves_what_is_in_out_alone() {
+        let table = table(&[(1, "a"), (2, "a")]);
+        let mut out = vec![9, 1];
+        table.route("a", &[], &|_| None, &mut out);
+        assert_eq!(out, [9, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_flow_with_a_bad_filter_is_rejected_alone() {
+        let (table, rejected) = RoutingTable::new(vec![flow(1, "a/#/b"), flow(2, "a"), flow(3, "")]);
+        assert_eq!(table.flows(), [flow(2, "a")]);
+        assert_eq!(table.flows_of_filter("a"), [2]);
+        assert_eq!(
+            rejected,
+            [
+                RejectedFlow { flow: flow(1, "a/#/b"), error: FilterError::MultiLevelNotLast },
+                RejectedFlow { flow: flow(3, ""), error: FilterError::Empty },
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn by_topic_each_matching_flow_is_found_once(
+            filters in prop::collection::vec(any_filter(), 0..15),
+            topic in prop::sample::select(all_topics()),
+        ) {
+            let flows = filters.iter().zip(1..).map(|(filter, id)| flow(id, filter.as_str())).collect();
+            let (table, _) = RoutingTable::new(flows);
+            let expected: Vec<FlowId> =
+                filters.iter().zip(1..).filter(|(filter, _)| filter.matches(&topic)).map(|(_, id)| id).collect();
+            prop_assert_eq!(routed(&table, &topic, &[]), expected);
+            prop_assert_eq!(table.filters(), filters.into_iter().collect::<BTreeSet<_>>());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The types a field can have.
+
+use std::fmt;
+
+use super::super::payload::JsonKind;
+
+/// Type of a field in a `payload_schema`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldType {
+    /// `string`, `str`
+    String,
+    /// `number`, `float`: any number
+    Number,
+    /// `int`, `integer`: a number without fraction and exponent
+    Int,
+    /// `bool`, `boolean`
+    Bool,
+    /// `object`
+    Object,
+    /// `array`
+    Array,
+}
+
+impl FieldType {
+    pub(super) const KNOWN: &str = "string, str, number, float, int, integer, bool, boolean, object, array";
+
+    pub(super) fn parse(name: &str) -> Option<FieldType> {
+        Some(match name {
+            "string" | "str" => FieldType::String,
+            "number" | "float" => FieldType::Number,
+            "int" | "integer" => FieldType::Int,
+            "bool" | "boolean" => FieldType::Bool,
+            "object" => FieldType::Object,
+            "array" => FieldType::Array,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn takes(self, kind: JsonKind) -> bool {
+        match self {
+            FieldType::String => kind == JsonKind::String,
+            FieldType::Number => matches!(kind, JsonKind::Int | JsonKind::Number),
+            FieldType::Int => kind == JsonKind::Int,
+            FieldType::Bool => kind == JsonKind::Bool,
+            FieldType::Object => kind == JsonKind::Object,
+            FieldType::Array => kind == JsonKind::Array,
+        }
+    }
+}
+
+impl fmt::Display for FieldType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FieldType::String => "string",
+            FieldType::Number => "number",
+            FieldType::Int => "int",
+            FieldType::Bool => "bool",
+            FieldType::Object => "object",
+            FieldType::Array => "array",
+        })
+    }
+}

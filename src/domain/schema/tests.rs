@@ -1,0 +1,219 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn check(schema: &str, payload: &str) -> Result<(), ValidationError> {
+    let payload = Payload::parse(payload.as_bytes(), &PayloadLimits::default()).expect(payload);
+    PayloadSchema::compile(schema).expect(schema).validate(&payload)
+}
+
+fn message(schema: &str, payload: &str) -> String {
+    check(schema, payload).expect_err(payload).to_string()
+}
+
+#[test]
+fn every_type_takes_what_the_contract_says() {
+    let values = [
+        "\"x\"",
+        "\"1\"",
+        "1",
+        "-0",
+        "123456789012345678901234567890",
+        "1.0",
+        "1e2",
+        "true",
+        "null",
+        "{}",
+        "[]",
+    ];
+    let types = [
+        (&["string", "str"][..], "11000000000"),
+        (&["number", "float"], "00111110000"),
+        (&["int", "integer"], "00111000000"),
+        (&["bool", "boolean"], "00000001000"),
+        (&["object"], "00000000010"),
+        (&["array"], "00000000001"),
+    ];
+    for (names, taken) in types {
+        for name in names {
+            for (value, taken) in values.iter().zip(taken.chars()) {
+                let fits = check(&format!(r#"{{"f":"{name}"}}"#), &format!(r#"{{"f":{value}}}"#)).is_ok();
+                assert_eq!(fits, taken == '1', "{name} takes {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fields_may_be_described_in_three_ways() {
+    let ways = [
+        r#"{"a":"int","b":"str"}"#,
+        r#"{"a":{"type":"int"},"b":{"type":"str","maxLength":1}}"#,
+        r#"{"properties":{"a":"int","b":{"type":"str"}}}"#,
+        r#"{"type":"object","required":["zzz"],"properties":{"a":{"type":"int"},"b":"str"}}"#,
+        r#"{"\u0061":"i\u006et","b":"str"}"#,
+    ];
+    for schema in ways {
+        assert_eq!(check(schema, r#"{"a":1,"b":"long","c":null}"#), Ok(()), "{schema}");
+        assert_eq!(message(schema, r#"{"b":"x"}"#), r#"field "a": expected int, but it is missing"#);
+        assert_eq!(message(schema, r#"{"a":1,"b":null}"#), r#"field "b": expected string, got null"#);
+    }
+}
+
+#[test]
+fn properties_and_type_can_be_fields_too() {
+    assert_eq!(
+        message(r#"{"properties":"int"}"#, "{}"),
+        r#"field "properties": expected int, but it is missing"#
+    );
+    assert_eq!(
+        message(r#"{"properties":{"type":"int"}}"#, "{}"),
+        r#"field "type": expected int, but it is missing"#
+    );
+    assert_eq!(message(r#"{"type":"object"}"#, "{}"), r#"field "type": expected object, but it is missing"#);
+}
+
+#[test]
+fn a_schema_that_names_no_field_takes_any_object() {
+    for schema in ["{}", "null", " null ", r#"{"properties":{}}"#] {
+        assert_eq!(check(schema, "{}"), Ok(()), "{schema}");
+        assert_eq!(check(schema, r#"{"a":1}"#), Ok(()), "{schema}");
+    }
+}
+
+#[test]
+fn the_message_says_what_came() {
+    let came = [
+        ("1", "int"),
+        ("1.5", "float"),
+        ("true", "bool"),
+        ("null", "null"),
+        ("[]", "array"),
+        ("{}", "object"),
+    ];
+    for (value, kind) in came {
+        let expected = format!(r#"field "a": expected string, got {kind}"#);
+        assert_eq!(message(r#"{"a":"string"}"#, &format!(r#"{{"a":{value}}}"#)), expected);
+    }
+}
+
+#[test]
+fn the_last_value_of_a_name_is_the_one_that_counts() {
+    assert_eq!(check(r#"{"a":"int"}"#, r#"{"a":"x","a":1}"#), Ok(()));
+    assert!(check(r#"{"a":"int"}"#, r#"{"a":1,"a":"x"}"#).is_err());
+}
+
+#[test]
+fn a_useless_schema_is_refused_with_field_and_type() {
+    let unknown = |field: &str, found: &str| SchemaError::UnknownType {
+        field: field.to_owned(),
+        found: found.to_owned(),
+    };
+    let typeless = |found| SchemaError::FieldWithoutType { field: "a".to_owned(), found };
+    let cases = [
+        (r#"{"a":"int","b":"date"}"#, unknown("b", "date")),
+        (r#"{"a":"String"}"#, unknown("a", "String")),
+        (r#"{"a":""}"#, unknown("a", "")),
+        (r#"{"a":{"type":"null"}}"#, unknown("a", "null")),
+        (r#"{"properties":{"a":{"type":"int "}}}"#, unknown("a", "int ")),
+        (r#"{"a":1}"#, typeless(JsonKind::Int)),
+        (r#"{"a":null}"#, typeless(JsonKind::Null)),
+        (r#"{"a":["int"]}"#, typeless(JsonKind::Array)),
+        (r#"{"a":{}}"#, typeless(JsonKind::Object)),
+        (r#"{"a":{"type":["int","str"]}}"#, typeless(JsonKind::Array)),
+        ("[]", SchemaError::NotAnObject(JsonKind::Array)),
+        ("\"int\"", SchemaError::NotAnObject(JsonKind::String)),
+    ];
+    for (schema, expected) in cases {
+        assert_eq!(PayloadSchema::compile(schema).expect_err(schema), expected, "{schema}");
+    }
+    for schema in ["", "{", "{\"a\":int}"] {
+        let error = PayloadSchema::compile(schema).expect_err(schema);
+        assert!(matches!(error, SchemaError::Unreadable(PayloadError::NotJson(_))), "{schema}");
+    }
+    let text = unknown("b", "date").to_string();
+    assert!(text.contains("\"b\"") && text.contains("\"date\"") && text.contains("integer"), "{text}");
+}
+
+const STRICT: &str = r#"{
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {"t": {"type": "number", "maximum": 100}, "tags": {"type": "array", "items": {"type": "string"}}},
+    "required": ["t"]
+}"#;
+
+#[test]
+fn a_schema_key_makes_it_json_schema() {
+    assert_eq!(check(STRICT, r#"{"t":1.5,"tags":["x"]}"#), Ok(()));
+    assert_eq!(message(STRICT, r#"{"t":101}"#), r#"at "/t": 101 is greater than the maximum of 100"#);
+    assert_eq!(message(STRICT, r#"{"t":1,"tags":["x",7]}"#), r#"at "/tags/1": 7 is not of type "string""#);
+    assert_eq!(message(STRICT, "{}"), r#"at "": "t" is a required property"#);
+    for draft in ["http://json-schema.org/draft-07/schema#", "http://json-schema.org/draft-04/schema#"] {
+        assert_eq!(check(&json!({"$schema": draft, "required": ["a"]}).to_string(), r#"{"a":null}"#), Ok(()));
+    }
+}
+
+#[test]
+fn a_json_schema_that_is_wrong_or_elsewhere_is_refused() {
+    let draft = "https://json-schema.org/draft/2020-12/schema";
+    let cases = [
+        json!({"$schema": draft, "type": "whatever"}),
+        json!({"$schema": draft, "properties": []}),
+        json!({"$schema": draft, "$ref": "https://example.com/other.json"}),
+        json!({"$schema": draft, "$ref": "file:///etc/hostname"}),
+        json!({"$schema": "https://example.com/my-draft"}),
+        json!({"$schema": 7}),
+    ];
+    for schema in cases {
+        let error = PayloadSchema::compile(&schema.to_string()).map(|_| ()).unwrap_err();
+        assert!(matches!(error, SchemaError::JsonSchema(_)), "{schema}: {error}");
+    }
+}
+
+#[test]
+fn json_schema_says_so_when_a_payload_is_too_deep_for_it() {
+    let nested =
+        |levels: usize| format!(r#"{{"t":1,"x":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
+    assert_eq!(check(STRICT, &nested(127)), Ok(()));
+    let error = ValidationError::TooDeepForJsonSchema { depth: 128, limit: 127 };
+    assert_eq!(check(STRICT, &nested(128)), Err(error));
+}
+
+#[test]
+fn json_schema_takes_large_integers_as_doubles_and_refuses_what_no_double_holds() {
+    let integer =
+        r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","properties":{"a":{"type":"integer"}}}"#;
+    for value in ["123456789012345678901234567890", "1.0", "1e2"] {
+        assert_eq!(check(integer, &format!(r#"{{"a":{value}}}"#)), Ok(()), "{value}");
+    }
+    let error = check(integer, r#"{"b":1e400}"#).unwrap_err();
+    assert!(
+        matches!(&error, ValidationError::UnfitForJsonSchema(why) if why.contains("out of range")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_long_value_does_not_make_a_long_message() {
+    let message = message(STRICT, &format!(r#"{{"t":"{}"}}"#, "é".repeat(100_000)));
+    assert!(message.len() < 600 && message.ends_with('…'), "{message}");
+}
+
+#[test]
+fn the_public_function_is_the_same_code() {
+    let schema = json!({"a": "int"});
+    assert_eq!(validate_payload(&schema, &json!({"a": 1})), Ok(()));
+    assert!(matches!(validate_payload(&schema, &json!({"a": 1.0})), Err(ValidatePayloadError::Invalid(_))));
+    assert!(matches!(validate_payload(&schema, &json!([])), Err(ValidatePayloadError::Payload(_))));
+    assert!(matches!(validate_payload(&json!({"a": "x"}), &json!({})), Err(ValidatePayloadError::Schema(_))));
+}
+
+proptest! {
+    #[test]
+    fn any_text_compiles_or_is_refused(text in ".{0,60}") {
+        let _ = PayloadSchema::compile(&text);
+    }
+}

@@ -1,0 +1,140 @@
+//! Which filters to subscribe, so that the broker sends a message once, or says for which subscription
+//! each copy is.
+//!
+//! A v5 broker that supports subscription identifiers names the subscription in every copy, so all
+//! filters can be subscribed as they are. Any other broker may send a copy per matching filter, and
+//! nothing tells the copies apart: there a covered filter is not subscribed at all, and filters that
+//! overlap are replaced by their join. That receives messages that no flow wants (`a/+` with `+/b`
+//! becomes `+/+`); the routing table drops them.
+
+use std::collections::BTreeSet;
+
+use super::topic::TopicFilter;
+use super::trie::FilterTrie;
+
+/// The filters to subscribe for `filters`.
+///
+/// Shared subscriptions always stay as they are: joining one would change what its group receives.
+#[must_use]
+pub fn plan(filters: &BTreeSet<TopicFilter>, broker_names_subscriptions: bool) -> BTreeSet<TopicFilter> {
+    if broker_names_subscriptions {
+        return filters.clone();
+    }
+    let mut disjoint = Disjoint::default();
+    for filter in filters.iter().filter(|filter| !filter.is_shared()) {
+        disjoint.add(filter);
+    }
+    disjoint.filters.extend(filters.iter().filter(|filter| filter.is_shared()).cloned());
+    disjoint.filters
+}
+
+/// Filters of which no two overlap.
+#[derive(Default)]
+struct Disjoint {
+    filters: BTreeSet<TopicFilter>,
+    /// Finds those near a filter. Holds what has been replaced, too: only what is in `filters` counts.
+    ever_added: FilterTrie<TopicFilter>,
+}
+
+impl Disjoint {
+    fn add(&mut self, filter: &TopicFilter) {
+        let mut wanted = filter.clone();
+        loop {
+            let met = self.overlapping(&wanted);
+            if met.iter().any(|other| other.covers(&wanted)) {
+                return;
+            }
+            if met.is_empty() {
+                break;
+            }
+            // The join may reach filters that `wanted` did not: look again.
+            for other in met {
+                self.filters.remove(&other);
+                wanted = united(wanted, &other);
+            }
+        }
+        self.ever_added.insert(&wanted, wanted.clone());
+        self.filters.insert(wanted);
+    }
+
+    fn overlapping(&self, wanted: &TopicFilter) -> Vec<TopicFilter> {
+        let mut met = Vec::new();
+        self.ever_added.visit_near(wanted, |other| {
+            if self.filters.contains(other) && wanted.overlaps(other) {
+                met.push(other.clone());
+            }
+        });
+        met
+    }
+}
+
+/// One filter in place of two that overlap. As written where one covers the other.
+fn united(wanted: TopicFilter, other: &TopicFilter) -> TopicFilter {
+    if wanted.covers(other) {
+        return wanted;
+    }
+    // Filters that overlap always have a join.
+    wanted.join(other).unwrap_or(wanted)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::topic::tests::{all_topics, any_filter};
+    use super::*;
+
+    fn filters(raw: &[&str]) -> BTreeSet<TopicFilter> {
+        raw.iter().map(|raw| TopicFilter::parse(raw).expect(raw)).collect()
+    }
+
+    #[test]
+    fn a_broker_that_names_subscriptions_gets_all_filters_as_they_are() {
+        let all = filters(&["a/+", "+/b", "#", "$share/g/#"]);
+        assert_eq!(plan(&all, true), all);
+    }
+
+    #[test]
+    fn covered_filters_go_and_overlapping_ones_are_joined() {
+        let cases: [(&[&str], &[&str]); 7] = [
+            (&["a/b", "a/+", "c"], &["a/+", "c"]),
+            (&["a/+", "+/b"], &["+/+"]),
+            (&["a/+", "+/b", "c/d", "c/d/e"], &["+/+", "c/d/e"]),
+            (&["a/b/#", "a/+/c", "a/x"], &["a/+/#"]),
+            (&["#", "$SYS/#", "a"], &["#", "$SYS/#"]),
+            (&["#", "+/#"], &["#"]),
+            (&["$share/g/a/+", "$share/h/a/b", "a/b", "a/+"], &["$share/g/a/+", "$share/h/a/b", "a/+"]),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(plan(&filters(given), false), filters(expected), "{given:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_plan_leaves_no_overlap_and_loses_no_topic(
+            given in prop::collection::btree_set(any_filter(), 0..12),
+            topics in prop::collection::vec(prop::sample::select(all_topics()), 60),
+        ) {
+            let planned = plan(&given, false);
+            for a in &planned {
+                prop_assert!(planned.iter().all(|b| a == b || !a.overlaps(b)), "{:?}", planned);
+            }
+            for filter in &given {
+                prop_assert!(planned.iter().any(|wide| wide.covers(filter)), "{} lost in {:?}", filter, planned);
+            }
+            for topic in topics {
+                let matching = planned.iter().filter(|filter| filter.matches(&topic)).count();
+                prop_assert!(matching <= 1);
+                prop_assert!(matching == 1 || !given.iter().any(|filter| filter.matches(&topic)));
+            }
+        }
+
+        #[test]
+        fn a_plan_of_a_plan_changes_nothing(given in prop::collection::btree_set(any_filter(), 0..12)) {
+            let planned = plan(&given, false);
+            prop_assert_eq!(plan(&planned, false), planned);
+        }
+    }
+}

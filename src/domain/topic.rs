@@ -1,0 +1,167 @@
+//! Topic filters of MQTT: what may be subscribed, and which topics it matches.
+//!
+//! How two filters relate (cover, overlap, join) is in `relations`.
+
+mod relations;
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Longest UTF-8 string that an MQTT packet can carry, in bytes.
+const MAX_FILTER_BYTES: usize = 65_535;
+const SHARE_PREFIX: &str = "$share/";
+
+/// A valid topic filter; ordered and compared by its text.
+///
+/// `$share/<group>/<filter>` is understood: it is subscribed as it stands and matches as `<filter>`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicFilter {
+    raw: String,
+    /// Where the part that is matched begins; 0 unless shared.
+    pattern_at: usize,
+}
+
+impl TopicFilter {
+    /// Checks `raw` against the rules of MQTT 5, section 4.7 and 4.8.2.
+    pub fn parse(raw: &str) -> Result<TopicFilter, FilterError> {
+        if raw.len() > MAX_FILTER_BYTES {
+            return Err(FilterError::TooLong { length: raw.len() });
+        }
+        if raw.contains('\0') {
+            return Err(FilterError::Nul);
+        }
+        let pattern = match raw.strip_prefix(SHARE_PREFIX) {
+            Some(shared) => pattern_of_shared(shared)?,
+            None => raw,
+        };
+        check_levels(pattern)?;
+        Ok(TopicFilter { raw: raw.to_owned(), pattern_at: raw.len() - pattern.len() })
+    }
+
+    /// The text that is subscribed, with its share group.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.raw
+    }
+
+    /// Whether this is a `$share/<group>/…` subscription.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.pattern_at > 0
+    }
+
+    /// Whether a message published to `topic` belongs to this filter. The empty topic, which no
+    /// message can have, belongs to none.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        let pattern = self.pattern();
+        if topic.is_empty() || (is_reserved(topic) && is_wildcard(first_level(pattern))) {
+            return false;
+        }
+        let mut topic_levels = topic.split('/');
+        for level in pattern.split('/') {
+            // Also when the topic has ended: `a/#` matches its parent `a`.
+            if level == "#" {
+                return true;
+            }
+            match topic_levels.next() {
+                Some(topic_level) if level == "+" || level == topic_level => {}
+                _ => return false,
+            }
+        }
+        topic_levels.next().is_none()
+    }
+
+    /// The part that topics are matched against.
+    pub(super) fn pattern(&self) -> &str {
+        self.raw.get(self.pattern_at..).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.raw)
+    }
+}
+
+impl fmt::Debug for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TopicFilter({:?})", self.raw)
+    }
+}
+
+/// Why a text is no topic filter.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FilterError {
+    /// Nothing to match against.
+    #[error("the topic filter is empty")]
+    Empty,
+    /// Does not fit into an MQTT packet.
+    #[error("the topic filter has {length} bytes, {MAX_FILTER_BYTES} are allowed")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Holds U+0000, which MQTT forbids.
+    #[error("the topic filter holds a NUL character")]
+    Nul,
+    /// Something follows `#`.
+    #[error("'#' must be the last level of the topic filter")]
+    MultiLevelNotLast,
+    /// `+` or `#` beside other characters in a level.
+    #[error("a wildcard must stand alone in its level, found {level:?}")]
+    WildcardNotAlone {
+        /// The level as written.
+        level: String,
+    },
+    /// `$share/` without a proper group or without a filter behind it.
+    #[error("a shared subscription is written $share/<group>/<filter>, found {found:?}")]
+    BadShare {
+        /// The filter as written.
+        found: String,
+    },
+}
+
+/// Whether a level is `+` or `#`.
+pub(super) fn is_wildcard(level: &str) -> bool {
+    level == "+" || level == "#"
+}
+
+/// Whether a topic or a first level belongs to the broker (`$SYS/…`): no leading wildcard matches it.
+pub(super) fn is_reserved(topic: &str) -> bool {
+    topic.starts_with('$')
+}
+
+fn first_level(pattern: &str) -> &str {
+    pattern.split('/').next().unwrap_or_default()
+}
+
+/// The filter behind the group, of a text that followed `$share/`.
+fn pattern_of_shared(shared: &str) -> Result<&str, FilterError> {
+    match shared.split_once('/') {
+        Some((group, pattern)) if !group.is_empty() && !group.contains(['+', '#']) && !pattern.is_empty() => {
+            Ok(pattern)
+        }
+        _ => Err(FilterError::BadShare { found: format!("{SHARE_PREFIX}{shared}") }),
+    }
+}
+
+fn check_levels(pattern: &str) -> Result<(), FilterError> {
+    if pattern.is_empty() {
+        return Err(FilterError::Empty);
+    }
+    let mut levels = pattern.split('/').peekable();
+    while let Some(level) = levels.next() {
+        if level.contains(['+', '#']) && !is_wildcard(level) {
+            return Err(FilterError::WildcardNotAlone { level: level.to_owned() });
+        }
+        if level == "#" && levels.peek().is_some() {
+            return Err(FilterError::MultiLevelNotLast);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,112 @@
+//! How the topics of two filters relate. Share groups play no part here: only what is matched counts.
+
+use super::{TopicFilter, is_reserved, is_wildcard};
+
+impl TopicFilter {
+    /// Whether every topic that `other` matches is matched by this filter too.
+    #[must_use]
+    pub fn covers(&self, other: &TopicFilter) -> bool {
+        let (ours, theirs) = (Shape::of(self), Shape::of(other));
+        let lengths_fit = if ours.open {
+            theirs.min_levels() >= ours.min_levels()
+        } else {
+            !theirs.open && theirs.prefix.len() == ours.prefix.len()
+        };
+        lengths_fit
+            && !(ours.leads_with_wildcard() && theirs.leads_with_reserved())
+            && ours
+                .prefix
+                .iter()
+                .enumerate()
+                .all(|(place, &level)| level == "+" || level == theirs.level(place))
+    }
+
+    /// Whether some topic is matched by both filters.
+    #[must_use]
+    pub fn overlaps(&self, other: &TopicFilter) -> bool {
+        let (ours, theirs) = (Shape::of(self), Shape::of(other));
+        ours.may_be_as_long_as(&theirs)
+            && !ours.kept_apart_by_reserved(&theirs)
+            && ours.prefix.iter().zip(&theirs.prefix).all(|(&a, &b)| a == b || a == "+" || b == "+")
+    }
+
+    /// The smallest filter, not shared, that covers both; nothing where no filter does, as for `$SYS/a`
+    /// and `b/c`: only a wildcard could stand for both first levels, and wildcards do not match `$`
+    /// topics there.
+    #[must_use]
+    pub fn join(&self, other: &TopicFilter) -> Option<TopicFilter> {
+        let (ours, theirs) = (Shape::of(self), Shape::of(other));
+        if ours.kept_apart_by_reserved(&theirs) {
+            return None;
+        }
+        let open = ours.open || theirs.open || ours.prefix.len() != theirs.prefix.len();
+        let length = ours.min_levels().min(theirs.min_levels());
+        let mut levels: Vec<&str> = (0..length).map(|place| ours.common_level(&theirs, place)).collect();
+        if open {
+            // `+/#` and `/+/#` match what `#` and `/#` do, and these are how people write it.
+            if levels == ["+"] || levels == ["", "+"] {
+                levels.pop();
+            }
+            levels.push("#");
+        }
+        Some(TopicFilter { raw: levels.join("/"), pattern_at: 0 })
+    }
+}
+
+/// A filter as the levels it spells out, and whether more may follow (`#`).
+struct Shape<'a> {
+    prefix: Vec<&'a str>,
+    open: bool,
+}
+
+impl<'a> Shape<'a> {
+    fn of(filter: &'a TopicFilter) -> Shape<'a> {
+        let mut prefix: Vec<&str> = filter.pattern().split('/').collect();
+        let open = prefix.last() == Some(&"#");
+        if open {
+            prefix.pop();
+        }
+        Shape { prefix, open }
+    }
+
+    /// Levels of the shortest topic that matches. Every topic has one, and one level alone is not empty:
+    /// so `#` needs one and `/#` two.
+    fn min_levels(&self) -> usize {
+        match self.prefix.as_slice() {
+            [] => 1,
+            [""] => 2,
+            levels => levels.len(),
+        }
+    }
+
+    /// The level at `place`; anything goes where only `#` speaks.
+    fn level(&self, place: usize) -> &'a str {
+        self.prefix.get(place).copied().unwrap_or("+")
+    }
+
+    fn common_level(&self, other: &Shape<'a>, place: usize) -> &'a str {
+        let level = self.level(place);
+        if level == other.level(place) { level } else { "+" }
+    }
+
+    fn leads_with_wildcard(&self) -> bool {
+        is_wildcard(self.level(0))
+    }
+
+    fn leads_with_reserved(&self) -> bool {
+        is_reserved(self.level(0))
+    }
+
+    fn kept_apart_by_reserved(&self, other: &Shape<'_>) -> bool {
+        self.level(0) != other.level(0) && (self.leads_with_reserved() || other.leads_with_reserved())
+    }
+
+    fn may_be_as_long_as(&self, other: &Shape<'_>) -> bool {
+        match (self.open, other.open) {
+            (true, true) => true,
+            (true, false) => self.min_levels() <= other.prefix.len(),
+            (false, true) => other.min_levels() <= self.prefix.len(),
+            (false, false) => self.prefix.len() == other.prefix.len(),
+        }
+    }
+}

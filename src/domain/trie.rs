@@ -1,0 +1,215 @@
+//! All filters of the routing table in one tree of levels, so that matching a topic costs its number of
+//! levels and not the number of filters.
+//!
+//! ```text
+//! a/+/c ─┐            ┌ "c" ▸ exact: a/+/c
+//! a/b   ─┼▸ root ▸ "a" ┤ "+" above it, "b" ▸ exact: a/b
+//! a/#   ─┘            └ below: a/#
+//! ```
+//! Nodes lie in one vector and name each other by index: neither matching nor dropping recurses,
+//! however many levels a filter has. A topic reaches a node by one path at most, so nothing is visited
+//! twice.
+
+use std::collections::HashMap;
+
+use super::topic::{TopicFilter, is_reserved};
+
+const ROOT: usize = 0;
+
+/// Values kept under topic filters.
+#[derive(Debug)]
+pub struct FilterTrie<T> {
+    nodes: Vec<Node<T>>,
+}
+
+#[derive(Debug)]
+struct Node<T> {
+    /// Children by the text of a level.
+    literals: HashMap<Box<str>, usize>,
+    /// Child of `+`.
+    plus: Option<usize>,
+    /// Values of filters that end here.
+    exact: Vec<T>,
+    /// Values of filters that go on with `#`: they match here and everywhere below.
+    below: Vec<T>,
+}
+
+impl<T> Node<T> {
+    fn new() -> Node<T> {
+        Node { literals: HashMap::new(), plus: None, exact: Vec::new(), below: Vec::new() }
+    }
+}
+
+impl<T> Default for FilterTrie<T> {
+    fn default() -> Self {
+        FilterTrie { nodes: vec![Node::new()] }
+    }
+}
+
+impl<T> FilterTrie<T> {
+    /// Adds `value` under `filter`, beside what is there already.
+    pub fn insert(&mut self, filter: &TopicFilter, value: T) {
+        let mut at = ROOT;
+        for level in filter.pattern().split('/') {
+            if level == "#" {
+                return self.nodes[at].below.push(value);
+            }
+            at = self.child_or_new(at, level);
+        }
+        self.nodes[at].exact.push(value);
+    }
+
+    /// Calls `found` with the value of every filter that matches `topic`, in no particular order.
+    pub fn visit<'a>(&'a self, topic: &str, mut found: impl FnMut(&'a T)) {
+        if topic.is_empty() {
+            return;
+        }
+        let reserved = is_reserved(topic);
+        // Where both `+` and a literal level lead on, the former waits here.
+        let mut waiting: Vec<(usize, Option<&str>)> = Vec::new();
+        let mut next = Some((ROOT, Some(topic)));
+        while let Some((at, rest)) = next.take().or_else(|| waiting.pop()) {
+            let node = &self.nodes[at];
+            let wildcards_match = at != ROOT || !reserved;
+            if wildcards_match {
+                node.below.iter().for_each(&mut found);
+            }
+            let Some(rest) = rest else {
+                node.exact.iter().for_each(&mut found);
+                continue;
+            };
+            let (level, rest) =
+                rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
+            let literal = node.literals.get(level).map(|&child| (child, rest));
+            let plus = node.plus.filter(|_| wildcards_match).map(|child| (child, rest));
+            next = match (literal, plus) {
+                (Some(_), Some(plus)) => {
+                    waiting.push(plus);
+                    literal
+                }
+                _ => literal.or(plus),
+            };
+        }
+    }
+
+    /// Calls `found` with the values of all filters that may overlap `filter`, and of some that do not:
+    /// the `$` rule and the least number of levels are left to [`TopicFilter::overlaps`].
+    pub(super) fn visit_near<'a>(&'a self, filter: &TopicFilter, mut found: impl FnMut(&'a T)) {
+        let levels: Vec<&str> = filter.pattern().split('/').collect();
+        let mut waiting = vec![(ROOT, 0)];
+        while let Some((at, depth)) = waiting.pop() {
+            let node = &self.nodes[at];
+            node.below.iter().for_each(&mut found);
+            match levels.get(depth).copied() {
+                None => node.exact.iter().for_each(&mut found),
+                Some("#") => {
+                    node.exact.iter().for_each(&mut found);
+                    waiting
+                        .extend(node.literals.values().copied().chain(node.plus).map(|child| (child, depth)));
+                }
+                Some("+") => {
+                    waiting.extend(
+                        node.literals.values().copied().chain(node.plus).map(|child| (child, depth + 1)),
+                    );
+                }
+                Some(level) => {
+                    waiting.extend(
+                        node.literals
+                            .get(level)
+                            .copied()
+                            .into_iter()
+                            .chain(node.plus)
+                            .map(|child| (child, depth + 1)),
+                    );
+                }
+            }
+        }
+    }
+
+    fn child_or_new(&mut self, at: usize, level: &str) -> usize {
+        let node = &self.nodes[at];
+        let child = if level == "+" { node.plus } else { node.literals.get(level).copied() };
+        if let Some(child) = child {
+            return child;
+        }
+        let child = self.nodes.len();
+        self.nodes.push(Node::new());
+        let node = &mut self.nodes[at];
+        if level == "+" {
+            node.plus = Some(child);
+        } else {
+            node.literals.insert(level.into(), child);
+        }
+        child
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::topic::tests::{all_topics, any_filter};
+    use super::*;
+
+    fn trie_of(filters: &[TopicFilter]) -> FilterTrie<usize> {
+        let mut trie = FilterTrie::default();
+        for (place, filter) in filters.iter().enumerate() {
+            trie.insert(filter, place);
+        }
+        trie
+    }
+
+    fn visited(trie: &FilterTrie<usize>, topic: &str) -> Vec<usize> {
+        let mut found = Vec::new();
+        trie.visit(topic, |&place| found.push(place));
+        found.sort_unstable();
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn the_trie_finds_exactly_the_filters_that_match(
+            filters in prop::collection::vec(any_filter(), 0..20),
+            topics in prop::collection::vec(prop::sample::select(all_topics()), 20),
+        ) {
+            let trie = trie_of(&filters);
+            for topic in topics {
+                let expected: Vec<usize> =
+                    (0..filters.len()).filter(|&place| filters[place].matches(&topic)).collect();
+                prop_assert_eq!(visited(&trie, &topic), expected, "on {:?}", topic);
+            }
+        }
+
+        #[test]
+        fn no_overlapping_filter_is_left_out_of_those_near(
+            filters in prop::collection::vec(any_filter(), 0..20),
+            filter in any_filter(),
+        ) {
+            let trie = trie_of(&filters);
+            let mut near = Vec::new();
+            trie.visit_near(&filter, |&place| near.push(place));
+            for (place, other) in filters.iter().enumerate() {
+                prop_assert!(near.contains(&place) || !filter.overlaps(other), "{} near {}", other, filter);
+            }
+        }
+    }
+
+    #[test]
+    fn shared_filters_match_by_what_follows_the_group() {
+        let trie = trie_of(&[TopicFilter::parse("$share/g/a/+").unwrap()]);
+        assert_eq!(visited(&trie, "a/b"), [0]);
+        assert!(visited(&trie, "$share/g/a/b").is_empty());
+    }
+
+    #[test]
+    fn the_longest_filter_of_empty_levels_is_no_danger() {
+        let slashes = "/".repeat(65_534);
+        let trie = trie_of(&[
+            TopicFilter::parse(&slashes).unwrap(),
+            TopicFilter::parse(&format!("{slashes}#")).unwrap(),
+        ]);
+        assert_eq!(visited(&trie, &slashes), [0, 1]);
+        drop(trie);
+    }
+}

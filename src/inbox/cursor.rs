@@ -1,0 +1,180 @@
+//! A walk through one segment, record by record, past what cannot be read.
+//!
+//! Recovery and readers share it, so what recovery calls damage no reader hands out.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::record::{Codec, FRAME_BYTES, Frame, MARKER_BYTES};
+use super::segment::Segment;
+use crate::domain::message::Offset;
+
+/// So much is read at once: a system call serves many records.
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// So much is searched for a marker at once.
+const SEARCH_BYTES: u64 = 4096;
+
+/// A place in a segment.
+pub(super) struct Cursor {
+    segment: Arc<Segment>,
+    file: File,
+    codec: Codec,
+    at: u64,
+    /// A record with a lower offset is not one of this place.
+    least: Offset,
+    chunk: Chunk,
+}
+
+/// What lies at the cursor.
+pub(super) enum Step<'a> {
+    /// An intact record; the cursor now stands behind it.
+    Record(Offset, &'a [u8]),
+    /// Unreadable bytes; the cursor now stands at the next intact record or the end.
+    Damage(Range<u64>),
+    /// Nothing more below `end`.
+    End,
+}
+
+impl Cursor {
+    /// Stands before the first record. Fails when the file cannot be opened.
+    pub(super) fn open(segment: &Arc<Segment>, codec: Codec) -> io::Result<Cursor> {
+        Ok(Cursor {
+            file: File::open(&segment.path)?,
+            at: segment.start,
+            least: segment.base,
+            segment: Arc::clone(segment),
+            codec,
+            chunk: Chunk::default(),
+        })
+    }
+
+    pub(super) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// The byte it stands at.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Steps over the next record, or over damage. Looks at bytes below `end` only, and takes only
+    /// offsets below `limit` for real.
+    pub(super) fn step(&mut self, end: u64, limit: Offset) -> io::Result<Step<'_>> {
+        if let Some(known) = self.segment.damage_at(self.at) {
+            self.at = known.end;
+        }
+        if self.at >= end {
+            return Ok(Step::End);
+        }
+        let from = self.at;
+        let Some(frame) = self.intact_at(from, end, limit)? else {
+            self.at = self.next_intact(from + 1, end, limit)?;
+            return Ok(Step::Damage(from..self.at));
+        };
+        self.at += frame.record_bytes;
+        self.least = frame.offset + 1;
+        let record = self
+            .chunk
+            .load(&self.file, from..self.at, end)?
+            .unwrap_or_default();
+        Ok(Step::Record(frame.offset, record))
+    }
+
+    /// Takes back the step over the record that begins at byte `at`.
+    pub(super) fn step_back(&mut self, at: u64, offset: Offset) {
+        self.at = at;
+        self.least = offset;
+    }
+
+    fn intact_at(&mut self, at: u64, end: u64, limit: Offset) -> io::Result<Option<Frame>> {
+        let head = self.chunk.load(&self.file, at..at + FRAME_BYTES as u64, end)?;
+        let plausible = |frame: &Frame| {
+            (self.least..limit).contains(&frame.offset) && frame.record_bytes <= end.saturating_sub(at)
+        };
+        let Some(frame) = head.and_then(|head| self.codec.frame(head)).filter(plausible) else {
+            return Ok(None);
+        };
+        let record = self.chunk.load(&self.file, at..at + frame.record_bytes, end)?;
+        Ok(record
+            .is_some_and(|record| self.codec.is_intact(&frame, record))
+            .then_some(frame))
+    }
+
+    /// Where the next intact record begins at or behind `at`; `end` when there is none.
+    fn next_intact(&mut self, mut at: u64, end: u64, limit: Offset) -> io::Result<u64> {
+        while let Some(candidate) = self.next_marker(at, end)? {
+            if self.intact_at(candidate, end, limit)?.is_some() {
+                return Ok(candidate);
+            }
+            at = candidate + 1;
+        }
+        Ok(end)
+    }
+
+    fn next_marker(&mut self, mut at: u64, end: u64) -> io::Result<Option<u64>> {
+        let marker = self.codec.marker();
+        while at + FRAME_BYTES as u64 <= end {
+            let window = at..(at + SEARCH_BYTES).min(end);
+            let Some(bytes) = self.chunk.load(&self.file, window.clone(), end)? else {
+                return Ok(None);
+            };
+            if let Some(index) = bytes.windows(MARKER_BYTES).position(|bytes| bytes == marker) {
+                return Ok(Some(at + index as u64));
+            }
+            // A marker may lie across the border of two windows.
+            at = window.end - (MARKER_BYTES as u64 - 1);
+        }
+        Ok(None)
+    }
+}
+
+/// A stretch of the file in memory.
+#[derive(Default)]
+struct Chunk {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Chunk {
+    /// The bytes of `range`, read ahead as far as `end`; `None` when the file or `end` comes first.
+    fn load(&mut self, file: &File, range: Range<u64>, end: u64) -> io::Result<Option<&[u8]>> {
+        if range.end > end {
+            return Ok(None);
+        }
+        if range.start < self.at || range.end > self.at + self.bytes.len() as u64 {
+            let ahead = range.end.max(range.start + CHUNK_BYTES).min(end);
+            self.fill(file, range.start, to_usize(ahead - range.start))?;
+        }
+        let from = to_usize(range.start - self.at);
+        Ok(self.bytes.get(from..from + to_usize(range.end - range.start)))
+    }
+
+    fn fill(&mut self, file: &File, at: u64, count: usize) -> io::Result<()> {
+        self.bytes.resize(count, 0);
+        // One huge record must not keep its memory for ever.
+        self.bytes.shrink_to(count.max(to_usize(CHUNK_BYTES)));
+        self.at = at;
+        let mut filled = 0;
+        while filled < count {
+            match file.read_at(&mut self.bytes[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.bytes.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.bytes.truncate(filled);
+        Ok(())
+    }
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,111 @@
+//! Files and directories that only we may read, and small files that are replaced as a whole.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::error::InboxError;
+
+/// Creates the directory and its parents for our user alone: payloads may be private.
+pub(super) fn create_private_dir(dir: &Path) -> Result<(), InboxError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(InboxError::io("create the directory", dir))
+}
+
+/// Creates an empty file for our user alone; an old one of the name is emptied.
+pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Makes created, renamed and deleted names of a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), InboxError> {
+    File::open(dir)
+        .and_then(|opened| opened.sync_all())
+        .map_err(InboxError::io("sync the directory", dir))
+}
+
+/// A small file as it was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SmallFile {
+    Missing,
+    Corrupt,
+    Intact(String),
+}
+
+/// Replaces a small file so that after a crash either the old or the new one is there, whole.
+/// Its first line is a checksum of the rest.
+pub(super) fn replace_small_file(dir: &Path, name: &str, body: &str) -> Result<(), InboxError> {
+    let path = dir.join(name);
+    let staged = dir.join(format!("{name}.new"));
+    create_private_file(&staged)
+        .and_then(|mut file| {
+            file.write_all(format!("{:08x}\n{body}", crc32fast::hash(body.as_bytes())).as_bytes())?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&staged, &path))
+        .map_err(InboxError::io("replace", &path))?;
+    sync_dir(dir)
+}
+
+/// Reads what [`replace_small_file`] wrote.
+pub(super) fn read_small_file(dir: &Path, name: &str) -> Result<SmallFile, InboxError> {
+    let path = dir.join(name);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SmallFile::Missing),
+        Err(error) => return Err(InboxError::io("read", &path)(error)),
+    };
+    Ok(checked_body(bytes).map_or(SmallFile::Corrupt, SmallFile::Intact))
+}
+
+fn checked_body(bytes: Vec<u8>) -> Option<String> {
+    let text = String::from_utf8(bytes).ok()?;
+    let (checksum, body) = text.split_once('\n')?;
+    let expected = u32::from_str_radix(checksum, 16).ok()?;
+    (expected == crc32fast::hash(body.as_bytes())).then(|| body.to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_file_comes_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_small_file(dir.path(), "meta").unwrap(), SmallFile::Missing);
+        replace_small_file(dir.path(), "meta", "one\ntwo").unwrap();
+        replace_small_file(dir.path(), "meta", "three\n").unwrap();
+        assert_eq!(
+            read_small_file(dir.path(), "meta").unwrap(),
+            SmallFile::Intact("three\n".into())
+        );
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_small_file_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        replace_small_file(dir.path(), "meta", "{\"lanes\":2}").unwrap();
+        let good = fs::read(dir.path().join("meta")).unwrap();
+        for index in 0..good.len() {
+            let mut bad = good.clone();
+            bad[index] ^= 0x04;
+            fs::write(dir.path().join("meta"), bad).unwrap();
+            assert_eq!(
+                read_small_file(dir.path(), "meta").unwrap(),
+                SmallFile::Corrupt,
+                "byte {index}"
+            );
+        }
+    }
+}

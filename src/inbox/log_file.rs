@@ -1,0 +1,355 @@
+//! The writer's side: which segments there are, appending to the last, sealing and releasing.
+//!
+//! ```text
+//!            roll, full, failed write
+//!  active ───────────────────────────▶ sealed ──release──▶ deleted
+//!    ▲                                   │
+//!    └──────── next append creates ──────┘   (no active segment is a state like any other)
+//! ```
+//!
+//! A segment that could not be cut back after a failed append is sealed at its last good length. The
+//! next one then begins at the offset that failed; recovery takes a record that lies in a segment at or
+//! above the base of the following one for what it is: something that was never acknowledged.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::{AppendError, InboxError};
+use super::meta::Meta;
+use super::record::Codec;
+use super::segment::{HEADER_BYTES, Segment};
+use super::{FsyncPolicy, InboxOptions, durable};
+use crate::domain::message::{Offset, Publication};
+
+/// The reused buffer keeps no more than this after a large record.
+const KEPT_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// All that the writer knows; behind one mutex.
+pub(super) struct Log {
+    dir: PathBuf,
+    meta: Meta,
+    codec: Codec,
+    limits: Limits,
+    fsync_each: bool,
+    segments: BTreeMap<Offset, Arc<Segment>>,
+    active: Option<Active>,
+    /// Names were created or deleted since the directory was synced.
+    dir_dirty: bool,
+    next_offset: Offset,
+    bytes: u64,
+    closed: bool,
+    /// Rises whenever waiting appenders should look again.
+    wakeups: u64,
+    buffer: Vec<u8>,
+}
+
+/// In bytes.
+struct Limits {
+    log: u64,
+    segment: u64,
+    payload: usize,
+}
+
+/// The segment that is appended to.
+struct Active {
+    segment: Arc<Segment>,
+    file: File,
+}
+
+/// What has to be synced, taken out so that syncing holds no lock.
+pub(super) struct Unsynced {
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) dir: Option<PathBuf>,
+}
+
+impl Log {
+    /// Begins a run over recovered segments: with a segment at a base that was never issued, on disk
+    /// with its name before the first append.
+    pub(super) fn begin(
+        options: InboxOptions,
+        meta: Meta,
+        segments: BTreeMap<Offset, Arc<Segment>>,
+    ) -> Result<Log, InboxError> {
+        let quarter = options.max_bytes / 4;
+        let mut log = Log {
+            codec: Codec::new(&meta.id),
+            limits: Limits {
+                log: options.max_bytes,
+                segment: options.segment_bytes.min(quarter),
+                payload: options
+                    .max_payload_bytes
+                    .min(usize::try_from(quarter).unwrap_or(usize::MAX)),
+            },
+            fsync_each: options.fsync == FsyncPolicy::Always,
+            bytes: segments.values().map(|segment| segment.len()).sum(),
+            // Nothing is left of the range before this start: the first segment reserves one.
+            next_offset: meta.next_base,
+            dir: options.dir,
+            meta,
+            segments,
+            active: None,
+            dir_dirty: false,
+            closed: false,
+            wakeups: 0,
+            buffer: Vec::new(),
+        };
+        log.reserve_offset()?;
+        let active = log.create_segment()?;
+        active.segment.sync()?;
+        log.active = Some(active);
+        durable::sync_dir(&log.dir)?;
+        Ok(log)
+    }
+
+    /// Appends a record; it is published (and synced, where each is) when this returns its offset.
+    pub(super) fn append(
+        &mut self,
+        publication: &Publication<'_>,
+        received_at_us: i64,
+    ) -> Result<Offset, AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        self.reserve_offset()?;
+        let offset = self.next_offset;
+        let limit = self.limits.payload;
+        self.codec
+            .encode(&mut self.buffer, offset, publication, received_at_us, limit);
+        let record_bytes = self.buffer.len() as u64;
+        self.make_room(record_bytes)?;
+        let active = match self.active.take() {
+            Some(active) => active,
+            None => self.create_segment()?,
+        };
+        self.write(active)?;
+        self.bytes += record_bytes;
+        self.next_offset = offset + 1;
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BUFFER_BYTES);
+        Ok(offset)
+    }
+
+    /// Writes the buffered record behind the active segment's last one, or leaves no trace of it.
+    fn write(&mut self, active: Active) -> Result<(), InboxError> {
+        let Active { segment, file } = &active;
+        let at = segment.len();
+        let written = write_at(file, &self.buffer, at);
+        let synced = match &written {
+            Ok(()) if self.fsync_each => sync_data(file),
+            _ => Ok(()),
+        };
+        let path = segment.path.clone();
+        if written.is_ok() && synced.is_ok() {
+            segment.mark_dirty();
+            segment.publish(self.buffer.len() as u64, self.next_offset);
+            self.active = Some(active);
+            return Ok(());
+        }
+        let cut = truncate(file, at);
+        self.active = Some(active);
+        // After a failed sync nobody knows which pages of the file the kernel has given up.
+        if cut.is_err() || synced.is_err() {
+            self.seal_active();
+        }
+        written.map_err(InboxError::io("append to", &path))?;
+        synced.map_err(InboxError::io("sync", &path))
+    }
+
+    /// Seals the active segment where the record would make it too large, and refuses the record
+    /// where it would make the log too large; sealed, `release` can delete what is in the way.
+    fn make_room(&mut self, record_bytes: u64) -> Result<(), AppendError> {
+        if self
+            .active_bytes()
+            .is_some_and(|bytes| bytes + record_bytes > self.limits.segment)
+        {
+            self.seal_active_with_records();
+        }
+        let header = if self.active.is_some() { 0 } else { HEADER_BYTES };
+        if self.bytes + header + record_bytes > self.limits.log {
+            self.seal_active_with_records();
+            return Err(AppendError::Full);
+        }
+        Ok(())
+    }
+
+    fn active_bytes(&self) -> Option<u64> {
+        self.active.as_ref().map(|active| active.segment.len())
+    }
+
+    fn seal_active_with_records(&mut self) {
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.segment.has_records())
+        {
+            self.seal_active();
+        }
+    }
+
+    /// Ends the active segment. Without records it goes altogether: the next has the same base and name.
+    fn seal_active(&mut self) {
+        let Some(Active { segment, .. }) = self.active.take() else {
+            return;
+        };
+        if segment.has_records() {
+            return;
+        }
+        self.segments.remove(&segment.base);
+        self.bytes -= segment.len();
+        segment.mark_removed(true);
+        if let Err(error) = fs::remove_file(&segment.path) {
+            log::warn!(
+                "inbox: cannot delete the empty {}: {error}",
+                segment.path.display()
+            );
+        }
+    }
+
+    fn create_segment(&mut self) -> Result<Active, InboxError> {
+        let (segment, file) = Segment::create(&self.dir, &self.meta, self.next_offset)?;
+        let segment = Arc::new(segment);
+        if self.fsync_each {
+            segment.sync()?;
+            durable::sync_dir(&self.dir)?;
+        } else {
+            self.dir_dirty = true;
+        }
+        self.bytes += segment.len();
+        self.segments.insert(segment.base, Arc::clone(&segment));
+        Ok(Active { segment, file })
+    }
+
+    /// Keeps the next offset within what the meta file says may have been issued.
+    fn reserve_offset(&mut self) -> Result<(), InboxError> {
+        if self.next_offset == self.meta.next_base {
+            self.meta.reserve(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Takes out the sealed segments wholly below `watermark`; the active one is sealed for that only
+    /// when it is large, so that a small log does not create a file for each release.
+    pub(super) fn take_released(&mut self, watermark: Offset) -> Vec<Arc<Segment>> {
+        let rollable =
+            |segment: &Segment| segment.end() <= watermark && segment.len() > self.limits.segment / 2;
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|active| rollable(&active.segment))
+        {
+            self.seal_active_with_records();
+        }
+        let active = self.active.as_ref().map(|active| active.segment.base);
+        let released =
+            |base: &Offset, segment: &mut Arc<Segment>| Some(*base) != active && segment.end() <= watermark;
+        let taken: Vec<_> = self
+            .segments
+            .extract_if(..watermark, released)
+            .map(|(_, segment)| segment)
+            .collect();
+        for segment in &taken {
+            segment.mark_removed(true);
+        }
+        taken
+    }
+
+    /// The file of a released segment is gone: its room is free again.
+    pub(super) fn forget_released(&mut self, segment: &Segment) {
+        self.bytes -= segment.len();
+        self.dir_dirty = true;
+        self.wake();
+    }
+
+    /// The file of a released segment could not be deleted: the next release tries again.
+    pub(super) fn restore_released(&mut self, segment: Arc<Segment>) {
+        segment.mark_removed(false);
+        self.segments.insert(segment.base, segment);
+    }
+
+    /// What was written since the last call.
+    pub(super) fn take_unsynced(&mut self) -> Unsynced {
+        let dirty = self.segments.values().filter(|segment| segment.take_dirty());
+        Unsynced {
+            segments: dirty.map(Arc::clone).collect(),
+            dir: std::mem::take(&mut self.dir_dirty).then(|| self.dir.clone()),
+        }
+    }
+
+    /// Syncing failed: all of it is to be tried again, and nothing more goes into the active segment.
+    pub(super) fn sync_failed(&mut self, unsynced: &Unsynced) {
+        for segment in &unsynced.segments {
+            segment.mark_dirty();
+        }
+        self.dir_dirty |= unsynced.dir.is_some();
+        self.seal_active_with_records();
+    }
+
+    /// Refuses all further appends; false when that was so already.
+    pub(super) fn close(&mut self) -> bool {
+        self.wake();
+        !std::mem::replace(&mut self.closed, true)
+    }
+
+    fn wake(&mut self) {
+        self.wakeups += 1;
+    }
+
+    pub(super) fn wakeups(&self) -> u64 {
+        self.wakeups
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.limits.log
+    }
+
+    pub(super) fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    pub(super) fn first_offset(&self) -> Offset {
+        self.segments.keys().next().copied().unwrap_or(self.next_offset)
+    }
+
+    /// The segment that holds the next record at or above `offset`.
+    pub(super) fn segment_at(&self, offset: Offset) -> Option<Arc<Segment>> {
+        let before = self.segments.range(..=offset).next_back();
+        let behind = self.segments.range(offset.saturating_add(1)..).next();
+        let (_, segment) = before.filter(|(_, segment)| segment.end() > offset).or(behind)?;
+        Some(Arc::clone(segment))
+    }
+}
+
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    fail::fail_point!("inbox-append-write", |_| {
+        // As a disk does that fills up in the middle of a record.
+        file.write_all_at(&bytes[..bytes.len() / 2], at)?;
+        Err(io::ErrorKind::StorageFull.into())
+    });
+    file.write_all_at(bytes, at)
+}
+
+fn sync_data(file: &File) -> io::Result<()> {
+    fail::fail_point!("inbox-fsync", |_| Err(io::Error::other("injected")));
+    file.sync_data()
+}
+
+fn truncate(file: &File, len: u64) -> io::Result<()> {
+    fail::fail_point!("inbox-truncate", |_| Err(io::Error::other("injected")));
+    file.set_len(len)
+}

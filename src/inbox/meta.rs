@@ -1,0 +1,188 @@
+//! What the inbox remembers about itself beside its records.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::durable::{self, SmallFile};
+use super::error::InboxError;
+use crate::domain::message::Offset;
+
+/// Name of the meta file in the inbox directory.
+pub(super) const META_FILE: &str = "meta";
+
+/// Format of meta file and segments that this version writes.
+pub(super) const FORMAT: u8 = 1;
+
+/// Each start reserves this many offsets; no run appends so many records without reserving again.
+const OFFSETS_PER_START: u64 = 1 << 40;
+
+/// Starts that a lost meta file is taken to have forgotten: offsets beyond the last surviving
+/// segment may have been issued, and there are eight million starts to spend.
+const STARTS_SKIPPED_WITHOUT_META: u64 = 1024;
+
+/// The random name of an inbox; shown as 32 lowercase hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InboxId([u8; 16]);
+
+impl InboxId {
+    pub(super) fn random() -> InboxId {
+        InboxId(rand::random())
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> InboxId {
+        InboxId(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for InboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// The meta file's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) id: InboxId,
+    pub(super) lanes: u32,
+    /// No offset at or above it was ever issued.
+    pub(super) next_base: Offset,
+}
+
+/// The meta file as it was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StoredMeta {
+    Missing,
+    Corrupt,
+    Intact(Meta),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    format: u32,
+    id: String,
+    lanes: u32,
+    next_base: Offset,
+}
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+impl Meta {
+    /// A new inbox.
+    pub(super) fn new(lanes: u32) -> Meta {
+        Meta {
+            id: InboxId::random(),
+            lanes,
+            next_base: OFFSETS_PER_START,
+        }
+    }
+
+    /// The meta of an inbox whose meta file is lost, from what its segments tell.
+    pub(super) fn rebuilt(id: InboxId, lanes: u32, highest_base: Offset) -> Result<Meta, InboxError> {
+        let start = highest_base / OFFSETS_PER_START + STARTS_SKIPPED_WITHOUT_META;
+        let next_base = start
+            .checked_mul(OFFSETS_PER_START)
+            .ok_or(InboxError::OffsetsUsedUp)?;
+        Ok(Meta { id, lanes, next_base })
+    }
+
+    /// Reads the meta file of the directory.
+    pub(super) fn load(dir: &Path) -> Result<StoredMeta, InboxError> {
+        let text = match durable::read_small_file(dir, META_FILE)? {
+            SmallFile::Missing => return Ok(StoredMeta::Missing),
+            SmallFile::Corrupt => return Ok(StoredMeta::Corrupt),
+            SmallFile::Intact(text) => text,
+        };
+        match serde_json::from_str::<FormatOnly>(&text) {
+            Ok(FormatOnly { format }) if format != u32::from(FORMAT) => Err(InboxError::UnknownFormat {
+                path: dir.join(META_FILE),
+                format,
+            }),
+            _ => Ok(Meta::parse(&text).map_or(StoredMeta::Corrupt, StoredMeta::Intact)),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Meta> {
+        let line: Line = serde_json::from_str(text).ok()?;
+        let id = InboxId(u128::from_str_radix(&line.id, 16).ok()?.to_be_bytes());
+        Some(Meta {
+            id,
+            lanes: line.lanes,
+            next_base: line.next_base,
+        })
+    }
+
+    /// Reserves the next range of offsets and returns its first, once the reservation is on disk:
+    /// even if everything but the meta file is lost after that, no offset of the range comes again.
+    pub(super) fn reserve(&mut self, dir: &Path) -> Result<Offset, InboxError> {
+        let base = self.next_base;
+        let next = base
+            .checked_add(OFFSETS_PER_START)
+            .filter(|next| i64::try_from(*next).is_ok())
+            .ok_or(InboxError::OffsetsUsedUp)?;
+        Meta {
+            next_base: next,
+            ..self.clone()
+        }
+        .store(dir)?;
+        self.next_base = next;
+        Ok(base)
+    }
+
+    fn store(&self, dir: &Path) -> Result<(), InboxError> {
+        let text = serde_json::json!(Line {
+            format: u32::from(FORMAT),
+            id: self.id.to_string(),
+            lanes: self.lanes,
+            next_base: self.next_base,
+        });
+        durable::replace_small_file(dir, META_FILE, &format!("{text}\n"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserved_range_is_on_disk_before_it_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut meta = Meta::new(3);
+        let first = meta.reserve(dir.path()).unwrap();
+        let StoredMeta::Intact(mut again) = Meta::load(dir.path()).unwrap() else {
+            panic!("not intact")
+        };
+        assert_eq!(again, meta);
+        assert_eq!(again.reserve(dir.path()).unwrap(), first + OFFSETS_PER_START);
+    }
+
+    #[test]
+    fn offsets_never_leave_the_range_of_a_signed_integer() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut meta = Meta {
+            next_base: (1 << 63) - OFFSETS_PER_START,
+            ..Meta::new(1)
+        };
+        assert!(matches!(meta.reserve(dir.path()), Err(InboxError::OffsetsUsedUp)));
+    }
+
+    #[test]
+    fn a_meta_file_of_an_unknown_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        durable::replace_small_file(dir.path(), META_FILE, "{\"format\":2,\"new\":true}").unwrap();
+        assert!(matches!(
+            Meta::load(dir.path()),
+            Err(InboxError::UnknownFormat { format: 2, .. })
+        ));
+    }
+}

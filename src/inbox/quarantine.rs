@@ -1,0 +1,54 @@
+//! A place beside the log for bytes that nobody can read: kept for a person to look at, never read by us.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::durable;
+use super::error::InboxError;
+
+const QUARANTINE_DIR: &str = "quarantine";
+
+/// Copies a range of a file, once: the name says where the bytes come from, so a later start that
+/// meets the same damage finds the copy. Returns the copy and whether it was made now.
+pub(super) fn copy_range(dir: &Path, file: &Path, range: &Range<u64>) -> Result<(PathBuf, bool), InboxError> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let copy = open_quarantine(dir)?.join(format!("{name}.{}-{}", range.start, range.end));
+    if copy.exists() {
+        return Ok((copy, false));
+    }
+    let staged = copy.with_file_name("copy.new");
+    write_range(file, range, &staged)
+        .and_then(|()| fs::rename(&staged, &copy))
+        .map_err(InboxError::io("write", &copy))?;
+    durable::sync_dir(&dir.join(QUARANTINE_DIR))?;
+    Ok((copy, true))
+}
+
+fn write_range(file: &Path, range: &Range<u64>, to: &Path) -> io::Result<()> {
+    let mut source = File::open(file)?;
+    source.seek(SeekFrom::Start(range.start))?;
+    let mut copy = durable::create_private_file(to)?;
+    io::copy(&mut source.take(range.end - range.start), &mut copy)?;
+    copy.sync_all()
+}
+
+/// Moves a whole file out of the way, under a name that no earlier one has.
+pub(super) fn move_file(dir: &Path, file: &Path) -> Result<PathBuf, InboxError> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let quarantine = open_quarantine(dir)?;
+    let free = (0..u32::MAX)
+        .map(|number| quarantine.join(format!("{name}.whole.{number}")))
+        .find(|to| !to.exists());
+    let to = free.unwrap_or_else(|| quarantine.join(name.as_ref()));
+    fs::rename(file, &to).map_err(InboxError::io("quarantine", file))?;
+    durable::sync_dir(&quarantine)?;
+    Ok(to)
+}
+
+fn open_quarantine(dir: &Path) -> Result<PathBuf, InboxError> {
+    let quarantine = dir.join(QUARANTINE_DIR);
+    durable::create_private_dir(&quarantine)?;
+    Ok(quarantine)
+}

@@ -1,0 +1,319 @@
+//! How a record lies on disk, little endian:
+//!
+//! ```text
+//! marker 4 │ body length 4 │ crc32 4 │ offset 8 │ body: received_at 8, flags 1, packet id 2,
+//!          identifiers 2, topic length 2, identifiers 4 each, topic,
+//!          [length 8 and sha256 32 of the whole payload, when only its head is kept], payload
+//! ```
+//!
+//! The checksum covers length, offset and body. It starts from the inbox id, and the marker is taken
+//! from it: the bytes of a record inside a payload are then never mistaken for one of ours.
+
+use sha2::{Digest, Sha256};
+
+use super::meta::InboxId;
+use crate::domain::message::{Body, DeliveryFacts, Offset, Publication, Record};
+
+/// Bytes before the body.
+pub(super) const FRAME_BYTES: usize = 20;
+
+/// Length of the marker.
+pub(super) const MARKER_BYTES: usize = 4;
+
+/// So much of a payload above the limit is kept.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// The longest topic that MQTT allows.
+const MAX_TOPIC_BYTES: usize = u16::MAX as usize;
+
+const QOS_BITS: u8 = 0b0000_0011;
+const DUPLICATE: u8 = 0b0000_0100;
+const RETAINED: u8 = 0b0000_1000;
+const HEAD_ONLY: u8 = 0b0001_0000;
+
+/// Writes and reads the records of one inbox.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Codec {
+    marker: [u8; MARKER_BYTES],
+    seed: u32,
+}
+
+/// What stands before a record's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) offset: Offset,
+    /// Bytes of the whole record, frame included.
+    pub(super) record_bytes: u64,
+    checksum: u32,
+}
+
+impl Codec {
+    pub(super) fn new(id: &InboxId) -> Codec {
+        let [m0, m1, m2, m3, s0, s1, s2, s3, ..] = *id.bytes();
+        Codec {
+            marker: [m0, m1, m2, m3],
+            seed: u32::from_le_bytes([s0, s1, s2, s3]),
+        }
+    }
+
+    pub(super) fn marker(self) -> [u8; MARKER_BYTES] {
+        self.marker
+    }
+
+    /// Writes a record into `out` in place of what was there. A payload above `payload_limit` bytes
+    /// is reduced to head, length and hash.
+    pub(super) fn encode(
+        self,
+        out: &mut Vec<u8>,
+        offset: Offset,
+        publication: &Publication<'_>,
+        received_at_us: i64,
+        payload_limit: usize,
+    ) {
+        let topic = sendable(publication.topic);
+        let delivery = publication.delivery;
+        // Without identifiers a record is routed by its topic, so none is better than some.
+        let ids = Some(delivery.subscription_ids.as_slice())
+            .filter(|ids| u16::try_from(ids.len()).is_ok())
+            .unwrap_or_default();
+        let head = (publication.payload.len() > payload_limit).then(|| {
+            publication
+                .payload
+                .get(..HEAD_BYTES)
+                .unwrap_or(publication.payload)
+        });
+
+        out.clear();
+        out.extend_from_slice(&self.marker);
+        out.extend_from_slice(&[0; 8]);
+        out.extend_from_slice(&offset.to_le_bytes());
+        out.extend_from_slice(&received_at_us.to_le_bytes());
+        out.push(flags(delivery, head.is_some()));
+        out.extend_from_slice(&delivery.packet_id.to_le_bytes());
+        out.extend_from_slice(&length16(ids.len()).to_le_bytes());
+        out.extend_from_slice(&length16(topic.len()).to_le_bytes());
+        for id in ids {
+            out.extend_from_slice(&id.to_le_bytes());
+        }
+        out.extend_from_slice(topic.as_bytes());
+        if head.is_some() {
+            out.extend_from_slice(&(publication.payload.len() as u64).to_le_bytes());
+            out.extend_from_slice(&Sha256::digest(publication.payload));
+        }
+        out.extend_from_slice(head.unwrap_or(publication.payload));
+        self.seal(out);
+    }
+
+    /// Fills in length and checksum.
+    fn seal(self, record: &mut [u8]) {
+        let body_bytes = u32::try_from(record.len() - FRAME_BYTES).unwrap_or(u32::MAX);
+        record[4..8].copy_from_slice(&body_bytes.to_le_bytes());
+        let checksum = self.checksum(record);
+        record[8..12].copy_from_slice(&checksum.to_le_bytes());
+    }
+
+    fn checksum(self, record: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.seed);
+        hasher.update(&record[4..8]);
+        hasher.update(&record[12..]);
+        hasher.finalize()
+    }
+
+    /// Reads the frame at the beginning of `bytes`; `None` when there is none.
+    pub(super) fn frame(self, bytes: &[u8]) -> Option<Frame> {
+        let mut fields = Fields(bytes);
+        if fields.array()? != self.marker {
+            return None;
+        }
+        let body_bytes = u32::from_le_bytes(fields.array()?);
+        let checksum = u32::from_le_bytes(fields.array()?);
+        let offset = u64::from_le_bytes(fields.array()?);
+        Some(Frame {
+            offset,
+            record_bytes: FRAME_BYTES as u64 + u64::from(body_bytes),
+            checksum,
+        })
+    }
+
+    /// Whether `record`, as long as its frame says, is what was written.
+    pub(super) fn is_intact(self, frame: &Frame, record: &[u8]) -> bool {
+        record.len() >= FRAME_BYTES && self.checksum(record) == frame.checksum
+    }
+}
+
+/// Reads an intact record; `None` can only mean that a defective program wrote it.
+pub(super) fn decode(record: &[u8]) -> Option<Record> {
+    let mut fields = Fields(record);
+    fields.take(FRAME_BYTES - 8)?;
+    let offset = u64::from_le_bytes(fields.array()?);
+    let received_at_us = i64::from_le_bytes(fields.array()?);
+    let [flags] = fields.array()?;
+    let packet_id = u16::from_le_bytes(fields.array()?);
+    let ids = usize::from(u16::from_le_bytes(fields.array()?));
+    let topic_bytes = usize::from(u16::from_le_bytes(fields.array()?));
+    let (ids, _) = fields.take(ids * 4)?.as_chunks::<4>();
+    let topic = String::from_utf8(fields.take(topic_bytes)?.to_vec()).ok()?;
+    let body = if flags & HEAD_ONLY == 0 {
+        Body::Whole(fields.0.to_vec())
+    } else {
+        let length = u64::from_le_bytes(fields.array()?);
+        Body::Head {
+            length,
+            sha256: fields.array()?,
+            head: fields.0.to_vec(),
+        }
+    };
+    let delivery = DeliveryFacts {
+        qos: flags & QOS_BITS,
+        packet_id,
+        duplicate: flags & DUPLICATE != 0,
+        retained: flags & RETAINED != 0,
+        subscription_ids: ids.iter().map(|id| u32::from_le_bytes(*id)).collect(),
+    };
+    Some(Record {
+        offset,
+        received_at_us,
+        topic,
+        body,
+        delivery,
+    })
+}
+
+/// The bytes of a record that were not read yet.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+}
+
+fn flags(delivery: &DeliveryFacts, head_only: bool) -> u8 {
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    (delivery.qos & QOS_BITS)
+        | bit(delivery.duplicate, DUPLICATE)
+        | bit(delivery.retained, RETAINED)
+        | bit(head_only, HEAD_ONLY)
+}
+
+/// No broker sends a longer topic; cut rather than refuse, for a refusal would block the intake.
+fn sendable(topic: &str) -> &str {
+    topic
+        .get(..topic.floor_char_boundary(MAX_TOPIC_BYTES))
+        .unwrap_or(topic)
+}
+
+fn length16(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn codec() -> Codec {
+        Codec::new(&InboxId::from_bytes(*b"0123456789abcdef"))
+    }
+
+    fn delivery() -> impl Strategy<Value = DeliveryFacts> {
+        (
+            0..3_u8,
+            any::<u16>(),
+            any::<bool>(),
+            any::<bool>(),
+            prop::collection::vec(any::<u32>(), 0..4),
+        )
+            .prop_map(
+                |(qos, packet_id, duplicate, retained, subscription_ids)| DeliveryFacts {
+                    qos,
+                    packet_id,
+                    duplicate,
+                    retained,
+                    subscription_ids,
+                },
+            )
+    }
+
+    fn encoded(
+        offset: Offset,
+        topic: &str,
+        payload: &[u8],
+        delivery: &DeliveryFacts,
+        limit: usize,
+    ) -> Vec<u8> {
+        let mut out = vec![7; 9];
+        codec().encode(
+            &mut out,
+            offset,
+            &Publication {
+                topic,
+                payload,
+                delivery,
+            },
+            -5,
+            limit,
+        );
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back_as_it_was_written(
+            offset: u64, topic in ".{0,40}", payload in prop::collection::vec(any::<u8>(), 0..300), delivery in delivery()
+        ) {
+            let bytes = encoded(offset, &topic, &payload, &delivery, 300);
+            let frame = codec().frame(&bytes).unwrap();
+            prop_assert_eq!(frame.record_bytes, bytes.len() as u64);
+            prop_assert!(codec().is_intact(&frame, &bytes));
+            prop_assert_eq!(
+                decode(&bytes).unwrap(),
+                Record { offset, received_at_us: -5, topic, body: Body::Whole(payload), delivery }
+            );
+        }
+
+        #[test]
+        fn any_flipped_bit_is_noticed(byte in 0..60_usize, bit in 0..8) {
+            let mut bytes = encoded(77, "plant/1", &[9; 30], &DeliveryFacts::default(), 100);
+            let length = bytes.len();
+            bytes[byte % length] ^= 1_u8 << bit;
+            let intact = codec().frame(&bytes).is_some_and(|frame| {
+                frame.record_bytes == bytes.len() as u64 && codec().is_intact(&frame, &bytes)
+            });
+            prop_assert!(!intact);
+        }
+    }
+
+    #[test]
+    fn a_payload_above_the_limit_is_kept_as_head_length_and_hash() {
+        let payload = vec![b'x'; HEAD_BYTES + 10];
+        let bytes = encoded(1, "t", &payload, &DeliveryFacts::default(), HEAD_BYTES + 9);
+        let expected = Body::Head {
+            head: vec![b'x'; HEAD_BYTES],
+            length: HEAD_BYTES as u64 + 10,
+            sha256: Sha256::digest(&payload).into(),
+        };
+        assert_eq!(decode(&bytes).unwrap().body, expected);
+    }
+
+    #[test]
+    fn a_record_of_another_inbox_is_none_of_ours() {
+        let bytes = encoded(1, "t", b"{}", &DeliveryFacts::default(), 10);
+        assert_eq!(Codec::new(&InboxId::from_bytes([3; 16])).frame(&bytes), None);
+    }
+
+    #[test]
+    fn a_topic_longer_than_mqtt_allows_is_cut_at_a_character() {
+        let topic = "ä".repeat(MAX_TOPIC_BYTES);
+        let bytes = encoded(1, &topic, b"", &DeliveryFacts::default(), 10);
+        assert_eq!(decode(&bytes).unwrap().topic.len(), MAX_TOPIC_BYTES - 1);
+    }
+}

@@ -1,0 +1,315 @@
+//! What happens before the first append: every segment is walked through, what cannot be read is put
+//! into quarantine and passed, and what is found is told. The start goes on.
+//!
+//! Only two things stop it: files of a later format, which would be destroyed, and a disk that refuses.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cursor::{Cursor, Step};
+use super::durable;
+use super::error::InboxError;
+use super::meta::{META_FILE, Meta, StoredMeta};
+use super::quarantine;
+use super::record::Codec;
+use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
+use crate::domain::message::Offset;
+
+/// What opening an inbox found; worth a line in the log, and loud ones when it is not clean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Where the inbox id came from.
+    pub meta: MetaOrigin,
+    /// Segments that hold records.
+    pub segments: usize,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// All that could not be read, known from earlier starts or new.
+    pub damages: Vec<Damage>,
+}
+
+impl RecoveryReport {
+    /// Whether nothing was lost or mended.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.damages.is_empty() && matches!(self.meta, MetaOrigin::Created | MetaOrigin::Read)
+    }
+}
+
+/// Where the id, the lanes and the next offsets of an inbox came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetaOrigin {
+    /// The directory was empty: a new inbox.
+    Created,
+    /// The meta file.
+    Read,
+    /// The meta file was lost; the headers of the segments still had it all.
+    Rebuilt,
+    /// The meta file was lost and no segment could tell: a new id; what there was is in quarantine.
+    Replaced,
+}
+
+/// Bytes that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file they were in.
+    pub file: PathBuf,
+    /// Which bytes of it.
+    pub range: Range<u64>,
+    /// What was done about them.
+    pub kind: DamageKind,
+    /// Where they are now, if they could be put there.
+    pub quarantined: Option<PathBuf>,
+    /// Not reported by an earlier start.
+    pub is_new: bool,
+}
+
+/// What was done about damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DamageKind {
+    /// Valid records follow: the bytes stay and are passed over from now on.
+    Middle,
+    /// Nothing valid followed: cut off.
+    Tail,
+    /// No record of this inbox was in the file: moved away.
+    WholeFile,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Range { start, end } = self.range;
+        let done = match self.kind {
+            DamageKind::Middle => "are passed over",
+            DamageKind::Tail => "were cut off, nothing valid follows",
+            DamageKind::WholeFile => "hold no record of this inbox, the file was taken out",
+        };
+        write!(
+            f,
+            "{}: bytes {start} to {end} cannot be read and {done}",
+            self.file.display()
+        )?;
+        match &self.quarantined {
+            Some(copy) => write!(f, "; kept as {}", copy.display()),
+            None => f.write_str("; they could not be put into quarantine"),
+        }
+    }
+}
+
+/// An inbox directory after recovery.
+pub(super) struct Recovered {
+    pub(super) meta: Meta,
+    pub(super) segments: BTreeMap<Offset, Arc<Segment>>,
+    pub(super) report: RecoveryReport,
+}
+
+/// A segment file before it is walked through.
+struct Candidate {
+    base: Offset,
+    path: PathBuf,
+    /// Intact, and of the base that the file name says.
+    header: Option<Header>,
+}
+
+/// Walks through the directory and mends it.
+pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
+    let candidates = candidates(dir)?;
+    let (meta, origin) = find_meta(dir, lanes, &candidates)?;
+    let mut recovery = Recovery {
+        dir,
+        codec: Codec::new(&meta.id),
+        segments: BTreeMap::new(),
+        report: RecoveryReport {
+            meta: origin,
+            segments: 0,
+            records: 0,
+            bytes: 0,
+            damages: Vec::new(),
+        },
+    };
+    let ours = |candidate: &Candidate| candidate.header.is_some_and(|header| header.id == meta.id);
+    for (index, candidate) in candidates.iter().enumerate() {
+        // A following segment of ours bounds the offsets: what is above was never acknowledged.
+        let next = candidates
+            .iter()
+            .skip(index + 1)
+            .find(|candidate| ours(candidate));
+        let limit = next.map_or(Offset::MAX, |next| next.base);
+        recovery.take_in(candidate, ours(candidate), limit)?;
+    }
+    Ok(Recovered {
+        meta,
+        segments: recovery.segments,
+        report: recovery.report,
+    })
+}
+
+fn candidates(dir: &Path) -> Result<Vec<Candidate>, InboxError> {
+    let mut candidates = Vec::new();
+    for entry in fs::read_dir(dir).map_err(InboxError::io("list", dir))? {
+        let path = entry.map_err(InboxError::io("list", dir))?.path();
+        if let Some(base) = segment::base_of(&path) {
+            let header = Header::read(&path)?.filter(|header| header.base == base);
+            candidates.push(Candidate { base, path, header });
+        }
+    }
+    candidates.sort_by_key(|candidate| candidate.base);
+    Ok(candidates)
+}
+
+fn find_meta(dir: &Path, lanes: u32, candidates: &[Candidate]) -> Result<(Meta, MetaOrigin), InboxError> {
+    let unusable = match Meta::load(dir)? {
+        StoredMeta::Intact(meta) if !is_outdated(&meta, candidates) => return Ok((meta, MetaOrigin::Read)),
+        StoredMeta::Intact(_) | StoredMeta::Corrupt => true,
+        StoredMeta::Missing => false,
+    };
+    if unusable {
+        quarantine::move_file(dir, &dir.join(META_FILE))?;
+    }
+    let highest = candidates.last().map_or(0, |candidate| candidate.base);
+    // The newest header is the one of the last start, whatever was copied into the directory before.
+    match candidates.iter().rev().find_map(|candidate| candidate.header) {
+        Some(header) => Ok((
+            Meta::rebuilt(header.id, header.lanes, highest)?,
+            MetaOrigin::Rebuilt,
+        )),
+        None if unusable || !candidates.is_empty() => Ok((Meta::new(lanes), MetaOrigin::Replaced)),
+        None => Ok((Meta::new(lanes), MetaOrigin::Created)),
+    }
+}
+
+/// An old copy of the meta file was put back: its offsets were issued meanwhile.
+fn is_outdated(meta: &Meta, candidates: &[Candidate]) -> bool {
+    let headers = candidates.iter().filter_map(|candidate| candidate.header);
+    headers
+        .filter(|header| header.id == meta.id)
+        .any(|header| header.base >= meta.next_base)
+}
+
+struct Recovery<'a> {
+    dir: &'a Path,
+    codec: Codec,
+    segments: BTreeMap<Offset, Arc<Segment>>,
+    report: RecoveryReport,
+}
+
+impl Recovery<'_> {
+    /// Walks through a file and keeps it, cuts it, moves it away, or deletes it when it is empty.
+    fn take_in(
+        &mut self,
+        candidate: &Candidate,
+        header_intact: bool,
+        limit: Offset,
+    ) -> Result<(), InboxError> {
+        let path = &candidate.path;
+        let file_bytes = fs::metadata(path).map_err(InboxError::io("look at", path))?.len();
+        let start = if header_intact { HEADER_BYTES } else { 0 };
+        let (walked, records) = self.walk(candidate, start, file_bytes, limit)?;
+        if records == 0 && !header_intact && file_bytes > 0 {
+            return self.take_out(path, file_bytes);
+        }
+        for range in &walked.damage {
+            self.keep_copy(path, range.clone(), DamageKind::Middle);
+        }
+        let kept_tail = walked.len < file_bytes && !self.cut(path, walked.len..file_bytes)?;
+        if records == 0 && kept_tail {
+            return Ok(());
+        }
+        if records == 0 {
+            // Left by a start that appended nothing.
+            return fs::remove_file(path).map_err(InboxError::io("delete", path));
+        }
+        self.report.segments += 1;
+        self.report.records += records;
+        self.report.bytes += walked.len;
+        let segment = Segment::new(path.clone(), candidate.base, walked);
+        self.segments.insert(candidate.base, Arc::new(segment));
+        Ok(())
+    }
+
+    /// The ranges that cannot be read, the length up to the last record, and the number of records.
+    fn walk(
+        &self,
+        candidate: &Candidate,
+        start: u64,
+        file_bytes: u64,
+        limit: Offset,
+    ) -> Result<(Walked, u64), InboxError> {
+        let failed = |error| InboxError::io("read", &candidate.path)(error);
+        let mut walked = Walked {
+            start,
+            len: start,
+            end: candidate.base,
+            damage: Vec::new(),
+        };
+        let unwalked = Arc::new(Segment::new(
+            candidate.path.clone(),
+            candidate.base,
+            walked.clone(),
+        ));
+        let mut cursor = Cursor::open(&unwalked, self.codec).map_err(failed)?;
+        let mut records = 0;
+        loop {
+            match cursor.step(file_bytes, limit).map_err(failed)? {
+                Step::Record(offset, _) => {
+                    records += 1;
+                    walked.end = offset + 1;
+                }
+                Step::Damage(range) if range.end < file_bytes => walked.damage.push(range),
+                Step::Damage(_) | Step::End => break,
+            }
+            walked.len = cursor.at();
+        }
+        Ok((walked, records))
+    }
+
+    fn take_out(&mut self, path: &Path, file_bytes: u64) -> Result<(), InboxError> {
+        let moved = quarantine::move_file(self.dir, path)?;
+        durable::sync_dir(self.dir)?;
+        self.report.damages.push(Damage {
+            file: path.to_path_buf(),
+            range: 0..file_bytes,
+            kind: DamageKind::WholeFile,
+            quarantined: Some(moved),
+            is_new: true,
+        });
+        Ok(())
+    }
+
+    /// Cuts off a tail, if a copy of it could be kept; else it stays and is cut at a later start.
+    fn cut(&mut self, path: &Path, range: Range<u64>) -> Result<bool, InboxError> {
+        let len = range.start;
+        if !self.keep_copy(path, range, DamageKind::Tail) {
+            return Ok(false);
+        }
+        OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|file| file.set_len(len).and_then(|()| file.sync_all()))
+            .map_err(InboxError::io("cut", path))?;
+        Ok(true)
+    }
+
+    /// Copies damage into quarantine and reports it. A quarantine that has no room stops nothing.
+    fn keep_copy(&mut self, path: &Path, range: Range<u64>, kind: DamageKind) -> bool {
+        let copied = quarantine::copy_range(self.dir, path, &range)
+            .inspect_err(|error| log::error!("the inbox could not keep damaged bytes: {error}"))
+            .ok();
+        let is_new = copied.as_ref().is_none_or(|(_, made_now)| *made_now);
+        let quarantined = copied.map(|(copy, _)| copy);
+        let kept = quarantined.is_some();
+        self.report.damages.push(Damage {
+            file: path.to_path_buf(),
+            range,
+            kind,
+            quarantined,
+            is_new,
+        });
+        kept
+    }
+}

@@ -1,0 +1,184 @@
+//! Remembers what each topic's last retained message was, so that a copy that the broker sends again
+//! can be told from a new one. Forgetting is harmless: a copy more is kept.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::error::InboxError;
+
+/// Topics that one generation remembers.
+const TOPICS_PER_GENERATION: usize = 50_000;
+
+const YOUNG_FILE: &str = "retained.young";
+const OLD_FILE: &str = "retained.old";
+
+/// topic hash 16 │ payload hash 16 │ crc32 4
+const LINE_BYTES: usize = 36;
+
+type Hash = [u8; 16];
+
+/// Hashes of the last retained payload per topic: of the last 50,000 to 100,000 topics. What was
+/// remembered is appended to the young file; when that is full, it takes the place of the old one.
+#[derive(Debug)]
+pub struct RetainedMemory {
+    dir: PathBuf,
+    capacity: usize,
+    young: HashMap<Hash, Hash>,
+    old: HashMap<Hash, Hash>,
+    file: File,
+    lines: usize,
+}
+
+impl RetainedMemory {
+    /// Opens the memory in the inbox directory, which must exist.
+    pub fn open(dir: &Path) -> Result<RetainedMemory, InboxError> {
+        RetainedMemory::open_with(dir, TOPICS_PER_GENERATION)
+    }
+
+    fn open_with(dir: &Path, capacity: usize) -> Result<RetainedMemory, InboxError> {
+        let (old, _) = read_lines(&dir.join(OLD_FILE))?;
+        let path = dir.join(YOUNG_FILE);
+        let (young, lines) = read_lines(&path)?;
+        let file = open_for_append(&path)?;
+        // A torn last line would shift all that follow.
+        file.set_len((lines * LINE_BYTES) as u64)
+            .map_err(InboxError::io("cut", &path))?;
+        Ok(RetainedMemory {
+            dir: dir.to_path_buf(),
+            capacity,
+            young,
+            old,
+            file,
+            lines,
+        })
+    }
+
+    /// Whether this payload is the last that was remembered for the topic.
+    #[must_use]
+    pub fn is_repeat(&self, topic: &str, payload: &[u8]) -> bool {
+        let topic = hash(topic.as_bytes());
+        let last = self.young.get(&topic).or_else(|| self.old.get(&topic));
+        last.is_some_and(|last| *last == hash(payload))
+    }
+
+    /// Remembers the payload as the topic's last. To be called once the message is in the inbox:
+    /// the other way round a crash in between would make a message that is nowhere a repetition.
+    pub fn remember(&mut self, topic: &str, payload: &[u8]) -> Result<(), InboxError> {
+        if self.lines >= self.capacity {
+            self.begin_generation()?;
+        }
+        let (topic, payload) = (hash(topic.as_bytes()), hash(payload));
+        self.file
+            .write_all(&encode(&topic, &payload))
+            .map_err(InboxError::io("append to", &self.dir.join(YOUNG_FILE)))?;
+        self.lines += 1;
+        self.young.insert(topic, payload);
+        Ok(())
+    }
+
+    fn begin_generation(&mut self) -> Result<(), InboxError> {
+        let path = self.dir.join(YOUNG_FILE);
+        fs::rename(&path, self.dir.join(OLD_FILE)).map_err(InboxError::io("rename", &path))?;
+        self.file = open_for_append(&path)?;
+        self.old = std::mem::take(&mut self.young);
+        self.lines = 0;
+        Ok(())
+    }
+}
+
+fn open_for_append(path: &Path) -> Result<File, InboxError> {
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path);
+    opened.map_err(InboxError::io("open", path))
+}
+
+fn encode(topic: &Hash, payload: &Hash) -> [u8; LINE_BYTES] {
+    let mut line = [0; LINE_BYTES];
+    line[..16].copy_from_slice(topic);
+    line[16..32].copy_from_slice(payload);
+    let checksum = crc32fast::hash(&line[..32]);
+    line[32..].copy_from_slice(&checksum.to_le_bytes());
+    line
+}
+
+fn decode(line: &[u8; LINE_BYTES]) -> Option<(Hash, Hash)> {
+    let (topic, payload) = (line[..16].try_into().ok()?, line[16..32].try_into().ok()?);
+    (encode(&topic, &payload) == *line).then_some((topic, payload))
+}
+
+/// The lines of a file up to the first that cannot be read, and their number.
+fn read_lines(path: &Path) -> Result<(HashMap<Hash, Hash>, usize), InboxError> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(InboxError::io("read", path))?,
+    };
+    let (lines, _) = bytes.as_chunks::<LINE_BYTES>();
+    let mut count = 0;
+    let intact = lines.iter().map_while(decode).inspect(|_| count += 1).collect();
+    Ok((intact, count))
+}
+
+fn hash(bytes: &[u8]) -> Hash {
+    let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _]: [u8; 32] = Sha256::digest(bytes).into();
+    head
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_payload_of_a_topic_is_a_repeat() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut memory = RetainedMemory::open(dir.path()).unwrap();
+        memory.remember("a", b"1").unwrap();
+        memory.remember("a", b"2").unwrap();
+        assert!(memory.is_repeat("a", b"2"));
+        assert!(!memory.is_repeat("a", b"1"));
+        assert!(!memory.is_repeat("b", b"2"));
+    }
+
+    #[test]
+    fn the_memory_survives_a_restart_and_a_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(YOUNG_FILE);
+        RetainedMemory::open(dir.path())
+            .unwrap()
+            .remember("a", b"1")
+            .unwrap();
+        let mut torn = fs::read(&path).unwrap();
+        torn.extend_from_slice(&[1, 2, 3]);
+        fs::write(&path, torn).unwrap();
+        RetainedMemory::open(dir.path())
+            .unwrap()
+            .remember("b", b"2")
+            .unwrap();
+        let memory = RetainedMemory::open(dir.path()).unwrap();
+        assert!(memory.is_repeat("a", b"1"));
+        assert!(memory.is_repeat("b", b"2"));
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_forgets_the_oldest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut memory = RetainedMemory::open_with(dir.path(), 10).unwrap();
+        for topic in 0..25 {
+            memory.remember(&topic.to_string(), b"x").unwrap();
+        }
+        for memory in [memory, RetainedMemory::open_with(dir.path(), 10).unwrap()] {
+            let known: Vec<_> = (0..25)
+                .filter(|topic| memory.is_repeat(&topic.to_string(), b"x"))
+                .collect();
+            assert_eq!(known, (10..25).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What the clones of an inbox and its readers share: the log behind its mutex, the numbers that are
+//! read without it, and the waiting.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::durable;
+use super::error::{AppendError, Closed, InboxError};
+use super::log_file::{Log, Unsynced};
+use super::record::Codec;
+use super::segment::Segment;
+use crate::domain::message::{Offset, Publication};
+
+/// A full inbox is looked at again this often even if nobody says that there is room; it is also how
+/// often a waiting appender tells that it still waits.
+const FULL_PAUSE: Duration = Duration::from_secs(10);
+
+/// A disk that refuses is tried again after this, then after twice as long, up to the maximum.
+const DISK_PAUSE: Duration = Duration::from_millis(50);
+const DISK_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+pub(super) struct Shared {
+    log: Mutex<Log>,
+    /// Waiting appenders and the syncing thread sleep on it.
+    changed: Condvar,
+    published: AtomicU64,
+    bytes: AtomicU64,
+    max_bytes: u64,
+    codec: Codec,
+}
+
+impl Shared {
+    pub(super) fn new(log: Log) -> Shared {
+        Shared {
+            changed: Condvar::new(),
+            published: AtomicU64::new(log.next_offset()),
+            bytes: AtomicU64::new(log.bytes()),
+            max_bytes: log.max_bytes(),
+            codec: log.codec(),
+            log: Mutex::new(log),
+        }
+    }
+
+    /// A panic elsewhere does not spoil the log: each of its steps leaves it whole.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every record below it can be read.
+    pub(super) fn published(&self) -> Offset {
+        self.published.load(Ordering::Acquire)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    pub(super) fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    pub(super) fn append(
+        &self,
+        publication: &Publication<'_>,
+        received_at_us: i64,
+    ) -> Result<Offset, AppendError> {
+        self.append_locked(&mut self.lock(), publication, received_at_us)
+    }
+
+    fn append_locked(
+        &self,
+        log: &mut Log,
+        publication: &Publication<'_>,
+        received_at_us: i64,
+    ) -> Result<Offset, AppendError> {
+        let appended = log.append(publication, received_at_us);
+        self.bytes.store(log.bytes(), Ordering::Relaxed);
+        self.published.store(log.next_offset(), Ordering::Release);
+        appended
+    }
+
+    pub(super) fn append_blocking(
+        &self,
+        publication: &Publication<'_>,
+        received_at_us: i64,
+        on_wait: &dyn Fn(&AppendError),
+    ) -> Result<Offset, Closed> {
+        let mut disk_pause = DISK_PAUSE;
+        loop {
+            let mut log = self.lock();
+            let refusal = match self.append_locked(&mut log, publication, received_at_us) {
+                Ok(offset) => return Ok(offset),
+                Err(refusal) => refusal,
+            };
+            let seen = log.wakeups();
+            drop(log);
+            let pause = match &refusal {
+                AppendError::Closed => return Err(Closed),
+                AppendError::Full => FULL_PAUSE,
+                AppendError::Io(_) => disk_pause,
+            };
+            if matches!(refusal, AppendError::Io(_)) {
+                disk_pause = (disk_pause * 2).min(DISK_PAUSE_MAX);
+            }
+            on_wait(&refusal);
+            self.sleep_while(pause, |log| log.wakeups() == seen);
+        }
+    }
+
+    fn sleep_while(&self, pause: Duration, condition: impl Fn(&Log) -> bool) {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), pause, |log| condition(log));
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn release(&self, watermark: Offset) -> Result<(), InboxError> {
+        let released = self.lock().take_released(watermark);
+        let mut first_failure = Ok(());
+        for segment in released {
+            // Without the lock: deleting a large file takes the file system a while.
+            match fs::remove_file(&segment.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.lock().restore_released(Arc::clone(&segment));
+                    first_failure = first_failure.and(Err(InboxError::io("delete", &segment.path)(error)));
+                }
+                _ => self.forget_released(&segment),
+            }
+        }
+        first_failure
+    }
+
+    fn forget_released(&self, segment: &Segment) {
+        let mut log = self.lock();
+        log.forget_released(segment);
+        self.bytes.store(log.bytes(), Ordering::Relaxed);
+        drop(log);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn sync(&self) -> Result<(), InboxError> {
+        let unsynced = self.lock().take_unsynced();
+        let result = sync_all(&unsynced);
+        if result.is_err() {
+            self.lock().sync_failed(&unsynced);
+        }
+        result
+    }
+
+    /// Refuses further appends and wakes who waits; false when that was done before.
+    pub(super) fn begin_close(&self) -> bool {
+        let first = self.lock().close();
+        self.changed.notify_all();
+        first
+    }
+
+    /// Starts the thread that syncs every `interval` until the inbox is closed.
+    pub(super) fn spawn_syncer(
+        shared: &Arc<Shared>,
+        interval: Duration,
+    ) -> Result<JoinHandle<()>, InboxError> {
+        let shared = Arc::clone(shared);
+        thread::Builder::new()
+            .name("inbox-sync".into())
+            .spawn(move || shared.sync_every(interval))
+            .map_err(InboxError::io(
+                "start the syncing thread of",
+                "the inbox".as_ref(),
+            ))
+    }
+
+    fn sync_every(&self, interval: Duration) {
+        let mut failing = false;
+        loop {
+            self.sleep_while(interval, |log| !log.is_closed());
+            if self.lock().is_closed() {
+                return;
+            }
+            match self.sync() {
+                Err(error) if !failing => log::error!("the inbox cannot be synced, trying on: {error}"),
+                Ok(()) if failing => log::info!("the inbox can be synced again"),
+                _ => continue,
+            }
+            failing = !failing;
+        }
+    }
+}
+
+fn sync_all(unsynced: &Unsynced) -> Result<(), InboxError> {
+    fail::fail_point!("inbox-sync", |_| Err(
+        InboxError::io("sync", "injected".as_ref())(io::ErrorKind::Other.into())
+    ));
+    for segment in &unsynced.segments {
+        segment.sync()?;
+    }
+    unsynced.dir.as_deref().map_or(Ok(()), durable::sync_dir)
+}

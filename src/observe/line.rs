@@ -1,0 +1,263 @@
+//! One log record as one line: for people, as JSON, and for the error file.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use log::Record;
+use log::kv::{Error, Key, Value, VisitSource, VisitValue};
+use serde_json::Value as Json;
+
+/// The logger's name in the error file, which its readers know.
+const NAME: &str = "mqtt_gateway";
+/// Fields of the JSON object that a key-value of a record must not take.
+const OWN_FIELDS: [&str; 4] = ["timestamp", "level", "target", "message"];
+
+/// `2026-11-22T15:04:05.123Z INFO  target message key=value`.
+///
+/// A message of several lines keeps them, with all but the first indented, so that no topic or
+/// payload in it can look like a record of its own.
+pub(super) fn human(record: &Record<'_>, now: DateTime<Utc>) -> String {
+    let (target, message) = (record.target(), record.args().to_string());
+    let mut line = format!("{} {:<5} {target}", timestamp(now), record.level());
+    if message != target {
+        line.push(' ');
+        line.push_str(&printable(&message, "\n    "));
+    }
+    for (key, value) in fields(record) {
+        let _ = write!(line, " {key}={}", bare_or_quoted(&value));
+    }
+    line
+}
+
+/// A JSON object with `timestamp`, `level`, `target`, `message` and the record's key-values.
+pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>) -> String {
+    let message = record.args().to_string();
+    let own = [
+        timestamp(now),
+        record.level().to_string(),
+        record.target().to_owned(),
+        message,
+    ];
+    let own = OWN_FIELDS
+        .map(str::to_owned)
+        .into_iter()
+        .zip(own.map(Json::String));
+    let mut line = String::from("{");
+    for (name, value) in own.chain(fields(record)) {
+        if line.len() > 1 {
+            line.push(',');
+        }
+        let _ = write!(line, "{}:{value}", Json::String(name));
+    }
+    line.push('}');
+    line
+}
+
+/// `YYYY-MM-DD HH:MM:SS | LEVEL | mqtt_gateway | MESSAGE`, the message on one line.
+pub(super) fn error_file(level: log::Level, message: &str, now: NaiveDateTime) -> String {
+    format!(
+        "{} | {level} | {NAME} | {}",
+        now.format("%Y-%m-%d %H:%M:%S"),
+        printable(message, "\\n")
+    )
+}
+
+fn timestamp(now: DateTime<Utc>) -> String {
+    now.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The text with line breaks as given and other control characters escaped: what came from a
+/// broker must not move the cursor of a terminal.
+fn printable<'a>(text: &'a str, line_break: &str) -> Cow<'a, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => printable.push_str(line_break),
+            '\t' => printable.push(c),
+            c if c.is_control() => printable.extend(c.escape_default()),
+            c => printable.push(c),
+        }
+    }
+    Cow::Owned(printable)
+}
+
+fn bare_or_quoted(value: &Json) -> String {
+    match value {
+        Json::String(text) if is_bare(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn is_bare(text: &str) -> bool {
+    !text.is_empty()
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '='))
+}
+
+/// The key-values of a record, in order. A key that is a field of ours gets an underscore.
+fn fields(record: &Record<'_>) -> Vec<(String, Json)> {
+    let mut fields = Fields(Vec::new());
+    // Only a visitor that fails makes this fail, and ours does not.
+    let _ = record.key_values().visit(&mut fields);
+    fields.0
+}
+
+struct Fields(Vec<(String, Json)>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        let mut name = key.as_str().to_owned();
+        if OWN_FIELDS.contains(&key.as_str()) {
+            name.push('_');
+        }
+        let mut json = ToJson(Json::Null);
+        value.visit(&mut json)?;
+        self.0.push((name, json.0));
+        Ok(())
+    }
+}
+
+/// Numbers, booleans and null stay what they are; anything else becomes its text.
+struct ToJson(Json);
+
+impl VisitValue<'_> for ToJson {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
+        self.0 = Json::String(value.to_string());
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), Error> {
+        self.0 = Json::Null;
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
+        self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
+        self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), Error> {
+        self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
+        self.0 = value.into();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use chrono::{NaiveDate, TimeZone};
+    use log::Level;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 11, 22, 15, 4, 5).unwrap() + chrono::TimeDelta::milliseconds(123)
+    }
+
+    fn with_record<T>(
+        target: &str,
+        message: &str,
+        kvs: &[(&str, Value<'_>)],
+        use_it: fn(&Record<'_>, DateTime<Utc>) -> T,
+    ) -> T {
+        let args = format_args!("{message}");
+        let record = Record::builder()
+            .level(Level::Info)
+            .target(target)
+            .args(args)
+            .key_values(&kvs)
+            .build();
+        use_it(&record, now())
+    }
+
+    #[test]
+    fn people_read_time_level_target_message_and_key_values() {
+        let kvs = [("actor", Value::from("router")), ("depth", Value::from(3))];
+        assert_eq!(
+            with_record("mailbox", "report", &kvs, human),
+            "2026-11-22T15:04:05.123Z INFO  mailbox report actor=router depth=3"
+        );
+        assert_eq!(
+            with_record("mailbox", "mailbox", &kvs, human),
+            "2026-11-22T15:04:05.123Z INFO  mailbox actor=router depth=3"
+        );
+    }
+
+    #[test]
+    fn a_value_with_spaces_is_quoted_for_people() {
+        let kvs = [
+            ("a", Value::from("x y")),
+            ("b", Value::from("")),
+            ("c", Value::from("q\"=\n")),
+        ];
+        let line = with_record("t", "m", &kvs, human);
+        assert!(line.ends_with(r#" m a="x y" b="" c="q\"=\n""#), "{line}");
+    }
+
+    #[test]
+    fn no_message_can_look_like_another_record_or_move_the_cursor() {
+        let line = with_record("t", "one\n2026 two\x1b[2J\r", &[], human);
+        assert!(line.ends_with("one\n    2026 two\\u{1b}[2J\\r"), "{line}");
+    }
+
+    #[test]
+    fn machines_read_one_object_with_the_key_values_beside_our_fields() {
+        let error = std::io::Error::other("no \"disk\"");
+        let kvs = [
+            ("actor", Value::from("router")),
+            ("depth", Value::from(3)),
+            ("age", Value::from(1.5)),
+            ("ok", Value::from(true)),
+            ("error", Value::from_dyn_display(&error)),
+            ("none", Value::null()),
+            ("level", Value::from("mine")),
+        ];
+        assert_eq!(
+            with_record("t", "two\nlines", &kvs, json),
+            r#"{"timestamp":"2026-11-22T15:04:05.123Z","level":"INFO","target":"t","message":"two\nlines","actor":"router","depth":3,"age":1.5,"ok":true,"error":"no \"disk\"","none":null,"level_":"mine"}"#
+        );
+    }
+
+    #[test]
+    fn the_error_file_keeps_a_record_on_one_line() {
+        let noon = NaiveDate::from_ymd_opt(2026, 11, 22)
+            .unwrap()
+            .and_hms_opt(12, 0, 1)
+            .unwrap();
+        assert_eq!(
+            error_file(Level::Error, "Invalid payload in topic a\nb: x", noon),
+            "2026-11-22 12:00:01 | ERROR | mqtt_gateway | Invalid payload in topic a\\nb: x"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_is_one_json_object_on_one_line(message in any::<String>(), value in any::<String>()) {
+            let line = with_record("t", &message, &[("key", Value::from(value.as_str()))], json);
+            prop_assert!(!line.contains(['\n', '\r']));
+            let read: Json = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(read["message"].as_str(), Some(message.as_str()));
+            prop_assert_eq!(read["key"].as_str(), Some(value.as_str()));
+        }
+
+        #[test]
+        fn every_message_is_one_line_of_the_error_file(message in any::<String>()) {
+            let line = error_file(Level::Error, &message, NaiveDateTime::default());
+            prop_assert!(!line.contains(['\n', '\r']));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The log of the process.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use chrono::{Local, Utc};
+use env_logger::Target;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use super::error_file::{ErrorFile, LocalClock};
+use super::{line, panics};
+use crate::settings::{LogFormat, Settings};
+
+/// Libraries that say more than their users want to know; `RUST_LOG` can ask for it.
+const QUIET: [&str; 5] = ["sqlx", "sea_orm", "sea_orm_migration", "rumqttd", "tracing"];
+
+/// Why logging could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The directory of the error files cannot be written.
+    #[error("the log directory {} cannot be written: {source}; create it, or set LOG_DIR to another one", dir.display())]
+    LogDir {
+        /// `LOG_DIR`.
+        dir: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The process has a logger already.
+    #[error("logging was begun twice")]
+    Twice(#[from] log::SetLoggerError),
+}
+
+/// Begins logging: to standard error, and what is ERROR to the daily file in `LOG_DIR`, panics
+/// included.
+pub fn init(settings: &Settings) -> Result<(), LoggingError> {
+    let errors = open_error_file(&settings.log_dir)?;
+    install(settings.log_format, &settings.log_filter, Some(errors))
+}
+
+/// Begins logging to standard error alone, for commands that must run where `LOG_DIR` cannot be
+/// written.
+pub(crate) fn init_stderr(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
+    install(format, filter, None)
+}
+
+fn open_error_file(dir: &Path) -> Result<ErrorFile, LoggingError> {
+    let clock: LocalClock = Box::new(|| Local::now().naive_local());
+    ErrorFile::open(dir, clock).map_err(|source| LoggingError::LogDir {
+        dir: dir.to_owned(),
+        source,
+    })
+}
+
+fn install(format: LogFormat, filter: &str, errors: Option<ErrorFile>) -> Result<(), LoggingError> {
+    let is_human = match format {
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => io::stderr().is_terminal(),
+    };
+    let stderr = stderr_logger(is_human, filter);
+    // Whatever the filter leaves out of standard error, the error file gets its errors.
+    log::set_max_level(stderr.filter().max(LevelFilter::Error));
+    log::set_boxed_logger(Box::new(Logger { stderr, errors }))?;
+    panics::log_them();
+    Ok(())
+}
+
+fn stderr_logger(is_human: bool, filter: &str) -> env_logger::Logger {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Info);
+    for library in QUIET {
+        builder.filter_module(library, LevelFilter::Warn);
+    }
+    builder.parse_filters(filter).target(Target::Stderr);
+    builder.format(move |out, record| {
+        let line = if is_human {
+            line::human(record, Utc::now())
+        } else {
+            line::json(record, Utc::now())
+        };
+        writeln!(out, "{line}")
+    });
+    builder.build()
+}
+
+struct Logger {
+    stderr: env_logger::Logger,
+    errors: Option<ErrorFile>,
+}
+
+impl Logger {
+    fn append_error(&self, record: &Record<'_>) {
+        let Some(errors) = &self.errors else { return };
+        if let Err(error) = errors.append(record.level(), &record.args().to_string()) {
+            self.stderr.log(
+                &Record::builder()
+                    .level(Level::Error)
+                    .target(module_path!())
+                    .args(format_args!(
+                        "the error file cannot be written, going on without it: {error}"
+                    ))
+                    .build(),
+            );
+        }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() == Level::Error || self.stderr.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.stderr.log(record);
+        if record.level() == Level::Error {
+            self.append_error(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.stderr.flush();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use super::*;
+
+    fn error_lines(dir: &Path, filter: &str, level: Level) -> String {
+        let noon = chrono::NaiveDate::from_ymd_opt(2026, 11, 22)
+            .unwrap()
+            .and_hms_opt(12, 0, 0)
+            .unwrap();
+        let errors = ErrorFile::open(dir, Box::new(move || noon)).unwrap();
+        let logger = Logger {
+            stderr: stderr_logger(false, filter),
+            errors: Some(errors),
+        };
+        let args = format_args!("Error reloading flows: gone");
+        logger.log(
+            &Record::builder()
+                .level(level)
+                .target("t")
+                .args(args)
+                .key_values(&("flow", 7))
+                .build(),
+        );
+        std::fs::read_to_string(dir.join("2026-11-22.log")).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_error_file_gets_every_error_whatever_the_filter_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(error_lines(dir.path(), "off", Level::Warn), "");
+        assert_eq!(
+            error_lines(dir.path(), "off", Level::Error),
+            "2026-11-22 12:00:00 | ERROR | mqtt_gateway | Error reloading flows: gone\n"
+        );
+    }
+
+    #[test]
+    fn the_default_filter_is_info_with_quiet_libraries_and_the_setting_can_ask_for_more() {
+        let enabled = |filter: &str, target: &str, level: Level| {
+            stderr_logger(false, filter).enabled(&Metadata::builder().target(target).level(level).build())
+        };
+        assert!(enabled("info", "mqtt_gateway::app", Level::Info));
+        assert!(!enabled("info", "mqtt_gateway::app", Level::Debug));
+        assert!(!enabled("info", "sqlx::query", Level::Info));
+        assert!(enabled("info,sqlx=debug", "sqlx::query", Level::Debug));
+        assert!(enabled("debug", "mqtt_gateway::app", Level::Debug));
+        assert!(!enabled("debug", "sqlx::query", Level::Debug));
+    }
+
+    #[test]
+    fn a_log_directory_that_cannot_be_written_is_told_with_its_remedy() {
+        let error = open_error_file(Path::new("/proc/none"))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.starts_with("the log directory /proc/none cannot be written: "),
+            "{error}"
+        );
+        assert!(error.ends_with("set LOG_DIR to another one"), "{error}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Puts the settings together from what the reader gives.
+//!
+//! Each group reads all its settings before the first wrong one ends it: so every problem is found.
+
+use std::time::Duration;
+
+use super::catalogue as names;
+use super::layers::{Layers, Sources};
+use super::reader::{Reader, Refused};
+use super::{
+    DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings, RestartSettings,
+    Settings, SettingsError, database,
+};
+use crate::domain::payload::PayloadLimits;
+use crate::domain::value_style::ValueStyle;
+use crate::inbox::FsyncPolicy;
+
+/// A segment of the inbox, unless set: small enough to be freed soon, large enough to be few.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Loads the settings from these sources and nothing else.
+pub(super) fn load_settings_from(sources: &Sources<'_>) -> Result<Loaded, SettingsError> {
+    let mut reader = Reader::new(Layers::read(sources), sources.files);
+    let log_format = log_format(&mut reader);
+    let error_format = log_format.as_ref().map_or(LogFormat::Auto, |format| *format);
+    let settings = settings(&mut reader, log_format);
+
+    reader.problems.sort_by_key(|problem| position(&problem.name));
+    reader.effective.sort_by_key(|shown| position(shown.name));
+    match settings {
+        Ok(settings) if reader.problems.is_empty() => {
+            let effective = std::mem::take(&mut reader.effective);
+            Ok(Loaded {
+                settings,
+                effective,
+                warnings: reader.into_warnings(),
+            })
+        }
+        _ => Err(SettingsError::new(reader.problems, error_format)),
+    }
+}
+
+/// Place in the catalogue; what is no setting comes first, as it may be the cause of the rest.
+fn position(name: &str) -> Option<usize> {
+    names::ALL.iter().position(|spec| spec.name == name)
+}
+
+fn settings(reader: &mut Reader<'_>, log_format: Result<LogFormat, Refused>) -> Result<Settings, Refused> {
+    let database = database::read(reader);
+    let mqtt = mqtt(reader);
+    let flows_reload_interval = reader.seconds(&names::FLOWS_RELOAD_INTERVAL_SECONDS);
+    let http_timeout = reader.fractional_seconds(&names::HTTP_TIMEOUT_SECONDS);
+    let outbox = outbox(reader);
+    let limits = limits(reader);
+    let inbox = inbox(reader, limits.as_ref().ok());
+    let lanes = reader.integer_or(&names::LANES, default_lanes(database.as_ref().ok()));
+    let batch_max_messages = reader.integer(&names::BATCH_MAX_MESSAGES);
+    let batch_max_bytes = reader.integer(&names::BATCH_MAX_BYTES);
+    let drain_deadline = reader.seconds(&names::DRAIN_DEADLINE_SECONDS);
+    let value_style = value_style(reader);
+    let log_dir = reader.path(&names::LOG_DIR);
+    let log_filter = reader.text(&names::RUST_LOG);
+    let mailbox_report_interval = reader.seconds(&names::MAILBOX_REPORT_SECONDS);
+    let restarts = restarts(reader);
+    Ok(Settings {
+        database: database?,
+        log_dir: log_dir?,
+        log_format: log_format?,
+        log_filter: log_filter?,
+        http_timeout: http_timeout?,
+        mqtt: mqtt?,
+        flows_reload_interval: flows_reload_interval?,
+        inbox: inbox?,
+        lanes: lanes?,
+        batch_max_messages: batch_max_messages?,
+        batch_max_bytes: batch_max_bytes?,
+        drain_deadline: drain_deadline?,
+        outbox: outbox?,
+        value_style: value_style?,
+        limits: limits?,
+        mailbox_report_interval: mailbox_report_interval?,
+        restarts: restarts?,
+    })
+}
+
+/// `SQLite` has one writer: a second lane would only wait for the first.
+fn default_lanes(database: Option<&DatabaseSettings>) -> u32 {
+    match database {
+        Some(DatabaseSettings::Sqlite { .. }) => 1,
+        _ => 2,
+    }
+}
+
+fn mqtt(reader: &mut Reader<'_>) -> Result<MqttSettings, Refused> {
+    let client_id = reader.text(&names::MQTT_CLIENT_ID);
+    let keepalive = reader.seconds(&names::MQTT_KEEPALIVE);
+    let session_expiry_seconds = reader.integer(&names::MQTT_SESSION_EXPIRY_SECONDS);
+    let qos = reader.integer(&names::MQTT_QOS);
+    let skip_repeated_retained = reader.flag(&names::MQTT_SKIP_REPEATED_RETAINED);
+    Ok(MqttSettings {
+        client_id: client_id?,
+        keepalive: keepalive?,
+        session_expiry_seconds: session_expiry_seconds?,
+        qos: qos?,
+        skip_repeated_retained: skip_repeated_retained?,
+    })
+}
+
+fn outbox(reader: &mut Reader<'_>) -> Result<OutboxSettings, Refused> {
+    let max_age = reader.seconds(&names::OUTBOX_MAX_AGE_SECONDS);
+    let max_rows_per_flow = reader.integer(&names::OUTBOX_MAX_ROWS_PER_FLOW);
+    Ok(OutboxSettings {
+        max_age: max_age?,
+        max_rows_per_flow: max_rows_per_flow?,
+    })
+}
+
+fn limits(reader: &mut Reader<'_>) -> Result<PayloadLimits, Refused> {
+    let max_payload_bytes = reader.integer(&names::MAX_PAYLOAD_BYTES);
+    let max_depth = reader.integer(&names::MAX_DEPTH);
+    let max_attributes = reader.integer(&names::MAX_ATTRIBUTES);
+    Ok(PayloadLimits {
+        max_payload_bytes: max_payload_bytes?,
+        max_depth: max_depth?,
+        max_attributes: max_attributes?,
+    })
+}
+
+fn inbox(reader: &mut Reader<'_>, limits: Option<&PayloadLimits>) -> Result<InboxSettings, Refused> {
+    let dir = reader.path(&names::INBOX_DIR);
+    let max_bytes = reader.integer(&names::INBOX_MAX_BYTES);
+    let default_segment = max_bytes
+        .as_ref()
+        .map_or(SEGMENT_BYTES, |max: &u64| SEGMENT_BYTES.min(max / 4));
+    let segment_bytes = reader.integer_or(&names::INBOX_SEGMENT_BYTES, default_segment);
+    let fsync = fsync(reader);
+    let settings = InboxSettings {
+        dir: dir?,
+        max_bytes: max_bytes?,
+        segment_bytes: segment_bytes?,
+        fsync: fsync?,
+    };
+    if let Some(limits) = limits {
+        has_room(reader, &settings, limits)?;
+    }
+    Ok(settings)
+}
+
+/// An inbox that could never take the largest message would hold up all that come after it.
+fn has_room(reader: &mut Reader<'_>, inbox: &InboxSettings, limits: &PayloadLimits) -> Result<(), Refused> {
+    let largest = inbox.segment_bytes.max(limits.max_payload_bytes as u64);
+    if inbox.max_bytes >= 2 * largest {
+        return Ok(());
+    }
+    let expected = format!(
+        "at least {}, twice the larger of INBOX_SEGMENT_BYTES and MAX_PAYLOAD_BYTES",
+        2 * largest
+    );
+    Err(reader.refuse_combination(&names::INBOX_MAX_BYTES, &inbox.max_bytes.to_string(), expected))
+}
+
+fn fsync(reader: &mut Reader<'_>) -> Result<FsyncPolicy, Refused> {
+    let policy = reader.word(&names::INBOX_FSYNC);
+    let interval = reader
+        .integer(&names::INBOX_FSYNC_INTERVAL_MS)
+        .map(Duration::from_millis)?;
+    Ok(match policy?.as_str() {
+        "always" => FsyncPolicy::Always,
+        "never" => FsyncPolicy::Never,
+        _ => FsyncPolicy::Interval(interval),
+    })
+}
+
+fn value_style(reader: &mut Reader<'_>) -> Result<ValueStyle, Refused> {
+    Ok(match reader.word(&names::VALUE_STYLE)?.as_str() {
+        "json" => ValueStyle::Json,
+        _ => ValueStyle::Python,
+    })
+}
+
+fn log_format(reader: &mut Reader<'_>) -> Result<LogFormat, Refused> {
+    Ok(match reader.word(&names::LOG_FORMAT)?.as_str() {
+        "human" => LogFormat::Human,
+        "json" => LogFormat::Json,
+        _ => LogFormat::Auto,
+    })
+}
+
+fn restarts(reader: &mut Reader<'_>) -> Result<RestartSettings, Refused> {
+    let max = reader.integer(&names::RESTART_BUDGET);
+    let window = reader.seconds(&names::RESTART_WINDOW_SECONDS);
+    Ok(RestartSettings {
+        max: max?,
+        window: window?,
+    })
+}

@@ -1,0 +1,136 @@
+//! Every setting there is: its name, its default, what it may be and what it means.
+//!
+//! The reader takes names, defaults and ranges from here, and the tests hold `docs/SETTINGS.md` and
+//! `config/default.toml` against it, so that the three cannot part.
+
+/// A setting.
+pub(crate) struct Spec {
+    /// Name in the environment and in the files.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub default: Fallback,
+    /// For people, one sentence without a full stop.
+    pub meaning: &'static str,
+}
+
+/// What a setting may be.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// Any text.
+    Text,
+    /// A file or directory; a relative one is looked for in the working directory.
+    Path,
+    /// Any text that must never be shown.
+    Secret,
+    /// A whole number between two others, both included.
+    Integer(u32, u64),
+    /// A whole number up to this one; what is below 1 counts as 1.
+    IntegerRaisedToOne(u32),
+    /// Seconds, also with a fraction: above 0 and up to this number.
+    Seconds(u32),
+    /// One of these words, in lower or upper case.
+    Word(&'static [&'static str]),
+    /// True or false.
+    Flag,
+    /// An MQTT quality of service that we can keep.
+    Qos,
+}
+
+/// What counts when a setting is not there.
+#[derive(Clone, Copy)]
+pub(crate) enum Fallback {
+    /// Nothing does: it must be set.
+    Required,
+    /// It stays unset.
+    Unset,
+    /// This value.
+    Value(&'static str),
+    /// A value that depends on other settings.
+    Derived(&'static str),
+}
+
+impl Spec {
+    /// What is expected, as the end of a sentence.
+    pub(crate) fn expected(&self) -> String {
+        match self.kind {
+            Kind::Text | Kind::Secret | Kind::Path => self.meaning.to_owned(),
+            Kind::Integer(min, max) => format!("a whole number from {min} to {max}"),
+            Kind::IntegerRaisedToOne(max) => {
+                format!("a whole number up to {max} (less than 1 counts as 1)")
+            }
+            Kind::Seconds(max) => format!("a number of seconds above 0 and up to {max}"),
+            Kind::Word(words) => words.join(" or "),
+            Kind::Flag => "true or false".to_owned(),
+            Kind::Qos => "0 or 1 (at 2 the client library can lose messages over a crash; \
+                          at 1, with the inbox, none is lost)"
+                .to_owned(),
+        }
+    }
+
+    /// Whether its value must not be shown.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret)
+    }
+}
+
+macro_rules! catalogue {
+    ($($name:ident: $kind:expr, $default:expr, $meaning:expr;)*) => {
+        $(pub(crate) const $name: Spec =
+            Spec { name: stringify!($name), kind: $kind, default: $default, meaning: $meaning };)*
+
+        /// All settings, in the order of the documentation.
+        pub(crate) const ALL: &[Spec] = &[$($name),*];
+    };
+}
+
+use Fallback::{Derived, Required, Unset, Value};
+use Kind::{Flag, Integer, IntegerRaisedToOne, Path, Qos, Seconds, Secret, Text, Word};
+
+catalogue! {
+    DB_HOST: Text, Required, "the host of the MySQL or MariaDB server";
+    DB_PORT: Integer(1, 65_535), Value("3306"), "its port";
+    DB_NAME: Text, Required, "the name of the database";
+    DB_USER: Text, Required, "the user who connects to the database";
+    DB_PASSWORD: Secret, Required, "the password of that user; it may be set to nothing";
+    DB_PASSWORD_FILE: Path, Unset, "a file that holds the password, in place of `DB_PASSWORD`; one newline at its end is not part of it";
+    DATABASE_URL: Secret, Unset, "`mysql://user:password@host:3306/name` or `sqlite:path`, in place of the five `DB_` settings";
+    DATABASE_URL_FILE: Path, Unset, "a file that holds the URL, in place of `DATABASE_URL`";
+
+    MQTT_CLIENT_ID: Text, Value("mqtt-gateway"), "the client id at the broker, which no other client may use";
+    MQTT_KEEPALIVE: Integer(1, 65_535), Value("60"), "seconds of silence after which the broker is asked whether it is there";
+    MQTT_SESSION_EXPIRY_SECONDS: Integer(1, 4_294_967_295), Value("4294967295"), "how long the broker keeps messages for a gateway that is away; the default is for ever";
+    MQTT_QOS: Qos, Value("1"), "the quality of service subscribed with; at 0 the broker may lose messages";
+    MQTT_SKIP_REPEATED_RETAINED: Flag, Value("false"), "whether a retained message equal to the last retained one of its topic is skipped";
+    FLOWS_RELOAD_INTERVAL_SECONDS: IntegerRaisedToOne(4_294_967_295), Value("600"), "seconds between two looks at the table of flows";
+
+    HTTP_TIMEOUT_SECONDS: Seconds(86_400), Value("10"), "time for one POST, from connecting to the last byte of the answer";
+    OUTBOX_MAX_AGE_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "age at which a message that could not be posted becomes a dead letter";
+    OUTBOX_MAX_ROWS_PER_FLOW: Integer(1, 1_000_000_000), Value("100000"), "messages of one flow that may wait to be posted";
+
+    INBOX_DIR: Path, Value("./inbox"), "the directory of the inbox, created when missing; one gateway at a time";
+    INBOX_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Value("1073741824"), "size of the inbox at which the broker is made to wait";
+    INBOX_SEGMENT_BYTES: Integer(65_536, 1_073_741_824), Derived("16777216, or a quarter of `INBOX_MAX_BYTES` if that is less"), "size of one file of the inbox";
+    INBOX_FSYNC: Word(&["always", "interval", "never"]), Value("interval"), "when the inbox is forced to the disk: it matters for a loss of power, not for a crash of the gateway";
+    INBOX_FSYNC_INTERVAL_MS: Integer(1, 60_000), Value("100"), "milliseconds between two times, with `INBOX_FSYNC=interval`";
+
+    LANES: Integer(1, 64), Derived("2, on SQLite 1"), "lanes of a new inbox, each with a worker and a database connection; an existing inbox keeps its own number";
+    BATCH_MAX_MESSAGES: Integer(1, 65_536), Value("1024"), "messages in one database transaction";
+    BATCH_MAX_BYTES: Integer(1_024, 1_073_741_824), Value("4194304"), "bytes of payload in one database transaction";
+    DRAIN_DEADLINE_SECONDS: Integer(1, 3_600), Value("30"), "time for what was received to reach the database when the gateway is stopped; the rest stays in the inbox";
+    VALUE_STYLE: Word(&["python", "json"]), Value("python"), "how booleans and null are stored: `True False None` or `true false null`";
+    MAX_PAYLOAD_BYTES: Integer(1, 268_435_455), Value("4194304"), "bytes of a payload above which a message becomes a dead letter";
+    MAX_DEPTH: Integer(1, 100_000), Value("1000"), "levels of nesting in a payload";
+    MAX_ATTRIBUTES: Integer(1, 1_000_000), Value("32768"), "attributes of a payload";
+
+    LOG_DIR: Path, Value("./log"), "the directory of the daily error files, created when missing";
+    LOG_FORMAT: Word(&["auto", "human", "json"]), Value("auto"), "format of standard error: `auto` is `human` on a terminal, else `json`";
+    RUST_LOG: Text, Value("info"), "which log records are written, as `env_logger` has it: `debug`, `info,sqlx=debug`";
+    MAILBOX_REPORT_SECONDS: Integer(1, 86_400), Value("10"), "seconds between two log lines about each actor's mailbox";
+    RESTART_BUDGET: Integer(1, 1_000), Value("5"), "restarts of its actors after which the gateway gives up with exit code 3";
+    RESTART_WINDOW_SECONDS: Integer(1, 86_400), Value("60"), "time within which these restarts count";
+}
+
+/// The setting of this name, in lower or upper case.
+pub(crate) fn find(name: &str) -> Option<&'static Spec> {
+    ALL.iter().find(|spec| spec.name.eq_ignore_ascii_case(name))
+}

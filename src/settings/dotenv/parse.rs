@@ -1,0 +1,214 @@
+//! The statements of a `.env` file.
+
+/// One statement of the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Statement {
+    /// `key=value`, or `key` alone.
+    Binding {
+        /// Name that is set.
+        key: String,
+        /// Its value with escapes resolved and `${…}` as written; none without a `=`.
+        value: Option<String>,
+    },
+    /// Something else, beginning in this line (from 1).
+    Unreadable {
+        /// Line of the file.
+        line: usize,
+    },
+}
+
+/// All statements of `text`, which has newlines as its only line ends.
+pub(super) fn statements(text: &str) -> Vec<Statement> {
+    let mut cursor = Cursor { rest: text, line: 1 };
+    let mut found = Vec::new();
+    loop {
+        cursor.take_while(is_space);
+        if cursor.rest.is_empty() {
+            return found;
+        }
+        let line = cursor.line;
+        match statement(&mut cursor) {
+            Some(Some((key, value))) => found.push(Statement::Binding { key, value }),
+            Some(None) => {}
+            None => {
+                cursor.take_while(|c| c != '\n');
+                found.push(Statement::Unreadable { line });
+            }
+        }
+    }
+}
+
+/// A name and what was set; nothing for a line that is only a comment.
+type Binding = Option<(String, Option<String>)>;
+
+/// One statement; none when it does not fit the grammar, with the cursor where reading stopped.
+fn statement(cursor: &mut Cursor<'_>) -> Option<Binding> {
+    skip_export(cursor);
+    let key = if cursor.next_is('#') {
+        None
+    } else {
+        Some(key(cursor)?)
+    };
+    cursor.take_while(is_blank);
+    let value = if cursor.skip('=') {
+        cursor.take_while(is_blank);
+        Some(value(cursor)?)
+    } else {
+        None
+    };
+    cursor.take_while(is_blank);
+    if cursor.next_is('#') {
+        cursor.take_while(|c| c != '\n');
+    }
+    let at_end = cursor.rest.is_empty() || cursor.skip('\n');
+    at_end.then_some(key.map(|key| (key, value)))
+}
+
+/// `export` counts as a word of its own only when white space follows in the same line.
+fn skip_export(cursor: &mut Cursor<'_>) {
+    if cursor
+        .rest
+        .strip_prefix("export")
+        .is_some_and(|after| after.starts_with(is_blank))
+    {
+        cursor.take("export".len());
+        cursor.take_while(is_blank);
+    }
+}
+
+fn key(cursor: &mut Cursor<'_>) -> Option<String> {
+    let key = if cursor.next_is('\'') {
+        let (inside, _) = cursor.rest.strip_prefix('\'')?.split_once('\'')?;
+        cursor.take(inside.len() + 2);
+        inside
+    } else {
+        cursor.take_while(|c| c != '=' && c != '#' && !is_space(c))
+    };
+    (!key.is_empty()).then(|| key.to_owned())
+}
+
+fn value(cursor: &mut Cursor<'_>) -> Option<String> {
+    if cursor.next_is('\'') {
+        Some(unescape(quoted(cursor, '\'')?, single_quote_escape))
+    } else if cursor.next_is('"') {
+        Some(unescape(quoted(cursor, '"')?, double_quote_escape))
+    } else {
+        let line = cursor.take_while(|c| c != '\n');
+        Some(without_comment(line).trim_end_matches(is_space).to_owned())
+    }
+}
+
+/// What stands between two quotes, and moves past them.
+fn quoted<'a>(cursor: &mut Cursor<'a>, quote: char) -> Option<&'a str> {
+    let inside = cursor.rest.strip_prefix(quote)?;
+    let (inside, _) = inside.split_at_checked(closing_quote(inside, quote)?)?;
+    cursor.take(inside.len() + 2);
+    Some(inside)
+}
+
+/// Where a quoted value ends: at the first quote without a backslash before it. When there is
+/// none in the whole file, at the last quote that has one, so `"C:\dir\"` at the end can be read.
+fn closing_quote(text: &str, quote: char) -> Option<usize> {
+    let mut before = quote;
+    let mut last_escaped = None;
+    for (at, c) in text.char_indices() {
+        if c == quote {
+            if before != '\\' {
+                return Some(at);
+            }
+            last_escaped = Some(at);
+        }
+        before = c;
+    }
+    last_escaped
+}
+
+/// A `#` begins a comment only behind white space; `pass#word` is a value.
+fn without_comment(line: &str) -> &str {
+    let mut before = None;
+    for (at, c) in line.char_indices() {
+        if c == '#' && before.is_some_and(is_space) {
+            return line.get(..at).unwrap_or(line);
+        }
+        before = Some(c);
+    }
+    line
+}
+
+/// Resolves the escapes that `meaning` knows and leaves all other backslashes as they are.
+fn unescape(text: &str, meaning: fn(char) -> Option<char>) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let escaped = if c == '\\' {
+            rest.clone().next().and_then(meaning)
+        } else {
+            None
+        };
+        if escaped.is_some() {
+            rest.next();
+        }
+        plain.push(escaped.unwrap_or(c));
+    }
+    plain
+}
+
+fn single_quote_escape(c: char) -> Option<char> {
+    matches!(c, '\\' | '\'').then_some(c)
+}
+
+fn double_quote_escape(c: char) -> Option<char> {
+    Some(match c {
+        '\\' | '\'' | '"' => c,
+        'a' => '\u{7}',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'v' => '\u{b}',
+        _ => return None,
+    })
+}
+
+/// White space as Python has it: Unicode's, and the four separators U+001C to U+001F.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// White space within a line.
+fn is_blank(c: char) -> bool {
+    is_space(c) && c != '\n'
+}
+
+/// What is left of the file, and the line it begins in.
+struct Cursor<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, bytes: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
+        self.line += taken.matches('\n').count();
+        self.rest = rest;
+        taken
+    }
+
+    fn take_while(&mut self, keep: impl Fn(char) -> bool) -> &'a str {
+        let end = self.rest.find(|c| !keep(c)).unwrap_or(self.rest.len());
+        self.take(end)
+    }
+
+    fn next_is(&self, c: char) -> bool {
+        self.rest.starts_with(c)
+    }
+
+    fn skip(&mut self, c: char) -> bool {
+        let there = self.next_is(c);
+        if there {
+            self.take(c.len_utf8());
+        }
+        there
+    }
+}

@@ -1,0 +1,56 @@
+//! The files that settings are read from, behind a trait so that tests need none.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Larger than any file of settings: what is above it was named by mistake.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Where settings are read from.
+pub(crate) trait Files {
+    /// The whole file; none when there is no such file.
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+
+    /// The `*.toml` files of a directory by name; none when there is no such directory.
+    fn toml_files(&self, directory: &Path) -> io::Result<Option<Vec<PathBuf>>>;
+}
+
+/// The file system, relative names counting from the working directory.
+pub(super) struct FileSystem;
+
+impl Files for FileSystem {
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        if path.is_dir() {
+            return Ok(None);
+        }
+        let Some(file) = unless_missing(fs::File::open(path))? else {
+            return Ok(None);
+        };
+        let mut content = Vec::new();
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > MAX_FILE_BYTES {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+        }
+        Ok(Some(content))
+    }
+
+    fn toml_files(&self, directory: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+        let Some(entries) = unless_missing(fs::read_dir(directory))? else {
+            return Ok(None);
+        };
+        let mut paths = entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<Vec<_>>>()?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        paths.sort();
+        Ok(Some(paths))
+    }
+}
+
+fn unless_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}

@@ -1,0 +1,325 @@
+//! Reads single settings as types, and keeps what is wrong with them until all have been read.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::ValueKind;
+
+use super::EffectiveSetting;
+use super::catalogue::{Fallback, Kind, Spec};
+use super::error::{Found, SettingProblem};
+use super::files::Files;
+use super::layers::{DEFAULT, Layers};
+use super::number;
+
+const MASK: &str = "********";
+
+/// A setting that is wrong: the reader has written down why.
+pub(super) struct Refused;
+
+/// Reads settings one by one. What is none of them is kept as a problem.
+pub(super) struct Reader<'a> {
+    layers: Layers,
+    files: &'a dyn Files,
+    pub problems: Vec<SettingProblem>,
+    pub effective: Vec<EffectiveSetting>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(mut layers: Layers, files: &'a dyn Files) -> Self {
+        let problems = std::mem::take(&mut layers.problems);
+        Self {
+            layers,
+            files,
+            problems,
+            effective: Vec::new(),
+        }
+    }
+
+    /// The layers' warnings.
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        self.layers.warnings
+    }
+
+    /// Text, such as a name.
+    pub(super) fn text(&mut self, spec: &Spec) -> Result<String, Refused> {
+        self.required(spec, |text| Some(text.to_owned()))
+    }
+
+    /// A path, as it was written.
+    pub(super) fn path(&mut self, spec: &Spec) -> Result<PathBuf, Refused> {
+        self.text(spec).map(PathBuf::from)
+    }
+
+    /// A whole number.
+    pub(super) fn integer<T: TryFrom<i128> + Display>(&mut self, spec: &Spec) -> Result<T, Refused> {
+        self.required(spec, |text| integer_of_kind(spec.kind, text))
+    }
+
+    /// A whole number, or what it is when not set.
+    pub(super) fn integer_or<T>(&mut self, spec: &Spec, derived: T) -> Result<T, Refused>
+    where
+        T: TryFrom<i128> + Display,
+    {
+        let read = self.optional(spec, |text| integer_of_kind(spec.kind, text))?;
+        if read.is_none() {
+            self.show_derived(spec, derived.to_string());
+        }
+        Ok(read.unwrap_or(derived))
+    }
+
+    /// A whole number of seconds.
+    pub(super) fn seconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
+        self.integer(spec).map(Duration::from_secs)
+    }
+
+    /// A number of seconds that may have a fraction.
+    pub(super) fn fractional_seconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
+        let seconds = self.required(spec, |text| seconds_of_kind(spec.kind, text))?;
+        // Nothing shorter than a millisecond makes sense, and zero is not allowed.
+        Ok(Duration::from_secs_f64(seconds).max(Duration::from_millis(1)))
+    }
+
+    /// One of the words that the setting may be, in lower case.
+    pub(super) fn word(&mut self, spec: &Spec) -> Result<String, Refused> {
+        self.required(spec, |text| word_of_kind(spec.kind, text))
+    }
+
+    /// True or false.
+    pub(super) fn flag(&mut self, spec: &Spec) -> Result<bool, Refused> {
+        self.required(spec, |text| match text.trim().to_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => None,
+        })
+    }
+
+    /// A secret that can be given as it is or as the file that holds it; none when neither is set.
+    /// An empty secret counts as unset where `may_be_empty` is false.
+    pub(super) fn secret(
+        &mut self,
+        spec: &Spec,
+        file_spec: &Spec,
+        may_be_empty: bool,
+    ) -> Result<Option<String>, Refused> {
+        let given = self
+            .written_text(spec)?
+            .filter(|(text, _)| may_be_empty || !text.is_empty());
+        let file = self.written_text(file_spec)?.filter(|(path, _)| !path.is_empty());
+        match (given, file) {
+            (given, Some((path, origin))) => {
+                if given.is_some_and(|(text, _)| !text.is_empty()) {
+                    let expected = format!("to be unset, because {} is set", spec.name);
+                    return Err(self.refuse_value(file_spec, path, origin, expected));
+                }
+                self.show(file_spec, Some(path.clone()), &origin);
+                self.secret_file(spec, file_spec, path, origin).map(Some)
+            }
+            (Some((text, origin)), None) => {
+                self.show(spec, Some(MASK.to_owned()), &origin);
+                self.show(file_spec, None, DEFAULT);
+                Ok(Some(text))
+            }
+            (None, None) => {
+                self.show(spec, None, DEFAULT);
+                self.show(file_spec, None, DEFAULT);
+                Ok(None)
+            }
+        }
+    }
+
+    fn secret_file(
+        &mut self,
+        spec: &Spec,
+        file_spec: &Spec,
+        path: String,
+        origin: String,
+    ) -> Result<String, Refused> {
+        let content = match self.files.read(Path::new(&path)) {
+            Ok(Some(content)) => String::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned()),
+            Ok(None) => Err("there is no such file".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        match content {
+            Ok(text) => {
+                let line = text.strip_suffix('\n').unwrap_or(&text);
+                self.show(spec, Some(MASK.to_owned()), &path);
+                Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+            }
+            Err(reason) => {
+                let expected = format!("a text file that can be read ({reason})");
+                Err(self.refuse_value(file_spec, path, origin, expected))
+            }
+        }
+    }
+
+    /// Shows a setting that another one takes the place of, if it is there.
+    pub(super) fn pass_over(&mut self, spec: &Spec, reason: &str) {
+        if let Some(written) = self.layers.get(spec.name) {
+            let value = if spec.is_secret() {
+                MASK.to_owned()
+            } else {
+                written.kind.to_string()
+            };
+            self.show(
+                spec,
+                Some(value),
+                &format!("{}, not used: {reason}", written.origin),
+            );
+        }
+    }
+
+    /// Writes down that a setting which must be there is not.
+    pub(super) fn refuse_missing(&mut self, spec: &Spec) -> Refused {
+        self.refuse(spec, Found::Nothing, spec.expected())
+    }
+
+    /// Writes down that a secret is not what was expected. Its value is not shown.
+    pub(super) fn refuse_secret(&mut self, spec: &Spec, origin: &str, expected: String) -> Refused {
+        self.refuse(
+            spec,
+            Found::Hidden {
+                origin: origin.to_owned(),
+            },
+            expected,
+        )
+    }
+
+    /// Writes down that a value does not fit the others.
+    pub(super) fn refuse_combination(&mut self, spec: &Spec, value: &str, expected: String) -> Refused {
+        let origin = self.origin(spec);
+        self.refuse_value(spec, value.to_owned(), origin, expected)
+    }
+
+    /// Where a setting was written.
+    pub(super) fn origin(&self, spec: &Spec) -> String {
+        self.layers
+            .get(spec.name)
+            .map_or_else(|| DEFAULT.to_owned(), |written| written.origin)
+    }
+
+    fn required<T: Display>(
+        &mut self,
+        spec: &Spec,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Refused> {
+        match self.optional(spec, parse)? {
+            Some(value) => Ok(value),
+            None => Err(self.refuse_missing(spec)),
+        }
+    }
+
+    /// The parsed value, or none where it is unset or empty.
+    fn optional<T: Display>(
+        &mut self,
+        spec: &Spec,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Refused> {
+        let Some((text, origin)) = self.written_text(spec)?.filter(|(text, _)| !text.is_empty()) else {
+            self.show(spec, None, DEFAULT);
+            return Ok(None);
+        };
+        match parse(&text) {
+            Some(value) => {
+                self.show(spec, Some(value.to_string()), &origin);
+                Ok(Some(value))
+            }
+            None => Err(self.refuse_value(spec, text, origin, spec.expected())),
+        }
+    }
+
+    /// A setting as text with its origin. In TOML a text must be one: of the number `1.10`, say, only
+    /// `1.1` would be left for a password.
+    fn written_text(&mut self, spec: &Spec) -> Result<Option<(String, String)>, Refused> {
+        let Some(written) = self.layers.get(spec.name) else {
+            return Ok(None);
+        };
+        let is_text_setting = matches!(spec.kind, Kind::Text | Kind::Path | Kind::Secret);
+        let text = match written.kind {
+            ValueKind::String(text) => text,
+            ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil => {
+                let found = Found::Hidden {
+                    origin: written.origin,
+                };
+                return Err(self.refuse(spec, found, "a single value".to_owned()));
+            }
+            _ if is_text_setting => {
+                let found = Found::Hidden {
+                    origin: written.origin,
+                };
+                return Err(self.refuse(spec, found, "a text in quotes".to_owned()));
+            }
+            scalar => scalar.to_string(),
+        };
+        if text.contains('\0') {
+            let found = Found::Hidden {
+                origin: written.origin,
+            };
+            return Err(self.refuse(spec, found, "a text without NUL".to_owned()));
+        }
+        Ok(Some((text, written.origin)))
+    }
+
+    fn refuse_value(&mut self, spec: &Spec, text: String, origin: String, expected: String) -> Refused {
+        let found = if spec.is_secret() {
+            Found::Hidden { origin }
+        } else {
+            Found::Value { text, origin }
+        };
+        self.refuse(spec, found, expected)
+    }
+
+    fn refuse(&mut self, spec: &Spec, found: Found, expected: String) -> Refused {
+        self.problems.push(SettingProblem {
+            name: spec.name.to_owned(),
+            found,
+            expected,
+        });
+        Refused
+    }
+
+    fn show(&mut self, spec: &Spec, value: Option<String>, origin: &str) {
+        self.effective.push(EffectiveSetting {
+            name: spec.name,
+            value,
+            origin: origin.to_owned(),
+        });
+    }
+
+    /// Replaces the "unset" of a setting by what it was derived to.
+    fn show_derived(&mut self, spec: &Spec, value: String) {
+        self.effective.retain(|shown| shown.name != spec.name);
+        let origin = match spec.default {
+            Fallback::Derived(rule) => format!("{DEFAULT}: {rule}"),
+            _ => DEFAULT.to_owned(),
+        };
+        self.show(spec, Some(value), &origin);
+    }
+}
+
+fn integer_of_kind<T: TryFrom<i128>>(kind: Kind, text: &str) -> Option<T> {
+    let value = number::integer(text)?;
+    let (value, min, max) = match kind {
+        Kind::Integer(min, max) => (value, min.into(), max.into()),
+        Kind::IntegerRaisedToOne(max) => (value.max(1), 1, max.into()),
+        Kind::Qos => (value, 0, 1),
+        _ => return None,
+    };
+    if (min..=max).contains(&value) {
+        T::try_from(value).ok()
+    } else {
+        None
+    }
+}
+
+fn seconds_of_kind(kind: Kind, text: &str) -> Option<f64> {
+    let Kind::Seconds(max) = kind else { return None };
+    number::decimal(text).filter(|seconds| *seconds > 0.0 && *seconds <= f64::from(max))
+}
+
+fn word_of_kind(kind: Kind, text: &str) -> Option<String> {
+    let Kind::Word(words) = kind else { return None };
+    let text = text.trim().to_lowercase();
+    words.contains(&text.as_str()).then_some(text)
+}

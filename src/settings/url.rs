@@ -1,0 +1,255 @@
+//! `DATABASE_URL`, in the forms that users of `SQLAlchemy` and of sqlx write.
+//!
+//! A URL parser proper would stop at the first `#` or `/` of a password. Like `SQLAlchemy` we only
+//! look for the characters that separate, and resolve `%40` and the like in what lies between.
+
+use std::path::PathBuf;
+
+use super::DatabaseSettings;
+
+const DEFAULT_MYSQL_PORT: u16 = 3306;
+
+/// Why a URL names no database. Never quotes the URL, which may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum UrlError {
+    #[error("`mysql://user:password@host:3306/name` or `sqlite:path`")]
+    UnknownScheme,
+    #[error("a MySQL, MariaDB or SQLite database: PostgreSQL is not supported yet")]
+    PostgreSql,
+    #[error("a user, a host and a database: `mysql://user:password@host:3306/name`")]
+    Incomplete,
+    #[error("a port from 1 to 65535 behind the host")]
+    Port,
+    #[error("no other option behind the `?` than `charset` for MySQL and `mode=rwc` for SQLite")]
+    Option,
+    #[error("UTF-8 text behind its percent signs")]
+    NotUtf8,
+    #[error("the path of a file: `sqlite:path`")]
+    NoPath,
+    #[error("the path of a file: a database in memory would be lost with the process")]
+    InMemory,
+}
+
+/// The database that a URL names.
+pub(super) fn parse(url: &str) -> Result<DatabaseSettings, UrlError> {
+    let (scheme, rest) = url.split_once(':').ok_or(UrlError::UnknownScheme)?;
+    let scheme = scheme.to_ascii_lowercase();
+    // `mysql+pymysql`: the driver behind the plus is Python's.
+    match scheme.split('+').next().unwrap_or_default() {
+        "mysql" | "mariadb" => mysql(rest.strip_prefix("//").ok_or(UrlError::Incomplete)?),
+        "sqlite" => sqlite(rest),
+        "postgres" | "postgresql" => Err(UrlError::PostgreSql),
+        _ => Err(UrlError::UnknownScheme),
+    }
+}
+
+fn mysql(rest: &str) -> Result<DatabaseSettings, UrlError> {
+    let (login, place) = rest.rsplit_once('@').ok_or(UrlError::Incomplete)?;
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let (server, name) = place.split_once('/').ok_or(UrlError::Incomplete)?;
+    let name = without_options(name, |option| option.starts_with("charset="))?;
+    let (host, port) = host_and_port(server)?;
+    if user.is_empty() || host.is_empty() || name.is_empty() {
+        return Err(UrlError::Incomplete);
+    }
+    Ok(DatabaseSettings::MySql {
+        host: host.to_owned(),
+        port,
+        name: decode(name)?,
+        user: decode(user)?,
+        password: decode(password)?.into(),
+    })
+}
+
+/// `host`, `host:port`, `[::1]` or `[::1]:port`.
+fn host_and_port(server: &str) -> Result<(&str, u16), UrlError> {
+    let (host, port) = match server.strip_prefix('[').and_then(|server| server.split_once(']')) {
+        Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(port)),
+        None => server.split_once(':').unwrap_or((server, "")),
+    };
+    if port.is_empty() {
+        return Ok((host, DEFAULT_MYSQL_PORT));
+    }
+    match port.parse() {
+        Ok(port) if port > 0 => Ok((host, port)),
+        _ => Err(UrlError::Port),
+    }
+}
+
+/// `sqlite:path`, `sqlite://relative`, `sqlite:///absolute`.
+fn sqlite(rest: &str) -> Result<DatabaseSettings, UrlError> {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    let path = decode(without_options(path, |option| option == "mode=rwc")?)?;
+    if path.is_empty() || path.ends_with('/') {
+        return Err(UrlError::NoPath);
+    }
+    if path.contains(":memory:") {
+        return Err(UrlError::InMemory);
+    }
+    Ok(DatabaseSettings::Sqlite {
+        path: PathBuf::from(path),
+    })
+}
+
+/// What comes before the `?`. An option that we would leave unheeded is an error.
+fn without_options(text: &str, is_harmless: fn(&str) -> bool) -> Result<&str, UrlError> {
+    let (text, options) = text.split_once('?').unwrap_or((text, ""));
+    let mut options = options.split('&').filter(|option| !option.is_empty());
+    if options.all(is_harmless) {
+        Ok(text)
+    } else {
+        Err(UrlError::Option)
+    }
+}
+
+/// Resolves `%XX`; a percent sign without two hexadecimal digits behind it stays, as in Python.
+fn decode(text: &str) -> Result<String, UrlError> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        match (first, behind) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                decoded.push(hex(*high) << 4 | hex(*low));
+                rest = after;
+            }
+            _ => decoded.push(*first),
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| UrlError::NotUtf8)
+}
+
+fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => digit.to_ascii_lowercase() - b'a' + 10,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn mysql_parts(url: &str) -> (String, u16, String, String, String) {
+        match parse(url).unwrap() {
+            DatabaseSettings::MySql {
+                host,
+                port,
+                name,
+                user,
+                password,
+            } => (host, port, name, user, password.expose_secret().to_owned()),
+            DatabaseSettings::Sqlite { .. } => panic!("SQLite"),
+        }
+    }
+
+    fn parts(
+        host: &str,
+        port: u16,
+        name: &str,
+        user: &str,
+        password: &str,
+    ) -> (String, u16, String, String, String) {
+        (host.into(), port, name.into(), user.into(), password.into())
+    }
+
+    #[test]
+    fn mysql_urls_are_taken_as_sqlalchemy_takes_them() {
+        let plain = parts("db", 3307, "gateway", "me", "secret");
+        assert_eq!(mysql_parts("mysql://me:secret@db:3307/gateway"), plain);
+        assert_eq!(mysql_parts("mariadb://me:secret@db:3307/gateway"), plain);
+        assert_eq!(
+            mysql_parts("mysql+pymysql://me:secret@db:3307/gateway?charset=utf8mb4"),
+            plain
+        );
+        assert_eq!(
+            mysql_parts("MySQL://me@db/gateway"),
+            parts("db", 3306, "gateway", "me", "")
+        );
+        assert_eq!(
+            mysql_parts("mysql://me:@[::1]:3307/g"),
+            parts("::1", 3307, "g", "me", "")
+        );
+        assert_eq!(
+            mysql_parts("mysql://me:@[::1]/g"),
+            parts("::1", 3306, "g", "me", "")
+        );
+    }
+
+    #[test]
+    fn a_password_in_a_url_may_hold_any_character() {
+        assert_eq!(
+            mysql_parts("mysql://m%40e:p%40s%2Fs%25%C3%A9@db/g"),
+            parts("db", 3306, "g", "m@e", "p@s/s%é")
+        );
+        assert_eq!(
+            mysql_parts("mysql://me:p#s?s:a@b/c@db/g"),
+            parts("db", 3306, "g", "me", "p#s?s:a@b/c")
+        );
+        assert_eq!(
+            mysql_parts("mysql://me:100%+1%zz@db/g"),
+            parts("db", 3306, "g", "me", "100%+1%zz")
+        );
+    }
+
+    #[test]
+    fn sqlite_urls_name_a_file() {
+        for (url, expected) in [
+            ("sqlite:gateway.db", "gateway.db"),
+            ("sqlite://data/gateway.db", "data/gateway.db"),
+            ("sqlite:///var/lib/gateway.db", "/var/lib/gateway.db"),
+            ("sqlite:/var/lib/gateway.db?mode=rwc", "/var/lib/gateway.db"),
+            ("sqlite:a%20b.db", "a b.db"),
+        ] {
+            let DatabaseSettings::Sqlite { path } = parse(url).unwrap() else {
+                panic!("{url}")
+            };
+            assert_eq!(path, PathBuf::from(expected));
+        }
+    }
+
+    #[test]
+    fn what_names_no_database_of_ours_is_refused_with_the_reason() {
+        for (url, expected) in [
+            ("gateway", UrlError::UnknownScheme),
+            ("oracle://me:p@db/g", UrlError::UnknownScheme),
+            ("postgres://me:p@db/g", UrlError::PostgreSql),
+            ("postgresql+psycopg://me:p@db/g", UrlError::PostgreSql),
+            ("mysql://db/g", UrlError::Incomplete),
+            ("mysql:me:p@db/g", UrlError::Incomplete),
+            ("mysql://me:p@db", UrlError::Incomplete),
+            ("mysql://me:p@/g", UrlError::Incomplete),
+            ("mysql://me:p@db/", UrlError::Incomplete),
+            ("mysql://me:p@db:0/g", UrlError::Port),
+            ("mysql://me:p@db:65536/g", UrlError::Port),
+            ("mysql://me:p@db/g?unix_socket=/run/db", UrlError::Option),
+            ("mysql://me:%ff@db/g", UrlError::NotUtf8),
+            ("sqlite:", UrlError::NoPath),
+            ("sqlite://", UrlError::NoPath),
+            ("sqlite::memory:", UrlError::InMemory),
+            ("sqlite://:memory:", UrlError::InMemory),
+            ("sqlite:a.db?mode=memory", UrlError::Option),
+        ] {
+            assert_eq!(parse(url).err(), Some(expected), "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_encoded_password_is_read_back(password in any::<String>()) {
+            let digit = |half: u8| char::from_digit(half.into(), 16).unwrap();
+            let encoded: String = password.bytes().flat_map(|byte| ['%', digit(byte >> 4), digit(byte & 15)]).collect();
+            let url = format!("mysql://me:{encoded}@db/g");
+            prop_assert_eq!(mysql_parts(&url), parts("db", 3306, "g", "me", &password));
+        }
+
+        #[test]
+        fn no_url_makes_the_parser_fail_otherwise(url in "(mysql:|sqlite:|)[ -~é]{0,40}") {
+            let _ = parse(&url);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Connections, and how each of their sessions is set up.
+//!
+//! A connection's input and output belong to the runtime that opened it, so every thread with a
+//! runtime of its own opens a [`Database`] of its own.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sea_orm::sqlx::pool::PoolOptions;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor};
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+use secrecy::ExposeSecret;
+
+use super::dialect::Dialect;
+use super::error::{Fault, StoreError, While, fault_of_driver};
+use crate::settings::DatabaseSettings;
+
+/// The longest that a connection may take to be had, be it new or from the pool.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long `SQLite` waits for another process that writes.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that was idle for longer is tested before it is used again. Younger ones are not:
+/// at one test per batch it would be a round trip per batch.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(2);
+
+/// An idle connection is closed after this. Well below the session's `wait_timeout` of 20 s, after
+/// which the server would close it: the pool looks only once in this time, so it finds them at up
+/// to twice the age.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Prepared statements kept per connection. More than the shapes of statements a batch can have:
+/// to evict one stalls the next.
+const STATEMENT_CACHE: usize = 256;
+
+/// Every session of ours.
+///
+/// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server
+/// that waits for a host that died frees its locks after 20 s; a connection that lives says
+/// something within that, also in a long transaction. `innodb_lock_wait_timeout`: a row locked by
+/// someone else; `lock_wait_timeout`: a table being altered, which is by default waited for as long
+/// as a day.
+const SESSION: [&str; 2] = [
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET SESSION \
+     sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+     time_zone = '+00:00', \
+     wait_timeout = 20, \
+     innodb_lock_wait_timeout = 5, \
+     lock_wait_timeout = 30",
+];
+
+/// A database with a pool of connections to it. Cheap to clone.
+#[derive(Clone)]
+pub struct Database {
+    pub(crate) connection: DatabaseConnection,
+    pub(crate) dialect: Dialect,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Connects once, so that what is wrong is known precisely, and opens a pool of at most
+    /// `max_connections`. It does not wait for a database that is not there.
+    pub async fn connect(settings: &DatabaseSettings, max_connections: u32) -> Result<Self, StoreError> {
+        match settings {
+            DatabaseSettings::MySql {
+                host,
+                port,
+                name,
+                user,
+                password,
+            } => {
+                let options = MySqlConnectOptions::new()
+                    .host(host)
+                    .port(*port)
+                    .database(name)
+                    .username(user)
+                    .charset("utf8mb4")
+                    .ssl_mode(MySqlSslMode::Preferred)
+                    .statement_cache_capacity(STATEMENT_CACHE)
+                    .disable_statement_logging();
+                // An empty password is sent as none: the server expects no proof of knowing it.
+                let options = match password.expose_secret() {
+                    "" => options,
+                    password => options.password(password),
+                };
+                let target = format!("database {name} at {host}:{port} as user {user}");
+                connect_mysql(options, target, max_connections).await
+            }
+            DatabaseSettings::Sqlite { path } => connect_sqlite(path, max_connections).await,
+        }
+    }
+
+    /// Begins a transaction: READ COMMITTED, which every session of ours is set to, or on `SQLite`
+    /// one that holds the write lock from the start, since one that reads first and then writes
+    /// fails as soon as another has written in between.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
+        let sqlite_transaction_mode = match self.dialect {
+            Dialect::MySql => None,
+            Dialect::Sqlite => Some(SqliteTransactionMode::Immediate),
+        };
+        let options = TransactionOptions {
+            sqlite_transaction_mode,
+            ..TransactionOptions::default()
+        };
+        self.connection
+            .begin_with_options(options)
+            .await
+            .while_doing("beginning a transaction")
+    }
+
+    /// Closes all connections, when those in use have come back.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.connection
+            .close_by_ref()
+            .await
+            .while_doing("closing the database")
+    }
+}
+
+async fn connect_mysql(
+    options: MySqlConnectOptions,
+    target: String,
+    max_connections: u32,
+) -> Result<Database, StoreError> {
+    let first = async {
+        let mut connection = options.connect().await?;
+        set_up_session(&mut connection).await?;
+        connection.close().await
+    };
+    first_connection(first, target).await?;
+    let pool = pool_options::<sqlx::MySql>(max_connections)
+        .after_connect(|connection, _| Box::pin(set_up_session(connection)))
+        .connect_lazy_with(options);
+    Ok(Database {
+        connection: pool.into(),
+        dialect: Dialect::MySql,
+    })
+}
+
+async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    for statement in SESSION {
+        connection.execute(statement).await?;
+    }
+    Ok(())
+}
+
+async fn connect_sqlite(path: &Path, max_connections: u32) -> Result<Database, StoreError> {
+    let directory = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty());
+    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+        return Err(StoreError::NoDirectory {
+            file: path.to_owned(),
+            directory: directory.to_owned(),
+        });
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        .disable_statement_logging();
+    let first = async {
+        let mut connection = options.connect().await?;
+        switch_to_wal(&mut connection).await?;
+        connection.close().await
+    };
+    first_connection(first, format!("database {}", path.display())).await?;
+    let pool = pool_options::<sqlx::Sqlite>(max_connections).connect_lazy_with(options);
+    Ok(Database {
+        connection: pool.into(),
+        dialect: Dialect::Sqlite,
+    })
+}
+
+/// Write-ahead logging lets others read while one writes. The file remembers it; the switch needs
+/// the file for itself for a moment and, unlike all else, does not wait for that by itself.
+async fn switch_to_wal(connection: &mut sqlx::SqliteConnection) -> Result<(), sqlx::Error> {
+    const ATTEMPTS: u32 = 40;
+    const PAUSE: Duration = Duration::from_millis(100);
+    let mut attempt = 1;
+    loop {
+        match connection.execute("PRAGMA journal_mode = WAL").await {
+            Err(error) if attempt < ATTEMPTS && fault_of_driver(&error) == Fault::LockTimeout => {
+                attempt += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            outcome => return outcome.map(|_| ()),
+        }
+    }
+}
+
+async fn first_connection(
+    connecting: impl Future<Output = Result<(), sqlx::Error>>,
+    target: String,
+) -> Result<(), StoreError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            let source = DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)));
+            Err(StoreError::Connect { target, source })
+        }
+        Err(_) => Err(StoreError::NoAnswer {
+            target,
+            waited: CONNECT_TIMEOUT,
+        }),
+    }
+}
+
+fn pool_options<DB: sqlx::Database>(max_connections: u32) -> PoolOptions<DB> {
+    PoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection: &mut DB::Connection, about| {
+            Box::pin(async move {
+                if about.idle_for >= TEST_AFTER_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+}

@@ -1,0 +1,236 @@
+//! What can go wrong with the database, and what to do about it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sea_orm::sqlx::mysql::MySqlDatabaseError;
+use sea_orm::sqlx::sqlite::SqliteError;
+use sea_orm::{DbErr, RuntimeErr, SqlxError};
+use thiserror::Error;
+
+/// An operation on the database failed. No variant holds a password or an address with one in it.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The first connection failed: nobody listens, the name is unknown, the credentials are wrong …
+    #[error("cannot connect to {target}: {source}")]
+    Connect {
+        /// Which database, without the password.
+        target: String,
+        /// What the driver says.
+        source: DbErr,
+    },
+    /// The server did not answer the first connection.
+    #[error("cannot connect to {target}: no answer within {} s", .waited.as_secs())]
+    NoAnswer {
+        /// Which database, without the password.
+        target: String,
+        /// How long it was given.
+        waited: Duration,
+    },
+    /// The directory of an `SQLite` file is missing; it is not ours to create.
+    #[error("cannot open the database {}: the directory {} does not exist", .file.display(), .directory.display())]
+    NoDirectory {
+        /// The file.
+        file: PathBuf,
+        /// Its directory.
+        directory: PathBuf,
+    },
+    /// Another gateway held the right to migrate for all this time.
+    #[error("another gateway has been migrating this database for more than {seconds} s")]
+    MigrationBusy {
+        /// How long it was waited for.
+        seconds: u32,
+    },
+    /// A statement failed.
+    #[error("{doing}: {source}")]
+    Statement {
+        /// What was being done.
+        doing: &'static str,
+        /// What the driver says.
+        source: DbErr,
+    },
+}
+
+/// Kinds of failure, by what is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The transaction was rolled back in favour of another: the same again, at once.
+    Deadlock,
+    /// A row or table stayed locked by another for too long: the same again.
+    LockTimeout,
+    /// The connection is gone or was never had; whether a commit took place is unknown.
+    ConnectionLost,
+    /// The database refuses a value, and will every time: find the message and put it aside.
+    Poison,
+    /// Everything else: the database cannot do its work. The same again, later, with an alarm.
+    Outage,
+}
+
+impl StoreError {
+    /// What is to be done about it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NoAnswer { .. } => Fault::ConnectionLost,
+            Self::NoDirectory { .. } => Fault::Outage,
+            Self::MigrationBusy { .. } => Fault::LockTimeout,
+            Self::Connect { source, .. } | Self::Statement { source, .. } => fault_of(source),
+        }
+    }
+}
+
+/// Says what was being done when the database failed.
+pub(crate) trait While<T> {
+    /// `doing` begins the message: "reading the flows".
+    fn while_doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> While<T> for Result<T, DbErr> {
+    fn while_doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Statement { doing, source })
+    }
+}
+
+fn fault_of(error: &DbErr) -> Fault {
+    match error {
+        DbErr::ConnectionAcquire(_) => Fault::ConnectionLost,
+        DbErr::Conn(RuntimeErr::SqlxError(cause))
+        | DbErr::Exec(RuntimeErr::SqlxError(cause))
+        | DbErr::Query(RuntimeErr::SqlxError(cause)) => fault_of_driver(cause),
+        _ => Fault::Outage,
+    }
+}
+
+/// The same for an error of the driver beneath sea-orm.
+pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
+    match error {
+        // After a protocol error nobody knows what the server has done.
+        SqlxError::Io(_)
+        | SqlxError::Protocol(_)
+        | SqlxError::PoolTimedOut
+        | SqlxError::PoolClosed
+        | SqlxError::WorkerCrashed => Fault::ConnectionLost,
+        SqlxError::Database(refusal) => {
+            if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
+                fault_of_mysql(refusal.number(), refusal.code().unwrap_or_default())
+            } else if refusal.try_downcast_ref::<SqliteError>().is_some() {
+                let code = refusal.code().and_then(|code| code.parse().ok());
+                code.map_or(Fault::Outage, fault_of_sqlite)
+            } else {
+                Fault::Outage
+            }
+        }
+        _ => Fault::Outage,
+    }
+}
+
+/// Refusals of a value, by error number. A closed list: what might pass when a person has acted
+/// (disk full, read-only, column missing, `data.id` exhausted and hence 1062 or 1467) must not empty
+/// the inbox into the dead letters, and neither must what we have never heard of.
+const MYSQL_POISONS: [u16; 16] = [
+    1048, // column cannot be null
+    1153, // statement above max_allowed_packet: to split the batch is what cures it
+    1264, // number out of range
+    1265, // data truncated
+    1292, // incorrect date or number
+    1300, // invalid character string
+    1366, // incorrect string value
+    1406, // data too long
+    1644, // refused by a trigger (SIGNAL)
+    3140, // invalid JSON text
+    3141, // the same in a parameter
+    3144, // JSON in a character set without Unicode
+    3150, // JSON value too big
+    3157, // JSON nested too deeply
+    3819, // CHECK violated; for MariaDB see below
+    3854, // no such character in the column's character set
+];
+
+/// By error number and SQLSTATE.
+fn fault_of_mysql(number: u16, sqlstate: &str) -> Fault {
+    match number {
+        // Deadlock found; record has changed since last read (MariaDB's snapshot isolation).
+        1213 | 1020 => Fault::Deadlock,
+        // Lock wait timeout, of a row or of the table's definition; statement took too long.
+        1205 | 1969 | 3024 => Fault::LockTimeout,
+        // Server shutting down; aborted connections and network errors; query interrupted; client's
+        // own numbers, which proxies send on; connection killed (MariaDB, MySQL); idle for too long.
+        1053 | 1152 | 1158..=1161 | 1184 | 1317 | 2006 | 2013 | 1927 | 3169 | 4031 => Fault::ConnectionLost,
+        // CHECK violated (MariaDB). MySQL means something else by this number.
+        4025 if sqlstate == "23000" => Fault::Poison,
+        _ if MYSQL_POISONS.contains(&number) => Fault::Poison,
+        _ => Fault::Outage,
+    }
+}
+
+/// By extended result code.
+fn fault_of_sqlite(code: i32) -> Fault {
+    const BUSY: i32 = 5;
+    const LOCKED: i32 = 6;
+    const TOO_BIG: i32 = 18;
+    const MISMATCH: i32 = 20;
+    const CONSTRAINT_CHECK: i32 = 275;
+    const CONSTRAINT_NOT_NULL: i32 = 1299;
+    const CONSTRAINT_TRIGGER: i32 = 1811;
+    const CONSTRAINT_DATATYPE: i32 = 3091;
+    match code {
+        CONSTRAINT_CHECK | CONSTRAINT_NOT_NULL | CONSTRAINT_TRIGGER | CONSTRAINT_DATATYPE => Fault::Poison,
+        // The low byte is the plain code.
+        _ => match code & 0xff {
+            BUSY | LOCKED => Fault::LockTimeout,
+            TOO_BIG | MISMATCH => Fault::Poison,
+            _ => Fault::Outage,
+        },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn poison_is_a_closed_list() {
+        let poisons = (0..=u16::MAX).filter(|number| fault_of_mysql(*number, "HY000") == Fault::Poison);
+        assert!(poisons.eq(MYSQL_POISONS));
+    }
+
+    #[test]
+    fn a_full_disk_a_read_only_server_and_an_exhausted_key_are_outages() {
+        const READ_ONLY: i32 = 8;
+        const IO: i32 = 10;
+        const CORRUPT: i32 = 11;
+        const FULL: i32 = 13;
+        for number in [1114, 1021, 1290, 1836, 1040, 1054, 1146, 1467, 1062, 1364, 1452] {
+            assert_eq!(fault_of_mysql(number, "HY000"), Fault::Outage, "{number}");
+        }
+        for code in [READ_ONLY, IO, CORRUPT, FULL] {
+            assert_eq!(fault_of_sqlite(code), Fault::Outage, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_violated_check_of_mariadb_is_told_from_what_mysql_means_by_its_number() {
+        assert_eq!(fault_of_mysql(4025, "23000"), Fault::Poison);
+        assert_eq!(fault_of_mysql(4025, "HY000"), Fault::Outage);
+    }
+
+    #[test]
+    fn a_locked_sqlite_file_is_a_lock_timeout_in_all_its_variants() {
+        const BUSY_SNAPSHOT: i32 = 517;
+        const LOCKED_SHARED_CACHE: i32 = 262;
+        for code in [5, 6, BUSY_SNAPSHOT, LOCKED_SHARED_CACHE] {
+            assert_eq!(fault_of_sqlite(code), Fault::LockTimeout, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_told_from_an_outage() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let lost = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(SqlxError::Io(broken))));
+        assert_eq!(fault_of(&lost), Fault::ConnectionLost);
+        assert_eq!(fault_of(&DbErr::Custom("anything".to_owned())), Fault::Outage);
+    }
+}

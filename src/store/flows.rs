@@ -1,0 +1,38 @@
+//! Which flows there are.
+
+use mqtt_gateway_entity::flows;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::connect::Database;
+use super::error::{StoreError, While};
+use crate::domain::flow::Flow;
+
+/// What of a row is loaded; `payload_schema` and the counter are read when the row is locked.
+type Row = (i64, String, String, String, Option<String>);
+
+/// Loads all enabled flows, in the order of their ids. A flow whose `enabled` is NULL is not enabled.
+pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
+    let rows: Vec<Row> = flows::Entity::find()
+        .select_only()
+        .columns([
+            flows::Column::Id,
+            flows::Column::Code,
+            flows::Column::Topic,
+            flows::Column::Action,
+            flows::Column::EndpointUrl,
+        ])
+        .filter(flows::Column::Enabled.eq(true))
+        .order_by_asc(flows::Column::Id)
+        .into_tuple()
+        .all(&database.connection)
+        .await
+        .while_doing("reading the flows")?;
+    let flow = |(id, code, topic, action, endpoint_url)| Flow {
+        id,
+        code,
+        topic,
+        action,
+        endpoint_url,
+    };
+    Ok(rows.into_iter().map(flow).collect())
+}

@@ -1,0 +1,80 @@
+//! What the database takes, read from the live schema: tables differ from one site to the next.
+
+use mqtt_gateway_entity::{data, flows};
+use sea_orm::{ConnectionTrait, Statement};
+
+use super::columns::{LiveColumn, live_columns, of_data, of_flows};
+use super::connect::Database;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+
+/// Bytes of one statement where the database sets no bound: `SQLite`'s default for the longest text.
+const SQLITE_MAX_STATEMENT_BYTES: usize = 1_000_000_000;
+
+/// Characters of an attribute's name where the column does not say.
+const DEFAULT_NAME_CHARS: usize = 255;
+
+/// Bounds on what can be stored. What keeps within them can still be refused, by a CHECK or a character set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Bytes of one statement with all its values (`max_allowed_packet`).
+    pub max_packet_bytes: usize,
+    /// Characters of `data.attribute_name`.
+    pub attribute_name_chars: usize,
+    /// Bytes of `data.attribute_value` in UTF-8; `None` where only the database can tell.
+    pub attribute_value_bytes: Option<usize>,
+    /// Highest number a message can have, in `flows` as well as in `data`.
+    pub max_message_id: i64,
+    /// Highest `data.id`.
+    pub max_data_id: i64,
+}
+
+/// Reads the limits. They change when someone alters the tables or the server's settings, so they
+/// are worth reading again after an outage.
+pub async fn load_limits(database: &Database) -> Result<StoreLimits, StoreError> {
+    let dialect = database.dialect;
+    let columns = live_columns(database, &database.connection)
+        .await
+        .while_doing("reading the schema of data and flows")?;
+    let max_of = |column: Option<&LiveColumn>| column.map_or(i64::MAX, |live| live.max_integer(dialect));
+    let name = of_data(&columns, data::Column::AttributeName);
+    let value = of_data(&columns, data::Column::AttributeValue);
+    Ok(StoreLimits {
+        max_packet_bytes: max_packet_bytes(database).await?,
+        attribute_name_chars: name
+            .and_then(LiveColumn::declared_length)
+            .unwrap_or(DEFAULT_NAME_CHARS),
+        attribute_value_bytes: value.and_then(bytes_of_utf8),
+        max_message_id: max_of(of_data(&columns, data::Column::LastMsgId))
+            .min(max_of(of_flows(&columns, flows::Column::LastMsgId))),
+        max_data_id: max_of(of_data(&columns, data::Column::Id)),
+    })
+}
+
+/// In another character set than UTF-8 a text has another number of bytes.
+fn bytes_of_utf8(column: &LiveColumn) -> Option<usize> {
+    let is_utf8 = column
+        .character_set
+        .as_deref()
+        .is_some_and(|name| name.starts_with("utf8"));
+    column
+        .octets
+        .filter(|_| is_utf8)
+        .and_then(|octets| usize::try_from(octets).ok())
+}
+
+async fn max_packet_bytes(database: &Database) -> Result<usize, StoreError> {
+    if database.dialect == Dialect::Sqlite {
+        return Ok(SQLITE_MAX_STATEMENT_BYTES);
+    }
+    let sql = "SELECT CAST(@@max_allowed_packet AS SIGNED)";
+    let query = Statement::from_string(database.dialect.backend(), sql);
+    let answer = async {
+        let row = database.connection.query_one_raw(query).await?;
+        row.map(|row| row.try_get_by_index::<i64>(0)).transpose()
+    };
+    let answer = answer.await.while_doing("reading max_allowed_packet")?;
+    Ok(answer
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(SQLITE_MAX_STATEMENT_BYTES))
+}

@@ -1,0 +1,87 @@
+//! Makes the identifiers of old tables 64 bits wide, on request.
+
+use mqtt_gateway_entity::{data, flows};
+use sea_orm::sea_query::{ColumnDef, Expr, TableAlterStatement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, IdenStatic};
+
+use super::columns::{LiveColumn, live_columns, of_data, of_flows};
+use super::connect::Database;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+use super::migrate::{MigrationReport, Turn};
+
+/// Widens `data.id`, `data.last_msg_id` and `flows.last_msg_id` to `BIGINT` where they are narrower.
+///
+/// The server copies the whole table and lets nobody write to it meanwhile: for millions of rows
+/// that takes minutes, in which messages wait in the inbox. Hence never at start. On `SQLite` every
+/// integer is 64 bits wide already.
+pub async fn widen_ids(database: &Database) -> Result<MigrationReport, StoreError> {
+    if database.dialect == Dialect::Sqlite {
+        return Ok(MigrationReport::default());
+    }
+    let turn = Turn::take(database).await?;
+    let outcome = widen(database, &turn.session).await;
+    turn.end(outcome).await
+}
+
+async fn widen(database: &Database, session: &DatabaseTransaction) -> Result<MigrationReport, StoreError> {
+    const DOING: &str = "widening identifiers";
+    let columns = live_columns(database, session)
+        .await
+        .while_doing("reading the schema")?;
+    let is_narrow = |column: &&LiveColumn| column.max_integer(database.dialect) < i64::MAX;
+    let mut report = MigrationReport::default();
+
+    // Both columns of `data` in one statement: one copy of the table instead of two.
+    let mut alter_data = TableAlterStatement::new();
+    alter_data.table(data::Entity);
+    let data_id = of_data(&columns, data::Column::Id).filter(is_narrow);
+    if let Some(live) = data_id {
+        alter_data.modify_column(wide(data::Column::Id, live).auto_increment());
+        report.added.push(name(live));
+    }
+    let data_number = of_data(&columns, data::Column::LastMsgId).filter(is_narrow);
+    if let Some(live) = data_number {
+        alter_data.modify_column(wide(data::Column::LastMsgId, live));
+        report.added.push(name(live));
+    }
+    if data_id.or(data_number).is_some() {
+        session.execute(&alter_data).await.while_doing(DOING)?;
+    }
+
+    if let Some(live) = of_flows(&columns, flows::Column::LastMsgId).filter(is_narrow) {
+        let mut alter_flows = TableAlterStatement::new();
+        alter_flows
+            .table(flows::Entity)
+            .modify_column(wide(flows::Column::LastMsgId, live));
+        session.execute(&alter_flows).await.while_doing(DOING)?;
+        report.added.push(name(live));
+    }
+    Ok(report)
+}
+
+/// The column as it is, but for its width: `MODIFY` forgets what is not repeated.
+fn wide(column: impl IdenStatic + 'static, live: &LiveColumn) -> ColumnDef {
+    let mut definition = ColumnDef::new(column);
+    definition.big_integer();
+    if live.is_nullable {
+        definition.null();
+    } else {
+        definition.not_null();
+    }
+    if let Some(default) = live
+        .default_value
+        .as_deref()
+        .filter(|default| !default.eq_ignore_ascii_case("NULL"))
+    {
+        definition.default(Expr::cust(default.to_owned()));
+    }
+    if !live.comment.is_empty() {
+        definition.comment(live.comment.as_str());
+    }
+    definition
+}
+
+fn name(live: &LiveColumn) -> String {
+    format!("64 bits for {}.{}", live.table_name, live.column_name)
+}

@@ -1,0 +1,309 @@
+//! The arrows between modules that may never be, held by reading the sources.
+//!
+//! A module uses another by naming it: `crate::store`, `use sea_orm::…`, `tokio::spawn`. So the
+//! sources are searched for such names, comments and string literals apart. Tests inside the
+//! modules count too, except for what only tests may use.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Names that all but the given modules must do without.
+const ONLY_IN: &[(&[&str], &[&str])] = &[
+    (
+        &["actix", "actix_rt", "actix_web", "awc"],
+        &["actors", "delivery", "demo", "app"],
+    ),
+    (&["paho_mqtt"], &["mqtt", "demo"]),
+    (&["rumqttd"], &["demo"]),
+    (
+        &["sea_orm", "sqlx", "mqtt_gateway_entity", "mqtt_gateway_migration"],
+        &["store"],
+    ),
+    (&["config"], &["settings"]),
+    (&["clap"], &["cli"]),
+    (&["env_logger"], &["observe"]),
+];
+
+/// Names that a module must do without.
+const NEVER_IN: &[(&str, &[&str])] = &[
+    // Decisions get time, chance and data passed in.
+    (
+        "domain",
+        &[
+            "actix",
+            "sea_orm",
+            "sqlx",
+            "paho_mqtt",
+            "tokio",
+            "rand",
+            "config",
+            "log",
+            "std::fs",
+            "std::net",
+            "std::env",
+            "std::thread",
+            "std::process",
+            "Instant",
+            "SystemTime",
+            "Utc",
+            "Local",
+        ],
+    ),
+    // Nothing but the core is known to the core.
+    (
+        "domain",
+        &[
+            "crate::actors",
+            "crate::app",
+            "crate::cli",
+            "crate::delivery",
+            "crate::demo",
+            "crate::inbox",
+            "crate::mqtt",
+            "crate::observe",
+            "crate::settings",
+            "crate::store",
+        ],
+    ),
+    // No adapter knows another, nor those who use it.
+    (
+        "inbox",
+        &[
+            "crate::store",
+            "crate::mqtt",
+            "crate::delivery",
+            "crate::settings",
+        ],
+    ),
+    ("store", &["crate::inbox", "crate::mqtt", "crate::delivery"]),
+    ("mqtt", &["crate::inbox", "crate::store", "crate::delivery"]),
+    ("delivery", &["crate::inbox", "crate::store", "crate::mqtt"]),
+    ("inbox", ABOVE),
+    ("store", ABOVE),
+    ("mqtt", ABOVE),
+    ("delivery", ABOVE),
+    ("settings", ABOVE),
+    (
+        "settings",
+        &["crate::store", "crate::mqtt", "crate::delivery", "crate::observe"],
+    ),
+    ("observe", ABOVE),
+    (
+        "observe",
+        &["crate::store", "crate::mqtt", "crate::delivery", "crate::inbox"],
+    ),
+];
+
+/// What puts the parts together, and is known to none of them.
+const ABOVE: &[&str] = &["crate::actors", "crate::app", "crate::cli", "crate::demo"];
+
+#[test]
+fn no_module_uses_what_it_must_not_know() {
+    let mut violations = Vec::new();
+    for path in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let source = fs::read_to_string(&path).unwrap();
+        let module = module_of(&path);
+        for name in forbidden_names(&module, &source) {
+            violations.push(format!("{} uses {name}", path.display()));
+        }
+    }
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn the_binary_is_a_thin_user_of_the_library() {
+    let main = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs")).unwrap();
+    assert!(main.lines().count() <= 40);
+}
+
+#[test]
+fn a_forbidden_use_is_found_and_a_mention_is_none() {
+    let found = |module: &str, source: &str| forbidden_names(module, source);
+    assert_eq!(found("domain", "use tokio::sync::mpsc;"), ["tokio"]);
+    assert_eq!(found("domain", "use std::{fs, net};"), ["std::fs", "std::net"]);
+    assert_eq!(
+        found("domain", "let now = std::time::Instant::now();"),
+        ["Instant"]
+    );
+    assert_eq!(found("inbox", "use crate::{domain, store};"), ["crate::store"]);
+    assert_eq!(
+        found(
+            "inbox",
+            "use crate::{\n    domain::{topic, trie},\n    mqtt::{self},\n};"
+        ),
+        ["crate::mqtt"]
+    );
+    assert_eq!(found("store", "crate::mqtt::connect()"), ["crate::mqtt"]);
+    assert_eq!(found("cli", "use sea_orm :: DbErr;"), ["sea_orm"]);
+    assert_eq!(found("main", "use actix::System;"), ["actix"]);
+    for harmless in [
+        "// tokio::spawn would not do here",
+        "/* use tokio; */ fn f() {}",
+        "let text = \"use tokio::sync\";",
+        "let c = '\"'; let tokio_like = 1;",
+        "use crate::domain::message::Offset;",
+        "let r = r#\"use tokio::x \"quoted\" \"#;",
+    ] {
+        assert_eq!(found("domain", harmless), [""; 0], "{harmless}");
+    }
+}
+
+/// The first level under `src`: `src/store/flows.rs` and `src/store.rs` are `store`.
+fn module_of(path: &Path) -> String {
+    let inside = path
+        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .unwrap();
+    let first = inside.components().next().unwrap();
+    Path::new(first.as_os_str())
+        .file_stem()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn forbidden_names(module: &str, source: &str) -> Vec<&'static str> {
+    let code = spread_groups(&code_of(source));
+    let elsewhere = ONLY_IN
+        .iter()
+        .filter(|(_, allowed)| !allowed.contains(&module))
+        .map(|(names, _)| names);
+    let here = NEVER_IN
+        .iter()
+        .filter(|(name, _)| *name == module)
+        .map(|(_, names)| names);
+    let mut found: Vec<&'static str> = Vec::new();
+    for name in elsewhere.chain(here).flat_map(|names| names.iter()) {
+        if !found.contains(name) && uses(&code, name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// Whether a path begins with `name`: as a crate (`name::`, `use name`, `{name`) or, for a name with
+/// a capital or a path, anywhere.
+fn uses(code: &str, name: &str) -> bool {
+    let is_crate = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = &code[at + name.len()..];
+        let is_word = !before.is_some_and(is_identifier) && !after.chars().next().is_some_and(is_identifier);
+        let is_root = before != Some(':') && (after.starts_with("::") || code[..at].ends_with("use "));
+        is_word && (!is_crate || is_root)
+    })
+}
+
+fn is_identifier(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The code without comments and literals, and with no space around `::`.
+fn code_of(source: &str) -> String {
+    let mut code = String::new();
+    let mut rest = source;
+    while let Some(c) = rest.chars().next() {
+        let skipped = literal_or_comment(rest, code.chars().next_back());
+        if skipped > 0 {
+            rest = &rest[skipped..];
+            code.push(' ');
+        } else {
+            code.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    let words: Vec<&str> = code.split_whitespace().collect();
+    words.join(" ").replace(" ::", "::").replace(":: ", "::")
+}
+
+/// Bytes of the comment or literal that `rest` begins with, 0 if with none.
+fn literal_or_comment(rest: &str, before: Option<char>) -> usize {
+    let end_of = |needle: &str, from: usize| {
+        rest[from..]
+            .find(needle)
+            .map_or(rest.len(), |at| from + at + needle.len())
+    };
+    if rest.starts_with("//") {
+        return rest.find('\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with("/*") {
+        return end_of("*/", 2);
+    }
+    if rest.starts_with('r') && !before.is_some_and(is_identifier) {
+        let hashes = rest[1..].chars().take_while(|c| *c == '#').count();
+        if rest[1 + hashes..].starts_with('"') {
+            return end_of(&format!("\"{}", "#".repeat(hashes)), 2 + hashes);
+        }
+    }
+    if rest.starts_with('"') {
+        let mut escaped = false;
+        for (at, c) in rest.char_indices().skip(1) {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => return at + 1,
+                _ => {}
+            }
+        }
+        return rest.len();
+    }
+    // Of characters only those that could be taken for the beginning of a text.
+    ["'\"'", "'\\\"'", "'\\\\'", "'\\''"]
+        .iter()
+        .find(|c| rest.starts_with(**c))
+        .map_or(0, |c| c.len())
+}
+
+/// `use a::{b, c::{d, e}};` as `use a::b; use a::c::d; use a::c::e;`, the other code unchanged.
+fn spread_groups(code: &str) -> String {
+    let mut spread = String::new();
+    for statement in code.split_inclusive(';') {
+        match statement.find("use ") {
+            Some(at) if statement[at..].contains("::{") => {
+                spread.push_str(&statement[..at]);
+                let tree = statement[at + 4..].trim_end_matches(';');
+                for path in leaves(tree) {
+                    spread.extend(["use ", &path, "; "]);
+                }
+            }
+            _ => spread.push_str(statement),
+        }
+    }
+    spread
+}
+
+/// The paths of a use tree.
+fn leaves(tree: &str) -> Vec<String> {
+    let Some((root, group)) = tree.split_once('{') else {
+        return vec![tree.trim().to_owned()];
+    };
+    let group = group.rsplit_once('}').map_or(group, |(group, _)| group);
+    let mut depth = 0_u32;
+    let branches = group.split(|c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    branches
+        .map(str::trim)
+        .filter(|branch| !branch.is_empty())
+        .flat_map(|branch| leaves(&format!("{}{branch}", root.trim())))
+        .collect()
+}

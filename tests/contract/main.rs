@@ -1,0 +1,58 @@
+//! The contract from outside, line by line: the real binary between a broker, a database and an endpoint, on MariaDB
+//! with the tables of the Python service and on SQLite.
+//!
+//! Run by `scripts/test`, which starts the servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::print_stderr,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+/// Makes a test on MariaDB and one on SQLite of each function that takes a `World`.
+macro_rules! on_each_database {
+    ($($test:ident),* $(,)?) => {
+        mod mariadb {
+            use crate::support::world::{Backend, World};
+            $(#[test] fn $test() { super::$test(World::on(Backend::MariaDb)); })*
+        }
+        mod sqlite {
+            use crate::support::world::{Backend, World};
+            $(#[test] fn $test() { super::$test(World::on(Backend::Sqlite)); })*
+        }
+    };
+}
+
+/// The same for functions that choose their own broker and take the `Backend`.
+macro_rules! on_each_backend {
+    ($($test:ident),* $(,)?) => {
+        mod mariadb {
+            use crate::support::world::Backend;
+            $(#[test] fn $test() { super::$test(Backend::MariaDb); })*
+        }
+        mod sqlite {
+            use crate::support::world::Backend;
+            $(#[test] fn $test() { super::$test(Backend::Sqlite); })*
+        }
+    };
+}
+
+mod broker;
+mod flow_faults;
+mod lifecycle;
+mod logs;
+mod malformed;
+mod numbering;
+mod posting;
+mod reload;
+mod routing;
+mod schema;
+mod settings;
+mod validation;
+mod values;

@@ -1,0 +1,44 @@
+//! The broker restarts in the middle of the stream.
+
+use std::collections::HashSet;
+
+use crate::support::mosquitto::{Broker, BrokerOptions};
+use crate::support::oracle::Load;
+use crate::support::publisher::Publisher;
+use crate::support::world::{Backend, World};
+
+const MAX_INFLIGHT: u32 = 20;
+const RESTARTS: usize = 2;
+
+#[test]
+fn a_restarted_broker_is_subscribed_again_and_nothing_acknowledged_is_lost() {
+    let options = BrokerOptions {
+        max_inflight: MAX_INFLIGHT,
+        ..BrokerOptions::default()
+    };
+    let mut world = World::with_broker(Backend::MariaDb, Broker::with(&options));
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    let mut publisher = Publisher::connect(world.broker.address);
+    for _ in 0..RESTARTS {
+        publisher.publish_all(load.next(&world, 1_000));
+        let mark = world.broker.mark();
+        world.broker.stop();
+        world.broker.start();
+        world.wait_for_flows(mark);
+        publisher.publish_all(load.next(&world, 1_000));
+    }
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    // What the publisher sent again is its own repetition; the rest is the broker's, at most what was on its way.
+    let resent: HashSet<&[u8]> = publisher
+        .resent
+        .iter()
+        .map(|message| message.payload.as_slice())
+        .collect();
+    let extra = load.judge(&world).len().saturating_sub(resent.len());
+    assert!(
+        extra <= RESTARTS * usize::try_from(MAX_INFLIGHT).unwrap(),
+        "{extra} repeated"
+    );
+}

@@ -1,0 +1,77 @@
+//! The database goes away in the middle of the stream: nothing is lost, nothing doubled, and memory stays bounded.
+
+use crate::support::mariadb::MariaDbServer;
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::world::World;
+
+/// The bound is the release build's; a debug build's code alone is larger, its heap is the same.
+const MOST_MEMORY_KIB: u64 = 128 * 1024;
+
+fn survives(end: impl Fn(&mut MariaDbServer)) {
+    let mut server = MariaDbServer::new();
+    let world = World::on_server(&server, Broker::shared());
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    for _ in 0..2 {
+        let messages = load.next(&world, 1_000);
+        world.publish_all(messages);
+        end(&mut server);
+        // All of this has to wait in the inbox.
+        let messages = load.next(&world, 5_000);
+        world.publish_all(messages);
+        assert!(gateway.is_running());
+        server.start();
+    }
+    reconnected(&world, &load);
+    let memory = gateway.peak_memory_kib();
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(
+        load.judge(&world),
+        [0; 0],
+        "neither broker nor gateway was restarted: nothing may be there twice"
+    );
+    assert!(memory < MOST_MEMORY_KIB, "{memory} KiB");
+}
+
+/// The test's own connection was cut as well; the pool finds that out at its next statement.
+fn reconnected(world: &World, load: &Load) {
+    crate::support::eventually("the database", || world.sql.try_rows("SELECT 1", []).ok());
+    load.wait_until_stored(world);
+}
+
+#[test]
+fn a_full_inbox_leaves_the_rest_with_the_broker() {
+    let mut server = MariaDbServer::new();
+    let mut world = World::on_server(&server, Broker::private());
+    world
+        .set("INBOX_MAX_BYTES", "2097152")
+        .set("INBOX_SEGMENT_BYTES", "262144");
+    let mut load = Load::over(&world, 4).of_bytes(2_000);
+    let mut gateway = world.start_subscribed();
+    server.stop();
+    let messages = load.next(&world, 3_000);
+    world.publish_all(messages);
+    gateway.wait_for_line_that("the inbox being full", &|line| {
+        let line = line.to_lowercase();
+        line.contains("inbox") && line.contains("full")
+    });
+    server.start();
+    reconnected(&world, &load);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(
+        load.judge(&world),
+        [0; 0],
+        "the connection to the broker was never lost"
+    );
+}
+
+#[test]
+fn a_killed_database_costs_no_message() {
+    survives(MariaDbServer::kill);
+}
+
+#[test]
+fn a_stopped_database_costs_no_message() {
+    survives(MariaDbServer::stop);
+}

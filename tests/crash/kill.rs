@@ -1,0 +1,46 @@
+//! `kill -9` of the gateway, again and again.
+
+use crate::support::mosquitto::{Broker, BrokerOptions};
+use crate::support::oracle::Load;
+use crate::support::world::{Backend, World};
+
+const KILLS: usize = 5;
+const MAX_INFLIGHT: u32 = 20;
+
+fn a_killed_gateway_loses_nothing_and_numbers_without_a_gap(backend: Backend) {
+    let options = BrokerOptions {
+        max_inflight: MAX_INFLIGHT,
+        ..BrokerOptions::default()
+    };
+    let world = World::with_broker(backend, Broker::with(&options));
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    for _ in 0..KILLS {
+        let messages = load.next(&world, 1_000);
+        world.publish_all(messages);
+        // The broker has just taken the last of a thousand: the gateway is in the midst of them.
+        gateway.kill();
+        gateway = world.start();
+    }
+    let messages = load.next(&world, 1_000);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    let extra = load.judge(&world);
+    let most = KILLS * usize::try_from(MAX_INFLIGHT).unwrap();
+    assert!(
+        extra.len() <= most,
+        "more repeated than were on their way: {extra:?}"
+    );
+    eprintln!("{backend:?}: {} messages twice after {KILLS} kills", extra.len());
+}
+
+#[test]
+fn on_mariadb() {
+    a_killed_gateway_loses_nothing_and_numbers_without_a_gap(Backend::MariaDb);
+}
+
+#[test]
+fn on_sqlite() {
+    a_killed_gateway_loses_nothing_and_numbers_without_a_gap(Backend::Sqlite);
+}

@@ -1,0 +1,20 @@
+//! Nothing lost: gateway, database and broker killed under load, workers that panic.
+//!
+//! What was acknowledged to the publisher has to be in `data`, with ids 1 to n in the order of publication. Only what
+//! the broker had sent and not seen acknowledged may be there twice.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod broker_restart;
+mod database_outage;
+mod kill;
+mod panics;

@@ -1,0 +1,149 @@
+//! The inbox on a disk that fails: in a binary of its own, for fail points act on the whole process.
+
+#![cfg(feature = "failpoints")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use fail::FailScenario;
+use mqtt_gateway::domain::message::{Body, DeliveryFacts, Offset, Publication};
+use mqtt_gateway::inbox::{AppendError, FsyncPolicy, Inbox, InboxOptions};
+
+fn open(dir: &Path, fsync: FsyncPolicy) -> Inbox {
+    let options = InboxOptions {
+        dir: dir.to_path_buf(),
+        max_bytes: 1024 * 1024,
+        segment_bytes: 1024 * 1024,
+        fsync,
+        lanes: 1,
+        max_payload_bytes: 1000,
+    };
+    Inbox::open(options).unwrap().0
+}
+
+fn append(inbox: &Inbox, payload: &str) -> Result<Offset, AppendError> {
+    let delivery = DeliveryFacts::default();
+    inbox.append(
+        &Publication {
+            topic: "t",
+            payload: payload.as_bytes(),
+            delivery: &delivery,
+        },
+        1,
+    )
+}
+
+fn payloads(inbox: &Inbox) -> Vec<String> {
+    let mut out = Vec::new();
+    inbox.reader(0).read(usize::MAX, usize::MAX, &mut out).unwrap();
+    let text = |body: &Body| match body {
+        Body::Whole(payload) => String::from_utf8(payload.clone()).unwrap(),
+        Body::Head { .. } => panic!("only a head"),
+    };
+    out.iter().map(|record| text(&record.body)).collect()
+}
+
+fn segments(dir: &Path) -> usize {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    names
+        .filter(|name| name.to_string_lossy().ends_with(".segment"))
+        .count()
+}
+
+/// Appends with these fail points set, which must fail, and once more without.
+fn fail_once(inbox: &Inbox, points: &[&str]) {
+    for point in points {
+        fail::cfg(*point, "return").unwrap();
+    }
+    let next = inbox.next_offset();
+    assert!(matches!(append(inbox, "refused"), Err(AppendError::Io(_))));
+    assert_eq!(inbox.next_offset(), next);
+    for point in points {
+        fail::remove(point);
+    }
+    assert_eq!(append(inbox, "after").unwrap(), next);
+}
+
+#[test]
+fn a_failed_append_leaves_nothing_behind() {
+    let scenario = FailScenario::setup();
+    for (points, fsync, expected_segments) in [
+        (&["inbox-append-write"][..], FsyncPolicy::Never, 1),
+        // Not even cut back: the segment is sealed at its last good length.
+        (
+            &["inbox-append-write", "inbox-truncate"][..],
+            FsyncPolicy::Never,
+            2,
+        ),
+        (&["inbox-fsync"][..], FsyncPolicy::Always, 2),
+        // The whole refused record stays in the file, where nobody may ever find it.
+        (&["inbox-fsync", "inbox-truncate"][..], FsyncPolicy::Always, 2),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = open(dir.path(), fsync);
+        append(&inbox, "before").unwrap();
+        fail_once(&inbox, points);
+        assert_eq!(payloads(&inbox), ["before", "after"], "{points:?}");
+        assert_eq!(segments(dir.path()), expected_segments, "{points:?}");
+        drop(inbox);
+        assert_eq!(
+            payloads(&open(dir.path(), fsync)),
+            ["before", "after"],
+            "{points:?}, reopened"
+        );
+    }
+    scenario.teardown();
+}
+
+#[test]
+fn a_segment_whose_first_append_fails_beyond_repair_is_replaced() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(dir.path(), FsyncPolicy::Never);
+    let mut reader = inbox.reader(0);
+    fail_once(&inbox, &["inbox-append-write", "inbox-truncate"]);
+    assert_eq!(payloads(&inbox), ["after"]);
+    reader.read(9, 9, &mut Vec::new()).unwrap();
+    assert_eq!(reader.position(), inbox.next_offset());
+    assert_eq!(segments(dir.path()), 1);
+    scenario.teardown();
+}
+
+#[test]
+fn a_blocked_appender_goes_on_when_the_disk_does() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(dir.path(), FsyncPolicy::Never);
+    fail::cfg("inbox-append-write", "return").unwrap();
+    let delivery = DeliveryFacts::default();
+    let publication = Publication {
+        topic: "t",
+        payload: b"patient",
+        delivery: &delivery,
+    };
+    let mended = |refusal: &AppendError| {
+        assert!(matches!(refusal, AppendError::Io(_)));
+        fail::remove("inbox-append-write");
+    };
+    inbox.append_blocking(&publication, 1, &mended).unwrap();
+    assert_eq!(payloads(&inbox), ["patient"]);
+    scenario.teardown();
+}
+
+#[test]
+fn after_a_failed_sync_appends_go_to_a_new_segment_and_all_is_synced_again() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(dir.path(), FsyncPolicy::Interval(Duration::from_hours(1)));
+    append(&inbox, "one").unwrap();
+    fail::cfg("inbox-sync", "return").unwrap();
+    assert!(inbox.sync().is_err());
+    fail::remove("inbox-sync");
+    append(&inbox, "two").unwrap();
+    assert_eq!(segments(dir.path()), 2);
+    inbox.sync().unwrap();
+    assert_eq!(payloads(&inbox), ["one", "two"]);
+    scenario.teardown();
+}

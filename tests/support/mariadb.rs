@@ -1,0 +1,106 @@
+//! A MariaDB server of a test's own, to be stopped, killed and started again on the same data and port.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::mosquitto::path_with_sbin;
+use super::{eventually, net, process};
+
+pub struct MariaDbServer {
+    pub port: u16,
+    directory: TempDir,
+    child: Option<Child>,
+}
+
+impl MariaDbServer {
+    pub fn new() -> MariaDbServer {
+        let directory = TempDir::new().unwrap();
+        let mut server = MariaDbServer {
+            port: net::free_port(),
+            directory,
+            child: None,
+        };
+        let init =
+            "CREATE USER IF NOT EXISTS root@127.0.0.1; GRANT ALL ON *.* TO root@127.0.0.1 WITH GRANT OPTION;";
+        std::fs::write(server.directory.path().join("init.sql"), init).unwrap();
+        let output = server
+            .program("mariadb-install-db")
+            .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+            .output()
+            .expect("mariadb-server-core has to be installed; scripts/test does that");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        server.start();
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("mysql://root@127.0.0.1:{}", self.port)
+    }
+
+    pub fn start(&mut self) {
+        let directory = self.directory.path().display().to_string();
+        let child = self
+            .program("mariadbd")
+            .args([
+                "--bind-address=127.0.0.1",
+                "--skip-name-resolve",
+                "--innodb-buffer-pool-size=32M",
+            ])
+            .arg(format!("--port={}", self.port))
+            .arg(format!("--socket={directory}/s"))
+            .arg(format!("--pid-file={directory}/pid"))
+            .arg(format!("--init-file={directory}/init.sql"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        eventually("mariadbd's port", || net::answers(address).then_some(()));
+    }
+
+    /// `kill -9`: what was not committed is lost, what was is there after the next start.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        process::signal(child.id(), "TERM");
+        child.wait().unwrap();
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        command
+            .env("PATH", path_with_sbin())
+            .arg("--no-defaults")
+            .arg(format!("--datadir={}/data", self.directory.path().display()))
+            .arg(format!("--user={}", user_name()));
+        command
+    }
+}
+
+impl Drop for MariaDbServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The server refuses root unless it is told so by name.
+fn user_name() -> String {
+    let output = Command::new("id").arg("-un").output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}

@@ -1,0 +1,38 @@
+//! What the tests from outside share: the parts around the gateway, each started, watched and ended here.
+//!
+//! The gateway under test is the real binary; what it did is read from the database, the broker's log, the endpoint
+//! and its standard error. Nothing here knows its insides.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+pub mod flows;
+pub mod mariadb;
+pub mod mosquitto;
+pub mod net;
+pub mod oracle;
+pub mod process;
+pub mod publisher;
+pub mod sink;
+pub mod sql;
+pub mod world;
+
+use std::time::{Duration, Instant};
+
+/// How long anything awaited may take. A bound for what has gone wrong, not a measure of anything: it has to hold on
+/// a slow machine that runs all tests at once.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until `probe` gives something; for events that can only be seen by looking (a row in a table).
+///
+/// # Panics
+/// When nothing came in time, saying `what` was awaited.
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "in vain awaited: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,181 @@
+//! The gateway as a process: its environment, its standard error, its end.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use super::{PATIENCE, eventually};
+
+/// What a process needs of the machine; none of it is a setting of the gateway.
+const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// The gateway's settings by variable.
+pub type Settings = BTreeMap<String, String>;
+
+pub struct Gateway {
+    child: Child,
+    stderr: Arc<Lines>,
+}
+
+impl Gateway {
+    /// Starts `mqtt-gateway` with `arguments` in `directory`, with these settings and no inherited ones.
+    pub fn start(arguments: &[&str], settings: &Settings, directory: &Path) -> Gateway {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-gateway"));
+        command.args(arguments).current_dir(directory).env_clear();
+        for name in INHERITED {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+            .envs(settings)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = Lines::collect(child.stderr.take().unwrap());
+        Gateway { child, stderr }
+    }
+
+    /// Waits for a line of standard error that contains `text`, from the first line on.
+    pub fn wait_for_line(&self, text: &str) -> String {
+        self.stderr.wait_for(text, &|line| line.contains(text))
+    }
+
+    pub fn wait_for_line_that(&self, what: &str, is_it: &dyn Fn(&str) -> bool) -> String {
+        self.stderr.wait_for(what, is_it)
+    }
+
+    /// All of standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.seen.lock().unwrap().lines.join("\n")
+    }
+
+    pub fn count_lines(&self, text: &str) -> usize {
+        self.stderr
+            .seen
+            .lock()
+            .unwrap()
+            .lines
+            .iter()
+            .filter(|line| line.contains(text))
+            .count()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// `kill -9`, and the wait until the process is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let status = eventually("the exit of the gateway", || self.child.try_wait().unwrap());
+        self.stderr.wait_for_end();
+        status
+    }
+
+    /// SIGTERM and the exit code; `None` when a signal ended the process.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait_for_exit().code()
+    }
+
+    /// The most memory the process has held so far, in KiB.
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let seen = self.stderr.seen.lock().unwrap();
+            let tail = seen.lines.len().saturating_sub(60);
+            eprintln!(
+                "--- the gateway's last lines\n{}\n---",
+                seen.lines[tail..].join("\n")
+            );
+        }
+    }
+}
+
+/// Sends a signal by the shell's own `kill`, which is there where no program of that name is.
+pub fn signal(process: u32, name: &str) {
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {process}")])
+        .status()
+        .unwrap();
+    assert!(status.success(), "kill -{name} {process}: {status}");
+}
+
+#[derive(Default)]
+struct Lines {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Seen {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn collect(source: impl std::io::Read + Send + 'static) -> Arc<Lines> {
+        let lines = Arc::new(Lines::default());
+        let writer = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            let mut source = BufReader::new(source);
+            let mut line = Vec::new();
+            while source.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                writer.seen.lock().unwrap().lines.push(text);
+                writer.changed.notify_all();
+                line.clear();
+            }
+            writer.seen.lock().unwrap().ended = true;
+            writer.changed.notify_all();
+        });
+        lines
+    }
+
+    fn wait_for(&self, what: &str, is_it: &dyn Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = self.seen.lock().unwrap();
+        let mut next = 0;
+        loop {
+            if let Some(line) = seen.lines[next..].iter().find(|line| is_it(line)) {
+                return line.clone();
+            }
+            next = seen.lines.len();
+            assert!(!seen.ended, "the gateway ended without a line of: {what}");
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no line in time of: {what}");
+            seen = self.changed.wait_timeout(seen, left).unwrap().0;
+        }
+    }
+
+    fn wait_for_end(&self) {
+        let seen = self.seen.lock().unwrap();
+        drop(
+            self.changed
+                .wait_timeout_while(seen, PATIENCE, |seen| !seen.ended)
+                .unwrap(),
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! The database as an outsider sees it: plain statements, each awaited.
+
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, QueryResult, Statement, Value};
+use tokio::runtime::{Builder, Runtime};
+
+pub struct Sql {
+    runtime: Runtime,
+    connection: DatabaseConnection,
+}
+
+impl Sql {
+    pub fn open(url: &str) -> Sql {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let mut options = ConnectOptions::new(url);
+        options.max_connections(1).sqlx_logging(false);
+        let connection = runtime.block_on(Database::connect(options)).unwrap();
+        Sql { runtime, connection }
+    }
+
+    /// One or more statements without parameters.
+    pub fn run(&self, sql: &str) {
+        self.runtime
+            .block_on(self.connection.execute_unprepared(sql))
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    pub fn execute<const N: usize>(&self, sql: &str, values: [Value; N]) {
+        self.runtime
+            .block_on(self.connection.execute_raw(self.statement(sql, values)))
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    pub fn rows<const N: usize>(&self, sql: &str, values: [Value; N]) -> Vec<QueryResult> {
+        self.try_rows(sql, values)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// For while the server may be away or the tables not there yet.
+    pub fn try_rows<const N: usize>(
+        &self,
+        sql: &str,
+        values: [Value; N],
+    ) -> Result<Vec<QueryResult>, sea_orm::DbErr> {
+        self.runtime
+            .block_on(self.connection.query_all_raw(self.statement(sql, values)))
+    }
+
+    pub fn count<const N: usize>(&self, sql: &str, values: [Value; N]) -> i64 {
+        self.rows(sql, values)[0].try_get_by_index(0).unwrap()
+    }
+
+    fn statement<const N: usize>(&self, sql: &str, values: [Value; N]) -> Statement {
+        Statement::from_sql_and_values(self.connection.get_database_backend(), sql, values)
+    }
+}

@@ -1,0 +1,266 @@
+//! A world of its own for a test: database, broker, settings and directories, with a gateway to be started in it.
+//!
+//! Tests run in parallel on one pair of servers: each has a database, a client id and a topic prefix to itself.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+use url::Url;
+
+use super::flows::NewFlow;
+use super::mariadb::MariaDbServer;
+use super::mosquitto::{Broker, LogMark, required};
+use super::process::{Gateway, Settings};
+use super::publisher::{Message, Publisher};
+use super::sql::Sql;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    MariaDb,
+    Sqlite,
+}
+
+/// A password may hold any character; every test on MariaDB lives with this one.
+pub const PASSWORD: &str = r#"p@ss:w/o%r#d ${HOME}"'\&?"#;
+
+pub struct World {
+    pub backend: Backend,
+    pub sql: Sql,
+    pub broker: Broker,
+    pub settings: Settings,
+    /// The first level of this test's topics, also its client id.
+    pub name: String,
+    directory: TempDir,
+    publisher: RefCell<Option<Publisher>>,
+}
+
+impl World {
+    /// On the shared servers.
+    pub fn on(backend: Backend) -> World {
+        World::with_broker(backend, Broker::shared())
+    }
+
+    pub fn with_broker(backend: Backend, broker: Broker) -> World {
+        let world = World::without_broker(backend, broker);
+        world.add_broker_row();
+        world
+    }
+
+    /// With an empty `mqtt_servers`.
+    pub fn without_broker(backend: Backend, broker: Broker) -> World {
+        match backend {
+            Backend::MariaDb => World::on_mariadb(&required("TEST_MYSQL_URL"), broker),
+            Backend::Sqlite => World::on_sqlite(broker),
+        }
+    }
+
+    /// On a server of the test's own.
+    pub fn on_server(server: &MariaDbServer, broker: Broker) -> World {
+        let world = World::on_mariadb(&server.url(), broker);
+        world.add_broker_row();
+        world
+    }
+
+    fn on_mariadb(server_url: &str, broker: Broker) -> World {
+        let name = unique_name();
+        let server = Url::parse(server_url).unwrap();
+        let admin = Sql::open(server.as_str());
+        admin.run(&format!("CREATE DATABASE {name} CHARACTER SET utf8mb4"));
+        let password = PASSWORD.replace('\\', r"\\").replace('\'', "''");
+        admin.run(&format!("CREATE USER '{name}'@'%' IDENTIFIED BY '{password}'"));
+        admin.run(&format!("GRANT ALL ON {name}.* TO '{name}'@'%'"));
+        let mut database = server.clone();
+        database.set_path(&name);
+        let sql = Sql::open(database.as_str());
+        sql.run(&sqlalchemy_tables("mariadb"));
+        let settings = Settings::from(
+            [
+                ("DB_HOST", server.host_str().unwrap()),
+                ("DB_PORT", &server.port().unwrap_or(3306).to_string()),
+                ("DB_NAME", &name),
+                ("DB_USER", &name),
+                ("DB_PASSWORD", PASSWORD),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        World::assemble(
+            Backend::MariaDb,
+            name,
+            sql,
+            broker,
+            settings,
+            TempDir::new().unwrap(),
+        )
+    }
+
+    fn on_sqlite(broker: Broker) -> World {
+        let directory = TempDir::new().unwrap();
+        let url = format!("sqlite://{}/gateway.sqlite", directory.path().display());
+        let sql = Sql::open(&format!("{url}?mode=rwc"));
+        sql.run(&sqlalchemy_tables("sqlite"));
+        let settings = Settings::from([("DATABASE_URL".to_owned(), url)]);
+        World::assemble(Backend::Sqlite, unique_name(), sql, broker, settings, directory)
+    }
+
+    fn assemble(
+        backend: Backend,
+        name: String,
+        sql: Sql,
+        broker: Broker,
+        settings: Settings,
+        directory: TempDir,
+    ) -> World {
+        let mut world = World {
+            backend,
+            sql,
+            broker,
+            settings,
+            name,
+            directory,
+            publisher: RefCell::new(None),
+        };
+        let client_id = world.name.clone();
+        let (inbox, log) = (world.inbox_directory(), world.log_directory());
+        world
+            .set("MQTT_CLIENT_ID", &client_id)
+            .set("INBOX_DIR", inbox.to_str().unwrap())
+            .set("LOG_DIR", log.to_str().unwrap())
+            .set("FLOWS_RELOAD_INTERVAL_SECONDS", "1")
+            .set("MAILBOX_REPORT_SECONDS", "1")
+            .set("LOG_FORMAT", "json");
+        world
+    }
+
+    fn add_broker_row(&self) {
+        let address = self.broker.address;
+        self.add_server(
+            &address.ip().to_string(),
+            Some(address.port()),
+            Some(true),
+            Some(true),
+        );
+    }
+
+    pub fn add_server(&self, host: &str, port: Option<u16>, enabled: Option<bool>, is_default: Option<bool>) {
+        self.sql.execute(
+            "INSERT INTO mqtt_servers (host, port, enabled, is_default) VALUES (?, ?, ?, ?)",
+            [
+                host.into(),
+                port.map(i32::from).into(),
+                enabled.into(),
+                is_default.into(),
+            ],
+        );
+    }
+
+    pub fn set(&mut self, variable: &str, value: &str) -> &mut World {
+        self.settings.insert(variable.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn inbox_directory(&self) -> PathBuf {
+        self.directory.path().join("inbox")
+    }
+
+    pub fn log_directory(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// A topic or filter of this test.
+    pub fn topic(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.name)
+    }
+
+    /// A flow of this test, to be completed and inserted.
+    pub fn flow(&self, code: &str, rest_of_topic: &str) -> NewFlow {
+        NewFlow::new(code, &self.topic(rest_of_topic))
+    }
+
+    pub fn start(&self) -> Gateway {
+        Gateway::start(&[], &self.settings, self.directory())
+    }
+
+    /// Starts the gateway and returns when the broker has the subscriptions of all enabled flows.
+    pub fn start_subscribed(&self) -> Gateway {
+        let mark = self.broker.mark();
+        let gateway = self.start();
+        self.wait_for_flows(mark);
+        gateway
+    }
+
+    /// Waits until the topics of all enabled flows have been subscribed since `mark`.
+    pub fn wait_for_flows(&self, mark: LogMark) {
+        let rows = self.sql.rows("SELECT topic FROM flows WHERE enabled = TRUE", []);
+        let topics: Vec<String> = rows.iter().map(|row| row.try_get("", "topic").unwrap()).collect();
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        self.wait_for_filters(mark, &topics);
+    }
+
+    pub fn wait_for_filters(&self, mark: LogMark, filters: &[&str]) {
+        self.broker
+            .wait_for_subscriptions(mark, &self.settings["MQTT_CLIENT_ID"], filters);
+    }
+
+    /// Publishes below this test's prefix and waits for the broker's acknowledgement.
+    pub fn publish(&self, rest_of_topic: &str, payload: impl AsRef<[u8]>) {
+        self.publish_all([Message::new(&self.topic(rest_of_topic), payload)]);
+    }
+
+    pub fn publish_all(&self, messages: impl IntoIterator<Item = Message>) {
+        let mut publisher = self.publisher.borrow_mut();
+        publisher
+            .get_or_insert_with(|| Publisher::connect(self.broker.address))
+            .publish_all(messages);
+    }
+
+    /// A subcommand, run to its end.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        command(arguments, &self.settings, self.directory())
+    }
+}
+
+/// Runs the program to its end with these settings alone.
+pub fn command(arguments: &[&str], settings: &Settings, directory: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mqtt-gateway"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .envs(settings)
+        .output()
+        .unwrap()
+}
+
+/// What the program wrote, both streams together.
+pub fn text_of(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// The tables as the Python service's `create_all` makes them.
+fn sqlalchemy_tables(dialect: &str) -> String {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let path = fixtures.join(format!("sqlalchemy_{dialect}.sql"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn unique_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    format!(
+        "gw_{:x}_{}",
+        now.as_nanos() & 0xFFFF_FFFF_FFFF,
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}

@@ -10,16 +10,10 @@ use std::path::{Path, PathBuf};
 
 /// Names that all but the given modules must do without.
 const ONLY_IN: &[(&[&str], &[&str])] = &[
-    (
-        &["actix", "actix_rt", "actix_web", "awc"],
-        &["actors", "delivery", "demo", "app"],
-    ),
+    (&["actix", "actix_rt", "actix_web", "awc"], &["actors", "delivery", "demo", "app"]),
     (&["paho_mqtt"], &["mqtt", "demo"]),
     (&["rumqttd"], &["demo"]),
-    (
-        &["sea_orm", "sqlx", "mqtt_gateway_entity", "mqtt_gateway_migration"],
-        &["store"],
-    ),
+    (&["sea_orm", "sqlx", "mqtt_gateway_entity", "mqtt_gateway_migration"], &["store"]),
     (&["config"], &["settings"]),
     (&["clap"], &["cli"]),
     (&["env_logger"], &["observe"]),
@@ -67,15 +61,7 @@ const NEVER_IN: &[(&str, &[&str])] = &[
         ],
     ),
     // No adapter knows another, nor those who use it.
-    (
-        "inbox",
-        &[
-            "crate::store",
-            "crate::mqtt",
-            "crate::delivery",
-            "crate::settings",
-        ],
-    ),
+    ("inbox", &["crate::store", "crate::mqtt", "crate::delivery", "crate::settings"]),
     ("store", &["crate::inbox", "crate::mqtt", "crate::delivery"]),
     ("mqtt", &["crate::inbox", "crate::store", "crate::delivery"]),
     ("delivery", &["crate::inbox", "crate::store", "crate::mqtt"]),
@@ -84,15 +70,9 @@ const NEVER_IN: &[(&str, &[&str])] = &[
     ("mqtt", ABOVE),
     ("delivery", ABOVE),
     ("settings", ABOVE),
-    (
-        "settings",
-        &["crate::store", "crate::mqtt", "crate::delivery", "crate::observe"],
-    ),
+    ("settings", &["crate::store", "crate::mqtt", "crate::delivery", "crate::observe"]),
     ("observe", ABOVE),
-    (
-        "observe",
-        &["crate::store", "crate::mqtt", "crate::delivery", "crate::inbox"],
-    ),
+    ("observe", &["crate::store", "crate::mqtt", "crate::delivery", "crate::inbox"]),
 ];
 
 /// What puts the parts together, and is known to none of them.
@@ -122,16 +102,10 @@ fn a_forbidden_use_is_found_and_a_mention_is_none() {
     let found = |module: &str, source: &str| forbidden_names(module, source);
     assert_eq!(found("domain", "use tokio::sync::mpsc;"), ["tokio"]);
     assert_eq!(found("domain", "use std::{fs, net};"), ["std::fs", "std::net"]);
-    assert_eq!(
-        found("domain", "let now = std::time::Instant::now();"),
-        ["Instant"]
-    );
+    assert_eq!(found("domain", "let now = std::time::Instant::now();"), ["Instant"]);
     assert_eq!(found("inbox", "use crate::{domain, store};"), ["crate::store"]);
     assert_eq!(
-        found(
-            "inbox",
-            "use crate::{\n    domain::{topic, trie},\n    mqtt::{self},\n};"
-        ),
+        found("inbox", "use crate::{\n    domain::{topic, trie},\n    mqtt::{self},\n};"),
         ["crate::mqtt"]
     );
     assert_eq!(found("store", "crate::mqtt::connect()"), ["crate::mqtt"]);
@@ -151,15 +125,9 @@ fn a_forbidden_use_is_found_and_a_mention_is_none() {
 
 /// The first level under `src`: `src/store/flows.rs` and `src/store.rs` are `store`.
 fn module_of(path: &Path) -> String {
-    let inside = path
-        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
-        .unwrap();
+    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     let first = inside.components().next().unwrap();
-    Path::new(first.as_os_str())
-        .file_stem()
-        .unwrap()
-        .to_string_lossy()
-        .into_owned()
+    Path::new(first.as_os_str()).file_stem().unwrap().to_string_lossy().into_owned()
 }
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
@@ -178,14 +146,8 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 
 fn forbidden_names(module: &str, source: &str) -> Vec<&'static str> {
     let code = spread_groups(&code_of(source));
-    let elsewhere = ONLY_IN
-        .iter()
-        .filter(|(_, allowed)| !allowed.contains(&module))
-        .map(|(names, _)| names);
-    let here = NEVER_IN
-        .iter()
-        .filter(|(name, _)| *name == module)
-        .map(|(_, names)| names);
+    let elsewhere = ONLY_IN.iter().filter(|(_, allowed)| !allowed.contains(&module)).map(|(names, _)| names);
+    let here = NEVER_IN.iter().filter(|(name, _)| *name == module).map(|(_, names)| names);
     let mut found: Vec<&'static str> = Vec::new();
     for name in elsewhere.chain(here).flat_map(|names| names.iter()) {
         if !found.contains(name) && uses(&code, name) {
@@ -233,9 +195,7 @@ fn code_of(source: &str) -> String {
 /// Bytes of the comment or literal that `rest` begins with, 0 if with none.
 fn literal_or_comment(rest: &str, before: Option<char>) -> usize {
     let end_of = |needle: &str, from: usize| {
-        rest[from..]
-            .find(needle)
-            .map_or(rest.len(), |at| from + at + needle.len())
+        rest[from..].find(needle).map_or(rest.len(), |at| from + at + needle.len())
     };
     if rest.starts_with("//") {
         return rest.find('\n').unwrap_or(rest.len());
@@ -262,10 +222,7 @@ fn literal_or_comment(rest: &str, before: Option<char>) -> usize {
         return rest.len();
     }
     // Of characters only those that could be taken for the beginning of a text.
-    ["'\"'", "'\\\"'", "'\\\\'", "'\\''"]
-        .iter()
-        .find(|c| rest.starts_with(**c))
-        .map_or(0, |c| c.len())
+    ["'\"'", "'\\\"'", "'\\\\'", "'\\''"].iter().find(|c| rest.starts_with(**c)).map_or(0, |c| c.len())
 }
 
 /// `use a::{b, c::{d, e}};` as `use a::b; use a::c::d; use a::c::e;`, the other code unchanged.

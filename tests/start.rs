@@ -5,12 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-const DATABASE: &[(&str, &str)] = &[
-    ("DB_HOST", "127.0.0.1"),
-    ("DB_NAME", "gateway"),
-    ("DB_USER", "me"),
-    ("DB_PASSWORD", "s3cret"),
-];
+const DATABASE: &[(&str, &str)] =
+    &[("DB_HOST", "127.0.0.1"), ("DB_NAME", "gateway"), ("DB_USER", "me"), ("DB_PASSWORD", "s3cret")];
 
 /// Runs the binary in a directory of its own and with nothing but this in its environment.
 fn gateway(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -30,20 +26,13 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn wrong_settings_end_every_command_with_one_error_and_exit_code_2() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(
-        dir.path().join(".env"),
-        "DB_HOST=db\nDB_PORT=many\nDB_PASSWORD=s3cret\n",
-    )
-    .unwrap();
+    fs::write(dir.path().join(".env"), "DB_HOST=db\nDB_PORT=many\nDB_PASSWORD=s3cret\n").unwrap();
     for arguments in [&[][..], &["run"], &["check"], &["migrate"]] {
         let output = gateway(dir.path(), arguments, &[("MQTT_KEEPALIVE", "-1")]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let text = stderr(&output);
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(
-            text.contains("Fatal error during startup: 4 settings are missing or malformed"),
-            "{text}"
-        );
+        assert!(text.contains("Fatal error during startup: 4 settings are missing or malformed"), "{text}");
         for name in [
             "DB_PORT = \\\"many\\\" (.env)",
             "DB_NAME",
@@ -62,20 +51,13 @@ fn people_read_a_problem_a_line() {
     let output = gateway(dir.path(), &[], &[("LOG_FORMAT", "human")]);
     let text = stderr(&output);
     assert_eq!(text.lines().count(), 5, "{text}");
-    assert!(
-        text.contains("\n      DB_HOST is not set: expected the host"),
-        "{text}"
-    );
+    assert!(text.contains("\n      DB_HOST is not set: expected the host"), "{text}");
 }
 
 #[test]
 fn a_log_directory_that_cannot_be_written_ends_the_start_with_exit_code_1() {
     let dir = tempfile::tempdir().unwrap();
-    let output = gateway(
-        dir.path(),
-        &["run"],
-        &[DATABASE, &[("LOG_DIR", "/proc/none")]].concat(),
-    );
+    let output = gateway(dir.path(), &["run"], &[DATABASE, &[("LOG_DIR", "/proc/none")]].concat());
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
     assert!(

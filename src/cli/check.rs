@@ -25,10 +25,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(reason: &impl ToString, remedy: impl Into<String>) -> Self {
-        Self {
-            reason: reason.to_string(),
-            remedy: remedy.into(),
-        }
+        Self { reason: reason.to_string(), remedy: remedy.into() }
     }
 }
 
@@ -92,15 +89,10 @@ fn inbox_dir(dir: &Path) -> Outcome {
         Failure::new(&format!("{}: {error}", dir.display()), remedy)
     })?;
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    Ok(
-        match fs::metadata(dir.join(INBOX_LOCK))
-            .ok()
-            .and_then(|lock| holder(&locks, lock.ino()))
-        {
-            Some(process) => format!("{fact}, in use by the gateway with process id {process}"),
-            None => fact,
-        },
-    )
+    Ok(match fs::metadata(dir.join(INBOX_LOCK)).ok().and_then(|lock| holder(&locks, lock.ino())) {
+        Some(process) => format!("{fact}, in use by the gateway with process id {process}"),
+        None => fact,
+    })
 }
 
 /// Whether files can be created in a directory, or in the one that it would be created in.
@@ -140,11 +132,7 @@ mod tests {
     use super::*;
 
     fn setting(name: &'static str, value: Option<&str>) -> EffectiveSetting {
-        EffectiveSetting {
-            name,
-            value: value.map(str::to_owned),
-            origin: ".env".to_owned(),
-        }
+        EffectiveSetting { name, value: value.map(str::to_owned), origin: ".env".to_owned() }
     }
 
     #[test]
@@ -156,34 +144,20 @@ mod tests {
     #[test]
     fn what_was_found_is_one_line_and_a_failure_has_its_remedy() {
         let mut out = Vec::new();
-        let mut report = Report {
-            out: &mut out,
-            all_well: true,
-        };
-        report
-            .tell("log", &Ok("./log can be written".to_owned()))
-            .unwrap();
+        let mut report = Report { out: &mut out, all_well: true };
+        report.tell("log", &Ok("./log can be written".to_owned())).unwrap();
         assert!(report.all_well);
-        report
-            .tell("broker", &Err(Failure::new(&"refused\nagain", "start it")))
-            .unwrap();
+        report.tell("broker", &Err(Failure::new(&"refused\nagain", "start it"))).unwrap();
         assert!(!report.all_well);
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(
-            text,
-            "ok   log ./log can be written\nFAIL broker: refused again — start it\n"
-        );
+        assert_eq!(text, "ok   log ./log can be written\nFAIL broker: refused again — start it\n");
     }
 
     #[test]
     fn a_directory_is_tried_and_left_as_it_was() {
         let root = tempfile::tempdir().unwrap();
         assert!(directory(root.path()).unwrap().ends_with("can be written"));
-        assert!(
-            directory(&root.path().join("a/b"))
-                .unwrap()
-                .ends_with("a/b will be created")
-        );
+        assert!(directory(&root.path().join("a/b")).unwrap().ends_with("a/b will be created"));
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
@@ -194,13 +168,7 @@ mod tests {
         assert!(failure.remedy.contains("LOG_DIR"));
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("file"), "").unwrap();
-        assert!(
-            inbox_dir(&root.path().join("file"))
-                .err()
-                .unwrap()
-                .remedy
-                .contains("INBOX_DIR")
-        );
+        assert!(inbox_dir(&root.path().join("file")).err().unwrap().remedy.contains("INBOX_DIR"));
     }
 
     #[test]
@@ -221,18 +189,9 @@ mod tests {
         lock.lock().unwrap();
         let told = inbox_dir(dir.path()).ok().unwrap();
         assert!(
-            told.ends_with(&format!(
-                "in use by the gateway with process id {}",
-                std::process::id()
-            )),
+            told.ends_with(&format!("in use by the gateway with process id {}", std::process::id())),
             "{told}"
         );
-        assert!(
-            fs::File::open(dir.path().join(INBOX_LOCK))
-                .unwrap()
-                .try_lock()
-                .is_err(),
-            "still held"
-        );
+        assert!(fs::File::open(dir.path().join(INBOX_LOCK)).unwrap().try_lock().is_err(), "still held");
     }
 }

@@ -17,9 +17,7 @@ const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tries database, schema and broker, in this order, as each needs the one before.
 pub(super) fn run(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(try_all(settings, report))
 }
 
@@ -27,10 +25,7 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     let database = match Database::connect(&settings.database, 1).await {
         Ok(database) => database,
         Err(error) => {
-            report.tell(
-                "database",
-                &Err(Failure::new(&error, database_remedy(&settings.database))),
-            )?;
+            report.tell("database", &Err(Failure::new(&error, database_remedy(&settings.database))))?;
             report.tell("schema", &Err(not_tried()))?;
             return report.tell("broker", &Err(not_tried()));
         }
@@ -46,13 +41,7 @@ fn not_tried() -> Failure {
 
 fn describe(database: &DatabaseSettings) -> String {
     match database {
-        DatabaseSettings::MySql {
-            host,
-            port,
-            name,
-            user,
-            ..
-        } => {
+        DatabaseSettings::MySql { host, port, name, user, .. } => {
             format!("{name} at {host}:{port} as {user}")
         }
         DatabaseSettings::Sqlite { path } => path.display().to_string(),
@@ -76,19 +65,13 @@ async fn schema(database: &Database) -> Outcome {
     match store::plan(database).await {
         Ok(report) if report.added.is_empty() => Ok("is complete".to_owned()),
         Ok(report) => Ok(format!("lacks, and the start adds: {report}")),
-        Err(error) => Err(Failure::new(
-            &error,
-            "let this user read the schema and create tables in it",
-        )),
+        Err(error) => Err(Failure::new(&error, "let this user read the schema and create tables in it")),
     }
 }
 
 async fn broker(database: &Database, settings: &Settings) -> Outcome {
     let server = store::load_mqtt_server(database).await.map_err(|error| {
-        Failure::new(
-            &error,
-            "run `mqtt-gateway migrate`, or enable a row of mqtt_servers",
-        )
+        Failure::new(&error, "run `mqtt-gateway migrate`, or enable a row of mqtt_servers")
     })?;
     let address = format!("{}:{}", server.host, server.port);
     reach(&server).await.map_err(|error| {
@@ -106,11 +89,7 @@ async fn broker(database: &Database, settings: &Settings) -> Outcome {
 
 /// A connection without MQTT first: its errors say more than those of the client library.
 async fn reach(server: &MqttServer) -> io::Result<()> {
-    timeout(
-        BROKER_TIMEOUT,
-        TcpStream::connect((server.host.as_str(), server.port)),
-    )
-    .await??;
+    timeout(BROKER_TIMEOUT, TcpStream::connect((server.host.as_str(), server.port))).await??;
     Ok(())
 }
 
@@ -135,11 +114,9 @@ async fn connect(server: &MqttServer, settings: &Settings) -> Result<&'static st
     link.connect();
     let answer = match timeout(BROKER_TIMEOUT, told.recv()).await {
         Ok(Some(MqttEvent::Connected { version, .. })) => Ok(version),
-        Ok(Some(MqttEvent::Failed {
-            reason_code, reason, ..
-        })) => Err(format!(
-            "MQTT connection failed with reason code: {reason_code} ({reason})"
-        )),
+        Ok(Some(MqttEvent::Failed { reason_code, reason, .. })) => {
+            Err(format!("MQTT connection failed with reason code: {reason_code} ({reason})"))
+        }
         Ok(Some(MqttEvent::Lost { reason })) => Err(reason),
         Ok(None) | Err(_) => Err(format!("no answer within {} s", BROKER_TIMEOUT.as_secs())),
     };

@@ -9,9 +9,7 @@ pub(super) fn run(settings: &Settings, widen_ids: bool) -> i32 {
         .build()
         .map_err(|error| error.to_string())
         .and_then(|runtime| {
-            runtime
-                .block_on(migrate(settings, widen_ids))
-                .map_err(|error| error.to_string())
+            runtime.block_on(migrate(settings, widen_ids)).map_err(|error| error.to_string())
         });
     match outcome {
         Ok(()) => 0,

@@ -122,9 +122,7 @@ mod tests {
 
     fn command(arguments: &[&str]) -> Option<Command> {
         let arguments = std::iter::once(&"mqtt-gateway").chain(arguments);
-        CommandLine::try_parse_from(arguments)
-            .ok()
-            .map(|line| line.command.unwrap_or_default())
+        CommandLine::try_parse_from(arguments).ok().map(|line| line.command.unwrap_or_default())
     }
 
     #[test]
@@ -143,10 +141,7 @@ mod tests {
         assert_eq!(command(&["check"]), Some(Command::Check));
         assert_eq!(command(&["demo"]), Some(Command::Demo));
         assert_eq!(command(&["migrate"]), Some(Command::Migrate { widen_ids: false }));
-        assert_eq!(
-            command(&["migrate", "--widen-ids"]),
-            Some(Command::Migrate { widen_ids: true })
-        );
+        assert_eq!(command(&["migrate", "--widen-ids"]), Some(Command::Migrate { widen_ids: true }));
         assert_eq!(command(&["walk"]), None);
     }
 }

@@ -35,11 +35,7 @@ impl ErrorFile {
         if today.exists() {
             append_to(&today)?;
         }
-        Ok(Self {
-            dir: dir.to_owned(),
-            clock,
-            state: Mutex::default(),
-        })
+        Ok(Self { dir: dir.to_owned(), clock, state: Mutex::default() })
     }
 
     /// Appends a record. An error comes back only for the first of several that fail in a row: the
@@ -106,10 +102,7 @@ mod tests {
     fn clock() -> (Arc<AtomicI64>, LocalClock) {
         let seconds = Arc::new(AtomicI64::new(0));
         let hand = Arc::clone(&seconds);
-        let noon = NaiveDate::from_ymd_opt(2026, 11, 22)
-            .unwrap()
-            .and_hms_opt(12, 0, 0)
-            .unwrap();
+        let noon = NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 0).unwrap();
         let clock = move || noon + chrono::TimeDelta::seconds(seconds.load(Ordering::Relaxed));
         (hand, Box::new(clock))
     }
@@ -161,10 +154,7 @@ mod tests {
         fs::write(&in_the_way, "").unwrap();
         assert!(ErrorFile::open(&in_the_way, clock().1).is_err());
         fs::create_dir(root.path().join("2026-11-22.log")).unwrap();
-        assert!(
-            ErrorFile::open(root.path(), clock().1).is_err(),
-            "today's file is a directory"
-        );
+        assert!(ErrorFile::open(root.path(), clock().1).is_err(), "today's file is a directory");
     }
 
     #[test]
@@ -178,10 +168,6 @@ mod tests {
         assert!(file.append(Level::Error, "lost too").is_ok(), "said already");
         fs::remove_file(&dir).unwrap();
         file.append(Level::Error, "kept").unwrap();
-        assert!(
-            fs::read_to_string(dir.join("2026-11-22.log"))
-                .unwrap()
-                .ends_with("| kept\n")
-        );
+        assert!(fs::read_to_string(dir.join("2026-11-22.log")).unwrap().ends_with("| kept\n"));
     }
 }

@@ -33,16 +33,8 @@ pub(super) fn human(record: &Record<'_>, now: DateTime<Utc>) -> String {
 /// A JSON object with `timestamp`, `level`, `target`, `message` and the record's key-values.
 pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>) -> String {
     let message = record.args().to_string();
-    let own = [
-        timestamp(now),
-        record.level().to_string(),
-        record.target().to_owned(),
-        message,
-    ];
-    let own = OWN_FIELDS
-        .map(str::to_owned)
-        .into_iter()
-        .zip(own.map(Json::String));
+    let own = [timestamp(now), record.level().to_string(), record.target().to_owned(), message];
+    let own = OWN_FIELDS.map(str::to_owned).into_iter().zip(own.map(Json::String));
     let mut line = String::from("{");
     for (name, value) in own.chain(fields(record)) {
         if line.len() > 1 {
@@ -56,11 +48,7 @@ pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>) -> String {
 
 /// `YYYY-MM-DD HH:MM:SS | LEVEL | mqtt_gateway | MESSAGE`, the message on one line.
 pub(super) fn error_file(level: log::Level, message: &str, now: NaiveDateTime) -> String {
-    format!(
-        "{} | {level} | {NAME} | {}",
-        now.format("%Y-%m-%d %H:%M:%S"),
-        printable(message, "\\n")
-    )
+    format!("{} | {level} | {NAME} | {}", now.format("%Y-%m-%d %H:%M:%S"), printable(message, "\\n"))
 }
 
 fn timestamp(now: DateTime<Utc>) -> String {
@@ -175,12 +163,7 @@ mod tests {
         use_it: fn(&Record<'_>, DateTime<Utc>) -> T,
     ) -> T {
         let args = format_args!("{message}");
-        let record = Record::builder()
-            .level(Level::Info)
-            .target(target)
-            .args(args)
-            .key_values(&kvs)
-            .build();
+        let record = Record::builder().level(Level::Info).target(target).args(args).key_values(&kvs).build();
         use_it(&record, now())
     }
 
@@ -199,11 +182,7 @@ mod tests {
 
     #[test]
     fn a_value_with_spaces_is_quoted_for_people() {
-        let kvs = [
-            ("a", Value::from("x y")),
-            ("b", Value::from("")),
-            ("c", Value::from("q\"=\n")),
-        ];
+        let kvs = [("a", Value::from("x y")), ("b", Value::from("")), ("c", Value::from("q\"=\n"))];
         let line = with_record("t", "m", &kvs, human);
         assert!(line.ends_with(r#" m a="x y" b="" c="q\"=\n""#), "{line}");
     }
@@ -234,10 +213,7 @@ mod tests {
 
     #[test]
     fn the_error_file_keeps_a_record_on_one_line() {
-        let noon = NaiveDate::from_ymd_opt(2026, 11, 22)
-            .unwrap()
-            .and_hms_opt(12, 0, 1)
-            .unwrap();
+        let noon = NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 1).unwrap();
         assert_eq!(
             error_file(Level::Error, "Invalid payload in topic a\nb: x", noon),
             "2026-11-22 12:00:01 | ERROR | mqtt_gateway | Invalid payload in topic a\\nb: x"

@@ -45,10 +45,7 @@ pub(crate) fn init_stderr(format: LogFormat, filter: &str) -> Result<(), Logging
 
 fn open_error_file(dir: &Path) -> Result<ErrorFile, LoggingError> {
     let clock: LocalClock = Box::new(|| Local::now().naive_local());
-    ErrorFile::open(dir, clock).map_err(|source| LoggingError::LogDir {
-        dir: dir.to_owned(),
-        source,
-    })
+    ErrorFile::open(dir, clock).map_err(|source| LoggingError::LogDir { dir: dir.to_owned(), source })
 }
 
 fn install(format: LogFormat, filter: &str, errors: Option<ErrorFile>) -> Result<(), LoggingError> {
@@ -73,11 +70,7 @@ fn stderr_logger(is_human: bool, filter: &str) -> env_logger::Logger {
     }
     builder.parse_filters(filter).target(Target::Stderr);
     builder.format(move |out, record| {
-        let line = if is_human {
-            line::human(record, Utc::now())
-        } else {
-            line::json(record, Utc::now())
-        };
+        let line = if is_human { line::human(record, Utc::now()) } else { line::json(record, Utc::now()) };
         writeln!(out, "{line}")
     });
     builder.build()
@@ -96,9 +89,7 @@ impl Logger {
                 &Record::builder()
                     .level(Level::Error)
                     .target(module_path!())
-                    .args(format_args!(
-                        "the error file cannot be written, going on without it: {error}"
-                    ))
+                    .args(format_args!("the error file cannot be written, going on without it: {error}"))
                     .build(),
             );
         }
@@ -128,24 +119,11 @@ mod tests {
     use super::*;
 
     fn error_lines(dir: &Path, filter: &str, level: Level) -> String {
-        let noon = chrono::NaiveDate::from_ymd_opt(2026, 11, 22)
-            .unwrap()
-            .and_hms_opt(12, 0, 0)
-            .unwrap();
+        let noon = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 0).unwrap();
         let errors = ErrorFile::open(dir, Box::new(move || noon)).unwrap();
-        let logger = Logger {
-            stderr: stderr_logger(false, filter),
-            errors: Some(errors),
-        };
+        let logger = Logger { stderr: stderr_logger(false, filter), errors: Some(errors) };
         let args = format_args!("Error reloading flows: gone");
-        logger.log(
-            &Record::builder()
-                .level(level)
-                .target("t")
-                .args(args)
-                .key_values(&("flow", 7))
-                .build(),
-        );
+        logger.log(&Record::builder().level(level).target("t").args(args).key_values(&("flow", 7)).build());
         std::fs::read_to_string(dir.join("2026-11-22.log")).unwrap_or_default()
     }
 
@@ -174,14 +152,8 @@ mod tests {
 
     #[test]
     fn a_log_directory_that_cannot_be_written_is_told_with_its_remedy() {
-        let error = open_error_file(Path::new("/proc/none"))
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.starts_with("the log directory /proc/none cannot be written: "),
-            "{error}"
-        );
+        let error = open_error_file(Path::new("/proc/none")).err().unwrap().to_string();
+        assert!(error.starts_with("the log directory /proc/none cannot be written: "), "{error}");
         assert!(error.ends_with("set LOG_DIR to another one"), "{error}");
     }
 }

@@ -48,11 +48,7 @@ mod tests {
             }
         }));
         let worker = thread::Builder::new().name(THREAD.to_owned());
-        worker
-            .spawn(|| panic!("no {}", "luck"))
-            .unwrap()
-            .join()
-            .unwrap_err();
+        worker.spawn(|| panic!("no {}", "luck")).unwrap().join().unwrap_err();
         let _ = panic::take_hook();
 
         let message = told.recv().unwrap();

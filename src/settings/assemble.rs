@@ -30,11 +30,7 @@ pub(super) fn load_settings_from(sources: &Sources<'_>) -> Result<Loaded, Settin
     match settings {
         Ok(settings) if reader.problems.is_empty() => {
             let effective = std::mem::take(&mut reader.effective);
-            Ok(Loaded {
-                settings,
-                effective,
-                warnings: reader.into_warnings(),
-            })
+            Ok(Loaded { settings, effective, warnings: reader.into_warnings() })
         }
         _ => Err(SettingsError::new(reader.problems, error_format)),
     }
@@ -109,10 +105,7 @@ fn mqtt(reader: &mut Reader<'_>) -> Result<MqttSettings, Refused> {
 fn outbox(reader: &mut Reader<'_>) -> Result<OutboxSettings, Refused> {
     let max_age = reader.seconds(&names::OUTBOX_MAX_AGE_SECONDS);
     let max_rows_per_flow = reader.integer(&names::OUTBOX_MAX_ROWS_PER_FLOW);
-    Ok(OutboxSettings {
-        max_age: max_age?,
-        max_rows_per_flow: max_rows_per_flow?,
-    })
+    Ok(OutboxSettings { max_age: max_age?, max_rows_per_flow: max_rows_per_flow? })
 }
 
 fn limits(reader: &mut Reader<'_>) -> Result<PayloadLimits, Refused> {
@@ -129,17 +122,11 @@ fn limits(reader: &mut Reader<'_>) -> Result<PayloadLimits, Refused> {
 fn inbox(reader: &mut Reader<'_>, limits: Option<&PayloadLimits>) -> Result<InboxSettings, Refused> {
     let dir = reader.path(&names::INBOX_DIR);
     let max_bytes = reader.integer(&names::INBOX_MAX_BYTES);
-    let default_segment = max_bytes
-        .as_ref()
-        .map_or(SEGMENT_BYTES, |max: &u64| SEGMENT_BYTES.min(max / 4));
+    let default_segment = max_bytes.as_ref().map_or(SEGMENT_BYTES, |max: &u64| SEGMENT_BYTES.min(max / 4));
     let segment_bytes = reader.integer_or(&names::INBOX_SEGMENT_BYTES, default_segment);
     let fsync = fsync(reader);
-    let settings = InboxSettings {
-        dir: dir?,
-        max_bytes: max_bytes?,
-        segment_bytes: segment_bytes?,
-        fsync: fsync?,
-    };
+    let settings =
+        InboxSettings { dir: dir?, max_bytes: max_bytes?, segment_bytes: segment_bytes?, fsync: fsync? };
     if let Some(limits) = limits {
         has_room(reader, &settings, limits)?;
     }
@@ -152,18 +139,14 @@ fn has_room(reader: &mut Reader<'_>, inbox: &InboxSettings, limits: &PayloadLimi
     if inbox.max_bytes >= 2 * largest {
         return Ok(());
     }
-    let expected = format!(
-        "at least {}, twice the larger of INBOX_SEGMENT_BYTES and MAX_PAYLOAD_BYTES",
-        2 * largest
-    );
+    let expected =
+        format!("at least {}, twice the larger of INBOX_SEGMENT_BYTES and MAX_PAYLOAD_BYTES", 2 * largest);
     Err(reader.refuse_combination(&names::INBOX_MAX_BYTES, &inbox.max_bytes.to_string(), expected))
 }
 
 fn fsync(reader: &mut Reader<'_>) -> Result<FsyncPolicy, Refused> {
     let policy = reader.word(&names::INBOX_FSYNC);
-    let interval = reader
-        .integer(&names::INBOX_FSYNC_INTERVAL_MS)
-        .map(Duration::from_millis)?;
+    let interval = reader.integer(&names::INBOX_FSYNC_INTERVAL_MS).map(Duration::from_millis)?;
     Ok(match policy?.as_str() {
         "always" => FsyncPolicy::Always,
         "never" => FsyncPolicy::Never,
@@ -189,8 +172,5 @@ fn log_format(reader: &mut Reader<'_>) -> Result<LogFormat, Refused> {
 fn restarts(reader: &mut Reader<'_>) -> Result<RestartSettings, Refused> {
     let max = reader.integer(&names::RESTART_BUDGET);
     let window = reader.seconds(&names::RESTART_WINDOW_SECONDS);
-    Ok(RestartSettings {
-        max: max?,
-        window: window?,
-    })
+    Ok(RestartSettings { max: max?, window: window? })
 }

@@ -41,14 +41,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused>
 }
 
 fn from_url(reader: &mut Reader<'_>, url: &str) -> Result<DatabaseSettings, Refused> {
-    for spec in [
-        &DB_HOST,
-        &DB_PORT,
-        &DB_NAME,
-        &DB_USER,
-        &DB_PASSWORD,
-        &DB_PASSWORD_FILE,
-    ] {
+    for spec in [&DB_HOST, &DB_PORT, &DB_NAME, &DB_USER, &DB_PASSWORD, &DB_PASSWORD_FILE] {
         reader.pass_over(spec, "DATABASE_URL is set");
     }
     let origin = reader.origin(&DATABASE_URL);

@@ -75,19 +75,11 @@ pub enum Found {
 
 impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            found,
-            expected,
-        } = self;
+        let Self { name, found, expected } = self;
         match found {
             Found::Nothing => write!(f, "{name} is not set: expected {expected}"),
             Found::Value { text, origin } => {
-                write!(
-                    f,
-                    "{name} = {:?} ({origin}): expected {expected}",
-                    shortened(text)
-                )
+                write!(f, "{name} = {:?} ({origin}): expected {expected}", shortened(text))
             }
             Found::Hidden { origin } => write!(f, "{name} ({origin}, not shown): expected {expected}"),
         }

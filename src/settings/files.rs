@@ -39,9 +39,7 @@ impl Files for FileSystem {
         let Some(entries) = unless_missing(fs::read_dir(directory))? else {
             return Ok(None);
         };
-        let mut paths = entries
-            .map(|entry| Ok(entry?.path()))
-            .collect::<io::Result<Vec<_>>>()?;
+        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         paths.sort();
         Ok(Some(paths))

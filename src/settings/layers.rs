@@ -57,47 +57,27 @@ impl Layers {
         layers.extend(toml_layers(sources, &dotenv, &mut problems));
         layers.push(Layer::of_text(
             DOTENV,
-            dotenv
-                .values
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str())),
+            dotenv.values.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         ));
         layers.push(environment_layer(&sources.environment, &mut problems));
 
-        let builder = layers
-            .into_iter()
-            .fold(config::Config::builder(), |builder, layer| {
-                builder.add_source(layer)
-            });
-        let merged = builder
-            .build()
-            .and_then(|config| config.cache.into_table())
-            .unwrap_or_else(|_| {
-                // Our layers are flat tables under proper names; should the crate refuse one all the
-                // same, its error could quote a value.
-                problems.push(hidden("settings", "all layers", "settings that can be merged"));
-                Map::new()
-            });
-        let warnings = dotenv
-            .warnings
-            .into_iter()
-            .map(|warning| format!("{DOTENV} {warning}"))
-            .collect();
-        Self {
-            merged,
-            problems,
-            warnings,
-        }
+        let builder =
+            layers.into_iter().fold(config::Config::builder(), |builder, layer| builder.add_source(layer));
+        let merged = builder.build().and_then(|config| config.cache.into_table()).unwrap_or_else(|_| {
+            // Our layers are flat tables under proper names; should the crate refuse one all the
+            // same, its error could quote a value.
+            problems.push(hidden("settings", "all layers", "settings that can be merged"));
+            Map::new()
+        });
+        let warnings = dotenv.warnings.into_iter().map(|warning| format!("{DOTENV} {warning}")).collect();
+        Self { merged, problems, warnings }
     }
 
     /// What counts for a setting.
     pub(super) fn get(&self, name: &str) -> Option<Written> {
         let value = self.merged.get(name)?;
         let origin = value.origin().unwrap_or(DEFAULT).to_owned();
-        Some(Written {
-            kind: value.kind.clone(),
-            origin,
-        })
+        Some(Written { kind: value.kind.clone(), origin })
     }
 }
 
@@ -110,10 +90,7 @@ struct Layer {
 
 impl Layer {
     fn new(origin: &str) -> Self {
-        Self {
-            origin: origin.to_owned(),
-            values: Map::new(),
-        }
+        Self { origin: origin.to_owned(), values: Map::new() }
     }
 
     /// A layer in which names count only in upper case, and others than ours are nobody's business.
@@ -141,9 +118,7 @@ impl Layer {
 /// Values can be secrets, so only the name of the layer is shown.
 impl fmt::Debug for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Layer")
-            .field("origin", &self.origin)
-            .finish_non_exhaustive()
+        f.debug_struct("Layer").field("origin", &self.origin).finish_non_exhaustive()
     }
 }
 
@@ -166,19 +141,14 @@ fn defaults() -> Layer {
 }
 
 fn read_dotenv(sources: &Sources<'_>, problems: &mut Vec<SettingProblem>) -> Dotenv {
-    let nothing = Dotenv {
-        values: BTreeMap::new(),
-        warnings: Vec::new(),
-    };
+    let nothing = Dotenv { values: BTreeMap::new(), warnings: Vec::new() };
     if dotenv_is_disabled(sources) {
         return nothing;
     }
     let Some(text) = read_text(sources.files, Path::new(DOTENV), problems) else {
         return nothing;
     };
-    dotenv::read(&text, &|name| {
-        Some(sources.environment.get(name)?.to_string_lossy().into_owned())
-    })
+    dotenv::read(&text, &|name| Some(sources.environment.get(name)?.to_string_lossy().into_owned()))
 }
 
 /// python-dotenv's own switch.
@@ -215,10 +185,7 @@ fn toml_layers(sources: &Sources<'_>, dotenv: &Dotenv, problems: &mut Vec<Settin
 fn unreadable_directory(directory: &Path, reason: &str, problems: &mut Vec<SettingProblem>) -> Vec<Layer> {
     problems.push(SettingProblem {
         name: CONFIG_DIR.to_owned(),
-        found: Found::Value {
-            text: directory.display().to_string(),
-            origin: reason.to_owned(),
-        },
+        found: Found::Value { text: directory.display().to_string(), origin: reason.to_owned() },
         expected: "a directory that can be read".to_owned(),
     });
     Vec::new()
@@ -258,9 +225,7 @@ fn environment_layer(environment: &BTreeMap<String, OsString>, problems: &mut Ve
             problems.push(hidden(name, ENVIRONMENT, "UTF-8 text"));
         }
     }
-    let texts = environment
-        .iter()
-        .filter_map(|(name, value)| Some((name.as_str(), value.to_str()?)));
+    let texts = environment.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str()?)));
     Layer::of_text(ENVIRONMENT, texts)
 }
 
@@ -281,9 +246,7 @@ fn read_text(files: &dyn Files, path: &Path, problems: &mut Vec<SettingProblem>)
 fn hidden(name: &str, origin: &str, expected: &str) -> SettingProblem {
     SettingProblem {
         name: name.to_owned(),
-        found: Found::Hidden {
-            origin: origin.to_owned(),
-        },
+        found: Found::Hidden { origin: origin.to_owned() },
         expected: expected.to_owned(),
     }
 }

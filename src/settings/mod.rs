@@ -168,13 +168,9 @@ pub fn load_settings() -> Result<Settings, SettingsError> {
 
 /// As [`load_settings`], with the warnings and with what `check` shows.
 pub(crate) fn load() -> Result<Loaded, SettingsError> {
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .collect();
-    assemble::load_settings_from(&layers::Sources {
-        environment,
-        files: &files::FileSystem,
-    })
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+    assemble::load_settings_from(&layers::Sources { environment, files: &files::FileSystem })
 }
 
 #[cfg(test)]

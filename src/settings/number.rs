@@ -39,21 +39,13 @@ mod tests {
 
     #[test]
     fn integers_are_taken_as_python_takes_them() {
-        let taken = [
-            (" 10 ", 10),
-            ("+5", 5),
-            ("-3", -3),
-            ("1_000", 1000),
-            ("007", 7),
-            ("0", 0),
-            ("\t1\n", 1),
-        ];
+        let taken =
+            [(" 10 ", 10), ("+5", 5), ("-3", -3), ("1_000", 1000), ("007", 7), ("0", 0), ("\t1\n", 1)];
         for (text, value) in taken {
             assert_eq!(integer(text), Some(value), "{text:?}");
         }
-        for text in [
-            "", " ", "1.0", "_1", "1_", "1__0", "1 0", "+-1", "+ 1", "0x10", "1e3", "ten", "²", "-",
-        ] {
+        for text in ["", " ", "1.0", "_1", "1_", "1__0", "1 0", "+-1", "+ 1", "0x10", "1e3", "ten", "²", "-"]
+        {
             assert_eq!(integer(text), None, "{text:?}");
         }
         assert_eq!(integer(&"9".repeat(100)), None);
@@ -61,13 +53,7 @@ mod tests {
 
     #[test]
     fn a_decimal_is_an_integer_or_has_a_fraction() {
-        for (text, value) in [
-            ("10", 10.0),
-            (" 2.5 ", 2.5),
-            ("1_000", 1000.0),
-            ("+1e1", 10.0),
-            (".5", 0.5),
-        ] {
+        for (text, value) in [("10", 10.0), (" 2.5 ", 2.5), ("1_000", 1000.0), ("+1e1", 10.0), (".5", 0.5)] {
             assert_eq!(decimal(text), Some(value), "{text:?}");
         }
         for text in ["", "nan", "inf", "1,5", "1.5s", "1_0.5"] {

@@ -29,12 +29,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(mut layers: Layers, files: &'a dyn Files) -> Self {
         let problems = std::mem::take(&mut layers.problems);
-        Self {
-            layers,
-            files,
-            problems,
-            effective: Vec::new(),
-        }
+        Self { layers, files, problems, effective: Vec::new() }
     }
 
     /// The layers' warnings.
@@ -103,9 +98,7 @@ impl<'a> Reader<'a> {
         file_spec: &Spec,
         may_be_empty: bool,
     ) -> Result<Option<String>, Refused> {
-        let given = self
-            .written_text(spec)?
-            .filter(|(text, _)| may_be_empty || !text.is_empty());
+        let given = self.written_text(spec)?.filter(|(text, _)| may_be_empty || !text.is_empty());
         let file = self.written_text(file_spec)?.filter(|(path, _)| !path.is_empty());
         match (given, file) {
             (given, Some((path, origin))) => {
@@ -157,16 +150,8 @@ impl<'a> Reader<'a> {
     /// Shows a setting that another one takes the place of, if it is there.
     pub(super) fn pass_over(&mut self, spec: &Spec, reason: &str) {
         if let Some(written) = self.layers.get(spec.name) {
-            let value = if spec.is_secret() {
-                MASK.to_owned()
-            } else {
-                written.kind.to_string()
-            };
-            self.show(
-                spec,
-                Some(value),
-                &format!("{}, not used: {reason}", written.origin),
-            );
+            let value = if spec.is_secret() { MASK.to_owned() } else { written.kind.to_string() };
+            self.show(spec, Some(value), &format!("{}, not used: {reason}", written.origin));
         }
     }
 
@@ -177,13 +162,7 @@ impl<'a> Reader<'a> {
 
     /// Writes down that a secret is not what was expected. Its value is not shown.
     pub(super) fn refuse_secret(&mut self, spec: &Spec, origin: &str, expected: String) -> Refused {
-        self.refuse(
-            spec,
-            Found::Hidden {
-                origin: origin.to_owned(),
-            },
-            expected,
-        )
+        self.refuse(spec, Found::Hidden { origin: origin.to_owned() }, expected)
     }
 
     /// Writes down that a value does not fit the others.
@@ -194,9 +173,7 @@ impl<'a> Reader<'a> {
 
     /// Where a setting was written.
     pub(super) fn origin(&self, spec: &Spec) -> String {
-        self.layers
-            .get(spec.name)
-            .map_or_else(|| DEFAULT.to_owned(), |written| written.origin)
+        self.layers.get(spec.name).map_or_else(|| DEFAULT.to_owned(), |written| written.origin)
     }
 
     fn required<T: Display>(
@@ -239,52 +216,34 @@ impl<'a> Reader<'a> {
         let text = match written.kind {
             ValueKind::String(text) => text,
             ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil => {
-                let found = Found::Hidden {
-                    origin: written.origin,
-                };
+                let found = Found::Hidden { origin: written.origin };
                 return Err(self.refuse(spec, found, "a single value".to_owned()));
             }
             _ if is_text_setting => {
-                let found = Found::Hidden {
-                    origin: written.origin,
-                };
+                let found = Found::Hidden { origin: written.origin };
                 return Err(self.refuse(spec, found, "a text in quotes".to_owned()));
             }
             scalar => scalar.to_string(),
         };
         if text.contains('\0') {
-            let found = Found::Hidden {
-                origin: written.origin,
-            };
+            let found = Found::Hidden { origin: written.origin };
             return Err(self.refuse(spec, found, "a text without NUL".to_owned()));
         }
         Ok(Some((text, written.origin)))
     }
 
     fn refuse_value(&mut self, spec: &Spec, text: String, origin: String, expected: String) -> Refused {
-        let found = if spec.is_secret() {
-            Found::Hidden { origin }
-        } else {
-            Found::Value { text, origin }
-        };
+        let found = if spec.is_secret() { Found::Hidden { origin } } else { Found::Value { text, origin } };
         self.refuse(spec, found, expected)
     }
 
     fn refuse(&mut self, spec: &Spec, found: Found, expected: String) -> Refused {
-        self.problems.push(SettingProblem {
-            name: spec.name.to_owned(),
-            found,
-            expected,
-        });
+        self.problems.push(SettingProblem { name: spec.name.to_owned(), found, expected });
         Refused
     }
 
     fn show(&mut self, spec: &Spec, value: Option<String>, origin: &str) {
-        self.effective.push(EffectiveSetting {
-            name: spec.name,
-            value,
-            origin: origin.to_owned(),
-        });
+        self.effective.push(EffectiveSetting { name: spec.name, value, origin: origin.to_owned() });
     }
 
     /// Replaces the "unset" of a setting by what it was derived to.
@@ -306,11 +265,7 @@ fn integer_of_kind<T: TryFrom<i128>>(kind: Kind, text: &str) -> Option<T> {
         Kind::Qos => (value, 0, 1),
         _ => return None,
     };
-    if (min..=max).contains(&value) {
-        T::try_from(value).ok()
-    } else {
-        None
-    }
+    if (min..=max).contains(&value) { T::try_from(value).ok() } else { None }
 }
 
 fn seconds_of_kind(kind: Kind, text: &str) -> Option<f64> {

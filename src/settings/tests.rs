@@ -24,36 +24,18 @@ impl Files for FakeFiles {
     }
 
     fn toml_files(&self, directory: &Path) -> io::Result<Option<Vec<PathBuf>>> {
-        let inside: Vec<_> = self
-            .0
-            .keys()
-            .filter(|path| path.parent() == Some(directory))
-            .cloned()
-            .collect();
+        let inside: Vec<_> = self.0.keys().filter(|path| path.parent() == Some(directory)).cloned().collect();
         Ok((!inside.is_empty()).then_some(inside))
     }
 }
 
-const REQUIRED: &[(&str, &str)] = &[
-    ("DB_HOST", "db"),
-    ("DB_NAME", "gateway"),
-    ("DB_USER", "me"),
-    ("DB_PASSWORD", "s3cret"),
-];
+const REQUIRED: &[(&str, &str)] =
+    &[("DB_HOST", "db"), ("DB_NAME", "gateway"), ("DB_USER", "me"), ("DB_PASSWORD", "s3cret")];
 
 fn load_from(environment: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Loaded, SettingsError> {
-    let environment = environment
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), value.into()))
-        .collect();
-    let files = files
-        .iter()
-        .map(|(path, text)| (path.into(), text.as_bytes().to_vec()))
-        .collect();
-    load_settings_from(&Sources {
-        environment,
-        files: &FakeFiles(files),
-    })
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
+    let files = files.iter().map(|(path, text)| (path.into(), text.as_bytes().to_vec())).collect();
+    load_settings_from(&Sources { environment, files: &FakeFiles(files) })
 }
 
 /// With the required settings in the environment, before those given.
@@ -77,20 +59,8 @@ fn shown(loaded: &Loaded, name: &str) -> (Option<String>, String) {
 #[test]
 fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() {
     let settings = settings(&[]);
-    let DatabaseSettings::MySql {
-        host,
-        port,
-        name,
-        user,
-        password,
-    } = &settings.database
-    else {
-        panic!()
-    };
-    assert_eq!(
-        (host.as_str(), *port, name.as_str(), user.as_str()),
-        ("db", 3306, "gateway", "me")
-    );
+    let DatabaseSettings::MySql { host, port, name, user, password } = &settings.database else { panic!() };
+    assert_eq!((host.as_str(), *port, name.as_str(), user.as_str()), ("db", 3306, "gateway", "me"));
     assert_eq!(password.expose_secret(), "s3cret");
     assert_eq!(settings.log_dir, PathBuf::from("./log"));
     assert_eq!(settings.log_format, LogFormat::Auto);
@@ -117,54 +87,26 @@ fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() 
     );
     assert_eq!(
         settings.outbox,
-        OutboxSettings {
-            max_age: Duration::from_hours(24),
-            max_rows_per_flow: 100_000
-        }
+        OutboxSettings { max_age: Duration::from_hours(24), max_rows_per_flow: 100_000 }
     );
-    assert_eq!(
-        (
-            settings.lanes,
-            settings.batch_max_messages,
-            settings.batch_max_bytes
-        ),
-        (2, 1024, 4 << 20)
-    );
+    assert_eq!((settings.lanes, settings.batch_max_messages, settings.batch_max_bytes), (2, 1024, 4 << 20));
     assert_eq!(settings.drain_deadline, Duration::from_secs(30));
     assert_eq!(settings.value_style, ValueStyle::Python);
     assert_eq!(settings.limits, PayloadLimits::default());
     assert_eq!(settings.mailbox_report_interval, Duration::from_secs(10));
-    assert_eq!(
-        settings.restarts,
-        RestartSettings {
-            max: 5,
-            window: Duration::from_mins(1)
-        }
-    );
+    assert_eq!(settings.restarts, RestartSettings { max: 5, window: Duration::from_mins(1) });
 }
 
 #[test]
 fn every_layer_hides_those_before_it() {
     let files = [
-        (
-            "config/10-base.toml",
-            "DB_PORT = 1\nmqtt_keepalive = 11\nLANES = 3\nMAX_DEPTH = 10\n",
-        ),
-        (
-            "config/20-site.toml",
-            "mqtt_keepalive = 22\nLANES = 4\nMAX_DEPTH = 20\n",
-        ),
+        ("config/10-base.toml", "DB_PORT = 1\nmqtt_keepalive = 11\nLANES = 3\nMAX_DEPTH = 10\n"),
+        ("config/20-site.toml", "mqtt_keepalive = 22\nLANES = 4\nMAX_DEPTH = 20\n"),
         (".env", "LANES=5\nMAX_DEPTH=30\n"),
     ];
     let loaded = load_with(&[("MAX_DEPTH", "40")], &files).unwrap();
-    let origins = [
-        "DB_PORT",
-        "MQTT_KEEPALIVE",
-        "LANES",
-        "MAX_DEPTH",
-        "MAX_ATTRIBUTES",
-    ]
-    .map(|name| shown(&loaded, name));
+    let origins = ["DB_PORT", "MQTT_KEEPALIVE", "LANES", "MAX_DEPTH", "MAX_ATTRIBUTES"]
+        .map(|name| shown(&loaded, name));
     let expected = [
         ("1", "config/10-base.toml"),
         ("22", "config/20-site.toml"),
@@ -172,22 +114,13 @@ fn every_layer_hides_those_before_it() {
         ("40", "environment"),
         ("32768", "default"),
     ];
-    assert_eq!(
-        origins,
-        expected.map(|(value, origin)| (Some(value.to_owned()), origin.to_owned()))
-    );
+    assert_eq!(origins, expected.map(|(value, origin)| (Some(value.to_owned()), origin.to_owned())));
 }
 
 #[test]
 fn the_directory_of_the_toml_files_can_be_named() {
     let files = [("etc/a.toml", "LANES = 7"), ("config/b.toml", "LANES = 8")];
-    assert_eq!(
-        load_with(&[("CONFIG_DIR", "etc")], &files)
-            .unwrap()
-            .settings
-            .lanes,
-        7
-    );
+    assert_eq!(load_with(&[("CONFIG_DIR", "etc")], &files).unwrap().settings.lanes, 7);
     let error = error_of(load_with(&[("CONFIG_DIR", "none")], &files));
     assert!(error.to_string().contains("CONFIG_DIR = \"none\""), "{error}");
 }
@@ -231,16 +164,9 @@ fn every_number_has_its_range() {
         };
         for value in wrong {
             let error = error_of(load_with(&[(spec.name, value)], &[]));
-            let names: Vec<_> = error
-                .problems()
-                .iter()
-                .map(|problem| problem.name.as_str())
-                .collect();
+            let names: Vec<_> = error.problems().iter().map(|problem| problem.name.as_str()).collect();
             assert_eq!(names, [spec.name], "{value}");
-            assert!(
-                error.to_string().contains(&format!("{} = {value:?}", spec.name)),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("{} = {value:?}", spec.name)), "{error}");
         }
     }
 }
@@ -253,10 +179,7 @@ fn numbers_are_taken_as_the_python_service_took_them() {
         ("FLOWS_RELOAD_INTERVAL_SECONDS", "-3"),
         ("HTTP_TIMEOUT_SECONDS", "2.5"),
     ]);
-    assert!(matches!(
-        settings.database,
-        DatabaseSettings::MySql { port: 3307, .. }
-    ));
+    assert!(matches!(settings.database, DatabaseSettings::MySql { port: 3307, .. }));
     assert_eq!(settings.mqtt.keepalive, Duration::from_secs(45));
     assert_eq!(settings.flows_reload_interval, Duration::from_secs(1));
     assert_eq!(settings.http_timeout, Duration::from_millis(2500));
@@ -280,11 +203,9 @@ fn words_and_flags_count_in_any_case() {
 
 #[test]
 fn an_empty_value_is_the_default_and_hides_earlier_layers() {
-    let loaded = load_with(
-        &[("LANES", ""), ("LOG_DIR", ""), ("MAX_DEPTH", "")],
-        &[(".env", "LANES=9\nMAX_DEPTH=9")],
-    )
-    .unwrap();
+    let loaded =
+        load_with(&[("LANES", ""), ("LOG_DIR", ""), ("MAX_DEPTH", "")], &[(".env", "LANES=9\nMAX_DEPTH=9")])
+            .unwrap();
     assert_eq!(loaded.settings.lanes, 2);
     assert_eq!(loaded.settings.limits.max_depth, 1000);
     assert_eq!(loaded.settings.log_dir, PathBuf::from("./log"));
@@ -299,22 +220,14 @@ fn a_password_may_be_empty_but_not_missing() {
     assert_eq!(password(&[("DB_PASSWORD", "")]), "");
     assert_eq!(password(&[("DB_PASSWORD", " a#$'\"\\ ")]), " a#$'\"\\ ");
     let without = &REQUIRED[..3];
-    assert!(
-        error_of(load_from(without, &[]))
-            .to_string()
-            .contains("DB_PASSWORD is not set")
-    );
+    assert!(error_of(load_from(without, &[])).to_string().contains("DB_PASSWORD is not set"));
 }
 
 #[test]
 fn a_secret_can_come_from_a_file() {
     let password = |text: &str| {
         let environment = [&REQUIRED[..3], &[("DB_PASSWORD_FILE", "run/pw")]].concat();
-        match load_from(&environment, &[("run/pw", text)])
-            .unwrap()
-            .settings
-            .database
-        {
+        match load_from(&environment, &[("run/pw", text)]).unwrap().settings.database {
             DatabaseSettings::MySql { password, .. } => password.expose_secret().to_owned(),
             DatabaseSettings::Sqlite { .. } => panic!("SQLite"),
         }
@@ -328,66 +241,39 @@ fn a_secret_can_come_from_a_file() {
 #[test]
 fn a_secret_file_that_cannot_be_used_is_a_problem() {
     let with_file = |path: &str| {
-        error_of(load_from(
-            &[&REQUIRED[..3], &[("DB_PASSWORD_FILE", path)]].concat(),
-            &[],
-        ))
-        .to_string()
+        error_of(load_from(&[&REQUIRED[..3], &[("DB_PASSWORD_FILE", path)]].concat(), &[])).to_string()
     };
     assert!(
         with_file("run/none").contains("DB_PASSWORD_FILE = \"run/none\" (environment): expected a text file")
     );
     assert!(with_file("locked/pw").contains("permission denied"));
     let both = error_of(load_with(&[("DB_PASSWORD_FILE", "run/pw")], &[("run/pw", "x")])).to_string();
-    assert!(
-        both.contains("DB_PASSWORD_FILE = \"run/pw\" (environment): expected to be unset"),
-        "{both}"
-    );
+    assert!(both.contains("DB_PASSWORD_FILE = \"run/pw\" (environment): expected to be unset"), "{both}");
     assert!(!both.contains("s3cret"));
 }
 
 #[test]
 fn a_database_url_takes_the_place_of_the_five() {
-    let loaded = load_from(
-        &[
-            ("DATABASE_URL", "sqlite:gateway.db"),
-            ("DB_HOST", "old"),
-            ("DB_PORT", "x"),
-        ],
-        &[],
-    )
-    .unwrap();
+    let loaded =
+        load_from(&[("DATABASE_URL", "sqlite:gateway.db"), ("DB_HOST", "old"), ("DB_PORT", "x")], &[])
+            .unwrap();
     assert!(
         matches!(&loaded.settings.database, DatabaseSettings::Sqlite { path } if path == Path::new("gateway.db"))
     );
     assert_eq!(loaded.settings.lanes, 1, "SQLite has one writer");
     assert_eq!(
         shown(&loaded, "DB_HOST"),
-        (
-            Some("old".to_owned()),
-            "environment, not used: DATABASE_URL is set".to_owned()
-        )
+        (Some("old".to_owned()), "environment, not used: DATABASE_URL is set".to_owned())
     );
-    let from_file = load_from(
-        &[("DATABASE_URL_FILE", "run/url")],
-        &[("run/url", "sqlite:/a.db\n")],
-    );
-    assert!(matches!(
-        from_file.unwrap().settings.database,
-        DatabaseSettings::Sqlite { .. }
-    ));
+    let from_file = load_from(&[("DATABASE_URL_FILE", "run/url")], &[("run/url", "sqlite:/a.db\n")]);
+    assert!(matches!(from_file.unwrap().settings.database, DatabaseSettings::Sqlite { .. }));
 }
 
 #[test]
 fn a_malformed_database_url_is_never_quoted() {
     for url in ["mysql://me:s3cret@db:x/g", "postgres://me:s3cret@db/g", "s3cret"] {
         let error = error_of(load_from(&[("DATABASE_URL", url)], &[]));
-        assert!(
-            error
-                .to_string()
-                .contains("DATABASE_URL (environment, not shown): expected"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("DATABASE_URL (environment, not shown): expected"), "{error}");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
     }
 }
@@ -396,18 +282,13 @@ fn a_malformed_database_url_is_never_quoted() {
 fn no_secret_can_be_printed() {
     let loaded = load_with(&[], &[]).unwrap();
     assert!(!format!("{:?} {:?}", loaded.settings, loaded.effective).contains("s3cret"));
-    assert_eq!(
-        shown(&loaded, "DB_PASSWORD"),
-        (Some("********".to_owned()), "environment".to_owned())
-    );
+    assert_eq!(shown(&loaded, "DB_PASSWORD"), (Some("********".to_owned()), "environment".to_owned()));
 }
 
 #[test]
 fn an_unknown_key_of_a_toml_file_is_named_without_its_value() {
-    let error = error_of(load_with(
-        &[],
-        &[("config/site.toml", "DB_PASWORD = \"s3cret\"\n[db]\nhost = 1\n")],
-    ));
+    let error =
+        error_of(load_with(&[], &[("config/site.toml", "DB_PASWORD = \"s3cret\"\n[db]\nhost = 1\n")]));
     let text = error.to_string();
     assert!(
         text.contains("DB_PASWORD (config/site.toml, not shown): expected one of the settings"),
@@ -419,37 +300,19 @@ fn an_unknown_key_of_a_toml_file_is_named_without_its_value() {
 
 #[test]
 fn a_broken_toml_file_is_told_by_its_position_alone() {
-    let text = error_of(load_with(
-        &[],
-        &[("config/a.toml", "LANES = 2\nDB_PASSWORD = \"s3cret\n")],
-    ))
-    .to_string();
-    assert!(
-        text.contains("config/a.toml (TOML parse error at line 2, column"),
-        "{text}"
-    );
+    let text =
+        error_of(load_with(&[], &[("config/a.toml", "LANES = 2\nDB_PASSWORD = \"s3cret\n")])).to_string();
+    assert!(text.contains("config/a.toml (TOML parse error at line 2, column"), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
 }
 
 #[test]
 fn toml_texts_are_quoted_and_a_key_stands_once_in_a_file() {
     for (toml, expected) in [
-        (
-            "DB_PASSWORD = 1.10",
-            "DB_PASSWORD (config/a.toml, not shown): expected a text in quotes",
-        ),
-        (
-            "LANES = [1]",
-            "LANES (config/a.toml, not shown): expected a single value",
-        ),
-        (
-            "LOG_DIR = \"a\\u0000b\"",
-            "LOG_DIR (config/a.toml, not shown): expected a text without NUL",
-        ),
-        (
-            "lanes = 1\nLANES = 1",
-            "lanes (config/a.toml, not shown): expected to be set only once in a file",
-        ),
+        ("DB_PASSWORD = 1.10", "DB_PASSWORD (config/a.toml, not shown): expected a text in quotes"),
+        ("LANES = [1]", "LANES (config/a.toml, not shown): expected a single value"),
+        ("LOG_DIR = \"a\\u0000b\"", "LOG_DIR (config/a.toml, not shown): expected a text without NUL"),
+        ("lanes = 1\nLANES = 1", "lanes (config/a.toml, not shown): expected to be set only once in a file"),
     ] {
         let without_password = &REQUIRED[..3];
         let text = error_of(load_from(without_password, &[("config/a.toml", toml)])).to_string();
@@ -462,19 +325,10 @@ fn files_and_variables_that_are_not_utf8_are_told_without_their_content() {
     let environment = [("DB_HOST", &b"\xff\xfe"[..]), ("OTHER", &b"\xff"[..])]
         .map(|(name, value)| (name.to_owned(), OsString::from_vec(value.to_vec())));
     let files = FakeFiles([(PathBuf::from(".env"), b"DB_NAME=\xff".to_vec())].into());
-    let error = error_of(load_settings_from(&Sources {
-        environment: environment.into(),
-        files: &files,
-    }));
+    let error = error_of(load_settings_from(&Sources { environment: environment.into(), files: &files }));
     let text = error.to_string();
-    assert!(
-        text.contains(".env (not UTF-8, not shown): expected UTF-8 text"),
-        "{text}"
-    );
-    assert!(
-        text.contains("DB_HOST (environment, not shown): expected UTF-8 text"),
-        "{text}"
-    );
+    assert!(text.contains(".env (not UTF-8, not shown): expected UTF-8 text"), "{text}");
+    assert!(text.contains("DB_HOST (environment, not shown): expected UTF-8 text"), "{text}");
     assert!(!text.contains("OTHER"), "{text}");
 }
 
@@ -516,10 +370,8 @@ fn default_shown(spec: &catalogue::Spec) -> &'static str {
 
 #[test]
 fn the_reference_in_the_docs_is_the_catalogue() {
-    let documented: Vec<&str> = include_str!("../../docs/SETTINGS.md")
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .collect();
+    let documented: Vec<&str> =
+        include_str!("../../docs/SETTINGS.md").lines().filter(|line| line.starts_with("| `")).collect();
     let expected: Vec<String> = catalogue::ALL
         .iter()
         .map(|spec| {
@@ -555,11 +407,7 @@ fn the_toml_file_that_comes_along_shows_every_setting_with_its_default_and_sets_
             (catalogue::Kind::Text | catalogue::Kind::Path | catalogue::Kind::Word(_), _) => {
                 format!("#{} = \"{}\"", spec.name, default_shown(spec))
             }
-            _ => format!(
-                "#{} = {}",
-                spec.name,
-                default_shown(spec).split(',').next().unwrap()
-            ),
+            _ => format!("#{} = {}", spec.name, default_shown(spec).split(',').next().unwrap()),
         })
         .collect();
     assert_eq!(settings, expected, "expected:\n{}", expected.join("\n"));

@@ -86,20 +86,14 @@ fn sqlite(rest: &str) -> Result<DatabaseSettings, UrlError> {
     if path.contains(":memory:") {
         return Err(UrlError::InMemory);
     }
-    Ok(DatabaseSettings::Sqlite {
-        path: PathBuf::from(path),
-    })
+    Ok(DatabaseSettings::Sqlite { path: PathBuf::from(path) })
 }
 
 /// What comes before the `?`. An option that we would leave unheeded is an error.
 fn without_options(text: &str, is_harmless: fn(&str) -> bool) -> Result<&str, UrlError> {
     let (text, options) = text.split_once('?').unwrap_or((text, ""));
     let mut options = options.split('&').filter(|option| !option.is_empty());
-    if options.all(is_harmless) {
-        Ok(text)
-    } else {
-        Err(UrlError::Option)
-    }
+    if options.all(is_harmless) { Ok(text) } else { Err(UrlError::Option) }
 }
 
 /// Resolves `%XX`; a percent sign without two hexadecimal digits behind it stays, as in Python.
@@ -136,13 +130,9 @@ mod tests {
 
     fn mysql_parts(url: &str) -> (String, u16, String, String, String) {
         match parse(url).unwrap() {
-            DatabaseSettings::MySql {
-                host,
-                port,
-                name,
-                user,
-                password,
-            } => (host, port, name, user, password.expose_secret().to_owned()),
+            DatabaseSettings::MySql { host, port, name, user, password } => {
+                (host, port, name, user, password.expose_secret().to_owned())
+            }
             DatabaseSettings::Sqlite { .. } => panic!("SQLite"),
         }
     }
@@ -162,22 +152,10 @@ mod tests {
         let plain = parts("db", 3307, "gateway", "me", "secret");
         assert_eq!(mysql_parts("mysql://me:secret@db:3307/gateway"), plain);
         assert_eq!(mysql_parts("mariadb://me:secret@db:3307/gateway"), plain);
-        assert_eq!(
-            mysql_parts("mysql+pymysql://me:secret@db:3307/gateway?charset=utf8mb4"),
-            plain
-        );
-        assert_eq!(
-            mysql_parts("MySQL://me@db/gateway"),
-            parts("db", 3306, "gateway", "me", "")
-        );
-        assert_eq!(
-            mysql_parts("mysql://me:@[::1]:3307/g"),
-            parts("::1", 3307, "g", "me", "")
-        );
-        assert_eq!(
-            mysql_parts("mysql://me:@[::1]/g"),
-            parts("::1", 3306, "g", "me", "")
-        );
+        assert_eq!(mysql_parts("mysql+pymysql://me:secret@db:3307/gateway?charset=utf8mb4"), plain);
+        assert_eq!(mysql_parts("MySQL://me@db/gateway"), parts("db", 3306, "gateway", "me", ""));
+        assert_eq!(mysql_parts("mysql://me:@[::1]:3307/g"), parts("::1", 3307, "g", "me", ""));
+        assert_eq!(mysql_parts("mysql://me:@[::1]/g"), parts("::1", 3306, "g", "me", ""));
     }
 
     #[test]
@@ -186,14 +164,8 @@ mod tests {
             mysql_parts("mysql://m%40e:p%40s%2Fs%25%C3%A9@db/g"),
             parts("db", 3306, "g", "m@e", "p@s/s%é")
         );
-        assert_eq!(
-            mysql_parts("mysql://me:p#s?s:a@b/c@db/g"),
-            parts("db", 3306, "g", "me", "p#s?s:a@b/c")
-        );
-        assert_eq!(
-            mysql_parts("mysql://me:100%+1%zz@db/g"),
-            parts("db", 3306, "g", "me", "100%+1%zz")
-        );
+        assert_eq!(mysql_parts("mysql://me:p#s?s:a@b/c@db/g"), parts("db", 3306, "g", "me", "p#s?s:a@b/c"));
+        assert_eq!(mysql_parts("mysql://me:100%+1%zz@db/g"), parts("db", 3306, "g", "me", "100%+1%zz"));
     }
 
     #[test]
@@ -205,9 +177,7 @@ mod tests {
             ("sqlite:/var/lib/gateway.db?mode=rwc", "/var/lib/gateway.db"),
             ("sqlite:a%20b.db", "a b.db"),
         ] {
-            let DatabaseSettings::Sqlite { path } = parse(url).unwrap() else {
-                panic!("{url}")
-            };
+            let DatabaseSettings::Sqlite { path } = parse(url).unwrap() else { panic!("{url}") };
             assert_eq!(path, PathBuf::from(expected));
         }
     }

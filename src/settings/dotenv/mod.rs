@@ -53,10 +53,7 @@ pub(crate) fn read(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> 
             }
         }
     }
-    let values = values
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect();
+    let values = values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     Dotenv { values, warnings }
 }
 

@@ -44,11 +44,7 @@ type Binding = Option<(String, Option<String>)>;
 /// One statement; none when it does not fit the grammar, with the cursor where reading stopped.
 fn statement(cursor: &mut Cursor<'_>) -> Option<Binding> {
     skip_export(cursor);
-    let key = if cursor.next_is('#') {
-        None
-    } else {
-        Some(key(cursor)?)
-    };
+    let key = if cursor.next_is('#') { None } else { Some(key(cursor)?) };
     cursor.take_while(is_blank);
     let value = if cursor.skip('=') {
         cursor.take_while(is_blank);
@@ -66,11 +62,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Option<Binding> {
 
 /// `export` counts as a word of its own only when white space follows in the same line.
 fn skip_export(cursor: &mut Cursor<'_>) {
-    if cursor
-        .rest
-        .strip_prefix("export")
-        .is_some_and(|after| after.starts_with(is_blank))
-    {
+    if cursor.rest.strip_prefix("export").is_some_and(|after| after.starts_with(is_blank)) {
         cursor.take("export".len());
         cursor.take_while(is_blank);
     }
@@ -140,11 +132,7 @@ fn unescape(text: &str, meaning: fn(char) -> Option<char>) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
-        let escaped = if c == '\\' {
-            rest.clone().next().and_then(meaning)
-        } else {
-            None
-        };
+        let escaped = if c == '\\' { rest.clone().next().and_then(meaning) } else { None };
         if escaped.is_some() {
             rest.next();
         }

@@ -162,17 +162,10 @@ fn environment(name: &str) -> Option<String> {
 fn a_file_means_what_it_means_to_python_dotenv() {
     for (text, expected, unreadable) in KNOWN_ANSWERS {
         let read = read(text, &environment);
-        let pairs: Vec<(&str, &str)> = read
-            .values
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+        let pairs: Vec<(&str, &str)> =
+            read.values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(pairs, *expected, "values of {text:?}");
-        let warned = read
-            .warnings
-            .iter()
-            .filter(|warning| warning.starts_with("line "))
-            .count();
+        let warned = read.warnings.iter().filter(|warning| warning.starts_with("line ")).count();
         assert_eq!(warned, *unreadable, "warnings about {text:?}");
     }
 }
@@ -185,12 +178,7 @@ fn a_warning_names_the_line_and_nothing_that_stands_in_it() {
 
 #[test]
 fn a_byte_order_mark_is_warned_about() {
-    assert!(
-        read("\u{feff}A=1", &environment)
-            .warnings
-            .concat()
-            .contains("byte order mark")
-    );
+    assert!(read("\u{feff}A=1", &environment).warnings.concat().contains("byte order mark"));
 }
 
 #[test]

@@ -25,14 +25,7 @@ fn open(dir: &Path, fsync: FsyncPolicy) -> Inbox {
 
 fn append(inbox: &Inbox, payload: &str) -> Result<Offset, AppendError> {
     let delivery = DeliveryFacts::default();
-    inbox.append(
-        &Publication {
-            topic: "t",
-            payload: payload.as_bytes(),
-            delivery: &delivery,
-        },
-        1,
-    )
+    inbox.append(&Publication { topic: "t", payload: payload.as_bytes(), delivery: &delivery }, 1)
 }
 
 fn payloads(inbox: &Inbox) -> Vec<String> {
@@ -47,9 +40,7 @@ fn payloads(inbox: &Inbox) -> Vec<String> {
 
 fn segments(dir: &Path) -> usize {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    names
-        .filter(|name| name.to_string_lossy().ends_with(".segment"))
-        .count()
+    names.filter(|name| name.to_string_lossy().ends_with(".segment")).count()
 }
 
 /// Appends with these fail points set, which must fail, and once more without.
@@ -72,11 +63,7 @@ fn a_failed_append_leaves_nothing_behind() {
     for (points, fsync, expected_segments) in [
         (&["inbox-append-write"][..], FsyncPolicy::Never, 1),
         // Not even cut back: the segment is sealed at its last good length.
-        (
-            &["inbox-append-write", "inbox-truncate"][..],
-            FsyncPolicy::Never,
-            2,
-        ),
+        (&["inbox-append-write", "inbox-truncate"][..], FsyncPolicy::Never, 2),
         (&["inbox-fsync"][..], FsyncPolicy::Always, 2),
         // The whole refused record stays in the file, where nobody may ever find it.
         (&["inbox-fsync", "inbox-truncate"][..], FsyncPolicy::Always, 2),
@@ -88,11 +75,7 @@ fn a_failed_append_leaves_nothing_behind() {
         assert_eq!(payloads(&inbox), ["before", "after"], "{points:?}");
         assert_eq!(segments(dir.path()), expected_segments, "{points:?}");
         drop(inbox);
-        assert_eq!(
-            payloads(&open(dir.path(), fsync)),
-            ["before", "after"],
-            "{points:?}, reopened"
-        );
+        assert_eq!(payloads(&open(dir.path(), fsync)), ["before", "after"], "{points:?}, reopened");
     }
     scenario.teardown();
 }
@@ -118,11 +101,7 @@ fn a_blocked_appender_goes_on_when_the_disk_does() {
     let inbox = open(dir.path(), FsyncPolicy::Never);
     fail::cfg("inbox-append-write", "return").unwrap();
     let delivery = DeliveryFacts::default();
-    let publication = Publication {
-        topic: "t",
-        payload: b"patient",
-        delivery: &delivery,
-    };
+    let publication = Publication { topic: "t", payload: b"patient", delivery: &delivery };
     let mended = |refusal: &AppendError| {
         assert!(matches!(refusal, AppendError::Io(_)));
         fail::remove("inbox-append-write");

@@ -134,11 +134,7 @@ impl World {
     fn perform(&mut self, step: Step) {
         match step {
             Step::Append { bytes } => self.append(bytes),
-            Step::Read {
-                reader,
-                records,
-                bytes,
-            } => self.read(reader, records, bytes),
+            Step::Read { reader, records, bytes } => self.read(reader, records, bytes),
             Step::Rewind { reader, by } => self.rewind(reader, by),
             Step::Release { reader } => self.release(reader),
             Step::Restart => self.restart(|_| {}),
@@ -149,35 +145,19 @@ impl World {
             }
             Step::LoseMeta => {}
         }
-        assert_eq!(
-            self.inbox().bytes(),
-            segments(self.dir.path())
-                .iter()
-                .map(|path| len(path))
-                .sum::<u64>()
-        );
+        assert_eq!(self.inbox().bytes(), segments(self.dir.path()).iter().map(|path| len(path)).sum::<u64>());
         assert!(self.inbox().bytes() <= MAX_BYTES);
     }
 
     fn append(&mut self, bytes: usize) {
         self.appended += 1;
         let payload = self.appended.to_le_bytes().repeat(bytes / 2);
-        let delivery = DeliveryFacts {
-            packet_id: self.appended,
-            ..DeliveryFacts::default()
-        };
-        let publication = Publication {
-            topic: "plant/1",
-            payload: &payload,
-            delivery: &delivery,
-        };
+        let delivery = DeliveryFacts { packet_id: self.appended, ..DeliveryFacts::default() };
+        let publication = Publication { topic: "plant/1", payload: &payload, delivery: &delivery };
         let offset = match self.inbox().append(&publication, 7) {
             Ok(offset) => offset,
             Err(AppendError::Full) => {
-                assert!(
-                    self.inbox().bytes() + bytes as u64 + 200 > MAX_BYTES,
-                    "full too early"
-                );
+                assert!(self.inbox().bytes() + bytes as u64 + 200 > MAX_BYTES, "full too early");
                 return;
             }
             Err(error) => panic!("{error}"),
@@ -188,12 +168,7 @@ impl World {
         let end = len(&segment);
         let before = self.entries.iter().rev().find(|entry| entry.segment == segment);
         let start = before.map_or(HEADER_BYTES, |entry| entry.bytes.end);
-        self.entries.push(Entry {
-            offset,
-            payload,
-            segment,
-            bytes: start..end,
-        });
+        self.entries.push(Entry { offset, payload, segment, bytes: start..end });
     }
 
     fn read(&mut self, reader: usize, max_records: usize, max_bytes: usize) {
@@ -230,14 +205,8 @@ impl World {
             return;
         };
         let length = byte_of(&newest, at);
-        OpenOptions::new()
-            .write(true)
-            .open(&newest)
-            .unwrap()
-            .set_len(length)
-            .unwrap();
-        self.entries
-            .retain(|entry| entry.segment != newest || entry.bytes.end <= length);
+        OpenOptions::new().write(true).open(&newest).unwrap().set_len(length).unwrap();
+        self.entries.retain(|entry| entry.segment != newest || entry.bytes.end <= length);
     }
 
     fn flip(&mut self, segment: usize, at: Index, bit: u8) {
@@ -255,33 +224,23 @@ impl World {
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
         file.write_all_at(&[byte[0] ^ (1 << bit)], at).unwrap();
-        self.entries
-            .retain(|entry| entry.segment != *path || !entry.bytes.contains(&at));
+        self.entries.retain(|entry| entry.segment != *path || !entry.bytes.contains(&at));
     }
 
     /// Without one nothing could tell the id of the inbox.
     fn a_header_is_left(&self) -> bool {
-        let damaged = |path: &PathBuf| {
-            self.flipped
-                .iter()
-                .any(|(file, at)| file == path && *at < HEADER_BYTES)
-        };
+        let damaged =
+            |path: &PathBuf| self.flipped.iter().any(|(file, at)| file == path && *at < HEADER_BYTES);
         segments(self.dir.path()).iter().any(|path| !damaged(path))
     }
 
     fn entry(&self, offset: Offset) -> &Entry {
-        self.entries
-            .iter()
-            .find(|entry| entry.offset == offset)
-            .expect("a record that should be gone")
+        self.entries.iter().find(|entry| entry.offset == offset).expect("a record that should be gone")
     }
 
     /// The records are those of the model between the offsets, but for released ones.
     fn assert_complete(&self, records: &[Arc<Record>], from: Offset, to: Offset) {
-        assert!(
-            records.windows(2).all(|pair| pair[0].offset < pair[1].offset),
-            "not in order"
-        );
+        assert!(records.windows(2).all(|pair| pair[0].offset < pair[1].offset), "not in order");
         for record in records {
             let entry = self.entry(record.offset);
             assert!((from..to).contains(&record.offset));
@@ -292,15 +251,8 @@ impl World {
             }
         }
         let due = from.max(self.released)..to;
-        let read = records
-            .iter()
-            .map(|record| record.offset)
-            .filter(|offset| due.contains(offset));
-        let expected = self
-            .entries
-            .iter()
-            .map(|entry| entry.offset)
-            .filter(|offset| due.contains(offset));
+        let read = records.iter().map(|record| record.offset).filter(|offset| due.contains(offset));
+        let expected = self.entries.iter().map(|entry| entry.offset).filter(|offset| due.contains(offset));
         assert!(read.eq(expected), "a record was lost");
     }
 
@@ -322,9 +274,8 @@ impl Entry {
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut segments: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|end| end == "segment"))
-        .collect();
+    let mut segments: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|end| end == "segment")).collect();
     segments.sort();
     segments
 }

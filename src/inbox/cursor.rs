@@ -77,10 +77,7 @@ impl Cursor {
         };
         self.at += frame.record_bytes;
         self.least = frame.offset + 1;
-        let record = self
-            .chunk
-            .load(&self.file, from..self.at, end)?
-            .unwrap_or_default();
+        let record = self.chunk.load(&self.file, from..self.at, end)?.unwrap_or_default();
         Ok(Step::Record(frame.offset, record))
     }
 
@@ -99,9 +96,7 @@ impl Cursor {
             return Ok(None);
         };
         let record = self.chunk.load(&self.file, at..at + frame.record_bytes, end)?;
-        Ok(record
-            .is_some_and(|record| self.codec.is_intact(&frame, record))
-            .then_some(frame))
+        Ok(record.is_some_and(|record| self.codec.is_intact(&frame, record)).then_some(frame))
     }
 
     /// Where the next intact record begins at or behind `at`; `end` when there is none.

@@ -18,20 +18,12 @@ pub(super) fn create_private_dir(dir: &Path) -> Result<(), InboxError> {
 
 /// Creates an empty file for our user alone; an old one of the name is emptied.
 pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// Makes created, renamed and deleted names of a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), InboxError> {
-    File::open(dir)
-        .and_then(|opened| opened.sync_all())
-        .map_err(InboxError::io("sync the directory", dir))
+    File::open(dir).and_then(|opened| opened.sync_all()).map_err(InboxError::io("sync the directory", dir))
 }
 
 /// A small file as it was found.
@@ -86,10 +78,7 @@ mod tests {
         assert_eq!(read_small_file(dir.path(), "meta").unwrap(), SmallFile::Missing);
         replace_small_file(dir.path(), "meta", "one\ntwo").unwrap();
         replace_small_file(dir.path(), "meta", "three\n").unwrap();
-        assert_eq!(
-            read_small_file(dir.path(), "meta").unwrap(),
-            SmallFile::Intact("three\n".into())
-        );
+        assert_eq!(read_small_file(dir.path(), "meta").unwrap(), SmallFile::Intact("three\n".into()));
     }
 
     #[test]
@@ -101,11 +90,7 @@ mod tests {
             let mut bad = good.clone();
             bad[index] ^= 0x04;
             fs::write(dir.path().join("meta"), bad).unwrap();
-            assert_eq!(
-                read_small_file(dir.path(), "meta").unwrap(),
-                SmallFile::Corrupt,
-                "byte {index}"
-            );
+            assert_eq!(read_small_file(dir.path(), "meta").unwrap(), SmallFile::Corrupt, "byte {index}");
         }
     }
 }

@@ -27,10 +27,7 @@ impl DirectoryLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(InboxError::Locked {
-                    dir: dir.to_path_buf(),
-                    holder: holder(&path),
-                });
+                return Err(InboxError::Locked { dir: dir.to_path_buf(), holder: holder(&path) });
             }
             Err(TryLockError::Error(error)) => return Err(InboxError::io("lock", &path)(error)),
         }

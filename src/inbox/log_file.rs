@@ -80,9 +80,7 @@ impl Log {
             limits: Limits {
                 log: options.max_bytes,
                 segment: options.segment_bytes.min(quarter),
-                payload: options
-                    .max_payload_bytes
-                    .min(usize::try_from(quarter).unwrap_or(usize::MAX)),
+                payload: options.max_payload_bytes.min(usize::try_from(quarter).unwrap_or(usize::MAX)),
             },
             fsync_each: options.fsync == FsyncPolicy::Always,
             bytes: segments.values().map(|segment| segment.len()).sum(),
@@ -117,8 +115,7 @@ impl Log {
         self.reserve_offset()?;
         let offset = self.next_offset;
         let limit = self.limits.payload;
-        self.codec
-            .encode(&mut self.buffer, offset, publication, received_at_us, limit);
+        self.codec.encode(&mut self.buffer, offset, publication, received_at_us, limit);
         let record_bytes = self.buffer.len() as u64;
         self.make_room(record_bytes)?;
         let active = match self.active.take() {
@@ -162,10 +159,7 @@ impl Log {
     /// Seals the active segment where the record would make it too large, and refuses the record
     /// where it would make the log too large; sealed, `release` can delete what is in the way.
     fn make_room(&mut self, record_bytes: u64) -> Result<(), AppendError> {
-        if self
-            .active_bytes()
-            .is_some_and(|bytes| bytes + record_bytes > self.limits.segment)
-        {
+        if self.active_bytes().is_some_and(|bytes| bytes + record_bytes > self.limits.segment) {
             self.seal_active_with_records();
         }
         let header = if self.active.is_some() { 0 } else { HEADER_BYTES };
@@ -181,11 +175,7 @@ impl Log {
     }
 
     fn seal_active_with_records(&mut self) {
-        if self
-            .active
-            .as_ref()
-            .is_some_and(|active| active.segment.has_records())
-        {
+        if self.active.as_ref().is_some_and(|active| active.segment.has_records()) {
             self.seal_active();
         }
     }
@@ -202,10 +192,7 @@ impl Log {
         self.bytes -= segment.len();
         segment.mark_removed(true);
         if let Err(error) = fs::remove_file(&segment.path) {
-            log::warn!(
-                "inbox: cannot delete the empty {}: {error}",
-                segment.path.display()
-            );
+            log::warn!("inbox: cannot delete the empty {}: {error}", segment.path.display());
         }
     }
 
@@ -236,21 +223,14 @@ impl Log {
     pub(super) fn take_released(&mut self, watermark: Offset) -> Vec<Arc<Segment>> {
         let rollable =
             |segment: &Segment| segment.end() <= watermark && segment.len() > self.limits.segment / 2;
-        if self
-            .active
-            .as_ref()
-            .is_some_and(|active| rollable(&active.segment))
-        {
+        if self.active.as_ref().is_some_and(|active| rollable(&active.segment)) {
             self.seal_active_with_records();
         }
         let active = self.active.as_ref().map(|active| active.segment.base);
         let released =
             |base: &Offset, segment: &mut Arc<Segment>| Some(*base) != active && segment.end() <= watermark;
-        let taken: Vec<_> = self
-            .segments
-            .extract_if(..watermark, released)
-            .map(|(_, segment)| segment)
-            .collect();
+        let taken: Vec<_> =
+            self.segments.extract_if(..watermark, released).map(|(_, segment)| segment).collect();
         for segment in &taken {
             segment.mark_removed(true);
         }

@@ -79,19 +79,13 @@ struct FormatOnly {
 impl Meta {
     /// A new inbox.
     pub(super) fn new(lanes: u32) -> Meta {
-        Meta {
-            id: InboxId::random(),
-            lanes,
-            next_base: OFFSETS_PER_START,
-        }
+        Meta { id: InboxId::random(), lanes, next_base: OFFSETS_PER_START }
     }
 
     /// The meta of an inbox whose meta file is lost, from what its segments tell.
     pub(super) fn rebuilt(id: InboxId, lanes: u32, highest_base: Offset) -> Result<Meta, InboxError> {
         let start = highest_base / OFFSETS_PER_START + STARTS_SKIPPED_WITHOUT_META;
-        let next_base = start
-            .checked_mul(OFFSETS_PER_START)
-            .ok_or(InboxError::OffsetsUsedUp)?;
+        let next_base = start.checked_mul(OFFSETS_PER_START).ok_or(InboxError::OffsetsUsedUp)?;
         Ok(Meta { id, lanes, next_base })
     }
 
@@ -103,10 +97,9 @@ impl Meta {
             SmallFile::Intact(text) => text,
         };
         match serde_json::from_str::<FormatOnly>(&text) {
-            Ok(FormatOnly { format }) if format != u32::from(FORMAT) => Err(InboxError::UnknownFormat {
-                path: dir.join(META_FILE),
-                format,
-            }),
+            Ok(FormatOnly { format }) if format != u32::from(FORMAT) => {
+                Err(InboxError::UnknownFormat { path: dir.join(META_FILE), format })
+            }
             _ => Ok(Meta::parse(&text).map_or(StoredMeta::Corrupt, StoredMeta::Intact)),
         }
     }
@@ -114,11 +107,7 @@ impl Meta {
     fn parse(text: &str) -> Option<Meta> {
         let line: Line = serde_json::from_str(text).ok()?;
         let id = InboxId(u128::from_str_radix(&line.id, 16).ok()?.to_be_bytes());
-        Some(Meta {
-            id,
-            lanes: line.lanes,
-            next_base: line.next_base,
-        })
+        Some(Meta { id, lanes: line.lanes, next_base: line.next_base })
     }
 
     /// Reserves the next range of offsets and returns its first, once the reservation is on disk:
@@ -129,11 +118,7 @@ impl Meta {
             .checked_add(OFFSETS_PER_START)
             .filter(|next| i64::try_from(*next).is_ok())
             .ok_or(InboxError::OffsetsUsedUp)?;
-        Meta {
-            next_base: next,
-            ..self.clone()
-        }
-        .store(dir)?;
+        Meta { next_base: next, ..self.clone() }.store(dir)?;
         self.next_base = next;
         Ok(base)
     }
@@ -159,9 +144,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut meta = Meta::new(3);
         let first = meta.reserve(dir.path()).unwrap();
-        let StoredMeta::Intact(mut again) = Meta::load(dir.path()).unwrap() else {
-            panic!("not intact")
-        };
+        let StoredMeta::Intact(mut again) = Meta::load(dir.path()).unwrap() else { panic!("not intact") };
         assert_eq!(again, meta);
         assert_eq!(again.reserve(dir.path()).unwrap(), first + OFFSETS_PER_START);
     }
@@ -169,10 +152,7 @@ mod tests {
     #[test]
     fn offsets_never_leave_the_range_of_a_signed_integer() {
         let dir = tempfile::tempdir().unwrap();
-        let mut meta = Meta {
-            next_base: (1 << 63) - OFFSETS_PER_START,
-            ..Meta::new(1)
-        };
+        let mut meta = Meta { next_base: (1 << 63) - OFFSETS_PER_START, ..Meta::new(1) };
         assert!(matches!(meta.reserve(dir.path()), Err(InboxError::OffsetsUsedUp)));
     }
 
@@ -180,9 +160,6 @@ mod tests {
     fn a_meta_file_of_an_unknown_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         durable::replace_small_file(dir.path(), META_FILE, "{\"format\":2,\"new\":true}").unwrap();
-        assert!(matches!(
-            Meta::load(dir.path()),
-            Err(InboxError::UnknownFormat { format: 2, .. })
-        ));
+        assert!(matches!(Meta::load(dir.path()), Err(InboxError::UnknownFormat { format: 2, .. })));
     }
 }

@@ -97,10 +97,7 @@ impl Inbox {
     /// Opens or creates the inbox, mends what can be mended and says what it found: log the report.
     pub fn open(options: InboxOptions) -> Result<(Inbox, RecoveryReport), InboxError> {
         if options.max_bytes < LEAST_MAX_BYTES {
-            return Err(InboxError::TooSmall {
-                max_bytes: options.max_bytes,
-                least: LEAST_MAX_BYTES,
-            });
+            return Err(InboxError::TooSmall { max_bytes: options.max_bytes, least: LEAST_MAX_BYTES });
         }
         durable::create_private_dir(&options.dir)?;
         let lock = DirectoryLock::acquire(&options.dir)?;
@@ -114,19 +111,8 @@ impl Inbox {
             FsyncPolicy::Interval(interval) => Some(Shared::spawn_syncer(&shared, interval)?),
             FsyncPolicy::Always | FsyncPolicy::Never => None,
         };
-        let handle = Handle {
-            shared,
-            id,
-            lanes,
-            syncer: Mutex::new(syncer),
-            _lock: lock,
-        };
-        Ok((
-            Inbox {
-                handle: Arc::new(handle),
-            },
-            report,
-        ))
+        let handle = Handle { shared, id, lanes, syncer: Mutex::new(syncer), _lock: lock };
+        Ok((Inbox { handle: Arc::new(handle) }, report))
     }
 
     /// The random name of this inbox: with an offset it names a record for ever.
@@ -155,9 +141,7 @@ impl Inbox {
         received_at_us: i64,
         on_wait: &dyn Fn(&AppendError),
     ) -> Result<Offset, Closed> {
-        self.handle
-            .shared
-            .append_blocking(publication, received_at_us, on_wait)
+        self.handle.shared.append_blocking(publication, received_at_us, on_wait)
     }
 
     /// A reader of all records at and above `from`.

@@ -38,9 +38,8 @@ fn write_range(file: &Path, range: &Range<u64>, to: &Path) -> io::Result<()> {
 pub(super) fn move_file(dir: &Path, file: &Path) -> Result<PathBuf, InboxError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let quarantine = open_quarantine(dir)?;
-    let free = (0..u32::MAX)
-        .map(|number| quarantine.join(format!("{name}.whole.{number}")))
-        .find(|to| !to.exists());
+    let free =
+        (0..u32::MAX).map(|number| quarantine.join(format!("{name}.whole.{number}"))).find(|to| !to.exists());
     let to = free.unwrap_or_else(|| quarantine.join(name.as_ref()));
     fs::rename(file, &to).map_err(InboxError::io("quarantine", file))?;
     durable::sync_dir(&quarantine)?;

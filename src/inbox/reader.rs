@@ -27,11 +27,7 @@ struct Found {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, from: Offset) -> Reader {
-        Reader {
-            shared,
-            position: from,
-            cursor: None,
-        }
+        Reader { shared, position: from, cursor: None }
     }
 
     /// Every record below it has been handed out, was released, or could not be read.
@@ -95,16 +91,9 @@ impl Reader {
                 Ok(Step::Record(offset, _)) if offset < self.position => {}
                 Ok(Step::Record(offset, bytes)) => match record::decode(bytes) {
                     Some(record) => {
-                        return Ok(Some(Found {
-                            at,
-                            bytes: bytes.len() as u64,
-                            record,
-                        }));
+                        return Ok(Some(Found { at, bytes: bytes.len() as u64, record }));
                     }
-                    None => log::error!(
-                        "inbox: record {offset} in {} has no sense",
-                        segment.path.display()
-                    ),
+                    None => log::error!("inbox: record {offset} in {} has no sense", segment.path.display()),
                 },
                 Ok(Step::Damage(range)) if !segment.is_removed() => log::error!(
                     "inbox: bytes {} to {} of {} cannot be read and are passed over",
@@ -163,11 +152,7 @@ impl Reader {
 
     /// An open file keeps its room on the disk even when it is deleted.
     fn let_go_of_removed(&mut self) {
-        if self
-            .cursor
-            .as_ref()
-            .is_some_and(|cursor| cursor.segment().is_removed())
-        {
+        if self.cursor.as_ref().is_some_and(|cursor| cursor.segment().is_removed()) {
             self.cursor = None;
         }
     }

@@ -50,10 +50,7 @@ pub(super) struct Frame {
 impl Codec {
     pub(super) fn new(id: &InboxId) -> Codec {
         let [m0, m1, m2, m3, s0, s1, s2, s3, ..] = *id.bytes();
-        Codec {
-            marker: [m0, m1, m2, m3],
-            seed: u32::from_le_bytes([s0, s1, s2, s3]),
-        }
+        Codec { marker: [m0, m1, m2, m3], seed: u32::from_le_bytes([s0, s1, s2, s3]) }
     }
 
     pub(super) fn marker(self) -> [u8; MARKER_BYTES] {
@@ -76,12 +73,8 @@ impl Codec {
         let ids = Some(delivery.subscription_ids.as_slice())
             .filter(|ids| u16::try_from(ids.len()).is_ok())
             .unwrap_or_default();
-        let head = (publication.payload.len() > payload_limit).then(|| {
-            publication
-                .payload
-                .get(..HEAD_BYTES)
-                .unwrap_or(publication.payload)
-        });
+        let head = (publication.payload.len() > payload_limit)
+            .then(|| publication.payload.get(..HEAD_BYTES).unwrap_or(publication.payload));
 
         out.clear();
         out.extend_from_slice(&self.marker);
@@ -128,11 +121,7 @@ impl Codec {
         let body_bytes = u32::from_le_bytes(fields.array()?);
         let checksum = u32::from_le_bytes(fields.array()?);
         let offset = u64::from_le_bytes(fields.array()?);
-        Some(Frame {
-            offset,
-            record_bytes: FRAME_BYTES as u64 + u64::from(body_bytes),
-            checksum,
-        })
+        Some(Frame { offset, record_bytes: FRAME_BYTES as u64 + u64::from(body_bytes), checksum })
     }
 
     /// Whether `record`, as long as its frame says, is what was written.
@@ -157,11 +146,7 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
         Body::Whole(fields.0.to_vec())
     } else {
         let length = u64::from_le_bytes(fields.array()?);
-        Body::Head {
-            length,
-            sha256: fields.array()?,
-            head: fields.0.to_vec(),
-        }
+        Body::Head { length, sha256: fields.array()?, head: fields.0.to_vec() }
     };
     let delivery = DeliveryFacts {
         qos: flags & QOS_BITS,
@@ -170,13 +155,7 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
         retained: flags & RETAINED != 0,
         subscription_ids: ids.iter().map(|id| u32::from_le_bytes(*id)).collect(),
     };
-    Some(Record {
-        offset,
-        received_at_us,
-        topic,
-        body,
-        delivery,
-    })
+    Some(Record { offset, received_at_us, topic, body, delivery })
 }
 
 /// The bytes of a record that were not read yet.
@@ -204,9 +183,7 @@ fn flags(delivery: &DeliveryFacts, head_only: bool) -> u8 {
 
 /// No broker sends a longer topic; cut rather than refuse, for a refusal would block the intake.
 fn sendable(topic: &str) -> &str {
-    topic
-        .get(..topic.floor_char_boundary(MAX_TOPIC_BYTES))
-        .unwrap_or(topic)
+    topic.get(..topic.floor_char_boundary(MAX_TOPIC_BYTES)).unwrap_or(topic)
 }
 
 fn length16(length: usize) -> u16 {
@@ -225,22 +202,14 @@ mod tests {
     }
 
     fn delivery() -> impl Strategy<Value = DeliveryFacts> {
-        (
-            0..3_u8,
-            any::<u16>(),
-            any::<bool>(),
-            any::<bool>(),
-            prop::collection::vec(any::<u32>(), 0..4),
-        )
-            .prop_map(
-                |(qos, packet_id, duplicate, retained, subscription_ids)| DeliveryFacts {
-                    qos,
-                    packet_id,
-                    duplicate,
-                    retained,
-                    subscription_ids,
-                },
-            )
+        (0..3_u8, any::<u16>(), any::<bool>(), any::<bool>(), prop::collection::vec(any::<u32>(), 0..4))
+            .prop_map(|(qos, packet_id, duplicate, retained, subscription_ids)| DeliveryFacts {
+                qos,
+                packet_id,
+                duplicate,
+                retained,
+                subscription_ids,
+            })
     }
 
     fn encoded(
@@ -251,17 +220,7 @@ mod tests {
         limit: usize,
     ) -> Vec<u8> {
         let mut out = vec![7; 9];
-        codec().encode(
-            &mut out,
-            offset,
-            &Publication {
-                topic,
-                payload,
-                delivery,
-            },
-            -5,
-            limit,
-        );
+        codec().encode(&mut out, offset, &Publication { topic, payload, delivery }, -5, limit);
         out
     }
 

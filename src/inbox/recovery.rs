@@ -89,11 +89,7 @@ impl fmt::Display for Damage {
             DamageKind::Tail => "were cut off, nothing valid follows",
             DamageKind::WholeFile => "hold no record of this inbox, the file was taken out",
         };
-        write!(
-            f,
-            "{}: bytes {start} to {end} cannot be read and {done}",
-            self.file.display()
-        )?;
+        write!(f, "{}: bytes {start} to {end} cannot be read and {done}", self.file.display())?;
         match &self.quarantined {
             Some(copy) => write!(f, "; kept as {}", copy.display()),
             None => f.write_str("; they could not be put into quarantine"),
@@ -124,29 +120,16 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
         dir,
         codec: Codec::new(&meta.id),
         segments: BTreeMap::new(),
-        report: RecoveryReport {
-            meta: origin,
-            segments: 0,
-            records: 0,
-            bytes: 0,
-            damages: Vec::new(),
-        },
+        report: RecoveryReport { meta: origin, segments: 0, records: 0, bytes: 0, damages: Vec::new() },
     };
     let ours = |candidate: &Candidate| candidate.header.is_some_and(|header| header.id == meta.id);
     for (index, candidate) in candidates.iter().enumerate() {
         // A following segment of ours bounds the offsets: what is above was never acknowledged.
-        let next = candidates
-            .iter()
-            .skip(index + 1)
-            .find(|candidate| ours(candidate));
+        let next = candidates.iter().skip(index + 1).find(|candidate| ours(candidate));
         let limit = next.map_or(Offset::MAX, |next| next.base);
         recovery.take_in(candidate, ours(candidate), limit)?;
     }
-    Ok(Recovered {
-        meta,
-        segments: recovery.segments,
-        report: recovery.report,
-    })
+    Ok(Recovered { meta, segments: recovery.segments, report: recovery.report })
 }
 
 fn candidates(dir: &Path) -> Result<Vec<Candidate>, InboxError> {
@@ -174,10 +157,7 @@ fn find_meta(dir: &Path, lanes: u32, candidates: &[Candidate]) -> Result<(Meta, 
     let highest = candidates.last().map_or(0, |candidate| candidate.base);
     // The newest header is the one of the last start, whatever was copied into the directory before.
     match candidates.iter().rev().find_map(|candidate| candidate.header) {
-        Some(header) => Ok((
-            Meta::rebuilt(header.id, header.lanes, highest)?,
-            MetaOrigin::Rebuilt,
-        )),
+        Some(header) => Ok((Meta::rebuilt(header.id, header.lanes, highest)?, MetaOrigin::Rebuilt)),
         None if unusable || !candidates.is_empty() => Ok((Meta::new(lanes), MetaOrigin::Replaced)),
         None => Ok((Meta::new(lanes), MetaOrigin::Created)),
     }
@@ -186,9 +166,7 @@ fn find_meta(dir: &Path, lanes: u32, candidates: &[Candidate]) -> Result<(Meta, 
 /// An old copy of the meta file was put back: its offsets were issued meanwhile.
 fn is_outdated(meta: &Meta, candidates: &[Candidate]) -> bool {
     let headers = candidates.iter().filter_map(|candidate| candidate.header);
-    headers
-        .filter(|header| header.id == meta.id)
-        .any(|header| header.base >= meta.next_base)
+    headers.filter(|header| header.id == meta.id).any(|header| header.base >= meta.next_base)
 }
 
 struct Recovery<'a> {
@@ -241,17 +219,8 @@ impl Recovery<'_> {
         limit: Offset,
     ) -> Result<(Walked, u64), InboxError> {
         let failed = |error| InboxError::io("read", &candidate.path)(error);
-        let mut walked = Walked {
-            start,
-            len: start,
-            end: candidate.base,
-            damage: Vec::new(),
-        };
-        let unwalked = Arc::new(Segment::new(
-            candidate.path.clone(),
-            candidate.base,
-            walked.clone(),
-        ));
+        let mut walked = Walked { start, len: start, end: candidate.base, damage: Vec::new() };
+        let unwalked = Arc::new(Segment::new(candidate.path.clone(), candidate.base, walked.clone()));
         let mut cursor = Cursor::open(&unwalked, self.codec).map_err(failed)?;
         let mut records = 0;
         loop {
@@ -303,13 +272,7 @@ impl Recovery<'_> {
         let is_new = copied.as_ref().is_none_or(|(_, made_now)| *made_now);
         let quarantined = copied.map(|(copy, _)| copy);
         let kept = quarantined.is_some();
-        self.report.damages.push(Damage {
-            file: path.to_path_buf(),
-            range,
-            kind,
-            quarantined,
-            is_new,
-        });
+        self.report.damages.push(Damage { file: path.to_path_buf(), range, kind, quarantined, is_new });
         kept
     }
 }

@@ -46,16 +46,8 @@ impl RetainedMemory {
         let (young, lines) = read_lines(&path)?;
         let file = open_for_append(&path)?;
         // A torn last line would shift all that follow.
-        file.set_len((lines * LINE_BYTES) as u64)
-            .map_err(InboxError::io("cut", &path))?;
-        Ok(RetainedMemory {
-            dir: dir.to_path_buf(),
-            capacity,
-            young,
-            old,
-            file,
-            lines,
-        })
+        file.set_len((lines * LINE_BYTES) as u64).map_err(InboxError::io("cut", &path))?;
+        Ok(RetainedMemory { dir: dir.to_path_buf(), capacity, young, old, file, lines })
     }
 
     /// Whether this payload is the last that was remembered for the topic.
@@ -92,11 +84,7 @@ impl RetainedMemory {
 }
 
 fn open_for_append(path: &Path) -> Result<File, InboxError> {
-    let opened = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path);
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     opened.map_err(InboxError::io("open", path))
 }
 
@@ -151,17 +139,11 @@ mod tests {
     fn the_memory_survives_a_restart_and_a_torn_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(YOUNG_FILE);
-        RetainedMemory::open(dir.path())
-            .unwrap()
-            .remember("a", b"1")
-            .unwrap();
+        RetainedMemory::open(dir.path()).unwrap().remember("a", b"1").unwrap();
         let mut torn = fs::read(&path).unwrap();
         torn.extend_from_slice(&[1, 2, 3]);
         fs::write(&path, torn).unwrap();
-        RetainedMemory::open(dir.path())
-            .unwrap()
-            .remember("b", b"2")
-            .unwrap();
+        RetainedMemory::open(dir.path()).unwrap().remember("b", b"2").unwrap();
         let memory = RetainedMemory::open(dir.path()).unwrap();
         assert!(memory.is_repeat("a", b"1"));
         assert!(memory.is_repeat("b", b"2"));
@@ -175,9 +157,7 @@ mod tests {
             memory.remember(&topic.to_string(), b"x").unwrap();
         }
         for memory in [memory, RetainedMemory::open_with(dir.path(), 10).unwrap()] {
-            let known: Vec<_> = (0..25)
-                .filter(|topic| memory.is_repeat(&topic.to_string(), b"x"))
-                .collect();
+            let known: Vec<_> = (0..25).filter(|topic| memory.is_repeat(&topic.to_string(), b"x")).collect();
             assert_eq!(known, (10..25).collect::<Vec<_>>());
         }
     }

@@ -63,10 +63,7 @@ impl Header {
             return Ok(None);
         }
         if bytes[8] != FORMAT {
-            return Err(InboxError::UnknownFormat {
-                path: path.to_path_buf(),
-                format: u32::from(bytes[8]),
-            });
+            return Err(InboxError::UnknownFormat { path: path.to_path_buf(), format: u32::from(bytes[8]) });
         }
         Ok(Header::fields(&bytes))
     }
@@ -128,20 +125,11 @@ impl Segment {
     /// Creates the file of an empty segment with its header. It is not synced yet.
     pub(super) fn create(dir: &Path, meta: &Meta, base: Offset) -> Result<(Segment, File), InboxError> {
         let path = path_of(dir, base);
-        let header = Header {
-            id: meta.id,
-            lanes: meta.lanes,
-            base,
-        };
+        let header = Header { id: meta.id, lanes: meta.lanes, base };
         let file = durable::create_private_file(&path)
             .and_then(|file| file.write_all_at(&header.encode(), 0).map(|()| file))
             .map_err(InboxError::io("create", &path))?;
-        let empty = Walked {
-            start: HEADER_BYTES,
-            len: HEADER_BYTES,
-            end: base,
-            damage: Vec::new(),
-        };
+        let empty = Walked { start: HEADER_BYTES, len: HEADER_BYTES, end: base, damage: Vec::new() };
         let segment = Segment::new(path, base, empty);
         segment.dirty.store(true, Ordering::Relaxed);
         Ok((segment, file))
@@ -220,11 +208,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let meta = Meta::new(4);
         let (segment, _file) = Segment::create(dir.path(), &meta, 9).unwrap();
-        let header = Header {
-            id: meta.id,
-            lanes: 4,
-            base: 9,
-        };
+        let header = Header { id: meta.id, lanes: 4, base: 9 };
         assert_eq!(Header::read(&segment.path).unwrap(), Some(header));
         for index in 0..HEADER_LENGTH {
             let mut bytes = header.encode();
@@ -237,21 +221,13 @@ mod tests {
     #[test]
     fn a_segment_of_a_later_format_is_refused_not_taken_for_damaged() {
         let dir = tempfile::tempdir().unwrap();
-        let mut bytes = Header {
-            id: InboxId::random(),
-            lanes: 1,
-            base: 0,
-        }
-        .encode();
+        let mut bytes = Header { id: InboxId::random(), lanes: 1, base: 0 }.encode();
         bytes[8] = 2;
         let checksum = crc32fast::hash(&bytes[..CHECKED_LENGTH]);
         bytes[CHECKED_LENGTH..].copy_from_slice(&checksum.to_le_bytes());
         let path = path_of(dir.path(), 0);
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(
-            Header::read(&path),
-            Err(InboxError::UnknownFormat { format: 2, .. })
-        ));
+        assert!(matches!(Header::read(&path), Err(InboxError::UnknownFormat { format: 2, .. })));
     }
 
     #[test]

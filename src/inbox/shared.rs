@@ -116,9 +116,7 @@ impl Shared {
     }
 
     fn sleep_while(&self, pause: Duration, condition: impl Fn(&Log) -> bool) {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), pause, |log| condition(log));
+        let waited = self.changed.wait_timeout_while(self.lock(), pause, |log| condition(log));
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -171,10 +169,7 @@ impl Shared {
         thread::Builder::new()
             .name("inbox-sync".into())
             .spawn(move || shared.sync_every(interval))
-            .map_err(InboxError::io(
-                "start the syncing thread of",
-                "the inbox".as_ref(),
-            ))
+            .map_err(InboxError::io("start the syncing thread of", "the inbox".as_ref()))
     }
 
     fn sync_every(&self, interval: Duration) {
@@ -195,9 +190,9 @@ impl Shared {
 }
 
 fn sync_all(unsynced: &Unsynced) -> Result<(), InboxError> {
-    fail::fail_point!("inbox-sync", |_| Err(
-        InboxError::io("sync", "injected".as_ref())(io::ErrorKind::Other.into())
-    ));
+    fail::fail_point!("inbox-sync", |_| Err(InboxError::io("sync", "injected".as_ref())(
+        io::ErrorKind::Other.into()
+    )));
     for segment in &unsynced.segments {
         segment.sync()?;
     }

@@ -72,11 +72,7 @@ impl SubscriptionBook {
             next_id: rand::random_range(1..=MAX_FIRST_ID),
             entries: BTreeMap::new(),
         });
-        Ok(SubscriptionBook {
-            dir: dir.to_path_buf(),
-            filters: filters_by_id(&pages),
-            pages,
-        })
+        Ok(SubscriptionBook { dir: dir.to_path_buf(), filters: filters_by_id(&pages), pages })
     }
 
     /// The identifiers of these filters, in their order; new ones where a filter has none. All are
@@ -86,9 +82,7 @@ impl SubscriptionBook {
         filters: impl Iterator<Item = &'a str>,
     ) -> Result<Vec<SubscriptionId>, InboxError> {
         let mut pages = self.pages.clone();
-        let ids = filters
-            .map(|filter| pages.hold(filter))
-            .collect::<Result<_, _>>()?;
+        let ids = filters.map(|filter| pages.hold(filter)).collect::<Result<_, _>>()?;
         self.turn_to(pages)?;
         Ok(ids)
     }
@@ -153,22 +147,15 @@ impl Pages {
 
 fn parse(dir: &Path, text: &str) -> Result<Option<Pages>, InboxError> {
     match serde_json::from_str::<FormatOnly>(text) {
-        Ok(FormatOnly { format }) if format != BOOK_FORMAT => Err(InboxError::UnknownFormat {
-            path: dir.join(BOOK_FILE),
-            format,
-        }),
+        Ok(FormatOnly { format }) if format != BOOK_FORMAT => {
+            Err(InboxError::UnknownFormat { path: dir.join(BOOK_FILE), format })
+        }
         _ => Ok(serde_json::from_str(text).ok()),
     }
 }
 
 fn filters_by_id(pages: &Pages) -> Arc<HashMap<SubscriptionId, Arc<str>>> {
-    Arc::new(
-        pages
-            .entries
-            .iter()
-            .map(|(filter, entry)| (entry.id, Arc::from(filter.as_str())))
-            .collect(),
-    )
+    Arc::new(pages.entries.iter().map(|(filter, entry)| (entry.id, Arc::from(filter.as_str()))).collect())
 }
 
 #[cfg(test)]
@@ -230,9 +217,6 @@ mod tests {
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
         book.pages.next_id = MAX_ID;
         assert_eq!(book.ids_for(["a"].into_iter()).unwrap(), vec![MAX_ID]);
-        assert!(matches!(
-            book.ids_for(["b"].into_iter()),
-            Err(InboxError::SubscriptionIdsUsedUp)
-        ));
+        assert!(matches!(book.ids_for(["b"].into_iter()), Err(InboxError::SubscriptionIdsUsedUp)));
     }
 }

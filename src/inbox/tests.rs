@@ -27,14 +27,7 @@ fn open(dir: &TempDir) -> (Inbox, RecoveryReport) {
 }
 
 fn append(inbox: &Inbox, payload: &[u8]) -> Result<Offset, AppendError> {
-    inbox.append(
-        &Publication {
-            topic: "plant/1",
-            payload,
-            delivery: &DeliveryFacts::default(),
-        },
-        1,
-    )
+    inbox.append(&Publication { topic: "plant/1", payload, delivery: &DeliveryFacts::default() }, 1)
 }
 
 fn read_all(reader: &mut Reader) -> Vec<Arc<Record>> {
@@ -64,12 +57,7 @@ fn last_segment(dir: &TempDir) -> PathBuf {
 }
 
 fn cut(path: &Path, len: u64) {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .unwrap()
-        .set_len(len)
-        .unwrap();
+    OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
 fn flip(path: &Path, at: u64) {
@@ -118,10 +106,7 @@ fn a_second_process_is_told_who_has_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     let error = Inbox::open(options(dir.path())).err().unwrap().to_string();
-    assert!(
-        error.contains(&format!("process {}", std::process::id())),
-        "{error}"
-    );
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
     assert!(error.contains("INBOX_DIR"), "{error}");
     drop(inbox);
     open(&dir);
@@ -146,11 +131,7 @@ fn an_existing_inbox_keeps_its_id_and_its_lanes() {
     let id = *inbox.id();
     assert_eq!(id.to_string().len(), 32);
     drop(inbox);
-    let (inbox, report) = Inbox::open(InboxOptions {
-        lanes: 7,
-        ..options(dir.path())
-    })
-    .unwrap();
+    let (inbox, report) = Inbox::open(InboxOptions { lanes: 7, ..options(dir.path()) }).unwrap();
     assert_eq!((*inbox.id(), inbox.lanes()), (id, 2));
     assert!(report.is_clean());
 }
@@ -190,9 +171,7 @@ fn a_torn_tail_is_cut_and_nothing_before_it_is_lost() {
     let (inbox, report) = open(&dir);
     assert_eq!(payloads(&inbox), [b"whole"]);
     assert_eq!(report.damages[0].kind, DamageKind::Tail);
-    let kept = fs::metadata(report.damages[0].quarantined.as_ref().unwrap())
-        .unwrap()
-        .len();
+    let kept = fs::metadata(report.damages[0].quarantined.as_ref().unwrap()).unwrap().len();
     assert_eq!(fs::metadata(&path).unwrap().len() + kept, len - 1);
     drop(inbox);
     assert!(open(&dir).1.is_clean());
@@ -211,17 +190,11 @@ fn unreadable_bytes_in_the_middle_are_passed_and_kept_once() {
     for expected_new in [true, false] {
         let (inbox, report) = open(&dir);
         assert_eq!(payloads(&inbox), [b"first", b"third"]);
-        assert_eq!(
-            (report.damages.len(), report.damages[0].is_new),
-            (1, expected_new)
-        );
+        assert_eq!((report.damages.len(), report.damages[0].is_new), (1, expected_new));
         assert_eq!(report.damages[0].kind, DamageKind::Middle);
         assert_eq!(report.damages[0].range.start, at);
     }
-    assert_eq!(
-        fs::read_dir(dir.path().join("inbox/quarantine")).unwrap().count(),
-        1
-    );
+    assert_eq!(fs::read_dir(dir.path().join("inbox/quarantine")).unwrap().count(), 1);
 }
 
 #[test]
@@ -242,10 +215,7 @@ fn a_reader_passes_what_became_unreadable_while_running() {
 #[test]
 fn a_reader_gets_past_a_sealed_segment_whose_end_became_unreadable() {
     let dir = tempfile::tempdir().unwrap();
-    let options = InboxOptions {
-        segment_bytes: 3000,
-        ..options(dir.path())
-    };
+    let options = InboxOptions { segment_bytes: 3000, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
     for _ in 0..5 {
         append(&inbox, &[1; 900]).unwrap();
@@ -261,9 +231,8 @@ fn a_record_inside_a_payload_is_not_taken_for_one_of_ours() {
     let (inbox, _) = open(&dir);
     append(&inbox, b"inner").unwrap();
     let at = fs::metadata(last_segment(&dir)).unwrap().len();
-    let inner = fs::read(last_segment(&dir))
-        .unwrap()
-        .split_off(usize::try_from(segment::HEADER_BYTES).unwrap());
+    let inner =
+        fs::read(last_segment(&dir)).unwrap().split_off(usize::try_from(segment::HEADER_BYTES).unwrap());
     append(&inbox, &inner).unwrap();
     append(&inbox, b"last").unwrap();
     drop(inbox);
@@ -292,28 +261,18 @@ fn a_file_without_any_record_of_ours_is_taken_out_whole() {
     let (_inbox, report) = open(&dir);
     assert_eq!(report.damages[0].kind, DamageKind::WholeFile);
     assert!(!foreign.exists());
-    assert_eq!(
-        fs::read(report.damages[0].quarantined.as_ref().unwrap()).unwrap(),
-        [9; 5000]
-    );
+    assert_eq!(fs::read(report.damages[0].quarantined.as_ref().unwrap()).unwrap(), [9; 5000]);
 }
 
 #[test]
 fn a_lost_meta_file_is_made_again_from_the_segments() {
-    for lose in [
-        |path: &Path| fs::remove_file(path).unwrap(),
-        |path: &Path| flip(path, 12),
-    ] {
+    for lose in [|path: &Path| fs::remove_file(path).unwrap(), |path: &Path| flip(path, 12)] {
         let dir = tempfile::tempdir().unwrap();
         let (inbox, _) = open(&dir);
         let (id, offset) = (*inbox.id(), append(&inbox, b"kept").unwrap());
         drop(inbox);
         lose(&dir.path().join("inbox/meta"));
-        let (inbox, report) = Inbox::open(InboxOptions {
-            lanes: 7,
-            ..options(dir.path())
-        })
-        .unwrap();
+        let (inbox, report) = Inbox::open(InboxOptions { lanes: 7, ..options(dir.path()) }).unwrap();
         assert_eq!(report.meta, MetaOrigin::Rebuilt);
         assert_eq!((*inbox.id(), inbox.lanes()), (id, 2));
         assert_eq!(payloads(&inbox), [b"kept"]);
@@ -366,20 +325,11 @@ fn a_payload_above_the_limit_becomes_a_head() {
 #[test]
 fn a_payload_above_a_quarter_of_the_inbox_becomes_a_head_rather_than_waiting_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let options = InboxOptions {
-        max_payload_bytes: usize::MAX,
-        ..options(dir.path())
-    };
+    let options = InboxOptions { max_payload_bytes: usize::MAX, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
     append(&inbox, &vec![1; 2_000_000]).unwrap();
     let records = read_all(&mut inbox.reader(0));
-    assert!(matches!(
-        records[0].body,
-        Body::Head {
-            length: 2_000_000,
-            ..
-        }
-    ));
+    assert!(matches!(records[0].body, Body::Head { length: 2_000_000, .. }));
 }
 
 #[test]
@@ -409,10 +359,7 @@ fn an_inbox_filled_by_one_segment_can_be_emptied() {
 #[test]
 fn release_keeps_every_segment_that_holds_a_record_not_done() {
     let dir = tempfile::tempdir().unwrap();
-    let options = InboxOptions {
-        segment_bytes: 3000,
-        ..options(dir.path())
-    };
+    let options = InboxOptions { segment_bytes: 3000, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
     let offsets: Vec<_> = (0..30).map(|_| append(&inbox, &[1; 900]).unwrap()).collect();
     inbox.release(offsets[10]).unwrap();
@@ -425,10 +372,7 @@ fn release_keeps_every_segment_that_holds_a_record_not_done() {
 #[test]
 fn a_reader_whose_segment_is_gone_goes_on_at_the_first_record_that_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let options = InboxOptions {
-        segment_bytes: 3000,
-        ..options(dir.path())
-    };
+    let options = InboxOptions { segment_bytes: 3000, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
     let offsets: Vec<_> = (0..30).map(|_| append(&inbox, &[1; 900]).unwrap()).collect();
     let mut reader = inbox.reader(0);
@@ -445,11 +389,8 @@ fn blocked_appender(inbox: &Inbox) -> (JoinHandle<Result<Offset, Closed>>, mpsc:
     let (waits, waiting) = mpsc::channel();
     let appender = inbox.clone();
     let thread = std::thread::spawn(move || {
-        let publication = Publication {
-            topic: "t",
-            payload: &[2; 10_000],
-            delivery: &DeliveryFacts::default(),
-        };
+        let publication =
+            Publication { topic: "t", payload: &[2; 10_000], delivery: &DeliveryFacts::default() };
         appender.append_blocking(&publication, 2, &|refusal| {
             waits.send(refusal.to_string()).unwrap();
         })
@@ -482,17 +423,9 @@ fn closing_sends_a_blocked_appender_away_without_an_offset() {
 
 #[test]
 fn every_fsync_policy_keeps_what_was_appended() {
-    for fsync in [
-        FsyncPolicy::Always,
-        FsyncPolicy::Interval(Duration::from_millis(1)),
-        FsyncPolicy::Never,
-    ] {
+    for fsync in [FsyncPolicy::Always, FsyncPolicy::Interval(Duration::from_millis(1)), FsyncPolicy::Never] {
         let dir = tempfile::tempdir().unwrap();
-        let options = || InboxOptions {
-            fsync,
-            segment_bytes: 2000,
-            ..options(dir.path())
-        };
+        let options = || InboxOptions { fsync, segment_bytes: 2000, ..options(dir.path()) };
         let (inbox, _) = Inbox::open(options()).unwrap();
         for number in 0..20_u8 {
             append(&inbox, &[number; 500]).unwrap();
@@ -508,10 +441,7 @@ fn every_fsync_policy_keeps_what_was_appended() {
 #[test]
 fn an_inbox_that_could_not_hold_the_largest_record_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let options = InboxOptions {
-        max_bytes: MIB - 1,
-        ..options(dir.path())
-    };
+    let options = InboxOptions { max_bytes: MIB - 1, ..options(dir.path()) };
     assert!(matches!(Inbox::open(options), Err(InboxError::TooSmall { .. })));
 }
 
@@ -519,10 +449,7 @@ fn an_inbox_that_could_not_hold_the_largest_record_is_refused() {
 fn readers_beside_writers_see_every_record_once_and_whole() {
     const RECORDS: usize = 3000;
     let dir = tempfile::tempdir().unwrap();
-    let options = InboxOptions {
-        segment_bytes: 20_000,
-        ..options(dir.path())
-    };
+    let options = InboxOptions { segment_bytes: 20_000, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
     let readers: Vec<_> = (0..3).map(|_| inbox.reader(0)).collect();
     std::thread::scope(|scope| {

@@ -8,15 +8,8 @@ mod database;
 use database::TestDatabase;
 use mqtt_gateway::store::{Database, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 7] = [
-    "data",
-    "flows",
-    "mqtt_servers",
-    "inbox_offsets",
-    "outbox",
-    "outbox_owners",
-    "dead_letters",
-];
+const TABLES: [&str; 7] =
+    ["data", "flows", "mqtt_servers", "inbox_offsets", "outbox", "outbox_owners", "dead_letters"];
 
 /// Runs each claim on either database.
 macro_rules! on_both_databases {
@@ -50,22 +43,11 @@ async fn from_nothing_everything_is_made(test: TestDatabase) {
     let added = migrate(&database).await.unwrap().added;
     for table in TABLES {
         assert!(added.contains(&format!("table {table}")), "{table} in {added:?}");
-        assert_eq!(
-            test.value::<i64>(&format!("SELECT COUNT(*) FROM {table} WHERE 1 = 0"))
-                .await,
-            0
-        );
+        assert_eq!(test.value::<i64>(&format!("SELECT COUNT(*) FROM {table} WHERE 1 = 0")).await, 0);
     }
-    assert!(
-        added.contains(&"index outbox.outbox_of_owner".to_owned()),
-        "{added:?}"
-    );
+    assert!(added.contains(&"index outbox.outbox_of_owner".to_owned()), "{added:?}");
     assert!(added.contains(&"broker 127.0.0.1:1883".to_owned()), "{added:?}");
-    assert_eq!(
-        added.len(),
-        TABLES.len() + 2,
-        "a fresh table lacks no column: {added:?}"
-    );
+    assert_eq!(added.len(), TABLES.len() + 2, "a fresh table lacks no column: {added:?}");
     python_inserts_work(&test).await;
 }
 
@@ -76,12 +58,7 @@ async fn what_sqlalchemy_made_is_left_as_it_is(test: TestDatabase) {
 
     let added = migrate(&connect(&test).await).await.unwrap().added;
 
-    assert!(
-        added
-            .iter()
-            .all(|what| !what.contains("data") && !what.contains("flows")),
-        "{added:?}"
-    );
+    assert!(added.iter().all(|what| !what.contains("data") && !what.contains("flows")), "{added:?}");
     assert_eq!(declarations(&test).await, declared);
     assert_eq!(contents(&test).await, stored);
     python_inserts_work(&test).await;
@@ -92,10 +69,7 @@ async fn a_second_migration_adds_nothing(test: TestDatabase) {
     migrate(&database).await.unwrap();
     let first = declarations(&test).await;
     assert_eq!(migrate(&database).await.unwrap().to_string(), "nothing");
-    assert_eq!(
-        migrate(&connect(&test).await).await.unwrap().to_string(),
-        "nothing"
-    );
+    assert_eq!(migrate(&connect(&test).await).await.unwrap().to_string(), "nothing");
     assert_eq!(declarations(&test).await, first);
 }
 
@@ -106,18 +80,11 @@ async fn gateways_that_start_at_once_add_everything_once(test: TestDatabase) {
         gateways.spawn(async move { migrate(&Database::connect(&settings, 2).await?).await });
     }
     let reports = gateways.join_all().await;
-    let mut added: Vec<String> = reports
-        .into_iter()
-        .flat_map(|report| report.unwrap().added)
-        .collect();
+    let mut added: Vec<String> = reports.into_iter().flat_map(|report| report.unwrap().added).collect();
     let all = added.len();
     added.sort();
     added.dedup();
-    assert_eq!(
-        (added.len(), all),
-        (TABLES.len() + 2, TABLES.len() + 2),
-        "{added:?}"
-    );
+    assert_eq!((added.len(), all), (TABLES.len() + 2, TABLES.len() + 2), "{added:?}");
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM mqtt_servers").await, 1);
 }
 
@@ -127,8 +94,7 @@ async fn what_a_broken_off_migration_lacks_is_added(test: TestDatabase) {
     let whole = declarations(&test).await;
     test.execute("DROP TABLE dead_letters").await;
     let of_table = if test.is_mysql() { " ON outbox" } else { "" };
-    test.execute(&format!("DROP INDEX outbox_of_owner{of_table}"))
-        .await;
+    test.execute(&format!("DROP INDEX outbox_of_owner{of_table}")).await;
     test.execute("ALTER TABLE outbox DROP COLUMN last_error").await;
     test.execute("ALTER TABLE outbox DROP COLUMN attempts").await;
 
@@ -161,18 +127,13 @@ async fn a_broker_is_inserted_only_where_there_is_none(test: TestDatabase) {
     let row = "SELECT COUNT(*) FROM mqtt_servers WHERE host = '127.0.0.1' AND port = 1883 \
                AND enabled = 1 AND is_default = 1 AND username IS NULL AND password IS NULL";
     assert_eq!(test.value::<i64>(row).await, 1);
-    test.execute("UPDATE mqtt_servers SET host = 'broker.example', enabled = NULL")
-        .await;
+    test.execute("UPDATE mqtt_servers SET host = 'broker.example', enabled = NULL").await;
     migrate(&database).await.unwrap();
-    assert_eq!(
-        test.column::<String>("SELECT host FROM mqtt_servers").await,
-        ["broker.example"]
-    );
+    assert_eq!(test.column::<String>("SELECT host FROM mqtt_servers").await, ["broker.example"]);
 }
 
 async fn a_foreign_table_of_the_same_name_is_refused_and_left_alone(test: TestDatabase) {
-    test.execute("CREATE TABLE data (colour VARCHAR(10)); INSERT INTO data VALUES ('red')")
-        .await;
+    test.execute("CREATE TABLE data (colour VARCHAR(10)); INSERT INTO data VALUES ('red')").await;
     let before = declarations(&test).await;
     let error = migrate(&connect(&test).await).await.unwrap_err();
     assert!(error.to_string().contains("column data.id is missing"), "{error}");
@@ -186,8 +147,7 @@ async fn a_foreign_table_of_the_same_name_is_refused_and_left_alone(test: TestDa
 async fn new_tables_are_innodb_with_utf8_and_wide_identifiers_whatever_the_server_prefers() {
     let test = TestDatabase::mariadb().await;
     let name: String = test.value("SELECT DATABASE()").await;
-    test.execute(&format!("ALTER DATABASE {name} CHARACTER SET latin1"))
-        .await;
+    test.execute(&format!("ALTER DATABASE {name} CHARACTER SET latin1")).await;
     migrate(&connect(&test).await).await.unwrap();
     let others: Vec<String> = test
         .column(
@@ -206,10 +166,7 @@ async fn new_tables_are_innodb_with_utf8_and_wide_identifiers_whatever_the_serve
     assert_eq!(narrow, Vec::<String>::new());
     let json = "INSERT INTO flows (code, description, topic, action, payload_schema) \
                 VALUES ('a', '', 'a', 'STORE_DB', 'no json')";
-    assert!(
-        test.try_execute(json).await.is_err(),
-        "payload_schema is checked to be JSON"
-    );
+    assert!(test.try_execute(json).await.is_err(), "payload_schema is checked to be JSON");
 }
 
 #[tokio::test]
@@ -221,22 +178,14 @@ async fn identifiers_are_widened_on_request_and_nothing_else_changes() {
     insert_as_python_does(&test).await;
     let database = connect(&test).await;
     migrate(&database).await.unwrap();
-    assert_eq!(
-        plan(&database).await.unwrap().added,
-        Vec::<String>::new(),
-        "a start widens nothing"
-    );
+    assert_eq!(plan(&database).await.unwrap().added, Vec::<String>::new(), "a start widens nothing");
     let stored = contents(&test).await;
 
     let widened = widen_ids(&database).await.unwrap().added;
 
     assert_eq!(
         widened,
-        [
-            "64 bits for data.id",
-            "64 bits for data.last_msg_id",
-            "64 bits for flows.last_msg_id"
-        ]
+        ["64 bits for data.id", "64 bits for data.last_msg_id", "64 bits for flows.last_msg_id"]
     );
     assert_eq!(contents(&test).await, stored);
     let declared: Vec<String> = test
@@ -265,10 +214,7 @@ async fn identifiers_are_widened_on_request_and_nothing_else_changes() {
 async fn on_sqlite_there_is_nothing_to_widen() {
     let test = TestDatabase::sqlite();
     test.create_sqlalchemy_tables().await;
-    assert_eq!(
-        widen_ids(&connect(&test).await).await.unwrap().to_string(),
-        "nothing"
-    );
+    assert_eq!(widen_ids(&connect(&test).await).await.unwrap().to_string(), "nothing");
 }
 
 #[tokio::test]
@@ -280,16 +226,7 @@ async fn a_complete_schema_needs_no_right_to_change_it() {
     assert_eq!(migrate(&restricted).await.unwrap().to_string(), "nothing");
     test.execute("DROP TABLE dead_letters").await;
     let error = migrate(&restricted).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            StoreError::Statement {
-                doing: "adding to the schema",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::Statement { doing: "adding to the schema", .. }), "{error}");
 }
 
 /// How every table is declared, by the database's own words.
@@ -309,18 +246,9 @@ async fn declarations(test: &TestDatabase) -> Vec<String> {
 async fn contents(test: &TestDatabase) -> Vec<String> {
     let mut rows = Vec::new();
     for (table, columns) in [
-        (
-            "data",
-            "id received_at flow_code attribute_name attribute_value last_msg_id",
-        ),
-        (
-            "flows",
-            "id code description topic action payload_schema endpoint_url last_msg_id enabled",
-        ),
-        (
-            "mqtt_servers",
-            "id host port username password enabled is_default",
-        ),
+        ("data", "id received_at flow_code attribute_name attribute_value last_msg_id"),
+        ("flows", "id code description topic action payload_schema endpoint_url last_msg_id enabled"),
+        ("mqtt_servers", "id host port username password enabled is_default"),
     ] {
         for column in columns.split(' ') {
             let as_type = if test.is_mysql() { "CHAR" } else { "TEXT" };
@@ -335,11 +263,7 @@ async fn contents(test: &TestDatabase) -> Vec<String> {
 
 /// The statements that the service which came before sends, with its columns and literals of its kinds.
 async fn insert_as_python_does(test: &TestDatabase) {
-    let now = if test.is_mysql() {
-        "2026-01-02 03:04:05"
-    } else {
-        "2026-01-02 03:04:05.000000"
-    };
+    let now = if test.is_mysql() { "2026-01-02 03:04:05" } else { "2026-01-02 03:04:05.000000" };
     test.execute(&format!(
         "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
          VALUES ('{now}', 'temperature', 'value', '21.5', 7), ('{now}', NULL, NULL, NULL, NULL)"
@@ -366,9 +290,5 @@ async fn python_inserts_work(test: &TestDatabase) {
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM data").await, before + 2);
     let next = "UPDATE flows SET last_msg_id = last_msg_id + 1 WHERE code = 'temperature'";
     assert_eq!(test.try_execute(next).await.unwrap(), 1);
-    assert_eq!(
-        test.column::<i64>("SELECT last_msg_id FROM flows WHERE enabled = 1")
-            .await,
-        [8]
-    );
+    assert_eq!(test.column::<i64>("SELECT last_msg_id FROM flows WHERE enabled = 1").await, [8]);
 }

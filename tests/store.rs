@@ -52,17 +52,9 @@ async fn only_enabled_flows_are_loaded(test: TestDatabase) {
     )
     .await;
     let flows = load_flows(&database).await.unwrap();
-    let brief: Vec<_> = flows
-        .iter()
-        .map(|f| (f.id, f.code.as_str(), f.topic.as_str(), f.endpoint_url.as_deref()))
-        .collect();
-    assert_eq!(
-        brief,
-        [
-            (3, "store", "b/+", None),
-            (5, "post", "a/#", Some("http://127.0.0.1/"))
-        ]
-    );
+    let brief: Vec<_> =
+        flows.iter().map(|f| (f.id, f.code.as_str(), f.topic.as_str(), f.endpoint_url.as_deref())).collect();
+    assert_eq!(brief, [(3, "store", "b/+", None), (5, "post", "a/#", Some("http://127.0.0.1/"))]);
     assert_eq!(flows[1].action, "POST_ENDPOINT");
 }
 
@@ -79,20 +71,12 @@ async fn the_default_broker_comes_first_among_the_enabled(test: TestDatabase) {
         match load_mqtt_server(&database).await {
             Ok(server) => {
                 order.push((server.id, server.port));
-                test.execute(&format!(
-                    "UPDATE mqtt_servers SET enabled = 0 WHERE id = {}",
-                    server.id
-                ))
-                .await;
+                test.execute(&format!("UPDATE mqtt_servers SET enabled = 0 WHERE id = {}", server.id)).await;
             }
             Err(error) => break error,
         }
     };
-    assert_eq!(
-        order,
-        [(4, 4), (5, 5), (2, 1883), (3, 3)],
-        "NULL and no are the same"
-    );
+    assert_eq!(order, [(4, 4), (5, 5), (2, 1883), (3, 3)], "NULL and no are the same");
     assert!(matches!(error, LoadServerError::NoneEnabled), "{error}");
 }
 
@@ -100,16 +84,12 @@ async fn a_broker_port_out_of_range_is_refused(test: TestDatabase) {
     let database = migrated(&test).await;
     test.execute("UPDATE mqtt_servers SET port = 70000").await;
     let error = load_mqtt_server(&database).await.unwrap_err();
-    assert!(
-        matches!(error, LoadServerError::InvalidPort { port: 70_000, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, LoadServerError::InvalidPort { port: 70_000, .. }), "{error}");
 }
 
 async fn two_who_read_and_then_write_wait_for_each_other(test: TestDatabase) {
     let database = migrated(&test).await;
-    test.execute("INSERT INTO outbox_owners VALUES ('a', '2026-01-01 00:00:00')")
-        .await;
+    test.execute("INSERT INTO outbox_owners VALUES ('a', '2026-01-01 00:00:00')").await;
     test.execute("INSERT INTO inbox_offsets (inbox_id, lane, epoch, next_offset) VALUES ('a', 0, 0, 0)")
         .await;
     let lock = if test.is_mysql() { " FOR UPDATE" } else { "" };
@@ -121,10 +101,7 @@ async fn two_who_read_and_then_write_wait_for_each_other(test: TestDatabase) {
                 let transaction = database.begin().await.unwrap();
                 let read = format!("SELECT epoch FROM inbox_offsets WHERE inbox_id = 'a' AND lane = 0{lock}");
                 let epoch: i64 = number(&transaction, &read).await;
-                let write = format!(
-                    "UPDATE inbox_offsets SET epoch = {} WHERE inbox_id = 'a'",
-                    epoch + 1
-                );
+                let write = format!("UPDATE inbox_offsets SET epoch = {} WHERE inbox_id = 'a'", epoch + 1);
                 transaction.execute_unprepared(&write).await.unwrap();
                 transaction.commit().await.unwrap();
             }
@@ -136,8 +113,7 @@ async fn two_who_read_and_then_write_wait_for_each_other(test: TestDatabase) {
 
 async fn what_a_person_can_mend_is_an_outage_and_no_poison(test: TestDatabase) {
     let database = migrated(&test).await;
-    test.execute("INSERT INTO data (id, received_at) VALUES (1, '2026-01-01 00:00:00')")
-        .await;
+    test.execute("INSERT INTO data (id, received_at) VALUES (1, '2026-01-01 00:00:00')").await;
     for sql in [
         "INSERT INTO no_such_table VALUES (1)",
         "INSERT INTO data (received_at, no_such_column) VALUES ('2026-01-01 00:00:00', 1)",
@@ -168,14 +144,8 @@ async fn every_sqlite_connection_is_durable_and_lets_others_read() {
     let test = TestDatabase::sqlite();
     let database = Database::connect(test.settings(), 2).await.unwrap();
     let session = database.begin().await.unwrap();
-    assert_eq!(
-        number(&session, "SELECT synchronous = 2 FROM pragma_synchronous").await,
-        1
-    );
-    assert_eq!(
-        number(&session, "SELECT journal_mode = 'wal' FROM pragma_journal_mode").await,
-        1
-    );
+    assert_eq!(number(&session, "SELECT synchronous = 2 FROM pragma_synchronous").await, 1);
+    assert_eq!(number(&session, "SELECT journal_mode = 'wal' FROM pragma_journal_mode").await, 1);
 }
 
 #[tokio::test]
@@ -188,9 +158,7 @@ async fn a_password_may_hold_any_character() {
 #[tokio::test]
 async fn a_failed_connection_says_what_is_wrong_and_no_password() {
     let test = TestDatabase::mariadb().await;
-    let DatabaseSettings::MySql { host, port, name, .. } = test.settings().clone() else {
-        unreachable!()
-    };
+    let DatabaseSettings::MySql { host, port, name, .. } = test.settings().clone() else { unreachable!() };
     let settings = |name: &str, port| DatabaseSettings::MySql {
         host: host.clone(),
         port,
@@ -202,16 +170,9 @@ async fn a_failed_connection_says_what_is_wrong_and_no_password() {
     assert!(denied.to_string().contains("Access denied"), "{denied}");
     assert_eq!(denied.fault(), Fault::Outage);
     // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let absent = Database::connect(&settings(&name, free), 1).await.unwrap_err();
-    assert!(
-        absent.to_string().contains(&format!("127.0.0.1:{free}")),
-        "{absent}"
-    );
+    assert!(absent.to_string().contains(&format!("127.0.0.1:{free}")), "{absent}");
     assert_eq!(absent.fault(), Fault::ConnectionLost);
     for error in [denied, absent] {
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
@@ -220,17 +181,10 @@ async fn a_failed_connection_says_what_is_wrong_and_no_password() {
 
 #[tokio::test]
 async fn a_missing_directory_is_named() {
-    let settings = DatabaseSettings::Sqlite {
-        path: PathBuf::from("/no/such/directory/gateway.db"),
-    };
+    let settings = DatabaseSettings::Sqlite { path: PathBuf::from("/no/such/directory/gateway.db") };
     let error = Database::connect(&settings, 1).await.unwrap_err();
     assert!(matches!(error, StoreError::NoDirectory { .. }), "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains("the directory /no/such/directory does not exist"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("the directory /no/such/directory does not exist"), "{error}");
 }
 
 #[tokio::test]
@@ -298,10 +252,7 @@ async fn a_row_locked_by_another_is_a_lock_timeout() {
     let lock = "SELECT id FROM mqtt_servers FOR UPDATE";
     holder.execute_unprepared(lock).await.unwrap();
     let waiter = database.begin().await.unwrap();
-    waiter
-        .execute_unprepared("SET SESSION innodb_lock_wait_timeout = 1")
-        .await
-        .unwrap();
+    waiter.execute_unprepared("SET SESSION innodb_lock_wait_timeout = 1").await.unwrap();
     assert_eq!(fault(waiter.execute_unprepared(lock).await), Fault::LockTimeout);
 }
 
@@ -310,18 +261,14 @@ async fn a_second_writer_on_sqlite_is_a_lock_timeout() {
     let test = TestDatabase::sqlite();
     let database = migrated(&test).await;
     let _holder = database.begin().await.unwrap();
-    assert_eq!(
-        database.begin().await.map(|_| ()).unwrap_err().fault(),
-        Fault::LockTimeout
-    );
+    assert_eq!(database.begin().await.map(|_| ()).unwrap_err().fault(), Fault::LockTimeout);
 }
 
 #[tokio::test]
 async fn of_two_in_each_others_way_one_is_told_of_a_deadlock() {
     let test = TestDatabase::mariadb().await;
     let database = migrated(&test).await;
-    test.execute("INSERT INTO mqtt_servers (id, host) VALUES (11, 'a'), (12, 'b')")
-        .await;
+    test.execute("INSERT INTO mqtt_servers (id, host) VALUES (11, 'a'), (12, 'b')").await;
     let (one, other) = (database.begin().await.unwrap(), database.begin().await.unwrap());
     let lock = |id: u8| format!("SELECT id FROM mqtt_servers WHERE id = {id} FOR UPDATE");
     one.execute_unprepared(&lock(11)).await.unwrap();
@@ -337,11 +284,7 @@ async fn of_two_in_each_others_way_one_is_told_of_a_deadlock() {
         outcome
     };
     let (first, second) = tokio::join!(crossing, crossed);
-    let faults: Vec<Fault> = [first, second]
-        .into_iter()
-        .filter(Result::is_err)
-        .map(fault)
-        .collect();
+    let faults: Vec<Fault> = [first, second].into_iter().filter(Result::is_err).map(fault).collect();
     assert_eq!(faults, [Fault::Deadlock]);
 }
 
@@ -352,10 +295,7 @@ async fn a_killed_connection_is_lost_and_the_next_one_is_new() {
     let session = database.begin().await.unwrap();
     let id = number(&session, "SELECT CAST(CONNECTION_ID() AS SIGNED)").await;
     test.execute(&format!("KILL {id}")).await;
-    assert_eq!(
-        fault(session.execute_unprepared("SELECT 1").await),
-        Fault::ConnectionLost
-    );
+    assert_eq!(fault(session.execute_unprepared("SELECT 1").await), Fault::ConnectionLost);
     drop(session);
     let next = database.begin().await.unwrap();
     assert_ne!(number(&next, "SELECT CAST(CONNECTION_ID() AS SIGNED)").await, id);
@@ -368,10 +308,7 @@ async fn limits_are_those_of_the_live_tables() {
     let limits = load_limits(&database).await.unwrap();
     assert_eq!(limits.attribute_name_chars, 255);
     assert_eq!(limits.attribute_value_bytes, Some(65_535));
-    assert_eq!(
-        (limits.max_message_id, limits.max_data_id),
-        (i64::from(i32::MAX), i64::from(i32::MAX))
-    );
+    assert_eq!((limits.max_message_id, limits.max_data_id), (i64::from(i32::MAX), i64::from(i32::MAX)));
     let packet: i64 = test.value("SELECT CAST(@@max_allowed_packet AS SIGNED)").await;
     assert_eq!(limits.max_packet_bytes, usize::try_from(packet).unwrap());
 
@@ -382,15 +319,8 @@ async fn limits_are_those_of_the_live_tables() {
     .await;
     let limits = load_limits(&database).await.unwrap();
     assert_eq!(limits.attribute_name_chars, 64);
-    assert_eq!(
-        limits.attribute_value_bytes, None,
-        "only the server knows how long a text is in latin1"
-    );
-    assert_eq!(
-        limits.max_message_id,
-        i64::from(i32::MAX),
-        "flows.last_msg_id is still narrow"
-    );
+    assert_eq!(limits.attribute_value_bytes, None, "only the server knows how long a text is in latin1");
+    assert_eq!(limits.max_message_id, i64::from(i32::MAX), "flows.last_msg_id is still narrow");
     assert_eq!(limits.max_data_id, i64::MAX);
 }
 
@@ -398,22 +328,13 @@ async fn limits_are_those_of_the_live_tables() {
 async fn limits_on_sqlite_are_those_of_the_declaration() {
     let test = TestDatabase::sqlite();
     let limits = load_limits(&migrated(&test).await).await.unwrap();
-    assert_eq!(
-        (limits.attribute_name_chars, limits.attribute_value_bytes),
-        (255, None)
-    );
+    assert_eq!((limits.attribute_name_chars, limits.attribute_value_bytes), (255, None));
     assert_eq!((limits.max_message_id, limits.max_data_id), (i64::MAX, i64::MAX));
 }
 
 async fn number(session: &DatabaseTransaction, sql: &str) -> i64 {
     let statement = sea_orm::Statement::from_string(session.get_database_backend(), sql);
-    session
-        .query_one_raw(statement)
-        .await
-        .unwrap()
-        .unwrap()
-        .try_get_by_index(0)
-        .unwrap()
+    session.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
 async fn fault_of(database: &Database, sql: &str) -> Fault {
@@ -424,12 +345,6 @@ async fn fault_of(database: &Database, sql: &str) -> Fault {
 }
 
 fn fault<T>(outcome: Result<T, DbErr>) -> Fault {
-    let Err(source) = outcome else {
-        panic!("the statement should have failed")
-    };
-    StoreError::Statement {
-        doing: "testing",
-        source,
-    }
-    .fault()
+    let Err(source) = outcome else { panic!("the statement should have failed") };
+    StoreError::Statement { doing: "testing", source }.fault()
 }

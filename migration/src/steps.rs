@@ -18,10 +18,7 @@ pub struct Step {
 enum Addition {
     Table(TableCreateStatement),
     Column(ColumnDef),
-    Index {
-        name: &'static str,
-        create: IndexCreateStatement,
-    },
+    Index { name: &'static str, create: IndexCreateStatement },
 }
 
 /// All steps to the whole schema, in order.
@@ -34,26 +31,14 @@ fn steps_of(definition: TableDefinition) -> Vec<Step> {
     let TableDefinition { table, create, index } = definition;
     let mut steps = Vec::new();
     let columns = create.get_columns().clone();
-    steps.push(Step {
-        name: format!("table {table}"),
-        table,
-        addition: Addition::Table(create),
-    });
+    steps.push(Step { name: format!("table {table}"), table, addition: Addition::Table(create) });
     for column in columns {
         let name = format!("column {table}.{}", column.get_column_name());
-        steps.push(Step {
-            name,
-            table,
-            addition: Addition::Column(column),
-        });
+        steps.push(Step { name, table, addition: Addition::Column(column) });
     }
     if let Some((name, create)) = index {
         let addition = Addition::Index { name, create };
-        steps.push(Step {
-            name: format!("index {table}.{name}"),
-            table,
-            addition,
-        });
+        steps.push(Step { name: format!("index {table}.{name}"), table, addition });
     }
     steps
 }

@@ -102,12 +102,7 @@ fn outbox_table(types: Types) -> TableDefinition {
             .col(types.instant(Column::CreatedAt).not_null())
             .col(types.instant(Column::NextAttemptAt).not_null())
             .col(ColumnDef::new(Column::LastError).text().null())
-            .primary_key(
-                Index::create()
-                    .col(Column::InboxId)
-                    .col(Column::FlowId)
-                    .col(Column::InboxOffset),
-            );
+            .primary_key(Index::create().col(Column::InboxId).col(Column::FlowId).col(Column::InboxOffset));
     });
     let index = Index::create()
         .name(INDEX)
@@ -123,9 +118,7 @@ fn outbox_table(types: Types) -> TableDefinition {
 fn outbox_owners_table(types: Types) -> TableDefinition {
     use outbox_owners::Column;
     types.table("outbox_owners", |table| {
-        table
-            .col(hex_id(Column::Owner).primary_key())
-            .col(types.instant(Column::LeaseUntil).not_null());
+        table.col(hex_id(Column::Owner).primary_key()).col(types.instant(Column::LeaseUntil).not_null());
     })
 }
 
@@ -166,11 +159,7 @@ impl Types {
             // Row locks need InnoDB, and payloads hold any character, whatever the server's defaults.
             create.engine("InnoDB").character_set("utf8mb4");
         }
-        TableDefinition {
-            table: name,
-            create,
-            index: None,
-        }
+        TableDefinition { table: name, create, index: None }
     }
 
     /// A key that the database counts up. `SQLite` does so for every integer key.

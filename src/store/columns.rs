@@ -62,9 +62,7 @@ pub(super) fn of_flows(columns: &[LiveColumn], column: flows::Column) -> Option<
 }
 
 fn find<'a>(columns: &'a [LiveColumn], table: &str, column: &str) -> Option<&'a LiveColumn> {
-    columns
-        .iter()
-        .find(|live| live.table_name == table && live.column_name.eq_ignore_ascii_case(column))
+    columns.iter().find(|live| live.table_name == table && live.column_name.eq_ignore_ascii_case(column))
 }
 
 impl LiveColumn {
@@ -75,10 +73,7 @@ impl LiveColumn {
             return i64::MAX;
         }
         let declared = self.column_type.to_ascii_lowercase();
-        let base = declared
-            .split(|c: char| !c.is_ascii_alphabetic())
-            .next()
-            .unwrap_or_default();
+        let base = declared.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
         let bits = match base {
             "tinyint" => 8,
             "smallint" => 16,

@@ -67,9 +67,7 @@ pub struct Database {
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database")
-            .field("dialect", &self.dialect)
-            .finish_non_exhaustive()
+        f.debug_struct("Database").field("dialect", &self.dialect).finish_non_exhaustive()
     }
 }
 
@@ -78,13 +76,7 @@ impl Database {
     /// `max_connections`. It does not wait for a database that is not there.
     pub async fn connect(settings: &DatabaseSettings, max_connections: u32) -> Result<Self, StoreError> {
         match settings {
-            DatabaseSettings::MySql {
-                host,
-                port,
-                name,
-                user,
-                password,
-            } => {
+            DatabaseSettings::MySql { host, port, name, user, password } => {
                 let options = MySqlConnectOptions::new()
                     .host(host)
                     .port(*port)
@@ -114,22 +106,13 @@ impl Database {
             Dialect::MySql => None,
             Dialect::Sqlite => Some(SqliteTransactionMode::Immediate),
         };
-        let options = TransactionOptions {
-            sqlite_transaction_mode,
-            ..TransactionOptions::default()
-        };
-        self.connection
-            .begin_with_options(options)
-            .await
-            .while_doing("beginning a transaction")
+        let options = TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };
+        self.connection.begin_with_options(options).await.while_doing("beginning a transaction")
     }
 
     /// Closes all connections, when those in use have come back.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.connection
-            .close_by_ref()
-            .await
-            .while_doing("closing the database")
+        self.connection.close_by_ref().await.while_doing("closing the database")
     }
 }
 
@@ -147,10 +130,7 @@ async fn connect_mysql(
     let pool = pool_options::<sqlx::MySql>(max_connections)
         .after_connect(|connection, _| Box::pin(set_up_session(connection)))
         .connect_lazy_with(options);
-    Ok(Database {
-        connection: pool.into(),
-        dialect: Dialect::MySql,
-    })
+    Ok(Database { connection: pool.into(), dialect: Dialect::MySql })
 }
 
 async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
@@ -161,14 +141,9 @@ async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Er
 }
 
 async fn connect_sqlite(path: &Path, max_connections: u32) -> Result<Database, StoreError> {
-    let directory = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty());
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
-        return Err(StoreError::NoDirectory {
-            file: path.to_owned(),
-            directory: directory.to_owned(),
-        });
+        return Err(StoreError::NoDirectory { file: path.to_owned(), directory: directory.to_owned() });
     }
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -184,10 +159,7 @@ async fn connect_sqlite(path: &Path, max_connections: u32) -> Result<Database, S
     };
     first_connection(first, format!("database {}", path.display())).await?;
     let pool = pool_options::<sqlx::Sqlite>(max_connections).connect_lazy_with(options);
-    Ok(Database {
-        connection: pool.into(),
-        dialect: Dialect::Sqlite,
-    })
+    Ok(Database { connection: pool.into(), dialect: Dialect::Sqlite })
 }
 
 /// Write-ahead logging lets others read while one writes. The file remembers it; the switch needs
@@ -217,10 +189,7 @@ async fn first_connection(
             let source = DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)));
             Err(StoreError::Connect { target, source })
         }
-        Err(_) => Err(StoreError::NoAnswer {
-            target,
-            waited: CONNECT_TIMEOUT,
-        }),
+        Err(_) => Err(StoreError::NoAnswer { target, waited: CONNECT_TIMEOUT }),
     }
 }
 

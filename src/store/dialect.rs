@@ -1,6 +1,7 @@
 //! The fragments of SQL in which the databases differ. Everything else is written once.
 
-use sea_orm::DbBackend;
+use chrono::{DateTime, Timelike};
+use sea_orm::{DbBackend, Value};
 
 /// Which SQL is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,48 @@ impl Dialect {
         match self {
             Self::MySql => format!("CAST({column} AS CHAR)"),
             Self::Sqlite => format!("CAST({column} AS TEXT)"),
+        }
+    }
+}
+
+impl Dialect {
+    /// A moment (microseconds since 1970, UTC) as the columns made by the Python service hold it.
+    pub(crate) fn datetime(self, at_us: i64) -> Value {
+        let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();
+        match self {
+            // The column holds whole seconds. MySQL would round to the next one, MariaDB cuts.
+            Self::MySql => Value::from(at.with_nanosecond(0).unwrap_or(at)),
+            // Text, with as many digits as SQLAlchemy writes and reads back.
+            Self::Sqlite => Value::from(at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
+        }
+    }
+
+    /// An insert that does nothing when the row is there.
+    pub(crate) fn insert_unless_there(self, into: &str) -> String {
+        match self {
+            Self::MySql => format!("INSERT IGNORE INTO {into}"),
+            Self::Sqlite => format!("INSERT OR IGNORE INTO {into}"),
+        }
+    }
+
+    /// Sets `last_msg_id` of `flows` flows at once; bound are id and number of each. The flows are
+    /// reached by primary key alone, so that no other flow's lock is waited for.
+    pub(crate) fn update_counters(self, flows: usize) -> String {
+        match self {
+            Self::MySql => {
+                let more = vec![" UNION ALL SELECT ?, ?"; flows - 1].concat();
+                format!(
+                    "UPDATE (SELECT ? AS id, ? AS last{more}) AS new STRAIGHT_JOIN flows FORCE INDEX (PRIMARY) \
+                     ON flows.id = new.id SET flows.last_msg_id = new.last"
+                )
+            }
+            Self::Sqlite => {
+                let values = vec!["(?, ?)"; flows].join(", ");
+                format!(
+                    "UPDATE flows SET last_msg_id = new.column2 FROM (VALUES {values}) AS new \
+                     WHERE flows.id = new.column1"
+                )
+            }
         }
     }
 }

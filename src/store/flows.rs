@@ -27,12 +27,6 @@ pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
         .all(&database.connection)
         .await
         .while_doing("reading the flows")?;
-    let flow = |(id, code, topic, action, endpoint_url)| Flow {
-        id,
-        code,
-        topic,
-        action,
-        endpoint_url,
-    };
+    let flow = |(id, code, topic, action, endpoint_url)| Flow { id, code, topic, action, endpoint_url };
     Ok(rows.into_iter().map(flow).collect())
 }

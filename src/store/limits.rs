@@ -41,9 +41,7 @@ pub async fn load_limits(database: &Database) -> Result<StoreLimits, StoreError>
     let value = of_data(&columns, data::Column::AttributeValue);
     Ok(StoreLimits {
         max_packet_bytes: max_packet_bytes(database).await?,
-        attribute_name_chars: name
-            .and_then(LiveColumn::declared_length)
-            .unwrap_or(DEFAULT_NAME_CHARS),
+        attribute_name_chars: name.and_then(LiveColumn::declared_length).unwrap_or(DEFAULT_NAME_CHARS),
         attribute_value_bytes: value.and_then(bytes_of_utf8),
         max_message_id: max_of(of_data(&columns, data::Column::LastMsgId))
             .min(max_of(of_flows(&columns, flows::Column::LastMsgId))),
@@ -53,14 +51,8 @@ pub async fn load_limits(database: &Database) -> Result<StoreLimits, StoreError>
 
 /// In another character set than UTF-8 a text has another number of bytes.
 fn bytes_of_utf8(column: &LiveColumn) -> Option<usize> {
-    let is_utf8 = column
-        .character_set
-        .as_deref()
-        .is_some_and(|name| name.starts_with("utf8"));
-    column
-        .octets
-        .filter(|_| is_utf8)
-        .and_then(|octets| usize::try_from(octets).ok())
+    let is_utf8 = column.character_set.as_deref().is_some_and(|name| name.starts_with("utf8"));
+    column.octets.filter(|_| is_utf8).and_then(|octets| usize::try_from(octets).ok())
 }
 
 async fn max_packet_bytes(database: &Database) -> Result<usize, StoreError> {
@@ -74,7 +66,5 @@ async fn max_packet_bytes(database: &Database) -> Result<usize, StoreError> {
         row.map(|row| row.try_get_by_index::<i64>(0)).transpose()
     };
     let answer = answer.await.while_doing("reading max_allowed_packet")?;
-    Ok(answer
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .unwrap_or(SQLITE_MAX_STATEMENT_BYTES))
+    Ok(answer.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(SQLITE_MAX_STATEMENT_BYTES))
 }

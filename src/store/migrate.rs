@@ -40,11 +40,7 @@ pub struct MigrationReport {
 
 impl fmt::Display for MigrationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.added.is_empty() {
-            f.write_str("nothing")
-        } else {
-            f.write_str(&self.added.join(", "))
-        }
+        if self.added.is_empty() { f.write_str("nothing") } else { f.write_str(&self.added.join(", ")) }
     }
 }
 
@@ -61,18 +57,11 @@ pub async fn plan(database: &Database) -> Result<MigrationReport, StoreError> {
     const DOING: &str = "comparing the schema";
     let manager = SchemaManager::new(&database.connection);
     let mut report = MigrationReport::default();
-    for step in missing_steps(&manager, database.dialect)
-        .await
-        .while_doing(DOING)?
-    {
+    for step in missing_steps(&manager, database.dialect).await.while_doing(DOING)? {
         report.added.push(step.name().to_owned());
     }
     let has_servers = manager.has_table("mqtt_servers").await.while_doing(DOING)?
-        && mqtt_servers::Entity::find()
-            .count(&database.connection)
-            .await
-            .while_doing(DOING)?
-            > 0;
+        && mqtt_servers::Entity::find().count(&database.connection).await.while_doing(DOING)? > 0;
     if !has_servers {
         report.added.push(DEFAULT_SERVER.to_owned());
     }
@@ -96,11 +85,7 @@ async fn add_what_is_missing(
     let manager = SchemaManager::new(session);
     let mut report = MigrationReport::default();
     for step in steps(dialect.backend()) {
-        if step
-            .is_missing(&manager)
-            .await
-            .while_doing("comparing the schema")?
-        {
+        if step.is_missing(&manager).await.while_doing("comparing the schema")? {
             step.up(&manager).await.while_doing("adding to the schema")?;
             report.added.push(step.name().to_owned());
         }
@@ -128,14 +113,9 @@ pub(super) struct Turn {
 
 impl Turn {
     pub(super) async fn take(database: &Database) -> Result<Self, StoreError> {
-        let turn = Self {
-            session: database.begin().await?,
-            dialect: database.dialect,
-        };
+        let turn = Self { session: database.begin().await?, dialect: database.dialect };
         if turn.dialect == Dialect::MySql && !turn.get_lock().await? {
-            return Err(StoreError::MigrationBusy {
-                seconds: LOCK_TIMEOUT_S,
-            });
+            return Err(StoreError::MigrationBusy { seconds: LOCK_TIMEOUT_S });
         }
         Ok(turn)
     }

@@ -3,21 +3,29 @@
 //! Nothing outside this module writes SQL. A failing call answers with a [`StoreError`] whose
 //! [`fault`](StoreError::fault) says what to do about it.
 
+mod batch;
 mod columns;
 mod connect;
 mod dialect;
 mod error;
+mod exhaustion;
 mod flows;
 mod limits;
 mod migrate;
 mod mqtt_servers;
+mod outbox_gauge;
 mod widen;
 
+pub use batch::{
+    BatchFailure, BatchRules, LaneObserver, LanePosition, LaneStore, process_flow_message, read_payload,
+};
 pub use connect::Database;
 pub use dialect::Dialect;
 pub use error::{Fault, StoreError};
+pub use exhaustion::running_out;
 pub use flows::load_flows;
 pub use limits::{StoreLimits, load_limits};
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{LoadServerError, MqttServer, load_mqtt_server};
+pub use outbox_gauge::OutboxGauge;
 pub use widen::widen_ids;

@@ -81,10 +81,7 @@ fn server(row: Model) -> Result<MqttServer, LoadServerError> {
         host: row.host,
         port,
         username: row.username.filter(|name| !name.is_empty()),
-        password: row
-            .password
-            .filter(|password| !password.is_empty())
-            .map(SecretString::from),
+        password: row.password.filter(|password| !password.is_empty()).map(SecretString::from),
     })
 }
 
@@ -115,10 +112,7 @@ mod tests {
     fn a_number_that_is_no_port_is_refused_with_its_row() {
         for port in [-1, 0, 65_536, i32::MAX] {
             let error = server(row(Some(port), None, None)).unwrap_err().to_string();
-            assert!(
-                error.contains("id 3") && error.contains(&port.to_string()),
-                "{error}"
-            );
+            assert!(error.contains("id 3") && error.contains(&port.to_string()), "{error}");
         }
     }
 

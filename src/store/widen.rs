@@ -26,9 +26,7 @@ pub async fn widen_ids(database: &Database) -> Result<MigrationReport, StoreErro
 
 async fn widen(database: &Database, session: &DatabaseTransaction) -> Result<MigrationReport, StoreError> {
     const DOING: &str = "widening identifiers";
-    let columns = live_columns(database, session)
-        .await
-        .while_doing("reading the schema")?;
+    let columns = live_columns(database, session).await.while_doing("reading the schema")?;
     let is_narrow = |column: &&LiveColumn| column.max_integer(database.dialect) < i64::MAX;
     let mut report = MigrationReport::default();
 
@@ -51,9 +49,7 @@ async fn widen(database: &Database, session: &DatabaseTransaction) -> Result<Mig
 
     if let Some(live) = of_flows(&columns, flows::Column::LastMsgId).filter(is_narrow) {
         let mut alter_flows = TableAlterStatement::new();
-        alter_flows
-            .table(flows::Entity)
-            .modify_column(wide(flows::Column::LastMsgId, live));
+        alter_flows.table(flows::Entity).modify_column(wide(flows::Column::LastMsgId, live));
         session.execute(&alter_flows).await.while_doing(DOING)?;
         report.added.push(name(live));
     }
@@ -69,10 +65,8 @@ fn wide(column: impl IdenStatic + 'static, live: &LiveColumn) -> ColumnDef {
     } else {
         definition.not_null();
     }
-    if let Some(default) = live
-        .default_value
-        .as_deref()
-        .filter(|default| !default.eq_ignore_ascii_case("NULL"))
+    if let Some(default) =
+        live.default_value.as_deref().filter(|default| !default.eq_ignore_ascii_case("NULL"))
     {
         definition.default(Expr::cust(default.to_owned()));
     }

@@ -35,36 +35,24 @@ impl TestDatabase {
     pub(crate) async fn mariadb() -> Self {
         let server = Server::of_environment();
         let name = unique_name();
-        server
-            .run(&format!("CREATE DATABASE {name} CHARACTER SET utf8mb4"))
-            .await;
+        server.run(&format!("CREATE DATABASE {name} CHARACTER SET utf8mb4")).await;
         let connection = MySqlPoolOptions::new()
             .max_connections(2)
             .connect_lazy_with(server.options().database(&name))
             .into();
-        Self {
-            settings: server.settings(name),
-            connection,
-            _directory: None,
-        }
+        Self { settings: server.settings(name), connection, _directory: None }
     }
 
     /// A file in a directory of its own.
     pub(crate) fn sqlite() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path: PathBuf = directory.path().join("gateway.db");
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true);
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
         let connection = SqlitePoolOptions::new()
             .max_connections(2)
             .connect_lazy_with(options.disable_statement_logging())
             .into();
-        Self {
-            settings: DatabaseSettings::Sqlite { path },
-            connection,
-            _directory: Some(directory),
-        }
+        Self { settings: DatabaseSettings::Sqlite { path }, connection, _directory: Some(directory) }
     }
 
     /// Makes the three tables as `SQLAlchemy` makes them.
@@ -104,9 +92,7 @@ impl TestDatabase {
 
     /// Runs one or more statements, separated by semicolons.
     pub(crate) async fn execute(&self, sql: &str) {
-        self.try_execute(sql)
-            .await
-            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.try_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     pub(crate) async fn try_execute(&self, sql: &str) -> Result<u64, sea_orm::DbErr> {
@@ -115,10 +101,8 @@ impl TestDatabase {
 
     /// The first column of every row; NULL where `T` is an `Option`. Numbers are `i64`.
     pub(crate) async fn column<T: TryGetable>(&self, sql: &str) -> Vec<T> {
-        let get = |row: QueryResult| {
-            row.try_get_by_index(0)
-                .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
-        };
+        let get =
+            |row: QueryResult| row.try_get_by_index(0).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         self.rows(sql).await.into_iter().map(get).collect()
     }
 
@@ -148,9 +132,7 @@ impl Drop for TestDatabase {
         // A thread of its own: the test's runtime is busy with this very call.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime
-                .expect("a runtime")
-                .block_on(Server::of_environment().run(&drop_database));
+            runtime.expect("a runtime").block_on(Server::of_environment().run(&drop_database));
         });
         if dropping.join().is_err() {
             log::warn!("a test's database stays behind");
@@ -195,27 +177,13 @@ impl Server {
     }
 
     fn settings(self, name: String) -> DatabaseSettings {
-        let Self {
-            host,
-            port,
-            user,
-            password,
-        } = self;
-        DatabaseSettings::MySql {
-            host,
-            port,
-            name,
-            user,
-            password,
-        }
+        let Self { host, port, user, password } = self;
+        DatabaseSettings::MySql { host, port, name, user, password }
     }
 
     async fn run(&self, sql: &str) {
         let mut connection = self.connect().await;
-        connection
-            .execute(AssertSqlSafe(sql))
-            .await
-            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        connection.execute(AssertSqlSafe(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         connection.close().await.expect("closing a connection");
     }
 
@@ -227,9 +195,7 @@ impl Server {
 
 fn unique_name() -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a time after 1970");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     // At most 32 characters, so that it can be a user's name as well.
     format!("gw_{:x}_{:x}_{count}", std::process::id(), now.as_millis())

@@ -1,0 +1,97 @@
+//! The row of a lane: how far it has got, and who may carry it on.
+//!
+//! Every batch first locks its lane's row and compares epoch and offset with the ones it carries.
+//! A restarted worker raises the epoch, so whatever its predecessor still has under way is void;
+//! and a commit whose outcome is unknown is resolved by the same locking read, because that waits
+//! for a COMMIT that still runs, which a plain read would not.
+
+use sea_orm::{ConnectionTrait, Statement};
+
+use crate::domain::batch::Lane;
+use crate::domain::message::Offset;
+use crate::store::connect::Database;
+use crate::store::error::{StoreError, While};
+
+/// Where a lane stands in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanePosition {
+    /// Raised by every worker that takes the lane over.
+    pub epoch: i64,
+    /// Every record below it is done.
+    pub next_offset: Offset,
+}
+
+/// The row that a transaction holds while it works for a lane.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneRow<'a> {
+    pub(super) inbox_id: &'a str,
+    pub(super) lane: Lane,
+}
+
+impl LaneRow<'_> {
+    /// Takes the lane over: from now on only batches of the returned epoch count.
+    pub(super) async fn take_over(&self, database: &Database) -> Result<LanePosition, StoreError> {
+        let transaction = database.begin().await?;
+        self.create(database, &transaction).await?;
+        let before = self.lock(database, &transaction).await?;
+        let now = LanePosition { epoch: before.epoch + 1, ..before };
+        self.write(database, &transaction, now).await?;
+        transaction.commit().await.while_doing("taking the lane over")?;
+        Ok(now)
+    }
+
+    async fn create(&self, database: &Database, connection: &impl ConnectionTrait) -> Result<(), StoreError> {
+        let sql = database
+            .dialect
+            .insert_unless_there("inbox_offsets (inbox_id, lane, epoch, next_offset) VALUES (?, ?, 0, 0)");
+        self.execute(connection, sql, []).await
+    }
+
+    /// Locks the row and reads it.
+    pub(super) async fn lock(
+        &self,
+        database: &Database,
+        connection: &impl ConnectionTrait,
+    ) -> Result<LanePosition, StoreError> {
+        let sql = format!(
+            "SELECT epoch, next_offset FROM inbox_offsets WHERE inbox_id = ? AND lane = ? {}",
+            database.dialect.for_update()
+        );
+        let values = [self.inbox_id.into(), self.lane.into()];
+        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        let read = async {
+            let row = connection.query_one_raw(statement).await?;
+            let Some(row) = row else { return Ok(LanePosition { epoch: -1, next_offset: 0 }) };
+            let next_offset: i64 = row.try_get("", "next_offset")?;
+            Ok(LanePosition { epoch: row.try_get("", "epoch")?, next_offset: next_offset.cast_unsigned() })
+        };
+        read.await.while_doing("locking the lane's row")
+    }
+
+    /// Writes where the lane stands now.
+    pub(super) async fn write(
+        &self,
+        database: &Database,
+        connection: &impl ConnectionTrait,
+        position: LanePosition,
+    ) -> Result<(), StoreError> {
+        let sql = format!(
+            "UPDATE inbox_offsets SET epoch = ?, next_offset = ?, updated_at = {} WHERE inbox_id = ? AND lane = ?",
+            database.dialect.now()
+        );
+        self.execute(connection, sql, [position.epoch.into(), position.next_offset.cast_signed().into()])
+            .await
+    }
+
+    async fn execute<const N: usize>(
+        &self,
+        connection: &impl ConnectionTrait,
+        sql: String,
+        first: [sea_orm::Value; N],
+    ) -> Result<(), StoreError> {
+        let values = first.into_iter().chain([self.inbox_id.into(), self.lane.into()]);
+        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        connection.execute_raw(statement).await.while_doing("writing the lane's row")?;
+        Ok(())
+    }
+}

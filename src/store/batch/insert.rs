@@ -1,0 +1,116 @@
+//! Inserts of many rows in few statement shapes.
+//!
+//! The driver caches prepared statements by their text. A statement for every possible number of
+//! rows would turn that cache over at each batch, so rows go in chunks of powers of two.
+
+use sea_orm::{ConnectionTrait, Statement, Value};
+
+use super::writes::WriteContext;
+use crate::store::error::{StoreError, While};
+
+/// Most rows of one statement.
+const CHUNK_ROWS: usize = 512;
+
+/// A row that can be inserted together with others.
+pub(super) trait Row {
+    const TABLE: &'static str;
+    /// Begins an error message: "storing the rows".
+    const DOING: &'static str;
+    /// Columns that are bound, in the order of [`bind`](Self::bind).
+    const COLUMNS: &'static [&'static str];
+    /// Columns that get the database's own time.
+    const NOW_COLUMNS: &'static [&'static str] = &[];
+
+    /// About how many bytes it adds to a statement.
+    fn bytes(&self) -> usize;
+    fn bind(&self, context: &WriteContext<'_>, values: &mut Vec<Value>);
+}
+
+/// Inserts `rows`, in order.
+pub(super) async fn insert_rows<R: Row>(
+    connection: &impl ConnectionTrait,
+    context: &WriteContext<'_>,
+    mut rows: &[R],
+) -> Result<(), StoreError> {
+    while !rows.is_empty() {
+        let (chunk, rest) = rows.split_at(chunk_length(rows, context.most_bytes));
+        let mut values = Vec::with_capacity(chunk.len() * R::COLUMNS.len());
+        for row in chunk {
+            row.bind(context, &mut values);
+        }
+        let sql = insert_sql::<R>(context.dialect.now(), chunk.len());
+        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        connection.execute_raw(statement).await.while_doing(R::DOING)?;
+        rows = rest;
+    }
+    Ok(())
+}
+
+/// The largest power of two of rows that one statement may hold; one row always goes.
+fn chunk_length<R: Row>(rows: &[R], most_bytes: usize) -> usize {
+    let mut length = 1;
+    let mut bytes = rows.first().map_or(0, Row::bytes);
+    while length * 2 <= rows.len().min(CHUNK_ROWS) {
+        bytes += rows.iter().skip(length).take(length).map(Row::bytes).sum::<usize>();
+        if bytes > most_bytes {
+            break;
+        }
+        length *= 2;
+    }
+    length
+}
+
+fn insert_sql<R: Row>(now: &str, rows: usize) -> String {
+    let columns = [R::COLUMNS, R::NOW_COLUMNS].concat().join(", ");
+    let marks = [vec!["?"; R::COLUMNS.len()], vec![now; R::NOW_COLUMNS.len()]].concat().join(", ");
+    let tuple = format!("({marks})");
+    format!("INSERT INTO {} ({columns}) VALUES {}", R::TABLE, vec![tuple.as_str(); rows].join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sized(usize);
+
+    impl Row for Sized {
+        const TABLE: &'static str = "t";
+        const DOING: &'static str = "testing";
+        const COLUMNS: &'static [&'static str] = &["a", "b"];
+        const NOW_COLUMNS: &'static [&'static str] = &["c"];
+
+        fn bytes(&self) -> usize {
+            self.0
+        }
+
+        fn bind(&self, _: &WriteContext<'_>, _: &mut Vec<Value>) {}
+    }
+
+    fn chunks(sizes: &[usize], most_bytes: usize) -> Vec<usize> {
+        let rows: Vec<Sized> = sizes.iter().copied().map(Sized).collect();
+        let mut rest = rows.as_slice();
+        let mut lengths = Vec::new();
+        while !rest.is_empty() {
+            let length = chunk_length(rest, most_bytes);
+            lengths.push(length);
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        lengths
+    }
+
+    #[test]
+    fn rows_go_in_powers_of_two_up_to_512() {
+        assert_eq!(chunks(&vec![1; 1_300], 1_000_000), [512, 512, 256, 16, 4]);
+    }
+
+    #[test]
+    fn a_statement_stays_below_its_bytes_unless_one_row_is_larger() {
+        assert_eq!(chunks(&[40, 40, 40, 500, 10], 100), [2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn the_statement_names_bound_columns_first() {
+        let sql = insert_sql::<Sized>("NOW()", 2);
+        assert_eq!(sql, "INSERT INTO t (a, b, c) VALUES (?, ?, NOW()), (?, ?, NOW())");
+    }
+}

@@ -1,0 +1,229 @@
+//! What becomes of each message, given the locked rows of its flows. Decides; writes nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::locked_flow::LockedFlow;
+use super::writes::{DataRow, DeadLetterRow, Writes};
+use super::{BatchRules, Parsed};
+use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
+use crate::domain::flow::Action;
+use crate::domain::message::{FlowId, Record};
+use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use crate::domain::payload::Payload;
+
+/// Messages of one flow that the database itself refused, by place in the batch.
+pub(super) type Poison = HashMap<(usize, FlowId), String>;
+
+/// Judges the messages of one transaction, in order.
+pub(super) struct Judge<'a> {
+    rules: &'a BatchRules,
+    flows: BTreeMap<FlowId, LockedFlow>,
+    poison: &'a Poison,
+    /// Messages of this transaction that go to the outbox, by flow.
+    posted: HashMap<FlowId, u64>,
+    writes: Writes<'a>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(
+        rules: &'a BatchRules,
+        flows: BTreeMap<FlowId, LockedFlow>,
+        poison: &'a Poison,
+    ) -> Self {
+        Self { rules, flows, poison, posted: HashMap::new(), writes: Writes::default() }
+    }
+
+    /// Judges one message for one flow.
+    pub(super) fn message(&mut self, index: usize, parsed: &'a Parsed<'a>, flow_id: FlowId) {
+        let record = parsed.record;
+        let judged = match (&parsed.payload, self.poison.get(&(index, flow_id))) {
+            // Answered for by the lane that judges payloads; this one has nothing to do with it.
+            (Err(_), _) => return,
+            (Ok(_), Some(reason)) => Err(self.refuse(record, flow_id, "refused_by_database", reason.clone())),
+            (Ok(payload), None) => self.number(record, payload, flow_id),
+        };
+        self.writes.results.push(judged);
+    }
+
+    /// States that a payload cannot be read, for no flow in particular.
+    pub(super) fn unreadable(&mut self, parsed: &'a Parsed<'a>) {
+        if let Err(error) = &parsed.payload {
+            let rejection = Rejection {
+                flow: None,
+                message_id: None,
+                topic: parsed.record.topic.clone(),
+                reason: error.reason(),
+                detail: error.to_string(),
+            };
+            self.bury(parsed.record, rejection.clone());
+            self.writes.results.push(Err(ProcessError::Rejected(rejection)));
+        }
+    }
+
+    /// All that is to be written, counters included.
+    pub(super) fn verdict(mut self) -> Writes<'a> {
+        self.writes.counters = self
+            .flows
+            .values()
+            .filter(|flow| flow.counted)
+            .map(|flow| (flow.id, flow.last_message_id))
+            .collect();
+        self.writes
+    }
+
+    fn number(
+        &mut self,
+        record: &'a Arc<Record>,
+        payload: &'a Payload<'a>,
+        flow_id: FlowId,
+    ) -> Result<ProcessResult, ProcessError> {
+        let Some(flow) = self.flows.get(&flow_id).filter(|flow| flow.enabled) else {
+            return Err(ProcessError::FlowGone(flow_id));
+        };
+        let action = match check(flow, payload, self.rules) {
+            Ok(action) => action,
+            Err((reason, detail)) => return Err(self.refuse(record, flow_id, reason, detail)),
+        };
+        let message_id = self.take_number(flow_id);
+        let code = self.code_of(flow_id);
+        match action {
+            Action::StoreDb => self.store(record, payload, &code, message_id),
+            Action::PostEndpoint => self.post(record, flow_id, &code, message_id)?,
+        }
+        Ok(ProcessResult { flow_code: code, message_id, action })
+    }
+
+    fn take_number(&mut self, flow_id: FlowId) -> i64 {
+        self.flows.get_mut(&flow_id).map_or(0, |flow| {
+            flow.last_message_id += 1;
+            flow.counted = true;
+            flow.last_message_id
+        })
+    }
+
+    fn code_of(&self, flow_id: FlowId) -> Arc<str> {
+        self.flows.get(&flow_id).map(|flow| Arc::clone(&flow.code)).unwrap_or_default()
+    }
+
+    fn store(&mut self, record: &'a Record, payload: &'a Payload<'a>, code: &Arc<str>, message_id: i64) {
+        let style = self.rules.value_style;
+        self.writes.data.extend(payload.attributes().iter().map(|attribute| DataRow {
+            received_at_us: record.received_at_us,
+            flow_code: Arc::clone(code),
+            name: attribute.name(),
+            value: attribute.text(style),
+            message_id,
+        }));
+    }
+
+    fn post(
+        &mut self,
+        record: &'a Arc<Record>,
+        flow_id: FlowId,
+        code: &Arc<str>,
+        message_id: i64,
+    ) -> Result<(), ProcessError> {
+        let posted = self.posted.entry(flow_id).or_default();
+        if self.rules.gauge.waiting(flow_id) + *posted >= self.rules.outbox_max_rows_per_flow {
+            let detail = format!("{} messages wait already", self.rules.outbox_max_rows_per_flow);
+            let mut rejection = self.rejection(record, flow_id, "outbox_full", detail);
+            rejection.message_id = Some(message_id);
+            self.bury(record, rejection.clone());
+            return Err(ProcessError::Rejected(rejection));
+        }
+        *posted += 1;
+        let url = self.flows.get(&flow_id).and_then(|flow| flow.endpoint_url.clone()).unwrap_or_default();
+        self.writes.posts.push(OutboxItem {
+            key: OutboxKey {
+                inbox_id: Arc::clone(&self.rules.inbox_id),
+                inbox_offset: record.offset,
+                flow_id,
+            },
+            message_id,
+            flow_code: Arc::clone(code),
+            url,
+            topic: record.topic.clone(),
+            payload: OutboxPayload::Received(Arc::clone(record)),
+            attempts: 0,
+            created_at_us: record.received_at_us,
+        });
+        Ok(())
+    }
+
+    fn refuse(
+        &mut self,
+        record: &'a Record,
+        flow_id: FlowId,
+        reason: &'static str,
+        detail: String,
+    ) -> ProcessError {
+        let rejection = self.rejection(record, flow_id, reason, detail);
+        self.bury(record, rejection.clone());
+        ProcessError::Rejected(rejection)
+    }
+
+    fn rejection(&self, record: &Record, flow_id: FlowId, reason: &'static str, detail: String) -> Rejection {
+        Rejection {
+            flow: Some((flow_id, self.code_of(flow_id))),
+            message_id: None,
+            topic: record.topic.clone(),
+            reason,
+            detail,
+        }
+    }
+
+    fn bury(&mut self, record: &'a Record, rejection: Rejection) {
+        self.writes.dead_letters.push(DeadLetterRow { record, rejection });
+    }
+}
+
+/// Whether a message may have a number in this flow; else the reason and its sentence.
+///
+/// Everything that can be known is refused here, before a number is taken: the database is the
+/// last to refuse a value, and the dearest.
+fn check(
+    flow: &LockedFlow,
+    payload: &Payload<'_>,
+    rules: &BatchRules,
+) -> Result<Action, (&'static str, String)> {
+    let action = Action::parse(&flow.action).map_err(|error| ("unknown_action", error.to_string()))?;
+    if action == Action::PostEndpoint && flow.endpoint_url.is_none() {
+        return Err(("no_usable_url", flow.endpoint_error.clone().unwrap_or_default()));
+    }
+    match &*flow.schema {
+        Err(error) => return Err(("invalid_schema", error.clone())),
+        Ok(schema) => schema.validate(payload).map_err(|error| ("validation_failed", error.to_string()))?,
+    }
+    if flow.last_message_id >= rules.limits.max_message_id {
+        let detail = format!("last_msg_id of flow {} is at its maximum, {}", flow.code, flow.last_message_id);
+        return Err(("counter_exhausted", detail));
+    }
+    if action == Action::StoreDb {
+        fits_the_columns(payload, rules)?;
+    }
+    Ok(action)
+}
+
+fn fits_the_columns(payload: &Payload<'_>, rules: &BatchRules) -> Result<(), (&'static str, String)> {
+    let longest_name = rules.limits.attribute_name_chars;
+    for attribute in payload.attributes() {
+        let name = attribute.name();
+        // Counting characters is dear, and a name has at least as many bytes.
+        if name.len() > longest_name && name.chars().count() > longest_name {
+            let shown: String = name.chars().take(40).collect();
+            return Err((
+                "name_too_long",
+                format!("the name {shown}… is longer than {longest_name} characters"),
+            ));
+        }
+        if let Some(most) = rules.limits.attribute_value_bytes
+            // The raw text is at least as long as a string's content, so most need no second look.
+            && attribute.raw().len().saturating_mul(2) > most
+            && attribute.text(rules.value_style).len() > most
+        {
+            return Err(("value_too_long", format!("the value of {name} is longer than {most} bytes")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The flows of a batch, as their locked rows say at this moment.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+
+use crate::domain::flow::endpoint_url;
+use crate::domain::message::FlowId;
+use crate::domain::schema::PayloadSchema;
+use crate::store::dialect::Dialect;
+use crate::store::error::{StoreError, While};
+
+/// A flow whose row is locked until the transaction ends.
+#[derive(Debug)]
+pub(super) struct LockedFlow {
+    pub(super) id: FlowId,
+    pub(super) code: Arc<str>,
+    pub(super) action: String,
+    pub(super) schema: Arc<Result<PayloadSchema, String>>,
+    /// Where it posts, when it can post.
+    pub(super) endpoint_url: Option<Arc<str>>,
+    /// Why it cannot post.
+    pub(super) endpoint_error: Option<String>,
+    /// The last number given, also by this transaction.
+    pub(super) last_message_id: i64,
+    pub(super) enabled: bool,
+    /// Whether this transaction gave a number.
+    pub(super) counted: bool,
+}
+
+/// Compiled schemas, by flow; a schema is compiled anew when its text has changed.
+#[derive(Debug, Default)]
+pub(super) struct SchemaCache {
+    compiled: HashMap<FlowId, (String, Arc<Result<PayloadSchema, String>>)>,
+}
+
+impl SchemaCache {
+    fn compiled(&mut self, flow: FlowId, text: String) -> Arc<Result<PayloadSchema, String>> {
+        if let Some((known, schema)) = self.compiled.get(&flow)
+            && *known == text
+        {
+            return Arc::clone(schema);
+        }
+        let schema = Arc::new(PayloadSchema::compile(&text).map_err(|error| error.to_string()));
+        self.compiled.insert(flow, (text, Arc::clone(&schema)));
+        schema
+    }
+}
+
+/// Most ids of one statement.
+const CHUNK_IDS: usize = 512;
+
+/// Locks the rows of `ids` (ascending, so that two transactions never wait for each other in a
+/// circle) and reads them. Rows that do not exist are left out.
+pub(super) async fn lock_flows(
+    connection: &impl ConnectionTrait,
+    dialect: Dialect,
+    ids: &[FlowId],
+    schemas: &mut SchemaCache,
+) -> Result<BTreeMap<FlowId, LockedFlow>, StoreError> {
+    let mut flows = BTreeMap::new();
+    for chunk in ids.chunks(CHUNK_IDS) {
+        let padded = chunk.len().next_power_of_two();
+        let values = padded_to(chunk, padded).map(Value::from);
+        let statement = Statement::from_sql_and_values(
+            connection.get_database_backend(),
+            lock_sql(dialect, padded),
+            values,
+        );
+        let rows = connection.query_all_raw(statement).await.while_doing("locking the flows")?;
+        for row in rows {
+            let flow = locked_flow(&row, schemas).while_doing("reading the locked flows")?;
+            flows.insert(flow.id, flow);
+        }
+    }
+    Ok(flows)
+}
+
+/// Repeats the last item, so that there are few statement shapes.
+pub(super) fn padded_to<T: Copy>(items: &[T], length: usize) -> impl Iterator<Item = T> {
+    items.iter().copied().chain(items.last().copied().into_iter().cycle()).take(length)
+}
+
+/// The lock list goes by the primary key: on a small table the optimiser would rather scan, and
+/// lock every flow there is.
+fn lock_sql(dialect: Dialect, ids: usize) -> String {
+    format!(
+        "SELECT id, code, action, {schema} AS payload_schema, endpoint_url, last_msg_id, enabled \
+         FROM flows {index} WHERE id IN ({marks}) ORDER BY id {lock}",
+        schema = dialect.json_text("payload_schema"),
+        index = dialect.by_primary_key(),
+        lock = dialect.for_update(),
+        marks = vec!["?"; ids].join(", "),
+    )
+}
+
+fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Result<LockedFlow, sea_orm::DbErr> {
+    let id: i64 = row.try_get("", "id")?;
+    let schema: Option<String> = row.try_get("", "payload_schema")?;
+    let url: Option<String> = row.try_get("", "endpoint_url")?;
+    let (endpoint_url, endpoint_error) = match endpoint_url(url.as_deref()) {
+        Ok(url) => (Some(Arc::from(url.as_str())), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    Ok(LockedFlow {
+        id,
+        code: row.try_get::<String>("", "code")?.into(),
+        action: row.try_get("", "action")?,
+        schema: schemas.compiled(id, schema.unwrap_or_default()),
+        endpoint_url,
+        endpoint_error,
+        last_message_id: row.try_get::<Option<i64>>("", "last_msg_id")?.unwrap_or(0),
+        enabled: row.try_get::<Option<bool>>("", "enabled")?.unwrap_or(false),
+        counted: false,
+    })
+}

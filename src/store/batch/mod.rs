@@ -1,0 +1,100 @@
+//! From a batch of records to rows: numbered, stored, remembered, in one transaction.
+//!
+//! ```text
+//!  lane.rs         the loop: attempt, retry, split, isolate poison, resolve a lost COMMIT
+//!  transaction.rs  one attempt: lock, judge, write, commit
+//!  progress.rs     how far a batch has got, what to attempt next; pure
+//!  fence.rs        the lane's row, which makes a batch count once
+//!  locked_flow.rs  the flows as their locked rows say
+//!  judge.rs        what becomes of each message; pure
+//!  writes.rs       the rows; insert.rs, counters.rs: how they are written
+//! ```
+
+mod counters;
+mod fence;
+mod insert;
+mod judge;
+mod lane;
+mod locked_flow;
+mod progress;
+mod single;
+mod transaction;
+mod writes;
+
+use std::sync::Arc;
+
+pub use fence::LanePosition;
+pub use lane::{BatchFailure, LaneObserver, LaneStore};
+pub use single::process_flow_message;
+
+use super::limits::StoreLimits;
+use super::outbox_gauge::OutboxGauge;
+use crate::domain::batch::BatchEntry;
+use crate::domain::message::{Body, FlowId, Record};
+use crate::domain::payload::{Payload, PayloadError, PayloadLimits};
+use crate::domain::value_style::ValueStyle;
+
+/// What every batch is measured against.
+#[derive(Debug, Clone)]
+pub struct BatchRules {
+    /// The inbox the messages come through.
+    pub inbox_id: Arc<str>,
+    /// How booleans and null are written.
+    pub value_style: ValueStyle,
+    /// Bounds of a payload.
+    pub payload: PayloadLimits,
+    /// Bounds of the tables.
+    pub limits: StoreLimits,
+    /// Longest statement in bytes: a quarter of what the server takes.
+    pub statement_bytes: usize,
+    /// What waits in the outbox.
+    pub gauge: Arc<OutboxGauge>,
+    /// Most messages of one flow that may wait there.
+    pub outbox_max_rows_per_flow: u64,
+}
+
+impl BatchRules {
+    /// The rules for a database with `limits`.
+    #[must_use]
+    pub fn new(
+        inbox_id: Arc<str>,
+        value_style: ValueStyle,
+        payload: PayloadLimits,
+        limits: StoreLimits,
+        gauge: Arc<OutboxGauge>,
+        outbox_max_rows_per_flow: u64,
+    ) -> Self {
+        let statement_bytes = limits.max_packet_bytes / 4;
+        // A payload that no statement can carry must not come back for ever.
+        let max_payload_bytes = payload.max_payload_bytes.min(statement_bytes);
+        let payload = PayloadLimits { max_payload_bytes, ..payload };
+        Self { inbox_id, value_style, payload, limits, statement_bytes, gauge, outbox_max_rows_per_flow }
+    }
+}
+
+/// A message of a batch, read once for all attempts.
+#[derive(Debug)]
+struct Parsed<'a> {
+    record: &'a Arc<Record>,
+    flows: &'a [FlowId],
+    judge: bool,
+    payload: Result<Payload<'a>, PayloadError>,
+}
+
+impl<'a> Parsed<'a> {
+    fn new(entry: &'a BatchEntry, limits: &PayloadLimits) -> Self {
+        let payload = read_payload(&entry.record, limits);
+        Self { record: &entry.record, flows: &entry.flows, judge: entry.judge, payload }
+    }
+}
+
+/// Reads a record's payload; one of which only the head was kept is too large.
+pub fn read_payload<'a>(record: &'a Record, limits: &PayloadLimits) -> Result<Payload<'a>, PayloadError> {
+    match &record.body {
+        Body::Whole(bytes) => Payload::parse(bytes, limits),
+        Body::Head { length, .. } => Err(PayloadError::TooLarge {
+            length: usize::try_from(*length).unwrap_or(usize::MAX),
+            limit: limits.max_payload_bytes,
+        }),
+    }
+}

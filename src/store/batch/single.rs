@@ -1,0 +1,51 @@
+//! The batch of one.
+
+use std::slice;
+
+use super::judge::Poison;
+use super::locked_flow::SchemaCache;
+use super::transaction::{Failed, Work, run};
+use super::{BatchRules, Parsed};
+use crate::domain::batch::{BatchEntry, ProcessError, ProcessResult};
+use crate::domain::message::{FlowId, Record};
+use crate::store::connect::Database;
+use crate::store::error::Fault;
+
+/// Processes one message for one flow in one transaction, by the same code as a batch: locks the
+/// flow's row, validates, numbers, and stores the message or puts it into the outbox.
+///
+/// The record's offset is part of its idempotency key: a caller without an inbox passes a number
+/// that it never uses again.
+///
+/// # Errors
+/// [`ProcessError::Rejected`] when the message is not valid for the flow (it is a dead letter
+/// now), [`ProcessError::FlowGone`], and [`ProcessError::Unavailable`] when the database refused:
+/// then nothing was stored, unless the connection broke during the commit.
+pub async fn process_flow_message(
+    database: &Database,
+    rules: &BatchRules,
+    flow: FlowId,
+    record: Record,
+) -> Result<ProcessResult, ProcessError> {
+    let entry = BatchEntry { record: record.into(), flows: vec![flow], judge: true };
+    let message = Parsed::new(&entry, &rules.payload);
+    let mut poison = Poison::new();
+    let mut schemas = SchemaCache::default();
+    loop {
+        let work =
+            Work { messages: slice::from_ref(&message), range: 0..1, only_flow: None, poison: &poison };
+        match run(database, rules, &mut schemas, None, &work).await {
+            Ok(outcome) => {
+                return outcome.results.into_iter().next().unwrap_or(Err(ProcessError::FlowGone(flow)));
+            }
+            Err(Failed::Fault(error)) if error.fault() == Fault::Poison && poison.is_empty() => {
+                poison.insert((0, flow), error.to_string());
+            }
+            Err(Failed::Fault(error) | Failed::Unknown(error, _)) => {
+                return Err(ProcessError::Unavailable(error.to_string()));
+            }
+            // Only a batch with a fence can be fenced off.
+            Err(Failed::Fenced(_)) => return Err(ProcessError::Unavailable("fenced off".to_owned())),
+        }
+    }
+}

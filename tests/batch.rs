@@ -1,0 +1,413 @@
+//! Batches on real databases: what makes them count once, and what one bad message costs the rest.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+
+#[path = "support/database.rs"]
+mod database;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use database::TestDatabase;
+use mqtt_gateway::domain::batch::{Batch, BatchEntry, ProcessError, ProcessResult};
+use mqtt_gateway::domain::flow::Action;
+use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record};
+use mqtt_gateway::domain::payload::PayloadLimits;
+use mqtt_gateway::domain::value_style::ValueStyle;
+use mqtt_gateway::store::{
+    BatchFailure, BatchRules, Database, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError,
+    load_limits, migrate, process_flow_message,
+};
+
+/// Runs each claim on either database.
+macro_rules! on_both_databases {
+    ($($claim:ident)*) => {
+        mod mariadb {
+            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::mariadb().await).await; })*
+        }
+        mod sqlite {
+            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::sqlite()).await; })*
+        }
+    };
+}
+
+on_both_databases! {
+    messages_are_numbered_in_order_and_the_lane_moves_with_them
+    a_batch_over_many_flows_numbers_each_by_itself
+    a_batch_of_an_older_epoch_is_void
+    a_batch_that_is_in_sql_already_is_not_done_again
+    poison_is_put_aside_and_all_others_are_stored
+    poison_of_one_flow_does_not_touch_the_same_message_of_another
+    an_outage_keeps_the_batch_until_the_database_is_mended
+    a_flow_that_is_gone_or_disabled_takes_no_number
+    a_flow_at_its_maximum_is_refused_before_numbering
+    a_post_is_numbered_and_put_into_the_outbox
+    an_outbox_at_its_bound_turns_messages_into_dead_letters
+    an_unreadable_payload_is_answered_for_once
+    the_batch_of_one_does_the_same
+}
+
+#[tokio::test]
+async fn flows_locked_elsewhere_hold_up_only_those_who_need_them() {
+    let setup = Setup::new(TestDatabase::mariadb().await).await;
+    for code in ["A", "B", "C"] {
+        setup.flow(code, "STORE_DB").await;
+    }
+    let other = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    let lock = "SELECT id FROM flows WHERE id = 3 FOR UPDATE";
+    sea_orm::ConnectionTrait::execute_unprepared(&holding, lock).await.unwrap();
+
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let entries = vec![setup.entry(10, r#"{"a":1}"#, &[1, 2])];
+    lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+
+    assert_eq!(setup.observer.failures(), 0);
+    holding.rollback().await.unwrap();
+}
+
+async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    setup.test.execute("UPDATE flows SET last_msg_id = 41").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let payload = |n: u64| format!(r#"{{"n":{n},"text":"t"}}"#);
+    let entries = (0..1_300).map(|n| setup.entry(n, &payload(n), &[1])).collect();
+    let batch = setup.batch(position, entries);
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    let ids: Vec<i64> = outcome.results.iter().map(|result| result.as_ref().unwrap().message_id).collect();
+    assert_eq!(ids, (42..1_342).collect::<Vec<_>>());
+    let stored: Vec<i64> =
+        setup.test.column("SELECT last_msg_id FROM data WHERE attribute_name = 'n' ORDER BY id").await;
+    assert_eq!(stored, ids);
+    let values: Vec<String> =
+        setup.test.column("SELECT attribute_value FROM data WHERE attribute_name = 'n' ORDER BY id").await;
+    assert_eq!(values, (0..1_300).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 2_600);
+    assert_eq!(setup.count("SELECT last_msg_id FROM flows").await, 1_341);
+    assert_eq!(setup.lane_offset().await, batch.next.cast_signed());
+}
+
+async fn a_batch_over_many_flows_numbers_each_by_itself(test: TestDatabase) {
+    const FLOWS: i64 = 700;
+    let setup = Setup::new(test).await;
+    for flow in 1..=FLOWS {
+        setup.flow(&format!("F{flow}"), "STORE_DB").await;
+    }
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let all: Vec<FlowId> = (1..=FLOWS).collect();
+    let entries = vec![setup.entry(1, r#"{"a":1}"#, &all), setup.entry(2, r#"{"a":2}"#, &all[..5])];
+
+    lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+
+    let counters: Vec<i64> = setup.test.column("SELECT last_msg_id FROM flows ORDER BY id").await;
+    let expected: Vec<i64> = (1..=FLOWS).map(|flow| if flow <= 5 { 2 } else { 1 }).collect();
+    assert_eq!(counters, expected);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, FLOWS + 5);
+}
+
+async fn a_batch_of_an_older_epoch_is_void(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    let (mut old, new) = (setup.lane(), setup.lane());
+    let before = old.open(&setup.observer).await;
+    let after = new.open(&setup.observer).await;
+    assert_eq!(after.epoch, before.epoch + 1);
+
+    let batch = setup.batch(before, vec![setup.entry(10, r#"{"a":1}"#, &[1])]);
+    let refused = old.process(&batch, &setup.observer).await;
+
+    assert_eq!(refused.err(), Some(BatchFailure::Fenced(after)));
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 0);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NOT NULL").await, 0);
+}
+
+async fn a_batch_that_is_in_sql_already_is_not_done_again(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let batch = setup.batch(position, vec![setup.entry(10, r#"{"a":1}"#, &[1])]);
+    lane.process(&batch, &setup.observer).await.unwrap();
+
+    let again = lane.process(&batch, &setup.observer).await;
+
+    let there = LanePosition { next_offset: batch.next, ..position };
+    assert_eq!(again.err(), Some(BatchFailure::Fenced(there)));
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 1);
+}
+
+async fn poison_is_put_aside_and_all_others_are_stored(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    setup.refuse_the_value("poison").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let bad = |n: u64| n == 77 || (400..405).contains(&n);
+    let payload = |n: u64| if bad(n) { r#"{"a":"poison"}"#.to_owned() } else { format!(r#"{{"a":"{n}"}}"#) };
+    let entries = (0..600).map(|n| setup.entry(n, &payload(n), &[1])).collect();
+
+    let outcome = lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+
+    assert_eq!(outcome.results.len(), 600);
+    for (n, result) in (0..).zip(&outcome.results) {
+        assert_eq!(matches!(result, Err(ProcessError::Rejected(_))), bad(n), "message {n}");
+    }
+    let ids: Vec<i64> = setup.test.column("SELECT last_msg_id FROM data ORDER BY id").await;
+    assert_eq!(ids, (1..=594).collect::<Vec<_>>());
+    let reasons: Vec<String> = setup.test.column("SELECT reason FROM dead_letters").await;
+    assert_eq!(reasons, vec!["refused_by_database"; 6]);
+    assert_eq!(setup.count("SELECT MIN(inbox_offset) FROM dead_letters").await, 77);
+}
+
+async fn poison_of_one_flow_does_not_touch_the_same_message_of_another(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("STORES", "STORE_DB").await;
+    setup.flow("POSTS", "POST_ENDPOINT").await;
+    setup.refuse_the_value("poison").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let entries = vec![setup.entry(10, r#"{"a":"poison"}"#, &[1, 2])];
+
+    let outcome = lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+
+    assert!(matches!(outcome.results[..], [Err(ProcessError::Rejected(_)), Ok(_)]), "{:?}", outcome.results);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM outbox WHERE flow_id = 2").await, 1);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters WHERE flow_id = 1").await, 1);
+}
+
+async fn an_outage_keeps_the_batch_until_the_database_is_mended(test: TestDatabase) {
+    let setup = Arc::new(Setup::new(test).await);
+    setup.flow("F", "STORE_DB").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    setup.test.execute("ALTER TABLE data RENAME TO data_away").await;
+    let entries = (0..10).map(|n| setup.entry(n, r#"{"a":1}"#, &[1])).collect();
+    let batch = setup.batch(position, entries);
+
+    let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
+    let mending = async {
+        setup.observer.failed_once().await;
+        assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
+        setup.test.execute("ALTER TABLE data_away RENAME TO data").await;
+    };
+    let (outcome, ()) = tokio::join!(processing, mending);
+
+    assert!(outcome.results.iter().all(Result::is_ok));
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 10);
+}
+
+async fn a_flow_that_is_gone_or_disabled_takes_no_number(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("DISABLED", "STORE_DB").await;
+    setup.test.execute("UPDATE flows SET enabled = NULL").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let entries = vec![setup.entry(10, r#"{"a":1}"#, &[1, 99])];
+
+    let outcome = lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+
+    assert_eq!(outcome.results, [Err(ProcessError::FlowGone(1)), Err(ProcessError::FlowGone(99))]);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NULL").await, 1);
+}
+
+async fn a_flow_at_its_maximum_is_refused_before_numbering(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    let maximum = setup.rules.limits.max_message_id;
+    setup.test.execute(&format!("UPDATE flows SET last_msg_id = {}", maximum - 1)).await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let entries = vec![setup.entry(10, r#"{"a":1}"#, &[1]), setup.entry(11, r#"{"a":2}"#, &[1])];
+
+    let outcome = lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+
+    assert!(matches!(&outcome.results[..], [Ok(last), Err(_)] if last.message_id == maximum));
+    assert_eq!(setup.count("SELECT last_msg_id FROM flows").await, maximum);
+    let reason: String = setup.test.value("SELECT reason FROM dead_letters").await;
+    assert_eq!(reason, "counter_exhausted");
+}
+
+async fn a_post_is_numbered_and_put_into_the_outbox(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "POST_ENDPOINT").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let payload = r#"{ "a" : 1.50, "a":2 }"#;
+
+    let batch = setup.batch(position, vec![setup.entry(10, payload, &[1])]);
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    let [post] = &outcome.posts[..] else { panic!("{:?}", outcome.posts) };
+    assert_eq!(post.payload.as_bytes(), payload.as_bytes());
+    assert_eq!(post.key.to_string(), format!("{INBOX}-10-1"));
+    let kept: Vec<u8> = setup.test.value("SELECT payload FROM outbox").await;
+    assert_eq!(kept, payload.as_bytes());
+    assert_eq!(setup.count("SELECT message_id FROM outbox").await, 1);
+    assert_eq!(setup.rules.gauge.waiting(1), 1);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 0);
+}
+
+async fn an_outbox_at_its_bound_turns_messages_into_dead_letters(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "POST_ENDPOINT").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let entries = (0..OUTBOX_BOUND + 2).map(|n| setup.entry(n, r#"{"a":1}"#, &[1])).collect();
+
+    lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+
+    assert_eq!(setup.count("SELECT COUNT(*) FROM outbox").await, OUTBOX_BOUND.cast_signed());
+    let numbers: Vec<i64> = setup
+        .test
+        .column("SELECT message_id FROM dead_letters WHERE reason = 'outbox_full' ORDER BY id")
+        .await;
+    assert_eq!(numbers, [OUTBOX_BOUND.cast_signed() + 1, OUTBOX_BOUND.cast_signed() + 2]);
+}
+
+async fn an_unreadable_payload_is_answered_for_once(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let not_ours = setup.entry(10, "[1]", &[1]);
+    let ours = BatchEntry { judge: true, ..setup.entry(11, "[1]", &[1]) };
+
+    let outcome = lane.process(&setup.batch(position, vec![not_ours, ours]), &setup.observer).await.unwrap();
+
+    assert_eq!(outcome.results.len(), 1);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 1);
+    assert_eq!(setup.count("SELECT inbox_offset FROM dead_letters WHERE flow_id IS NULL").await, 11);
+}
+
+async fn the_batch_of_one_does_the_same(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    setup.refuse_the_value("poison").await;
+    let process =
+        |offset, payload| process_flow_message(&setup.database, &setup.rules, 1, record(offset, payload));
+
+    let stored = process(1, r#"{"a":1}"#).await.unwrap();
+    let expected = ProcessResult { flow_code: "F".into(), message_id: 1, action: Action::StoreDb };
+    assert_eq!(stored, expected);
+    assert!(matches!(process(2, r#"{"a":"poison"}"#).await, Err(ProcessError::Rejected(_))));
+    assert!(matches!(process(3, "no JSON").await, Err(ProcessError::Rejected(_))));
+    assert_eq!(process(4, r#"{"a":2}"#).await.unwrap().message_id, 2);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 2);
+}
+
+/// Name of the inbox in these tests.
+const INBOX: &str = "0123456789abcdef0123456789abcdef";
+
+const OUTBOX_BOUND: u64 = 20;
+
+/// A migrated database, and the rules for it.
+struct Setup {
+    test: TestDatabase,
+    database: Database,
+    rules: Arc<BatchRules>,
+    observer: Failures,
+}
+
+impl Setup {
+    async fn new(test: TestDatabase) -> Self {
+        test.create_sqlalchemy_tables().await;
+        let database = Database::connect(test.settings(), 2).await.unwrap();
+        migrate(&database).await.unwrap();
+        let limits = load_limits(&database).await.unwrap();
+        let rules = Arc::new(BatchRules::new(
+            INBOX.into(),
+            ValueStyle::Python,
+            PayloadLimits::default(),
+            limits,
+            Arc::new(OutboxGauge::default()),
+            OUTBOX_BOUND,
+        ));
+        Self { test, database, rules, observer: Failures::default() }
+    }
+
+    async fn flow(&self, code: &str, action: &str) {
+        self.test
+            .execute(&format!(
+                "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, enabled) \
+                 VALUES ('{code}', '', 't', '{action}', '{{}}', 'http://127.0.0.1:1/', 1)"
+            ))
+            .await;
+    }
+
+    /// From now on the table of stored values has a rule of its site.
+    async fn refuse_the_value(&self, value: &str) {
+        let rule = if self.test.is_mysql() {
+            format!("ALTER TABLE data ADD CONSTRAINT rule CHECK (attribute_value <> '{value}')")
+        } else {
+            format!(
+                "CREATE TRIGGER rule BEFORE INSERT ON data WHEN NEW.attribute_value = '{value}' \
+                 BEGIN SELECT RAISE(ABORT, 'refused by a rule of the site'); END"
+            )
+        };
+        self.test.execute(&rule).await;
+    }
+
+    fn lane(&self) -> LaneStore {
+        LaneStore::new(self.database.clone(), Arc::clone(&self.rules), 0)
+    }
+
+    fn entry(&self, offset: Offset, payload: &str, flows: &[FlowId]) -> BatchEntry {
+        BatchEntry { record: Arc::new(record(offset, payload)), flows: flows.to_vec(), judge: false }
+    }
+
+    fn batch(&self, position: LanePosition, entries: Vec<BatchEntry>) -> Batch {
+        Batch { lane: 0, epoch: position.epoch, from: position.next_offset, next: 1 << 40, entries }
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        self.test.value(sql).await
+    }
+
+    async fn lane_offset(&self) -> i64 {
+        self.count("SELECT next_offset FROM inbox_offsets").await
+    }
+}
+
+fn record(offset: Offset, payload: &str) -> Record {
+    Record {
+        offset,
+        received_at_us: 1_700_000_000_123_456,
+        topic: "t".into(),
+        body: Body::Whole(payload.as_bytes().to_vec()),
+        delivery: DeliveryFacts::default(),
+    }
+}
+
+/// Counts what the lane tells of failures.
+#[derive(Default)]
+struct Failures {
+    count: AtomicU32,
+    told: tokio::sync::Notify,
+}
+
+impl Failures {
+    fn failures(&self) -> u32 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    async fn failed_once(&self) {
+        self.told.notified().await;
+    }
+}
+
+impl LaneObserver for Failures {
+    fn retrying(&self, _: &StoreError, _: u32, _: Duration) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.told.notify_one();
+    }
+
+    fn progressing(&self) {}
+}

@@ -50,11 +50,7 @@ fn an_empty_table_gets_the_local_broker(backend: Backend) {
     let sql = "SELECT COUNT(*) FROM mqtt_servers \
                WHERE host = '127.0.0.1' AND port = 1883 AND enabled = TRUE AND is_default = TRUE";
     eventually("the default row", || {
-        (world.sql.try_rows(sql, []).ok()?[0]
-            .try_get_by_index::<i64>(0)
-            .unwrap()
-            == 1)
-            .then_some(())
+        (world.sql.try_rows(sql, []).ok()?[0].try_get_by_index::<i64>(0).unwrap() == 1).then_some(())
     });
 }
 
@@ -62,10 +58,7 @@ fn an_empty_table_gets_the_local_broker(backend: Backend) {
 fn a_port_that_is_null_is_the_standard_one(backend: Backend) {
     let own_address = Ipv4Addr::new(127, 0, 77, if backend == Backend::MariaDb { 1 } else { 2 });
     let address = SocketAddr::from((own_address, 1883));
-    let broker = Broker::with(&BrokerOptions {
-        address,
-        ..BrokerOptions::default()
-    });
+    let broker = Broker::with(&BrokerOptions { address, ..BrokerOptions::default() });
     let world = World::without_broker(backend, broker);
     forget_servers(&world);
     world.add_server(&own_address.to_string(), None, Some(true), Some(true));
@@ -81,14 +74,8 @@ fn credentials_are_used_when_both_are_there(backend: Backend) {
         .status()
         .unwrap();
     assert!(hashed.success());
-    let access = format!(
-        "allow_anonymous false\npassword_file {}",
-        passwords.path().display()
-    );
-    let broker = Broker::with(&BrokerOptions {
-        access,
-        ..BrokerOptions::default()
-    });
+    let access = format!("allow_anonymous false\npassword_file {}", passwords.path().display());
+    let broker = Broker::with(&BrokerOptions { access, ..BrokerOptions::default() });
     let world = World::with_broker(backend, broker);
     world.flow("any", "t").insert(&world.sql);
 
@@ -104,10 +91,7 @@ fn credentials_are_used_when_both_are_there(backend: Backend) {
 
 fn a_broker_that_is_not_there_is_awaited(backend: Backend) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let options = BrokerOptions {
-        address,
-        ..BrokerOptions::default()
-    };
+    let options = BrokerOptions { address, ..BrokerOptions::default() };
     let mut broker = Broker::with(&options);
     broker.stop();
     let mut world = World::with_broker(backend, broker);

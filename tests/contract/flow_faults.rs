@@ -8,19 +8,10 @@ fn a_message_of_a_wrong_flow_is_a_dead_letter_until_the_flow_is_mended(world: Wo
     let sink = Sink::new();
     let ids = [
         world.flow("action", "t").action("MAIL").insert(&world.sql),
-        world
-            .flow("type", "t")
-            .schema(r#"{"a": "date"}"#)
-            .insert(&world.sql),
+        world.flow("type", "t").schema(r#"{"a": "date"}"#).insert(&world.sql),
         world.flow("schema", "t").schema("[1]").insert(&world.sql),
-        world
-            .flow("no_url", "t")
-            .action("POST_ENDPOINT")
-            .insert(&world.sql),
-        world
-            .flow("bad_url", "t")
-            .posts_to("ftp://somewhere/")
-            .insert(&world.sql),
+        world.flow("no_url", "t").action("POST_ENDPOINT").insert(&world.sql),
+        world.flow("bad_url", "t").posts_to("ftp://somewhere/").insert(&world.sql),
         world.flow("empty_url", "t").posts_to("").insert(&world.sql),
     ];
     world.flow("sound", "t").insert(&world.sql);
@@ -33,29 +24,16 @@ fn a_message_of_a_wrong_flow_is_a_dead_letter_until_the_flow_is_mended(world: Wo
         assert_eq!(letter.payload, br#"{"a": 1}"#, "it can be replayed");
         assert!(!letter.reason.is_empty(), "{letter:?}");
     }
-    let detail_of = |id| {
-        &letters
-            .iter()
-            .find(|letter| letter.flow_id == Some(id))
-            .unwrap()
-            .detail
-    };
+    let detail_of = |id| &letters.iter().find(|letter| letter.flow_id == Some(id)).unwrap().detail;
     assert!(detail_of(ids[0]).contains("MAIL"), "{}", detail_of(ids[0]));
     assert!(detail_of(ids[1]).contains("date"), "{}", detail_of(ids[1]));
     for code in ["action", "type", "schema", "no_url", "bad_url", "empty_url"] {
         assert_eq!(world.last_msg_id(code), None, "{code} has taken no id");
     }
 
-    world
-        .sql
-        .run("UPDATE flows SET action = 'STORE_DB' WHERE code = 'action'");
-    world
-        .sql
-        .run(r#"UPDATE flows SET payload_schema = '{"a": "int"}' WHERE code IN ('type', 'schema')"#);
-    world.sql.execute(
-        "UPDATE flows SET endpoint_url = ? WHERE code = 'no_url'",
-        [sink.url("/").into()],
-    );
+    world.sql.run("UPDATE flows SET action = 'STORE_DB' WHERE code = 'action'");
+    world.sql.run(r#"UPDATE flows SET payload_schema = '{"a": "int"}' WHERE code IN ('type', 'schema')"#);
+    world.sql.execute("UPDATE flows SET endpoint_url = ? WHERE code = 'no_url'", [sink.url("/").into()]);
     world.publish("t", r#"{"a": 2}"#);
     for code in ["action", "type", "schema"] {
         let stored = world.wait_for_stored(code, 1);

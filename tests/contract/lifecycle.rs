@@ -20,14 +20,7 @@ fn a_stop_keeps_the_session_and_a_restart_continues_the_ids(world: World) {
     let _gateway = world.start_subscribed();
     let stored = world.wait_for_stored("any", 6);
     let seen: Vec<(i64, &str)> = stored.iter().map(|m| (m.id, m.value("at").unwrap())).collect();
-    let expected = [
-        (1, "up 0"),
-        (2, "down 0"),
-        (3, "up 1"),
-        (4, "down 1"),
-        (5, "up 2"),
-        (6, "down 2"),
-    ];
+    let expected = [(1, "up 0"), (2, "down 0"), (3, "up 1"), (4, "down 1"), (5, "up 2"), (6, "down 2")];
     assert_eq!(seen, expected);
 }
 
@@ -40,20 +33,12 @@ fn a_stop_drains_what_was_taken_in(world: World) {
     let after_stop = world.stored("any").len();
     let _gateway = world.start_subscribed();
     let stored = world.wait_for_stored("any", 2_000);
-    let numbers = stored
-        .iter()
-        .map(|m| m.value("number").unwrap().parse::<usize>().unwrap());
-    assert!(
-        numbers.eq(0..2_000),
-        "all of them once and in order; {after_stop} before the stop"
-    );
+    let numbers = stored.iter().map(|m| m.value("number").unwrap().parse::<usize>().unwrap());
+    assert!(numbers.eq(0..2_000), "all of them once and in order; {after_stop} before the stop");
 }
 
 fn a_retained_message_is_taken_when_a_flow_subscribes(world: World) {
-    let retained = Message {
-        retained: true,
-        ..Message::new(&world.topic("t"), r#"{"at": "before"}"#)
-    };
+    let retained = Message { retained: true, ..Message::new(&world.topic("t"), r#"{"at": "before"}"#) };
     world.publish_all([retained]);
     world.flow("any", "t").insert(&world.sql);
     let _gateway = world.start_subscribed();
@@ -74,11 +59,7 @@ fn a_second_gateway_on_the_same_inbox_is_refused(mut world: World) {
     let mut second = world.start();
     assert_eq!(second.wait_for_exit().code(), Some(1));
     let inbox = world.inbox_directory();
-    assert!(
-        second.stderr().contains(inbox.to_str().unwrap()),
-        "it says which: {}",
-        second.stderr()
-    );
+    assert!(second.stderr().contains(inbox.to_str().unwrap()), "it says which: {}", second.stderr());
     assert!(first.is_running());
     world.publish("t", r#"{"a": 1}"#);
     world.wait_for_stored("any", 1);
@@ -90,10 +71,7 @@ fn replica(world: &World, name: &str) -> Gateway {
     std::fs::create_dir(&directory).unwrap();
     let mut settings = world.settings.clone();
     settings.insert("MQTT_CLIENT_ID".to_owned(), format!("{}_{name}", world.name));
-    settings.insert(
-        "INBOX_DIR".to_owned(),
-        directory.join("inbox").display().to_string(),
-    );
+    settings.insert("INBOX_DIR".to_owned(), directory.join("inbox").display().to_string());
     settings.insert("LOG_DIR".to_owned(), directory.join("log").display().to_string());
     Gateway::start(&[], &settings, &directory)
 }
@@ -105,26 +83,16 @@ fn replicas_share_the_messages_of_a_flow_without_gap_or_repetition(world: World)
     let names = ["left", "right"];
     let _replicas = names.map(|name| replica(&world, name));
     for name in names {
-        world
-            .broker
-            .wait_for_subscriptions(mark, &format!("{}_{name}", world.name), &[&filter]);
+        world.broker.wait_for_subscriptions(mark, &format!("{}_{name}", world.name), &[&filter]);
     }
     let topic = world.topic("s/a");
     world.publish_all((0..1_000).map(|number| Message::new(&topic, format!(r#"{{"number": {number}}}"#))));
     // Both insert into one table at once, so the rows of two messages may alternate: judged by columns, not by rows.
-    eventually("1,000 messages", || {
-        (world.last_msg_id("shared") == Some(1_000)).then_some(())
-    });
+    eventually("1,000 messages", || (world.last_msg_id("shared") == Some(1_000)).then_some(()));
     let count = |column: &str| {
-        world.sql.count(
-            &format!("SELECT COUNT(DISTINCT {column}) FROM data WHERE flow_code = 'shared'"),
-            [],
-        )
+        world.sql.count(&format!("SELECT COUNT(DISTINCT {column}) FROM data WHERE flow_code = 'shared'"), [])
     };
-    assert_eq!(
-        (count("last_msg_id"), count("attribute_value"), count("id")),
-        (1_000, 1_000, 1_000)
-    );
+    assert_eq!((count("last_msg_id"), count("attribute_value"), count("id")), (1_000, 1_000, 1_000));
 }
 
 #[test]
@@ -136,14 +104,11 @@ fn a_database_that_is_not_there_is_awaited() {
     let mark = world.broker.mark();
     let mut gateway = world.start();
     // It says so, and it keeps trying: the port stands in what the driver or we say of it.
-    gateway.wait_for_line_that("the database not being there", &|line| {
-        line.to_lowercase().contains("database")
-    });
+    gateway
+        .wait_for_line_that("the database not being there", &|line| line.to_lowercase().contains("database"));
     assert!(gateway.is_running());
     server.start();
-    world
-        .broker
-        .wait_for_subscriptions(mark, &world.name, &[&world.topic("t")]);
+    world.broker.wait_for_subscriptions(mark, &world.name, &[&world.topic("t")]);
     world.publish("t", r#"{"a": 1}"#);
     world.wait_for_stored("any", 1);
 }

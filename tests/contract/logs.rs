@@ -4,10 +4,7 @@ use crate::support::eventually;
 use crate::support::world::World;
 
 fn an_invalid_payload_is_logged_and_kept_in_the_error_file_of_the_day(world: World) {
-    let id = world
-        .flow("strict", "t")
-        .schema(r#"{"a": "int"}"#)
-        .insert(&world.sql);
+    let id = world.flow("strict", "t").schema(r#"{"a": "int"}"#).insert(&world.sql);
     let days = [today()];
     let gateway = world.start_subscribed();
     world.publish("t", "no json");
@@ -23,15 +20,8 @@ fn an_invalid_payload_is_logged_and_kept_in_the_error_file_of_the_day(world: Wor
     });
     for line in file.lines() {
         let parts: Vec<&str> = line.splitn(4, " | ").collect();
-        assert_eq!(
-            parts.len(),
-            4,
-            "YYYY-MM-DD HH:MM:SS | LEVEL | NAME | MESSAGE: {line}"
-        );
-        assert!(
-            chrono::NaiveDateTime::parse_from_str(parts[0], "%Y-%m-%d %H:%M:%S").is_ok(),
-            "{line}"
-        );
+        assert_eq!(parts.len(), 4, "YYYY-MM-DD HH:MM:SS | LEVEL | NAME | MESSAGE: {line}");
+        assert!(chrono::NaiveDateTime::parse_from_str(parts[0], "%Y-%m-%d %H:%M:%S").is_ok(), "{line}");
         assert_eq!((parts[1], parts[2]), ("ERROR", "mqtt_gateway"), "{line}");
     }
     assert!(file.lines().any(|line| line.contains(&format!("| {invalid}"))));
@@ -45,9 +35,7 @@ fn the_error_file_is_appended_to(world: World) {
     world.flow("any", "t").insert(&world.sql);
     let text = || -> String {
         let files = std::fs::read_dir(world.log_directory()).unwrap();
-        files
-            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
-            .collect()
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
     };
     for run in 1..=2 {
         let mut gateway = world.start_subscribed();
@@ -65,10 +53,7 @@ fn every_line_is_json_when_asked_for(world: World) {
     gateway.wait_for_line("Invalid payload in topic ");
     gateway.stop();
     for line in gateway.stderr().lines() {
-        assert!(
-            serde_json::from_str::<serde_json::Map<_, _>>(line).is_ok(),
-            "{line}"
-        );
+        assert!(serde_json::from_str::<serde_json::Map<_, _>>(line).is_ok(), "{line}");
     }
 }
 
@@ -78,19 +63,10 @@ fn the_mailboxes_of_all_actors_are_reported(world: World) {
     for actor in ["mqtt", "registry", "router", "worker", "delivery"] {
         gateway.wait_for_line_that(&format!("a mailbox report of {actor}"), &|line| {
             line.to_lowercase().contains(actor)
-                && [
-                    "state",
-                    "depth",
-                    "capacity",
-                    "high_water",
-                    "received",
-                    "handled",
-                    "failed",
-                    "restarts",
-                ]
-                .iter()
-                .chain(&["wait_p99_ms", "handle_p99_ms", "age_ms"])
-                .all(|field| line.contains(field))
+                && ["state", "depth", "capacity", "high_water", "received", "handled", "failed", "restarts"]
+                    .iter()
+                    .chain(&["wait_p99_ms", "handle_p99_ms", "age_ms"])
+                    .all(|field| line.contains(field))
         });
     }
 }

@@ -4,11 +4,7 @@ use crate::support::publisher::Message;
 use crate::support::world::World;
 
 fn ids(world: &World, code: &str, count: usize) -> Vec<i64> {
-    world
-        .wait_for_stored(code, count)
-        .iter()
-        .map(|message| message.id)
-        .collect()
+    world.wait_for_stored(code, count).iter().map(|message| message.id).collect()
 }
 
 fn ids_are_consecutive_in_the_order_of_arrival(world: World) {
@@ -22,14 +18,8 @@ fn ids_are_consecutive_in_the_order_of_arrival(world: World) {
     world.publish_all(messages);
     for (code, wanted) in [("a", 667), ("b", 1333)] {
         let stored = world.wait_for_stored(code, wanted);
-        assert!(
-            stored.iter().map(|m| m.id).eq(1..=i64::try_from(wanted).unwrap()),
-            "{code}"
-        );
-        let numbers: Vec<u32> = stored
-            .iter()
-            .map(|m| m.value("number").unwrap().parse().unwrap())
-            .collect();
+        assert!(stored.iter().map(|m| m.id).eq(1..=i64::try_from(wanted).unwrap()), "{code}");
+        let numbers: Vec<u32> = stored.iter().map(|m| m.value("number").unwrap().parse().unwrap()).collect();
         assert!(numbers.is_sorted(), "{code}: {numbers:?}");
         assert_eq!(world.last_msg_id(code), i64::try_from(wanted).ok());
     }
@@ -52,46 +42,32 @@ fn a_counter_set_by_hand_is_continued_from(mut world: World) {
     let _gateway = world.start_subscribed();
     world.publish("t", r#"{"a": 1}"#);
     assert_eq!(ids(&world, "reset", 1), [1]);
-    world
-        .sql
-        .run("UPDATE flows SET last_msg_id = 1000 WHERE code = 'reset'");
+    world.sql.run("UPDATE flows SET last_msg_id = 1000 WHERE code = 'reset'");
     world.publish("t", r#"{"a": 2}"#);
     assert_eq!(ids(&world, "reset", 2), [1, 1001]);
-    world
-        .sql
-        .run("UPDATE flows SET last_msg_id = NULL WHERE code = 'reset'");
+    world.sql.run("UPDATE flows SET last_msg_id = NULL WHERE code = 'reset'");
     world.publish("t", r#"{"a": 3}"#);
     assert_eq!(ids(&world, "reset", 3), [1, 1001, 1]);
 }
 
 fn an_edit_of_the_row_acts_on_the_next_message_without_a_reload(mut world: World) {
     // One lane: what the second flow has stored, the first has passed.
-    world
-        .set("FLOWS_RELOAD_INTERVAL_SECONDS", "3600")
-        .set("LANES", "1");
+    world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "3600").set("LANES", "1");
     world.flow("edited", "t").insert(&world.sql);
     world.flow("witness", "t").insert(&world.sql);
     let _gateway = world.start_subscribed();
     world.publish("t", r#"{"a": 1}"#);
     world.wait_for_stored("edited", 1);
-    world
-        .sql
-        .run(r#"UPDATE flows SET payload_schema = '{"a": "string"}' WHERE code = 'edited'"#);
+    world.sql.run(r#"UPDATE flows SET payload_schema = '{"a": "string"}' WHERE code = 'edited'"#);
     world.publish("t", r#"{"a": 2}"#);
     world.publish("t", r#"{"a": "two"}"#);
     let stored = world.wait_for_stored("edited", 2);
     assert_eq!((stored[1].id, stored[1].value("a")), (2, Some("two")));
     assert_eq!(world.wait_for_dead_letters(1).len(), 1);
-    world
-        .sql
-        .run("UPDATE flows SET enabled = FALSE WHERE code = 'edited'");
+    world.sql.run("UPDATE flows SET enabled = FALSE WHERE code = 'edited'");
     world.publish("t", r#"{"a": "unseen"}"#);
     world.wait_for_stored("witness", 4);
-    assert_eq!(
-        world.stored("edited").len(),
-        2,
-        "a flow that is disabled when its row is locked takes no id"
-    );
+    assert_eq!(world.stored("edited").len(), 2, "a flow that is disabled when its row is locked takes no id");
 }
 
 fn an_empty_object_takes_an_id_and_writes_no_row(world: World) {

@@ -9,18 +9,12 @@ use crate::support::world::World;
 
 fn outbox_is_empty(world: &World) {
     let sql = "SELECT COUNT(*) FROM outbox";
-    eventually("an empty outbox", || {
-        (world.sql.count(sql, []) == 0).then_some(())
-    });
+    eventually("an empty outbox", || (world.sql.count(sql, []) == 0).then_some(()));
 }
 
 fn the_body_is_the_payload_byte_for_byte(world: World) {
     let sink = Sink::new();
-    world
-        .flow("post", "t")
-        .schema(r#"{"v": "number"}"#)
-        .posts_to(&sink.url("/in?x=1"))
-        .insert(&world.sql);
+    world.flow("post", "t").schema(r#"{"v": "number"}"#).posts_to(&sink.url("/in?x=1")).insert(&world.sql);
     let _gateway = world.start_subscribed();
     let payloads = [
         "{ \"v\" : 1.50 ,\n\t\"ü\": \"\\u00fc 😀\", \"v\": 2e0 }  ",
@@ -32,16 +26,10 @@ fn the_body_is_the_payload_byte_for_byte(world: World) {
     let requests = sink.wait_for_delivered(2);
     for (request, payload) in requests.iter().zip(payloads) {
         assert_eq!(String::from_utf8_lossy(&request.body), payload);
-        assert_eq!(
-            (request.method.as_str(), request.path.as_str()),
-            ("POST", "/in?x=1")
-        );
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/in?x=1"));
         assert_eq!(request.header("content-type"), Some("application/json"));
     }
-    let keys: HashSet<&str> = requests
-        .iter()
-        .map(|r| r.header("idempotency-key").unwrap())
-        .collect();
+    let keys: HashSet<&str> = requests.iter().map(|r| r.header("idempotency-key").unwrap()).collect();
     assert_eq!(keys.len(), 2, "each message has a key of its own");
     assert_eq!(world.last_msg_id("post"), Some(2));
     assert!(world.stored("post").is_empty(), "what is posted is not stored");
@@ -62,23 +50,12 @@ fn a_failing_endpoint_keeps_the_id_and_is_tried_until_it_works(world: World) {
     eventually("a second try", || (sink.requests().len() >= 2).then_some(()));
     sink.answer_with(200);
     let delivered = sink.wait_for_delivered(3);
-    let bodies: Vec<_> = delivered
-        .iter()
-        .map(|r| String::from_utf8_lossy(&r.body))
-        .collect();
-    assert_eq!(
-        bodies,
-        [r#"{"number": 1}"#, r#"{"number": 2}"#, r#"{"number": 3}"#],
-        "in order"
-    );
+    let bodies: Vec<_> = delivered.iter().map(|r| String::from_utf8_lossy(&r.body)).collect();
+    assert_eq!(bodies, [r#"{"number": 1}"#, r#"{"number": 2}"#, r#"{"number": 3}"#], "in order");
     for request in sink.requests() {
         let same = delivered.iter().find(|other| other.body == request.body).unwrap();
         let key = "idempotency-key";
-        assert_eq!(
-            request.header(key),
-            same.header(key),
-            "the key stays the same over all tries"
-        );
+        assert_eq!(request.header(key), same.header(key), "the key stays the same over all tries");
     }
     outbox_is_empty(&world);
     assert_eq!(world.last_msg_id("post"), Some(3));
@@ -87,10 +64,7 @@ fn a_failing_endpoint_keeps_the_id_and_is_tried_until_it_works(world: World) {
 fn a_redirect_is_a_failure_and_not_followed(world: World) {
     let sink = Sink::new();
     sink.answer_with(302);
-    world
-        .flow("post", "t")
-        .posts_to(&sink.url("/"))
-        .insert(&world.sql);
+    world.flow("post", "t").posts_to(&sink.url("/")).insert(&world.sql);
     let gateway = world.start_subscribed();
     world.publish("t", r#"{"a": 1}"#);
     gateway.wait_for_line("Error posting flow post to endpoint ");
@@ -101,10 +75,7 @@ fn a_redirect_is_a_failure_and_not_followed(world: World) {
 
 fn a_refused_connection_keeps_the_id_and_is_tried_until_it_is_taken(world: World) {
     let port = free_port();
-    world
-        .flow("post", "t")
-        .posts_to(&format!("http://127.0.0.1:{port}/x"))
-        .insert(&world.sql);
+    world.flow("post", "t").posts_to(&format!("http://127.0.0.1:{port}/x")).insert(&world.sql);
     let gateway = world.start_subscribed();
     world.publish("t", r#"{"a": 1}"#);
     world.wait_for_last_msg_id("post", 1);
@@ -116,10 +87,7 @@ fn a_refused_connection_keeps_the_id_and_is_tried_until_it_is_taken(world: World
 fn what_was_not_delivered_is_delivered_after_a_restart_with_the_same_key(world: World) {
     let sink = Sink::new();
     sink.answer_with(503);
-    world
-        .flow("post", "t")
-        .posts_to(&sink.url("/"))
-        .insert(&world.sql);
+    world.flow("post", "t").posts_to(&sink.url("/")).insert(&world.sql);
     let mut gateway = world.start_subscribed();
     world.publish("t", r#"{"a": 1}"#);
     eventually("a first try", || (!sink.requests().is_empty()).then_some(()));
@@ -137,14 +105,8 @@ fn what_was_not_delivered_is_delivered_after_a_restart_with_the_same_key(world: 
 fn a_failing_endpoint_does_not_hold_up_another(world: World) {
     let (failing, working) = (Sink::new(), Sink::new());
     failing.answer_with(500);
-    world
-        .flow("failing", "t")
-        .posts_to(&failing.url("/"))
-        .insert(&world.sql);
-    world
-        .flow("working", "t")
-        .posts_to(&working.url("/"))
-        .insert(&world.sql);
+    world.flow("failing", "t").posts_to(&failing.url("/")).insert(&world.sql);
+    world.flow("working", "t").posts_to(&working.url("/")).insert(&world.sql);
     world.flow("storing", "t").insert(&world.sql);
     let _gateway = world.start_subscribed();
     for number in 0..100 {
@@ -160,10 +122,7 @@ fn an_endpoint_that_never_answers_is_given_up_in_time_and_tried_again(mut world:
     world.set("HTTP_TIMEOUT_SECONDS", "1");
     let sink = Sink::new();
     sink.stall();
-    world
-        .flow("post", "t")
-        .posts_to(&sink.url("/"))
-        .insert(&world.sql);
+    world.flow("post", "t").posts_to(&sink.url("/")).insert(&world.sql);
     let gateway = world.start_subscribed();
     world.publish("t", r#"{"a": 1}"#);
     gateway.wait_for_line("Error posting flow post to endpoint ");
@@ -175,17 +134,11 @@ fn what_is_too_old_to_be_delivered_becomes_a_dead_letter(mut world: World) {
     world.set("OUTBOX_MAX_AGE_SECONDS", "1");
     let sink = Sink::new();
     sink.answer_with(500);
-    let id = world
-        .flow("post", "t")
-        .posts_to(&sink.url("/"))
-        .insert(&world.sql);
+    let id = world.flow("post", "t").posts_to(&sink.url("/")).insert(&world.sql);
     let _gateway = world.start_subscribed();
     world.publish("t", r#"{"a": 1}"#);
     let letter = world.wait_for_dead_letters(1).remove(0);
-    assert_eq!(
-        (letter.flow_id, letter.payload.as_slice()),
-        (Some(id), br#"{"a": 1}"#.as_slice())
-    );
+    assert_eq!((letter.flow_id, letter.payload.as_slice()), (Some(id), br#"{"a": 1}"#.as_slice()));
     assert_eq!(world.last_msg_id("post"), Some(1), "the id is not given back");
     outbox_is_empty(&world);
 }

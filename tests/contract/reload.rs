@@ -11,14 +11,10 @@ fn a_new_flow_is_subscribed_and_a_removed_or_disabled_one_unsubscribed(world: Wo
     let mark = world.broker.mark();
     world.flow("comes", "comes").insert(&world.sql);
     world.sql.run("DELETE FROM flows WHERE code = 'goes'");
-    world
-        .sql
-        .run("UPDATE flows SET enabled = NULL WHERE code = 'sleeps'");
+    world.sql.run("UPDATE flows SET enabled = NULL WHERE code = 'sleeps'");
     world.wait_for_filters(mark, &[&world.topic("comes")]);
     for gone in ["goes", "sleeps"] {
-        world
-            .broker
-            .wait_for_unsubscription(mark, &world.name, &world.topic(gone));
+        world.broker.wait_for_unsubscription(mark, &world.name, &world.topic(gone));
     }
     for code in ["goes", "sleeps", "comes", "stays"] {
         world.publish(code, r#"{"a": 1}"#);
@@ -39,9 +35,7 @@ fn a_disabled_flow_is_not_subscribed(world: World) {
     for topic in ["off", "unknown"] {
         assert!(!world.broker.has_logged(mark, &world.topic(topic)), "{topic}");
     }
-    world
-        .sql
-        .run("UPDATE flows SET enabled = TRUE WHERE code = 'off'");
+    world.sql.run("UPDATE flows SET enabled = TRUE WHERE code = 'off'");
     world.wait_for_filters(mark, &[&world.topic("off")]);
 }
 
@@ -49,25 +43,16 @@ fn a_changed_topic_is_followed(world: World) {
     world.flow("moving", "old").insert(&world.sql);
     let _gateway = world.start_subscribed();
     let mark = world.broker.mark();
-    world.sql.execute(
-        "UPDATE flows SET topic = ? WHERE code = 'moving'",
-        [world.topic("new").into()],
-    );
+    world.sql.execute("UPDATE flows SET topic = ? WHERE code = 'moving'", [world.topic("new").into()]);
     world.wait_for_filters(mark, &[&world.topic("new")]);
-    world
-        .broker
-        .wait_for_unsubscription(mark, &world.name, &world.topic("old"));
+    world.broker.wait_for_unsubscription(mark, &world.name, &world.topic("old"));
     world.publish("old", r#"{"at": "old"}"#);
     world.publish("new", r#"{"at": "new"}"#);
     assert_eq!(world.wait_for_stored("moving", 1)[0].value("at"), Some("new"));
 }
 
 fn a_bad_filter_is_rejected_alone_and_with_its_reason(world: World) {
-    for (code, filter) in [
-        ("hash_inside", "a/#/b"),
-        ("hash_in_word", "a#"),
-        ("plus_in_word", "a/b+"),
-    ] {
+    for (code, filter) in [("hash_inside", "a/#/b"), ("hash_in_word", "a#"), ("plus_in_word", "a/b+")] {
         world.flow(code, filter).insert(&world.sql);
     }
     world.flow("good", "good").insert(&world.sql);
@@ -95,11 +80,7 @@ fn a_failing_reload_is_logged_and_the_flows_stay(world: World) {
     assert_eq!(stored[0].value("at"), Some("while away"));
     world.flow("later", "later").insert(&world.sql);
     world.wait_for_filters(mark, &[&world.topic("later")]);
-    assert!(
-        !world
-            .broker
-            .has_logged(mark, &format!(": {} {}", world.name, world.topic("kept")))
-    );
+    assert!(!world.broker.has_logged(mark, &format!(": {} {}", world.name, world.topic("kept"))));
 }
 
 fn sighup_reloads_at_once(mut world: World) {
@@ -121,9 +102,7 @@ fn an_interval_below_one_second_counts_as_one(mut world: World) {
     world.flow("first", "first").insert(&world.sql);
     world.wait_for_filters(mark, &[&world.topic("first")]);
     world.publish("first", r#"{"a": 1}"#);
-    eventually("the first flow's message", || {
-        (!world.stored("first").is_empty()).then_some(())
-    });
+    eventually("the first flow's message", || (!world.stored("first").is_empty()).then_some(()));
 }
 
 on_each_database!(

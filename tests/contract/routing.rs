@@ -7,10 +7,7 @@ use crate::support::world::{Backend, World};
 /// The `at` values a flow has stored, in order.
 fn arrivals(world: &World, code: &str, count: usize) -> Vec<String> {
     let stored = world.wait_for_stored(code, count);
-    stored
-        .iter()
-        .map(|message| message.value("at").unwrap().to_owned())
-        .collect()
+    stored.iter().map(|message| message.value("at").unwrap().to_owned()).collect()
 }
 
 fn publish_marked(world: &World, topics: &[&str]) {
@@ -77,12 +74,7 @@ fn wildcards_match_levels_as_mqtt_says(world: World) {
 
 fn a_leading_wildcard_does_not_match_dollar_topics(backend: Backend) {
     let world = World::with_broker(backend, Broker::private());
-    for (code, filter) in [
-        ("all", "#"),
-        ("level", "+/x"),
-        ("dollar", "$own/#"),
-        ("dollar_level", "$own/+"),
-    ] {
+    for (code, filter) in [("all", "#"), ("level", "+/x"), ("dollar", "$own/#"), ("dollar_level", "$own/+")] {
         crate::support::flows::NewFlow::new(code, filter).insert(&world.sql);
     }
     let _gateway = world.start_subscribed();

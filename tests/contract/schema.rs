@@ -21,10 +21,7 @@ fn migrating_twice_changes_nothing_and_python_can_still_write(world: World) {
 }
 
 fn the_rows_of_the_python_service_stay_as_they_were(world: World) {
-    NewFlow::new("old", "p")
-        .schema(r#"{"a": "int"}"#)
-        .continues_from(7)
-        .insert(&world.sql);
+    NewFlow::new("old", "p").schema(r#"{"a": "int"}"#).continues_from(7).insert(&world.sql);
     world.sql.run(
         "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
          VALUES ('2026-01-02 03:04:05', 'old', 'a', '1', 7)",

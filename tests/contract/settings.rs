@@ -6,10 +6,7 @@ use crate::support::process::Settings;
 use crate::support::world::{World, command, text_of};
 
 fn settings(pairs: &[(&str, &str)]) -> Settings {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 #[test]
@@ -27,27 +24,14 @@ fn one_error_names_every_wrong_variable_and_no_password() {
         let output = command(arguments, &wrong, directory.path());
         assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
         let text = text_of(&output);
-        for word in [
-            "DB_HOST",
-            "DB_NAME",
-            "DB_PORT",
-            "many",
-            "HTTP_TIMEOUT_SECONDS",
-            "soon",
-            "MQTT_KEEPALIVE",
-            "-3",
-        ] {
+        for word in
+            ["DB_HOST", "DB_NAME", "DB_PORT", "many", "HTTP_TIMEOUT_SECONDS", "soon", "MQTT_KEEPALIVE", "-3"]
+        {
             assert!(text.contains(word), "{word} is missing in: {text}");
         }
-        assert!(
-            text.contains("FLOWS_RELOAD_INTERVAL_SECONDS") && text.contains("often"),
-            "{text}"
-        );
+        assert!(text.contains("FLOWS_RELOAD_INTERVAL_SECONDS") && text.contains("often"), "{text}");
         assert!(!text.contains("never-to-be-seen"), "{text}");
-        assert!(
-            !text.contains("DB_USER") && !text.contains("DB_PASSWORD"),
-            "those are right: {text}"
-        );
+        assert!(!text.contains("DB_USER") && !text.contains("DB_PASSWORD"), "those are right: {text}");
     }
 }
 
@@ -82,11 +66,7 @@ fn check_says_what_is_there_and_what_is_not(mut world: World) {
     world.set("DATABASE_URL", "mysql://nobody:hidden-word@127.0.0.1:1/nothing");
     let no_database = world.command(&["check"]);
     assert_eq!(no_database.status.code(), Some(1), "{}", text_of(&no_database));
-    assert!(
-        !text_of(&no_database).contains("hidden-word"),
-        "{}",
-        text_of(&no_database)
-    );
+    assert!(!text_of(&no_database).contains("hidden-word"), "{}", text_of(&no_database));
 }
 
 on_each_database!(

@@ -4,36 +4,16 @@ use crate::support::world::World;
 
 /// A type's names, the values it takes and the values it refuses.
 const TYPES: [(&[&str], &[&str], &[&str]); 6] = [
-    (
-        &["string", "str"],
-        &[r#""text""#, r#""""#, r#""12""#],
-        &["1", "true", "null", "[]", "{}"],
-    ),
-    (
-        &["number", "float"],
-        &["1", "-2.5", "1e3", "0"],
-        &[r#""1""#, "true", "false", "null", "[1]"],
-    ),
+    (&["string", "str"], &[r#""text""#, r#""""#, r#""12""#], &["1", "true", "null", "[]", "{}"]),
+    (&["number", "float"], &["1", "-2.5", "1e3", "0"], &[r#""1""#, "true", "false", "null", "[1]"]),
     (
         &["int", "integer"],
         &["1", "-7", "0", "123456789012345678901234567890"],
         &["1.5", "1.0", r#""1""#, "true", "null", "[]"],
     ),
-    (
-        &["bool", "boolean"],
-        &["true", "false"],
-        &["0", "1", r#""true""#, "null"],
-    ),
-    (
-        &["object"],
-        &["{}", r#"{"a": 1}"#],
-        &["[]", r#""{}""#, "null", "1"],
-    ),
-    (
-        &["array"],
-        &["[]", "[1, [2]]"],
-        &["{}", r#""[]""#, "null", "true"],
-    ),
+    (&["bool", "boolean"], &["true", "false"], &["0", "1", r#""true""#, "null"]),
+    (&["object"], &["{}", r#"{"a": 1}"#], &["[]", r#""{}""#, "null", "1"]),
+    (&["array"], &["[]", "[1, [2]]"], &["{}", r#""[]""#, "null", "true"]),
 ];
 
 /// Publishes and gives the number of messages that must then be stored.
@@ -64,14 +44,8 @@ fn each_type_takes_its_own_values_and_refuses_the_others(world: World) {
     let letters = world.wait_for_dead_letters(refused);
     assert_eq!(letters.len(), refused);
     for letter in letters {
-        assert!(
-            letter.detail.contains("field"),
-            "the detail names the field: {letter:?}"
-        );
-        assert!(
-            letter.flow_id.is_some() && !letter.reason.is_empty(),
-            "{letter:?}"
-        );
+        assert!(letter.detail.contains("field"), "the detail names the field: {letter:?}");
+        assert!(letter.flow_id.is_some() && !letter.reason.is_empty(), "{letter:?}");
     }
     for (names, good, _) in TYPES {
         for name in names {
@@ -111,10 +85,7 @@ fn a_schema_may_be_written_in_any_of_its_forms(world: World) {
             "{code}: fields not named are allowed and stored"
         );
     }
-    assert_eq!(
-        world.wait_for_dead_letters(2 * forms.len()).len(),
-        2 * forms.len()
-    );
+    assert_eq!(world.wait_for_dead_letters(2 * forms.len()).len(), 2 * forms.len());
 }
 
 fn a_json_schema_is_more_than_types(world: World) {
@@ -129,10 +100,7 @@ fn a_json_schema_is_more_than_types(world: World) {
 }
 
 fn a_refusal_names_the_field_what_was_expected_and_what_came(world: World) {
-    let id = world
-        .flow("strict", "t")
-        .schema(r#"{"temperature": "number"}"#)
-        .insert(&world.sql);
+    let id = world.flow("strict", "t").schema(r#"{"temperature": "number"}"#).insert(&world.sql);
     let gateway = world.start_subscribed();
     world.publish("t", r#"{"temperature": "warm"}"#);
     let letter = world.wait_for_dead_letters(1).remove(0);
@@ -140,16 +108,9 @@ fn a_refusal_names_the_field_what_was_expected_and_what_came(world: World) {
     assert_eq!(letter.payload, br#"{"temperature": "warm"}"#);
     assert_eq!(letter.topic, world.topic("t"));
     for word in ["temperature", "number", "string"] {
-        assert!(
-            letter.detail.contains(word),
-            "{word} is missing in {}",
-            letter.detail
-        );
+        assert!(letter.detail.contains(word), "{word} is missing in {}", letter.detail);
     }
-    gateway.wait_for_line(&format!(
-        "Error processing topic {} (flow_id={id}): ",
-        world.topic("t")
-    ));
+    gateway.wait_for_line(&format!("Error processing topic {} (flow_id={id}): ", world.topic("t")));
     assert_eq!(world.last_msg_id("strict"), None, "a refused payload takes no id");
 }
 

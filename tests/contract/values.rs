@@ -9,18 +9,12 @@ const PAYLOAD: &str = r#" { "text": "héllo wörld 😀", "quote": "a \"b\" \\ c
     "no_members":{}, "twice": 1, "after": 0, "twice": "last" }"#;
 
 fn every_key_is_a_row_with_its_value_as_it_was_written(world: World) {
-    world
-        .flow("all", "t")
-        .schema(r#"{"text": "string"}"#)
-        .insert(&world.sql);
+    world.flow("all", "t").schema(r#"{"text": "string"}"#).insert(&world.sql);
     let _gateway = world.start_subscribed();
     world.publish("t", PAYLOAD);
     let stored = world.wait_for_stored("all", 1).remove(0);
-    let values: Vec<(&str, &str)> = stored
-        .attributes
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_deref().unwrap()))
-        .collect();
+    let values: Vec<(&str, &str)> =
+        stored.attributes.iter().map(|(name, value)| (name.as_str(), value.as_deref().unwrap())).collect();
     let expected = [
         ("text", "héllo wörld 😀"),
         ("quote", "a \"b\" \\ c\nd"),
@@ -32,10 +26,7 @@ fn every_key_is_a_row_with_its_value_as_it_was_written(world: World) {
         ("yes", "True"),
         ("no", "False"),
         ("nothing", "None"),
-        (
-            "object",
-            r#"{"ü": [1, 2.50, {"a": null, "b": true}], "x": "é 😀", "esc": "é\n"}"#,
-        ),
+        ("object", r#"{"ü": [1, 2.50, {"a": null, "b": true}], "x": "é 😀", "esc": "é\n"}"#),
         ("array", r#"[1, "two", []]"#),
         ("no_members", "{}"),
         ("twice", "last"),
@@ -50,11 +41,7 @@ fn booleans_and_null_are_written_as_in_json_when_asked_for(mut world: World) {
     let _gateway = world.start_subscribed();
     world.publish("t", r#"{"yes": true, "no": false, "nothing": null}"#);
     let stored = world.wait_for_stored("json", 1).remove(0);
-    let values: Vec<&str> = stored
-        .attributes
-        .iter()
-        .map(|(_, value)| value.as_deref().unwrap())
-        .collect();
+    let values: Vec<&str> = stored.attributes.iter().map(|(_, value)| value.as_deref().unwrap()).collect();
     assert_eq!(values, ["true", "false", "null"]);
 }
 
@@ -66,10 +53,7 @@ fn the_time_of_reception_is_utc(world: World) {
     let stored = world.wait_for_stored("timed", 1).remove(0);
     let after = utc_now();
     let received_at = &stored.received_at[..19];
-    assert!(
-        (before.as_str()..=after.as_str()).contains(&received_at),
-        "{before} {received_at} {after}"
-    );
+    assert!((before.as_str()..=after.as_str()).contains(&received_at), "{before} {received_at} {after}");
 }
 
 fn utc_now() -> String {

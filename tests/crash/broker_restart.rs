@@ -12,10 +12,7 @@ const RESTARTS: usize = 2;
 
 #[test]
 fn a_restarted_broker_is_subscribed_again_and_nothing_acknowledged_is_lost() {
-    let options = BrokerOptions {
-        max_inflight: MAX_INFLIGHT,
-        ..BrokerOptions::default()
-    };
+    let options = BrokerOptions { max_inflight: MAX_INFLIGHT, ..BrokerOptions::default() };
     let mut world = World::with_broker(Backend::MariaDb, Broker::with(&options));
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
@@ -31,14 +28,7 @@ fn a_restarted_broker_is_subscribed_again_and_nothing_acknowledged_is_lost() {
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     // What the publisher sent again is its own repetition; the rest is the broker's, at most what was on its way.
-    let resent: HashSet<&[u8]> = publisher
-        .resent
-        .iter()
-        .map(|message| message.payload.as_slice())
-        .collect();
+    let resent: HashSet<&[u8]> = publisher.resent.iter().map(|message| message.payload.as_slice()).collect();
     let extra = load.judge(&world).len().saturating_sub(resent.len());
-    assert!(
-        extra <= RESTARTS * usize::try_from(MAX_INFLIGHT).unwrap(),
-        "{extra} repeated"
-    );
+    assert!(extra <= RESTARTS * usize::try_from(MAX_INFLIGHT).unwrap(), "{extra} repeated");
 }

@@ -44,9 +44,7 @@ fn reconnected(world: &World, load: &Load) {
 fn a_full_inbox_leaves_the_rest_with_the_broker() {
     let mut server = MariaDbServer::new();
     let mut world = World::on_server(&server, Broker::private());
-    world
-        .set("INBOX_MAX_BYTES", "2097152")
-        .set("INBOX_SEGMENT_BYTES", "262144");
+    world.set("INBOX_MAX_BYTES", "2097152").set("INBOX_SEGMENT_BYTES", "262144");
     let mut load = Load::over(&world, 4).of_bytes(2_000);
     let mut gateway = world.start_subscribed();
     server.stop();
@@ -59,11 +57,7 @@ fn a_full_inbox_leaves_the_rest_with_the_broker() {
     server.start();
     reconnected(&world, &load);
     assert_eq!(gateway.stop(), Some(0));
-    assert_eq!(
-        load.judge(&world),
-        [0; 0],
-        "the connection to the broker was never lost"
-    );
+    assert_eq!(load.judge(&world), [0; 0], "the connection to the broker was never lost");
 }
 
 #[test]

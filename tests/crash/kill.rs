@@ -8,10 +8,7 @@ const KILLS: usize = 5;
 const MAX_INFLIGHT: u32 = 20;
 
 fn a_killed_gateway_loses_nothing_and_numbers_without_a_gap(backend: Backend) {
-    let options = BrokerOptions {
-        max_inflight: MAX_INFLIGHT,
-        ..BrokerOptions::default()
-    };
+    let options = BrokerOptions { max_inflight: MAX_INFLIGHT, ..BrokerOptions::default() };
     let world = World::with_broker(backend, Broker::with(&options));
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
@@ -28,10 +25,7 @@ fn a_killed_gateway_loses_nothing_and_numbers_without_a_gap(backend: Backend) {
     assert_eq!(gateway.stop(), Some(0));
     let extra = load.judge(&world);
     let most = KILLS * usize::try_from(MAX_INFLIGHT).unwrap();
-    assert!(
-        extra.len() <= most,
-        "more repeated than were on their way: {extra:?}"
-    );
+    assert!(extra.len() <= most, "more repeated than were on their way: {extra:?}");
     eprintln!("{backend:?}: {} messages twice after {KILLS} kills", extra.len());
 }
 

@@ -9,10 +9,7 @@ const BUDGET_SPENT: i32 = 3;
 fn panics_once(backend: Backend, point: &str) {
     let mut world = World::on(backend);
     // The fifth time round, so that there is something before it.
-    world.set(
-        "FAILPOINTS",
-        &format!("{point}=4*off->1*panic(made to panic)->off"),
-    );
+    world.set("FAILPOINTS", &format!("{point}=4*off->1*panic(made to panic)->off"));
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     for _ in 0..8 {

@@ -83,10 +83,7 @@ pub struct Stored {
 
 impl Stored {
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.attributes
-            .iter()
-            .find(|(known, _)| known == name)
-            .and_then(|(_, value)| value.as_deref())
+        self.attributes.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_deref())
     }
 }
 
@@ -112,21 +109,12 @@ impl World {
             let id = row.try_get("", "last_msg_id").unwrap();
             let received_at: String = row.try_get("", "received_at").unwrap();
             if messages.last().is_none_or(|last| last.id != id) {
-                messages.push(Stored {
-                    id,
-                    received_at: received_at.clone(),
-                    attributes: Vec::new(),
-                });
+                messages.push(Stored { id, received_at: received_at.clone(), attributes: Vec::new() });
             }
             let message = messages.last_mut().unwrap();
-            assert_eq!(
-                message.received_at, received_at,
-                "the rows of a message share its time"
-            );
+            assert_eq!(message.received_at, received_at, "the rows of a message share its time");
             let name = row.try_get("", "attribute_name").unwrap();
-            message
-                .attributes
-                .push((name, row.try_get("", "attribute_value").unwrap()));
+            message.attributes.push((name, row.try_get("", "attribute_value").unwrap()));
         }
         messages
     }
@@ -139,9 +127,7 @@ impl World {
     }
 
     pub fn last_msg_id(&self, code: &str) -> Option<i64> {
-        let rows = self
-            .sql
-            .rows("SELECT last_msg_id FROM flows WHERE code = ?", [code.into()]);
+        let rows = self.sql.rows("SELECT last_msg_id FROM flows WHERE code = ?", [code.into()]);
         rows[0].try_get("", "last_msg_id").unwrap()
     }
 
@@ -160,10 +146,7 @@ impl World {
                 payload: row.try_get("", "payload").unwrap(),
                 flow_id: row.try_get("", "flow_id").unwrap(),
                 reason: row.try_get("", "reason").unwrap(),
-                detail: row
-                    .try_get::<Option<String>>("", "detail")
-                    .unwrap()
-                    .unwrap_or_default(),
+                detail: row.try_get::<Option<String>>("", "detail").unwrap().unwrap_or_default(),
             })
             .collect()
     }

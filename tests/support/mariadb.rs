@@ -17,11 +17,7 @@ pub struct MariaDbServer {
 impl MariaDbServer {
     pub fn new() -> MariaDbServer {
         let directory = TempDir::new().unwrap();
-        let mut server = MariaDbServer {
-            port: net::free_port(),
-            directory,
-            child: None,
-        };
+        let mut server = MariaDbServer { port: net::free_port(), directory, child: None };
         let init =
             "CREATE USER IF NOT EXISTS root@127.0.0.1; GRANT ALL ON *.* TO root@127.0.0.1 WITH GRANT OPTION;";
         std::fs::write(server.directory.path().join("init.sql"), init).unwrap();
@@ -30,11 +26,7 @@ impl MariaDbServer {
             .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
             .output()
             .expect("mariadb-server-core has to be installed; scripts/test does that");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         server.start();
         server
     }
@@ -47,11 +39,7 @@ impl MariaDbServer {
         let directory = self.directory.path().display().to_string();
         let child = self
             .program("mariadbd")
-            .args([
-                "--bind-address=127.0.0.1",
-                "--skip-name-resolve",
-                "--innodb-buffer-pool-size=32M",
-            ])
+            .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=32M"])
             .arg(format!("--port={}", self.port))
             .arg(format!("--socket={directory}/s"))
             .arg(format!("--pid-file={directory}/pid"))

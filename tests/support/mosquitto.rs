@@ -35,11 +35,7 @@ pub struct BrokerOptions {
 impl Default for BrokerOptions {
     fn default() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, net::free_port()));
-        BrokerOptions {
-            address,
-            access: "allow_anonymous true".to_owned(),
-            max_inflight: 20,
-        }
+        BrokerOptions { address, access: "allow_anonymous true".to_owned(), max_inflight: 20 }
     }
 }
 
@@ -48,11 +44,7 @@ impl Broker {
     pub fn shared() -> Broker {
         let port = required("TEST_MQTT_PORT").parse().unwrap();
         let log = PathBuf::from(required("TEST_MQTT_LOG"));
-        Broker {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            log,
-            private: None,
-        }
+        Broker { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), log, private: None }
     }
 
     pub fn private() -> Broker {
@@ -61,21 +53,10 @@ impl Broker {
 
     pub fn with(options: &BrokerOptions) -> Broker {
         let directory = TempDir::new().unwrap();
-        std::fs::write(
-            directory.path().join("mosquitto.conf"),
-            configuration(options, &directory),
-        )
-        .unwrap();
+        std::fs::write(directory.path().join("mosquitto.conf"), configuration(options, &directory)).unwrap();
         let log = directory.path().join("log");
-        let private = Some(Private {
-            directory,
-            child: None,
-        });
-        let mut broker = Broker {
-            address: options.address,
-            log,
-            private,
-        };
+        let private = Some(Private { directory, child: None });
+        let mut broker = Broker { address: options.address, log, private };
         broker.start();
         broker
     }
@@ -88,11 +69,7 @@ impl Broker {
     }
 
     pub fn start(&mut self) {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .unwrap();
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
         let private = self.own();
         let child = Command::new("mosquitto")
             .arg("-c")
@@ -109,9 +86,7 @@ impl Broker {
     }
 
     fn own(&mut self) -> &mut Private {
-        self.private
-            .as_mut()
-            .expect("only a private broker is started and stopped")
+        self.private.as_mut().expect("only a private broker is started and stopped")
     }
 
     /// Where the log ends now; what is awaited later is looked for from here on.
@@ -125,9 +100,7 @@ impl Broker {
             let ending = format!(" {filter}");
             let middle = format!(": {client_id} ");
             eventually(&format!("{client_id} to subscribe {filter}"), || {
-                self.lines_since(since)
-                    .any(|l| l.contains(&middle) && l.ends_with(&ending))
-                    .then_some(())
+                self.lines_since(since).any(|l| l.contains(&middle) && l.ends_with(&ending)).then_some(())
             });
         }
     }
@@ -136,9 +109,7 @@ impl Broker {
     pub fn wait_for_unsubscription(&self, since: LogMark, client_id: &str, filter: &str) {
         let ending = format!(": {client_id} {filter}");
         eventually(&format!("{client_id} to unsubscribe {filter}"), || {
-            self.lines_since(since)
-                .any(|line| line.ends_with(&ending))
-                .then_some(())
+            self.lines_since(since).any(|line| line.ends_with(&ending)).then_some(())
         });
     }
 

@@ -21,18 +21,10 @@ impl Load {
     pub fn over(world: &World, flows: usize) -> Load {
         let flows: Vec<String> = (0..flows).map(|index| format!("flow{index}")).collect();
         for (index, code) in flows.iter().enumerate() {
-            world
-                .flow(code, &format!("load/{index}"))
-                .schema(r#"{"key": "int"}"#)
-                .insert(&world.sql);
+            world.flow(code, &format!("load/{index}")).schema(r#"{"key": "int"}"#).insert(&world.sql);
         }
         let published = flows.iter().map(|code| (code.clone(), Vec::new())).collect();
-        Load {
-            flows,
-            published,
-            next_key: 0,
-            text_bytes: 20,
-        }
+        Load { flows, published, next_key: 0, text_bytes: 20 }
     }
 
     /// Makes messages this large.
@@ -70,37 +62,21 @@ impl Load {
     /// Nothing lost, ids of each flow exactly 1 to n, in the order of publication. Gives the keys found more than
     /// once, a time for each extra copy.
     pub fn judge(&self, world: &World) -> Vec<u64> {
-        self.flows
-            .iter()
-            .flat_map(|code| self.judge_flow(world, code))
-            .collect()
+        self.flows.iter().flat_map(|code| self.judge_flow(world, code)).collect()
     }
 
     fn judge_flow(&self, world: &World, code: &str) -> Vec<u64> {
         let stored = world.stored(code);
         let ids: Vec<i64> = stored.iter().map(|message| message.id).collect();
         let count = i64::try_from(stored.len()).unwrap();
-        assert!(
-            ids.iter().copied().eq(1..=count),
-            "the ids of {code} are not 1 to {count}: {ids:?}"
-        );
+        assert!(ids.iter().copied().eq(1..=count), "the ids of {code} are not 1 to {count}: {ids:?}");
         assert_eq!(world.last_msg_id(code), Some(count), "the counter of {code}");
         let mut seen = HashSet::new();
         let (mut first_copies, mut extra_copies) = (Vec::new(), Vec::new());
         for message in &stored {
-            assert_eq!(
-                message.attributes.len(),
-                2,
-                "{code} {}: all attributes or none",
-                message.id
-            );
+            assert_eq!(message.attributes.len(), 2, "{code} {}: all attributes or none", message.id);
             let key: u64 = message.value("key").unwrap().parse().unwrap();
-            if seen.insert(key) {
-                &mut first_copies
-            } else {
-                &mut extra_copies
-            }
-            .push(key);
+            if seen.insert(key) { &mut first_copies } else { &mut extra_copies }.push(key);
         }
         assert_eq!(first_copies, self.published[code], "the keys of {code}, in order");
         extra_copies

@@ -30,11 +30,7 @@ impl Gateway {
                 command.env(name, value);
             }
         }
-        command
-            .envs(settings)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.envs(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = Lines::collect(child.stderr.take().unwrap());
         Gateway { child, stderr }
@@ -55,14 +51,7 @@ impl Gateway {
     }
 
     pub fn count_lines(&self, text: &str) -> usize {
-        self.stderr
-            .seen
-            .lock()
-            .unwrap()
-            .lines
-            .iter()
-            .filter(|line| line.contains(text))
-            .count()
+        self.stderr.seen.lock().unwrap().lines.iter().filter(|line| line.contains(text)).count()
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -106,20 +95,14 @@ impl Drop for Gateway {
         if std::thread::panicking() {
             let seen = self.stderr.seen.lock().unwrap();
             let tail = seen.lines.len().saturating_sub(60);
-            eprintln!(
-                "--- the gateway's last lines\n{}\n---",
-                seen.lines[tail..].join("\n")
-            );
+            eprintln!("--- the gateway's last lines\n{}\n---", seen.lines[tail..].join("\n"));
         }
     }
 }
 
 /// Sends a signal by the shell's own `kill`, which is there where no program of that name is.
 pub fn signal(process: u32, name: &str) {
-    let status = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {process}")])
-        .status()
-        .unwrap();
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().unwrap();
     assert!(status.success(), "kill -{name} {process}: {status}");
 }
 
@@ -172,10 +155,6 @@ impl Lines {
 
     fn wait_for_end(&self) {
         let seen = self.seen.lock().unwrap();
-        drop(
-            self.changed
-                .wait_timeout_while(seen, PATIENCE, |seen| !seen.ended)
-                .unwrap(),
-        );
+        drop(self.changed.wait_timeout_while(seen, PATIENCE, |seen| !seen.ended).unwrap());
     }
 }

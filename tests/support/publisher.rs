@@ -25,11 +25,7 @@ pub struct Message {
 
 impl Message {
     pub fn new(topic: &str, payload: impl AsRef<[u8]>) -> Message {
-        Message {
-            topic: topic.to_owned(),
-            payload: payload.as_ref().to_vec(),
-            retained: false,
-        }
+        Message { topic: topic.to_owned(), payload: payload.as_ref().to_vec(), retained: false }
     }
 }
 
@@ -45,13 +41,7 @@ pub struct Publisher {
 impl Publisher {
     pub fn connect(broker: SocketAddr) -> Publisher {
         let stream = open(broker).unwrap();
-        Publisher {
-            broker,
-            stream,
-            next_packet_id: 1,
-            unacknowledged: VecDeque::new(),
-            resent: Vec::new(),
-        }
+        Publisher { broker, stream, next_packet_id: 1, unacknowledged: VecDeque::new(), resent: Vec::new() }
     }
 
     /// Publishes and waits for the broker's word that it has the message.

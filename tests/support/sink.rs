@@ -21,10 +21,7 @@ pub struct Request {
 
 impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -48,11 +45,7 @@ impl Sink {
     pub fn on(port: u16) -> Sink {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State {
-            status: 200,
-            requests: Vec::new(),
-            open: true,
-        }));
+        let state = Arc::new(Mutex::new(State { status: 200, requests: Vec::new(), open: true }));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -86,10 +79,7 @@ impl Sink {
 
     /// Those that were answered with 200, in order.
     pub fn delivered(&self) -> Vec<Request> {
-        self.requests()
-            .into_iter()
-            .filter(|request| request.status == 200)
-            .collect()
+        self.requests().into_iter().filter(|request| request.status == 200).collect()
     }
 
     pub fn wait_for_delivered(&self, count: usize) -> Vec<Request> {
@@ -142,16 +132,8 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
         };
         headers.push((name.to_lowercase(), value.trim().to_owned()));
     }
-    let mut request = Request {
-        method,
-        path,
-        headers,
-        body: Vec::new(),
-        status: 0,
-    };
-    let length = request
-        .header("content-length")
-        .map_or(0, |length| length.parse().unwrap());
+    let mut request = Request { method, path, headers, body: Vec::new(), status: 0 };
+    let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
     request.body = vec![0; length];
     reader.read_exact(&mut request.body).ok()?;
     Some(request)

@@ -31,8 +31,7 @@ impl Sql {
     }
 
     pub fn rows<const N: usize>(&self, sql: &str, values: [Value; N]) -> Vec<QueryResult> {
-        self.try_rows(sql, values)
-            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.try_rows(sql, values).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// For while the server may be away or the tables not there yet.
@@ -41,8 +40,7 @@ impl Sql {
         sql: &str,
         values: [Value; N],
     ) -> Result<Vec<QueryResult>, sea_orm::DbErr> {
-        self.runtime
-            .block_on(self.connection.query_all_raw(self.statement(sql, values)))
+        self.runtime.block_on(self.connection.query_all_raw(self.statement(sql, values)))
     }
 
     pub fn count<const N: usize>(&self, sql: &str, values: [Value; N]) -> i64 {

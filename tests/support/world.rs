@@ -86,14 +86,7 @@ impl World {
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
-        World::assemble(
-            Backend::MariaDb,
-            name,
-            sql,
-            broker,
-            settings,
-            TempDir::new().unwrap(),
-        )
+        World::assemble(Backend::MariaDb, name, sql, broker, settings, TempDir::new().unwrap())
     }
 
     fn on_sqlite(broker: Broker) -> World {
@@ -113,15 +106,8 @@ impl World {
         settings: Settings,
         directory: TempDir,
     ) -> World {
-        let mut world = World {
-            backend,
-            sql,
-            broker,
-            settings,
-            name,
-            directory,
-            publisher: RefCell::new(None),
-        };
+        let mut world =
+            World { backend, sql, broker, settings, name, directory, publisher: RefCell::new(None) };
         let client_id = world.name.clone();
         let (inbox, log) = (world.inbox_directory(), world.log_directory());
         world
@@ -136,23 +122,13 @@ impl World {
 
     fn add_broker_row(&self) {
         let address = self.broker.address;
-        self.add_server(
-            &address.ip().to_string(),
-            Some(address.port()),
-            Some(true),
-            Some(true),
-        );
+        self.add_server(&address.ip().to_string(), Some(address.port()), Some(true), Some(true));
     }
 
     pub fn add_server(&self, host: &str, port: Option<u16>, enabled: Option<bool>, is_default: Option<bool>) {
         self.sql.execute(
             "INSERT INTO mqtt_servers (host, port, enabled, is_default) VALUES (?, ?, ?, ?)",
-            [
-                host.into(),
-                port.map(i32::from).into(),
-                enabled.into(),
-                is_default.into(),
-            ],
+            [host.into(), port.map(i32::from).into(), enabled.into(), is_default.into()],
         );
     }
 
@@ -204,8 +180,7 @@ impl World {
     }
 
     pub fn wait_for_filters(&self, mark: LogMark, filters: &[&str]) {
-        self.broker
-            .wait_for_subscriptions(mark, &self.settings["MQTT_CLIENT_ID"], filters);
+        self.broker.wait_for_subscriptions(mark, &self.settings["MQTT_CLIENT_ID"], filters);
     }
 
     /// Publishes below this test's prefix and waits for the broker's acknowledgement.
@@ -215,9 +190,7 @@ impl World {
 
     pub fn publish_all(&self, messages: impl IntoIterator<Item = Message>) {
         let mut publisher = self.publisher.borrow_mut();
-        publisher
-            .get_or_insert_with(|| Publisher::connect(self.broker.address))
-            .publish_all(messages);
+        publisher.get_or_insert_with(|| Publisher::connect(self.broker.address)).publish_all(messages);
     }
 
     /// A subcommand, run to its end.
@@ -239,11 +212,7 @@ pub fn command(arguments: &[&str], settings: &Settings, directory: &Path) -> Out
 
 /// What the program wrote, both streams together.
 pub fn text_of(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// The tables as the Python service's `create_all` makes them.
@@ -255,12 +224,6 @@ fn sqlalchemy_tables(dialect: &str) -> String {
 
 fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    format!(
-        "gw_{:x}_{}",
-        now.as_nanos() & 0xFFFF_FFFF_FFFF,
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    format!("gw_{:x}_{}", now.as_nanos() & 0xFFFF_FFFF_FFFF, NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -126,3 +126,22 @@ fn after_a_failed_sync_appends_go_to_a_new_segment_and_all_is_synced_again() {
     assert_eq!(payloads(&inbox), ["one", "two"]);
     scenario.teardown();
 }
+
+#[test]
+fn a_full_disk_at_the_start_does_not_keep_the_records_from_being_worked_off() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(dir.path(), FsyncPolicy::Never);
+    let last = append(&inbox, "waiting").unwrap();
+    drop(inbox);
+    fail::cfg("inbox-replace-file", "return").unwrap();
+    let inbox = open(dir.path(), FsyncPolicy::Never);
+    assert_eq!(payloads(&inbox), ["waiting"]);
+    assert!(matches!(append(&inbox, "no room"), Err(AppendError::Io(_))));
+    inbox.release(inbox.next_offset()).unwrap();
+    assert_eq!(segments(dir.path()), 0);
+    fail::remove("inbox-replace-file");
+    assert!(append(&inbox, "room again").unwrap() > last);
+    assert_eq!(payloads(&inbox), ["room again"]);
+    scenario.teardown();
+}

@@ -3,6 +3,7 @@
 //! Actors find each other here at every send instead of keeping addresses: after a restart the
 //! new address is in its slot, and nobody has to be told.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::dev::ToEnvelope;
@@ -31,10 +32,15 @@ pub struct Directory {
 }
 
 /// One actor's mailbox and, while it lives, its address.
-#[derive(Debug)]
 pub struct Slot<A: Actor> {
     mailbox: Arc<Mailbox>,
     address: Arc<Mutex<Option<Addr<A>>>>,
+}
+
+impl<A: Actor> fmt::Debug for Slot<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slot").field(&self.mailbox.name()).finish()
+    }
 }
 
 impl<A: Actor> Clone for Slot<A> {

@@ -205,14 +205,24 @@ impl Mailbox {
             restarts: self.restarts.load(Relaxed),
             wait_p99: inner.waits.take_p99(),
             handle_p99: inner.handles.take_p99(),
-            age: inner.in_hand.iter().map(|(_, since)| since.elapsed()).max().unwrap_or_default(),
+            age: oldest(&inner.in_hand),
         }
+    }
+
+    /// Depth, capacity and the age of the oldest message in hand, without touching the interval.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize, Duration) {
+        (self.depth.load(Relaxed), self.capacity, oldest(&self.inner().in_hand))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // The counters stay usable after a panic of the actor that held the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn oldest(in_hand: &[(u64, Instant)]) -> Duration {
+    in_hand.iter().map(|(_, since)| since.elapsed()).max().unwrap_or_default()
 }
 
 /// Permits that a message holds until it was handled or thrown away.

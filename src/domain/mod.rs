@@ -6,6 +6,7 @@ pub mod flow_diff;
 mod json;
 pub mod message;
 pub mod outbox;
+pub mod outbox_work;
 pub mod payload;
 pub mod restart_budget;
 pub mod retry;

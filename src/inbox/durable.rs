@@ -38,6 +38,9 @@ pub(super) enum SmallFile {
 /// Its first line is a checksum of the rest.
 pub(super) fn replace_small_file(dir: &Path, name: &str, body: &str) -> Result<(), InboxError> {
     let path = dir.join(name);
+    fail::fail_point!("inbox-replace-file", |_| Err(InboxError::io("replace", &path)(
+        io::ErrorKind::StorageFull.into()
+    )));
     let staged = dir.join(format!("{name}.new"));
     create_private_file(&staged)
         .and_then(|mut file| {

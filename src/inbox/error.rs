@@ -59,6 +59,12 @@ impl InboxError {
         let path = path.to_path_buf();
         move |source| InboxError::Io { action, path, source }
     }
+
+    /// Whether room on the disk would help.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, InboxError::Io { source, .. } if full.contains(&source.kind()))
+    }
 }
 
 /// Why a record was not appended. Nothing of it is in the log.

@@ -31,10 +31,10 @@ impl DirectoryLock {
             }
             Err(TryLockError::Error(error)) => return Err(InboxError::io("lock", &path)(error)),
         }
-        // Emptied only now: the text of the holder stays readable for whoever is refused.
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(InboxError::io("write", &path))?;
+        // The number only helps a person; a disk too full for it is no reason not to start.
+        if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+            log::warn!("cannot write the process id into {}: {error}", path.display());
+        }
         Ok(DirectoryLock { _file: file })
     }
 }

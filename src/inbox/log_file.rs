@@ -95,12 +95,22 @@ impl Log {
             wakeups: 0,
             buffer: Vec::new(),
         };
-        log.reserve_offset()?;
-        let active = log.create_segment()?;
-        active.segment.sync()?;
-        log.active = Some(active);
-        durable::sync_dir(&log.dir)?;
+        match log.begin_run() {
+            // What is in the log can still be worked off, which makes room; appends wait until then.
+            Err(error) if error.is_disk_full() => {
+                log::error!("the inbox begins without room to append: {error}");
+            }
+            begun => begun?,
+        }
         Ok(log)
+    }
+
+    fn begin_run(&mut self) -> Result<(), InboxError> {
+        self.reserve_offset()?;
+        let active = self.create_segment()?;
+        active.segment.sync()?;
+        self.active = Some(active);
+        durable::sync_dir(&self.dir)
     }
 
     /// Appends a record; it is published (and synced, where each is) when this returns its offset.

@@ -23,6 +23,9 @@ const FULL_PAUSE: Duration = Duration::from_secs(10);
 const DISK_PAUSE: Duration = Duration::from_millis(50);
 const DISK_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// Syncing without a pause would take the disk from the writer.
+const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+
 pub(super) struct Shared {
     log: Mutex<Log>,
     /// Waiting appenders and the syncing thread sleep on it.
@@ -175,7 +178,7 @@ impl Shared {
     fn sync_every(&self, interval: Duration) {
         let mut failing = false;
         loop {
-            self.sleep_while(interval, |log| !log.is_closed());
+            self.sleep_while(interval.max(LEAST_INTERVAL), |log| !log.is_closed());
             if self.lock().is_closed() {
                 return;
             }

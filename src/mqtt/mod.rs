@@ -1,1 +1,32 @@
-//! To be written.
+//! The broker's side: one link that stays connected, kept behind a small interface.
+//!
+//! ```text
+//!   caller ──Input──▶ thread "mqtt" ──calls──▶ paho ──▶ broker
+//!                        ▲    │                  │
+//!                        │    └─MqttEvent─▶      │ callbacks: message ──▶ on_message (may block)
+//!                        └──────Input────────────┘            lost, disconnected, token done
+//! ```
+//!
+//! * Only the thread calls paho: while a message callback waits, every call into paho waits with it, and so may
+//!   the thread, but nobody else.
+//! * Callbacks never call paho and never wait, but for the message callback: when it returns, paho sends the
+//!   acknowledgement, so it returns only when the message is safe.
+//! * Paho's own reconnecting is off: ours chooses the protocol version, backs off, and says why.
+//! * Absent: any knowledge of flows, routing or the inbox.
+
+mod broker_probe;
+mod clients;
+mod delivery_flags;
+mod driver;
+mod failure;
+mod incoming;
+mod input;
+mod link;
+mod options;
+mod packet;
+mod reconnect;
+mod requests;
+mod version;
+
+pub use link::MqttLink;
+pub use options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};

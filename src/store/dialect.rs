@@ -12,7 +12,6 @@ pub enum Dialect {
     Sqlite,
 }
 
-#[allow(dead_code)]
 impl Dialect {
     /// The same, as sea-orm calls it.
     pub(crate) fn backend(self) -> DbBackend {
@@ -48,6 +47,24 @@ impl Dialect {
         }
     }
 
+    /// So many microseconds (a parameter) after [`now`](Self::now).
+    pub(crate) fn now_plus_micros(self) -> &'static str {
+        match self {
+            Self::MySql => "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND",
+            Self::Sqlite => "strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', ? / 1000000.0))",
+        }
+    }
+
+    /// Microseconds from [`now`](Self::now) to what a column says, negative when that is past.
+    pub(crate) fn micros_until(self, column: &str) -> String {
+        match self {
+            Self::MySql => format!("TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), {column})"),
+            Self::Sqlite => {
+                format!("CAST((julianday({column}) - julianday('now')) * 86400000000.0 AS INTEGER)")
+            }
+        }
+    }
+
     /// A JSON column as text: real `MySQL` has a type of its own for it, and what is no JSON at all
     /// (`SQLite` keeps anything) must not fail the whole query.
     pub(crate) fn json_text(self, column: &str) -> String {
@@ -56,9 +73,7 @@ impl Dialect {
             Self::Sqlite => format!("CAST({column} AS TEXT)"),
         }
     }
-}
 
-impl Dialect {
     /// A moment (microseconds since 1970, UTC) as the columns made by the Python service hold it.
     pub(crate) fn datetime(self, at_us: i64) -> Value {
         let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();

@@ -13,6 +13,7 @@ mod flows;
 mod limits;
 mod migrate;
 mod mqtt_servers;
+pub mod outbox;
 mod outbox_gauge;
 mod widen;
 

@@ -1,0 +1,310 @@
+//! The delivery's work on the table: loads, what became of posts, the lease, the sweep.
+//!
+//! A failing database costs nothing but time: what is to be written is kept and written again, a
+//! load is made again, and meanwhile there is a pause for all of them together.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use super::DeliveryActor;
+use crate::domain::outbox_work::{Outcome, WaitingFlow};
+use crate::domain::retry::Backoff;
+use crate::store::outbox::{LEASE, Lease, Outbox};
+use crate::store::{Database, Fault, StoreError};
+
+/// A load, a write and a sweep may be under way at a time.
+const CONNECTIONS: u32 = 3;
+
+/// What became of posts is written so long after the first of them, or when there are so many.
+const SETTLE_AFTER: Duration = Duration::from_millis(50);
+const SETTLE_AT: usize = 512;
+
+/// Three renewals may fail before a lease runs out.
+const RENEW_EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 4);
+
+/// How often the table is looked through for rows nobody told of, and for abandoned ones.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+
+/// Pause after a failure of the database.
+const PAUSE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(10) };
+
+/// What is to be done on the table, and what is under way.
+#[derive(Debug, Default)]
+pub(super) struct TableWork {
+    /// None until the database was reached.
+    outbox: Option<Outbox>,
+    /// A sweep has told what the table held at the start.
+    ready: bool,
+    /// What became of posts, to be written.
+    outcomes: Vec<Outcome>,
+    settling: Settling,
+    chores: BTreeSet<Chore>,
+    /// A chore is under way.
+    keeping_house: bool,
+    /// Failures in a row.
+    failures: u32,
+    /// After a failure nothing begins for a while.
+    paused: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Settling {
+    #[default]
+    Idle,
+    /// A timer runs.
+    Soon,
+    Due,
+    UnderWay,
+}
+
+/// What is done besides loads and writes, one at a time, the first of them first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Chore {
+    /// Renew the lease.
+    Renewal,
+    /// See what the table holds, and load every flow that has rows.
+    ThoroughSweep,
+    /// See what the table holds; memory should know most of it.
+    RoutineSweep,
+}
+
+impl TableWork {
+    /// From now on messages may be posted from memory.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The database refuses.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Asks for a chore to be done.
+    pub(super) fn want(&mut self, chore: Chore) {
+        self.chores.insert(chore);
+    }
+
+    /// Keeps what became of a post, to be written.
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
+    }
+
+    fn next_chore(&mut self) -> Option<Chore> {
+        if self.keeping_house {
+            return None;
+        }
+        let chore = self.chores.pop_first()?;
+        if chore == Chore::ThoroughSweep {
+            self.chores.remove(&Chore::RoutineSweep);
+        }
+        self.keeping_house = true;
+        Some(chore)
+    }
+}
+
+impl DeliveryActor {
+    /// Connects, however long it takes, and then begins the regular work.
+    pub(super) fn open_table(&mut self, context: &mut Context<Self>) {
+        let settings = self.parts.database.clone();
+        let connecting = async move { Database::connect(&settings, CONNECTIONS).await };
+        context.spawn(connecting.into_actor(self).map(|connected, delivery, context| match connected {
+            Ok(database) => delivery.opened(context, database),
+            Err(error) => {
+                let pause = delivery.failed_on_table("connecting", &error);
+                context.run_later(pause, Self::open_table);
+            }
+        }));
+    }
+
+    fn opened(&mut self, context: &mut Context<Self>, database: Database) {
+        self.table.outbox = Some(Outbox::new(database, self.parts.inbox_id.clone()));
+        self.table.want(Chore::Renewal);
+        self.table.want(Chore::ThoroughSweep);
+        let regular = [(RENEW_EVERY, Chore::Renewal), (SWEEP_EVERY, Chore::RoutineSweep)];
+        for (every, chore) in regular {
+            context.run_interval(every, move |delivery, context| {
+                delivery.table.want(chore);
+                delivery.pump(context);
+            });
+        }
+        self.pump(context);
+    }
+
+    /// Begins what is due and not yet under way.
+    pub(super) fn work_on_table(&mut self, context: &mut Context<Self>) {
+        let Some(outbox) = self.table.outbox.clone().filter(|_| !self.table.paused) else { return };
+        self.settle(context, &outbox);
+        if self.table.ready {
+            self.load(context, &outbox);
+        }
+        match self.table.next_chore() {
+            Some(Chore::Renewal) => self.renew(context, outbox),
+            Some(sweep) => self.sweep(context, outbox, sweep),
+            None => {}
+        }
+    }
+
+    fn settle(&mut self, context: &mut Context<Self>, outbox: &Outbox) {
+        if self.table.settling == Settling::UnderWay || self.table.outcomes.is_empty() {
+            return;
+        }
+        let at_once = self.table.settling == Settling::Due
+            || self.draining
+            || self.queue.settling_is_urgent()
+            || self.table.outcomes.len() >= SETTLE_AT;
+        if at_once {
+            self.settle_now(context, outbox.clone());
+        } else if self.table.settling == Settling::Idle {
+            self.table.settling = Settling::Soon;
+            context.run_later(SETTLE_AFTER, |delivery, context| {
+                if delivery.table.settling == Settling::Soon {
+                    delivery.table.settling = Settling::Due;
+                    delivery.pump(context);
+                }
+            });
+        }
+    }
+
+    fn settle_now(&mut self, context: &mut Context<Self>, outbox: Outbox) {
+        self.table.settling = Settling::UnderWay;
+        let outcomes = std::mem::take(&mut self.table.outcomes);
+        let writing = async move { (outbox.settle(&outcomes).await, outcomes) };
+        context.spawn(writing.into_actor(self).map(|(written, outcomes), delivery, context| {
+            // What came in the meantime has waited long enough.
+            delivery.table.settling = Settling::Due;
+            match written {
+                Ok(()) => delivery.settled(&outcomes),
+                Err(error) => {
+                    let later = std::mem::replace(&mut delivery.table.outcomes, outcomes);
+                    delivery.table.outcomes.extend(later);
+                    delivery.pause(context, "writing what was delivered", &error);
+                }
+            }
+            if delivery.table.outcomes.is_empty() {
+                delivery.table.settling = Settling::Idle;
+            }
+            delivery.pump(context);
+        }));
+    }
+
+    fn settled(&mut self, outcomes: &[Outcome]) {
+        self.works_again();
+        for outcome in outcomes.iter().filter(|outcome| outcome.removes_row()) {
+            self.parts.gauge.subtract(outcome.key().flow_id, 1);
+        }
+        self.queue.settled(outcomes, self.now());
+    }
+
+    fn load(&mut self, context: &mut Context<Self>, outbox: &Outbox) {
+        let Some(order) = self.queue.next_load(self.now()) else { return };
+        let outbox = outbox.clone();
+        let loading = async move { outbox.load(order.flow, order.max_messages, order.max_bytes).await };
+        context.spawn(loading.into_actor(self).map(move |loaded, delivery, context| {
+            let now = delivery.now();
+            match loaded {
+                Ok(loaded) => {
+                    delivery.works_again();
+                    delivery.queue.loaded(order.flow, loaded, now);
+                }
+                Err(error) => {
+                    delivery.queue.load_failed(order.flow, now);
+                    delivery.pause(context, "loading messages", &error);
+                }
+            }
+            delivery.pump(context);
+        }));
+    }
+
+    fn renew(&mut self, context: &mut Context<Self>, outbox: Outbox) {
+        let renewing = async move { outbox.renew_lease().await };
+        context.spawn(renewing.into_actor(self).map(|renewed, delivery, context| {
+            delivery.table.keeping_house = false;
+            match renewed {
+                Ok(Lease::Held) => delivery.works_again(),
+                Ok(Lease::Begun) => delivery.begin_lease(),
+                Err(error) => {
+                    delivery.table.want(Chore::Renewal);
+                    delivery.pause(context, "renewing the lease on the outbox", &error);
+                }
+            }
+            delivery.pump(context);
+        }));
+    }
+
+    fn begin_lease(&mut self) {
+        self.works_again();
+        if self.table.ready {
+            log::warn!("The lease on the outbox had run out: others may post some messages a second time");
+            self.queue.reload_all(self.now());
+            self.table.want(Chore::ThoroughSweep);
+        }
+    }
+
+    fn sweep(&mut self, context: &mut Context<Self>, outbox: Outbox, sweep: Chore) {
+        let sweeping = async move {
+            let claimed = outbox.claim_abandoned().await?;
+            Ok::<_, StoreError>((claimed, outbox.waiting().await?))
+        };
+        context.spawn(sweeping.into_actor(self).map(move |swept, delivery, context| {
+            delivery.table.keeping_house = false;
+            match swept {
+                Ok((claimed, waiting)) => delivery.swept(sweep, claimed, &waiting),
+                Err(error) => {
+                    delivery.table.want(sweep);
+                    delivery.pause(context, "counting the outbox", &error);
+                }
+            }
+            delivery.pump(context);
+        }));
+    }
+
+    fn swept(&mut self, sweep: Chore, claimed: u64, waiting: &[WaitingFlow]) {
+        self.works_again();
+        self.parts.gauge.replace(waiting.iter().map(|found| (found.flow, found.rows)).collect());
+        let now = self.now();
+        if claimed > 0 {
+            log::info!(claimed; "Took over {claimed} messages of a process that no longer posts");
+        }
+        if sweep == Chore::ThoroughSweep || claimed > 0 {
+            self.queue.spill(waiting.iter().map(|found| found.flow), now);
+        } else {
+            self.queue.swept(waiting, now);
+        }
+        if !std::mem::replace(&mut self.table.ready, true) {
+            let rows: u64 = waiting.iter().map(|found| found.rows).sum();
+            log::info!(rows, flows = waiting.len(); "Delivery is ready, {rows} messages wait in the outbox");
+            self.tick();
+        }
+    }
+
+    fn works_again(&mut self) {
+        if std::mem::take(&mut self.table.failures) > 0 {
+            log::info!("The outbox can be read and written again");
+        }
+    }
+
+    fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: &StoreError) {
+        let pause = self.failed_on_table(doing, error);
+        if !std::mem::replace(&mut self.table.paused, true) {
+            context.run_later(pause, |delivery, context| {
+                delivery.table.paused = false;
+                delivery.pump(context);
+            });
+        }
+    }
+
+    fn failed_on_table(&mut self, doing: &str, error: &StoreError) -> Duration {
+        self.table.failures = self.table.failures.saturating_add(1);
+        let pause = PAUSE.delay(self.table.failures, rand::random());
+        let retry_in_ms = pause.as_millis();
+        if error.fault() == Fault::Deadlock {
+            log::debug!(retry_in_ms; "Outbox: {doing} gave way to another transaction: {error}");
+        } else {
+            log::warn!(retry_in_ms; "Outbox: {doing} failed, nothing is lost, trying again: {error}");
+        }
+        self.tick();
+        pause
+    }
+}

@@ -1,0 +1,188 @@
+//! What the actors say to each other. All of it in one place, to be read as one protocol.
+//!
+//! ```text
+//!  MqttActor ── ConnectionEstablished, ConnectionLost ──▶ FlowRegistryActor ── AnnounceConnection ──▶ MqttActor
+//!  FlowRegistryActor ── Subscribe, Unsubscribe, ResyncSubscriptions ──▶ MqttActor
+//!  FlowRegistryActor ── NewRoutingTable ──▶ RouterActor ── AnnounceTable ──▶ FlowRegistryActor
+//!  paho callback ── InboxGrew ──▶ RouterActor
+//!  RouterActor ── OpenLane, ProcessBatch ──▶ FlowWorkerActor ── LaneOpened ──▶ RouterActor
+//!  FlowWorkerActor ── Deliver, DeliverFromTable ──▶ DeliveryActor
+//!  every actor ── ActorExited ──▶ SupervisorActor ── Drain… ──▶ all
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix::Message;
+
+use crate::domain::batch::{Batch, BatchOutcome, Lane};
+use crate::domain::message::FlowId;
+use crate::domain::outbox::OutboxItem;
+use crate::domain::routing::RoutingTable;
+use crate::domain::topic::TopicFilter;
+use crate::inbox::InboxError;
+use crate::mqtt::MqttError;
+use crate::store::{BatchFailure, LanePosition};
+
+/// To the broker connection: subscribe these filters. Answers once the broker has.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
+pub struct Subscribe {
+    /// Filters that are wanted.
+    pub filters: BTreeSet<TopicFilter>,
+    /// Whether each gets a v5 subscription identifier.
+    pub with_ids: bool,
+}
+
+/// Why the broker's subscriptions are not what was asked for. All of it is worth another try.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscribeError {
+    /// The connection does not carry it.
+    #[error(transparent)]
+    Link(#[from] MqttError),
+    /// The identifiers cannot be kept in the inbox directory.
+    #[error(transparent)]
+    Book(#[from] InboxError),
+}
+
+/// What the broker said to one filter.
+#[derive(Debug, Clone)]
+pub struct SubscribeOutcome {
+    /// The filter.
+    pub filter: String,
+    /// The reason the broker gave, when it refused.
+    pub refusal: Option<String>,
+}
+
+/// To the broker connection: these filters are no longer wanted. Answers once the broker has.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), SubscribeError>")]
+pub struct Unsubscribe {
+    /// Filters that go.
+    pub filters: BTreeSet<TopicFilter>,
+}
+
+/// To the broker connection, after each connect: make the session's filters these.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
+pub struct ResyncSubscriptions {
+    /// All filters that are wanted.
+    pub filters: BTreeSet<TopicFilter>,
+    /// Whether each gets a v5 subscription identifier.
+    pub with_ids: bool,
+}
+
+/// The broker accepted the connection.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ConnectionEstablished {
+    /// Whether messages name the subscriptions they come by (v5).
+    pub names_subscriptions: bool,
+}
+
+/// The connection to the broker is gone.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct ConnectionLost;
+
+/// Reads the flows from the database anew, now.
+///
+/// Sent by the registry to itself at each interval, by SIGHUP, and by whoever changed a flow.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ReloadFlows;
+
+/// To the registry: the router has started and has no table.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct AnnounceTable;
+
+/// To the broker connection: the registry has started and does not know whether there is one.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct AnnounceConnection;
+
+/// To the router: route by this table from the next record on. Answers when it does.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct NewRoutingTable {
+    /// The table.
+    pub table: Arc<RoutingTable>,
+}
+
+/// To the router: there is something to read.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct InboxGrew;
+
+/// To a worker: take your lane over (again) and say where it stands.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct OpenLane;
+
+/// To the router: a lane was taken over; batches of older epochs are void.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct LaneOpened {
+    /// The lane.
+    pub lane: Lane,
+    /// Where it stands.
+    pub position: LanePosition,
+}
+
+/// To a worker: bring this into SQL. Answers when it is there, with one result for each message
+/// and flow.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<BatchOutcome, BatchFailure>")]
+pub struct ProcessBatch {
+    /// The work.
+    pub batch: Batch,
+}
+
+/// To the delivery: these are committed, post them.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Deliver {
+    /// In the order of their numbers, within a flow.
+    pub items: Vec<OutboxItem>,
+}
+
+/// To the delivery: these flows have rows in the table that nobody told it of.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct DeliverFromTable {
+    /// The flows; `None` for all that have rows.
+    pub flows: Option<Vec<FlowId>>,
+}
+
+/// To the broker connection, at the end: disconnect, keep the session.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<(), MqttError>")]
+pub struct Disconnect;
+
+/// To the router, at the end: answers when all of the inbox is in SQL.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct DrainInbox;
+
+/// To the delivery, at the end: begin no post; answers when none is under way.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct DrainDelivery;
+
+/// To the supervisor: an actor ended.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct ActorExited {
+    /// Which.
+    pub actor: super::ActorId,
+    /// Which of its lives ended.
+    pub generation: u64,
+    /// Why.
+    pub cause: String,
+}
+
+/// To the supervisor: end everything, in order.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown;

@@ -1,0 +1,208 @@
+//! Holds the broker connection: subscribes and unsubscribes, and says when it comes and goes.
+//!
+//! The paho client itself lives on a thread of its own for as long as the process: a restart of
+//! this actor does not touch the connection.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix::{Actor, Context, Handler, Message, ResponseFuture};
+
+use super::directory::Directory;
+use super::life::Life;
+use super::mailbox::{ActorState, Envelope};
+use super::messages::{
+    AnnounceConnection, ConnectionEstablished, ConnectionLost, Disconnect, ResyncSubscriptions, Subscribe,
+    SubscribeError, SubscribeOutcome, Unsubscribe,
+};
+use crate::domain::topic::TopicFilter;
+use crate::inbox::SubscriptionBook;
+use crate::mqtt::{MqttError, MqttEvent, MqttLink, Subscription};
+
+/// The holder of the broker connection.
+#[derive(Debug)]
+pub struct MqttActor {
+    life: Life,
+    parts: MqttParts,
+}
+
+/// What the actor is made of; the factory keeps it for the next one.
+#[derive(Debug, Clone)]
+pub struct MqttParts {
+    /// The connection.
+    pub link: MqttLink,
+    /// Whether there is one, and whether messages on it name their subscriptions.
+    pub session: Arc<Mutex<Option<ConnectionEstablished>>>,
+    /// Our name at the broker.
+    pub client_id: String,
+    /// Filters the session holds, and their identifiers.
+    pub book: Arc<Mutex<SubscriptionBook>>,
+    /// Where the others are.
+    pub directory: Directory,
+}
+
+/// From the link's thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LinkEvent(pub MqttEvent);
+
+impl MqttActor {
+    /// An actor for this connection.
+    #[must_use]
+    pub fn new(life: Life, parts: MqttParts) -> Self {
+        Self { life, parts }
+    }
+
+    fn announce(&self) {
+        match *lock(&self.parts.session) {
+            Some(established) => {
+                self.life.mailbox().set_state(ActorState::Running);
+                self.parts.directory.registry.tell(established);
+            }
+            None => self.life.mailbox().set_state(ActorState::Disconnected),
+        }
+    }
+
+    fn disconnected(&self) {
+        *lock(&self.parts.session) = None;
+        self.life.mailbox().set_state(ActorState::Disconnected);
+    }
+}
+
+impl Actor for MqttActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.life.keep_beating(context);
+        self.announce();
+        self.parts.link.connect();
+    }
+}
+
+impl Handler<Envelope<LinkEvent>> for MqttActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<LinkEvent>, _: &mut Self::Context) {
+        let (LinkEvent(event), mut handling) = envelope.open();
+        match event {
+            MqttEvent::Connected { version, names_subscriptions } => {
+                let client_id = self.parts.client_id.as_str();
+                log::info!(version, client_id, names_subscriptions; "Connected to the broker");
+                *lock(&self.parts.session) = Some(ConnectionEstablished { names_subscriptions });
+                self.announce();
+            }
+            MqttEvent::Lost { reason } => {
+                log::warn!("Connection to the broker lost: {reason}");
+                self.disconnected();
+                self.parts.directory.registry.tell(ConnectionLost);
+            }
+            MqttEvent::Failed { reason_code, reason, retry_in } => {
+                handling.fail(1);
+                let retry_in_ms = retry_in.as_millis();
+                log::error!(retry_in_ms; "MQTT connection failed with reason code: {reason_code} ({reason})");
+                self.disconnected();
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<AnnounceConnection>> for MqttActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<AnnounceConnection>, _: &mut Self::Context) {
+        let (AnnounceConnection, _handling) = envelope.open();
+        self.announce();
+    }
+}
+
+impl Handler<Envelope<Subscribe>> for MqttActor {
+    type Result = ResponseFuture<Result<Vec<SubscribeOutcome>, SubscribeError>>;
+
+    fn handle(&mut self, envelope: Envelope<Subscribe>, _: &mut Self::Context) -> Self::Result {
+        let parts = self.parts.clone();
+        Box::pin(async move {
+            let (Subscribe { filters, with_ids }, _handling) = envelope.open();
+            subscribe(&parts, &filters, with_ids).await
+        })
+    }
+}
+
+impl Handler<Envelope<Unsubscribe>> for MqttActor {
+    type Result = ResponseFuture<Result<(), SubscribeError>>;
+
+    fn handle(&mut self, envelope: Envelope<Unsubscribe>, _: &mut Self::Context) -> Self::Result {
+        let parts = self.parts.clone();
+        Box::pin(async move {
+            let (Unsubscribe { filters }, _handling) = envelope.open();
+            unsubscribe(&parts, filters.iter().map(ToString::to_string).collect()).await
+        })
+    }
+}
+
+impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
+    type Result = ResponseFuture<Result<Vec<SubscribeOutcome>, SubscribeError>>;
+
+    fn handle(&mut self, envelope: Envelope<ResyncSubscriptions>, _: &mut Self::Context) -> Self::Result {
+        let parts = self.parts.clone();
+        Box::pin(async move {
+            let (ResyncSubscriptions { filters, with_ids }, _handling) = envelope.open();
+            let outcomes = subscribe(&parts, &filters, with_ids).await?;
+            // What the kept session still holds from an earlier run.
+            let wanted: BTreeSet<&str> = filters.iter().map(TopicFilter::as_str).collect();
+            let held = lock(&parts.book).held();
+            unsubscribe(
+                &parts,
+                held.into_iter().filter(|filter| !wanted.contains(filter.as_str())).collect(),
+            )
+            .await?;
+            Ok(outcomes)
+        })
+    }
+}
+
+impl Handler<Envelope<Disconnect>> for MqttActor {
+    type Result = ResponseFuture<Result<(), MqttError>>;
+
+    fn handle(&mut self, envelope: Envelope<Disconnect>, _: &mut Self::Context) -> Self::Result {
+        let (Disconnect, handling) = envelope.open();
+        self.life.mailbox().set_state(ActorState::Draining);
+        let link = self.parts.link.clone();
+        Box::pin(async move {
+            let _handling = handling;
+            link.disconnect().await
+        })
+    }
+}
+
+/// The book knows an identifier, on disk, before the broker does.
+async fn subscribe(
+    parts: &MqttParts,
+    filters: &BTreeSet<TopicFilter>,
+    with_ids: bool,
+) -> Result<Vec<SubscribeOutcome>, SubscribeError> {
+    let ids = lock(&parts.book).ids_for(filters.iter().map(TopicFilter::as_str))?;
+    let subscriptions = filters
+        .iter()
+        .zip(ids)
+        .map(|(filter, id)| Subscription { filter: filter.as_str().to_owned(), id: with_ids.then_some(id) });
+    let answers = parts.link.subscribe(subscriptions.collect()).await?;
+    let outcomes = answers.into_iter().map(|(filter, answer)| SubscribeOutcome {
+        filter,
+        refusal: answer.err().map(|code| code.to_string()),
+    });
+    Ok(outcomes.collect())
+}
+
+async fn unsubscribe(parts: &MqttParts, filters: Vec<String>) -> Result<(), SubscribeError> {
+    if filters.is_empty() {
+        return Ok(());
+    }
+    parts.link.unsubscribe(filters.clone()).await?;
+    lock(&parts.book).forget(filters.iter().map(String::as_str))?;
+    Ok(())
+}
+
+/// What was shared is usable after a panic: nothing is left half done in it.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

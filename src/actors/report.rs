@@ -1,0 +1,76 @@
+//! The mailbox lines of the log, and the warnings about what is full or stuck.
+
+use std::time::{Duration, Instant};
+
+use super::mailbox::{Mailbox, MailboxReport};
+
+/// A mailbox fuller than this is a warning, in percent.
+const FULL_PERCENT: usize = 80;
+
+/// A message in hand for longer than this is a warning.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// What was warned about, so that an episode is told once at its begin and once at its end.
+#[derive(Debug, Default)]
+pub(super) struct Episodes {
+    full_since: Option<Instant>,
+    stuck: bool,
+}
+
+/// Writes the line of one actor.
+pub(super) fn log_mailbox(mailbox: &Mailbox) {
+    let MailboxReport {
+        actor,
+        state,
+        depth,
+        capacity,
+        high_water,
+        received,
+        handled,
+        failed,
+        restarts,
+        wait_p99,
+        handle_p99,
+        age,
+    } = mailbox.report();
+    log::info!(
+        target: "mailbox",
+        actor = actor.as_str(),
+        state = state.as_str(),
+        depth, capacity, high_water, received, handled, failed, restarts,
+        wait_p99_ms = milliseconds(wait_p99),
+        handle_p99_ms = milliseconds(handle_p99),
+        age_ms = milliseconds(age);
+        "mailbox"
+    );
+}
+
+/// Warns of a mailbox that runs full and of a handler that does not end.
+pub(super) fn log_episodes(mailbox: &Mailbox, episodes: &mut Episodes) {
+    let (depth, capacity, age) = mailbox.load();
+    let full = depth * 100 > capacity * FULL_PERCENT;
+    match (full, episodes.full_since) {
+        (true, None) => {
+            episodes.full_since = Some(Instant::now());
+            log::warn!(actor = mailbox.name(), depth, capacity; "Mailbox over {FULL_PERCENT} % full");
+        }
+        (false, Some(since)) => {
+            episodes.full_since = None;
+            let lasted_ms = milliseconds(since.elapsed());
+            log::info!(actor = mailbox.name(), depth, capacity, lasted_ms; "Mailbox has room again");
+        }
+        _ => {}
+    }
+    let stuck = age > STUCK_AFTER;
+    if stuck && !episodes.stuck {
+        log::warn!(actor = mailbox.name(), age_ms = milliseconds(age); "Handler stuck: one message in hand since {} s", age.as_secs());
+    } else if episodes.stuck && !stuck {
+        log::info!(actor = mailbox.name(); "Handler goes on");
+    }
+    episodes.stuck = stuck;
+}
+
+/// Milliseconds with a fraction: most waits are shorter than one.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

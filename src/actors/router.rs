@@ -1,0 +1,236 @@
+//! Reads the inbox, finds the flows of each message, and hands every lane its batches.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, MessageResult, ResponseFuture,
+    WrapFuture,
+};
+use tokio::sync::oneshot;
+
+use super::directory::Directory;
+use super::inbox_signal::InboxSignal;
+use super::lane_cursor::{Gathering, LaneCursor};
+use super::life::Life;
+use super::mailbox::{ActorState, Envelope};
+use super::messages::{
+    AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch,
+};
+use crate::domain::batch::{Batch, BatchOutcome, Lane};
+use crate::domain::message::Offset;
+use crate::domain::payload::PayloadLimits;
+use crate::domain::routing_history::RoutingHistory;
+use crate::inbox::{Inbox, SubscriptionBook};
+use crate::store::BatchFailure;
+
+/// How often an idle lane's progress is written down, and what went wrong is tried again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The reader of the inbox.
+pub struct RouterActor {
+    life: Life,
+    parts: RouterParts,
+    lanes: Vec<LaneCursor>,
+    tables: RoutingHistory,
+    /// Who waits for the inbox to be drained.
+    drained: Vec<oneshot::Sender<()>>,
+}
+
+/// What a router is made of; the factory keeps it for the next one.
+#[derive(Clone)]
+pub struct RouterParts {
+    /// What it reads.
+    pub inbox: Inbox,
+    /// Raised when the inbox has grown.
+    pub signal: InboxSignal,
+    /// What subscription identifiers stand for.
+    pub book: Arc<Mutex<SubscriptionBook>>,
+    /// Where the others are.
+    pub directory: Directory,
+    /// Bounds of a payload, the same that the workers use.
+    pub payload: PayloadLimits,
+    /// Most messages of a batch, counted once for each flow.
+    pub batch_max_messages: usize,
+    /// Most payload bytes of a batch.
+    pub batch_max_bytes: usize,
+}
+
+impl RouterActor {
+    /// A router; it reads nothing until it has a table and a lane was opened.
+    #[must_use]
+    pub fn new(life: Life, parts: RouterParts) -> Self {
+        let lanes = 0..parts.inbox.lanes();
+        let lanes = lanes.map(|lane| LaneCursor::new(lane, parts.inbox.reader(0))).collect();
+        Self { life, parts, lanes, tables: RoutingHistory::default(), drained: Vec::new() }
+    }
+
+    /// Gives every lane that is free what there is for it.
+    fn pump(&mut self, context: &mut Context<Self>, idle_too: bool) {
+        if self.tables.is_empty() {
+            return;
+        }
+        self.parts.signal.take_down();
+        let idle_too = idle_too || !self.drained.is_empty();
+        for lane in 0..self.lanes.len() {
+            self.pump_lane(context, lane, idle_too);
+        }
+        self.release();
+        self.tell_if_drained();
+    }
+
+    fn pump_lane(&mut self, context: &mut Context<Self>, lane: usize, idle_too: bool) {
+        let book = self.book_snapshot();
+        let gathering = Gathering {
+            tables: &self.tables,
+            filter_of: &|id| book.get(&id).map(AsRef::as_ref),
+            lanes: self.parts.inbox.lanes(),
+            payload: &self.parts.payload,
+            max_pairs: self.parts.batch_max_messages,
+            max_bytes: self.parts.batch_max_bytes,
+        };
+        let Some(cursor) = self.lanes.get_mut(lane).filter(|cursor| cursor.is_open()) else { return };
+        match cursor.next_batch(&gathering, idle_too) {
+            Ok((Some(batch), _)) => self.dispatch(context, batch),
+            Ok((None, true)) => context.notify(self.life.mailbox().enclose(InboxGrew)),
+            Ok((None, false)) => {}
+            // The tick tries again.
+            Err(error) => log::error!(lane; "Cannot read the inbox: {error}"),
+        }
+    }
+
+    fn dispatch(&mut self, context: &mut Context<Self>, batch: Batch) {
+        let (lane, epoch, next) = (batch.lane, batch.epoch, batch.next);
+        let Some(slot) = self.parts.directory.workers.get(lane as usize) else { return };
+        let weight = batch.pairs().max(1);
+        let sent = slot.mailbox().try_enclose(ProcessBatch { batch }, weight).ok().zip(slot.address());
+        let Some((envelope, worker)) = sent else {
+            // Down: its successor opens the lane.
+            return self.close(lane, epoch);
+        };
+        let reply = worker.send(envelope).into_actor(self);
+        context
+            .spawn(reply.map(move |reply, router, context| router.reply(context, lane, epoch, next, &reply)));
+    }
+
+    fn reply(
+        &mut self,
+        context: &mut Context<Self>,
+        lane: Lane,
+        epoch: i64,
+        next: Offset,
+        reply: &Result<Result<BatchOutcome, BatchFailure>, MailboxError>,
+    ) {
+        match reply {
+            Ok(Ok(_)) => {
+                if let Some(cursor) = self.lanes.get_mut(lane as usize) {
+                    cursor.committed(epoch, next);
+                }
+                self.pump(context, false);
+            }
+            Ok(Err(BatchFailure::Fenced(found))) => {
+                log::warn!(lane, epoch, found_epoch = found.epoch; "Lane stands elsewhere than expected, opening it anew");
+                self.close(lane, epoch);
+                if let Some(worker) = self.parts.directory.workers.get(lane as usize) {
+                    worker.tell(OpenLane);
+                }
+            }
+            // It panicked or was replaced: its successor opens the lane.
+            Err(_) => self.close(lane, epoch),
+        }
+    }
+
+    fn close(&mut self, lane: Lane, epoch: i64) {
+        if let Some(cursor) = self.lanes.get_mut(lane as usize) {
+            cursor.close(epoch);
+        }
+    }
+
+    /// Lets go of what every lane is past.
+    fn release(&mut self) {
+        let watermark = self.lanes.iter().map(LaneCursor::done).min().unwrap_or(0);
+        self.tables.forget_below(watermark);
+        if let Err(error) = self.parts.inbox.release(watermark) {
+            log::error!("Cannot delete finished segments of the inbox: {error}");
+        }
+    }
+
+    fn tell_if_drained(&mut self) {
+        let end = self.parts.inbox.next_offset();
+        if self.lanes.iter().all(|lane| lane.is_drained(end)) {
+            for waiting in self.drained.drain(..) {
+                // Whoever gave up waiting does not need to know.
+                let _ = waiting.send(());
+            }
+        }
+    }
+
+    fn book_snapshot(&self) -> Arc<HashMap<u32, Arc<str>>> {
+        self.parts.book.lock().unwrap_or_else(PoisonError::into_inner).snapshot()
+    }
+}
+
+impl Actor for RouterActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.life.keep_beating(context);
+        context.run_interval(TICK, |router, context| router.pump(context, true));
+        self.parts.directory.registry.tell(AnnounceTable);
+        for worker in &self.parts.directory.workers {
+            worker.tell(OpenLane);
+        }
+    }
+}
+
+impl Handler<Envelope<InboxGrew>> for RouterActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<InboxGrew>, context: &mut Self::Context) {
+        let (InboxGrew, _handling) = envelope.open();
+        self.pump(context, false);
+    }
+}
+
+impl Handler<Envelope<LaneOpened>> for RouterActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<LaneOpened>, context: &mut Self::Context) {
+        let (LaneOpened { lane, position }, _handling) = envelope.open();
+        log::info!(lane, epoch = position.epoch, next_offset = position.next_offset; "Lane opened");
+        if let Some(cursor) = self.lanes.get_mut(lane as usize) {
+            cursor.open(position);
+        }
+        self.pump(context, false);
+    }
+}
+
+impl Handler<Envelope<NewRoutingTable>> for RouterActor {
+    type Result = MessageResult<Envelope<NewRoutingTable>>;
+
+    fn handle(&mut self, envelope: Envelope<NewRoutingTable>, context: &mut Self::Context) -> Self::Result {
+        let (NewRoutingTable { table }, _handling) = envelope.open();
+        self.tables.push(self.parts.inbox.next_offset(), table);
+        self.life.mailbox().set_state(ActorState::Running);
+        self.pump(context, false);
+        MessageResult(())
+    }
+}
+
+impl Handler<Envelope<DrainInbox>> for RouterActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, envelope: Envelope<DrainInbox>, context: &mut Self::Context) -> Self::Result {
+        let (DrainInbox, handling) = envelope.open();
+        self.life.mailbox().set_state(ActorState::Draining);
+        let (sender, drained) = oneshot::channel();
+        self.drained.push(sender);
+        self.pump(context, true);
+        Box::pin(async move {
+            let _handling = handling;
+            // An error means that the router ended: the supervisor's deadline deals with that.
+            let _ = drained.await;
+        })
+    }
+}

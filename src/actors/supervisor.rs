@@ -1,0 +1,284 @@
+//! Starts the other actors, restarts them from their factories, reports their mailboxes, and ends
+//! everything in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Recipient, System, WrapFuture};
+use tokio::time::timeout;
+
+use super::ActorId;
+use super::delivery::{DeliveryActor, DeliveryParts};
+use super::directory::{Directory, Slot};
+use super::life::Life;
+use super::mailbox::{ActorState, Mailbox};
+use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
+use super::mqtt::{MqttActor, MqttParts};
+use super::registry::{FlowRegistryActor, RegistryParts};
+use super::report::{Episodes, log_episodes, log_mailbox};
+use super::router::{RouterActor, RouterParts};
+use super::worker::{FlowWorkerActor, WorkerParts};
+use crate::domain::restart_budget::{RestartBudget, Verdict};
+
+/// How often changes of state, heartbeats and stuck handlers are looked for.
+const TICK: Duration = Duration::from_millis(500);
+
+/// An actor that has not taken its turn for this long is replaced. Well above any pause that a
+/// loaded machine makes: waiting for input and output does not silence an actor.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How long the broker may take to be told goodbye.
+const DISCONNECT: Duration = Duration::from_secs(5);
+
+/// Exit code of a process whose actors fail again and again: Kubernetes takes over.
+pub const EXIT_RESTART_BUDGET_SPENT: i32 = 3;
+
+/// The factories of all actors.
+#[derive(Clone)]
+pub struct Factories {
+    /// For the broker connection.
+    pub mqtt: MqttParts,
+    /// For the keeper of the flows.
+    pub registry: RegistryParts,
+    /// For the reader of the inbox.
+    pub router: RouterParts,
+    /// For the workers, by lane.
+    pub workers: Vec<WorkerParts>,
+    /// For the posts.
+    pub delivery: DeliveryParts,
+}
+
+/// Times of the supervisor.
+#[derive(Debug, Clone, Copy)]
+pub struct SupervisorOptions {
+    /// Time between two mailbox reports.
+    pub report_interval: Duration,
+    /// Restarts that one actor may take within `restart_window`.
+    pub max_restarts: u32,
+    /// See `max_restarts`.
+    pub restart_window: Duration,
+    /// How long the end may take.
+    pub drain_deadline: Duration,
+}
+
+/// The actor above all others.
+pub struct SupervisorActor {
+    directory: Directory,
+    factories: Factories,
+    options: SupervisorOptions,
+    children: Vec<Child>,
+    born: Instant,
+    ending: bool,
+}
+
+/// An actor that is supervised.
+#[derive(Debug)]
+struct Child {
+    id: ActorId,
+    mailbox: Arc<Mailbox>,
+    generation: u64,
+    /// The thread it runs on; none while it is down.
+    arbiter: Option<Arbiter>,
+    budget: RestartBudget,
+    episodes: Episodes,
+}
+
+impl SupervisorActor {
+    /// A supervisor; it starts the others when it has started.
+    #[must_use]
+    pub fn new(directory: Directory, factories: Factories, options: SupervisorOptions) -> Self {
+        let child = |id, mailbox: &Arc<Mailbox>| Child {
+            id,
+            mailbox: Arc::clone(mailbox),
+            generation: 0,
+            arbiter: None,
+            budget: RestartBudget::new(options.max_restarts, options.restart_window),
+            episodes: Episodes::default(),
+        };
+        // In the order of starting: whoever is asked for something is there first.
+        let mut children = vec![child(ActorId::Delivery, directory.delivery.mailbox())];
+        let lanes = 0_u32..;
+        children.extend(
+            lanes.zip(&directory.workers).map(|(lane, slot)| child(ActorId::Worker(lane), slot.mailbox())),
+        );
+        children.push(child(ActorId::Router, directory.router.mailbox()));
+        children.push(child(ActorId::Registry, directory.registry.mailbox()));
+        children.push(child(ActorId::Mqtt, directory.mqtt.mailbox()));
+        Self { directory, factories, options, children, born: Instant::now(), ending: false }
+    }
+
+    fn start(&mut self, id: ActorId, exited: Recipient<ActorExited>) {
+        let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
+        child.generation += 1;
+        let life = Life::new(id, child.generation, Arc::clone(&child.mailbox), exited);
+        let arbiter = Arbiter::new();
+        let factories = self.factories.clone();
+        match id {
+            ActorId::Mqtt => {
+                start_in(&arbiter, &self.directory.mqtt, || MqttActor::new(life, factories.mqtt))
+            }
+            ActorId::Registry => {
+                start_in(&arbiter, &self.directory.registry, || {
+                    FlowRegistryActor::new(life, factories.registry)
+                });
+            }
+            ActorId::Router => {
+                start_in(&arbiter, &self.directory.router, || RouterActor::new(life, factories.router));
+            }
+            ActorId::Worker(lane) => {
+                let lane = lane as usize;
+                let parts = factories.workers.into_iter().nth(lane);
+                if let Some((slot, parts)) = self.directory.workers.get(lane).zip(parts) {
+                    start_in(&arbiter, slot, || FlowWorkerActor::new(life, parts));
+                }
+            }
+            ActorId::Delivery => {
+                start_in(&arbiter, &self.directory.delivery, || DeliveryActor::new(life, factories.delivery));
+            }
+        }
+        child.arbiter = Some(arbiter);
+    }
+
+    /// Nobody sends to it any more, and its thread ends when it can.
+    fn forget(&mut self, id: ActorId) {
+        match id {
+            ActorId::Mqtt => self.directory.mqtt.set(None),
+            ActorId::Registry => self.directory.registry.set(None),
+            ActorId::Router => self.directory.router.set(None),
+            ActorId::Worker(lane) => {
+                if let Some(slot) = self.directory.workers.get(lane as usize) {
+                    slot.set(None);
+                }
+            }
+            ActorId::Delivery => self.directory.delivery.set(None),
+        }
+        if let Some(child) = self.children.iter_mut().find(|child| child.id == id)
+            && let Some(arbiter) = child.arbiter.take()
+        {
+            arbiter.stop();
+        }
+    }
+
+    fn restart(&mut self, context: &mut Context<Self>, id: ActorId, cause: &str) {
+        self.forget(id);
+        let now_ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
+        child.mailbox.set_state(ActorState::Down);
+        child.mailbox.count_restart();
+        match child.budget.record(now_ms) {
+            Verdict::Restart { delay } => {
+                let delay_ms = delay.as_millis();
+                log::error!(actor = id.to_string().as_str(), delay_ms; "Actor {id} ended: {cause}; restarting it");
+                context.run_later(delay, move |supervisor, context| {
+                    let exited = context.address().recipient();
+                    supervisor.start(id, exited);
+                });
+            }
+            Verdict::Exhausted => {
+                log::error!(
+                    "Actor {id} ended: {cause}; its restart budget ({} within {} s) is spent, giving up",
+                    self.options.max_restarts,
+                    self.options.restart_window.as_secs()
+                );
+                self.end(context, EXIT_RESTART_BUDGET_SPENT);
+            }
+        }
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        let silent: Vec<(ActorId, Duration)> = self
+            .children
+            .iter()
+            .filter(|child| child.arbiter.is_some() && child.mailbox.silence() > SILENCE)
+            .map(|child| (child.id, child.mailbox.silence()))
+            .collect();
+        for child in &mut self.children {
+            if child.mailbox.take_state_change() {
+                log_mailbox(&child.mailbox);
+            }
+            log_episodes(&child.mailbox, &mut child.episodes);
+        }
+        if self.ending {
+            return;
+        }
+        for (id, silence) in silent {
+            self.restart(context, id, &format!("no sign of life for {} s", silence.as_secs()));
+        }
+    }
+
+    fn end(&mut self, context: &mut Context<Self>, exit_code: i32) {
+        self.ending = true;
+        System::current().stop_with_code(exit_code);
+        context.stop();
+    }
+}
+
+/// Starts an actor on its thread.
+fn start_in<A: Actor<Context = Context<A>>>(
+    arbiter: &Arbiter,
+    slot: &Slot<A>,
+    actor: impl FnOnce() -> A + Send + 'static,
+) {
+    slot.set(Some(A::start_in_arbiter(&arbiter.handle(), move |_| actor())));
+}
+
+impl Actor for SupervisorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        let ids: Vec<ActorId> = self.children.iter().map(|child| child.id).collect();
+        for id in ids {
+            self.start(id, context.address().recipient());
+        }
+        context.run_interval(TICK, Self::tick);
+        context.run_interval(self.options.report_interval, |supervisor, _| {
+            supervisor.children.iter().for_each(|child| log_mailbox(&child.mailbox));
+        });
+    }
+}
+
+impl Handler<ActorExited> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, exited: ActorExited, context: &mut Self::Context) {
+        let ActorExited { actor, generation, cause } = exited;
+        let current = self.children.iter().any(|child| child.id == actor && child.generation == generation);
+        // One that was replaced because of its silence may end much later.
+        if current && !self.ending {
+            self.restart(context, actor, &cause);
+        }
+    }
+}
+
+impl Handler<Shutdown> for SupervisorActor {
+    type Result = ();
+
+    /// Away from the broker first, so that the inbox ends; then everything that is in it.
+    fn handle(&mut self, _: Shutdown, context: &mut Self::Context) {
+        if std::mem::replace(&mut self.ending, true) {
+            return;
+        }
+        let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
+        let inbox = self.factories.router.inbox.clone();
+        let ending = async move {
+            log::info!("Shutting down: disconnecting, then draining for at most {} s", deadline.as_secs());
+            match timeout(DISCONNECT, directory.mqtt.ask(Disconnect)).await {
+                Ok(Ok(Ok(()))) => log::info!("Disconnected from the broker, the session is kept"),
+                _ => log::warn!("The broker could not be told; it keeps what it has not got acknowledged"),
+            }
+            let draining = async {
+                let inbox = directory.router.ask(DrainInbox).await;
+                inbox.and(directory.delivery.ask(DrainDelivery).await)
+            };
+            match timeout(deadline, draining).await {
+                Ok(Ok(())) => log::info!("Drained"),
+                _ => log::warn!(
+                    "Not drained within the deadline: the rest stays in inbox and outbox for the next start"
+                ),
+            }
+            inbox.close();
+            System::current().stop_with_code(0);
+        };
+        context.spawn(ending.into_actor(self));
+    }
+}

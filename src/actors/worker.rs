@@ -1,0 +1,175 @@
+//! Serves one lane: one batch at a time, in one transaction each.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
+use tokio::sync::Mutex;
+
+use super::directory::Directory;
+use super::life::Life;
+use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
+use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch};
+use crate::domain::batch::{BatchOutcome, Lane, ProcessError};
+use crate::domain::outbox::OutboxItem;
+use crate::settings::DatabaseSettings;
+use crate::store::{BatchFailure, BatchRules, Database, LaneObserver, LaneStore, StoreError};
+
+/// A lane's worker.
+#[derive(Debug)]
+pub struct FlowWorkerActor {
+    life: Life,
+    parts: WorkerParts,
+    /// Held while a batch runs, so that a take-over waits for it. Empty until the first take-over.
+    store: Rc<Mutex<Option<LaneStore>>>,
+}
+
+/// What a worker is made of; the factory keeps it for the next one.
+#[derive(Debug, Clone)]
+pub struct WorkerParts {
+    /// Its lane.
+    pub lane: Lane,
+    /// Where its lane's rows are.
+    pub database: DatabaseSettings,
+    /// What batches are measured against.
+    pub rules: Arc<BatchRules>,
+    /// Where the others are.
+    pub directory: Directory,
+}
+
+impl FlowWorkerActor {
+    /// A worker; it connects when it has started, on its own arbiter.
+    #[must_use]
+    pub fn new(life: Life, parts: WorkerParts) -> Self {
+        Self { life, parts, store: Rc::default() }
+    }
+
+    fn observer(&self) -> Observer {
+        Observer { lane: self.parts.lane, mailbox: Arc::clone(self.life.mailbox()) }
+    }
+}
+
+impl Actor for FlowWorkerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.life.keep_beating(context);
+        context.notify(self.life.mailbox().enclose(OpenLane));
+    }
+}
+
+impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, envelope: Envelope<OpenLane>, _: &mut Self::Context) -> Self::Result {
+        let (store, parts, observer) = (Rc::clone(&self.store), self.parts.clone(), self.observer());
+        let opening = async move {
+            let (OpenLane, _handling) = envelope.open();
+            let mut store = store.lock().await;
+            if store.is_none() {
+                let database = connect(&parts.database, &observer).await;
+                *store = Some(LaneStore::new(database, Arc::clone(&parts.rules), parts.lane));
+            }
+            if let Some(store) = store.as_ref() {
+                let position = store.open(&observer).await;
+                parts.directory.router.tell(LaneOpened { lane: parts.lane, position });
+                // What the predecessor committed and did not hand on is in the table only.
+                parts.directory.delivery.tell(DeliverFromTable { flows: None });
+            }
+        };
+        Box::pin(opening.into_actor(self))
+    }
+}
+
+impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
+    type Result = ResponseActFuture<Self, Result<BatchOutcome, BatchFailure>>;
+
+    fn handle(&mut self, envelope: Envelope<ProcessBatch>, _: &mut Self::Context) -> Self::Result {
+        let (store, directory, observer) =
+            (Rc::clone(&self.store), self.parts.directory.clone(), self.observer());
+        let processing = async move {
+            let (ProcessBatch { batch }, mut handling) = envelope.open();
+            fail::fail_point!("worker-batch");
+            let mut store = store.lock().await;
+            let never_opened = BatchFailure::Fenced(crate::store::LanePosition { epoch: 0, next_offset: 0 });
+            let store = store.as_mut().ok_or(never_opened)?;
+            let mut outcome = store.process(&batch, &observer).await?;
+            report_failures(&outcome, &mut handling);
+            deliver(&directory, std::mem::take(&mut outcome.posts));
+            Ok(outcome)
+        };
+        Box::pin(processing.into_actor(self).map(|reply, _, _| reply))
+    }
+}
+
+/// Connects on the arbiter that calls, as soon as the database lets it. One connection, because a
+/// lane has one transaction at a time, and one to spare for the one that a lost one leaves behind.
+async fn connect(settings: &DatabaseSettings, observer: &Observer) -> Database {
+    const RETRY: Duration = Duration::from_secs(1);
+    let mut failures = 0;
+    loop {
+        match Database::connect(settings, 2).await {
+            Ok(database) => return database,
+            Err(error) => {
+                failures += 1;
+                observer.retrying(&error, failures, RETRY);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn report_failures(outcome: &BatchOutcome, handling: &mut Handling) {
+    let failures = outcome.results.iter().filter_map(|result| result.as_ref().err());
+    for failure in failures {
+        handling.fail(1);
+        match failure {
+            ProcessError::Rejected(rejection) => log::error!("{rejection}"),
+            other => log::debug!("{other}"),
+        }
+    }
+}
+
+/// Hands over what is committed: at once if the delivery has room, else by name of the flow.
+fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
+    if items.is_empty() {
+        return;
+    }
+    let delivery = &directory.delivery;
+    let weight = items.len();
+    match (delivery.mailbox().try_enclose(Deliver { items }, weight), delivery.address()) {
+        (Ok(envelope), Some(address)) => address.do_send(envelope),
+        // One that is down reads the table when it starts.
+        (Ok(_), None) => {}
+        (Err(Deliver { items }), _) => {
+            let mut flows: Vec<_> = items.iter().map(|item| item.key.flow_id).collect();
+            flows.sort_unstable();
+            flows.dedup();
+            delivery.tell(DeliverFromTable { flows: Some(flows) });
+        }
+    }
+}
+
+/// Shows in mailbox and log how the lane fares.
+struct Observer {
+    lane: Lane,
+    mailbox: Arc<Mailbox>,
+}
+
+impl LaneObserver for Observer {
+    fn retrying(&self, error: &StoreError, failures: u32, delay: Duration) {
+        self.mailbox.set_state(ActorState::Retrying);
+        let (lane, delay_ms) = (self.lane, delay.as_millis());
+        // The first failure is an alarm, and so is an outage that lasts; what lies between is noise.
+        if failures == 1 || failures.is_multiple_of(10) {
+            log::error!(lane, failures, retry_in_ms = delay_ms; "Database refuses, nothing is lost, trying again: {error}");
+        } else {
+            log::warn!(lane, failures, retry_in_ms = delay_ms; "Database still refuses: {error}");
+        }
+    }
+
+    fn progressing(&self) {
+        self.mailbox.set_state(ActorState::Running);
+    }
+}

@@ -1,0 +1,556 @@
+//! Which message is posted when: a plain state machine, without a clock and without I/O.
+//!
+//! ```text
+//!  deliver ──room──▶ waiting ──next_post──▶ in flight ──posted───▶ Delivered ─┐
+//!     │                 ▲                       │                             ├─ settled ─▶ row gone
+//!     │ no room         │ loaded                └─failed──▶ Expired, or ──────┘
+//!     ▼                 │                                   Failed ── settled ─▶ parked
+//!  spilled ── flow has drained and is settled ── next_load                         │
+//!     ▲                                                                            │
+//!     └───────────────────────────── backoff is over ──────────────────────────────┘
+//! ```
+//!
+//! * **Order.** A flow has at most one post in flight, and what failed comes before what follows it.
+//! * **Bounded memory.** A flow without room is *spilled*: its messages stay in the table, where
+//!   they are anyway, and are loaded when the flow has drained. A flow that waits for its next
+//!   attempt holds no message at all, however many flows do so.
+//! * **Nothing is forgotten.** A spilled flow takes nothing from memory until one load has seen
+//!   the end of its rows with nothing new announced meanwhile; until then it loads again.
+//! * **Nothing is posted twice** (by this process, while its lease holds): a load begins only when
+//!   no row of the flow is in memory or delivered but not yet deleted, and what a load has seen
+//!   already is skipped when it is announced late: offsets of a flow rise.
+//! * **Fairness.** Flows take turns, a message each; flows whose last attempt failed may hold only
+//!   a part of the posts in flight, so endpoints that hang do not starve the others.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::message::{FlowId, Offset};
+use crate::domain::outbox::OutboxItem;
+use crate::domain::outbox_work::{LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
+use crate::domain::retry::Backoff;
+
+#[cfg(test)]
+mod tests;
+
+/// A point in time: the time since a moment of the caller's choice.
+pub type Moment = Duration;
+
+/// The shortest time until another attempt, also where a message is about to expire.
+const SHORTEST_RETRY: Duration = Duration::from_millis(10);
+
+/// Bounds of a [`DeliveryQueue`].
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages in memory. A quarter of it is kept for loads, so that a spilled flow gets its turn.
+    pub messages: usize,
+    /// Their bytes by [`cost`]; passed by at most one message, when that is larger than a load may be.
+    pub bytes: usize,
+    /// Messages of one flow in memory.
+    pub flow_messages: usize,
+    /// Their bytes, unless it is a single message.
+    pub flow_bytes: usize,
+    /// Posts in flight.
+    pub posts: usize,
+    /// Of those, posts of flows whose last attempt failed.
+    pub retries: usize,
+    /// Outcomes not yet written to the table; beyond it no post begins.
+    pub unsettled: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            messages: 8192,
+            bytes: 8 << 20,
+            flow_messages: 512,
+            flow_bytes: 1 << 20,
+            posts: 128,
+            retries: 64,
+            unsettled: 4096,
+        }
+    }
+}
+
+/// When a failed message is tried again, and when no more.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryRule {
+    /// Time between attempts.
+    pub backoff: Backoff,
+    /// A message that fails at this age or above is given up. Each has at least one attempt at the
+    /// head of its flow, however old it is.
+    pub max_age: Duration,
+}
+
+/// A load to be made: rows of `flow` from the lowest number on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOrder {
+    /// The flow.
+    pub flow: FlowId,
+    /// At most so many rows.
+    pub max_messages: usize,
+    /// At most so much by [`cost`], but at least one row.
+    pub max_bytes: usize,
+}
+
+/// All messages on their way, by flow.
+#[derive(Debug)]
+pub struct DeliveryQueue {
+    own_inbox: Arc<str>,
+    limits: Limits,
+    rule: RetryRule,
+    flows: HashMap<FlowId, FlowQueue>,
+    /// Flows that are ready, in turn: those in order, and those whose last attempt failed.
+    fresh: VecDeque<FlowId>,
+    retrying: VecDeque<FlowId>,
+    retry_has_turn: bool,
+    /// Flows that are to be loaded, in turn.
+    unloaded: VecDeque<FlowId>,
+    /// The load under way.
+    loading: Option<LoadOrder>,
+    parked: BTreeSet<(Moment, FlowId)>,
+    messages: usize,
+    bytes: usize,
+    posts: usize,
+    retries: usize,
+    unsettled: usize,
+    /// A flow could go on if what became of its messages were written.
+    settling_is_urgent: bool,
+    stopped: bool,
+}
+
+#[derive(Debug, Default)]
+struct FlowQueue {
+    place: Place,
+    table: Table,
+    /// In order. What is in flight is not among them.
+    waiting: VecDeque<Entry>,
+    in_flight: Option<Entry>,
+    /// Bytes of all of them.
+    bytes: usize,
+    /// Outcomes decided and not yet written.
+    unsettled: usize,
+    /// The highest offset of our own inbox that was ever in memory.
+    highest: Option<Offset>,
+    /// The last attempt failed.
+    failing: bool,
+    /// No attempt before.
+    retry_at: Option<Moment>,
+    /// Lowest number in the table at the last sweep, where memory knew only higher ones.
+    suspect: Option<i64>,
+}
+
+/// What a flow waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    /// For messages, or for the writing of what became of earlier ones.
+    #[default]
+    Idle,
+    /// For its turn to post.
+    Ready,
+    /// For the endpoint.
+    Posting,
+    /// For the writing of its failure.
+    Settling,
+    /// For its next attempt.
+    Parked,
+    /// For its turn to load.
+    Unloaded,
+    /// For the table.
+    Loading,
+}
+
+/// What the table has of a flow that memory has not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Table {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Maybe something.
+    Rows,
+    /// What is being loaded, and `more` that was announced since that began.
+    Loading { more: bool },
+}
+
+#[derive(Debug)]
+struct Entry {
+    item: Arc<OutboxItem>,
+    bytes: usize,
+    expires_at: Moment,
+}
+
+impl FlowQueue {
+    fn lowest_message_id(&self) -> Option<i64> {
+        self.in_flight.as_ref().or(self.waiting.front()).map(|entry| entry.item.message_id)
+    }
+
+    fn messages(&self) -> usize {
+        self.waiting.len() + usize::from(self.in_flight.is_some())
+    }
+
+    /// The table has rows that memory has not.
+    fn spill(&mut self) {
+        self.table = match self.table {
+            Table::Loading { .. } => Table::Loading { more: true },
+            Table::Nothing | Table::Rows => Table::Rows,
+        };
+    }
+
+    /// Remembers that `item` was in memory.
+    fn note(&mut self, item: &OutboxItem, own_inbox: &str) {
+        if *item.key.inbox_id == *own_inbox {
+            self.highest = self.highest.max(Some(item.key.inbox_offset));
+        }
+    }
+
+    /// Whether `item` was in memory before: rows of our own inbox are committed by rising offset.
+    fn has_had(&self, item: &OutboxItem, own_inbox: &str) -> bool {
+        *item.key.inbox_id == *own_inbox && Some(item.key.inbox_offset) <= self.highest
+    }
+}
+
+impl DeliveryQueue {
+    /// An empty queue of the process that owns `own_inbox`.
+    #[must_use]
+    pub fn new(own_inbox: Arc<str>, limits: Limits, rule: RetryRule) -> Self {
+        Self {
+            own_inbox,
+            limits,
+            rule,
+            flows: HashMap::new(),
+            fresh: VecDeque::new(),
+            retrying: VecDeque::new(),
+            retry_has_turn: false,
+            unloaded: VecDeque::new(),
+            loading: None,
+            parked: BTreeSet::new(),
+            messages: 0,
+            bytes: 0,
+            posts: 0,
+            retries: 0,
+            unsettled: 0,
+            settling_is_urgent: false,
+            stopped: false,
+        }
+    }
+
+    /// Takes messages whose rows were just committed, in order for each flow.
+    pub fn deliver(&mut self, items: Vec<OutboxItem>, now: Moment) {
+        for item in items {
+            let flow = item.key.flow_id;
+            if !self.flows.entry(flow).or_default().has_had(&item, &self.own_inbox) {
+                self.deliver_one(item, now);
+                self.advance(flow, now);
+            }
+        }
+    }
+
+    fn deliver_one(&mut self, item: OutboxItem, now: Moment) {
+        let entry = entry(item, now + self.rule.max_age);
+        let has_room = self.has_room(&entry);
+        let Some(queue) = self.flows.get_mut(&entry.item.key.flow_id) else { return };
+        if queue.table != Table::Nothing || !has_room {
+            return queue.spill();
+        }
+        queue.note(&entry.item, &self.own_inbox);
+        queue.bytes += entry.bytes;
+        self.messages += 1;
+        self.bytes += entry.bytes;
+        queue.waiting.push_back(entry);
+    }
+
+    fn has_room(&self, entry: &Entry) -> bool {
+        let reserved = self.loading.map_or((0, 0), |order| (order.max_messages, order.max_bytes));
+        let messages = self.messages + reserved.0;
+        let bytes = self.bytes + reserved.1 + entry.bytes;
+        let in_all =
+            messages < three_quarters(self.limits.messages) && bytes <= three_quarters(self.limits.bytes);
+        let in_flow = self.flows.get(&entry.item.key.flow_id).is_none_or(|queue| {
+            queue.messages() == 0
+                || (queue.messages() < self.limits.flow_messages
+                    && queue.bytes + entry.bytes <= self.limits.flow_bytes)
+        });
+        in_all && in_flow
+    }
+
+    /// The table has rows of these flows that were not handed over.
+    pub fn spill(&mut self, flows: impl IntoIterator<Item = FlowId>, now: Moment) {
+        for flow in flows {
+            self.flows.entry(flow).or_default().spill();
+            self.advance(flow, now);
+        }
+    }
+
+    /// Compares with what the table was seen to hold, and spills flows with rows nobody announced:
+    /// a worker may have ended between its commit and its message. The table was read a while ago,
+    /// so a busy flow is believed only when the same row was there the last time too.
+    pub fn swept(&mut self, waiting: &[WaitingFlow], now: Moment) {
+        for found in waiting {
+            let queue = self.flows.entry(found.flow).or_default();
+            let unknown = queue.lowest_message_id().is_none_or(|lowest| found.lowest_message_id < lowest);
+            let before = queue.suspect.replace(found.lowest_message_id);
+            let idle = queue.messages() == 0 && queue.unsettled == 0;
+            if unknown && (idle || before == Some(found.lowest_message_id)) {
+                queue.spill();
+                self.advance(found.flow, now);
+            }
+        }
+    }
+
+    /// Drops what waits in memory and loads every flow again: rows may have changed hands.
+    pub fn reload_all(&mut self, now: Moment) {
+        self.fresh.clear();
+        self.retrying.clear();
+        self.unloaded.clear();
+        self.parked.clear();
+        let flows: Vec<FlowId> = self.flows.keys().copied().collect();
+        for flow in flows {
+            self.evict(flow);
+            let Some(queue) = self.flows.get_mut(&flow) else { continue };
+            queue.retry_at = None;
+            if matches!(queue.place, Place::Ready | Place::Parked | Place::Unloaded) {
+                queue.place = Place::Idle;
+            }
+            self.advance(flow, now);
+        }
+    }
+
+    /// From now on nothing is posted and nothing is loaded.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// No post is in flight, and what became of all earlier ones is written.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.posts == 0 && self.unsettled == 0
+    }
+
+    /// A flow waits for nothing but that the outcomes so far are written.
+    #[must_use]
+    pub fn settling_is_urgent(&self) -> bool {
+        self.settling_is_urgent
+    }
+
+    /// Whether some endpoint failed at the last attempt.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.flows.values().any(|queue| queue.failing)
+    }
+
+    /// When to ask again although nothing has happened.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Moment> {
+        self.parked.first().map(|(at, _)| *at)
+    }
+
+    /// The next message to post, if one may be posted now.
+    pub fn next_post(&mut self, now: Moment) -> Option<Arc<OutboxItem>> {
+        self.wake(now);
+        if self.stopped
+            || self.posts >= self.limits.posts
+            || self.unsettled + self.posts >= self.limits.unsettled
+        {
+            return None;
+        }
+        let flow = self.next_ready()?;
+        let queue = self.flows.get_mut(&flow)?;
+        let entry = queue.waiting.pop_front()?;
+        let item = Arc::clone(&entry.item);
+        queue.in_flight = Some(entry);
+        queue.place = Place::Posting;
+        self.posts += 1;
+        self.retries += usize::from(queue.failing);
+        Some(item)
+    }
+
+    fn next_ready(&mut self) -> Option<FlowId> {
+        let retry = self.retries < self.limits.retries
+            && !self.retrying.is_empty()
+            && (self.retry_has_turn || self.fresh.is_empty());
+        self.retry_has_turn = !retry;
+        if retry { self.retrying.pop_front() } else { self.fresh.pop_front() }
+    }
+
+    /// The endpoint took the message of `flow` that was in flight.
+    pub fn posted(&mut self, flow: FlowId, now: Moment) -> Option<Outcome> {
+        let entry = self.take_in_flight(flow)?;
+        let queue = self.flows.get_mut(&flow)?;
+        queue.failing = false;
+        queue.place = Place::Idle;
+        self.advance(flow, now);
+        Some(Outcome::Delivered { key: entry.item.key.clone() })
+    }
+
+    /// The message of `flow` that was in flight failed. `random_unit`, from 0 to below 1, spreads
+    /// the next attempts.
+    pub fn failed(&mut self, flow: FlowId, error: String, now: Moment, random_unit: f64) -> Option<Outcome> {
+        let entry = self.take_in_flight(flow)?;
+        let queue = self.flows.get_mut(&flow)?;
+        queue.failing = true;
+        let key = entry.item.key.clone();
+        let attempts = entry.item.attempts.saturating_add(1);
+        if now >= entry.expires_at {
+            queue.place = Place::Idle;
+            self.advance(flow, now);
+            let detail = format!("given up after {attempts} attempts; the last one: {error}");
+            return Some(Outcome::Expired { key, detail });
+        }
+        queue.place = Place::Settling;
+        self.evict(flow);
+        let backoff = self.rule.backoff.delay(attempts, random_unit);
+        let retry_in = backoff.min(entry.expires_at.saturating_sub(now)).max(SHORTEST_RETRY);
+        Some(Outcome::Failed { key, attempts, retry_in, error })
+    }
+
+    /// Ends the post of `flow`: its outcome is to be written.
+    fn take_in_flight(&mut self, flow: FlowId) -> Option<Entry> {
+        let queue = self.flows.get_mut(&flow)?;
+        let entry = queue.in_flight.take()?;
+        queue.bytes -= entry.bytes;
+        queue.unsettled += 1;
+        self.messages -= 1;
+        self.bytes -= entry.bytes;
+        self.posts -= 1;
+        self.retries -= usize::from(queue.failing);
+        self.unsettled += 1;
+        Some(entry)
+    }
+
+    /// These outcomes are written to the table.
+    pub fn settled(&mut self, outcomes: &[Outcome], now: Moment) {
+        self.settling_is_urgent = false;
+        for outcome in outcomes {
+            let flow = outcome.key().flow_id;
+            let Some(queue) = self.flows.get_mut(&flow) else { continue };
+            queue.unsettled -= 1;
+            self.unsettled -= 1;
+            if let Outcome::Failed { retry_in, .. } = outcome {
+                queue.place = Place::Idle;
+                queue.retry_at = Some(now + *retry_in);
+            }
+            self.advance(flow, now);
+        }
+    }
+
+    /// The next load to make, if one may be made now: one at a time.
+    pub fn next_load(&mut self, now: Moment) -> Option<LoadOrder> {
+        self.wake(now);
+        let messages = self.limits.messages.saturating_sub(self.messages);
+        let bytes = self.limits.bytes.saturating_sub(self.bytes);
+        if self.stopped || self.loading.is_some() || messages == 0 || bytes == 0 {
+            return None;
+        }
+        let flow = self.unloaded.pop_front()?;
+        let queue = self.flows.get_mut(&flow)?;
+        queue.place = Place::Loading;
+        queue.table = Table::Loading { more: false };
+        // After a failure one row is enough to find out whether the endpoint is back.
+        let wanted = if queue.failing { 1 } else { self.limits.flow_messages };
+        let order = LoadOrder {
+            flow,
+            max_messages: wanted.min(messages),
+            max_bytes: self.limits.flow_bytes.min(bytes),
+        };
+        self.loading = Some(order);
+        Some(order)
+    }
+
+    /// The load of `flow` came back.
+    pub fn loaded(&mut self, flow: FlowId, loaded: LoadedFlow, now: Moment) {
+        self.loading = None;
+        let Some(queue) = self.flows.get_mut(&flow) else { return };
+        queue.place = Place::Idle;
+        let all_seen = loaded.complete && queue.table == Table::Loading { more: false };
+        queue.table = if all_seen { Table::Nothing } else { Table::Rows };
+        if loaded.items.is_empty() {
+            queue.failing = false;
+        }
+        for loaded in loaded.items {
+            if is_not_due(&loaded) {
+                // It waits in the table, and so does all that follows it.
+                queue.table = Table::Rows;
+                if queue.waiting.is_empty() {
+                    queue.failing = true;
+                    queue.retry_at = Some(now + loaded.due_in);
+                }
+                break;
+            }
+            queue.note(&loaded.item, &self.own_inbox);
+            let entry = entry(loaded.item, now + self.rule.max_age.saturating_sub(loaded.age));
+            queue.bytes += entry.bytes;
+            self.messages += 1;
+            self.bytes += entry.bytes;
+            queue.waiting.push_back(entry);
+        }
+        self.advance(flow, now);
+    }
+
+    /// The load of `flow` failed; it is to be made again.
+    pub fn load_failed(&mut self, flow: FlowId, now: Moment) {
+        self.loading = None;
+        if let Some(queue) = self.flows.get_mut(&flow) {
+            queue.place = Place::Idle;
+            queue.table = Table::Rows;
+            self.advance(flow, now);
+        }
+    }
+
+    /// Frees the memory of what waits; it stays in the table.
+    fn evict(&mut self, flow: FlowId) {
+        let Some(queue) = self.flows.get_mut(&flow) else { return };
+        for entry in queue.waiting.drain(..) {
+            queue.bytes -= entry.bytes;
+            self.messages -= 1;
+            self.bytes -= entry.bytes;
+        }
+        queue.spill();
+    }
+
+    fn wake(&mut self, now: Moment) {
+        while let Some(&(at, flow)) = self.parked.first().filter(|(at, _)| *at <= now) {
+            self.parked.remove(&(at, flow));
+            if let Some(queue) = self.flows.get_mut(&flow) {
+                queue.place = Place::Idle;
+            }
+            self.advance(flow, now);
+        }
+    }
+
+    /// Puts an idle flow where it has to wait next.
+    fn advance(&mut self, flow: FlowId, now: Moment) {
+        let Some(queue) = self.flows.get_mut(&flow) else { return };
+        if queue.place != Place::Idle {
+            return;
+        }
+        queue.retry_at = queue.retry_at.filter(|at| *at > now);
+        if let Some(at) = queue.retry_at {
+            queue.place = Place::Parked;
+            self.parked.insert((at, flow));
+        } else if !queue.waiting.is_empty() {
+            queue.place = Place::Ready;
+            let ring = if queue.failing { &mut self.retrying } else { &mut self.fresh };
+            ring.push_back(flow);
+        } else if queue.table == Table::Rows && queue.unsettled > 0 {
+            self.settling_is_urgent = true;
+        } else if queue.table == Table::Rows {
+            queue.place = Place::Unloaded;
+            self.unloaded.push_back(flow);
+        }
+    }
+}
+
+fn three_quarters(limit: usize) -> usize {
+    limit - limit / 4
+}
+
+/// A first attempt is always due: what the database's clock says of it may be rounded up.
+fn is_not_due(loaded: &LoadedItem) -> bool {
+    loaded.item.attempts > 0 && loaded.due_in > Duration::ZERO
+}
+
+fn entry(item: OutboxItem, expires_at: Moment) -> Entry {
+    let bytes = cost(item.payload.as_bytes().len());
+    Entry { item: Arc::new(item), bytes, expires_at }
+}

@@ -1,0 +1,50 @@
+//! URLs as they may be shown.
+
+use url::Url;
+
+const HIDDEN: &str = "***";
+
+/// `url` without what may be a secret: user name and password, and the values in the query. What
+/// is no URL is not shown at all.
+#[must_use]
+pub fn redacted(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return "(not a URL)".to_owned() };
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if url.set_username("").and(url.set_password(None)).is_err() && has_user {
+        return "(a URL with a user name)".to_owned();
+    }
+    let query = url.query().map(|query| query.split('&').map(without_value).collect::<Vec<_>>().join("&"));
+    url.set_query(query.as_deref());
+    url.set_fragment(None);
+    url.into()
+}
+
+fn without_value(pair: &str) -> String {
+    match pair.split_once('=') {
+        Some((name, _)) => format!("{name}={HIDDEN}"),
+        // Without a name it may be a bare token.
+        None => HIDDEN.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_password_and_query_values_are_hidden() {
+        let url = "https://me:s3cret@example.com:8443/a/b?token=abc&x=1&bare#frag";
+        assert_eq!(redacted(url), "https://example.com:8443/a/b?token=***&x=***&***");
+    }
+
+    #[test]
+    fn a_plain_url_stays_as_it_is() {
+        assert_eq!(redacted("http://127.0.0.1:8080/in"), "http://127.0.0.1:8080/in");
+    }
+
+    #[test]
+    fn what_is_no_url_is_not_shown() {
+        assert_eq!(redacted("me:s3cret at nowhere"), "(not a URL)");
+        assert!(!redacted("data:s3cret@x").contains("@@"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Reads DUP and the packet identifier of a message, for which paho-mqtt has no accessors.
+//!
+//! `Message` derives `Debug`, and prints the C structure that has both before anything of the message's own:
+//! `Message { cmsg: MQTTAsync_message { …, payloadlen: 5, payload: 0x…, qos: 1, retained: 0, dup: 0, msgid: 7,
+//! properties: …`. So a writer that stops there costs about a microsecond, never sees topic or payload, and needs
+//! no unsafe code. The integration test of the link fails when the format changes.
+
+use std::fmt::{self, Write};
+
+use paho_mqtt::Message;
+
+/// All that comes before the packet identifier's end takes some 150 bytes.
+const HEAD_BYTES: usize = 256;
+
+/// DUP and packet identifier of a message; `None` if the library prints them in another way than known.
+pub(super) fn delivery_flags(message: &Message) -> Option<(bool, u16)> {
+    let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
+    // The writer stops by an error: that it fails is no news.
+    let _ = write!(head, "{message:?}");
+    let text = std::str::from_utf8(head.bytes.get(..head.length)?).ok()?;
+    let duplicate = number_after(text, "dup: ")?;
+    let packet_id = number_after(text, "msgid: ")?;
+    Some((duplicate != 0, u16::try_from(packet_id).ok()?))
+}
+
+fn number_after(text: &str, name: &str) -> Option<u32> {
+    let (_, rest) = text.split_once(name)?;
+    let (digits, _) = rest.split_once(',')?;
+    digits.parse().ok()
+}
+
+/// Keeps the first bytes written and refuses to take more than is needed.
+struct Head {
+    bytes: [u8; HEAD_BYTES],
+    length: usize,
+}
+
+impl Write for Head {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        let end = self.length + piece.len();
+        let room = self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?;
+        room.copy_from_slice(piece.as_bytes());
+        self.length = end;
+        // The field behind the packet identifier.
+        if piece.contains("properties") {
+            return Err(fmt::Error);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_found_in_what_the_library_prints() {
+        let message = Message::new("dup: 1, msgid: 9, properties", vec![0xFF; 100_000], 1);
+        assert_eq!(delivery_flags(&message), Some((false, 0)));
+    }
+
+    #[test]
+    fn another_format_gives_nothing_rather_than_something_wrong() {
+        assert_eq!(number_after("dup: true, msgid: 4, ", "dup: "), None);
+        assert_eq!(number_after("packet: 4, ", "msgid: "), None);
+        assert_eq!(number_after("msgid: 65535, ", "msgid: "), Some(65_535));
+    }
+
+    #[test]
+    fn the_writer_takes_no_more_than_it_has_room_for() {
+        let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
+        assert!(head.write_str(&"x".repeat(HEAD_BYTES)).is_ok());
+        assert!(head.write_str("x").is_err());
+        assert_eq!(head.length, HEAD_BYTES);
+    }
+}

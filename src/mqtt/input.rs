@@ -1,0 +1,49 @@
+//! All that the thread "mqtt" reacts to comes through one channel of these.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::task::{Wake, Waker};
+
+use paho_mqtt::ReasonCode;
+use tokio::sync::oneshot;
+
+use super::requests::Request;
+use super::version::Version;
+
+pub(super) enum Input {
+    /// Connect, and stay connected.
+    Connect,
+    /// Subscribe or unsubscribe.
+    Request(Request),
+    /// Disconnect, and stay so.
+    Disconnect(oneshot::Sender<()>),
+    /// Paho says that a connection is gone.
+    Gone { version: Version, why: Gone },
+    /// Something that paho owed has come: look again.
+    Progress,
+}
+
+/// Why a connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// The connection broke.
+    Broken,
+    /// The broker took its leave and said why (MQTT 5).
+    Dismissed(ReasonCode),
+    /// Paho has no connection and has not said so.
+    Missing,
+}
+
+/// A waker that makes the thread look at the tokens it waits for.
+pub(super) fn progress_waker(inputs: Sender<Input>) -> Waker {
+    Waker::from(Arc::new(Progress(inputs)))
+}
+
+struct Progress(Sender<Input>);
+
+impl Wake for Progress {
+    // Paho calls this within its callbacks: posting never waits, and nobody is left who could miss it.
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(Input::Progress);
+    }
+}

@@ -1,0 +1,110 @@
+//! The handle to the link.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::clients::{Clients, OnMessage};
+use super::driver::Driver;
+use super::input::Input;
+use super::options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};
+use super::packet::Answers;
+use super::requests::{Request, What};
+use crate::domain::message::Publication;
+
+/// How long [`MqttLink::disconnect`] waits for the MQTT client, which a blocked message callback holds up.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to a broker that renews itself. Clones are handles to the same link.
+///
+/// The link lives as long as the process: the MQTT client beneath it cannot be taken down safely while a message
+/// callback waits.
+#[derive(Debug, Clone)]
+pub struct MqttLink {
+    inputs: Sender<Input>,
+    connected: Arc<AtomicBool>,
+}
+
+impl MqttLink {
+    /// Prepares a link; it does nothing until [`connect`](Self::connect).
+    ///
+    /// `on_message` is called for every message, on the one thread that receives for all MQTT clients of the
+    /// process. Returning from it acknowledges the message, so it returns when the message is safe, however long
+    /// that takes, and never if it cannot be made safe. It must not panic: that would abort the process.
+    ///
+    /// `on_event` is told what happens to the connection; it should not wait.
+    pub fn start(
+        options: BrokerOptions,
+        on_message: Box<dyn Fn(&Publication<'_>) + Send + Sync>,
+        on_event: Box<dyn Fn(MqttEvent) + Send + Sync>,
+    ) -> Result<MqttLink, MqttError> {
+        let (inputs, received) = mpsc::channel();
+        let connected = Arc::new(AtomicBool::new(false));
+        let clients = Clients::new(&options, &OnMessage::from(on_message), &inputs)?;
+        let link = MqttLink { inputs, connected };
+        let driver =
+            Driver::new(options, clients, link.inputs.clone(), on_event, Arc::clone(&link.connected));
+        thread::Builder::new().name("mqtt".to_owned()).spawn(move || driver.run(&received))?;
+        Ok(link)
+    }
+
+    /// From now on be connected, and connect again whenever the connection is lost, until
+    /// [`disconnect`](Self::disconnect).
+    pub fn connect(&self) {
+        // The thread ends only with the process.
+        let _ = self.inputs.send(Input::Connect);
+    }
+
+    /// Whether there is a connection, as far as is known. Never waits.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Subscribes, and says for each filter, in no particular order, with which code the broker granted it (the
+    /// `QoS`) or refused it.
+    ///
+    /// Identifiers are left out on connections that do not name subscriptions.
+    pub async fn subscribe(
+        &self,
+        subscriptions: Vec<Subscription>,
+    ) -> Result<Vec<(String, Result<u8, RefusedCode>)>, MqttError> {
+        self.request(What::Subscribe(subscriptions)).await
+    }
+
+    /// Unsubscribes; when it has, the broker sends nothing more for these filters but what was already under way.
+    pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<(), MqttError> {
+        for (filter, answer) in self.request(What::Unsubscribe(filters)).await? {
+            answer.map_err(|code| MqttError::UnsubscribeRefused { filter, code })?;
+        }
+        Ok(())
+    }
+
+    /// Disconnects in good order and stays so. The broker keeps the session, and messages for it.
+    ///
+    /// Fails when a message callback holds the client up: the process may end over it, the broker will notice.
+    pub async fn disconnect(&self) -> Result<(), MqttError> {
+        let (reply, done) = oneshot::channel();
+        self.inputs.send(Input::Disconnect(reply)).map_err(|_| thread_ended())?;
+        match timeout(DISCONNECT_TIMEOUT, done).await {
+            Ok(done) => done.map_err(|_| thread_ended()),
+            Err(_) => Err(MqttError::NoAnswer(DISCONNECT_TIMEOUT)),
+        }
+    }
+
+    async fn request(&self, what: What) -> Result<Answers, MqttError> {
+        let (reply, answers) = oneshot::channel();
+        let request = Request { what, reply };
+        self.inputs.send(Input::Request(request)).map_err(|_| thread_ended())?;
+        answers.await.map_err(|_| thread_ended())?
+    }
+}
+
+fn thread_ended() -> MqttError {
+    MqttError::Client("its thread has ended".to_owned())
+}

@@ -1,0 +1,134 @@
+//! What a caller gives to the link and gets from it.
+
+use std::fmt;
+use std::time::Duration;
+
+use paho_mqtt::ReasonCode;
+use secrecy::SecretString;
+
+use crate::domain::message::SubscriptionId;
+
+/// Which broker to connect to, and as whom.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Name or address, without scheme and port.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// User name and password, when the broker wants them.
+    pub credentials: Option<(String, SecretString)>,
+    /// Name of the session at the broker. Two clients of one name throw each other out.
+    pub client_id: String,
+    /// Longest silence before the connection counts as dead; zero never.
+    pub keepalive: Duration,
+    /// How long the broker keeps the session of a client that is away, in seconds (MQTT 5).
+    pub session_expiry_seconds: u32,
+    /// Quality of service of all subscriptions: 0 or 1.
+    pub qos: u8,
+}
+
+/// What happens to the connection, told in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MqttEvent {
+    /// Connected. Subscriptions of an earlier connection may or may not be there any more: subscribe again.
+    Connected {
+        /// `"5"` or `"3.1.1"`.
+        version: &'static str,
+        /// Messages will name the subscriptions that they matched.
+        names_subscriptions: bool,
+    },
+    /// The connection is gone; the link tries again by itself.
+    Lost {
+        /// Why, as far as anybody said, and when the link tries again.
+        reason: String,
+    },
+    /// An attempt to connect failed; the link tries again by itself.
+    Failed {
+        /// The broker's reason code (MQTT 5) or return code (3.1.1), positive; else the client library's, negative.
+        reason_code: i32,
+        /// The same in words.
+        reason: String,
+        /// How long until the next attempt.
+        retry_in: Duration,
+    },
+}
+
+/// One topic filter to subscribe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The filter.
+    pub filter: String,
+    /// What messages shall name it by; only on connections that name subscriptions.
+    pub id: Option<SubscriptionId>,
+}
+
+/// The code, 128 or above, with which a broker refused one topic filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub struct RefusedCode(pub u8);
+
+impl RefusedCode {
+    /// Refused without a reason; the only refusal that MQTT 3.1.1 knows.
+    pub(super) const UNSPECIFIED: RefusedCode = RefusedCode(128);
+    /// The filter itself is at fault.
+    pub(super) const FILTER_INVALID: RefusedCode = RefusedCode(143);
+}
+
+impl fmt::Display for RefusedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.0, ReasonCode::from(u32::from(self.0)))
+    }
+}
+
+/// Why the link could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum MqttError {
+    /// There is no connection, or it went before the broker answered. Ask again at the next
+    /// [`MqttEvent::Connected`].
+    #[error("not connected to the broker")]
+    NotConnected,
+    /// The broker owes an answer. It may still come: ask again.
+    #[error("no answer from the broker for {} s", .0.as_secs())]
+    NoAnswer(Duration),
+    /// The broker goes on sending what this filter matches.
+    #[error("the broker refused to unsubscribe {filter:?}: {code}")]
+    UnsubscribeRefused {
+        /// The filter.
+        filter: String,
+        /// Why.
+        code: RefusedCode,
+    },
+    /// An option cannot be sent to any broker.
+    #[error("{0} must not hold a NUL character")]
+    Nul(&'static str),
+    /// The client library cannot go on.
+    #[error("MQTT client: {0}")]
+    Client(String),
+    /// The operating system gives no thread.
+    #[error("cannot start the MQTT thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_does_not_show_in_debug_output() {
+        let options = BrokerOptions {
+            host: "broker".to_owned(),
+            port: 1883,
+            credentials: Some(("user".to_owned(), SecretString::from("hush"))),
+            client_id: "gateway".to_owned(),
+            keepalive: Duration::from_mins(1),
+            session_expiry_seconds: u32::MAX,
+            qos: 1,
+        };
+        assert!(!format!("{options:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_refusal_says_its_code_and_its_meaning() {
+        assert_eq!(RefusedCode(135).to_string(), "135 (Not authorized)");
+    }
+}

@@ -3,7 +3,7 @@
 //! What is decided is decided by [`DeliveryQueue`]; this performs it. It asks the queue for posts
 //! and loads whenever something has happened, and gives back what became of them. Posts run as
 //! tasks of this thread, at most one piece of each kind of work on the table at a time
-//! ([`table_work`]).
+//! (`table_work`).
 
 mod table_work;
 

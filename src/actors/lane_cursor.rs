@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::copies::Copies;
 use crate::domain::batch::{Batch, BatchEntry, Lane, lane_of};
 use crate::domain::message::{Body, FlowId, Offset, Record, SubscriptionId};
 use crate::domain::payload::PayloadLimits;
@@ -60,12 +61,22 @@ pub(super) struct LaneCursor {
     in_sql: LanePosition,
     /// Every record below is in SQL for this lane, or none of its business.
     done: Offset,
+    /// What lane 0 answered for last.
+    unreadable: Copies,
 }
 
 impl LaneCursor {
     pub(super) fn new(lane: Lane, reader: Reader) -> Self {
         let in_sql = LanePosition { epoch: 0, next_offset: 0 };
-        Self { lane, reader, pending: VecDeque::new(), state: State::Closed, in_sql, done: 0 }
+        Self {
+            lane,
+            reader,
+            pending: VecDeque::new(),
+            state: State::Closed,
+            in_sql,
+            done: 0,
+            unreadable: Copies::default(),
+        }
     }
 
     /// A worker has taken the lane over: begin again where it stands in SQL.
@@ -75,16 +86,20 @@ impl LaneCursor {
         }
         self.reader.seek(position.next_offset);
         self.pending.clear();
+        self.unreadable = Copies::default();
         self.in_sql = position;
         self.done = position.next_offset;
         self.state = State::Open;
     }
 
-    /// The worker is gone, or another took the lane: wait until it is opened anew.
-    pub(super) fn close(&mut self, epoch: i64) {
-        if epoch == self.in_sql.epoch {
+    /// The worker is gone, or another took the lane: wait until it is opened anew. False when the
+    /// lane is in a later epoch already.
+    pub(super) fn close(&mut self, epoch: i64) -> bool {
+        let current = epoch == self.in_sql.epoch;
+        if current {
             self.state = State::Closed;
         }
+        current
     }
 
     /// The batch is in SQL. Replies of older epochs are void.
@@ -165,9 +180,11 @@ impl LaneCursor {
     }
 
     /// What this lane has to do with a record, if anything.
-    fn entry(&self, record: Arc<Record>, gathering: &Gathering<'_>) -> Option<BatchEntry> {
+    fn entry(&mut self, record: Arc<Record>, gathering: &Gathering<'_>) -> Option<BatchEntry> {
         let flows = self.flows_of(&record, gathering);
-        let judge = self.lane == JUDGE && read_payload(&record, gathering.payload).is_err();
+        let judge = self.lane == JUDGE
+            && read_payload(&record, gathering.payload).is_err()
+            && !self.unreadable.is_copy(&record);
         (judge || !flows.is_empty()).then_some(BatchEntry { record, flows, judge })
     }
 

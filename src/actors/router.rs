@@ -104,10 +104,16 @@ impl RouterActor {
         let (lane, epoch, next) = (batch.lane, batch.epoch, batch.next);
         let Some(slot) = self.parts.directory.workers.get(lane as usize) else { return };
         let weight = batch.pairs().max(1);
-        let sent = slot.mailbox().try_enclose(ProcessBatch { batch }, weight).ok().zip(slot.address());
-        let Some((envelope, worker)) = sent else {
+        let Some(worker) = slot.address() else {
             // Down: its successor opens the lane.
-            return self.close(lane, epoch);
+            self.close(lane, epoch);
+            return;
+        };
+        let Ok(envelope) = slot.mailbox().try_enclose(ProcessBatch { batch }, weight) else {
+            // A batch of an older epoch is in its hands still; the lane opens when that is over.
+            self.close(lane, epoch);
+            self.open(lane);
+            return;
         };
         let reply = worker.send(envelope).into_actor(self);
         context
@@ -130,20 +136,26 @@ impl RouterActor {
                 self.pump(context, false);
             }
             Ok(Err(BatchFailure::Fenced(found))) => {
-                log::warn!(lane, epoch, found_epoch = found.epoch; "Lane stands elsewhere than expected, opening it anew");
-                self.close(lane, epoch);
-                if let Some(worker) = self.parts.directory.workers.get(lane as usize) {
-                    worker.tell(OpenLane);
+                if self.close(lane, epoch) {
+                    log::warn!(lane, epoch, found_epoch = found.epoch; "Lane stands elsewhere than expected, opening it anew");
+                    self.open(lane);
                 }
             }
             // It panicked or was replaced: its successor opens the lane.
-            Err(_) => self.close(lane, epoch),
+            Err(_) => {
+                self.close(lane, epoch);
+            }
         }
     }
 
-    fn close(&mut self, lane: Lane, epoch: i64) {
-        if let Some(cursor) = self.lanes.get_mut(lane as usize) {
-            cursor.close(epoch);
+    /// Whether the lane was in this epoch, and is closed now.
+    fn close(&mut self, lane: Lane, epoch: i64) -> bool {
+        self.lanes.get_mut(lane as usize).is_some_and(|cursor| cursor.close(epoch))
+    }
+
+    fn open(&self, lane: Lane) {
+        if let Some(worker) = self.parts.directory.workers.get(lane as usize) {
+            worker.tell(OpenLane);
         }
     }
 

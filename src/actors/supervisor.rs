@@ -115,7 +115,7 @@ impl SupervisorActor {
         let factories = self.factories.clone();
         match id {
             ActorId::Mqtt => {
-                start_in(&arbiter, &self.directory.mqtt, || MqttActor::new(life, factories.mqtt))
+                start_in(&arbiter, &self.directory.mqtt, || MqttActor::new(life, factories.mqtt));
             }
             ActorId::Registry => {
                 start_in(&arbiter, &self.directory.registry, || {

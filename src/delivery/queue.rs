@@ -22,77 +22,24 @@
 //! * **Fairness.** Flows take turns, a message each; flows whose last attempt failed may hold only
 //!   a part of the posts in flight, so endpoints that hang do not starve the others.
 
+mod flow;
+mod limits;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::message::{FlowId, Offset};
+use self::flow::{Entry, FlowQueue, Place, Table, is_not_due};
+use self::limits::SHORTEST_RETRY;
+pub use self::limits::{Limits, LoadOrder, RetryRule};
+use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
-use crate::domain::retry::Backoff;
-
-#[cfg(test)]
-mod tests;
+use crate::domain::outbox_work::{LoadedFlow, Outcome, WaitingFlow};
 
 /// A point in time: the time since a moment of the caller's choice.
 pub type Moment = Duration;
-
-/// The shortest time until another attempt, also where a message is about to expire.
-const SHORTEST_RETRY: Duration = Duration::from_millis(10);
-
-/// Bounds of a [`DeliveryQueue`].
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Messages in memory. A quarter of it is kept for loads, so that a spilled flow gets its turn.
-    pub messages: usize,
-    /// Their bytes by [`cost`]; passed by at most one message, when that is larger than a load may be.
-    pub bytes: usize,
-    /// Messages of one flow in memory.
-    pub flow_messages: usize,
-    /// Their bytes, unless it is a single message.
-    pub flow_bytes: usize,
-    /// Posts in flight.
-    pub posts: usize,
-    /// Of those, posts of flows whose last attempt failed.
-    pub retries: usize,
-    /// Outcomes not yet written to the table; beyond it no post begins.
-    pub unsettled: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            messages: 8192,
-            bytes: 8 << 20,
-            flow_messages: 512,
-            flow_bytes: 1 << 20,
-            posts: 128,
-            retries: 64,
-            unsettled: 4096,
-        }
-    }
-}
-
-/// When a failed message is tried again, and when no more.
-#[derive(Debug, Clone, Copy)]
-pub struct RetryRule {
-    /// Time between attempts.
-    pub backoff: Backoff,
-    /// A message that fails at this age or above is given up. Each has at least one attempt at the
-    /// head of its flow, however old it is.
-    pub max_age: Duration,
-}
-
-/// A load to be made: rows of `flow` from the lowest number on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoadOrder {
-    /// The flow.
-    pub flow: FlowId,
-    /// At most so many rows.
-    pub max_messages: usize,
-    /// At most so much by [`cost`], but at least one row.
-    pub max_bytes: usize,
-}
 
 /// All messages on their way, by flow.
 #[derive(Debug)]
@@ -118,96 +65,6 @@ pub struct DeliveryQueue {
     /// A flow could go on if what became of its messages were written.
     settling_is_urgent: bool,
     stopped: bool,
-}
-
-#[derive(Debug, Default)]
-struct FlowQueue {
-    place: Place,
-    table: Table,
-    /// In order. What is in flight is not among them.
-    waiting: VecDeque<Entry>,
-    in_flight: Option<Entry>,
-    /// Bytes of all of them.
-    bytes: usize,
-    /// Outcomes decided and not yet written.
-    unsettled: usize,
-    /// The highest offset of our own inbox that was ever in memory.
-    highest: Option<Offset>,
-    /// The last attempt failed.
-    failing: bool,
-    /// No attempt before.
-    retry_at: Option<Moment>,
-    /// Lowest number in the table at the last sweep, where memory knew only higher ones.
-    suspect: Option<i64>,
-}
-
-/// What a flow waits for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
-    /// For messages, or for the writing of what became of earlier ones.
-    #[default]
-    Idle,
-    /// For its turn to post.
-    Ready,
-    /// For the endpoint.
-    Posting,
-    /// For the writing of its failure.
-    Settling,
-    /// For its next attempt.
-    Parked,
-    /// For its turn to load.
-    Unloaded,
-    /// For the table.
-    Loading,
-}
-
-/// What the table has of a flow that memory has not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Table {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Maybe something.
-    Rows,
-    /// What is being loaded, and `more` that was announced since that began.
-    Loading { more: bool },
-}
-
-#[derive(Debug)]
-struct Entry {
-    item: Arc<OutboxItem>,
-    bytes: usize,
-    expires_at: Moment,
-}
-
-impl FlowQueue {
-    fn lowest_message_id(&self) -> Option<i64> {
-        self.in_flight.as_ref().or(self.waiting.front()).map(|entry| entry.item.message_id)
-    }
-
-    fn messages(&self) -> usize {
-        self.waiting.len() + usize::from(self.in_flight.is_some())
-    }
-
-    /// The table has rows that memory has not.
-    fn spill(&mut self) {
-        self.table = match self.table {
-            Table::Loading { .. } => Table::Loading { more: true },
-            Table::Nothing | Table::Rows => Table::Rows,
-        };
-    }
-
-    /// Remembers that `item` was in memory.
-    fn note(&mut self, item: &OutboxItem, own_inbox: &str) {
-        if *item.key.inbox_id == *own_inbox {
-            self.highest = self.highest.max(Some(item.key.inbox_offset));
-        }
-    }
-
-    /// Whether `item` was in memory before: rows of our own inbox are committed by rising offset.
-    fn has_had(&self, item: &OutboxItem, own_inbox: &str) -> bool {
-        *item.key.inbox_id == *own_inbox && Some(item.key.inbox_offset) <= self.highest
-    }
 }
 
 impl DeliveryQueue {
@@ -247,9 +104,11 @@ impl DeliveryQueue {
     }
 
     fn deliver_one(&mut self, item: OutboxItem, now: Moment) {
-        let entry = entry(item, now + self.rule.max_age);
+        let entry = Entry::new(item, now + self.rule.max_age);
         let has_room = self.has_room(&entry);
-        let Some(queue) = self.flows.get_mut(&entry.item.key.flow_id) else { return };
+        let Some(queue) = self.flows.get_mut(&entry.item.key.flow_id) else {
+            return;
+        };
         if queue.table != Table::Nothing || !has_room {
             return queue.spill();
         }
@@ -307,7 +166,9 @@ impl DeliveryQueue {
         let flows: Vec<FlowId> = self.flows.keys().copied().collect();
         for flow in flows {
             self.evict(flow);
-            let Some(queue) = self.flows.get_mut(&flow) else { continue };
+            let Some(queue) = self.flows.get_mut(&flow) else {
+                continue;
+            };
             queue.retry_at = None;
             if matches!(queue.place, Place::Ready | Place::Parked | Place::Unloaded) {
                 queue.place = Place::Idle;
@@ -394,7 +255,7 @@ impl DeliveryQueue {
         if now >= entry.expires_at {
             queue.place = Place::Idle;
             self.advance(flow, now);
-            let detail = format!("given up after {attempts} attempts; the last one: {error}");
+            let detail = format!("given up at attempt {attempts}: {error}");
             return Some(Outcome::Expired { key, detail });
         }
         queue.place = Place::Settling;
@@ -423,7 +284,9 @@ impl DeliveryQueue {
         self.settling_is_urgent = false;
         for outcome in outcomes {
             let flow = outcome.key().flow_id;
-            let Some(queue) = self.flows.get_mut(&flow) else { continue };
+            let Some(queue) = self.flows.get_mut(&flow) else {
+                continue;
+            };
             queue.unsettled -= 1;
             self.unsettled -= 1;
             if let Outcome::Failed { retry_in, .. } = outcome {
@@ -460,7 +323,9 @@ impl DeliveryQueue {
     /// The load of `flow` came back.
     pub fn loaded(&mut self, flow: FlowId, loaded: LoadedFlow, now: Moment) {
         self.loading = None;
-        let Some(queue) = self.flows.get_mut(&flow) else { return };
+        let Some(queue) = self.flows.get_mut(&flow) else {
+            return;
+        };
         queue.place = Place::Idle;
         let all_seen = loaded.complete && queue.table == Table::Loading { more: false };
         queue.table = if all_seen { Table::Nothing } else { Table::Rows };
@@ -478,7 +343,7 @@ impl DeliveryQueue {
                 break;
             }
             queue.note(&loaded.item, &self.own_inbox);
-            let entry = entry(loaded.item, now + self.rule.max_age.saturating_sub(loaded.age));
+            let entry = Entry::new(loaded.item, now + self.rule.max_age.saturating_sub(loaded.age));
             queue.bytes += entry.bytes;
             self.messages += 1;
             self.bytes += entry.bytes;
@@ -499,7 +364,9 @@ impl DeliveryQueue {
 
     /// Frees the memory of what waits; it stays in the table.
     fn evict(&mut self, flow: FlowId) {
-        let Some(queue) = self.flows.get_mut(&flow) else { return };
+        let Some(queue) = self.flows.get_mut(&flow) else {
+            return;
+        };
         for entry in queue.waiting.drain(..) {
             queue.bytes -= entry.bytes;
             self.messages -= 1;
@@ -520,7 +387,9 @@ impl DeliveryQueue {
 
     /// Puts an idle flow where it has to wait next.
     fn advance(&mut self, flow: FlowId, now: Moment) {
-        let Some(queue) = self.flows.get_mut(&flow) else { return };
+        let Some(queue) = self.flows.get_mut(&flow) else {
+            return;
+        };
         if queue.place != Place::Idle {
             return;
         }
@@ -543,14 +412,4 @@ impl DeliveryQueue {
 
 fn three_quarters(limit: usize) -> usize {
     limit - limit / 4
-}
-
-/// A first attempt is always due: what the database's clock says of it may be rounded up.
-fn is_not_due(loaded: &LoadedItem) -> bool {
-    loaded.item.attempts > 0 && loaded.due_in > Duration::ZERO
-}
-
-fn entry(item: OutboxItem, expires_at: Moment) -> Entry {
-    let bytes = cost(item.payload.as_bytes().len());
-    Entry { item: Arc::new(item), bytes, expires_at }
 }

@@ -1,4 +1,5 @@
 //! stub
+#[must_use]
 pub fn run() -> i32 {
     0
 }

@@ -14,6 +14,10 @@ use crate::settings::{LogFormat, Settings};
 /// Libraries that say more than their users want to know; `RUST_LOG` can ask for it.
 const QUIET: [&str; 5] = ["sqlx", "sea_orm", "sea_orm_migration", "rumqttd", "tracing"];
 
+/// The MQTT client library prints the connect options, password included, below this level; so
+/// nothing below it is logged, whatever `RUST_LOG` asks for.
+const TELLTALE: (&str, Level) = ("paho_mqtt", Level::Warn);
+
 /// Why logging could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -102,6 +106,9 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
+        if record.target().starts_with(TELLTALE.0) && record.level() > TELLTALE.1 {
+            return;
+        }
         self.stderr.log(record);
         if record.level() == Level::Error {
             self.append_error(record);

@@ -48,7 +48,7 @@ fn settings(reader: &mut Reader<'_>, log_format: Result<LogFormat, Refused>) -> 
     let http_timeout = reader.fractional_seconds(&names::HTTP_TIMEOUT_SECONDS);
     let outbox = outbox(reader);
     let limits = limits(reader);
-    let inbox = inbox(reader, limits.as_ref().ok());
+    let inbox = inbox(reader);
     let lanes = reader.integer_or(&names::LANES, default_lanes(database.as_ref().ok()));
     let batch_max_messages = reader.integer(&names::BATCH_MAX_MESSAGES);
     let batch_max_bytes = reader.integer(&names::BATCH_MAX_BYTES);
@@ -119,29 +119,13 @@ fn limits(reader: &mut Reader<'_>) -> Result<PayloadLimits, Refused> {
     })
 }
 
-fn inbox(reader: &mut Reader<'_>, limits: Option<&PayloadLimits>) -> Result<InboxSettings, Refused> {
+fn inbox(reader: &mut Reader<'_>) -> Result<InboxSettings, Refused> {
     let dir = reader.path(&names::INBOX_DIR);
     let max_bytes = reader.integer(&names::INBOX_MAX_BYTES);
     let default_segment = max_bytes.as_ref().map_or(SEGMENT_BYTES, |max: &u64| SEGMENT_BYTES.min(max / 4));
     let segment_bytes = reader.integer_or(&names::INBOX_SEGMENT_BYTES, default_segment);
     let fsync = fsync(reader);
-    let settings =
-        InboxSettings { dir: dir?, max_bytes: max_bytes?, segment_bytes: segment_bytes?, fsync: fsync? };
-    if let Some(limits) = limits {
-        has_room(reader, &settings, limits)?;
-    }
-    Ok(settings)
-}
-
-/// An inbox that could never take the largest message would hold up all that come after it.
-fn has_room(reader: &mut Reader<'_>, inbox: &InboxSettings, limits: &PayloadLimits) -> Result<(), Refused> {
-    let largest = inbox.segment_bytes.max(limits.max_payload_bytes as u64);
-    if inbox.max_bytes >= 2 * largest {
-        return Ok(());
-    }
-    let expected =
-        format!("at least {}, twice the larger of INBOX_SEGMENT_BYTES and MAX_PAYLOAD_BYTES", 2 * largest);
-    Err(reader.refuse_combination(&names::INBOX_MAX_BYTES, &inbox.max_bytes.to_string(), expected))
+    Ok(InboxSettings { dir: dir?, max_bytes: max_bytes?, segment_bytes: segment_bytes?, fsync: fsync? })
 }
 
 fn fsync(reader: &mut Reader<'_>) -> Result<FsyncPolicy, Refused> {

@@ -118,7 +118,7 @@ catalogue! {
     BATCH_MAX_BYTES: Integer(1_024, 1_073_741_824), Value("4194304"), "bytes of payload in one database transaction";
     DRAIN_DEADLINE_SECONDS: Integer(1, 3_600), Value("30"), "time for what was received to reach the database when the gateway is stopped; the rest stays in the inbox";
     VALUE_STYLE: Word(&["python", "json"]), Value("python"), "how booleans and null are stored: `True False None` or `true false null`";
-    MAX_PAYLOAD_BYTES: Integer(1, 268_435_455), Value("4194304"), "bytes of a payload above which a message becomes a dead letter";
+    MAX_PAYLOAD_BYTES: Integer(1, 268_435_455), Value("4194304"), "bytes of a payload above which a message becomes a dead letter; a quarter of `INBOX_MAX_BYTES` or of the database's largest statement counts if that is less";
     MAX_DEPTH: Integer(1, 100_000), Value("1000"), "levels of nesting in a payload";
     MAX_ATTRIBUTES: Integer(1, 1_000_000), Value("32768"), "attributes of a payload";
 

@@ -61,8 +61,10 @@ impl Layers {
         ));
         layers.push(environment_layer(&sources.environment, &mut problems));
 
-        let builder =
-            layers.into_iter().fold(config::Config::builder(), |builder, layer| builder.add_source(layer));
+        let builder = layers.into_iter().fold(
+            config::Config::builder(),
+            config::ConfigBuilder::<config::builder::DefaultState>::add_source,
+        );
         let merged = builder.build().and_then(|config| config.cache.into_table()).unwrap_or_else(|_| {
             // Our layers are flat tables under proper names; should the crate refuse one all the
             // same, its error could quote a value.

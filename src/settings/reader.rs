@@ -165,12 +165,6 @@ impl<'a> Reader<'a> {
         self.refuse(spec, Found::Hidden { origin: origin.to_owned() }, expected)
     }
 
-    /// Writes down that a value does not fit the others.
-    pub(super) fn refuse_combination(&mut self, spec: &Spec, value: &str, expected: String) -> Refused {
-        let origin = self.origin(spec);
-        self.refuse_value(spec, value.to_owned(), origin, expected)
-    }
-
     /// Where a setting was written.
     pub(super) fn origin(&self, spec: &Spec) -> String {
         self.layers.get(spec.name).map_or_else(|| DEFAULT.to_owned(), |written| written.origin)

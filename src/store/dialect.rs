@@ -85,6 +85,18 @@ impl Dialect {
         }
     }
 
+    /// Holds for the rows of `outbox` with these primary keys, `(?, ?, ?), …`. `SQLite` would scan
+    /// the table for a list of rows, so there the list is joined.
+    pub(crate) fn outbox_keys(self, keys: &str) -> String {
+        match self {
+            Self::MySql => format!("(inbox_id, flow_id, inbox_offset) IN ({keys})"),
+            Self::Sqlite => format!(
+                "outbox.rowid IN (SELECT o.rowid FROM (VALUES {keys}) AS k CROSS JOIN outbox AS o \
+                 ON o.inbox_id = k.column1 AND o.flow_id = k.column2 AND o.inbox_offset = k.column3)"
+            ),
+        }
+    }
+
     /// An insert that does nothing when the row is there.
     pub(crate) fn insert_unless_there(self, into: &str) -> String {
         match self {

@@ -134,7 +134,9 @@ impl DeliveryActor {
 
     /// Begins what is due and not yet under way.
     pub(super) fn work_on_table(&mut self, context: &mut Context<Self>) {
-        let Some(outbox) = self.table.outbox.clone().filter(|_| !self.table.paused) else { return };
+        let Some(outbox) = self.table.outbox.clone().filter(|_| !self.table.paused) else {
+            return;
+        };
         self.settle(context, &outbox);
         if self.table.ready {
             self.load(context, &outbox);
@@ -198,7 +200,9 @@ impl DeliveryActor {
     }
 
     fn load(&mut self, context: &mut Context<Self>, outbox: &Outbox) {
-        let Some(order) = self.queue.next_load(self.now()) else { return };
+        let Some(order) = self.queue.next_load(self.now()) else {
+            return;
+        };
         let outbox = outbox.clone();
         let loading = async move { outbox.load(order.flow, order.max_messages, order.max_bytes).await };
         context.spawn(loading.into_actor(self).map(move |loaded, delivery, context| {

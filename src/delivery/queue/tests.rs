@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, OutboxPayload};
+use crate::domain::outbox_work::{LoadedItem, cost};
+use crate::domain::retry::Backoff;
 
 const OWN: &str = "own";
 
@@ -134,7 +137,7 @@ fn an_old_message_has_one_attempt_and_then_makes_room_for_the_next() {
     assert_eq!(numbers(&mut queue, secs(0)), [(1, 1)]);
     let outcome = queue.failed(1, "HTTP status 500".into(), secs(0), 0.0).unwrap();
     let Outcome::Expired { detail, .. } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(detail, "given up after 1 attempts; the last one: HTTP status 500");
+    assert_eq!(detail, "given up at attempt 1: HTTP status 500");
     assert_eq!(numbers(&mut queue, secs(0)), [(1, 2)]);
 }
 
@@ -347,7 +350,9 @@ impl World {
     }
 
     fn announce(&mut self, as_spilled: bool) {
-        let Some((flow, numbers)) = self.announcements.pop_front() else { return };
+        let Some((flow, numbers)) = self.announcements.pop_front() else {
+            return;
+        };
         if as_spilled {
             return self.queue.spill([flow], self.now);
         }
@@ -409,7 +414,9 @@ impl World {
     }
 
     fn read_table(&mut self) {
-        let Some((order, found @ None)) = &mut self.load else { return };
+        let Some((order, found @ None)) = &mut self.load else {
+            return;
+        };
         let mut bytes = 0;
         let rows: Vec<_> = self.table.range((order.flow, 0)..(order.flow + 1, 0)).collect();
         let items: Vec<_> = rows

@@ -1,0 +1,63 @@
+//! Bounds of the queue, and the rules for trying again.
+
+use std::time::Duration;
+
+use crate::domain::message::FlowId;
+use crate::domain::retry::Backoff;
+
+/// The shortest time until another attempt, also where a message is about to expire.
+pub(super) const SHORTEST_RETRY: Duration = Duration::from_millis(10);
+
+/// Bounds of a [`DeliveryQueue`](super::DeliveryQueue).
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages in memory. A quarter of it is kept for loads, so that a spilled flow gets its turn.
+    pub messages: usize,
+    /// Their bytes by [`cost`](crate::domain::outbox_work::cost); passed by at most one message, when that is larger than a load may be.
+    pub bytes: usize,
+    /// Messages of one flow in memory.
+    pub flow_messages: usize,
+    /// Their bytes, unless it is a single message.
+    pub flow_bytes: usize,
+    /// Posts in flight.
+    pub posts: usize,
+    /// Of those, posts of flows whose last attempt failed.
+    pub retries: usize,
+    /// Outcomes not yet written to the table; beyond it no post begins.
+    pub unsettled: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            messages: 8192,
+            bytes: 8 << 20,
+            flow_messages: 512,
+            flow_bytes: 1 << 20,
+            posts: 128,
+            retries: 64,
+            unsettled: 4096,
+        }
+    }
+}
+
+/// When a failed message is tried again, and when no more.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryRule {
+    /// Time between attempts.
+    pub backoff: Backoff,
+    /// A message that fails at this age or above is given up. Each has at least one attempt at the
+    /// head of its flow, however old it is.
+    pub max_age: Duration,
+}
+
+/// A load to be made: rows of `flow` from the lowest number on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOrder {
+    /// The flow.
+    pub flow: FlowId,
+    /// At most so many rows.
+    pub max_messages: usize,
+    /// At most so much by [`cost`](crate::domain::outbox_work::cost), but at least one row.
+    pub max_bytes: usize,
+}

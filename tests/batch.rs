@@ -61,8 +61,8 @@ async fn flows_locked_elsewhere_hold_up_only_those_who_need_them() {
 
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
-    let entries = vec![setup.entry(10, r#"{"a":1}"#, &[1, 2])];
-    lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+    let entries = vec![entry(10, r#"{"a":1}"#, &[1, 2])];
+    lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
     assert_eq!(setup.observer.failures(), 0);
     holding.rollback().await.unwrap();
@@ -75,8 +75,8 @@ async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestD
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
     let payload = |n: u64| format!(r#"{{"n":{n},"text":"t"}}"#);
-    let entries = (0..1_300).map(|n| setup.entry(n, &payload(n), &[1])).collect();
-    let batch = setup.batch(position, entries);
+    let entries = (0..1_300).map(|n| entry(n, &payload(n), &[1])).collect();
+    let batch = batch_of(position, entries);
 
     let outcome = lane.process(&batch, &setup.observer).await.unwrap();
 
@@ -102,9 +102,9 @@ async fn a_batch_over_many_flows_numbers_each_by_itself(test: TestDatabase) {
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
     let all: Vec<FlowId> = (1..=FLOWS).collect();
-    let entries = vec![setup.entry(1, r#"{"a":1}"#, &all), setup.entry(2, r#"{"a":2}"#, &all[..5])];
+    let entries = vec![entry(1, r#"{"a":1}"#, &all), entry(2, r#"{"a":2}"#, &all[..5])];
 
-    lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+    lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
     let counters: Vec<i64> = setup.test.column("SELECT last_msg_id FROM flows ORDER BY id").await;
     let expected: Vec<i64> = (1..=FLOWS).map(|flow| if flow <= 5 { 2 } else { 1 }).collect();
@@ -120,7 +120,7 @@ async fn a_batch_of_an_older_epoch_is_void(test: TestDatabase) {
     let after = new.open(&setup.observer).await;
     assert_eq!(after.epoch, before.epoch + 1);
 
-    let batch = setup.batch(before, vec![setup.entry(10, r#"{"a":1}"#, &[1])]);
+    let batch = batch_of(before, vec![entry(10, r#"{"a":1}"#, &[1])]);
     let refused = old.process(&batch, &setup.observer).await;
 
     assert_eq!(refused.err(), Some(BatchFailure::Fenced(after)));
@@ -133,7 +133,7 @@ async fn a_batch_that_is_in_sql_already_is_not_done_again(test: TestDatabase) {
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
-    let batch = setup.batch(position, vec![setup.entry(10, r#"{"a":1}"#, &[1])]);
+    let batch = batch_of(position, vec![entry(10, r#"{"a":1}"#, &[1])]);
     lane.process(&batch, &setup.observer).await.unwrap();
 
     let again = lane.process(&batch, &setup.observer).await;
@@ -151,9 +151,9 @@ async fn poison_is_put_aside_and_all_others_are_stored(test: TestDatabase) {
     let position = lane.open(&setup.observer).await;
     let bad = |n: u64| n == 77 || (400..405).contains(&n);
     let payload = |n: u64| if bad(n) { r#"{"a":"poison"}"#.to_owned() } else { format!(r#"{{"a":"{n}"}}"#) };
-    let entries = (0..600).map(|n| setup.entry(n, &payload(n), &[1])).collect();
+    let entries = (0..600).map(|n| entry(n, &payload(n), &[1])).collect();
 
-    let outcome = lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+    let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
     assert_eq!(outcome.results.len(), 600);
     for (n, result) in (0..).zip(&outcome.results) {
@@ -173,9 +173,9 @@ async fn poison_of_one_flow_does_not_touch_the_same_message_of_another(test: Tes
     setup.refuse_the_value("poison").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
-    let entries = vec![setup.entry(10, r#"{"a":"poison"}"#, &[1, 2])];
+    let entries = vec![entry(10, r#"{"a":"poison"}"#, &[1, 2])];
 
-    let outcome = lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+    let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
     assert!(matches!(outcome.results[..], [Err(ProcessError::Rejected(_)), Ok(_)]), "{:?}", outcome.results);
     assert_eq!(setup.count("SELECT COUNT(*) FROM outbox WHERE flow_id = 2").await, 1);
@@ -188,8 +188,8 @@ async fn an_outage_keeps_the_batch_until_the_database_is_mended(test: TestDataba
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
     setup.test.execute("ALTER TABLE data RENAME TO data_away").await;
-    let entries = (0..10).map(|n| setup.entry(n, r#"{"a":1}"#, &[1])).collect();
-    let batch = setup.batch(position, entries);
+    let entries = (0..10).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect();
+    let batch = batch_of(position, entries);
 
     let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
     let mending = async {
@@ -209,9 +209,9 @@ async fn a_flow_that_is_gone_or_disabled_takes_no_number(test: TestDatabase) {
     setup.test.execute("UPDATE flows SET enabled = NULL").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
-    let entries = vec![setup.entry(10, r#"{"a":1}"#, &[1, 99])];
+    let entries = vec![entry(10, r#"{"a":1}"#, &[1, 99])];
 
-    let outcome = lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+    let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
     assert_eq!(outcome.results, [Err(ProcessError::FlowGone(1)), Err(ProcessError::FlowGone(99))]);
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
@@ -225,9 +225,9 @@ async fn a_flow_at_its_maximum_is_refused_before_numbering(test: TestDatabase) {
     setup.test.execute(&format!("UPDATE flows SET last_msg_id = {}", maximum - 1)).await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
-    let entries = vec![setup.entry(10, r#"{"a":1}"#, &[1]), setup.entry(11, r#"{"a":2}"#, &[1])];
+    let entries = vec![entry(10, r#"{"a":1}"#, &[1]), entry(11, r#"{"a":2}"#, &[1])];
 
-    let outcome = lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+    let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
     assert!(matches!(&outcome.results[..], [Ok(last), Err(_)] if last.message_id == maximum));
     assert_eq!(setup.count("SELECT last_msg_id FROM flows").await, maximum);
@@ -242,7 +242,7 @@ async fn a_post_is_numbered_and_put_into_the_outbox(test: TestDatabase) {
     let position = lane.open(&setup.observer).await;
     let payload = r#"{ "a" : 1.50, "a":2 }"#;
 
-    let batch = setup.batch(position, vec![setup.entry(10, payload, &[1])]);
+    let batch = batch_of(position, vec![entry(10, payload, &[1])]);
     let outcome = lane.process(&batch, &setup.observer).await.unwrap();
 
     let [post] = &outcome.posts[..] else { panic!("{:?}", outcome.posts) };
@@ -260,9 +260,9 @@ async fn an_outbox_at_its_bound_turns_messages_into_dead_letters(test: TestDatab
     setup.flow("F", "POST_ENDPOINT").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
-    let entries = (0..OUTBOX_BOUND + 2).map(|n| setup.entry(n, r#"{"a":1}"#, &[1])).collect();
+    let entries = (0..OUTBOX_BOUND + 2).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect();
 
-    lane.process(&setup.batch(position, entries), &setup.observer).await.unwrap();
+    lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
     assert_eq!(setup.count("SELECT COUNT(*) FROM outbox").await, OUTBOX_BOUND.cast_signed());
     let numbers: Vec<i64> = setup
@@ -277,10 +277,10 @@ async fn an_unreadable_payload_is_answered_for_once(test: TestDatabase) {
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
-    let not_ours = setup.entry(10, "[1]", &[1]);
-    let ours = BatchEntry { judge: true, ..setup.entry(11, "[1]", &[1]) };
+    let not_ours = entry(10, "[1]", &[1]);
+    let ours = BatchEntry { judge: true, ..entry(11, "[1]", &[1]) };
 
-    let outcome = lane.process(&setup.batch(position, vec![not_ours, ours]), &setup.observer).await.unwrap();
+    let outcome = lane.process(&batch_of(position, vec![not_ours, ours]), &setup.observer).await.unwrap();
 
     assert_eq!(outcome.results.len(), 1);
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 1);
@@ -359,14 +359,6 @@ impl Setup {
         LaneStore::new(self.database.clone(), Arc::clone(&self.rules), 0)
     }
 
-    fn entry(&self, offset: Offset, payload: &str, flows: &[FlowId]) -> BatchEntry {
-        BatchEntry { record: Arc::new(record(offset, payload)), flows: flows.to_vec(), judge: false }
-    }
-
-    fn batch(&self, position: LanePosition, entries: Vec<BatchEntry>) -> Batch {
-        Batch { lane: 0, epoch: position.epoch, from: position.next_offset, next: 1 << 40, entries }
-    }
-
     async fn count(&self, sql: &str) -> i64 {
         self.test.value(sql).await
     }
@@ -374,6 +366,14 @@ impl Setup {
     async fn lane_offset(&self) -> i64 {
         self.count("SELECT next_offset FROM inbox_offsets").await
     }
+}
+
+fn entry(offset: Offset, payload: &str, flows: &[FlowId]) -> BatchEntry {
+    BatchEntry { record: Arc::new(record(offset, payload)), flows: flows.to_vec(), judge: false }
+}
+
+fn batch_of(position: LanePosition, entries: Vec<BatchEntry>) -> Batch {
+    Batch { lane: 0, epoch: position.epoch, from: position.next_offset, next: 1 << 40, entries }
 }
 
 fn record(offset: Offset, payload: &str) -> Record {

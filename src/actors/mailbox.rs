@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use actix::Message;
 
 use super::durations::Durations;
+use super::report::whole_milliseconds;
 
 /// What an actor says of itself in the mailbox report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,8 +162,7 @@ impl Mailbox {
 
     /// The actor is alive: its arbiter runs and it takes its turn.
     pub fn beat(&self) {
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.beat_ms.store(now, Relaxed);
+        self.beat_ms.store(whole_milliseconds(self.born.elapsed()), Relaxed);
     }
 
     /// Time since the last [`beat`](Self::beat).

@@ -15,6 +15,7 @@ use super::messages::{
     AnnounceConnection, ConnectionEstablished, ConnectionLost, Disconnect, ResyncSubscriptions, Subscribe,
     SubscribeError, SubscribeOutcome, Unsubscribe,
 };
+use super::report::whole_milliseconds;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionBook;
 use crate::mqtt::{MqttError, MqttEvent, MqttLink, Subscription};
@@ -98,7 +99,7 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
             }
             MqttEvent::Failed { reason_code, reason, retry_in } => {
                 handling.fail(1);
-                let retry_in_ms = retry_in.as_millis();
+                let retry_in_ms = whole_milliseconds(retry_in);
                 log::error!(retry_in_ms; "MQTT connection failed with reason code: {reason_code} ({reason})");
                 self.disconnected();
             }

@@ -74,3 +74,8 @@ pub(super) fn log_episodes(mailbox: &Mailbox, episodes: &mut Episodes) {
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
+
+/// A duration as a number of the log.
+pub(super) fn whole_milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

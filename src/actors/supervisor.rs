@@ -15,7 +15,7 @@ use super::mailbox::{ActorState, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
-use super::report::{Episodes, log_episodes, log_mailbox};
+use super::report::{Episodes, log_episodes, log_mailbox, whole_milliseconds};
 use super::router::{RouterActor, RouterParts};
 use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, Verdict};
@@ -53,7 +53,7 @@ pub struct Factories {
 pub struct SupervisorOptions {
     /// Time between two mailbox reports.
     pub report_interval: Duration,
-    /// Restarts that one actor may take within `restart_window`.
+    /// Restarts of all actors together within `restart_window`.
     pub max_restarts: u32,
     /// See `max_restarts`.
     pub restart_window: Duration,
@@ -67,6 +67,8 @@ pub struct SupervisorActor {
     factories: Factories,
     options: SupervisorOptions,
     children: Vec<Child>,
+    /// One for all: ten workers that each fail twice are as broken as one that fails twenty times.
+    budget: RestartBudget,
     born: Instant,
     ending: bool,
 }
@@ -79,7 +81,6 @@ struct Child {
     generation: u64,
     /// The thread it runs on; none while it is down.
     arbiter: Option<Arbiter>,
-    budget: RestartBudget,
     episodes: Episodes,
 }
 
@@ -92,7 +93,6 @@ impl SupervisorActor {
             mailbox: Arc::clone(mailbox),
             generation: 0,
             arbiter: None,
-            budget: RestartBudget::new(options.max_restarts, options.restart_window),
             episodes: Episodes::default(),
         };
         // In the order of starting: whoever is asked for something is there first.
@@ -104,7 +104,8 @@ impl SupervisorActor {
         children.push(child(ActorId::Router, directory.router.mailbox()));
         children.push(child(ActorId::Registry, directory.registry.mailbox()));
         children.push(child(ActorId::Mqtt, directory.mqtt.mailbox()));
-        Self { directory, factories, options, children, born: Instant::now(), ending: false }
+        let budget = RestartBudget::new(options.max_restarts, options.restart_window);
+        Self { directory, factories, options, children, budget, born: Instant::now(), ending: false }
     }
 
     fn start(&mut self, id: ActorId, exited: Recipient<ActorExited>) {
@@ -161,13 +162,13 @@ impl SupervisorActor {
 
     fn restart(&mut self, context: &mut Context<Self>, id: ActorId, cause: &str) {
         self.forget(id);
-        let now_ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = whole_milliseconds(self.born.elapsed());
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         child.mailbox.set_state(ActorState::Down);
         child.mailbox.count_restart();
-        match child.budget.record(now_ms) {
+        match self.budget.record(now_ms) {
             Verdict::Restart { delay } => {
-                let delay_ms = delay.as_millis();
+                let delay_ms = whole_milliseconds(delay);
                 log::error!(actor = id.to_string().as_str(), delay_ms; "Actor {id} ended: {cause}; restarting it");
                 context.run_later(delay, move |supervisor, context| {
                     let exited = context.address().recipient();
@@ -176,7 +177,7 @@ impl SupervisorActor {
             }
             Verdict::Exhausted => {
                 log::error!(
-                    "Actor {id} ended: {cause}; its restart budget ({} within {} s) is spent, giving up",
+                    "Actor {id} ended: {cause}; the restart budget ({} within {} s) is spent, giving up",
                     self.options.max_restarts,
                     self.options.restart_window.as_secs()
                 );

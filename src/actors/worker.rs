@@ -11,6 +11,7 @@ use super::directory::Directory;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch};
+use super::report::whole_milliseconds;
 use crate::domain::batch::{BatchOutcome, Lane, ProcessError};
 use crate::domain::outbox::OutboxItem;
 use crate::settings::DatabaseSettings;
@@ -160,7 +161,7 @@ struct Observer {
 impl LaneObserver for Observer {
     fn retrying(&self, error: &StoreError, failures: u32, delay: Duration) {
         self.mailbox.set_state(ActorState::Retrying);
-        let (lane, delay_ms) = (self.lane, delay.as_millis());
+        let (lane, delay_ms) = (self.lane, whole_milliseconds(delay));
         // The first failure is an alarm, and so is an outage that lasts; what lies between is noise.
         if failures == 1 || failures.is_multiple_of(10) {
             log::error!(lane, failures, retry_in_ms = delay_ms; "Database refuses, nothing is lost, trying again: {error}");

@@ -12,7 +12,13 @@ use super::{line, panics};
 use crate::settings::{LogFormat, Settings};
 
 /// Libraries that say more than their users want to know; `RUST_LOG` can ask for it.
-const QUIET: [&str; 5] = ["sqlx", "sea_orm", "sea_orm_migration", "rumqttd", "tracing"];
+const QUIET: [(&str, LevelFilter); 4] = [
+    // Warns of every connection that breaks; what that means for us is said where it matters.
+    ("sqlx", LevelFilter::Error),
+    ("sea_orm", LevelFilter::Warn),
+    ("rumqttd", LevelFilter::Warn),
+    ("tracing", LevelFilter::Warn),
+];
 
 /// The MQTT client library prints the connect options, password included, below this level; so
 /// nothing below it is logged, whatever `RUST_LOG` asks for.
@@ -69,8 +75,8 @@ fn install(format: LogFormat, filter: &str, errors: Option<ErrorFile>) -> Result
 fn stderr_logger(is_human: bool, filter: &str) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Info);
-    for library in QUIET {
-        builder.filter_module(library, LevelFilter::Warn);
+    for (library, level) in QUIET {
+        builder.filter_module(library, level);
     }
     builder.parse_filters(filter).target(Target::Stderr);
     builder.format(move |out, record| {

@@ -73,6 +73,8 @@ impl MariaDbServer {
             .env("PATH", path_with_sbin())
             .arg("--no-defaults")
             .arg(format!("--datadir={}/data", self.directory.path().display()))
+            // A server that starts deletes what others have in the same place.
+            .arg(format!("--tmpdir={}", self.directory.path().display()))
             .arg(format!("--user={}", user_name()));
         command
     }

@@ -113,6 +113,12 @@ impl Broker {
         });
     }
 
+    /// Messages that the broker sent to this client for a second time, by its own words.
+    pub fn resent_to(&self, client_id: &str) -> usize {
+        let resent = format!("Sending PUBLISH to {client_id} (d1,");
+        self.lines_since(LogMark(0)).filter(|line| line.contains(&resent)).count()
+    }
+
     pub fn has_logged(&self, since: LogMark, text: &str) -> bool {
         self.lines_since(since).any(|line| line.contains(text))
     }
@@ -141,7 +147,8 @@ fn configuration(options: &BrokerOptions, directory: &TempDir) -> String {
     format!(
         "user root\nlistener {port} {ip}\n{access}\npersistence true\npersistence_location {directory}/\n\
          max_queued_messages 0\nmax_inflight_messages {max_inflight}\n\
-         log_type error\nlog_type warning\nlog_type notice\nlog_type subscribe\nlog_type unsubscribe\n",
+         log_type error\nlog_type warning\nlog_type notice\nlog_type subscribe\nlog_type unsubscribe\n\
+         log_type debug\n",
         port = options.address.port(),
         ip = options.address.ip(),
         access = options.access,

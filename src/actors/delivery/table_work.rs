@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
+use super::super::report::whole_milliseconds;
 use super::DeliveryActor;
 use crate::domain::outbox_work::{Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
@@ -302,7 +303,7 @@ impl DeliveryActor {
     fn failed_on_table(&mut self, doing: &str, error: &StoreError) -> Duration {
         self.table.failures = self.table.failures.saturating_add(1);
         let pause = PAUSE.delay(self.table.failures, rand::random());
-        let retry_in_ms = pause.as_millis();
+        let retry_in_ms = whole_milliseconds(pause);
         if error.fault() == Fault::Deadlock {
             log::debug!(retry_in_ms; "Outbox: {doing} gave way to another transaction: {error}");
         } else {

@@ -15,6 +15,7 @@ mod database;
 mod dotenv;
 mod error;
 mod files;
+mod given;
 mod layers;
 mod number;
 mod reader;
@@ -29,6 +30,7 @@ use crate::inbox::FsyncPolicy;
 
 pub use database::DatabaseSettings;
 pub use error::{Found, SettingProblem, SettingsError};
+pub(crate) use given::load_given;
 
 /// Everything that can be set, validated.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@
 mod batch;
 mod columns;
 mod connect;
+pub(crate) mod demo;
 mod dialect;
 mod error;
 mod exhaustion;

@@ -1,0 +1,180 @@
+//! The embedded broker: two listeners on the loopback interface, since a port of `rumqttd` speaks
+//! one version of MQTT. The gateway uses version 5; the first port is for people, whose tools speak
+//! 3.1.1 unless told otherwise.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rumqttd::local::{LinkError, LinkRx, LinkTx};
+use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
+
+/// Where brokers listen by custom.
+const CUSTOMARY_PORT: u16 = 1883;
+
+/// How many ports after a taken one are tried.
+const PORTS_TRIED: u16 = 100;
+
+/// The broker needs milliseconds to open its ports.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// More than the gateway takes, so that the gateway's own limit can be seen at work.
+const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes and number of the segments that the broker keeps in memory for each topic.
+const SEGMENT_BYTES: usize = 1024 * 1024;
+const SEGMENTS: usize = 8;
+
+/// Why there is no broker.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokerError {
+    #[error(
+        "port {port} of 127.0.0.1 cannot be used for the broker: {source}; choose another one with --port"
+    )]
+    Port { port: u16, source: io::Error },
+    #[error(
+        "port {CUSTOMARY_PORT} of 127.0.0.1 and the next {PORTS_TRIED} are taken; choose one with --port"
+    )]
+    NoPort,
+    #[error("the broker does not listen at port {port} of 127.0.0.1")]
+    Silent { port: u16 },
+    #[error("the broker's thread cannot be started: {0}")]
+    Thread(#[from] io::Error),
+    #[error("the sensors cannot connect to the broker: {0}")]
+    Link(Box<LinkError>),
+}
+
+/// Ports of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ports {
+    /// MQTT 3.1.1.
+    pub(super) v4: u16,
+    /// MQTT 5.
+    pub(super) v5: u16,
+}
+
+impl Ports {
+    /// Finds free ports: the first is the one that is `wanted` (0: any), or near the customary one.
+    pub(super) fn choose(wanted: Option<u16>) -> Result<Self, BrokerError> {
+        let first = match wanted {
+            Some(port) => listen(port).map_err(|source| BrokerError::Port { port, source })?,
+            None => first_free(CUSTOMARY_PORT)?,
+        };
+        let v4 = port_of(&first)?;
+        // The first is held until the second is found, so that they differ.
+        let second = match wanted {
+            Some(0) => listen(0).map_err(|source| BrokerError::Port { port: 0, source })?,
+            _ => first_free(v4.saturating_add(1))?,
+        };
+        Ok(Self { v4, v5: port_of(&second)? })
+    }
+}
+
+fn first_free(from: u16) -> Result<TcpListener, BrokerError> {
+    let last = from.saturating_add(PORTS_TRIED);
+    (from..=last).find_map(|port| listen(port).ok()).ok_or(BrokerError::NoPort)
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind(loopback(port))
+}
+
+fn port_of(listener: &TcpListener) -> io::Result<u16> {
+    Ok(listener.local_addr()?.port())
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Both ends of a connection to the broker inside the process.
+pub(super) type Link = (LinkTx, LinkRx);
+
+/// Starts the broker, which runs until the process ends, and connects to it.
+pub(super) fn start(ports: Ports) -> Result<Link, BrokerError> {
+    let mut broker = Broker::new(config(ports));
+    let link = broker.link("demo-sensors").map_err(|error| BrokerError::Link(error.into()))?;
+    thread::Builder::new().name("demo-broker".to_owned()).spawn(move || {
+        if let Err(error) = broker.start() {
+            log::error!("The demo's broker failed: {error}");
+        }
+    })?;
+    for port in [ports.v4, ports.v5] {
+        wait_until_open(port)?;
+    }
+    Ok(link)
+}
+
+/// The broker does not tell when it listens, so it is asked.
+fn wait_until_open(port: u16) -> Result<(), BrokerError> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let deadline = Instant::now() + OPENING;
+    while TcpStream::connect(loopback(port)).is_err() {
+        if Instant::now() >= deadline {
+            return Err(BrokerError::Silent { port });
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn config(ports: Ports) -> Config {
+    let listener = |name: &str, port| {
+        let settings = ServerSettings {
+            name: name.to_owned(),
+            listen: loopback(port),
+            tls: None,
+            next_connection_delay_ms: 1,
+            connections: ConnectionSettings {
+                connection_timeout_ms: 5_000,
+                max_payload_size: MAX_PAYLOAD_BYTES,
+                max_inflight_count: 100,
+                auth: None,
+                external_auth: None,
+                dynamic_filters: true,
+            },
+        };
+        Some(HashMap::from([(name.to_owned(), settings)]))
+    };
+    Config {
+        router: RouterConfig {
+            max_connections: 100,
+            max_outgoing_packet_count: 200,
+            max_segment_size: SEGMENT_BYTES,
+            max_segment_count: SEGMENTS,
+            ..RouterConfig::default()
+        },
+        v4: listener("demo-mqtt-3.1.1", ports.v4),
+        v5: listener("demo-mqtt-5", ports.v5),
+        ..Config::default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_two_free_ports_differ() {
+        let ports = Ports::choose(Some(0)).unwrap();
+        assert!(ports.v4 > 0 && ports.v5 > 0 && ports.v4 != ports.v5, "{ports:?}");
+    }
+
+    #[test]
+    fn a_wanted_port_that_is_taken_is_an_error_that_names_it() {
+        let taken = listen(0).unwrap();
+        let port = port_of(&taken).unwrap();
+        let error = Ports::choose(Some(port)).unwrap_err();
+        assert!(error.to_string().contains(&format!("port {port} ")), "{error}");
+    }
+
+    #[test]
+    fn a_taken_port_is_passed_over() {
+        let taken = listen(0).unwrap();
+        let port = port_of(&taken).unwrap();
+        assert!(port_of(&first_free(port).unwrap()).unwrap() > port);
+    }
+}

@@ -1,0 +1,120 @@
+//! Simulated sensors: a steady stream in which, now and then, one is broken.
+
+use std::io;
+use std::time::Duration;
+
+use super::broker::Link;
+use super::companion::Companion;
+
+/// Between two ticks, each of which publishes one to three messages.
+const TICK: Duration = Duration::from_millis(600);
+
+const ROOMS: [&str; 3] = ["kitchen", "cellar", "roof"];
+
+/// Something a sensor publishes.
+#[derive(Debug, PartialEq, Eq)]
+struct Reading {
+    topic: String,
+    payload: String,
+}
+
+/// Publishes readings until it is told to end.
+pub(super) fn start(link: Link) -> io::Result<Companion> {
+    Companion::start("demo-sensors", move |stop| {
+        // The receiving end stays: without it the broker would think the client gone.
+        let (mut publisher, _receiver) = link;
+        let mut tick = 0_u32;
+        while !stop.wait(TICK) {
+            for reading in readings(tick) {
+                if let Err(error) = publisher.publish(reading.topic, reading.payload) {
+                    log::error!("The demo's sensors lost their broker: {error}");
+                    return;
+                }
+            }
+            tick = tick.wrapping_add(1);
+        }
+    })
+}
+
+/// What is published at this tick: a temperature always, something else on some.
+fn readings(tick: u32) -> Vec<Reading> {
+    let mut readings = vec![temperature(tick)];
+    if tick % 2 == 1 {
+        readings.push(humidity(tick));
+    }
+    match tick % 12 {
+        3 | 9 => readings.push(alarm(tick)),
+        5 => readings.push(humidity_of_the_wrong_type(tick)),
+        11 => readings.push(torn(tick)),
+        _ => {}
+    }
+    readings
+}
+
+fn temperature(tick: u32) -> Reading {
+    let room = room(tick);
+    let celsius = 21.0 + 3.0 * (f64::from(tick) / 10.0).sin();
+    reading(room, "temperature", format!(r#"{{"sensor": "{room}", "value": {celsius:.1}, "unit": "°C"}}"#))
+}
+
+fn humidity(tick: u32) -> Reading {
+    let room = room(tick);
+    let percent = 45 + tick % 10;
+    let battery_low = tick.is_multiple_of(9);
+    reading(
+        room,
+        "humidity",
+        format!(r#"{{"sensor": "{room}", "percent": {percent}, "battery_low": {battery_low}}}"#),
+    )
+}
+
+fn alarm(tick: u32) -> Reading {
+    let room = room(tick);
+    Reading {
+        topic: format!("alarms/{room}/door"),
+        payload: format!(r#"{{"severity": "high", "text": "the {room} door is open"}}"#),
+    }
+}
+
+/// Violates the flow's schema.
+fn humidity_of_the_wrong_type(tick: u32) -> Reading {
+    let room = room(tick);
+    reading(room, "humidity", format!(r#"{{"sensor": "{room}", "percent": "wet", "battery_low": false}}"#))
+}
+
+/// Is no JSON.
+fn torn(tick: u32) -> Reading {
+    let room = room(tick);
+    reading(room, "temperature", format!(r#"{{"sensor": "{room}", "val"#))
+}
+
+fn reading(room: &str, quantity: &str, payload: String) -> Reading {
+    Reading { topic: format!("sensors/{room}/{quantity}"), payload }
+}
+
+fn room(tick: u32) -> &'static str {
+    match tick % 3 {
+        0 => ROOMS[0],
+        1 => ROOMS[1],
+        _ => ROOMS[2],
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use super::*;
+
+    fn is_json(reading: &Reading) -> bool {
+        serde_json::from_str::<serde_json::Value>(&reading.payload).is_ok()
+    }
+
+    #[test]
+    fn a_round_shows_every_flow_and_both_ways_to_be_wrong() {
+        let round: Vec<Reading> = (0..12).flat_map(readings).collect();
+        let about = |part: &str| round.iter().filter(|reading| reading.topic.contains(part)).count();
+        assert_eq!((about("temperature"), about("humidity"), about("alarms/")), (13, 7, 2));
+        assert_eq!(round.iter().filter(|reading| !is_json(reading)).count(), 1);
+        assert_eq!(round.iter().filter(|reading| reading.payload.contains("wet")).count(), 1);
+    }
+}

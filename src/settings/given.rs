@@ -1,0 +1,57 @@
+//! Settings that a command gives itself, for one that must not be led astray by what lies in the
+//! working directory.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::assemble::load_settings_from;
+use super::files::Files;
+use super::layers::Sources;
+use super::{Settings, SettingsError};
+
+/// Settings from the defaults and `given` alone: no file is read, and of the environment only the
+/// settings named in `inherited` count, in place of what is given for them.
+pub(crate) fn load_given(given: &[(&str, &str)], inherited: &[&str]) -> Result<Settings, SettingsError> {
+    let mut environment: BTreeMap<String, OsString> =
+        given.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+    let from_outside =
+        inherited.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)));
+    environment.extend(from_outside);
+    let loaded = load_settings_from(&Sources { environment, files: &NoFiles })?;
+    Ok(loaded.settings)
+}
+
+struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, _: &Path) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn toml_files(&self, _: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_counts_and_the_rest_is_the_default() {
+        let settings =
+            load_given(&[("DATABASE_URL", "sqlite:here.sqlite"), ("MQTT_CLIENT_ID", "mine")], &[]).unwrap();
+        assert_eq!(settings.mqtt.client_id, "mine");
+        assert_eq!(settings.mqtt.qos, 1);
+    }
+
+    #[test]
+    fn what_is_given_is_validated() {
+        let error =
+            load_given(&[("DATABASE_URL", "sqlite:here.sqlite"), ("MQTT_QOS", "7")], &[]).unwrap_err();
+        assert_eq!(error.problems().len(), 1);
+    }
+}

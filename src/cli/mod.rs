@@ -5,10 +5,12 @@ mod check_probes;
 mod migrate;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::demo::DemoOptions;
 use crate::observe::logging;
 use crate::settings::{self, Loaded, LogFormat, Settings};
 use crate::{app, demo};
@@ -46,7 +48,14 @@ enum Command {
         widen_ids: bool,
     },
     /// Run by itself, with a broker, a database and sensors of its own.
-    Demo,
+    Demo {
+        /// Directory of the database, the inbox and the log; created when missing.
+        #[arg(long, value_name = "DIR", default_value = "demo-data")]
+        dir: PathBuf,
+        /// Port of the broker on 127.0.0.1, 0 for any that is free [default: 1883 or the next free one]
+        #[arg(long)]
+        port: Option<u16>,
+    },
 }
 
 /// The whole program: does what the command line says and gives the exit code.
@@ -57,7 +66,7 @@ pub fn main() -> ExitCode {
         Command::Run => with_settings(app::run_forever),
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
-        Command::Demo => demo::run(),
+        Command::Demo { dir, port } => demo::run(DemoOptions { dir, port }),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
@@ -139,7 +148,11 @@ mod tests {
     #[test]
     fn every_command_has_its_word() {
         assert_eq!(command(&["check"]), Some(Command::Check));
-        assert_eq!(command(&["demo"]), Some(Command::Demo));
+        assert_eq!(command(&["demo"]), Some(Command::Demo { dir: "demo-data".into(), port: None }));
+        assert_eq!(
+            command(&["demo", "--dir", "here", "--port", "0"]),
+            Some(Command::Demo { dir: "here".into(), port: Some(0) })
+        );
         assert_eq!(command(&["migrate"]), Some(Command::Migrate { widen_ids: false }));
         assert_eq!(command(&["migrate", "--widen-ids"]), Some(Command::Migrate { widen_ids: true }));
         assert_eq!(command(&["walk"]), None);

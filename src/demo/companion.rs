@@ -55,7 +55,7 @@ mod tests {
     fn a_thread_that_is_told_to_end_is_waited_for() {
         let (done, is_done) = channel();
         let companion = Companion::start("t", move |stop| {
-            while !stop.wait(Duration::from_secs(60)) {}
+            while !stop.wait(PATIENCE) {}
             done.send(()).unwrap();
         });
         companion.unwrap().end();

@@ -17,8 +17,8 @@ const ATTRIBUTES_SHOWN: usize = 12;
 const VALUE_CHARS: usize = 60;
 /// Characters of a payload or a text that are shown.
 const TEXT_CHARS: usize = 160;
-/// Characters of a key: enough to recognise it.
-const KEY_CHARS: usize = 12;
+/// Characters of a key.
+const KEY_CHARS: usize = 80;
 
 /// What somebody who has just started the demo wants to know.
 pub(super) struct Introduction {

@@ -21,7 +21,6 @@ mod view;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::mpsc::sync_channel;
 
 use self::broker::{BrokerError, Ports};
@@ -33,6 +32,9 @@ use crate::observe::logging::{self, LoggingError};
 use crate::settings::{DatabaseSettings, LogFormat, Settings, SettingsError, load_given};
 use crate::store::demo::LastRows;
 use crate::store::{LoadServerError, StoreError};
+
+/// Exit code of a demo that could not start.
+const FAILURE: i32 = 1;
 
 /// Posts that were received and are not yet shown. The endpoint refuses more, and the gateway tries
 /// those again.
@@ -90,7 +92,7 @@ enum DemoError {
 /// Runs the demo until it is told to end (Ctrl-C), and returns the exit code: 0 after an orderly
 /// end, 1 when it could not start, else that of the gateway.
 #[must_use]
-pub fn run(options: DemoOptions) -> ExitCode {
+pub fn run(options: DemoOptions) -> i32 {
     let DemoOptions { dir, port } = options;
     let (demo, settings) = match Demo::start(&dir, port) {
         Ok(started) => started,
@@ -98,7 +100,7 @@ pub fn run(options: DemoOptions) -> ExitCode {
             // If there is a log already, it takes the record.
             let _ = logging::init_stderr(LogFormat::Human, "info");
             log::error!("Fatal error during startup: {error}");
-            return ExitCode::FAILURE;
+            return FAILURE;
         }
     };
     let code = run_forever(settings);

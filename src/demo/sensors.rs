@@ -43,7 +43,7 @@ fn readings(tick: u32) -> Vec<Reading> {
         readings.push(humidity(tick));
     }
     match tick % 12 {
-        3 | 9 => readings.push(alarm(tick)),
+        3 | 10 => readings.push(alarm(tick)),
         5 => readings.push(humidity_of_the_wrong_type(tick)),
         11 => readings.push(torn(tick)),
         _ => {}

@@ -49,7 +49,7 @@ const SETTINGS: [(&str, &str); 6] = [
     ("FLOWS_RELOAD_INTERVAL_SECONDS", "5"),
     ("MAILBOX_REPORT_SECONDS", "30"),
     ("LOG_FORMAT", "human"),
-    ("RUST_LOG", "warn,mqtt_gateway=info,rumqttd=off"),
+    ("RUST_LOG", "warn,mqtt_gateway=info,mailbox=info,rumqttd=off"),
 ];
 
 /// What the environment may set all the same. Nothing else: where there is a `.env` of a real

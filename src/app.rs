@@ -56,6 +56,13 @@ pub enum StartError {
 /// an orderly end, 1 when it could not start, 3 when an actor failed again and again.
 ///
 /// SIGHUP reloads the flows. A database or a broker that is not there is waited for.
+///
+/// ```no_run
+/// let settings = mqtt_gateway::load_settings()?;
+/// std::process::exit(mqtt_gateway::run_forever(settings));
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), mqtt_gateway::settings::SettingsError>(())
+/// ```
 #[must_use]
 pub fn run_forever(settings: Settings) -> i32 {
     // Reads FAILPOINTS from the environment, in builds for tests only.
@@ -83,6 +90,18 @@ pub fn run_forever(settings: Settings) -> i32 {
     }
 }
 
+/// Has the flows read from the database now, without waiting for the interval. What goes wrong is
+/// logged as `Error reloading flows: …`, and the flows in force stay.
+///
+/// ```no_run
+/// # fn example(directory: &mqtt_gateway::actors::Directory) {
+/// mqtt_gateway::reload_flows(directory);
+/// # }
+/// ```
+pub fn reload_flows(directory: &Directory) {
+    directory.registry.tell(ReloadFlows);
+}
+
 /// A gateway that runs.
 struct Gateway {
     supervisor: Addr<SupervisorActor>,
@@ -94,7 +113,7 @@ impl Gateway {
     async fn obey_signals(mut self) {
         while let Told::Reload = self.signals.next().await {
             log::info!("SIGHUP: reloading the flows");
-            self.directory.registry.tell(ReloadFlows);
+            reload_flows(&self.directory);
         }
         self.supervisor.do_send(Shutdown);
         while !matches!(self.signals.next().await, Told::End) {}
@@ -294,7 +313,7 @@ fn link(
     let mqtt = directory.mqtt.clone();
     let link = MqttLink::start(
         options,
-        Box::new(move |publication| intake.take(publication)),
+        Box::new(move |publication| intake.on_message(publication)),
         Box::new(move |event| mqtt.tell(LinkEvent(event))),
     )?;
     Ok(link)
@@ -302,14 +321,15 @@ fn link(
 
 /// What happens to a message in the broker's callback. When it returns, the broker is told that
 /// the message is received; so it returns only when the message is in the inbox.
-struct Intake {
+pub struct Intake {
     inbox: Inbox,
     signal: InboxSignal,
     retained: Mutex<Option<RetainedMemory>>,
 }
 
 impl Intake {
-    fn take(&self, publication: &Publication<'_>) {
+    /// Takes a message in, however long that takes; does not return when it cannot be taken.
+    pub fn on_message(&self, publication: &Publication<'_>) {
         let mut memory = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let retained = memory.as_mut().filter(|_| publication.delivery.retained);
         if retained.as_ref().is_some_and(|memory| memory.is_repeat(publication.topic, publication.payload)) {

@@ -2,6 +2,20 @@
 //! database transaction and is stored or posted, exactly once.
 //!
 //! `docs/ARCHITECTURE.md` has the code map; the binary is a thin user of this library.
+//!
+//! # For those who know the Python service
+//!
+//! | there | here |
+//! | --- | --- |
+//! | `Settings`, `load_settings()` | [`Settings`], [`load_settings`] |
+//! | `FLOW_ACTION_STORE_DB`, `FLOW_ACTION_POST_ENDPOINT` | [`FLOW_ACTION_STORE_DB`], [`FLOW_ACTION_POST_ENDPOINT`] |
+//! | `load_mqtt_server()`, `load_flows()` | [`load_mqtt_server`], [`load_flows`] |
+//! | `reload_flows()` | [`reload_flows`], which sends the message [`ReloadFlows`](actors::messages::ReloadFlows) |
+//! | `on_connect` | [`MqttActor::on_connect`](actors::mqtt::MqttActor::on_connect): all filters are subscribed anew |
+//! | `on_message` | [`Intake::on_message`](app::Intake::on_message): into the inbox; the [router](actors::router) does the rest |
+//! | `process_flow_message()` | [`process_flow_message`] |
+//! | `validate_payload()` | [`validate_payload`] |
+//! | `run_forever()` | [`run_forever`] |
 
 pub mod actors;
 pub mod app;
@@ -14,3 +28,9 @@ pub mod mqtt;
 pub mod observe;
 pub mod settings;
 pub mod store;
+
+pub use app::{reload_flows, run_forever};
+pub use domain::flow::{FLOW_ACTION_POST_ENDPOINT, FLOW_ACTION_STORE_DB};
+pub use domain::schema::validate_payload;
+pub use settings::{Settings, load_settings};
+pub use store::{load_flows, load_mqtt_server, process_flow_message};

@@ -54,7 +54,8 @@ impl MqttActor {
         Self { life, parts }
     }
 
-    fn announce(&self) {
+    /// Has all filters of the enabled flows subscribed: after each connect, and for whoever asks.
+    pub fn on_connect(&self) {
         match *lock(&self.parts.session) {
             Some(established) => {
                 self.life.mailbox().set_state(ActorState::Running);
@@ -75,7 +76,7 @@ impl Actor for MqttActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.life.keep_beating(context);
-        self.announce();
+        self.on_connect();
         self.parts.link.connect();
     }
 }
@@ -90,7 +91,7 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                 let client_id = self.parts.client_id.as_str();
                 log::info!(version, client_id, names_subscriptions; "Connected to the broker");
                 *lock(&self.parts.session) = Some(ConnectionEstablished { names_subscriptions });
-                self.announce();
+                self.on_connect();
             }
             MqttEvent::Lost { reason } => {
                 log::warn!("Connection to the broker lost: {reason}");
@@ -112,7 +113,7 @@ impl Handler<Envelope<AnnounceConnection>> for MqttActor {
 
     fn handle(&mut self, envelope: Envelope<AnnounceConnection>, _: &mut Self::Context) {
         let (AnnounceConnection, _handling) = envelope.open();
-        self.announce();
+        self.on_connect();
     }
 }
 

@@ -11,6 +11,15 @@ use crate::domain::flow::Flow;
 type Row = (i64, String, String, String, Option<String>);
 
 /// Loads all enabled flows, in the order of their ids. A flow whose `enabled` is NULL is not enabled.
+///
+/// ```no_run
+/// # async fn example(database: &mqtt_gateway::store::Database) -> Result<(), mqtt_gateway::store::StoreError> {
+/// for flow in mqtt_gateway::load_flows(database).await? {
+///     println!("{} listens to {}", flow.code, flow.topic);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
     let rows: Vec<Row> = flows::Entity::find()
         .select_only()

@@ -56,6 +56,14 @@ pub enum LoadServerError {
 
 /// Loads the broker to connect to: of the enabled ones, the first by `is_default` (yes before no and
 /// NULL) and then by id.
+///
+/// ```no_run
+/// # async fn example(database: &mqtt_gateway::store::Database) -> Result<(), mqtt_gateway::store::LoadServerError> {
+/// let server = mqtt_gateway::load_mqtt_server(database).await?;
+/// println!("{}:{}", server.host, server.port);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadServerError> {
     let default_first = Func::coalesce([Expr::col(Column::IsDefault), Expr::val(false)]);
     let row = Entity::find()

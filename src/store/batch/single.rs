@@ -17,6 +17,23 @@ use crate::store::error::Fault;
 /// The record's offset is part of its idempotency key: a caller without an inbox passes a number
 /// that it never uses again.
 ///
+/// ```no_run
+/// # use mqtt_gateway::domain::{batch::ProcessError, message::{Body, Record}};
+/// # use mqtt_gateway::store::{BatchRules, Database};
+/// # async fn example(database: &Database, rules: &BatchRules) -> Result<(), ProcessError> {
+/// let record = Record {
+///     offset: 1,
+///     received_at_us: 1_700_000_000_000_000,
+///     topic: "sensors/kitchen/temperature".to_owned(),
+///     body: Body::Whole(br#"{"value": 21.5}"#.to_vec()),
+///     delivery: Default::default(),
+/// };
+/// let result = mqtt_gateway::process_flow_message(database, rules, 7, record).await?;
+/// println!("{} got number {}", result.flow_code, result.message_id);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`ProcessError::Rejected`] when the message is not valid for the flow (it is a dead letter
 /// now), [`ProcessError::FlowGone`], and [`ProcessError::Unavailable`] when the database refused:

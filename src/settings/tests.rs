@@ -132,7 +132,7 @@ fn all_problems_are_told_at_once_and_no_password() {
             ("DB_PORT", "70000"),
             ("DB_USER", ""),
             ("DB_PASSWORD", "s3cret"),
-            ("MQTT_KEEPALIVE", "0"),
+            ("MQTT_KEEPALIVE", "-1"),
             ("MQTT_QOS", "2"),
             ("HTTP_TIMEOUT_SECONDS", "soon"),
         ],
@@ -145,7 +145,7 @@ fn all_problems_are_told_at_once_and_no_password() {
          DB_PORT = \"70000\" (environment): expected a whole number from 1 to 65535\n  \
          DB_NAME is not set: expected the name of the database\n  \
          DB_USER is not set: expected the user who connects to the database\n  \
-         MQTT_KEEPALIVE = \"0\" (environment): expected a whole number from 1 to 65535\n  \
+         MQTT_KEEPALIVE = \"-1\" (environment): expected a whole number from 0 to 65535\n  \
          MQTT_QOS = \"2\" (environment): expected 0 or 1 (at 2 the client library can lose messages over a crash; \
          at 1, with the inbox, none is lost)\n  \
          HTTP_TIMEOUT_SECONDS = \"soon\" (environment): expected a number of seconds above 0 and up to 86400"
@@ -156,6 +156,7 @@ fn all_problems_are_told_at_once_and_no_password() {
 fn every_number_has_its_range() {
     for spec in catalogue::ALL {
         let wrong: &[&str] = match spec.kind {
+            catalogue::Kind::Integer(0, _) => &["-1", "1.5", "x", "99999999999999999999"],
             catalogue::Kind::Integer(..) => &["0", "-1", "1.5", "x", "99999999999999999999"],
             catalogue::Kind::IntegerRaisedToOne(_) => &["99999999999", "1.5", "x"],
             catalogue::Kind::Seconds(_) => &["0", "-1", "nan", "inf", "1e9", "x"],

@@ -422,6 +422,51 @@ async fn a_connection_is_used_again() {
     assert_eq!(sink.connections(), 1);
 }
 
+/// Posts twice; what became of the second, and the sink.
+async fn post_twice(replies: [Reply; 3]) -> (Result<(), PostError>, Sink) {
+    let replies = std::sync::Mutex::new(replies.into_iter());
+    let sink = Sink::start(move |_| replies.lock().unwrap().next().expect("a request too many"));
+    let clients = EndpointClients::new(TOO_LONG);
+    // Ends well or not, as the test wants.
+    let _ = clients.post(Arc::new(item(&sink.url(), 1, 1))).await;
+    (clients.post(Arc::new(item(&sink.url(), 1, 2))).await, sink)
+}
+
+#[actix::test]
+async fn a_kept_connection_that_the_endpoint_closes_costs_no_attempt() {
+    let gone = Reply::Last(Vec::new());
+    let (outcome, mut sink) = post_twice([Reply::ok(), gone.clone(), Reply::ok()]).await;
+    outcome.unwrap();
+    assert_eq!(sink.connections(), 2);
+    let (_first, unanswered, again) = (sink.next().await, sink.next().await, sink.next().await);
+    assert_eq!((again.text(), again.line.as_str()), (unanswered.text(), "POST /in HTTP/1.1"));
+    assert_eq!(again.header("idempotency-key"), unanswered.header("idempotency-key"));
+    // Once: an endpoint that closes every connection has failed.
+    let (outcome, _) = post_twice([Reply::ok(), gone.clone(), gone.clone()]).await;
+    assert!(matches!(outcome, Err(PostError::NoAnswer)), "{outcome:?}");
+    // Never on a new connection, be it the first or one after a failure.
+    let (outcome, mut sink) = post_twice([gone.clone(), gone.clone(), Reply::ok()]).await;
+    assert!(matches!(outcome, Err(PostError::NoAnswer)), "{outcome:?}");
+    assert_eq!((sink.bodies(2).await.len(), sink.try_next().is_none()), (2, true));
+}
+
+#[actix::test]
+async fn a_connection_whose_answer_ends_only_with_it_is_not_used_again() {
+    for status in ["200 OK", "422 Unprocessable Content", "205 Reset Content", "103 Early Hints"] {
+        // It stays open, as if the rest of the answer were on its way.
+        let endless = Reply::Bytes(format!("HTTP/1.1 {status}\r\n\r\n").into_bytes());
+        let (outcome, sink) = post_twice([endless, Reply::ok(), Reply::ok()]).await;
+        assert!(outcome.is_ok() && sink.connections() == 2, "{status}: {outcome:?}");
+    }
+    for answer in
+        ["204 No Content\r\n\r\n", "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"]
+    {
+        let ended = Reply::Bytes(format!("HTTP/1.1 {answer}").into_bytes());
+        let (outcome, sink) = post_twice([ended, Reply::ok(), Reply::ok()]).await;
+        assert!(outcome.is_ok() && sink.connections() == 1, "{answer}: {outcome:?}");
+    }
+}
+
 #[actix::test]
 async fn a_large_payload_arrives_whole() {
     let mut sink = Sink::start(|_| Reply::ok());

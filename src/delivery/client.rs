@@ -3,37 +3,33 @@
 //! An awc client bounds its connections over all hosts together, and waiting for one counts in the
 //! timeout: a slow endpoint would starve the others. So there is a client for each origin. What
 //! bounds the posts in flight is the queue.
+//!
+//! Connections are used again, and an endpoint may close one at any moment: the post that is just
+//! being sent on it gets no answer, through no fault of the endpoint or the message, and a failed
+//! attempt may be the last one. So it is sent once more, on a connection of its own. To send it
+//! twice is safe as an attempt after a failure is: the key is the same.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+mod origins;
+
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use actix_web::error::ParseError;
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::http::StatusCode;
-use awc::http::header;
-use awc::{Client, ClientRequest, Connector};
+use awc::http::header::{self, HeaderMap};
+use awc::{ClientRequest, ClientResponse};
 use thiserror::Error;
 use url::Url;
 
-use super::tls::Tls;
+use self::origins::Origins;
 use crate::domain::outbox::OutboxItem;
 
 const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-
-/// Origins that have a client at a time; the one that was idle for longest gives way.
-const MAX_CLIENTS: usize = 256;
-
-/// A client that was idle for longer is dropped, and with it the connections it kept: awc looks at
-/// them only when it needs one.
-const CLIENT_IDLE: Duration = Duration::from_secs(10);
-
-/// How long a connection is kept for the next post. Servers close idle ones after 2 s (gunicorn), 5 s
-/// (uvicorn, node) or more; a post that meets that moment would fail for nothing.
-const CONNECTION_IDLE: Duration = Duration::from_secs(1);
 
 /// How much of an answer is read so that its connection can be used again. Nobody needs the answer.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -79,17 +75,11 @@ pub enum PostError {
     Panicked,
 }
 
-/// The clients of all origins. Lives on one thread.
+/// Posts to all endpoints. Lives on one thread.
 pub struct EndpointClients {
     /// For one post, from the connect to the last byte of the answer.
     timeout: Duration,
-    tls: Tls,
-    clients: RefCell<HashMap<String, KnownClient>>,
-}
-
-struct KnownClient {
-    client: Client,
-    used: Instant,
+    origins: Origins,
 }
 
 impl fmt::Debug for EndpointClients {
@@ -102,7 +92,7 @@ impl EndpointClients {
     /// No connection yet; a post may take as long as `timeout`.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, tls: Tls::default(), clients: RefCell::default() }
+        Self { timeout, origins: Origins::new(timeout) }
     }
 
     /// Posts the payload, byte for byte, as JSON.
@@ -110,11 +100,7 @@ impl EndpointClients {
     /// # Errors
     /// Whatever is not an answer with a status of success, read to its end or to 64 KiB.
     pub async fn post(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
-        let url = Url::parse(&item.url)?;
-        let key = item.key.to_string();
-        let request = self.request(url, &key)?;
-        let exchange = exchange(request, Bytes::from_owner(Body(item)));
-        match tokio::time::timeout(self.timeout, exchange).await {
+        match tokio::time::timeout(self.timeout, self.exchange(item)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(PostError::Timeout(self.timeout)),
         }
@@ -122,14 +108,37 @@ impl EndpointClients {
 
     /// Drops the clients that nobody uses any more.
     pub fn drop_idle(&self) {
-        self.clients.borrow_mut().retain(|_, known| known.used.elapsed() < CLIENT_IDLE);
+        self.origins.drop_idle();
     }
 
-    fn request(&self, mut url: Url, key: &str) -> Result<ClientRequest, PostError> {
-        let client = self.client(&url)?;
-        let host = host_header(&url)?;
+    async fn exchange(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
+        let url = Url::parse(&item.url)?;
+        let body = || Bytes::from_owner(Body(Arc::clone(&item)));
+        let may_reuse = self.origins.may_reuse(&url);
+        let mut sent = self.request(&url, &item)?.send_body(body()).await;
+        if may_reuse && sent.as_ref().is_err_and(was_closed) {
+            self.origins.forget(&url);
+            sent = self.request(&url, &item)?.send_body(body()).await;
+        }
+        let response = sent?;
+        let ends_itself = has_an_end(response.status(), response.headers());
+        if !ends_itself {
+            // Before anything else runs here: awc has taken its connection back already.
+            self.origins.forget(&url);
+        }
+        let outcome = read_answer(response).await;
+        if ends_itself {
+            self.origins.keep(&url);
+        }
+        outcome
+    }
+
+    fn request(&self, url: &Url, item: &OutboxItem) -> Result<ClientRequest, PostError> {
+        let client = self.origins.client(url)?;
+        let host = host_header(url)?;
         let user = percent_decoded(url.username());
         let password = url.password().map(percent_decoded);
+        let mut url = url.clone();
         url.set_username("").and(url.set_password(None)).map_err(|()| PostError::Scheme)?;
         url.set_fragment(None);
         let request = client
@@ -137,43 +146,11 @@ impl EndpointClients {
             .insert_header((header::HOST, host))
             .insert_header((header::USER_AGENT, USER_AGENT))
             .insert_header((header::CONTENT_TYPE, "application/json"))
-            .insert_header((IDEMPOTENCY_KEY, key));
+            .insert_header((IDEMPOTENCY_KEY, item.key.to_string()));
         if user.is_empty() && password.is_none() {
             return Ok(request);
         }
         Ok(request.basic_auth(user, password.unwrap_or_default()))
-    }
-
-    fn client(&self, url: &Url) -> Result<Client, PostError> {
-        let origin = url.origin().ascii_serialization();
-        let mut clients = self.clients.borrow_mut();
-        if let Some(known) = clients.get_mut(&origin) {
-            known.used = Instant::now();
-            return Ok(known.client.clone());
-        }
-        let client = self.new_client(url.scheme())?;
-        if clients.len() >= MAX_CLIENTS {
-            let oldest = clients.iter().min_by_key(|(_, known)| known.used).map(|(origin, _)| origin.clone());
-            oldest.and_then(|origin| clients.remove(&origin));
-        }
-        clients.insert(origin, KnownClient { client: client.clone(), used: Instant::now() });
-        Ok(client)
-    }
-
-    fn new_client(&self, scheme: &str) -> Result<Client, PostError> {
-        // Longer than a post may take: what ends it is the one timeout around everything.
-        let never = self.timeout.saturating_mul(2);
-        let connector = Connector::new()
-            .limit(0)
-            .timeout(never)
-            .handshake_timeout(never)
-            .conn_keep_alive(CONNECTION_IDLE);
-        let connector = match scheme {
-            "http" => connector,
-            "https" => connector.rustls_0_23(self.tls.config().ok_or(PostError::NoCertificates)?),
-            _ => return Err(PostError::Scheme),
-        };
-        Ok(Client::builder().connector(connector).disable_timeout().disable_redirects().finish())
     }
 }
 
@@ -186,8 +163,32 @@ impl AsRef<[u8]> for Body {
     }
 }
 
-async fn exchange(request: ClientRequest, body: Bytes) -> Result<(), PostError> {
-    let mut response = request.send_body(body).await.map_err(PostError::from)?;
+/// The connection was closed before a byte of an answer came.
+fn was_closed(error: &SendRequestError) -> bool {
+    match error {
+        SendRequestError::Connect(ConnectError::Disconnected) => true,
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => matches!(
+            error.kind(),
+            ErrorKind::BrokenPipe
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::NotConnected
+                | ErrorKind::UnexpectedEof
+        ),
+        _ => false,
+    }
+}
+
+/// Whether the answer says where it ends. One that does not ends with its connection, which awc
+/// uses again all the same: the next post would meet the close, or take the rest of this answer
+/// for its own.
+fn has_an_end(status: StatusCode, headers: &HeaderMap) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || headers.contains_key(header::CONTENT_LENGTH)
+        || headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+async fn read_answer(mut response: ClientResponse) -> Result<(), PostError> {
     let status = response.status();
     if !status.is_success() {
         return Err(PostError::Status(status.as_u16()));

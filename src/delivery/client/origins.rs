@@ -1,0 +1,102 @@
+//! A client for each origin, and what is known of the connections it keeps.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use awc::{Client, Connector};
+use url::Url;
+
+use super::PostError;
+use crate::delivery::tls::Tls;
+
+/// Origins that have a client at a time; the one that was idle for longest gives way.
+const MAX_CLIENTS: usize = 256;
+
+/// A client that was idle for longer is dropped, and with it the connections it kept: awc looks at
+/// them only when it needs one.
+const CLIENT_IDLE: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept for the next post. Servers close idle ones after 2 s (gunicorn), 5 s
+/// (uvicorn, node) or more; the shorter it is, the fewer posts meet that moment.
+const CONNECTION_IDLE: Duration = Duration::from_secs(1);
+
+/// The clients of all origins. Lives on one thread.
+pub(super) struct Origins {
+    /// Longer than a post may take: what ends it is the one timeout around everything.
+    never: Duration,
+    tls: Tls,
+    clients: RefCell<HashMap<String, KnownClient>>,
+}
+
+struct KnownClient {
+    client: Client,
+    used: Instant,
+    /// When it was last given back a connection.
+    kept: Option<Instant>,
+}
+
+impl Origins {
+    pub(super) fn new(post_timeout: Duration) -> Self {
+        Self { never: post_timeout.saturating_mul(2), tls: Tls::default(), clients: RefCell::default() }
+    }
+
+    /// The client for `url`, a new one if there is none.
+    pub(super) fn client(&self, url: &Url) -> Result<Client, PostError> {
+        let origin = origin(url);
+        let mut clients = self.clients.borrow_mut();
+        if let Some(known) = clients.get_mut(&origin) {
+            known.used = Instant::now();
+            return Ok(known.client.clone());
+        }
+        let client = self.new_client(url.scheme())?;
+        if clients.len() >= MAX_CLIENTS {
+            let oldest = clients.iter().min_by_key(|(_, known)| known.used).map(|(origin, _)| origin.clone());
+            oldest.and_then(|origin| clients.remove(&origin));
+        }
+        clients.insert(origin, KnownClient { client: client.clone(), used: Instant::now(), kept: None });
+        Ok(client)
+    }
+
+    /// Whether a post to `url` may be sent on a connection that was used before.
+    pub(super) fn may_reuse(&self, url: &Url) -> bool {
+        let clients = self.clients.borrow();
+        let kept = clients.get(&origin(url)).and_then(|known| known.kept);
+        kept.is_some_and(|kept| kept.elapsed() <= CONNECTION_IDLE)
+    }
+
+    /// A connection to the origin of `url` is kept from now on.
+    pub(super) fn keep(&self, url: &Url) {
+        if let Some(known) = self.clients.borrow_mut().get_mut(&origin(url)) {
+            known.kept = Some(Instant::now());
+        }
+    }
+
+    /// No connection made so far to the origin of `url` is used again.
+    pub(super) fn forget(&self, url: &Url) {
+        self.clients.borrow_mut().remove(&origin(url));
+    }
+
+    /// Drops the clients that nobody uses any more.
+    pub(super) fn drop_idle(&self) {
+        self.clients.borrow_mut().retain(|_, known| known.used.elapsed() < CLIENT_IDLE);
+    }
+
+    fn new_client(&self, scheme: &str) -> Result<Client, PostError> {
+        let connector = Connector::new()
+            .limit(0)
+            .timeout(self.never)
+            .handshake_timeout(self.never)
+            .conn_keep_alive(CONNECTION_IDLE);
+        let connector = match scheme {
+            "http" => connector,
+            "https" => connector.rustls_0_23(self.tls.config().ok_or(PostError::NoCertificates)?),
+            _ => return Err(PostError::Scheme),
+        };
+        Ok(Client::builder().connector(connector).disable_timeout().disable_redirects().finish())
+    }
+}
+
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}

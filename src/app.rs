@@ -1,7 +1,7 @@
 //! The composition root: the only place that knows all parts.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter, System};
 use chrono::Utc;
@@ -309,7 +309,12 @@ fn link(
     };
     let wanted = settings.mqtt.skip_repeated_retained;
     let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
-    let intake = Intake { inbox: inbox.clone(), signal: signal.clone(), retained: Mutex::new(retained) };
+    let intake = Intake {
+        inbox: inbox.clone(),
+        signal: signal.clone(),
+        retained: Mutex::new(retained),
+        complained: Mutex::default(),
+    };
     let mqtt = directory.mqtt.clone();
     let link = MqttLink::start(
         options,
@@ -325,7 +330,12 @@ pub struct Intake {
     inbox: Inbox,
     signal: InboxSignal,
     retained: Mutex<Option<RetainedMemory>>,
+    /// When it was said last that the inbox takes nothing.
+    complained: Mutex<Option<Instant>>,
 }
+
+/// An inbox at its bound takes a message whenever one is done: that it waits is said once in this time.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 impl Intake {
     /// Takes a message in, however long that takes; does not return when it cannot be taken.
@@ -336,10 +346,7 @@ impl Intake {
             return;
         }
         let received_at_us = Utc::now().timestamp_micros();
-        let waiting = |error: &AppendError| {
-            log::error!("The inbox takes no message, so the broker holds them: {error}");
-        };
-        if self.inbox.append_blocking(publication, received_at_us, &waiting).is_err() {
+        if self.inbox.append_blocking(publication, received_at_us, &|error| self.complain(error)).is_err() {
             // To return would acknowledge a message that is nowhere. The process ends over this.
             loop {
                 std::thread::park();
@@ -350,6 +357,14 @@ impl Intake {
             retained.map(|memory| memory.remember(publication.topic, publication.payload))
         {
             log::warn!("Cannot remember a retained message, it will be taken again: {error}");
+        }
+    }
+
+    fn complain(&self, error: &AppendError) {
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_none_or(|at| at.elapsed() >= COMPLAINT) {
+            *complained = Some(Instant::now());
+            log::error!("The inbox takes no message, so the broker holds them: {error}");
         }
     }
 }

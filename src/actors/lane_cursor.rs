@@ -50,12 +50,21 @@ enum State {
     Busy,
 }
 
+/// What came of looking at the next record.
+enum Looked {
+    Found(BatchEntry),
+    NotOurs,
+    AtTheEnd,
+}
+
 /// A lane's cursor.
 pub(super) struct LaneCursor {
     lane: Lane,
     reader: Reader,
-    /// Read, and not yet given to the worker.
+    /// Read, and not yet looked at.
     pending: VecDeque<Arc<Record>>,
+    /// Looked at, and too much for the batch it came up for.
+    held_back: Option<BatchEntry>,
     state: State,
     /// Where the lane stands in SQL.
     in_sql: LanePosition,
@@ -72,6 +81,7 @@ impl LaneCursor {
             lane,
             reader,
             pending: VecDeque::new(),
+            held_back: None,
             state: State::Closed,
             in_sql,
             done: 0,
@@ -86,6 +96,7 @@ impl LaneCursor {
         }
         self.reader.seek(position.next_offset);
         self.pending.clear();
+        self.held_back = None;
         self.unreadable = Copies::default();
         self.in_sql = position;
         self.done = position.next_offset;
@@ -136,7 +147,7 @@ impl LaneCursor {
         even_if_empty: bool,
     ) -> Result<(Option<Batch>, bool), InboxError> {
         let (entries, more) = self.gather(gathering)?;
-        let next = self.pending.front().map_or(self.reader.position(), |record| record.offset);
+        let next = self.looked_up_to();
         let idle = entries.is_empty();
         if idle {
             self.done = self.done.max(next);
@@ -153,21 +164,37 @@ impl LaneCursor {
         let mut entries = Vec::new();
         let (mut pairs, mut bytes, mut looked_at) = (0, 0, 0);
         while looked_at < LOOK_AHEAD {
-            let Some(record) = self.next_record()? else { return Ok((entries, false)) };
             looked_at += 1;
-            let Some(entry) = self.entry(record, gathering) else { continue };
+            let entry = match self.next_entry(gathering)? {
+                Looked::Found(entry) => entry,
+                Looked::NotOurs => continue,
+                Looked::AtTheEnd => return Ok((entries, false)),
+            };
             let weight = entry.flows.len().max(1);
             let size = weight * body_length(&entry.record);
-            if !entries.is_empty()
-                && (pairs + weight > gathering.max_pairs || bytes + size > gathering.max_bytes)
-            {
-                self.pending.push_front(entry.record);
-                return Ok((entries, true));
+            let full = pairs + weight > gathering.max_pairs || bytes + size > gathering.max_bytes;
+            if full && !entries.is_empty() {
+                self.held_back = Some(entry);
+                break;
             }
             (pairs, bytes) = (pairs + weight, bytes + size);
             entries.push(entry);
         }
         Ok((entries, true))
+    }
+
+    fn next_entry(&mut self, gathering: &Gathering<'_>) -> Result<Looked, InboxError> {
+        if let Some(entry) = self.held_back.take() {
+            return Ok(Looked::Found(entry));
+        }
+        let Some(record) = self.next_record()? else { return Ok(Looked::AtTheEnd) };
+        Ok(self.entry(record, gathering).map_or(Looked::NotOurs, Looked::Found))
+    }
+
+    /// Every record below has been given to the worker, or is none of its business.
+    fn looked_up_to(&self) -> Offset {
+        let held_back = self.held_back.as_ref().map(|entry| &entry.record);
+        held_back.or(self.pending.front()).map_or(self.reader.position(), |record| record.offset)
     }
 
     fn next_record(&mut self) -> Result<Option<Arc<Record>>, InboxError> {
@@ -201,5 +228,157 @@ impl LaneCursor {
 fn body_length(record: &Record) -> usize {
     match &record.body {
         Body::Whole(bytes) | Body::Head { head: bytes, .. } => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::flow::Flow;
+    use crate::domain::message::{DeliveryFacts, Publication};
+    use crate::domain::routing::RoutingTable;
+    use crate::inbox::{FsyncPolicy, Inbox, InboxOptions};
+
+    const LANES: u32 = 2;
+
+    /// An inbox with some flows, and what two lanes make of it.
+    struct Setup {
+        inbox: Inbox,
+        tables: RoutingHistory,
+        payload: PayloadLimits,
+        max_pairs: usize,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Setup {
+        fn new(topics: &[&str], max_pairs: usize) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let options = InboxOptions {
+                dir: directory.path().join("inbox"),
+                max_bytes: 1 << 24,
+                segment_bytes: 1 << 20,
+                fsync: FsyncPolicy::Never,
+                lanes: LANES,
+                max_payload_bytes: 1 << 20,
+            };
+            let mut tables = RoutingHistory::default();
+            let flow = |(id, topic): (i64, &&str)| Flow {
+                id,
+                code: format!("F{id}"),
+                topic: (*topic).to_owned(),
+                action: "STORE_DB".to_owned(),
+                endpoint_url: None,
+            };
+            tables.push(0, RoutingTable::new((1..).zip(topics).map(flow).collect()).0.into());
+            let payload = PayloadLimits::default();
+            Self { inbox: Inbox::open(options).unwrap().0, tables, payload, max_pairs, _directory: directory }
+        }
+
+        fn publish(&self, topic: &str, payload: &str, ids: &[SubscriptionId]) {
+            let delivery = DeliveryFacts { subscription_ids: ids.to_vec(), ..DeliveryFacts::default() };
+            let publication = Publication { topic, payload: payload.as_bytes(), delivery: &delivery };
+            self.inbox.append(&publication, 0).unwrap();
+        }
+
+        fn cursor(&self, lane: Lane) -> LaneCursor {
+            let mut cursor = LaneCursor::new(lane, self.inbox.reader(0));
+            cursor.open(LanePosition { epoch: 1, next_offset: 0 });
+            cursor
+        }
+
+        fn next(&self, cursor: &mut LaneCursor, even_if_empty: bool) -> Option<Batch> {
+            let gathering = Gathering {
+                tables: &self.tables,
+                filter_of: &|_| None,
+                lanes: LANES,
+                payload: &self.payload,
+                max_pairs: self.max_pairs,
+                max_bytes: usize::MAX,
+            };
+            cursor.next_batch(&gathering, even_if_empty).unwrap().0
+        }
+
+        /// Everything the lane is given, batch by batch, each committed at once.
+        fn all(&self, cursor: &mut LaneCursor) -> Vec<Batch> {
+            std::iter::from_fn(|| {
+                let batch = self.next(cursor, false)?;
+                cursor.committed(batch.epoch, batch.next);
+                Some(batch)
+            })
+            .collect()
+        }
+    }
+
+    #[test]
+    fn every_message_goes_once_to_the_lane_of_each_of_its_flows() {
+        let setup = Setup::new(&["a/#", "a/+", "b"], 5);
+        for n in 0..20 {
+            setup.publish(if n % 3 == 0 { "b" } else { "a/x" }, &format!("{{\"n\":{n}}}"), &[]);
+        }
+        let mut pairs = Vec::new();
+        for lane in 0..LANES {
+            let batches = setup.all(&mut setup.cursor(lane));
+            assert!(batches.windows(2).all(|two| two[0].next == two[1].from));
+            assert!(batches.iter().all(|batch| batch.pairs() <= 5));
+            for entry in batches.iter().flat_map(|batch| &batch.entries) {
+                assert!(entry.flows.iter().all(|flow| lane_of(*flow, LANES) == lane) && !entry.judge);
+                pairs.extend(entry.flows.iter().map(|flow| (*flow, entry.record.offset)));
+            }
+        }
+        assert!(pairs.iter().filter(|(flow, _)| *flow == 1).is_sorted());
+        let count = pairs.len();
+        pairs.sort_unstable();
+        pairs.dedup();
+        assert_eq!((count, pairs.len()), (13 * 2 + 7, 13 * 2 + 7));
+    }
+
+    #[test]
+    fn an_unreadable_message_is_answered_for_once_also_when_its_copy_was_held_back() {
+        let setup = Setup::new(&["t"], 1);
+        for _ in 0..3 {
+            setup.publish("t", "garbage", &[7]);
+            setup.publish("t", "garbage", &[8]);
+        }
+        for (lane, answers) in [(0, 3), (1, 0)] {
+            let batches = setup.all(&mut setup.cursor(lane));
+            let judged = batches.iter().flat_map(|batch| &batch.entries).filter(|entry| entry.judge).count();
+            assert_eq!(judged, answers, "lane {lane}");
+        }
+    }
+
+    #[test]
+    fn an_idle_lane_follows_and_says_so_when_asked() {
+        let setup = Setup::new(&["t"], 5);
+        let idle = 1 - lane_of(1, LANES);
+        let mut cursor = setup.cursor(idle);
+        setup.publish("t", "{}", &[]);
+        let end = setup.inbox.next_offset();
+
+        assert!(setup.next(&mut cursor, false).is_none());
+        assert_eq!(cursor.done(), end);
+        assert!(!cursor.is_drained(end), "SQL does not know yet");
+        let batch = setup.next(&mut cursor, true).unwrap();
+        assert_eq!((batch.entries.len(), batch.from, batch.next), (0, 0, end));
+        cursor.committed(batch.epoch, batch.next);
+        assert!(cursor.is_drained(end));
+        assert!(setup.next(&mut cursor, true).is_none(), "nothing new to say");
+    }
+
+    #[test]
+    fn a_lane_that_was_taken_over_begins_where_sql_stands_and_ignores_older_replies() {
+        let setup = Setup::new(&["t"], 5);
+        for _ in 0..3 {
+            setup.publish("t", "{}", &[]);
+        }
+        let mut cursor = setup.cursor(lane_of(1, LANES));
+        let lost = setup.next(&mut cursor, false).unwrap();
+        assert!(!cursor.is_open(), "one batch at a time");
+
+        let second = lost.entries[1].record.offset;
+        cursor.open(LanePosition { epoch: 2, next_offset: second });
+        cursor.committed(lost.epoch, lost.next);
+        assert!(!cursor.close(lost.epoch));
+        let again = setup.next(&mut cursor, false).unwrap();
+        assert_eq!((again.epoch, again.from, again.entries.len()), (2, second, 2));
     }
 }

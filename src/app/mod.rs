@@ -1,11 +1,16 @@
 //! The composition root: the only place that knows all parts.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod intake;
+mod signals;
+mod startup;
+
+use std::sync::{Arc, Mutex};
 
 use actix::{Actor, Addr, Arbiter, System};
-use chrono::Utc;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+
+pub use self::intake::Intake;
+use self::signals::{Signals, Told};
+use self::startup::{Prepared, open_inbox, prepare_database};
 
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::messages::{ReloadFlows, Shutdown};
@@ -15,19 +20,10 @@ use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{Factories, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Slot, remember_panics};
-use crate::domain::message::Publication;
-use crate::inbox::{
-    AppendError, Inbox, InboxError, InboxOptions, MetaOrigin, RetainedMemory, SubscriptionBook,
-};
+use crate::inbox::{Inbox, InboxError, RetainedMemory, SubscriptionBook};
 use crate::mqtt::{BrokerOptions, MqttError, MqttLink};
-use crate::settings::{DatabaseSettings, Settings};
-use crate::store::{
-    BatchRules, Database, LoadServerError, MqttServer, OutboxGauge, StoreError, StoreLimits, load_limits,
-    load_mqtt_server, migrate,
-};
-
-/// Waits between two attempts to reach the database at the start.
-const DATABASE_RETRY: Duration = Duration::from_secs(2);
+use crate::settings::Settings;
+use crate::store::{BatchRules, LoadServerError, MqttServer, OutboxGauge, StoreLimits};
 
 /// Permits of actors whose messages are few by their protocol.
 const CONTROL_PERMITS: usize = 64;
@@ -149,77 +145,6 @@ async fn assemble(settings: Settings) -> Result<(Addr<SupervisorActor>, Director
     Ok((supervisor, directory))
 }
 
-fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
-    // SQLite has one writer: a second lane would only wait for the first.
-    let lanes = match settings.database {
-        DatabaseSettings::Sqlite { .. } => 1,
-        DatabaseSettings::MySql { .. } => settings.lanes,
-    };
-    let (inbox, recovery) = Inbox::open(InboxOptions {
-        dir: settings.inbox.dir.clone(),
-        max_bytes: settings.inbox.max_bytes,
-        segment_bytes: settings.inbox.segment_bytes,
-        fsync: settings.inbox.fsync,
-        lanes,
-        max_payload_bytes: settings.limits.max_payload_bytes,
-    })?;
-    for damage in recovery.damages.iter().filter(|damage| damage.is_new) {
-        log::error!("Inbox: {damage}");
-    }
-    if matches!(recovery.meta, MetaOrigin::Rebuilt | MetaOrigin::Replaced) {
-        log::error!("Inbox: the file with its identity was lost ({:?})", recovery.meta);
-    }
-    if inbox.lanes() != lanes {
-        log::warn!(
-            "LANES={lanes} is for a new inbox; this one was made with {} and keeps them. \
-             To change them, drain it (stop with SIGTERM) and delete {}",
-            inbox.lanes(),
-            settings.inbox.dir.display()
-        );
-    }
-    log::info!(
-        inbox = inbox.id().to_string().as_str(), lanes = inbox.lanes(), records = recovery.records, bytes = inbox.bytes();
-        "Inbox opened"
-    );
-    Ok(inbox)
-}
-
-/// What the database had to say at the start.
-struct Prepared {
-    limits: StoreLimits,
-    server: MqttServer,
-}
-
-/// Migrates and reads what is needed to begin; waits for a database that is not there.
-async fn prepare_database(settings: &Settings) -> Result<Prepared, StartError> {
-    loop {
-        match try_prepare_database(settings).await {
-            Ok(Ok(prepared)) => return Ok(prepared),
-            Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
-            Err(error) => {
-                let retry_in_s = DATABASE_RETRY.as_secs();
-                log::error!(retry_in_s; "The database is not available, waiting for it: {error}");
-                actix_rt::time::sleep(DATABASE_RETRY).await;
-            }
-        }
-    }
-}
-
-async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, LoadServerError>, StoreError> {
-    let database = Database::connect(&settings.database, 1).await?;
-    for step in migrate(&database).await?.added {
-        log::info!("Database: added {step}");
-    }
-    let limits = load_limits(&database).await?;
-    let server = match load_mqtt_server(&database).await {
-        Ok(server) => Ok(Prepared { limits, server }),
-        Err(LoadServerError::Store(error)) => return Err(error),
-        Err(no_server) => Err(no_server),
-    };
-    database.close().await?;
-    Ok(server)
-}
-
 fn directory(settings: &Settings, lanes: u32) -> Directory {
     // A batch in hand and one that waits.
     let worker_permits = settings.batch_max_messages.saturating_mul(2);
@@ -309,12 +234,7 @@ fn link(
     };
     let wanted = settings.mqtt.skip_repeated_retained;
     let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
-    let intake = Intake {
-        inbox: inbox.clone(),
-        signal: signal.clone(),
-        retained: Mutex::new(retained),
-        complained: Mutex::default(),
-    };
+    let intake = Intake::new(inbox.clone(), signal.clone(), retained);
     let mqtt = directory.mqtt.clone();
     let link = MqttLink::start(
         options,
@@ -322,83 +242,4 @@ fn link(
         Box::new(move |event| mqtt.tell(LinkEvent(event))),
     )?;
     Ok(link)
-}
-
-/// What happens to a message in the broker's callback. When it returns, the broker is told that
-/// the message is received; so it returns only when the message is in the inbox.
-pub struct Intake {
-    inbox: Inbox,
-    signal: InboxSignal,
-    retained: Mutex<Option<RetainedMemory>>,
-    /// When it was said last that the inbox takes nothing.
-    complained: Mutex<Option<Instant>>,
-}
-
-/// An inbox at its bound takes a message whenever one is done: that it waits is said once in this time.
-const COMPLAINT: Duration = Duration::from_secs(10);
-
-impl Intake {
-    /// Takes a message in, however long that takes; does not return when it cannot be taken.
-    pub fn on_message(&self, publication: &Publication<'_>) {
-        let mut memory = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
-        let retained = memory.as_mut().filter(|_| publication.delivery.retained);
-        if retained.as_ref().is_some_and(|memory| memory.is_repeat(publication.topic, publication.payload)) {
-            return;
-        }
-        let received_at_us = Utc::now().timestamp_micros();
-        if self.inbox.append_blocking(publication, received_at_us, &|error| self.complain(error)).is_err() {
-            // To return would acknowledge a message that is nowhere. The process ends over this.
-            loop {
-                std::thread::park();
-            }
-        }
-        self.signal.raise();
-        if let Some(Err(error)) =
-            retained.map(|memory| memory.remember(publication.topic, publication.payload))
-        {
-            log::warn!("Cannot remember a retained message, it will be taken again: {error}");
-        }
-    }
-
-    fn complain(&self, error: &AppendError) {
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|at| at.elapsed() >= COMPLAINT) {
-            *complained = Some(Instant::now());
-            log::error!("The inbox takes no message, so the broker holds them: {error}");
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Told {
-    Reload,
-    End,
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.hangup.recv() => Told::Reload,
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-        }
-    }
-
-    async fn end(&mut self) {
-        while !matches!(self.next().await, Told::End) {}
-    }
 }

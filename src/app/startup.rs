@@ -1,0 +1,85 @@
+//! What has to be there before the actors are: the inbox at once, the database as soon as it comes.
+
+use std::time::Duration;
+
+use super::StartError;
+use crate::inbox::{Inbox, InboxError, InboxOptions, MetaOrigin};
+use crate::settings::{DatabaseSettings, Settings};
+use crate::store::{
+    Database, LoadServerError, MqttServer, StoreError, StoreLimits, load_limits, load_mqtt_server, migrate,
+};
+
+/// Waits between two attempts to reach the database at the start.
+const DATABASE_RETRY: Duration = Duration::from_secs(2);
+
+/// Opens the inbox and says loudly what of it was lost.
+pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
+    // SQLite has one writer: a second lane would only wait for the first.
+    let lanes = match settings.database {
+        DatabaseSettings::Sqlite { .. } => 1,
+        DatabaseSettings::MySql { .. } => settings.lanes,
+    };
+    let (inbox, recovery) = Inbox::open(InboxOptions {
+        dir: settings.inbox.dir.clone(),
+        max_bytes: settings.inbox.max_bytes,
+        segment_bytes: settings.inbox.segment_bytes,
+        fsync: settings.inbox.fsync,
+        lanes,
+        max_payload_bytes: settings.limits.max_payload_bytes,
+    })?;
+    for damage in recovery.damages.iter().filter(|damage| damage.is_new) {
+        log::error!("Inbox: {damage}");
+    }
+    if matches!(recovery.meta, MetaOrigin::Rebuilt | MetaOrigin::Replaced) {
+        log::error!("Inbox: the file with its identity was lost ({:?})", recovery.meta);
+    }
+    if inbox.lanes() != lanes {
+        log::warn!(
+            "LANES={lanes} is for a new inbox; this one was made with {} and keeps them. \
+             To change them, drain it (stop with SIGTERM) and delete {}",
+            inbox.lanes(),
+            settings.inbox.dir.display()
+        );
+    }
+    log::info!(
+        inbox = inbox.id().to_string().as_str(), lanes = inbox.lanes(), records = recovery.records, bytes = inbox.bytes();
+        "Inbox opened"
+    );
+    Ok(inbox)
+}
+
+/// What the database had to say at the start.
+pub(super) struct Prepared {
+    pub(super) limits: StoreLimits,
+    pub(super) server: MqttServer,
+}
+
+/// Migrates and reads what is needed to begin; waits for a database that is not there.
+pub(super) async fn prepare_database(settings: &Settings) -> Result<Prepared, StartError> {
+    loop {
+        match try_prepare_database(settings).await {
+            Ok(Ok(prepared)) => return Ok(prepared),
+            Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
+            Err(error) => {
+                let retry_in_s = DATABASE_RETRY.as_secs();
+                log::error!(retry_in_s; "The database is not available, waiting for it: {error}");
+                actix_rt::time::sleep(DATABASE_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, LoadServerError>, StoreError> {
+    let database = Database::connect(&settings.database, 1).await?;
+    for step in migrate(&database).await?.added {
+        log::info!("Database: added {step}");
+    }
+    let limits = load_limits(&database).await?;
+    let server = match load_mqtt_server(&database).await {
+        Ok(server) => Ok(Prepared { limits, server }),
+        Err(LoadServerError::Store(error)) => return Err(error),
+        Err(no_server) => Err(no_server),
+    };
+    database.close().await?;
+    Ok(server)
+}

@@ -54,9 +54,11 @@ fn an_empty_table_gets_the_local_broker(backend: Backend) {
     });
 }
 
-/// On an address of its own, so that the standard port is free whatever else runs on the machine.
+/// On an address of its own, so that the standard port is free whatever else runs on the machine,
+/// other runs of these tests included.
 fn a_port_that_is_null_is_the_standard_one(backend: Backend) {
-    let own_address = Ipv4Addr::new(127, 0, 77, if backend == Backend::MariaDb { 1 } else { 2 });
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own_address = Ipv4Addr::new(127, if backend == Backend::MariaDb { 77 } else { 78 }, high, low.max(1));
     let address = SocketAddr::from((own_address, 1883));
     let broker = Broker::with(&BrokerOptions { address, ..BrokerOptions::default() });
     let world = World::without_broker(backend, broker);

@@ -2,35 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
+#[path = "support/batches.rs"]
+#[macro_use]
+mod batches;
 #[path = "support/database.rs"]
 mod database;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
+use batches::{INBOX, OUTBOX_BOUND, Setup, batch_of, entry, record};
 use database::TestDatabase;
-use mqtt_gateway::domain::batch::{Batch, BatchEntry, ProcessError, ProcessResult};
+use mqtt_gateway::domain::batch::{BatchEntry, ProcessError, ProcessResult};
 use mqtt_gateway::domain::flow::Action;
-use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record};
-use mqtt_gateway::domain::payload::PayloadLimits;
-use mqtt_gateway::domain::value_style::ValueStyle;
-use mqtt_gateway::store::{
-    BatchFailure, BatchRules, Database, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError,
-    load_limits, migrate, process_flow_message,
-};
-
-/// Runs each claim on either database.
-macro_rules! on_both_databases {
-    ($($claim:ident)*) => {
-        mod mariadb {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::mariadb().await).await; })*
-        }
-        mod sqlite {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::sqlite()).await; })*
-        }
-    };
-}
+use mqtt_gateway::domain::message::FlowId;
+use mqtt_gateway::store::{BatchFailure, Database, LanePosition, process_flow_message};
 
 on_both_databases! {
     messages_are_numbered_in_order_and_the_lane_moves_with_them
@@ -301,113 +286,4 @@ async fn the_batch_of_one_does_the_same(test: TestDatabase) {
     assert!(matches!(process(3, "no JSON").await, Err(ProcessError::Rejected(_))));
     assert_eq!(process(4, r#"{"a":2}"#).await.unwrap().message_id, 2);
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 2);
-}
-
-/// Name of the inbox in these tests.
-const INBOX: &str = "0123456789abcdef0123456789abcdef";
-
-const OUTBOX_BOUND: u64 = 20;
-
-/// A migrated database, and the rules for it.
-struct Setup {
-    test: TestDatabase,
-    database: Database,
-    rules: Arc<BatchRules>,
-    observer: Failures,
-}
-
-impl Setup {
-    async fn new(test: TestDatabase) -> Self {
-        test.create_sqlalchemy_tables().await;
-        let database = Database::connect(test.settings(), 2).await.unwrap();
-        migrate(&database).await.unwrap();
-        let limits = load_limits(&database).await.unwrap();
-        let rules = Arc::new(BatchRules::new(
-            INBOX.into(),
-            ValueStyle::Python,
-            PayloadLimits::default(),
-            limits,
-            Arc::new(OutboxGauge::default()),
-            OUTBOX_BOUND,
-        ));
-        Self { test, database, rules, observer: Failures::default() }
-    }
-
-    async fn flow(&self, code: &str, action: &str) {
-        self.test
-            .execute(&format!(
-                "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, enabled) \
-                 VALUES ('{code}', '', 't', '{action}', '{{}}', 'http://127.0.0.1:1/', 1)"
-            ))
-            .await;
-    }
-
-    /// From now on the table of stored values has a rule of its site.
-    async fn refuse_the_value(&self, value: &str) {
-        let rule = if self.test.is_mysql() {
-            format!("ALTER TABLE data ADD CONSTRAINT rule CHECK (attribute_value <> '{value}')")
-        } else {
-            format!(
-                "CREATE TRIGGER rule BEFORE INSERT ON data WHEN NEW.attribute_value = '{value}' \
-                 BEGIN SELECT RAISE(ABORT, 'refused by a rule of the site'); END"
-            )
-        };
-        self.test.execute(&rule).await;
-    }
-
-    fn lane(&self) -> LaneStore {
-        LaneStore::new(self.database.clone(), Arc::clone(&self.rules), 0)
-    }
-
-    async fn count(&self, sql: &str) -> i64 {
-        self.test.value(sql).await
-    }
-
-    async fn lane_offset(&self) -> i64 {
-        self.count("SELECT next_offset FROM inbox_offsets").await
-    }
-}
-
-fn entry(offset: Offset, payload: &str, flows: &[FlowId]) -> BatchEntry {
-    BatchEntry { record: Arc::new(record(offset, payload)), flows: flows.to_vec(), judge: false }
-}
-
-fn batch_of(position: LanePosition, entries: Vec<BatchEntry>) -> Batch {
-    Batch { lane: 0, epoch: position.epoch, from: position.next_offset, next: 1 << 40, entries }
-}
-
-fn record(offset: Offset, payload: &str) -> Record {
-    Record {
-        offset,
-        received_at_us: 1_700_000_000_123_456,
-        topic: "t".into(),
-        body: Body::Whole(payload.as_bytes().to_vec()),
-        delivery: DeliveryFacts::default(),
-    }
-}
-
-/// Counts what the lane tells of failures.
-#[derive(Default)]
-struct Failures {
-    count: AtomicU32,
-    told: tokio::sync::Notify,
-}
-
-impl Failures {
-    fn failures(&self) -> u32 {
-        self.count.load(Ordering::SeqCst)
-    }
-
-    async fn failed_once(&self) {
-        self.told.notified().await;
-    }
-}
-
-impl LaneObserver for Failures {
-    fn retrying(&self, _: &StoreError, _: u32, _: Duration) {
-        self.count.fetch_add(1, Ordering::SeqCst);
-        self.told.notify_one();
-    }
-
-    fn progressing(&self) {}
 }

@@ -75,13 +75,24 @@ pub(super) async fn run(
         fence.row.write(database, &transaction, fence.next).await?;
     }
     fail::fail_point!("worker-before-commit");
-    match transaction.commit().await.while_doing("committing") {
+    match commit(transaction).await {
         Ok(()) => {
             fail::fail_point!("worker-after-commit");
             Ok(outcome)
         }
         Err(error) => Err(Failed::Unknown(error, Box::new(outcome))),
     }
+}
+
+/// An error leaves it open whether the server has committed: the answer may be what was lost.
+async fn commit(transaction: DatabaseTransaction) -> Result<(), StoreError> {
+    const DOING: &str = "committing";
+    fail::fail_point!("commit-not-sent", |_| Err(sea_orm::DbErr::Custom("injected".into()))
+        .while_doing(DOING));
+    transaction.commit().await.while_doing(DOING)?;
+    fail::fail_point!("commit-not-answered", |_| Err(sea_orm::DbErr::Custom("injected".into()))
+        .while_doing(DOING));
+    Ok(())
 }
 
 /// Does all of it but commits nothing: to find out what the database refuses.

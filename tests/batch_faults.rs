@@ -1,0 +1,270 @@
+//! Batches on databases that fail in the middle: whatever happens, each message counts once. In a
+//! binary of its own, for fail points act on the whole process.
+
+#![cfg(feature = "failpoints")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/batches.rs"]
+#[macro_use]
+mod batches;
+#[path = "support/database.rs"]
+mod database;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use batches::{Setup, batch_of, entry};
+use database::TestDatabase;
+use fail::FailScenario;
+use mqtt_gateway::domain::batch::{Batch, BatchOutcome};
+use mqtt_gateway::settings::DatabaseSettings;
+use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
+
+on_both_databases! {
+    a_commit_that_took_place_unanswered_is_not_done_twice
+    a_commit_that_did_not_take_place_is_done_again
+    a_lost_answer_is_recognised_although_less_is_attempted_next
+    answers_that_are_lost_again_and_again_are_each_resolved
+    a_lost_answer_is_void_once_another_worker_has_the_lane
+    a_lane_that_is_locked_elsewhere_is_waited_for
+}
+
+async fn a_commit_that_took_place_unanswered_is_not_done_twice(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
+    fail::cfg("commit-not-answered", "1*return").unwrap();
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    assert_eq!(setup.observer.failures(), 1);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+async fn a_commit_that_did_not_take_place_is_done_again(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
+    fail::cfg("commit-not-sent", "1*return").unwrap();
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    assert_eq!(setup.observer.failures(), 1);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+/// The third failure in a row halves the step, and it is the one whose COMMIT took place: the step
+/// that finds it out is about less than what is there.
+async fn a_lost_answer_is_recognised_although_less_is_attempted_next(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
+    fail::cfg("commit-not-sent", "2*return->off").unwrap();
+    fail::cfg("commit-not-answered", "1*return").unwrap();
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    assert_eq!(setup.observer.failures(), 3);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+/// Not sent: done again, by halves. Not answered: taken as done.
+async fn answers_that_are_lost_again_and_again_are_each_resolved(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
+    fail::cfg("commit-not-sent", "4*return->1*off->1*return").unwrap();
+    fail::cfg("commit-not-answered", "2*return").unwrap();
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    assert!(setup.observer.failures() > 5);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+async fn a_lost_answer_is_void_once_another_worker_has_the_lane(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
+    fail::cfg("commit-not-answered", "1*return").unwrap();
+
+    let processing = async { lane.process(&batch, &setup.observer).await };
+    let taking_over = async {
+        setup.observer.failed_once().await;
+        setup.lane().open(&setup.observer).await
+    };
+    let (processed, taken) = tokio::join!(processing, taking_over);
+
+    // The successor begins where the lost COMMIT has brought the lane.
+    assert_eq!(taken, LanePosition { epoch: batch.epoch + 1, next_offset: batch.next });
+    assert_eq!(processed.err(), Some(BatchFailure::Fenced(taken)));
+    assert_rows_are_there_once(&setup, &batch).await;
+}
+
+async fn a_lane_that_is_locked_elsewhere_is_waited_for(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
+    let other = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    run(&holding, "UPDATE inbox_offsets SET updated_at = NULL").await;
+
+    let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
+    let releasing = async {
+        setup.observer.failed_once().await;
+        holding.rollback().await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(processing, releasing);
+
+    assert_eq!(setup.observer.faults(), [Fault::LockTimeout]);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+#[tokio::test]
+async fn a_flow_that_is_locked_for_too_long_is_tried_again() {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let other = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    run(&holding, &lock_flow(2)).await;
+
+    let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
+    let releasing = async {
+        setup.observer.failed_once().await;
+        holding.rollback().await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(processing, releasing);
+
+    assert_eq!(setup.observer.faults(), [Fault::LockTimeout]);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+#[tokio::test]
+async fn the_victim_of_a_deadlock_does_it_all_again() {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let other = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    // The server ends the one that has changed less.
+    let rows = vec!["(UTC_TIMESTAMP(), 'X')"; 200].join(", ");
+    run(&holding, &format!("INSERT INTO data (received_at, flow_code) VALUES {rows}")).await;
+    run(&holding, &lock_flow(2)).await;
+
+    let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
+    let colliding = async {
+        has_locked(&setup, 1).await;
+        run(&holding, &lock_flow(1)).await;
+        setup.observer.failed_once().await;
+        holding.rollback().await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(processing, colliding);
+
+    assert_eq!(setup.observer.faults().first(), Some(&Fault::Deadlock));
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+#[tokio::test]
+async fn a_session_killed_while_it_waits_for_a_lock_is_replaced() {
+    let _scenario = FailScenario::setup();
+    let (setup, _, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let (mut lane, session) = lane_with_one_session(&setup).await;
+    let other = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    run(&holding, &lock_flow(2)).await;
+
+    let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
+    let killing = async {
+        has_locked(&setup, 1).await;
+        kill_session(setup.test.settings(), session).await;
+        setup.observer.failed_once().await;
+        holding.rollback().await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(processing, killing);
+
+    assert_eq!(setup.observer.faults(), [Fault::ConnectionLost]);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+/// All is written when the server ends the session; COMMIT meets a connection that is gone.
+#[tokio::test]
+async fn a_session_killed_just_before_its_commit_is_replaced() {
+    let _scenario = FailScenario::setup();
+    let (setup, _, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let (mut lane, session) = lane_with_one_session(&setup).await;
+    let settings = setup.test.settings().clone();
+    let killed = AtomicBool::new(false);
+    let kill = move || {
+        if !killed.swap(true, Ordering::SeqCst) {
+            let settings = settings.clone();
+            // A thread of its own: this one is the worker's.
+            std::thread::spawn(move || kill_session_from_outside(&settings, session)).join().unwrap();
+        }
+    };
+    fail::cfg_callback("worker-before-commit", kill).unwrap();
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    assert_eq!(setup.observer.faults(), [Fault::ConnectionLost]);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+/// Ten messages for a flow that stores and one that posts, and the lane that is to process them.
+async fn a_batch_of_ten(test: TestDatabase) -> (Setup, LaneStore, Batch) {
+    let setup = Setup::new(test).await;
+    setup.flow("STORES", "STORE_DB").await;
+    setup.flow("POSTS", "POST_ENDPOINT").await;
+    let lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let entries = (0..10).map(|n| entry(n, &format!(r#"{{"n":{n}}}"#), &[1, 2])).collect();
+    (setup, lane, batch_of(position, entries))
+}
+
+async fn assert_all_are_there_once(setup: &Setup, batch: &Batch, outcome: &BatchOutcome) {
+    let numbers = outcome.results.iter().map(|result| result.as_ref().unwrap().message_id);
+    assert!(numbers.eq((1..=10).flat_map(|n| [n, n])), "{:?}", outcome.results);
+    let posted = outcome.posts.iter().map(|post| (post.key.inbox_offset, post.message_id));
+    assert!(posted.eq((0..10).zip(1..)), "{:?}", outcome.posts);
+    assert_eq!(setup.rules.gauge.waiting(2), 10);
+    assert_rows_are_there_once(setup, batch).await;
+}
+
+async fn assert_rows_are_there_once(setup: &Setup, batch: &Batch) {
+    let stored: Vec<String> = setup.test.column("SELECT attribute_value FROM data ORDER BY id").await;
+    assert_eq!(stored, (0..10).map(|n| n.to_string()).collect::<Vec<_>>());
+    let numbers: Vec<i64> = setup.test.column("SELECT last_msg_id FROM data ORDER BY id").await;
+    assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
+    let waiting: Vec<i64> = setup.test.column("SELECT message_id FROM outbox ORDER BY inbox_offset").await;
+    assert_eq!(waiting, numbers);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id = 10").await, 2);
+    assert_eq!(setup.lane_offset().await, batch.next.cast_signed());
+}
+
+fn lock_flow(id: i64) -> String {
+    format!("SELECT id FROM flows FORCE INDEX (PRIMARY) WHERE id = {id} FOR UPDATE")
+}
+
+async fn run(transaction: &DatabaseTransaction, sql: &str) {
+    transaction.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// Waits until the row of this flow is locked: until it cannot be had.
+async fn has_locked(setup: &Setup, flow: i64) {
+    while setup.test.try_execute(&format!("{} NOWAIT", lock_flow(flow))).await.is_ok() {}
+}
+
+/// A lane with a single session, and the server's number for it.
+async fn lane_with_one_session(setup: &Setup) -> (LaneStore, i64) {
+    let database = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let asking = database.begin().await.unwrap();
+    let sql = "SELECT CAST(CONNECTION_ID() AS SIGNED) AS id";
+    let row = asking.query_one_raw(Statement::from_string(DbBackend::MySql, sql)).await.unwrap().unwrap();
+    asking.rollback().await.unwrap();
+    (LaneStore::new(database, setup.rules.clone(), 0), row.try_get("", "id").unwrap())
+}
+
+async fn kill_session(settings: &DatabaseSettings, session: i64) {
+    let database = Database::connect(settings, 1).await.unwrap();
+    let killing = database.begin().await.unwrap();
+    run(&killing, &format!("KILL CONNECTION {session}")).await;
+    killing.rollback().await.unwrap();
+}
+
+fn kill_session_from_outside(settings: &DatabaseSettings, session: i64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(kill_session(settings, session));
+}

@@ -1,0 +1,154 @@
+//! A migrated database with a lane on it, and batches for the lane.
+
+#![allow(dead_code)] // Each test binary uses a part of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mqtt_gateway::domain::batch::{Batch, BatchEntry};
+use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record};
+use mqtt_gateway::domain::payload::PayloadLimits;
+use mqtt_gateway::domain::value_style::ValueStyle;
+use mqtt_gateway::store::{
+    BatchRules, Database, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError, load_limits,
+    migrate,
+};
+
+use crate::database::TestDatabase;
+
+/// Runs each claim on either database.
+macro_rules! on_both_databases {
+    ($($claim:ident)*) => {
+        mod mariadb {
+            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::mariadb().await).await; })*
+        }
+        mod sqlite {
+            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::sqlite()).await; })*
+        }
+    };
+}
+
+/// Name of the inbox in these tests.
+pub(crate) const INBOX: &str = "0123456789abcdef0123456789abcdef";
+
+pub(crate) const OUTBOX_BOUND: u64 = 20;
+
+/// A migrated database, and the rules for it.
+pub(crate) struct Setup {
+    pub(crate) test: TestDatabase,
+    pub(crate) database: Database,
+    pub(crate) rules: Arc<BatchRules>,
+    pub(crate) observer: Failures,
+}
+
+impl Setup {
+    pub(crate) async fn new(test: TestDatabase) -> Self {
+        test.create_sqlalchemy_tables().await;
+        let database = Database::connect(test.settings(), 2).await.unwrap();
+        migrate(&database).await.unwrap();
+        let limits = load_limits(&database).await.unwrap();
+        let rules = Arc::new(BatchRules::new(
+            INBOX.into(),
+            ValueStyle::Python,
+            PayloadLimits::default(),
+            limits,
+            Arc::new(OutboxGauge::default()),
+            OUTBOX_BOUND,
+        ));
+        Self { test, database, rules, observer: Failures::default() }
+    }
+
+    pub(crate) async fn flow(&self, code: &str, action: &str) {
+        self.test
+            .execute(&format!(
+                "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, enabled) \
+                 VALUES ('{code}', '', 't', '{action}', '{{}}', 'http://127.0.0.1:1/', 1)"
+            ))
+            .await;
+    }
+
+    /// From now on the table of stored values has a rule of its site.
+    pub(crate) async fn refuse_the_value(&self, value: &str) {
+        let rule = if self.test.is_mysql() {
+            format!("ALTER TABLE data ADD CONSTRAINT rule CHECK (attribute_value <> '{value}')")
+        } else {
+            format!(
+                "CREATE TRIGGER rule BEFORE INSERT ON data WHEN NEW.attribute_value = '{value}' \
+                 BEGIN SELECT RAISE(ABORT, 'refused by a rule of the site'); END"
+            )
+        };
+        self.test.execute(&rule).await;
+    }
+
+    pub(crate) fn lane(&self) -> LaneStore {
+        LaneStore::new(self.database.clone(), Arc::clone(&self.rules), 0)
+    }
+
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        self.test.value(sql).await
+    }
+
+    pub(crate) async fn lane_offset(&self) -> i64 {
+        self.count("SELECT next_offset FROM inbox_offsets").await
+    }
+}
+
+pub(crate) fn entry(offset: Offset, payload: &str, flows: &[FlowId]) -> BatchEntry {
+    BatchEntry { record: Arc::new(record(offset, payload)), flows: flows.to_vec(), judge: false }
+}
+
+pub(crate) fn batch_of(position: LanePosition, entries: Vec<BatchEntry>) -> Batch {
+    Batch { lane: 0, epoch: position.epoch, from: position.next_offset, next: 1 << 40, entries }
+}
+
+pub(crate) fn record(offset: Offset, payload: &str) -> Record {
+    Record {
+        offset,
+        received_at_us: 1_700_000_000_123_456,
+        topic: "t".into(),
+        body: Body::Whole(payload.as_bytes().to_vec()),
+        delivery: DeliveryFacts::default(),
+    }
+}
+
+/// Keeps what the lane tells of failures.
+#[derive(Default)]
+pub(crate) struct Failures {
+    count: AtomicU32,
+    in_trouble: AtomicBool,
+    faults: Mutex<Vec<Fault>>,
+    told: tokio::sync::Notify,
+}
+
+impl Failures {
+    pub(crate) fn failures(&self) -> u32 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        self.faults.lock().unwrap().clone()
+    }
+
+    /// Whether the last word was of a failure.
+    pub(crate) fn in_trouble(&self) -> bool {
+        self.in_trouble.load(Ordering::SeqCst)
+    }
+
+    pub(crate) async fn failed_once(&self) {
+        self.told.notified().await;
+    }
+}
+
+impl LaneObserver for Failures {
+    fn retrying(&self, error: &StoreError, _: u32, _: Duration) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.in_trouble.store(true, Ordering::SeqCst);
+        self.faults.lock().unwrap().push(error.fault());
+        self.told.notify_one();
+    }
+
+    fn progressing(&self) {
+        self.in_trouble.store(false, Ordering::SeqCst);
+    }
+}

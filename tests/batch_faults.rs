@@ -37,6 +37,7 @@ async fn a_commit_that_took_place_unanswered_is_not_done_twice(test: TestDatabas
     let outcome = lane.process(&batch, &setup.observer).await.unwrap();
 
     assert_eq!(setup.observer.failures(), 1);
+    assert!(!setup.observer.in_trouble(), "nobody was told that it goes on");
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 

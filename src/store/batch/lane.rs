@@ -94,6 +94,7 @@ impl LaneStore {
                     let lost = attempts.unknown.take().filter(|(step, _)| found == step.next);
                     let (step, outcome) = lost.ok_or(BatchFailure::Fenced(found))?;
                     attempts.committed(&step, outcome, &self.rules);
+                    observer.progressing();
                 }
                 Err(Failed::Unknown(error, outcome)) => {
                     attempts.unknown = Some((step, *outcome));

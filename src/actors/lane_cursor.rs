@@ -90,8 +90,12 @@ impl LaneCursor {
     }
 
     /// A worker has taken the lane over: begin again where it stands in SQL.
+    ///
+    /// Older news than what the lane works by is void. A closed lane works by none and believes any:
+    /// where somebody deleted its row or restored a backup, epochs begin again below the known one,
+    /// and news that was too old after all is found out by the first batch.
     pub(super) fn open(&mut self, position: LanePosition) {
-        if position.epoch <= self.in_sql.epoch {
+        if self.state != State::Closed && position.epoch <= self.in_sql.epoch {
             return;
         }
         self.reader.seek(position.next_offset);
@@ -165,10 +169,13 @@ impl LaneCursor {
         let (mut pairs, mut bytes, mut looked_at) = (0, 0, 0);
         while looked_at < LOOK_AHEAD {
             looked_at += 1;
-            let entry = match self.next_entry(gathering)? {
-                Looked::Found(entry) => entry,
-                Looked::NotOurs => continue,
-                Looked::AtTheEnd => return Ok((entries, false)),
+            let entry = match self.next_entry(gathering) {
+                Ok(Looked::Found(entry)) => entry,
+                Ok(Looked::NotOurs) => continue,
+                Ok(Looked::AtTheEnd) => return Ok((entries, false)),
+                // The reader is past what was gathered: that goes first, and the error comes again.
+                Err(_) if !entries.is_empty() => break,
+                Err(error) => return Err(error),
             };
             let weight = entry.flows.len().max(1);
             let size = weight * body_length(&entry.record);
@@ -200,8 +207,12 @@ impl LaneCursor {
     fn next_record(&mut self) -> Result<Option<Arc<Record>>, InboxError> {
         if self.pending.is_empty() {
             let mut records = Vec::new();
-            self.reader.read(READ_RECORDS, READ_BYTES, &mut records)?;
+            let read = self.reader.read(READ_RECORDS, READ_BYTES, &mut records);
             self.pending.extend(records);
+            // The same for what was read before the failure.
+            if self.pending.is_empty() {
+                read?;
+            }
         }
         Ok(self.pending.pop_front())
     }
@@ -233,6 +244,9 @@ fn body_length(record: &Record) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
     use crate::domain::flow::Flow;
     use crate::domain::message::{DeliveryFacts, Publication};
@@ -247,7 +261,7 @@ mod tests {
         tables: RoutingHistory,
         payload: PayloadLimits,
         max_pairs: usize,
-        _directory: tempfile::TempDir,
+        directory: tempfile::TempDir,
     }
 
     impl Setup {
@@ -256,7 +270,7 @@ mod tests {
             let options = InboxOptions {
                 dir: directory.path().join("inbox"),
                 max_bytes: 1 << 24,
-                segment_bytes: 1 << 20,
+                segment_bytes: 1 << 16,
                 fsync: FsyncPolicy::Never,
                 lanes: LANES,
                 max_payload_bytes: 1 << 20,
@@ -271,7 +285,7 @@ mod tests {
             };
             tables.push(0, RoutingTable::new((1..).zip(topics).map(flow).collect()).0.into());
             let payload = PayloadLimits::default();
-            Self { inbox: Inbox::open(options).unwrap().0, tables, payload, max_pairs, _directory: directory }
+            Self { inbox: Inbox::open(options).unwrap().0, tables, payload, max_pairs, directory }
         }
 
         fn publish(&self, topic: &str, payload: &str, ids: &[SubscriptionId]) {
@@ -287,6 +301,14 @@ mod tests {
         }
 
         fn next(&self, cursor: &mut LaneCursor, even_if_empty: bool) -> Option<Batch> {
+            self.try_next(cursor, even_if_empty).unwrap()
+        }
+
+        fn try_next(
+            &self,
+            cursor: &mut LaneCursor,
+            even_if_empty: bool,
+        ) -> Result<Option<Batch>, InboxError> {
             let gathering = Gathering {
                 tables: &self.tables,
                 filter_of: &|_| None,
@@ -295,7 +317,17 @@ mod tests {
                 max_pairs: self.max_pairs,
                 max_bytes: usize::MAX,
             };
-            cursor.next_batch(&gathering, even_if_empty).unwrap().0
+            cursor.next_batch(&gathering, even_if_empty).map(|(batch, _)| batch)
+        }
+
+        fn segments(&self) -> Vec<PathBuf> {
+            let files = fs::read_dir(self.directory.path().join("inbox")).unwrap();
+            let files = files.map(|file| file.unwrap().path());
+            let mut segments: Vec<PathBuf> = files
+                .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
+                .collect();
+            segments.sort();
+            segments
         }
 
         /// Everything the lane is given, batch by batch, each committed at once.
@@ -380,5 +412,44 @@ mod tests {
         assert!(!cursor.close(lost.epoch));
         let again = setup.next(&mut cursor, false).unwrap();
         assert_eq!((again.epoch, again.from, again.entries.len()), (2, second, 2));
+    }
+
+    #[test]
+    fn what_was_gathered_before_the_disk_failed_is_not_passed_over() {
+        const MESSAGES: usize = 100;
+        let setup = Setup::new(&["t"], 1_000);
+        let payload = format!(r#"{{"a":"{}"}}"#, "x".repeat(1_000));
+        for _ in 0..MESSAGES {
+            setup.publish("t", &payload, &[]);
+        }
+        let mut cursor = setup.cursor(lane_of(1, LANES));
+        let (second, away) = (&setup.segments()[1], setup.directory.path().join("away"));
+        fs::rename(second, &away).unwrap();
+
+        let before = setup.next(&mut cursor, false).unwrap();
+        cursor.committed(before.epoch, before.next);
+        assert!(setup.try_next(&mut cursor, false).is_err());
+        fs::rename(&away, second).unwrap();
+        let after = setup.all(&mut cursor);
+
+        let entries: usize = after.iter().map(|batch| batch.entries.len()).sum();
+        assert_eq!(before.entries.len() + entries, MESSAGES);
+    }
+
+    #[test]
+    fn a_lane_whose_row_was_deleted_opens_in_an_epoch_that_began_again() {
+        let setup = Setup::new(&["t"], 5);
+        setup.publish("t", "{}", &[]);
+        let mut cursor = setup.cursor(lane_of(1, LANES));
+        cursor.open(LanePosition { epoch: 9, next_offset: 0 });
+        let fenced = setup.next(&mut cursor, false).unwrap();
+        cursor.open(LanePosition { epoch: 8, next_offset: 0 });
+        assert!(!cursor.is_open(), "a lane at work takes no older news");
+
+        assert!(cursor.close(fenced.epoch));
+        cursor.open(LanePosition { epoch: 1, next_offset: 0 });
+
+        let batch = setup.next(&mut cursor, false).unwrap();
+        assert_eq!((batch.epoch, batch.entries.len()), (1, 1));
     }
 }

@@ -1,0 +1,193 @@
+//! What the documents name, held against what there is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+
+#[path = "support/batches.rs"]
+#[macro_use]
+#[allow(unused_macros)]
+mod batches;
+#[path = "support/database.rs"]
+mod database;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
+use database::TestDatabase;
+use mqtt_gateway_entity::{data, dead_letters, flows, inbox_offsets, mqtt_servers, outbox, outbox_owners};
+use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
+
+const TABLES: &str = include_str!("../docs/TABLES.md");
+
+type Columns = BTreeMap<String, BTreeSet<String>>;
+
+#[test]
+fn the_tables_document_lists_every_column_and_no_other() {
+    let mut columns = Columns::new();
+    add::<data::Entity>(&mut columns);
+    add::<flows::Entity>(&mut columns);
+    add::<mqtt_servers::Entity>(&mut columns);
+    add::<inbox_offsets::Entity>(&mut columns);
+    add::<outbox::Entity>(&mut columns);
+    add::<outbox_owners::Entity>(&mut columns);
+    add::<dead_letters::Entity>(&mut columns);
+    let modules = fs::read_dir(root().join("entity/src")).unwrap().count();
+    assert_eq!(columns.len(), modules - 1, "a table is missing above");
+
+    assert_eq!(documented_columns(), columns);
+}
+
+#[test]
+fn the_tables_document_names_only_columns_that_there_are() {
+    let columns = documented_columns();
+    for word in quoted(TABLES) {
+        let Some((table, column)) = word.split_once('.') else { continue };
+        if let Some(columns) = columns.get(table) {
+            assert!(columns.contains(column), "{word}");
+        }
+    }
+}
+
+#[test]
+fn the_tables_document_lists_every_reason_of_a_dead_letter_and_no_other() {
+    let documented = sections(TABLES).into_iter().find(|(heading, _)| heading == "### Reasons").unwrap().1;
+    assert_eq!(documented, reasons_in_the_code());
+}
+
+#[test]
+fn the_documents_name_only_commands_that_there_are() {
+    let help = Command::new(env!("CARGO_BIN_EXE_mqtt-gateway")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"run"), "{help}");
+    for (name, text) in documents() {
+        for word in quoted(&text).iter().filter_map(|code| code.strip_prefix("mqtt-gateway ")) {
+            let command = word.split_whitespace().next().unwrap();
+            assert!(commands.contains(&command), "{name}: mqtt-gateway {word}");
+        }
+    }
+}
+
+#[test]
+fn the_documents_name_only_settings_that_there_are() {
+    // Words of the same look that are none.
+    const OTHERS: [&str; 2] = ["STORE_DB", "POST_ENDPOINT"];
+    let documents = documents();
+    let settings = &documents["docs/SETTINGS.md"];
+    for (name, text) in documents.iter().filter(|(name, _)| *name != "docs/SETTINGS.md") {
+        for code in quoted(text) {
+            let word = code.split(['=', '/']).next().unwrap();
+            let looks_like_one = word.contains('_')
+                && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+                && !word.ends_with('_');
+            if looks_like_one && !OTHERS.contains(&word) {
+                assert!(settings.contains(&format!("| `{word}` |")), "{name}: {word}");
+            }
+        }
+    }
+}
+
+/// The statements of the document, on messages that found the outbox full.
+#[tokio::test]
+async fn a_numbered_dead_letter_goes_back_into_the_outbox_as_it_is_written() {
+    let setup = Setup::new(TestDatabase::mariadb().await).await;
+    setup.flow("F", "POST_ENDPOINT").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await;
+    let entries = (0..OUTBOX_BOUND + 7).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect();
+    lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
+
+    let statements = TABLES.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
+    setup.test.execute(statements).await;
+
+    let left: Vec<i64> = setup.test.column("SELECT id FROM dead_letters ORDER BY id").await;
+    assert_eq!(left, [1, 2, 3, 4, 5, 6]);
+    let number = i64::try_from(OUTBOX_BOUND).unwrap() + 7;
+    let (offset, due) =
+        (number - 1, "attempts = 0 AND owner = inbox_id AND next_attempt_at <= UTC_TIMESTAMP(6)");
+    let back = format!("SELECT inbox_offset FROM outbox WHERE message_id = {number} AND {due}");
+    assert_eq!(setup.count(&back).await, offset);
+}
+
+/// Headings of the form "## `table`", and the first cells below them.
+fn documented_columns() -> Columns {
+    let table = |heading: &str| Some(heading.strip_prefix("## `")?.trim_end_matches('`').to_owned());
+    let sections = sections(TABLES).into_iter();
+    sections.filter_map(|(heading, cells)| Some((table(&heading)?, cells))).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn add<E: EntityTrait + Default + EntityName>(columns: &mut Columns) {
+    let names = E::Column::iter().map(|column| column.as_str().to_owned()).collect();
+    columns.insert(E::default().table_name().to_owned(), names);
+}
+
+/// The README and everything in `docs`, by path.
+fn documents() -> BTreeMap<String, String> {
+    let mut documents = BTreeMap::from([("README.md".to_owned(), read("README.md"))]);
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = format!("docs/{}", entry.unwrap().file_name().to_string_lossy());
+        if name.ends_with(".md") {
+            documents.insert(name.clone(), read(&name));
+        }
+    }
+    documents
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// Each heading, and the first cells of the tables below it.
+fn sections(document: &str) -> Vec<(String, BTreeSet<String>)> {
+    let mut sections: Vec<(String, BTreeSet<String>)> = Vec::new();
+    for line in document.lines() {
+        if line.starts_with('#') {
+            sections.push((line.to_owned(), BTreeSet::new()));
+        } else if let Some(cell) = line.strip_prefix("| `").and_then(|rest| rest.split_once("` |")) {
+            if let Some((_, cells)) = sections.last_mut() {
+                assert!(cells.insert(cell.0.to_owned()), "{} twice", cell.0);
+            }
+        }
+    }
+    sections
+}
+
+/// Everything between backticks on a line.
+fn quoted(document: &str) -> Vec<String> {
+    document.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+/// The words that the code writes into `dead_letters.reason`, by reading the places that make them.
+fn reasons_in_the_code() -> BTreeSet<String> {
+    let judge = words(&read("src/store/batch/judge.rs"));
+    let payload = read("src/domain/payload.rs");
+    let of_payload = payload.split("fn reason(").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let outbox = read("src/store/outbox.rs");
+    let of_outbox = outbox.lines().find(|line| line.starts_with("pub const REASON_")).unwrap();
+    judge.into_iter().chain(words(of_payload)).chain(words(of_outbox)).collect()
+}
+
+/// String literals that are one word with underscores.
+fn words(source: &str) -> Vec<String> {
+    let literals = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    literals
+        .flat_map(|line| line.split('"').skip(1).step_by(2))
+        .filter(|word| {
+            word.contains('_')
+                && word.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+        })
+        .map(str::to_owned)
+        .collect()
+}

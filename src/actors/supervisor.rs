@@ -19,6 +19,7 @@ use super::report::{Episodes, log_episodes, log_mailbox, whole_milliseconds};
 use super::router::{RouterActor, RouterParts};
 use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, Verdict};
+use crate::domain::vigil::Vigil;
 
 /// How often changes of state, heartbeats and stuck handlers are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -70,6 +71,7 @@ pub struct SupervisorActor {
     /// One for all: ten workers that each fail twice are as broken as one that fails twenty times.
     budget: RestartBudget,
     born: Instant,
+    vigil: Vigil,
     ending: bool,
 }
 
@@ -78,10 +80,23 @@ pub struct SupervisorActor {
 struct Child {
     id: ActorId,
     mailbox: Arc<Mailbox>,
+    /// Which of its lives it is in, or will be in when it is started.
     generation: u64,
     /// The thread it runs on; none while it is down.
     arbiter: Option<Arbiter>,
     episodes: Episodes,
+}
+
+impl Child {
+    /// Ends the life it is in; answers the thread to stop. Whatever that life still says is no news.
+    fn end_life(&mut self) -> Option<Arbiter> {
+        self.generation += 1;
+        self.arbiter.take()
+    }
+
+    fn is_in_life(&self, generation: u64) -> bool {
+        self.generation == generation
+    }
 }
 
 impl SupervisorActor {
@@ -105,12 +120,20 @@ impl SupervisorActor {
         children.push(child(ActorId::Registry, directory.registry.mailbox()));
         children.push(child(ActorId::Mqtt, directory.mqtt.mailbox()));
         let budget = RestartBudget::new(options.max_restarts, options.restart_window);
-        Self { directory, factories, options, children, budget, born: Instant::now(), ending: false }
+        Self {
+            directory,
+            factories,
+            options,
+            children,
+            budget,
+            born: Instant::now(),
+            vigil: Vigil::default(),
+            ending: false,
+        }
     }
 
     fn start(&mut self, id: ActorId, exited: Recipient<ActorExited>) {
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
-        child.generation += 1;
         let life = Life::new(id, child.generation, Arc::clone(&child.mailbox), exited);
         let arbiter = Arbiter::new();
         let factories = self.factories.clone();
@@ -153,9 +176,8 @@ impl SupervisorActor {
             }
             ActorId::Delivery => self.directory.delivery.set(None),
         }
-        if let Some(child) = self.children.iter_mut().find(|child| child.id == id)
-            && let Some(arbiter) = child.arbiter.take()
-        {
+        let child = self.children.iter_mut().find(|child| child.id == id);
+        if let Some(arbiter) = child.and_then(Child::end_life) {
             arbiter.stop();
         }
     }
@@ -187,11 +209,13 @@ impl SupervisorActor {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
+        let watched = self.vigil.watched_for(self.born.elapsed());
         let silent: Vec<(ActorId, Duration)> = self
             .children
             .iter()
-            .filter(|child| child.arbiter.is_some() && child.mailbox.silence() > SILENCE)
-            .map(|child| (child.id, child.mailbox.silence()))
+            .filter(|child| child.arbiter.is_some())
+            .map(|child| (child.id, child.mailbox.silence().min(watched)))
+            .filter(|(_, silence)| *silence > SILENCE)
             .collect();
         for child in &mut self.children {
             if child.mailbox.take_state_change() {
@@ -220,7 +244,13 @@ fn start_in<A: Actor<Context = Context<A>>>(
     slot: &Slot<A>,
     actor: impl FnOnce() -> A + Send + 'static,
 ) {
-    slot.set(Some(A::start_in_arbiter(&arbiter.handle(), move |_| actor())));
+    let own = slot.clone();
+    let address = A::start_in_arbiter(&arbiter.handle(), move |context| {
+        // When it starts it asks others, and their answers may be quicker than the line below.
+        own.set(Some(context.address()));
+        actor()
+    });
+    slot.set(Some(address));
 }
 
 impl Actor for SupervisorActor {
@@ -243,8 +273,9 @@ impl Handler<ActorExited> for SupervisorActor {
 
     fn handle(&mut self, exited: ActorExited, context: &mut Self::Context) {
         let ActorExited { actor, generation, cause } = exited;
-        let current = self.children.iter().any(|child| child.id == actor && child.generation == generation);
-        // One that was replaced because of its silence may end much later.
+        let current = self.children.iter().any(|child| child.id == actor && child.is_in_life(generation));
+        // One that was replaced because of its silence may end much later, or before its successor
+        // is started: to start another one then would make two.
         if current && !self.ending {
             self.restart(context, actor, &cause);
         }
@@ -281,5 +312,56 @@ impl Handler<Shutdown> for SupervisorActor {
             System::current().stop_with_code(0);
         };
         context.spawn(ending.into_actor(self));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn an_actor_that_ends_while_it_is_being_replaced_is_replaced_once() {
+        let mut child = Child {
+            id: ActorId::Router,
+            mailbox: Mailbox::new("router", 1),
+            generation: 0,
+            arbiter: None,
+            episodes: Episodes::default(),
+        };
+        let silent = child.generation;
+        assert!(child.is_in_life(silent));
+        child.end_life();
+        assert!(!child.is_in_life(silent), "its end is dealt with, although no successor is started yet");
+    }
+
+    struct Asks {
+        slot: Slot<Asks>,
+        found: mpsc::Sender<bool>,
+    }
+
+    impl Actor for Asks {
+        type Context = Context<Self>;
+
+        fn started(&mut self, context: &mut Self::Context) {
+            let found = self.slot.address() == Some(context.address());
+            self.found.send(found).unwrap();
+            System::current().stop();
+        }
+    }
+
+    #[test]
+    fn an_actor_can_be_answered_as_soon_as_it_asks() {
+        let system = System::new();
+        let (found, told) = mpsc::channel();
+        system.block_on(async {
+            let slot = Slot::new("asks", 1);
+            let own = slot.clone();
+            start_in(&Arbiter::new(), &slot, || Asks { slot: own, found });
+        });
+        system.run().unwrap();
+        assert!(told.recv().unwrap());
     }
 }

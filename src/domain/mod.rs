@@ -17,3 +17,4 @@ pub mod subscription_plan;
 pub mod topic;
 pub mod trie;
 pub mod value_style;
+pub mod vigil;

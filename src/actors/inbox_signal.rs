@@ -31,6 +31,8 @@ impl InboxSignal {
 
     /// The router is about to read: what is appended from now on raises the signal again.
     pub fn take_down(&self) {
-        self.raised.store(false, Ordering::Release);
+        // A swap, not a store: it reads what the last `raise` wrote, so that what was appended before
+        // that is seen; a store could take a signal down unseen, and nobody would come for the message.
+        self.raised.swap(false, Ordering::AcqRel);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, MessageResult, ResponseFuture,
-    WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, Message, MessageResult,
+    ResponseFuture, WrapFuture,
 };
 use tokio::sync::oneshot;
 
@@ -36,6 +36,8 @@ pub struct RouterActor {
     tables: RoutingHistory,
     /// Who waits for the inbox to be drained.
     drained: Vec<oneshot::Sender<()>>,
+    /// A lane has more to look at, and the message to go on is under way.
+    looking_on: bool,
 }
 
 /// What a router is made of; the factory keeps it for the next one.
@@ -57,13 +59,18 @@ pub struct RouterParts {
     pub batch_max_bytes: usize,
 }
 
+/// To itself: a turn is over, and there is more to look at.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+struct LookOn;
+
 impl RouterActor {
     /// A router; it reads nothing until it has a table and a lane was opened.
     #[must_use]
     pub fn new(life: Life, parts: RouterParts) -> Self {
         let lanes = 0..parts.inbox.lanes();
         let lanes = lanes.map(|lane| LaneCursor::new(lane, parts.inbox.reader(0))).collect();
-        Self { life, parts, lanes, tables: RoutingHistory::default(), drained: Vec::new() }
+        Self { life, parts, lanes, tables: RoutingHistory::default(), drained: Vec::new(), looking_on: false }
     }
 
     /// Gives every lane that is free what there is for it.
@@ -73,14 +80,20 @@ impl RouterActor {
         }
         self.parts.signal.take_down();
         let idle_too = idle_too || !self.drained.is_empty();
+        let mut more = false;
         for lane in 0..self.lanes.len() {
-            self.pump_lane(context, lane, idle_too);
+            more |= self.pump_lane(context, lane, idle_too);
+        }
+        // One for all lanes: with one for each, every turn would leave more messages than it took.
+        if more && !std::mem::replace(&mut self.looking_on, true) {
+            context.notify(self.life.mailbox().enclose(LookOn));
         }
         self.release();
         self.tell_if_drained();
     }
 
-    fn pump_lane(&mut self, context: &mut Context<Self>, lane: usize, idle_too: bool) {
+    /// Answers whether there is more to look at, for a lane that is still free.
+    fn pump_lane(&mut self, context: &mut Context<Self>, lane: usize, idle_too: bool) -> bool {
         let book = self.book_snapshot();
         let gathering = Gathering {
             tables: &self.tables,
@@ -90,14 +103,14 @@ impl RouterActor {
             max_pairs: self.parts.batch_max_messages,
             max_bytes: self.parts.batch_max_bytes,
         };
-        let Some(cursor) = self.lanes.get_mut(lane).filter(|cursor| cursor.is_open()) else { return };
+        let Some(cursor) = self.lanes.get_mut(lane).filter(|cursor| cursor.is_open()) else { return false };
         match cursor.next_batch(&gathering, idle_too) {
             Ok((Some(batch), _)) => self.dispatch(context, batch),
-            Ok((None, true)) => context.notify(self.life.mailbox().enclose(InboxGrew)),
-            Ok((None, false)) => {}
+            Ok((None, more)) => return more,
             // The tick tries again.
             Err(error) => log::error!(lane; "Cannot read the inbox: {error}"),
         }
+        false
     }
 
     fn dispatch(&mut self, context: &mut Context<Self>, batch: Batch) {
@@ -201,6 +214,16 @@ impl Handler<Envelope<InboxGrew>> for RouterActor {
 
     fn handle(&mut self, envelope: Envelope<InboxGrew>, context: &mut Self::Context) {
         let (InboxGrew, _handling) = envelope.open();
+        self.pump(context, false);
+    }
+}
+
+impl Handler<Envelope<LookOn>> for RouterActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<LookOn>, context: &mut Self::Context) {
+        let (LookOn, _handling) = envelope.open();
+        self.looking_on = false;
         self.pump(context, false);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 
-use super::directory::Directory;
+use super::directory::{Directory, Slot};
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
@@ -32,8 +32,8 @@ pub struct MqttActor {
 pub struct MqttParts {
     /// The connection.
     pub link: MqttLink,
-    /// Whether there is one, and whether messages on it name their subscriptions.
-    pub session: Arc<Mutex<Option<ConnectionEstablished>>>,
+    /// What the link's thread said of it last.
+    pub session: Session,
     /// Our name at the broker.
     pub client_id: String,
     /// Filters the session holds, and their identifiers.
@@ -42,10 +42,34 @@ pub struct MqttParts {
     pub directory: Directory,
 }
 
+/// Whether there is a connection, and whether messages on it name their subscriptions.
+///
+/// Kept by the link's thread, which goes on while the actor is being restarted: what the actor is
+/// told meanwhile does not reach it, so it asks here when it starts.
+#[derive(Debug, Clone, Default)]
+pub struct Session(Arc<Mutex<Option<ConnectionEstablished>>>);
+
+impl Session {
+    /// Takes note of what happened to the connection and passes it on to the actor, if it is there.
+    pub fn hear(&self, event: MqttEvent, actor: &Slot<MqttActor>) {
+        *lock(&self.0) = match event {
+            MqttEvent::Connected { names_subscriptions, .. } => {
+                Some(ConnectionEstablished { names_subscriptions })
+            }
+            MqttEvent::Lost { .. } | MqttEvent::Failed { .. } => None,
+        };
+        actor.tell(LinkEvent(event));
+    }
+
+    fn established(&self) -> Option<ConnectionEstablished> {
+        *lock(&self.0)
+    }
+}
+
 /// From the link's thread.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct LinkEvent(pub MqttEvent);
+struct LinkEvent(MqttEvent);
 
 impl MqttActor {
     /// An actor for this connection.
@@ -56,7 +80,7 @@ impl MqttActor {
 
     /// Has all filters of the enabled flows subscribed: after each connect, and for whoever asks.
     pub fn on_connect(&self) {
-        match *lock(&self.parts.session) {
+        match self.parts.session.established() {
             Some(established) => {
                 self.life.mailbox().set_state(ActorState::Running);
                 self.parts.directory.registry.tell(established);
@@ -66,7 +90,6 @@ impl MqttActor {
     }
 
     fn disconnected(&self) {
-        *lock(&self.parts.session) = None;
         self.life.mailbox().set_state(ActorState::Disconnected);
     }
 }
@@ -90,7 +113,6 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
             MqttEvent::Connected { version, names_subscriptions } => {
                 let client_id = self.parts.client_id.as_str();
                 log::info!(version, client_id, names_subscriptions; "Connected to the broker");
-                *lock(&self.parts.session) = Some(ConnectionEstablished { names_subscriptions });
                 self.on_connect();
             }
             MqttEvent::Lost { reason } => {
@@ -207,4 +229,21 @@ async fn unsubscribe(parts: &MqttParts, filters: Vec<String>) -> Result<(), Subs
 /// What was shared is usable after a panic: nothing is left half done in it.
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_to_the_connection_while_the_actor_is_down_is_known_to_the_next_one() {
+        let (session, down) = (Session::default(), Slot::new("mqtt", 1));
+        let connected = || MqttEvent::Connected { version: "5", names_subscriptions: true };
+        session.hear(connected(), &down);
+        assert!(session.established().is_some_and(|session| session.names_subscriptions));
+        session.hear(MqttEvent::Lost { reason: String::new() }, &down);
+        assert!(session.established().is_none());
+        session.hear(connected(), &down);
+        assert!(session.established().is_some());
+    }
 }

@@ -14,7 +14,7 @@ use self::startup::{Prepared, open_inbox, prepare_database};
 
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::messages::{ReloadFlows, Shutdown};
-use crate::actors::mqtt::{LinkEvent, MqttParts};
+use crate::actors::mqtt::{MqttParts, Session};
 use crate::actors::registry::RegistryParts;
 use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{Factories, SupervisorActor, SupervisorOptions};
@@ -176,7 +176,8 @@ fn factories(
     ));
     let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
     let signal = InboxSignal::new(directory.router.clone());
-    let link = link(settings, inbox, server, &signal, directory)?;
+    let session = Session::default();
+    let link = link(settings, inbox, server, &signal, directory, &session)?;
     let worker = |lane| WorkerParts {
         lane,
         database: settings.database.clone(),
@@ -186,7 +187,7 @@ fn factories(
     Ok(Factories {
         mqtt: MqttParts {
             link,
-            session: Arc::default(),
+            session,
             client_id: settings.mqtt.client_id.clone(),
             book: Arc::clone(&book),
             directory: directory.clone(),
@@ -222,6 +223,7 @@ fn link(
     server: MqttServer,
     signal: &InboxSignal,
     directory: &Directory,
+    session: &Session,
 ) -> Result<MqttLink, StartError> {
     let options = BrokerOptions {
         credentials: server.credentials(),
@@ -235,11 +237,11 @@ fn link(
     let wanted = settings.mqtt.skip_repeated_retained;
     let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
     let intake = Intake::new(inbox.clone(), signal.clone(), retained);
-    let mqtt = directory.mqtt.clone();
+    let (session, mqtt) = (session.clone(), directory.mqtt.clone());
     let link = MqttLink::start(
         options,
         Box::new(move |publication| intake.on_message(publication)),
-        Box::new(move |event| mqtt.tell(LinkEvent(event))),
+        Box::new(move |event| session.hear(event, &mqtt)),
     )?;
     Ok(link)
 }

@@ -137,8 +137,9 @@ fn add<E: EntityTrait + Default + EntityName>(columns: &mut Columns) {
 fn documents() -> BTreeMap<String, String> {
     let mut documents = BTreeMap::from([("README.md".to_owned(), read("README.md"))]);
     for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let name = format!("docs/{}", entry.unwrap().file_name().to_string_lossy());
-        if name.ends_with(".md") {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let name = format!("docs/{}", path.file_name().unwrap().to_string_lossy());
             documents.insert(name.clone(), read(&name));
         }
     }
@@ -155,10 +156,10 @@ fn sections(document: &str) -> Vec<(String, BTreeSet<String>)> {
     for line in document.lines() {
         if line.starts_with('#') {
             sections.push((line.to_owned(), BTreeSet::new()));
-        } else if let Some(cell) = line.strip_prefix("| `").and_then(|rest| rest.split_once("` |")) {
-            if let Some((_, cells)) = sections.last_mut() {
-                assert!(cells.insert(cell.0.to_owned()), "{} twice", cell.0);
-            }
+        } else if let Some((cell, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once("` |"))
+            && let Some((_, cells)) = sections.last_mut()
+        {
+            assert!(cells.insert(cell.to_owned()), "{cell} twice");
         }
     }
     sections

@@ -67,8 +67,15 @@ pub fn endpoint_url(url: Option<&str>) -> Result<Url, EndpointError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(EndpointError::Scheme(url.scheme().to_owned()));
     }
+    // It is kept as it is posted to, and that can be three times as long as it was written.
+    if url.as_str().len() > MAX_URL_BYTES {
+        return Err(EndpointError::TooLong { bytes: url.as_str().len() });
+    }
     Ok(url)
 }
+
+/// What `outbox.url` holds; a URL that is fit to be posted to is ASCII.
+const MAX_URL_BYTES: usize = 500;
 
 /// Why a flow cannot post. Never shows the URL: it may hold credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -82,6 +89,12 @@ pub enum EndpointError {
     /// Another protocol.
     #[error("endpoint_url must begin with http:// or https://, found scheme {0:?}")]
     Scheme(String),
+    /// Too long once all that is not ASCII is escaped.
+    #[error("endpoint_url has {bytes} bytes with all its escapes, {MAX_URL_BYTES} are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
 }
 
 #[cfg(test)]
@@ -120,5 +133,14 @@ mod tests {
     fn an_endpoint_error_does_not_show_the_url() {
         let error = endpoint_url(Some("http://user:secret@h:99999/")).unwrap_err();
         assert!(!error.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_url_that_grows_too_long_when_escaped_is_refused() {
+        let of_spaces = |count| format!("http://h/{}", " a".repeat(count));
+        assert!(endpoint_url(Some(&of_spaces(100))).is_ok());
+        let too_long = of_spaces(130);
+        assert!(too_long.len() < MAX_URL_BYTES);
+        assert!(matches!(endpoint_url(Some(&too_long)), Err(EndpointError::TooLong { bytes: 529 })));
     }
 }

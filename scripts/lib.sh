@@ -10,7 +10,8 @@ die() {
 }
 
 # What building takes: paho's C library is compiled by cmake and linked with OpenSSL.
-BUILD_PACKAGES=(gcc cmake make pkg-config libssl-dev)
+# libc6-dev is what gcc only recommends, and nothing links without.
+BUILD_PACKAGES=(gcc libc6-dev cmake make pkg-config libssl-dev)
 
 # Rust is the one thing that is not installed for the user: how it gets on a machine is theirs to choose.
 need_rust() {

@@ -100,7 +100,7 @@ async fn a_batch_over_many_flows_numbers_each_by_itself(test: TestDatabase) {
 async fn a_batch_of_an_older_epoch_is_void(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
-    let (mut old, new) = (setup.lane(), setup.lane());
+    let (mut old, mut new) = (setup.lane(), setup.lane());
     let before = old.open(&setup.observer).await;
     let after = new.open(&setup.observer).await;
     assert_eq!(after.epoch, before.epoch + 1);

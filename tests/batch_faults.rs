@@ -10,6 +10,8 @@ mod batches;
 #[path = "support/database.rs"]
 mod database;
 
+use std::time::Duration;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use batches::{Setup, batch_of, entry};
@@ -135,6 +137,27 @@ async fn a_flow_that_is_locked_for_too_long_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_session_that_says_nothing_any_more_is_left_for_a_new_one() {
+    let _scenario = FailScenario::setup();
+    let (setup, lane, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    // Well below the time after which the server would give up waiting for the lock.
+    let mut lane = lane.with_silence(Duration::from_millis(200));
+    let other = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    run(&holding, &lock_flow(2)).await;
+
+    let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
+    let releasing = async {
+        setup.observer.failed_once().await;
+        holding.rollback().await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(processing, releasing);
+
+    assert_eq!(setup.observer.faults().first(), Some(&Fault::ConnectionLost));
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+#[tokio::test]
 async fn the_victim_of_a_deadlock_does_it_all_again() {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
@@ -208,7 +231,7 @@ async fn a_batch_of_ten(test: TestDatabase) -> (Setup, LaneStore, Batch) {
     let setup = Setup::new(test).await;
     setup.flow("STORES", "STORE_DB").await;
     setup.flow("POSTS", "POST_ENDPOINT").await;
-    let lane = setup.lane();
+    let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await;
     let entries = (0..10).map(|n| entry(n, &format!(r#"{{"n":{n}}}"#), &[1, 2])).collect();
     (setup, lane, batch_of(position, entries))

@@ -42,6 +42,9 @@ pub struct FlowRegistryActor {
     database: Rc<Mutex<Option<Database>>>,
     /// The flows in force; `None` until they were read once.
     flows: Option<Vec<Flow>>,
+    /// Flows as they were before an edit or their end, until the broker has confirmed that nothing
+    /// more comes by their filters.
+    leaving: Vec<Flow>,
     /// Why flows are not subscribed, by flow: to log it once and not at every reload.
     rejections: BTreeMap<FlowId, String>,
     session: Session,
@@ -79,6 +82,7 @@ struct Work {
 /// What one settlement came to.
 struct Settled {
     flows: Option<Vec<Flow>>,
+    leaving: Vec<Flow>,
     rejections: Option<BTreeMap<FlowId, String>>,
     /// `None` when the connection went meanwhile: the next connect resynchronises everything.
     subscribed: Option<BTreeSet<TopicFilter>>,
@@ -93,6 +97,7 @@ impl FlowRegistryActor {
             parts,
             database: Rc::default(),
             flows: None,
+            leaving: Vec::new(),
             rejections: BTreeMap::new(),
             session: Session::default(),
             settling: false,
@@ -109,6 +114,7 @@ impl FlowRegistryActor {
         let settlement = Settlement {
             directory: self.parts.directory.clone(),
             before: self.flows.clone(),
+            leaving: self.leaving.clone(),
             known_rejections: self.rejections.clone(),
             session: self.session.clone(),
             resync: work.resync,
@@ -139,6 +145,7 @@ impl FlowRegistryActor {
             None => self.life.mailbox().set_state(ActorState::Running),
         }
         self.flows = settled.flows.or(self.flows.take());
+        self.leaving = settled.leaving;
         self.rejections = settled.rejections.unwrap_or(std::mem::take(&mut self.rejections));
         if self.flows.is_none() {
             context.run_later(RETRY, Self::reload);
@@ -221,16 +228,23 @@ async fn read_flows(
         *database = Some(Database::connect(settings, 1).await?);
     }
     let Some(database) = database.as_ref() else { return Ok(Vec::new()) };
-    for warning in running_out(database, &load_limits(database).await?).await? {
-        log::warn!("{warning}");
+    match numbers_running_out(database).await {
+        Ok(warnings) => warnings.iter().for_each(|warning| log::warn!("{warning}")),
+        // Flows are worth more than a warning.
+        Err(error) => log::warn!("Cannot tell whether numbers run out: {error}"),
     }
     load_flows(database).await
+}
+
+async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreError> {
+    running_out(database, &load_limits(database).await?).await
 }
 
 /// One pass over everything that has to agree.
 struct Settlement {
     directory: Directory,
     before: Option<Vec<Flow>>,
+    leaving: Vec<Flow>,
     known_rejections: BTreeMap<FlowId, String>,
     session: Session,
     resync: bool,
@@ -241,21 +255,33 @@ impl Settlement {
     async fn run(self, read: Option<Vec<Flow>>) -> Settled {
         let changed = read.is_some() && read != self.before;
         let Some(flows) = read.or_else(|| self.before.clone()) else {
-            return Settled { flows: None, rejections: None, subscribed: Some(BTreeSet::new()) };
+            let subscribed = Some(BTreeSet::new());
+            return Settled { flows: None, leaving: self.leaving, rejections: None, subscribed };
         };
         let (table, rejections) = self.table(&flows);
         if changed {
             log::info!(flows = flows.len(), rejected = rejections.len(); "Flows loaded");
         }
-        let wanted = plan(&table.filters(), self.session.names_subscriptions);
+        let leaving = self.leaving(&flows);
         if changed || self.announce {
-            self.announce_transition(&flows, &table).await;
+            self.swap(table_of_both(&flows, &leaving, &table)).await;
         }
+        let wanted = plan(&table.filters(), self.session.names_subscriptions);
         let subscribed = self.subscribe(&wanted, &table).await;
-        if changed {
-            self.swap(table).await;
+        let confirmed = self.session.connected && subscribed.is_some();
+        if !confirmed || leaving.is_empty() {
+            return Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed };
         }
-        Settled { flows: Some(flows), rejections: Some(rejections), subscribed }
+        self.swap(table).await;
+        Settled { flows: Some(flows), leaving: Vec::new(), rejections: Some(rejections), subscribed }
+    }
+
+    /// The flows that messages may still come for, although they are not in force any more.
+    fn leaving(&self, flows: &[Flow]) -> Vec<Flow> {
+        let before = self.before.iter().flatten().chain(&self.leaving);
+        let mut leaving: Vec<Flow> = before.filter(|flow| !flows.contains(flow)).cloned().collect();
+        leaving.dedup();
+        leaving
     }
 
     fn table(&self, flows: &[Flow]) -> (Arc<RoutingTable>, BTreeMap<FlowId, String>) {
@@ -273,17 +299,6 @@ impl Settlement {
             rejections.insert(rejected.flow.id, reason);
         }
         (Arc::new(table), rejections)
-    }
-
-    /// Until the broker has been told, messages come by the old filters as well as by the new.
-    async fn announce_transition(&self, flows: &[Flow], table: &Arc<RoutingTable>) {
-        let gone = self.before.iter().flatten().filter(|flow| !flows.contains(flow)).cloned();
-        let gone: Vec<Flow> = gone.collect();
-        if gone.is_empty() {
-            return self.swap(Arc::clone(table)).await;
-        }
-        let both = flows.iter().cloned().chain(gone).collect();
-        self.swap(Arc::new(RoutingTable::new(both).0)).await;
     }
 
     async fn swap(&self, table: Arc<RoutingTable>) {
@@ -321,6 +336,14 @@ impl Settlement {
         }
         Some(holds)
     }
+}
+
+/// Until the broker has been told, messages come by the old filters as well as by the new.
+fn table_of_both(flows: &[Flow], leaving: &[Flow], table: &Arc<RoutingTable>) -> Arc<RoutingTable> {
+    if leaving.is_empty() {
+        return Arc::clone(table);
+    }
+    Arc::new(RoutingTable::new(flows.iter().chain(leaving).cloned().collect()).0)
 }
 
 /// The error is dealt with by saying so: the next connect, or the next try, settles everything.

@@ -1,7 +1,7 @@
 //! Reads the inbox, finds the flows of each message, and hands every lane its batches.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::{
@@ -33,7 +33,6 @@ pub struct RouterActor {
     life: Life,
     parts: RouterParts,
     lanes: Vec<LaneCursor>,
-    tables: RoutingHistory,
     /// Who waits for the inbox to be drained.
     drained: Vec<oneshot::Sender<()>>,
     /// A lane has more to look at, and the message to go on is under way.
@@ -47,6 +46,8 @@ pub struct RouterParts {
     pub inbox: Inbox,
     /// Raised when the inbox has grown.
     pub signal: InboxSignal,
+    /// Which table is for which record; outlives the router, not the process.
+    pub tables: Arc<Mutex<RoutingHistory>>,
     /// What subscription identifiers stand for.
     pub book: Arc<Mutex<SubscriptionBook>>,
     /// Where the others are.
@@ -70,12 +71,12 @@ impl RouterActor {
     pub fn new(life: Life, parts: RouterParts) -> Self {
         let lanes = 0..parts.inbox.lanes();
         let lanes = lanes.map(|lane| LaneCursor::new(lane, parts.inbox.reader(0))).collect();
-        Self { life, parts, lanes, tables: RoutingHistory::default(), drained: Vec::new(), looking_on: false }
+        Self { life, parts, lanes, drained: Vec::new(), looking_on: false }
     }
 
     /// Gives every lane that is free what there is for it.
     fn pump(&mut self, context: &mut Context<Self>, idle_too: bool) {
-        if self.tables.is_empty() {
+        if self.tables().is_empty() {
             return;
         }
         self.parts.signal.take_down();
@@ -95,8 +96,10 @@ impl RouterActor {
     /// Answers whether there is more to look at, for a lane that is still free.
     fn pump_lane(&mut self, context: &mut Context<Self>, lane: usize, idle_too: bool) -> bool {
         let book = self.book_snapshot();
+        let tables = Arc::clone(&self.parts.tables);
+        let tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
         let gathering = Gathering {
-            tables: &self.tables,
+            tables: &tables,
             filter_of: &|id| book.get(&id).map(AsRef::as_ref),
             lanes: self.parts.inbox.lanes(),
             payload: &self.parts.payload,
@@ -125,7 +128,7 @@ impl RouterActor {
         let Ok(envelope) = slot.mailbox().try_enclose(ProcessBatch { batch }, weight) else {
             // A batch of an older epoch is in its hands still; the lane opens when that is over.
             self.close(lane, epoch);
-            self.open(lane);
+            context.run_later(TICK, move |router, _| router.open(lane));
             return;
         };
         let reply = worker.send(envelope).into_actor(self);
@@ -175,7 +178,7 @@ impl RouterActor {
     /// Lets go of what every lane is past.
     fn release(&mut self) {
         let watermark = self.lanes.iter().map(LaneCursor::done).min().unwrap_or(0);
-        self.tables.forget_below(watermark);
+        self.tables().forget_below(watermark);
         if let Err(error) = self.parts.inbox.release(watermark) {
             log::error!("Cannot delete finished segments of the inbox: {error}");
         }
@@ -189,6 +192,10 @@ impl RouterActor {
                 let _ = waiting.send(());
             }
         }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, RoutingHistory> {
+        self.parts.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn book_snapshot(&self) -> Arc<HashMap<u32, Arc<str>>> {
@@ -246,7 +253,7 @@ impl Handler<Envelope<NewRoutingTable>> for RouterActor {
 
     fn handle(&mut self, envelope: Envelope<NewRoutingTable>, context: &mut Self::Context) -> Self::Result {
         let (NewRoutingTable { table }, _handling) = envelope.open();
-        self.tables.push(self.parts.inbox.next_offset(), table);
+        self.tables().push(self.parts.inbox.next_offset(), table);
         self.life.mailbox().set_state(ActorState::Running);
         self.pump(context, false);
         MessageResult(())

@@ -193,8 +193,11 @@ impl SupervisorActor {
                 let delay_ms = whole_milliseconds(delay);
                 log::error!(actor = id.to_string().as_str(), delay_ms; "Actor {id} ended: {cause}; restarting it");
                 context.run_later(delay, move |supervisor, context| {
-                    let exited = context.address().recipient();
-                    supervisor.start(id, exited);
+                    // At the end everything is needed for the drain but a new connection.
+                    if !(supervisor.ending && id == ActorId::Mqtt) {
+                        let exited = context.address().recipient();
+                        supervisor.start(id, exited);
+                    }
                 });
             }
             Verdict::Exhausted => {
@@ -291,11 +294,18 @@ impl Handler<Shutdown> for SupervisorActor {
             return;
         }
         let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
-        let inbox = self.factories.router.inbox.clone();
+        let (inbox, link) = (self.factories.router.inbox.clone(), self.factories.mqtt.link.clone());
         let ending = async move {
             log::info!("Shutting down: disconnecting, then draining for at most {} s", deadline.as_secs());
-            match timeout(DISCONNECT, directory.mqtt.ask(Disconnect)).await {
-                Ok(Ok(Ok(()))) => log::info!("Disconnected from the broker, the session is kept"),
+            let disconnecting = async {
+                match directory.mqtt.ask(Disconnect).await {
+                    Ok(disconnected) => disconnected,
+                    // The actor is down; the link is not.
+                    Err(_) => link.disconnect().await,
+                }
+            };
+            match timeout(DISCONNECT, disconnecting).await {
+                Ok(Ok(())) => log::info!("Disconnected from the broker, the session is kept"),
                 _ => log::warn!("The broker could not be told; it keeps what it has not got acknowledged"),
             }
             let draining = async {

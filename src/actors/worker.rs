@@ -72,7 +72,7 @@ impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
                 let database = connect(&parts.database, &observer).await;
                 *store = Some(LaneStore::new(database, Arc::clone(&parts.rules), parts.lane));
             }
-            if let Some(store) = store.as_ref() {
+            if let Some(store) = store.as_mut() {
                 let position = store.open(&observer).await;
                 parts.directory.router.tell(LaneOpened { lane: parts.lane, position });
                 // What the predecessor committed and did not hand on is in the table only.

@@ -200,6 +200,7 @@ fn factories(
         router: RouterParts {
             inbox: inbox.clone(),
             signal,
+            tables: Arc::default(),
             book,
             directory: directory.clone(),
             payload: rules.payload,

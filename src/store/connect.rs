@@ -63,6 +63,13 @@ const SESSION: [&str; 2] = [
 pub struct Database {
     pub(crate) connection: DatabaseConnection,
     pub(crate) dialect: Dialect,
+    origin: Arc<Origin>,
+}
+
+/// What a pool was made from.
+struct Origin {
+    settings: DatabaseSettings,
+    max_connections: u32,
 }
 
 impl fmt::Debug for Database {
@@ -75,7 +82,7 @@ impl Database {
     /// Connects once, so that what is wrong is known precisely, and opens a pool of at most
     /// `max_connections`. It does not wait for a database that is not there.
     pub async fn connect(settings: &DatabaseSettings, max_connections: u32) -> Result<Self, StoreError> {
-        match settings {
+        let (connection, dialect) = match settings {
             DatabaseSettings::MySql { host, port, name, user, password } => {
                 let options = MySqlConnectOptions::new()
                     .host(host)
@@ -92,10 +99,19 @@ impl Database {
                     password => options.password(password),
                 };
                 let target = format!("database {name} at {host}:{port} as user {user}");
-                connect_mysql(options, target, max_connections).await
+                (connect_mysql(options, target, max_connections).await?, Dialect::MySql)
             }
-            DatabaseSettings::Sqlite { path } => connect_sqlite(path, max_connections).await,
-        }
+            DatabaseSettings::Sqlite { path } => {
+                (connect_sqlite(path, max_connections).await?, Dialect::Sqlite)
+            }
+        };
+        let origin = Arc::new(Origin { settings: settings.clone(), max_connections });
+        Ok(Self { connection, dialect, origin })
+    }
+
+    /// A new pool in place of this one, whose connections may wait for ever for a host that is gone.
+    pub async fn anew(&self) -> Result<Self, StoreError> {
+        Self::connect(&self.origin.settings, self.origin.max_connections).await
     }
 
     /// Begins a transaction: READ COMMITTED, which every session of ours is set to, or on `SQLite`
@@ -120,7 +136,7 @@ async fn connect_mysql(
     options: MySqlConnectOptions,
     target: String,
     max_connections: u32,
-) -> Result<Database, StoreError> {
+) -> Result<DatabaseConnection, StoreError> {
     let first = async {
         let mut connection = options.connect().await?;
         set_up_session(&mut connection).await?;
@@ -130,7 +146,7 @@ async fn connect_mysql(
     let pool = pool_options::<sqlx::MySql>(max_connections)
         .after_connect(|connection, _| Box::pin(set_up_session(connection)))
         .connect_lazy_with(options);
-    Ok(Database { connection: pool.into(), dialect: Dialect::MySql })
+    Ok(pool.into())
 }
 
 async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
@@ -140,7 +156,7 @@ async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Er
     Ok(())
 }
 
-async fn connect_sqlite(path: &Path, max_connections: u32) -> Result<Database, StoreError> {
+async fn connect_sqlite(path: &Path, max_connections: u32) -> Result<DatabaseConnection, StoreError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
         return Err(StoreError::NoDirectory { file: path.to_owned(), directory: directory.to_owned() });
@@ -159,7 +175,7 @@ async fn connect_sqlite(path: &Path, max_connections: u32) -> Result<Database, S
     };
     first_connection(first, format!("database {}", path.display())).await?;
     let pool = pool_options::<sqlx::Sqlite>(max_connections).connect_lazy_with(options);
-    Ok(Database { connection: pool.into(), dialect: Dialect::Sqlite })
+    Ok(pool.into())
 }
 
 /// Write-ahead logging lets others read while one writes. The file remembers it; the switch needs

@@ -41,6 +41,12 @@ pub enum StoreError {
         /// How long it was waited for.
         seconds: u32,
     },
+    /// The server took a statement and said nothing more: its host may be gone, or very slow.
+    #[error("no answer from the database within {} s", .waited.as_secs())]
+    Silent {
+        /// How long it was given.
+        waited: Duration,
+    },
     /// A statement failed.
     #[error("{doing}: {source}")]
     Statement {
@@ -71,7 +77,7 @@ impl StoreError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NoAnswer { .. } => Fault::ConnectionLost,
+            Self::NoAnswer { .. } | Self::Silent { .. } => Fault::ConnectionLost,
             Self::NoDirectory { .. } => Fault::Outage,
             Self::MigrationBusy { .. } => Fault::LockTimeout,
             Self::Connect { source, .. } | Self::Statement { source, .. } => fault_of(source),

@@ -23,7 +23,7 @@ impl MariaDbServer {
         std::fs::write(server.directory.path().join("init.sql"), init).unwrap();
         let output = server
             .program("mariadb-install-db")
-            .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+            .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--force"])
             .output()
             .expect("mariadb-server-core has to be installed; scripts/test does that");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

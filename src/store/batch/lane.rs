@@ -9,6 +9,8 @@ use super::locked_flow::SchemaCache;
 use super::progress::{Progress, Step};
 use super::transaction::{Failed, Fence, Work, harmless_row_goes, rehearse, run};
 use super::{BatchRules, Parsed};
+use tokio::time::timeout;
+
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
@@ -19,6 +21,10 @@ use crate::store::error::{Fault, StoreError};
 const AFTER_DEADLOCK: Backoff = Backoff { base: Duration::from_millis(10), max: Duration::from_millis(500) };
 /// The database refuses: it gets time to recover.
 const AFTER_OUTAGE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
+
+/// A transaction that takes longer waits for a host that is gone: nothing in the connection itself
+/// would ever notice. Far above what a full batch takes, lock waits included.
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// Hears how the lane fares.
 pub trait LaneObserver {
@@ -44,6 +50,8 @@ pub struct LaneStore {
     rules: Arc<BatchRules>,
     lane: Lane,
     schemas: SchemaCache,
+    /// How long one transaction may take.
+    silence: Duration,
 }
 
 impl LaneStore {
@@ -51,14 +59,24 @@ impl LaneStore {
     /// runtime that calls.
     #[must_use]
     pub fn new(database: Database, rules: Arc<BatchRules>, lane: Lane) -> Self {
-        Self { database, rules, lane, schemas: SchemaCache::default() }
+        Self { database, rules, lane, schemas: SchemaCache::default(), silence: SILENCE }
+    }
+
+    /// The same, with another bound on the time that one transaction may take.
+    #[must_use]
+    pub fn with_silence(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     /// Takes the lane over, as soon as the database lets it.
-    pub async fn open(&self, observer: &impl LaneObserver) -> LanePosition {
+    pub async fn open(&mut self, observer: &impl LaneObserver) -> LanePosition {
         let mut failures = 0;
         loop {
-            match self.row().take_over(&self.database).await {
+            let opened = match timeout(self.silence, self.row().take_over(&self.database)).await {
+                Ok(opened) => opened,
+                Err(_) => Err(self.turn_from_silence().await),
+            };
+            match opened {
                 Ok(position) => {
                     observer.progressing();
                     return position;
@@ -84,7 +102,12 @@ impl LaneStore {
         let messages: Vec<Parsed> = batch.entries.iter().map(|entry| Parsed::new(entry, &limits)).collect();
         let mut attempts = Attempts::new(batch, &messages);
         while let Some(step) = attempts.progress.step() {
-            match self.attempt(&attempts, &step).await {
+            let attempted = match timeout(self.silence, self.attempt(&attempts, &step)).await {
+                Ok(attempted) => attempted,
+                // Should the COMMIT have been under way, the fence tells.
+                Err(_) => Err(Failed::Fault(self.turn_from_silence().await)),
+            };
+            match attempted {
                 Ok(outcome) => {
                     attempts.committed(&step, outcome, &self.rules);
                     observer.progressing();
@@ -119,6 +142,17 @@ impl LaneStore {
         run(&self.database, &rules, &mut self.schemas, Some(fence), &work).await
     }
 
+    /// Leaves connections that wait for an answer behind, and takes new ones if there are any to be had.
+    async fn turn_from_silence(&mut self) -> StoreError {
+        match self.database.anew().await {
+            Ok(database) => {
+                self.database = database;
+                StoreError::Silent { waited: self.silence }
+            }
+            Err(error) => error,
+        }
+    }
+
     /// Data that the database refuses: the step is split until one message stands alone, then
     /// each of its flows is tried by itself. What is refused even so becomes a dead letter, if a
     /// harmless row goes where it did not; else the database is at fault, and is waited for.
@@ -145,7 +179,9 @@ impl LaneStore {
         if found.is_empty() {
             return Err(refusal);
         }
-        harmless_row_goes(&self.database).await?;
+        for (flow, _) in &found {
+            harmless_row_goes(&self.database, *flow).await?;
+        }
         attempts.poison.extend(found.into_iter().map(|(flow, reason)| ((step.range.start, flow), reason)));
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 use super::counters::write_counters;
 use super::fence::{LanePosition, LaneRow};
@@ -108,14 +108,20 @@ pub(super) async fn rehearse(
 }
 
 /// Whether a harmless row goes where the refused one did not: else the database is at fault.
-pub(super) async fn harmless_row_goes(database: &Database) -> Result<(), StoreError> {
+///
+/// A row without values: what a site's own rules say of values, they do not say of NULL.
+pub(super) async fn harmless_row_goes(database: &Database, flow: FlowId) -> Result<(), StoreError> {
     let transaction = database.begin().await?;
     let sql = format!(
         "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
-         VALUES ({}, 'probe', 'probe', 'probe', 0)",
+         SELECT {}, code, 'probe', NULL, NULL FROM flows WHERE id = ?",
         database.dialect.now()
     );
-    transaction.execute_unprepared(&sql).await.while_doing("writing a harmless row")?;
+    let statement = Statement::from_sql_and_values(database.dialect.backend(), sql, [flow.into()]);
+    transaction
+        .execute_raw(statement)
+        .await
+        .while_doing("writing a harmless row of the flow without values")?;
     roll_back(transaction).await
 }
 

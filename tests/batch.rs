@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
 #[path = "support/batches.rs"]
-#[macro_use]
 mod batches;
+#[macro_use]
 #[path = "support/database.rs"]
 mod database;
 

@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/batches.rs"]
-#[macro_use]
 mod batches;
+#[macro_use]
 #[path = "support/database.rs"]
 mod database;
 

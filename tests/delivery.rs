@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
+#[macro_use]
 #[path = "support/database.rs"]
 mod database;
 #[path = "support/http_sink.rs"]
@@ -27,18 +28,7 @@ const US: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const DAY: Duration = Duration::from_hours(24);
 
-macro_rules! on_both_databases {
-    ($($claim:ident)*) => {
-        mod mariadb {
-            $(#[actix::test] async fn $claim() { super::$claim(super::TestDatabase::mariadb().await).await; })*
-        }
-        mod sqlite {
-            $(#[actix::test] async fn $claim() { super::$claim(super::TestDatabase::sqlite()).await; })*
-        }
-    };
-}
-
-on_both_databases! {
+on_both_databases! { #[actix::test]
     what_is_handed_over_is_posted_byte_for_byte_with_its_key_and_then_deleted
     what_was_left_behind_is_posted_before_what_comes
     a_flow_stays_in_order_through_failures_and_holds_up_no_other

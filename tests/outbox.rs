@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
+#[macro_use]
 #[path = "support/database.rs"]
 mod database;
 
@@ -16,17 +17,6 @@ use mqtt_gateway::store::{Database, migrate};
 const US: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const OTHERS: &str = "cccccccccccccccccccccccccccccccc";
-
-macro_rules! on_both_databases {
-    ($($claim:ident)*) => {
-        mod mariadb {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::mariadb().await).await; })*
-        }
-        mod sqlite {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::sqlite()).await; })*
-        }
-    };
-}
 
 on_both_databases! {
     a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds

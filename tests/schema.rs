@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
+#[macro_use]
 #[path = "support/database.rs"]
 mod database;
 
@@ -10,18 +11,6 @@ use mqtt_gateway::store::{Database, StoreError, migrate, plan, widen_ids};
 
 const TABLES: [&str; 7] =
     ["data", "flows", "mqtt_servers", "inbox_offsets", "outbox", "outbox_owners", "dead_letters"];
-
-/// Runs each claim on either database.
-macro_rules! on_both_databases {
-    ($($claim:ident)*) => {
-        mod mariadb {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::mariadb().await).await; })*
-        }
-        mod sqlite {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::sqlite()).await; })*
-        }
-    };
-}
 
 on_both_databases! {
     from_nothing_everything_is_made

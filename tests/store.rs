@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
+#[macro_use]
 #[path = "support/database.rs"]
 mod database;
 
@@ -13,18 +14,6 @@ use mqtt_gateway::store::{
     Database, Fault, LoadServerError, StoreError, load_flows, load_limits, load_mqtt_server, migrate,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
-
-/// Runs each claim on either database.
-macro_rules! on_both_databases {
-    ($($claim:ident)*) => {
-        mod mariadb {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::mariadb().await).await; })*
-        }
-        mod sqlite {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::sqlite()).await; })*
-        }
-    };
-}
 
 on_both_databases! {
     only_enabled_flows_are_loaded

@@ -23,7 +23,7 @@ use super::messages::{
     ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe,
 };
 use crate::domain::flow::Flow;
-use crate::domain::flow_diff::{FlowDiff, diff};
+use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
 use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_plan::plan;
@@ -262,7 +262,7 @@ impl Settlement {
         if changed {
             log::info!(flows = flows.len(), rejected = rejections.len(); "Flows loaded");
         }
-        let leaving = self.leaving(&flows);
+        let leaving = leaving(&flows, self.before.as_deref().unwrap_or_default(), &self.leaving);
         if changed || self.announce {
             self.swap(table_of_both(&flows, &leaving, &table)).await;
         }
@@ -274,14 +274,6 @@ impl Settlement {
         }
         self.swap(table).await;
         Settled { flows: Some(flows), leaving: Vec::new(), rejections: Some(rejections), subscribed }
-    }
-
-    /// The flows that messages may still come for, although they are not in force any more.
-    fn leaving(&self, flows: &[Flow]) -> Vec<Flow> {
-        let before = self.before.iter().flatten().chain(&self.leaving);
-        let mut leaving: Vec<Flow> = before.filter(|flow| !flows.contains(flow)).cloned().collect();
-        leaving.dedup();
-        leaving
     }
 
     fn table(&self, flows: &[Flow]) -> (Arc<RoutingTable>, BTreeMap<FlowId, String>) {

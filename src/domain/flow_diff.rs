@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::flow::Flow;
 use super::topic::TopicFilter;
 
 /// Filters to subscribe and to unsubscribe.
@@ -22,6 +23,19 @@ pub fn diff(subscribed: &BTreeSet<TopicFilter>, wanted: &BTreeSet<TopicFilter>) 
     }
 }
 
+/// The flows that are not in force any more, in the form in which messages may still come for them:
+/// those that were in force before, and those that had been leaving already.
+#[must_use]
+pub fn leaving(in_force: &[Flow], before: &[Flow], leaving_already: &[Flow]) -> Vec<Flow> {
+    let mut leaving: Vec<Flow> = Vec::new();
+    for flow in before.iter().chain(leaving_already) {
+        if !in_force.contains(flow) && !leaving.contains(flow) {
+            leaving.push(flow.clone());
+        }
+    }
+    leaving
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -29,6 +43,23 @@ mod tests {
 
     use super::super::topic::tests::any_filter;
     use super::*;
+
+    fn flow(id: i64, topic: &str) -> Flow {
+        let (code, action) = (format!("F{id}"), "STORE_DB".to_owned());
+        Flow { id, code, topic: topic.to_owned(), action, endpoint_url: None }
+    }
+
+    #[test]
+    fn an_edited_flow_keeps_its_old_topic_until_it_has_left() {
+        let (old, new, other) = (flow(1, "a"), flow(1, "b"), flow(2, "c"));
+        let in_force = [new.clone(), other.clone()];
+        let first = leaving(&in_force, &[old.clone(), other.clone()], &[]);
+        assert_eq!(first, std::slice::from_ref(&old));
+        // The broker is away: the next reload finds nothing new, and it still leaves.
+        assert_eq!(leaving(&in_force, &in_force, &first), std::slice::from_ref(&old));
+        // Edited back, it is in force again.
+        assert_eq!(leaving(&[old, other.clone()], &[new.clone(), other], &first), [new]);
+    }
 
     proptest! {
         #[test]

@@ -17,18 +17,6 @@ use mqtt_gateway::store::{
 
 use crate::database::TestDatabase;
 
-/// Runs each claim on either database.
-macro_rules! on_both_databases {
-    ($($claim:ident)*) => {
-        mod mariadb {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::mariadb().await).await; })*
-        }
-        mod sqlite {
-            $(#[tokio::test] async fn $claim() { super::$claim(super::TestDatabase::sqlite()).await; })*
-        }
-    };
-}
-
 /// Name of the inbox in these tests.
 pub(crate) const INBOX: &str = "0123456789abcdef0123456789abcdef";
 

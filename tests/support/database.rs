@@ -15,6 +15,24 @@ use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 use url::Url;
 
+/// Runs each claim on either database, as a `tokio::test` unless another kind is named first.
+#[allow(unused_macros)]
+macro_rules! on_both_databases {
+    (#[$test:meta] $($claim:ident)*) => {
+        mod mariadb {
+            $(#[$test] async fn $claim() {
+                super::$claim($crate::database::TestDatabase::mariadb().await).await;
+            })*
+        }
+        mod sqlite {
+            $(#[$test] async fn $claim() {
+                super::$claim($crate::database::TestDatabase::sqlite()).await;
+            })*
+        }
+    };
+    ($($claim:ident)*) => { on_both_databases! { #[tokio::test] $($claim)* } };
+}
+
 /// Names the server for tests: `mysql://user:password@host:port/`.
 const SERVER_VARIABLE: &str = "TEST_MYSQL_URL";
 

@@ -12,7 +12,7 @@ pub const FLOW_ACTION_POST_ENDPOINT: &str = "POST_ENDPOINT";
 
 /// A flow as routing knows it. Schema and counter are read from the locked row when a message is processed;
 /// action and URL are checked then, too, so that a flow with bad ones keeps its messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// Primary key.
     pub id: FlowId,

@@ -1,6 +1,6 @@
 //! What a reload changes at the broker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::flow::Flow;
 use super::topic::TopicFilter;
@@ -27,13 +27,9 @@ pub fn diff(subscribed: &BTreeSet<TopicFilter>, wanted: &BTreeSet<TopicFilter>) 
 /// those that were in force before, and those that had been leaving already.
 #[must_use]
 pub fn leaving(in_force: &[Flow], before: &[Flow], leaving_already: &[Flow]) -> Vec<Flow> {
-    let mut leaving: Vec<Flow> = Vec::new();
-    for flow in before.iter().chain(leaving_already) {
-        if !in_force.contains(flow) && !leaving.contains(flow) {
-            leaving.push(flow.clone());
-        }
-    }
-    leaving
+    let mut staying_or_seen: HashSet<&Flow> = in_force.iter().collect();
+    let all = before.iter().chain(leaving_already);
+    all.filter(|flow| staying_or_seen.insert(flow)).cloned().collect()
 }
 
 #[cfg(test)]

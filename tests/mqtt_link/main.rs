@@ -306,11 +306,13 @@ async fn a_broker_without_identifiers_is_sent_none() {
     let script = thread::spawn(move || {
         let packet = connection.packet();
         connection.send(&scripted::suback_v5(&packet, 1));
-        packet
+        // Open until the answer has been taken.
+        (packet, connection)
     });
     peer.link.subscribe(vec![subscription("t", 9)]).await.unwrap();
+    let (packet, _connection) = script.join().unwrap();
     // Fixed header, packet id, and an empty property list.
-    assert_eq!(script.join().unwrap()[4], 0);
+    assert_eq!(packet[4], 0);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Each actor runs on an arbiter (a thread) of its own, is reached through its slot in the
 //! [`Directory`], takes its messages in [`Envelope`]s that hold permits of its [`Mailbox`], and is
-//! restarted from a factory by the [`SupervisorActor`] when it panics or falls silent.
+//! restarted from a factory by the [`SupervisorActor`](supervisor::SupervisorActor) when it panics or falls silent.
 
 mod copies;
 pub mod delivery;

@@ -45,7 +45,7 @@ async fn flows_locked_elsewhere_hold_up_only_those_who_need_them() {
     sea_orm::ConnectionTrait::execute_unprepared(&holding, lock).await.unwrap();
 
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let entries = vec![entry(10, r#"{"a":1}"#, &[1, 2])];
     lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
@@ -58,7 +58,7 @@ async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestD
     setup.flow("F", "STORE_DB").await;
     setup.test.execute("UPDATE flows SET last_msg_id = 41").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let payload = |n: u64| format!(r#"{{"n":{n},"text":"t"}}"#);
     let entries = (0..1_300).map(|n| entry(n, &payload(n), &[1])).collect();
     let batch = batch_of(position, entries);
@@ -85,7 +85,7 @@ async fn a_batch_over_many_flows_numbers_each_by_itself(test: TestDatabase) {
         setup.flow(&format!("F{flow}"), "STORE_DB").await;
     }
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let all: Vec<FlowId> = (1..=FLOWS).collect();
     let entries = vec![entry(1, r#"{"a":1}"#, &all), entry(2, r#"{"a":2}"#, &all[..5])];
 
@@ -101,8 +101,8 @@ async fn a_batch_of_an_older_epoch_is_void(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     let (mut old, mut new) = (setup.lane(), setup.lane());
-    let before = old.open(&setup.observer).await;
-    let after = new.open(&setup.observer).await;
+    let before = old.open(&setup.observer).await.position;
+    let after = new.open(&setup.observer).await.position;
     assert_eq!(after.epoch, before.epoch + 1);
 
     let batch = batch_of(before, vec![entry(10, r#"{"a":1}"#, &[1])]);
@@ -117,7 +117,7 @@ async fn a_batch_that_is_in_sql_already_is_not_done_again(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let batch = batch_of(position, vec![entry(10, r#"{"a":1}"#, &[1])]);
     lane.process(&batch, &setup.observer).await.unwrap();
 
@@ -133,7 +133,7 @@ async fn poison_is_put_aside_and_all_others_are_stored(test: TestDatabase) {
     setup.flow("F", "STORE_DB").await;
     setup.refuse_the_value("poison").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let bad = |n: u64| n == 77 || (400..405).contains(&n);
     let payload = |n: u64| if bad(n) { r#"{"a":"poison"}"#.to_owned() } else { format!(r#"{{"a":"{n}"}}"#) };
     let entries = (0..600).map(|n| entry(n, &payload(n), &[1])).collect();
@@ -157,7 +157,7 @@ async fn poison_of_one_flow_does_not_touch_the_same_message_of_another(test: Tes
     setup.flow("POSTS", "POST_ENDPOINT").await;
     setup.refuse_the_value("poison").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let entries = vec![entry(10, r#"{"a":"poison"}"#, &[1, 2])];
 
     let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
@@ -171,7 +171,7 @@ async fn an_outage_keeps_the_batch_until_the_database_is_mended(test: TestDataba
     let setup = Arc::new(Setup::new(test).await);
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     setup.test.execute("ALTER TABLE data RENAME TO data_away").await;
     let entries = (0..10).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect();
     let batch = batch_of(position, entries);
@@ -193,7 +193,7 @@ async fn a_flow_that_is_gone_or_disabled_takes_no_number(test: TestDatabase) {
     setup.flow("DISABLED", "STORE_DB").await;
     setup.test.execute("UPDATE flows SET enabled = NULL").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let entries = vec![entry(10, r#"{"a":1}"#, &[1, 99])];
 
     let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
@@ -209,7 +209,7 @@ async fn a_flow_at_its_maximum_is_refused_before_numbering(test: TestDatabase) {
     let maximum = setup.rules.limits.max_message_id;
     setup.test.execute(&format!("UPDATE flows SET last_msg_id = {}", maximum - 1)).await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let entries = vec![entry(10, r#"{"a":1}"#, &[1]), entry(11, r#"{"a":2}"#, &[1])];
 
     let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_post_is_numbered_and_put_into_the_outbox(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "POST_ENDPOINT").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let payload = r#"{ "a" : 1.50, "a":2 }"#;
 
     let batch = batch_of(position, vec![entry(10, payload, &[1])]);
@@ -244,7 +244,7 @@ async fn an_outbox_at_its_bound_turns_messages_into_dead_letters(test: TestDatab
     let setup = Setup::new(test).await;
     setup.flow("F", "POST_ENDPOINT").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let entries = (0..OUTBOX_BOUND + 2).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect();
 
     lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
@@ -261,7 +261,7 @@ async fn an_unreadable_payload_is_answered_for_once(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let not_ours = entry(10, "[1]", &[1]);
     let ours = BatchEntry { judge: true, ..entry(11, "[1]", &[1]) };
 

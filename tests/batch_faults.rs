@@ -89,7 +89,7 @@ async fn a_lost_answer_is_void_once_another_worker_has_the_lane(test: TestDataba
     let processing = async { lane.process(&batch, &setup.observer).await };
     let taking_over = async {
         setup.observer.failed_once().await;
-        setup.lane().open(&setup.observer).await
+        setup.lane().open(&setup.observer).await.position
     };
     let (processed, taken) = tokio::join!(processing, taking_over);
 
@@ -232,7 +232,7 @@ async fn a_batch_of_ten(test: TestDatabase) -> (Setup, LaneStore, Batch) {
     setup.flow("STORES", "STORE_DB").await;
     setup.flow("POSTS", "POST_ENDPOINT").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let entries = (0..10).map(|n| entry(n, &format!(r#"{{"n":{n}}}"#), &[1, 2])).collect();
     (setup, lane, batch_of(position, entries))
 }

@@ -100,7 +100,7 @@ async fn a_numbered_dead_letter_goes_back_into_the_outbox_as_it_is_written() {
     let setup = Setup::new(TestDatabase::mariadb().await).await;
     setup.flow("F", "POST_ENDPOINT").await;
     let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await;
+    let position = lane.open(&setup.observer).await.position;
     let entries = (0..OUTBOX_BOUND + 7).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect();
     lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::copies::Copies;
-use crate::domain::batch::{Batch, BatchEntry, Lane, lane_of};
+use crate::domain::batch::{Batch, BatchEntry, Lane, Scope, lane_of};
 use crate::domain::message::{Body, FlowId, Offset, Record, SubscriptionId};
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
@@ -161,7 +161,17 @@ impl LaneCursor {
         }
         self.state = State::Busy;
         let LanePosition { epoch, next_offset: from } = self.in_sql;
-        Ok((Some(Batch { lane: self.lane, epoch, from, next, entries }), more))
+        Ok((
+            Some(Batch {
+                lane: self.lane,
+                epoch,
+                scope: Scope::Lane { may_leave_behind: 0 },
+                from,
+                next,
+                entries,
+            }),
+            more,
+        ))
     }
 
     fn gather(&mut self, gathering: &Gathering<'_>) -> Result<(Vec<BatchEntry>, bool), InboxError> {

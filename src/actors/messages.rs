@@ -22,7 +22,7 @@ use crate::domain::routing::RoutingTable;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
 use crate::mqtt::MqttError;
-use crate::store::{BatchFailure, LanePosition};
+use crate::store::{BatchFailure, OpenedLane};
 
 /// To the broker connection: subscribe these filters. Answers once the broker has.
 #[derive(Debug, Message)]
@@ -121,13 +121,13 @@ pub struct InboxGrew;
 pub struct OpenLane;
 
 /// To the router: a lane was taken over; batches of older epochs are void.
-#[derive(Debug, Clone, Copy, Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct LaneOpened {
     /// The lane.
     pub lane: Lane,
-    /// Where it stands.
-    pub position: LanePosition,
+    /// Where it stands, and which flows it has left behind.
+    pub opened: OpenedLane,
 }
 
 /// To a worker: bring this into SQL. Answers when it is there, with one result for each message

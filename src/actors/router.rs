@@ -239,7 +239,8 @@ impl Handler<Envelope<LaneOpened>> for RouterActor {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<LaneOpened>, context: &mut Self::Context) {
-        let (LaneOpened { lane, position }, _handling) = envelope.open();
+        let (LaneOpened { lane, opened }, _handling) = envelope.open();
+        let position = opened.position;
         log::info!(lane, epoch = position.epoch, next_offset = position.next_offset; "Lane opened");
         if let Some(cursor) = self.lanes.get_mut(lane as usize) {
             cursor.open(position);

@@ -73,8 +73,8 @@ impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
                 *store = Some(LaneStore::new(database, Arc::clone(&parts.rules), parts.lane));
             }
             if let Some(store) = store.as_mut() {
-                let position = store.open(&observer).await;
-                parts.directory.router.tell(LaneOpened { lane: parts.lane, position });
+                let opened = store.open(&observer).await;
+                parts.directory.router.tell(LaneOpened { lane: parts.lane, opened });
                 // What the predecessor committed and did not hand on is in the table only.
                 parts.directory.delivery.tell(DeliverFromTable { flows: None });
             }

@@ -29,12 +29,40 @@ pub struct Batch {
     pub lane: Lane,
     /// Epoch in which the lane was opened; an older one is void.
     pub epoch: i64,
-    /// The lane's offset in SQL that this batch carries on from.
+    /// Whose offset it moves.
+    pub scope: Scope,
+    /// The offset in SQL that this batch carries on from.
     pub from: Offset,
-    /// The lane's offset in SQL once this batch is committed.
+    /// The offset in SQL once this batch is committed.
     pub next: Offset,
     /// What is to be processed. Empty to state only that the lane has got so far.
     pub entries: Vec<BatchEntry>,
+}
+
+/// What a batch is about, and so whose offset it moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Whatever the lane has to do, but for the flows that lag.
+    Lane {
+        /// Most flows that may be left behind, should their rows be locked elsewhere for too long.
+        may_leave_behind: usize,
+    },
+    /// One flow that lags, on its way back to the lane.
+    Lagging {
+        /// The flow.
+        flow: FlowId,
+        /// The lane's own offset in SQL: a batch whose `next` is the same ends the lag.
+        lane_at: Offset,
+    },
+}
+
+/// A flow whose row is locked elsewhere, so that its lane has gone on without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaggingFlow {
+    /// The flow.
+    pub flow: FlowId,
+    /// Every record below it is done for this flow.
+    pub next_offset: Offset,
 }
 
 impl Batch {
@@ -122,6 +150,21 @@ pub struct BatchOutcome {
     pub results: Vec<Result<ProcessResult, ProcessError>>,
     /// Numbered messages that wait in the outbox, in the order of the batch.
     pub posts: Vec<OutboxItem>,
+    /// Flows that the lane has left behind: nothing of theirs was done from these offsets on.
+    pub left_behind: Vec<LaggingFlow>,
+    /// What came of a batch of a lagging flow.
+    pub catch_up: Option<CatchUp>,
+}
+
+/// How a batch of a lagging flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatchUp {
+    /// Its row is locked still; nothing was done.
+    StillLocked,
+    /// It stands at the batch's `next`.
+    Advanced,
+    /// It is in step with its lane again, or is gone for good: it is no longer written down.
+    Left,
 }
 
 #[cfg(test)]

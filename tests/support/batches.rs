@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mqtt_gateway::domain::batch::{Batch, BatchEntry};
+use mqtt_gateway::domain::batch::{Batch, BatchEntry, Scope};
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record};
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::value_style::ValueStyle;
@@ -87,7 +87,14 @@ pub(crate) fn entry(offset: Offset, payload: &str, flows: &[FlowId]) -> BatchEnt
 }
 
 pub(crate) fn batch_of(position: LanePosition, entries: Vec<BatchEntry>) -> Batch {
-    Batch { lane: 0, epoch: position.epoch, from: position.next_offset, next: 1 << 40, entries }
+    Batch {
+        lane: 0,
+        epoch: position.epoch,
+        scope: Scope::Lane { may_leave_behind: 0 },
+        from: position.next_offset,
+        next: 1 << 40,
+        entries,
+    }
 }
 
 pub(crate) fn record(offset: Offset, payload: &str) -> Record {

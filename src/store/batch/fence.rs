@@ -7,7 +7,7 @@
 
 use sea_orm::{ConnectionTrait, Statement};
 
-use crate::domain::batch::Lane;
+use crate::domain::batch::{LaggingFlow, Lane};
 use crate::domain::message::Offset;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
@@ -21,6 +21,15 @@ pub struct LanePosition {
     pub next_offset: Offset,
 }
 
+/// A lane that a worker has taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedLane {
+    /// Where it stands.
+    pub position: LanePosition,
+    /// Flows that it has left behind, by flow.
+    pub lagging: Vec<LaggingFlow>,
+}
+
 /// The row that a transaction holds while it works for a lane.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneRow<'a> {
@@ -30,14 +39,14 @@ pub(super) struct LaneRow<'a> {
 
 impl LaneRow<'_> {
     /// Takes the lane over: from now on only batches of the returned epoch count.
-    pub(super) async fn take_over(&self, database: &Database) -> Result<LanePosition, StoreError> {
+    pub(super) async fn take_over(&self, database: &Database) -> Result<OpenedLane, StoreError> {
         let transaction = database.begin().await?;
         self.create(database, &transaction).await?;
         let before = self.lock(database, &transaction).await?;
         let now = LanePosition { epoch: before.epoch + 1, ..before };
         self.write(database, &transaction, now).await?;
         transaction.commit().await.while_doing("taking the lane over")?;
-        Ok(now)
+        Ok(OpenedLane { position: now, lagging: Vec::new() })
     }
 
     async fn create(&self, database: &Database, connection: &impl ConnectionTrait) -> Result<(), StoreError> {

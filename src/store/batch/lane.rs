@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fence::{LanePosition, LaneRow};
+use super::fence::{LanePosition, LaneRow, OpenedLane};
 use super::judge::Poison;
 use super::locked_flow::SchemaCache;
 use super::progress::{Progress, Step};
@@ -69,7 +69,7 @@ impl LaneStore {
     }
 
     /// Takes the lane over, as soon as the database lets it.
-    pub async fn open(&mut self, observer: &impl LaneObserver) -> LanePosition {
+    pub async fn open(&mut self, observer: &impl LaneObserver) -> OpenedLane {
         let mut failures = 0;
         loop {
             let opened = match timeout(self.silence, self.row().take_over(&self.database)).await {
@@ -77,9 +77,9 @@ impl LaneStore {
                 Err(_) => Err(self.turn_from_silence().await),
             };
             match opened {
-                Ok(position) => {
+                Ok(opened) => {
                     observer.progressing();
-                    return position;
+                    return opened;
                 }
                 Err(error) => {
                     failures += 1;

@@ -23,7 +23,7 @@ mod writes;
 
 use std::sync::Arc;
 
-pub use fence::LanePosition;
+pub use fence::{LanePosition, OpenedLane};
 pub use lane::{BatchFailure, LaneObserver, LaneStore};
 pub use single::process_flow_message;
 

@@ -87,7 +87,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::batch::BatchEntry;
+    use crate::domain::batch::{BatchEntry, Scope};
     use crate::domain::message::{Body, Record};
 
     fn batch(length: u64) -> Batch {
@@ -103,7 +103,14 @@ mod tests {
             flows: vec![1],
             judge: false,
         };
-        Batch { lane: 0, epoch: 7, from: 90, next: 500, entries: (0..length).map(entry).collect() }
+        Batch {
+            lane: 0,
+            epoch: 7,
+            scope: Scope::Lane { may_leave_behind: 0 },
+            from: 90,
+            next: 500,
+            entries: (0..length).map(entry).collect(),
+        }
     }
 
     proptest! {

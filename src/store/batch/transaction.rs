@@ -160,5 +160,5 @@ async fn judge_and_write(
     };
     writes.write(transaction, &context).await?;
     write_counters(transaction, database.dialect, &writes.counters).await?;
-    Ok(BatchOutcome { results: writes.results, posts: writes.posts })
+    Ok(BatchOutcome { results: writes.results, posts: writes.posts, ..BatchOutcome::default() })
 }

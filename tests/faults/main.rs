@@ -14,7 +14,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod broker_restart;
-mod database_outage;
-mod kill;
-mod panics;
+mod broker;
+mod database;
+mod gateway;

@@ -1,0 +1,3 @@
+//! What befalls the broker and the way to it.
+
+mod restart;

@@ -1,0 +1,3 @@
+//! What befalls the database: kills, freezes, cuts, refusals, locks.
+
+mod outage;

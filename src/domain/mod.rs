@@ -5,6 +5,7 @@ pub mod flow;
 pub mod flow_diff;
 mod json;
 pub mod message;
+pub mod message_key;
 pub mod outbox;
 pub mod outbox_work;
 pub mod payload;

@@ -76,6 +76,7 @@ impl Gateway {
             gauge: Arc::clone(&gauge),
             http_timeout: TOO_LONG,
             max_age,
+            keys_known_for: DAY,
         };
         let supervisor = Supervisor.start();
         let mailbox = Mailbox::new("delivery", 100_000);

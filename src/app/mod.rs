@@ -173,6 +173,7 @@ fn factories(
         limits,
         Arc::clone(&gauge),
         settings.outbox.max_rows_per_flow,
+        settings.keys_known_for,
     ));
     let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
     let signal = InboxSignal::new(directory.router.clone());
@@ -214,6 +215,7 @@ fn factories(
             gauge,
             http_timeout: settings.http_timeout,
             max_age: settings.outbox.max_age,
+            keys_known_for: settings.keys_known_for,
         },
     })
 }

@@ -136,23 +136,6 @@ impl Dialect {
         }
     }
 
-    /// Deletes those of so many keys of messages that were written as long ago as the first parameter
-    /// says (microseconds, negative); after it flow and hash of each are bound. They are reached by
-    /// primary key, so that nobody waits for more than these rows.
-    pub(crate) fn delete_message_keys(self, keys: usize) -> String {
-        let before = format!("written_at < {}", self.now_plus_micros());
-        match self {
-            Self::MySql => {
-                let rows = vec!["(?, ?)"; keys].join(", ");
-                format!("DELETE FROM message_keys WHERE {before} AND (flow_id, key_hash) IN ({rows})")
-            }
-            Self::Sqlite => {
-                let one = vec!["(flow_id = ? AND key_hash = ?)"; keys].join(" OR ");
-                format!("DELETE FROM message_keys WHERE {before} AND ({one})")
-            }
-        }
-    }
-
     /// An insert that does nothing when the row is there.
     pub(crate) fn insert_unless_there(self, into: &str) -> String {
         match self {

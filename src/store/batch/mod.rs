@@ -6,6 +6,7 @@
 //!  progress.rs     how far a batch has got, what to attempt next; pure
 //!  fence.rs        the lane's row, which makes a batch count once
 //!  locked_flow.rs  the flows as their locked rows say
+//!  keys.rs         the keys of the messages, and which of them are known
 //!  judge.rs        what becomes of each message; pure
 //!  writes.rs       the rows; insert.rs, counters.rs: how they are written
 //! ```
@@ -14,6 +15,7 @@ mod counters;
 mod fence;
 mod insert;
 mod judge;
+mod keys;
 mod lane;
 mod locked_flow;
 mod progress;
@@ -22,6 +24,7 @@ mod transaction;
 mod writes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use fence::{LanePosition, OpenedLane};
 pub use lane::{BatchFailure, LaneObserver, LaneStore};
@@ -51,6 +54,8 @@ pub struct BatchRules {
     pub gauge: Arc<OutboxGauge>,
     /// Most messages of one flow that may wait there.
     pub outbox_max_rows_per_flow: u64,
+    /// Time between two messages from which on they may have the same key.
+    pub keys_known_for: Duration,
 }
 
 impl BatchRules {
@@ -63,12 +68,22 @@ impl BatchRules {
         limits: StoreLimits,
         gauge: Arc<OutboxGauge>,
         outbox_max_rows_per_flow: u64,
+        keys_known_for: Duration,
     ) -> Self {
         let statement_bytes = limits.max_packet_bytes / 4;
         // A payload that no statement can carry must not come back for ever.
         let max_payload_bytes = payload.max_payload_bytes.min(statement_bytes);
         let payload = PayloadLimits { max_payload_bytes, ..payload };
-        Self { inbox_id, value_style, payload, limits, statement_bytes, gauge, outbox_max_rows_per_flow }
+        Self {
+            inbox_id,
+            value_style,
+            payload,
+            limits,
+            statement_bytes,
+            gauge,
+            outbox_max_rows_per_flow,
+            keys_known_for,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 use super::counters::write_counters;
 use super::fence::{LanePosition, LaneRow};
 use super::judge::{Judge, Poison};
+use super::keys::Keys;
 use super::locked_flow::{SchemaCache, lock_flows};
 use super::writes::WriteContext;
 use super::{BatchRules, Parsed};
@@ -142,8 +143,9 @@ async fn judge_and_write(
         messages.iter().flat_map(|message| message.flows).copied().filter(wanted).collect();
     let ids: Vec<FlowId> = ids.into_iter().collect();
     let flows = lock_flows(transaction, database.dialect, &ids, schemas).await?;
+    let keys = Keys::recall(transaction, database.dialect, &flows, work, rules.keys_known_for).await?;
 
-    let mut judge = Judge::new(rules, flows, work.poison);
+    let mut judge = Judge::new(rules, flows, keys, work.poison);
     for (index, message) in work.range.clone().zip(messages) {
         for flow in message.flows.iter().copied().filter(|flow| wanted(flow)) {
             judge.message(index, message, flow);

@@ -1,6 +1,7 @@
 //! Producers' keys on real databases: what was published twice counts once, and nothing else is lost by it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "the measurement")]
 
 #[path = "support/batches.rs"]
 mod batches;
@@ -15,7 +16,8 @@ use batches::{INBOX, KEYS_KNOWN_FOR, Setup, batch_of, entry, record};
 use database::TestDatabase;
 use mqtt_gateway::domain::batch::{BatchEntry, BatchOutcome, ProcessError};
 use mqtt_gateway::domain::message::FlowId;
-use mqtt_gateway::store::{BatchRules, LaneStore, forget_keys, process_flow_message};
+use mqtt_gateway::store::{BatchRules, Database, LaneStore, forget_keys, process_flow_message};
+use sea_orm::ConnectionTrait;
 
 const OTHER_INBOX: &str = "fedcba9876543210fedcba9876543210";
 
@@ -36,6 +38,25 @@ on_both_databases! {
     many_keys_of_many_flows_are_told_apart
     the_batch_of_one_knows_keys
     old_keys_are_forgotten_a_bit_at_a_time_and_young_ones_stay
+}
+
+/// A scan of the table would come upon the locked row and wait.
+#[tokio::test]
+async fn forgetting_waits_for_no_row_that_it_does_not_delete() {
+    let setup = Setup::new(TestDatabase::mariadb().await).await;
+    keyed_flow(&setup, "F", "STORE_DB").await;
+    process(&setup, (0..4).map(|n| entry(n, &format!(r#"{{"k":{n}}}"#), &[1])).collect()).await;
+    setup.test.execute("UPDATE message_keys SET written_at = '2020-01-02' WHERE message_id > 1").await;
+    let other = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    let young = "SELECT message_id FROM message_keys FORCE INDEX (PRIMARY) WHERE flow_id = 1 AND key_hash = \
+                 (SELECT key_hash FROM message_keys WHERE message_id = 1) FOR UPDATE";
+    holding.execute_unprepared(young).await.unwrap();
+
+    forget_keys(&setup.database, Duration::from_hours(24)).await.unwrap();
+
+    assert_eq!(setup.count("SELECT COUNT(*) FROM message_keys").await, 1);
+    holding.rollback().await.unwrap();
 }
 
 /// A flow whose messages have their key at `/k`.
@@ -313,4 +334,80 @@ async fn old_keys_are_forgotten_a_bit_at_a_time_and_young_ones_stay(test: TestDa
     assert_eq!(numbers(&process(&setup, vec![entry(3_000, r#"{"k":1000}"#, &[1])]).await), [-701]);
     assert_eq!(numbers(&process(&setup, vec![entry(3_001, r#"{"k":0}"#, &[1])]).await), [1_401]);
     assert_eq!(setup.rules.inbox_id.as_ref(), INBOX);
+}
+
+mod cost {
+    use std::time::{Duration, Instant};
+
+    use super::{Setup, TestDatabase, batch_of, entry};
+
+    const FLOWS: u64 = 16;
+    const BATCH: u64 = 1_024;
+    const ROUNDS: u64 = 30;
+
+    #[tokio::test]
+    #[ignore = "measures: cargo test --test message_keys cost -- --ignored --nocapture --test-threads=1"]
+    async fn on_mariadb() {
+        let many = "SELECT 1 + seq % 16, UNHEX(SHA2(seq, 256)), seq, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) \
+                    FROM seq_1_to_1000000";
+        measure(TestDatabase::mariadb().await, many).await;
+    }
+
+    #[tokio::test]
+    #[ignore = "measures: cargo test --test message_keys cost -- --ignored --nocapture --test-threads=1"]
+    async fn on_sqlite() {
+        let many = "WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 1000000) \
+                    SELECT 1 + n % 16, randomblob(32), n, datetime('now'), datetime('now') FROM s";
+        measure(TestDatabase::sqlite(), many).await;
+    }
+
+    /// Each round takes a batch in every way, one after the other, so that what else the machine does
+    /// meets all of them.
+    async fn measure(test: TestDatabase, many: &str) {
+        let setup = Setup::new(test).await;
+        for flow in 1..=2 * FLOWS {
+            setup.flow(&format!("F{flow}"), "STORE_DB").await;
+        }
+        setup.test.execute(&format!("UPDATE flows SET message_key = '/k' WHERE id <= {FLOWS}")).await;
+        compare(&setup, "a fresh table", 0).await;
+        setup.test.execute(&format!("INSERT INTO message_keys {many}")).await;
+        compare(&setup, "a table with a million keys", ROUNDS * BATCH).await;
+    }
+
+    async fn compare(setup: &Setup, table: &str, first_key: u64) {
+        let (mut without, mut with, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            let keys = first_key + round * BATCH;
+            without.push(take(setup, keys, FLOWS).await);
+            with.push(take(setup, keys, 0).await);
+            repeated.push(take(setup, keys, 0).await);
+        }
+        let plain = microseconds(without);
+        for (what, times) in [("new keys", with), ("known keys", repeated)] {
+            let each = microseconds(times);
+            println!("{table}, {what}: {each:.1} µs a message, without keys {plain:.1}: {:.2}", each / plain);
+        }
+    }
+
+    /// One batch of messages of three attributes, spread over the flows above `flows_from`.
+    async fn take(setup: &Setup, first_key: u64, flows_from: u64) -> Duration {
+        let mut lane = setup.lane();
+        let position = lane.open(&setup.observer).await.position;
+        let message = |n: u64| {
+            let flow = flows_from + 1 + n % FLOWS;
+            let payload = format!(r#"{{"k":{},"temperature":21.5,"unit":"C"}}"#, first_key + n);
+            entry(position.next_offset + n, &payload, &[flow.cast_signed()])
+        };
+        let mut batch = batch_of(position, (0..BATCH).map(message).collect());
+        batch.next = position.next_offset + BATCH;
+        let begun = Instant::now();
+        lane.process(&batch, &setup.observer).await.unwrap();
+        begun.elapsed()
+    }
+
+    /// Of the round in the middle, for one message.
+    fn microseconds(mut times: Vec<Duration>) -> f64 {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64() * 1e6 / BATCH as f64
+    }
 }

@@ -9,8 +9,16 @@ mod database;
 use database::TestDatabase;
 use mqtt_gateway::store::{Database, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 8] =
-    ["data", "flows", "mqtt_servers", "inbox_offsets", "outbox", "outbox_owners", "dead_letters", "message_keys"];
+const TABLES: [&str; 8] = [
+    "data",
+    "flows",
+    "mqtt_servers",
+    "inbox_offsets",
+    "outbox",
+    "outbox_owners",
+    "dead_letters",
+    "message_keys",
+];
 
 /// What is made besides the tables: two indexes and the row of a broker.
 const FURTHER: usize = 3;

@@ -154,7 +154,7 @@ fn message_keys_table(types: Types) -> TableDefinition {
     let mut definition = types.table("message_keys", |table| {
         table
             .col(ColumnDef::new(Column::FlowId).big_integer().not_null())
-            .col(ColumnDef::new(Column::KeyHash).binary_len(32).not_null())
+            .col(ColumnDef::new(Column::KeyHash).binary_len(16).not_null())
             .col(ColumnDef::new(Column::MessageId).big_integer().not_null())
             .col(types.instant(Column::ReceivedAt).not_null())
             .col(types.instant(Column::WrittenAt).not_null())

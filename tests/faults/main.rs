@@ -8,6 +8,7 @@
     clippy::panic,
     clippy::string_slice,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a test that cannot go on says so by panicking"
 )]
 
@@ -18,3 +19,4 @@ mod broker;
 mod database;
 mod gateway;
 mod proxy;
+mod soak;

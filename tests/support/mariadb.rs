@@ -67,6 +67,15 @@ impl MariaDbServer {
         child.wait().unwrap();
     }
 
+    /// Stops it where it is: it keeps its connections and locks, and says nothing.
+    pub fn freeze(&self) {
+        process::signal(self.child.as_ref().unwrap().id(), "STOP");
+    }
+
+    pub fn thaw(&self) {
+        process::signal(self.child.as_ref().unwrap().id(), "CONT");
+    }
+
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(name);
         command

@@ -58,6 +58,10 @@ impl Gateway {
         self.child.try_wait().unwrap().is_none()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`, and the wait until the process is gone.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -16,6 +16,7 @@
 //! | `delay(Way, Duration)` | each piece that is read waits that long; zero ends it |
 //! | `cut_at_byte(Way, n, How)` | exactly `n` more bytes pass that way (of all connections together), then their connection ends |
 //! | `at(Sign, nth).before(Act)`, `.after(Act)` | at the `nth` such packet from now on, see [`Sign`] and [`Act`] |
+//! | `disarm()` | no trigger and no cut at a byte is set any more |
 //!
 //! Triggers and cuts at a byte give a [`Watch`]: `wait()` returns when it has happened. Nothing here needs a sleep.
 //!
@@ -312,6 +313,13 @@ impl Proxy {
         let watch = state.new_watch();
         state.cut_at[way as usize] = Some((bytes, how, watch));
         Watch { shared: Arc::clone(&self.shared), id: watch }
+    }
+
+    /// Takes back all triggers and cuts at a byte that have not come to pass.
+    pub fn disarm(&self) {
+        let mut state = self.shared.lock();
+        state.triggers.clear();
+        state.cut_at = [None; 2];
     }
 
     /// At the `nth` packet with this sign from now on, counted from 1, of all connections together.

@@ -1,0 +1,108 @@
+//! A device that publishes without end, at a settled pace, and counts what the broker has acknowledged.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::support::PATIENCE;
+use crate::support::publisher::{Message, Publisher};
+
+/// Messages at a time, and the pause after them: 300 a second where the machine can do it.
+const BURST: u64 = 15;
+const PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) struct Stream {
+    shared: Arc<Shared>,
+    thread: JoinHandle<Publisher>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    acknowledged: u64,
+    held: bool,
+    /// Nothing is under way: all that was published is acknowledged.
+    idle: bool,
+    ended: bool,
+}
+
+impl Stream {
+    /// Publishes the keys 0, 1, 2, … to `topics` in turn, as `{"key": …, "text": …}`.
+    pub(super) fn start(broker: SocketAddr, topics: Vec<String>) -> Stream {
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let mut publisher = Publisher::connect(broker);
+            let mut next = 0;
+            while own.may_go_on() {
+                publisher.publish_all((next..next + BURST).map(|key| message(&topics, key)));
+                next += BURST;
+                own.state.lock().unwrap().acknowledged = next;
+                own.changed.notify_all();
+                std::thread::sleep(PAUSE);
+            }
+            publisher
+        });
+        Stream { shared, thread }
+    }
+
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.shared.state.lock().unwrap().acknowledged
+    }
+
+    /// Waits until the broker has taken this many more.
+    pub(super) fn wait_for_more(&self, messages: u64) {
+        let wanted = self.acknowledged() + messages;
+        self.wait_until("the broker to take more messages", |state| state.acknowledged >= wanted);
+    }
+
+    /// Returns when nothing is under way to the broker; nothing will be until [`Self::go_on`].
+    pub(super) fn hold(&self) {
+        self.shared.state.lock().unwrap().held = true;
+        self.wait_until("the publisher to have nothing under way", |state| state.idle);
+    }
+
+    pub(super) fn go_on(&self) {
+        self.shared.state.lock().unwrap().held = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// How many messages the broker has acknowledged in all.
+    pub(super) fn end(self) -> u64 {
+        self.shared.state.lock().unwrap().ended = true;
+        self.go_on();
+        let publisher = self.thread.join().unwrap();
+        assert_eq!(publisher.resent, [], "the broker was only struck while nothing was under way to it");
+        let state = self.shared.state.lock().unwrap();
+        state.acknowledged
+    }
+
+    fn wait_until(&self, what: &str, is_so: impl Fn(&State) -> bool) {
+        let state = self.shared.state.lock().unwrap();
+        // Many times what anything may take: the broker may stand still for some seconds of that.
+        let waiting = self.shared.changed.wait_timeout_while(state, 3 * PATIENCE, |state| !is_so(state));
+        assert!(!waiting.unwrap().1.timed_out(), "in vain awaited: {what}");
+    }
+}
+
+impl Shared {
+    fn may_go_on(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        state.idle = true;
+        self.changed.notify_all();
+        let mut state = self.changed.wait_while(state, |state| state.held && !state.ended).unwrap();
+        state.idle = false;
+        !state.ended
+    }
+}
+
+fn message(topics: &[String], key: u64) -> Message {
+    let topic = &topics[usize::try_from(key).unwrap() % topics.len()];
+    Message::new(topic, format!(r#"{{"key": {key}, "text": "twenty letters or so"}}"#))
+}

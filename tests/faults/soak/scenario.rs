@@ -77,7 +77,7 @@ impl Iterator for Scenario {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        let after = self.between(100, 2_500);
+        let after = self.between(50, 1_500);
         Some(Step { after, fault: self.fault() })
     }
 }

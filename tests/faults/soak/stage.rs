@@ -22,7 +22,7 @@ const POSTING: u64 = 2;
 /// before it connects, lest it quarrel with another client of its name.
 const REST: Duration = Duration::from_mins(12);
 
-/// Whether the gateway was to end when it did, and what it did instead.
+/// What a run came to.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) seconds: u64,
@@ -62,6 +62,7 @@ impl Stage {
         let to_broker = Proxy::to_mqtt(world.broker.address);
         let to_database = Proxy::to_mysql(world.database_address());
         let to_endpoint = Proxy::to(sink.address());
+        world.set("MAILBOX_REPORT_SECONDS", "10");
         world.reach_broker_at(to_broker.address());
         world.reach_database_at(to_database.address());
         let flows: Vec<(u64, String)> = (0..STORING + POSTING).map(|n| (n, format!("flow{n}"))).collect();
@@ -171,7 +172,7 @@ impl Stage {
         }
     }
 
-    /// Nothing is under way to the broker meanwhile, so nobody publishes again what it may already have.
+    /// Nothing is under way to the broker meanwhile: what it has taken is never published a second time.
     fn strike_broker(&mut self, fault: Fault) {
         self.stream.hold();
         match fault {

@@ -17,6 +17,9 @@
 //! | `validate_payload()` | [`validate_payload`] |
 //! | `run_forever()` | [`run_forever`] |
 
+#[macro_use]
+mod fail_points;
+
 pub mod actors;
 pub mod app;
 pub mod cli;

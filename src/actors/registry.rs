@@ -136,6 +136,7 @@ impl FlowRegistryActor {
     }
 
     fn settled(&mut self, context: &mut Context<Self>, settled: Settled, failed: Option<String>) {
+        crash_point!("registry-settled");
         self.settling = false;
         match failed {
             Some(error) => {

@@ -117,6 +117,7 @@ impl RouterActor {
     }
 
     fn dispatch(&mut self, context: &mut Context<Self>, batch: Batch) {
+        crash_point!("router-dispatch");
         let (lane, epoch, next) = (batch.lane, batch.epoch, batch.next);
         let Some(slot) = self.parts.directory.workers.get(lane as usize) else { return };
         let weight = batch.pairs().max(1);

@@ -91,7 +91,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             (Rc::clone(&self.store), self.parts.directory.clone(), self.observer());
         let processing = async move {
             let (ProcessBatch { batch }, mut handling) = envelope.open();
-            fail::fail_point!("worker-batch");
+            crash_point!("worker-batch");
             let mut store = store.lock().await;
             let never_opened = BatchFailure::Fenced(crate::store::LanePosition { epoch: 0, next_offset: 0 });
             let store = store.as_mut().ok_or(never_opened)?;

@@ -74,10 +74,10 @@ pub(super) async fn run(
     if let Some(fence) = fence {
         fence.row.write(database, &transaction, fence.next).await?;
     }
-    fail::fail_point!("worker-before-commit");
+    crash_point!("worker-before-commit");
     match commit(transaction).await {
         Ok(()) => {
-            fail::fail_point!("worker-after-commit");
+            crash_point!("worker-after-commit");
             Ok(outcome)
         }
         Err(error) => Err(Failed::Unknown(error, Box::new(outcome))),

@@ -11,8 +11,8 @@ mod fault;
 mod memory;
 mod scenario;
 mod stage;
-mod stream;
-mod verdict;
+pub(crate) mod stream;
+pub(crate) mod verdict;
 
 use std::time::Duration;
 

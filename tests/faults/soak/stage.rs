@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::fault::{Fault, Reached};
 use super::memory::{Memory, MemoryReport};
-use super::stream::Stream;
+use super::stream::{Pace, Stream};
 use super::verdict::{Posts, Verdict, judge};
 use crate::support::mariadb::MariaDbServer;
 use crate::support::mosquitto::{Broker, BrokerOptions};
@@ -17,6 +17,9 @@ use crate::support::world::World;
 
 const STORING: u64 = 4;
 const POSTING: u64 = 2;
+
+/// At most 500 messages a second.
+const PACE: Pace = Pace { burst: 15, pause_ms: 30 };
 
 /// How long the gateway may take to come to rest. After many cuts in quick succession it waits up to five minutes
 /// before it connects, lest it quarrel with another client of its name.
@@ -77,7 +80,7 @@ impl Stage {
         let round = STORING + POSTING;
         Stage {
             begun: Instant::now(),
-            stream: Stream::start(world.broker.address, topics),
+            stream: Stream::start(world.broker.address, topics, PACE),
             memory: Memory::of(gateway.id()),
             posts: Posts::of(&flows[usize::try_from(STORING).unwrap()..], round),
             flows: flows.into_iter().map(|(_, code)| code).collect(),

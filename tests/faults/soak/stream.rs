@@ -8,11 +8,14 @@ use std::time::Duration;
 use crate::support::PATIENCE;
 use crate::support::publisher::{Message, Publisher};
 
-/// Messages at a time, and the pause after them: at most 500 a second.
-const BURST: u64 = 15;
-const PAUSE: Duration = Duration::from_millis(30);
+/// Messages at a time, and the pause after them.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) burst: u64,
+    pub(crate) pause_ms: u64,
+}
 
-pub(super) struct Stream {
+pub(crate) struct Stream {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
@@ -34,46 +37,46 @@ struct State {
 
 impl Stream {
     /// Publishes the keys 0, 1, 2, … to `topics` in turn, as `{"key": …, "text": …}`.
-    pub(super) fn start(broker: SocketAddr, topics: Vec<String>) -> Stream {
+    pub(crate) fn start(broker: SocketAddr, topics: Vec<String>, pace: Pace) -> Stream {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             let mut publisher = Publisher::connect(broker);
             let mut next = 0;
             while own.may_go_on() {
-                publisher.publish_all((next..next + BURST).map(|key| message(&topics, key)));
-                next += BURST;
+                publisher.publish_all((next..next + pace.burst).map(|key| message(&topics, key)));
+                next += pace.burst;
                 own.state.lock().unwrap().acknowledged = next;
                 own.changed.notify_all();
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(Duration::from_millis(pace.pause_ms));
             }
         });
         Stream { shared, thread }
     }
 
-    pub(super) fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         self.shared.state.lock().unwrap().acknowledged
     }
 
     /// Waits until the broker has taken this many more.
-    pub(super) fn wait_for_more(&self, messages: u64) {
+    pub(crate) fn wait_for_more(&self, messages: u64) {
         let wanted = self.acknowledged() + messages;
         self.wait_until("the broker to take more messages", |state| state.acknowledged >= wanted);
     }
 
     /// Returns when nothing is under way to the broker; nothing will be until [`Self::go_on`].
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.shared.state.lock().unwrap().held = true;
         self.wait_until("the publisher to have nothing under way", |state| state.idle);
     }
 
-    pub(super) fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         self.shared.state.lock().unwrap().held = false;
         self.shared.changed.notify_all();
     }
 
     /// Gives how many messages the broker has acknowledged in all.
-    pub(super) fn end(self) -> u64 {
+    pub(crate) fn end(self) -> u64 {
         self.shared.state.lock().unwrap().ended = true;
         self.shared.changed.notify_all();
         self.thread.join().unwrap();

@@ -10,25 +10,25 @@ const ROWS: usize = 2;
 
 /// What a run came to. All but `messages` and `posted_again` have to be 0.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) messages: u64,
-    pub(super) lost: u64,
-    pub(super) duplicates: u64,
+pub(crate) struct Verdict {
+    pub(crate) messages: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicates: u64,
     /// Ids that are missing or repeated, counters that do not match.
-    pub(super) gaps: u64,
+    pub(crate) gaps: u64,
     /// Messages that came after a later one of their flow.
-    pub(super) misordered: u64,
+    pub(crate) misordered: u64,
     /// Messages with more or fewer rows than they have attributes.
-    pub(super) torn: u64,
-    pub(super) dead_letters: u64,
+    pub(crate) torn: u64,
+    pub(crate) dead_letters: u64,
     /// Rows in the outbox after everything was posted.
-    pub(super) left_over: u64,
+    pub(crate) left_over: u64,
     /// Posts that were repeated under their own key: at least once is what is promised.
-    pub(super) posted_again: u64,
+    pub(crate) posted_again: u64,
 }
 
 impl Verdict {
-    pub(super) fn keeps_the_promise(&self) -> bool {
+    pub(crate) fn keeps_the_promise(&self) -> bool {
         let good = Verdict { messages: self.messages, posted_again: self.posted_again, ..Verdict::default() };
         *self == good
     }
@@ -74,7 +74,7 @@ impl Sequence {
 
 /// What has been posted.
 #[derive(Debug)]
-pub(super) struct Posts {
+pub(crate) struct Posts {
     flows: BTreeMap<String, PostedFlow>,
 }
 
@@ -90,7 +90,7 @@ struct PostedFlow {
 
 impl Posts {
     /// Expects posts of these flows, each to the path `/` and its code; the number is that of the flow in the round.
-    pub(super) fn of(flows: &[(u64, String)], round: u64) -> Posts {
+    pub(crate) fn of(flows: &[(u64, String)], round: u64) -> Posts {
         let posted = |first: u64| PostedFlow {
             arrivals: Sequence::from(first, round),
             known: HashMap::new(),
@@ -100,7 +100,7 @@ impl Posts {
         Posts { flows: flows.iter().map(|(first, code)| (code.clone(), posted(*first))).collect() }
     }
 
-    pub(super) fn take(&mut self, requests: &[Request]) {
+    pub(crate) fn take(&mut self, requests: &[Request]) {
         for request in requests {
             let flow = self.flows.get_mut(request.path.trim_start_matches('/')).unwrap();
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
@@ -123,7 +123,7 @@ impl Posts {
 }
 
 /// Judges a run over `flows` (in the order of the round) in which the keys below `published` were acknowledged.
-pub(super) fn judge(world: &World, flows: &[String], posts: &mut Posts, published: u64) -> Verdict {
+pub(crate) fn judge(world: &World, flows: &[String], posts: &mut Posts, published: u64) -> Verdict {
     let mut verdict = Verdict {
         dead_letters: count(world, "SELECT COUNT(*) FROM dead_letters"),
         left_over: count(world, "SELECT COUNT(*) FROM outbox"),

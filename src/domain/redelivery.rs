@@ -170,10 +170,6 @@ impl RedeliveryGuard {
     /// passed over for a reason of its own (then it counts as never sent).
     #[must_use]
     pub fn judge(&mut self, sighting: &Sighting) -> Verdict {
-        if let Place::UnsureBefore(index) = self.place {
-            // The one before was passed over instead of being taken in.
-            self.place = Place::At(index);
-        }
         let Some(index) = self.index_in_tail(sighting) else {
             return Verdict::New;
         };
@@ -198,17 +194,26 @@ impl RedeliveryGuard {
         match self.place {
             _ if !sighting.duplicate => None,
             Place::Beginning => self.tail.position(sighting),
-            Place::At(index) => self.tail.is_at(index, sighting).then_some(index),
-            Place::UnsureBefore(_) | Place::Over => None,
+            Place::At(index) | Place::UnsureBefore(index) => {
+                self.tail.is_at(index, sighting).then_some(index)
+            }
+            Place::Over => None,
+        }
+    }
+
+    /// Whether this message has just been judged to be the expected one, on too little evidence.
+    fn is_unsure_of(&self, sighting: &Sighting) -> bool {
+        match self.place {
+            Place::UnsureBefore(next) => sighting.duplicate && self.tail.is_at(next - 1, sighting),
+            Place::Beginning | Place::At(_) | Place::Over => false,
         }
     }
 
     /// Takes note of a message that is in the inbox now. True when it shows for the first time in the session that
     /// the broker reuses packet identifiers early.
     pub fn received(&mut self, sighting: &Sighting) -> bool {
-        if let Place::UnsureBefore(index) = self.place {
+        if self.is_unsure_of(sighting) {
             // The tail has it already, in its place.
-            self.place = Place::At(index);
             self.evidence.risen = 0;
             return false;
         }

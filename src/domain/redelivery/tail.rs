@@ -94,9 +94,8 @@ impl Tail {
     }
 
     pub(super) fn is_at(&self, index: usize, sighting: &Sighting) -> bool {
-        let equal = |entry: &TailEntry| {
-            (entry.packet_id, &entry.content) == (sighting.packet_id, &sighting.content)
-        };
+        let equal =
+            |entry: &TailEntry| (entry.packet_id, &entry.content) == (sighting.packet_id, &sighting.content);
         self.entries.get(index).is_some_and(|(entry, _)| equal(entry))
     }
 

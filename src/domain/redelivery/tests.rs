@@ -12,14 +12,20 @@ enum Allocator {
     /// 1 to 65,535, then 1.
     Rising(u16),
     /// 1 to a low number, then 1, whether free or not.
-    ShortCycle { last: u16, length: u16 },
+    ShortCycle {
+        last: u16,
+        length: u16,
+    },
     LowestFree,
     /// A queue of free identifiers.
     Fifo(VecDeque<u16>),
     /// A stack of free identifiers.
     Lifo(Vec<u16>),
     /// Any that is free, of so many; the state of a generator.
-    Random { of: u16, state: u64 },
+    Random {
+        of: u16,
+        state: u64,
+    },
 }
 
 impl Allocator {
@@ -37,7 +43,8 @@ impl Allocator {
             Allocator::Fifo(free) => free.pop_front().unwrap(),
             Allocator::Lifo(free) => free.pop().unwrap(),
             Allocator::Random { of, state } => loop {
-                *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *state =
+                    state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let id = u16::try_from((*state >> 33) % u64::from(*of)).unwrap() + 1;
                 if !used.contains(&id) {
                     break id;
@@ -226,7 +233,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn opening() -> impl Strategy<Value = (Vec<Step>, u64)> {
     let count = 1..80_usize;
     (count, 1..80_usize, 1..80_u64, any::<bool>()).prop_map(|(count, lost, period, agree)| {
-        let steps = [Step::Publish(count), Step::Receive(count), Step::Acknowledge(count), Step::Publish(lost), Step::Cut];
+        let steps = [
+            Step::Publish(count),
+            Step::Receive(count),
+            Step::Acknowledge(count),
+            Step::Publish(lost),
+            Step::Cut,
+        ];
         (steps.to_vec(), if agree { count as u64 } else { period })
     })
 }

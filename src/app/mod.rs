@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use actix::{Actor, Addr, Arbiter, System};
 
 pub use self::intake::Intake;
+use self::intake::judge_session;
 use self::signals::{Signals, Told};
 use self::startup::{Prepared, open_inbox, prepare_database};
 
@@ -235,14 +236,18 @@ fn link(
         session_expiry_seconds: settings.mqtt.session_expiry_seconds,
         qos: settings.mqtt.qos,
     };
+    inbox.expect_redelivery_from(&format!("{}@{}:{}", options.client_id, options.host, options.port))?;
     let wanted = settings.mqtt.skip_repeated_retained;
     let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
     let intake = Intake::new(inbox.clone(), signal.clone(), retained);
-    let (session, mqtt) = (session.clone(), directory.mqtt.clone());
+    let (session, mqtt, inbox) = (session.clone(), directory.mqtt.clone(), inbox.clone());
     let link = MqttLink::start(
         options,
-        Box::new(move |publication| intake.on_message(publication)),
-        Box::new(move |event| session.hear(event, &mqtt)),
+        Box::new(move |incoming| intake.on_incoming(incoming)),
+        Box::new(move |event| {
+            judge_session(&inbox, &event);
+            session.hear(event, &mqtt);
+        }),
     )?;
     Ok(link)
 }

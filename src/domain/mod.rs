@@ -8,6 +8,7 @@ pub mod message;
 pub mod outbox;
 pub mod outbox_work;
 pub mod payload;
+pub mod redelivery;
 pub mod restart_budget;
 pub mod retry;
 pub mod routing;

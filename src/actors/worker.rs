@@ -12,7 +12,7 @@ use super::life::Life;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch};
 use super::report::whole_milliseconds;
-use crate::domain::batch::{BatchOutcome, Lane, ProcessError};
+use crate::domain::batch::{Batch, BatchOutcome, Lane, ProcessError};
 use crate::domain::outbox::OutboxItem;
 use crate::settings::DatabaseSettings;
 use crate::store::{BatchFailure, BatchRules, Database, LaneObserver, LaneStore, StoreError};
@@ -95,7 +95,10 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             let mut store = store.lock().await;
             let never_opened = BatchFailure::Fenced(crate::store::LanePosition { epoch: 0, next_offset: 0 });
             let store = store.as_mut().ok_or(never_opened)?;
-            let mut outcome = store.process(&batch, &observer).await?;
+            let mut outcome = store
+                .process(&batch, &observer)
+                .await
+                .inspect_err(|failure| alarm_if_set_back(&batch, failure))?;
             report_failures(&outcome, &mut handling);
             deliver(&directory, std::mem::take(&mut outcome.posts));
             Ok(outcome)
@@ -118,6 +121,19 @@ async fn connect(settings: &DatabaseSettings, observer: &Observer) -> Database {
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+}
+
+/// Epochs only rise, so a lower one is not ours: somebody deleted the lane's row, or restored a backup.
+fn alarm_if_set_back(batch: &Batch, failure: &BatchFailure) {
+    let BatchFailure::Fenced(found) = failure;
+    if found.epoch < batch.epoch {
+        let (lane, from, now) = (batch.lane, batch.from, found.next_offset);
+        log::error!(
+            lane;
+            "The row of lane {lane} in inbox_offsets is gone or was set back: it stood at {from}, now at {now}. \
+             What the inbox holds from there on is processed again, with new numbers"
+        );
     }
 }
 

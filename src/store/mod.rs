@@ -23,6 +23,7 @@ pub use batch::{
     read_payload,
 };
 pub use connect::Database;
+pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
 pub use error::{Fault, StoreError};
 pub use exhaustion::running_out;

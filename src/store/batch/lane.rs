@@ -14,17 +14,13 @@ use tokio::time::timeout;
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
-use crate::store::connect::Database;
+use crate::store::connect::{Database, silence};
 use crate::store::error::{Fault, StoreError};
 
 /// Two transactions that met: they only have to come one after the other.
 const AFTER_DEADLOCK: Backoff = Backoff { base: Duration::from_millis(10), max: Duration::from_millis(500) };
 /// The database refuses: it gets time to recover.
 const AFTER_OUTAGE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
-
-/// A transaction that takes longer waits for a host that is gone: nothing in the connection itself
-/// would ever notice. Far above what a full batch takes, lock waits included.
-const SILENCE: Duration = Duration::from_mins(1);
 
 /// Hears how the lane fares.
 pub trait LaneObserver {
@@ -59,7 +55,7 @@ impl LaneStore {
     /// runtime that calls.
     #[must_use]
     pub fn new(database: Database, rules: Arc<BatchRules>, lane: Lane) -> Self {
-        Self { database, rules, lane, schemas: SchemaCache::default(), silence: SILENCE }
+        Self { database, rules, lane, schemas: SchemaCache::default(), silence: silence() }
     }
 
     /// The same, with another bound on the time that one transaction may take.
@@ -74,7 +70,7 @@ impl LaneStore {
         loop {
             let opened = match timeout(self.silence, self.row().take_over(&self.database)).await {
                 Ok(opened) => opened,
-                Err(_) => Err(self.turn_from_silence().await),
+                Err(_) => Err(self.turn_from_silence()),
             };
             match opened {
                 Ok(opened) => {
@@ -105,7 +101,7 @@ impl LaneStore {
             let attempted = match timeout(self.silence, self.attempt(&attempts, &step)).await {
                 Ok(attempted) => attempted,
                 // Should the COMMIT have been under way, the fence tells.
-                Err(_) => Err(Failed::Fault(self.turn_from_silence().await)),
+                Err(_) => Err(Failed::Fault(self.turn_from_silence())),
             };
             match attempted {
                 Ok(outcome) => {
@@ -142,15 +138,10 @@ impl LaneStore {
         run(&self.database, &rules, &mut self.schemas, Some(fence), &work).await
     }
 
-    /// Leaves connections that wait for an answer behind, and takes new ones if there are any to be had.
-    async fn turn_from_silence(&mut self) -> StoreError {
-        match self.database.anew().await {
-            Ok(database) => {
-                self.database = database;
-                StoreError::Silent { waited: self.silence }
-            }
-            Err(error) => error,
-        }
+    /// Leaves connections that wait for an answer behind, for new ones when there are any to be had.
+    fn turn_from_silence(&mut self) -> StoreError {
+        self.database = self.database.anew();
+        StoreError::Silent { waited: self.silence }
     }
 
     /// Data that the database refuses: the step is split until one message stands alone, then

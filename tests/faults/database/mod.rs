@@ -1,11 +1,13 @@
 //! What befalls the database: kills, freezes, cuts, refusals, locks.
 
+mod commit;
 mod connection;
 mod exhaustion;
 mod locks;
 mod outage;
 mod packets;
 mod refusals;
+mod silence;
 
 use crate::support::eventually;
 use crate::support::world::World;

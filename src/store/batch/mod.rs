@@ -70,6 +70,13 @@ impl BatchRules {
         let payload = PayloadLimits { max_payload_bytes, ..payload };
         Self { inbox_id, value_style, payload, limits, statement_bytes, gauge, outbox_max_rows_per_flow }
     }
+
+    /// The same rules for a server that now takes statements of `max_packet_bytes`. The bounds by
+    /// which lane 0 answers for payloads stay: all lanes have to agree on them.
+    #[must_use]
+    fn for_packets_of(&self, max_packet_bytes: usize) -> Self {
+        Self { statement_bytes: max_packet_bytes / 4, ..self.clone() }
+    }
 }
 
 /// A message of a batch, read once for all attempts.

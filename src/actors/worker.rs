@@ -35,6 +35,8 @@ pub struct WorkerParts {
     pub database: DatabaseSettings,
     /// What batches are measured against.
     pub rules: Arc<BatchRules>,
+    /// How long the lane waits for a flow whose row is locked elsewhere.
+    pub flow_lock_wait: Duration,
     /// Where the others are.
     pub directory: Directory,
 }
@@ -69,7 +71,7 @@ impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
             let (OpenLane, _handling) = envelope.open();
             let mut store = store.lock().await;
             if store.is_none() {
-                let database = connect(&parts.database, &observer).await;
+                let database = connect(&parts, &observer).await;
                 *store = Some(LaneStore::new(database, Arc::clone(&parts.rules), parts.lane));
             }
             if let Some(store) = store.as_mut() {
@@ -106,11 +108,11 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
 
 /// Connects on the arbiter that calls, as soon as the database lets it. One connection, because a
 /// lane has one transaction at a time, and one to spare for the one that a lost one leaves behind.
-async fn connect(settings: &DatabaseSettings, observer: &Observer) -> Database {
+async fn connect(parts: &WorkerParts, observer: &Observer) -> Database {
     const RETRY: Duration = Duration::from_secs(1);
     let mut failures = 0;
     loop {
-        match Database::connect(settings, 2).await {
+        match Database::connect_with(&parts.database, 2, parts.flow_lock_wait).await {
             Ok(database) => return database,
             Err(error) => {
                 failures += 1;

@@ -46,22 +46,30 @@ const SILENCE: Duration = Duration::from_mins(1);
 /// to evict one stalls the next.
 const STATEMENT_CACHE: usize = 256;
 
-/// Every session of ours.
+/// How long a row that somebody else has locked is waited for, unless told otherwise.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Every session of ours, with the seconds that a locked row is waited for.
 ///
 /// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server
 /// that waits for a host that died frees its locks after 20 s; a connection that lives says
 /// something within that, also in a long transaction. `innodb_lock_wait_timeout`: a row locked by
 /// someone else; `lock_wait_timeout`: a table being altered, which is by default waited for as long
 /// as a day.
-const SESSION: [&str; 2] = [
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    "SET SESSION \
-     sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
-     time_zone = '+00:00', \
-     wait_timeout = 20, \
-     innodb_lock_wait_timeout = 5, \
-     lock_wait_timeout = 30",
-];
+fn session(lock_wait: Duration) -> [String; 2] {
+    [
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
+        format!(
+            "SET SESSION \
+             sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+             time_zone = '+00:00', \
+             wait_timeout = 20, \
+             innodb_lock_wait_timeout = {}, \
+             lock_wait_timeout = 30",
+            lock_wait.as_secs()
+        ),
+    ]
+}
 
 /// A database with a pool of connections to it. Cheap to clone.
 #[derive(Clone)]
@@ -75,6 +83,7 @@ pub struct Database {
 struct Origin {
     settings: DatabaseSettings,
     max_connections: u32,
+    lock_wait: Duration,
 }
 
 impl fmt::Debug for Database {
@@ -87,10 +96,20 @@ impl Database {
     /// Connects once, so that what is wrong is known precisely, and opens a pool of at most
     /// `max_connections`. It does not wait for a database that is not there.
     pub async fn connect(settings: &DatabaseSettings, max_connections: u32) -> Result<Self, StoreError> {
+        Self::connect_with(settings, max_connections, LOCK_WAIT).await
+    }
+
+    /// The same, with another bound (whole seconds) on how long a row is waited for that somebody
+    /// else has locked. `SQLite` locks no rows.
+    pub async fn connect_with(
+        settings: &DatabaseSettings,
+        max_connections: u32,
+        lock_wait: Duration,
+    ) -> Result<Self, StoreError> {
         match settings {
             DatabaseSettings::MySql { host, port, name, user, .. } => {
                 let target = format!("database {name} at {host}:{port} as user {user}");
-                first_connection(first_mysql_connection(settings), target).await?;
+                first_connection(first_mysql_connection(settings, lock_wait), target).await?;
             }
             DatabaseSettings::Sqlite { path } => {
                 has_directory(path)?;
@@ -98,7 +117,7 @@ impl Database {
                 first_connection(first_sqlite_connection(path), target).await?;
             }
         }
-        Ok(Self::of(Arc::new(Origin { settings: settings.clone(), max_connections })))
+        Ok(Self::of(Arc::new(Origin { settings: settings.clone(), max_connections, lock_wait })))
     }
 
     /// A new pool in place of this one, whose connections may wait for ever for a host that is gone.
@@ -109,11 +128,11 @@ impl Database {
     }
 
     fn of(origin: Arc<Origin>) -> Self {
-        let most = origin.max_connections;
+        let (most, lock_wait) = (origin.max_connections, origin.lock_wait);
         let (connection, dialect) = match &origin.settings {
             DatabaseSettings::MySql { .. } => {
                 let pool = pool_options::<sqlx::MySql>(most)
-                    .after_connect(|connection, _| Box::pin(set_up_session(connection)));
+                    .after_connect(move |connection, _| Box::pin(set_up_session(connection, lock_wait)));
                 (pool.connect_lazy_with(mysql_options(&origin.settings)).into(), Dialect::MySql)
             }
             DatabaseSettings::Sqlite { path } => {
@@ -186,15 +205,15 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-async fn first_mysql_connection(settings: &DatabaseSettings) -> Result<(), sqlx::Error> {
+async fn first_mysql_connection(settings: &DatabaseSettings, lock_wait: Duration) -> Result<(), sqlx::Error> {
     let mut connection = mysql_options(settings).connect().await?;
-    set_up_session(&mut connection).await?;
+    set_up_session(&mut connection, lock_wait).await?;
     connection.close().await
 }
 
-async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    for statement in SESSION {
-        connection.execute(statement).await?;
+async fn set_up_session(connection: &mut MySqlConnection, lock_wait: Duration) -> Result<(), sqlx::Error> {
+    for statement in session(lock_wait) {
+        connection.execute(sqlx::AssertSqlSafe(statement)).await?;
     }
     Ok(())
 }

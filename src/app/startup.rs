@@ -6,7 +6,8 @@ use super::StartError;
 use crate::inbox::{Inbox, InboxError, InboxOptions, MetaOrigin};
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, StoreError, StoreLimits, load_limits, load_mqtt_server, migrate,
+    Database, LoadServerError, MqttServer, StoreError, StoreLimits, answered, load_limits, load_mqtt_server,
+    migrate, silence,
 };
 
 /// Waits between two attempts to reach the database at the start.
@@ -57,7 +58,8 @@ pub(super) struct Prepared {
 /// Migrates and reads what is needed to begin; waits for a database that is not there.
 pub(super) async fn prepare_database(settings: &Settings) -> Result<Prepared, StartError> {
     loop {
-        match try_prepare_database(settings).await {
+        // Another gateway that migrates is waited for as long as once.
+        match answered(2 * silence(), try_prepare_database(settings)).await {
             Ok(Ok(prepared)) => return Ok(prepared),
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
             Err(error) => {

@@ -19,10 +19,11 @@ mod outbox_gauge;
 mod widen;
 
 pub use batch::{
-    BatchFailure, BatchRules, LaneObserver, LanePosition, LaneStore, OpenedLane, process_flow_message,
-    read_payload,
+    BatchFailure, BatchRules, BrokenOff, LaneObserver, LanePosition, LaneStore, OpenedLane,
+    process_flow_message, read_payload,
 };
 pub use connect::Database;
+pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
 pub use error::{Fault, StoreError};
 pub use exhaustion::running_out;

@@ -86,6 +86,12 @@ impl Outbox {
         Self { database, owner }
     }
 
+    /// The same rows by new connections, for when those of this one say nothing any more.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { database: self.database.anew(), owner: Arc::clone(&self.owner) }
+    }
+
     /// Reads the first rows of `flow`, at most `max_messages` and at most `max_bytes` by
     /// [`cost`], but at least one.
     pub async fn load(

@@ -121,6 +121,14 @@ impl World {
         world
     }
 
+    /// A session like any other client's, with rights on this test's database alone.
+    pub fn another_session(&self) -> Sql {
+        let mut url = Url::parse(&format!("mysql://{}/{}", self.database_address(), self.name)).unwrap();
+        url.set_username(&self.name).unwrap();
+        url.set_password(Some(PASSWORD)).unwrap();
+        Sql::open(url.as_str())
+    }
+
     fn add_broker_row(&self) {
         let address = self.broker.address;
         self.add_server(&address.ip().to_string(), Some(address.port()), Some(true), Some(true));

@@ -8,9 +8,9 @@ use super::writes::{DataRow, DeadLetterRow, Writes};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
-use crate::domain::message::{FlowId, Record};
+use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::payload::Payload;
+use crate::domain::payload::{Payload, PayloadError};
 
 /// Messages of one flow that the database itself refused, by place in the batch.
 pub(super) type Poison = HashMap<(usize, FlowId), String>;
@@ -81,7 +81,8 @@ impl<'a> Judge<'a> {
         let Some(flow) = self.flows.get(&flow_id).filter(|flow| flow.enabled) else {
             return Err(ProcessError::FlowGone(flow_id));
         };
-        let action = match check(flow, payload, self.rules) {
+        let checked = fits_a_statement(record, self.rules).and_then(|()| check(flow, payload, self.rules));
+        let action = match checked {
             Ok(action) => action,
             Err((reason, detail)) => return Err(self.refuse(record, flow_id, reason, detail)),
         };
@@ -203,6 +204,18 @@ fn check(
         fits_the_columns(payload, rules)?;
     }
     Ok(action)
+}
+
+/// Only a server that takes less than it did at the start has any to refuse here.
+fn fits_a_statement(record: &Record, rules: &BatchRules) -> Result<(), (&'static str, String)> {
+    let most = rules.statement_bytes;
+    let (Body::Whole(kept) | Body::Head { head: kept, .. }) = &record.body;
+    let length = kept.len();
+    if length <= most {
+        return Ok(());
+    }
+    let error = PayloadError::TooLarge { length, limit: most };
+    Err((error.reason(), error.to_string()))
 }
 
 fn fits_the_columns(payload: &Payload<'_>, rules: &BatchRules) -> Result<(), (&'static str, String)> {

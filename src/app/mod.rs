@@ -10,7 +10,7 @@ use actix::{Actor, Addr, Arbiter, System};
 
 pub use self::intake::Intake;
 use self::signals::{Signals, Told};
-use self::startup::{Prepared, open_inbox, prepare_database};
+use self::startup::{Prepared, open_inbox, prepare_database, tables_of_before};
 
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::messages::{ReloadFlows, Shutdown};
@@ -20,7 +20,7 @@ use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{Factories, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Slot, remember_panics};
-use crate::inbox::{Inbox, InboxError, RetainedMemory, SubscriptionBook};
+use crate::inbox::{Inbox, InboxError, KeptTables, RetainedMemory, SubscriptionBook};
 use crate::mqtt::{BrokerOptions, MqttError, MqttLink};
 use crate::settings::Settings;
 use crate::store::{BatchRules, LoadServerError, MqttServer, OutboxGauge, StoreLimits};
@@ -175,6 +175,7 @@ fn factories(
         settings.outbox.max_rows_per_flow,
     ));
     let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
+    let kept_tables = KeptTables::of(&settings.inbox.dir);
     let signal = InboxSignal::new(directory.router.clone());
     let session = Session::default();
     let link = link(settings, inbox, server, &signal, directory, &session)?;
@@ -200,7 +201,8 @@ fn factories(
         router: RouterParts {
             inbox: inbox.clone(),
             signal,
-            tables: Arc::default(),
+            tables: Arc::new(Mutex::new(tables_of_before(&kept_tables)?)),
+            kept_tables,
             book,
             directory: directory.clone(),
             payload: rules.payload,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::StartError;
-use crate::inbox::{Inbox, InboxError, InboxOptions, MetaOrigin};
+use crate::domain::routing_history::RoutingHistory;
+use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
     Database, LoadServerError, MqttServer, StoreError, StoreLimits, load_limits, load_mqtt_server, migrate,
@@ -46,6 +47,16 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
         "Inbox opened"
     );
     Ok(inbox)
+}
+
+/// The routing tables by which records that are in the inbox from an earlier run are routed.
+pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, InboxError> {
+    let Some(text) = kept.read()? else { return Ok(RoutingHistory::default()) };
+    let history = RoutingHistory::from_text(&text);
+    if history.is_none() {
+        log::error!("Inbox: the routing tables of the last run are not understood; today's flows stand for them");
+    }
+    Ok(history.unwrap_or_default())
 }
 
 /// What the database had to say at the start.

@@ -17,3 +17,4 @@ mod support;
 mod broker;
 mod database;
 mod gateway;
+mod proxy;

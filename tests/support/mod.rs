@@ -11,6 +11,7 @@ pub mod mosquitto;
 pub mod net;
 pub mod oracle;
 pub mod process;
+pub mod proxy;
 pub mod publisher;
 pub mod sink;
 pub mod sql;

@@ -4,6 +4,7 @@ mod intake;
 mod signals;
 mod startup;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use actix::{Actor, Addr, Arbiter, System};
@@ -37,6 +38,17 @@ pub enum StartError {
     /// The inbox cannot be used.
     #[error(transparent)]
     Inbox(#[from] InboxError),
+    /// The operating system does not let us use the inbox directory.
+    #[error(
+        "{source}; let this user write in the inbox directory {}, or set INBOX_DIR to another one",
+        dir.display()
+    )]
+    InboxDirectory {
+        /// `INBOX_DIR`.
+        dir: PathBuf,
+        /// What it refused.
+        source: InboxError,
+    },
     /// The table of brokers holds nothing to connect to.
     #[error(transparent)]
     Server(LoadServerError),

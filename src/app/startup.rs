@@ -14,7 +14,7 @@ use crate::store::{
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
 /// Opens the inbox and says loudly what of it was lost.
-pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
+pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
     // SQLite has one writer: a second lane would only wait for the first.
     let lanes = match settings.database {
         DatabaseSettings::Sqlite { .. } => 1,
@@ -27,6 +27,12 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
         fsync: settings.inbox.fsync,
         lanes,
         max_payload_bytes: settings.limits.max_payload_bytes,
+    })
+    .map_err(|error| match error {
+        InboxError::Io { .. } => {
+            StartError::InboxDirectory { dir: settings.inbox.dir.clone(), source: error }
+        }
+        other => other.into(),
     })?;
     for damage in recovery.damages.iter().filter(|damage| damage.is_new) {
         log::error!("Inbox: {damage}");
@@ -54,7 +60,9 @@ pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, Inbo
     let Some(text) = kept.read()? else { return Ok(RoutingHistory::default()) };
     let history = RoutingHistory::from_text(&text);
     if history.is_none() {
-        log::error!("Inbox: the routing tables of the last run are not understood; today's flows stand for them");
+        log::error!(
+            "Inbox: the routing tables of the last run are not understood; today's flows stand for them"
+        );
     }
     Ok(history.unwrap_or_default())
 }

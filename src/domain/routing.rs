@@ -58,7 +58,8 @@ impl RoutingTable {
         let parsed = routes
             .into_iter()
             .filter_map(|(filter, flows)| TopicFilter::parse(&filter).ok().map(|filter| (filter, flows)));
-        let filters = parsed.flat_map(|(filter, flows)| flows.into_iter().map(move |id| (filter.clone(), id)));
+        let filters =
+            parsed.flat_map(|(filter, flows)| flows.into_iter().map(move |id| (filter.clone(), id)));
         RoutingTable::over(Vec::new(), groups(filters.collect()))
     }
 

@@ -14,7 +14,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backlog;
 mod broker;
 mod database;
+mod disk;
 mod gateway;
 mod proxy;

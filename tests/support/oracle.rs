@@ -48,12 +48,27 @@ impl Load {
             .collect()
     }
 
+    /// The keys of messages of a load.
+    pub fn keys_of(messages: &[Message]) -> HashSet<u64> {
+        let payloads = messages.iter().map(|message| std::str::from_utf8(&message.payload).unwrap());
+        payloads
+            .map(|payload| {
+                serde_json::from_str::<serde_json::Value>(payload).unwrap()["key"].as_u64().unwrap()
+            })
+            .collect()
+    }
+
     /// Waits until every key is in `data`.
     pub fn wait_until_stored(&self, world: &World) {
-        let wanted = i64::try_from(self.next_key).unwrap();
+        self.wait_for_count(world, usize::try_from(self.next_key).unwrap());
+    }
+
+    /// Waits until so many different keys are in `data`.
+    pub fn wait_for_count(&self, world: &World, count: usize) {
+        let wanted = i64::try_from(count).unwrap();
         let sql = "SELECT COUNT(DISTINCT attribute_value) FROM data WHERE attribute_name = 'key'";
         let mut seen = 0;
-        eventually(&format!("all {wanted} keys in data"), || {
+        eventually(&format!("{wanted} keys in data"), || {
             seen = world.sql.count(sql, []);
             (seen >= wanted).then_some(())
         });

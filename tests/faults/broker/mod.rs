@@ -6,3 +6,4 @@ mod kill;
 mod refusal;
 mod restart;
 mod session;
+mod way;

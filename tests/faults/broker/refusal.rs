@@ -18,7 +18,8 @@ const RULES: &str = r#"{
 
 fn plugin() -> String {
     let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let mut found = libraries.map(|dir| dir.join("mosquitto_dynamic_security.so")).filter(|file| file.exists());
+    let mut found =
+        libraries.map(|dir| dir.join("mosquitto_dynamic_security.so")).filter(|file| file.exists());
     found.next().expect("Debian's mosquitto brings this plugin").display().to_string()
 }
 
@@ -46,5 +47,8 @@ fn a_refused_subscription_is_said_for_its_flow_and_the_others_run() {
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
-    assert_eq!(gateway.count_lines("gets no messages"), gateway.count_lines("Flow shut_out gets no messages"));
+    assert_eq!(
+        gateway.count_lines("gets no messages"),
+        gateway.count_lines("Flow shut_out gets no messages")
+    );
 }

@@ -22,7 +22,7 @@ use crate::domain::batch::{Batch, BatchOutcome, Lane};
 use crate::domain::message::Offset;
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
-use crate::inbox::{Inbox, SubscriptionBook};
+use crate::inbox::{Inbox, KeptTables, SubscriptionBook};
 use crate::store::BatchFailure;
 
 /// How often an idle lane's progress is written down, and what went wrong is tried again.
@@ -37,6 +37,8 @@ pub struct RouterActor {
     drained: Vec<oneshot::Sender<()>>,
     /// A lane has more to look at, and the message to go on is under way.
     looking_on: bool,
+    /// The tables in force are not on disk.
+    unkept: bool,
 }
 
 /// What a router is made of; the factory keeps it for the next one.
@@ -46,8 +48,10 @@ pub struct RouterParts {
     pub inbox: Inbox,
     /// Raised when the inbox has grown.
     pub signal: InboxSignal,
-    /// Which table is for which record; outlives the router, not the process.
+    /// Which table is for which record; outlives the router.
     pub tables: Arc<Mutex<RoutingHistory>>,
+    /// Where the tables outlive the process.
+    pub kept_tables: KeptTables,
     /// What subscription identifiers stand for.
     pub book: Arc<Mutex<SubscriptionBook>>,
     /// Where the others are.
@@ -71,12 +75,12 @@ impl RouterActor {
     pub fn new(life: Life, parts: RouterParts) -> Self {
         let lanes = 0..parts.inbox.lanes();
         let lanes = lanes.map(|lane| LaneCursor::new(lane, parts.inbox.reader(0))).collect();
-        Self { life, parts, lanes, drained: Vec::new(), looking_on: false }
+        Self { life, parts, lanes, drained: Vec::new(), looking_on: false, unkept: false }
     }
 
     /// Gives every lane that is free what there is for it.
     fn pump(&mut self, context: &mut Context<Self>, idle_too: bool) {
-        if self.tables().is_empty() {
+        if !self.tables().is_current() {
             return;
         }
         self.parts.signal.take_down();
@@ -195,6 +199,17 @@ impl RouterActor {
         }
     }
 
+    /// A disk that refuses stops nothing: it only matters to an edit that comes together with a restart.
+    fn keep_tables(&mut self) {
+        let kept = self.parts.kept_tables.replace(&self.tables().to_text());
+        if let Err(error) = &kept
+            && !self.unkept
+        {
+            log::error!("Cannot keep the routing table, trying on: {error}");
+        }
+        self.unkept = kept.is_err();
+    }
+
     fn tables(&self) -> MutexGuard<'_, RoutingHistory> {
         self.parts.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,7 +224,12 @@ impl Actor for RouterActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.life.keep_beating(context);
-        context.run_interval(TICK, |router, context| router.pump(context, true));
+        context.run_interval(TICK, |router, context| {
+            if router.unkept {
+                router.keep_tables();
+            }
+            router.pump(context, true);
+        });
         self.parts.directory.registry.tell(AnnounceTable);
         for worker in &self.parts.directory.workers {
             worker.tell(OpenLane);
@@ -256,6 +276,9 @@ impl Handler<Envelope<NewRoutingTable>> for RouterActor {
     fn handle(&mut self, envelope: Envelope<NewRoutingTable>, context: &mut Self::Context) -> Self::Result {
         let (NewRoutingTable { table }, _handling) = envelope.open();
         self.tables().push(self.parts.inbox.next_offset(), table);
+        // On disk before the first record is routed by it: what waits in the inbox over a restart is
+        // then routed by the table of its time, whatever becomes of the flows meanwhile.
+        self.keep_tables();
         self.life.mailbox().set_state(ActorState::Running);
         self.pump(context, false);
         MessageResult(())

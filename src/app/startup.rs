@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::StartError;
-use crate::inbox::{Inbox, InboxError, InboxOptions, MetaOrigin};
+use crate::domain::routing_history::RoutingHistory;
+use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
     Database, LoadServerError, MqttServer, StoreError, StoreLimits, answered, load_limits, load_mqtt_server,
@@ -14,7 +15,7 @@ use crate::store::{
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
 /// Opens the inbox and says loudly what of it was lost.
-pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
+pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
     // SQLite has one writer: a second lane would only wait for the first.
     let lanes = match settings.database {
         DatabaseSettings::Sqlite { .. } => 1,
@@ -27,6 +28,12 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
         fsync: settings.inbox.fsync,
         lanes,
         max_payload_bytes: settings.limits.max_payload_bytes,
+    })
+    .map_err(|error| match error {
+        InboxError::Io { .. } => {
+            StartError::InboxDirectory { dir: settings.inbox.dir.clone(), source: error }
+        }
+        other => other.into(),
     })?;
     for damage in recovery.damages.iter().filter(|damage| damage.is_new) {
         log::error!("Inbox: {damage}");
@@ -47,6 +54,18 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
         "Inbox opened"
     );
     Ok(inbox)
+}
+
+/// The routing tables by which records that are in the inbox from an earlier run are routed.
+pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, InboxError> {
+    let Some(text) = kept.read()? else { return Ok(RoutingHistory::default()) };
+    let history = RoutingHistory::from_text(&text);
+    if history.is_none() {
+        log::error!(
+            "Inbox: the routing tables of the last run are not understood; today's flows stand for them"
+        );
+    }
+    Ok(history.unwrap_or_default())
 }
 
 /// What the database had to say at the start.

@@ -18,6 +18,7 @@
 mod cursor;
 mod durable;
 mod error;
+mod kept_tables;
 mod lock;
 mod log_file;
 mod meta;
@@ -37,6 +38,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use self::error::{AppendError, Closed, InboxError};
+pub use self::kept_tables::KeptTables;
 pub use self::meta::InboxId;
 pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};

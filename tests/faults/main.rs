@@ -15,8 +15,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backlog;
 mod broker;
 mod database;
+mod disk;
 mod gateway;
 mod proxy;
 mod soak;

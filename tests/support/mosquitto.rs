@@ -96,6 +96,16 @@ impl Broker {
         process::signal(self.own().child.as_ref().unwrap().id(), "CONT");
     }
 
+    /// Has the broker that is stopped forget all sessions and what it had queued for them.
+    pub fn forget_sessions(&mut self) {
+        std::fs::remove_file(self.own().directory.path().join("mosquitto.db")).unwrap();
+    }
+
+    /// SIGHUP: passwords and access lists are read anew, and connections that they no longer allow are closed.
+    pub fn reload(&mut self) {
+        process::signal(self.own().child.as_ref().unwrap().id(), "HUP");
+    }
+
     pub fn start(&mut self) {
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
         let private = self.own();
@@ -147,8 +157,25 @@ impl Broker {
         self.lines_since(LogMark(0)).filter(|line| line.contains(&resent)).count()
     }
 
+    /// Messages whose PUBACK the broker has seen from this client, by its own words.
+    pub fn acknowledged_by(&self, client_id: &str) -> usize {
+        let acknowledged = format!("Received PUBACK from {client_id} ");
+        self.lines_since(LogMark(0)).filter(|line| line.contains(&acknowledged)).count()
+    }
+
+    /// Waits until this client has acknowledged `count` messages: they are in its inbox.
+    pub fn wait_for_acknowledged(&self, client_id: &str, count: usize) {
+        eventually(&format!("{client_id} to acknowledge {count} messages"), || {
+            (self.acknowledged_by(client_id) >= count).then_some(())
+        });
+    }
+
     pub fn has_logged(&self, since: LogMark, text: &str) -> bool {
         self.lines_since(since).any(|line| line.contains(text))
+    }
+
+    pub fn lines_of(&self, since: LogMark, text: &str) -> Vec<String> {
+        self.lines_since(since).filter(|line| line.contains(text)).collect()
     }
 
     fn lines_since(&self, since: LogMark) -> impl Iterator<Item = String> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fence::{LanePosition, LaneRow, OpenedLane};
+use super::fence::LaneRow;
 use super::judge::Poison;
 use super::locked_flow::SchemaCache;
 use super::progress::{Progress, Step};
@@ -11,7 +11,7 @@ use super::transaction::{Failed, Fence, Work, harmless_row_goes, rehearse, run};
 use super::{BatchRules, Parsed};
 use tokio::time::timeout;
 
-use crate::domain::batch::{Batch, BatchOutcome, Lane};
+use crate::domain::batch::{Batch, BatchOutcome, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 use crate::store::connect::Database;

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::fence::LanePosition;
-use crate::domain::batch::Batch;
+use crate::domain::batch::{Batch, LanePosition};
 use crate::domain::message::Offset;
 
 /// Failures in a row after which less is attempted at once.

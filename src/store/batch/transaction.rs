@@ -6,12 +6,12 @@ use std::ops::Range;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 use super::counters::write_counters;
-use super::fence::{LanePosition, LaneRow};
+use super::fence::LaneRow;
 use super::judge::{Judge, Poison};
 use super::locked_flow::{SchemaCache, lock_flows};
 use super::writes::WriteContext;
 use super::{BatchRules, Parsed};
-use crate::domain::batch::BatchOutcome;
+use crate::domain::batch::{BatchOutcome, LanePosition};
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};

@@ -9,8 +9,16 @@ mod database;
 use database::TestDatabase;
 use mqtt_gateway::store::{Database, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 7] =
-    ["data", "flows", "mqtt_servers", "inbox_offsets", "outbox", "outbox_owners", "dead_letters"];
+const TABLES: [&str; 8] = [
+    "data",
+    "flows",
+    "mqtt_servers",
+    "inbox_offsets",
+    "inbox_lagging",
+    "outbox",
+    "outbox_owners",
+    "dead_letters",
+];
 
 on_both_databases! {
     from_nothing_everything_is_made

@@ -182,6 +182,7 @@ fn factories(
         lane,
         database: settings.database.clone(),
         rules: Arc::clone(&rules),
+        flow_lock_wait: settings.flow_lock_wait,
         directory: directory.clone(),
     };
     Ok(Factories {

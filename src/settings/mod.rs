@@ -57,6 +57,8 @@ pub struct Settings {
     pub batch_max_messages: usize,
     /// Bytes of payload in one transaction at most, unless a single message has more.
     pub batch_max_bytes: usize,
+    /// Time that a lane waits for a flow whose row is locked elsewhere.
+    pub flow_lock_wait: Duration,
     /// Time for draining the inbox at a stop.
     pub drain_deadline: Duration,
     /// Messages that wait to be posted.

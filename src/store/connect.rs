@@ -41,22 +41,30 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 /// to evict one stalls the next.
 const STATEMENT_CACHE: usize = 256;
 
-/// Every session of ours.
+/// How long a row that somebody else has locked is waited for, unless told otherwise.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Every session of ours, with the seconds that a locked row is waited for.
 ///
 /// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server
 /// that waits for a host that died frees its locks after 20 s; a connection that lives says
 /// something within that, also in a long transaction. `innodb_lock_wait_timeout`: a row locked by
 /// someone else; `lock_wait_timeout`: a table being altered, which is by default waited for as long
 /// as a day.
-const SESSION: [&str; 2] = [
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    "SET SESSION \
-     sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
-     time_zone = '+00:00', \
-     wait_timeout = 20, \
-     innodb_lock_wait_timeout = 5, \
-     lock_wait_timeout = 30",
-];
+fn session(lock_wait: Duration) -> [String; 2] {
+    [
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
+        format!(
+            "SET SESSION \
+             sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+             time_zone = '+00:00', \
+             wait_timeout = 20, \
+             innodb_lock_wait_timeout = {}, \
+             lock_wait_timeout = 30",
+            lock_wait.as_secs()
+        ),
+    ]
+}
 
 /// A database with a pool of connections to it. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +78,7 @@ pub struct Database {
 struct Origin {
     settings: DatabaseSettings,
     max_connections: u32,
+    lock_wait: Duration,
 }
 
 impl fmt::Debug for Database {
@@ -82,6 +91,16 @@ impl Database {
     /// Connects once, so that what is wrong is known precisely, and opens a pool of at most
     /// `max_connections`. It does not wait for a database that is not there.
     pub async fn connect(settings: &DatabaseSettings, max_connections: u32) -> Result<Self, StoreError> {
+        Self::connect_with(settings, max_connections, LOCK_WAIT).await
+    }
+
+    /// The same, with another bound (whole seconds) on how long a row is waited for that somebody
+    /// else has locked. `SQLite` locks no rows.
+    pub async fn connect_with(
+        settings: &DatabaseSettings,
+        max_connections: u32,
+        lock_wait: Duration,
+    ) -> Result<Self, StoreError> {
         let (connection, dialect) = match settings {
             DatabaseSettings::MySql { host, port, name, user, password } => {
                 let options = MySqlConnectOptions::new()
@@ -99,19 +118,20 @@ impl Database {
                     password => options.password(password),
                 };
                 let target = format!("database {name} at {host}:{port} as user {user}");
-                (connect_mysql(options, target, max_connections).await?, Dialect::MySql)
+                (connect_mysql(options, target, max_connections, lock_wait).await?, Dialect::MySql)
             }
             DatabaseSettings::Sqlite { path } => {
                 (connect_sqlite(path, max_connections).await?, Dialect::Sqlite)
             }
         };
-        let origin = Arc::new(Origin { settings: settings.clone(), max_connections });
+        let origin = Arc::new(Origin { settings: settings.clone(), max_connections, lock_wait });
         Ok(Self { connection, dialect, origin })
     }
 
     /// A new pool in place of this one, whose connections may wait for ever for a host that is gone.
     pub async fn anew(&self) -> Result<Self, StoreError> {
-        Self::connect(&self.origin.settings, self.origin.max_connections).await
+        let Origin { settings, max_connections, lock_wait } = &*self.origin;
+        Self::connect_with(settings, *max_connections, *lock_wait).await
     }
 
     /// Begins a transaction: READ COMMITTED, which every session of ours is set to, or on `SQLite`
@@ -136,22 +156,23 @@ async fn connect_mysql(
     options: MySqlConnectOptions,
     target: String,
     max_connections: u32,
+    lock_wait: Duration,
 ) -> Result<DatabaseConnection, StoreError> {
     let first = async {
         let mut connection = options.connect().await?;
-        set_up_session(&mut connection).await?;
+        set_up_session(&mut connection, lock_wait).await?;
         connection.close().await
     };
     first_connection(first, target).await?;
     let pool = pool_options::<sqlx::MySql>(max_connections)
-        .after_connect(|connection, _| Box::pin(set_up_session(connection)))
+        .after_connect(move |connection, _| Box::pin(set_up_session(connection, lock_wait)))
         .connect_lazy_with(options);
     Ok(pool.into())
 }
 
-async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    for statement in SESSION {
-        connection.execute(statement).await?;
+async fn set_up_session(connection: &mut MySqlConnection, lock_wait: Duration) -> Result<(), sqlx::Error> {
+    for statement in session(lock_wait) {
+        connection.execute(sqlx::AssertSqlSafe(statement)).await?;
     }
     Ok(())
 }

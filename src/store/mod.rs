@@ -19,7 +19,7 @@ mod outbox_gauge;
 mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};
-pub use batch::{BatchFailure, BatchRules, LaneObserver, LaneStore, process_flow_message};
+pub use batch::{BatchFailure, BatchRules, BrokenOff, LaneObserver, LaneStore, process_flow_message};
 pub use connect::Database;
 pub use dialect::Dialect;
 pub use error::{Fault, StoreError};

@@ -77,8 +77,11 @@ impl ModelLog {
     /// Deletes the segments that lie wholly below, but for the one that is written to.
     pub(crate) fn release(&self, watermark: Offset) {
         let inner = &mut *self.0.borrow_mut();
-        let Some(kept) =
-            inner.records.iter().find(|stored| stored.record.offset >= watermark).map(|stored| stored.segment)
+        let Some(kept) = inner
+            .records
+            .iter()
+            .find(|stored| stored.record.offset >= watermark)
+            .map(|stored| stored.segment)
         else {
             let active = inner.segment;
             inner.records.retain(|stored| stored.segment == active);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mqtt_gateway::domain::batch::{BatchEntry, CatchUp, Lane, LaggingFlow, LanePosition, OpenedLane, Scope};
+use mqtt_gateway::domain::batch::{BatchEntry, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane, Scope};
 use mqtt_gateway::domain::message::{FlowId, Offset, Record};
 
 use crate::oracle::{History, is_readable};

@@ -7,39 +7,83 @@ pub(crate) const TOPICS: [&str; 4] = ["t0", "t1", "t2", "#"];
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
     /// The broker hands a message over.
-    Append { topic: usize, readable: bool, gap: u64 },
+    Append {
+        topic: usize,
+        readable: bool,
+        gap: u64,
+    },
     /// The log is forced to the disk.
     Sync,
     /// The router takes a turn.
-    Pump { tick: bool, look_ahead: usize },
+    Pump {
+        tick: bool,
+        look_ahead: usize,
+    },
     /// A worker goes on, in a transaction of at most so many messages. Where a flow is locked, it
     /// waits or leaves it behind.
-    Work { lane: u32, most: usize, patient: bool },
+    Work {
+        lane: u32,
+        most: usize,
+        patient: bool,
+    },
     /// COMMIT of a worker's transaction.
-    End { lane: u32, end: End },
+    End {
+        lane: u32,
+        end: End,
+    },
     /// A replaced worker goes on.
-    Zombie { index: usize, most: usize, end: Option<End> },
+    Zombie {
+        index: usize,
+        most: usize,
+        end: Option<End>,
+    },
     /// The server ends a transaction whose connection is gone.
-    Orphan { index: usize, commits: bool },
+    Orphan {
+        index: usize,
+        commits: bool,
+    },
     /// Something reaches the router, in any order.
-    Deliver { index: usize },
+    Deliver {
+        index: usize,
+    },
     /// A worker panics, or falls silent and works on.
-    ReplaceWorker { lane: u32, zombie: bool },
+    ReplaceWorker {
+        lane: u32,
+        zombie: bool,
+    },
     RestartRouter,
     /// kill -9. COMMITs that were sent may still happen.
-    RestartProcess { power_was_lost: bool, commits: bool },
+    RestartProcess {
+        power_was_lost: bool,
+        commits: bool,
+    },
     /// SIGTERM.
     Drain,
     /// Somebody else locks a flow's row, or lets it go.
-    Lock { flow: usize, locked: bool },
-    Enable { flow: usize, enabled: bool },
-    Retopic { flow: usize, topic: usize },
-    Delete { flow: usize },
-    Create { topic: usize },
+    Lock {
+        flow: usize,
+        locked: bool,
+    },
+    Enable {
+        flow: usize,
+        enabled: bool,
+    },
+    Retopic {
+        flow: usize,
+        topic: usize,
+    },
+    Delete {
+        flow: usize,
+    },
+    Create {
+        topic: usize,
+    },
     /// The registry reads the flows, and the router gets a new table.
     Reload,
     /// The disk refuses to be read.
-    FailReads { count: u32 },
+    FailReads {
+        count: u32,
+    },
 }
 
 /// What becomes of a COMMIT.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::super::batch::{Batch, BatchEntry, CatchUp, Lane, LaggingFlow, LanePosition, Scope};
+use super::super::batch::{Batch, BatchEntry, CatchUp, LaggingFlow, Lane, LanePosition, Scope};
 use super::super::message::{FlowId, Offset, Record};
 use super::gathering::{Filling, Gathering};
 use super::source::{Ahead, ReadAhead, RecordSource};

@@ -3,27 +3,33 @@
 //! ```text
 //!  lane.rs         the loop: attempt, retry, split, isolate poison, resolve a lost COMMIT
 //!  transaction.rs  one attempt: lock, judge, write, commit
-//!  progress.rs     how far a batch has got, what to attempt next; pure
+//!  attempts.rs     a batch under way, and what was learnt on the way
+//!  progress.rs     how far it has got, what to attempt next; pure
+//!  standing.rs     where lane and flow stand before and after; pure
 //!  fence.rs        the lane's row, which makes a batch count once
+//!  lagging.rs      the flows that the lane has gone on without
 //!  locked_flow.rs  the flows as their locked rows say
 //!  judge.rs        what becomes of each message; pure
 //!  writes.rs       the rows; insert.rs, counters.rs: how they are written
 //! ```
 
+mod attempts;
 mod counters;
 mod fence;
 mod insert;
 mod judge;
+mod lagging;
 mod lane;
 mod locked_flow;
 mod progress;
 mod single;
+mod standing;
 mod transaction;
 mod writes;
 
 use std::sync::Arc;
 
-pub use lane::{BatchFailure, LaneObserver, LaneStore};
+pub use lane::{BatchFailure, BrokenOff, LaneObserver, LaneStore};
 pub use single::process_flow_message;
 
 use super::limits::StoreLimits;

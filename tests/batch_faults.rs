@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use batches::{Setup, batch_of, entry};
+use batches::{Setup, batch_of, entry, record};
 use database::TestDatabase;
 use fail::FailScenario;
-use mqtt_gateway::domain::batch::{Batch, BatchOutcome};
+use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::settings::DatabaseSettings;
-use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore};
+use mqtt_gateway::store::{
+    BatchFailure, Database, Fault, LanePosition, LaneStore, process_flow_message,
+};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 
 on_both_databases! {
@@ -29,6 +31,8 @@ on_both_databases! {
     answers_that_are_lost_again_and_again_are_each_resolved
     a_lost_answer_is_void_once_another_worker_has_the_lane
     a_lane_that_is_locked_elsewhere_is_waited_for
+    an_attempt_that_came_to_nothing_or_went_unanswered_makes_no_repetition
+    the_batch_of_one_tells_who_asks_again_that_it_was_done
 }
 
 async fn a_commit_that_took_place_unanswered_is_not_done_twice(test: TestDatabase) {
@@ -115,6 +119,39 @@ async fn a_lane_that_is_locked_elsewhere_is_waited_for(test: TestDatabase) {
 
     assert_eq!(setup.observer.faults(), [Fault::LockTimeout]);
     assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+/// Every message has a key, and is attempted three times: it must not be taken for its own repetition.
+async fn an_attempt_that_came_to_nothing_or_went_unanswered_makes_no_repetition(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
+    setup.test.execute("UPDATE flows SET message_key = '/n'").await;
+    fail::cfg("commit-not-sent", "2*return->off").unwrap();
+    fail::cfg("commit-not-answered", "1*return").unwrap();
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    assert_eq!(setup.observer.failures(), 3);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+    assert_eq!(setup.count("SELECT COUNT(*) FROM message_keys").await, 20);
+}
+
+/// It has no fence, so whether a COMMIT took place without an answer only the key can tell.
+async fn the_batch_of_one_tells_who_asks_again_that_it_was_done(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    setup.test.execute("UPDATE flows SET message_key = '/n'").await;
+    let process = || process_flow_message(&setup.database, &setup.rules, 1, record(1, r#"{"n":1}"#));
+
+    fail::cfg("commit-not-sent", "1*return").unwrap();
+    assert!(process().await.unwrap_err().is_retryable());
+    fail::cfg("commit-not-answered", "1*return").unwrap();
+    assert!(process().await.unwrap_err().is_retryable());
+
+    let done = ProcessError::Repeated { flow_code: "F".into(), message_id: 1 };
+    assert_eq!(process().await, Err(done));
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 1);
 }
 
 #[tokio::test]

@@ -66,6 +66,8 @@ pub struct DeliveryParts {
     pub http_timeout: Duration,
     /// A message that fails at this age becomes a dead letter.
     pub max_age: Duration,
+    /// Time between two messages from which on they may have the same key.
+    pub keys_known_for: Duration,
 }
 
 /// To itself: a post is over.

@@ -186,6 +186,7 @@ fn factories(
         limits,
         Arc::clone(&gauge),
         settings.outbox.max_rows_per_flow,
+        settings.keys_known_for,
     ));
     let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
     let kept_tables = KeptTables::of(&settings.inbox.dir);
@@ -230,6 +231,7 @@ fn factories(
             gauge,
             http_timeout: settings.http_timeout,
             max_age: settings.outbox.max_age,
+            keys_known_for: settings.keys_known_for,
         },
     })
 }

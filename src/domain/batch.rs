@@ -122,6 +122,14 @@ pub enum ProcessError {
     /// Permanent: the flow was deleted or disabled meanwhile. Nothing is kept.
     #[error("flow {0} is gone or disabled")]
     FlowGone(FlowId),
+    /// Permanent: a message with the same key was numbered already. Nothing is kept.
+    #[error("flow {flow_code} has had this key already, in message {message_id}")]
+    Repeated {
+        /// Code of the flow.
+        flow_code: Arc<str>,
+        /// The number that the first one got.
+        message_id: i64,
+    },
     /// Retryable: the database refused or was not reached; nothing was stored.
     #[error("the database is not available: {0}")]
     Unavailable(String),

@@ -6,6 +6,7 @@ pub mod flow_diff;
 mod json;
 pub mod lanes;
 pub mod message;
+pub mod message_key;
 pub mod outbox;
 pub mod outbox_work;
 pub mod payload;

@@ -59,6 +59,8 @@ pub struct Settings {
     pub batch_max_bytes: usize,
     /// Time that a lane waits for a flow whose row is locked elsewhere.
     pub flow_lock_wait: Duration,
+    /// Time between two messages from which on they may have the same key.
+    pub keys_known_for: Duration,
     /// Time for draining the inbox at a stop.
     pub drain_deadline: Duration,
     /// Messages that wait to be posted.

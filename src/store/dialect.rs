@@ -102,6 +102,15 @@ impl Dialect {
         }
     }
 
+    /// A moment (microseconds since 1970, UTC) as the columns made by us hold it: to the microsecond.
+    pub(crate) fn instant(self, at_us: i64) -> Value {
+        let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();
+        match self {
+            Self::MySql => Value::from(at),
+            Self::Sqlite => Value::from(at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
+        }
+    }
+
     /// Holds for the rows of `outbox` with these primary keys, `(?, ?, ?), …`. `SQLite` would scan
     /// the table for a list of rows, so there the list is joined.
     pub(crate) fn outbox_keys(self, keys: &str) -> String {
@@ -111,6 +120,36 @@ impl Dialect {
                 "outbox.rowid IN (SELECT o.rowid FROM (VALUES {keys}) AS k CROSS JOIN outbox AS o \
                  ON o.inbox_id = k.column1 AND o.flow_id = k.column2 AND o.inbox_offset = k.column3)"
             ),
+        }
+    }
+
+    /// Reads those of so many keys of messages that are known; bound are flow and hash of each.
+    pub(crate) fn known_message_keys(self, keys: usize) -> String {
+        const COLUMNS: &str = "SELECT m.flow_id, m.key_hash, m.message_id, m.received_at FROM";
+        let keys = vec!["(?, ?)"; keys].join(", ");
+        match self {
+            Self::MySql => format!(
+                "{COLUMNS} message_keys AS m FORCE INDEX (PRIMARY) WHERE (m.flow_id, m.key_hash) IN ({keys})"
+            ),
+            // It would scan the table for a list of rows.
+            Self::Sqlite => format!(
+                "{COLUMNS} (VALUES {keys}) AS k CROSS JOIN message_keys AS m \
+                 ON m.flow_id = k.column1 AND m.key_hash = k.column2"
+            ),
+        }
+    }
+
+    /// Ends an insert into `message_keys` so that it takes the place of a row with the same key.
+    pub(crate) fn or_replace_message_key(self) -> &'static str {
+        match self {
+            Self::MySql => {
+                " ON DUPLICATE KEY UPDATE message_id = VALUES(message_id), \
+                 received_at = VALUES(received_at), written_at = VALUES(written_at)"
+            }
+            Self::Sqlite => {
+                " ON CONFLICT (flow_id, key_hash) DO UPDATE SET message_id = excluded.message_id, \
+                 received_at = excluded.received_at, written_at = excluded.written_at"
+            }
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) const INBOX: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) const OUTBOX_BOUND: u64 = 20;
 
+pub(crate) const KEYS_KNOWN_FOR: Duration = Duration::from_hours(1);
+
 /// A migrated database, and the rules for it.
 pub(crate) struct Setup {
     pub(crate) test: TestDatabase,
@@ -43,6 +45,7 @@ impl Setup {
             limits,
             Arc::new(OutboxGauge::default()),
             OUTBOX_BOUND,
+            KEYS_KNOWN_FOR,
         ));
         Self { test, database, rules, observer: Failures::default() }
     }

@@ -14,7 +14,7 @@ use super::DeliveryActor;
 use crate::domain::outbox_work::{Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
 use crate::store::outbox::{LEASE, Lease, Outbox};
-use crate::store::{Database, Fault, StoreError, answered, silence};
+use crate::store::{Database, Fault, StoreError, answered, forget_keys, silence};
 
 /// A load, a write and a sweep may be under way at a time.
 const CONNECTIONS: u32 = 3;
@@ -70,6 +70,9 @@ pub(super) enum Chore {
     ThoroughSweep,
     /// See what the table holds; memory should know most of it.
     RoutineSweep,
+    /// Delete old keys of messages. It is no part of the delivery, which only happens to have the
+    /// connection, the rhythm and the patience that it takes.
+    Forgetting,
 }
 
 impl TableWork {
@@ -124,7 +127,12 @@ impl DeliveryActor {
         self.table.outbox = Some(Outbox::new(database, self.parts.inbox_id.clone()));
         self.table.want(Chore::Renewal);
         self.table.want(Chore::ThoroughSweep);
-        let regular = [(RENEW_EVERY, Chore::Renewal), (SWEEP_EVERY, Chore::RoutineSweep)];
+        self.table.want(Chore::Forgetting);
+        let regular = [
+            (RENEW_EVERY, Chore::Renewal),
+            (SWEEP_EVERY, Chore::RoutineSweep),
+            (SWEEP_EVERY, Chore::Forgetting),
+        ];
         for (every, chore) in regular {
             context.run_interval(every, move |delivery, context| {
                 delivery.table.want(chore);
@@ -145,6 +153,7 @@ impl DeliveryActor {
         }
         match self.table.next_chore() {
             Some(Chore::Renewal) => self.renew(context, outbox),
+            Some(Chore::Forgetting) => self.forget_keys(context, outbox.database().clone()),
             Some(sweep) => self.sweep(context, outbox, sweep),
             None => {}
         }
@@ -285,6 +294,29 @@ impl DeliveryActor {
             log::info!(rows, flows = waiting.len(); "Delivery is ready, {rows} messages wait in the outbox");
             self.tick();
         }
+    }
+
+    /// A bit at a time, so that no other chore waits for long.
+    ///
+    /// A key is kept for twice the time for which it is known: a repetition may wait in an inbox as
+    /// long as that before it is looked for.
+    fn forget_keys(&mut self, context: &mut Context<Self>, database: Database) {
+        let age = self.parts.keys_known_for.saturating_mul(2);
+        let forgetting = async move { forget_keys(&database, age).await };
+        context.spawn(forgetting.into_actor(self).map(|forgotten, delivery, context| {
+            delivery.table.keeping_house = false;
+            match forgotten {
+                Ok(more) => {
+                    delivery.works_again();
+                    if more {
+                        delivery.table.want(Chore::Forgetting);
+                    }
+                }
+                // The next time is soon enough.
+                Err(error) => delivery.pause(context, "forgetting keys of messages", &error),
+            }
+            delivery.pump(context);
+        }));
     }
 
     fn works_again(&mut self) {

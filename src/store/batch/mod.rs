@@ -9,6 +9,7 @@
 //!  fence.rs        the lane's row, which makes a batch count once
 //!  lagging.rs      the flows that the lane has gone on without
 //!  locked_flow.rs  the flows as their locked rows say
+//!  keys.rs         the keys of the messages, and which of them are known
 //!  judge.rs        what becomes of each message; pure
 //!  writes.rs       the rows; insert.rs, counters.rs: how they are written
 //! ```
@@ -18,6 +19,7 @@ mod counters;
 mod fence;
 mod insert;
 mod judge;
+mod keys;
 mod lagging;
 mod lane;
 mod locked_flow;
@@ -28,6 +30,7 @@ mod transaction;
 mod writes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use lane::{BatchFailure, BrokenOff, LaneObserver, LaneStore};
 pub use single::process_flow_message;
@@ -56,6 +59,8 @@ pub struct BatchRules {
     pub gauge: Arc<OutboxGauge>,
     /// Most messages of one flow that may wait there.
     pub outbox_max_rows_per_flow: u64,
+    /// Time between two messages from which on they may have the same key.
+    pub keys_known_for: Duration,
 }
 
 impl BatchRules {
@@ -68,12 +73,22 @@ impl BatchRules {
         limits: StoreLimits,
         gauge: Arc<OutboxGauge>,
         outbox_max_rows_per_flow: u64,
+        keys_known_for: Duration,
     ) -> Self {
         let statement_bytes = limits.max_packet_bytes / 4;
         // A payload that no statement can carry must not come back for ever.
         let max_payload_bytes = payload.max_payload_bytes.min(statement_bytes);
         let payload = PayloadLimits { max_payload_bytes, ..payload };
-        Self { inbox_id, value_style, payload, limits, statement_bytes, gauge, outbox_max_rows_per_flow }
+        Self {
+            inbox_id,
+            value_style,
+            payload,
+            limits,
+            statement_bytes,
+            gauge,
+            outbox_max_rows_per_flow,
+            keys_known_for,
+        }
     }
 
     /// The same rules for a server that now takes statements of `max_packet_bytes`. The bounds by

@@ -37,8 +37,9 @@ use crate::store::error::Fault;
 ///
 /// # Errors
 /// [`ProcessError::Rejected`] when the message is not valid for the flow (it is a dead letter
-/// now), [`ProcessError::FlowGone`], and [`ProcessError::Unavailable`] when the database refused:
-/// then nothing was stored, unless the connection broke during the commit.
+/// now), [`ProcessError::Repeated`] when its key was seen, [`ProcessError::FlowGone`], and
+/// [`ProcessError::Unavailable`] when the database refused: then nothing was stored, unless the
+/// connection broke during the commit.
 pub async fn process_flow_message(
     database: &Database,
     rules: &BatchRules,

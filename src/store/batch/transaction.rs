@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 use super::counters::write_counters;
 use super::fence::Fence;
 use super::judge::{Judge, Poison};
+use super::keys::Keys;
 use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
 use super::standing::Standing;
 use super::writes::WriteContext;
@@ -183,7 +184,9 @@ async fn judge_and_write(
     flows: BTreeMap<FlowId, LockedFlow>,
     work: &Work<'_>,
 ) -> Result<BatchOutcome, StoreError> {
-    let mut judge = Judge::new(rules, flows, work.poison);
+    let keys = Keys::recall(transaction, database.dialect, &flows, work, rules.keys_known_for).await?;
+
+    let mut judge = Judge::new(rules, flows, keys, work.poison);
     for (index, message) in work.range.clone().zip(work.messages()) {
         for flow in message.flows.iter().copied().filter(|flow| work.whose.holds(*flow)) {
             judge.message(index, message, flow);

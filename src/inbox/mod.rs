@@ -28,6 +28,7 @@ mod retained;
 mod segment;
 mod shared;
 mod subscriptions;
+mod survey;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +41,7 @@ pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
 pub use self::subscriptions::SubscriptionBook;
+pub use self::survey::{Survey, survey};
 
 use self::lock::DirectoryLock;
 use self::log_file::Log;

@@ -3,6 +3,7 @@
 //! Nothing outside this module writes SQL. A failing call answers with a [`StoreError`] whose
 //! [`fault`](StoreError::fault) says what to do about it.
 
+mod audit;
 mod batch;
 mod columns;
 mod connect;
@@ -18,6 +19,7 @@ pub mod outbox;
 mod outbox_gauge;
 mod widen;
 
+pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
 pub use batch::{
     BatchFailure, BatchRules, LaneObserver, LanePosition, LaneStore, OpenedLane, process_flow_message,
     read_payload,

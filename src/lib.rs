@@ -26,6 +26,9 @@ pub mod cli;
 pub mod delivery;
 pub mod demo;
 pub mod domain;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+mod fuzzing;
 pub mod inbox;
 pub mod mqtt;
 pub mod observe;

@@ -1,5 +1,6 @@
 //! The pure core: decisions without clocks, randomness, sockets or files.
 
+pub mod audit;
 pub mod batch;
 pub mod flow;
 pub mod flow_diff;

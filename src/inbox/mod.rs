@@ -31,6 +31,7 @@ mod retained;
 mod segment;
 mod shared;
 mod subscriptions;
+mod survey;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +45,7 @@ pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
 pub use self::subscriptions::SubscriptionBook;
+pub use self::survey::{Survey, survey};
 
 use self::lock::DirectoryLock;
 use self::log_file::Log;
@@ -248,6 +250,9 @@ impl Drop for Handle {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod fuzz;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;

@@ -180,5 +180,8 @@ pub(crate) fn load() -> Result<Loaded, SettingsError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fuzz;
+#[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests;

@@ -91,6 +91,14 @@ impl Dialect {
         }
     }
 
+    /// A text compared byte by byte, whatever its collation says of letter case and trailing blanks.
+    pub(crate) fn exact_text(self, column: &str) -> String {
+        match self {
+            Self::MySql => format!("CAST({column} AS BINARY)"),
+            Self::Sqlite => column.to_owned(),
+        }
+    }
+
     /// A moment (microseconds since 1970, UTC) as the columns made by the Python service hold it.
     pub(crate) fn datetime(self, at_us: i64) -> Value {
         let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();

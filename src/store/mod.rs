@@ -3,6 +3,7 @@
 //! Nothing outside this module writes SQL. A failing call answers with a [`StoreError`] whose
 //! [`fault`](StoreError::fault) says what to do about it.
 
+mod audit;
 mod batch;
 mod columns;
 mod connect;
@@ -20,6 +21,7 @@ mod outbox_gauge;
 mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};
+pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
 pub use batch::{BatchFailure, BatchRules, BrokenOff, LaneObserver, LaneStore, process_flow_message};
 pub use connect::Database;
 pub(crate) use connect::{answered, silence};

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+pub mod audit;
 pub mod flows;
 pub mod mariadb;
 pub mod mosquitto;

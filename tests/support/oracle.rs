@@ -74,9 +74,10 @@ impl Load {
         });
     }
 
-    /// Nothing lost, ids of each flow exactly 1 to n, in the order of publication. Gives the keys found more than
-    /// once, a time for each extra copy.
+    /// Nothing lost, ids of each flow exactly 1 to n, in the order of publication; and the program's own audit agrees.
+    /// Gives the keys found more than once, a time for each extra copy.
     pub fn judge(&self, world: &World) -> Vec<u64> {
+        world.audit();
         self.flows.iter().flat_map(|code| self.judge_flow(world, code)).collect()
     }
 

@@ -16,7 +16,8 @@ use std::process::Command;
 use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
+    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
+    outbox_owners,
 };
 use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
 
@@ -31,6 +32,7 @@ fn the_tables_document_lists_every_column_and_no_other() {
     add::<flows::Entity>(&mut columns);
     add::<mqtt_servers::Entity>(&mut columns);
     add::<inbox_offsets::Entity>(&mut columns);
+    add::<inbox_lagging::Entity>(&mut columns);
     add::<outbox::Entity>(&mut columns);
     add::<outbox_owners::Entity>(&mut columns);
     add::<dead_letters::Entity>(&mut columns);

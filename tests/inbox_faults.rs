@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fail::FailScenario;
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Offset, Publication};
+use mqtt_gateway::domain::redelivery::InFlight;
 use mqtt_gateway::inbox::{AppendError, FsyncPolicy, Inbox, InboxOptions};
 
 fn open(dir: &Path, fsync: FsyncPolicy) -> Inbox {
@@ -143,5 +144,44 @@ fn a_full_disk_at_the_start_does_not_keep_the_records_from_being_worked_off() {
     fail::remove("inbox-replace-file");
     assert!(append(&inbox, "room again").unwrap() > last);
     assert_eq!(payloads(&inbox), ["room again"]);
+    scenario.teardown();
+}
+
+/// Whether the last of many messages is recognised when the inbox is opened anew.
+fn recognises_last(dir: &Path) -> bool {
+    let inbox = open(dir, FsyncPolicy::Never);
+    inbox.expect_redelivery_from("gateway@broker:1883").unwrap();
+    inbox.begin_connection(InFlight::Bounded);
+    inbox.recognises(&Publication { topic: "t", payload: b"100", delivery: &numbered(100, true) })
+}
+
+fn numbered(packet_id: u16, duplicate: bool) -> DeliveryFacts {
+    DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() }
+}
+
+#[test]
+fn where_no_file_can_be_written_segments_go_all_the_same_and_recognition_with_them() {
+    let scenario = FailScenario::setup();
+    for (fails, expected) in [(false, true), (true, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = open(dir.path(), FsyncPolicy::Never);
+        inbox.expect_redelivery_from("gateway@broker:1883").unwrap();
+        for id in 1..=100_u16 {
+            let payload = id.to_string();
+            let publication =
+                Publication { topic: "t", payload: payload.as_bytes(), delivery: &numbered(id, false) };
+            inbox.append(&publication, 1).unwrap();
+        }
+        drop(inbox);
+        let inbox = open(dir.path(), FsyncPolicy::Never);
+        if fails {
+            fail::cfg("inbox-replace-file", "return").unwrap();
+        }
+        inbox.release(inbox.next_offset()).unwrap();
+        fail::remove("inbox-replace-file");
+        assert_eq!(segments(dir.path()), 1, "only the one that was just begun");
+        drop(inbox);
+        assert_eq!(recognises_last(dir.path()), expected);
+    }
     scenario.teardown();
 }

@@ -9,11 +9,12 @@ mod database;
 use database::TestDatabase;
 use mqtt_gateway::store::{Database, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "data",
     "flows",
     "mqtt_servers",
     "inbox_offsets",
+    "inbox_lagging",
     "outbox",
     "outbox_owners",
     "dead_letters",

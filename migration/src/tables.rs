@@ -5,7 +5,8 @@
 //! `flows.message_key`, which it does not know.
 
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
+    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
+    outbox_owners,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -25,6 +26,7 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         flows_table(types),
         mqtt_servers_table(types),
         inbox_offsets_table(types),
+        inbox_lagging_table(types),
         outbox_table(types),
         outbox_owners_table(types),
         dead_letters_table(types),
@@ -86,6 +88,19 @@ fn inbox_offsets_table(types: Types) -> TableDefinition {
             .col(ColumnDef::new(Column::NextOffset).big_integer().not_null())
             .col(second(Column::UpdatedAt).null())
             .primary_key(Index::create().col(Column::InboxId).col(Column::Lane));
+    })
+}
+
+fn inbox_lagging_table(types: Types) -> TableDefinition {
+    use inbox_lagging::Column;
+    types.table("inbox_lagging", |table| {
+        table
+            .col(hex_id(Column::InboxId))
+            .col(ColumnDef::new(Column::Lane).integer().not_null())
+            .col(ColumnDef::new(Column::FlowId).big_integer().not_null())
+            .col(ColumnDef::new(Column::NextOffset).big_integer().not_null())
+            .col(types.instant(Column::Since).not_null())
+            .primary_key(Index::create().col(Column::InboxId).col(Column::Lane).col(Column::FlowId));
     })
 }
 

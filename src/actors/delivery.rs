@@ -138,6 +138,7 @@ impl DeliveryActor {
     }
 
     fn post(&mut self, context: &mut Context<Self>, item: Arc<OutboxItem>) {
+        crash_point!("delivery-post");
         let clients = Rc::clone(&self.clients);
         let report = PostReport { actor: context.address(), item, outcome: None };
         self.posts.spawn_local(async move {

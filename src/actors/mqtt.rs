@@ -109,10 +109,11 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
 
     fn handle(&mut self, envelope: Envelope<LinkEvent>, _: &mut Self::Context) {
         let (LinkEvent(event), mut handling) = envelope.open();
+        crash_point!("mqtt-event");
         match event {
-            MqttEvent::Connected { version, names_subscriptions } => {
+            MqttEvent::Connected { version, names_subscriptions, session_kept } => {
                 let client_id = self.parts.client_id.as_str();
-                log::info!(version, client_id, names_subscriptions; "Connected to the broker");
+                log::info!(version, client_id, names_subscriptions, session_kept; "Connected to the broker");
                 self.on_connect();
             }
             MqttEvent::Lost { reason } => {
@@ -238,7 +239,8 @@ mod tests {
     #[test]
     fn what_happens_to_the_connection_while_the_actor_is_down_is_known_to_the_next_one() {
         let (session, down) = (Session::default(), Slot::new("mqtt", 1));
-        let connected = || MqttEvent::Connected { version: "5", names_subscriptions: true };
+        let connected =
+            || MqttEvent::Connected { version: "5", names_subscriptions: true, session_kept: true };
         session.hear(connected(), &down);
         assert!(session.established().is_some_and(|session| session.names_subscriptions));
         session.hear(MqttEvent::Lost { reason: String::new() }, &down);

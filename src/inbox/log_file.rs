@@ -21,9 +21,11 @@ use std::sync::Arc;
 use super::error::{AppendError, InboxError};
 use super::meta::Meta;
 use super::record::Codec;
+use super::redelivery_watch::{RedeliveryWatch, Unstored};
 use super::segment::{HEADER_BYTES, Segment};
 use super::{FsyncPolicy, InboxOptions, durable};
 use crate::domain::message::{Offset, Publication};
+use crate::domain::redelivery::Sighting;
 
 /// The reused buffer keeps no more than this after a large record.
 const KEPT_BUFFER_BYTES: usize = 1024 * 1024;
@@ -36,6 +38,7 @@ pub(super) struct Log {
     limits: Limits,
     fsync_each: bool,
     segments: BTreeMap<Offset, Arc<Segment>>,
+    redelivery: RedeliveryWatch,
     active: Option<Active>,
     /// Names were created or deleted since the directory was synced.
     dir_dirty: bool,
@@ -73,6 +76,7 @@ impl Log {
         options: InboxOptions,
         meta: Meta,
         segments: BTreeMap<Offset, Arc<Segment>>,
+        redelivery: RedeliveryWatch,
     ) -> Result<Log, InboxError> {
         let quarter = options.max_bytes / 4;
         let mut log = Log {
@@ -89,6 +93,7 @@ impl Log {
             dir: options.dir,
             meta,
             segments,
+            redelivery,
             active: None,
             dir_dirty: false,
             closed: false,
@@ -117,6 +122,7 @@ impl Log {
     pub(super) fn append(
         &mut self,
         publication: &Publication<'_>,
+        sighting: Option<&Sighting>,
         received_at_us: i64,
     ) -> Result<Offset, AppendError> {
         if self.closed {
@@ -137,6 +143,10 @@ impl Log {
         self.next_offset = offset + 1;
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BUFFER_BYTES);
+        // With the append under one lock: no file about redelivery can know one without the other.
+        if let Some(sighting) = sighting {
+            self.redelivery.received(sighting);
+        }
         Ok(offset)
     }
 
@@ -258,6 +268,15 @@ impl Log {
     pub(super) fn restore_released(&mut self, segment: Arc<Segment>) {
         segment.mark_removed(false);
         self.segments.insert(segment.base, segment);
+    }
+
+    pub(super) fn redelivery(&mut self) -> &mut RedeliveryWatch {
+        &mut self.redelivery
+    }
+
+    /// What the file about redelivery does not know yet.
+    pub(super) fn take_unstored_redelivery(&mut self) -> Option<Unstored> {
+        self.redelivery.take_unstored(&self.dir, &self.meta.id, self.next_offset)
     }
 
     /// What was written since the last call.

@@ -3,7 +3,8 @@
 //! ```text
 //!  append ──▶ log ──▶ segment │ segment │ segment (active)      meta: id, lanes, next base
 //!                        ▲        ▲         ▲                    lock: one process per directory
-//!  release ──deletes─────┘      reader    reader                 quarantine/: bytes nobody can read
+//!  release ──deletes─────┘      reader    reader                 redelivery: what was received last
+//!                                                                quarantine/: bytes nobody can read
 //! ```
 //!
 //! The promise: a record whose `append` returned is handed out by every reader that starts at or
@@ -17,6 +18,7 @@
 mod cursor;
 mod durable;
 mod error;
+mod kept_tables;
 mod lock;
 mod log_file;
 mod meta;
@@ -24,10 +26,12 @@ mod quarantine;
 mod reader;
 mod record;
 mod recovery;
+mod redelivery_watch;
 mod retained;
 mod segment;
 mod shared;
 mod subscriptions;
+mod survey;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,16 +39,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use self::error::{AppendError, Closed, InboxError};
+pub use self::kept_tables::KeptTables;
 pub use self::meta::InboxId;
 pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
 pub use self::subscriptions::SubscriptionBook;
+pub use self::survey::{Survey, survey};
 
 use self::lock::DirectoryLock;
 use self::log_file::Log;
+use self::redelivery_watch::RedeliveryWatch;
 use self::shared::Shared;
 use crate::domain::message::{Offset, Publication};
+use crate::domain::redelivery::{InFlight, Sighting};
 
 /// The least `max_bytes`: the largest record that can come (a quarter of it as payload, the longest
 /// topic, all subscription identifiers) then fits into an empty inbox, so no record waits for ever.
@@ -105,7 +113,7 @@ impl Inbox {
         let report = recovered.report;
         let fsync = options.fsync;
         let (id, lanes) = (recovered.meta.id, recovered.meta.lanes);
-        let log = Log::begin(options, recovered.meta, recovered.segments)?;
+        let log = Log::begin(options, recovered.meta, recovered.segments, recovered.redelivery)?;
         let shared = Arc::new(Shared::new(log));
         let syncer = match fsync {
             FsyncPolicy::Interval(interval) => Some(Shared::spawn_syncer(&shared, interval)?),
@@ -142,6 +150,36 @@ impl Inbox {
         on_wait: &dyn Fn(&AppendError),
     ) -> Result<Offset, Closed> {
         self.handle.shared.append_blocking(publication, received_at_us, on_wait)
+    }
+
+    /// Says from which broker, and under which name of ours, messages come from now on. Another one than before
+    /// has sent none of what was received so far.
+    pub fn expect_redelivery_from(&self, session: &str) -> Result<(), InboxError> {
+        self.handle.shared.change_redelivery(|watch| watch.expect_from(session))
+    }
+
+    /// Says that the broker has begun a new session: nothing in it was sent before.
+    pub fn begin_session(&self) -> Result<(), InboxError> {
+        self.handle.shared.change_redelivery(RedeliveryWatch::begin_session)
+    }
+
+    /// Says that the messages appended or judged from now on come over a new connection.
+    pub fn begin_connection(&self, in_flight: InFlight) {
+        self.handle.shared.lock().redelivery().begin_connection(in_flight);
+    }
+
+    /// Says that the broker may have been restarted, or may have begun a session, without our having been told.
+    pub fn doubt_session(&self) {
+        self.handle.shared.lock().redelivery().doubt();
+    }
+
+    /// Whether the broker has sent this message before and it is in the log already: it then only has to be
+    /// acknowledged. To be asked before the append, on the thread that appends.
+    #[must_use]
+    pub fn recognises(&self, publication: &Publication<'_>) -> bool {
+        publication.delivery.duplicate
+            && Sighting::of(publication)
+                .is_some_and(|sighting| self.handle.shared.lock().redelivery().recognises(&sighting))
     }
 
     /// A reader of all records at and above `from`.
@@ -212,6 +250,9 @@ impl Drop for Handle {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod fuzz;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;

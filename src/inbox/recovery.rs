@@ -15,7 +15,8 @@ use super::durable;
 use super::error::InboxError;
 use super::meta::{META_FILE, Meta, StoredMeta};
 use super::quarantine;
-use super::record::Codec;
+use super::record::{self, Codec};
+use super::redelivery_watch::RedeliveryWatch;
 use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
 use crate::domain::message::Offset;
 
@@ -102,6 +103,7 @@ pub(super) struct Recovered {
     pub(super) meta: Meta,
     pub(super) segments: BTreeMap<Offset, Arc<Segment>>,
     pub(super) report: RecoveryReport,
+    pub(super) redelivery: RedeliveryWatch,
 }
 
 /// A segment file before it is walked through.
@@ -119,6 +121,7 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
     let mut recovery = Recovery {
         dir,
         codec: Codec::new(&meta.id),
+        redelivery: RedeliveryWatch::load(dir, &meta.id),
         segments: BTreeMap::new(),
         report: RecoveryReport { meta: origin, segments: 0, records: 0, bytes: 0, damages: Vec::new() },
     };
@@ -129,7 +132,8 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
         let limit = next.map_or(Offset::MAX, |next| next.base);
         recovery.take_in(candidate, ours(candidate), limit)?;
     }
-    Ok(Recovered { meta, segments: recovery.segments, report: recovery.report })
+    let Recovery { segments, report, redelivery, .. } = recovery;
+    Ok(Recovered { meta, segments, report, redelivery })
 }
 
 fn candidates(dir: &Path) -> Result<Vec<Candidate>, InboxError> {
@@ -174,6 +178,7 @@ struct Recovery<'a> {
     codec: Codec,
     segments: BTreeMap<Offset, Arc<Segment>>,
     report: RecoveryReport,
+    redelivery: RedeliveryWatch,
 }
 
 impl Recovery<'_> {
@@ -212,7 +217,7 @@ impl Recovery<'_> {
 
     /// The ranges that cannot be read, the length up to the last record, and the number of records.
     fn walk(
-        &self,
+        &mut self,
         candidate: &Candidate,
         start: u64,
         file_bytes: u64,
@@ -225,9 +230,14 @@ impl Recovery<'_> {
         let mut records = 0;
         loop {
             match cursor.step(file_bytes, limit).map_err(failed)? {
-                Step::Record(offset, _) => {
+                Step::Record(offset, bytes) => {
                     records += 1;
                     walked.end = offset + 1;
+                    if self.redelivery.follows(offset)
+                        && let Some(record) = record::decode(bytes)
+                    {
+                        self.redelivery.recall(&record);
+                    }
                 }
                 Step::Damage(range) if range.end < file_bytes => walked.damage.push(range),
                 Step::Damage(_) | Step::End => break,

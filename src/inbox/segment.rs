@@ -39,7 +39,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    fn encode(&self) -> [u8; HEADER_LENGTH] {
+    pub(super) fn encode(&self) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8] = FORMAT;

@@ -12,8 +12,10 @@ use super::durable;
 use super::error::{AppendError, Closed, InboxError};
 use super::log_file::{Log, Unsynced};
 use super::record::Codec;
+use super::redelivery_watch::RedeliveryWatch;
 use super::segment::Segment;
 use crate::domain::message::{Offset, Publication};
+use crate::domain::redelivery::Sighting;
 
 /// A full inbox is looked at again this often even if nobody says that there is room; it is also how
 /// often a waiting appender tells that it still waits.
@@ -34,6 +36,11 @@ pub(super) struct Shared {
     bytes: AtomicU64,
     max_bytes: u64,
     codec: Codec,
+    /// Held while everything is being synced: who comes second has to wait for the first.
+    syncing: Mutex<()>,
+    /// Held while the file about redelivery is being replaced, so that an older state never follows a newer one.
+    /// Taken before the log's lock.
+    storing: Mutex<()>,
 }
 
 impl Shared {
@@ -44,6 +51,8 @@ impl Shared {
             bytes: AtomicU64::new(log.bytes()),
             max_bytes: log.max_bytes(),
             codec: log.codec(),
+            syncing: Mutex::default(),
+            storing: Mutex::default(),
             log: Mutex::new(log),
         }
     }
@@ -75,16 +84,18 @@ impl Shared {
         publication: &Publication<'_>,
         received_at_us: i64,
     ) -> Result<Offset, AppendError> {
-        self.append_locked(&mut self.lock(), publication, received_at_us)
+        let sighting = Sighting::of(publication);
+        self.append_locked(&mut self.lock(), publication, sighting.as_ref(), received_at_us)
     }
 
     fn append_locked(
         &self,
         log: &mut Log,
         publication: &Publication<'_>,
+        sighting: Option<&Sighting>,
         received_at_us: i64,
     ) -> Result<Offset, AppendError> {
-        let appended = log.append(publication, received_at_us);
+        let appended = log.append(publication, sighting, received_at_us);
         self.bytes.store(log.bytes(), Ordering::Relaxed);
         self.published.store(log.next_offset(), Ordering::Release);
         appended
@@ -97,9 +108,10 @@ impl Shared {
         on_wait: &dyn Fn(&AppendError),
     ) -> Result<Offset, Closed> {
         let mut disk_pause = DISK_PAUSE;
+        let sighting = Sighting::of(publication);
         loop {
             let mut log = self.lock();
-            let refusal = match self.append_locked(&mut log, publication, received_at_us) {
+            let refusal = match self.append_locked(&mut log, publication, sighting.as_ref(), received_at_us) {
                 Ok(offset) => return Ok(offset),
                 Err(refusal) => refusal,
             };
@@ -124,7 +136,7 @@ impl Shared {
     }
 
     pub(super) fn release(&self, watermark: Offset) -> Result<(), InboxError> {
-        let released = self.lock().take_released(watermark);
+        let released = self.take_released(watermark)?;
         let mut first_failure = Ok(());
         for segment in released {
             // Without the lock: deleting a large file takes the file system a while.
@@ -139,6 +151,52 @@ impl Shared {
         first_failure
     }
 
+    /// Takes the released segments out of the log, once the file about redelivery no longer needs them.
+    fn take_released(&self, watermark: Offset) -> Result<Vec<Arc<Segment>>, InboxError> {
+        let _turn = turn(&self.storing);
+        let released = self.lock().take_released(watermark);
+        if released.is_empty() {
+            return Ok(released);
+        }
+        match self.store_redelivery() {
+            Ok(()) => Ok(released),
+            Err(error) => {
+                let mut log = self.lock();
+                for segment in released {
+                    log.restore_released(segment);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells what the next messages are to be compared with, and keeps what has to outlive the process of it.
+    pub(super) fn change_redelivery(
+        &self,
+        change: impl FnOnce(&mut RedeliveryWatch),
+    ) -> Result<(), InboxError> {
+        let _turn = turn(&self.storing);
+        change(self.lock().redelivery());
+        self.store_redelivery()
+    }
+
+    /// Replaces the file about redelivery when there is something new. Where that fails the file is removed:
+    /// without it messages may come twice, with an old one they might be taken for others.
+    fn store_redelivery(&self) -> Result<(), InboxError> {
+        let Some(unstored) = self.lock().take_unstored_redelivery() else {
+            return Ok(());
+        };
+        // What the file knows as received must be at least as durable as the file.
+        let Err(error) = self.sync().and_then(|()| unstored.store()) else {
+            return Ok(());
+        };
+        log::error!(
+            "inbox: what was received last cannot be kept for the recognition of redelivery: {error}"
+        );
+        self.lock().redelivery().mark_unstored();
+        unstored.remove_stored()
+    }
+
     fn forget_released(&self, segment: &Segment) {
         let mut log = self.lock();
         log.forget_released(segment);
@@ -148,6 +206,7 @@ impl Shared {
     }
 
     pub(super) fn sync(&self) -> Result<(), InboxError> {
+        let _turn = turn(&self.syncing);
         let unsynced = self.lock().take_unsynced();
         let result = sync_all(&unsynced);
         if result.is_err() {
@@ -190,6 +249,10 @@ impl Shared {
             failing = !failing;
         }
     }
+}
+
+fn turn(taken: &Mutex<()>) -> MutexGuard<'_, ()> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn sync_all(unsynced: &Unsynced) -> Result<(), InboxError> {

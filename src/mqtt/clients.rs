@@ -13,11 +13,10 @@ use paho_mqtt::{
 };
 use secrecy::ExposeSecret;
 
-use super::incoming::hand_over;
+use super::incoming::{Incoming, hand_over};
 use super::input::{Gone, Input};
 use super::options::{BrokerOptions, MqttError};
 use super::version::Version;
-use crate::domain::message::Publication;
 
 /// TCP connection, CONNECT and CONNACK together; paho looks at its clock every three seconds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,8 +30,8 @@ const RECEIVE_MAXIMUM: u16 = 1024;
 /// The longest keepalive that MQTT can express. Paho turns zero, "never", into one second: this comes nearest.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(65_535);
 
-/// What a message is given to.
-pub(super) type OnMessage = Arc<dyn Fn(&Publication<'_>) + Send + Sync>;
+/// What connections and their messages are given to.
+pub(super) type OnIncoming = Arc<dyn Fn(Incoming<'_>) + Send + Sync>;
 
 pub(super) struct Clients {
     v5: (AsyncClient, ConnectOptions),
@@ -42,11 +41,11 @@ pub(super) struct Clients {
 impl Clients {
     pub(super) fn new(
         options: &BrokerOptions,
-        on_message: &OnMessage,
+        on_incoming: &OnIncoming,
         inputs: &Sender<Input>,
     ) -> Result<Clients, MqttError> {
         refuse_nul(options)?;
-        let client = |version| client(options, version, on_message, inputs);
+        let client = |version| client(options, version, on_incoming, inputs);
         Ok(Clients {
             v5: (client(Version::V5)?, connect_options_v5(options).map_err(|e| other(&e))?),
             v311: (client(Version::V311)?, connect_options_v311(options)),
@@ -86,7 +85,7 @@ fn refuse_nul(options: &BrokerOptions) -> Result<(), MqttError> {
 fn client(
     options: &BrokerOptions,
     version: Version,
-    on_message: &OnMessage,
+    on_incoming: &OnIncoming,
     inputs: &Sender<Input>,
 ) -> Result<AsyncClient, MqttError> {
     let client = CreateOptionsBuilder::new()
@@ -101,11 +100,16 @@ fn client(
         .create_client()
         .map_err(|e| other(&e))?;
 
-    let on_message = Arc::clone(on_message);
+    let begins = Arc::clone(on_incoming);
+    // On the thread that receives, before the first message of the connection.
+    client.set_connected_callback(move |_| {
+        begins(Incoming::ConnectionBegins { in_flight_bounded: version == Version::V5 });
+    });
+    let on_incoming = Arc::clone(on_incoming);
     client.set_message_callback(move |_, message| {
         // Without a message the call only marks the end of a connection.
         if let Some(message) = message {
-            hand_over(&message, &*on_message);
+            hand_over(&message, &*on_incoming);
         }
     });
     // For what these post to the channel: nobody is left to miss it once the receiver is gone.

@@ -67,6 +67,21 @@ mod tests {
         assert_eq!(number_after("msgid: 65535, ", "msgid: "), Some(65_535));
     }
 
+    /// An input is what the library might print, in pieces that end with a line.
+    #[test]
+    fn whatever_the_library_prints_is_read_or_given_up() {
+        let dictionary = ["dup: ", "msgid: ", ", ", "properties", "\n", "65536", "1", "-", "ä"];
+        crate::fuzzing::fuzz("mqtt_flags", &dictionary, |input| {
+            let text = String::from_utf8_lossy(input);
+            let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
+            let taken = text.split_inclusive('\n').take_while(|piece| head.write_str(piece).is_ok()).count();
+            let kept = std::str::from_utf8(head.bytes.get(..head.length).unwrap()).unwrap();
+            assert!(text.starts_with(kept));
+            let found = (number_after(kept, "dup: ").is_some(), number_after(kept, "msgid: ").is_some());
+            crate::fuzzing::behaviour((taken.min(9), found))
+        });
+    }
+
     #[test]
     fn the_writer_takes_no_more_than_it_has_room_for() {
         let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };

@@ -196,6 +196,7 @@ impl Driver {
         (self.on_event)(MqttEvent::Connected {
             version: version.name(),
             names_subscriptions: terms.names_subscriptions,
+            session_kept: response.connect_response().is_some_and(|response| response.session_present),
         });
         let connection = Connection { terms, since: now, next_check: now + CHECK_INTERVAL, doubts: 0 };
         if self.leaving.is_empty() { Phase::Connected(connection) } else { self.leave(&connection) }

@@ -1,12 +1,24 @@
-//! A message as paho hands it over, turned into a [`Publication`].
+//! What paho's receiving thread hands over, messages turned into [`Publication`]s.
 
 use paho_mqtt::{Message, Properties, PropertyCode};
 
 use super::delivery_flags::delivery_flags;
 use crate::domain::message::{DeliveryFacts, Publication, SubscriptionId};
 
+/// What a connection brings, in order.
+#[derive(Debug, Clone, Copy)]
+pub enum Incoming<'a> {
+    /// A connection is there; all that follows came over it.
+    ConnectionBegins {
+        /// The broker sends no more messages ahead of our acknowledgements than we allow.
+        in_flight_bounded: bool,
+    },
+    /// A message, acknowledged when the callback returns.
+    Message(&'a Publication<'a>),
+}
+
 /// Calls `take` with what was published.
-pub(super) fn hand_over(message: &Message, take: &dyn Fn(&Publication<'_>)) {
+pub(super) fn hand_over(message: &Message, take: &dyn Fn(Incoming<'_>)) {
     // Where the flags cannot be read nothing is taken for a redelivery: a duplicate is better than a loss.
     let (duplicate, packet_id) = delivery_flags(message).unwrap_or_default();
     let delivery = DeliveryFacts {
@@ -17,7 +29,8 @@ pub(super) fn hand_over(message: &Message, take: &dyn Fn(&Publication<'_>)) {
         subscription_ids: subscription_ids(message.properties()),
         user_properties: user_properties(message.properties()),
     };
-    take(&Publication { topic: message.topic(), payload: message.payload(), delivery: &delivery });
+    let publication = Publication { topic: message.topic(), payload: message.payload(), delivery: &delivery };
+    take(Incoming::Message(&publication));
 }
 
 /// The property may come several times: a broker may send one copy for all the subscriptions that matched.
@@ -65,7 +78,8 @@ mod tests {
             .finalize();
 
         let taken = RefCell::new(None);
-        hand_over(&message, &|publication| {
+        hand_over(&message, &|incoming| {
+            let Incoming::Message(publication) = incoming else { panic!("{incoming:?}") };
             assert_eq!((publication.topic, publication.payload), ("plant/1", b"x".as_slice()));
             *taken.borrow_mut() = Some(publication.delivery.clone());
         });

@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::clients::{Clients, OnMessage};
+use super::clients::{Clients, OnIncoming};
 use super::driver::Driver;
+use super::incoming::Incoming;
 use super::input::Input;
 use super::options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};
 use super::packet::Answers;
 use super::requests::{Request, What};
-use crate::domain::message::Publication;
 
 /// How long [`MqttLink::disconnect`] waits for the MQTT client, which a blocked message callback holds up.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,19 +33,20 @@ pub struct MqttLink {
 impl MqttLink {
     /// Prepares a link; it does nothing until [`connect`](Self::connect).
     ///
-    /// `on_message` is called for every message, on the one thread that receives for all MQTT clients of the
-    /// process. Returning from it acknowledges the message, so it returns when the message is safe, however long
-    /// that takes, and never if it cannot be made safe. It must not panic: that would abort the process.
+    /// `on_incoming` is called for every connection and then for every message of it, on the one thread that receives
+    /// for all MQTT clients of the process. Returning from it acknowledges the message, so it returns when the message
+    /// is safe, however long that takes, and never if it cannot be made safe. It must not panic: that would abort the
+    /// process.
     ///
     /// `on_event` is told what happens to the connection; it should not wait.
     pub fn start(
         options: BrokerOptions,
-        on_message: Box<dyn Fn(&Publication<'_>) + Send + Sync>,
+        on_incoming: Box<dyn Fn(Incoming<'_>) + Send + Sync>,
         on_event: Box<dyn Fn(MqttEvent) + Send + Sync>,
     ) -> Result<MqttLink, MqttError> {
         let (inputs, received) = mpsc::channel();
         let connected = Arc::new(AtomicBool::new(false));
-        let clients = Clients::new(&options, &OnMessage::from(on_message), &inputs)?;
+        let clients = Clients::new(&options, &OnIncoming::from(on_incoming), &inputs)?;
         let link = MqttLink { inputs, connected };
         let driver =
             Driver::new(options, clients, link.inputs.clone(), on_event, Arc::clone(&link.connected));

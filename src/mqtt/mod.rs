@@ -3,7 +3,7 @@
 //! ```text
 //!   caller ──Input──▶ thread "mqtt" ──calls──▶ paho ──▶ broker
 //!                        ▲    │                  │
-//!                        │    └─MqttEvent─▶      │ callbacks: message ──▶ on_message (may block)
+//!                        │    └─MqttEvent─▶      │ callbacks: connected, message ──▶ on_incoming (may block)
 //!                        └──────Input────────────┘            lost, disconnected, token done
 //! ```
 //!
@@ -28,5 +28,6 @@ mod reconnect;
 mod requests;
 mod version;
 
+pub use incoming::Incoming;
 pub use link::MqttLink;
 pub use options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};

@@ -36,6 +36,8 @@ pub enum MqttEvent {
         version: &'static str,
         /// Messages will name the subscriptions that they matched.
         names_subscriptions: bool,
+        /// The broker goes on with the session of an earlier connection.
+        session_kept: bool,
     },
     /// The connection is gone; the link tries again by itself.
     Lost {

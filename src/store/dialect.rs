@@ -30,6 +30,23 @@ impl Dialect {
         }
     }
 
+    /// The same for rows that must be had at once: one that is locked elsewhere is an error.
+    pub(crate) fn for_update_nowait(self) -> &'static str {
+        match self {
+            Self::MySql => " FOR UPDATE NOWAIT",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// The same, passing over rows that are locked elsewhere. Before `MariaDB` 10.6 and `MySQL` 8
+    /// it is a syntax error.
+    pub(crate) fn for_update_skip_locked(self) -> &'static str {
+        match self {
+            Self::MySql => " FOR UPDATE SKIP LOCKED",
+            Self::Sqlite => "",
+        }
+    }
+
     /// Follows the table name in a `SELECT` that locks a list of primary keys: on a small table the
     /// optimiser would rather scan, and a scan locks every row.
     pub(crate) fn by_primary_key(self) -> &'static str {
@@ -71,6 +88,14 @@ impl Dialect {
         match self {
             Self::MySql => format!("CAST({column} AS CHAR)"),
             Self::Sqlite => format!("CAST({column} AS TEXT)"),
+        }
+    }
+
+    /// A text compared byte by byte, whatever its collation says of letter case and trailing blanks.
+    pub(crate) fn exact_text(self, column: &str) -> String {
+        match self {
+            Self::MySql => format!("CAST({column} AS BINARY)"),
+            Self::Sqlite => column.to_owned(),
         }
     }
 

@@ -8,12 +8,17 @@
     clippy::panic,
     clippy::string_slice,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a test that cannot go on says so by panicking"
 )]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backlog;
 mod broker;
 mod database;
+mod disk;
 mod gateway;
+mod proxy;
+mod soak;

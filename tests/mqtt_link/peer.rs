@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use mqtt_gateway::domain::message::{DeliveryFacts, Publication};
-use mqtt_gateway::mqtt::{BrokerOptions, MqttEvent, MqttLink};
+use mqtt_gateway::domain::message::DeliveryFacts;
+use mqtt_gateway::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use secrecy::SecretString;
 
 /// Far more than anything here takes: only a failing test waits as long.
@@ -56,7 +56,10 @@ impl Peer {
         let (message_sender, messages) = mpsc::channel();
         let (event_sender, events) = mpsc::channel();
         let gate = gate.map(Mutex::new);
-        let on_message = move |publication: &Publication<'_>| {
+        let on_incoming = move |incoming: Incoming<'_>| {
+            let Incoming::Message(publication) = incoming else {
+                return;
+            };
             let got = Got {
                 topic: publication.topic.to_owned(),
                 payload: String::from_utf8(publication.payload.to_vec()).unwrap(),
@@ -71,7 +74,7 @@ impl Peer {
         let on_event = move |event| {
             let _ = event_sender.send(event);
         };
-        let link = MqttLink::start(options, Box::new(on_message), Box::new(on_event)).unwrap();
+        let link = MqttLink::start(options, Box::new(on_incoming), Box::new(on_event)).unwrap();
         link.connect();
         Peer { link, messages, events }
     }

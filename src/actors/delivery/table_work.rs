@@ -1,7 +1,8 @@
 //! The delivery's work on the table: loads, what became of posts, the lease, the sweep.
 //!
 //! A failing database costs nothing but time: what is to be written is kept and written again, a
-//! load is made again, and meanwhile there is a pause for all of them together.
+//! load is made again, and meanwhile there is a pause for all of them together. One that takes a
+//! statement and says nothing more is left for new connections.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::DeliveryActor;
 use crate::domain::outbox_work::{Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
 use crate::store::outbox::{LEASE, Lease, Outbox};
-use crate::store::{Database, Fault, StoreError, forget_keys};
+use crate::store::{Database, Fault, StoreError, answered, forget_keys, silence};
 
 /// A load, a write and a sweep may be under way at a time.
 const CONNECTIONS: u32 = 3;
@@ -182,7 +183,7 @@ impl DeliveryActor {
     fn settle_now(&mut self, context: &mut Context<Self>, outbox: Outbox) {
         self.table.settling = Settling::UnderWay;
         let outcomes = std::mem::take(&mut self.table.outcomes);
-        let writing = async move { (outbox.settle(&outcomes).await, outcomes) };
+        let writing = async move { (answered(silence(), outbox.settle(&outcomes)).await, outcomes) };
         context.spawn(writing.into_actor(self).map(|(written, outcomes), delivery, context| {
             // What came in the meantime has waited long enough.
             delivery.table.settling = Settling::Due;
@@ -214,7 +215,9 @@ impl DeliveryActor {
             return;
         };
         let outbox = outbox.clone();
-        let loading = async move { outbox.load(order.flow, order.max_messages, order.max_bytes).await };
+        let loading = async move {
+            answered(silence(), outbox.load(order.flow, order.max_messages, order.max_bytes)).await
+        };
         context.spawn(loading.into_actor(self).map(move |loaded, delivery, context| {
             let now = delivery.now();
             match loaded {
@@ -232,7 +235,7 @@ impl DeliveryActor {
     }
 
     fn renew(&mut self, context: &mut Context<Self>, outbox: Outbox) {
-        let renewing = async move { outbox.renew_lease().await };
+        let renewing = async move { answered(silence(), outbox.renew_lease()).await };
         context.spawn(renewing.into_actor(self).map(|renewed, delivery, context| {
             delivery.table.keeping_house = false;
             match renewed {
@@ -261,7 +264,7 @@ impl DeliveryActor {
             let claimed = outbox.claim_abandoned().await?;
             Ok::<_, StoreError>((claimed, outbox.waiting().await?))
         };
-        context.spawn(sweeping.into_actor(self).map(move |swept, delivery, context| {
+        context.spawn(answered(silence(), sweeping).into_actor(self).map(move |swept, delivery, context| {
             delivery.table.keeping_house = false;
             match swept {
                 Ok((claimed, waiting)) => delivery.swept(sweep, claimed, &waiting),
@@ -323,6 +326,10 @@ impl DeliveryActor {
     }
 
     fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: &StoreError) {
+        if matches!(error, StoreError::Silent { .. }) {
+            // Whatever was written on the old connections after all does no harm when it is written again.
+            self.table.outbox = self.table.outbox.as_ref().map(Outbox::anew);
+        }
         let pause = self.failed_on_table(doing, error);
         if !std::mem::replace(&mut self.table.paused, true) {
             context.run_later(pause, |delivery, context| {

@@ -9,9 +9,9 @@ use super::writes::{DataRow, DeadLetterRow, Writes};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
-use crate::domain::message::{FlowId, Record};
+use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::payload::Payload;
+use crate::domain::payload::{Payload, PayloadError};
 
 /// Messages of one flow that the database itself refused, by place in the batch.
 pub(super) type Poison = HashMap<(usize, FlowId), String>;
@@ -89,7 +89,8 @@ impl<'a> Judge<'a> {
         if let Some(message_id) = self.keys.holder(message, record.received_at_us) {
             return Err(ProcessError::Repeated { flow_code: Arc::clone(&flow.code), message_id });
         }
-        let action = match check(flow, payload, self.rules) {
+        let checked = fits_a_statement(record, self.rules).and_then(|()| check(flow, payload, self.rules));
+        let action = match checked {
             Ok(action) => action,
             Err((reason, detail)) => return Err(self.refuse(record, flow_id, reason, detail)),
         };
@@ -215,6 +216,18 @@ fn check(
         fits_the_columns(payload, rules)?;
     }
     Ok(action)
+}
+
+/// Only a server that takes less than it did at the start has any to refuse here.
+fn fits_a_statement(record: &Record, rules: &BatchRules) -> Result<(), (&'static str, String)> {
+    let most = rules.statement_bytes;
+    let (Body::Whole(kept) | Body::Head { head: kept, .. }) = &record.body;
+    let length = kept.len();
+    if length <= most {
+        return Ok(());
+    }
+    let error = PayloadError::TooLarge { length, limit: most };
+    Err((error.reason(), error.to_string()))
 }
 
 fn fits_the_columns(payload: &Payload<'_>, rules: &BatchRules) -> Result<(), (&'static str, String)> {

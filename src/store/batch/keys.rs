@@ -121,7 +121,7 @@ fn keys_of(flows: &BTreeMap<FlowId, LockedFlow>, work: &Work<'_>) -> HashMap<(us
     if keyed.is_empty() {
         return found;
     }
-    let messages = work.messages.get(work.range.clone()).unwrap_or_default();
+    let messages = work.messages();
     for (index, message) in work.range.clone().zip(messages) {
         let Ok(payload) = &message.payload else { continue };
         for flow in message.flows {

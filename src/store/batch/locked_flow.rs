@@ -55,20 +55,23 @@ impl SchemaCache {
 const CHUNK_IDS: usize = 512;
 
 /// Locks the rows of `ids` (ascending, so that two transactions never wait for each other in a
-/// circle) and reads them. Rows that do not exist are left out.
+/// circle) and reads them. Rows that do not exist are left out. One that is locked elsewhere is
+/// waited for, or is a lock timeout at once.
 pub(super) async fn lock_flows(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
     ids: &[FlowId],
+    waits: bool,
     schemas: &mut SchemaCache,
 ) -> Result<BTreeMap<FlowId, LockedFlow>, StoreError> {
+    let lock = if waits { dialect.for_update() } else { dialect.for_update_nowait() };
     let mut flows = BTreeMap::new();
     for chunk in ids.chunks(CHUNK_IDS) {
         let padded = chunk.len().next_power_of_two();
         let values = padded_to(chunk, padded).map(Value::from);
         let statement = Statement::from_sql_and_values(
             connection.get_database_backend(),
-            lock_sql(dialect, padded),
+            lock_sql(dialect, padded, lock),
             values,
         );
         let rows = connection.query_all_raw(statement).await.while_doing("locking the flows")?;
@@ -87,13 +90,12 @@ pub(super) fn padded_to<T: Copy>(items: &[T], length: usize) -> impl Iterator<It
 
 /// The lock list goes by the primary key: on a small table the optimiser would rather scan, and
 /// lock every flow there is.
-fn lock_sql(dialect: Dialect, ids: usize) -> String {
+fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
     format!(
         "SELECT id, code, action, {schema} AS payload_schema, endpoint_url, last_msg_id, enabled, message_key \
          FROM flows {index} WHERE id IN ({marks}) ORDER BY id {lock}",
         schema = dialect.json_text("payload_schema"),
         index = dialect.by_primary_key(),
-        lock = dialect.for_update(),
         marks = vec!["?"; ids].join(", "),
     )
 }

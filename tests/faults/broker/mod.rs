@@ -1,3 +1,9 @@
 //! What befalls the broker and the way to it.
 
+mod away;
+mod credentials;
+mod kill;
+mod refusal;
 mod restart;
+mod session;
+mod way;

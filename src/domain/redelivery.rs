@@ -1,0 +1,232 @@
+//! Tells a message that the broker sends again, because our PUBACK did not reach it, from a new one.
+//!
+//! # What a redelivery looks like
+//! We acknowledge in the order of receipt, over one TCP connection, so a broker has seen the acknowledgements of a
+//! *prefix* of what we received. When the session resumes, it first sends again what it holds unacknowledged, in the
+//! original order and with the same packet identifiers (MQTT 5, 4.4 and 4.6). So after a lost connection come
+//!
+//! ```text
+//!            R: received by us, PUBACK lost            L: lost on the way to us        new
+//!   ───────┬──────────────────────────────────────┬─┬───────────────────────────┬─┬──────────
+//!  acked   │ exactly the end of our tail, from    │ │ DUP as well, and never    │ │ without
+//!          │ some place on, in its order, DUP     │ │ seen: must be stored      │ │ DUP
+//! ```
+//!
+//! The [`RedeliveryGuard`] remembers the *tail*: the last [`TAIL_MESSAGES`] messages of `QoS` 1 of this session.
+//! On each connection it follows R along the tail, and the first message that is not the next one ends recognition
+//! until the next connection. What it recognises stays in the tail, so a third delivery is recognised as well.
+//!
+//! # Why nothing is lost
+//! To lose a message, L must begin with a message that has the packet identifier *and* the content of one in the
+//! tail: the broker has to use an identifier again while it is among our last 1,024. So the guard judges the
+//! broker's way of giving out identifiers, by what it has seen since the session (or its doubt) began:
+//!
+//! * **Proven**: [`PROOF`] messages in a row had rising identifiers (65,535 is followed by 1). A broker that takes the
+//!   lowest free one, or goes round a pool, cannot get there: with a Receive Maximum of 1,024 it has to repeat one
+//!   earlier. (MQTT 3.1.1 bounds nothing, so there the proof takes a whole round of 65,535.) New messages then lie
+//!   beyond the tail's end for another 64,000 messages: identifier and content suffice, whatever repeats.
+//! * **Young**: rising so far, but not long enough. Identifier and content, and besides
+//!   - it is not the oldest message known. Where nothing has stepped back yet, a broker of the lowest free
+//!     identifier reuses the first one first: acknowledgements come in order, so any other is free only after it and is
+//!     taken only when a message that we have seen has taken the first again. A pool in order of return, or a short
+//!     cycle, comes back to its first one first as well;
+//!   - its topic has [`VARIED_PAYLOADS`] messages in the tail and no two of equal payload. That is for pools
+//!     that give out the last returned first, or any: a reused identifier has to meet a payload that comes again
+//!     for the first time.
+//! * **Distrusted**: an identifier stepped back. The tail begins anew with that message, and nothing is
+//!   recognised until the proof is there. A broker that reuses early never gets there.
+//!
+//! A new session (CONNACK without Session Present, another broker) forgets all. An attempt to connect whose outcome we did
+//! not learn may have been a restart of the broker from older state, or the beginning of a session: the proof
+//! begins anew then, too ([`RedeliveryGuard::doubt`]).
+//!
+//! In all other cases the message is kept: a duplicate is better than a loss.
+//!
+//! # What it cannot know
+//! A broker that is proven, then falls back to an older state of the session without being away for any attempt to
+//! connect, and then loses on the way a message of the same content under the same identifier. A session that another
+//! client of our name has replaced, under the same conditions.
+
+mod evidence;
+mod sighting;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use self::evidence::{Evidence, Trust};
+pub use self::sighting::{Content, Sighting};
+pub use self::tail::TailEntry;
+use self::tail::{Joined, Tail};
+
+/// Messages remembered: as many as a broker may have under way to us unacknowledged (our Receive Maximum).
+pub const TAIL_MESSAGES: usize = 1024;
+
+/// So many rising identifiers in a row exclude early reuse where at most 1,024 messages are under way: twice that.
+pub const PROOF: u32 = 2 * 1024;
+
+/// Where nothing bounds the messages under way: all identifiers there are.
+const PROOF_WITHOUT_BOUND: u32 = 65_535;
+
+/// So many messages of a topic without two equal payloads make a payload that comes again unlikely; a topic with fewer
+/// different payloads never gets there.
+pub const VARIED_PAYLOADS: usize = 16;
+
+/// How many messages a broker may have under way to us unacknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InFlight {
+    /// At most our Receive Maximum (MQTT 5).
+    Bounded,
+    /// As many as it likes (MQTT 3.1.1).
+    Unbounded,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is in the inbox already: acknowledge it, nothing else.
+    Redelivered,
+    /// Take it in.
+    New,
+}
+
+/// Everything that outlives the process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RedeliveryMemory {
+    /// Messages in a row whose identifiers rose.
+    pub risen: u32,
+    /// An identifier stepped back in this session.
+    pub stepped_back: bool,
+    /// The messages received last, oldest first.
+    pub tail: Vec<TailEntry>,
+}
+
+/// Recognises redelivery within one session at one broker.
+#[derive(Debug, Clone)]
+pub struct RedeliveryGuard {
+    evidence: Evidence,
+    tail: Tail,
+    in_flight: InFlight,
+    place: Place,
+}
+
+/// How far the broker's sending again has come on this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nothing has come yet.
+    Beginning,
+    /// The tail's message with this index is expected next.
+    At(usize),
+    /// As `At`, but the message just judged is taken in for lack of evidence, although it was the expected one.
+    UnsureBefore(usize),
+    /// No more of it.
+    Over,
+}
+
+impl Default for RedeliveryGuard {
+    fn default() -> Self {
+        RedeliveryGuard::resume(RedeliveryMemory::default())
+    }
+}
+
+impl RedeliveryGuard {
+    /// Goes on from what was remembered.
+    #[must_use]
+    pub fn resume(memory: RedeliveryMemory) -> RedeliveryGuard {
+        RedeliveryGuard {
+            evidence: Evidence { risen: memory.risen, stepped_back: memory.stepped_back },
+            tail: Tail::of(memory.tail),
+            in_flight: InFlight::Bounded,
+            place: Place::Over,
+        }
+    }
+
+    /// What has to be remembered.
+    #[must_use]
+    pub fn memory(&self) -> RedeliveryMemory {
+        RedeliveryMemory {
+            risen: self.evidence.risen,
+            stepped_back: self.evidence.stepped_back,
+            tail: self.tail.entries(),
+        }
+    }
+
+    /// The messages judged from now on come over a new connection.
+    pub fn begin_connection(&mut self, in_flight: InFlight) {
+        self.in_flight = in_flight;
+        self.place = Place::Beginning;
+    }
+
+    /// The broker holds a new session for us: nothing in it can have been sent before.
+    pub fn begin_session(&mut self) {
+        *self = RedeliveryGuard { in_flight: self.in_flight, ..RedeliveryGuard::default() };
+    }
+
+    /// Something happened to the broker, or to the session, that we did not see: the proof has to be made again.
+    pub fn doubt(&mut self) {
+        self.evidence.risen = 0;
+    }
+
+    /// Judges a message before it is taken in; [`received`](Self::received) has to follow for a new one, unless it is
+    /// passed over for a reason of its own (then it counts as never sent).
+    #[must_use]
+    pub fn judge(&mut self, sighting: &Sighting) -> Verdict {
+        let Some(index) = self.index_in_tail(sighting) else {
+            return Verdict::New;
+        };
+        let begins_with_the_oldest = self.place == Place::Beginning && index == 0;
+        let sure = match self.evidence.trust(self.in_flight) {
+            Trust::Proven => true,
+            Trust::Young if begins_with_the_oldest => return Verdict::New,
+            Trust::Young => self.tail.is_varied(sighting.content.topic),
+            Trust::Distrusted => return Verdict::New,
+        };
+        if sure {
+            self.place = Place::At(index + 1);
+            Verdict::Redelivered
+        } else {
+            self.place = Place::UnsureBefore(index + 1);
+            Verdict::New
+        }
+    }
+
+    /// Where the message lies in the tail if it goes on with, or begins, what is sent again.
+    fn index_in_tail(&self, sighting: &Sighting) -> Option<usize> {
+        match self.place {
+            _ if !sighting.duplicate => None,
+            Place::Beginning => self.tail.position(sighting),
+            Place::At(index) | Place::UnsureBefore(index) => {
+                self.tail.is_at(index, sighting).then_some(index)
+            }
+            Place::Over => None,
+        }
+    }
+
+    /// Whether this message has just been judged to be the expected one, on too little evidence.
+    fn is_unsure_of(&self, sighting: &Sighting) -> bool {
+        match self.place {
+            Place::UnsureBefore(next) => sighting.duplicate && self.tail.is_at(next - 1, sighting),
+            Place::Beginning | Place::At(_) | Place::Over => false,
+        }
+    }
+
+    /// Takes note of a message that is in the inbox now. True when it shows for the first time in the session that
+    /// the broker reuses packet identifiers early.
+    pub fn received(&mut self, sighting: &Sighting) -> bool {
+        if self.is_unsure_of(sighting) {
+            // The tail has it already, in its place.
+            self.evidence.risen = 0;
+            return false;
+        }
+        self.place = Place::Over;
+        match self.tail.join(sighting) {
+            Joined::Rising => {
+                self.evidence.risen = self.evidence.risen.saturating_add(1);
+                false
+            }
+            Joined::SteppedBack => {
+                self.evidence.risen = 0;
+                !std::mem::replace(&mut self.evidence.stepped_back, true)
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What is known of how the broker gives out packet identifiers.
+
+use super::{InFlight, PROOF, PROOF_WITHOUT_BOUND};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// Messages in a row whose identifiers rose.
+    pub(super) risen: u32,
+    /// An identifier stepped back in this session.
+    pub(super) stepped_back: bool,
+}
+
+/// How much an equal packet identifier says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// It is the same message.
+    Proven,
+    /// Nothing speaks against it, nor enough for it.
+    Young,
+    /// Nothing.
+    Distrusted,
+}
+
+impl Evidence {
+    pub(super) fn trust(self, in_flight: InFlight) -> Trust {
+        let proof = match in_flight {
+            InFlight::Bounded => PROOF,
+            InFlight::Unbounded => PROOF_WITHOUT_BOUND,
+        };
+        match self {
+            Evidence { risen, .. } if risen >= proof => Trust::Proven,
+            Evidence { stepped_back: false, .. } => Trust::Young,
+            Evidence { stepped_back: true, .. } => Trust::Distrusted,
+        }
+    }
+}

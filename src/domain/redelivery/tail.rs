@@ -1,0 +1,118 @@
+//! The messages received last, in order, no two with the same packet identifier.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::TAIL_MESSAGES;
+use super::sighting::{Content, Sighting};
+
+/// Packet identifiers are 1 to this.
+const LARGEST_ID: u16 = u16::MAX;
+
+/// A step this far ahead could as well be one back.
+const LONGEST_STEP: u16 = LARGEST_ID / 2;
+
+/// A message that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailEntry {
+    /// As the broker numbered it.
+    pub packet_id: u16,
+    /// What it held.
+    pub content: Content,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tail {
+    /// Each with its step ahead of the one before.
+    entries: VecDeque<(TailEntry, u16)>,
+    /// Steps from the first to the last: below 65,535, so that all identifiers differ.
+    span: u32,
+}
+
+/// How a message goes on with those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// Its identifier lies ahead of all others.
+    Rising,
+    /// It does not; the tail begins anew with it.
+    SteppedBack,
+}
+
+impl Tail {
+    pub(super) fn of(entries: Vec<TailEntry>) -> Tail {
+        let mut tail = Tail::default();
+        for entry in entries {
+            tail.push(entry);
+        }
+        tail
+    }
+
+    pub(super) fn entries(&self) -> Vec<TailEntry> {
+        self.entries.iter().map(|(entry, _)| *entry).collect()
+    }
+
+    pub(super) fn join(&mut self, sighting: &Sighting) -> Joined {
+        self.push(TailEntry { packet_id: sighting.packet_id, content: sighting.content })
+    }
+
+    fn push(&mut self, entry: TailEntry) -> Joined {
+        let Some(last) = self.entries.back().map(|(last, _)| last.packet_id) else {
+            self.begin(entry);
+            return Joined::Rising;
+        };
+        let step = step_ahead(last, entry.packet_id);
+        if self.entries.len() == TAIL_MESSAGES {
+            self.forget_oldest();
+        }
+        match step {
+            Some(step) if self.span + u32::from(step) < u32::from(LARGEST_ID) => {
+                self.span += u32::from(step);
+                self.entries.push_back((entry, step));
+                Joined::Rising
+            }
+            _ => {
+                self.begin(entry);
+                Joined::SteppedBack
+            }
+        }
+    }
+
+    fn begin(&mut self, entry: TailEntry) {
+        self.entries.clear();
+        self.span = 0;
+        self.entries.push_back((entry, 0));
+    }
+
+    fn forget_oldest(&mut self) {
+        self.entries.pop_front();
+        if let Some((_, step)) = self.entries.front_mut() {
+            self.span -= u32::from(std::mem::take(step));
+        }
+    }
+
+    pub(super) fn position(&self, sighting: &Sighting) -> Option<usize> {
+        (0..self.entries.len()).find(|index| self.is_at(*index, sighting))
+    }
+
+    pub(super) fn is_at(&self, index: usize, sighting: &Sighting) -> bool {
+        let equal =
+            |entry: &TailEntry| (entry.packet_id, &entry.content) == (sighting.packet_id, &sighting.content);
+        self.entries.get(index).is_some_and(|(entry, _)| equal(entry))
+    }
+
+    /// Whether the topic has many messages here, and no two of the same payload.
+    pub(super) fn is_varied(&self, topic: u64) -> bool {
+        let of_topic = self.entries.iter().filter(|(entry, _)| entry.content.topic == topic);
+        let payloads: Vec<u128> = of_topic.map(|(entry, _)| entry.content.payload).collect();
+        let different: HashSet<u128> = payloads.iter().copied().collect();
+        payloads.len() >= super::VARIED_PAYLOADS && different.len() == payloads.len()
+    }
+}
+
+/// How far `to` lies ahead of `from` on the circle of identifiers; `None` when it does not.
+fn step_ahead(from: u16, to: u16) -> Option<u16> {
+    if from == 0 || to == 0 {
+        return None;
+    }
+    let step = if to > from { to - from } else { LARGEST_ID - (from - to) };
+    (from != to && step <= LONGEST_STEP).then_some(step)
+}

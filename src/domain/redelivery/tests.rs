@@ -1,0 +1,468 @@
+//! The guard against a model of a broker that sends in order within a window, on a line that is cut anywhere.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// How a broker chooses packet identifiers.
+#[derive(Debug, Clone)]
+enum Allocator {
+    /// 1 to 65,535, then 1.
+    Rising(u16),
+    /// 1 to a low number, then 1, whether free or not.
+    ShortCycle {
+        last: u16,
+        length: u16,
+    },
+    LowestFree,
+    /// A queue of free identifiers.
+    Fifo(VecDeque<u16>),
+    /// A stack of free identifiers.
+    Lifo(Vec<u16>),
+    /// Any that is free, of so many; the state of a generator.
+    Random {
+        of: u16,
+        state: u64,
+    },
+}
+
+impl Allocator {
+    fn next(&mut self, used: &BTreeSet<u16>) -> u16 {
+        match self {
+            Allocator::Rising(last) => {
+                *last = last.checked_add(1).unwrap_or(1);
+                *last
+            }
+            Allocator::ShortCycle { last, length } => {
+                *last = if last == length { 1 } else { *last + 1 };
+                *last
+            }
+            Allocator::LowestFree => (1..).find(|id| !used.contains(id)).unwrap(),
+            Allocator::Fifo(free) => free.pop_front().unwrap(),
+            Allocator::Lifo(free) => free.pop().unwrap(),
+            Allocator::Random { of, state } => loop {
+                *state =
+                    state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let id = u16::try_from((*state >> 33) % u64::from(*of)).unwrap() + 1;
+                if !used.contains(&id) {
+                    break id;
+                }
+            },
+        }
+    }
+
+    fn give_back(&mut self, id: u16) {
+        match self {
+            Allocator::Fifo(free) => free.push_back(id),
+            Allocator::Lifo(free) => free.push(id),
+            _ => {}
+        }
+    }
+}
+
+/// A message: `serial` is what only the test knows of it.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    serial: u64,
+    content: Content,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Packet {
+    id: u16,
+    duplicate: bool,
+    message: Message,
+}
+
+/// What happens next. Numbers are upper bounds.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Publish(usize),
+    /// So many messages come to us.
+    Receive(usize),
+    /// So many acknowledgements come to the broker.
+    Acknowledge(usize),
+    /// All under way in both directions is lost; the session resumes.
+    Cut,
+    /// As a cut, and the gateway starts anew with what it has on disk.
+    Kill,
+}
+
+struct World {
+    guard: RedeliveryGuard,
+    allocator: Allocator,
+    window: usize,
+    /// Payloads come round after so many.
+    period: u64,
+    topics: u64,
+    next_serial: u64,
+    waiting: VecDeque<Message>,
+    unacknowledged: VecDeque<(u16, Message)>,
+    to_us: VecDeque<Packet>,
+    to_broker: VecDeque<u16>,
+    received: HashSet<u64>,
+    repeated: u64,
+}
+
+impl World {
+    fn new(allocator: Allocator, window: usize, period: u64, topics: u64) -> World {
+        let mut world = World {
+            guard: RedeliveryGuard::default(),
+            allocator,
+            window,
+            period,
+            topics,
+            next_serial: 0,
+            waiting: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
+            to_us: VecDeque::new(),
+            to_broker: VecDeque::new(),
+            received: HashSet::new(),
+            repeated: 0,
+        };
+        world.guard.begin_connection(InFlight::Bounded);
+        world
+    }
+
+    fn perform(&mut self, step: Step) {
+        match step {
+            Step::Publish(count) => (0..count).for_each(|_| self.publish()),
+            Step::Receive(count) => (0..count).for_each(|_| self.receive()),
+            Step::Acknowledge(count) => (0..count).for_each(|_| self.acknowledge()),
+            Step::Cut => self.cut(),
+            Step::Kill => {
+                self.guard = RedeliveryGuard::resume(self.guard.memory());
+                self.cut();
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let payload = u128::from(serial / self.topics % self.period);
+        let content = Content { topic: serial % self.topics, payload, retained: false };
+        self.waiting.push_back(Message { serial, content });
+        self.send();
+    }
+
+    fn send(&mut self) {
+        while self.unacknowledged.len() < self.window {
+            let Some(message) = self.waiting.pop_front() else {
+                return;
+            };
+            let used = self.unacknowledged.iter().map(|(id, _)| *id).collect();
+            let id = self.allocator.next(&used);
+            self.unacknowledged.push_back((id, message));
+            self.to_us.push_back(Packet { id, duplicate: false, message });
+        }
+    }
+
+    fn receive(&mut self) {
+        let Some(Packet { id, duplicate, message }) = self.to_us.pop_front() else {
+            return;
+        };
+        let sighting = Sighting { packet_id: id, duplicate, content: message.content };
+        let known = self.received.contains(&message.serial);
+        match self.guard.judge(&sighting) {
+            Verdict::Redelivered => assert!(known, "lost: {message:?} under {id}"),
+            Verdict::New => {
+                self.guard.received(&sighting);
+                self.repeated += u64::from(known);
+                self.received.insert(message.serial);
+            }
+        }
+        self.to_broker.push_back(id);
+    }
+
+    fn acknowledge(&mut self) {
+        let Some(id) = self.to_broker.pop_front() else {
+            return;
+        };
+        let index = self.unacknowledged.iter().position(|(other, _)| *other == id).unwrap();
+        self.unacknowledged.remove(index);
+        self.allocator.give_back(id);
+        self.send();
+    }
+
+    fn cut(&mut self) {
+        self.to_broker.clear();
+        self.to_us = self
+            .unacknowledged
+            .iter()
+            .map(|(id, message)| Packet { id: *id, duplicate: true, message: *message })
+            .collect();
+        self.guard.begin_connection(InFlight::Bounded);
+    }
+
+    /// Everything published so far comes through and is acknowledged.
+    fn drain(&mut self) {
+        while !self.to_us.is_empty() || !self.to_broker.is_empty() {
+            self.receive();
+            self.acknowledge();
+        }
+        assert_eq!(self.received.len() as u64, self.next_serial);
+    }
+
+    fn warm_up(&mut self, messages: usize) {
+        for _ in 0..messages {
+            self.perform(Step::Publish(1));
+            self.drain();
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1..30_usize).prop_map(Step::Publish),
+        4 => (1..30_usize).prop_map(Step::Receive),
+        4 => (1..30_usize).prop_map(Step::Acknowledge),
+        1 => Just(Step::Cut),
+        1 => Just(Step::Kill),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..150)
+}
+
+/// As many messages, all acknowledged, then some that are lost on the way: what a reused identifier needs to be
+/// taken for an old message. Where payloads come round after the same number, they even agree.
+fn opening() -> impl Strategy<Value = (Vec<Step>, u64)> {
+    let count = 1..80_usize;
+    (count, 1..80_usize, 1..80_u64, any::<bool>()).prop_map(|(count, lost, period, agree)| {
+        let steps = [
+            Step::Publish(count),
+            Step::Receive(count),
+            Step::Acknowledge(count),
+            Step::Publish(lost),
+            Step::Cut,
+        ];
+        (steps.to_vec(), if agree { count as u64 } else { period })
+    })
+}
+
+/// Those whose first early reuse can be foretold: they lose nothing, whatever the payloads.
+fn orderly(window: u16) -> impl Strategy<Value = Allocator> {
+    prop_oneof![
+        Just(Allocator::LowestFree),
+        (window..window + 30).prop_map(|length| Allocator::ShortCycle { last: 0, length }),
+        (window..window + 30).prop_map(|count| Allocator::Fifo((1..=count).collect())),
+    ]
+}
+
+fn any_early_reuse(window: u16) -> impl Strategy<Value = Allocator> {
+    prop_oneof![
+        orderly(window),
+        (window..window + 30).prop_map(|count| Allocator::Lifo((1..=count).rev().collect())),
+        (window..window + 60, any::<u64>()).prop_map(|(of, state)| Allocator::Random { of, state }),
+        any::<u64>().prop_map(|state| Allocator::Random { of: 65_535, state }),
+    ]
+}
+
+fn with_window<A: Strategy<Value = Allocator> + 'static>(
+    allocator: fn(u16) -> A,
+) -> impl Strategy<Value = (usize, Allocator)> {
+    (1..60_u16).prop_flat_map(move |window| (Just(usize::from(window)), allocator(window)))
+}
+
+fn play(world: &mut World, steps: &[Step]) {
+    steps.iter().for_each(|step| world.perform(*step));
+    world.drain();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_broker_that_reuses_identifiers_in_some_order_loses_nothing(
+        (window, allocator) in with_window(orderly), (opening, period) in opening(), topics in 1..3_u64, steps in steps(),
+    ) {
+        play(&mut World::new(allocator, window, period, topics), &[opening, steps].concat());
+    }
+
+    #[test]
+    fn payloads_that_repeat_lose_nothing_however_early_identifiers_are_reused(
+        (window, allocator) in with_window(any_early_reuse),
+        (opening, period) in opening(), topics in 1..4_u64, steps in steps(),
+    ) {
+        let period = period % (VARIED_PAYLOADS as u64 - 1) + 1;
+        play(&mut World::new(allocator, window, period, topics), &[opening, steps].concat());
+    }
+
+    #[test]
+    fn a_proven_broker_loses_nothing_and_repeats_nothing_even_if_all_payloads_are_equal(
+        first in any::<u16>(), window in 1..40_usize, period in 1..5_u64, steps in steps(),
+    ) {
+        let mut world = World::new(Allocator::Rising(first), window, period, 1);
+        world.warm_up(PROOF as usize);
+        play(&mut world, &steps);
+        prop_assert_eq!(world.repeated, 0);
+    }
+
+    #[test]
+    fn a_young_session_repeats_nothing_where_payloads_differ(
+        first in any::<u16>(), window in 1..40_usize, topics in 1..4_u64, steps in steps(),
+    ) {
+        let mut world = World::new(Allocator::Rising(first), window, u64::MAX, topics);
+        world.warm_up(4 * VARIED_PAYLOADS);
+        play(&mut world, &steps);
+        prop_assert_eq!(world.repeated, 0);
+    }
+
+    #[test]
+    fn what_is_remembered_is_all_that_a_restart_needs(
+        (window, allocator) in with_window(any_early_reuse), period in 1..80_u64, steps in steps(),
+    ) {
+        let mut world = World::new(allocator, window, period.min(VARIED_PAYLOADS as u64 - 1), 1);
+        steps.iter().for_each(|step| world.perform(*step));
+        let memory = world.guard.memory();
+        prop_assert_eq!(RedeliveryGuard::resume(memory.clone()).memory(), memory);
+    }
+}
+
+/// A guard that trusts the broker, and one topic whose payload is always the same.
+fn proven() -> World {
+    let mut world = World::new(Allocator::Rising(0), 50, 1, 1);
+    world.warm_up(PROOF as usize);
+    world
+}
+
+fn lose_acknowledgements(world: &mut World, count: usize) {
+    world.perform(Step::Publish(count));
+    world.perform(Step::Receive(count));
+    world.perform(Step::Cut);
+}
+
+#[test]
+fn a_third_delivery_is_recognised_as_well() {
+    let mut world = proven();
+    lose_acknowledgements(&mut world, 7);
+    for _ in 0..3 {
+        world.perform(Step::Receive(4));
+        world.perform(Step::Kill);
+    }
+    world.drain();
+    assert_eq!(world.repeated, 0);
+}
+
+#[test]
+fn the_first_message_that_is_not_the_next_one_ends_recognition() {
+    let mut world = proven();
+    lose_acknowledgements(&mut world, 3);
+    // The second comes before the first.
+    world.to_us.swap(0, 1);
+    world.drain();
+    assert_eq!(world.repeated, 2);
+}
+
+#[test]
+fn without_dup_nothing_is_a_redelivery() {
+    let mut world = proven();
+    lose_acknowledgements(&mut world, 3);
+    world.to_us.iter_mut().for_each(|packet| packet.duplicate = false);
+    world.drain();
+    assert_eq!(world.repeated, 3);
+}
+
+#[test]
+fn a_new_session_forgets_what_was_received() {
+    let mut world = proven();
+    lose_acknowledgements(&mut world, 3);
+    world.guard.begin_session();
+    world.drain();
+    assert_eq!(world.repeated, 3);
+    assert!(world.guard.memory().tail.len() == 3);
+}
+
+#[test]
+fn a_doubt_ends_the_proof_but_not_the_recognition_of_varied_payloads() {
+    for (period, expected) in [(1, 3), (u64::MAX, 0)] {
+        let mut world = World::new(Allocator::Rising(0), 50, period, 1);
+        world.warm_up(PROOF as usize);
+        lose_acknowledgements(&mut world, 3);
+        world.guard.doubt();
+        world.drain();
+        assert_eq!(world.repeated, expected, "payloads of period {period}");
+    }
+}
+
+#[test]
+fn without_a_bound_only_a_whole_round_of_identifiers_is_a_proof() {
+    for (risen, expected) in [(PROOF, 3), (PROOF_WITHOUT_BOUND, 0)] {
+        let mut world = proven();
+        world.guard = RedeliveryGuard::resume(RedeliveryMemory { risen, ..world.guard.memory() });
+        lose_acknowledgements(&mut world, 3);
+        world.guard.begin_connection(InFlight::Unbounded);
+        world.drain();
+        assert_eq!(world.repeated, expected);
+    }
+}
+
+#[test]
+fn the_oldest_message_of_a_young_session_is_never_taken_for_sent_again() {
+    let mut world = World::new(Allocator::Rising(0), 50, u64::MAX, 1);
+    lose_acknowledgements(&mut world, 40);
+    world.drain();
+    assert_eq!(world.repeated, 40);
+}
+
+#[test]
+fn a_step_back_is_told_once_and_ends_all_recognition_until_the_proof() {
+    let mut world = World::new(Allocator::Rising(0), 50, u64::MAX, 1);
+    world.warm_up(100);
+    let sighting = |packet_id| Sighting {
+        packet_id,
+        duplicate: false,
+        content: Content { topic: 1, payload: u128::from(packet_id), retained: false },
+    };
+    assert!(world.guard.received(&sighting(50)));
+    assert!(!world.guard.received(&sighting(40)));
+    world.allocator = Allocator::Rising(40);
+    world.warm_up(PROOF as usize - 10);
+    lose_acknowledgements(&mut world, 3);
+    world.drain();
+    assert_eq!(world.repeated, 3, "not proven yet");
+    world.warm_up(PROOF as usize);
+    lose_acknowledgements(&mut world, 3);
+    world.drain();
+    assert_eq!(world.repeated, 3, "proven again");
+}
+
+#[test]
+fn a_short_round_of_long_steps_is_no_rise() {
+    let mut guard = RedeliveryGuard::default();
+    let content = Content { topic: 1, payload: 1, retained: false };
+    let mut round = [1, 22_000, 44_000].into_iter().cycle().take(3 * PROOF as usize);
+    round.all(|packet_id| {
+        guard.received(&Sighting { packet_id, duplicate: false, content });
+        true
+    });
+    assert!(guard.memory().stepped_back && guard.memory().risen < 4);
+}
+
+#[test]
+fn a_message_passed_over_counts_as_never_sent() {
+    let mut world = World::new(Allocator::Rising(0), 50, u64::MAX, 1);
+    world.warm_up(50);
+    lose_acknowledgements(&mut world, 3);
+    // It came between the first and the second, and was passed over then as it is now.
+    let other = Content { topic: 9, payload: 9, retained: true };
+    world.receive();
+    let passed_over = Sighting { packet_id: 60_000, duplicate: true, content: other };
+    assert_eq!(world.guard.judge(&passed_over), Verdict::New);
+    world.drain();
+    assert_eq!(world.repeated, 0);
+}
+
+#[test]
+fn identifiers_that_cannot_be_read_are_never_trusted() {
+    let mut guard = RedeliveryGuard::default();
+    let content = Content { topic: 1, payload: 1, retained: false };
+    for _ in 0..3 * PROOF {
+        guard.received(&Sighting { packet_id: 0, duplicate: false, content });
+    }
+    assert!(guard.memory().risen == 0 && guard.memory().tail.len() == 1);
+}

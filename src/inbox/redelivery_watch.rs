@@ -1,0 +1,223 @@
+//! What the inbox knows of the messages received last, across restarts and the deletion of segments.
+//!
+//! The log is the journal, and the small file `redelivery` the state it goes on from: the guard's memory and the
+//! offset up to which it has seen the log. It is replaced when a session begins and before segments are deleted,
+//! never for a message; what came since is in the segments that are left. At the start the walk through them
+//! brings the state up to date.
+//!
+//! Without the file, or with one that cannot be read, nothing of before is recognised: messages may then come twice.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::durable::{self, SmallFile};
+use super::error::InboxError;
+use super::meta::InboxId;
+use super::quarantine;
+use crate::domain::message::{Offset, Record};
+use crate::domain::redelivery::{
+    Content, InFlight, RedeliveryGuard, RedeliveryMemory, Sighting, TailEntry, Verdict,
+};
+
+const REDELIVERY_FILE: &str = "redelivery";
+const REDELIVERY_FORMAT: u32 = 1;
+
+/// The guard of one session, and what of it is on disk.
+#[derive(Debug)]
+pub(super) struct RedeliveryWatch {
+    guard: RedeliveryGuard,
+    /// Broker and client id; `None` until somebody says: then nothing is watched.
+    session: Option<String>,
+    /// The guard has seen every record below.
+    seen: Offset,
+    /// The guard knows more than file and log would tell after the next deletion of segments.
+    is_unstored: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Page {
+    format: u32,
+    inbox: String,
+    session: String,
+    seen: Offset,
+    risen: u32,
+    stepped_back: bool,
+    tail: Vec<Line>,
+}
+
+/// Packet identifier, retained, and the two hashes in hexadecimal digits.
+#[derive(Serialize, Deserialize)]
+struct Line(u16, bool, String, String);
+
+/// A new content of the file.
+pub(super) struct Unstored {
+    dir: PathBuf,
+    text: String,
+}
+
+impl RedeliveryWatch {
+    /// As the file of this inbox has it. A file that cannot be used is put aside, loudly, and stops nothing.
+    pub(super) fn load(dir: &Path, inbox: &InboxId) -> RedeliveryWatch {
+        let page = match durable::read_small_file(dir, REDELIVERY_FILE) {
+            Ok(SmallFile::Missing) => return RedeliveryWatch::unaware(),
+            Ok(SmallFile::Intact(text)) => Page::parse(&text, inbox),
+            Ok(SmallFile::Corrupt) => None,
+            Err(error) => {
+                log::error!("inbox: {error}");
+                None
+            }
+        };
+        page.unwrap_or_else(|| {
+            log::error!(
+                "inbox: the file about redelivery cannot be used; what the broker sends again now is taken in again"
+            );
+            if let Err(error) = quarantine::move_file(dir, &dir.join(REDELIVERY_FILE)) {
+                log::error!("inbox: {error}");
+            }
+            RedeliveryWatch::unaware()
+        })
+    }
+
+    fn unaware() -> RedeliveryWatch {
+        RedeliveryWatch {
+            guard: RedeliveryGuard::default(),
+            session: None,
+            seen: Offset::MAX,
+            is_unstored: false,
+        }
+    }
+
+    /// Whether the record comes after all that the file knows of.
+    pub(super) fn follows(&self, offset: Offset) -> bool {
+        offset >= self.seen
+    }
+
+    /// Takes note of a record of an earlier run.
+    pub(super) fn recall(&mut self, record: &Record) {
+        if let Some(sighting) = Sighting::of_record(record) {
+            self.guard.received(&sighting);
+            self.is_unstored = true;
+        }
+    }
+
+    /// Takes note of a message that has just been appended.
+    pub(super) fn received(&mut self, sighting: &Sighting) {
+        if self.session.is_none() {
+            return;
+        }
+        self.is_unstored = true;
+        if self.guard.received(sighting) {
+            log::warn!(
+                "The broker uses packet identifiers again early, or fell back to an older state: until {} have come \
+                 in rising order, what it sends again after a lost connection is taken in again",
+                crate::domain::redelivery::PROOF
+            );
+        }
+    }
+
+    pub(super) fn recognises(&mut self, sighting: &Sighting) -> bool {
+        self.session.is_some() && self.guard.judge(sighting) == Verdict::Redelivered
+    }
+
+    /// The session at the broker by its names; another one than before begins anew.
+    pub(super) fn expect_from(&mut self, session: &str) {
+        if self.session.as_deref() != Some(session) {
+            self.session = Some(session.to_owned());
+            self.begin_session();
+        }
+    }
+
+    pub(super) fn begin_session(&mut self) {
+        self.guard.begin_session();
+        self.is_unstored = true;
+    }
+
+    pub(super) fn begin_connection(&mut self, in_flight: InFlight) {
+        self.guard.begin_connection(in_flight);
+    }
+
+    pub(super) fn doubt(&mut self) {
+        self.guard.doubt();
+        self.is_unstored = true;
+    }
+
+    pub(super) fn mark_unstored(&mut self) {
+        self.is_unstored = true;
+    }
+
+    /// What the file should hold now that the log reaches up to `seen`; `None` when it needs no change.
+    pub(super) fn take_unstored(&mut self, dir: &Path, inbox: &InboxId, seen: Offset) -> Option<Unstored> {
+        let session = self.session.clone()?;
+        if !std::mem::take(&mut self.is_unstored) {
+            return None;
+        }
+        let RedeliveryMemory { risen, stepped_back, tail } = self.guard.memory();
+        let tail = tail.iter().map(Line::of).collect();
+        let page = Page {
+            format: REDELIVERY_FORMAT,
+            inbox: inbox.to_string(),
+            session,
+            seen,
+            risen,
+            stepped_back,
+            tail,
+        };
+        Some(Unstored { dir: dir.to_path_buf(), text: format!("{}\n", serde_json::json!(page)) })
+    }
+}
+
+impl Page {
+    /// `None` for a file of another inbox or format, or one that makes no sense.
+    fn parse(text: &str, inbox: &InboxId) -> Option<RedeliveryWatch> {
+        let page: Page = serde_json::from_str(text).ok()?;
+        if page.format != REDELIVERY_FORMAT || page.inbox != inbox.to_string() {
+            return None;
+        }
+        let tail = page.tail.iter().map(Line::entry).collect::<Option<_>>()?;
+        let memory = RedeliveryMemory { risen: page.risen, stepped_back: page.stepped_back, tail };
+        Some(RedeliveryWatch {
+            guard: RedeliveryGuard::resume(memory),
+            session: Some(page.session),
+            seen: page.seen,
+            is_unstored: false,
+        })
+    }
+}
+
+impl Line {
+    fn of(entry: &TailEntry) -> Line {
+        let Content { topic, payload, retained } = entry.content;
+        Line(entry.packet_id, retained, format!("{topic:016x}"), format!("{payload:032x}"))
+    }
+
+    fn entry(&self) -> Option<TailEntry> {
+        let Line(packet_id, retained, topic, payload) = self;
+        let topic = u64::from_str_radix(topic, 16).ok()?;
+        let payload = u128::from_str_radix(payload, 16).ok()?;
+        Some(TailEntry { packet_id: *packet_id, content: Content { topic, payload, retained: *retained } })
+    }
+}
+
+impl Unstored {
+    pub(super) fn store(&self) -> Result<(), InboxError> {
+        durable::replace_small_file(&self.dir, REDELIVERY_FILE, &self.text)
+    }
+
+    /// Takes away what was stored before.
+    pub(super) fn remove_stored(&self) -> Result<(), InboxError> {
+        let path = self.dir.join(REDELIVERY_FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(InboxError::io("delete", &path)(error))
+            }
+            _ => durable::sync_dir(&self.dir),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use actix::Message;
 
-use crate::domain::batch::{Batch, BatchOutcome, Lane};
+use crate::domain::batch::{Batch, BatchOutcome, Lane, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::routing::RoutingTable;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
 use crate::mqtt::MqttError;
-use crate::store::{BatchFailure, OpenedLane};
+use crate::store::BatchFailure;
 
 /// To the broker connection: subscribe these filters. Answers once the broker has.
 #[derive(Debug, Message)]

@@ -65,6 +65,24 @@ pub struct LaggingFlow {
     pub next_offset: Offset,
 }
 
+/// Where a lane stands in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanePosition {
+    /// Raised by every worker that takes the lane over.
+    pub epoch: i64,
+    /// Every record below it is done.
+    pub next_offset: Offset,
+}
+
+/// A lane that a worker has taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedLane {
+    /// Where it stands.
+    pub position: LanePosition,
+    /// Flows that it has left behind, by flow.
+    pub lagging: Vec<LaggingFlow>,
+}
+
 impl Batch {
     /// Messages, counted once for each flow: the measure of a batch.
     #[must_use]

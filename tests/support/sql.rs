@@ -12,7 +12,8 @@ impl Sql {
     pub fn open(url: &str) -> Sql {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let mut options = ConnectOptions::new(url);
-        options.max_connections(1).sqlx_logging(false);
+        // One session for all statements, so that a transaction can be begun and ended by them.
+        options.max_connections(1).sqlx_logging(false).idle_timeout(None).max_lifetime(None);
         let connection = runtime.block_on(Database::connect(options)).unwrap();
         Sql { runtime, connection }
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::attempts::Attempts;
-use super::fence::{Fence, LanePosition, LaneRow, OpenedLane};
+use super::fence::{Fence, LaneRow};
 use super::lagging::leave_behind;
 use super::locked_flow::SchemaCache;
 use super::progress::Step;
 use super::transaction::{Failed, Whose, Work, harmless_row_goes, rehearse, run};
 use super::{BatchRules, Parsed};
-use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane};
+use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 use crate::store::connect::Database;

@@ -1,3 +1,4 @@
 //! What befalls the database: kills, freezes, cuts, refusals, locks.
 
+mod lagging;
 mod outage;

@@ -12,6 +12,7 @@ pub mod net;
 pub mod oracle;
 pub mod process;
 pub mod publisher;
+pub mod scripted_broker;
 pub mod sink;
 pub mod sql;
 pub mod world;

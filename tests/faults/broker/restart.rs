@@ -28,5 +28,9 @@ fn a_restarted_broker_is_subscribed_again_and_nothing_acknowledged_is_lost() {
     // What the publisher sent again is its own repetition; of the broker's there is none.
     let resent: HashSet<&[u8]> = publisher.resent.iter().map(|message| message.payload.as_slice()).collect();
     let extra = load.judge(&world);
-    assert!(extra.len() <= resent.len(), "more than the {} that the publisher repeated: {extra:?}", resent.len());
+    assert!(
+        extra.len() <= resent.len(),
+        "more than the {} that the publisher repeated: {extra:?}",
+        resent.len()
+    );
 }

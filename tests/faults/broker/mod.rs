@@ -4,6 +4,7 @@ mod away;
 mod credentials;
 mod kill;
 mod refusal;
+mod redelivery;
 mod restart;
 mod session;
 mod way;

@@ -19,9 +19,7 @@ use database::TestDatabase;
 use fail::FailScenario;
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::settings::DatabaseSettings;
-use mqtt_gateway::store::{
-    BatchFailure, Database, Fault, LanePosition, LaneStore, process_flow_message,
-};
+use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore, process_flow_message};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 
 on_both_databases! {

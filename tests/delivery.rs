@@ -328,7 +328,7 @@ async fn keys_of_messages_twice_as_old_as_they_are_known_are_forgotten(test: Tes
         ("strftime('%Y-%m-%d %H:%M:%f000', 'now')", "strftime('%Y-%m-%d %H:%M:%f000', 'now', '-47 hours')")
     };
     // More than are deleted at once.
-    let hash = |n: usize| format!("X'{n:064x}'");
+    let hash = |n: usize| format!("X'{n:032x}'");
     let old = (0..1_300).map(|n| format!("(1, {}, {n}, {now}, '2020-01-02 03:04:05')", hash(n)));
     let kept = format!("(2, {}, 7, {now}, {young})", hash(0));
     let rows: Vec<String> = old.chain([kept]).collect();

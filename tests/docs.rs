@@ -16,7 +16,8 @@ use std::process::Command;
 use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
+    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
+    outbox_owners,
 };
 use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
 

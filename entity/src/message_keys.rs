@@ -9,8 +9,8 @@ pub struct Model {
     /// Flow that it is a key of.
     #[sea_orm(primary_key, auto_increment = false)]
     pub flow_id: i64,
-    /// SHA-256 of the key and of the place where the message has it.
-    #[sea_orm(primary_key, auto_increment = false, column_type = "Binary(32)")]
+    /// First half of the SHA-256 of the key and of the place where the message has it.
+    #[sea_orm(primary_key, auto_increment = false, column_type = "Binary(16)")]
     pub key_hash: Vec<u8>,
     /// Number that the message got.
     pub message_id: i64,

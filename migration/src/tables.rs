@@ -5,7 +5,8 @@
 //! `flows.message_key`, which it does not know.
 
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
+    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
+    outbox_owners,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -168,7 +169,7 @@ fn message_keys_table(types: Types) -> TableDefinition {
     let mut definition = types.table("message_keys", |table| {
         table
             .col(ColumnDef::new(Column::FlowId).big_integer().not_null())
-            .col(ColumnDef::new(Column::KeyHash).binary_len(32).not_null())
+            .col(ColumnDef::new(Column::KeyHash).binary_len(16).not_null())
             .col(ColumnDef::new(Column::MessageId).big_integer().not_null())
             .col(types.instant(Column::ReceivedAt).not_null())
             .col(types.instant(Column::WrittenAt).not_null())

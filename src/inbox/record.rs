@@ -16,9 +16,7 @@
 use sha2::{Digest, Sha256};
 
 use super::meta::InboxId;
-use crate::domain::message::{
-    Body, DeliveryFacts, MAX_USER_PROPERTIES_BYTES, Offset, Publication, Record,
-};
+use crate::domain::message::{Body, DeliveryFacts, MAX_USER_PROPERTIES_BYTES, Offset, Publication, Record};
 
 /// Bytes before the body.
 pub(super) const FRAME_BYTES: usize = 20;

@@ -13,10 +13,8 @@ fn key(text: &str) -> MessageKey {
 fn hash(place: &str, payload: &str, properties: &[(&str, &str)]) -> Option<KeyHash> {
     let payload = Payload::parse(payload.as_bytes(), &PayloadLimits::default()).unwrap();
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    let delivery = DeliveryFacts {
-        user_properties: properties.iter().map(owned).collect(),
-        ..DeliveryFacts::default()
-    };
+    let delivery =
+        DeliveryFacts { user_properties: properties.iter().map(owned).collect(), ..DeliveryFacts::default() };
     key(place).of(&payload, &delivery)
 }
 
@@ -28,7 +26,9 @@ fn a_place_is_a_pointer_or_a_property_and_nothing_else() {
     for good in ["/id", "/", "/a/0/b", "/a~0b~1c", "property:id", "property:a b", "property:/x"] {
         assert_eq!(key(good).text, good);
     }
-    for bad in ["id", "$.id", "#/id", " /id", "/a~", "/a~2", "/~/~1", "property:", "Property:id", "properties:id"] {
+    for bad in
+        ["id", "$.id", "#/id", " /id", "/a~", "/a~2", "/~/~1", "property:", "Property:id", "properties:id"]
+    {
         assert_eq!(MessageKey::parse(Some(bad)), Err(UnusableKey(bad.to_owned())), "{bad}");
     }
 }
@@ -113,7 +113,9 @@ fn pointers(value: &Value, prefix: &str, all: &mut Vec<String>) {
     };
     match value {
         Value::Object(members) => members.iter().for_each(|(name, inner)| into(name.clone(), inner)),
-        Value::Array(items) => (0..).zip(items).for_each(|(at, inner): (usize, _)| into(at.to_string(), inner)),
+        Value::Array(items) => {
+            (0..).zip(items).for_each(|(at, inner): (usize, _)| into(at.to_string(), inner));
+        }
         _ => {}
     }
 }

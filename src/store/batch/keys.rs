@@ -66,8 +66,7 @@ impl Keys {
         known_for: Duration,
     ) -> Result<Self, StoreError> {
         let of_messages = keys_of(flows, work);
-        let wanted: BTreeSet<FlowKey> =
-            of_messages.iter().map(|((_, flow), hash)| (*flow, *hash)).collect();
+        let wanted: BTreeSet<FlowKey> = of_messages.iter().map(|((_, flow), hash)| (*flow, *hash)).collect();
         let wanted: Vec<_> = wanted.into_iter().collect();
         let mut holders = HashMap::new();
         for chunk in wanted.chunks(CHUNK_KEYS) {

@@ -62,7 +62,7 @@ impl<'a> Work<'a> {
         flows.into_iter().collect()
     }
 
-    fn messages(&self) -> &'a [Parsed<'a>] {
+    pub(super) fn messages(&self) -> &'a [Parsed<'a>] {
         self.messages.get(self.range.clone()).unwrap_or_default()
     }
 }

@@ -18,5 +18,7 @@ mod backlog;
 mod broker;
 mod database;
 mod disk;
+mod flows;
 mod gateway;
+mod input;
 mod proxy;

@@ -16,6 +16,7 @@ mod support;
 
 mod backlog;
 mod broker;
+mod clock;
 mod database;
 mod disk;
 mod flows;

@@ -222,6 +222,7 @@ impl Handler<PostEnded> for DeliveryActor {
     type Result = ();
 
     fn handle(&mut self, ended: PostEnded, context: &mut Self::Context) {
+        crash_point!("delivery-answered");
         // Its task is over, or about to be.
         while self.posts.try_join_next().is_some() {}
         let PostEnded { item, outcome } = ended;

@@ -131,7 +131,7 @@ pub struct LaneOpened {
 }
 
 /// To a worker: bring this into SQL. Answers when it is there, with one result for each message
-/// and flow.
+/// and flow; flows that are locked elsewhere are named instead, and nothing of theirs is done.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<BatchOutcome, BatchFailure>")]
 pub struct ProcessBatch {

@@ -18,7 +18,7 @@ use super::messages::{
     AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch,
 };
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
-use crate::domain::lanes::{Gathering, Lanes};
+use crate::domain::lanes::{Gathering, Lanes, most_lagging};
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
 use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionBook};
@@ -29,10 +29,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Most records that a lane looks at in one turn.
 const LOOK_AHEAD: usize = 4_096;
-
-/// Most flows of a lane that lag at a time. Each is tried at every tick and keeps what it has read
-/// ahead; where more rows are locked at once, it is the table that is locked.
-const MOST_LAGGING: usize = 64;
 
 /// The reader of the inbox.
 pub struct RouterActor {
@@ -115,7 +111,7 @@ impl RouterActor {
             max_pairs: self.parts.batch_max_messages,
             max_bytes: self.parts.batch_max_bytes,
             look_ahead: LOOK_AHEAD,
-            most_lagging: self.most_lagging(),
+            most_lagging: most_lagging(self.parts.inbox.bytes(), self.parts.inbox.max_bytes()),
         };
         let Some(cursor) = self.lanes.get_mut(lane) else { return false };
         match cursor.next_batch(&gathering, idle_too) {
@@ -170,13 +166,6 @@ impl RouterActor {
                 self.lanes.close(lane, epoch);
             }
         }
-    }
-
-    /// Beyond half the inbox a lane waits for a locked row: a flow left behind keeps the inbox from
-    /// being emptied, and the rest is room for the others.
-    fn most_lagging(&self) -> usize {
-        let crowded = self.parts.inbox.bytes() > self.parts.inbox.max_bytes() / 2;
-        if crowded { 0 } else { MOST_LAGGING }
     }
 
     fn open(&self, lane: Lane) {

@@ -43,11 +43,14 @@ pub(super) fn table(facts: &Facts, findings: &[Finding], out: &mut dyn Write) ->
         ["FLOW", "LAST_MSG_ID", "ROWS", "IDS IN DATA", "MISSING", "REPEATED", "OUTBOX", "DEAD LETTERS"];
     let rows: Vec<[String; 8]> =
         std::iter::once(HEAD.map(str::to_owned)).chain(facts.flows.iter().map(cells)).collect();
+    let mut widths = [0; 8];
     for row in &rows {
-        let padded = row.iter().enumerate().map(|(column, cell)| {
-            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            format!("{cell:<width$}")
-        });
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in &rows {
+        let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     match &facts.inbox {

@@ -172,7 +172,8 @@ impl fmt::Display for Rejection {
 /// A batch that is in SQL.
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
-    /// One for each message and flow, in the order of the batch.
+    /// One for each message and flow, in the order of the batch; none for flows that were left
+    /// behind, whose messages come again in batches of their own.
     pub results: Vec<Result<ProcessResult, ProcessError>>,
     /// Numbered messages that wait in the outbox, in the order of the batch.
     pub posts: Vec<OutboxItem>,

@@ -11,8 +11,8 @@
 //! mutation is guided by what comes out, not by coverage: the compiler's counters can be read by unsafe
 //! code alone, which this crate forbids.
 //!
-//! A test run replays the corpus and does [`SHORT_RUN`] random inputs. `scripts/fuzz` runs for longer, by
-//! `FUZZ_SECONDS`, and keeps what it finds in the corpus.
+//! A test run replays the corpus and does [`SHORT_RUN`] random inputs. `scripts/fuzz` runs for longer
+//! and keeps what it finds in the corpus; `FUZZ_SECONDS`, `FUZZ_TARGET` and `FUZZ_SEED` are its words to us.
 
 mod mutate;
 mod payload;
@@ -24,7 +24,7 @@ use std::fmt::Write;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mutate::{Mutator, Random};
@@ -57,32 +57,15 @@ pub(crate) fn fuzz(name: &str, dictionary: &[&str], check: impl Fn(&[u8]) -> u64
 
 /// The same, with seeds that the program itself makes and a file would only keep from changing.
 pub(crate) fn fuzz_from(name: &str, seeds: &[&[u8]], dictionary: &[&str], check: impl Fn(&[u8]) -> u64) {
+    if std::env::var("FUZZ_TARGET").is_ok_and(|only| only != name) {
+        return;
+    }
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
     let seed = setting("FUZZ_SEED").unwrap_or_else(rand::random);
     let long = setting("FUZZ_SECONDS").map(Duration::from_secs);
-    let mut run = Run { name, check, seed, long, pool: Vec::new(), seen: HashSet::new() };
-    let seeds = seeds.iter().map(|seed| seed.to_vec());
-    for input in seeds.chain(run.corpus()) {
-        run.try_input(&input);
-        run.pool.push(input);
-    }
-    assert!(!run.pool.is_empty(), "the corpus of {name} is empty");
-    let mut mutator = Mutator { random: Random(seed), dictionary, longest: LONGEST_INPUT };
-    let (begun, mut tried, mut kept) = (Instant::now(), 0, run.pool.len());
-    while long.map_or(tried < SHORT_RUN, |time| begun.elapsed() < time) {
-        let input = mutator.next(&run.pool);
-        tried += 1;
-        if run.try_input(&input) && run.pool.len() < MOST_POOLED {
-            if long.is_some() && kept < MOST_KEPT && input.len() <= LONGEST_KEPT {
-                kept += 1;
-                run.keep("found", &input);
-            }
-            run.pool.push(input);
-        }
-    }
-    if long.is_some() {
-        let behaviours = run.seen.len();
-        eprintln!("{name}: {tried} inputs, {behaviours} behaviours, {kept} in the corpus, seed {seed}");
-    }
+    let mut run = Run { name, directory, check, seed, long, pool: Vec::new(), seen: HashSet::new() };
+    run.replay(seeds);
+    run.explore(dictionary);
 }
 
 fn setting(name: &str) -> Option<u64> {
@@ -91,6 +74,7 @@ fn setting(name: &str) -> Option<u64> {
 
 struct Run<'a, C> {
     name: &'a str,
+    directory: PathBuf,
     check: C,
     seed: u64,
     long: Option<Duration>,
@@ -99,6 +83,37 @@ struct Run<'a, C> {
 }
 
 impl<C: Fn(&[u8]) -> u64> Run<'_, C> {
+    /// What was found before must not come again.
+    fn replay(&mut self, seeds: &[&[u8]]) {
+        let seeds = seeds.iter().map(|seed| seed.to_vec());
+        for input in seeds.chain(self.corpus()) {
+            self.try_input(&input);
+            self.pool.push(input);
+        }
+        assert!(!self.pool.is_empty(), "the corpus of {} is empty", self.name);
+    }
+
+    fn explore(&mut self, dictionary: &[&str]) {
+        let mut mutator = Mutator { random: Random(self.seed), dictionary, longest: LONGEST_INPUT };
+        let (begun, mut tried, mut kept) = (Instant::now(), 0, self.pool.len());
+        while self.long.map_or(tried < SHORT_RUN, |time| begun.elapsed() < time) {
+            let input = mutator.next(&self.pool);
+            tried += 1;
+            if self.try_input(&input) && self.pool.len() < MOST_POOLED {
+                if self.long.is_some() && kept < MOST_KEPT && input.len() <= LONGEST_KEPT {
+                    kept += 1;
+                    self.keep("found", &input);
+                }
+                self.pool.push(input);
+            }
+        }
+        if self.long.is_some() {
+            let Run { name, seed, seen, .. } = self;
+            let behaviours = seen.len();
+            eprintln!("{name}: {tried} inputs, {behaviours} behaviours, {kept} in the corpus, seed {seed}");
+        }
+    }
+
     /// Whether the behaviour is new. A panic ends the run, with the input that made it in the corpus.
     fn try_input(&mut self, input: &[u8]) -> bool {
         if self.long.is_some() {
@@ -134,12 +149,8 @@ impl<C: Fn(&[u8]) -> u64> Run<'_, C> {
         least
     }
 
-    fn directory(&self) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(self.name)
-    }
-
     fn corpus(&self) -> Vec<Vec<u8>> {
-        let mut paths: Vec<PathBuf> = match fs::read_dir(self.directory()) {
+        let mut paths: Vec<PathBuf> = match fs::read_dir(&self.directory) {
             Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
             Err(_) => Vec::new(),
         };
@@ -151,9 +162,27 @@ impl<C: Fn(&[u8]) -> u64> Run<'_, C> {
         let mut name = format!("{kind}-");
         // Writing to a string cannot fail.
         let _ = write!(name, "{:016x}", behaviour(input));
-        let path = self.directory().join(name);
-        fs::create_dir_all(self.directory()).unwrap();
+        let path = self.directory.join(name);
+        fs::create_dir_all(&self.directory).unwrap();
         fs::write(&path, input).unwrap();
         path
     }
+}
+
+#[test]
+fn what_makes_a_target_fail_is_found_shortened_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |input: &[u8]| {
+        assert!(!input.windows(2).any(|bytes| bytes == b"{{"), "two braces");
+        behaviour(input.len())
+    };
+    let name = "self-test";
+    let path = directory.path().to_path_buf();
+    let mut run =
+        Run { name, directory: path, check, seed: 1, long: None, pool: Vec::new(), seen: HashSet::new() };
+    run.replay(&[b"some text, a { and more"]);
+    let failure = catch_unwind(AssertUnwindSafe(|| run.explore(&["{"]))).unwrap_err();
+    assert!(failure.downcast_ref::<String>().unwrap().contains("seed 1"));
+    assert_eq!(run.corpus(), [b"{{"]);
+    assert!(catch_unwind(AssertUnwindSafe(|| run.replay(&[]))).is_err(), "the next run begins with it");
 }

@@ -80,7 +80,7 @@ fn refused_rightly(error: PayloadError, input: &[u8], theirs: &Value) {
     match error {
         PayloadError::TooLarge { .. } => assert!(input.len() > LIMITS.max_payload_bytes),
         PayloadError::NotAnObject(_) => assert!(!theirs.is_object()),
-        PayloadError::TooDeep { .. } => assert!(depth(theirs) > LIMITS.max_depth || repeats_a_name(input)),
+        PayloadError::TooDeep { .. } => assert!(depth(input) > LIMITS.max_depth),
         PayloadError::TooManyAttributes { .. } => {
             assert!(theirs.as_object().is_some_and(|object| object.len() > LIMITS.max_attributes));
         }
@@ -88,20 +88,28 @@ fn refused_rightly(error: PayloadError, input: &[u8], theirs: &Value) {
     }
 }
 
-/// What a later value of the same name replaces is not in theirs any more, but counts in ours.
-fn repeats_a_name(input: &[u8]) -> bool {
-    input.iter().filter(|byte| **byte == b':').count() > 1
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
-        _ => 0,
+/// Objects and arrays inside of each other, of text that is JSON.
+fn depth(text: &[u8]) -> usize {
+    let (mut open, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                open += 1;
+                deepest = open.max(deepest);
+            }
+            b'}' | b']' => open -= 1,
+            _ => {}
+        }
     }
+    deepest
 }
 
 fn agree(payload: &Payload<'_>, input: &[u8], theirs: &Value) {
+    assert!(depth(input) <= LIMITS.max_depth);
     let raw: BTreeMap<String, &RawValue> = serde_json::from_slice(input).unwrap();
     assert_eq!(payload.attributes().len(), raw.len());
     for attribute in payload.attributes() {

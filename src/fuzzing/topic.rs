@@ -124,10 +124,9 @@ mod specification {
     fn levels_match(filter: &[&str], topic: &[&str]) -> bool {
         match (filter, topic) {
             // "represents the parent and any number of child levels".
-            (["#"], _) => true,
+            (["#"], _) | ([], []) => true,
             (["+", filter @ ..], [_, topic @ ..]) => levels_match(filter, topic),
             ([level, filter @ ..], [name, topic @ ..]) => level == name && levels_match(filter, topic),
-            ([], []) => true,
             _ => false,
         }
     }

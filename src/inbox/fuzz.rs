@@ -114,7 +114,7 @@ fn no_bytes_make_recovery_hand_out_what_was_never_written() {
     });
 }
 
-/// An input is a list of changes: place (2 bytes), length (1 byte), and what is XORed to each byte.
+/// An input is a list of changes: place (2 bytes), length (1 byte), and what each byte is `XORed` with.
 #[test]
 fn all_records_that_were_not_touched_come_back() {
     let log = Log::new();

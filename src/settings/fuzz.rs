@@ -131,7 +131,18 @@ fn a_database_url_is_read_without_showing_the_password() {
     });
 }
 
-/// An input is TOML text and the value of each setting of the environment that is tried.
+const TRIED: [&str; 8] = [
+    "LANES",
+    "MQTT_QOS",
+    "INBOX_MAX_BYTES",
+    "HTTP_TIMEOUT_SECONDS",
+    "LOG_FORMAT",
+    "VALUE_STYLE",
+    "INBOX_FSYNC",
+    "MQTT_SKIP_REPEATED_RETAINED",
+];
+
+/// An input is which setting of the environment is tried, TOML text, and that setting's value.
 #[test]
 fn any_value_is_taken_or_refused() {
     let dictionary = [
@@ -165,30 +176,14 @@ fn any_value_is_taken_or_refused() {
         "'''",
         "2024-01-01",
     ];
-    const TRIED: [&str; 8] = [
-        "LANES",
-        "MQTT_QOS",
-        "INBOX_MAX_BYTES",
-        "HTTP_TIMEOUT_SECONDS",
-        "LOG_FORMAT",
-        "VALUE_STYLE",
-        "INBOX_FSYNC",
-        "MQTT_SKIP_REPEATED_RETAINED",
-    ];
     fuzz("settings_values", &dictionary, |input| {
-        let mut parts = input.splitn(2, |byte| *byte == 0);
+        let Some((which, rest)) = input.split_first() else { return 0 };
+        let mut parts = rest.splitn(2, |byte| *byte == 0);
         let toml = parts.next().unwrap_or_default();
         let value = parts.next().unwrap_or_default();
-        let given = |name: &'static str| {
-            let required = ["DB_HOST", "DB_NAME", "DB_USER"].map(|name| (name, b"x".to_vec()));
-            let mut environment = required.to_vec();
-            environment.push(("DB_PASSWORD", PASSWORD.into()));
-            environment.push((name, value.to_vec()));
-            environment
-        };
-        TRIED
-            .iter()
-            .map(|name| judged(&load(&given(name), b"", toml)))
-            .fold(0, |sum, one| sum.rotate_left(1) ^ one)
+        let name = TRIED[usize::from(*which) % TRIED.len()];
+        let mut environment = ["DB_HOST", "DB_NAME", "DB_USER"].map(|name| (name, b"x".to_vec())).to_vec();
+        environment.extend([("DB_PASSWORD", PASSWORD.into()), (name, value.to_vec())]);
+        judged(&load(&environment, b"", toml))
     });
 }

@@ -17,8 +17,11 @@ mod support;
 
 mod backlog;
 mod broker;
+mod clock;
 mod database;
 mod disk;
+mod flows;
 mod gateway;
+mod input;
 mod proxy;
 mod soak;

@@ -22,6 +22,8 @@ fn pair(proxy: impl FnOnce(SocketAddr) -> Proxy) -> Pair {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = proxy(listener.local_addr().unwrap());
     let (client, server) = (connect(&proxy), patient(listener.accept().unwrap().0));
+    // The server is connected to before the proxy counts the connection as one of its own.
+    proxy.wait_for_taken(1);
     Pair { proxy, listener, client, server }
 }
 

@@ -7,7 +7,7 @@ use mqtt_gateway::domain::batch::{
     Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane, Scope, lane_of,
 };
 use mqtt_gateway::domain::flow::Flow;
-use mqtt_gateway::domain::lanes::{Gathering, LaneCursor, RecordSource};
+use mqtt_gateway::domain::lanes::{Gathering, LaneCursor, RecordSource, most_lagging};
 use mqtt_gateway::domain::message::{DeliveryFacts, FlowId, Offset, Publication};
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
@@ -22,6 +22,7 @@ struct Setup {
     log: ModelLog,
     tables: RoutingHistory,
     max_pairs: usize,
+    most_lagging: usize,
 }
 
 impl Setup {
@@ -35,7 +36,7 @@ impl Setup {
             endpoint_url: None,
         };
         tables.push(0, RoutingTable::new((1..).zip(topics).map(flow).collect()).0.into());
-        Self { log: ModelLog::new(), tables, max_pairs }
+        Self { log: ModelLog::new(), tables, max_pairs, most_lagging: 3 }
     }
 
     fn publish(&self, topic: &str, count: usize) {
@@ -67,7 +68,7 @@ impl Setup {
             max_pairs: self.max_pairs,
             max_bytes: usize::MAX,
             look_ahead: 1_000,
-            most_lagging: 3,
+            most_lagging: self.most_lagging,
         };
         cursor.next_batch(&gathering, even_if_empty).map(|(batch, _)| batch)
     }
@@ -182,7 +183,7 @@ fn a_lane_that_was_taken_over_begins_where_sql_stands_and_ignores_older_replies(
     setup.publish("t", 3);
     let mut cursor = setup.cursor(0);
     let lost = setup.next(&mut cursor, false).unwrap();
-    assert!(!cursor.is_open(), "one batch at a time");
+    assert!(setup.next(&mut cursor, true).is_none(), "one batch at a time");
 
     let second = lost.entries[1].record.offset;
     cursor.open(&at(2, second, &[]));
@@ -192,7 +193,7 @@ fn a_lane_that_was_taken_over_begins_where_sql_stands_and_ignores_older_replies(
     cursor.answered(lost.epoch, &BatchOutcome::default());
 
     assert_eq!((again.epoch, again.from, again.entries.len()), (2, second, 2));
-    assert!(!cursor.is_open(), "the batch under way is another");
+    assert!(setup.next(&mut cursor, true).is_none(), "the batch under way is another");
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn a_lane_whose_row_was_deleted_opens_in_an_epoch_that_began_again() {
     cursor.open(&at(9, 0, &[]));
     let fenced = setup.next(&mut cursor, false).unwrap();
     cursor.open(&at(8, 0, &[]));
-    assert!(!cursor.is_open(), "a lane at work takes no older news");
+    assert!(setup.next(&mut cursor, true).is_none(), "a lane at work takes no older news");
 
     assert!(cursor.close(fenced.epoch));
     cursor.open(&at(1, 0, &[]));
@@ -227,7 +228,7 @@ fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
     let second = setup.next(&mut cursor, false).unwrap();
     assert_eq!((second.scope, flows(&second)), (Scope::Lane { may_leave_behind: 2 }, vec![3, 3, 3]));
     cursor.answered(1, &BatchOutcome::default());
-    assert_eq!((cursor.watermark(), cursor.lagging()), (locked_since, 1));
+    assert_eq!(cursor.watermark(), locked_since);
     assert!(setup.next(&mut cursor, false).is_none(), "it was locked a moment ago");
 
     // One message asks whether it still is.
@@ -246,7 +247,7 @@ fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
     let rest = setup.next(&mut cursor, false).unwrap();
     assert_eq!((rest.from, rest.next, flows(&rest)), (probe.next, second.next, vec![1; 4]));
     cursor.answered(1, &caught_up(CatchUp::Left));
-    assert_eq!((cursor.watermark(), cursor.lagging()), (second.next, 0));
+    assert_eq!(cursor.watermark(), second.next);
     setup.publish("t", 1);
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1, 3]);
 }
@@ -296,6 +297,21 @@ fn lane_and_lagging_flows_take_turns() {
 }
 
 #[test]
+fn beyond_half_the_inbox_nobody_new_is_left_behind_and_those_who_lag_go_on() {
+    assert!(most_lagging(50, 100) > 0);
+    let mut setup = Setup::new(&["t", "-", "t"], 9);
+    setup.most_lagging = most_lagging(51, 100);
+    setup.publish("t", 2);
+    let end = setup.log.next_offset();
+    let mut cursor = setup.cursor(0);
+    cursor.open(&at(2, end - 1, &[(1, end - 2)]));
+    let batch = setup.next(&mut cursor, false).unwrap();
+    assert_eq!((batch.scope, flows(&batch)), (Scope::Lane { may_leave_behind: 0 }, vec![3]));
+    cursor.answered(2, &BatchOutcome::default());
+    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
+}
+
+#[test]
 fn a_lane_is_drained_although_a_flow_of_it_lags() {
     let setup = Setup::new(&["t"], 9);
     setup.publish("t", 1);
@@ -318,7 +334,7 @@ fn a_lane_taken_over_knows_which_flows_lag() {
     cursor.open(&at(2, end - 1, &[(3, end - 2)]));
     cursor.answered(lost.epoch, &left_behind(1, lost.from));
 
-    assert_eq!((cursor.watermark(), cursor.lagging()), (end - 2, 1));
+    assert_eq!(cursor.watermark(), end - 2);
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [3]);
     cursor.answered(2, &caught_up(CatchUp::StillLocked));
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);

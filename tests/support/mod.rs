@@ -14,6 +14,7 @@ pub mod oracle;
 pub mod process;
 pub mod proxy;
 pub mod publisher;
+pub mod scripted_broker;
 pub mod sink;
 pub mod sql;
 pub mod world;

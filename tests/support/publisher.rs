@@ -126,13 +126,13 @@ fn publish(id: u16, message: &Message) -> Vec<u8> {
     packet(PUBLISH_QOS_1 | if message.retained { RETAIN } else { 0 }, &body)
 }
 
-fn string(text: &str) -> Vec<u8> {
+pub(super) fn string(text: &str) -> Vec<u8> {
     let mut bytes = u16::try_from(text.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend(text.as_bytes());
     bytes
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut length = body.len();
     loop {
@@ -148,7 +148,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// The type of the next packet, without its flags, and its body.
-fn read_packet(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+pub(super) fn read_packet(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
     let mut byte = [0];
     stream.read_exact(&mut byte)?;
     let kind = byte[0] & 0xF0;

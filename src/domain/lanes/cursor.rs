@@ -147,23 +147,11 @@ impl<R: RecordSource> LaneCursor<R> {
         self.stragglers.lowest().map_or(self.done, |lowest| lowest.min(self.done))
     }
 
-    /// Whether a batch can be given to the worker.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.state == State::Open
-    }
-
-    /// Flows that lag.
-    #[must_use]
-    pub fn lagging(&self) -> usize {
-        self.stragglers.len()
-    }
-
     /// Whether all below `end` is done and SQL knows it. Flows that lag are not waited for: where
     /// they stand is in SQL, and what they miss stays in the inbox.
     #[must_use]
     pub fn is_drained(&self, end: Offset) -> bool {
-        self.is_open() && self.done >= end && self.in_sql.next_offset >= self.done
+        self.state == State::Open && self.done >= end && self.in_sql.next_offset >= self.done
     }
 
     /// Time has passed: flows whose rows were locked are tried again.
@@ -180,7 +168,7 @@ impl<R: RecordSource> LaneCursor<R> {
         gathering: &Gathering<'_>,
         even_if_empty: bool,
     ) -> Result<(Option<Batch>, bool), R::Error> {
-        if !self.is_open() {
+        if self.state != State::Open {
             return Ok((None, false));
         }
         let turns = match self.turn {

@@ -11,6 +11,18 @@ use super::source::{Ahead, ReadAhead, RecordSource};
 /// Many flows may lag, and each keeps what it has read ahead.
 const AHEAD: Ahead = Ahead { records: 32, bytes: 1 << 18 };
 
+/// Most flows of a lane that lag at a time. Each is tried again at every tick; where more rows are
+/// locked at once, it is the table that somebody holds.
+const MOST_LAGGING: usize = 64;
+
+/// Most flows of a lane that may lag while an inbox for `max_bytes` holds `bytes`. Beyond half of it
+/// nobody new is left behind: what waits for a flow that lags takes room from all others, for as
+/// long as it lags, and so the lane waits instead.
+#[must_use]
+pub fn most_lagging(bytes: u64, max_bytes: u64) -> usize {
+    if bytes > max_bytes / 2 { 0 } else { MOST_LAGGING }
+}
+
 /// A flow that lags.
 struct Straggler<R> {
     flow: FlowId,
@@ -74,7 +86,7 @@ impl<R: RecordSource> Stragglers<R> {
         }
     }
 
-    /// A batch of the next one in turn, if one has something to do. The second value tells whether
+    /// A batch of the next one in turn, if it has something to do. The second value tells whether
     /// there is more to look at.
     pub(super) fn next_batch(
         &mut self,
@@ -82,18 +94,14 @@ impl<R: RecordSource> Stragglers<R> {
         lane_in_sql: LanePosition,
         gathering: &Gathering<'_>,
     ) -> Result<(Option<Batch>, bool), R::Error> {
-        let mut more = false;
         for _ in 0..self.queue.len() {
             self.queue.rotate_left(1);
-            let Some(straggler) = self.queue.back_mut().filter(|straggler| !straggler.resting) else {
-                continue;
-            };
-            match straggler.next_batch(lane, lane_in_sql, gathering)? {
-                Some(batch) => return Ok((Some(batch), true)),
-                None => more = true,
+            // No more than one looks around, for a turn of the router must stay short.
+            if let Some(straggler) = self.queue.back_mut().filter(|straggler| !straggler.resting) {
+                return Ok((straggler.next_batch(lane, lane_in_sql, gathering)?, true));
             }
         }
-        Ok((None, more))
+        Ok((None, false))
     }
 
     /// The worker has answered the batch of a flow. True when the flow lags no more.

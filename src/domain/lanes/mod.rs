@@ -26,6 +26,7 @@ mod source;
 
 pub use cursor::LaneCursor;
 pub use gathering::Gathering;
+pub use lagging::most_lagging;
 pub use source::RecordSource;
 
 use super::batch::{BatchOutcome, Lane, OpenedLane};

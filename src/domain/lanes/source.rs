@@ -26,6 +26,7 @@ pub trait RecordSource: Sized {
     ) -> Result<(), Self::Error>;
 
     /// Another reader of the same inbox, that stands at `offset`.
+    #[must_use]
     fn another(&self, offset: Offset) -> Self;
 }
 

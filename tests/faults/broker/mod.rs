@@ -3,6 +3,7 @@
 mod away;
 mod credentials;
 mod kill;
+mod redelivery;
 mod refusal;
 mod restart;
 mod session;

@@ -81,11 +81,29 @@ pub(crate) struct Posts {
 #[derive(Debug)]
 struct PostedFlow {
     arrivals: Sequence,
-    /// The `Idempotency-Key` of each key, and whether a post of it was answered with 200.
-    known: HashMap<u64, (String, bool)>,
-    /// Posts of one key under different `Idempotency-Key`s: one message became two.
-    duplicates: u64,
+    /// The messages, by `Idempotency-Key`.
+    known: HashMap<String, Posted>,
     again: u64,
+}
+
+#[derive(Debug)]
+struct Posted {
+    key: u64,
+    /// A post of it was answered with 200.
+    done: bool,
+}
+
+impl PostedFlow {
+    fn take(&mut self, idempotency_key: &str, key: u64, done: bool) {
+        if let Some(posted) = self.known.get_mut(idempotency_key) {
+            assert_eq!(posted.key, key, "one Idempotency-Key for two messages");
+            posted.done |= done;
+            self.again += 1;
+        } else {
+            self.arrivals.take(key);
+            self.known.insert(idempotency_key.to_owned(), Posted { key, done });
+        }
+    }
 }
 
 impl Posts {
@@ -94,7 +112,6 @@ impl Posts {
         let posted = |first: u64| PostedFlow {
             arrivals: Sequence::from(first, round),
             known: HashMap::new(),
-            duplicates: 0,
             again: 0,
         };
         Posts { flows: flows.iter().map(|(first, code)| (code.clone(), posted(*first))).collect() }
@@ -106,18 +123,7 @@ impl Posts {
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
             let key = body["key"].as_u64().unwrap();
             let idempotency_key = request.header("idempotency-key").unwrap();
-            let done = request.status == 200;
-            match flow.known.get_mut(&key) {
-                Some((known, _)) if known != idempotency_key => flow.duplicates += 1,
-                Some((_, was_done)) => {
-                    flow.again += 1;
-                    *was_done |= done;
-                }
-                None => {
-                    flow.arrivals.take(key);
-                    flow.known.insert(key, (idempotency_key.to_owned(), done));
-                }
-            }
+            flow.take(idempotency_key, key, request.status == 200);
         }
     }
 }
@@ -130,11 +136,12 @@ pub(crate) fn judge(world: &World, flows: &[String], posts: &mut Posts, publishe
         ..Verdict::default()
     };
     for (code, flow) in &mut posts.flows {
-        let undelivered = flow.known.values().filter(|(_, done)| !done).count() as u64;
-        let messages = flow.known.len() as u64 + flow.duplicates;
+        let undelivered = flow.known.values().filter(|posted| !posted.done).count() as u64;
+        let messages = flow.known.len() as u64;
         verdict.lost += flow.arrivals.lost(published) + undelivered;
         verdict.misordered += flow.arrivals.late;
-        verdict.duplicates += flow.duplicates;
+        // One message under two keys has become two.
+        verdict.duplicates += flow.arrivals.repeated;
         verdict.posted_again += flow.again;
         verdict.messages += messages;
         verdict.gaps += u64::from(counter(world, code) != messages);

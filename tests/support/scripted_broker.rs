@@ -1,0 +1,74 @@
+//! A broker of MQTT 5 that gives out packet identifiers, and sends again, just as the test says.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use super::PATIENCE;
+use super::publisher::{packet, read_packet, string};
+
+const CONNECT: u8 = 0x10;
+const PUBLISH_QOS_1: u8 = 0x32;
+const DUP: u8 = 0x08;
+const PUBACK: u8 = 0x40;
+const SUBSCRIBE: u8 = 0x80;
+const UNSUBSCRIBE: u8 = 0xA0;
+
+pub struct ScriptedBroker(TcpListener);
+
+/// A connection of the gateway.
+pub struct Connection(TcpStream);
+
+impl ScriptedBroker {
+    pub fn new() -> ScriptedBroker {
+        ScriptedBroker(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
+
+    /// Takes the gateway's next connection and answers until it has subscribed its one filter.
+    pub fn accept(&self, session_present: bool) -> Connection {
+        let (stream, _) = self.0.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut connection = Connection(stream);
+        let (kind, _) = read_packet(&mut connection.0).unwrap();
+        assert_eq!(kind, CONNECT);
+        connection.send(&[0x20, 3, u8::from(session_present), 0, 0]);
+        let (kind, subscribe) = read_packet(&mut connection.0).unwrap();
+        assert_eq!(kind, SUBSCRIBE);
+        connection.send(&[0x90, 4, subscribe[0], subscribe[1], 0, 1]);
+        connection
+    }
+}
+
+impl Connection {
+    fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    /// PUBLISH at `QoS` 1.
+    pub fn publish(&mut self, packet_id: u16, duplicate: bool, topic: &str, payload: &str) {
+        let mut body = string(topic);
+        body.extend(packet_id.to_be_bytes());
+        // No properties.
+        body.push(0);
+        body.extend(payload.as_bytes());
+        self.send(&packet(PUBLISH_QOS_1 | if duplicate { DUP } else { 0 }, &body));
+    }
+
+    /// Waits for the acknowledgement of this message.
+    pub fn await_puback(&mut self, packet_id: u16) {
+        loop {
+            match read_packet(&mut self.0).unwrap() {
+                (PUBACK, body) => {
+                    assert_eq!(u16::from_be_bytes([body[0], body[1]]), packet_id);
+                    return;
+                }
+                (UNSUBSCRIBE, body) => self.send(&[0xB0, 4, body[0], body[1], 0, 0]),
+                (kind, _) => panic!("the gateway sends a packet of type {kind:#x}"),
+            }
+        }
+    }
+}

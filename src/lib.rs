@@ -17,12 +17,18 @@
 //! | `validate_payload()` | [`validate_payload`] |
 //! | `run_forever()` | [`run_forever`] |
 
+#[macro_use]
+mod fail_points;
+
 pub mod actors;
 pub mod app;
 pub mod cli;
 pub mod delivery;
 pub mod demo;
 pub mod domain;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+mod fuzzing;
 pub mod inbox;
 pub mod mqtt;
 pub mod observe;

@@ -108,7 +108,7 @@ async fn a_batch_of_an_older_epoch_is_void(test: TestDatabase) {
     let batch = batch_of(before, vec![entry(10, r#"{"a":1}"#, &[1])]);
     let refused = old.process(&batch, &setup.observer).await;
 
-    assert_eq!(refused.err(), Some(BatchFailure::Fenced(after)));
+    assert_eq!(refused.err().map(|broken| broken.failure), Some(BatchFailure::Fenced(after)));
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 0);
     assert_eq!(setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NOT NULL").await, 0);
 }
@@ -124,7 +124,7 @@ async fn a_batch_that_is_in_sql_already_is_not_done_again(test: TestDatabase) {
     let again = lane.process(&batch, &setup.observer).await;
 
     let there = LanePosition { next_offset: batch.next, ..position };
-    assert_eq!(again.err(), Some(BatchFailure::Fenced(there)));
+    assert_eq!(again.err().map(|broken| broken.failure), Some(BatchFailure::Fenced(there)));
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 1);
 }
 

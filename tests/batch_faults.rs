@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use batches::{Setup, batch_of, entry};
+use batches::{Setup, batch_of, entry, record};
 use database::TestDatabase;
 use fail::FailScenario;
-use mqtt_gateway::domain::batch::{Batch, BatchOutcome};
+use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::settings::DatabaseSettings;
-use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore};
+use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore, process_flow_message};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 
 on_both_databases! {
@@ -29,6 +29,9 @@ on_both_databases! {
     answers_that_are_lost_again_and_again_are_each_resolved
     a_lost_answer_is_void_once_another_worker_has_the_lane
     a_lane_that_is_locked_elsewhere_is_waited_for
+    an_attempt_that_came_to_nothing_or_went_unanswered_makes_no_repetition
+    the_batch_of_one_tells_who_asks_again_that_it_was_done
+    what_was_done_before_a_batch_broke_off_is_told
 }
 
 async fn a_commit_that_took_place_unanswered_is_not_done_twice(test: TestDatabase) {
@@ -95,7 +98,7 @@ async fn a_lost_answer_is_void_once_another_worker_has_the_lane(test: TestDataba
 
     // The successor begins where the lost COMMIT has brought the lane.
     assert_eq!(taken, LanePosition { epoch: batch.epoch + 1, next_offset: batch.next });
-    assert_eq!(processed.err(), Some(BatchFailure::Fenced(taken)));
+    assert_eq!(processed.err().map(|broken| broken.failure), Some(BatchFailure::Fenced(taken)));
     assert_rows_are_there_once(&setup, &batch).await;
 }
 
@@ -115,6 +118,64 @@ async fn a_lane_that_is_locked_elsewhere_is_waited_for(test: TestDatabase) {
 
     assert_eq!(setup.observer.faults(), [Fault::LockTimeout]);
     assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
+/// Every message has a key, and is attempted three times: it must not be taken for its own repetition.
+async fn an_attempt_that_came_to_nothing_or_went_unanswered_makes_no_repetition(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
+    setup.test.execute("UPDATE flows SET message_key = '/n'").await;
+    fail::cfg("commit-not-sent", "2*return->off").unwrap();
+    fail::cfg("commit-not-answered", "1*return").unwrap();
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    assert_eq!(setup.observer.failures(), 3);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+    assert_eq!(setup.count("SELECT COUNT(*) FROM message_keys").await, 20);
+}
+
+/// It has no fence, so whether a COMMIT took place without an answer only the key can tell.
+async fn the_batch_of_one_tells_who_asks_again_that_it_was_done(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    setup.test.execute("UPDATE flows SET message_key = '/n'").await;
+    let process = || process_flow_message(&setup.database, &setup.rules, 1, record(1, r#"{"n":1}"#));
+
+    fail::cfg("commit-not-sent", "1*return").unwrap();
+    assert!(process().await.unwrap_err().is_retryable());
+    fail::cfg("commit-not-answered", "1*return").unwrap();
+    assert!(process().await.unwrap_err().is_retryable());
+
+    let done = ProcessError::Repeated { flow_code: "F".into(), message_id: 1 };
+    assert_eq!(process().await, Err(done));
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 1);
+}
+
+/// The batch goes in two steps, and another worker takes the lane over in between.
+async fn what_was_done_before_a_batch_broke_off_is_told(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, mut batch) = a_batch_of_ten(test).await;
+    setup.refuse_the_value("poison").await;
+    *batch.entries.last_mut().unwrap() = entry(9, r#"{"n":"poison"}"#, &[1]);
+    let settings = setup.test.settings().clone();
+    let take_over = move || {
+        let settings = settings.clone();
+        std::thread::spawn(move || run_from_outside(&settings, "UPDATE inbox_offsets SET epoch = epoch + 1"))
+            .join()
+            .unwrap();
+    };
+    fail::cfg_callback("worker-after-commit", take_over).unwrap();
+
+    let broken = lane.process(&batch, &setup.observer).await.unwrap_err();
+
+    let there = LanePosition { epoch: batch.epoch + 1, next_offset: 5 };
+    assert_eq!(broken.failure, BatchFailure::Fenced(there));
+    assert_eq!(broken.done.results.len(), 10);
+    let posts = broken.done.posts.iter().map(|post| post.message_id);
+    assert!(posts.eq(1..=5), "{:?}", broken.done.posts);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM outbox").await, 5);
 }
 
 #[tokio::test]
@@ -193,7 +254,7 @@ async fn a_session_killed_while_it_waits_for_a_lock_is_replaced() {
     let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
     let killing = async {
         has_locked(&setup, 1).await;
-        kill_session(setup.test.settings(), session).await;
+        run_apart(setup.test.settings(), &format!("KILL CONNECTION {session}")).await;
         setup.observer.failed_once().await;
         holding.rollback().await.unwrap();
     };
@@ -281,14 +342,19 @@ async fn lane_with_one_session(setup: &Setup) -> (LaneStore, i64) {
     (LaneStore::new(database, setup.rules.clone(), 0), row.try_get("", "id").unwrap())
 }
 
-async fn kill_session(settings: &DatabaseSettings, session: i64) {
-    let database = Database::connect(settings, 1).await.unwrap();
-    let killing = database.begin().await.unwrap();
-    run(&killing, &format!("KILL CONNECTION {session}")).await;
-    killing.rollback().await.unwrap();
+fn kill_session_from_outside(settings: &DatabaseSettings, session: i64) {
+    run_from_outside(settings, &format!("KILL CONNECTION {session}"));
 }
 
-fn kill_session_from_outside(settings: &DatabaseSettings, session: i64) {
+fn run_from_outside(settings: &DatabaseSettings, sql: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(kill_session(settings, session));
+    runtime.block_on(run_apart(settings, sql));
+}
+
+/// In a session of its own, committed.
+async fn run_apart(settings: &DatabaseSettings, sql: &str) {
+    let database = Database::connect(settings, 1).await.unwrap();
+    let transaction = database.begin().await.unwrap();
+    run(&transaction, sql).await;
+    transaction.commit().await.unwrap();
 }

@@ -37,6 +37,7 @@ on_both_databases! { #[actix::test]
     rows_of_a_process_that_is_gone_are_taken_over
     what_was_delivered_is_deleted_once_when_the_database_is_back
     a_drain_waits_for_the_post_under_way_and_begins_none
+    keys_of_messages_twice_as_old_as_they_are_known_are_forgotten
 }
 
 /// Hears that the actor ended.
@@ -76,6 +77,7 @@ impl Gateway {
             gauge: Arc::clone(&gauge),
             http_timeout: TOO_LONG,
             max_age,
+            keys_known_for: DAY,
         };
         let supervisor = Supervisor.start();
         let mailbox = Mailbox::new("delivery", 100_000);
@@ -316,6 +318,27 @@ async fn a_drain_waits_for_the_post_under_way_and_begins_none(test: TestDatabase
     tokio::join!(drain, watch);
     assert_eq!(sink.bodies(1).await, bodies(1, 1..=1));
     assert_eq!((gateway.rows().await, sink.try_next().is_none()), (1, true));
+}
+
+async fn keys_of_messages_twice_as_old_as_they_are_known_are_forgotten(test: TestDatabase) {
+    Gateway::migrated(&test).await;
+    let (now, young) = if test.is_mysql() {
+        ("UTC_TIMESTAMP(6)", "UTC_TIMESTAMP(6) - INTERVAL 47 HOUR")
+    } else {
+        ("strftime('%Y-%m-%d %H:%M:%f000', 'now')", "strftime('%Y-%m-%d %H:%M:%f000', 'now', '-47 hours')")
+    };
+    // More than are deleted at once.
+    let hash = |n: usize| format!("X'{n:032x}'");
+    let old = (0..1_300).map(|n| format!("(1, {}, {n}, {now}, '2020-01-02 03:04:05')", hash(n)));
+    let kept = format!("(2, {}, 7, {now}, {young})", hash(0));
+    let rows: Vec<String> = old.chain([kept]).collect();
+    test.execute(&format!("INSERT INTO message_keys VALUES {}", rows.join(", "))).await;
+
+    let gateway = Gateway::start(test, DAY).await;
+
+    let left = "SELECT COUNT(*) FROM message_keys";
+    gateway.until("old keys are gone", async |gateway| gateway.test.value::<i64>(left).await == 1).await;
+    assert_eq!(gateway.test.value::<i64>("SELECT message_id FROM message_keys").await, 7);
 }
 
 async fn post(url: &str) -> Result<(), PostError> {

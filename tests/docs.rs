@@ -15,7 +15,10 @@ use std::process::Command;
 
 use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
-use mqtt_gateway_entity::{data, dead_letters, flows, inbox_offsets, mqtt_servers, outbox, outbox_owners};
+use mqtt_gateway_entity::{
+    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
+    outbox_owners,
+};
 use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
 
 const TABLES: &str = include_str!("../docs/TABLES.md");
@@ -29,9 +32,11 @@ fn the_tables_document_lists_every_column_and_no_other() {
     add::<flows::Entity>(&mut columns);
     add::<mqtt_servers::Entity>(&mut columns);
     add::<inbox_offsets::Entity>(&mut columns);
+    add::<inbox_lagging::Entity>(&mut columns);
     add::<outbox::Entity>(&mut columns);
     add::<outbox_owners::Entity>(&mut columns);
     add::<dead_letters::Entity>(&mut columns);
+    add::<message_keys::Entity>(&mut columns);
     let modules = fs::read_dir(root().join("entity/src")).unwrap().count();
     assert_eq!(columns.len(), modules - 1, "a table is missing above");
 

@@ -9,12 +9,24 @@ mod database;
 use database::TestDatabase;
 use mqtt_gateway::store::{Database, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 7] =
-    ["data", "flows", "mqtt_servers", "inbox_offsets", "outbox", "outbox_owners", "dead_letters"];
+const TABLES: [&str; 9] = [
+    "data",
+    "flows",
+    "mqtt_servers",
+    "inbox_offsets",
+    "inbox_lagging",
+    "outbox",
+    "outbox_owners",
+    "dead_letters",
+    "message_keys",
+];
+
+/// What is made besides the tables: two indexes and the row of a broker.
+const FURTHER: usize = 3;
 
 on_both_databases! {
     from_nothing_everything_is_made
-    what_sqlalchemy_made_is_left_as_it_is
+    what_sqlalchemy_made_is_left_as_it_is_but_for_the_column_of_the_key
     a_second_migration_adds_nothing
     gateways_that_start_at_once_add_everything_once
     what_a_broken_off_migration_lacks_is_added
@@ -35,21 +47,26 @@ async fn from_nothing_everything_is_made(test: TestDatabase) {
         assert_eq!(test.value::<i64>(&format!("SELECT COUNT(*) FROM {table} WHERE 1 = 0")).await, 0);
     }
     assert!(added.contains(&"index outbox.outbox_of_owner".to_owned()), "{added:?}");
+    assert!(added.contains(&"index message_keys.message_keys_by_age".to_owned()), "{added:?}");
     assert!(added.contains(&"broker 127.0.0.1:1883".to_owned()), "{added:?}");
-    assert_eq!(added.len(), TABLES.len() + 2, "a fresh table lacks no column: {added:?}");
+    assert_eq!(added.len(), TABLES.len() + FURTHER, "a fresh table lacks no column: {added:?}");
     python_inserts_work(&test).await;
 }
 
-async fn what_sqlalchemy_made_is_left_as_it_is(test: TestDatabase) {
+async fn what_sqlalchemy_made_is_left_as_it_is_but_for_the_column_of_the_key(test: TestDatabase) {
     test.create_sqlalchemy_tables().await;
     insert_as_python_does(&test).await;
     let (declared, stored) = (declarations(&test).await, contents(&test).await);
 
     let added = migrate(&connect(&test).await).await.unwrap().added;
 
-    assert!(added.iter().all(|what| !what.contains("data") && !what.contains("flows")), "{added:?}");
-    assert_eq!(declarations(&test).await, declared);
+    let to_old_tables = added.iter().filter(|what| what.contains(" data") || what.contains(" flows"));
+    assert!(to_old_tables.eq(["column flows.message_key"]), "{added:?}");
+    assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM flows WHERE message_key IS NULL").await, 2);
     assert_eq!(contents(&test).await, stored);
+    python_inserts_work(&test).await;
+    test.execute("ALTER TABLE flows DROP COLUMN message_key").await;
+    assert_eq!(declarations(&test).await, declared);
     python_inserts_work(&test).await;
 }
 
@@ -73,7 +90,7 @@ async fn gateways_that_start_at_once_add_everything_once(test: TestDatabase) {
     let all = added.len();
     added.sort();
     added.dedup();
-    assert_eq!((added.len(), all), (TABLES.len() + 2, TABLES.len() + 2), "{added:?}");
+    assert_eq!((added.len(), all), (TABLES.len() + FURTHER, TABLES.len() + FURTHER), "{added:?}");
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM mqtt_servers").await, 1);
 }
 

@@ -31,6 +31,10 @@ pub struct Model {
     pub last_msg_id: Option<i64>,
     /// NULL counts as not enabled.
     pub enabled: Option<bool>,
+    /// Where a message has the key by which its repetition is recognised: a JSON pointer or
+    /// `property:NAME`; NULL for nowhere.
+    #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
+    pub message_key: Option<String>,
 }
 
 /// Nothing refers to anything: the tables have no foreign keys.

@@ -7,7 +7,9 @@
 pub mod data;
 pub mod dead_letters;
 pub mod flows;
+pub mod inbox_lagging;
 pub mod inbox_offsets;
+pub mod message_keys;
 pub mod mqtt_servers;
 pub mod outbox;
 pub mod outbox_owners;

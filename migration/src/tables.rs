@@ -1,9 +1,13 @@
 //! The whole schema, as it is made where nothing is.
 //!
 //! `data`, `flows` and `mqtt_servers` are what `SQLAlchemy` makes of the models of the service that
-//! came before, but for identifiers, which are `BIGINT`: `INT` lasts 40 hours at full speed.
+//! came before, but for identifiers, which are `BIGINT` (`INT` lasts 40 hours at full speed), and for
+//! `flows.message_key`, which it does not know.
 
-use mqtt_gateway_entity::{data, dead_letters, flows, inbox_offsets, mqtt_servers, outbox, outbox_owners};
+use mqtt_gateway_entity::{
+    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
+    outbox_owners,
+};
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
 
@@ -22,9 +26,11 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         flows_table(types),
         mqtt_servers_table(types),
         inbox_offsets_table(types),
+        inbox_lagging_table(types),
         outbox_table(types),
         outbox_owners_table(types),
         dead_letters_table(types),
+        message_keys_table(types),
     ]
 }
 
@@ -53,7 +59,8 @@ fn flows_table(types: Types) -> TableDefinition {
             .col(ColumnDef::new(Column::PayloadSchema).custom("JSON").not_null())
             .col(text_of(Column::EndpointUrl, 500).null())
             .col(ColumnDef::new(Column::LastMsgId).big_integer().null())
-            .col(ColumnDef::new(Column::Enabled).boolean().null());
+            .col(ColumnDef::new(Column::Enabled).boolean().null())
+            .col(text_of(Column::MessageKey, 255).null());
     })
 }
 
@@ -81,6 +88,19 @@ fn inbox_offsets_table(types: Types) -> TableDefinition {
             .col(ColumnDef::new(Column::NextOffset).big_integer().not_null())
             .col(second(Column::UpdatedAt).null())
             .primary_key(Index::create().col(Column::InboxId).col(Column::Lane));
+    })
+}
+
+fn inbox_lagging_table(types: Types) -> TableDefinition {
+    use inbox_lagging::Column;
+    types.table("inbox_lagging", |table| {
+        table
+            .col(hex_id(Column::InboxId))
+            .col(ColumnDef::new(Column::Lane).integer().not_null())
+            .col(ColumnDef::new(Column::FlowId).big_integer().not_null())
+            .col(ColumnDef::new(Column::NextOffset).big_integer().not_null())
+            .col(types.instant(Column::Since).not_null())
+            .primary_key(Index::create().col(Column::InboxId).col(Column::Lane).col(Column::FlowId));
     })
 }
 
@@ -141,6 +161,27 @@ fn dead_letters_table(types: Types) -> TableDefinition {
             .col(text_of(Column::Reason, 64).not_null())
             .col(ColumnDef::new(Column::Detail).text().null());
     })
+}
+
+fn message_keys_table(types: Types) -> TableDefinition {
+    use message_keys::Column;
+    const INDEX: &str = "message_keys_by_age";
+    let mut definition = types.table("message_keys", |table| {
+        table
+            .col(ColumnDef::new(Column::FlowId).big_integer().not_null())
+            .col(ColumnDef::new(Column::KeyHash).binary_len(16).not_null())
+            .col(ColumnDef::new(Column::MessageId).big_integer().not_null())
+            .col(types.instant(Column::ReceivedAt).not_null())
+            .col(types.instant(Column::WrittenAt).not_null())
+            .primary_key(Index::create().col(Column::FlowId).col(Column::KeyHash));
+        if types.backend == DbBackend::Sqlite {
+            // The key is most of the row: else SQLite would keep it twice.
+            table.extra("WITHOUT ROWID");
+        }
+    });
+    let index = Index::create().name(INDEX).table(message_keys::Entity).col(Column::WrittenAt).take();
+    definition.index = Some((INDEX, index));
+    definition
 }
 
 /// The column types in which the databases differ.

@@ -66,6 +66,8 @@ pub struct DeliveryParts {
     pub http_timeout: Duration,
     /// A message that fails at this age becomes a dead letter.
     pub max_age: Duration,
+    /// Time between two messages from which on they may have the same key.
+    pub keys_known_for: Duration,
 }
 
 /// To itself: a post is over.
@@ -136,6 +138,7 @@ impl DeliveryActor {
     }
 
     fn post(&mut self, context: &mut Context<Self>, item: Arc<OutboxItem>) {
+        crash_point!("delivery-post");
         let clients = Rc::clone(&self.clients);
         let report = PostReport { actor: context.address(), item, outcome: None };
         self.posts.spawn_local(async move {
@@ -219,6 +222,7 @@ impl Handler<PostEnded> for DeliveryActor {
     type Result = ();
 
     fn handle(&mut self, ended: PostEnded, context: &mut Self::Context) {
+        crash_point!("delivery-answered");
         // Its task is over, or about to be.
         while self.posts.try_join_next().is_some() {}
         let PostEnded { item, outcome } = ended;

@@ -72,7 +72,10 @@ impl Life {
     pub fn keep_beating<A: Actor<Context = Context<A>>>(&self, context: &mut Context<A>) {
         let mailbox = Arc::clone(&self.mailbox);
         mailbox.beat();
-        context.run_interval(BEAT, move |_, _| mailbox.beat());
+        context.run_interval(BEAT, move |_, _| {
+            crash_point!(&format!("beat-{}", mailbox.name()));
+            mailbox.beat();
+        });
     }
 }
 

@@ -109,6 +109,7 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
 
     fn handle(&mut self, envelope: Envelope<LinkEvent>, _: &mut Self::Context) {
         let (LinkEvent(event), mut handling) = envelope.open();
+        crash_point!("mqtt-event");
         match event {
             MqttEvent::Connected { version, names_subscriptions, session_kept } => {
                 let client_id = self.parts.client_id.as_str();

@@ -29,7 +29,7 @@ use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
 use crate::settings::DatabaseSettings;
-use crate::store::{Database, StoreError, load_flows, load_limits, running_out};
+use crate::store::{Database, StoreError, answered, load_flows, load_limits, running_out, silence};
 
 /// How soon to try again while there is no table at all, or the broker did not follow.
 const RETRY: Duration = Duration::from_secs(1);
@@ -136,6 +136,7 @@ impl FlowRegistryActor {
     }
 
     fn settled(&mut self, context: &mut Context<Self>, settled: Settled, failed: Option<String>) {
+        crash_point!("registry-settled");
         self.settling = false;
         match failed {
             Some(error) => {
@@ -227,7 +228,15 @@ async fn read_flows(
     if database.is_none() {
         *database = Some(Database::connect(settings, 1).await?);
     }
-    let Some(database) = database.as_ref() else { return Ok(Vec::new()) };
+    let Some(database) = database.as_mut() else { return Ok(Vec::new()) };
+    let read = answered(silence(), read_all(database)).await;
+    if matches!(read, Err(StoreError::Silent { .. })) {
+        *database = database.anew();
+    }
+    read
+}
+
+async fn read_all(database: &Database) -> Result<Vec<Flow>, StoreError> {
     match numbers_running_out(database).await {
         Ok(warnings) => warnings.iter().for_each(|warning| log::warn!("{warning}")),
         // Flows are worth more than a warning.

@@ -12,10 +12,11 @@ use super::life::Life;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch};
 use super::report::whole_milliseconds;
-use crate::domain::batch::{BatchOutcome, Lane, ProcessError};
+use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError};
+use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::settings::DatabaseSettings;
-use crate::store::{BatchFailure, BatchRules, Database, LaneObserver, LaneStore, StoreError};
+use crate::store::{BatchFailure, BatchRules, BrokenOff, Database, LaneObserver, LaneStore, StoreError};
 
 /// A lane's worker.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct WorkerParts {
     pub database: DatabaseSettings,
     /// What batches are measured against.
     pub rules: Arc<BatchRules>,
+    /// How long the lane waits for a flow whose row is locked elsewhere.
+    pub flow_lock_wait: Duration,
     /// Where the others are.
     pub directory: Directory,
 }
@@ -69,7 +72,7 @@ impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
             let (OpenLane, _handling) = envelope.open();
             let mut store = store.lock().await;
             if store.is_none() {
-                let database = connect(&parts.database, &observer).await;
+                let database = connect(&parts, &observer).await;
                 *store = Some(LaneStore::new(database, Arc::clone(&parts.rules), parts.lane));
             }
             if let Some(store) = store.as_mut() {
@@ -91,14 +94,20 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             (Rc::clone(&self.store), self.parts.directory.clone(), self.observer());
         let processing = async move {
             let (ProcessBatch { batch }, mut handling) = envelope.open();
-            fail::fail_point!("worker-batch");
+            crash_point!("worker-batch");
             let mut store = store.lock().await;
-            let never_opened = BatchFailure::Fenced(crate::store::LanePosition { epoch: 0, next_offset: 0 });
+            let never_opened = BatchFailure::Fenced(LanePosition { epoch: 0, next_offset: 0 });
             let store = store.as_mut().ok_or(never_opened)?;
-            let mut outcome = store.process(&batch, &observer).await?;
-            report_failures(&outcome, &mut handling);
-            deliver(&directory, std::mem::take(&mut outcome.posts));
-            Ok(outcome)
+            let (mut done, failure) = match store.process(&batch, &observer).await {
+                Ok(outcome) => (outcome, None),
+                Err(BrokenOff { failure, done }) => {
+                    alarm_if_set_back(&batch, &failure);
+                    (done, Some(failure))
+                }
+            };
+            report_failures(&done, &mut handling);
+            deliver(&directory, std::mem::take(&mut done.posts));
+            failure.map_or(Ok(done), Err)
         };
         Box::pin(processing.into_actor(self).map(|reply, _, _| reply))
     }
@@ -106,11 +115,11 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
 
 /// Connects on the arbiter that calls, as soon as the database lets it. One connection, because a
 /// lane has one transaction at a time, and one to spare for the one that a lost one leaves behind.
-async fn connect(settings: &DatabaseSettings, observer: &Observer) -> Database {
+async fn connect(parts: &WorkerParts, observer: &Observer) -> Database {
     const RETRY: Duration = Duration::from_secs(1);
     let mut failures = 0;
     loop {
-        match Database::connect(settings, 2).await {
+        match Database::connect_with(&parts.database, 2, parts.flow_lock_wait).await {
             Ok(database) => return database,
             Err(error) => {
                 failures += 1;
@@ -118,6 +127,19 @@ async fn connect(settings: &DatabaseSettings, observer: &Observer) -> Database {
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+}
+
+/// Epochs only rise, so a lower one is not ours: somebody deleted the lane's row, or restored a backup.
+fn alarm_if_set_back(batch: &Batch, failure: &BatchFailure) {
+    let BatchFailure::Fenced(found) = failure;
+    if found.epoch < batch.epoch {
+        let (lane, from, now) = (batch.lane, batch.from, found.next_offset);
+        log::error!(
+            lane;
+            "The row of lane {lane} in inbox_offsets is gone or was set back: it stood at {from}, now at {now}. \
+             What the inbox holds from there on is processed again, with new numbers"
+        );
     }
 }
 
@@ -172,5 +194,14 @@ impl LaneObserver for Observer {
 
     fn progressing(&self) {
         self.mailbox.set_state(ActorState::Running);
+    }
+
+    fn left_behind(&self, lagging: LaggingFlow, code: &str) {
+        let LaggingFlow { flow: flow_id, next_offset } = lagging;
+        log::warn!(lane = self.lane, flow_id, next_offset; "Flow {code} is locked by somebody else: its messages wait, the others of its lane go on");
+    }
+
+    fn back_in_step(&self, flow_id: FlowId) {
+        log::info!(lane = self.lane, flow_id; "A flow that was locked has caught up with its lane");
     }
 }

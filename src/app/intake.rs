@@ -79,6 +79,7 @@ impl Intake {
         if retained.as_ref().is_some_and(|memory| memory.is_repeat(publication.topic, publication.payload)) {
             return;
         }
+        crash_point!("intake-before-append");
         let received_at_us = Utc::now().timestamp_micros();
         if self.inbox.append_blocking(publication, received_at_us, &|error| self.complain(error)).is_err() {
             // To return would acknowledge a message that is nowhere. The process ends over this.
@@ -92,6 +93,7 @@ impl Intake {
         {
             log::warn!("Cannot remember a retained message, it will be taken again: {error}");
         }
+        crash_point!("intake-before-puback");
     }
 
     /// Says, once all has come again that would, how much that was.

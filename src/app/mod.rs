@@ -4,6 +4,7 @@ mod intake;
 mod signals;
 mod startup;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use actix::{Actor, Addr, Arbiter, System};
@@ -11,7 +12,7 @@ use actix::{Actor, Addr, Arbiter, System};
 pub use self::intake::Intake;
 use self::intake::judge_session;
 use self::signals::{Signals, Told};
-use self::startup::{Prepared, open_inbox, prepare_database};
+use self::startup::{Prepared, open_inbox, prepare_database, tables_of_before};
 
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::messages::{ReloadFlows, Shutdown};
@@ -21,7 +22,7 @@ use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{Factories, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Slot, remember_panics};
-use crate::inbox::{Inbox, InboxError, RetainedMemory, SubscriptionBook};
+use crate::inbox::{Inbox, InboxError, KeptTables, RetainedMemory, SubscriptionBook};
 use crate::mqtt::{BrokerOptions, MqttError, MqttLink};
 use crate::settings::Settings;
 use crate::store::{BatchRules, LoadServerError, MqttServer, OutboxGauge, StoreLimits};
@@ -38,6 +39,17 @@ pub enum StartError {
     /// The inbox cannot be used.
     #[error(transparent)]
     Inbox(#[from] InboxError),
+    /// The operating system does not let us use the inbox directory.
+    #[error(
+        "{source}; let this user write in the inbox directory {}, or set INBOX_DIR to another one",
+        dir.display()
+    )]
+    InboxDirectory {
+        /// `INBOX_DIR`.
+        dir: PathBuf,
+        /// What it refused.
+        source: InboxError,
+    },
     /// The table of brokers holds nothing to connect to.
     #[error(transparent)]
     Server(LoadServerError),
@@ -174,8 +186,10 @@ fn factories(
         limits,
         Arc::clone(&gauge),
         settings.outbox.max_rows_per_flow,
+        settings.keys_known_for,
     ));
     let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
+    let kept_tables = KeptTables::of(&settings.inbox.dir);
     let signal = InboxSignal::new(directory.router.clone());
     let session = Session::default();
     let link = link(settings, inbox, server, &signal, directory, &session)?;
@@ -183,6 +197,7 @@ fn factories(
         lane,
         database: settings.database.clone(),
         rules: Arc::clone(&rules),
+        flow_lock_wait: settings.flow_lock_wait,
         directory: directory.clone(),
     };
     Ok(Factories {
@@ -201,7 +216,8 @@ fn factories(
         router: RouterParts {
             inbox: inbox.clone(),
             signal,
-            tables: Arc::default(),
+            tables: Arc::new(Mutex::new(tables_of_before(&kept_tables)?)),
+            kept_tables,
             book,
             directory: directory.clone(),
             payload: rules.payload,
@@ -215,6 +231,7 @@ fn factories(
             gauge,
             http_timeout: settings.http_timeout,
             max_age: settings.outbox.max_age,
+            keys_known_for: settings.keys_known_for,
         },
     })
 }

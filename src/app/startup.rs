@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use super::StartError;
-use crate::inbox::{Inbox, InboxError, InboxOptions, MetaOrigin};
+use crate::domain::routing_history::RoutingHistory;
+use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, StoreError, StoreLimits, load_limits, load_mqtt_server, migrate,
+    Database, LoadServerError, MqttServer, StoreError, StoreLimits, answered, load_limits, load_mqtt_server,
+    migrate, silence,
 };
 
 /// Waits between two attempts to reach the database at the start.
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
 /// Opens the inbox and says loudly what of it was lost.
-pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
+pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
     // SQLite has one writer: a second lane would only wait for the first.
     let lanes = match settings.database {
         DatabaseSettings::Sqlite { .. } => 1,
@@ -26,6 +28,12 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
         fsync: settings.inbox.fsync,
         lanes,
         max_payload_bytes: settings.limits.max_payload_bytes,
+    })
+    .map_err(|error| match error {
+        InboxError::Io { .. } => {
+            StartError::InboxDirectory { dir: settings.inbox.dir.clone(), source: error }
+        }
+        other => other.into(),
     })?;
     for damage in recovery.damages.iter().filter(|damage| damage.is_new) {
         log::error!("Inbox: {damage}");
@@ -48,6 +56,18 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, InboxError> {
     Ok(inbox)
 }
 
+/// The routing tables by which records that are in the inbox from an earlier run are routed.
+pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, InboxError> {
+    let Some(text) = kept.read()? else { return Ok(RoutingHistory::default()) };
+    let history = RoutingHistory::from_text(&text);
+    if history.is_none() {
+        log::error!(
+            "Inbox: the routing tables of the last run are not understood; today's flows stand for them"
+        );
+    }
+    Ok(history.unwrap_or_default())
+}
+
 /// What the database had to say at the start.
 pub(super) struct Prepared {
     pub(super) limits: StoreLimits,
@@ -57,7 +77,8 @@ pub(super) struct Prepared {
 /// Migrates and reads what is needed to begin; waits for a database that is not there.
 pub(super) async fn prepare_database(settings: &Settings) -> Result<Prepared, StartError> {
     loop {
-        match try_prepare_database(settings).await {
+        // Another gateway that migrates is waited for as long as once.
+        match answered(2 * silence(), Box::pin(try_prepare_database(settings))).await {
             Ok(Ok(prepared)) => return Ok(prepared),
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
             Err(error) => {

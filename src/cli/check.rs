@@ -88,11 +88,17 @@ fn inbox_dir(dir: &Path) -> Outcome {
         let remedy = "let this user write there, or set INBOX_DIR to another directory";
         Failure::new(&format!("{}: {error}", dir.display()), remedy)
     })?;
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    Ok(match fs::metadata(dir.join(INBOX_LOCK)).ok().and_then(|lock| holder(&locks, lock.ino())) {
+    Ok(match inbox_holder(dir) {
         Some(process) => format!("{fact}, in use by the gateway with process id {process}"),
         None => fact,
     })
+}
+
+/// The process id of the gateway at work on an inbox.
+pub(super) fn inbox_holder(dir: &Path) -> Option<String> {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let lock = fs::metadata(dir.join(INBOX_LOCK)).ok()?;
+    holder(&locks, lock.ino()).map(str::to_owned)
 }
 
 /// Whether files can be created in a directory, or in the one that it would be created in.

@@ -1,5 +1,7 @@
 //! The command line: which command, its settings and its log, its exit code.
 
+mod audit;
+mod audit_report;
 mod check;
 mod check_probes;
 mod migrate;
@@ -47,6 +49,9 @@ enum Command {
         #[arg(long)]
         widen_ids: bool,
     },
+    /// Read database and inbox and report what does not agree: ids, counters, outbox, dead letters, log.
+    #[command(after_help = audit::HELP)]
+    Audit(audit::AuditOptions),
     /// Run by itself, with a broker, a database and sensors of its own.
     Demo {
         /// Directory of the database, the inbox and the log; created when missing.
@@ -66,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Run => with_settings(app::run_forever),
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
+        Command::Audit(options) => audit_tables(&options),
         Command::Demo { dir, port } => demo::run(DemoOptions { dir, port }),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
@@ -99,6 +105,25 @@ fn check_settings() -> i32 {
         Ok(false) => FAILURE,
         Err(error) => {
             log::error!("The findings cannot be printed: {error}");
+            FAILURE
+        }
+    }
+}
+
+/// Logs to standard error alone, so that nothing of the gateway's own log is touched.
+fn audit_tables(options: &audit::AuditOptions) -> i32 {
+    let loaded = match load_settings() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    if let Err(error) = logging::init_stderr(loaded.settings.log_format, &loaded.settings.log_filter) {
+        return fatal(loaded.settings.log_format, &error, FAILURE);
+    }
+    match audit::run(&loaded.settings, options, &mut io::stdout().lock()) {
+        Ok(true) => 0,
+        Ok(false) => FAILURE,
+        Err(error) => {
+            log::error!("There is no audit: {error}");
             FAILURE
         }
     }
@@ -155,6 +180,9 @@ mod tests {
         );
         assert_eq!(command(&["migrate"]), Some(Command::Migrate { widen_ids: false }));
         assert_eq!(command(&["migrate", "--widen-ids"]), Some(Command::Migrate { widen_ids: true }));
+        let (json, flow) = (true, Some("T".to_owned()));
+        let options = audit::AuditOptions { json, flow };
+        assert_eq!(command(&["audit", "--json", "--flow", "T"]), Some(Command::Audit(options)));
         assert_eq!(command(&["walk"]), None);
     }
 }

@@ -343,7 +343,8 @@ impl DeliveryQueue {
                 break;
             }
             queue.note(&loaded.item, &self.own_inbox);
-            let entry = Entry::new(loaded.item, now + self.rule.max_age.saturating_sub(loaded.age));
+            let expires_at = now + self.rule.max_age.saturating_sub(loaded.age);
+            let entry = Entry::new(loaded.item, expires_at.max(self.rule.none_expires_before()));
             queue.bytes += entry.bytes;
             self.messages += 1;
             self.bytes += entry.bytes;

@@ -65,6 +65,24 @@ pub struct LaggingFlow {
     pub next_offset: Offset,
 }
 
+/// Where a lane stands in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanePosition {
+    /// Raised by every worker that takes the lane over.
+    pub epoch: i64,
+    /// Every record below it is done.
+    pub next_offset: Offset,
+}
+
+/// A lane that a worker has taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedLane {
+    /// Where it stands.
+    pub position: LanePosition,
+    /// Flows that it has left behind, by flow.
+    pub lagging: Vec<LaggingFlow>,
+}
+
 impl Batch {
     /// Messages, counted once for each flow: the measure of a batch.
     #[must_use]
@@ -104,6 +122,14 @@ pub enum ProcessError {
     /// Permanent: the flow was deleted or disabled meanwhile. Nothing is kept.
     #[error("flow {0} is gone or disabled")]
     FlowGone(FlowId),
+    /// Permanent: a message with the same key was numbered already. Nothing is kept.
+    #[error("flow {flow_code} has had this key already, in message {message_id}")]
+    Repeated {
+        /// Code of the flow.
+        flow_code: Arc<str>,
+        /// The number that the first one got.
+        message_id: i64,
+    },
     /// Retryable: the database refused or was not reached; nothing was stored.
     #[error("the database is not available: {0}")]
     Unavailable(String),
@@ -146,7 +172,8 @@ impl fmt::Display for Rejection {
 /// A batch that is in SQL.
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
-    /// One for each message and flow, in the order of the batch.
+    /// One for each message and flow, in the order of the batch; none for flows that were left
+    /// behind, whose messages come again in batches of their own.
     pub results: Vec<Result<ProcessResult, ProcessError>>,
     /// Numbered messages that wait in the outbox, in the order of the batch.
     pub posts: Vec<OutboxItem>,

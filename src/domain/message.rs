@@ -33,7 +33,13 @@ pub struct DeliveryFacts {
     pub retained: bool,
     /// Identifiers of the v5 subscriptions that matched; empty where the broker names none.
     pub subscription_ids: Vec<SubscriptionId>,
+    /// User properties of MQTT 5, in order: the first of them, up to [`MAX_USER_PROPERTIES_BYTES`].
+    pub user_properties: Vec<(String, String)>,
 }
+
+/// So much of a message's user properties is kept, in bytes of names and values. They are no part
+/// of what is stored or posted; a flow may have its key in one of them, and that is short.
+pub const MAX_USER_PROPERTIES_BYTES: usize = 16 * 1024;
 
 /// A message in the inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]

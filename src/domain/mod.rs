@@ -1,10 +1,13 @@
 //! The pure core: decisions without clocks, randomness, sockets or files.
 
+pub mod audit;
 pub mod batch;
 pub mod flow;
 pub mod flow_diff;
 mod json;
+pub mod lanes;
 pub mod message;
+pub mod message_key;
 pub mod outbox;
 pub mod outbox_work;
 pub mod payload;

@@ -49,12 +49,31 @@ impl RoutingTable {
                 Err(error) => rejected.push(RejectedFlow { flow, error }),
             }
         }
-        let groups = groups(filters);
+        (RoutingTable::over(accepted, groups(filters)), rejected)
+    }
+
+    /// A table that only routes: what [`Self::routes`] gave. It knows no flow beyond its id.
+    #[must_use]
+    pub fn from_routes(routes: impl IntoIterator<Item = (String, Vec<FlowId>)>) -> RoutingTable {
+        let parsed = routes
+            .into_iter()
+            .filter_map(|(filter, flows)| TopicFilter::parse(&filter).ok().map(|filter| (filter, flows)));
+        let filters =
+            parsed.flat_map(|(filter, flows)| flows.into_iter().map(move |id| (filter.clone(), id)));
+        RoutingTable::over(Vec::new(), groups(filters.collect()))
+    }
+
+    fn over(flows: Vec<Flow>, groups: Vec<Group>) -> RoutingTable {
         let mut trie = FilterTrie::default();
         for (place, group) in groups.iter().enumerate() {
             trie.insert(&group.filter, place);
         }
-        (RoutingTable { flows: accepted, groups, trie }, rejected)
+        RoutingTable { flows, groups, trie }
+    }
+
+    /// Every filter and its flows.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, &[FlowId])> {
+        self.groups.iter().map(|group| (group.filter.as_str(), group.flows.as_slice()))
     }
 
     /// The filters of all flows.
@@ -123,7 +142,8 @@ fn groups(mut filters: Vec<(TopicFilter, FlowId)>) -> Vec<Group> {
     groups
 }
 
-fn sort_and_deduplicate_from(start: usize, out: &mut Vec<FlowId>) {
+/// Sorts what is in `out` from `start` on, and leaves each flow once.
+pub(super) fn sort_and_deduplicate_from(start: usize, out: &mut Vec<FlowId>) {
     out[start..].sort_unstable();
     let mut kept = start;
     for next in start..out.len() {

@@ -12,8 +12,8 @@ use crate::domain::message::Offset;
 /// Name of the meta file in the inbox directory.
 pub(super) const META_FILE: &str = "meta";
 
-/// Format of meta file and segments that this version writes.
-pub(super) const FORMAT: u8 = 1;
+/// Format of the meta file.
+const FORMAT: u8 = 1;
 
 /// Each start reserves this many offsets; no run appends so many records without reserving again.
 const OFFSETS_PER_START: u64 = 1 << 40;

@@ -18,6 +18,7 @@
 mod cursor;
 mod durable;
 mod error;
+mod kept_tables;
 mod lock;
 mod log_file;
 mod meta;
@@ -30,6 +31,7 @@ mod retained;
 mod segment;
 mod shared;
 mod subscriptions;
+mod survey;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,11 +39,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use self::error::{AppendError, Closed, InboxError};
+pub use self::kept_tables::KeptTables;
 pub use self::meta::InboxId;
 pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
 pub use self::subscriptions::SubscriptionBook;
+pub use self::survey::{Survey, survey};
 
 use self::lock::DirectoryLock;
 use self::log_file::Log;
@@ -246,6 +250,9 @@ impl Drop for Handle {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod fuzz;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;

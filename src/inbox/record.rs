@@ -3,8 +3,12 @@
 //! ```text
 //! marker 4 │ body length 4 │ crc32 4 │ offset 8 │ body: received_at 8, flags 1, packet id 2,
 //!          identifiers 2, topic length 2, identifiers 4 each, topic,
+//!          [user properties 2, each: name length 2, value length 2, name, value],
 //!          [length 8 and sha256 32 of the whole payload, when only its head is kept], payload
 //! ```
+//!
+//! What stands in brackets is there when a flag says so. Format 1 knows no user properties, and what it
+//! wrote has no such flag: it is read by the same code.
 //!
 //! The checksum covers length, offset and body. It starts from the inbox id, and the marker is taken
 //! from it: the bytes of a record inside a payload are then never mistaken for one of ours.
@@ -12,7 +16,7 @@
 use sha2::{Digest, Sha256};
 
 use super::meta::InboxId;
-use crate::domain::message::{Body, DeliveryFacts, Offset, Publication, Record};
+use crate::domain::message::{Body, DeliveryFacts, MAX_USER_PROPERTIES_BYTES, Offset, Publication, Record};
 
 /// Bytes before the body.
 pub(super) const FRAME_BYTES: usize = 20;
@@ -30,6 +34,7 @@ const QOS_BITS: u8 = 0b0000_0011;
 const DUPLICATE: u8 = 0b0000_0100;
 const RETAINED: u8 = 0b0000_1000;
 const HEAD_ONLY: u8 = 0b0001_0000;
+const USER_PROPERTIES: u8 = 0b0010_0000;
 
 /// Writes and reads the records of one inbox.
 #[derive(Debug, Clone, Copy)]
@@ -75,13 +80,14 @@ impl Codec {
             .unwrap_or_default();
         let head = (publication.payload.len() > payload_limit)
             .then(|| publication.payload.get(..HEAD_BYTES).unwrap_or(publication.payload));
+        let properties = kept(&delivery.user_properties);
 
         out.clear();
         out.extend_from_slice(&self.marker);
         out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&offset.to_le_bytes());
         out.extend_from_slice(&received_at_us.to_le_bytes());
-        out.push(flags(delivery, head.is_some()));
+        out.push(flags(delivery, head.is_some(), !properties.is_empty()));
         out.extend_from_slice(&delivery.packet_id.to_le_bytes());
         out.extend_from_slice(&length16(ids.len()).to_le_bytes());
         out.extend_from_slice(&length16(topic.len()).to_le_bytes());
@@ -89,6 +95,7 @@ impl Codec {
             out.extend_from_slice(&id.to_le_bytes());
         }
         out.extend_from_slice(topic.as_bytes());
+        write_properties(out, properties);
         if head.is_some() {
             out.extend_from_slice(&(publication.payload.len() as u64).to_le_bytes());
             out.extend_from_slice(&Sha256::digest(publication.payload));
@@ -141,7 +148,9 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
     let ids = usize::from(u16::from_le_bytes(fields.array()?));
     let topic_bytes = usize::from(u16::from_le_bytes(fields.array()?));
     let (ids, _) = fields.take(ids * 4)?.as_chunks::<4>();
-    let topic = String::from_utf8(fields.take(topic_bytes)?.to_vec()).ok()?;
+    let topic = text(fields.take(topic_bytes)?)?;
+    let user_properties =
+        if flags & USER_PROPERTIES == 0 { Vec::new() } else { read_properties(&mut fields)? };
     let body = if flags & HEAD_ONLY == 0 {
         Body::Whole(fields.0.to_vec())
     } else {
@@ -154,6 +163,7 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
         duplicate: flags & DUPLICATE != 0,
         retained: flags & RETAINED != 0,
         subscription_ids: ids.iter().map(|id| u32::from_le_bytes(*id)).collect(),
+        user_properties,
     };
     Some(Record { offset, received_at_us, topic, body, delivery })
 }
@@ -173,12 +183,52 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn flags(delivery: &DeliveryFacts, head_only: bool) -> u8 {
+/// The first properties that are not too much together: a publisher may send megabytes of them.
+fn kept(properties: &[(String, String)]) -> &[(String, String)] {
+    let mut bytes = 0;
+    let fitting = properties.iter().take_while(|(name, value)| {
+        // Their two lengths count, so that empty ones cannot come in any number.
+        bytes += name.len() + value.len() + 4;
+        bytes <= MAX_USER_PROPERTIES_BYTES
+    });
+    properties.get(..fitting.count()).unwrap_or_default()
+}
+
+/// Nothing at all where there are none.
+fn write_properties(out: &mut Vec<u8>, properties: &[(String, String)]) {
+    if properties.is_empty() {
+        return;
+    }
+    out.extend_from_slice(&length16(properties.len()).to_le_bytes());
+    for (name, value) in properties {
+        out.extend_from_slice(&length16(name.len()).to_le_bytes());
+        out.extend_from_slice(&length16(value.len()).to_le_bytes());
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(value.as_bytes());
+    }
+}
+
+fn read_properties(fields: &mut Fields<'_>) -> Option<Vec<(String, String)>> {
+    let count = u16::from_le_bytes(fields.array()?);
+    let property = |_| {
+        let name_bytes = usize::from(u16::from_le_bytes(fields.array()?));
+        let value_bytes = usize::from(u16::from_le_bytes(fields.array()?));
+        Some((text(fields.take(name_bytes)?)?, text(fields.take(value_bytes)?)?))
+    };
+    (0..count).map(property).collect()
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    String::from_utf8(bytes.to_vec()).ok()
+}
+
+fn flags(delivery: &DeliveryFacts, head_only: bool, user_properties: bool) -> u8 {
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
     (delivery.qos & QOS_BITS)
         | bit(delivery.duplicate, DUPLICATE)
         | bit(delivery.retained, RETAINED)
         | bit(head_only, HEAD_ONLY)
+        | bit(user_properties, USER_PROPERTIES)
 }
 
 /// No broker sends a longer topic; cut rather than refuse, for a refusal would block the intake.
@@ -202,14 +252,18 @@ mod tests {
     }
 
     fn delivery() -> impl Strategy<Value = DeliveryFacts> {
-        (0..3_u8, any::<u16>(), any::<bool>(), any::<bool>(), prop::collection::vec(any::<u32>(), 0..4))
-            .prop_map(|(qos, packet_id, duplicate, retained, subscription_ids)| DeliveryFacts {
+        let ids = prop::collection::vec(any::<u32>(), 0..4);
+        let properties = prop::collection::vec((".{0,9}", ".{0,9}"), 0..4);
+        (0..3_u8, any::<u16>(), any::<bool>(), any::<bool>(), ids, properties).prop_map(
+            |(qos, packet_id, duplicate, retained, subscription_ids, user_properties)| DeliveryFacts {
                 qos,
                 packet_id,
                 duplicate,
                 retained,
                 subscription_ids,
-            })
+                user_properties,
+            },
+        )
     }
 
     fn encoded(
@@ -261,6 +315,41 @@ mod tests {
             sha256: Sha256::digest(&payload).into(),
         };
         assert_eq!(decode(&bytes).unwrap().body, expected);
+    }
+
+    /// As the first version of this program wrote it.
+    #[test]
+    fn a_record_without_user_properties_has_the_bytes_that_it_always_had() {
+        const FORMAT_1: &[u8] = b"0123\x16\x00\x00\x00C\xc4\xad\xe3M\x00\x00\x00\x00\x00\x00\x00\
+            \xfb\xff\xff\xff\xff\xff\xff\xff\x094\x12\x01\x00\x01\x00,\x01\x00\x00t{}";
+        let delivery = DeliveryFacts {
+            qos: 1,
+            packet_id: 0x1234,
+            retained: true,
+            subscription_ids: vec![300],
+            ..DeliveryFacts::default()
+        };
+        assert_eq!(encoded(77, "t", b"{}", &delivery, 10), FORMAT_1);
+        let frame = codec().frame(FORMAT_1).unwrap();
+        assert!(codec().is_intact(&frame, FORMAT_1));
+        assert_eq!(decode(FORMAT_1).unwrap().delivery, delivery);
+    }
+
+    #[test]
+    fn of_too_many_user_properties_the_first_are_kept() {
+        let with = |user_properties| DeliveryFacts { user_properties, ..DeliveryFacts::default() };
+        let kept = |properties: &[(String, String)]| {
+            let bytes = encoded(1, "t", b"{}", &with(properties.to_vec()), 10);
+            let record = decode(&bytes).unwrap();
+            assert_eq!(record.body, Body::Whole(b"{}".to_vec()));
+            let kept = record.delivery.user_properties;
+            assert_eq!(kept, properties[..kept.len()]);
+            kept.len()
+        };
+        let property = |value: &str| ("key".to_owned(), value.to_owned());
+        assert_eq!(kept(&[property("1"), property(&"x".repeat(1_000_000)), property("2")]), 1);
+        assert_eq!(kept(&vec![property("1"); 100_000]), MAX_USER_PROPERTIES_BYTES / 8);
+        assert_eq!(kept(&vec![(String::new(), String::new()); 100_000]), MAX_USER_PROPERTIES_BYTES / 4);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::durable;
 use super::error::InboxError;
-use super::meta::{FORMAT, InboxId, Meta};
+use super::meta::{InboxId, Meta};
 use crate::domain::message::Offset;
 
 /// Bytes before the first record.
@@ -25,6 +25,10 @@ pub(super) const HEADER_BYTES: u64 = HEADER_LENGTH as u64;
 const HEADER_LENGTH: usize = 44;
 const CHECKED_LENGTH: usize = HEADER_LENGTH - 4;
 const MAGIC: &[u8; 8] = b"mqgwlog\n";
+
+/// The format that is written: 2 since records may hold user properties, which a program that knows
+/// only format 1 would take for payload. All formats up to it are read.
+const FORMAT: u8 = 2;
 
 /// What a segment's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    fn encode(&self) -> [u8; HEADER_LENGTH] {
+    pub(super) fn encode(&self) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8] = FORMAT;
@@ -62,7 +66,7 @@ impl Header {
         {
             return Ok(None);
         }
-        if bytes[8] != FORMAT {
+        if !(1..=FORMAT).contains(&bytes[8]) {
             return Err(InboxError::UnknownFormat { path: path.to_path_buf(), format: u32::from(bytes[8]) });
         }
         Ok(Header::fields(&bytes))
@@ -222,12 +226,12 @@ mod tests {
     fn a_segment_of_a_later_format_is_refused_not_taken_for_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = Header { id: InboxId::random(), lanes: 1, base: 0 }.encode();
-        bytes[8] = 2;
+        bytes[8] = FORMAT + 1;
         let checksum = crc32fast::hash(&bytes[..CHECKED_LENGTH]);
         bytes[CHECKED_LENGTH..].copy_from_slice(&checksum.to_le_bytes());
         let path = path_of(dir.path(), 0);
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(Header::read(&path), Err(InboxError::UnknownFormat { format: 2, .. })));
+        assert!(matches!(Header::read(&path), Err(InboxError::UnknownFormat { format: 3, .. })));
     }
 
     #[test]

@@ -67,6 +67,31 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
+/// Its records have no user properties, and these lie on disk as they always did.
+#[test]
+fn an_inbox_of_the_first_format_is_carried_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inbox, _) = open(&dir);
+    append(&inbox, b"old").unwrap();
+    drop(inbox);
+    let path = last_segment(&dir);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = 1;
+    let checksum = crc32fast::hash(&bytes[..40]);
+    bytes[40..44].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+
+    let (inbox, _) = open(&dir);
+    let user_properties = vec![("id".to_owned(), "7".to_owned())];
+    let delivery = DeliveryFacts { user_properties, ..DeliveryFacts::default() };
+    inbox.append(&Publication { topic: "plant/1", payload: b"new", delivery: &delivery }, 1).unwrap();
+
+    assert_eq!(payloads(&inbox), [b"old", b"new"]);
+    let records = read_all(&mut inbox.reader(0));
+    let deliveries: Vec<_> = records.iter().map(|record| record.delivery.clone()).collect();
+    assert_eq!(deliveries, [DeliveryFacts::default(), delivery]);
+}
+
 #[test]
 fn what_is_appended_is_read_in_order_by_every_reader() {
     let dir = tempfile::tempdir().unwrap();

@@ -75,3 +75,24 @@ mod tests {
         assert_eq!(head.length, HEAD_BYTES);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fuzz {
+    use super::*;
+
+    /// An input is what the library might print, in pieces that end with a line.
+    #[test]
+    fn whatever_the_library_prints_is_read_or_given_up() {
+        let dictionary = ["dup: ", "msgid: ", ", ", "properties", "\n", "65536", "1", "-", "ä"];
+        crate::fuzzing::fuzz("mqtt_flags", &dictionary, |input| {
+            let text = String::from_utf8_lossy(input);
+            let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
+            let taken = text.split_inclusive('\n').take_while(|piece| head.write_str(piece).is_ok()).count();
+            let kept = std::str::from_utf8(head.bytes.get(..head.length).unwrap()).unwrap();
+            assert!(text.starts_with(kept));
+            let found = (number_after(kept, "dup: ").is_some(), number_after(kept, "msgid: ").is_some());
+            crate::fuzzing::behaviour((taken.min(9), found))
+        });
+    }
+}

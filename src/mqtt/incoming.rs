@@ -27,6 +27,7 @@ pub(super) fn hand_over(message: &Message, take: &dyn Fn(Incoming<'_>)) {
         duplicate,
         retained: message.retained(),
         subscription_ids: subscription_ids(message.properties()),
+        user_properties: user_properties(message.properties()),
     };
     let publication = Publication { topic: message.topic(), payload: message.payload(), delivery: &delivery };
     take(Incoming::Message(&publication));
@@ -43,6 +44,15 @@ fn subscription_ids(properties: &Properties) -> Vec<SubscriptionId> {
         .collect()
 }
 
+/// So many are looked at: the library counts from the first one at each, and the inbox bounds their bytes.
+const MOST_USER_PROPERTIES: usize = 64;
+
+/// By number and not by the library's iterator, which ends at one that it cannot read.
+fn user_properties(properties: &Properties) -> Vec<(String, String)> {
+    let most = properties.len().min(MOST_USER_PROPERTIES);
+    (0..most).filter_map(|index| properties.get_string_pair_at(PropertyCode::UserProperty, index)).collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -53,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_subscription_identifier_is_handed_over_in_order() {
+    fn every_subscription_identifier_and_user_property_is_handed_over_in_order() {
         let mut properties = Properties::new();
         for id in [7, 268_435_455, 1] {
             properties.push_int(PropertyCode::SubscriptionIdentifier, id).unwrap();
@@ -77,8 +87,22 @@ mod tests {
             qos: 1,
             retained: true,
             subscription_ids: vec![7, 268_435_455, 1],
+            user_properties: vec![("unit".to_owned(), "°C".to_owned()); 3],
             ..DeliveryFacts::default()
         };
         assert_eq!(taken.into_inner(), Some(expected));
+    }
+
+    #[test]
+    fn of_very_many_user_properties_the_first_are_handed_over_empty_ones_included() {
+        let mut properties = Properties::new();
+        for number in 0..1_000 {
+            let value = if number % 2 == 0 { String::new() } else { number.to_string() };
+            properties.push_string_pair(PropertyCode::UserProperty, "", &value).unwrap();
+        }
+        let read = user_properties(&properties);
+        assert_eq!(read.len(), MOST_USER_PROPERTIES);
+        assert_eq!(read[..2], [(String::new(), String::new()), (String::new(), "1".to_owned())]);
+        assert!(user_properties(&Properties::new()).is_empty());
     }
 }

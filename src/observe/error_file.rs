@@ -27,15 +27,13 @@ struct State {
 }
 
 impl ErrorFile {
-    /// Creates the directory if it is missing, and makes sure that it can be written.
+    /// Creates the directory if it is missing, and makes sure that it can be written. A disk that is
+    /// full now is none of its faults: the gateway has to start all the same, to work off what it holds.
     pub(super) fn open(dir: &Path, clock: LocalClock) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        check_writable(dir)?;
-        let today = path_of(dir, clock().date());
-        if today.exists() {
-            append_to(&today)?;
+        match prepare(dir, &path_of(dir, clock().date())) {
+            Err(error) if !is_full(&error) => Err(error),
+            _ => Ok(Self { dir: dir.to_owned(), clock, state: Mutex::default() }),
         }
-        Ok(Self { dir: dir.to_owned(), clock, state: Mutex::default() })
     }
 
     /// Appends a record. An error comes back only for the first of several that fail in a row: the
@@ -74,6 +72,19 @@ impl ErrorFile {
 
 fn path_of(dir: &Path, date: NaiveDate) -> PathBuf {
     dir.join(format!("{}.log", date.format("%Y-%m-%d")))
+}
+
+fn prepare(dir: &Path, today: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    check_writable(dir)?;
+    if today.exists() {
+        append_to(today)?;
+    }
+    Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn append_to(path: &Path) -> io::Result<File> {

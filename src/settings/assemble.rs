@@ -52,6 +52,8 @@ fn settings(reader: &mut Reader<'_>, log_format: Result<LogFormat, Refused>) -> 
     let lanes = reader.integer_or(&names::LANES, default_lanes(database.as_ref().ok()));
     let batch_max_messages = reader.integer(&names::BATCH_MAX_MESSAGES);
     let batch_max_bytes = reader.integer(&names::BATCH_MAX_BYTES);
+    let flow_lock_wait = reader.seconds(&names::FLOW_LOCK_WAIT_SECONDS);
+    let keys_known_for = reader.seconds(&names::MESSAGE_KEY_SECONDS);
     let drain_deadline = reader.seconds(&names::DRAIN_DEADLINE_SECONDS);
     let value_style = value_style(reader);
     let log_dir = reader.path(&names::LOG_DIR);
@@ -70,6 +72,8 @@ fn settings(reader: &mut Reader<'_>, log_format: Result<LogFormat, Refused>) -> 
         lanes: lanes?,
         batch_max_messages: batch_max_messages?,
         batch_max_bytes: batch_max_bytes?,
+        flow_lock_wait: flow_lock_wait?,
+        keys_known_for: keys_known_for?,
         drain_deadline: drain_deadline?,
         outbox: outbox?,
         value_style: value_style?,

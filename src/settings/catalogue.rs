@@ -116,6 +116,8 @@ catalogue! {
     LANES: Integer(1, 64), Derived("2, on SQLite 1"), "lanes of a new inbox, each with a worker and a database connection; an existing inbox keeps its own number";
     BATCH_MAX_MESSAGES: Integer(1, 65_536), Value("1024"), "messages in one database transaction";
     BATCH_MAX_BYTES: Integer(1_024, 1_073_741_824), Value("4194304"), "bytes of payload in one database transaction";
+    FLOW_LOCK_WAIT_SECONDS: Integer(1, 30), Value("5"), "seconds that a lane waits for a flow whose row is locked by somebody else, before it goes on without it";
+    MESSAGE_KEY_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "time between two messages within which the same key makes the second a repetition";
     DRAIN_DEADLINE_SECONDS: Integer(1, 3_600), Value("30"), "time for what was received to reach the database when the gateway is stopped; the rest stays in the inbox";
     VALUE_STYLE: Word(&["python", "json"]), Value("python"), "how booleans and null are stored: `True False None` or `true false null`";
     MAX_PAYLOAD_BYTES: Integer(1, 268_435_455), Value("4194304"), "bytes of a payload above which a message becomes a dead letter; a quarter of `INBOX_MAX_BYTES` or of the database's largest statement counts if that is less";

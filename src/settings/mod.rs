@@ -57,6 +57,10 @@ pub struct Settings {
     pub batch_max_messages: usize,
     /// Bytes of payload in one transaction at most, unless a single message has more.
     pub batch_max_bytes: usize,
+    /// Time that a lane waits for a flow whose row is locked elsewhere.
+    pub flow_lock_wait: Duration,
+    /// Time between two messages from which on they may have the same key.
+    pub keys_known_for: Duration,
     /// Time for draining the inbox at a stop.
     pub drain_deadline: Duration,
     /// Messages that wait to be posted.
@@ -175,6 +179,9 @@ pub(crate) fn load() -> Result<Loaded, SettingsError> {
     assemble::load_settings_from(&layers::Sources { environment, files: &files::FileSystem })
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fuzz;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests;

@@ -90,6 +90,7 @@ fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() 
         OutboxSettings { max_age: Duration::from_hours(24), max_rows_per_flow: 100_000 }
     );
     assert_eq!((settings.lanes, settings.batch_max_messages, settings.batch_max_bytes), (2, 1024, 4 << 20));
+    assert_eq!(settings.flow_lock_wait, Duration::from_secs(5));
     assert_eq!(settings.drain_deadline, Duration::from_secs(30));
     assert_eq!(settings.value_style, ValueStyle::Python);
     assert_eq!(settings.limits, PayloadLimits::default());

@@ -37,26 +37,39 @@ const TEST_AFTER_IDLE: Duration = Duration::from_secs(2);
 /// to twice the age.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// A transaction that takes longer waits for a host that is gone: nothing in a connection tells of
+/// one that vanished after it had taken a statement. Far above what a full batch takes, lock waits
+/// included.
+const SILENCE: Duration = Duration::from_mins(1);
+
 /// Prepared statements kept per connection. More than the shapes of statements a batch can have:
 /// to evict one stalls the next.
 const STATEMENT_CACHE: usize = 256;
 
-/// Every session of ours.
+/// How long a row that somebody else has locked is waited for, unless told otherwise.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Every session of ours, with the seconds that a locked row is waited for.
 ///
 /// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server
 /// that waits for a host that died frees its locks after 20 s; a connection that lives says
 /// something within that, also in a long transaction. `innodb_lock_wait_timeout`: a row locked by
 /// someone else; `lock_wait_timeout`: a table being altered, which is by default waited for as long
 /// as a day.
-const SESSION: [&str; 2] = [
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    "SET SESSION \
-     sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
-     time_zone = '+00:00', \
-     wait_timeout = 20, \
-     innodb_lock_wait_timeout = 5, \
-     lock_wait_timeout = 30",
-];
+fn session(lock_wait: Duration) -> [String; 2] {
+    [
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
+        format!(
+            "SET SESSION \
+             sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+             time_zone = '+00:00', \
+             wait_timeout = 20, \
+             innodb_lock_wait_timeout = {}, \
+             lock_wait_timeout = 30",
+            lock_wait.as_secs()
+        ),
+    ]
+}
 
 /// A database with a pool of connections to it. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +83,7 @@ pub struct Database {
 struct Origin {
     settings: DatabaseSettings,
     max_connections: u32,
+    lock_wait: Duration,
 }
 
 impl fmt::Debug for Database {
@@ -82,36 +96,51 @@ impl Database {
     /// Connects once, so that what is wrong is known precisely, and opens a pool of at most
     /// `max_connections`. It does not wait for a database that is not there.
     pub async fn connect(settings: &DatabaseSettings, max_connections: u32) -> Result<Self, StoreError> {
-        let (connection, dialect) = match settings {
-            DatabaseSettings::MySql { host, port, name, user, password } => {
-                let options = MySqlConnectOptions::new()
-                    .host(host)
-                    .port(*port)
-                    .database(name)
-                    .username(user)
-                    .charset("utf8mb4")
-                    .ssl_mode(MySqlSslMode::Preferred)
-                    .statement_cache_capacity(STATEMENT_CACHE)
-                    .disable_statement_logging();
-                // An empty password is sent as none: the server expects no proof of knowing it.
-                let options = match password.expose_secret() {
-                    "" => options,
-                    password => options.password(password),
-                };
+        Self::connect_with(settings, max_connections, LOCK_WAIT).await
+    }
+
+    /// The same, with another bound (whole seconds) on how long a row is waited for that somebody
+    /// else has locked. `SQLite` locks no rows.
+    pub async fn connect_with(
+        settings: &DatabaseSettings,
+        max_connections: u32,
+        lock_wait: Duration,
+    ) -> Result<Self, StoreError> {
+        match settings {
+            DatabaseSettings::MySql { host, port, name, user, .. } => {
                 let target = format!("database {name} at {host}:{port} as user {user}");
-                (connect_mysql(options, target, max_connections).await?, Dialect::MySql)
+                first_connection(first_mysql_connection(settings, lock_wait), target).await?;
             }
             DatabaseSettings::Sqlite { path } => {
-                (connect_sqlite(path, max_connections).await?, Dialect::Sqlite)
+                has_directory(path)?;
+                let target = format!("database {}", path.display());
+                first_connection(first_sqlite_connection(path), target).await?;
             }
-        };
-        let origin = Arc::new(Origin { settings: settings.clone(), max_connections });
-        Ok(Self { connection, dialect, origin })
+        }
+        Ok(Self::of(Arc::new(Origin { settings: settings.clone(), max_connections, lock_wait })))
     }
 
     /// A new pool in place of this one, whose connections may wait for ever for a host that is gone.
-    pub async fn anew(&self) -> Result<Self, StoreError> {
-        Self::connect(&self.origin.settings, self.origin.max_connections).await
+    /// Its connections are made when they are needed: there is no telling when the host is back.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::of(Arc::clone(&self.origin))
+    }
+
+    fn of(origin: Arc<Origin>) -> Self {
+        let (most, lock_wait) = (origin.max_connections, origin.lock_wait);
+        let (connection, dialect) = match &origin.settings {
+            DatabaseSettings::MySql { .. } => {
+                let pool = pool_options::<sqlx::MySql>(most)
+                    .after_connect(move |connection, _| Box::pin(set_up_session(connection, lock_wait)));
+                (pool.connect_lazy_with(mysql_options(&origin.settings)).into(), Dialect::MySql)
+            }
+            DatabaseSettings::Sqlite { path } => {
+                let pool = pool_options::<sqlx::Sqlite>(most);
+                (pool.connect_lazy_with(sqlite_options(path)).into(), Dialect::Sqlite)
+            }
+        };
+        Self { connection, dialect, origin }
     }
 
     /// Begins a transaction: READ COMMITTED, which every session of ours is set to, or on `SQLite`
@@ -132,50 +161,77 @@ impl Database {
     }
 }
 
-async fn connect_mysql(
-    options: MySqlConnectOptions,
-    target: String,
-    max_connections: u32,
-) -> Result<DatabaseConnection, StoreError> {
-    let first = async {
-        let mut connection = options.connect().await?;
-        set_up_session(&mut connection).await?;
-        connection.close().await
-    };
-    first_connection(first, target).await?;
-    let pool = pool_options::<sqlx::MySql>(max_connections)
-        .after_connect(|connection, _| Box::pin(set_up_session(connection)))
-        .connect_lazy_with(options);
-    Ok(pool.into())
+/// How long an answer is waited for.
+#[must_use]
+pub(crate) fn silence() -> Duration {
+    // Tests have less time.
+    fail::fail_point!("silence", |ms| {
+        ms.and_then(|ms| ms.parse().ok()).map_or(SILENCE, Duration::from_millis)
+    });
+    SILENCE
 }
 
-async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    for statement in SESSION {
-        connection.execute(statement).await?;
-    }
-    Ok(())
+/// Gives up `work` that takes longer than `patience`, and the connection with it.
+pub(crate) async fn answered<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let silent = Err(StoreError::Silent { waited: patience });
+    tokio::time::timeout(patience, work).await.unwrap_or(silent)
 }
 
-async fn connect_sqlite(path: &Path, max_connections: u32) -> Result<DatabaseConnection, StoreError> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
-        return Err(StoreError::NoDirectory { file: path.to_owned(), directory: directory.to_owned() });
+fn mysql_options(settings: &DatabaseSettings) -> MySqlConnectOptions {
+    let options = MySqlConnectOptions::new()
+        .charset("utf8mb4")
+        .ssl_mode(MySqlSslMode::Preferred)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        .disable_statement_logging();
+    let DatabaseSettings::MySql { host, port, name, user, password } = settings else { return options };
+    let options = options.host(host).port(*port).database(name).username(user);
+    // An empty password is sent as none: the server expects no proof of knowing it.
+    match password.expose_secret() {
+        "" => options,
+        password => options.password(password),
     }
-    let options = SqliteConnectOptions::new()
+}
+
+fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENT_CACHE)
-        .disable_statement_logging();
-    let first = async {
-        let mut connection = options.connect().await?;
-        switch_to_wal(&mut connection).await?;
-        connection.close().await
-    };
-    first_connection(first, format!("database {}", path.display())).await?;
-    let pool = pool_options::<sqlx::Sqlite>(max_connections).connect_lazy_with(options);
-    Ok(pool.into())
+        .disable_statement_logging()
+}
+
+async fn first_mysql_connection(settings: &DatabaseSettings, lock_wait: Duration) -> Result<(), sqlx::Error> {
+    let mut connection = mysql_options(settings).connect().await?;
+    set_up_session(&mut connection, lock_wait).await?;
+    connection.close().await
+}
+
+async fn set_up_session(connection: &mut MySqlConnection, lock_wait: Duration) -> Result<(), sqlx::Error> {
+    for statement in session(lock_wait) {
+        connection.execute(sqlx::AssertSqlSafe(statement)).await?;
+    }
+    Ok(())
+}
+
+fn has_directory(path: &Path) -> Result<(), StoreError> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    match directory.filter(|directory| !directory.is_dir()) {
+        Some(directory) => {
+            Err(StoreError::NoDirectory { file: path.to_owned(), directory: directory.to_owned() })
+        }
+        None => Ok(()),
+    }
+}
+
+async fn first_sqlite_connection(path: &Path) -> Result<(), sqlx::Error> {
+    let mut connection = sqlite_options(path).connect().await?;
+    switch_to_wal(&mut connection).await?;
+    connection.close().await
 }
 
 /// Write-ahead logging lets others read while one writes. The file remembers it; the switch needs

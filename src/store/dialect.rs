@@ -30,6 +30,23 @@ impl Dialect {
         }
     }
 
+    /// The same for rows that must be had at once: one that is locked elsewhere is an error.
+    pub(crate) fn for_update_nowait(self) -> &'static str {
+        match self {
+            Self::MySql => " FOR UPDATE NOWAIT",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// The same, passing over rows that are locked elsewhere. Before `MariaDB` 10.6 and `MySQL` 8
+    /// it is a syntax error.
+    pub(crate) fn for_update_skip_locked(self) -> &'static str {
+        match self {
+            Self::MySql => " FOR UPDATE SKIP LOCKED",
+            Self::Sqlite => "",
+        }
+    }
+
     /// Follows the table name in a `SELECT` that locks a list of primary keys: on a small table the
     /// optimiser would rather scan, and a scan locks every row.
     pub(crate) fn by_primary_key(self) -> &'static str {
@@ -74,6 +91,14 @@ impl Dialect {
         }
     }
 
+    /// A text compared byte by byte, whatever its collation says of letter case and trailing blanks.
+    pub(crate) fn exact_text(self, column: &str) -> String {
+        match self {
+            Self::MySql => format!("CAST({column} AS BINARY)"),
+            Self::Sqlite => column.to_owned(),
+        }
+    }
+
     /// A moment (microseconds since 1970, UTC) as the columns made by the Python service hold it.
     pub(crate) fn datetime(self, at_us: i64) -> Value {
         let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();
@@ -81,6 +106,15 @@ impl Dialect {
             // The column holds whole seconds. MySQL would round to the next one, MariaDB cuts.
             Self::MySql => Value::from(at.with_nanosecond(0).unwrap_or(at)),
             // Text, with as many digits as SQLAlchemy writes and reads back.
+            Self::Sqlite => Value::from(at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
+        }
+    }
+
+    /// A moment (microseconds since 1970, UTC) as the columns made by us hold it: to the microsecond.
+    pub(crate) fn instant(self, at_us: i64) -> Value {
+        let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();
+        match self {
+            Self::MySql => Value::from(at),
             Self::Sqlite => Value::from(at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
         }
     }
@@ -94,6 +128,36 @@ impl Dialect {
                 "outbox.rowid IN (SELECT o.rowid FROM (VALUES {keys}) AS k CROSS JOIN outbox AS o \
                  ON o.inbox_id = k.column1 AND o.flow_id = k.column2 AND o.inbox_offset = k.column3)"
             ),
+        }
+    }
+
+    /// Reads those of so many keys of messages that are known; bound are flow and hash of each.
+    pub(crate) fn known_message_keys(self, keys: usize) -> String {
+        const COLUMNS: &str = "SELECT m.flow_id, m.key_hash, m.message_id, m.received_at FROM";
+        let keys = vec!["(?, ?)"; keys].join(", ");
+        match self {
+            Self::MySql => format!(
+                "{COLUMNS} message_keys AS m FORCE INDEX (PRIMARY) WHERE (m.flow_id, m.key_hash) IN ({keys})"
+            ),
+            // It would scan the table for a list of rows.
+            Self::Sqlite => format!(
+                "{COLUMNS} (VALUES {keys}) AS k CROSS JOIN message_keys AS m \
+                 ON m.flow_id = k.column1 AND m.key_hash = k.column2"
+            ),
+        }
+    }
+
+    /// Ends an insert into `message_keys` so that it takes the place of a row with the same key.
+    pub(crate) fn or_replace_message_key(self) -> &'static str {
+        match self {
+            Self::MySql => {
+                " ON DUPLICATE KEY UPDATE message_id = VALUES(message_id), \
+                 received_at = VALUES(received_at), written_at = VALUES(written_at)"
+            }
+            Self::Sqlite => {
+                " ON CONFLICT (flow_id, key_hash) DO UPDATE SET message_id = excluded.message_id, \
+                 received_at = excluded.received_at, written_at = excluded.written_at"
+            }
         }
     }
 

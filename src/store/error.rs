@@ -157,8 +157,9 @@ fn fault_of_mysql(number: u16, sqlstate: &str) -> Fault {
     match number {
         // Deadlock found; record has changed since last read (MariaDB's snapshot isolation).
         1213 | 1020 => Fault::Deadlock,
-        // Lock wait timeout, of a row or of the table's definition; statement took too long.
-        1205 | 1969 | 3024 => Fault::LockTimeout,
+        // Lock wait timeout, of a row or of the table's definition (on MariaDB also of a row that was
+        // not to be waited for; MySQL has a number for that); statement took too long.
+        1205 | 3572 | 1969 | 3024 => Fault::LockTimeout,
         // Server shutting down; aborted connections and network errors; query interrupted; client's
         // own numbers, which proxies send on; connection killed (MariaDB, MySQL); idle for too long.
         1053 | 1152 | 1158..=1161 | 1184 | 1317 | 2006 | 2013 | 1927 | 3169 | 4031 => Fault::ConnectionLost,

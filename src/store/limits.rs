@@ -55,7 +55,8 @@ fn bytes_of_utf8(column: &LiveColumn) -> Option<usize> {
     column.octets.filter(|_| is_utf8).and_then(|octets| usize::try_from(octets).ok())
 }
 
-async fn max_packet_bytes(database: &Database) -> Result<usize, StoreError> {
+/// Bytes of the largest statement, by the sessions that are made now.
+pub(super) async fn max_packet_bytes(database: &Database) -> Result<usize, StoreError> {
     if database.dialect == Dialect::Sqlite {
         return Ok(SQLITE_MAX_STATEMENT_BYTES);
     }

@@ -3,6 +3,7 @@
 //! Nothing outside this module writes SQL. A failing call answers with a [`StoreError`] whose
 //! [`fault`](StoreError::fault) says what to do about it.
 
+mod audit;
 mod batch;
 mod columns;
 mod connect;
@@ -12,22 +13,24 @@ mod error;
 mod exhaustion;
 mod flows;
 mod limits;
+mod message_keys;
 mod migrate;
 mod mqtt_servers;
 pub mod outbox;
 mod outbox_gauge;
 mod widen;
 
-pub use batch::{
-    BatchFailure, BatchRules, LaneObserver, LanePosition, LaneStore, OpenedLane, process_flow_message,
-    read_payload,
-};
+pub use crate::domain::batch::{LanePosition, OpenedLane};
+pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
+pub use batch::{BatchFailure, BatchRules, BrokenOff, LaneObserver, LaneStore, process_flow_message};
 pub use connect::Database;
+pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
 pub use error::{Fault, StoreError};
 pub use exhaustion::running_out;
 pub use flows::load_flows;
 pub use limits::{StoreLimits, load_limits};
+pub use message_keys::forget_keys;
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{LoadServerError, MqttServer, load_mqtt_server};
 pub use outbox_gauge::OutboxGauge;

@@ -86,6 +86,18 @@ impl Outbox {
         Self { database, owner }
     }
 
+    /// The same rows by new connections, for when those of this one say nothing any more.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { database: self.database.anew(), owner: Arc::clone(&self.owner) }
+    }
+
+    /// The database that it is in.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Reads the first rows of `flow`, at most `max_messages` and at most `max_bytes` by
     /// [`cost`], but at least one.
     pub async fn load(

@@ -45,6 +45,7 @@ macro_rules! on_each_backend {
 
 mod broker;
 mod flow_faults;
+mod keys;
 mod lifecycle;
 mod logs;
 mod malformed;

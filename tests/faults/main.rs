@@ -7,12 +7,20 @@
     clippy::panic,
     clippy::string_slice,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a test that cannot go on says so by panicking"
 )]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backlog;
 mod broker;
+mod clock;
 mod database;
+mod disk;
+mod flows;
 mod gateway;
+mod input;
+mod proxy;
+mod soak;

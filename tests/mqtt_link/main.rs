@@ -292,6 +292,7 @@ async fn a_redelivery_shows_dup_its_packet_id_and_all_identifiers_and_is_acknowl
         duplicate: true,
         retained: false,
         subscription_ids: vec![5, 300],
+        user_properties: Vec::new(),
     };
     assert_eq!(peer.message().delivery, expected);
     assert!(connection.nothing_to_read());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mqtt_gateway::domain::batch::{Batch, BatchEntry, Scope};
+use mqtt_gateway::domain::batch::{Batch, BatchEntry, LaggingFlow, Scope};
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record};
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::value_style::ValueStyle;
@@ -21,6 +21,8 @@ use crate::database::TestDatabase;
 pub(crate) const INBOX: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) const OUTBOX_BOUND: u64 = 20;
+
+pub(crate) const KEYS_KNOWN_FOR: Duration = Duration::from_hours(1);
 
 /// A migrated database, and the rules for it.
 pub(crate) struct Setup {
@@ -43,6 +45,7 @@ impl Setup {
             limits,
             Arc::new(OutboxGauge::default()),
             OUTBOX_BOUND,
+            KEYS_KNOWN_FOR,
         ));
         Self { test, database, rules, observer: Failures::default() }
     }
@@ -113,6 +116,7 @@ pub(crate) struct Failures {
     count: AtomicU32,
     in_trouble: AtomicBool,
     faults: Mutex<Vec<Fault>>,
+    lags: Mutex<Vec<String>>,
     told: tokio::sync::Notify,
 }
 
@@ -123,6 +127,11 @@ impl Failures {
 
     pub(crate) fn faults(&self) -> Vec<Fault> {
         self.faults.lock().unwrap().clone()
+    }
+
+    /// Flows that were left behind or came back, in order.
+    pub(crate) fn lags(&self) -> Vec<String> {
+        self.lags.lock().unwrap().clone()
     }
 
     /// Whether the last word was of a failure.
@@ -145,5 +154,13 @@ impl LaneObserver for Failures {
 
     fn progressing(&self) {
         self.in_trouble.store(false, Ordering::SeqCst);
+    }
+
+    fn left_behind(&self, lagging: LaggingFlow, code: &str) {
+        self.lags.lock().unwrap().push(format!("{code} left behind at {}", lagging.next_offset));
+    }
+
+    fn back_in_step(&self, flow: FlowId) {
+        self.lags.lock().unwrap().push(format!("flow {flow} back in step"));
     }
 }

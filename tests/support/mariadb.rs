@@ -1,6 +1,7 @@
 //! A MariaDB server of a test's own, to be stopped, killed and started again on the same data and port.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -11,13 +12,27 @@ use super::{eventually, net, process};
 pub struct MariaDbServer {
     pub port: u16,
     directory: TempDir,
+    /// Options beside those that every server gets, for its tables as well as for its runs.
+    options: Vec<String>,
     child: Option<Child>,
 }
 
 impl MariaDbServer {
     pub fn new() -> MariaDbServer {
-        let directory = TempDir::new().unwrap();
-        let mut server = MariaDbServer { port: net::free_port(), directory, child: None };
+        MariaDbServer::with(&[])
+    }
+
+    /// With options of the server besides, `--name=value`.
+    pub fn with(options: &[&str]) -> MariaDbServer {
+        MariaDbServer::in_directory(&std::env::temp_dir(), options)
+    }
+
+    /// The same, with all its files below `place`.
+    pub fn in_directory(place: &Path, options: &[&str]) -> MariaDbServer {
+        let directory = TempDir::new_in(place).unwrap();
+        let mut server =
+            MariaDbServer { port: net::free_port(), directory, options: Vec::new(), child: None };
+        server.set_options(options);
         let init =
             "CREATE USER IF NOT EXISTS root@127.0.0.1; GRANT ALL ON *.* TO root@127.0.0.1 WITH GRANT OPTION;";
         std::fs::write(server.directory.path().join("init.sql"), init).unwrap();
@@ -29,6 +44,11 @@ impl MariaDbServer {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         server.start();
         server
+    }
+
+    /// In place of the former ones, from the next start on.
+    pub fn set_options(&mut self, options: &[&str]) {
+        self.options = options.iter().copied().map(str::to_owned).collect();
     }
 
     pub fn url(&self) -> String {
@@ -67,6 +87,15 @@ impl MariaDbServer {
         child.wait().unwrap();
     }
 
+    /// Stops it where it is: it keeps its connections and locks, and says nothing.
+    pub fn freeze(&self) {
+        process::signal(self.child.as_ref().unwrap().id(), "STOP");
+    }
+
+    pub fn thaw(&self) {
+        process::signal(self.child.as_ref().unwrap().id(), "CONT");
+    }
+
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(name);
         command
@@ -75,7 +104,8 @@ impl MariaDbServer {
             .arg(format!("--datadir={}/data", self.directory.path().display()))
             // A server that starts deletes what others have in the same place.
             .arg(format!("--tmpdir={}", self.directory.path().display()))
-            .arg(format!("--user={}", user_name()));
+            .arg(format!("--user={}", user_name()))
+            .args(&self.options);
         command
     }
 }

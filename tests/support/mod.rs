@@ -5,12 +5,14 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+pub mod audit;
 pub mod flows;
 pub mod mariadb;
 pub mod mosquitto;
 pub mod net;
 pub mod oracle;
 pub mod process;
+pub mod proxy;
 pub mod publisher;
 pub mod scripted_broker;
 pub mod sink;

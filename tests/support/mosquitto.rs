@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -30,12 +31,14 @@ pub struct BrokerOptions {
     pub access: String,
     /// How many messages may be on their way to the gateway unacknowledged: the most that a kill makes it send again.
     pub max_inflight: u32,
+    /// Writes a line for each message into its log.
+    pub verbose: bool,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, net::free_port()));
-        BrokerOptions { address, access: "allow_anonymous true".to_owned(), max_inflight: 20 }
+        BrokerOptions { address, access: "allow_anonymous true".to_owned(), max_inflight: 20, verbose: true }
     }
 }
 
@@ -66,6 +69,41 @@ impl Broker {
         let mut child = self.own().child.take().unwrap();
         process::signal(child.id(), "TERM");
         child.wait().unwrap();
+    }
+
+    /// `kill -9`: it keeps what it had saved, which is what there was at its last orderly stop.
+    pub fn kill(&mut self) {
+        let mut child = self.own().child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Has it write its sessions and queues to disk now; returns when they are there.
+    pub fn save(&mut self) {
+        let file = self.own().directory.path().join("mosquitto.db");
+        let version = || std::fs::metadata(&file).map(|file| (file.ino(), file.modified().unwrap())).ok();
+        let before = version();
+        process::signal(self.own().child.as_ref().unwrap().id(), "USR1");
+        eventually("the broker's state on disk", || (version() != before).then_some(()));
+    }
+
+    /// Stops it where it is: it keeps its connections and says nothing.
+    pub fn freeze(&mut self) {
+        process::signal(self.own().child.as_ref().unwrap().id(), "STOP");
+    }
+
+    pub fn thaw(&mut self) {
+        process::signal(self.own().child.as_ref().unwrap().id(), "CONT");
+    }
+
+    /// Has the broker that is stopped forget all sessions and what it had queued for them.
+    pub fn forget_sessions(&mut self) {
+        std::fs::remove_file(self.own().directory.path().join("mosquitto.db")).unwrap();
+    }
+
+    /// SIGHUP: passwords and access lists are read anew, and connections that they no longer allow are closed.
+    pub fn reload(&mut self) {
+        process::signal(self.own().child.as_ref().unwrap().id(), "HUP");
     }
 
     pub fn start(&mut self) {
@@ -119,8 +157,25 @@ impl Broker {
         self.lines_since(LogMark(0)).filter(|line| line.contains(&resent)).count()
     }
 
+    /// Messages whose PUBACK the broker has seen from this client, by its own words.
+    pub fn acknowledged_by(&self, client_id: &str) -> usize {
+        let acknowledged = format!("Received PUBACK from {client_id} ");
+        self.lines_since(LogMark(0)).filter(|line| line.contains(&acknowledged)).count()
+    }
+
+    /// Waits until this client has acknowledged `count` messages: they are in its inbox.
+    pub fn wait_for_acknowledged(&self, client_id: &str, count: usize) {
+        eventually(&format!("{client_id} to acknowledge {count} messages"), || {
+            (self.acknowledged_by(client_id) >= count).then_some(())
+        });
+    }
+
     pub fn has_logged(&self, since: LogMark, text: &str) -> bool {
         self.lines_since(since).any(|line| line.contains(text))
+    }
+
+    pub fn lines_of(&self, since: LogMark, text: &str) -> Vec<String> {
+        self.lines_since(since).filter(|line| line.contains(text)).collect()
     }
 
     fn lines_since(&self, since: LogMark) -> impl Iterator<Item = String> {
@@ -148,12 +203,13 @@ fn configuration(options: &BrokerOptions, directory: &TempDir) -> String {
         "user root\nlistener {port} {ip}\n{access}\npersistence true\npersistence_location {directory}/\n\
          max_queued_messages 0\nmax_inflight_messages {max_inflight}\n\
          log_type error\nlog_type warning\nlog_type notice\nlog_type subscribe\nlog_type unsubscribe\n\
-         log_type debug\n",
+         {debug}",
         port = options.address.port(),
         ip = options.address.ip(),
         access = options.access,
         directory = directory.path().display(),
         max_inflight = options.max_inflight,
+        debug = if options.verbose { "log_type debug\n" } else { "" },
     )
 }
 

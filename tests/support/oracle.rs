@@ -48,37 +48,85 @@ impl Load {
             .collect()
     }
 
+    /// The keys of messages of a load.
+    pub fn keys_of(messages: &[Message]) -> HashSet<u64> {
+        let payloads = messages.iter().map(|message| std::str::from_utf8(&message.payload).unwrap());
+        payloads
+            .map(|payload| {
+                serde_json::from_str::<serde_json::Value>(payload).unwrap()["key"].as_u64().unwrap()
+            })
+            .collect()
+    }
+
     /// Waits until every key is in `data`.
     pub fn wait_until_stored(&self, world: &World) {
-        let wanted = i64::try_from(self.next_key).unwrap();
+        self.wait_for_count(world, usize::try_from(self.next_key).unwrap());
+    }
+
+    /// Waits until so many different keys are in `data`.
+    pub fn wait_for_count(&self, world: &World, count: usize) {
+        let wanted = i64::try_from(count).unwrap();
         let sql = "SELECT COUNT(DISTINCT attribute_value) FROM data WHERE attribute_name = 'key'";
         let mut seen = 0;
-        eventually(&format!("all {wanted} keys in data"), || {
+        eventually(&format!("{wanted} keys in data"), || {
             seen = world.sql.count(sql, []);
             (seen >= wanted).then_some(())
         });
     }
 
-    /// Nothing lost, ids of each flow exactly 1 to n, in the order of publication. Gives the keys found more than
-    /// once, a time for each extra copy.
+    /// Nothing lost, ids of each flow exactly 1 to n, in the order of publication; and the program's own audit agrees.
+    /// Gives the keys found more than once, a time for each extra copy.
     pub fn judge(&self, world: &World) -> Vec<u64> {
+        world.audit();
         self.flows.iter().flat_map(|code| self.judge_flow(world, code)).collect()
     }
 
-    fn judge_flow(&self, world: &World, code: &str) -> Vec<u64> {
-        let stored = world.stored(code);
-        let ids: Vec<i64> = stored.iter().map(|message| message.id).collect();
-        let count = i64::try_from(stored.len()).unwrap();
-        assert!(ids.iter().copied().eq(1..=count), "the ids of {code} are not 1 to {count}: {ids:?}");
-        assert_eq!(world.last_msg_id(code), Some(count), "the counter of {code}");
-        let mut seen = HashSet::new();
-        let (mut first_copies, mut extra_copies) = (Vec::new(), Vec::new());
-        for message in &stored {
-            assert_eq!(message.attributes.len(), 2, "{code} {}: all attributes or none", message.id);
-            let key: u64 = message.value("key").unwrap().parse().unwrap();
-            if seen.insert(key) { &mut first_copies } else { &mut extra_copies }.push(key);
+    /// As [`Self::judge`], for a broker that may lose what it had acknowledged: ids exactly 1 to n, in the order of
+    /// publication, and what is missing and what is there more than once.
+    pub fn judge_with_a_broker_that_loses(&self, world: &World) -> Judgement {
+        let mut judgement = Judgement::default();
+        for code in &self.flows {
+            let (first_copies, extra_copies) = keys_of_flow(world, code);
+            judgement.messages += first_copies.len() + extra_copies.len();
+            let found: HashSet<u64> = first_copies.iter().copied().collect();
+            let of_published = self.published[code].iter().copied().filter(|key| found.contains(key));
+            assert!(of_published.eq(first_copies), "the keys of {code} are not in order");
+            judgement.missing.extend(self.published[code].iter().filter(|key| !found.contains(key)));
+            judgement.extra.extend(extra_copies);
         }
+        judgement
+    }
+
+    fn judge_flow(&self, world: &World, code: &str) -> Vec<u64> {
+        let (first_copies, extra_copies) = keys_of_flow(world, code);
         assert_eq!(first_copies, self.published[code], "the keys of {code}, in order");
         extra_copies
     }
+}
+
+/// What was found of a load.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// All messages in `data`, repeated ones included.
+    pub messages: usize,
+    pub missing: Vec<u64>,
+    /// Keys found more than once, a time for each extra copy.
+    pub extra: Vec<u64>,
+}
+
+/// The keys in `data` by first appearance, and those of further copies; the ids must be exactly 1 to n.
+fn keys_of_flow(world: &World, code: &str) -> (Vec<u64>, Vec<u64>) {
+    let stored = world.stored(code);
+    let ids: Vec<i64> = stored.iter().map(|message| message.id).collect();
+    let count = i64::try_from(stored.len()).unwrap();
+    assert!(ids.iter().copied().eq(1..=count), "the ids of {code} are not 1 to {count}: {ids:?}");
+    assert_eq!(world.last_msg_id(code), Some(count), "the counter of {code}");
+    let mut seen = HashSet::new();
+    let (mut first_copies, mut extra_copies) = (Vec::new(), Vec::new());
+    for message in &stored {
+        assert_eq!(message.attributes.len(), 2, "{code} {}: all attributes or none", message.id);
+        let key: u64 = message.value("key").unwrap().parse().unwrap();
+        if seen.insert(key) { &mut first_copies } else { &mut extra_copies }.push(key);
+    }
+    (first_copies, extra_copies)
 }

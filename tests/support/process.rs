@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{PATIENCE, eventually};
 
@@ -38,11 +38,16 @@ impl Gateway {
 
     /// Waits for a line of standard error that contains `text`, from the first line on.
     pub fn wait_for_line(&self, text: &str) -> String {
-        self.stderr.wait_for(text, &|line| line.contains(text))
+        self.wait_for_line_that(text, &|line| line.contains(text))
     }
 
     pub fn wait_for_line_that(&self, what: &str, is_it: &dyn Fn(&str) -> bool) -> String {
-        self.stderr.wait_for(what, is_it)
+        self.stderr.wait_for(what, is_it, PATIENCE)
+    }
+
+    /// For what the gateway itself does only after a minute.
+    pub fn wait_long_for_line(&self, text: &str) -> String {
+        self.stderr.wait_for(text, &|line| line.contains(text), 3 * PATIENCE)
     }
 
     /// All of standard error so far.
@@ -56,6 +61,10 @@ impl Gateway {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// `kill -9`, and the wait until the process is gone.
@@ -137,8 +146,8 @@ impl Lines {
         lines
     }
 
-    fn wait_for(&self, what: &str, is_it: &dyn Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait_for(&self, what: &str, is_it: &dyn Fn(&str) -> bool, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
         let mut seen = self.seen.lock().unwrap();
         let mut next = 0;
         loop {
@@ -146,9 +155,13 @@ impl Lines {
                 return line.clone();
             }
             next = seen.lines.len();
-            assert!(!seen.ended, "the gateway ended without a line of: {what}");
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no line in time of: {what}");
+            if seen.ended || left.is_zero() {
+                // To panic with the lock held would keep the last lines from being shown.
+                let how = if seen.ended { "the gateway ended" } else { "the time is over" };
+                drop(seen);
+                panic!("{how} without a line of: {what}");
+            }
             seen = self.changed.wait_timeout(seen, left).unwrap().0;
         }
     }

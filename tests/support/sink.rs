@@ -1,7 +1,7 @@
 //! An HTTP endpoint that keeps what it is sent and answers as it is told.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use super::eventually;
@@ -63,6 +63,10 @@ impl Sink {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
     /// From now on requests are taken and never answered.
     pub fn stall(&self) {
         self.answer_with(NO_ANSWER);
@@ -75,6 +79,11 @@ impl Sink {
 
     pub fn requests(&self) -> Vec<Request> {
         self.state.lock().unwrap().requests.clone()
+    }
+
+    /// The requests since the last call, for runs that are too long to keep them all.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 
     /// Those that were answered with 200, in order.

@@ -12,7 +12,8 @@ impl Sql {
     pub fn open(url: &str) -> Sql {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let mut options = ConnectOptions::new(url);
-        options.max_connections(1).sqlx_logging(false);
+        // One session for all statements, so that a transaction can be begun and ended by them.
+        options.max_connections(1).sqlx_logging(false).idle_timeout(None).max_lifetime(None);
         let connection = runtime.block_on(Database::connect(options)).unwrap();
         Sql { runtime, connection }
     }
@@ -22,6 +23,11 @@ impl Sql {
         self.runtime
             .block_on(self.connection.execute_unprepared(sql))
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// The same, for what the server may refuse.
+    pub fn try_run(&self, sql: &str) -> Result<(), sea_orm::DbErr> {
+        self.runtime.block_on(self.connection.execute_unprepared(sql)).map(|_| ())
     }
 
     pub fn execute<const N: usize>(&self, sql: &str, values: [Value; N]) {

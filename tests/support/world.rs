@@ -3,6 +3,7 @@
 //! Tests run in parallel on one pair of servers: each has a database, a client id and a topic prefix to itself.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -120,6 +121,14 @@ impl World {
         world
     }
 
+    /// A session like any other client's, with rights on this test's database alone.
+    pub fn another_session(&self) -> Sql {
+        let mut url = Url::parse(&format!("mysql://{}/{}", self.database_address(), self.name)).unwrap();
+        url.set_username(&self.name).unwrap();
+        url.set_password(Some(PASSWORD)).unwrap();
+        Sql::open(url.as_str())
+    }
+
     fn add_broker_row(&self) {
         let address = self.broker.address;
         self.add_server(&address.ip().to_string(), Some(address.port()), Some(true), Some(true));
@@ -130,6 +139,24 @@ impl World {
             "INSERT INTO mqtt_servers (host, port, enabled, is_default) VALUES (?, ?, ?, ?)",
             [host.into(), port.map(i32::from).into(), enabled.into(), is_default.into()],
         );
+    }
+
+    /// Has the gateway look for its default broker here, say behind a proxy; publishers still go straight to it.
+    pub fn reach_broker_at(&self, address: SocketAddr) {
+        self.sql.execute(
+            "UPDATE mqtt_servers SET host = ?, port = ? WHERE is_default = TRUE",
+            [address.ip().to_string().into(), i32::from(address.port()).into()],
+        );
+    }
+
+    /// Has the gateway look for MariaDB here, say behind a proxy; the test's own statements still go straight to it.
+    pub fn reach_database_at(&mut self, address: SocketAddr) {
+        self.set("DB_HOST", &address.ip().to_string()).set("DB_PORT", &address.port().to_string());
+    }
+
+    /// Where MariaDB is, by the settings.
+    pub fn database_address(&self) -> SocketAddr {
+        format!("{}:{}", self.settings["DB_HOST"], self.settings["DB_PORT"]).parse().unwrap()
     }
 
     pub fn set(&mut self, variable: &str, value: &str) -> &mut World {

@@ -1,7 +1,8 @@
 //! The delivery's work on the table: loads, what became of posts, the lease, the sweep.
 //!
 //! A failing database costs nothing but time: what is to be written is kept and written again, a
-//! load is made again, and meanwhile there is a pause for all of them together.
+//! load is made again, and meanwhile there is a pause for all of them together. One that takes a
+//! statement and says nothing more is left for new connections.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::DeliveryActor;
 use crate::domain::outbox_work::{Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
 use crate::store::outbox::{LEASE, Lease, Outbox};
-use crate::store::{Database, Fault, StoreError};
+use crate::store::{Database, Fault, StoreError, answered, forget_keys, silence};
 
 /// A load, a write and a sweep may be under way at a time.
 const CONNECTIONS: u32 = 3;
@@ -69,6 +70,9 @@ pub(super) enum Chore {
     ThoroughSweep,
     /// See what the table holds; memory should know most of it.
     RoutineSweep,
+    /// Delete old keys of messages. It is no part of the delivery, which only happens to have the
+    /// connection, the rhythm and the patience that it takes.
+    Forgetting,
 }
 
 impl TableWork {
@@ -123,7 +127,12 @@ impl DeliveryActor {
         self.table.outbox = Some(Outbox::new(database, self.parts.inbox_id.clone()));
         self.table.want(Chore::Renewal);
         self.table.want(Chore::ThoroughSweep);
-        let regular = [(RENEW_EVERY, Chore::Renewal), (SWEEP_EVERY, Chore::RoutineSweep)];
+        self.table.want(Chore::Forgetting);
+        let regular = [
+            (RENEW_EVERY, Chore::Renewal),
+            (SWEEP_EVERY, Chore::RoutineSweep),
+            (SWEEP_EVERY, Chore::Forgetting),
+        ];
         for (every, chore) in regular {
             context.run_interval(every, move |delivery, context| {
                 delivery.table.want(chore);
@@ -144,6 +153,7 @@ impl DeliveryActor {
         }
         match self.table.next_chore() {
             Some(Chore::Renewal) => self.renew(context, outbox),
+            Some(Chore::Forgetting) => self.forget_keys(context, outbox.database().clone()),
             Some(sweep) => self.sweep(context, outbox, sweep),
             None => {}
         }
@@ -173,7 +183,7 @@ impl DeliveryActor {
     fn settle_now(&mut self, context: &mut Context<Self>, outbox: Outbox) {
         self.table.settling = Settling::UnderWay;
         let outcomes = std::mem::take(&mut self.table.outcomes);
-        let writing = async move { (outbox.settle(&outcomes).await, outcomes) };
+        let writing = async move { (answered(silence(), outbox.settle(&outcomes)).await, outcomes) };
         context.spawn(writing.into_actor(self).map(|(written, outcomes), delivery, context| {
             // What came in the meantime has waited long enough.
             delivery.table.settling = Settling::Due;
@@ -205,7 +215,9 @@ impl DeliveryActor {
             return;
         };
         let outbox = outbox.clone();
-        let loading = async move { outbox.load(order.flow, order.max_messages, order.max_bytes).await };
+        let loading = async move {
+            answered(silence(), outbox.load(order.flow, order.max_messages, order.max_bytes)).await
+        };
         context.spawn(loading.into_actor(self).map(move |loaded, delivery, context| {
             let now = delivery.now();
             match loaded {
@@ -223,7 +235,7 @@ impl DeliveryActor {
     }
 
     fn renew(&mut self, context: &mut Context<Self>, outbox: Outbox) {
-        let renewing = async move { outbox.renew_lease().await };
+        let renewing = async move { answered(silence(), outbox.renew_lease()).await };
         context.spawn(renewing.into_actor(self).map(|renewed, delivery, context| {
             delivery.table.keeping_house = false;
             match renewed {
@@ -252,7 +264,7 @@ impl DeliveryActor {
             let claimed = outbox.claim_abandoned().await?;
             Ok::<_, StoreError>((claimed, outbox.waiting().await?))
         };
-        context.spawn(sweeping.into_actor(self).map(move |swept, delivery, context| {
+        context.spawn(answered(silence(), sweeping).into_actor(self).map(move |swept, delivery, context| {
             delivery.table.keeping_house = false;
             match swept {
                 Ok((claimed, waiting)) => delivery.swept(sweep, claimed, &waiting),
@@ -284,6 +296,29 @@ impl DeliveryActor {
         }
     }
 
+    /// A bit at a time, so that no other chore waits for long.
+    ///
+    /// A key is kept for twice the time for which it is known: a repetition may wait in an inbox as
+    /// long as that before it is looked for.
+    fn forget_keys(&mut self, context: &mut Context<Self>, database: Database) {
+        let age = self.parts.keys_known_for.saturating_mul(2);
+        let forgetting = async move { forget_keys(&database, age).await };
+        context.spawn(forgetting.into_actor(self).map(|forgotten, delivery, context| {
+            delivery.table.keeping_house = false;
+            match forgotten {
+                Ok(more) => {
+                    delivery.works_again();
+                    if more {
+                        delivery.table.want(Chore::Forgetting);
+                    }
+                }
+                // The next time is soon enough.
+                Err(error) => delivery.pause(context, "forgetting keys of messages", &error),
+            }
+            delivery.pump(context);
+        }));
+    }
+
     fn works_again(&mut self) {
         if std::mem::take(&mut self.table.failures) > 0 {
             log::info!("The outbox can be read and written again");
@@ -291,6 +326,10 @@ impl DeliveryActor {
     }
 
     fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: &StoreError) {
+        if matches!(error, StoreError::Silent { .. }) {
+            // Whatever was written on the old connections after all does no harm when it is written again.
+            self.table.outbox = self.table.outbox.as_ref().map(Outbox::anew);
+        }
         let pause = self.failed_on_table(doing, error);
         if !std::mem::replace(&mut self.table.paused, true) {
             context.run_later(pause, |delivery, context| {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Moment;
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 
@@ -46,9 +47,21 @@ impl Default for Limits {
 pub struct RetryRule {
     /// Time between attempts.
     pub backoff: Backoff,
-    /// A message that fails at this age or above is given up. Each has at least one attempt at the
-    /// head of its flow, however old it is.
+    /// A message that fails at this age or above is given up, but not within the first hour, or
+    /// within this time if that is shorter. Each has at least one attempt at the head of its flow,
+    /// however old it is.
     pub max_age: Duration,
+}
+
+/// What has become too old while nobody could post it, be it because the gateway was down or its whole
+/// site, is tried for so long after the start: the endpoints may come up later than the gateway.
+const GRACE: Moment = Duration::from_hours(1);
+
+impl RetryRule {
+    /// No message is given up before this moment; moments count from the start.
+    pub(super) fn none_expires_before(&self) -> Moment {
+        self.max_age.min(GRACE)
+    }
 }
 
 /// A load to be made: rows of `flow` from the lowest number on.

@@ -129,16 +129,36 @@ fn an_attempt_that_is_not_due_is_waited_for_after_a_restart() {
 #[test]
 fn an_old_message_has_one_attempt_and_then_makes_room_for_the_next() {
     let mut queue = queue(Limits::default());
-    queue.spill([1], secs(0));
-    queue.next_load(secs(0)).unwrap();
+    let later = secs(100);
+    queue.spill([1], later);
+    queue.next_load(later).unwrap();
     let mut rows = loaded(vec![item(1, 1, 0), item(1, 2, 0)], true);
     rows.items[0].age = secs(500);
-    queue.loaded(1, rows, secs(0));
-    assert_eq!(numbers(&mut queue, secs(0)), [(1, 1)]);
-    let outcome = queue.failed(1, "HTTP status 500".into(), secs(0), 0.0).unwrap();
+    queue.loaded(1, rows, later);
+    assert_eq!(numbers(&mut queue, later), [(1, 1)]);
+    let outcome = queue.failed(1, "HTTP status 500".into(), later, 0.0).unwrap();
     let Outcome::Expired { detail, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(detail, "given up at attempt 1: HTTP status 500");
-    assert_eq!(numbers(&mut queue, secs(0)), [(1, 2)]);
+    assert_eq!(numbers(&mut queue, later), [(1, 2)]);
+}
+
+#[test]
+fn what_became_too_old_while_nobody_could_post_it_is_tried_as_long_as_a_new_message() {
+    let mut queue = queue(Limits::default());
+    queue.spill([1], secs(0));
+    queue.next_load(secs(0)).unwrap();
+    let mut rows = loaded(vec![item(1, 1, 0)], true);
+    rows.items[0].age = secs(500);
+    queue.loaded(1, rows, secs(1));
+    queue.next_post(secs(1)).unwrap();
+    let outcome = queue.failed(1, "no".into(), secs(99), 0.0).unwrap();
+    assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
+}
+
+#[test]
+fn a_backlog_that_is_too_old_is_given_up_an_hour_after_the_start() {
+    let rule = RetryRule { max_age: Duration::from_hours(24), ..rule() };
+    assert_eq!(rule.none_expires_before(), Duration::from_hours(1));
 }
 
 #[test]

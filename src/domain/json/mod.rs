@@ -2,12 +2,14 @@
 //! not asked for.
 //!
 //! [`walker`] takes the text apart and checks it, [`text`] reads and writes strings, [`dumps`] writes
-//! objects and arrays as they are stored, [`named`] knows what a duplicate name means. serde's own
-//! values are not used for this: they lose digits and refuse more than 127 levels.
+//! objects and arrays as they are stored, [`named`] knows what a duplicate name means, [`pointer`] goes
+//! into nested values. serde's own values are not used for this: they lose digits and refuse more than
+//! 127 levels.
 
 mod dumps;
 mod lexer;
 mod named;
+mod pointer;
 mod text;
 mod walker;
 
@@ -17,6 +19,7 @@ use thiserror::Error;
 
 pub(super) use dumps::dumps;
 pub(super) use named::{Named, NamedList};
+pub(super) use pointer::descend;
 pub(super) use text::content_of;
 pub(super) use walker::{Event, WalkError, Walker};
 

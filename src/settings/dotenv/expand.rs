@@ -7,24 +7,55 @@ pub(super) fn expand(value: &str, lookup: &dyn Fn(&str) -> Option<String>) -> St
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("${") {
         expanded.push_str(before);
-        if let Some((name, default, behind)) = variable(after) {
-            expanded.push_str(&lookup(name).unwrap_or_else(|| default.unwrap_or_default().to_owned()));
-            rest = behind;
-        } else {
-            expanded.push_str("${");
-            rest = after;
+        match variable(after) {
+            Ok((name, default, behind)) => {
+                expanded.push_str(&lookup(name).unwrap_or_else(|| default.unwrap_or_default().to_owned()));
+                rest = behind;
+            }
+            Err(plain) => {
+                expanded.push_str("${");
+                expanded.push_str(plain);
+                rest = after.strip_prefix(plain).unwrap_or_default();
+            }
         }
     }
     expanded.push_str(rest);
     expanded
 }
 
-/// Splits `NAME}…` or `NAME:-default}…` into name, default and what comes behind the brace.
-fn variable(text: &str) -> Option<(&str, Option<&str>, &str)> {
-    let (name, rest) = text.split_at_checked(text.find(['}', ':'])?)?;
+/// Splits `NAME}…` or `NAME:-default}…` into name, default and what comes behind the brace. Fails with
+/// the text in which no other variable begins either, so that no text is looked at again and again.
+fn variable(text: &str) -> Result<(&str, Option<&str>, &str), &str> {
+    let end_of_name = text.find(['}', ':']).ok_or(text)?;
+    let (name, rest) = text.split_at_checked(end_of_name).ok_or(text)?;
     if let Some(behind) = rest.strip_prefix('}') {
-        return Some((name, None, behind));
+        return Ok((name, None, behind));
     }
-    let (default, behind) = rest.strip_prefix(":-")?.split_once('}')?;
-    Some((name, Some(default), behind))
+    let rest = rest.strip_prefix(":-").ok_or(name)?;
+    let (default, behind) = rest.split_once('}').ok_or(text)?;
+    Ok((name, Some(default), behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The rules, with every `${` looked at by itself.
+    fn one_by_one(value: &str) -> String {
+        let Some((before, after)) = value.split_once("${") else { return value.to_owned() };
+        let (put_in, behind) = match variable(after) {
+            Ok((name, _, behind)) => (format!("<{name}>"), behind),
+            Err(_) => ("${".to_owned(), after),
+        };
+        format!("{before}{put_in}{}", one_by_one(behind))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_passed_over_holds_no_variable(value in "([$][{]|[}]|:|:-|-|a|[$]){0,30}") {
+            prop_assert_eq!(expand(&value, &|name| Some(format!("<{name}>"))), one_by_one(&value));
+        }
+    }
 }

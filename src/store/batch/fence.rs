@@ -7,34 +7,56 @@
 
 use sea_orm::{ConnectionTrait, Statement};
 
-use crate::domain::batch::{LaggingFlow, Lane};
-use crate::domain::message::Offset;
+use super::standing::{Lag, Standing};
+use crate::domain::batch::{Lane, LanePosition, OpenedLane};
+use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
-
-/// Where a lane stands in SQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LanePosition {
-    /// Raised by every worker that takes the lane over.
-    pub epoch: i64,
-    /// Every record below it is done.
-    pub next_offset: Offset,
-}
-
-/// A lane that a worker has taken over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenedLane {
-    /// Where it stands.
-    pub position: LanePosition,
-    /// Flows that it has left behind, by flow.
-    pub lagging: Vec<LaggingFlow>,
-}
 
 /// The row that a transaction holds while it works for a lane.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneRow<'a> {
     pub(super) inbox_id: &'a str,
     pub(super) lane: Lane,
+}
+
+/// What must be so for a batch to count, and what it makes of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fence<'a> {
+    pub(super) row: LaneRow<'a>,
+    /// The flow, for a batch of one that lags.
+    pub(super) flow: Option<FlowId>,
+    pub(super) expected: Standing,
+    pub(super) next: Standing,
+}
+
+impl Fence<'_> {
+    /// Locks the lane's row, and so all that is written under it, and reads where things stand.
+    pub(super) async fn find(
+        &self,
+        database: &Database,
+        connection: &impl ConnectionTrait,
+    ) -> Result<Standing, StoreError> {
+        let lane = self.row.lock(database, connection).await?;
+        let lag = match self.flow {
+            None => Lag::NotAsked,
+            Some(flow) => self.row.lag_of(connection, flow).await?,
+        };
+        Ok(Standing { lane, lag })
+    }
+
+    /// Writes where things stand now. A batch of one flow leaves the lane where it is.
+    pub(super) async fn write(
+        &self,
+        database: &Database,
+        connection: &impl ConnectionTrait,
+        reached: Standing,
+    ) -> Result<(), StoreError> {
+        match self.flow {
+            None => self.row.write(database, connection, reached.lane).await,
+            Some(flow) => self.row.write_lag(connection, flow, reached.lag).await,
+        }
+    }
 }
 
 impl LaneRow<'_> {
@@ -45,8 +67,9 @@ impl LaneRow<'_> {
         let before = self.lock(database, &transaction).await?;
         let now = LanePosition { epoch: before.epoch + 1, ..before };
         self.write(database, &transaction, now).await?;
+        let lagging = self.lagging(&transaction).await?;
         transaction.commit().await.while_doing("taking the lane over")?;
-        Ok(OpenedLane { position: now, lagging: Vec::new() })
+        Ok(OpenedLane { position: now, lagging })
     }
 
     async fn create(&self, database: &Database, connection: &impl ConnectionTrait) -> Result<(), StoreError> {
@@ -92,7 +115,8 @@ impl LaneRow<'_> {
             .await
     }
 
-    async fn execute<const N: usize>(
+    /// Executes a statement whose last two values are the inbox and the lane.
+    pub(super) async fn execute<const N: usize>(
         &self,
         connection: &impl ConnectionTrait,
         sql: String,
@@ -100,7 +124,7 @@ impl LaneRow<'_> {
     ) -> Result<(), StoreError> {
         let values = first.into_iter().chain([self.inbox_id.into(), self.lane.into()]);
         let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
-        connection.execute_raw(statement).await.while_doing("writing the lane's row")?;
+        connection.execute_raw(statement).await.while_doing("writing how far the lane is")?;
         Ok(())
     }
 }

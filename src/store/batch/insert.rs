@@ -6,6 +6,7 @@
 use sea_orm::{ConnectionTrait, Statement, Value};
 
 use super::writes::WriteContext;
+use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 
 /// Most rows of one statement.
@@ -20,6 +21,11 @@ pub(super) trait Row {
     const COLUMNS: &'static [&'static str];
     /// Columns that get the database's own time.
     const NOW_COLUMNS: &'static [&'static str] = &[];
+
+    /// What to do where such a row is there already: nothing is said, so it is an error.
+    fn ending(_: Dialect) -> &'static str {
+        ""
+    }
 
     /// About how many bytes it adds to a statement.
     fn bytes(&self) -> usize;
@@ -38,7 +44,7 @@ pub(super) async fn insert_rows<R: Row>(
         for row in chunk {
             row.bind(context, &mut values);
         }
-        let sql = insert_sql::<R>(context.dialect.now(), chunk.len());
+        let sql = insert_sql::<R>(context.dialect, chunk.len());
         let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
         connection.execute_raw(statement).await.while_doing(R::DOING)?;
         rows = rest;
@@ -60,11 +66,12 @@ fn chunk_length<R: Row>(rows: &[R], most_bytes: usize) -> usize {
     length
 }
 
-fn insert_sql<R: Row>(now: &str, rows: usize) -> String {
+fn insert_sql<R: Row>(dialect: Dialect, rows: usize) -> String {
     let columns = [R::COLUMNS, R::NOW_COLUMNS].concat().join(", ");
-    let marks = [vec!["?"; R::COLUMNS.len()], vec![now; R::NOW_COLUMNS.len()]].concat().join(", ");
+    let marks = [vec!["?"; R::COLUMNS.len()], vec![dialect.now(); R::NOW_COLUMNS.len()]].concat().join(", ");
     let tuple = format!("({marks})");
-    format!("INSERT INTO {} ({columns}) VALUES {}", R::TABLE, vec![tuple.as_str(); rows].join(", "))
+    let tuples = vec![tuple.as_str(); rows].join(", ");
+    format!("INSERT INTO {} ({columns}) VALUES {tuples}{}", R::TABLE, R::ending(dialect))
 }
 
 #[cfg(test)]
@@ -110,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_statement_names_bound_columns_first() {
-        let sql = insert_sql::<Sized>("NOW()", 2);
-        assert_eq!(sql, "INSERT INTO t (a, b, c) VALUES (?, ?, NOW()), (?, ?, NOW())");
+        let sql = insert_sql::<Sized>(Dialect::MySql, 2);
+        let tuple = "(?, ?, UTC_TIMESTAMP(6))";
+        assert_eq!(sql, format!("INSERT INTO t (a, b, c) VALUES {tuple}, {tuple}"));
     }
 }

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::keys::Keys;
 use super::locked_flow::LockedFlow;
 use super::writes::{DataRow, DeadLetterRow, Writes};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
-use crate::domain::message::{FlowId, Record};
+use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::payload::Payload;
+use crate::domain::payload::{Payload, PayloadError};
 
 /// Messages of one flow that the database itself refused, by place in the batch.
 pub(super) type Poison = HashMap<(usize, FlowId), String>;
@@ -19,6 +20,7 @@ pub(super) type Poison = HashMap<(usize, FlowId), String>;
 pub(super) struct Judge<'a> {
     rules: &'a BatchRules,
     flows: BTreeMap<FlowId, LockedFlow>,
+    keys: Keys,
     poison: &'a Poison,
     /// Messages of this transaction that go to the outbox, by flow.
     posted: HashMap<FlowId, u64>,
@@ -29,9 +31,10 @@ impl<'a> Judge<'a> {
     pub(super) fn new(
         rules: &'a BatchRules,
         flows: BTreeMap<FlowId, LockedFlow>,
+        keys: Keys,
         poison: &'a Poison,
     ) -> Self {
-        Self { rules, flows, poison, posted: HashMap::new(), writes: Writes::default() }
+        Self { rules, flows, keys, poison, posted: HashMap::new(), writes: Writes::default() }
     }
 
     /// Judges one message for one flow.
@@ -41,7 +44,7 @@ impl<'a> Judge<'a> {
             // Answered for by the lane that judges payloads; this one has nothing to do with it.
             (Err(_), _) => return,
             (Ok(_), Some(reason)) => Err(self.refuse(record, flow_id, "refused_by_database", reason.clone())),
-            (Ok(payload), None) => self.number(record, payload, flow_id),
+            (Ok(payload), None) => self.number(record, payload, (index, flow_id)),
         };
         self.writes.results.push(judged);
     }
@@ -69,6 +72,7 @@ impl<'a> Judge<'a> {
             .filter(|flow| flow.counted)
             .map(|flow| (flow.id, flow.last_message_id))
             .collect();
+        self.writes.keys = self.keys.into_rows();
         self.writes
     }
 
@@ -76,16 +80,22 @@ impl<'a> Judge<'a> {
         &mut self,
         record: &'a Arc<Record>,
         payload: &'a Payload<'a>,
-        flow_id: FlowId,
+        message @ (_, flow_id): (usize, FlowId),
     ) -> Result<ProcessResult, ProcessError> {
         let Some(flow) = self.flows.get(&flow_id).filter(|flow| flow.enabled) else {
             return Err(ProcessError::FlowGone(flow_id));
         };
-        let action = match check(flow, payload, self.rules) {
+        // Before all else: what has come before stays without consequence, whatever the flow is like now.
+        if let Some(message_id) = self.keys.holder(message, record.received_at_us) {
+            return Err(ProcessError::Repeated { flow_code: Arc::clone(&flow.code), message_id });
+        }
+        let checked = fits_a_statement(record, self.rules).and_then(|()| check(flow, payload, self.rules));
+        let action = match checked {
             Ok(action) => action,
             Err((reason, detail)) => return Err(self.refuse(record, flow_id, reason, detail)),
         };
         let message_id = self.take_number(flow_id);
+        self.keys.take(message, message_id, record.received_at_us);
         let code = self.code_of(flow_id);
         match action {
             Action::StoreDb => self.store(record, payload, &code, message_id),
@@ -191,6 +201,9 @@ fn check(
     if action == Action::PostEndpoint && flow.endpoint_url.is_none() {
         return Err(("no_usable_url", flow.endpoint_error.clone().unwrap_or_default()));
     }
+    if let Err(error) = &flow.message_key {
+        return Err(("unusable_message_key", error.clone()));
+    }
     match &*flow.schema {
         Err(error) => return Err(("invalid_schema", error.clone())),
         Ok(schema) => schema.validate(payload).map_err(|error| ("validation_failed", error.to_string()))?,
@@ -203,6 +216,18 @@ fn check(
         fits_the_columns(payload, rules)?;
     }
     Ok(action)
+}
+
+/// Only a server that takes less than it did at the start has any to refuse here.
+fn fits_a_statement(record: &Record, rules: &BatchRules) -> Result<(), (&'static str, String)> {
+    let most = rules.statement_bytes;
+    let (Body::Whole(kept) | Body::Head { head: kept, .. }) = &record.body;
+    let length = kept.len();
+    if length <= most {
+        return Ok(());
+    }
+    let error = PayloadError::TooLarge { length, limit: most };
+    Err((error.reason(), error.to_string()))
 }
 
 fn fits_the_columns(payload: &Payload<'_>, rules: &BatchRules) -> Result<(), (&'static str, String)> {

@@ -1,30 +1,30 @@
 //! Brings the batches of one lane into SQL: never gives up, never does it twice.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fence::{LanePosition, LaneRow, OpenedLane};
-use super::judge::Poison;
-use super::locked_flow::SchemaCache;
-use super::progress::{Progress, Step};
-use super::transaction::{Failed, Fence, Work, harmless_row_goes, rehearse, run};
-use super::{BatchRules, Parsed};
 use tokio::time::timeout;
 
-use crate::domain::batch::{Batch, BatchOutcome, Lane};
+use super::attempts::Attempts;
+use super::fence::{Fence, LaneRow};
+use super::lagging::leave_behind;
+use super::locked_flow::SchemaCache;
+use super::progress::Step;
+use super::transaction::{Failed, Whose, Work, harmless_row_goes, rehearse, run};
+use super::{BatchRules, Parsed};
+use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
-use crate::store::connect::Database;
+use crate::store::connect::{Database, answered, silence};
+use crate::store::dialect::Dialect;
 use crate::store::error::{Fault, StoreError};
+use crate::store::limits::max_packet_bytes;
 
 /// Two transactions that met: they only have to come one after the other.
 const AFTER_DEADLOCK: Backoff = Backoff { base: Duration::from_millis(10), max: Duration::from_millis(500) };
 /// The database refuses: it gets time to recover.
 const AFTER_OUTAGE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
-
-/// A transaction that takes longer waits for a host that is gone: nothing in the connection itself
-/// would ever notice. Far above what a full batch takes, lock waits included.
-const SILENCE: Duration = Duration::from_mins(1);
 
 /// Hears how the lane fares.
 pub trait LaneObserver {
@@ -32,6 +32,10 @@ pub trait LaneObserver {
     fn retrying(&self, error: &StoreError, failures: u32, delay: Duration);
     /// A transaction was committed.
     fn progressing(&self);
+    /// The lane goes on without a flow, whose row is locked elsewhere.
+    fn left_behind(&self, flow: LaggingFlow, code: &str);
+    /// A flow that lagged is in step with the lane again, or gone for good.
+    fn back_in_step(&self, flow: FlowId);
 }
 
 /// A batch that was not processed to its end.
@@ -43,6 +47,17 @@ pub enum BatchFailure {
     Fenced(LanePosition),
 }
 
+/// A batch that was not processed to its end, and what was done until then: it is in SQL, and nobody
+/// else knows.
+#[derive(Debug, thiserror::Error)]
+#[error("{failure}")]
+pub struct BrokenOff {
+    /// Why.
+    pub failure: BatchFailure,
+    /// What was done.
+    pub done: BatchOutcome,
+}
+
 /// The SQL side of one lane.
 #[derive(Debug)]
 pub struct LaneStore {
@@ -50,8 +65,14 @@ pub struct LaneStore {
     rules: Arc<BatchRules>,
     lane: Lane,
     schemas: SchemaCache,
+    /// Flows that the lane has left behind: its own batches pass them over.
+    lagging: BTreeSet<FlowId>,
+    /// Those of them whose rows could be had the last time.
+    moving: BTreeSet<FlowId>,
     /// How long one transaction may take.
     silence: Duration,
+    /// Something failed, and the server may by now take smaller statements than it did.
+    suspects_bounds: bool,
 }
 
 impl LaneStore {
@@ -59,7 +80,16 @@ impl LaneStore {
     /// runtime that calls.
     #[must_use]
     pub fn new(database: Database, rules: Arc<BatchRules>, lane: Lane) -> Self {
-        Self { database, rules, lane, schemas: SchemaCache::default(), silence: SILENCE }
+        Self {
+            database,
+            rules,
+            lane,
+            schemas: SchemaCache::default(),
+            lagging: BTreeSet::new(),
+            moving: BTreeSet::new(),
+            silence: silence(),
+            suspects_bounds: false,
+        }
     }
 
     /// The same, with another bound on the time that one transaction may take.
@@ -74,11 +104,13 @@ impl LaneStore {
         loop {
             let opened = match timeout(self.silence, self.row().take_over(&self.database)).await {
                 Ok(opened) => opened,
-                Err(_) => Err(self.turn_from_silence().await),
+                Err(_) => Err(self.turn_from_silence()),
             };
             match opened {
                 Ok(opened) => {
                     observer.progressing();
+                    self.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
+                    self.moving.clear();
                     return opened;
                 }
                 Err(error) => {
@@ -89,68 +121,189 @@ impl LaneStore {
         }
     }
 
-    /// Brings a batch into SQL; returns when all of it is there.
+    /// Brings a batch into SQL; returns when all of it is there, or when the flow that it is about
+    /// turns out to be locked still.
     ///
     /// # Errors
-    /// [`BatchFailure::Fenced`] when another worker has taken the lane over.
+    /// [`BatchFailure::Fenced`] when another worker has taken the lane over, together with the part
+    /// that was done before.
     pub async fn process(
         &mut self,
         batch: &Batch,
         observer: &impl LaneObserver,
-    ) -> Result<BatchOutcome, BatchFailure> {
+    ) -> Result<BatchOutcome, BrokenOff> {
         let limits = self.rules.payload;
         let messages: Vec<Parsed> = batch.entries.iter().map(|entry| Parsed::new(entry, &limits)).collect();
         let mut attempts = Attempts::new(batch, &messages);
+        match self.carry_on(&mut attempts, observer).await {
+            Ok(()) => Ok(attempts.outcome),
+            Err(failure) => Err(BrokenOff { failure, done: attempts.outcome }),
+        }
+    }
+
+    async fn carry_on(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        observer: &impl LaneObserver,
+    ) -> Result<(), BatchFailure> {
         while let Some(step) = attempts.progress.step() {
-            let attempted = match timeout(self.silence, self.attempt(&attempts, &step)).await {
-                Ok(attempted) => attempted,
-                // Should the COMMIT have been under way, the fence tells.
-                Err(_) => Err(Failed::Fault(self.turn_from_silence().await)),
-            };
-            match attempted {
-                Ok(outcome) => {
-                    attempts.committed(&step, outcome, &self.rules);
-                    observer.progressing();
-                }
+            match self.attempt(attempts, &step).await {
+                Ok(outcome) => self.committed(attempts, &step, outcome, observer),
                 Err(Failed::Fenced(found)) => {
-                    // The lane is where a step whose COMMIT went unanswered would have brought it.
-                    let lost = attempts.unknown.take().filter(|(step, _)| found == step.next);
-                    let (step, outcome) = lost.ok_or(BatchFailure::Fenced(found))?;
-                    attempts.committed(&step, outcome, &self.rules);
-                    observer.progressing();
+                    let (step, outcome) = attempts.resolve(found)?;
+                    self.committed(attempts, &step, outcome, observer);
+                }
+                Err(Failed::StillLocked) => {
+                    self.note_lag(attempts.lagging_flow(), Some(CatchUp::StillLocked));
+                    return attempts.still_locked(&step);
                 }
                 Err(Failed::Unknown(error, outcome)) => {
+                    self.suspects_bounds = true;
                     attempts.unknown = Some((step, *outcome));
                     pause(&error, attempts.progress.failed(), observer).await;
                 }
-                Err(Failed::Fault(error)) if error.fault() == Fault::Poison => {
-                    if let Err(error) = self.isolate(&mut attempts, &step, error).await {
+                Err(Failed::Fault(error)) => {
+                    if let Err(error) = self.find_a_way(attempts, &step, error, observer).await? {
                         pause(&error, attempts.progress.failed(), observer).await;
                     }
                 }
-                Err(Failed::Fault(error)) => pause(&error, attempts.progress.failed(), observer).await,
             }
         }
-        Ok(attempts.outcome)
+        Ok(())
     }
 
-    async fn attempt(&mut self, attempts: &Attempts<'_>, step: &Step) -> Result<BatchOutcome, Failed> {
+    async fn attempt(&mut self, attempts: &mut Attempts<'_>, step: &Step) -> Result<BatchOutcome, Failed> {
+        self.check_bounds().await?;
         let rules = Arc::clone(&self.rules);
         let row = LaneRow { inbox_id: &rules.inbox_id, lane: self.lane };
-        let fence = Fence { row, expected: step.expected, next: step.next };
-        let work = attempts.work(step, None);
-        run(&self.database, &rules, &mut self.schemas, Some(fence), &work).await
+        let fence = Fence { row, flow: attempts.lagging_flow(), expected: step.expected, next: step.next };
+        let waits = attempts.lagging_flow().is_none_or(|flow| self.moving.contains(&flow));
+        let work = Work { waits, ..attempts.work(step, &self.lagging) };
+        let running = run(&self.database, &rules, &mut self.schemas, Some(fence), &work);
+        if let Ok(attempted) = timeout(self.silence, running).await {
+            return attempted;
+        }
+        // Should the COMMIT have been under way, the fence tells; what an earlier one would have come
+        // to does not.
+        attempts.unknown = None;
+        Err(Failed::Fault(self.turn_from_silence()))
     }
 
-    /// Leaves connections that wait for an answer behind, and takes new ones if there are any to be had.
-    async fn turn_from_silence(&mut self) -> StoreError {
-        match self.database.anew().await {
-            Ok(database) => {
-                self.database = database;
-                StoreError::Silent { waited: self.silence }
-            }
-            Err(error) => error,
+    fn committed(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        step: &Step,
+        outcome: BatchOutcome,
+        observer: &impl LaneObserver,
+    ) {
+        attempts.committed(step, outcome, &self.rules);
+        observer.progressing();
+        let (flow, said) = (attempts.lagging_flow(), attempts.outcome.catch_up);
+        self.note_lag(flow, said);
+        if let (Some(flow), Some(CatchUp::Left)) = (flow, said) {
+            observer.back_in_step(flow);
         }
+    }
+
+    /// Remembers what came of a lagging flow: one whose row could be had is waited for the next time.
+    /// Another gateway with the same flows has the row most of the time, though never for long: who
+    /// does not queue for it comes too late again and again.
+    fn note_lag(&mut self, flow: Option<FlowId>, said: Option<CatchUp>) {
+        let (Some(flow), Some(said)) = (flow, said) else { return };
+        self.moving.remove(&flow);
+        match said {
+            CatchUp::StillLocked => {}
+            CatchUp::Advanced => drop(self.moving.insert(flow)),
+            CatchUp::Left => drop(self.lagging.remove(&flow)),
+        }
+    }
+
+    /// After a failure that something can be done about the same is tried again at once, else after
+    /// a pause.
+    async fn find_a_way(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        step: &Step,
+        error: StoreError,
+        observer: &impl LaneObserver,
+    ) -> Result<Result<(), StoreError>, BatchFailure> {
+        self.suspects_bounds = true;
+        Ok(match error.fault() {
+            Fault::Poison => self.isolate(attempts, step, error).await,
+            Fault::LockTimeout if self.leave_behind(attempts, step, observer).await? => Ok(()),
+            _ => Err(error),
+        })
+    }
+
+    /// Goes on without flows whose rows are locked elsewhere. Answers whether that changed anything:
+    /// not if it was something else that was locked, if they are too many, or if the database fails.
+    ///
+    /// What a lost COMMIT has made of the list, nobody here knows: the lane has to be opened anew.
+    async fn leave_behind(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        step: &Step,
+        observer: &impl LaneObserver,
+    ) -> Result<bool, BatchFailure> {
+        let most = attempts.may_leave_behind();
+        if most == 0 || self.database.dialect == Dialect::Sqlite {
+            return Ok(false);
+        }
+        let lane = step.expected.lane;
+        let flows = attempts.work(step, &self.lagging).flows();
+        let leaving = leave_behind(&self.database, self.row(), lane, &flows, most);
+        let Ok(left) = timeout(self.silence, leaving).await else {
+            let error = self.turn_from_silence();
+            pause(&error, attempts.progress.failed(), observer).await;
+            return Err(BatchFailure::Fenced(lane));
+        };
+        match left {
+            Ok(held) => {
+                for flow in &held {
+                    let lagging = LaggingFlow { flow: flow.id, next_offset: lane.next_offset };
+                    self.lagging.insert(flow.id);
+                    attempts.outcome.left_behind.push(lagging);
+                    observer.left_behind(lagging, &flow.code);
+                }
+                Ok(!held.is_empty())
+            }
+            Err(Failed::Fenced(found)) => {
+                let (step, outcome) = attempts.resolve(found)?;
+                self.committed(attempts, &step, outcome, observer);
+                Ok(true)
+            }
+            Err(Failed::Unknown(error, _)) => {
+                pause(&error, attempts.progress.failed(), observer).await;
+                Err(BatchFailure::Fenced(lane))
+            }
+            Err(Failed::Fault(_) | Failed::StillLocked) => Ok(false),
+        }
+    }
+
+    /// Leaves connections that wait for an answer behind, for new ones when there are any to be had.
+    fn turn_from_silence(&mut self) -> StoreError {
+        self.database = self.database.anew();
+        StoreError::Silent { waited: self.silence }
+    }
+
+    /// Turns from a database that has not answered.
+    fn unless_silent<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(answer, Err(StoreError::Silent { .. })) {
+            return Err(self.turn_from_silence());
+        }
+        answer
+    }
+
+    /// Reads after a failure how large a statement may be: the server's limit may have been lowered,
+    /// and what is above it does not only fail but ends the connection.
+    async fn check_bounds(&mut self) -> Result<(), StoreError> {
+        if self.suspects_bounds {
+            let bytes = answered(self.silence, max_packet_bytes(&self.database)).await;
+            let bytes = self.unless_silent(bytes)?;
+            self.rules = Arc::new(self.rules.for_packets_of(bytes));
+            self.suspects_bounds = false;
+        }
+        Ok(())
     }
 
     /// Data that the database refuses: the step is split until one message stands alone, then
@@ -166,13 +319,15 @@ impl LaneStore {
             attempts.progress.halve();
             return Ok(());
         }
+        self.check_bounds().await?;
         let mut found = Vec::new();
         let rules = Arc::clone(&self.rules);
-        for flow in attempts.flows_of(step) {
-            let work = attempts.work(step, Some(flow));
-            match rehearse(&self.database, &rules, &mut self.schemas, &work).await {
+        for flow in attempts.work(step, &self.lagging).flows() {
+            let work = Work { whose: Whose::Only(flow), ..attempts.work(step, &self.lagging) };
+            let rehearsal = rehearse(&self.database, &rules, &mut self.schemas, &work);
+            match answered(self.silence, rehearsal).await {
                 Err(error) if error.fault() == Fault::Poison => found.push((flow, error.to_string())),
-                other => other?,
+                other => self.unless_silent(other)?,
             }
         }
         found.retain(|(flow, _)| !attempts.poison.contains_key(&(step.range.start, *flow)));
@@ -180,7 +335,8 @@ impl LaneStore {
             return Err(refusal);
         }
         for (flow, _) in &found {
-            harmless_row_goes(&self.database, *flow).await?;
+            let harmless = answered(self.silence, harmless_row_goes(&self.database, *flow)).await;
+            self.unless_silent(harmless)?;
         }
         attempts.poison.extend(found.into_iter().map(|(flow, reason)| ((step.range.start, flow), reason)));
         Ok(())
@@ -188,46 +344,6 @@ impl LaneStore {
 
     fn row(&self) -> LaneRow<'_> {
         LaneRow { inbox_id: &self.rules.inbox_id, lane: self.lane }
-    }
-}
-
-/// A batch, how far it has got, and what was learnt on the way.
-struct Attempts<'a> {
-    messages: &'a [Parsed<'a>],
-    progress: Progress<'a>,
-    poison: Poison,
-    /// A step whose COMMIT went unanswered, and what it would have come to.
-    unknown: Option<(Step, BatchOutcome)>,
-    outcome: BatchOutcome,
-}
-
-impl<'a> Attempts<'a> {
-    fn new(batch: &'a Batch, messages: &'a [Parsed<'a>]) -> Self {
-        Self {
-            messages,
-            progress: Progress::new(batch),
-            poison: Poison::new(),
-            unknown: None,
-            outcome: BatchOutcome::default(),
-        }
-    }
-
-    fn work(&self, step: &Step, only_flow: Option<FlowId>) -> Work<'_> {
-        Work { messages: self.messages, range: step.range.clone(), only_flow, poison: &self.poison }
-    }
-
-    fn flows_of(&self, step: &Step) -> Vec<FlowId> {
-        self.messages.get(step.range.start).map(|message| message.flows.to_vec()).unwrap_or_default()
-    }
-
-    fn committed(&mut self, step: &Step, outcome: BatchOutcome, rules: &BatchRules) {
-        for post in &outcome.posts {
-            rules.gauge.add(post.key.flow_id, 1);
-        }
-        self.outcome.results.extend(outcome.results);
-        self.outcome.posts.extend(outcome.posts);
-        self.unknown = None;
-        self.progress.committed(step);
     }
 }
 

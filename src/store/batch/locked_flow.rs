@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
 use crate::domain::flow::endpoint_url;
 use crate::domain::message::FlowId;
+use crate::domain::message_key::MessageKey;
 use crate::domain::schema::PayloadSchema;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
@@ -25,6 +26,8 @@ pub(super) struct LockedFlow {
     /// The last number given, also by this transaction.
     pub(super) last_message_id: i64,
     pub(super) enabled: bool,
+    /// Where its messages have their key, or why that cannot be known.
+    pub(super) message_key: Result<Option<MessageKey>, String>,
     /// Whether this transaction gave a number.
     pub(super) counted: bool,
 }
@@ -52,20 +55,23 @@ impl SchemaCache {
 const CHUNK_IDS: usize = 512;
 
 /// Locks the rows of `ids` (ascending, so that two transactions never wait for each other in a
-/// circle) and reads them. Rows that do not exist are left out.
+/// circle) and reads them. Rows that do not exist are left out. One that is locked elsewhere is
+/// waited for, or is a lock timeout at once.
 pub(super) async fn lock_flows(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
     ids: &[FlowId],
+    waits: bool,
     schemas: &mut SchemaCache,
 ) -> Result<BTreeMap<FlowId, LockedFlow>, StoreError> {
+    let lock = if waits { dialect.for_update() } else { dialect.for_update_nowait() };
     let mut flows = BTreeMap::new();
     for chunk in ids.chunks(CHUNK_IDS) {
         let padded = chunk.len().next_power_of_two();
         let values = padded_to(chunk, padded).map(Value::from);
         let statement = Statement::from_sql_and_values(
             connection.get_database_backend(),
-            lock_sql(dialect, padded),
+            lock_sql(dialect, padded, lock),
             values,
         );
         let rows = connection.query_all_raw(statement).await.while_doing("locking the flows")?;
@@ -84,13 +90,12 @@ pub(super) fn padded_to<T: Copy>(items: &[T], length: usize) -> impl Iterator<It
 
 /// The lock list goes by the primary key: on a small table the optimiser would rather scan, and
 /// lock every flow there is.
-fn lock_sql(dialect: Dialect, ids: usize) -> String {
+fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
     format!(
-        "SELECT id, code, action, {schema} AS payload_schema, endpoint_url, last_msg_id, enabled \
+        "SELECT id, code, action, {schema} AS payload_schema, endpoint_url, last_msg_id, enabled, message_key \
          FROM flows {index} WHERE id IN ({marks}) ORDER BY id {lock}",
         schema = dialect.json_text("payload_schema"),
         index = dialect.by_primary_key(),
-        lock = dialect.for_update(),
         marks = vec!["?"; ids].join(", "),
     )
 }
@@ -99,6 +104,7 @@ fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Result<LockedFlo
     let id: i64 = row.try_get("", "id")?;
     let schema: Option<String> = row.try_get("", "payload_schema")?;
     let url: Option<String> = row.try_get("", "endpoint_url")?;
+    let message_key: Option<String> = row.try_get("", "message_key")?;
     let (endpoint_url, endpoint_error) = match endpoint_url(url.as_deref()) {
         Ok(url) => (Some(Arc::from(url.as_str())), None),
         Err(error) => (None, Some(error.to_string())),
@@ -112,6 +118,7 @@ fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Result<LockedFlo
         endpoint_error,
         last_message_id: row.try_get::<Option<i64>>("", "last_msg_id")?.unwrap_or(0),
         enabled: row.try_get::<Option<bool>>("", "enabled")?.unwrap_or(false),
+        message_key: MessageKey::parse(message_key.as_deref()).map_err(|error| error.to_string()),
         counted: false,
     })
 }

@@ -3,35 +3,43 @@
 //! ```text
 //!  lane.rs         the loop: attempt, retry, split, isolate poison, resolve a lost COMMIT
 //!  transaction.rs  one attempt: lock, judge, write, commit
-//!  progress.rs     how far a batch has got, what to attempt next; pure
+//!  attempts.rs     a batch under way, and what was learnt on the way
+//!  progress.rs     how far it has got, what to attempt next; pure
+//!  standing.rs     where lane and flow stand before and after; pure
 //!  fence.rs        the lane's row, which makes a batch count once
+//!  lagging.rs      the flows that the lane has gone on without
 //!  locked_flow.rs  the flows as their locked rows say
+//!  keys.rs         the keys of the messages, and which of them are known
 //!  judge.rs        what becomes of each message; pure
 //!  writes.rs       the rows; insert.rs, counters.rs: how they are written
 //! ```
 
+mod attempts;
 mod counters;
 mod fence;
 mod insert;
 mod judge;
+mod keys;
+mod lagging;
 mod lane;
 mod locked_flow;
 mod progress;
 mod single;
+mod standing;
 mod transaction;
 mod writes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use fence::{LanePosition, OpenedLane};
-pub use lane::{BatchFailure, LaneObserver, LaneStore};
+pub use lane::{BatchFailure, BrokenOff, LaneObserver, LaneStore};
 pub use single::process_flow_message;
 
 use super::limits::StoreLimits;
 use super::outbox_gauge::OutboxGauge;
 use crate::domain::batch::BatchEntry;
-use crate::domain::message::{Body, FlowId, Record};
-use crate::domain::payload::{Payload, PayloadError, PayloadLimits};
+use crate::domain::message::{FlowId, Record};
+use crate::domain::payload::{Payload, PayloadError, PayloadLimits, read_payload};
 use crate::domain::value_style::ValueStyle;
 
 /// What every batch is measured against.
@@ -51,6 +59,8 @@ pub struct BatchRules {
     pub gauge: Arc<OutboxGauge>,
     /// Most messages of one flow that may wait there.
     pub outbox_max_rows_per_flow: u64,
+    /// Time between two messages from which on they may have the same key.
+    pub keys_known_for: Duration,
 }
 
 impl BatchRules {
@@ -63,12 +73,29 @@ impl BatchRules {
         limits: StoreLimits,
         gauge: Arc<OutboxGauge>,
         outbox_max_rows_per_flow: u64,
+        keys_known_for: Duration,
     ) -> Self {
         let statement_bytes = limits.max_packet_bytes / 4;
         // A payload that no statement can carry must not come back for ever.
         let max_payload_bytes = payload.max_payload_bytes.min(statement_bytes);
         let payload = PayloadLimits { max_payload_bytes, ..payload };
-        Self { inbox_id, value_style, payload, limits, statement_bytes, gauge, outbox_max_rows_per_flow }
+        Self {
+            inbox_id,
+            value_style,
+            payload,
+            limits,
+            statement_bytes,
+            gauge,
+            outbox_max_rows_per_flow,
+            keys_known_for,
+        }
+    }
+
+    /// The same rules for a server that now takes statements of `max_packet_bytes`. The bounds by
+    /// which lane 0 answers for payloads stay: all lanes have to agree on them.
+    #[must_use]
+    fn for_packets_of(&self, max_packet_bytes: usize) -> Self {
+        Self { statement_bytes: max_packet_bytes / 4, ..self.clone() }
     }
 }
 
@@ -85,16 +112,5 @@ impl<'a> Parsed<'a> {
     fn new(entry: &'a BatchEntry, limits: &PayloadLimits) -> Self {
         let payload = read_payload(&entry.record, limits);
         Self { record: &entry.record, flows: &entry.flows, judge: entry.judge, payload }
-    }
-}
-
-/// Reads a record's payload; one of which only the head was kept is too large.
-pub fn read_payload<'a>(record: &'a Record, limits: &PayloadLimits) -> Result<Payload<'a>, PayloadError> {
-    match &record.body {
-        Body::Whole(bytes) => Payload::parse(bytes, limits),
-        Body::Head { length, .. } => Err(PayloadError::TooLarge {
-            length: usize::try_from(*length).unwrap_or(usize::MAX),
-            limit: limits.max_payload_bytes,
-        }),
     }
 }

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::fence::LanePosition;
+use super::standing::{Lag, Standing};
 use crate::domain::batch::Batch;
-use crate::domain::message::Offset;
 
 /// Failures in a row after which less is attempted at once.
 const FAILURES_BEFORE_HALVING: u32 = 3;
@@ -14,10 +13,10 @@ const FAILURES_BEFORE_HALVING: u32 = 3;
 pub(super) struct Step {
     /// Messages of the batch.
     pub(super) range: Range<usize>,
-    /// Where the lane must stand.
-    pub(super) expected: LanePosition,
-    /// Where it stands once the step is committed.
-    pub(super) next: LanePosition,
+    /// How things must stand.
+    pub(super) expected: Standing,
+    /// How they stand once the step is committed.
+    pub(super) next: Standing,
 }
 
 /// A batch under way.
@@ -26,7 +25,9 @@ pub(super) struct Progress<'a> {
     batch: &'a Batch,
     /// Messages that are in SQL.
     done: usize,
-    position: Offset,
+    position: Standing,
+    /// Where the batch leads.
+    end: Standing,
     /// Most messages of one step.
     span: usize,
     failures: u32,
@@ -35,13 +36,15 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(super) fn new(batch: &'a Batch) -> Self {
+        let (position, end) = (Standing::before(batch), Standing::after(batch, batch.next));
         Self {
             batch,
             done: 0,
-            position: batch.from,
+            position,
+            end,
             span: batch.entries.len().max(1),
             failures: 0,
-            finished: batch.from == batch.next,
+            finished: position == end,
         }
     }
 
@@ -52,15 +55,15 @@ impl<'a> Progress<'a> {
         }
         let end = (self.done + self.span).min(self.batch.entries.len());
         let next = self.batch.entries.get(end).map_or(self.batch.next, |entry| entry.record.offset);
-        let at = |next_offset| LanePosition { epoch: self.batch.epoch, next_offset };
-        Some(Step { range: self.done..end, expected: at(self.position), next: at(next) })
+        let next = Standing::after(self.batch, next);
+        Some(Step { range: self.done..end, expected: self.position, next })
     }
 
-    /// The step is in SQL.
-    pub(super) fn committed(&mut self, step: &Step) {
+    /// The step is in SQL, and has brought things where it says, or to the end of a flow's lag.
+    pub(super) fn committed(&mut self, step: &Step, reached: Standing) {
         self.done = step.range.end;
-        self.position = step.next.next_offset;
-        self.finished = self.position == self.batch.next;
+        self.position = reached;
+        self.finished = reached == self.end || reached.lag == Lag::Over;
         self.failures = 0;
         self.span = self.span.saturating_mul(2).min(self.batch.entries.len().max(1));
     }
@@ -81,16 +84,20 @@ impl<'a> Progress<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::batch::{BatchEntry, Scope};
-    use crate::domain::message::{Body, Record};
+    use crate::domain::batch::LanePosition;
+    use crate::domain::batch::{BatchEntry, CatchUp, Scope};
+    use crate::domain::message::{Body, Offset, Record};
 
-    fn batch(length: u64) -> Batch {
+    const LANE: Scope = Scope::Lane { may_leave_behind: 0 };
+
+    fn batch(scope: Scope, length: u64) -> Batch {
         let record = |offset| Record {
             offset,
             received_at_us: 0,
@@ -103,37 +110,47 @@ mod tests {
             flows: vec![1],
             judge: false,
         };
-        Batch {
-            lane: 0,
-            epoch: 7,
-            scope: Scope::Lane { may_leave_behind: 0 },
-            from: 90,
-            next: 500,
-            entries: (0..length).map(entry).collect(),
-        }
+        Batch { lane: 0, epoch: 7, scope, from: 90, next: 500, entries: (0..length).map(entry).collect() }
+    }
+
+    /// The lane's own, and of a flow on its way to a lane that stands there or beyond.
+    fn any_scope() -> impl Strategy<Value = Scope> {
+        let lagging =
+            prop_oneof![Just(500), Just(501)].prop_map(|lane_at| Scope::Lagging { flow: 1, lane_at });
+        prop_oneof![Just(LANE), lagging]
+    }
+
+    /// How things stand when so much of `batch` is done.
+    fn at(batch: &Batch, offset: Offset) -> Standing {
+        let (lane_at, lag) = match batch.scope {
+            Scope::Lane { .. } => (offset, Lag::NotAsked),
+            Scope::Lagging { lane_at: 500, .. } if offset == 500 => (500, Lag::Over),
+            Scope::Lagging { lane_at, .. } => (lane_at, Lag::At(offset)),
+        };
+        Standing { lane: LanePosition { epoch: 7, next_offset: lane_at }, lag }
     }
 
     proptest! {
         #[test]
         fn steps_cover_the_batch_once_and_in_order_whatever_fails(
+            scope in any_scope(),
             length in 0_u64..40,
             outcomes in proptest::collection::vec(0_u8..3, 0..200),
         ) {
-            let batch = batch(length);
+            let batch = batch(scope, length);
             let mut progress = Progress::new(&batch);
             let (mut covered, mut position) = (0, batch.from);
             let mut outcomes = outcomes.into_iter();
             while let Some(step) = progress.step() {
+                let next = batch.entries.get(step.range.end).map_or(batch.next, |entry| entry.record.offset);
                 prop_assert_eq!(step.range.start, covered);
-                prop_assert_eq!(step.expected, LanePosition { epoch: 7, next_offset: position });
-                prop_assert!(step.next.next_offset > position);
+                prop_assert_eq!((step.expected, step.next), (at(&batch, position), at(&batch, next)));
                 match outcomes.next() {
                     Some(0) => { progress.failed(); }
                     Some(1) => progress.halve(),
                     _ => {
-                        covered = step.range.end;
-                        position = step.next.next_offset;
-                        progress.committed(&step);
+                        (covered, position) = (step.range.end, next);
+                        progress.committed(&step, step.next);
                     }
                 }
             }
@@ -143,8 +160,25 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_that_is_gone_ends_its_batch_early() {
+        let batch = batch(Scope::Lagging { flow: 1, lane_at: 900 }, 8);
+        let mut progress = Progress::new(&batch);
+        progress.halve();
+        let step = progress.step().unwrap();
+        progress.committed(&step, step.next.reached(Some(CatchUp::Left)));
+        assert_eq!(progress.step(), None);
+    }
+
+    #[test]
+    fn a_flow_that_stands_where_its_lane_does_has_to_be_taken_off_the_list() {
+        let batch = Batch { from: 500, ..batch(Scope::Lagging { flow: 1, lane_at: 500 }, 0) };
+        let step = Progress::new(&batch).step().unwrap();
+        assert_eq!((step.expected.lag, step.next.lag), (Lag::At(500), Lag::Over));
+    }
+
+    #[test]
     fn repeated_failures_halve_the_step_down_to_one_message() {
-        let batch = batch(8);
+        let batch = batch(LANE, 8);
         let mut progress = Progress::new(&batch);
         for _ in 0..12 {
             progress.failed();

@@ -1,10 +1,11 @@
 //! The batch of one.
 
+use std::collections::BTreeSet;
 use std::slice;
 
 use super::judge::Poison;
 use super::locked_flow::SchemaCache;
-use super::transaction::{Failed, Work, run};
+use super::transaction::{Failed, Whose, Work, run};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{BatchEntry, ProcessError, ProcessResult};
 use crate::domain::message::{FlowId, Record};
@@ -36,8 +37,9 @@ use crate::store::error::Fault;
 ///
 /// # Errors
 /// [`ProcessError::Rejected`] when the message is not valid for the flow (it is a dead letter
-/// now), [`ProcessError::FlowGone`], and [`ProcessError::Unavailable`] when the database refused:
-/// then nothing was stored, unless the connection broke during the commit.
+/// now), [`ProcessError::Repeated`] when its key was seen, [`ProcessError::FlowGone`], and
+/// [`ProcessError::Unavailable`] when the database refused: then nothing was stored, unless the
+/// connection broke during the commit.
 pub async fn process_flow_message(
     database: &Database,
     rules: &BatchRules,
@@ -46,11 +48,17 @@ pub async fn process_flow_message(
 ) -> Result<ProcessResult, ProcessError> {
     let entry = BatchEntry { record: record.into(), flows: vec![flow], judge: true };
     let message = Parsed::new(&entry, &rules.payload);
+    let nobody = BTreeSet::new();
     let mut poison = Poison::new();
     let mut schemas = SchemaCache::default();
     loop {
-        let work =
-            Work { messages: slice::from_ref(&message), range: 0..1, only_flow: None, poison: &poison };
+        let work = Work {
+            messages: slice::from_ref(&message),
+            range: 0..1,
+            whose: Whose::AllBut(&nobody),
+            waits: true,
+            poison: &poison,
+        };
         match run(database, rules, &mut schemas, None, &work).await {
             Ok(outcome) => {
                 return outcome.results.into_iter().next().unwrap_or(Err(ProcessError::FlowGone(flow)));
@@ -61,8 +69,10 @@ pub async fn process_flow_message(
             Err(Failed::Fault(error) | Failed::Unknown(error, _)) => {
                 return Err(ProcessError::Unavailable(error.to_string()));
             }
-            // Only a batch with a fence can be fenced off.
-            Err(Failed::Fenced(_)) => return Err(ProcessError::Unavailable("fenced off".to_owned())),
+            // Only a batch with a fence can be fenced off, and this one waits.
+            Err(Failed::Fenced(_) | Failed::StillLocked) => {
+                return Err(ProcessError::Unavailable("fenced off".to_owned()));
+            }
         }
     }
 }

@@ -1,20 +1,22 @@
 //! One attempt to bring a part of a batch into SQL: one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 use super::counters::write_counters;
-use super::fence::{LanePosition, LaneRow};
+use super::fence::Fence;
 use super::judge::{Judge, Poison};
-use super::locked_flow::{SchemaCache, lock_flows};
+use super::keys::Keys;
+use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
+use super::standing::Standing;
 use super::writes::WriteContext;
 use super::{BatchRules, Parsed};
-use crate::domain::batch::BatchOutcome;
+use crate::domain::batch::{BatchOutcome, CatchUp};
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
-use crate::store::error::{StoreError, While};
+use crate::store::error::{Fault, StoreError, While};
 
 /// A part of a batch, and what it may be measured against.
 #[derive(Debug, Clone)]
@@ -23,25 +25,55 @@ pub(super) struct Work<'a> {
     pub(super) messages: &'a [Parsed<'a>],
     /// The ones this transaction is about.
     pub(super) range: Range<usize>,
-    /// Only this flow, when the poison of one message is looked for.
-    pub(super) only_flow: Option<FlowId>,
+    /// The flows it is for.
+    pub(super) whose: Whose<'a>,
+    /// Whether a flow that is locked elsewhere is waited for.
+    pub(super) waits: bool,
     /// Messages the database refuses.
     pub(super) poison: &'a Poison,
 }
 
-/// The row of the lane, where it must stand, and where it will.
+/// The flows that a transaction is for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fence<'a> {
-    pub(super) row: LaneRow<'a>,
-    pub(super) expected: LanePosition,
-    pub(super) next: LanePosition,
+pub(super) enum Whose<'a> {
+    /// All that its messages belong to, but for those that lag.
+    AllBut(&'a BTreeSet<FlowId>),
+    /// One: it lags, or it is tried by itself.
+    Only(FlowId),
+}
+
+impl Whose<'_> {
+    fn holds(self, flow: FlowId) -> bool {
+        match self {
+            Self::AllBut(others) => !others.contains(&flow),
+            Self::Only(only) => only == flow,
+        }
+    }
+}
+
+impl<'a> Work<'a> {
+    /// The flows to be locked, ascending. One that is asked for by itself is, also without a message.
+    pub(super) fn flows(&self) -> Vec<FlowId> {
+        if let Whose::Only(flow) = self.whose {
+            return vec![flow];
+        }
+        let all = self.messages().iter().flat_map(|message| message.flows).copied();
+        let flows: BTreeSet<FlowId> = all.filter(|flow| self.whose.holds(*flow)).collect();
+        flows.into_iter().collect()
+    }
+
+    pub(super) fn messages(&self) -> &'a [Parsed<'a>] {
+        self.messages.get(self.range.clone()).unwrap_or_default()
+    }
 }
 
 /// How a transaction ended that did not succeed.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// The lane stands elsewhere; nothing was written.
-    Fenced(LanePosition),
+    /// Things stand otherwise; nothing was written.
+    Fenced(Standing),
+    /// The flow that lags is locked elsewhere; nothing was written.
+    StillLocked,
     /// Nothing was written.
     Fault(StoreError),
     /// The connection broke while COMMIT was under way: it may be written or not.
@@ -65,19 +97,26 @@ pub(super) async fn run(
 ) -> Result<BatchOutcome, Failed> {
     let transaction = database.begin().await?;
     if let Some(fence) = fence {
-        let position = fence.row.lock(database, &transaction).await?;
-        if position != fence.expected {
-            return Err(Failed::Fenced(position));
+        let found = fence.find(database, &transaction).await?;
+        if found != fence.expected {
+            return Err(Failed::Fenced(found));
         }
     }
-    let outcome = judge_and_write(&transaction, database, rules, schemas, work).await?;
+    let catches_up = fence.is_some_and(|fence| fence.flow.is_some());
+    let flows = match lock(&transaction, database, schemas, work).await {
+        Err(error) if catches_up && error.fault() == Fault::LockTimeout => return Err(Failed::StillLocked),
+        locked => locked?,
+    };
+    let is_gone = matches!(work.whose, Whose::Only(_)) && flows.is_empty();
+    let mut outcome = judge_and_write(&transaction, database, rules, flows, work).await?;
     if let Some(fence) = fence {
-        fence.row.write(database, &transaction, fence.next).await?;
+        outcome.catch_up = if is_gone { Some(CatchUp::Left) } else { fence.next.catch_up() };
+        fence.write(database, &transaction, fence.next.reached(outcome.catch_up)).await?;
     }
-    fail::fail_point!("worker-before-commit");
+    crash_point!("worker-before-commit");
     match commit(transaction).await {
         Ok(()) => {
-            fail::fail_point!("worker-after-commit");
+            crash_point!("worker-after-commit");
             Ok(outcome)
         }
         Err(error) => Err(Failed::Unknown(error, Box::new(outcome))),
@@ -85,7 +124,7 @@ pub(super) async fn run(
 }
 
 /// An error leaves it open whether the server has committed: the answer may be what was lost.
-async fn commit(transaction: DatabaseTransaction) -> Result<(), StoreError> {
+pub(super) async fn commit(transaction: DatabaseTransaction) -> Result<(), StoreError> {
     const DOING: &str = "committing";
     fail::fail_point!("commit-not-sent", |_| Err(sea_orm::DbErr::Custom("injected".into()))
         .while_doing(DOING));
@@ -103,7 +142,8 @@ pub(super) async fn rehearse(
     work: &Work<'_>,
 ) -> Result<(), StoreError> {
     let transaction = database.begin().await?;
-    judge_and_write(&transaction, database, rules, schemas, work).await?;
+    let flows = lock(&transaction, database, schemas, work).await?;
+    judge_and_write(&transaction, database, rules, flows, work).await?;
     roll_back(transaction).await
 }
 
@@ -129,23 +169,27 @@ async fn roll_back(transaction: DatabaseTransaction) -> Result<(), StoreError> {
     transaction.rollback().await.while_doing("rolling back")
 }
 
+async fn lock(
+    transaction: &DatabaseTransaction,
+    database: &Database,
+    schemas: &mut SchemaCache,
+    work: &Work<'_>,
+) -> Result<BTreeMap<FlowId, LockedFlow>, StoreError> {
+    lock_flows(transaction, database.dialect, &work.flows(), work.waits, schemas).await
+}
+
 async fn judge_and_write(
     transaction: &DatabaseTransaction,
     database: &Database,
     rules: &BatchRules,
-    schemas: &mut SchemaCache,
+    flows: BTreeMap<FlowId, LockedFlow>,
     work: &Work<'_>,
 ) -> Result<BatchOutcome, StoreError> {
-    let messages = work.messages.get(work.range.clone()).unwrap_or_default();
-    let wanted = |flow: &FlowId| work.only_flow.is_none_or(|only| only == *flow);
-    let ids: BTreeSet<FlowId> =
-        messages.iter().flat_map(|message| message.flows).copied().filter(wanted).collect();
-    let ids: Vec<FlowId> = ids.into_iter().collect();
-    let flows = lock_flows(transaction, database.dialect, &ids, schemas).await?;
+    let keys = Keys::recall(transaction, database.dialect, &flows, work, rules.keys_known_for).await?;
 
-    let mut judge = Judge::new(rules, flows, work.poison);
-    for (index, message) in work.range.clone().zip(messages) {
-        for flow in message.flows.iter().copied().filter(|flow| wanted(flow)) {
+    let mut judge = Judge::new(rules, flows, keys, work.poison);
+    for (index, message) in work.range.clone().zip(work.messages()) {
+        for flow in message.flows.iter().copied().filter(|flow| work.whose.holds(*flow)) {
             judge.message(index, message, flow);
         }
         if message.judge {

@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait, Value};
 use sha2::{Digest, Sha256};
 
 use super::insert::{Row, insert_rows};
+use super::keys::KeyRow;
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::OutboxItem;
@@ -19,6 +20,7 @@ pub(super) struct Writes<'a> {
     pub(super) data: Vec<DataRow<'a>>,
     pub(super) posts: Vec<OutboxItem>,
     pub(super) dead_letters: Vec<DeadLetterRow<'a>>,
+    pub(super) keys: Vec<KeyRow>,
     /// Flows that numbered messages, each with its new `last_msg_id`, ascending by flow.
     pub(super) counters: Vec<(FlowId, i64)>,
     pub(super) results: Vec<Result<ProcessResult, ProcessError>>,
@@ -53,7 +55,8 @@ impl Writes<'_> {
     ) -> Result<(), StoreError> {
         insert_rows(connection, context, &self.data).await?;
         insert_rows(connection, context, &self.posts).await?;
-        insert_rows(connection, context, &self.dead_letters).await
+        insert_rows(connection, context, &self.dead_letters).await?;
+        insert_rows(connection, context, &self.keys).await
     }
 }
 

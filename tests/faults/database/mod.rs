@@ -1,3 +1,40 @@
 //! What befalls the database: kills, freezes, cuts, refusals, locks.
 
+mod commit;
+mod connection;
+mod exhaustion;
+mod lagging;
+mod locks;
 mod outage;
+mod packets;
+mod refusals;
+mod silence;
+
+use crate::support::eventually;
+use crate::support::world::World;
+
+/// The test's own connection was cut as well; the pool finds that out at its next statement.
+fn reconnected(world: &World) {
+    eventually("the database", || world.sql.try_rows("SELECT 1", []).ok());
+}
+
+/// Ends all sessions of the gateway.
+fn end_sessions(world: &World) {
+    let user = world.name.as_str().into();
+    for row in world.sql.rows("SELECT id FROM information_schema.processlist WHERE user = ?", [user]) {
+        let id: i64 = row.try_get_by_index(0).unwrap();
+        // It may have ended by itself.
+        let _ = world.sql.try_run(&format!("KILL {id}"));
+    }
+}
+
+/// What the segments of the inbox hold.
+fn inbox_bytes(world: &World) -> u64 {
+    let entries = std::fs::read_dir(world.inbox_directory()).unwrap();
+    entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|file| file.len()).sum()
+}
+
+/// A text as SQL writes it.
+fn sql_text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', "''"))
+}

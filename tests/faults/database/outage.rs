@@ -5,6 +5,8 @@ use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
 use crate::support::world::World;
 
+use super::reconnected;
+
 /// The bound is the release build's; a debug build's code alone is larger, its heap is the same.
 const MOST_MEMORY_KIB: u64 = 128 * 1024;
 
@@ -23,7 +25,8 @@ fn survives(end: impl Fn(&mut MariaDbServer)) {
         assert!(gateway.is_running());
         server.start();
     }
-    reconnected(&world, &load);
+    reconnected(&world);
+    load.wait_until_stored(&world);
     let memory = gateway.peak_memory_kib();
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(
@@ -32,12 +35,6 @@ fn survives(end: impl Fn(&mut MariaDbServer)) {
         "neither broker nor gateway was restarted: nothing may be there twice"
     );
     assert!(memory < MOST_MEMORY_KIB, "{memory} KiB");
-}
-
-/// The test's own connection was cut as well; the pool finds that out at its next statement.
-fn reconnected(world: &World, load: &Load) {
-    crate::support::eventually("the database", || world.sql.try_rows("SELECT 1", []).ok());
-    load.wait_until_stored(world);
 }
 
 #[test]
@@ -55,7 +52,8 @@ fn a_full_inbox_leaves_the_rest_with_the_broker() {
         line.contains("inbox") && line.contains("full")
     });
     server.start();
-    reconnected(&world, &load);
+    reconnected(&world);
+    load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0], "the connection to the broker was never lost");
 }

@@ -1,11 +1,13 @@
 //! `kill -9` of the gateway, again and again: the broker sends again what it has seen no PUBACK for, and none of it
 //! is taken twice.
 
+use super::Flood;
 use crate::support::mosquitto::{Broker, BrokerOptions};
 use crate::support::oracle::Load;
 use crate::support::world::{Backend, World};
 
 const KILLS: usize = 5;
+const MANY_KILLS: usize = 100;
 
 /// So many messages may be on their way when the gateway is killed.
 const IN_FLIGHT: u32 = 1_000;
@@ -43,4 +45,23 @@ fn on_mariadb() {
 #[test]
 fn on_sqlite() {
     a_killed_gateway_loses_nothing_and_numbers_without_a_gap(Backend::Sqlite);
+}
+
+#[test]
+#[ignore = "takes some minutes; run by scripts/faults"]
+fn a_hundred_kills_under_load_lose_and_double_nothing() {
+    let quiet = BrokerOptions { max_inflight: IN_FLIGHT, verbose: false, ..BrokerOptions::default() };
+    let world = World::with_broker(Backend::MariaDb, Broker::with(&quiet));
+    let flows = Flood::make_flows(&world, 8);
+    let mut gateway = world.start_subscribed();
+    let flood = Flood::over(&world, flows);
+    for kill in 0..MANY_KILLS {
+        gateway.wait_for_line("Connected to the broker");
+        // From the first messages after the connect to the midst of a steady stream.
+        let more = u64::try_from(100 + (kill * 397) % 2_900).unwrap();
+        flood.stream.wait_for_more(more);
+        gateway.kill();
+        gateway = world.start();
+    }
+    flood.end_and_judge(&world, gateway);
 }

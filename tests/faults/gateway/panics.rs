@@ -1,6 +1,10 @@
-//! A worker that panics is restarted where it was; one that never stops panicking ends the process.
+//! An actor that panics is restarted where it was; one that never stops panicking ends the process.
 
+use crate::soak::verdict::{Posts, judge};
+use crate::support::eventually;
 use crate::support::oracle::Load;
+use crate::support::publisher::Message;
+use crate::support::sink::Sink;
 use crate::support::world::{Backend, World};
 
 /// Exit code of a spent restart budget.
@@ -39,6 +43,73 @@ fn a_panic_before_the_commit_loses_nothing_and_skips_no_id() {
 fn a_panic_after_the_commit_doubles_nothing_and_skips_no_id() {
     panics_once(Backend::MariaDb, "worker-after-commit");
     panics_once(Backend::Sqlite, "worker-after-commit");
+}
+
+/// Panics in an actor that is no worker, once; `before` times it came by.
+fn panics_elsewhere(point: &str, before: usize) {
+    let mut world = World::on(Backend::MariaDb);
+    world.set("FAILPOINTS", &format!("{point}={before}*off->1*panic(made to panic)->off"));
+    let mut load = Load::over(&world, 4);
+    let mark = world.broker.mark();
+    let mut gateway = world.start();
+    world.wait_for_flows(mark);
+    let messages = load.next(&world, 1_000);
+    world.publish_all(messages);
+    gateway.wait_for_line("made to panic");
+    let messages = load.next(&world, 1_000);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0], "nothing twice at {point}");
+}
+
+#[test]
+fn a_router_that_panics_with_a_batch_in_hand_reads_it_again() {
+    panics_elsewhere("router-dispatch", 4);
+}
+
+#[test]
+fn a_router_that_panics_between_messages_reads_on_where_the_lanes_are() {
+    panics_elsewhere("beat-router", 1);
+}
+
+#[test]
+fn a_registry_that_panics_when_the_broker_has_followed_loses_nothing() {
+    panics_elsewhere("registry-settled", 1);
+}
+
+#[test]
+fn a_holder_of_the_connection_that_panics_when_it_comes_up_is_told_again() {
+    panics_elsewhere("mqtt-event", 0);
+}
+
+#[test]
+fn a_holder_of_the_connection_that_panics_later_disturbs_nobody() {
+    panics_elsewhere("beat-mqtt", 1);
+}
+
+#[test]
+fn a_delivery_that_panics_posts_everything_in_order_under_one_key_each() {
+    for point in ["delivery-post", "beat-delivery"] {
+        let sink = Sink::new();
+        let mut world = World::on(Backend::MariaDb);
+        world.set("FAILPOINTS", &format!("{point}=1*off->1*panic(made to panic)->off"));
+        world.flow("post", "t").posts_to(&sink.url("/post")).insert(&world.sql);
+        let mut gateway = world.start_subscribed();
+        let topic = world.topic("t");
+        let message = |key: u64| Message::new(&topic, format!(r#"{{"key": {key}}}"#));
+        world.publish_all((0..100).map(message));
+        gateway.wait_for_line("made to panic");
+        world.publish_all((100..200).map(message));
+        world.wait_for_last_msg_id("post", 200);
+        let waiting = "SELECT COUNT(*) FROM outbox";
+        eventually("an empty outbox", || (world.sql.count(waiting, []) == 0).then_some(()));
+        assert_eq!(gateway.stop(), Some(0));
+        let mut posts = Posts::of(&[(0, "post".to_owned())], 1);
+        posts.take(&sink.take_requests());
+        let verdict = judge(&world, &["post".to_owned()], &mut posts, 200);
+        assert!(verdict.keeps_the_promise(), "{point}: {verdict:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,116 @@
+# The servers that tests need, and the end of everything a script has started. To be sourced after lib.sh.
+
+# The `-core` packages are the servers' programs without the service around them.
+TEST_PACKAGES=(mosquitto mosquitto-clients mariadb-server-core mariadb-client-core)
+
+WORK=
+SERVERS=()
+STEP=
+
+clean_up() {
+    local status=$?
+    trap '' INT TERM
+    trap - EXIT
+    # A step is a process group of its own: cargo, the test binaries and the servers that tests have started.
+    if [ -n "$STEP" ]; then
+        kill -TERM -- "-$STEP" 2>/dev/null || true
+        wait "$STEP" 2>/dev/null || true
+    fi
+    if [ "$status" -ne 0 ] && [ -n "$WORK" ]; then
+        tail -n 40 "$WORK/mariadbd.log" "$WORK/mosquitto.log" >&2 2>/dev/null || true
+    fi
+    local pid
+    for pid in "${SERVERS[@]}"; do
+        kill -TERM "$pid" 2>/dev/null || true
+    done
+    for pid in "${SERVERS[@]}"; do
+        wait "$pid" 2>/dev/null || true
+    done
+    [ -z "$WORK" ] || rm -rf -- "$WORK" || true
+    [ "$status" -eq 0 ] && say "all is well" || say "FAILED (exit code $status)"
+    exit "$status"
+}
+
+start_mariadbd() {
+    local port=$1
+    # A server that starts deletes temporary tables of others in the same tmpdir.
+    local common=(--no-defaults "--datadir=$WORK/mariadb" "--tmpdir=$TMPDIR" "--user=$(id -un)")
+    mariadb-install-db "${common[@]}" --auth-root-authentication-method=normal --skip-test-db --force \
+        >"$WORK/mariadb-install.log" 2>&1 || {
+        cat "$WORK/mariadb-install.log" >&2
+        die "mariadb-install-db failed"
+    }
+    # Without name resolution nobody is "localhost" over TCP, so root gets an account for the address.
+    echo "CREATE USER IF NOT EXISTS root@127.0.0.1; GRANT ALL ON *.* TO root@127.0.0.1 WITH GRANT OPTION;" \
+        >"$WORK/mariadb-init.sql"
+    mariadbd "${common[@]}" --bind-address=127.0.0.1 "--port=$port" "--socket=$WORK/mariadb.sock" \
+        "--pid-file=$WORK/mariadb.pid" --skip-name-resolve --max-connections=500 \
+        "--init-file=$WORK/mariadb-init.sql" >"$WORK/mariadbd.log" 2>&1 </dev/null &
+    SERVERS+=($!)
+    wait_for_port "$port" $! || die "mariadbd does not come up"
+    export TEST_MYSQL_URL="mysql://root@127.0.0.1:$port"
+}
+
+start_mosquitto() {
+    local port=$1
+    # 0 queued messages means no limit: by default mosquitto drops beyond 1,000, and tests count every message.
+    cat >"$WORK/mosquitto.conf" <<CONF
+listener $port 127.0.0.1
+allow_anonymous true
+persistence false
+max_queued_messages 0
+max_inflight_messages 1000
+log_type error
+log_type warning
+log_type notice
+log_type subscribe
+log_type unsubscribe
+CONF
+    mosquitto -c "$WORK/mosquitto.conf" >"$WORK/mosquitto.log" 2>&1 </dev/null &
+    SERVERS+=($!)
+    wait_for_port "$port" $! || die "mosquitto does not come up"
+    export TEST_MQTT_PORT=$port
+    # Its lines tell tests when a subscription is in force.
+    export TEST_MQTT_LOG="$WORK/mosquitto.log"
+}
+
+# Runs a command so that a signal ends this script at once and not when the command happens to be done.
+step() {
+    printf '\n=== %s\n' "$*" >&2
+    set -m
+    "$@" </dev/null &
+    STEP=$!
+    set +m
+    local status=0
+    wait "$STEP" || status=$?
+    STEP=
+    return "$status"
+}
+
+# begin: what is needed is installed, and there is a directory for what is left behind. From here on everything ends
+# with the script.
+begin() {
+    need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+    # mosquitto and mariadbd live where only root's PATH leads.
+    PATH="$PATH:/usr/sbin:/sbin"
+    cd -- "$ROOT"
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    # Not under a long TMPDIR: a socket's path is at most 107 bytes.
+    WORK=$(mktemp -d /tmp/mqtt-gateway-test.XXXXXX)
+    # What tests that were cut off leave behind goes with the rest.
+    export TMPDIR="$WORK/tmp"
+    mkdir "$TMPDIR"
+}
+
+start_servers() {
+    start_mariadbd "$(free_port)"
+    start_mosquitto "$(free_port)"
+}
+
+# The result lines once more, at the end, where a reader looks for them.
+sum_up() {
+    printf '\n=== results\n'
+    grep -E '^test .* \.\.\. FAILED$|^test result: |^error(:|\[)' "$WORK/tests.log" || true
+}

@@ -1,0 +1,288 @@
+//! What tables and inbox must agree on, and what it means when they do not.
+//!
+//! A finding is *wrong* only where no way of using the gateway leads to it. What can have a harmless
+//! cause - an empty object takes a number and writes no row, a counter was set by hand - is *worth a
+//! look*, and its text names the cause.
+
+mod inbox;
+mod ledger;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use inbox::{InboxFacts, LaneFacts};
+pub use ledger::{Gaps, IdLedger};
+
+use super::message::FlowId;
+
+/// Everything that an audit has read.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The flows there are.
+    pub flows: Vec<FlowFacts>,
+    /// Rows of `data` by a code that no flow has.
+    pub strange_codes: BTreeMap<String, u64>,
+    /// Rows of `data` without a code.
+    pub rows_without_code: u64,
+    /// Rows of `outbox` by a flow that does not exist.
+    pub strange_posts: BTreeMap<FlowId, u64>,
+    /// Who posts.
+    pub owners: Vec<OwnerFacts>,
+    /// Dead letters of no flow in particular, by reason; those of flows that are gone count here, too.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Columns whose numbers run out, a sentence each.
+    pub running_out: Vec<String>,
+    /// The inbox, where there is one.
+    pub inbox: Option<InboxFacts>,
+}
+
+/// One flow.
+#[derive(Debug, Clone, Default)]
+pub struct FlowFacts {
+    /// `flows.code`
+    pub code: String,
+    /// `flows.action`
+    pub action: String,
+    /// Whether every message of it leaves rows in `data`: it stores, and its schema refuses an empty object.
+    pub every_number_has_rows: bool,
+    /// `flows.last_msg_id`, NULL being 0.
+    pub counter: i64,
+    /// Its rows in `data`.
+    pub stored: StoredFacts,
+    /// Its rows in `outbox`.
+    pub outbox: OutboxFacts,
+    /// Its dead letters, by reason.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// The highest number of them.
+    pub highest_dead_letter: Option<i64>,
+}
+
+/// What `data` holds of a flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredFacts {
+    /// Rows with a number.
+    pub rows: u64,
+    /// Rows without one.
+    pub rows_without_number: u64,
+    /// Their numbers.
+    pub numbers: IdLedger,
+}
+
+/// What `outbox` holds of a flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct OutboxFacts {
+    /// Messages that wait.
+    pub waiting: u64,
+    /// Age of the oldest in seconds.
+    pub oldest_seconds: Option<i64>,
+    /// Attempts of the one that was tried most often.
+    pub attempts: i64,
+    /// The highest number.
+    pub highest: Option<i64>,
+    /// Numbers that more than one message has.
+    pub repeated: u64,
+}
+
+/// A gateway that posts, or did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OwnerFacts {
+    /// The name of its inbox.
+    pub owner: String,
+    /// Its rows.
+    pub waiting: u64,
+    /// How long its lease lasts in seconds, negative when it ran out; none where it has none.
+    pub lease_seconds: Option<i64>,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The promise is broken, or someone has changed the tables by hand.
+    Wrong,
+    /// There may be a harmless cause.
+    Look,
+}
+
+/// Something that an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is, in one word.
+    pub kind: &'static str,
+    /// The code of the flow it is about.
+    pub flow: Option<String>,
+    /// The same in a sentence, with its numbers and its possible causes.
+    pub detail: String,
+}
+
+/// Judges, the wrong things first.
+#[must_use]
+pub fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    for flow in &facts.flows {
+        findings.flow = Some(&flow.code);
+        of_flow(flow, &mut findings);
+    }
+    findings.flow = None;
+    of_tables(facts, &mut findings);
+    if let Some(inbox) = &facts.inbox {
+        inbox::judge(inbox, &mut findings);
+    }
+    findings.all.sort_by_key(|finding| finding.severity);
+    findings.all
+}
+
+#[derive(Default)]
+struct Findings<'a> {
+    flow: Option<&'a str>,
+    all: Vec<Finding>,
+}
+
+impl Findings<'_> {
+    fn wrong(&mut self, kind: &'static str, detail: String) {
+        self.add(Severity::Wrong, kind, detail);
+    }
+
+    fn look(&mut self, kind: &'static str, detail: String) {
+        self.add(Severity::Look, kind, detail);
+    }
+
+    fn add(&mut self, severity: Severity, kind: &'static str, detail: String) {
+        self.all.push(Finding { severity, kind, flow: self.flow.map(str::to_owned), detail });
+    }
+}
+
+fn of_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
+    of_gaps(flow, findings);
+    if let (count, Some(first)) = flow.stored.numbers.repeated() {
+        findings.wrong(
+            "repeated",
+            format!(
+                "{count} numbers belong to more than one message in data, the lowest is {first}; \
+                 it is harmless only if last_msg_id was set back by hand"
+            ),
+        );
+    }
+    if flow.outbox.repeated > 0 {
+        let count = flow.outbox.repeated;
+        findings.wrong("repeated", format!("{count} numbers belong to more than one message in outbox"));
+    }
+    of_counter(flow, findings);
+    if flow.outbox.waiting > 0 && flow.outbox.attempts > 0 {
+        let OutboxFacts { waiting, attempts, .. } = flow.outbox;
+        let oldest = flow.outbox.oldest_seconds.unwrap_or(0);
+        findings.look(
+            "failing_posts",
+            format!("{waiting} messages wait to be posted, the oldest for {oldest} s, with up to {attempts} failed attempts"),
+        );
+    }
+    if !flow.dead_letters.is_empty() {
+        findings.look("dead_letters", by_reason(&flow.dead_letters));
+    }
+}
+
+fn of_gaps(flow: &FlowFacts, findings: &mut Findings<'_>) {
+    let Gaps { ids, count, first: Some((from, to)) } = flow.stored.numbers.gaps() else { return };
+    let found = format!("{ids} numbers in {count} gaps have no row in data, the first gap is {from} to {to}");
+    if flow.every_number_has_rows {
+        findings.wrong(
+            "gap",
+            format!(
+                "{found}; the schema lets no empty object pass, so it is harmless only if schema, action \
+                 or last_msg_id were changed since, or rows were deleted"
+            ),
+        );
+    } else {
+        findings.look("gap", format!("{found}: empty objects, posts of an earlier action, or a loss"));
+    }
+}
+
+fn of_counter(flow: &FlowFacts, findings: &mut Findings<'_>) {
+    let counter = flow.counter;
+    let numbered = [
+        ("data", flow.stored.numbers.last()),
+        ("outbox", flow.outbox.highest),
+        ("dead_letters", flow.highest_dead_letter),
+    ];
+    for (table, highest) in numbered {
+        if let Some(highest) = highest.filter(|highest| *highest > counter) {
+            findings.wrong(
+                "counter_too_low",
+                format!(
+                    "last_msg_id is {counter}, but {table} has number {highest}: the next messages \
+                     repeat numbers; set it to {highest} while the gateway is down"
+                ),
+            );
+        }
+    }
+    if let Some(last) =
+        flow.stored.numbers.last().filter(|last| flow.every_number_has_rows && *last < counter)
+    {
+        findings.look(
+            "counter_ahead",
+            format!(
+                "last_msg_id is {counter}, but the last number in data is {last}: it was set by hand, \
+                 the action was changed, rows were deleted, or there is a loss"
+            ),
+        );
+    }
+    if flow.stored.rows_without_number > 0 {
+        let rows = flow.stored.rows_without_number;
+        findings.look("no_number", format!("{rows} rows in data have no number"));
+    }
+}
+
+fn of_tables(facts: &Facts, findings: &mut Findings<'_>) {
+    for (code, rows) in &facts.strange_codes {
+        findings.look(
+            "no_such_flow",
+            format!(
+                "{rows} rows in data are of the code {code:?}, which no flow has: was it renamed or deleted?"
+            ),
+        );
+    }
+    if facts.rows_without_code > 0 {
+        let rows = facts.rows_without_code;
+        findings.look("no_number", format!("{rows} rows in data have no flow's code"));
+    }
+    for (flow, waiting) in &facts.strange_posts {
+        findings.look(
+            "no_such_flow",
+            format!(
+                "{waiting} messages in outbox are of the flow {flow}, which is gone; they are still posted"
+            ),
+        );
+    }
+    for OwnerFacts { owner, waiting, lease_seconds } in facts.owners.iter().filter(|owner| owner.waiting > 0)
+    {
+        let lease = match lease_seconds {
+            None => "which has no lease".to_owned(),
+            Some(seconds) if *seconds < 0 => format!("whose lease ran out {} s ago", -seconds),
+            Some(_) => continue,
+        };
+        findings.look(
+            "no_lease",
+            format!(
+                "{waiting} messages in outbox belong to {owner}, {lease}: a gateway that runs takes them over"
+            ),
+        );
+    }
+    if !facts.dead_letters.is_empty() {
+        findings.look("dead_letters", by_reason(&facts.dead_letters));
+    }
+    for sentence in &facts.running_out {
+        findings.look("running_out", sentence.clone());
+    }
+}
+
+fn by_reason(counts: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    format!("dead letters: {}", counts.join(", "))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

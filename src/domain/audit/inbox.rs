@@ -1,0 +1,89 @@
+//! The log on disk against what the lanes have written down in SQL.
+
+use serde::Serialize;
+
+use super::Findings;
+use crate::domain::message::Offset;
+
+/// What the inbox directory holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct InboxFacts {
+    /// Its name.
+    pub id: String,
+    /// Whether a gateway is at work on it.
+    pub in_use: bool,
+    /// Records.
+    pub records: u64,
+    /// Bytes of its segments.
+    pub bytes: u64,
+    /// Stretches of bytes that cannot be read, with intact records behind them.
+    pub damages: u64,
+    /// What could not be read was below this offset.
+    pub damaged_below: Offset,
+    /// First offset of the segment that is appended to, where it was seen.
+    pub newest_base: Option<Offset>,
+    /// Above the last record.
+    pub end: Offset,
+    /// No offset at or above it was ever issued.
+    pub never_issued: Offset,
+    /// Its lanes.
+    pub lanes: Vec<LaneFacts>,
+}
+
+/// How far a lane is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneFacts {
+    /// Which, from 0.
+    pub lane: u32,
+    /// `inbox_offsets.next_offset`; none where the lane has never run.
+    pub next_offset: Option<Offset>,
+    /// Records at and above it.
+    pub waiting: u64,
+}
+
+pub(super) fn judge(inbox: &InboxFacts, findings: &mut Findings<'_>) {
+    if inbox.damages > 0 {
+        of_damage(inbox, findings);
+    }
+    for lane in &inbox.lanes {
+        let Some(next) = lane.next_offset else { continue };
+        of_lane(inbox, lane.lane, next, findings);
+    }
+}
+
+/// Whether all lanes were past the damage before it happened, nobody can say afterwards.
+fn of_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
+    let found = format!("{} stretches of the log cannot be read", inbox.damages);
+    let is_before = |lane: &LaneFacts| lane.next_offset.unwrap_or(0) < inbox.damaged_below;
+    if inbox.lanes.iter().any(is_before) {
+        findings.wrong(
+            "damage",
+            format!("{found}, and not all lanes are past them: what they held is lost; the next start keeps a copy in quarantine"),
+        );
+    } else {
+        findings.look("damage", format!("{found}; what they held was done before, or is lost"));
+    }
+}
+
+fn of_lane(inbox: &InboxFacts, lane: u32, next: Offset, findings: &mut Findings<'_>) {
+    if next > inbox.never_issued {
+        findings.wrong(
+            "offset_too_high",
+            format!(
+                "lane {lane} is at offset {next} in SQL, but this inbox has issued none from {} on: \
+                 an old copy of the inbox was put back, and new messages will be passed over",
+                inbox.never_issued
+            ),
+        );
+    } else if inbox.newest_base.is_some_and(|newest| next > inbox.end.max(newest)) {
+        let found = format!("lane {lane} is at offset {next} in SQL, but the log ends at {}", inbox.end);
+        if inbox.in_use {
+            findings.wrong("offset_too_high", format!("{found}: what is received next is passed over"));
+        } else {
+            findings.look(
+                "offset_too_high",
+                format!("{found}: its end was lost, with the power or by hand, after SQL had it"),
+            );
+        }
+    }
+}

@@ -1,0 +1,141 @@
+use super::*;
+
+/// A flow that stores, in which every message must have rows.
+fn flow(counter: i64, stretches: &[(i64, i64)]) -> FlowFacts {
+    let mut flow =
+        FlowFacts { code: "F".into(), counter, every_number_has_rows: true, ..FlowFacts::default() };
+    for (first, last) in stretches {
+        flow.stored.numbers.note(*first, *last);
+    }
+    flow
+}
+
+fn of_one(flow: FlowFacts) -> Vec<(Severity, &'static str)> {
+    kinds(&Facts { flows: vec![flow], ..Facts::default() })
+}
+
+fn of_inbox(inbox: InboxFacts) -> Vec<(Severity, &'static str)> {
+    kinds(&Facts { inbox: Some(inbox), ..Facts::default() })
+}
+
+fn kinds(facts: &Facts) -> Vec<(Severity, &'static str)> {
+    judge(facts).into_iter().map(|finding| (finding.severity, finding.kind)).collect()
+}
+
+#[test]
+fn a_flow_without_a_gap_and_with_its_counter_at_the_last_number_is_well() {
+    assert_eq!(of_one(flow(9, &[(1, 9)])), []);
+    // Older rows were deleted, or the counter was set before the first message.
+    assert_eq!(of_one(flow(9, &[(5, 9)])), []);
+    assert_eq!(of_one(FlowFacts::default()), []);
+}
+
+#[test]
+fn a_gap_is_wrong_where_no_message_can_be_without_rows() {
+    assert_eq!(of_one(flow(9, &[(1, 3), (5, 9)])), [(Severity::Wrong, "gap")]);
+}
+
+#[test]
+fn a_gap_is_worth_a_look_where_an_empty_object_may_have_made_it() {
+    let with_gap = FlowFacts { every_number_has_rows: false, ..flow(9, &[(1, 3), (5, 9)]) };
+    assert_eq!(of_one(with_gap), [(Severity::Look, "gap")]);
+}
+
+#[test]
+fn a_number_of_two_messages_is_wrong_in_data_and_in_the_outbox() {
+    assert_eq!(of_one(flow(9, &[(1, 9), (4, 4)])), [(Severity::Wrong, "repeated")]);
+    let mut posting = flow(9, &[]);
+    posting.every_number_has_rows = false;
+    posting.outbox = OutboxFacts { waiting: 2, repeated: 1, highest: Some(9), ..OutboxFacts::default() };
+    assert_eq!(of_one(posting), [(Severity::Wrong, "repeated")]);
+}
+
+#[test]
+fn a_counter_below_a_number_that_was_given_is_wrong_wherever_the_number_is() {
+    let wrong = [(Severity::Wrong, "counter_too_low")];
+    assert_eq!(of_one(flow(8, &[(1, 9)])), wrong);
+    let waiting = OutboxFacts { waiting: 1, highest: Some(9), ..OutboxFacts::default() };
+    assert_eq!(of_one(FlowFacts { outbox: waiting, counter: 8, ..FlowFacts::default() }), wrong);
+    let dead = FlowFacts { highest_dead_letter: Some(9), counter: 8, ..FlowFacts::default() };
+    assert_eq!(of_one(dead), wrong);
+}
+
+#[test]
+fn a_counter_ahead_is_worth_a_look_only_where_every_message_has_rows() {
+    assert_eq!(of_one(flow(10, &[(1, 9)])), [(Severity::Look, "counter_ahead")]);
+    // Posts that were delivered leave nothing behind, and neither do empty objects.
+    assert_eq!(of_one(FlowFacts { counter: 10, ..FlowFacts::default() }), []);
+    let free = FlowFacts { every_number_has_rows: false, ..flow(10, &[(1, 9)]) };
+    assert_eq!(of_one(free), []);
+}
+
+#[test]
+fn what_waits_is_worth_a_look_only_when_posting_fails() {
+    let waiting = OutboxFacts { waiting: 3, highest: Some(3), ..OutboxFacts::default() };
+    let posting = |outbox| FlowFacts { outbox, counter: 3, ..FlowFacts::default() };
+    assert_eq!(of_one(posting(waiting.clone())), []);
+    let failing = OutboxFacts { attempts: 2, ..waiting };
+    assert_eq!(of_one(posting(failing)), [(Severity::Look, "failing_posts")]);
+}
+
+#[test]
+fn owners_without_a_lease_are_told_if_they_have_rows() {
+    let owner = |waiting, lease_seconds| OwnerFacts { owner: "o".into(), waiting, lease_seconds };
+    let kinds_of = |owner| kinds(&Facts { owners: vec![owner], ..Facts::default() });
+    assert_eq!(kinds_of(owner(1, None)), [(Severity::Look, "no_lease")]);
+    assert_eq!(kinds_of(owner(1, Some(-1))), [(Severity::Look, "no_lease")]);
+    assert_eq!(kinds_of(owner(1, Some(30))), []);
+    assert_eq!(kinds_of(owner(0, None)), []);
+}
+
+#[test]
+fn what_is_wrong_comes_first() {
+    let mut facts = Facts { flows: vec![flow(8, &[(1, 9)])], ..Facts::default() };
+    facts.flows.insert(0, FlowFacts { dead_letters: [("r".to_owned(), 1)].into(), ..FlowFacts::default() });
+    assert_eq!(kinds(&facts), [(Severity::Wrong, "counter_too_low"), (Severity::Look, "dead_letters")]);
+}
+
+fn inbox(in_use: bool, next_offset: u64) -> InboxFacts {
+    InboxFacts {
+        in_use,
+        newest_base: Some(100),
+        end: 150,
+        never_issued: 200,
+        lanes: vec![LaneFacts { lane: 0, next_offset: Some(next_offset), waiting: 0 }],
+        ..InboxFacts::default()
+    }
+}
+
+#[test]
+fn a_lane_at_or_before_the_end_of_the_log_is_well() {
+    for next_offset in [0, 120, 150] {
+        assert_eq!(of_inbox(inbox(true, next_offset)), []);
+    }
+    // Nothing was appended since the start: an idle lane stands where the next record comes.
+    assert_eq!(of_inbox(InboxFacts { end: 0, ..inbox(true, 100) }), []);
+}
+
+#[test]
+fn a_lane_beyond_the_log_passes_over_what_comes_next_if_the_log_goes_on_there() {
+    assert_eq!(of_inbox(inbox(true, 151)), [(Severity::Wrong, "offset_too_high")]);
+    // The next start begins at an offset above it.
+    assert_eq!(of_inbox(inbox(false, 151)), [(Severity::Look, "offset_too_high")]);
+    // All segments are released: where the log goes on is not known.
+    assert_eq!(of_inbox(InboxFacts { newest_base: None, ..inbox(true, 151) }), []);
+}
+
+#[test]
+fn a_lane_beyond_all_offsets_that_were_issued_is_wrong_in_any_case() {
+    assert_eq!(of_inbox(inbox(false, 201)), [(Severity::Wrong, "offset_too_high")]);
+    assert_eq!(
+        of_inbox(InboxFacts { newest_base: None, ..inbox(false, 201) }),
+        [(Severity::Wrong, "offset_too_high")]
+    );
+}
+
+#[test]
+fn damage_is_wrong_until_all_lanes_are_past_it() {
+    let damaged = |next| InboxFacts { damages: 1, damaged_below: 120, ..inbox(true, next) };
+    assert_eq!(of_inbox(damaged(119)), [(Severity::Wrong, "damage")]);
+    assert_eq!(of_inbox(damaged(120)), [(Severity::Look, "damage")]);
+}

@@ -1,0 +1,126 @@
+//! What the tables say, read for an audit beside gateways at work.
+//!
+//! All of it is read in one read-only transaction that sees one moment, so nothing that is written
+//! meanwhile looks like an error. It locks no row. A long one keeps the server from forgetting old
+//! versions of rows, as a dump does.
+
+mod data;
+mod tables;
+
+use std::collections::BTreeMap;
+
+use sea_orm::{
+    AccessMode, DatabaseTransaction, FromQueryResult, IsolationLevel, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait, Value,
+};
+
+use super::connect::Database;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+use super::limits::load_limits;
+use super::running_out;
+use crate::domain::audit::{Facts, FlowFacts, StoredFacts};
+use crate::domain::message::Offset;
+
+/// How far the reading is: rows of `data` behind and the highest key ahead.
+type Progress<'a> = dyn FnMut(AuditProgress) + 'a;
+
+/// A place in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditProgress {
+    /// The table.
+    pub table: &'static str,
+    /// Rows that were read.
+    pub rows: u64,
+    /// The key that was reached.
+    pub key: i64,
+    /// The highest key.
+    pub highest_key: i64,
+}
+
+/// Where a lane of an inbox stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneRow {
+    /// The name of the inbox.
+    pub inbox_id: String,
+    /// Which lane.
+    pub lane: i64,
+    /// `inbox_offsets.next_offset`
+    pub next_offset: Offset,
+}
+
+/// Reads all that is asked of the tables, of all flows or of one. The inbox is not looked at.
+pub async fn audit(
+    database: &Database,
+    only: Option<&str>,
+    progress: &mut Progress<'_>,
+) -> Result<Facts, StoreError> {
+    let limits = load_limits(database).await?;
+    let running_out = running_out(database, &limits).await?;
+    let snapshot = Snapshot::begin(database).await?;
+    let mut flows = snapshot.flows(only).await?;
+    let mut stored = snapshot.stored(only, progress).await?;
+    for flow in flows.values_mut() {
+        flow.stored = stored.remove(&flow.code).unwrap_or_default();
+    }
+    let mut facts = Facts { running_out, ..Facts::default() };
+    snapshot.outbox(only.is_some(), &mut flows, &mut facts).await?;
+    snapshot.dead_letters(only.is_some(), &mut flows, &mut facts, progress).await?;
+    facts.flows = flows.into_values().collect();
+    take_strangers(stored, &mut facts);
+    snapshot.transaction.rollback().await.while_doing("ending the audit")?;
+    Ok(facts)
+}
+
+/// Where the lanes of all inboxes stand at this moment.
+pub async fn lane_rows(database: &Database) -> Result<Vec<LaneRow>, StoreError> {
+    tables::lane_rows(database).await
+}
+
+/// What is left once every flow has its own. Rows of no code at all have no flow to be told with.
+fn take_strangers(stored: BTreeMap<String, StoredFacts>, facts: &mut Facts) {
+    for (code, found) in stored {
+        if code.is_empty() {
+            facts.rows_without_code += found.rows + found.rows_without_number;
+        } else {
+            facts.strange_codes.insert(code, found.rows + found.rows_without_number);
+        }
+    }
+}
+
+type Flows = BTreeMap<i64, FlowFacts>;
+
+/// The tables at one moment.
+struct Snapshot {
+    transaction: DatabaseTransaction,
+    dialect: Dialect,
+}
+
+impl Snapshot {
+    /// The moment is that of the first read.
+    async fn begin(database: &Database) -> Result<Self, StoreError> {
+        let options = match database.dialect {
+            Dialect::MySql => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                sqlite_transaction_mode: None,
+            },
+            Dialect::Sqlite => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
+                ..TransactionOptions::default()
+            },
+        };
+        let begun = database.connection.begin_with_options(options).await;
+        Ok(Self { transaction: begun.while_doing("beginning the audit")?, dialect: database.dialect })
+    }
+
+    async fn all<R: FromQueryResult>(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<R>, StoreError> {
+        let statement = Statement::from_sql_and_values(self.dialect.backend(), sql, values);
+        R::find_by_statement(statement).all(&self.transaction).await.while_doing(doing)
+    }
+}

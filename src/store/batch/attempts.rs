@@ -1,0 +1,94 @@
+//! A batch under way, and what was learnt on the way.
+
+use std::collections::BTreeSet;
+
+use super::judge::Poison;
+use super::lane::BatchFailure;
+use super::progress::{Progress, Step};
+use super::standing::Standing;
+use super::transaction::{Whose, Work};
+use super::{BatchRules, Parsed};
+use crate::domain::batch::{Batch, BatchOutcome, CatchUp, Scope};
+use crate::domain::message::FlowId;
+
+pub(super) struct Attempts<'a> {
+    messages: &'a [Parsed<'a>],
+    scope: Scope,
+    pub(super) progress: Progress<'a>,
+    pub(super) poison: Poison,
+    /// A step whose COMMIT went unanswered, and what it would have come to.
+    pub(super) unknown: Option<(Step, BatchOutcome)>,
+    pub(super) outcome: BatchOutcome,
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(batch: &'a Batch, messages: &'a [Parsed<'a>]) -> Self {
+        Self {
+            messages,
+            scope: batch.scope,
+            progress: Progress::new(batch),
+            poison: Poison::new(),
+            unknown: None,
+            outcome: BatchOutcome::default(),
+        }
+    }
+
+    /// The flow, of a batch that is about one that lags.
+    pub(super) fn lagging_flow(&self) -> Option<FlowId> {
+        match self.scope {
+            Scope::Lane { .. } => None,
+            Scope::Lagging { flow, .. } => Some(flow),
+        }
+    }
+
+    /// How many flows may yet be left behind.
+    pub(super) fn may_leave_behind(&self) -> usize {
+        match self.scope {
+            Scope::Lane { may_leave_behind } => {
+                may_leave_behind.saturating_sub(self.outcome.left_behind.len())
+            }
+            Scope::Lagging { .. } => 0,
+        }
+    }
+
+    /// What a step is about. A flow that lags is as a rule not waited for: the others of its lane
+    /// would wait, too.
+    pub(super) fn work<'w>(&'w self, step: &Step, lagging: &'w BTreeSet<FlowId>) -> Work<'w> {
+        let of_one = self.lagging_flow();
+        Work {
+            messages: self.messages,
+            range: step.range.clone(),
+            whose: of_one.map_or(Whose::AllBut(lagging), Whose::Only),
+            waits: of_one.is_none(),
+            poison: &self.poison,
+        }
+    }
+
+    /// The step is in SQL.
+    pub(super) fn committed(&mut self, step: &Step, outcome: BatchOutcome, rules: &BatchRules) {
+        for post in &outcome.posts {
+            rules.gauge.add(post.key.flow_id, 1);
+        }
+        self.progress.committed(step, step.next.reached(outcome.catch_up));
+        self.outcome.results.extend(outcome.results);
+        self.outcome.posts.extend(outcome.posts);
+        self.outcome.catch_up = outcome.catch_up;
+        self.unknown = None;
+    }
+
+    /// Things stand elsewhere: where a step whose COMMIT went unanswered would have brought them?
+    pub(super) fn resolve(&mut self, found: Standing) -> Result<(Step, BatchOutcome), BatchFailure> {
+        let lost = self.unknown.take();
+        lost.filter(|(step, outcome)| found == step.next.reached(outcome.catch_up))
+            .ok_or(BatchFailure::Fenced(found.lane))
+    }
+
+    /// The flow that lags cannot be had. If a part of the batch is done, only SQL can say how far.
+    pub(super) fn still_locked(&mut self, step: &Step) -> Result<(), BatchFailure> {
+        if self.outcome.catch_up.is_some() {
+            return Err(BatchFailure::Fenced(step.expected.lane));
+        }
+        self.outcome.catch_up = Some(CatchUp::StillLocked);
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! Messages that are in the inbox and in no table yet.
+
+use crate::support::mosquitto::Broker;
+use crate::support::publisher::Message;
+use crate::support::world::{Backend, World};
+
+/// A world on SQLite, whose only writer can be kept out, and a broker that tells what was acknowledged.
+pub(crate) fn world() -> World {
+    World::with_broker(Backend::Sqlite, Broker::private())
+}
+
+/// From now on nothing can be written to the database, until [`release`].
+pub(crate) fn hold(world: &World) {
+    world.sql.run("BEGIN IMMEDIATE");
+}
+
+pub(crate) fn release(world: &World) {
+    world.sql.run("COMMIT");
+}
+
+/// Publishes, and returns when the gateway has acknowledged them all; the broker has nothing left then.
+pub(crate) fn publish(world: &World, messages: Vec<Message>) {
+    let before = world.broker.acknowledged_by(&world.name);
+    let count = messages.len();
+    world.publish_all(messages);
+    world.broker.wait_for_acknowledged(&world.name, before + count);
+}

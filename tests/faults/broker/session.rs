@@ -1,0 +1,81 @@
+//! What the broker remembers of the gateway's session, and what it should not.
+
+use std::process::{Command, Stdio};
+
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::world::{Backend, World};
+
+#[test]
+fn a_broker_that_has_forgotten_the_session_is_subscribed_again() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    let mut load = Load::over(&world, 2);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    // What it forgets must be ours by then.
+    world.broker.wait_for_acknowledged(&world.name, 300);
+    world.broker.stop();
+    world.broker.forget_sessions();
+    let mark = world.broker.mark();
+    world.broker.start();
+    world.wait_for_flows(mark);
+    let messages = load.next(&world, 300);
+    // The publisher of before is gone with the broker.
+    crate::support::publisher::Publisher::connect(world.broker.address).publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
+fn a_filter_that_the_kept_session_holds_and_no_flow_wants_is_unsubscribed_at_connect() {
+    let world = World::with_broker(Backend::Sqlite, Broker::private());
+    let mut load = Load::over(&world, 2);
+    world.flow("dropped", "dropped/#").insert(&world.sql);
+    world.start_subscribed().stop();
+
+    world.sql.run("DELETE FROM flows WHERE code = 'dropped'");
+    // Queued for the session as long as nobody has told the broker.
+    world.publish("dropped/1", r#"{"a": 1}"#);
+    let messages = load.next(&world, 100);
+    world.publish_all(messages);
+    let mark = world.broker.mark();
+    let mut gateway = world.start();
+    world.broker.wait_for_unsubscription(mark, &world.name, &world.topic("dropped/#"));
+    world.broker.wait_for_acknowledged(&world.name, 101);
+
+    let mark = world.broker.mark();
+    world.publish("dropped/2", r#"{"a": 2}"#);
+    let messages = load.next(&world, 100);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert!(world.stored("dropped").is_empty() && world.dead_letters().is_empty());
+    let to_us = world.broker.lines_of(mark, &format!("Sending PUBLISH to {}", world.name));
+    assert!(!to_us.iter().any(|line| line.contains(&world.topic("dropped"))), "{to_us:?}");
+}
+
+#[test]
+fn what_somebody_else_had_subscribed_under_our_client_id_does_no_harm() {
+    let world = World::with_broker(Backend::Sqlite, Broker::private());
+    let mut load = Load::over(&world, 2);
+    let subscribed = Command::new("mosquitto_sub")
+        .args(["-h", "127.0.0.1", "-p", &world.broker.address.port().to_string(), "-V", "mqttv5"])
+        .args(["-c", "-x", "3600", "-q", "1", "-E", "-i", &world.name, "-t", &world.topic("foreign/#")])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(subscribed.success());
+    world.publish("foreign/queued", "not even JSON");
+    let mut gateway = world.start_subscribed();
+    world.publish("foreign/live", r#"{"a": 1}"#);
+    let messages = load.next(&world, 200);
+    world.publish_all(messages);
+    world.broker.wait_for_acknowledged(&world.name, 202);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert_eq!(world.sql.count("SELECT COUNT(*) FROM data WHERE attribute_name = 'a'", []), 0);
+}

@@ -1,0 +1,130 @@
+//! The way to the broker breaks, at a place of the test's choice, in the midst of the stream.
+
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
+use crate::support::world::{Backend, World};
+
+fn world_behind_a_proxy() -> (World, Proxy) {
+    let world = World::with_broker(Backend::Sqlite, Broker::private());
+    let proxy = Proxy::to_mqtt(world.broker.address);
+    world.reach_broker_at(proxy.address());
+    (world, proxy)
+}
+
+/// Breaks the way as `breaks` says, while 600 messages go over it; `mend` may wait and make it good again. Everything
+/// has to be there once afterwards: what the broker sends again is recognised.
+fn nothing_is_lost_or_doubled(breaks: impl Fn(&Proxy), mend: impl Fn(&World, &Proxy)) {
+    let (world, proxy) = world_behind_a_proxy();
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 300);
+    breaks(&proxy);
+    world.publish_all(messages);
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    mend(&world, &proxy);
+    load.wait_until_stored(&world);
+    assert!(proxy.taken() > 1, "the connection did not break");
+    assert!(gateway.is_running());
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0], "twice");
+}
+
+#[test]
+fn a_connection_cut_in_the_midst_of_a_publish_loses_and_doubles_nothing() {
+    // Not all at the same place of a packet; each is some 80 bytes long.
+    for bytes in [1_013, 4_042, 9_771] {
+        let cut = |proxy: &Proxy| drop(proxy.cut_at_byte(Way::ToClient, bytes, How::Rst));
+        nothing_is_lost_or_doubled(cut, |_, _| {});
+    }
+}
+
+#[test]
+fn a_connection_cut_before_a_puback_arrives_loses_and_doubles_nothing() {
+    for nth in [1, 50] {
+        let cut = |proxy: &Proxy| {
+            drop(proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), nth).before(Act::Cut(How::Rst)));
+        };
+        nothing_is_lost_or_doubled(cut, |_, _| {});
+    }
+}
+
+#[test]
+fn a_connection_that_the_broker_closes_in_order_loses_and_doubles_nothing() {
+    let close = |proxy: &Proxy| {
+        drop(proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), 30).after(Act::Cut(How::Fin)));
+    };
+    nothing_is_lost_or_doubled(close, |_, _| {});
+}
+
+#[test]
+fn a_subscription_that_is_not_confirmed_is_asked_for_again() {
+    let (world, proxy) = world_behind_a_proxy();
+    let mut load = Load::over(&world, 2);
+    let cut = proxy.at(Sign::Packet(Way::ToClient, Mqtt::Suback), 1).before(Act::Cut(How::Rst));
+    let mut gateway = world.start();
+    cut.wait();
+    gateway.wait_for_line("Subscribed");
+    let messages = load.next(&world, 100);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+/// Nothing tells of a host that has vanished: no FIN, no RST, only silence.
+#[test]
+#[ignore = "waits for the keepalive; run by scripts/faults"]
+fn a_half_open_connection_is_noticed_by_the_keepalive_and_left() {
+    let (mut world, proxy) = world_behind_a_proxy();
+    world.set("MQTT_KEEPALIVE", "5");
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    proxy.stall(Way::ToServer);
+    proxy.stall(Way::ToClient);
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    gateway.wait_for_line("Connection to the broker lost");
+    proxy.flow();
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0], "twice");
+}
+
+/// One way only: we hear the broker, the broker does not hear us.
+#[test]
+#[ignore = "waits for the keepalive; run by scripts/faults"]
+fn a_connection_that_is_mute_one_way_is_noticed_by_the_keepalive_and_left() {
+    let (mut world, proxy) = world_behind_a_proxy();
+    world.set("MQTT_KEEPALIVE", "5");
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    proxy.stall(Way::ToServer);
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    gateway.wait_for_line("Connection to the broker lost");
+    proxy.flow();
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0], "twice");
+}
+
+#[test]
+#[ignore = "waits for an attempt to time out; run by scripts/faults"]
+fn a_broker_that_accepts_and_never_answers_is_tried_again() {
+    let (world, proxy) = world_behind_a_proxy();
+    let mut load = Load::over(&world, 2);
+    proxy.stall(Way::ToClient);
+    let mut gateway = world.start();
+    gateway.wait_for_line("MQTT connection failed with reason code: ");
+    proxy.flow();
+    gateway.wait_for_line("Subscribed");
+    let messages = load.next(&world, 100);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}

@@ -1,0 +1,102 @@
+//! An hour forth and back, under load: nothing stalls, and `received_at` is what the clock says.
+
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+
+use super::wall_clock::WallClock;
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::proxy::{How, Proxy};
+use crate::support::sink::Sink;
+use crate::support::world::{Backend, World};
+
+const HOUR: i64 = 3600;
+
+fn received_at(text: &str) -> DateTime<Utc> {
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").unwrap().and_utc()
+}
+
+#[test]
+fn a_clock_that_jumps_an_hour_forth_and_back_loses_doubles_and_stops_nothing() {
+    let mut world = World::with_broker(Backend::MariaDb, Broker::private());
+    let proxy = Proxy::to_mqtt(world.broker.address);
+    world.reach_broker_at(proxy.address());
+    let clock = WallClock::in_world(&mut world);
+    let mut load = Load::over(&world, 4);
+    let sink = Sink::new();
+    world.flow("posted", "posted").posts_to(&sink.url("/")).insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    let mut posts = 0;
+    for ahead in [0, HOUR, 0, -HOUR, HOUR, -HOUR, 0] {
+        clock.move_by(ahead);
+        let messages = load.next(&world, 500);
+        world.publish_all(messages);
+        world.publish("posted", format!(r#"{{"ahead": {ahead}}}"#));
+        posts += 1;
+        load.wait_until_stored(&world);
+        // The lease on the outbox is the database's time: nobody is thrown out of it, nothing is held back.
+        sink.wait_for_delivered(posts);
+
+        let last = world.stored("flow0").pop().unwrap();
+        let off = received_at(&last.received_at) - Utc::now() - TimeDelta::seconds(ahead);
+        assert!(off.abs() < TimeDelta::minutes(10), "received {off} off with the clock {ahead} s ahead");
+
+        // What the client library makes of the time shows when it connects. Not each time: losses in quick succession
+        // look like a second client of our name.
+        if ahead == -HOUR {
+            let mark = world.broker.mark();
+            proxy.cut(How::Rst);
+            world.wait_for_flows(mark);
+        }
+    }
+    assert_eq!(gateway.count_lines("\"level\":\"ERROR\""), 0, "no trouble");
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert_eq!(sink.wait_for_delivered(posts).len(), posts, "each was posted once");
+    assert_eq!(world.sql.count("SELECT COUNT(*) FROM outbox", []), 0);
+    assert!(world.dead_letters().is_empty(), "nothing was too old to be posted");
+}
+
+#[test]
+fn a_flow_edited_after_the_clock_was_set_back_is_taken_up_all_the_same() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    let clock = WallClock::in_world(&mut world);
+    let mut load = Load::over(&world, 2);
+    let mut gateway = world.start_subscribed();
+    for (number, ahead) in [(1, HOUR), (2, -HOUR)] {
+        clock.move_by(ahead);
+        let mark = world.broker.mark();
+        let code = format!("late{number}");
+        world.flow(&code, &code).insert(&world.sql);
+        world.wait_for_filters(mark, &[&world.topic(&code)]);
+        let messages = load.next(&world, 100);
+        world.publish_all(messages);
+        load.wait_until_stored(&world);
+    }
+    assert_eq!(gateway.stop(), Some(0), "the deadlines of the shutdown, too");
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
+fn a_gateway_that_starts_with_a_clock_an_hour_behind_its_last_run_goes_on() {
+    let mut world = World::with_broker(Backend::MariaDb, Broker::private());
+    let clock = WallClock::in_world(&mut world);
+    let mut load = Load::over(&world, 2);
+    let sink = Sink::new();
+    world.flow("posted", "posted").posts_to(&sink.url("/")).insert(&world.sql);
+    for (turn, ahead) in [HOUR, -HOUR, HOUR].into_iter().enumerate() {
+        clock.move_by(ahead);
+        let mut gateway = world.start_subscribed();
+        let messages = load.next(&world, 200);
+        world.publish_all(messages);
+        world.publish("posted", r#"{"a": 1}"#);
+        load.wait_until_stored(&world);
+        sink.wait_for_delivered(turn + 1);
+        gateway.kill();
+    }
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 200);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}

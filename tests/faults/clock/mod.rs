@@ -1,0 +1,4 @@
+//! The wall clock jumps while the gateway runs.
+
+mod jumps;
+mod wall_clock;

@@ -1,0 +1,99 @@
+//! COMMIT, and the connection that breaks around it: was it done or not?
+
+use crate::support::eventually;
+use crate::support::oracle::Load;
+use crate::support::proxy::{Act, How, Proxy, Sign, Way};
+use crate::support::world::{Backend, World};
+
+const COMMIT: Sign = Sign::Statement("COMMIT");
+
+fn commits_that_fail(backend: Backend, point: &str) {
+    let mut world = World::on(backend);
+    world.set("FAILPOINTS", &format!("{point}=20%return"));
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    eventually("ten batches whose COMMIT failed", || {
+        let messages = load.next(&world, 20);
+        world.publish_all(messages);
+        (gateway.count_lines("Database refuses, nothing is lost") >= 10).then_some(())
+    });
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
+fn a_commit_that_was_not_sent_is_made_good() {
+    commits_that_fail(Backend::MariaDb, "commit-not-sent");
+    commits_that_fail(Backend::Sqlite, "commit-not-sent");
+}
+
+#[test]
+fn a_commit_that_was_not_answered_is_not_done_again() {
+    commits_that_fail(Backend::MariaDb, "commit-not-answered");
+    commits_that_fail(Backend::Sqlite, "commit-not-answered");
+}
+
+#[test]
+fn connections_cut_at_commit_again_and_again_leave_each_message_there_once() {
+    let (world, proxy) = through_a_proxy();
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    for round in 0..16 {
+        let commit = proxy.at(COMMIT, 1 + round % 3);
+        let cut = match round % 4 {
+            0 => commit.before(Act::Cut(How::Rst)),
+            1 => commit.after(Act::Cut(How::Rst)),
+            2 => commit.before(Act::Cut(How::Fin)),
+            _ => commit.after(Act::CutAtAnswer),
+        };
+        eventually("the cut", || {
+            let messages = load.next(&world, 30);
+            world.publish_all(messages);
+            cut.has_fired().then_some(())
+        });
+    }
+    load.wait_until_stored(&world);
+    assert!(gateway.count_lines("Database refuses, nothing is lost") >= 8, "most cuts hit a lane");
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+/// The COMMIT is still on its way when the gateway is told that its connection is over. It arrives while the next
+/// session already waits for the lane's row.
+#[test]
+fn a_commit_that_arrives_after_the_gateway_has_reconnected_counts_once() {
+    let (world, proxy) = through_a_proxy();
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    for _ in 0..5 {
+        let kept = proxy.at(COMMIT, 1).before(Act::Stall);
+        let messages = load.next(&world, 100);
+        world.publish_all(messages);
+        kept.wait();
+        let known = gateway.count_lines("Database refuses");
+        proxy.half_close(Way::ToClient);
+        eventually("the gateway to see that", || {
+            (gateway.count_lines("Database refuses") > known).then_some(())
+        });
+        eventually("a session that waits for the lane's row", || {
+            let sql = "SELECT id FROM information_schema.processlist \
+                       WHERE user = ? AND info LIKE 'SELECT epoch%FOR UPDATE%'";
+            (!world.sql.rows(sql, [world.name.as_str().into()]).is_empty()).then_some(())
+        });
+        let messages = load.next(&world, 100);
+        world.publish_all(messages);
+        proxy.flow();
+        load.wait_until_stored(&world);
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+/// A world whose gateway reaches the database through the proxy; the test itself does not.
+fn through_a_proxy() -> (World, Proxy) {
+    let mut world = World::on(Backend::MariaDb);
+    let proxy = Proxy::to_mysql(world.database_address());
+    world.reach_database_at(proxy.address());
+    (world, proxy)
+}

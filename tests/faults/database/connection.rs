@@ -1,0 +1,190 @@
+//! Connections that are refused, ended in the middle of a transaction, or that fall silent.
+
+use crate::support::eventually;
+use crate::support::mariadb::MariaDbServer;
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::process::Gateway;
+use crate::support::sql::Sql;
+use crate::support::world::{Backend, PASSWORD, World};
+
+use super::{end_sessions, inbox_bytes, reconnected, sql_text};
+
+/// Half of all transactions stay open for a while, with everything written.
+const LINGERING: &str = "worker-before-commit=50%sleep(200)";
+
+#[test]
+fn a_database_killed_in_the_midst_of_transactions_keeps_no_half_of_one() {
+    let mut server = MariaDbServer::new();
+    let mut world = World::on_server(&server, Broker::shared());
+    world.set("FAILPOINTS", LINGERING);
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    for _ in 0..3 {
+        eventually("a transaction that has written", || {
+            let messages = load.next(&world, 50);
+            world.publish_all(messages);
+            // Its first lock is that of its lane's row, its last act before COMMIT to write it.
+            let probe = world.sql.try_run("SELECT lane FROM inbox_offsets FOR UPDATE NOWAIT");
+            probe.err().filter(|error| error.to_string().contains("Lock wait timeout"))
+        });
+        server.kill();
+        let messages = load.next(&world, 500);
+        world.publish_all(messages);
+        server.start();
+    }
+    reconnected(&world);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+/// Freezes the server under load, sees that messages are taken in all the same, and thaws it `then`.
+fn frozen(then: impl FnOnce(&Gateway)) {
+    const COUNT: usize = 2_000;
+    const BYTES: usize = 200;
+    let server = MariaDbServer::new();
+    let world = World::on_server(&server, Broker::shared());
+    let mut load = Load::over(&world, 4).of_bytes(BYTES);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, COUNT);
+    world.publish_all(messages);
+    server.freeze();
+    let messages = load.next(&world, COUNT);
+    world.publish_all(messages);
+    eventually("the messages in the inbox", || {
+        (inbox_bytes(&world) >= u64::try_from(COUNT * BYTES).unwrap()).then_some(())
+    });
+    then(&gateway);
+    assert!(gateway.is_running());
+    server.thaw();
+    reconnected(&world);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert_eq!(world.dead_letters(), []);
+}
+
+#[test]
+fn what_comes_while_the_database_is_frozen_waits_in_the_inbox() {
+    frozen(|_| {});
+}
+
+#[test]
+#[ignore = "takes two minutes; run by scripts/faults"]
+fn a_database_frozen_for_longer_than_its_silence_is_borne_does_nothing_twice_when_it_thaws() {
+    frozen(|gateway| {
+        gateway.wait_long_for_line("no answer");
+        // With connections of their own by now, and these get no answer either.
+        let known = gateway.count_lines("Database still refuses");
+        eventually("attempts on new connections", || {
+            (gateway.count_lines("Database still refuses") > known + 1).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_server_with_too_many_connections_is_waited_for_at_the_start_and_later() {
+    let server = MariaDbServer::new();
+    let world = World::on_server(&server, Broker::shared());
+    let mut load = Load::over(&world, 4);
+    let fill = || {
+        // Sessions that are there stay when the bound sinks below their number.
+        let crowd: Vec<Sql> = (0..12).map(|_| Sql::open(&server.url())).collect();
+        world.sql.run("SET GLOBAL max_connections = 10");
+        crowd
+    };
+    let room = |crowd: Vec<Sql>| {
+        world.sql.run("SET GLOBAL max_connections = 100");
+        drop(crowd);
+    };
+
+    let crowd = fill();
+    let mark = world.broker.mark();
+    let mut gateway = world.start();
+    gateway.wait_for_line("Too many connections");
+    room(crowd);
+    world.wait_for_flows(mark);
+    let messages = load.next(&world, 200);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+
+    let crowd = fill();
+    end_sessions(&world);
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    gateway.wait_for_line("Database refuses, nothing is lost");
+    room(crowd);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert_eq!(world.dead_letters(), []);
+}
+
+#[test]
+fn a_server_that_is_not_there_at_the_start_is_waited_for() {
+    let mut server = MariaDbServer::new();
+    let world = World::on_server(&server, Broker::shared());
+    let mut load = Load::over(&world, 4);
+    server.stop();
+    let mark = world.broker.mark();
+    let mut gateway = world.start();
+    gateway.wait_for_line("The database is not available, waiting for it");
+    server.start();
+    reconnected(&world);
+    world.wait_for_flows(mark);
+    let messages = load.next(&world, 200);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
+fn a_password_that_becomes_right_later_is_all_it_takes() {
+    let world = World::on(Backend::MariaDb);
+    let mut load = Load::over(&world, 4);
+    let set_password = |password: &str| {
+        world.sql.run(&format!("ALTER USER '{}'@'%' IDENTIFIED BY {}", world.name, sql_text(password)));
+    };
+    set_password("another");
+    let mark = world.broker.mark();
+    let mut gateway = world.start();
+    let line = gateway.wait_for_line("waiting for it");
+    assert!(line.contains("Access denied") && !line.contains(PASSWORD), "{line}");
+    set_password(PASSWORD);
+    world.wait_for_flows(mark);
+
+    set_password("another");
+    end_sessions(&world);
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    gateway.wait_for_line_that("the refusal", &|line| {
+        line.contains("Database") && line.contains("refuses") && line.contains("Access denied")
+    });
+    set_password(PASSWORD);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert_eq!(world.dead_letters(), []);
+}
+
+#[test]
+fn a_database_that_is_created_later_is_waited_for_and_filled() {
+    let mut world = World::on(Backend::MariaDb);
+    let later = format!("{}_later", world.name);
+    world.set("DB_NAME", &later);
+    world.sql.run(&format!("GRANT ALL ON {later}.* TO '{}'@'%'", world.name));
+    let mut gateway = world.start();
+    let line = gateway.wait_for_line("waiting for it");
+    assert!(line.contains("Unknown database"), "{line}");
+    world.sql.run(&format!("CREATE DATABASE {later} CHARACTER SET utf8mb4"));
+    eventually("a broker to be edited", || {
+        world
+            .sql
+            .try_rows(&format!("SELECT host FROM {later}.mqtt_servers"), [])
+            .ok()
+            .filter(|rows| !rows.is_empty())
+    });
+    assert_eq!(gateway.stop(), Some(0));
+}

@@ -1,0 +1,137 @@
+//! A server that is there and does not write: read-only, full, without a table.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::mariadb::MariaDbServer;
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::world::{Backend, World, text_of};
+
+use super::reconnected;
+
+/// Publishes into a server that refuses, mends it when the gateway has complained, and sees that all arrives.
+fn waits_until(world: &World, complaint: &str, refuse: impl FnOnce(), mend: impl FnOnce()) {
+    let mut load = Load::over(world, 4);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(world, 300);
+    world.publish_all(messages);
+    load.wait_until_stored(world);
+    refuse();
+    let messages = load.next(world, 1_000);
+    world.publish_all(messages);
+    gateway.wait_for_line_that(complaint, &|line| {
+        line.contains("Database refuses, nothing is lost") && line.contains(complaint)
+    });
+    mend();
+    let messages = load.next(world, 300);
+    world.publish_all(messages);
+    load.wait_until_stored(world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(world), [0; 0]);
+    assert_eq!(world.dead_letters(), [], "nothing was wrong with the messages");
+    assert!(!gateway.stderr().contains("restarted"), "an outage is no reason to restart anything");
+}
+
+#[test]
+fn a_read_only_server_is_waited_for() {
+    let server = MariaDbServer::new();
+    let world = World::on_server(&server, Broker::shared());
+    let read_only = |on| world.sql.run(&format!("SET GLOBAL read_only = {on}"));
+    waits_until(&world, "read-only", || read_only(1), || read_only(0));
+}
+
+/// The server's one file of tables may grow no further: what it says then is what it says of a full disk.
+#[test]
+fn a_server_whose_files_are_full_is_waited_for() {
+    let one_file = |most: &str| {
+        [
+            format!("--innodb-data-file-path=ibdata1:12M:autoextend:max:{most}"),
+            "--innodb-file-per-table=0".into(),
+        ]
+    };
+    let mut server = MariaDbServer::with(&one_file("40M").each_ref().map(String::as_str));
+    let world = World::on_server(&server, Broker::shared());
+    let fill = || {
+        world.sql.run("CREATE TABLE filler (filling LONGBLOB)");
+        for kib in [1024, 64, 1] {
+            let row = format!("INSERT INTO filler VALUES (REPEAT('x', {kib} * 1024))");
+            while world.sql.try_run(&row).is_ok() {}
+        }
+    };
+    waits_until(&world, "is full", fill, || {
+        server.stop();
+        server.set_options(&one_file("80M").each_ref().map(String::as_str));
+        server.start();
+        reconnected(&world);
+    });
+}
+
+#[test]
+#[ignore = "mounts a file system, which takes root; run by scripts/faults"]
+fn a_server_on_a_full_disk_is_waited_for() {
+    let disk = SmallDisk::mount(160);
+    let server = MariaDbServer::in_directory(disk.path(), &["--innodb-log-file-size=8M"]);
+    let world = World::on_server(&server, Broker::shared());
+    let ballast = disk.path().join("ballast");
+    waits_until(&world, "is full", || disk.fill(&ballast), || std::fs::remove_file(&ballast).unwrap());
+}
+
+/// A file system of its own in memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(mebibytes: u32) -> SmallDisk {
+        let place = tempfile::tempdir().unwrap();
+        let size = format!("size={mebibytes}m,mode=1777");
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(place.path()).status();
+        assert!(mount.unwrap().success(), "this test needs the right to mount a file system");
+        SmallDisk(place)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Leaves not a byte.
+    fn fill(&self, ballast: &Path) {
+        use std::io::Write;
+        let mut file = std::fs::File::create(ballast).unwrap();
+        for bytes in [1 << 20, 4096, 1] {
+            let piece = vec![b'x'; bytes];
+            while file.write_all(&piece).is_ok() {}
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the server that is on it may end a moment later.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_table_of_the_gateway_that_was_dropped_is_waited_for_until_it_is_made_again() {
+    let world = World::on(Backend::MariaDb);
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    world.sql.run("DROP TABLE inbox_offsets");
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    gateway.wait_for_line_that("the missing table", &|line| {
+        line.contains("Database refuses, nothing is lost") && line.contains("inbox_offsets")
+    });
+    let output = world.command(&["migrate"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    load.wait_until_stored(&world);
+    gateway.wait_for_line("processed again");
+    assert_eq!(gateway.stop(), Some(0));
+    // The table said how far the gateway was: what the inbox still held is there twice, and nothing else.
+    let twice = load.judge(&world).len();
+    assert!(twice <= 300, "{twice}");
+}

@@ -1,0 +1,68 @@
+//! The volume of the inbox is full.
+
+use super::volume::Memory;
+use crate::backlog;
+use crate::support::eventually;
+use crate::support::oracle::Load;
+use crate::support::world::World;
+
+/// Inbox and error log on a volume of 6 MiB, as they are beside each other by default.
+fn world_on(volume: &Memory) -> World {
+    let mut world = backlog::world();
+    for (variable, directory) in [("INBOX_DIR", "inbox"), ("LOG_DIR", "log")] {
+        world.set(variable, volume.path().join(directory).to_str().unwrap());
+    }
+    world.set("INBOX_MAX_BYTES", "4194304");
+    world
+}
+
+#[test]
+fn a_gateway_whose_disk_is_full_stops_acknowledging_and_goes_on_when_there_is_room() {
+    let volume = Memory::of_mebibytes(6);
+    let world = world_on(&volume);
+    let mut load = Load::over(&world, 4).of_bytes(2_000);
+    let mut gateway = world.start_subscribed();
+    for _ in 0..2 {
+        let messages = load.next(&world, 100);
+        backlog::publish(&world, messages);
+        let filler = volume.fill();
+        let said = gateway.count_lines("The inbox takes no message");
+        let acknowledged = world.broker.acknowledged_by(&world.name);
+        let messages = load.next(&world, 300);
+        world.publish_all(messages);
+        eventually("word that the inbox takes nothing", || {
+            (gateway.count_lines("The inbox takes no message") > said).then_some(())
+        });
+        assert!(world.broker.acknowledged_by(&world.name) < acknowledged + 300, "the broker holds the rest");
+        std::fs::remove_file(filler).unwrap();
+        load.wait_until_stored(&world);
+    }
+    gateway.wait_for_line("No space left on device");
+    assert!(gateway.is_running());
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
+fn a_gateway_that_starts_on_a_full_disk_works_off_what_is_there_and_takes_more_when_there_is_room() {
+    let volume = Memory::of_mebibytes(6);
+    let world = world_on(&volume);
+    let mut load = Load::over(&world, 4).of_bytes(2_000);
+    let mut gateway = world.start_subscribed();
+    backlog::hold(&world);
+    let messages = load.next(&world, 300);
+    backlog::publish(&world, messages);
+    gateway.kill();
+    let filler = volume.fill();
+    backlog::release(&world);
+
+    let mut gateway = world.start();
+    load.wait_until_stored(&world);
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    gateway.wait_for_line("The inbox takes no message");
+    std::fs::remove_file(filler).unwrap();
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}

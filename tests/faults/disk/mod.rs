@@ -1,0 +1,7 @@
+//! What befalls the inbox's disk.
+
+mod damage;
+mod full;
+mod power;
+mod unusable;
+mod volume;

@@ -1,0 +1,37 @@
+//! A directory that cannot be used is told at the start, with the way out.
+
+use std::path::Path;
+
+use super::volume::Memory;
+use crate::backlog;
+
+/// Starts with this variable pointing there; the gateway has to end, naming both.
+fn is_refused(variable: &str, directory: &Path) {
+    let mut world = backlog::world();
+    world.set(variable, directory.to_str().unwrap());
+    let mut gateway = world.start();
+    assert_eq!(gateway.wait_for_exit().code(), Some(1), "{variable}");
+    let line = gateway.wait_for_line("Fatal error during startup: ");
+    assert!(line.contains(directory.to_str().unwrap()), "{line}");
+    assert!(line.contains(&format!("set {variable} to another")), "{line}");
+}
+
+#[test]
+fn a_directory_on_a_read_only_volume_is_named_with_the_remedy() {
+    let volume = Memory::of_mebibytes(1);
+    for directory in ["there", "log"] {
+        std::fs::create_dir(volume.path().join(directory)).unwrap();
+    }
+    volume.make_read_only();
+    is_refused("INBOX_DIR", &volume.path().join("there"));
+    is_refused("INBOX_DIR", &volume.path().join("missing"));
+    is_refused("LOG_DIR", &volume.path().join("log"));
+    is_refused("LOG_DIR", &volume.path().join("missing"));
+}
+
+#[test]
+fn a_directory_that_is_a_file_is_named_with_the_remedy() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    is_refused("INBOX_DIR", file.path());
+    is_refused("LOG_DIR", file.path());
+}

@@ -1,0 +1,140 @@
+//! Other edits in the midst of the stream: the locked row is the truth, and ids go on from it.
+
+use super::{Stream, edit};
+use crate::backlog;
+use crate::support::world::World;
+
+/// Waits until the gateway has left the flow's topic.
+fn wait_until_unsubscribed(world: &World, mark: crate::support::mosquitto::LogMark, topic: &str) {
+    world.broker.wait_for_unsubscription(mark, &world.name, &world.topic(topic));
+}
+
+#[test]
+fn a_flow_disabled_and_enabled_again_goes_on_where_it_was() {
+    let world = backlog::world();
+    let mut steady = Stream::new(&world, "steady", "t");
+    let sleepy = Stream::new(&world, "sleepy", "t");
+    let mut gateway = world.start_subscribed();
+    let mut of_sleepy = Vec::new();
+    for sign in ["sign0", "sign1"] {
+        of_sleepy.extend(steady.published..steady.published + 300);
+        steady.publish(&world, "t", 300);
+        steady.assert_all_from(&world, 1);
+        world.wait_for_last_msg_id("sleepy", i64::try_from(of_sleepy.len()).unwrap());
+
+        // The row counts at once, before any reload.
+        edit(&world, "sleepy", "enabled = FALSE");
+        steady.publish(&world, "t", 300);
+        steady.assert_all_from(&world, 1);
+
+        edit(&world, "sleepy", "enabled = TRUE");
+        // The reload that takes up this flow takes up the other as well.
+        let mark = world.broker.mark();
+        world.flow(sign, sign).insert(&world.sql);
+        world.wait_for_filters(mark, &[&world.topic(sign)]);
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    let expected: Vec<(i64, i64)> = (1..).zip(of_sleepy).collect();
+    assert_eq!(sleepy.stored(&world), expected);
+    assert!(world.dead_letters().is_empty());
+}
+
+#[test]
+fn a_flow_deleted_and_made_again_with_its_code_counts_from_its_new_row() {
+    let world = backlog::world();
+    let mut first = Stream::new(&world, "phoenix", "t");
+    let mut gateway = world.start_subscribed();
+    first.publish(&world, "t", 300);
+    first.assert_all_from(&world, 1);
+
+    let mark = world.broker.mark();
+    world.sql.run("DELETE FROM flows WHERE code = 'phoenix'");
+    wait_until_unsubscribed(&world, mark, "t");
+    world.sql.run("DELETE FROM data");
+    let mark = world.broker.mark();
+    world.flow("phoenix", "t").continues_from(1_000).insert(&world.sql);
+    world.wait_for_filters(mark, &[&world.topic("t")]);
+    let mut second = Stream { code: "phoenix", published: 0 };
+    second.publish(&world, "t", 300);
+    second.assert_all_from(&world, 1_001);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+/// In one batch with messages of the old row, whose place nobody takes.
+#[test]
+fn what_waits_for_a_deleted_flow_is_passed_over_and_takes_no_id_of_its_successor() {
+    let world = backlog::world();
+    let mut stream = Stream::new(&world, "phoenix", "t");
+    let mut steady = Stream::new(&world, "steady", "t");
+    let mut gateway = world.start_subscribed();
+    backlog::hold(&world);
+    stream.publish(&world, "t", 100);
+    steady.next(&world, "t", 100);
+    // Within the transaction that keeps the gateway out: it sees both or neither.
+    world.sql.run("DELETE FROM flows WHERE code = 'phoenix'");
+    let mark = world.broker.mark();
+    world.flow("phoenix", "again").continues_from(7).insert(&world.sql);
+    backlog::release(&world);
+    world.wait_for_filters(mark, &[&world.topic("again")]);
+    steady.assert_all_from(&world, 1);
+    let mut second = Stream { code: "phoenix", published: 0 };
+    second.publish(&world, "again", 50);
+    second.assert_all_from(&world, 8);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn a_counter_set_by_hand_in_the_stream_is_continued_from() {
+    let world = backlog::world();
+    let mut stream = Stream::new(&world, "counted", "t");
+    let mut gateway = world.start_subscribed();
+    stream.publish(&world, "t", 300);
+    let messages = stream.next(&world, "t", 700);
+    let publishing = {
+        let broker = world.broker.address;
+        std::thread::spawn(move || {
+            crate::support::publisher::Publisher::connect(broker).publish_all(messages)
+        })
+    };
+    edit(&world, "counted", "last_msg_id = 10000");
+    publishing.join().unwrap();
+    let stored = crate::support::eventually("all thousand", || {
+        let stored = stream.stored(&world);
+        (stored.len() >= 1_000).then_some(stored)
+    });
+    assert_eq!(gateway.stop(), Some(0));
+    assert!(stored.iter().map(|(_, n)| *n).eq(0..1_000), "in order, and each once");
+    let jumps: Vec<_> = stored.windows(2).filter(|two| two[1].0 != two[0].0 + 1).collect();
+    assert!(jumps.len() <= 1 && jumps.iter().all(|two| two[1].0 == 10_001), "{jumps:?}");
+    assert!(stored[0].0 == 1 || stored[0].0 == 10_001);
+    assert!(stored[999].0 > 10_000);
+}
+
+#[test]
+fn a_schema_edited_in_the_stream_acts_on_the_next_message_and_leaves_no_gap() {
+    let world = backlog::world();
+    let mut stream = Stream::new(&world, "strict", "t");
+    let mut gateway = world.start_subscribed();
+    stream.publish(&world, "t", 300);
+    stream.assert_all_from(&world, 1);
+    backlog::hold(&world);
+    stream.publish(&world, "t", 300);
+    edit(&world, "strict", r#"payload_schema = '{"n": "string"}'"#);
+    backlog::release(&world);
+    // The three hundred that waited are judged by the row as it is now.
+    world.wait_for_dead_letters(300);
+    edit(&world, "strict", r#"payload_schema = '{"n": "int"}'"#);
+    stream.publish(&world, "t", 300);
+    world.wait_for_last_msg_id("strict", 600);
+    assert_eq!(gateway.stop(), Some(0));
+    let expected: Vec<(i64, i64)> = (1..).zip((0..300).chain(600..900)).collect();
+    assert_eq!(stream.stored(&world), expected);
+    let letters = world.dead_letters();
+    assert!(letters.iter().all(|letter| letter.reason == letters[0].reason));
+    assert!(
+        letters
+            .iter()
+            .map(|letter| letter.payload.clone())
+            .eq((300..600).map(|n| format!(r#"{{"n": {n}}}"#).into_bytes()))
+    );
+}

@@ -1,0 +1,92 @@
+//! A topic is edited: what was acknowledged for the old one is not lost, wherever it waits.
+
+use super::{Stream, edit};
+use crate::backlog;
+use crate::support::eventually;
+use crate::support::oracle::Load;
+use crate::support::proxy::{Proxy, Way};
+use crate::support::publisher::Publisher;
+use crate::support::world::World;
+
+fn move_to(world: &World, topic: &str) {
+    edit(world, "moving", &format!("topic = '{}'", world.topic(topic)));
+}
+
+#[test]
+fn a_topic_edited_under_load_loses_nothing_of_the_old_or_the_new_one() {
+    let world = backlog::world();
+    let mut stream = Stream::new(&world, "moving", "topic0");
+    let mut load = Load::over(&world, 4);
+    let proxy = Proxy::to_mqtt(world.broker.address);
+    world.reach_broker_at(proxy.address());
+    let mut gateway = world.start_subscribed();
+    let others = load.next(&world, 3_000);
+    let broker = world.broker.address;
+    let publishing = std::thread::spawn(move || Publisher::connect(broker).publish_all(others));
+    for turn in 1..3 {
+        let loaded = gateway.count_lines("Flows loaded");
+        // The broker has all of it, and the gateway no more than may be unacknowledged: a thousand.
+        proxy.stall(Way::ToServer);
+        let old = format!("topic{}", turn - 1);
+        let messages = stream.next(&world, &old, 5_000);
+        world.publish_all(messages);
+        let topic = format!("topic{turn}");
+        move_to(&world, &topic);
+        eventually("the reload", || (gateway.count_lines("Flows loaded") > loaded).then_some(()));
+        let mark = world.broker.mark();
+        // SUBSCRIBE and UNSUBSCRIBE are the first that the broker hears.
+        proxy.flow();
+        world.wait_for_filters(mark, &[&world.topic(&topic)]);
+        world.broker.wait_for_unsubscription(mark, &world.name, &world.topic(&old));
+    }
+    let messages = stream.next(&world, "topic2", 100);
+    world.publish_all(messages);
+    publishing.join().unwrap();
+    stream.assert_all_from(&world, 1);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
+fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_in_its_inbox() {
+    let world = backlog::world();
+    let mut stream = Stream::new(&world, "moving", "old");
+    let mut other = Stream::new(&world, "other", "other");
+    let mut gateway = world.start_subscribed();
+    backlog::hold(&world);
+    stream.publish(&world, "old", 300);
+    other.publish(&world, "other", 300);
+    gateway.kill();
+    backlog::release(&world);
+    move_to(&world, "new");
+    // It takes the topic over, but not what came before.
+    edit(&world, "other", &format!("topic = '{}'", world.topic("old")));
+
+    let mut gateway = world.start_subscribed();
+    stream.publish(&world, "new", 100);
+    other.publish(&world, "old", 100);
+    for stream in [&stream, &other] {
+        stream.assert_all_from(&world, 1);
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    assert!(world.dead_letters().is_empty());
+}
+
+#[test]
+fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_at_the_broker() {
+    let world = backlog::world();
+    let mut stream = Stream::new(&world, "moving", "old");
+    let mut gateway = world.start_subscribed();
+    stream.publish(&world, "old", 100);
+    assert_eq!(gateway.stop(), Some(0));
+    let messages = stream.next(&world, "old", 2_000);
+    world.publish_all(messages);
+    move_to(&world, "new");
+
+    let mut gateway = world.start_subscribed();
+    let messages = stream.next(&world, "new", 100);
+    world.publish_all(messages);
+    stream.assert_all_from(&world, 1);
+    assert_eq!(gateway.stop(), Some(0));
+}

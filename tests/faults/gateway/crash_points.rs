@@ -1,0 +1,93 @@
+//! The process dies at the very places where a message is in one hand and not yet in the other.
+
+use crate::soak::verdict::{Posts, Verdict, judge};
+use crate::support::eventually;
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::publisher::Message;
+use crate::support::sink::Sink;
+use crate::support::world::{Backend, World};
+
+/// The process ends when it has come by `point` so many times `before`, without another word.
+fn dies_once_at(backend: Backend, point: &str, before: usize) {
+    let mut world = World::with_broker(backend, Broker::private());
+    world.set("FAILPOINTS", &format!("{point}={before}*off->return"));
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    // At least one batch a round, so that the place is come to for certain.
+    while gateway.is_running() {
+        let messages = load.next(&world, 100);
+        world.publish_all(messages);
+    }
+    assert_eq!(gateway.wait_for_exit().code(), None, "it was ended by a signal");
+    world.settings.remove("FAILPOINTS");
+    let mut gateway = world.start();
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0], "twice, at {point}");
+}
+
+#[test]
+fn an_end_before_the_append_loses_nothing_for_the_broker_still_has_it() {
+    dies_once_at(Backend::MariaDb, "intake-before-append", 299);
+    dies_once_at(Backend::Sqlite, "intake-before-append", 299);
+}
+
+#[test]
+fn an_end_between_append_and_puback_doubles_nothing_though_the_broker_sends_it_again() {
+    dies_once_at(Backend::MariaDb, "intake-before-puback", 299);
+    dies_once_at(Backend::Sqlite, "intake-before-puback", 299);
+}
+
+#[test]
+fn an_end_before_the_commit_costs_no_number() {
+    dies_once_at(Backend::MariaDb, "worker-before-commit", 4);
+    dies_once_at(Backend::Sqlite, "worker-before-commit", 4);
+}
+
+#[test]
+fn an_end_after_the_commit_and_before_the_watermark_doubles_nothing() {
+    dies_once_at(Backend::MariaDb, "worker-after-commit", 4);
+    dies_once_at(Backend::Sqlite, "worker-after-commit", 4);
+}
+
+/// The process ends at `point` with posts under way, and the next one does the rest.
+fn dies_while_posting(point: &str, before: usize) -> Verdict {
+    let sink = Sink::new();
+    let mut world = World::with_broker(Backend::MariaDb, Broker::private());
+    world.set("FAILPOINTS", &format!("{point}={before}*off->return"));
+    world.flow("post", "t").posts_to(&sink.url("/post")).insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    let topic = world.topic("t");
+    world.publish_all((0..100).map(|key| Message::new(&topic, format!(r#"{{"key": {key}}}"#))));
+    assert_eq!(gateway.wait_for_exit().code(), None, "it was ended by a signal");
+    world.settings.remove("FAILPOINTS");
+    let mut gateway = world.start();
+    world.wait_for_last_msg_id("post", 100);
+    let waiting = "SELECT COUNT(*) FROM outbox";
+    eventually("an empty outbox", || (world.sql.count(waiting, []) == 0).then_some(()));
+    assert_eq!(gateway.stop(), Some(0));
+    let mut posts = Posts::of(&[(0, "post".to_owned())], 1);
+    posts.take(&sink.take_requests());
+    judge(&world, &["post".to_owned()], &mut posts, 100)
+}
+
+#[test]
+fn an_end_before_a_post_leaves_it_to_the_next_start() {
+    let verdict = dies_while_posting("delivery-post", 10);
+    assert!(verdict.keeps_the_promise(), "{verdict:?}");
+}
+
+#[test]
+fn an_end_between_the_endpoints_answer_and_the_row_posts_again_under_the_same_key() {
+    let verdict = dies_while_posting("delivery-answered", 10);
+    assert!(verdict.keeps_the_promise(), "{verdict:?}");
+    assert!(verdict.posted_again > 0, "the eleventh was answered, and nobody knew: {verdict:?}");
+}
+
+#[test]
+fn an_end_with_a_batch_gathered_and_not_handed_over_loses_nothing() {
+    dies_once_at(Backend::MariaDb, "router-dispatch", 4);
+}

@@ -1,0 +1,48 @@
+//! The gateway is told to end while messages flow, and killed while it ends.
+
+use super::Flood;
+use crate::support::mosquitto::{Broker, BrokerOptions};
+use crate::support::oracle::Load;
+use crate::support::world::{Backend, World};
+
+const STOPS: u64 = 4;
+
+#[test]
+fn stops_under_load_are_orderly_and_lose_and_double_nothing() {
+    let quiet = BrokerOptions { verbose: false, ..BrokerOptions::default() };
+    let world = World::with_broker(Backend::MariaDb, Broker::with(&quiet));
+    let flows = Flood::make_flows(&world, 4);
+    let mut gateway = world.start_subscribed();
+    let flood = Flood::over(&world, flows);
+    for stop in 0..STOPS {
+        gateway.wait_for_line("Connected to the broker");
+        flood.stream.wait_for_more(200 + 400 * stop);
+        assert_eq!(gateway.stop(), Some(0));
+        gateway = world.start();
+    }
+    flood.end_and_judge(&world, gateway);
+}
+
+#[test]
+fn a_kill_during_the_drain_loses_and_doubles_nothing() {
+    let mut world = World::with_broker(Backend::MariaDb, Broker::private());
+    // Batches so slow that there is something to drain for longer than it takes to be killed.
+    world.set("FAILPOINTS", "worker-batch=sleep(300)").set("BATCH_MAX_MESSAGES", "50");
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    for _ in 0..3 {
+        let messages = load.next(&world, 1_000);
+        world.publish_all(messages);
+        gateway.signal("TERM");
+        gateway.wait_for_line("Disconnected from the broker");
+        assert_eq!(gateway.count_lines("Drained"), 0, "there is still something to drain");
+        gateway.kill();
+        gateway = world.start_subscribed();
+    }
+    gateway.kill();
+    world.settings.remove("FAILPOINTS");
+    let mut gateway = world.start();
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}

@@ -1,0 +1,124 @@
+//! Two processes where one should be: the same client id, the same inbox.
+
+use std::collections::BTreeSet;
+
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::process::{Gateway, Settings};
+use crate::support::proxy::{Act, Proxy, Sign};
+use crate::support::world::{Backend, World};
+
+const FLOWS: usize = 2;
+const TAKEN_OVER: &str = "another client with the client id";
+
+/// The same gateway once more, with an inbox of its own.
+fn twin_of(world: &World) -> Settings {
+    let mut settings = world.settings.clone();
+    let inbox = world.directory().join("inbox-of-the-twin");
+    settings.insert("INBOX_DIR".to_owned(), inbox.to_str().unwrap().to_owned());
+    settings
+}
+
+/// Two inboxes are two roads: the order of a flow is that of each, not of both together. What was on its way to the one
+/// when the other took over may come by both.
+fn all_is_there_and_numbered_without_a_gap(world: &World, load: &Load, published: u64) {
+    load.wait_until_stored(world);
+    let mut keys = BTreeSet::new();
+    let mut copies = 0;
+    for flow in 0..FLOWS {
+        let code = format!("flow{flow}");
+        let stored = world.stored(&code);
+        let ids: Vec<i64> = stored.iter().map(|message| message.id).collect();
+        assert!(ids.iter().copied().eq(1..=i64::try_from(ids.len()).unwrap()), "{code}: {ids:?}");
+        copies += stored.len();
+        keys.extend(stored.iter().map(|message| message.value("key").unwrap().parse::<u64>().unwrap()));
+    }
+    assert!(keys.iter().copied().eq(0..published), "lost: all keys are there");
+    let most = keys.len() + world.broker.resent_to(&world.name);
+    assert!(copies <= most, "{copies} messages, and at most {most} were sent");
+}
+
+#[test]
+#[ignore = "takes half a minute; run by scripts/faults"]
+fn a_client_id_taken_twice_is_said_loudly_and_nothing_is_lost_once_one_is_gone() {
+    let world = World::with_broker(Backend::MariaDb, Broker::private());
+    let mut load = Load::over(&world, FLOWS);
+    let mut first = world.start_subscribed();
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    let mut second = Gateway::start(&[], &twin_of(&world), world.directory());
+    first.wait_for_line(TAKEN_OVER);
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    // The first comes back after its pause, and it is the second's turn to be loud.
+    second.wait_for_line(TAKEN_OVER);
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    assert_eq!(second.stop(), Some(0));
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert!(first.is_running());
+    assert_eq!(first.stop(), Some(0));
+    all_is_there_and_numbered_without_a_gap(&world, &load, 2_000);
+}
+
+#[test]
+fn a_second_process_on_the_inbox_of_a_stopped_one_is_refused() {
+    let mut world = World::with_broker(Backend::MariaDb, Broker::private());
+    let proxy = Proxy::to_mysql(world.database_address());
+    world.reach_database_at(proxy.address());
+    let mut load = Load::over(&world, FLOWS);
+    let mut first = world.start_subscribed();
+    let in_transaction = proxy.at(Sign::Statement("COMMIT"), 3).before(Act::Stall);
+    let messages = load.next(&world, 2_000);
+    world.publish_all(messages);
+    in_transaction.wait();
+    first.signal("STOP");
+
+    let mut second = world.start();
+    assert_eq!(second.wait_for_exit().code(), Some(1));
+    second.wait_for_line(&format!("{}", first.id()));
+
+    first.signal("CONT");
+    proxy.flow();
+    load.wait_until_stored(&world);
+    assert_eq!(first.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
+#[ignore = "takes half a minute; run by scripts/faults"]
+fn a_process_stopped_in_its_transaction_holds_up_its_twin_no_longer_than_its_session_lasts() {
+    let mut world = World::with_broker(Backend::MariaDb, Broker::private());
+    let straight = twin_of(&world);
+    let proxy = Proxy::to_mysql(world.database_address());
+    world.reach_database_at(proxy.address());
+    let mut load = Load::over(&world, FLOWS);
+    let mut first = world.start_subscribed();
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    let in_transaction = proxy.at(Sign::Statement("COMMIT"), 1).before(Act::Stall);
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    in_transaction.wait();
+    first.signal("STOP");
+
+    // Its row locks are on the very flows that the twin gets messages for.
+    let mark = world.broker.mark();
+    let mut second = Gateway::start(&[], &straight, world.directory());
+    world.wait_for_flows(mark);
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    for flow in 0..FLOWS {
+        world.wait_for_last_msg_id(&format!("flow{flow}"), 500);
+    }
+
+    first.signal("CONT");
+    proxy.flow();
+    load.wait_until_stored(&world);
+    assert_eq!(second.stop(), Some(0));
+    assert_eq!(first.stop(), Some(0));
+    all_is_there_and_numbered_without_a_gap(&world, &load, 1_500);
+}

@@ -1,0 +1,219 @@
+//! The proxy does what it says, or the fault tests prove nothing.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
+use crate::support::{PATIENCE, eventually};
+
+const PUBACK: [u8; 4] = [0x40, 2, 0, 7];
+const PUBLISH: [u8; 6] = [0x32, 4, 0, 0, 0, 7];
+
+/// A client and a server with a proxy between them.
+struct Pair {
+    proxy: Proxy,
+    listener: TcpListener,
+    client: TcpStream,
+    server: TcpStream,
+}
+
+fn pair(proxy: impl FnOnce(SocketAddr) -> Proxy) -> Pair {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = proxy(listener.local_addr().unwrap());
+    let (client, server) = (connect(&proxy), patient(listener.accept().unwrap().0));
+    // The server is connected to before the proxy counts the connection as one of its own.
+    proxy.wait_for_taken(1);
+    Pair { proxy, listener, client, server }
+}
+
+fn connect(proxy: &Proxy) -> TcpStream {
+    patient(TcpStream::connect(proxy.address()).unwrap())
+}
+
+fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// What comes until the end, and whether the end was in order.
+fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    let end = stream.read_to_end(&mut bytes);
+    (bytes, end.is_ok())
+}
+
+fn mysql(sequence: u8, command: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(rest.len() + 1).unwrap();
+    [&[length, 0, 0, sequence, command], rest].concat()
+}
+
+#[test]
+fn bytes_pass_both_ways_and_so_does_the_end_of_each() {
+    let mut pair = pair(Proxy::to);
+    pair.client.write_all(b"there").unwrap();
+    assert_eq!(read(&mut pair.server, 5), b"there");
+    pair.server.write_all(b"and back").unwrap();
+    assert_eq!(read(&mut pair.client, 8), b"and back");
+    pair.client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut pair.server), (vec![], true));
+    pair.server.write_all(b"still here").unwrap();
+    drop(pair.server);
+    assert_eq!(read_to_end(&mut pair.client), (b"still here".to_vec(), true));
+    eventually("the connection to be forgotten", || (pair.proxy.connections() == 0).then_some(()));
+}
+
+#[test]
+fn a_cut_is_an_end_in_order_or_a_reset_for_both_sides() {
+    for (how, in_order) in [(How::Fin, true), (How::Rst, false)] {
+        let mut pair = pair(Proxy::to);
+        pair.client.write_all(b"x").unwrap();
+        read(&mut pair.server, 1);
+        pair.proxy.cut(how);
+        assert_eq!(read_to_end(&mut pair.client), (vec![], in_order), "{how:?}");
+        assert_eq!(read_to_end(&mut pair.server), (vec![], in_order), "{how:?}");
+    }
+}
+
+#[test]
+fn a_closed_port_refuses_and_takes_again() {
+    let pair = pair(Proxy::to);
+    pair.proxy.refuse();
+    let refused = TcpStream::connect(pair.proxy.address()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    pair.proxy.accept();
+    let _client = connect(&pair.proxy);
+    pair.listener.accept().unwrap();
+}
+
+#[test]
+fn a_stalled_way_keeps_bytes_and_the_end_while_the_other_way_goes_on() {
+    let mut pair = pair(Proxy::to);
+    pair.proxy.stall(Way::ToServer);
+    pair.client.write_all(b"kept").unwrap();
+    pair.server.write_all(b"passes").unwrap();
+    assert_eq!(read(&mut pair.client, 6), b"passes");
+    pair.client.shutdown(std::net::Shutdown::Write).unwrap();
+    pair.server.set_nonblocking(true).unwrap();
+    assert_eq!(pair.server.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    pair.server.set_nonblocking(false).unwrap();
+    pair.proxy.flow();
+    assert_eq!(read_to_end(&mut pair.server), (b"kept".to_vec(), true));
+}
+
+#[test]
+fn a_half_closed_way_ends_and_the_other_goes_on() {
+    let mut pair = pair(Proxy::to);
+    pair.proxy.half_close(Way::ToServer);
+    assert_eq!(read_to_end(&mut pair.server), (vec![], true));
+    pair.client.write_all(b"into the void").unwrap();
+    pair.server.write_all(b"passes").unwrap();
+    assert_eq!(read(&mut pair.client, 6), b"passes");
+}
+
+#[test]
+fn a_delay_holds_each_piece_that_long() {
+    let mut pair = pair(Proxy::to);
+    let delay = Duration::from_millis(200);
+    pair.proxy.delay(Way::ToClient, delay);
+    let asked = Instant::now();
+    pair.server.write_all(b"slow").unwrap();
+    assert_eq!(read(&mut pair.client, 4), b"slow");
+    // A lower bound is no matter of how busy the machine is.
+    assert!(asked.elapsed() >= delay);
+}
+
+#[test]
+fn exactly_the_chosen_number_of_bytes_passes() {
+    let mut pair = pair(Proxy::to);
+    let cut = pair.proxy.cut_at_byte(Way::ToServer, 7, How::Fin);
+    pair.client.write_all(b"01234").unwrap();
+    assert_eq!(read(&mut pair.server, 5), b"01234");
+    assert!(!cut.has_fired());
+    pair.client.write_all(b"56789").unwrap();
+    cut.wait();
+    assert_eq!(read_to_end(&mut pair.server), (b"56".to_vec(), true));
+    assert_eq!(read_to_end(&mut pair.client).0, b"");
+}
+
+#[test]
+fn the_nth_packet_of_a_type_is_met_however_the_stream_is_cut_into_pieces() {
+    let mut pair = pair(Proxy::to_mqtt);
+    let before = pair.proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), 2).before(Act::Cut(How::Fin));
+    let stream = [&PUBLISH[..], &PUBACK, &PUBLISH, &PUBACK, &PUBLISH].concat();
+    let (first, rest) = stream.split_at(8);
+    pair.client.write_all(first).unwrap();
+    assert_eq!(read(&mut pair.server, 6), PUBLISH);
+    pair.client.write_all(rest).unwrap();
+    before.wait();
+    assert_eq!(read_to_end(&mut pair.server).0, [&PUBACK[..], &PUBLISH].concat());
+}
+
+#[test]
+fn after_a_packet_means_that_it_was_passed_on() {
+    let mut pair = pair(Proxy::to_mqtt);
+    let after = pair.proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), 1).after(Act::Stall);
+    pair.client.write_all(&[&PUBACK[..], &PUBLISH].concat()).unwrap();
+    assert_eq!(read(&mut pair.server, 4), PUBACK);
+    after.wait();
+    pair.server.write_all(&PUBLISH).unwrap();
+    pair.proxy.flow();
+    assert_eq!(read(&mut pair.server, 6), PUBLISH);
+    assert_eq!(read(&mut pair.client, 6), PUBLISH);
+}
+
+#[test]
+fn the_answer_to_a_statement_is_swallowed_with_the_connection() {
+    let mut pair = pair(Proxy::to_mysql);
+    let cut = pair.proxy.at(Sign::Statement("commit"), 2).after(Act::CutAtAnswer);
+    let (commit, done) = (mysql(0, 3, b"COMMIT"), mysql(1, 0, b""));
+    let commit_once = |pair: &mut Pair| {
+        pair.client.write_all(&commit).unwrap();
+        assert_eq!(read(&mut pair.server, commit.len()), commit);
+        pair.server.write_all(&done).unwrap();
+    };
+    commit_once(&mut pair);
+    assert_eq!(read(&mut pair.client, done.len()), done);
+    assert!(!cut.has_fired());
+    commit_once(&mut pair);
+    cut.wait();
+    assert_eq!(read_to_end(&mut pair.client), (vec![], false));
+}
+
+#[test]
+fn an_answer_is_held_until_it_may_flow() {
+    let mut pair = pair(Proxy::to_mysql);
+    let held = pair.proxy.at(Sign::Statement("COMMIT"), 1).after(Act::HoldAnswer);
+    pair.client.write_all(&mysql(0, 3, b"commit")).unwrap();
+    read(&mut pair.server, 11);
+    assert!(!held.has_fired(), "there is no answer yet");
+    pair.server.write_all(&mysql(1, 0, b"")).unwrap();
+    held.wait();
+    pair.proxy.flow();
+    assert_eq!(read(&mut pair.client, 5), mysql(1, 0, b""));
+}
+
+#[test]
+fn a_prepared_statement_is_known_by_its_text_when_it_is_executed() {
+    let mut pair = pair(Proxy::to_mysql);
+    let sign = Sign::Statement("INSERT INTO data");
+    let met = pair.proxy.at(sign, 1).before(Act::Cut(How::Rst));
+    // A handshake packet that looks like a query has another sequence number.
+    for packet in [mysql(1, 3, b"INSERT INTO data"), mysql(0, 0x16, b"insert into data values (?)")] {
+        pair.client.write_all(&packet).unwrap();
+        assert_eq!(read(&mut pair.server, packet.len()), packet);
+    }
+    let named = mysql(1, 0, &[9, 0, 0, 0]);
+    pair.server.write_all(&named).unwrap();
+    assert_eq!(read(&mut pair.client, named.len()), named);
+    assert!(!met.has_fired());
+    pair.client.write_all(&mysql(0, 0x17, &[9, 0, 0, 0, 0])).unwrap();
+    met.wait();
+    assert_eq!(read_to_end(&mut pair.server), (vec![], false));
+}

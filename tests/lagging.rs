@@ -1,0 +1,624 @@
+//! Flows whose rows are locked elsewhere, on real databases: their lane goes on, and they catch up.
+//! In a binary of its own, for fail points act on the whole process.
+
+#![cfg(feature = "failpoints")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/batches.rs"]
+mod batches;
+#[macro_use]
+#[path = "support/database.rs"]
+mod database;
+
+use std::ops::Range;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use batches::{Setup, entry};
+use database::TestDatabase;
+use fail::FailScenario;
+use mqtt_gateway::domain::batch::{
+    Batch, BatchEntry, BatchOutcome, CatchUp, LaggingFlow, ProcessError, Scope,
+};
+use mqtt_gateway::domain::message::{FlowId, Offset};
+use mqtt_gateway::settings::DatabaseSettings;
+use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore, OpenedLane};
+use sea_orm::ConnectionTrait;
+
+/// Two flows that store, `A` and `C`, and one that posts, `B`.
+const A: FlowId = 1;
+const B: FlowId = 2;
+const C: FlowId = 3;
+
+/// How long the lanes of these tests wait for a row.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+on_both_databases! {
+    whoever_takes_a_lane_over_finds_its_list
+    a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_its_lane
+    a_batch_of_a_flow_that_stands_elsewhere_is_void
+    a_flow_that_is_gone_leaves_at_once
+    a_flow_that_is_disabled_catches_up_without_numbers
+    poison_of_a_flow_that_lags_is_put_aside
+    lost_answers_to_a_flow_that_catches_up_are_recognised
+    a_lost_answer_about_a_flow_that_is_gone_is_recognised
+    a_catch_up_whose_commit_did_not_take_place_is_done_again
+}
+
+#[tokio::test]
+async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order() {
+    let _scenario = FailScenario::setup();
+    for flow in [A, B, C] {
+        let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+        let held = lane.hold(&[lock_flow(flow)]);
+
+        let outcome = lane.process(&lane.batch(0..5, 1)).await;
+        assert_eq!(outcome.left_behind, [lagging(flow, 0)]);
+        assert_eq!(outcome.results.len(), 10);
+        let outcome = lane.process(&lane.batch(5..8, 1)).await;
+        assert_eq!((outcome.left_behind.len(), outcome.results.len()), (0, 6));
+        assert_eq!(lane.setup.observer.failures(), 0, "a flow that is left behind is no failure");
+        assert_eq!(lane.list().await, [lagging(flow, 0)]);
+
+        held.release();
+        let outcome = lane.process(&lane.catch_up(flow, 0..3)).await;
+        assert_eq!((outcome.catch_up, outcome.results.len()), (Some(CatchUp::Advanced), 3));
+        let outcome = lane.process(&lane.catch_up(flow, 3..8)).await;
+        assert_eq!((outcome.catch_up, outcome.results.len()), (Some(CatchUp::Left), 5));
+        assert_eq!(lane.process(&lane.batch(8..10, 1)).await.results.len(), 6);
+        lane.assert_all_are_there_in_order(10).await;
+        let code = ["A", "B", "C"][usize::try_from(flow).unwrap() - 1];
+        let told = [format!("{code} left behind at 0"), format!("flow {flow} back in step")];
+        assert_eq!(lane.setup.observer.lags(), told);
+    }
+}
+
+#[tokio::test]
+async fn a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let batch = lane.batch_in_two_steps(Scope::Lane { may_leave_behind: 1 }, &[A, B, C]).await;
+    let held = lane.hold_after_the_next_commit(&[lock_flow(A)]);
+
+    let outcome = lane.process(&batch).await;
+
+    assert_eq!(outcome.left_behind, [lagging(A, 5)]);
+    assert_eq!(numbers(&outcome, "A"), [1, 2, 3, 4, 5]);
+    assert_eq!(numbers(&outcome, "C"), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(lane.list().await, [lagging(A, 5)]);
+    held.lock().unwrap().take().unwrap().release();
+    let outcome = lane.process(&lane.catch_up(A, 5..10)).await;
+    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(numbers(&outcome, "A"), [6, 7, 8, 9, 10]);
+}
+
+#[tokio::test]
+async fn flows_that_are_locked_together_are_left_behind_together() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let held = lane.hold(&[lock_flow(A), lock_flow(C)]);
+
+    let outcome = lane.process(&lane.batch(0..5, 2)).await;
+
+    assert_eq!(outcome.left_behind, [lagging(A, 0), lagging(C, 0)]);
+    assert_eq!(numbers(&outcome, "B"), [1, 2, 3, 4, 5]);
+    held.release();
+    for flow in [C, A] {
+        assert_eq!(lane.process(&lane.catch_up(flow, 0..5)).await.catch_up, Some(CatchUp::Left));
+    }
+    lane.assert_all_are_there_in_order(5).await;
+}
+
+#[tokio::test]
+async fn a_lane_waits_where_nobody_may_be_left_behind() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let batch = lane.batch(0..5, 0);
+    lane.assert_it_waits(&batch, &[lock_flow(A)]).await;
+}
+
+#[tokio::test]
+async fn a_lane_waits_if_more_flows_are_locked_than_may_be_left_behind() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let batch = lane.batch(0..5, 1);
+    lane.assert_it_waits(&batch, &[lock_flow(A), lock_flow(C)]).await;
+}
+
+#[tokio::test]
+async fn nobody_is_left_behind_when_it_is_the_lane_itself_that_is_locked() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let batch = lane.batch(0..5, 3);
+    lane.assert_it_waits(&batch, &["UPDATE inbox_offsets SET updated_at = NULL".to_owned()]).await;
+}
+
+#[tokio::test]
+async fn a_flow_that_is_locked_still_holds_nobody_up() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let held = lane.hold(&["UPDATE flows SET description = 'edited' WHERE id = 1".to_owned()]);
+    lane.process(&lane.batch(0..5, 1)).await;
+
+    let outcome = lane.process(&lane.catch_up(A, 0..5)).await;
+
+    assert_eq!((outcome.catch_up, outcome.results.len()), (Some(CatchUp::StillLocked), 0));
+    assert_eq!(lane.setup.observer.failures(), 0);
+    assert_eq!(lane.list().await, [lagging(A, 0)]);
+    held.release();
+    lane.process(&lane.catch_up(A, 0..5)).await;
+    lane.assert_all_are_there_in_order(5).await;
+}
+
+/// Another gateway that has the row time and again must not win each time.
+#[tokio::test]
+async fn a_flow_that_catches_up_queues_for_its_row() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(TestDatabase::mariadb().await).await;
+    lane.store = lane.setup.lane();
+    lane.reopen().await;
+    lane.process(&lane.catch_up(A, 0..4)).await;
+    let held = lane.hold(&[lock_flow(A)]);
+    let batch = lane.catch_up(A, 4..10);
+
+    let test = &lane.setup.test;
+    let releasing = async {
+        while test.try_execute("SELECT * FROM inbox_offsets FOR UPDATE NOWAIT").await.is_ok() {}
+        held.release();
+    };
+    let (outcome, ()) = tokio::join!(lane.store.process(&batch, &lane.setup.observer), releasing);
+
+    assert_eq!(outcome.unwrap().catch_up, Some(CatchUp::Left));
+    lane.assert_all_are_there_in_order(10).await;
+}
+
+#[tokio::test]
+async fn a_flow_that_is_locked_anew_while_it_catches_up_lags_on() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(TestDatabase::mariadb().await).await;
+    lane.process(&lane.catch_up(A, 0..4)).await;
+    let held = lane.hold(&[lock_flow(A)]);
+
+    for _ in 0..2 {
+        let outcome = lane.process(&lane.catch_up(A, 4..10)).await;
+        assert_eq!((outcome.catch_up, outcome.results.len()), (Some(CatchUp::StillLocked), 0));
+    }
+    assert_eq!(lane.setup.observer.failures(), 0);
+    held.release();
+    lane.process(&lane.catch_up(A, 4..10)).await;
+    lane.assert_all_are_there_in_order(10).await;
+}
+
+/// A row that is being deleted is locked; it may yet come back.
+#[tokio::test]
+async fn a_flow_that_is_being_deleted_lags_until_it_is_gone() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let held = lane.hold(&["DELETE FROM flows WHERE id = 1".to_owned()]);
+    assert_eq!(lane.process(&lane.batch(0..5, 1)).await.left_behind, [lagging(A, 0)]);
+    let outcome = lane.process(&lane.catch_up(A, 0..5)).await;
+    assert_eq!(outcome.catch_up, Some(CatchUp::StillLocked));
+
+    held.commit();
+    let outcome = lane.process(&lane.catch_up(A, 0..2)).await;
+
+    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(lane.list().await, []);
+}
+
+#[tokio::test]
+async fn a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(TestDatabase::mariadb().await).await;
+    let scope = Scope::Lagging { flow: A, lane_at: lane.position.next_offset };
+    let batch = lane.batch_in_two_steps(scope, &[A]).await;
+    let held = lane.hold_after_the_next_commit(&[lock_flow(A)]);
+
+    let broken = lane.store.process(&batch, &lane.setup.observer).await.unwrap_err();
+
+    assert_eq!(broken.failure, BatchFailure::Fenced(lane.position));
+    assert_eq!(numbers(&broken.done, "A"), [1, 2, 3, 4, 5]);
+    held.lock().unwrap().take().unwrap().release();
+    assert_eq!(lane.reopen().await.lagging, [lagging(A, 5)]);
+}
+
+/// Whether the list was written before the lane was taken over or not at all: the successor knows.
+#[tokio::test]
+async fn whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let held = lane.hold(&[lock_flow(A)]);
+    let batch = lane.batch(0..5, 1);
+    let mut successor = lane.another_store().await;
+
+    let setup = &lane.setup;
+    let taking_over = async {
+        // The predecessor has the lane's row, and waits for the flow's.
+        while setup.test.try_execute("SELECT * FROM inbox_offsets FOR UPDATE NOWAIT").await.is_ok() {}
+        successor.open(&setup.observer).await
+    };
+    let (processed, opened) = tokio::join!(lane.store.process(&batch, &setup.observer), taking_over);
+
+    assert_eq!(lane.list().await, opened.lagging);
+    match processed {
+        Err(broken) => assert_eq!(broken.failure, BatchFailure::Fenced(opened.position)),
+        // The successor was late: all was over.
+        Ok(outcome) => assert_eq!(outcome.left_behind, opened.lagging),
+    }
+    held.release();
+}
+
+#[tokio::test]
+async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew() {
+    let _scenario = FailScenario::setup();
+    for (fault, there) in [("commit-not-answered", vec![lagging(A, 0)]), ("commit-not-sent", vec![])] {
+        let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+        let held = lane.hold(&[lock_flow(A)]);
+        fail::cfg(fault, "1*return").unwrap();
+        let batch = lane.batch(0..5, 1);
+
+        let broken = lane.store.process(&batch, &lane.setup.observer).await.unwrap_err();
+
+        assert_eq!(broken.failure, BatchFailure::Fenced(lane.position));
+        assert_eq!(broken.done.left_behind, []);
+        assert_eq!(lane.reopen().await.lagging, there, "{fault}");
+        lane.process(&lane.batch(0..5, 1)).await;
+        assert_eq!(lane.list().await, [lagging(A, 0)]);
+        held.release();
+        lane.process(&lane.catch_up(A, 0..5)).await;
+        lane.assert_all_are_there_in_order(5).await;
+    }
+}
+
+/// The list is written, the rest of the batch is not known to be.
+#[tokio::test]
+async fn a_lost_answer_to_a_batch_without_the_flows_left_behind_is_recognised() {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let held = lane.hold(&[lock_flow(A)]);
+    fail::cfg("commit-not-answered", "1*off->1*return").unwrap();
+
+    let outcome = lane.process(&lane.batch(0..5, 1)).await;
+
+    assert_eq!(lane.setup.observer.failures(), 1);
+    assert_eq!((outcome.left_behind, outcome.results.len()), (vec![lagging(A, 0)], 10));
+    held.release();
+    lane.process(&lane.catch_up(A, 0..5)).await;
+    lane.assert_all_are_there_in_order(5).await;
+}
+
+async fn whoever_takes_a_lane_over_finds_its_list(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+    lane.write_down(B, 7, 0).await;
+    lane.write_down(C, 8, 1).await;
+
+    assert_eq!(lane.reopen().await.lagging, [lagging(A, 0), lagging(B, 7)]);
+
+    let outcome = lane.process(&lane.batch(10..12, 0)).await;
+    assert_eq!((numbers(&outcome, "C"), outcome.results.len()), (vec![11, 12], 2));
+}
+
+async fn a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_its_lane(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+
+    for (part, said, left) in [
+        (0..4, CatchUp::Advanced, vec![lagging(A, 4)]),
+        // A stretch without a message of its own.
+        (4..9, CatchUp::Advanced, vec![lagging(A, 9)]),
+        (9..10, CatchUp::Left, vec![]),
+    ] {
+        assert_eq!(lane.process(&lane.catch_up(A, part)).await.catch_up, Some(said));
+        assert_eq!(lane.list().await, left);
+        assert_eq!(lane.setup.lane_offset().await, 10);
+    }
+    lane.process(&lane.batch(10..12, 0)).await;
+    lane.assert_all_are_there_in_order(12).await;
+}
+
+async fn a_batch_of_a_flow_that_stands_elsewhere_is_void(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+    let right = lane.catch_up(A, 0..4);
+    let older = Batch { epoch: right.epoch - 1, ..right.clone() };
+    let elsewhere = Batch { scope: Scope::Lagging { flow: A, lane_at: 9 }, ..right.clone() };
+    let no_lag = Batch { scope: Scope::Lagging { flow: C, lane_at: 10 }, ..right };
+
+    for wrong in [lane.catch_up(A, 3..5), older, elsewhere, no_lag] {
+        let refused = lane.store.process(&wrong, &lane.setup.observer).await.unwrap_err();
+        assert_eq!(refused.failure, BatchFailure::Fenced(lane.position), "{wrong:?}");
+    }
+    assert_eq!(lane.list().await, [lagging(A, 0)]);
+    assert_eq!(lane.setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NULL").await, 1);
+}
+
+async fn a_flow_that_is_gone_leaves_at_once(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+    lane.setup.test.execute("DELETE FROM flows WHERE id = 1").await;
+
+    let outcome = lane.process(&lane.catch_up(A, 0..0)).await;
+
+    assert_eq!(outcome.catch_up, None, "nothing was asked");
+    let outcome = lane.process(&lane.catch_up(A, 0..4)).await;
+    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(lane.list().await, []);
+    assert_eq!(lane.setup.observer.lags(), ["flow 1 back in step"]);
+}
+
+async fn a_flow_that_is_disabled_catches_up_without_numbers(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+    lane.setup.test.execute("UPDATE flows SET enabled = 0 WHERE id = 1").await;
+
+    let outcome = lane.process(&lane.catch_up(A, 0..4)).await;
+
+    assert_eq!(outcome.catch_up, Some(CatchUp::Advanced));
+    assert_eq!(outcome.results, vec![Err(ProcessError::FlowGone(A)); 4]);
+    assert_eq!(lane.list().await, [lagging(A, 4)]);
+}
+
+async fn poison_of_a_flow_that_lags_is_put_aside(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+    lane.setup.refuse_the_value("poison").await;
+    let mut batch = lane.catch_up(A, 0..10);
+    batch.entries[6] = entry(6, r#"{"n":"poison"}"#, &[A]);
+
+    let outcome = lane.process(&batch).await;
+
+    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(numbers(&outcome, "A"), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(lane.setup.count("SELECT inbox_offset FROM dead_letters").await, 6);
+    assert_eq!(lane.list().await, []);
+}
+
+async fn lost_answers_to_a_flow_that_catches_up_are_recognised(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+    for (part, said) in [(0..4, CatchUp::Advanced), (4..10, CatchUp::Left)] {
+        let messages = part.end - part.start;
+        fail::cfg("commit-not-answered", "1*return").unwrap();
+        let outcome = lane.process(&lane.catch_up(A, part)).await;
+        assert_eq!((outcome.catch_up, outcome.results.len() as u64), (Some(said), messages));
+    }
+    assert_eq!(lane.setup.observer.failures(), 2);
+    lane.assert_all_are_there_in_order(10).await;
+}
+
+/// It ends elsewhere than the batch would.
+async fn a_lost_answer_about_a_flow_that_is_gone_is_recognised(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+    lane.setup.test.execute("DELETE FROM flows WHERE id = 1").await;
+    fail::cfg("commit-not-answered", "1*return").unwrap();
+
+    let outcome = lane.process(&lane.catch_up(A, 0..4)).await;
+
+    assert_eq!(lane.setup.observer.failures(), 1);
+    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(lane.list().await, []);
+}
+
+async fn a_catch_up_whose_commit_did_not_take_place_is_done_again(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let mut lane = Lane::with_a_lagging_flow(test).await;
+    fail::cfg("commit-not-sent", "1*return").unwrap();
+
+    let outcome = lane.process(&lane.catch_up(A, 0..10)).await;
+
+    assert_eq!(lane.setup.observer.failures(), 1);
+    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    lane.assert_all_are_there_in_order(10).await;
+}
+
+/// A lane with three flows. Its inbox holds a message for all of them at every offset.
+struct Lane {
+    setup: Setup,
+    store: LaneStore,
+    position: LanePosition,
+}
+
+impl Lane {
+    async fn new(test: TestDatabase) -> Self {
+        let setup = Setup::new(test).await;
+        for (code, action) in [("A", "STORE_DB"), ("B", "POST_ENDPOINT"), ("C", "STORE_DB")] {
+            setup.flow(code, action).await;
+        }
+        let position = LanePosition { epoch: 0, next_offset: 0 };
+        let store = setup.lane();
+        let mut lane = Self { setup, store, position };
+        lane.store = lane.another_store().await;
+        lane.reopen().await;
+        lane
+    }
+
+    /// Its first ten messages are in SQL, but not those of the flow `A`.
+    async fn with_a_lagging_flow(test: TestDatabase) -> Self {
+        let mut lane = Self::new(test).await;
+        lane.write_down(A, 0, 0).await;
+        lane.reopen().await;
+        lane.process(&lane.batch(0..10, 0)).await;
+        lane
+    }
+
+    async fn another_store(&self) -> LaneStore {
+        let database = Database::connect_with(self.setup.test.settings(), 2, LOCK_WAIT).await.unwrap();
+        LaneStore::new(database, Arc::clone(&self.setup.rules), 0)
+    }
+
+    async fn write_down(&self, flow: FlowId, at: Offset, lane: u32) {
+        let values = format!("('{}', {lane}, {flow}, {at}, '2026-01-02 03:04:05')", batches::INBOX);
+        let insert = format!(
+            "INSERT INTO inbox_lagging (inbox_id, lane, flow_id, next_offset, since) VALUES {values}"
+        );
+        self.setup.test.execute(&insert).await;
+    }
+
+    async fn reopen(&mut self) -> OpenedLane {
+        let opened = self.store.open(&self.setup.observer).await;
+        self.position = opened.position;
+        opened
+    }
+
+    /// A batch of the lane with these messages.
+    fn batch(&self, messages: Range<Offset>, may_leave_behind: usize) -> Batch {
+        self.batch_of(Scope::Lane { may_leave_behind }, messages, &[A, B, C])
+    }
+
+    /// A batch of a flow that lags behind where the lane is now.
+    fn catch_up(&self, flow: FlowId, messages: Range<Offset>) -> Batch {
+        self.batch_of(Scope::Lagging { flow, lane_at: self.position.next_offset }, messages, &[flow])
+    }
+
+    /// Ten messages; the last is one that the database refuses, so that the first five go alone.
+    async fn batch_in_two_steps(&self, scope: Scope, flows: &[FlowId]) -> Batch {
+        self.setup.refuse_the_value("poison").await;
+        let mut batch = self.batch_of(scope, 0..10, flows);
+        *batch.entries.last_mut().unwrap() = entry(9, r#"{"n":"poison"}"#, &flows[flows.len() - 1..]);
+        batch
+    }
+
+    fn batch_of(&self, scope: Scope, messages: Range<Offset>, flows: &[FlowId]) -> Batch {
+        let entries = messages.clone().map(|n| message(n, flows)).collect();
+        let Range { start: from, end: next } = messages;
+        Batch { lane: 0, epoch: self.position.epoch, scope, from, next, entries }
+    }
+
+    async fn process(&mut self, batch: &Batch) -> BatchOutcome {
+        let outcome = self.store.process(batch, &self.setup.observer).await.unwrap();
+        if matches!(batch.scope, Scope::Lane { .. }) {
+            self.position.next_offset = batch.next;
+        }
+        outcome
+    }
+
+    async fn list(&self) -> Vec<LaggingFlow> {
+        let rows =
+            self.setup.test.rows("SELECT flow_id, next_offset FROM inbox_lagging ORDER BY flow_id").await;
+        let number = |row: &sea_orm::QueryResult, index| row.try_get_by_index::<i64>(index).unwrap();
+        rows.iter().map(|row| lagging(number(row, 0), number(row, 1).cast_unsigned())).collect()
+    }
+
+    fn hold(&self, statements: &[String]) -> Held {
+        Held::by(self.setup.test.settings().clone(), statements.to_vec())
+    }
+
+    /// The same in the moment between the next transaction that is committed and the one after it.
+    fn hold_after_the_next_commit(&self, statements: &[String]) -> Arc<Mutex<Option<Held>>> {
+        let (settings, statements) = (self.setup.test.settings().clone(), statements.to_vec());
+        let held: Arc<Mutex<Option<Held>>> = Arc::default();
+        let slot = Arc::clone(&held);
+        let take = move || {
+            let mut slot = slot.lock().unwrap();
+            if slot.is_none() {
+                *slot = Some(Held::by(settings.clone(), statements.clone()));
+            }
+        };
+        fail::cfg_callback("worker-after-commit", take).unwrap();
+        held
+    }
+
+    /// That nobody is left behind while this is held, and all is done once it is free.
+    async fn assert_it_waits(&mut self, batch: &Batch, held: &[String]) {
+        let held = self.hold(held);
+        let setup = &self.setup;
+        let releasing = async {
+            setup.observer.failed_once().await;
+            held.release();
+        };
+        let (outcome, ()) = tokio::join!(self.store.process(batch, &setup.observer), releasing);
+        assert_eq!(outcome.unwrap().left_behind, []);
+        assert!(setup.observer.faults().iter().all(|fault| *fault == Fault::LockTimeout));
+        self.assert_all_are_there_in_order(5).await;
+    }
+
+    /// That each flow has numbered the first `messages` messages once and in order, and none lags.
+    async fn assert_all_are_there_in_order(&self, messages: i64) {
+        let test = &self.setup.test;
+        let numbers: Vec<i64> = (1..=messages).collect();
+        for code in ["A", "C"] {
+            let of_flow = format!("FROM data WHERE flow_code = '{code}' ORDER BY id");
+            let ids: Vec<i64> = test.column(&format!("SELECT last_msg_id {of_flow}")).await;
+            let values: Vec<String> = test.column(&format!("SELECT attribute_value {of_flow}")).await;
+            assert_eq!(ids, numbers, "{code}");
+            assert!(values.iter().cloned().eq((0..messages).map(|n| n.to_string())), "{code}: {values:?}");
+        }
+        let posts: Vec<i64> = test.column("SELECT message_id FROM outbox ORDER BY inbox_offset").await;
+        assert_eq!(posts, numbers);
+        assert_eq!(self.setup.rules.gauge.waiting(B), messages.unsigned_abs());
+        let counters: Vec<i64> = test.column("SELECT last_msg_id FROM flows").await;
+        assert_eq!(counters, [messages; 3]);
+        assert_eq!(self.setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
+        assert_eq!(self.list().await, []);
+    }
+}
+
+/// Another session in the midst of a transaction, on a thread of its own.
+struct Held {
+    end: Sender<&'static str>,
+    session: JoinHandle<()>,
+}
+
+impl Held {
+    /// Returns when the statements are done.
+    fn by(settings: DatabaseSettings, statements: Vec<String>) -> Self {
+        let (end, ending) = channel();
+        let (done, doing) = channel();
+        let session = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let database = Database::connect(&settings, 1).await.unwrap();
+                let transaction = database.begin().await.unwrap();
+                for sql in statements {
+                    transaction
+                        .execute_unprepared(&sql)
+                        .await
+                        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+                }
+                done.send(()).unwrap();
+                // When the test has failed nobody sends anything.
+                match ending.recv() {
+                    Ok("commit") => transaction.commit().await.unwrap(),
+                    _ => transaction.rollback().await.unwrap(),
+                }
+            });
+        });
+        doing.recv().unwrap();
+        Self { end, session }
+    }
+
+    fn release(self) {
+        self.end_with("rollback");
+    }
+
+    fn commit(self) {
+        self.end_with("commit");
+    }
+
+    fn end_with(self, how: &'static str) {
+        self.end.send(how).unwrap();
+        self.session.join().unwrap();
+    }
+}
+
+fn message(n: Offset, flows: &[FlowId]) -> BatchEntry {
+    entry(n, &format!(r#"{{"n":{n}}}"#), flows)
+}
+
+fn lagging(flow: FlowId, next_offset: Offset) -> LaggingFlow {
+    LaggingFlow { flow, next_offset }
+}
+
+/// Numbers that a flow gave in this batch.
+fn numbers(outcome: &BatchOutcome, code: &str) -> Vec<i64> {
+    let given = outcome.results.iter().filter_map(|result| result.as_ref().ok());
+    given.filter(|result| &*result.flow_code == code).map(|result| result.message_id).collect()
+}
+
+fn lock_flow(id: FlowId) -> String {
+    format!("SELECT id FROM flows FORCE INDEX (PRIMARY) WHERE id = {id} FOR UPDATE")
+}

@@ -3,8 +3,8 @@
 mod away;
 mod credentials;
 mod kill;
-mod refusal;
 mod redelivery;
+mod refusal;
 mod restart;
 mod session;
 mod way;

@@ -19,7 +19,7 @@ use super::meta::InboxId;
 use super::quarantine;
 use crate::domain::message::{Offset, Record};
 use crate::domain::redelivery::{
-    Content, InFlight, RedeliveryGuard, RedeliveryMemory, Sighting, TailEntry, Verdict,
+    Content, InFlight, PROOF, RedeliveryGuard, RedeliveryMemory, Sighting, TailEntry, Verdict,
 };
 
 const REDELIVERY_FILE: &str = "redelivery";
@@ -110,10 +110,10 @@ impl RedeliveryWatch {
         }
         self.is_unstored = true;
         if self.guard.received(sighting) {
-            log::warn!(
-                "The broker uses packet identifiers again early, or fell back to an older state: until {} have come \
-                 in rising order, what it sends again after a lost connection is taken in again",
-                crate::domain::redelivery::PROOF
+            log::info!(
+                "A packet identifier stepped back (the broker uses them again early, fell back to an older state, or \
+                 sent again what could not be told from new messages): until {PROOF} have come in rising order, what it \
+                 sends again after a lost connection is taken in again"
             );
         }
     }

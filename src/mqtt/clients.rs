@@ -17,15 +17,17 @@ use super::incoming::{Incoming, hand_over};
 use super::input::{Gone, Input};
 use super::options::{BrokerOptions, MqttError};
 use super::version::Version;
+use crate::domain::redelivery::TAIL_MESSAGES;
 
 /// TCP connection, CONNECT and CONNACK together; paho looks at its clock every three seconds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Messages of `QoS` 1 that a broker may have under way to us unacknowledged (MQTT 5).
 ///
-/// Enough to keep a fast connection busy, and few enough that what a broker sends again after a lost connection
-/// is found among the last thousand records. Brokers have a lower bound of their own (mosquitto: 20).
+/// Enough to keep a fast connection busy, and no more than are remembered to recognise what a broker sends again
+/// after a lost connection. Brokers have a lower bound of their own (mosquitto: 20).
 const RECEIVE_MAXIMUM: u16 = 1024;
+const _: () = assert!(RECEIVE_MAXIMUM as usize <= TAIL_MESSAGES);
 
 /// The longest keepalive that MQTT can express. Paho turns zero, "never", into one second: this comes nearest.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(65_535);

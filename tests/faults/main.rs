@@ -1,7 +1,6 @@
 //! Nothing lost: gateway, database and broker killed under load, workers that panic.
 //!
-//! What was acknowledged to the publisher has to be in `data`, with ids 1 to n in the order of publication. Only what
-//! the broker had sent and not seen acknowledged may be there twice.
+//! What was acknowledged to the publisher has to be in `data`, once, with ids 1 to n in the order of publication.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

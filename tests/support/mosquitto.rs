@@ -29,7 +29,7 @@ pub struct BrokerOptions {
     pub address: SocketAddr,
     /// Lines of `mosquitto.conf`; by default anyone may connect.
     pub access: String,
-    /// How many messages may be on their way to the gateway unacknowledged: the most that one kill can duplicate.
+    /// How many messages may be on their way to the gateway unacknowledged: the most that a kill makes it send again.
     pub max_inflight: u32,
     /// Writes a line for each message into its log.
     pub verbose: bool,

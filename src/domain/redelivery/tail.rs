@@ -1,9 +1,9 @@
 //! The messages received last, in order, no two with the same packet identifier.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::TAIL_MESSAGES;
 use super::sighting::{Content, Sighting};
+use super::{TAIL_MESSAGES, VARIED_PAYLOADS};
 
 /// Packet identifiers are 1 to this.
 const LARGEST_ID: u16 = u16::MAX;
@@ -26,6 +26,8 @@ pub(super) struct Tail {
     entries: VecDeque<(TailEntry, u16)>,
     /// Steps from the first to the last: below 65,535, so that all identifiers differ.
     span: u32,
+    /// The topics whose payloads never repeat, once somebody has asked since the last change.
+    varied: Option<HashSet<u64>>,
 }
 
 /// How a message goes on with those before it.
@@ -55,6 +57,7 @@ impl Tail {
     }
 
     fn push(&mut self, entry: TailEntry) -> Joined {
+        self.varied = None;
         let Some(last) = self.entries.back().map(|(last, _)| last.packet_id) else {
             self.begin(entry);
             return Joined::Rising;
@@ -100,12 +103,22 @@ impl Tail {
     }
 
     /// Whether the topic has many messages here, and no two of the same payload.
-    pub(super) fn is_varied(&self, topic: u64) -> bool {
-        let of_topic = self.entries.iter().filter(|(entry, _)| entry.content.topic == topic);
-        let payloads: Vec<u128> = of_topic.map(|(entry, _)| entry.content.payload).collect();
-        let different: HashSet<u128> = payloads.iter().copied().collect();
-        payloads.len() >= super::VARIED_PAYLOADS && different.len() == payloads.len()
+    pub(super) fn is_varied(&mut self, topic: u64) -> bool {
+        let Tail { entries, varied, .. } = self;
+        varied.get_or_insert_with(|| varied_topics(entries)).contains(&topic)
     }
+}
+
+fn varied_topics(entries: &VecDeque<(TailEntry, u16)>) -> HashSet<u64> {
+    let mut payloads: HashMap<u64, Vec<u128>> = HashMap::new();
+    for (TailEntry { content, .. }, _) in entries {
+        payloads.entry(content.topic).or_default().push(content.payload);
+    }
+    payloads.retain(|_, payloads| {
+        let different: HashSet<u128> = payloads.iter().copied().collect();
+        payloads.len() >= VARIED_PAYLOADS && different.len() == payloads.len()
+    });
+    payloads.into_keys().collect()
 }
 
 /// How far `to` lies ahead of `from` on the circle of identifiers; `None` when it does not.

@@ -13,6 +13,9 @@ fn a_restarted_broker_is_subscribed_again_and_nothing_acknowledged_is_lost() {
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     let mut publisher = Publisher::connect(world.broker.address);
+    // More than may be under way, so that something comes before what is sent again.
+    publisher.publish_all(load.next(&world, 100));
+    load.wait_until_stored(&world);
     for _ in 0..RESTARTS {
         publisher.publish_all(load.next(&world, 1_000));
         let mark = world.broker.mark();

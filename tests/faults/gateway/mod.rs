@@ -14,6 +14,9 @@ use crate::support::eventually;
 use crate::support::process::Gateway;
 use crate::support::world::World;
 
+/// No broker here has more messages on their way to a gateway.
+const MOST_UNDER_WAY: u64 = 1_000;
+
 /// Flows under a load that does not stop for what befalls the gateway, and that is judged as a whole.
 struct Flood {
     flows: Vec<String>,
@@ -25,7 +28,12 @@ impl Flood {
     fn over(world: &World, flows: Vec<String>) -> Flood {
         let topics = flows.iter().map(|code| world.topic(code)).collect();
         let pace = Pace { burst: 100, pause_ms: 20 };
-        Flood { flows, stream: Stream::start(world.broker.address, topics, pace) }
+        let stream = Stream::start(world.broker.address, topics, pace);
+        // What is sent again can be told from new messages only where something came before it.
+        eventually("more messages than may be under way", || {
+            (numbered(world) > MOST_UNDER_WAY).then_some(())
+        });
+        Flood { flows, stream }
     }
 
     fn make_flows(world: &World, count: usize) -> Vec<String> {

@@ -62,7 +62,6 @@ fn each_message_counts_once_for_each_flow_and_nothing_needed_is_released_whateve
     }
     if runs >= RUNS {
         for (what, times) in seen.borrow().all() {
-            eprintln!("{what}: {times}");
             assert!(times > 0, "the simulation had no {what}");
         }
     }

@@ -103,8 +103,10 @@ pub(crate) fn choices() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(any::<u64>(), 1..400)
 }
 
+type Make = fn(&mut Dice) -> Step;
+
 /// How often each kind of step comes, and how it is made.
-const KINDS: &[(u64, fn(&mut Dice) -> Step)] = &[
+const KINDS: &[(u64, Make)] = &[
     (18, |dice| Step::Append { topic: dice.index(3), readable: !dice.one_in(10), gap: dice.below(3) }),
     (2, |_| Step::Sync),
     (22, |dice| Step::Pump { tick: dice.one_in(3), look_ahead: 1 + dice.index(5) }),

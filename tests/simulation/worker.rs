@@ -10,6 +10,7 @@ use crate::oracle::History;
 use crate::sql::{Attempt, CameTo, Part, Sql, Transaction};
 
 /// What a worker was told to do.
+#[allow(clippy::large_enum_variant, reason = "there are only a few of them")]
 pub(crate) enum Order {
     Open,
     Process(Job),
@@ -31,6 +32,7 @@ pub(crate) struct Job {
 }
 
 /// Whether a job goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
     GoesOn,
     Done,

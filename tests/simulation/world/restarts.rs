@@ -1,0 +1,49 @@
+//! What ends and begins anew.
+
+use mqtt_gateway::domain::lanes::Lanes;
+use mqtt_gateway::domain::message::Offset;
+use mqtt_gateway::domain::routing_history::RoutingHistory;
+
+use super::World;
+use crate::oracle::{History, LANES};
+use crate::worker::{Order, Worker};
+
+impl World {
+    pub(super) fn restart_router(&mut self) {
+        self.router += 1;
+        self.lanes = Lanes::new(LANES, &self.log.reader());
+        for worker in &mut self.workers {
+            worker.orders.push_back(Order::Open);
+        }
+    }
+
+    /// Everything in memory is gone; what was under way at the server ends now or later.
+    pub(super) fn restart_process(&mut self, power_was_lost: bool, commits: bool) {
+        let jobs = self.workers.drain(..).filter_map(|worker| worker.job).chain(self.zombies.drain(..));
+        let transactions: Vec<_> = jobs.filter_map(|job| job.transaction).collect();
+        for transaction in transactions {
+            if commits {
+                self.orphans.push(transaction);
+            } else {
+                self.sql.roll_back(&transaction);
+            }
+        }
+        self.log.restart(power_was_lost);
+        if power_was_lost {
+            let there: Vec<Offset> = self.log.records().iter().map(|record| record.offset).collect();
+            let lowest = there.first().copied().unwrap_or(Offset::MAX);
+            self.published.retain(|(record, _)| record.offset < lowest || there.contains(&record.offset));
+        }
+        self.process_restarted = true;
+        self.start_process();
+    }
+
+    pub(super) fn start_process(&mut self) {
+        self.tables = RoutingHistory::default();
+        self.history = History::default();
+        self.draining = false;
+        self.news.clear();
+        self.workers = (0..LANES).map(|_| Worker::default()).collect();
+        self.restart_router();
+    }
+}

@@ -1,0 +1,104 @@
+//! The router: tables, turns, replies, and what it lets go of. As `actors/router.rs` does it.
+
+use std::sync::Arc;
+
+use mqtt_gateway::domain::batch::Scope;
+use mqtt_gateway::domain::flow::Flow;
+use mqtt_gateway::domain::lanes::Gathering;
+use mqtt_gateway::domain::message::FlowId;
+use mqtt_gateway::domain::payload::PayloadLimits;
+use mqtt_gateway::domain::routing::RoutingTable;
+
+use super::{MOST_LAGGING, News, Reply, World};
+use crate::oracle::LANES;
+use crate::worker::{Job, Order};
+
+impl World {
+    pub(super) fn reload(&mut self) {
+        let running = self.sql.flows.iter().filter(|(_, row)| row.enabled);
+        let running: Vec<_> = running.map(|(flow, row)| (*flow, row.topic)).collect();
+        let flow = |(id, topic): &(FlowId, &str)| Flow {
+            id: *id,
+            code: format!("F{id}"),
+            topic: (*topic).to_owned(),
+            action: "STORE_DB".to_owned(),
+            endpoint_url: None,
+        };
+        let table = RoutingTable::new(running.iter().map(flow).collect()).0;
+        self.tables.push(self.log.next_offset(), Arc::new(table));
+        self.history.push(self.log.next_offset(), running);
+    }
+
+    pub(super) fn pump(&mut self, tick: bool, look_ahead: usize) {
+        if tick {
+            self.lanes.tick();
+        }
+        if self.tables.is_empty() {
+            return;
+        }
+        for lane in 0..LANES {
+            let gathering = Gathering {
+                tables: &self.tables,
+                filter_of: &|_| None,
+                lanes: LANES,
+                payload: &PayloadLimits::default(),
+                max_pairs: 3,
+                max_bytes: usize::MAX,
+                look_ahead,
+                most_lagging: MOST_LAGGING,
+            };
+            let cursor = self.lanes.get_mut(lane).expect("there is such a lane");
+            let Ok((Some(batch), _)) = cursor.next_batch(&gathering, tick || self.draining) else { continue };
+            assert!(batch.from < batch.next || matches!(batch.scope, Scope::Lagging { .. }));
+            let job = Job::new(batch, self.router, self.history.clone());
+            self.workers[lane as usize].orders.push_back(Order::Process(job));
+        }
+        self.release();
+        if self.draining && self.lanes.are_drained(self.log.next_offset()) {
+            self.stop();
+        }
+    }
+
+    pub(super) fn release(&mut self) {
+        let watermark = self.lanes.watermark();
+        self.tables.forget_below(watermark);
+        let before = self.log.records().len();
+        self.log.release(watermark);
+        self.seen.released += u64::from(self.log.records().len() < before);
+    }
+
+    /// All is in SQL, as far as the lanes know: the process ends in order.
+    pub(super) fn stop(&mut self) {
+        for record in self.log.records() {
+            for lane in 0..LANES {
+                for flow in self.history.due(&record, lane) {
+                    let lags = self.sql.lagging.get(&flow).is_some_and(|at| *at <= record.offset);
+                    assert!(
+                        lags || self.sql.is_settled(flow, &record),
+                        "DRAINED: flow {flow} never got {record:?}"
+                    );
+                }
+            }
+        }
+        self.seen.drained += 1;
+        self.log.sync();
+        self.restart_process(false, true);
+    }
+
+    pub(super) fn deliver(&mut self, index: usize) {
+        if self.news.is_empty() {
+            return;
+        }
+        match self.news.remove(index % self.news.len()) {
+            News::Opened(lane, opened) => self.lanes.open(lane, &opened),
+            News::Reply(router, ..) if router != self.router => {}
+            News::Reply(_, lane, epoch, Reply::Done(outcome)) => self.lanes.answered(lane, epoch, &outcome),
+            News::Reply(_, lane, epoch, Reply::Fenced) => {
+                if self.lanes.close(lane, epoch) {
+                    self.workers[lane as usize].orders.push_back(Order::Open);
+                }
+            }
+            News::Reply(_, lane, epoch, Reply::Lost) => drop(self.lanes.close(lane, epoch)),
+        }
+    }
+}

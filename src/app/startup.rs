@@ -59,7 +59,7 @@ pub(super) struct Prepared {
 pub(super) async fn prepare_database(settings: &Settings) -> Result<Prepared, StartError> {
     loop {
         // Another gateway that migrates is waited for as long as once.
-        match answered(2 * silence(), try_prepare_database(settings)).await {
+        match answered(2 * silence(), Box::pin(try_prepare_database(settings))).await {
             Ok(Ok(prepared)) => return Ok(prepared),
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
             Err(error) => {

@@ -29,6 +29,7 @@ on_both_databases! {
     answers_that_are_lost_again_and_again_are_each_resolved
     a_lost_answer_is_void_once_another_worker_has_the_lane
     a_lane_that_is_locked_elsewhere_is_waited_for
+    what_was_done_before_a_batch_broke_off_is_told
 }
 
 async fn a_commit_that_took_place_unanswered_is_not_done_twice(test: TestDatabase) {
@@ -117,6 +118,31 @@ async fn a_lane_that_is_locked_elsewhere_is_waited_for(test: TestDatabase) {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
+/// The batch goes in two steps, and another worker takes the lane over in between.
+async fn what_was_done_before_a_batch_broke_off_is_told(test: TestDatabase) {
+    let _scenario = FailScenario::setup();
+    let (setup, mut lane, mut batch) = a_batch_of_ten(test).await;
+    setup.refuse_the_value("poison").await;
+    *batch.entries.last_mut().unwrap() = entry(9, r#"{"n":"poison"}"#, &[1]);
+    let settings = setup.test.settings().clone();
+    let take_over = move || {
+        let settings = settings.clone();
+        std::thread::spawn(move || run_from_outside(&settings, "UPDATE inbox_offsets SET epoch = epoch + 1"))
+            .join()
+            .unwrap();
+    };
+    fail::cfg_callback("worker-after-commit", take_over).unwrap();
+
+    let broken = lane.process(&batch, &setup.observer).await.unwrap_err();
+
+    let there = LanePosition { epoch: batch.epoch + 1, next_offset: 5 };
+    assert_eq!(broken.failure, BatchFailure::Fenced(there));
+    assert_eq!(broken.done.results.len(), 10);
+    let posts = broken.done.posts.iter().map(|post| post.message_id);
+    assert!(posts.eq(1..=5), "{:?}", broken.done.posts);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM outbox").await, 5);
+}
+
 #[tokio::test]
 async fn a_flow_that_is_locked_for_too_long_is_tried_again() {
     let _scenario = FailScenario::setup();
@@ -193,7 +219,7 @@ async fn a_session_killed_while_it_waits_for_a_lock_is_replaced() {
     let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
     let killing = async {
         has_locked(&setup, 1).await;
-        kill_session(setup.test.settings(), session).await;
+        run_apart(setup.test.settings(), &format!("KILL CONNECTION {session}")).await;
         setup.observer.failed_once().await;
         holding.rollback().await.unwrap();
     };
@@ -281,14 +307,19 @@ async fn lane_with_one_session(setup: &Setup) -> (LaneStore, i64) {
     (LaneStore::new(database, setup.rules.clone(), 0), row.try_get("", "id").unwrap())
 }
 
-async fn kill_session(settings: &DatabaseSettings, session: i64) {
-    let database = Database::connect(settings, 1).await.unwrap();
-    let killing = database.begin().await.unwrap();
-    run(&killing, &format!("KILL CONNECTION {session}")).await;
-    killing.rollback().await.unwrap();
+fn kill_session_from_outside(settings: &DatabaseSettings, session: i64) {
+    run_from_outside(settings, &format!("KILL CONNECTION {session}"));
 }
 
-fn kill_session_from_outside(settings: &DatabaseSettings, session: i64) {
+fn run_from_outside(settings: &DatabaseSettings, sql: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(kill_session(settings, session));
+    runtime.block_on(run_apart(settings, sql));
+}
+
+/// In a session of its own, committed.
+async fn run_apart(settings: &DatabaseSettings, sql: &str) {
+    let database = Database::connect(settings, 1).await.unwrap();
+    let transaction = database.begin().await.unwrap();
+    run(&transaction, sql).await;
+    transaction.commit().await.unwrap();
 }

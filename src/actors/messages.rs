@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use actix::Message;
 
-use crate::domain::batch::{Batch, BatchOutcome, Lane};
+use crate::domain::batch::{Batch, BatchOutcome, Lane, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::routing::RoutingTable;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
 use crate::mqtt::MqttError;
-use crate::store::{BatchFailure, OpenedLane};
+use crate::store::BatchFailure;
 
 /// To the broker connection: subscribe these filters. Answers once the broker has.
 #[derive(Debug, Message)]
@@ -131,7 +131,7 @@ pub struct LaneOpened {
 }
 
 /// To a worker: bring this into SQL. Answers when it is there, with one result for each message
-/// and flow.
+/// and flow; flows that are locked elsewhere are named instead, and nothing of theirs is done.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<BatchOutcome, BatchFailure>")]
 pub struct ProcessBatch {

@@ -4,12 +4,10 @@
 //! [`Directory`], takes its messages in [`Envelope`]s that hold permits of its [`Mailbox`], and is
 //! restarted from a factory by the [`SupervisorActor`](supervisor::SupervisorActor) when it panics or falls silent.
 
-mod copies;
 pub mod delivery;
 mod directory;
 mod durations;
 mod inbox_signal;
-mod lane_cursor;
 mod life;
 mod mailbox;
 pub mod messages;

@@ -12,27 +12,33 @@ use tokio::sync::oneshot;
 
 use super::directory::Directory;
 use super::inbox_signal::InboxSignal;
-use super::lane_cursor::{Gathering, LaneCursor};
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch,
 };
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
-use crate::domain::message::Offset;
+use crate::domain::lanes::{Gathering, Lanes};
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
-use crate::inbox::{Inbox, SubscriptionBook};
+use crate::inbox::{Inbox, Reader, SubscriptionBook};
 use crate::store::BatchFailure;
 
 /// How often an idle lane's progress is written down, and what went wrong is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Most records that a lane looks at in one turn.
+const LOOK_AHEAD: usize = 4_096;
+
+/// Most flows of a lane that lag at a time. Each is tried at every tick and keeps what it has read
+/// ahead; where more rows are locked at once, it is the table that is locked.
+const MOST_LAGGING: usize = 64;
+
 /// The reader of the inbox.
 pub struct RouterActor {
     life: Life,
     parts: RouterParts,
-    lanes: Vec<LaneCursor>,
+    lanes: Lanes<Reader>,
     /// Who waits for the inbox to be drained.
     drained: Vec<oneshot::Sender<()>>,
     /// A lane has more to look at, and the message to go on is under way.
@@ -69,8 +75,7 @@ impl RouterActor {
     /// A router; it reads nothing until it has a table and a lane was opened.
     #[must_use]
     pub fn new(life: Life, parts: RouterParts) -> Self {
-        let lanes = 0..parts.inbox.lanes();
-        let lanes = lanes.map(|lane| LaneCursor::new(lane, parts.inbox.reader(0))).collect();
+        let lanes = Lanes::new(parts.inbox.lanes(), &parts.inbox.reader(0));
         Self { life, parts, lanes, drained: Vec::new(), looking_on: false }
     }
 
@@ -82,7 +87,7 @@ impl RouterActor {
         self.parts.signal.take_down();
         let idle_too = idle_too || !self.drained.is_empty();
         let mut more = false;
-        for lane in 0..self.lanes.len() {
+        for lane in 0..self.parts.inbox.lanes() {
             more |= self.pump_lane(context, lane, idle_too);
         }
         // One for all lanes: with one for each, every turn would leave more messages than it took.
@@ -94,7 +99,7 @@ impl RouterActor {
     }
 
     /// Answers whether there is more to look at, for a lane that is still free.
-    fn pump_lane(&mut self, context: &mut Context<Self>, lane: usize, idle_too: bool) -> bool {
+    fn pump_lane(&mut self, context: &mut Context<Self>, lane: Lane, idle_too: bool) -> bool {
         let book = self.book_snapshot();
         let tables = Arc::clone(&self.parts.tables);
         let tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,8 +110,10 @@ impl RouterActor {
             payload: &self.parts.payload,
             max_pairs: self.parts.batch_max_messages,
             max_bytes: self.parts.batch_max_bytes,
+            look_ahead: LOOK_AHEAD,
+            most_lagging: self.most_lagging(),
         };
-        let Some(cursor) = self.lanes.get_mut(lane).filter(|cursor| cursor.is_open()) else { return false };
+        let Some(cursor) = self.lanes.get_mut(lane) else { return false };
         match cursor.next_batch(&gathering, idle_too) {
             Ok((Some(batch), _)) => self.dispatch(context, batch),
             Ok((None, more)) => return more,
@@ -117,23 +124,22 @@ impl RouterActor {
     }
 
     fn dispatch(&mut self, context: &mut Context<Self>, batch: Batch) {
-        let (lane, epoch, next) = (batch.lane, batch.epoch, batch.next);
+        let (lane, epoch) = (batch.lane, batch.epoch);
         let Some(slot) = self.parts.directory.workers.get(lane as usize) else { return };
         let weight = batch.pairs().max(1);
         let Some(worker) = slot.address() else {
             // Down: its successor opens the lane.
-            self.close(lane, epoch);
+            self.lanes.close(lane, epoch);
             return;
         };
         let Ok(envelope) = slot.mailbox().try_enclose(ProcessBatch { batch }, weight) else {
             // A batch of an older epoch is in its hands still; the lane opens when that is over.
-            self.close(lane, epoch);
+            self.lanes.close(lane, epoch);
             context.run_later(TICK, move |router, _| router.open(lane));
             return;
         };
         let reply = worker.send(envelope).into_actor(self);
-        context
-            .spawn(reply.map(move |reply, router, context| router.reply(context, lane, epoch, next, &reply)));
+        context.spawn(reply.map(move |reply, router, context| router.reply(context, lane, epoch, &reply)));
     }
 
     fn reply(
@@ -141,32 +147,31 @@ impl RouterActor {
         context: &mut Context<Self>,
         lane: Lane,
         epoch: i64,
-        next: Offset,
         reply: &Result<Result<BatchOutcome, BatchFailure>, MailboxError>,
     ) {
         match reply {
-            Ok(Ok(_)) => {
-                if let Some(cursor) = self.lanes.get_mut(lane as usize) {
-                    cursor.committed(epoch, next);
-                }
+            Ok(Ok(outcome)) => {
+                self.lanes.answered(lane, epoch, outcome);
                 self.pump(context, false);
             }
             Ok(Err(BatchFailure::Fenced(found))) => {
-                if self.close(lane, epoch) {
+                if self.lanes.close(lane, epoch) {
                     log::warn!(lane, epoch, found_epoch = found.epoch; "Lane stands elsewhere than expected, opening it anew");
                     self.open(lane);
                 }
             }
             // It panicked or was replaced: its successor opens the lane.
             Err(_) => {
-                self.close(lane, epoch);
+                self.lanes.close(lane, epoch);
             }
         }
     }
 
-    /// Whether the lane was in this epoch, and is closed now.
-    fn close(&mut self, lane: Lane, epoch: i64) -> bool {
-        self.lanes.get_mut(lane as usize).is_some_and(|cursor| cursor.close(epoch))
+    /// Beyond half the inbox a lane waits for a locked row: a flow left behind keeps the inbox from
+    /// being emptied, and the rest is room for the others.
+    fn most_lagging(&self) -> usize {
+        let crowded = self.parts.inbox.bytes() > self.parts.inbox.max_bytes() / 2;
+        if crowded { 0 } else { MOST_LAGGING }
     }
 
     fn open(&self, lane: Lane) {
@@ -175,9 +180,9 @@ impl RouterActor {
         }
     }
 
-    /// Lets go of what every lane is past.
+    /// Lets go of what every lane, and every flow that lags, is past.
     fn release(&mut self) {
-        let watermark = self.lanes.iter().map(LaneCursor::done).min().unwrap_or(0);
+        let watermark = self.lanes.watermark();
         self.tables().forget_below(watermark);
         if let Err(error) = self.parts.inbox.release(watermark) {
             log::error!("Cannot delete finished segments of the inbox: {error}");
@@ -186,7 +191,7 @@ impl RouterActor {
 
     fn tell_if_drained(&mut self) {
         let end = self.parts.inbox.next_offset();
-        if self.lanes.iter().all(|lane| lane.is_drained(end)) {
+        if self.lanes.are_drained(end) {
             for waiting in self.drained.drain(..) {
                 // Whoever gave up waiting does not need to know.
                 let _ = waiting.send(());
@@ -208,7 +213,10 @@ impl Actor for RouterActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.life.keep_beating(context);
-        context.run_interval(TICK, |router, context| router.pump(context, true));
+        context.run_interval(TICK, |router, context| {
+            router.lanes.tick();
+            router.pump(context, true);
+        });
         self.parts.directory.registry.tell(AnnounceTable);
         for worker in &self.parts.directory.workers {
             worker.tell(OpenLane);
@@ -241,10 +249,9 @@ impl Handler<Envelope<LaneOpened>> for RouterActor {
     fn handle(&mut self, envelope: Envelope<LaneOpened>, context: &mut Self::Context) {
         let (LaneOpened { lane, opened }, _handling) = envelope.open();
         let position = opened.position;
-        log::info!(lane, epoch = position.epoch, next_offset = position.next_offset; "Lane opened");
-        if let Some(cursor) = self.lanes.get_mut(lane as usize) {
-            cursor.open(position);
-        }
+        let lagging = opened.lagging.len();
+        log::info!(lane, epoch = position.epoch, next_offset = position.next_offset, lagging; "Lane opened");
+        self.lanes.open(lane, &opened);
         self.pump(context, false);
     }
 }

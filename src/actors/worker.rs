@@ -12,7 +12,7 @@ use super::life::Life;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch};
 use super::report::whole_milliseconds;
-use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, ProcessError};
+use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::settings::DatabaseSettings;
@@ -96,7 +96,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             let (ProcessBatch { batch }, mut handling) = envelope.open();
             fail::fail_point!("worker-batch");
             let mut store = store.lock().await;
-            let never_opened = BatchFailure::Fenced(crate::store::LanePosition { epoch: 0, next_offset: 0 });
+            let never_opened = BatchFailure::Fenced(LanePosition { epoch: 0, next_offset: 0 });
             let store = store.as_mut().ok_or(never_opened)?;
             let (mut done, failure) = match store.process(&batch, &observer).await {
                 Ok(outcome) => (outcome, None),

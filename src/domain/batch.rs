@@ -65,6 +65,24 @@ pub struct LaggingFlow {
     pub next_offset: Offset,
 }
 
+/// Where a lane stands in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanePosition {
+    /// Raised by every worker that takes the lane over.
+    pub epoch: i64,
+    /// Every record below it is done.
+    pub next_offset: Offset,
+}
+
+/// A lane that a worker has taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedLane {
+    /// Where it stands.
+    pub position: LanePosition,
+    /// Flows that it has left behind, by flow.
+    pub lagging: Vec<LaggingFlow>,
+}
+
 impl Batch {
     /// Messages, counted once for each flow: the measure of a batch.
     #[must_use]
@@ -146,7 +164,8 @@ impl fmt::Display for Rejection {
 /// A batch that is in SQL.
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
-    /// One for each message and flow, in the order of the batch.
+    /// One for each message and flow, in the order of the batch; none for flows that were left
+    /// behind, whose messages come again in batches of their own.
     pub results: Vec<Result<ProcessResult, ProcessError>>,
     /// Numbered messages that wait in the outbox, in the order of the batch.
     pub posts: Vec<OutboxItem>,

@@ -4,6 +4,7 @@ pub mod batch;
 pub mod flow;
 pub mod flow_diff;
 mod json;
+pub mod lanes;
 pub mod message;
 pub mod outbox;
 pub mod outbox_work;

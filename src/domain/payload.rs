@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::json::{Event, Named, NamedList, WalkError, Walker, content_of, dumps};
 pub use super::json::{JsonKind, SyntaxError};
+use super::message::{Body, Record};
 use super::value_style::ValueStyle;
 
 /// What a payload may cost. Whatever is above becomes a dead letter.
@@ -69,6 +70,17 @@ impl<'a> Payload<'a> {
     /// Objects and arrays inside of each other, the payload itself included.
     pub(super) fn depth(&self) -> usize {
         self.depth
+    }
+}
+
+/// Reads a record's payload; one of which only the head was kept is too large.
+pub fn read_payload<'a>(record: &'a Record, limits: &PayloadLimits) -> Result<Payload<'a>, PayloadError> {
+    match &record.body {
+        Body::Whole(bytes) => Payload::parse(bytes, limits),
+        Body::Head { length, .. } => Err(PayloadError::TooLarge {
+            length: usize::try_from(*length).unwrap_or(usize::MAX),
+            limit: limits.max_payload_bytes,
+        }),
     }
 }
 

@@ -8,6 +8,7 @@ use super::error::InboxError;
 use super::record;
 use super::segment::Segment;
 use super::shared::Shared;
+use crate::domain::lanes::RecordSource;
 use crate::domain::message::{Offset, Record};
 
 /// Reads an inbox forward from an offset; sees only what is wholly written. Several may exist; one
@@ -16,6 +17,31 @@ pub struct Reader {
     shared: Arc<Shared>,
     position: Offset,
     cursor: Option<Cursor>,
+}
+
+impl RecordSource for Reader {
+    type Error = InboxError;
+
+    fn position(&self) -> Offset {
+        self.position()
+    }
+
+    fn seek(&mut self, offset: Offset) {
+        self.seek(offset);
+    }
+
+    fn read(
+        &mut self,
+        max_records: usize,
+        max_bytes: usize,
+        out: &mut Vec<Arc<Record>>,
+    ) -> Result<(), InboxError> {
+        self.read(max_records, max_bytes, out)
+    }
+
+    fn another(&self, offset: Offset) -> Self {
+        Reader::new(Arc::clone(&self.shared), offset)
+    }
 }
 
 /// A record as it lies in the file, and where.

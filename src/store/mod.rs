@@ -18,10 +18,8 @@ pub mod outbox;
 mod outbox_gauge;
 mod widen;
 
-pub use batch::{
-    BatchFailure, BatchRules, BrokenOff, LaneObserver, LanePosition, LaneStore, OpenedLane,
-    process_flow_message, read_payload,
-};
+pub use crate::domain::batch::{LanePosition, OpenedLane};
+pub use batch::{BatchFailure, BatchRules, BrokenOff, LaneObserver, LaneStore, process_flow_message};
 pub use connect::Database;
 pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;

@@ -51,7 +51,8 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// What a step is about. A flow that lags is not waited for: the others of its lane would wait, too.
+    /// What a step is about. A flow that lags is as a rule not waited for: the others of its lane
+    /// would wait, too.
     pub(super) fn work<'w>(&'w self, step: &Step, lagging: &'w BTreeSet<FlowId>) -> Work<'w> {
         let of_one = self.lagging_flow();
         Work {

@@ -8,28 +8,10 @@
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::standing::{Lag, Standing};
-use crate::domain::batch::{LaggingFlow, Lane};
-use crate::domain::message::{FlowId, Offset};
+use crate::domain::batch::{Lane, LanePosition, OpenedLane};
+use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
-
-/// Where a lane stands in SQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LanePosition {
-    /// Raised by every worker that takes the lane over.
-    pub epoch: i64,
-    /// Every record below it is done.
-    pub next_offset: Offset,
-}
-
-/// A lane that a worker has taken over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenedLane {
-    /// Where it stands.
-    pub position: LanePosition,
-    /// Flows that it has left behind, by flow.
-    pub lagging: Vec<LaggingFlow>,
-}
 
 /// The row that a transaction holds while it works for a lane.
 #[derive(Debug, Clone, Copy)]

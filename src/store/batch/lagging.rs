@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
-use super::fence::{LanePosition, LaneRow};
+use super::fence::LaneRow;
 use super::locked_flow::padded_to;
 use super::standing::{Lag, Standing};
 use super::transaction::{Failed, commit};
-use crate::domain::batch::{BatchOutcome, LaggingFlow};
+use crate::domain::batch::{LaggingFlow, LanePosition};
 use crate::domain::message::{FlowId, Offset};
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
@@ -50,7 +50,7 @@ pub(super) async fn leave_behind(
     }
     match commit(transaction).await {
         Ok(()) => Ok(held),
-        Err(error) => Err(Failed::Unknown(error, Box::new(BatchOutcome::default()))),
+        Err(error) => Err(Failed::Unknown(error, Box::default())),
     }
 }
 

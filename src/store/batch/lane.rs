@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::attempts::Attempts;
-use super::fence::{Fence, LanePosition, LaneRow, OpenedLane};
+use super::fence::{Fence, LaneRow};
 use super::lagging::leave_behind;
 use super::locked_flow::SchemaCache;
 use super::progress::Step;
 use super::transaction::{Failed, Whose, Work, harmless_row_goes, rehearse, run};
 use super::{BatchRules, Parsed};
-use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane};
+use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 use crate::store::connect::{Database, answered, silence};
@@ -67,6 +67,8 @@ pub struct LaneStore {
     schemas: SchemaCache,
     /// Flows that the lane has left behind: its own batches pass them over.
     lagging: BTreeSet<FlowId>,
+    /// Those of them whose rows could be had the last time.
+    moving: BTreeSet<FlowId>,
     /// How long one transaction may take.
     silence: Duration,
     /// Something failed, and the server may by now take smaller statements than it did.
@@ -84,6 +86,7 @@ impl LaneStore {
             lane,
             schemas: SchemaCache::default(),
             lagging: BTreeSet::new(),
+            moving: BTreeSet::new(),
             silence: silence(),
             suspects_bounds: false,
         }
@@ -107,6 +110,7 @@ impl LaneStore {
                 Ok(opened) => {
                     observer.progressing();
                     self.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
+                    self.moving.clear();
                     return opened;
                 }
                 Err(error) => {
@@ -149,7 +153,10 @@ impl LaneStore {
                     let (step, outcome) = attempts.resolve(found)?;
                     self.committed(attempts, &step, outcome, observer);
                 }
-                Err(Failed::StillLocked) => return attempts.still_locked(&step),
+                Err(Failed::StillLocked) => {
+                    self.note_lag(attempts.lagging_flow(), Some(CatchUp::StillLocked));
+                    return attempts.still_locked(&step);
+                }
                 Err(Failed::Unknown(error, outcome)) => {
                     self.suspects_bounds = true;
                     attempts.unknown = Some((step, *outcome));
@@ -170,7 +177,8 @@ impl LaneStore {
         let rules = Arc::clone(&self.rules);
         let row = LaneRow { inbox_id: &rules.inbox_id, lane: self.lane };
         let fence = Fence { row, flow: attempts.lagging_flow(), expected: step.expected, next: step.next };
-        let work = attempts.work(step, &self.lagging);
+        let waits = attempts.lagging_flow().is_none_or(|flow| self.moving.contains(&flow));
+        let work = Work { waits, ..attempts.work(step, &self.lagging) };
         let running = run(&self.database, &rules, &mut self.schemas, Some(fence), &work);
         if let Ok(attempted) = timeout(self.silence, running).await {
             return attempted;
@@ -190,9 +198,23 @@ impl LaneStore {
     ) {
         attempts.committed(step, outcome, &self.rules);
         observer.progressing();
-        if let (Some(flow), Some(CatchUp::Left)) = (attempts.lagging_flow(), attempts.outcome.catch_up) {
-            self.lagging.remove(&flow);
+        let (flow, said) = (attempts.lagging_flow(), attempts.outcome.catch_up);
+        self.note_lag(flow, said);
+        if let (Some(flow), Some(CatchUp::Left)) = (flow, said) {
             observer.back_in_step(flow);
+        }
+    }
+
+    /// Remembers what came of a lagging flow: one whose row could be had is waited for the next time.
+    /// Another gateway with the same flows has the row most of the time, though never for long: who
+    /// does not queue for it comes too late again and again.
+    fn note_lag(&mut self, flow: Option<FlowId>, said: Option<CatchUp>) {
+        let (Some(flow), Some(said)) = (flow, said) else { return };
+        self.moving.remove(&flow);
+        match said {
+            CatchUp::StillLocked => {}
+            CatchUp::Advanced => drop(self.moving.insert(flow)),
+            CatchUp::Left => drop(self.lagging.remove(&flow)),
         }
     }
 

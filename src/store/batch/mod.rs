@@ -29,15 +29,14 @@ mod writes;
 
 use std::sync::Arc;
 
-pub use fence::{LanePosition, OpenedLane};
 pub use lane::{BatchFailure, BrokenOff, LaneObserver, LaneStore};
 pub use single::process_flow_message;
 
 use super::limits::StoreLimits;
 use super::outbox_gauge::OutboxGauge;
 use crate::domain::batch::BatchEntry;
-use crate::domain::message::{Body, FlowId, Record};
-use crate::domain::payload::{Payload, PayloadError, PayloadLimits};
+use crate::domain::message::{FlowId, Record};
+use crate::domain::payload::{Payload, PayloadError, PayloadLimits, read_payload};
 use crate::domain::value_style::ValueStyle;
 
 /// What every batch is measured against.
@@ -98,16 +97,5 @@ impl<'a> Parsed<'a> {
     fn new(entry: &'a BatchEntry, limits: &PayloadLimits) -> Self {
         let payload = read_payload(&entry.record, limits);
         Self { record: &entry.record, flows: &entry.flows, judge: entry.judge, payload }
-    }
-}
-
-/// Reads a record's payload; one of which only the head was kept is too large.
-pub fn read_payload<'a>(record: &'a Record, limits: &PayloadLimits) -> Result<Payload<'a>, PayloadError> {
-    match &record.body {
-        Body::Whole(bytes) => Payload::parse(bytes, limits),
-        Body::Head { length, .. } => Err(PayloadError::TooLarge {
-            length: usize::try_from(*length).unwrap_or(usize::MAX),
-            limit: limits.max_payload_bytes,
-        }),
     }
 }

@@ -91,9 +91,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::batch::LanePosition;
     use crate::domain::batch::{BatchEntry, CatchUp, Scope};
     use crate::domain::message::{Body, Offset, Record};
-    use crate::store::batch::fence::LanePosition;
 
     const LANE: Scope = Scope::Lane { may_leave_behind: 0 };
 

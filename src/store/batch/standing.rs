@@ -1,7 +1,6 @@
 //! Where a batch finds its lane and its flow in SQL, and where it brings them. Decides; touches no database.
 
-use super::fence::LanePosition;
-use crate::domain::batch::{Batch, CatchUp, Scope};
+use crate::domain::batch::{Batch, CatchUp, LanePosition, Scope};
 use crate::domain::message::Offset;
 
 /// What a batch carries on from, and what it leads to.

@@ -101,8 +101,9 @@ pub(super) async fn run(
             return Err(Failed::Fenced(found));
         }
     }
+    let catches_up = fence.is_some_and(|fence| fence.flow.is_some());
     let flows = match lock(&transaction, database, schemas, work).await {
-        Err(error) if !work.waits && error.fault() == Fault::LockTimeout => return Err(Failed::StillLocked),
+        Err(error) if catches_up && error.fault() == Fault::LockTimeout => return Err(Failed::StillLocked),
         locked => locked?,
     };
     let is_gone = matches!(work.whose, Whose::Only(_)) && flows.is_empty();

@@ -3,6 +3,7 @@
 mod commit;
 mod connection;
 mod exhaustion;
+mod lagging;
 mod locks;
 mod outage;
 mod packets;

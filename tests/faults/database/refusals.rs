@@ -74,7 +74,7 @@ fn a_server_on_a_full_disk_is_waited_for() {
     let server = MariaDbServer::in_directory(disk.path(), &["--innodb-log-file-size=8M"]);
     let world = World::on_server(&server, Broker::shared());
     let ballast = disk.path().join("ballast");
-    waits_until(&world, "is full", || disk.fill(&ballast), || std::fs::remove_file(&ballast).unwrap());
+    waits_until(&world, "is full", || fill(&ballast), || std::fs::remove_file(&ballast).unwrap());
 }
 
 /// The inbox is on the same disk: when it is full, the broker has to hold what comes.
@@ -90,7 +90,7 @@ fn an_sqlite_file_on_a_full_disk_is_waited_for() {
     let messages = load.next(&world, 300);
     world.publish_all(messages);
     load.wait_until_stored(&world);
-    disk.fill(&ballast);
+    fill(&ballast);
     let messages = load.next(&world, 1_000);
     world.publish_all(messages);
     gateway.wait_for_line("Database refuses, nothing is lost");
@@ -118,15 +118,15 @@ impl SmallDisk {
     fn path(&self) -> &Path {
         self.0.path()
     }
+}
 
-    /// Leaves not a byte.
-    fn fill(&self, ballast: &Path) {
-        use std::io::Write;
-        let mut file = std::fs::File::create(ballast).unwrap();
-        for bytes in [1 << 20, 4096, 1] {
-            let piece = vec![b'x'; bytes];
-            while file.write_all(&piece).is_ok() {}
-        }
+/// Leaves not a byte of a disk.
+fn fill(ballast: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(ballast).unwrap();
+    for bytes in [1 << 20, 4096, 1] {
+        let piece = vec![b'x'; bytes];
+        while file.write_all(&piece).is_ok() {}
     }
 }
 

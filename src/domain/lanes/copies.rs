@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::domain::message::{Offset, Record, SubscriptionId};
+use super::super::message::{Offset, Record, SubscriptionId};
 
 /// Copies follow each other; what comes later with the same content was published again.
 const NEAR: Offset = 64;
 
 /// The unreadable message that was answered for last.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Copies {
     answered: Option<Arc<Record>>,
     /// Subscriptions by which it came so far.
@@ -21,17 +21,20 @@ pub(super) struct Copies {
 impl Copies {
     /// Whether `record` is another copy of the message answered for last: the same in content,
     /// near by, and by a subscription that has not brought it yet. When in doubt it is not.
-    pub(super) fn is_copy(&mut self, record: &Arc<Record>) -> bool {
+    pub(super) fn is_copy(&self, record: &Record) -> bool {
         let ids = &record.delivery.subscription_ids;
-        let copy = !ids.is_empty()
+        !ids.is_empty()
             && ids.iter().all(|id| !self.seen.contains(id))
-            && self.answered.as_ref().is_some_and(|answered| same_message(answered, record));
-        if !copy {
+            && self.answered.as_ref().is_some_and(|answered| same_message(answered, record))
+    }
+
+    /// `record` was answered for, or needed no answer.
+    pub(super) fn remember(&mut self, record: &Arc<Record>) {
+        if !self.is_copy(record) {
             self.answered = Some(Arc::clone(record));
             self.seen.clear();
         }
-        self.seen.extend(ids);
-        copy
+        self.seen.extend(&record.delivery.subscription_ids);
     }
 }
 
@@ -50,23 +53,31 @@ mod tests {
         Arc::new(Record { offset, received_at_us: 0, topic: "t".into(), body, delivery })
     }
 
+    fn takes_for_copy(copies: &mut Copies, record: &Arc<Record>) -> bool {
+        let copy = copies.is_copy(record);
+        copies.remember(record);
+        copy
+    }
+
     #[test]
     fn a_message_that_comes_by_two_subscriptions_is_answered_for_once() {
         let mut copies = Copies::default();
-        let by = |copies: &mut Copies, offset, id| copies.is_copy(&record(offset, "garbage", &[id]));
-        assert!(!by(&mut copies, 1, 7));
-        assert!(by(&mut copies, 2, 8));
+        let mut by = |offset, id| takes_for_copy(&mut copies, &record(offset, "garbage", &[id]));
+        assert!(!by(1, 7));
+        assert!(by(2, 8));
         // Published again: by a subscription that has brought it already.
-        assert!(!by(&mut copies, 3, 7));
-        assert!(by(&mut copies, 4, 8));
+        assert!(!by(3, 7));
+        assert!(by(4, 8));
     }
 
     #[test]
     fn what_is_not_surely_a_copy_is_none() {
         let mut copies = Copies::default();
-        assert!(!copies.is_copy(&record(1, "garbage", &[7])));
-        assert!(!copies.is_copy(&record(2, "rubbish", &[8])), "other content");
-        assert!(!copies.is_copy(&record(2 + NEAR + 1, "rubbish", &[9])), "far away");
-        assert!(!copies.is_copy(&record(70, "rubbish", &[])), "no identifier");
+        let mut comes =
+            |offset, payload, ids: &[u32]| takes_for_copy(&mut copies, &record(offset, payload, ids));
+        assert!(!comes(1, "garbage", &[7]));
+        assert!(!comes(2, "rubbish", &[8]), "other content");
+        assert!(!comes(2 + NEAR + 1, "rubbish", &[9]), "far away");
+        assert!(!comes(70, "rubbish", &[]), "no identifier");
     }
 }

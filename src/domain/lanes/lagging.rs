@@ -1,0 +1,193 @@
+//! The flows that a lane has left behind, each with a place of its own in the inbox.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::super::batch::{Batch, BatchEntry, CatchUp, LaggingFlow, Lane, LanePosition, Scope};
+use super::super::message::{FlowId, Offset, Record};
+use super::gathering::{Filling, Gathering};
+use super::source::{Ahead, ReadAhead, RecordSource};
+
+/// Many flows may lag, and each keeps what it has read ahead.
+const AHEAD: Ahead = Ahead { records: 32, bytes: 1 << 18 };
+
+/// A flow that lags.
+struct Straggler<R> {
+    flow: FlowId,
+    /// Where it stands in SQL: every record below is done for it.
+    in_sql: Offset,
+    log: ReadAhead<R>,
+    /// What the worker has in hand, in case that it comes back undone.
+    in_hand: Vec<Arc<Record>>,
+    /// Its row was locked the last time: it is asked for with one message only.
+    probing: bool,
+    /// It is not tried again before the next tick.
+    resting: bool,
+}
+
+/// The flows of one lane that lag. They take turns.
+pub(super) struct Stragglers<R> {
+    /// The next in turn first.
+    queue: VecDeque<Straggler<R>>,
+}
+
+impl<R: RecordSource> Stragglers<R> {
+    pub(super) fn none() -> Self {
+        Self { queue: VecDeque::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn contains(&self, flow: FlowId) -> bool {
+        self.queue.iter().any(|straggler| straggler.flow == flow)
+    }
+
+    /// The lowest offset that one of them still needs.
+    pub(super) fn lowest(&self) -> Option<Offset> {
+        self.queue.iter().map(|straggler| straggler.in_sql).min()
+    }
+
+    /// From now on the flow lags. It is tried at once where nobody knows whether its row is locked
+    /// still.
+    pub(super) fn add(&mut self, lagging: LaggingFlow, reader: R, known_to_be_locked: bool) {
+        self.queue.retain(|straggler| straggler.flow != lagging.flow);
+        self.queue.push_back(Straggler {
+            flow: lagging.flow,
+            in_sql: lagging.next_offset,
+            log: ReadAhead::new(reader, AHEAD),
+            in_hand: Vec::new(),
+            probing: true,
+            resting: known_to_be_locked,
+        });
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    /// A tick: those that rest are tried again.
+    pub(super) fn wake(&mut self) {
+        for straggler in &mut self.queue {
+            straggler.resting = false;
+        }
+    }
+
+    /// A batch of the next one in turn, if one has something to do. The second value tells whether
+    /// there is more to look at.
+    pub(super) fn next_batch(
+        &mut self,
+        lane: Lane,
+        lane_in_sql: LanePosition,
+        gathering: &Gathering<'_>,
+    ) -> Result<(Option<Batch>, bool), R::Error> {
+        let mut more = false;
+        for _ in 0..self.queue.len() {
+            self.queue.rotate_left(1);
+            let Some(straggler) = self.queue.back_mut().filter(|straggler| !straggler.resting) else {
+                continue;
+            };
+            match straggler.next_batch(lane, lane_in_sql, gathering)? {
+                Some(batch) => return Ok((Some(batch), true)),
+                None => more = true,
+            }
+        }
+        Ok((None, more))
+    }
+
+    /// The worker has answered the batch of a flow. True when the flow lags no more.
+    pub(super) fn answered(&mut self, flow: FlowId, next: Offset, catch_up: Option<CatchUp>) -> bool {
+        match catch_up {
+            Some(CatchUp::Left) => {
+                self.queue.retain(|straggler| straggler.flow != flow);
+                return true;
+            }
+            Some(CatchUp::Advanced) => self.of(flow).for_each(|straggler| straggler.advanced(next)),
+            Some(CatchUp::StillLocked) | None => self.of(flow).for_each(Straggler::still_locked),
+        }
+        false
+    }
+
+    fn of(&mut self, flow: FlowId) -> impl Iterator<Item = &mut Straggler<R>> {
+        self.queue.iter_mut().filter(move |straggler| straggler.flow == flow)
+    }
+}
+
+impl<R: RecordSource> Straggler<R> {
+    /// Its next batch; `None` when it has to look on, at another turn.
+    fn next_batch(
+        &mut self,
+        lane: Lane,
+        lane_in_sql: LanePosition,
+        gathering: &Gathering<'_>,
+    ) -> Result<Option<Batch>, R::Error> {
+        let LanePosition { epoch, next_offset: lane_at } = lane_in_sql;
+        let (entries, in_step) = match self.gather(lane, lane_at, gathering) {
+            Ok(gathered) => gathered,
+            Err(error) => {
+                self.resting = true;
+                return Err(error);
+            }
+        };
+        if entries.is_empty() && !in_step {
+            return Ok(None);
+        }
+        self.in_hand = entries.iter().map(|entry| Arc::clone(&entry.record)).collect();
+        Ok(Some(Batch {
+            lane,
+            epoch,
+            scope: Scope::Lagging { flow: self.flow, lane_at },
+            from: self.in_sql,
+            next: if in_step { lane_at } else { self.log.position() },
+            entries,
+        }))
+    }
+
+    /// Its messages below `lane_at`, and whether these are all.
+    fn gather(
+        &mut self,
+        lane: Lane,
+        lane_at: Offset,
+        gathering: &Gathering<'_>,
+    ) -> Result<(Vec<BatchEntry>, bool), R::Error> {
+        let max_pairs = if self.probing { 1 } else { gathering.max_pairs };
+        let mut filling = Filling::new(max_pairs, gathering.max_bytes);
+        for _ in 0..gathering.look_ahead {
+            let record = match self.log.next() {
+                Ok(Some(record)) => record,
+                Ok(None) => return Ok((filling.into_entries(), true)),
+                Err(_) if !filling.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            if record.offset >= lane_at {
+                self.log.put_back(record);
+                break;
+            }
+            if !gathering.flows_of(&record, lane).contains(&self.flow) {
+                continue;
+            }
+            let entry = BatchEntry { record, flows: vec![self.flow], judge: false };
+            if !filling.has_room_for(&entry) {
+                self.log.put_back(entry.record);
+                break;
+            }
+            filling.push(entry);
+        }
+        Ok((filling.into_entries(), self.log.position() >= lane_at))
+    }
+
+    fn advanced(&mut self, next: Offset) {
+        self.in_sql = next;
+        self.in_hand.clear();
+        self.probing = false;
+    }
+
+    fn still_locked(&mut self) {
+        for record in self.in_hand.drain(..).rev() {
+            self.log.put_back(record);
+        }
+        self.probing = true;
+        self.resting = true;
+    }
+}

@@ -1,0 +1,85 @@
+//! The lanes: how far each has read, what it is given next, and which records nobody needs any more.
+//!
+//! ```text
+//!                     released        needed by ◀─ lagging flow  ◀─ lane's offset   looked at, and
+//!                                     the lagging                   in SQL          nothing found
+//!  inbox  ───────────────────────────┼──────────────────────────────┼────────────────┼──────────▶
+//!                                watermark                                          done
+//! ```
+//!
+//! Every lane has a cursor of its own over the inbox. A lane whose database rows are locked
+//! elsewhere then holds back nobody but itself, and a restarted worker rewinds only its lane. The
+//! price, that each record is looked at once for every lane, is a microsecond.
+//!
+//! A flow whose row stays locked elsewhere does not hold up its lane either: its worker writes down
+//! how far the flow has got, the lane goes on without it, and the flow catches up by batches of its
+//! own, up to the lane's offset in SQL and never beyond. There it joins the lane again, and the lane
+//! goes back to that offset: what it has looked at beyond was looked at without the flow.
+//!
+//! All is decided here and nothing is sent: the router performs it, and a simulation can.
+
+mod copies;
+mod cursor;
+mod gathering;
+mod lagging;
+mod source;
+
+pub use cursor::LaneCursor;
+pub use gathering::Gathering;
+pub use source::RecordSource;
+
+use super::batch::{BatchOutcome, Lane, OpenedLane};
+use super::message::Offset;
+
+/// All lanes of an inbox.
+pub struct Lanes<R> {
+    cursors: Vec<LaneCursor<R>>,
+}
+
+impl<R: RecordSource> Lanes<R> {
+    /// Lanes that no worker has taken over yet; `reader` reads their inbox.
+    pub fn new(count: u32, reader: &R) -> Self {
+        Self { cursors: (0..count).map(|lane| LaneCursor::new(lane, reader.another(0))).collect() }
+    }
+
+    /// The cursor of a lane, if there is such a lane.
+    pub fn get_mut(&mut self, lane: Lane) -> Option<&mut LaneCursor<R>> {
+        self.cursors.get_mut(usize::try_from(lane).ok()?)
+    }
+
+    /// Time has passed: flows whose rows were locked are tried again.
+    pub fn tick(&mut self) {
+        self.cursors.iter_mut().for_each(LaneCursor::tick);
+    }
+
+    /// No lane and no flow that lags needs a record below.
+    #[must_use]
+    pub fn watermark(&self) -> Offset {
+        self.cursors.iter().map(LaneCursor::watermark).min().unwrap_or(0)
+    }
+
+    /// Whether all lanes are done with what is below `end`, and SQL knows it.
+    #[must_use]
+    pub fn are_drained(&self, end: Offset) -> bool {
+        self.cursors.iter().all(|cursor| cursor.is_drained(end))
+    }
+
+    /// A worker has taken a lane over; see [`LaneCursor::open`].
+    pub fn open(&mut self, lane: Lane, opened: &OpenedLane) {
+        if let Some(cursor) = self.get_mut(lane) {
+            cursor.open(opened);
+        }
+    }
+
+    /// Whether the lane was in this epoch, and is closed now; see [`LaneCursor::close`].
+    pub fn close(&mut self, lane: Lane, epoch: i64) -> bool {
+        self.get_mut(lane).is_some_and(|cursor| cursor.close(epoch))
+    }
+
+    /// A worker has answered; see [`LaneCursor::answered`].
+    pub fn answered(&mut self, lane: Lane, epoch: i64, outcome: &BatchOutcome) {
+        if let Some(cursor) = self.get_mut(lane) {
+            cursor.answered(epoch, outcome);
+        }
+    }
+}

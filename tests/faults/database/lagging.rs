@@ -1,0 +1,97 @@
+//! The row of one flow is locked by somebody else: the others of its lane go on, and it catches up.
+
+use crate::support::eventually;
+use crate::support::mosquitto::{Broker, BrokerOptions};
+use crate::support::oracle::Load;
+use crate::support::process::Gateway;
+use crate::support::sql::Sql;
+use crate::support::world::{Backend, World};
+
+const FLOWS: usize = 4;
+/// The flow whose row is locked, by its code and its number.
+const LOCKED: &str = "flow0";
+const LOCKED_ID: i64 = 1;
+
+/// One lane for all flows.
+fn world() -> World {
+    let mut world = World::with_broker(Backend::MariaDb, Broker::with(&BrokerOptions::default()));
+    world.set("LANES", "1").set("FLOW_LOCK_WAIT_SECONDS", "1").set("DRAIN_DEADLINE_SECONDS", "3600");
+    world
+}
+
+/// Locks the flow's row until the session says ROLLBACK.
+fn lock(world: &World) -> Sql {
+    let session = world.another_session();
+    session.run("BEGIN");
+    session.run(&format!("SELECT id FROM flows WHERE id = {LOCKED_ID} FOR UPDATE"));
+    session
+}
+
+/// Publishes to all flows, and waits until all but the locked one have `in_all` messages.
+fn publish_past_the_lock(world: &World, load: &mut Load, count: usize, in_all: usize) {
+    let messages = load.next(world, count);
+    world.publish_all(messages);
+    let sql = "SELECT COUNT(*) FROM data WHERE attribute_name = 'key' AND flow_code <> ?";
+    let wanted = i64::try_from(in_all / FLOWS * (FLOWS - 1)).unwrap();
+    eventually(&format!("{wanted} messages of the other flows"), || {
+        (world.sql.count(sql, [LOCKED.into()]) >= wanted).then_some(())
+    });
+}
+
+fn lagging(world: &World) -> Vec<i64> {
+    let rows = world.sql.rows("SELECT flow_id FROM inbox_lagging", []);
+    rows.iter().map(|row| row.try_get("", "flow_id").unwrap()).collect()
+}
+
+fn goes_on_after(end: impl Fn(&mut Gateway)) {
+    let world = world();
+    let mut load = Load::over(&world, FLOWS);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 200);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    let session = lock(&world);
+    publish_past_the_lock(&world, &mut load, 2_000, 2_200);
+    assert_eq!(lagging(&world), [LOCKED_ID]);
+
+    end(&mut gateway);
+    gateway = world.start_subscribed();
+    publish_past_the_lock(&world, &mut load, 1_000, 3_200);
+    assert_eq!(world.last_msg_id(LOCKED), Some(50));
+    session.run("ROLLBACK");
+
+    load.wait_until_stored(&world);
+    eventually("nothing lags", || lagging(&world).is_empty().then_some(()));
+    assert_eq!(gateway.stop(), Some(0));
+    let (extra, resent) = (load.judge(&world), world.broker.resent_to(&world.name));
+    assert!(extra.len() <= resent, "more repeated than the {resent} that the broker sent again: {extra:?}");
+    assert_eq!(world.dead_letters(), []);
+}
+
+#[test]
+fn a_flow_that_stays_locked_waits_alone_and_gets_its_messages_in_order() {
+    let world = world();
+    let mut load = Load::over(&world, FLOWS);
+    let mut gateway = world.start_subscribed();
+    for round in 1..=3 {
+        let session = lock(&world);
+        publish_past_the_lock(&world, &mut load, 1_000, round * 1_000);
+        assert_eq!(lagging(&world), [LOCKED_ID], "round {round}");
+        session.run("ROLLBACK");
+        load.wait_until_stored(&world);
+        eventually("nothing lags", || lagging(&world).is_empty().then_some(()));
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert_eq!(world.dead_letters(), []);
+}
+
+#[test]
+fn a_lagging_flow_loses_nothing_when_the_gateway_is_killed() {
+    goes_on_after(Gateway::kill);
+}
+
+#[test]
+fn a_lagging_flow_does_not_hold_up_an_orderly_end() {
+    goes_on_after(|gateway| assert_eq!(gateway.stop(), Some(0)));
+}

@@ -1,0 +1,368 @@
+//! What a lane's cursor promises, one claim at a time.
+
+use std::fs;
+use std::path::Path;
+
+use mqtt_gateway::domain::batch::{
+    Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane, Scope, lane_of,
+};
+use mqtt_gateway::domain::flow::Flow;
+use mqtt_gateway::domain::lanes::{Gathering, LaneCursor, RecordSource};
+use mqtt_gateway::domain::message::{DeliveryFacts, FlowId, Offset, Publication};
+use mqtt_gateway::domain::payload::PayloadLimits;
+use mqtt_gateway::domain::routing::RoutingTable;
+use mqtt_gateway::domain::routing_history::RoutingHistory;
+use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions};
+
+use crate::log::{ModelLog, ModelReader};
+use crate::oracle::LANES;
+
+/// Flows from 1 on, each with a topic. Of the first four 1 and 3 are in lane 0, the others in lane 1.
+struct Setup {
+    log: ModelLog,
+    tables: RoutingHistory,
+    max_pairs: usize,
+}
+
+impl Setup {
+    fn new(topics: &[&str], max_pairs: usize) -> Self {
+        let mut tables = RoutingHistory::default();
+        let flow = |(id, topic): (FlowId, &&str)| Flow {
+            id,
+            code: format!("F{id}"),
+            topic: (*topic).to_owned(),
+            action: "STORE_DB".to_owned(),
+            endpoint_url: None,
+        };
+        tables.push(0, RoutingTable::new((1..).zip(topics).map(flow).collect()).0.into());
+        Self { log: ModelLog::new(), tables, max_pairs }
+    }
+
+    fn publish(&self, topic: &str, count: usize) {
+        for _ in 0..count {
+            self.log.append(topic, "{}", &[], 0);
+        }
+    }
+
+    fn cursor(&self, lane: Lane) -> LaneCursor<ModelReader> {
+        let mut cursor = LaneCursor::new(lane, self.log.reader());
+        cursor.open(&at(1, 0, &[]));
+        cursor
+    }
+
+    fn next<R: RecordSource>(&self, cursor: &mut LaneCursor<R>, even_if_empty: bool) -> Option<Batch> {
+        self.try_next(cursor, even_if_empty).ok().expect("the log can be read")
+    }
+
+    fn try_next<R: RecordSource>(
+        &self,
+        cursor: &mut LaneCursor<R>,
+        even_if_empty: bool,
+    ) -> Result<Option<Batch>, R::Error> {
+        let gathering = Gathering {
+            tables: &self.tables,
+            filter_of: &|_| None,
+            lanes: LANES,
+            payload: &PayloadLimits::default(),
+            max_pairs: self.max_pairs,
+            max_bytes: usize::MAX,
+            look_ahead: 1_000,
+            most_lagging: 3,
+        };
+        cursor.next_batch(&gathering, even_if_empty).map(|(batch, _)| batch)
+    }
+
+    /// Everything the lane is given, batch by batch, each committed at once.
+    fn all<R: RecordSource>(&self, cursor: &mut LaneCursor<R>) -> Vec<Batch> {
+        std::iter::from_fn(|| {
+            let batch = self.next(cursor, false)?;
+            cursor.answered(batch.epoch, &BatchOutcome::default());
+            Some(batch)
+        })
+        .collect()
+    }
+}
+
+fn at(epoch: i64, next_offset: Offset, lagging: &[(FlowId, Offset)]) -> OpenedLane {
+    let lagging = lagging.iter().map(|&(flow, next_offset)| LaggingFlow { flow, next_offset }).collect();
+    OpenedLane { position: LanePosition { epoch, next_offset }, lagging }
+}
+
+fn left_behind(flow: FlowId, next_offset: Offset) -> BatchOutcome {
+    BatchOutcome { left_behind: vec![LaggingFlow { flow, next_offset }], ..BatchOutcome::default() }
+}
+
+fn caught_up(catch_up: CatchUp) -> BatchOutcome {
+    BatchOutcome { catch_up: Some(catch_up), ..BatchOutcome::default() }
+}
+
+/// The flows of a batch, message by message.
+fn flows(batch: &Batch) -> Vec<FlowId> {
+    batch.entries.iter().flat_map(|entry| entry.flows.clone()).collect()
+}
+
+#[test]
+fn every_message_goes_once_to_the_lane_of_each_of_its_flows() {
+    let setup = Setup::new(&["a/#", "a/+", "b"], 5);
+    for n in 0..20 {
+        setup.publish(if n % 3 == 0 { "b" } else { "a/x" }, 1);
+    }
+    let mut pairs = Vec::new();
+    for lane in 0..LANES {
+        let batches = setup.all(&mut setup.cursor(lane));
+        assert!(batches.windows(2).all(|two| two[0].next == two[1].from));
+        assert!(batches.iter().all(|batch| batch.pairs() <= 5));
+        for entry in batches.iter().flat_map(|batch| &batch.entries) {
+            assert!(entry.flows.iter().all(|flow| lane_of(*flow, LANES) == lane) && !entry.judge);
+            pairs.extend(entry.flows.iter().map(|flow| (*flow, entry.record.offset)));
+        }
+    }
+    assert!(pairs.iter().filter(|(flow, _)| *flow == 1).is_sorted());
+    let count = pairs.len();
+    pairs.sort_unstable();
+    pairs.dedup();
+    assert_eq!((count, pairs.len()), (13 * 2 + 7, 13 * 2 + 7));
+}
+
+#[test]
+fn an_unreadable_message_is_answered_for_once_also_when_its_copy_was_held_back() {
+    let setup = Setup::new(&["t"], 1);
+    for _ in 0..3 {
+        setup.log.append("t", "garbage", &[7], 0);
+        setup.log.append("t", "garbage", &[8], 0);
+    }
+    for (lane, answers) in [(0, 3), (1, 0)] {
+        let batches = setup.all(&mut setup.cursor(lane));
+        let judged = batches.iter().flat_map(|batch| &batch.entries).filter(|entry| entry.judge).count();
+        assert_eq!(judged, answers, "lane {lane}");
+    }
+}
+
+#[test]
+fn an_unreadable_message_is_answered_for_once_also_when_a_flow_came_back_between_its_copies() {
+    let setup = Setup::new(&["t"], 9);
+    let mut cursor = setup.cursor(0);
+    let first = setup.log.append("t", "garbage", &[7], 0);
+    let batch = setup.next(&mut cursor, false).unwrap();
+    assert!(batch.entries[0].judge);
+    cursor.answered(1, &left_behind(1, first));
+    // The copy is passed over, and looked at again with the flow.
+    setup.log.append("t", "garbage", &[8], 0);
+    assert!(setup.next(&mut cursor, false).is_none());
+    cursor.tick();
+    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
+    cursor.answered(1, &caught_up(CatchUp::Left));
+
+    let batch = setup.next(&mut cursor, false).unwrap();
+
+    assert_eq!(flows(&batch), [1]);
+    assert!(batch.entries.iter().all(|entry| !entry.judge));
+}
+
+#[test]
+fn an_idle_lane_follows_and_says_so_when_asked() {
+    let setup = Setup::new(&["t"], 5);
+    let mut cursor = setup.cursor(1);
+    setup.publish("t", 1);
+    let end = setup.log.next_offset();
+
+    assert!(setup.next(&mut cursor, false).is_none());
+    assert_eq!(cursor.watermark(), end);
+    assert!(!cursor.is_drained(end), "SQL does not know yet");
+    let batch = setup.next(&mut cursor, true).unwrap();
+    assert_eq!((batch.entries.len(), batch.from, batch.next), (0, 0, end));
+    cursor.answered(batch.epoch, &BatchOutcome::default());
+    assert!(cursor.is_drained(end));
+    assert!(setup.next(&mut cursor, true).is_none(), "nothing new to say");
+}
+
+#[test]
+fn a_lane_that_was_taken_over_begins_where_sql_stands_and_ignores_older_replies() {
+    let setup = Setup::new(&["t"], 5);
+    setup.publish("t", 3);
+    let mut cursor = setup.cursor(0);
+    let lost = setup.next(&mut cursor, false).unwrap();
+    assert!(!cursor.is_open(), "one batch at a time");
+
+    let second = lost.entries[1].record.offset;
+    cursor.open(&at(2, second, &[]));
+    cursor.answered(lost.epoch, &BatchOutcome::default());
+    assert!(!cursor.close(lost.epoch));
+    let again = setup.next(&mut cursor, false).unwrap();
+    cursor.answered(lost.epoch, &BatchOutcome::default());
+
+    assert_eq!((again.epoch, again.from, again.entries.len()), (2, second, 2));
+    assert!(!cursor.is_open(), "the batch under way is another");
+}
+
+#[test]
+fn a_lane_whose_row_was_deleted_opens_in_an_epoch_that_began_again() {
+    let setup = Setup::new(&["t"], 5);
+    setup.publish("t", 1);
+    let mut cursor = setup.cursor(0);
+    cursor.open(&at(9, 0, &[]));
+    let fenced = setup.next(&mut cursor, false).unwrap();
+    cursor.open(&at(8, 0, &[]));
+    assert!(!cursor.is_open(), "a lane at work takes no older news");
+
+    assert!(cursor.close(fenced.epoch));
+    cursor.open(&at(1, 0, &[]));
+
+    let batch = setup.next(&mut cursor, false).unwrap();
+    assert_eq!((batch.epoch, batch.entries.len()), (1, 1));
+}
+
+#[test]
+fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
+    let setup = Setup::new(&["t", "-", "t"], 4);
+    setup.publish("t", 2);
+    let mut cursor = setup.cursor(0);
+    let first = setup.next(&mut cursor, false).unwrap();
+    let locked_since = first.from;
+    assert_eq!(first.scope, Scope::Lane { may_leave_behind: 3 });
+    assert_eq!(flows(&first), [1, 3, 1, 3]);
+    cursor.answered(1, &left_behind(1, locked_since));
+    setup.publish("t", 3);
+
+    let second = setup.next(&mut cursor, false).unwrap();
+    assert_eq!((second.scope, flows(&second)), (Scope::Lane { may_leave_behind: 2 }, vec![3, 3, 3]));
+    cursor.answered(1, &BatchOutcome::default());
+    assert_eq!((cursor.watermark(), cursor.lagging()), (locked_since, 1));
+    assert!(setup.next(&mut cursor, false).is_none(), "it was locked a moment ago");
+
+    // One message asks whether it still is.
+    cursor.tick();
+    let probe = setup.next(&mut cursor, false).unwrap();
+    assert_eq!(probe.scope, Scope::Lagging { flow: 1, lane_at: second.next });
+    assert_eq!((probe.from, flows(&probe)), (locked_since, vec![1]));
+    cursor.answered(1, &caught_up(CatchUp::StillLocked));
+    assert!(setup.next(&mut cursor, false).is_none());
+    cursor.tick();
+    let probe_again = setup.next(&mut cursor, false).unwrap();
+    assert_eq!((probe_again.from, probe_again.next), (probe.from, probe.next));
+    cursor.answered(1, &caught_up(CatchUp::Advanced));
+    assert_eq!(cursor.watermark(), probe.next);
+
+    let rest = setup.next(&mut cursor, false).unwrap();
+    assert_eq!((rest.from, rest.next, flows(&rest)), (probe.next, second.next, vec![1; 4]));
+    cursor.answered(1, &caught_up(CatchUp::Left));
+    assert_eq!((cursor.watermark(), cursor.lagging()), (second.next, 0));
+    setup.publish("t", 1);
+    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1, 3]);
+}
+
+#[test]
+fn what_the_lane_looked_at_without_a_flow_is_looked_at_again_when_the_flow_is_back() {
+    let setup = Setup::new(&["t"], 9);
+    setup.publish("t", 1);
+    let mut cursor = setup.cursor(0);
+    let first = setup.next(&mut cursor, false).unwrap();
+    cursor.answered(1, &left_behind(1, first.from));
+    setup.publish("t", 2);
+    assert!(setup.next(&mut cursor, false).is_none(), "the lane has looked at them without the flow");
+    cursor.tick();
+    let batch = setup.next(&mut cursor, false).unwrap();
+    assert_eq!((batch.next, flows(&batch)), (first.next, vec![1]), "no further than the lane is in SQL");
+
+    cursor.answered(1, &caught_up(CatchUp::Left));
+
+    assert_eq!(cursor.watermark(), first.next);
+    let batch = setup.next(&mut cursor, false).unwrap();
+    assert_eq!((batch.from, flows(&batch)), (first.next, vec![1, 1]));
+}
+
+#[test]
+fn lane_and_lagging_flows_take_turns() {
+    let setup = Setup::new(&["t", "-", "t", "-", "-", "-", "-", "-", "-", "-", "t"], 1);
+    assert_eq!([1, 3, 11].map(|flow| lane_of(flow, LANES)), [0; 3]);
+    setup.publish("t", 4);
+    let end = setup.log.next_offset();
+    let mut cursor = setup.cursor(0);
+    cursor.open(&at(2, end - 2, &[(1, end - 3), (3, end - 4)]));
+
+    let turns = std::iter::from_fn(|| {
+        let batch = setup.next(&mut cursor, false)?;
+        let (flow, catch_up) = match batch.scope {
+            Scope::Lane { .. } => (None, None),
+            Scope::Lagging { flow, lane_at } if batch.next == lane_at => (Some(flow), Some(CatchUp::Left)),
+            Scope::Lagging { flow, .. } => (Some(flow), Some(CatchUp::Advanced)),
+        };
+        cursor.answered(2, &BatchOutcome { catch_up, ..BatchOutcome::default() });
+        Some(flow)
+    });
+
+    let turns: Vec<Option<FlowId>> = turns.take(4).collect();
+    assert_eq!(turns, [None, Some(1), None, Some(3)]);
+}
+
+#[test]
+fn a_lane_is_drained_although_a_flow_of_it_lags() {
+    let setup = Setup::new(&["t"], 9);
+    setup.publish("t", 1);
+    let mut cursor = setup.cursor(0);
+    let batch = setup.next(&mut cursor, false).unwrap();
+    cursor.answered(1, &left_behind(1, batch.from));
+    let end = setup.log.next_offset();
+    assert!(cursor.is_drained(end));
+    assert_eq!(cursor.watermark(), batch.from);
+}
+
+#[test]
+fn a_lane_taken_over_knows_which_flows_lag() {
+    let setup = Setup::new(&["t", "-", "t"], 9);
+    setup.publish("t", 2);
+    let end = setup.log.next_offset();
+    let mut cursor = setup.cursor(0);
+    let lost = setup.next(&mut cursor, false).unwrap();
+
+    cursor.open(&at(2, end - 1, &[(3, end - 2)]));
+    cursor.answered(lost.epoch, &left_behind(1, lost.from));
+
+    assert_eq!((cursor.watermark(), cursor.lagging()), (end - 2, 1));
+    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [3]);
+    cursor.answered(2, &caught_up(CatchUp::StillLocked));
+    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
+}
+
+#[test]
+fn what_was_gathered_before_the_disk_failed_is_not_passed_over() {
+    const MESSAGES: usize = 100;
+    let setup = Setup::new(&["t"], 1_000);
+    let directory = tempfile::tempdir().unwrap();
+    let inbox = inbox(directory.path());
+    let payload = format!(r#"{{"a":"{}"}}"#, "x".repeat(1_000));
+    for _ in 0..MESSAGES {
+        let delivery = DeliveryFacts::default();
+        let publication = Publication { topic: "t", payload: payload.as_bytes(), delivery: &delivery };
+        inbox.append(&publication, 0).unwrap();
+    }
+    let mut cursor = LaneCursor::new(0, inbox.reader(0));
+    cursor.open(&at(1, 0, &[]));
+    let files = fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path());
+    let mut segments: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "segment")).collect();
+    segments.sort();
+    let away = directory.path().join("away");
+    fs::rename(&segments[1], &away).unwrap();
+
+    let before = setup.next(&mut cursor, false).unwrap();
+    cursor.answered(before.epoch, &BatchOutcome::default());
+    assert!(setup.try_next(&mut cursor, false).is_err());
+    fs::rename(&away, &segments[1]).unwrap();
+    let after = setup.all(&mut cursor);
+
+    let entries: usize = after.iter().map(|batch| batch.entries.len()).sum();
+    assert_eq!(before.entries.len() + entries, MESSAGES);
+}
+
+fn inbox(directory: &Path) -> Inbox {
+    let options = InboxOptions {
+        dir: directory.to_path_buf(),
+        max_bytes: 1 << 24,
+        segment_bytes: 1 << 16,
+        fsync: FsyncPolicy::Never,
+        lanes: LANES,
+        max_payload_bytes: 1 << 20,
+    };
+    Inbox::open(options).unwrap().0
+}

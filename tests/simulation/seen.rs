@@ -1,0 +1,57 @@
+//! What came about in a run: a simulation in which nothing ever lags proves nothing about lagging.
+
+use mqtt_gateway::domain::batch::{CatchUp, Scope};
+
+use crate::sql::Transaction;
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) stored: u64,
+    pub(crate) left_behind: u64,
+    pub(crate) advanced: u64,
+    pub(crate) back_in_step: u64,
+    pub(crate) fenced: u64,
+    pub(crate) zombies_fenced: u64,
+    pub(crate) released: u64,
+    pub(crate) drained: u64,
+}
+
+impl Seen {
+    pub(crate) fn commit(&mut self, transaction: &Transaction) {
+        let part = &transaction.part;
+        self.stored += part.entries.len() as u64;
+        self.left_behind += transaction.came_to.left_behind.len() as u64;
+        let caught_up = matches!(part.scope, Scope::Lagging { .. }) && !part.entries.is_empty();
+        self.advanced += u64::from(caught_up);
+        self.back_in_step += u64::from(transaction.came_to.catch_up == Some(CatchUp::Left));
+    }
+
+    pub(crate) fn reply(&mut self, fenced: bool) {
+        self.fenced += u64::from(fenced);
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.stored += other.stored;
+        self.left_behind += other.left_behind;
+        self.advanced += other.advanced;
+        self.back_in_step += other.back_in_step;
+        self.fenced += other.fenced;
+        self.zombies_fenced += other.zombies_fenced;
+        self.released += other.released;
+        self.drained += other.drained;
+    }
+
+    /// Each with its name.
+    pub(crate) fn all(&self) -> [(&'static str, u64); 8] {
+        [
+            ("messages stored", self.stored),
+            ("flows left behind", self.left_behind),
+            ("batches of flows that lag", self.advanced),
+            ("flows back in step", self.back_in_step),
+            ("batches fenced off", self.fenced),
+            ("zombies fenced off", self.zombies_fenced),
+            ("segments released", self.released),
+            ("orderly ends", self.drained),
+        ]
+    }
+}

@@ -1,0 +1,148 @@
+//! A model of a lane's worker: one batch at a time, in as many transactions as it likes, each tried
+//! until it is known to have happened.
+
+use std::collections::VecDeque;
+
+use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, CatchUp, Scope};
+use mqtt_gateway::domain::message::{FlowId, Offset};
+
+use crate::oracle::History;
+use crate::sql::{Attempt, CameTo, Part, Sql, Transaction};
+
+/// What a worker was told to do.
+pub(crate) enum Order {
+    Open,
+    Process(Job),
+}
+
+/// A batch in a worker's hands.
+pub(crate) struct Job {
+    pub(crate) batch: Batch,
+    /// Which life of the router waits for the reply.
+    pub(crate) router: u32,
+    history: History,
+    done: usize,
+    position: Offset,
+    outcome: BatchOutcome,
+    /// A part whose COMMIT went unanswered.
+    unknown: Option<(Part, CameTo)>,
+    /// Everything is done but COMMIT.
+    pub(crate) transaction: Option<Transaction>,
+}
+
+/// Whether a job goes on.
+pub(crate) enum Turn {
+    GoesOn,
+    Done,
+    Fenced,
+}
+
+#[derive(Default)]
+pub(crate) struct Worker {
+    pub(crate) orders: VecDeque<Order>,
+    pub(crate) job: Option<Job>,
+}
+
+impl Job {
+    pub(crate) fn new(batch: Batch, router: u32, history: History) -> Self {
+        let position = batch.from;
+        let outcome = BatchOutcome::default();
+        Self { batch, router, history, done: 0, position, outcome, unknown: None, transaction: None }
+    }
+
+    pub(crate) fn outcome(self) -> BatchOutcome {
+        self.outcome
+    }
+
+    /// Tries the next part, of at most `most` messages.
+    pub(crate) fn attempt(&mut self, sql: &mut Sql, most: usize, patient: bool) -> Turn {
+        if self.transaction.is_some() {
+            return Turn::GoesOn;
+        }
+        let part = self.part(most);
+        match sql.attempt(&part, patient) {
+            Attempt::Waits => Turn::GoesOn,
+            Attempt::Begun(transaction) => {
+                self.unknown = None;
+                self.transaction = Some(transaction);
+                Turn::GoesOn
+            }
+            Attempt::StillLocked => {
+                // Where a part of the batch is done, only SQL can say how far.
+                if self.outcome.catch_up.is_some() {
+                    return Turn::Fenced;
+                }
+                self.outcome.catch_up = Some(CatchUp::StillLocked);
+                Turn::Done
+            }
+            Attempt::Fenced(position, lagging) => {
+                let happened = self.unknown.take().filter(|(part, came_to)| {
+                    position.epoch == part.epoch
+                        && match part.scope {
+                            Scope::Lane { .. } => position.next_offset == part.next,
+                            Scope::Lagging { lane_at, .. } => {
+                                let left = came_to.catch_up == Some(CatchUp::Left);
+                                position.next_offset == lane_at && lagging == (!left).then_some(part.next)
+                            }
+                        }
+                });
+                match happened {
+                    Some((part, came_to)) => self.committed(&part, came_to),
+                    None => Turn::Fenced,
+                }
+            }
+        }
+    }
+
+    /// COMMIT was answered, or is known to have happened.
+    pub(crate) fn committed(&mut self, part: &Part, came_to: CameTo) -> Turn {
+        self.done += part.entries.len();
+        self.position = part.next;
+        self.unknown = None;
+        self.outcome.left_behind.extend(came_to.left_behind);
+        let left = came_to.catch_up == Some(CatchUp::Left);
+        self.outcome.catch_up = came_to.catch_up;
+        if left || self.position == self.batch.next { Turn::Done } else { Turn::GoesOn }
+    }
+
+    /// The connection is gone, and nobody knows what became of COMMIT. The next attempt tells, but
+    /// not which flows were left behind: for that the lane has to be opened anew.
+    pub(crate) fn unanswered(&mut self, transaction: &Transaction) -> Turn {
+        if !transaction.came_to.left_behind.is_empty() {
+            return Turn::Fenced;
+        }
+        self.unknown = Some((transaction.part.clone(), transaction.came_to.clone()));
+        Turn::GoesOn
+    }
+
+    fn part(&self, most: usize) -> Part {
+        let end = (self.done + most.max(1)).min(self.batch.entries.len());
+        let next = self.batch.entries.get(end).map_or(self.batch.next, |entry| entry.record.offset);
+        let entries = self.batch.entries[self.done..end].iter().map(|entry| self.without_lagging(entry));
+        Part {
+            lane: self.batch.lane,
+            epoch: self.batch.epoch,
+            scope: self.scope(),
+            from: self.position,
+            next,
+            entries: entries.collect(),
+            history: self.history.clone(),
+        }
+    }
+
+    /// Flows that an earlier part has left behind.
+    fn without_lagging(&self, entry: &BatchEntry) -> BatchEntry {
+        let lags = |flow: &FlowId| self.outcome.left_behind.iter().any(|lagging| lagging.flow == *flow);
+        let flows = entry.flows.iter().copied().filter(|flow| !lags(flow)).collect();
+        BatchEntry { flows, ..entry.clone() }
+    }
+
+    fn scope(&self) -> Scope {
+        match self.batch.scope {
+            Scope::Lane { may_leave_behind } => {
+                Scope::Lane { may_leave_behind: may_leave_behind - self.outcome.left_behind.len() }
+            }
+            lagging @ Scope::Lagging { .. } => lagging,
+        }
+    }
+}

@@ -46,7 +46,7 @@ impl World {
 
     pub fn with_broker(backend: Backend, broker: Broker) -> World {
         let world = World::without_broker(backend, broker);
-        world.add_broker_row();
+        world.add_broker();
         world
     }
 
@@ -61,7 +61,7 @@ impl World {
     /// On a server of the test's own.
     pub fn on_server(server: &MariaDbServer, broker: Broker) -> World {
         let world = World::on_mariadb(&server.url(), broker);
-        world.add_broker_row();
+        world.add_broker();
         world
     }
 
@@ -91,7 +91,12 @@ impl World {
     }
 
     fn on_sqlite(broker: Broker) -> World {
-        let directory = TempDir::new().unwrap();
+        World::on_sqlite_below(&std::env::temp_dir(), broker)
+    }
+
+    /// With the database and all that the gateway keeps below `place`.
+    pub fn on_sqlite_below(place: &Path, broker: Broker) -> World {
+        let directory = TempDir::new_in(place).unwrap();
         let url = format!("sqlite://{}/gateway.sqlite", directory.path().display());
         let sql = Sql::open(&format!("{url}?mode=rwc"));
         sql.run(&sqlalchemy_tables("sqlite"));
@@ -129,7 +134,8 @@ impl World {
         Sql::open(url.as_str())
     }
 
-    fn add_broker_row(&self) {
+    /// Makes the world's broker the default one.
+    pub fn add_broker(&self) {
         let address = self.broker.address;
         self.add_server(&address.ip().to_string(), Some(address.port()), Some(true), Some(true));
     }

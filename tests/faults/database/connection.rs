@@ -113,7 +113,9 @@ fn a_server_with_too_many_connections_is_waited_for_at_the_start_and_later() {
     end_sessions(&world);
     let messages = load.next(&world, 500);
     world.publish_all(messages);
-    gateway.wait_for_line("Database refuses, nothing is lost");
+    gateway.wait_for_line_that("the reason", &|line| {
+        line.contains("refuses") && line.contains("Too many connections")
+    });
     room(crowd);
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));

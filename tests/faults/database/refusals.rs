@@ -74,7 +74,32 @@ fn a_server_on_a_full_disk_is_waited_for() {
     let server = MariaDbServer::in_directory(disk.path(), &["--innodb-log-file-size=8M"]);
     let world = World::on_server(&server, Broker::shared());
     let ballast = disk.path().join("ballast");
-    waits_until(&world, "is full", || disk.fill(&ballast), || std::fs::remove_file(&ballast).unwrap());
+    waits_until(&world, "is full", || fill(&ballast), || std::fs::remove_file(&ballast).unwrap());
+}
+
+/// The inbox is on the same disk: when it is full, the broker has to hold what comes.
+#[test]
+#[ignore = "mounts a file system, which takes root; run by scripts/faults"]
+fn an_sqlite_file_on_a_full_disk_is_waited_for() {
+    let disk = SmallDisk::mount(24);
+    let world = World::on_sqlite_below(disk.path(), Broker::private());
+    world.add_broker();
+    let ballast = disk.path().join("ballast");
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 300);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    fill(&ballast);
+    let messages = load.next(&world, 1_000);
+    world.publish_all(messages);
+    gateway.wait_for_line("Database refuses, nothing is lost");
+    gateway.wait_for_line("The inbox takes no message");
+    std::fs::remove_file(&ballast).unwrap();
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert_eq!(world.dead_letters(), []);
 }
 
 /// A file system of its own in memory.
@@ -93,15 +118,15 @@ impl SmallDisk {
     fn path(&self) -> &Path {
         self.0.path()
     }
+}
 
-    /// Leaves not a byte.
-    fn fill(&self, ballast: &Path) {
-        use std::io::Write;
-        let mut file = std::fs::File::create(ballast).unwrap();
-        for bytes in [1 << 20, 4096, 1] {
-            let piece = vec![b'x'; bytes];
-            while file.write_all(&piece).is_ok() {}
-        }
+/// Leaves not a byte of a disk.
+fn fill(ballast: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(ballast).unwrap();
+    for bytes in [1 << 20, 4096, 1] {
+        let piece = vec![b'x'; bytes];
+        while file.write_all(&piece).is_ok() {}
     }
 }
 
@@ -134,4 +159,30 @@ fn a_table_of_the_gateway_that_was_dropped_is_waited_for_until_it_is_made_again(
     // The table said how far the gateway was: what the inbox still held is there twice, and nothing else.
     let twice = load.judge(&world).len();
     assert!(twice <= 300, "{twice}");
+}
+
+/// Left to itself such a server cuts what is too long and writes a question mark for what it does not know.
+#[test]
+fn a_lax_server_with_an_old_character_set_alters_no_value() {
+    let server = MariaDbServer::with(&["--sql-mode=", "--character-set-server=utf8mb3"]);
+    let world = World::on_server(&server, Broker::shared());
+    world.sql.run("ALTER TABLE data MODIFY attribute_value TEXT CHARACTER SET utf8mb3");
+    let mut load = Load::over(&world, 4);
+    world.flow("any", "any").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    let long = "x".repeat(70_000);
+    for text in ["plain", "ü€", "four bytes: 😀", &long, "plain again"] {
+        let messages = load.next(&world, 100);
+        world.publish_all(messages);
+        world.publish("any", format!(r#"{{"text": "{text}"}}"#));
+    }
+    load.wait_until_stored(&world);
+    let stored = world.wait_for_stored("any", 3);
+    let texts: Vec<_> = stored.iter().map(|message| (message.id, message.value("text").unwrap())).collect();
+    assert_eq!(texts, [(1, "plain"), (2, "ü€"), (3, "plain again")]);
+    let letters = world.wait_for_dead_letters(2);
+    let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(reasons, ["refused_by_database", "value_too_long"]);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
 }

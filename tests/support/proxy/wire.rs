@@ -48,6 +48,8 @@ pub(super) struct Dialogue {
     /// Asked to be prepared, not yet named by the server.
     preparing: Option<String>,
     prepared: HashMap<u32, String>,
+    /// What was sent last.
+    previous: String,
 }
 
 /// What a packet is.
@@ -87,18 +89,19 @@ impl Dialogue {
     fn command(&mut self, packet: &[u8]) -> Label {
         let (Some(0), Some(command)) = (packet.get(3), packet.get(4)) else { return Label::Other };
         let rest = &packet[5..];
-        match *command {
-            COM_QUERY => Label::Statement(text(rest)),
+        let sent = match *command {
+            COM_QUERY => Some(text(rest)),
             COM_STMT_PREPARE => {
                 self.preparing = Some(text(rest));
-                Label::Other
+                None
             }
-            COM_STMT_EXECUTE => match statement_id(rest).and_then(|id| self.prepared.get(&id)) {
-                Some(text) => Label::Statement(text.clone()),
-                None => Label::Other,
-            },
-            _ => Label::Other,
-        }
+            COM_STMT_EXECUTE => statement_id(rest).and_then(|id| self.prepared.get(&id)).cloned(),
+            _ => None,
+        };
+        let Some(sent) = sent else { return Label::Other };
+        let before = std::mem::replace(&mut self.previous, sent.clone());
+        // What it commits is said by what came before it.
+        Label::Statement(if sent == "COMMIT" { format!("COMMIT AFTER {before}") } else { sent })
     }
 
     /// The server answers one command after the other, so the first packet after a PREPARE is its answer.

@@ -80,6 +80,8 @@ fn offsets_that_were_lost_with_the_power_are_not_used_again_and_nothing_is_skipp
     let mut ends = Vec::new();
     for _ in 0..3 {
         let mut gateway = world.start_subscribed();
+        let opened = gateway.wait_for_line("Inbox opened");
+        assert!(opened.contains(r#""records":0"#), "the power took nothing: {opened}");
         let messages = load.next(&world, 300);
         backlog::publish(&world, messages);
         load.wait_until_stored(&world);

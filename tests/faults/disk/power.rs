@@ -61,7 +61,7 @@ fn with_fsync_interval_a_power_cut_loses_the_last_interval_at_most() {
     backlog::release(&world);
 
     let mut gateway = world.start_subscribed();
-    load.wait_for_count(&world, 300);
+    Load::wait_for_count(&world, 300);
     let messages = load.next(&world, 100);
     backlog::publish(&world, messages);
     assert_eq!(gateway.stop(), Some(0));

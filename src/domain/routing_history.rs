@@ -262,7 +262,7 @@ mod tests {
         let kept = RoutingHistory::from_text(&history.to_text()).unwrap();
         assert_eq!(kept.eras.len(), KEPT_TABLES);
         let last = kept.eras.last().unwrap();
-        let full = Routes::from_iter((0..MAX_FORMER).map(|n| (format!("f{n}"), vec![1])));
+        let full: Routes = (0..MAX_FORMER).map(|n| (format!("f{n}"), vec![1])).collect();
         let era = Era { from: 0, table: Arc::clone(&last.table), former: full };
         assert_eq!(era.former_under(&table(&[])).len(), 1);
     }

@@ -60,11 +60,11 @@ impl Load {
 
     /// Waits until every key is in `data`.
     pub fn wait_until_stored(&self, world: &World) {
-        self.wait_for_count(world, usize::try_from(self.next_key).unwrap());
+        Load::wait_for_count(world, usize::try_from(self.next_key).unwrap());
     }
 
     /// Waits until so many different keys are in `data`.
-    pub fn wait_for_count(&self, world: &World, count: usize) {
+    pub fn wait_for_count(world: &World, count: usize) {
         let wanted = i64::try_from(count).unwrap();
         let sql = "SELECT COUNT(DISTINCT attribute_value) FROM data WHERE attribute_name = 'key'";
         let mut seen = 0;

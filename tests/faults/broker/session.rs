@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
+use crate::support::publisher::Publisher;
 use crate::support::world::{Backend, World};
 
 #[test]
@@ -22,7 +23,7 @@ fn a_broker_that_has_forgotten_the_session_is_subscribed_again() {
     world.wait_for_flows(mark);
     let messages = load.next(&world, 300);
     // The publisher of before is gone with the broker.
-    crate::support::publisher::Publisher::connect(world.broker.address).publish_all(messages);
+    Publisher::connect(world.broker.address).publish_all(messages);
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);

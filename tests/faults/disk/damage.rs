@@ -57,7 +57,7 @@ fn flipped_bytes_cost_the_records_they_belong_to_and_no_other() {
         flip(&segment, at + 5);
     }
     let mut gateway = world.start_subscribed();
-    load.wait_for_count(&world, MESSAGES - damaged.len());
+    Load::wait_for_count(&world, MESSAGES - damaged.len());
     assert_eq!(gateway.stop(), Some(0));
     let judgement = load.judge_with_a_broker_that_loses(&world);
     let mut missing = judgement.missing;
@@ -75,14 +75,14 @@ fn a_torn_tail_costs_the_record_that_it_tore_and_the_next_start_says_nothing_of_
     fs::OpenOptions::new().write(true).open(&last).unwrap().set_len(length - 700).unwrap();
 
     let mut gateway = world.start_subscribed();
-    load.wait_for_count(&world, MESSAGES - 1);
+    Load::wait_for_count(&world, MESSAGES - 1);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!((gateway.count_lines("were cut off, nothing valid follows"), quarantined(&world)), (1, 1));
 
     let mut gateway = world.start_subscribed();
     let messages = load.next(&world, 100);
     backlog::publish(&world, messages);
-    load.wait_for_count(&world, MESSAGES - 1 + 100);
+    Load::wait_for_count(&world, MESSAGES - 1 + 100);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(gateway.count_lines("cut off"), 0);
     let judgement = load.judge_with_a_broker_that_loses(&world);

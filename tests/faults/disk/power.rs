@@ -61,7 +61,7 @@ fn with_fsync_interval_a_power_cut_loses_the_last_interval_at_most() {
     backlog::release(&world);
 
     let mut gateway = world.start_subscribed();
-    load.wait_for_count(&world, 300);
+    Load::wait_for_count(&world, 300);
     let messages = load.next(&world, 100);
     backlog::publish(&world, messages);
     assert_eq!(gateway.stop(), Some(0));
@@ -80,6 +80,8 @@ fn offsets_that_were_lost_with_the_power_are_not_used_again_and_nothing_is_skipp
     let mut ends = Vec::new();
     for _ in 0..3 {
         let mut gateway = world.start_subscribed();
+        let opened = gateway.wait_for_line("Inbox opened");
+        assert!(opened.contains(r#""records":0"#), "the power took nothing: {opened}");
         let messages = load.next(&world, 300);
         backlog::publish(&world, messages);
         load.wait_until_stored(&world);

@@ -2,10 +2,13 @@
 
 use super::{Stream, edit};
 use crate::backlog;
+use crate::support::eventually;
+use crate::support::mosquitto::LogMark;
+use crate::support::publisher::Publisher;
 use crate::support::world::World;
 
 /// Waits until the gateway has left the flow's topic.
-fn wait_until_unsubscribed(world: &World, mark: crate::support::mosquitto::LogMark, topic: &str) {
+fn wait_until_unsubscribed(world: &World, mark: LogMark, topic: &str) {
     world.broker.wait_for_unsubscription(mark, &world.name, &world.topic(topic));
 }
 
@@ -90,15 +93,11 @@ fn a_counter_set_by_hand_in_the_stream_is_continued_from() {
     let mut gateway = world.start_subscribed();
     stream.publish(&world, "t", 300);
     let messages = stream.next(&world, "t", 700);
-    let publishing = {
-        let broker = world.broker.address;
-        std::thread::spawn(move || {
-            crate::support::publisher::Publisher::connect(broker).publish_all(messages)
-        })
-    };
+    let broker = world.broker.address;
+    let publishing = std::thread::spawn(move || Publisher::connect(broker).publish_all(messages));
     edit(&world, "counted", "last_msg_id = 10000");
     publishing.join().unwrap();
-    let stored = crate::support::eventually("all thousand", || {
+    let stored = eventually("all thousand", || {
         let stored = stream.stored(&world);
         (stored.len() >= 1_000).then_some(stored)
     });

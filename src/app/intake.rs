@@ -112,3 +112,107 @@ impl Intake {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use super::*;
+    use crate::actors::Slot;
+    use crate::domain::message::{DeliveryFacts, Offset};
+    use crate::domain::redelivery::PROOF;
+    use crate::inbox::{FsyncPolicy, InboxOptions};
+
+    fn open(dir: &tempfile::TempDir) -> Inbox {
+        let options = InboxOptions {
+            dir: dir.path().to_path_buf(),
+            max_bytes: 1024 * 1024,
+            segment_bytes: 100_000,
+            fsync: FsyncPolicy::Never,
+            lanes: 1,
+            max_payload_bytes: 100_000,
+        };
+        Inbox::open(options).unwrap().0
+    }
+
+    fn intake(inbox: &Inbox) -> Arc<Intake> {
+        Arc::new(Intake::new(inbox.clone(), InboxSignal::new(Slot::new("router", 1)), None))
+    }
+
+    /// Hands a message over on a thread of its own, which says where the inbox ends once the callback has returned.
+    fn hand_over(intake: &Arc<Intake>) -> mpsc::Receiver<Offset> {
+        let (returns, returned) = mpsc::channel();
+        let intake = Arc::clone(intake);
+        thread::spawn(move || {
+            let delivery = DeliveryFacts::default();
+            intake.on_message(&Publication { topic: "t", payload: &[1; 10_000], delivery: &delivery });
+            returns.send(intake.inbox.next_offset())
+        });
+        returned
+    }
+
+    #[test]
+    fn the_callback_returns_only_when_the_message_is_in_the_inbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = open(&dir);
+        let intake = intake(&inbox);
+        let delivery = DeliveryFacts::default();
+        while inbox.append(&Publication { topic: "t", payload: &[0; 10_000], delivery: &delivery }, 1).is_ok()
+        {
+        }
+        let before = inbox.next_offset();
+
+        let returned = hand_over(&intake);
+        // It says that it waits before it does; one that returns says nothing, or is gone.
+        let mut early = None;
+        while early.is_none() && intake.complained.lock().unwrap().is_none() {
+            early = returned.try_recv().ok();
+            thread::yield_now();
+        }
+        inbox.release(before).unwrap();
+
+        assert_eq!(early.unwrap_or_else(|| returned.recv().unwrap()), before + 1);
+    }
+
+    fn numbered(packet_id: u16, duplicate: bool) -> DeliveryFacts {
+        DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() }
+    }
+
+    /// Whether the last of many equal messages is recognised on the next connection, which such an event comes before.
+    fn recognises_after(event: &MqttEvent) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = open(&dir);
+        inbox.expect_redelivery_from("gateway@broker").unwrap();
+        let intake = intake(&inbox);
+        intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+        let last = u16::try_from(PROOF).unwrap() + 1;
+        for packet_id in 1..=last {
+            let delivery = numbered(packet_id, false);
+            intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery });
+        }
+        judge_session(&inbox, event);
+        intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+        let delivery = numbered(last, true);
+        let before = inbox.next_offset();
+        intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery });
+        inbox.next_offset() == before
+    }
+
+    #[test]
+    fn a_session_that_the_broker_has_begun_anew_holds_nothing_of_before() {
+        let connected =
+            |session_kept| MqttEvent::Connected { version: "5", names_subscriptions: true, session_kept };
+        assert!(recognises_after(&connected(true)));
+        assert!(!recognises_after(&connected(false)));
+    }
+
+    #[test]
+    fn an_attempt_to_connect_that_nobody_answered_ends_the_proof() {
+        let failed =
+            |reason_code| MqttEvent::Failed { reason_code, reason: String::new(), retry_in: Duration::ZERO };
+        assert!(recognises_after(&failed(135)), "the broker has answered");
+        assert!(!recognises_after(&failed(-1)));
+    }
+}

@@ -295,6 +295,14 @@ proptest! {
     }
 
     #[test]
+    fn payloads_that_differ_lose_nothing_however_early_identifiers_are_reused(
+        (window, allocator) in with_window(any_early_reuse),
+        (opening, _) in opening(), topics in 1..4_u64, steps in steps(),
+    ) {
+        play(&mut World::new(allocator, window, u64::MAX, topics), &[opening, steps].concat());
+    }
+
+    #[test]
     fn a_proven_broker_loses_nothing_and_repeats_nothing_even_if_all_payloads_are_equal(
         first in any::<u16>(), window in 1..40_usize, period in 1..5_u64, steps in steps(),
     ) {

@@ -5,7 +5,7 @@ use crate::backlog;
 use crate::support::eventually;
 use crate::support::oracle::Load;
 use crate::support::proxy::{Proxy, Way};
-use crate::support::publisher::Publisher;
+use crate::support::publisher::{Message, Publisher};
 use crate::support::world::World;
 
 fn move_to(world: &World, topic: &str) {
@@ -88,5 +88,26 @@ fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_at_the_brok
     let messages = stream.next(&world, "new", 100);
     world.publish_all(messages);
     stream.assert_all_from(&world, 1);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+/// The broker sends them the moment it has the first filters, and has yet to confirm the others.
+#[test]
+fn retained_messages_of_new_flows_are_routed_to_them() {
+    let world = backlog::world();
+    world.flow("first", "first").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    let codes: Vec<String> = (0..50).map(|n| format!("new{n}")).collect();
+    let retained =
+        |code: &String| Message { retained: true, ..Message::new(&world.topic(code), "{\"n\": 1}") };
+    world.publish_all(codes.iter().map(retained));
+    world.sql.run("BEGIN");
+    for code in &codes {
+        world.flow(code, code).insert(&world.sql);
+    }
+    world.sql.run("COMMIT");
+    for code in &codes {
+        world.wait_for_stored(code, 1);
+    }
     assert_eq!(gateway.stop(), Some(0));
 }

@@ -92,3 +92,15 @@ fn a_topic_of_any_characters_is_routed_and_kept_on_mariadb() {
 fn a_topic_of_any_characters_is_routed_and_kept_on_sqlite() {
     a_topic_of_any_characters_is_routed_and_kept_as_it_was(Backend::Sqlite);
 }
+
+#[test]
+fn a_worker_that_is_given_one_message_at_a_time_never_runs_out_of_permits() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    world.set("BATCH_MAX_MESSAGES", "1").set("LANES", "1");
+    let mut stream = Stream::new(&world, "good", "t");
+    let mut gateway = world.start_subscribed();
+    let messages = stream.next(&world, "t", 20);
+    world.publish_all(messages);
+    stream.assert_all_from(&world, 1);
+    assert_eq!(gateway.stop(), Some(0));
+}

@@ -33,7 +33,7 @@ impl World {
         if tick {
             self.lanes.tick();
         }
-        if self.tables.is_empty() {
+        if !self.tables.is_current() {
             return;
         }
         for lane in 0..LANES {

@@ -40,7 +40,8 @@ impl World {
 
     pub(super) fn start_process(&mut self) {
         // The tables are kept beside the log; what is routed by them is what was routed by them before.
-        self.tables = RoutingHistory::from_text(&self.tables.to_text()).expect("the text of a history is one");
+        self.tables =
+            RoutingHistory::from_text(&self.tables.to_text()).expect("the text of a history is one");
         self.draining = false;
         self.news.clear();
         self.workers = (0..LANES).map(|_| Worker::default()).collect();

@@ -30,9 +30,9 @@
 //!     identifier reuses the first one first: acknowledgements come in order, so any other is free only after it and is
 //!     taken only when a message that we have seen has taken the first again. A pool in order of return, or a short
 //!     cycle, comes back to its first one first as well;
-//!   - its topic has [`VARIED_PAYLOADS`] messages in the tail and no two of equal payload. That is for pools
-//!     that give out the last returned first, or any: a reused identifier has to meet a payload that comes again
-//!     for the first time.
+//!   - payloads differ: no two messages of its topic in the tail are equal, and there are [`VARIED_PAYLOADS`] of
+//!     them, or as many of all topics among which no two are equal. That is for pools that give out the last
+//!     returned first, or any: a reused identifier has to meet a payload that comes again for the first time.
 //! * **Distrusted**: an identifier stepped back. The tail begins anew with that message, and nothing is
 //!   recognised until the proof is there. A broker that reuses early never gets there.
 //!
@@ -67,8 +67,8 @@ pub const PROOF: u32 = 2 * 1024;
 /// Where nothing bounds the messages under way: all identifiers there are.
 const PROOF_WITHOUT_BOUND: u32 = 65_535;
 
-/// So many messages of a topic without two equal payloads make a payload that comes again unlikely; a topic with fewer
-/// different payloads never gets there.
+/// So many messages without two equal ones make one that comes again unlikely; topics that have fewer different
+/// payloads, all counted together, never get there.
 pub const VARIED_PAYLOADS: usize = 16;
 
 /// How many messages a broker may have under way to us unacknowledged.

@@ -19,8 +19,12 @@ use super::routing::{RoutingTable, sort_and_deduplicate_from};
 /// Most filters that are remembered after their end. Beyond it only those that ended last are.
 const MAX_FORMER: usize = 50_000;
 
-/// Tables that are kept over a restart; the oldest of them then stands for all before it.
-const KEPT_TABLES: usize = 8;
+/// Filters that are kept over a restart, those of all tables counted together: it bounds the size of a text
+/// that is written at each edit. Where there are more, the oldest table that is kept stands for those before it.
+const MAX_KEPT_FILTERS: usize = 250_000;
+
+/// Tables that are kept in any case.
+const MIN_KEPT_TABLES: usize = 8;
 
 const FORMAT: u32 = 1;
 
@@ -88,8 +92,14 @@ impl RoutingHistory {
     /// The newest tables as a text, for the next start.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let newest = &self.eras[self.eras.len().saturating_sub(KEPT_TABLES)..];
-        let tables = newest.iter().map(Era::to_kept).collect();
+        let mut filters = 0;
+        let is_kept = |(place, era): &(usize, &Era)| {
+            filters += era.table.routes().count() + era.former.len();
+            *place < MIN_KEPT_TABLES || filters <= MAX_KEPT_FILTERS
+        };
+        let newest_first = self.eras.iter().rev().enumerate().take_while(is_kept);
+        let mut tables: Vec<KeptEra> = newest_first.map(|(_, era)| era.to_kept()).collect();
+        tables.reverse();
         serde_json::json!(Kept { format: FORMAT, tables }).to_string()
     }
 
@@ -254,24 +264,27 @@ mod tests {
     }
 
     #[test]
-    fn kept_is_a_bounded_number_of_tables_and_of_former_filters() {
+    fn kept_is_a_bounded_number_of_filters() {
+        let many: Vec<String> = (0..MAX_KEPT_FILTERS / 20).map(|n| format!("t{n}")).collect();
+        let many: Vec<(FlowId, &str)> = many.iter().map(|topic| (1, topic.as_str())).collect();
         let mut history = RoutingHistory::default();
-        for turn in 0..3 * KEPT_TABLES as u64 {
-            history.push(turn, table(&[(1, &format!("t{turn}"))]));
+        for turn in 0..30 {
+            history.push(turn, table(&many));
         }
         let kept = RoutingHistory::from_text(&history.to_text()).unwrap();
-        assert_eq!(kept.eras.len(), KEPT_TABLES);
+        assert_eq!(kept.eras.len(), 20);
+        assert_eq!((kept.eras[0].from, kept.eras[1].from), (0, 11), "the newest");
         let last = kept.eras.last().unwrap();
         let full: Routes = (0..MAX_FORMER).map(|n| (format!("f{n}"), vec![1])).collect();
         let era = Era { from: 0, table: Arc::clone(&last.table), former: full };
-        assert_eq!(era.former_under(&table(&[])).len(), 1);
+        assert_eq!(era.former_under(&table(&[])).len(), many.len());
     }
 
     proptest! {
         #[test]
         fn over_a_restart_every_record_goes_where_it_would_have_gone(
             turns in prop::collection::vec(
-                prop::collection::vec((1..5_i64, any_filter()), 0..5), 1..KEPT_TABLES),
+                prop::collection::vec((1..5_i64, any_filter()), 0..5), 1..30),
             topic in prop::sample::select(all_topics()),
         ) {
             let mut history = RoutingHistory::default();

@@ -71,7 +71,8 @@ impl MariaDbServer {
             .unwrap();
         self.child = Some(child);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        eventually("mariadbd's port", || net::answers(address).then_some(()));
+        // The port is open long before; a server that is told to end before it is ready may never end.
+        eventually("mariadbd's greeting", || net::greets(address).then_some(()));
     }
 
     /// `kill -9`: what was not committed is lost, what was is there after the next start.
@@ -84,7 +85,7 @@ impl MariaDbServer {
     pub fn stop(&mut self) {
         let mut child = self.child.take().unwrap();
         process::signal(child.id(), "TERM");
-        child.wait().unwrap();
+        eventually("mariadbd's end", || child.try_wait().unwrap());
     }
 
     /// Stops it where it is: it keeps its connections and locks, and says nothing.

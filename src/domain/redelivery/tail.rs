@@ -102,7 +102,7 @@ impl Tail {
         self.entries.get(index).is_some_and(|(entry, _)| equal(entry))
     }
 
-    /// Whether the topic has many messages here, and no two of the same payload.
+    /// Whether the topic, or all topics together, have many messages here, and no two of the same content.
     pub(super) fn is_varied(&mut self, topic: u64) -> bool {
         let Tail { entries, varied, .. } = self;
         varied.get_or_insert_with(|| varied_topics(entries)).contains(&topic)
@@ -110,15 +110,16 @@ impl Tail {
 }
 
 fn varied_topics(entries: &VecDeque<(TailEntry, u16)>) -> HashSet<u64> {
-    let mut payloads: HashMap<u64, Vec<u128>> = HashMap::new();
+    let mut topics: HashMap<u64, Vec<u128>> = HashMap::new();
     for (TailEntry { content, .. }, _) in entries {
-        payloads.entry(content.topic).or_default().push(content.payload);
+        topics.entry(content.topic).or_default().push(content.payload);
     }
-    payloads.retain(|_, payloads| {
-        let different: HashSet<u128> = payloads.iter().copied().collect();
-        payloads.len() >= VARIED_PAYLOADS && different.len() == payloads.len()
-    });
-    payloads.into_keys().collect()
+    topics.retain(|_, payloads| payloads.iter().collect::<HashSet<_>>().len() == payloads.len());
+    let without_repetition: usize = topics.values().map(Vec::len).sum();
+    if without_repetition < entries.len() || entries.len() < VARIED_PAYLOADS {
+        topics.retain(|_, payloads| payloads.len() >= VARIED_PAYLOADS);
+    }
+    topics.into_keys().collect()
 }
 
 /// How far `to` lies ahead of `from` on the circle of identifiers; `None` when it does not.

@@ -290,7 +290,7 @@ proptest! {
         (window, allocator) in with_window(any_early_reuse),
         (opening, period) in opening(), topics in 1..4_u64, steps in steps(),
     ) {
-        let period = period % (VARIED_PAYLOADS as u64 - 1) + 1;
+        let period = period % ((VARIED_PAYLOADS as u64 - 1) / topics) + 1;
         play(&mut World::new(allocator, window, period, topics), &[opening, steps].concat());
     }
 

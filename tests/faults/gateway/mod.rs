@@ -57,6 +57,7 @@ impl Flood {
             });
         }
         assert_eq!(gateway.stop(), Some(0));
+        world.audit();
         let verdict = judge(world, &self.flows, &mut Posts::of(&[], 1), published);
         println!("{published} published: {verdict:?}");
         assert!(verdict.keeps_the_promise(), "{published} published: {verdict:?}");

@@ -277,6 +277,10 @@ impl Stage {
         let published = self.stream.end();
         self.posts.take(&self.sink.take_requests());
         let verdict = judge(&self.world, &self.flows, &mut self.posts, published);
+        let audit = self.world.audit_with(&[]);
+        if audit.code != Some(0) {
+            self.surprises.push(format!("the audit ended with {:?}: {:?}", audit.code, audit.findings()));
+        }
         let triggered = self.watches.iter().filter(|watch| watch.has_fired()).count();
         Outcome { seconds, faults: self.faults, triggered, verdict, memory, surprises: self.surprises }
     }

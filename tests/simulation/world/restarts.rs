@@ -5,7 +5,7 @@ use mqtt_gateway::domain::message::Offset;
 use mqtt_gateway::domain::routing_history::RoutingHistory;
 
 use super::World;
-use crate::oracle::{History, LANES};
+use crate::oracle::LANES;
 use crate::worker::{Order, Worker};
 
 impl World {
@@ -39,8 +39,9 @@ impl World {
     }
 
     pub(super) fn start_process(&mut self) {
-        self.tables = RoutingHistory::default();
-        self.history = History::default();
+        // The tables are kept beside the log; what is routed by them is what was routed by them before.
+        self.tables =
+            RoutingHistory::from_text(&self.tables.to_text()).expect("the text of a history is one");
         self.draining = false;
         self.news.clear();
         self.workers = (0..LANES).map(|_| Worker::default()).collect();

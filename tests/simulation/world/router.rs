@@ -33,7 +33,7 @@ impl World {
         if tick {
             self.lanes.tick();
         }
-        if self.tables.is_empty() {
+        if !self.tables.is_current() {
             return;
         }
         for lane in 0..LANES {
@@ -69,16 +69,8 @@ impl World {
 
     /// All is in SQL, as far as the lanes know: the process ends in order.
     pub(super) fn stop(&mut self) {
-        for record in self.log.records() {
-            for lane in 0..LANES {
-                for flow in self.history.due(&record, lane) {
-                    let lags = self.sql.lagging.get(&flow).is_some_and(|at| *at <= record.offset);
-                    assert!(
-                        lags || self.sql.is_settled(flow, &record),
-                        "DRAINED: flow {flow} never got {record:?}"
-                    );
-                }
-            }
+        for lane in &self.sql.lanes {
+            assert!(lane.next_offset >= self.log.next_offset(), "DRAINED: {lane:?}");
         }
         self.seen.drained += 1;
         self.log.sync();

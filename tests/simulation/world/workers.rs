@@ -52,7 +52,7 @@ impl World {
         };
         self.seen.zombies_fenced += u64::from(matches!(turn, Turn::Fenced));
         if let Some(job) = self.settle_turn(job, turn) {
-            self.zombies.push(job);
+            self.zombies.insert(index, job);
         }
     }
 

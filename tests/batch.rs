@@ -25,6 +25,7 @@ on_both_databases! {
     poison_is_put_aside_and_all_others_are_stored
     poison_of_one_flow_does_not_touch_the_same_message_of_another
     an_outage_keeps_the_batch_until_the_database_is_mended
+    a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody
     a_flow_that_is_gone_or_disabled_takes_no_number
     a_flow_at_its_maximum_is_refused_before_numbering
     a_post_is_numbered_and_put_into_the_outbox
@@ -186,6 +187,32 @@ async fn an_outage_keeps_the_batch_until_the_database_is_mended(test: TestDataba
 
     assert!(outcome.results.iter().all(Result::is_ok));
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 10);
+}
+
+async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await.position;
+    let refusal = if setup.test.is_mysql() {
+        "FOR EACH ROW SIGNAL SQLSTATE '45000'"
+    } else {
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    };
+    setup.test.execute(&format!("CREATE TRIGGER refusal BEFORE INSERT ON data {refusal}")).await;
+    let batch = batch_of(position, (0..3).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect());
+
+    let processing = lane.process(&batch, &setup.observer);
+    tokio::pin!(processing);
+    tokio::select! {
+        done = &mut processing => panic!("nobody could be stored: {done:?}"),
+        () = setup.observer.failed_once() => setup.test.execute("DROP TRIGGER refusal").await,
+    }
+    let outcome = processing.await.unwrap();
+
+    assert!(outcome.results.iter().all(Result::is_ok));
+    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 3);
 }
 
 async fn a_flow_that_is_gone_or_disabled_takes_no_number(test: TestDatabase) {

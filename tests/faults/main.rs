@@ -22,9 +22,5 @@ mod disk;
 mod flows;
 mod gateway;
 mod input;
-#[path = "../mqtt_link/old_broker.rs"]
-mod old_broker;
 mod proxy;
 mod soak;
-
-use support::net::free_port;

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::PATIENCE;
@@ -106,15 +105,13 @@ impl Publisher {
 }
 
 fn open(broker: SocketAddr) -> std::io::Result<TcpStream> {
-    static PUBLISHERS: AtomicU32 = AtomicU32::new(0);
     let mut stream = TcpStream::connect(broker)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut body = string("MQTT");
-    // Protocol level 4, clean session, no keepalive. Not every broker fills in an empty client id.
+    // Protocol level 4, clean session, no keepalive; an empty client id is the broker's to fill.
     body.extend([4, 0x02, 0, 0]);
-    let number = PUBLISHERS.fetch_add(1, Ordering::Relaxed);
-    body.extend(string(&format!("publisher-{}-{number}", std::process::id())));
+    body.extend(string(""));
     stream.write_all(&packet(CONNECT, &body))?;
     match read_packet(&mut stream)? {
         (CONNACK, body) if body == [0, 0] => Ok(stream),

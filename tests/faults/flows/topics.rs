@@ -1,15 +1,12 @@
 //! A topic is edited: what was acknowledged for the old one is not lost, wherever it waits.
 
-use std::net::SocketAddr;
-
 use super::{Stream, edit};
 use crate::backlog;
-use crate::old_broker;
 use crate::support::eventually;
 use crate::support::oracle::Load;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::publisher::{Message, Publisher};
-use crate::support::world::{Backend, World};
+use crate::support::world::World;
 
 fn move_to(world: &World, topic: &str) {
     edit(world, "moving", &format!("topic = '{}'", world.topic(topic)));
@@ -112,27 +109,5 @@ fn retained_messages_of_new_flows_are_routed_to_them() {
     for code in &codes {
         world.wait_for_stored(code, 1);
     }
-    assert_eq!(gateway.stop(), Some(0));
-}
-
-/// Messages of MQTT 3.1.1 do not say by which filter they come: that of the flow has to be in the table still.
-#[test]
-fn a_topic_edited_at_a_broker_of_mqtt_3_1_1_loses_nothing_before_the_broker_has_let_go_of_it() {
-    let world = World::on(Backend::Sqlite);
-    let broker = SocketAddr::from(([127, 0, 0, 1], old_broker::start()));
-    let proxy = Proxy::to_mqtt(broker);
-    world.reach_broker_at(proxy.address());
-    let mut stream = Stream::new(&world, "moving", "old");
-    let mut gateway = world.start();
-    gateway.wait_for_line("Subscribed");
-    let loaded = gateway.count_lines("Flows loaded");
-    // The broker hears of the new filter when it has sent what came by the old one, no more than it may have under way.
-    proxy.stall(Way::ToServer);
-    move_to(&world, "new");
-    eventually("the reload", || (gateway.count_lines("Flows loaded") > loaded).then_some(()));
-    let messages = stream.next(&world, "old", 50);
-    Publisher::connect(broker).publish_all(messages);
-    proxy.flow();
-    stream.assert_all_from(&world, 1);
     assert_eq!(gateway.stop(), Some(0));
 }

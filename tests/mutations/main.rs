@@ -32,7 +32,7 @@ fn a_mutation_whose_place_is_gone_is_noticed() {
     let kept =
         |line: &str| if line.starts_with("--- ") { "--- a/src/gone.rs".to_owned() } else { line.to_owned() };
     let elsewhere: Vec<String> = mutation.diff.lines().map(kept).collect();
-    assert!(!applies(&elsewhere.join("\n")));
+    assert!(!applies(&(elsewhere.join("\n") + "\n")));
     assert!(!applies(&mutation.diff.replace("\n-", "\n-not there")));
 }
 

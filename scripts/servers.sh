@@ -2,6 +2,8 @@
 
 # The `-core` packages are the servers' programs without the service around them.
 TEST_PACKAGES=(mosquitto mosquitto-clients mariadb-server-core mariadb-client-core)
+# Disks that tests fill and cut the power of, and the patches that break the code on purpose.
+TEST_PACKAGES+=(mount e2fsprogs git)
 
 WORK=
 SERVERS=()

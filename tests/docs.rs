@@ -121,6 +121,60 @@ async fn a_numbered_dead_letter_goes_back_into_the_outbox_as_it_is_written() {
     assert_eq!(setup.count(&back).await, offset);
 }
 
+#[test]
+fn the_reliability_document_lists_every_case_of_the_matrix_and_no_test_that_is_not_there() {
+    let document = read("docs/RELIABILITY.md");
+    let (page, _) = document.split_once("\n## Mutations\n").unwrap();
+    let listed: BTreeSet<String> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")).map(str::to_owned).collect();
+    for case in ["gateway", "broker", "database", "disk", "flows", "clock", "input"].iter().flat_map(cases_of)
+    {
+        assert!(listed.contains(&case), "missing or changed: | `{case}");
+    }
+    let sources: Vec<String> =
+        ["src", "tests"].iter().flat_map(|place| sources_below(&root().join(place))).collect();
+    for name in quoted(page).into_iter().filter(|word| is_the_name_of_a_test(word)) {
+        let function = format!("fn {name}(");
+        assert!(sources.iter().any(|source| source.contains(&function)), "there is no test {name}");
+    }
+}
+
+/// Claims are sentences, so they have many words.
+fn is_the_name_of_a_test(word: &str) -> bool {
+    word.matches('_').count() >= 4
+        && word.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+}
+
+/// The rows that the document has to have for one part of the matrix, without their beginning.
+fn cases_of(part: &&str) -> Vec<String> {
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(root().join("tests/faults").join(part)).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_stem().unwrap().to_string_lossy();
+        for test in fs::read_to_string(&path).unwrap().split("#[test]\n").skip(1) {
+            let (attributes, rest) = test.split_once("fn ").unwrap();
+            let (name, _) = rest.split_once('(').unwrap();
+            let slow = if attributes.contains("#[ignore") { "slow" } else { "" };
+            cases.push(format!("{file}` | `{name}` | {slow} |"));
+        }
+    }
+    assert!(!cases.is_empty(), "{part}");
+    cases
+}
+
+fn sources_below(directory: &Path) -> Vec<String> {
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources.extend(sources_below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push(fs::read_to_string(&path).unwrap());
+        }
+    }
+    sources
+}
+
 /// Headings of the form "## `table`", and the first cells below them.
 fn documented_columns() -> Columns {
     let table = |heading: &str| Some(heading.strip_prefix("## `")?.trim_end_matches('`').to_owned());

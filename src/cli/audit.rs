@@ -124,6 +124,7 @@ fn lane_facts(found: &Survey, lane: u32, rows: &[LaneRow]) -> LaneFacts {
     let id = found.id.to_string();
     let row = rows.iter().find(|row| row.inbox_id == id && row.lane == i64::from(lane));
     let next_offset = row.map(|row| row.next_offset);
+    let lagging_from = row.and_then(|row| row.lagging_from);
     let waiting = found.waiting.get(&next_offset.unwrap_or(0)).copied().unwrap_or(0);
-    LaneFacts { lane, next_offset, waiting }
+    LaneFacts { lane, next_offset, lagging_from, waiting }
 }

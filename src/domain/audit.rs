@@ -56,6 +56,17 @@ pub struct FlowFacts {
     pub dead_letters: BTreeMap<String, u64>,
     /// The highest number of them.
     pub highest_dead_letter: Option<i64>,
+    /// Where it lags behind its lane.
+    pub lagging: Vec<LaggingFacts>,
+}
+
+/// An inbox in which a lane has gone on without a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaggingFacts {
+    /// The name of the inbox.
+    pub inbox: String,
+    /// For how long, in seconds.
+    pub seconds: i64,
 }
 
 /// What `data` holds of a flow.
@@ -177,6 +188,15 @@ fn of_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
         findings.look(
             "failing_posts",
             format!("{waiting} messages wait to be posted, the oldest for {oldest} s, with up to {attempts} failed attempts"),
+        );
+    }
+    for LaggingFacts { inbox, seconds } in &flow.lagging {
+        findings.look(
+            "lagging",
+            format!(
+                "its lane in the inbox {inbox} has gone on without it for {seconds} s: somebody holds the lock of its row \
+                 in flows, or did, and it is catching up"
+            ),
         );
     }
     if !flow.dead_letters.is_empty() {

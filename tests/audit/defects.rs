@@ -119,6 +119,17 @@ fn posts_that_fail_and_that_nobody_posts() {
 }
 
 #[test]
+fn a_flow_that_lags() {
+    on_both(0, &["look lagging of F"], |world| {
+        world.sql.execute(
+            "INSERT INTO inbox_lagging (inbox_id, lane, flow_id, next_offset, since) \
+             VALUES ('00000000000000000000000000000001', 0, ?, 7, '2026-01-01 00:00:01')",
+            [flow_id(world).into()],
+        );
+    });
+}
+
+#[test]
 fn a_number_in_the_outbox_twice_or_above_the_counter() {
     on_both(1, &["wrong repeated of F", "look no_lease"], |world| {
         post(world, flow_id(world), 1, 3, 0);

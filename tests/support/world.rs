@@ -160,6 +160,13 @@ impl World {
         self.set("DB_HOST", &address.ip().to_string()).set("DB_PORT", &address.port().to_string());
     }
 
+    /// Whether a session of the gateway asks for the row of a lane and has no answer yet.
+    pub fn waits_for_a_lane(&self) -> bool {
+        let sql = "SELECT id FROM information_schema.processlist \
+                   WHERE user = ? AND info LIKE 'SELECT epoch%FOR UPDATE%'";
+        !self.sql.rows(sql, [self.name.as_str().into()]).is_empty()
+    }
+
     /// Where MariaDB is, by the settings.
     pub fn database_address(&self) -> SocketAddr {
         format!("{}:{}", self.settings["DB_HOST"], self.settings["DB_PORT"]).parse().unwrap()

@@ -37,7 +37,9 @@ pub struct LaneFacts {
     pub lane: u32,
     /// `inbox_offsets.next_offset`; none where the lane has never run.
     pub next_offset: Option<Offset>,
-    /// Records at and above it.
+    /// The lowest offset of a flow that it has gone on without.
+    pub lagging_from: Option<Offset>,
+    /// Records at and above its own offset.
     pub waiting: u64,
 }
 
@@ -54,7 +56,9 @@ pub(super) fn judge(inbox: &InboxFacts, findings: &mut Findings<'_>) {
 /// Whether all lanes were past the damage before it happened, nobody can say afterwards.
 fn of_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     let found = format!("{} stretches of the log cannot be read", inbox.damages);
-    let is_before = |lane: &LaneFacts| lane.next_offset.unwrap_or(0) < inbox.damaged_below;
+    let done_below =
+        |lane: &LaneFacts| lane.next_offset.min(lane.lagging_from.or(lane.next_offset)).unwrap_or(0);
+    let is_before = |lane: &LaneFacts| done_below(lane) < inbox.damaged_below;
     if inbox.lanes.iter().any(is_before) {
         findings.wrong(
             "damage",

@@ -101,7 +101,7 @@ fn inbox(in_use: bool, next_offset: u64) -> InboxFacts {
         newest_base: Some(100),
         end: 150,
         never_issued: 200,
-        lanes: vec![LaneFacts { lane: 0, next_offset: Some(next_offset), waiting: 0 }],
+        lanes: vec![LaneFacts { lane: 0, next_offset: Some(next_offset), lagging_from: None, waiting: 0 }],
         ..InboxFacts::default()
     }
 }
@@ -138,4 +138,7 @@ fn damage_is_wrong_until_all_lanes_are_past_it() {
     let damaged = |next| InboxFacts { damages: 1, damaged_below: 120, ..inbox(true, next) };
     assert_eq!(of_inbox(damaged(119)), [(Severity::Wrong, "damage")]);
     assert_eq!(of_inbox(damaged(120)), [(Severity::Look, "damage")]);
+    let mut lagging = damaged(120);
+    lagging.lanes[0].lagging_from = Some(119);
+    assert_eq!(of_inbox(lagging), [(Severity::Wrong, "damage")]);
 }

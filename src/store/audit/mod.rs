@@ -47,6 +47,8 @@ pub struct LaneRow {
     pub lane: i64,
     /// `inbox_offsets.next_offset`
     pub next_offset: Offset,
+    /// The lowest `inbox_lagging.next_offset` of its flows.
+    pub lagging_from: Option<Offset>,
 }
 
 /// Reads all that is asked of the tables, of all flows or of one. The inbox is not looked at.
@@ -64,6 +66,7 @@ pub async fn audit(
         flow.stored = stored.remove(&flow.code).unwrap_or_default();
     }
     let mut facts = Facts { running_out, ..Facts::default() };
+    snapshot.lagging(&mut flows).await?;
     snapshot.outbox(only.is_some(), &mut flows, &mut facts).await?;
     snapshot.dead_letters(only.is_some(), &mut flows, &mut facts, progress).await?;
     facts.flows = flows.into_values().collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sea_orm::{FromQueryResult, Statement};
 
 use super::{AuditProgress, Flows, LaneRow, Progress, Snapshot};
-use crate::domain::audit::{Facts, FlowFacts, OutboxFacts, OwnerFacts};
+use crate::domain::audit::{Facts, FlowFacts, LaggingFacts, OutboxFacts, OwnerFacts};
 use crate::domain::flow::FLOW_ACTION_STORE_DB;
 use crate::domain::payload::{Payload, PayloadLimits};
 use crate::domain::schema::PayloadSchema;
@@ -50,10 +50,18 @@ struct DeadLetterRow {
 }
 
 #[derive(Debug, FromQueryResult)]
+struct LaggingRow {
+    inbox_id: String,
+    flow_id: i64,
+    micros: Option<i64>,
+}
+
+#[derive(Debug, FromQueryResult)]
 struct OffsetRow {
     inbox_id: String,
     lane: i32,
     next_offset: i64,
+    lagging_from: Option<i64>,
 }
 
 impl Snapshot {
@@ -66,6 +74,21 @@ impl Snapshot {
         );
         let rows: Vec<FlowRow> = self.all("reading the flows", &sql, only.map(Into::into)).await?;
         Ok(rows.into_iter().map(|row| (row.id, flow_of(row))).collect())
+    }
+
+    /// The flows that their lanes have gone on without. One that is gone leaves the list by itself.
+    pub(super) async fn lagging(&self, flows: &mut Flows) -> Result<(), StoreError> {
+        let sql = format!(
+            "SELECT inbox_id, flow_id, {} AS micros FROM inbox_lagging ORDER BY inbox_id, flow_id",
+            self.dialect.micros_until("since")
+        );
+        for row in self.all::<LaggingRow>("reading the flows that lag", &sql, []).await? {
+            if let Some(flow) = flows.get_mut(&row.flow_id) {
+                let seconds = -row.micros.unwrap_or(0) / 1_000_000;
+                flow.lagging.push(LaggingFacts { inbox: row.inbox_id, seconds });
+            }
+        }
+        Ok(())
     }
 
     /// What waits to be posted, and who posts.
@@ -130,13 +153,17 @@ impl Snapshot {
 
 /// Where all lanes stand.
 pub(super) async fn lane_rows(database: &Database) -> Result<Vec<LaneRow>, StoreError> {
-    let sql = "SELECT inbox_id, lane, next_offset FROM inbox_offsets ORDER BY inbox_id, lane";
+    let sql = "SELECT o.inbox_id AS inbox_id, o.lane AS lane, o.next_offset AS next_offset, \
+               (SELECT MIN(l.next_offset) FROM inbox_lagging AS l \
+                WHERE l.inbox_id = o.inbox_id AND l.lane = o.lane) AS lagging_from \
+               FROM inbox_offsets AS o ORDER BY o.inbox_id, o.lane";
     let statement = Statement::from_string(database.dialect.backend(), sql);
     let rows = OffsetRow::find_by_statement(statement).all(&database.connection).await;
     let lane = |row: OffsetRow| LaneRow {
         inbox_id: row.inbox_id,
         lane: row.lane.into(),
         next_offset: row.next_offset.cast_unsigned(),
+        lagging_from: row.lagging_from.map(i64::cast_unsigned),
     };
     Ok(rows.while_doing("reading the lanes")?.into_iter().map(lane).collect())
 }

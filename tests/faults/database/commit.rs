@@ -77,11 +77,7 @@ fn a_commit_that_arrives_after_the_gateway_has_reconnected_counts_once() {
         eventually("the gateway to see that", || {
             (gateway.count_lines("Database refuses") > known).then_some(())
         });
-        eventually("a session that waits for the lane's row", || {
-            let sql = "SELECT id FROM information_schema.processlist \
-                       WHERE user = ? AND info LIKE 'SELECT epoch%FOR UPDATE%'";
-            (!world.sql.rows(sql, [world.name.as_str().into()]).is_empty()).then_some(())
-        });
+        eventually("a session that waits for the lane's row", || world.waits_for_a_lane().then_some(()));
         let messages = load.next(&world, 100);
         world.publish_all(messages);
         proxy.flow();

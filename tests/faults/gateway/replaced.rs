@@ -6,6 +6,8 @@ use crate::support::oracle::Load;
 use crate::support::proxy::{Act, Proxy, Sign};
 use crate::support::world::{Backend, World};
 
+const PANIC: &str = "made to panic";
+
 /// Whether the server has got the COMMIT when the successor comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Old {
@@ -15,19 +17,24 @@ enum Old {
     Done,
 }
 
+/// The worker panics at a beat, some seconds into its life. On a slow machine that can be before its COMMIT is held
+/// up; then it has to be done over.
 fn is_replaced_while_its_commit_is(old: Old) {
+    assert!((0..5).any(|_| is_replaced_in_time(old)), "five workers panicked before their COMMIT");
+}
+
+fn is_replaced_in_time(old: Old) -> bool {
     let mut world = World::with_broker(Backend::MariaDb, Broker::shared());
     let proxy = Proxy::to_mysql(world.database_address());
     world.reach_database_at(proxy.address());
-    // It panics at a beat, a few seconds into its life.
-    world.set("FAILPOINTS", "beat-flow-worker-0=3*off->1*panic(made to panic)->off").set("LANES", "1");
+    world.set("FAILPOINTS", &format!("beat-flow-worker-0=5*off->1*panic({PANIC})->off")).set("LANES", "1");
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     let messages = load.next(&world, 500);
     world.publish_all(messages);
     load.wait_until_stored(&world);
 
-    let commit = proxy.at(Sign::Statement("COMMIT"), 1);
+    let commit = proxy.at(Sign::Statement("COMMIT AFTER UPDATE inbox_offsets"), 1);
     let under_way = match old {
         Old::NotYet => commit.before(Act::Stall),
         Old::Done => commit.after(Act::HoldAnswer),
@@ -35,11 +42,10 @@ fn is_replaced_while_its_commit_is(old: Old) {
     let messages = load.next(&world, 500);
     world.publish_all(messages);
     under_way.wait();
-    gateway.wait_for_line("made to panic");
-    if old == Old::NotYet {
-        eventually("the successor to wait for the lane's row", || {
-            (waiting_for_a_lock(&world) > 0).then_some(())
-        });
+    let in_time = gateway.count_lines(PANIC) == 0;
+    gateway.wait_for_line(PANIC);
+    if in_time && old == Old::NotYet {
+        eventually("the successor to wait for the lane's row", || world.waits_for_a_lane().then_some(()));
     }
     proxy.flow();
 
@@ -48,15 +54,7 @@ fn is_replaced_while_its_commit_is(old: Old) {
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
-}
-
-/// Transactions of this test that wait for a row.
-fn waiting_for_a_lock(world: &World) -> i64 {
-    world.sql.count(
-        "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
-         ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = ?",
-        [world.name.as_str().into()],
-    )
+    in_time
 }
 
 #[test]

@@ -29,10 +29,7 @@ fn every_mutation_applies() {
 #[test]
 fn a_mutation_whose_place_is_gone_is_noticed() {
     let mutation = mutations().remove(0);
-    let kept =
-        |line: &str| if line.starts_with("--- ") { "--- a/src/gone.rs".to_owned() } else { line.to_owned() };
-    let elsewhere: Vec<String> = mutation.diff.lines().map(kept).collect();
-    assert!(!applies(&(elsewhere.join("\n") + "\n")));
+    assert!(!applies(&mutation.diff.replace("/src/", "/gone/")));
     assert!(!applies(&mutation.diff.replace("\n-", "\n-not there")));
 }
 

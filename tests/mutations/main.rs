@@ -79,8 +79,8 @@ fn mutation(path: &Path) -> Mutation {
     let mut lines = head.lines();
     let what = lines.next().and_then(|line| line.strip_prefix("What: ")).expect("what it breaks");
     let catcher = |line: &str| {
-        let (target, test) = line.strip_prefix("Caught by: ")?.split_once(' ')?;
-        Some((target.to_owned(), test.to_owned()))
+        let (target, name) = line.strip_prefix("Caught by: ")?.split_once(' ')?;
+        Some((target.to_owned(), name.to_owned()))
     };
     Mutation {
         name: path.file_stem().unwrap().to_str().unwrap().to_owned(),

@@ -160,10 +160,10 @@ impl World {
         self.set("DB_HOST", &address.ip().to_string()).set("DB_PORT", &address.port().to_string());
     }
 
-    /// Whether a session of the gateway asks for the row of a lane and has no answer yet.
+    /// Whether a session of the gateway asks for the row of a lane, to take it over or to lock it, and has no answer yet.
     pub fn waits_for_a_lane(&self) -> bool {
         let sql = "SELECT id FROM information_schema.processlist \
-                   WHERE user = ? AND info LIKE 'SELECT epoch%FOR UPDATE%'";
+                   WHERE user = ? AND info LIKE '%inbox_offsets%'";
         !self.sql.rows(sql, [self.name.as_str().into()]).is_empty()
     }
 

@@ -302,7 +302,7 @@ impl DeliveryActor {
     /// long as that before it is looked for.
     fn forget_keys(&mut self, context: &mut Context<Self>, database: Database) {
         let age = self.parts.keys_known_for.saturating_mul(2);
-        let forgetting = async move { forget_keys(&database, age).await };
+        let forgetting = async move { answered(silence(), forget_keys(&database, age)).await };
         context.spawn(forgetting.into_actor(self).map(|forgotten, delivery, context| {
             delivery.table.keeping_house = false;
             match forgotten {
@@ -321,7 +321,7 @@ impl DeliveryActor {
 
     fn works_again(&mut self) {
         if std::mem::take(&mut self.table.failures) > 0 {
-            log::info!("The outbox can be read and written again");
+            log::info!("The tables of the delivery can be read and written again");
         }
     }
 

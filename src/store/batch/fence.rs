@@ -124,7 +124,7 @@ impl LaneRow<'_> {
     ) -> Result<(), StoreError> {
         let values = first.into_iter().chain([self.inbox_id.into(), self.lane.into()]);
         let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
-        connection.execute_raw(statement).await.while_doing("writing how far the lane is")?;
+        connection.execute_raw(statement).await.while_doing("writing how far lane and flows are")?;
         Ok(())
     }
 }

@@ -40,6 +40,19 @@ fn posts_go_on_by_new_connections_when_the_outbox_gets_no_answer() {
     assert_eq!(gateway.stop(), Some(0));
 }
 
+/// What keeps the house of the delivery does one thing at a time: one that never ended would also end the lease.
+#[test]
+fn the_house_is_kept_by_new_connections_when_forgetting_keys_gets_no_answer() {
+    let (world, proxy) = impatient();
+    world.flow("any", "t").insert(&world.sql);
+    let stalled = proxy.at(Sign::Statement("FROM message_keys"), 1).before(Act::Stall);
+    let mut gateway = world.start_subscribed();
+    stalled.wait();
+    gateway.wait_for_line("forgetting keys of messages");
+    gateway.wait_for_line("The tables of the delivery can be read and written again");
+    assert_eq!(gateway.stop(), Some(0));
+}
+
 #[test]
 fn flows_are_read_by_a_new_connection_when_a_reload_gets_no_answer() {
     let (world, proxy) = impatient();

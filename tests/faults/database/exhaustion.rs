@@ -41,6 +41,10 @@ fn rows_that_have_no_id_left_wait_in_the_inbox_until_the_column_is_widened() {
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     world.sql.run(&format!("ALTER TABLE data AUTO_INCREMENT = {}", HIGHEST - 300));
+    // The warning goes by the highest id there is.
+    let messages = load.next(&world, 4);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
     let messages = load.next(&world, 500);
     world.publish_all(messages);
     gateway.wait_for_line("Database refuses, nothing is lost");

@@ -131,6 +131,138 @@ fn a_lost_or_damaged_file_costs_recognition_and_nothing_else() {
     }
 }
 
+/// Messages that all hold the same: only the proof tells them apart.
+fn take_equal<T>(packet_id: u16, duplicate: bool, take: impl FnOnce(&Publication<'_>) -> T) -> T {
+    let delivery = DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() };
+    take(&Publication { topic: "equal", payload: b"{}", delivery: &delivery })
+}
+
+fn append_equal(inbox: &Inbox, ids: impl IntoIterator<Item = u16>) {
+    for id in ids {
+        take_equal(id, false, |publication| inbox.append(publication, 1)).unwrap();
+    }
+}
+
+fn is_proven_at(inbox: &Inbox, last: u16) -> bool {
+    take_equal(last, true, |publication| inbox.recognises(publication))
+}
+
+/// Changes the file as if another program, or another boot, had written it.
+fn rewrite(dir: &TempDir, change: impl FnOnce(&mut serde_json::Value)) {
+    let SmallFile::Intact(text) = durable::read_small_file(dir.path(), REDELIVERY_FILE).unwrap() else {
+        panic!("no file");
+    };
+    let mut page = serde_json::from_str(&text).unwrap();
+    change(&mut page);
+    durable::replace_small_file(dir.path(), REDELIVERY_FILE, &page.to_string()).unwrap();
+}
+
+#[test]
+fn a_doubt_outlives_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir);
+    append_equal(&inbox, 1..=MANY);
+    inbox.doubt_session().unwrap();
+    drop(inbox);
+    let inbox = open(&dir);
+    assert!(!is_proven_at(&inbox, MANY));
+    append_equal(&inbox, MANY + 1..=MANY + 100);
+    drop(inbox);
+    assert!(!is_proven_at(&open(&dir), MANY + 100), "the proof begins with what came after the doubt");
+}
+
+#[test]
+fn a_repeated_doubt_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir);
+    append_equal(&inbox, 1..=10);
+    inbox.doubt_session().unwrap();
+    // Had it been replaced it would be here again.
+    fs::remove_file(file(&dir)).unwrap();
+    inbox.doubt_session().unwrap();
+    assert!(!file(&dir).exists());
+    append_equal(&inbox, [11]);
+    inbox.doubt_session().unwrap();
+    assert!(file(&dir).exists());
+}
+
+#[test]
+fn a_doubt_that_could_not_be_kept_is_kept_with_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir);
+    append_equal(&inbox, 1..=10);
+    // Neither can be replaced nor removed.
+    fs::remove_file(file(&dir)).unwrap();
+    fs::create_dir(file(&dir)).unwrap();
+    inbox.doubt_session().unwrap_err();
+    fs::remove_dir(file(&dir)).unwrap();
+    inbox.doubt_session().unwrap();
+    assert!(file(&dir).is_file());
+}
+
+#[test]
+fn the_proof_outlives_the_process_and_not_the_machines_run() {
+    let another_boot = |page: &mut serde_json::Value| page["boot"] = "another".into();
+    let unknown_boot = |page: &mut serde_json::Value| page["boot"] = serde_json::Value::Null;
+    let before_boots = |page: &mut serde_json::Value| {
+        page["format"] = 1.into();
+        page.as_object_mut().unwrap().remove("boot");
+    };
+    for (change, is_same) in [
+        (None::<fn(&mut serde_json::Value)>, true),
+        (Some(another_boot), false),
+        (Some(unknown_boot), false),
+        (Some(before_boots), false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        append_equal(&open(&dir), 1..=MANY);
+        if let Some(change) = change {
+            rewrite(&dir, change);
+        }
+        // Without the boot's name every start is a doubt.
+        let is_proven = is_same && boot::id().is_some();
+        assert_eq!(is_proven_at(&open(&dir), MANY), is_proven);
+        let inbox = open(&dir);
+        assert_eq!(is_proven_at(&inbox, MANY), is_proven, "no later start on this boot brings it back");
+        append_equal(&inbox, MANY + 1..=2 * MANY);
+        drop(inbox);
+        assert_eq!(is_proven_at(&open(&dir), 2 * MANY), boot::id().is_some(), "a proof of this boot");
+    }
+}
+
+#[test]
+fn a_file_without_a_proof_learns_the_new_boot_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    rewrite(&dir, |page| page["boot"] = "another".into());
+    append_equal(&open(&dir), 1..=MANY);
+    assert_eq!(is_proven_at(&open(&dir), MANY), boot::id().is_some());
+}
+
+#[test]
+fn nothing_is_recognised_of_a_log_whose_known_part_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&open(&dir), 1..=MANY);
+    let newest = newest_segment(&dir);
+    // Now the file knows of all of it.
+    drop(open(&dir));
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let inbox = open(&dir);
+    assert!(recognised(&inbox, 1_000..=MANY).is_empty());
+    append(&inbox, MANY + 1..=MANY + 20);
+    inbox.begin_connection(InFlight::Bounded);
+    assert_eq!(recognised(&inbox, [MANY + 20]), [MANY + 20], "a new beginning");
+}
+
+fn newest_segment(dir: &TempDir) -> PathBuf {
+    let mut segments: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "segment"));
+    segments.into_iter().max().unwrap()
+}
+
 #[test]
 fn the_file_of_another_inbox_is_not_believed() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -147,11 +279,9 @@ fn the_file_of_another_inbox_is_not_believed() {
 fn a_record_that_is_torn_off_is_not_recognised_and_those_before_it_are() {
     let dir = tempfile::tempdir().unwrap();
     append(&open(&dir), 1..=MANY);
-    let mut segments: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    segments.retain(|path| path.extension().is_some_and(|extension| extension == "segment"));
-    let newest = segments.iter().max().unwrap();
-    let length = fs::metadata(newest).unwrap().len();
-    fs::OpenOptions::new().write(true).open(newest).unwrap().set_len(length - 1).unwrap();
+    let newest = newest_segment(&dir);
+    let length = fs::metadata(&newest).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&newest).unwrap().set_len(length - 1).unwrap();
     assert_eq!(recognised(&open(&dir), 2_998..=3_000), [2_998, 2_999]);
 }
 

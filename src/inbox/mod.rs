@@ -241,6 +241,10 @@ impl Handle {
         if let Err(error) = self.shared.sync() {
             log::error!("the inbox could not be synced while closing: {error}");
         }
+        // The next start then needs none of the records for it.
+        if let Err(error) = self.shared.keep_redelivery() {
+            log::error!("the inbox could not keep what was received last while closing: {error}");
+        }
     }
 }
 

@@ -242,7 +242,7 @@ impl Recovery<'_> {
                 }
                 Step::Damage(range) => {
                     self.redelivery.miss(walked.end);
-                    if range.end == file_bytes {
+                    if range.end >= file_bytes {
                         break;
                     }
                     walked.damage.push(range);

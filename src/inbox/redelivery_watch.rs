@@ -1,9 +1,9 @@
 //! What the inbox knows of the messages received last, across restarts and the deletion of segments.
 //!
 //! The log is the journal, and the small file `redelivery` the state it goes on from: the guard's memory and the
-//! offset up to which it has seen the log. It is replaced when a session begins or comes into doubt, and before
-//! segments are deleted, never for a message; what came since is in the segments that are left. At the start the walk
-//! through them brings the state up to date.
+//! offset up to which it has seen the log. It is replaced when a session begins or comes into doubt, before segments
+//! are deleted, and when the inbox is closed, never for a message; what came since is in the segments that are left. At
+//! the start the walk through them brings the state up to date.
 //!
 //! Without the file, or with one that cannot be read, nothing of before is recognised: messages may then come twice.
 //! The same holds when a part of the log that the file knows of turns out to be damaged: the message is no longer there.

@@ -180,6 +180,12 @@ impl Shared {
         self.store_redelivery()
     }
 
+    /// Keeps what was received last, if the file does not know it yet.
+    pub(super) fn keep_redelivery(&self) -> Result<(), InboxError> {
+        let _turn = turn(&self.storing);
+        self.store_redelivery()
+    }
+
     /// Takes the proof back, also for the next start. Repeated doubt writes nothing.
     pub(super) fn doubt_redelivery(&self) -> Result<(), InboxError> {
         let _turn = turn(&self.storing);

@@ -50,14 +50,45 @@ fn file(dir: &TempDir) -> PathBuf {
     dir.path().join(REDELIVERY_FILE)
 }
 
+/// Ends as `kill -9` does: the file is as it was, and the log tells what came since.
+fn kill(dir: &TempDir, inbox: Inbox) {
+    let before = fs::read(file(dir)).unwrap();
+    drop(inbox);
+    fs::write(file(dir), before).unwrap();
+}
+
 /// Enough for the proof, and for many segments.
 const MANY: u16 = 3_000;
 
 #[test]
 fn what_was_received_is_recognised_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    append(&open(&dir), 1..=MANY);
-    assert_eq!(recognised(&open(&dir), [2_998, 2_999, 3_000, 3_001]), [2_998, 2_999, 3_000]);
+    for is_killed in [false, true] {
+        let inbox = open(&dir);
+        inbox.begin_session().unwrap();
+        append(&inbox, 1..=MANY);
+        if is_killed {
+            kill(&dir, inbox);
+        } else {
+            drop(inbox);
+        }
+        assert_eq!(recognised(&open(&dir), [2_998, 2_999, 3_000, 3_001]), [2_998, 2_999, 3_000]);
+    }
+}
+
+#[test]
+fn after_an_orderly_end_the_file_knows_of_every_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen = || {
+        let page: Page = serde_json::from_str(&text(&dir)).unwrap();
+        page.seen
+    };
+    let inbox = open(&dir);
+    append(&inbox, 1..=10);
+    let end = inbox.next_offset();
+    assert!(seen() < end);
+    drop(inbox);
+    assert_eq!(seen(), end);
 }
 
 #[test]
@@ -69,7 +100,7 @@ fn what_was_received_is_recognised_when_its_segments_are_gone() {
         append(&inbox, 1..=MANY);
         inbox.release(inbox.next_offset() - watermark_from_the_end).unwrap();
         append(&inbox, [3_001]);
-        drop(inbox);
+        kill(&dir, inbox);
         let inbox = open(&dir);
         assert_eq!(recognised(&inbox, 2_000..=3_001).len(), 1_002);
         inbox.release(inbox.next_offset()).unwrap();
@@ -85,7 +116,7 @@ fn a_restart_remembers_whether_the_broker_is_trusted() {
     append(&inbox, 1..=100);
     // One step back ends all recognition; only the proof brings it again.
     append(&inbox, 1..=200);
-    drop(inbox);
+    kill(&dir, inbox);
     assert!(recognised(&open(&dir), 199..=200).is_empty());
     append(&open(&dir), 201..=u16::try_from(PROOF).unwrap() + 10);
     assert_eq!(recognised(&open(&dir), 2_000..=2_001), [2_000, 2_001]);
@@ -147,12 +178,16 @@ fn is_proven_at(inbox: &Inbox, last: u16) -> bool {
     take_equal(last, true, |publication| inbox.recognises(publication))
 }
 
+fn text(dir: &TempDir) -> String {
+    match durable::read_small_file(dir.path(), REDELIVERY_FILE).unwrap() {
+        SmallFile::Intact(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Changes the file as if another program, or another boot, had written it.
 fn rewrite(dir: &TempDir, change: impl FnOnce(&mut serde_json::Value)) {
-    let SmallFile::Intact(text) = durable::read_small_file(dir.path(), REDELIVERY_FILE).unwrap() else {
-        panic!("no file");
-    };
-    let mut page = serde_json::from_str(&text).unwrap();
+    let mut page = serde_json::from_str(&text(dir)).unwrap();
     change(&mut page);
     durable::replace_small_file(dir.path(), REDELIVERY_FILE, &page.to_string()).unwrap();
 }
@@ -163,11 +198,11 @@ fn a_doubt_outlives_the_process() {
     let inbox = open(&dir);
     append_equal(&inbox, 1..=MANY);
     inbox.doubt_session().unwrap();
-    drop(inbox);
+    kill(&dir, inbox);
     let inbox = open(&dir);
     assert!(!is_proven_at(&inbox, MANY));
     append_equal(&inbox, MANY + 1..=MANY + 100);
-    drop(inbox);
+    kill(&dir, inbox);
     assert!(!is_proven_at(&open(&dir), MANY + 100), "the proof begins with what came after the doubt");
 }
 
@@ -215,7 +250,9 @@ fn the_proof_outlives_the_process_and_not_the_machines_run() {
         (Some(before_boots), false),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        append_equal(&open(&dir), 1..=MANY);
+        let inbox = open(&dir);
+        append_equal(&inbox, 1..=MANY);
+        kill(&dir, inbox);
         if let Some(change) = change {
             rewrite(&dir, change);
         }
@@ -225,7 +262,7 @@ fn the_proof_outlives_the_process_and_not_the_machines_run() {
         let inbox = open(&dir);
         assert_eq!(is_proven_at(&inbox, MANY), is_proven, "no later start on this boot brings it back");
         append_equal(&inbox, MANY + 1..=2 * MANY);
-        drop(inbox);
+        kill(&dir, inbox);
         assert_eq!(is_proven_at(&open(&dir), 2 * MANY), boot::id().is_some(), "a proof of this boot");
     }
 }
@@ -235,7 +272,9 @@ fn a_file_without_a_proof_learns_the_new_boot_as_well() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(&dir));
     rewrite(&dir, |page| page["boot"] = "another".into());
-    append_equal(&open(&dir), 1..=MANY);
+    let inbox = open(&dir);
+    append_equal(&inbox, 1..=MANY);
+    kill(&dir, inbox);
     assert_eq!(is_proven_at(&open(&dir), MANY), boot::id().is_some());
 }
 
@@ -244,8 +283,6 @@ fn nothing_is_recognised_of_a_log_whose_known_part_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
     append(&open(&dir), 1..=MANY);
     let newest = newest_segment(&dir);
-    // Now the file knows of all of it.
-    drop(open(&dir));
     let mut bytes = fs::read(&newest).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -278,7 +315,9 @@ fn the_file_of_another_inbox_is_not_believed() {
 #[test]
 fn a_record_that_is_torn_off_is_not_recognised_and_those_before_it_are() {
     let dir = tempfile::tempdir().unwrap();
-    append(&open(&dir), 1..=MANY);
+    let inbox = open(&dir);
+    append(&inbox, 1..=MANY);
+    kill(&dir, inbox);
     let newest = newest_segment(&dir);
     let length = fs::metadata(&newest).unwrap().len();
     fs::OpenOptions::new().write(true).open(&newest).unwrap().set_len(length - 1).unwrap();
@@ -297,7 +336,7 @@ fn a_payload_above_the_limit_is_recognised_from_what_is_kept_of_it() {
     let inbox = open(&dir);
     append(&inbox, 1..=u16::try_from(PROOF).unwrap());
     assert!(large(2_049, false, 1, &|publication| inbox.append(publication, 1).is_ok()));
-    drop(inbox);
+    kill(&dir, inbox);
     assert!(!large(2_049, true, 2, &|publication| open(&dir).recognises(publication)));
     assert!(large(2_049, true, 1, &|publication| open(&dir).recognises(publication)));
 }
@@ -313,7 +352,7 @@ fn messages_of_qos_0_come_in_between_without_being_missed() {
     append(&inbox, 1..=100);
     fleeting(&inbox);
     append(&inbox, 101..=102);
-    drop(inbox);
+    kill(&dir, inbox);
     let inbox = open(&dir);
     assert_eq!(recognised(&inbox, [100, 101]), [100, 101]);
     fleeting(&inbox);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
@@ -159,6 +160,15 @@ fn numbered(packet_id: u16, duplicate: bool) -> DeliveryFacts {
     DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() }
 }
 
+fn append_numbered(inbox: &Inbox, ids: RangeInclusive<u16>) {
+    for id in ids {
+        let payload = id.to_string();
+        let publication =
+            Publication { topic: "t", payload: payload.as_bytes(), delivery: &numbered(id, false) };
+        inbox.append(&publication, 1).unwrap();
+    }
+}
+
 #[test]
 fn where_no_file_can_be_written_segments_go_all_the_same_and_recognition_with_them() {
     let scenario = FailScenario::setup();
@@ -166,21 +176,17 @@ fn where_no_file_can_be_written_segments_go_all_the_same_and_recognition_with_th
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(dir.path(), FsyncPolicy::Never);
         inbox.expect_redelivery_from("gateway@broker:1883").unwrap();
-        for id in 1..=100_u16 {
-            let payload = id.to_string();
-            let publication =
-                Publication { topic: "t", payload: payload.as_bytes(), delivery: &numbered(id, false) };
-            inbox.append(&publication, 1).unwrap();
-        }
+        append_numbered(&inbox, 1..=99);
         drop(inbox);
         let inbox = open(dir.path(), FsyncPolicy::Never);
+        append_numbered(&inbox, 100..=100);
         if fails {
             fail::cfg("inbox-replace-file", "return").unwrap();
         }
         inbox.release(inbox.next_offset()).unwrap();
-        fail::remove("inbox-replace-file");
         assert_eq!(segments(dir.path()), 1, "only the one that was just begun");
         drop(inbox);
+        fail::remove("inbox-replace-file");
         assert_eq!(recognises_last(dir.path()), expected);
     }
     scenario.teardown();

@@ -26,15 +26,14 @@ pub struct Intake {
 
 /// What an event of the connection says about the session, told to the inbox before anybody subscribes.
 pub(super) fn judge_session(inbox: &Inbox, event: &MqttEvent) {
-    match event {
-        MqttEvent::Connected { session_kept: false, .. } => {
-            if let Err(error) = inbox.begin_session() {
-                log::error!("The inbox cannot keep that the broker has begun a new session: {error}");
-            }
-        }
+    let kept = match event {
+        MqttEvent::Connected { session_kept: false, .. } => inbox.begin_session(),
         // No answer of the broker's: it may be restarting, or the answer got lost.
         MqttEvent::Failed { reason_code, .. } if *reason_code < 0 => inbox.doubt_session(),
-        MqttEvent::Connected { .. } | MqttEvent::Lost { .. } | MqttEvent::Failed { .. } => {}
+        MqttEvent::Connected { .. } | MqttEvent::Lost { .. } | MqttEvent::Failed { .. } => Ok(()),
+    };
+    if let Err(error) = kept {
+        log::error!("The inbox cannot keep that the session at the broker may be another: {error}");
     }
 }
 
@@ -61,6 +60,8 @@ impl Intake {
             Incoming::ConnectionBegins { in_flight_bounded } => {
                 let in_flight = if in_flight_bounded { InFlight::Bounded } else { InFlight::Unbounded };
                 self.inbox.begin_connection(in_flight);
+                // Nothing new may have followed on the connection before.
+                self.tell_recognised();
             }
             Incoming::Message(publication) => self.on_message(publication),
         }
@@ -206,6 +207,15 @@ mod tests {
             |session_kept| MqttEvent::Connected { version: "5", names_subscriptions: true, session_kept };
         assert!(recognises_after(&connected(true)));
         assert!(!recognises_after(&connected(false)));
+    }
+
+    #[test]
+    fn what_came_again_is_told_with_the_next_connection_at_the_latest() {
+        let dir = tempfile::tempdir().unwrap();
+        let intake = intake(&open(&dir));
+        intake.recognised.store(3, Ordering::Relaxed);
+        intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+        assert_eq!(intake.recognised.load(Ordering::Relaxed), 0);
     }
 
     #[test]

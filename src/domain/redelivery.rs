@@ -38,14 +38,18 @@
 //!
 //! A new session (CONNACK without Session Present, another broker) forgets all. An attempt to connect whose outcome we did
 //! not learn may have been a restart of the broker from older state, or the beginning of a session: the proof
-//! begins anew then, too ([`RedeliveryGuard::doubt`]).
+//! begins anew then, too ([`RedeliveryGuard::doubt`]), and so it does when our own machine was restarted, because the
+//! broker may run on it, or have lost its power with it.
 //!
-//! In all other cases the message is kept: a duplicate is better than a loss.
+//! In all other cases the message is kept: a duplicate is better than a loss. So is it after a restart that finds in
+//! the log what was kept for lack of evidence: live, such a message is known to be the expected one, but the log does
+//! not tell where a connection began. There its identifier steps back, and the guard wakes up distrusting the broker.
 //!
 //! # What it cannot know
 //! A broker that is proven, then falls back to an older state of the session without being away for any attempt to
-//! connect, and then loses on the way a message of the same content under the same identifier. A session that another
-//! client of our name has replaced, under the same conditions.
+//! connect, and then loses on the way a message of the same content under the same identifier: it was quicker than our
+//! next attempt, or it was restarted, elsewhere, while our process was down and our machine was not. A session that
+//! another client of our name has replaced, under the same conditions.
 
 mod evidence;
 mod sighting;
@@ -162,8 +166,16 @@ impl RedeliveryGuard {
     }
 
     /// Something happened to the broker, or to the session, that we did not see: the proof has to be made again.
-    pub fn doubt(&mut self) {
-        self.evidence.risen = 0;
+    /// True when anything of it was there.
+    pub fn doubt(&mut self) -> bool {
+        std::mem::take(&mut self.evidence.risen) > 0
+    }
+
+    /// What was received cannot be relied on to be in the inbox still.
+    pub fn forget_messages(&mut self) {
+        self.tail = Tail::default();
+        self.place = Place::Over;
+        self.doubt();
     }
 
     /// Judges a message before it is taken in; [`received`](Self::received) has to follow for a new one, unless it is

@@ -169,8 +169,8 @@ impl Inbox {
     }
 
     /// Says that the broker may have been restarted, or may have begun a session, without our having been told.
-    pub fn doubt_session(&self) {
-        self.handle.shared.lock().redelivery().doubt();
+    pub fn doubt_session(&self) -> Result<(), InboxError> {
+        self.handle.shared.doubt_redelivery()
     }
 
     /// Whether the broker has sent this message before and it is in the log already: it then only has to be
@@ -240,6 +240,10 @@ impl Handle {
         }
         if let Err(error) = self.shared.sync() {
             log::error!("the inbox could not be synced while closing: {error}");
+        }
+        // The next start then needs none of the records for it.
+        if let Err(error) = self.shared.keep_redelivery() {
+            log::error!("the inbox could not keep what was received last while closing: {error}");
         }
     }
 }

@@ -132,6 +132,7 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
         let limit = next.map_or(Offset::MAX, |next| next.base);
         recovery.take_in(candidate, ours(candidate), limit)?;
     }
+    recovery.redelivery.wake_up();
     let Recovery { segments, report, redelivery, .. } = recovery;
     Ok(Recovered { meta, segments, report, redelivery })
 }
@@ -239,8 +240,14 @@ impl Recovery<'_> {
                         self.redelivery.recall(&record);
                     }
                 }
-                Step::Damage(range) if range.end < file_bytes => walked.damage.push(range),
-                Step::Damage(_) | Step::End => break,
+                Step::Damage(range) => {
+                    self.redelivery.miss(walked.end);
+                    if range.end >= file_bytes {
+                        break;
+                    }
+                    walked.damage.push(range);
+                }
+                Step::End => break,
             }
             walked.len = cursor.at();
         }

@@ -1,11 +1,18 @@
 //! What the inbox knows of the messages received last, across restarts and the deletion of segments.
 //!
 //! The log is the journal, and the small file `redelivery` the state it goes on from: the guard's memory and the
-//! offset up to which it has seen the log. It is replaced when a session begins and before segments are deleted,
-//! never for a message; what came since is in the segments that are left. At the start the walk through them
-//! brings the state up to date.
+//! offset up to which it has seen the log. It is replaced when a session begins or comes into doubt, before segments
+//! are deleted, and when the inbox is closed, never for a message; what came since is in the segments that are left. At
+//! the start the walk through them brings the state up to date.
 //!
 //! Without the file, or with one that cannot be read, nothing of before is recognised: messages may then come twice.
+//! The same holds when a part of the log that the file knows of turns out to be damaged: the message is no longer there.
+//!
+//! While the process is down nobody sees the broker restart. A power cut that takes both away is told by the kernel's
+//! boot id, which the file has: the proof of another boot, or of one that cannot be named, does not count. What stays
+//! unseen is a broker that was restarted from older state, elsewhere or by itself, while only our process was down.
+
+mod boot;
 
 use std::fs;
 use std::io;
@@ -23,7 +30,9 @@ use crate::domain::redelivery::{
 };
 
 const REDELIVERY_FILE: &str = "redelivery";
-const REDELIVERY_FORMAT: u32 = 1;
+const REDELIVERY_FORMAT: u32 = 2;
+/// As the present one, but it does not name the boot.
+const FORMAT_WITHOUT_BOOT: u32 = 1;
 
 /// The guard of one session, and what of it is on disk.
 #[derive(Debug)]
@@ -35,12 +44,17 @@ pub(super) struct RedeliveryWatch {
     seen: Offset,
     /// The guard knows more than file and log would tell after the next deletion of segments.
     is_unstored: bool,
+    /// The file knows less, or something else, than has to be kept at once.
+    is_urgent: bool,
+    /// The machine has run without a restart since the file was written.
+    is_same_boot: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Page {
     format: u32,
     inbox: String,
+    boot: Option<String>,
     session: String,
     seen: Offset,
     risen: u32,
@@ -87,6 +101,8 @@ impl RedeliveryWatch {
             session: None,
             seen: Offset::MAX,
             is_unstored: false,
+            is_urgent: false,
+            is_same_boot: true,
         }
     }
 
@@ -99,6 +115,22 @@ impl RedeliveryWatch {
     pub(super) fn recall(&mut self, record: &Record) {
         if let Some(sighting) = Sighting::of_record(record) {
             self.guard.received(&sighting);
+            self.is_unstored = true;
+        }
+    }
+
+    /// Takes note of damage in the log, at or above this offset: what the file knows of may have been in it.
+    pub(super) fn miss(&mut self, from: Offset) {
+        if from < self.seen {
+            self.guard.forget_messages();
+            self.is_unstored = true;
+        }
+    }
+
+    /// Ends the recalling: what was proven holds only if the machine, and so maybe the broker, was not restarted.
+    pub(super) fn wake_up(&mut self) {
+        if !self.is_same_boot {
+            self.guard.doubt();
             self.is_unstored = true;
         }
     }
@@ -139,13 +171,17 @@ impl RedeliveryWatch {
         self.guard.begin_connection(in_flight);
     }
 
-    pub(super) fn doubt(&mut self) {
-        self.guard.doubt();
-        self.is_unstored = true;
+    /// True when the file has to be replaced for it: a restart would bring the proof back.
+    pub(super) fn doubt(&mut self) -> bool {
+        if self.guard.doubt() {
+            self.mark_unstored();
+        }
+        self.is_urgent
     }
 
     pub(super) fn mark_unstored(&mut self) {
         self.is_unstored = true;
+        self.is_urgent = true;
     }
 
     /// What the file should hold now that the log reaches up to `seen`; `None` when it needs no change.
@@ -154,11 +190,13 @@ impl RedeliveryWatch {
         if !std::mem::take(&mut self.is_unstored) {
             return None;
         }
+        self.is_urgent = false;
         let RedeliveryMemory { risen, stepped_back, tail } = self.guard.memory();
         let tail = tail.iter().map(Line::of).collect();
         let page = Page {
             format: REDELIVERY_FORMAT,
             inbox: inbox.to_string(),
+            boot: boot::id(),
             session,
             seen,
             risen,
@@ -173,7 +211,8 @@ impl Page {
     /// `None` for a file of another inbox or format, or one that makes no sense.
     fn parse(text: &str, inbox: &InboxId) -> Option<RedeliveryWatch> {
         let page: Page = serde_json::from_str(text).ok()?;
-        if page.format != REDELIVERY_FORMAT || page.inbox != inbox.to_string() {
+        let is_known = matches!(page.format, REDELIVERY_FORMAT | FORMAT_WITHOUT_BOOT);
+        if !is_known || page.inbox != inbox.to_string() {
             return None;
         }
         let tail = page.tail.iter().map(Line::entry).collect::<Option<_>>()?;
@@ -183,6 +222,8 @@ impl Page {
             session: Some(page.session),
             seen: page.seen,
             is_unstored: false,
+            is_urgent: false,
+            is_same_boot: page.boot.is_some() && page.boot == boot::id(),
         })
     }
 }

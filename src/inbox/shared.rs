@@ -180,6 +180,18 @@ impl Shared {
         self.store_redelivery()
     }
 
+    /// Keeps what was received last, if the file does not know it yet.
+    pub(super) fn keep_redelivery(&self) -> Result<(), InboxError> {
+        let _turn = turn(&self.storing);
+        self.store_redelivery()
+    }
+
+    /// Takes the proof back, also for the next start. Repeated doubt writes nothing.
+    pub(super) fn doubt_redelivery(&self) -> Result<(), InboxError> {
+        let _turn = turn(&self.storing);
+        if self.lock().redelivery().doubt() { self.store_redelivery() } else { Ok(()) }
+    }
+
     /// Replaces the file about redelivery when there is something new. Where that fails the file is removed:
     /// without it messages may come twice, with an old one they might be taken for others.
     fn store_redelivery(&self) -> Result<(), InboxError> {

@@ -50,14 +50,45 @@ fn file(dir: &TempDir) -> PathBuf {
     dir.path().join(REDELIVERY_FILE)
 }
 
+/// Ends as `kill -9` does: the file is as it was, and the log tells what came since.
+fn kill(dir: &TempDir, inbox: Inbox) {
+    let before = fs::read(file(dir)).unwrap();
+    drop(inbox);
+    fs::write(file(dir), before).unwrap();
+}
+
 /// Enough for the proof, and for many segments.
 const MANY: u16 = 3_000;
 
 #[test]
 fn what_was_received_is_recognised_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    append(&open(&dir), 1..=MANY);
-    assert_eq!(recognised(&open(&dir), [2_998, 2_999, 3_000, 3_001]), [2_998, 2_999, 3_000]);
+    for is_killed in [false, true] {
+        let inbox = open(&dir);
+        inbox.begin_session().unwrap();
+        append(&inbox, 1..=MANY);
+        if is_killed {
+            kill(&dir, inbox);
+        } else {
+            drop(inbox);
+        }
+        assert_eq!(recognised(&open(&dir), [2_998, 2_999, 3_000, 3_001]), [2_998, 2_999, 3_000]);
+    }
+}
+
+#[test]
+fn after_an_orderly_end_the_file_knows_of_every_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen = || {
+        let page: Page = serde_json::from_str(&text(&dir)).unwrap();
+        page.seen
+    };
+    let inbox = open(&dir);
+    append(&inbox, 1..=10);
+    let end = inbox.next_offset();
+    assert!(seen() < end);
+    drop(inbox);
+    assert_eq!(seen(), end);
 }
 
 #[test]
@@ -69,7 +100,7 @@ fn what_was_received_is_recognised_when_its_segments_are_gone() {
         append(&inbox, 1..=MANY);
         inbox.release(inbox.next_offset() - watermark_from_the_end).unwrap();
         append(&inbox, [3_001]);
-        drop(inbox);
+        kill(&dir, inbox);
         let inbox = open(&dir);
         assert_eq!(recognised(&inbox, 2_000..=3_001).len(), 1_002);
         inbox.release(inbox.next_offset()).unwrap();
@@ -85,7 +116,7 @@ fn a_restart_remembers_whether_the_broker_is_trusted() {
     append(&inbox, 1..=100);
     // One step back ends all recognition; only the proof brings it again.
     append(&inbox, 1..=200);
-    drop(inbox);
+    kill(&dir, inbox);
     assert!(recognised(&open(&dir), 199..=200).is_empty());
     append(&open(&dir), 201..=u16::try_from(PROOF).unwrap() + 10);
     assert_eq!(recognised(&open(&dir), 2_000..=2_001), [2_000, 2_001]);
@@ -131,6 +162,144 @@ fn a_lost_or_damaged_file_costs_recognition_and_nothing_else() {
     }
 }
 
+/// Messages that all hold the same: only the proof tells them apart.
+fn take_equal<T>(packet_id: u16, duplicate: bool, take: impl FnOnce(&Publication<'_>) -> T) -> T {
+    let delivery = DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() };
+    take(&Publication { topic: "equal", payload: b"{}", delivery: &delivery })
+}
+
+fn append_equal(inbox: &Inbox, ids: impl IntoIterator<Item = u16>) {
+    for id in ids {
+        take_equal(id, false, |publication| inbox.append(publication, 1)).unwrap();
+    }
+}
+
+fn is_proven_at(inbox: &Inbox, last: u16) -> bool {
+    take_equal(last, true, |publication| inbox.recognises(publication))
+}
+
+fn text(dir: &TempDir) -> String {
+    match durable::read_small_file(dir.path(), REDELIVERY_FILE).unwrap() {
+        SmallFile::Intact(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Changes the file as if another program, or another boot, had written it.
+fn rewrite(dir: &TempDir, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut page = serde_json::from_str(&text(dir)).unwrap();
+    change(&mut page);
+    durable::replace_small_file(dir.path(), REDELIVERY_FILE, &page.to_string()).unwrap();
+}
+
+#[test]
+fn a_doubt_outlives_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir);
+    append_equal(&inbox, 1..=MANY);
+    inbox.doubt_session().unwrap();
+    kill(&dir, inbox);
+    let inbox = open(&dir);
+    assert!(!is_proven_at(&inbox, MANY));
+    append_equal(&inbox, MANY + 1..=MANY + 100);
+    kill(&dir, inbox);
+    assert!(!is_proven_at(&open(&dir), MANY + 100), "the proof begins with what came after the doubt");
+}
+
+#[test]
+fn a_repeated_doubt_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir);
+    append_equal(&inbox, 1..=10);
+    inbox.doubt_session().unwrap();
+    // Had it been replaced it would be here again.
+    fs::remove_file(file(&dir)).unwrap();
+    inbox.doubt_session().unwrap();
+    assert!(!file(&dir).exists());
+    append_equal(&inbox, [11]);
+    inbox.doubt_session().unwrap();
+    assert!(file(&dir).exists());
+}
+
+#[test]
+fn a_doubt_that_could_not_be_kept_is_kept_with_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir);
+    append_equal(&inbox, 1..=10);
+    // Neither can be replaced nor removed.
+    fs::remove_file(file(&dir)).unwrap();
+    fs::create_dir(file(&dir)).unwrap();
+    inbox.doubt_session().unwrap_err();
+    fs::remove_dir(file(&dir)).unwrap();
+    inbox.doubt_session().unwrap();
+    assert!(file(&dir).is_file());
+}
+
+#[test]
+fn the_proof_outlives_the_process_and_not_the_machines_run() {
+    let another_boot = |page: &mut serde_json::Value| page["boot"] = "another".into();
+    let unknown_boot = |page: &mut serde_json::Value| page["boot"] = serde_json::Value::Null;
+    let before_boots = |page: &mut serde_json::Value| {
+        page["format"] = 1.into();
+        page.as_object_mut().unwrap().remove("boot");
+    };
+    for (change, is_same) in [
+        (None::<fn(&mut serde_json::Value)>, true),
+        (Some(another_boot), false),
+        (Some(unknown_boot), false),
+        (Some(before_boots), false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = open(&dir);
+        append_equal(&inbox, 1..=MANY);
+        kill(&dir, inbox);
+        if let Some(change) = change {
+            rewrite(&dir, change);
+        }
+        // Without the boot's name every start is a doubt.
+        let is_proven = is_same && boot::id().is_some();
+        assert_eq!(is_proven_at(&open(&dir), MANY), is_proven);
+        let inbox = open(&dir);
+        assert_eq!(is_proven_at(&inbox, MANY), is_proven, "no later start on this boot brings it back");
+        append_equal(&inbox, MANY + 1..=2 * MANY);
+        kill(&dir, inbox);
+        assert_eq!(is_proven_at(&open(&dir), 2 * MANY), boot::id().is_some(), "a proof of this boot");
+    }
+}
+
+#[test]
+fn a_file_without_a_proof_learns_the_new_boot_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    rewrite(&dir, |page| page["boot"] = "another".into());
+    let inbox = open(&dir);
+    append_equal(&inbox, 1..=MANY);
+    kill(&dir, inbox);
+    assert_eq!(is_proven_at(&open(&dir), MANY), boot::id().is_some());
+}
+
+#[test]
+fn nothing_is_recognised_of_a_log_whose_known_part_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&open(&dir), 1..=MANY);
+    let newest = newest_segment(&dir);
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let inbox = open(&dir);
+    assert!(recognised(&inbox, 1_000..=MANY).is_empty());
+    append(&inbox, MANY + 1..=MANY + 20);
+    inbox.begin_connection(InFlight::Bounded);
+    assert_eq!(recognised(&inbox, [MANY + 20]), [MANY + 20], "a new beginning");
+}
+
+fn newest_segment(dir: &TempDir) -> PathBuf {
+    let mut segments: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "segment"));
+    segments.into_iter().max().unwrap()
+}
+
 #[test]
 fn the_file_of_another_inbox_is_not_believed() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -146,12 +315,12 @@ fn the_file_of_another_inbox_is_not_believed() {
 #[test]
 fn a_record_that_is_torn_off_is_not_recognised_and_those_before_it_are() {
     let dir = tempfile::tempdir().unwrap();
-    append(&open(&dir), 1..=MANY);
-    let mut segments: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    segments.retain(|path| path.extension().is_some_and(|extension| extension == "segment"));
-    let newest = segments.iter().max().unwrap();
-    let length = fs::metadata(newest).unwrap().len();
-    fs::OpenOptions::new().write(true).open(newest).unwrap().set_len(length - 1).unwrap();
+    let inbox = open(&dir);
+    append(&inbox, 1..=MANY);
+    kill(&dir, inbox);
+    let newest = newest_segment(&dir);
+    let length = fs::metadata(&newest).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&newest).unwrap().set_len(length - 1).unwrap();
     assert_eq!(recognised(&open(&dir), 2_998..=3_000), [2_998, 2_999]);
 }
 
@@ -167,7 +336,7 @@ fn a_payload_above_the_limit_is_recognised_from_what_is_kept_of_it() {
     let inbox = open(&dir);
     append(&inbox, 1..=u16::try_from(PROOF).unwrap());
     assert!(large(2_049, false, 1, &|publication| inbox.append(publication, 1).is_ok()));
-    drop(inbox);
+    kill(&dir, inbox);
     assert!(!large(2_049, true, 2, &|publication| open(&dir).recognises(publication)));
     assert!(large(2_049, true, 1, &|publication| open(&dir).recognises(publication)));
 }
@@ -183,7 +352,7 @@ fn messages_of_qos_0_come_in_between_without_being_missed() {
     append(&inbox, 1..=100);
     fleeting(&inbox);
     append(&inbox, 101..=102);
-    drop(inbox);
+    kill(&dir, inbox);
     let inbox = open(&dir);
     assert_eq!(recognised(&inbox, [100, 101]), [100, 101]);
     fleeting(&inbox);

@@ -1,0 +1,13 @@
+//! Which run of the machine this is.
+
+use std::fs;
+
+/// A random name that the Linux kernel takes when it starts, the same in all containers.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The name of this run; `None` where the system has none.
+pub(super) fn id() -> Option<String> {
+    let text = fs::read_to_string(BOOT_ID).ok()?;
+    let id = text.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}

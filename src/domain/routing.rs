@@ -71,6 +71,12 @@ impl RoutingTable {
         RoutingTable { flows, groups, trie }
     }
 
+    /// How many filters there are.
+    #[must_use]
+    pub fn filter_count(&self) -> usize {
+        self.groups.len()
+    }
+
     /// Every filter and its flows.
     pub fn routes(&self) -> impl Iterator<Item = (&str, &[FlowId])> {
         self.groups.iter().map(|group| (group.filter.as_str(), group.flows.as_slice()))

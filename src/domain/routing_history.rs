@@ -19,12 +19,12 @@ use super::routing::{RoutingTable, sort_and_deduplicate_from};
 /// Most filters that are remembered after their end. Beyond it only those that ended last are.
 const MAX_FORMER: usize = 50_000;
 
-/// Filters that are kept over a restart, those of all tables counted together: it bounds the size of a text
-/// that is written at each edit. Where there are more, the oldest table that is kept stands for those before it.
-const MAX_KEPT_FILTERS: usize = 250_000;
+/// Filters that are remembered, those of all tables counted together: it bounds the memory, and the size of a text
+/// that is written at each edit. Where there are more, the oldest table that is left stands for those before it.
+const MAX_FILTERS: usize = 250_000;
 
-/// Tables that are kept in any case.
-const MIN_KEPT_TABLES: usize = 8;
+/// Tables that are remembered in any case.
+const MIN_TABLES: usize = 8;
 
 const FORMAT: u32 = 1;
 
@@ -68,13 +68,26 @@ impl RoutingHistory {
         let former = self.eras.last().map_or_else(Routes::default, |last| last.former_under(&table));
         self.eras.retain(|era| era.from < from);
         self.eras.push(Era { from, table, former });
+        self.forget_beyond_the_bound();
         self.is_current = true;
     }
 
-    /// The table for the record at `offset`; `None` until there is one.
+    /// A record may be needed for as long as a row stays locked, and be edited around all that time.
+    fn forget_beyond_the_bound(&mut self) {
+        let mut filters = 0;
+        let is_kept = |(place, era): &(usize, &Era)| {
+            filters += era.filters();
+            *place < MIN_TABLES || filters <= MAX_FILTERS
+        };
+        let kept = self.eras.iter().rev().enumerate().take_while(is_kept).count();
+        self.eras.drain(..self.eras.len() - kept);
+    }
+
+    /// The table for the record at `offset`; `None` until there is one. The oldest that is left is for everything
+    /// before it, too: a lane may begin again below all that was thought to be done.
     #[must_use]
     pub fn at(&self, offset: Offset) -> Option<&Era> {
-        self.eras.iter().rev().find(|era| era.from <= offset)
+        self.eras.iter().rev().find(|era| era.from <= offset).or(self.eras.first())
     }
 
     /// No record below `watermark` will be asked for again.
@@ -89,18 +102,12 @@ impl RoutingHistory {
         self.is_current
     }
 
-    /// The newest tables as a text, for the next start.
+    /// All of it as a text, for the next start.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut filters = 0;
-        let is_kept = |(place, era): &(usize, &Era)| {
-            filters += era.table.routes().count() + era.former.len();
-            *place < MIN_KEPT_TABLES || filters <= MAX_KEPT_FILTERS
-        };
-        let newest_first = self.eras.iter().rev().enumerate().take_while(is_kept);
-        let mut tables: Vec<KeptEra> = newest_first.map(|(_, era)| era.to_kept()).collect();
-        tables.reverse();
-        serde_json::json!(Kept { format: FORMAT, tables }).to_string()
+        let tables = self.eras.iter().map(Era::to_kept).collect();
+        // Texts and numbers can always be written.
+        serde_json::to_string(&Kept { format: FORMAT, tables }).unwrap_or_default()
     }
 
     /// What [`Self::to_text`] gave to an earlier process: for the records that are still there from
@@ -128,6 +135,9 @@ impl Era {
     ) {
         let start = out.len();
         self.table.route(topic, ids, filter_of, out);
+        if self.former.is_empty() {
+            return;
+        }
         let filters: Option<Vec<&str>> = ids.iter().map(|id| filter_of(*id)).collect();
         let before_former = out.len();
         for filter in filters.unwrap_or_default() {
@@ -148,6 +158,10 @@ impl Era {
             former.extend(longer_over.map(|(filter, flows)| (filter.clone(), flows.clone())));
         }
         former
+    }
+
+    fn filters(&self) -> usize {
+        self.table.filter_count() + self.former.len()
     }
 
     fn to_kept(&self) -> KeptEra {
@@ -211,6 +225,11 @@ mod tests {
         history.forget_below(200);
         assert_eq!(history.eras.len(), 1);
         assert_eq!(routed(&history, 300, "t", &[]), [2]);
+        assert_eq!(
+            routed(&history, 150, "t", &[]),
+            [2],
+            "the oldest that is left stands for those before it"
+        );
     }
 
     #[test]
@@ -264,15 +283,15 @@ mod tests {
     }
 
     #[test]
-    fn kept_is_a_bounded_number_of_filters() {
-        let many: Vec<String> = (0..MAX_KEPT_FILTERS / 20).map(|n| format!("t{n}")).collect();
+    fn a_bounded_number_of_filters_is_remembered_and_kept() {
+        let many: Vec<String> = (0..MAX_FILTERS / 20).map(|n| format!("t{n}")).collect();
         let many: Vec<(FlowId, &str)> = many.iter().map(|topic| (1, topic.as_str())).collect();
         let mut history = RoutingHistory::default();
         for turn in 0..30 {
             history.push(turn, table(&many));
         }
+        assert_eq!(history.eras.len(), 20);
         let kept = RoutingHistory::from_text(&history.to_text()).unwrap();
-        assert_eq!(kept.eras.len(), 20);
         assert_eq!((kept.eras[0].from, kept.eras[1].from), (0, 11), "the newest");
         let last = kept.eras.last().unwrap();
         let full: Routes = (0..MAX_FORMER).map(|n| (format!("f{n}"), vec![1])).collect();

@@ -195,7 +195,8 @@ impl RouterActor {
 
     /// A disk that refuses stops nothing: it only matters to an edit that comes together with a restart.
     fn keep_tables(&mut self) {
-        let kept = self.parts.kept_tables.replace(&self.tables().to_text());
+        let text = self.tables().to_text();
+        let kept = self.parts.kept_tables.replace(&text);
         if let Err(error) = &kept
             && !self.unkept
         {

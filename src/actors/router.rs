@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, MailboxError, Message, MessageResult,
@@ -27,6 +27,11 @@ use crate::store::BatchFailure;
 /// How often an idle lane's progress is written down, and what went wrong is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Messages that come faster than this are looked at together, after a pause: to wake the router costs more
+/// than to route a message, and what then waits for the database does not mind a millisecond.
+const CLOSE_TOGETHER: Duration = Duration::from_micros(250);
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Most records that a lane looks at in one turn.
 const LOOK_AHEAD: usize = 4_096;
 
@@ -41,6 +46,8 @@ pub struct RouterActor {
     looking_on: bool,
     /// The tables in force are not on disk.
     unkept: bool,
+    /// When the inbox grew the last time that it was told.
+    grew: Instant,
 }
 
 /// What a router is made of; the factory keeps it for the next one.
@@ -76,7 +83,15 @@ impl RouterActor {
     #[must_use]
     pub fn new(life: Life, parts: RouterParts) -> Self {
         let lanes = Lanes::new(parts.inbox.lanes(), &parts.inbox.reader(0));
-        Self { life, parts, lanes, drained: Vec::new(), looking_on: false, unkept: false }
+        Self {
+            life,
+            parts,
+            lanes,
+            drained: Vec::new(),
+            looking_on: false,
+            unkept: false,
+            grew: Instant::now(),
+        }
     }
 
     /// Gives every lane that is free what there is for it.
@@ -238,7 +253,12 @@ impl Handler<Envelope<InboxGrew>> for RouterActor {
 
     fn handle(&mut self, envelope: Envelope<InboxGrew>, context: &mut Self::Context) {
         let (InboxGrew, _handling) = envelope.open();
-        self.pump(context, false);
+        if std::mem::replace(&mut self.grew, Instant::now()).elapsed() >= CLOSE_TOGETHER {
+            self.pump(context, false);
+        } else {
+            // The signal stays up meanwhile, so nobody knocks again.
+            context.run_later(PAUSE, |router, context| router.pump(context, false));
+        }
     }
 }
 

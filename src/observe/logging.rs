@@ -107,12 +107,14 @@ impl Logger {
 }
 
 impl Log for Logger {
+    /// The MQTT client library asks once, when it starts, and then formats a line or more for every packet
+    /// of a level that is enabled: what is not logged must not be enabled either.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() == Level::Error || self.stderr.enabled(metadata)
+        !is_telltale(metadata) && (metadata.level() == Level::Error || self.stderr.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
-        if record.target().starts_with(TELLTALE.0) && record.level() > TELLTALE.1 {
+        if is_telltale(record.metadata()) {
             return;
         }
         self.stderr.log(record);
@@ -124,6 +126,10 @@ impl Log for Logger {
     fn flush(&self) {
         self.stderr.flush();
     }
+}
+
+fn is_telltale(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with(TELLTALE.0) && metadata.level() > TELLTALE.1
 }
 
 #[cfg(test)]
@@ -161,6 +167,14 @@ mod tests {
         assert!(enabled("info,sqlx=debug", "sqlx::query", Level::Debug));
         assert!(enabled("debug", "mqtt_gateway::app", Level::Debug));
         assert!(!enabled("debug", "sqlx::query", Level::Debug));
+    }
+
+    #[test]
+    fn the_mqtt_client_library_is_not_asked_to_trace_whatever_the_filter() {
+        let logger = Logger { stderr: stderr_logger(false, "trace"), errors: None };
+        let enabled = |level| logger.enabled(&Metadata::builder().target("paho_mqtt_c").level(level).build());
+        assert!(enabled(Level::Warn));
+        assert!(!enabled(Level::Info));
     }
 
     #[test]

@@ -173,13 +173,12 @@ impl Dialect {
     /// reached by primary key alone, so that no other flow's lock is waited for.
     pub(crate) fn update_counters(self, flows: usize) -> String {
         match self {
-            Self::MySql => {
-                let more = vec![" UNION ALL SELECT ?, ?"; flows - 1].concat();
-                format!(
-                    "UPDATE (SELECT ? AS id, ? AS last{more}) AS new STRAIGHT_JOIN flows FORCE INDEX (PRIMARY) \
-                     ON flows.id = new.id SET flows.last_msg_id = new.last"
-                )
-            }
+            Self::MySql => format!(
+                "UPDATE ({new}) AS new STRAIGHT_JOIN flows {index} \
+                 ON flows.id = new.id SET flows.last_msg_id = new.last",
+                new = Self::rows_of_counters(flows),
+                index = self.by_primary_key(),
+            ),
             Self::Sqlite => {
                 let values = vec!["(?, ?)"; flows].join(", ");
                 format!(
@@ -188,5 +187,10 @@ impl Dialect {
                 )
             }
         }
+    }
+
+    /// Rows of `flows` flows and their numbers, two parameters each, where there are no lists of rows.
+    pub(crate) fn rows_of_counters(flows: usize) -> String {
+        format!("SELECT ? AS id, ? AS last{}", vec![" UNION ALL SELECT ?, ?"; flows - 1].concat())
     }
 }

@@ -5,13 +5,23 @@
 //! and a commit whose outcome is unknown is resolved by the same locking read, because that waits
 //! for a COMMIT that still runs, which a plain read would not.
 
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 
 use super::standing::{Lag, Standing};
+use super::transaction::Failed;
 use crate::domain::batch::{Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
+
+/// Where a lane stands that has no row; no batch expects that.
+pub(super) const NOWHERE: LanePosition = LanePosition { epoch: -1, next_offset: 0 };
+
+/// Where a lane stands, as its row says.
+pub(super) fn lane_position(row: &QueryResult) -> Result<LanePosition, DbErr> {
+    let next_offset: i64 = row.try_get("", "next_offset")?;
+    Ok(LanePosition { epoch: row.try_get("", "epoch")?, next_offset: next_offset.cast_unsigned() })
+}
 
 /// The row that a transaction holds while it works for a lane.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +53,11 @@ impl Fence<'_> {
             Some(flow) => self.row.lag_of(connection, flow).await?,
         };
         Ok(Standing { lane, lag })
+    }
+
+    /// Whether the batch is the one that comes next where things stand so.
+    pub(super) fn let_in(&self, found: Standing) -> Result<(), Failed> {
+        if found == self.expected { Ok(()) } else { Err(Failed::Fenced(found)) }
     }
 
     /// Writes where things stand now. A batch of one flow leaves the lane where it is.
@@ -93,9 +108,7 @@ impl LaneRow<'_> {
         let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
         let read = async {
             let row = connection.query_one_raw(statement).await?;
-            let Some(row) = row else { return Ok(LanePosition { epoch: -1, next_offset: 0 }) };
-            let next_offset: i64 = row.try_get("", "next_offset")?;
-            Ok(LanePosition { epoch: row.try_get("", "epoch")?, next_offset: next_offset.cast_unsigned() })
+            row.as_ref().map_or(Ok(NOWHERE), lane_position)
         };
         read.await.while_doing("locking the lane's row")
     }

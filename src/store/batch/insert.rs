@@ -1,7 +1,7 @@
 //! Inserts of many rows in few statement shapes.
 //!
 //! The driver caches prepared statements by their text. A statement for every possible number of
-//! rows would turn that cache over at each batch, so rows go in chunks of powers of two.
+//! rows would turn that cache over at each batch, so rows go in chunks of a few sizes.
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 
@@ -9,8 +9,9 @@ use super::writes::WriteContext;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 
-/// Most rows of one statement.
-const CHUNK_ROWS: usize = 512;
+/// How many rows a statement may have. Close enough together that a batch needs few statements: the three
+/// attributes of a lone message go in one.
+const CHUNKS: [usize; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
 
 /// A row that can be inserted together with others.
 pub(super) trait Row {
@@ -52,16 +53,16 @@ pub(super) async fn insert_rows<R: Row>(
     Ok(())
 }
 
-/// The largest power of two of rows that one statement may hold; one row always goes.
+/// The largest chunk of rows that one statement may hold; one row always goes.
 fn chunk_length<R: Row>(rows: &[R], most_bytes: usize) -> usize {
-    let mut length = 1;
-    let mut bytes = rows.first().map_or(0, Row::bytes);
-    while length * 2 <= rows.len().min(CHUNK_ROWS) {
-        bytes += rows.iter().skip(length).take(length).map(Row::bytes).sum::<usize>();
-        if bytes > most_bytes {
+    let mut length = 0;
+    let mut bytes = 0;
+    for chunk in CHUNKS.into_iter().take_while(|chunk| *chunk <= rows.len()) {
+        bytes += rows.iter().take(chunk).skip(length).map(Row::bytes).sum::<usize>();
+        if length > 0 && bytes > most_bytes {
             break;
         }
-        length *= 2;
+        length = chunk;
     }
     length
 }
@@ -106,8 +107,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_in_powers_of_two_up_to_512() {
-        assert_eq!(chunks(&vec![1; 1_300], 1_000_000), [512, 512, 256, 16, 4]);
+    fn rows_go_in_few_statements_of_few_sizes_of_up_to_512() {
+        assert_eq!(chunks(&[1; 3], 1_000_000), [3]);
+        assert_eq!(chunks(&vec![1; 1_500], 1_000_000), [512, 512, 384, 64, 24, 4]);
     }
 
     #[test]

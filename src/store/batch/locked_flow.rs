@@ -92,15 +92,27 @@ pub(super) fn padded_to<T: Copy>(items: &[T], length: usize) -> impl Iterator<It
 /// lock every flow there is.
 fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
     format!(
-        "SELECT id, code, action, {schema} AS payload_schema, endpoint_url, last_msg_id, enabled, message_key \
-         FROM flows {index} WHERE id IN ({marks}) ORDER BY id {lock}",
-        schema = dialect.json_text("payload_schema"),
+        "SELECT {columns} FROM flows {index} WHERE id IN ({marks}) ORDER BY id {lock}",
+        columns = flow_columns(dialect, ""),
         index = dialect.by_primary_key(),
         marks = vec!["?"; ids].join(", "),
     )
 }
 
-fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Result<LockedFlow, sea_orm::DbErr> {
+/// What is read of a flow; `of` is put before each column.
+pub(super) fn flow_columns(dialect: Dialect, of: &str) -> String {
+    format!(
+        "{of}id, {of}code, {of}action, {schema} AS payload_schema, {of}endpoint_url, {of}last_msg_id, {of}enabled, \
+         {of}message_key",
+        schema = dialect.json_text(&format!("{of}payload_schema")),
+    )
+}
+
+/// The flow of a row with these columns.
+pub(super) fn locked_flow(
+    row: &QueryResult,
+    schemas: &mut SchemaCache,
+) -> Result<LockedFlow, sea_orm::DbErr> {
     let id: i64 = row.try_get("", "id")?;
     let schema: Option<String> = row.try_get("", "payload_schema")?;
     let url: Option<String> = row.try_get("", "endpoint_url")?;

@@ -3,6 +3,7 @@
 //! ```text
 //!  lane.rs         the loop: attempt, retry, split, isolate poison, resolve a lost COMMIT
 //!  transaction.rs  one attempt: lock, judge, write, commit
+//!  frame.rs        how it begins and ends: locks, counters, offset
 //!  attempts.rs     a batch under way, and what was learnt on the way
 //!  progress.rs     how far it has got, what to attempt next; pure
 //!  standing.rs     where lane and flow stand before and after; pure
@@ -12,11 +13,13 @@
 //!  keys.rs         the keys of the messages, and which of them are known
 //!  judge.rs        what becomes of each message; pure
 //!  writes.rs       the rows; insert.rs, counters.rs: how they are written
+//!  together.rs     two statements in one, for a batch of few flows
 //! ```
 
 mod attempts;
 mod counters;
 mod fence;
+mod frame;
 mod insert;
 mod judge;
 mod keys;
@@ -26,6 +29,7 @@ mod locked_flow;
 mod progress;
 mod single;
 mod standing;
+mod together;
 mod transaction;
 mod writes;
 

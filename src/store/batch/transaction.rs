@@ -7,16 +7,17 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 use super::counters::write_counters;
 use super::fence::Fence;
+use super::frame::{enter, leave};
 use super::judge::{Judge, Poison};
 use super::keys::Keys;
 use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
 use super::standing::Standing;
-use super::writes::WriteContext;
+use super::writes::{WriteContext, Writes};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{BatchOutcome, CatchUp};
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
-use crate::store::error::{Fault, StoreError, While};
+use crate::store::error::{StoreError, While};
 
 /// A part of a batch, and what it may be measured against.
 #[derive(Debug, Clone)]
@@ -96,23 +97,14 @@ pub(super) async fn run(
     work: &Work<'_>,
 ) -> Result<BatchOutcome, Failed> {
     let transaction = database.begin().await?;
-    if let Some(fence) = fence {
-        let found = fence.find(database, &transaction).await?;
-        if found != fence.expected {
-            return Err(Failed::Fenced(found));
-        }
-    }
-    let catches_up = fence.is_some_and(|fence| fence.flow.is_some());
-    let flows = match lock(&transaction, database, schemas, work).await {
-        Err(error) if catches_up && error.fault() == Fault::LockTimeout => return Err(Failed::StillLocked),
-        locked => locked?,
-    };
+    let flows = enter(&transaction, database, schemas, fence, work).await?;
     let is_gone = matches!(work.whose, Whose::Only(_)) && flows.is_empty();
-    let mut outcome = judge_and_write(&transaction, database, rules, flows, work).await?;
-    if let Some(fence) = fence {
-        outcome.catch_up = if is_gone { Some(CatchUp::Left) } else { fence.next.catch_up() };
-        fence.write(database, &transaction, fence.next.reached(outcome.catch_up)).await?;
-    }
+    let writes = judge(&transaction, database, rules, flows, work).await?;
+    writes.write(&transaction, &WriteContext::new(database, rules)).await?;
+    let catch_up = if is_gone { Some(CatchUp::Left) } else { fence.and_then(|fence| fence.next.catch_up()) };
+    leave(&transaction, database, fence, &writes.counters, catch_up).await?;
+    let outcome =
+        BatchOutcome { results: writes.results, posts: writes.posts, catch_up, ..BatchOutcome::default() };
     crash_point!("worker-before-commit");
     match commit(transaction).await {
         Ok(()) => {
@@ -142,8 +134,10 @@ pub(super) async fn rehearse(
     work: &Work<'_>,
 ) -> Result<(), StoreError> {
     let transaction = database.begin().await?;
-    let flows = lock(&transaction, database, schemas, work).await?;
-    judge_and_write(&transaction, database, rules, flows, work).await?;
+    let flows = lock_flows(&transaction, database.dialect, &work.flows(), work.waits, schemas).await?;
+    let writes = judge(&transaction, database, rules, flows, work).await?;
+    writes.write(&transaction, &WriteContext::new(database, rules)).await?;
+    write_counters(&transaction, database.dialect, &writes.counters).await?;
     roll_back(transaction).await
 }
 
@@ -169,22 +163,14 @@ async fn roll_back(transaction: DatabaseTransaction) -> Result<(), StoreError> {
     transaction.rollback().await.while_doing("rolling back")
 }
 
-async fn lock(
+/// What becomes of each message, and the rows of it.
+async fn judge<'a>(
     transaction: &DatabaseTransaction,
     database: &Database,
-    schemas: &mut SchemaCache,
-    work: &Work<'_>,
-) -> Result<BTreeMap<FlowId, LockedFlow>, StoreError> {
-    lock_flows(transaction, database.dialect, &work.flows(), work.waits, schemas).await
-}
-
-async fn judge_and_write(
-    transaction: &DatabaseTransaction,
-    database: &Database,
-    rules: &BatchRules,
+    rules: &'a BatchRules,
     flows: BTreeMap<FlowId, LockedFlow>,
-    work: &Work<'_>,
-) -> Result<BatchOutcome, StoreError> {
+    work: &Work<'a>,
+) -> Result<Writes<'a>, StoreError> {
     let keys = Keys::recall(transaction, database.dialect, &flows, work, rules.keys_known_for).await?;
 
     let mut judge = Judge::new(rules, flows, keys, work.poison);
@@ -196,13 +182,5 @@ async fn judge_and_write(
             judge.unreadable(message);
         }
     }
-    let writes = judge.verdict();
-    let context = WriteContext {
-        dialect: database.dialect,
-        inbox_id: &rules.inbox_id,
-        most_bytes: rules.statement_bytes,
-    };
-    writes.write(transaction, &context).await?;
-    write_counters(transaction, database.dialect, &writes.counters).await?;
-    Ok(BatchOutcome { results: writes.results, posts: writes.posts, ..BatchOutcome::default() })
+    Ok(judge.verdict())
 }

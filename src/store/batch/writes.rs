@@ -6,11 +6,13 @@ use std::sync::Arc;
 use sea_orm::{ConnectionTrait, Value};
 use sha2::{Digest, Sha256};
 
+use super::BatchRules;
 use super::insert::{Row, insert_rows};
 use super::keys::KeyRow;
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::OutboxItem;
+use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::StoreError;
 
@@ -67,6 +69,12 @@ pub(super) struct WriteContext<'a> {
     pub(super) inbox_id: &'a str,
     /// Longest statement in bytes.
     pub(super) most_bytes: usize,
+}
+
+impl<'a> WriteContext<'a> {
+    pub(super) fn new(database: &Database, rules: &'a BatchRules) -> Self {
+        Self { dialect: database.dialect, inbox_id: &rules.inbox_id, most_bytes: rules.statement_bytes }
+    }
 }
 
 impl Row for DataRow<'_> {

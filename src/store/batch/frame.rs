@@ -1,0 +1,61 @@
+//! How a transaction of a lane begins and ends: the lane's row and the flows locked, the counters and the new
+//! offset written.
+
+use std::collections::BTreeMap;
+
+use sea_orm::DatabaseTransaction;
+
+use super::counters::write_counters;
+use super::fence::Fence;
+use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
+use super::standing::{Lag, Standing};
+use super::together::{are_few, lock_lane_and_flows, write_counters_and_lane};
+use super::transaction::{Failed, Work};
+use crate::domain::batch::CatchUp;
+use crate::domain::message::FlowId;
+use crate::store::connect::Database;
+use crate::store::error::{Fault, StoreError};
+
+/// Locks the lane's row, sees that the batch is the one that comes next, and locks the flows.
+pub(super) async fn enter(
+    transaction: &DatabaseTransaction,
+    database: &Database,
+    schemas: &mut SchemaCache,
+    fence: Option<Fence<'_>>,
+    work: &Work<'_>,
+) -> Result<BTreeMap<FlowId, LockedFlow>, Failed> {
+    let ids = work.flows();
+    let Some(fence) = fence else {
+        return Ok(lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await?);
+    };
+    if fence.flow.is_none() && are_few(ids.len(), database.dialect) {
+        let (lane, flows) = lock_lane_and_flows(transaction, fence.row, &ids, schemas).await?;
+        return fence.let_in(Standing { lane, lag: Lag::NotAsked }).map(|()| flows);
+    }
+    fence.let_in(fence.find(database, transaction).await?)?;
+    match lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await {
+        Err(error) if fence.flow.is_some() && error.fault() == Fault::LockTimeout => Err(Failed::StillLocked),
+        locked => Ok(locked?),
+    }
+}
+
+/// Writes the counters, and how far lane or flow are now.
+pub(super) async fn leave(
+    transaction: &DatabaseTransaction,
+    database: &Database,
+    fence: Option<Fence<'_>>,
+    counters: &[(FlowId, i64)],
+    catch_up: Option<CatchUp>,
+) -> Result<(), StoreError> {
+    if let Some(fence) = fence
+        && fence.flow.is_none()
+        && are_few(counters.len(), database.dialect)
+    {
+        return write_counters_and_lane(transaction, fence.row, counters, fence.next.lane).await;
+    }
+    write_counters(transaction, database.dialect, counters).await?;
+    match fence {
+        Some(fence) => fence.write(database, transaction, fence.next.reached(catch_up)).await,
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,105 @@
+//! What a small batch does in one statement where a large one takes two.
+//!
+//! With few messages a transaction is made of round trips: each that is saved is time that a message waits
+//! less. With many flows the statements are long, and saving one of them is saving nothing. `SQLite` has no
+//! round trips.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ConnectionTrait, Statement, Value};
+
+use super::fence::{LaneRow, NOWHERE, lane_position};
+use super::locked_flow::{LockedFlow, SchemaCache, flow_columns, locked_flow, padded_to};
+use crate::domain::batch::LanePosition;
+use crate::domain::message::FlowId;
+use crate::store::dialect::Dialect;
+use crate::store::error::{StoreError, While};
+
+/// Most flows of such a batch.
+const FEW: usize = 16;
+
+/// Whether a batch with so many flows is small in this sense.
+pub(super) fn are_few(flows: usize, dialect: Dialect) -> bool {
+    dialect == Dialect::MySql && (1..=FEW).contains(&flows)
+}
+
+/// Locks the row of the lane and then the rows of `ids`, ascending, and reads them.
+pub(super) async fn lock_lane_and_flows(
+    connection: &impl ConnectionTrait,
+    row: LaneRow<'_>,
+    ids: &[FlowId],
+    schemas: &mut SchemaCache,
+) -> Result<(LanePosition, BTreeMap<FlowId, LockedFlow>), StoreError> {
+    let padded = ids.len().next_power_of_two();
+    let lane = [row.inbox_id.into(), row.lane.into()];
+    let values = padded_to(ids, padded).map(Value::from).chain(lane);
+    let statement =
+        Statement::from_sql_and_values(connection.get_database_backend(), lock_sql(padded), values);
+    let rows = connection.query_all_raw(statement).await.while_doing("locking the lane and the flows")?;
+    let read = || {
+        let mut position = NOWHERE;
+        let mut flows = BTreeMap::new();
+        for row in rows {
+            position = lane_position(&row)?;
+            // A flow that is gone leaves the columns of the lane alone.
+            if row.try_get::<Option<i64>>("", "id")?.is_some() {
+                let flow = locked_flow(&row, schemas)?;
+                flows.insert(flow.id, flow);
+            }
+        }
+        Ok((position, flows))
+    };
+    read().while_doing("reading the locked lane and flows")
+}
+
+/// The optimiser takes the lane's row first, since that is a constant, and walks up the primary key for the
+/// flows. A wish for order would only make it sort the result.
+fn lock_sql(ids: usize) -> String {
+    let dialect = Dialect::MySql;
+    format!(
+        "SELECT o.epoch, o.next_offset, {columns} FROM inbox_offsets AS o \
+         LEFT JOIN flows AS f {index} ON f.id IN ({marks}) WHERE o.inbox_id = ? AND o.lane = ? {lock}",
+        columns = flow_columns(dialect, "f."),
+        index = dialect.by_primary_key(),
+        marks = vec!["?"; ids].join(", "),
+        lock = dialect.for_update(),
+    )
+}
+
+/// Sets `last_msg_id` of every flow given, and where the lane stands.
+pub(super) async fn write_counters_and_lane(
+    connection: &impl ConnectionTrait,
+    row: LaneRow<'_>,
+    counters: &[(FlowId, i64)],
+    position: LanePosition,
+) -> Result<(), StoreError> {
+    let padded = counters.len().next_power_of_two();
+    let counters =
+        padded_to(counters, padded).flat_map(|(flow, last)| [Value::from(flow), Value::from(last)]);
+    let lane = [
+        position.epoch.into(),
+        position.next_offset.cast_signed().into(),
+        row.inbox_id.into(),
+        row.lane.into(),
+    ];
+    let statement = Statement::from_sql_and_values(
+        connection.get_database_backend(),
+        update_sql(padded),
+        counters.chain(lane),
+    );
+    connection.execute_raw(statement).await.while_doing("writing the counters and how far the lane is")?;
+    Ok(())
+}
+
+fn update_sql(flows: usize) -> String {
+    let dialect = Dialect::MySql;
+    format!(
+        "UPDATE inbox_offsets AS o STRAIGHT_JOIN ({new}) AS new \
+         STRAIGHT_JOIN flows {index} ON flows.id = new.id \
+         SET flows.last_msg_id = new.last, o.epoch = ?, o.next_offset = ?, o.updated_at = {now} \
+         WHERE o.inbox_id = ? AND o.lane = ?",
+        new = Dialect::rows_of_counters(flows),
+        index = dialect.by_primary_key(),
+        now = dialect.now(),
+    )
+}

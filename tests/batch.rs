@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use batches::{INBOX, OUTBOX_BOUND, Setup, batch_of, entry, record};
 use database::TestDatabase;
-use mqtt_gateway::domain::batch::{BatchEntry, ProcessError, ProcessResult};
+use mqtt_gateway::domain::batch::{Batch, BatchEntry, ProcessError, ProcessResult};
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::store::{BatchFailure, Database, LanePosition, process_flow_message};
 
 on_both_databases! {
     messages_are_numbered_in_order_and_the_lane_moves_with_them
+    what_was_made_ready_for_a_batch_sees_what_was_written_since
     a_batch_over_many_flows_numbers_each_by_itself
     a_batch_of_an_older_epoch_is_void
     a_batch_that_is_in_sql_already_is_not_done_again
@@ -77,6 +78,24 @@ async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestD
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 2_600);
     assert_eq!(setup.count("SELECT last_msg_id FROM flows").await, 1_341);
     assert_eq!(setup.lane_offset().await, batch.next.cast_signed());
+}
+
+async fn what_was_made_ready_for_a_batch_sees_what_was_written_since(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await.position;
+    let first = batch_of(position, vec![entry(10, r#"{"a":1}"#, &[1])]);
+    lane.process(&first, &setup.observer).await.unwrap();
+    lane.make_ready().await;
+    setup.test.execute("UPDATE flows SET last_msg_id = 41").await;
+
+    let position = LanePosition { next_offset: first.next, ..position };
+    let second = Batch { next: first.next + 1, ..batch_of(position, vec![entry(11, r#"{"a":2}"#, &[1])]) };
+    let outcome = lane.process(&second, &setup.observer).await.unwrap();
+
+    assert_eq!(outcome.results.first().unwrap().as_ref().unwrap().message_id, 42);
+    assert_eq!(setup.lane_offset().await, second.next.cast_signed());
 }
 
 async fn a_batch_over_many_flows_numbers_each_by_itself(test: TestDatabase) {

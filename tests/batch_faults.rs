@@ -287,6 +287,20 @@ async fn a_session_killed_just_before_its_commit_is_replaced() {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
+#[tokio::test]
+async fn a_session_killed_while_a_transaction_is_begun_ahead_in_it_is_replaced() {
+    let _scenario = FailScenario::setup();
+    let (setup, _, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let (mut lane, session) = lane_with_one_session(&setup).await;
+    lane.make_ready().await;
+    run_apart(setup.test.settings(), &format!("KILL CONNECTION {session}")).await;
+
+    let outcome = lane.process(&batch, &setup.observer).await.unwrap();
+
+    assert_eq!(setup.observer.faults(), [Fault::ConnectionLost]);
+    assert_all_are_there_once(&setup, &batch, &outcome).await;
+}
+
 /// Ten messages for a flow that stores and one that posts, and the lane that is to process them.
 async fn a_batch_of_ten(test: TestDatabase) -> (Setup, LaneStore, Batch) {
     let setup = Setup::new(test).await;

@@ -18,6 +18,9 @@ use crate::domain::outbox::OutboxItem;
 use crate::settings::DatabaseSettings;
 use crate::store::{BatchFailure, BatchRules, BrokenOff, Database, LaneObserver, LaneStore, StoreError};
 
+/// How often it is looked whether what was made ready for a batch is still wanted.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 /// A lane's worker.
 #[derive(Debug)]
 pub struct FlowWorkerActor {
@@ -49,6 +52,17 @@ impl FlowWorkerActor {
         Self { life, parts, store: Rc::default() }
     }
 
+    /// Begins the next transaction while there is nothing to do yet, after the reply has gone out.
+    fn make_ready(&self, context: &mut Context<Self>) {
+        let store = Rc::clone(&self.store);
+        let readying = async move {
+            if let Some(store) = store.lock().await.as_mut() {
+                store.make_ready().await;
+            }
+        };
+        context.spawn(readying.into_actor(self));
+    }
+
     fn observer(&self) -> Observer {
         Observer { lane: self.parts.lane, mailbox: Arc::clone(self.life.mailbox()) }
     }
@@ -60,6 +74,14 @@ impl Actor for FlowWorkerActor {
     fn started(&mut self, context: &mut Self::Context) {
         self.life.keep_beating(context);
         context.notify(self.life.mailbox().enclose(OpenLane));
+        context.run_interval(REST_AFTER, |worker, _| {
+            // One that is at work does not rest.
+            if let Ok(mut store) = worker.store.try_lock()
+                && let Some(store) = store.as_mut()
+            {
+                store.rest();
+            }
+        });
     }
 }
 
@@ -109,7 +131,10 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             deliver(&directory, std::mem::take(&mut done.posts));
             failure.map_or(Ok(done), Err)
         };
-        Box::pin(processing.into_actor(self).map(|reply, _, _| reply))
+        Box::pin(processing.into_actor(self).map(|reply, worker, context| {
+            worker.make_ready(context);
+            reply
+        }))
     }
 }
 

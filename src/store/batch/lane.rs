@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::attempts::Attempts;
+use super::begun::Begun;
 use super::fence::{Fence, LaneRow};
 use super::lagging::leave_behind;
 use super::locked_flow::SchemaCache;
@@ -65,6 +66,7 @@ pub struct LaneStore {
     rules: Arc<BatchRules>,
     lane: Lane,
     schemas: SchemaCache,
+    begun: Begun,
     /// Flows that the lane has left behind: its own batches pass them over.
     lagging: BTreeSet<FlowId>,
     /// Those of them whose rows could be had the last time.
@@ -85,6 +87,7 @@ impl LaneStore {
             rules,
             lane,
             schemas: SchemaCache::default(),
+            begun: Begun::default(),
             lagging: BTreeSet::new(),
             moving: BTreeSet::new(),
             silence: silence(),
@@ -119,6 +122,16 @@ impl LaneStore {
                 }
             }
         }
+    }
+
+    /// Makes ready for the next batch, so that it does not have to wait for the beginning of its transaction.
+    pub async fn make_ready(&mut self) {
+        self.begun.begin(&self.database).await;
+    }
+
+    /// Lets go of what was made ready for a batch that did not come.
+    pub fn rest(&mut self) {
+        self.begun.let_go();
     }
 
     /// Brings a batch into SQL; returns when all of it is there, or when the flow that it is about
@@ -179,7 +192,8 @@ impl LaneStore {
         let fence = Fence { row, flow: attempts.lagging_flow(), expected: step.expected, next: step.next };
         let waits = attempts.lagging_flow().is_none_or(|flow| self.moving.contains(&flow));
         let work = Work { waits, ..attempts.work(step, &self.lagging) };
-        let running = run(&self.database, &rules, &mut self.schemas, Some(fence), &work);
+        let begun = self.begun.take();
+        let running = run(begun, &self.database, &rules, &mut self.schemas, Some(fence), &work);
         if let Ok(attempted) = timeout(self.silence, running).await {
             return attempted;
         }
@@ -283,6 +297,7 @@ impl LaneStore {
     /// Leaves connections that wait for an answer behind, for new ones when there are any to be had.
     fn turn_from_silence(&mut self) -> StoreError {
         self.database = self.database.anew();
+        self.begun = Begun::default();
         StoreError::Silent { waited: self.silence }
     }
 

@@ -7,6 +7,7 @@
 //!  attempts.rs     a batch under way, and what was learnt on the way
 //!  progress.rs     how far it has got, what to attempt next; pure
 //!  standing.rs     where lane and flow stand before and after; pure
+//!  begun.rs        the transaction that waits for the next batch
 //!  fence.rs        the lane's row, which makes a batch count once
 //!  lagging.rs      the flows that the lane has gone on without
 //!  locked_flow.rs  the flows as their locked rows say
@@ -17,6 +18,7 @@
 //! ```
 
 mod attempts;
+mod begun;
 mod counters;
 mod fence;
 mod frame;

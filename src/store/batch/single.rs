@@ -59,7 +59,7 @@ pub async fn process_flow_message(
             waits: true,
             poison: &poison,
         };
-        match run(database, rules, &mut schemas, None, &work).await {
+        match run(None, database, rules, &mut schemas, None, &work).await {
             Ok(outcome) => {
                 return outcome.results.into_iter().next().unwrap_or(Err(ProcessError::FlowGone(flow)));
             }

@@ -87,16 +87,20 @@ impl From<StoreError> for Failed {
     }
 }
 
-/// Locks, validates, numbers, writes and commits; without a fence for the batch of one that
-/// belongs to no inbox.
+/// Locks, validates, numbers, writes and commits, in the transaction that is begun already or in a new one;
+/// without a fence for the batch of one that belongs to no inbox.
 pub(super) async fn run(
+    begun: Option<DatabaseTransaction>,
     database: &Database,
     rules: &BatchRules,
     schemas: &mut SchemaCache,
     fence: Option<Fence<'_>>,
     work: &Work<'_>,
 ) -> Result<BatchOutcome, Failed> {
-    let transaction = database.begin().await?;
+    let transaction = match begun {
+        Some(transaction) => transaction,
+        None => database.begin().await?,
+    };
     let flows = enter(&transaction, database, schemas, fence, work).await?;
     let is_gone = matches!(work.whose, Whose::Only(_)) && flows.is_empty();
     let writes = judge(&transaction, database, rules, flows, work).await?;

@@ -1,0 +1,3 @@
+//! Measurements of the gateway, and of what bounds it.
+
+pub mod limits;

@@ -22,7 +22,7 @@ mod fail_points;
 
 pub mod actors;
 pub mod app;
-mod bench;
+pub mod bench;
 pub mod cli;
 pub mod delivery;
 pub mod demo;

@@ -13,6 +13,7 @@ mod error;
 mod gateway;
 mod gateway_log;
 mod latency;
+pub mod limits;
 mod observer;
 mod options;
 mod progress;

@@ -5,7 +5,7 @@
 
 mod audit;
 mod batch;
-pub(crate) mod bench;
+pub mod bench;
 mod columns;
 mod connect;
 pub(crate) mod demo;

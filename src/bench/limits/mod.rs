@@ -1,0 +1,3 @@
+//! What the machine gives when there is no gateway: each limit is measured by itself, with nothing else running.
+
+pub mod database;

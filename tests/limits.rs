@@ -5,10 +5,17 @@
 #[path = "support/database.rs"]
 mod database;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use database::TestDatabase;
+use mqtt_gateway::bench::limits::broker::{BrokerLimitError, BrokerLoad, broker_limit};
 use mqtt_gateway::bench::limits::database::{DatabaseLimitError, commit_times, database_limit};
+use mqtt_gateway::bench::limits::post::{PostLoad, post_limit};
+use mqtt_gateway::bench::sink::{Arrival, Sink};
 use mqtt_gateway::store::bench::insert::InsertLoad;
 use mqtt_gateway::store::bench::rows::{SampleMessage, TableError};
 use mqtt_gateway::store::{Database, migrate};
@@ -76,4 +83,79 @@ async fn a_table_that_holds_rows_is_not_touched(test: TestDatabase) {
     let limit = apart(move || database_limit(&settings, &[sample()], 1, Duration::ZERO)).await;
     assert!(matches!(limit, Err(DatabaseLimitError::Table(TableError::NotEmpty))), "{limit:?}");
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM data").await, 1);
+}
+
+/// Publishes so many messages to topics of its own, and to none of those if nobody is to hear it.
+fn broker_load<T>(messages: u64, filter: Option<&str>, measure: impl FnOnce(&BrokerLoad<'_>) -> T) -> T {
+    let name = format!("limits-{}-{messages}", std::process::id());
+    let topics: Vec<String> = (0..16).map(|flow| format!("{name}/{flow}")).collect();
+    let own = format!("{name}/+");
+    measure(&BrokerLoad {
+        host: "127.0.0.1",
+        port: std::env::var("TEST_MQTT_PORT").expect("TEST_MQTT_PORT: run scripts/test").parse().unwrap(),
+        credentials: None,
+        client_id: &name,
+        qos: 1,
+        filter: filter.unwrap_or(&own),
+        topics: &topics,
+        messages,
+        payload: &|number| format!("{{\"n\": {number}}}").into_bytes(),
+    })
+}
+
+fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_mqtt-gateway"))
+}
+
+#[test]
+fn the_broker_passes_every_message_to_the_subscriber_in_the_other_process() {
+    let limit = broker_load(5_000, None, |load| broker_limit(program(), load)).unwrap();
+    assert_eq!(limit.messages, 5_000);
+    assert!(limit.messages_per_second > 0.0 && limit.messages_per_second.is_finite());
+}
+
+#[test]
+fn a_subscription_that_the_broker_does_not_grant_is_told_by_the_other_process() {
+    let error = broker_load(1, Some("a/#/b"), |load| broker_limit(program(), load)).unwrap_err();
+    assert!(matches!(&error, BrokerLimitError::Subscriber(why) if why.contains("a/#/b")), "{error}");
+}
+
+#[test]
+fn a_subscriber_that_ends_by_itself_is_no_limit() {
+    let error = broker_load(2, None, |load| broker_limit(Path::new("/bin/true"), load)).unwrap_err();
+    assert!(matches!(error, BrokerLimitError::Subscriber(_) | BrokerLimitError::Process(_)), "{error}");
+}
+
+#[test]
+fn the_sink_tells_every_message_that_was_posted_once_and_in_the_order_of_its_flow() {
+    let (sender, arrivals) = channel();
+    let sink = Sink::start(sender).unwrap();
+    let flows = ["A", "B", "C"].map(|code| (Arc::from(code), Arc::from(sink.url(code)))).to_vec();
+    let payload = Arc::new(|number: u64| format!("{{\"text\": \"x\", \"n\": {number}}}").into_bytes());
+    let limit = post_limit(&PostLoad { flows, messages: 300, payload }).unwrap();
+    sink.end();
+    assert_eq!(limit.in_flight, 3);
+
+    let mut by_flow = BTreeMap::<String, Vec<Arrival>>::new();
+    for arrival in arrivals {
+        by_flow.entry(arrival.flow_code.clone()).or_default().push(arrival);
+    }
+    for (flow, (code, told)) in by_flow.iter().enumerate() {
+        let flow = i64::try_from(flow).unwrap();
+        assert_eq!(*code, ["A", "B", "C"][usize::try_from(flow).unwrap()]);
+        assert!(told.iter().filter_map(|arrival| arrival.n).eq((0..100).map(|turn| 3 * turn + flow)));
+        assert!(told.iter().all(|a| a.key.ends_with(&format!("-{}-{flow}", a.n.unwrap()))), "{told:?}");
+    }
+    assert_eq!(by_flow.values().map(Vec::len).sum::<usize>(), 300);
+}
+
+#[test]
+fn a_sink_that_nobody_listens_to_takes_nothing() {
+    let (sender, arrivals) = channel();
+    let sink = Sink::start(sender).unwrap();
+    drop(arrivals);
+    let flows = vec![("A".into(), sink.url("A").into())];
+    let limit = post_limit(&PostLoad { flows, messages: 1, payload: Arc::new(|_| b"{}".to_vec()) });
+    assert!(limit.is_err());
+    sink.end();
 }

@@ -27,11 +27,11 @@ fn publisher(client_id: &str, qos: u8) -> Publisher {
 fn discarded_of(published: u64, count: u64, idle: Duration, qos: u8) -> Discarded {
     let name = unique(&format!("load-{published}-{count}-{qos}"));
     let mut on_ready = || {
-        let mut publisher = publisher(&format!("{name}-pub"), qos);
+        let mut source = publisher(&format!("{name}-pub"), qos);
         for number in 0..published {
-            publisher.publish(&format!("{name}/{}", number % 16), number.to_string().into_bytes()).unwrap();
+            source.publish(&format!("{name}/{}", number % 16), number.to_string().into_bytes()).unwrap();
         }
-        publisher.finish().unwrap();
+        source.finish().unwrap();
     };
     let (filter, subscriber) = (format!("{name}/#"), format!("{name}-sub"));
     discard(HOST, port(), &subscriber, qos, &filter, None, count, idle, &mut on_ready).unwrap()

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::demo::DemoOptions;
 use crate::observe::logging;
 use crate::settings::{self, Loaded, LogFormat, Settings};
-use crate::{app, demo};
+use crate::{app, bench, demo};
 
 /// All that can go wrong beside the settings and the restarts.
 const FAILURE: i32 = 1;
@@ -65,6 +65,9 @@ enum Command {
         #[arg(long)]
         port: Option<u16>,
     },
+    /// The other end of a measurement of the broker; started by it, and of no use by itself.
+    #[command(hide = true)]
+    BenchSubscriber,
 }
 
 /// The whole program: does what the command line says and gives the exit code.
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Audit(options) => audit_tables(&options),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Demo { dir, port } => demo::run(DemoOptions { dir, port }),
+        Command::BenchSubscriber => bench::subscriber::run(io::stdin().lock(), &mut io::stdout().lock()),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }

@@ -5,6 +5,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
+use super::per_second;
 use crate::settings::DatabaseSettings;
 use crate::store::bench::commit::single_row_commits;
 use crate::store::bench::insert::{InsertLoad, Inserted};
@@ -55,7 +56,8 @@ pub struct CommitTimes {
 }
 
 /// Measures D with `samples`, which must not be empty; each size of statement gets so many messages, and at least so
-/// much time (some seconds, for a figure). The table `data` has to be empty, and is afterwards.
+/// much time (some seconds, for a figure). The table `data` has to be empty, and is afterwards. Blocks; the calling
+/// thread must have no runtime of its own.
 pub fn database_limit(
     settings: &DatabaseSettings,
     samples: &[SampleMessage],
@@ -80,6 +82,7 @@ pub fn database_limit(
 }
 
 /// Measures what the latency of the gateway is compared with. The table `data` has to be empty, and is afterwards.
+/// Blocks; the calling thread must have no runtime of its own.
 pub fn commit_times(
     settings: &DatabaseSettings,
     sample: &SampleMessage,
@@ -133,12 +136,7 @@ fn rate(
         };
         threads.into_iter().map(join).collect()
     });
-    inserted.into_iter().map(|inserted| inserted.map(per_second)).sum()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a number of messages is far below 2^52")]
-fn per_second(inserted: Inserted) -> f64 {
-    inserted.messages as f64 / inserted.elapsed.as_secs_f64()
+    inserted.into_iter().map(|inserted| inserted.map(|done| per_second(done.messages, done.elapsed))).sum()
 }
 
 /// A connection's input and output belong to the runtime that opened it, and each thread has its own.

@@ -3,7 +3,11 @@
 use std::io;
 use std::time::Duration;
 
+use super::limits::broker::BrokerLimitError;
+use super::limits::database::DatabaseLimitError;
+use super::limits::post::PostLimitError;
 use crate::embedded::broker::BrokerError;
+use crate::inbox::InboxError;
 use crate::mqtt::load::LoadError;
 use crate::settings::{SettingsError, UrlError};
 use crate::store::StoreError;
@@ -22,6 +26,8 @@ pub(crate) enum BenchError {
     UnknownSetting { name: String },
     #[error("--set {name}: the bench sets this itself")]
     OwnSetting { name: String },
+    #[error("--backlog is for flows that store, at QoS 1 and at full speed")]
+    Backlog,
     #[error("--set: {0}")]
     Settings(#[from] SettingsError),
     #[error("a directory for the measurement cannot be made: {0}")]
@@ -52,6 +58,14 @@ pub(crate) enum BenchError {
         .waited.as_secs(), .last_lines.join("\n")
     )]
     NoProgress { waited: Duration, done: u64, messages: u64, last_lines: Vec<String> },
+    #[error("the limit of the database: {0}")]
+    DatabaseLimit(#[from] DatabaseLimitError),
+    #[error("the limit of the broker: {0}")]
+    BrokerLimit(#[from] BrokerLimitError),
+    #[error("the limit of the posts: {0}")]
+    PostLimit(#[from] PostLimitError),
+    #[error("the inbox cannot be read: {0}")]
+    Inbox(#[from] InboxError),
     #[error("interrupted")]
     Interrupted,
     #[error("the result cannot be printed: {0}")]

@@ -95,6 +95,11 @@ impl Gateway {
         self.log.story().version.clone()
     }
 
+    /// Whether errors are what is wanted, and so not worth being shown.
+    pub(super) fn expect_errors(&self, expected: bool) {
+        self.log.is_muted.store(expected, Relaxed);
+    }
+
     /// What it has used so far.
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
         Usage::of(self.child.id())

@@ -1,14 +1,16 @@
 //! Watches the gateway commit, as anybody could: by reading what it has committed.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::BenchError;
 use super::gateway::Gateway;
 use super::latency::Latencies;
-use super::progress::Progress;
+use super::progress_bar::ProgressBar;
 use super::publisher::Publishing;
 use super::schedule::{Pace, PublishTimes};
+use super::turn::Turn;
 use super::workload::Workload;
 use crate::store::Database;
 use crate::store::bench::progress::{Counters, numbered};
@@ -39,50 +41,74 @@ pub(super) struct Observed {
     pub(super) through: u64,
     /// When the last one was seen.
     pub(super) last_seen: Duration,
+    /// How many were through when the first of them were seen, and when that was.
+    pub(super) first_progress: Option<(u64, Duration)>,
+}
+
+impl Observed {
+    fn of(flows: &[u64]) -> Self {
+        let latencies = Latencies::of(flows);
+        Self { latencies, through: 0, last_seen: Duration::ZERO, first_progress: None }
+    }
+
+    fn reach(&mut self, through: u64, seen: Duration) {
+        (self.through, self.last_seen) = (through, seen);
+        self.first_progress.get_or_insert((through, seen));
+    }
 }
 
 /// What is watched.
 pub(super) struct Observer<'a> {
     pub(super) database: &'a Database,
     pub(super) workload: &'a Workload,
-    pub(super) times: &'a PublishTimes,
+    pub(super) times: Arc<PublishTimes>,
     pub(super) qos: u8,
     pub(super) pace: Pace,
 }
 
-impl Observer<'_> {
+impl<'a> Observer<'a> {
+    /// For a gateway whose turn it is.
+    pub(super) fn of(turn: &Turn<'a>) -> Self {
+        Self {
+            database: turn.database,
+            workload: turn.workload,
+            times: Arc::clone(&turn.times),
+            qos: turn.options.qos,
+            pace: turn.pace,
+        }
+    }
+
     /// Watches until every message is through, or none comes any more.
     pub(super) async fn watch(
         &self,
         gateway: &mut Gateway,
-        publishing: &mut Publishing,
-        progress: &Progress,
+        mut publishing: Option<&mut Publishing>,
+        bar: &ProgressBar,
     ) -> Result<Observed, BenchError> {
         let flows = watched_flows(self.workload.flows);
         let counters = Counters::of(self.database, &flows);
-        let mut observed =
-            Observed { latencies: Latencies::of(&flows), through: 0, last_seen: Duration::ZERO };
+        let mut observed = Observed::of(&flows);
         let mut moved_at = Instant::now();
         let mut last_total = None::<Instant>;
         loop {
             for (flow, through) in counters.read(self.database).await? {
                 let seen = self.times.now();
-                observed.latencies.note(self.workload, self.times, flow, through, seen);
+                observed.latencies.note(self.workload, &self.times, flow, through, seen);
             }
             let may_be_all = observed.latencies.are_complete(self.workload);
             if may_be_all || last_total.is_none_or(|at| at.elapsed() >= PAUSE_BETWEEN_TOTALS) {
                 last_total = Some(Instant::now());
                 let through = numbered(self.database).await?;
                 if through > observed.through {
-                    (observed.through, observed.last_seen) = (through, self.times.now());
+                    observed.reach(through, self.times.now());
                     moved_at = Instant::now();
-                    progress.reached(through);
+                    bar.reached(through);
                 }
                 if through >= self.workload.messages {
                     return Ok(observed);
                 }
                 gateway.check()?;
-                let is_published = publishing.is_over()?;
+                let is_published = publishing.as_mut().map_or(Ok(true), |publishing| publishing.is_over())?;
                 if self.qos == 0 && is_published && moved_at.elapsed() >= STANDSTILL_AT_QOS_0 {
                     return Ok(observed);
                 }

@@ -1,8 +1,11 @@
 //! What is asked of a measurement, and whether it can be done.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::BenchError;
+use crate::domain::flow::FLOW_ACTION_STORE_DB;
 use crate::settings::{self, BrokerAddress};
 
 /// What the bench gives the gateway itself.
@@ -48,11 +51,30 @@ pub(crate) struct BenchOptions {
     pub(crate) broker: Option<SecretString>,
     /// Settings of the gateway, `NAME=VALUE`.
     pub(crate) set: Vec<String>,
+    /// Whether what bounds the gateway is measured too.
+    pub(crate) limits: bool,
+    /// Whether the messages are to pile up in the inbox first.
+    pub(crate) backlog: bool,
+    /// How long the gateway is watched when there is nothing to do.
+    pub(crate) idle: Option<Duration>,
     /// Whether a machine reads the result.
     pub(crate) json: bool,
 }
 
 impl BenchOptions {
+    /// Whether the flows store.
+    pub(super) fn stores(&self) -> bool {
+        self.action == FLOW_ACTION_STORE_DB
+    }
+
+    /// An error when they contradict each other.
+    pub(super) fn check(&self) -> Result<(), BenchError> {
+        if self.backlog && (self.rate.is_some() || self.qos == 0 || !self.stores()) {
+            return Err(BenchError::Backlog);
+        }
+        Ok(())
+    }
+
     /// The broker that is named.
     pub(super) fn broker(&self) -> Result<Option<BrokerAddress>, BenchError> {
         let url = self.broker.as_ref().map(ExposeSecret::expose_secret);
@@ -74,4 +96,60 @@ fn setting(pair: &str) -> Result<(String, String), BenchError> {
         return Err(BenchError::UnknownSetting { name: name.to_owned() });
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::domain::flow::FLOW_ACTION_POST_ENDPOINT;
+
+    fn options() -> BenchOptions {
+        BenchOptions {
+            messages: 1,
+            flows: 1,
+            qos: 1,
+            rate: None,
+            action: FLOW_ACTION_STORE_DB,
+            attributes: 1,
+            database: None,
+            may_replace: false,
+            keep: false,
+            broker: None,
+            set: Vec::new(),
+            limits: false,
+            backlog: false,
+            idle: None,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn a_setting_has_a_name_that_there_is_and_that_the_bench_leaves_alone() {
+        let settings = |pair: &str| BenchOptions { set: vec![pair.to_owned()], ..options() }.settings();
+        assert_eq!(settings("LANES=4").unwrap(), [("LANES".to_owned(), "4".to_owned())]);
+        assert!(matches!(settings("LANES"), Err(BenchError::NoSetting)));
+        assert!(matches!(settings("LANE=4"), Err(BenchError::UnknownSetting { .. })));
+        assert!(matches!(settings("DATABASE_URL=sqlite:x"), Err(BenchError::OwnSetting { .. })));
+        assert!(OWN_SETTINGS.iter().all(|name| settings::is_setting(name)));
+    }
+
+    #[test]
+    fn a_backlog_is_of_messages_that_are_stored_and_cannot_be_lost() {
+        let backlog = || BenchOptions { backlog: true, ..options() };
+        assert!(backlog().check().is_ok());
+        for refused in [
+            BenchOptions { qos: 0, ..backlog() },
+            BenchOptions { rate: Some(500.0), ..backlog() },
+            BenchOptions { action: FLOW_ACTION_POST_ENDPOINT, ..backlog() },
+        ] {
+            assert!(matches!(refused.check(), Err(BenchError::Backlog)));
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_url_does_not_quote_it() {
+        let options = BenchOptions { broker: Some("mqtts://me:hush@here".into()), ..options() };
+        assert!(!options.broker().unwrap_err().to_string().contains("hush"));
+    }
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::bounds::Bounds;
 use super::latency::Percentiles;
 use super::options::BenchOptions;
+use super::turn::Seen;
 use super::usage::Usage;
+use crate::domain::flow::FLOW_ACTION_STORE_DB;
 
 /// What was measured. The names are those of the JSON object, and stay.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -18,6 +21,8 @@ pub(super) struct Report {
     pub(super) flows: u64,
     pub(super) qos: u8,
     pub(super) attributes: u32,
+    /// Taken into the inbox first: rate and time are those of the draining.
+    pub(super) backlog: bool,
     /// None is full speed.
     pub(super) asked_messages_per_second: Option<f64>,
     // On what.
@@ -39,6 +44,20 @@ pub(super) struct Report {
     pub(super) peak_memory_bytes: u64,
     pub(super) transactions: Option<u64>,
     pub(super) messages_per_transaction: Option<f64>,
+    /// Posts of messages that had been posted before.
+    pub(super) posts_repeated: Option<u64>,
+    pub(super) idle_cpu_percent: Option<f64>,
+    // What bounds it.
+    pub(super) limit_database_messages_per_second: Option<f64>,
+    pub(super) limit_broker_messages_per_second: Option<f64>,
+    pub(super) limit_post_messages_per_second: Option<f64>,
+    /// All of them, one after the other.
+    pub(super) bound_messages_per_second: Option<f64>,
+    pub(super) share_of_bound: Option<f64>,
+    /// Median of the commit of one row.
+    pub(super) commit_p50_ms: Option<f64>,
+    pub(super) latency_p50_commits: Option<f64>,
+    pub(super) latency_p99_commits: Option<f64>,
     /// What is not as it must be; empty when all is well.
     pub(super) problems: Vec<String>,
 }
@@ -52,6 +71,7 @@ impl Report {
             flows: options.flows,
             qos: options.qos,
             attributes: options.attributes,
+            backlog: options.backlog,
             asked_messages_per_second: options.rate,
             gateway_version: env!("CARGO_PKG_VERSION"),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
@@ -59,15 +79,18 @@ impl Report {
         }
     }
 
-    /// So many messages came through in this time.
-    pub(super) fn set_rate(&mut self, through: u64, took: Duration) {
-        self.messages_through = through;
-        self.seconds = rounded(took.as_secs_f64(), 3);
-        self.messages_per_second = per(through, took.as_secs_f64());
+    /// What was seen of the messages.
+    pub(super) fn set_seen(&mut self, seen: &Seen) {
+        self.messages_through = seen.through;
+        self.seconds = rounded(seen.took.as_secs_f64(), 3);
+        self.messages_per_second = per(seen.timed, seen.took.as_secs_f64());
+        // Which message was lost is not known, and so neither which one came when.
+        if seen.through >= self.messages || self.action != FLOW_ACTION_STORE_DB {
+            self.set_latencies(seen.latencies);
+        }
     }
 
-    /// So long they took.
-    pub(super) fn set_latencies(&mut self, latencies: Option<Percentiles>) {
+    fn set_latencies(&mut self, latencies: Option<Percentiles>) {
         let Some(latencies) = latencies else { return };
         let ms = |latency: Duration| Some(rounded(latency.as_secs_f64() * 1e3, 3));
         self.latency_samples = latencies.samples;
@@ -96,6 +119,27 @@ impl Report {
         #[allow(clippy::cast_precision_loss, reason = "2^53 transactions are never committed")]
         let count = transactions as f64;
         self.messages_per_transaction = (transactions > 0).then(|| per(self.messages_through, count));
+    }
+
+    /// What it uses when there is nothing to do.
+    pub(super) fn set_idle(&mut self, percent: f64) {
+        self.idle_cpu_percent = Some(rounded(percent, 2));
+    }
+
+    /// What bounds it; to be called last.
+    pub(super) fn set_bounds(&mut self, bounds: &Bounds) {
+        let whole = |rate: Option<f64>| rate.map(|rate| rounded(rate, 0));
+        self.limit_database_messages_per_second = whole(bounds.database);
+        self.limit_broker_messages_per_second = whole(bounds.broker);
+        self.limit_post_messages_per_second = whole(bounds.post);
+        let together = bounds.together();
+        self.bound_messages_per_second = whole(together);
+        self.share_of_bound = together.map(|bound| rounded(self.messages_per_second / bound, 3));
+        let commit_ms = bounds.commit.map(|seconds| seconds * 1e3);
+        self.commit_p50_ms = commit_ms.map(|ms| rounded(ms, 3));
+        let in_commits = |latency: Option<f64>| Some(rounded(latency? / commit_ms?, 2));
+        self.latency_p50_commits = in_commits(self.latency_p50_ms);
+        self.latency_p99_commits = in_commits(self.latency_p99_ms);
     }
 
     /// For machines: one object, on one line.
@@ -131,6 +175,13 @@ impl Report {
         if let Some(each) = self.messages_per_transaction {
             lines.push(("a transaction", format!("{each} messages")));
         }
+        if let Some(repeated) = self.posts_repeated.filter(|repeated| *repeated > 0) {
+            lines.push(("posted twice", format!("{repeated} messages")));
+        }
+        if let Some(percent) = self.idle_cpu_percent {
+            lines.push(("idle", format!("{percent} % of a core")));
+        }
+        lines.extend(self.bound_lines());
         if self.messages_through < self.messages && self.qos == 0 {
             let lost = self.messages - self.messages_through;
             lines.push(("lost", format!("{lost} messages: at QoS 0 the broker may drop what it likes")));
@@ -138,10 +189,44 @@ impl Report {
         lines
     }
 
+    fn bound_lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        let limits = [
+            ("database", self.limit_database_messages_per_second),
+            ("broker", self.limit_broker_messages_per_second),
+            ("HTTP client", self.limit_post_messages_per_second),
+        ];
+        for (what, limit) in limits {
+            if let Some(limit) = limit {
+                lines.push(("limit", format!("{} messages/s by the {what} alone", figure(limit))));
+            }
+        }
+        if let Some((bound, share)) = self.bound_messages_per_second.zip(self.share_of_bound) {
+            let percent = rounded(share * 100.0, 1);
+            lines.push((
+                "bound",
+                format!("{} messages/s, of which the gateway reaches {percent} %", figure(bound)),
+            ));
+        }
+        if let Some(commit) = self.commit_p50_ms {
+            let each =
+                |commits: Option<f64>| commits.map_or_else(|| "?".to_owned(), |commits| commits.to_string());
+            let (p50, p99) = (each(self.latency_p50_commits), each(self.latency_p99_commits));
+            let what =
+                format!("{commit} ms for one row at the median; latency p50 is {p50} of them, p99 {p99}");
+            lines.push(("bare commit", what));
+        }
+        lines
+    }
+
     fn what(&self) -> String {
         let Self { action, messages, flows, qos, attributes, .. } = self;
         let pace = self.asked_messages_per_second;
-        let pace = pace.map_or_else(|| "at full speed".to_owned(), |rate| format!("at {rate} messages/s"));
+        let pace = match pace {
+            None if self.backlog => "drained from the inbox".to_owned(),
+            None => "at full speed".to_owned(),
+            Some(rate) => format!("at {rate} messages/s"),
+        };
         format!(
             "{action}, {messages} messages of {attributes} attributes over {flows} flows at QoS {qos}, {pace}"
         )
@@ -188,10 +273,24 @@ fn figure(number: f64) -> String {
 mod tests {
     use super::*;
 
+    fn seen(through: u64, took: Duration) -> Seen {
+        Seen { through, timed: through, took, latencies: None }
+    }
+
+    #[test]
+    fn the_share_of_the_bound_is_of_all_limits_together() {
+        let mut report =
+            Report { messages_per_second: 16_000.0, latency_p99_ms: Some(9.0), ..Report::default() };
+        let (database, broker) = (Some(60_000.0), Some(30_000.0));
+        report.set_bounds(&Bounds { database, broker, post: None, commit: Some(0.003) });
+        assert_eq!((report.bound_messages_per_second, report.share_of_bound), (Some(20_000.0), Some(0.8)));
+        assert_eq!((report.latency_p50_commits, report.latency_p99_commits), (None, Some(3.0)));
+    }
+
     #[test]
     fn figures_are_computed_from_what_came_through() {
         let mut report = Report { messages: 1_000, ..Report::default() };
-        report.set_rate(800, Duration::from_millis(1_600));
+        report.set_seen(&seen(800, Duration::from_millis(1_600)));
         let usage = |cpu_ms| Usage { cpu: Duration::from_millis(cpu_ms), peak_memory_bytes: 1 << 20 };
         report.set_usage(usage(500), usage(540));
         report.set_transactions(Some(2), Some(22));
@@ -203,7 +302,7 @@ mod tests {
     #[test]
     fn where_nothing_came_through_there_is_no_division_by_it() {
         let mut report = Report::default();
-        report.set_rate(0, Duration::ZERO);
+        report.set_seen(&seen(0, Duration::ZERO));
         let usage = Usage { cpu: Duration::ZERO, peak_memory_bytes: 0 };
         report.set_usage(usage, usage);
         report.set_transactions(Some(0), Some(0));

@@ -50,6 +50,11 @@ impl PublishTimes {
         self.epoch.elapsed()
     }
 
+    /// How long after the epoch a moment is.
+    pub(super) fn since_epoch(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.epoch)
+    }
+
     /// A message is published.
     pub(super) fn note(&self, message: u64, at: Duration) {
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX - 1) + 1;

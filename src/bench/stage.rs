@@ -40,6 +40,7 @@ impl Stage {
     /// Makes the database, and starts a broker where none is named. Nothing is touched before all
     /// options are known to be good.
     pub(super) async fn set(options: &BenchOptions) -> Result<Self, BenchError> {
+        options.check()?;
         let (named_broker, settings) = (options.broker()?, options.settings()?);
         let directory = tempfile::Builder::new().prefix("mqtt-gateway-bench-").tempdir();
         let directory = directory.map_err(BenchError::Directory)?;
@@ -71,6 +72,16 @@ impl Stage {
     /// Where the gateway runs.
     pub(super) fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Begins the names and topics of a measurement of the broker: nothing of the gateway's.
+    pub(super) fn limit_name(&self) -> String {
+        format!("{}-limit", self.name)
+    }
+
+    /// Quality of service of publisher and gateway.
+    pub(super) fn qos(&self) -> u8 {
+        self.qos
     }
 
     /// Begins all topics of this measurement.
@@ -114,7 +125,7 @@ impl Stage {
             endpoint_url,
         };
         let broker =
-            BenchBroker { host: &self.broker.host, port: self.broker.port, credentials: self.credentials() };
+            BenchBroker { host: &self.broker.host, port: self.broker.port, credentials: self.broker.login() };
         Ok(schema::furnish(database, &flows, &broker).await?)
     }
 
@@ -122,13 +133,7 @@ impl Stage {
     pub(super) fn publisher(&self) -> Result<Publisher, BenchError> {
         let BrokerAddress { host, port, .. } = &self.broker;
         let client_id = format!("{}-publisher", self.name);
-        Ok(Publisher::connect(host, *port, &client_id, self.qos, self.credentials())?)
-    }
-
-    /// User name and password for the broker.
-    pub(super) fn credentials(&self) -> Option<(&str, &str)> {
-        let (name, password) = self.broker.credentials.as_ref()?;
-        Some((name.as_str(), password.expose_secret()))
+        Ok(Publisher::connect(host, *port, &client_id, self.qos, self.broker.login())?)
     }
 
     /// Leaves nothing behind: neither the database, unless it is to be kept, nor the gateway's session.
@@ -136,7 +141,7 @@ impl Stage {
         // Whoever begins a session of that name anew, and ends it, ends the gateway's.
         let BrokerAddress { host, port, .. } = &self.broker;
         if !self.has_embedded_broker {
-            Publisher::connect(host, *port, &self.name, self.qos, self.credentials())?.finish()?;
+            Publisher::connect(host, *port, &self.name, self.qos, self.broker.login())?.finish()?;
         }
         if !self.keep {
             schema::drop(&self.database).await?;

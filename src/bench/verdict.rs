@@ -1,5 +1,6 @@
 //! Whether everything that was published is where it belongs.
 
+use super::arrivals::Arrivals;
 use super::workload::Workload;
 use crate::store::bench::progress::{StoredFlow, flow_code};
 
@@ -38,6 +39,28 @@ pub(super) fn judge_stored(
         problems.push(format!("and {more} flows more"));
     }
     problems
+}
+
+/// The same for messages that were to be posted: `waiting` are still in the outbox.
+pub(super) fn judge_posted(
+    workload: &Workload,
+    may_lose: bool,
+    arrivals: &Arrivals,
+    waiting: u64,
+    refused: u64,
+) -> Vec<String> {
+    let missing = workload.messages.saturating_sub(arrivals.count());
+    [
+        (if may_lose { 0 } else { missing }, "messages have not arrived"),
+        (arrivals.unknown(), "arrivals are none of the messages that were published"),
+        (arrivals.out_of_order(), "messages arrived after a later one of their flow"),
+        (waiting, "messages are still in the outbox"),
+        (refused, "messages are dead letters"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect()
 }
 
 fn flows_that_differ(workload: &Workload, may_lose: bool, stored: &[StoredFlow]) -> Vec<String> {
@@ -95,6 +118,20 @@ mod tests {
         let gap = StoredFlow { last_id: 4, ..stored(0, 3) };
         assert!(of_flows(&[gap, stored(1, 2)], 5, 0).contains("numbers 1 to 4"));
         assert!(of_flows(&[stored(0, 4), stored(1, 2)], 6, 0).contains("6 messages have a number, 5 were"));
+    }
+
+    #[test]
+    fn what_did_not_arrive_or_was_not_cleared_away_is_named() {
+        let none = Arrivals::of(&workload());
+        assert_eq!(
+            judge_posted(&workload(), false, &none, 2, 1),
+            [
+                "5 messages have not arrived",
+                "2 messages are still in the outbox",
+                "1 messages are dead letters"
+            ]
+        );
+        assert_eq!(judge_posted(&workload(), true, &none, 0, 0), [""; 0]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
+use super::options::BenchOptions;
+
 /// What the first attributes of a message are called, and what a flow asks of them.
 const FIRST_ATTRIBUTES: [(&str, &str); 3] = [("n", "int"), ("value", "number"), ("text", "string")];
 
@@ -21,6 +23,12 @@ pub(super) struct Workload {
 }
 
 impl Workload {
+    /// What these options ask for, under topics that begin with `prefix`.
+    pub(super) fn of(options: &BenchOptions, prefix: String) -> Self {
+        let BenchOptions { messages, flows, attributes, .. } = *options;
+        Self { messages, flows, attributes, prefix }
+    }
+
     /// Flow of a message.
     pub(super) fn flow_of(&self, message: u64) -> u64 {
         message % self.flows
@@ -70,6 +78,16 @@ impl Workload {
         }
         text.push('}');
         text.into_bytes()
+    }
+}
+
+impl Workload {
+    /// Names and values of a message's attributes, as they are stored.
+    pub(super) fn attributes_of(&self, message: u64) -> Vec<(String, String)> {
+        let payload: Map<String, Value> =
+            serde_json::from_slice(&self.payload_of(message)).unwrap_or_default();
+        let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        payload.into_iter().map(|(name, value)| (name, text(value))).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The words of `mqtt-gateway bench`.
 
 use std::io;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -50,6 +51,15 @@ pub(super) struct BenchArguments {
     /// A setting of the gateway; may be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// Let the messages pile up in the inbox while the database is held up, and measure how they drain.
+    #[arg(long)]
+    backlog: bool,
+    /// Watch the gateway for so long afterwards, when there is nothing to do.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    idle: Option<u64>,
+    /// Do not measure what database, broker and HTTP client do without a gateway.
+    #[arg(long)]
+    no_limits: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -94,6 +104,9 @@ fn options(arguments: BenchArguments) -> BenchOptions {
         keep: arguments.keep,
         broker: arguments.broker.map(Into::into),
         set: arguments.set,
+        limits: !arguments.no_limits,
+        backlog: arguments.backlog,
+        idle: arguments.idle.map(Duration::from_secs),
         json: arguments.json,
     }
 }

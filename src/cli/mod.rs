@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::demo::DemoOptions;
 use crate::observe::logging;
 use crate::settings::{self, Loaded, LogFormat, Settings};
-use crate::{app, bench, demo};
+use crate::{app, demo};
 
 /// All that can go wrong beside the settings and the restarts.
 const FAILURE: i32 = 1;
@@ -81,7 +81,9 @@ pub fn main() -> ExitCode {
         Command::Audit(options) => audit_tables(&options),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Demo { dir, port } => demo::run(DemoOptions { dir, port }),
-        Command::BenchSubscriber => bench::subscriber::run(io::stdin().lock(), &mut io::stdout().lock()),
+        Command::BenchSubscriber => {
+            crate::bench::subscriber::run(io::stdin().lock(), &mut io::stdout().lock())
+        }
     };
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }

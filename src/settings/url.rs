@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::DatabaseSettings;
 
@@ -42,6 +42,14 @@ pub(crate) struct BrokerAddress {
     pub(crate) port: u16,
     /// User name and password.
     pub(crate) credentials: Option<(String, SecretString)>,
+}
+
+impl BrokerAddress {
+    /// User name and password, in the clear.
+    pub(crate) fn login(&self) -> Option<(&str, &str)> {
+        let (name, password) = self.credentials.as_ref()?;
+        Some((name.as_str(), password.expose_secret()))
+    }
 }
 
 /// The broker that a URL names: `mqtt://user:password@host:1883`, all but the host as may be.
@@ -155,10 +163,8 @@ fn hex(digit: u8) -> u8 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests {
-    use proptest::prelude::*;
-    use secrecy::ExposeSecret;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn mysql_parts(url: &str) -> (String, u16, String, String, String) {
         match parse(url).unwrap() {

@@ -6,9 +6,11 @@
 //!  rows.rs      rows of `data` as plainly and cheaply as they can be written
 //!  insert.rs    how many of them go in a second
 //!  commit.rs    how long one of them takes
+//!  hold.rs      holds the gateway up
 //! ```
 
 pub mod commit;
+pub(crate) mod hold;
 pub mod insert;
 pub(crate) mod progress;
 pub mod rows;

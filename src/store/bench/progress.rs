@@ -1,6 +1,6 @@
 //! How far the gateway under test has come, seen from outside: by reading what it has committed.
 
-use mqtt_gateway_entity::dead_letters;
+use mqtt_gateway_entity::{dead_letters, outbox};
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, Statement};
 
 use crate::domain::message::FlowId;
@@ -19,6 +19,9 @@ pub(crate) struct StoredFlow {
     pub(crate) last_id: i64,
 }
 
+/// Begins the codes of all flows.
+const CODE: &str = "BENCH_";
+
 /// Key of the flow with this index.
 pub(crate) fn flow_id(index: u64) -> FlowId {
     FlowId::try_from(index).unwrap_or(FlowId::MAX).saturating_add(1)
@@ -26,7 +29,12 @@ pub(crate) fn flow_id(index: u64) -> FlowId {
 
 /// Code of the flow with this index.
 pub(crate) fn flow_code(index: u64) -> String {
-    format!("BENCH_{index}")
+    format!("{CODE}{index}")
+}
+
+/// Index of the flow with this code.
+pub(crate) fn flow_index(code: &str) -> Option<u64> {
+    code.strip_prefix(CODE)?.parse().ok()
 }
 
 /// Reads the counters of some flows by their keys, again and again.
@@ -79,6 +87,11 @@ pub(crate) async fn stored(database: &Database) -> Result<Vec<StoredFlow>, Store
         .all(&database.connection)
         .await
         .while_doing("counting what is stored")
+}
+
+/// Messages that wait to be posted.
+pub(crate) async fn waiting_in_outbox(database: &Database) -> Result<u64, StoreError> {
+    outbox::Entity::find().count(&database.connection).await.while_doing("counting the outbox")
 }
 
 /// Messages that were refused.

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 
 /// How a bar looks.
-const TEMPLATE: &str = "{msg:<28} {bar:30} {human_pos}/{human_len} messages, {per_sec}, {elapsed}";
+const TEMPLATE: &str = "{msg:<24} {bar:30} {human_pos} of {human_len} messages, {elapsed}";
 
 /// Shows how far something is.
-pub(super) struct Progress(ProgressBar);
+pub(super) struct ProgressBar(indicatif::ProgressBar);
 
-impl Progress {
+impl ProgressBar {
     /// A bar for so many messages; hidden unless standard error is a terminal.
     pub(super) fn of(what: &'static str, messages: u64) -> Self {
-        let bar = ProgressBar::new(messages);
+        let bar = indicatif::ProgressBar::new(messages);
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style);
         }
@@ -28,7 +28,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressBar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

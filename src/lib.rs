@@ -22,10 +22,12 @@ mod fail_points;
 
 pub mod actors;
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod delivery;
 pub mod demo;
 pub mod domain;
+mod embedded;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 mod fuzzing;

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 /// Names that all but the given modules must do without.
 const ONLY_IN: &[(&[&str], &[&str])] = &[
-    (&["actix", "actix_rt", "actix_web", "awc"], &["actors", "delivery", "demo", "app"]),
-    (&["paho_mqtt"], &["mqtt", "demo"]),
-    (&["rumqttd"], &["demo"]),
+    (&["actix", "actix_rt", "actix_web", "awc"], &["actors", "delivery", "demo", "app", "bench"]),
+    (&["paho_mqtt"], &["mqtt"]),
+    (&["rumqttd"], &["embedded"]),
+    (&["indicatif", "procfs"], &["bench"]),
     (&["sea_orm", "sqlx", "mqtt_gateway_entity", "mqtt_gateway_migration"], &["store"]),
     (&["config"], &["settings"]),
     (&["clap"], &["cli"]),
@@ -76,7 +77,8 @@ const NEVER_IN: &[(&str, &[&str])] = &[
 ];
 
 /// What puts the parts together, and is known to none of them.
-const ABOVE: &[&str] = &["crate::actors", "crate::app", "crate::cli", "crate::demo"];
+const ABOVE: &[&str] =
+    &["crate::actors", "crate::app", "crate::bench", "crate::cli", "crate::demo", "crate::embedded"];
 
 #[test]
 fn no_module_uses_what_it_must_not_know() {

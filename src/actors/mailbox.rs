@@ -58,6 +58,8 @@ pub struct Mailbox {
     handled: AtomicU64,
     failed: AtomicU64,
     restarts: AtomicU64,
+    /// Transactions of an actor whose work is counted in them.
+    transactions: AtomicU64,
     /// Milliseconds after `born` of the last sign of life.
     beat_ms: AtomicU64,
     inner: Mutex<Inner>,
@@ -95,6 +97,8 @@ pub struct MailboxReport {
     pub failed: u64,
     /// Times it was restarted.
     pub restarts: u64,
+    /// Transactions that it has committed; none for an actor that has committed none.
+    pub transactions: Option<u64>,
     /// 99th percentile of the time between sending and handling, since the last report.
     pub wait_p99: Duration,
     /// 99th percentile of the time a handling took, since the last report.
@@ -117,6 +121,7 @@ impl Mailbox {
             handled: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
             beat_ms: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 state: ActorState::Starting,
@@ -185,6 +190,11 @@ impl Mailbox {
         self.restarts.fetch_add(1, Relaxed);
     }
 
+    /// Counts a transaction that the actor has committed.
+    pub fn count_transaction(&self) {
+        self.transactions.fetch_add(1, Relaxed);
+    }
+
     /// Whether the state changed since this was asked last.
     pub fn take_state_change(&self) -> bool {
         !std::mem::replace(&mut self.inner().state_reported, true)
@@ -203,6 +213,7 @@ impl Mailbox {
             handled: self.handled.load(Relaxed),
             failed: self.failed.load(Relaxed),
             restarts: self.restarts.load(Relaxed),
+            transactions: Some(self.transactions.load(Relaxed)).filter(|transactions| *transactions > 0),
             wait_p99: inner.waits.take_p99(),
             handle_p99: inner.handles.take_p99(),
             age: oldest(&inner.in_hand),

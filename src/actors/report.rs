@@ -2,7 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use log::kv::Value;
+use log::{Level, Record};
+
 use super::mailbox::{Mailbox, MailboxReport};
+
+/// Target of the lines about mailboxes, and their message.
+const MAILBOX: &str = "mailbox";
 
 /// A mailbox fuller than this is a warning, in percent.
 const FULL_PERCENT: usize = 80;
@@ -17,32 +23,38 @@ pub(super) struct Episodes {
     stuck: bool,
 }
 
-/// Writes the line of one actor.
+/// Writes the line of one actor. How many messages a transaction holds tells how high the load is, so
+/// those who commit say how many they have committed.
 pub(super) fn log_mailbox(mailbox: &Mailbox) {
-    let MailboxReport {
-        actor,
-        state,
-        depth,
-        capacity,
-        high_water,
-        received,
-        handled,
-        failed,
-        restarts,
-        wait_p99,
-        handle_p99,
-        age,
-    } = mailbox.report();
-    log::info!(
-        target: "mailbox",
-        actor = actor.as_str(),
-        state = state.as_str(),
-        depth, capacity, high_water, received, handled, failed, restarts,
-        wait_p99_ms = milliseconds(wait_p99),
-        handle_p99_ms = milliseconds(handle_p99),
-        age_ms = milliseconds(age);
-        "mailbox"
+    let report = mailbox.report();
+    let fields = fields(&report);
+    log::logger().log(
+        &Record::builder()
+            .level(Level::Info)
+            .target(MAILBOX)
+            .key_values(&fields.as_slice())
+            .args(format_args!("{MAILBOX}"))
+            .build(),
     );
+}
+
+fn fields(report: &MailboxReport) -> Vec<(&'static str, Value<'_>)> {
+    let mut fields = vec![
+        ("actor", report.actor.as_str().into()),
+        ("state", report.state.as_str().into()),
+        ("depth", report.depth.into()),
+        ("capacity", report.capacity.into()),
+        ("high_water", report.high_water.into()),
+        ("received", report.received.into()),
+        ("handled", report.handled.into()),
+        ("failed", report.failed.into()),
+        ("restarts", report.restarts.into()),
+        ("wait_p99_ms", milliseconds(report.wait_p99).into()),
+        ("handle_p99_ms", milliseconds(report.handle_p99).into()),
+        ("age_ms", milliseconds(report.age).into()),
+    ];
+    fields.extend(report.transactions.map(|transactions| ("transactions", transactions.into())));
+    fields
 }
 
 /// Warns of a mailbox that runs full and of a handler that does not end.

@@ -218,6 +218,7 @@ impl LaneObserver for Observer {
     }
 
     fn progressing(&self) {
+        self.mailbox.count_transaction();
         self.mailbox.set_state(ActorState::Running);
     }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_report;
+mod bench;
 mod check;
 mod check_probes;
 mod migrate;
@@ -36,7 +37,7 @@ struct CommandLine {
     command: Option<Command>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Default, PartialEq, Subcommand)]
 enum Command {
     /// Run the gateway (also without a command).
     #[default]
@@ -52,6 +53,9 @@ enum Command {
     /// Read database and inbox and report what does not agree: ids, counters, outbox, dead letters, log.
     #[command(after_help = audit::HELP)]
     Audit(audit::AuditOptions),
+    /// Measure what the gateway does with this database and this broker, and what bounds it.
+    #[command(after_help = bench::HELP)]
+    Bench(bench::BenchArguments),
     /// Run by itself, with a broker, a database and sensors of its own.
     Demo {
         /// Directory of the database, the inbox and the log; created when missing.
@@ -61,6 +65,9 @@ enum Command {
         #[arg(long)]
         port: Option<u16>,
     },
+    /// The other end of a measurement of the broker; started by it, and of no use by itself.
+    #[command(hide = true)]
+    BenchSubscriber,
 }
 
 /// The whole program: does what the command line says and gives the exit code.
@@ -72,7 +79,11 @@ pub fn main() -> ExitCode {
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
         Command::Audit(options) => audit_tables(&options),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Demo { dir, port } => demo::run(DemoOptions { dir, port }),
+        Command::BenchSubscriber => {
+            crate::bench::subscriber::run(io::stdin().lock(), &mut io::stdout().lock())
+        }
     };
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }

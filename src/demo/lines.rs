@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use chrono::NaiveDateTime;
 
-use super::broker::Ports;
 use super::endpoint::Post;
+use crate::embedded::broker::Ports;
 use crate::store::demo::{ShownDeadLetter, StoredAttribute};
 
 /// Attributes of a message that are shown; a line should stay a line.

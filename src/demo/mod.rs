@@ -10,7 +10,6 @@
 //! is kept is in one directory, so that the next demo there goes on where this one ended; the broker
 //! keeps nothing.
 
-mod broker;
 mod companion;
 mod endpoint;
 mod lines;
@@ -23,11 +22,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
-use self::broker::{BrokerError, Ports};
 use self::companion::Companion;
 use self::endpoint::Endpoint;
 use self::lines::Introduction;
 use crate::app::run_forever;
+use crate::embedded::broker::{BrokerError, EmbeddedBroker, Ports};
 use crate::observe::logging::{self, LoggingError};
 use crate::settings::{DatabaseSettings, LogFormat, Settings, SettingsError, load_given};
 use crate::store::demo::LastRows;
@@ -39,6 +38,9 @@ const FAILURE: i32 = 1;
 /// Posts that were received and are not yet shown. The endpoint refuses more, and the gateway tries
 /// those again.
 const POSTS_NOT_YET_SHOWN: usize = 1_024;
+
+/// Mebibytes that the broker keeps for each topic.
+const BROKER_KEEPS_MIB: usize = 8;
 
 /// What the gateway is told beside its defaults. Mailbox reports are shown less often than usual,
 /// and libraries only when something is wrong, so that the view stays readable. The broker's log is
@@ -123,7 +125,9 @@ impl Demo {
         let settings = settings(dir)?;
         logging::init(&settings)?;
         let ports = Ports::choose(port)?;
-        let link = broker::start(ports)?;
+        let mut broker = EmbeddedBroker::new(ports, BROKER_KEEPS_MIB);
+        let link = broker.link("demo-sensors")?;
+        broker.start()?;
         let (show, posted) = sync_channel(POSTS_NOT_YET_SHOWN);
         let endpoint = Endpoint::start(show).map_err(DemoError::Endpoint)?;
         let seen = prepare(&settings.database, &endpoint, ports)?;

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::broker::Link;
 use super::companion::Companion;
+use crate::embedded::broker::Link;
 
 /// Between two ticks, each of which publishes one to three messages.
 const TICK: Duration = Duration::from_millis(600);

@@ -128,7 +128,7 @@ fn client(
     Ok(client)
 }
 
-fn server_uri(host: &str, port: u16) -> String {
+pub(super) fn server_uri(host: &str, port: u16) -> String {
     // An IPv6 address needs brackets beside a port.
     if host.contains(':') { format!("tcp://[{host}]:{port}") } else { format!("tcp://{host}:{port}") }
 }

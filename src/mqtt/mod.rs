@@ -22,6 +22,7 @@ mod failure;
 mod incoming;
 mod input;
 mod link;
+pub mod load;
 mod options;
 mod packet;
 mod reconnect;

@@ -31,6 +31,7 @@ use crate::inbox::FsyncPolicy;
 pub use database::DatabaseSettings;
 pub use error::{Found, SettingProblem, SettingsError};
 pub(crate) use given::load_given;
+pub(crate) use url::{BrokerAddress, UrlError};
 
 /// Everything that can be set, validated.
 #[derive(Debug, Clone)]
@@ -177,6 +178,21 @@ pub(crate) fn load() -> Result<Loaded, SettingsError> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
     assemble::load_settings_from(&layers::Sources { environment, files: &files::FileSystem })
+}
+
+/// The broker that a URL names.
+pub(crate) fn broker_of(url: &str) -> Result<BrokerAddress, UrlError> {
+    url::parse_broker(url)
+}
+
+/// The database that a URL names, as in `DATABASE_URL`.
+pub(crate) fn database_of(url: &str) -> Result<DatabaseSettings, UrlError> {
+    url::parse(url.trim())
+}
+
+/// Whether there is a setting of this name.
+pub(crate) fn is_setting(name: &str) -> bool {
+    catalogue::ALL.iter().any(|spec| spec.name == name)
 }
 
 #[cfg(test)]

@@ -5,13 +5,16 @@
 
 use std::path::PathBuf;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::DatabaseSettings;
 
 const DEFAULT_MYSQL_PORT: u16 = 3306;
+const DEFAULT_MQTT_PORT: u16 = 1883;
 
 /// Why a URL names no database. Never quotes the URL, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UrlError {
+pub(crate) enum UrlError {
     #[error("`mysql://user:password@host:3306/name` or `sqlite:path`")]
     UnknownScheme,
     #[error("a MySQL, MariaDB or SQLite database: PostgreSQL is not supported yet")]
@@ -28,6 +31,43 @@ pub(super) enum UrlError {
     NoPath,
     #[error("the path of a file: a database in memory would be lost with the process")]
     InMemory,
+    #[error("`mqtt://host:1883` or `mqtt://user:password@host:1883`")]
+    NoBroker,
+}
+
+/// A broker that somebody named.
+#[derive(Debug, Clone)]
+pub(crate) struct BrokerAddress {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// User name and password.
+    pub(crate) credentials: Option<(String, SecretString)>,
+}
+
+impl BrokerAddress {
+    /// User name and password, in the clear.
+    pub(crate) fn login(&self) -> Option<(&str, &str)> {
+        let (name, password) = self.credentials.as_ref()?;
+        Some((name.as_str(), password.expose_secret()))
+    }
+}
+
+/// The broker that a URL names: `mqtt://user:password@host:1883`, all but the host as may be.
+pub(super) fn parse_broker(url: &str) -> Result<BrokerAddress, UrlError> {
+    let (scheme, rest) = url.split_once("://").ok_or(UrlError::NoBroker)?;
+    let (login, server) = rest.rsplit_once('@').map_or((None, rest), |(login, server)| (Some(login), server));
+    let (host, port) = host_and_port(server.strip_suffix('/').unwrap_or(server), DEFAULT_MQTT_PORT)?;
+    if !scheme.eq_ignore_ascii_case("mqtt") || host.is_empty() || host.contains('/') {
+        return Err(UrlError::NoBroker);
+    }
+    let credentials = match login {
+        None => None,
+        Some(login) => {
+            let (user, password) = login.split_once(':').ok_or(UrlError::NoBroker)?;
+            Some((decode(user)?, SecretString::from(decode(password)?)))
+        }
+    };
+    Ok(BrokerAddress { host: host.to_owned(), port, credentials })
 }
 
 /// The database that a URL names.
@@ -48,7 +88,7 @@ fn mysql(rest: &str) -> Result<DatabaseSettings, UrlError> {
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let (server, name) = place.split_once('/').ok_or(UrlError::Incomplete)?;
     let name = without_options(name, |option| option.starts_with("charset="))?;
-    let (host, port) = host_and_port(server)?;
+    let (host, port) = host_and_port(server, DEFAULT_MYSQL_PORT)?;
     if user.is_empty() || host.is_empty() || name.is_empty() {
         return Err(UrlError::Incomplete);
     }
@@ -62,13 +102,13 @@ fn mysql(rest: &str) -> Result<DatabaseSettings, UrlError> {
 }
 
 /// `host`, `host:port`, `[::1]` or `[::1]:port`.
-fn host_and_port(server: &str) -> Result<(&str, u16), UrlError> {
+fn host_and_port(server: &str, default_port: u16) -> Result<(&str, u16), UrlError> {
     let (host, port) = match server.strip_prefix('[').and_then(|server| server.split_once(']')) {
         Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(port)),
         None => server.split_once(':').unwrap_or((server, "")),
     };
     if port.is_empty() {
-        return Ok((host, DEFAULT_MYSQL_PORT));
+        return Ok((host, default_port));
     }
     match port.parse() {
         Ok(port) if port > 0 => Ok((host, port)),
@@ -123,10 +163,8 @@ fn hex(digit: u8) -> u8 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests {
-    use proptest::prelude::*;
-    use secrecy::ExposeSecret;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn mysql_parts(url: &str) -> (String, u16, String, String, String) {
         match parse(url).unwrap() {
@@ -166,6 +204,22 @@ mod tests {
         );
         assert_eq!(mysql_parts("mysql://me:p#s?s:a@b/c@db/g"), parts("db", 3306, "g", "me", "p#s?s:a@b/c"));
         assert_eq!(mysql_parts("mysql://me:100%+1%zz@db/g"), parts("db", 3306, "g", "me", "100%+1%zz"));
+    }
+
+    #[test]
+    fn a_broker_is_named_with_or_without_a_login() {
+        let parts = |url: &str| {
+            let BrokerAddress { host, port, credentials } = parse_broker(url).unwrap();
+            (host, port, credentials.map(|(user, password)| (user, password.expose_secret().to_owned())))
+        };
+        assert_eq!(parts("mqtt://here"), ("here".into(), 1883, None));
+        assert_eq!(parts("mqtt://[::1]:18830/"), ("::1".into(), 18_830, None));
+        let login = Some(("me".into(), "p@s/s".into()));
+        assert_eq!(parts("mqtt://me:p%40s/s@here:1"), ("here".into(), 1, login));
+        for url in ["here:1883", "mqtts://here", "mqtt://", "mqtt://me@here", "mqtt://here/topic"] {
+            assert_eq!(parse_broker(url).err(), Some(UrlError::NoBroker), "{url}");
+        }
+        assert_eq!(parse_broker("mqtt://here:0").err(), Some(UrlError::Port));
     }
 
     #[test]

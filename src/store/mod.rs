@@ -5,6 +5,7 @@
 
 mod audit;
 mod batch;
+pub mod bench;
 mod columns;
 mod connect;
 pub(crate) mod demo;

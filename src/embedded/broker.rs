@@ -23,13 +23,13 @@ const OPENING: Duration = Duration::from_secs(5);
 /// More than the gateway takes, so that the gateway's own limit can be seen at work.
 const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes and number of the segments that the broker keeps in memory for each topic.
+/// Bytes of the segments in which the broker keeps the messages of a topic in memory. When there are
+/// as many segments as it may have, the oldest messages are gone, whoever has not got them yet.
 const SEGMENT_BYTES: usize = 1024 * 1024;
-const SEGMENTS: usize = 8;
 
 /// Why there is no broker.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BrokerError {
+pub(crate) enum BrokerError {
     #[error(
         "port {port} of 127.0.0.1 cannot be used for the broker: {source}; choose another one with --port"
     )]
@@ -42,22 +42,22 @@ pub(super) enum BrokerError {
     Silent { port: u16 },
     #[error("the broker's thread cannot be started: {0}")]
     Thread(#[from] io::Error),
-    #[error("the sensors cannot connect to the broker: {0}")]
+    #[error("there is no connection to the broker: {0}")]
     Link(Box<LinkError>),
 }
 
 /// Ports of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ports {
+pub(crate) struct Ports {
     /// MQTT 3.1.1.
-    pub(super) v4: u16,
+    pub(crate) v4: u16,
     /// MQTT 5.
-    pub(super) v5: u16,
+    pub(crate) v5: u16,
 }
 
 impl Ports {
     /// Finds free ports: the first is the one that is `wanted` (0: any), or near the customary one.
-    pub(super) fn choose(wanted: Option<u16>) -> Result<Self, BrokerError> {
+    pub(crate) fn choose(wanted: Option<u16>) -> Result<Self, BrokerError> {
         let first = match wanted {
             Some(port) => listen(port).map_err(|source| BrokerError::Port { port, source })?,
             None => first_free(CUSTOMARY_PORT)?,
@@ -90,21 +90,34 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 /// Both ends of a connection to the broker inside the process.
-pub(super) type Link = (LinkTx, LinkRx);
+pub(crate) type Link = (LinkTx, LinkRx);
 
-/// Starts the broker, which runs until the process ends, and connects to it.
-pub(super) fn start(ports: Ports) -> Result<Link, BrokerError> {
-    let mut broker = Broker::new(config(ports));
-    let link = broker.link("demo-sensors").map_err(|error| BrokerError::Link(error.into()))?;
-    thread::Builder::new().name("demo-broker".to_owned()).spawn(move || {
-        if let Err(error) = broker.start() {
-            log::error!("The demo's broker failed: {error}");
-        }
-    })?;
-    for port in [ports.v4, ports.v5] {
-        wait_until_open(port)?;
+/// The broker, not yet open.
+pub(crate) struct EmbeddedBroker {
+    broker: Broker,
+    ports: Ports,
+}
+
+impl EmbeddedBroker {
+    /// A broker that keeps so many mebibytes of messages for each topic.
+    pub(crate) fn new(ports: Ports, mebibytes_per_topic: usize) -> Self {
+        Self { broker: Broker::new(config(ports, mebibytes_per_topic)), ports }
     }
-    Ok(link)
+
+    /// A client inside the process.
+    pub(crate) fn link(&mut self, client_id: &str) -> Result<Link, BrokerError> {
+        self.broker.link(client_id).map_err(|error| BrokerError::Link(error.into()))
+    }
+
+    /// Opens the ports. The broker runs until the process ends.
+    pub(crate) fn start(mut self) -> Result<(), BrokerError> {
+        thread::Builder::new().name("embedded-broker".to_owned()).spawn(move || {
+            if let Err(error) = self.broker.start() {
+                log::error!("The embedded broker failed: {error}");
+            }
+        })?;
+        [self.ports.v4, self.ports.v5].into_iter().try_for_each(wait_until_open)
+    }
 }
 
 /// The broker does not tell when it listens, so it is asked.
@@ -120,7 +133,7 @@ fn wait_until_open(port: u16) -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn config(ports: Ports) -> Config {
+fn config(ports: Ports, segments: usize) -> Config {
     let listener = |name: &str, port| {
         let settings = ServerSettings {
             name: name.to_owned(),
@@ -143,11 +156,11 @@ fn config(ports: Ports) -> Config {
             max_connections: 100,
             max_outgoing_packet_count: 200,
             max_segment_size: SEGMENT_BYTES,
-            max_segment_count: SEGMENTS,
+            max_segment_count: segments,
             ..RouterConfig::default()
         },
-        v4: listener("demo-mqtt-3.1.1", ports.v4),
-        v5: listener("demo-mqtt-5", ports.v5),
+        v4: listener("embedded-mqtt-3.1.1", ports.v4),
+        v5: listener("embedded-mqtt-5", ports.v5),
         ..Config::default()
     }
 }

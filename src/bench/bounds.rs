@@ -1,0 +1,182 @@
+//! What the machine gives without a gateway, measured before and after the gateway's own turn.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use super::error::BenchError;
+use super::limits::broker::{BrokerLoad, broker_limit};
+use super::limits::database::{commit_times, database_limit};
+use super::limits::post::{PostLoad, post_limit};
+use super::options::BenchOptions;
+use super::sink::Sink;
+use super::stage::Stage;
+use super::workload::Workload;
+use crate::store::Database;
+use crate::store::bench::progress::flow_code;
+use crate::store::bench::rows::{SampleMessage, empty};
+
+/// Different messages that are inserted over and over.
+const SAMPLES: u64 = 1_024;
+
+/// Messages for which a limit is known well enough.
+const ENOUGH: u64 = 60_000;
+
+/// Time for which the database is asked for each size of statement; less for a measurement of few messages.
+const LONG_ENOUGH: Duration = Duration::from_secs(2);
+
+/// Limits, as far as they were measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Bounds {
+    /// Messages a second whose rows the database takes.
+    pub(super) database: Option<f64>,
+    /// Messages a second that the broker passes on.
+    pub(super) broker: Option<f64>,
+    /// Messages a second that the HTTP client posts.
+    pub(super) post: Option<f64>,
+    /// Median of the time that the commit of one row takes, in seconds.
+    pub(super) commit: Option<f64>,
+}
+
+impl Bounds {
+    /// The mean of what was measured before and after.
+    pub(super) fn mean(self, after: Self) -> Self {
+        let mean = |before: Option<f64>, after: Option<f64>| match before.zip(after) {
+            Some((before, after)) => Some(f64::midpoint(before, after)),
+            None => before.or(after),
+        };
+        Self {
+            database: mean(self.database, after.database),
+            broker: mean(self.broker, after.broker),
+            post: mean(self.post, after.post),
+            commit: mean(self.commit, after.commit),
+        }
+    }
+
+    /// Messages a second when everything shares one machine: the times for one message add up.
+    pub(super) fn together(&self) -> Option<f64> {
+        let each: Vec<f64> = [self.database, self.broker, self.post].into_iter().flatten().collect();
+        let seconds: f64 = each.iter().map(|rate| 1.0 / rate).sum();
+        (seconds > 0.0 && seconds.is_finite()).then(|| 1.0 / seconds)
+    }
+}
+
+/// Measures what counts for these options; nothing where limits are not wanted.
+pub(super) async fn measure(
+    options: &BenchOptions,
+    stage: &Stage,
+    workload: &Workload,
+    database: &Database,
+) -> Result<Bounds, BenchError> {
+    let mut bounds = Bounds::default();
+    if !options.limits {
+        return Ok(bounds);
+    }
+    empty(database).await?;
+    if options.rate.is_some() {
+        bounds.commit = Some(commit(stage, workload).await?);
+    } else if options.stores() {
+        bounds.database = Some(inserts(stage, workload).await?);
+        if !options.backlog {
+            bounds.broker = Some(passes(stage, workload).await?);
+        }
+    } else {
+        bounds.post = Some(posts(workload).await?);
+    }
+    Ok(bounds)
+}
+
+async fn commit(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
+    let (settings, sample) = (stage.database.clone(), sample(workload, 0));
+    let times = apart(move || commit_times(&settings, &sample)).await??;
+    Ok(times.median.as_secs_f64())
+}
+
+async fn inserts(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
+    let samples: Vec<SampleMessage> = (0..SAMPLES).map(|message| sample(workload, message)).collect();
+    let (settings, messages) = (stage.database.clone(), workload.messages.min(ENOUGH));
+    let at_least = LONG_ENOUGH.mul_f64(share_of_enough(messages));
+    let limit = apart(move || database_limit(&settings, &samples, messages, at_least)).await??;
+    Ok(limit.messages_per_second)
+}
+
+async fn passes(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
+    let (broker, name, qos) = (stage.broker.clone(), stage.limit_name(), stage.qos());
+    let program = std::env::current_exe().map_err(BenchError::Start)?;
+    let workload = Workload { prefix: name.clone(), ..workload.clone() };
+    let limit = apart(move || {
+        let topics: Vec<String> = (0..workload.flows).map(|flow| workload.topic_of(flow)).collect();
+        let load = BrokerLoad {
+            host: &broker.host,
+            port: broker.port,
+            credentials: broker.login(),
+            client_id: &name,
+            qos,
+            filter: &format!("{}/#", workload.prefix),
+            topics: &topics,
+            messages: workload.messages.min(ENOUGH),
+            payload: &|message| workload.payload_of(message),
+        };
+        broker_limit(&program, &load)
+    });
+    Ok(limit.await??.messages_per_second)
+}
+
+async fn posts(workload: &Workload) -> Result<f64, BenchError> {
+    let workload = workload.clone();
+    let (arrivals, arrived) = channel();
+    let sink = Sink::start(arrivals).map_err(BenchError::Thread)?;
+    // Whatever arrives is of no interest, and must not pile up.
+    let draining = thread::spawn(move || arrived.into_iter().for_each(drop));
+    let url = |flow| (flow_code(flow).into(), sink.url(&flow_code(flow)).into());
+    let flows: Vec<(Arc<str>, Arc<str>)> = (0..workload.flows).map(url).collect();
+    let limit = apart(move || {
+        let messages = workload.messages.min(ENOUGH);
+        let payload = Arc::new(move |message| workload.payload_of(message));
+        post_limit(&PostLoad { flows, messages, payload })
+    });
+    let limit = limit.await;
+    sink.end();
+    let _ = draining.join();
+    Ok(limit??.messages_per_second)
+}
+
+/// The limits have runtimes of their own.
+async fn apart<T: Send + 'static>(measure: impl FnOnce() -> T + Send + 'static) -> Result<T, BenchError> {
+    let measured = tokio::task::spawn_blocking(measure).await;
+    measured.map_err(|error| BenchError::Thread(error.into()))
+}
+
+fn sample(workload: &Workload, message: u64) -> SampleMessage {
+    SampleMessage {
+        flow_code: flow_code(workload.flow_of(message)),
+        attributes: workload.attributes_of(message),
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "both are small")]
+fn share_of_enough(messages: u64) -> f64 {
+    messages as f64 / ENOUGH as f64
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_limits_that_share_a_machine_leave_less_than_either() {
+        let bounds = Bounds { database: Some(60_000.0), broker: Some(30_000.0), ..Bounds::default() };
+        assert!((bounds.together().unwrap() - 20_000.0).abs() < 1e-6);
+        assert_eq!(Bounds::default().together(), None);
+    }
+
+    #[test]
+    fn the_mean_is_of_what_was_measured_twice() {
+        let before = Bounds { database: Some(10.0), broker: Some(4.0), ..Bounds::default() };
+        let after = Bounds { database: Some(20.0), ..Bounds::default() };
+        let mean = before.mean(after);
+        assert_eq!((mean.database, mean.broker, mean.commit), (Some(15.0), Some(4.0), None));
+    }
+}

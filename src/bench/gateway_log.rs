@@ -1,0 +1,143 @@
+//! What the log of the gateway under test says: one JSON object a line.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use serde_json::Value;
+
+/// Lines that are kept for the case that it fails.
+const LINES_KEPT: usize = 20;
+
+/// What a line of the log means to the bench.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    /// The broker has granted so many filters.
+    Subscribed { filters: u64 },
+    /// Connected, by this version of MQTT.
+    Connected { version: String },
+    /// A lane's worker has committed so many transactions.
+    Transactions { worker: String, transactions: u64 },
+    /// Something is wrong.
+    Error(String),
+    /// Nothing of interest.
+    Else,
+}
+
+/// What a line says.
+pub(super) fn said(line: &str) -> Said {
+    let Ok(record) = serde_json::from_str::<Value>(line) else { return Said::Error(line.to_owned()) };
+    let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+    match (text("level").as_str(), text("message").as_str()) {
+        ("ERROR", message) => Said::Error(message.to_owned()),
+        (_, "Subscribed") => Said::Subscribed { filters: record["filters"].as_u64().unwrap_or(0) },
+        (_, "Connected to the broker") => Said::Connected { version: text("version") },
+        (_, "mailbox") => match record["transactions"].as_u64() {
+            Some(transactions) => Said::Transactions { worker: text("actor"), transactions },
+            None => Said::Else,
+        },
+        _ => Said::Else,
+    }
+}
+
+/// What has been said so far.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    /// Filters that the broker has granted.
+    pub(super) filters: u64,
+    /// Version of MQTT.
+    pub(super) version: String,
+    /// Transactions of each worker, and when that was said.
+    workers: BTreeMap<String, (u64, Instant)>,
+    last_lines: VecDeque<String>,
+    /// There will be no more lines.
+    pub(super) is_over: bool,
+}
+
+impl Story {
+    /// Takes a line in; gives what is wrong.
+    pub(super) fn hear(&mut self, line: &str, now: Instant) -> Option<String> {
+        let said = said(line);
+        if !matches!(said, Said::Transactions { .. }) && !line.contains("\"mailbox\"") {
+            if self.last_lines.len() == LINES_KEPT {
+                self.last_lines.pop_front();
+            }
+            self.last_lines.push_back(line.to_owned());
+        }
+        match said {
+            Said::Subscribed { filters } => self.filters = filters,
+            Said::Connected { version } => self.version = version,
+            Said::Transactions { worker, transactions } => {
+                self.workers.insert(worker, (transactions, now));
+            }
+            Said::Error(error) => return Some(error),
+            Said::Else => {}
+        }
+        None
+    }
+
+    /// Its last lines, but for the mailboxes.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        self.last_lines.iter().cloned().collect()
+    }
+
+    /// Transactions of all workers, when all have told since `moment`.
+    pub(super) fn transactions_since(&self, moment: Instant) -> Option<u64> {
+        let have_all_told =
+            !self.workers.is_empty() && self.workers.values().all(|(_, told)| *told >= moment);
+        have_all_told.then(|| self.workers.values().map(|(transactions, _)| transactions).sum())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn worker(lane: u64, transactions: u64) -> String {
+        format!(
+            r#"{{"level":"INFO","target":"mailbox","message":"mailbox","actor":"flow-worker-{lane}","transactions":{transactions}}}"#
+        )
+    }
+
+    #[test]
+    fn what_matters_is_told_from_what_does_not() {
+        assert_eq!(
+            said(r#"{"level":"INFO","message":"Subscribed","filters":16}"#),
+            Said::Subscribed { filters: 16 }
+        );
+        assert_eq!(
+            said(r#"{"level":"INFO","message":"Connected to the broker","version":"5"}"#),
+            Said::Connected { version: "5".to_owned() }
+        );
+        assert_eq!(said(r#"{"level":"ERROR","message":"bad"}"#), Said::Error("bad".to_owned()));
+        assert_eq!(said(r#"{"level":"INFO","message":"mailbox","actor":"router"}"#), Said::Else);
+        assert_eq!(said("not JSON at all"), Said::Error("not JSON at all".to_owned()));
+    }
+
+    #[test]
+    fn transactions_are_known_when_every_worker_has_told_lately() {
+        let (mut story, begin) = (Story::default(), Instant::now());
+        let later = begin + Duration::from_secs(1);
+        story.hear(&worker(0, 3), begin);
+        story.hear(&worker(1, 4), begin);
+        assert_eq!(story.transactions_since(begin), Some(7));
+        story.hear(&worker(0, 5), later);
+        assert_eq!(story.transactions_since(later), None);
+        story.hear(&worker(1, 4), later);
+        assert_eq!(story.transactions_since(later), Some(9));
+    }
+
+    #[test]
+    fn only_the_last_lines_are_kept_and_no_mailboxes() {
+        let mut story = Story::default();
+        for number in 0..100 {
+            story.hear(&format!(r#"{{"level":"INFO","message":"line {number}"}}"#), Instant::now());
+            story.hear(&worker(0, number), Instant::now());
+        }
+        let lines = story.last_lines();
+        assert_eq!(lines.len(), LINES_KEPT);
+        assert!(lines.last().unwrap().contains("line 99"));
+    }
+}

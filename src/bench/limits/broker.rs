@@ -1,0 +1,161 @@
+//! B: how many messages a second the broker passes from the publisher to a subscriber that throws them away.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::per_second;
+use crate::bench::subscriber::{Answer, Order};
+use crate::mqtt::load::{Credentials, LoadError, Publisher};
+
+/// A subscriber to which nothing comes for so long has got all it will get: at `QoS` 0 messages may be lost.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What is published, and where.
+pub struct BrokerLoad<'a> {
+    /// Name or address of the broker.
+    pub host: &'a str,
+    /// TCP port.
+    pub port: u16,
+    /// As whom.
+    pub credentials: Option<Credentials<'a>>,
+    /// Begins the names of both clients.
+    pub client_id: &'a str,
+    /// Quality of service of both.
+    pub qos: u8,
+    /// What the subscriber takes: all the topics.
+    pub filter: &'a str,
+    /// Topics in turn; not empty.
+    pub topics: &'a [String],
+    /// How many messages are published.
+    pub messages: u64,
+    /// Payload of the message with this number, from 0.
+    pub payload: &'a dyn Fn(u64) -> Vec<u8>,
+}
+
+/// What the broker passed on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BrokerLimit {
+    /// B: messages that came, by the time from the first publish to the last arrival.
+    pub messages_per_second: f64,
+    /// Messages that came; repetitions count.
+    pub messages: u64,
+}
+
+/// Why the limit of the broker is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerLimitError {
+    /// The publisher failed.
+    #[error(transparent)]
+    Publisher(#[from] LoadError),
+    /// The subscriber's process cannot be started or talked to.
+    #[error("cannot run the subscriber: {0}")]
+    Process(#[from] io::Error),
+    /// The subscriber failed.
+    #[error("the subscriber: {0}")]
+    Subscriber(String),
+    /// Nothing was passed on.
+    #[error("no message came through the broker")]
+    Nothing,
+}
+
+/// Measures B. `program` is this program, of which a second process subscribes.
+pub fn broker_limit(program: &Path, load: &BrokerLoad<'_>) -> Result<BrokerLimit, BrokerLimitError> {
+    let subscriber = Subscriber::start(program, load)?;
+    match subscriber.answer()? {
+        (_, Answer::Ready) => {}
+        (_, answer) => return Err(unexpected(answer)),
+    }
+    let client_id = format!("{}-publisher", load.client_id);
+    let mut publisher = Publisher::connect(load.host, load.port, &client_id, load.qos, load.credentials)?;
+    let begun = Instant::now();
+    for (number, topic) in (0..load.messages).zip(load.topics.iter().cycle()) {
+        publisher.publish(topic, (load.payload)(number))?;
+    }
+    publisher.finish()?;
+    let (messages, elapsed) = match subscriber.answer()? {
+        (_, Answer::Done { messages: 0, .. }) => return Err(BrokerLimitError::Nothing),
+        (at, Answer::Done { messages, quiet_us }) => {
+            (messages, (at - begun).saturating_sub(Duration::from_micros(quiet_us)))
+        }
+        (_, answer) => return Err(unexpected(answer)),
+    };
+    Ok(BrokerLimit { messages_per_second: per_second(messages, elapsed), messages })
+}
+
+fn unexpected(answer: Answer) -> BrokerLimitError {
+    BrokerLimitError::Subscriber(match answer {
+        Answer::Failed(why) => why,
+        answer => format!("it should not have said {answer:?} now"),
+    })
+}
+
+/// The process that subscribes; ended with this.
+struct Subscriber {
+    child: Child,
+    answers: Receiver<(Instant, Answer)>,
+}
+
+impl Subscriber {
+    fn start(program: &Path, load: &BrokerLoad<'_>) -> Result<Self, BrokerLimitError> {
+        let mut child = Command::new(program)
+            .arg("bench-subscriber")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else {
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+        };
+        let subscriber = Self { child, answers: answers_of(stdout)? };
+        let mut order = serde_json::to_vec(&order(load)).map_err(io::Error::from)?;
+        order.push(b'\n');
+        stdin.write_all(&order)?;
+        Ok(subscriber)
+    }
+
+    /// Its next answer, and when it came.
+    fn answer(&self) -> Result<(Instant, Answer), BrokerLimitError> {
+        self.answers.recv().map_err(|_| BrokerLimitError::Subscriber("it has ended by itself".to_owned()))
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn order(load: &BrokerLoad<'_>) -> Order {
+    Order {
+        host: load.host.to_owned(),
+        port: load.port,
+        client_id: format!("{}-subscriber", load.client_id),
+        qos: load.qos,
+        filter: load.filter.to_owned(),
+        credentials: load.credentials.map(|(user, password)| (user.to_owned(), password.to_owned())),
+        count: load.messages,
+        idle_ms: u64::try_from(IDLE.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Reads on a thread of its own: what counts is when an answer comes, not when somebody has time for it.
+fn answers_of(stdout: ChildStdout) -> io::Result<Receiver<(Instant, Answer)>> {
+    let (sender, answers) = channel();
+    thread::Builder::new().name("bench-subscriber".to_owned()).spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let at = Instant::now();
+            let answer =
+                serde_json::from_str(&line).unwrap_or_else(|_| Answer::Failed(format!("it said {line:?}")));
+            if sender.send((at, answer)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(answers)
+}

@@ -1,0 +1,47 @@
+//! A measurement of flows that store.
+
+use super::backlog;
+use super::error::BenchError;
+use super::observer::Observer;
+use super::options::BenchOptions;
+use super::progress_bar::ProgressBar;
+use super::report::Report;
+use super::stage::Stage;
+use super::turn::{Seen, Turn};
+use super::verdict::judge_stored;
+use super::workload::Workload;
+use crate::store::Database;
+use crate::store::bench::progress;
+
+/// Publishes, watches what is committed, and looks whether all of it is there.
+pub(super) async fn run(
+    options: &BenchOptions,
+    stage: &Stage,
+    workload: &Workload,
+    database: &Database,
+    report: &mut Report,
+) -> Result<(), BenchError> {
+    let mut turn = Turn::begin(options, stage, workload, database, &|_| None).await?;
+    let seen =
+        if options.backlog { backlog::drain(&mut turn, stage).await? } else { watch(&mut turn).await? };
+    turn.end(&seen, report).await?;
+
+    let stored = progress::stored(database).await?;
+    let (through, refused) = (progress::numbered(database).await?, progress::refused(database).await?);
+    report.problems = judge_stored(workload, options.qos == 0, through, &stored, refused);
+    Ok(())
+}
+
+async fn watch(turn: &mut Turn<'_>) -> Result<Seen, BenchError> {
+    let mut publishing = turn.publish()?;
+    let bar = ProgressBar::of("stored", turn.workload.messages);
+    let observer = Observer::of(turn);
+    let observed = observer.watch(&mut turn.gateway, Some(&mut publishing), &bar).await?;
+    publishing.join()?;
+    Ok(Seen {
+        through: observed.through,
+        timed: observed.through,
+        took: observed.last_seen.saturating_sub(turn.begun()),
+        latencies: observed.latencies.percentiles(),
+    })
+}

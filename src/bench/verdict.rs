@@ -1,0 +1,144 @@
+//! Whether everything that was published is where it belongs.
+
+use super::arrivals::Arrivals;
+use super::workload::Workload;
+use crate::store::bench::progress::{StoredFlow, flow_code};
+
+/// Flows that are named when something is wrong with many.
+const FLOWS_NAMED: usize = 10;
+
+/// What is not as it must be, in words; nothing when all is well. `through` are the messages that
+/// have a number, fewer than were published only at QoS 0.
+pub(super) fn judge_stored(
+    workload: &Workload,
+    may_lose: bool,
+    through: u64,
+    stored: &[StoredFlow],
+    refused: u64,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    if through > workload.messages {
+        problems.push(format!("{through} messages have a number, {} were published", workload.messages));
+    }
+    if through < workload.messages && !may_lose {
+        let missing = workload.messages - through;
+        problems.push(format!("{missing} of {} messages have no number", workload.messages));
+    }
+    if refused > 0 {
+        problems.push(format!("{refused} messages are dead letters"));
+    }
+    let rows: i64 = stored.iter().map(|flow| flow.row_count).sum();
+    let expected = i64::try_from(through.saturating_mul(workload.attributes.into())).unwrap_or(i64::MAX);
+    if rows != expected {
+        problems.push(format!("{rows} rows are stored, {expected} belong to {through} messages"));
+    }
+    let wrong: Vec<String> = flows_that_differ(workload, may_lose, stored);
+    let more = wrong.len().saturating_sub(FLOWS_NAMED);
+    problems.extend(wrong.into_iter().take(FLOWS_NAMED));
+    if more > 0 {
+        problems.push(format!("and {more} flows more"));
+    }
+    problems
+}
+
+/// The same for messages that were to be posted: `waiting` are still in the outbox.
+pub(super) fn judge_posted(
+    workload: &Workload,
+    may_lose: bool,
+    arrivals: &Arrivals,
+    waiting: u64,
+    refused: u64,
+) -> Vec<String> {
+    let missing = workload.messages.saturating_sub(arrivals.count());
+    [
+        (if may_lose { 0 } else { missing }, "messages have not arrived"),
+        (arrivals.unknown(), "arrivals are none of the messages that were published"),
+        (arrivals.out_of_order(), "messages arrived after a later one of their flow"),
+        (waiting, "messages are still in the outbox"),
+        (refused, "messages are dead letters"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect()
+}
+
+fn flows_that_differ(workload: &Workload, may_lose: bool, stored: &[StoredFlow]) -> Vec<String> {
+    let by_code: std::collections::HashMap<&str, &StoredFlow> =
+        stored.iter().map(|flow| (flow.flow_code.as_str(), flow)).collect();
+    let of_flow = |flow: u64| {
+        let published = i64::try_from(workload.messages_of(flow)).unwrap_or(i64::MAX);
+        let code = flow_code(flow);
+        let Some(stored) = by_code.get(code.as_str()) else {
+            return (published > 0 && !may_lose)
+                .then(|| format!("flow {code}: nothing of {published} is stored"));
+        };
+        let StoredFlow { row_count, messages, first_id, last_id, .. } = stored;
+        let is_consecutive = *first_id == 1 && last_id == messages;
+        let is_complete = *messages == published || (may_lose && *messages < published);
+        let is_whole = *row_count == messages * i64::from(workload.attributes);
+        (!is_consecutive || !is_complete || !is_whole).then(|| {
+            format!(
+                "flow {code}: {messages} of {published} messages in {row_count} rows, with the numbers \
+                 {first_id} to {last_id}"
+            )
+        })
+    };
+    (0..workload.flows).filter_map(of_flow).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload() -> Workload {
+        Workload { messages: 5, flows: 2, attributes: 3, prefix: String::new() }
+    }
+
+    fn stored(flow: u64, messages: i64) -> StoredFlow {
+        let row_count = messages * 3;
+        StoredFlow { flow_code: flow_code(flow), row_count, messages, first_id: 1, last_id: messages }
+    }
+
+    #[test]
+    fn all_messages_in_all_rows_are_all_right() {
+        let flows = [stored(0, 3), stored(1, 2)];
+        assert_eq!(judge_stored(&workload(), false, 5, &flows, 0), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let of_flows = |flows: &[StoredFlow], through, refused| {
+            judge_stored(&workload(), false, through, flows, refused).join("; ")
+        };
+        assert!(of_flows(&[stored(0, 3)], 3, 0).contains("flow BENCH_1: nothing of 2 is stored"));
+        assert!(of_flows(&[stored(0, 3), stored(1, 1)], 4, 1).contains("1 messages are dead letters"));
+        let torn = StoredFlow { row_count: 8, ..stored(0, 3) };
+        assert!(of_flows(&[torn, stored(1, 2)], 5, 0).contains("14 rows are stored, 15 belong"));
+        let gap = StoredFlow { last_id: 4, ..stored(0, 3) };
+        assert!(of_flows(&[gap, stored(1, 2)], 5, 0).contains("numbers 1 to 4"));
+        assert!(of_flows(&[stored(0, 4), stored(1, 2)], 6, 0).contains("6 messages have a number, 5 were"));
+    }
+
+    #[test]
+    fn what_did_not_arrive_or_was_not_cleared_away_is_named() {
+        let none = Arrivals::of(&workload());
+        assert_eq!(
+            judge_posted(&workload(), false, &none, 2, 1),
+            [
+                "5 messages have not arrived",
+                "2 messages are still in the outbox",
+                "1 messages are dead letters"
+            ]
+        );
+        assert_eq!(judge_posted(&workload(), true, &none, 0, 0), [""; 0]);
+    }
+
+    #[test]
+    fn where_messages_may_be_lost_the_rest_must_still_be_in_order() {
+        let judged = |flows: &[StoredFlow]| judge_stored(&workload(), true, 4, flows, 0);
+        assert_eq!(judged(&[stored(0, 2), stored(1, 2)]), [""; 0]);
+        let gap = StoredFlow { first_id: 2, last_id: 3, ..stored(0, 2) };
+        assert_eq!(judged(&[gap, stored(1, 2)]).len(), 1);
+    }
+}

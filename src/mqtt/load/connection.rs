@@ -1,0 +1,90 @@
+//! A connection without a past: MQTT 5, or 3.1.1 where the broker knows no other.
+
+use std::time::Duration;
+
+use paho_mqtt::{
+    AsyncClient, ConnectOptions, ConnectOptionsBuilder, CreateOptionsBuilder, MQTT_VERSION_3_1_1,
+    MQTT_VERSION_5, PersistenceType,
+};
+
+use super::{Credentials, LoadError};
+use crate::mqtt::broker_probe::somebody_listens;
+use crate::mqtt::clients::{CONNECT_TIMEOUT, server_uri};
+use crate::mqtt::failure::{Failure, FailureKind};
+use crate::mqtt::version::Version;
+
+/// Long enough that no ping falls into a measurement.
+const KEEPALIVE: Duration = Duration::from_mins(10);
+
+/// Messages of ours that may be under way; the broker's own bound, if lower, is kept to by paho (MQTT 5).
+const MAX_INFLIGHT: i32 = 65_535;
+
+pub(super) struct Target<'a> {
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    pub(super) client_id: &'a str,
+    pub(super) credentials: Option<Credentials<'a>>,
+}
+
+/// Connects a new client, to which `prepare` has given its callbacks before.
+pub(super) fn connect(target: &Target<'_>, prepare: impl Fn(&AsyncClient)) -> Result<AsyncClient, LoadError> {
+    refuse_nul(target.host, "the broker's host")?;
+    refuse_nul(target.client_id, "the MQTT client id")?;
+    refuse_nul(target.credentials.map_or("", |(user, _)| user), "the MQTT user name")?;
+    match attempt(target, Version::V5, &prepare)? {
+        Ok(client) => Ok(client),
+        Err(failure) if is_about_the_version(failure.kind) => {
+            attempt(target, Version::V311, &prepare)?.map_err(|failure| LoadError::Connect(failure.text))
+        }
+        Err(failure) => Err(LoadError::Connect(failure.text)),
+    }
+}
+
+/// Paho panics on a NUL in text that it hands to C.
+pub(super) fn refuse_nul(text: &str, what: &'static str) -> Result<(), LoadError> {
+    if text.contains('\0') { Err(LoadError::Nul(what)) } else { Ok(()) }
+}
+
+fn is_about_the_version(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::VersionRefused | FailureKind::NotUnderstood)
+}
+
+fn attempt(
+    target: &Target<'_>,
+    version: Version,
+    prepare: &impl Fn(&AsyncClient),
+) -> Result<Result<AsyncClient, Failure>, LoadError> {
+    let client = CreateOptionsBuilder::new()
+        .server_uri(server_uri(target.host, target.port))
+        .client_id(target.client_id)
+        .persistence(PersistenceType::None)
+        .max_buffered_messages(MAX_INFLIGHT)
+        .mqtt_version(match version {
+            Version::V5 => MQTT_VERSION_5,
+            Version::V311 => MQTT_VERSION_3_1_1,
+        })
+        .create_client()
+        .map_err(|error| LoadError::Client(error.to_string()))?;
+    prepare(&client);
+    // Paho ends the attempt by itself, but looks at its clock only now and then.
+    let outcome = client.connect(options(target, version)).wait_for(CONNECT_TIMEOUT * 2);
+    let failure = |error| Failure::new(&error, || somebody_listens(target.host, target.port));
+    Ok(outcome.map(|_| client).map_err(failure))
+}
+
+fn options(target: &Target<'_>, version: Version) -> ConnectOptions {
+    let mut builder = match version {
+        Version::V5 => ConnectOptionsBuilder::new_v5(),
+        Version::V311 => ConnectOptionsBuilder::with_mqtt_version(MQTT_VERSION_3_1_1),
+    };
+    match version {
+        // `clean_session` would silently turn this into a 3.1.1 connect.
+        Version::V5 => builder.clean_start(true),
+        Version::V311 => builder.clean_session(true),
+    };
+    builder.keep_alive_interval(KEEPALIVE).connect_timeout(CONNECT_TIMEOUT).max_inflight(MAX_INFLIGHT);
+    if let Some((user, password)) = target.credentials {
+        builder.user_name(user).password(password);
+    }
+    builder.finalize()
+}

@@ -1,0 +1,138 @@
+//! Takes messages and throws them away.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::connection::{Target, connect, refuse_nul};
+use super::{ANSWER_TIMEOUT, Credentials, LoadError};
+
+/// The least code of a refusal.
+const REFUSED: i32 = 128;
+
+/// What came, and when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Discarded {
+    /// Messages, repetitions included.
+    pub messages: u64,
+    /// Between the arrivals of the first and the last message.
+    pub first_to_last: Duration,
+    /// When the last message came.
+    pub last_at: Option<Instant>,
+}
+
+/// Subscribes `filter`, says so by `on_ready`, and counts what comes until `count` messages have come, or none for as
+/// long as `idle`.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "all of them say what is subscribed, and none belongs to another"
+)]
+pub fn discard(
+    host: &str,
+    port: u16,
+    client_id: &str,
+    qos: u8,
+    filter: &str,
+    credentials: Option<Credentials<'_>>,
+    count: u64,
+    idle: Duration,
+    on_ready: &mut dyn FnMut(),
+) -> Result<Discarded, LoadError> {
+    refuse_nul(filter, "a topic filter")?;
+    if qos > 2 {
+        return Err(LoadError::Qos(qos));
+    }
+    let (tell, told) = sync_channel(1);
+    let tally = Arc::new(Tally { count, arrivals: Mutex::default(), tell });
+    let client = connect(&Target { host, port, client_id, credentials }, |client| {
+        let taking = Arc::clone(&tally);
+        // Without a message the call only marks the end of a connection.
+        client.set_message_callback(move |_, message| {
+            if message.is_some() {
+                taking.take();
+            }
+        });
+        let (lost, dismissed) = (Arc::clone(&tally), Arc::clone(&tally));
+        client.set_connection_lost_callback(move |_| lost.end(End::Lost));
+        client.set_disconnected_callback(move |_, _, _| dismissed.end(End::Lost));
+    })?;
+    let refused = |reason| LoadError::Subscribe { filter: filter.to_owned(), reason };
+    let answer = client.subscribe(filter, i32::from(qos)).wait_for(ANSWER_TIMEOUT);
+    let answer = answer.map_err(|error| refused(error.to_string()))?;
+    if let Some(code) = answer.subscribe_response().filter(|code| *code >= REFUSED) {
+        return Err(refused(format!("code {code}")));
+    }
+    on_ready();
+    let discarded = tally.await_end(&told, idle)?;
+    let disconnected = client.disconnect(None).wait_for(ANSWER_TIMEOUT);
+    disconnected.map_err(|error| LoadError::Client(error.to_string()))?;
+    Ok(discarded)
+}
+
+/// What ends the wait before its time.
+enum End {
+    Counted,
+    Lost,
+}
+
+struct Tally {
+    /// How many are awaited.
+    count: u64,
+    arrivals: Mutex<Arrivals>,
+    tell: SyncSender<End>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Arrivals {
+    messages: u64,
+    /// Of the first and the last message.
+    span: Option<(Instant, Instant)>,
+}
+
+impl Tally {
+    /// Counts a message that comes now.
+    fn take(&self) {
+        let now = Instant::now();
+        let mut arrivals = self.lock();
+        arrivals.messages += 1;
+        arrivals.span = Some((arrivals.span.map_or(now, |(first, _)| first), now));
+        if arrivals.messages == self.count {
+            self.end(End::Counted);
+        }
+    }
+
+    fn end(&self, end: End) {
+        // It may be full: the first end is the one that counts.
+        let _ = self.tell.try_send(end);
+    }
+
+    fn await_end(&self, told: &Receiver<End>, idle: Duration) -> Result<Discarded, LoadError> {
+        let begun = Instant::now();
+        loop {
+            let quiet_since = self.lock().span.map_or(begun, |(_, last)| last);
+            match told.recv_timeout(idle.saturating_sub(quiet_since.elapsed())) {
+                Ok(End::Lost) => return Err(LoadError::Lost),
+                Ok(End::Counted) => break,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    let last = self.lock().span.map_or(begun, |(_, last)| last);
+                    if last == quiet_since {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Discarded::from(*self.lock()))
+    }
+
+    /// A counter is right also after a panic elsewhere.
+    fn lock(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Arrivals> for Discarded {
+    fn from(arrivals: Arrivals) -> Discarded {
+        let Some((first, last)) = arrivals.span else { return Discarded::default() };
+        Discarded { messages: arrivals.messages, first_to_last: last - first, last_at: Some(last) }
+    }
+}

@@ -1,0 +1,88 @@
+//! Publishes as fast as the broker acknowledges.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use paho_mqtt::{AsyncClient, DeliveryToken, Message};
+
+use super::connection::{Target, connect, refuse_nul};
+use super::{ANSWER_TIMEOUT, Credentials, LoadError};
+
+/// Messages that may be unacknowledged.
+const WINDOW: usize = 2_000;
+
+/// When the window is full, so many are waited for before the next is published: to wake up for each
+/// acknowledgement would cost more than all the rest.
+const STEP: usize = WINDOW / 2;
+
+/// A publisher with a connection of its own. What it could not bring to the broker is an error of
+/// [`publish`](Self::publish) or, at the latest, of [`finish`](Self::finish).
+pub struct Publisher {
+    client: AsyncClient,
+    qos: i32,
+    /// The oldest first.
+    unacknowledged: VecDeque<DeliveryToken>,
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("unacknowledged", &self.unacknowledged.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Connects with a clean session.
+    pub fn connect(
+        host: &str,
+        port: u16,
+        client_id: &str,
+        qos: u8,
+        credentials: Option<Credentials<'_>>,
+    ) -> Result<Publisher, LoadError> {
+        if qos > 2 {
+            return Err(LoadError::Qos(qos));
+        }
+        let client = connect(&Target { host, port, client_id, credentials }, |_| ())?;
+        let unacknowledged = VecDeque::with_capacity(WINDOW);
+        Ok(Publisher { client, qos: i32::from(qos), unacknowledged })
+    }
+
+    /// Publishes without waiting for the acknowledgement, unless 2,000 are outstanding. At `QoS` 0 a message counts as
+    /// acknowledged when it has been written to the connection.
+    pub fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), LoadError> {
+        refuse_nul(topic, "a topic")?;
+        if self.unacknowledged.len() >= WINDOW {
+            self.await_oldest(STEP)?;
+        }
+        let message = Message::new(topic, payload, self.qos);
+        let token =
+            self.client.try_publish(message).map_err(|error| LoadError::Publish(error.to_string()))?;
+        self.unacknowledged.push_back(token);
+        Ok(())
+    }
+
+    /// Waits until every message is acknowledged, and disconnects.
+    pub fn finish(mut self) -> Result<(), LoadError> {
+        self.await_oldest(self.unacknowledged.len())?;
+        let disconnected = self.client.disconnect(None).wait_for(ANSWER_TIMEOUT);
+        disconnected.map(|_| ()).map_err(|error| LoadError::Client(error.to_string()))
+    }
+
+    /// The newest of them first: acknowledgements come in order, so when it is there the others are as well, and are
+    /// asked without being waited for.
+    fn await_oldest(&mut self, count: usize) -> Result<(), LoadError> {
+        self.unacknowledged.drain(..count).rev().try_for_each(acknowledged)
+    }
+}
+
+fn acknowledged(mut token: DeliveryToken) -> Result<(), LoadError> {
+    let outcome = match Pin::new(&mut token).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => token.wait_for(ANSWER_TIMEOUT),
+    };
+    outcome.map_err(|error| LoadError::Publish(error.to_string()))
+}

@@ -1,0 +1,17 @@
+//! What a measurement needs of the database: a schema of its own, a look at how far it is, and what it takes at most.
+//!
+//! ```text
+//!  schema.rs    makes the schema, with its flows and its broker, and drops it
+//!  progress.rs  how far the flows are, and what is stored in the end
+//!  rows.rs      rows of `data` as plainly and cheaply as they can be written
+//!  insert.rs    how many of them go in a second
+//!  commit.rs    how long one of them takes
+//!  hold.rs      holds the gateway up
+//! ```
+
+pub mod commit;
+pub(crate) mod hold;
+pub mod insert;
+pub(crate) mod progress;
+pub mod rows;
+pub(crate) mod schema;

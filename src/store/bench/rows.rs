@@ -1,0 +1,174 @@
+//! Rows of `data`, as plainly and cheaply as they can be written: by the driver itself, without a gateway's work.
+//!
+//! The table is the real one, made by the migration; what is written is what a transaction of the gateway writes into
+//! it. It has to be empty before, and is afterwards.
+
+use std::sync::Arc;
+
+use chrono::{NaiveDateTime, Timelike, Utc};
+use mqtt_gateway_entity::data;
+use sea_orm::sqlx::mysql::MySqlArguments;
+use sea_orm::sqlx::pool::PoolConnection;
+use sea_orm::sqlx::sqlite::SqliteArguments;
+use sea_orm::sqlx::{self, Arguments, AssertSqlSafe, Encode, MySql, Sqlite, Type};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, RuntimeErr};
+
+use crate::store::connect::Database;
+use crate::store::dialect::Dialect;
+use crate::store::error::{StoreError, While};
+
+/// Bound in each row: when, flow, name, value, number.
+const COLUMNS: usize = 5;
+
+/// Values of one statement; `SQLite` takes 32,766, `MySQL` twice as many.
+const MOST_VALUES: usize = 32_000;
+
+/// A message as it is stored. Rows are made from a few of them, over and over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampleMessage {
+    /// Code of its flow.
+    pub flow_code: String,
+    /// Name and value of each.
+    pub attributes: Vec<(String, String)>,
+}
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The table would be emptied afterwards.
+    #[error("the table data holds rows already, which the measurement would delete")]
+    NotEmpty,
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Fails if there is anything in the table `data`.
+pub async fn check_empty(database: &Database) -> Result<(), TableError> {
+    let rows = data::Entity::find().count(&database.connection).await;
+    match rows.while_doing("looking into the table data")? {
+        0 => Ok(()),
+        _ => Err(TableError::NotEmpty),
+    }
+}
+
+/// Deletes whatever is in the table `data`.
+pub async fn empty(database: &Database) -> Result<(), StoreError> {
+    let statements: &[&str] = match database.dialect {
+        Dialect::MySql => &["TRUNCATE TABLE data"],
+        // What is still in the log would be copied to its place during the next measurement.
+        Dialect::Sqlite => &["DELETE FROM data", "PRAGMA wal_checkpoint(TRUNCATE)"],
+    };
+    for sql in statements {
+        let done = database.connection.execute_unprepared(sql).await;
+        done.while_doing("emptying the table data")?;
+    }
+    Ok(())
+}
+
+/// How many messages go into one statement, `wanted` if so many may.
+pub(super) fn messages_per_statement(samples: &[SampleMessage], wanted: usize) -> usize {
+    let attributes = samples.iter().map(|sample| sample.attributes.len()).max().unwrap_or(0).max(1);
+    wanted.min(MOST_VALUES / COLUMNS / attributes).max(1)
+}
+
+/// Writes messages, by one connection that is its own.
+pub(super) struct Inserter<'a> {
+    connection: Connection,
+    samples: &'a [SampleMessage],
+    /// The statement for so many rows; always the same, but for messages of different shapes.
+    statement: (usize, Arc<str>),
+    now: NaiveDateTime,
+}
+
+enum Connection {
+    MySql(PoolConnection<MySql>),
+    Sqlite(PoolConnection<Sqlite>),
+}
+
+impl<'a> Inserter<'a> {
+    pub(super) async fn new(database: &Database, samples: &'a [SampleMessage]) -> Result<Self, StoreError> {
+        let connection = match database.dialect {
+            Dialect::MySql => {
+                database.connection.get_mysql_connection_pool().acquire().await.map(Connection::MySql)
+            }
+            Dialect::Sqlite => {
+                database.connection.get_sqlite_connection_pool().acquire().await.map(Connection::Sqlite)
+            }
+        };
+        let now = Utc::now().naive_utc();
+        let now = now.with_nanosecond(0).unwrap_or(now);
+        let connection = connection.map_err(of_driver).while_doing("connecting for a measurement")?;
+        Ok(Self { connection, samples, statement: (0, "".into()), now })
+    }
+
+    /// Writes the messages with these numbers in one statement, which commits itself.
+    pub(super) async fn insert(&mut self, numbers: std::ops::Range<u64>) -> Result<(), StoreError> {
+        const DOING: &str = "inserting for a measurement";
+        let messages = Messages { samples: self.samples, numbers };
+        let rows = messages.iter().map(|(_, sample)| sample.attributes.len()).sum();
+        if self.statement.0 != rows {
+            self.statement = (rows, insert_sql(rows).into());
+        }
+        self.execute(messages).await.map_err(of_driver).while_doing(DOING)
+    }
+
+    async fn execute(&mut self, messages: Messages<'_>) -> Result<(), sqlx::Error> {
+        let sql = AssertSqlSafe(Arc::clone(&self.statement.1));
+        match &mut self.connection {
+            Connection::MySql(connection) => {
+                let bound: MySqlArguments = messages.bind(self.now).map_err(sqlx::Error::Encode)?;
+                sqlx::query_with(sql, bound).execute(&mut **connection).await?;
+            }
+            Connection::Sqlite(connection) => {
+                let now = self.now.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+                let bound: SqliteArguments = messages.bind(now).map_err(sqlx::Error::Encode)?;
+                sqlx::query_with(sql, bound).execute(&mut **connection).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Messages<'a> {
+    samples: &'a [SampleMessage],
+    numbers: std::ops::Range<u64>,
+}
+
+impl<'a> Messages<'a> {
+    fn iter(&self) -> impl Iterator<Item = (u64, &'a SampleMessage)> {
+        let start = usize::try_from(self.numbers.start).unwrap_or(0) % self.samples.len().max(1);
+        self.numbers.clone().zip(self.samples.iter().cycle().skip(start))
+    }
+
+    fn bind<A, T>(&self, now: T) -> Result<A, sqlx::error::BoxDynError>
+    where
+        A: Arguments,
+        T: Clone + for<'q> Encode<'q, A::Database> + Type<A::Database>,
+        i64: for<'q> Encode<'q, A::Database> + Type<A::Database>,
+        for<'q> &'q str: Encode<'q, A::Database> + Type<A::Database>,
+    {
+        let mut arguments = A::default();
+        for (number, sample) in self.iter() {
+            for (name, value) in &sample.attributes {
+                arguments.add(now.clone())?;
+                arguments.add(sample.flow_code.as_str())?;
+                arguments.add(name.as_str())?;
+                arguments.add(value.as_str())?;
+                arguments.add(number.cast_signed())?;
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+fn insert_sql(rows: usize) -> String {
+    let tuples = vec!["(?, ?, ?, ?, ?)"; rows].join(", ");
+    format!(
+        "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) VALUES {tuples}"
+    )
+}
+
+fn of_driver(error: sqlx::Error) -> DbErr {
+    DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)))
+}

@@ -30,12 +30,12 @@ pub(super) async fn drain(turn: &mut Turn<'_>, stage: &Stage) -> Result<Seen, Be
 
     let bar = ProgressBar::of("drained", turn.workload.messages);
     let observer = Observer::of(turn);
-    let observed = observer.watch(&mut turn.gateway, None, &bar).await?;
-    let (first, begun) = observed.first_progress.unwrap_or_default();
+    let watched = observer.watch(&mut turn.gateway, None, &bar).await?;
+    let (first, begun) = watched.first_progress.unwrap_or_default();
     Ok(Seen {
-        through: observed.through,
-        timed: observed.through.saturating_sub(first),
-        took: observed.last_seen.saturating_sub(begun),
+        through: watched.through,
+        timed: watched.through.saturating_sub(first),
+        took: watched.last_seen.saturating_sub(begun),
         latencies: None,
     })
 }

@@ -60,7 +60,9 @@ async fn watch(
     while arrivals.count() < messages {
         tokio::time::sleep(LOOK).await;
         let before = arrivals.count();
-        told.try_iter().for_each(|arrival| arrivals.note(turn.workload, &turn.times, &arrival));
+        for arrival in told.try_iter() {
+            arrivals.note(turn.workload, &turn.times, &arrival);
+        }
         turn.gateway.check()?;
         let is_published = publishing.is_over()?;
         if arrivals.count() > before {

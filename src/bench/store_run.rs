@@ -36,12 +36,12 @@ async fn watch(turn: &mut Turn<'_>) -> Result<Seen, BenchError> {
     let mut publishing = turn.publish()?;
     let bar = ProgressBar::of("stored", turn.workload.messages);
     let observer = Observer::of(turn);
-    let observed = observer.watch(&mut turn.gateway, Some(&mut publishing), &bar).await?;
+    let watched = observer.watch(&mut turn.gateway, Some(&mut publishing), &bar).await?;
     publishing.join()?;
     Ok(Seen {
-        through: observed.through,
-        timed: observed.through,
-        took: observed.last_seen.saturating_sub(turn.begun()),
-        latencies: observed.latencies.percentiles(),
+        through: watched.through,
+        timed: watched.through,
+        took: watched.last_seen.saturating_sub(turn.begun()),
+        latencies: watched.latencies.percentiles(),
     })
 }

@@ -68,13 +68,17 @@ async fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
     Ok(report)
 }
 
-/// Ctrl-C, or SIGTERM.
+/// Ctrl-C, SIGTERM, or the end of the terminal.
 async fn told_to_end() -> io::Result<()> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
     tokio::select! {
-        told = tokio::signal::ctrl_c() => told,
-        _ = terminated.recv() => Ok(()),
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+        _ = hung_up.recv() => {}
     }
+    Ok(())
 }
 
 /// The gateway's turn, with a look at what bounds it before and after.

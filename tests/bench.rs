@@ -148,6 +148,27 @@ async fn a_database_that_is_there_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_measured_is_told_before_a_database_is_dropped() {
+    let test = TestDatabase::mariadb().await;
+    test.execute("CREATE TABLE treasure (id INT)").await;
+    let (url, broker) = (url_of(&test), shared_broker());
+    let database = ["--yes", "--database", &url];
+    for (arguments, reason) in [
+        (["--broker", "mqtt://127.0.0.1:1", "--no-limits"], "cannot connect to the broker"),
+        (["--broker", "amqp://127.0.0.1", "--no-limits"], "--broker: expected `mqtt://"),
+        (["--broker", &broker, "--set=LANES=none"], "LANES"),
+        (["--broker", &broker, "--set=DATABASE_URL=sqlite:x"], "the bench sets this itself"),
+        (["--broker", &broker, "--set=LANE=2"], "there is no such setting"),
+    ] {
+        let output = run(&[&arguments[..], &database[..]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(reason), "{reason}: {stderr}");
+        assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM treasure").await, 0);
+    }
+}
+
+#[tokio::test]
 async fn with_leave_a_database_is_replaced_and_with_keep_it_stays() {
     let test = TestDatabase::mariadb().await;
     test.execute("CREATE TABLE treasure (id INT)").await;

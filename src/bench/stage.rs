@@ -65,6 +65,8 @@ impl Stage {
             keep,
         };
         stage.check_settings()?;
+        // A database must not be dropped for a broker that is not there.
+        stage.publisher()?.finish()?;
         schema::make(&stage.database, options.may_replace).await?;
         Ok(stage)
     }

@@ -10,6 +10,7 @@ use super::limits::broker::{BrokerLoad, broker_limit};
 use super::limits::database::{commit_times, database_limit};
 use super::limits::post::{PostLoad, post_limit};
 use super::options::BenchOptions;
+use super::progress_bar::ProgressBar;
 use super::sink::Sink;
 use super::stage::Stage;
 use super::workload::Workload;
@@ -73,6 +74,7 @@ pub(super) async fn measure(
     if !options.limits {
         return Ok(bounds);
     }
+    let _bar = ProgressBar::waiting("measuring what bounds it");
     empty(database).await?;
     if options.rate.is_some() {
         bounds.commit = Some(commit(stage, workload).await?);

@@ -39,7 +39,7 @@ fn discarded_of(published: u64, count: u64, idle: Duration, qos: u8) -> Discarde
 
 #[test]
 fn every_published_message_is_discarded_once_and_counted() {
-    // More than two windows of the publisher.
+    // Many windows of the publisher.
     let discarded = discarded_of(5_000, 5_000, PATIENCE, 1);
     assert_eq!(discarded.messages, 5_000);
     assert!(discarded.last_at.is_some() && discarded.first_to_last > Duration::ZERO);

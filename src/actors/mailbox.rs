@@ -339,6 +339,14 @@ mod tests {
     }
 
     #[test]
+    fn transactions_are_told_of_those_who_commit_some() {
+        let mailbox = Mailbox::new("worker", 1);
+        assert_eq!(mailbox.report().transactions, None);
+        mailbox.count_transaction();
+        assert_eq!(mailbox.report().transactions, Some(1));
+    }
+
+    #[test]
     fn a_change_of_state_is_told_once() {
         let mailbox = Mailbox::new("worker", 1);
         assert!(!mailbox.take_state_change());

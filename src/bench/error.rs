@@ -54,7 +54,8 @@ pub(crate) enum BenchError {
     #[error("what the gateway has used cannot be read: {0}")]
     Usage(String),
     #[error(
-        "nothing has moved for {} s: {done} of {messages} messages are through; the gateway's last lines:\n{}",
+        "nothing has moved for {} s: {done} of {messages} messages are through. A broker may have dropped what it \
+         could not queue (mosquitto: max_queued_messages). The gateway's last lines:\n{}",
         .waited.as_secs(), .last_lines.join("\n")
     )]
     NoProgress { waited: Duration, done: u64, messages: u64, last_lines: Vec<String> },

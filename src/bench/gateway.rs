@@ -1,6 +1,7 @@
 //! The gateway under test: a process of its own, as it would run anywhere.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -49,6 +50,8 @@ impl Gateway {
         let mut child = Command::new(program)
             .arg("run")
             .current_dir(directory)
+            // What a terminal sends to all of a command's processes is the bench's to deal with.
+            .process_group(0)
             .env_clear()
             .envs(inherited)
             .envs(settings.iter().map(|(name, value)| (name, value)))
@@ -107,7 +110,7 @@ impl Gateway {
 
     /// Transactions that it has committed until now, by its own count, which it tells every second.
     pub(super) fn transactions(&self) -> Option<u64> {
-        const PATIENCE: Duration = Duration::from_secs(5);
+        const PATIENCE: Duration = Duration::from_secs(15);
         let now = Instant::now();
         let is_told = |story: &Story| story.is_over || story.transactions_since(now).is_some();
         self.log.wait(PATIENCE, is_told).transactions_since(now)

@@ -34,7 +34,9 @@ mod usage;
 mod verdict;
 mod workload;
 
-use std::io::Write;
+use std::io::{self, Write};
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::bounds::Bounds;
 pub(crate) use self::error::BenchError;
@@ -58,12 +60,25 @@ async fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
     let stage = Stage::set(options).await?;
     let measured = tokio::select! {
         measured = measure_on(&stage, options) => measured,
-        _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
+        told = told_to_end() => Err(told.map_or_else(BenchError::Thread, |()| BenchError::Interrupted)),
     };
     let struck = stage.strike().await;
     let report = measured?;
     struck?;
     Ok(report)
+}
+
+/// Ctrl-C, SIGTERM, or the end of the terminal.
+async fn told_to_end() -> io::Result<()> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+        _ = hung_up.recv() => {}
+    }
+    Ok(())
 }
 
 /// The gateway's turn, with a look at what bounds it before and after.

@@ -28,6 +28,7 @@ const OWN_SETTINGS: [&str; 15] = [
 ];
 
 /// What is to be measured, and with what.
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct BenchOptions {
     /// Messages to publish.
     pub(crate) messages: u64,

@@ -13,6 +13,7 @@ use super::stage::Stage;
 use super::turn::{Seen, Turn};
 use super::verdict::judge_posted;
 use super::workload::Workload;
+use crate::mqtt::load::Publisher;
 use crate::store::Database;
 use crate::store::bench::progress::{self, flow_code};
 
@@ -36,9 +37,9 @@ pub(super) async fn run(
     let (tell, told) = channel();
     let sink = Sink::start(tell).map_err(BenchError::Thread)?;
     let url = |flow| Some(sink.url(&flow_code(flow)));
-    let mut turn = Turn::begin(options, stage, workload, database, &url).await?;
+    let (mut turn, publisher) = Turn::begin(options, stage, workload, database, &url).await?;
     let mut arrivals = Arrivals::of(workload);
-    let seen = watch(&mut turn, &told, &mut arrivals).await?;
+    let seen = watch(&mut turn, publisher, &told, &mut arrivals).await?;
     let waiting = until_empty(database).await?;
     turn.end(&seen, report).await?;
     sink.end();
@@ -50,17 +51,20 @@ pub(super) async fn run(
 
 async fn watch(
     turn: &mut Turn<'_>,
+    publisher: Publisher,
     told: &Receiver<Arrival>,
     arrivals: &mut Arrivals,
 ) -> Result<Seen, BenchError> {
     let messages = turn.workload.messages;
     let bar = ProgressBar::of("posted", messages);
-    let mut publishing = turn.publish()?;
+    let mut publishing = turn.publish(publisher)?;
     let mut moved_at = Instant::now();
     while arrivals.count() < messages {
         tokio::time::sleep(LOOK).await;
         let before = arrivals.count();
-        told.try_iter().for_each(|arrival| arrivals.note(turn.workload, &turn.times, &arrival));
+        for arrival in told.try_iter() {
+            arrivals.note(turn.workload, &turn.times, &arrival);
+        }
         turn.gateway.check()?;
         let is_published = publishing.is_over()?;
         if arrivals.count() > before {

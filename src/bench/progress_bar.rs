@@ -22,6 +22,14 @@ impl ProgressBar {
         Self(bar)
     }
 
+    /// For what takes a while and does not tell how far it is.
+    pub(super) fn waiting(what: &'static str) -> Self {
+        let bar = indicatif::ProgressBar::new_spinner();
+        bar.set_message(what);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self(bar)
+    }
+
     /// So many are through.
     pub(super) fn reached(&self, messages: u64) {
         self.0.set_position(messages);

@@ -65,6 +65,8 @@ impl Stage {
             keep,
         };
         stage.check_settings()?;
+        // A database must not be dropped for a broker that is not there.
+        stage.publisher()?.finish()?;
         schema::make(&stage.database, options.may_replace).await?;
         Ok(stage)
     }
@@ -138,15 +140,18 @@ impl Stage {
 
     /// Leaves nothing behind: neither the database, unless it is to be kept, nor the gateway's session.
     pub(super) async fn strike(self) -> Result<(), BenchError> {
-        // Whoever begins a session of that name anew, and ends it, ends the gateway's.
+        let dropped = if self.keep { Ok(()) } else { schema::drop(&self.database).await };
+        let forgotten = if self.has_embedded_broker { Ok(()) } else { self.forget_session() };
+        let cleared = self.directory.close().map_err(BenchError::Directory);
+        dropped?;
+        forgotten?;
+        cleared
+    }
+
+    /// Whoever begins a session of that name anew, and ends it, ends the gateway's.
+    fn forget_session(&self) -> Result<(), BenchError> {
         let BrokerAddress { host, port, .. } = &self.broker;
-        if !self.has_embedded_broker {
-            Publisher::connect(host, *port, &self.name, self.qos, self.broker.login())?.finish()?;
-        }
-        if !self.keep {
-            schema::drop(&self.database).await?;
-        }
-        self.directory.close().map_err(BenchError::Directory)
+        Ok(Publisher::connect(host, *port, &self.name, self.qos, self.broker.login())?.finish()?)
     }
 
     /// What is wrong in a setting is told before anything is made.

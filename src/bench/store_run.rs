@@ -10,6 +10,7 @@ use super::stage::Stage;
 use super::turn::{Seen, Turn};
 use super::verdict::judge_stored;
 use super::workload::Workload;
+use crate::mqtt::load::Publisher;
 use crate::store::Database;
 use crate::store::bench::progress;
 
@@ -21,9 +22,12 @@ pub(super) async fn run(
     database: &Database,
     report: &mut Report,
 ) -> Result<(), BenchError> {
-    let mut turn = Turn::begin(options, stage, workload, database, &|_| None).await?;
-    let seen =
-        if options.backlog { backlog::drain(&mut turn, stage).await? } else { watch(&mut turn).await? };
+    let (mut turn, publisher) = Turn::begin(options, stage, workload, database, &|_| None).await?;
+    let seen = if options.backlog {
+        backlog::drain(&mut turn, publisher, stage).await?
+    } else {
+        watch(&mut turn, publisher).await?
+    };
     turn.end(&seen, report).await?;
 
     let stored = progress::stored(database).await?;
@@ -32,16 +36,16 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn watch(turn: &mut Turn<'_>) -> Result<Seen, BenchError> {
-    let mut publishing = turn.publish()?;
+async fn watch(turn: &mut Turn<'_>, publisher: Publisher) -> Result<Seen, BenchError> {
+    let mut publishing = turn.publish(publisher)?;
     let bar = ProgressBar::of("stored", turn.workload.messages);
     let observer = Observer::of(turn);
-    let observed = observer.watch(&mut turn.gateway, Some(&mut publishing), &bar).await?;
+    let watched = observer.watch(&mut turn.gateway, Some(&mut publishing), &bar).await?;
     publishing.join()?;
     Ok(Seen {
-        through: observed.through,
-        timed: observed.through,
-        took: observed.last_seen.saturating_sub(turn.begun()),
-        latencies: observed.latencies.percentiles(),
+        through: watched.through,
+        timed: watched.through,
+        took: watched.last_seen.saturating_sub(turn.begun()),
+        latencies: watched.latencies.percentiles(),
     })
 }

@@ -17,7 +17,7 @@ use super::workload::Workload;
 use crate::mqtt::load::Publisher;
 use crate::store::Database;
 
-/// A gateway that has subscribed, and a publisher that is connected.
+/// A gateway that has subscribed.
 pub(super) struct Turn<'a> {
     pub(super) options: &'a BenchOptions,
     pub(super) workload: &'a Workload,
@@ -25,7 +25,6 @@ pub(super) struct Turn<'a> {
     pub(super) gateway: Gateway,
     pub(super) pace: Pace,
     pub(super) times: Arc<PublishTimes>,
-    publisher: Option<Publisher>,
     /// What it had committed and used before the first message.
     before: (Option<u64>, Usage),
 }
@@ -42,27 +41,26 @@ pub(super) struct Seen {
 }
 
 impl<'a> Turn<'a> {
-    /// Writes down the flows and starts the gateway.
+    /// Writes down the flows, starts the gateway and connects a publisher.
     pub(super) async fn begin(
         options: &'a BenchOptions,
         stage: &Stage,
         workload: &'a Workload,
         database: &'a Database,
         endpoint_url: &dyn Fn(u64) -> Option<String>,
-    ) -> Result<Self, BenchError> {
+    ) -> Result<(Self, Publisher), BenchError> {
         stage.furnish(database, workload, options.action, endpoint_url).await?;
         let mut gateway = Gateway::start(stage.directory(), &stage.gateway_settings())?;
         gateway.wait_until_subscribed(workload.flows)?;
-        let publisher = Some(stage.publisher()?);
+        let publisher = stage.publisher()?;
         let times = Arc::new(PublishTimes::new(workload.messages));
         let before = (gateway.transactions(), gateway.usage()?);
         let pace = Pace::of(options.rate);
-        Ok(Self { options, workload, database, gateway, pace, times, publisher, before })
+        Ok((Self { options, workload, database, gateway, pace, times, before }, publisher))
     }
 
-    /// Begins to publish; to be called once.
-    pub(super) fn publish(&mut self) -> Result<Publishing, BenchError> {
-        let publisher = self.publisher.take().ok_or(BenchError::Interrupted)?;
+    /// Begins to publish.
+    pub(super) fn publish(&self, publisher: Publisher) -> Result<Publishing, BenchError> {
         Publishing::start(publisher, self.workload.clone(), self.pace, Arc::clone(&self.times))
     }
 

@@ -17,6 +17,7 @@ pub(super) const HELP: &str = "Without --database and --broker it uses parts of 
 
 /// What is measured, with what.
 #[derive(Debug, Clone, PartialEq, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct BenchArguments {
     /// Messages to publish.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]

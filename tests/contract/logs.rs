@@ -69,6 +69,9 @@ fn the_mailboxes_of_all_actors_are_reported(world: World) {
                     .all(|field| line.contains(field))
         });
     }
+    gateway.wait_for_line_that("the transactions of a worker", &|line| {
+        line.contains("flow-worker-0") && line.contains("transactions")
+    });
 }
 
 fn no_line_holds_a_password(world: World) {

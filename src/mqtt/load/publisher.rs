@@ -10,8 +10,9 @@ use paho_mqtt::{AsyncClient, DeliveryToken, Message};
 use super::connection::{Target, connect, refuse_nul};
 use super::{ANSWER_TIMEOUT, Credentials, LoadError};
 
-/// Messages that may be unacknowledged.
-const WINDOW: usize = 2_000;
+/// Messages that may be unacknowledged. For each message that is published paho looks through all of them, twice, so
+/// more would cost more than the fewer pauses save.
+const WINDOW: usize = 500;
 
 /// When the window is full, so many are waited for before the next is published: to wake up for each
 /// acknowledgement would cost more than all the rest.
@@ -51,7 +52,7 @@ impl Publisher {
         Ok(Publisher { client, qos: i32::from(qos), unacknowledged })
     }
 
-    /// Publishes without waiting for the acknowledgement, unless 2,000 are outstanding. At `QoS` 0 a message counts as
+    /// Publishes without waiting for the acknowledgement, unless 500 are outstanding. At `QoS` 0 a message counts as
     /// acknowledged when it has been written to the connection.
     pub fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), LoadError> {
         refuse_nul(topic, "a topic")?;

@@ -71,9 +71,18 @@ pub(crate) async fn make(settings: &DatabaseSettings, may_replace: bool) -> Resu
         DatabaseSettings::MySql { name, .. } => make_on_server(settings, name, may_replace).await,
         DatabaseSettings::Sqlite { path } => make_room_for_file(path, may_replace),
     }?;
+    let made = make_tables(settings).await;
+    if made.is_err() {
+        // A half of it is of no use; what went wrong first is worth telling.
+        let _ = drop(settings).await;
+    }
+    Ok(made?)
+}
+
+async fn make_tables(settings: &DatabaseSettings) -> Result<(), StoreError> {
     let database = Database::connect(settings, 1).await?;
     migrate(&database).await?;
-    Ok(database.close().await?)
+    database.close().await
 }
 
 /// Drops the schema that `settings` name, if it is there.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::slice;
 
 use proptest::prelude::*;
 
@@ -299,10 +300,10 @@ fn a_load_that_failed_is_made_again_from_the_same_place() {
 /// The rows after a counter was set back are below those before it, where no load looks that goes on.
 #[test]
 fn when_a_counter_was_set_back_the_next_load_is_from_the_start_and_waits_for_the_settlement() {
-    let late = item_at((1, 1, 7), 0);
     type Announce<'a> = &'a dyn Fn(&mut DeliveryQueue);
+    let late = item_at((1, 1, 7), 0);
     let as_items: Announce = &|queue| queue.deliver(vec![late.clone()], secs(0));
-    let as_rows: Announce = &|queue| queue.committed(&CommittedRows::of(&[late.clone()]), secs(0));
+    let as_rows: Announce = &|queue| queue.committed(&CommittedRows::of(slice::from_ref(&late)), secs(0));
     for announce in [as_items, as_rows] {
         let mut queue = overfull_queue();
         announce(&mut queue);

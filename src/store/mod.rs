@@ -23,6 +23,9 @@ mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};
 pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub use batch::for_benches;
 pub use batch::{BatchFailure, BatchRules, BrokenOff, LaneObserver, LaneStore, process_flow_message};
 pub use connect::Database;
 pub(crate) use connect::{answered, silence};

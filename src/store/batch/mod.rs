@@ -15,12 +15,15 @@
 //!  judge.rs        what becomes of each message; pure
 //!  writes.rs       the rows; insert.rs, counters.rs: how they are written
 //!  together.rs     two statements in one, for a batch of few flows
+//!  for_benches.rs  lets the benchmarks build statements without a database
 //! ```
 
 mod attempts;
 mod begun;
 mod counters;
 mod fence;
+#[cfg(feature = "bench-internals")]
+pub mod for_benches;
 mod frame;
 mod insert;
 mod judge;

@@ -1,0 +1,175 @@
+//! Appending to the inbox, alone and as the broker's callback does, and reading it.
+//!
+//! In memory where the system has such a place: it is not the disk that is to be measured.
+
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use mqtt_gateway::actors::{InboxSignal, Slot};
+use mqtt_gateway::app::Intake;
+use mqtt_gateway::domain::message::{DeliveryFacts, Publication};
+use mqtt_gateway::domain::redelivery::PROOF;
+use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions};
+use mqtt_gateway::mqtt::Incoming;
+use tempfile::TempDir;
+
+use crate::payloads::THREE_ATTRIBUTES;
+
+const TOPIC: &str = "plant1/line2/machine3/temperature";
+
+/// Messages after which room is made; that is not measured.
+const ROUND: u64 = 4_096;
+
+/// Messages of the inbox that is read.
+const BACKLOG: usize = 10_000;
+
+/// Messages that the broker sends again after a lost connection.
+const SENT_AGAIN: u16 = 20;
+
+pub(super) fn bench(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("inbox");
+    group.bench_function("append", |bencher| bencher.iter_custom(append));
+    group.bench_function("callback", |bencher| bencher.iter_custom(take_in));
+    group.bench_function("callback, sent again", |bencher| bencher.iter_custom(recognise));
+    group.finish();
+
+    let mut group = criterion.benchmark_group("replay");
+    group.throughput(Throughput::Elements(BACKLOG as u64));
+    let (dir, inbox) = backlog();
+    for records in [16, 256] {
+        group.bench_function(BenchmarkId::new("read at once", records), |bencher| {
+            bencher.iter_batched(|| inbox.reader(0), |reader| read(reader, records), BatchSize::SmallInput);
+        });
+    }
+    drop(inbox);
+    group.bench_function("open", |bencher| {
+        // One at a time may be open.
+        bencher.iter_batched(|| (), |()| Inbox::open(options(&dir)).unwrap().0, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+fn options(dir: &TempDir) -> InboxOptions {
+    InboxOptions {
+        dir: dir.path().to_path_buf(),
+        max_bytes: 256 << 20,
+        segment_bytes: 16 << 20,
+        fsync: FsyncPolicy::Never,
+        lanes: 2,
+        max_payload_bytes: 1 << 20,
+    }
+}
+
+fn empty() -> (TempDir, Inbox) {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let (inbox, _) = Inbox::open(options(&dir)).unwrap();
+    (dir, inbox)
+}
+
+/// As a broker of MQTT 5 numbers them.
+fn delivery(number: u64, duplicate: bool) -> DeliveryFacts {
+    let packet_id = u16::try_from(number % 65_535).unwrap() + 1;
+    DeliveryFacts { qos: 1, packet_id, duplicate, subscription_ids: vec![7], ..DeliveryFacts::default() }
+}
+
+fn publication(delivery: &DeliveryFacts) -> Publication<'_> {
+    Publication { topic: TOPIC, payload: THREE_ATTRIBUTES.as_bytes(), delivery }
+}
+
+/// The time of so many calls of `each`, which is given their numbers; `between` is called now and then.
+fn timed(calls: u64, mut each: impl FnMut(u64), mut between: impl FnMut()) -> Duration {
+    let mut elapsed = Duration::ZERO;
+    for from in (0..calls).step_by(usize::try_from(ROUND).unwrap()) {
+        let begun = Instant::now();
+        (from..calls.min(from + ROUND)).for_each(&mut each);
+        elapsed += begun.elapsed();
+        between();
+    }
+    elapsed
+}
+
+fn append(calls: u64) -> Duration {
+    let (_dir, inbox) = empty();
+    let delivery = delivery(1, false);
+    timed(
+        calls,
+        |_| {
+            inbox.append(&publication(&delivery), 1_700_000_000_000_000).unwrap();
+        },
+        || inbox.release(inbox.next_offset()).unwrap(),
+    )
+}
+
+/// An intake whose router is down, so that nobody is woken: what it does for a message and nothing else.
+fn intake(inbox: &Inbox) -> Intake {
+    inbox.expect_redelivery_from("gateway@broker").unwrap();
+    let intake = Intake::new(inbox.clone(), InboxSignal::new(Slot::new("router", 1)), None);
+    intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+    intake
+}
+
+fn take_in(calls: u64) -> Duration {
+    let (_dir, inbox) = empty();
+    let intake = intake(&inbox);
+    let mut delivery = delivery(0, false);
+    timed(
+        calls,
+        |number| {
+            delivery.packet_id = u16::try_from(number % 65_535).unwrap() + 1;
+            intake.on_incoming(Incoming::Message(&publication(&delivery)));
+        },
+        || inbox.release(inbox.next_offset()).unwrap(),
+    )
+}
+
+/// After each of many lost connections the same messages come again, and are in the inbox already.
+fn recognise(calls: u64) -> Duration {
+    let (_dir, inbox) = empty();
+    let intake = intake(&inbox);
+    let known = u64::from(PROOF) + 1;
+    for number in 0..known {
+        intake.on_incoming(Incoming::Message(&publication(&delivery(number, false))));
+    }
+    let again: Vec<DeliveryFacts> =
+        (known - u64::from(SENT_AGAIN)..known).map(|number| delivery(number, true)).collect();
+    let mut next = [].iter();
+    let taken = inbox.next_offset();
+    let elapsed = timed(
+        calls,
+        |_| {
+            let delivery = next.next().unwrap_or_else(|| {
+                intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+                next = again.iter();
+                next.next().unwrap()
+            });
+            intake.on_incoming(Incoming::Message(&publication(delivery)));
+        },
+        || {},
+    );
+    assert_eq!(inbox.next_offset(), taken, "not taken in again");
+    elapsed
+}
+
+fn backlog() -> (TempDir, Inbox) {
+    let (dir, inbox) = empty();
+    let delivery = delivery(1, false);
+    for _ in 0..BACKLOG {
+        inbox.append(&publication(&delivery), 1_700_000_000_000_000).unwrap();
+    }
+    (dir, inbox)
+}
+
+/// All of it, so many records at once.
+fn read(mut reader: mqtt_gateway::inbox::Reader, at_once: usize) -> usize {
+    let mut records = Vec::new();
+    let mut read = 0;
+    loop {
+        reader.read(at_once, 1 << 20, &mut records).unwrap();
+        if records.is_empty() {
+            assert_eq!(read, BACKLOG);
+            return read;
+        }
+        read += records.len();
+        records.clear();
+    }
+}

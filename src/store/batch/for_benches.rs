@@ -1,0 +1,127 @@
+//! What the benchmarks need to get at the building of statements: the rows of a batch, and a connection that takes
+//! statements as the driver would and throws them away. In no release.
+
+use std::fmt;
+use std::future::{Future, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use sea_orm::sqlx::mysql::MySqlQueryResult;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
+
+use super::counters::write_counters;
+use super::insert::insert_rows;
+use super::locked_flow::{SchemaCache, lock_flows};
+use super::writes::{DataRow, WriteContext};
+use crate::domain::message::FlowId;
+use crate::domain::payload::Payload;
+use crate::domain::value_style::ValueStyle;
+use crate::store::dialect::Dialect;
+use crate::store::error::StoreError;
+
+/// Rows of `data`.
+pub struct DataRows<'a>(Vec<DataRow<'a>>);
+
+impl fmt::Debug for DataRows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows", self.0.len())
+    }
+}
+
+impl<'a> DataRows<'a> {
+    /// The rows of a payload for every attribute, as many as there are, for the flow of this code.
+    #[must_use]
+    pub fn of(payloads: &'a [Payload<'a>], flow_code: &str) -> Self {
+        let code = flow_code.into();
+        let rows = (1..).zip(payloads).flat_map(|(message_id, payload)| {
+            let code = &code;
+            payload.attributes().iter().map(move |attribute| DataRow {
+                received_at_us: 1_700_000_000_000_000 + message_id,
+                flow_code: std::sync::Arc::clone(code),
+                name: attribute.name(),
+                value: attribute.text(ValueStyle::Python),
+                message_id,
+            })
+        });
+        Self(rows.collect())
+    }
+
+    /// Builds the statements that insert them.
+    pub fn insert(&self, dialect: Dialect) -> Result<(), StoreError> {
+        let context = WriteContext { dialect, inbox_id: "bench", most_bytes: 4 << 20 };
+        at_once(insert_rows(&Nowhere(dialect), &context, &self.0))
+    }
+}
+
+/// Builds the statements that write these counters.
+pub fn write_counters_of(dialect: Dialect, counters: &[(FlowId, i64)]) -> Result<(), StoreError> {
+    at_once(write_counters(&Nowhere(dialect), dialect, counters))
+}
+
+/// Builds the statements that lock these flows, ascending by id; none of them is found.
+pub fn lock(dialect: Dialect, flows: &[FlowId]) -> Result<(), StoreError> {
+    let mut schemas = SchemaCache::default();
+    at_once(lock_flows(&Nowhere(dialect), dialect, flows, true, &mut schemas)).map(drop)
+}
+
+/// Runs what waits for nothing.
+fn at_once<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        if let Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+    }
+}
+
+/// Every statement succeeds, and finds nothing.
+struct Nowhere(Dialect);
+
+/// What the trait's functions return.
+type Answer<'t, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 't>>;
+
+fn answer<'t, T: Send + 't>(answer: T) -> Answer<'t, T> {
+    Box::pin(ready(Ok(answer)))
+}
+
+impl ConnectionTrait for Nowhere {
+    fn get_database_backend(&self) -> DbBackend {
+        self.0.backend()
+    }
+
+    fn execute_raw<'s, 't>(&'s self, statement: Statement) -> Answer<'t, ExecResult>
+    where
+        's: 't,
+        Self: 't,
+    {
+        std::hint::black_box(statement);
+        answer(MySqlQueryResult::default().into())
+    }
+
+    fn execute_unprepared<'s, 'q, 't>(&'s self, _: &'q str) -> Answer<'t, ExecResult>
+    where
+        's: 't,
+        'q: 't,
+        Self: 't,
+    {
+        answer(MySqlQueryResult::default().into())
+    }
+
+    fn query_one_raw<'s, 't>(&'s self, statement: Statement) -> Answer<'t, Option<QueryResult>>
+    where
+        's: 't,
+        Self: 't,
+    {
+        std::hint::black_box(statement);
+        answer(None)
+    }
+
+    fn query_all_raw<'s, 't>(&'s self, statement: Statement) -> Answer<'t, Vec<QueryResult>>
+    where
+        's: 't,
+        Self: 't,
+    {
+        std::hint::black_box(statement);
+        answer(Vec::new())
+    }
+}

@@ -10,8 +10,9 @@
 //! however many levels a filter has. A topic reaches a node by one path at most, so nothing is visited
 //! twice.
 
-use std::collections::HashMap;
+mod literals;
 
+use self::literals::Literals;
 use super::topic::{TopicFilter, is_reserved};
 
 const ROOT: usize = 0;
@@ -25,7 +26,7 @@ pub struct FilterTrie<T> {
 #[derive(Debug)]
 struct Node<T> {
     /// Children by the text of a level.
-    literals: HashMap<Box<str>, usize>,
+    literals: Literals,
     /// Child of `+`.
     plus: Option<usize>,
     /// Values of filters that end here.
@@ -36,7 +37,7 @@ struct Node<T> {
 
 impl<T> Node<T> {
     fn new() -> Node<T> {
-        Node { literals: HashMap::new(), plus: None, exact: Vec::new(), below: Vec::new() }
+        Node { literals: Literals::default(), plus: None, exact: Vec::new(), below: Vec::new() }
     }
 }
 
@@ -78,9 +79,8 @@ impl<T> FilterTrie<T> {
                 node.exact.iter().for_each(&mut found);
                 continue;
             };
-            let (level, rest) =
-                rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
-            let literal = node.literals.get(level).map(|&child| (child, rest));
+            let (level, rest) = first_level(rest);
+            let literal = node.literals.get(level).map(|child| (child, rest));
             let plus = node.plus.filter(|_| wildcards_match).map(|child| (child, rest));
             next = match (literal, plus) {
                 (Some(_), Some(plus)) => {
@@ -104,23 +104,14 @@ impl<T> FilterTrie<T> {
                 None => node.exact.iter().for_each(&mut found),
                 Some("#") => {
                     node.exact.iter().for_each(&mut found);
-                    waiting
-                        .extend(node.literals.values().copied().chain(node.plus).map(|child| (child, depth)));
+                    waiting.extend(node.literals.children().chain(node.plus).map(|child| (child, depth)));
                 }
                 Some("+") => {
-                    waiting.extend(
-                        node.literals.values().copied().chain(node.plus).map(|child| (child, depth + 1)),
-                    );
+                    waiting.extend(node.literals.children().chain(node.plus).map(|child| (child, depth + 1)));
                 }
                 Some(level) => {
-                    waiting.extend(
-                        node.literals
-                            .get(level)
-                            .copied()
-                            .into_iter()
-                            .chain(node.plus)
-                            .map(|child| (child, depth + 1)),
-                    );
+                    let literal = node.literals.get(level).into_iter();
+                    waiting.extend(literal.chain(node.plus).map(|child| (child, depth + 1)));
                 }
             }
         }
@@ -128,7 +119,7 @@ impl<T> FilterTrie<T> {
 
     fn child_or_new(&mut self, at: usize, level: &str) -> usize {
         let node = &self.nodes[at];
-        let child = if level == "+" { node.plus } else { node.literals.get(level).copied() };
+        let child = if level == "+" { node.plus } else { node.literals.get(level) };
         if let Some(child) = child {
             return child;
         }
@@ -141,6 +132,15 @@ impl<T> FilterTrie<T> {
             node.literals.insert(level.into(), child);
         }
         child
+    }
+}
+
+/// A topic's first level and the others. Levels are short: byte by byte is faster than what `split_once` does.
+fn first_level(topic: &str) -> (&str, Option<&str>) {
+    let end = topic.bytes().position(|byte| byte == b'/');
+    match end.and_then(|end| topic.split_at_checked(end)) {
+        Some((level, rest)) => (level, rest.get(1..)),
+        None => (topic, None),
     }
 }
 

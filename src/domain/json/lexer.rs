@@ -11,12 +11,14 @@ fn error<T>(problem: &'static str, at: usize) -> Result<T, SyntaxError> {
 pub(super) fn string_end(text: &[u8], at: usize) -> Result<usize, SyntaxError> {
     let mut next = at + 1;
     loop {
+        let rest = text.get(next..).unwrap_or_default();
+        let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+        let Some(plain) = plain else { return error("string without an end", at) };
+        next += plain;
         match text.get(next) {
             Some(b'"') => return Ok(next + 1),
             Some(b'\\') => next = escape_end(text, next)?,
-            Some(0..=0x1f) => return error("control character in a string", next),
-            Some(_) => next += 1,
-            None => return error("string without an end", at),
+            _ => return error("control character in a string", next),
         }
     }
 }

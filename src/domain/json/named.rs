@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Up to so many names, comparing them one by one is faster than hashing.
-const COMPARED_ONE_BY_ONE: usize = 16;
+const COMPARED_ONE_BY_ONE: usize = 32;
 
 /// Something that has a name in an object.
 pub(in super::super) trait Named<'a> {

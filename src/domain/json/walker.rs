@@ -1,7 +1,8 @@
 //! Walks through a JSON text token by token, checking it on the way.
 //!
 //! What is open lies in a vector that never grows beyond the allowed depth: a million brackets cost an
-//! error at the first one too many, and no stack.
+//! error at the first one too many, and no stack. The innermost is kept apart from it, so that an object
+//! without nested ones, as most payloads are, is read without an allocation.
 
 use super::lexer::{literal_end, number_end, string_end};
 use super::{JsonKind, SyntaxError};
@@ -57,7 +58,9 @@ enum Expected {
 pub(in super::super) struct Walker<'a> {
     text: &'a str,
     at: usize,
-    open: Vec<Container>,
+    innermost: Option<Container>,
+    /// The containers around the innermost, the outermost first.
+    around: Vec<Container>,
     expected: Expected,
     max_depth: usize,
     deepest: usize,
@@ -66,12 +69,20 @@ pub(in super::super) struct Walker<'a> {
 impl<'a> Walker<'a> {
     /// Starts at the beginning of `text`; at most `max_depth` objects and arrays may be open at once.
     pub(in super::super) fn new(text: &'a str, max_depth: usize) -> Walker<'a> {
-        Walker { text, at: 0, open: Vec::new(), expected: Expected::Value, max_depth, deepest: 0 }
+        Walker {
+            text,
+            at: 0,
+            innermost: None,
+            around: Vec::new(),
+            expected: Expected::Value,
+            max_depth,
+            deepest: 0,
+        }
     }
 
     /// Objects and arrays that are open.
     pub(in super::super) fn depth(&self) -> usize {
-        self.open.len()
+        self.around.len() + usize::from(self.innermost.is_some())
     }
 
     /// Most objects and arrays that have been open at once.
@@ -100,10 +111,9 @@ impl<'a> Walker<'a> {
     }
 
     fn comma_or_close(&mut self, byte: Option<u8>) -> Result<Event<'a>, WalkError> {
-        match (self.open.last(), byte) {
+        match (self.innermost, byte) {
             (Some(Container::Object), Some(b'}')) | (Some(Container::Array), Some(b']')) => Ok(self.close()),
             (Some(container), Some(b',')) => {
-                let container = *container;
                 self.at += 1;
                 let byte = self.next_byte();
                 match container {
@@ -144,11 +154,11 @@ impl<'a> Walker<'a> {
     }
 
     fn open(&mut self, container: Container) -> Result<Event<'a>, WalkError> {
-        if self.open.len() >= self.max_depth {
+        if self.depth() >= self.max_depth {
             return Err(WalkError::TooDeep);
         }
-        self.open.push(container);
-        self.deepest = self.deepest.max(self.open.len());
+        self.around.extend(self.innermost.replace(container));
+        self.deepest = self.deepest.max(self.depth());
         self.at += 1;
         let (expected, kind) = match container {
             Container::Object => (Expected::FirstNameOrClose, JsonKind::Object),
@@ -159,14 +169,14 @@ impl<'a> Walker<'a> {
     }
 
     fn close(&mut self) -> Event<'a> {
-        self.open.pop();
+        self.innermost = self.around.pop();
         self.at += 1;
         self.expected = self.after_value();
         Event::Close
     }
 
     fn after_value(&self) -> Expected {
-        if self.open.is_empty() { Expected::End } else { Expected::CommaOrClose }
+        if self.innermost.is_none() { Expected::End } else { Expected::CommaOrClose }
     }
 
     /// The byte behind the white space.

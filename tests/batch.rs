@@ -37,22 +37,44 @@ on_both_databases! {
 
 #[tokio::test]
 async fn flows_locked_elsewhere_hold_up_only_those_who_need_them() {
+    const LOCKED: FlowId = 41;
     let setup = Setup::new(TestDatabase::mariadb().await).await;
-    for code in ["A", "B", "C"] {
-        setup.flow(code, "STORE_DB").await;
+    for flow in 1..=LOCKED {
+        setup.flow(&format!("F{flow}"), "STORE_DB").await;
     }
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
     let holding = other.begin().await.unwrap();
-    let lock = "SELECT id FROM flows WHERE id = 3 FOR UPDATE";
-    sea_orm::ConnectionTrait::execute_unprepared(&holding, lock).await.unwrap();
+    let lock = format!("SELECT id FROM flows WHERE id = {LOCKED} FOR UPDATE");
+    sea_orm::ConnectionTrait::execute_unprepared(&holding, &lock).await.unwrap();
 
-    let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await.position;
-    let entries = vec![entry(10, r#"{"a":1}"#, &[1, 2])];
-    lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
+    // Statements for few flows and for many are not the same.
+    let many: Vec<FlowId> = (1..LOCKED).collect();
+    for flows in [&[1, 2][..], &many] {
+        let mut lane = setup.lane();
+        let position = lane.open(&setup.observer).await.position;
+        let batch = Batch {
+            next: position.next_offset + 1,
+            ..batch_of(position, vec![entry(position.next_offset, r#"{"a":1}"#, flows)])
+        };
+        lane.process(&batch, &setup.observer).await.unwrap();
+    }
 
     assert_eq!(setup.observer.failures(), 0);
     holding.rollback().await.unwrap();
+}
+
+/// As at the end of the process: what an actor holds is dropped after its runtime was left.
+#[test]
+fn a_lane_that_outlives_its_runtime_ends_quietly() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let lane = runtime.block_on(async {
+        let setup = Setup::new(TestDatabase::mariadb().await).await;
+        let mut lane = setup.lane();
+        lane.open(&setup.observer).await;
+        lane.make_ready().await;
+        lane
+    });
+    drop(lane);
 }
 
 async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestDatabase) {

@@ -21,6 +21,7 @@ use mqtt_gateway::actors::{ActorId, ActorState, Life, Mailbox};
 use mqtt_gateway::delivery::client::{EndpointClients, PostError};
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Record};
 use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use mqtt_gateway::domain::outbox_work::CommittedRows;
 
 use mqtt_gateway::store::{Database, OutboxGauge, migrate};
 
@@ -236,12 +237,14 @@ async fn more_than_memory_holds_is_posted_in_order(test: TestDatabase) {
     }
     assert_eq!(sink.bodies(2000).await, bodies(1, 1..=2000));
     // A worker that found no room.
-    insert(&gateway.test, US, &[item(&sink.url(), 1, 2001)]).await;
-    gateway.address.do_send(gateway.mailbox.enclose(DeliverFromTable { flows: Some(vec![1]) }));
+    let late = [item(&sink.url(), 1, 2001)];
+    insert(&gateway.test, US, &late).await;
+    let unannounced = CommittedRows::of(&late);
+    gateway.address.do_send(gateway.mailbox.enclose(DeliverFromTable { rows: Some(unannounced) }));
     assert_eq!(sink.bodies(1).await, bodies(1, 2001..=2001));
     // A worker that ended between its commit and its message.
     insert(&gateway.test, US, &[item(&sink.url(), 2, 1)]).await;
-    gateway.address.do_send(gateway.mailbox.enclose(DeliverFromTable { flows: None }));
+    gateway.address.do_send(gateway.mailbox.enclose(DeliverFromTable { rows: None }));
     assert_eq!(sink.bodies(1).await, bodies(2, 1..=1));
     gateway.drain().await;
     assert_eq!((gateway.rows().await, sink.try_next().is_none()), (0, true));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use database::TestDatabase;
 use mqtt_gateway::domain::outbox::OutboxKey;
-use mqtt_gateway::domain::outbox_work::{LoadedFlow, Outcome, WaitingFlow, cost};
+use mqtt_gateway::domain::outbox_work::{LoadRest, LoadedFlow, Outcome, WaitingFlow, cost};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
 
@@ -21,6 +21,7 @@ const OTHERS: &str = "cccccccccccccccccccccccccccccccc";
 on_both_databases! {
     a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds
     what_is_delivered_is_deleted_and_nothing_else
+    large_and_small_payloads_are_loaded_together
     a_failed_delivery_is_put_off_by_the_clock_of_the_database
     what_expires_becomes_a_dead_letter_with_all_it_was
     rows_that_have_changed_hands_are_left_to_their_new_owner_unless_delivered
@@ -81,8 +82,8 @@ async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: Te
     // A counter that was set back by hand.
     test.execute("UPDATE outbox SET message_id = 100 WHERE flow_id = 1 AND inbox_offset = 1").await;
 
-    let all = outbox.load(1, 100, 1 << 20).await.unwrap();
-    assert_eq!((numbers(&all), all.complete), (vec![2, 3, 4, 5, 6, 7, 8, 9, 100], true));
+    let all = outbox.load(1, None, 100, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&all), all.rest), (vec![2, 3, 4, 5, 6, 7, 8, 9, 100], LoadRest::Nothing));
     let first = &all.items[0];
     assert_eq!(first.item.key, key(US, 1, 2));
     assert_eq!(first.item.payload.as_bytes(), b"{\"n\": 0002}");
@@ -92,14 +93,23 @@ async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: Te
     );
     assert!(first.age < Duration::from_mins(5) && first.due_in.is_zero());
 
-    let some = outbox.load(1, 4, 1 << 20).await.unwrap();
-    assert_eq!((numbers(&some), some.complete), (vec![2, 3, 4, 5], false));
-    let small = outbox.load(1, 100, 3 * cost(11)).await.unwrap();
-    assert_eq!((numbers(&small), small.complete), (vec![2, 3, 4], false));
-    let one = outbox.load(1, 100, 0).await.unwrap();
-    assert_eq!((numbers(&one), one.complete), (vec![2], false));
-    let none = outbox.load(3, 100, 100).await.unwrap();
-    assert_eq!((numbers(&none), none.complete), (vec![], true));
+    let some = outbox.load(1, None, 4, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&some), some.rest), (vec![2, 3, 4, 5], LoadRest::Above));
+    let small = outbox.load(1, None, 100, 3 * cost(11)).await.unwrap();
+    assert_eq!((numbers(&small), small.rest), (vec![2, 3, 4], LoadRest::Above));
+    let one = outbox.load(1, None, 100, 0).await.unwrap();
+    assert_eq!((numbers(&one), one.rest), (vec![2], LoadRest::Above));
+    let none = outbox.load(3, None, 100, 100).await.unwrap();
+    assert_eq!((numbers(&none), none.rest), (vec![], LoadRest::Nothing));
+
+    let later = outbox.load(1, Some(7), 2, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&later), later.rest), (vec![8, 9], LoadRest::Above));
+    let last = outbox.load(1, Some(9), 1, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&last), last.rest), (vec![100], LoadRest::Nothing));
+    test.execute("UPDATE outbox SET message_id = 3 WHERE flow_id = 1 AND inbox_offset = 1").await;
+    let cut = outbox.load(1, Some(2), 1, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&cut), cut.rest), (vec![3], LoadRest::Same));
+    test.execute("UPDATE outbox SET message_id = 100 WHERE flow_id = 1 AND inbox_offset = 1").await;
 
     let mut waiting = outbox.waiting().await.unwrap();
     waiting.sort_unstable_by_key(|waiting| waiting.flow);
@@ -107,6 +117,19 @@ async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: Te
     let expected =
         expected.map(|(flow, rows, lowest_message_id)| WaitingFlow { flow, rows, lowest_message_id });
     assert_eq!(waiting, expected);
+}
+
+async fn large_and_small_payloads_are_loaded_together(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=4).await;
+    let large = "x".repeat(1000);
+    test.execute(&format!("UPDATE outbox SET payload = '{large}' WHERE inbox_offset IN (1, 3)")).await;
+    let loaded = outbox.load(1, None, 10, 2 * cost(1000) + 2 * cost(11)).await.unwrap();
+    let payloads: Vec<_> = loaded.items.iter().map(|loaded| loaded.item.payload.as_bytes()).collect();
+    let large = large.as_bytes();
+    assert_eq!(payloads, [large, b"{\"n\": 0002}", large, b"{\"n\": 0004}"]);
+    let bounded = outbox.load(1, None, 10, 2 * cost(1000)).await.unwrap();
+    assert_eq!((numbers(&bounded), bounded.rest), (vec![1, 2], LoadRest::Above));
 }
 
 async fn what_is_delivered_is_deleted_and_nothing_else(test: TestDatabase) {
@@ -120,8 +143,8 @@ async fn what_is_delivered_is_deleted_and_nothing_else(test: TestDatabase) {
     outbox.settle(&delivered).await.unwrap();
     // Of unknown outcome: once more does no harm.
     outbox.settle(&delivered).await.unwrap();
-    assert_eq!(numbers(&outbox.load(1, 9, 9999).await.unwrap()), [4, 5]);
-    assert_eq!(numbers(&outbox.load(2, 9, 9999).await.unwrap()), [1, 2, 3, 4]);
+    assert_eq!(numbers(&outbox.load(1, None, 9, 9999).await.unwrap()), [4, 5]);
+    assert_eq!(numbers(&outbox.load(2, None, 9, 9999).await.unwrap()), [1, 2, 3, 4]);
 }
 
 async fn a_failed_delivery_is_put_off_by_the_clock_of_the_database(test: TestDatabase) {
@@ -131,7 +154,7 @@ async fn a_failed_delivery_is_put_off_by_the_clock_of_the_database(test: TestDat
     let retry_in = Duration::from_millis(600_500);
     let failed = Outcome::Failed { key: key(US, 1, 1), attempts: 3, retry_in, error };
     outbox.settle(&[failed]).await.unwrap();
-    let loaded = outbox.load(1, 1, 9999).await.unwrap();
+    let loaded = outbox.load(1, None, 1, 9999).await.unwrap();
     let row = &loaded.items[0];
     assert_eq!(row.item.attempts, 3);
     assert!(row.due_in <= retry_in && row.due_in > Duration::from_mins(9), "due in {:?}", row.due_in);
@@ -145,7 +168,7 @@ async fn what_expires_becomes_a_dead_letter_with_all_it_was(test: TestDatabase) 
     let expired = Outcome::Expired { key: key(US, 7, 41), detail: "HTTP status 500".to_owned() };
     outbox.settle(std::slice::from_ref(&expired)).await.unwrap();
     outbox.settle(&[expired]).await.unwrap();
-    assert_eq!(numbers(&outbox.load(7, 9, 9999).await.unwrap()), [42]);
+    assert_eq!(numbers(&outbox.load(7, None, 9, 9999).await.unwrap()), [42]);
     let row = &test.rows("SELECT * FROM dead_letters").await[0];
     assert_eq!(row.try_get::<String>("", "reason").unwrap(), "outbox_expired");
     assert_eq!(row.try_get::<String>("", "detail").unwrap(), "HTTP status 500");
@@ -199,7 +222,7 @@ async fn rows_of_an_owner_without_a_lease_change_hands_once(test: TestDatabase) 
     assert_eq!(ours.max(theirs), 20);
     assert_eq!(ours.min(theirs), 0);
     let winner = if ours > 0 { us } else { others };
-    let loaded = winner.load(1, 100, 1 << 20).await.unwrap();
+    let loaded = winner.load(1, None, 100, 1 << 20).await.unwrap();
     assert_eq!(loaded.items.len(), 20);
     assert_eq!(loaded.items[0].item.key, key(THEM, 1, 1), "the key stays the same");
     // A transaction of theirs that ends late.
@@ -212,7 +235,7 @@ async fn an_owner_that_lives_keeps_its_rows(test: TestDatabase) {
     insert(&test, THEM, 1, 1..=1).await;
     them.renew_lease().await.unwrap();
     assert_eq!(us.claim_abandoned().await.unwrap(), 0);
-    assert_eq!(them.load(1, 9, 9999).await.unwrap().items.len(), 1);
+    assert_eq!(them.load(1, None, 9, 9999).await.unwrap().items.len(), 1);
     // Long dead, and without rows: forgotten.
     lease(&test, THEM, -100_000).await;
     test.execute("DELETE FROM outbox").await;

@@ -23,7 +23,7 @@ use crate::delivery::client::{EndpointClients, PostError};
 use crate::delivery::queue::{DeliveryQueue, Limits, Moment, RetryRule};
 use crate::delivery::redaction::redacted;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::Outcome;
+use crate::domain::outbox_work::{CommittedRows, Outcome};
 use crate::domain::retry::Backoff;
 use crate::settings::DatabaseSettings;
 use crate::store::OutboxGauge;
@@ -199,7 +199,7 @@ impl Handler<Envelope<Deliver>> for DeliveryActor {
             self.queue.deliver(items, now);
         } else {
             // Rows from before may be in the table, and they come first.
-            self.queue.spill(items.into_iter().map(|item| item.key.flow_id), now);
+            self.queue.committed(&CommittedRows::of(&items), now);
         }
         self.pump(context);
     }
@@ -209,9 +209,9 @@ impl Handler<Envelope<DeliverFromTable>> for DeliveryActor {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<DeliverFromTable>, context: &mut Self::Context) {
-        let (DeliverFromTable { flows }, _handling) = envelope.open();
-        match flows {
-            Some(flows) => self.queue.spill(flows, self.now()),
+        let (DeliverFromTable { rows }, _handling) = envelope.open();
+        match rows {
+            Some(rows) => self.queue.committed(&rows, self.now()),
             None => self.table.want(Chore::ThoroughSweep),
         }
         self.pump(context);

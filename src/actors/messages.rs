@@ -16,8 +16,8 @@ use std::sync::Arc;
 use actix::Message;
 
 use crate::domain::batch::{Batch, BatchOutcome, Lane, OpenedLane};
-use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
+use crate::domain::outbox_work::CommittedRows;
 use crate::domain::routing::RoutingTable;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
@@ -147,12 +147,12 @@ pub struct Deliver {
     pub items: Vec<OutboxItem>,
 }
 
-/// To the delivery: these flows have rows in the table that nobody told it of.
+/// To the delivery: the table has rows that nobody handed it.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct DeliverFromTable {
-    /// The flows; `None` for all that have rows.
-    pub flows: Option<Vec<FlowId>>,
+    /// Those that a worker committed; `None` for whatever is there.
+    pub rows: Option<Vec<CommittedRows>>,
 }
 
 /// To the broker connection, at the end: disconnect, keep the session.

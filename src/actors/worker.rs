@@ -15,6 +15,7 @@ use super::report::whole_milliseconds;
 use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
+use crate::domain::outbox_work::CommittedRows;
 use crate::settings::DatabaseSettings;
 use crate::store::{BatchFailure, BatchRules, BrokenOff, Database, LaneObserver, LaneStore, StoreError};
 
@@ -101,7 +102,7 @@ impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
                 let opened = store.open(&observer).await;
                 parts.directory.router.tell(LaneOpened { lane: parts.lane, opened });
                 // What the predecessor committed and did not hand on is in the table only.
-                parts.directory.delivery.tell(DeliverFromTable { flows: None });
+                parts.directory.delivery.tell(DeliverFromTable { rows: None });
             }
         };
         Box::pin(opening.into_actor(self))
@@ -179,7 +180,7 @@ fn report_failures(outcome: &BatchOutcome, handling: &mut Handling) {
     }
 }
 
-/// Hands over what is committed: at once if the delivery has room, else by name of the flow.
+/// Hands over what is committed: at once if the delivery has room, else it is told what to load.
 fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
     if items.is_empty() {
         return;
@@ -191,10 +192,7 @@ fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
         // One that is down reads the table when it starts.
         (Ok(_), None) => {}
         (Err(Deliver { items }), _) => {
-            let mut flows: Vec<_> = items.iter().map(|item| item.key.flow_id).collect();
-            flows.sort_unstable();
-            flows.dedup();
-            delivery.tell(DeliverFromTable { flows: Some(flows) });
+            delivery.tell(DeliverFromTable { rows: Some(CommittedRows::of(&items)) });
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::error::BenchError;
 use super::limits::broker::{BrokerLoad, broker_limit};
-use super::limits::database::{commit_times, database_limit};
+use super::limits::database::{CommitTimes, commit_times, database_limit};
 use super::limits::post::{PostLoad, post_limit};
 use super::options::BenchOptions;
 use super::progress_bar::ProgressBar;
@@ -38,6 +38,8 @@ pub(super) struct Bounds {
     pub(super) post: Option<f64>,
     /// Median of the time that the commit of one row takes, in seconds.
     pub(super) commit: Option<f64>,
+    /// The 99th percentile of it.
+    pub(super) commit_p99: Option<f64>,
 }
 
 impl Bounds {
@@ -52,6 +54,7 @@ impl Bounds {
             broker: mean(self.broker, after.broker),
             post: mean(self.post, after.post),
             commit: mean(self.commit, after.commit),
+            commit_p99: mean(self.commit_p99, after.commit_p99),
         }
     }
 
@@ -77,7 +80,9 @@ pub(super) async fn measure(
     let _bar = ProgressBar::waiting("measuring what bounds it");
     empty(database).await?;
     if options.rate.is_some() {
-        bounds.commit = Some(commit(stage, workload).await?);
+        let times = commits(stage, workload).await?;
+        bounds.commit = Some(times.median.as_secs_f64());
+        bounds.commit_p99 = Some(times.p99.as_secs_f64());
     } else if options.stores() {
         bounds.database = Some(inserts(stage, workload).await?);
         if !options.backlog {
@@ -89,10 +94,9 @@ pub(super) async fn measure(
     Ok(bounds)
 }
 
-async fn commit(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
+async fn commits(stage: &Stage, workload: &Workload) -> Result<CommitTimes, BenchError> {
     let (settings, sample) = (stage.database.clone(), sample(workload, 0));
-    let times = apart(move || commit_times(&settings, &sample)).await??;
-    Ok(times.median.as_secs_f64())
+    Ok(apart(move || commit_times(&settings, &sample)).await??)
 }
 
 async fn inserts(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {

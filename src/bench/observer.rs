@@ -19,7 +19,7 @@ use crate::store::bench::progress::{Counters, numbered};
 const FLOWS_WATCHED: u64 = 64;
 
 /// Between two looks when latency is what matters: about half of it is added to what is seen.
-const PAUSE_AT_A_RATE: Duration = Duration::from_micros(500);
+const PAUSE_AT_A_RATE: Duration = Duration::from_micros(200);
 
 /// Between two looks when the looks must not cost the database anything.
 const PAUSE_AT_FULL_SPEED: Duration = Duration::from_millis(10);

@@ -56,6 +56,8 @@ pub(super) struct Report {
     pub(super) share_of_bound: Option<f64>,
     /// Median of the commit of one row.
     pub(super) commit_p50_ms: Option<f64>,
+    /// 99th percentile of it: what the machine lets even the smallest transaction wait.
+    pub(super) commit_p99_ms: Option<f64>,
     pub(super) latency_p50_commits: Option<f64>,
     pub(super) latency_p99_commits: Option<f64>,
     /// What is not as it must be; empty when all is well.
@@ -137,6 +139,7 @@ impl Report {
         self.share_of_bound = together.map(|bound| rounded(self.messages_per_second / bound, 3));
         let commit_ms = bounds.commit.map(|seconds| seconds * 1e3);
         self.commit_p50_ms = commit_ms.map(|ms| rounded(ms, 3));
+        self.commit_p99_ms = bounds.commit_p99.map(|seconds| rounded(seconds * 1e3, 3));
         let in_commits = |latency: Option<f64>| Some(rounded(latency? / commit_ms?, 2));
         self.latency_p50_commits = in_commits(self.latency_p50_ms);
         self.latency_p99_commits = in_commits(self.latency_p99_ms);
@@ -212,8 +215,10 @@ impl Report {
             let each =
                 |commits: Option<f64>| commits.map_or_else(|| "?".to_owned(), |commits| commits.to_string());
             let (p50, p99) = (each(self.latency_p50_commits), each(self.latency_p99_commits));
-            let what =
-                format!("{commit} ms for one row at the median; latency p50 is {p50} of them, p99 {p99}");
+            let slow = self.commit_p99_ms.map_or_else(String::new, |ms| format!(", {ms} ms at p99"));
+            let what = format!(
+                "{commit} ms for one row at the median{slow}; latency p50 is {p50} medians, p99 {p99}"
+            );
             lines.push(("bare commit", what));
         }
         lines
@@ -282,7 +287,7 @@ mod tests {
         let mut report =
             Report { messages_per_second: 16_000.0, latency_p99_ms: Some(9.0), ..Report::default() };
         let (database, broker) = (Some(60_000.0), Some(30_000.0));
-        report.set_bounds(&Bounds { database, broker, post: None, commit: Some(0.003) });
+        report.set_bounds(&Bounds { database, broker, commit: Some(0.003), ..Bounds::default() });
         assert_eq!((report.bound_messages_per_second, report.share_of_bound), (Some(20_000.0), Some(0.8)));
         assert_eq!((report.latency_p50_commits, report.latency_p99_commits), (None, Some(3.0)));
     }

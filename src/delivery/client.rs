@@ -10,6 +10,7 @@
 //! twice is safe as an attempt after a failure is: the key is the same.
 
 mod origins;
+mod targets;
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -20,12 +21,12 @@ use actix_web::error::ParseError;
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::http::StatusCode;
-use awc::http::header::{self, HeaderMap};
+use awc::http::header::{self, HeaderMap, HeaderValue};
 use awc::{ClientRequest, ClientResponse};
 use thiserror::Error;
-use url::Url;
 
 use self::origins::Origins;
+use self::targets::{Target, Targets};
 use crate::domain::outbox::OutboxItem;
 
 const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
@@ -79,6 +80,7 @@ pub enum PostError {
 pub struct EndpointClients {
     /// For one post, from the connect to the last byte of the answer.
     timeout: Duration,
+    targets: Targets,
     origins: Origins,
 }
 
@@ -92,7 +94,7 @@ impl EndpointClients {
     /// No connection yet; a post may take as long as `timeout`.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, origins: Origins::new(timeout) }
+        Self { timeout, targets: Targets::default(), origins: Origins::new(timeout) }
     }
 
     /// Posts the payload, byte for byte, as JSON.
@@ -112,45 +114,39 @@ impl EndpointClients {
     }
 
     async fn exchange(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
-        let url = Url::parse(&item.url)?;
+        let target = self.targets.of(&item.url)?;
         let body = || Bytes::from_owner(Body(Arc::clone(&item)));
-        let may_reuse = self.origins.may_reuse(&url);
-        let mut sent = self.request(&url, &item)?.send_body(body()).await;
+        let may_reuse = self.origins.may_reuse(&target);
+        let mut sent = self.request(&target, &item)?.send_body(body()).await;
         if may_reuse && sent.as_ref().is_err_and(was_closed) {
-            self.origins.forget(&url);
-            sent = self.request(&url, &item)?.send_body(body()).await;
+            self.origins.forget(&target);
+            sent = self.request(&target, &item)?.send_body(body()).await;
         }
         let response = sent?;
         let ends_itself = has_an_end(response.status(), response.headers());
         if !ends_itself {
             // Before anything else runs here: awc has taken its connection back already.
-            self.origins.forget(&url);
+            self.origins.forget(&target);
         }
         let outcome = read_answer(response).await;
         if ends_itself {
-            self.origins.keep(&url);
+            self.origins.keep(&target);
         }
         outcome
     }
 
-    fn request(&self, url: &Url, item: &OutboxItem) -> Result<ClientRequest, PostError> {
-        let client = self.origins.client(url)?;
-        let host = host_header(url)?;
-        let user = percent_decoded(url.username());
-        let password = url.password().map(percent_decoded);
-        let mut url = url.clone();
-        url.set_username("").and(url.set_password(None)).map_err(|()| PostError::Scheme)?;
-        url.set_fragment(None);
+    fn request(&self, target: &Target, item: &OutboxItem) -> Result<ClientRequest, PostError> {
+        let client = self.origins.client(target)?;
         let request = client
-            .post(url.as_str())
-            .insert_header((header::HOST, host))
-            .insert_header((header::USER_AGENT, USER_AGENT))
-            .insert_header((header::CONTENT_TYPE, "application/json"))
+            .post(target.uri.clone())
+            .insert_header((header::HOST, target.host.clone()))
+            .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
+            .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
             .insert_header((IDEMPOTENCY_KEY, item.key.to_string()));
-        if user.is_empty() && password.is_none() {
-            return Ok(request);
-        }
-        Ok(request.basic_auth(user, password.unwrap_or_default()))
+        Ok(match &target.user {
+            Some((name, password)) => request.basic_auth(name, password.as_deref().unwrap_or_default()),
+            None => request,
+        })
     }
 }
 
@@ -217,47 +213,5 @@ impl From<SendRequestError> for PostError {
             SendRequestError::Url(_) => Self::Scheme,
             error => Self::Exchange(error.to_string()),
         }
-    }
-}
-
-/// awc leaves out the ports 80 and 443 whatever the scheme.
-fn host_header(url: &Url) -> Result<String, PostError> {
-    let host = url.host_str().ok_or(PostError::Scheme)?;
-    Ok(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
-}
-
-/// Users write `%40` for an `@` in a password.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = tail.first_chunk().filter(|_| *first == b'%').copied().and_then(hex_byte);
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn hex_byte(digits: [u8; 2]) -> Option<u8> {
-    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
-    u8::try_from(high? * 16 + low?).ok()
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes_in_passwords_are_undone_and_other_percent_signs_stay() {
-        assert_eq!(percent_decoded("p%40ss%3a%zz%4"), "p@ss:%zz%4");
-    }
-
-    #[test]
-    fn the_host_header_names_the_port_unless_it_is_the_default() {
-        let header = |url: &str| host_header(&Url::parse(url).unwrap()).unwrap();
-        assert_eq!(header("http://example.com:443/"), "example.com:443");
-        assert_eq!(header("https://example.com:443/"), "example.com");
-        assert_eq!(header("http://[::1]:8080/"), "[::1]:8080");
     }
 }

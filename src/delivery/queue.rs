@@ -5,22 +5,29 @@
 //!     │                 ▲                       │                             ├─ settled ─▶ row gone
 //!     │ no room         │ loaded                └─failed──▶ Expired, or ──────┘
 //!     ▼                 │                                   Failed ── settled ─▶ parked
-//!  spilled ── flow has drained and is settled ── next_load                         │
+//!  spilled ── half of its memory is free ── next_load                              │
 //!     ▲                                                                            │
-//!     └───────────────────────────── backoff is over ──────────────────────────────┘
+//!     └─────────── from the start, when the backoff is over ───────────────────────┘
 //! ```
 //!
 //! * **Order.** A flow has at most one post in flight, and what failed comes before what follows it.
 //! * **Bounded memory.** A flow without room is *spilled*: its messages stay in the table, where
-//!   they are anyway, and are loaded when the flow has drained. A flow that waits for its next
-//!   attempt holds no message at all, however many flows do so.
-//! * **Nothing is forgotten.** A spilled flow takes nothing from memory until one load has seen
-//!   the end of its rows with nothing new announced meanwhile; until then it loads again.
-//! * **Nothing is posted twice** (by this process, while its lease holds): a load begins only when
-//!   no row of the flow is in memory or delivered but not yet deleted, and what a load has seen
-//!   already is skipped when it is announced late: offsets of a flow rise.
+//!   they are anyway, and are loaded as it drains. A flow that waits for its next attempt holds no
+//!   message at all, however many flows do so.
+//! * **Nothing is forgotten.** A spilled flow takes nothing from memory until a load has seen the end
+//!   of its rows with nothing new announced meanwhile; until then it loads again.
+//! * **Nothing is posted twice** (by this process, while its lease holds): a load goes on above the
+//!   *cursor*, the highest number that was in memory, or it begins at the start and then only when no
+//!   row of the flow is in memory or delivered but not yet deleted. What a load has seen already is
+//!   skipped when it is announced late: offsets of a flow rise.
+//! * **Loads run ahead.** One above the cursor is made while earlier messages are still posted and
+//!   deleted. That nothing was missed below the cursor rests on numbers that rise as rows are
+//!   committed. Whatever breaks that makes the next load begin at the start: rows that changed hands or
+//!   that nobody announced, a failure or a lost lease, which drop memory, and a counter that was set
+//!   back, which shows as a later row with a lower number or as rows with the same one.
 //! * **Fairness.** Flows take turns, a message each; flows whose last attempt failed may hold only
-//!   a part of the posts in flight, so endpoints that hang do not starve the others.
+//!   a part of the posts in flight, so endpoints that hang do not starve the others. A flow that still
+//!   has messages loads only if there is room for a whole load.
 
 mod flow;
 mod limits;
@@ -31,12 +38,12 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::flow::{Entry, FlowQueue, Place, Table, is_not_due};
+use self::flow::{Entry, FlowQueue, Load, Need, Place, Table, is_not_due};
 use self::limits::SHORTEST_RETRY;
 pub use self::limits::{Limits, LoadOrder, RetryRule};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{LoadedFlow, Outcome, WaitingFlow};
+use crate::domain::outbox_work::{CommittedRows, LoadRest, LoadedFlow, Outcome, RowNumber, WaitingFlow};
 
 /// A point in time: the time since a moment of the caller's choice.
 pub type Moment = Duration;
@@ -109,9 +116,10 @@ impl DeliveryQueue {
         let Some(queue) = self.flows.get_mut(&entry.item.key.flow_id) else {
             return;
         };
-        if queue.table != Table::Nothing || !has_room {
-            return queue.spill();
+        if queue.table != Table::Nothing || queue.is_loading() || !has_room {
+            return queue.spill_row(RowNumber::of(&entry.item));
         }
+        // Where a counter was set back, a later row finds that it is below the cursor.
         queue.note(&entry.item, &self.own_inbox);
         queue.bytes += entry.bytes;
         self.messages += 1;
@@ -133,7 +141,17 @@ impl DeliveryQueue {
         in_all && in_flow
     }
 
-    /// The table has rows of these flows that were not handed over.
+    /// The table has these rows of our own inbox, which were not handed over.
+    pub fn committed(&mut self, rows: &[CommittedRows], now: Moment) {
+        for rows in rows {
+            let queue = self.flows.entry(rows.flow).or_default();
+            queue.spill_row(rows.first);
+            queue.spill_row(rows.last);
+            self.advance(rows.flow, now);
+        }
+    }
+
+    /// The table has rows of these flows that were not handed over, and nobody knows which.
     pub fn spill(&mut self, flows: impl IntoIterator<Item = FlowId>, now: Moment) {
         for flow in flows {
             self.flows.entry(flow).or_default().spill();
@@ -161,7 +179,6 @@ impl DeliveryQueue {
     pub fn reload_all(&mut self, now: Moment) {
         self.fresh.clear();
         self.retrying.clear();
-        self.unloaded.clear();
         self.parked.clear();
         let flows: Vec<FlowId> = self.flows.keys().copied().collect();
         for flow in flows {
@@ -170,7 +187,7 @@ impl DeliveryQueue {
                 continue;
             };
             queue.retry_at = None;
-            if matches!(queue.place, Place::Ready | Place::Parked | Place::Unloaded) {
+            if matches!(queue.place, Place::Ready | Place::Parked) {
                 queue.place = Place::Idle;
             }
             self.advance(flow, now);
@@ -305,19 +322,38 @@ impl DeliveryQueue {
         if self.stopped || self.loading.is_some() || messages == 0 || bytes == 0 {
             return None;
         }
-        let flow = self.unloaded.pop_front()?;
-        let queue = self.flows.get_mut(&flow)?;
-        queue.place = Place::Loading;
-        queue.table = Table::Loading { more: false };
-        // After a failure one row is enough to find out whether the endpoint is back.
-        let wanted = if queue.failing { 1 } else { self.limits.flow_messages };
-        let order = LoadOrder {
-            flow,
-            max_messages: wanted.min(messages),
-            max_bytes: self.limits.flow_bytes.min(bytes),
-        };
-        self.loading = Some(order);
-        Some(order)
+        while let Some(flow) = self.unloaded.pop_front() {
+            let Some(queue) = self.flows.get_mut(&flow) else {
+                continue;
+            };
+            queue.load = Load::Idle;
+            match queue.need(&self.limits) {
+                Need::Nothing => continue,
+                Need::Settlement => {
+                    self.settling_is_urgent = true;
+                    continue;
+                }
+                Need::Load => {}
+            }
+            let wanted = self.limits.wanted(queue);
+            if queue.messages() > 0 && (wanted.0 > messages || wanted.1 > bytes) {
+                // What is there keeps it busy, and others may need the rest of the room more.
+                continue;
+            }
+            let after = queue.place_to_go_on();
+            let order = LoadOrder {
+                flow,
+                after,
+                max_messages: wanted.0.min(messages),
+                max_bytes: wanted.1.min(bytes),
+            };
+            queue.load = Load::UnderWay;
+            queue.table = Table::Nothing;
+            queue.cursor = after;
+            self.loading = Some(order);
+            return Some(order);
+        }
+        None
     }
 
     /// The load of `flow` came back.
@@ -326,23 +362,30 @@ impl DeliveryQueue {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
         };
-        queue.place = Place::Idle;
-        let all_seen = loaded.complete && queue.table == Table::Loading { more: false };
-        queue.table = if all_seen { Table::Nothing } else { Table::Rows };
-        if loaded.items.is_empty() {
+        if std::mem::take(&mut queue.load) == Load::Void {
+            return self.advance(flow, now);
+        }
+        queue.table = queue.table.max(match loaded.rest {
+            LoadRest::Nothing => Table::Nothing,
+            LoadRest::Above => Table::Above,
+            LoadRest::Same => Table::Anywhere,
+        });
+        if loaded.items.is_empty() && queue.messages() == 0 {
             queue.failing = false;
         }
         for loaded in loaded.items {
             if is_not_due(&loaded) {
                 // It waits in the table, and so does all that follows it.
-                queue.table = Table::Rows;
-                if queue.waiting.is_empty() {
+                queue.table = Table::Anywhere;
+                if queue.messages() == 0 {
                     queue.failing = true;
                     queue.retry_at = Some(now + loaded.due_in);
                 }
                 break;
             }
-            queue.note(&loaded.item, &self.own_inbox);
+            if !queue.note(&loaded.item, &self.own_inbox) {
+                queue.table = Table::Anywhere;
+            }
             let expires_at = now + self.rule.max_age.saturating_sub(loaded.age);
             let entry = Entry::new(loaded.item, expires_at.max(self.rule.none_expires_before()));
             queue.bytes += entry.bytes;
@@ -355,10 +398,10 @@ impl DeliveryQueue {
 
     /// The load of `flow` failed; it is to be made again.
     pub fn load_failed(&mut self, flow: FlowId, now: Moment) {
-        self.loading = None;
+        let after = self.loading.take().and_then(|order| order.after);
         if let Some(queue) = self.flows.get_mut(&flow) {
-            queue.place = Place::Idle;
-            queue.table = Table::Rows;
+            queue.load = Load::Idle;
+            queue.table = queue.table.max(if after.is_some() { Table::Above } else { Table::Anywhere });
             self.advance(flow, now);
         }
     }
@@ -373,7 +416,7 @@ impl DeliveryQueue {
             self.messages -= 1;
             self.bytes -= entry.bytes;
         }
-        queue.spill();
+        queue.forget_place();
     }
 
     fn wake(&mut self, now: Moment) {
@@ -386,27 +429,31 @@ impl DeliveryQueue {
         }
     }
 
-    /// Puts an idle flow where it has to wait next.
+    /// Puts a flow where it has to wait next.
     fn advance(&mut self, flow: FlowId, now: Moment) {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
         };
-        if queue.place != Place::Idle {
-            return;
+        if queue.place == Place::Idle {
+            queue.retry_at = queue.retry_at.filter(|at| *at > now);
+            if let Some(at) = queue.retry_at {
+                queue.place = Place::Parked;
+                self.parked.insert((at, flow));
+            } else if !queue.waiting.is_empty() {
+                queue.place = Place::Ready;
+                let ring = if queue.failing { &mut self.retrying } else { &mut self.fresh };
+                ring.push_back(flow);
+            }
         }
-        queue.retry_at = queue.retry_at.filter(|at| *at > now);
-        if let Some(at) = queue.retry_at {
-            queue.place = Place::Parked;
-            self.parked.insert((at, flow));
-        } else if !queue.waiting.is_empty() {
-            queue.place = Place::Ready;
-            let ring = if queue.failing { &mut self.retrying } else { &mut self.fresh };
-            ring.push_back(flow);
-        } else if queue.table == Table::Rows && queue.unsettled > 0 {
-            self.settling_is_urgent = true;
-        } else if queue.table == Table::Rows {
-            queue.place = Place::Unloaded;
-            self.unloaded.push_back(flow);
+        if queue.load == Load::Idle {
+            match queue.need(&self.limits) {
+                Need::Nothing => {}
+                Need::Settlement => self.settling_is_urgent = true,
+                Need::Load => {
+                    queue.load = Load::Queued;
+                    self.unloaded.push_back(flow);
+                }
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What passes between the delivery of outbox rows and the table they are in.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::message::FlowId;
+use super::message::{FlowId, Offset};
 use super::outbox::{OutboxItem, OutboxKey};
 
 /// What a message counts in bounds of memory: its payload, and roughly what goes with it.
@@ -12,13 +13,65 @@ pub fn cost(payload_bytes: usize) -> usize {
     payload_bytes.saturating_add(OVERHEAD_BYTES)
 }
 
-/// What the table held of one flow, from its lowest number on.
+/// What the table held of one flow, from its lowest number on or from the one after a given one.
 #[derive(Debug, Clone)]
 pub struct LoadedFlow {
     /// The rows, by rising number.
     pub items: Vec<LoadedItem>,
-    /// No further row of the flow was there.
-    pub complete: bool,
+    /// What was there besides.
+    pub rest: LoadRest,
+}
+
+/// What follows the rows of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadRest {
+    /// Nothing.
+    Nothing,
+    /// Rows with higher numbers.
+    Above,
+    /// A row with the number of the last: a counter was set back, and has been there before.
+    Same,
+}
+
+/// Where a row stands: in its inbox, and in its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowNumber {
+    /// The place of the message in the inbox.
+    pub inbox_offset: Offset,
+    /// Its number within the flow.
+    pub message_id: i64,
+}
+
+impl RowNumber {
+    /// Where the row of `item` stands.
+    #[must_use]
+    pub fn of(item: &OutboxItem) -> Self {
+        Self { inbox_offset: item.key.inbox_offset, message_id: item.message_id }
+    }
+}
+
+/// Rows of one flow that were committed and not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommittedRows {
+    /// The flow.
+    pub flow: FlowId,
+    /// The first of them.
+    pub first: RowNumber,
+    /// The last of them.
+    pub last: RowNumber,
+}
+
+impl CommittedRows {
+    /// The rows of these items, which are in order within each flow.
+    #[must_use]
+    pub fn of(items: &[OutboxItem]) -> Vec<Self> {
+        let mut found: BTreeMap<FlowId, Self> = BTreeMap::new();
+        for item in items {
+            let (flow, row) = (item.key.flow_id, RowNumber::of(item));
+            found.entry(flow).or_insert(Self { flow, first: row, last: row }).last = row;
+        }
+        found.into_values().collect()
+    }
 }
 
 /// A row as it was read. Durations are by the database's clock.

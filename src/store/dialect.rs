@@ -189,6 +189,15 @@ impl Dialect {
         }
     }
 
+    /// Adds the same to `last_msg_id` of `flows` flows; bound are how much, and their ids.
+    pub(crate) fn raise_counters(self, flows: usize) -> String {
+        format!(
+            "UPDATE flows{index} SET last_msg_id = COALESCE(last_msg_id, 0) + ? WHERE id IN ({marks})",
+            index = self.by_primary_key(),
+            marks = vec!["?"; flows].join(", "),
+        )
+    }
+
     /// Rows of `flows` flows and their numbers, two parameters each, where there are no lists of rows.
     pub(crate) fn rows_of_counters(flows: usize) -> String {
         format!("SELECT ? AS id, ? AS last{}", vec![" UNION ALL SELECT ?, ?"; flows - 1].concat())

@@ -12,8 +12,10 @@
 //!
 //! All times are the database's. Rows are locked by primary key; a claim locks the lease first.
 
+mod keys;
 mod lease;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,16 +24,16 @@ use mqtt_gateway_entity::outbox::{Column, Entity};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    Statement, Value,
+    QueryTrait, Statement, Value,
 };
 
+use self::keys::rows_with;
 pub use self::lease::{LEASE, Lease};
 use super::connect::Database;
-use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::outbox_work::{LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
+use crate::domain::outbox_work::{LoadRest, LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
 
 /// `dead_letters.reason` of a message that could not be delivered in time.
 pub const REASON_EXPIRED: &str = "outbox_expired";
@@ -39,22 +41,11 @@ pub const REASON_EXPIRED: &str = "outbox_expired";
 /// What is kept of the reason of a failure, in characters.
 const MAX_ERROR_CHARS: usize = 1000;
 
-/// Rows addressed by one statement. Three values each: from 1,000 values on MariaDB makes a subquery of the list, and may
-/// scan the table for it.
-const MAX_KEYS: usize = 256;
-
 /// The rows of one owner.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     database: Database,
     owner: Arc<str>,
-}
-
-#[derive(Debug, FromQueryResult)]
-struct KeyRow {
-    inbox_id: String,
-    inbox_offset: i64,
-    bytes: i64,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -73,11 +64,20 @@ struct Row {
     flow_code: Option<String>,
     topic: Option<String>,
     url: String,
-    payload: Vec<u8>,
+    payload: Option<Vec<u8>>,
+    payload_bytes: i64,
     attempts: i32,
     created_at: NaiveDateTime,
     created_in_us: i64,
     due_in_us: i64,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct PayloadRow {
+    inbox_id: String,
+    flow_id: i64,
+    inbox_offset: i64,
+    payload: Vec<u8>,
 }
 
 impl Outbox {
@@ -99,69 +99,89 @@ impl Outbox {
         &self.database
     }
 
-    /// Reads the first rows of `flow`, at most `max_messages` and at most `max_bytes` by
-    /// [`cost`], but at least one.
+    /// Reads the first rows of `flow`, or the first with a number above `after`: at most
+    /// `max_messages` and at most `max_bytes` by [`cost`], but at least one.
     pub async fn load(
         &self,
         flow: FlowId,
+        after: Option<i64>,
         max_messages: usize,
         max_bytes: usize,
     ) -> Result<LoadedFlow, StoreError> {
-        // The sizes first: a payload may be as large as all that is allowed for all of them.
-        let found = self.first_keys(flow, max_messages.saturating_add(1)).await.while_doing(LOADING)?;
+        let most = max_messages.max(1);
+        // A single payload may be as large as all that is allowed for all of them, so at first only
+        // those come along that are small enough to come all together.
+        let small = max_bytes / most;
+        let mut rows =
+            self.first_rows(flow, after, most.saturating_add(1), small).await.while_doing(LOADING)?;
         let mut bytes = 0_usize;
-        let wanted: Vec<OutboxKey> = found
-            .iter()
-            .take(max_messages.max(1))
-            .enumerate()
-            .take_while(|(index, row)| {
-                bytes = bytes.saturating_add(cost(usize::try_from(row.bytes).unwrap_or(0)));
-                *index == 0 || bytes <= max_bytes
-            })
-            .map(|(_, row)| OutboxKey {
-                inbox_id: row.inbox_id.as_str().into(),
-                inbox_offset: row.inbox_offset.unsigned_abs(),
-                flow_id: flow,
-            })
-            .collect();
-        let complete = wanted.len() == found.len();
-        let mut items = Vec::with_capacity(wanted.len());
-        for keys in wanted.chunks(MAX_KEYS) {
-            let rows = self.rows(&keys.iter().collect::<Vec<_>>()).await.while_doing(LOADING)?;
-            items.extend(rows.into_iter().map(LoadedItem::from));
-        }
-        Ok(LoadedFlow { items, complete })
+        let within = rows.iter().take(most).enumerate().take_while(|(index, row)| {
+            bytes = bytes.saturating_add(cost(usize::try_from(row.payload_bytes).unwrap_or(0)));
+            *index == 0 || bytes <= max_bytes
+        });
+        let within = within.count();
+        let beyond = rows.get(within).map(|row| row.message_id);
+        rows.truncate(within);
+        let rest = match (rows.last(), beyond) {
+            (_, None) => LoadRest::Nothing,
+            (Some(last), Some(next)) if last.message_id == next => LoadRest::Same,
+            (_, Some(_)) => LoadRest::Above,
+        };
+        self.fetch_large(&mut rows).await.while_doing(LOADING)?;
+        Ok(LoadedFlow { items: rows.into_iter().filter_map(loaded_item).collect(), rest })
     }
 
-    async fn first_keys(&self, flow: FlowId, limit: usize) -> Result<Vec<KeyRow>, DbErr> {
+    async fn first_rows(
+        &self,
+        flow: FlowId,
+        after: Option<i64>,
+        limit: usize,
+        small_bytes: usize,
+    ) -> Result<Vec<Row>, DbErr> {
+        let dialect = self.database.dialect;
+        let small_bytes = i64::try_from(small_bytes).unwrap_or(i64::MAX);
+        let small = "CASE WHEN LENGTH(payload) <= ? THEN payload END";
         Entity::find()
             .select_only()
-            .columns([Column::InboxId, Column::InboxOffset])
-            .column_as(Expr::cust("LENGTH(payload)"), "bytes")
+            .columns([Column::InboxId, Column::FlowId, Column::InboxOffset, Column::MessageId])
+            .columns([Column::FlowCode, Column::Topic, Column::Url, Column::Attempts, Column::CreatedAt])
+            .column_as(Expr::cust_with_values(small, [small_bytes]), "payload")
+            .column_as(Expr::cust("LENGTH(payload)"), "payload_bytes")
+            .column_as(Expr::cust(dialect.micros_until("created_at")), "created_in_us")
+            .column_as(Expr::cust(dialect.micros_until("next_attempt_at")), "due_in_us")
             .filter(Column::Owner.eq(&*self.owner))
             .filter(Column::FlowId.eq(flow))
+            .apply_if(after, |rows, after| rows.filter(Column::MessageId.gt(after)))
             .order_by_asc(Column::MessageId)
             .order_by_asc(Column::InboxId)
             .order_by_asc(Column::InboxOffset)
             .limit(u64::try_from(limit).unwrap_or(u64::MAX))
-            .into_model::<KeyRow>()
+            .into_model::<Row>()
             .all(&self.database.connection)
             .await
     }
 
-    async fn rows(&self, keys: &[&OutboxKey]) -> Result<Vec<Row>, DbErr> {
-        let dialect = self.database.dialect;
-        Entity::find()
-            .column_as(Expr::cust(dialect.micros_until("created_at")), "created_in_us")
-            .column_as(Expr::cust(dialect.micros_until("next_attempt_at")), "due_in_us")
-            .filter(these(self.database.dialect, keys))
-            .filter(Column::Owner.eq(&*self.owner))
-            .order_by_asc(Column::MessageId)
-            .order_by_asc(Column::InboxId)
-            .order_by_asc(Column::InboxOffset)
-            .into_model::<Row>()
-            .all(&self.database.connection)
-            .await
+    /// Fills in the payloads that did not come along.
+    async fn fetch_large(&self, rows: &mut [Row]) -> Result<(), DbErr> {
+        let mut large: HashMap<OutboxKey, &mut Row> =
+            rows.iter_mut().filter(|row| row.payload.is_none()).map(|row| (row.key(), row)).collect();
+        let keys: Vec<OutboxKey> = large.keys().cloned().collect();
+        for these in rows_with(self.database.dialect, &keys.iter().collect::<Vec<_>>()) {
+            let found = Entity::find()
+                .select_only()
+                .columns([Column::InboxId, Column::FlowId, Column::InboxOffset, Column::Payload])
+                .filter(these)
+                .filter(Column::Owner.eq(&*self.owner))
+                .into_model::<PayloadRow>()
+                .all(&self.database.connection)
+                .await?;
+            for found in found {
+                if let Some(row) = large.get_mut(&found.key()) {
+                    row.payload = Some(found.payload);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Counts the rows of each flow.
@@ -202,9 +222,9 @@ impl Outbox {
                 }
             }
         }
-        for keys in delivered.chunks(MAX_KEYS) {
+        for rows in rows_with(self.database.dialect, &delivered) {
             // Delivered is delivered, whoever owns the row now.
-            let deletion = Entity::delete_many().filter(these(self.database.dialect, keys));
+            let deletion = Entity::delete_many().filter(rows);
             deletion.exec(&transaction).await.while_doing("deleting what was delivered")?;
         }
         transaction.commit().await.while_doing("committing what was delivered")
@@ -269,39 +289,36 @@ impl Outbox {
 
 const LOADING: &str = "reading the outbox";
 
-impl From<Row> for LoadedItem {
-    fn from(row: Row) -> Self {
-        let key = OutboxKey {
-            inbox_id: row.inbox_id.into(),
-            inbox_offset: row.inbox_offset.unsigned_abs(),
-            flow_id: row.flow_id,
-        };
-        let item = OutboxItem {
-            key,
-            message_id: row.message_id,
-            flow_code: row.flow_code.unwrap_or_default().into(),
-            url: row.url.into(),
-            topic: row.topic.unwrap_or_default(),
-            payload: OutboxPayload::Loaded(row.payload),
-            attempts: row.attempts.unsigned_abs(),
-            created_at_us: row.created_at.and_utc().timestamp_micros(),
-        };
-        Self { item, age: positive(row.created_in_us.saturating_neg()), due_in: positive(row.due_in_us) }
+impl Row {
+    fn key(&self) -> OutboxKey {
+        key(&self.inbox_id, self.inbox_offset, self.flow_id)
     }
 }
 
-/// The rows with these keys, found by primary key. The number of keys is rounded up to a power of
-/// two by repeating the last, so that there are few statements to prepare.
-fn these(dialect: Dialect, keys: &[&OutboxKey]) -> Expr {
-    let count = keys.len().next_power_of_two();
-    let padded = keys.iter().chain(keys.last().into_iter().cycle()).take(count);
-    let values: Vec<Value> =
-        padded.flat_map(|key| [(&*key.inbox_id).into(), key.flow_id.into(), offset(key).into()]).collect();
-    if values.is_empty() {
-        return Expr::cust("1 = 0");
+impl PayloadRow {
+    fn key(&self) -> OutboxKey {
+        key(&self.inbox_id, self.inbox_offset, self.flow_id)
     }
-    let keys = vec!["(?, ?, ?)"; count].join(", ");
-    Expr::cust_with_values(dialect.outbox_keys(&keys), values)
+}
+
+fn key(inbox_id: &str, inbox_offset: i64, flow_id: FlowId) -> OutboxKey {
+    OutboxKey { inbox_id: inbox_id.into(), inbox_offset: inbox_offset.unsigned_abs(), flow_id }
+}
+
+/// None for a row that was no longer there when its payload was to be read.
+fn loaded_item(row: Row) -> Option<LoadedItem> {
+    let item = OutboxItem {
+        key: row.key(),
+        message_id: row.message_id,
+        flow_code: row.flow_code.unwrap_or_default().into(),
+        url: row.url.into(),
+        topic: row.topic.unwrap_or_default(),
+        payload: OutboxPayload::Loaded(row.payload?),
+        attempts: row.attempts.unsigned_abs(),
+        created_at_us: row.created_at.and_utc().timestamp_micros(),
+    };
+    let (age, due_in) = (positive(row.created_in_us.saturating_neg()), positive(row.due_in_us));
+    Some(LoadedItem { item, age, due_in })
 }
 
 fn offset(key: &OutboxKey) -> i64 {
@@ -318,37 +335,4 @@ fn positive(micros: i64) -> Duration {
 
 fn beginning(text: &str) -> String {
     text.chars().take(MAX_ERROR_CHARS).collect()
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
-mod tests {
-    use sea_orm::QueryTrait;
-
-    use super::*;
-    use crate::settings::DatabaseSettings;
-    use crate::store::migrate;
-
-    /// `MariaDB` says `range` over `PRIMARY` to its form, at 20 rows and at 20,000.
-    #[tokio::test]
-    async fn sqlite_searches_for_keys_and_does_not_scan_the_table() {
-        let directory = tempfile::tempdir().unwrap();
-        let settings = DatabaseSettings::Sqlite { path: directory.path().join("gateway.db") };
-        let database = Database::connect(&settings, 1).await.unwrap();
-        migrate(&database).await.unwrap();
-        let key = |offset| OutboxKey { inbox_id: "a".into(), inbox_offset: offset, flow_id: 1 };
-        let keys = [key(1), key(2), key(3)];
-        let deletion =
-            Entity::delete_many().filter(these(database.dialect, &keys.iter().collect::<Vec<_>>()));
-        let mut explain = deletion.build(database.dialect.backend());
-        explain.sql = format!("EXPLAIN QUERY PLAN {}", explain.sql);
-        let plan = database.connection.query_all_raw(explain).await.unwrap();
-        let plan: Vec<String> = plan.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
-        assert!(plan.iter().all(|step| step != "SCAN outbox" && step != "SCAN o"), "{plan:?}");
-    }
-
-    #[test]
-    fn no_keys_are_no_rows() {
-        assert_eq!(these(Dialect::Sqlite, &[]), Expr::cust("1 = 0"));
-    }
 }

@@ -11,6 +11,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use super::super::report::whole_milliseconds;
 use super::DeliveryActor;
+use crate::delivery::queue::LoadOrder;
 use crate::domain::outbox_work::{Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
 use crate::store::outbox::{LEASE, Lease, Outbox};
@@ -185,8 +186,7 @@ impl DeliveryActor {
         let outcomes = std::mem::take(&mut self.table.outcomes);
         let writing = async move { (answered(silence(), outbox.settle(&outcomes)).await, outcomes) };
         context.spawn(writing.into_actor(self).map(|(written, outcomes), delivery, context| {
-            // What came in the meantime has waited long enough.
-            delivery.table.settling = Settling::Due;
+            delivery.table.settling = Settling::Idle;
             match written {
                 Ok(()) => delivery.settled(&outcomes),
                 Err(error) => {
@@ -194,9 +194,6 @@ impl DeliveryActor {
                     delivery.table.outcomes.extend(later);
                     delivery.pause(context, "writing what was delivered", &error);
                 }
-            }
-            if delivery.table.outcomes.is_empty() {
-                delivery.table.settling = Settling::Idle;
             }
             delivery.pump(context);
         }));
@@ -216,7 +213,8 @@ impl DeliveryActor {
         };
         let outbox = outbox.clone();
         let loading = async move {
-            answered(silence(), outbox.load(order.flow, order.max_messages, order.max_bytes)).await
+            let LoadOrder { flow, after, max_messages, max_bytes } = order;
+            answered(silence(), outbox.load(flow, after, max_messages, max_bytes)).await
         };
         context.spawn(loading.into_actor(self).map(move |loaded, delivery, context| {
             let now = delivery.now();

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use awc::{Client, Connector};
-use url::Url;
 
 use super::PostError;
+use super::targets::Target;
 use crate::delivery::tls::Tls;
 
 /// Origins that have a client at a time; the one that was idle for longest gives way.
@@ -41,40 +41,42 @@ impl Origins {
         Self { never: post_timeout.saturating_mul(2), tls: Tls::default(), clients: RefCell::default() }
     }
 
-    /// The client for `url`, a new one if there is none.
-    pub(super) fn client(&self, url: &Url) -> Result<Client, PostError> {
-        let origin = origin(url);
+    /// The client for `target`, a new one if there is none.
+    pub(super) fn client(&self, target: &Target) -> Result<Client, PostError> {
         let mut clients = self.clients.borrow_mut();
-        if let Some(known) = clients.get_mut(&origin) {
+        if let Some(known) = clients.get_mut(&target.origin) {
             known.used = Instant::now();
             return Ok(known.client.clone());
         }
-        let client = self.new_client(url.scheme())?;
+        let client = self.new_client(&target.scheme)?;
         if clients.len() >= MAX_CLIENTS {
             let oldest = clients.iter().min_by_key(|(_, known)| known.used).map(|(origin, _)| origin.clone());
             oldest.and_then(|origin| clients.remove(&origin));
         }
-        clients.insert(origin, KnownClient { client: client.clone(), used: Instant::now(), kept: None });
+        clients.insert(
+            target.origin.clone(),
+            KnownClient { client: client.clone(), used: Instant::now(), kept: None },
+        );
         Ok(client)
     }
 
-    /// Whether a post to `url` may be sent on a connection that was used before.
-    pub(super) fn may_reuse(&self, url: &Url) -> bool {
+    /// Whether a post to `target` may be sent on a connection that was used before.
+    pub(super) fn may_reuse(&self, target: &Target) -> bool {
         let clients = self.clients.borrow();
-        let kept = clients.get(&origin(url)).and_then(|known| known.kept);
+        let kept = clients.get(&target.origin).and_then(|known| known.kept);
         kept.is_some_and(|kept| kept.elapsed() <= CONNECTION_IDLE)
     }
 
-    /// A connection to the origin of `url` is kept from now on.
-    pub(super) fn keep(&self, url: &Url) {
-        if let Some(known) = self.clients.borrow_mut().get_mut(&origin(url)) {
+    /// A connection to the origin of `target` is kept from now on.
+    pub(super) fn keep(&self, target: &Target) {
+        if let Some(known) = self.clients.borrow_mut().get_mut(&target.origin) {
             known.kept = Some(Instant::now());
         }
     }
 
-    /// No connection made so far to the origin of `url` is used again.
-    pub(super) fn forget(&self, url: &Url) {
-        self.clients.borrow_mut().remove(&origin(url));
+    /// No connection made so far to the origin of `target` is used again.
+    pub(super) fn forget(&self, target: &Target) {
+        self.clients.borrow_mut().remove(&target.origin);
     }
 
     /// Drops the clients that nobody uses any more.
@@ -95,8 +97,4 @@ impl Origins {
         };
         Ok(Client::builder().connector(connector).disable_timeout().disable_redirects().finish())
     }
-}
-
-fn origin(url: &Url) -> String {
-    url.origin().ascii_serialization()
 }

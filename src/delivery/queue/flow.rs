@@ -4,15 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Moment;
+use super::{Limits, Moment};
 use crate::domain::message::Offset;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{LoadedItem, cost};
+use crate::domain::outbox_work::{LoadedItem, RowNumber, cost};
 
 #[derive(Debug, Default)]
 pub(super) struct FlowQueue {
     pub(super) place: Place,
     pub(super) table: Table,
+    pub(super) load: Load,
+    /// The highest number that was in memory since the last load from the start: no row above it was.
+    pub(super) cursor: Option<i64>,
     /// In order. What is in flight is not among them.
     pub(super) waiting: VecDeque<Entry>,
     pub(super) in_flight: Option<Entry>,
@@ -22,6 +25,8 @@ pub(super) struct FlowQueue {
     pub(super) unsettled: usize,
     /// The highest offset of our own inbox that was ever in memory.
     pub(super) highest: Option<Offset>,
+    /// The row of our own inbox with the highest offset that memory or an announcement told of.
+    pub(super) latest: Option<RowNumber>,
     /// The last attempt failed.
     pub(super) failing: bool,
     /// No attempt before.
@@ -44,22 +49,44 @@ pub(super) enum Place {
     Settling,
     /// For its next attempt.
     Parked,
-    /// For its turn to load.
-    Unloaded,
-    /// For the table.
-    Loading,
 }
 
-/// What the table has of a flow that memory has not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What the table has of a flow that memory has not; while a load is under way, what was announced
+/// since it began. The greater includes the lesser.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Table {
     /// Nothing.
     #[default]
     Nothing,
-    /// Maybe something.
-    Rows,
-    /// What is being loaded, and `more` that was announced since that began.
-    Loading { more: bool },
+    /// Maybe something, and all of it is above the cursor.
+    Above,
+    /// Maybe something, wherever.
+    Anywhere,
+}
+
+/// How far the next load has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Load {
+    /// None is to be made.
+    #[default]
+    Idle,
+    /// It waits for its turn.
+    Queued,
+    /// It is under way.
+    UnderWay,
+    /// It is under way, and what it brings is of no use any more.
+    Void,
+}
+
+/// What keeps a flow from loading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// That it needs nothing, or has to post or to wait first.
+    Nothing,
+    /// That rows are still in the table that are delivered.
+    Settlement,
+    /// Nothing: it should load.
+    Load,
 }
 
 #[derive(Debug)]
@@ -78,19 +105,75 @@ impl FlowQueue {
         self.waiting.len() + usize::from(self.in_flight.is_some())
     }
 
-    /// The table has rows that memory has not.
+    /// The table has rows that memory has not, and there is no telling which.
     pub(super) fn spill(&mut self) {
-        self.table = match self.table {
-            Table::Loading { .. } => Table::Loading { more: true },
-            Table::Nothing | Table::Rows => Table::Rows,
-        };
+        self.table = Table::Anywhere;
     }
 
-    /// Remembers that `item` was in memory.
-    pub(super) fn note(&mut self, item: &OutboxItem, own_inbox: &str) {
-        if *item.key.inbox_id == *own_inbox {
-            self.highest = self.highest.max(Some(item.key.inbox_offset));
+    /// The table has a row that memory has not, and that our own inbox brought.
+    pub(super) fn spill_row(&mut self, row: RowNumber) {
+        let above = self.learn(row) && self.cursor.is_none_or(|cursor| row.message_id > cursor);
+        self.table = self.table.max(if above { Table::Above } else { Table::Anywhere });
+    }
+
+    /// Memory is empty, and the next load is to begin at the start.
+    pub(super) fn forget_place(&mut self) {
+        self.spill();
+        self.cursor = None;
+        if self.load == Load::UnderWay {
+            self.load = Load::Void;
         }
+    }
+
+    pub(super) fn is_loading(&self) -> bool {
+        matches!(self.load, Load::UnderWay | Load::Void)
+    }
+
+    /// Takes notice of a row of our own inbox. False if its flow's counter was set back: then there are
+    /// rows with lower numbers than those before them.
+    fn learn(&mut self, row: RowNumber) -> bool {
+        let Some(latest) = self.latest else {
+            self.latest = Some(row);
+            return true;
+        };
+        if row.inbox_offset > latest.inbox_offset {
+            self.latest = Some(row);
+        }
+        row.inbox_offset.cmp(&latest.inbox_offset) == row.message_id.cmp(&latest.message_id)
+    }
+
+    /// Whether a load should be made now.
+    ///
+    /// One that goes on above the cursor may be made while rows below it are posted or deleted. One from
+    /// the start would see those again.
+    pub(super) fn need(&self, limits: &Limits) -> Need {
+        if self.table == Table::Nothing || matches!(self.place, Place::Settling | Place::Parked) {
+            return Need::Nothing;
+        }
+        let goes_on = self.place_to_go_on().is_some();
+        let is_low = self.messages() <= limits.flow_messages / 2 && self.bytes <= limits.flow_bytes / 2;
+        match (self.messages() == 0, goes_on) {
+            (true, true) => Need::Load,
+            (true, false) if self.unsettled == 0 => Need::Load,
+            (true, false) => Need::Settlement,
+            (false, true) if is_low && !self.failing => Need::Load,
+            (false, _) => Need::Nothing,
+        }
+    }
+
+    /// The number after which the next load may go on, unless it has to begin at the start.
+    pub(super) fn place_to_go_on(&self) -> Option<i64> {
+        self.cursor.filter(|_| self.table == Table::Above)
+    }
+
+    /// Remembers that `item` was in memory. False if its flow's counter was set back.
+    pub(super) fn note(&mut self, item: &OutboxItem, own_inbox: &str) -> bool {
+        self.cursor = self.cursor.max(Some(item.message_id));
+        if *item.key.inbox_id != *own_inbox {
+            return true;
+        }
+        self.highest = self.highest.max(Some(item.key.inbox_offset));
+        self.learn(RowNumber::of(item))
     }
 
     /// Whether `item` was in memory before: rows of our own inbox are committed by rising offset.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Moment;
+use super::flow::FlowQueue;
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 
@@ -18,7 +19,7 @@ pub struct Limits {
     pub bytes: usize,
     /// Messages of one flow in memory.
     pub flow_messages: usize,
-    /// Their bytes, unless it is a single message.
+    /// Their bytes; passed by at most one message.
     pub flow_bytes: usize,
     /// Posts in flight.
     pub posts: usize,
@@ -39,6 +40,15 @@ impl Default for Limits {
             retries: 64,
             unsettled: 4096,
         }
+    }
+}
+
+impl Limits {
+    /// Messages and bytes that a load should bring.
+    pub(super) fn wanted(&self, queue: &FlowQueue) -> (usize, usize) {
+        // After a failure one row is enough to find out whether the endpoint is back.
+        let messages = if queue.failing { 1 } else { self.flow_messages.saturating_sub(queue.messages()) };
+        (messages, self.flow_bytes.saturating_sub(queue.bytes))
     }
 }
 
@@ -64,11 +74,13 @@ impl RetryRule {
     }
 }
 
-/// A load to be made: rows of `flow` from the lowest number on.
+/// A load to be made: rows of `flow` by rising number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOrder {
     /// The flow.
     pub flow: FlowId,
+    /// Only rows with higher numbers than this; `None` for all.
+    pub after: Option<i64>,
     /// At most so many rows.
     pub max_messages: usize,
     /// At most so much by [`cost`](crate::domain::outbox_work::cost), but at least one row.

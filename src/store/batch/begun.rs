@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use sea_orm::DatabaseTransaction;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::store::connect::Database;
@@ -21,25 +22,48 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The transaction, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct Begun(Option<(DatabaseTransaction, Instant)>);
+pub(super) struct Begun(Option<Ready>);
+
+#[derive(Debug)]
+struct Ready {
+    transaction: DatabaseTransaction,
+    since: Instant,
+    /// What the connection belongs to.
+    runtime: Handle,
+}
 
 impl Begun {
     /// Begins one, unless there is one. That it cannot be had is no failure: whoever needs one will see.
     pub(super) async fn begin(&mut self, database: &Database) {
         if self.0.is_none() && database.dialect == Dialect::MySql {
             let begun = timeout(PATIENCE, database.begin()).await;
-            self.0 = begun.ok().and_then(Result::ok).map(|transaction| (transaction, Instant::now()));
+            self.0 = begun.ok().and_then(Result::ok).map(|transaction| Ready {
+                transaction,
+                since: Instant::now(),
+                runtime: Handle::current(),
+            });
         }
     }
 
     /// The transaction, if it is fresh.
     pub(super) fn take(&mut self) -> Option<DatabaseTransaction> {
-        let (transaction, since) = self.0.take()?;
-        (since.elapsed() < FRESH).then_some(transaction)
+        self.let_go();
+        self.0.take().map(|ready| ready.transaction)
     }
 
     /// Ends one that is no longer fresh.
     pub(super) fn let_go(&mut self) {
-        self.0.take_if(|(_, since)| since.elapsed() >= FRESH);
+        self.0.take_if(|ready| ready.since.elapsed() >= FRESH);
+    }
+}
+
+impl Drop for Begun {
+    /// The driver rolls back in a task, and panics where there is no runtime to spawn it on: at the end of a
+    /// thread its actors are dropped after the runtime was left.
+    fn drop(&mut self) {
+        if let Some(Ready { transaction, runtime, .. }) = self.0.take() {
+            let _entered = runtime.enter();
+            drop(transaction);
+        }
     }
 }

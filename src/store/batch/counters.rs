@@ -1,4 +1,11 @@
-//! The counters of all flows of a batch, in one statement.
+//! The counters of all flows of a batch, in few statements.
+//!
+//! A statement for each flow costs ten times as much as all other work when a batch is spread over many flows. A list
+//! of flows and numbers that is joined costs a third as much as the rows of the messages; adding the same to
+//! a list of flows, a tenth. So flows that gave equally many numbers go together where they are many: in a batch
+//! that is spread over many flows, most gave one or two.
+
+use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 
@@ -10,22 +17,82 @@ use crate::store::error::{StoreError, While};
 /// Most flows of one statement.
 const CHUNK_FLOWS: usize = 512;
 
-/// Sets `last_msg_id` of every flow given. Set-based, because a statement for each flow costs ten
-/// times as much as all other work when a batch is spread over many flows.
+/// From so many flows on that gave equally many numbers a statement of their own is worth its round trip.
+const WORTH_A_STATEMENT: usize = 32;
+
+/// The counter of a locked flow that has numbered messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counter {
+    pub(super) flow: FlowId,
+    /// The last number given.
+    pub(super) last: i64,
+    /// How many were given since the row was locked.
+    pub(super) given: i64,
+}
+
+impl Counter {
+    pub(super) fn values(self) -> [Value; 2] {
+        [self.flow.into(), self.last.into()]
+    }
+}
+
+/// Sets `last_msg_id` of every flow given.
 pub(super) async fn write_counters(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
-    counters: &[(FlowId, i64)],
+    counters: &[Counter],
 ) -> Result<(), StoreError> {
-    for chunk in counters.chunks(CHUNK_FLOWS) {
+    let (alike, others) = apart(counters);
+    for (given, flows) in alike {
+        for chunk in flows.chunks(CHUNK_FLOWS) {
+            let padded = chunk.len().next_power_of_two();
+            let values = [given.into()].into_iter().chain(padded_to(chunk, padded).map(Value::from));
+            execute(connection, dialect.raise_counters(padded), values).await?;
+        }
+    }
+    for chunk in others.chunks(CHUNK_FLOWS) {
         let padded = chunk.len().next_power_of_two();
-        let values = padded_to(chunk, padded).flat_map(|(flow, last)| [Value::from(flow), Value::from(last)]);
-        let statement = Statement::from_sql_and_values(
-            connection.get_database_backend(),
-            dialect.update_counters(padded),
-            values,
-        );
-        connection.execute_raw(statement).await.while_doing("writing the counters")?;
+        let values = padded_to(chunk, padded).flat_map(Counter::values);
+        execute(connection, dialect.update_counters(padded), values).await?;
     }
     Ok(())
+}
+
+/// The flows that many others are like, by how many numbers they gave; and the rest.
+fn apart(counters: &[Counter]) -> (BTreeMap<i64, Vec<FlowId>>, Vec<Counter>) {
+    let mut alike: BTreeMap<i64, Vec<FlowId>> = BTreeMap::new();
+    for counter in counters {
+        alike.entry(counter.given).or_default().push(counter.flow);
+    }
+    alike.retain(|_, flows| flows.len() >= WORTH_A_STATEMENT);
+    let others = counters.iter().filter(|counter| !alike.contains_key(&counter.given)).copied().collect();
+    (alike, others)
+}
+
+async fn execute(
+    connection: &impl ConnectionTrait,
+    sql: String,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<(), StoreError> {
+    let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+    connection.execute_raw(statement).await.while_doing("writing the counters")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_that_gave_equally_many_numbers_go_together_where_they_are_many() {
+        let many = 1..=i64::try_from(WORTH_A_STATEMENT).unwrap_or(i64::MAX);
+        let ones: Vec<Counter> =
+            many.clone().map(|flow| Counter { flow, last: 7 * flow, given: 1 }).collect();
+        let twos = [Counter { flow: 1_000, last: 2, given: 2 }, Counter { flow: 1_001, last: 9, given: 2 }];
+
+        let (alike, others) = apart(&[ones, twos.to_vec()].concat());
+
+        assert_eq!(alike, BTreeMap::from([(1, many.collect())]));
+        assert_eq!(others, twos);
+    }
 }

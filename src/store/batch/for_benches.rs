@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use sea_orm::sqlx::mysql::MySqlQueryResult;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 
-use super::counters::write_counters;
+use super::counters::{Counter, write_counters};
 use super::insert::insert_rows;
 use super::locked_flow::{SchemaCache, lock_flows};
 use super::writes::{DataRow, WriteContext};
@@ -53,9 +53,11 @@ impl<'a> DataRows<'a> {
     }
 }
 
-/// Builds the statements that write these counters.
+/// Builds the statements that write these counters, each of which went up by one.
 pub fn write_counters_of(dialect: Dialect, counters: &[(FlowId, i64)]) -> Result<(), StoreError> {
-    at_once(write_counters(&Nowhere(dialect), dialect, counters))
+    let counters: Vec<Counter> =
+        counters.iter().map(|(flow, last)| Counter { flow: *flow, last: *last, given: 1 }).collect();
+    at_once(write_counters(&Nowhere(dialect), dialect, &counters))
 }
 
 /// Builds the statements that lock these flows, ascending by id; none of them is found.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::DatabaseTransaction;
 
-use super::counters::write_counters;
+use super::counters::{Counter, write_counters};
 use super::fence::Fence;
 use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
 use super::standing::{Lag, Standing};
@@ -44,7 +44,7 @@ pub(super) async fn leave(
     transaction: &DatabaseTransaction,
     database: &Database,
     fence: Option<Fence<'_>>,
-    counters: &[(FlowId, i64)],
+    counters: &[Counter],
     catch_up: Option<CatchUp>,
 ) -> Result<(), StoreError> {
     if let Some(fence) = fence

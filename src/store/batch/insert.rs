@@ -11,7 +11,8 @@ use crate::store::error::{StoreError, While};
 
 /// How many rows a statement may have. Close enough together that a batch needs few statements: the three
 /// attributes of a lone message go in one.
-const CHUNKS: [usize; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
+const CHUNKS: [usize; 22] =
+    [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024, 1_536, 2_048];
 
 /// A row that can be inserted together with others.
 pub(super) trait Row {
@@ -107,9 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_in_few_statements_of_few_sizes_of_up_to_512() {
+    fn rows_go_in_few_statements_of_few_sizes_of_up_to_2048() {
         assert_eq!(chunks(&[1; 3], 1_000_000), [3]);
-        assert_eq!(chunks(&vec![1; 1_500], 1_000_000), [512, 512, 384, 64, 24, 4]);
+        assert_eq!(chunks(&vec![1; 5_500], 1_000_000), [2_048, 2_048, 1_024, 256, 96, 24, 4]);
     }
 
     #[test]

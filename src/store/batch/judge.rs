@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::counters::Counter;
 use super::keys::Keys;
 use super::locked_flow::LockedFlow;
 use super::writes::{DataRow, DeadLetterRow, Writes};
@@ -69,8 +70,8 @@ impl<'a> Judge<'a> {
         self.writes.counters = self
             .flows
             .values()
-            .filter(|flow| flow.counted)
-            .map(|flow| (flow.id, flow.last_message_id))
+            .filter(|flow| flow.given > 0)
+            .map(|flow| Counter { flow: flow.id, last: flow.last_message_id, given: flow.given })
             .collect();
         self.writes.keys = self.keys.into_rows();
         self.writes
@@ -107,7 +108,7 @@ impl<'a> Judge<'a> {
     fn take_number(&mut self, flow_id: FlowId) -> i64 {
         self.flows.get_mut(&flow_id).map_or(0, |flow| {
             flow.last_message_id += 1;
-            flow.counted = true;
+            flow.given += 1;
             flow.last_message_id
         })
     }

@@ -28,8 +28,8 @@ pub(super) struct LockedFlow {
     pub(super) enabled: bool,
     /// Where its messages have their key, or why that cannot be known.
     pub(super) message_key: Result<Option<MessageKey>, String>,
-    /// Whether this transaction gave a number.
-    pub(super) counted: bool,
+    /// How many numbers this transaction gave.
+    pub(super) given: i64,
 }
 
 /// Compiled schemas, by flow; a schema is compiled anew when its text has changed.
@@ -131,6 +131,6 @@ pub(super) fn locked_flow(
         last_message_id: row.try_get::<Option<i64>>("", "last_msg_id")?.unwrap_or(0),
         enabled: row.try_get::<Option<bool>>("", "enabled")?.unwrap_or(false),
         message_key: MessageKey::parse(message_key.as_deref()).map_err(|error| error.to_string()),
-        counted: false,
+        given: 0,
     })
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 
+use super::counters::Counter;
 use super::fence::{LaneRow, NOWHERE, lane_position};
 use super::locked_flow::{LockedFlow, SchemaCache, flow_columns, locked_flow, padded_to};
 use crate::domain::batch::LanePosition;
@@ -70,12 +71,11 @@ fn lock_sql(ids: usize) -> String {
 pub(super) async fn write_counters_and_lane(
     connection: &impl ConnectionTrait,
     row: LaneRow<'_>,
-    counters: &[(FlowId, i64)],
+    counters: &[Counter],
     position: LanePosition,
 ) -> Result<(), StoreError> {
     let padded = counters.len().next_power_of_two();
-    let counters =
-        padded_to(counters, padded).flat_map(|(flow, last)| [Value::from(flow), Value::from(last)]);
+    let counters = padded_to(counters, padded).flat_map(Counter::values);
     let lane = [
         position.epoch.into(),
         position.next_offset.cast_signed().into(),

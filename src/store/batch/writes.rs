@@ -7,10 +7,11 @@ use sea_orm::{ConnectionTrait, Value};
 use sha2::{Digest, Sha256};
 
 use super::BatchRules;
+use super::counters::Counter;
 use super::insert::{Row, insert_rows};
 use super::keys::KeyRow;
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
-use crate::domain::message::{Body, FlowId, Record};
+use crate::domain::message::{Body, Record};
 use crate::domain::outbox::OutboxItem;
 use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
@@ -23,8 +24,8 @@ pub(super) struct Writes<'a> {
     pub(super) posts: Vec<OutboxItem>,
     pub(super) dead_letters: Vec<DeadLetterRow<'a>>,
     pub(super) keys: Vec<KeyRow>,
-    /// Flows that numbered messages, each with its new `last_msg_id`, ascending by flow.
-    pub(super) counters: Vec<(FlowId, i64)>,
+    /// Of the flows that numbered messages, ascending by flow.
+    pub(super) counters: Vec<Counter>,
     pub(super) results: Vec<Result<ProcessResult, ProcessError>>,
 }
 

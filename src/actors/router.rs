@@ -192,7 +192,9 @@ impl RouterActor {
     /// Lets go of what every lane, and every flow that lags, is past.
     fn release(&mut self) {
         let watermark = self.lanes.watermark();
-        self.tables().forget_below(watermark);
+        // A record that is done is there for as long as its segment, and may be looked at again: by the table of
+        // its time, or a flow edited since would get what was never for it.
+        self.tables().forget_below(self.lanes.begin_again_at());
         if let Err(error) = self.parts.inbox.release(watermark) {
             log::error!("Cannot delete finished segments of the inbox: {error}");
         }

@@ -90,9 +90,9 @@ impl RoutingHistory {
         self.eras.iter().rev().find(|era| era.from <= offset).or(self.eras.first())
     }
 
-    /// No record below `watermark` will be asked for again.
-    pub fn forget_below(&mut self, watermark: Offset) {
-        let current = self.eras.iter().rposition(|era| era.from <= watermark);
+    /// No record below `offset` will be asked for again.
+    pub fn forget_below(&mut self, offset: Offset) {
+        let current = self.eras.iter().rposition(|era| era.from <= offset);
         self.eras.drain(..current.unwrap_or(0));
     }
 

@@ -147,6 +147,14 @@ impl<R: RecordSource> LaneCursor<R> {
         self.stragglers.lowest().map_or(self.done, |lowest| lowest.min(self.done))
     }
 
+    /// No record below is looked at again, whoever is replaced. Lower than the watermark where the lane has looked
+    /// further than SQL knows of and found nothing to do: it begins again at its offset in SQL.
+    #[must_use]
+    pub fn begins_again_at(&self) -> Offset {
+        let at = self.in_sql.next_offset;
+        self.stragglers.lowest().map_or(at, |lowest| lowest.min(at))
+    }
+
     /// Whether all below `end` is done and SQL knows it. Flows that lag are not waited for: where
     /// they stand is in SQL, and what they miss stays in the inbox.
     #[must_use]

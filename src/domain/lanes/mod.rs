@@ -59,6 +59,12 @@ impl<R: RecordSource> Lanes<R> {
         self.cursors.iter().map(LaneCursor::watermark).min().unwrap_or(0)
     }
 
+    /// No lane looks at a record below again; see [`LaneCursor::begins_again_at`].
+    #[must_use]
+    pub fn begin_again_at(&self) -> Offset {
+        self.cursors.iter().map(LaneCursor::begins_again_at).min().unwrap_or(0)
+    }
+
     /// Whether all lanes are done with what is below `end`, and SQL knows it.
     #[must_use]
     pub fn are_drained(&self, end: Offset) -> bool {

@@ -61,7 +61,7 @@ impl World {
 
     pub(super) fn release(&mut self) {
         let watermark = self.lanes.watermark();
-        self.tables.forget_below(watermark);
+        self.tables.forget_below(self.lanes.begin_again_at());
         let before = self.log.records().len();
         self.log.release(watermark);
         self.seen.released += u64::from(self.log.records().len() < before);

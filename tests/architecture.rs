@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Names that all but the given modules must do without.
 const ONLY_IN: &[(&[&str], &[&str])] = &[
-    (&["actix", "actix_rt", "actix_web", "awc"], &["actors", "delivery", "demo", "app", "bench"]),
+    (&["actix", "actix_rt", "actix_web", "awc"], &["actors", "delivery", "demo", "app", "bench", "embedded"]),
     (&["paho_mqtt"], &["mqtt"]),
     (&["rumqttd"], &["embedded"]),
     (&["indicatif", "procfs"], &["bench"]),

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::Server;
 use actix_web::web::{self, Bytes, Data, Path, PayloadConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use serde::Deserialize;
+
+use crate::embedded::http::HttpThread;
 
 /// More than a message of a measurement ever has.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -32,44 +33,24 @@ pub struct Arrival {
 
 /// The endpoint, on a thread of its own.
 #[derive(Debug)]
-pub struct Sink {
-    port: u16,
-    server: ServerHandle,
-    thread: JoinHandle<()>,
-}
+pub struct Sink(HttpThread);
 
 impl Sink {
     /// Listens on a free port of the loopback interface.
     pub fn start(arrivals: Sender<Arrival>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
-        let (hand_out, server) = channel();
-        let thread = thread::Builder::new().name("bench-sink".to_owned()).spawn(move || {
-            let outcome = actix_web::rt::System::new().block_on(async move {
-                let server = serve(listener, arrivals)?;
-                // Who started it waits for it.
-                let _ = hand_out.send(server.handle());
-                server.await
-            });
-            if let Err(error) = outcome {
-                log::error!("The endpoint of the measurement failed: {error}");
-            }
-        })?;
-        let server = server.recv().map_err(|_| io::Error::other("its server did not start"))?;
-        Ok(Self { port, server, thread })
+        HttpThread::start("bench-sink", listener, |listener| serve(listener, arrivals)).map(Self)
     }
 
     /// Where the flow of this code posts to.
     #[must_use]
     pub fn url(&self, flow_code: &str) -> String {
-        format!("http://127.0.0.1:{}/{flow_code}", self.port)
+        format!("http://127.0.0.1:{}/{flow_code}", self.0.port())
     }
 
     /// Ends the server and waits for its thread. Then nothing more is told.
     pub fn end(self) {
-        // The order is given at once; its future would only tell when it is carried out.
-        drop(self.server.stop(true));
-        let _ = self.thread.join();
+        self.0.end();
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::mpsc::{SyncSender, TrySendError, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{SyncSender, TrySendError};
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::Server;
 use actix_web::web::{self, Bytes, Data, Path, PayloadConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use chrono::{NaiveDateTime, Utc};
+
+use crate::embedded::http::HttpThread;
 
 /// Tried first: the same port each time lets messages that an earlier demo could not post any more
 /// reach this one.
@@ -35,43 +36,24 @@ pub(super) struct Post {
 }
 
 /// The endpoint, on a thread of its own.
-pub(super) struct Endpoint {
-    port: u16,
-    server: ServerHandle,
-    thread: JoinHandle<()>,
-}
+pub(super) struct Endpoint(HttpThread);
 
 impl Endpoint {
     /// Listens on the loopback interface.
     pub(super) fn start(posts: SyncSender<Post>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, CUSTOMARY_PORT))
             .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        let port = listener.local_addr()?.port();
-        let (hand_out, server) = channel();
-        let thread = thread::Builder::new().name("demo-endpoint".to_owned()).spawn(move || {
-            let outcome = actix_web::rt::System::new().block_on(async move {
-                let server = serve(listener, posts)?;
-                let _ = hand_out.send(server.handle());
-                server.await
-            });
-            if let Err(error) = outcome {
-                log::error!("The demo's endpoint failed: {error}");
-            }
-        })?;
-        let server = server.recv().map_err(|_| io::Error::other("its server did not start"))?;
-        Ok(Self { port, server, thread })
+        HttpThread::start("demo-endpoint", listener, |listener| serve(listener, posts)).map(Self)
     }
 
     /// Where the flow of this code posts to.
     pub(super) fn url(&self, flow_code: &str) -> String {
-        format!("{ORIGIN}{}{}", self.port, path(flow_code))
+        format!("{ORIGIN}{}{}", self.0.port(), path(flow_code))
     }
 
     /// Ends the server and waits for its thread.
     pub(super) fn end(self) {
-        // The order is given at once; its future would only tell when it is carried out.
-        drop(self.server.stop(true));
-        let _ = self.thread.join();
+        self.0.end();
     }
 }
 
@@ -80,7 +62,7 @@ pub(super) fn path(flow_code: &str) -> String {
     format!("/demo/{flow_code}")
 }
 
-fn serve(listener: TcpListener, posts: SyncSender<Post>) -> io::Result<actix_web::dev::Server> {
+fn serve(listener: TcpListener, posts: SyncSender<Post>) -> io::Result<Server> {
     let posts = Data::new(posts);
     let server = HttpServer::new(move || {
         App::new()

@@ -1,3 +1,4 @@
 //! Parts that are otherwise servers of their own, for commands that bring their surroundings with them.
 
 pub(crate) mod broker;
+pub(crate) mod http;

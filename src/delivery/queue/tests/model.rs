@@ -1,0 +1,372 @@
+//! The queue against a model of table and endpoint, in which anything may happen at any time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The flow whose messages come in any order, since somebody sets its counter back.
+const SET_BACK: FlowId = 3;
+
+/// What may happen next.
+#[derive(Debug, Clone)]
+enum Event {
+    /// A worker commits rows; the announcement travels.
+    Commit {
+        flow: FlowId,
+        rows: usize,
+        bytes: usize,
+    },
+    /// Somebody sets the counter of [`SET_BACK`] back.
+    SetBack {
+        by: i64,
+    },
+    /// An announcement arrives, or only the word that there is one.
+    Announce {
+        as_spilled: bool,
+    },
+    /// An announcement is lost with its worker.
+    LoseAnnouncement,
+    /// Posts begin.
+    Post,
+    /// A post ends.
+    End {
+        which: usize,
+        well: bool,
+    },
+    /// What has ended is written, or the database refuses.
+    Settle {
+        well: bool,
+    },
+    /// A load begins, reads the table, or comes back.
+    BeginLoad,
+    ReadTable,
+    EndLoad {
+        well: bool,
+    },
+    Sweep,
+    LoseLease,
+    Crash,
+    Pass {
+        seconds: u64,
+    },
+}
+
+/// The larger `calm` is, the rarer are faults, so that backlogs grow and one load goes on from another.
+fn event(calm: u32) -> impl Strategy<Value = Event> {
+    // In 30 s nearly every message is too old for another attempt.
+    let (success, most_seconds) = if calm > 1 { (0.9, 2_u64) } else { (0.8, 30) };
+    prop_oneof![
+        6 * calm => (1..4_i64, 1..5_usize, 0..400_usize)
+            .prop_map(|(flow, rows, bytes)| Event::Commit { flow, rows, bytes }),
+        6 * calm => proptest::bool::weighted(0.2).prop_map(|as_spilled| Event::Announce { as_spilled }),
+        1 => (1..20_i64).prop_map(|by| Event::SetBack { by }),
+        1 => Just(Event::LoseAnnouncement),
+        6 * calm => Just(Event::Post),
+        9 * calm => (0..8_usize, proptest::bool::weighted(success))
+            .prop_map(|(which, well)| Event::End { which, well }),
+        4 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::Settle { well }),
+        3 * calm => Just(Event::BeginLoad),
+        3 * calm => Just(Event::ReadTable),
+        3 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::EndLoad { well }),
+        calm => Just(Event::Sweep),
+        1 => Just(Event::LoseLease),
+        1 => Just(Event::Crash),
+        3 * calm => (0..most_seconds).prop_map(|seconds| Event::Pass { seconds }),
+    ]
+}
+
+/// The queue of a world, where messages soon are too old.
+fn impatient_queue() -> DeliveryQueue {
+    DeliveryQueue::new(OWN.into(), LIMITS, RetryRule { max_age: secs(10), ..rule() })
+}
+
+#[derive(Clone)]
+struct Row {
+    bytes: usize,
+    attempts: u32,
+    due: Moment,
+    committed: Moment,
+}
+
+struct World {
+    queue: DeliveryQueue,
+    now: Moment,
+    table: BTreeMap<RowPlace, Row>,
+    next_number: HashMap<FlowId, i64>,
+    /// Of any flow.
+    next_offset: u64,
+    announcements: VecDeque<Vec<RowPlace>>,
+    in_flight: Vec<RowPlace>,
+    outcomes: Vec<Outcome>,
+    load: Option<(LoadOrder, Option<LoadedFlow>)>,
+    /// Ended well or given up, since the process started.
+    ended: HashSet<RowPlace>,
+    /// Ended well or given up, ever.
+    ever_ended: HashSet<RowPlace>,
+    committed: Vec<RowPlace>,
+    /// The highest number posted, by flow, since order could last be broken.
+    last_posted: HashMap<FlowId, i64>,
+    /// Announcements were lost: their rows come out of order.
+    order_broken: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            queue: impatient_queue(),
+            now: secs(0),
+            table: BTreeMap::new(),
+            next_number: HashMap::new(),
+            next_offset: 1,
+            committed: Vec::new(),
+            announcements: VecDeque::new(),
+            in_flight: Vec::new(),
+            outcomes: Vec::new(),
+            load: None,
+            ended: HashSet::new(),
+            ever_ended: HashSet::new(),
+            last_posted: HashMap::new(),
+            order_broken: false,
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Commit { flow, rows, bytes } => self.commit(flow, rows, bytes),
+            Event::SetBack { by } => {
+                self.next_number.entry(SET_BACK).and_modify(|next| *next = (*next - by).max(1));
+            }
+            Event::Announce { as_spilled } => self.announce(as_spilled),
+            Event::LoseAnnouncement => {
+                self.order_broken |= self.announcements.pop_front().is_some();
+            }
+            Event::Post => self.post(),
+            Event::End { which, well } => self.end(which, well),
+            Event::Settle { well: true } => self.settle(),
+            Event::Settle { well: false } => {}
+            Event::BeginLoad => {
+                if let Some(order) = self.queue.next_load(self.now) {
+                    assert!(self.load.is_none(), "two loads at a time");
+                    self.load = Some((order, None));
+                }
+            }
+            Event::ReadTable => self.read_table(),
+            Event::EndLoad { well } => self.end_load(well),
+            Event::Sweep => self.sweep(),
+            Event::LoseLease => self.queue.reload_all(self.now),
+            Event::Crash => self.crash(),
+            Event::Pass { seconds } => self.now += secs(seconds),
+        }
+        self.check_bounds();
+    }
+
+    fn commit(&mut self, flow: FlowId, rows: usize, bytes: usize) {
+        let next = self.next_number.entry(flow).or_insert(1);
+        let places: Vec<RowPlace> =
+            (*next..).zip(self.next_offset..).map(|(n, o)| (flow, n, o)).take(rows).collect();
+        *next += i64::try_from(rows).unwrap();
+        self.next_offset += u64::try_from(rows).unwrap();
+        for place in &places {
+            let row = Row { bytes, attempts: 0, due: self.now, committed: self.now };
+            self.table.insert(*place, row);
+        }
+        self.committed.extend(&places);
+        self.announcements.push_back(places);
+    }
+
+    fn announce(&mut self, as_spilled: bool) {
+        let Some(places) = self.announcements.pop_front() else {
+            return;
+        };
+        let items = places.iter().map(|place| {
+            // A row that was loaded and deleted meanwhile is announced all the same.
+            item_at(*place, self.table.get(place).map_or(0, |row| row.bytes))
+        });
+        let items: Vec<_> = items.collect();
+        if as_spilled {
+            return self.queue.committed(&CommittedRows::of(&items), self.now);
+        }
+        self.queue.deliver(items, self.now);
+    }
+
+    fn post(&mut self) {
+        while let Some(post) = self.queue.next_post(self.now) {
+            let (flow, number) = (post.key.flow_id, post.message_id);
+            let place = (flow, number, post.key.inbox_offset);
+            assert!(self.in_flight.iter().all(|(other, ..)| *other != flow), "two in flight in flow {flow}");
+            assert!(!self.ended.contains(&place), "{place:?} posted again");
+            let last = self.last_posted.entry(flow).or_insert(number);
+            assert!(
+                self.order_broken || flow == SET_BACK || number >= *last,
+                "flow {flow}: {number} after {last}"
+            );
+            *last = number;
+            self.in_flight.push(place);
+        }
+    }
+
+    fn end(&mut self, which: usize, well: bool) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let place = self.in_flight.remove(which % self.in_flight.len());
+        let flow = place.0;
+        let outcome = if well {
+            self.queue.posted(flow, self.now)
+        } else {
+            self.queue.failed(flow, "no".into(), self.now, 0.5)
+        };
+        let outcome = outcome.expect("it was in flight");
+        if outcome.removes_row() {
+            self.ended.insert(place);
+            self.ever_ended.insert(place);
+        }
+        self.outcomes.push(outcome);
+    }
+
+    fn settle(&mut self) {
+        let outcomes = std::mem::take(&mut self.outcomes);
+        for outcome in &outcomes {
+            let key = outcome.key();
+            let place = *self.committed.iter().find(|place| place.2 == key.inbox_offset).unwrap();
+            match outcome {
+                Outcome::Failed { attempts, retry_in, .. } => {
+                    let row = self.table.get_mut(&place).unwrap();
+                    row.attempts = *attempts;
+                    row.due = self.now + *retry_in;
+                }
+                Outcome::Delivered { .. } | Outcome::Expired { .. } => {
+                    self.table.remove(&place);
+                }
+            }
+        }
+        self.queue.settled(&outcomes, self.now);
+    }
+
+    fn read_table(&mut self) {
+        let Some((order, found @ None)) = &mut self.load else {
+            return;
+        };
+        let mut bytes = 0;
+        let from = (order.flow, order.after.map_or(0, |after| after + 1), 0);
+        let rows: Vec<_> = self.table.range(from..(order.flow + 1, 0, 0)).collect();
+        let items: Vec<_> = rows
+            .iter()
+            .enumerate()
+            .take_while(|(index, (_, row))| {
+                bytes += cost(row.bytes);
+                *index == 0 || (*index < order.max_messages && bytes <= order.max_bytes)
+            })
+            .map(|(_, (place, row))| {
+                let mut item = item_at(**place, row.bytes);
+                item.attempts = row.attempts;
+                LoadedItem {
+                    item,
+                    age: self.now.saturating_sub(row.committed),
+                    due_in: row.due.saturating_sub(self.now),
+                }
+            })
+            .collect();
+        let rest = match rows.get(items.len()) {
+            None => LoadRest::Nothing,
+            Some((next, _)) if items.last().is_some_and(|last| last.item.message_id == next.1) => {
+                LoadRest::Same
+            }
+            Some(_) => LoadRest::Above,
+        };
+        *found = Some(LoadedFlow { items, rest });
+    }
+
+    fn end_load(&mut self, well: bool) {
+        match self.load.take() {
+            Some((order, Some(found))) if well => self.queue.loaded(order.flow, found, self.now),
+            Some((order, _)) => self.queue.load_failed(order.flow, self.now),
+            None => {}
+        }
+    }
+
+    fn sweep(&mut self) {
+        let mut found: BTreeMap<FlowId, WaitingFlow> = BTreeMap::new();
+        for (flow, number, _) in self.table.keys() {
+            let first = WaitingFlow { flow: *flow, rows: 0, lowest_message_id: *number };
+            found.entry(*flow).or_insert(first).rows += 1;
+        }
+        let found: Vec<_> = found.into_values().collect();
+        self.queue.swept(&found, self.now);
+    }
+
+    /// Memory is gone, posts in flight may or may not have arrived, the table stays.
+    fn crash(&mut self) {
+        self.queue = impatient_queue();
+        self.announcements.clear();
+        self.in_flight.clear();
+        self.outcomes.clear();
+        self.load = None;
+        self.ended.clear();
+        self.last_posted.clear();
+        self.order_broken = false;
+        self.sweep();
+    }
+
+    fn check_bounds(&self) {
+        let queue = &self.queue;
+        assert!(queue.messages <= LIMITS.messages);
+        assert!(queue.bytes <= LIMITS.bytes + cost(400));
+        assert!(queue.posts <= LIMITS.posts && queue.retries <= LIMITS.retries);
+        assert!(queue.unsettled <= LIMITS.unsettled);
+        assert_eq!(queue.posts, self.in_flight.len());
+        assert_eq!(queue.unsettled, self.outcomes.len());
+        assert_eq!(queue.messages, queue.flows.values().map(FlowQueue::messages).sum::<usize>());
+        assert_eq!(queue.bytes, queue.flows.values().map(|flow| flow.bytes).sum::<usize>());
+    }
+
+    /// Time passes until the queue wants to be asked, and no longer.
+    fn sleep(&mut self) {
+        self.now = self.now.max(self.queue.next_wake().unwrap_or(self.now));
+    }
+
+    /// All is well from now on: how it must end. Nothing but a lost announcement needs a sweep.
+    fn run_out(&mut self) {
+        while !self.announcements.is_empty() {
+            self.happen(&Event::Announce { as_spilled: false });
+        }
+        for _ in 0..500 {
+            for event in [
+                Event::Post,
+                Event::End { which: 0, well: true },
+                Event::Settle { well: true },
+                Event::BeginLoad,
+                Event::ReadTable,
+                Event::EndLoad { well: true },
+            ] {
+                self.happen(&event);
+            }
+            if self.order_broken {
+                self.happen(&Event::Sweep);
+            }
+            self.sleep();
+        }
+        assert!(self.table.is_empty(), "left behind: {:?}", self.table.keys());
+        assert!(self.queue.is_quiet());
+        for message in &self.committed {
+            assert!(self.ever_ended.contains(message), "never posted: {message:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_message_is_posted_in_order_within_bounds_whatever_happens(
+        events in prop_oneof![Just(1), Just(20)].prop_flat_map(|calm| proptest::collection::vec(event(calm), 1..150))
+    ) {
+        let mut world = World::new();
+        for event in &events {
+            world.happen(event);
+        }
+        world.run_out();
+    }
+}

@@ -1,0 +1,176 @@
+"""The manifests for Kubernetes: every rendering against every check."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import checks
+from checks.environment import PENDING, documented
+from checks.network import METRICS, PROBES
+from checks.scaling import metrics_in_use
+from kustomize import MANIFESTS, ROOT
+from manifests import Document, named, of_kind, settings, stateful, title
+from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, Rendering
+
+
+@pytest.mark.parametrize("check", checks.ALL.values(), ids=checks.ALL.keys())
+@pytest.mark.parametrize("rendering", ALL, ids=str)
+def test_it_holds(rendering: Rendering, check: checks.Check) -> None:
+    assert check(rendering.documents()) == []
+
+
+def test_every_kustomization_is_rendered() -> None:
+    places = {path.parent.relative_to(MANIFESTS).as_posix() for path in MANIFESTS.rglob("kustomization.yaml")}
+    rendered = {rendering.place for rendering in ALL}
+    rendered |= {f"components/{name}" for rendering in ALL for name in rendering.components}
+    assert places == rendered
+
+
+def test_every_file_is_used_by_a_kustomization() -> None:
+    unused = []
+    for path in MANIFESTS.rglob("*"):
+        nearest = next(parent for parent in path.parents if (parent / "kustomization.yaml").exists() or parent == ROOT)
+        if path.is_dir() or path.name in ("kustomization.yaml", "README.md", ".gitignore"):
+            continue
+        if path.relative_to(nearest).as_posix() not in (nearest / "kustomization.yaml").read_text():
+            unused.append(path)
+    assert unused == []
+
+
+@pytest.mark.parametrize(
+    ("rendering", "replicas", "mode"),
+    [(SINGLE, 1, {}), (SHARED, 3, {"SHARED_GROUP": "mqtt-gateway"}), (SHARDED, 3, {"SHARD_COUNT": "3"})],
+    ids=str,
+)
+def test_an_overlay_is_what_its_name_says(rendering: Rendering, replicas: int, mode: dict[str, str]) -> None:
+    (gateway,) = stateful(rendering.documents())
+    assert gateway.document["spec"]["replicas"] == replicas
+    found = settings(rendering.documents(), gateway)
+    names = ("SHARED_GROUP", "SHARD_COUNT")
+    assert {name: found[name].value for name in names if name in found} == mode
+
+
+def test_a_new_number_of_shards_rolls_every_pod() -> None:
+    """By the hash in the name of the settings: a pod that kept the old number would keep flows that others have."""
+    names = [of_kind(rendering.documents(), "ConfigMap")[0]["metadata"]["name"] for rendering in (SHARDED, SITE_SHARDED)]
+    assert len(set(names)) == 2
+    for rendering, name in zip((SHARDED, SITE_SHARDED), names, strict=True):
+        (gateway,) = stateful(rendering.documents())
+        assert gateway.gateway["envFrom"] == [{"configMapRef": {"name": name}}]
+
+
+def test_a_new_database_password_rolls_the_pods_and_a_new_one_for_the_broker_does_not() -> None:
+    """The first is read at the start, the other at each connection."""
+    names = {secret["metadata"]["name"] for secret in of_kind(SITE.documents(), "Secret")}
+    assert "mqtt-gateway-broker" in names
+    assert any(name.startswith("mqtt-gateway-database-") for name in names)
+
+
+def test_the_job_runs_as_the_pod_that_it_stands_for() -> None:
+    """Same user, settings, mounts and secrets; only the name, the inbox and the command are its own."""
+    documents = RETIRE.documents()
+    (gateway,) = stateful(documents)
+    job = named(documents, "Job", "retire-mqtt-gateway-3")
+    assert job
+    pod = job["spec"]["template"]["spec"]
+    own, other = pod["containers"][0], gateway.gateway
+    for field in ("image", "envFrom", "volumeMounts", "resources", "securityContext"):
+        assert own[field] == other[field], field
+    for field in ("securityContext", "serviceAccountName", "terminationGracePeriodSeconds"):
+        assert pod[field] == gateway.pod[field], field
+
+    def without_inbox(volumes: list[Document]) -> list[Document]:
+        return [volume for volume in volumes if volume["name"] != "inbox"]
+
+    assert without_inbox(pod["volumes"]) == without_inbox(gateway.pod["volumes"])
+
+
+def test_the_job_alone_is_applied_by_its_label() -> None:
+    label = {"app.kubernetes.io/component": "retire"}
+    chosen = [title(document) for document in RETIRE.documents() if label.items() <= document["metadata"].get("labels", {}).items()]
+    assert chosen == ["Job/retire-mqtt-gateway-3"]
+
+
+def test_the_placeholders_are_the_only_secrets_in_the_repository() -> None:
+    places = [path for path in MANIFESTS.rglob("*") if path.parent.name == "secrets"]
+    listed = subprocess.run(
+        ["git", "ls-files", "--", *map(str, places)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    kept = [Path(line) for line in listed.stdout.splitlines()]
+    assert kept, "there are examples"
+    assert all(path.suffix == ".example" or path.name == ".gitignore" for path in kept), kept
+    real = MANIFESTS / "examples/site/secrets/database-password"
+    assert subprocess.run(["git", "check-ignore", "--quiet", str(real)], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_allowance_for_settings_to_come_is_empty_once_they_are_there() -> None:
+    assert PENDING.isdisjoint(documented()), "take them out of PENDING in checks/environment.py"
+
+
+def test_the_documents_of_the_directory_name_what_is_there() -> None:
+    readme = (MANIFESTS / "README.md").read_text()
+    for path in MANIFESTS.rglob("kustomization.yaml"):
+        assert f"`{path.parent.relative_to(MANIFESTS).as_posix()}`" in readme, path
+    for name in credential_paths():
+        assert name in readme, name
+
+
+def credential_paths() -> set[str]:
+    """Where the files for rows of `mqtt_servers` are, which nothing but the documentation tells people."""
+    (gateway,) = stateful(SINGLE.documents())
+    mounts = {mount["mountPath"] for mount in gateway.gateway["volumeMounts"]}
+    return {path for path in mounts if "/broker" in path}
+
+
+def test_the_query_of_the_autoscaler_is_one_that_prometheus_understands(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool (Debian: prometheus) is not installed: the query is not parsed")
+    (scaler,) = of_kind(SITE.documents(), "ScaledObject")
+    query = scaler["spec"]["triggers"][0]["metadata"]["query"]
+    rules = {"groups": [{"name": "keda", "rules": [{"record": "keda:query", "expr": query}]}]}
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    result = subprocess.run(
+        ["promtool", "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_metrics_and_paths_are_those_of_the_gateway() -> None:
+    """Looked for in the sources, where each stands as a literal."""
+    sources = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.rs"))
+    if "/health/live" not in sources:  # MERGE: the HTTP server comes with another branch. Delete these two lines then.
+        pytest.skip("this source has no HTTP server yet")
+    for path in [*PROBES.values(), METRICS]:
+        assert f'"{path}"' in sources, path
+    names = metrics_in_use(SITE.documents())
+    assert names
+    for name in names:
+        assert name.removeprefix("mqtt_gateway_") in sources, name
+
+
+@pytest.mark.parametrize("rendering", [SINGLE, SHARED, SHARDED, SITE], ids=str)
+def test_the_binary_takes_the_settings(rendering: Rendering, tmp_path: Path) -> None:
+    binary = os.environ.get("GATEWAY_BINARY")
+    if not binary:
+        pytest.skip("GATEWAY_BINARY is not set: the settings are not shown to the gateway")
+    (gateway,) = stateful(rendering.documents())
+    environment = {"PATH": os.environ["PATH"], "CONFIG_DIR": str(tmp_path)}
+    for name, setting in settings(rendering.documents(), gateway).items():
+        environment[name] = setting.value if setting.value is not None else "mqtt-gateway-0"
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    # Directories of this machine, and a port at which nobody listens.
+    environment |= {"DB_PASSWORD_FILE": str(password), "DB_HOST": "127.0.0.1", "DB_PORT": "1"}
+    environment |= {name: str(tmp_path / name) for name in ("INBOX_DIR", "LOG_DIR")}
+    environment["ADMIN_BIND"] = "127.0.0.1:0"
+    result = subprocess.run(
+        [binary, "check"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    # 2 is for settings; 1, because there is no database.
+    assert result.returncode == 1, result.stdout + result.stderr

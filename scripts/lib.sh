@@ -53,6 +53,8 @@ is_there() {
         mosquitto-clients) command=mosquitto_pub ;;
         mariadb-server-core) command=mariadb-install-db ;;
         mariadb-client-core) command=my_print_defaults ;;
+        prometheus) command=promtool ;;
+        python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null && return ;;
         *) command=$1 ;;
     esac
     { [ -n "${command:-}" ] && PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null; } || is_installed "$1"
@@ -86,7 +88,7 @@ install_without_starting() {
     local package units=() status=0
     if [ -d /run/systemd/system ]; then
         for package in "$@"; do
-            case $package in mosquitto) units+=("$package.service") ;; esac
+            case $package in mosquitto | prometheus) units+=("$package.service") ;; esac
         done
     fi
     [ ${#units[@]} -eq 0 ] || "${as_root[@]}" systemctl mask --runtime --quiet "${units[@]}"

@@ -56,7 +56,7 @@ def _budget(probe: Document) -> int:
 
 
 def resources_are_bounded(documents: Documents) -> list[str]:
-    """Requests for both, a limit for memory, and none for the processor: throttling looks like an actor that is stuck."""
+    """Requests for both, a limit for memory, none for the processor: throttled looks like stuck."""
     complaints = []
     for workload in workloads(documents):
         for container in workload.containers:

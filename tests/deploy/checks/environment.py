@@ -15,7 +15,7 @@ PENDING = {"ADMIN_BIND", "SHARED_GROUP", "SHARD_INDEX", "SHARD_COUNT"}
 
 @functools.cache
 def documented() -> dict[str, tuple[str, str]]:
-    """Default and type of each setting, by the tables of docs/SETTINGS.md, which the Rust tests hold against the code."""
+    """Default and type of each setting, by the tables of docs/SETTINGS.md; the Rust tests hold those against the code."""
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|", (ROOT / "docs/SETTINGS.md").read_text(), re.MULTILINE)
     return {name: (default, kind) for name, default, kind in rows}
 

@@ -17,7 +17,7 @@ from manifests import Documents
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "deploy" / "kubernetes"
 
-# Components came with kustomize 3.7, replacements with 4.2, labels in templates with 4.5; kubectl has that from 1.24 on.
+# Components came with kustomize 3.7, replacements with 4.2; from 4.5 on, kubectl (1.24) tells which one it has.
 # Debian 12 has kubectl 1.20.
 OLDEST = (4, 5)
 

@@ -112,6 +112,19 @@ def test_the_allowance_for_settings_to_come_is_empty_once_they_are_there() -> No
     assert PENDING.isdisjoint(documented()), "take them out of PENDING in checks/environment.py"
 
 
+def test_the_image_is_made_for_this_user_and_command() -> None:
+    dockerfile = ROOT / "Dockerfile"
+    if not dockerfile.exists():
+        pytest.skip("there is no Dockerfile yet")
+    lines = dockerfile.read_text().splitlines()
+    last = {word: [line for line in lines if line.startswith(f"{word} ")][-1] for word in ("USER", "ENTRYPOINT")}
+    (gateway,) = stateful(SINGLE.documents())
+    context = gateway.pod["securityContext"]
+    assert last["USER"] == f"USER {context['runAsUser']}:{context['runAsGroup']}"
+    # `args` come behind it.
+    assert last["ENTRYPOINT"].endswith('mqtt-gateway"]')
+
+
 def test_the_documents_of_the_directory_name_what_is_there() -> None:
     readme = (MANIFESTS / "README.md").read_text()
     for path in MANIFESTS.rglob("kustomization.yaml"):

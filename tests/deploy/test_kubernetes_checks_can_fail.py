@@ -176,6 +176,7 @@ STORAGE = [
     ),
     *breaks(
         storage.the_inbox_outlives_the_pod,
+        ("claims with labels", "StatefulSet", "spec.volumeClaimTemplates.0.metadata.labels", {"a": "b"}),
         ("not on a claimed volume", "ConfigMap", "data.INBOX_DIR", "/var/log/mqtt-gateway/inbox"),
         ("may be deleted", "StatefulSet", "spec.persistentVolumeClaimRetentionPolicy.whenScaled", "Delete"),
         ("may be deleted", "StatefulSet", "spec.persistentVolumeClaimRetentionPolicy", GONE),

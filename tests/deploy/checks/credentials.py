@@ -16,6 +16,9 @@ KEYS_BY_HAND = {
     "mqtt-gateway-broker-tls": {"ca.crt", "tls.crt", "tls.key"},
 }
 
+# What kustomize puts behind a generated name.
+HASH = re.compile(r"-[0-9a-z]{10}$")
+
 PLACEHOLDER = re.compile(r"put-the-\w+-here\n")
 
 
@@ -72,9 +75,8 @@ def _keys(documents: Documents, name: str) -> set[str]:
 def references_lead_somewhere(documents: Documents) -> list[str]:
     """ConfigMaps, accounts and Secrets are there, or are known to be made by hand."""
     made = {document["metadata"]["name"] for document in of_kind(documents, "Secret")}
-    # A generated name has a hash at its end; then nobody makes the plain one by hand.
-    generated = {name for name in KEYS_BY_HAND if any(other.startswith(f"{name}-") for other in made)}
-    generated -= {"mqtt-gateway-broker"} if made & {"mqtt-gateway-broker"} else set()
+    # Who generates a Secret does not make it by hand as well, so a reference to the plain name was left behind.
+    generated = {HASH.sub("", name) for name in made}
     known = made | (set(KEYS_BY_HAND) - generated)
     complaints = []
     for workload in workloads(documents):

@@ -31,6 +31,8 @@ def the_inbox_outlives_the_pod(documents: Documents) -> list[str]:
         if "persistentVolumeClaim" not in _source_of(documents, workload, "INBOX_DIR"):
             complaints.append(f"{workload.name}: INBOX_DIR is not on a claimed volume")
     for workload in stateful(documents):
+        if any("labels" in claim["metadata"] for claim in workload.document["spec"].get("volumeClaimTemplates", [])):
+            complaints.append(f"{workload.name}: claims with labels, which nobody can change later")
         policy = workload.document["spec"].get("persistentVolumeClaimRetentionPolicy", {})
         if [policy.get("whenDeleted"), policy.get("whenScaled")] != ["Retain", "Retain"]:
             complaints.append(f"{workload.name}: a volume with messages may be deleted")

@@ -157,10 +157,8 @@ pub async fn load_mqtt_servers(database: &Database) -> Result<MqttServers, LoadS
 
 async fn rows(database: &Database) -> Result<Vec<Model>, DbErr> {
     let default_first = Func::coalesce([Expr::col(Column::IsDefault), Expr::val(false)]);
-    let enabled = Entity::find()
-        .filter(Column::Enabled.eq(true))
-        .order_by_desc(default_first)
-        .order_by_asc(Column::Id);
+    let enabled =
+        Entity::find().filter(Column::Enabled.eq(true)).order_by_desc(default_first).order_by_asc(Column::Id);
     match enabled.clone().all(&database.connection).await {
         // A table that no gateway has migrated yet: what `check` may find.
         Err(error) => with_old_columns(enabled).all(&database.connection).await.map_err(|_| error),
@@ -220,12 +218,19 @@ fn non_empty(text: Option<String>) -> Option<String> {
 
 fn tls(wanted: Option<bool>, files: TlsColumns) -> Result<Option<TlsColumns>, &'static str> {
     if wanted != Some(true) {
-        let none = files.ca_file.is_none() && files.client_cert_file.is_none() && files.client_key_file.is_none();
+        let none =
+            files.ca_file.is_none() && files.client_cert_file.is_none() && files.client_key_file.is_none();
         // Whoever named files believes that the connection is encrypted.
-        return if none { Ok(None) } else { Err("names files for TLS, but its `tls` is not true: set one or the other") };
+        return if none {
+            Ok(None)
+        } else {
+            Err("names files for TLS, but its `tls` is not true: set one or the other")
+        };
     }
     if files.client_key_file.is_some() && files.client_cert_file.is_none() {
-        return Err("has a client_key_file without a client_cert_file: a key is of no use without its certificate");
+        return Err(
+            "has a client_key_file without a client_cert_file: a key is of no use without its certificate",
+        );
     }
     Ok(Some(files))
 }

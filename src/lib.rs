@@ -41,4 +41,4 @@ pub use app::{reload_flows, run_forever};
 pub use domain::flow::{FLOW_ACTION_POST_ENDPOINT, FLOW_ACTION_STORE_DB};
 pub use domain::schema::validate_payload;
 pub use settings::{Settings, load_settings};
-pub use store::{load_flows, load_mqtt_server, process_flow_message};
+pub use store::{load_flows, load_mqtt_server, load_mqtt_servers, process_flow_message};

@@ -14,7 +14,7 @@ pub struct Model {
     /// Host name or address.
     #[sea_orm(column_type = "String(StringLen::N(255))")]
     pub host: String,
-    /// TCP port; NULL counts as 1883.
+    /// TCP port; NULL counts as 1883, with TLS as 8883.
     pub port: Option<i32>,
     /// Used only together with the password.
     #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
@@ -26,6 +26,20 @@ pub struct Model {
     pub enabled: Option<bool>,
     /// Comes first among the enabled ones; NULL counts as no.
     pub is_default: Option<bool>,
+    /// Whether the connection is encrypted; NULL counts as no.
+    pub tls: Option<bool>,
+    /// PEM file of the certificates that the broker's one may come from; NULL: those of the system.
+    #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
+    pub ca_file: Option<String>,
+    /// PEM file of our own certificate, when the broker wants one.
+    #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
+    pub client_cert_file: Option<String>,
+    /// PEM file of the key to it; NULL: it is in the same file.
+    #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
+    pub client_key_file: Option<String>,
+    /// `5` or `3.1.1`; NULL: 5, and 3.1.1 with a broker that does not know it.
+    #[sea_orm(column_type = "String(StringLen::N(10))", nullable)]
+    pub protocol_version: Option<String>,
 }
 
 /// Everything but the password.
@@ -38,6 +52,7 @@ impl fmt::Debug for Model {
             .field("username", &self.username)
             .field("enabled", &self.enabled)
             .field("is_default", &self.is_default)
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
 }

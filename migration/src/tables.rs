@@ -2,7 +2,7 @@
 //!
 //! `data`, `flows` and `mqtt_servers` are what `SQLAlchemy` makes of the models of the service that
 //! came before, but for identifiers, which are `BIGINT` (`INT` lasts 40 hours at full speed), and for
-//! `flows.message_key`, which it does not know.
+//! `flows.message_key` and the last five columns of `mqtt_servers`, which it does not know.
 
 use mqtt_gateway_entity::{
     data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
@@ -74,7 +74,12 @@ fn mqtt_servers_table(types: Types) -> TableDefinition {
             .col(text_of(Column::Username, 255).null())
             .col(text_of(Column::Password, 255).null())
             .col(ColumnDef::new(Column::Enabled).boolean().null())
-            .col(ColumnDef::new(Column::IsDefault).boolean().null());
+            .col(ColumnDef::new(Column::IsDefault).boolean().null())
+            .col(ColumnDef::new(Column::Tls).boolean().null())
+            .col(text_of(Column::CaFile, 255).null())
+            .col(text_of(Column::ClientCertFile, 255).null())
+            .col(text_of(Column::ClientKeyFile, 255).null())
+            .col(text_of(Column::ProtocolVersion, 10).null());
     })
 }
 

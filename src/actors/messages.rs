@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  MqttActor ── ConnectionEstablished, ConnectionLost ──▶ FlowRegistryActor ── AnnounceConnection ──▶ MqttActor
-//!  FlowRegistryActor ── Subscribe, Unsubscribe, ResyncSubscriptions ──▶ MqttActor
+//!  FlowRegistryActor ── Subscribe, Unsubscribe, ResyncSubscriptions, UseServers ──▶ MqttActor
 //!  FlowRegistryActor ── NewRoutingTable ──▶ RouterActor ── AnnounceTable ──▶ FlowRegistryActor
 //!  paho callback ── InboxGrew ──▶ RouterActor
 //!  RouterActor ── OpenLane, ProcessBatch ──▶ FlowWorkerActor ── LaneOpened ──▶ RouterActor
@@ -21,7 +21,7 @@ use crate::domain::outbox_work::CommittedRows;
 use crate::domain::routing::RoutingTable;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
-use crate::mqtt::MqttError;
+use crate::mqtt::{BrokerServer, MqttError};
 use crate::store::BatchFailure;
 
 /// To the broker connection: subscribe these filters. Answers once the broker has.
@@ -70,6 +70,16 @@ pub struct ResyncSubscriptions {
     pub filters: BTreeSet<TopicFilter>,
     /// Whether each gets a v5 subscription identifier.
     pub with_ids: bool,
+}
+
+/// To the broker connection: the table of brokers was read anew.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct UseServers {
+    /// Those to connect to, in order.
+    pub servers: Vec<BrokerServer>,
+    /// Why other rows are passed over.
+    pub skipped: Vec<String>,
 }
 
 /// The broker accepted the connection.

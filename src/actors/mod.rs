@@ -4,6 +4,7 @@
 //! [`Directory`], takes its messages in [`Envelope`]s that hold permits of its [`Mailbox`], and is
 //! restarted from a factory by the [`SupervisorActor`](supervisor::SupervisorActor) when it panics or falls silent.
 
+mod brokers;
 pub mod delivery;
 mod directory;
 mod durations;

@@ -13,7 +13,7 @@ use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceConnection, ConnectionEstablished, ConnectionLost, Disconnect, ResyncSubscriptions, Subscribe,
-    SubscribeError, SubscribeOutcome, Unsubscribe,
+    SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
 };
 use super::report::whole_milliseconds;
 use crate::domain::topic::TopicFilter;
@@ -25,6 +25,8 @@ use crate::mqtt::{MqttError, MqttEvent, MqttLink, Subscription};
 pub struct MqttActor {
     life: Life,
     parts: MqttParts,
+    /// Why rows of `mqtt_servers` are passed over: to log it once and not at every reload.
+    skipped: Vec<String>,
 }
 
 /// What the actor is made of; the factory keeps it for the next one.
@@ -47,22 +49,32 @@ pub struct MqttParts {
 /// Kept by the link's thread, which goes on while the actor is being restarted: what the actor is
 /// told meanwhile does not reach it, so it asks here when it starts.
 #[derive(Debug, Clone, Default)]
-pub struct Session(Arc<Mutex<Option<ConnectionEstablished>>>);
+pub struct Session(Arc<Mutex<Option<Established>>>);
+
+#[derive(Debug, Clone)]
+struct Established {
+    names_subscriptions: bool,
+    /// `host:port` of the broker.
+    server: String,
+}
 
 impl Session {
     /// Takes note of what happened to the connection and passes it on to the actor, if it is there.
     pub fn hear(&self, event: MqttEvent, actor: &Slot<MqttActor>) {
         *lock(&self.0) = match event {
-            MqttEvent::Connected { names_subscriptions, .. } => {
-                Some(ConnectionEstablished { names_subscriptions })
+            MqttEvent::Connected { names_subscriptions, ref server, .. } => {
+                Some(Established { names_subscriptions, server: server.clone() })
             }
-            MqttEvent::Lost { .. } | MqttEvent::Failed { .. } => None,
+            MqttEvent::Lost { .. }
+            | MqttEvent::Left { .. }
+            | MqttEvent::Failed { .. }
+            | MqttEvent::Stuck { .. } => None,
         };
         actor.tell(LinkEvent(event));
     }
 
-    fn established(&self) -> Option<ConnectionEstablished> {
-        *lock(&self.0)
+    fn established(&self) -> Option<Established> {
+        lock(&self.0).clone()
     }
 }
 
@@ -75,15 +87,15 @@ impl MqttActor {
     /// An actor for this connection.
     #[must_use]
     pub fn new(life: Life, parts: MqttParts) -> Self {
-        Self { life, parts }
+        Self { life, parts, skipped: Vec::new() }
     }
 
     /// Has all filters of the enabled flows subscribed: after each connect, and for whoever asks.
     pub fn on_connect(&self) {
         match self.parts.session.established() {
-            Some(established) => {
+            Some(Established { names_subscriptions, .. }) => {
                 self.life.mailbox().set_state(ActorState::Running);
-                self.parts.directory.registry.tell(established);
+                self.parts.directory.registry.tell(ConnectionEstablished { names_subscriptions });
             }
             None => self.life.mailbox().set_state(ActorState::Disconnected),
         }
@@ -111,22 +123,36 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
         let (LinkEvent(event), mut handling) = envelope.open();
         crash_point!("mqtt-event");
         match event {
-            MqttEvent::Connected { version, names_subscriptions, session_kept } => {
-                let client_id = self.parts.client_id.as_str();
-                log::info!(version, client_id, names_subscriptions, session_kept; "Connected to the broker");
+            MqttEvent::Connected { server, version, names_subscriptions, session_kept } => {
+                let (server, client_id) = (server.as_str(), self.parts.client_id.as_str());
+                log::info!(
+                    server, version, client_id, names_subscriptions, session_kept;
+                    "Connected to the broker"
+                );
                 self.on_connect();
             }
-            MqttEvent::Lost { reason } => {
-                log::warn!("Connection to the broker lost: {reason}");
+            MqttEvent::Lost { server, reason } => {
+                let server = server.as_str();
+                log::warn!(server; "Connection to the broker lost: {reason}");
                 self.disconnected();
                 self.parts.directory.registry.tell(ConnectionLost);
             }
-            MqttEvent::Failed { reason_code, reason, retry_in } => {
+            MqttEvent::Left { server, reason } => {
+                log::info!("Leaving the broker at {server} for another one: {reason}");
+                self.disconnected();
+                self.parts.directory.registry.tell(ConnectionLost);
+            }
+            MqttEvent::Failed { server, reason_code, reason, retry_in } => {
                 handling.fail(1);
                 let retry_in_ms = whole_milliseconds(retry_in);
-                log::error!(retry_in_ms; "MQTT connection failed with reason code: {reason_code} ({reason})");
+                log::error!(
+                    retry_in_ms;
+                    "MQTT connection failed with reason code: {reason_code} ({server}: {reason})"
+                );
                 self.disconnected();
             }
+            // The process is about to end over it.
+            MqttEvent::Stuck { .. } => self.disconnected(),
         }
     }
 }
@@ -137,6 +163,21 @@ impl Handler<Envelope<AnnounceConnection>> for MqttActor {
     fn handle(&mut self, envelope: Envelope<AnnounceConnection>, _: &mut Self::Context) {
         let (AnnounceConnection, _handling) = envelope.open();
         self.on_connect();
+    }
+}
+
+impl Handler<Envelope<UseServers>> for MqttActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<UseServers>, _: &mut Self::Context) {
+        let (UseServers { servers, skipped }, _handling) = envelope.open();
+        self.parts.link.use_servers(servers);
+        if skipped != self.skipped {
+            for reason in &skipped {
+                log::error!("A broker is passed over: {reason}");
+            }
+            self.skipped = skipped;
+        }
     }
 }
 
@@ -171,6 +212,9 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
         let parts = self.parts.clone();
         Box::pin(async move {
             let (ResyncSubscriptions { filters, with_ids }, _handling) = envelope.open();
+            if let Some(Established { server, .. }) = parts.session.established() {
+                lock(&parts.book).come_to(&server)?;
+            }
             let outcomes = subscribe(&parts, &filters, with_ids).await?;
             // What the kept session still holds from an earlier run.
             let wanted: BTreeSet<&str> = filters.iter().map(TopicFilter::as_str).collect();
@@ -239,11 +283,19 @@ mod tests {
     #[test]
     fn what_happens_to_the_connection_while_the_actor_is_down_is_known_to_the_next_one() {
         let (session, down) = (Session::default(), Slot::new("mqtt", 1));
-        let connected =
-            || MqttEvent::Connected { version: "5", names_subscriptions: true, session_kept: true };
+        let server = || "broker:1883".to_owned();
+        let connected = || MqttEvent::Connected {
+            server: server(),
+            version: "5",
+            names_subscriptions: true,
+            session_kept: true,
+        };
         session.hear(connected(), &down);
         assert!(session.established().is_some_and(|session| session.names_subscriptions));
-        session.hear(MqttEvent::Lost { reason: String::new() }, &down);
+        session.hear(MqttEvent::Lost { server: server(), reason: String::new() }, &down);
+        assert!(session.established().is_none());
+        session.hear(connected(), &down);
+        session.hear(MqttEvent::Left { server: server(), reason: String::new() }, &down);
         assert!(session.established().is_none());
         session.hear(connected(), &down);
         assert!(session.established().is_some());

@@ -20,7 +20,7 @@ use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceConnection, AnnounceTable, ConnectionEstablished, ConnectionLost, NewRoutingTable, ReloadFlows,
-    ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe,
+    ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
 };
 use crate::domain::flow::Flow;
 use crate::domain::flow_diff::{FlowDiff, diff, leaving};
@@ -29,7 +29,10 @@ use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
 use crate::settings::DatabaseSettings;
-use crate::store::{Database, StoreError, answered, load_flows, load_limits, running_out, silence};
+use crate::store::{
+    Database, MqttServers, StoreError, answered, load_flows, load_limits, load_mqtt_servers, running_out,
+    silence,
+};
 
 /// How soon to try again while there is no table at all, or the broker did not follow.
 const RETRY: Duration = Duration::from_secs(1);
@@ -123,7 +126,7 @@ impl FlowRegistryActor {
         let (database, settings) = (Rc::clone(&self.database), self.parts.database.clone());
         let settling = async move {
             let read = if work.reload || settlement.before.is_none() {
-                read_flows(&database, &settings).await.map(Some)
+                read_flows(&database, &settings, &settlement.directory).await.map(Some)
             } else {
                 Ok(None)
             };
@@ -223,26 +226,39 @@ impl Handler<Envelope<AnnounceTable>> for FlowRegistryActor {
 async fn read_flows(
     database: &Mutex<Option<Database>>,
     settings: &DatabaseSettings,
+    directory: &Directory,
 ) -> Result<Vec<Flow>, StoreError> {
     let mut database = database.lock().await;
     if database.is_none() {
         *database = Some(Database::connect(settings, 1).await?);
     }
     let Some(database) = database.as_mut() else { return Ok(Vec::new()) };
-    let read = answered(silence(), read_all(database)).await;
+    let read = answered(silence(), read_all(database, directory)).await;
     if matches!(read, Err(StoreError::Silent { .. })) {
         *database = database.anew();
     }
     read
 }
 
-async fn read_all(database: &Database) -> Result<Vec<Flow>, StoreError> {
+async fn read_all(database: &Database, directory: &Directory) -> Result<Vec<Flow>, StoreError> {
     match numbers_running_out(database).await {
         Ok(warnings) => warnings.iter().for_each(|warning| log::warn!("{warning}")),
         // Flows are worth more than a warning.
         Err(error) => log::warn!("Cannot tell whether numbers run out: {error}"),
     }
+    pass_on_brokers(database, directory).await;
     load_flows(database).await
+}
+
+/// The list of brokers is read with the flows; those in force stay where it cannot be.
+async fn pass_on_brokers(database: &Database, directory: &Directory) {
+    match load_mqtt_servers(database).await {
+        Ok(MqttServers { usable, skipped }) => directory.mqtt.tell(UseServers {
+            servers: usable.into_iter().map(Into::into).collect(),
+            skipped: skipped.iter().map(ToString::to_string).collect(),
+        }),
+        Err(error) => log::error!("Error reloading the brokers: {error}; those in force stay"),
+    }
 }
 
 async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreError> {

@@ -17,6 +17,9 @@ use crate::mqtt::{Incoming, MqttEvent};
 pub struct Intake {
     inbox: Inbox,
     signal: InboxSignal,
+    client_id: String,
+    /// The broker of the connection.
+    server: Mutex<Option<String>>,
     retained: Mutex<Option<RetainedMemory>>,
     /// When it was said last that the inbox takes nothing.
     complained: Mutex<Option<Instant>>,
@@ -25,29 +28,47 @@ pub struct Intake {
 }
 
 /// What an event of the connection says about the session, told to the inbox before anybody subscribes.
-pub(super) fn judge_session(inbox: &Inbox, event: &MqttEvent) {
+pub(super) fn judge_session(inbox: &Inbox, client_id: &str, event: &MqttEvent) {
     let kept = match event {
         MqttEvent::Connected { session_kept: false, .. } => inbox.begin_session(),
         // No answer of the broker's: it may be restarting, or the answer got lost.
-        MqttEvent::Failed { reason_code, .. } if *reason_code < 0 => inbox.doubt_session(),
-        MqttEvent::Connected { .. } | MqttEvent::Lost { .. } | MqttEvent::Failed { .. } => Ok(()),
+        MqttEvent::Failed { reason_code, server, .. } if *reason_code < 0 => {
+            inbox.doubt_session(&session_name(client_id, server))
+        }
+        MqttEvent::Connected { .. }
+        | MqttEvent::Lost { .. }
+        | MqttEvent::Left { .. }
+        | MqttEvent::Failed { .. }
+        | MqttEvent::Stuck { .. } => Ok(()),
     };
     if let Err(error) = kept {
         log::error!("The inbox cannot keep that the session at the broker may be another: {error}");
     }
 }
 
+/// By which the inbox tells the sessions at several brokers apart.
+fn session_name(client_id: &str, server: &str) -> String {
+    format!("{client_id}@{server}")
+}
+
 /// An inbox at its bound takes a message whenever one is done: that it waits is said once in this time.
 const COMPLAINT: Duration = Duration::from_secs(10);
 
 impl Intake {
-    /// Takes messages into `inbox` and raises `signal`; with a memory of retained messages it passes
+    /// Takes messages, sent to this client id, into `inbox` and raises `signal`; with a memory of retained messages it passes
     /// over those that repeat the topic's last one.
     #[must_use]
-    pub fn new(inbox: Inbox, signal: InboxSignal, retained: Option<RetainedMemory>) -> Self {
+    pub fn new(
+        inbox: Inbox,
+        signal: InboxSignal,
+        client_id: impl Into<String>,
+        retained: Option<RetainedMemory>,
+    ) -> Self {
         Self {
             inbox,
             signal,
+            client_id: client_id.into(),
+            server: Mutex::default(),
             retained: Mutex::new(retained),
             complained: Mutex::default(),
             recognised: AtomicU64::new(0),
@@ -57,13 +78,26 @@ impl Intake {
     /// Takes in whatever the broker connection brings.
     pub fn on_incoming(&self, incoming: Incoming<'_>) {
         match incoming {
-            Incoming::ConnectionBegins { in_flight_bounded } => {
+            Incoming::ConnectionBegins { server, in_flight_bounded } => {
+                self.come_to(server);
                 let in_flight = if in_flight_bounded { InFlight::Bounded } else { InFlight::Unbounded };
                 self.inbox.begin_connection(in_flight);
                 // Nothing new may have followed on the connection before.
                 self.tell_recognised();
             }
             Incoming::Message(publication) => self.on_message(publication),
+        }
+    }
+
+    /// Another broker than before has sent none of what was received so far.
+    fn come_to(&self, server: &str) {
+        let mut known = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() == Some(server) {
+            return;
+        }
+        *known = Some(server.to_owned());
+        if let Err(error) = self.inbox.expect_redelivery_from(&session_name(&self.client_id, server)) {
+            log::error!("The inbox cannot keep that the messages come from another broker now: {error}");
         }
     }
 
@@ -139,7 +173,11 @@ mod tests {
     }
 
     fn intake(inbox: &Inbox) -> Arc<Intake> {
-        Arc::new(Intake::new(inbox.clone(), InboxSignal::new(Slot::new("router", 1)), None))
+        Arc::new(Intake::new(inbox.clone(), InboxSignal::new(Slot::new("router", 1)), "gateway", None))
+    }
+
+    fn begins(server: &str) -> Incoming<'_> {
+        Incoming::ConnectionBegins { server, in_flight_bounded: true }
     }
 
     /// Hands a message over on a thread of its own, which says where the inbox ends once the callback has returned.
@@ -183,18 +221,21 @@ mod tests {
 
     /// Whether the last of many equal messages is recognised on the next connection, which such an event comes before.
     fn recognises_after(event: &MqttEvent) -> bool {
+        recognises_at("broker:1883", event)
+    }
+
+    fn recognises_at(next_server: &str, event: &MqttEvent) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(&dir);
-        inbox.expect_redelivery_from("gateway@broker").unwrap();
         let intake = intake(&inbox);
-        intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+        intake.on_incoming(begins("broker:1883"));
         let last = u16::try_from(PROOF).unwrap() + 1;
         for packet_id in 1..=last {
             let delivery = numbered(packet_id, false);
             intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery });
         }
-        judge_session(&inbox, event);
-        intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+        judge_session(&inbox, "gateway", event);
+        intake.on_incoming(begins(next_server));
         let delivery = numbered(last, true);
         let before = inbox.next_offset();
         intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery });
@@ -203,10 +244,28 @@ mod tests {
 
     #[test]
     fn a_session_that_the_broker_has_begun_anew_holds_nothing_of_before() {
-        let connected =
-            |session_kept| MqttEvent::Connected { version: "5", names_subscriptions: true, session_kept };
         assert!(recognises_after(&connected(true)));
         assert!(!recognises_after(&connected(false)));
+    }
+
+    fn connected(session_kept: bool) -> MqttEvent {
+        let server = "broker:1883".to_owned();
+        MqttEvent::Connected { server, version: "5", names_subscriptions: true, session_kept }
+    }
+
+    #[test]
+    fn another_broker_has_sent_nothing_of_before() {
+        assert!(!recognises_at("another:1883", &connected(true)));
+    }
+
+    #[test]
+    fn an_attempt_at_another_broker_says_nothing_of_this_one() {
+        assert!(recognises_after(&failed("another:1883", -1)));
+    }
+
+    fn failed(server: &str, reason_code: i32) -> MqttEvent {
+        let server = server.to_owned();
+        MqttEvent::Failed { server, reason_code, reason: String::new(), retry_in: Duration::ZERO }
     }
 
     #[test]
@@ -214,15 +273,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let intake = intake(&open(&dir));
         intake.recognised.store(3, Ordering::Relaxed);
-        intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+        intake.on_incoming(begins("broker:1883"));
         assert_eq!(intake.recognised.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn an_attempt_to_connect_that_nobody_answered_ends_the_proof() {
-        let failed =
-            |reason_code| MqttEvent::Failed { reason_code, reason: String::new(), retry_in: Duration::ZERO };
-        assert!(recognises_after(&failed(135)), "the broker has answered");
-        assert!(!recognises_after(&failed(-1)));
+        assert!(recognises_after(&failed("broker:1883", 135)), "the broker has answered");
+        assert!(!recognises_after(&failed("broker:1883", -1)));
     }
 }

@@ -23,7 +23,7 @@ use crate::actors::supervisor::{Factories, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Slot, remember_panics};
 use crate::inbox::{Inbox, InboxError, KeptTables, RetainedMemory, SubscriptionBook};
-use crate::mqtt::{BrokerOptions, MqttError, MqttLink};
+use crate::mqtt::{BrokerOptions, MqttError, MqttEvent, MqttLink};
 use crate::settings::Settings;
 use crate::store::{BatchRules, LoadServerError, MqttServer, OutboxGauge, StoreLimits};
 
@@ -32,6 +32,9 @@ const CONTROL_PERMITS: usize = 64;
 
 /// Permits of the delivery: messages handed over and not yet in its queues.
 const DELIVERY_PERMITS: usize = 8_192;
+
+/// Exit code when a part of the gateway failed for good and a new process may do better.
+const EXIT_FAILED: i32 = 3;
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +65,7 @@ pub enum StartError {
 }
 
 /// Runs the gateway until it is told to end (SIGTERM, SIGINT), and returns the exit code: 0 after
-/// an orderly end, 1 when it could not start, 3 when an actor failed again and again.
+/// an orderly end, 1 when it could not start, 3 when an actor failed again and again or the MQTT client does not come back.
 ///
 /// SIGHUP reloads the flows. A database or a broker that is not there is waited for.
 ///
@@ -145,9 +148,9 @@ async fn start(settings: Settings) -> Result<Option<Gateway>, StartError> {
 
 async fn assemble(settings: Settings) -> Result<(Addr<SupervisorActor>, Directory), StartError> {
     let inbox = open_inbox(&settings)?;
-    let Prepared { limits, server } = prepare_database(&settings).await?;
+    let Prepared { limits, servers } = prepare_database(&settings).await?;
     let directory = directory(&settings, inbox.lanes());
-    let factories = factories(&settings, &inbox, limits, server, &directory)?;
+    let factories = factories(&settings, &inbox, limits, servers, &directory)?;
     let options = SupervisorOptions {
         report_interval: settings.mailbox_report_interval,
         max_restarts: settings.restarts.max,
@@ -174,7 +177,7 @@ fn factories(
     settings: &Settings,
     inbox: &Inbox,
     limits: StoreLimits,
-    server: MqttServer,
+    servers: Vec<MqttServer>,
     directory: &Directory,
 ) -> Result<Factories, StartError> {
     let inbox_id: Arc<str> = inbox.id().to_string().into();
@@ -192,7 +195,7 @@ fn factories(
     let kept_tables = KeptTables::of(&settings.inbox.dir);
     let signal = InboxSignal::new(directory.router.clone());
     let session = Session::default();
-    let link = link(settings, inbox, server, &signal, directory, &session)?;
+    let link = link(settings, inbox, servers, &signal, directory, &session)?;
     let worker = |lane| WorkerParts {
         lane,
         database: settings.database.clone(),
@@ -239,32 +242,40 @@ fn factories(
 fn link(
     settings: &Settings,
     inbox: &Inbox,
-    server: MqttServer,
+    servers: Vec<MqttServer>,
     signal: &InboxSignal,
     directory: &Directory,
     session: &Session,
 ) -> Result<MqttLink, StartError> {
     let options = BrokerOptions {
-        credentials: server.credentials(),
-        host: server.host,
-        port: server.port,
+        servers: servers.into_iter().map(Into::into).collect(),
         client_id: settings.mqtt.client_id.clone(),
         keepalive: settings.mqtt.keepalive,
         session_expiry_seconds: settings.mqtt.session_expiry_seconds,
         qos: settings.mqtt.qos,
     };
-    inbox.expect_redelivery_from(&format!("{}@{}:{}", options.client_id, options.host, options.port))?;
     let wanted = settings.mqtt.skip_repeated_retained;
     let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
-    let intake = Intake::new(inbox.clone(), signal.clone(), retained);
+    let client_id = options.client_id.clone();
+    let intake = Intake::new(inbox.clone(), signal.clone(), &client_id, retained);
     let (session, mqtt, inbox) = (session.clone(), directory.mqtt.clone(), inbox.clone());
     let link = MqttLink::start(
         options,
         Box::new(move |incoming| intake.on_incoming(incoming)),
         Box::new(move |event| {
-            judge_session(&inbox, &event);
+            if let MqttEvent::Stuck { reason } = &event {
+                end_without_mqtt(reason);
+            }
+            judge_session(&inbox, &client_id, &event);
             session.hear(event, &mqtt);
         }),
     )?;
     Ok(link)
+}
+
+/// The client library cannot be made anew within a process. What it has acknowledged is in the inbox, and the broker keeps
+/// the rest: nothing is lost by an end without ceremony, and one with it would wait for the library.
+fn end_without_mqtt(reason: &str) -> ! {
+    log::error!("The MQTT client does not come back: {reason}. Ending, to be started anew");
+    std::process::exit(EXIT_FAILED)
 }

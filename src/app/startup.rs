@@ -7,7 +7,7 @@ use crate::domain::routing_history::RoutingHistory;
 use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, StoreError, StoreLimits, answered, load_limits, load_mqtt_server,
+    Database, LoadServerError, MqttServer, StoreError, StoreLimits, answered, load_limits, load_mqtt_servers,
     migrate, silence,
 };
 
@@ -71,7 +71,8 @@ pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, Inbo
 /// What the database had to say at the start.
 pub(super) struct Prepared {
     pub(super) limits: StoreLimits,
-    pub(super) server: MqttServer,
+    /// In the order in which they are tried.
+    pub(super) servers: Vec<MqttServer>,
 }
 
 /// Migrates and reads what is needed to begin; waits for a database that is not there.
@@ -96,11 +97,12 @@ async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, Lo
         log::info!("Database: added {step}");
     }
     let limits = load_limits(&database).await?;
-    let server = match load_mqtt_server(&database).await {
-        Ok(server) => Ok(Prepared { limits, server }),
+    // Why rows are passed over is said at the first reload, which comes at once.
+    let servers = match load_mqtt_servers(&database).await {
+        Ok(servers) => Ok(Prepared { limits, servers: servers.usable }),
         Err(LoadServerError::Store(error)) => return Err(error),
         Err(no_server) => Err(no_server),
     };
     database.close().await?;
-    Ok(server)
+    Ok(servers)
 }

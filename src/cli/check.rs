@@ -1,7 +1,7 @@
 //! `mqtt-gateway check`: what is set, and whether it works, before the gateway depends on it.
 //!
 //! First the settings, one a line; then one line for each thing tried, either `ok` or `FAIL` with
-//! what to do about it. Nothing is changed, and a gateway that runs meanwhile is not disturbed.
+//! what to do about it, and `warn` where it will fail some day. Nothing is changed, and a gateway that runs meanwhile is not disturbed.
 
 use std::fs;
 use std::io::{self, Write};
@@ -46,6 +46,11 @@ impl Report<'_> {
             }
         };
         writeln!(self.out, "{}", on_one_line(&line))
+    }
+
+    /// What is well today and will not stay so.
+    pub(super) fn warn(&mut self, what: &str, warning: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", on_one_line(&format!("warn {what} {warning}")))
     }
 }
 

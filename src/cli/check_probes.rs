@@ -1,4 +1,4 @@
-//! What `check` tries over the network: the database, its schema, and the broker named there.
+//! What `check` tries over the network: the database, its schema, and the brokers named there.
 
 use std::io;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::check::{Failure, Outcome, Report};
-use crate::mqtt::{BrokerOptions, MqttEvent, MqttLink};
+use crate::mqtt::{BrokerOptions, BrokerServer, MqttEvent, MqttLink, certificates};
 use crate::settings::{DatabaseSettings, Settings};
-use crate::store::{self, Database, MqttServer};
+use crate::store::{self, Database};
 
-/// How long the broker may take for an answer.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a broker may take for an answer; longer than the client library's own patience, which knows why.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Tries database, schema and broker, in this order, as each needs the one before.
+/// Tries database, schema and brokers, in this order, as each needs the one before.
 pub(super) fn run(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(try_all(settings, report))
@@ -32,7 +32,7 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     };
     report.tell("database", &Ok(describe(&settings.database)))?;
     report.tell("schema", &schema(&database).await)?;
-    report.tell("broker", &broker(&database, settings).await)
+    brokers(&database, settings, report).await
 }
 
 fn not_tried() -> Failure {
@@ -69,36 +69,71 @@ async fn schema(database: &Database) -> Outcome {
     }
 }
 
-async fn broker(database: &Database, settings: &Settings) -> Outcome {
-    let server = store::load_mqtt_server(database).await.map_err(|error| {
-        Failure::new(&error, "run `mqtt-gateway migrate`, or enable a row of mqtt_servers")
-    })?;
-    let address = format!("{}:{}", server.host, server.port);
-    reach(&server).await.map_err(|error| {
+/// Each broker of the list: all of them are to be there when one is not.
+async fn brokers(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+    let servers = match store::load_mqtt_servers(database).await {
+        Ok(servers) => servers,
+        Err(error) => {
+            let remedy = "run `mqtt-gateway migrate`, or mend or enable a row of mqtt_servers";
+            return report.tell("broker", &Err(Failure::new(&error, remedy)));
+        }
+    };
+    for server in servers.usable {
+        broker(&server.into(), settings, report).await?;
+    }
+    for error in servers.skipped {
+        report.tell(
+            "broker",
+            &Err(Failure::new(&error, "mend this row of mqtt_servers; others are used meanwhile")),
+        )?;
+    }
+    Ok(())
+}
+
+async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+    let address = server.address();
+    let failed =
+        |reason: &dyn std::fmt::Display, remedy| Failure::new(&format!("{address}: {reason}"), remedy);
+    if let Err(error) = reach(server).await {
         let remedy = "see that the broker runs, and that host and port in mqtt_servers are right";
-        Failure::new(&format!("{address}: {error}"), remedy)
-    })?;
-    match connect(&server, settings).await {
-        Ok(version) => Ok(format!("{address} accepts us by MQTT {version}")),
+        return report.tell("broker", &Err(failed(&error, remedy)));
+    }
+    let version = match connect(server, settings).await {
+        Ok(version) => version,
         Err(reason) => {
-            let remedy = "see the broker's log, and username and password in mqtt_servers";
-            Err(Failure::new(&format!("{address}: {reason}"), remedy))
+            let remedy = "see the broker's log, and username, password and the files for TLS in mqtt_servers";
+            return report.tell("broker", &Err(failed(&reason, remedy)));
+        }
+    };
+    let tls = if server.tls.is_some() { ", TLS verified" } else { "" };
+    let accepted = format!("{address} accepts us by MQTT {version}{tls}");
+    // It blocks; nothing else is under way here.
+    match certificates(server) {
+        Ok(found) => {
+            let described: String = found.iter().map(|found| format!("; {}", found.description)).collect();
+            report.tell("broker", &Ok(format!("{accepted}{described}")))?;
+            for ending in found.iter().filter(|found| found.ends_soon) {
+                report.warn("broker", &format!("{address}: {}", ending.description))?;
+            }
+            Ok(())
+        }
+        // The client library has accepted what this does not: it decides.
+        Err(reason) => {
+            report.tell("broker", &Ok(format!("{accepted}; its certificate cannot be shown: {reason}")))
         }
     }
 }
 
 /// A connection without MQTT first: its errors say more than those of the client library.
-async fn reach(server: &MqttServer) -> io::Result<()> {
+async fn reach(server: &BrokerServer) -> io::Result<()> {
     timeout(BROKER_TIMEOUT, TcpStream::connect((server.host.as_str(), server.port))).await??;
     Ok(())
 }
 
 /// Connects under a name of its own and without a session, so that a gateway that runs keeps both.
-async fn connect(server: &MqttServer, settings: &Settings) -> Result<&'static str, String> {
+async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static str, String> {
     let options = BrokerOptions {
-        host: server.host.clone(),
-        port: server.port,
-        credentials: server.credentials(),
+        servers: vec![server.clone()],
         client_id: format!("{}-check-{}", settings.mqtt.client_id, std::process::id()),
         keepalive: settings.mqtt.keepalive,
         session_expiry_seconds: 0,
@@ -117,7 +152,9 @@ async fn connect(server: &MqttServer, settings: &Settings) -> Result<&'static st
         Ok(Some(MqttEvent::Failed { reason_code, reason, .. })) => {
             Err(format!("MQTT connection failed with reason code: {reason_code} ({reason})"))
         }
-        Ok(Some(MqttEvent::Lost { reason })) => Err(reason),
+        Ok(Some(
+            MqttEvent::Lost { reason, .. } | MqttEvent::Left { reason, .. } | MqttEvent::Stuck { reason },
+        )) => Err(reason),
         Ok(None) | Err(_) => Err(format!("no answer within {} s", BROKER_TIMEOUT.as_secs())),
     };
     // The answer is what counts; the process ends in a moment anyway.

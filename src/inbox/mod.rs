@@ -168,9 +168,10 @@ impl Inbox {
         self.handle.shared.lock().redelivery().begin_connection(in_flight);
     }
 
-    /// Says that the broker may have been restarted, or may have begun a session, without our having been told.
-    pub fn doubt_session(&self) -> Result<(), InboxError> {
-        self.handle.shared.doubt_redelivery()
+    /// Says that this broker, named as in [`Self::expect_redelivery_from`], may have been restarted, or may have begun
+    /// a session, without our having been told.
+    pub fn doubt_session(&self, session: &str) -> Result<(), InboxError> {
+        self.handle.shared.doubt_redelivery(session)
     }
 
     /// Whether the broker has sent this message before and it is in the log already: it then only has to be

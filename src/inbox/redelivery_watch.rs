@@ -171,9 +171,10 @@ impl RedeliveryWatch {
         self.guard.begin_connection(in_flight);
     }
 
-    /// True when the file has to be replaced for it: a restart would bring the proof back.
-    pub(super) fn doubt(&mut self) -> bool {
-        if self.guard.doubt() {
+    /// True when the file has to be replaced for it: a restart would bring the proof back. Nothing is known of the
+    /// sessions at other brokers.
+    pub(super) fn doubt(&mut self, session: &str) -> bool {
+        if self.session.as_deref() == Some(session) && self.guard.doubt() {
             self.mark_unstored();
         }
         self.is_urgent

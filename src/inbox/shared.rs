@@ -187,9 +187,9 @@ impl Shared {
     }
 
     /// Takes the proof back, also for the next start. Repeated doubt writes nothing.
-    pub(super) fn doubt_redelivery(&self) -> Result<(), InboxError> {
+    pub(super) fn doubt_redelivery(&self, session: &str) -> Result<(), InboxError> {
         let _turn = turn(&self.storing);
-        if self.lock().redelivery().doubt() { self.store_redelivery() } else { Ok(()) }
+        if self.lock().redelivery().doubt(session) { self.store_redelivery() } else { Ok(()) }
     }
 
     /// Replaces the file about redelivery when there is something new. Where that fails the file is removed:

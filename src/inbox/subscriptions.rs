@@ -36,6 +36,9 @@ pub struct SubscriptionBook {
 struct Pages {
     format: u32,
     next_id: SubscriptionId,
+    /// The broker that `held` is about; `None` in books of before there were several.
+    #[serde(default)]
+    broker: Option<String>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -70,6 +73,7 @@ impl SubscriptionBook {
         let pages = stored.flatten().unwrap_or_else(|| Pages {
             format: BOOK_FORMAT,
             next_id: rand::random_range(1..=MAX_FIRST_ID),
+            broker: None,
             entries: BTreeMap::new(),
         });
         Ok(SubscriptionBook { dir: dir.to_path_buf(), filters: filters_by_id(&pages), pages })
@@ -94,6 +98,17 @@ impl SubscriptionBook {
             if let Some(entry) = pages.entries.get_mut(filter) {
                 entry.held = false;
             }
+        }
+        self.turn_to(pages)
+    }
+
+    /// We are connected to this broker. The session at another one than the last time may hold any filter that was
+    /// ever subscribed.
+    pub fn come_to(&mut self, broker: &str) -> Result<(), InboxError> {
+        let mut pages = self.pages.clone();
+        let last = pages.broker.replace(broker.to_owned());
+        if last.is_some_and(|last| last != broker) {
+            pages.entries.values_mut().for_each(|entry| entry.held = true);
         }
         self.turn_to(pages)
     }
@@ -187,6 +202,22 @@ mod tests {
         book.forget(["b", "never subscribed"].into_iter()).unwrap();
         let book = SubscriptionBook::open(dir.path()).unwrap();
         assert_eq!(book.held(), BTreeSet::from(["a".to_owned(), "c".to_owned()]));
+    }
+
+    #[test]
+    fn at_another_broker_anything_may_be_held_and_at_the_same_one_what_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = SubscriptionBook::open(dir.path()).unwrap();
+        book.ids_for(["a", "b"].into_iter()).unwrap();
+        book.forget(["b"].into_iter()).unwrap();
+        // A book of before knows of one broker, which it has no name for.
+        book.come_to("first:1883").unwrap();
+        book.come_to("first:1883").unwrap();
+        assert_eq!(book.held(), BTreeSet::from(["a".to_owned()]));
+        drop(book);
+        let mut book = SubscriptionBook::open(dir.path()).unwrap();
+        book.come_to("second:1883").unwrap();
+        assert_eq!(book.held(), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
     }
 
     #[test]

@@ -2,47 +2,56 @@
 //!
 //! ```text
 //!   Idle ──Connect──▶ Waiting ──time──▶ Connecting ──CONNACK──▶ Connected ──Disconnect──▶ Leaving ──▶ Idle
-//!                        ▲                  │                       │
-//!                        └──────failed──────┴─────────lost──────────┘
+//!                        ▲               │      ▲                │  │  │
+//!                        │             failed   └──next broker───┼──┼──┤
+//!                        │               ▼      │                │  │  └─another broker is to be had─▶ Leaving
+//!                        ├──last broker──Looking┘                │  │                                     │
+//!                        └───────────────────────────────lost────┘  └◀──────────Connecting◀──────────────┘
 //! ```
 
-use std::future::Future;
+mod connected;
+mod connecting;
+mod leaving;
+
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use paho_mqtt::{PropertyCode, ReasonCode, ServerResponse, Token};
+use paho_mqtt::{ServerResponse, Token};
 use tokio::sync::oneshot;
 
-use super::broker_probe::somebody_listens;
+use self::connected::Connection;
+use self::connecting::{Attempt, Looking};
+use self::leaving::Leaving;
 use super::clients::{CONNECT_TIMEOUT, Clients};
-use super::failure::Failure;
-use super::input::{Gone, Input, progress_waker};
+use super::input::{Input, progress_waker};
 use super::options::{BrokerOptions, MqttEvent};
-use super::packet::Terms;
-use super::reconnect::{AfterFailure, Reconnect};
+use super::reconnect::Reconnect;
 use super::requests::Requests;
-use super::version::Version;
+use super::server::{BrokerServer, ServerList};
+use super::watchdog::Pulse;
 
 /// Paho ends an attempt by itself; one that lasts longer than this has been forgotten by it.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3 * CONNECT_TIMEOUT.as_secs());
 
-/// How often paho is asked whether it is still connected, should it fail to say so.
-const CHECK_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Checks in a row that must find no connection: the first may only have come before paho's own word.
-const DOUBTS_OF_A_LOSS: u32 = 2;
-
 pub(super) struct Driver {
-    options: BrokerOptions,
+    servers: ServerList,
+    client_id: String,
+    qos: u8,
     clients: Clients,
-    on_event: Box<dyn Fn(MqttEvent) + Send + Sync>,
+    on_event: Arc<dyn Fn(MqttEvent) + Send + Sync>,
     connected: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
+    inputs: Sender<Input>,
     waker: Waker,
     phase: Phase,
+    /// Attempts so far; the last one's number.
+    attempts: u64,
+    /// Since when paho has ended no attempt by itself, although brokers could be reached.
+    owes_since: Option<Instant>,
     reconnect: Reconnect,
     requests: Requests,
     /// Those who asked to disconnect and wait for it.
@@ -53,38 +62,35 @@ enum Phase {
     Idle,
     Waiting { until: Instant },
     Connecting(Attempt),
+    Looking(Looking),
     Connected(Connection),
-    Leaving(Token),
+    Leaving(Leaving),
 }
 
-struct Attempt {
-    version: Version,
-    token: Token,
-    deadline: Instant,
-}
-
-struct Connection {
-    terms: Terms,
-    since: Instant,
-    next_check: Instant,
-    doubts: u32,
+/// What the thread shares with the rest.
+pub(super) struct Surroundings {
+    pub(super) inputs: Sender<Input>,
+    pub(super) on_event: Arc<dyn Fn(MqttEvent) + Send + Sync>,
+    pub(super) connected: Arc<AtomicBool>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 impl Driver {
-    pub(super) fn new(
-        options: BrokerOptions,
-        clients: Clients,
-        inputs: Sender<Input>,
-        on_event: Box<dyn Fn(MqttEvent) + Send + Sync>,
-        connected: Arc<AtomicBool>,
-    ) -> Driver {
+    pub(super) fn new(options: BrokerOptions, clients: Clients, surroundings: Surroundings) -> Driver {
+        let Surroundings { inputs, on_event, connected, pulse } = surroundings;
         Driver {
-            options,
+            servers: ServerList::new(options.servers),
+            client_id: options.client_id,
+            qos: options.qos,
             clients,
             on_event,
             connected,
-            waker: progress_waker(inputs),
+            pulse,
+            waker: progress_waker(inputs.clone()),
+            inputs,
             phase: Phase::Idle,
+            attempts: 0,
+            owes_since: None,
             reconnect: Reconnect::default(),
             requests: Requests::default(),
             leaving: Vec::new(),
@@ -94,10 +100,13 @@ impl Driver {
     /// Runs as long as the process: paho's callbacks hold the channel open.
     pub(super) fn run(mut self, inputs: &Receiver<Input>) {
         loop {
+            self.pulse.rests();
             let first = match self.deadline() {
                 Some(at) => inputs.recv_timeout(at.saturating_duration_since(Instant::now())),
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
+            self.pulse.begins();
+            fail::fail_point!("mqtt-thread");
             match first {
                 Ok(input) => self.take(input),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -112,12 +121,12 @@ impl Driver {
 
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Idle | Phase::Leaving(_) => None,
+            Phase::Idle | Phase::Leaving(_) | Phase::Looking(_) => None,
             Phase::Waiting { until } => Some(*until),
             Phase::Connecting(attempt) => Some(attempt.deadline),
             Phase::Connected(connection) => {
-                let request = self.requests.deadline().unwrap_or(connection.next_check);
-                Some(request.min(connection.next_check))
+                let own = connection.deadline();
+                Some(self.requests.deadline().map_or(own, |requests| requests.min(own)))
             }
         }
     }
@@ -134,8 +143,36 @@ impl Driver {
                 _ => request.refuse(),
             },
             Input::Disconnect(reply) => self.leaving.push(reply),
-            Input::Gone { version, why } => self.check_loss(version, why),
+            Input::Servers(servers) => self.take_servers(servers),
+            Input::Gone { wire, why } => self.check_loss(wire, why),
+            Input::Looked { attempt, reachable } => self.looked(attempt, reachable),
+            Input::Back(server) => self.go_back_to(&server),
             Input::Progress => {}
+        }
+    }
+
+    /// The connection stays as long as its broker is in the list just as it is.
+    fn take_servers(&mut self, servers: Vec<BrokerServer>) {
+        if servers.is_empty() || !self.servers.replace(servers) {
+            return;
+        }
+        log::info!("The brokers to connect to are now, in this order: {}", self.servers.addresses());
+        let gone = match &mut self.phase {
+            Phase::Waiting { until } => {
+                *until = Instant::now();
+                false
+            }
+            Phase::Connected(connection) => match self.servers.position(&connection.server) {
+                Some(_) => {
+                    connection.look_back_at = Instant::now();
+                    false
+                }
+                None => true,
+            },
+            _ => false,
+        };
+        if gone {
+            self.move_away("its row in mqtt_servers has changed");
         }
     }
 
@@ -144,12 +181,14 @@ impl Driver {
         let now = Instant::now();
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Connected(connection) if self.leaving.is_empty() => self.serve(connection, now),
-            Phase::Connected(connection) => self.leave(&connection),
+            Phase::Connected(connection) => self.leave(&connection, None),
             Phase::Connecting(attempt) => self.check_attempt(attempt, now),
-            Phase::Leaving(token) => self.check_farewell(token),
-            Phase::Idle | Phase::Waiting { .. } if !self.leaving.is_empty() => self.left(),
-            Phase::Waiting { until } if until <= now => self.attempt(Reconnect::FIRST_VERSION, now),
-            phase @ (Phase::Idle | Phase::Waiting { .. }) => phase,
+            Phase::Leaving(leaving) => self.check_farewell(leaving),
+            Phase::Idle | Phase::Waiting { .. } | Phase::Looking(_) if !self.leaving.is_empty() => {
+                self.left()
+            }
+            Phase::Waiting { until } if until <= now => self.begin_round(),
+            phase @ (Phase::Idle | Phase::Waiting { .. } | Phase::Looking(_)) => phase,
         };
     }
 
@@ -157,159 +196,11 @@ impl Driver {
         Pin::new(token).poll(&mut Context::from_waker(&self.waker))
     }
 
-    // ---- connecting
-
-    fn attempt(&mut self, version: Version, now: Instant) -> Phase {
-        let attempt =
-            Attempt { version, token: self.clients.connect(version), deadline: now + ATTEMPT_TIMEOUT };
-        self.check_attempt(attempt, now)
-    }
-
-    fn check_attempt(&mut self, mut attempt: Attempt, now: Instant) -> Phase {
-        let version = attempt.version;
-        match self.poll(&mut attempt.token) {
-            Poll::Ready(Ok(response)) => self.established(version, &response),
-            Poll::Ready(Err(error)) => {
-                let listening = || somebody_listens(&self.options.host, self.options.port);
-                let failure = Failure::new(&error, listening);
-                self.failed(version, &failure)
-            }
-            Poll::Pending if attempt.deadline <= now => {
-                // Should the attempt come to life after all: not with us.
-                drop(self.clients.of(version).disconnect(None));
-                self.failed(version, &Failure::overdue())
-            }
-            Poll::Pending => Phase::Connecting(attempt),
-        }
-    }
-
-    fn established(&mut self, version: Version, response: &ServerResponse) -> Phase {
-        let now = Instant::now();
-        let available = response.properties().get_int(PropertyCode::SubscriptionIdentifiersAvailable);
-        let terms = Terms {
-            version,
-            names_subscriptions: version == Version::V5 && available != Some(0),
-            qos: self.options.qos,
-        };
-        self.reconnect.connected(version);
-        self.connected.store(true, Ordering::Relaxed);
-        (self.on_event)(MqttEvent::Connected {
-            version: version.name(),
-            names_subscriptions: terms.names_subscriptions,
-            session_kept: response.connect_response().is_some_and(|response| response.session_present),
-        });
-        let connection = Connection { terms, since: now, next_check: now + CHECK_INTERVAL, doubts: 0 };
-        if self.leaving.is_empty() { Phase::Connected(connection) } else { self.leave(&connection) }
-    }
-
-    fn failed(&mut self, version: Version, failure: &Failure) -> Phase {
-        if !self.leaving.is_empty() {
-            return self.left();
-        }
-        match self.reconnect.failed(version, failure, rand::random()) {
-            AfterFailure::FallBack => {
-                log::info!(
-                    "The broker at {}:{} seems not to speak MQTT 5 ({}): trying 3.1.1",
-                    self.options.host,
-                    self.options.port,
-                    failure.text
-                );
-                self.attempt(Version::V311, Instant::now())
-            }
-            AfterFailure::RetryIn(retry_in) => {
-                (self.on_event)(MqttEvent::Failed {
-                    reason_code: failure.code,
-                    reason: failure.text.clone(),
-                    retry_in,
-                });
-                wait(retry_in)
-            }
-        }
-    }
-
-    // ---- connected
-
-    fn serve(&mut self, mut connection: Connection, now: Instant) -> Phase {
-        let client = self.clients.of(connection.terms.version);
-        if connection.next_check <= now {
-            connection.doubts = if client.is_connected() { 0 } else { connection.doubts + 1 };
-            if connection.doubts >= DOUBTS_OF_A_LOSS {
-                return self.lost(&connection, Gone::Missing);
-            }
-            connection.next_check = now + CHECK_INTERVAL;
-        }
-        let mut context = Context::from_waker(&self.waker);
-        self.requests.advance(client, connection.terms, now, &mut context);
-        Phase::Connected(connection)
-    }
-
-    fn check_loss(&mut self, version: Version, why: Gone) {
-        let Phase::Connected(connection) = &self.phase else {
-            return;
-        };
-        // Word of an earlier connection may come late.
-        if connection.terms.version != version || self.clients.of(version).is_connected() {
-            return;
-        }
-        if let Phase::Connected(connection) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.phase = self.lost(&connection, why);
-        }
-    }
-
-    fn lost(&mut self, connection: &Connection, why: Gone) -> Phase {
-        self.connected.store(false, Ordering::Relaxed);
-        self.requests.fail_all();
-        let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
-        let after = self.reconnect.lost(connection.since.elapsed(), taken_over, rand::random());
-        let cause = if after.id_taken { self.second_client() } else { String::new() };
-        let reason =
-            format!("{}{cause}; trying again in {:.1} s", describe(why), after.retry_in.as_secs_f64());
-        (self.on_event)(MqttEvent::Lost { reason });
-        wait(after.retry_in)
-    }
-
-    fn second_client(&self) -> String {
-        format!(
-            "; another client with the client id {:?} is the likely cause, usually a Python service still running",
-            self.options.client_id
-        )
-    }
-
-    // ---- leaving
-
-    fn leave(&mut self, connection: &Connection) -> Phase {
-        self.connected.store(false, Ordering::Relaxed);
-        self.requests.fail_all();
-        // Without properties, so the broker keeps the session for as long as CONNECT said.
-        let token = self.clients.of(connection.terms.version).disconnect(None);
-        self.check_farewell(token)
-    }
-
-    fn check_farewell(&mut self, mut token: Token) -> Phase {
-        match self.poll(&mut token) {
-            // An error says that the connection is gone already: as good.
-            Poll::Ready(_) => self.left(),
-            Poll::Pending => Phase::Leaving(token),
-        }
-    }
-
-    fn left(&mut self) -> Phase {
-        for reply in self.leaving.drain(..) {
-            // One who no longer waits does not mind.
-            let _ = reply.send(());
-        }
-        Phase::Idle
+    fn tell(&self, event: MqttEvent) {
+        (self.on_event)(event);
     }
 }
 
 fn wait(time: Duration) -> Phase {
     Phase::Waiting { until: Instant::now() + time }
-}
-
-fn describe(why: Gone) -> String {
-    match why {
-        Gone::Broken => "the connection broke".to_owned(),
-        Gone::Dismissed(code) => format!("the broker closed the connection: {code} ({})", code as u8),
-        Gone::Missing => "the MQTT client has no connection any more".to_owned(),
-    }
 }

@@ -28,12 +28,48 @@ pub(super) enum FailureKind {
 /// Paho's general failure, where nothing more precise is known.
 const GENERAL_FAILURE: i32 = -1;
 
+/// What paho says of a failed attempt.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The broker has spoken.
+    Answered(Failure),
+    /// Nobody has, or not what was understood: somebody has to look why.
+    Unclear(Unclear),
+}
+
+/// A failure that says little; of plain data, for it is looked into on another thread.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unclear {
+    code: i32,
+    kind: FailureKind,
+    text: String,
+}
+
 impl Failure {
     /// Reads paho's error; `listening` asks whether anybody listens at the broker's address, because paho answers
     /// the same whether nobody does or a broker of MQTT 3.1.1 refuses MQTT 5.
     pub(super) fn new(error: &Error, listening: impl FnOnce() -> std::io::Result<()>) -> Failure {
+        match Verdict::of(error) {
+            Verdict::Answered(failure) => failure,
+            Verdict::Unclear(unclear) => unclear.seen(listening().map_err(|error| error.to_string())),
+        }
+    }
+
+    /// Nothing was asked of any broker: it would be of no use.
+    pub(super) fn unprepared(error: &impl ToString) -> Failure {
+        Failure { code: GENERAL_FAILURE, kind: FailureKind::Unreachable, text: error.to_string() }
+    }
+
+    /// Paho owes the outcome of the attempt.
+    pub(super) fn overdue() -> Failure {
+        Failure::unprepared(&"the MQTT client did not come to an end with the attempt")
+    }
+}
+
+impl Verdict {
+    pub(super) fn of(error: &Error) -> Verdict {
         match error {
-            Error::ReasonCode(code, _) => Failure {
+            Error::ReasonCode(code, _) => Verdict::Answered(Failure {
                 code: i32::from(*code as u8),
                 kind: if *code == ReasonCode::UnsupportedProtocolVersion {
                     FailureKind::VersionRefused
@@ -41,22 +77,23 @@ impl Failure {
                     FailureKind::Refused
                 },
                 text: code.to_string(),
-            },
-            Error::ConnectReturn(code) => {
-                Failure { code: i32::from(*code as u8), kind: FailureKind::Refused, text: code.to_string() }
-            }
-            error => Failure::without_answer(error, listening),
+            }),
+            Error::ConnectReturn(code) => Verdict::Answered(Failure {
+                code: i32::from(*code as u8),
+                kind: FailureKind::Refused,
+                text: code.to_string(),
+            }),
+            error => Verdict::Unclear(Unclear::of(error)),
         }
     }
+}
 
-    fn without_answer(error: &Error, listening: impl FnOnce() -> std::io::Result<()>) -> Failure {
+impl Unclear {
+    fn of(error: &Error) -> Unclear {
         let code = match error {
             Error::SocketError(code) | Error::ReceivedDisconnect(code) => *code,
             _ => GENERAL_FAILURE,
         };
-        if let Err(unreachable) = listening() {
-            return Failure { code, kind: FailureKind::Unreachable, text: unreachable.to_string() };
-        }
         let (kind, text) = match error {
             Error::Failure => {
                 (FailureKind::NotUnderstood, "the broker's answer was not understood".to_owned())
@@ -69,15 +106,15 @@ impl Failure {
             }
             other => (FailureKind::Unreachable, other.to_string()),
         };
-        Failure { code, kind, text }
+        Unclear { code, kind, text }
     }
 
-    /// Paho owes the outcome of the attempt.
-    pub(super) fn overdue() -> Failure {
-        Failure {
-            code: GENERAL_FAILURE,
-            kind: FailureKind::Unreachable,
-            text: "the MQTT client did not come to an end with the attempt".to_owned(),
+    /// With what a look at the broker's address has shown: that it can be reached, or why not.
+    pub(super) fn seen(self, reachable: Result<(), String>) -> Failure {
+        let Unclear { code, kind, text } = self;
+        match reachable {
+            Ok(()) => Failure { code, kind, text },
+            Err(text) => Failure { code, kind: FailureKind::Unreachable, text },
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::domain::message::{DeliveryFacts, Publication, SubscriptionId};
 pub enum Incoming<'a> {
     /// A connection is there; all that follows came over it.
     ConnectionBegins {
+        /// `host:port` of the broker.
+        server: &'a str,
         /// The broker sends no more messages ahead of our acknowledgements than we allow.
         in_flight_bounded: bool,
     },

@@ -7,8 +7,9 @@ use std::task::{Wake, Waker};
 use paho_mqtt::ReasonCode;
 use tokio::sync::oneshot;
 
+use super::clients::Wire;
 use super::requests::Request;
-use super::version::Version;
+use super::server::BrokerServer;
 
 pub(super) enum Input {
     /// Connect, and stay connected.
@@ -17,8 +18,14 @@ pub(super) enum Input {
     Request(Request),
     /// Disconnect, and stay so.
     Disconnect(oneshot::Sender<()>),
+    /// From now on these are the brokers to connect to.
+    Servers(Vec<BrokerServer>),
     /// Paho says that a connection is gone.
-    Gone { version: Version, why: Gone },
+    Gone { wire: Wire, why: Gone },
+    /// Somebody has looked why an attempt, by its number, had failed.
+    Looked { attempt: u64, reachable: Result<(), String> },
+    /// One of the brokers that are rather had than the present one is back.
+    Back(Arc<BrokerServer>),
     /// Something that paho owed has come: look again.
     Progress,
 }

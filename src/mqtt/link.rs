@@ -10,12 +10,14 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::clients::{Clients, OnIncoming};
-use super::driver::Driver;
+use super::driver::{Driver, Surroundings};
 use super::incoming::Incoming;
 use super::input::Input;
 use super::options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};
 use super::packet::Answers;
 use super::requests::{Request, What};
+use super::server::BrokerServer;
+use super::watchdog::{Pulse, watch};
 
 /// How long [`MqttLink::disconnect`] waits for the MQTT client, which a blocked message callback holds up.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,12 +48,29 @@ impl MqttLink {
     ) -> Result<MqttLink, MqttError> {
         let (inputs, received) = mpsc::channel();
         let connected = Arc::new(AtomicBool::new(false));
-        let clients = Clients::new(&options, &OnIncoming::from(on_incoming), &inputs)?;
+        let (pulse, on_event) = (Pulse::new(), Arc::from(on_event));
+        let watched = Arc::clone(&pulse);
+        let on_incoming: OnIncoming =
+            Arc::new(move |incoming| watched.during_callback(|| on_incoming(incoming)));
+        let clients = Clients::new(&options, &on_incoming, &inputs)?;
+        watch_over(&pulse, &on_event)?;
         let link = MqttLink { inputs, connected };
-        let driver =
-            Driver::new(options, clients, link.inputs.clone(), on_event, Arc::clone(&link.connected));
+        let surroundings = Surroundings {
+            inputs: link.inputs.clone(),
+            on_event,
+            connected: Arc::clone(&link.connected),
+            pulse,
+        };
+        let driver = Driver::new(options, clients, surroundings);
         thread::Builder::new().name("mqtt".to_owned()).spawn(move || driver.run(&received))?;
         Ok(link)
+    }
+
+    /// From now on these are the brokers to connect to, in this order; an empty list changes nothing. A connection to
+    /// a broker that is no longer among them, or not just as it was, is left in good order for the first of them.
+    pub fn use_servers(&self, servers: Vec<BrokerServer>) {
+        // The thread ends only with the process.
+        let _ = self.inputs.send(Input::Servers(servers));
     }
 
     /// From now on be connected, and connect again whenever the connection is lost, until
@@ -104,6 +123,14 @@ impl MqttLink {
         self.inputs.send(Input::Request(request)).map_err(|_| thread_ended())?;
         answers.await.map_err(|_| thread_ended())?
     }
+}
+
+type OnEvent = Arc<dyn Fn(MqttEvent) + Send + Sync>;
+
+fn watch_over(pulse: &Arc<Pulse>, on_event: &OnEvent) -> Result<(), MqttError> {
+    let on_event = Arc::clone(on_event);
+    watch(Arc::clone(pulse), move |reason| on_event(MqttEvent::Stuck { reason }))?;
+    Ok(())
 }
 
 fn thread_ended() -> MqttError {

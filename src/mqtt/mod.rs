@@ -15,20 +15,31 @@
 //! * Absent: any knowledge of flows, routing or the inbox.
 
 mod broker_probe;
+mod certificate;
 mod clients;
+mod credential;
 mod delivery_flags;
 mod driver;
 mod failure;
 mod incoming;
 mod input;
+mod inspect;
 mod link;
 pub mod load;
 mod options;
 mod packet;
 mod reconnect;
 mod requests;
+mod server;
+mod tls_files;
+mod tls_probe;
 mod version;
+mod watchdog;
 
+pub use credential::{Credential, CredentialError};
 pub use incoming::Incoming;
+pub use inspect::{InUse, certificates};
 pub use link::MqttLink;
 pub use options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};
+pub use server::{BrokerServer, MqttVersion};
+pub use tls_files::{TlsFileError, TlsFiles};

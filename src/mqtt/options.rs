@@ -4,24 +4,21 @@ use std::fmt;
 use std::time::Duration;
 
 use paho_mqtt::ReasonCode;
-use secrecy::SecretString;
 
+use super::server::BrokerServer;
 use crate::domain::message::SubscriptionId;
 
-/// Which broker to connect to, and as whom.
+/// Which brokers to connect to, and as whom.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
-    /// Name or address, without scheme and port.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// User name and password, when the broker wants them.
-    pub credentials: Option<(String, SecretString)>,
+    /// In the order in which they are tried.
+    pub servers: Vec<BrokerServer>,
     /// Name of the session at the broker. Two clients of one name throw each other out.
     pub client_id: String,
     /// Longest silence before the connection counts as dead; zero never.
     pub keepalive: Duration,
-    /// How long the broker keeps the session of a client that is away, in seconds (MQTT 5).
+    /// How long the broker keeps the session of a client that is away, in seconds (MQTT 5). A broker that is not the
+    /// first of the list keeps it for a week at most.
     pub session_expiry_seconds: u32,
     /// Quality of service of all subscriptions: 0 or 1.
     pub qos: u8,
@@ -32,6 +29,8 @@ pub struct BrokerOptions {
 pub enum MqttEvent {
     /// Connected. Subscriptions of an earlier connection may or may not be there any more: subscribe again.
     Connected {
+        /// `host:port` of the broker.
+        server: String,
         /// `"5"` or `"3.1.1"`.
         version: &'static str,
         /// Messages will name the subscriptions that they matched.
@@ -41,17 +40,33 @@ pub enum MqttEvent {
     },
     /// The connection is gone; the link tries again by itself.
     Lost {
+        /// `host:port` of the broker.
+        server: String,
         /// Why, as far as anybody said, and when the link tries again.
         reason: String,
     },
-    /// An attempt to connect failed; the link tries again by itself.
+    /// The link has left a broker in good order, to connect to another one at once. The session stays there.
+    Left {
+        /// `host:port` of the broker.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// An attempt to connect failed; the link tries the next broker, or again, by itself.
     Failed {
+        /// `host:port` of the broker.
+        server: String,
         /// The broker's reason code (MQTT 5) or return code (3.1.1), positive; else the client library's, negative.
         reason_code: i32,
         /// The same in words.
         reason: String,
         /// How long until the next attempt.
         retry_in: Duration,
+    },
+    /// The client library does not come back, and only a new process gets another one. No fault of a broker's.
+    Stuck {
+        /// What it owes, and since when.
+        reason: String,
     },
 }
 
@@ -113,14 +128,21 @@ pub enum MqttError {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use super::super::credential::Credential;
     use super::*;
 
     #[test]
     fn a_password_does_not_show_in_debug_output() {
-        let options = BrokerOptions {
+        let server = BrokerServer {
+            id: 1,
             host: "broker".to_owned(),
             port: 1883,
-            credentials: Some(("user".to_owned(), SecretString::from("hush"))),
+            credentials: Some((Credential::new("user"), Credential::new("hush"))),
+            tls: None,
+            version: None,
+        };
+        let options = BrokerOptions {
+            servers: vec![server],
             client_id: "gateway".to_owned(),
             keepalive: Duration::from_mins(1),
             session_expiry_seconds: u32::MAX,

@@ -1,9 +1,7 @@
-//! Decides which version of MQTT to try and when. Plain state; the driver performs.
+//! Decides when to try again. Plain state; the driver performs.
 
 use std::time::Duration;
 
-use super::failure::{Failure, FailureKind};
-use super::version::Version;
 use crate::domain::retry::Backoff;
 
 /// For brokers that are away: quick at first, and bounded so that the gateway is back soon after them.
@@ -21,18 +19,6 @@ const QUICK_LOSSES_OF_A_CONFLICT: u32 = 3;
 /// A connection that lived as long has outlived the conflicts before it.
 const CONFLICT_FORGOTTEN: Duration = Duration::from_mins(5);
 
-/// A broker that is starting or stopping leaves a CONNECT unanswered once, an old one always.
-const UNANSWERED_BEFORE_FALLBACK: u32 = 2;
-
-/// What to do after a failed attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AfterFailure {
-    /// At once again, with MQTT 3.1.1.
-    FallBack,
-    /// Later again, from the beginning.
-    RetryIn(Duration),
-}
-
 /// What to do after a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AfterLoss {
@@ -41,49 +27,37 @@ pub(super) struct AfterLoss {
     pub(super) id_taken: bool,
 }
 
+/// Between two looks whether a broker that is rather had is back. Longer when going back was of no use.
+const LOOK_BACK: Backoff = Backoff { base: Duration::from_secs(20), max: Duration::from_hours(1) };
+
 /// Memory of the attempts so far.
-///
-/// Every attempt starts with MQTT 5 ([`Reconnect::FIRST_VERSION`]): a broker that refuses it does so at once, and
-/// one that has been upgraded, or was only starting when it seemed to refuse, is found again without a restart.
 #[derive(Debug, Default)]
 pub(super) struct Reconnect {
     failures: u32,
     quick_losses: u32,
     conflicts: u32,
-    unanswered: u32,
-    v311_worked: bool,
+    returns: u32,
 }
 
 impl Reconnect {
-    pub(super) const FIRST_VERSION: Version = Version::V5;
-
-    pub(super) fn connected(&mut self, version: Version) {
+    pub(super) fn connected(&mut self) {
         self.failures = 0;
-        self.unanswered = 0;
-        self.v311_worked = version == Version::V311;
     }
 
-    /// `random_unit`: from 0 up to 1.
-    pub(super) fn failed(&mut self, version: Version, failure: &Failure, random_unit: f64) -> AfterFailure {
-        if version == Version::V5 && self.points_to_an_old_broker(failure.kind) {
-            return AfterFailure::FallBack;
-        }
+    /// No broker of the list could be had: how long to wait before the next round. `random_unit`: from 0 up to 1.
+    pub(super) fn failed(&mut self, random_unit: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        AfterFailure::RetryIn(BACKOFF.delay(self.failures, random_unit))
+        BACKOFF.delay(self.failures, random_unit)
     }
 
-    fn points_to_an_old_broker(&mut self, kind: FailureKind) -> bool {
-        match kind {
-            FailureKind::VersionRefused => true,
-            FailureKind::NotUnderstood => {
-                self.unanswered = self.unanswered.saturating_add(1);
-                self.v311_worked || self.unanswered >= UNANSWERED_BEFORE_FALLBACK
-            }
-            FailureKind::Refused | FailureKind::Unreachable => {
-                self.unanswered = 0;
-                false
-            }
-        }
+    /// How long to wait before looking whether a broker that is rather had is back. `random_unit`: from 0 up to 1.
+    pub(super) fn look_back_in(&self, random_unit: f64) -> Duration {
+        LOOK_BACK.delay(self.returns.saturating_add(1), random_unit)
+    }
+
+    /// We go back to such a broker. Whether it was worth it shows when that connection has lived for a while.
+    pub(super) fn going_back(&mut self) {
+        self.returns = self.returns.saturating_add(1);
     }
 
     /// `lived`: how long the connection was there; `taken_over`: the broker said that another client took over;
@@ -92,6 +66,7 @@ impl Reconnect {
         self.quick_losses = if lived < QUICK { self.quick_losses.saturating_add(1) } else { 0 };
         if lived >= CONFLICT_FORGOTTEN {
             self.conflicts = 0;
+            self.returns = 0;
         }
         let id_taken = taken_over || self.quick_losses >= QUICK_LOSSES_OF_A_CONFLICT;
         let retry_in = if id_taken {
@@ -114,70 +89,13 @@ mod tests {
     const LONG: Duration = Duration::from_hours(1);
     const SHORT: Duration = Duration::from_secs(2);
 
-    fn failure(kind: FailureKind) -> Failure {
-        Failure { code: -1, kind, text: String::new() }
-    }
-
-    fn wait(after: AfterFailure) -> Duration {
-        match after {
-            AfterFailure::RetryIn(wait) => wait,
-            AfterFailure::FallBack => panic!("no wait"),
-        }
-    }
-
-    #[test]
-    fn a_broker_that_names_the_version_as_the_reason_is_asked_in_the_older_one_at_once() {
-        let mut reconnect = Reconnect::default();
-        let refused = failure(FailureKind::VersionRefused);
-        assert_eq!(reconnect.failed(Version::V5, &refused, 0.0), AfterFailure::FallBack);
-        assert_ne!(reconnect.failed(Version::V311, &refused, 0.0), AfterFailure::FallBack);
-    }
-
-    #[test]
-    fn one_unanswered_attempt_is_forgiven_and_two_point_to_an_old_broker() {
-        let mut reconnect = Reconnect::default();
-        let closed = failure(FailureKind::NotUnderstood);
-        assert_ne!(reconnect.failed(Version::V5, &closed, 0.0), AfterFailure::FallBack);
-        assert_eq!(reconnect.failed(Version::V5, &closed, 0.0), AfterFailure::FallBack);
-    }
-
-    #[test]
-    fn a_broker_known_to_be_old_is_not_made_to_refuse_twice() {
-        let mut reconnect = Reconnect::default();
-        reconnect.connected(Version::V311);
-        reconnect.lost(LONG, false, 0.0);
-        let closed = failure(FailureKind::NotUnderstood);
-        assert_eq!(reconnect.failed(Version::V5, &closed, 0.0), AfterFailure::FallBack);
-    }
-
-    #[test]
-    fn a_broker_that_is_away_is_asked_once_per_attempt() {
-        let mut reconnect = Reconnect::default();
-        reconnect.connected(Version::V311);
-        for _ in 0..20 {
-            let after = reconnect.failed(Version::V5, &failure(FailureKind::Unreachable), 0.0);
-            assert_ne!(after, AfterFailure::FallBack);
-        }
-    }
-
-    #[test]
-    fn refused_credentials_are_tried_again_in_the_same_version() {
-        let mut reconnect = Reconnect::default();
-        for _ in 0..20 {
-            let after = reconnect.failed(Version::V5, &failure(FailureKind::Refused), 0.0);
-            assert_ne!(after, AfterFailure::FallBack);
-        }
-    }
-
     #[test]
     fn waits_grow_from_half_a_second_to_half_a_minute_and_start_anew_after_a_success() {
         let mut reconnect = Reconnect::default();
-        let away = failure(FailureKind::Unreachable);
-        let waits: Vec<_> =
-            (0..8).map(|_| wait(reconnect.failed(Version::V5, &away, 1.0)).as_millis()).collect();
+        let waits: Vec<_> = (0..8).map(|_| reconnect.failed(1.0).as_millis()).collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-        reconnect.connected(Version::V5);
-        assert_eq!(wait(reconnect.failed(Version::V5, &away, 1.0)).as_millis(), 500);
+        reconnect.connected();
+        assert_eq!(reconnect.failed(1.0).as_millis(), 500);
     }
 
     #[test]
@@ -185,7 +103,7 @@ mod tests {
         let mut reconnect = Reconnect::default();
         let mut last = Duration::ZERO;
         for _ in 0..10 {
-            reconnect.connected(Version::V5);
+            reconnect.connected();
             let after = reconnect.lost(Duration::from_mins(1), true, 1.0);
             assert!(after.id_taken);
             assert!(after.retry_in >= last);
@@ -203,6 +121,22 @@ mod tests {
         assert!(!reconnect.lost(SHORT, false, 0.0).id_taken);
     }
 
+    #[test]
+    fn going_back_in_vain_is_tried_less_and_less_and_anew_after_it_was_worth_it() {
+        let mut reconnect = Reconnect::default();
+        let mut last = Duration::ZERO;
+        for _ in 0..10 {
+            let wait = reconnect.look_back_in(1.0);
+            assert!(wait > last || wait == Duration::from_hours(1));
+            last = wait;
+            reconnect.going_back();
+            reconnect.lost(SHORT, false, 0.0);
+        }
+        assert_eq!(last, Duration::from_hours(1));
+        reconnect.lost(LONG, false, 0.0);
+        assert_eq!(reconnect.look_back_in(1.0), Duration::from_secs(20));
+    }
+
     proptest! {
         #[test]
         fn no_wait_is_longer_than_five_minutes_or_shorter_than_a_quarter_second(
@@ -211,12 +145,9 @@ mod tests {
             let mut reconnect = Reconnect::default();
             for (lived_s, taken_over, fails) in steps {
                 let wait = if fails {
-                    match reconnect.failed(Version::V5, &failure(FailureKind::NotUnderstood), unit) {
-                        AfterFailure::FallBack => continue,
-                        AfterFailure::RetryIn(wait) => wait,
-                    }
+                    reconnect.failed(unit)
                 } else {
-                    reconnect.connected(Version::V5);
+                    reconnect.connected();
                     reconnect.lost(Duration::from_secs(lived_s), taken_over, unit).retry_in
                 };
                 prop_assert!(wait >= Duration::from_millis(250) && wait <= Duration::from_mins(5));

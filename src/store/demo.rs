@@ -106,15 +106,22 @@ pub(crate) async fn use_broker(database: &Database, host: &str, port: u16) -> Re
         password: Set(None),
         enabled: Set(Some(true)),
         is_default: Set(Some(true)),
+        tls: Set(None),
+        ca_file: Set(None),
+        client_cert_file: Set(None),
+        client_key_file: Set(None),
+        protocol_version: Set(None),
         ..Default::default()
     };
     let written = match load_mqtt_server(database).await {
         Ok(server) => overwrite_broker(database, row, server.id).await,
-        Err(LoadServerError::InvalidPort { id, .. }) => overwrite_broker(database, row, id).await,
         Err(LoadServerError::NoneEnabled) => {
             row.insert(&database.connection).await.while_doing("inserting the broker").map(|_| ())
         }
-        Err(error) => return Err(error),
+        Err(error) => match error.id() {
+            Some(id) => overwrite_broker(database, row, id).await,
+            None => return Err(error),
+        },
     };
     Ok(written?)
 }

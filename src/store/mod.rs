@@ -36,6 +36,9 @@ pub use flows::load_flows;
 pub use limits::{StoreLimits, load_limits};
 pub use message_keys::forget_keys;
 pub use migrate::{MigrationReport, migrate, plan};
-pub use mqtt_servers::{LoadServerError, MqttServer, load_mqtt_server};
+pub use mqtt_servers::{
+    LoadServerError, MqttServer, MqttServers, ProtocolVersion, TlsColumns, load_mqtt_server,
+    load_mqtt_servers,
+};
 pub use outbox_gauge::OutboxGauge;
 pub use widen::widen_ids;

@@ -1,8 +1,8 @@
-//! Which broker to use.
+//! Which brokers to use, and in which order.
 
 use mqtt_gateway_entity::mqtt_servers::{Column, Entity, Model};
 use sea_orm::sea_query::{Expr, Func};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use secrecy::SecretString;
 use thiserror::Error;
 
@@ -12,7 +12,10 @@ use super::error::{StoreError, While};
 /// Port of a broker that names none.
 const DEFAULT_PORT: u16 = 1883;
 
-/// The broker to connect to.
+/// The same with TLS.
+const DEFAULT_TLS_PORT: u16 = 8883;
+
+/// A broker to connect to.
 #[derive(Debug, Clone)]
 pub struct MqttServer {
     /// Key in `mqtt_servers`.
@@ -21,41 +24,108 @@ pub struct MqttServer {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// User name; see [`credentials`](Self::credentials).
+    /// User name as it stands in the row; see [`credentials`](Self::credentials).
     pub username: Option<String>,
-    /// Password; see [`credentials`](Self::credentials).
+    /// Password as it stands in the row; see [`credentials`](Self::credentials).
     pub password: Option<SecretString>,
+    /// The files of an encrypted connection; `None`: it is not encrypted.
+    pub tls: Option<TlsColumns>,
+    /// The one version of MQTT to speak; `None`: the newest that the broker knows.
+    pub protocol_version: Option<ProtocolVersion>,
+}
+
+/// What a row says about TLS: names of PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsColumns {
+    /// Certificates that the broker's one may come from; `None`: those of the system.
+    pub ca_file: Option<String>,
+    /// Our own certificate.
+    pub client_cert_file: Option<String>,
+    /// The key to it; `None`: it is in the file of the certificate.
+    pub client_key_file: Option<String>,
+}
+
+/// A version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolVersion {
+    /// MQTT 5.
+    V5,
+    /// MQTT 3.1.1.
+    V311,
 }
 
 impl MqttServer {
     /// User name and password, when both are set. One without the other, or an empty one, counts as none.
+    ///
+    /// Both may be references to where the value stands (`file:/…`, `env:…`).
     #[must_use]
     pub fn credentials(&self) -> Option<(String, SecretString)> {
         self.username.clone().zip(self.password.clone())
     }
 }
 
-/// There is no broker to connect to.
+/// The enabled rows of `mqtt_servers`.
+#[derive(Debug)]
+pub struct MqttServers {
+    /// Those to connect to, in the order in which they are tried. At least one.
+    pub usable: Vec<MqttServer>,
+    /// Why others are passed over.
+    pub skipped: Vec<LoadServerError>,
+}
+
+/// There is no broker to connect to, or a row cannot be used.
 #[derive(Debug, Error)]
 pub enum LoadServerError {
     /// No row of `mqtt_servers` is enabled.
     #[error("no MQTT server is enabled: set `enabled` in a row of the table mqtt_servers")]
     NoneEnabled,
-    /// The chosen row has a number in `port` that is no TCP port.
-    #[error("the MQTT server with id {id} has the port {port}: expected 1 to 65535, or NULL for 1883")]
+    /// A row has a number in `port` that is no TCP port.
+    #[error(
+        "the MQTT server with id {id} has the port {port}: expected 1 to 65535, or NULL for 1883 (8883 with tls)"
+    )]
     InvalidPort {
         /// Key in `mqtt_servers`.
         id: i64,
         /// What the row says.
         port: i32,
     },
+    /// A row says something about TLS that does not go together.
+    #[error("the MQTT server with id {id} {problem}")]
+    InvalidTls {
+        /// Key in `mqtt_servers`.
+        id: i64,
+        /// What, and what to do about it.
+        problem: &'static str,
+    },
+    /// A row wants a version of MQTT that the gateway does not speak.
+    #[error(
+        "the MQTT server with id {id} has the protocol_version {version:?}: expected \"5\", \"3.1.1\", or NULL"
+    )]
+    InvalidVersion {
+        /// Key in `mqtt_servers`.
+        id: i64,
+        /// What the row says.
+        version: String,
+    },
     /// The table cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Loads the broker to connect to: of the enabled ones, the first by `is_default` (yes before no and
-/// NULL) and then by id.
+impl LoadServerError {
+    /// The row that is at fault.
+    #[must_use]
+    pub fn id(&self) -> Option<i64> {
+        match self {
+            Self::InvalidPort { id, .. } | Self::InvalidTls { id, .. } | Self::InvalidVersion { id, .. } => {
+                Some(*id)
+            }
+            Self::NoneEnabled | Self::Store(_) => None,
+        }
+    }
+}
+
+/// Loads the broker to connect to first: the first of [`load_mqtt_servers`].
 ///
 /// ```no_run
 /// # async fn example(database: &mqtt_gateway::store::Database) -> Result<(), mqtt_gateway::store::LoadServerError> {
@@ -65,32 +135,113 @@ pub enum LoadServerError {
 /// # }
 /// ```
 pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadServerError> {
+    load_mqtt_servers(database).await?.usable.into_iter().next().ok_or(LoadServerError::NoneEnabled)
+}
+
+/// Loads the brokers to connect to: the enabled ones, first those with `is_default` (NULL is no), then by id.
+///
+/// A row that cannot be used is passed over. Fails when none is left, with what is wrong with the first.
+pub async fn load_mqtt_servers(database: &Database) -> Result<MqttServers, LoadServerError> {
+    let mut servers = MqttServers { usable: Vec::new(), skipped: Vec::new() };
+    for row in rows(database).await.while_doing("reading the MQTT servers")? {
+        match server(row) {
+            Ok(server) => servers.usable.push(server),
+            Err(error) => servers.skipped.push(error),
+        }
+    }
+    if servers.usable.is_empty() {
+        return Err(servers.skipped.into_iter().next().unwrap_or(LoadServerError::NoneEnabled));
+    }
+    Ok(servers)
+}
+
+async fn rows(database: &Database) -> Result<Vec<Model>, DbErr> {
     let default_first = Func::coalesce([Expr::col(Column::IsDefault), Expr::val(false)]);
-    let row = Entity::find()
-        .filter(Column::Enabled.eq(true))
-        .order_by_desc(default_first)
-        .order_by_asc(Column::Id)
-        .one(&database.connection)
-        .await
-        .while_doing("reading the MQTT servers")?;
-    row.ok_or(LoadServerError::NoneEnabled).and_then(server)
+    let enabled =
+        Entity::find().filter(Column::Enabled.eq(true)).order_by_desc(default_first).order_by_asc(Column::Id);
+    match enabled.clone().all(&database.connection).await {
+        // A table that no gateway has migrated yet: what `check` may find.
+        Err(error) => with_old_columns(enabled).all(&database.connection).await.map_err(|_| error),
+        rows => rows,
+    }
+}
+
+/// The columns of the service that came before; NULL for the others.
+fn with_old_columns(select: Select<Entity>) -> Select<Entity> {
+    select
+        .select_only()
+        .columns([
+            Column::Id,
+            Column::Host,
+            Column::Port,
+            Column::Username,
+            Column::Password,
+            Column::Enabled,
+            Column::IsDefault,
+        ])
+        .column_as(Expr::val(None::<bool>), Column::Tls)
+        .column_as(Expr::val(None::<String>), Column::CaFile)
+        .column_as(Expr::val(None::<String>), Column::ClientCertFile)
+        .column_as(Expr::val(None::<String>), Column::ClientKeyFile)
+        .column_as(Expr::val(None::<String>), Column::ProtocolVersion)
 }
 
 fn server(row: Model) -> Result<MqttServer, LoadServerError> {
+    let id = row.id;
+    let default_port = if row.tls == Some(true) { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
     let port = match row.port {
-        None => DEFAULT_PORT,
+        None => default_port,
         Some(port) => u16::try_from(port)
             .ok()
             .filter(|port| *port > 0)
-            .ok_or(LoadServerError::InvalidPort { id: row.id, port })?,
+            .ok_or(LoadServerError::InvalidPort { id, port })?,
+    };
+    let files = TlsColumns {
+        ca_file: non_empty(row.ca_file),
+        client_cert_file: non_empty(row.client_cert_file),
+        client_key_file: non_empty(row.client_key_file),
     };
     Ok(MqttServer {
-        id: row.id,
+        id,
         host: row.host,
         port,
-        username: row.username.filter(|name| !name.is_empty()),
-        password: row.password.filter(|password| !password.is_empty()).map(SecretString::from),
+        username: non_empty(row.username),
+        password: non_empty(row.password).map(SecretString::from),
+        tls: tls(row.tls, files).map_err(|problem| LoadServerError::InvalidTls { id, problem })?,
+        protocol_version: protocol_version(id, non_empty(row.protocol_version))?,
     })
+}
+
+fn non_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn tls(wanted: Option<bool>, files: TlsColumns) -> Result<Option<TlsColumns>, &'static str> {
+    if wanted != Some(true) {
+        let none =
+            files.ca_file.is_none() && files.client_cert_file.is_none() && files.client_key_file.is_none();
+        // Whoever named files believes that the connection is encrypted.
+        return if none {
+            Ok(None)
+        } else {
+            Err("names files for TLS, but its `tls` is not true: set one or the other")
+        };
+    }
+    if files.client_key_file.is_some() && files.client_cert_file.is_none() {
+        return Err(
+            "has a client_key_file without a client_cert_file: a key is of no use without its certificate",
+        );
+    }
+    Ok(Some(files))
+}
+
+fn protocol_version(id: i64, version: Option<String>) -> Result<Option<ProtocolVersion>, LoadServerError> {
+    match version.as_deref().map(str::trim) {
+        None => Ok(None),
+        Some("5") => Ok(Some(ProtocolVersion::V5)),
+        Some("3.1.1") => Ok(Some(ProtocolVersion::V311)),
+        Some(version) => Err(LoadServerError::InvalidVersion { id, version: version.to_owned() }),
+    }
 }
 
 #[cfg(test)]
@@ -107,13 +258,61 @@ mod tests {
             password: password.map(str::to_owned),
             enabled: Some(true),
             is_default: None,
+            tls: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            protocol_version: None,
         }
+    }
+
+    fn with_tls() -> Model {
+        Model { tls: Some(true), ..row(None, None, None) }
     }
 
     #[test]
     fn a_missing_port_is_1883() {
         assert_eq!(server(row(None, None, None)).unwrap().port, 1883);
         assert_eq!(server(row(Some(8883), None, None)).unwrap().port, 8883);
+    }
+
+    #[test]
+    fn with_tls_a_missing_port_is_8883() {
+        let server = server(with_tls()).unwrap();
+        assert_eq!(server.port, 8883);
+        assert!(server.tls.is_some_and(|files| files.ca_file.is_none()));
+    }
+
+    #[test]
+    fn files_for_a_connection_that_is_not_encrypted_are_refused() {
+        for tls in [None, Some(false)] {
+            let row = Model { tls, ca_file: Some("/ca.pem".to_owned()), ..row(None, None, None) };
+            let error = server(row).unwrap_err().to_string();
+            assert!(error.contains("id 3") && error.contains("`tls` is not true"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_needs_its_certificate_and_not_the_other_way_round() {
+        let (cert, key) = (Some("/cert.pem".to_owned()), Some("/key.pem".to_owned()));
+        assert!(server(Model { client_key_file: key.clone(), ..with_tls() }).is_err());
+        assert!(server(Model { client_cert_file: cert.clone(), ..with_tls() }).is_ok());
+        assert!(server(Model { client_cert_file: cert, client_key_file: key, ..with_tls() }).is_ok());
+    }
+
+    #[test]
+    fn a_version_is_one_of_two_or_left_open() {
+        let version = |text: Option<&str>| {
+            let row = Model { protocol_version: text.map(str::to_owned), ..row(None, None, None) };
+            server(row).map(|server| server.protocol_version)
+        };
+        assert_eq!(version(None).unwrap(), None);
+        assert_eq!(version(Some("")).unwrap(), None);
+        assert_eq!(version(Some("5")).unwrap(), Some(ProtocolVersion::V5));
+        assert_eq!(version(Some("3.1.1")).unwrap(), Some(ProtocolVersion::V311));
+        let error = version(Some("4")).unwrap_err();
+        assert_eq!(error.id(), Some(3));
+        assert!(error.to_string().contains("\"4\""), "{error}");
     }
 
     #[test]

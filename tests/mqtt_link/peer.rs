@@ -5,8 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use mqtt_gateway::domain::message::DeliveryFacts;
-use mqtt_gateway::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
-use secrecy::SecretString;
+use mqtt_gateway::mqtt::{BrokerOptions, BrokerServer, Credential, Incoming, MqttEvent, MqttLink};
 
 /// Far more than anything here takes: only a failing test waits as long.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
@@ -15,6 +14,7 @@ pub(crate) struct Peer {
     pub(crate) link: MqttLink,
     pub(crate) messages: Receiver<Got>,
     events: Receiver<MqttEvent>,
+    server: String,
 }
 
 #[derive(Debug)]
@@ -24,30 +24,37 @@ pub(crate) struct Got {
     pub(crate) delivery: DeliveryFacts,
 }
 
+/// On this machine, without anything.
+pub(crate) fn server(port: u16) -> BrokerServer {
+    let host = "127.0.0.1".to_owned();
+    BrokerServer { id: i64::from(port), host, port, credentials: None, tls: None, version: None }
+}
+
 impl Peer {
     pub(crate) fn connect(port: u16, client_id: &str) -> Peer {
-        Peer::new(port, client_id, None, None)
+        Peer::new(vec![server(port)], client_id, None)
+    }
+
+    /// With a list of brokers.
+    pub(crate) fn connect_to(servers: Vec<BrokerServer>, client_id: &str) -> Peer {
+        Peer::new(servers, client_id, None)
     }
 
     pub(crate) fn connect_as(port: u16, client_id: &str, credentials: Option<(&str, &str)>) -> Peer {
-        Peer::new(port, client_id, credentials, None)
+        let credentials =
+            credentials.map(|(user, password)| (Credential::new(user), Credential::new(password)));
+        Peer::new(vec![BrokerServer { credentials, ..server(port) }], client_id, None)
     }
 
     /// The callback, having handed out its message, does not return until the other end of `gate` is dropped.
     pub(crate) fn connect_blocked(port: u16, client_id: &str, gate: Receiver<()>) -> Peer {
-        Peer::new(port, client_id, None, Some(gate))
+        Peer::new(vec![server(port)], client_id, Some(gate))
     }
 
-    fn new(
-        port: u16,
-        client_id: &str,
-        credentials: Option<(&str, &str)>,
-        gate: Option<Receiver<()>>,
-    ) -> Peer {
+    fn new(servers: Vec<BrokerServer>, client_id: &str, gate: Option<Receiver<()>>) -> Peer {
+        let server = servers[0].address();
         let options = BrokerOptions {
-            host: "127.0.0.1".to_owned(),
-            port,
-            credentials: credentials.map(|(user, password)| (user.to_owned(), SecretString::from(password))),
+            servers,
             client_id: client_id.to_owned(),
             keepalive: Duration::from_mins(1),
             session_expiry_seconds: u32::MAX,
@@ -76,7 +83,13 @@ impl Peer {
         };
         let link = MqttLink::start(options, Box::new(on_incoming), Box::new(on_event)).unwrap();
         link.connect();
-        Peer { link, messages, events }
+        Peer { link, messages, events, server }
+    }
+
+    /// The event of a new session at the first broker of the list.
+    pub(crate) fn connected(&self, version: &'static str, names_subscriptions: bool) -> MqttEvent {
+        let server = self.server.clone();
+        MqttEvent::Connected { server, version, names_subscriptions, session_kept: false }
     }
 
     pub(crate) fn event(&self) -> MqttEvent {

@@ -197,7 +197,7 @@ fn a_doubt_outlives_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append_equal(&inbox, 1..=MANY);
-    inbox.doubt_session().unwrap();
+    inbox.doubt_session(SESSION).unwrap();
     kill(&dir, inbox);
     let inbox = open(&dir);
     assert!(!is_proven_at(&inbox, MANY));
@@ -211,13 +211,13 @@ fn a_repeated_doubt_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append_equal(&inbox, 1..=10);
-    inbox.doubt_session().unwrap();
+    inbox.doubt_session(SESSION).unwrap();
     // Had it been replaced it would be here again.
     fs::remove_file(file(&dir)).unwrap();
-    inbox.doubt_session().unwrap();
+    inbox.doubt_session(SESSION).unwrap();
     assert!(!file(&dir).exists());
     append_equal(&inbox, [11]);
-    inbox.doubt_session().unwrap();
+    inbox.doubt_session(SESSION).unwrap();
     assert!(file(&dir).exists());
 }
 
@@ -229,9 +229,9 @@ fn a_doubt_that_could_not_be_kept_is_kept_with_the_next() {
     // Neither can be replaced nor removed.
     fs::remove_file(file(&dir)).unwrap();
     fs::create_dir(file(&dir)).unwrap();
-    inbox.doubt_session().unwrap_err();
+    inbox.doubt_session(SESSION).unwrap_err();
     fs::remove_dir(file(&dir)).unwrap();
-    inbox.doubt_session().unwrap();
+    inbox.doubt_session(SESSION).unwrap();
     assert!(file(&dir).is_file());
 }
 

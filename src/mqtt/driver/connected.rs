@@ -1,0 +1,161 @@
+//! A connection: serving what is asked, noticing its loss, and looking back for a broker that is rather had.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use paho_mqtt::ReasonCode;
+
+use super::super::broker_probe::somebody_listens;
+use super::super::clients::{Client, Wire};
+use super::super::input::{Gone, Input};
+use super::super::options::MqttEvent;
+use super::super::packet::Terms;
+use super::super::server::BrokerServer;
+use super::{Driver, Phase, wait};
+
+/// How often paho is asked whether it is still connected, should it fail to say so.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Checks in a row that must find no connection: the first may only have come before paho's own word.
+const DOUBTS_OF_A_LOSS: u32 = 2;
+
+pub(super) struct Connection {
+    pub(super) server: Arc<BrokerServer>,
+    pub(super) client: Client,
+    pub(super) terms: Terms,
+    since: Instant,
+    next_check: Instant,
+    doubts: u32,
+    /// When to look whether a broker that is rather had is back; of no meaning at the first of the list.
+    pub(super) look_back_at: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(
+        server: Arc<BrokerServer>,
+        client: Client,
+        terms: Terms,
+        look_back_at: Instant,
+    ) -> Connection {
+        let now = Instant::now();
+        Connection {
+            server,
+            client,
+            terms,
+            since: now,
+            next_check: now + CHECK_INTERVAL,
+            doubts: 0,
+            look_back_at,
+        }
+    }
+
+    /// When to look again although nothing has come.
+    pub(super) fn deadline(&self) -> Instant {
+        self.next_check.min(self.look_back_at)
+    }
+
+    fn wire(&self) -> Wire {
+        Wire { version: self.terms.version, encrypted: self.server.tls.is_some() }
+    }
+}
+
+impl Driver {
+    pub(super) fn serve(&mut self, mut connection: Connection, now: Instant) -> Phase {
+        if connection.next_check <= now {
+            connection.doubts = if connection.client.paho.is_connected() { 0 } else { connection.doubts + 1 };
+            if connection.doubts >= DOUBTS_OF_A_LOSS {
+                return self.lost(&connection, Gone::Missing);
+            }
+            connection.next_check = now + CHECK_INTERVAL;
+        }
+        if connection.look_back_at <= now {
+            connection.look_back_at = now + self.reconnect.look_back_in(rand::random());
+            self.look_back(&connection.server);
+        }
+        let mut context = Context::from_waker(&self.waker);
+        self.requests.advance(&connection.client.paho, connection.terms, now, &mut context);
+        Phase::Connected(connection)
+    }
+
+    /// Asks the operating system alone: what the broker says to a CONNECT is found out by going there, and where that
+    /// is in vain, it is tried less and less often.
+    fn look_back(&self, present: &BrokerServer) {
+        let rather_had = self.servers.before(present);
+        if rather_had.is_empty() {
+            return;
+        }
+        let inputs = self.inputs.clone();
+        let looking = move || {
+            let back =
+                rather_had.into_iter().find(|server| somebody_listens(&server.host, server.port).is_ok());
+            if let Some(server) = back {
+                let _ = inputs.send(Input::Back(server));
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("mqtt-look".to_owned()).spawn(looking) {
+            log::warn!("Cannot look whether a broker is back: {error}");
+        }
+    }
+
+    pub(super) fn go_back_to(&mut self, server: &BrokerServer) {
+        let Phase::Connected(connection) = &self.phase else {
+            return;
+        };
+        let (there, here) = (self.servers.position(server), self.servers.position(&connection.server));
+        if there.is_some() && there < here {
+            self.reconnect.going_back();
+            self.move_away(&format!("{} is back and comes before it", server.address()));
+        }
+    }
+
+    /// Leaves in good order, for the first broker of the list.
+    pub(super) fn move_away(&mut self, reason: &str) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Connected(connection) => self.leave(&connection, Some(reason)),
+            phase => phase,
+        };
+    }
+
+    pub(super) fn check_loss(&mut self, wire: Wire, why: Gone) {
+        let Phase::Connected(connection) = &self.phase else {
+            return;
+        };
+        // Word of an earlier connection may come late.
+        if connection.wire() != wire || connection.client.paho.is_connected() {
+            return;
+        }
+        if let Phase::Connected(connection) = std::mem::replace(&mut self.phase, Phase::Idle) {
+            self.phase = self.lost(&connection, why);
+        }
+    }
+
+    fn lost(&mut self, connection: &Connection, why: Gone) -> Phase {
+        self.connected.store(false, Ordering::Relaxed);
+        self.requests.fail_all();
+        let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
+        let after = self.reconnect.lost(connection.since.elapsed(), taken_over, rand::random());
+        let cause = if after.id_taken { self.second_client() } else { String::new() };
+        let reason =
+            format!("{}{cause}; trying again in {:.1} s", describe(why), after.retry_in.as_secs_f64());
+        self.tell(MqttEvent::Lost { server: connection.server.address(), reason });
+        wait(after.retry_in)
+    }
+
+    fn second_client(&self) -> String {
+        format!(
+            "; another client with the client id {:?} is the likely cause, usually a Python service still running",
+            self.client_id
+        )
+    }
+}
+
+fn describe(why: Gone) -> String {
+    match why {
+        Gone::Broken => "the connection broke".to_owned(),
+        Gone::Dismissed(code) => format!("the broker closed the connection: {code} ({})", code as u8),
+        Gone::Missing => "the MQTT client has no connection any more".to_owned(),
+    }
+}

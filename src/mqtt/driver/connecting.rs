@@ -1,0 +1,203 @@
+//! From one broker of the list to the next, until one answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use paho_mqtt::{PropertyCode, ServerResponse, Token};
+
+use super::super::broker_probe::look;
+use super::super::clients::Client;
+use super::super::failure::{Failure, Unclear, Verdict};
+use super::super::input::Input;
+use super::super::options::MqttEvent;
+use super::super::packet::Terms;
+use super::super::server::BrokerServer;
+use super::super::version::Version;
+use super::super::watchdog::patience;
+use super::{ATTEMPT_TIMEOUT, Connection, Driver, Phase, wait};
+
+/// An attempt under way.
+pub(super) struct Attempt {
+    target: Target,
+    client: Client,
+    token: Token,
+    pub(super) deadline: Instant,
+}
+
+/// An attempt that failed; somebody looks why.
+pub(super) struct Looking {
+    number: u64,
+    target: Target,
+    why: Why,
+}
+
+enum Why {
+    /// Paho has said something.
+    Said(Unclear),
+    /// Paho has said nothing at all.
+    Overdue { excused: bool },
+}
+
+struct Target {
+    server: Arc<BrokerServer>,
+    version: Version,
+}
+
+impl Driver {
+    pub(super) fn begin_round(&mut self) -> Phase {
+        match self.servers.get(0) {
+            Some(first) => self.attempt_server(first),
+            // Nothing is to be connected to before somebody says so.
+            None => wait(Duration::from_mins(1)),
+        }
+    }
+
+    fn attempt_server(&mut self, server: Arc<BrokerServer>) -> Phase {
+        let version = self.servers.versions(&server).map_or(Version::V5, |versions| versions.first());
+        self.attempt(Target { server, version })
+    }
+
+    fn attempt(&mut self, target: Target) -> Phase {
+        self.attempts += 1;
+        let now = Instant::now();
+        let first = self.servers.position(&target.server) == Some(0);
+        match self.clients.connect(&target.server, target.version, first) {
+            Ok((client, token)) => {
+                self.check_attempt(Attempt { target, client, token, deadline: now + ATTEMPT_TIMEOUT }, now)
+            }
+            Err(failure) => self.failed(target, &failure),
+        }
+    }
+
+    pub(super) fn check_attempt(&mut self, mut attempt: Attempt, now: Instant) -> Phase {
+        match self.poll(&mut attempt.token) {
+            Poll::Ready(Ok(response)) => self.established(attempt, &response),
+            Poll::Ready(Err(error)) => {
+                self.owes_since = None;
+                match Verdict::of(&error) {
+                    Verdict::Answered(failure) => self.failed(attempt.target, &failure),
+                    Verdict::Unclear(unclear) => self.look_why(attempt.target, Why::Said(unclear)),
+                }
+            }
+            Poll::Pending if attempt.deadline <= now => {
+                // Should the attempt come to life after all: not with us.
+                drop(attempt.client.paho.disconnect(None));
+                let excused = !self.pulse.is_free_for(ATTEMPT_TIMEOUT);
+                self.look_why(attempt.target, Why::Overdue { excused })
+            }
+            Poll::Pending => Phase::Connecting(attempt),
+        }
+    }
+
+    /// Looking takes seconds, and more where a name has to be looked up: not on this thread.
+    fn look_why(&mut self, target: Target, why: Why) -> Phase {
+        let (number, server, inputs) = (self.attempts, Arc::clone(&target.server), self.inputs.clone());
+        let looking = move || {
+            let reachable = look(&server);
+            let _ = inputs.send(Input::Looked { attempt: number, reachable });
+        };
+        match thread::Builder::new().name("mqtt-look".to_owned()).spawn(looking) {
+            Ok(_) => Phase::Looking(Looking { number, target, why }),
+            Err(_) => self.conclude(target, why, Ok(())),
+        }
+    }
+
+    pub(super) fn looked(&mut self, attempt: u64, reachable: Result<(), String>) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Looking(Looking { number, target, why }) if number == attempt => {
+                self.conclude(target, why, reachable)
+            }
+            phase => phase,
+        };
+    }
+
+    fn conclude(&mut self, target: Target, why: Why, reachable: Result<(), String>) -> Phase {
+        let failure = match why {
+            Why::Said(unclear) => unclear.seen(reachable),
+            Why::Overdue { excused } => {
+                self.count_what_paho_owes(!excused && reachable.is_ok());
+                Failure::overdue()
+            }
+        };
+        self.failed(target, &failure)
+    }
+
+    /// Attempts that never end, one after the other, although there is a broker: nothing will ever come of them.
+    fn count_what_paho_owes(&mut self, without_excuse: bool) {
+        if !without_excuse {
+            self.owes_since = None;
+            return;
+        }
+        let began = Instant::now().checked_sub(ATTEMPT_TIMEOUT).unwrap_or_else(Instant::now);
+        let since = *self.owes_since.get_or_insert(began);
+        if since.elapsed() >= patience() {
+            let owed = since.elapsed().as_secs();
+            self.tell(MqttEvent::Stuck {
+                reason: format!("it has not come to an end with an attempt to connect for {owed} s"),
+            });
+        }
+    }
+
+    fn established(&mut self, attempt: Attempt, response: &ServerResponse) -> Phase {
+        let Attempt { target: Target { server, version }, client, .. } = attempt;
+        let available = response.properties().get_int(PropertyCode::SubscriptionIdentifiersAvailable);
+        let terms = Terms {
+            version,
+            names_subscriptions: version == Version::V5 && available != Some(0),
+            qos: self.qos,
+        };
+        self.owes_since = None;
+        self.reconnect.connected();
+        if let Some(versions) = self.servers.versions(&server) {
+            versions.connected(version);
+        }
+        self.connected.store(true, Ordering::Relaxed);
+        self.tell(MqttEvent::Connected {
+            server: server.address(),
+            version: version.name(),
+            names_subscriptions: terms.names_subscriptions,
+            session_kept: response.connect_response().is_some_and(|response| response.session_present),
+        });
+        let listed = self.servers.position(&server).is_some();
+        let look_back_at = Instant::now() + self.reconnect.look_back_in(rand::random());
+        let connection = Connection::new(server, client, terms, look_back_at);
+        if !self.leaving.is_empty() {
+            self.leave(&connection, None)
+        } else if listed {
+            Phase::Connected(connection)
+        } else {
+            self.leave(&connection, Some("its row in mqtt_servers has changed"))
+        }
+    }
+
+    fn failed(&mut self, target: Target, failure: &Failure) -> Phase {
+        if !self.leaving.is_empty() {
+            return self.left();
+        }
+        let Target { server, version } = target;
+        if self.servers.versions(&server).is_some_and(|versions| versions.fall_back(version, failure.kind)) {
+            let address = server.address();
+            log::info!("The broker at {address} seems not to speak MQTT 5 ({}): trying 3.1.1", failure.text);
+            return self.attempt(Target { server, version: Version::V311 });
+        }
+        // Of a list that is another one by now, the first.
+        let next = match self.servers.position(&server) {
+            Some(index) => self.servers.get(index + 1),
+            None => self.servers.get(0),
+        };
+        let retry_in = if next.is_some() { Duration::ZERO } else { self.reconnect.failed(rand::random()) };
+        self.tell(MqttEvent::Failed {
+            server: server.address(),
+            reason_code: failure.code,
+            reason: failure.text.clone(),
+            retry_in,
+        });
+        match next {
+            Some(next) => self.attempt_server(next),
+            None => wait(retry_in),
+        }
+    }
+}

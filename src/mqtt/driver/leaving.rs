@@ -1,0 +1,48 @@
+//! DISCONNECT: for good, or on the way to another broker.
+
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use paho_mqtt::Token;
+
+use super::super::options::MqttEvent;
+use super::{Connection, Driver, Phase};
+
+pub(super) struct Leaving {
+    token: Token,
+    moves_on: bool,
+}
+
+impl Driver {
+    /// Leaves for another broker if there is a reason to, else for good.
+    ///
+    /// What the broker has under way to us it sends again when we come back: until then it keeps the session with
+    /// its subscriptions, for as long as CONNECT said. To unsubscribe before moving on would lose messages where
+    /// brokers share their sessions, as the nodes of a cluster do.
+    pub(super) fn leave(&mut self, connection: &Connection, moving_on_because: Option<&str>) -> Phase {
+        self.connected.store(false, Ordering::Relaxed);
+        self.requests.fail_all();
+        if let Some(reason) = moving_on_because {
+            self.tell(MqttEvent::Left { server: connection.server.address(), reason: reason.to_owned() });
+        }
+        let token = connection.client.paho.disconnect(None);
+        self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some() })
+    }
+
+    pub(super) fn check_farewell(&mut self, mut leaving: Leaving) -> Phase {
+        match self.poll(&mut leaving.token) {
+            // An error says that the connection is gone already: as good.
+            Poll::Ready(_) if leaving.moves_on && self.leaving.is_empty() => self.begin_round(),
+            Poll::Ready(_) => self.left(),
+            Poll::Pending => Phase::Leaving(leaving),
+        }
+    }
+
+    pub(super) fn left(&mut self) -> Phase {
+        for reply in self.leaving.drain(..) {
+            // One who no longer waits does not mind.
+            let _ = reply.send(());
+        }
+        Phase::Idle
+    }
+}

@@ -1,0 +1,227 @@
+//! A broker of the list, and how it is reached.
+
+use std::sync::Arc;
+
+use super::credential::Credential;
+use super::failure::FailureKind;
+use super::tls_files::TlsFiles;
+use super::version::Version;
+
+/// One of the brokers to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerServer {
+    /// Its key in the table, for whoever reads an error.
+    pub id: i64,
+    /// Name or address, without scheme and port.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// User name and password, when the broker wants them.
+    pub credentials: Option<(Credential, Credential)>,
+    /// The files of an encrypted connection; `None`: it is not encrypted.
+    pub tls: Option<TlsFiles>,
+    /// The one version of MQTT to speak; `None`: 5, and 3.1.1 where the broker does not know it.
+    pub version: Option<MqttVersion>,
+}
+
+/// A version of MQTT that may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// MQTT 5.
+    V5,
+    /// MQTT 3.1.1.
+    V311,
+}
+
+impl BrokerServer {
+    /// `host:port`, by which log lines and the inbox name it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// The brokers in the order in which they are tried, and what is known of each.
+#[derive(Debug)]
+pub(super) struct ServerList(Vec<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    server: Arc<BrokerServer>,
+    versions: Versions,
+}
+
+/// Which version a broker is spoken to in.
+///
+/// Unless one is prescribed, every attempt starts with MQTT 5: a broker that refuses it does so at once, and one that
+/// has been upgraded, or was only starting when it seemed to refuse, is found again without a restart.
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    prescribed: Option<MqttVersion>,
+    unanswered: u32,
+    v311_worked: bool,
+}
+
+impl ServerList {
+    pub(super) fn new(servers: Vec<BrokerServer>) -> ServerList {
+        ServerList(servers.into_iter().map(Entry::new).collect())
+    }
+
+    /// Makes the list another one; what is known of servers that stay is kept. False if it is the same.
+    pub(super) fn replace(&mut self, servers: Vec<BrokerServer>) -> bool {
+        if self.0.iter().map(|entry| &*entry.server).eq(&servers) {
+            return false;
+        }
+        let mut before = std::mem::take(&mut self.0);
+        self.0 = servers
+            .into_iter()
+            .map(|server| match before.iter().position(|entry| *entry.server == server) {
+                Some(at) => before.swap_remove(at),
+                None => Entry::new(server),
+            })
+            .collect();
+        true
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<Arc<BrokerServer>> {
+        self.0.get(index).map(|entry| Arc::clone(&entry.server))
+    }
+
+    pub(super) fn position(&self, server: &BrokerServer) -> Option<usize> {
+        self.0.iter().position(|entry| *entry.server == *server)
+    }
+
+    /// Those that are tried before this one.
+    pub(super) fn before(&self, server: &BrokerServer) -> Vec<Arc<BrokerServer>> {
+        let before = self.position(server).unwrap_or(0);
+        self.0.iter().take(before).map(|entry| Arc::clone(&entry.server)).collect()
+    }
+
+    pub(super) fn versions(&mut self, server: &BrokerServer) -> Option<&mut Versions> {
+        self.0.iter_mut().find(|entry| *entry.server == *server).map(|entry| &mut entry.versions)
+    }
+
+    /// For people: the addresses in order.
+    pub(super) fn addresses(&self) -> String {
+        let addresses: Vec<String> = self.0.iter().map(|entry| entry.server.address()).collect();
+        addresses.join(", ")
+    }
+}
+
+impl Entry {
+    fn new(server: BrokerServer) -> Entry {
+        let versions = Versions { prescribed: server.version, ..Versions::default() };
+        Entry { server: Arc::new(server), versions }
+    }
+}
+
+/// A broker that is starting or stopping leaves a CONNECT unanswered once, an old one always.
+const UNANSWERED_BEFORE_FALLBACK: u32 = 2;
+
+impl Versions {
+    pub(super) fn first(&self) -> Version {
+        if self.prescribed == Some(MqttVersion::V311) { Version::V311 } else { Version::V5 }
+    }
+
+    pub(super) fn connected(&mut self, version: Version) {
+        self.unanswered = 0;
+        self.v311_worked = version == Version::V311;
+    }
+
+    /// Whether a failed attempt in this version should be followed at once by one with MQTT 3.1.1.
+    pub(super) fn fall_back(&mut self, version: Version, kind: FailureKind) -> bool {
+        version == Version::V5 && self.prescribed.is_none() && self.points_to_an_old_broker(kind)
+    }
+
+    fn points_to_an_old_broker(&mut self, kind: FailureKind) -> bool {
+        match kind {
+            FailureKind::VersionRefused => true,
+            FailureKind::NotUnderstood => {
+                self.unanswered = self.unanswered.saturating_add(1);
+                self.v311_worked || self.unanswered >= UNANSWERED_BEFORE_FALLBACK
+            }
+            FailureKind::Refused | FailureKind::Unreachable => {
+                self.unanswered = 0;
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn server(id: i64) -> BrokerServer {
+        BrokerServer { id, host: format!("h{id}"), port: 1883, credentials: None, tls: None, version: None }
+    }
+
+    #[test]
+    fn a_list_that_is_replaced_keeps_what_is_known_of_the_servers_that_stay() {
+        let mut list = ServerList::new(vec![server(1), server(2)]);
+        list.versions(&server(2)).unwrap().connected(Version::V311);
+        assert!(!list.replace(vec![server(1), server(2)]));
+        assert!(list.replace(vec![server(2), server(3)]));
+        assert!(list.versions(&server(2)).unwrap().fall_back(Version::V5, FailureKind::NotUnderstood));
+        assert!(!list.versions(&server(3)).unwrap().fall_back(Version::V5, FailureKind::NotUnderstood));
+        assert_eq!((list.position(&server(1)), list.position(&server(3))), (None, Some(1)));
+        assert_eq!(list.addresses(), "h2:1883, h3:1883");
+    }
+
+    #[test]
+    fn another_password_makes_it_another_server() {
+        let with = |password: &str| BrokerServer {
+            credentials: Some((Credential::new("u"), Credential::new(password))),
+            ..server(1)
+        };
+        let mut list = ServerList::new(vec![with("a")]);
+        assert!(list.replace(vec![with("b")]));
+    }
+
+    #[test]
+    fn the_servers_before_one_are_those_that_would_be_rather_had() {
+        let list = ServerList::new(vec![server(1), server(2), server(3)]);
+        let before: Vec<_> = list.before(&server(3)).iter().map(|server| server.id).collect();
+        assert_eq!(before, [1, 2]);
+        assert!(list.before(&server(1)).is_empty() && list.before(&server(9)).is_empty());
+    }
+
+    #[test]
+    fn a_broker_that_names_the_version_as_the_reason_is_asked_in_the_older_one_at_once() {
+        let mut versions = Versions::default();
+        assert!(versions.fall_back(Version::V5, FailureKind::VersionRefused));
+        assert!(!versions.fall_back(Version::V311, FailureKind::VersionRefused));
+    }
+
+    #[test]
+    fn one_unanswered_attempt_is_forgiven_and_two_point_to_an_old_broker() {
+        let mut versions = Versions::default();
+        assert!(!versions.fall_back(Version::V5, FailureKind::NotUnderstood));
+        assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
+    }
+
+    #[test]
+    fn a_broker_known_to_be_old_is_not_made_to_refuse_twice() {
+        let mut versions = Versions::default();
+        versions.connected(Version::V311);
+        assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
+    }
+
+    #[test]
+    fn a_broker_that_is_away_or_refuses_us_is_asked_once_per_attempt() {
+        let mut versions = Versions::default();
+        versions.connected(Version::V311);
+        for kind in [FailureKind::Unreachable, FailureKind::Refused] {
+            assert!((0..20).all(|_| !versions.fall_back(Version::V5, kind)));
+        }
+    }
+
+    #[test]
+    fn a_prescribed_version_is_the_only_one_tried() {
+        let prescribed = |version| Versions { prescribed: Some(version), ..Versions::default() };
+        assert_eq!(prescribed(MqttVersion::V311).first(), Version::V311);
+        assert_eq!(prescribed(MqttVersion::V5).first(), Version::V5);
+        assert!(!prescribed(MqttVersion::V5).fall_back(Version::V5, FailureKind::VersionRefused));
+    }
+}

@@ -1,0 +1,343 @@
+//! The files of an encrypted connection, looked at before they are used.
+//!
+//! OpenSSL reads them by itself, at every attempt to connect, and says of all that is wrong with them the same:
+//! nothing. So they are read here first, and what is wrong is said by name.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error as TlsError, InconsistentKeys};
+
+use super::certificate::{Certificate, moment};
+
+/// Names of PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates that the broker's one may come from; `None`: those of the system.
+    pub ca_file: Option<String>,
+    /// Our own certificate, and those between it and the broker's CA.
+    pub client_cert_file: Option<String>,
+    /// The key to it; `None`: it is in the file of the certificate.
+    pub client_key_file: Option<String>,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct TlsMaterial {
+    /// Empty without a file.
+    pub(super) authorities: Vec<CertificateDer<'static>>,
+    pub(super) client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+}
+
+/// A bundle of all the authorities of a system has a quarter of this.
+const MOST_BYTES: u64 = 1024 * 1024;
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFileError {
+    /// It is not there, or not for us.
+    #[error("{column} {path} cannot be read: {source}")]
+    Unreadable {
+        /// Where it is named.
+        column: &'static str,
+        /// Its name.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{column} {path} holds no {wanted} in PEM format{hint}")]
+    Missing {
+        /// Where it is named.
+        column: &'static str,
+        /// Its name.
+        path: String,
+        /// What was looked for.
+        wanted: &'static str,
+        /// What may mend it.
+        hint: &'static str,
+    },
+    /// It begins well and goes wrong.
+    #[error("{column} {path} is damaged: {problem}")]
+    Damaged {
+        /// Where it is named.
+        column: &'static str,
+        /// Its name.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Its time is over, or has not come.
+    #[error("the certificate in {column} {path} {problem} {at}")]
+    NotValid {
+        /// Where it is named.
+        column: &'static str,
+        /// Its name.
+        path: String,
+        /// In what way.
+        problem: &'static str,
+        /// Since or until when.
+        at: String,
+    },
+    /// The broker would not believe us.
+    #[error("the key in {key_path} does not fit the certificate in client_cert_file {cert_path}")]
+    OtherKey {
+        /// File of the key.
+        key_path: String,
+        /// File of the certificate.
+        cert_path: String,
+    },
+}
+
+const CA: &str = "ca_file";
+const CERT: &str = "client_cert_file";
+const KEY: &str = "client_key_file";
+
+impl TlsFiles {
+    /// Reads all of them. `now`: seconds since 1970.
+    pub(super) fn read(&self, now: i64) -> Result<TlsMaterial, TlsFileError> {
+        let authorities = match &self.ca_file {
+            Some(path) => authorities(path, now)?,
+            None => Vec::new(),
+        };
+        let client = match &self.client_cert_file {
+            Some(path) => Some(client(path, self.client_key_file.as_deref(), now)?),
+            None => None,
+        };
+        Ok(TlsMaterial { authorities, client })
+    }
+
+    /// Where the authorities come from, for people.
+    pub(super) fn trusted(&self) -> String {
+        self.ca_file
+            .as_ref()
+            .map_or_else(|| "of this system (ca_file is NULL)".to_owned(), |path| format!("in {path}"))
+    }
+}
+
+/// One that still is valid is enough: bundles keep old ones.
+fn authorities(path: &str, now: i64) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let found = certificates(CA, path)?;
+    let mut expired = None;
+    for der in &found {
+        match check_time(CA, path, der, now) {
+            Ok(()) => return Ok(found),
+            Err(error) => expired = expired.or(Some(error)),
+        }
+    }
+    Err(expired.unwrap_or_else(|| no_certificate(CA, path)))
+}
+
+fn client(
+    path: &str,
+    key_path: Option<&str>,
+    now: i64,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsFileError> {
+    let chain = certificates(CERT, path)?;
+    if let Some(own) = chain.first() {
+        check_time(CERT, path, own, now)?;
+    }
+    let key = match key_path {
+        Some(key_path) => key(KEY, key_path)?,
+        None => key(CERT, path)?,
+    };
+    let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider());
+    // Of a kind of key that is not known here OpenSSL is to judge.
+    if let Err(TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) = certified {
+        let key_path = key_path.unwrap_or(path).to_owned();
+        return Err(TlsFileError::OtherKey { key_path, cert_path: path.to_owned() });
+    }
+    Ok((chain, key))
+}
+
+fn certificates(column: &'static str, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let text = read(column, path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|error| damaged(column, path, &error))?;
+    if found.is_empty() { Err(no_certificate(column, path)) } else { Ok(found) }
+}
+
+fn key(column: &'static str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+    let text = read(column, path)?;
+    let missing = |hint| TlsFileError::Missing { column, path: path.to_owned(), wanted: "private key", hint };
+    // OpenSSL would ask for the pass phrase on a terminal, and wait for it.
+    if text.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
+        return Err(missing(": it is encrypted, and nobody is there to tell the pass phrase; decrypt it"));
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => missing(""),
+        error => damaged(column, path, &error),
+    })
+}
+
+/// In the first line of an encrypted key, or in its headers.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+fn read(column: &'static str, path: &str) -> Result<Vec<u8>, TlsFileError> {
+    let mut text = Vec::new();
+    let outcome = File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
+    outcome.map(|_| text).map_err(|source| TlsFileError::Unreadable { column, path: path.to_owned(), source })
+}
+
+fn check_time(
+    column: &'static str,
+    path: &str,
+    der: &CertificateDer<'_>,
+    now: i64,
+) -> Result<(), TlsFileError> {
+    let certificate = Certificate::parse(der).map_err(|problem| damaged(column, path, &problem))?;
+    let wrong =
+        |problem, at| TlsFileError::NotValid { column, path: path.to_owned(), problem, at: moment(at) };
+    if certificate.not_after < now {
+        return Err(wrong("has expired on", certificate.not_after));
+    }
+    if now < certificate.not_before {
+        return Err(wrong("is not valid before", certificate.not_before));
+    }
+    Ok(())
+}
+
+fn no_certificate(column: &'static str, path: &str) -> TlsFileError {
+    TlsFileError::Missing { column, path: path.to_owned(), wanted: "certificate", hint: "" }
+}
+
+fn damaged(column: &'static str, path: &str, problem: &impl ToString) -> TlsFileError {
+    TlsFileError::Damaged { column, path: path.to_owned(), problem: problem.to_string() }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Some moment at which the certificates made here are valid.
+    const NOW: i64 = 1_700_000_000;
+
+    struct Files {
+        directory: TempDir,
+        names: TlsFiles,
+    }
+
+    fn pair(years: (i32, i32)) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["device".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn files() -> Files {
+        let directory = tempfile::tempdir().unwrap();
+        let name = |name: &str| Some(directory.path().join(name).display().to_string());
+        let names =
+            TlsFiles { ca_file: name("ca"), client_cert_file: name("cert"), client_key_file: name("key") };
+        let files = Files { directory, names };
+        let (cert, key) = pair((2000, 2100));
+        files.write("ca", &pair((2000, 2100)).0);
+        files.write("cert", &cert);
+        files.write("key", &key);
+        files
+    }
+
+    impl Files {
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.directory.path().join(name), text).unwrap();
+        }
+
+        fn error(&self) -> String {
+            self.names.read(NOW).unwrap_err().to_string()
+        }
+    }
+
+    #[test]
+    fn files_that_are_well_are_read() {
+        let files = files();
+        let read = files.names.read(NOW).unwrap();
+        assert_eq!(read.authorities.len(), 1);
+        assert!(read.client.is_some());
+        let none = TlsFiles { ca_file: None, client_cert_file: None, client_key_file: None };
+        assert!(none.read(NOW).unwrap().client.is_none());
+    }
+
+    #[test]
+    fn a_key_may_stand_in_the_file_of_its_certificate() {
+        let mut files = files();
+        files.names.client_key_file = None;
+        assert!(files.error().contains("client_cert_file") && files.error().contains("no private key"));
+        let (cert, key) = pair((2000, 2100));
+        files.write("cert", &format!("{cert}{key}"));
+        files.names.read(NOW).unwrap();
+    }
+
+    #[test]
+    fn each_file_that_is_missing_or_something_else_is_named() {
+        for (name, column) in [("ca", "ca_file"), ("cert", "client_cert_file"), ("key", "client_key_file")] {
+            let files = files();
+            files.write(name, "no PEM at all");
+            let error = files.error();
+            assert!(error.contains(column) && error.contains("in PEM format"), "{error}");
+            fs::remove_file(files.directory.path().join(name)).unwrap();
+            let error = files.error();
+            assert!(error.contains(column) && error.contains("No such file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_cut_off_is_damaged() {
+        let files = files();
+        files.write("ca", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        assert!(
+            files.error().contains("ca_file") && files.error().contains("is damaged"),
+            "{}",
+            files.error()
+        );
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_found_out() {
+        let files = files();
+        files.write("key", &pair((2000, 2100)).1);
+        assert!(files.error().contains("does not fit"), "{}", files.error());
+    }
+
+    #[test]
+    fn an_encrypted_key_is_not_handed_to_openssl() {
+        let files = files();
+        let key = fs::read_to_string(files.directory.path().join("key")).unwrap();
+        files.write("key", &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
+        assert!(files.error().contains("it is encrypted"), "{}", files.error());
+    }
+
+    #[test]
+    fn a_certificate_out_of_its_time_is_told_with_the_time() {
+        let files = files();
+        let (cert, key) = pair((2000, 2010));
+        files.write("cert", &cert);
+        files.write("key", &key);
+        assert!(files.error().contains("has expired on 2010-01-01"), "{}", files.error());
+        files.write("cert", &pair((2090, 2100)).0);
+        assert!(files.error().contains("is not valid before 2090-01-01"), "{}", files.error());
+    }
+
+    #[test]
+    fn a_bundle_may_hold_authorities_that_have_expired_but_not_only_such() {
+        let files = files();
+        let (old, new) = (pair((2000, 2010)).0, pair((2000, 2100)).0);
+        files.write("ca", &format!("{old}{new}"));
+        files.names.read(NOW).unwrap();
+        files.write("ca", &old);
+        assert!(
+            files.error().contains("ca_file") && files.error().contains("has expired"),
+            "{}",
+            files.error()
+        );
+    }
+}

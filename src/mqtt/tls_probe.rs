@@ -1,0 +1,209 @@
+//! A TLS handshake of our own, to say what the client library does not: why one failed.
+//!
+//! OpenSSL knows, but paho passes on that something went wrong and nothing else, and its safe interface has no way to
+//! ask. So after a failure the same is tried once more with rustls, whose errors have types. It only explains:
+//! whether we connect is decided by OpenSSL, and where the two disagree that is said.
+
+use std::io::{self, ErrorKind};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore,
+};
+
+use super::certificate::{Certificate, moment};
+use super::server::BrokerServer;
+use super::tls_files::{TlsFiles, TlsMaterial};
+
+/// For all of it. Short: a server that is slower than this has failed for paho already.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// With TLS 1.3 the handshake ends before the broker has looked at our certificate: its word comes after.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
+
+/// Does the handshake with the broker; gives its certificate, or says why there is none to be had.
+pub(super) fn handshake(server: &BrokerServer, files: &TlsFiles) -> Result<Certificate, String> {
+    let material = files.read(Utc::now().timestamp()).map_err(|error| error.to_string())?;
+    let has_certificate = material.client.is_some();
+    let config = config(material)?;
+    let name = ServerName::try_from(server.host.clone()).map_err(|_| {
+        format!("no certificate can be for {:?}, which is neither a host name nor an address", server.host)
+    })?;
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
+    let mut stream = connect(&server.host, server.port).map_err(|error| error.to_string())?;
+    let outcome = shake_hands(&mut connection, &mut stream)
+        .and_then(|()| await_second_thoughts(&mut connection, &mut stream));
+    let own = connection.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
+    let certificate = own.map(|der| Certificate::parse(der));
+    match outcome {
+        Ok(()) => certificate.unwrap_or_else(|| Err("the broker showed no certificate".to_owned())),
+        Err(error) => Err(explain(&error, server, files, has_certificate, certificate.is_some())),
+    }
+}
+
+fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut error = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, TIMEOUT) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                return Ok(stream);
+            }
+            Err(e) => error = e,
+        }
+    }
+    Err(error)
+}
+
+fn config(material: TlsMaterial) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    if material.authorities.is_empty() {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            return Err(
+                "ca_file is NULL, and this system has no root certificates: set ca_file, or install \
+                        ca-certificates"
+                    .to_owned(),
+            );
+        }
+    } else {
+        roots.add_parsable_certificates(material.authorities);
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    match material.client {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("the client certificate and its key cannot be used: {error}")),
+        None => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn shake_hands(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
+    let deadline = Instant::now() + TIMEOUT;
+    while connection.is_handshaking() {
+        if deadline <= Instant::now() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        connection.complete_io(stream)?;
+    }
+    Ok(())
+}
+
+/// Waits for a ticket, which the broker gives when it is content, or for its refusal. Silence is no refusal.
+fn await_second_thoughts(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
+    let deadline = Instant::now() + SECOND_THOUGHTS;
+    stream.set_read_timeout(Some(SECOND_THOUGHTS))?;
+    while connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        && connection.tls13_tickets_received() == 0
+        && Instant::now() < deadline
+    {
+        match connection.read_tls(stream) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {
+                connection
+                    .process_new_packets()
+                    .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn explain(
+    error: &io::Error,
+    server: &BrokerServer,
+    files: &TlsFiles,
+    has_certificate: bool,
+    was_shown_one: bool,
+) -> String {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match tls {
+        Some(Error::InvalidCertificate(problem)) => of_certificate(problem, &server.host, files),
+        Some(Error::AlertReceived(alert)) => of_alert(*alert, has_certificate),
+        Some(Error::InvalidMessage(_)) => no_tls(server.port),
+        Some(other) => format!("the TLS handshake failed: {other}"),
+        None if is_end(error) && was_shown_one => {
+            of_refused_certificate("it closed the connection", has_certificate)
+        }
+        None if is_end(error) => no_tls(server.port),
+        None => format!("the TLS handshake failed: {error}"),
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+    )
+}
+
+fn no_tls(port: u16) -> String {
+    format!(
+        "what listens there does not speak TLS: set `tls` to false, or `port` ({port}) to the one with TLS, usually 8883"
+    )
+}
+
+fn of_certificate(problem: &CertificateError, host: &str, files: &TlsFiles) -> String {
+    match problem {
+        CertificateError::Expired => "the broker's certificate has expired".to_owned(),
+        CertificateError::ExpiredContext { not_after, .. } => {
+            let at = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
+            format!("the broker's certificate has expired on {}", moment(at))
+        }
+        // With the name of a known authority and the signature of another one.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+            "wrong CA: the broker's certificate comes from none of the certificate authorities {}",
+            files.trusted()
+        ),
+        CertificateError::NotValidForName => {
+            format!("wrong name: the broker's certificate is not for {host}")
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            format!("wrong name: the broker's certificate is not for {host} but for {}", presented.join(", "))
+        }
+        other => format!("the broker's certificate is not accepted: {other}"),
+    }
+}
+
+fn of_alert(alert: AlertDescription, has_certificate: bool) -> String {
+    let said = format!("it said {alert:?}");
+    match alert {
+        AlertDescription::CertificateRequired
+        | AlertDescription::HandshakeFailure
+        | AlertDescription::NoCertificate
+        | AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied
+        | AlertDescription::DecryptError => of_refused_certificate(&said, has_certificate),
+        _ => format!("the broker ended the TLS handshake: {said}"),
+    }
+}
+
+fn of_refused_certificate(said: &str, has_certificate: bool) -> String {
+    if has_certificate {
+        format!("the broker refused the client certificate: {said}")
+    } else {
+        format!("the broker requires a client certificate, and client_cert_file is NULL: {said}")
+    }
+}

@@ -26,7 +26,7 @@ const LOCK_NAME: &str = "CONCAT('mqtt_gateway_migrate:', MD5(DATABASE()))";
 /// What an empty `mqtt_servers` begins with. The condition is in the statement so that two that
 /// insert at once, one of them without our lock, leave as small a gap as can be.
 const INSERT_DEFAULT_SERVER: &str = "INSERT INTO mqtt_servers (host, port, enabled, is_default) \
-     SELECT '127.0.0.1', 1883, 1, 1 FROM (SELECT COUNT(*) AS servers FROM mqtt_servers) AS present \
+     SELECT '127.0.0.1', 1883, TRUE, TRUE FROM (SELECT COUNT(*) AS servers FROM mqtt_servers) AS present \
      WHERE present.servers = 0";
 
 const DEFAULT_SERVER: &str = "broker 127.0.0.1:1883";

@@ -2,11 +2,12 @@
 
 use mqtt_gateway_entity::mqtt_servers::{Column, Entity, Model};
 use sea_orm::sea_query::{Expr, Func};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, Iterable, QueryFilter, QueryOrder, QuerySelect, Select};
 use secrecy::SecretString;
 use thiserror::Error;
 
 use super::connect::Database;
+use super::dialect::Dialect;
 use super::error::{StoreError, While};
 
 /// Port of a broker that names none.
@@ -66,7 +67,7 @@ pub enum LoadServerError {
 /// ```
 pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadServerError> {
     let default_first = Func::coalesce([Expr::col(Column::IsDefault), Expr::val(false)]);
-    let row = Entity::find()
+    let row = rows(database.dialect)
         .filter(Column::Enabled.eq(true))
         .order_by_desc(default_first)
         .order_by_asc(Column::Id)
@@ -74,6 +75,14 @@ pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadSer
         .await
         .while_doing("reading the MQTT servers")?;
     row.ok_or(LoadServerError::NoneEnabled).and_then(server)
+}
+
+/// All columns, the key as wide as it is here.
+fn rows(dialect: Dialect) -> Select<Entity> {
+    Column::iter().fold(Entity::find().select_only(), |rows, column| match column {
+        Column::Id => rows.column_as(Expr::cust(dialect.wide("id")), "id"),
+        other => rows.column(other),
+    })
 }
 
 fn server(row: Model) -> Result<MqttServer, LoadServerError> {

@@ -22,7 +22,7 @@ use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore, process_flow_message};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 
-on_both_databases! {
+on_every_database! {
     a_commit_that_took_place_unanswered_is_not_done_twice
     a_commit_that_did_not_take_place_is_done_again
     a_lost_answer_is_recognised_although_less_is_attempted_next

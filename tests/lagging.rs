@@ -35,7 +35,7 @@ const C: FlowId = 3;
 /// How long the lanes of these tests wait for a row.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-on_both_databases! {
+on_every_database! {
     whoever_takes_a_lane_over_finds_its_list
     a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_its_lane
     a_batch_of_a_flow_that_stands_elsewhere_is_void
@@ -351,7 +351,7 @@ async fn a_flow_that_is_gone_leaves_at_once(test: TestDatabase) {
 async fn a_flow_that_is_disabled_catches_up_without_numbers(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
-    lane.setup.test.execute("UPDATE flows SET enabled = 0 WHERE id = 1").await;
+    lane.setup.test.execute("UPDATE flows SET enabled = FALSE WHERE id = 1").await;
 
     let outcome = lane.process(&lane.catch_up(A, 0..4)).await;
 

@@ -10,7 +10,7 @@ mod tables;
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    AccessMode, DatabaseTransaction, FromQueryResult, IsolationLevel, SqliteTransactionMode, Statement,
+    AccessMode, DatabaseTransaction, FromQueryResult, IsolationLevel, SqliteTransactionMode,
     TransactionOptions, TransactionTrait, Value,
 };
 

@@ -12,7 +12,8 @@ use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
 use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::payload::{Payload, PayloadError};
+use crate::domain::payload::{Attribute, Payload, PayloadError};
+use crate::domain::value_style::ValueStyle;
 
 /// Messages of one flow that the database itself refused, by place in the batch.
 pub(super) type Poison = HashMap<(usize, FlowId), String>;

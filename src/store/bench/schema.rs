@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mqtt_gateway_entity::{flows, mqtt_servers};
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, Statement};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, Statement};
 
 use super::progress::{flow_code, flow_id};
 use crate::settings::DatabaseSettings;

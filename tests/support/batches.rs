@@ -73,6 +73,12 @@ impl Setup {
         self.test.execute(&rule).await;
     }
 
+    /// Locks the row of a flow, and no other, however few there are.
+    pub(crate) fn lock_flow(&self, id: FlowId) -> String {
+        let index = if self.test.dialect() == Dialect::MySql { "FORCE INDEX (PRIMARY)" } else { "" };
+        format!("SELECT id FROM flows {index} WHERE id = {id} FOR UPDATE")
+    }
+
     pub(crate) fn lane(&self) -> LaneStore {
         LaneStore::new(self.database.clone(), Arc::clone(&self.rules), 0)
     }

@@ -45,6 +45,23 @@ macro_rules! on_every_database {
     ($($claim:ident)*) => { on_every_database! { #[tokio::test] $($claim)* } };
 }
 
+/// The same where rows are locked one by one: on every database but `SQLite`.
+#[allow(unused_macros)]
+macro_rules! on_every_server {
+    ($($claim:ident)*) => {
+        mod on_mariadb {
+            $(#[tokio::test] async fn $claim() {
+                super::$claim($crate::database::TestDatabase::mariadb().await).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $claim() {
+                super::$claim($crate::database::TestDatabase::postgres().await).await;
+            })*
+        }
+    };
+}
+
 /// Name the servers for tests: `mysql://user:password@host:port/`, `postgres://user:password@host:port/`.
 const MYSQL_VARIABLE: &str = "TEST_MYSQL_URL";
 const POSTGRES_VARIABLE: &str = "TEST_POSTGRES_URL";
@@ -97,6 +114,23 @@ impl TestDatabase {
             .connect_lazy_with(options.disable_statement_logging())
             .into();
         Self { settings: DatabaseSettings::Sqlite { path }, connection, _directory: Some(directory) }
+    }
+
+    /// Another one on the same server.
+    pub(crate) async fn another(&self) -> Self {
+        match self.dialect() {
+            Dialect::MySql => Self::mariadb().await,
+            Dialect::Postgres => Self::postgres().await,
+            Dialect::Sqlite => Self::sqlite(),
+        }
+    }
+
+    /// Sessions that are made from now on take their time before they look for a deadlock; others on
+    /// `MariaDB` look at once.
+    pub(crate) async fn look_late_for_deadlocks(&self) {
+        if let DatabaseSettings::Postgres { name, .. } = &self.settings {
+            self.execute(&format!("ALTER DATABASE {name} SET deadlock_timeout = '4s'")).await;
+        }
     }
 
     /// Makes the three tables as `SQLAlchemy` makes them.

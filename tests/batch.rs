@@ -15,9 +15,9 @@ use database::TestDatabase;
 use mqtt_gateway::domain::batch::{Batch, BatchEntry, ProcessError, ProcessResult};
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
-use mqtt_gateway::store::{BatchFailure, Database, LanePosition, process_flow_message};
+use mqtt_gateway::store::{BatchFailure, Database, Dialect, LanePosition, process_flow_message};
 
-on_both_databases! {
+on_every_database! {
     messages_are_numbered_in_order_and_the_lane_moves_with_them
     what_was_made_ready_for_a_batch_sees_what_was_written_since
     a_batch_over_many_flows_numbers_each_by_itself
@@ -235,19 +235,23 @@ async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: Test
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;
-    let refusal = if setup.test.is_mysql() {
-        "FOR EACH ROW SIGNAL SQLSTATE '45000'"
-    } else {
-        "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    let trigger = |refusal: &str| format!("CREATE TRIGGER refusal BEFORE INSERT ON data {refusal}");
+    let (rule, lift) = match setup.test.dialect() {
+        Dialect::MySql => (trigger("FOR EACH ROW SIGNAL SQLSTATE '45000'"), "DROP TRIGGER refusal"),
+        Dialect::Postgres => (
+            "ALTER TABLE data ADD CONSTRAINT refusal CHECK (1 = 0)".to_owned(),
+            "ALTER TABLE data DROP CONSTRAINT refusal",
+        ),
+        Dialect::Sqlite => (trigger("BEGIN SELECT RAISE(ABORT, 'refused'); END"), "DROP TRIGGER refusal"),
     };
-    setup.test.execute(&format!("CREATE TRIGGER refusal BEFORE INSERT ON data {refusal}")).await;
+    setup.test.execute(&rule).await;
     let batch = batch_of(position, (0..3).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect());
 
     let processing = lane.process(&batch, &setup.observer);
     tokio::pin!(processing);
     tokio::select! {
         done = &mut processing => panic!("nobody could be stored: {done:?}"),
-        () = setup.observer.failed_once() => setup.test.execute("DROP TRIGGER refusal").await,
+        () = setup.observer.failed_once() => setup.test.execute(lift).await,
     }
     let outcome = processing.await.unwrap();
 

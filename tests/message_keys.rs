@@ -21,7 +21,7 @@ use sea_orm::ConnectionTrait;
 
 const OTHER_INBOX: &str = "fedcba9876543210fedcba9876543210";
 
-on_both_databases! {
+on_every_database! {
     a_key_that_comes_again_takes_no_number_and_stores_nothing
     a_key_is_known_to_the_next_batch_and_to_another_worker
     two_gateways_that_take_the_same_messages_at_once_store_each_once

@@ -234,7 +234,7 @@ async fn read_flows(
     }
     let Some(database) = database.as_mut() else { return Ok(Vec::new()) };
     let read = answered(silence(), read_all(database, directory)).await;
-    if matches!(read, Err(StoreError::Silent { .. })) {
+    if read.as_ref().is_err_and(StoreError::wants_new_connections) {
         *database = database.anew();
     }
     read

@@ -19,7 +19,7 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
     // SQLite has one writer: a second lane would only wait for the first.
     let lanes = match settings.database {
         DatabaseSettings::Sqlite { .. } => 1,
-        DatabaseSettings::MySql { .. } => settings.lanes,
+        DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. } => settings.lanes,
     };
     let (inbox, recovery) = Inbox::open(InboxOptions {
         dir: settings.inbox.dir.clone(),

@@ -171,7 +171,9 @@ fn database(
 ) -> Result<(DatabaseSettings, SecretString), BenchError> {
     let named = options.database.as_ref().map(|url| Ok((url, database_of(url.expose_secret())?)));
     match named.transpose().map_err(BenchError::DatabaseUrl)? {
-        Some((url, settings @ DatabaseSettings::MySql { .. })) => Ok((settings, url.clone())),
+        Some((url, settings @ (DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. }))) => {
+            Ok((settings, url.clone()))
+        }
         // The gateway has a working directory of its own.
         Some((_, DatabaseSettings::Sqlite { path })) => {
             Ok(sqlite(&path::absolute(path).map_err(BenchError::Directory)?))

@@ -93,7 +93,7 @@ catalogue! {
     DB_USER: Text, Required, "the user who connects to the database";
     DB_PASSWORD: Secret, Required, "the password of that user; it may be set to nothing";
     DB_PASSWORD_FILE: Path, Unset, "a file that holds the password, in place of `DB_PASSWORD`; one newline at its end is not part of it";
-    DATABASE_URL: Secret, Unset, "`mysql://user:password@host:3306/name` or `sqlite:path`, in place of the five `DB_` settings";
+    DATABASE_URL: Secret, Unset, "`mysql://user:password@host:3306/name`, `postgres://user:password@host:5432/name` or `sqlite:path`, in place of the five `DB_` settings";
     DATABASE_URL_FILE: Path, Unset, "a file that holds the URL, in place of `DATABASE_URL`";
 
     MQTT_CLIENT_ID: Text, Value("mqtt-gateway"), "the client id at the broker, which no other client may use";

@@ -19,6 +19,8 @@ mod migrate;
 mod mqtt_servers;
 pub mod outbox;
 mod outbox_gauge;
+mod sentence;
+mod statement;
 mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};

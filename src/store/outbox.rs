@@ -31,6 +31,8 @@ use self::keys::rows_with;
 pub use self::lease::{LEASE, Lease};
 use super::connect::Database;
 use super::error::{StoreError, While};
+use super::sentence::sentence;
+use super::statement::{marked, statement};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{LoadRest, LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
@@ -140,13 +142,13 @@ impl Outbox {
     ) -> Result<Vec<Row>, DbErr> {
         let dialect = self.database.dialect;
         let small_bytes = i64::try_from(small_bytes).unwrap_or(i64::MAX);
-        let small = "CASE WHEN LENGTH(payload) <= ? THEN payload END";
+        let small = marked(dialect.backend(), "CASE WHEN LENGTH(payload) <= ? THEN payload END".to_owned());
         Entity::find()
             .select_only()
             .columns([Column::InboxId, Column::FlowId, Column::InboxOffset, Column::MessageId])
             .columns([Column::FlowCode, Column::Topic, Column::Url, Column::Attempts, Column::CreatedAt])
             .column_as(Expr::cust_with_values(small, [small_bytes]), "payload")
-            .column_as(Expr::cust("LENGTH(payload)"), "payload_bytes")
+            .column_as(Expr::cust(dialect.integer("LENGTH(payload)")), "payload_bytes")
             .column_as(Expr::cust(dialect.micros_until("created_at")), "created_in_us")
             .column_as(Expr::cust(dialect.micros_until("next_attempt_at")), "due_in_us")
             .filter(Column::Owner.eq(&*self.owner))
@@ -274,7 +276,7 @@ impl Outbox {
     }
 
     fn statement(&self, sql: String, values: impl IntoIterator<Item = Value>) -> Statement {
-        Statement::from_sql_and_values(self.database.dialect.backend(), sql, values)
+        statement(self.database.dialect.backend(), sql, values)
     }
 
     async fn execute(
@@ -334,5 +336,5 @@ fn positive(micros: i64) -> Duration {
 }
 
 fn beginning(text: &str) -> String {
-    text.chars().take(MAX_ERROR_CHARS).collect()
+    sentence(text, MAX_ERROR_CHARS)
 }

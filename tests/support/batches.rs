@@ -11,7 +11,7 @@ use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record}
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::value_style::ValueStyle;
 use mqtt_gateway::store::{
-    BatchRules, Database, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError, load_limits,
+    BatchRules, Database, Dialect, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError, load_limits,
     migrate,
 };
 
@@ -54,22 +54,29 @@ impl Setup {
         self.test
             .execute(&format!(
                 "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, enabled) \
-                 VALUES ('{code}', '', 't', '{action}', '{{}}', 'http://127.0.0.1:1/', 1)"
+                 VALUES ('{code}', '', 't', '{action}', '{{}}', 'http://127.0.0.1:1/', TRUE)"
             ))
             .await;
     }
 
     /// From now on the table of stored values has a rule of its site.
     pub(crate) async fn refuse_the_value(&self, value: &str) {
-        let rule = if self.test.is_mysql() {
-            format!("ALTER TABLE data ADD CONSTRAINT rule CHECK (attribute_value <> '{value}')")
-        } else {
-            format!(
+        let rule = match self.test.dialect() {
+            Dialect::MySql | Dialect::Postgres => {
+                format!("ALTER TABLE data ADD CONSTRAINT rule CHECK (attribute_value <> '{value}')")
+            }
+            Dialect::Sqlite => format!(
                 "CREATE TRIGGER rule BEFORE INSERT ON data WHEN NEW.attribute_value = '{value}' \
                  BEGIN SELECT RAISE(ABORT, 'refused by a rule of the site'); END"
-            )
+            ),
         };
         self.test.execute(&rule).await;
+    }
+
+    /// Locks the row of a flow, and no other, however few there are.
+    pub(crate) fn lock_flow(&self, id: FlowId) -> String {
+        let index = if self.test.dialect() == Dialect::MySql { "FORCE INDEX (PRIMARY)" } else { "" };
+        format!("SELECT id FROM flows {index} WHERE id = {id} FOR UPDATE")
     }
 
     pub(crate) fn lane(&self) -> LaneStore {

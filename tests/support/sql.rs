@@ -1,7 +1,11 @@
 //! The database as an outsider sees it: plain statements, each awaited.
 
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, QueryResult, Statement, Value};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, Value,
+};
 use tokio::runtime::{Builder, Runtime};
+
+use super::cell::Cell;
 
 pub struct Sql {
     runtime: Runtime,
@@ -50,10 +54,25 @@ impl Sql {
     }
 
     pub fn count<const N: usize>(&self, sql: &str, values: [Value; N]) -> i64 {
-        self.rows(sql, values)[0].try_get_by_index(0).unwrap()
+        Cell::of(&self.rows(sql, values)[0], 0).unwrap()
     }
 
+    pub fn backend(&self) -> DbBackend {
+        self.connection.get_database_backend()
+    }
+
+    /// Parameters are question marks, also where the database wants them numbered.
     fn statement<const N: usize>(&self, sql: &str, values: [Value; N]) -> Statement {
-        Statement::from_sql_and_values(self.connection.get_database_backend(), sql, values)
+        let backend = self.backend();
+        let mut marked = String::new();
+        for (number, part) in sql.split('?').enumerate() {
+            match (number, backend) {
+                (0, _) => {}
+                (_, DbBackend::Postgres) => marked.push_str(&format!("${number}")),
+                _ => marked.push('?'),
+            }
+            marked.push_str(part);
+        }
+        Statement::from_sql_and_values(backend, marked, values)
     }
 }

@@ -324,7 +324,7 @@ impl DeliveryActor {
     }
 
     fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: &StoreError) {
-        if matches!(error, StoreError::Silent { .. }) {
+        if error.wants_new_connections() {
             // Whatever was written on the old connections after all does no harm when it is written again.
             self.table.outbox = self.table.outbox.as_ref().map(Outbox::anew);
         }

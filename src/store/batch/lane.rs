@@ -200,7 +200,7 @@ impl LaneStore {
         // Should the COMMIT have been under way, the fence tells; what an earlier one would have come
         // to does not.
         attempts.unknown = None;
-        Err(Failed::Fault(self.turn_from_silence()))
+        Err(Failed::Fault(StoreError::Silent { waited: self.silence }))
     }
 
     fn committed(
@@ -242,6 +242,9 @@ impl LaneStore {
         observer: &impl LaneObserver,
     ) -> Result<Result<(), StoreError>, BatchFailure> {
         self.suspects_bounds = true;
+        if error.wants_new_connections() {
+            self.turn_to_new_connections();
+        }
         Ok(match error.fault() {
             Fault::Poison => self.isolate(attempts, step, error).await,
             Fault::LockTimeout if self.leave_behind(attempts, step, observer).await? => Ok(()),
@@ -294,11 +297,16 @@ impl LaneStore {
         }
     }
 
-    /// Leaves connections that wait for an answer behind, for new ones when there are any to be had.
+    /// Leaves connections that wait for an answer behind.
     fn turn_from_silence(&mut self) -> StoreError {
+        self.turn_to_new_connections();
+        StoreError::Silent { waited: self.silence }
+    }
+
+    /// Has new ones made, when there are any to be had.
+    fn turn_to_new_connections(&mut self) {
         self.database = self.database.anew();
         self.begun = Begun::default();
-        StoreError::Silent { waited: self.silence }
     }
 
     /// Turns from a database that has not answered.

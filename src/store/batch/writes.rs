@@ -16,6 +16,7 @@ use crate::domain::outbox::OutboxItem;
 use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::StoreError;
+use crate::store::sentence::sentence;
 
 /// Everything that one transaction writes besides the lane's offset, and what it answers.
 #[derive(Debug, Default)]
@@ -169,7 +170,7 @@ impl Row for DeadLetterRow<'_> {
         values.push(Value::from(self.rejection.flow.as_ref().map(|(_, code)| code.to_string())));
         values.push(Value::from(self.rejection.message_id));
         values.push(Value::from(self.rejection.reason));
-        values.push(Value::from(self.rejection.detail.chars().take(DETAIL_CHARS).collect::<String>()));
+        values.push(Value::from(sentence(&self.rejection.detail, DETAIL_CHARS)));
     }
 }
 

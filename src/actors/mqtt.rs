@@ -53,12 +53,17 @@ impl Session {
     /// Takes note of what happened to the connection and passes it on to the actor, if it is there.
     pub fn hear(&self, event: MqttEvent, actor: &Slot<MqttActor>) {
         *lock(&self.0) = match event {
-            MqttEvent::Connected { names_subscriptions, .. } => {
-                Some(ConnectionEstablished { names_subscriptions })
+            MqttEvent::Connected { names_subscriptions, shares_subscriptions, session_kept, .. } => {
+                Some(ConnectionEstablished { names_subscriptions, shares_subscriptions, session_kept })
             }
             MqttEvent::Lost { .. } | MqttEvent::Failed { .. } => None,
         };
         actor.tell(LinkEvent(event));
+    }
+
+    /// Whether the broker, as it is connected now, goes on with the session of an earlier connection.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.established().is_some_and(|established| established.session_kept)
     }
 
     fn established(&self) -> Option<ConnectionEstablished> {
@@ -111,7 +116,7 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
         let (LinkEvent(event), mut handling) = envelope.open();
         crash_point!("mqtt-event");
         match event {
-            MqttEvent::Connected { version, names_subscriptions, session_kept } => {
+            MqttEvent::Connected { version, names_subscriptions, session_kept, .. } => {
                 let client_id = self.parts.client_id.as_str();
                 log::info!(version, client_id, names_subscriptions, session_kept; "Connected to the broker");
                 self.on_connect();
@@ -189,12 +194,12 @@ impl Handler<Envelope<Disconnect>> for MqttActor {
     type Result = ResponseFuture<Result<(), MqttError>>;
 
     fn handle(&mut self, envelope: Envelope<Disconnect>, _: &mut Self::Context) -> Self::Result {
-        let (Disconnect, handling) = envelope.open();
+        let (Disconnect { farewell }, handling) = envelope.open();
         self.life.mailbox().set_state(ActorState::Draining);
         let link = self.parts.link.clone();
         Box::pin(async move {
             let _handling = handling;
-            link.disconnect().await
+            link.leave(farewell).await
         })
     }
 }
@@ -239,8 +244,12 @@ mod tests {
     #[test]
     fn what_happens_to_the_connection_while_the_actor_is_down_is_known_to_the_next_one() {
         let (session, down) = (Session::default(), Slot::new("mqtt", 1));
-        let connected =
-            || MqttEvent::Connected { version: "5", names_subscriptions: true, session_kept: true };
+        let connected = || MqttEvent::Connected {
+            version: "5",
+            names_subscriptions: true,
+            shares_subscriptions: true,
+            session_kept: true,
+        };
         session.hear(connected(), &down);
         assert!(session.established().is_some_and(|session| session.names_subscriptions));
         session.hear(MqttEvent::Lost { reason: String::new() }, &down);

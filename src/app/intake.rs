@@ -203,8 +203,12 @@ mod tests {
 
     #[test]
     fn a_session_that_the_broker_has_begun_anew_holds_nothing_of_before() {
-        let connected =
-            |session_kept| MqttEvent::Connected { version: "5", names_subscriptions: true, session_kept };
+        let connected = |session_kept| MqttEvent::Connected {
+            version: "5",
+            names_subscriptions: true,
+            shares_subscriptions: true,
+            session_kept,
+        };
         assert!(recognises_after(&connected(true)));
         assert!(!recognises_after(&connected(false)));
     }

@@ -14,14 +14,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use paho_mqtt::{PropertyCode, ReasonCode, ServerResponse, Token};
+use paho_mqtt::{
+    DisconnectOptions, DisconnectOptionsBuilder, Message, Properties, PropertyCode, ReasonCode,
+    ServerResponse, Token,
+};
 use tokio::sync::oneshot;
 
 use super::broker_probe::somebody_listens;
 use super::clients::{CONNECT_TIMEOUT, Clients};
 use super::failure::Failure;
 use super::input::{Gone, Input, progress_waker};
-use super::options::{BrokerOptions, MqttEvent};
+use super::options::{BrokerOptions, Farewell, MqttEvent};
 use super::packet::Terms;
 use super::reconnect::{AfterFailure, Reconnect};
 use super::requests::Requests;
@@ -47,6 +50,7 @@ pub(super) struct Driver {
     requests: Requests,
     /// Those who asked to disconnect and wait for it.
     leaving: Vec<oneshot::Sender<()>>,
+    farewell: Farewell,
 }
 
 enum Phase {
@@ -88,6 +92,7 @@ impl Driver {
             reconnect: Reconnect::default(),
             requests: Requests::default(),
             leaving: Vec::new(),
+            farewell: Farewell::KeepSession,
         }
     }
 
@@ -133,7 +138,11 @@ impl Driver {
                 Phase::Connected(connection) => self.requests.push(request, connection.terms, Instant::now()),
                 _ => request.refuse(),
             },
-            Input::Disconnect(reply) => self.leaving.push(reply),
+            Input::Publish { topic, payload } => self.publish(&topic, payload),
+            Input::Disconnect(farewell, reply) => {
+                self.farewell = farewell;
+                self.leaving.push(reply);
+            }
             Input::Gone { version, why } => self.check_loss(version, why),
             Input::Progress => {}
         }
@@ -186,6 +195,7 @@ impl Driver {
     fn established(&mut self, version: Version, response: &ServerResponse) -> Phase {
         let now = Instant::now();
         let available = response.properties().get_int(PropertyCode::SubscriptionIdentifiersAvailable);
+        let shares = response.properties().get_int(PropertyCode::SharedSubscriptionAvailable) != Some(0);
         let terms = Terms {
             version,
             names_subscriptions: version == Version::V5 && available != Some(0),
@@ -196,6 +206,7 @@ impl Driver {
         (self.on_event)(MqttEvent::Connected {
             version: version.name(),
             names_subscriptions: terms.names_subscriptions,
+            shares_subscriptions: version == Version::V5 && shares,
             session_kept: response.connect_response().is_some_and(|response| response.session_present),
         });
         let connection = Connection { terms, since: now, next_check: now + CHECK_INTERVAL, doubts: 0 };
@@ -275,13 +286,24 @@ impl Driver {
         )
     }
 
+    fn publish(&self, topic: &str, payload: Vec<u8>) {
+        // Paho panics on NUL, which no topic may hold.
+        if let Phase::Connected(connection) = &self.phase
+            && !topic.contains('\0')
+        {
+            drop(self.clients.of(connection.terms.version).publish(Message::new(topic, payload, 1)));
+        }
+    }
+
     // ---- leaving
 
     fn leave(&mut self, connection: &Connection) -> Phase {
         self.connected.store(false, Ordering::Relaxed);
         self.requests.fail_all();
-        // Without properties, so the broker keeps the session for as long as CONNECT said.
-        let token = self.clients.of(connection.terms.version).disconnect(None);
+        let version = connection.terms.version;
+        let options = (self.farewell == Farewell::ForgetSession).then(|| forgetting(version)).flatten();
+        // Without properties the broker keeps the session for as long as CONNECT said.
+        let token = self.clients.of(version).disconnect(options);
         self.check_farewell(token)
     }
 
@@ -300,6 +322,17 @@ impl Driver {
         }
         Phase::Idle
     }
+}
+
+/// Has the broker forget the session at once; MQTT 3.1.1 has no word for it.
+fn forgetting(version: Version) -> Option<DisconnectOptions> {
+    if version != Version::V5 {
+        return None;
+    }
+    let mut properties = Properties::new();
+    // Fails only when memory is out.
+    properties.push_u32(PropertyCode::SessionExpiryInterval, 0).ok()?;
+    Some(DisconnectOptionsBuilder::new().properties(properties).finalize())
 }
 
 fn wait(time: Duration) -> Phase {

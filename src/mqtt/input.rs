@@ -7,6 +7,7 @@ use std::task::{Wake, Waker};
 use paho_mqtt::ReasonCode;
 use tokio::sync::oneshot;
 
+use super::options::Farewell;
 use super::requests::Request;
 use super::version::Version;
 
@@ -15,8 +16,10 @@ pub(super) enum Input {
     Connect,
     /// Subscribe or unsubscribe.
     Request(Request),
+    /// Publish at `QoS` 1, if there is a connection.
+    Publish { topic: String, payload: Vec<u8> },
     /// Disconnect, and stay so.
-    Disconnect(oneshot::Sender<()>),
+    Disconnect(Farewell, oneshot::Sender<()>),
     /// Paho says that a connection is gone.
     Gone { version: Version, why: Gone },
     /// Something that paho owed has come: look again.

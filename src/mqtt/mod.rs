@@ -31,4 +31,4 @@ mod version;
 
 pub use incoming::Incoming;
 pub use link::MqttLink;
-pub use options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};
+pub use options::{BrokerOptions, Farewell, MqttError, MqttEvent, RefusedCode, Subscription};

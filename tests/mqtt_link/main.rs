@@ -23,11 +23,21 @@ fn subscription(filter: &str, id: u32) -> Subscription {
 }
 
 fn connected(version: &'static str, names_subscriptions: bool) -> MqttEvent {
-    MqttEvent::Connected { version, names_subscriptions, session_kept: false }
+    MqttEvent::Connected {
+        version,
+        names_subscriptions,
+        shares_subscriptions: version == "5",
+        session_kept: false,
+    }
 }
 
 fn resumed(version: &'static str) -> MqttEvent {
-    MqttEvent::Connected { version, names_subscriptions: true, session_kept: true }
+    MqttEvent::Connected {
+        version,
+        names_subscriptions: true,
+        shares_subscriptions: true,
+        session_kept: true,
+    }
 }
 
 /// A port that nobody listens on just now.

@@ -425,7 +425,7 @@ impl Settlement {
                 complete: Some(false),
             };
         }
-        let wanted = self.wanted(&table, membership.role());
+        let wanted = self.wanted(&table, membership);
         let subscribed = self.subscribe(&wanted, &table).await;
         let confirmed = self.session.connected && subscribed.is_some();
         let complete = Some(confirmed && subscribed.as_ref().is_some_and(|holds| wanted.is_subset(holds)));
@@ -438,13 +438,13 @@ impl Settlement {
         Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, complete }
     }
 
-    fn wanted(&self, table: &RoutingTable, role: &Role) -> BTreeSet<TopicFilter> {
-        // What the broker has not kept of one that goes for good, it need not take up again.
-        let is_gone = *role == Role::Leaving && self.session.connected && !self.session.is_kept;
-        if is_gone {
-            return BTreeSet::new();
+    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> BTreeSet<TopicFilter> {
+        if *membership.role() != Role::Leaving {
+            return plan(&table.filters(), self.session.names_subscriptions, self.group.as_ref());
         }
-        plan(&table.filters(), self.session.names_subscriptions, self.group.as_ref())
+        // One that goes for good takes up nothing, not even what the broker has lost.
+        let keeps = self.session.is_kept && table.filter_count() > 0;
+        if keeps { membership.held() } else { BTreeSet::new() }
     }
 
     /// A broker that does not know shared subscriptions takes them for topics on which nothing ever comes.

@@ -32,7 +32,10 @@ impl Fleet {
         }
         let fleet = Fleet { world, flows };
         for code in fleet.flows.iter().filter(|code| fleet.has_a_key(code)) {
-            fleet.world.sql.execute("UPDATE flows SET message_key = '/key' WHERE code = ?", [code.as_str().into()]);
+            fleet
+                .world
+                .sql
+                .execute("UPDATE flows SET message_key = '/key' WHERE code = ?", [code.as_str().into()]);
         }
         fleet
     }
@@ -49,7 +52,8 @@ impl Fleet {
         settings.insert("MQTT_CLIENT_ID".to_owned(), name.clone());
         settings.insert("INBOX_DIR".to_owned(), below(format!("inbox-{number}")));
         settings.insert("LOG_DIR".to_owned(), below(format!("log-{number}")));
-        let mut replica = Replica { name, settings, directory: self.world.directory().to_owned(), gateway: None };
+        let mut replica =
+            Replica { name, settings, directory: self.world.directory().to_owned(), gateway: None };
         replica.set(more);
         replica
     }

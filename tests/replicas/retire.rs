@@ -68,9 +68,13 @@ fn a_retirement_that_is_killed_is_repeated_and_loses_nothing() {
     fleet.world.publish_all(messages(&fleet, 0..2_000));
     // Batches so slow that there is something to be killed in.
     let slowly = [("FAILPOINTS", "worker-batch=sleep(200)"), ("BATCH_MAX_MESSAGES", "20")];
-    for line in ["Handing over", "Connected to the broker", "taking what the broker still has", "Shutting down"] {
+    for line in
+        ["Handing over", "Connected to the broker", "taking what the broker still has", "Shutting down"]
+    {
         let mut retiring = members[1].begin_to_retire(&slowly);
-        retiring.wait_for_line_that(line, &|seen| seen.contains(line) || seen.contains("there is only the inbox"));
+        retiring.wait_for_line_that(line, &|seen| {
+            seen.contains(line) || seen.contains("there is only the inbox")
+        });
         retiring.kill();
     }
     members[1].retire();

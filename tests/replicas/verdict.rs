@@ -22,7 +22,10 @@ impl Fleet {
             let missing: Vec<u64> =
                 (0..published).filter(|key| key % flows == index && !there.contains(key)).collect();
             assert_eq!(missing, [0; 0], "lost of {code}");
-            assert!(there.iter().all(|key| key % flows == index && *key < published), "{code} has others' messages");
+            assert!(
+                there.iter().all(|key| key % flows == index && *key < published),
+                "{code} has others' messages"
+            );
             keys.push((code.clone(), found));
         }
         Verdict { keys, published }
@@ -36,8 +39,10 @@ impl Fleet {
         ids.sort_unstable();
         assert!(ids.into_iter().eq(1..=count), "the ids of {code} are not 1 to {count}");
         assert_eq!(self.world.last_msg_id(code), Some(count), "the counter of {code}");
-        let mut by_id: Vec<(i64, u64)> =
-            stored.iter().map(|message| (message.id, message.value("key").unwrap().parse().unwrap())).collect();
+        let mut by_id: Vec<(i64, u64)> = stored
+            .iter()
+            .map(|message| (message.id, message.value("key").unwrap().parse().unwrap()))
+            .collect();
         by_id.sort_unstable();
         by_id.into_iter().map(|(_, key)| key).collect()
     }
@@ -46,6 +51,11 @@ impl Fleet {
 impl Verdict {
     /// How many messages are there more than once, in flows with a key and in the others.
     pub(crate) fn twice(&self, fleet: &Fleet) -> (usize, usize) {
+        for (code, keys) in &self.keys {
+            let mut seen = HashSet::new();
+            let twice: Vec<u64> = keys.iter().copied().filter(|key| !seen.insert(*key)).collect();
+            println!("{code}: {} twice, {:?} to {:?}", twice.len(), twice.iter().min(), twice.iter().max());
+        }
         let extra = |keys: &[u64]| keys.len() - keys.iter().collect::<HashSet<_>>().len();
         let of = |with_a_key: bool| {
             let flows = self.keys.iter().filter(|(code, _)| fleet.has_a_key(code) == with_a_key);

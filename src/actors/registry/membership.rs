@@ -10,6 +10,7 @@ use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
 use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, disputes};
 use crate::domain::routing_history::RoutingHistory;
+use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionBook;
 use crate::store::{Database, Span, StoreError, announce, members};
 
@@ -194,7 +195,12 @@ impl Membership {
             Some(_) => Holders::Members(&self.others),
         };
         let (role, until_us) = (&self.replica.role, reading.span.until_us);
-        let (in_force, handover) = self.handover.next(role, &reading.flows, until_us, &had, &holders);
+        let next = |holders| self.handover.next(role, &reading.flows, until_us, &had, holders);
+        let (mut in_force, mut handover) = next(&holders);
+        if *role == Role::Leaving && !handover.flows().is_empty() {
+            // It keeps its session as it is, and lets go of all at once.
+            (in_force, handover) = next(&Holders::Members(&[]));
+        }
         if before.is_none() {
             self.had_at_first = had;
         }
@@ -220,6 +226,12 @@ impl Membership {
         let (Role::Leaving, Some(reading)) = (&self.replica.role, &self.reading) else { return Vec::new() };
         let beyond = |flow: &&Flow| self.had_at_first.contains(&flow.id) && !in_force.contains(flow);
         reading.flows.iter().filter(beyond).cloned().collect()
+    }
+
+    /// What the session at the broker may hold.
+    pub(super) fn held(&self) -> BTreeSet<TopicFilter> {
+        let held = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).held();
+        held.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect()
     }
 
     pub(super) fn is_handing_over(&self) -> bool {

@@ -16,8 +16,8 @@ use std::process::Command;
 use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
-    outbox_owners,
+    data, dead_letters, flows, gateway_members, inbox_lagging, inbox_offsets, message_keys, mqtt_servers,
+    outbox, outbox_owners,
 };
 use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
 
@@ -37,6 +37,7 @@ fn the_tables_document_lists_every_column_and_no_other() {
     add::<outbox_owners::Entity>(&mut columns);
     add::<dead_letters::Entity>(&mut columns);
     add::<message_keys::Entity>(&mut columns);
+    add::<gateway_members::Entity>(&mut columns);
     let modules = fs::read_dir(root().join("entity/src")).unwrap().count();
     assert_eq!(columns.len(), modules - 1, "a table is missing above");
 

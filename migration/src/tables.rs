@@ -5,8 +5,8 @@
 //! `flows.message_key` and the last five columns of `mqtt_servers`, which it does not know.
 
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
-    outbox_owners,
+    data, dead_letters, flows, gateway_members, inbox_lagging, inbox_offsets, message_keys, mqtt_servers,
+    outbox, outbox_owners,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -31,6 +31,7 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         outbox_owners_table(types),
         dead_letters_table(types),
         message_keys_table(types),
+        gateway_members_table(types),
     ]
 }
 
@@ -143,7 +144,9 @@ fn outbox_table(types: Types) -> TableDefinition {
 fn outbox_owners_table(types: Types) -> TableDefinition {
     use outbox_owners::Column;
     types.table("outbox_owners", |table| {
-        table.col(types.hex_id(Column::Owner).primary_key()).col(types.instant(Column::LeaseUntil).not_null());
+        table
+            .col(types.hex_id(Column::Owner).primary_key())
+            .col(types.instant(Column::LeaseUntil).not_null());
     })
 }
 
@@ -187,6 +190,21 @@ fn message_keys_table(types: Types) -> TableDefinition {
     let index = Index::create().name(INDEX).table(message_keys::Entity).col(Column::WrittenAt).take();
     definition.index = Some((INDEX, index));
     definition
+}
+
+fn gateway_members_table(types: Types) -> TableDefinition {
+    use gateway_members::Column;
+    types.table("gateway_members", |table| {
+        table
+            .col(types.hex_id(Column::InboxId).primary_key())
+            .col(text_of(Column::ClientId, 255).not_null())
+            .col(text_of(Column::SharedGroup, 255).null())
+            .col(ColumnDef::new(Column::ShardIndex).integer().null())
+            .col(ColumnDef::new(Column::ShardCount).integer().null())
+            .col(types.instant(Column::SubscribedAt).null())
+            .col(types.instant(Column::HandingOverSince).null())
+            .col(types.instant(Column::SeenAt).not_null());
+    })
 }
 
 /// The column types in which the databases differ.
@@ -263,7 +281,6 @@ impl Types {
         ColumnDef::new(name).custom(long).take()
     }
 }
-
 
 /// Text of at most `characters`.
 fn text_of(name: impl Iden + 'static, characters: u32) -> ColumnDef {

@@ -20,6 +20,7 @@ use super::router::{RouterActor, RouterParts};
 use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, Verdict};
 use crate::domain::vigil::Vigil;
+pub use crate::mqtt::Farewell;
 
 /// How often changes of state, heartbeats and stuck handlers are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -60,6 +61,8 @@ pub struct SupervisorOptions {
     pub restart_window: Duration,
     /// How long the end may take.
     pub drain_deadline: Duration,
+    /// How the broker is left.
+    pub farewell: Farewell,
 }
 
 /// The actor above all others.
@@ -294,18 +297,19 @@ impl Handler<Shutdown> for SupervisorActor {
             return;
         }
         let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
+        let farewell = self.options.farewell;
         let (inbox, link) = (self.factories.router.inbox.clone(), self.factories.mqtt.link.clone());
         let ending = async move {
             log::info!("Shutting down: disconnecting, then draining for at most {} s", deadline.as_secs());
             let disconnecting = async {
-                match directory.mqtt.ask(Disconnect).await {
+                match directory.mqtt.ask(Disconnect { farewell }).await {
                     Ok(disconnected) => disconnected,
                     // The actor is down; the link is not.
-                    Err(_) => link.disconnect().await,
+                    Err(_) => link.leave(farewell).await,
                 }
             };
             match timeout(DISCONNECT, disconnecting).await {
-                Ok(Ok(())) => log::info!("Disconnected from the broker, the session is kept"),
+                Ok(Ok(())) => log::info!("Disconnected from the broker, the session is {farewell}"),
                 _ => log::warn!("The broker could not be told; it keeps what it has not got acknowledged"),
             }
             let draining = async {

@@ -1,31 +1,36 @@
 //! The composition root: the only place that knows all parts.
 
+mod end_mark;
 mod intake;
+mod retire;
 mod signals;
 mod startup;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, System};
 
+use self::end_mark::EndMark;
 pub use self::intake::Intake;
 use self::intake::judge_session;
+pub use self::retire::{Retired, retire};
 use self::signals::{Signals, Told};
 use self::startup::{Prepared, open_inbox, prepare_database, tables_of_before};
 
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::messages::{ReloadFlows, Shutdown};
 use crate::actors::mqtt::{MqttParts, Session};
-use crate::actors::registry::RegistryParts;
+use crate::actors::registry::{RegistryParts, Replica};
 use crate::actors::router::RouterParts;
-use crate::actors::supervisor::{Factories, SupervisorActor, SupervisorOptions};
+use crate::actors::supervisor::{Factories, Farewell, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Slot, remember_panics};
 use crate::inbox::{Inbox, InboxError, KeptTables, RetainedMemory, SubscriptionBook};
-use crate::mqtt::{BrokerOptions, MqttError, MqttEvent, MqttLink};
+use crate::mqtt::{BrokerOptions, Incoming, MqttError, MqttEvent, MqttLink};
 use crate::settings::Settings;
-use crate::store::{BatchRules, LoadServerError, MqttServer, OutboxGauge, StoreLimits};
+use crate::store::{BatchRules, LoadServerError, MqttServer, OutboxGauge, StoreError};
 
 /// Permits of actors whose messages are few by their protocol.
 const CONTROL_PERMITS: usize = 64;
@@ -59,6 +64,24 @@ pub enum StartError {
     /// The broker client cannot be set up.
     #[error(transparent)]
     Mqtt(#[from] MqttError),
+    /// There is nothing to retire.
+    #[error(
+        "there is no inbox in {}: set INBOX_DIR to that of the replica that is to be retired; if it is lost, make the \
+         directory, and what the broker keeps is taken", dir.display()
+    )]
+    NoInbox {
+        /// `INBOX_DIR`.
+        dir: PathBuf,
+    },
+    /// Nobody would take the flows of the replica that is to be retired.
+    #[error(
+        "no other gateway is alive on this database that could take the flows over: start one first, or say `--last` \
+         if nobody is to have them any more"
+    )]
+    NobodyElse,
+    /// The database does not tell of the others.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The process cannot listen to signals.
     #[error("cannot listen to signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -138,27 +161,66 @@ impl Gateway {
 async fn start(settings: Settings) -> Result<Option<Gateway>, StartError> {
     let mut signals = Signals::new()?;
     tokio::select! {
-        gateway = assemble(settings) => {
-            let (supervisor, directory) = gateway?;
+        gateway = open_and_assemble(&settings) => {
+            let Assembled { supervisor, directory, .. } = gateway?;
             Ok(Some(Gateway { supervisor, directory, signals }))
         }
         () = signals.end() => Ok(None),
     }
 }
 
-async fn assemble(settings: Settings) -> Result<(Addr<SupervisorActor>, Directory), StartError> {
-    let inbox = open_inbox(&settings)?;
-    let Prepared { limits, servers } = prepare_database(&settings).await?;
-    let directory = directory(&settings, inbox.lanes());
-    let factories = factories(&settings, &inbox, limits, servers, &directory)?;
+async fn open_and_assemble(settings: &Settings) -> Result<Assembled, StartError> {
+    let inbox = open_inbox(settings)?;
+    let prepared = prepare_database(settings).await?;
+    assemble(settings, inbox, prepared, &Mode::Run)
+}
+
+/// What the parts are put together for.
+enum Mode {
+    /// To run.
+    Run,
+    /// To retire a replica that is gone for good.
+    Retire {
+        /// It lets go of its flows although nobody else has them.
+        is_the_last: bool,
+        /// Tells when the broker has nothing more.
+        mark: Arc<EndMark>,
+    },
+}
+
+/// Longer than any drain takes: what is retired has to be in the database.
+const NO_DEADLINE: Duration = Duration::from_hours(24 * 365);
+
+/// All parts, running.
+struct Assembled {
+    supervisor: Addr<SupervisorActor>,
+    directory: Directory,
+    link: MqttLink,
+    session: Session,
+}
+
+fn assemble(
+    settings: &Settings,
+    inbox: Inbox,
+    prepared: Prepared,
+    mode: &Mode,
+) -> Result<Assembled, StartError> {
+    let directory = directory(settings, inbox.lanes());
+    let factories = factories(settings, &inbox, prepared, &directory, mode)?;
+    let (drain_deadline, farewell) = match mode {
+        Mode::Run => (settings.drain_deadline, Farewell::KeepSession),
+        Mode::Retire { .. } => (NO_DEADLINE, Farewell::ForgetSession),
+    };
     let options = SupervisorOptions {
         report_interval: settings.mailbox_report_interval,
         max_restarts: settings.restarts.max,
         restart_window: settings.restarts.window,
-        drain_deadline: settings.drain_deadline,
+        drain_deadline,
+        farewell,
     };
+    let (link, session) = (factories.mqtt.link.clone(), factories.mqtt.session.clone());
     let supervisor = SupervisorActor::new(directory.clone(), factories, options).start();
-    Ok((supervisor, directory))
+    Ok(Assembled { supervisor, directory, link, session })
 }
 
 fn directory(settings: &Settings, lanes: u32) -> Directory {
@@ -176,10 +238,11 @@ fn directory(settings: &Settings, lanes: u32) -> Directory {
 fn factories(
     settings: &Settings,
     inbox: &Inbox,
-    limits: StoreLimits,
-    servers: Vec<MqttServer>,
+    prepared: Prepared,
     directory: &Directory,
+    mode: &Mode,
 ) -> Result<Factories, StartError> {
+    let Prepared { limits, servers } = prepared;
     let inbox_id: Arc<str> = inbox.id().to_string().into();
     let gauge = Arc::new(OutboxGauge::default());
     let rules = Arc::new(BatchRules::new(
@@ -193,9 +256,14 @@ fn factories(
     ));
     let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
     let kept_tables = KeptTables::of(&settings.inbox.dir);
+    let tables = Arc::new(Mutex::new(tables_of_before(&kept_tables)?));
     let signal = InboxSignal::new(directory.router.clone());
     let session = Session::default();
-    let link = link(settings, inbox, servers, &signal, directory, &session)?;
+    let (is_the_last, mark) = match mode {
+        Mode::Run => (false, None),
+        Mode::Retire { is_the_last, mark } => (*is_the_last, Some(Arc::clone(mark))),
+    };
+    let link = link(settings, inbox, servers, (&signal, mark), directory, &session)?;
     let worker = |lane| WorkerParts {
         lane,
         database: settings.database.clone(),
@@ -215,11 +283,19 @@ fn factories(
             database: settings.database.clone(),
             reload_interval: settings.flows_reload_interval,
             directory: directory.clone(),
+            replica: Replica {
+                role: settings.role.clone(),
+                inbox_id: Arc::clone(&inbox_id),
+                client_id: settings.mqtt.client_id.clone(),
+                tables: Arc::clone(&tables),
+                book: Arc::clone(&book),
+                is_the_last,
+            },
         },
         router: RouterParts {
             inbox: inbox.clone(),
             signal,
-            tables: Arc::new(Mutex::new(tables_of_before(&kept_tables)?)),
+            tables: Arc::clone(&tables),
             kept_tables,
             book,
             directory: directory.clone(),
@@ -243,7 +319,7 @@ fn link(
     settings: &Settings,
     inbox: &Inbox,
     servers: Vec<MqttServer>,
-    signal: &InboxSignal,
+    (signal, mark): (&InboxSignal, Option<Arc<EndMark>>),
     directory: &Directory,
     session: &Session,
 ) -> Result<MqttLink, StartError> {
@@ -258,10 +334,19 @@ fn link(
     let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
     let client_id = options.client_id.clone();
     let intake = Intake::new(inbox.clone(), signal.clone(), &client_id, retained);
+    let on_incoming = move |incoming: Incoming<'_>| match (&mark, incoming) {
+        (Some(mark), Incoming::Message(publication)) => {
+            if !mark.begin(publication.topic) {
+                intake.on_incoming(incoming);
+                mark.done();
+            }
+        }
+        _ => intake.on_incoming(incoming),
+    };
     let (session, mqtt, inbox) = (session.clone(), directory.mqtt.clone(), inbox.clone());
     let link = MqttLink::start(
         options,
-        Box::new(move |incoming| intake.on_incoming(incoming)),
+        Box::new(on_incoming),
         Box::new(move |event| {
             if let MqttEvent::Stuck { reason } = &event {
                 end_without_mqtt(reason);

@@ -20,7 +20,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use paho_mqtt::{ServerResponse, Token};
+use paho_mqtt::{Message, ServerResponse, Token};
 use tokio::sync::oneshot;
 
 use self::connected::Connection;
@@ -28,7 +28,7 @@ use self::connecting::{Attempt, Looking};
 use self::leaving::Leaving;
 use super::clients::{CONNECT_TIMEOUT, Clients};
 use super::input::{Input, progress_waker};
-use super::options::{BrokerOptions, MqttEvent};
+use super::options::{BrokerOptions, Farewell, MqttEvent};
 use super::reconnect::Reconnect;
 use super::requests::Requests;
 use super::server::{BrokerServer, ServerList};
@@ -56,6 +56,7 @@ pub(super) struct Driver {
     requests: Requests,
     /// Those who asked to disconnect and wait for it.
     leaving: Vec<oneshot::Sender<()>>,
+    farewell: Farewell,
 }
 
 enum Phase {
@@ -94,6 +95,7 @@ impl Driver {
             reconnect: Reconnect::default(),
             requests: Requests::default(),
             leaving: Vec::new(),
+            farewell: Farewell::KeepSession,
         }
     }
 
@@ -142,7 +144,11 @@ impl Driver {
                 Phase::Connected(connection) => self.requests.push(request, connection.terms, Instant::now()),
                 _ => request.refuse(),
             },
-            Input::Disconnect(reply) => self.leaving.push(reply),
+            Input::Publish { topic, payload } => self.publish(&topic, payload),
+            Input::Disconnect(farewell, reply) => {
+                self.farewell = farewell;
+                self.leaving.push(reply);
+            }
             Input::Servers(servers) => self.take_servers(servers),
             Input::Gone { wire, why } => self.check_loss(wire, why),
             Input::Looked { attempt, reachable } => self.looked(attempt, reachable),
@@ -194,6 +200,15 @@ impl Driver {
 
     fn poll(&self, token: &mut Token) -> Poll<Result<ServerResponse, paho_mqtt::Error>> {
         Pin::new(token).poll(&mut Context::from_waker(&self.waker))
+    }
+
+    fn publish(&self, topic: &str, payload: Vec<u8>) {
+        // Paho panics on NUL, which no topic may hold.
+        if let Phase::Connected(connection) = &self.phase
+            && !topic.contains('\0')
+        {
+            drop(connection.client.paho.publish(Message::new(topic, payload, 1)));
+        }
     }
 
     fn tell(&self, event: MqttEvent) {

@@ -34,6 +34,10 @@ pub(crate) enum Kind {
     Flag,
     /// An MQTT quality of service that we can keep.
     Qos,
+    /// The name of a group of shared subscriptions.
+    ShareGroup,
+    /// A number, or a name that ends in one, such as that of a pod.
+    Ordinal,
 }
 
 /// What counts when a setting is not there.
@@ -64,6 +68,8 @@ impl Spec {
             Kind::Qos => "0 or 1 (at 2 the client library can lose messages over a crash; \
                           at 1, with the inbox, none is lost)"
                 .to_owned(),
+            Kind::ShareGroup => "a name without `/`, `+` and `#`".to_owned(),
+            Kind::Ordinal => "a number from 0, or a name that ends in one: `mqtt-gateway-3`".to_owned(),
         }
     }
 
@@ -84,7 +90,7 @@ macro_rules! catalogue {
 }
 
 use Fallback::{Derived, Required, Unset, Value};
-use Kind::{Flag, Integer, IntegerRaisedToOne, Path, Qos, Seconds, Secret, Text, Word};
+use Kind::{Flag, Integer, IntegerRaisedToOne, Ordinal, Path, Qos, Seconds, Secret, ShareGroup, Text, Word};
 
 catalogue! {
     DB_HOST: Text, Required, "the host of the MySQL or MariaDB server";
@@ -102,6 +108,10 @@ catalogue! {
     MQTT_QOS: Qos, Value("1"), "the quality of service subscribed with; at 0 the broker may lose messages";
     MQTT_SKIP_REPEATED_RETAINED: Flag, Value("false"), "whether a retained message equal to the last retained one of its topic is skipped";
     FLOWS_RELOAD_INTERVAL_SECONDS: IntegerRaisedToOne(4_294_967_295), Value("600"), "seconds between two looks at the table of flows";
+
+    SHARED_GROUP: ShareGroup, Unset, "the group in which replicas share the messages of all flows: each filter is subscribed as `$share/<group>/<filter>`";
+    SHARD_INDEX: Ordinal, Unset, "which of `SHARD_COUNT` this replica is, from 0; needed where they are more than one";
+    SHARD_COUNT: Integer(1, 1_024), Value("1"), "the number of replicas over which the flows are divided, each at one of them";
 
     HTTP_TIMEOUT_SECONDS: Seconds(86_400), Value("10"), "time for one POST, from connecting to the last byte of the answer";
     OUTBOX_MAX_AGE_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "age at which a message that could not be posted becomes a dead letter";

@@ -14,6 +14,7 @@ mod error;
 mod exhaustion;
 mod flows;
 mod limits;
+mod members;
 mod message_keys;
 mod migrate;
 mod mqtt_servers;
@@ -36,6 +37,7 @@ pub use error::{Fault, StoreError};
 pub use exhaustion::running_out;
 pub use flows::load_flows;
 pub use limits::{StoreLimits, load_limits};
+pub use members::{Span, announce, members, remove_member, timed};
 pub use message_keys::forget_keys;
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use paho_mqtt::Token;
+use paho_mqtt::{DisconnectOptions, DisconnectOptionsBuilder, Properties, PropertyCode, Token};
 
-use super::super::options::MqttEvent;
+use super::super::options::{Farewell, MqttEvent};
+use super::super::version::Version;
 use super::{Connection, Driver, Phase};
 
 pub(super) struct Leaving {
@@ -25,7 +26,9 @@ impl Driver {
         if let Some(reason) = moving_on_because {
             self.tell(MqttEvent::Left { server: connection.server.address(), reason: reason.to_owned() });
         }
-        let token = connection.client.paho.disconnect(None);
+        let forgets = moving_on_because.is_none() && self.farewell == Farewell::ForgetSession;
+        let options = forgets.then(|| forgetting(connection.terms.version)).flatten();
+        let token = connection.client.paho.disconnect(options);
         self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some() })
     }
 
@@ -45,4 +48,15 @@ impl Driver {
         }
         Phase::Idle
     }
+}
+
+/// Has the broker forget the session at once; MQTT 3.1.1 has no word for it.
+fn forgetting(version: Version) -> Option<DisconnectOptions> {
+    if version != Version::V5 {
+        return None;
+    }
+    let mut properties = Properties::new();
+    // Fails only when memory is out.
+    properties.push_u32(PropertyCode::SessionExpiryInterval, 0).ok()?;
+    Some(DisconnectOptionsBuilder::new().properties(properties).finalize())
 }

@@ -15,7 +15,9 @@ pub struct Sql {
 impl Sql {
     pub fn open(url: &str) -> Sql {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut options = ConnectOptions::new(url);
+        // PostgreSQL refuses a statement that was prepared before its table was altered.
+        let forgetful = if url.starts_with("postgres") { "?statement-cache-capacity=0" } else { "" };
+        let mut options = ConnectOptions::new(format!("{url}{forgetful}"));
         // One session for all statements, so that a transaction can be begun and ended by them.
         options.max_connections(1).sqlx_logging(false).idle_timeout(None).max_lifetime(None);
         let connection = runtime.block_on(Database::connect(options)).unwrap();

@@ -25,6 +25,9 @@ pub enum Backend {
     Sqlite,
 }
 
+/// The databases in which rows are locked one by one.
+pub const SERVERS: [Backend; 2] = [Backend::MariaDb, Backend::Postgres];
+
 /// A password may hold any character; every test on a server lives with this one.
 pub const PASSWORD: &str = r#"p@ss:w/o%r#d ${HOME}"'\&?"#;
 

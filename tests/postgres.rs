@@ -1,4 +1,4 @@
-//! What is said of PostgreSQL alone: sessions, refusals, types and prepared statements, on a real server.
+//! What is said of `PostgreSQL` alone: sessions, refusals, types and prepared statements, on a real server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
@@ -158,7 +158,8 @@ async fn limits_are_those_of_the_live_tables() {
     assert_eq!((limits.attribute_name_chars, limits.attribute_value_bytes), (255, None));
     assert_eq!((limits.max_message_id, limits.max_data_id), (i64::from(i32::MAX), i64::from(i32::MAX)));
     assert!(!limits.takes_nul);
-    test.execute("ALTER TABLE data ALTER attribute_name TYPE VARCHAR(64), ALTER last_msg_id TYPE BIGINT").await;
+    test.execute("ALTER TABLE data ALTER attribute_name TYPE VARCHAR(64), ALTER last_msg_id TYPE BIGINT")
+        .await;
     let limits = load_limits(&database).await.unwrap();
     assert_eq!(limits.attribute_name_chars, 64);
     assert_eq!(limits.max_message_id, i64::from(i32::MAX), "flows.last_msg_id is still narrow");
@@ -265,11 +266,8 @@ async fn a_table_that_is_altered_under_way_costs_one_attempt() {
     let position = lane.open(&setup.observer).await.position;
     for n in 0..2 {
         let next = position.next_offset + n;
-        let batch = Batch {
-            from: next,
-            next: next + 1,
-            ..batch_of(position, vec![entry(next, r#"{"a":1}"#, &[1])])
-        };
+        let batch =
+            Batch { from: next, next: next + 1, ..batch_of(position, vec![entry(next, r#"{"a":1}"#, &[1])]) };
         assert!(lane.process(&batch, &setup.observer).await.unwrap().results.iter().all(Result::is_ok));
         setup.test.execute("ALTER TABLE flows ALTER code TYPE VARCHAR(120)").await;
     }

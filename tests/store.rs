@@ -61,7 +61,8 @@ async fn the_default_broker_comes_first_among_the_enabled(test: TestDatabase) {
         match load_mqtt_server(&database).await {
             Ok(server) => {
                 order.push((server.id, server.port));
-                test.execute(&format!("UPDATE mqtt_servers SET enabled = FALSE WHERE id = {}", server.id)).await;
+                test.execute(&format!("UPDATE mqtt_servers SET enabled = FALSE WHERE id = {}", server.id))
+                    .await;
             }
             Err(error) => break error,
         }

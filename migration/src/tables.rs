@@ -138,7 +138,9 @@ fn outbox_table(types: Types) -> TableDefinition {
 fn outbox_owners_table(types: Types) -> TableDefinition {
     use outbox_owners::Column;
     types.table("outbox_owners", |table| {
-        table.col(types.hex_id(Column::Owner).primary_key()).col(types.instant(Column::LeaseUntil).not_null());
+        table
+            .col(types.hex_id(Column::Owner).primary_key())
+            .col(types.instant(Column::LeaseUntil).not_null());
     })
 }
 
@@ -258,7 +260,6 @@ impl Types {
         ColumnDef::new(name).custom(long).take()
     }
 }
-
 
 /// Text of at most `characters`.
 fn text_of(name: impl Iden + 'static, characters: u32) -> ColumnDef {

@@ -16,7 +16,9 @@ const DEFAULT_MQTT_PORT: u16 = 1883;
 /// Why a URL names no database. Never quotes the URL, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UrlError {
-    #[error("`mysql://user:password@host:3306/name`, `postgres://user:password@host:5432/name` or `sqlite:path`")]
+    #[error(
+        "`mysql://user:password@host:3306/name`, `postgres://user:password@host:5432/name` or `sqlite:path`"
+    )]
     UnknownScheme,
     #[error("a user, a host and a database behind the scheme: `://user:password@host/name`")]
     Incomplete,

@@ -75,9 +75,7 @@ impl Dialect {
     pub(crate) fn now_plus_micros(self) -> &'static str {
         match self {
             Self::MySql => "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND",
-            Self::Postgres => {
-                "(statement_timestamp() AT TIME ZONE 'UTC') + ? * INTERVAL '1 microsecond'"
-            }
+            Self::Postgres => "(statement_timestamp() AT TIME ZONE 'UTC') + ? * INTERVAL '1 microsecond'",
             Self::Sqlite => "strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', ? / 1000000.0))",
         }
     }

@@ -123,7 +123,8 @@ fn fault_of(error: &DbErr) -> Fault {
 /// would go on executing it.
 fn is_about_an_altered_table(error: &DbErr) -> bool {
     const FEATURE_NOT_SUPPORTED: &str = "0A000";
-    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error else {
+    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
         return false;
     };
     let refusal = match &**cause {

@@ -129,7 +129,8 @@ impl Turn {
     /// is otherwise given. All of it ends with the transaction.
     async fn get_lock_on_postgres(&self) -> Result<bool, StoreError> {
         const DOING: &str = "taking the migration lock";
-        let prepare = format!("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'");
+        let prepare =
+            format!("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'");
         self.session.execute_unprepared(&prepare).await.while_doing(DOING)?;
         let lock = format!("SELECT pg_advisory_xact_lock({LOCK_NUMBER})");
         match self.session.execute_unprepared(&lock).await.while_doing(DOING) {

@@ -1,5 +1,5 @@
 //! The contract from outside, line by line: the real binary between a broker, a database and an endpoint, on MariaDB,
-//! PostgreSQL and SQLite with the tables of the Python service.
+//! `PostgreSQL` and SQLite with the tables of the Python service.
 //!
 //! Run by `scripts/test`, which starts the servers.
 #![allow(

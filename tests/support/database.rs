@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test binary uses a part of it.
 
 #[path = "cell.rs"]
+#[allow(clippy::duplicate_mod, reason = "some test binaries look from outside and from inside")]
 mod cell;
 
 use std::path::PathBuf;
@@ -219,8 +220,7 @@ impl TestDatabase {
 
     /// The first column of every row; NULL where `T` is an `Option`. Numbers are `i64`.
     pub(crate) async fn column<T: Cell>(&self, sql: &str) -> Vec<T> {
-        let get =
-            |row: QueryResult| T::of(&row, 0).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let get = |row: QueryResult| T::of(&row, 0).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         self.rows(sql).await.into_iter().map(get).collect()
     }
 
@@ -284,7 +284,10 @@ impl Server {
             Dialect::Sqlite => panic!("SQLite has no server"),
         };
         let url = std::env::var(variable).unwrap_or_default();
-        assert!(!url.is_empty(), "{variable} is not set: run scripts/test, which starts servers for the tests");
+        assert!(
+            !url.is_empty(),
+            "{variable} is not set: run scripts/test, which starts servers for the tests"
+        );
         let url = Url::parse(&url).unwrap_or_else(|error| panic!("{variable} is no URL: {error}"));
         Self {
             dialect,

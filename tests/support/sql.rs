@@ -66,15 +66,12 @@ impl Sql {
     /// Parameters are question marks, also where the database wants them numbered.
     fn statement<const N: usize>(&self, sql: &str, values: [Value; N]) -> Statement {
         let backend = self.backend();
-        let mut marked = String::new();
-        for (number, part) in sql.split('?').enumerate() {
-            match (number, backend) {
-                (0, _) => {}
-                (_, DbBackend::Postgres) => marked.push_str(&format!("${number}")),
-                _ => marked.push('?'),
-            }
-            marked.push_str(part);
-        }
+        let parts = sql.split('?').enumerate().map(|(number, part)| match (number, backend) {
+            (0, _) => part.to_owned(),
+            (_, DbBackend::Postgres) => format!("${number}{part}"),
+            _ => format!("?{part}"),
+        });
+        let marked: String = parts.collect();
         Statement::from_sql_and_values(backend, marked, values)
     }
 }

@@ -156,16 +156,14 @@ impl World {
     }
 
     fn database_url(&self) -> Url {
-        match self.settings.get("DATABASE_URL") {
-            Some(url) => Url::parse(url).unwrap(),
-            None => {
-                let address = format!("{}:{}", self.settings["DB_HOST"], self.settings["DB_PORT"]);
-                let mut url = Url::parse(&format!("mysql://{address}/{}", self.name)).unwrap();
-                url.set_username(&self.name).unwrap();
-                url.set_password(Some(PASSWORD)).unwrap();
-                url
-            }
+        if let Some(url) = self.settings.get("DATABASE_URL") {
+            return Url::parse(url).unwrap();
         }
+        let address = format!("{}:{}", self.settings["DB_HOST"], self.settings["DB_PORT"]);
+        let mut url = Url::parse(&format!("mysql://{address}/{}", self.name)).unwrap();
+        url.set_username(&self.name).unwrap();
+        url.set_password(Some(PASSWORD)).unwrap();
+        url
     }
 
     /// Makes the world's broker the default one.

@@ -78,7 +78,8 @@ async fn held_elsewhere(
         let free = connection.query_all_raw(free).await.while_doing(DOING)?;
         let free: Result<HashSet<FlowId>, _> = free.iter().map(|row| row.try_get("", "id")).collect();
         let free = free.while_doing(DOING)?;
-        let all = connection.query_all_raw(query(&format!("{id} AS id, code"), "", "")).await.while_doing(DOING)?;
+        let all =
+            connection.query_all_raw(query(&format!("{id} AS id, code"), "", "")).await.while_doing(DOING)?;
         let all: Result<Vec<HeldFlow>, _> = all.iter().map(held_flow).collect();
         held.extend(all.while_doing(DOING)?.into_iter().filter(|flow| !free.contains(&flow.id)));
     }

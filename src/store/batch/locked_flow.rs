@@ -70,11 +70,7 @@ pub(super) async fn lock_flows(
     for chunk in ids.chunks(CHUNK_IDS) {
         let padded = chunk.len().next_power_of_two();
         let values = padded_to(chunk, padded).map(Value::from);
-        let statement = statement(
-            connection.get_database_backend(),
-            lock_sql(dialect, padded, lock),
-            values,
-        );
+        let statement = statement(connection.get_database_backend(), lock_sql(dialect, padded, lock), values);
         let rows = connection.query_all_raw(statement).await.while_doing("locking the flows")?;
         for row in rows {
             let flow = locked_flow(&row, schemas).while_doing("reading the locked flows")?;

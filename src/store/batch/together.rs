@@ -35,8 +35,7 @@ pub(super) async fn lock_lane_and_flows(
     let padded = ids.len().next_power_of_two();
     let lane = [row.inbox_id.into(), row.lane.into()];
     let values = padded_to(ids, padded).map(Value::from).chain(lane);
-    let statement =
-        statement(connection.get_database_backend(), lock_sql(padded), values);
+    let statement = statement(connection.get_database_backend(), lock_sql(padded), values);
     let rows = connection.query_all_raw(statement).await.while_doing("locking the lane and the flows")?;
     let read = || {
         let mut position = NOWHERE;
@@ -83,11 +82,7 @@ pub(super) async fn write_counters_and_lane(
         row.inbox_id.into(),
         row.lane.into(),
     ];
-    let statement = statement(
-        connection.get_database_backend(),
-        update_sql(padded),
-        counters.chain(lane),
-    );
+    let statement = statement(connection.get_database_backend(), update_sql(padded), counters.chain(lane));
     connection.execute_raw(statement).await.while_doing("writing the counters and how far the lane is")?;
     Ok(())
 }

@@ -12,8 +12,8 @@ use crate::settings::DatabaseSettings;
 use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
-use crate::store::statement::statement;
 use crate::store::migrate::migrate;
+use crate::store::statement::statement;
 
 /// There on every server and for every user, so that one can connect where nothing else is yet: on `MySQL`
 /// and on `PostgreSQL`.

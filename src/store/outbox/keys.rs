@@ -24,7 +24,9 @@ const MAX_KEYS: usize = 256;
 pub(super) fn rows_with(dialect: Dialect, keys: &[&OutboxKey]) -> Vec<Expr> {
     match dialect {
         Dialect::MySql => by_flow(keys),
-        Dialect::Postgres | Dialect::Sqlite => keys.chunks(MAX_KEYS).map(|keys| by_triple(dialect, keys)).collect(),
+        Dialect::Postgres | Dialect::Sqlite => {
+            keys.chunks(MAX_KEYS).map(|keys| by_triple(dialect, keys)).collect()
+        }
     }
 }
 

@@ -92,7 +92,9 @@ fn waits_alone_and_gets_its_messages_in_order(backend: Backend) {
 
 #[test]
 fn a_lagging_flow_loses_nothing_when_the_gateway_is_killed() {
-    SERVERS.into_iter().for_each(|backend| goes_on_after(backend, Gateway::kill));
+    for backend in SERVERS {
+        goes_on_after(backend, Gateway::kill);
+    }
 }
 
 #[test]

@@ -35,10 +35,13 @@ on_every_database! {
     the_batch_of_one_does_the_same
 }
 
-#[tokio::test]
-async fn flows_locked_elsewhere_hold_up_only_those_who_need_them() {
+on_every_server! {
+    flows_locked_elsewhere_hold_up_only_those_who_need_them
+}
+
+async fn flows_locked_elsewhere_hold_up_only_those_who_need_them(test: TestDatabase) {
     const LOCKED: FlowId = 41;
-    let setup = Setup::new(TestDatabase::mariadb().await).await;
+    let setup = Setup::new(test).await;
     for flow in 1..=LOCKED {
         setup.flow(&format!("F{flow}"), "STORE_DB").await;
     }

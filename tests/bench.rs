@@ -34,6 +34,9 @@ fn url_of(test: &TestDatabase) -> String {
         DatabaseSettings::MySql { host, port, name, user, password } => {
             format!("mysql://{user}:{}@{host}:{port}/{name}", password.expose_secret())
         }
+        DatabaseSettings::Postgres { host, port, name, user, password } => {
+            format!("postgres://{user}:{}@{host}:{port}/{name}", password.expose_secret())
+        }
         DatabaseSettings::Sqlite { path } => format!("sqlite:{}", path.display()),
     }
 }

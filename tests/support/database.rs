@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test binary uses a part of it.
 
 #[path = "cell.rs"]
+#[allow(clippy::duplicate_mod, reason = "some test binaries look from outside and from inside")]
 mod cell;
 
 use std::path::PathBuf;

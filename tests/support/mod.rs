@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 pub mod audit;
+#[allow(clippy::duplicate_mod, reason = "some test binaries look from outside and from inside")]
 pub mod cell;
 pub mod flows;
 pub mod mariadb;

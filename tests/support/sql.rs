@@ -15,7 +15,9 @@ pub struct Sql {
 impl Sql {
     pub fn open(url: &str) -> Sql {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut options = ConnectOptions::new(url);
+        // PostgreSQL refuses a statement that was prepared before its table was altered.
+        let forgetful = if url.starts_with("postgres") { "?statement-cache-capacity=0" } else { "" };
+        let mut options = ConnectOptions::new(format!("{url}{forgetful}"));
         // One session for all statements, so that a transaction can be begun and ended by them.
         options.max_connections(1).sqlx_logging(false).idle_timeout(None).max_lifetime(None);
         let connection = runtime.block_on(Database::connect(options)).unwrap();
@@ -64,15 +66,12 @@ impl Sql {
     /// Parameters are question marks, also where the database wants them numbered.
     fn statement<const N: usize>(&self, sql: &str, values: [Value; N]) -> Statement {
         let backend = self.backend();
-        let mut marked = String::new();
-        for (number, part) in sql.split('?').enumerate() {
-            match (number, backend) {
-                (0, _) => {}
-                (_, DbBackend::Postgres) => marked.push_str(&format!("${number}")),
-                _ => marked.push('?'),
-            }
-            marked.push_str(part);
-        }
+        let parts = sql.split('?').enumerate().map(|(number, part)| match (number, backend) {
+            (0, _) => part.to_owned(),
+            (_, DbBackend::Postgres) => format!("${number}{part}"),
+            _ => format!("?{part}"),
+        });
+        let marked: String = parts.collect();
         Statement::from_sql_and_values(backend, marked, values)
     }
 }

@@ -193,6 +193,7 @@ impl Driver {
     }
 
     fn poll(&self, token: &mut Token) -> Poll<Result<ServerResponse, paho_mqtt::Error>> {
+        fail::fail_point!("mqtt-outcome", |_| Poll::Pending);
         Pin::new(token).poll(&mut Context::from_waker(&self.waker))
     }
 

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 pub mod audit;
+pub mod certificates;
 pub mod flows;
 pub mod mariadb;
 pub mod mosquitto;

@@ -1,0 +1,61 @@
+//! A client library that does not come back, and nothing else, ends the process, and nothing is lost by it.
+
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::world::{Backend, World};
+
+const NOT_BACK: &str = "The MQTT client does not come back";
+
+#[test]
+fn a_call_that_never_returns_ends_the_process_and_the_next_one_loses_nothing() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    let mut load = Load::over(&world, 2);
+    // It still subscribes, and stands still for the rest of the day at the first thing after that.
+    world.set("FAILPOINTS", "mqtt-patience=return(3000);mqtt-thread=12*off->sleep(86400000)");
+    let mut gateway = world.start();
+    world.publish_all(load.next(&world, 100));
+    for stir in 0.. {
+        if gateway.count_lines(NOT_BACK) > 0 {
+            break;
+        }
+        // Something for the thread to do.
+        world.flow(&format!("stir{stir}"), &format!("stir/{stir}")).insert(&world.sql);
+        let _ = crate::support::net::answers(world.broker.address);
+    }
+    assert_eq!(gateway.wait_for_exit().code(), Some(3));
+
+    world.settings.remove("FAILPOINTS");
+    let mark = world.broker.mark();
+    let mut gateway = world.start();
+    world.wait_for_flows(mark);
+    world.publish_all(load.next(&world, 100));
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn attempts_that_never_end_although_there_is_a_broker_end_the_process() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("FAILPOINTS", "mqtt-patience=return(3000);mqtt-outcome=return");
+    let mut gateway = world.start();
+    let line = gateway.wait_for_line(NOT_BACK);
+    assert!(line.contains("has not come to an end with an attempt to connect"), "{line}");
+    assert_eq!(gateway.wait_for_exit().code(), Some(3));
+}
+
+#[test]
+fn a_broker_that_is_away_ends_nothing() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    world.flow("any", "t").insert(&world.sql);
+    world.set("FAILPOINTS", "mqtt-patience=return(2000)");
+    world.broker.stop();
+    let mut gateway = world.start();
+    crate::support::eventually("many attempts", || {
+        (gateway.count_lines("MQTT connection failed with reason code: ") >= 5).then_some(())
+    });
+    let mark = world.broker.mark();
+    world.broker.start();
+    world.wait_for_flows(mark);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(gateway.count_lines(NOT_BACK), 0);
+}

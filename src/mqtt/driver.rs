@@ -106,7 +106,6 @@ impl Driver {
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             self.pulse.begins();
-            fail::fail_point!("mqtt-thread");
             match first {
                 Ok(input) => self.take(input),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -156,6 +155,7 @@ impl Driver {
         if servers.is_empty() || !self.servers.replace(servers) {
             return;
         }
+        fail::fail_point!("mqtt-list-changed");
         log::info!("The brokers to connect to are now, in this order: {}", self.servers.addresses());
         let gone = match &mut self.phase {
             Phase::Waiting { until } => {

@@ -10,19 +10,16 @@ const NOT_BACK: &str = "The MQTT client does not come back";
 fn a_call_that_never_returns_ends_the_process_and_the_next_one_loses_nothing() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     let mut load = Load::over(&world, 2);
-    // It still subscribes, and stands still for the rest of the day at the first thing after that.
-    world.set("FAILPOINTS", "mqtt-patience=return(3000);mqtt-thread=12*off->sleep(86400000)");
-    let mut gateway = world.start();
+    // The thread stands still for the rest of the day at the first change of the list.
+    world.set("FAILPOINTS", "mqtt-patience=return(3000);mqtt-list-changed=sleep(86400000)");
+    let mut gateway = world.start_subscribed();
     world.publish_all(load.next(&world, 100));
-    for stir in 0.. {
-        if gateway.count_lines(NOT_BACK) > 0 {
-            break;
-        }
-        // Something for the thread to do.
-        world.flow(&format!("stir{stir}"), &format!("stir/{stir}")).insert(&world.sql);
-        let _ = crate::support::net::answers(world.broker.address);
-    }
+    world.add_server("127.0.0.1", Some(1), Some(true), Some(false));
+    let line = gateway.wait_for_line(NOT_BACK);
+    assert!(line.contains("a call into it has not returned"), "{line}");
     assert_eq!(gateway.wait_for_exit().code(), Some(3));
+    // What comes while nobody is there waits at the broker.
+    world.publish_all(load.next(&world, 100));
 
     world.settings.remove("FAILPOINTS");
     let mark = world.broker.mark();
@@ -31,6 +28,7 @@ fn a_call_that_never_returns_ends_the_process_and_the_next_one_loses_nothing() {
     world.publish_all(load.next(&world, 100));
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
+    world.audit();
 }
 
 #[test]

@@ -19,8 +19,8 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 on_both_databases! {
     only_enabled_flows_are_loaded
     the_default_broker_comes_first_among_the_enabled
-    a_broker_port_out_of_range_is_refused,
-    all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_told,
+    a_broker_port_out_of_range_is_refused
+    all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_told
     brokers_are_read_from_a_table_that_nobody_has_migrated
     two_who_read_and_then_write_wait_for_each_other
     what_a_person_can_mend_is_an_outage_and_no_poison

@@ -12,6 +12,7 @@
 mod connected;
 mod connecting;
 mod leaving;
+mod sign_of_life;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use database::TestDatabase;
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{
-    Database, Dialect, Fault, LoadServerError, StoreError, load_flows, load_limits, load_mqtt_server, migrate,
+    Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits, load_mqtt_server,
+    load_mqtt_servers, migrate,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
@@ -19,6 +20,8 @@ on_every_database! {
     only_enabled_flows_are_loaded
     the_default_broker_comes_first_among_the_enabled
     a_broker_port_out_of_range_is_refused
+    all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_told
+    brokers_are_read_from_a_table_that_nobody_has_migrated
     two_who_read_and_then_write_wait_for_each_other
     what_a_person_can_mend_is_an_outage_and_no_poison
 }
@@ -69,6 +72,37 @@ async fn the_default_broker_comes_first_among_the_enabled(test: TestDatabase) {
     };
     assert_eq!(order, [(4, 4), (5, 5), (2, 1883), (3, 3)], "NULL and no are the same");
     assert!(matches!(error, LoadServerError::NoneEnabled), "{error}");
+}
+
+async fn all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_told(test: TestDatabase) {
+    let database = migrated(&test).await;
+    test.execute(
+        "DELETE FROM mqtt_servers; \
+         INSERT INTO mqtt_servers (id, host, port, enabled, is_default, tls, ca_file, protocol_version) VALUES \
+         (1, 'plain', NULL, 1, NULL, NULL, NULL, NULL), (2, 'bad-port', 0, 1, 1, NULL, NULL, NULL), \
+         (3, 'encrypted', NULL, 1, 1, 1, '/ca.pem', '3.1.1'), (4, 'bad-version', 4, 1, 0, NULL, NULL, '4'), \
+         (5, 'off', 5, 0, 1, NULL, NULL, NULL), (6, 'no-tls', 6, 1, 0, 0, '/ca.pem', NULL)",
+    )
+    .await;
+    let servers = load_mqtt_servers(&database).await.unwrap();
+    let usable: Vec<_> = servers.usable.iter().map(|server| (server.id, server.port)).collect();
+    assert_eq!(usable, [(3, 8883), (1, 1883)]);
+    assert_eq!(servers.usable[0].tls.as_ref().unwrap().ca_file.as_deref(), Some("/ca.pem"));
+    assert_eq!(servers.usable[0].protocol_version, Some(ProtocolVersion::V311));
+    let skipped: Vec<_> = servers.skipped.iter().map(LoadServerError::id).collect();
+    assert_eq!(skipped, [Some(2), Some(4), Some(6)]);
+    test.execute("DELETE FROM mqtt_servers WHERE id IN (1, 3)").await;
+    let error = load_mqtt_servers(&database).await.unwrap_err();
+    assert_eq!(error.id(), Some(2), "what is wrong with the first: {error}");
+}
+
+async fn brokers_are_read_from_a_table_that_nobody_has_migrated(test: TestDatabase) {
+    let database = migrated(&test).await;
+    for column in ["tls", "ca_file", "client_cert_file", "client_key_file", "protocol_version"] {
+        test.execute(&format!("ALTER TABLE mqtt_servers DROP COLUMN {column}")).await;
+    }
+    let server = load_mqtt_server(&database).await.unwrap();
+    assert_eq!((server.host.as_str(), server.port, server.tls), ("127.0.0.1", 1883, None));
 }
 
 async fn a_broker_port_out_of_range_is_refused(test: TestDatabase) {

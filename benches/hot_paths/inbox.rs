@@ -104,7 +104,7 @@ fn append(calls: u64) -> Duration {
 fn intake(inbox: &Inbox) -> Intake {
     inbox.expect_redelivery_from("gateway@broker").unwrap();
     let intake = Intake::new(inbox.clone(), InboxSignal::new(Slot::new("router", 1)), "gateway", None);
-    intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+    intake.on_incoming(Incoming::ConnectionBegins { server: "broker", in_flight_bounded: true });
     intake
 }
 
@@ -138,7 +138,7 @@ fn recognise(calls: u64) -> Duration {
         calls,
         |_| {
             let delivery = next.next().unwrap_or_else(|| {
-                intake.on_incoming(Incoming::ConnectionBegins { in_flight_bounded: true });
+                intake.on_incoming(Incoming::ConnectionBegins { server: "broker", in_flight_bounded: true });
                 next = again.iter();
                 next.next().unwrap()
             });

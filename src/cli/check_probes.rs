@@ -112,8 +112,10 @@ async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<
     // It blocks; nothing else is under way here.
     match certificates(server) {
         Ok(found) => {
-            let described: String = found.iter().map(|found| format!("; {}", found.description)).collect();
-            report.tell("broker", &Ok(format!("{accepted}{described}")))?;
+            let parts = std::iter::once(accepted.as_str());
+            let parts: Vec<&str> =
+                parts.chain(found.iter().map(|found| found.description.as_str())).collect();
+            report.tell("broker", &Ok(parts.join("; ")))?;
             for ending in found.iter().filter(|found| found.ends_soon) {
                 report.warn("broker", &format!("{address}: {}", ending.description))?;
             }

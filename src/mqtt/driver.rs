@@ -12,6 +12,7 @@
 mod connected;
 mod connecting;
 mod leaving;
+mod sign_of_life;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -108,7 +109,6 @@ impl Driver {
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             self.pulse.begins();
-            fail::fail_point!("mqtt-thread");
             match first {
                 Ok(input) => self.take(input),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -162,6 +162,7 @@ impl Driver {
         if servers.is_empty() || !self.servers.replace(servers) {
             return;
         }
+        fail::fail_point!("mqtt-list-changed");
         log::info!("The brokers to connect to are now, in this order: {}", self.servers.addresses());
         let gone = match &mut self.phase {
             Phase::Waiting { until } => {
@@ -199,6 +200,7 @@ impl Driver {
     }
 
     fn poll(&self, token: &mut Token) -> Poll<Result<ServerResponse, paho_mqtt::Error>> {
+        fail::fail_point!("mqtt-outcome", |_| Poll::Pending);
         Pin::new(token).poll(&mut Context::from_waker(&self.waker))
     }
 

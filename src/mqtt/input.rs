@@ -40,6 +40,8 @@ pub(super) enum Gone {
     Broken,
     /// The broker took its leave and said why (MQTT 5).
     Dismissed(ReasonCode),
+    /// Nobody answers, and paho has not noticed.
+    Silent,
     /// Paho has no connection and has not said so.
     Missing,
 }

@@ -104,7 +104,7 @@ catalogue! {
 
     MQTT_CLIENT_ID: Text, Value("mqtt-gateway"), "the client id at the broker, which no other client may use";
     MQTT_KEEPALIVE: Integer(0, 65_535), Value("60"), "seconds of silence after which the broker is asked whether it is there; 0 for hardly ever";
-    MQTT_SESSION_EXPIRY_SECONDS: Integer(1, 4_294_967_295), Value("4294967295"), "how long the broker keeps messages for a gateway that is away; the default is for ever";
+    MQTT_SESSION_EXPIRY_SECONDS: Integer(1, 4_294_967_295), Value("4294967295"), "how long the broker keeps messages for a gateway that is away; the default is for ever; brokers that are not the first of the list keep them for a week at most";
     MQTT_QOS: Qos, Value("1"), "the quality of service subscribed with; at 0 the broker may lose messages";
     MQTT_SKIP_REPEATED_RETAINED: Flag, Value("false"), "whether a retained message equal to the last retained one of its topic is skipped";
     FLOWS_RELOAD_INTERVAL_SECONDS: IntegerRaisedToOne(4_294_967_295), Value("600"), "seconds between two looks at the table of flows";

@@ -218,7 +218,7 @@ fn server(row: Model) -> Result<MqttServer, LoadServerError> {
         username: non_empty(row.username),
         password: non_empty(row.password).map(SecretString::from),
         tls: tls(row.tls, files).map_err(|problem| LoadServerError::InvalidTls { id, problem })?,
-        protocol_version: protocol_version(id, non_empty(row.protocol_version))?,
+        protocol_version: protocol_version(id, row.protocol_version.as_deref())?,
     })
 }
 
@@ -245,9 +245,9 @@ fn tls(wanted: Option<bool>, files: TlsColumns) -> Result<Option<TlsColumns>, &'
     Ok(Some(files))
 }
 
-fn protocol_version(id: i64, version: Option<String>) -> Result<Option<ProtocolVersion>, LoadServerError> {
-    match version.as_deref().map(str::trim) {
-        None => Ok(None),
+fn protocol_version(id: i64, version: Option<&str>) -> Result<Option<ProtocolVersion>, LoadServerError> {
+    match version.map(str::trim) {
+        None | Some("") => Ok(None),
         Some("5") => Ok(Some(ProtocolVersion::V5)),
         Some("3.1.1") => Ok(Some(ProtocolVersion::V311)),
         Some(version) => Err(LoadServerError::InvalidVersion { id, version: version.to_owned() }),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
 #[path = "../support/certificates.rs"]
-#[allow(unreachable_pub, reason = "a test binary exports nothing")]
+#[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part, and exports nothing")]
 mod certificates;
 mod failover;
 mod mosquitto;

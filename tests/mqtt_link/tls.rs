@@ -40,7 +40,7 @@ impl Stage {
     /// The broker as it should be reached.
     fn server(&self) -> BrokerServer {
         let ca = write(self.place(), "ca.pem", &self.authority.pem());
-        let tls = TlsFiles { ca_file: text(&ca), client_cert_file: None, client_key_file: None };
+        let tls = TlsFiles { ca_file: Some(text(&ca)), client_cert_file: None, client_key_file: None };
         BrokerServer { host: "localhost".to_owned(), tls: Some(tls), ..server(self.broker.port) }
     }
 
@@ -53,14 +53,14 @@ impl Stage {
     fn server_with_client(&self, certificate: &str, key: &str) -> BrokerServer {
         let mut server = self.server();
         let tls = server.tls.as_mut().unwrap();
-        tls.client_cert_file = text(&write(self.place(), "client.pem", certificate));
-        tls.client_key_file = text(&write(self.place(), "client.key", key));
+        tls.client_cert_file = Some(text(&write(self.place(), "client.pem", certificate)));
+        tls.client_key_file = Some(text(&write(self.place(), "client.key", key)));
         server
     }
 }
 
-fn text(path: &Path) -> Option<String> {
-    Some(path.display().to_string())
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// Connects and gets a message.
@@ -108,7 +108,7 @@ async fn an_address_of_ipv6_is_compared_to_the_certificate_too() {
     let lines = listener_lines(directory.path(), &authority, &authority.server(&["::1"], VALID), false);
     let _broker = Mosquitto::start(&format!("allow_anonymous true\nlistener {port} ::1\n{lines}"));
     let ca = write(directory.path(), "ca.pem", &authority.pem());
-    let tls = TlsFiles { ca_file: text(&ca), client_cert_file: None, client_key_file: None };
+    let tls = TlsFiles { ca_file: Some(text(&ca)), client_cert_file: None, client_key_file: None };
     let there = BrokerServer { host: "::1".to_owned(), tls: Some(tls), ..server(port) };
     let peer = Peer::connect_to(vec![there], "tls-ipv6");
     assert!(matches!(peer.event(), MqttEvent::Connected { .. }));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -43,12 +44,33 @@ impl Authority {
         self.issue(&[name], years, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// Valid from now on, for so many days.
+    pub fn client_for_days(&self, name: &str, days: u64) -> Pair {
+        self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, |params| {
+            let now = std::time::SystemTime::now();
+            params.not_before = (now - Duration::from_hours(1)).into();
+            params.not_after = (now + Duration::from_hours(24 * days)).into();
+        })
+    }
+
     fn issue(&self, names: &[&str], years: Years, purpose: ExtendedKeyUsagePurpose) -> Pair {
+        self.sign(names, purpose, |params| {
+            (params.not_before, params.not_after) =
+                (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        })
+    }
+
+    fn sign(
+        &self,
+        names: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+        set_time: impl FnOnce(&mut CertificateParams),
+    ) -> Pair {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names.clone()).unwrap();
         params.distinguished_name.push(DnType::CommonName, names[0].as_str());
         params.extended_key_usages = vec![purpose];
-        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        set_time(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }

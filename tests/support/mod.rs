@@ -8,6 +8,7 @@
 pub mod audit;
 #[allow(clippy::duplicate_mod, reason = "some test binaries look from outside and from inside")]
 pub mod cell;
+pub mod certificates;
 pub mod flows;
 pub mod mariadb;
 pub mod mosquitto;

@@ -132,6 +132,12 @@ impl Broker {
         LogMark(std::fs::metadata(&self.log).map_or(0, |log| log.len()))
     }
 
+    /// Before all that the broker has logged.
+    #[allow(clippy::unused_self, reason = "reads as the mark of this broker")]
+    pub fn beginning(&self) -> LogMark {
+        LogMark(0)
+    }
+
     /// Waits until the broker has taken each of the filters from this client.
     pub fn wait_for_subscriptions(&self, since: LogMark, client_id: &str, filters: &[&str]) {
         for filter in filters {

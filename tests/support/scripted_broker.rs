@@ -58,6 +58,13 @@ impl Connection {
         self.send(&packet(PUBLISH_QOS_1 | if duplicate { DUP } else { 0 }, &body));
     }
 
+    /// Waits until something is unsubscribed, and answers.
+    pub fn await_unsubscribe(&mut self) {
+        let (kind, body) = read_packet(&mut self.0).unwrap();
+        assert_eq!(kind, UNSUBSCRIBE);
+        self.send(&[0xB0, 4, body[0], body[1], 0, 0x11]);
+    }
+
     /// Waits for the acknowledgement of this message.
     pub fn await_puback(&mut self, packet_id: u16) {
         loop {

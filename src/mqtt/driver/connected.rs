@@ -14,6 +14,8 @@ use super::super::input::{Gone, Input};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
 use super::super::server::BrokerServer;
+use super::super::watchdog::patience;
+use super::sign_of_life::{Next, SignOfLife};
 use super::{Driver, Phase, wait};
 
 /// How often paho is asked whether it is still connected, should it fail to say so.
@@ -29,6 +31,7 @@ pub(super) struct Connection {
     since: Instant,
     next_check: Instant,
     doubts: u32,
+    sign_of_life: SignOfLife,
     /// When to look whether a broker that is rather had is back; of no meaning at the first of the list.
     pub(super) look_back_at: Instant,
 }
@@ -48,13 +51,14 @@ impl Connection {
             since: now,
             next_check: now + CHECK_INTERVAL,
             doubts: 0,
+            sign_of_life: SignOfLife::new(now),
             look_back_at,
         }
     }
 
     /// When to look again although nothing has come.
     pub(super) fn deadline(&self) -> Instant {
-        self.next_check.min(self.look_back_at)
+        self.next_check.min(self.look_back_at).min(self.sign_of_life.deadline())
     }
 
     fn wire(&self) -> Wire {
@@ -74,6 +78,14 @@ impl Driver {
         if connection.look_back_at <= now {
             connection.look_back_at = now + self.reconnect.look_back_in(rand::random());
             self.look_back(&connection.server);
+        }
+        match connection.sign_of_life.look(&self.pulse, now) {
+            Next::Wait => {}
+            Next::Ask(request) => self.requests.push(request, connection.terms, now),
+            Next::GiveUp => {
+                drop(connection.client.paho.disconnect(None));
+                return self.lost(&connection, Gone::Silent);
+            }
         }
         let mut context = Context::from_waker(&self.waker);
         self.requests.advance(&connection.client.paho, connection.terms, now, &mut context);
@@ -156,6 +168,9 @@ fn describe(why: Gone) -> String {
     match why {
         Gone::Broken => "the connection broke".to_owned(),
         Gone::Dismissed(code) => format!("the broker closed the connection: {code} ({})", code as u8),
+        Gone::Silent => {
+            format!("nothing came, and no answer to a question, for {} s", 2 * patience().as_secs())
+        }
         Gone::Missing => "the MQTT client has no connection any more".to_owned(),
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use paho_mqtt::{PropertyCode, ServerResponse, Token};
 
 use super::super::broker_probe::look;
-use super::super::clients::Client;
+use super::super::clients::{CONNECT_TIMEOUT, Client};
 use super::super::failure::{Failure, Unclear, Verdict};
 use super::super::input::Input;
 use super::super::options::MqttEvent;
@@ -85,7 +85,8 @@ impl Driver {
             Poll::Pending if attempt.deadline <= now => {
                 // Should the attempt come to life after all: not with us.
                 drop(attempt.client.paho.disconnect(None));
-                let excused = !self.pulse.is_free_for(ATTEMPT_TIMEOUT);
+                // A message callback that waits holds up everything; afterwards paho had its time again.
+                let excused = !self.pulse.is_free_for(2 * CONNECT_TIMEOUT);
                 self.look_why(attempt.target, Why::Overdue { excused })
             }
             Poll::Pending => Phase::Connecting(attempt),

@@ -39,7 +39,9 @@ fn member(number: u32, role: Role) -> Member {
 async fn heard(database: &Database) -> Vec<Member> {
     let mut members = members(database).await.unwrap();
     assert!(members.iter().all(Member::is_alive), "{members:?}");
-    members.iter_mut().for_each(|member| member.silent_for_us = 0);
+    for member in &mut members {
+        member.silent_for_us = 0;
+    }
     members.sort_by(|one, other| one.inbox_id.cmp(&other.inbox_id));
     members
 }

@@ -73,7 +73,7 @@ pub struct ResyncSubscriptions {
 }
 
 /// The broker accepted the connection.
-#[derive(Debug, Clone, Copy, Message)]
+#[derive(Debug, Clone, Copy, Default, Message)]
 #[rtype(result = "()")]
 pub struct ConnectionEstablished {
     /// Whether messages name the subscriptions they come by (v5).

@@ -66,7 +66,9 @@ impl Fleet {
     /// Shards, the first `count` of so many.
     pub(crate) fn shards(&self, count: usize) -> Vec<Replica> {
         let mut shards: Vec<Replica> = (0..count).map(|number| self.replica(number, &[])).collect();
-        shards.iter_mut().for_each(|shard| shard.is_one_of(count));
+        for shard in &mut shards {
+            shard.is_one_of(count);
+        }
         shards
     }
 
@@ -85,23 +87,24 @@ impl Fleet {
     /// Waits until so many numbers are given, as long as it goes on.
     pub(crate) fn wait_until_numbered(&self, published: u64) {
         let sql = "SELECT CAST(COALESCE(SUM(last_msg_id), 0) AS SIGNED) FROM flows";
-        self.wait_for(published, "numbers", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
+        wait_for(published, "numbers", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
     }
 
     /// Waits until so many keys are in `data`, as long as it goes on.
     pub(crate) fn wait_until_stored(&self, published: u64) {
         let sql = "SELECT COUNT(DISTINCT attribute_value) FROM data WHERE attribute_name = 'key'";
-        self.wait_for(published, "keys in data", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
+        wait_for(published, "keys in data", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
     }
+}
 
-    fn wait_for(&self, wanted: u64, what: &str, count: &dyn Fn() -> u64) {
-        let mut seen = count();
-        while seen < wanted {
-            seen = eventually(&format!("{wanted} {what}, {seen} are there"), || {
-                let now = count();
-                (now > seen).then_some(now)
-            });
-        }
+/// Waits as long as it goes on.
+fn wait_for(wanted: u64, what: &str, count: &dyn Fn() -> u64) {
+    let mut seen = count();
+    while seen < wanted {
+        seen = eventually(&format!("{wanted} {what}, {seen} are there"), || {
+            let now = count();
+            (now > seen).then_some(now)
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! How fast four replicas are together, against one alone on the same machine: to be read, not judged.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, Replica};
 use crate::many_messages;
@@ -30,15 +30,17 @@ fn measure(what: &str, replicas: impl FnOnce(&Fleet) -> Vec<Replica>) {
     let begun = Instant::now();
     let part = many_messages() / DEVICES as u64;
     let devices: Vec<_> = (0..DEVICES).map(|_| fleet.publishing_without_pause()).collect();
-    devices.iter().for_each(|device| device.wait_for_more(part.saturating_sub(device.acknowledged())));
+    for device in &devices {
+        device.wait_for_more(part.saturating_sub(device.acknowledged()));
+    }
     let published: u64 = devices.into_iter().map(crate::stream::Stream::end).sum();
-    let at_the_broker = begun.elapsed().as_secs_f64();
+    let at_the_broker = begun.elapsed();
     fleet.wait_until_numbered(published);
-    let stored = begun.elapsed().as_secs_f64();
+    let stored = begun.elapsed();
     println!(
-        "{what}: {published} messages, {:.0}/s (published at {:.0}/s)",
-        published as f64 / stored,
-        published as f64 / at_the_broker
+        "{what}: {published} messages, {}/s (published at {}/s)",
+        per_second(published, stored),
+        per_second(published, at_the_broker)
     );
     for replica in &mut replicas {
         let gateway = replica.running();
@@ -46,4 +48,8 @@ fn measure(what: &str, replicas: impl FnOnce(&Fleet) -> Vec<Replica>) {
         println!("  {}: {trouble:?}", replica.name);
         replica.stop();
     }
+}
+
+fn per_second(messages: u64, time: Duration) -> u128 {
+    u128::from(messages) * 1_000 / time.as_millis().max(1)
 }

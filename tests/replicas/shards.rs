@@ -20,7 +20,9 @@ fn shards_come_and_go(published_in_all: u64) {
     let with_one = settled(&fleet, &stream);
 
     stream.go_on();
-    shards.iter_mut().for_each(|shard| shard.is_one_of(4));
+    for shard in &mut shards {
+        shard.is_one_of(4);
+    }
     shards[1..].iter_mut().for_each(Replica::start_subscribed);
     shards[0].stop();
     shards[0].start();

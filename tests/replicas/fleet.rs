@@ -122,6 +122,10 @@ impl Replica {
         }
     }
 
+    pub(crate) fn unset(&mut self, setting: &str) {
+        self.settings.remove(setting);
+    }
+
     /// Its index is in its name, as a pod's.
     pub(crate) fn is_one_of(&mut self, count: usize) {
         let name = self.name.clone();

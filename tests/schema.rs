@@ -9,7 +9,7 @@ mod database;
 use database::TestDatabase;
 use mqtt_gateway::store::{Database, Dialect, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "data",
     "flows",
     "mqtt_servers",
@@ -19,6 +19,7 @@ const TABLES: [&str; 9] = [
     "outbox_owners",
     "dead_letters",
     "message_keys",
+    "gateway_members",
 ];
 
 /// What is made besides the tables: two indexes and the row of a broker.

@@ -83,7 +83,7 @@ pub struct UseServers {
 }
 
 /// The broker accepted the connection.
-#[derive(Debug, Clone, Copy, Message)]
+#[derive(Debug, Clone, Copy, Default, Message)]
 #[rtype(result = "()")]
 pub struct ConnectionEstablished {
     /// Whether messages name the subscriptions they come by (v5).

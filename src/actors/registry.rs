@@ -45,6 +45,9 @@ use crate::store::{
 /// How soon to try again while there is no table at all, or the broker did not follow.
 const RETRY: Duration = Duration::from_secs(1);
 
+const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
+     one that is connected does not say so. Use another broker, or divide the flows by SHARD_INDEX and SHARD_COUNT";
+
 /// The keeper of the flows.
 #[derive(Debug)]
 pub struct FlowRegistryActor {
@@ -83,15 +86,14 @@ pub struct RegistryParts {
 #[derive(Debug, Clone, Default)]
 struct Session {
     connected: bool,
-    names_subscriptions: bool,
-    shares_subscriptions: bool,
-    /// Of an earlier connection.
-    is_kept: bool,
+    /// What the broker said when it was.
+    terms: ConnectionEstablished,
     subscribed: BTreeSet<TopicFilter>,
 }
 
 /// What is to be settled next.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 struct Work {
     reload: bool,
     /// How the other gateways stand.
@@ -211,7 +213,7 @@ impl FlowRegistryActor {
     /// What the broker has not kept, nobody can take over.
     fn has_handed_over_all(&self) -> bool {
         let has_none = self.flows.as_ref().is_some_and(Vec::is_empty) && self.leaving.is_empty();
-        *self.membership.role() == Role::Leaving && (has_none || !self.session.is_kept)
+        *self.membership.role() == Role::Leaving && (has_none || !self.session.terms.session_kept)
     }
 
     /// The first time after a part of the interval: replicas that were started together do not reload together.
@@ -264,14 +266,8 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<ConnectionEstablished>, context: &mut Self::Context) {
-        let (established, _handling) = envelope.open();
-        self.session = Session {
-            connected: true,
-            names_subscriptions: established.names_subscriptions,
-            shares_subscriptions: established.shares_subscriptions,
-            is_kept: established.session_kept,
-            subscribed: BTreeSet::new(),
-        };
+        let (terms, _handling) = envelope.open();
+        self.session = Session { connected: true, terms, subscribed: BTreeSet::new() };
         self.membership.are_subscribed(false);
         self.work.resync = true;
         self.settle(context);
@@ -430,19 +426,9 @@ impl Settlement {
             let leaving: Vec<Flow> = leaving.iter().chain(&beyond).cloned().collect();
             self.swap(table_of_both(&flows, &leaving, &table)).await;
         }
-        if !self.can_share() {
-            let subscribed = Some(BTreeSet::new());
-            return Settled {
-                flows: Some(flows),
-                leaving,
-                rejections: Some(rejections),
-                subscribed,
-                complete: Some(false),
-            };
-        }
         let wanted = self.wanted(&table, membership);
         let subscribed = self.subscribe(&wanted, &table).await;
-        let confirmed = self.session.connected && subscribed.is_some();
+        let confirmed = self.session.connected && self.can_share() && subscribed.is_some();
         let complete = Some(confirmed && subscribed.as_ref().is_some_and(|holds| wanted.is_subset(holds)));
         let leaving = if confirmed && !leaving.is_empty() {
             self.swap(table_of_both(&flows, &beyond, &table)).await;
@@ -455,23 +441,16 @@ impl Settlement {
 
     fn wanted(&self, table: &RoutingTable, membership: &Membership) -> BTreeSet<TopicFilter> {
         if *membership.role() != Role::Leaving {
-            return plan(&table.filters(), self.session.names_subscriptions, self.group.as_ref());
+            return plan(&table.filters(), self.session.terms.names_subscriptions, self.group.as_ref());
         }
         // One that goes for good takes up nothing, not even what the broker has lost.
-        let keeps = self.session.is_kept && table.filter_count() > 0;
+        let keeps = self.session.terms.session_kept && table.filter_count() > 0;
         if keeps { membership.held() } else { BTreeSet::new() }
     }
 
     /// A broker that does not know shared subscriptions takes them for topics on which nothing ever comes.
     fn can_share(&self) -> bool {
-        let can = self.group.is_none() || !self.session.connected || self.session.shares_subscriptions;
-        if !can && self.resync {
-            log::error!(
-                "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the one \
-                 that is connected does not say so. Use another broker, or divide the flows by SHARD_INDEX and SHARD_COUNT"
-            );
-        }
-        can
+        self.group.is_none() || self.session.terms.shares_subscriptions
     }
 
     fn table(&self, flows: &[Flow]) -> (Arc<RoutingTable>, BTreeMap<FlowId, String>) {
@@ -505,7 +484,13 @@ impl Settlement {
         if !self.session.connected {
             return Some(BTreeSet::new());
         }
-        let with_ids = self.session.names_subscriptions;
+        if !self.can_share() {
+            if self.resync {
+                log::error!("{CANNOT_SHARE}");
+            }
+            return Some(BTreeSet::new());
+        }
+        let with_ids = self.session.terms.names_subscriptions;
         let mqtt = &self.directory.mqtt;
         if self.resync {
             let outcomes = mqtt.ask(ResyncSubscriptions { filters: wanted.clone(), with_ids }).await;

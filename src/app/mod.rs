@@ -172,7 +172,7 @@ async fn start(settings: Settings) -> Result<Option<Gateway>, StartError> {
 async fn open_and_assemble(settings: &Settings) -> Result<Assembled, StartError> {
     let inbox = open_inbox(settings)?;
     let prepared = prepare_database(settings).await?;
-    assemble(settings, inbox, prepared, &Mode::Run)
+    assemble(settings, &inbox, prepared, &Mode::Run)
 }
 
 /// What the parts are put together for.
@@ -201,12 +201,12 @@ struct Assembled {
 
 fn assemble(
     settings: &Settings,
-    inbox: Inbox,
+    inbox: &Inbox,
     prepared: Prepared,
     mode: &Mode,
 ) -> Result<Assembled, StartError> {
     let directory = directory(settings, inbox.lanes());
-    let factories = factories(settings, &inbox, prepared, &directory, mode)?;
+    let factories = factories(settings, inbox, prepared, &directory, mode)?;
     let (drain_deadline, farewell) = match mode {
         Mode::Run => (settings.drain_deadline, Farewell::KeepSession),
         Mode::Retire { .. } => (NO_DEADLINE, Farewell::ForgetSession),

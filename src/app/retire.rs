@@ -103,7 +103,7 @@ impl Retirement {
         }
         let mark = Arc::new(EndMark::new(&inbox_id));
         let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
-        let assembled = assemble(settings, inbox, prepared, &mode)?;
+        let assembled = assemble(settings, &inbox, prepared, &mode)?;
         Ok(Retirement {
             supervisor: assembled.supervisor,
             directory: assembled.directory,

@@ -36,7 +36,7 @@ pub fn jittered(interval: Duration, random_unit: f64) -> Duration {
     // NaN fails the comparison, so it cannot reach `mul_f64`, which panics on it.
     let unit = if random_unit > 0.0 { random_unit.min(1.0) } else { 0.0 };
     let tenth = interval / 10;
-    (interval - tenth).saturating_add(tenth.mul_f64(unit)).saturating_add(tenth.mul_f64(unit))
+    (tenth * 9).saturating_add(tenth.mul_f64(unit)).saturating_add(tenth.mul_f64(unit))
 }
 
 #[cfg(test)]

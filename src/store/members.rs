@@ -74,7 +74,7 @@ pub async fn announce(database: &Database, member: &Member) -> Result<(), StoreE
     predecessor.exec(on).await.while_doing(DOING)?;
     let (mut names, mut values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
     names.push(Column::InboxId);
-    values.push(Expr::val(member.inbox_id.as_str()).into());
+    values.push(Expr::val(member.inbox_id.as_str()));
     let mut insert = Query::insert();
     insert.into_table(Entity).columns(names);
     insert.values(values).map_err(|error| DbErr::Custom(error.to_string())).while_doing(DOING)?;

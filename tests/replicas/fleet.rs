@@ -66,7 +66,9 @@ impl Fleet {
     /// Shards, the first `count` of so many.
     pub(crate) fn shards(&self, count: usize) -> Vec<Replica> {
         let mut shards: Vec<Replica> = (0..count).map(|number| self.replica(number, &[])).collect();
-        shards.iter_mut().for_each(|shard| shard.is_one_of(count));
+        for shard in &mut shards {
+            shard.is_one_of(count);
+        }
         shards
     }
 
@@ -76,17 +78,33 @@ impl Fleet {
         Stream::start(self.world.broker.address, topics, Pace { burst, pause_ms: 20 })
     }
 
+    /// The same, as fast as the broker takes it.
+    pub(crate) fn publishing_without_pause(&self) -> Stream {
+        let topics = self.flows.iter().map(|code| self.world.topic(code)).collect();
+        Stream::start(self.world.broker.address, topics, Pace { burst: 500, pause_ms: 0 })
+    }
+
+    /// Waits until so many numbers are given, as long as it goes on.
+    pub(crate) fn wait_until_numbered(&self, published: u64) {
+        let sql = "SELECT CAST(COALESCE(SUM(last_msg_id), 0) AS SIGNED) FROM flows";
+        wait_for(published, "numbers", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
+    }
+
     /// Waits until so many keys are in `data`, as long as it goes on.
     pub(crate) fn wait_until_stored(&self, published: u64) {
         let sql = "SELECT COUNT(DISTINCT attribute_value) FROM data WHERE attribute_name = 'key'";
-        let stored = || u64::try_from(self.world.sql.count(sql, [])).unwrap();
-        let mut seen = stored();
-        while seen < published {
-            seen = eventually(&format!("{published} keys in data, {seen} are there"), || {
-                let now = stored();
-                (now > seen).then_some(now)
-            });
-        }
+        wait_for(published, "keys in data", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
+    }
+}
+
+/// Waits as long as it goes on.
+fn wait_for(wanted: u64, what: &str, count: &dyn Fn() -> u64) {
+    let mut seen = count();
+    while seen < wanted {
+        seen = eventually(&format!("{wanted} {what}, {seen} are there"), || {
+            let now = count();
+            (now > seen).then_some(now)
+        });
     }
 }
 
@@ -102,6 +120,10 @@ impl Replica {
         for (name, value) in settings {
             self.settings.insert((*name).to_owned(), (*value).to_owned());
         }
+    }
+
+    pub(crate) fn unset(&mut self, setting: &str) {
+        self.settings.remove(setting);
     }
 
     /// Its index is in its name, as a pod's.

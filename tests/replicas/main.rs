@@ -16,6 +16,7 @@ mod support;
 
 mod fleet;
 mod group;
+mod measure;
 mod refusals;
 mod retire;
 mod rolling;

@@ -1,6 +1,7 @@
 //! What replicas are not started with, or do not subscribe.
 
 use crate::fleet::Fleet;
+use crate::support::scripted_broker::ScriptedBroker;
 use crate::support::world::text_of;
 
 #[test]
@@ -25,9 +26,36 @@ fn replicas_that_take_the_same_shard_or_count_otherwise_say_so() {
     shards[2].set(&[("SHARD_COUNT", "5")]);
     shards[1].set(&[("SHARD_INDEX", "0")]);
     for shard in &mut shards {
+        shard.set(&[("FAILPOINTS", "dispute-lasts=return(2000)")]);
         shard.start();
     }
     let first = shards[0].running();
-    first.wait_long_for_line("takes shard 0 too");
-    first.wait_long_for_line("counts 5 shards");
+    first.wait_for_line("takes shard 0 too");
+    first.wait_for_line("counts 5 shards");
+}
+
+/// The gateway says why and sends nothing but its farewell.
+fn is_not_subscribed_in_a_group(broker: &ScriptedBroker, connacks: &[&[u8]]) {
+    let fleet = Fleet::with_flows(1);
+    fleet.world.sql.execute("UPDATE mqtt_servers SET port = ?", [i32::from(broker.port()).into()]);
+    let mut member = fleet.group(1).remove(0);
+    member.start();
+    let mut connections: Vec<_> = connacks.iter().map(|connack| broker.accept_with(connack)).collect();
+    member.running().wait_for_line("SHARED_GROUP needs a broker that shares subscriptions by MQTT 5");
+    member.stop();
+    assert_eq!(connections.pop().unwrap().next_packet(), DISCONNECT);
+}
+
+const DISCONNECT: u8 = 0xE0;
+
+#[test]
+fn a_broker_that_says_that_it_shares_nothing_gets_no_shared_subscription() {
+    // Property 42, Shared Subscription Available: no.
+    is_not_subscribed_in_a_group(&ScriptedBroker::new(), &[&[0x20, 5, 0, 0, 2, 42, 0]]);
+}
+
+#[test]
+fn an_old_broker_that_may_take_a_shared_subscription_for_a_topic_gets_none() {
+    let wrong_version: &[u8] = &[0x20, 3, 0, 0x84, 0];
+    is_not_subscribed_in_a_group(&ScriptedBroker::new(), &[wrong_version, &[0x20, 2, 0, 0]]);
 }

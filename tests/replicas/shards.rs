@@ -20,7 +20,9 @@ fn shards_come_and_go(published_in_all: u64) {
     let with_one = settled(&fleet, &stream);
 
     stream.go_on();
-    shards.iter_mut().for_each(|shard| shard.is_one_of(4));
+    for shard in &mut shards {
+        shard.is_one_of(4);
+    }
     shards[1..].iter_mut().for_each(Replica::start_subscribed);
     shards[0].stop();
     shards[0].start();
@@ -112,11 +114,41 @@ fn a_flow_that_moves_stays_subscribed_until_its_new_shard_is_there() {
     stream.hold();
     fleet.wait_until_stored(stream.acknowledged());
     stream.go_on();
+    // Killed in the midst of it, it knows what it had.
+    shards[0].kill();
+    shards[0].start().wait_for_line("Handing over");
     shards[1].start_subscribed();
     shards[0].wait_for_handover();
     stream.wait_for_more(500);
     let published = stream.end();
     fleet.wait_until_stored(published);
     shards.iter_mut().for_each(Replica::stop);
+    assert_eq!(fleet.judge(published).twice(&fleet).0, 0);
+}
+
+#[test]
+fn a_group_becomes_shards_and_shards_become_a_group_and_nothing_is_lost() {
+    let fleet = Fleet::with_flows(FLOWS);
+    let mut replicas = fleet.group(2);
+    replicas.iter_mut().for_each(Replica::start_subscribed);
+    let stream = fleet.publishing(100);
+    stream.wait_for_more(500);
+    for replica in &mut replicas {
+        replica.unset("SHARED_GROUP");
+        replica.is_one_of(2);
+        replica.stop();
+        replica.start_subscribed();
+        stream.wait_for_more(300);
+    }
+    stream.wait_for_more(500);
+    for replica in &mut replicas {
+        replica.set(&[("SHARED_GROUP", "gateways"), ("SHARD_COUNT", "1")]);
+        replica.stop();
+        replica.start_subscribed();
+        stream.wait_for_more(300);
+    }
+    let published = stream.end();
+    fleet.wait_until_stored(published);
+    replicas.iter_mut().for_each(Replica::stop);
     assert_eq!(fleet.judge(published).twice(&fleet).0, 0);
 }

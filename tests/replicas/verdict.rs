@@ -51,11 +51,6 @@ impl Fleet {
 impl Verdict {
     /// How many messages are there more than once, in flows with a key and in the others.
     pub(crate) fn twice(&self, fleet: &Fleet) -> (usize, usize) {
-        for (code, keys) in &self.keys {
-            let mut seen = HashSet::new();
-            let twice: Vec<u64> = keys.iter().copied().filter(|key| !seen.insert(*key)).collect();
-            println!("{code}: {} twice, {:?} to {:?}", twice.len(), twice.iter().min(), twice.iter().max());
-        }
         let extra = |keys: &[u64]| keys.len() - keys.iter().collect::<HashSet<_>>().len();
         let of = |with_a_key: bool| {
             let flows = self.keys.iter().filter(|(code, _)| fleet.has_a_key(code) == with_a_key);

@@ -276,7 +276,7 @@ impl Membership {
             self.disputed_since = Instant::now();
             self.dispute_told = false;
         }
-        if !self.disputed.is_empty() && self.disputed_since.elapsed() >= LASTING {
+        if !self.disputed.is_empty() && self.disputed_since.elapsed() >= lasting() {
             self.disputed_since = Instant::now();
             self.dispute_told = true;
             for dispute in self.disputed.iter().take(NAMED) {
@@ -284,6 +284,15 @@ impl Membership {
             }
         }
     }
+}
+
+/// How long a dispute lasts that is worth a warning.
+fn lasting() -> Duration {
+    // Tests have less time.
+    fail::fail_point!("dispute-lasts", |ms| {
+        ms.and_then(|ms| ms.parse().ok()).map_or(LASTING, Duration::from_millis)
+    });
+    LASTING
 }
 
 /// The first of these flows by their codes.

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use database::TestDatabase;
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{
-    Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits, load_mqtt_server,
-    load_mqtt_servers, migrate,
+    Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
+    load_mqtt_server, load_mqtt_servers, migrate,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 

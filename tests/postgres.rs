@@ -37,6 +37,7 @@ async fn every_session_is_set_up() {
             ("lock_timeout", "7s"),
             ("idle_in_transaction_session_timeout", "20s"),
             ("tcp_user_timeout", "20000"),
+            ("plan_cache_mode", "force_custom_plan"),
             ("client_min_messages", "warning"),
             ("application_name", "mqtt-gateway"),
             ("TimeZone", "UTC"),

@@ -125,8 +125,9 @@ impl Turn {
         if has_turn { Ok(turn) } else { Err(StoreError::MigrationBusy { seconds: LOCK_TIMEOUT_S }) }
     }
 
-    /// To wait for the lock and then to alter a large table takes longer than what a session of ours
-    /// is otherwise given. All of it ends with the transaction.
+    /// To wait for the lock, and to alter a large table, takes longer than what a session of ours is
+    /// otherwise given. A table that somebody reads for longer is left alone: who waits for it is in the way
+    /// of all others. All of it ends with the transaction.
     async fn get_lock_on_postgres(&self) -> Result<bool, StoreError> {
         const DOING: &str = "taking the migration lock";
         let prepare =
@@ -134,9 +135,11 @@ impl Turn {
         self.session.execute_unprepared(&prepare).await.while_doing(DOING)?;
         let lock = format!("SELECT pg_advisory_xact_lock({LOCK_NUMBER})");
         match self.session.execute_unprepared(&lock).await.while_doing(DOING) {
-            Err(error) if error.fault() == Fault::LockTimeout => Ok(false),
-            locked => locked.map(|_| true),
-        }
+            Err(error) if error.fault() == Fault::LockTimeout => return Ok(false),
+            locked => locked?,
+        };
+        self.session.execute_unprepared("SET LOCAL lock_timeout = '30s'").await.while_doing(DOING)?;
+        Ok(true)
     }
 
     async fn get_lock(&self) -> Result<bool, StoreError> {

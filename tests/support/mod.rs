@@ -14,6 +14,7 @@ pub mod mariadb;
 pub mod mosquitto;
 pub mod net;
 pub mod oracle;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod publisher;

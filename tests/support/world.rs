@@ -14,6 +14,7 @@ use url::Url;
 use super::flows::NewFlow;
 use super::mariadb::MariaDbServer;
 use super::mosquitto::{Broker, LogMark, required};
+use super::postgres::PostgresServer;
 use super::process::{Gateway, Settings};
 use super::publisher::{Message, Publisher};
 use super::sql::Sql;
@@ -66,6 +67,13 @@ impl World {
     /// On a server of the test's own.
     pub fn on_server(server: &MariaDbServer, broker: Broker) -> World {
         let world = World::on_mariadb(&server.url(), broker);
+        world.add_broker();
+        world
+    }
+
+    /// The same on PostgreSQL.
+    pub fn on_postgres_server(server: &PostgresServer, broker: Broker) -> World {
+        let world = World::on_postgres(&server.url(), broker);
         world.add_broker();
         world
     }

@@ -43,7 +43,8 @@ pub(super) async fn set_up_session(
 ///
 /// `idle_in_transaction_session_timeout` and the `tcp_` ones: a server that waits for a host that died
 /// frees its locks after 20 s; a connection that lives says something within that, also in a long
-/// transaction. `synchronous_commit`: what is committed is deleted from the inbox, so it has to be on a
+/// transaction. `plan_cache_mode`: a plan that was kept from when the outbox was empty would scan it when it
+/// is long. `synchronous_commit`: what is committed is deleted from the inbox, so it has to be on a
 /// disk; which disks, of the server alone or of others as well, is the operator's to say.
 fn session(lock_wait: Duration) -> String {
     format!(
@@ -54,6 +55,7 @@ fn session(lock_wait: Duration) -> String {
          SET tcp_keepalives_interval = 5; \
          SET tcp_keepalives_count = 3; \
          SET tcp_user_timeout = '20s'; \
+         SET plan_cache_mode = force_custom_plan; \
          SET client_min_messages = warning; \
          SELECT set_config('synchronous_commit', 'on', false) \
          WHERE current_setting('synchronous_commit') = 'off'",

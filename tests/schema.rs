@@ -27,7 +27,7 @@ const FURTHER: usize = 3;
 
 on_every_database! {
     from_nothing_everything_is_made
-    what_sqlalchemy_made_is_left_as_it_is_but_for_the_column_of_the_key
+    what_sqlalchemy_made_is_left_as_it_is_but_for_the_columns_that_it_does_not_know
     a_second_migration_adds_nothing
     gateways_that_start_at_once_add_everything_once
     what_a_broken_off_migration_lacks_is_added
@@ -54,19 +54,33 @@ async fn from_nothing_everything_is_made(test: TestDatabase) {
     python_inserts_work(&test).await;
 }
 
-async fn what_sqlalchemy_made_is_left_as_it_is_but_for_the_column_of_the_key(test: TestDatabase) {
+/// What the Python service's tables get, all of it nullable.
+const NEW_COLUMNS: [(&str, &str); 6] = [
+    ("flows", "message_key"),
+    ("mqtt_servers", "tls"),
+    ("mqtt_servers", "ca_file"),
+    ("mqtt_servers", "client_cert_file"),
+    ("mqtt_servers", "client_key_file"),
+    ("mqtt_servers", "protocol_version"),
+];
+
+async fn what_sqlalchemy_made_is_left_as_it_is_but_for_the_columns_that_it_does_not_know(test: TestDatabase) {
     test.create_sqlalchemy_tables().await;
     insert_as_python_does(&test).await;
     let (declared, stored) = (declarations(&test).await, contents(&test).await);
 
     let added = migrate(&connect(&test).await).await.unwrap().added;
 
-    let to_old_tables = added.iter().filter(|what| what.contains(" data") || what.contains(" flows"));
-    assert!(to_old_tables.eq(["column flows.message_key"]), "{added:?}");
+    let old = [" data", " flows", " mqtt_servers"];
+    let to_old_tables = added.iter().filter(|what| old.iter().any(|old| what.contains(old)));
+    let new = NEW_COLUMNS.map(|(table, column)| format!("column {table}.{column}"));
+    assert!(to_old_tables.eq(&new), "{added:?}");
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM flows WHERE message_key IS NULL").await, 2);
     assert_eq!(contents(&test).await, stored);
     python_inserts_work(&test).await;
-    test.execute("ALTER TABLE flows DROP COLUMN message_key").await;
+    for (table, column) in NEW_COLUMNS {
+        test.execute(&format!("ALTER TABLE {table} DROP COLUMN {column}")).await;
+    }
     assert_eq!(declarations(&test).await, declared);
     python_inserts_work(&test).await;
 }

@@ -97,10 +97,9 @@ async fn all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_tol
 }
 
 async fn brokers_are_read_from_a_table_that_nobody_has_migrated(test: TestDatabase) {
-    let database = migrated(&test).await;
-    for column in ["tls", "ca_file", "client_cert_file", "client_key_file", "protocol_version"] {
-        test.execute(&format!("ALTER TABLE mqtt_servers DROP COLUMN {column}")).await;
-    }
+    test.create_sqlalchemy_tables().await;
+    test.execute("INSERT INTO mqtt_servers (host, port, enabled) VALUES ('127.0.0.1', 1883, 1)").await;
+    let database = Database::connect(test.settings(), 1).await.unwrap();
     let server = load_mqtt_server(&database).await.unwrap();
     assert_eq!((server.host.as_str(), server.port, server.tls), ("127.0.0.1", 1883, None));
 }

@@ -10,7 +10,9 @@ use std::fmt;
 
 use mqtt_gateway_entity::mqtt_servers;
 use mqtt_gateway_migration::{MigrationName, MigrationTrait, SchemaManager, Step, steps};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, Statement};
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QuerySelect, Statement,
+};
 
 use super::connect::Database;
 use super::dialect::Dialect;
@@ -64,7 +66,13 @@ pub async fn plan(database: &Database) -> Result<MigrationReport, StoreError> {
         report.added.push(step.name().to_owned());
     }
     let has_servers = manager.has_table("mqtt_servers").await.while_doing(DOING)?
-        && mqtt_servers::Entity::find().count(&database.connection).await.while_doing(DOING)? > 0;
+        && mqtt_servers::Entity::find()
+            .select_only()
+            .column(mqtt_servers::Column::Id)
+            .count(&database.connection)
+            .await
+            .while_doing(DOING)?
+            > 0;
     if !has_servers {
         report.added.push(DEFAULT_SERVER.to_owned());
     }

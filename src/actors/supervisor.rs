@@ -308,22 +308,28 @@ impl Handler<Shutdown> for SupervisorActor {
                     Err(_) => link.leave(farewell).await,
                 }
             };
-            match timeout(DISCONNECT, disconnecting).await {
-                Ok(Ok(())) => log::info!("Disconnected from the broker, the session is {farewell}"),
-                _ => log::warn!("The broker could not be told; it keeps what it has not got acknowledged"),
+            let told = matches!(timeout(DISCONNECT, disconnecting).await, Ok(Ok(())));
+            if told {
+                log::info!("Disconnected from the broker, the session is {farewell}");
+            } else {
+                log::warn!("The broker could not be told; it keeps what it has not got acknowledged");
             }
             let draining = async {
                 let inbox = directory.router.ask(DrainInbox).await;
                 inbox.and(directory.delivery.ask(DrainDelivery).await)
             };
-            match timeout(deadline, draining).await {
-                Ok(Ok(())) => log::info!("Drained"),
-                _ => log::warn!(
+            let drained = matches!(timeout(deadline, draining).await, Ok(Ok(())));
+            if drained {
+                log::info!("Drained");
+            } else {
+                log::warn!(
                     "Not drained within the deadline: the rest stays in inbox and outbox for the next start"
-                ),
+                );
             }
             inbox.close();
-            System::current().stop_with_code(0);
+            // There is a next start, unless it goes for good.
+            let left_behind = farewell == Farewell::ForgetSession && !(told && drained);
+            System::current().stop_with_code(i32::from(left_behind));
         };
         context.spawn(ending.into_actor(self));
     }

@@ -17,7 +17,7 @@ use actix::{Addr, Arbiter, System};
 use super::end_mark::EndMark;
 use super::signals::Signals;
 use super::startup::{open_inbox, prepare_database};
-use super::{Mode, StartError, assemble};
+use super::{Assembled, Mode, StartError, assemble};
 use crate::actors::Directory;
 use crate::actors::messages::{AwaitHandover, Shutdown};
 use crate::actors::mqtt::Session;
@@ -90,31 +90,26 @@ struct Retirement {
 
 impl Retirement {
     async fn start(settings: &Settings, the_last: bool) -> Result<Retirement, StartError> {
-        let signals = Signals::new()?;
-        // To make an empty one here and to be done with it would be the wrong kind of success.
-        if !settings.inbox.dir.is_dir() {
-            return Err(StartError::NoInbox { dir: settings.inbox.dir.clone() });
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            opened = open(settings, the_last) => {
+                let (assembled, inbox_id, mark) = opened?;
+                Ok(Retirement::of(assembled, inbox_id, mark, signals, settings.mqtt.client_id.clone()))
+            }
+            () = signals.end() => give_up(),
         }
-        let inbox = open_inbox(settings)?;
-        let inbox_id = inbox.id().to_string();
-        let prepared = prepare_database(settings).await?;
-        if !the_last && !has_living_others(settings, &inbox_id).await? {
-            return Err(StartError::NobodyElse);
-        }
-        let mark = Arc::new(EndMark::new(&inbox_id));
-        let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
-        let assembled = assemble(settings, &inbox, prepared, &mode)?;
-        Ok(Retirement {
-            supervisor: assembled.supervisor,
-            directory: assembled.directory,
-            link: assembled.link,
-            session: assembled.session,
-            client_id: settings.mqtt.client_id.clone(),
-            signals,
-            inbox_id,
-            mark,
-            done: Arc::default(),
-        })
+    }
+
+    fn of(
+        assembled: Assembled,
+        inbox_id: String,
+        mark: Arc<EndMark>,
+        signals: Signals,
+        client_id: String,
+    ) -> Retirement {
+        let Assembled { supervisor, directory, link, session } = assembled;
+        let done = Arc::default();
+        Retirement { supervisor, directory, link, session, client_id, signals, inbox_id, mark, done }
     }
 
     fn watched(&self) -> (Arc<AtomicBool>, Arc<EndMark>, String) {
@@ -133,8 +128,25 @@ impl Retirement {
     }
 }
 
+/// Opens what the replica has left, and starts the parts of a gateway on it.
+async fn open(settings: &Settings, the_last: bool) -> Result<(Assembled, String, Arc<EndMark>), StartError> {
+    // To make an empty one here and to be done with it would be the wrong kind of success.
+    if !settings.inbox.dir.is_dir() {
+        return Err(StartError::NoInbox { dir: settings.inbox.dir.clone() });
+    }
+    let inbox = open_inbox(settings)?;
+    let inbox_id = inbox.id().to_string();
+    let prepared = prepare_database(settings).await?;
+    if !the_last && !has_living_others(settings, &inbox_id).await? {
+        return Err(StartError::NobodyElse);
+    }
+    let mark = Arc::new(EndMark::new(&inbox_id));
+    let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
+    Ok((assemble(settings, &inbox, prepared, &mode)?, inbox_id, mark))
+}
+
 /// As after `kill -9`: the next run finds everything where it is.
-fn give_up() {
+fn give_up() -> ! {
     log::warn!("Interrupted: nothing is lost; run this again to bring it to its end");
     std::process::exit(1);
 }

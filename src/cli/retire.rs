@@ -38,5 +38,8 @@ fn tell(client_id: &str, Retired { from_the_broker, to_be_posted }: Retired) -> 
     let mut out = io::stdout().lock();
     writeln!(out, "Retired {client_id}: its inbox is in the database.")?;
     writeln!(out, "Messages that the broker still had for it: {from_the_broker}")?;
-    writeln!(out, "Messages that wait to be posted, by another gateway within a minute: {to_be_posted}")
+    writeln!(
+        out,
+        "Messages that wait to be posted, and that another gateway takes over within a minute: {to_be_posted}"
+    )
 }

@@ -22,7 +22,8 @@ use std::fmt;
 
 pub use directory::{Directory, Slot};
 pub use inbox_signal::InboxSignal;
-pub use life::{Life, remember_panics};
+pub use life::{ExitReason, Life, remember_panics};
+pub(crate) use report::kind_of;
 pub use mailbox::{ActorState, Envelope, Handling, Mailbox, MailboxReport};
 
 use crate::domain::batch::Lane;

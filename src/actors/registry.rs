@@ -22,12 +22,14 @@ use super::messages::{
     AnnounceConnection, AnnounceTable, ConnectionEstablished, ConnectionLost, NewRoutingTable, ReloadFlows,
     ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe,
 };
+use super::report::kind_of;
 use crate::domain::flow::Flow;
 use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
 use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
+use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
 use crate::store::{Database, StoreError, answered, load_flows, load_limits, running_out, silence};
 
@@ -61,6 +63,8 @@ pub struct RegistryParts {
     pub reload_interval: Duration,
     /// Where the others are.
     pub directory: Directory,
+    /// Where it shows which flows there are, and that the broker has followed.
+    pub observed: Arc<Observed>,
 }
 
 /// What the broker holds for us.
@@ -113,6 +117,7 @@ impl FlowRegistryActor {
         let work = std::mem::take(&mut self.work);
         let settlement = Settlement {
             directory: self.parts.directory.clone(),
+            observed: Arc::clone(&self.parts.observed),
             before: self.flows.clone(),
             leaving: self.leaving.clone(),
             known_rejections: self.rejections.clone(),
@@ -121,12 +126,16 @@ impl FlowRegistryActor {
             announce: work.announce,
         };
         let (database, settings) = (Rc::clone(&self.database), self.parts.database.clone());
+        let observed = Arc::clone(&self.parts.observed);
         let settling = async move {
             let read = if work.reload || settlement.before.is_none() {
                 read_flows(&database, &settings).await.map(Some)
             } else {
                 Ok(None)
             };
+            if let Err(error) = &read {
+                observed.metrics.database.failed(kind_of(error));
+            }
             let failed = read.as_ref().err().map(ToString::to_string);
             (settlement.run(read.ok().flatten()).await, failed)
         };
@@ -154,6 +163,10 @@ impl FlowRegistryActor {
         }
         if let Some(subscribed) = settled.subscribed {
             self.session.subscribed = subscribed;
+            // What was settled on an earlier connection says nothing of this one.
+            if self.session.connected && !self.work.resync {
+                self.parts.observed.health.subscribed();
+            }
             self.settle(context);
         } else {
             self.work.resync |= self.session.connected;
@@ -252,6 +265,7 @@ async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreEr
 /// One pass over everything that has to agree.
 struct Settlement {
     directory: Directory,
+    observed: Arc<Observed>,
     before: Option<Vec<Flow>>,
     leaving: Vec<Flow>,
     known_rejections: BTreeMap<FlowId, String>,
@@ -269,6 +283,8 @@ impl Settlement {
         };
         let (table, rejections) = self.table(&flows);
         if changed {
+            // Before a message of theirs can have come.
+            self.observed.metrics.flows.set(flows.iter().map(|flow| flow.code.as_str()));
             log::info!(flows = flows.len(), rejected = rejections.len(); "Flows loaded");
         }
         let leaving = leaving(&flows, self.before.as_deref().unwrap_or_default(), &self.leaving);

@@ -1,15 +1,18 @@
 //! The composition root: the only place that knows all parts.
 
+mod admin;
 mod intake;
 mod signals;
 mod startup;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use actix::{Actor, Addr, Arbiter, System};
 
 pub use self::intake::Intake;
+use self::admin::{InboxPart, Parts, note_connection};
 use self::intake::judge_session;
 use self::signals::{Signals, Told};
 use self::startup::{Prepared, open_inbox, prepare_database, tables_of_before};
@@ -24,6 +27,8 @@ use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Slot, remember_panics};
 use crate::inbox::{Inbox, InboxError, KeptTables, RetainedMemory, SubscriptionBook};
 use crate::mqtt::{BrokerOptions, MqttError, MqttLink};
+use crate::observe::Observed;
+use crate::observe::health::Step;
 use crate::settings::Settings;
 use crate::store::{BatchRules, LoadServerError, MqttServer, OutboxGauge, StoreLimits};
 
@@ -56,6 +61,14 @@ pub enum StartError {
     /// The broker client cannot be set up.
     #[error(transparent)]
     Mqtt(#[from] MqttError),
+    /// The address that was asked for cannot be listened at.
+    #[error("cannot listen at ADMIN_BIND={address}: {source}; set it to a free address, or to off for no health and no metrics")]
+    Admin {
+        /// `ADMIN_BIND`.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// The process cannot listen to signals.
     #[error("cannot listen to signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -78,8 +91,21 @@ pub fn run_forever(settings: Settings) -> i32 {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
+    let observed = Arc::new(Observed::default());
+    let admin = match admin::serve(settings.admin, &observed) {
+        Ok(admin) => admin,
+        Err(error) => return not_started(&error),
+    };
+    let code = run_observed(settings, observed);
+    if let Some(admin) = admin {
+        admin.end();
+    }
+    code
+}
+
+fn run_observed(settings: Settings, observed: Arc<Observed>) -> i32 {
     let system = System::new();
-    let started = system.block_on(start(settings));
+    let started = system.block_on(start(settings, observed));
     match started {
         Ok(Some(gateway)) => {
             Arbiter::current().spawn(gateway.obey_signals());
@@ -92,11 +118,13 @@ pub fn run_forever(settings: Settings) -> i32 {
             }
         }
         Ok(None) => 0,
-        Err(error) => {
-            log::error!("Fatal error during startup: {error}");
-            1
-        }
+        Err(error) => not_started(&error),
     }
+}
+
+fn not_started(error: &StartError) -> i32 {
+    log::error!("Fatal error during startup: {error}");
+    1
 }
 
 /// Has the flows read from the database now, without waiting for the interval. What goes wrong is
@@ -132,10 +160,10 @@ impl Gateway {
 }
 
 /// Brings all parts up; `None` when it was told to end meanwhile.
-async fn start(settings: Settings) -> Result<Option<Gateway>, StartError> {
+async fn start(settings: Settings, observed: Arc<Observed>) -> Result<Option<Gateway>, StartError> {
     let mut signals = Signals::new()?;
     tokio::select! {
-        gateway = assemble(settings) => {
+        gateway = assemble(settings, observed) => {
             let (supervisor, directory) = gateway?;
             Ok(Some(Gateway { supervisor, directory, signals }))
         }
@@ -143,18 +171,29 @@ async fn start(settings: Settings) -> Result<Option<Gateway>, StartError> {
     }
 }
 
-async fn assemble(settings: Settings) -> Result<(Addr<SupervisorActor>, Directory), StartError> {
+async fn assemble(
+    settings: Settings,
+    observed: Arc<Observed>,
+) -> Result<(Addr<SupervisorActor>, Directory), StartError> {
     let inbox = open_inbox(&settings)?;
-    let Prepared { limits, server } = prepare_database(&settings).await?;
+    observed.health.done(Step::Inbox);
     let directory = directory(&settings, inbox.lanes());
-    let factories = factories(&settings, &inbox, limits, server, &directory)?;
+    let gauge = Arc::new(OutboxGauge::default());
+    observed.read_from(Box::new(Parts {
+        directory: directory.clone(),
+        inbox: InboxPart(inbox.clone()),
+        outbox: Arc::clone(&gauge),
+    }));
+    let Prepared { limits, server } = prepare_database(&settings, &observed).await?;
+    observed.health.done(Step::Database);
+    let factories = factories(&settings, &inbox, limits, server, &directory, gauge, &observed)?;
     let options = SupervisorOptions {
         report_interval: settings.mailbox_report_interval,
         max_restarts: settings.restarts.max,
         restart_window: settings.restarts.window,
         drain_deadline: settings.drain_deadline,
     };
-    let supervisor = SupervisorActor::new(directory.clone(), factories, options).start();
+    let supervisor = SupervisorActor::new(directory.clone(), factories, options, observed).start();
     Ok((supervisor, directory))
 }
 
@@ -176,9 +215,10 @@ fn factories(
     limits: StoreLimits,
     server: MqttServer,
     directory: &Directory,
+    gauge: Arc<OutboxGauge>,
+    observed: &Arc<Observed>,
 ) -> Result<Factories, StartError> {
     let inbox_id: Arc<str> = inbox.id().to_string().into();
-    let gauge = Arc::new(OutboxGauge::default());
     let rules = Arc::new(BatchRules::new(
         Arc::clone(&inbox_id),
         settings.value_style,
@@ -192,13 +232,14 @@ fn factories(
     let kept_tables = KeptTables::of(&settings.inbox.dir);
     let signal = InboxSignal::new(directory.router.clone());
     let session = Session::default();
-    let link = link(settings, inbox, server, &signal, directory, &session)?;
+    let link = link(settings, inbox, server, &signal, directory, &session, observed)?;
     let worker = |lane| WorkerParts {
         lane,
         database: settings.database.clone(),
         rules: Arc::clone(&rules),
         flow_lock_wait: settings.flow_lock_wait,
         directory: directory.clone(),
+        observed: Arc::clone(observed),
     };
     Ok(Factories {
         mqtt: MqttParts {
@@ -212,6 +253,7 @@ fn factories(
             database: settings.database.clone(),
             reload_interval: settings.flows_reload_interval,
             directory: directory.clone(),
+            observed: Arc::clone(observed),
         },
         router: RouterParts {
             inbox: inbox.clone(),
@@ -223,6 +265,7 @@ fn factories(
             payload: rules.payload,
             batch_max_messages: settings.batch_max_messages,
             batch_max_bytes: settings.batch_max_bytes,
+            observed: Arc::clone(observed),
         },
         workers: (0..inbox.lanes()).map(worker).collect(),
         delivery: DeliveryParts {
@@ -232,6 +275,7 @@ fn factories(
             http_timeout: settings.http_timeout,
             max_age: settings.outbox.max_age,
             keys_known_for: settings.keys_known_for,
+            observed: Arc::clone(observed),
         },
     })
 }
@@ -243,6 +287,7 @@ fn link(
     signal: &InboxSignal,
     directory: &Directory,
     session: &Session,
+    observed: &Arc<Observed>,
 ) -> Result<MqttLink, StartError> {
     let options = BrokerOptions {
         credentials: server.credentials(),
@@ -258,11 +303,13 @@ fn link(
     let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
     let intake = Intake::new(inbox.clone(), signal.clone(), retained);
     let (session, mqtt, inbox) = (session.clone(), directory.mqtt.clone(), inbox.clone());
+    let observed = Arc::clone(observed);
     let link = MqttLink::start(
         options,
         Box::new(move |incoming| intake.on_incoming(incoming)),
         Box::new(move |event| {
             judge_session(&inbox, &event);
+            note_connection(&observed, &event);
             session.hear(event, &mqtt);
         }),
     )?;

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Flag,
     /// An MQTT quality of service that we can keep.
     Qos,
+    /// An address with a port to listen at, or `off`.
+    Listener,
 }
 
 /// What counts when a setting is not there.
@@ -64,6 +66,7 @@ impl Spec {
             Kind::Qos => "0 or 1 (at 2 the client library can lose messages over a crash; \
                           at 1, with the inbox, none is lost)"
                 .to_owned(),
+            Kind::Listener => "an IP address and a port, or off".to_owned(),
         }
     }
 
@@ -84,7 +87,7 @@ macro_rules! catalogue {
 }
 
 use Fallback::{Derived, Required, Unset, Value};
-use Kind::{Flag, Integer, IntegerRaisedToOne, Path, Qos, Seconds, Secret, Text, Word};
+use Kind::{Flag, Integer, IntegerRaisedToOne, Listener, Path, Qos, Seconds, Secret, Text, Word};
 
 catalogue! {
     DB_HOST: Text, Required, "the host of the MySQL or MariaDB server";
@@ -124,6 +127,7 @@ catalogue! {
     MAX_DEPTH: Integer(1, 100_000), Value("1000"), "levels of nesting in a payload";
     MAX_ATTRIBUTES: Integer(1, 1_000_000), Value("32768"), "attributes of a payload";
 
+    ADMIN_BIND: Listener, Value("127.0.0.1:8080"), "where health and metrics are served over HTTP: `0.0.0.0:8080` for all interfaces, port 0 for any that is free, `off` for nowhere";
     LOG_DIR: Path, Value("./log"), "the directory of the daily error files, created when missing";
     LOG_FORMAT: Word(&["auto", "human", "json"]), Value("auto"), "format of standard error: `auto` is `human` on a terminal, else `json`";
     RUST_LOG: Text, Value("info"), "which log records are written, as `env_logger` has it: `debug`, `info,sqlx=debug`";

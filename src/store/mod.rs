@@ -26,7 +26,9 @@ pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use batch::for_benches;
-pub use batch::{BatchFailure, BatchRules, BrokenOff, LaneObserver, LaneStore, process_flow_message};
+pub use batch::{
+    BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, process_flow_message,
+};
 pub use connect::Database;
 pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
@@ -37,5 +39,5 @@ pub use limits::{StoreLimits, load_limits};
 pub use message_keys::forget_keys;
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{LoadServerError, MqttServer, load_mqtt_server};
-pub use outbox_gauge::OutboxGauge;
+pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use widen::widen_ids;

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod flows;
+pub mod http;
 pub mod mariadb;
 pub mod mosquitto;
 pub mod net;

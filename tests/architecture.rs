@@ -95,8 +95,15 @@ const NEVER_IN: &[(&str, &[&str])] = &[
 ];
 
 /// What puts the parts together, and is known to none of them.
-const ABOVE: &[&str] =
-    &["crate::actors", "crate::app", "crate::bench", "crate::cli", "crate::demo", "crate::embedded", "crate::http"];
+const ABOVE: &[&str] = &[
+    "crate::actors",
+    "crate::app",
+    "crate::bench",
+    "crate::cli",
+    "crate::demo",
+    "crate::embedded",
+    "crate::http",
+];
 
 #[test]
 fn no_module_uses_what_it_must_not_know() {

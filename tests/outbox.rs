@@ -113,7 +113,8 @@ async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: Te
 
     let mut waiting = outbox.waiting().await.unwrap();
     waiting.sort_unstable_by_key(|waiting| waiting.flow);
-    let found: Vec<_> = waiting.iter().map(|found| (found.flow, found.rows, found.lowest_message_id)).collect();
+    let found: Vec<_> =
+        waiting.iter().map(|found| (found.flow, found.rows, found.lowest_message_id)).collect();
     assert_eq!(found, [(1, 9, 2), (2, 1, 1)]);
 }
 

@@ -19,7 +19,10 @@ pub(super) struct Durations {
 
 impl Durations {
     pub(super) fn new() -> Self {
-        Self { ever: Buckets::new(DURATIONS), microseconds: Histogram::new_with_bounds(1, LONGEST_US, 1).ok() }
+        Self {
+            ever: Buckets::new(DURATIONS),
+            microseconds: Histogram::new_with_bounds(1, LONGEST_US, 1).ok(),
+        }
     }
 
     pub(super) fn record(&mut self, duration: Duration, times: u64) {

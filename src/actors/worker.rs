@@ -16,8 +16,8 @@ use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition,
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
-use crate::settings::DatabaseSettings;
 use crate::observe::Observed;
+use crate::settings::DatabaseSettings;
 use crate::store::{
     BatchFailure, BatchRules, BrokenOff, Committed, Database, LaneObserver, LaneStore, StoreError,
 };

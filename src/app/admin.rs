@@ -1,6 +1,5 @@
 //! Health and metrics: where they are served, and where they are read.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +10,7 @@ use crate::inbox::Inbox;
 use crate::mqtt::MqttEvent;
 use crate::observe::{ActorReading, InboxReading, InboxRefusal, Observed, OutboxReading, Readings};
 use crate::settings::AdminSettings;
-use crate::store::{OutboxGauge, StoreError};
+use crate::store::OutboxGauge;
 
 /// Serves what is seen, from before the start to after the end of everything else.
 ///

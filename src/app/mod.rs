@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use actix::{Actor, Addr, Arbiter, System};
 
-pub use self::intake::Intake;
 use self::admin::{InboxPart, Parts, note_connection};
+pub use self::intake::Intake;
 use self::intake::judge_session;
 use self::signals::{Signals, Told};
 use self::startup::{Prepared, open_inbox, prepare_database, tables_of_before};
@@ -62,7 +62,9 @@ pub enum StartError {
     #[error(transparent)]
     Mqtt(#[from] MqttError),
     /// The address that was asked for cannot be listened at.
-    #[error("cannot listen at ADMIN_BIND={address}: {source}; set it to a free address, or to off for no health and no metrics")]
+    #[error(
+        "cannot listen at ADMIN_BIND={address}: {source}; set it to a free address, or to off for no health and no metrics"
+    )]
     Admin {
         /// `ADMIN_BIND`.
         address: SocketAddr,

@@ -56,10 +56,7 @@ impl MessageBody for Pieces {
         BodySize::Sized(self.0.len() as u64)
     }
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         if self.0.is_empty() {
             return Poll::Ready(None);
         }

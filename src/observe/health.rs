@@ -128,8 +128,8 @@ impl Health {
         let notes = self.notes();
         let starting =
             (!notes.missing.is_empty()).then_some(Reason { reason: "starting", since: notes.started_at });
-        let not_subscribed = (!notes.subscribed)
-            .then_some(Reason { reason: "not_subscribed", since: notes.subscribed_since });
+        let not_subscribed =
+            (!notes.subscribed).then_some(Reason { reason: "not_subscribed", since: notes.subscribed_since });
         let refusal = refusal.map(|refusal| Reason {
             reason: if refusal.is_full { "inbox_full" } else { "inbox_not_writable" },
             since: refusal.since,

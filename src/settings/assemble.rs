@@ -8,8 +8,8 @@ use super::catalogue as names;
 use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
 use super::{
-    AdminSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings, RestartSettings,
-    Settings, SettingsError, database,
+    AdminSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings,
+    RestartSettings, Settings, SettingsError, database,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::value_style::ValueStyle;

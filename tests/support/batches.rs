@@ -11,8 +11,8 @@ use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record}
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::value_style::ValueStyle;
 use mqtt_gateway::store::{
-    BatchRules, Committed, Database, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError, load_limits,
-    migrate,
+    BatchRules, Committed, Database, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError,
+    load_limits, migrate,
 };
 
 use crate::database::TestDatabase;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use chrono::Utc;
 
 use super::super::report::{kind_of, whole_milliseconds};
 use super::DeliveryActor;

@@ -99,7 +99,8 @@ impl Gateway {
     fn actors(&self, families: &mut Families<'_>) -> fmt::Result {
         let readings = self.0.readings().map(|readings| readings.actors()).unwrap_or_default();
         let actors = || readings.iter().map(|actor| (vec![("actor", actor.actor.as_str())], actor));
-        let gauges = |value: fn(&ActorReading) -> f64| actors().map(move |(labels, actor)| (labels, value(actor)));
+        let gauges =
+            |value: fn(&ActorReading) -> f64| actors().map(move |(labels, actor)| (labels, value(actor)));
         let counters =
             |value: fn(&ActorReading) -> u64| actors().map(move |(labels, actor)| (labels, value(actor)));
         let help = "Messages waiting or in hand";

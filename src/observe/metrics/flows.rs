@@ -8,10 +8,10 @@ use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
 
 /// Most flows with numbers of their own: a database of series is paid for by the series.
-pub const MOST_FLOWS: usize = 1_000;
+const MOST_FLOWS: usize = 1_000;
 
 /// Stands for all other flows. One of this very name counts with them.
-pub const OTHERS: &str = "_other";
+const OTHERS: &str = "_other";
 
 /// The numbers of all flows, by code.
 ///
@@ -54,7 +54,7 @@ struct Tally {
 /// The numbers of one flow, as they are now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowReading {
-    /// Its code, or [`OTHERS`].
+    /// Its code, or the word for all the others together.
     pub flow: Arc<str>,
     /// Messages that were taken out of the inbox for it, whatever became of them.
     pub received: u64,

@@ -8,11 +8,11 @@ pub const DURATIONS: &[f64] = &[
 ];
 
 /// Bounds of how many messages a transaction holds.
-pub const MESSAGES: &[f64] =
+pub(super) const MESSAGES: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
 
 /// Bounds of how many bytes of payload a transaction holds.
-pub const BYTES: &[f64] = &[
+pub(super) const BYTES: &[f64] = &[
     256.0,
     1024.0,
     4096.0,

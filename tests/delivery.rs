@@ -79,6 +79,7 @@ impl Gateway {
             http_timeout: TOO_LONG,
             max_age,
             keys_known_for: DAY,
+            observed: Arc::default(),
         };
         let supervisor = Supervisor.start();
         let mailbox = Mailbox::new("delivery", 100_000);
@@ -97,7 +98,7 @@ impl Gateway {
     async fn hand_over(&self, items: Vec<OutboxItem>) {
         insert(&self.test, US, &items).await;
         for item in &items {
-            self.gauge.add(item.key.flow_id, 1);
+            self.gauge.add(item.key.flow_id, item.created_at_us);
         }
         let weight = items.len();
         self.address.do_send(self.mailbox.try_enclose(Deliver { items }, weight).unwrap());

@@ -10,7 +10,7 @@ use database::TestDatabase;
 use mqtt_gateway::domain::replicas::{Member, Role, Shard, ShareGroup};
 use mqtt_gateway::store::{Database, announce, members, migrate, remove_member, timed};
 
-on_both_databases! {
+on_every_database! {
     a_member_is_heard_as_it_announced_itself
     what_is_announced_takes_the_place_of_what_was
     a_gateway_that_has_lost_its_inbox_is_still_one_member

@@ -308,7 +308,7 @@ async fn a_post_that_comes_again_is_not_put_into_the_outbox(test: TestDatabase) 
 async fn a_message_that_found_the_outbox_full_keeps_its_key(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "POST_ENDPOINT").await;
-    setup.rules.gauge.add(1, batches::OUTBOX_BOUND);
+    (0..batches::OUTBOX_BOUND).for_each(|_| setup.rules.gauge.add(1, 0));
     let outcome = process(&setup, (0..2).map(|n| entry(n, r#"{"k":1}"#, &[1])).collect()).await;
     assert_eq!(numbers(&outcome), [0, -1]);
     assert_eq!(setup.count("SELECT message_id FROM dead_letters WHERE reason = 'outbox_full'").await, 1);

@@ -28,6 +28,7 @@ use super::messages::{
     AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionEstablished, ConnectionLost, NewRoutingTable,
     ReloadFlows, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
 };
+use super::report::kind_of;
 use crate::domain::flow::Flow;
 use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
@@ -36,6 +37,7 @@ use crate::domain::retry::jittered;
 use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
+use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
 use crate::store::{
     Database, MqttServers, Span, StoreError, answered, load_flows, load_limits, load_mqtt_servers,
@@ -80,6 +82,8 @@ pub struct RegistryParts {
     pub directory: Directory,
     /// What this gateway is among others on the same database.
     pub replica: Replica,
+    /// Where it shows which flows there are, and that the broker has followed.
+    pub observed: Arc<Observed>,
 }
 
 /// What the broker holds for us.
@@ -140,6 +144,7 @@ impl FlowRegistryActor {
         let work = std::mem::take(&mut self.work);
         let settlement = Settlement {
             directory: self.parts.directory.clone(),
+            observed: Arc::clone(&self.parts.observed),
             before: self.flows.clone(),
             leaving: self.leaving.clone(),
             known_rejections: self.rejections.clone(),
@@ -150,9 +155,13 @@ impl FlowRegistryActor {
         };
         let (database, settings) = (Rc::clone(&self.database), self.parts.database.clone());
         let mut membership = self.membership.clone();
+        let observed = Arc::clone(&self.parts.observed);
         let settling = async move {
             let (directory, before) = (&settlement.directory, settlement.before.as_deref());
             let refreshed = refresh(&mut membership, &database, &settings, &work, before, directory).await;
+            if let Err(error) = &refreshed {
+                observed.metrics.database.failed(kind_of(error));
+            }
             let failed = refreshed.as_ref().err().map(ToString::to_string);
             let flows = refreshed.ok().flatten();
             (settlement.run(flows, &membership, work.is_only_a_look()).await, membership, failed)
@@ -183,6 +192,10 @@ impl FlowRegistryActor {
         self.note_completeness(settled.complete);
         if let Some(subscribed) = settled.subscribed {
             self.session.subscribed = subscribed;
+            // What was settled on an earlier connection says nothing of this one.
+            if self.session.connected && !self.work.resync {
+                self.parts.observed.health.subscribed();
+            }
             self.settle(context);
         } else {
             self.work.resync |= self.session.connected;
@@ -390,6 +403,7 @@ async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreEr
 /// One pass over everything that has to agree.
 struct Settlement {
     directory: Directory,
+    observed: Arc<Observed>,
     before: Option<Vec<Flow>>,
     leaving: Vec<Flow>,
     known_rejections: BTreeMap<FlowId, String>,
@@ -418,6 +432,8 @@ impl Settlement {
         };
         let (table, rejections) = self.table(&flows);
         if changed {
+            // Before a message of theirs can have come.
+            self.observed.metrics.flows.set(flows.iter().map(|flow| flow.code.as_str()));
             log::info!(flows = flows.len(), rejected = rejections.len(); "Flows loaded");
         }
         let leaving = leaving(&flows, self.before.as_deref().unwrap_or_default(), &self.leaving);

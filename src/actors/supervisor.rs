@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::ActorId;
 use super::delivery::{DeliveryActor, DeliveryParts};
 use super::directory::{Directory, Slot};
-use super::life::Life;
+use super::life::{ExitReason, Life};
 use super::mailbox::{ActorState, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
@@ -21,6 +21,7 @@ use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, Verdict};
 use crate::domain::vigil::Vigil;
 pub use crate::mqtt::Farewell;
+use crate::observe::Observed;
 
 /// How often changes of state, heartbeats and stuck handlers are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -70,6 +71,8 @@ pub struct SupervisorActor {
     directory: Directory,
     factories: Factories,
     options: SupervisorOptions,
+    /// Where it shows that it is alive, and that the end has begun.
+    observed: Arc<Observed>,
     children: Vec<Child>,
     /// One for all: ten workers that each fail twice are as broken as one that fails twenty times.
     budget: RestartBudget,
@@ -105,7 +108,12 @@ impl Child {
 impl SupervisorActor {
     /// A supervisor; it starts the others when it has started.
     #[must_use]
-    pub fn new(directory: Directory, factories: Factories, options: SupervisorOptions) -> Self {
+    pub fn new(
+        directory: Directory,
+        factories: Factories,
+        options: SupervisorOptions,
+        observed: Arc<Observed>,
+    ) -> Self {
         let child = |id, mailbox: &Arc<Mailbox>| Child {
             id,
             mailbox: Arc::clone(mailbox),
@@ -127,6 +135,7 @@ impl SupervisorActor {
             directory,
             factories,
             options,
+            observed,
             children,
             budget,
             born: Instant::now(),
@@ -185,12 +194,12 @@ impl SupervisorActor {
         }
     }
 
-    fn restart(&mut self, context: &mut Context<Self>, id: ActorId, cause: &str) {
+    fn restart(&mut self, context: &mut Context<Self>, id: ActorId, reason: ExitReason, cause: &str) {
         self.forget(id);
         let now_ms = whole_milliseconds(self.born.elapsed());
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         child.mailbox.set_state(ActorState::Down);
-        child.mailbox.count_restart();
+        child.mailbox.count_restart(reason);
         match self.budget.record(now_ms) {
             Verdict::Restart { delay } => {
                 let delay_ms = whole_milliseconds(delay);
@@ -215,6 +224,7 @@ impl SupervisorActor {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
+        self.observed.supervisor_ticked();
         let watched = self.vigil.watched_for(self.born.elapsed());
         let silent: Vec<(ActorId, Duration)> = self
             .children
@@ -233,7 +243,8 @@ impl SupervisorActor {
             return;
         }
         for (id, silence) in silent {
-            self.restart(context, id, &format!("no sign of life for {} s", silence.as_secs()));
+            let reason = ExitReason::Silent;
+            self.restart(context, id, reason, &format!("no sign of life for {} s", silence.as_secs()));
         }
     }
 
@@ -278,12 +289,12 @@ impl Handler<ActorExited> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, exited: ActorExited, context: &mut Self::Context) {
-        let ActorExited { actor, generation, cause } = exited;
+        let ActorExited { actor, generation, reason, cause } = exited;
         let current = self.children.iter().any(|child| child.id == actor && child.is_in_life(generation));
         // One that was replaced because of its silence may end much later, or before its successor
         // is started: to start another one then would make two.
         if current && !self.ending {
-            self.restart(context, actor, &cause);
+            self.restart(context, actor, reason, &cause);
         }
     }
 }
@@ -296,9 +307,12 @@ impl Handler<Shutdown> for SupervisorActor {
         if std::mem::replace(&mut self.ending, true) {
             return;
         }
+        // Whoever looks knows it before the broker does.
+        self.observed.health.draining();
         let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
         let farewell = self.options.farewell;
         let (inbox, link) = (self.factories.router.inbox.clone(), self.factories.mqtt.link.clone());
+        let observed = Arc::clone(&self.observed);
         let ending = async move {
             log::info!("Shutting down: disconnecting, then draining for at most {} s", deadline.as_secs());
             let disconnecting = async {
@@ -310,6 +324,7 @@ impl Handler<Shutdown> for SupervisorActor {
             };
             let told = matches!(timeout(DISCONNECT, disconnecting).await, Ok(Ok(())));
             if told {
+                observed.metrics.broker.left();
                 log::info!("Disconnected from the broker, the session is {farewell}");
             } else {
                 log::warn!("The broker could not be told; it keeps what it has not got acknowledged");

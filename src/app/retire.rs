@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use actix::{Addr, Arbiter, System};
 
+use super::StartError;
 use super::end_mark::EndMark;
 use super::signals::Signals;
-use super::startup::{open_inbox, prepare_database};
-use super::{Assembled, Mode, StartError, assemble};
+use super::stage::{Assembled, Mode, Stage};
+use super::startup::prepare_database;
 use crate::actors::Directory;
 use crate::actors::messages::{AwaitHandover, Shutdown};
 use crate::actors::mqtt::Session;
@@ -134,15 +135,15 @@ async fn open(settings: &Settings, the_last: bool) -> Result<(Assembled, String,
     if !settings.inbox.dir.is_dir() {
         return Err(StartError::NoInbox { dir: settings.inbox.dir.clone() });
     }
-    let inbox = open_inbox(settings)?;
-    let inbox_id = inbox.id().to_string();
-    let prepared = prepare_database(settings).await?;
+    let stage = Stage::open(settings, Arc::default())?;
+    let inbox_id = stage.inbox.id().to_string();
+    let prepared = prepare_database(settings, &stage.observed).await?;
     if !the_last && !has_living_others(settings, &inbox_id).await? {
         return Err(StartError::NobodyElse);
     }
     let mark = Arc::new(EndMark::new(&inbox_id));
     let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
-    Ok((assemble(settings, &inbox, prepared, &mode)?, inbox_id, mark))
+    Ok((stage.assemble(prepared, &mode)?, inbox_id, mark))
 }
 
 /// As after `kill -9`: the next run finds everything where it is.

@@ -104,6 +104,7 @@ impl Stage {
             ("MQTT_CLIENT_ID", self.name.as_str()),
             ("MQTT_QOS", if self.qos == 0 { "0" } else { "1" }),
             ("MQTT_SESSION_EXPIRY_SECONDS", SESSION_EXPIRY_SECONDS),
+            ("ADMIN_BIND", "off"),
             ("LOG_FORMAT", "json"),
             ("MAILBOX_REPORT_SECONDS", "1"),
         ];

@@ -9,8 +9,8 @@ use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
 use super::replicas::Purpose;
 use super::{
-    DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings, RestartSettings,
-    Settings, SettingsError, database, replicas,
+    AdminSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings,
+    RestartSettings, Settings, SettingsError, database, replicas,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::value_style::ValueStyle;
@@ -68,12 +68,14 @@ fn settings(
     let keys_known_for = reader.seconds(&names::MESSAGE_KEY_SECONDS);
     let drain_deadline = reader.seconds(&names::DRAIN_DEADLINE_SECONDS);
     let value_style = value_style(reader);
+    let admin = admin(reader);
     let log_dir = reader.path(&names::LOG_DIR);
     let log_filter = reader.text(&names::RUST_LOG);
     let mailbox_report_interval = reader.seconds(&names::MAILBOX_REPORT_SECONDS);
     let restarts = restarts(reader);
     Ok(Settings {
         database: database?,
+        admin: admin?,
         log_dir: log_dir?,
         log_format: log_format?,
         log_filter: log_filter?,
@@ -160,6 +162,12 @@ fn value_style(reader: &mut Reader<'_>) -> Result<ValueStyle, Refused> {
         "json" => ValueStyle::Json,
         _ => ValueStyle::Python,
     })
+}
+
+fn admin(reader: &mut Reader<'_>) -> Result<Option<AdminSettings>, Refused> {
+    let address = reader.listener(&names::ADMIN_BIND)?;
+    let is_default = reader.is_default(&names::ADMIN_BIND);
+    Ok(address.map(|address| AdminSettings { address, is_default }))
 }
 
 fn log_format(reader: &mut Reader<'_>) -> Result<LogFormat, Refused> {

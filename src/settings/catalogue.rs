@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     ShareGroup,
     /// A number, or a name that ends in one, such as that of a pod.
     Ordinal,
+    /// An address with a port to listen at, or `off`.
+    Listener,
 }
 
 /// What counts when a setting is not there.
@@ -70,6 +72,7 @@ impl Spec {
                 .to_owned(),
             Kind::ShareGroup => "a name without `/`, `+` and `#`".to_owned(),
             Kind::Ordinal => "a number from 0, or a name that ends in one: `mqtt-gateway-3`".to_owned(),
+            Kind::Listener => "an IP address and a port, or off".to_owned(),
         }
     }
 
@@ -90,7 +93,9 @@ macro_rules! catalogue {
 }
 
 use Fallback::{Derived, Required, Unset, Value};
-use Kind::{Flag, Integer, IntegerRaisedToOne, Ordinal, Path, Qos, Seconds, Secret, ShareGroup, Text, Word};
+use Kind::{
+    Flag, Integer, IntegerRaisedToOne, Listener, Ordinal, Path, Qos, Seconds, Secret, ShareGroup, Text, Word,
+};
 
 catalogue! {
     DB_HOST: Text, Required, "the host of the MySQL or MariaDB server";
@@ -134,6 +139,7 @@ catalogue! {
     MAX_DEPTH: Integer(1, 100_000), Value("1000"), "levels of nesting in a payload";
     MAX_ATTRIBUTES: Integer(1, 1_000_000), Value("32768"), "attributes of a payload";
 
+    ADMIN_BIND: Listener, Value("127.0.0.1:8080"), "where health and metrics are served over HTTP: `0.0.0.0:8080` for all interfaces, port 0 for any that is free, `off` for nowhere";
     LOG_DIR: Path, Value("./log"), "the directory of the daily error files, created when missing";
     LOG_FORMAT: Word(&["auto", "human", "json"]), Value("auto"), "format of standard error: `auto` is `human` on a terminal, else `json`";
     RUST_LOG: Text, Value("info"), "which log records are written, as `env_logger` has it: `debug`, `info,sqlx=debug`";

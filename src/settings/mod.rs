@@ -22,6 +22,7 @@ mod reader;
 mod replicas;
 mod url;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) use url::{BrokerAddress, UrlError};
 pub struct Settings {
     /// The database.
     pub database: DatabaseSettings,
+    /// Where health and metrics are served over HTTP; none for nowhere.
+    pub admin: Option<AdminSettings>,
     /// Directory of the daily error files.
     pub log_dir: PathBuf,
     /// Format of standard error.
@@ -117,6 +120,15 @@ pub struct OutboxSettings {
     pub max_age: Duration,
     /// How many of one flow may wait.
     pub max_rows_per_flow: u64,
+}
+
+/// Where health and metrics are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// The address to listen at; port 0 is any that is free.
+    pub address: SocketAddr,
+    /// Nobody has asked for it: one that cannot be had is no reason not to start.
+    pub is_default: bool,
 }
 
 /// Restarts of actors that are borne before the process gives up.

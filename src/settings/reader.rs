@@ -1,6 +1,7 @@
 //! Reads single settings as types, and keeps what is wrong with them until all have been read.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use super::number;
 use crate::domain::replicas::{ShareGroup, ordinal};
 
 const MASK: &str = "********";
+
+/// What stands for no listener.
+const OFF: &str = "off";
 
 /// A setting that is wrong: the reader has written down why.
 pub(super) struct Refused;
@@ -99,6 +103,20 @@ impl<'a> Reader<'a> {
     /// A number, or the one at the end of a name, if there is one.
     pub(super) fn ordinal(&mut self, spec: &Spec) -> Result<Option<u32>, Refused> {
         self.optional(spec, |text| ordinal(text.trim()))
+    }
+
+    /// An address to listen at; none for `off`.
+    pub(super) fn listener(&mut self, spec: &Spec) -> Result<Option<SocketAddr>, Refused> {
+        let word = self.required(spec, |text| {
+            let text = text.trim().to_lowercase();
+            (text == OFF || text.parse::<SocketAddr>().is_ok()).then_some(text)
+        })?;
+        Ok(word.parse().ok())
+    }
+
+    /// Whether nobody has set it.
+    pub(super) fn is_default(&self, spec: &Spec) -> bool {
+        self.origin(spec) == DEFAULT
     }
 
     /// A secret that can be given as it is or as the file that holds it; none when neither is set.

@@ -162,7 +162,10 @@ fn every_number_has_its_range() {
             catalogue::Kind::Integer(..) => &["0", "-1", "1.5", "x", "99999999999999999999"],
             catalogue::Kind::IntegerRaisedToOne(_) => &["99999999999", "1.5", "x"],
             catalogue::Kind::Seconds(_) => &["0", "-1", "nan", "inf", "1e9", "x"],
-            catalogue::Kind::Word(_) | catalogue::Kind::Flag | catalogue::Kind::Qos => &["-1", "perhaps"],
+            catalogue::Kind::Word(_)
+            | catalogue::Kind::Flag
+            | catalogue::Kind::Qos
+            | catalogue::Kind::Listener => &["-1", "perhaps"],
             catalogue::Kind::ShareGroup => &["a/b", "+"],
             catalogue::Kind::Ordinal => &["-1", "gateway", "4294967296"],
             catalogue::Kind::Text | catalogue::Kind::Path | catalogue::Kind::Secret => &[],
@@ -255,6 +258,19 @@ fn words_and_flags_count_in_any_case() {
     assert_eq!(settings.log_format, LogFormat::Human);
     assert!(settings.mqtt.skip_repeated_retained);
     assert_eq!(settings.mqtt.qos, 0);
+}
+
+#[test]
+fn a_listener_is_an_address_or_off_and_it_is_known_whether_anybody_asked_for_it() {
+    let admin = |value: &str| settings(&[("ADMIN_BIND", value)]).admin;
+    let asked_for =
+        |address: &str| Some(AdminSettings { address: address.parse().unwrap(), is_default: false });
+    assert_eq!(admin("0.0.0.0:9000"), asked_for("0.0.0.0:9000"));
+    assert_eq!(admin("[::]:0"), asked_for("[::]:0"));
+    assert_eq!(admin("127.0.0.1:8080"), asked_for("127.0.0.1:8080"));
+    assert_eq!(admin("Off"), None);
+    assert_eq!(admin("").map(|admin| admin.is_default), Some(true));
+    assert_eq!(settings(&[]).admin.map(|admin| admin.is_default), Some(true));
 }
 
 #[test]
@@ -454,7 +470,13 @@ fn the_toml_file_that_comes_along_shows_every_setting_with_its_default_and_sets_
             (_, catalogue::Fallback::Required | catalogue::Fallback::Unset) => {
                 format!("#{} = \"\"", spec.name)
             }
-            (catalogue::Kind::Text | catalogue::Kind::Path | catalogue::Kind::Word(_), _) => {
+            (
+                catalogue::Kind::Text
+                | catalogue::Kind::Path
+                | catalogue::Kind::Word(_)
+                | catalogue::Kind::Listener,
+                _,
+            ) => {
                 format!("#{} = \"{}\"", spec.name, default_shown(spec))
             }
             _ => format!("#{} = {}", spec.name, default_shown(spec).split(',').next().unwrap()),

@@ -29,7 +29,9 @@ pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use batch::for_benches;
-pub use batch::{BatchFailure, BatchRules, BrokenOff, LaneObserver, LaneStore, process_flow_message};
+pub use batch::{
+    BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, process_flow_message,
+};
 pub use connect::Database;
 pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
@@ -44,5 +46,5 @@ pub use mqtt_servers::{
     LoadServerError, MqttServer, MqttServers, ProtocolVersion, TlsColumns, load_mqtt_server,
     load_mqtt_servers,
 };
-pub use outbox_gauge::OutboxGauge;
+pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use widen::widen_ids;

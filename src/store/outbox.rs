@@ -55,6 +55,7 @@ struct WaitingRow {
     flow_id: i64,
     row_count: i64,
     lowest: i64,
+    oldest_in_us: i64,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -188,11 +189,13 @@ impl Outbox {
 
     /// Counts the rows of each flow.
     pub async fn waiting(&self) -> Result<Vec<WaitingFlow>, StoreError> {
+        let oldest = self.database.dialect.micros_until("MIN(created_at)");
         let rows = Entity::find()
             .select_only()
             .column(Column::FlowId)
             .column_as(Expr::cust("COUNT(*)"), "row_count")
             .column_as(Column::MessageId.min(), "lowest")
+            .column_as(Expr::cust(oldest), "oldest_in_us")
             .filter(Column::Owner.eq(&*self.owner))
             .group_by(Column::FlowId)
             .into_model::<WaitingRow>()
@@ -203,6 +206,7 @@ impl Outbox {
             flow: row.flow_id,
             rows: row.row_count.unsigned_abs(),
             lowest_message_id: row.lowest,
+            oldest_age: positive(row.oldest_in_us.saturating_neg()),
         });
         Ok(flows.collect())
     }

@@ -11,8 +11,8 @@ use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record}
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::value_style::ValueStyle;
 use mqtt_gateway::store::{
-    BatchRules, Database, Dialect, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError,
-    load_limits, migrate,
+    BatchRules, Committed, Database, Dialect, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge,
+    StoreError, load_limits, migrate,
 };
 
 use crate::database::TestDatabase;
@@ -124,6 +124,8 @@ pub(crate) struct Failures {
     in_trouble: AtomicBool,
     faults: Mutex<Vec<Fault>>,
     lags: Mutex<Vec<String>>,
+    failed: Mutex<Vec<Fault>>,
+    committed: Mutex<Vec<Committed>>,
     told: tokio::sync::Notify,
 }
 
@@ -134,6 +136,17 @@ impl Failures {
 
     pub(crate) fn faults(&self) -> Vec<Fault> {
         self.faults.lock().unwrap().clone()
+    }
+
+    /// Everything that failed, also what was not tried again.
+    pub(crate) fn failed(&self) -> Vec<Fault> {
+        self.failed.lock().unwrap().clone()
+    }
+
+    /// Messages and bytes of the transactions.
+    pub(crate) fn committed(&self) -> Vec<(usize, usize)> {
+        let committed = self.committed.lock().unwrap();
+        committed.iter().map(|transaction| (transaction.messages, transaction.bytes)).collect()
     }
 
     /// Flows that were left behind or came back, in order.
@@ -157,6 +170,14 @@ impl LaneObserver for Failures {
         self.in_trouble.store(true, Ordering::SeqCst);
         self.faults.lock().unwrap().push(error.fault());
         self.told.notify_one();
+    }
+
+    fn failed(&self, error: &StoreError) {
+        self.failed.lock().unwrap().push(error.fault());
+    }
+
+    fn committed(&self, transaction: Committed) {
+        self.committed.lock().unwrap().push(transaction);
     }
 
     fn progressing(&self) {

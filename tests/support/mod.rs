@@ -10,6 +10,7 @@ pub mod audit;
 pub mod cell;
 pub mod certificates;
 pub mod flows;
+pub mod http;
 pub mod mariadb;
 pub mod mosquitto;
 pub mod net;

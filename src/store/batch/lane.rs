@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -27,8 +27,23 @@ const AFTER_DEADLOCK: Backoff = Backoff { base: Duration::from_millis(10), max: 
 /// The database refuses: it gets time to recover.
 const AFTER_OUTAGE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
 
+/// A transaction that has brought messages into SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// From the batch to the answer to COMMIT.
+    pub took: Duration,
+    /// Messages, counted once for each flow.
+    pub messages: usize,
+    /// Their payloads, in bytes.
+    pub bytes: usize,
+}
+
 /// Hears how the lane fares.
 pub trait LaneObserver {
+    /// The database failed at something; whatever is done about it.
+    fn failed(&self, error: &StoreError);
+    /// A transaction with messages was committed, and its answer came.
+    fn committed(&self, transaction: Committed);
     /// The database refused, for the `failures`th time in a row; the next attempt is after `delay`.
     fn retrying(&self, error: &StoreError, failures: u32, delay: Duration);
     /// A transaction was committed.
@@ -118,6 +133,7 @@ impl LaneStore {
                 }
                 Err(error) => {
                     failures += 1;
+                    observer.failed(&error);
                     pause(&error, failures, observer).await;
                 }
             }
@@ -160,8 +176,15 @@ impl LaneStore {
         observer: &impl LaneObserver,
     ) -> Result<(), BatchFailure> {
         while let Some(step) = attempts.progress.step() {
+            let began = Instant::now();
             match self.attempt(attempts, &step).await {
-                Ok(outcome) => self.committed(attempts, &step, outcome, observer),
+                Ok(outcome) => {
+                    if !outcome.results.is_empty() {
+                        let (took, messages) = (began.elapsed(), outcome.results.len());
+                        observer.committed(Committed { took, messages, bytes: attempts.bytes(&step) });
+                    }
+                    self.committed(attempts, &step, outcome, observer);
+                }
                 Err(Failed::Fenced(found)) => {
                     let (step, outcome) = attempts.resolve(found)?;
                     self.committed(attempts, &step, outcome, observer);
@@ -171,11 +194,13 @@ impl LaneStore {
                     return attempts.still_locked(&step);
                 }
                 Err(Failed::Unknown(error, outcome)) => {
+                    observer.failed(&error);
                     self.suspects_bounds = true;
                     attempts.unknown = Some((step, *outcome));
                     pause(&error, attempts.progress.failed(), observer).await;
                 }
                 Err(Failed::Fault(error)) => {
+                    observer.failed(&error);
                     if let Err(error) = self.find_a_way(attempts, &step, error, observer).await? {
                         pause(&error, attempts.progress.failed(), observer).await;
                     }

@@ -151,10 +151,7 @@ impl Row for DeadLetterRow<'_> {
     const NOW_COLUMNS: &'static [&'static str] = &["occurred_at"];
 
     fn bytes(&self) -> usize {
-        let payload = match &self.record.body {
-            Body::Whole(bytes) | Body::Head { head: bytes, .. } => bytes.len(),
-        };
-        self.record.topic.len() + payload + self.rejection.detail.len() + 400
+        self.record.topic.len() + self.record.body.as_bytes().len() + self.rejection.detail.len() + 400
     }
 
     fn bind(&self, context: &WriteContext<'_>, values: &mut Vec<Value>) {

@@ -105,11 +105,7 @@ impl LaneStore {
     pub async fn open(&mut self, observer: &impl LaneObserver) -> OpenedLane {
         let mut failures = 0;
         loop {
-            let opened = match timeout(self.silence, self.row().take_over(&self.database)).await {
-                Ok(opened) => opened,
-                Err(_) => Err(self.turn_from_silence()),
-            };
-            match opened {
+            match answered(self.silence, self.row().take_over(&self.database)).await {
                 Ok(opened) => {
                     observer.progressing();
                     self.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
@@ -117,6 +113,9 @@ impl LaneStore {
                     return opened;
                 }
                 Err(error) => {
+                    if error.wants_new_connections() {
+                        self.turn_to_new_connections();
+                    }
                     failures += 1;
                     pause(&error, failures, observer).await;
                 }

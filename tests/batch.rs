@@ -69,15 +69,21 @@ async fn flows_locked_elsewhere_hold_up_only_those_who_need_them(test: TestDatab
 /// As at the end of the process: what an actor holds is dropped after its runtime was left.
 #[test]
 fn a_lane_that_outlives_its_runtime_ends_quietly() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let lane = runtime.block_on(async {
-        let setup = Setup::new(TestDatabase::mariadb().await).await;
-        let mut lane = setup.lane();
-        lane.open(&setup.observer).await;
-        lane.make_ready().await;
-        lane
-    });
-    drop(lane);
+    for dialect in [Dialect::MySql, Dialect::Postgres] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let lane = runtime.block_on(async {
+            let test = match dialect {
+                Dialect::Postgres => TestDatabase::postgres().await,
+                Dialect::MySql | Dialect::Sqlite => TestDatabase::mariadb().await,
+            };
+            let setup = Setup::new(test).await;
+            let mut lane = setup.lane();
+            lane.open(&setup.observer).await;
+            lane.make_ready().await;
+            lane
+        });
+        drop(lane);
+    }
 }
 
 async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestDatabase) {

@@ -276,6 +276,30 @@ async fn a_table_that_is_altered_under_way_costs_one_attempt() {
     assert_eq!(setup.count("SELECT last_msg_id FROM flows").await, 2);
 }
 
+/// A name may lead to another server once one has become a standby: here to the same, as new sessions see it.
+#[tokio::test]
+async fn a_session_that_is_read_only_is_left_for_a_new_one() {
+    let setup = Setup::new(TestDatabase::postgres().await).await;
+    setup.flow("F", "STORE_DB").await;
+    let DatabaseSettings::Postgres { name, .. } = setup.test.settings() else { unreachable!() };
+    let of_new_sessions = |access: &str| {
+        format!(
+            "BEGIN READ WRITE; ALTER DATABASE {name} SET default_transaction_read_only = {access}; COMMIT"
+        )
+    };
+    setup.test.execute(&of_new_sessions("on")).await;
+    let one_session = Database::connect(setup.test.settings(), 1).await.unwrap();
+    let mut lane = LaneStore::new(one_session, setup.rules.clone(), 0);
+
+    let (opened, ()) = tokio::join!(lane.open(&setup.observer), async {
+        setup.observer.failed_once().await;
+        setup.test.execute(&of_new_sessions("off")).await;
+    });
+
+    assert_eq!(opened.position.epoch, 1);
+    assert!(setup.observer.faults().iter().all(|fault| *fault == Fault::Outage));
+}
+
 async fn process(setup: &Setup, entries: Vec<mqtt_gateway::domain::batch::BatchEntry>) -> BatchOutcome {
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;

@@ -86,12 +86,13 @@ impl StoreError {
     }
 
     /// Whether the connections are of no use any more, although none of them is broken: nothing comes
-    /// by them, or they keep statements that were prepared for a table that has been altered since.
+    /// by them, they keep statements that were prepared for a table that has been altered since, or they
+    /// lead to a server that another one has taken the place of.
     #[must_use]
     pub fn wants_new_connections(&self) -> bool {
         match self {
             Self::Silent { .. } => true,
-            Self::Statement { source, .. } => is_about_an_altered_table(source),
+            Self::Statement { source, .. } => is_about_the_connection(source),
             _ => false,
         }
     }
@@ -120,9 +121,11 @@ fn fault_of(error: &DbErr) -> Fault {
 }
 
 /// `PostgreSQL` refuses to execute a prepared statement whose columns have become others, and the driver
-/// would go on executing it.
-fn is_about_an_altered_table(error: &DbErr) -> bool {
+/// would go on executing it. One that is read-only may have become a standby, and the name of the server
+/// may lead elsewhere by now.
+fn is_about_the_connection(error: &DbErr) -> bool {
     const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    const READ_ONLY: &str = "25006";
     let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
     else {
         return false;
@@ -131,7 +134,7 @@ fn is_about_an_altered_table(error: &DbErr) -> bool {
         SqlxError::Database(refusal) => refusal.try_downcast_ref::<PgDatabaseError>(),
         _ => None,
     };
-    refusal.is_some_and(|refusal| refusal.code() == FEATURE_NOT_SUPPORTED)
+    refusal.is_some_and(|refusal| [FEATURE_NOT_SUPPORTED, READ_ONLY].contains(&refusal.code()))
 }
 
 /// The same for an error of the driver beneath sea-orm.

@@ -120,11 +120,7 @@ impl LaneStore {
     pub async fn open(&mut self, observer: &impl LaneObserver) -> OpenedLane {
         let mut failures = 0;
         loop {
-            let opened = match timeout(self.silence, self.row().take_over(&self.database)).await {
-                Ok(opened) => opened,
-                Err(_) => Err(self.turn_from_silence()),
-            };
-            match opened {
+            match answered(self.silence, self.row().take_over(&self.database)).await {
                 Ok(opened) => {
                     observer.progressing();
                     self.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
@@ -132,6 +128,9 @@ impl LaneStore {
                     return opened;
                 }
                 Err(error) => {
+                    if error.wants_new_connections() {
+                        self.turn_to_new_connections();
+                    }
                     failures += 1;
                     observer.failed(&error);
                     pause(&error, failures, observer).await;

@@ -2,15 +2,19 @@
 
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Instant;
 
 use paho_mqtt::Token;
 
 use super::super::options::MqttEvent;
+use super::super::watchdog::patience;
 use super::{Connection, Driver, Phase};
 
 pub(super) struct Leaving {
     token: Token,
     moves_on: bool,
+    /// When the farewell should have come long ago.
+    pub(super) deadline: Instant,
 }
 
 impl Driver {
@@ -26,7 +30,8 @@ impl Driver {
             self.tell(MqttEvent::Left { server: connection.server.address(), reason: reason.to_owned() });
         }
         let token = connection.client.paho.disconnect(None);
-        self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some() })
+        let deadline = Instant::now() + patience();
+        self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some(), deadline })
     }
 
     pub(super) fn check_farewell(&mut self, mut leaving: Leaving) -> Phase {
@@ -34,6 +39,13 @@ impl Driver {
             // An error says that the connection is gone already: as good.
             Poll::Ready(_) if leaving.moves_on && self.leaving.is_empty() => self.begin_round(),
             Poll::Ready(_) => self.left(),
+            Poll::Pending if leaving.deadline <= Instant::now() => {
+                if self.pulse.is_free_for(patience()) {
+                    let reason = format!("it has not disconnected for {} s", patience().as_secs());
+                    self.tell(MqttEvent::Stuck { reason });
+                }
+                Phase::Leaving(Leaving { deadline: Instant::now() + patience(), ..leaving })
+            }
             Poll::Pending => Phase::Leaving(leaving),
         }
     }

@@ -137,6 +137,11 @@ impl Clients {
     }
 }
 
+/// Whether an attempt would get as far as the broker.
+pub(super) fn is_prepared(server: &BrokerServer) -> bool {
+    credentials(server).is_ok() && ssl_options(server).is_ok()
+}
+
 /// Read anew for each attempt: what they refer to may have changed.
 fn credentials(server: &BrokerServer) -> Result<Option<(SecretString, SecretString)>, Failure> {
     let Some((user, password)) = &server.credentials else { return Ok(None) };

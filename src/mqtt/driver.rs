@@ -123,7 +123,8 @@ impl Driver {
 
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Idle | Phase::Leaving(_) | Phase::Looking(_) => None,
+            Phase::Idle | Phase::Looking(_) => None,
+            Phase::Leaving(leaving) => Some(leaving.deadline),
             Phase::Waiting { until } => Some(*until),
             Phase::Connecting(attempt) => Some(attempt.deadline),
             Phase::Connected(connection) => {

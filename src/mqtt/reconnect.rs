@@ -58,6 +58,8 @@ impl Reconnect {
     /// We go back to such a broker. Whether it was worth it shows when that connection has lived for a while.
     pub(super) fn going_back(&mut self) {
         self.returns = self.returns.saturating_add(1);
+        // The connection that is left has lived long enough to look back from.
+        self.quick_losses = 0;
     }
 
     /// `lived`: how long the connection was there; `taken_over`: the broker said that another client took over;

@@ -185,8 +185,12 @@ fn of_certificate(problem: &CertificateError, host: &str, files: &TlsFiles) -> S
 fn of_alert(alert: AlertDescription, has_certificate: bool) -> String {
     let said = format!("it said {alert:?}");
     match alert {
+        // Of TLS 1.2 for a certificate that is not there, and for much else.
+        AlertDescription::HandshakeFailure => format!(
+            "the broker ended the TLS handshake: {said}; it may require {} client certificate",
+            if has_certificate { "another" } else { "a" }
+        ),
         AlertDescription::CertificateRequired
-        | AlertDescription::HandshakeFailure
         | AlertDescription::NoCertificate
         | AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate

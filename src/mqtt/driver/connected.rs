@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use paho_mqtt::ReasonCode;
 
 use super::super::broker_probe::somebody_listens;
-use super::super::clients::{Client, Wire};
+use super::super::clients::{Client, Wire, is_prepared};
 use super::super::input::{Gone, Input};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
@@ -92,7 +92,7 @@ impl Driver {
         Phase::Connected(connection)
     }
 
-    /// Asks the operating system alone: what the broker says to a CONNECT is found out by going there, and where that
+    /// Asks our own files and the operating system alone: what the broker says to a CONNECT is found out by going there, and where that
     /// is in vain, it is tried less and less often.
     fn look_back(&self, present: &BrokerServer) {
         let rather_had = self.servers.before(present);
@@ -101,8 +101,10 @@ impl Driver {
         }
         let inputs = self.inputs.clone();
         let looking = move || {
-            let back =
-                rather_had.into_iter().find(|server| somebody_listens(&server.host, server.port).is_ok());
+            let is_back = |server: &BrokerServer| {
+                is_prepared(server) && somebody_listens(&server.host, server.port).is_ok()
+            };
+            let back = rather_had.into_iter().find(|server| is_back(server));
             if let Some(server) = back {
                 let _ = inputs.send(Input::Back(server));
             }

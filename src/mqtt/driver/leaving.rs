@@ -2,16 +2,20 @@
 
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Instant;
 
 use paho_mqtt::{DisconnectOptions, DisconnectOptionsBuilder, Properties, PropertyCode, Token};
 
 use super::super::options::{Farewell, MqttEvent};
 use super::super::version::Version;
+use super::super::watchdog::patience;
 use super::{Connection, Driver, Phase};
 
 pub(super) struct Leaving {
     token: Token,
     moves_on: bool,
+    /// When the farewell should have come long ago.
+    pub(super) deadline: Instant,
 }
 
 impl Driver {
@@ -29,7 +33,8 @@ impl Driver {
         let forgets = moving_on_because.is_none() && self.farewell == Farewell::ForgetSession;
         let options = forgets.then(|| forgetting(connection.terms.version)).flatten();
         let token = connection.client.paho.disconnect(options);
-        self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some() })
+        let deadline = Instant::now() + patience();
+        self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some(), deadline })
     }
 
     pub(super) fn check_farewell(&mut self, mut leaving: Leaving) -> Phase {
@@ -37,6 +42,13 @@ impl Driver {
             // An error says that the connection is gone already: as good.
             Poll::Ready(_) if leaving.moves_on && self.leaving.is_empty() => self.begin_round(),
             Poll::Ready(_) => self.left(),
+            Poll::Pending if leaving.deadline <= Instant::now() => {
+                if self.pulse.is_free_for(patience()) {
+                    let reason = format!("it has not disconnected for {} s", patience().as_secs());
+                    self.tell(MqttEvent::Stuck { reason });
+                }
+                Phase::Leaving(Leaving { deadline: Instant::now() + patience(), ..leaving })
+            }
             Poll::Pending => Phase::Leaving(leaving),
         }
     }

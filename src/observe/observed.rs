@@ -133,9 +133,11 @@ mod tests {
     fn observed(silence: Duration) -> Observed {
         let observed = Observed::default();
         observed.read_from(Box::new(Silent(silence)));
-        observed.supervisor_ticked();
         let hour = Duration::from_hours(1);
-        Observed { born: observed.born.checked_sub(hour).unwrap_or(observed.born), ..observed }
+        let observed =
+            Observed { born: observed.born.checked_sub(hour).unwrap_or(observed.born), ..observed };
+        observed.supervisor_ticked();
+        observed
     }
 
     /// Looks regularly, as the server does, from the beginning until now.

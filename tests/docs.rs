@@ -63,6 +63,12 @@ fn the_tables_document_lists_every_reason_of_a_dead_letter_and_no_other() {
 }
 
 #[test]
+fn every_reason_of_a_dead_letter_is_counted_from_the_start_and_no_other() {
+    let counted: BTreeSet<String> = words(&read("src/observe/metrics/dead_letters.rs")).into_iter().collect();
+    assert_eq!(counted, reasons_in_the_code());
+}
+
+#[test]
 fn the_documents_name_only_commands_that_there_are() {
     let help = Command::new(env!("CARGO_BIN_EXE_mqtt-gateway")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();

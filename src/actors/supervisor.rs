@@ -224,6 +224,7 @@ impl SupervisorActor {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
+        crash_point!("beat-supervisor");
         self.observed.supervisor_ticked();
         let watched = self.vigil.watched_for(self.born.elapsed());
         let silent: Vec<(ActorId, Duration)> = self

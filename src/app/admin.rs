@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::StartError;
-use crate::actors::{Directory, Mailbox};
+use crate::actors::{Directory, Mailbox, Slot};
 use crate::http::AdminServer;
 use crate::inbox::Inbox;
 use crate::mqtt::MqttEvent;
@@ -57,7 +57,7 @@ impl std::fmt::Debug for InboxPart {
 impl Parts {
     fn mailboxes(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
         let Directory { mqtt, registry, router, workers, delivery } = &self.directory;
-        let workers = workers.iter().map(|worker| worker.mailbox());
+        let workers = workers.iter().map(Slot::mailbox);
         [mqtt.mailbox(), registry.mailbox(), router.mailbox()]
             .into_iter()
             .chain(workers)

@@ -76,7 +76,7 @@ impl Observed {
         let actors = if self.health.is_draining() {
             Vec::new()
         } else {
-            self.readings().map(|readings| readings.silences()).unwrap_or_default()
+            self.readings().map(Readings::silences).unwrap_or_default()
         };
         let supervisor = ("supervisor".to_owned(), self.born.elapsed().saturating_sub(ticked));
         let silences = actors.into_iter().chain([supervisor]);
@@ -93,7 +93,7 @@ impl Observed {
     /// The inbox; an empty one until there is one.
     #[must_use]
     pub fn inbox(&self) -> InboxReading {
-        self.readings().map(|readings| readings.inbox()).unwrap_or_default()
+        self.readings().map(Readings::inbox).unwrap_or_default()
     }
 
     /// When the process began.
@@ -133,9 +133,11 @@ mod tests {
     fn observed(silence: Duration) -> Observed {
         let observed = Observed::default();
         observed.read_from(Box::new(Silent(silence)));
-        observed.supervisor_ticked();
         let hour = Duration::from_hours(1);
-        Observed { born: observed.born.checked_sub(hour).unwrap_or(observed.born), ..observed }
+        let observed =
+            Observed { born: observed.born.checked_sub(hour).unwrap_or(observed.born), ..observed };
+        observed.supervisor_ticked();
+        observed
     }
 
     /// Looks regularly, as the server does, from the beginning until now.

@@ -124,11 +124,12 @@ fn an_actor_that_stands_still_is_counted_as_silent_and_the_gateway_stays_alive_a
 #[test]
 fn beyond_a_thousand_flows_the_rest_count_together() {
     let world = world(Backend::Sqlite);
-    let mut sql = String::from("INSERT INTO flows (code, topic, action, payload_schema, enabled) VALUES ");
+    let mut sql =
+        String::from("INSERT INTO flows (code, description, topic, action, payload_schema, enabled) VALUES ");
     for n in 0..1_003 {
         let comma = if n == 0 { "" } else { ", " };
-        write!(sql, "{comma}('F{n}', '{}', 'STORE_DB', '{{}}', TRUE)", world.topic(&format!("f{n}")))
-            .unwrap();
+        let topic = world.topic(&format!("f{n}"));
+        write!(sql, "{comma}('F{n}', 'a flow', '{topic}', 'STORE_DB', '{{}}', TRUE)").unwrap();
     }
     world.sql.run(&sql);
     let gateway = world.start();

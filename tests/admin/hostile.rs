@@ -38,10 +38,11 @@ fn slow_idle_greedy_and_rude_clients_hurt_nobody() {
     let greedy: Vec<TcpStream> = (0..100).map(|_| never_reads(admin)).collect();
     nobody_is_hurt(&world, &mut load, admin);
 
+    let endless = vec![b'A'; 200_000];
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| one_byte_a_second(admin, &over));
-        for rude in [&b"\0\xff garbage\r\n\r\n"[..], b"GET /metrics HTTP/9.9\r\n\r\n", &[b'A'; 200_000]] {
+        for rude in [&b"\0\xff garbage\r\n\r\n"[..], b"GET /metrics HTTP/9.9\r\n\r\n", &endless] {
             // It may be thrown out before it has said all.
             let _ = connect(admin).write_all(rude);
         }

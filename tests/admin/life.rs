@@ -1,11 +1,13 @@
 //! Live, ready and started, from the first breath to the last.
 
-use crate::support::eventually;
+use std::time::{Duration, Instant};
+
 use crate::support::http::{admin_of, get, scrape};
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
 use crate::support::proxy::{How, Proxy, Way};
 use crate::support::world::{Backend, World};
+use crate::support::{PATIENCE, eventually};
 use crate::{reasons, wait_for, wait_for_value};
 
 fn on_mariadb() -> World {
@@ -37,7 +39,7 @@ fn a_start_without_a_database_says_what_is_missing_and_is_alive() {
     proxy.accept();
     wait_for(admin, "/health/startup", 200);
     wait_for(admin, "/health/ready", 200);
-    assert_eq!(scrape(admin)["mqtt_gateway_database_up"], 1.0);
+    wait_for_value(admin, "mqtt_gateway_database_up", 1.0);
 }
 
 #[test]
@@ -63,7 +65,7 @@ fn a_database_that_is_away_makes_nobody_restart_the_gateway() {
     proxy.accept();
     load.wait_until_stored(&world);
     wait_for_value(admin, "mqtt_gateway_inbox_uncommitted_records", 0.0);
-    assert_eq!(scrape(admin)["mqtt_gateway_database_up"], 1.0);
+    wait_for_value(admin, "mqtt_gateway_database_up", 1.0);
     assert_eq!(gateway.stop(), Some(0));
 }
 
@@ -88,7 +90,7 @@ fn a_broker_that_is_away_makes_the_gateway_unready_until_it_has_the_subscription
 
 #[test]
 fn ready_turns_false_before_leave_is_taken_and_the_port_answers_through_the_drain() {
-    let mut world = on_mariadb();
+    let world = on_mariadb();
     let proxy = Proxy::to_mqtt(world.broker.address);
     world.reach_broker_at(proxy.address());
     let mut load = Load::over(&world, 4);
@@ -120,4 +122,29 @@ fn ready_turns_false_before_leave_is_taken_and_the_port_answers_through_the_drai
     other.run("COMMIT");
     assert_eq!(gateway.wait_for_exit().code(), Some(0));
     load.wait_until_stored(&world);
+}
+
+#[test]
+#[ignore = "takes a minute; run by scripts/faults"]
+fn a_supervisor_that_stands_still_makes_the_gateway_dead_and_nothing_else_does() {
+    let mut world = on_mariadb();
+    world.set("FAILPOINTS", "beat-supervisor=20*off->1*pause->off");
+    world.flow("F", "f").insert(&world.sql);
+    let gateway = world.start_subscribed();
+    let admin = admin_of(&gateway);
+    wait_for(admin, "/health/ready", 200);
+    let dead = || (get(admin, "/health/live").status == 503).then(|| get(admin, "/health/live").json());
+    // A minute of silence comes before it, so one patience is not enough.
+    let begin = Instant::now();
+    let dead = loop {
+        if let Some(dead) = dead() {
+            break dead;
+        }
+        assert!(begin.elapsed() < 3 * PATIENCE, "it is taken for alive");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert_eq!(dead["silent"][0]["actor"], "supervisor");
+    assert_eq!(dead["silent"].as_array().unwrap().len(), 1, "{dead}");
+    world.publish("f", "{\"a\":1}");
+    world.wait_for_stored("F", 1);
 }

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, amount, flag, seconds};
 use crate::observe::observed::Observed;
-use crate::observe::readings::{ActorReading, InboxReading};
+use crate::observe::readings::{ActorReading, InboxReading, Readings};
 
 /// Begins the name of every metric that is ours alone.
 const PREFIX: &str = "mqtt_gateway";
@@ -97,7 +97,7 @@ impl Gateway {
     }
 
     fn actors(&self, families: &mut Families<'_>) -> fmt::Result {
-        let readings = self.0.readings().map(|readings| readings.actors()).unwrap_or_default();
+        let readings = self.0.readings().map(Readings::actors).unwrap_or_default();
         let actors = || readings.iter().map(|actor| (vec![("actor", actor.actor.as_str())], actor));
         let gauges =
             |value: fn(&ActorReading) -> f64| actors().map(move |(labels, actor)| (labels, value(actor)));
@@ -166,7 +166,7 @@ impl Gateway {
     }
 
     fn outbox(&self, families: &mut Families<'_>) -> fmt::Result {
-        let outbox = self.0.readings().map(|readings| readings.outbox()).unwrap_or_default();
+        let outbox = self.0.readings().map(Readings::outbox).unwrap_or_default();
         families.gauge("outbox_depth", "Messages that wait to be posted", amount(outbox.depth))?;
         let help = "Age of the oldest message that waits to be posted";
         families.gauge("outbox_oldest_age_seconds", help, seconds(outbox.oldest_age))?;

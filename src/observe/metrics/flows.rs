@@ -183,11 +183,11 @@ impl Counters {
 mod tests {
     use super::*;
 
-    fn stored(code: &str, message_id: i64) -> Result<ProcessResult, ProcessError> {
-        Ok(ProcessResult { flow_code: code.into(), message_id, action: Action::StoreDb })
+    fn stored(code: &str, message_id: i64) -> ProcessResult {
+        ProcessResult { flow_code: code.into(), message_id, action: Action::StoreDb }
     }
 
-    fn rejected(code: &str, message_id: Option<i64>) -> Result<ProcessResult, ProcessError> {
+    fn rejected(code: &str, message_id: Option<i64>) -> ProcessError {
         let flow = Some((1, code.into()));
         let rejection = Rejection {
             flow,
@@ -196,7 +196,7 @@ mod tests {
             reason: "validation_failed",
             detail: String::new(),
         };
-        Err(ProcessError::Rejected(rejection))
+        ProcessError::Rejected(rejection)
     }
 
     fn codes(flows: &Flows) -> Vec<String> {
@@ -208,7 +208,13 @@ mod tests {
         let flows = Flows::default();
         flows.set(["A", "B"].into_iter());
         let repeated = Err(ProcessError::Repeated { flow_code: "A".into(), message_id: 1 });
-        let results = [stored("A", 7), stored("A", 8), rejected("A", None), repeated, rejected("B", Some(3))];
+        let results = [
+            Ok(stored("A", 7)),
+            Ok(stored("A", 8)),
+            Err(rejected("A", None)),
+            repeated,
+            Err(rejected("B", Some(3))),
+        ];
         flows.count(&results);
         flows.count_post("B");
         let [a, b] = flows.read().try_into().unwrap();
@@ -237,7 +243,7 @@ mod tests {
     fn flows_that_are_gone_leave_and_the_others_keep_their_numbers() {
         let flows = Flows::default();
         flows.set(["A", "B"].into_iter());
-        flows.count(&[stored("B", 1)]);
+        flows.count(&[Ok(stored("B", 1))]);
         flows.set(["B", "C"].into_iter());
         let [b, c] = flows.read().try_into().unwrap();
         assert_eq!((&*b.flow, b.stored), ("B", 1));
@@ -249,7 +255,7 @@ mod tests {
         let flows = Flows::default();
         let all: Vec<String> = (0..MOST_FLOWS + 2).map(|n| format!("F{n}")).collect();
         flows.set(all.iter().map(String::as_str));
-        flows.count(&[stored("F0", 1), stored("F1000", 2), stored("F1001", 3)]);
+        flows.count(&[Ok(stored("F0", 1)), Ok(stored("F1000", 2)), Ok(stored("F1001", 3))]);
         let readings = flows.read();
         assert_eq!(readings.len(), MOST_FLOWS + 1);
         let others = readings.last().unwrap();
@@ -273,7 +279,7 @@ mod tests {
     fn a_flow_that_is_called_like_the_others_counts_with_them() {
         let flows = Flows::default();
         flows.set([OTHERS].into_iter());
-        flows.count(&[stored(OTHERS, 1)]);
+        flows.count(&[Ok(stored(OTHERS, 1))]);
         assert_eq!(codes(&flows), [OTHERS]);
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Recipient};
 
-use super::ActorId;
 use super::mailbox::{ActorState, Mailbox};
 use super::messages::ActorExited;
+use super::{ActorId, ExitReason};
 
 /// Time between two beats.
 const BEAT: Duration = Duration::from_secs(1);
@@ -82,7 +82,9 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         let cause = LAST_PANIC.take().filter(|_| std::thread::panicking());
+        let reason = if std::thread::panicking() { ExitReason::Panic } else { ExitReason::Error };
         let cause = cause.unwrap_or_else(|| "stopped".to_owned());
-        self.supervisor.do_send(ActorExited { actor: self.actor, generation: self.generation, cause });
+        let (actor, generation) = (self.actor, self.generation);
+        self.supervisor.do_send(ActorExited { actor, generation, reason, cause });
     }
 }

@@ -178,7 +178,9 @@ pub struct ActorExited {
     pub actor: super::ActorId,
     /// Which of its lives ended.
     pub generation: u64,
-    /// Why.
+    /// Why, in a word.
+    pub reason: super::ExitReason,
+    /// Why, for people.
     pub cause: String,
 }
 

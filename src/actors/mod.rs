@@ -7,6 +7,7 @@
 pub mod delivery;
 mod directory;
 mod durations;
+mod episode;
 mod inbox_signal;
 mod life;
 mod mailbox;
@@ -23,9 +24,32 @@ use std::fmt;
 pub use directory::{Directory, Slot};
 pub use inbox_signal::InboxSignal;
 pub use life::{Life, remember_panics};
-pub use mailbox::{ActorState, Envelope, Handling, Mailbox, MailboxReport};
+pub use mailbox::{ActorState, Detail, Envelope, Handling, Mailbox, MailboxReport};
 
 use crate::domain::batch::Lane;
+
+/// Why an actor is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExitReason {
+    /// It panicked.
+    Panic,
+    /// It ended by itself.
+    Error,
+    /// It gave no sign of life.
+    Silent,
+}
+
+impl ExitReason {
+    /// The word in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Error => "error",
+            Self::Silent => "silent",
+        }
+    }
+}
 
 /// Tells the actors apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

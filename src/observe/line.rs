@@ -51,7 +51,7 @@ pub(super) fn error_file(level: log::Level, message: &str, now: NaiveDateTime) -
     format!("{} | {level} | {NAME} | {}", now.format("%Y-%m-%d %H:%M:%S"), printable(message, "\\n"))
 }
 
-fn timestamp(now: DateTime<Utc>) -> String {
+pub(super) fn timestamp(now: DateTime<Utc>) -> String {
     now.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -86,7 +86,7 @@ fn is_bare(text: &str) -> bool {
 }
 
 /// The key-values of a record, in order. A key that is a field of ours gets an underscore.
-fn fields(record: &Record<'_>) -> Vec<(String, Json)> {
+pub(super) fn fields(record: &Record<'_>) -> Vec<(String, Json)> {
     let mut fields = Fields(Vec::new());
     // Only a visitor that fails makes this fail, and ours does not.
     let _ = record.key_values().visit(&mut fields);

@@ -8,7 +8,7 @@ use super::catalogue as names;
 use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
 use super::{
-    DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings, RestartSettings,
+    DatabaseSettings, InboxSettings, Loaded, LogFormat, LogRepeats, MqttSettings, OutboxSettings, RestartSettings,
     Settings, SettingsError, database,
 };
 use crate::domain::payload::PayloadLimits;
@@ -58,6 +58,7 @@ fn settings(reader: &mut Reader<'_>, log_format: Result<LogFormat, Refused>) -> 
     let value_style = value_style(reader);
     let log_dir = reader.path(&names::LOG_DIR);
     let log_filter = reader.text(&names::RUST_LOG);
+    let log_repeats = log_repeats(reader);
     let mailbox_report_interval = reader.seconds(&names::MAILBOX_REPORT_SECONDS);
     let restarts = restarts(reader);
     Ok(Settings {
@@ -65,6 +66,7 @@ fn settings(reader: &mut Reader<'_>, log_format: Result<LogFormat, Refused>) -> 
         log_dir: log_dir?,
         log_format: log_format?,
         log_filter: log_filter?,
+        log_repeats: log_repeats?,
         http_timeout: http_timeout?,
         mqtt: mqtt?,
         flows_reload_interval: flows_reload_interval?,
@@ -155,6 +157,12 @@ fn log_format(reader: &mut Reader<'_>) -> Result<LogFormat, Refused> {
         "json" => LogFormat::Json,
         _ => LogFormat::Auto,
     })
+}
+
+fn log_repeats(reader: &mut Reader<'_>) -> Result<LogRepeats, Refused> {
+    let window = reader.seconds(&names::LOG_REPEAT_SECONDS);
+    let burst = reader.integer(&names::LOG_REPEAT_BURST);
+    Ok(LogRepeats { window: window?, burst: burst? })
 }
 
 fn restarts(reader: &mut Reader<'_>) -> Result<RestartSettings, Refused> {

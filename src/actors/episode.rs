@@ -2,43 +2,66 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::report::timestamp;
+
+/// A moment by the clock that never jumps, and by the one that people know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    instant: Instant,
+    date: DateTime<Utc>,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { instant: Instant::now(), date: Utc::now() }
+    }
+
+    /// So long before.
+    pub(super) fn before(self, ago: Duration) -> Self {
+        let instant = self.instant.checked_sub(ago).unwrap_or(self.instant);
+        Self { instant, date: self.date - TimeDelta::from_std(ago).unwrap_or_default() }
+    }
+
+    fn since(self, earlier: Self) -> Duration {
+        self.instant.saturating_duration_since(earlier.instant)
+    }
+}
+
 /// What was told so far.
 #[derive(Debug, Default)]
 pub(super) struct Episode {
     /// When it began, and when it was told last; none while there is nothing to tell.
-    now: Option<(Instant, Instant)>,
+    now: Option<(Moment, Moment)>,
 }
 
 /// What there is to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is so, for this long: to be said now. Whoever opens the log late finds it too.
-    Lasts(Duration),
-    /// It is over; so long it has lasted.
-    Over(Duration),
+    /// It is so since this time: to be said now. Whoever opens the log late finds it too.
+    Lasts { since: String },
+    /// It is over.
+    Over { since: String, lasted: Duration },
 }
 
 impl Episode {
-    /// Looks at `now`: `since` is when it began, or none if it is not so. Says what is to be told, which
-    /// while it lasts is something once in `every`.
-    pub(super) fn look(&mut self, since: Option<Instant>, now: Instant, every: Duration) -> Option<Change> {
-        match (since, self.now) {
-            (Some(_), Some((_, told))) if now.saturating_duration_since(told) < every => None,
-            (Some(since), known) => {
-                let since = known.map_or(since, |(began, _)| began.min(since));
-                self.now = Some((since, now));
-                Some(Change::Lasts(now.saturating_duration_since(since)))
+    /// Looks at `now`: it is so for this long already, or it is not. Says what is to be told, which while it
+    /// lasts is something once in `every`.
+    pub(super) fn look(&mut self, lasts: Option<Duration>, now: Moment, every: Duration) -> Option<Change> {
+        match (lasts, self.now) {
+            (Some(_), Some((_, told))) if now.since(told) < every => None,
+            (Some(lasts), known) => {
+                let began = known.map_or(now.before(lasts), |(began, _)| began);
+                self.now = Some((began, now));
+                Some(Change::Lasts { since: timestamp(began.date) })
             }
             (None, known) => {
                 self.now = None;
-                known.map(|(began, _)| Change::Over(now.saturating_duration_since(began)))
+                known
+                    .map(|(began, _)| Change::Over { since: timestamp(began.date), lasted: now.since(began) })
             }
         }
-    }
-
-    /// When the present one began.
-    pub(super) fn since(&self) -> Option<Instant> {
-        self.now.map(|(began, _)| began)
     }
 }
 
@@ -48,19 +71,28 @@ mod tests {
 
     #[test]
     fn it_is_told_at_once_from_time_to_time_and_at_its_end() {
-        let (mut episode, born) = (Episode::default(), Instant::now());
-        let second = |second| born + Duration::from_secs(second);
-        let mut look = |now, since: Option<u64>| {
-            episode.look(since.map(second), second(now), Duration::from_secs(10))
+        let (mut episode, born) = (Episode::default(), Moment::now());
+        let hour = Duration::from_hours(1);
+        let born = Moment { date: DateTime::UNIX_EPOCH, ..born };
+        let at = |second| Moment {
+            instant: born.instant + Duration::from_secs(second),
+            date: born.date + TimeDelta::seconds(i64::try_from(second).unwrap_or(0)),
         };
-        let lasts = |seconds| Some(Change::Lasts(Duration::from_secs(seconds)));
-        assert_eq!(look(0, None), None);
-        assert_eq!(look(6, Some(1)), lasts(5));
-        assert_eq!(look(15, Some(1)), None, "said a moment ago");
-        assert_eq!(look(16, Some(1)), lasts(15));
-        assert_eq!(look(26, Some(20)), lasts(25), "another one took its place meanwhile");
-        assert_eq!(look(27, None), Some(Change::Over(Duration::from_secs(26))));
-        assert_eq!(look(28, None), None);
-        assert_eq!(look(29, Some(29)), lasts(0));
+        let mut look = |now, lasts: Option<u64>, every| {
+            episode.look(lasts.map(Duration::from_secs), at(now), Duration::from_secs(every))
+        };
+        let lasts = |second: u32| Some(Change::Lasts { since: format!("1970-01-01T00:00:{second:02}.000Z") });
+        let over = |second: u32, lasted| {
+            let since = format!("1970-01-01T00:00:{second:02}.000Z");
+            Some(Change::Over { since, lasted: Duration::from_secs(lasted) })
+        };
+        assert_eq!(look(0, None, 10), None);
+        assert_eq!(look(6, Some(5), 10), lasts(1));
+        assert_eq!(look(15, Some(14), 10), None, "said a moment ago");
+        assert_eq!(look(16, Some(15), 10), lasts(1));
+        assert_eq!(look(26, Some(3), 10), lasts(1), "another one took its place meanwhile");
+        assert_eq!(look(27, None, 10), over(1, 26));
+        assert_eq!(look(28, None, 10), None);
+        assert_eq!(look(29, Some(0), hour.as_secs()), lasts(29));
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Message;
+use chrono::{DateTime, Utc};
 
 use super::durations::Durations;
 use super::report::whole_milliseconds;
@@ -69,7 +70,7 @@ pub struct Mailbox {
 #[derive(Debug)]
 struct Inner {
     state: ActorState,
-    state_since: Instant,
+    state_since: DateTime<Utc>,
     state_reported: bool,
     waits: Durations,
     handles: Durations,
@@ -99,8 +100,8 @@ pub struct MailboxReport {
     pub actor: String,
     /// Its state.
     pub state: ActorState,
-    /// How long it has been in this state.
-    pub in_state: Duration,
+    /// Since when it is in this state.
+    pub since: DateTime<Utc>,
     /// Messages waiting or in hand.
     pub depth: usize,
     /// Permits in all.
@@ -143,7 +144,7 @@ impl Mailbox {
             beat_ms: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 state: ActorState::Starting,
-                state_since: Instant::now(),
+                state_since: Utc::now(),
                 state_reported: true,
                 waits: Durations::new(),
                 handles: Durations::new(),
@@ -200,7 +201,7 @@ impl Mailbox {
         let mut inner = self.inner();
         if inner.state != state {
             inner.state = state;
-            inner.state_since = Instant::now();
+            inner.state_since = Utc::now();
             inner.state_reported = false;
         }
     }
@@ -226,7 +227,7 @@ impl Mailbox {
         MailboxReport {
             actor: self.name.clone(),
             state: inner.state,
-            in_state: inner.state_since.elapsed(),
+            since: inner.state_since,
             depth: self.depth.load(Relaxed),
             capacity: self.capacity,
             high_water: self.high_water.load(Relaxed),

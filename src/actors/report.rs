@@ -1,13 +1,13 @@
 //! The mailbox lines of the log, and the warnings about what is full or stuck.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use chrono::{SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use log::kv::Value;
 use log::{Level, Record};
 
-use super::episode::{Change, Episode};
-use super::mailbox::{Mailbox, MailboxReport};
+use super::episode::{Change, Episode, Moment};
+use super::mailbox::{ActorState, Mailbox, MailboxReport};
 
 /// Target of the lines about mailboxes, and their message.
 const MAILBOX: &str = "mailbox";
@@ -29,7 +29,7 @@ pub(super) struct Episodes {
 /// those who commit say how many they have committed.
 pub(super) fn log_mailbox(mailbox: &Mailbox) {
     let report = mailbox.report();
-    let since = timestamp_before(report.in_state);
+    let since = timestamp(report.since);
     let fields = fields(&report, &since);
     log::logger().log(
         &Record::builder()
@@ -64,48 +64,45 @@ fn fields<'a>(report: &'a MailboxReport, since: &'a str) -> Vec<(&'static str, V
 /// Warns of a mailbox that runs full and of a handler that does not end: at once, and again `every` so often while
 /// it lasts. `silence` is how long the actor has taken no turn.
 pub(super) fn log_episodes(mailbox: &Mailbox, episodes: &mut Episodes, silence: Duration, every: Duration) {
-    let now = Instant::now();
+    let now = Moment::now();
     log_fullness(mailbox, &mut episodes.full, now, every);
     log_stuck(mailbox, &mut episodes.stuck, silence, now, every);
 }
 
-fn log_fullness(mailbox: &Mailbox, episode: &mut Episode, now: Instant, every: Duration) {
+fn log_fullness(mailbox: &Mailbox, episode: &mut Episode, now: Moment, every: Duration) {
     let (depth, capacity, age) = mailbox.load();
-    let since = (depth * 100 > capacity * FULL_PERCENT).then(|| episode.since().unwrap_or(now));
+    let full = (depth * 100 > capacity * FULL_PERCENT).then_some(Duration::ZERO);
+    let Some(change) = episode.look(full, now, every) else { return };
     let (actor, state) = (mailbox.name(), mailbox.state().as_str());
-    match episode.look(since, now, every) {
-        Some(Change::Lasts(lasted)) => {
-            let in_hand = mailbox.in_hand().unwrap_or_else(|| "nothing".to_owned());
-            let (since, in_hand) = (timestamp_before(lasted), in_hand.as_str());
-            let (since, age_ms) = (since.as_str(), milliseconds(age));
+    match change {
+        Change::Lasts { since } => {
+            let in_hand = in_hand(mailbox);
+            let (since, in_hand, age_ms) = (since.as_str(), in_hand.as_str(), milliseconds(age));
             log::warn!(
                 actor, since, state, depth, capacity, age_ms, in_hand;
                 "Mailbox over {FULL_PERCENT} % full: {actor} has {depth} of {capacity} since {since}, in hand: {in_hand}"
             );
         }
-        Some(Change::Over(lasted)) => {
-            let (since, lasted_ms) = (timestamp_before(lasted), milliseconds(lasted));
-            let since = since.as_str();
+        Change::Over { since, lasted } => {
+            let (since, lasted_ms) = (since.as_str(), milliseconds(lasted));
             log::info!(
                 actor, since, state, depth, capacity, lasted_ms;
                 "Mailbox has room again: {actor} has {depth} of {capacity}, after {:.1} s", lasted.as_secs_f64()
             );
         }
-        None => {}
     }
 }
 
-fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: Instant, every: Duration) {
+fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: Moment, every: Duration) {
     let (depth, _, age) = mailbox.load();
-    let longest = age.max(silence);
-    let since = (longest > STUCK_AFTER).then(|| now.checked_sub(longest).unwrap_or(now));
-    let (actor, state) = (mailbox.name(), mailbox.state().as_str());
-    match episode.look(since, now, every) {
-        Some(Change::Lasts(lasted)) => {
-            let in_hand = mailbox.in_hand().unwrap_or_else(|| "nothing".to_owned());
-            let (since, in_hand) = (timestamp_before(lasted), in_hand.as_str());
+    let stuck = Some(age.max(silence)).filter(|longest| *longest > STUCK_AFTER);
+    let Some(change) = episode.look(stuck, now, every) else { return };
+    let (actor, state) = (mailbox.name(), mailbox.state());
+    match change {
+        Change::Lasts { since } => {
+            let in_hand = in_hand(mailbox);
             let (age_ms, silent_ms) = (milliseconds(age), milliseconds(silence));
-            let since = since.as_str();
+            let (since, in_hand, state) = (since.as_str(), in_hand.as_str(), state.as_str());
             // Whether it waits for somebody or holds its thread is the first thing one wants to know.
             let how = if silence > STUCK_AFTER { "its thread is blocked" } else { "it waits for an answer" };
             log::warn!(
@@ -113,22 +110,24 @@ fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: I
                 "Handler stuck: {actor} since {since}, {how}, in hand: {in_hand}"
             );
         }
-        Some(Change::Over(lasted)) => {
-            let (since, lasted_ms) = (timestamp_before(lasted), milliseconds(lasted));
-            let since = since.as_str();
+        Change::Over { since, lasted } => {
+            let how = if state == ActorState::Down { "given up with its actor" } else { "goes on" };
+            let (since, lasted_ms, state) = (since.as_str(), milliseconds(lasted), state.as_str());
             log::info!(
                 actor, since, state, depth, lasted_ms;
-                "Handler goes on: {actor} was stuck for {:.1} s", lasted.as_secs_f64()
+                "Handler {how}: {actor} was stuck for {:.1} s", lasted.as_secs_f64()
             );
         }
-        None => {}
     }
 }
 
-/// The moment that lies so far back, for the log.
-pub(super) fn timestamp_before(ago: Duration) -> String {
-    let ago = TimeDelta::from_std(ago).unwrap_or_default();
-    (Utc::now() - ago).to_rfc3339_opts(SecondsFormat::Millis, true)
+fn in_hand(mailbox: &Mailbox) -> String {
+    mailbox.in_hand().unwrap_or_else(|| "nothing".to_owned())
+}
+
+/// A moment as the log has it.
+pub(super) fn timestamp(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// Milliseconds with a fraction: most waits are shorter than one.

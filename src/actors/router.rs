@@ -11,14 +11,14 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
-use super::episode::{Change, Episode};
+use super::episode::{Change, Episode, Moment};
 use super::inbox_signal::InboxSignal;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch,
 };
-use super::report::{timestamp_before, whole_milliseconds};
+use super::report::whole_milliseconds;
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
 use crate::domain::lanes::{Gathering, Lanes, most_lagging};
 use crate::domain::payload::PayloadLimits;
@@ -236,20 +236,19 @@ impl RouterActor {
     fn tell_if_growing(&mut self) {
         let (bytes, max_bytes) = (self.parts.inbox.bytes(), self.parts.inbox.max_bytes());
         let percent = bytes.saturating_mul(100) / max_bytes.max(1);
-        let now = Instant::now();
-        let since = (percent > INBOX_GROWING_PERCENT).then(|| self.growing.since().unwrap_or(now));
-        match self.growing.look(since, now, INBOX_REPORT) {
-            Some(Change::Lasts(lasted)) => {
-                let since = timestamp_before(lasted);
+        let growing = (percent > INBOX_GROWING_PERCENT).then_some(Duration::ZERO);
+        match self.growing.look(growing, Moment::now(), INBOX_REPORT) {
+            Some(Change::Lasts { since }) => {
                 let since = since.as_str();
                 log::warn!(
                     since, bytes, max_bytes, percent;
-                    "Inbox growing: {percent} % full, over {INBOX_GROWING_PERCENT} % since {since}: messages come faster than the database takes them"
+                    "Inbox growing: {percent} % full, over {INBOX_GROWING_PERCENT} % since {since}: \
+                     messages come faster than the database takes them"
                 );
             }
-            Some(Change::Over(lasted)) => {
-                let lasted_ms = whole_milliseconds(lasted);
-                log::info!(bytes, max_bytes, percent, lasted_ms; "Inbox shrinks again: {percent} % full");
+            Some(Change::Over { since, lasted }) => {
+                let (since, lasted_ms) = (since.as_str(), whole_milliseconds(lasted));
+                log::info!(since, bytes, max_bytes, percent, lasted_ms; "Inbox shrinks again: {percent} % full");
             }
             None => {}
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Recipient, System, WrapFuture};
+use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
 use super::delivery::{DeliveryActor, DeliveryParts};
@@ -14,7 +15,7 @@ use super::mailbox::{ActorState, Handling, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
-use super::report::{Episodes, log_episodes, log_mailbox, timestamp_before, whole_milliseconds};
+use super::report::{Episodes, log_episodes, log_mailbox, timestamp, whole_milliseconds};
 use super::router::{RouterActor, RouterParts};
 use super::worker::{FlowWorkerActor, WorkerParts};
 use super::{ActorId, ExitReason};
@@ -91,7 +92,7 @@ struct Child {
     arbiter: Option<Arbiter>,
     episodes: Episodes,
     /// Why and when it ended, until its successor is at work.
-    ended: Option<(ExitReason, Instant)>,
+    ended: Option<(ExitReason, Instant, DateTime<Utc>)>,
 }
 
 /// Its own doings, by the names under which the log has them.
@@ -114,9 +115,9 @@ impl Child {
         if matches!(state, ActorState::Down | ActorState::Starting) {
             return;
         }
-        if let Some((reason, ended)) = self.ended.take() {
-            let (actor, lasted) = (self.mailbox.name(), ended.elapsed());
-            let (since, lasted_ms) = (timestamp_before(lasted), whole_milliseconds(lasted));
+        if let Some((reason, ended, since)) = self.ended.take() {
+            let (actor, since) = (self.mailbox.name(), timestamp(since));
+            let lasted_ms = whole_milliseconds(ended.elapsed());
             let (reason, since, state) = (reason.as_str(), since.as_str(), state.as_str());
             log::info!(actor, reason, since, lasted_ms, state; "Actor {actor} is back after {lasted_ms} ms: {state}");
         }
@@ -219,7 +220,7 @@ impl SupervisorActor {
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         child.mailbox.set_state(ActorState::Down);
         child.mailbox.count_restart();
-        child.ended.get_or_insert((reason, Instant::now()));
+        child.ended.get_or_insert((reason, Instant::now(), Utc::now()));
         let (actor, reason) = (child.mailbox.name(), reason.as_str());
         let (budget, window) = (self.options.max_restarts, self.options.restart_window.as_secs());
         match self.budget.record(now_ms) {
@@ -253,7 +254,8 @@ impl SupervisorActor {
         let mut silent: Vec<(ActorId, Duration)> = Vec::new();
         for child in &mut self.children {
             // One that is down is not silent.
-            let silence = child.arbiter.as_ref().map_or(Duration::ZERO, |_| child.mailbox.silence().min(watched));
+            let silence =
+                child.arbiter.as_ref().map_or(Duration::ZERO, |_| child.mailbox.silence().min(watched));
             if child.mailbox.take_state_change() {
                 log_mailbox(&child.mailbox);
             }

@@ -47,13 +47,10 @@ impl Limiter {
         let (kind, now, mut news) = (kind_of(record), self.now(), Vec::new());
         // A statement of its own: the lock is let go before anything is formatted or written.
         let known = self.repeats().record(kind, now, &mut news);
-        let verdict = match known {
-            Some(verdict) => verdict,
-            None => {
-                let example = Arc::new(Example::of(record));
-                self.repeats().admit(kind, example, now, &mut news)
-            }
-        };
+        let verdict = known.unwrap_or_else(|| {
+            let example = Arc::new(Example::of(record));
+            self.repeats().admit(kind, example, now, &mut news)
+        });
         self.tell(news, write);
         match verdict {
             Verdict::Write => write(record),
@@ -147,12 +144,7 @@ impl Example {
             message.push('…');
         }
         let about = line::fields(record).into_iter().filter(|(name, _)| ABOUT.contains(&name.as_str()));
-        Self {
-            level: record.level(),
-            target: record.target().to_owned(),
-            message,
-            about: about.collect(),
-        }
+        Self { level: record.level(), target: record.target().to_owned(), message, about: about.collect() }
     }
 }
 
@@ -238,7 +230,10 @@ mod tests {
         let lines = lines(&["a"], 1_000);
         assert_eq!(lines.len(), 4, "two, a sum, the end: {lines:?}");
         let sum = &lines[2];
-        assert_eq!((&sum["level"], &sum["target"], &sum["topic"]), (&"ERROR".into(), &"t".into(), &"a".into()));
+        assert_eq!(
+            (&sum["level"], &sum["target"], &sum["topic"]),
+            (&"ERROR".into(), &"t".into(), &"a".into())
+        );
         assert_eq!(sum["repeated"], 998);
         assert!(sum["number"].is_null(), "it is of one of them only");
         let message = sum["message"].as_str().unwrap();

@@ -16,9 +16,11 @@ use super::{line, panics};
 use crate::settings::{LogFormat, LogRepeats, Settings};
 
 /// Libraries that say more than their users want to know; `RUST_LOG` can ask for it.
-const QUIET: [(&str, LevelFilter); 4] = [
+const QUIET: [(&str, LevelFilter); 5] = [
     // Warns of every connection that breaks; what that means for us is said where it matters.
     ("sqlx", LevelFilter::Error),
+    // The same of the broker's connection.
+    ("paho_mqtt", LevelFilter::Error),
     ("sea_orm", LevelFilter::Warn),
     ("rumqttd", LevelFilter::Warn),
     ("tracing", LevelFilter::Warn),
@@ -246,7 +248,8 @@ mod tests {
 
     #[test]
     fn the_mqtt_client_library_is_not_asked_to_trace_whatever_the_filter() {
-        let logger = Logger { stderr: stderr_logger(false, "trace"), errors: None, limiter: None };
+        let stderr = stderr_logger(false, "trace,paho_mqtt=trace");
+        let logger = Logger { stderr, errors: None, limiter: None };
         let enabled = |level| logger.enabled(&Metadata::builder().target("paho_mqtt_c").level(level).build());
         assert!(enabled(Level::Warn));
         assert!(!enabled(Level::Info));

@@ -8,8 +8,8 @@ use super::catalogue as names;
 use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
 use super::{
-    DatabaseSettings, InboxSettings, Loaded, LogFormat, LogRepeats, MqttSettings, OutboxSettings, RestartSettings,
-    Settings, SettingsError, database,
+    DatabaseSettings, InboxSettings, Loaded, LogFormat, LogRepeats, MqttSettings, OutboxSettings,
+    RestartSettings, Settings, SettingsError, database,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::value_style::ValueStyle;

@@ -30,7 +30,14 @@ fn a_worker_whose_thread_is_blocked_is_told_with_its_batch_and_since_when() {
     let over = await_record(&gateway, "Handler goes on: ", &[("actor", text(&first, "actor"))]);
     assert!(number(&over, "lasted_ms") >= 12_000.0, "{over:?}");
     assert_one_object_a_line(&gateway);
-    assert_quoted("Handler stuck", &["Handler stuck: flow-worker-", "its thread is blocked, in hand: ProcessBatch: ", "Handler goes on: "]);
+    assert_quoted(
+        "Handler stuck",
+        &[
+            "Handler stuck: flow-worker-",
+            "its thread is blocked, in hand: ProcessBatch: ",
+            "Handler goes on: ",
+        ],
+    );
 }
 
 #[test]
@@ -44,7 +51,8 @@ fn a_worker_that_waits_for_a_row_is_told_to_wait() {
     other.run("BEGIN");
     other.run("SELECT * FROM inbox_offsets FOR UPDATE");
     world.publish("t", r#"{"a": 2}"#);
-    let told = [("actor", "flow-worker-"), ("in_hand", "ProcessBatch"), ("message", "it waits for an answer")];
+    let told =
+        [("actor", "flow-worker-"), ("in_hand", "ProcessBatch"), ("message", "it waits for an answer")];
     let stuck = await_record(&gateway, "Handler stuck: ", &told);
     assert_since(&stuck, 5_000);
     let refused = await_record(&gateway, "Database refuses, nothing is lost", &[]);
@@ -68,13 +76,17 @@ fn an_actor_that_falls_silent_is_told_at_once_replaced_later_and_told_to_be_back
     assert!(number(&stuck, "silent_ms") < 30_000.0, "long before it is replaced: {stuck:?}");
     let ended = await_record(&gateway, "Actor router ended: no sign of life for ", &[("reason", "silent")]);
     assert_eq!((ended["spent"].as_u64(), ended["budget"].as_u64()), (Some(1), Some(5)), "{ended:?}");
+    await_record(&gateway, "Handler given up with its actor: router was stuck for ", &[]);
     let back = await_record(&gateway, "Actor router is back after ", &[("reason", "silent")]);
     assert_since(&back, 100);
     world.publish("t", r#"{"a": 1}"#);
     world.wait_for_stored("any", 1);
     assert_one_object_a_line(&gateway);
     assert_quoted("Handler stuck", &["its thread is blocked, in hand: nothing"]);
-    assert_quoted("Actor restarted", &["Actor router ended: no sign of life for ", "Actor router is back after "]);
+    assert_quoted(
+        "Actor restarted",
+        &["Actor router ended: no sign of life for ", "Actor router is back after "],
+    );
 }
 
 #[test]
@@ -88,13 +100,22 @@ fn a_panic_is_told_with_its_place_the_budget_and_when_the_actor_is_back() {
     assert!(text(&panicked, "place").contains(".rs:"), "{panicked:?}");
     let ended = await_record(&gateway, "Actor flow-worker-", &[("reason", "panic"), ("spent", "1")]);
     assert!(text(&ended, "message").contains("ended: panicked at "), "{ended:?}");
-    assert!(text(&ended, "message").contains("two\nlines; restarting it in 100 ms, restart 1 of 5 within 60 s"));
+    assert!(
+        text(&ended, "message").contains("two\nlines; restarting it in 100 ms, restart 1 of 5 within 60 s")
+    );
     let actor = text(&ended, "actor");
-    await_record(&gateway, &format!("Actor {actor} is back after "), &[("actor", actor), ("state", "running")]);
+    await_record(
+        &gateway,
+        &format!("Actor {actor} is back after "),
+        &[("actor", actor), ("state", "running")],
+    );
     world.wait_for_stored("any", 1);
     assert_eq!(gateway.stop(), Some(0));
     assert_one_object_a_line(&gateway);
-    assert_quoted("Actor restarted", &["Panic in thread ", "ended: panicked at ", "restart 1 of 5 within 60 s"]);
+    assert_quoted(
+        "Actor restarted",
+        &["Panic in thread ", "ended: panicked at ", "restart 1 of 5 within 60 s"],
+    );
 }
 
 #[test]
@@ -132,7 +153,10 @@ fn a_mailbox_that_runs_full_is_told_with_its_actor_since_when_and_what_it_does()
     assert!(number(&room, "lasted_ms") > 0.0, "{room:?}");
     sink.wait_for_delivered(MESSAGES);
     assert_one_object_a_line(&gateway);
-    assert_quoted("Mailbox over 80 % full", &["Mailbox over 80 % full: delivery has ", "Mailbox has room again: delivery has "]);
+    assert_quoted(
+        "Mailbox over 80 % full",
+        &["Mailbox over 80 % full: delivery has ", "Mailbox has room again: delivery has "],
+    );
 }
 
 #[test]

@@ -13,7 +13,10 @@ fn the_page_lists_every_field_of_the_log_and_no_other() {
         .flat_map(|(_, source)| keys(source.split("#[cfg(test)]").next().unwrap()))
         .collect();
     assert!(used.contains("actor") && used.contains("repeated") && used.contains("place"), "{used:?}");
-    assert_eq!(listed(), used);
+    let listed = listed();
+    let missing: Vec<_> = used.difference(&listed).collect();
+    let unused: Vec<_> = listed.difference(&used).collect();
+    assert!(missing.is_empty() && unused.is_empty(), "not listed: {missing:?}, not used: {unused:?}");
 }
 
 #[test]
@@ -104,6 +107,9 @@ fn top_level(fields: &str) -> Vec<String> {
 
 /// Fields that are put together by hand: `("name", value.into())`.
 fn pairs(source: &str) -> Vec<String> {
+    if !source.contains("kv::Value") && !source.contains("let fields = ") {
+        return Vec::new();
+    }
     let pairs = source.split("(\"").skip(1).filter_map(|rest| rest.split_once("\", "));
     let pairs = pairs.filter(|(name, rest)| {
         let is_a_name = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit());

@@ -54,7 +54,7 @@ fn matches(record: &Record, begin: &str, told: &[(&str, &str)]) -> bool {
     text(record, "message").starts_with(begin)
         && told.iter().all(|(field, part)| match record.get(*field) {
             Some(Value::String(value)) => value.contains(part),
-            Some(value) => value.to_string() == *part,
+            Some(value) => format!("{value}") == *part,
             None => false,
         })
 }

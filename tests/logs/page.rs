@@ -41,8 +41,30 @@ fn every_trouble_that_an_alert_links_to_has_a_section_with_a_line_and_a_remedy()
 }
 
 #[test]
+fn every_section_names_the_test_that_made_its_trouble() {
+    let tests = ["actors", "peers", "repeats"].map(|name| {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/logs/{name}.rs")))
+            .unwrap()
+    });
+    for heading in HEADINGS {
+        let section = &sections()[heading];
+        let made_by: Vec<&str> =
+            section.lines().filter_map(|line| line.strip_prefix("<!-- made by ")).collect();
+        assert!(!made_by.is_empty(), "{heading}");
+        for name in made_by {
+            let function = format!("fn {}(", name.trim_end_matches(" -->"));
+            assert!(
+                tests.iter().any(|source| source.contains(&function)),
+                "{heading}: there is no test {name}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_line_that_the_page_quotes_is_one_that_the_gateway_writes() {
-    let templates: Vec<Vec<String>> = crate::fields::sources().iter().flat_map(|(_, source)| templates(source)).collect();
+    let templates: Vec<Vec<String>> =
+        crate::fields::sources().iter().flat_map(|(_, source)| templates(source)).collect();
     let mut quoted = 0;
     for line in quoted_lines() {
         let message = message_of(&line);
@@ -61,14 +83,20 @@ fn a_message_fits_the_template_that_it_was_made_of() {
     assert!(fit("Actor {id} is back after {ms} ms", "Actor router is back after 7 ms"));
     assert!(!fit("Actor {id} is back after {ms} ms", "Actor router is back"));
     assert!(!fit("is back after", "Actor router is back after 7 ms"));
-    assert_eq!(message_of("2026-11-23T01:02:03.004Z WARN  a::b It is so: x=y or z actor=router n=\"1 2\""), "It is so: x=y or z");
+    assert_eq!(
+        message_of("2026-11-23T01:02:03.004Z WARN  a::b It is so: x=y or z actor=router n=\"1 2\""),
+        "It is so: x=y or z"
+    );
     assert_eq!(message_of("2026-11-23T01:02:03.004Z INFO  mailbox actor=router"), "");
 }
 
 fn sections() -> BTreeMap<String, String> {
     let page = page();
     let parts = page.split("\n## ").skip(1);
-    parts.map(|part| part.split_once('\n').unwrap()).map(|(head, text)| (head.to_owned(), text.to_owned())).collect()
+    parts
+        .map(|part| part.split_once('\n').unwrap())
+        .map(|(head, text)| (head.to_owned(), text.to_owned()))
+        .collect()
 }
 
 fn page() -> String {
@@ -114,7 +142,10 @@ fn templates(source: &str) -> Vec<Vec<String>> {
         let first = parts.next().unwrap_or_default().to_owned();
         parts.fold(first, |text, part| text + part.trim_start())
     });
-    joined.map(|literal| template(&literal)).filter(|parts| parts.iter().map(String::len).sum::<usize>() >= 8).collect()
+    joined
+        .map(|literal| template(&literal))
+        .filter(|parts| parts.iter().map(String::len).sum::<usize>() >= 8)
+        .collect()
 }
 
 fn template(literal: &str) -> Vec<String> {

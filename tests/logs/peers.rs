@@ -24,12 +24,15 @@ fn a_broker_that_is_gone_is_told_with_the_next_attempt() {
     world.broker.start();
     assert_eq!(gateway.stop(), Some(0));
     assert_one_object_a_line(&gateway);
-    assert_quoted("Disconnected from the broker", &[
-        "Connection to the broker lost: ",
-        "MQTT connection failed with reason code: ",
-        "Connected to the broker",
-        "state=disconnected",
-    ]);
+    assert_quoted(
+        "Disconnected from the broker",
+        &[
+            "Connection to the broker lost: ",
+            "MQTT connection failed with reason code: ",
+            "Connected to the broker",
+            "state=disconnected",
+        ],
+    );
 }
 
 #[test]
@@ -64,10 +67,10 @@ fn an_inbox_that_fills_is_told_before_it_is_full_when_it_is_and_when_it_is_over(
     assert_eq!(gateway.stop(), Some(0));
     assert_one_object_a_line(&gateway);
     assert_quoted("Inbox growing", &["Inbox growing: ", "Inbox shrinks again: "]);
-    assert_quoted("Inbox full", &[
-        "The inbox takes no message, so the broker holds them: ",
-        "The inbox takes messages again",
-    ]);
+    assert_quoted(
+        "Inbox full",
+        &["The inbox takes no message, so the broker holds them: ", "The inbox takes messages again"],
+    );
     assert_quoted("Database away", &["Database refuses, nothing is lost, trying again: ", "state=retrying"]);
 }
 
@@ -114,6 +117,13 @@ fn numbers_that_run_out_are_told_with_the_remedy() {
     let world = World::on(Backend::MariaDb);
     world.flow("high", "t").continues_from(i64::from(i32::MAX) - 5).insert(&world.sql);
     let gateway = world.start();
-    await_record(&gateway, "flows.last_msg_id has reached ", &[("message", "run `mqtt-gateway migrate --widen-ids`")]);
-    assert_quoted("Numbers run out", &["flows.last_msg_id has reached ", "run `mqtt-gateway migrate --widen-ids`"]);
+    await_record(
+        &gateway,
+        "flows.last_msg_id has reached ",
+        &[("message", "run `mqtt-gateway migrate --widen-ids`")],
+    );
+    assert_quoted(
+        "Numbers run out",
+        &["flows.last_msg_id has reached ", "run `mqtt-gateway migrate --widen-ids`"],
+    );
 }

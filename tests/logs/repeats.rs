@@ -35,7 +35,8 @@ fn in_the_error_files(world: &World, begin: &str) -> u64 {
 
 fn flood(world: &World, topics: usize, messages: usize) {
     let garbage: [&[u8]; 4] = [b"garbage", b"", b"\xff\xfe", b"[1,\n 2]"];
-    let message = |n: usize| Message::new(&world.topic(&format!("t/{}", n % topics)), garbage[n % garbage.len()]);
+    let message =
+        |n: usize| Message::new(&world.topic(&format!("t/{}", n % topics)), garbage[n % garbage.len()]);
     world.publish_all((0..messages).map(message));
     world.wait_for_dead_letters(messages);
 }
@@ -48,14 +49,21 @@ fn a_flood_is_summed_up(backend: Backend) {
     let mut gateway = world.start_subscribed();
     flood(&world, 3, 3_000);
     assert_eq!(gateway.stop(), Some(0));
-    let sums = 3;
-    assert_eq!(lines_and_errors(&gateway, INVALID), (3 * 10 + sums, 3_000));
+    let kinds = 3 * 3;
+    assert_eq!(lines_and_errors(&gateway, INVALID), (kinds * 10 + kinds, 3_000), "ten of each, and a sum");
     assert_eq!(in_the_error_files(&world, INVALID), 3_000);
     for topic in 0..3 {
         let topic = world.topic(&format!("t/{topic}"));
-        let sum = await_record(&gateway, INVALID, &[("topic", &topic), ("repeated", "990")]);
-        assert!(text(&sum, "message").contains("(repeated 990 times in "), "{sum:?}");
-        await_record(&gateway, "No longer repeated, 1000 times in all within ", &[("topic", &topic)]);
+        for (reason, count) in
+            [("payload_not_json", 500), ("payload_not_utf8", 250), ("payload_not_object", 250)]
+        {
+            let repeated = (count - 10).to_string();
+            let about = [("topic", topic.as_str()), ("reason", reason)];
+            let sum = await_record(&gateway, INVALID, &[about[0], about[1], ("repeated", &repeated)]);
+            let told = format!("(repeated {repeated} times in ");
+            assert!(text(&sum, "message").contains(&told), "{sum:?}");
+            await_record(&gateway, &format!("No longer repeated, {count} times in all within "), &about);
+        }
     }
     assert_one_object_a_line(&gateway);
     assert_quoted("Dead letters", &["Invalid payload in topic ", "No longer repeated, "]);

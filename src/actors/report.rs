@@ -7,7 +7,7 @@ use log::kv::Value;
 use log::{Level, Record};
 
 use super::episode::{Change, Episode, Moment};
-use super::mailbox::{ActorState, Mailbox, MailboxReport};
+use super::mailbox::{Mailbox, MailboxReport};
 
 /// Target of the lines about mailboxes, and their message.
 const MAILBOX: &str = "mailbox";
@@ -97,12 +97,12 @@ fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: M
     let (depth, _, age) = mailbox.load();
     let stuck = Some(age.max(silence)).filter(|longest| *longest > STUCK_AFTER);
     let Some(change) = episode.look(stuck, now, every) else { return };
-    let (actor, state) = (mailbox.name(), mailbox.state());
+    let (actor, state) = (mailbox.name(), mailbox.state().as_str());
     match change {
         Change::Lasts { since } => {
             let in_hand = in_hand(mailbox);
             let (age_ms, silent_ms) = (milliseconds(age), milliseconds(silence));
-            let (since, in_hand, state) = (since.as_str(), in_hand.as_str(), state.as_str());
+            let (since, in_hand) = (since.as_str(), in_hand.as_str());
             // Whether it waits for somebody or holds its thread is the first thing one wants to know.
             let how = if silence > STUCK_AFTER { "its thread is blocked" } else { "it waits for an answer" };
             log::warn!(
@@ -111,13 +111,23 @@ fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: M
             );
         }
         Change::Over { since, lasted } => {
-            let how = if state == ActorState::Down { "given up with its actor" } else { "goes on" };
-            let (since, lasted_ms, state) = (since.as_str(), milliseconds(lasted), state.as_str());
+            let (since, lasted_ms) = (since.as_str(), milliseconds(lasted));
             log::info!(
                 actor, since, state, depth, lasted_ms;
-                "Handler {how}: {actor} was stuck for {:.1} s", lasted.as_secs_f64()
+                "Handler goes on: {actor} was stuck for {:.1} s", lasted.as_secs_f64()
             );
         }
+    }
+}
+
+/// Says that a handler that was stuck went with its actor.
+pub(super) fn log_given_up(mailbox: &Mailbox, episodes: &mut Episodes) {
+    if let Some(Change::Over { since, lasted }) = episodes.stuck.look(None, Moment::now(), Duration::ZERO) {
+        let (actor, since, lasted_ms) = (mailbox.name(), since.as_str(), milliseconds(lasted));
+        log::info!(
+            actor, since, lasted_ms;
+            "Handler given up with its actor: {actor} was stuck for {:.1} s", lasted.as_secs_f64()
+        );
     }
 }
 

@@ -15,7 +15,7 @@ use super::mailbox::{ActorState, Handling, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
-use super::report::{Episodes, log_episodes, log_mailbox, timestamp, whole_milliseconds};
+use super::report::{Episodes, log_episodes, log_given_up, log_mailbox, timestamp, whole_milliseconds};
 use super::router::{RouterActor, RouterParts};
 use super::worker::{FlowWorkerActor, WorkerParts};
 use super::{ActorId, ExitReason};
@@ -220,6 +220,7 @@ impl SupervisorActor {
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         child.mailbox.set_state(ActorState::Down);
         child.mailbox.count_restart();
+        log_given_up(&child.mailbox, &mut child.episodes);
         child.ended.get_or_insert((reason, Instant::now(), Utc::now()));
         let (actor, reason) = (child.mailbox.name(), reason.as_str());
         let (budget, window) = (self.options.max_restarts, self.options.restart_window.as_secs());

@@ -144,7 +144,7 @@ fn templates(source: &str) -> Vec<Vec<String>> {
     });
     joined
         .map(|literal| template(&literal))
-        .filter(|parts| parts.iter().map(String::len).sum::<usize>() >= 8)
+        .filter(|parts| parts.len() == 1 || parts.iter().map(String::len).sum::<usize>() >= 8)
         .collect()
 }
 

@@ -108,7 +108,7 @@ fn a_flow_whose_topic_is_no_filter_is_told_by_name() {
     world.flow("any", "t").insert(&world.sql);
     let gateway = world.start();
     await_record(&gateway, "Flow odd is not subscribed: its topic filter ", &[("flow", "odd")]);
-    await_record(&gateway, "Flows loaded", &[("flows", "1"), ("rejected", "1")]);
+    await_record(&gateway, "Flows loaded", &[("flows", "2"), ("rejected", "1")]);
     assert_quoted("Flow rejected or invalid", &["is not subscribed: its topic filter "]);
 }
 

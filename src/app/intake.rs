@@ -97,12 +97,12 @@ impl Intake {
             }
         }
         self.signal.raise();
-        self.tell_if_taken_again();
         if let Some(Err(error)) =
             retained.map(|memory| memory.remember(publication.topic, publication.payload))
         {
             log::warn!("Cannot remember a retained message, it will be taken again: {error}");
         }
+        self.tell_if_taken_again();
         crash_point!("intake-before-puback");
     }
 

@@ -269,31 +269,34 @@ impl Handler<Envelope<DrainDelivery>> for DeliveryActor {
 
 fn log_failure(item: &OutboxItem, error: &PostError) {
     let (message_id, attempts) = (item.message_id, item.attempts.saturating_add(1));
+    let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
     log::error!(
-        message_id, attempts;
-        "Error posting flow {} to endpoint {}: {error}", item.flow_code, redacted(&item.url)
+        flow_id, flow, message_id, attempts;
+        "Error posting flow {flow} to endpoint {}: {error}", redacted(&item.url)
     );
 }
 
 fn log_delivery(item: &OutboxItem) {
     let (message_id, attempts) = (item.message_id, item.attempts);
+    let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
     if attempts > 0 {
         log::info!(
-            message_id, attempts;
-            "Endpoint {} of flow {} takes messages again, after {attempts} failed attempts",
-            redacted(&item.url), item.flow_code
+            flow_id, flow, message_id, attempts;
+            "Endpoint {} of flow {flow} takes messages again, after {attempts} failed attempts",
+            redacted(&item.url)
         );
     } else {
-        log::debug!(message_id; "Posted flow {} to endpoint {}", item.flow_code, redacted(&item.url));
+        log::debug!(flow_id, flow, message_id; "Posted flow {flow} to endpoint {}", redacted(&item.url));
     }
 }
 
 fn log_expiry(item: &OutboxItem, outcome: &Outcome) {
     if let Outcome::Expired { detail, .. } = outcome {
         let message_id = item.message_id;
+        let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
         log::error!(
-            message_id;
-            "Message {message_id} of flow {} becomes a dead letter: {detail}", item.flow_code
+            flow_id, flow, message_id;
+            "Message {message_id} of flow {flow} becomes a dead letter: {detail}"
         );
     }
 }

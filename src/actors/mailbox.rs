@@ -5,11 +5,13 @@
 //! [`Envelope`] that holds permits of a [`Mailbox`]: the sender takes them before it sends, and
 //! they come back when the message was handled, or was thrown away with its actor.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Message;
+use chrono::{DateTime, Utc};
 
 use super::durations::Durations;
 use super::life::ExitReason;
@@ -74,13 +76,28 @@ pub struct Mailbox {
 #[derive(Debug)]
 struct Inner {
     state: ActorState,
+    state_since: DateTime<Utc>,
     state_reported: bool,
     waits: Durations,
     handles: Durations,
-    /// Begin of every handling under way, by its number.
-    in_hand: Vec<(u64, Instant)>,
+    in_hand: Vec<InHand>,
     next_handling: u64,
 }
+
+/// A handling under way.
+#[derive(Debug)]
+struct InHand {
+    number: u64,
+    began: Instant,
+    /// The type of the message, with its path.
+    message: &'static str,
+    detail: Option<Box<dyn Detail>>,
+}
+
+/// What a message in hand is about, told only when somebody wants to know.
+pub trait Detail: fmt::Display + fmt::Debug + Send + Sync {}
+
+impl<T: fmt::Display + fmt::Debug + Send + Sync> Detail for T {}
 
 /// One line of the mailbox report.
 #[derive(Debug, Clone)]
@@ -89,6 +106,8 @@ pub struct MailboxReport {
     pub actor: String,
     /// Its state.
     pub state: ActorState,
+    /// Since when it is in this state.
+    pub since: DateTime<Utc>,
     /// Messages waiting or in hand.
     pub depth: usize,
     /// Permits in all.
@@ -131,6 +150,7 @@ impl Mailbox {
             beat_ms: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 state: ActorState::Starting,
+                state_since: Utc::now(),
                 state_reported: true,
                 waits: Durations::new(),
                 handles: Durations::new(),
@@ -187,6 +207,7 @@ impl Mailbox {
         let mut inner = self.inner();
         if inner.state != state {
             inner.state = state;
+            inner.state_since = Utc::now();
             inner.state_reported = false;
         }
     }
@@ -214,6 +235,7 @@ impl Mailbox {
         MailboxReport {
             actor: self.name.clone(),
             state: inner.state,
+            since: inner.state_since,
             depth: self.depth.load(Relaxed),
             capacity: self.capacity,
             high_water: self.high_water.load(Relaxed),
@@ -224,7 +246,7 @@ impl Mailbox {
             transactions: Some(self.transactions.load(Relaxed)).filter(|transactions| *transactions > 0),
             wait_p99: inner.waits.take_p99(),
             handle_p99: inner.handles.take_p99(),
-            age: oldest(&inner.in_hand),
+            age: age(&inner.in_hand),
         }
     }
 
@@ -239,7 +261,7 @@ impl Mailbox {
             states: ActorState::WORDS,
             depth: self.depth.load(Relaxed),
             capacity: self.capacity,
-            age: oldest(&inner.in_hand),
+            age: age(&inner.in_hand),
             received: self.received.load(Relaxed),
             handled: self.handled.load(Relaxed),
             failed: self.failed.load(Relaxed),
@@ -252,7 +274,25 @@ impl Mailbox {
     /// Depth, capacity and the age of the oldest message in hand, without touching the interval.
     #[must_use]
     pub fn load(&self) -> (usize, usize, Duration) {
-        (self.depth.load(Relaxed), self.capacity, oldest(&self.inner().in_hand))
+        (self.depth.load(Relaxed), self.capacity, age(&self.inner().in_hand))
+    }
+
+    /// What the actor says of itself.
+    #[must_use]
+    pub fn state(&self) -> ActorState {
+        self.inner().state
+    }
+
+    /// The message that is in hand for the longest, in words; `None` when none is.
+    #[must_use]
+    pub fn in_hand(&self) -> Option<String> {
+        let inner = self.inner();
+        let oldest = inner.in_hand.iter().min_by_key(|handling| handling.began)?;
+        let message = oldest.message.rsplit("::").next().unwrap_or(oldest.message);
+        Some(match &oldest.detail {
+            Some(detail) => format!("{message}: {detail}"),
+            None => message.to_owned(),
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -261,8 +301,8 @@ impl Mailbox {
     }
 }
 
-fn oldest(in_hand: &[(u64, Instant)]) -> Duration {
-    in_hand.iter().map(|(_, since)| since.elapsed()).max().unwrap_or_default()
+fn age(in_hand: &[InHand]) -> Duration {
+    in_hand.iter().map(|handling| handling.began.elapsed()).max().unwrap_or_default()
 }
 
 /// Permits that a message holds until it was handled or thrown away.
@@ -299,7 +339,7 @@ impl<M> Envelope<M> {
         inner.waits.record(began - permits.taken, permits.weight as u64);
         let number = inner.next_handling;
         inner.next_handling += 1;
-        inner.in_hand.push((number, began));
+        inner.in_hand.push(InHand { number, began, message: std::any::type_name::<M>(), detail: None });
         drop(inner);
         (message, Handling { permits, number, began, failed: 0 })
     }
@@ -315,6 +355,14 @@ pub struct Handling {
 }
 
 impl Handling {
+    /// States what the message is about, for the case that somebody asks.
+    pub fn is_about(&self, detail: impl Detail + 'static) {
+        let mut inner = self.permits.mailbox.inner();
+        if let Some(own) = inner.in_hand.iter_mut().find(|handling| handling.number == self.number) {
+            own.detail = Some(Box::new(detail));
+        }
+    }
+
     /// States that `count` of the messages failed.
     pub fn fail(&mut self, count: usize) {
         self.failed += count as u64;
@@ -328,7 +376,7 @@ impl Drop for Handling {
         mailbox.failed.fetch_add(self.failed, Relaxed);
         let mut inner = mailbox.inner();
         inner.handles.record(self.began.elapsed(), 1);
-        inner.in_hand.retain(|(number, _)| *number != self.number);
+        inner.in_hand.retain(|handling| handling.number != self.number);
     }
 }
 
@@ -373,6 +421,21 @@ mod tests {
         assert_eq!(mailbox.report().transactions, None);
         mailbox.count_transaction();
         assert_eq!(mailbox.report().transactions, Some(1));
+    }
+
+    #[test]
+    fn the_message_that_is_in_hand_for_the_longest_is_told_by_its_name_and_what_it_is_about() {
+        struct Batch;
+        let mailbox = Mailbox::new("worker", 10);
+        assert_eq!(mailbox.in_hand(), None);
+        let (_, first) = mailbox.enclose(Batch).open();
+        let (_, second) = mailbox.enclose("another").open();
+        assert_eq!(mailbox.in_hand().as_deref(), Some("Batch"));
+        first.is_about("3 messages");
+        second.is_about("1 message");
+        assert_eq!(mailbox.in_hand().as_deref(), Some("Batch: 3 messages"));
+        drop(first);
+        assert_eq!(mailbox.in_hand().as_deref(), Some("&str: 1 message"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod brokers;
 pub mod delivery;
 mod directory;
 mod durations;
+mod episode;
 mod inbox_signal;
 mod life;
 mod mailbox;
@@ -24,7 +25,7 @@ use std::fmt;
 pub use directory::{Directory, Slot};
 pub use inbox_signal::InboxSignal;
 pub use life::{ExitReason, Life, remember_panics};
-pub use mailbox::{ActorState, Envelope, Handling, Mailbox, MailboxReport};
+pub use mailbox::{ActorState, Detail, Envelope, Handling, Mailbox, MailboxReport};
 pub(crate) use report::kind_of;
 
 use crate::domain::batch::Lane;

@@ -476,7 +476,7 @@ impl Settlement {
             let reason = rejected.error.to_string();
             if self.known_rejections.get(&rejected.flow.id) != Some(&reason) {
                 log::error!(
-                    flow_id = rejected.flow.id;
+                    flow_id = rejected.flow.id, flow = &*rejected.flow.code;
                     "Flow {} is not subscribed: its topic filter {:?} is not valid: {reason}",
                     rejected.flow.code, rejected.flow.topic
                 );
@@ -558,7 +558,7 @@ fn granted(
             .iter()
             .filter(|flow| TopicFilter::parse(&flow.topic).is_ok_and(|own| refused.covers(&own)));
         for flow in concerned {
-            log::error!(flow_id = flow.id; "Flow {} gets no messages: the broker refused {filter:?}: {refusal}", flow.code);
+            log::error!(flow_id = flow.id, flow = &*flow.code; "Flow {} gets no messages: the broker refused {filter:?}: {refusal}", flow.code);
         }
     }
     log::info!(filters = asked.len(); "Subscribed");

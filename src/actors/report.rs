@@ -1,10 +1,12 @@
 //! The mailbox lines of the log, and the warnings about what is full or stuck.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use log::kv::Value;
 use log::{Level, Record};
 
+use super::episode::{Change, Episode, Moment};
 use super::mailbox::{Mailbox, MailboxReport};
 use crate::observe::metrics::ErrorKind;
 use crate::store::{Fault, StoreError};
@@ -15,21 +17,22 @@ const MAILBOX: &str = "mailbox";
 /// A mailbox fuller than this is a warning, in percent.
 const FULL_PERCENT: usize = 80;
 
-/// A message in hand for longer than this is a warning.
+/// A message in hand for longer than this is a warning, and so is an actor that takes no turn.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// What was warned about, so that an episode is told once at its begin and once at its end.
+/// What was warned about.
 #[derive(Debug, Default)]
 pub(super) struct Episodes {
-    full_since: Option<Instant>,
-    stuck: bool,
+    full: Episode,
+    stuck: Episode,
 }
 
 /// Writes the line of one actor. How many messages a transaction holds tells how high the load is, so
 /// those who commit say how many they have committed.
 pub(super) fn log_mailbox(mailbox: &Mailbox) {
     let report = mailbox.report();
-    let fields = fields(&report);
+    let since = timestamp(report.since);
+    let fields = fields(&report, &since);
     log::logger().log(
         &Record::builder()
             .level(Level::Info)
@@ -40,10 +43,11 @@ pub(super) fn log_mailbox(mailbox: &Mailbox) {
     );
 }
 
-fn fields(report: &MailboxReport) -> Vec<(&'static str, Value<'_>)> {
+fn fields<'a>(report: &'a MailboxReport, since: &'a str) -> Vec<(&'static str, Value<'a>)> {
     let mut fields = vec![
         ("actor", report.actor.as_str().into()),
         ("state", report.state.as_str().into()),
+        ("since", since.into()),
         ("depth", report.depth.into()),
         ("capacity", report.capacity.into()),
         ("high_water", report.high_water.into()),
@@ -59,29 +63,83 @@ fn fields(report: &MailboxReport) -> Vec<(&'static str, Value<'_>)> {
     fields
 }
 
-/// Warns of a mailbox that runs full and of a handler that does not end.
-pub(super) fn log_episodes(mailbox: &Mailbox, episodes: &mut Episodes) {
+/// Warns of a mailbox that runs full and of a handler that does not end: at once, and again `every` so often while
+/// it lasts. `silence` is how long the actor has taken no turn.
+pub(super) fn log_episodes(mailbox: &Mailbox, episodes: &mut Episodes, silence: Duration, every: Duration) {
+    let now = Moment::now();
+    log_fullness(mailbox, &mut episodes.full, now, every);
+    log_stuck(mailbox, &mut episodes.stuck, silence, now, every);
+}
+
+fn log_fullness(mailbox: &Mailbox, episode: &mut Episode, now: Moment, every: Duration) {
     let (depth, capacity, age) = mailbox.load();
-    let full = depth * 100 > capacity * FULL_PERCENT;
-    match (full, episodes.full_since) {
-        (true, None) => {
-            episodes.full_since = Some(Instant::now());
-            log::warn!(actor = mailbox.name(), depth, capacity; "Mailbox over {FULL_PERCENT} % full");
+    let full = (depth * 100 > capacity * FULL_PERCENT).then_some(Duration::ZERO);
+    let Some(change) = episode.look(full, now, every) else { return };
+    let (actor, state) = (mailbox.name(), mailbox.state().as_str());
+    match change {
+        Change::Lasts { since } => {
+            let in_hand = in_hand(mailbox);
+            let (since, in_hand, age_ms) = (since.as_str(), in_hand.as_str(), milliseconds(age));
+            log::warn!(
+                actor, since, state, depth, capacity, age_ms, in_hand;
+                "Mailbox over {FULL_PERCENT} % full: {actor} has {depth} of {capacity} since {since}, in hand: {in_hand}"
+            );
         }
-        (false, Some(since)) => {
-            episodes.full_since = None;
-            let lasted_ms = milliseconds(since.elapsed());
-            log::info!(actor = mailbox.name(), depth, capacity, lasted_ms; "Mailbox has room again");
+        Change::Over { since, lasted } => {
+            let (since, lasted_ms) = (since.as_str(), milliseconds(lasted));
+            log::info!(
+                actor, since, state, depth, capacity, lasted_ms;
+                "Mailbox has room again: {actor} has {depth} of {capacity}, after {:.1} s", lasted.as_secs_f64()
+            );
         }
-        _ => {}
     }
-    let stuck = age > STUCK_AFTER;
-    if stuck && !episodes.stuck {
-        log::warn!(actor = mailbox.name(), age_ms = milliseconds(age); "Handler stuck: one message in hand since {} s", age.as_secs());
-    } else if episodes.stuck && !stuck {
-        log::info!(actor = mailbox.name(); "Handler goes on");
+}
+
+fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: Moment, every: Duration) {
+    let (depth, _, age) = mailbox.load();
+    let stuck = Some(age.max(silence)).filter(|longest| *longest > STUCK_AFTER);
+    let Some(change) = episode.look(stuck, now, every) else { return };
+    let (actor, state) = (mailbox.name(), mailbox.state().as_str());
+    match change {
+        Change::Lasts { since } => {
+            let in_hand = in_hand(mailbox);
+            let (age_ms, silent_ms) = (milliseconds(age), milliseconds(silence));
+            let (since, in_hand) = (since.as_str(), in_hand.as_str());
+            // Whether it waits for somebody or holds its thread is the first thing one wants to know.
+            let how = if silence > STUCK_AFTER { "its thread is blocked" } else { "it waits for an answer" };
+            log::warn!(
+                actor, since, state, depth, age_ms, silent_ms, in_hand;
+                "Handler stuck: {actor} since {since}, {how}, in hand: {in_hand}"
+            );
+        }
+        Change::Over { since, lasted } => {
+            let (since, lasted_ms) = (since.as_str(), milliseconds(lasted));
+            log::info!(
+                actor, since, state, depth, lasted_ms;
+                "Handler goes on: {actor} was stuck for {:.1} s", lasted.as_secs_f64()
+            );
+        }
     }
-    episodes.stuck = stuck;
+}
+
+/// Says that a handler that was stuck went with its actor.
+pub(super) fn log_given_up(mailbox: &Mailbox, episodes: &mut Episodes) {
+    if let Some(Change::Over { since, lasted }) = episodes.stuck.look(None, Moment::now(), Duration::ZERO) {
+        let (actor, since, lasted_ms) = (mailbox.name(), since.as_str(), milliseconds(lasted));
+        log::info!(
+            actor, since, lasted_ms;
+            "Handler given up with its actor: {actor} was stuck for {:.1} s", lasted.as_secs_f64()
+        );
+    }
+}
+
+fn in_hand(mailbox: &Mailbox) -> String {
+    mailbox.in_hand().unwrap_or_else(|| "nothing".to_owned())
+}
+
+/// A moment as the log has it.
+pub(super) fn timestamp(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// Milliseconds with a fraction: most waits are shorter than one.

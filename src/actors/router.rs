@@ -11,12 +11,14 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
+use super::episode::{Change, Episode, Moment};
 use super::inbox_signal::InboxSignal;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch,
 };
+use super::report::whole_milliseconds;
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
 use crate::domain::lanes::{Gathering, Lanes, most_lagging};
 use crate::domain::payload::PayloadLimits;
@@ -32,6 +34,12 @@ const TICK: Duration = Duration::from_secs(1);
 /// than to route a message, and what then waits for the database does not mind a millisecond.
 const CLOSE_TOGETHER: Duration = Duration::from_micros(250);
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// An inbox fuller than this is a warning, in percent: what is done leaves it by whole files, so it is never empty.
+const INBOX_GROWING_PERCENT: u64 = 50;
+
+/// How often that is said while it lasts.
+const INBOX_REPORT: Duration = Duration::from_secs(30);
 
 /// Most records that a lane looks at in one turn.
 const LOOK_AHEAD: usize = 4_096;
@@ -49,6 +57,8 @@ pub struct RouterActor {
     unkept: bool,
     /// When the inbox grew the last time that it was told.
     grew: Instant,
+    /// The inbox holds much.
+    growing: Episode,
 }
 
 /// What a router is made of; the factory keeps it for the next one.
@@ -94,6 +104,7 @@ impl RouterActor {
             looking_on: false,
             unkept: false,
             grew: Instant::now(),
+            growing: Episode::default(),
         }
     }
 
@@ -225,6 +236,27 @@ impl RouterActor {
         self.unkept = kept.is_err();
     }
 
+    fn tell_if_growing(&mut self) {
+        let (bytes, max_bytes) = (self.parts.inbox.bytes(), self.parts.inbox.max_bytes());
+        let percent = bytes.saturating_mul(100) / max_bytes.max(1);
+        let growing = (percent > INBOX_GROWING_PERCENT).then_some(Duration::ZERO);
+        match self.growing.look(growing, Moment::now(), INBOX_REPORT) {
+            Some(Change::Lasts { since }) => {
+                let since = since.as_str();
+                log::warn!(
+                    since, bytes, max_bytes, percent;
+                    "Inbox growing: {percent} % full, over {INBOX_GROWING_PERCENT} % since {since}: \
+                     messages come faster than the database takes them"
+                );
+            }
+            Some(Change::Over { since, lasted }) => {
+                let (since, lasted_ms) = (since.as_str(), whole_milliseconds(lasted));
+                log::info!(since, bytes, max_bytes, percent, lasted_ms; "Inbox shrinks again: {percent} % full");
+            }
+            None => {}
+        }
+    }
+
     fn tables(&self) -> MutexGuard<'_, RoutingHistory> {
         self.parts.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -245,6 +277,7 @@ impl Actor for RouterActor {
             }
             router.lanes.tick();
             router.pump(context, true);
+            router.tell_if_growing();
         });
         self.parts.directory.registry.tell(AnnounceTable);
         for worker in &self.parts.directory.workers {

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Recipient, System, WrapFuture};
+use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
 use super::ActorId;
 use super::delivery::{DeliveryActor, DeliveryParts};
 use super::directory::{Directory, Slot};
 use super::life::{ExitReason, Life};
-use super::mailbox::{ActorState, Mailbox};
+use super::mailbox::{ActorState, Handling, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
-use super::report::{Episodes, log_episodes, log_mailbox, whole_milliseconds};
+use super::report::{Episodes, log_episodes, log_given_up, log_mailbox, timestamp, whole_milliseconds};
 use super::router::{RouterActor, RouterParts};
 use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, Verdict};
@@ -29,6 +30,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// An actor that has not taken its turn for this long is replaced. Well above any pause that a
 /// loaded machine makes: waiting for input and output does not silence an actor.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// Permits of its own mailbox, whose messages are few.
+const PERMITS: usize = 64;
 
 /// How long the broker may take to be told goodbye.
 const DISCONNECT: Duration = Duration::from_secs(5);
@@ -73,6 +77,8 @@ pub struct SupervisorActor {
     options: SupervisorOptions,
     /// Where it shows that it is alive, and that the end has begun.
     observed: Arc<Observed>,
+    /// Counts what it does itself; nothing travels in it.
+    mailbox: Arc<Mailbox>,
     children: Vec<Child>,
     /// One for all: ten workers that each fail twice are as broken as one that fails twenty times.
     budget: RestartBudget,
@@ -91,7 +97,12 @@ struct Child {
     /// The thread it runs on; none while it is down.
     arbiter: Option<Arbiter>,
     episodes: Episodes,
+    /// Why and when it ended, until its successor is at work.
+    ended: Option<(ExitReason, Instant, DateTime<Utc>)>,
 }
+
+/// Its own doings, by the names under which the log has them.
+struct Tick;
 
 impl Child {
     /// Ends the life it is in; answers the thread to stop. Whatever that life still says is no news.
@@ -102,6 +113,20 @@ impl Child {
 
     fn is_in_life(&self, generation: u64) -> bool {
         self.generation == generation
+    }
+
+    /// Says that it is at work again, once it is.
+    fn tell_if_back(&mut self) {
+        let state = self.mailbox.state();
+        if matches!(state, ActorState::Down | ActorState::Starting) {
+            return;
+        }
+        if let Some((reason, ended, since)) = self.ended.take() {
+            let (actor, since) = (self.mailbox.name(), timestamp(since));
+            let lasted_ms = whole_milliseconds(ended.elapsed());
+            let (reason, since, state) = (reason.as_str(), since.as_str(), state.as_str());
+            log::info!(actor, reason, since, lasted_ms, state; "Actor {actor} is back after {lasted_ms} ms: {state}");
+        }
     }
 }
 
@@ -120,6 +145,7 @@ impl SupervisorActor {
             generation: 0,
             arbiter: None,
             episodes: Episodes::default(),
+            ended: None,
         };
         // In the order of starting: whoever is asked for something is there first.
         let mut children = vec![child(ActorId::Delivery, directory.delivery.mailbox())];
@@ -136,6 +162,7 @@ impl SupervisorActor {
             factories,
             options,
             observed,
+            mailbox: Mailbox::new("supervisor", PERMITS),
             children,
             budget,
             born: Instant::now(),
@@ -194,16 +221,28 @@ impl SupervisorActor {
         }
     }
 
+    /// Counts what it does until the guard is dropped.
+    fn begin<D>(&self, doing: D) -> Handling {
+        self.mailbox.enclose(doing).open().1
+    }
+
     fn restart(&mut self, context: &mut Context<Self>, id: ActorId, reason: ExitReason, cause: &str) {
         self.forget(id);
         let now_ms = whole_milliseconds(self.born.elapsed());
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         child.mailbox.set_state(ActorState::Down);
         child.mailbox.count_restart(reason);
+        log_given_up(&child.mailbox, &mut child.episodes);
+        child.ended.get_or_insert((reason, Instant::now(), Utc::now()));
+        let (actor, reason) = (child.mailbox.name(), reason.as_str());
+        let (budget, window) = (self.options.max_restarts, self.options.restart_window.as_secs());
         match self.budget.record(now_ms) {
-            Verdict::Restart { delay } => {
-                let delay_ms = whole_milliseconds(delay);
-                log::error!(actor = id.to_string().as_str(), delay_ms; "Actor {id} ended: {cause}; restarting it");
+            Verdict::Restart { delay, spent } => {
+                let retry_in_ms = whole_milliseconds(delay);
+                log::error!(
+                    actor, reason, retry_in_ms, spent, budget;
+                    "Actor {id} ended: {cause}; restarting it in {retry_in_ms} ms, restart {spent} of {budget} within {window} s"
+                );
                 context.run_later(delay, move |supervisor, context| {
                     // At the end everything is needed for the drain but a new connection.
                     if !(supervisor.ending && id == ActorId::Mqtt) {
@@ -214,9 +253,8 @@ impl SupervisorActor {
             }
             Verdict::Exhausted => {
                 log::error!(
-                    "Actor {id} ended: {cause}; the restart budget ({} within {} s) is spent, giving up",
-                    self.options.max_restarts,
-                    self.options.restart_window.as_secs()
+                    actor, reason, budget;
+                    "Actor {id} ended: {cause}; the restart budget ({budget} within {window} s) is spent, giving up with exit code {EXIT_RESTART_BUDGET_SPENT}"
                 );
                 self.end(context, EXIT_RESTART_BUDGET_SPENT);
             }
@@ -224,28 +262,33 @@ impl SupervisorActor {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
+        let _handling = self.begin(Tick);
         crash_point!("beat-supervisor");
         self.observed.supervisor_ticked();
         let watched = self.vigil.watched_for(self.born.elapsed());
-        let silent: Vec<(ActorId, Duration)> = self
-            .children
-            .iter()
-            .filter(|child| child.arbiter.is_some())
-            .map(|child| (child.id, child.mailbox.silence().min(watched)))
-            .filter(|(_, silence)| *silence > SILENCE)
-            .collect();
+        let mut silent: Vec<(ActorId, Duration)> = Vec::new();
         for child in &mut self.children {
+            // One that is down is not silent.
+            let silence =
+                child.arbiter.as_ref().map_or(Duration::ZERO, |_| child.mailbox.silence().min(watched));
             if child.mailbox.take_state_change() {
                 log_mailbox(&child.mailbox);
             }
-            log_episodes(&child.mailbox, &mut child.episodes);
+            child.tell_if_back();
+            log_episodes(&child.mailbox, &mut child.episodes, silence, self.options.report_interval);
+            if silence > SILENCE {
+                silent.push((child.id, silence));
+            }
+        }
+        if self.mailbox.take_state_change() {
+            log_mailbox(&self.mailbox);
         }
         if self.ending {
             return;
         }
         for (id, silence) in silent {
-            let reason = ExitReason::Silent;
-            self.restart(context, id, reason, &format!("no sign of life for {} s", silence.as_secs()));
+            let cause = format!("no sign of life for {} s", silence.as_secs());
+            self.restart(context, id, ExitReason::Silent, &cause);
         }
     }
 
@@ -281,8 +324,10 @@ impl Actor for SupervisorActor {
         }
         context.run_interval(TICK, Self::tick);
         context.run_interval(self.options.report_interval, |supervisor, _| {
+            log_mailbox(&supervisor.mailbox);
             supervisor.children.iter().for_each(|child| log_mailbox(&child.mailbox));
         });
+        self.mailbox.set_state(ActorState::Running);
     }
 }
 
@@ -290,6 +335,7 @@ impl Handler<ActorExited> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, exited: ActorExited, context: &mut Self::Context) {
+        let _handling = self.begin(exited.clone());
         let ActorExited { actor, generation, reason, cause } = exited;
         let current = self.children.iter().any(|child| child.id == actor && child.is_in_life(generation));
         // One that was replaced because of its silence may end much later, or before its successor
@@ -305,11 +351,13 @@ impl Handler<Shutdown> for SupervisorActor {
 
     /// Away from the broker first, so that the inbox ends; then everything that is in it.
     fn handle(&mut self, _: Shutdown, context: &mut Self::Context) {
+        let _handling = self.begin(Shutdown);
         if std::mem::replace(&mut self.ending, true) {
             return;
         }
         // Whoever looks knows it before the broker does.
         self.observed.health.draining();
+        self.mailbox.set_state(ActorState::Draining);
         let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
         let farewell = self.options.farewell;
         let (inbox, link) = (self.factories.router.inbox.clone(), self.factories.mqtt.link.clone());
@@ -366,6 +414,7 @@ mod tests {
             generation: 0,
             arbiter: None,
             episodes: Episodes::default(),
+            ended: None,
         };
         let silent = child.generation;
         assert!(child.is_in_life(silent));

@@ -1,5 +1,7 @@
 //! Serves one lane: one batch at a time, in one transaction each.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use super::life::Life;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch};
 use super::report::{kind_of, whole_milliseconds};
-use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError};
+use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError, Rejection};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
@@ -126,6 +128,8 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             (Rc::clone(&self.store), self.parts.directory.clone(), self.observer());
         let processing = async move {
             let (ProcessBatch { batch }, mut handling) = envelope.open();
+            let batch = Arc::new(batch);
+            handling.is_about(BatchInHand(Arc::clone(&batch)));
             crash_point!("worker-batch");
             let mut store = store.lock().await;
             let never_opened = BatchFailure::Fenced(LanePosition { epoch: 0, next_offset: 0 });
@@ -185,8 +189,41 @@ fn report_failures(outcome: &BatchOutcome, handling: &mut Handling) {
     for failure in failures {
         handling.fail(1);
         match failure {
-            ProcessError::Rejected(rejection) => log::error!("{rejection}"),
+            ProcessError::Rejected(rejection) => log_rejection(rejection),
             other => log::debug!("{other}"),
+        }
+    }
+}
+
+fn log_rejection(rejection: &Rejection) {
+    let (topic, reason) = (rejection.topic.as_str(), rejection.reason);
+    match &rejection.flow {
+        Some((flow_id, flow)) => log::error!(topic, flow_id, flow = &**flow, reason; "{rejection}"),
+        None => log::error!(topic, reason; "{rejection}"),
+    }
+}
+
+/// A batch as somebody wants to see it who asks why it takes so long.
+#[derive(Debug)]
+struct BatchInHand(Arc<Batch>);
+
+impl fmt::Display for BatchInHand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Most flows that are named.
+        const NAMED: usize = 5;
+        let batch = &*self.0;
+        write!(f, "{} messages of the inbox from {} to {}", batch.pairs(), batch.from, batch.next)?;
+        let flows: BTreeSet<FlowId> = batch.entries.iter().flat_map(|entry| &entry.flows).copied().collect();
+        let named: Vec<String> = flows.iter().take(NAMED).map(ToString::to_string).collect();
+        if !named.is_empty() {
+            write!(f, ", flow_id {}", named.join(", "))?;
+        }
+        if flows.len() > NAMED {
+            write!(f, " and {} more", flows.len() - NAMED)?;
+        }
+        match batch.entries.first() {
+            Some(entry) => write!(f, ", first topic {:?}", entry.record.topic),
+            None => Ok(()),
         }
     }
 }
@@ -244,7 +281,7 @@ impl LaneObserver for Observer {
 
     fn left_behind(&self, lagging: LaggingFlow, code: &str) {
         let LaggingFlow { flow: flow_id, next_offset } = lagging;
-        log::warn!(lane = self.lane, flow_id, next_offset; "Flow {code} is locked by somebody else: its messages wait, the others of its lane go on");
+        log::warn!(lane = self.lane, flow_id, flow = code, next_offset; "Flow {code} is locked by somebody else: its messages wait, the others of its lane go on");
     }
 
     fn back_in_step(&self, flow_id: FlowId) {

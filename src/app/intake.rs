@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::actors::InboxSignal;
 use crate::domain::message::Publication;
@@ -21,8 +21,8 @@ pub struct Intake {
     /// The broker of the connection.
     server: Mutex<Option<String>>,
     retained: Mutex<Option<RetainedMemory>>,
-    /// When it was said last that the inbox takes nothing.
-    complained: Mutex<Option<Instant>>,
+    /// Since when the inbox takes nothing, or one only when another is done.
+    complained: Mutex<Option<Refusal>>,
     /// Messages in a row that the broker had sent before.
     recognised: AtomicU64,
 }
@@ -53,6 +53,14 @@ fn session_name(client_id: &str, server: &str) -> String {
 
 /// An inbox at its bound takes a message whenever one is done: that it waits is said once in this time.
 const COMPLAINT: Duration = Duration::from_secs(10);
+
+/// The inbox refuses, or did a moment ago.
+struct Refusal {
+    since: DateTime<Utc>,
+    began: Instant,
+    last: Instant,
+    said: Instant,
+}
 
 impl Intake {
     /// Takes messages, sent to this client id, into `inbox` and raises `signal`; with a memory of retained messages it passes
@@ -128,6 +136,7 @@ impl Intake {
         {
             log::warn!("Cannot remember a retained message, it will be taken again: {error}");
         }
+        self.tell_if_taken_again();
         crash_point!("intake-before-puback");
     }
 
@@ -140,10 +149,27 @@ impl Intake {
     }
 
     fn complain(&self, error: &AppendError) {
+        let now = Instant::now();
         let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|at| at.elapsed() >= COMPLAINT) {
-            *complained = Some(Instant::now());
-            log::error!("The inbox takes no message, so the broker holds them: {error}");
+        let is_new = complained.is_none();
+        let refusal =
+            complained.get_or_insert_with(|| Refusal { since: Utc::now(), began: now, last: now, said: now });
+        refusal.last = now;
+        if is_new || refusal.said.elapsed() >= COMPLAINT {
+            refusal.said = now;
+            let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
+            let since = since.as_str();
+            log::error!(since; "The inbox takes no message, so the broker holds them: {error}");
+        }
+    }
+
+    /// Says that it is over once no message had to wait for a while: at its bound the inbox takes one now and then.
+    fn tell_if_taken_again(&self) {
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusal) = complained.take_if(|refusal| refusal.last.elapsed() >= COMPLAINT) {
+            let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
+            let lasted_ms = refusal.last.duration_since(refusal.began).as_millis();
+            log::info!(since = since.as_str(), lasted_ms; "The inbox takes messages again");
         }
     }
 }

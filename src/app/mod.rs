@@ -167,6 +167,7 @@ impl Gateway {
         self.supervisor.do_send(Shutdown);
         while !matches!(self.signals.next().await, Told::End) {}
         log::warn!("Second signal: ending at once");
+        log::logger().flush();
         std::process::exit(1);
     }
 }

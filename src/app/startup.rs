@@ -92,8 +92,8 @@ pub(super) async fn prepare_database(
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
             Err(error) => {
                 observed.metrics.database.failed(kind_of(&error));
-                let retry_in_s = DATABASE_RETRY.as_secs();
-                log::error!(retry_in_s; "The database is not available, waiting for it: {error}");
+                let retry_in_ms = DATABASE_RETRY.as_millis();
+                log::error!(retry_in_ms; "The database is not available, waiting for it: {error}");
                 actix_rt::time::sleep(DATABASE_RETRY).await;
             }
         }

@@ -92,6 +92,8 @@ pub fn main() -> ExitCode {
             crate::bench::subscriber::run(io::stdin().lock(), &mut io::stdout().lock())
         }
     };
+    // What was counted and not written is told before the end.
+    log::logger().flush();
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 

@@ -24,6 +24,8 @@ pub enum Verdict {
     Restart {
         /// After this time.
         delay: Duration,
+        /// How many restarts the window remembers, with this one.
+        spent: u32,
     },
     /// It ended once too often: give up.
     Exhausted,
@@ -47,7 +49,7 @@ impl RestartBudget {
             return Verdict::Exhausted;
         }
         self.restarts_ms.push_back(now_ms);
-        Verdict::Restart { delay: RESTART_DELAY.delay(spent + 1, 1.0) }
+        Verdict::Restart { delay: RESTART_DELAY.delay(spent + 1, 1.0), spent: spent + 1 }
     }
 }
 
@@ -58,8 +60,8 @@ mod tests {
 
     use super::*;
 
-    fn restart_after_ms(ms: u64) -> Verdict {
-        Verdict::Restart { delay: Duration::from_millis(ms) }
+    fn restart_after_ms(ms: u64, spent: u32) -> Verdict {
+        Verdict::Restart { delay: Duration::from_millis(ms), spent }
     }
 
     #[test]
@@ -69,7 +71,13 @@ mod tests {
         let exhausted = Verdict::Exhausted;
         assert_eq!(
             verdicts,
-            [restart_after_ms(100), restart_after_ms(200), restart_after_ms(400), exhausted, exhausted]
+            [
+                restart_after_ms(100, 1),
+                restart_after_ms(200, 2),
+                restart_after_ms(400, 3),
+                exhausted,
+                exhausted
+            ]
         );
     }
 
@@ -77,7 +85,7 @@ mod tests {
     fn what_lies_a_window_back_is_forgotten() {
         let mut budget = RestartBudget::new(1, Duration::from_mins(1));
         for minute in 0..100 {
-            assert_eq!(budget.record(minute * 60_000), restart_after_ms(100));
+            assert_eq!(budget.record(minute * 60_000), restart_after_ms(100, 1));
         }
         assert_eq!(budget.record(99 * 60_000 + 59_999), Verdict::Exhausted);
     }

@@ -51,7 +51,7 @@ pub(super) fn error_file(level: log::Level, message: &str, now: NaiveDateTime) -
     format!("{} | {level} | {NAME} | {}", now.format("%Y-%m-%d %H:%M:%S"), printable(message, "\\n"))
 }
 
-fn timestamp(now: DateTime<Utc>) -> String {
+pub(super) fn timestamp(now: DateTime<Utc>) -> String {
     now.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -86,7 +86,7 @@ fn is_bare(text: &str) -> bool {
 }
 
 /// The key-values of a record, in order. A key that is a field of ours gets an underscore.
-fn fields(record: &Record<'_>) -> Vec<(String, Json)> {
+pub(super) fn fields(record: &Record<'_>) -> Vec<(String, Json)> {
     let mut fields = Fields(Vec::new());
     // Only a visitor that fails makes this fail, and ours does not.
     let _ = record.key_values().visit(&mut fields);
@@ -129,6 +129,16 @@ impl VisitValue<'_> for ToJson {
 
     fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
         self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_u128(&mut self, value: u128) -> Result<(), Error> {
+        self.0 = u64::try_from(value).map_or_else(|_| Json::String(value.to_string()), Json::from);
+        Ok(())
+    }
+
+    fn visit_i128(&mut self, value: i128) -> Result<(), Error> {
+        self.0 = i64::try_from(value).map_or_else(|_| Json::String(value.to_string()), Json::from);
         Ok(())
     }
 
@@ -201,13 +211,14 @@ mod tests {
             ("depth", Value::from(3)),
             ("age", Value::from(1.5)),
             ("ok", Value::from(true)),
+            ("ms", Value::from(&2_000_u128)),
             ("error", Value::from_dyn_display(&error)),
             ("none", Value::null()),
             ("level", Value::from("mine")),
         ];
         assert_eq!(
             with_record("t", "two\nlines", &kvs, json),
-            r#"{"timestamp":"2026-11-22T15:04:05.123Z","level":"INFO","target":"t","message":"two\nlines","actor":"router","depth":3,"age":1.5,"ok":true,"error":"no \"disk\"","none":null,"level_":"mine"}"#
+            r#"{"timestamp":"2026-11-22T15:04:05.123Z","level":"INFO","target":"t","message":"two\nlines","actor":"router","depth":3,"age":1.5,"ok":true,"ms":2000,"error":"no \"disk\"","none":null,"level_":"mine"}"#
         );
     }
 

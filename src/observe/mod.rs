@@ -4,16 +4,19 @@
 //! ```text
 //! log::info!, log::error! ──▶ Logger ──▶ env_logger ──▶ standard error (human or JSON)
 //! panic ──▶ panic hook ───────▲   └───── ERROR ───────▶ LOG_DIR/YYYY-MM-DD.log
+//!                             └ Limiter: WARN and ERROR of the same kind are written a few times, then counted
 //! ```
 
 mod error_file;
 pub mod health;
+mod limiter;
 mod line;
 pub mod logging;
 pub mod metrics;
 mod observed;
 mod panics;
 mod readings;
+mod repeats;
 
 pub(crate) use error_file::check_writable;
 pub use observed::Observed;

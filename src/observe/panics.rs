@@ -9,11 +9,14 @@ use std::thread;
 pub(super) fn log_them() {
     panic::set_hook(Box::new(|info| {
         let message = message(info);
+        // Panics at two places are not repetitions of each other.
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let place = place.as_str();
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {
-            log::error!(target: "panic", backtrace:% = backtrace; "{message}");
+            log::error!(target: "panic", place, backtrace:% = backtrace; "{message}");
         } else {
-            log::error!(target: "panic", "{message}");
+            log::error!(target: "panic", place; "{message}");
         }
     }));
 }

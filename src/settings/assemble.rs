@@ -9,8 +9,8 @@ use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
 use super::replicas::Purpose;
 use super::{
-    AdminSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings,
-    RestartSettings, Settings, SettingsError, database, replicas,
+    AdminSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, LogRepeats, MqttSettings,
+    OutboxSettings, RestartSettings, Settings, SettingsError, database, replicas,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::value_style::ValueStyle;
@@ -71,6 +71,7 @@ fn settings(
     let admin = admin(reader);
     let log_dir = reader.path(&names::LOG_DIR);
     let log_filter = reader.text(&names::RUST_LOG);
+    let log_repeats = log_repeats(reader);
     let mailbox_report_interval = reader.seconds(&names::MAILBOX_REPORT_SECONDS);
     let restarts = restarts(reader);
     Ok(Settings {
@@ -79,6 +80,7 @@ fn settings(
         log_dir: log_dir?,
         log_format: log_format?,
         log_filter: log_filter?,
+        log_repeats: log_repeats?,
         http_timeout: http_timeout?,
         mqtt: mqtt?,
         role: role?,
@@ -176,6 +178,12 @@ fn log_format(reader: &mut Reader<'_>) -> Result<LogFormat, Refused> {
         "json" => LogFormat::Json,
         _ => LogFormat::Auto,
     })
+}
+
+fn log_repeats(reader: &mut Reader<'_>) -> Result<LogRepeats, Refused> {
+    let window = reader.seconds(&names::LOG_REPEAT_SECONDS);
+    let burst = reader.integer(&names::LOG_REPEAT_BURST);
+    Ok(LogRepeats { window: window?, burst: burst? })
 }
 
 fn restarts(reader: &mut Reader<'_>) -> Result<RestartSettings, Refused> {

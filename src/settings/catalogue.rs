@@ -143,6 +143,8 @@ catalogue! {
     LOG_DIR: Path, Value("./log"), "the directory of the daily error files, created when missing";
     LOG_FORMAT: Word(&["auto", "human", "json"]), Value("auto"), "format of standard error: `auto` is `human` on a terminal, else `json`";
     RUST_LOG: Text, Value("info"), "which log records are written, as `env_logger` has it: `debug`, `info,sqlx=debug`";
+    LOG_REPEAT_SECONDS: Integer(0, 86_400), Value("10"), "seconds within which warnings and errors of the same kind are written `LOG_REPEAT_BURST` times and then counted; 0 to write every one";
+    LOG_REPEAT_BURST: Integer(1, 1_000_000), Value("10"), "how many of them are written";
     MAILBOX_REPORT_SECONDS: Integer(1, 86_400), Value("10"), "seconds between two log lines about each actor's mailbox";
     RESTART_BUDGET: Integer(1, 1_000), Value("5"), "restarts of its actors after which the gateway gives up with exit code 3";
     RESTART_WINDOW_SECONDS: Integer(1, 86_400), Value("60"), "time within which these restarts count";

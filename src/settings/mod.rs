@@ -51,6 +51,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Which log records are written, in the language of `env_logger`.
     pub log_filter: String,
+    /// How many warnings and errors of the same kind are written.
+    pub log_repeats: LogRepeats,
     /// Time for one POST, from connecting to the last byte.
     pub http_timeout: Duration,
     /// The client at the broker.
@@ -138,6 +140,15 @@ pub struct RestartSettings {
     pub max: u32,
     /// Within which time.
     pub window: Duration,
+}
+
+/// Warnings and errors of the same kind: so many are written in each window, the rest is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRepeats {
+    /// The window; zero to write every one.
+    pub window: Duration,
+    /// How many are written.
+    pub burst: u64,
 }
 
 /// Format of the log on standard error.

@@ -95,6 +95,7 @@ fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() 
     assert_eq!(settings.drain_deadline, Duration::from_secs(30));
     assert_eq!(settings.value_style, ValueStyle::Python);
     assert_eq!(settings.limits, PayloadLimits::default());
+    assert_eq!(settings.log_repeats, LogRepeats { window: Duration::from_secs(10), burst: 10 });
     assert_eq!(settings.mailbox_report_interval, Duration::from_secs(10));
     assert_eq!(settings.restarts, RestartSettings { max: 5, window: Duration::from_mins(1) });
 }

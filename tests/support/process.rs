@@ -59,6 +59,26 @@ impl Gateway {
         self.stderr.seen.lock().unwrap().lines.iter().filter(|line| line.contains(text)).count()
     }
 
+    /// Errors whose message contains `text`, those included that are only told in sums.
+    pub fn count_errors(&self, text: &str) -> u64 {
+        self.count_records("ERROR", text)
+    }
+
+    /// The same of warnings.
+    pub fn count_warnings(&self, text: &str) -> u64 {
+        self.count_records("WARN", text)
+    }
+
+    fn count_records(&self, level: &str, text: &str) -> u64 {
+        let seen = self.stderr.seen.lock().unwrap();
+        let records = seen.lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+        let of_this_kind = records.filter(|record: &serde_json::Value| {
+            record["level"] == level
+                && record["message"].as_str().is_some_and(|message| message.contains(text))
+        });
+        of_this_kind.map(|record| record["repeated"].as_u64().unwrap_or(1)).sum()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -293,7 +293,7 @@ impl DeliveryActor {
         self.parts.gauge.replace(counted.collect());
         let now = self.now();
         if claimed > 0 {
-            log::info!(claimed; "Took over {claimed} messages of a process that no longer posts");
+            log::info!(messages = claimed; "Took over {claimed} messages of a process that no longer posts");
         }
         if sweep == Chore::ThoroughSweep || claimed > 0 {
             self.queue.spill(waiting.iter().map(|found| found.flow), now);
@@ -302,7 +302,7 @@ impl DeliveryActor {
         }
         if !std::mem::replace(&mut self.table.ready, true) {
             let rows: u64 = waiting.iter().map(|found| found.rows).sum();
-            log::info!(rows, flows = waiting.len(); "Delivery is ready, {rows} messages wait in the outbox");
+            log::info!(messages = rows, flows = waiting.len(); "Delivery is ready, {rows} messages wait in the outbox");
             self.tick();
         }
     }

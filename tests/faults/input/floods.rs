@@ -8,7 +8,7 @@ use crate::support::world::{Backend, World};
 const LIMIT: usize = 10_000;
 
 #[test]
-fn a_flood_of_unreadable_messages_costs_no_good_one_and_leaves_a_letter_and_a_line_each() {
+fn a_flood_of_unreadable_messages_costs_no_good_one_and_leaves_a_letter_each_and_lines_that_count_them() {
     let world = World::with_broker(Backend::Sqlite, Broker::private());
     let mut stream = Stream::new(&world, "good", "t");
     let mut gateway = world.start_subscribed();
@@ -24,7 +24,7 @@ fn a_flood_of_unreadable_messages_costs_no_good_one_and_leaves_a_letter_and_a_li
     stream.assert_all_from(&world, 1);
     assert_eq!(world.wait_for_dead_letters(1_000).len(), 1_000);
     assert_eq!(gateway.stop(), Some(0));
-    assert_eq!(gateway.count_lines("Invalid payload in topic"), 1_000);
+    assert_eq!(gateway.count_errors("Invalid payload in topic"), 1_000);
 }
 
 #[test]

@@ -1,0 +1,295 @@
+//! Between the log macros and the log: of warnings and errors of the same kind a few are written and the rest is
+//! counted, and told in sums. [`Repeats`] decides; this gives it the time, and turns what it tells into records.
+//!
+//! What is not written is not formatted, and the lock is held for nothing but the counting.
+
+use std::fmt::{self, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use chrono::{TimeDelta, Utc};
+use log::kv::{Error, Key, Value, VisitSource};
+use log::{Level, Record};
+use serde_json::Value as Json;
+
+use super::line;
+use super::repeats::{Kind, Moment, News, Repeats, Rule, Verdict};
+
+/// Fields that say what a record is about: two that differ in one of these are not the same kind.
+const ABOUT: [&str; 8] = ["actor", "lane", "flow_id", "flow", "topic", "endpoint", "place", "reason"];
+
+/// An example is no longer than this; a topic may have 65,535 bytes.
+const EXAMPLE_CHARS: usize = 2_000;
+
+/// Counts what is logged, and says what is to be written.
+pub(super) struct Limiter {
+    born: Instant,
+    repeats: Mutex<Repeats<Arc<Example>>>,
+}
+
+/// A record that stands for many.
+struct Example {
+    level: Level,
+    target: String,
+    message: String,
+    about: Vec<(String, Json)>,
+}
+
+impl Limiter {
+    /// Nothing was logged yet.
+    pub(super) fn new(rule: Rule) -> Self {
+        Self { born: Instant::now(), repeats: Mutex::new(Repeats::new(rule)) }
+    }
+
+    /// Writes a record, or counts it; and whatever is due to be told of its kind.
+    pub(super) fn pass(&self, record: &Record<'_>, write: &dyn Fn(&Record<'_>)) {
+        let (kind, now, mut news) = (kind_of(record), self.now(), Vec::new());
+        // A statement of its own: the lock is let go before anything is formatted or written.
+        let known = self.repeats().record(kind, now, &mut news);
+        let verdict = known.unwrap_or_else(|| {
+            let example = Arc::new(Example::of(record));
+            self.repeats().admit(kind, example, now, &mut news)
+        });
+        self.tell(news, write);
+        match verdict {
+            Verdict::Write => write(record),
+            Verdict::Count => {}
+            Verdict::CountAndKeep => {
+                let example = Arc::new(Example::of(record));
+                self.repeats().keep(kind, example);
+            }
+        }
+    }
+
+    /// Writes what is over by now.
+    pub(super) fn look(&self, write: &dyn Fn(&Record<'_>)) {
+        let news = self.repeats().look(self.now());
+        self.tell(news, write);
+    }
+
+    /// Writes all that was not told yet.
+    pub(super) fn end(&self, write: &dyn Fn(&Record<'_>)) {
+        let news = self.repeats().end();
+        self.tell(news, write);
+    }
+
+    fn tell(&self, news: Vec<News<Arc<Example>>>, write: &dyn Fn(&Record<'_>)) {
+        for one in news {
+            match one {
+                News::Summary { example, repeated, since, until } => {
+                    let lasted = until - since;
+                    let fields = [("repeated", repeated.into()), ("lasted_ms", lasted.into())];
+                    let args = format_args!(
+                        "{} (repeated {repeated} times in {}; this is one of them)",
+                        example.message,
+                        Seconds(lasted)
+                    );
+                    self.tell_one(&example, example.level, since, &fields, args, write);
+                }
+                News::Over { example, total, since, until } => {
+                    let lasted = until - since;
+                    let fields = [("total", total.into()), ("lasted_ms", lasted.into())];
+                    let args = format_args!(
+                        "No longer repeated, {total} times in all within {}: {}",
+                        Seconds(lasted),
+                        example.message
+                    );
+                    // Good news, and the sum of what the lines of the level itself say.
+                    self.tell_one(&example, Level::Info, since, &fields, args, write);
+                }
+            }
+        }
+    }
+
+    fn tell_one(
+        &self,
+        example: &Example,
+        level: Level,
+        since: Moment,
+        counts: &[(&str, Value<'_>)],
+        args: fmt::Arguments<'_>,
+        write: &dyn Fn(&Record<'_>),
+    ) {
+        let ago = i64::try_from(self.now().saturating_sub(since)).unwrap_or(i64::MAX);
+        let since = line::timestamp(Utc::now() - TimeDelta::milliseconds(ago));
+        let mut fields: Vec<(&str, Value<'_>)> =
+            example.about.iter().map(|(name, value)| (name.as_str(), as_kv(value))).collect();
+        fields.extend_from_slice(counts);
+        fields.push(("since", since.as_str().into()));
+        write(
+            &Record::builder()
+                .level(level)
+                .target(&example.target)
+                .key_values(&fields.as_slice())
+                .args(args)
+                .build(),
+        );
+    }
+
+    fn now(&self) -> Moment {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn repeats(&self) -> MutexGuard<'_, Repeats<Arc<Example>>> {
+        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Example {
+    fn of(record: &Record<'_>) -> Self {
+        let mut message = record.args().to_string();
+        if let Some((end, _)) = message.char_indices().nth(EXAMPLE_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
+        let about = line::fields(record).into_iter().filter(|(name, _)| ABOUT.contains(&name.as_str()));
+        Self { level: record.level(), target: record.target().to_owned(), message, about: about.collect() }
+    }
+}
+
+fn kind_of(record: &Record<'_>) -> Kind {
+    let mut hasher = DefaultHasher::new();
+    (record.level(), record.target(), record.file(), record.line()).hash(&mut hasher);
+    let site = hasher.finish();
+    let mut about = About { hasher, any: false };
+    // Only a visitor that fails makes this fail, and ours does not.
+    let _ = record.key_values().visit(&mut about);
+    Kind { site, detailed: if about.any { about.hasher.finish() } else { site } }
+}
+
+/// Takes the values of the fields in that say what a record is about.
+struct About {
+    hasher: DefaultHasher,
+    any: bool,
+}
+
+impl<'kvs> VisitSource<'kvs> for About {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        if ABOUT.contains(&key.as_str()) {
+            self.any = true;
+            key.as_str().hash(&mut self.hasher);
+            let _ = write!(self, "{value}");
+        }
+        Ok(())
+    }
+}
+
+impl Write for About {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.hasher.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn as_kv(value: &Json) -> Value<'_> {
+    match value {
+        Json::String(text) => text.as_str().into(),
+        Json::Number(number) if number.is_u64() => number.as_u64().unwrap_or_default().into(),
+        Json::Number(number) if number.is_i64() => number.as_i64().unwrap_or_default().into(),
+        other => Value::from_display(other),
+    }
+}
+
+/// Milliseconds as seconds for people, with one place after the point.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{} s", self.0 / 1_000, self.0 % 1_000 / 100)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    /// Passes `count` records of each topic and gives the lines that came out, those of the end included.
+    fn lines(topics: &[&str], count: u64) -> Vec<Json> {
+        let limiter = Limiter::new(Rule { window_ms: 3_600_000, burst: 2 });
+        let written = RefCell::new(Vec::new());
+        let write = |record: &Record<'_>| written.borrow_mut().push(line::json(record, Utc::now()));
+        for number in 1..=count {
+            for topic in topics {
+                let args = format_args!("Invalid payload in topic {topic}: {number}");
+                let about = [("topic", Value::from(*topic)), ("number", number.into())];
+                let builder = &mut Record::builder();
+                let record = builder.level(Level::Error).target("t").args(args).key_values(&about).build();
+                limiter.pass(&record, &write);
+            }
+        }
+        limiter.end(&write);
+        written.into_inner().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_summary_has_the_level_the_target_and_the_topic_of_what_it_stands_for() {
+        let lines = lines(&["a"], 1_000);
+        assert_eq!(lines.len(), 4, "two, a sum, the end: {lines:?}");
+        let sum = &lines[2];
+        assert_eq!(
+            (&sum["level"], &sum["target"], &sum["topic"]),
+            (&"ERROR".into(), &"t".into(), &"a".into())
+        );
+        assert_eq!(sum["repeated"], 998);
+        assert!(sum["number"].is_null(), "it is of one of them only");
+        let message = sum["message"].as_str().unwrap();
+        assert!(message.starts_with("Invalid payload in topic a: 514 (repeated 998 times in "), "{message}");
+        let (end, begin) = (&lines[3], "No longer repeated, 1000 times in all within ");
+        assert_eq!((&end["level"], &end["total"]), (&"INFO".into(), &1_000.into()));
+        assert!(end["message"].as_str().unwrap().starts_with(begin), "{end}");
+        assert!(chrono::DateTime::parse_from_rfc3339(end["since"].as_str().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn each_topic_has_its_own_count() {
+        let lines = lines(&["a", "b"], 5);
+        let repeated: Vec<u64> = lines.iter().filter_map(|line| line["repeated"].as_u64()).collect();
+        assert_eq!(repeated, [3, 3]);
+    }
+
+    #[test]
+    fn what_is_only_counted_is_not_formatted() {
+        struct Costly<'a>(&'a Cell<u64>);
+        impl fmt::Display for Costly<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.set(self.0.get() + 1);
+                f.write_str("costly")
+            }
+        }
+        let limiter = Limiter::new(Rule { window_ms: 3_600_000, burst: 1 });
+        let formatted = Cell::new(0);
+        for _ in 0..100_000 {
+            let args = format_args!("{}", Costly(&formatted));
+            limiter.pass(&Record::builder().level(Level::Warn).args(args).build(), &|_| {});
+        }
+        assert!(formatted.get() < 20, "{} times", formatted.get());
+    }
+
+    #[test]
+    fn a_message_that_logs_while_it_is_formatted_stops_nothing() {
+        struct Logs<'a>(&'a Limiter);
+        impl fmt::Display for Logs<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.pass(&Record::builder().level(Level::Warn).target("inner").build(), &|_| {});
+                f.write_str("outer")
+            }
+        }
+        let limiter = Limiter::new(Rule { window_ms: 3_600_000, burst: 1 });
+        for _ in 0..10 {
+            let args = format_args!("{}", Logs(&limiter));
+            limiter.pass(&Record::builder().level(Level::Warn).args(args).build(), &|_| {});
+        }
+    }
+
+    #[test]
+    fn an_example_is_cut_where_a_letter_ends() {
+        let long = "ü".repeat(3 * EXAMPLE_CHARS);
+        let args = format_args!("{long}");
+        let example = Example::of(&Record::builder().level(Level::Warn).args(args).build());
+        assert_eq!(example.message.chars().count(), EXAMPLE_CHARS + 1);
+    }
+}

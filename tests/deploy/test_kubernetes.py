@@ -113,7 +113,7 @@ def test_the_allowance_for_settings_to_come_is_empty_once_they_are_there() -> No
 
 
 def test_the_image_is_made_for_this_user_and_command() -> None:
-    dockerfile = ROOT / "Dockerfile"
+    dockerfile = ROOT / "deploy/docker/Dockerfile"
     if not dockerfile.exists():
         pytest.skip("there is no Dockerfile yet")
     lines = dockerfile.read_text().splitlines()

@@ -71,7 +71,7 @@ impl World {
         world
     }
 
-    /// The same on PostgreSQL.
+    /// The same on `PostgreSQL`.
     pub fn on_postgres_server(server: &PostgresServer, broker: Broker) -> World {
         let world = World::on_postgres(&server.url(), broker);
         world.add_broker();

@@ -53,9 +53,20 @@ is_there() {
         mosquitto-clients) command=mosquitto_pub ;;
         mariadb-server-core) command=mariadb-install-db ;;
         mariadb-client-core) command=my_print_defaults ;;
+        prometheus) command=promtool ;;
+        python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null && return ;;
+        postgresql) postgres_programs >/dev/null && return ;;
         *) command=$1 ;;
     esac
     { [ -n "${command:-}" ] && PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null; } || is_installed "$1"
+}
+
+# The directory of PostgreSQL's newest server on this machine; Debian has none of its programs in a PATH.
+postgres_programs() {
+    local initdb
+    initdb=$(compgen -G '/usr/lib/postgresql/*/bin/initdb' | sort -V | tail -n 1) || true
+    [ -n "$initdb" ] || initdb=$(command -v initdb) || return
+    dirname -- "$initdb"
 }
 
 # need_packages NAME…: installs Debian packages that are not there; does nothing, and needs no network, when all are.
@@ -86,20 +97,34 @@ install_without_starting() {
     local package units=() status=0
     if [ -d /run/systemd/system ]; then
         for package in "$@"; do
-            case $package in mosquitto) units+=("$package.service") ;; esac
+            case $package in mosquitto | prometheus) units+=("$package.service") ;; esac
         done
     fi
     [ ${#units[@]} -eq 0 ] || "${as_root[@]}" systemctl mask --runtime --quiet "${units[@]}"
     "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
+    case " $* " in *" postgresql "*) make_no_cluster ;; esac
     # RUNLEVEL=1 says the same to machines without systemd.
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2 || status=$?
+    case " $* " in *" postgresql "*) make_clusters_again ;; esac
     if [ ${#units[@]} -gt 0 ]; then
         "${as_root[@]}" systemctl unmask --runtime --quiet "${units[@]}"
         "${as_root[@]}" systemctl disable --quiet "${units[@]}" || true
     fi
     return "$status"
 }
+
+CLUSTERS=/etc/postgresql-common/createcluster.conf
+NO_CLUSTER='create_main_cluster = false # for mqtt-gateway, while the server is installed'
+
+# PostgreSQL's server comes with a cluster of the machine's own, unless this says otherwise.
+make_no_cluster() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -y -qq --no-install-recommends postgresql-common </dev/null >&2 || return 0
+    echo "$NO_CLUSTER" | "${as_root[@]}" tee -a "$CLUSTERS" >/dev/null
+}
+
+make_clusters_again() { "${as_root[@]}" sed -i "\\|^$NO_CLUSTER\$|d" "$CLUSTERS" || true; }
 
 port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 

@@ -2,11 +2,14 @@
 
 # The `-core` packages are the servers' programs without the service around them.
 TEST_PACKAGES=(mosquitto mosquitto-clients mariadb-server-core mariadb-client-core)
+# Debian has no package of this server's programs alone; lib.sh sees to it that nothing is started.
+TEST_PACKAGES+=(postgresql)
 # Disks that tests fill and cut the power of, and the patches that break the code on purpose.
 TEST_PACKAGES+=(mount e2fsprogs git)
 
 WORK=
 SERVERS=()
+POSTGRES=
 STEP=
 
 clean_up() {
@@ -19,9 +22,11 @@ clean_up() {
         wait "$STEP" 2>/dev/null || true
     fi
     if [ "$status" -ne 0 ] && [ -n "$WORK" ]; then
-        tail -n 40 "$WORK/mariadbd.log" "$WORK/mosquitto.log" >&2 2>/dev/null || true
+        tail -n 40 "$WORK/mariadbd.log" "$WORK/postgres.log" "$WORK/mosquitto.log" >&2 2>/dev/null || true
     fi
     local pid
+    # By SIGTERM it would wait for whoever is still connected.
+    [ -z "$POSTGRES" ] || kill -INT "$POSTGRES" 2>/dev/null || true
     for pid in "${SERVERS[@]}"; do
         kill -TERM "$pid" 2>/dev/null || true
     done
@@ -51,6 +56,35 @@ start_mariadbd() {
     SERVERS+=($!)
     wait_for_port "$port" $! || die "mariadbd does not come up"
     export TEST_MYSQL_URL="mysql://root@127.0.0.1:$port"
+}
+
+start_postgres() {
+    local port=$1 programs as_user=() owner data="$WORK/postgres"
+    programs=$(postgres_programs) || die "there is no PostgreSQL server"
+    mkdir "$data"
+    # It refuses to be root; the package has made a user for it, who has to get at its directory.
+    if [ "$(id -u)" -eq 0 ]; then
+        owner=$(id -un postgres 2>/dev/null || echo nobody)
+        chown "$owner" "$data"
+        chmod 711 "$WORK"
+        as_user=(setpriv "--reuid=$owner" "--regid=$(id -gn "$owner")" --init-groups)
+    fi
+    "${as_user[@]}" "$programs/initdb" --pgdata="$data" --username=root --encoding=UTF8 --locale=C.UTF-8 --auth=trust \
+        >"$WORK/postgres-initdb.log" 2>&1 || {
+        cat "$WORK/postgres-initdb.log" >&2
+        die "initdb failed"
+    }
+    # Whom tests create has a password, and it counts.
+    cat >"$data/pg_hba.conf" <<CONF
+host all root 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+CONF
+    (cd -- "$data" && exec "${as_user[@]}" "$programs/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 \
+        -c unix_socket_directories= -c max_connections=500) >"$WORK/postgres.log" 2>&1 </dev/null &
+    POSTGRES=$!
+    SERVERS+=("$POSTGRES")
+    wait_for_port "$port" "$POSTGRES" || die "PostgreSQL does not come up"
+    export TEST_POSTGRES_URL="postgres://root@127.0.0.1:$port"
 }
 
 start_mosquitto() {
@@ -108,6 +142,7 @@ begin() {
 
 start_servers() {
     start_mariadbd "$(free_port)"
+    start_postgres "$(free_port)"
     start_mosquitto "$(free_port)"
 }
 

@@ -31,6 +31,7 @@ mod embedded;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 mod fuzzing;
+mod http;
 pub mod inbox;
 pub mod mqtt;
 pub mod observe;

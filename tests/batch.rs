@@ -15,9 +15,9 @@ use database::TestDatabase;
 use mqtt_gateway::domain::batch::{Batch, BatchEntry, ProcessError, ProcessResult};
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
-use mqtt_gateway::store::{BatchFailure, Database, LanePosition, process_flow_message};
+use mqtt_gateway::store::{BatchFailure, Database, Dialect, LanePosition, process_flow_message};
 
-on_both_databases! {
+on_every_database! {
     messages_are_numbered_in_order_and_the_lane_moves_with_them
     what_was_made_ready_for_a_batch_sees_what_was_written_since
     a_batch_over_many_flows_numbers_each_by_itself
@@ -35,10 +35,13 @@ on_both_databases! {
     the_batch_of_one_does_the_same
 }
 
-#[tokio::test]
-async fn flows_locked_elsewhere_hold_up_only_those_who_need_them() {
+on_every_server! {
+    flows_locked_elsewhere_hold_up_only_those_who_need_them
+}
+
+async fn flows_locked_elsewhere_hold_up_only_those_who_need_them(test: TestDatabase) {
     const LOCKED: FlowId = 41;
-    let setup = Setup::new(TestDatabase::mariadb().await).await;
+    let setup = Setup::new(test).await;
     for flow in 1..=LOCKED {
         setup.flow(&format!("F{flow}"), "STORE_DB").await;
     }
@@ -66,15 +69,21 @@ async fn flows_locked_elsewhere_hold_up_only_those_who_need_them() {
 /// As at the end of the process: what an actor holds is dropped after its runtime was left.
 #[test]
 fn a_lane_that_outlives_its_runtime_ends_quietly() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let lane = runtime.block_on(async {
-        let setup = Setup::new(TestDatabase::mariadb().await).await;
-        let mut lane = setup.lane();
-        lane.open(&setup.observer).await;
-        lane.make_ready().await;
-        lane
-    });
-    drop(lane);
+    for dialect in [Dialect::MySql, Dialect::Postgres] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let lane = runtime.block_on(async {
+            let test = match dialect {
+                Dialect::Postgres => TestDatabase::postgres().await,
+                Dialect::MySql | Dialect::Sqlite => TestDatabase::mariadb().await,
+            };
+            let setup = Setup::new(test).await;
+            let mut lane = setup.lane();
+            lane.open(&setup.observer).await;
+            lane.make_ready().await;
+            lane
+        });
+        drop(lane);
+    }
 }
 
 async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestDatabase) {
@@ -235,19 +244,23 @@ async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: Test
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;
-    let refusal = if setup.test.is_mysql() {
-        "FOR EACH ROW SIGNAL SQLSTATE '45000'"
-    } else {
-        "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    let trigger = |refusal: &str| format!("CREATE TRIGGER refusal BEFORE INSERT ON data {refusal}");
+    let (rule, lift) = match setup.test.dialect() {
+        Dialect::MySql => (trigger("FOR EACH ROW SIGNAL SQLSTATE '45000'"), "DROP TRIGGER refusal"),
+        Dialect::Postgres => (
+            "ALTER TABLE data ADD CONSTRAINT refusal CHECK (1 = 0)".to_owned(),
+            "ALTER TABLE data DROP CONSTRAINT refusal",
+        ),
+        Dialect::Sqlite => (trigger("BEGIN SELECT RAISE(ABORT, 'refused'); END"), "DROP TRIGGER refusal"),
     };
-    setup.test.execute(&format!("CREATE TRIGGER refusal BEFORE INSERT ON data {refusal}")).await;
+    setup.test.execute(&rule).await;
     let batch = batch_of(position, (0..3).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect());
 
     let processing = lane.process(&batch, &setup.observer);
     tokio::pin!(processing);
     tokio::select! {
         done = &mut processing => panic!("nobody could be stored: {done:?}"),
-        () = setup.observer.failed_once() => setup.test.execute("DROP TRIGGER refusal").await,
+        () = setup.observer.failed_once() => setup.test.execute(lift).await,
     }
     let outcome = processing.await.unwrap();
 

@@ -19,10 +19,12 @@ use database::TestDatabase;
 use fail::FailScenario;
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::settings::DatabaseSettings;
-use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore, process_flow_message};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
+use mqtt_gateway::store::{
+    BatchFailure, Database, Dialect, Fault, LanePosition, LaneStore, process_flow_message,
+};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
-on_both_databases! {
+on_every_database! {
     a_commit_that_took_place_unanswered_is_not_done_twice
     a_commit_that_did_not_take_place_is_done_again
     a_lost_answer_is_recognised_although_less_is_attempted_next
@@ -32,6 +34,15 @@ on_both_databases! {
     an_attempt_that_came_to_nothing_or_went_unanswered_makes_no_repetition
     the_batch_of_one_tells_who_asks_again_that_it_was_done
     what_was_done_before_a_batch_broke_off_is_told
+}
+
+on_every_server! {
+    a_flow_that_is_locked_for_too_long_is_tried_again
+    a_session_that_says_nothing_any_more_is_left_for_a_new_one
+    the_victim_of_a_deadlock_does_it_all_again
+    a_session_killed_while_it_waits_for_a_lock_is_replaced
+    a_session_killed_just_before_its_commit_is_replaced
+    a_session_killed_while_a_transaction_is_begun_ahead_in_it_is_replaced
 }
 
 async fn a_commit_that_took_place_unanswered_is_not_done_twice(test: TestDatabase) {
@@ -178,13 +189,12 @@ async fn what_was_done_before_a_batch_broke_off_is_told(test: TestDatabase) {
     assert_eq!(setup.count("SELECT COUNT(*) FROM outbox").await, 5);
 }
 
-#[tokio::test]
-async fn a_flow_that_is_locked_for_too_long_is_tried_again() {
+async fn a_flow_that_is_locked_for_too_long_is_tried_again(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let (setup, mut lane, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
     let holding = other.begin().await.unwrap();
-    run(&holding, &lock_flow(2)).await;
+    run(&holding, &setup.lock_flow(2)).await;
 
     let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
     let releasing = async {
@@ -197,15 +207,14 @@ async fn a_flow_that_is_locked_for_too_long_is_tried_again() {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-#[tokio::test]
-async fn a_session_that_says_nothing_any_more_is_left_for_a_new_one() {
+async fn a_session_that_says_nothing_any_more_is_left_for_a_new_one(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let (setup, lane, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let (setup, lane, batch) = a_batch_of_ten(test).await;
     // Well below the time after which the server would give up waiting for the lock.
     let mut lane = lane.with_silence(Duration::from_millis(200));
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
     let holding = other.begin().await.unwrap();
-    run(&holding, &lock_flow(2)).await;
+    run(&holding, &setup.lock_flow(2)).await;
 
     let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
     let releasing = async {
@@ -218,21 +227,22 @@ async fn a_session_that_says_nothing_any_more_is_left_for_a_new_one() {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-#[tokio::test]
-async fn the_victim_of_a_deadlock_does_it_all_again() {
+async fn the_victim_of_a_deadlock_does_it_all_again(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let (setup, mut lane, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    test.look_late_for_deadlocks().await;
+    let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
     let holding = other.begin().await.unwrap();
-    // The server ends the one that has changed less.
-    let rows = vec!["(UTC_TIMESTAMP(), 'X')"; 200].join(", ");
+    holding_finds_no_deadlock(&setup, &holding).await;
+    // MariaDB ends the one that has changed less.
+    let rows = vec![format!("({}, 'X')", setup.test.seconds_from_now(0)); 200].join(", ");
     run(&holding, &format!("INSERT INTO data (received_at, flow_code) VALUES {rows}")).await;
-    run(&holding, &lock_flow(2)).await;
+    run(&holding, &setup.lock_flow(2)).await;
 
     let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
     let colliding = async {
         has_locked(&setup, 1).await;
-        run(&holding, &lock_flow(1)).await;
+        run(&holding, &setup.lock_flow(1)).await;
         setup.observer.failed_once().await;
         holding.rollback().await.unwrap();
     };
@@ -242,19 +252,18 @@ async fn the_victim_of_a_deadlock_does_it_all_again() {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-#[tokio::test]
-async fn a_session_killed_while_it_waits_for_a_lock_is_replaced() {
+async fn a_session_killed_while_it_waits_for_a_lock_is_replaced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let (setup, _, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let (setup, _, batch) = a_batch_of_ten(test).await;
     let (mut lane, session) = lane_with_one_session(&setup).await;
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
     let holding = other.begin().await.unwrap();
-    run(&holding, &lock_flow(2)).await;
+    run(&holding, &setup.lock_flow(2)).await;
 
     let processing = async { lane.process(&batch, &setup.observer).await.unwrap() };
     let killing = async {
         has_locked(&setup, 1).await;
-        run_apart(setup.test.settings(), &format!("KILL CONNECTION {session}")).await;
+        run_apart(setup.test.settings(), &end_of_session(setup.test.dialect(), session)).await;
         setup.observer.failed_once().await;
         holding.rollback().await.unwrap();
     };
@@ -265,18 +274,18 @@ async fn a_session_killed_while_it_waits_for_a_lock_is_replaced() {
 }
 
 /// All is written when the server ends the session; COMMIT meets a connection that is gone.
-#[tokio::test]
-async fn a_session_killed_just_before_its_commit_is_replaced() {
+async fn a_session_killed_just_before_its_commit_is_replaced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let (setup, _, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let (setup, _, batch) = a_batch_of_ten(test).await;
     let (mut lane, session) = lane_with_one_session(&setup).await;
     let settings = setup.test.settings().clone();
+    let end = end_of_session(setup.test.dialect(), session);
     let killed = AtomicBool::new(false);
     let kill = move || {
         if !killed.swap(true, Ordering::SeqCst) {
-            let settings = settings.clone();
+            let (settings, end) = (settings.clone(), end.clone());
             // A thread of its own: this one is the worker's.
-            std::thread::spawn(move || kill_session_from_outside(&settings, session)).join().unwrap();
+            std::thread::spawn(move || run_from_outside(&settings, &end)).join().unwrap();
         }
     };
     fail::cfg_callback("worker-before-commit", kill).unwrap();
@@ -287,13 +296,12 @@ async fn a_session_killed_just_before_its_commit_is_replaced() {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-#[tokio::test]
-async fn a_session_killed_while_a_transaction_is_begun_ahead_in_it_is_replaced() {
+async fn a_session_killed_while_a_transaction_is_begun_ahead_in_it_is_replaced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let (setup, _, batch) = a_batch_of_ten(TestDatabase::mariadb().await).await;
+    let (setup, _, batch) = a_batch_of_ten(test).await;
     let (mut lane, session) = lane_with_one_session(&setup).await;
     lane.make_ready().await;
-    run_apart(setup.test.settings(), &format!("KILL CONNECTION {session}")).await;
+    run_apart(setup.test.settings(), &end_of_session(setup.test.dialect(), session)).await;
 
     let outcome = lane.process(&batch, &setup.observer).await.unwrap();
 
@@ -333,8 +341,11 @@ async fn assert_rows_are_there_once(setup: &Setup, batch: &Batch) {
     assert_eq!(setup.lane_offset().await, batch.next.cast_signed());
 }
 
-fn lock_flow(id: i64) -> String {
-    format!("SELECT id FROM flows FORCE INDEX (PRIMARY) WHERE id = {id} FOR UPDATE")
+/// `PostgreSQL` ends whoever looks first, and everybody looks once.
+async fn holding_finds_no_deadlock(setup: &Setup, holding: &DatabaseTransaction) {
+    if setup.test.dialect() == Dialect::Postgres {
+        run(holding, "SET LOCAL deadlock_timeout = '1h'").await;
+    }
 }
 
 async fn run(transaction: &DatabaseTransaction, sql: &str) {
@@ -343,21 +354,28 @@ async fn run(transaction: &DatabaseTransaction, sql: &str) {
 
 /// Waits until the row of this flow is locked: until it cannot be had.
 async fn has_locked(setup: &Setup, flow: i64) {
-    while setup.test.try_execute(&format!("{} NOWAIT", lock_flow(flow))).await.is_ok() {}
+    while setup.test.try_execute(&format!("{} NOWAIT", setup.lock_flow(flow))).await.is_ok() {}
 }
 
 /// A lane with a single session, and the server's number for it.
 async fn lane_with_one_session(setup: &Setup) -> (LaneStore, i64) {
     let database = Database::connect(setup.test.settings(), 1).await.unwrap();
     let asking = database.begin().await.unwrap();
-    let sql = "SELECT CAST(CONNECTION_ID() AS SIGNED) AS id";
-    let row = asking.query_one_raw(Statement::from_string(DbBackend::MySql, sql)).await.unwrap().unwrap();
+    let sql = match setup.test.dialect() {
+        Dialect::Postgres => "SELECT CAST(pg_backend_pid() AS BIGINT) AS id",
+        Dialect::MySql | Dialect::Sqlite => "SELECT CAST(CONNECTION_ID() AS SIGNED) AS id",
+    };
+    let statement = Statement::from_string(asking.get_database_backend(), sql);
+    let row = asking.query_one_raw(statement).await.unwrap().unwrap();
     asking.rollback().await.unwrap();
     (LaneStore::new(database, setup.rules.clone(), 0), row.try_get("", "id").unwrap())
 }
 
-fn kill_session_from_outside(settings: &DatabaseSettings, session: i64) {
-    run_from_outside(settings, &format!("KILL CONNECTION {session}"));
+fn end_of_session(dialect: Dialect, session: i64) -> String {
+    match dialect {
+        Dialect::Postgres => format!("SELECT pg_terminate_backend({session}, 60000)"),
+        Dialect::MySql | Dialect::Sqlite => format!("KILL CONNECTION {session}"),
+    }
 }
 
 fn run_from_outside(settings: &DatabaseSettings, sql: &str) {

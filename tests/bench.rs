@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use database::TestDatabase;
 use mqtt_gateway::settings::DatabaseSettings;
+use mqtt_gateway::store::Dialect;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
@@ -33,6 +34,9 @@ fn url_of(test: &TestDatabase) -> String {
     match test.settings() {
         DatabaseSettings::MySql { host, port, name, user, password } => {
             format!("mysql://{user}:{}@{host}:{port}/{name}", password.expose_secret())
+        }
+        DatabaseSettings::Postgres { host, port, name, user, password } => {
+            format!("postgres://{user}:{}@{host}:{port}/{name}", password.expose_secret())
         }
         DatabaseSettings::Sqlite { path } => format!("sqlite:{}", path.display()),
     }
@@ -136,14 +140,14 @@ fn what_lies_in_the_working_directory_and_in_the_environment_is_not_touched() {
 
 #[tokio::test]
 async fn a_database_that_is_there_is_refused_and_left_as_it_is() {
-    for test in [TestDatabase::mariadb().await, TestDatabase::sqlite()] {
+    for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await, TestDatabase::sqlite()] {
         test.execute("CREATE TABLE treasure (id INT)").await;
         test.execute("INSERT INTO treasure VALUES (42)").await;
         let output = run(&["--messages", "10", "--database", &url_of(&test), "--broker", &shared_broker()]);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("--yes"), "{stderr}");
-        assert_eq!(test.column::<i64>("SELECT CAST(id AS SIGNED) FROM treasure").await, [42]);
+        assert_eq!(test.column::<i64>("SELECT id FROM treasure").await, [42]);
     }
 }
 
@@ -182,21 +186,20 @@ async fn with_leave_a_database_is_replaced_and_with_keep_it_stays() {
 }
 
 #[tokio::test]
-async fn at_the_end_the_database_is_gone() {
-    let test = TestDatabase::mariadb().await;
-    let schemas = format!("{}_own", url_of(&test));
-    let name = schemas.rsplit('/').next().unwrap().to_owned();
-    measured(&[
-        "--messages",
-        "10",
-        "--no-limits",
-        "--database",
-        &schemas,
-        "--broker",
-        &shared_broker(),
-        "--json",
-    ]);
-    assert_eq!(test.value::<i64>(&schemas_named(&name)).await, 0);
+async fn at_the_end_everything_is_stored_and_the_database_is_gone() {
+    for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await] {
+        let own = format!("{}_own", url_of(&test));
+        let name = own.rsplit('/').next().unwrap().to_owned();
+        let broker = shared_broker();
+        let arguments =
+            ["--messages", "300", "--flows", "7", "--database", &own, "--broker", &broker, "--json"];
+        let report = measured(&arguments);
+        assert_eq!(
+            (number(&report, "messages_through"), &report["problems"]),
+            (300.0, &Value::Array(vec![]))
+        );
+        assert_eq!(test.value::<i64>(&schemas_named(test.dialect(), &name)).await, 0);
+    }
 }
 
 #[tokio::test]
@@ -218,9 +221,14 @@ async fn an_interrupted_measurement_leaves_no_database_behind() {
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = process.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(test.value::<i64>(&schemas_named(&name)).await, 0);
+    assert_eq!(test.value::<i64>(&schemas_named(Dialect::MySql, &name)).await, 0);
 }
 
-fn schemas_named(name: &str) -> String {
-    format!("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}'")
+fn schemas_named(dialect: Dialect, name: &str) -> String {
+    match dialect {
+        Dialect::Postgres => format!("SELECT COUNT(*) FROM pg_database WHERE datname = '{name}'"),
+        Dialect::MySql | Dialect::Sqlite => {
+            format!("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}'")
+        }
+    }
 }

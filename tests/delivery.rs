@@ -29,7 +29,7 @@ const US: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const DAY: Duration = Duration::from_hours(24);
 
-on_both_databases! { #[actix::test]
+on_every_database! { #[actix::test]
     what_is_handed_over_is_posted_byte_for_byte_with_its_key_and_then_deleted
     what_was_left_behind_is_posted_before_what_comes
     a_flow_stays_in_order_through_failures_and_holds_up_no_other
@@ -79,6 +79,7 @@ impl Gateway {
             http_timeout: TOO_LONG,
             max_age,
             keys_known_for: DAY,
+            observed: Arc::default(),
         };
         let supervisor = Supervisor.start();
         let mailbox = Mailbox::new("delivery", 100_000);
@@ -97,7 +98,7 @@ impl Gateway {
     async fn hand_over(&self, items: Vec<OutboxItem>) {
         insert(&self.test, US, &items).await;
         for item in &items {
-            self.gauge.add(item.key.flow_id, 1);
+            self.gauge.add(item.key.flow_id, item.created_at_us);
         }
         let weight = items.len();
         self.address.do_send(self.mailbox.try_enclose(Deliver { items }, weight).unwrap());
@@ -124,7 +125,7 @@ impl Gateway {
 }
 
 async fn insert(test: &TestDatabase, owner: &str, items: &[OutboxItem]) {
-    let now = if test.is_mysql() { "UTC_TIMESTAMP(6)" } else { "strftime('%Y-%m-%d %H:%M:%f000', 'now')" };
+    let now = test.seconds_from_now(0);
     for items in items.chunks(500) {
         let rows = items.iter().map(|item| {
             let key = &item.key;
@@ -325,13 +326,9 @@ async fn a_drain_waits_for_the_post_under_way_and_begins_none(test: TestDatabase
 
 async fn keys_of_messages_twice_as_old_as_they_are_known_are_forgotten(test: TestDatabase) {
     Gateway::migrated(&test).await;
-    let (now, young) = if test.is_mysql() {
-        ("UTC_TIMESTAMP(6)", "UTC_TIMESTAMP(6) - INTERVAL 47 HOUR")
-    } else {
-        ("strftime('%Y-%m-%d %H:%M:%f000', 'now')", "strftime('%Y-%m-%d %H:%M:%f000', 'now', '-47 hours')")
-    };
+    let (now, young) = (test.seconds_from_now(0), test.seconds_from_now(-47 * 3600));
     // More than are deleted at once.
-    let hash = |n: usize| format!("X'{n:032x}'");
+    let hash = |n: usize| test.bytes(&format!("{n:032x}"));
     let old = (0..1_300).map(|n| format!("(1, {}, {n}, {now}, '2020-01-02 03:04:05')", hash(n)));
     let kept = format!("(2, {}, 7, {now}, {young})", hash(0));
     let rows: Vec<String> = old.chain([kept]).collect();

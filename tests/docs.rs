@@ -15,9 +15,10 @@ use std::process::Command;
 
 use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
+use mqtt_gateway::store::Dialect;
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
-    outbox_owners,
+    data, dead_letters, flows, gateway_members, inbox_lagging, inbox_offsets, message_keys, mqtt_servers,
+    outbox, outbox_owners,
 };
 use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
 
@@ -37,6 +38,7 @@ fn the_tables_document_lists_every_column_and_no_other() {
     add::<outbox_owners::Entity>(&mut columns);
     add::<dead_letters::Entity>(&mut columns);
     add::<message_keys::Entity>(&mut columns);
+    add::<gateway_members::Entity>(&mut columns);
     let modules = fs::read_dir(root().join("entity/src")).unwrap().count();
     assert_eq!(columns.len(), modules - 1, "a table is missing above");
 
@@ -58,6 +60,12 @@ fn the_tables_document_names_only_columns_that_there_are() {
 fn the_tables_document_lists_every_reason_of_a_dead_letter_and_no_other() {
     let documented = sections(TABLES).into_iter().find(|(heading, _)| heading == "### Reasons").unwrap().1;
     assert_eq!(documented, reasons_in_the_code());
+}
+
+#[test]
+fn every_reason_of_a_dead_letter_is_counted_from_the_start_and_no_other() {
+    let counted: BTreeSet<String> = words(&read("src/observe/metrics/dead_letters.rs")).into_iter().collect();
+    assert_eq!(counted, reasons_in_the_code());
 }
 
 #[test]
@@ -103,7 +111,12 @@ fn the_documents_name_only_settings_that_there_are() {
 /// The statements of the document, on messages that found the outbox full.
 #[tokio::test]
 async fn a_numbered_dead_letter_goes_back_into_the_outbox_as_it_is_written() {
-    let setup = Setup::new(TestDatabase::mariadb().await).await;
+    for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await] {
+        goes_back_into_the_outbox(Setup::new(test).await).await;
+    }
+}
+
+async fn goes_back_into_the_outbox(setup: Setup) {
     setup.flow("F", "POST_ENDPOINT").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;
@@ -111,13 +124,18 @@ async fn a_numbered_dead_letter_goes_back_into_the_outbox_as_it_is_written() {
     lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
     let statements = TABLES.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
-    setup.test.execute(statements).await;
+    let (said, _) = TABLES.split_once("` for `UTC_TIMESTAMP(6)`").unwrap();
+    let now = match setup.test.dialect() {
+        Dialect::Postgres => said.rsplit_once("On PostgreSQL write `").unwrap().1,
+        Dialect::MySql | Dialect::Sqlite => "UTC_TIMESTAMP(6)",
+    };
+    setup.test.execute(&statements.replace("UTC_TIMESTAMP(6)", now)).await;
 
     let left: Vec<i64> = setup.test.column("SELECT id FROM dead_letters ORDER BY id").await;
     assert_eq!(left, [1, 2, 3, 4, 5, 6]);
     let number = i64::try_from(OUTBOX_BOUND).unwrap() + 7;
     let (offset, due) =
-        (number - 1, "attempts = 0 AND owner = inbox_id AND next_attempt_at <= UTC_TIMESTAMP(6)");
+        (number - 1, format!("attempts = 0 AND owner = inbox_id AND next_attempt_at <= {now}"));
     let back = format!("SELECT inbox_offset FROM outbox WHERE message_id = {number} AND {due}");
     assert_eq!(setup.count(&back).await, offset);
 }

@@ -35,7 +35,7 @@ const C: FlowId = 3;
 /// How long the lanes of these tests wait for a row.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-on_both_databases! {
+on_every_database! {
     whoever_takes_a_lane_over_finds_its_list
     a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_its_lane
     a_batch_of_a_flow_that_stands_elsewhere_is_void
@@ -47,12 +47,28 @@ on_both_databases! {
     a_catch_up_whose_commit_did_not_take_place_is_done_again
 }
 
-#[tokio::test]
-async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order() {
+on_every_server! {
+    the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order
+    a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch
+    flows_that_are_locked_together_are_left_behind_together
+    a_lane_waits_where_nobody_may_be_left_behind
+    a_lane_waits_if_more_flows_are_locked_than_may_be_left_behind
+    nobody_is_left_behind_when_it_is_the_lane_itself_that_is_locked
+    a_flow_that_is_locked_still_holds_nobody_up
+    a_flow_that_catches_up_queues_for_its_row
+    a_flow_that_is_locked_anew_while_it_catches_up_lags_on
+    a_flow_that_is_being_deleted_lags_until_it_is_gone
+    a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew
+    whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody
+    a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew
+    a_lost_answer_to_a_batch_without_the_flows_left_behind_is_recognised
+}
+
+async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     for flow in [A, B, C] {
-        let mut lane = Lane::new(TestDatabase::mariadb().await).await;
-        let held = lane.hold(&[lock_flow(flow)]);
+        let mut lane = Lane::new(test.another().await).await;
+        let held = lane.hold(&[lane.setup.lock_flow(flow)]);
 
         let outcome = lane.process(&lane.batch(0..5, 1)).await;
         assert_eq!(outcome.left_behind, [lagging(flow, 0)]);
@@ -75,12 +91,11 @@ async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order() {
     }
 }
 
-#[tokio::test]
-async fn a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch() {
+async fn a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::new(test).await;
     let batch = lane.batch_in_two_steps(Scope::Lane { may_leave_behind: 1 }, &[A, B, C]).await;
-    let held = lane.hold_after_the_next_commit(&[lock_flow(A)]);
+    let held = lane.hold_after_the_next_commit(&[lane.setup.lock_flow(A)]);
 
     let outcome = lane.process(&batch).await;
 
@@ -94,11 +109,10 @@ async fn a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch() {
     assert_eq!(numbers(&outcome, "A"), [6, 7, 8, 9, 10]);
 }
 
-#[tokio::test]
-async fn flows_that_are_locked_together_are_left_behind_together() {
+async fn flows_that_are_locked_together_are_left_behind_together(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
-    let held = lane.hold(&[lock_flow(A), lock_flow(C)]);
+    let mut lane = Lane::new(test).await;
+    let held = lane.hold(&[lane.setup.lock_flow(A), lane.setup.lock_flow(C)]);
 
     let outcome = lane.process(&lane.batch(0..5, 2)).await;
 
@@ -111,34 +125,30 @@ async fn flows_that_are_locked_together_are_left_behind_together() {
     lane.assert_all_are_there_in_order(5).await;
 }
 
-#[tokio::test]
-async fn a_lane_waits_where_nobody_may_be_left_behind() {
+async fn a_lane_waits_where_nobody_may_be_left_behind(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::new(test).await;
     let batch = lane.batch(0..5, 0);
-    lane.assert_it_waits(&batch, &[lock_flow(A)]).await;
+    lane.assert_it_waits(&batch, &[lane.setup.lock_flow(A)]).await;
 }
 
-#[tokio::test]
-async fn a_lane_waits_if_more_flows_are_locked_than_may_be_left_behind() {
+async fn a_lane_waits_if_more_flows_are_locked_than_may_be_left_behind(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::new(test).await;
     let batch = lane.batch(0..5, 1);
-    lane.assert_it_waits(&batch, &[lock_flow(A), lock_flow(C)]).await;
+    lane.assert_it_waits(&batch, &[lane.setup.lock_flow(A), lane.setup.lock_flow(C)]).await;
 }
 
-#[tokio::test]
-async fn nobody_is_left_behind_when_it_is_the_lane_itself_that_is_locked() {
+async fn nobody_is_left_behind_when_it_is_the_lane_itself_that_is_locked(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::new(test).await;
     let batch = lane.batch(0..5, 3);
     lane.assert_it_waits(&batch, &["UPDATE inbox_offsets SET updated_at = NULL".to_owned()]).await;
 }
 
-#[tokio::test]
-async fn a_flow_that_is_locked_still_holds_nobody_up() {
+async fn a_flow_that_is_locked_still_holds_nobody_up(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::new(test).await;
     let held = lane.hold(&["UPDATE flows SET description = 'edited' WHERE id = 1".to_owned()]);
     lane.process(&lane.batch(0..5, 1)).await;
 
@@ -153,14 +163,13 @@ async fn a_flow_that_is_locked_still_holds_nobody_up() {
 }
 
 /// Another gateway that has the row time and again must not win each time.
-#[tokio::test]
-async fn a_flow_that_catches_up_queues_for_its_row() {
+async fn a_flow_that_catches_up_queues_for_its_row(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::with_a_lagging_flow(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::with_a_lagging_flow(test).await;
     lane.store = lane.setup.lane();
     lane.reopen().await;
     lane.process(&lane.catch_up(A, 0..4)).await;
-    let held = lane.hold(&[lock_flow(A)]);
+    let held = lane.hold(&[lane.setup.lock_flow(A)]);
     let batch = lane.catch_up(A, 4..10);
 
     let test = &lane.setup.test;
@@ -174,12 +183,11 @@ async fn a_flow_that_catches_up_queues_for_its_row() {
     lane.assert_all_are_there_in_order(10).await;
 }
 
-#[tokio::test]
-async fn a_flow_that_is_locked_anew_while_it_catches_up_lags_on() {
+async fn a_flow_that_is_locked_anew_while_it_catches_up_lags_on(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::with_a_lagging_flow(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::with_a_lagging_flow(test).await;
     lane.process(&lane.catch_up(A, 0..4)).await;
-    let held = lane.hold(&[lock_flow(A)]);
+    let held = lane.hold(&[lane.setup.lock_flow(A)]);
 
     for _ in 0..2 {
         let outcome = lane.process(&lane.catch_up(A, 4..10)).await;
@@ -192,10 +200,9 @@ async fn a_flow_that_is_locked_anew_while_it_catches_up_lags_on() {
 }
 
 /// A row that is being deleted is locked; it may yet come back.
-#[tokio::test]
-async fn a_flow_that_is_being_deleted_lags_until_it_is_gone() {
+async fn a_flow_that_is_being_deleted_lags_until_it_is_gone(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::new(test).await;
     let held = lane.hold(&["DELETE FROM flows WHERE id = 1".to_owned()]);
     assert_eq!(lane.process(&lane.batch(0..5, 1)).await.left_behind, [lagging(A, 0)]);
     let outcome = lane.process(&lane.catch_up(A, 0..5)).await;
@@ -208,13 +215,12 @@ async fn a_flow_that_is_being_deleted_lags_until_it_is_gone() {
     assert_eq!(lane.list().await, []);
 }
 
-#[tokio::test]
-async fn a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew() {
+async fn a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::with_a_lagging_flow(TestDatabase::mariadb().await).await;
+    let mut lane = Lane::with_a_lagging_flow(test).await;
     let scope = Scope::Lagging { flow: A, lane_at: lane.position.next_offset };
     let batch = lane.batch_in_two_steps(scope, &[A]).await;
-    let held = lane.hold_after_the_next_commit(&[lock_flow(A)]);
+    let held = lane.hold_after_the_next_commit(&[lane.setup.lock_flow(A)]);
 
     let broken = lane.store.process(&batch, &lane.setup.observer).await.unwrap_err();
 
@@ -225,11 +231,10 @@ async fn a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew() {
 }
 
 /// Whether the list was written before the lane was taken over or not at all: the successor knows.
-#[tokio::test]
-async fn whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody() {
+async fn whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
-    let held = lane.hold(&[lock_flow(A)]);
+    let mut lane = Lane::new(test).await;
+    let held = lane.hold(&[lane.setup.lock_flow(A)]);
     let batch = lane.batch(0..5, 1);
     let successor = Database::connect(lane.setup.test.settings(), 1).await.unwrap();
 
@@ -249,12 +254,11 @@ async fn whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody() {
     held.release();
 }
 
-#[tokio::test]
-async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew() {
+async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     for (fault, there) in [("commit-not-answered", vec![lagging(A, 0)]), ("commit-not-sent", vec![])] {
-        let mut lane = Lane::new(TestDatabase::mariadb().await).await;
-        let held = lane.hold(&[lock_flow(A)]);
+        let mut lane = Lane::new(test.another().await).await;
+        let held = lane.hold(&[lane.setup.lock_flow(A)]);
         fail::cfg(fault, "1*return").unwrap();
         let batch = lane.batch(0..5, 1);
 
@@ -272,11 +276,10 @@ async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew() {
 }
 
 /// The list is written, the rest of the batch is not known to be.
-#[tokio::test]
-async fn a_lost_answer_to_a_batch_without_the_flows_left_behind_is_recognised() {
+async fn a_lost_answer_to_a_batch_without_the_flows_left_behind_is_recognised(test: TestDatabase) {
     let _scenario = FailScenario::setup();
-    let mut lane = Lane::new(TestDatabase::mariadb().await).await;
-    let held = lane.hold(&[lock_flow(A)]);
+    let mut lane = Lane::new(test).await;
+    let held = lane.hold(&[lane.setup.lock_flow(A)]);
     fail::cfg("commit-not-answered", "1*off->1*return").unwrap();
 
     let outcome = lane.process(&lane.batch(0..5, 1)).await;
@@ -351,7 +354,7 @@ async fn a_flow_that_is_gone_leaves_at_once(test: TestDatabase) {
 async fn a_flow_that_is_disabled_catches_up_without_numbers(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
-    lane.setup.test.execute("UPDATE flows SET enabled = 0 WHERE id = 1").await;
+    lane.setup.test.execute("UPDATE flows SET enabled = FALSE WHERE id = 1").await;
 
     let outcome = lane.process(&lane.catch_up(A, 0..4)).await;
 
@@ -622,8 +625,4 @@ fn lagging(flow: FlowId, next_offset: Offset) -> LaggingFlow {
 fn numbers(outcome: &BatchOutcome, code: &str) -> Vec<i64> {
     let given = outcome.results.iter().filter_map(|result| result.as_ref().ok());
     given.filter(|result| &*result.flow_code == code).map(|result| result.message_id).collect()
-}
-
-fn lock_flow(id: FlowId) -> String {
-    format!("SELECT id FROM flows FORCE INDEX (PRIMARY) WHERE id = {id} FOR UPDATE")
 }

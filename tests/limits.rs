@@ -18,9 +18,9 @@ use mqtt_gateway::bench::limits::post::{PostLoad, post_limit};
 use mqtt_gateway::bench::sink::{Arrival, Sink};
 use mqtt_gateway::store::bench::insert::InsertLoad;
 use mqtt_gateway::store::bench::rows::{SampleMessage, TableError};
-use mqtt_gateway::store::{Database, migrate};
+use mqtt_gateway::store::{Database, Dialect, migrate};
 
-on_both_databases! {
+on_every_database! {
     what_counts_as_inserted_is_in_the_table
     the_limit_of_the_database_leaves_its_table_empty
     single_commits_leave_the_table_empty
@@ -64,7 +64,7 @@ async fn the_limit_of_the_database_leaves_its_table_empty(test: TestDatabase) {
     let settings = test.settings().clone();
     let limit = apart(move || database_limit(&settings, &[sample()], 1, Duration::ZERO)).await.unwrap();
     assert!(limit.messages_per_second > 0.0);
-    assert_eq!(limit.connections, if test.is_mysql() { 2 } else { 1 });
+    assert_eq!(limit.connections, if test.dialect() == Dialect::Sqlite { 1 } else { 2 });
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM data").await, 0);
 }
 

@@ -16,12 +16,12 @@ use batches::{INBOX, KEYS_KNOWN_FOR, Setup, batch_of, entry, record};
 use database::TestDatabase;
 use mqtt_gateway::domain::batch::{BatchEntry, BatchOutcome, ProcessError};
 use mqtt_gateway::domain::message::FlowId;
-use mqtt_gateway::store::{BatchRules, Database, LaneStore, forget_keys, process_flow_message};
+use mqtt_gateway::store::{BatchRules, Database, Dialect, LaneStore, forget_keys, process_flow_message};
 use sea_orm::ConnectionTrait;
 
 const OTHER_INBOX: &str = "fedcba9876543210fedcba9876543210";
 
-on_both_databases! {
+on_every_database! {
     a_key_that_comes_again_takes_no_number_and_stores_nothing
     a_key_is_known_to_the_next_batch_and_to_another_worker
     two_gateways_that_take_the_same_messages_at_once_store_each_once
@@ -40,18 +40,25 @@ on_both_databases! {
     old_keys_are_forgotten_a_bit_at_a_time_and_young_ones_stay
 }
 
+on_every_server! {
+    forgetting_waits_for_no_row_that_it_does_not_delete
+    a_key_that_is_taken_anew_while_it_is_being_forgotten_stays_and_nobody_deadlocks
+}
+
 /// A scan of the table would come upon the locked row and wait.
-#[tokio::test]
-async fn forgetting_waits_for_no_row_that_it_does_not_delete() {
-    let setup = Setup::new(TestDatabase::mariadb().await).await;
+async fn forgetting_waits_for_no_row_that_it_does_not_delete(test: TestDatabase) {
+    let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     process(&setup, (0..4).map(|n| entry(n, &format!(r#"{{"k":{n}}}"#), &[1])).collect()).await;
     setup.test.execute("UPDATE message_keys SET written_at = '2020-01-02' WHERE message_id > 1").await;
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
     let holding = other.begin().await.unwrap();
-    let young = "SELECT message_id FROM message_keys FORCE INDEX (PRIMARY) WHERE flow_id = 1 AND key_hash = \
-                 (SELECT key_hash FROM message_keys WHERE message_id = 1) FOR UPDATE";
-    holding.execute_unprepared(young).await.unwrap();
+    let index = if setup.test.dialect() == Dialect::MySql { "FORCE INDEX (PRIMARY)" } else { "" };
+    let young = format!(
+        "SELECT message_id FROM message_keys {index} WHERE flow_id = 1 AND key_hash = \
+         (SELECT key_hash FROM message_keys WHERE message_id = 1) FOR UPDATE"
+    );
+    holding.execute_unprepared(&young).await.unwrap();
 
     forget_keys(&setup.database, Duration::from_hours(24)).await.unwrap();
 
@@ -60,10 +67,9 @@ async fn forgetting_waits_for_no_row_that_it_does_not_delete() {
 }
 
 /// The keys are old enough to be taken anew and to be forgotten, both at once.
-#[tokio::test]
-async fn a_key_that_is_taken_anew_while_it_is_being_forgotten_stays_and_nobody_deadlocks() {
+async fn a_key_that_is_taken_anew_while_it_is_being_forgotten_stays_and_nobody_deadlocks(test: TestDatabase) {
     const KEYS: u64 = 700;
-    let setup = Setup::new(TestDatabase::mariadb().await).await;
+    let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     let all = || (0..KEYS).map(|n| entry(n, &format!(r#"{{"k":{n}}}"#), &[1])).collect();
     process(&setup, all()).await;
@@ -308,7 +314,7 @@ async fn a_post_that_comes_again_is_not_put_into_the_outbox(test: TestDatabase) 
 async fn a_message_that_found_the_outbox_full_keeps_its_key(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "POST_ENDPOINT").await;
-    setup.rules.gauge.add(1, batches::OUTBOX_BOUND);
+    (0..batches::OUTBOX_BOUND).for_each(|_| setup.rules.gauge.add(1, 0));
     let outcome = process(&setup, (0..2).map(|n| entry(n, r#"{"k":1}"#, &[1])).collect()).await;
     assert_eq!(numbers(&outcome), [0, -1]);
     assert_eq!(setup.count("SELECT message_id FROM dead_letters WHERE reason = 'outbox_full'").await, 1);

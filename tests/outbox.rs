@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use database::TestDatabase;
 use mqtt_gateway::domain::outbox::OutboxKey;
-use mqtt_gateway::domain::outbox_work::{LoadRest, LoadedFlow, Outcome, WaitingFlow, cost};
+use mqtt_gateway::domain::outbox_work::{LoadRest, LoadedFlow, Outcome, cost};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
 
@@ -18,7 +18,7 @@ const US: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const OTHERS: &str = "cccccccccccccccccccccccccccccccc";
 
-on_both_databases! {
+on_every_database! {
     a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds
     what_is_delivered_is_deleted_and_nothing_else
     large_and_small_payloads_are_loaded_together
@@ -39,7 +39,7 @@ async fn outbox(test: &TestDatabase, owner: &str) -> Outbox {
 
 /// Rows of `owner`, numbered like their offsets.
 async fn insert(test: &TestDatabase, owner: &str, flow: i64, numbers: std::ops::RangeInclusive<i64>) {
-    let now = if test.is_mysql() { "UTC_TIMESTAMP(6)" } else { "strftime('%Y-%m-%d %H:%M:%f000', 'now')" };
+    let now = test.seconds_from_now(0);
     for number in numbers {
         let sql = format!(
             "INSERT INTO outbox (inbox_id, flow_id, inbox_offset, message_id, flow_code, topic, url, payload, \
@@ -52,11 +52,7 @@ async fn insert(test: &TestDatabase, owner: &str, flow: i64, numbers: std::ops::
 
 /// Gives a lease that ends so many seconds from now.
 async fn lease(test: &TestDatabase, owner: &str, seconds: i64) {
-    let until = if test.is_mysql() {
-        format!("UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND")
-    } else {
-        format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds} seconds')")
-    };
+    let until = test.seconds_from_now(seconds);
     test.execute(&format!("DELETE FROM outbox_owners WHERE owner = '{owner}'")).await;
     test.execute(&format!("INSERT INTO outbox_owners (owner, lease_until) VALUES ('{owner}', {until})"))
         .await;
@@ -113,10 +109,9 @@ async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: Te
 
     let mut waiting = outbox.waiting().await.unwrap();
     waiting.sort_unstable_by_key(|waiting| waiting.flow);
-    let expected = [(1, 9, 2), (2, 1, 1)];
-    let expected =
-        expected.map(|(flow, rows, lowest_message_id)| WaitingFlow { flow, rows, lowest_message_id });
-    assert_eq!(waiting, expected);
+    let found: Vec<_> =
+        waiting.iter().map(|found| (found.flow, found.rows, found.lowest_message_id)).collect();
+    assert_eq!(found, [(1, 9, 2), (2, 1, 1)]);
 }
 
 async fn large_and_small_payloads_are_loaded_together(test: TestDatabase) {

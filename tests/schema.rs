@@ -7,9 +7,9 @@
 mod database;
 
 use database::TestDatabase;
-use mqtt_gateway::store::{Database, StoreError, migrate, plan, widen_ids};
+use mqtt_gateway::store::{Database, Dialect, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "data",
     "flows",
     "mqtt_servers",
@@ -19,12 +19,13 @@ const TABLES: [&str; 9] = [
     "outbox_owners",
     "dead_letters",
     "message_keys",
+    "gateway_members",
 ];
 
 /// What is made besides the tables: two indexes and the row of a broker.
 const FURTHER: usize = 3;
 
-on_both_databases! {
+on_every_database! {
     from_nothing_everything_is_made
     what_sqlalchemy_made_is_left_as_it_is_but_for_the_columns_that_it_does_not_know
     a_second_migration_adds_nothing
@@ -113,7 +114,7 @@ async fn what_a_broken_off_migration_lacks_is_added(test: TestDatabase) {
     migrate(&database).await.unwrap();
     let whole = declarations(&test).await;
     test.execute("DROP TABLE dead_letters").await;
-    let of_table = if test.is_mysql() { " ON outbox" } else { "" };
+    let of_table = if test.dialect() == Dialect::MySql { " ON outbox" } else { "" };
     test.execute(&format!("DROP INDEX outbox_of_owner{of_table}")).await;
     test.execute("ALTER TABLE outbox DROP COLUMN last_error").await;
     test.execute("ALTER TABLE outbox DROP COLUMN attempts").await;
@@ -145,7 +146,7 @@ async fn a_broker_is_inserted_only_where_there_is_none(test: TestDatabase) {
     let database = connect(&test).await;
     migrate(&database).await.unwrap();
     let row = "SELECT COUNT(*) FROM mqtt_servers WHERE host = '127.0.0.1' AND port = 1883 \
-               AND enabled = 1 AND is_default = 1 AND username IS NULL AND password IS NULL";
+               AND enabled = TRUE AND is_default = TRUE AND username IS NULL AND password IS NULL";
     assert_eq!(test.value::<i64>(row).await, 1);
     test.execute("UPDATE mqtt_servers SET host = 'broker.example', enabled = NULL").await;
     migrate(&database).await.unwrap();
@@ -251,13 +252,22 @@ async fn a_complete_schema_needs_no_right_to_change_it() {
 
 /// How every table is declared, by the database's own words.
 async fn declarations(test: &TestDatabase) -> Vec<String> {
-    let sql = if test.is_mysql() {
-        "SELECT CONCAT_WS(' ', table_name, ordinal_position, column_name, column_type, is_nullable, \
-         IFNULL(column_default, '-'), column_key, extra, IFNULL(collation_name, '-')) \
-         FROM information_schema.columns WHERE table_schema = DATABASE() \
-         AND table_name IN ('data', 'flows', 'mqtt_servers') ORDER BY table_name, ordinal_position"
-    } else {
-        "SELECT sql FROM sqlite_master WHERE name IN ('data', 'flows', 'mqtt_servers') ORDER BY name"
+    let sql = match test.dialect() {
+        Dialect::MySql => {
+            "SELECT CONCAT_WS(' ', table_name, ordinal_position, column_name, column_type, is_nullable, \
+             IFNULL(column_default, '-'), column_key, extra, IFNULL(collation_name, '-')) \
+             FROM information_schema.columns WHERE table_schema = DATABASE() \
+             AND table_name IN ('data', 'flows', 'mqtt_servers') ORDER BY table_name, ordinal_position"
+        }
+        Dialect::Postgres => {
+            "SELECT CONCAT_WS(' ', table_name, column_name, data_type, character_maximum_length, is_nullable, \
+             column_default, is_identity) FROM information_schema.columns \
+             WHERE table_schema = current_schema() AND table_name IN ('data', 'flows', 'mqtt_servers') \
+             ORDER BY table_name, ordinal_position"
+        }
+        Dialect::Sqlite => {
+            "SELECT sql FROM sqlite_master WHERE name IN ('data', 'flows', 'mqtt_servers') ORDER BY name"
+        }
     };
     test.column(sql).await
 }
@@ -271,7 +281,7 @@ async fn contents(test: &TestDatabase) -> Vec<String> {
         ("mqtt_servers", "id host port username password enabled is_default"),
     ] {
         for column in columns.split(' ') {
-            let as_type = if test.is_mysql() { "CHAR" } else { "TEXT" };
+            let as_type = if test.dialect() == Dialect::MySql { "CHAR" } else { "TEXT" };
             let sql = format!(
                 "SELECT COALESCE(CAST({column} AS {as_type}), 'NULL') FROM {table} WHERE id < 1000 ORDER BY id"
             );
@@ -283,7 +293,8 @@ async fn contents(test: &TestDatabase) -> Vec<String> {
 
 /// The statements that the service which came before sends, with its columns and literals of its kinds.
 async fn insert_as_python_does(test: &TestDatabase) {
-    let now = if test.is_mysql() { "2026-01-02 03:04:05" } else { "2026-01-02 03:04:05.000000" };
+    let now =
+        if test.dialect() == Dialect::MySql { "2026-01-02 03:04:05" } else { "2026-01-02 03:04:05.000000" };
     test.execute(&format!(
         "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
          VALUES ('{now}', 'temperature', 'value', '21.5', 7), ('{now}', NULL, NULL, NULL, NULL)"
@@ -291,13 +302,13 @@ async fn insert_as_python_does(test: &TestDatabase) {
     .await;
     test.execute(
         "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, last_msg_id, enabled) \
-         VALUES ('temperature', 'Größe', 'sensors/+/t', 'STORE_DB', '{\"value\": \"number\"}', NULL, 7, 1), \
+         VALUES ('temperature', 'Größe', 'sensors/+/t', 'STORE_DB', '{\"value\": \"number\"}', NULL, 7, TRUE), \
          ('alarm', '', 'alarm/#', 'POST_ENDPOINT', '{}', 'http://127.0.0.1/', NULL, NULL)",
     )
     .await;
     test.execute(
         "INSERT INTO mqtt_servers (host, port, username, password, enabled, is_default) \
-         VALUES ('broker.example', 1883, NULL, NULL, 1, 1), ('other.example', NULL, 'u', 'p', NULL, NULL)",
+         VALUES ('broker.example', 1883, NULL, NULL, TRUE, TRUE), ('other.example', NULL, 'u', 'p', NULL, NULL)",
     )
     .await;
 }
@@ -310,5 +321,5 @@ async fn python_inserts_work(test: &TestDatabase) {
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM data").await, before + 2);
     let next = "UPDATE flows SET last_msg_id = last_msg_id + 1 WHERE code = 'temperature'";
     assert_eq!(test.try_execute(next).await.unwrap(), 1);
-    assert_eq!(test.column::<i64>("SELECT last_msg_id FROM flows WHERE enabled = 1").await, [8]);
+    assert_eq!(test.column::<i64>("SELECT last_msg_id FROM flows WHERE enabled = TRUE").await, [8]);
 }

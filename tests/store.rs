@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use database::TestDatabase;
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{
-    Database, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits, load_mqtt_server,
-    load_mqtt_servers, migrate,
+    Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
+    load_mqtt_server, load_mqtt_servers, migrate,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
-on_both_databases! {
+on_every_database! {
     only_enabled_flows_are_loaded
     the_default_broker_comes_first_among_the_enabled
     a_broker_port_out_of_range_is_refused
@@ -38,9 +38,9 @@ async fn only_enabled_flows_are_loaded(test: TestDatabase) {
     let database = migrated(&test).await;
     test.execute(
         "INSERT INTO flows (id, code, description, topic, action, payload_schema, endpoint_url, enabled) VALUES \
-         (5, 'post', '', 'a/#', 'POST_ENDPOINT', '{}', 'http://127.0.0.1/', 1), \
-         (3, 'store', '', 'b/+', 'STORE_DB', '{\"v\": \"no such type\"}', NULL, 1), \
-         (1, 'off', '', 'c', 'STORE_DB', '{}', NULL, 0), (2, 'null', '', 'd', 'STORE_DB', '{}', NULL, NULL)",
+         (5, 'post', '', 'a/#', 'POST_ENDPOINT', '{}', 'http://127.0.0.1/', TRUE), \
+         (3, 'store', '', 'b/+', 'STORE_DB', '{\"v\": \"no such type\"}', NULL, TRUE), \
+         (1, 'off', '', 'c', 'STORE_DB', '{}', NULL, FALSE), (2, 'null', '', 'd', 'STORE_DB', '{}', NULL, NULL)",
     )
     .await;
     let flows = load_flows(&database).await.unwrap();
@@ -54,8 +54,9 @@ async fn the_default_broker_comes_first_among_the_enabled(test: TestDatabase) {
     let database = migrated(&test).await;
     test.execute(
         "DELETE FROM mqtt_servers; INSERT INTO mqtt_servers (id, host, port, username, password, enabled, is_default) \
-         VALUES (1, 'off', 1, NULL, NULL, 0, 1), (2, 'null', NULL, 'u', 'p', 1, NULL), (3, 'no', 3, NULL, NULL, 1, 0), \
-         (4, 'second', 4, NULL, NULL, 1, 1), (5, 'third', 5, NULL, NULL, 1, 1), (6, 'off', 6, NULL, NULL, NULL, 1)",
+         VALUES (1, 'off', 1, NULL, NULL, FALSE, TRUE), (2, 'null', NULL, 'u', 'p', TRUE, NULL), \
+         (3, 'no', 3, NULL, NULL, TRUE, FALSE), (4, 'second', 4, NULL, NULL, TRUE, TRUE), \
+         (5, 'third', 5, NULL, NULL, TRUE, TRUE), (6, 'off', 6, NULL, NULL, NULL, TRUE)",
     )
     .await;
     let mut order = Vec::new();
@@ -63,7 +64,8 @@ async fn the_default_broker_comes_first_among_the_enabled(test: TestDatabase) {
         match load_mqtt_server(&database).await {
             Ok(server) => {
                 order.push((server.id, server.port));
-                test.execute(&format!("UPDATE mqtt_servers SET enabled = 0 WHERE id = {}", server.id)).await;
+                test.execute(&format!("UPDATE mqtt_servers SET enabled = FALSE WHERE id = {}", server.id))
+                    .await;
             }
             Err(error) => break error,
         }
@@ -114,7 +116,7 @@ async fn two_who_read_and_then_write_wait_for_each_other(test: TestDatabase) {
     test.execute("INSERT INTO outbox_owners VALUES ('a', '2026-01-01 00:00:00')").await;
     test.execute("INSERT INTO inbox_offsets (inbox_id, lane, epoch, next_offset) VALUES ('a', 0, 0, 0)")
         .await;
-    let lock = if test.is_mysql() { " FOR UPDATE" } else { "" };
+    let lock = if test.dialect() == Dialect::Sqlite { "" } else { " FOR UPDATE" };
     let mut writers = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let database = database.clone();

@@ -23,7 +23,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
     let few = [payload(2)];
 
     let mut group = criterion.benchmark_group("statement");
-    for dialect in [Dialect::MySql, Dialect::Sqlite] {
+    for dialect in [Dialect::MySql, Dialect::Postgres, Dialect::Sqlite] {
         let named = |what: &str| BenchmarkId::new(what, format!("{dialect:?}"));
         for (what, payloads) in [("insert 512 rows", full.as_slice()), ("insert 3 rows", &few)] {
             let rows = DataRows::of(payloads, "FLOW-1");

@@ -7,6 +7,7 @@
 pub mod data;
 pub mod dead_letters;
 pub mod flows;
+pub mod gateway_members;
 pub mod inbox_lagging;
 pub mod inbox_offsets;
 pub mod message_keys;

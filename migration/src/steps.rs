@@ -98,7 +98,8 @@ impl MigrationTrait for Step {
             return Ok(());
         }
         match self.add(manager).await {
-            Err(error) if self.is_missing(manager).await? => Err(error),
+            // On PostgreSQL nobody can look any more after a failure: the transaction has failed with it.
+            Err(error) if !matches!(self.is_missing(manager).await, Ok(false)) => Err(error),
             _ => Ok(()),
         }
     }

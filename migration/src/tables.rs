@@ -5,8 +5,8 @@
 //! `flows.message_key` and the last five columns of `mqtt_servers`, which it does not know.
 
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox,
-    outbox_owners,
+    data, dead_letters, flows, gateway_members, inbox_lagging, inbox_offsets, message_keys, mqtt_servers,
+    outbox, outbox_owners,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -31,6 +31,7 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         outbox_owners_table(types),
         dead_letters_table(types),
         message_keys_table(types),
+        gateway_members_table(types),
     ]
 }
 
@@ -39,7 +40,7 @@ fn data_table(types: Types) -> TableDefinition {
     types.table("data", |table| {
         table
             .col(types.key(Column::Id))
-            .col(second(Column::ReceivedAt).not_null())
+            .col(types.second(Column::ReceivedAt).not_null())
             .col(text_of(Column::FlowCode, 100).null())
             .col(text_of(Column::AttributeName, 255).null())
             .col(ColumnDef::new(Column::AttributeValue).text().null())
@@ -87,11 +88,11 @@ fn inbox_offsets_table(types: Types) -> TableDefinition {
     use inbox_offsets::Column;
     types.table("inbox_offsets", |table| {
         table
-            .col(hex_id(Column::InboxId))
+            .col(types.hex_id(Column::InboxId))
             .col(ColumnDef::new(Column::Lane).integer().not_null())
             .col(ColumnDef::new(Column::Epoch).big_integer().not_null())
             .col(ColumnDef::new(Column::NextOffset).big_integer().not_null())
-            .col(second(Column::UpdatedAt).null())
+            .col(types.second(Column::UpdatedAt).null())
             .primary_key(Index::create().col(Column::InboxId).col(Column::Lane));
     })
 }
@@ -100,7 +101,7 @@ fn inbox_lagging_table(types: Types) -> TableDefinition {
     use inbox_lagging::Column;
     types.table("inbox_lagging", |table| {
         table
-            .col(hex_id(Column::InboxId))
+            .col(types.hex_id(Column::InboxId))
             .col(ColumnDef::new(Column::Lane).integer().not_null())
             .col(ColumnDef::new(Column::FlowId).big_integer().not_null())
             .col(ColumnDef::new(Column::NextOffset).big_integer().not_null())
@@ -114,7 +115,7 @@ fn outbox_table(types: Types) -> TableDefinition {
     const INDEX: &str = "outbox_of_owner";
     let mut definition = types.table("outbox", |table| {
         table
-            .col(hex_id(Column::InboxId))
+            .col(types.hex_id(Column::InboxId))
             .col(ColumnDef::new(Column::FlowId).big_integer().not_null())
             .col(ColumnDef::new(Column::InboxOffset).big_integer().not_null())
             .col(ColumnDef::new(Column::MessageId).big_integer().not_null())
@@ -122,7 +123,7 @@ fn outbox_table(types: Types) -> TableDefinition {
             .col(ColumnDef::new(Column::Topic).text().null())
             .col(text_of(Column::Url, 500).not_null())
             .col(types.bytes(Column::Payload).not_null())
-            .col(hex_id(Column::Owner))
+            .col(types.hex_id(Column::Owner))
             .col(ColumnDef::new(Column::Attempts).integer().not_null().default(0))
             .col(types.instant(Column::CreatedAt).not_null())
             .col(types.instant(Column::NextAttemptAt).not_null())
@@ -143,7 +144,9 @@ fn outbox_table(types: Types) -> TableDefinition {
 fn outbox_owners_table(types: Types) -> TableDefinition {
     use outbox_owners::Column;
     types.table("outbox_owners", |table| {
-        table.col(hex_id(Column::Owner).primary_key()).col(types.instant(Column::LeaseUntil).not_null());
+        table
+            .col(types.hex_id(Column::Owner).primary_key())
+            .col(types.instant(Column::LeaseUntil).not_null());
     })
 }
 
@@ -154,12 +157,12 @@ fn dead_letters_table(types: Types) -> TableDefinition {
             .col(types.key(Column::Id))
             .col(types.instant(Column::OccurredAt).not_null())
             .col(types.instant(Column::ReceivedAt).not_null())
-            .col(hex_id(Column::InboxId))
+            .col(types.hex_id(Column::InboxId))
             .col(ColumnDef::new(Column::InboxOffset).big_integer().not_null())
             .col(ColumnDef::new(Column::Topic).text().not_null())
             .col(types.bytes(Column::Payload).not_null())
             .col(ColumnDef::new(Column::PayloadBytes).big_integer().not_null())
-            .col(ColumnDef::new(Column::PayloadSha256).char_len(64).null())
+            .col(types.digits(Column::PayloadSha256, 64).null())
             .col(ColumnDef::new(Column::FlowId).big_integer().null())
             .col(text_of(Column::FlowCode, 100).null())
             .col(ColumnDef::new(Column::MessageId).big_integer().null())
@@ -189,6 +192,21 @@ fn message_keys_table(types: Types) -> TableDefinition {
     definition
 }
 
+fn gateway_members_table(types: Types) -> TableDefinition {
+    use gateway_members::Column;
+    types.table("gateway_members", |table| {
+        table
+            .col(types.hex_id(Column::InboxId).primary_key())
+            .col(text_of(Column::ClientId, 255).not_null())
+            .col(text_of(Column::SharedGroup, 255).null())
+            .col(ColumnDef::new(Column::ShardIndex).integer().null())
+            .col(ColumnDef::new(Column::ShardCount).integer().null())
+            .col(types.instant(Column::SubscribedAt).null())
+            .col(types.instant(Column::HandingOverSince).null())
+            .col(types.instant(Column::SeenAt).not_null());
+    })
+}
+
 /// The column types in which the databases differ.
 #[derive(Clone, Copy)]
 struct Types {
@@ -212,7 +230,7 @@ impl Types {
     fn key(self, name: impl Iden + 'static) -> ColumnDef {
         let mut column = ColumnDef::new(name);
         column.big_integer().not_null().primary_key();
-        if self.backend == DbBackend::MySql {
+        if self.backend != DbBackend::Sqlite {
             column.auto_increment();
         }
         column
@@ -222,29 +240,46 @@ impl Types {
     fn instant(self, name: impl Iden + 'static) -> ColumnDef {
         let precise = match self.backend {
             DbBackend::MySql => "DATETIME(6)",
+            DbBackend::Postgres => "TIMESTAMP WITHOUT TIME ZONE",
             _ => "DATETIME",
         };
         ColumnDef::new(name).custom(precise).take()
+    }
+
+    /// A time as `SQLAlchemy` declares one: on `MySQL` in whole seconds.
+    fn second(self, name: impl Iden + 'static) -> ColumnDef {
+        let plain = match self.backend {
+            DbBackend::Postgres => "TIMESTAMP WITHOUT TIME ZONE",
+            _ => "DATETIME",
+        };
+        ColumnDef::new(name).custom(plain).take()
+    }
+
+    /// 128 bits as 32 hexadecimal digits.
+    fn hex_id(self, name: impl Iden + 'static) -> ColumnDef {
+        self.digits(name, 32).not_null().take()
+    }
+
+    /// So many characters, never more or fewer. What `PostgreSQL` calls `CHAR` is compared with a text in
+    /// a way that no index of it helps with.
+    fn digits(self, name: impl Iden + 'static, count: u32) -> ColumnDef {
+        let mut column = ColumnDef::new(name);
+        match self.backend {
+            DbBackend::Postgres => column.string_len(count),
+            _ => column.char_len(count),
+        };
+        column
     }
 
     /// Bytes, up to the largest payload there may be.
     fn bytes(self, name: impl Iden + 'static) -> ColumnDef {
         let long = match self.backend {
             DbBackend::MySql => "LONGBLOB",
+            DbBackend::Postgres => "BYTEA",
             _ => "BLOB",
         };
         ColumnDef::new(name).custom(long).take()
     }
-}
-
-/// A time in whole seconds, as `SQLAlchemy` declares one.
-fn second(name: impl Iden + 'static) -> ColumnDef {
-    ColumnDef::new(name).custom("DATETIME").take()
-}
-
-/// 128 bits as 32 hexadecimal digits.
-fn hex_id(name: impl Iden + 'static) -> ColumnDef {
-    ColumnDef::new(name).char_len(32).not_null().take()
 }
 
 /// Text of at most `characters`.

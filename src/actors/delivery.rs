@@ -25,6 +25,7 @@ use crate::delivery::redaction::redacted;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{CommittedRows, Outcome};
 use crate::domain::retry::Backoff;
+use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
 use crate::store::OutboxGauge;
 
@@ -68,6 +69,8 @@ pub struct DeliveryParts {
     pub max_age: Duration,
     /// Time between two messages from which on they may have the same key.
     pub keys_known_for: Duration,
+    /// Where it counts what it has done.
+    pub observed: Arc<Observed>,
 }
 
 /// To itself: a post is over.
@@ -230,6 +233,7 @@ impl Handler<PostEnded> for DeliveryActor {
         let outcome = match outcome {
             Ok(()) => {
                 log_delivery(&item);
+                self.parts.observed.metrics.flows.count_post(&item.flow_code);
                 self.queue.posted(flow, self.now())
             }
             Err(error) => {

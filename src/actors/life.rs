@@ -17,6 +17,32 @@ use super::messages::ActorExited;
 /// Time between two beats.
 const BEAT: Duration = Duration::from_secs(1);
 
+/// Why an actor had to be restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It panicked.
+    Panic,
+    /// It ended by itself.
+    Error,
+    /// It gave no sign of life.
+    Silent,
+}
+
+impl ExitReason {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::Panic, Self::Error, Self::Silent];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Error => "error",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
@@ -81,8 +107,10 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        let cause = LAST_PANIC.take().filter(|_| std::thread::panicking());
+        let reason = if std::thread::panicking() { ExitReason::Panic } else { ExitReason::Error };
+        let cause = LAST_PANIC.take().filter(|_| reason == ExitReason::Panic);
         let cause = cause.unwrap_or_else(|| "stopped".to_owned());
-        self.supervisor.do_send(ActorExited { actor: self.actor, generation: self.generation, cause });
+        let (actor, generation) = (self.actor, self.generation);
+        self.supervisor.do_send(ActorExited { actor, generation, reason, cause });
     }
 }

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use actix::Message;
 
 use super::durations::Durations;
+use super::life::ExitReason;
 use super::report::whole_milliseconds;
+use crate::observe::ActorReading;
 
 /// What an actor says of itself in the mailbox report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,9 @@ pub enum ActorState {
 }
 
 impl ActorState {
+    /// The words of all states.
+    const WORDS: &[&str] = &["starting", "running", "retrying", "disconnected", "draining", "down"];
+
     /// The word in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -57,7 +62,8 @@ pub struct Mailbox {
     received: AtomicU64,
     handled: AtomicU64,
     failed: AtomicU64,
-    restarts: AtomicU64,
+    /// In the order of the reasons.
+    restarts: [AtomicU64; ExitReason::ALL.len()],
     /// Transactions of an actor whose work is counted in them.
     transactions: AtomicU64,
     /// Milliseconds after `born` of the last sign of life.
@@ -120,7 +126,7 @@ impl Mailbox {
             received: AtomicU64::new(0),
             handled: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            restarts: AtomicU64::new(0),
+            restarts: [const { AtomicU64::new(0) }; ExitReason::ALL.len()],
             transactions: AtomicU64::new(0),
             beat_ms: AtomicU64::new(0),
             inner: Mutex::new(Inner {
@@ -186,8 +192,10 @@ impl Mailbox {
     }
 
     /// Counts a restart.
-    pub fn count_restart(&self) {
-        self.restarts.fetch_add(1, Relaxed);
+    pub fn count_restart(&self, reason: ExitReason) {
+        if let Some(count) = self.restarts.get(reason as usize) {
+            count.fetch_add(1, Relaxed);
+        }
     }
 
     /// Counts a transaction that the actor has committed.
@@ -212,11 +220,32 @@ impl Mailbox {
             received: self.received.load(Relaxed),
             handled: self.handled.load(Relaxed),
             failed: self.failed.load(Relaxed),
-            restarts: self.restarts.load(Relaxed),
+            restarts: self.restarts.iter().map(|count| count.load(Relaxed)).sum(),
             transactions: Some(self.transactions.load(Relaxed)).filter(|transactions| *transactions > 0),
             wait_p99: inner.waits.take_p99(),
             handle_p99: inner.handles.take_p99(),
             age: oldest(&inner.in_hand),
+        }
+    }
+
+    /// All that is counted, for those who look from outside; touches no interval.
+    #[must_use]
+    pub fn reading(&self) -> ActorReading {
+        let restarts = self.restarts.iter().map(|count| count.load(Relaxed));
+        let inner = self.inner();
+        ActorReading {
+            actor: self.name.clone(),
+            state: inner.state.as_str(),
+            states: ActorState::WORDS,
+            depth: self.depth.load(Relaxed),
+            capacity: self.capacity,
+            age: oldest(&inner.in_hand),
+            received: self.received.load(Relaxed),
+            handled: self.handled.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            restarts: ExitReason::ALL.iter().map(|reason| reason.as_str()).zip(restarts).collect(),
+            waits: inner.waits.ever().clone(),
+            handles: inner.handles.ever().clone(),
         }
     }
 

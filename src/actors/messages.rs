@@ -21,7 +21,7 @@ use crate::domain::outbox_work::CommittedRows;
 use crate::domain::routing::RoutingTable;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
-use crate::mqtt::{BrokerServer, MqttError};
+use crate::mqtt::{BrokerServer, Farewell, MqttError};
 use crate::store::BatchFailure;
 
 /// To the broker connection: subscribe these filters. Answers once the broker has.
@@ -83,11 +83,15 @@ pub struct UseServers {
 }
 
 /// The broker accepted the connection.
-#[derive(Debug, Clone, Copy, Message)]
+#[derive(Debug, Clone, Copy, Default, Message)]
 #[rtype(result = "()")]
 pub struct ConnectionEstablished {
     /// Whether messages name the subscriptions they come by (v5).
     pub names_subscriptions: bool,
+    /// Whether `$share/…` is understood, by the broker's own word (v5).
+    pub shares_subscriptions: bool,
+    /// Whether the broker goes on with the session of an earlier connection.
+    pub session_kept: bool,
 }
 
 /// The connection to the broker is gone.
@@ -101,6 +105,11 @@ pub struct ConnectionLost;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct ReloadFlows;
+
+/// To the registry of a gateway that goes for good: answers when others have all its flows, and the broker was told.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct AwaitHandover;
 
 /// To the registry: the router has started and has no table.
 #[derive(Debug, Clone, Copy, Message)]
@@ -165,10 +174,13 @@ pub struct DeliverFromTable {
     pub rows: Option<Vec<CommittedRows>>,
 }
 
-/// To the broker connection, at the end: disconnect, keep the session.
+/// To the broker connection, at the end: disconnect.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<(), MqttError>")]
-pub struct Disconnect;
+pub struct Disconnect {
+    /// What becomes of the session.
+    pub farewell: Farewell,
+}
 
 /// To the router, at the end: answers when all of the inbox is in SQL.
 #[derive(Debug, Clone, Copy, Message)]
@@ -188,7 +200,9 @@ pub struct ActorExited {
     pub actor: super::ActorId,
     /// Which of its lives ended.
     pub generation: u64,
-    /// Why.
+    /// Why, in a word.
+    pub reason: super::ExitReason,
+    /// Why, for people.
     pub cause: String,
 }
 

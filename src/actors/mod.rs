@@ -23,8 +23,9 @@ use std::fmt;
 
 pub use directory::{Directory, Slot};
 pub use inbox_signal::InboxSignal;
-pub use life::{Life, remember_panics};
+pub use life::{ExitReason, Life, remember_panics};
 pub use mailbox::{ActorState, Envelope, Handling, Mailbox, MailboxReport};
+pub(crate) use report::kind_of;
 
 use crate::domain::batch::Lane;
 

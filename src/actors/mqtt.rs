@@ -54,6 +54,8 @@ pub struct Session(Arc<Mutex<Option<Established>>>);
 #[derive(Debug, Clone)]
 struct Established {
     names_subscriptions: bool,
+    shares_subscriptions: bool,
+    session_kept: bool,
     /// `host:port` of the broker.
     server: String,
 }
@@ -62,8 +64,15 @@ impl Session {
     /// Takes note of what happened to the connection and passes it on to the actor, if it is there.
     pub fn hear(&self, event: MqttEvent, actor: &Slot<MqttActor>) {
         *lock(&self.0) = match event {
-            MqttEvent::Connected { names_subscriptions, ref server, .. } => {
-                Some(Established { names_subscriptions, server: server.clone() })
+            MqttEvent::Connected {
+                names_subscriptions,
+                shares_subscriptions,
+                session_kept,
+                ref server,
+                ..
+            } => {
+                let server = server.clone();
+                Some(Established { names_subscriptions, shares_subscriptions, session_kept, server })
             }
             MqttEvent::Lost { .. }
             | MqttEvent::Left { .. }
@@ -71,6 +80,11 @@ impl Session {
             | MqttEvent::Stuck { .. } => None,
         };
         actor.tell(LinkEvent(event));
+    }
+
+    /// Whether the broker, as it is connected now, goes on with the session of an earlier connection.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.established().is_some_and(|established| established.session_kept)
     }
 
     fn established(&self) -> Option<Established> {
@@ -93,9 +107,11 @@ impl MqttActor {
     /// Has all filters of the enabled flows subscribed: after each connect, and for whoever asks.
     pub fn on_connect(&self) {
         match self.parts.session.established() {
-            Some(Established { names_subscriptions, .. }) => {
+            Some(Established { names_subscriptions, shares_subscriptions, session_kept, .. }) => {
                 self.life.mailbox().set_state(ActorState::Running);
-                self.parts.directory.registry.tell(ConnectionEstablished { names_subscriptions });
+                let established =
+                    ConnectionEstablished { names_subscriptions, shares_subscriptions, session_kept };
+                self.parts.directory.registry.tell(established);
             }
             None => self.life.mailbox().set_state(ActorState::Disconnected),
         }
@@ -123,7 +139,7 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
         let (LinkEvent(event), mut handling) = envelope.open();
         crash_point!("mqtt-event");
         match event {
-            MqttEvent::Connected { server, version, names_subscriptions, session_kept } => {
+            MqttEvent::Connected { server, version, names_subscriptions, session_kept, .. } => {
                 let (server, client_id) = (server.as_str(), self.parts.client_id.as_str());
                 log::info!(
                     server, version, client_id, names_subscriptions, session_kept;
@@ -233,12 +249,12 @@ impl Handler<Envelope<Disconnect>> for MqttActor {
     type Result = ResponseFuture<Result<(), MqttError>>;
 
     fn handle(&mut self, envelope: Envelope<Disconnect>, _: &mut Self::Context) -> Self::Result {
-        let (Disconnect, handling) = envelope.open();
+        let (Disconnect { farewell }, handling) = envelope.open();
         self.life.mailbox().set_state(ActorState::Draining);
         let link = self.parts.link.clone();
         Box::pin(async move {
             let _handling = handling;
-            link.disconnect().await
+            link.leave(farewell).await
         })
     }
 }
@@ -288,6 +304,7 @@ mod tests {
             server: server(),
             version: "5",
             names_subscriptions: true,
+            shares_subscriptions: true,
             session_kept: true,
         };
         session.hear(connected(), &down);

@@ -6,36 +6,49 @@
 //! ```text
 //!   flows read ─▶ table of old and new ─▶ SUBSCRIBE new ─▶ UNSUBSCRIBE old, UNSUBACK ─▶ new table
 //! ```
+//!
+//! Which of the flows are this gateway's own, where there are others, `membership` says.
+
+mod membership;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use tokio::sync::Mutex;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use tokio::sync::{Mutex, oneshot};
 
+use self::membership::Membership;
+pub use self::membership::Replica;
 use super::directory::Directory;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
-    AnnounceConnection, AnnounceTable, ConnectionEstablished, ConnectionLost, NewRoutingTable, ReloadFlows,
-    ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
+    AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionEstablished, ConnectionLost, NewRoutingTable,
+    ReloadFlows, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
 };
+use super::report::kind_of;
 use crate::domain::flow::Flow;
 use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
+use crate::domain::replicas::{Role, ShareGroup};
+use crate::domain::retry::jittered;
 use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
+use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
 use crate::store::{
-    Database, MqttServers, StoreError, answered, load_flows, load_limits, load_mqtt_servers, running_out,
-    silence,
+    Database, MqttServers, Span, StoreError, answered, load_flows, load_limits, load_mqtt_servers,
+    running_out, silence, timed,
 };
 
 /// How soon to try again while there is no table at all, or the broker did not follow.
 const RETRY: Duration = Duration::from_secs(1);
+
+const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
+     one that is connected does not say so. Use another broker, or divide the flows by SHARD_INDEX and SHARD_COUNT";
 
 /// The keeper of the flows.
 #[derive(Debug)]
@@ -51,6 +64,9 @@ pub struct FlowRegistryActor {
     /// Why flows are not subscribed, by flow: to log it once and not at every reload.
     rejections: BTreeMap<FlowId, String>,
     session: Session,
+    membership: Membership,
+    /// Who waits until others have all flows of a gateway that goes for good.
+    awaiting_handover: Vec<oneshot::Sender<()>>,
     settling: bool,
     work: Work,
 }
@@ -64,20 +80,28 @@ pub struct RegistryParts {
     pub reload_interval: Duration,
     /// Where the others are.
     pub directory: Directory,
+    /// What this gateway is among others on the same database.
+    pub replica: Replica,
+    /// Where it shows which flows there are, and that the broker has followed.
+    pub observed: Arc<Observed>,
 }
 
 /// What the broker holds for us.
 #[derive(Debug, Clone, Default)]
 struct Session {
     connected: bool,
-    names_subscriptions: bool,
+    /// What the broker said when it was.
+    terms: ConnectionEstablished,
     subscribed: BTreeSet<TopicFilter>,
 }
 
 /// What is to be settled next.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 struct Work {
     reload: bool,
+    /// How the other gateways stand.
+    look: bool,
     resync: bool,
     announce: bool,
 }
@@ -89,6 +113,8 @@ struct Settled {
     rejections: Option<BTreeMap<FlowId, String>>,
     /// `None` when the connection went meanwhile: the next connect resynchronises everything.
     subscribed: Option<BTreeSet<TopicFilter>>,
+    /// Whether the broker holds all that is wanted, where that was looked at.
+    complete: Option<bool>,
 }
 
 impl FlowRegistryActor {
@@ -97,6 +123,8 @@ impl FlowRegistryActor {
     pub fn new(life: Life, parts: RegistryParts) -> Self {
         Self {
             life,
+            membership: Membership::new(parts.replica.clone()),
+            awaiting_handover: Vec::new(),
             parts,
             database: Rc::default(),
             flows: None,
@@ -116,24 +144,30 @@ impl FlowRegistryActor {
         let work = std::mem::take(&mut self.work);
         let settlement = Settlement {
             directory: self.parts.directory.clone(),
+            observed: Arc::clone(&self.parts.observed),
             before: self.flows.clone(),
             leaving: self.leaving.clone(),
             known_rejections: self.rejections.clone(),
             session: self.session.clone(),
+            group: self.membership.role().group().cloned(),
             resync: work.resync,
             announce: work.announce,
         };
         let (database, settings) = (Rc::clone(&self.database), self.parts.database.clone());
+        let mut membership = self.membership.clone();
+        let observed = Arc::clone(&self.parts.observed);
         let settling = async move {
-            let read = if work.reload || settlement.before.is_none() {
-                read_flows(&database, &settings, &settlement.directory).await.map(Some)
-            } else {
-                Ok(None)
-            };
-            let failed = read.as_ref().err().map(ToString::to_string);
-            (settlement.run(read.ok().flatten()).await, failed)
+            let (directory, before) = (&settlement.directory, settlement.before.as_deref());
+            let refreshed = refresh(&mut membership, &database, &settings, &work, before, directory).await;
+            if let Err(error) = &refreshed {
+                observed.metrics.database.failed(kind_of(error));
+            }
+            let failed = refreshed.as_ref().err().map(ToString::to_string);
+            let flows = refreshed.ok().flatten();
+            (settlement.run(flows, &membership, work.is_only_a_look()).await, membership, failed)
         };
-        context.spawn(settling.into_actor(self).map(|(settled, failed), registry, context| {
+        context.spawn(settling.into_actor(self).map(|(settled, membership, failed), registry, context| {
+            registry.membership = membership;
             registry.settled(context, settled, failed);
         }));
     }
@@ -155,8 +189,13 @@ impl FlowRegistryActor {
             context.run_later(RETRY, Self::reload);
             return;
         }
+        self.note_completeness(settled.complete);
         if let Some(subscribed) = settled.subscribed {
             self.session.subscribed = subscribed;
+            // What was settled on an earlier connection says nothing of this one.
+            if self.session.connected && !self.work.resync {
+                self.parts.observed.health.subscribed();
+            }
             self.settle(context);
         } else {
             self.work.resync |= self.session.connected;
@@ -168,6 +207,51 @@ impl FlowRegistryActor {
         self.work.reload = true;
         self.settle(context);
     }
+
+    /// A connection that came meanwhile has not been dealt with, and one that went holds nothing for sure.
+    fn note_completeness(&mut self, complete: Option<bool>) {
+        let is_sure = self.session.connected && !self.work.resync;
+        if !is_sure {
+            self.membership.are_subscribed(false);
+        } else if let Some(complete) = complete {
+            self.membership.are_subscribed(complete);
+            if complete && self.has_handed_over_all() {
+                // Whoever gave up waiting does not need to know.
+                self.awaiting_handover.drain(..).for_each(|waiting| _ = waiting.send(()));
+            }
+        }
+        self.work.look |= self.membership.has_news();
+    }
+
+    /// What the broker has not kept, nobody can take over.
+    fn has_handed_over_all(&self) -> bool {
+        let has_none = self.flows.as_ref().is_some_and(Vec::is_empty) && self.leaving.is_empty();
+        *self.membership.role() == Role::Leaving && (has_none || !self.session.terms.session_kept)
+    }
+
+    /// The first time after a part of the interval: replicas that were started together do not reload together.
+    fn reload_later(context: &mut Context<Self>, wait: Duration) {
+        context.run_later(wait, |registry, context| {
+            context.notify(registry.life.mailbox().enclose(ReloadFlows));
+            let next = jittered(registry.parts.reload_interval, rand::random());
+            Self::reload_later(context, next);
+        });
+    }
+
+    fn look_later(&self, context: &mut Context<Self>) {
+        let wait = jittered(self.membership.time_between_looks(), rand::random());
+        context.run_later(wait, |registry, context| {
+            registry.work.look |= registry.membership.takes_part();
+            registry.settle(context);
+            registry.look_later(context);
+        });
+    }
+}
+
+impl Work {
+    fn is_only_a_look(&self) -> bool {
+        self.look && !self.reload && !self.resync && !self.announce
+    }
 }
 
 impl Actor for FlowRegistryActor {
@@ -175,9 +259,8 @@ impl Actor for FlowRegistryActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.life.keep_beating(context);
-        context.run_interval(self.parts.reload_interval, |registry, context| {
-            context.notify(registry.life.mailbox().enclose(ReloadFlows));
-        });
+        Self::reload_later(context, self.parts.reload_interval.mul_f64(rand::random()));
+        self.look_later(context);
         context.notify(self.life.mailbox().enclose(ReloadFlows));
         self.parts.directory.mqtt.tell(AnnounceConnection);
     }
@@ -196,8 +279,9 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<ConnectionEstablished>, context: &mut Self::Context) {
-        let (ConnectionEstablished { names_subscriptions }, _handling) = envelope.open();
-        self.session = Session { connected: true, names_subscriptions, subscribed: BTreeSet::new() };
+        let (terms, _handling) = envelope.open();
+        self.session = Session { connected: true, terms, subscribed: BTreeSet::new() };
+        self.membership.are_subscribed(false);
         self.work.resync = true;
         self.settle(context);
     }
@@ -209,6 +293,7 @@ impl Handler<Envelope<ConnectionLost>> for FlowRegistryActor {
     fn handle(&mut self, envelope: Envelope<ConnectionLost>, _: &mut Self::Context) {
         let (ConnectionLost, _handling) = envelope.open();
         self.session = Session::default();
+        self.membership.are_subscribed(false);
     }
 }
 
@@ -222,22 +307,72 @@ impl Handler<Envelope<AnnounceTable>> for FlowRegistryActor {
     }
 }
 
-/// Connects on the arbiter that calls, the first time.
-async fn read_flows(
+impl Handler<Envelope<AwaitHandover>> for FlowRegistryActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, envelope: Envelope<AwaitHandover>, context: &mut Self::Context) -> Self::Result {
+        let (AwaitHandover, handling) = envelope.open();
+        let (sender, handed_over) = oneshot::channel();
+        self.awaiting_handover.push(sender);
+        // It may be over already.
+        self.work.resync |= self.session.connected;
+        self.settle(context);
+        Box::pin(async move {
+            drop(handling);
+            // An error means that the registry ended: whoever asked asks its successor.
+            let _ = handed_over.await;
+        })
+    }
+}
+
+/// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
+/// if anything can have changed.
+async fn refresh(
+    membership: &mut Membership,
     database: &Mutex<Option<Database>>,
     settings: &DatabaseSettings,
+    work: &Work,
+    before: Option<&[Flow]>,
     directory: &Directory,
-) -> Result<Vec<Flow>, StoreError> {
+) -> Result<Option<Vec<Flow>>, StoreError> {
+    if !(work.reload || work.look || before.is_none()) {
+        return Ok(None);
+    }
     let mut database = database.lock().await;
+    // Connects on the arbiter that calls, the first time.
     if database.is_none() {
         *database = Some(Database::connect(settings, 1).await?);
     }
-    let Some(database) = database.as_mut() else { return Ok(Vec::new()) };
-    let read = answered(silence(), read_all(database, directory)).await;
-    if matches!(read, Err(StoreError::Silent { .. })) {
+    let Some(database) = database.as_mut() else { return Ok(None) };
+    let due = work.reload || before.is_none();
+    let refreshed = answered(silence(), hear_and_read(membership, database, directory, due)).await;
+    if refreshed.as_ref().is_err_and(StoreError::wants_new_connections) {
         *database = database.anew();
     }
-    read
+    let has_read = refreshed?;
+    let may_have_changed = has_read || membership.is_handing_over();
+    Ok(if may_have_changed { membership.flows_in_force(before) } else { None })
+}
+
+/// Answers whether the flows were read.
+async fn hear_and_read(
+    membership: &mut Membership,
+    database: &Database,
+    directory: &Directory,
+    due: bool,
+) -> Result<bool, StoreError> {
+    // Flows are worth more than what others say: a look that failed was told of, and nothing is let go by it.
+    let _ = if membership.takes_part() {
+        membership.look(database).await
+    } else {
+        membership.look_whether_alone(database).await
+    };
+    let due = due || membership.is_asked_to_read();
+    if due {
+        let (flows, span): (_, Span) = timed(database, read_all(database, directory)).await?;
+        membership.have_read(flows, span);
+    }
+    Ok(due)
 }
 
 async fn read_all(database: &Database, directory: &Directory) -> Result<Vec<Flow>, StoreError> {
@@ -268,37 +403,70 @@ async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreEr
 /// One pass over everything that has to agree.
 struct Settlement {
     directory: Directory,
+    observed: Arc<Observed>,
     before: Option<Vec<Flow>>,
     leaving: Vec<Flow>,
     known_rejections: BTreeMap<FlowId, String>,
     session: Session,
+    group: Option<ShareGroup>,
     resync: bool,
     announce: bool,
 }
 
 impl Settlement {
-    async fn run(self, read: Option<Vec<Flow>>) -> Settled {
+    /// With `only_if_changed` nothing is done where the flows are the same and none is leaving.
+    async fn run(self, read: Option<Vec<Flow>>, membership: &Membership, only_if_changed: bool) -> Settled {
         let changed = read.is_some() && read != self.before;
+        let unchanged = |subscribed| Settled {
+            flows: None,
+            leaving: self.leaving.clone(),
+            rejections: None,
+            subscribed: Some(subscribed),
+            complete: None,
+        };
+        if only_if_changed && read.is_none() && self.leaving.is_empty() {
+            return unchanged(self.session.subscribed.clone());
+        }
         let Some(flows) = read.or_else(|| self.before.clone()) else {
-            let subscribed = Some(BTreeSet::new());
-            return Settled { flows: None, leaving: self.leaving, rejections: None, subscribed };
+            return unchanged(BTreeSet::new());
         };
         let (table, rejections) = self.table(&flows);
         if changed {
+            // Before a message of theirs can have come.
+            self.observed.metrics.flows.set(flows.iter().map(|flow| flow.code.as_str()));
             log::info!(flows = flows.len(), rejected = rejections.len(); "Flows loaded");
         }
         let leaving = leaving(&flows, self.before.as_deref().unwrap_or_default(), &self.leaving);
+        let beyond = membership.routed_beyond(&flows);
         if changed || self.announce {
+            let leaving: Vec<Flow> = leaving.iter().chain(&beyond).cloned().collect();
             self.swap(table_of_both(&flows, &leaving, &table)).await;
         }
-        let wanted = plan(&table.filters(), self.session.names_subscriptions);
+        let wanted = self.wanted(&table, membership);
         let subscribed = self.subscribe(&wanted, &table).await;
-        let confirmed = self.session.connected && subscribed.is_some();
-        if !confirmed || leaving.is_empty() {
-            return Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed };
+        let confirmed = self.session.connected && self.can_share() && subscribed.is_some();
+        let complete = Some(confirmed && subscribed.as_ref().is_some_and(|holds| wanted.is_subset(holds)));
+        let leaving = if confirmed && !leaving.is_empty() {
+            self.swap(table_of_both(&flows, &beyond, &table)).await;
+            Vec::new()
+        } else {
+            leaving
+        };
+        Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, complete }
+    }
+
+    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> BTreeSet<TopicFilter> {
+        if *membership.role() != Role::Leaving {
+            return plan(&table.filters(), self.session.terms.names_subscriptions, self.group.as_ref());
         }
-        self.swap(table).await;
-        Settled { flows: Some(flows), leaving: Vec::new(), rejections: Some(rejections), subscribed }
+        // One that goes for good takes up nothing, not even what the broker has lost.
+        let keeps = self.session.terms.session_kept && table.filter_count() > 0;
+        if keeps { membership.held() } else { BTreeSet::new() }
+    }
+
+    /// A broker that does not know shared subscriptions takes them for topics on which nothing ever comes.
+    fn can_share(&self) -> bool {
+        self.group.is_none() || self.session.terms.shares_subscriptions
     }
 
     fn table(&self, flows: &[Flow]) -> (Arc<RoutingTable>, BTreeMap<FlowId, String>) {
@@ -332,7 +500,13 @@ impl Settlement {
         if !self.session.connected {
             return Some(BTreeSet::new());
         }
-        let with_ids = self.session.names_subscriptions;
+        if !self.can_share() {
+            if self.resync {
+                log::error!("{CANNOT_SHARE}");
+            }
+            return Some(BTreeSet::new());
+        }
+        let with_ids = self.session.terms.names_subscriptions;
         let mqtt = &self.directory.mqtt;
         if self.resync {
             let outcomes = mqtt.ask(ResyncSubscriptions { filters: wanted.clone(), with_ids }).await;

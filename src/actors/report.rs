@@ -6,6 +6,8 @@ use log::kv::Value;
 use log::{Level, Record};
 
 use super::mailbox::{Mailbox, MailboxReport};
+use crate::observe::metrics::ErrorKind;
+use crate::store::{Fault, StoreError};
 
 /// Target of the lines about mailboxes, and their message.
 const MAILBOX: &str = "mailbox";
@@ -90,4 +92,16 @@ fn milliseconds(duration: Duration) -> f64 {
 /// A duration as a number of the log.
 pub(super) fn whole_milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is counted of a failure of the database.
+pub(crate) fn kind_of(error: &StoreError) -> ErrorKind {
+    match (error, error.fault()) {
+        (StoreError::Silent { .. }, _) => ErrorKind::Silent,
+        (_, Fault::ConnectionLost) => ErrorKind::Connection,
+        (_, Fault::Deadlock) => ErrorKind::Deadlock,
+        (_, Fault::LockTimeout) => ErrorKind::Lock,
+        (_, Fault::Poison) => ErrorKind::Poison,
+        (_, Fault::Outage) => ErrorKind::Outage,
+    }
 }

@@ -22,6 +22,7 @@ use crate::domain::lanes::{Gathering, Lanes, most_lagging};
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
 use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionBook};
+use crate::observe::Observed;
 use crate::store::BatchFailure;
 
 /// How often an idle lane's progress is written down, and what went wrong is tried again.
@@ -71,6 +72,8 @@ pub struct RouterParts {
     pub batch_max_messages: usize,
     /// Most payload bytes of a batch.
     pub batch_max_bytes: usize,
+    /// Where it shows which lanes were taken over.
+    pub observed: Arc<Observed>,
 }
 
 /// To itself: a turn is over, and there is more to look at.
@@ -283,6 +286,7 @@ impl Handler<Envelope<LaneOpened>> for RouterActor {
         let lagging = opened.lagging.len();
         log::info!(lane, epoch = position.epoch, next_offset = position.next_offset, lagging; "Lane opened");
         self.lanes.open(lane, &opened);
+        self.parts.observed.health.lane_opened(lane, self.parts.inbox.lanes());
         self.pump(context, false);
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::ActorId;
 use super::delivery::{DeliveryActor, DeliveryParts};
 use super::directory::{Directory, Slot};
-use super::life::Life;
+use super::life::{ExitReason, Life};
 use super::mailbox::{ActorState, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
@@ -20,6 +20,8 @@ use super::router::{RouterActor, RouterParts};
 use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, Verdict};
 use crate::domain::vigil::Vigil;
+pub use crate::mqtt::Farewell;
+use crate::observe::Observed;
 
 /// How often changes of state, heartbeats and stuck handlers are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -60,6 +62,8 @@ pub struct SupervisorOptions {
     pub restart_window: Duration,
     /// How long the end may take.
     pub drain_deadline: Duration,
+    /// How the broker is left.
+    pub farewell: Farewell,
 }
 
 /// The actor above all others.
@@ -67,6 +71,8 @@ pub struct SupervisorActor {
     directory: Directory,
     factories: Factories,
     options: SupervisorOptions,
+    /// Where it shows that it is alive, and that the end has begun.
+    observed: Arc<Observed>,
     children: Vec<Child>,
     /// One for all: ten workers that each fail twice are as broken as one that fails twenty times.
     budget: RestartBudget,
@@ -102,7 +108,12 @@ impl Child {
 impl SupervisorActor {
     /// A supervisor; it starts the others when it has started.
     #[must_use]
-    pub fn new(directory: Directory, factories: Factories, options: SupervisorOptions) -> Self {
+    pub fn new(
+        directory: Directory,
+        factories: Factories,
+        options: SupervisorOptions,
+        observed: Arc<Observed>,
+    ) -> Self {
         let child = |id, mailbox: &Arc<Mailbox>| Child {
             id,
             mailbox: Arc::clone(mailbox),
@@ -124,6 +135,7 @@ impl SupervisorActor {
             directory,
             factories,
             options,
+            observed,
             children,
             budget,
             born: Instant::now(),
@@ -182,12 +194,12 @@ impl SupervisorActor {
         }
     }
 
-    fn restart(&mut self, context: &mut Context<Self>, id: ActorId, cause: &str) {
+    fn restart(&mut self, context: &mut Context<Self>, id: ActorId, reason: ExitReason, cause: &str) {
         self.forget(id);
         let now_ms = whole_milliseconds(self.born.elapsed());
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         child.mailbox.set_state(ActorState::Down);
-        child.mailbox.count_restart();
+        child.mailbox.count_restart(reason);
         match self.budget.record(now_ms) {
             Verdict::Restart { delay } => {
                 let delay_ms = whole_milliseconds(delay);
@@ -212,6 +224,8 @@ impl SupervisorActor {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
+        crash_point!("beat-supervisor");
+        self.observed.supervisor_ticked();
         let watched = self.vigil.watched_for(self.born.elapsed());
         let silent: Vec<(ActorId, Duration)> = self
             .children
@@ -230,7 +244,8 @@ impl SupervisorActor {
             return;
         }
         for (id, silence) in silent {
-            self.restart(context, id, &format!("no sign of life for {} s", silence.as_secs()));
+            let reason = ExitReason::Silent;
+            self.restart(context, id, reason, &format!("no sign of life for {} s", silence.as_secs()));
         }
     }
 
@@ -275,12 +290,12 @@ impl Handler<ActorExited> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, exited: ActorExited, context: &mut Self::Context) {
-        let ActorExited { actor, generation, cause } = exited;
+        let ActorExited { actor, generation, reason, cause } = exited;
         let current = self.children.iter().any(|child| child.id == actor && child.is_in_life(generation));
         // One that was replaced because of its silence may end much later, or before its successor
         // is started: to start another one then would make two.
         if current && !self.ending {
-            self.restart(context, actor, &cause);
+            self.restart(context, actor, reason, &cause);
         }
     }
 }
@@ -293,33 +308,44 @@ impl Handler<Shutdown> for SupervisorActor {
         if std::mem::replace(&mut self.ending, true) {
             return;
         }
+        // Whoever looks knows it before the broker does.
+        self.observed.health.draining();
         let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
+        let farewell = self.options.farewell;
         let (inbox, link) = (self.factories.router.inbox.clone(), self.factories.mqtt.link.clone());
+        let observed = Arc::clone(&self.observed);
         let ending = async move {
             log::info!("Shutting down: disconnecting, then draining for at most {} s", deadline.as_secs());
             let disconnecting = async {
-                match directory.mqtt.ask(Disconnect).await {
+                match directory.mqtt.ask(Disconnect { farewell }).await {
                     Ok(disconnected) => disconnected,
                     // The actor is down; the link is not.
-                    Err(_) => link.disconnect().await,
+                    Err(_) => link.leave(farewell).await,
                 }
             };
-            match timeout(DISCONNECT, disconnecting).await {
-                Ok(Ok(())) => log::info!("Disconnected from the broker, the session is kept"),
-                _ => log::warn!("The broker could not be told; it keeps what it has not got acknowledged"),
+            let told = matches!(timeout(DISCONNECT, disconnecting).await, Ok(Ok(())));
+            if told {
+                observed.metrics.broker.left();
+                log::info!("Disconnected from the broker, the session is {farewell}");
+            } else {
+                log::warn!("The broker could not be told; it keeps what it has not got acknowledged");
             }
             let draining = async {
                 let inbox = directory.router.ask(DrainInbox).await;
                 inbox.and(directory.delivery.ask(DrainDelivery).await)
             };
-            match timeout(deadline, draining).await {
-                Ok(Ok(())) => log::info!("Drained"),
-                _ => log::warn!(
+            let drained = matches!(timeout(deadline, draining).await, Ok(Ok(())));
+            if drained {
+                log::info!("Drained");
+            } else {
+                log::warn!(
                     "Not drained within the deadline: the rest stays in inbox and outbox for the next start"
-                ),
+                );
             }
             inbox.close();
-            System::current().stop_with_code(0);
+            // There is a next start, unless it goes for good.
+            let left_behind = farewell == Farewell::ForgetSession && !(told && drained);
+            System::current().stop_with_code(i32::from(left_behind));
         };
         context.spawn(ending.into_actor(self));
     }

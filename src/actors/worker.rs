@@ -11,13 +11,16 @@ use super::directory::Directory;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch};
-use super::report::whole_milliseconds;
+use super::report::{kind_of, whole_milliseconds};
 use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
+use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
-use crate::store::{BatchFailure, BatchRules, BrokenOff, Database, LaneObserver, LaneStore, StoreError};
+use crate::store::{
+    BatchFailure, BatchRules, BrokenOff, Committed, Database, LaneObserver, LaneStore, StoreError,
+};
 
 /// How often it is looked whether what was made ready for a batch is still wanted.
 const REST_AFTER: Duration = Duration::from_secs(1);
@@ -44,6 +47,8 @@ pub struct WorkerParts {
     pub flow_lock_wait: Duration,
     /// Where the others are.
     pub directory: Directory,
+    /// Where it counts what it has done.
+    pub observed: Arc<Observed>,
 }
 
 impl FlowWorkerActor {
@@ -65,7 +70,11 @@ impl FlowWorkerActor {
     }
 
     fn observer(&self) -> Observer {
-        Observer { lane: self.parts.lane, mailbox: Arc::clone(self.life.mailbox()) }
+        Observer {
+            lane: self.parts.lane,
+            mailbox: Arc::clone(self.life.mailbox()),
+            observed: Arc::clone(&self.parts.observed),
+        }
     }
 }
 
@@ -128,6 +137,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
                     (done, Some(failure))
                 }
             };
+            observer.observed.metrics.processed(&done.results);
             report_failures(&done, &mut handling);
             deliver(&directory, std::mem::take(&mut done.posts));
             failure.map_or(Ok(done), Err)
@@ -149,6 +159,7 @@ async fn connect(parts: &WorkerParts, observer: &Observer) -> Database {
             Ok(database) => return database,
             Err(error) => {
                 failures += 1;
+                observer.failed(&error);
                 observer.retrying(&error, failures, RETRY);
                 tokio::time::sleep(RETRY).await;
             }
@@ -201,9 +212,14 @@ fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
 struct Observer {
     lane: Lane,
     mailbox: Arc<Mailbox>,
+    observed: Arc<Observed>,
 }
 
 impl LaneObserver for Observer {
+    fn failed(&self, error: &StoreError) {
+        self.observed.metrics.database.failed(kind_of(error));
+    }
+
     fn retrying(&self, error: &StoreError, failures: u32, delay: Duration) {
         self.mailbox.set_state(ActorState::Retrying);
         let (lane, delay_ms) = (self.lane, whole_milliseconds(delay));
@@ -218,6 +234,12 @@ impl LaneObserver for Observer {
     fn progressing(&self) {
         self.mailbox.count_transaction();
         self.mailbox.set_state(ActorState::Running);
+        self.observed.metrics.database.works();
+    }
+
+    fn committed(&self, transaction: Committed) {
+        let Committed { took, messages, bytes } = transaction;
+        self.observed.metrics.database.committed(took, messages, bytes);
     }
 
     fn left_behind(&self, lagging: LaggingFlow, code: &str) {

@@ -250,7 +250,13 @@ mod tests {
 
     fn connected(session_kept: bool) -> MqttEvent {
         let server = "broker:1883".to_owned();
-        MqttEvent::Connected { server, version: "5", names_subscriptions: true, session_kept }
+        MqttEvent::Connected {
+            server,
+            version: "5",
+            names_subscriptions: true,
+            shares_subscriptions: true,
+            session_kept,
+        }
     }
 
     #[test]

@@ -1,40 +1,34 @@
 //! The composition root: the only place that knows all parts.
 
+mod admin;
+mod end_mark;
 mod intake;
+mod retire;
 mod signals;
+mod stage;
 mod startup;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use actix::{Actor, Addr, Arbiter, System};
+use actix::{Addr, Arbiter, System};
 
 pub use self::intake::Intake;
-use self::intake::judge_session;
+pub use self::retire::{Retired, retire};
 use self::signals::{Signals, Told};
-use self::startup::{Prepared, open_inbox, prepare_database, tables_of_before};
+use self::stage::{Assembled, Mode, Stage};
+use self::startup::prepare_database;
 
-use crate::actors::delivery::DeliveryParts;
 use crate::actors::messages::{ReloadFlows, Shutdown};
-use crate::actors::mqtt::{MqttParts, Session};
-use crate::actors::registry::RegistryParts;
-use crate::actors::router::RouterParts;
-use crate::actors::supervisor::{Factories, SupervisorActor, SupervisorOptions};
-use crate::actors::worker::WorkerParts;
-use crate::actors::{Directory, InboxSignal, Slot, remember_panics};
-use crate::inbox::{Inbox, InboxError, KeptTables, RetainedMemory, SubscriptionBook};
-use crate::mqtt::{BrokerOptions, MqttError, MqttEvent, MqttLink};
+use crate::actors::supervisor::SupervisorActor;
+use crate::actors::{Directory, remember_panics};
+use crate::inbox::InboxError;
+use crate::mqtt::MqttError;
+use crate::observe::Observed;
+use crate::observe::health::Step;
 use crate::settings::Settings;
-use crate::store::{BatchRules, LoadServerError, MqttServer, OutboxGauge, StoreLimits};
-
-/// Permits of actors whose messages are few by their protocol.
-const CONTROL_PERMITS: usize = 64;
-
-/// Permits of the delivery: messages handed over and not yet in its queues.
-const DELIVERY_PERMITS: usize = 8_192;
-
-/// Exit code when a part of the gateway failed for good and a new process may do better.
-const EXIT_FAILED: i32 = 3;
+use crate::store::{LoadServerError, StoreError};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +53,34 @@ pub enum StartError {
     /// The broker client cannot be set up.
     #[error(transparent)]
     Mqtt(#[from] MqttError),
+    /// There is nothing to retire.
+    #[error(
+        "there is no inbox in {}: set INBOX_DIR to that of the replica that is to be retired; if it is lost, make the \
+         directory, and what the broker keeps is taken", dir.display()
+    )]
+    NoInbox {
+        /// `INBOX_DIR`.
+        dir: PathBuf,
+    },
+    /// Nobody would take the flows of the replica that is to be retired.
+    #[error(
+        "no other gateway is alive on this database that could take the flows over: start one first, or say `--last` \
+         if nobody is to have them any more"
+    )]
+    NobodyElse,
+    /// The database does not tell of the others.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address that was asked for cannot be listened at.
+    #[error(
+        "cannot listen at ADMIN_BIND={address}: {source}; set it to a free address, or to off for no health and no metrics"
+    )]
+    Admin {
+        /// `ADMIN_BIND`.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// The process cannot listen to signals.
     #[error("cannot listen to signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -81,8 +103,21 @@ pub fn run_forever(settings: Settings) -> i32 {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
+    let observed = Arc::new(Observed::default());
+    let admin = match admin::serve(settings.admin, &observed) {
+        Ok(admin) => admin,
+        Err(error) => return not_started(&error),
+    };
+    let code = run_observed(settings, observed);
+    if let Some(admin) = admin {
+        admin.end();
+    }
+    code
+}
+
+fn run_observed(settings: Settings, observed: Arc<Observed>) -> i32 {
     let system = System::new();
-    let started = system.block_on(start(settings));
+    let started = system.block_on(start(settings, observed));
     match started {
         Ok(Some(gateway)) => {
             Arbiter::current().spawn(gateway.obey_signals());
@@ -95,11 +130,13 @@ pub fn run_forever(settings: Settings) -> i32 {
             }
         }
         Ok(None) => 0,
-        Err(error) => {
-            log::error!("Fatal error during startup: {error}");
-            1
-        }
+        Err(error) => not_started(&error),
     }
+}
+
+fn not_started(error: &StartError) -> i32 {
+    log::error!("Fatal error during startup: {error}");
+    1
 }
 
 /// Has the flows read from the database now, without waiting for the interval. What goes wrong is
@@ -135,147 +172,20 @@ impl Gateway {
 }
 
 /// Brings all parts up; `None` when it was told to end meanwhile.
-async fn start(settings: Settings) -> Result<Option<Gateway>, StartError> {
+async fn start(settings: Settings, observed: Arc<Observed>) -> Result<Option<Gateway>, StartError> {
     let mut signals = Signals::new()?;
     tokio::select! {
-        gateway = assemble(settings) => {
-            let (supervisor, directory) = gateway?;
+        gateway = open_and_assemble(&settings, observed) => {
+            let Assembled { supervisor, directory, .. } = gateway?;
             Ok(Some(Gateway { supervisor, directory, signals }))
         }
         () = signals.end() => Ok(None),
     }
 }
 
-async fn assemble(settings: Settings) -> Result<(Addr<SupervisorActor>, Directory), StartError> {
-    let inbox = open_inbox(&settings)?;
-    let Prepared { limits, servers } = prepare_database(&settings).await?;
-    let directory = directory(&settings, inbox.lanes());
-    let factories = factories(&settings, &inbox, limits, servers, &directory)?;
-    let options = SupervisorOptions {
-        report_interval: settings.mailbox_report_interval,
-        max_restarts: settings.restarts.max,
-        restart_window: settings.restarts.window,
-        drain_deadline: settings.drain_deadline,
-    };
-    let supervisor = SupervisorActor::new(directory.clone(), factories, options).start();
-    Ok((supervisor, directory))
-}
-
-fn directory(settings: &Settings, lanes: u32) -> Directory {
-    // A batch in hand and one that waits.
-    let worker_permits = settings.batch_max_messages.saturating_mul(2);
-    Directory {
-        mqtt: Slot::new("mqtt", CONTROL_PERMITS),
-        registry: Slot::new("flow-registry", CONTROL_PERMITS),
-        router: Slot::new("router", CONTROL_PERMITS),
-        workers: (0..lanes).map(|lane| Slot::new(format!("flow-worker-{lane}"), worker_permits)).collect(),
-        delivery: Slot::new("delivery", DELIVERY_PERMITS),
-    }
-}
-
-fn factories(
-    settings: &Settings,
-    inbox: &Inbox,
-    limits: StoreLimits,
-    servers: Vec<MqttServer>,
-    directory: &Directory,
-) -> Result<Factories, StartError> {
-    let inbox_id: Arc<str> = inbox.id().to_string().into();
-    let gauge = Arc::new(OutboxGauge::default());
-    let rules = Arc::new(BatchRules::new(
-        Arc::clone(&inbox_id),
-        settings.value_style,
-        settings.limits,
-        limits,
-        Arc::clone(&gauge),
-        settings.outbox.max_rows_per_flow,
-        settings.keys_known_for,
-    ));
-    let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
-    let kept_tables = KeptTables::of(&settings.inbox.dir);
-    let signal = InboxSignal::new(directory.router.clone());
-    let session = Session::default();
-    let link = link(settings, inbox, servers, &signal, directory, &session)?;
-    let worker = |lane| WorkerParts {
-        lane,
-        database: settings.database.clone(),
-        rules: Arc::clone(&rules),
-        flow_lock_wait: settings.flow_lock_wait,
-        directory: directory.clone(),
-    };
-    Ok(Factories {
-        mqtt: MqttParts {
-            link,
-            session,
-            client_id: settings.mqtt.client_id.clone(),
-            book: Arc::clone(&book),
-            directory: directory.clone(),
-        },
-        registry: RegistryParts {
-            database: settings.database.clone(),
-            reload_interval: settings.flows_reload_interval,
-            directory: directory.clone(),
-        },
-        router: RouterParts {
-            inbox: inbox.clone(),
-            signal,
-            tables: Arc::new(Mutex::new(tables_of_before(&kept_tables)?)),
-            kept_tables,
-            book,
-            directory: directory.clone(),
-            payload: rules.payload,
-            batch_max_messages: settings.batch_max_messages,
-            batch_max_bytes: settings.batch_max_bytes,
-        },
-        workers: (0..inbox.lanes()).map(worker).collect(),
-        delivery: DeliveryParts {
-            database: settings.database.clone(),
-            inbox_id,
-            gauge,
-            http_timeout: settings.http_timeout,
-            max_age: settings.outbox.max_age,
-            keys_known_for: settings.keys_known_for,
-        },
-    })
-}
-
-fn link(
-    settings: &Settings,
-    inbox: &Inbox,
-    servers: Vec<MqttServer>,
-    signal: &InboxSignal,
-    directory: &Directory,
-    session: &Session,
-) -> Result<MqttLink, StartError> {
-    let options = BrokerOptions {
-        servers: servers.into_iter().map(Into::into).collect(),
-        client_id: settings.mqtt.client_id.clone(),
-        keepalive: settings.mqtt.keepalive,
-        session_expiry_seconds: settings.mqtt.session_expiry_seconds,
-        qos: settings.mqtt.qos,
-    };
-    let wanted = settings.mqtt.skip_repeated_retained;
-    let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
-    let client_id = options.client_id.clone();
-    let intake = Intake::new(inbox.clone(), signal.clone(), &client_id, retained);
-    let (session, mqtt, inbox) = (session.clone(), directory.mqtt.clone(), inbox.clone());
-    let link = MqttLink::start(
-        options,
-        Box::new(move |incoming| intake.on_incoming(incoming)),
-        Box::new(move |event| {
-            if let MqttEvent::Stuck { reason } = &event {
-                end_without_mqtt(reason);
-            }
-            judge_session(&inbox, &client_id, &event);
-            session.hear(event, &mqtt);
-        }),
-    )?;
-    Ok(link)
-}
-
-/// The client library cannot be made anew within a process. What it has acknowledged is in the inbox, and the broker keeps
-/// the rest: nothing is lost by an end without ceremony, and one with it would wait for the library.
-fn end_without_mqtt(reason: &str) -> ! {
-    log::error!("The MQTT client does not come back: {reason}. Ending, to be started anew");
-    std::process::exit(EXIT_FAILED)
+async fn open_and_assemble(settings: &Settings, observed: Arc<Observed>) -> Result<Assembled, StartError> {
+    let stage = Stage::open(settings, observed)?;
+    let prepared = prepare_database(settings, &stage.observed).await?;
+    stage.observed.health.done(Step::Database);
+    stage.assemble(prepared, &Mode::Run)
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::StartError;
+use crate::actors::kind_of;
 use crate::domain::routing_history::RoutingHistory;
 use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
+use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
     Database, LoadServerError, MqttServer, StoreError, StoreLimits, answered, load_limits, load_mqtt_servers,
@@ -19,7 +21,7 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
     // SQLite has one writer: a second lane would only wait for the first.
     let lanes = match settings.database {
         DatabaseSettings::Sqlite { .. } => 1,
-        DatabaseSettings::MySql { .. } => settings.lanes,
+        DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. } => settings.lanes,
     };
     let (inbox, recovery) = Inbox::open(InboxOptions {
         dir: settings.inbox.dir.clone(),
@@ -76,13 +78,20 @@ pub(super) struct Prepared {
 }
 
 /// Migrates and reads what is needed to begin; waits for a database that is not there.
-pub(super) async fn prepare_database(settings: &Settings) -> Result<Prepared, StartError> {
+pub(super) async fn prepare_database(
+    settings: &Settings,
+    observed: &Observed,
+) -> Result<Prepared, StartError> {
     loop {
         // Another gateway that migrates is waited for as long as once.
         match answered(2 * silence(), Box::pin(try_prepare_database(settings))).await {
-            Ok(Ok(prepared)) => return Ok(prepared),
+            Ok(Ok(prepared)) => {
+                observed.metrics.database.works();
+                return Ok(prepared);
+            }
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
             Err(error) => {
+                observed.metrics.database.failed(kind_of(&error));
                 let retry_in_s = DATABASE_RETRY.as_secs();
                 log::error!(retry_in_s; "The database is not available, waiting for it: {error}");
                 actix_rt::time::sleep(DATABASE_RETRY).await;

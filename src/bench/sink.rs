@@ -10,7 +10,7 @@ use actix_web::web::{self, Bytes, Data, Path, PayloadConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use serde::Deserialize;
 
-use crate::embedded::http::HttpThread;
+use crate::http::thread::HttpThread;
 
 /// More than a message of a measurement ever has.
 const MAX_BODY_BYTES: usize = 8 << 20;

@@ -104,6 +104,7 @@ impl Stage {
             ("MQTT_CLIENT_ID", self.name.as_str()),
             ("MQTT_QOS", if self.qos == 0 { "0" } else { "1" }),
             ("MQTT_SESSION_EXPIRY_SECONDS", SESSION_EXPIRY_SECONDS),
+            ("ADMIN_BIND", "off"),
             ("LOG_FORMAT", "json"),
             ("MAILBOX_REPORT_SECONDS", "1"),
         ];
@@ -171,7 +172,9 @@ fn database(
 ) -> Result<(DatabaseSettings, SecretString), BenchError> {
     let named = options.database.as_ref().map(|url| Ok((url, database_of(url.expose_secret())?)));
     match named.transpose().map_err(BenchError::DatabaseUrl)? {
-        Some((url, settings @ DatabaseSettings::MySql { .. })) => Ok((settings, url.clone())),
+        Some((url, settings @ (DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. }))) => {
+            Ok((settings, url.clone()))
+        }
         // The gateway has a working directory of its own.
         Some((_, DatabaseSettings::Sqlite { path })) => {
             Ok(sqlite(&path::absolute(path).map_err(BenchError::Directory)?))

@@ -41,7 +41,8 @@ fn not_tried() -> Failure {
 
 fn describe(database: &DatabaseSettings) -> String {
     match database {
-        DatabaseSettings::MySql { host, port, name, user, .. } => {
+        DatabaseSettings::MySql { host, port, name, user, .. }
+        | DatabaseSettings::Postgres { host, port, name, user, .. } => {
             format!("{name} at {host}:{port} as {user}")
         }
         DatabaseSettings::Sqlite { path } => path.display().to_string(),
@@ -54,6 +55,7 @@ fn database_remedy(database: &DatabaseSettings) -> &'static str {
             "see that the server runs and that DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD \
              (or DATABASE_URL) are right"
         }
+        DatabaseSettings::Postgres { .. } => "see that the server runs and that DATABASE_URL is right",
         DatabaseSettings::Sqlite { .. } => {
             "see that the directory is there and that this user may write in it"
         }

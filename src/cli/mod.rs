@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod check_probes;
 mod migrate;
+mod retire;
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::demo::DemoOptions;
 use crate::observe::logging;
-use crate::settings::{self, Loaded, LogFormat, Settings};
+use crate::settings::{self, Loaded, LogFormat, Settings, SettingsError};
 use crate::{app, demo};
 
 /// All that can go wrong beside the settings and the restarts.
@@ -56,6 +57,9 @@ enum Command {
     /// Measure what the gateway does with this database and this broker, and what bounds it.
     #[command(after_help = bench::HELP)]
     Bench(bench::BenchArguments),
+    /// Bring what a replica that is gone for good has left into the database: its inbox, and what the broker keeps for it.
+    #[command(after_help = retire::HELP)]
+    Retire(retire::RetireOptions),
     /// Run by itself, with a broker, a database and sensors of its own.
     Demo {
         /// Directory of the database, the inbox and the log; created when missing.
@@ -78,6 +82,9 @@ pub fn main() -> ExitCode {
         Command::Run => with_settings(app::run_forever),
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
+        Command::Retire(options) => {
+            with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))
+        }
         Command::Audit(options) => audit_tables(&options),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Demo { dir, port } => demo::run(DemoOptions { dir, port }),
@@ -90,9 +97,13 @@ pub fn main() -> ExitCode {
 
 /// Loads the settings and begins the log before `command` begins.
 fn with_settings(command: impl FnOnce(Settings) -> i32) -> i32 {
-    let loaded = match load_settings() {
+    with_loaded(settings::load(), command)
+}
+
+fn with_loaded(loaded: Result<Loaded, SettingsError>, command: impl FnOnce(Settings) -> i32) -> i32 {
+    let loaded = match loaded {
         Ok(loaded) => loaded,
-        Err(code) => return code,
+        Err(error) => return fatal(error.log_format(), &error, WRONG_SETTINGS),
     };
     if let Err(error) = logging::init(&loaded.settings) {
         return fatal(loaded.settings.log_format, &error, FAILURE);

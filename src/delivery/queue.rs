@@ -217,6 +217,14 @@ impl DeliveryQueue {
         self.flows.values().any(|queue| queue.failing)
     }
 
+    /// When the first message of `flow` that is in memory was numbered, in microseconds since 1970.
+    #[must_use]
+    pub fn oldest_at_us(&self, flow: FlowId) -> Option<i64> {
+        let queue = self.flows.get(&flow)?;
+        let first = queue.in_flight.as_ref().or(queue.waiting.front())?;
+        Some(first.item.created_at_us)
+    }
+
     /// When to ask again although nothing has happened.
     #[must_use]
     pub fn next_wake(&self) -> Option<Moment> {

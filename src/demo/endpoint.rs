@@ -9,7 +9,7 @@ use actix_web::web::{self, Bytes, Data, Path, PayloadConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use chrono::{NaiveDateTime, Utc};
 
-use crate::embedded::http::HttpThread;
+use crate::http::thread::HttpThread;
 
 /// Tried first: the same port each time lets messages that an earlier demo could not post any more
 /// reach this one.

@@ -45,18 +45,20 @@ const BROKER_KEEPS_MIB: usize = 8;
 /// What the gateway is told beside its defaults. Mailbox reports are shown less often than usual,
 /// and libraries only when something is wrong, so that the view stays readable. The broker's log is
 /// left out: it calls every client that closes its connection an error.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("DATABASE_URL", "sqlite:gateway.sqlite"),
     ("MQTT_CLIENT_ID", "mqtt-gateway-demo"),
     ("FLOWS_RELOAD_INTERVAL_SECONDS", "5"),
     ("MAILBOX_REPORT_SECONDS", "30"),
+    // The usual port may be that of a real gateway.
+    ("ADMIN_BIND", "127.0.0.1:0"),
     ("LOG_FORMAT", "human"),
     ("RUST_LOG", "warn,mqtt_gateway=info,mailbox=info,rumqttd=off"),
 ];
 
 /// What the environment may set all the same. Nothing else: where there is a `.env` of a real
 /// gateway, the demo must not touch its database.
-const INHERITED: [&str; 3] = ["MAILBOX_REPORT_SECONDS", "LOG_FORMAT", "RUST_LOG"];
+const INHERITED: [&str; 4] = ["ADMIN_BIND", "MAILBOX_REPORT_SECONDS", "LOG_FORMAT", "RUST_LOG"];
 
 /// Options of `mqtt-gateway demo`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::flow::Action;
 use super::message::{FlowId, Offset, Record};
 use super::outbox::OutboxItem;
+use super::stable_hash::mixed;
 
 /// Number of a lane, from 0.
 pub type Lane = u32;
@@ -13,11 +14,8 @@ pub type Lane = u32;
 /// The lane that serves a flow, for ever: its hash must not depend on this build of the program.
 #[must_use]
 pub fn lane_of(flow: FlowId, lanes: u32) -> Lane {
-    // The finaliser of MurmurHash3, whose constants are part of the format of every inbox.
-    let mut hash = flow.cast_unsigned();
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^= hash >> 33;
+    // The hash is part of the format of every inbox.
+    let hash = mixed(flow.cast_unsigned());
     // The remainder is below `lanes`, so it fits.
     u32::try_from(hash % u64::from(lanes.max(1))).unwrap_or(0)
 }

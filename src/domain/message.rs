@@ -71,3 +71,13 @@ pub enum Body {
         sha256: [u8; 32],
     },
 }
+
+impl Body {
+    /// What is kept of the payload.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Whole(bytes) | Self::Head { head: bytes, .. } => bytes,
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::message::{Body, FlowId, Offset, Record};
+use super::message::{FlowId, Offset, Record};
 
 /// What tells one delivery from every other, for ever: the same on each attempt, and never used
 /// again, also when a flow's counter was reset by hand.
@@ -59,11 +59,8 @@ impl OutboxPayload {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Received(record) => match &record.body {
-                Body::Whole(bytes) => bytes,
-                // Such a record is dead-lettered before it gets a number.
-                Body::Head { head, .. } => head,
-            },
+            // One that is not whole is dead-lettered before it gets a number.
+            Self::Received(record) => record.body.as_bytes(),
             Self::Loaded(bytes) => bytes,
         }
     }

@@ -94,6 +94,8 @@ pub struct WaitingFlow {
     pub rows: u64,
     /// Number of the first of them.
     pub lowest_message_id: i64,
+    /// Time since the oldest of them was numbered.
+    pub oldest_age: Duration,
 }
 
 /// What became of a message, to be written to the table.

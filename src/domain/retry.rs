@@ -28,6 +28,17 @@ impl Backoff {
     }
 }
 
+/// An interval up to a tenth shorter or longer, so that many who began together do not stay together.
+///
+/// `random_unit`, from 0 up to 1, picks the place.
+#[must_use]
+pub fn jittered(interval: Duration, random_unit: f64) -> Duration {
+    // NaN fails the comparison, so it cannot reach `mul_f64`, which panics on it.
+    let unit = if random_unit > 0.0 { random_unit.min(1.0) } else { 0.0 };
+    let tenth = interval / 10;
+    (tenth * 9).saturating_add(tenth.mul_f64(unit)).saturating_add(tenth.mul_f64(unit))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -45,7 +56,21 @@ mod tests {
         assert_eq!(BACKOFF.delay(2, 0.5), Duration::from_millis(1500));
     }
 
+    #[test]
+    fn an_interval_is_moved_by_up_to_a_tenth() {
+        let of_ten_minutes = |unit| jittered(Duration::from_mins(10), unit).as_secs();
+        assert_eq!([0.0, 0.5, 1.0].map(of_ten_minutes), [540, 600, 660]);
+    }
+
     proptest! {
+        #[test]
+        fn a_jittered_interval_stays_within_a_tenth(interval_ms in 1_u64..10_000_000_000, unit: f64) {
+            let interval = Duration::from_millis(interval_ms);
+            let jittered = jittered(interval, unit);
+            let off = jittered.abs_diff(interval);
+            prop_assert!(off <= interval / 10 + Duration::from_micros(1), "{:?} of {:?}", jittered, interval);
+        }
+
         #[test]
         fn the_wait_lies_between_half_and_the_whole(
             base_ms in 0_u64..10_000_000, max_ms in 0_u64..10_000_000, attempt: u32, unit: f64,

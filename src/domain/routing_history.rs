@@ -8,7 +8,7 @@
 //! the matching, not the queue. They name the filter by its identifier, so each table comes with the
 //! filters that no flow has any more, and with the flows that had them last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,13 @@ impl RoutingHistory {
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.is_current
+    }
+
+    /// The flows of the latest table; none where there never was one.
+    #[must_use]
+    pub fn routed_last(&self) -> Option<BTreeSet<FlowId>> {
+        let last = self.eras.last()?;
+        Some(last.table.routes().flat_map(|(_, flows)| flows).copied().collect())
     }
 
     /// All of it as a text, for the next start.

@@ -9,23 +9,38 @@
 
 use std::collections::BTreeSet;
 
+use super::replicas::ShareGroup;
 use super::topic::TopicFilter;
 use super::trie::FilterTrie;
 
 /// The filters to subscribe for `filters`.
 ///
-/// Shared subscriptions always stay as they are: joining one would change what its group receives.
+/// Shared subscriptions stay as they are: joining one would change what its group receives. Those of `own_group` are
+/// joined among themselves, because all its members have the same.
 #[must_use]
-pub fn plan(filters: &BTreeSet<TopicFilter>, broker_names_subscriptions: bool) -> BTreeSet<TopicFilter> {
+pub fn plan(
+    filters: &BTreeSet<TopicFilter>,
+    broker_names_subscriptions: bool,
+    own_group: Option<&ShareGroup>,
+) -> BTreeSet<TopicFilter> {
     if broker_names_subscriptions {
         return filters.clone();
     }
-    let mut disjoint = Disjoint::default();
-    for filter in filters.iter().filter(|filter| !filter.is_shared()) {
-        disjoint.add(filter);
+    let (mut by_itself, mut of_the_group, mut planned) =
+        (Disjoint::default(), Disjoint::default(), BTreeSet::new());
+    for filter in filters {
+        let within = own_group.and_then(|group| group.filter_within(filter.as_str()));
+        match within.map(TopicFilter::parse) {
+            Some(Ok(within)) => of_the_group.add(&within),
+            _ if filter.is_shared() => _ = planned.insert(filter.clone()),
+            _ => by_itself.add(filter),
+        }
     }
-    disjoint.filters.extend(filters.iter().filter(|filter| filter.is_shared()).cloned());
-    disjoint.filters
+    planned.extend(by_itself.filters);
+    let shared =
+        of_the_group.filters.iter().filter_map(|filter| own_group.map(|group| group.filter(filter.as_str())));
+    planned.extend(shared.filter_map(|shared| TopicFilter::parse(&shared).ok()));
+    planned
 }
 
 /// Filters of which no two overlap.
@@ -92,7 +107,7 @@ mod tests {
     #[test]
     fn a_broker_that_names_subscriptions_gets_all_filters_as_they_are() {
         let all = filters(&["a/+", "+/b", "#", "$share/g/#"]);
-        assert_eq!(plan(&all, true), all);
+        assert_eq!(plan(&all, true, None), all);
     }
 
     #[test]
@@ -107,8 +122,17 @@ mod tests {
             (&["$share/g/a/+", "$share/h/a/b", "a/b", "a/+"], &["$share/g/a/+", "$share/h/a/b", "a/+"]),
         ];
         for (given, expected) in cases {
-            assert_eq!(plan(&filters(given), false), filters(expected), "{given:?}");
+            assert_eq!(plan(&filters(given), false, None), filters(expected), "{given:?}");
         }
+    }
+
+    #[test]
+    fn filters_of_the_own_group_are_joined_among_themselves() {
+        let group = ShareGroup::parse("g").unwrap();
+        let given = filters(&["$share/g/a/+", "$share/g/+/b", "$share/g/c", "$share/h/a/b", "a/b"]);
+        let expected = filters(&["$share/g/+/+", "$share/g/c", "$share/h/a/b", "a/b"]);
+        assert_eq!(plan(&given, false, Some(&group)), expected);
+        assert_eq!(plan(&given, true, Some(&group)), given);
     }
 
     proptest! {
@@ -117,7 +141,7 @@ mod tests {
             given in prop::collection::btree_set(any_filter(), 0..12),
             topics in prop::collection::vec(prop::sample::select(all_topics()), 60),
         ) {
-            let planned = plan(&given, false);
+            let planned = plan(&given, false, None);
             for a in &planned {
                 prop_assert!(planned.iter().all(|b| a == b || !a.overlaps(b)), "{:?}", planned);
             }
@@ -133,8 +157,8 @@ mod tests {
 
         #[test]
         fn a_plan_of_a_plan_changes_nothing(given in prop::collection::btree_set(any_filter(), 0..12)) {
-            let planned = plan(&given, false);
-            prop_assert_eq!(plan(&planned, false), planned);
+            let planned = plan(&given, false, None);
+            prop_assert_eq!(plan(&planned, false, None), planned);
         }
     }
 }

@@ -335,6 +335,19 @@ impl Log {
         self.segments.keys().next().copied().unwrap_or(self.next_offset)
     }
 
+    /// Where at most so many segments begin, spread over all, in order.
+    pub(super) fn some_bases(&self, most: usize) -> Vec<Offset> {
+        let step = self.segments.len().div_ceil(most.max(1)).max(1);
+        self.segments.keys().copied().step_by(step).collect()
+    }
+
+    /// How many records there are at or above `offset`, as far as the offsets tell: what is damaged counts.
+    pub(super) fn records_from(&self, offset: Offset) -> u64 {
+        let at = self.segments.range(..=offset).next_back().map_or(offset, |(base, _)| *base);
+        let there = self.segments.range(at..);
+        there.map(|(base, segment)| segment.end().saturating_sub((*base).max(offset))).sum()
+    }
+
     /// The segment that holds the next record at or above `offset`.
     pub(super) fn segment_at(&self, offset: Offset) -> Option<Arc<Segment>> {
         let before = self.segments.range(..=offset).next_back();

@@ -15,6 +15,7 @@
 //! What is absent: an index (readers go forward; a seek backwards walks one segment), compaction,
 //! and any knowledge of topics, flows or lanes beyond their number.
 
+mod age_marks;
 mod cursor;
 mod durable;
 mod error;
@@ -30,6 +31,7 @@ mod redelivery_watch;
 mod retained;
 mod segment;
 mod shared;
+mod standing;
 mod subscriptions;
 mod survey;
 
@@ -44,6 +46,7 @@ pub use self::meta::InboxId;
 pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
+pub use self::standing::{Refusal, Unreleased};
 pub use self::subscriptions::SubscriptionBook;
 pub use self::survey::{Survey, survey};
 
@@ -57,6 +60,9 @@ use crate::domain::redelivery::{InFlight, Sighting};
 /// The least `max_bytes`: the largest record that can come (a quarter of it as payload, the longest
 /// topic, all subscription identifiers) then fits into an empty inbox, so no record waits for ever.
 const LEAST_MAX_BYTES: u64 = 1024 * 1024;
+
+/// How many segments are looked into for the age of what they hold.
+const MOST_LOOKS: usize = 64;
 
 /// When appended records are forced to the disk. Without it they survive `kill -9`, not power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +126,22 @@ impl Inbox {
             FsyncPolicy::Always | FsyncPolicy::Never => None,
         };
         let handle = Handle { shared, id, lanes, syncer: Mutex::new(syncer), _lock: lock };
-        Ok((Inbox { handle: Arc::new(handle) }, report))
+        let inbox = Inbox { handle: Arc::new(handle) };
+        inbox.look_for_ages();
+        Ok((inbox, report))
+    }
+
+    /// Reads of some segments when their first record was received, so that the age of a backlog is known.
+    fn look_for_ages(&self) {
+        let bases = self.handle.shared.lock().some_bases(MOST_LOOKS);
+        for base in bases {
+            let mut found = Vec::new();
+            // Whoever has to process it says so when it cannot be read.
+            let _ = self.reader(base).read(1, 1, &mut found);
+            if let Some(record) = found.first() {
+                self.handle.shared.standing().is_there(record.offset, record.received_at_us);
+            }
+        }
     }
 
     /// The random name of this inbox: with an offset it names a record for ever.
@@ -211,6 +232,24 @@ impl Inbox {
     #[must_use]
     pub fn max_bytes(&self) -> u64 {
         self.handle.shared.max_bytes()
+    }
+
+    /// Records appended since it was opened. This and the next two never wait for the disk.
+    #[must_use]
+    pub fn appended(&self) -> u64 {
+        self.handle.shared.standing().appended()
+    }
+
+    /// Why it takes no message, as far as it was given one.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.handle.shared.standing().refusal()
+    }
+
+    /// What is not released yet.
+    #[must_use]
+    pub fn unreleased(&self) -> Unreleased {
+        self.handle.shared.standing().unreleased()
     }
 
     /// Says that all records below `watermark` are done: segments wholly below it are deleted and

@@ -14,6 +14,7 @@ use super::log_file::{Log, Unsynced};
 use super::record::Codec;
 use super::redelivery_watch::RedeliveryWatch;
 use super::segment::Segment;
+use super::standing::Standing;
 use crate::domain::message::{Offset, Publication};
 use crate::domain::redelivery::Sighting;
 
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     bytes: AtomicU64,
     max_bytes: u64,
     codec: Codec,
+    standing: Standing,
     /// Held while everything is being synced: who comes second has to wait for the first.
     syncing: Mutex<()>,
     /// Held while the file about redelivery is being replaced, so that an older state never follows a newer one.
@@ -51,6 +53,7 @@ impl Shared {
             bytes: AtomicU64::new(log.bytes()),
             max_bytes: log.max_bytes(),
             codec: log.codec(),
+            standing: Standing::new(log.records_from(0)),
             syncing: Mutex::default(),
             storing: Mutex::default(),
             log: Mutex::new(log),
@@ -75,6 +78,10 @@ impl Shared {
         self.max_bytes
     }
 
+    pub(super) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
     pub(super) fn codec(&self) -> Codec {
         self.codec
     }
@@ -96,6 +103,10 @@ impl Shared {
         received_at_us: i64,
     ) -> Result<Offset, AppendError> {
         let appended = log.append(publication, sighting, received_at_us);
+        match &appended {
+            Ok(offset) => self.standing.took(*offset, received_at_us),
+            Err(refusal) => self.standing.refused(refusal),
+        }
         self.bytes.store(log.bytes(), Ordering::Relaxed);
         self.published.store(log.next_offset(), Ordering::Release);
         appended
@@ -154,7 +165,11 @@ impl Shared {
     /// Takes the released segments out of the log, once the file about redelivery no longer needs them.
     fn take_released(&self, watermark: Offset) -> Result<Vec<Arc<Segment>>, InboxError> {
         let _turn = turn(&self.storing);
-        let released = self.lock().take_released(watermark);
+        let released = {
+            let mut log = self.lock();
+            self.standing.released(watermark, log.records_from(watermark));
+            log.take_released(watermark)
+        };
         if released.is_empty() {
             return Ok(released);
         }

@@ -21,7 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use paho_mqtt::{ServerResponse, Token};
+use paho_mqtt::{Message, ServerResponse, Token};
 use tokio::sync::oneshot;
 
 use self::connected::Connection;
@@ -29,7 +29,7 @@ use self::connecting::{Attempt, Looking};
 use self::leaving::Leaving;
 use super::clients::{CONNECT_TIMEOUT, Clients};
 use super::input::{Input, progress_waker};
-use super::options::{BrokerOptions, MqttEvent};
+use super::options::{BrokerOptions, Farewell, MqttEvent};
 use super::reconnect::Reconnect;
 use super::requests::Requests;
 use super::server::{BrokerServer, ServerList};
@@ -57,6 +57,7 @@ pub(super) struct Driver {
     requests: Requests,
     /// Those who asked to disconnect and wait for it.
     leaving: Vec<oneshot::Sender<()>>,
+    farewell: Farewell,
 }
 
 enum Phase {
@@ -95,6 +96,7 @@ impl Driver {
             reconnect: Reconnect::default(),
             requests: Requests::default(),
             leaving: Vec::new(),
+            farewell: Farewell::KeepSession,
         }
     }
 
@@ -143,7 +145,11 @@ impl Driver {
                 Phase::Connected(connection) => self.requests.push(request, connection.terms, Instant::now()),
                 _ => request.refuse(),
             },
-            Input::Disconnect(reply) => self.leaving.push(reply),
+            Input::Publish { topic, payload } => self.publish(&topic, payload),
+            Input::Disconnect(farewell, reply) => {
+                self.farewell = farewell;
+                self.leaving.push(reply);
+            }
             Input::Servers(servers) => self.take_servers(servers),
             Input::Gone { wire, why } => self.check_loss(wire, why),
             Input::Looked { attempt, reachable } => self.looked(attempt, reachable),
@@ -197,6 +203,15 @@ impl Driver {
     fn poll(&self, token: &mut Token) -> Poll<Result<ServerResponse, paho_mqtt::Error>> {
         fail::fail_point!("mqtt-outcome", |_| Poll::Pending);
         Pin::new(token).poll(&mut Context::from_waker(&self.waker))
+    }
+
+    fn publish(&self, topic: &str, payload: Vec<u8>) {
+        // Paho panics on NUL, which no topic may hold.
+        if let Phase::Connected(connection) = &self.phase
+            && !topic.contains('\0')
+        {
+            drop(connection.client.paho.publish(Message::new(topic, payload, 1)));
+        }
     }
 
     fn tell(&self, event: MqttEvent) {

@@ -8,6 +8,7 @@ use paho_mqtt::ReasonCode;
 use tokio::sync::oneshot;
 
 use super::clients::Wire;
+use super::options::Farewell;
 use super::requests::Request;
 use super::server::BrokerServer;
 
@@ -16,8 +17,10 @@ pub(super) enum Input {
     Connect,
     /// Subscribe or unsubscribe.
     Request(Request),
+    /// Publish at `QoS` 1, if there is a connection.
+    Publish { topic: String, payload: Vec<u8> },
     /// Disconnect, and stay so.
-    Disconnect(oneshot::Sender<()>),
+    Disconnect(Farewell, oneshot::Sender<()>),
     /// From now on these are the brokers to connect to.
     Servers(Vec<BrokerServer>),
     /// Paho says that a connection is gone.

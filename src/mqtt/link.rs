@@ -13,7 +13,7 @@ use super::clients::{Clients, OnIncoming};
 use super::driver::{Driver, Surroundings};
 use super::incoming::Incoming;
 use super::input::Input;
-use super::options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};
+use super::options::{BrokerOptions, Farewell, MqttError, MqttEvent, RefusedCode, Subscription};
 use super::packet::Answers;
 use super::requests::{Request, What};
 use super::server::BrokerServer;
@@ -105,12 +105,23 @@ impl MqttLink {
         Ok(())
     }
 
+    /// Publishes at `QoS` 1, if there is a connection. What becomes of it nobody is told.
+    pub fn publish(&self, topic: &str, payload: &[u8]) {
+        // The thread ends only with the process.
+        let _ = self.inputs.send(Input::Publish { topic: topic.to_owned(), payload: payload.to_owned() });
+    }
+
     /// Disconnects in good order and stays so. The broker keeps the session, and messages for it.
     ///
     /// Fails when a message callback holds the client up: the process may end over it, the broker will notice.
     pub async fn disconnect(&self) -> Result<(), MqttError> {
+        self.leave(Farewell::KeepSession).await
+    }
+
+    /// As [`disconnect`](Self::disconnect), and says what becomes of the session.
+    pub async fn leave(&self, farewell: Farewell) -> Result<(), MqttError> {
         let (reply, done) = oneshot::channel();
-        self.inputs.send(Input::Disconnect(reply)).map_err(|_| thread_ended())?;
+        self.inputs.send(Input::Disconnect(farewell, reply)).map_err(|_| thread_ended())?;
         match timeout(DISCONNECT_TIMEOUT, done).await {
             Ok(done) => done.map_err(|_| thread_ended()),
             Err(_) => Err(MqttError::NoAnswer(DISCONNECT_TIMEOUT)),

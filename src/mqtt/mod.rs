@@ -40,6 +40,6 @@ pub use credential::{Credential, CredentialError};
 pub use incoming::Incoming;
 pub use inspect::{InUse, certificates};
 pub use link::MqttLink;
-pub use options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, Subscription};
+pub use options::{BrokerOptions, Farewell, MqttError, MqttEvent, RefusedCode, Subscription};
 pub use server::{BrokerServer, MqttVersion};
 pub use tls_files::{TlsFileError, TlsFiles};

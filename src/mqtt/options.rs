@@ -35,6 +35,8 @@ pub enum MqttEvent {
         version: &'static str,
         /// Messages will name the subscriptions that they matched.
         names_subscriptions: bool,
+        /// The broker says that it knows shared subscriptions. Of MQTT 3.1.1 none can say so.
+        shares_subscriptions: bool,
         /// The broker goes on with the session of an earlier connection.
         session_kept: bool,
     },
@@ -68,6 +70,24 @@ pub enum MqttEvent {
         /// What it owes, and since when.
         reason: String,
     },
+}
+
+/// What becomes of the session at the broker when the link disconnects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// The broker keeps it, and messages for it.
+    KeepSession,
+    /// The broker forgets it. In MQTT 3.1.1 it cannot be told to.
+    ForgetSession,
+}
+
+impl fmt::Display for Farewell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Farewell::KeepSession => "kept",
+            Farewell::ForgetSession => "forgotten",
+        })
+    }
 }
 
 /// One topic filter to subscribe.

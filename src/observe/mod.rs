@@ -1,5 +1,5 @@
 //! What people and machines can see of the gateway: the log on standard error, the daily error file,
-//! and panics in both.
+//! and panics in both; its health and its numbers.
 //!
 //! ```text
 //! log::info!, log::error! ──▶ Logger ──▶ env_logger ──▶ standard error (human or JSON)
@@ -7,8 +7,14 @@
 //! ```
 
 mod error_file;
+pub mod health;
 mod line;
 pub mod logging;
+pub mod metrics;
+mod observed;
 mod panics;
+mod readings;
 
 pub(crate) use error_file::check_writable;
+pub use observed::Observed;
+pub use readings::{ActorReading, InboxReading, InboxRefusal, OutboxReading, Readings};

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::catalogue as names;
 use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
+use super::replicas::Purpose;
 use super::{
-    DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings, RestartSettings,
-    Settings, SettingsError, database,
+    AdminSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, MqttSettings, OutboxSettings,
+    RestartSettings, Settings, SettingsError, database, replicas,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::value_style::ValueStyle;
@@ -20,10 +21,15 @@ const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Loads the settings from these sources and nothing else.
 pub(super) fn load_settings_from(sources: &Sources<'_>) -> Result<Loaded, SettingsError> {
+    load_settings_for(Purpose::Running, sources)
+}
+
+/// Loads the settings for this purpose.
+pub(super) fn load_settings_for(purpose: Purpose, sources: &Sources<'_>) -> Result<Loaded, SettingsError> {
     let mut reader = Reader::new(Layers::read(sources), sources.files);
     let log_format = log_format(&mut reader);
     let error_format = log_format.as_ref().map_or(LogFormat::Auto, |format| *format);
-    let settings = settings(&mut reader, log_format);
+    let settings = settings(&mut reader, purpose, log_format);
 
     reader.problems.sort_by_key(|problem| position(&problem.name));
     reader.effective.sort_by_key(|shown| position(shown.name));
@@ -41,9 +47,15 @@ fn position(name: &str) -> Option<usize> {
     names::ALL.iter().position(|spec| spec.name == name)
 }
 
-fn settings(reader: &mut Reader<'_>, log_format: Result<LogFormat, Refused>) -> Result<Settings, Refused> {
+fn settings(
+    reader: &mut Reader<'_>,
+    purpose: Purpose,
+    log_format: Result<LogFormat, Refused>,
+) -> Result<Settings, Refused> {
     let database = database::read(reader);
     let mqtt = mqtt(reader);
+    let client_id = mqtt.as_ref().ok().map(|mqtt| mqtt.client_id.as_str());
+    let role = replicas::role(reader, purpose, client_id);
     let flows_reload_interval = reader.seconds(&names::FLOWS_RELOAD_INTERVAL_SECONDS);
     let http_timeout = reader.fractional_seconds(&names::HTTP_TIMEOUT_SECONDS);
     let outbox = outbox(reader);
@@ -56,17 +68,20 @@ fn settings(reader: &mut Reader<'_>, log_format: Result<LogFormat, Refused>) -> 
     let keys_known_for = reader.seconds(&names::MESSAGE_KEY_SECONDS);
     let drain_deadline = reader.seconds(&names::DRAIN_DEADLINE_SECONDS);
     let value_style = value_style(reader);
+    let admin = admin(reader);
     let log_dir = reader.path(&names::LOG_DIR);
     let log_filter = reader.text(&names::RUST_LOG);
     let mailbox_report_interval = reader.seconds(&names::MAILBOX_REPORT_SECONDS);
     let restarts = restarts(reader);
     Ok(Settings {
         database: database?,
+        admin: admin?,
         log_dir: log_dir?,
         log_format: log_format?,
         log_filter: log_filter?,
         http_timeout: http_timeout?,
         mqtt: mqtt?,
+        role: role?,
         flows_reload_interval: flows_reload_interval?,
         inbox: inbox?,
         lanes: lanes?,
@@ -147,6 +162,12 @@ fn value_style(reader: &mut Reader<'_>) -> Result<ValueStyle, Refused> {
         "json" => ValueStyle::Json,
         _ => ValueStyle::Python,
     })
+}
+
+fn admin(reader: &mut Reader<'_>) -> Result<Option<AdminSettings>, Refused> {
+    let address = reader.listener(&names::ADMIN_BIND)?;
+    let is_default = reader.is_default(&names::ADMIN_BIND);
+    Ok(address.map(|address| AdminSettings { address, is_default }))
 }
 
 fn log_format(reader: &mut Reader<'_>) -> Result<LogFormat, Refused> {

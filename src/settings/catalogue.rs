@@ -34,6 +34,12 @@ pub(crate) enum Kind {
     Flag,
     /// An MQTT quality of service that we can keep.
     Qos,
+    /// The name of a group of shared subscriptions.
+    ShareGroup,
+    /// A number, or a name that ends in one, such as that of a pod.
+    Ordinal,
+    /// An address with a port to listen at, or `off`.
+    Listener,
 }
 
 /// What counts when a setting is not there.
@@ -64,6 +70,9 @@ impl Spec {
             Kind::Qos => "0 or 1 (at 2 the client library can lose messages over a crash; \
                           at 1, with the inbox, none is lost)"
                 .to_owned(),
+            Kind::ShareGroup => "a name without `/`, `+` and `#`".to_owned(),
+            Kind::Ordinal => "a number from 0, or a name that ends in one: `mqtt-gateway-3`".to_owned(),
+            Kind::Listener => "an IP address and a port, or off".to_owned(),
         }
     }
 
@@ -84,7 +93,9 @@ macro_rules! catalogue {
 }
 
 use Fallback::{Derived, Required, Unset, Value};
-use Kind::{Flag, Integer, IntegerRaisedToOne, Path, Qos, Seconds, Secret, Text, Word};
+use Kind::{
+    Flag, Integer, IntegerRaisedToOne, Listener, Ordinal, Path, Qos, Seconds, Secret, ShareGroup, Text, Word,
+};
 
 catalogue! {
     DB_HOST: Text, Required, "the host of the MySQL or MariaDB server";
@@ -93,7 +104,7 @@ catalogue! {
     DB_USER: Text, Required, "the user who connects to the database";
     DB_PASSWORD: Secret, Required, "the password of that user; it may be set to nothing";
     DB_PASSWORD_FILE: Path, Unset, "a file that holds the password, in place of `DB_PASSWORD`; one newline at its end is not part of it";
-    DATABASE_URL: Secret, Unset, "`mysql://user:password@host:3306/name` or `sqlite:path`, in place of the five `DB_` settings";
+    DATABASE_URL: Secret, Unset, "`mysql://user:password@host:3306/name`, `postgres://user:password@host:5432/name` or `sqlite:path`, in place of the five `DB_` settings";
     DATABASE_URL_FILE: Path, Unset, "a file that holds the URL, in place of `DATABASE_URL`";
 
     MQTT_CLIENT_ID: Text, Value("mqtt-gateway"), "the client id at the broker, which no other client may use";
@@ -102,6 +113,10 @@ catalogue! {
     MQTT_QOS: Qos, Value("1"), "the quality of service subscribed with; at 0 the broker may lose messages";
     MQTT_SKIP_REPEATED_RETAINED: Flag, Value("false"), "whether a retained message equal to the last retained one of its topic is skipped";
     FLOWS_RELOAD_INTERVAL_SECONDS: IntegerRaisedToOne(4_294_967_295), Value("600"), "seconds between two looks at the table of flows";
+
+    SHARED_GROUP: ShareGroup, Unset, "the group in which replicas share the messages of all flows: each filter is subscribed as `$share/<group>/<filter>`";
+    SHARD_INDEX: Ordinal, Unset, "which of `SHARD_COUNT` this replica is, from 0; needed where they are more than one";
+    SHARD_COUNT: Integer(1, 1_024), Value("1"), "the number of replicas over which the flows are divided, each at one of them";
 
     HTTP_TIMEOUT_SECONDS: Seconds(86_400), Value("10"), "time for one POST, from connecting to the last byte of the answer";
     OUTBOX_MAX_AGE_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "age at which a message that could not be posted becomes a dead letter";
@@ -124,6 +139,7 @@ catalogue! {
     MAX_DEPTH: Integer(1, 100_000), Value("1000"), "levels of nesting in a payload";
     MAX_ATTRIBUTES: Integer(1, 1_000_000), Value("32768"), "attributes of a payload";
 
+    ADMIN_BIND: Listener, Value("127.0.0.1:8080"), "where health and metrics are served over HTTP: `0.0.0.0:8080` for all interfaces, port 0 for any that is free, `off` for nowhere";
     LOG_DIR: Path, Value("./log"), "the directory of the daily error files, created when missing";
     LOG_FORMAT: Word(&["auto", "human", "json"]), Value("auto"), "format of standard error: `auto` is `human` on a terminal, else `json`";
     RUST_LOG: Text, Value("info"), "which log records are written, as `env_logger` has it: `debug`, `info,sqlx=debug`";

@@ -26,6 +26,19 @@ pub enum DatabaseSettings {
         /// Password of that user; may be empty.
         password: SecretString,
     },
+    /// `PostgreSQL`.
+    Postgres {
+        /// Name or address of the server.
+        host: String,
+        /// Its TCP port.
+        port: u16,
+        /// The database.
+        name: String,
+        /// Who connects.
+        user: String,
+        /// Password of that user; may be empty.
+        password: SecretString,
+    },
     /// A file of `SQLite`, created when missing.
     Sqlite {
         /// Path of the file, counted from the working directory if relative.

@@ -19,14 +19,19 @@ mod given;
 mod layers;
 mod number;
 mod reader;
+mod replicas;
 mod url;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::payload::PayloadLimits;
+use crate::domain::replicas::Role;
 use crate::domain::value_style::ValueStyle;
 use crate::inbox::FsyncPolicy;
+
+use replicas::Purpose;
 
 pub use database::DatabaseSettings;
 pub use error::{Found, SettingProblem, SettingsError};
@@ -38,6 +43,8 @@ pub(crate) use url::{BrokerAddress, UrlError};
 pub struct Settings {
     /// The database.
     pub database: DatabaseSettings,
+    /// Where health and metrics are served over HTTP; none for nowhere.
+    pub admin: Option<AdminSettings>,
     /// Directory of the daily error files.
     pub log_dir: PathBuf,
     /// Format of standard error.
@@ -48,6 +55,8 @@ pub struct Settings {
     pub http_timeout: Duration,
     /// The client at the broker.
     pub mqtt: MqttSettings,
+    /// What the gateway is among others.
+    pub role: Role,
     /// Time between two looks at the table of flows.
     pub flows_reload_interval: Duration,
     /// The inbox.
@@ -113,6 +122,15 @@ pub struct OutboxSettings {
     pub max_rows_per_flow: u64,
 }
 
+/// Where health and metrics are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// The address to listen at; port 0 is any that is free.
+    pub address: SocketAddr,
+    /// Nobody has asked for it: one that cannot be had is no reason not to start.
+    pub is_default: bool,
+}
+
 /// Restarts of actors that are borne before the process gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartSettings {
@@ -175,9 +193,18 @@ pub fn load_settings() -> Result<Settings, SettingsError> {
 
 /// As [`load_settings`], with the warnings and with what `check` shows.
 pub(crate) fn load() -> Result<Loaded, SettingsError> {
+    load_for(Purpose::Running)
+}
+
+/// As [`load`], for a replica that goes for good: how many the others are does not matter to it.
+pub(crate) fn load_for_retiring() -> Result<Loaded, SettingsError> {
+    load_for(Purpose::Retiring)
+}
+
+fn load_for(purpose: Purpose) -> Result<Loaded, SettingsError> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
-    assemble::load_settings_from(&layers::Sources { environment, files: &files::FileSystem })
+    assemble::load_settings_for(purpose, &layers::Sources { environment, files: &files::FileSystem })
 }
 
 /// The broker that a URL names.

@@ -1,6 +1,7 @@
 //! Reads single settings as types, and keeps what is wrong with them until all have been read.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,8 +13,12 @@ use super::error::{Found, SettingProblem};
 use super::files::Files;
 use super::layers::{DEFAULT, Layers};
 use super::number;
+use crate::domain::replicas::{ShareGroup, ordinal};
 
 const MASK: &str = "********";
+
+/// What stands for no listener.
+const OFF: &str = "off";
 
 /// A setting that is wrong: the reader has written down why.
 pub(super) struct Refused;
@@ -90,6 +95,30 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The name of a group of shared subscriptions, if there is one.
+    pub(super) fn share_group(&mut self, spec: &Spec) -> Result<Option<ShareGroup>, Refused> {
+        self.optional(spec, ShareGroup::parse)
+    }
+
+    /// A number, or the one at the end of a name, if there is one.
+    pub(super) fn ordinal(&mut self, spec: &Spec) -> Result<Option<u32>, Refused> {
+        self.optional(spec, |text| ordinal(text.trim()))
+    }
+
+    /// An address to listen at; none for `off`.
+    pub(super) fn listener(&mut self, spec: &Spec) -> Result<Option<SocketAddr>, Refused> {
+        let word = self.required(spec, |text| {
+            let text = text.trim().to_lowercase();
+            (text == OFF || text.parse::<SocketAddr>().is_ok()).then_some(text)
+        })?;
+        Ok(word.parse().ok())
+    }
+
+    /// Whether nobody has set it.
+    pub(super) fn is_default(&self, spec: &Spec) -> bool {
+        self.origin(spec) == DEFAULT
+    }
+
     /// A secret that can be given as it is or as the file that holds it; none when neither is set.
     /// An empty secret counts as unset where `may_be_empty` is false.
     pub(super) fn secret(
@@ -158,6 +187,16 @@ impl<'a> Reader<'a> {
     /// Writes down that a setting which must be there is not.
     pub(super) fn refuse_missing(&mut self, spec: &Spec) -> Refused {
         self.refuse(spec, Found::Nothing, spec.expected())
+    }
+
+    /// Writes down that a setting which can be read does not go together with another one.
+    pub(super) fn refuse_setting(&mut self, spec: &Spec, expected: String) -> Refused {
+        let written = self.layers.get(spec.name);
+        let found = written.map_or(Found::Nothing, |written| Found::Value {
+            text: written.kind.to_string(),
+            origin: written.origin,
+        });
+        self.refuse(spec, found, expected)
     }
 
     /// Writes down that a secret is not what was expected. Its value is not shown.

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use super::assemble::load_settings_from;
+use super::assemble::{load_settings_for, load_settings_from};
 use super::files::Files;
 use super::layers::Sources;
 use super::*;
+use crate::domain::replicas::{Shard, ShareGroup};
 
 /// Files by path. A file under `locked/` cannot be read.
 #[derive(Default)]
@@ -161,7 +162,12 @@ fn every_number_has_its_range() {
             catalogue::Kind::Integer(..) => &["0", "-1", "1.5", "x", "99999999999999999999"],
             catalogue::Kind::IntegerRaisedToOne(_) => &["99999999999", "1.5", "x"],
             catalogue::Kind::Seconds(_) => &["0", "-1", "nan", "inf", "1e9", "x"],
-            catalogue::Kind::Word(_) | catalogue::Kind::Flag | catalogue::Kind::Qos => &["-1", "perhaps"],
+            catalogue::Kind::Word(_)
+            | catalogue::Kind::Flag
+            | catalogue::Kind::Qos
+            | catalogue::Kind::Listener => &["-1", "perhaps"],
+            catalogue::Kind::ShareGroup => &["a/b", "+"],
+            catalogue::Kind::Ordinal => &["-1", "gateway", "4294967296"],
             catalogue::Kind::Text | catalogue::Kind::Path | catalogue::Kind::Secret => &[],
         };
         for value in wrong {
@@ -171,6 +177,57 @@ fn every_number_has_its_range() {
             assert!(error.to_string().contains(&format!("{} = {value:?}", spec.name)), "{error}");
         }
     }
+}
+
+fn problem(environment: &[(&str, &str)]) -> String {
+    let error = error_of(load_with(environment, &[]));
+    assert_eq!(error.problems().len(), 1, "{error}");
+    error.problems()[0].to_string()
+}
+
+#[test]
+fn a_replica_is_alone_or_in_a_group_or_one_of_several_shards() {
+    let role = |environment: &[(&str, &str)]| settings(environment).role;
+    let group = |name| Role::InGroup(ShareGroup::parse(name).unwrap());
+    let shard = |index, count| Role::Shard(Shard { index, count });
+    assert_eq!(role(&[]), Role::ALONE);
+    assert_eq!(role(&[("SHARD_INDEX", "mqtt-gateway-0")]), Role::ALONE);
+    let gw3 = ("MQTT_CLIENT_ID", "gw-3");
+    assert_eq!(role(&[gw3, ("SHARED_GROUP", "g"), ("SHARD_INDEX", "gw-3")]), group("g"));
+    assert_eq!(role(&[gw3, ("SHARD_COUNT", "4"), ("SHARD_INDEX", "gw-3")]), shard(3, 4));
+    assert_eq!(role(&[gw3, ("SHARD_COUNT", "4"), ("SHARD_INDEX", "0")]), shard(0, 4));
+}
+
+#[test]
+fn replicas_that_would_do_each_others_work_or_throw_each_other_out_are_refused() {
+    let gw3 = ("MQTT_CLIENT_ID", "gw-3");
+    assert_eq!(
+        problem(&[gw3, ("SHARD_COUNT", "3"), ("SHARD_INDEX", "gw-3")]),
+        "SHARD_INDEX = \"gw-3\" (environment): expected a number below SHARD_COUNT, which is 3"
+    );
+    assert_eq!(
+        problem(&[gw3, ("SHARD_INDEX", "gw-3")]),
+        "SHARD_INDEX = \"gw-3\" (environment): expected a number below SHARD_COUNT, which is 1"
+    );
+    assert!(problem(&[gw3, ("SHARD_COUNT", "3")]).starts_with("SHARD_INDEX is not set: expected a number"));
+    let both = problem(&[gw3, ("SHARD_COUNT", "3"), ("SHARD_INDEX", "1"), ("SHARED_GROUP", "g")]);
+    assert!(both.starts_with("SHARED_GROUP = \"g\"") && both.contains("SHARD_COUNT is 3"), "{both}");
+    for many in [&[("SHARED_GROUP", "g")][..], &[("SHARD_COUNT", "3"), ("SHARD_INDEX", "1")]] {
+        let problem = problem(many);
+        assert!(
+            problem.starts_with("MQTT_CLIENT_ID = \"mqtt-gateway\" (default): expected a name"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn a_replica_is_retired_whatever_the_others_are_now() {
+    let environment =
+        [REQUIRED, &[("SHARD_COUNT", "2"), ("SHARD_INDEX", "gw-3"), ("SHARED_GROUP", "g")]].concat();
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
+    let sources = Sources { environment, files: &FakeFiles::default() };
+    assert_eq!(load_settings_for(Purpose::Retiring, &sources).unwrap().settings.role, Role::Leaving);
 }
 
 #[test]
@@ -204,6 +261,19 @@ fn words_and_flags_count_in_any_case() {
 }
 
 #[test]
+fn a_listener_is_an_address_or_off_and_it_is_known_whether_anybody_asked_for_it() {
+    let admin = |value: &str| settings(&[("ADMIN_BIND", value)]).admin;
+    let asked_for =
+        |address: &str| Some(AdminSettings { address: address.parse().unwrap(), is_default: false });
+    assert_eq!(admin("0.0.0.0:9000"), asked_for("0.0.0.0:9000"));
+    assert_eq!(admin("[::]:0"), asked_for("[::]:0"));
+    assert_eq!(admin("127.0.0.1:8080"), asked_for("127.0.0.1:8080"));
+    assert_eq!(admin("Off"), None);
+    assert_eq!(admin("").map(|admin| admin.is_default), Some(true));
+    assert_eq!(settings(&[]).admin.map(|admin| admin.is_default), Some(true));
+}
+
+#[test]
 fn an_empty_value_is_the_default_and_hides_earlier_layers() {
     let loaded =
         load_with(&[("LANES", ""), ("LOG_DIR", ""), ("MAX_DEPTH", "")], &[(".env", "LANES=9\nMAX_DEPTH=9")])
@@ -217,7 +287,7 @@ fn an_empty_value_is_the_default_and_hides_earlier_layers() {
 fn a_password_may_be_empty_but_not_missing() {
     let password = |environment: &[(&str, &str)]| match settings(environment).database {
         DatabaseSettings::MySql { password, .. } => password.expose_secret().to_owned(),
-        DatabaseSettings::Sqlite { .. } => panic!("SQLite"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(password(&[("DB_PASSWORD", "")]), "");
     assert_eq!(password(&[("DB_PASSWORD", " a#$'\"\\ ")]), " a#$'\"\\ ");
@@ -231,7 +301,7 @@ fn a_secret_can_come_from_a_file() {
         let environment = [&REQUIRED[..3], &[("DB_PASSWORD_FILE", "run/pw")]].concat();
         match load_from(&environment, &[("run/pw", text)]).unwrap().settings.database {
             DatabaseSettings::MySql { password, .. } => password.expose_secret().to_owned(),
-            DatabaseSettings::Sqlite { .. } => panic!("SQLite"),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(password("pass\n"), "pass");
@@ -273,7 +343,7 @@ fn a_database_url_takes_the_place_of_the_five() {
 
 #[test]
 fn a_malformed_database_url_is_never_quoted() {
-    for url in ["mysql://me:s3cret@db:x/g", "postgres://me:s3cret@db/g", "s3cret"] {
+    for url in ["mysql://me:s3cret@db:x/g", "postgres://me:s3cret@db:x/g", "s3cret"] {
         let error = error_of(load_from(&[("DATABASE_URL", url)], &[]));
         assert!(error.to_string().contains("DATABASE_URL (environment, not shown): expected"), "{error}");
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
@@ -400,7 +470,13 @@ fn the_toml_file_that_comes_along_shows_every_setting_with_its_default_and_sets_
             (_, catalogue::Fallback::Required | catalogue::Fallback::Unset) => {
                 format!("#{} = \"\"", spec.name)
             }
-            (catalogue::Kind::Text | catalogue::Kind::Path | catalogue::Kind::Word(_), _) => {
+            (
+                catalogue::Kind::Text
+                | catalogue::Kind::Path
+                | catalogue::Kind::Word(_)
+                | catalogue::Kind::Listener,
+                _,
+            ) => {
                 format!("#{} = \"{}\"", spec.name, default_shown(spec))
             }
             _ => format!("#{} = {}", spec.name, default_shown(spec).split(',').next().unwrap()),

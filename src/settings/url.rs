@@ -10,20 +10,23 @@ use secrecy::{ExposeSecret, SecretString};
 use super::DatabaseSettings;
 
 const DEFAULT_MYSQL_PORT: u16 = 3306;
+const DEFAULT_POSTGRES_PORT: u16 = 5432;
 const DEFAULT_MQTT_PORT: u16 = 1883;
 
 /// Why a URL names no database. Never quotes the URL, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UrlError {
-    #[error("`mysql://user:password@host:3306/name` or `sqlite:path`")]
+    #[error(
+        "`mysql://user:password@host:3306/name`, `postgres://user:password@host:5432/name` or `sqlite:path`"
+    )]
     UnknownScheme,
-    #[error("a MySQL, MariaDB or SQLite database: PostgreSQL is not supported yet")]
-    PostgreSql,
-    #[error("a user, a host and a database: `mysql://user:password@host:3306/name`")]
+    #[error("a user, a host and a database behind the scheme: `://user:password@host/name`")]
     Incomplete,
     #[error("a port from 1 to 65535 behind the host")]
     Port,
-    #[error("no other option behind the `?` than `charset` for MySQL and `mode=rwc` for SQLite")]
+    #[error(
+        "no other option behind the `?` than `charset` for MySQL, `sslmode=prefer` for PostgreSQL and `mode=rwc` for SQLite"
+    )]
     Option,
     #[error("UTF-8 text behind its percent signs")]
     NotUtf8,
@@ -78,21 +81,44 @@ pub(super) fn parse(url: &str) -> Result<DatabaseSettings, UrlError> {
     match scheme.split('+').next().unwrap_or_default() {
         "mysql" | "mariadb" => mysql(rest.strip_prefix("//").ok_or(UrlError::Incomplete)?),
         "sqlite" => sqlite(rest),
-        "postgres" | "postgresql" => Err(UrlError::PostgreSql),
+        "postgres" | "postgresql" => postgres(rest.strip_prefix("//").ok_or(UrlError::Incomplete)?),
         _ => Err(UrlError::UnknownScheme),
     }
 }
 
 fn mysql(rest: &str) -> Result<DatabaseSettings, UrlError> {
+    let Server { host, port, name, user, password } =
+        server(rest, DEFAULT_MYSQL_PORT, |option| option.starts_with("charset="))?;
+    Ok(DatabaseSettings::MySql { host, port, name, user, password })
+}
+
+/// TLS is used where the server offers it: another `sslmode` would be a promise that nobody keeps.
+fn postgres(rest: &str) -> Result<DatabaseSettings, UrlError> {
+    let Server { host, port, name, user, password } =
+        server(rest, DEFAULT_POSTGRES_PORT, |option| option == "sslmode=prefer")?;
+    Ok(DatabaseSettings::Postgres { host, port, name, user, password })
+}
+
+/// A database on a server, and who connects to it.
+struct Server {
+    host: String,
+    port: u16,
+    name: String,
+    user: String,
+    password: SecretString,
+}
+
+/// `user:password@host:port/name`, with options behind it that change nothing.
+fn server(rest: &str, default_port: u16, is_harmless: fn(&str) -> bool) -> Result<Server, UrlError> {
     let (login, place) = rest.rsplit_once('@').ok_or(UrlError::Incomplete)?;
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let (server, name) = place.split_once('/').ok_or(UrlError::Incomplete)?;
-    let name = without_options(name, |option| option.starts_with("charset="))?;
-    let (host, port) = host_and_port(server, DEFAULT_MYSQL_PORT)?;
+    let name = without_options(name, is_harmless)?;
+    let (host, port) = host_and_port(server, default_port)?;
     if user.is_empty() || host.is_empty() || name.is_empty() {
         return Err(UrlError::Incomplete);
     }
-    Ok(DatabaseSettings::MySql {
+    Ok(Server {
         host: host.to_owned(),
         port,
         name: decode(name)?,
@@ -171,7 +197,7 @@ mod tests {
             DatabaseSettings::MySql { host, port, name, user, password } => {
                 (host, port, name, user, password.expose_secret().to_owned())
             }
-            DatabaseSettings::Sqlite { .. } => panic!("SQLite"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -194,6 +220,22 @@ mod tests {
         assert_eq!(mysql_parts("MySQL://me@db/gateway"), parts("db", 3306, "gateway", "me", ""));
         assert_eq!(mysql_parts("mysql://me:@[::1]:3307/g"), parts("::1", 3307, "g", "me", ""));
         assert_eq!(mysql_parts("mysql://me:@[::1]/g"), parts("::1", 3306, "g", "me", ""));
+    }
+
+    #[test]
+    fn postgres_urls_are_taken_as_libpq_and_sqlalchemy_take_them() {
+        for (url, expected) in [
+            ("postgres://me:secret@db:5433/gateway", ("db", 5433, "gateway", "me", "secret")),
+            ("postgresql://me:secret@db/gateway", ("db", 5432, "gateway", "me", "secret")),
+            ("postgresql+psycopg://m%40e:p%2Fs@db/g?sslmode=prefer", ("db", 5432, "g", "m@e", "p/s")),
+            ("postgres://me@[::1]:5433/g", ("::1", 5433, "g", "me", "")),
+        ] {
+            let DatabaseSettings::Postgres { host, port, name, user, password } = parse(url).unwrap() else {
+                panic!("{url}")
+            };
+            let found = (&*host, port, &*name, &*user, password.expose_secret());
+            assert_eq!(found, expected, "{url}");
+        }
     }
 
     #[test]
@@ -241,8 +283,11 @@ mod tests {
         for (url, expected) in [
             ("gateway", UrlError::UnknownScheme),
             ("oracle://me:p@db/g", UrlError::UnknownScheme),
-            ("postgres://me:p@db/g", UrlError::PostgreSql),
-            ("postgresql+psycopg://me:p@db/g", UrlError::PostgreSql),
+            ("postgres://db/g", UrlError::Incomplete),
+            ("postgres:me:p@db/g", UrlError::Incomplete),
+            ("postgres://me:p@db:x/g", UrlError::Port),
+            ("postgres://me:p@db/g?sslmode=verify-full", UrlError::Option),
+            ("postgres://me:p@db/g?host=/run/postgresql", UrlError::Option),
             ("mysql://db/g", UrlError::Incomplete),
             ("mysql:me:p@db/g", UrlError::Incomplete),
             ("mysql://me:p@db", UrlError::Incomplete),
@@ -272,7 +317,7 @@ mod tests {
         }
 
         #[test]
-        fn no_url_makes_the_parser_fail_otherwise(url in "(mysql:|sqlite:|)[ -~é]{0,40}") {
+        fn no_url_makes_the_parser_fail_otherwise(url in "(mysql:|postgres:|sqlite:|)[ -~é]{0,40}") {
             let _ = parse(&url);
         }
     }

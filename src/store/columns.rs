@@ -39,6 +39,16 @@ pub(super) async fn live_columns(
              FROM information_schema.columns \
              WHERE table_schema = DATABASE() AND table_name IN ('data', 'flows')"
         }
+        // Its texts have as many bytes as they like.
+        Dialect::Postgres => {
+            "SELECT CAST(table_name AS TEXT) AS table_name, CAST(column_name AS TEXT) AS column_name, \
+             data_type || COALESCE('(' || character_maximum_length || ')', '') AS column_type, \
+             CAST(NULL AS BIGINT) AS octets, CAST(NULL AS TEXT) AS character_set, \
+             is_nullable = 'YES' AS is_nullable, CAST(column_default AS TEXT) AS default_value, \
+             '' AS comment \
+             FROM information_schema.columns \
+             WHERE table_schema = current_schema() AND table_name IN ('data', 'flows')"
+        }
         Dialect::Sqlite => {
             "SELECT m.name AS table_name, c.name AS column_name, c.type AS column_type, NULL AS octets, \
              NULL AS character_set, NOT c.\"notnull\" AS is_nullable, c.dflt_value AS default_value, \
@@ -66,7 +76,7 @@ fn find<'a>(columns: &'a [LiveColumn], table: &str, column: &str) -> Option<&'a 
 }
 
 impl LiveColumn {
-    /// The largest number it holds. What is no integer type of `MySQL` counts as 64 bits wide, which is
+    /// The largest number it holds. What is no narrow integer type counts as 64 bits wide, which is
     /// what `SQLite` makes of every integer.
     pub(super) fn max_integer(&self, dialect: Dialect) -> i64 {
         if dialect == Dialect::Sqlite {

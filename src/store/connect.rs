@@ -3,6 +3,8 @@
 //! A connection's input and output belong to the runtime that opened it, so every thread with a
 //! runtime of its own opens a [`Database`] of its own.
 
+mod postgres;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +51,7 @@ const STATEMENT_CACHE: usize = 256;
 /// How long a row that somebody else has locked is waited for, unless told otherwise.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Every session of ours, with the seconds that a locked row is waited for.
+/// Every session of ours on `MySQL`, with the seconds that a locked row is waited for.
 ///
 /// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server
 /// that waits for a host that died frees its locks after 20 s; a connection that lives says
@@ -111,6 +113,10 @@ impl Database {
                 let target = format!("database {name} at {host}:{port} as user {user}");
                 first_connection(first_mysql_connection(settings, lock_wait), target).await?;
             }
+            DatabaseSettings::Postgres { host, port, name, user, .. } => {
+                let target = format!("database {name} at {host}:{port} as user {user}");
+                first_connection(postgres::first_connection(settings, lock_wait), target).await?;
+            }
             DatabaseSettings::Sqlite { path } => {
                 has_directory(path)?;
                 let target = format!("database {}", path.display());
@@ -135,6 +141,13 @@ impl Database {
                     .after_connect(move |connection, _| Box::pin(set_up_session(connection, lock_wait)));
                 (pool.connect_lazy_with(mysql_options(&origin.settings)).into(), Dialect::MySql)
             }
+            DatabaseSettings::Postgres { .. } => {
+                let pool = pool_options::<sqlx::Postgres>(most).after_connect(move |connection, _| {
+                    Box::pin(postgres::set_up_session(connection, lock_wait))
+                });
+                let options = postgres::options(&origin.settings);
+                (pool.connect_lazy_with(options).into(), Dialect::Postgres)
+            }
             DatabaseSettings::Sqlite { path } => {
                 let pool = pool_options::<sqlx::Sqlite>(most);
                 (pool.connect_lazy_with(sqlite_options(path)).into(), Dialect::Sqlite)
@@ -148,7 +161,7 @@ impl Database {
     /// fails as soon as another has written in between.
     pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
         let sqlite_transaction_mode = match self.dialect {
-            Dialect::MySql => None,
+            Dialect::MySql | Dialect::Postgres => None,
             Dialect::Sqlite => Some(SqliteTransactionMode::Immediate),
         };
         let options = TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };

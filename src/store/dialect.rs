@@ -8,6 +8,8 @@ use sea_orm::{DbBackend, Value};
 pub enum Dialect {
     /// `MySQL`, `MariaDB` and their relatives.
     MySql,
+    /// `PostgreSQL`.
+    Postgres,
     /// `SQLite`.
     Sqlite,
 }
@@ -17,6 +19,7 @@ impl Dialect {
     pub(crate) fn backend(self) -> DbBackend {
         match self {
             Self::MySql => DbBackend::MySql,
+            Self::Postgres => DbBackend::Postgres,
             Self::Sqlite => DbBackend::Sqlite,
         }
     }
@@ -25,7 +28,7 @@ impl Dialect {
     /// write lock already.
     pub(crate) fn for_update(self) -> &'static str {
         match self {
-            Self::MySql => " FOR UPDATE",
+            Self::MySql | Self::Postgres => " FOR UPDATE",
             Self::Sqlite => "",
         }
     }
@@ -33,7 +36,7 @@ impl Dialect {
     /// The same for rows that must be had at once: one that is locked elsewhere is an error.
     pub(crate) fn for_update_nowait(self) -> &'static str {
         match self {
-            Self::MySql => " FOR UPDATE NOWAIT",
+            Self::MySql | Self::Postgres => " FOR UPDATE NOWAIT",
             Self::Sqlite => "",
         }
     }
@@ -42,24 +45,28 @@ impl Dialect {
     /// it is a syntax error.
     pub(crate) fn for_update_skip_locked(self) -> &'static str {
         match self {
-            Self::MySql => " FOR UPDATE SKIP LOCKED",
+            Self::MySql | Self::Postgres => " FOR UPDATE SKIP LOCKED",
             Self::Sqlite => "",
         }
     }
 
     /// Follows the table name in a `SELECT` that locks a list of primary keys: on a small table the
-    /// optimiser would rather scan, and a scan locks every row.
+    /// optimiser would rather scan, and a scan locks every row. `PostgreSQL` locks what a scan has found,
+    /// and none of the rows that it passed over.
     pub(crate) fn by_primary_key(self) -> &'static str {
         match self {
             Self::MySql => " FORCE INDEX (PRIMARY)",
-            Self::Sqlite => "",
+            Self::Postgres | Self::Sqlite => "",
         }
     }
 
-    /// The moment of the statement by the database's clock, UTC, comparable with stored ones.
+    /// The moment of the statement by the database's clock, UTC, comparable with stored ones. What
+    /// `PostgreSQL` calls `now()` is the beginning of the transaction, and its `clock_timestamp()` changes
+    /// within a statement, so that no index helps to compare with it.
     pub(crate) fn now(self) -> &'static str {
         match self {
             Self::MySql => "UTC_TIMESTAMP(6)",
+            Self::Postgres => "(statement_timestamp() AT TIME ZONE 'UTC')",
             Self::Sqlite => "strftime('%Y-%m-%d %H:%M:%f000', 'now')",
         }
     }
@@ -68,6 +75,7 @@ impl Dialect {
     pub(crate) fn now_plus_micros(self) -> &'static str {
         match self {
             Self::MySql => "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND",
+            Self::Postgres => "(statement_timestamp() AT TIME ZONE 'UTC') + ? * INTERVAL '1 microsecond'",
             Self::Sqlite => "strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', ? / 1000000.0))",
         }
     }
@@ -76,6 +84,9 @@ impl Dialect {
     pub(crate) fn micros_until(self, column: &str) -> String {
         match self {
             Self::MySql => format!("TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), {column})"),
+            Self::Postgres => {
+                format!("CAST(EXTRACT(EPOCH FROM {column} - {}) * 1000000 AS BIGINT)", self.now())
+            }
             Self::Sqlite => {
                 format!("CAST((julianday({column}) - julianday('now')) * 86400000000.0 AS INTEGER)")
             }
@@ -87,7 +98,25 @@ impl Dialect {
     pub(crate) fn json_text(self, column: &str) -> String {
         match self {
             Self::MySql => format!("CAST({column} AS CHAR)"),
-            Self::Sqlite => format!("CAST({column} AS TEXT)"),
+            Self::Postgres | Self::Sqlite => format!("CAST({column} AS TEXT)"),
+        }
+    }
+
+    /// A number as one of 64 bits, whatever its column or its function makes of it: the driver of
+    /// `PostgreSQL` reads no narrower one as such.
+    pub(crate) fn integer(self, number: &str) -> String {
+        match self {
+            Self::MySql => format!("CAST({number} AS SIGNED)"),
+            Self::Postgres | Self::Sqlite => format!("CAST({number} AS BIGINT)"),
+        }
+    }
+
+    /// The same for a column that may be narrower and is read for every message: the others' drivers
+    /// read it as it is.
+    pub(crate) fn wide(self, column: &str) -> String {
+        match self {
+            Self::Postgres => self.integer(column),
+            Self::MySql | Self::Sqlite => column.to_owned(),
         }
     }
 
@@ -95,6 +124,7 @@ impl Dialect {
     pub(crate) fn exact_text(self, column: &str) -> String {
         match self {
             Self::MySql => format!("CAST({column} AS BINARY)"),
+            Self::Postgres => format!("{column} COLLATE \"C\""),
             Self::Sqlite => column.to_owned(),
         }
     }
@@ -105,6 +135,7 @@ impl Dialect {
         match self {
             // The column holds whole seconds. MySQL would round to the next one, MariaDB cuts.
             Self::MySql => Value::from(at.with_nanosecond(0).unwrap_or(at)),
+            Self::Postgres => Value::from(at),
             // Text, with as many digits as SQLAlchemy writes and reads back.
             Self::Sqlite => Value::from(at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
         }
@@ -114,7 +145,7 @@ impl Dialect {
     pub(crate) fn instant(self, at_us: i64) -> Value {
         let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();
         match self {
-            Self::MySql => Value::from(at),
+            Self::MySql | Self::Postgres => Value::from(at),
             Self::Sqlite => Value::from(at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
         }
     }
@@ -124,6 +155,7 @@ impl Dialect {
     pub(crate) fn outbox_keys(self, keys: &str) -> String {
         match self {
             Self::MySql => format!("(inbox_id, flow_id, inbox_offset) IN ({keys})"),
+            Self::Postgres => format!("(inbox_id, flow_id, inbox_offset) IN (VALUES {keys})"),
             Self::Sqlite => format!(
                 "outbox.rowid IN (SELECT o.rowid FROM (VALUES {keys}) AS k CROSS JOIN outbox AS o \
                  ON o.inbox_id = k.column1 AND o.flow_id = k.column2 AND o.inbox_offset = k.column3)"
@@ -138,6 +170,10 @@ impl Dialect {
         match self {
             Self::MySql => format!(
                 "{COLUMNS} message_keys AS m FORCE INDEX (PRIMARY) WHERE (m.flow_id, m.key_hash) IN ({keys})"
+            ),
+            Self::Postgres => format!(
+                "{COLUMNS} (VALUES {keys}) AS k JOIN message_keys AS m \
+                 ON m.flow_id = k.column1 AND m.key_hash = k.column2"
             ),
             // It would scan the table for a list of rows.
             Self::Sqlite => format!(
@@ -154,18 +190,19 @@ impl Dialect {
                 " ON DUPLICATE KEY UPDATE message_id = VALUES(message_id), \
                  received_at = VALUES(received_at), written_at = VALUES(written_at)"
             }
-            Self::Sqlite => {
+            Self::Postgres | Self::Sqlite => {
                 " ON CONFLICT (flow_id, key_hash) DO UPDATE SET message_id = excluded.message_id, \
                  received_at = excluded.received_at, written_at = excluded.written_at"
             }
         }
     }
 
-    /// An insert that does nothing when the row is there.
-    pub(crate) fn insert_unless_there(self, into: &str) -> String {
+    /// An insert of `rows` into a table that does nothing for those that are there.
+    pub(crate) fn insert_unless_there(self, into: &str, rows: &str) -> String {
         match self {
-            Self::MySql => format!("INSERT IGNORE INTO {into}"),
-            Self::Sqlite => format!("INSERT OR IGNORE INTO {into}"),
+            Self::MySql => format!("INSERT IGNORE INTO {into} {rows}"),
+            Self::Postgres => format!("INSERT INTO {into} {rows} ON CONFLICT DO NOTHING"),
+            Self::Sqlite => format!("INSERT OR IGNORE INTO {into} {rows}"),
         }
     }
 
@@ -179,7 +216,7 @@ impl Dialect {
                 new = Self::rows_of_counters(flows),
                 index = self.by_primary_key(),
             ),
-            Self::Sqlite => {
+            Self::Postgres | Self::Sqlite => {
                 let values = vec!["(?, ?)"; flows].join(", ");
                 format!(
                     "UPDATE flows SET last_msg_id = new.column2 FROM (VALUES {values}) AS new \

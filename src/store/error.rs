@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
+use sea_orm::sqlx::postgres::PgDatabaseError;
 use sea_orm::sqlx::sqlite::SqliteError;
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 use thiserror::Error;
@@ -83,6 +84,18 @@ impl StoreError {
             Self::Connect { source, .. } | Self::Statement { source, .. } => fault_of(source),
         }
     }
+
+    /// Whether the connections are of no use any more, although none of them is broken: nothing comes
+    /// by them, they keep statements that were prepared for a table that has been altered since, or they
+    /// lead to a server that another one has taken the place of.
+    #[must_use]
+    pub fn wants_new_connections(&self) -> bool {
+        match self {
+            Self::Silent { .. } => true,
+            Self::Statement { source, .. } => is_about_the_connection(source),
+            _ => false,
+        }
+    }
 }
 
 /// Says what was being done when the database failed.
@@ -107,6 +120,23 @@ fn fault_of(error: &DbErr) -> Fault {
     }
 }
 
+/// `PostgreSQL` refuses to execute a prepared statement whose columns have become others, and the driver
+/// would go on executing it. One that is read-only may have become a standby, and the name of the server
+/// may lead elsewhere by now.
+fn is_about_the_connection(error: &DbErr) -> bool {
+    const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    const READ_ONLY: &str = "25006";
+    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return false;
+    };
+    let refusal = match &**cause {
+        SqlxError::Database(refusal) => refusal.try_downcast_ref::<PgDatabaseError>(),
+        _ => None,
+    };
+    refusal.is_some_and(|refusal| [FEATURE_NOT_SUPPORTED, READ_ONLY].contains(&refusal.code()))
+}
+
 /// The same for an error of the driver beneath sea-orm.
 pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
     match error {
@@ -119,6 +149,8 @@ pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
         SqlxError::Database(refusal) => {
             if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
                 fault_of_mysql(refusal.number(), refusal.code().unwrap_or_default())
+            } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
+                fault_of_postgres(refusal.code())
             } else if refusal.try_downcast_ref::<SqliteError>().is_some() {
                 let code = refusal.code().and_then(|code| code.parse().ok());
                 code.map_or(Fault::Outage, fault_of_sqlite)
@@ -170,6 +202,39 @@ fn fault_of_mysql(number: u16, sqlstate: &str) -> Fault {
     }
 }
 
+/// The same on `PostgreSQL`, by SQLSTATE. What a person can mend is none here either: 23505 (a key that
+/// is used up or set back), 2200H (a sequence at its end), 25006 (read-only), 53100 (disk full).
+const POSTGRES_POISONS: [&str; 12] = [
+    "22001", // text too long
+    "22003", // number out of range
+    "22007", // no date or number
+    "22008", // date out of range
+    "22021", // not a character of the encoding; also U+0000, which no text holds
+    "22032", // invalid JSON text
+    "22P02", // text that is not of the column's type
+    "22P05", // no such character in the database's encoding
+    "23502", // column cannot be null
+    "23514", // CHECK violated
+    "54000", // beyond a limit of the server's: a value too long for an index on it
+    "P0001", // refused by a trigger (RAISE)
+];
+
+/// By SQLSTATE.
+fn fault_of_postgres(sqlstate: &str) -> Fault {
+    match sqlstate {
+        // Serialisation failure; deadlock found.
+        "40001" | "40P01" => Fault::Deadlock,
+        // Lock timeout, or not to be had at once; statement took too long or was cancelled.
+        "55P03" | "57014" => Fault::LockTimeout,
+        // Idle in a transaction for too long; transaction took too long; server shutting down, after a
+        // crash or not yet up; database dropped; session idle for too long.
+        "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => Fault::ConnectionLost,
+        _ if sqlstate.starts_with("08") => Fault::ConnectionLost,
+        _ if POSTGRES_POISONS.contains(&sqlstate) => Fault::Poison,
+        _ => Fault::Outage,
+    }
+}
+
 /// By extended result code.
 fn fault_of_sqlite(code: i32) -> Fault {
     const BUSY: i32 = 5;
@@ -215,6 +280,27 @@ mod tests {
         }
         for code in [READ_ONLY, IO, CORRUPT, FULL] {
             assert_eq!(fault_of_sqlite(code), Fault::Outage, "{code}");
+        }
+    }
+
+    #[test]
+    fn on_postgresql_poison_is_a_closed_list_and_what_ends_by_itself_is_told_from_an_outage() {
+        for (sqlstate, fault) in [
+            ("22021", Fault::Poison),
+            ("40P01", Fault::Deadlock),
+            ("55P03", Fault::LockTimeout),
+            ("57P01", Fault::ConnectionLost),
+            ("08006", Fault::ConnectionLost),
+            ("53100", Fault::Outage),
+            ("53300", Fault::Outage),
+            ("25006", Fault::Outage),
+            ("23505", Fault::Outage),
+            ("2200H", Fault::Outage),
+            ("42P01", Fault::Outage),
+            ("42703", Fault::Outage),
+            ("XX000", Fault::Outage),
+        ] {
+            assert_eq!(fault_of_postgres(sqlstate), fault, "{sqlstate}");
         }
     }
 

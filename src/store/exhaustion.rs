@@ -12,11 +12,12 @@ const WARN_PERCENT: i64 = 80;
 /// Says which numbers have reached 80 % of what their columns hold, one sentence each.
 pub async fn running_out(database: &Database, limits: &StoreLimits) -> Result<Vec<String>, StoreError> {
     let highest = [
-        ("data.id", "SELECT MAX(id) AS highest FROM data", limits.max_data_id),
-        ("flows.last_msg_id", "SELECT MAX(last_msg_id) AS highest FROM flows", limits.max_message_id),
+        ("data.id", "MAX(id)", "data", limits.max_data_id),
+        ("flows.last_msg_id", "MAX(last_msg_id)", "flows", limits.max_message_id),
     ];
     let mut warnings = Vec::new();
-    for (column, sql, maximum) in highest {
+    for (column, highest, table, maximum) in highest {
+        let sql = format!("SELECT {} AS highest FROM {table}", database.dialect.integer(highest));
         let query = Statement::from_string(database.dialect.backend(), sql);
         let row =
             database.connection.query_one_raw(query).await.while_doing("reading the highest numbers")?;

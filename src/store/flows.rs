@@ -1,6 +1,7 @@
 //! Which flows there are.
 
 use mqtt_gateway_entity::flows;
+use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::connect::Database;
@@ -23,8 +24,8 @@ type Row = (i64, String, String, String, Option<String>);
 pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
     let rows: Vec<Row> = flows::Entity::find()
         .select_only()
+        .column_as(Expr::cust(database.dialect.wide("id")), "id")
         .columns([
-            flows::Column::Id,
             flows::Column::Code,
             flows::Column::Topic,
             flows::Column::Action,

@@ -11,6 +11,10 @@ use super::error::{StoreError, While};
 /// Bytes of one statement where the database sets no bound: `SQLite`'s default for the longest text.
 const SQLITE_MAX_STATEMENT_BYTES: usize = 1_000_000_000;
 
+/// `PostgreSQL` takes up to 1 GiB, and has all of it in memory several times over. A quarter of this still is
+/// more than any payload that is worth a row.
+const POSTGRES_MAX_STATEMENT_BYTES: usize = 256 << 20;
+
 /// Characters of an attribute's name where the column does not say.
 const DEFAULT_NAME_CHARS: usize = 255;
 
@@ -23,6 +27,8 @@ pub struct StoreLimits {
     pub attribute_name_chars: usize,
     /// Bytes of `data.attribute_value` in UTF-8; `None` where only the database can tell.
     pub attribute_value_bytes: Option<usize>,
+    /// Whether a text may hold the character U+0000.
+    pub takes_nul: bool,
     /// Highest number a message can have, in `flows` as well as in `data`.
     pub max_message_id: i64,
     /// Highest `data.id`.
@@ -43,6 +49,7 @@ pub async fn load_limits(database: &Database) -> Result<StoreLimits, StoreError>
         max_packet_bytes: max_packet_bytes(database).await?,
         attribute_name_chars: name.and_then(LiveColumn::declared_length).unwrap_or(DEFAULT_NAME_CHARS),
         attribute_value_bytes: value.and_then(bytes_of_utf8),
+        takes_nul: dialect != Dialect::Postgres,
         max_message_id: max_of(of_data(&columns, data::Column::LastMsgId))
             .min(max_of(of_flows(&columns, flows::Column::LastMsgId))),
         max_data_id: max_of(of_data(&columns, data::Column::Id)),
@@ -57,8 +64,10 @@ fn bytes_of_utf8(column: &LiveColumn) -> Option<usize> {
 
 /// Bytes of the largest statement, by the sessions that are made now.
 pub(super) async fn max_packet_bytes(database: &Database) -> Result<usize, StoreError> {
-    if database.dialect == Dialect::Sqlite {
-        return Ok(SQLITE_MAX_STATEMENT_BYTES);
+    match database.dialect {
+        Dialect::MySql => {}
+        Dialect::Postgres => return Ok(POSTGRES_MAX_STATEMENT_BYTES),
+        Dialect::Sqlite => return Ok(SQLITE_MAX_STATEMENT_BYTES),
     }
     let sql = "SELECT CAST(@@max_allowed_packet AS SIGNED)";
     let query = Statement::from_string(database.dialect.backend(), sql);

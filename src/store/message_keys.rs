@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
+use super::statement::statement;
 
 /// Rows deleted at once: a matter of milliseconds, should a worker want one of them.
 const MAX_ROWS: usize = 512;
@@ -18,6 +19,7 @@ pub async fn forget_keys(database: &Database, age: Duration) -> Result<bool, Sto
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     let forgotten = match database.dialect {
         Dialect::MySql => read_and_delete(database, -micros).await,
+        Dialect::Postgres => delete_what_is_free(database, -micros).await,
         Dialect::Sqlite => delete_oldest(database, -micros).await,
     };
     Ok(forgotten.while_doing("forgetting keys")? >= MAX_ROWS as u64)
@@ -32,7 +34,7 @@ async fn read_and_delete(database: &Database, micros: i64) -> Result<u64, DbErr>
          WHERE written_at < {} ORDER BY written_at LIMIT {MAX_ROWS}",
         database.dialect.now_plus_micros()
     );
-    let rows = database.connection.query_all_raw(statement(database, sql, [micros.into()])).await?;
+    let rows = database.connection.query_all_raw(bound(database, sql, [micros.into()])).await?;
     let keys = rows.iter().map(key).collect::<Result<BTreeSet<_>, _>>()?;
     let Some(last) = keys.last().cloned() else { return Ok(0) };
     // Few shapes of statements: the last is named again.
@@ -42,7 +44,7 @@ async fn read_and_delete(database: &Database, micros: i64) -> Result<u64, DbErr>
     let sql = delete_sql(database.dialect, padded);
     let deleted = database
         .connection
-        .execute_raw(statement(database, sql, values.chain([micros.into()])))
+        .execute_raw(bound(database, sql, values.chain([micros.into()])))
         .await?
         .rows_affected();
     // As many as were found, lest one that stayed ends it all too soon.
@@ -60,6 +62,19 @@ fn delete_sql(dialect: Dialect, keys: usize) -> String {
     )
 }
 
+/// Who waits for nobody cannot be in anybody's way for long: what a worker holds is left for the next
+/// time, whatever the order in which the rows are found.
+async fn delete_what_is_free(database: &Database, micros: i64) -> Result<u64, DbErr> {
+    let sql = format!(
+        "WITH old AS (SELECT flow_id, key_hash FROM message_keys WHERE written_at < {age} \
+         ORDER BY written_at LIMIT {MAX_ROWS}{lock}) \
+         DELETE FROM message_keys AS m USING old WHERE m.flow_id = old.flow_id AND m.key_hash = old.key_hash",
+        age = database.dialect.now_plus_micros(),
+        lock = database.dialect.for_update_skip_locked(),
+    );
+    Ok(database.connection.execute_raw(bound(database, sql, [micros.into()])).await?.rows_affected())
+}
+
 /// With one writer at a time there is no order to keep.
 async fn delete_oldest(database: &Database, micros: i64) -> Result<u64, DbErr> {
     let sql = format!(
@@ -67,13 +82,13 @@ async fn delete_oldest(database: &Database, micros: i64) -> Result<u64, DbErr> {
          (SELECT written_at FROM message_keys ORDER BY written_at LIMIT {MAX_ROWS}))",
         database.dialect.now_plus_micros()
     );
-    Ok(database.connection.execute_raw(statement(database, sql, [micros.into()])).await?.rows_affected())
+    Ok(database.connection.execute_raw(bound(database, sql, [micros.into()])).await?.rows_affected())
 }
 
 fn key(row: &QueryResult) -> Result<(i64, Vec<u8>), DbErr> {
     Ok((row.try_get("", "flow_id")?, row.try_get("", "key_hash")?))
 }
 
-fn statement(database: &Database, sql: String, values: impl IntoIterator<Item = Value>) -> Statement {
-    Statement::from_sql_and_values(database.dialect.backend(), sql, values)
+fn bound(database: &Database, sql: String, values: impl IntoIterator<Item = Value>) -> Statement {
+    statement(database.dialect.backend(), sql, values)
 }

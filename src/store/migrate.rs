@@ -16,7 +16,7 @@ use sea_orm::{
 
 use super::connect::Database;
 use super::dialect::Dialect;
-use super::error::{StoreError, While};
+use super::error::{Fault, StoreError, While};
 
 /// How long to wait for another gateway that migrates, seconds.
 const LOCK_TIMEOUT_S: u32 = 60;
@@ -25,10 +25,13 @@ const LOCK_TIMEOUT_S: u32 = 60;
 /// a name holds 64 characters.
 const LOCK_NAME: &str = "CONCAT('mqtt_gateway_migrate:', MD5(DATABASE()))";
 
+/// The same on `PostgreSQL`, where each database has numbers of its own: "mqtt-gw" in ASCII.
+const LOCK_NUMBER: i64 = 0x006d_7174_742d_6777;
+
 /// What an empty `mqtt_servers` begins with. The condition is in the statement so that two that
 /// insert at once, one of them without our lock, leave as small a gap as can be.
 const INSERT_DEFAULT_SERVER: &str = "INSERT INTO mqtt_servers (host, port, enabled, is_default) \
-     SELECT '127.0.0.1', 1883, 1, 1 FROM (SELECT COUNT(*) AS servers FROM mqtt_servers) AS present \
+     SELECT '127.0.0.1', 1883, TRUE, TRUE FROM (SELECT COUNT(*) AS servers FROM mqtt_servers) AS present \
      WHERE present.servers = 0";
 
 const DEFAULT_SERVER: &str = "broker 127.0.0.1:1883";
@@ -112,8 +115,8 @@ async fn add_what_is_missing(
 ///
 /// A `MySQL` lock belongs to a session and outlives the transactions that DDL commits on its own, so
 /// everything has to go through `session`; should this be dropped half-way, the lock goes with
-/// the connection, which the pool or the server closes when it is idle. On `SQLite` the transaction
-/// is the lock, and the whole migration is in it.
+/// the connection, which the pool or the server closes when it is idle. On `PostgreSQL` and `SQLite` the
+/// whole migration is one transaction, to which the lock belongs or which is the lock.
 pub(super) struct Turn {
     pub(super) session: DatabaseTransaction,
     dialect: Dialect,
@@ -122,10 +125,29 @@ pub(super) struct Turn {
 impl Turn {
     pub(super) async fn take(database: &Database) -> Result<Self, StoreError> {
         let turn = Self { session: database.begin().await?, dialect: database.dialect };
-        if turn.dialect == Dialect::MySql && !turn.get_lock().await? {
-            return Err(StoreError::MigrationBusy { seconds: LOCK_TIMEOUT_S });
-        }
-        Ok(turn)
+        let has_turn = match turn.dialect {
+            Dialect::MySql => turn.get_lock().await?,
+            Dialect::Postgres => turn.get_lock_on_postgres().await?,
+            Dialect::Sqlite => true,
+        };
+        if has_turn { Ok(turn) } else { Err(StoreError::MigrationBusy { seconds: LOCK_TIMEOUT_S }) }
+    }
+
+    /// To wait for the lock, and to alter a large table, takes longer than what a session of ours is
+    /// otherwise given. A table that somebody reads for longer is left alone: who waits for it is in the way
+    /// of all others. All of it ends with the transaction.
+    async fn get_lock_on_postgres(&self) -> Result<bool, StoreError> {
+        const DOING: &str = "taking the migration lock";
+        let prepare =
+            format!("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'");
+        self.session.execute_unprepared(&prepare).await.while_doing(DOING)?;
+        let lock = format!("SELECT pg_advisory_xact_lock({LOCK_NUMBER})");
+        match self.session.execute_unprepared(&lock).await.while_doing(DOING) {
+            Err(error) if error.fault() == Fault::LockTimeout => return Ok(false),
+            locked => locked?,
+        };
+        self.session.execute_unprepared("SET LOCAL lock_timeout = '30s'").await.while_doing(DOING)?;
+        Ok(true)
     }
 
     async fn get_lock(&self) -> Result<bool, StoreError> {
@@ -147,7 +169,7 @@ impl Turn {
                 let sql = format!("DO RELEASE_LOCK({LOCK_NAME})");
                 self.session.execute_unprepared(&sql).await.map(|_| ())
             }
-            Dialect::Sqlite => Ok(()),
+            Dialect::Postgres | Dialect::Sqlite => Ok(()),
         };
         let ended = match outcome {
             Ok(_) => self.session.commit().await,

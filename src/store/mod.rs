@@ -14,11 +14,14 @@ mod error;
 mod exhaustion;
 mod flows;
 mod limits;
+mod members;
 mod message_keys;
 mod migrate;
 mod mqtt_servers;
 pub mod outbox;
 mod outbox_gauge;
+mod sentence;
+mod statement;
 mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};
@@ -26,7 +29,9 @@ pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use batch::for_benches;
-pub use batch::{BatchFailure, BatchRules, BrokenOff, LaneObserver, LaneStore, process_flow_message};
+pub use batch::{
+    BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, process_flow_message,
+};
 pub use connect::Database;
 pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
@@ -34,11 +39,12 @@ pub use error::{Fault, StoreError};
 pub use exhaustion::running_out;
 pub use flows::load_flows;
 pub use limits::{StoreLimits, load_limits};
+pub use members::{Span, announce, members, remove_member, timed};
 pub use message_keys::forget_keys;
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{
     LoadServerError, MqttServer, MqttServers, ProtocolVersion, TlsColumns, load_mqtt_server,
     load_mqtt_servers,
 };
-pub use outbox_gauge::OutboxGauge;
+pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use widen::widen_ids;

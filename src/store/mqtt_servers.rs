@@ -2,11 +2,12 @@
 
 use mqtt_gateway_entity::mqtt_servers::{Column, Entity, Model};
 use sea_orm::sea_query::{Expr, Func};
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, Iterable, QueryFilter, QueryOrder, QuerySelect, Select};
 use secrecy::SecretString;
 use thiserror::Error;
 
 use super::connect::Database;
+use super::dialect::Dialect;
 use super::error::{StoreError, While};
 
 /// Port of a broker that names none.
@@ -157,21 +158,26 @@ pub async fn load_mqtt_servers(database: &Database) -> Result<MqttServers, LoadS
 
 async fn rows(database: &Database) -> Result<Vec<Model>, DbErr> {
     let default_first = Func::coalesce([Expr::col(Column::IsDefault), Expr::val(false)]);
-    let enabled =
-        Entity::find().filter(Column::Enabled.eq(true)).order_by_desc(default_first).order_by_asc(Column::Id);
-    match enabled.clone().all(&database.connection).await {
+    let dialect = database.dialect;
+    let enabled = |rows: Select<Entity>| {
+        rows.filter(Column::Enabled.eq(true)).order_by_desc(default_first.clone()).order_by_asc(Column::Id)
+    };
+    match enabled(with_all_columns(dialect)).all(&database.connection).await {
         // A table that no gateway has migrated yet: what `check` may find.
-        Err(error) => with_old_columns(enabled).all(&database.connection).await.map_err(|_| error),
+        Err(error) => enabled(with_old_columns(dialect)).all(&database.connection).await.map_err(|_| error),
         rows => rows,
     }
 }
 
+/// All columns, the key as wide as it is here.
+fn with_all_columns(dialect: Dialect) -> Select<Entity> {
+    with_key(dialect).columns(Column::iter().filter(|column| !matches!(column, Column::Id)))
+}
+
 /// The columns of the service that came before; NULL for the others.
-fn with_old_columns(select: Select<Entity>) -> Select<Entity> {
-    select
-        .select_only()
+fn with_old_columns(dialect: Dialect) -> Select<Entity> {
+    with_key(dialect)
         .columns([
-            Column::Id,
             Column::Host,
             Column::Port,
             Column::Username,
@@ -184,6 +190,10 @@ fn with_old_columns(select: Select<Entity>) -> Select<Entity> {
         .column_as(Expr::val(None::<String>), Column::ClientCertFile)
         .column_as(Expr::val(None::<String>), Column::ClientKeyFile)
         .column_as(Expr::val(None::<String>), Column::ProtocolVersion)
+}
+
+fn with_key(dialect: Dialect) -> Select<Entity> {
+    Entity::find().select_only().column_as(Expr::cust(dialect.wide("id")), "id")
 }
 
 fn server(row: Model) -> Result<MqttServer, LoadServerError> {

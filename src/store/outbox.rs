@@ -31,6 +31,8 @@ use self::keys::rows_with;
 pub use self::lease::{LEASE, Lease};
 use super::connect::Database;
 use super::error::{StoreError, While};
+use super::sentence::sentence;
+use super::statement::{marked, statement};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{LoadRest, LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
@@ -53,6 +55,7 @@ struct WaitingRow {
     flow_id: i64,
     row_count: i64,
     lowest: i64,
+    oldest_in_us: i64,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -140,13 +143,13 @@ impl Outbox {
     ) -> Result<Vec<Row>, DbErr> {
         let dialect = self.database.dialect;
         let small_bytes = i64::try_from(small_bytes).unwrap_or(i64::MAX);
-        let small = "CASE WHEN LENGTH(payload) <= ? THEN payload END";
+        let small = marked(dialect.backend(), "CASE WHEN LENGTH(payload) <= ? THEN payload END".to_owned());
         Entity::find()
             .select_only()
             .columns([Column::InboxId, Column::FlowId, Column::InboxOffset, Column::MessageId])
             .columns([Column::FlowCode, Column::Topic, Column::Url, Column::Attempts, Column::CreatedAt])
             .column_as(Expr::cust_with_values(small, [small_bytes]), "payload")
-            .column_as(Expr::cust("LENGTH(payload)"), "payload_bytes")
+            .column_as(Expr::cust(dialect.integer("LENGTH(payload)")), "payload_bytes")
             .column_as(Expr::cust(dialect.micros_until("created_at")), "created_in_us")
             .column_as(Expr::cust(dialect.micros_until("next_attempt_at")), "due_in_us")
             .filter(Column::Owner.eq(&*self.owner))
@@ -186,11 +189,13 @@ impl Outbox {
 
     /// Counts the rows of each flow.
     pub async fn waiting(&self) -> Result<Vec<WaitingFlow>, StoreError> {
+        let oldest = self.database.dialect.micros_until("MIN(created_at)");
         let rows = Entity::find()
             .select_only()
             .column(Column::FlowId)
             .column_as(Expr::cust("COUNT(*)"), "row_count")
             .column_as(Column::MessageId.min(), "lowest")
+            .column_as(Expr::cust(oldest), "oldest_in_us")
             .filter(Column::Owner.eq(&*self.owner))
             .group_by(Column::FlowId)
             .into_model::<WaitingRow>()
@@ -201,6 +206,7 @@ impl Outbox {
             flow: row.flow_id,
             rows: row.row_count.unsigned_abs(),
             lowest_message_id: row.lowest,
+            oldest_age: positive(row.oldest_in_us.saturating_neg()),
         });
         Ok(flows.collect())
     }
@@ -274,7 +280,7 @@ impl Outbox {
     }
 
     fn statement(&self, sql: String, values: impl IntoIterator<Item = Value>) -> Statement {
-        Statement::from_sql_and_values(self.database.dialect.backend(), sql, values)
+        statement(self.database.dialect.backend(), sql, values)
     }
 
     async fn execute(
@@ -334,5 +340,5 @@ fn positive(micros: i64) -> Duration {
 }
 
 fn beginning(text: &str) -> String {
-    text.chars().take(MAX_ERROR_CHARS).collect()
+    sentence(text, MAX_ERROR_CHARS)
 }

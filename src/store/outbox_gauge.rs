@@ -1,4 +1,4 @@
-//! How many messages of each flow wait in the outbox, without asking the database.
+//! How many messages of each flow wait in the outbox, and for how long, without asking the database.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,44 +11,89 @@ use crate::domain::message::FlowId;
 /// the delivery counts the table at its start.
 #[derive(Debug, Default)]
 pub struct OutboxGauge {
-    waiting: Mutex<HashMap<FlowId, u64>>,
+    waiting: Mutex<HashMap<FlowId, Waiting>>,
+}
+
+/// What waits of one flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many messages.
+    pub rows: u64,
+    /// When the oldest of them was numbered, in microseconds since 1970. It may be too early by what
+    /// was delivered since the table was last counted.
+    pub oldest_at_us: i64,
 }
 
 impl OutboxGauge {
     /// Messages of `flow` that wait.
     #[must_use]
     pub fn waiting(&self, flow: FlowId) -> u64 {
-        self.counts().get(&flow).copied().unwrap_or(0)
+        self.counts().get(&flow).map_or(0, |waiting| waiting.rows)
     }
 
-    /// `count` more wait.
-    pub fn add(&self, flow: FlowId, count: u64) {
-        *self.counts().entry(flow).or_default() += count;
+    /// One more waits, numbered at `at_us`.
+    pub fn add(&self, flow: FlowId, at_us: i64) {
+        self.counts().entry(flow).or_insert(Waiting { rows: 0, oldest_at_us: at_us }).rows += 1;
     }
 
     /// `count` wait no longer.
     pub fn subtract(&self, flow: FlowId, count: u64) {
         let mut counts = self.counts();
         if let Some(waiting) = counts.get_mut(&flow) {
-            *waiting = waiting.saturating_sub(count);
-            if *waiting == 0 {
+            waiting.rows = waiting.rows.saturating_sub(count);
+            if waiting.rows == 0 {
                 counts.remove(&flow);
             }
         }
     }
 
+    /// The oldest message of `flow` that waits was numbered then.
+    pub fn set_oldest(&self, flow: FlowId, at_us: i64) {
+        if let Some(waiting) = self.counts().get_mut(&flow) {
+            waiting.oldest_at_us = at_us;
+        }
+    }
+
     /// Starts again from a count of the table.
-    pub fn replace(&self, counted: HashMap<FlowId, u64>) {
+    pub fn replace(&self, counted: HashMap<FlowId, Waiting>) {
         *self.counts() = counted;
     }
 
     /// All that wait.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.counts().values().sum()
+        self.counts().values().map(|waiting| waiting.rows).sum()
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<FlowId, u64>> {
+    /// When the oldest of all that wait was numbered, in microseconds since 1970.
+    #[must_use]
+    pub fn oldest_at_us(&self) -> Option<i64> {
+        self.counts().values().map(|waiting| waiting.oldest_at_us).min()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<FlowId, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_of_a_flow_is_the_first_that_waits_until_others_are_told() {
+        let gauge = OutboxGauge::default();
+        gauge.add(1, 10);
+        gauge.add(1, 20);
+        gauge.add(2, 15);
+        assert_eq!((gauge.total(), gauge.oldest_at_us()), (3, Some(10)));
+        gauge.subtract(1, 1);
+        gauge.set_oldest(1, 20);
+        assert_eq!(gauge.oldest_at_us(), Some(15));
+        gauge.subtract(1, 1);
+        gauge.subtract(2, 1);
+        assert_eq!((gauge.total(), gauge.oldest_at_us()), (0, None));
+        gauge.set_oldest(2, 1);
+        assert_eq!(gauge.oldest_at_us(), None, "of what does not wait nothing is known");
     }
 }

@@ -9,6 +9,7 @@ use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::migrate::{MigrationReport, Turn};
+use super::statement::statement;
 
 /// Widens `data.id`, `data.last_msg_id` and `flows.last_msg_id` to `BIGINT` where they are narrower.
 ///
@@ -20,8 +21,62 @@ pub async fn widen_ids(database: &Database) -> Result<MigrationReport, StoreErro
         return Ok(MigrationReport::default());
     }
     let turn = Turn::take(database).await?;
-    let outcome = widen(database, &turn.session).await;
+    let outcome = match database.dialect {
+        Dialect::Postgres => widen_on_postgres(database, &turn.session).await,
+        Dialect::MySql | Dialect::Sqlite => widen(database, &turn.session).await,
+    };
     turn.end(outcome).await
+}
+
+/// Only the types are named, so all else stays. The sequence of a `SERIAL` ends where its column did.
+async fn widen_on_postgres(
+    database: &Database,
+    session: &DatabaseTransaction,
+) -> Result<MigrationReport, StoreError> {
+    const DOING: &str = "widening identifiers";
+    let columns = live_columns(database, session).await.while_doing("reading the schema")?;
+    let wanted = [
+        ("data", of_data(&columns, data::Column::Id)),
+        ("data", of_data(&columns, data::Column::LastMsgId)),
+        ("flows", of_flows(&columns, flows::Column::LastMsgId)),
+    ];
+    let narrow = |table: &str| -> Vec<&LiveColumn> {
+        let of_table = wanted.iter().filter(|(of, _)| *of == table).filter_map(|(_, live)| *live);
+        of_table.filter(|live| live.max_integer(database.dialect) < i64::MAX).collect()
+    };
+    let mut report = MigrationReport::default();
+    for table in ["data", "flows"] {
+        // All columns of a table in one statement: one copy of it.
+        let narrow = narrow(table);
+        if narrow.is_empty() {
+            continue;
+        }
+        let changes: Vec<String> =
+            narrow.iter().map(|live| format!("ALTER COLUMN {} TYPE BIGINT", live.column_name)).collect();
+        let alter = format!("ALTER TABLE {table} {}", changes.join(", "));
+        session.execute_unprepared(&alter).await.while_doing(DOING)?;
+        report.added.extend(narrow.into_iter().map(name));
+    }
+    if report.added.iter().any(|added| added.ends_with("data.id")) {
+        widen_sequence(database, session).await?;
+    }
+    Ok(report)
+}
+
+/// The one that counts `data.id`, if there is one.
+async fn widen_sequence(database: &Database, session: &DatabaseTransaction) -> Result<(), StoreError> {
+    const DOING: &str = "widening the sequence of data.id";
+    let query = statement(database.dialect.backend(), "SELECT pg_get_serial_sequence('data', 'id')", []);
+    let found = async {
+        let row = session.query_one_raw(query).await?;
+        row.map(|row| row.try_get_by_index::<Option<String>>(0)).transpose()
+    };
+    // It comes with its schema, and in quotes where it needs them.
+    if let Some(sequence) = found.await.while_doing(DOING)?.flatten() {
+        let alter = format!("ALTER SEQUENCE {sequence} AS BIGINT");
+        session.execute_unprepared(&alter).await.while_doing(DOING)?;
+    }
+    Ok(())
 }
 
 async fn widen(database: &Database, session: &DatabaseTransaction) -> Result<MigrationReport, StoreError> {

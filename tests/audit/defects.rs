@@ -20,9 +20,11 @@ fn healthy(backend: Backend) -> World {
 fn store(world: &World, code: &str, id: i64, names: &[&str], second: i64) {
     for name in names {
         world.sql.execute(
-            "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
-             VALUES (?, ?, ?, '1', ?)",
-            [format!("2026-01-01 00:00:{second:02}").into(), code.into(), (*name).into(), id.into()],
+            &format!(
+                "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
+                 VALUES ('2026-01-01 00:00:{second:02}', ?, ?, '1', ?)"
+            ),
+            [code.into(), (*name).into(), id.into()],
         );
     }
 }
@@ -35,60 +37,60 @@ fn found_after(backend: Backend, code: i32, findings: &[&str], spoil: impl Fn(&W
     assert_eq!(audit.code, Some(code));
 }
 
-fn on_both(code: i32, findings: &[&str], spoil: impl Fn(&World)) {
-    for backend in [Backend::MariaDb, Backend::Sqlite] {
+fn on_each(code: i32, findings: &[&str], spoil: impl Fn(&World)) {
+    for backend in [Backend::MariaDb, Backend::Postgres, Backend::Sqlite] {
         found_after(backend, code, findings, &spoil);
     }
 }
 
 #[test]
 fn a_gap() {
-    on_both(1, &["wrong gap of F"], |world| world.sql.run("DELETE FROM data WHERE last_msg_id = 2"));
+    on_each(1, &["wrong gap of F"], |world| world.sql.run("DELETE FROM data WHERE last_msg_id = 2"));
 }
 
 #[test]
 fn a_gap_that_an_empty_object_can_have_made() {
-    on_both(0, &["look gap of F"], |world| {
+    on_each(0, &["look gap of F"], |world| {
         world.sql.run("DELETE FROM data WHERE last_msg_id = 2; UPDATE flows SET payload_schema = '{}'");
     });
 }
 
 #[test]
 fn a_number_with_a_name_twice() {
-    on_both(1, &["wrong repeated of F"], |world| store(world, "F", 3, &["b"], 3));
+    on_each(1, &["wrong repeated of F"], |world| store(world, "F", 3, &["b"], 3));
 }
 
 #[test]
 fn a_number_received_at_two_times() {
-    on_both(1, &["wrong repeated of F"], |world| store(world, "F", 2, &["c"], 9));
+    on_each(1, &["wrong repeated of F"], |world| store(world, "F", 2, &["c"], 9));
 }
 
 #[test]
 fn names_that_differ_in_case_and_blanks_are_two() {
-    on_both(0, &[], |world| store(world, "F", 3, &["A", "a "], 3));
+    on_each(0, &[], |world| store(world, "F", 3, &["A", "a "], 3));
 }
 
 #[test]
 fn a_counter_below_the_last_number() {
-    on_both(1, &["wrong counter_too_low of F"], |world| world.sql.run("UPDATE flows SET last_msg_id = 2"));
-    on_both(1, &["wrong counter_too_low of F"], |world| {
+    on_each(1, &["wrong counter_too_low of F"], |world| world.sql.run("UPDATE flows SET last_msg_id = 2"));
+    on_each(1, &["wrong counter_too_low of F"], |world| {
         world.sql.run("UPDATE flows SET last_msg_id = NULL");
     });
 }
 
 #[test]
 fn a_counter_ahead_of_the_last_number() {
-    on_both(0, &["look counter_ahead of F"], |world| world.sql.run("UPDATE flows SET last_msg_id = 4"));
+    on_each(0, &["look counter_ahead of F"], |world| world.sql.run("UPDATE flows SET last_msg_id = 4"));
 }
 
 #[test]
 fn rows_of_a_code_that_no_flow_has() {
-    on_both(0, &["look no_such_flow"], |world| store(world, "gone", 1, &["a"], 1));
+    on_each(0, &["look no_such_flow"], |world| store(world, "gone", 1, &["a"], 1));
 }
 
 #[test]
 fn rows_without_a_number_or_a_code() {
-    on_both(0, &["look no_number of F", "look no_number"], |world| {
+    on_each(0, &["look no_number of F", "look no_number"], |world| {
         world.sql.run(
             "INSERT INTO data (received_at, flow_code, attribute_name, last_msg_id) VALUES \
              ('2026-01-01 00:00:01', 'F', 'a', NULL), ('2026-01-01 00:00:01', NULL, 'a', 1)",
@@ -112,7 +114,7 @@ fn flow_id(world: &World) -> i64 {
 
 #[test]
 fn posts_that_fail_and_that_nobody_posts() {
-    on_both(0, &["look failing_posts of F", "look no_such_flow", "look no_lease"], |world| {
+    on_each(0, &["look failing_posts of F", "look no_such_flow", "look no_lease"], |world| {
         post(world, flow_id(world), 1, 3, 4);
         post(world, 99, 2, 1, 0);
     });
@@ -120,7 +122,7 @@ fn posts_that_fail_and_that_nobody_posts() {
 
 #[test]
 fn a_flow_that_lags() {
-    on_both(0, &["look lagging of F"], |world| {
+    on_each(0, &["look lagging of F"], |world| {
         world.sql.execute(
             "INSERT INTO inbox_lagging (inbox_id, lane, flow_id, next_offset, since) \
              VALUES ('00000000000000000000000000000001', 0, ?, 7, '2026-01-01 00:00:01')",
@@ -131,18 +133,18 @@ fn a_flow_that_lags() {
 
 #[test]
 fn a_number_in_the_outbox_twice_or_above_the_counter() {
-    on_both(1, &["wrong repeated of F", "look no_lease"], |world| {
+    on_each(1, &["wrong repeated of F", "look no_lease"], |world| {
         post(world, flow_id(world), 1, 3, 0);
         post(world, flow_id(world), 2, 3, 0);
     });
-    on_both(1, &["wrong counter_too_low of F", "look no_lease"], |world| {
+    on_each(1, &["wrong counter_too_low of F", "look no_lease"], |world| {
         post(world, flow_id(world), 1, 4, 0);
     });
 }
 
 #[test]
 fn dead_letters_by_flow_and_of_none() {
-    on_both(1, &["wrong counter_too_low of F", "look dead_letters of F", "look dead_letters"], |world| {
+    on_each(1, &["wrong counter_too_low of F", "look dead_letters of F", "look dead_letters"], |world| {
         for (flow, id) in [(Some(flow_id(world)), Some(4)), (None, None)] {
             world.sql.execute(
                 "INSERT INTO dead_letters (occurred_at, received_at, inbox_id, inbox_offset, topic, payload, \

@@ -6,7 +6,7 @@ use sea_orm::ConnectionTrait;
 
 use crate::database::TestDatabase;
 
-on_both_databases! {
+on_every_database! {
     messages_across_the_borders_of_pieces_are_whole
     defects_are_found_across_the_borders_of_pieces
     what_is_committed_meanwhile_belongs_to_another_moment
@@ -22,8 +22,8 @@ async fn filled(test: &TestDatabase) -> Database {
     migrate(&database).await.unwrap();
     let counters = format!(
         "INSERT INTO flows (code, description, topic, action, payload_schema, last_msg_id, enabled) VALUES \
-         ('F', '', 't', 'STORE_DB', '{{\"a\": \"number\"}}', {MESSAGES}, 1), \
-         ('G', '', 't', 'STORE_DB', '{{\"n1\": \"number\"}}', 1, 1)"
+         ('F', '', 't', 'STORE_DB', '{{\"a\": \"number\"}}', {MESSAGES}, TRUE), \
+         ('G', '', 't', 'STORE_DB', '{{\"n1\": \"number\"}}', 1, TRUE)"
     );
     test.execute(&counters).await;
     for first in (1..=MESSAGES).step_by(2_000) {

@@ -59,6 +59,7 @@ macro_rules! on_each_database {
         mod $test {
             use super::*;
             #[test] fn on_mariadb() { super::$test(World::on(Backend::MariaDb)); }
+            #[test] fn on_postgres() { super::$test(World::on(Backend::Postgres)); }
             #[test] fn on_sqlite() { super::$test(World::on(Backend::Sqlite)); }
         }
     )* };

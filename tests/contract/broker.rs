@@ -63,7 +63,12 @@ fn an_empty_table_gets_the_local_broker(backend: Backend) {
 /// other runs of these tests included.
 fn a_port_that_is_null_is_the_standard_one(backend: Backend) {
     let [.., high, low] = std::process::id().to_be_bytes();
-    let own_address = Ipv4Addr::new(127, if backend == Backend::MariaDb { 77 } else { 78 }, high, low.max(1));
+    let place = match backend {
+        Backend::MariaDb => 77,
+        Backend::Postgres => 79,
+        Backend::Sqlite => 78,
+    };
+    let own_address = Ipv4Addr::new(127, place, high, low.max(1));
     let address = SocketAddr::from((own_address, 1883));
     let broker = Broker::with(&BrokerOptions { address, ..BrokerOptions::default() });
     let world = World::without_broker(backend, broker);

@@ -1,5 +1,5 @@
-//! The contract from outside, line by line: the real binary between a broker, a database and an endpoint, on MariaDB
-//! with the tables of the Python service and on SQLite.
+//! The contract from outside, line by line: the real binary between a broker, a database and an endpoint, on MariaDB,
+//! `PostgreSQL` and SQLite with the tables of the Python service.
 //!
 //! Run by `scripts/test`, which starts the servers.
 #![allow(
@@ -15,12 +15,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-/// Makes a test on MariaDB and one on SQLite of each function that takes a `World`.
+/// Makes a test on each database of each function that takes a `World`.
 macro_rules! on_each_database {
     ($($test:ident),* $(,)?) => {
         mod mariadb {
             use crate::support::world::{Backend, World};
             $(#[test] fn $test() { super::$test(World::on(Backend::MariaDb)); })*
+        }
+        mod postgres {
+            use crate::support::world::{Backend, World};
+            $(#[test] fn $test() { super::$test(World::on(Backend::Postgres)); })*
         }
         mod sqlite {
             use crate::support::world::{Backend, World};
@@ -35,6 +39,10 @@ macro_rules! on_each_backend {
         mod mariadb {
             use crate::support::world::Backend;
             $(#[test] fn $test() { super::$test(Backend::MariaDb); })*
+        }
+        mod postgres {
+            use crate::support::world::Backend;
+            $(#[test] fn $test() { super::$test(Backend::Postgres); })*
         }
         mod sqlite {
             use crate::support::world::Backend;

@@ -135,6 +135,10 @@ fn a_character_that_the_column_may_refuse_ends_somewhere(world: World) {
     });
     let ends = usize::try_from(world.last_msg_id("any").unwrap()).unwrap() + world.dead_letters().len();
     assert_eq!(ends, payloads.len() + 1);
+    if world.backend == Backend::Postgres {
+        let reasons: Vec<String> = world.dead_letters().into_iter().map(|letter| letter.reason).collect();
+        assert_eq!(reasons[..2], ["nul_character", "nul_character"], "{reasons:?}");
+    }
 }
 
 on_each_database!(

@@ -89,7 +89,13 @@ impl Peer {
     /// The event of a new session at the first broker of the list.
     pub(crate) fn connected(&self, version: &'static str, names_subscriptions: bool) -> MqttEvent {
         let server = self.server.clone();
-        MqttEvent::Connected { server, version, names_subscriptions, session_kept: false }
+        MqttEvent::Connected {
+            server,
+            version,
+            names_subscriptions,
+            shares_subscriptions: version == "5",
+            session_kept: false,
+        }
     }
 
     pub(crate) fn event(&self) -> MqttEvent {

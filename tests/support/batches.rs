@@ -11,8 +11,8 @@ use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record}
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::value_style::ValueStyle;
 use mqtt_gateway::store::{
-    BatchRules, Database, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge, StoreError, load_limits,
-    migrate,
+    BatchRules, Committed, Database, Dialect, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge,
+    StoreError, load_limits, migrate,
 };
 
 use crate::database::TestDatabase;
@@ -54,22 +54,29 @@ impl Setup {
         self.test
             .execute(&format!(
                 "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, enabled) \
-                 VALUES ('{code}', '', 't', '{action}', '{{}}', 'http://127.0.0.1:1/', 1)"
+                 VALUES ('{code}', '', 't', '{action}', '{{}}', 'http://127.0.0.1:1/', TRUE)"
             ))
             .await;
     }
 
     /// From now on the table of stored values has a rule of its site.
     pub(crate) async fn refuse_the_value(&self, value: &str) {
-        let rule = if self.test.is_mysql() {
-            format!("ALTER TABLE data ADD CONSTRAINT rule CHECK (attribute_value <> '{value}')")
-        } else {
-            format!(
+        let rule = match self.test.dialect() {
+            Dialect::MySql | Dialect::Postgres => {
+                format!("ALTER TABLE data ADD CONSTRAINT rule CHECK (attribute_value <> '{value}')")
+            }
+            Dialect::Sqlite => format!(
                 "CREATE TRIGGER rule BEFORE INSERT ON data WHEN NEW.attribute_value = '{value}' \
                  BEGIN SELECT RAISE(ABORT, 'refused by a rule of the site'); END"
-            )
+            ),
         };
         self.test.execute(&rule).await;
+    }
+
+    /// Locks the row of a flow, and no other, however few there are.
+    pub(crate) fn lock_flow(&self, id: FlowId) -> String {
+        let index = if self.test.dialect() == Dialect::MySql { "FORCE INDEX (PRIMARY)" } else { "" };
+        format!("SELECT id FROM flows {index} WHERE id = {id} FOR UPDATE")
     }
 
     pub(crate) fn lane(&self) -> LaneStore {
@@ -117,6 +124,8 @@ pub(crate) struct Failures {
     in_trouble: AtomicBool,
     faults: Mutex<Vec<Fault>>,
     lags: Mutex<Vec<String>>,
+    failed: Mutex<Vec<Fault>>,
+    committed: Mutex<Vec<Committed>>,
     told: tokio::sync::Notify,
 }
 
@@ -127,6 +136,17 @@ impl Failures {
 
     pub(crate) fn faults(&self) -> Vec<Fault> {
         self.faults.lock().unwrap().clone()
+    }
+
+    /// Everything that failed, also what was not tried again.
+    pub(crate) fn failed(&self) -> Vec<Fault> {
+        self.failed.lock().unwrap().clone()
+    }
+
+    /// Messages and bytes of the transactions.
+    pub(crate) fn committed(&self) -> Vec<(usize, usize)> {
+        let committed = self.committed.lock().unwrap();
+        committed.iter().map(|transaction| (transaction.messages, transaction.bytes)).collect()
     }
 
     /// Flows that were left behind or came back, in order.
@@ -150,6 +170,14 @@ impl LaneObserver for Failures {
         self.in_trouble.store(true, Ordering::SeqCst);
         self.faults.lock().unwrap().push(error.fault());
         self.told.notify_one();
+    }
+
+    fn failed(&self, error: &StoreError) {
+        self.failed.lock().unwrap().push(error.fault());
+    }
+
+    fn committed(&self, transaction: Committed) {
+        self.committed.lock().unwrap().push(transaction);
     }
 
     fn progressing(&self) {

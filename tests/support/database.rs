@@ -2,26 +2,39 @@
 
 #![allow(dead_code)] // Each test binary uses a part of it.
 
+#[path = "cell.rs"]
+#[allow(clippy::duplicate_mod, reason = "some test binaries look from outside and from inside")]
+mod cell;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mqtt_gateway::settings::DatabaseSettings;
+use mqtt_gateway::store::Dialect;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
-use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement, TryGetable};
+use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 use url::Url;
 
-/// Runs each claim on either database, as a `tokio::test` unless another kind is named first.
+pub(crate) use cell::Cell;
+
+/// Runs each claim on every database, as a `tokio::test` unless another kind is named first.
 #[allow(unused_macros)]
-macro_rules! on_both_databases {
+macro_rules! on_every_database {
     (#[$test:meta] $($claim:ident)*) => {
         mod mariadb {
             $(#[$test] async fn $claim() {
                 super::$claim($crate::database::TestDatabase::mariadb().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[$test] async fn $claim() {
+                super::$claim($crate::database::TestDatabase::postgres().await).await;
             })*
         }
         mod sqlite {
@@ -30,14 +43,33 @@ macro_rules! on_both_databases {
             })*
         }
     };
-    ($($claim:ident)*) => { on_both_databases! { #[tokio::test] $($claim)* } };
+    ($($claim:ident)*) => { on_every_database! { #[tokio::test] $($claim)* } };
 }
 
-/// Names the server for tests: `mysql://user:password@host:port/`.
-const SERVER_VARIABLE: &str = "TEST_MYSQL_URL";
+/// The same where rows are locked one by one: on every database but `SQLite`.
+#[allow(unused_macros)]
+macro_rules! on_every_server {
+    ($($claim:ident)*) => {
+        mod on_mariadb {
+            $(#[tokio::test] async fn $claim() {
+                super::$claim($crate::database::TestDatabase::mariadb().await).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $claim() {
+                super::$claim($crate::database::TestDatabase::postgres().await).await;
+            })*
+        }
+    };
+}
+
+/// Name the servers for tests: `mysql://user:password@host:port/`, `postgres://user:password@host:port/`.
+const MYSQL_VARIABLE: &str = "TEST_MYSQL_URL";
+const POSTGRES_VARIABLE: &str = "TEST_POSTGRES_URL";
 
 /// What `SQLAlchemy` sends for the models of the service that came before.
 const SQLALCHEMY_MARIADB: &str = include_str!("../fixtures/sqlalchemy_mariadb.sql");
+const SQLALCHEMY_POSTGRES: &str = include_str!("../fixtures/sqlalchemy_postgres.sql");
 const SQLALCHEMY_SQLITE: &str = include_str!("../fixtures/sqlalchemy_sqlite.sql");
 
 /// An empty database that is gone when this is dropped.
@@ -51,12 +83,24 @@ pub(crate) struct TestDatabase {
 impl TestDatabase {
     /// On the server that `scripts/test` starts. The default character set is UTF-8.
     pub(crate) async fn mariadb() -> Self {
-        let server = Server::of_environment();
+        let server = Server::of_environment(Dialect::MySql);
         let name = unique_name();
         server.run(&format!("CREATE DATABASE {name} CHARACTER SET utf8mb4")).await;
         let connection = MySqlPoolOptions::new()
             .max_connections(2)
-            .connect_lazy_with(server.options().database(&name))
+            .connect_lazy_with(server.mysql_options().database(&name))
+            .into();
+        Self { settings: server.settings(name), connection, _directory: None }
+    }
+
+    /// On the server that `scripts/test` starts.
+    pub(crate) async fn postgres() -> Self {
+        let server = Server::of_environment(Dialect::Postgres);
+        let name = unique_name();
+        server.run(&format!("CREATE DATABASE {name}")).await;
+        let connection = PgPoolOptions::new()
+            .max_connections(2)
+            .connect_lazy_with(server.postgres_options().database(&name))
             .into();
         Self { settings: server.settings(name), connection, _directory: None }
     }
@@ -73,10 +117,28 @@ impl TestDatabase {
         Self { settings: DatabaseSettings::Sqlite { path }, connection, _directory: Some(directory) }
     }
 
+    /// Another one on the same server.
+    pub(crate) async fn another(&self) -> Self {
+        match self.dialect() {
+            Dialect::MySql => Self::mariadb().await,
+            Dialect::Postgres => Self::postgres().await,
+            Dialect::Sqlite => Self::sqlite(),
+        }
+    }
+
+    /// Sessions that are made from now on take their time before they look for a deadlock; others on
+    /// `MariaDB` look at once.
+    pub(crate) async fn look_late_for_deadlocks(&self) {
+        if let DatabaseSettings::Postgres { name, .. } = &self.settings {
+            self.execute(&format!("ALTER DATABASE {name} SET deadlock_timeout = '4s'")).await;
+        }
+    }
+
     /// Makes the three tables as `SQLAlchemy` makes them.
     pub(crate) async fn create_sqlalchemy_tables(&self) {
         self.execute(match self.settings {
             DatabaseSettings::MySql { .. } => SQLALCHEMY_MARIADB,
+            DatabaseSettings::Postgres { .. } => SQLALCHEMY_POSTGRES,
             DatabaseSettings::Sqlite { .. } => SQLALCHEMY_SQLITE,
         })
         .await;
@@ -84,10 +146,19 @@ impl TestDatabase {
 
     /// A user of this database who may read and write rows and nothing else.
     pub(crate) async fn create_user(&self, password: &str) -> DatabaseSettings {
-        let mut server = Server::of_environment();
-        let DatabaseSettings::MySql { name, .. } = &self.settings else {
-            panic!("SQLite has no users");
-        };
+        let mut server = Server::of_environment(self.dialect());
+        let name = self.name_on_server().expect("SQLite has no users");
+        if self.dialect() == Dialect::Postgres {
+            let quoted = password.replace('\'', "''");
+            server.run(&format!("CREATE USER {name} PASSWORD '{quoted}'")).await;
+            self.execute(&format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}"
+            ))
+            .await;
+            name.clone_into(&mut server.user);
+            server.password = password.into();
+            return server.settings(name.to_owned());
+        }
         let quoted = password.replace('\\', "\\\\").replace('\'', "''");
         // Both hosts: an anonymous user of the local host would go before one of any host.
         for host in ["'%'", "localhost"] {
@@ -95,17 +166,47 @@ impl TestDatabase {
             let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO {name}@{host}");
             server.run(&format!("{create}; {grant}")).await;
         }
-        server.user.clone_from(name);
+        name.clone_into(&mut server.user);
         server.password = password.into();
-        server.settings(name.clone())
+        server.settings(name.to_owned())
+    }
+
+    fn name_on_server(&self) -> Option<&str> {
+        match &self.settings {
+            DatabaseSettings::MySql { name, .. } | DatabaseSettings::Postgres { name, .. } => Some(name),
+            DatabaseSettings::Sqlite { .. } => None,
+        }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self.settings {
+            DatabaseSettings::MySql { .. } => Dialect::MySql,
+            DatabaseSettings::Postgres { .. } => Dialect::Postgres,
+            DatabaseSettings::Sqlite { .. } => Dialect::Sqlite,
+        }
+    }
+
+    /// The time of the database, so many seconds from now, as its own columns hold it.
+    pub(crate) fn seconds_from_now(&self, seconds: i64) -> String {
+        match self.dialect() {
+            Dialect::MySql => format!("UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND"),
+            Dialect::Postgres => {
+                format!("(statement_timestamp() AT TIME ZONE 'UTC') + INTERVAL '{seconds} seconds'")
+            }
+            Dialect::Sqlite => format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds} seconds')"),
+        }
+    }
+
+    /// 16 bytes, given in hexadecimal.
+    pub(crate) fn bytes(&self, hex: &str) -> String {
+        match self.dialect() {
+            Dialect::MySql | Dialect::Sqlite => format!("X'{hex}'"),
+            Dialect::Postgres => format!("'\\x{hex}'"),
+        }
     }
 
     pub(crate) fn settings(&self) -> &DatabaseSettings {
         &self.settings
-    }
-
-    pub(crate) fn is_mysql(&self) -> bool {
-        matches!(self.settings, DatabaseSettings::MySql { .. })
     }
 
     /// Runs one or more statements, separated by semicolons.
@@ -118,14 +219,13 @@ impl TestDatabase {
     }
 
     /// The first column of every row; NULL where `T` is an `Option`. Numbers are `i64`.
-    pub(crate) async fn column<T: TryGetable>(&self, sql: &str) -> Vec<T> {
-        let get =
-            |row: QueryResult| row.try_get_by_index(0).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    pub(crate) async fn column<T: Cell>(&self, sql: &str) -> Vec<T> {
+        let get = |row: QueryResult| T::of(&row, 0).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         self.rows(sql).await.into_iter().map(get).collect()
     }
 
     /// The first column of the only row.
-    pub(crate) async fn value<T: TryGetable>(&self, sql: &str) -> T {
+    pub(crate) async fn value<T: Cell>(&self, sql: &str) -> T {
         let mut values = self.column(sql).await;
         assert_eq!(values.len(), 1, "{sql}");
         values.remove(0)
@@ -140,17 +240,26 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let DatabaseSettings::MySql { name, .. } = &self.settings else {
-            return;
+        let Some(name) = self.name_on_server() else { return };
+        let dialect = self.dialect();
+        let statements = match dialect {
+            // Each of them outside a transaction.
+            Dialect::Postgres => {
+                vec![format!("DROP DATABASE {name} WITH (FORCE)"), format!("DROP USER IF EXISTS {name}")]
+            }
+            Dialect::MySql | Dialect::Sqlite => vec![format!(
+                "SET lock_wait_timeout = 5; DROP DATABASE {name}; \
+                 DROP USER IF EXISTS {name}@'%', {name}@localhost"
+            )],
         };
-        let drop_database = format!(
-            "SET lock_wait_timeout = 5; DROP DATABASE {name}; \
-             DROP USER IF EXISTS {name}@'%', {name}@localhost"
-        );
         // A thread of its own: the test's runtime is busy with this very call.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(Server::of_environment().run(&drop_database));
+            runtime.expect("a runtime").block_on(async {
+                for statement in statements {
+                    Server::of_environment(dialect).run(&statement).await;
+                }
+            });
         });
         if dropping.join().is_err() {
             log::warn!("a test's database stays behind");
@@ -160,6 +269,7 @@ impl Drop for TestDatabase {
 
 /// The server for tests.
 struct Server {
+    dialect: Dialect,
     host: String,
     port: u16,
     user: String,
@@ -167,22 +277,28 @@ struct Server {
 }
 
 impl Server {
-    fn of_environment() -> Self {
-        let url = std::env::var(SERVER_VARIABLE).unwrap_or_default();
+    fn of_environment(dialect: Dialect) -> Self {
+        let (variable, port) = match dialect {
+            Dialect::MySql => (MYSQL_VARIABLE, 3306),
+            Dialect::Postgres => (POSTGRES_VARIABLE, 5432),
+            Dialect::Sqlite => panic!("SQLite has no server"),
+        };
+        let url = std::env::var(variable).unwrap_or_default();
         assert!(
             !url.is_empty(),
-            "{SERVER_VARIABLE} is not set: run scripts/test, which starts a MariaDB server for the tests"
+            "{variable} is not set: run scripts/test, which starts servers for the tests"
         );
-        let url = Url::parse(&url).unwrap_or_else(|error| panic!("{SERVER_VARIABLE} is no URL: {error}"));
+        let url = Url::parse(&url).unwrap_or_else(|error| panic!("{variable} is no URL: {error}"));
         Self {
-            host: url.host_str().expect("a host in TEST_MYSQL_URL").to_owned(),
-            port: url.port().unwrap_or(3306),
+            dialect,
+            host: url.host_str().unwrap_or_else(|| panic!("{variable} names no host")).to_owned(),
+            port: url.port().unwrap_or(port),
             user: url.username().to_owned(),
             password: url.password().unwrap_or_default().into(),
         }
     }
 
-    fn options(&self) -> MySqlConnectOptions {
+    fn mysql_options(&self) -> MySqlConnectOptions {
         let options = MySqlConnectOptions::new()
             .host(&self.host)
             .port(self.port)
@@ -194,20 +310,42 @@ impl Server {
         }
     }
 
+    fn postgres_options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host(&self.host)
+            .port(self.port)
+            .database("postgres")
+            .username(&self.user)
+            .password(self.password.expose_secret())
+            .disable_statement_logging()
+    }
+
     fn settings(self, name: String) -> DatabaseSettings {
-        let Self { host, port, user, password } = self;
-        DatabaseSettings::MySql { host, port, name, user, password }
+        let Self { dialect, host, port, user, password } = self;
+        match dialect {
+            Dialect::Postgres => DatabaseSettings::Postgres { host, port, name, user, password },
+            Dialect::MySql | Dialect::Sqlite => DatabaseSettings::MySql { host, port, name, user, password },
+        }
     }
 
     async fn run(&self, sql: &str) {
-        let mut connection = self.connect().await;
-        connection.execute(AssertSqlSafe(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-        connection.close().await.expect("closing a connection");
+        let ran = match self.dialect {
+            Dialect::Postgres => self.try_on_postgres(sql).await,
+            Dialect::MySql | Dialect::Sqlite => self.try_on_mysql(sql).await,
+        };
+        ran.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    async fn connect(&self) -> MySqlConnection {
-        let connecting = self.options().connect().await;
-        connecting.unwrap_or_else(|error| panic!("{SERVER_VARIABLE} names a server that fails: {error}"))
+    async fn try_on_mysql(&self, sql: &str) -> Result<(), sea_orm::sqlx::Error> {
+        let mut connection: MySqlConnection = self.mysql_options().connect().await?;
+        connection.execute(AssertSqlSafe(sql)).await?;
+        connection.close().await
+    }
+
+    async fn try_on_postgres(&self, sql: &str) -> Result<(), sea_orm::sqlx::Error> {
+        let mut connection: PgConnection = self.postgres_options().connect().await?;
+        connection.execute(AssertSqlSafe(sql)).await?;
+        connection.close().await
     }
 }
 

@@ -1,8 +1,11 @@
 //! Flows put into the table, and what has become of their messages read from it.
 
+use sea_orm::DbBackend;
+
+use super::cell::Cell;
 use super::eventually;
 use super::sql::Sql;
-use super::world::World;
+use super::world::{Backend, World};
 
 /// A row of `flows` to be. Unless told otherwise: enabled, `STORE_DB`, no required field, no message yet.
 pub struct NewFlow {
@@ -55,9 +58,13 @@ impl NewFlow {
 
     /// Inserts the row with the columns that the Python service knows, and gives its id.
     pub fn insert(self, sql: &Sql) -> i64 {
+        // A driver that names the types of its parameters sends a text, which is no JSON of itself.
+        let schema = if sql.backend() == DbBackend::Postgres { "CAST(? AS JSON)" } else { "?" };
         sql.execute(
-            "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, last_msg_id, \
-             enabled) VALUES (?, 'a flow', ?, ?, ?, ?, ?, ?)",
+            &format!(
+                "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, last_msg_id, \
+                 enabled) VALUES (?, 'a flow', ?, ?, {schema}, ?, ?, ?)"
+            ),
             [
                 self.code.as_str().into(),
                 self.topic.into(),
@@ -99,14 +106,17 @@ pub struct DeadLetter {
 impl World {
     /// The messages of a flow in `data`, by row; one without attributes has none.
     pub fn stored(&self, code: &str) -> Vec<Stored> {
+        let text = if self.backend == Backend::MariaDb { "CHAR" } else { "TEXT" };
         let rows = self.sql.rows(
-            "SELECT last_msg_id, CAST(received_at AS CHAR) AS received_at, attribute_name, attribute_value \
-             FROM data WHERE flow_code = ? ORDER BY id",
+            &format!(
+                "SELECT last_msg_id, CAST(received_at AS {text}) AS received_at, attribute_name, attribute_value \
+                 FROM data WHERE flow_code = ? ORDER BY id"
+            ),
             [code.into()],
         );
         let mut messages: Vec<Stored> = Vec::new();
         for row in rows {
-            let id = row.try_get("", "last_msg_id").unwrap();
+            let id = Cell::of(&row, 0).unwrap();
             let received_at: String = row.try_get("", "received_at").unwrap();
             if messages.last().is_none_or(|last| last.id != id) {
                 messages.push(Stored { id, received_at: received_at.clone(), attributes: Vec::new() });
@@ -128,7 +138,7 @@ impl World {
 
     pub fn last_msg_id(&self, code: &str) -> Option<i64> {
         let rows = self.sql.rows("SELECT last_msg_id FROM flows WHERE code = ?", [code.into()]);
-        rows[0].try_get("", "last_msg_id").unwrap()
+        Cell::of(&rows[0], 0).unwrap()
     }
 
     pub fn wait_for_last_msg_id(&self, code: &str, id: i64) {

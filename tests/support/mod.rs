@@ -6,12 +6,16 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 pub mod audit;
+#[allow(clippy::duplicate_mod, reason = "some test binaries look from outside and from inside")]
+pub mod cell;
 pub mod certificates;
 pub mod flows;
+pub mod http;
 pub mod mariadb;
 pub mod mosquitto;
 pub mod net;
 pub mod oracle;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod publisher;

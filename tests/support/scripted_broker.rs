@@ -29,21 +29,36 @@ impl ScriptedBroker {
 
     /// Takes the gateway's next connection and answers until it has subscribed its one filter.
     pub fn accept(&self, session_present: bool) -> Connection {
-        let (stream, _) = self.0.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut connection = Connection(stream);
-        let (kind, _) = read_packet(&mut connection.0).unwrap();
-        assert_eq!(kind, CONNECT);
-        connection.send(&[0x20, 3, u8::from(session_present), 0, 0]);
+        let mut connection = self.accept_with(&[0x20, 3, u8::from(session_present), 0, 0]);
         let (kind, subscribe) = read_packet(&mut connection.0).unwrap();
         assert_eq!(kind, SUBSCRIBE);
         connection.send(&[0x90, 4, subscribe[0], subscribe[1], 0, 1]);
         connection
     }
+
+    /// Takes the gateway's next connection and answers to its CONNECT with this.
+    pub fn accept_with(&self, connack: &[u8]) -> Connection {
+        let mut connection = loop {
+            let (stream, _) = self.0.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_nodelay(true).unwrap();
+            // It may only look whether anybody listens.
+            if stream.peek(&mut [0]).unwrap() > 0 {
+                break Connection(stream);
+            }
+        };
+        assert_eq!(connection.next_packet(), CONNECT);
+        connection.send(connack);
+        connection
+    }
 }
 
 impl Connection {
+    /// The type of the gateway's next packet.
+    pub fn next_packet(&mut self) -> u8 {
+        read_packet(&mut self.0).unwrap().0
+    }
+
     fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
     }

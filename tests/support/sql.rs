@@ -1,7 +1,11 @@
 //! The database as an outsider sees it: plain statements, each awaited.
 
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, QueryResult, Statement, Value};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, Value,
+};
 use tokio::runtime::{Builder, Runtime};
+
+use super::cell::Cell;
 
 pub struct Sql {
     runtime: Runtime,
@@ -11,7 +15,9 @@ pub struct Sql {
 impl Sql {
     pub fn open(url: &str) -> Sql {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut options = ConnectOptions::new(url);
+        // PostgreSQL refuses a statement that was prepared before its table was altered.
+        let forgetful = if url.starts_with("postgres") { "?statement-cache-capacity=0" } else { "" };
+        let mut options = ConnectOptions::new(format!("{url}{forgetful}"));
         // One session for all statements, so that a transaction can be begun and ended by them.
         options.max_connections(1).sqlx_logging(false).idle_timeout(None).max_lifetime(None);
         let connection = runtime.block_on(Database::connect(options)).unwrap();
@@ -50,10 +56,22 @@ impl Sql {
     }
 
     pub fn count<const N: usize>(&self, sql: &str, values: [Value; N]) -> i64 {
-        self.rows(sql, values)[0].try_get_by_index(0).unwrap()
+        Cell::of(&self.rows(sql, values)[0], 0).unwrap()
     }
 
+    pub fn backend(&self) -> DbBackend {
+        self.connection.get_database_backend()
+    }
+
+    /// Parameters are question marks, also where the database wants them numbered.
     fn statement<const N: usize>(&self, sql: &str, values: [Value; N]) -> Statement {
-        Statement::from_sql_and_values(self.connection.get_database_backend(), sql, values)
+        let backend = self.backend();
+        let parts = sql.split('?').enumerate().map(|(number, part)| match (number, backend) {
+            (0, _) => part.to_owned(),
+            (_, DbBackend::Postgres) => format!("${number}{part}"),
+            _ => format!("?{part}"),
+        });
+        let marked: String = parts.collect();
+        Statement::from_sql_and_values(backend, marked, values)
     }
 }

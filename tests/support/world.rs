@@ -14,6 +14,7 @@ use url::Url;
 use super::flows::NewFlow;
 use super::mariadb::MariaDbServer;
 use super::mosquitto::{Broker, LogMark, required};
+use super::postgres::PostgresServer;
 use super::process::{Gateway, Settings};
 use super::publisher::{Message, Publisher};
 use super::sql::Sql;
@@ -21,10 +22,14 @@ use super::sql::Sql;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     MariaDb,
+    Postgres,
     Sqlite,
 }
 
-/// A password may hold any character; every test on MariaDB lives with this one.
+/// The databases in which rows are locked one by one.
+pub const SERVERS: [Backend; 2] = [Backend::MariaDb, Backend::Postgres];
+
+/// A password may hold any character; every test on a server lives with this one.
 pub const PASSWORD: &str = r#"p@ss:w/o%r#d ${HOME}"'\&?"#;
 
 pub struct World {
@@ -54,6 +59,7 @@ impl World {
     pub fn without_broker(backend: Backend, broker: Broker) -> World {
         match backend {
             Backend::MariaDb => World::on_mariadb(&required("TEST_MYSQL_URL"), broker),
+            Backend::Postgres => World::on_postgres(&required("TEST_POSTGRES_URL"), broker),
             Backend::Sqlite => World::on_sqlite(broker),
         }
     }
@@ -61,6 +67,13 @@ impl World {
     /// On a server of the test's own.
     pub fn on_server(server: &MariaDbServer, broker: Broker) -> World {
         let world = World::on_mariadb(&server.url(), broker);
+        world.add_broker();
+        world
+    }
+
+    /// The same on PostgreSQL.
+    pub fn on_postgres_server(server: &PostgresServer, broker: Broker) -> World {
+        let world = World::on_postgres(&server.url(), broker);
         world.add_broker();
         world
     }
@@ -88,6 +101,25 @@ impl World {
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
         World::assemble(Backend::MariaDb, name, sql, broker, settings, TempDir::new().unwrap())
+    }
+
+    fn on_postgres(server_url: &str, broker: Broker) -> World {
+        let name = unique_name();
+        let server = Url::parse(server_url).unwrap();
+        let mut maintenance = server.clone();
+        maintenance.set_path("postgres");
+        let admin = Sql::open(maintenance.as_str());
+        let password = PASSWORD.replace('\'', "''");
+        admin.run(&format!("CREATE USER {name} PASSWORD '{password}'"));
+        admin.run(&format!("CREATE DATABASE {name} OWNER {name}"));
+        let mut database = server;
+        database.set_path(&name);
+        database.set_username(&name).unwrap();
+        database.set_password(Some(PASSWORD)).unwrap();
+        let sql = Sql::open(database.as_str());
+        sql.run(&sqlalchemy_tables("postgres"));
+        let settings = Settings::from([("DATABASE_URL".to_owned(), database.into())]);
+        World::assemble(Backend::Postgres, name, sql, broker, settings, TempDir::new().unwrap())
     }
 
     fn on_sqlite(broker: Broker) -> World {
@@ -122,16 +154,26 @@ impl World {
             .set("LOG_DIR", log.to_str().unwrap())
             .set("FLOWS_RELOAD_INTERVAL_SECONDS", "1")
             .set("MAILBOX_REPORT_SECONDS", "1")
-            .set("LOG_FORMAT", "json");
+            .set("LOG_FORMAT", "json")
+            // Nobody asks it in most tests; those that do want any port that is free.
+            .set("ADMIN_BIND", "off");
         world
     }
 
     /// A session like any other client's, with rights on this test's database alone.
     pub fn another_session(&self) -> Sql {
-        let mut url = Url::parse(&format!("mysql://{}/{}", self.database_address(), self.name)).unwrap();
+        Sql::open(self.database_url().as_str())
+    }
+
+    fn database_url(&self) -> Url {
+        if let Some(url) = self.settings.get("DATABASE_URL") {
+            return Url::parse(url).unwrap();
+        }
+        let address = format!("{}:{}", self.settings["DB_HOST"], self.settings["DB_PORT"]);
+        let mut url = Url::parse(&format!("mysql://{address}/{}", self.name)).unwrap();
         url.set_username(&self.name).unwrap();
         url.set_password(Some(PASSWORD)).unwrap();
-        Sql::open(url.as_str())
+        url
     }
 
     /// Makes the world's broker the default one.
@@ -155,21 +197,34 @@ impl World {
         );
     }
 
-    /// Has the gateway look for MariaDB here, say behind a proxy; the test's own statements still go straight to it.
+    /// Has the gateway look for its server here, say behind a proxy; the test's own statements still go straight to it.
     pub fn reach_database_at(&mut self, address: SocketAddr) {
-        self.set("DB_HOST", &address.ip().to_string()).set("DB_PORT", &address.port().to_string());
+        if self.backend == Backend::MariaDb {
+            self.set("DB_HOST", &address.ip().to_string()).set("DB_PORT", &address.port().to_string());
+            return;
+        }
+        let mut url = self.database_url();
+        url.set_ip_host(address.ip()).unwrap();
+        url.set_port(Some(address.port())).unwrap();
+        self.set("DATABASE_URL", url.as_str());
     }
 
     /// Whether a session of the gateway asks for the row of a lane, to take it over or to lock it, and has no answer yet.
     pub fn waits_for_a_lane(&self) -> bool {
-        let sql = "SELECT id FROM information_schema.processlist \
-                   WHERE user = ? AND info LIKE '%inbox_offsets%'";
+        let sql = if self.backend == Backend::Postgres {
+            "SELECT pid FROM pg_stat_activity \
+             WHERE usename = ? AND state = 'active' AND query LIKE '%inbox_offsets%' AND pid <> pg_backend_pid()"
+        } else {
+            "SELECT id FROM information_schema.processlist \
+             WHERE user = ? AND info LIKE '%inbox_offsets%'"
+        };
         !self.sql.rows(sql, [self.name.as_str().into()]).is_empty()
     }
 
-    /// Where MariaDB is, by the settings.
+    /// Where the server is, by the settings.
     pub fn database_address(&self) -> SocketAddr {
-        format!("{}:{}", self.settings["DB_HOST"], self.settings["DB_PORT"]).parse().unwrap()
+        let url = self.database_url();
+        format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap()
     }
 
     pub fn set(&mut self, variable: &str, value: &str) -> &mut World {

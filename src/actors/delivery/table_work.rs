@@ -8,14 +8,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use chrono::Utc;
 
-use super::super::report::whole_milliseconds;
+use super::super::report::{kind_of, whole_milliseconds};
 use super::DeliveryActor;
 use crate::delivery::queue::LoadOrder;
 use crate::domain::outbox_work::{Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
-use crate::store::outbox::{LEASE, Lease, Outbox};
-use crate::store::{Database, Fault, StoreError, answered, forget_keys, silence};
+use crate::store::outbox::{LEASE, Lease, Outbox, REASON_EXPIRED};
+use crate::store::{Database, Fault, StoreError, Waiting, answered, forget_keys, silence};
 
 /// A load, a write and a sweep may be under way at a time.
 const CONNECTIONS: u32 = 3;
@@ -202,7 +203,14 @@ impl DeliveryActor {
     fn settled(&mut self, outcomes: &[Outcome]) {
         self.works_again();
         for outcome in outcomes.iter().filter(|outcome| outcome.removes_row()) {
-            self.parts.gauge.subtract(outcome.key().flow_id, 1);
+            let flow = outcome.key().flow_id;
+            self.parts.gauge.subtract(flow, 1);
+            if let Some(at_us) = self.queue.oldest_at_us(flow) {
+                self.parts.gauge.set_oldest(flow, at_us);
+            }
+        }
+        for _ in outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Expired { .. })) {
+            self.parts.observed.metrics.dead_letters.count(REASON_EXPIRED);
         }
         self.queue.settled(outcomes, self.now());
     }
@@ -277,7 +285,12 @@ impl DeliveryActor {
 
     fn swept(&mut self, sweep: Chore, claimed: u64, waiting: &[WaitingFlow]) {
         self.works_again();
-        self.parts.gauge.replace(waiting.iter().map(|found| (found.flow, found.rows)).collect());
+        let now_us = Utc::now().timestamp_micros();
+        let oldest_at_us = |age: Duration| now_us.saturating_sub_unsigned(whole_micros(age));
+        let counted = waiting.iter().map(|found| {
+            (found.flow, Waiting { rows: found.rows, oldest_at_us: oldest_at_us(found.oldest_age) })
+        });
+        self.parts.gauge.replace(counted.collect());
         let now = self.now();
         if claimed > 0 {
             log::info!(claimed; "Took over {claimed} messages of a process that no longer posts");
@@ -318,13 +331,14 @@ impl DeliveryActor {
     }
 
     fn works_again(&mut self) {
+        self.parts.observed.metrics.database.works();
         if std::mem::take(&mut self.table.failures) > 0 {
             log::info!("The tables of the delivery can be read and written again");
         }
     }
 
     fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: &StoreError) {
-        if matches!(error, StoreError::Silent { .. }) {
+        if error.wants_new_connections() {
             // Whatever was written on the old connections after all does no harm when it is written again.
             self.table.outbox = self.table.outbox.as_ref().map(Outbox::anew);
         }
@@ -339,6 +353,7 @@ impl DeliveryActor {
 
     fn failed_on_table(&mut self, doing: &str, error: &StoreError) -> Duration {
         self.table.failures = self.table.failures.saturating_add(1);
+        self.parts.observed.metrics.database.failed(kind_of(error));
         let pause = PAUSE.delay(self.table.failures, rand::random());
         let retry_in_ms = whole_milliseconds(pause);
         if error.fault() == Fault::Deadlock {
@@ -349,4 +364,8 @@ impl DeliveryActor {
         self.tick();
         pause
     }
+}
+
+fn whole_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

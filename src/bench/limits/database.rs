@@ -65,7 +65,7 @@ pub fn database_limit(
     at_least: Duration,
 ) -> Result<DatabaseLimit, DatabaseLimitError> {
     let connections = match settings {
-        DatabaseSettings::MySql { .. } => 2,
+        DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. } => 2,
         // It has one writer at a time.
         DatabaseSettings::Sqlite { .. } => 1,
     };

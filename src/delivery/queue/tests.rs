@@ -216,10 +216,13 @@ fn endpoints_that_hang_leave_posts_to_the_others() {
 #[test]
 fn a_row_that_nobody_announced_is_found_by_the_sweeps() {
     let mut queue = queue(Limits::default());
-    queue.swept(&[WaitingFlow { flow: 1, rows: 1, lowest_message_id: 1 }], secs(0));
+    queue.swept(
+        &[WaitingFlow { flow: 1, rows: 1, lowest_message_id: 1, oldest_age: Duration::ZERO }],
+        secs(0),
+    );
     assert_eq!(queue.next_load(secs(0)).unwrap().flow, 1);
     queue.loaded(1, loaded(vec![item(1, 5, 0)], true), secs(0));
-    let forgotten = WaitingFlow { flow: 1, rows: 2, lowest_message_id: 4 };
+    let forgotten = WaitingFlow { flow: 1, rows: 2, lowest_message_id: 4, oldest_age: Duration::ZERO };
     queue.swept(&[forgotten], secs(60));
     assert_eq!(queue.flows[&1].table, Table::Nothing, "it may just have been deleted");
     queue.swept(&[forgotten], secs(120));

@@ -145,6 +145,7 @@ impl Driver {
     fn established(&mut self, attempt: Attempt, response: &ServerResponse) -> Phase {
         let Attempt { target: Target { server, version }, client, .. } = attempt;
         let available = response.properties().get_int(PropertyCode::SubscriptionIdentifiersAvailable);
+        let shares = response.properties().get_int(PropertyCode::SharedSubscriptionAvailable) != Some(0);
         let terms = Terms {
             version,
             names_subscriptions: version == Version::V5 && available != Some(0),
@@ -160,6 +161,7 @@ impl Driver {
             server: server.address(),
             version: version.name(),
             names_subscriptions: terms.names_subscriptions,
+            shares_subscriptions: version == Version::V5 && shares,
             session_kept: response.connect_response().is_some_and(|response| response.session_present),
         });
         let listed = self.servers.position(&server).is_some();

@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use paho_mqtt::Token;
+use paho_mqtt::{DisconnectOptions, DisconnectOptionsBuilder, Properties, PropertyCode, Token};
 
-use super::super::options::MqttEvent;
+use super::super::options::{Farewell, MqttEvent};
+use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::{Connection, Driver, Phase};
 
@@ -29,7 +30,9 @@ impl Driver {
         if let Some(reason) = moving_on_because {
             self.tell(MqttEvent::Left { server: connection.server.address(), reason: reason.to_owned() });
         }
-        let token = connection.client.paho.disconnect(None);
+        let forgets = moving_on_because.is_none() && self.farewell == Farewell::ForgetSession;
+        let options = forgets.then(|| forgetting(connection.terms.version)).flatten();
+        let token = connection.client.paho.disconnect(options);
         let deadline = Instant::now() + patience();
         self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some(), deadline })
     }
@@ -57,4 +60,15 @@ impl Driver {
         }
         Phase::Idle
     }
+}
+
+/// Has the broker forget the session at once; MQTT 3.1.1 has no word for it.
+fn forgetting(version: Version) -> Option<DisconnectOptions> {
+    if version != Version::V5 {
+        return None;
+    }
+    let mut properties = Properties::new();
+    // Fails only when memory is out.
+    properties.push_u32(PropertyCode::SessionExpiryInterval, 0).ok()?;
+    Some(DisconnectOptionsBuilder::new().properties(properties).finalize())
 }

@@ -87,7 +87,7 @@ impl Snapshot {
     }
 
     pub(super) async fn highest_key(&self, table: &'static str) -> Result<i64, StoreError> {
-        let sql = format!("SELECT MAX(id) AS highest FROM {table}");
+        let sql = format!("SELECT {} AS highest FROM {table}", self.dialect.integer("MAX(id)"));
         let found: Vec<HighestKey> = self.all(DOING, &sql, []).await?;
         Ok(found.into_iter().find_map(|row| row.highest).unwrap_or(0))
     }
@@ -100,8 +100,9 @@ impl Snapshot {
         most: i64,
     ) -> Result<Option<(i64, u64)>, StoreError> {
         let sql = format!(
-            "SELECT MAX(id) AS last_key, COUNT(*) AS row_count \
-             FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?) AS piece"
+            "SELECT {} AS last_key, COUNT(*) AS row_count \
+             FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?) AS piece",
+            self.dialect.integer("MAX(id)")
         );
         let found: Vec<Piece> = self.all(DOING, &sql, [above.into(), most.into()]).await?;
         let piece = found.into_iter().next();
@@ -146,7 +147,7 @@ impl Snapshot {
     async fn is_mixed(&self, code: Option<&str>, id: i64, keys: Keys) -> Result<bool, StoreError> {
         let sql = format!(
             "SELECT {} AS mixed FROM data WHERE id > ? AND id <= ? AND flow_code = ? AND last_msg_id = ?",
-            is_mixed_sql(self.dialect)
+            self.dialect.integer(&is_mixed_sql(self.dialect))
         );
         let values = [keys.above.into(), keys.last.into(), code.unwrap_or_default().into(), id.into()];
         let found: Vec<Mixed> = self.all(DOING, &sql, values).await?;
@@ -169,15 +170,19 @@ fn stretches_sql(dialect: Dialect, one_flow: bool) -> String {
     let code = dialect.exact_text("flow_code");
     format!(
         "SELECT MIN(flow_code) AS flow_code, MIN(message_id) AS first_id, MAX(message_id) AS last_id, \
-         CAST(SUM(row_count) AS SIGNED) AS row_count, CAST(SUM(mixed) AS SIGNED) AS mixed, \
+         {rows} AS row_count, {all_mixed} AS mixed, \
          MIN(CASE WHEN mixed = 1 THEN message_id END) AS first_mixed \
          FROM (SELECT code, flow_code, message_id, row_count, mixed, \
-                message_id - CAST(ROW_NUMBER() OVER (PARTITION BY code ORDER BY message_id) AS SIGNED) AS stretch \
-               FROM (SELECT {code} AS code, MIN(flow_code) AS flow_code, last_msg_id AS message_id, \
+                message_id - {place} AS stretch \
+               FROM (SELECT {code} AS code, MIN(flow_code) AS flow_code, {number} AS message_id, \
                       COUNT(*) AS row_count, {mixed} AS mixed \
                      FROM data WHERE id > ? AND id <= ?{of_flow} \
                      GROUP BY {code}, last_msg_id) AS messages) AS numbered \
          GROUP BY code, stretch ORDER BY code, first_id",
+        rows = dialect.integer("SUM(row_count)"),
+        all_mixed = dialect.integer("SUM(mixed)"),
+        place = dialect.integer("ROW_NUMBER() OVER (PARTITION BY code ORDER BY message_id)"),
+        number = dialect.wide("last_msg_id"),
         mixed = is_mixed_sql(dialect),
     )
 }

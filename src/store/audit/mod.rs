@@ -10,7 +10,7 @@ mod tables;
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    AccessMode, DatabaseTransaction, FromQueryResult, IsolationLevel, SqliteTransactionMode, Statement,
+    AccessMode, DatabaseTransaction, FromQueryResult, IsolationLevel, SqliteTransactionMode,
     TransactionOptions, TransactionTrait, Value,
 };
 
@@ -19,6 +19,7 @@ use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::limits::load_limits;
 use super::running_out;
+use super::statement::statement;
 use crate::domain::audit::{Facts, FlowFacts, StoredFacts};
 use crate::domain::message::Offset;
 
@@ -103,7 +104,7 @@ impl Snapshot {
     /// The moment is that of the first read.
     async fn begin(database: &Database) -> Result<Self, StoreError> {
         let options = match database.dialect {
-            Dialect::MySql => TransactionOptions {
+            Dialect::MySql | Dialect::Postgres => TransactionOptions {
                 isolation_level: Some(IsolationLevel::RepeatableRead),
                 access_mode: Some(AccessMode::ReadOnly),
                 sqlite_transaction_mode: None,
@@ -123,7 +124,7 @@ impl Snapshot {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<R>, StoreError> {
-        let statement = Statement::from_sql_and_values(self.dialect.backend(), sql, values);
+        let statement = statement(self.dialect.backend(), sql, values);
         R::find_by_statement(statement).all(&self.transaction).await.while_doing(doing)
     }
 }

@@ -69,8 +69,10 @@ impl Snapshot {
     pub(super) async fn flows(&self, only: Option<&str>) -> Result<Flows, StoreError> {
         let of_one = if only.is_some() { " WHERE code = ?" } else { "" };
         let sql = format!(
-            "SELECT id, code, action, {} AS payload_schema, last_msg_id FROM flows{of_one} ORDER BY id",
-            self.dialect.json_text("payload_schema")
+            "SELECT {} AS id, code, action, {} AS payload_schema, {} AS last_msg_id FROM flows{of_one} ORDER BY id",
+            self.dialect.wide("id"),
+            self.dialect.json_text("payload_schema"),
+            self.dialect.wide("last_msg_id"),
         );
         let rows: Vec<FlowRow> = self.all("reading the flows", &sql, only.map(Into::into)).await?;
         Ok(rows.into_iter().map(|row| (row.id, flow_of(row))).collect())
@@ -100,10 +102,11 @@ impl Snapshot {
     ) -> Result<(), StoreError> {
         const DOING: &str = "reading the outbox";
         let sql = format!(
-            "SELECT flow_id, COUNT(*) AS waiting, {} AS oldest_micros, CAST(MAX(attempts) AS SIGNED) AS attempts, \
+            "SELECT flow_id, COUNT(*) AS waiting, {} AS oldest_micros, {} AS attempts, \
              MAX(message_id) AS highest, COUNT(DISTINCT message_id) AS distinct_ids \
              FROM outbox GROUP BY flow_id",
-            self.dialect.micros_until("MIN(created_at)")
+            self.dialect.micros_until("MIN(created_at)"),
+            self.dialect.integer("MAX(attempts)"),
         );
         for row in self.all::<OutboxRow>(DOING, &sql, []).await? {
             let waiting = row.waiting.cast_unsigned();

@@ -64,10 +64,16 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Bytes of payload that a step is about.
+    pub(super) fn bytes(&self, step: &Step) -> usize {
+        let messages = self.messages.get(step.range.clone()).unwrap_or_default();
+        messages.iter().map(|message| message.record.body.as_bytes().len()).sum()
+    }
+
     /// The step is in SQL.
     pub(super) fn committed(&mut self, step: &Step, outcome: BatchOutcome, rules: &BatchRules) {
         for post in &outcome.posts {
-            rules.gauge.add(post.key.flow_id, 1);
+            rules.gauge.add(post.key.flow_id, post.created_at_us);
         }
         self.progress.committed(step, step.next.reached(outcome.catch_up));
         self.outcome.results.extend(outcome.results);

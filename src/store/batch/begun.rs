@@ -35,7 +35,7 @@ struct Ready {
 impl Begun {
     /// Begins one, unless there is one. That it cannot be had is no failure: whoever needs one will see.
     pub(super) async fn begin(&mut self, database: &Database) {
-        if self.0.is_none() && database.dialect == Dialect::MySql {
+        if self.0.is_none() && database.dialect != Dialect::Sqlite {
             let begun = timeout(PATIENCE, database.begin()).await;
             self.0 = begun.ok().and_then(Result::ok).map(|transaction| Ready {
                 transaction,

@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, Value};
 
 use super::locked_flow::padded_to;
 use crate::domain::message::FlowId;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// Most flows of one statement.
 const CHUNK_FLOWS: usize = 512;
@@ -74,7 +75,7 @@ async fn execute(
     sql: String,
     values: impl IntoIterator<Item = Value>,
 ) -> Result<(), StoreError> {
-    let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+    let statement = statement(connection.get_database_backend(), sql, values);
     connection.execute_raw(statement).await.while_doing("writing the counters")?;
     Ok(())
 }

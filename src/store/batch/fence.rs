@@ -5,7 +5,7 @@
 //! and a commit whose outcome is unknown is resolved by the same locking read, because that waits
 //! for a COMMIT that still runs, which a plain read would not.
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
 use super::standing::{Lag, Standing};
 use super::transaction::Failed;
@@ -13,6 +13,7 @@ use crate::domain::batch::{Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// Where a lane stands that has no row; no batch expects that.
 pub(super) const NOWHERE: LanePosition = LanePosition { epoch: -1, next_offset: 0 };
@@ -90,7 +91,7 @@ impl LaneRow<'_> {
     async fn create(&self, database: &Database, connection: &impl ConnectionTrait) -> Result<(), StoreError> {
         let sql = database
             .dialect
-            .insert_unless_there("inbox_offsets (inbox_id, lane, epoch, next_offset) VALUES (?, ?, 0, 0)");
+            .insert_unless_there("inbox_offsets (inbox_id, lane, epoch, next_offset)", "VALUES (?, ?, 0, 0)");
         self.execute(connection, sql, []).await
     }
 
@@ -105,7 +106,7 @@ impl LaneRow<'_> {
             database.dialect.for_update()
         );
         let values = [self.inbox_id.into(), self.lane.into()];
-        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        let statement = statement(connection.get_database_backend(), sql, values);
         let read = async {
             let row = connection.query_one_raw(statement).await?;
             row.as_ref().map_or(Ok(NOWHERE), lane_position)
@@ -136,7 +137,7 @@ impl LaneRow<'_> {
         first: [sea_orm::Value; N],
     ) -> Result<(), StoreError> {
         let values = first.into_iter().chain([self.inbox_id.into(), self.lane.into()]);
-        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        let statement = statement(connection.get_database_backend(), sql, values);
         connection.execute_raw(statement).await.while_doing("writing how far lane and flows are")?;
         Ok(())
     }

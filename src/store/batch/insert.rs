@@ -3,11 +3,12 @@
 //! The driver caches prepared statements by their text. A statement for every possible number of
 //! rows would turn that cache over at each batch, so rows go in chunks of a few sizes.
 
-use sea_orm::{ConnectionTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, Value};
 
 use super::writes::WriteContext;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// How many rows a statement may have. Close enough together that a batch needs few statements: the three
 /// attributes of a lone message go in one.
@@ -47,7 +48,7 @@ pub(super) async fn insert_rows<R: Row>(
             row.bind(context, &mut values);
         }
         let sql = insert_sql::<R>(context.dialect, chunk.len());
-        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        let statement = statement(connection.get_database_backend(), sql, values);
         connection.execute_raw(statement).await.while_doing(R::DOING)?;
         rows = rest;
     }

@@ -12,7 +12,8 @@ use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
 use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::payload::{Payload, PayloadError};
+use crate::domain::payload::{Attribute, Payload, PayloadError};
+use crate::domain::value_style::ValueStyle;
 
 /// Messages of one flow that the database itself refused, by place in the batch.
 pub(super) type Poison = HashMap<(usize, FlowId), String>;
@@ -231,6 +232,13 @@ fn fits_a_statement(record: &Record, rules: &BatchRules) -> Result<(), (&'static
     Err((error.reason(), error.to_string()))
 }
 
+/// In JSON it can only be escaped, and within an object or an array it is stored like that.
+fn holds_nul(attribute: &Attribute<'_>, style: ValueStyle) -> bool {
+    const ESCAPED: &str = "\\u0000";
+    let in_value = attribute.raw().contains(ESCAPED) && attribute.text(style).contains('\0');
+    in_value || attribute.name().contains('\0')
+}
+
 fn fits_the_columns(payload: &Payload<'_>, rules: &BatchRules) -> Result<(), (&'static str, String)> {
     let longest_name = rules.limits.attribute_name_chars;
     for attribute in payload.attributes() {
@@ -241,6 +249,13 @@ fn fits_the_columns(payload: &Payload<'_>, rules: &BatchRules) -> Result<(), (&'
             return Err((
                 "name_too_long",
                 format!("the name {shown}… is longer than {longest_name} characters"),
+            ));
+        }
+        if !rules.limits.takes_nul && holds_nul(attribute, rules.value_style) {
+            let shown: String = name.chars().take(40).collect();
+            return Err((
+                "nul_character",
+                format!("the attribute {shown} holds the character U+0000, which the database cannot store"),
             ));
         }
         if let Some(most) = rules.limits.attribute_value_bytes

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use sea_orm::prelude::DateTime;
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::insert::Row;
 use super::locked_flow::{LockedFlow, padded_to};
@@ -18,6 +18,7 @@ use crate::domain::message::FlowId;
 use crate::domain::message_key::KeyHash;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// Most keys of one statement. `MariaDB` makes a subquery of a list of 1,000 values or more, two for
 /// each key, and then scans a small table for it.
@@ -74,7 +75,7 @@ impl Keys {
             let values = padded_to(chunk, padded)
                 .flat_map(|(flow, hash)| [Value::from(flow), Value::from(hash.to_vec())]);
             let sql = dialect.known_message_keys(padded);
-            let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+            let statement = statement(connection.get_database_backend(), sql, values);
             let rows = connection.query_all_raw(statement).await.while_doing("looking for known keys")?;
             for row in rows {
                 holders.extend(holder(&row).while_doing("reading the known keys")?);

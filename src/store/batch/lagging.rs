@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::fence::LaneRow;
 use super::locked_flow::padded_to;
@@ -15,6 +15,7 @@ use crate::domain::batch::{LaggingFlow, LanePosition};
 use crate::domain::message::{FlowId, Offset};
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// Most flows of one statement.
 const CHUNK_FLOWS: usize = 512;
@@ -69,14 +70,16 @@ async fn held_elsewhere(
             let marks = vec!["?"; padded].join(", ");
             let sql = format!("SELECT {columns} FROM flows {index} WHERE id IN ({marks}) {lock}");
             let values = padded_to(chunk, padded).map(Value::from);
-            Statement::from_sql_and_values(database.dialect.backend(), sql, values)
+            statement(database.dialect.backend(), sql, values)
         };
         let dialect = database.dialect;
-        let free = query("id", dialect.by_primary_key(), dialect.for_update_skip_locked());
+        let id = dialect.integer("id");
+        let free = query(&format!("{id} AS id"), dialect.by_primary_key(), dialect.for_update_skip_locked());
         let free = connection.query_all_raw(free).await.while_doing(DOING)?;
         let free: Result<HashSet<FlowId>, _> = free.iter().map(|row| row.try_get("", "id")).collect();
         let free = free.while_doing(DOING)?;
-        let all = connection.query_all_raw(query("id, code", "", "")).await.while_doing(DOING)?;
+        let all =
+            connection.query_all_raw(query(&format!("{id} AS id, code"), "", "")).await.while_doing(DOING)?;
         let all: Result<Vec<HeldFlow>, _> = all.iter().map(held_flow).collect();
         held.extend(all.while_doing(DOING)?.into_iter().filter(|flow| !free.contains(&flow.id)));
     }
@@ -96,7 +99,7 @@ impl LaneRow<'_> {
         let sql =
             "SELECT flow_id, next_offset FROM inbox_lagging WHERE inbox_id = ? AND lane = ? ORDER BY flow_id";
         let values = [self.inbox_id.into(), self.lane.into()];
-        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        let statement = statement(connection.get_database_backend(), sql, values);
         let read = async {
             let rows = connection.query_all_raw(statement).await?;
             rows.iter().map(lagging_flow).collect::<Result<_, _>>()
@@ -113,7 +116,7 @@ impl LaneRow<'_> {
         let sql =
             "SELECT flow_id, next_offset FROM inbox_lagging WHERE inbox_id = ? AND lane = ? AND flow_id = ?";
         let values = [self.inbox_id.into(), self.lane.into(), flow.into()];
-        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+        let statement = statement(connection.get_database_backend(), sql, values);
         let read = async {
             let row = connection.query_one_raw(statement).await?;
             row.as_ref().map(lagging_flow).transpose()

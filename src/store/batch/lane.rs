@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -27,8 +27,23 @@ const AFTER_DEADLOCK: Backoff = Backoff { base: Duration::from_millis(10), max: 
 /// The database refuses: it gets time to recover.
 const AFTER_OUTAGE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
 
+/// A transaction that has brought messages into SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// From the batch to the answer to COMMIT.
+    pub took: Duration,
+    /// Messages, counted once for each flow.
+    pub messages: usize,
+    /// Their payloads, in bytes.
+    pub bytes: usize,
+}
+
 /// Hears how the lane fares.
 pub trait LaneObserver {
+    /// The database failed at something; whatever is done about it.
+    fn failed(&self, error: &StoreError);
+    /// A transaction with messages was committed, and its answer came.
+    fn committed(&self, transaction: Committed);
     /// The database refused, for the `failures`th time in a row; the next attempt is after `delay`.
     fn retrying(&self, error: &StoreError, failures: u32, delay: Duration);
     /// A transaction was committed.
@@ -105,11 +120,7 @@ impl LaneStore {
     pub async fn open(&mut self, observer: &impl LaneObserver) -> OpenedLane {
         let mut failures = 0;
         loop {
-            let opened = match timeout(self.silence, self.row().take_over(&self.database)).await {
-                Ok(opened) => opened,
-                Err(_) => Err(self.turn_from_silence()),
-            };
-            match opened {
+            match answered(self.silence, self.row().take_over(&self.database)).await {
                 Ok(opened) => {
                     observer.progressing();
                     self.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
@@ -117,7 +128,11 @@ impl LaneStore {
                     return opened;
                 }
                 Err(error) => {
+                    if error.wants_new_connections() {
+                        self.turn_to_new_connections();
+                    }
                     failures += 1;
+                    observer.failed(&error);
                     pause(&error, failures, observer).await;
                 }
             }
@@ -160,8 +175,15 @@ impl LaneStore {
         observer: &impl LaneObserver,
     ) -> Result<(), BatchFailure> {
         while let Some(step) = attempts.progress.step() {
+            let began = Instant::now();
             match self.attempt(attempts, &step).await {
-                Ok(outcome) => self.committed(attempts, &step, outcome, observer),
+                Ok(outcome) => {
+                    if !outcome.results.is_empty() {
+                        let (took, messages) = (began.elapsed(), outcome.results.len());
+                        observer.committed(Committed { took, messages, bytes: attempts.bytes(&step) });
+                    }
+                    self.committed(attempts, &step, outcome, observer);
+                }
                 Err(Failed::Fenced(found)) => {
                     let (step, outcome) = attempts.resolve(found)?;
                     self.committed(attempts, &step, outcome, observer);
@@ -171,11 +193,13 @@ impl LaneStore {
                     return attempts.still_locked(&step);
                 }
                 Err(Failed::Unknown(error, outcome)) => {
+                    observer.failed(&error);
                     self.suspects_bounds = true;
                     attempts.unknown = Some((step, *outcome));
                     pause(&error, attempts.progress.failed(), observer).await;
                 }
                 Err(Failed::Fault(error)) => {
+                    observer.failed(&error);
                     if let Err(error) = self.find_a_way(attempts, &step, error, observer).await? {
                         pause(&error, attempts.progress.failed(), observer).await;
                     }
@@ -200,7 +224,7 @@ impl LaneStore {
         // Should the COMMIT have been under way, the fence tells; what an earlier one would have come
         // to does not.
         attempts.unknown = None;
-        Err(Failed::Fault(self.turn_from_silence()))
+        Err(Failed::Fault(StoreError::Silent { waited: self.silence }))
     }
 
     fn committed(
@@ -242,6 +266,9 @@ impl LaneStore {
         observer: &impl LaneObserver,
     ) -> Result<Result<(), StoreError>, BatchFailure> {
         self.suspects_bounds = true;
+        if error.wants_new_connections() {
+            self.turn_to_new_connections();
+        }
         Ok(match error.fault() {
             Fault::Poison => self.isolate(attempts, step, error).await,
             Fault::LockTimeout if self.leave_behind(attempts, step, observer).await? => Ok(()),
@@ -294,11 +321,16 @@ impl LaneStore {
         }
     }
 
-    /// Leaves connections that wait for an answer behind, for new ones when there are any to be had.
+    /// Leaves connections that wait for an answer behind.
     fn turn_from_silence(&mut self) -> StoreError {
+        self.turn_to_new_connections();
+        StoreError::Silent { waited: self.silence }
+    }
+
+    /// Has new ones made, when there are any to be had.
+    fn turn_to_new_connections(&mut self) {
         self.database = self.database.anew();
         self.begun = Begun::default();
-        StoreError::Silent { waited: self.silence }
     }
 
     /// Turns from a database that has not answered.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use crate::domain::flow::endpoint_url;
 use crate::domain::message::FlowId;
@@ -11,6 +11,7 @@ use crate::domain::message_key::MessageKey;
 use crate::domain::schema::PayloadSchema;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// A flow whose row is locked until the transaction ends.
 #[derive(Debug)]
@@ -69,11 +70,7 @@ pub(super) async fn lock_flows(
     for chunk in ids.chunks(CHUNK_IDS) {
         let padded = chunk.len().next_power_of_two();
         let values = padded_to(chunk, padded).map(Value::from);
-        let statement = Statement::from_sql_and_values(
-            connection.get_database_backend(),
-            lock_sql(dialect, padded, lock),
-            values,
-        );
+        let statement = statement(connection.get_database_backend(), lock_sql(dialect, padded, lock), values);
         let rows = connection.query_all_raw(statement).await.while_doing("locking the flows")?;
         for row in rows {
             let flow = locked_flow(&row, schemas).while_doing("reading the locked flows")?;
@@ -92,7 +89,7 @@ pub(super) fn padded_to<T: Copy>(items: &[T], length: usize) -> impl Iterator<It
 /// lock every flow there is.
 fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
     format!(
-        "SELECT {columns} FROM flows {index} WHERE id IN ({marks}) ORDER BY id {lock}",
+        "SELECT {columns} FROM flows {index} WHERE id IN ({marks}) ORDER BY flows.id {lock}",
         columns = flow_columns(dialect, ""),
         index = dialect.by_primary_key(),
         marks = vec!["?"; ids].join(", "),
@@ -102,8 +99,10 @@ fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
 /// What is read of a flow; `of` is put before each column.
 pub(super) fn flow_columns(dialect: Dialect, of: &str) -> String {
     format!(
-        "{of}id, {of}code, {of}action, {schema} AS payload_schema, {of}endpoint_url, {of}last_msg_id, {of}enabled, \
-         {of}message_key",
+        "{id} AS id, {of}code, {of}action, {schema} AS payload_schema, {of}endpoint_url, {last} AS last_msg_id, \
+         {of}enabled, {of}message_key",
+        id = dialect.wide(&format!("{of}id")),
+        last = dialect.wide(&format!("{of}last_msg_id")),
         schema = dialect.json_text(&format!("{of}payload_schema")),
     )
 }

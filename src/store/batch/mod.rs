@@ -41,7 +41,7 @@ mod writes;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use lane::{BatchFailure, BrokenOff, LaneObserver, LaneStore};
+pub use lane::{BatchFailure, BrokenOff, Committed, LaneObserver, LaneStore};
 pub use single::process_flow_message;
 
 use super::limits::StoreLimits;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use super::counters::write_counters;
 use super::fence::Fence;
@@ -18,6 +18,7 @@ use crate::domain::batch::{BatchOutcome, CatchUp};
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// A part of a batch, and what it may be measured against.
 #[derive(Debug, Clone)]
@@ -155,7 +156,7 @@ pub(super) async fn harmless_row_goes(database: &Database, flow: FlowId) -> Resu
          SELECT {}, code, 'probe', NULL, NULL FROM flows WHERE id = ?",
         database.dialect.now()
     );
-    let statement = Statement::from_sql_and_values(database.dialect.backend(), sql, [flow.into()]);
+    let statement = statement(database.dialect.backend(), sql, [flow.into()]);
     transaction
         .execute_raw(statement)
         .await

@@ -16,6 +16,7 @@ use crate::domain::outbox::OutboxItem;
 use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::StoreError;
+use crate::store::sentence::sentence;
 
 /// Everything that one transaction writes besides the lane's offset, and what it answers.
 #[derive(Debug, Default)]
@@ -150,10 +151,7 @@ impl Row for DeadLetterRow<'_> {
     const NOW_COLUMNS: &'static [&'static str] = &["occurred_at"];
 
     fn bytes(&self) -> usize {
-        let payload = match &self.record.body {
-            Body::Whole(bytes) | Body::Head { head: bytes, .. } => bytes.len(),
-        };
-        self.record.topic.len() + payload + self.rejection.detail.len() + 400
+        self.record.topic.len() + self.record.body.as_bytes().len() + self.rejection.detail.len() + 400
     }
 
     fn bind(&self, context: &WriteContext<'_>, values: &mut Vec<Value>) {
@@ -169,7 +167,7 @@ impl Row for DeadLetterRow<'_> {
         values.push(Value::from(self.rejection.flow.as_ref().map(|(_, code)| code.to_string())));
         values.push(Value::from(self.rejection.message_id));
         values.push(Value::from(self.rejection.reason));
-        values.push(Value::from(self.rejection.detail.chars().take(DETAIL_CHARS).collect::<String>()));
+        values.push(Value::from(sentence(&self.rejection.detail, DETAIL_CHARS)));
     }
 }
 

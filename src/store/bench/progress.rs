@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, Sta
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
 
 /// What of a flow is stored.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
@@ -49,7 +50,7 @@ impl Counters {
         let hint = database.dialect.by_primary_key();
         let sql = format!("SELECT id, last_msg_id FROM flows{hint} WHERE id IN ({places})");
         let ids = indices.iter().map(|index| flow_id(*index).into());
-        Self { query: Statement::from_sql_and_values(database.dialect.backend(), sql, ids) }
+        Self { query: statement(database.dialect.backend(), sql, ids) }
     }
 
     /// Index and counter of each.
@@ -69,7 +70,7 @@ impl Counters {
 
 /// Messages that have got a number, over all flows.
 pub(crate) async fn numbered(database: &Database) -> Result<u64, StoreError> {
-    let sql = "SELECT CAST(COALESCE(SUM(last_msg_id), 0) AS SIGNED) FROM flows";
+    let sql = format!("SELECT {} FROM flows", database.dialect.integer("COALESCE(SUM(last_msg_id), 0)"));
     let query = Statement::from_string(database.dialect.backend(), sql);
     let answer = async {
         let row = database.connection.query_one_raw(query).await?;

@@ -9,18 +9,20 @@ use chrono::{NaiveDateTime, Timelike, Utc};
 use mqtt_gateway_entity::data;
 use sea_orm::sqlx::mysql::MySqlArguments;
 use sea_orm::sqlx::pool::PoolConnection;
+use sea_orm::sqlx::postgres::PgArguments;
 use sea_orm::sqlx::sqlite::SqliteArguments;
-use sea_orm::sqlx::{self, Arguments, AssertSqlSafe, Encode, MySql, Sqlite, Type};
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, RuntimeErr};
+use sea_orm::sqlx::{self, Arguments, AssertSqlSafe, Encode, MySql, Postgres, Sqlite, Type};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait, RuntimeErr};
 
 use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
+use crate::store::statement::marked;
 
 /// Bound in each row: when, flow, name, value, number.
 const COLUMNS: usize = 5;
 
-/// Values of one statement; `SQLite` takes 32,766, `MySQL` twice as many.
+/// Values of one statement; `SQLite` takes 32,766, the others twice as many.
 const MOST_VALUES: usize = 32_000;
 
 /// A message as it is stored. Rows are made from a few of them, over and over.
@@ -55,7 +57,7 @@ pub async fn check_empty(database: &Database) -> Result<(), TableError> {
 /// Deletes whatever is in the table `data`.
 pub async fn empty(database: &Database) -> Result<(), StoreError> {
     let statements: &[&str] = match database.dialect {
-        Dialect::MySql => &["TRUNCATE TABLE data"],
+        Dialect::MySql | Dialect::Postgres => &["TRUNCATE TABLE data"],
         // What is still in the log would be copied to its place during the next measurement.
         Dialect::Sqlite => &["DELETE FROM data", "PRAGMA wal_checkpoint(TRUNCATE)"],
     };
@@ -83,7 +85,18 @@ pub(super) struct Inserter<'a> {
 
 enum Connection {
     MySql(PoolConnection<MySql>),
+    Postgres(PoolConnection<Postgres>),
     Sqlite(PoolConnection<Sqlite>),
+}
+
+impl Connection {
+    fn backend(&self) -> DbBackend {
+        match self {
+            Self::MySql(_) => DbBackend::MySql,
+            Self::Postgres(_) => DbBackend::Postgres,
+            Self::Sqlite(_) => DbBackend::Sqlite,
+        }
+    }
 }
 
 impl<'a> Inserter<'a> {
@@ -91,6 +104,9 @@ impl<'a> Inserter<'a> {
         let connection = match database.dialect {
             Dialect::MySql => {
                 database.connection.get_mysql_connection_pool().acquire().await.map(Connection::MySql)
+            }
+            Dialect::Postgres => {
+                database.connection.get_postgres_connection_pool().acquire().await.map(Connection::Postgres)
             }
             Dialect::Sqlite => {
                 database.connection.get_sqlite_connection_pool().acquire().await.map(Connection::Sqlite)
@@ -108,7 +124,7 @@ impl<'a> Inserter<'a> {
         let messages = Messages { samples: self.samples, numbers };
         let rows = messages.iter().map(|(_, sample)| sample.attributes.len()).sum();
         if self.statement.0 != rows {
-            self.statement = (rows, insert_sql(rows).into());
+            self.statement = (rows, marked(self.connection.backend(), insert_sql(rows)).into());
         }
         self.execute(messages).await.map_err(of_driver).while_doing(DOING)
     }
@@ -118,6 +134,10 @@ impl<'a> Inserter<'a> {
         match &mut self.connection {
             Connection::MySql(connection) => {
                 let bound: MySqlArguments = messages.bind(self.now).map_err(sqlx::Error::Encode)?;
+                sqlx::query_with(sql, bound).execute(&mut **connection).await?;
+            }
+            Connection::Postgres(connection) => {
+                let bound: PgArguments = messages.bind(self.now).map_err(sqlx::Error::Encode)?;
                 sqlx::query_with(sql, bound).execute(&mut **connection).await?;
             }
             Connection::Sqlite(connection) => {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mqtt_gateway_entity::{flows, mqtt_servers};
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, Statement};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, Statement};
 
 use super::progress::{flow_code, flow_id};
 use crate::settings::DatabaseSettings;
@@ -13,12 +13,15 @@ use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::migrate::migrate;
+use crate::store::statement::statement;
 
-/// There on every server and for every user, so that one can connect where nothing else is yet.
-const ALWAYS_THERE: &str = "information_schema";
+/// There on every server and for every user, so that one can connect where nothing else is yet: on `MySQL`
+/// and on `PostgreSQL`.
+const ALWAYS_THERE: [&str; 2] = ["information_schema", "postgres"];
 
-/// Those of the server itself.
-const SYSTEM_SCHEMAS: [&str; 4] = [ALWAYS_THERE, "mysql", "performance_schema", "sys"];
+/// Those of the servers themselves.
+const SYSTEM_SCHEMAS: [&str; 7] =
+    ["information_schema", "mysql", "performance_schema", "sys", "postgres", "template0", "template1"];
 
 /// First bytes of a file of `SQLite`.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -68,7 +71,9 @@ pub(crate) struct BenchBroker<'a> {
 /// it may be replaced.
 pub(crate) async fn make(settings: &DatabaseSettings, may_replace: bool) -> Result<(), SchemaError> {
     match settings {
-        DatabaseSettings::MySql { name, .. } => make_on_server(settings, name, may_replace).await,
+        DatabaseSettings::MySql { name, .. } | DatabaseSettings::Postgres { name, .. } => {
+            make_on_server(settings, name, may_replace).await
+        }
         DatabaseSettings::Sqlite { path } => make_room_for_file(path, may_replace),
     }?;
     let made = make_tables(settings).await;
@@ -88,9 +93,10 @@ async fn make_tables(settings: &DatabaseSettings) -> Result<(), StoreError> {
 /// Drops the schema that `settings` name, if it is there.
 pub(crate) async fn drop(settings: &DatabaseSettings) -> Result<(), SchemaError> {
     match settings {
-        DatabaseSettings::MySql { name, .. } => {
+        DatabaseSettings::MySql { name, .. } | DatabaseSettings::Postgres { name, .. } => {
             let server = server(settings).await?;
-            run(&server, &format!("DROP DATABASE IF EXISTS {}", quoted(name)), "dropping the schema").await?;
+            let drop = format!("DROP DATABASE IF EXISTS {}", quoted(server.dialect, name));
+            run(&server, &drop, "dropping the schema").await?;
             Ok(server.close().await?)
         }
         DatabaseSettings::Sqlite { path } => delete_file(path),
@@ -122,7 +128,10 @@ pub(crate) async fn furnish(
         is_default: Set(Some(true)),
         ..Default::default()
     };
-    row.insert(&database.connection).await.while_doing("writing down the broker")?;
+    mqtt_servers::Entity::insert(row)
+        .exec_without_returning(&database.connection)
+        .await
+        .while_doing("writing down the broker")?;
     Ok(())
 }
 
@@ -130,6 +139,7 @@ pub(crate) async fn furnish(
 pub(crate) async fn version(database: &Database) -> Result<String, StoreError> {
     let (name, sql) = match database.dialect {
         Dialect::MySql => ("", "SELECT CAST(VERSION() AS CHAR)"),
+        Dialect::Postgres => ("PostgreSQL ", "SELECT current_setting('server_version')"),
         Dialect::Sqlite => ("SQLite ", "SELECT sqlite_version()"),
     };
     let query = Statement::from_string(database.dialect.backend(), sql);
@@ -169,9 +179,14 @@ async fn make_on_server(
         if !may_replace {
             return Err(SchemaError::Exists { name: name.to_owned() });
         }
-        run(&server, &format!("DROP DATABASE {}", quoted(name)), "dropping the schema").await?;
+        let drop = format!("DROP DATABASE {}", quoted(server.dialect, name));
+        run(&server, &drop, "dropping the schema").await?;
     }
-    let create = format!("CREATE DATABASE {} CHARACTER SET utf8mb4", quoted(name));
+    let unicode = match server.dialect {
+        Dialect::Postgres => "TEMPLATE template0 ENCODING 'UTF8'",
+        Dialect::MySql | Dialect::Sqlite => "CHARACTER SET utf8mb4",
+    };
+    let create = format!("CREATE DATABASE {} {unicode}", quoted(server.dialect, name));
     run(&server, &create, "creating the schema").await?;
     Ok(server.close().await?)
 }
@@ -179,15 +194,22 @@ async fn make_on_server(
 /// Connects to the server that `settings` name, and to no schema of anybody's.
 async fn server(settings: &DatabaseSettings) -> Result<Database, StoreError> {
     let mut settings = settings.clone();
-    if let DatabaseSettings::MySql { name, .. } = &mut settings {
-        ALWAYS_THERE.clone_into(name);
+    let [on_mysql, on_postgres] = ALWAYS_THERE;
+    match &mut settings {
+        DatabaseSettings::MySql { name, .. } => on_mysql.clone_into(name),
+        DatabaseSettings::Postgres { name, .. } => on_postgres.clone_into(name),
+        DatabaseSettings::Sqlite { .. } => {}
     }
     Database::connect(&settings, 1).await
 }
 
 async fn is_there(server: &Database, name: &str) -> Result<bool, StoreError> {
-    let sql = "SELECT CAST(COUNT(*) AS SIGNED) FROM information_schema.schemata WHERE schema_name = ?";
-    let query = Statement::from_sql_and_values(server.dialect.backend(), sql, [name.into()]);
+    let counted = match server.dialect {
+        Dialect::Postgres => "pg_database WHERE datname = ?",
+        Dialect::MySql | Dialect::Sqlite => "information_schema.schemata WHERE schema_name = ?",
+    };
+    let sql = format!("SELECT {} FROM {counted}", server.dialect.integer("COUNT(*)"));
+    let query = statement(server.dialect.backend(), sql, [name.into()]);
     let answer = async {
         let row = server.connection.query_one_raw(query).await?;
         row.map(|row| row.try_get_by_index::<i64>(0)).transpose()
@@ -200,8 +222,11 @@ async fn run(server: &Database, sql: &str, doing: &'static str) -> Result<(), St
     Ok(())
 }
 
-fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
+fn quoted(dialect: Dialect, name: &str) -> String {
+    match dialect {
+        Dialect::Postgres => format!("\"{}\"", name.replace('"', "\"\"")),
+        Dialect::MySql | Dialect::Sqlite => format!("`{}`", name.replace('`', "``")),
+    }
 }
 
 fn make_room_for_file(path: &Path, may_replace: bool) -> Result<(), SchemaError> {
@@ -244,7 +269,8 @@ mod tests {
 
     #[test]
     fn a_name_cannot_leave_its_quotes() {
-        assert_eq!(quoted("a`; DROP DATABASE b; --"), "`a``; DROP DATABASE b; --`");
+        assert_eq!(quoted(Dialect::MySql, "a`; DROP DATABASE b; --"), "`a``; DROP DATABASE b; --`");
+        assert_eq!(quoted(Dialect::Postgres, r#"a"; DROP"#), r#""a""; DROP""#);
     }
 
     #[tokio::test]

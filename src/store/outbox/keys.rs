@@ -14,6 +14,7 @@ use super::offset;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxKey;
 use crate::store::dialect::Dialect;
+use crate::store::statement::marked;
 
 /// Rows addressed by one statement. From 1,000 values in a list on `MariaDB` makes a subquery of the
 /// list, and may scan the table for it.
@@ -23,7 +24,9 @@ const MAX_KEYS: usize = 256;
 pub(super) fn rows_with(dialect: Dialect, keys: &[&OutboxKey]) -> Vec<Expr> {
     match dialect {
         Dialect::MySql => by_flow(keys),
-        Dialect::Sqlite => keys.chunks(MAX_KEYS).map(|keys| by_triple(dialect, keys)).collect(),
+        Dialect::Postgres | Dialect::Sqlite => {
+            keys.chunks(MAX_KEYS).map(|keys| by_triple(dialect, keys)).collect()
+        }
     }
 }
 
@@ -32,7 +35,8 @@ fn by_triple(dialect: Dialect, keys: &[&OutboxKey]) -> Expr {
     let values: Vec<Value> = filled_up(keys, count)
         .flat_map(|key| [(&*key.inbox_id).into(), key.flow_id.into(), offset(key).into()])
         .collect();
-    Expr::cust_with_values(dialect.outbox_keys(&vec!["(?, ?, ?)"; count].join(", ")), values)
+    let sql = dialect.outbox_keys(&vec!["(?, ?, ?)"; count].join(", "));
+    Expr::cust_with_values(marked(dialect.backend(), sql), values)
 }
 
 /// The offsets of one flow in one inbox.

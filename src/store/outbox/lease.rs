@@ -60,12 +60,11 @@ impl Outbox {
         let dialect = self.database.dialect;
         let on = &self.database.connection;
         let adopt = format!(
-            "{} SELECT owner, {} FROM \
-             (SELECT DISTINCT owner FROM outbox) AS owners \
+            "SELECT owner, {} FROM (SELECT DISTINCT owner FROM outbox) AS owners \
              WHERE owner NOT IN (SELECT owner FROM outbox_owners)",
-            dialect.insert_unless_there("outbox_owners (owner, lease_until)"),
             dialect.now_plus_micros()
         );
+        let adopt = dialect.insert_unless_there("outbox_owners (owner, lease_until)", &adopt);
         self.execute(on, adopt, [micros(LEASE).into()]).await.while_doing(DOING)?;
         let expired =
             format!("SELECT owner FROM outbox_owners WHERE lease_until < {} AND owner <> ?", dialect.now());

@@ -26,12 +26,14 @@ fn commits_that_fail(backend: Backend, point: &str) {
 #[test]
 fn a_commit_that_was_not_sent_is_made_good() {
     commits_that_fail(Backend::MariaDb, "commit-not-sent");
+    commits_that_fail(Backend::Postgres, "commit-not-sent");
     commits_that_fail(Backend::Sqlite, "commit-not-sent");
 }
 
 #[test]
 fn a_commit_that_was_not_answered_is_not_done_again() {
     commits_that_fail(Backend::MariaDb, "commit-not-answered");
+    commits_that_fail(Backend::Postgres, "commit-not-answered");
     commits_that_fail(Backend::Sqlite, "commit-not-answered");
 }
 

@@ -1,13 +1,17 @@
 //! Numbers that come to the end of an `INT`.
 
 use crate::support::oracle::Load;
-use crate::support::world::{Backend, World, text_of};
+use crate::support::world::{Backend, SERVERS, World, text_of};
 
 const HIGHEST: i64 = i32::MAX as i64;
 
 #[test]
 fn a_flow_at_the_highest_number_takes_none_until_its_column_is_widened() {
-    let world = World::on(Backend::MariaDb);
+    SERVERS.into_iter().for_each(takes_no_number_until_its_column_is_widened);
+}
+
+fn takes_no_number_until_its_column_is_widened(backend: Backend) {
+    let world = World::on(backend);
     world.flow("full", "full").continues_from(HIGHEST - 5).insert(&world.sql);
     world.flow("other", "other").insert(&world.sql);
     let mut gateway = world.start_subscribed();
@@ -37,10 +41,18 @@ fn a_flow_at_the_highest_number_takes_none_until_its_column_is_widened() {
 
 #[test]
 fn rows_that_have_no_id_left_wait_in_the_inbox_until_the_column_is_widened() {
-    let world = World::on(Backend::MariaDb);
+    SERVERS.into_iter().for_each(wait_until_the_column_is_widened);
+}
+
+fn wait_until_the_column_is_widened(backend: Backend) {
+    let world = World::on(backend);
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
-    world.sql.run(&format!("ALTER TABLE data AUTO_INCREMENT = {}", HIGHEST - 300));
+    let count_from = match backend {
+        Backend::Postgres => "ALTER SEQUENCE data_id_seq RESTART WITH",
+        Backend::MariaDb | Backend::Sqlite => "ALTER TABLE data AUTO_INCREMENT =",
+    };
+    world.sql.run(&format!("{count_from} {}", HIGHEST - 300));
     // The warning goes by the highest id there is.
     let messages = load.next(&world, 4);
     world.publish_all(messages);

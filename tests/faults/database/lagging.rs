@@ -5,7 +5,7 @@ use crate::support::mosquitto::{Broker, BrokerOptions};
 use crate::support::oracle::Load;
 use crate::support::process::Gateway;
 use crate::support::sql::Sql;
-use crate::support::world::{Backend, World};
+use crate::support::world::{Backend, SERVERS, World};
 
 const FLOWS: usize = 4;
 /// The flow whose row is locked, by its code and its number.
@@ -13,8 +13,8 @@ const LOCKED: &str = "flow0";
 const LOCKED_ID: i64 = 1;
 
 /// One lane for all flows.
-fn world() -> World {
-    let mut world = World::with_broker(Backend::MariaDb, Broker::with(&BrokerOptions::default()));
+fn world(backend: Backend) -> World {
+    let mut world = World::with_broker(backend, Broker::with(&BrokerOptions::default()));
     world.set("LANES", "1").set("FLOW_LOCK_WAIT_SECONDS", "1").set("DRAIN_DEADLINE_SECONDS", "3600");
     world
 }
@@ -43,8 +43,8 @@ fn lagging(world: &World) -> Vec<i64> {
     rows.iter().map(|row| row.try_get("", "flow_id").unwrap()).collect()
 }
 
-fn goes_on_after(end: impl Fn(&mut Gateway)) {
-    let world = world();
+fn goes_on_after(backend: Backend, end: impl Fn(&mut Gateway)) {
+    let world = world(backend);
     let mut load = Load::over(&world, FLOWS);
     let mut gateway = world.start_subscribed();
     let messages = load.next(&world, 200);
@@ -70,7 +70,11 @@ fn goes_on_after(end: impl Fn(&mut Gateway)) {
 
 #[test]
 fn a_flow_that_stays_locked_waits_alone_and_gets_its_messages_in_order() {
-    let world = world();
+    SERVERS.into_iter().for_each(waits_alone_and_gets_its_messages_in_order);
+}
+
+fn waits_alone_and_gets_its_messages_in_order(backend: Backend) {
+    let world = world(backend);
     let mut load = Load::over(&world, FLOWS);
     let mut gateway = world.start_subscribed();
     for round in 1..=3 {
@@ -88,10 +92,12 @@ fn a_flow_that_stays_locked_waits_alone_and_gets_its_messages_in_order() {
 
 #[test]
 fn a_lagging_flow_loses_nothing_when_the_gateway_is_killed() {
-    goes_on_after(Gateway::kill);
+    for backend in SERVERS {
+        goes_on_after(backend, Gateway::kill);
+    }
 }
 
 #[test]
 fn a_lagging_flow_does_not_hold_up_an_orderly_end() {
-    goes_on_after(|gateway| assert_eq!(gateway.stop(), Some(0)));
+    goes_on_after(Backend::MariaDb, |gateway| assert_eq!(gateway.stop(), Some(0)));
 }

@@ -7,7 +7,7 @@ use mqtt_gateway::domain::batch::lane_of;
 use crate::support::eventually;
 use crate::support::oracle::Load;
 use crate::support::sql::Sql;
-use crate::support::world::{Backend, World};
+use crate::support::world::{Backend, SERVERS, World};
 
 const LANES: u32 = 2;
 const FLOWS: usize = 8;
@@ -56,7 +56,11 @@ fn collide(session: &Sql, over: &AtomicBool) {
 
 #[test]
 fn a_flow_that_is_locked_elsewhere_holds_up_no_other_lane_and_goes_on_afterwards() {
-    let world = World::on(Backend::MariaDb);
+    SERVERS.into_iter().for_each(holds_up_no_other_lane_and_goes_on_afterwards);
+}
+
+fn holds_up_no_other_lane_and_goes_on_afterwards(backend: Backend) {
+    let world = World::on(backend);
     let mut load = Load::over(&world, FLOWS);
     let id = |code: &str| world.sql.count("SELECT id FROM flows WHERE code = ?", [code.into()]);
     let lane = |code: &str| lane_of(id(code), LANES);
@@ -84,19 +88,33 @@ fn a_flow_that_is_locked_elsewhere_holds_up_no_other_lane_and_goes_on_afterwards
 
 #[test]
 fn a_table_that_is_being_altered_is_waited_for() {
-    let world = World::on(Backend::MariaDb);
+    SERVERS.into_iter().for_each(an_altered_table_is_waited_for);
+}
+
+fn an_altered_table_is_waited_for(backend: Backend) {
+    let (lock, unlock, waiting) = match backend {
+        Backend::Postgres => (
+            "BEGIN; LOCK TABLE data IN ACCESS EXCLUSIVE MODE",
+            "ROLLBACK",
+            "SELECT pid FROM pg_stat_activity WHERE usename = ? AND wait_event_type = 'Lock'",
+        ),
+        Backend::MariaDb | Backend::Sqlite => (
+            "LOCK TABLES data WRITE",
+            "UNLOCK TABLES",
+            "SELECT id FROM information_schema.processlist WHERE user = ? AND state LIKE '%metadata lock%'",
+        ),
+    };
+    let world = World::on(backend);
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     let other = world.another_session();
-    other.run("LOCK TABLES data WRITE");
+    other.run(lock);
     let messages = load.next(&world, 400);
     world.publish_all(messages);
     eventually("somebody who waits for the table", || {
-        let sql =
-            "SELECT id FROM information_schema.processlist WHERE user = ? AND state LIKE '%metadata lock%'";
-        (!world.sql.rows(sql, [world.name.as_str().into()]).is_empty()).then_some(())
+        (!world.sql.rows(waiting, [world.name.as_str().into()]).is_empty()).then_some(())
     });
-    other.run("UNLOCK TABLES");
+    other.run(unlock);
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);

@@ -1,8 +1,11 @@
 //! The database goes away in the middle of the stream: nothing is lost, nothing doubled, and memory stays bounded.
 
+use std::cell::RefCell;
+
 use crate::support::mariadb::MariaDbServer;
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
+use crate::support::postgres::PostgresServer;
 use crate::support::world::World;
 
 use super::reconnected;
@@ -10,27 +13,25 @@ use super::reconnected;
 /// The bound is the release build's; a debug build's code alone is larger, its heap is the same.
 const MOST_MEMORY_KIB: u64 = 128 * 1024;
 
-fn survives(end: impl Fn(&mut MariaDbServer)) {
-    let mut server = MariaDbServer::new();
-    let world = World::on_server(&server, Broker::shared());
-    let mut load = Load::over(&world, 4);
+fn survives(world: &World, end: impl Fn(), start: impl Fn()) {
+    let mut load = Load::over(world, 4);
     let mut gateway = world.start_subscribed();
     for _ in 0..2 {
-        let messages = load.next(&world, 1_000);
+        let messages = load.next(world, 1_000);
         world.publish_all(messages);
-        end(&mut server);
+        end();
         // All of this has to wait in the inbox.
-        let messages = load.next(&world, 5_000);
+        let messages = load.next(world, 5_000);
         world.publish_all(messages);
         assert!(gateway.is_running());
-        server.start();
+        start();
     }
-    reconnected(&world);
-    load.wait_until_stored(&world);
+    reconnected(world);
+    load.wait_until_stored(world);
     let memory = gateway.peak_memory_kib();
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(
-        load.judge(&world),
+        load.judge(world),
         [0; 0],
         "neither broker nor gateway was restarted: nothing may be there twice"
     );
@@ -60,10 +61,28 @@ fn a_full_inbox_leaves_the_rest_with_the_broker() {
 
 #[test]
 fn a_killed_database_costs_no_message() {
-    survives(MariaDbServer::kill);
+    let server = RefCell::new(MariaDbServer::new());
+    let world = World::on_server(&server.borrow(), Broker::shared());
+    survives(&world, || server.borrow_mut().kill(), || server.borrow_mut().start());
 }
 
 #[test]
 fn a_stopped_database_costs_no_message() {
-    survives(MariaDbServer::stop);
+    let server = RefCell::new(MariaDbServer::new());
+    let world = World::on_server(&server.borrow(), Broker::shared());
+    survives(&world, || server.borrow_mut().stop(), || server.borrow_mut().start());
+}
+
+#[test]
+fn a_killed_postgres_costs_no_message() {
+    let server = RefCell::new(PostgresServer::new());
+    let world = World::on_postgres_server(&server.borrow(), Broker::shared());
+    survives(&world, || server.borrow_mut().kill(), || server.borrow_mut().start());
+}
+
+#[test]
+fn a_stopped_postgres_costs_no_message() {
+    let server = RefCell::new(PostgresServer::new());
+    let world = World::on_postgres_server(&server.borrow(), Broker::shared());
+    survives(&world, || server.borrow_mut().stop(), || server.borrow_mut().start());
 }

@@ -32,24 +32,28 @@ fn dies_once_at(backend: Backend, point: &str, before: usize) {
 #[test]
 fn an_end_before_the_append_loses_nothing_for_the_broker_still_has_it() {
     dies_once_at(Backend::MariaDb, "intake-before-append", 299);
+    dies_once_at(Backend::Postgres, "intake-before-append", 299);
     dies_once_at(Backend::Sqlite, "intake-before-append", 299);
 }
 
 #[test]
 fn an_end_between_append_and_puback_doubles_nothing_though_the_broker_sends_it_again() {
     dies_once_at(Backend::MariaDb, "intake-before-puback", 299);
+    dies_once_at(Backend::Postgres, "intake-before-puback", 299);
     dies_once_at(Backend::Sqlite, "intake-before-puback", 299);
 }
 
 #[test]
 fn an_end_before_the_commit_costs_no_number() {
     dies_once_at(Backend::MariaDb, "worker-before-commit", 4);
+    dies_once_at(Backend::Postgres, "worker-before-commit", 4);
     dies_once_at(Backend::Sqlite, "worker-before-commit", 4);
 }
 
 #[test]
 fn an_end_after_the_commit_and_before_the_watermark_doubles_nothing() {
     dies_once_at(Backend::MariaDb, "worker-after-commit", 4);
+    dies_once_at(Backend::Postgres, "worker-after-commit", 4);
     dies_once_at(Backend::Sqlite, "worker-after-commit", 4);
 }
 

@@ -43,6 +43,11 @@ fn on_mariadb() {
 }
 
 #[test]
+fn on_postgres() {
+    a_killed_gateway_loses_nothing_and_numbers_without_a_gap(Backend::Postgres);
+}
+
+#[test]
 fn on_sqlite() {
     a_killed_gateway_loses_nothing_and_numbers_without_a_gap(Backend::Sqlite);
 }

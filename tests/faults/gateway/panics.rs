@@ -30,18 +30,21 @@ fn panics_once(backend: Backend, point: &str) {
 #[test]
 fn a_panic_before_the_batch_loses_nothing_and_skips_no_id() {
     panics_once(Backend::MariaDb, "worker-batch");
+    panics_once(Backend::Postgres, "worker-batch");
     panics_once(Backend::Sqlite, "worker-batch");
 }
 
 #[test]
 fn a_panic_before_the_commit_loses_nothing_and_skips_no_id() {
     panics_once(Backend::MariaDb, "worker-before-commit");
+    panics_once(Backend::Postgres, "worker-before-commit");
     panics_once(Backend::Sqlite, "worker-before-commit");
 }
 
 #[test]
 fn a_panic_after_the_commit_doubles_nothing_and_skips_no_id() {
     panics_once(Backend::MariaDb, "worker-after-commit");
+    panics_once(Backend::Postgres, "worker-after-commit");
     panics_once(Backend::Sqlite, "worker-after-commit");
 }
 

@@ -89,6 +89,11 @@ fn a_topic_of_any_characters_is_routed_and_kept_on_mariadb() {
 }
 
 #[test]
+fn a_topic_of_any_characters_is_routed_and_kept_on_postgres() {
+    a_topic_of_any_characters_is_routed_and_kept_as_it_was(Backend::Postgres);
+}
+
+#[test]
 fn a_topic_of_any_characters_is_routed_and_kept_on_sqlite() {
     a_topic_of_any_characters_is_routed_and_kept_as_it_was(Backend::Sqlite);
 }

@@ -290,7 +290,8 @@ impl World {
     fn sweep(&mut self) {
         let mut found: BTreeMap<FlowId, WaitingFlow> = BTreeMap::new();
         for (flow, number, _) in self.table.keys() {
-            let first = WaitingFlow { flow: *flow, rows: 0, lowest_message_id: *number };
+            let first =
+                WaitingFlow { flow: *flow, rows: 0, lowest_message_id: *number, oldest_age: Duration::ZERO };
             found.entry(*flow).or_insert(first).rows += 1;
         }
         let found: Vec<_> = found.into_values().collect();

@@ -1,0 +1,305 @@
+//! The gateway among the others: what it tells them, what it hears of them, and which flows are its own for now.
+//!
+//! A gateway alone tells nobody anything, unless it finds rows of others when it reads the flows.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::domain::flow::Flow;
+use crate::domain::message::FlowId;
+use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, disputes};
+use crate::domain::routing_history::RoutingHistory;
+use crate::domain::topic::TopicFilter;
+use crate::inbox::SubscriptionBook;
+use crate::store::{Database, Span, StoreError, announce, members};
+
+/// Time between two looks at the others: several within the time for which a member counts as alive.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// The same while flows are held for others, who take them within seconds.
+const LOOK_IN_HANDOVER: Duration = Duration::from_secs(1);
+
+/// While replicas are started one after the other they do not agree; after this time it is worth a warning.
+const LASTING: Duration = Duration::from_mins(1);
+
+/// How often a handover that goes on is told of.
+const REMINDER: Duration = Duration::from_secs(30);
+
+/// Flows that a line of the log names.
+const NAMED: usize = 5;
+
+/// This gateway among others; what the factory of the registry keeps.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    /// What it is.
+    pub role: Role,
+    /// The id of its inbox.
+    pub inbox_id: Arc<str>,
+    /// Its name at the broker.
+    pub client_id: String,
+    /// What it routes, also for the registries and the processes before this one.
+    pub tables: Arc<Mutex<RoutingHistory>>,
+    /// What the session at the broker may hold.
+    pub book: Arc<Mutex<SubscriptionBook>>,
+    /// Whether it lets go of its flows although nobody else has them.
+    pub is_the_last: bool,
+}
+
+/// The flows as they were read last: all that are enabled, subscribed as this gateway subscribes them.
+#[derive(Debug, Clone)]
+struct Reading {
+    flows: Vec<Flow>,
+    span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Membership {
+    replica: Replica,
+    /// Whether it writes its row.
+    takes_part: bool,
+    others: Vec<Member>,
+    reading: Option<Reading>,
+    handover: Handover,
+    /// What it had when the process began; for one that goes for good.
+    had_at_first: BTreeSet<FlowId>,
+    /// All that falls to it and was there at this moment is subscribed.
+    subscribed_at_us: Option<i64>,
+    /// What the others were told last; none while they could not be told.
+    told: Option<Member>,
+    cannot_tell: bool,
+    reminded: Instant,
+    disputed: Vec<Dispute>,
+    disputed_since: Instant,
+    dispute_told: bool,
+}
+
+impl Membership {
+    pub(super) fn new(replica: Replica) -> Self {
+        let takes_part = replica.role != Role::ALONE;
+        let now = Instant::now();
+        Self {
+            replica,
+            takes_part,
+            others: Vec::new(),
+            reading: None,
+            handover: Handover::default(),
+            had_at_first: BTreeSet::new(),
+            subscribed_at_us: None,
+            told: None,
+            cannot_tell: false,
+            reminded: now,
+            disputed: Vec::new(),
+            disputed_since: now,
+            dispute_told: false,
+        }
+    }
+
+    pub(super) fn role(&self) -> &Role {
+        &self.replica.role
+    }
+
+    pub(super) fn takes_part(&self) -> bool {
+        self.takes_part
+    }
+
+    pub(super) fn time_between_looks(&self) -> Duration {
+        if self.handover.flows().is_empty() { LOOK } else { LOOK_IN_HANDOVER }
+    }
+
+    // ---- what it tells and hears
+
+    fn me(&self) -> Member {
+        Member {
+            inbox_id: self.replica.inbox_id.to_string(),
+            client_id: self.replica.client_id.clone(),
+            role: self.replica.role.clone(),
+            subscribed_at_us: self.subscribed_at_us,
+            handing_over_since_us: self.handover.since_us(),
+            silent_for_us: 0,
+        }
+    }
+
+    /// Whether the others should hear of something before the next look is due.
+    pub(super) fn has_news(&self) -> bool {
+        self.takes_part && !self.cannot_tell && self.told.as_ref() != Some(&self.me())
+    }
+
+    /// Tells the others how this one stands, and hears of them. What cannot be done now is done at the next look.
+    pub(super) async fn look(&mut self, database: &Database) -> Result<(), StoreError> {
+        let looked = self.try_to_look(database).await;
+        match &looked {
+            Ok(()) => self.cannot_tell = false,
+            Err(error) if !std::mem::replace(&mut self.cannot_tell, true) => {
+                log::warn!("Cannot tell the other gateways how this one stands, trying on: {error}");
+            }
+            Err(_) => {}
+        }
+        looked
+    }
+
+    async fn try_to_look(&mut self, database: &Database) -> Result<(), StoreError> {
+        let me = self.me();
+        if self.takes_part {
+            announce(database, &me).await?;
+            self.told = Some(me);
+        }
+        let all = members(database).await?;
+        let is_other = |member: &Member| *member.inbox_id != *self.replica.inbox_id;
+        self.others = all.into_iter().filter(is_other).collect();
+        self.tell_disputes();
+        Ok(())
+    }
+
+    /// Whether somebody holds flows for us that were not there when we read them last.
+    pub(super) fn is_asked_to_read(&self) -> bool {
+        let Some(read_at_us) = self.reading.as_ref().map(|reading| reading.span.from_us) else {
+            return false;
+        };
+        let mut holding =
+            self.others.iter().filter(|other| other.is_alive()).filter_map(|o| o.handing_over_since_us);
+        holding.any(|since_us| since_us > read_at_us)
+    }
+
+    /// A gateway alone finds out whether it still is.
+    pub(super) async fn look_whether_alone(&mut self, database: &Database) -> Result<(), StoreError> {
+        self.look(database).await?;
+        if !self.takes_part && !self.others.is_empty() {
+            self.takes_part = true;
+            log::info!(others = self.others.len(); "There are other gateways on this database: telling them of this one");
+        }
+        Ok(())
+    }
+
+    // ---- which flows are its own
+
+    pub(super) fn have_read(&mut self, mut flows: Vec<Flow>, span: Span) {
+        for flow in &mut flows {
+            flow.topic = self.replica.role.subscribes(&flow.topic);
+        }
+        self.reading = Some(Reading { flows, span });
+    }
+
+    /// The flows that are subscribed from now on, by what was read and heard; `before` are those so far, none at the
+    /// beginning.
+    pub(super) fn flows_in_force(&mut self, before: Option<&[Flow]>) -> Option<Vec<Flow>> {
+        let reading = self.reading.as_ref()?;
+        let had = match before {
+            Some(before) => before.iter().map(|flow| flow.id).collect(),
+            None => self.had_before_the_start(&reading.flows),
+        };
+        let holders = match before {
+            // The first time nothing is let go: what is routed has to be known first.
+            None => Holders::Members(&[]),
+            Some(_) if self.replica.is_the_last => Holders::NotNeeded,
+            Some(_) => Holders::Members(&self.others),
+        };
+        let (role, until_us) = (&self.replica.role, reading.span.until_us);
+        let next = |holders| self.handover.next(role, &reading.flows, until_us, &had, holders);
+        let (mut in_force, mut handover) = next(&holders);
+        if *role == Role::Leaving && !handover.flows().is_empty() {
+            // It keeps its session as it is, and lets go of all at once.
+            (in_force, handover) = next(&Holders::Members(&[]));
+        }
+        if before.is_none() {
+            self.had_at_first = had;
+        }
+        self.tell_progress(&handover);
+        self.handover = handover;
+        Some(in_force)
+    }
+
+    /// What this gateway routed when it was stopped, or may be in its session at the broker.
+    fn had_before_the_start(&self, flows: &[Flow]) -> BTreeSet<FlowId> {
+        let routed = self.replica.tables.lock().unwrap_or_else(PoisonError::into_inner).routed_last();
+        let held = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).held();
+        // One that goes for good and does not know what it had may have had any.
+        let any = routed.is_none() && self.replica.role == Role::Leaving;
+        let routed = routed.unwrap_or_default();
+        let had = flows.iter().filter(|flow| any || routed.contains(&flow.id) || held.contains(&flow.topic));
+        had.map(|flow| flow.id).collect()
+    }
+
+    /// Flows of which nothing is subscribed any more, and whose messages are still routed: one that goes for good takes
+    /// all that the broker has for it.
+    pub(super) fn routed_beyond(&self, in_force: &[Flow]) -> Vec<Flow> {
+        let (Role::Leaving, Some(reading)) = (&self.replica.role, &self.reading) else { return Vec::new() };
+        let beyond = |flow: &&Flow| self.had_at_first.contains(&flow.id) && !in_force.contains(flow);
+        reading.flows.iter().filter(beyond).cloned().collect()
+    }
+
+    /// What the session at the broker may hold.
+    pub(super) fn held(&self) -> BTreeSet<TopicFilter> {
+        let held = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).held();
+        held.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect()
+    }
+
+    pub(super) fn is_handing_over(&self) -> bool {
+        !self.handover.flows().is_empty()
+    }
+
+    /// Everything that was wanted by the last reading is subscribed, or it is not.
+    pub(super) fn are_subscribed(&mut self, complete: bool) {
+        let read_at_us = self.reading.as_ref().map(|reading| reading.span.from_us);
+        self.subscribed_at_us = read_at_us.filter(|_| complete);
+    }
+
+    // ---- what is logged
+
+    fn tell_progress(&mut self, next: &Handover) {
+        let (before, after) = (self.handover.flows().len(), next.flows().len());
+        let others = self.others.iter().filter(|other| other.is_alive()).count();
+        if before == 0 && after > 0 {
+            let flows = named(next.flows());
+            log::info!(flows = after, others; "Handing over {after} flows ({flows}): they stay subscribed here until others have subscribed them");
+            self.reminded = Instant::now();
+        } else if before > 0 && after == 0 {
+            log::info!(flows = before; "Handover finished: others have subscribed all flows that are not of this gateway any more");
+        } else if after < before {
+            log::info!(flows = before - after, left = after; "Handed over {} flows, {after} are left", before - after);
+            self.reminded = Instant::now();
+        } else if after > 0 && self.reminded.elapsed() >= REMINDER {
+            let flows = named(next.flows());
+            log::warn!(flows = after, others; "Still handing over {after} flows ({flows}): no living gateway to which they fall has subscribed them");
+            self.reminded = Instant::now();
+        }
+    }
+
+    fn tell_disputes(&mut self) {
+        let mut now = disputes(&self.replica.role, &self.others);
+        now.sort_unstable();
+        if now != self.disputed {
+            if self.dispute_told && now.is_empty() {
+                log::info!("The gateways on this database agree again on who takes what");
+            }
+            self.disputed = now;
+            self.disputed_since = Instant::now();
+            self.dispute_told = false;
+        }
+        if !self.disputed.is_empty() && self.disputed_since.elapsed() >= lasting() {
+            self.disputed_since = Instant::now();
+            self.dispute_told = true;
+            for dispute in self.disputed.iter().take(NAMED) {
+                log::warn!("This gateway is {}, and {dispute}", self.replica.role);
+            }
+        }
+    }
+}
+
+/// How long a dispute lasts that is worth a warning.
+fn lasting() -> Duration {
+    // Tests have less time.
+    fail::fail_point!("dispute-lasts", |ms| {
+        ms.and_then(|ms| ms.parse().ok()).map_or(LASTING, Duration::from_millis)
+    });
+    LASTING
+}
+
+/// The first of these flows by their codes.
+fn named(flows: &[Flow]) -> String {
+    let mut named: Vec<&str> = flows.iter().take(NAMED).map(|flow| flow.code.as_str()).collect();
+    if flows.len() > NAMED {
+        named.push("…");
+    }
+    named.join(", ")
+}

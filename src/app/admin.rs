@@ -1,0 +1,110 @@
+//! Health and metrics: where they are served, and where they are read.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::StartError;
+use crate::actors::{Directory, Mailbox, Slot};
+use crate::http::AdminServer;
+use crate::inbox::Inbox;
+use crate::mqtt::MqttEvent;
+use crate::observe::{ActorReading, InboxReading, InboxRefusal, Observed, OutboxReading, Readings};
+use crate::settings::AdminSettings;
+use crate::store::OutboxGauge;
+
+/// Serves what is seen, from before the start to after the end of everything else.
+///
+/// An address that was asked for has to be had. That of the default need not: a gateway that ran
+/// before there was such a port must run after an upgrade too, also where another program has it.
+pub(super) fn serve(
+    settings: Option<AdminSettings>,
+    observed: &Arc<Observed>,
+) -> Result<Option<AdminServer>, StartError> {
+    let Some(AdminSettings { address, is_default }) = settings else { return Ok(None) };
+    match AdminServer::start(address, Arc::clone(observed)) {
+        Ok((server, address)) => {
+            log::info!(address = address.to_string().as_str(); "Health and metrics are at http://{address}");
+            Ok(Some(server))
+        }
+        Err(source) if is_default => {
+            log::warn!(
+                "No health and no metrics: cannot listen at {address}, the default of ADMIN_BIND: {source}. \
+                 Set ADMIN_BIND to a free address, or to off"
+            );
+            Ok(None)
+        }
+        Err(source) => Err(StartError::Admin { address, source }),
+    }
+}
+
+/// The parts that are read when somebody asks.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) directory: Directory,
+    pub(super) inbox: InboxPart,
+    pub(super) outbox: Arc<OutboxGauge>,
+}
+
+/// The inbox, without what it holds.
+pub(super) struct InboxPart(pub(super) Inbox);
+
+impl std::fmt::Debug for InboxPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("InboxPart").field(&self.0.id()).finish()
+    }
+}
+
+impl Parts {
+    fn mailboxes(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        let Directory { mqtt, registry, router, workers, delivery } = &self.directory;
+        let workers = workers.iter().map(Slot::mailbox);
+        [mqtt.mailbox(), registry.mailbox(), router.mailbox()]
+            .into_iter()
+            .chain(workers)
+            .chain([delivery.mailbox()])
+    }
+}
+
+impl Readings for Parts {
+    fn actors(&self) -> Vec<ActorReading> {
+        self.mailboxes().map(|mailbox| mailbox.reading()).collect()
+    }
+
+    fn silences(&self) -> Vec<(String, Duration)> {
+        self.mailboxes().map(|mailbox| (mailbox.name().to_owned(), mailbox.silence())).collect()
+    }
+
+    fn inbox(&self) -> InboxReading {
+        let inbox = &self.inbox.0;
+        let unreleased = inbox.unreleased();
+        InboxReading {
+            bytes: inbox.bytes(),
+            max_bytes: inbox.max_bytes(),
+            uncommitted_records: unreleased.records,
+            oldest_uncommitted: unreleased.oldest,
+            appended: inbox.appended(),
+            refusal: inbox
+                .refusal()
+                .map(|refusal| InboxRefusal { is_full: refusal.is_full, since: refusal.since }),
+        }
+    }
+
+    fn outbox(&self) -> OutboxReading {
+        let oldest = self.outbox.oldest_at_us().map(|micros| u64::try_from(micros).unwrap_or(0));
+        let oldest = oldest.map(|micros| UNIX_EPOCH + Duration::from_micros(micros));
+        let age = oldest.and_then(|at| SystemTime::now().duration_since(at).ok());
+        OutboxReading { depth: self.outbox.total(), oldest_age: age.unwrap_or_default() }
+    }
+}
+
+/// Takes note of what happened to the connection, on the thread that it happened on.
+pub(super) fn note_connection(observed: &Observed, event: &MqttEvent) {
+    observed.health.connection_changed();
+    match event {
+        MqttEvent::Connected { .. } => observed.metrics.broker.connected(),
+        MqttEvent::Lost { .. } => observed.metrics.broker.lost(),
+        MqttEvent::Left { .. } => observed.metrics.broker.left(),
+        MqttEvent::Stuck { .. } => {}
+        MqttEvent::Failed { .. } => observed.metrics.broker.failed(),
+    }
+}

@@ -1,0 +1,241 @@
+//! All parts, put together on an inbox: to run, or to retire what is left of another gateway.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+
+use super::StartError;
+use super::admin::{InboxPart, Parts, note_connection};
+use super::end_mark::EndMark;
+use super::intake::{Intake, judge_session};
+use super::startup::{Prepared, open_inbox, tables_of_before};
+use crate::actors::delivery::DeliveryParts;
+use crate::actors::mqtt::{MqttParts, Session};
+use crate::actors::registry::{RegistryParts, Replica};
+use crate::actors::router::RouterParts;
+use crate::actors::supervisor::{Factories, Farewell, SupervisorActor, SupervisorOptions};
+use crate::actors::worker::WorkerParts;
+use crate::actors::{Directory, InboxSignal, Slot};
+use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionBook};
+use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
+use crate::observe::Observed;
+use crate::observe::health::Step;
+use crate::settings::Settings;
+use crate::store::{BatchRules, MqttServer, OutboxGauge};
+
+/// Permits of actors whose messages are few by their protocol.
+const CONTROL_PERMITS: usize = 64;
+
+/// Permits of the delivery: messages handed over and not yet in its queues.
+const DELIVERY_PERMITS: usize = 8_192;
+
+/// Exit code when a part of the gateway failed for good and a new process may do better.
+const EXIT_FAILED: i32 = 3;
+
+/// Longer than any drain takes: what is retired has to be in the database.
+const NO_DEADLINE: Duration = Duration::from_hours(24 * 365);
+
+/// What the parts are put together for.
+pub(super) enum Mode {
+    /// To run.
+    Run,
+    /// To retire a replica that is gone for good.
+    Retire {
+        /// It lets go of its flows although nobody else has them.
+        is_the_last: bool,
+        /// Tells when the broker has nothing more.
+        mark: Arc<EndMark>,
+    },
+}
+
+/// What all parts stand on.
+pub(super) struct Stage<'a> {
+    settings: &'a Settings,
+    pub(super) inbox: Inbox,
+    directory: Directory,
+    gauge: Arc<OutboxGauge>,
+    pub(super) observed: Arc<Observed>,
+}
+
+/// All parts, running.
+pub(super) struct Assembled {
+    pub(super) supervisor: Addr<SupervisorActor>,
+    pub(super) directory: Directory,
+    pub(super) link: MqttLink,
+    pub(super) session: Session,
+}
+
+impl<'a> Stage<'a> {
+    /// Opens the inbox; from here on it can be seen from outside.
+    pub(super) fn open(settings: &'a Settings, observed: Arc<Observed>) -> Result<Stage<'a>, StartError> {
+        let inbox = open_inbox(settings)?;
+        observed.health.done(Step::Inbox);
+        let directory = directory(settings, inbox.lanes());
+        let gauge = Arc::new(OutboxGauge::default());
+        observed.read_from(Box::new(Parts {
+            directory: directory.clone(),
+            inbox: InboxPart(inbox.clone()),
+            outbox: Arc::clone(&gauge),
+        }));
+        Ok(Stage { settings, inbox, directory, gauge, observed })
+    }
+
+    /// Starts all parts.
+    pub(super) fn assemble(self, prepared: Prepared, mode: &Mode) -> Result<Assembled, StartError> {
+        let factories = self.factories(prepared, mode)?;
+        let (drain_deadline, farewell) = match mode {
+            Mode::Run => (self.settings.drain_deadline, Farewell::KeepSession),
+            Mode::Retire { .. } => (NO_DEADLINE, Farewell::ForgetSession),
+        };
+        let options = SupervisorOptions {
+            report_interval: self.settings.mailbox_report_interval,
+            max_restarts: self.settings.restarts.max,
+            restart_window: self.settings.restarts.window,
+            drain_deadline,
+            farewell,
+        };
+        let (link, session) = (factories.mqtt.link.clone(), factories.mqtt.session.clone());
+        let directory = self.directory;
+        let supervisor = SupervisorActor::new(directory.clone(), factories, options, self.observed).start();
+        Ok(Assembled { supervisor, directory, link, session })
+    }
+
+    fn factories(&self, prepared: Prepared, mode: &Mode) -> Result<Factories, StartError> {
+        let Prepared { limits, servers } = prepared;
+        let Stage { settings, inbox, directory, gauge, observed } = self;
+        let inbox_id: Arc<str> = inbox.id().to_string().into();
+        let rules = Arc::new(BatchRules::new(
+            Arc::clone(&inbox_id),
+            settings.value_style,
+            settings.limits,
+            limits,
+            Arc::clone(gauge),
+            settings.outbox.max_rows_per_flow,
+            settings.keys_known_for,
+        ));
+        let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
+        let kept_tables = KeptTables::of(&settings.inbox.dir);
+        let tables = Arc::new(Mutex::new(tables_of_before(&kept_tables)?));
+        let signal = InboxSignal::new(directory.router.clone());
+        let session = Session::default();
+        let (is_the_last, mark) = match mode {
+            Mode::Run => (false, None),
+            Mode::Retire { is_the_last, mark } => (*is_the_last, Some(Arc::clone(mark))),
+        };
+        let link = self.link(servers, &signal, mark, &session)?;
+        let worker = |lane| WorkerParts {
+            lane,
+            database: settings.database.clone(),
+            rules: Arc::clone(&rules),
+            flow_lock_wait: settings.flow_lock_wait,
+            directory: directory.clone(),
+            observed: Arc::clone(observed),
+        };
+        Ok(Factories {
+            mqtt: MqttParts {
+                link,
+                session,
+                client_id: settings.mqtt.client_id.clone(),
+                book: Arc::clone(&book),
+                directory: directory.clone(),
+            },
+            registry: RegistryParts {
+                database: settings.database.clone(),
+                reload_interval: settings.flows_reload_interval,
+                directory: directory.clone(),
+                replica: Replica {
+                    role: settings.role.clone(),
+                    inbox_id: Arc::clone(&inbox_id),
+                    client_id: settings.mqtt.client_id.clone(),
+                    tables: Arc::clone(&tables),
+                    book: Arc::clone(&book),
+                    is_the_last,
+                },
+                observed: Arc::clone(observed),
+            },
+            router: RouterParts {
+                inbox: inbox.clone(),
+                signal,
+                tables: Arc::clone(&tables),
+                kept_tables,
+                book,
+                directory: directory.clone(),
+                payload: rules.payload,
+                batch_max_messages: settings.batch_max_messages,
+                batch_max_bytes: settings.batch_max_bytes,
+                observed: Arc::clone(observed),
+            },
+            workers: (0..inbox.lanes()).map(worker).collect(),
+            delivery: DeliveryParts {
+                database: settings.database.clone(),
+                inbox_id,
+                gauge: Arc::clone(gauge),
+                http_timeout: settings.http_timeout,
+                max_age: settings.outbox.max_age,
+                keys_known_for: settings.keys_known_for,
+                observed: Arc::clone(observed),
+            },
+        })
+    }
+
+    fn link(
+        &self,
+        servers: Vec<MqttServer>,
+        signal: &InboxSignal,
+        mark: Option<Arc<EndMark>>,
+        session: &Session,
+    ) -> Result<MqttLink, StartError> {
+        let settings = &self.settings;
+        let options = BrokerOptions {
+            servers: servers.into_iter().map(Into::into).collect(),
+            client_id: settings.mqtt.client_id.clone(),
+            keepalive: settings.mqtt.keepalive,
+            session_expiry_seconds: settings.mqtt.session_expiry_seconds,
+            qos: settings.mqtt.qos,
+        };
+        let wanted = settings.mqtt.skip_repeated_retained;
+        let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
+        let client_id = options.client_id.clone();
+        let intake = Intake::new(self.inbox.clone(), signal.clone(), &client_id, retained);
+        let on_incoming = move |incoming: Incoming<'_>| match (&mark, incoming) {
+            (Some(mark), Incoming::Message(publication)) => {
+                if !mark.begin(publication.topic) {
+                    intake.on_incoming(incoming);
+                    mark.done();
+                }
+            }
+            _ => intake.on_incoming(incoming),
+        };
+        let (session, mqtt, inbox) = (session.clone(), self.directory.mqtt.clone(), self.inbox.clone());
+        let observed = Arc::clone(&self.observed);
+        let on_event = move |event| {
+            if let MqttEvent::Stuck { reason } = &event {
+                end_without_mqtt(reason);
+            }
+            judge_session(&inbox, &client_id, &event);
+            note_connection(&observed, &event);
+            session.hear(event, &mqtt);
+        };
+        Ok(MqttLink::start(options, Box::new(on_incoming), Box::new(on_event))?)
+    }
+}
+
+fn directory(settings: &Settings, lanes: u32) -> Directory {
+    // A batch in hand and one that waits.
+    let worker_permits = settings.batch_max_messages.saturating_mul(2);
+    Directory {
+        mqtt: Slot::new("mqtt", CONTROL_PERMITS),
+        registry: Slot::new("flow-registry", CONTROL_PERMITS),
+        router: Slot::new("router", CONTROL_PERMITS),
+        workers: (0..lanes).map(|lane| Slot::new(format!("flow-worker-{lane}"), worker_permits)).collect(),
+        delivery: Slot::new("delivery", DELIVERY_PERMITS),
+    }
+}
+
+/// The client library cannot be made anew within a process. What it has acknowledged is in the inbox, and the broker keeps
+/// the rest: nothing is lost by an end without ceremony, and one with it would wait for the library.
+fn end_without_mqtt(reason: &str) -> ! {
+    log::error!("The MQTT client does not come back: {reason}. Ending, to be started anew");
+    std::process::exit(EXIT_FAILED)
+}

@@ -1,0 +1,36 @@
+//! What one gateway says of itself to the others.
+
+use super::Role;
+
+/// A gateway on the same database, as it was heard of last. Moments are microseconds by the database's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The id of its inbox: no two gateways have the same.
+    pub inbox_id: String,
+    /// Its name at the broker.
+    pub client_id: String,
+    /// What it takes.
+    pub role: Role,
+    /// All flows that fall to it and were there at this moment are subscribed; none while it is not sure of that.
+    pub subscribed_at_us: Option<i64>,
+    /// It holds flows for others, which they can see if they look after this moment.
+    pub handing_over_since_us: Option<i64>,
+    /// How long nothing was heard of it.
+    pub silent_for_us: i64,
+}
+
+/// A member that was heard of within this time lives. It says something every few seconds.
+const ALIVE_FOR_US: i64 = 20_000_000;
+
+impl Member {
+    /// Whether it runs, as far as can be known.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.silent_for_us < ALIVE_FOR_US
+    }
+
+    /// Whether all is subscribed that falls to it and was there at `moment_us`.
+    pub(super) fn is_subscribed_since(&self, moment_us: i64) -> bool {
+        self.is_alive() && self.subscribed_at_us.is_some_and(|subscribed| subscribed >= moment_us)
+    }
+}

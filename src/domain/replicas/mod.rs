@@ -1,0 +1,179 @@
+//! Many gateways on one database: which of them takes which flows, and when one may let a flow go.
+//!
+//! ```text
+//!   alone            shared group                      shards
+//!   all flows        all flows, by $share/<group>/…    each flow at one of them (rendezvous)
+//!                    the broker deals messages out
+//! ```
+//!
+//! A gateway alone is shard 0 of 1. One that goes for good takes nothing any more, and lets go of what it had.
+
+mod disputes;
+mod handover;
+mod member;
+mod rendezvous;
+
+use std::fmt;
+
+pub use disputes::{Dispute, disputes};
+pub use handover::{Handover, Holders};
+pub use member::Member;
+pub use rendezvous::owner_of;
+
+use super::message::FlowId;
+use super::topic::TopicFilter;
+
+/// What a gateway is among the others on the same database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It takes the flows of its shard; all of them, where there is only one.
+    Shard(Shard),
+    /// The broker deals out the messages of all flows among the members of a group.
+    InGroup(ShareGroup),
+    /// It goes for good and takes nothing.
+    Leaving,
+}
+
+impl Role {
+    /// A gateway that shares the flows with nobody.
+    pub const ALONE: Role = Role::Shard(Shard { index: 0, count: 1 });
+
+    /// Whether a flow falls to it by its settings.
+    #[must_use]
+    pub fn takes(&self, flow: FlowId) -> bool {
+        match self {
+            Role::Shard(Shard { index, count }) => owner_of(flow, *count) == *index,
+            Role::InGroup(_) => true,
+            Role::Leaving => false,
+        }
+    }
+
+    /// The topic filter by which it subscribes a flow with this one. What is no filter, or shared already, stays as
+    /// it is.
+    #[must_use]
+    pub fn subscribes(&self, topic: &str) -> String {
+        match self {
+            Role::InGroup(group) if TopicFilter::parse(topic).is_ok_and(|filter| !filter.is_shared()) => {
+                group.filter(topic)
+            }
+            _ => topic.to_owned(),
+        }
+    }
+
+    /// The group it shares its subscriptions with.
+    #[must_use]
+    pub fn group(&self) -> Option<&ShareGroup> {
+        match self {
+            Role::InGroup(group) => Some(group),
+            Role::Shard(_) | Role::Leaving => None,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Shard(Shard { index, count }) => write!(f, "shard {index} of {count}"),
+            Role::InGroup(group) => write!(f, "a member of the group {}", group.0),
+            Role::Leaving => f.write_str("leaving"),
+        }
+    }
+}
+
+/// One part of all flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which, from 0.
+    pub index: u32,
+    /// Of how many.
+    pub count: u32,
+}
+
+/// The name of a group of shared subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareGroup(String);
+
+impl ShareGroup {
+    /// A name that may stand in `$share/<group>/…`: not empty, and without `/`, `+`, `#` and NUL.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<ShareGroup> {
+        let is_fit = !name.is_empty() && !name.contains(['/', '+', '#', '\0']);
+        is_fit.then(|| ShareGroup(name.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What the group subscribes for a filter.
+    #[must_use]
+    pub fn filter(&self, topic: &str) -> String {
+        format!("$share/{}/{topic}", self.0)
+    }
+
+    /// The filter that a subscription of this group stands for; none for one that is not of this group.
+    #[must_use]
+    pub fn filter_within<'a>(&self, subscribed: &'a str) -> Option<&'a str> {
+        subscribed.strip_prefix("$share/")?.strip_prefix(self.as_str())?.strip_prefix('/')
+    }
+}
+
+impl fmt::Display for ShareGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The number at the end of the name of one of many: `3`, or `mqtt-gateway-3`.
+#[must_use]
+pub fn ordinal(name: &str) -> Option<u32> {
+    let digits = match name.rsplit_once('-') {
+        Some(("", _)) => return None,
+        Some((_, digits)) => digits,
+        None => name,
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinal_is_a_number_or_ends_a_name() {
+        for (name, expected) in [("3", 3), ("mqtt-gateway-3", 3), ("a-b-0", 0), ("gw-007", 7)] {
+            assert_eq!(ordinal(name), Some(expected), "{name}");
+        }
+        for bad in ["", "-", "gateway", "gateway3", "gateway-", "gateway-x", "gateway-+1", "-1", "4294967296"]
+        {
+            assert_eq!(ordinal(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_one_level_of_a_topic_without_wildcards() {
+        for bad in ["", "a/b", "a+", "#", "a\0"] {
+            assert_eq!(ShareGroup::parse(bad), None, "{bad:?}");
+        }
+        let group = ShareGroup::parse("gateways").unwrap();
+        assert_eq!(group.filter_within(&group.filter("a/+")), Some("a/+"));
+        for other in ["a/+", "$share/gateways2/a", "$share/gateway/a", "$share/gateways"] {
+            assert_eq!(group.filter_within(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_group_subscribes_what_is_a_filter_and_not_shared_yet() {
+        let role = Role::InGroup(ShareGroup::parse("g").unwrap());
+        for (topic, expected) in
+            [("a/#", "$share/g/a/#"), ("$share/h/a", "$share/h/a"), ("a/#/b", "a/#/b"), ("", "")]
+        {
+            assert_eq!(role.subscribes(topic), expected);
+            assert_eq!(Role::ALONE.subscribes(topic), topic);
+        }
+    }
+}

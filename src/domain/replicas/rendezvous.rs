@@ -1,0 +1,68 @@
+//! Rendezvous hashing: every shard bids for a flow, and the highest bid takes it.
+//!
+//! A bid depends on the flow and the shard alone. So when a shard is added, it takes flows and nobody else does; when
+//! the last one goes, its flows are spread over the others and no other flow moves.
+
+use super::super::message::FlowId;
+use super::super::stable_hash::mixed;
+
+/// Which of `count` shards a flow falls to; the same in every build of the program.
+#[must_use]
+pub fn owner_of(flow: FlowId, count: u32) -> u32 {
+    // No two shards bid the same: the hash is one to one.
+    (0..count).max_by_key(|shard| bid(flow, *shard)).unwrap_or(0)
+}
+
+fn bid(flow: FlowId, shard: u32) -> u64 {
+    // From 1, because the hash of 0 is 0.
+    mixed(flow.cast_unsigned() ^ mixed(u64::from(shard) + 1))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn known_flows_fall_where_they_always_did() {
+        let owners = |count| (1..=16).map(|flow| owner_of(flow, count)).collect::<Vec<_>>();
+        assert_eq!(owners(4), [0, 3, 2, 2, 1, 3, 0, 0, 3, 2, 0, 1, 0, 2, 0, 1]);
+        assert_eq!(owners(3), [0, 2, 2, 2, 1, 1, 0, 0, 1, 2, 0, 1, 0, 2, 0, 1]);
+        assert_eq!((owner_of(-1, 4), owner_of(i64::MAX, 1000), owner_of(5, 0)), (0, 109, 0));
+    }
+
+    #[test]
+    fn shards_get_about_the_same_number_of_flows() {
+        let mut flows = [0_u32; 7];
+        (1..=10_000).for_each(|flow| flows[owner_of(flow, 7) as usize] += 1);
+        assert!(flows.iter().all(|count| (1_300..=1_560).contains(count)), "{flows:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_flow_falls_to_one_shard_that_there_is(flow: FlowId, count in 1_u32..200) {
+            prop_assert!(owner_of(flow, count) < count);
+        }
+
+        #[test]
+        fn a_new_shard_takes_flows_from_others_and_moves_no_flow_between_them(flow: FlowId, count in 1_u32..100) {
+            let (before, after) = (owner_of(flow, count), owner_of(flow, count + 1));
+            prop_assert!(after == before || after == count);
+        }
+
+        #[test]
+        fn a_change_of_the_count_moves_about_as_many_flows_as_must_move(
+            from in 1_u32..20, to in 1_u32..20, first in 0_i64..1_000_000_000,
+        ) {
+            const FLOWS: u32 = 4_000;
+            let flows = first..first + i64::from(FLOWS);
+            let moved = flows.filter(|flow| owner_of(*flow, from) != owner_of(*flow, to)).count();
+            let expected = f64::from(FLOWS) * f64::from(from.abs_diff(to)) / f64::from(from.max(to));
+            let moved = f64::from(u32::try_from(moved).unwrap());
+            // Six times the standard deviation of as many draws.
+            prop_assert!((moved - expected).abs() <= 6.0 * f64::from(FLOWS).sqrt() / 2.0, "{moved} of {expected}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What is answered to which request. All of it from memory.
+
+use std::time::SystemTime;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpResponse, guard};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+
+use super::metrics_text::MetricsText;
+use crate::observe::Observed;
+use crate::observe::health::Reason;
+use crate::observe::metrics::CONTENT_TYPE as METRICS;
+
+const PATHS: &str = "There are /health/live, /health/ready, /health/startup and /metrics.\n";
+
+/// All paths that there are.
+pub(super) fn routes(config: &mut ServiceConfig) {
+    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    for resource in [
+        web::resource("/health/live").route(read().to(live)),
+        web::resource("/health/ready").route(read().to(ready)),
+        web::resource("/health/startup").route(read().to(startup)),
+        web::resource("/metrics").route(read().to(metrics)),
+    ] {
+        config.service(resource.default_service(web::to(only_read)));
+    }
+    config.default_service(web::to(async || HttpResponse::NotFound().content_type("text/plain").body(PATHS)));
+}
+
+async fn only_read() -> HttpResponse {
+    let mut response = HttpResponse::MethodNotAllowed();
+    response.insert_header((ALLOW, "GET, HEAD")).content_type("text/plain").body("Only GET and HEAD.\n")
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+    silent: Vec<Silent>,
+}
+
+#[derive(Serialize)]
+struct Silent {
+    actor: String,
+    silent_seconds: u64,
+}
+
+async fn live(observed: Data<Observed>) -> HttpResponse {
+    let dead = observed.dead();
+    let silent = dead.into_iter().map(|(actor, silence)| Silent { actor, silent_seconds: silence.as_secs() });
+    let silent: Vec<Silent> = silent.collect();
+    let live = silent.is_empty();
+    answer(live).json(Live { live, silent })
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    reasons: Vec<Since>,
+}
+
+#[derive(Serialize)]
+struct Since {
+    reason: &'static str,
+    since: String,
+}
+
+async fn ready(observed: Data<Observed>) -> HttpResponse {
+    let reasons: Vec<Since> = observed.unready().into_iter().map(Since::from).collect();
+    let ready = reasons.is_empty();
+    answer(ready).json(Ready { ready, reasons })
+}
+
+impl From<Reason> for Since {
+    fn from(Reason { reason, since }: Reason) -> Self {
+        Self { reason, since: in_words(since) }
+    }
+}
+
+#[derive(Serialize)]
+struct Startup {
+    started: bool,
+    missing: Vec<&'static str>,
+    since: String,
+}
+
+async fn startup(observed: Data<Observed>) -> HttpResponse {
+    let (since, missing) = observed.health.missing();
+    let started = missing.is_empty();
+    answer(started).json(Startup { started, missing, since: in_words(since) })
+}
+
+async fn metrics(text: Data<MetricsText>) -> HttpResponse {
+    match text.now() {
+        Some(body) => HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS)).body(body),
+        None => HttpResponse::InternalServerError().finish(),
+    }
+}
+
+fn answer(is_well: bool) -> actix_web::HttpResponseBuilder {
+    HttpResponse::build(if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
+}
+
+/// As RFC 3339 has it, in UTC.
+fn in_words(at: SystemTime) -> String {
+    DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Millis, true)
+}

@@ -1,0 +1,95 @@
+//! The connections that there are, so that none lives for long.
+//!
+//! The server closes those that send nothing, or not a whole head in time. It would wait for ever
+//! for one that does not read its answer: so every connection is shut down at a certain age.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::Extensions;
+
+/// How long a connection may live.
+pub(super) const LIFE: Duration = Duration::from_secs(10);
+
+/// All connections, by number.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Connections(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    sockets: HashMap<u64, (Instant, TcpStream)>,
+}
+
+/// Held by a connection as long as it lives.
+struct Entry {
+    connections: Connections,
+    number: u64,
+}
+
+impl Connections {
+    /// Notes a new connection.
+    pub(super) fn opened(&self, connection: &dyn Any, data: &mut Extensions) {
+        let socket = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
+        // One that cannot be noted is closed by the server in its own time.
+        let Some(Ok(socket)) = socket.map(|socket| socket.as_fd().try_clone_to_owned()) else { return };
+        let mut open = self.open();
+        let number = open.next;
+        open.next += 1;
+        open.sockets.insert(number, (Instant::now(), TcpStream::from(socket)));
+        drop(open);
+        data.insert(Entry { connections: self.clone(), number });
+    }
+
+    /// Shuts down whatever was there at `now` for longer than its time.
+    pub(super) fn end_old(&self, now: Instant) {
+        for (since, socket) in self.open().sockets.values() {
+            if now.saturating_duration_since(*since) > LIFE {
+                // Its peer may have been quicker.
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connections.open().sockets.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_old_connection_is_ended_and_one_that_is_over_is_forgotten() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let server = listener.accept().unwrap().0;
+        server.set_nonblocking(true).unwrap();
+        let connections = Connections::default();
+        let mut data = Extensions::new();
+        actix_web::rt::System::new().block_on(async {
+            let server = actix_web::rt::net::TcpStream::from_std(server).unwrap();
+            connections.opened(&server, &mut data);
+            connections.end_old(Instant::now());
+            connections.end_old(Instant::now() + LIFE + Duration::from_secs(1));
+        });
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        drop(data);
+        assert!(connections.open().sockets.is_empty());
+    }
+}

@@ -1,0 +1,93 @@
+//! The text of the metrics, made once for all who ask within a second, and handed out in pieces.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::web::Bytes;
+
+use crate::observe::Observed;
+use crate::observe::metrics::Exposition;
+
+/// How old the text may be.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// So much of it is given to a connection at a time: what a client does not read stays shared with
+/// all the others.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Makes the text.
+#[derive(Debug)]
+pub(super) struct MetricsText {
+    exposition: Exposition,
+    made: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl MetricsText {
+    pub(super) fn of(observed: &Arc<Observed>) -> Self {
+        Self { exposition: Exposition::of(observed), made: Mutex::default() }
+    }
+
+    /// The text as of now, or of a second ago at most.
+    pub(super) fn now(&self) -> Option<Pieces> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, text)) = made.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return Some(Pieces(text.clone()));
+        }
+        let text = Bytes::from(self.exposition.text().ok()?);
+        *made = Some((Instant::now(), text.clone()));
+        Some(Pieces(text))
+    }
+}
+
+/// A text that goes out piece by piece.
+#[derive(Debug)]
+pub(super) struct Pieces(Bytes);
+
+impl MessageBody for Pieces {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0.len() as u64)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.0.is_empty() {
+            return Poll::Ready(None);
+        }
+        let most = self.0.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(self.0.split_to(most))))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_made_once_for_all_who_ask_at_the_same_time() {
+        let text = MetricsText::of(&Arc::default());
+        let first = text.now().unwrap();
+        let second = text.now().unwrap();
+        assert_eq!(first.0.as_ptr(), second.0.as_ptr());
+    }
+
+    #[test]
+    fn the_pieces_are_the_whole() {
+        let whole = Bytes::from(vec![7; 3 * PIECE_BYTES + 1]);
+        let mut pieces = Pieces(whole.clone());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut got = Vec::new();
+        while let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut pieces).poll_next(&mut context) {
+            assert!(piece.len() <= PIECE_BYTES);
+            got.extend_from_slice(&piece);
+        }
+        assert_eq!(got, whole);
+    }
+}

@@ -1,0 +1,91 @@
+//! The server: where it listens, and how much of the machine a client can have.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::Server;
+use actix_web::middleware::DefaultHeaders;
+use actix_web::web::{Data, PayloadConfig};
+use actix_web::{App, HttpServer, rt};
+
+use super::answers::routes;
+use super::connections::Connections;
+use super::metrics_text::MetricsText;
+use super::thread::HttpThread;
+use crate::observe::Observed;
+
+/// Connections at a time; the others wait until they are accepted.
+const MOST_CONNECTIONS: usize = 256;
+
+/// The head of a request has to be there after this time.
+const HEAD: Duration = Duration::from_secs(2);
+
+/// A connection waits so long for the next request.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Bytes of a request's body that are read at most; no request needs one.
+const MOST_BODY_BYTES: usize = 1024;
+
+/// How often it is looked for connections that are too old.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits for answers in hand at the end, in seconds.
+const SHUTDOWN_S: u64 = 1;
+
+/// The server and its thread.
+#[derive(Debug)]
+pub(crate) struct AdminServer(HttpThread);
+
+impl AdminServer {
+    /// Listens at `address` and answers from what is seen.
+    ///
+    /// # Errors
+    /// What the operating system says when it cannot listen there.
+    pub(crate) fn start(address: SocketAddr, observed: Arc<Observed>) -> io::Result<(Self, SocketAddr)> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        let thread = HttpThread::start("admin-http", listener, move |listener| serve(listener, &observed))?;
+        Ok((Self(thread), address))
+    }
+
+    /// Ends it.
+    pub(crate) fn end(self) {
+        self.0.end();
+    }
+}
+
+fn serve(listener: TcpListener, observed: &Arc<Observed>) -> io::Result<Server> {
+    let connections = Connections::default();
+    rt::spawn(look_after(connections.clone(), Arc::clone(observed)));
+    let (seen, text) = (Data::from(Arc::clone(observed)), Data::new(MetricsText::of(observed)));
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(seen.clone())
+            .app_data(text.clone())
+            .app_data(PayloadConfig::new(MOST_BODY_BYTES))
+            .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
+            .configure(routes)
+    });
+    let server = server
+        .on_connect(move |connection, data| connections.opened(connection, data))
+        .workers(1)
+        .max_connections(MOST_CONNECTIONS)
+        .client_request_timeout(HEAD)
+        .client_disconnect_timeout(HEAD)
+        .keep_alive(KEEP_ALIVE)
+        // Signals are the gateway's affair.
+        .disable_signals()
+        .shutdown_timeout(SHUTDOWN_S);
+    Ok(server.listen(listener)?.run())
+}
+
+async fn look_after(connections: Connections, observed: Arc<Observed>) {
+    loop {
+        rt::time::sleep(LOOK).await;
+        connections.end_old(Instant::now());
+        // A look at regular times, to tell a silent actor from a process that was stopped.
+        observed.watch();
+    }
+}

@@ -1,0 +1,106 @@
+//! When records were received, by a mark now and then: so that the age of any record is known without
+//! reading it.
+
+use std::collections::VecDeque;
+
+use crate::domain::message::Offset;
+
+/// Microseconds between two marks, at first.
+const SPACING_US: i64 = 1_000_000;
+
+/// So many are kept; beyond that every second one goes, and the next ones come half as often.
+const MOST: usize = 4_096;
+
+/// Marks in the order of their offsets.
+#[derive(Debug)]
+pub(super) struct AgeMarks {
+    marks: VecDeque<(Offset, i64)>,
+    spacing_us: i64,
+}
+
+impl Default for AgeMarks {
+    fn default() -> Self {
+        Self { marks: VecDeque::new(), spacing_us: SPACING_US }
+    }
+}
+
+impl AgeMarks {
+    /// A record was received, in microseconds since 1970. Answers the time around which no further
+    /// record needs to be told, and how far from it.
+    pub(super) fn received(&mut self, offset: Offset, at_us: i64) -> (i64, i64) {
+        match self.marks.back() {
+            Some((_, last)) if at_us.abs_diff(*last) < self.spacing_us.unsigned_abs() => {}
+            _ => self.marks.push_back((offset, at_us)),
+        }
+        if self.marks.len() > MOST {
+            let mut keep = false;
+            self.marks.retain(|_| {
+                keep = !keep;
+                keep
+            });
+            self.spacing_us = self.spacing_us.saturating_mul(2);
+        }
+        (self.marks.back().map_or(at_us, |(_, at_us)| *at_us), self.spacing_us)
+    }
+
+    /// When the record at `offset` was received; at most by the spacing too early. Marks of the
+    /// records before are forgotten.
+    pub(super) fn received_at(&mut self, offset: Offset) -> Option<i64> {
+        while self.marks.get(1).is_some_and(|(next, _)| *next <= offset) {
+            self.marks.pop_front();
+        }
+        if self.marks.len() < MOST / 2 {
+            self.spacing_us = (self.spacing_us / 2).max(SPACING_US);
+        }
+        self.marks.front().map(|(_, at_us)| *at_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_as_old_as_the_mark_before_it() {
+        let mut marks = AgeMarks::default();
+        for offset in 0..100 {
+            marks.received(offset, i64::try_from(offset).unwrap_or(0) * 300_000);
+        }
+        for offset in 0..100 {
+            let exact = i64::try_from(offset).unwrap_or(0) * 300_000;
+            let found = marks.received_at(offset).unwrap_or(i64::MAX);
+            assert!((exact - SPACING_US..=exact).contains(&found), "{offset}: {found}");
+        }
+    }
+
+    #[test]
+    fn lone_records_are_known_exactly() {
+        let mut marks = AgeMarks::default();
+        marks.received(7, 1_000_000_000);
+        marks.received(8, 5_000_000_000);
+        assert_eq!(marks.received_at(8), Some(5_000_000_000));
+    }
+
+    #[test]
+    fn a_long_backlog_takes_little_memory_and_is_known_less_exactly() {
+        let mut marks = AgeMarks::default();
+        let day_us = 24 * 3_600 * SPACING_US;
+        let seconds = 24 * 3_600;
+        for second in 0..seconds {
+            marks.received(second, i64::try_from(second).unwrap_or(0) * SPACING_US);
+        }
+        assert!(marks.marks.len() <= MOST);
+        let spacing = marks.spacing_us;
+        assert!(spacing < day_us / 1_000, "{spacing}");
+        let half = marks.received_at(seconds / 2).unwrap_or(i64::MAX);
+        assert!((day_us / 2 - spacing..=day_us / 2).contains(&half));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_followed() {
+        let mut marks = AgeMarks::default();
+        marks.received(1, 5_000_000_000);
+        marks.received(2, 1_000_000_000);
+        assert_eq!(marks.received_at(2), Some(1_000_000_000));
+    }
+}

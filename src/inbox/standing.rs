@@ -1,0 +1,164 @@
+//! How the inbox stands, for those who look from outside.
+//!
+//! Kept beside the log and never under its lock, which is held while the disk writes: whoever looks
+//! must not wait for a disk.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::age_marks::AgeMarks;
+use super::error::AppendError;
+use crate::domain::message::Offset;
+
+/// Why no message is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The inbox is full; else the disk refuses.
+    pub is_full: bool,
+    /// When the first message in a row was refused.
+    pub since: SystemTime,
+}
+
+/// What is not released yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreleased {
+    /// How many records; what is damaged may count among them.
+    pub records: u64,
+    /// When the oldest of them was received, a little too early at most; none if there are none.
+    pub oldest: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+pub(super) struct Standing {
+    appended: AtomicU64,
+    /// Whether there is a refusal below: read for each message, without its lock.
+    refuses: AtomicBool,
+    refusal: Mutex<Option<Refusal>>,
+    released: Mutex<Released>,
+    marks: Mutex<AgeMarks>,
+    /// Around this time, and so far from it, a record needs no mark.
+    marked_us: AtomicI64,
+    spacing_us: AtomicI64,
+}
+
+/// As of the last release.
+#[derive(Debug, Clone, Copy)]
+struct Released {
+    watermark: Offset,
+    /// Records at or above it.
+    left: u64,
+    /// Records that had been appended.
+    appended: u64,
+}
+
+impl Standing {
+    /// Of an inbox with so many records.
+    pub(super) fn new(records: u64) -> Self {
+        Self {
+            appended: AtomicU64::new(0),
+            refuses: AtomicBool::new(false),
+            refusal: Mutex::default(),
+            released: Mutex::new(Released { watermark: 0, left: records, appended: 0 }),
+            marks: Mutex::default(),
+            marked_us: AtomicI64::new(i64::MIN / 2),
+            spacing_us: AtomicI64::new(0),
+        }
+    }
+
+    /// A message was appended.
+    pub(super) fn took(&self, offset: Offset, received_at_us: i64) {
+        self.appended.fetch_add(1, Relaxed);
+        if self.refuses.load(Relaxed) {
+            self.refuses.store(false, Relaxed);
+            *lock(&self.refusal) = None;
+        }
+        self.is_there(offset, received_at_us);
+    }
+
+    /// There is a record; those that are told must be told in the order of their offsets.
+    pub(super) fn is_there(&self, offset: Offset, received_at_us: i64) {
+        let distance = received_at_us.abs_diff(self.marked_us.load(Relaxed));
+        if distance >= self.spacing_us.load(Relaxed).unsigned_abs() {
+            let (marked_us, spacing_us) = lock(&self.marks).received(offset, received_at_us);
+            self.marked_us.store(marked_us, Relaxed);
+            self.spacing_us.store(spacing_us, Relaxed);
+        }
+    }
+
+    /// A message was not appended. A closed inbox refuses by order.
+    pub(super) fn refused(&self, error: &AppendError) {
+        let is_full = match error {
+            AppendError::Closed => return,
+            AppendError::Full => true,
+            AppendError::Io(_) => false,
+        };
+        let mut refusal = lock(&self.refusal);
+        let since = refusal.map_or_else(SystemTime::now, |refusal| refusal.since);
+        *refusal = Some(Refusal { is_full, since });
+        self.refuses.store(true, Relaxed);
+    }
+
+    /// All below `watermark` is released, and so many records are left. To be called while nothing is appended.
+    pub(super) fn released(&self, watermark: Offset, left: u64) {
+        *lock(&self.released) = Released { watermark, left, appended: self.appended() };
+    }
+
+    pub(super) fn appended(&self) -> u64 {
+        self.appended.load(Relaxed)
+    }
+
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        *lock(&self.refusal)
+    }
+
+    pub(super) fn unreleased(&self) -> Unreleased {
+        let Released { watermark, left, appended } = *lock(&self.released);
+        let records = left + self.appended().saturating_sub(appended);
+        let oldest = if records == 0 { None } else { lock(&self.marks).received_at(watermark) };
+        Unreleased { records, oldest: oldest.map(time_of) }
+    }
+}
+
+fn time_of(micros: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_lasts_until_a_message_was_taken_and_keeps_its_begin() {
+        let standing = Standing::new(0);
+        standing.refused(&AppendError::Full);
+        let first = standing.refusal();
+        assert!(first.is_some_and(|refusal| refusal.is_full));
+        standing.refused(&AppendError::Full);
+        assert_eq!(standing.refusal(), first);
+        standing.took(1, 0);
+        assert_eq!(standing.refusal(), None);
+        standing.refused(&AppendError::Closed);
+        assert_eq!(standing.refusal(), None, "it was closed by order");
+    }
+
+    #[test]
+    fn what_is_appended_counts_until_it_is_released() {
+        let standing = Standing::new(3);
+        assert_eq!(standing.unreleased().records, 3);
+        standing.took(10, 1_000_000);
+        standing.took(11, 9_000_000);
+        let unreleased = standing.unreleased();
+        assert_eq!((unreleased.records, unreleased.oldest), (5, Some(time_of(1_000_000))));
+        standing.released(11, 1);
+        standing.took(12, 9_100_000);
+        let unreleased = standing.unreleased();
+        assert_eq!((unreleased.records, unreleased.oldest), (2, Some(time_of(9_000_000))));
+        standing.released(13, 0);
+        assert_eq!(standing.unreleased(), Unreleased { records: 0, oldest: None });
+    }
+}

@@ -1,0 +1,49 @@
+//! How the connection to the broker fares.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// What was seen of the connection.
+#[derive(Debug, Default)]
+pub struct Broker {
+    is_connected: AtomicBool,
+    connections: AtomicU64,
+    lost: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Broker {
+    /// The broker accepted a connection.
+    pub fn connected(&self) {
+        self.connections.fetch_add(1, Relaxed);
+        self.is_connected.store(true, Relaxed);
+    }
+
+    /// The connection is gone.
+    pub fn lost(&self) {
+        self.lost.fetch_add(1, Relaxed);
+        self.is_connected.store(false, Relaxed);
+    }
+
+    /// An attempt to connect failed.
+    pub fn failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
+        self.is_connected.store(false, Relaxed);
+    }
+
+    /// We have ended the connection.
+    pub fn left(&self) {
+        self.is_connected.store(false, Relaxed);
+    }
+
+    /// Whether there is a connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.is_connected.load(Relaxed)
+    }
+
+    /// Connections that were accepted, that were lost, and attempts that failed.
+    #[must_use]
+    pub fn counts(&self) -> [u64; 3] {
+        [&self.connections, &self.lost, &self.failed].map(|count| count.load(Relaxed))
+    }
+}

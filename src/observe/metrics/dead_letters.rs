@@ -1,0 +1,53 @@
+//! Dead letters, by reason.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// All reasons there are, so that each shows before its first dead letter: a rate is known only of
+/// what was there before.
+const REASONS: [&str; 17] = [
+    "counter_exhausted",
+    "invalid_schema",
+    "name_too_long",
+    "no_usable_url",
+    "outbox_expired",
+    "outbox_full",
+    "payload_not_json",
+    "payload_not_object",
+    "payload_not_utf8",
+    "payload_too_deep",
+    "payload_too_large",
+    "payload_too_many_attributes",
+    "refused_by_database",
+    "unknown_action",
+    "unusable_message_key",
+    "validation_failed",
+    "value_too_long",
+];
+
+/// How many there were for each reason. The lock is taken only where there are some.
+#[derive(Debug)]
+pub struct DeadLetters(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self(Mutex::new(REASONS.iter().map(|reason| (*reason, 0)).collect()))
+    }
+}
+
+impl DeadLetters {
+    /// Counts one.
+    pub fn count(&self, reason: &'static str) {
+        *self.counts().entry(reason).or_default() += 1;
+    }
+
+    /// The counts, by reason.
+    #[must_use]
+    pub fn read(&self) -> Vec<(&'static str, u64)> {
+        self.counts().iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

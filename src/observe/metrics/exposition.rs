@@ -1,0 +1,198 @@
+//! The text that Prometheus reads, in the `OpenMetrics` format.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+use super::families::{Families, Labels, amount, flag, seconds};
+use crate::observe::observed::Observed;
+use crate::observe::readings::{ActorReading, InboxReading, Readings};
+
+/// Begins the name of every metric that is ours alone.
+const PREFIX: &str = "mqtt_gateway";
+
+/// What the text is, for the header `Content-Type`.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Writes all metrics.
+#[derive(Debug)]
+pub struct Exposition(Registry);
+
+impl Exposition {
+    /// Of what is seen here.
+    #[must_use]
+    pub fn of(observed: &Arc<Observed>) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process(Arc::clone(observed))));
+        registry.sub_registry_with_prefix(PREFIX).register_collector(Box::new(Gateway(Arc::clone(observed))));
+        Self(registry)
+    }
+
+    /// The text as of now.
+    ///
+    /// # Errors
+    /// None in practice: it is written to memory.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.0)?;
+        Ok(text)
+    }
+}
+
+/// What every process has, under the name that it has everywhere.
+#[derive(Debug)]
+struct Process(Arc<Observed>);
+
+impl Collector for Process {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let started = self.0.started_at().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let help = "When the process began, in seconds since 1970";
+        Families(encoder).gauge("process_start_time_seconds", help, seconds(started))
+    }
+}
+
+#[derive(Debug)]
+struct Gateway(Arc<Observed>);
+
+impl Collector for Gateway {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.process(&mut families)?;
+        self.flows(&mut families)?;
+        self.actors(&mut families)?;
+        self.inbox(&mut families)?;
+        self.database(&mut families)?;
+        self.broker(&mut families)?;
+        self.outbox(&mut families)
+    }
+}
+
+impl Gateway {
+    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        families.gauges("build_info", "Which program this is", [(version, 1.0)])?;
+        let help = "Whether messages are taken, as /health/ready has it";
+        families.gauge("ready", help, flag(self.0.unready().is_empty()))
+    }
+
+    fn flows(&self, families: &mut Families<'_>) -> fmt::Result {
+        let readings = self.0.metrics.flows.read();
+        let flows = || readings.iter().map(|flow| (vec![("flow", &*flow.flow)], flow));
+        let help = "Messages taken out of the inbox for the flow, whatever became of them";
+        families.counters("flow_received", help, flows().map(|(labels, flow)| (labels, flow.received)))?;
+        let help = "Messages stored";
+        families.counters("flow_stored", help, flows().map(|(labels, flow)| (labels, flow.stored)))?;
+        let help = "Posts that the endpoint took";
+        families.counters("flow_posted", help, flows().map(|(labels, flow)| (labels, flow.posted)))?;
+        let help = "Messages that became dead letters in place of being stored or posted";
+        families.counters("flow_invalid", help, flows().map(|(labels, flow)| (labels, flow.invalid)))?;
+        let help = "Number of the last message that this process has numbered";
+        let last = flows().filter_map(|(labels, flow)| Some((labels, flow.last_message_id?)));
+        families.numbers("flow_last_message_id", help, last)
+    }
+
+    fn actors(&self, families: &mut Families<'_>) -> fmt::Result {
+        let readings = self.0.readings().map(Readings::actors).unwrap_or_default();
+        let actors = || readings.iter().map(|actor| (vec![("actor", actor.actor.as_str())], actor));
+        let gauges =
+            |value: fn(&ActorReading) -> f64| actors().map(move |(labels, actor)| (labels, value(actor)));
+        let counters =
+            |value: fn(&ActorReading) -> u64| actors().map(move |(labels, actor)| (labels, value(actor)));
+        let help = "Messages waiting or in hand";
+        families.gauges("actor_mailbox_depth", help, gauges(|actor| amount(actor.depth as u64)))?;
+        let help = "Messages that may wait or be in hand";
+        families.gauges("actor_mailbox_capacity", help, gauges(|actor| amount(actor.capacity as u64)))?;
+        let help = "Age of the oldest message in hand";
+        families.gauges("actor_message_age_seconds", help, gauges(|actor| seconds(actor.age)))?;
+        families.gauges("actor_state", "1 for the state that the actor is in", states(&readings))?;
+        let help = "Messages sent to the actor";
+        families.counters("actor_received", help, counters(|actor| actor.received))?;
+        families.counters("actor_handled", "Messages handled", counters(|actor| actor.handled))?;
+        families.counters("actor_failed", "Handled messages that failed", counters(|actor| actor.failed))?;
+        families.counters("actor_restarts", "Restarts of the actor", restarts(&readings))?;
+        let help = "Time between sending and handling";
+        let waits = actors().map(|(labels, actor)| (labels, actor.waits.clone()));
+        families.histograms("actor_wait_seconds", help, waits)?;
+        let help = "Time that a handling took";
+        let handles = actors().map(|(labels, actor)| (labels, actor.handles.clone()));
+        families.histograms("actor_handle_seconds", help, handles)
+    }
+
+    fn inbox(&self, families: &mut Families<'_>) -> fmt::Result {
+        let InboxReading { bytes, max_bytes, uncommitted_records, oldest_uncommitted, appended, refusal } =
+            self.0.inbox();
+        families.gauge("inbox_bytes", "Bytes that the inbox takes on disk", amount(bytes))?;
+        families.gauge("inbox_max_bytes", "Bytes that the inbox may take on disk", amount(max_bytes))?;
+        let help = "Messages in the inbox that are not yet in the database";
+        families.gauge("inbox_uncommitted_records", help, amount(uncommitted_records))?;
+        let help = "Age of the oldest message that is not yet in the database";
+        let age = oldest_uncommitted.and_then(|at| SystemTime::now().duration_since(at).ok());
+        families.gauge("inbox_oldest_uncommitted_age_seconds", help, seconds(age.unwrap_or_default()))?;
+        let help = "Whether the inbox took the last message that it was given";
+        families.gauge("inbox_writable", help, flag(max_bytes > 0 && refusal.is_none()))?;
+        families.counter("inbox_appended", "Messages appended to the inbox", appended)
+    }
+
+    fn database(&self, families: &mut Families<'_>) -> fmt::Result {
+        let database = &self.0.metrics.database;
+        let help = "Whether the database did the last thing that it was asked for";
+        families.gauge("database_up", help, flag(database.is_up()))?;
+        let errors = database.errors();
+        let errors = errors.iter().map(|(kind, count)| (vec![("kind", *kind)], *count));
+        families.counters("database_errors", "Failures of the database", errors)?;
+        let transactions = database.transactions();
+        let alone = Labels::new;
+        let help = "Time of a worker's transaction, from the batch to the answer to COMMIT";
+        families.histograms("database_commit_seconds", help, [(alone(), transactions.seconds)])?;
+        let help = "Messages in a worker's transaction, counted once for each flow";
+        families.histograms("batch_messages", help, [(alone(), transactions.messages)])?;
+        let help = "Bytes of payload in a worker's transaction";
+        families.histograms("batch_bytes", help, [(alone(), transactions.bytes)])
+    }
+
+    fn broker(&self, families: &mut Families<'_>) -> fmt::Result {
+        let broker = &self.0.metrics.broker;
+        let [connections, lost, failed] = broker.counts();
+        let help = "Whether there is a connection to the broker";
+        families.gauge("broker_connected", help, flag(broker.is_connected()))?;
+        families.counter("broker_connections", "Connections that the broker accepted", connections)?;
+        families.counter("broker_connections_lost", "Connections that were lost", lost)?;
+        families.counter("broker_connections_failed", "Attempts to connect that failed", failed)
+    }
+
+    fn outbox(&self, families: &mut Families<'_>) -> fmt::Result {
+        let outbox = self.0.readings().map(Readings::outbox).unwrap_or_default();
+        families.gauge("outbox_depth", "Messages that wait to be posted", amount(outbox.depth))?;
+        let help = "Age of the oldest message that waits to be posted";
+        families.gauge("outbox_oldest_age_seconds", help, seconds(outbox.oldest_age))?;
+        let letters = self.0.metrics.dead_letters.read();
+        let letters = letters.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
+        families.counters("dead_letters", "Messages that could not be processed or posted", letters)
+    }
+}
+
+fn states(actors: &[ActorReading]) -> impl Iterator<Item = (Labels<'_>, f64)> {
+    actors.iter().flat_map(|actor| {
+        actor.states.iter().map(|state| {
+            (vec![("actor", actor.actor.as_str()), ("state", *state)], flag(*state == actor.state))
+        })
+    })
+}
+
+fn restarts(actors: &[ActorReading]) -> impl Iterator<Item = (Labels<'_>, u64)> {
+    actors.iter().flat_map(|actor| {
+        actor
+            .restarts
+            .iter()
+            .map(|(reason, count)| (vec![("actor", actor.actor.as_str()), ("reason", *reason)], *count))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

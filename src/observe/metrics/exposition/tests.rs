@@ -1,0 +1,122 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::domain::batch::ProcessResult;
+use crate::domain::flow::Action;
+use crate::observe::metrics::{DURATIONS, Histogram};
+use crate::observe::{OutboxReading, Readings};
+
+#[derive(Debug)]
+struct Fixed;
+
+impl Readings for Fixed {
+    fn actors(&self) -> Vec<ActorReading> {
+        let mut waits = Histogram::new(DURATIONS);
+        waits.observe_duration(Duration::from_millis(3), 2);
+        vec![ActorReading {
+            actor: "router".to_owned(),
+            state: "running",
+            states: &["running", "down"],
+            depth: 3,
+            capacity: 64,
+            age: Duration::from_millis(1500),
+            received: 10,
+            handled: 7,
+            failed: 1,
+            restarts: vec![("panic", 2), ("silent", 0)],
+            handles: waits.clone(),
+            waits,
+        }]
+    }
+
+    fn silences(&self) -> Vec<(String, Duration)> {
+        Vec::new()
+    }
+
+    fn inbox(&self) -> InboxReading {
+        InboxReading { bytes: 5, max_bytes: 10, uncommitted_records: 2, ..InboxReading::default() }
+    }
+
+    fn outbox(&self) -> OutboxReading {
+        OutboxReading { depth: 4, oldest_age: Duration::from_secs(9) }
+    }
+}
+
+fn text() -> String {
+    let observed = Arc::new(Observed::default());
+    observed.read_from(Box::new(Fixed));
+    observed.metrics.flows.set(["F", "quoted \"and\"\nbroken\\"].into_iter());
+    let result = ProcessResult { flow_code: "F".into(), message_id: 42, action: Action::StoreDb };
+    observed.metrics.processed(&[Ok(result)]);
+    observed.metrics.database.committed(Duration::from_millis(2), 1, 100);
+    Exposition::of(&observed).text().unwrap()
+}
+
+#[test]
+fn what_is_read_and_what_is_counted_stand_under_their_names() {
+    let text = text();
+    for line in [
+        "mqtt_gateway_ready 0.0",
+        "mqtt_gateway_flow_stored_total{flow=\"F\"} 1",
+        "mqtt_gateway_flow_last_message_id{flow=\"F\"} 42",
+        "mqtt_gateway_actor_mailbox_depth{actor=\"router\"} 3.0",
+        "mqtt_gateway_actor_message_age_seconds{actor=\"router\"} 1.5",
+        "mqtt_gateway_actor_state{actor=\"router\",state=\"running\"} 1.0",
+        "mqtt_gateway_actor_state{actor=\"router\",state=\"down\"} 0.0",
+        "mqtt_gateway_actor_restarts_total{actor=\"router\",reason=\"panic\"} 2",
+        "mqtt_gateway_actor_wait_seconds_count{actor=\"router\"} 2",
+        "mqtt_gateway_actor_wait_seconds_bucket{le=\"+Inf\",actor=\"router\"} 2",
+        "mqtt_gateway_inbox_writable 1.0",
+        "mqtt_gateway_database_commit_seconds_count 1",
+        "mqtt_gateway_batch_bytes_sum 100.0",
+        "mqtt_gateway_dead_letters_total{reason=\"outbox_full\"} 0",
+        "mqtt_gateway_outbox_oldest_age_seconds 9.0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_code_with_quotes_and_newlines_stays_within_its_label() {
+    let escaped = r#"mqtt_gateway_flow_received_total{flow="quoted \"and\"\nbroken\\"} 0"#;
+    assert!(text().lines().any(|line| line == escaped), "{}", text());
+}
+
+/// Name and type of each metric, with the names of its labels.
+fn documented(document: &str) -> BTreeMap<String, (String, String)> {
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
+        let mut cells = row.split('|').map(|cell| cell.trim().replace('`', ""));
+        let (name, kind, labels) = (cells.next()?, cells.next()?, cells.next()?);
+        ["counter", "gauge", "histogram"].contains(&kind.as_str()).then_some((name, (kind, labels)))
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
+    let text = text();
+    let mut written = BTreeMap::new();
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let sample = text.lines().find(|line| {
+                line.strip_prefix(name).is_some_and(|rest| {
+                    ["", "_total", "_count"].iter().any(|suffix| {
+                        rest.strip_prefix(suffix).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    })
+                })
+            });
+            written.insert(format!("{name}{suffix}"), (kind.to_owned(), labels_of(sample.unwrap_or(name))));
+        }
+    }
+    assert_eq!(documented(include_str!("../../../../docs/METRICS.md")), written);
+}
+
+/// The names of the labels of a sample whose values hold none of the signs of the format.
+fn labels_of(sample: &str) -> String {
+    let Some((_, labels)) = sample.split_once('{') else { return "–".to_owned() };
+    let names = labels.split("\",").filter_map(|label| Some(label.trim_matches(',').split_once('=')?.0));
+    names.filter(|name| *name != "le").collect::<Vec<_>>().join(", ")
+}

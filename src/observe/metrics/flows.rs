@@ -1,0 +1,285 @@
+//! What has become of the messages of each flow.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
+use crate::domain::flow::Action;
+
+/// Most flows with numbers of their own: a database of series is paid for by the series.
+const MOST_FLOWS: usize = 1_000;
+
+/// Stands for all other flows. One of this very name counts with them.
+const OTHERS: &str = "_other";
+
+/// The numbers of all flows, by code.
+///
+/// A worker takes the lock once for each transaction, to read; only a reload that has brought other
+/// flows takes it to write.
+#[derive(Debug, Default)]
+pub struct Flows {
+    own: RwLock<BTreeMap<Arc<str>, Arc<Counters>>>,
+    others: Counters,
+}
+
+#[derive(Debug)]
+struct Counters {
+    received: AtomicU64,
+    stored: AtomicU64,
+    posted: AtomicU64,
+    invalid: AtomicU64,
+    /// [`NO_ID`] until this process has given a number.
+    last_message_id: AtomicI64,
+}
+
+const NO_ID: i64 = i64::MIN;
+
+impl Default for Counters {
+    fn default() -> Self {
+        let [received, stored, posted, invalid] = [const { AtomicU64::new(0) }; 4];
+        Self { received, stored, posted, invalid, last_message_id: AtomicI64::new(NO_ID) }
+    }
+}
+
+/// What one transaction has done for a flow.
+#[derive(Debug, Default)]
+struct Tally {
+    received: u64,
+    stored: u64,
+    invalid: u64,
+    last_message_id: Option<i64>,
+}
+
+/// The numbers of one flow, as they are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowReading {
+    /// Its code, or the word for all the others together.
+    pub flow: Arc<str>,
+    /// Messages that were taken out of the inbox for it, whatever became of them.
+    pub received: u64,
+    /// Of those, the ones that are stored.
+    pub stored: u64,
+    /// Posts that its endpoint took.
+    pub posted: u64,
+    /// Messages that became dead letters in place of being stored or posted.
+    pub invalid: u64,
+    /// The number that this process gave last.
+    pub last_message_id: Option<i64>,
+}
+
+impl Flows {
+    /// These are the flows now, in the order in which they get numbers of their own. Those that are
+    /// gone leave, and those that have some keep them.
+    pub fn set<'a>(&self, codes: impl Iterator<Item = &'a str> + Clone) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *own);
+        for code in codes.clone() {
+            if let Some((code, counters)) = before.get_key_value(code) {
+                own.insert(Arc::clone(code), Arc::clone(counters));
+            }
+        }
+        for code in codes.filter(|code| *code != OTHERS) {
+            if own.len() >= MOST_FLOWS {
+                break;
+            }
+            if !own.contains_key(code) {
+                own.insert(code.into(), Arc::default());
+            }
+        }
+    }
+
+    /// Counts what a transaction has done.
+    pub fn count(&self, results: &[Result<ProcessResult, ProcessError>]) {
+        let mut tallies: HashMap<&str, Tally> = HashMap::new();
+        for result in results {
+            if let Some(code) = code_of(result) {
+                tallies.entry(code).or_default().count(result);
+            }
+        }
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        for (code, tally) in tallies {
+            match own.get(code) {
+                Some(counters) => counters.add(&tally),
+                None => self.others.add(&Tally { last_message_id: None, ..tally }),
+            }
+        }
+    }
+
+    /// The endpoint of the flow took a message.
+    pub fn count_post(&self, code: &str) {
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        own.get(code).map_or(&self.others, AsRef::as_ref).posted.fetch_add(1, Relaxed);
+    }
+
+    /// All numbers, by code; those of the others only if there was anything to count.
+    #[must_use]
+    pub fn read(&self) -> Vec<FlowReading> {
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        let mut readings: Vec<FlowReading> = own.iter().map(|(code, counters)| counters.read(code)).collect();
+        drop(own);
+        let others = self.others.read(&OTHERS.into());
+        if others.received + others.posted > 0 {
+            readings.push(others);
+        }
+        readings
+    }
+}
+
+/// The flow that a result is about, if there is still one.
+fn code_of(result: &Result<ProcessResult, ProcessError>) -> Option<&str> {
+    match result {
+        Ok(ProcessResult { flow_code, .. })
+        | Err(
+            ProcessError::Repeated { flow_code, .. }
+            | ProcessError::Rejected(Rejection { flow: Some((_, flow_code)), .. }),
+        ) => Some(flow_code),
+        Err(ProcessError::Rejected(_) | ProcessError::FlowGone(_) | ProcessError::Unavailable(_)) => None,
+    }
+}
+
+impl Tally {
+    fn count(&mut self, result: &Result<ProcessResult, ProcessError>) {
+        self.received += 1;
+        let message_id = match result {
+            Ok(ProcessResult { message_id, action, .. }) => {
+                self.stored += u64::from(*action == Action::StoreDb);
+                Some(*message_id)
+            }
+            Err(ProcessError::Rejected(rejection)) => {
+                self.invalid += 1;
+                rejection.message_id
+            }
+            Err(_) => None,
+        };
+        self.last_message_id = message_id.or(self.last_message_id);
+    }
+}
+
+impl Counters {
+    fn add(&self, tally: &Tally) {
+        self.received.fetch_add(tally.received, Relaxed);
+        self.stored.fetch_add(tally.stored, Relaxed);
+        self.invalid.fetch_add(tally.invalid, Relaxed);
+        if let Some(message_id) = tally.last_message_id {
+            self.last_message_id.store(message_id, Relaxed);
+        }
+    }
+
+    fn read(&self, code: &Arc<str>) -> FlowReading {
+        FlowReading {
+            flow: Arc::clone(code),
+            received: self.received.load(Relaxed),
+            stored: self.stored.load(Relaxed),
+            posted: self.posted.load(Relaxed),
+            invalid: self.invalid.load(Relaxed),
+            last_message_id: Some(self.last_message_id.load(Relaxed)).filter(|id| *id != NO_ID),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn stored(code: &str, message_id: i64) -> ProcessResult {
+        ProcessResult { flow_code: code.into(), message_id, action: Action::StoreDb }
+    }
+
+    fn rejected(code: &str, message_id: Option<i64>) -> ProcessError {
+        let flow = Some((1, code.into()));
+        let rejection = Rejection {
+            flow,
+            message_id,
+            topic: String::new(),
+            reason: "validation_failed",
+            detail: String::new(),
+        };
+        ProcessError::Rejected(rejection)
+    }
+
+    fn codes(flows: &Flows) -> Vec<String> {
+        flows.read().iter().map(|reading| reading.flow.to_string()).collect()
+    }
+
+    #[test]
+    fn a_flow_counts_what_became_of_its_messages() {
+        let flows = Flows::default();
+        flows.set(["A", "B"].into_iter());
+        let repeated = Err(ProcessError::Repeated { flow_code: "A".into(), message_id: 1 });
+        let results = [
+            Ok(stored("A", 7)),
+            Ok(stored("A", 8)),
+            Err(rejected("A", None)),
+            repeated,
+            Err(rejected("B", Some(3))),
+        ];
+        flows.count(&results);
+        flows.count_post("B");
+        let [a, b] = flows.read().try_into().unwrap();
+        assert_eq!((a.received, a.stored, a.invalid, a.posted), (4, 2, 1, 0));
+        assert_eq!(a.last_message_id, Some(8));
+        assert_eq!((b.received, b.stored, b.invalid, b.posted), (1, 0, 1, 1));
+        assert_eq!(b.last_message_id, Some(3), "a message that found the outbox full has its number");
+    }
+
+    #[test]
+    fn what_is_about_no_flow_counts_for_none() {
+        let flows = Flows::default();
+        flows.set(["A"].into_iter());
+        let nobody = Rejection {
+            flow: None,
+            message_id: None,
+            topic: String::new(),
+            reason: "payload_not_json",
+            detail: String::new(),
+        };
+        flows.count(&[Err(ProcessError::Rejected(nobody)), Err(ProcessError::FlowGone(9))]);
+        assert_eq!(flows.read().iter().map(|reading| reading.received).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn flows_that_are_gone_leave_and_the_others_keep_their_numbers() {
+        let flows = Flows::default();
+        flows.set(["A", "B"].into_iter());
+        flows.count(&[Ok(stored("B", 1))]);
+        flows.set(["B", "C"].into_iter());
+        let [b, c] = flows.read().try_into().unwrap();
+        assert_eq!((&*b.flow, b.stored), ("B", 1));
+        assert_eq!((&*c.flow, c.stored), ("C", 0));
+    }
+
+    #[test]
+    fn beyond_a_thousand_flows_the_rest_count_together_and_have_no_last_id() {
+        let flows = Flows::default();
+        let all: Vec<String> = (0..MOST_FLOWS + 2).map(|n| format!("F{n}")).collect();
+        flows.set(all.iter().map(String::as_str));
+        flows.count(&[Ok(stored("F0", 1)), Ok(stored("F1000", 2)), Ok(stored("F1001", 3))]);
+        let readings = flows.read();
+        assert_eq!(readings.len(), MOST_FLOWS + 1);
+        let others = readings.last().unwrap();
+        assert_eq!((&*others.flow, others.stored, others.last_message_id), (OTHERS, 2, None));
+    }
+
+    #[test]
+    fn a_flow_keeps_its_numbers_when_one_before_it_comes() {
+        let flows = Flows::default();
+        let mut all: Vec<String> = (0..MOST_FLOWS).map(|n| format!("F{n}")).collect();
+        flows.set(all.iter().map(String::as_str));
+        all.insert(0, "new".to_owned());
+        flows.set(all.iter().map(String::as_str));
+        assert!(!codes(&flows).contains(&"new".to_owned()));
+        all.remove(5);
+        flows.set(all.iter().map(String::as_str));
+        assert!(codes(&flows).contains(&"new".to_owned()));
+    }
+
+    #[test]
+    fn a_flow_that_is_called_like_the_others_counts_with_them() {
+        let flows = Flows::default();
+        flows.set([OTHERS].into_iter());
+        flows.count(&[Ok(stored(OTHERS, 1))]);
+        assert_eq!(codes(&flows), [OTHERS]);
+    }
+}

@@ -1,0 +1,175 @@
+//! The gateways that divide flows or messages among themselves: what each says of itself, and reads of the others.
+//!
+//! As with the leases of the outbox, a row says when its gateway was heard of last, and all times are the database's.
+
+use chrono::NaiveDateTime;
+use mqtt_gateway_entity::gateway_members::{Column, Entity};
+use sea_orm::sea_query::{Expr, Query, SimpleExpr};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Statement,
+    Value,
+};
+
+use super::connect::Database;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+use crate::domain::replicas::{Member, Role, Shard, ShareGroup};
+
+/// What the column of a name holds.
+const MAX_NAME_CHARS: usize = 255;
+
+/// Where times are kept in milliseconds, two moments of one millisecond cannot be told apart: the later one counts as
+/// so much later.
+const CLOCK_STEP_US: i64 = 1_000;
+
+/// Between two moments of the database's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Not after the beginning, microseconds since 1970.
+    pub from_us: i64,
+    /// Not before the end.
+    pub until_us: i64,
+}
+
+/// Does something and says when, by the database's clock.
+pub async fn timed<T>(
+    database: &Database,
+    what: impl Future<Output = Result<T, StoreError>>,
+) -> Result<(T, Span), StoreError> {
+    let from_us = now(database).await?;
+    let done = what.await?;
+    let until_us = now(database).await? + CLOCK_STEP_US;
+    Ok((done, Span { from_us, until_us }))
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Now {
+    at: NaiveDateTime,
+}
+
+async fn now(database: &Database) -> Result<i64, StoreError> {
+    const DOING: &str = "asking for the time";
+    let sql = format!("SELECT {} AS at", database.dialect.now());
+    let statement = Statement::from_string(database.dialect.backend(), sql);
+    let row = Now::find_by_statement(statement).one(&database.connection).await.while_doing(DOING)?;
+    Ok(row.map_or(0, |row| micros(row.at)))
+}
+
+/// Says what a gateway is and has, in place of what it said before. How long it was silent is of no interest.
+pub async fn announce(database: &Database, member: &Member) -> Result<(), StoreError> {
+    const DOING: &str = "announcing this gateway to the others";
+    let on = &database.connection;
+    let columns = columns_of(database.dialect, member);
+    let mut update = Entity::update_many().filter(Column::InboxId.eq(member.inbox_id.as_str()));
+    for (column, value) in columns.clone() {
+        update = update.col_expr(column, value);
+    }
+    if update.exec(on).await.while_doing(DOING)?.rows_affected > 0 {
+        return Ok(());
+    }
+    // It is new here. With another inbox it may have been here before, under the same name.
+    let predecessor = Entity::delete_many()
+        .filter(Column::ClientId.eq(shortened(&member.client_id)))
+        .filter(Column::InboxId.ne(member.inbox_id.as_str()));
+    predecessor.exec(on).await.while_doing(DOING)?;
+    let (mut names, mut values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    names.push(Column::InboxId);
+    values.push(Expr::val(member.inbox_id.as_str()));
+    let mut insert = Query::insert();
+    insert.into_table(Entity).columns(names);
+    insert.values(values).map_err(|error| DbErr::Custom(error.to_string())).while_doing(DOING)?;
+    on.execute(&insert).await.while_doing(DOING)?;
+    Ok(())
+}
+
+fn columns_of(dialect: Dialect, member: &Member) -> Vec<(Column, SimpleExpr)> {
+    let moment = |at_us: Option<i64>| match at_us {
+        Some(at_us) => Expr::val(dialect.instant(at_us)),
+        None => Expr::cust("NULL"),
+    };
+    let (group, shard) = match &member.role {
+        Role::InGroup(group) => (Some(group.as_str().to_owned()), None),
+        Role::Shard(shard) => (None, Some(*shard)),
+        Role::Leaving => (None, None),
+    };
+    let number =
+        |of: fn(&Shard) -> u32| Value::from(shard.as_ref().and_then(|shard| i32::try_from(of(shard)).ok()));
+    vec![
+        (Column::ClientId, Expr::val(shortened(&member.client_id))),
+        (Column::SharedGroup, Expr::val(group)),
+        (Column::ShardIndex, Expr::val(number(|shard| shard.index))),
+        (Column::ShardCount, Expr::val(number(|shard| shard.count))),
+        (Column::SubscribedAt, moment(member.subscribed_at_us)),
+        (Column::HandingOverSince, moment(member.handing_over_since_us)),
+        (Column::SeenAt, Expr::cust(dialect.now())),
+    ]
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Row {
+    inbox_id: String,
+    client_id: String,
+    shared_group: Option<String>,
+    shard_index: Option<i32>,
+    shard_count: Option<i32>,
+    subscribed_at: Option<NaiveDateTime>,
+    handing_over_since: Option<NaiveDateTime>,
+    seen_in_us: i64,
+}
+
+/// All gateways that have announced themselves and were not retired, dead ones among them.
+pub async fn members(database: &Database) -> Result<Vec<Member>, StoreError> {
+    let seen_in = database.dialect.micros_until("seen_at");
+    let rows = Entity::find()
+        .select_only()
+        .columns([
+            Column::InboxId,
+            Column::ClientId,
+            Column::SharedGroup,
+            Column::ShardIndex,
+            Column::ShardCount,
+            Column::SubscribedAt,
+            Column::HandingOverSince,
+        ])
+        .column_as(Expr::cust(seen_in), "seen_in_us")
+        .into_model::<Row>()
+        .all(&database.connection)
+        .await
+        .while_doing("looking for other gateways")?;
+    Ok(rows.into_iter().map(member).collect())
+}
+
+/// A gateway that is gone for good is no member any more.
+pub async fn remove_member(database: &Database, inbox_id: &str) -> Result<(), StoreError> {
+    let remove = Entity::delete_many().filter(Column::InboxId.eq(inbox_id));
+    remove.exec(&database.connection).await.while_doing("removing this gateway from the members")?;
+    Ok(())
+}
+
+fn member(row: Row) -> Member {
+    let shard = |index: i32, count: i32| {
+        Some(Shard { index: u32::try_from(index).ok()?, count: u32::try_from(count).ok()? })
+    };
+    let group = row.shared_group.as_deref().and_then(ShareGroup::parse);
+    let role = match (group, row.shard_index.zip(row.shard_count)) {
+        (Some(group), _) => Role::InGroup(group),
+        (None, Some((index, count))) => shard(index, count).map_or(Role::Leaving, Role::Shard),
+        (None, None) => Role::Leaving,
+    };
+    Member {
+        inbox_id: row.inbox_id,
+        client_id: row.client_id,
+        role,
+        subscribed_at_us: row.subscribed_at.map(micros),
+        handing_over_since_us: row.handing_over_since.map(micros),
+        silent_for_us: row.seen_in_us.saturating_neg(),
+    }
+}
+
+fn micros(at: NaiveDateTime) -> i64 {
+    at.and_utc().timestamp_micros()
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(MAX_NAME_CHARS).collect()
+}

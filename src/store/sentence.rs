@@ -1,0 +1,19 @@
+//! What is written for people to read.
+
+/// The beginning of a sentence that may quote a message. No text of `PostgreSQL` holds the character
+/// U+0000: what tells of a message must not be refused for it as well.
+pub(super) fn sentence(text: &str, most_chars: usize) -> String {
+    const SYMBOL_FOR_NUL: char = '\u{2400}';
+    let shown = text.chars().map(|c| if c == '\0' { SYMBOL_FOR_NUL } else { c });
+    shown.take(most_chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_cut_by_characters_and_shows_what_cannot_be_stored() {
+        assert_eq!(sentence("é\0bc", 3), "é\u{2400}b");
+    }
+}

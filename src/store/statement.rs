@@ -1,0 +1,42 @@
+//! Statements with parameters, written once for all databases.
+
+use std::fmt::Write;
+
+use sea_orm::{DbBackend, Statement, Value};
+
+/// A statement whose parameters are question marks; none of ours has one anywhere else.
+pub(super) fn statement(
+    backend: DbBackend,
+    sql: impl Into<String>,
+    values: impl IntoIterator<Item = Value>,
+) -> Statement {
+    Statement::from_sql_and_values(backend, marked(backend, sql.into()), values)
+}
+
+/// The same text with its parameters marked as the database wants them: `PostgreSQL` numbers them.
+pub(super) fn marked(backend: DbBackend, sql: String) -> String {
+    if backend != DbBackend::Postgres {
+        return sql;
+    }
+    let mut parts = sql.split('?');
+    let mut numbered = String::with_capacity(sql.len() * 2);
+    numbered.push_str(parts.next().unwrap_or_default());
+    for (number, part) in (1..).zip(parts) {
+        // Writing to a string cannot fail.
+        let _ = write!(numbered, "${number}{part}");
+    }
+    numbered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_postgresql_numbers_its_parameters() {
+        let sql = "UPDATE t SET a = ? WHERE b IN (?, ?)";
+        assert_eq!(marked(DbBackend::MySql, sql.into()), sql);
+        assert_eq!(marked(DbBackend::Sqlite, sql.into()), sql);
+        assert_eq!(marked(DbBackend::Postgres, sql.into()), "UPDATE t SET a = $1 WHERE b IN ($2, $3)");
+    }
+}

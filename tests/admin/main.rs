@@ -1,0 +1,43 @@
+//! Health and metrics, asked of the real binary as a probe or Prometheus would.
+//!
+//! Run by `scripts/test`, which starts the servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::print_stderr,
+    clippy::needless_pass_by_value,
+    clippy::float_cmp,
+    reason = "a test that cannot go on says so by panicking; counts are whole numbers"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod figures;
+mod hostile;
+mod life;
+mod port;
+
+use std::net::SocketAddr;
+
+use support::eventually;
+use support::http::{get, scrape};
+
+/// Waits until a probe of this path answers so.
+fn wait_for(address: SocketAddr, path: &str, status: u16) {
+    eventually(&format!("{status} of {path}"), || (get(address, path).status == status).then_some(()));
+}
+
+/// Waits until a series has this value.
+fn wait_for_value(address: SocketAddr, series: &str, value: f64) {
+    eventually(&format!("{series} {value}"), || (scrape(address).get(series) == Some(&value)).then_some(()));
+}
+
+/// The words for why it is not ready.
+fn reasons(address: SocketAddr) -> Vec<String> {
+    let answer = get(address, "/health/ready").json();
+    let reasons = answer["reasons"].as_array().unwrap();
+    reasons.iter().map(|reason| reason["reason"].as_str().unwrap().to_owned()).collect()
+}

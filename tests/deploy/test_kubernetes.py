@@ -1,0 +1,168 @@
+"""The manifests for Kubernetes: every rendering against every check."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import checks
+from checks.environment import PENDING, documented
+from kustomize import MANIFESTS, ROOT
+from manifests import Document, named, of_kind, settings, stateful, title
+from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, Rendering
+
+
+@pytest.mark.parametrize("check", checks.ALL.values(), ids=checks.ALL.keys())
+@pytest.mark.parametrize("rendering", ALL, ids=str)
+def test_it_holds(rendering: Rendering, check: checks.Check) -> None:
+    assert check(rendering.documents()) == []
+
+
+def test_every_kustomization_is_rendered() -> None:
+    places = {path.parent.relative_to(MANIFESTS).as_posix() for path in MANIFESTS.rglob("kustomization.yaml")}
+    rendered = {rendering.place for rendering in ALL}
+    rendered |= {f"components/{name}" for rendering in ALL for name in rendering.components}
+    assert places == rendered
+
+
+def test_every_file_is_used_by_a_kustomization() -> None:
+    unused = []
+    for path in MANIFESTS.rglob("*"):
+        nearest = next(parent for parent in path.parents if (parent / "kustomization.yaml").exists() or parent == ROOT)
+        if path.is_dir() or path.name in ("kustomization.yaml", "README.md", ".gitignore"):
+            continue
+        if path.relative_to(nearest).as_posix() not in (nearest / "kustomization.yaml").read_text():
+            unused.append(path)
+    assert unused == []
+
+
+@pytest.mark.parametrize(
+    ("rendering", "replicas", "mode"),
+    [(SINGLE, 1, {}), (SHARED, 3, {"SHARED_GROUP": "mqtt-gateway"}), (SHARDED, 3, {"SHARD_COUNT": "3"})],
+    ids=str,
+)
+def test_an_overlay_is_what_its_name_says(rendering: Rendering, replicas: int, mode: dict[str, str]) -> None:
+    (gateway,) = stateful(rendering.documents())
+    assert gateway.document["spec"]["replicas"] == replicas
+    found = settings(rendering.documents(), gateway)
+    names = ("SHARED_GROUP", "SHARD_COUNT")
+    assert {name: found[name].value for name in names if name in found} == mode
+
+
+def test_a_new_number_of_shards_rolls_every_pod() -> None:
+    """By the hash in the name of the settings: a pod that kept the old number would keep flows that others have."""
+    names = set()
+    for documents in (SHARDED.documents(), SITE_SHARDED.documents()):
+        (gateway,) = stateful(documents)
+        (config,) = of_kind(documents, "ConfigMap")
+        assert gateway.gateway["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
+        names.add(config["metadata"]["name"])
+    assert len(names) == 2
+
+
+def test_a_new_database_password_rolls_the_pods_and_a_new_one_for_the_broker_does_not() -> None:
+    """The first is read at the start, the other at each connection."""
+    names = {secret["metadata"]["name"] for secret in of_kind(SITE.documents(), "Secret")}
+    assert "mqtt-gateway-broker" in names
+    assert any(name.startswith("mqtt-gateway-database-") for name in names)
+
+
+def test_the_job_runs_as_the_pod_that_it_stands_for() -> None:
+    """Same user, settings, mounts and secrets; only the name, the inbox and the command are its own."""
+    documents = RETIRE.documents()
+    (gateway,) = stateful(documents)
+    job = named(documents, "Job", "retire-mqtt-gateway-3")
+    assert job
+    pod = job["spec"]["template"]["spec"]
+    own, other = pod["containers"][0], gateway.gateway
+    for field in ("image", "envFrom", "volumeMounts", "resources", "securityContext"):
+        assert own[field] == other[field], field
+    for field in ("securityContext", "serviceAccountName", "terminationGracePeriodSeconds"):
+        assert pod[field] == gateway.pod[field], field
+
+    def without_inbox(volumes: list[Document]) -> list[Document]:
+        return [volume for volume in volumes if volume["name"] != "inbox"]
+
+    assert without_inbox(pod["volumes"]) == without_inbox(gateway.pod["volumes"])
+
+
+def test_the_job_alone_is_applied_by_its_label() -> None:
+    labels = {title(document): document["metadata"].get("labels", {}) for document in RETIRE.documents()}
+    chosen = [name for name, found in labels.items() if found.get("app.kubernetes.io/component") == "retire"]
+    assert chosen == ["Job/retire-mqtt-gateway-3"]
+
+
+def test_the_placeholders_are_the_only_secrets_in_the_repository() -> None:
+    places = [path for path in MANIFESTS.rglob("*") if path.parent.name == "secrets"]
+    listed = subprocess.run(
+        ["git", "ls-files", "--", *map(str, places)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    kept = [Path(line) for line in listed.stdout.splitlines()]
+    assert kept, "there are examples"
+    assert all(path.suffix == ".example" or path.name == ".gitignore" for path in kept), kept
+    real = MANIFESTS / "examples/site/secrets/database-password"
+    assert subprocess.run(["git", "check-ignore", "--quiet", str(real)], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_allowance_for_settings_to_come_is_empty_once_they_are_there() -> None:
+    assert PENDING.isdisjoint(documented()), "take them out of PENDING in checks/environment.py"
+
+
+def test_the_image_is_made_for_this_user_and_command() -> None:
+    dockerfile = ROOT / "Dockerfile"
+    if not dockerfile.exists():
+        pytest.skip("there is no Dockerfile yet")
+    lines = dockerfile.read_text().splitlines()
+    last = {word: [line for line in lines if line.startswith(f"{word} ")][-1] for word in ("USER", "ENTRYPOINT")}
+    (gateway,) = stateful(SINGLE.documents())
+    context = gateway.pod["securityContext"]
+    assert last["USER"] == f"USER {context['runAsUser']}:{context['runAsGroup']}"
+    # `args` come behind it.
+    assert last["ENTRYPOINT"].endswith('mqtt-gateway"]')
+
+
+def test_the_documents_of_the_directory_name_what_is_there() -> None:
+    readme = (MANIFESTS / "README.md").read_text()
+    for path in MANIFESTS.rglob("kustomization.yaml"):
+        assert f"`{path.parent.relative_to(MANIFESTS).as_posix()}`" in readme, path
+    for name in credential_paths():
+        assert name in readme, name
+
+
+def credential_paths() -> set[str]:
+    """Where the files for rows of `mqtt_servers` are, which nothing but the documentation tells people."""
+    (gateway,) = stateful(SINGLE.documents())
+    mounts = {mount["mountPath"] for mount in gateway.gateway["volumeMounts"]}
+    return {path for path in mounts if "/broker" in path}
+
+
+def test_the_autoscaler_is_told_the_oldest_age_and_nothing_while_a_database_is_away(tmp_path: Path) -> None:
+    """Nothing, because more replicas would not bring it back; and what is unknown leaves the number as it is."""
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool (Debian: prometheus) is not installed: the query is not evaluated")
+    (scaler,) = of_kind(SITE.documents(), "ScaledObject")
+    series = {
+        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="mqtt-gateway",pod="a"}': "7 7 7",
+        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="mqtt-gateway",pod="b"}': "40 70 0",
+        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="other",pod="a"}': "900 900 900",
+        'mqtt_gateway_database_up{namespace="mqtt-gateway",pod="a"}': "1 1 1",
+        'mqtt_gateway_database_up{namespace="mqtt-gateway",pod="b"}': "1 0 1",
+        'mqtt_gateway_database_up{namespace="other",pod="a"}': "0 0 0",
+    }
+    expected = {"0m": [40], "1m": [], "2m": [7]}
+    query = scaler["spec"]["triggers"][0]["metadata"]["query"]
+    at_times = [
+        {"expr": query, "eval_time": time, "exp_samples": [{"value": value} for value in values]}
+        for time, values in expected.items()
+    ]
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    tests = {"tests": [{"interval": "1m", "input_series": inputs, "promql_expr_test": at_times}]}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
+    result = subprocess.run(
+        ["promtool", "test", "rules", str(tmp_path / "tests.yml")], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

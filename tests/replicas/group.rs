@@ -1,0 +1,79 @@
+//! Replicas that share the messages of all flows by `$share/<group>/…`.
+
+use crate::fleet::Fleet;
+use crate::many_messages;
+use crate::support::world::Backend;
+
+const FLOWS: usize = 8;
+
+/// Four members; one is killed and started again, one is ended for good and retired, one is added.
+fn a_group_goes_through_all_of_it(published_in_all: u64) {
+    let fleet = Fleet::with_flows(FLOWS);
+    let mut members = fleet.group(5);
+    let mut added = members.pop().unwrap();
+    members.iter_mut().for_each(super::fleet::Replica::start_subscribed);
+    let stream = fleet.publishing(100);
+    let part = published_in_all / 6;
+    stream.wait_for_more(part);
+    members[0].kill();
+    stream.wait_for_more(part);
+    members[0].start_subscribed();
+    stream.wait_for_more(part);
+    members[1].stop();
+    stream.wait_for_more(part);
+    let kept = members[1].retire();
+    added.start_subscribed();
+    stream.wait_for_more(2 * part);
+    let published = stream.end();
+    fleet.wait_until_stored(published);
+    for member in members.iter_mut().filter(|member| !member.name.ends_with("-1")).chain([&mut added]) {
+        member.stop();
+    }
+    assert!(kept > 0, "the broker keeps messages for a member that is away");
+    let verdict = fleet.judge(published);
+    let (with_a_key, without) = verdict.twice(&fleet);
+    assert_eq!(with_a_key, 0);
+    assert!(
+        without <= 20,
+        "{without} twice, and the broker had at most 20 under way to the member that was killed"
+    );
+}
+
+#[test]
+fn members_are_killed_added_and_ended_for_good_and_nothing_is_lost() {
+    a_group_goes_through_all_of_it(6_000);
+}
+
+#[test]
+#[ignore = "takes minutes; REPLICAS_MESSAGES says how many messages"]
+fn members_are_killed_added_and_ended_for_good_among_very_many_messages() {
+    a_group_goes_through_all_of_it(many_messages());
+}
+
+#[test]
+fn members_on_sqlite_take_turns() {
+    let fleet = Fleet::on(Backend::Sqlite, 4);
+    let mut members = fleet.group(2);
+    members.iter_mut().for_each(super::fleet::Replica::start_subscribed);
+    let stream = fleet.publishing(50);
+    stream.wait_for_more(1_000);
+    let published = stream.end();
+    fleet.wait_until_stored(published);
+    members.iter_mut().for_each(super::fleet::Replica::stop);
+    assert_eq!(fleet.judge(published).twice(&fleet), (0, 0));
+}
+
+#[test]
+fn a_flow_that_is_shared_by_its_topic_stays_as_it_is() {
+    let fleet = Fleet::with_flows(1);
+    let world = &fleet.world;
+    let own = format!("$share/own/{}", world.topic("other"));
+    world.sql.execute("UPDATE flows SET topic = ?", [own.as_str().into()]);
+    let mut member = fleet.group(1).remove(0);
+    let mark = world.broker.mark();
+    member.start();
+    world.broker.wait_for_subscriptions(mark, &member.name, &[&own]);
+    world.publish("other", r#"{"key": 0}"#);
+    assert_eq!(world.wait_for_stored("flow0", 1).len(), 1);
+    member.stop();
+}

@@ -1,0 +1,31 @@
+//! Many gateways on one database and one broker: in a group, in shards, restarted, added, ended for good.
+//!
+//! Nothing published may be lost, and the ids of each flow are 1 to n, whoever stored the messages.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fleet;
+mod group;
+mod measure;
+mod refusals;
+mod retire;
+mod rolling;
+mod shards;
+#[path = "../faults/soak/stream.rs"]
+mod stream;
+mod verdict;
+
+/// How many messages the large variants publish; `REPLICAS_MESSAGES` says otherwise.
+fn many_messages() -> u64 {
+    std::env::var("REPLICAS_MESSAGES").map_or(100_000, |number| number.parse().unwrap())
+}

@@ -1,0 +1,61 @@
+//! What replicas are not started with, or do not subscribe.
+
+use crate::fleet::Fleet;
+use crate::support::scripted_broker::ScriptedBroker;
+use crate::support::world::text_of;
+
+#[test]
+fn settings_by_which_replicas_would_disturb_each_other_are_refused() {
+    let fleet = Fleet::with_flows(1);
+    let cases: [(&[(&str, &str)], &str); 3] = [
+        (&[("SHARED_GROUP", "g"), ("SHARD_COUNT", "2"), ("SHARD_INDEX", "0")], "SHARD_COUNT is 2"),
+        (&[("SHARD_COUNT", "2"), ("SHARD_INDEX", "gw-2")], "a number below SHARD_COUNT, which is 2"),
+        (&[("SHARED_GROUP", "g"), ("MQTT_CLIENT_ID", "mqtt-gateway")], "MQTT_CLIENT_ID"),
+    ];
+    for (settings, expected) in cases {
+        let output = fleet.replica(0, settings).run(&[]);
+        assert_eq!(output.status.code(), Some(2), "{settings:?}");
+        assert!(text_of(&output).contains(expected), "{}", text_of(&output));
+    }
+}
+
+#[test]
+fn replicas_that_take_the_same_shard_or_count_otherwise_say_so() {
+    let fleet = Fleet::with_flows(2);
+    let mut shards = fleet.shards(3);
+    shards[2].set(&[("SHARD_COUNT", "5")]);
+    shards[1].set(&[("SHARD_INDEX", "0")]);
+    for shard in &mut shards {
+        shard.set(&[("FAILPOINTS", "dispute-lasts=return(2000)")]);
+        shard.start();
+    }
+    let first = shards[0].running();
+    first.wait_for_line("takes shard 0 too");
+    first.wait_for_line("counts 5 shards");
+}
+
+/// The gateway says why and sends nothing but its farewell.
+fn is_not_subscribed_in_a_group(broker: &ScriptedBroker, connacks: &[&[u8]]) {
+    let fleet = Fleet::with_flows(1);
+    fleet.world.sql.execute("UPDATE mqtt_servers SET port = ?", [i32::from(broker.port()).into()]);
+    let mut member = fleet.group(1).remove(0);
+    member.start();
+    let mut connections: Vec<_> = connacks.iter().map(|connack| broker.accept_with(connack)).collect();
+    member.running().wait_for_line("SHARED_GROUP needs a broker that shares subscriptions by MQTT 5");
+    member.stop();
+    assert_eq!(connections.pop().unwrap().next_packet(), DISCONNECT);
+}
+
+const DISCONNECT: u8 = 0xE0;
+
+#[test]
+fn a_broker_that_says_that_it_shares_nothing_gets_no_shared_subscription() {
+    // Property 42, Shared Subscription Available: no.
+    is_not_subscribed_in_a_group(&ScriptedBroker::new(), &[&[0x20, 5, 0, 0, 2, 42, 0]]);
+}
+
+#[test]
+fn an_old_broker_that_may_take_a_shared_subscription_for_a_topic_gets_none() {
+    let wrong_version: &[u8] = &[0x20, 3, 0, 0x84, 0];
+    is_not_subscribed_in_a_group(&ScriptedBroker::new(), &[wrong_version, &[0x20, 2, 0, 0]]);
+}

@@ -1,0 +1,132 @@
+//! A replica that goes for good leaves nothing behind: neither at the broker nor in its inbox.
+
+use crate::fleet::{Fleet, Replica};
+use crate::support::eventually;
+use crate::support::publisher::Message;
+use crate::support::world::text_of;
+
+/// The next messages, round all flows.
+fn messages(fleet: &Fleet, keys: std::ops::Range<u64>) -> Vec<Message> {
+    let flows = fleet.flows.len() as u64;
+    let message = |key: u64| {
+        let code = &fleet.flows[usize::try_from(key % flows).unwrap()];
+        Message::new(&fleet.world.topic(code), format!(r#"{{"key": {key}}}"#))
+    };
+    keys.map(message).collect()
+}
+
+fn has_members(fleet: &Fleet) -> i64 {
+    fleet.world.sql.count("SELECT COUNT(*) FROM gateway_members", [])
+}
+
+#[test]
+fn what_the_broker_keeps_for_a_member_that_is_gone_comes_only_by_retiring_it() {
+    let fleet = Fleet::with_flows(2);
+    let mut members = fleet.group(2);
+    members.iter_mut().for_each(Replica::start_subscribed);
+    members[1].kill();
+    fleet.world.publish_all(messages(&fleet, 0..400));
+    let kept = members[1].retire();
+    assert!(kept > 0 && kept < 400, "{kept}");
+    fleet.wait_until_stored(400);
+    // The session is gone, and with it what it was subscribed to: nothing is kept any more.
+    fleet.world.publish_all(messages(&fleet, 400..800));
+    fleet.wait_until_stored(800);
+    assert_eq!(members[1].retire(), 0);
+    members[0].stop();
+    assert_eq!(fleet.judge(800).twice(&fleet), (0, 0));
+    assert_eq!(has_members(&fleet), 1);
+}
+
+#[test]
+fn retiring_a_shard_waits_until_others_have_its_flows() {
+    let fleet = Fleet::with_flows(6);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    shards[1].stop();
+    fleet.world.publish_all(messages(&fleet, 0..300));
+    let mut retiring = shards[1].begin_to_retire(&[]);
+    retiring.wait_for_line("Handing over");
+    // It is a gateway like any other until then.
+    fleet.wait_until_stored(300);
+    shards[0].is_one_of(1);
+    shards[0].stop();
+    shards[0].start_subscribed();
+    assert_eq!(retiring.wait_for_exit().code(), Some(0));
+    fleet.world.publish_all(messages(&fleet, 300..600));
+    fleet.wait_until_stored(600);
+    shards[0].stop();
+    assert_eq!(fleet.judge(600).twice(&fleet).0, 0);
+}
+
+#[test]
+fn a_retirement_that_is_killed_is_repeated_and_loses_nothing() {
+    let fleet = Fleet::with_flows(4);
+    let mut members = fleet.group(2);
+    members.iter_mut().for_each(Replica::start_subscribed);
+    members[1].kill();
+    fleet.world.publish_all(messages(&fleet, 0..2_000));
+    // Batches so slow that there is something to be killed in.
+    let slowly = [("FAILPOINTS", "worker-batch=sleep(200)"), ("BATCH_MAX_MESSAGES", "20")];
+    for line in
+        ["Handing over", "Connected to the broker", "taking what the broker still has", "Shutting down"]
+    {
+        let mut retiring = members[1].begin_to_retire(&slowly);
+        retiring.wait_for_line_that(line, &|seen| {
+            seen.contains(line) || seen.contains("there is only the inbox")
+        });
+        retiring.kill();
+    }
+    members[1].retire();
+    fleet.wait_until_stored(2_000);
+    members[0].stop();
+    let (with_a_key, without) = fleet.judge(2_000).twice(&fleet);
+    assert_eq!(with_a_key, 0);
+    assert!(without <= 20, "{without} twice, and the broker had at most 20 under way at the kill");
+}
+
+#[test]
+fn only_the_last_one_is_retired_without_another_and_only_when_told_so() {
+    let fleet = Fleet::with_flows(2);
+    let mut alone = fleet.replica(0, &[]);
+    alone.start_subscribed();
+    alone.kill();
+    fleet.world.publish_all(messages(&fleet, 0..100));
+    let refused = alone.run(&["retire"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text_of(&refused).contains("--last"), "{}", text_of(&refused));
+    assert_eq!(alone.retired(&["retire", "--last"]), 100);
+    assert_eq!(fleet.judge(100).twice(&fleet), (0, 0));
+    assert_eq!(has_members(&fleet), 0);
+}
+
+#[test]
+fn a_gateway_alone_hands_all_over_to_a_group_and_is_gone() {
+    let fleet = Fleet::with_flows(4);
+    let mut alone = fleet.replica(9, &[]);
+    alone.start_subscribed();
+    alone.stop();
+    fleet.world.publish_all(messages(&fleet, 0..200));
+    let mut members = fleet.group(2);
+    members.iter_mut().for_each(Replica::start_subscribed);
+    eventually("the members to announce themselves", || (has_members(&fleet) == 2).then_some(()));
+    alone.retire();
+    fleet.world.publish_all(messages(&fleet, 200..400));
+    fleet.wait_until_stored(400);
+    members.iter_mut().for_each(Replica::stop);
+    assert_eq!(fleet.judge(400).twice(&fleet), (0, 0));
+}
+
+#[test]
+fn a_replica_that_runs_or_has_no_inbox_is_not_retired() {
+    let fleet = Fleet::with_flows(1);
+    let mut alone = fleet.replica(0, &[]);
+    alone.start_subscribed();
+    let refused = text_of(&alone.run(&["retire", "--last"]));
+    assert!(refused.contains(&alone.running().id().to_string()), "{refused}");
+    alone.stop();
+    let elsewhere = fleet.replica(1, &[]);
+    let refused = elsewhere.run(&["retire", "--last"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text_of(&refused).contains("there is no inbox in"), "{}", text_of(&refused));
+}

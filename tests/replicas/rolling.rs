@@ -1,0 +1,37 @@
+//! A new version is rolled out: every replica is told to end and started again, one after the other, under load.
+
+use crate::fleet::{Fleet, Replica};
+
+const FLOWS: usize = 6;
+
+fn roll(fleet: &Fleet, mut replicas: Vec<Replica>) -> u64 {
+    replicas.iter_mut().for_each(Replica::start_subscribed);
+    let stream = fleet.publishing(100);
+    // More than may be under way: what is sent again is then told from what is new.
+    stream.wait_for_more(3_000);
+    for replica in &mut replicas {
+        replica.stop();
+        replica.start_subscribed();
+        stream.wait_for_more(300);
+    }
+    let published = stream.end();
+    fleet.wait_until_stored(published);
+    replicas.iter_mut().for_each(Replica::stop);
+    published
+}
+
+#[test]
+fn a_rolling_restart_of_three_shards_is_invisible_in_the_data() {
+    let fleet = Fleet::with_flows(FLOWS);
+    let published = roll(&fleet, fleet.shards(3));
+    let verdict = fleet.judge(published);
+    verdict.is_in_order(0..published);
+    assert_eq!(verdict.twice(&fleet), (0, 0));
+}
+
+#[test]
+fn a_rolling_restart_of_a_group_of_three_loses_and_doubles_nothing() {
+    let fleet = Fleet::with_flows(FLOWS);
+    let published = roll(&fleet, fleet.group(3));
+    assert_eq!(fleet.judge(published).twice(&fleet), (0, 0));
+}

@@ -198,6 +198,7 @@ impl FlowRegistryActor {
             }
             self.settle(context);
         } else {
+            self.parts.observed.health.not_subscribed();
             self.work.resync |= self.session.connected;
             context.run_later(RETRY, Self::settle);
         }

@@ -150,3 +150,20 @@ fn a_replica_that_runs_or_has_no_inbox_is_not_retired() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(text_of(&refused).contains("there is no inbox in"), "{}", text_of(&refused));
 }
+
+#[test]
+fn of_several_brokers_it_has_to_be_said_whose_session_is_meant() {
+    let fleet = Fleet::with_flows(1);
+    let mut alone = fleet.replica(0, &[]);
+    alone.start_subscribed();
+    alone.kill();
+    fleet.world.publish_all(messages(&fleet, 0..10));
+    // Nobody listens there: had it been tried as well, this would not end.
+    fleet.world.add_server("127.0.0.1", Some(9), Some(true), Some(false));
+    let refused = text_of(&alone.run(&["retire", "--last"]));
+    assert!(refused.contains("--broker 1") && refused.contains("2 (127.0.0.1:9)"), "{refused}");
+    let refused = text_of(&alone.run(&["retire", "--last", "--broker", "7"]));
+    assert!(refused.contains("no enabled row of mqtt_servers has the id 7"), "{refused}");
+    assert_eq!(alone.retired(&["retire", "--last", "--broker", "1"]), 10);
+    assert_eq!(fleet.judge(10).twice(&fleet), (0, 0));
+}

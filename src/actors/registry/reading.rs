@@ -7,6 +7,7 @@ use super::membership::Membership;
 use crate::actors::directory::Directory;
 use crate::actors::messages::UseServers;
 use crate::domain::flow::Flow;
+use crate::domain::replicas::Role;
 use crate::settings::DatabaseSettings;
 use crate::store::{
     Database, MqttServers, Span, StoreError, answered, load_flows, load_limits, load_mqtt_servers,
@@ -57,19 +58,22 @@ async fn hear_and_read(
     };
     let due = due || membership.is_asked_to_read();
     if due {
-        let (flows, span): (_, Span) = timed(database, read_all(database, directory)).await?;
+        // Who goes for good is there for the session at one broker, and stays with that.
+        if *membership.role() != Role::Leaving {
+            pass_on_brokers(database, directory).await;
+        }
+        let (flows, span): (_, Span) = timed(database, read_all(database)).await?;
         membership.have_read(flows, span);
     }
     Ok(due)
 }
 
-async fn read_all(database: &Database, directory: &Directory) -> Result<Vec<Flow>, StoreError> {
+async fn read_all(database: &Database) -> Result<Vec<Flow>, StoreError> {
     match numbers_running_out(database).await {
         Ok(warnings) => warnings.iter().for_each(|warning| log::warn!("{warning}")),
         // Flows are worth more than a warning.
         Err(error) => log::warn!("Cannot tell whether numbers run out: {error}"),
     }
-    pass_on_brokers(database, directory).await;
     load_flows(database).await
 }
 

@@ -90,7 +90,7 @@ def test_the_stubs_stand_for_every_package_of_the_workspace() -> None:
     ]
     (cleaned,) = [part for one in image.instructions(TEXT) for part in one.value.split("&&") if "cargo clean" in part]
     assert re.findall(r"--package (\S+)", cleaned) == names
-    assert len(re.findall(r'"[^"]+"', re.findall(r"^members = \[(.*)\]$", (ROOT / "Cargo.toml").read_text(), re.M)[0])) == 2
+    assert 'members = ["entity", "migration"]' in (ROOT / "Cargo.toml").read_text()
 
 
 def test_hadolint_has_nothing_to_say(tmp_path: Path) -> None:

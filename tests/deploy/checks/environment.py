@@ -8,10 +8,6 @@ import re
 from kustomize import ROOT
 from manifests import Documents, settings, stateful, workloads
 
-# Settings that manifests may name before they have their row in docs/SETTINGS.md;
-# test_the_allowance_for_settings_to_come_is_empty_once_they_are_there says when one has to go.
-PENDING: set[str] = set()
-
 
 @functools.cache
 def documented() -> dict[str, tuple[str, str]]:
@@ -21,7 +17,7 @@ def documented() -> dict[str, tuple[str, str]]:
 
 
 def names_are_settings(documents: Documents) -> list[str]:
-    known = set(documented()) | PENDING
+    known = documented()
     return [
         f"{workload.name}: {name} is no setting"
         for workload in workloads(documents)

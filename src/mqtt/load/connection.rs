@@ -65,6 +65,10 @@ fn attempt(
         })
         .create_client()
         .map_err(|error| LoadError::Client(error.to_string()))?;
+    // Paho's callbacks have handles of their own, and whichever goes last destroys the client. On paho's thread that
+    // waits for ever for the lock that the thread holds, and all clients of the process wait with it. So this one lives as
+    // long as the process, as the gateway's do.
+    std::mem::forget(client.clone());
     prepare(&client);
     // Paho ends the attempt by itself, but looks at its clock only now and then.
     let outcome = client.connect(options(target, version)).wait_for(CONNECT_TIMEOUT * 2);

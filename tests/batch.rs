@@ -15,7 +15,7 @@ use database::TestDatabase;
 use mqtt_gateway::domain::batch::{Batch, BatchEntry, ProcessError, ProcessResult};
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
-use mqtt_gateway::store::{BatchFailure, Database, Dialect, LanePosition, process_flow_message};
+use mqtt_gateway::store::{BatchFailure, Database, Dialect, Fault, LanePosition, process_flow_message};
 
 on_every_database! {
     messages_are_numbered_in_order_and_the_lane_moves_with_them
@@ -200,6 +200,9 @@ async fn poison_is_put_aside_and_all_others_are_stored(test: TestDatabase) {
     let reasons: Vec<String> = setup.test.column("SELECT reason FROM dead_letters").await;
     assert_eq!(reasons, vec!["refused_by_database"; 6]);
     assert_eq!(setup.count("SELECT MIN(inbox_offset) FROM dead_letters").await, 77);
+    assert!(setup.observer.failed().contains(&Fault::Poison), "it is told, although nobody waits for it");
+    let messages: usize = setup.observer.committed().iter().map(|(messages, _)| messages).sum();
+    assert_eq!(messages, 600, "what was tried again counts once");
 }
 
 async fn poison_of_one_flow_does_not_touch_the_same_message_of_another(test: TestDatabase) {
@@ -237,6 +240,8 @@ async fn an_outage_keeps_the_batch_until_the_database_is_mended(test: TestDataba
 
     assert!(outcome.results.iter().all(Result::is_ok));
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 10);
+    assert!(setup.observer.failed().contains(&Fault::Outage));
+    assert_eq!(setup.observer.committed(), [(10, 10 * r#"{"a":1}"#.len())], "messages and bytes, once");
 }
 
 async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: TestDatabase) {

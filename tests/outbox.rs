@@ -112,6 +112,11 @@ async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: Te
     let found: Vec<_> =
         waiting.iter().map(|found| (found.flow, found.rows, found.lowest_message_id)).collect();
     assert_eq!(found, [(1, 9, 2), (2, 1, 1)]);
+    test.execute("UPDATE outbox SET created_at = '2020-01-01 00:00:00' WHERE flow_id = 2").await;
+    let aged = outbox.waiting().await.unwrap();
+    let year = Duration::from_hours(365 * 24);
+    let old: Vec<_> = aged.iter().filter(|found| found.oldest_age > year).map(|found| found.flow).collect();
+    assert_eq!(old, [2]);
 }
 
 async fn large_and_small_payloads_are_loaded_together(test: TestDatabase) {

@@ -79,9 +79,10 @@ async fn all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_tol
     test.execute(
         "DELETE FROM mqtt_servers; \
          INSERT INTO mqtt_servers (id, host, port, enabled, is_default, tls, ca_file, protocol_version) VALUES \
-         (1, 'plain', NULL, 1, NULL, NULL, NULL, NULL), (2, 'bad-port', 0, 1, 1, NULL, NULL, NULL), \
-         (3, 'encrypted', NULL, 1, 1, 1, '/ca.pem', '3.1.1'), (4, 'bad-version', 4, 1, 0, NULL, NULL, '4'), \
-         (5, 'off', 5, 0, 1, NULL, NULL, NULL), (6, 'no-tls', 6, 1, 0, 0, '/ca.pem', NULL)",
+         (1, 'plain', NULL, TRUE, NULL, NULL, NULL, NULL), (2, 'bad-port', 0, TRUE, TRUE, NULL, NULL, NULL), \
+         (3, 'encrypted', NULL, TRUE, TRUE, TRUE, '/ca.pem', '3.1.1'), \
+         (4, 'bad-version', 4, TRUE, FALSE, NULL, NULL, '4'), (5, 'off', 5, FALSE, TRUE, NULL, NULL, NULL), \
+         (6, 'no-tls', 6, TRUE, FALSE, FALSE, '/ca.pem', NULL)",
     )
     .await;
     let servers = load_mqtt_servers(&database).await.unwrap();
@@ -98,7 +99,7 @@ async fn all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_tol
 
 async fn brokers_are_read_from_a_table_that_nobody_has_migrated(test: TestDatabase) {
     test.create_sqlalchemy_tables().await;
-    test.execute("INSERT INTO mqtt_servers (host, port, enabled) VALUES ('127.0.0.1', 1883, 1)").await;
+    test.execute("INSERT INTO mqtt_servers (host, port, enabled) VALUES ('127.0.0.1', 1883, TRUE)").await;
     let database = Database::connect(test.settings(), 1).await.unwrap();
     let server = load_mqtt_server(&database).await.unwrap();
     assert_eq!((server.host.as_str(), server.port, server.tls), ("127.0.0.1", 1883, None));

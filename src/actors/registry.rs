@@ -10,6 +10,8 @@
 //! Which of the flows are this gateway's own, where there are others, `membership` says.
 
 mod membership;
+mod reading;
+mod settlement;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -21,34 +23,26 @@ use tokio::sync::{Mutex, oneshot};
 
 use self::membership::Membership;
 pub use self::membership::Replica;
+use self::reading::refresh;
+use self::settlement::{Settled, Settlement};
 use super::directory::Directory;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
-    AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionEstablished, ConnectionLost, NewRoutingTable,
-    ReloadFlows, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
+    AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionEstablished, ConnectionLost, ReloadFlows,
 };
 use super::report::kind_of;
 use crate::domain::flow::Flow;
-use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
-use crate::domain::replicas::{Role, ShareGroup};
+use crate::domain::replicas::Role;
 use crate::domain::retry::jittered;
-use crate::domain::routing::RoutingTable;
-use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
 use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
-use crate::store::{
-    Database, MqttServers, Span, StoreError, answered, load_flows, load_limits, load_mqtt_servers,
-    running_out, silence, timed,
-};
+use crate::store::Database;
 
 /// How soon to try again while there is no table at all, or the broker did not follow.
 const RETRY: Duration = Duration::from_secs(1);
-
-const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
-     one that is connected does not say so. Use another broker, or divide the flows by SHARD_INDEX and SHARD_COUNT";
 
 /// The keeper of the flows.
 #[derive(Debug)]
@@ -104,17 +98,6 @@ struct Work {
     look: bool,
     resync: bool,
     announce: bool,
-}
-
-/// What one settlement came to.
-struct Settled {
-    flows: Option<Vec<Flow>>,
-    leaving: Vec<Flow>,
-    rejections: Option<BTreeMap<FlowId, String>>,
-    /// `None` when the connection went meanwhile: the next connect resynchronises everything.
-    subscribed: Option<BTreeSet<TopicFilter>>,
-    /// Whether the broker holds all that is wanted, where that was looked at.
-    complete: Option<bool>,
 }
 
 impl FlowRegistryActor {
@@ -198,6 +181,7 @@ impl FlowRegistryActor {
             }
             self.settle(context);
         } else {
+            self.parts.observed.health.not_subscribed();
             self.work.resync |= self.session.connected;
             context.run_later(RETRY, Self::settle);
         }
@@ -323,244 +307,4 @@ impl Handler<Envelope<AwaitHandover>> for FlowRegistryActor {
             let _ = handed_over.await;
         })
     }
-}
-
-/// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
-/// if anything can have changed.
-async fn refresh(
-    membership: &mut Membership,
-    database: &Mutex<Option<Database>>,
-    settings: &DatabaseSettings,
-    work: &Work,
-    before: Option<&[Flow]>,
-    directory: &Directory,
-) -> Result<Option<Vec<Flow>>, StoreError> {
-    if !(work.reload || work.look || before.is_none()) {
-        return Ok(None);
-    }
-    let mut database = database.lock().await;
-    // Connects on the arbiter that calls, the first time.
-    if database.is_none() {
-        *database = Some(Database::connect(settings, 1).await?);
-    }
-    let Some(database) = database.as_mut() else { return Ok(None) };
-    let due = work.reload || before.is_none();
-    let refreshed = answered(silence(), hear_and_read(membership, database, directory, due)).await;
-    if refreshed.as_ref().is_err_and(StoreError::wants_new_connections) {
-        *database = database.anew();
-    }
-    let has_read = refreshed?;
-    let may_have_changed = has_read || membership.is_handing_over();
-    Ok(if may_have_changed { membership.flows_in_force(before) } else { None })
-}
-
-/// Answers whether the flows were read.
-async fn hear_and_read(
-    membership: &mut Membership,
-    database: &Database,
-    directory: &Directory,
-    due: bool,
-) -> Result<bool, StoreError> {
-    // Flows are worth more than what others say: a look that failed was told of, and nothing is let go by it.
-    let _ = if membership.takes_part() {
-        membership.look(database).await
-    } else {
-        membership.look_whether_alone(database).await
-    };
-    let due = due || membership.is_asked_to_read();
-    if due {
-        let (flows, span): (_, Span) = timed(database, read_all(database, directory)).await?;
-        membership.have_read(flows, span);
-    }
-    Ok(due)
-}
-
-async fn read_all(database: &Database, directory: &Directory) -> Result<Vec<Flow>, StoreError> {
-    match numbers_running_out(database).await {
-        Ok(warnings) => warnings.iter().for_each(|warning| log::warn!("{warning}")),
-        // Flows are worth more than a warning.
-        Err(error) => log::warn!("Cannot tell whether numbers run out: {error}"),
-    }
-    pass_on_brokers(database, directory).await;
-    load_flows(database).await
-}
-
-/// The list of brokers is read with the flows; those in force stay where it cannot be.
-async fn pass_on_brokers(database: &Database, directory: &Directory) {
-    match load_mqtt_servers(database).await {
-        Ok(MqttServers { usable, skipped }) => directory.mqtt.tell(UseServers {
-            servers: usable.into_iter().map(Into::into).collect(),
-            skipped: skipped.iter().map(ToString::to_string).collect(),
-        }),
-        Err(error) => log::error!("Error reloading the brokers: {error}; those in force stay"),
-    }
-}
-
-async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreError> {
-    running_out(database, &load_limits(database).await?).await
-}
-
-/// One pass over everything that has to agree.
-struct Settlement {
-    directory: Directory,
-    observed: Arc<Observed>,
-    before: Option<Vec<Flow>>,
-    leaving: Vec<Flow>,
-    known_rejections: BTreeMap<FlowId, String>,
-    session: Session,
-    group: Option<ShareGroup>,
-    resync: bool,
-    announce: bool,
-}
-
-impl Settlement {
-    /// With `only_if_changed` nothing is done where the flows are the same and none is leaving.
-    async fn run(self, read: Option<Vec<Flow>>, membership: &Membership, only_if_changed: bool) -> Settled {
-        let changed = read.is_some() && read != self.before;
-        let unchanged = |subscribed| Settled {
-            flows: None,
-            leaving: self.leaving.clone(),
-            rejections: None,
-            subscribed: Some(subscribed),
-            complete: None,
-        };
-        if only_if_changed && read.is_none() && self.leaving.is_empty() {
-            return unchanged(self.session.subscribed.clone());
-        }
-        let Some(flows) = read.or_else(|| self.before.clone()) else {
-            return unchanged(BTreeSet::new());
-        };
-        let (table, rejections) = self.table(&flows);
-        if changed {
-            // Before a message of theirs can have come.
-            self.observed.metrics.flows.set(flows.iter().map(|flow| flow.code.as_str()));
-            log::info!(flows = flows.len(), rejected = rejections.len(); "Flows loaded");
-        }
-        let leaving = leaving(&flows, self.before.as_deref().unwrap_or_default(), &self.leaving);
-        let beyond = membership.routed_beyond(&flows);
-        if changed || self.announce {
-            let leaving: Vec<Flow> = leaving.iter().chain(&beyond).cloned().collect();
-            self.swap(table_of_both(&flows, &leaving, &table)).await;
-        }
-        let wanted = self.wanted(&table, membership);
-        let subscribed = self.subscribe(&wanted, &table).await;
-        let confirmed = self.session.connected && self.can_share() && subscribed.is_some();
-        let complete = Some(confirmed && subscribed.as_ref().is_some_and(|holds| wanted.is_subset(holds)));
-        let leaving = if confirmed && !leaving.is_empty() {
-            self.swap(table_of_both(&flows, &beyond, &table)).await;
-            Vec::new()
-        } else {
-            leaving
-        };
-        Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, complete }
-    }
-
-    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> BTreeSet<TopicFilter> {
-        if *membership.role() != Role::Leaving {
-            return plan(&table.filters(), self.session.terms.names_subscriptions, self.group.as_ref());
-        }
-        // One that goes for good takes up nothing, not even what the broker has lost.
-        let keeps = self.session.terms.session_kept && table.filter_count() > 0;
-        if keeps { membership.held() } else { BTreeSet::new() }
-    }
-
-    /// A broker that does not know shared subscriptions takes them for topics on which nothing ever comes.
-    fn can_share(&self) -> bool {
-        self.group.is_none() || self.session.terms.shares_subscriptions
-    }
-
-    fn table(&self, flows: &[Flow]) -> (Arc<RoutingTable>, BTreeMap<FlowId, String>) {
-        let (table, rejected) = RoutingTable::new(flows.to_vec());
-        let mut rejections = BTreeMap::new();
-        for rejected in rejected {
-            let reason = rejected.error.to_string();
-            if self.known_rejections.get(&rejected.flow.id) != Some(&reason) {
-                log::error!(
-                    flow_id = rejected.flow.id, flow = &*rejected.flow.code;
-                    "Flow {} is not subscribed: its topic filter {:?} is not valid: {reason}",
-                    rejected.flow.code, rejected.flow.topic
-                );
-            }
-            rejections.insert(rejected.flow.id, reason);
-        }
-        (Arc::new(table), rejections)
-    }
-
-    async fn swap(&self, table: Arc<RoutingTable>) {
-        // A router that is down asks for the table when it starts.
-        let _ = self.directory.router.ask(NewRoutingTable { table }).await;
-    }
-
-    /// Makes the broker follow; answers what it holds afterwards.
-    async fn subscribe(
-        &self,
-        wanted: &BTreeSet<TopicFilter>,
-        table: &RoutingTable,
-    ) -> Option<BTreeSet<TopicFilter>> {
-        if !self.session.connected {
-            return Some(BTreeSet::new());
-        }
-        if !self.can_share() {
-            if self.resync {
-                log::error!("{CANNOT_SHARE}");
-            }
-            return Some(BTreeSet::new());
-        }
-        let with_ids = self.session.terms.names_subscriptions;
-        let mqtt = &self.directory.mqtt;
-        if self.resync {
-            let outcomes = mqtt.ask(ResyncSubscriptions { filters: wanted.clone(), with_ids }).await;
-            let outcomes = outcomes.ok()?.inspect_err(log_broker_error).ok()?;
-            return Some(granted(outcomes, wanted.clone(), table));
-        }
-        let FlowDiff { subscribe, unsubscribe } = diff(&self.session.subscribed, wanted);
-        let mut holds = self.session.subscribed.clone();
-        if !subscribe.is_empty() {
-            let outcomes = mqtt.ask(Subscribe { filters: subscribe.clone(), with_ids }).await;
-            let outcomes = outcomes.ok()?.inspect_err(log_broker_error).ok()?;
-            holds.extend(granted(outcomes, subscribe, table));
-        }
-        if !unsubscribe.is_empty() {
-            let done = mqtt.ask(Unsubscribe { filters: unsubscribe.clone() }).await;
-            done.ok()?.inspect_err(log_broker_error).ok()?;
-            holds.retain(|filter| !unsubscribe.contains(filter));
-        }
-        Some(holds)
-    }
-}
-
-/// Until the broker has been told, messages come by the old filters as well as by the new.
-fn table_of_both(flows: &[Flow], leaving: &[Flow], table: &Arc<RoutingTable>) -> Arc<RoutingTable> {
-    if leaving.is_empty() {
-        return Arc::clone(table);
-    }
-    Arc::new(RoutingTable::new(flows.iter().chain(leaving).cloned().collect()).0)
-}
-
-/// The error is dealt with by saying so: the next connect, or the next try, settles everything.
-fn log_broker_error(error: &SubscribeError) {
-    log::warn!("The broker did not take the subscriptions, trying again when it is back: {error}");
-}
-
-/// What of `asked` the broker granted; each refusal is shown for every flow that it concerns.
-fn granted(
-    outcomes: Vec<SubscribeOutcome>,
-    mut asked: BTreeSet<TopicFilter>,
-    table: &RoutingTable,
-) -> BTreeSet<TopicFilter> {
-    for SubscribeOutcome { filter, refusal } in outcomes {
-        let Some(refusal) = refusal else { continue };
-        let Some(refused) = asked.iter().find(|asked| asked.as_str() == filter).cloned() else { continue };
-        asked.remove(&refused);
-        // Without subscription identifiers one filter may stand for those of several flows.
-        let concerned = table
-            .flows()
-            .iter()
-            .filter(|flow| TopicFilter::parse(&flow.topic).is_ok_and(|own| refused.covers(&own)));
-        for flow in concerned {
-            log::error!(flow_id = flow.id, flow = &*flow.code; "Flow {} gets no messages: the broker refused {filter:?}: {refusal}", flow.code);
-        }
-    }
-    log::info!(filters = asked.len(); "Subscribed");
-    asked
 }

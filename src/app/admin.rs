@@ -99,7 +99,7 @@ impl Readings for Parts {
 
 /// Takes note of what happened to the connection, on the thread that it happened on.
 pub(super) fn note_connection(observed: &Observed, event: &MqttEvent) {
-    observed.health.connection_changed();
+    observed.health.not_subscribed();
     match event {
         MqttEvent::Connected { .. } => observed.metrics.broker.connected(),
         MqttEvent::Lost { .. } => observed.metrics.broker.lost(),

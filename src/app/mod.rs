@@ -68,6 +68,25 @@ pub enum StartError {
          if nobody is to have them any more"
     )]
     NobodyElse,
+    /// The replica may have a session at any of several brokers.
+    #[error(
+        "the replica may have a session at each of these: {brokers}; say at which to begin, `--broker {first}`, and run this \
+         again for the others; for the nodes of a cluster that shares its sessions, one of them does"
+    )]
+    SeveralBrokers {
+        /// Each with its id.
+        brokers: String,
+        /// The id of the first.
+        first: i64,
+    },
+    /// There is no such broker.
+    #[error("no enabled row of mqtt_servers has the id {wanted}; there are: {brokers}")]
+    NoSuchBroker {
+        /// What was asked for.
+        wanted: i64,
+        /// Those that there are, each with its id.
+        brokers: String,
+    },
     /// The database does not tell of the others.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -18,7 +18,7 @@ use super::StartError;
 use super::end_mark::EndMark;
 use super::signals::Signals;
 use super::stage::{Assembled, Mode, Stage};
-use super::startup::prepare_database;
+use super::startup::{Prepared, prepare_database};
 use crate::actors::Directory;
 use crate::actors::messages::{AwaitHandover, Shutdown};
 use crate::actors::mqtt::Session;
@@ -28,7 +28,7 @@ use crate::domain::replicas::{Member, Role};
 use crate::mqtt::{MqttLink, Subscription};
 use crate::settings::Settings;
 use crate::store::outbox::Outbox;
-use crate::store::{Database, StoreError, members, remove_member};
+use crate::store::{Database, MqttServer, StoreError, members, remove_member};
 
 /// How often is looked whether the broker has sent everything.
 const LOOK: Duration = Duration::from_millis(200);
@@ -48,17 +48,18 @@ pub struct Retired {
 /// Takes over for good what is left of the replica with these settings: its inbox, and what the broker keeps for it.
 /// Returns when all of it is in the database and the broker has forgotten the session.
 ///
-/// Unless it is `the_last`, others have to have its flows before it lets go of them.
+/// Unless it is `the_last`, others have to have its flows before it lets go of them. Where several rows of `mqtt_servers` are
+/// enabled, `broker` is the id of the one whose session is meant.
 ///
 /// # Errors
 /// The exit code, after the reason was logged.
-pub fn retire(settings: &Settings, the_last: bool) -> Result<Retired, i32> {
+pub fn retire(settings: &Settings, the_last: bool, broker: Option<i64>) -> Result<Retired, i32> {
     // Reads FAILPOINTS from the environment, in builds for tests only.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
     let system = System::new();
-    let started = system.block_on(Retirement::start(settings, the_last));
+    let started = system.block_on(Retirement::start(settings, the_last, broker));
     let retirement = started.map_err(|error| {
         log::error!("Fatal error during startup: {error}");
         1
@@ -90,10 +91,14 @@ struct Retirement {
 }
 
 impl Retirement {
-    async fn start(settings: &Settings, the_last: bool) -> Result<Retirement, StartError> {
+    async fn start(
+        settings: &Settings,
+        the_last: bool,
+        broker: Option<i64>,
+    ) -> Result<Retirement, StartError> {
         let mut signals = Signals::new()?;
         tokio::select! {
-            opened = open(settings, the_last) => {
+            opened = open(settings, the_last, broker) => {
                 let (assembled, inbox_id, mark) = opened?;
                 Ok(Retirement::of(assembled, inbox_id, mark, signals, settings.mqtt.client_id.clone()))
             }
@@ -130,20 +135,38 @@ impl Retirement {
 }
 
 /// Opens what the replica has left, and starts the parts of a gateway on it.
-async fn open(settings: &Settings, the_last: bool) -> Result<(Assembled, String, Arc<EndMark>), StartError> {
+async fn open(
+    settings: &Settings,
+    the_last: bool,
+    broker: Option<i64>,
+) -> Result<(Assembled, String, Arc<EndMark>), StartError> {
     // To make an empty one here and to be done with it would be the wrong kind of success.
     if !settings.inbox.dir.is_dir() {
         return Err(StartError::NoInbox { dir: settings.inbox.dir.clone() });
     }
     let stage = Stage::open(settings, Arc::default())?;
     let inbox_id = stage.inbox.id().to_string();
-    let prepared = prepare_database(settings, &stage.observed).await?;
+    let Prepared { limits, servers } = prepare_database(settings, &stage.observed).await?;
+    let prepared = Prepared { limits, servers: vec![the_one(servers, broker)?] };
     if !the_last && !has_living_others(settings, &inbox_id).await? {
         return Err(StartError::NobodyElse);
     }
     let mark = Arc::new(EndMark::new(&inbox_id));
     let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
     Ok((stage.assemble(prepared, &mode)?, inbox_id, mark))
+}
+
+/// The broker whose session is meant. To take whichever answers would leave what another one keeps.
+fn the_one(servers: Vec<MqttServer>, wanted: Option<i64>) -> Result<MqttServer, StartError> {
+    let named = |server: &MqttServer| format!("{} ({}:{})", server.id, server.host, server.port);
+    let brokers = servers.iter().map(named).collect::<Vec<_>>().join(", ");
+    let first = servers.first().map_or(0, |server| server.id);
+    if servers.len() > 1 && wanted.is_none() {
+        return Err(StartError::SeveralBrokers { brokers, first });
+    }
+    let wanted = wanted.unwrap_or(first);
+    let found = servers.into_iter().find(|server| server.id == wanted);
+    found.ok_or(StartError::NoSuchBroker { wanted, brokers })
 }
 
 /// As after `kill -9`: the next run finds everything where it is.

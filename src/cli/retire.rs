@@ -20,11 +20,15 @@ pub(super) struct RetireOptions {
     /// Let go of the flows although no other gateway takes them: from then on their messages are lost.
     #[arg(long)]
     last: bool,
+    /// The row of `mqtt_servers` whose broker keeps the session; where several are enabled it has to be said, and each
+    /// that the replica may have used is retired from in turn.
+    #[arg(long, value_name = "ID")]
+    broker: Option<i64>,
 }
 
 /// Retires, and says on standard output what came of it. Gives the exit code.
 pub(super) fn run(settings: &Settings, options: RetireOptions) -> i32 {
-    match retire(settings, options.last) {
+    match retire(settings, options.last, options.broker) {
         Ok(retired) => {
             // Whoever closed standard output does not want to know.
             let _ = tell(&settings.mqtt.client_id, retired);

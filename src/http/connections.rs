@@ -35,6 +35,9 @@ impl Connections {
     /// Notes a new connection.
     pub(super) fn opened(&self, connection: &dyn Any, data: &mut Extensions) {
         let socket = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
+        // An answer goes out in pieces, and none shall wait until the peer has acknowledged the one before: without it an
+        // answer is only slower.
+        let _ = socket.map(|socket| socket.set_nodelay(true));
         // One that cannot be noted is closed by the server in its own time.
         let Some(Ok(socket)) = socket.map(|socket| socket.as_fd().try_clone_to_owned()) else { return };
         let mut open = self.open();

@@ -176,10 +176,17 @@ fn of_certificate(problem: &CertificateError, host: &str, files: &TlsFiles) -> S
             format!("wrong name: the broker's certificate is not for {host}")
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            format!("wrong name: the broker's certificate is not for {host} but for {}", presented.join(", "))
+            let names: Vec<&str> = presented.iter().map(|name| without_kind(name)).collect();
+            format!("wrong name: the broker's certificate is not for {host} but for {}", names.join(", "))
         }
         other => format!("the broker's certificate is not accepted: {other}"),
     }
+}
+
+/// `DnsName("a.example")` and `IpAddress(::1)` as people write them.
+fn without_kind(presented: &str) -> &str {
+    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(presented).trim_matches('"')
 }
 
 fn of_alert(alert: AlertDescription, has_certificate: bool) -> String {

@@ -93,8 +93,9 @@ impl Health {
         }
     }
 
-    /// The connection to the broker came or went: nothing is known of its subscriptions.
-    pub fn connection_changed(&self) {
+    /// The connection to the broker came or went, or did not carry what was asked for: nothing is known
+    /// of its subscriptions.
+    pub fn not_subscribed(&self) {
         self.notes().set_subscribed(false);
     }
 
@@ -187,7 +188,7 @@ mod tests {
         let health = started();
         health.subscribed();
         assert_eq!(words(&health), [""; 0]);
-        health.connection_changed();
+        health.not_subscribed();
         assert_eq!(words(&health), ["not_subscribed"]);
         health.subscribed();
         health.draining();
@@ -210,7 +211,7 @@ mod tests {
         let health = started();
         let since = |health: &Health| health.reasons(None).first().map(|reason| reason.since);
         let before = since(&health);
-        health.connection_changed();
+        health.not_subscribed();
         assert_eq!(since(&health), before, "there was no connection before either");
         health.draining();
         let draining = health.reasons(None).last().copied();

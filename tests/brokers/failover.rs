@@ -1,5 +1,6 @@
 //! A broker goes, another stands in, and the first comes back.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use crate::support::mosquitto::Broker;
@@ -35,6 +36,18 @@ fn wait_for_connections(gateway: &Gateway, address: SocketAddr, count: usize) {
     });
 }
 
+fn wait_until_stored(world: &World, keys: &HashSet<u64>) {
+    let listed: Vec<String> = keys.iter().map(|key| format!("'{key}'")).collect();
+    let sql = format!(
+        "SELECT COUNT(DISTINCT attribute_value) FROM data WHERE attribute_name = 'key' AND attribute_value IN ({})",
+        listed.join(", ")
+    );
+    let wanted = i64::try_from(keys.len()).unwrap();
+    crate::support::eventually("these messages in data", || {
+        (world.sql.count(&sql, []) >= wanted).then_some(())
+    });
+}
+
 fn nothing_is_lost_between_two_brokers(backend: Backend) {
     let (mut world, second) = world_of_two(backend);
     let mut load = Load::over(&world, 2);
@@ -57,7 +70,10 @@ fn nothing_is_lost_between_two_brokers(backend: Backend) {
     at_second.publish_all(load.next(&world, 50));
     wait_for_connections(&gateway, world.broker.address, 2);
     let messages = load.next(&world, 300);
+    let keys = Load::keys_of(&messages);
     Publisher::connect(world.broker.address).publish_all(messages);
+    // What is not ours by then would stay at the first.
+    wait_until_stored(&world, &keys);
 
     // What came to the second after we had left waits there for us.
     world.broker.stop();

@@ -16,6 +16,7 @@ mod support;
 
 mod actors;
 mod fields;
+mod format;
 mod page;
 mod peers;
 mod repeats;

@@ -33,10 +33,7 @@ fn a_group_goes_through_all_of_it(published_in_all: u64) {
     let verdict = fleet.judge(published);
     let (with_a_key, without) = verdict.twice(&fleet);
     assert_eq!(with_a_key, 0);
-    assert!(
-        without <= 20,
-        "{without} twice, and the broker had at most 20 under way to the member that was killed"
-    );
+    assert!(without <= 20, "{without} twice: what was under way at the kill is known when it comes again");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, to be stopped, killed and started again on the same data and port.
+//! A `PostgreSQL` server of a test's own, to be stopped, killed and started again on the same data and port.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};

@@ -41,6 +41,24 @@ pub struct World {
     pub name: String,
     directory: TempDir,
     publisher: RefCell<Option<Publisher>>,
+    on_postgres: Option<PostgresDatabase>,
+}
+
+/// A database that goes with its world: each takes 8 MB on the disk.
+struct PostgresDatabase {
+    maintenance: String,
+    name: String,
+}
+
+impl Drop for PostgresDatabase {
+    fn drop(&mut self) {
+        // Of a test that failed it stays, to be looked at.
+        if !std::thread::panicking() {
+            let admin = Sql::open(&self.maintenance);
+            let _ = admin.try_run(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+            let _ = admin.try_run(&format!("DROP USER {}", self.name));
+        }
+    }
 }
 
 impl World {
@@ -71,7 +89,7 @@ impl World {
         world
     }
 
-    /// The same on PostgreSQL.
+    /// The same on `PostgreSQL`.
     pub fn on_postgres_server(server: &PostgresServer, broker: Broker) -> World {
         let world = World::on_postgres(&server.url(), broker);
         world.add_broker();
@@ -119,7 +137,9 @@ impl World {
         let sql = Sql::open(database.as_str());
         sql.run(&sqlalchemy_tables("postgres"));
         let settings = Settings::from([("DATABASE_URL".to_owned(), database.into())]);
-        World::assemble(Backend::Postgres, name, sql, broker, settings, TempDir::new().unwrap())
+        let database = PostgresDatabase { maintenance: maintenance.into(), name: name.clone() };
+        let world = World::assemble(Backend::Postgres, name, sql, broker, settings, TempDir::new().unwrap());
+        World { on_postgres: Some(database), ..world }
     }
 
     fn on_sqlite(broker: Broker) -> World {
@@ -144,8 +164,16 @@ impl World {
         settings: Settings,
         directory: TempDir,
     ) -> World {
-        let mut world =
-            World { backend, sql, broker, settings, name, directory, publisher: RefCell::new(None) };
+        let mut world = World {
+            backend,
+            sql,
+            broker,
+            settings,
+            name,
+            directory,
+            publisher: RefCell::new(None),
+            on_postgres: None,
+        };
         let client_id = world.name.clone();
         let (inbox, log) = (world.inbox_directory(), world.log_directory());
         world

@@ -5,11 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All reasons there are, so that each shows before its first dead letter: a rate is known only of
 /// what was there before.
-const REASONS: [&str; 17] = [
+const REASONS: [&str; 18] = [
     "counter_exhausted",
     "invalid_schema",
     "name_too_long",
     "no_usable_url",
+    "nul_character",
     "outbox_expired",
     "outbox_full",
     "payload_not_json",

@@ -8,10 +8,6 @@ import re
 from kustomize import ROOT
 from manifests import Documents, settings, stateful, workloads
 
-# MERGE: settings that other branches bring, each with its row in docs/SETTINGS.md. To be emptied once they are there;
-# test_the_allowance_for_settings_to_come_is_empty_once_they_are_there says when.
-PENDING = {"ADMIN_BIND", "SHARED_GROUP", "SHARD_INDEX", "SHARD_COUNT"}
-
 
 @functools.cache
 def documented() -> dict[str, tuple[str, str]]:
@@ -21,7 +17,7 @@ def documented() -> dict[str, tuple[str, str]]:
 
 
 def names_are_settings(documents: Documents) -> list[str]:
-    known = set(documented()) | PENDING
+    known = documented()
     return [
         f"{workload.name}: {name} is no setting"
         for workload in workloads(documents)

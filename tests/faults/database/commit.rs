@@ -60,7 +60,8 @@ fn connections_cut_at_commit_again_and_again_leave_each_message_there_once() {
     assert_eq!(gateway.stop(), Some(0));
     let failures =
         gateway.count_errors("Database refuses") + gateway.count_warnings("Database still refuses");
-    assert!(failures >= 16, "a failure for each cut: {failures}");
+    // Every second cut comes before the server has seen the COMMIT; what it has seen may be found to be done.
+    assert!(failures >= 8, "a failure for each cut before a COMMIT: {failures}");
     assert_eq!(load.judge(&world), [0; 0]);
 }
 

@@ -1,0 +1,93 @@
+//! What the registry asks the database: who else there is, the flows, the brokers, and whether numbers run out.
+
+use tokio::sync::Mutex;
+
+use super::Work;
+use super::membership::Membership;
+use crate::actors::directory::Directory;
+use crate::actors::messages::UseServers;
+use crate::domain::flow::Flow;
+use crate::domain::replicas::Role;
+use crate::settings::DatabaseSettings;
+use crate::store::{
+    Database, MqttServers, Span, StoreError, answered, load_flows, load_limits, load_mqtt_servers,
+    running_out, silence, timed,
+};
+
+/// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
+/// if anything can have changed.
+pub(super) async fn refresh(
+    membership: &mut Membership,
+    database: &Mutex<Option<Database>>,
+    settings: &DatabaseSettings,
+    work: &Work,
+    before: Option<&[Flow]>,
+    directory: &Directory,
+) -> Result<Option<Vec<Flow>>, StoreError> {
+    if !(work.reload || work.look || before.is_none()) {
+        return Ok(None);
+    }
+    let mut database = database.lock().await;
+    // Connects on the arbiter that calls, the first time.
+    if database.is_none() {
+        *database = Some(Database::connect(settings, 1).await?);
+    }
+    let Some(database) = database.as_mut() else { return Ok(None) };
+    let due = work.reload || before.is_none();
+    let refreshed = answered(silence(), hear_and_read(membership, database, directory, due)).await;
+    if refreshed.as_ref().is_err_and(StoreError::wants_new_connections) {
+        *database = database.anew();
+    }
+    let has_read = refreshed?;
+    let may_have_changed = has_read || membership.is_handing_over();
+    Ok(if may_have_changed { membership.flows_in_force(before) } else { None })
+}
+
+/// Answers whether the flows were read.
+async fn hear_and_read(
+    membership: &mut Membership,
+    database: &Database,
+    directory: &Directory,
+    due: bool,
+) -> Result<bool, StoreError> {
+    // Flows are worth more than what others say: a look that failed was told of, and nothing is let go by it.
+    let _ = if membership.takes_part() {
+        membership.look(database).await
+    } else {
+        membership.look_whether_alone(database).await
+    };
+    let due = due || membership.is_asked_to_read();
+    if due {
+        // Who goes for good is there for the session at one broker, and stays with that.
+        if *membership.role() != Role::Leaving {
+            pass_on_brokers(database, directory).await;
+        }
+        let (flows, span): (_, Span) = timed(database, read_all(database)).await?;
+        membership.have_read(flows, span);
+    }
+    Ok(due)
+}
+
+async fn read_all(database: &Database) -> Result<Vec<Flow>, StoreError> {
+    match numbers_running_out(database).await {
+        Ok(warnings) => warnings.iter().for_each(|warning| log::warn!("{warning}")),
+        // Flows are worth more than a warning.
+        Err(error) => log::warn!("Cannot tell whether numbers run out: {error}"),
+    }
+    load_flows(database).await
+}
+
+/// The list of brokers is read with the flows; those in force stay where it cannot be.
+async fn pass_on_brokers(database: &Database, directory: &Directory) {
+    match load_mqtt_servers(database).await {
+        Ok(MqttServers { usable, skipped }) => directory.mqtt.tell(UseServers {
+            servers: usable.into_iter().map(Into::into).collect(),
+            skipped: skipped.iter().map(ToString::to_string).collect(),
+        }),
+        Err(error) => log::error!("Error reloading the brokers: {error}; those in force stay"),
+    }
+}
+
+async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreError> {
+    running_out(database, &load_limits(database).await?).await
+}

@@ -60,8 +60,9 @@ fn connections_cut_at_commit_again_and_again_leave_each_message_there_once() {
     assert_eq!(gateway.stop(), Some(0));
     let failures =
         gateway.count_errors("Database refuses") + gateway.count_warnings("Database still refuses");
-    // Every second cut comes before the server has seen the COMMIT; what it has seen may be found to be done.
-    assert!(failures >= 8, "a failure for each cut before a COMMIT: {failures}");
+    // Where the connection is cut after the COMMIT was passed on, the answer may have been quicker than the cut. Of the four
+    // kinds of round that is one; in the others nobody can have been told that it is done.
+    assert!(failures >= 12, "a failure for each cut that no answer can have overtaken: {failures}");
     assert_eq!(load.judge(&world), [0; 0]);
 }
 

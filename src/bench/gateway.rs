@@ -9,7 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::error::BenchError;
 use super::gateway_log::Story;
@@ -118,10 +119,9 @@ impl Gateway {
 
     /// Ends it as an operator would, and waits for that.
     pub(super) fn end(mut self) -> Result<(), BenchError> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
             // One that is gone already shows below.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         let deadline = Instant::now() + END;
         while Instant::now() < deadline {

@@ -6,7 +6,8 @@
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use paho_mqtt::{
@@ -21,6 +22,7 @@ use super::failure::Failure;
 use super::incoming::{Incoming, hand_over};
 use super::input::{Gone, Input};
 use super::options::{BrokerOptions, MqttError};
+use super::pace::{Pace, sleeps_of_this_thread};
 use super::server::BrokerServer;
 use super::version::Version;
 use crate::domain::redelivery::TAIL_MESSAGES;
@@ -210,10 +212,15 @@ fn client(
         begins(Incoming::ConnectionBegins { server: &server, in_flight_bounded });
     });
     let on_incoming = Arc::clone(on_incoming);
+    // Called by that thread alone; the mutex is there for the compiler.
+    let pace = Mutex::new(Pace::new(Instant::now()));
     paho.set_message_callback(move |_, message| {
         // Without a message the call only marks the end of a connection.
         if let Some(message) = message {
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            let pause = pace.arrived(Instant::now(), sleeps_of_this_thread);
             hand_over(&message, &*on_incoming);
+            pace_out(&mut pace, pause);
         }
     });
     // For what these post to the channel: nobody is left to miss it once the receiver is gone.
@@ -228,6 +235,16 @@ fn client(
         let _ = gone.send(Input::Gone { wire, why });
     });
     Ok(Client { paho, server })
+}
+
+fn pace_out(pace: &mut Pace, pause: Option<Duration>) {
+    match pause {
+        Some(pause) => {
+            thread::sleep(pause);
+            pace.is_free_after_pause(Instant::now(), sleeps_of_this_thread());
+        }
+        None => pace.is_free(Instant::now()),
+    }
 }
 
 fn uri(server: &BrokerServer) -> String {

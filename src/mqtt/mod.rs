@@ -27,6 +27,7 @@ mod inspect;
 mod link;
 pub mod load;
 mod options;
+mod pace;
 mod packet;
 mod reconnect;
 mod requests;

@@ -13,6 +13,7 @@ use super::{
     OutboxSettings, RestartSettings, Settings, SettingsError, database, replicas,
 };
 use crate::domain::payload::PayloadLimits;
+use crate::domain::replicas::Role;
 use crate::domain::value_style::ValueStyle;
 use crate::inbox::FsyncPolicy;
 
@@ -61,7 +62,8 @@ fn settings(
     let outbox = outbox(reader);
     let limits = limits(reader);
     let inbox = inbox(reader);
-    let lanes = reader.integer_or(&names::LANES, default_lanes(database.as_ref().ok()));
+    let lanes = reader.integer_or(&names::LANES, usual_lanes(database.as_ref().ok(), role.as_ref().ok()));
+    let lanes_are_given = reader.is_given(&names::LANES);
     let batch_max_messages = reader.integer(&names::BATCH_MAX_MESSAGES);
     let batch_max_bytes = reader.integer(&names::BATCH_MAX_BYTES);
     let flow_lock_wait = reader.seconds(&names::FLOW_LOCK_WAIT_SECONDS);
@@ -87,6 +89,7 @@ fn settings(
         flows_reload_interval: flows_reload_interval?,
         inbox: inbox?,
         lanes: lanes?,
+        lanes_are_given,
         batch_max_messages: batch_max_messages?,
         batch_max_bytes: batch_max_bytes?,
         flow_lock_wait: flow_lock_wait?,
@@ -100,10 +103,12 @@ fn settings(
     })
 }
 
-/// `SQLite` has one writer: a second lane would only wait for the first.
-fn default_lanes(database: Option<&DatabaseSettings>) -> u32 {
-    match database {
-        Some(DatabaseSettings::Sqlite { .. }) => 1,
+/// A second lane works while the first waits for the database. `SQLite` has one writer, so it would only wait for the
+/// first; where there are other replicas these do the work meanwhile, and more transactions at a time make each dearer.
+fn usual_lanes(database: Option<&DatabaseSettings>, role: Option<&Role>) -> u32 {
+    match (database, role) {
+        (Some(DatabaseSettings::Sqlite { .. }), _) | (_, Some(Role::InGroup(_))) => 1,
+        (_, Some(Role::Shard(shard))) if shard.count > 1 => 1,
         _ => 2,
     }
 }

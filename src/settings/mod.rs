@@ -65,6 +65,8 @@ pub struct Settings {
     pub inbox: InboxSettings,
     /// Lanes of a new inbox.
     pub lanes: u32,
+    /// Whether somebody wants just so many; their usual number changes with the role, and an inbox lives on.
+    pub lanes_are_given: bool,
     /// Messages in one transaction at most.
     pub batch_max_messages: usize,
     /// Bytes of payload in one transaction at most, unless a single message has more.

@@ -69,6 +69,11 @@ impl<'a> Reader<'a> {
         Ok(read.unwrap_or(derived))
     }
 
+    /// Whether it is set, to whatever.
+    pub(super) fn is_given(&self, spec: &Spec) -> bool {
+        self.layers.get(spec.name).is_some()
+    }
+
     /// A whole number of seconds.
     pub(super) fn seconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
         self.integer(spec).map(Duration::from_secs)

@@ -223,6 +223,19 @@ fn replicas_that_would_do_each_others_work_or_throw_each_other_out_are_refused()
 }
 
 #[test]
+fn one_lane_is_usual_where_others_work_meanwhile_and_two_where_nobody_does() {
+    let lanes = |environment: &[(&str, &str)]| {
+        let settings = settings(environment);
+        (settings.lanes, settings.lanes_are_given)
+    };
+    let gw3 = ("MQTT_CLIENT_ID", "gw-3");
+    assert_eq!(lanes(&[("SHARD_INDEX", "gw-0")]), (2, false));
+    assert_eq!(lanes(&[gw3, ("SHARED_GROUP", "g")]), (1, false));
+    assert_eq!(lanes(&[gw3, ("SHARD_COUNT", "4"), ("SHARD_INDEX", "gw-3")]), (1, false));
+    assert_eq!(lanes(&[gw3, ("SHARED_GROUP", "g"), ("LANES", "2")]), (2, true));
+}
+
+#[test]
 fn a_replica_is_retired_whatever_the_others_are_now() {
     let environment =
         [REQUIRED, &[("SHARD_COUNT", "2"), ("SHARD_INDEX", "gw-3"), ("SHARED_GROUP", "g")]].concat();

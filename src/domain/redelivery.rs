@@ -18,13 +18,15 @@
 //!
 //! # Why nothing is lost
 //! To lose a message, L must begin with a message that has the packet identifier *and* the content of one in the
-//! tail: the broker has to use an identifier again while it is among our last 1,024. So the guard judges the
+//! tail: the broker has to use an identifier again while we remember it. So the guard judges the
 //! broker's way of giving out identifiers, by what it has seen since the session (or its doubt) began:
 //!
 //! * **Proven**: [`PROOF`] messages in a row had rising identifiers (65,535 is followed by 1). A broker that takes the
 //!   lowest free one, or goes round a pool, cannot get there: with a Receive Maximum of 1,024 it has to repeat one
 //!   earlier. (MQTT 3.1.1 bounds nothing, so there the proof takes a whole round of 65,535.) New messages then lie
-//!   beyond the tail's end for another 64,000 messages: identifier and content suffice, whatever repeats.
+//!   beyond the tail's end for another 32,000 messages: identifier and content suffice, whatever repeats. Where a round is
+//!   longer than that but short all the same, L begins with what came one round ago, which is no less than all that has risen:
+//!   so a message is looked for only in the later half of those.
 //! * **Young**: rising so far, but not long enough. Identifier and content, and besides
 //!   - it is not the oldest message known. Where nothing has stepped back yet, a broker of the lowest free
 //!     identifier reuses the first one first: acknowledgements come in order, so any other is free only after it and is
@@ -62,8 +64,12 @@ pub use self::sighting::{Content, Sighting};
 pub use self::tail::TailEntry;
 use self::tail::{Joined, Tail};
 
-/// Messages remembered: as many as a broker may have under way to us unacknowledged (our Receive Maximum).
-pub const TAIL_MESSAGES: usize = 1024;
+/// Messages that we allow a broker to have under way to us unacknowledged (MQTT 5).
+pub const RECEIVE_MAXIMUM: u16 = 1024;
+
+/// Messages remembered. Not all brokers keep to the Receive Maximum: mosquitto 2.0 has thousands under way in a flood. So it
+/// is as many as there can be of which each is known to lie ahead of those before it: half of all identifiers.
+pub const TAIL_MESSAGES: usize = 32_767;
 
 /// So many rising identifiers in a row exclude early reuse where at most 1,024 messages are under way: twice that.
 pub const PROOF: u32 = 2 * 1024;
@@ -186,7 +192,8 @@ impl RedeliveryGuard {
             return Verdict::New;
         };
         let begins_with_the_oldest = self.place == Place::Beginning && index == 0;
-        let sure = match self.evidence.trust(self.in_flight) {
+        let back = self.tail.len().saturating_sub(index);
+        let sure = match self.evidence.trust(self.in_flight, back) {
             Trust::Proven => true,
             Trust::Young if begins_with_the_oldest => return Verdict::New,
             Trust::Young => self.tail.is_varied(sighting.content.topic),

@@ -26,7 +26,8 @@ use super::meta::InboxId;
 use super::quarantine;
 use crate::domain::message::{Offset, Record};
 use crate::domain::redelivery::{
-    Content, InFlight, PROOF, RedeliveryGuard, RedeliveryMemory, Sighting, TailEntry, Verdict,
+    Content, InFlight, PROOF, RECEIVE_MAXIMUM, RedeliveryGuard, RedeliveryMemory, Sighting, TailEntry,
+    Verdict,
 };
 
 const REDELIVERY_FILE: &str = "redelivery";
@@ -66,10 +67,29 @@ struct Page {
 #[derive(Serialize, Deserialize)]
 struct Line(u16, bool, String, String);
 
-/// A new content of the file.
+/// What of the log the file has to name.
+pub(super) struct LogState<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) inbox: &'a InboxId,
+    /// The log reaches up to here.
+    pub(super) seen: Offset,
+    /// Size of one of its files.
+    pub(super) segment_bytes: u64,
+}
+
+/// A new content of the file. It becomes text where nobody waits for the log.
 pub(super) struct Unstored {
     dir: PathBuf,
-    text: String,
+    inbox: String,
+    session: String,
+    seen: Offset,
+    memory: RedeliveryMemory,
+}
+
+/// The file is written whenever a segment is deleted, with 70 bytes for a message: this keeps it to a seventh of the
+/// segment. No fewer than the broker may have under way.
+fn most_stored(segment_bytes: u64) -> usize {
+    usize::try_from(segment_bytes / 512).unwrap_or(usize::MAX).max(usize::from(RECEIVE_MAXIMUM))
 }
 
 impl RedeliveryWatch {
@@ -186,29 +206,35 @@ impl RedeliveryWatch {
     }
 
     /// What the file should hold now that the log reaches up to `seen`; `None` when it needs no change.
-    pub(super) fn take_unstored(&mut self, dir: &Path, inbox: &InboxId, seen: Offset) -> Option<Unstored> {
+    pub(super) fn take_unstored(&mut self, log: LogState<'_>) -> Option<Unstored> {
         let session = self.session.clone()?;
         if !std::mem::take(&mut self.is_unstored) {
             return None;
         }
         self.is_urgent = false;
-        let RedeliveryMemory { risen, stepped_back, tail } = self.guard.memory();
-        let tail = tail.iter().map(Line::of).collect();
-        let page = Page {
-            format: REDELIVERY_FORMAT,
-            inbox: inbox.to_string(),
-            boot: boot::id(),
-            session,
-            seen,
-            risen,
-            stepped_back,
-            tail,
-        };
-        Some(Unstored { dir: dir.to_path_buf(), text: format!("{}\n", serde_json::json!(page)) })
+        let mut memory = self.guard.memory();
+        let surplus = memory.tail.len().saturating_sub(most_stored(log.segment_bytes));
+        memory.tail.drain(..surplus);
+        let (dir, inbox) = (log.dir.to_path_buf(), log.inbox.to_string());
+        Some(Unstored { dir, inbox, session, seen: log.seen, memory })
     }
 }
 
 impl Page {
+    fn of(unstored: &Unstored) -> Page {
+        let Unstored { inbox, session, seen, memory, .. } = unstored;
+        Page {
+            format: REDELIVERY_FORMAT,
+            inbox: inbox.clone(),
+            boot: boot::id(),
+            session: session.clone(),
+            seen: *seen,
+            risen: memory.risen,
+            stepped_back: memory.stepped_back,
+            tail: memory.tail.iter().map(Line::of).collect(),
+        }
+    }
+
     /// `None` for a file of another inbox or format, or one that makes no sense.
     fn parse(text: &str, inbox: &InboxId) -> Option<RedeliveryWatch> {
         let page: Page = serde_json::from_str(text).ok()?;
@@ -245,7 +271,8 @@ impl Line {
 
 impl Unstored {
     pub(super) fn store(&self) -> Result<(), InboxError> {
-        durable::replace_small_file(&self.dir, REDELIVERY_FILE, &self.text)
+        let text = format!("{}\n", serde_json::json!(Page::of(self)));
+        durable::replace_small_file(&self.dir, REDELIVERY_FILE, &text)
     }
 
     /// Takes away what was stored before.

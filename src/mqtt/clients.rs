@@ -25,17 +25,10 @@ use super::options::{BrokerOptions, MqttError};
 use super::pace::{Pace, sleeps_of_this_thread};
 use super::server::BrokerServer;
 use super::version::Version;
-use crate::domain::redelivery::TAIL_MESSAGES;
+use crate::domain::redelivery::RECEIVE_MAXIMUM;
 
 /// TCP connection, CONNECT and CONNACK together; paho looks at its clock every three seconds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Messages of `QoS` 1 that a broker may have under way to us unacknowledged (MQTT 5).
-///
-/// Enough to keep a fast connection busy, and no more than are remembered to recognise what a broker sends again
-/// after a lost connection. Brokers have a lower bound of their own (mosquitto: 20).
-const RECEIVE_MAXIMUM: u16 = 1024;
-const _: () = assert!(RECEIVE_MAXIMUM as usize <= TAIL_MESSAGES);
 
 /// The longest keepalive that MQTT can express. Paho turns zero, "never", into one second: this comes nearest.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(65_535);

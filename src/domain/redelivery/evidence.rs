@@ -22,11 +22,13 @@ pub(super) enum Trust {
 }
 
 impl Evidence {
-    pub(super) fn trust(self, in_flight: InFlight) -> Trust {
+    /// For a message that came `back` messages before the next one, the last one being 1 back.
+    pub(super) fn trust(self, in_flight: InFlight, back: usize) -> Trust {
         let proof = match in_flight {
             InFlight::Bounded => PROOF,
             InFlight::Unbounded => PROOF_WITHOUT_BOUND,
         };
+        let proof = u32::try_from(2 * back).unwrap_or(u32::MAX).max(proof);
         match self {
             Evidence { risen, .. } if risen >= proof => Trust::Proven,
             Evidence { stepped_back: false, .. } => Trust::Young,

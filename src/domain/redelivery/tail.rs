@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::sighting::{Content, Sighting};
-use super::{TAIL_MESSAGES, VARIED_PAYLOADS};
+use super::{RECEIVE_MAXIMUM, TAIL_MESSAGES, VARIED_PAYLOADS};
 
 /// Packet identifiers are 1 to this.
 const LARGEST_ID: u16 = u16::MAX;
@@ -66,6 +66,7 @@ impl Tail {
         if self.entries.len() == TAIL_MESSAGES {
             self.forget_oldest();
         }
+        self.make_room_for(step);
         match step {
             Some(step) if self.span + u32::from(step) < u32::from(LARGEST_ID) => {
                 self.span += u32::from(step);
@@ -85,11 +86,26 @@ impl Tail {
         self.entries.push_back((entry, 0));
     }
 
+    /// Where identifiers are passed over, fewer messages fit on the circle: those count that have to be known, and the others
+    /// make room.
+    fn make_room_for(&mut self, step: Option<u16>) {
+        let Some(step) = step else { return };
+        while self.span + u32::from(step) >= u32::from(LARGEST_ID)
+            && self.entries.len() > usize::from(RECEIVE_MAXIMUM)
+        {
+            self.forget_oldest();
+        }
+    }
+
     fn forget_oldest(&mut self) {
         self.entries.pop_front();
         if let Some((_, step)) = self.entries.front_mut() {
             self.span -= u32::from(std::mem::take(step));
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(super) fn position(&self, sighting: &Sighting) -> Option<usize> {

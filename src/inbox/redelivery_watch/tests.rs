@@ -110,6 +110,17 @@ fn what_was_received_is_recognised_when_its_segments_are_gone() {
 }
 
 #[test]
+fn the_file_is_small_beside_a_segment_and_holds_what_a_broker_may_have_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir);
+    append(&inbox, 1..=MANY);
+    drop(inbox);
+    let page: Page = serde_json::from_str(&text(&dir)).unwrap();
+    assert_eq!(page.tail.len(), usize::from(RECEIVE_MAXIMUM));
+    assert_eq!(most_stored(16 * 1024 * 1024), 32_768, "all that is remembered, beside the usual segment");
+}
+
+#[test]
 fn a_restart_remembers_whether_the_broker_is_trusted() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);

@@ -26,8 +26,9 @@
 //!   earlier. (MQTT 3.1.1 bounds nothing, so there the proof takes a whole round of 65,535.) New messages then lie
 //!   beyond the tail's end for another 32,000 messages: identifier and content suffice, whatever repeats. Where a round is
 //!   longer than that but short all the same, L begins with what came one round ago, which is no less than all that has risen:
-//!   so a message is looked for only in the later half of those.
-//! * **Young**: rising so far, but not long enough. Identifier and content, and besides
+//!   so this goes only for the later half of those. It does not go beyond half of all identifiers either, because a broker that
+//!   throws messages away may have passed over many of them; there the rules for young sessions hold.
+//! * **Young**: rising so far, but not long enough for a message that far back. Identifier and content, and besides
 //!   - it is not the oldest message known. Where nothing has stepped back yet, a broker of the lowest free
 //!     identifier reuses the first one first: acknowledgements come in order, so any other is free only after it and is
 //!     taken only when a message that we have seen has taken the first again. A pool in order of return, or a short
@@ -67,9 +68,14 @@ use self::tail::{Joined, Tail};
 /// Messages that we allow a broker to have under way to us unacknowledged (MQTT 5).
 pub const RECEIVE_MAXIMUM: u16 = 1024;
 
-/// Messages remembered. Not all brokers keep to the Receive Maximum: mosquitto 2.0 has thousands under way in a flood. So it
-/// is as many as there can be of which each is known to lie ahead of those before it: half of all identifiers.
-pub const TAIL_MESSAGES: usize = 32_767;
+/// Packet identifiers are 1 to this.
+const LARGEST_ID: u16 = u16::MAX;
+
+const HALF_OF_ALL_IDS: u16 = LARGEST_ID / 2;
+
+/// Messages remembered. Not all brokers keep to the Receive Maximum: mosquitto 2.0 has tens of thousands under way in a flood.
+/// So it is as many as there are identifiers, but for one: the next message's.
+pub const TAIL_MESSAGES: usize = LARGEST_ID as usize - 1;
 
 /// So many rising identifiers in a row exclude early reuse where at most 1,024 messages are under way: twice that.
 pub const PROOF: u32 = 2 * 1024;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::error::{AppendError, InboxError};
 use super::meta::Meta;
 use super::record::Codec;
-use super::redelivery_watch::{LogState, RedeliveryWatch, Unstored};
+use super::redelivery_watch::{Extent, RedeliveryWatch, Unstored};
 use super::segment::{HEADER_BYTES, Segment};
 use super::{FsyncPolicy, InboxOptions, durable};
 use crate::domain::message::{Offset, Publication};
@@ -275,13 +275,9 @@ impl Log {
     }
 
     /// What the file about redelivery does not know yet.
-    pub(super) fn take_unstored_redelivery(&mut self) -> Option<Unstored> {
-        self.redelivery.take_unstored(LogState {
-            dir: &self.dir,
-            inbox: &self.meta.id,
-            seen: self.next_offset,
-            segment_bytes: self.limits.segment,
-        })
+    pub(super) fn take_unstored_redelivery(&mut self, extent: Extent) -> Option<Unstored> {
+        let most = extent.most_messages(self.limits.segment);
+        self.redelivery.take_unstored(&self.dir, &self.meta.id, self.next_offset, most)
     }
 
     /// What was written since the last call.

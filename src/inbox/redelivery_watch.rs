@@ -26,8 +26,8 @@ use super::meta::InboxId;
 use super::quarantine;
 use crate::domain::message::{Offset, Record};
 use crate::domain::redelivery::{
-    Content, InFlight, PROOF, RECEIVE_MAXIMUM, RedeliveryGuard, RedeliveryMemory, Sighting, TailEntry,
-    Verdict,
+    Content, InFlight, PROOF, RECEIVE_MAXIMUM, RedeliveryGuard, RedeliveryMemory, Sighting, TAIL_MESSAGES,
+    TailEntry, Verdict,
 };
 
 const REDELIVERY_FILE: &str = "redelivery";
@@ -67,14 +67,25 @@ struct Page {
 #[derive(Serialize, Deserialize)]
 struct Line(u16, bool, String, String);
 
-/// What of the log the file has to name.
-pub(super) struct LogState<'a> {
-    pub(super) dir: &'a Path,
-    pub(super) inbox: &'a InboxId,
-    /// The log reaches up to here.
-    pub(super) seen: Offset,
-    /// Size of one of its files.
-    pub(super) segment_bytes: u64,
+/// How much of what is remembered goes into the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Extent {
+    /// All of it.
+    Whole,
+    /// What is in proportion where the file is written for each segment that is deleted.
+    SmallBesideASegment,
+}
+
+impl Extent {
+    /// A message takes 70 bytes: this keeps them to a seventh of the segment. No fewer than the broker may have under way.
+    pub(super) fn most_messages(self, segment_bytes: u64) -> usize {
+        match self {
+            Extent::Whole => TAIL_MESSAGES,
+            Extent::SmallBesideASegment => {
+                usize::try_from(segment_bytes / 512).unwrap_or(usize::MAX).max(usize::from(RECEIVE_MAXIMUM))
+            }
+        }
+    }
 }
 
 /// A new content of the file. It becomes text where nobody waits for the log.
@@ -84,12 +95,6 @@ pub(super) struct Unstored {
     session: String,
     seen: Offset,
     memory: RedeliveryMemory,
-}
-
-/// The file is written whenever a segment is deleted, with 70 bytes for a message: this keeps it to a seventh of the
-/// segment. No fewer than the broker may have under way.
-fn most_stored(segment_bytes: u64) -> usize {
-    usize::try_from(segment_bytes / 512).unwrap_or(usize::MAX).max(usize::from(RECEIVE_MAXIMUM))
 }
 
 impl RedeliveryWatch {
@@ -205,18 +210,27 @@ impl RedeliveryWatch {
         self.is_urgent = true;
     }
 
-    /// What the file should hold now that the log reaches up to `seen`; `None` when it needs no change.
-    pub(super) fn take_unstored(&mut self, log: LogState<'_>) -> Option<Unstored> {
+    /// What the file should hold now that the log reaches up to `seen`, with the last `most` messages; `None` when it needs no
+    /// change.
+    pub(super) fn take_unstored(
+        &mut self,
+        dir: &Path,
+        inbox: &InboxId,
+        seen: Offset,
+        most: usize,
+    ) -> Option<Unstored> {
         let session = self.session.clone()?;
         if !std::mem::take(&mut self.is_unstored) {
             return None;
         }
         self.is_urgent = false;
         let mut memory = self.guard.memory();
-        let surplus = memory.tail.len().saturating_sub(most_stored(log.segment_bytes));
+        let surplus = memory.tail.len().saturating_sub(most);
         memory.tail.drain(..surplus);
-        let (dir, inbox) = (log.dir.to_path_buf(), log.inbox.to_string());
-        Some(Unstored { dir, inbox, session, seen: log.seen, memory })
+        // An orderly end stores the rest.
+        self.is_unstored = surplus > 0;
+        let (dir, inbox) = (dir.to_path_buf(), inbox.to_string());
+        Some(Unstored { dir, inbox, session, seen, memory })
     }
 }
 

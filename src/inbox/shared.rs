@@ -12,7 +12,7 @@ use super::durable;
 use super::error::{AppendError, Closed, InboxError};
 use super::log_file::{Log, Unsynced};
 use super::record::Codec;
-use super::redelivery_watch::RedeliveryWatch;
+use super::redelivery_watch::{Extent, RedeliveryWatch};
 use super::segment::Segment;
 use super::standing::Standing;
 use crate::domain::message::{Offset, Publication};
@@ -173,7 +173,7 @@ impl Shared {
         if released.is_empty() {
             return Ok(released);
         }
-        match self.store_redelivery() {
+        match self.store_redelivery(Extent::SmallBesideASegment) {
             Ok(()) => Ok(released),
             Err(error) => {
                 let mut log = self.lock();
@@ -192,25 +192,25 @@ impl Shared {
     ) -> Result<(), InboxError> {
         let _turn = turn(&self.storing);
         change(self.lock().redelivery());
-        self.store_redelivery()
+        self.store_redelivery(Extent::Whole)
     }
 
     /// Keeps what was received last, if the file does not know it yet.
     pub(super) fn keep_redelivery(&self) -> Result<(), InboxError> {
         let _turn = turn(&self.storing);
-        self.store_redelivery()
+        self.store_redelivery(Extent::Whole)
     }
 
     /// Takes the proof back, also for the next start. Repeated doubt writes nothing.
     pub(super) fn doubt_redelivery(&self, session: &str) -> Result<(), InboxError> {
         let _turn = turn(&self.storing);
-        if self.lock().redelivery().doubt(session) { self.store_redelivery() } else { Ok(()) }
+        if self.lock().redelivery().doubt(session) { self.store_redelivery(Extent::Whole) } else { Ok(()) }
     }
 
     /// Replaces the file about redelivery when there is something new. Where that fails the file is removed:
     /// without it messages may come twice, with an old one they might be taken for others.
-    fn store_redelivery(&self) -> Result<(), InboxError> {
-        let Some(unstored) = self.lock().take_unstored_redelivery() else {
+    fn store_redelivery(&self, extent: Extent) -> Result<(), InboxError> {
+        let Some(unstored) = self.lock().take_unstored_redelivery(extent) else {
             return Ok(());
         };
         // What the file knows as received must be at least as durable as the file.

@@ -1,6 +1,6 @@
 //! What is known of how the broker gives out packet identifiers.
 
-use super::{InFlight, PROOF, PROOF_WITHOUT_BOUND};
+use super::{HALF_OF_ALL_IDS, InFlight, PROOF, PROOF_WITHOUT_BOUND};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Evidence {
@@ -29,8 +29,9 @@ impl Evidence {
             InFlight::Unbounded => PROOF_WITHOUT_BOUND,
         };
         let proof = u32::try_from(2 * back).unwrap_or(u32::MAX).max(proof);
+        let is_near = back <= usize::from(HALF_OF_ALL_IDS);
         match self {
-            Evidence { risen, .. } if risen >= proof => Trust::Proven,
+            Evidence { risen, .. } if is_near && risen >= proof => Trust::Proven,
             Evidence { stepped_back: false, .. } => Trust::Young,
             Evidence { stepped_back: true, .. } => Trust::Distrusted,
         }

@@ -3,13 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::sighting::{Content, Sighting};
-use super::{RECEIVE_MAXIMUM, TAIL_MESSAGES, VARIED_PAYLOADS};
-
-/// Packet identifiers are 1 to this.
-const LARGEST_ID: u16 = u16::MAX;
-
-/// A step this far ahead could as well be one back.
-const LONGEST_STEP: u16 = LARGEST_ID / 2;
+use super::{HALF_OF_ALL_IDS, LARGEST_ID, RECEIVE_MAXIMUM, TAIL_MESSAGES, VARIED_PAYLOADS};
 
 /// A message that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,11 +132,12 @@ fn varied_topics(entries: &VecDeque<(TailEntry, u16)>) -> HashSet<u64> {
     topics.into_keys().collect()
 }
 
-/// How far `to` lies ahead of `from` on the circle of identifiers; `None` when it does not.
+/// How far `to` lies ahead of `from` on the circle of identifiers; `None` when it does not. A step of more than half a
+/// circle could as well be one back.
 fn step_ahead(from: u16, to: u16) -> Option<u16> {
     if from == 0 || to == 0 {
         return None;
     }
     let step = if to > from { to - from } else { LARGEST_ID - (from - to) };
-    (from != to && step <= LONGEST_STEP).then_some(step)
+    (from != to && step <= HALF_OF_ALL_IDS).then_some(step)
 }

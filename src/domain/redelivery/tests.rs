@@ -344,7 +344,7 @@ proptest! {
     fn the_first_message_of_a_new_round_of_identifiers_is_not_lost_however_long_the_round(
         length in 1..=u16::MAX, rounds in 1..3_usize,
     ) {
-        let mut guard = received((1..=length).cycle().take(rounds * usize::from(length)));
+        let mut guard = received((1..=length).cycle().take(rounds * usize::from(length)).map(sent_again));
         prop_assert_eq!(guard.judge(&sent_again(1)), Verdict::New);
     }
 }
@@ -362,33 +362,49 @@ fn lose_acknowledgements(world: &mut World, count: usize) {
     world.perform(Step::Cut);
 }
 
-/// A guard that has received so many messages, all equal, under these identifiers, and a connection that begins anew.
-fn received(ids: impl Iterator<Item = u16>) -> RedeliveryGuard {
+/// A guard that has received these messages, and a connection that begins anew.
+fn received(sightings: impl Iterator<Item = Sighting>) -> RedeliveryGuard {
     let mut guard = RedeliveryGuard::default();
-    for packet_id in ids {
-        guard.received(&Sighting { duplicate: false, ..sent_again(packet_id) });
+    for sighting in sightings {
+        guard.received(&Sighting { duplicate: false, ..sighting });
     }
     guard.begin_connection(InFlight::Bounded);
     guard
 }
 
+/// All of one content.
 fn sent_again(packet_id: u16) -> Sighting {
     Sighting { packet_id, duplicate: true, content: Content { topic: 1, payload: 1, retained: false } }
 }
 
 #[test]
 fn a_broker_that_has_more_under_way_than_it_may_is_followed_half_as_far_back_as_identifiers_rose() {
-    let mut guard = received(1..=20_000);
+    let mut guard = received((1..=20_000).map(sent_again));
     assert_eq!(guard.judge(&sent_again(10_000)), Verdict::New);
     assert!((10_001..=20_000).all(|id| guard.judge(&sent_again(id)) == Verdict::Redelivered));
     assert_eq!(guard.judge(&sent_again(20_001)), Verdict::New);
 }
 
 #[test]
+fn beyond_half_of_all_identifiers_payloads_have_to_differ() {
+    let varied = |packet_id: u16| Sighting {
+        content: Content { payload: packet_id.into(), ..sent_again(packet_id).content },
+        ..sent_again(packet_id)
+    };
+    let rounds = || (1..=u16::MAX).cycle().take(2 * usize::from(u16::MAX));
+    let mut equal = received(rounds().map(sent_again));
+    assert_eq!(equal.judge(&sent_again(u16::MAX / 2)), Verdict::New);
+    equal.begin_connection(InFlight::Bounded);
+    assert_eq!(equal.judge(&sent_again(u16::MAX / 2 + 2)), Verdict::Redelivered);
+    let mut different = received(rounds().map(varied));
+    assert!((3..=u16::MAX).all(|id| different.judge(&varied(id)) == Verdict::Redelivered));
+}
+
+#[test]
 fn identifiers_that_are_passed_over_shorten_the_memory_and_are_no_step_back() {
     let rising = |step: usize| (0..65_535_u32).cycle().step_by(step).map(|id| u16::try_from(id + 1).unwrap());
     for (step, remembered) in [(1, TAIL_MESSAGES), (3, 21_845), (60, 1_093)] {
-        let guard = received(rising(step).take(70_000));
+        let guard = received(rising(step).take(140_000).map(sent_again));
         assert_eq!((guard.memory().stepped_back, guard.memory().tail.len()), (false, remembered), "{step}");
     }
 }

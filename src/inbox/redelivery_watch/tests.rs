@@ -110,14 +110,16 @@ fn what_was_received_is_recognised_when_its_segments_are_gone() {
 }
 
 #[test]
-fn the_file_is_small_beside_a_segment_and_holds_what_a_broker_may_have_under_way() {
+fn the_file_is_small_beside_a_segment_while_segments_are_deleted_and_complete_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
+    let stored = || serde_json::from_str::<Page>(&text(&dir)).unwrap().tail.len();
     let inbox = open(&dir);
     append(&inbox, 1..=MANY);
+    inbox.release(inbox.next_offset()).unwrap();
+    assert_eq!(stored(), usize::from(RECEIVE_MAXIMUM));
     drop(inbox);
-    let page: Page = serde_json::from_str(&text(&dir)).unwrap();
-    assert_eq!(page.tail.len(), usize::from(RECEIVE_MAXIMUM));
-    assert_eq!(most_stored(16 * 1024 * 1024), 32_768, "all that is remembered, beside the usual segment");
+    assert_eq!(stored(), usize::from(MANY));
+    assert_eq!(Extent::SmallBesideASegment.most_messages(16 * 1024 * 1024), 32_768, "the usual segment");
 }
 
 #[test]

@@ -198,7 +198,7 @@ async fn hand_over_and_take_the_rest(
 async fn take_the_rest(link: &MqttLink, mark: &EndMark) {
     let subscription = || Subscription { filter: mark.topic().to_owned(), id: None };
     let mut marked = false;
-    mark.listen_anew();
+    mark.begin_anew();
     for look in 0_u32.. {
         if !link.is_connected() {
             // Nothing can come.

@@ -146,6 +146,7 @@ impl<'a> Stage<'a> {
                 directory: directory.clone(),
                 replica: Replica {
                     role: settings.role.clone(),
+                    group: settings.group.clone(),
                     inbox_id: Arc::clone(&inbox_id),
                     client_id: settings.mqtt.client_id.clone(),
                     tables: Arc::clone(&tables),

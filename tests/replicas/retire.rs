@@ -31,6 +31,12 @@ fn wait_for_a_look(fleet: &Fleet, name: &str) {
     });
 }
 
+/// For one that does not run: nothing was heard of it for long.
+fn is_long_silent(fleet: &Fleet, name: &str) {
+    let sql = "UPDATE gateway_members SET seen_at = '2000-01-01' WHERE client_id = ?";
+    fleet.world.sql.execute(sql, [name.into()]);
+}
+
 #[test]
 fn what_the_broker_keeps_for_a_member_that_is_gone_comes_only_by_retiring_it() {
     let fleet = Fleet::with_flows(2);
@@ -163,4 +169,61 @@ fn of_several_brokers_it_has_to_be_said_whose_session_is_meant() {
     assert!(refused.contains("no enabled row of mqtt_servers has the id 7"), "{refused}");
     assert_eq!(alone.retired(&["retire", "--last", "--broker", "1"]), 10);
     assert_eq!(fleet.judge(10).twice(&fleet), (0, 0));
+}
+
+#[test]
+fn a_replica_whose_inbox_is_lost_is_retired_while_devices_publish() {
+    let fleet = Fleet::with_flows(4);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    shards[1].kill();
+    shards[1].lose_inbox();
+    is_long_silent(&fleet, &shards[1].name);
+    shards[0].stop();
+    shards[0].is_one_of(1);
+    shards[0].start_subscribed();
+    let stream = fleet.publishing(10);
+    stream.wait_for_more(500);
+    let mut retiring = shards[1].begin_to_retire(&[]);
+    assert_eq!(retiring.wait_for_exit().code(), Some(0), "{}", retiring.stderr());
+    stream.wait_for_more(500);
+    let published = stream.end();
+    fleet.wait_until_stored(published);
+    let again = text_of(&shards[1].run(&["retire"]));
+    assert!(again.contains("The broker has no session of"), "{again}");
+    shards[0].stop();
+    assert_eq!(fleet.judge(published).twice(&fleet).0, 0);
+}
+
+#[test]
+fn what_no_book_tells_of_is_unsubscribed_before_the_rest_is_taken() {
+    for is_a_group in [true, false] {
+        let fleet = Fleet::with_flows(4);
+        let mut replicas = if is_a_group { fleet.group(2) } else { fleet.shards(2) };
+        replicas.iter_mut().for_each(Replica::start_subscribed);
+        let [stays, lost] = replicas.as_mut_slice() else { panic!("two") };
+        lost.kill();
+        if !is_a_group {
+            stays.stop();
+            stays.is_one_of(1);
+            stays.start_subscribed();
+        }
+        lost.lose_inbox();
+        is_long_silent(&fleet, &lost.name);
+        let stream = fleet.publishing(10);
+        stream.wait_for_more(100);
+        stream.hold();
+        let before = stream.acknowledged();
+        let mut retiring = lost.begin_to_retire(&[]);
+        retiring.wait_for_line("Nothing is subscribed any more");
+        retiring.kill();
+        stream.go_on();
+        stream.wait_for_more(before + 100);
+        let kept = lost.retire();
+        assert!(kept <= before, "{kept} came, {before} were published before it was unsubscribed");
+        let published = stream.end();
+        fleet.wait_until_stored(published);
+        stays.stop();
+        assert_eq!(fleet.judge(published).twice(&fleet).0, 0);
+    }
 }

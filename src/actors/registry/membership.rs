@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
-use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, disputes};
+use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, ShareGroup, disputes};
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionBook;
@@ -34,6 +34,8 @@ const NAMED: usize = 5;
 pub struct Replica {
     /// What it is.
     pub role: Role,
+    /// The group that it is or was a member of.
+    pub group: Option<ShareGroup>,
     /// The id of its inbox.
     pub inbox_id: Arc<str>,
     /// Its name at the broker.
@@ -232,6 +234,23 @@ impl Membership {
     pub(super) fn held(&self) -> BTreeSet<TopicFilter> {
         let held = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).held();
         held.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect()
+    }
+
+    /// What the session of one that goes for good may hold although no book tells of it, because the book was lost with
+    /// its inbox: every topic, in each form in which it may have been subscribed.
+    pub(super) fn may_hold_without_a_book(&self) -> BTreeSet<TopicFilter> {
+        let book = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
+        let (Role::Leaving, Some(reading), true) = (&self.replica.role, &self.reading, book.is_empty())
+        else {
+            return BTreeSet::new();
+        };
+        let member = self.replica.group.clone().map(Role::InGroup);
+        let forms = |flow: &Flow| {
+            let shared = member.as_ref().map(|member| member.subscribes(&flow.topic));
+            shared.into_iter().chain([flow.topic.clone()])
+        };
+        let topics = reading.flows.iter().flat_map(forms);
+        topics.filter_map(|topic| TopicFilter::parse(&topic).ok()).collect()
     }
 
     pub(super) fn is_handing_over(&self) -> bool {

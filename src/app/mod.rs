@@ -68,6 +68,14 @@ pub enum StartError {
          if nobody is to have them any more"
     )]
     NobodyElse,
+    /// The replica that is to be retired is at work with another inbox: to end its session would lose messages.
+    #[error(
+        "a gateway with MQTT_CLIENT_ID={client_id} still runs, with another inbox than the one in INBOX_DIR: stop it first, and          set INBOX_DIR to its inbox; one that was killed counts as running for 20 s: run this again after that"
+    )]
+    StillRuns {
+        /// Its name at the broker.
+        client_id: String,
+    },
     /// The replica may have a session at any of several brokers.
     #[error(
         "the replica may have a session at each of these: {brokers}; say at which to begin, `--broker {first}`, and run this \

@@ -8,12 +8,15 @@
 //! The same actors as ever do all of it: the registry hands over and takes nothing, and the end is the orderly one, only
 //! without a deadline. What was done stays done, so a run that broke off is repeated.
 
+mod others;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Addr, Arbiter, System};
 
+use self::others::ask_the_others;
 use super::StartError;
 use super::end_mark::EndMark;
 use super::signals::Signals;
@@ -24,11 +27,10 @@ use crate::actors::messages::{AwaitHandover, Shutdown};
 use crate::actors::mqtt::Session;
 use crate::actors::remember_panics;
 use crate::actors::supervisor::SupervisorActor;
-use crate::domain::replicas::{Member, Role};
 use crate::mqtt::{MqttLink, Subscription};
 use crate::settings::Settings;
 use crate::store::outbox::Outbox;
-use crate::store::{Database, MqttServer, StoreError, members, remove_member};
+use crate::store::{Database, MqttServer, StoreError, remove_member};
 
 /// How often is looked whether the broker has sent everything.
 const LOOK: Duration = Duration::from_millis(200);
@@ -148,9 +150,7 @@ async fn open(
     let inbox_id = stage.inbox.id().to_string();
     let Prepared { limits, servers } = prepare_database(settings, &stage.observed).await?;
     let prepared = Prepared { limits, servers: vec![the_one(servers, broker)?] };
-    if !the_last && !has_living_others(settings, &inbox_id).await? {
-        return Err(StartError::NobodyElse);
-    }
+    ask_the_others(settings, &inbox_id, the_last).await?;
     let mark = Arc::new(EndMark::new(&inbox_id));
     let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
     Ok((stage.assemble(prepared, &mode)?, inbox_id, mark))
@@ -213,15 +213,6 @@ async fn take_the_rest(link: &MqttLink, mark: &EndMark) {
         }
         actix_rt::time::sleep(LOOK).await;
     }
-}
-
-async fn has_living_others(settings: &Settings, inbox_id: &str) -> Result<bool, StoreError> {
-    let database = Database::connect(&settings.database, 1).await?;
-    let all = members(&database).await?;
-    database.close().await?;
-    let takes_over =
-        |member: &Member| member.inbox_id != inbox_id && member.role != Role::Leaving && member.is_alive();
-    Ok(all.iter().any(takes_over))
 }
 
 /// It is no member any more. Answers how many of its messages wait to be posted.

@@ -155,7 +155,12 @@ impl Replica {
         assert!(self.gateway.is_none());
         let inbox = Path::new(&self.settings["INBOX_DIR"]);
         std::fs::remove_dir_all(inbox).unwrap();
-        std::fs::create_dir(inbox).unwrap();
+        self.make_inbox();
+    }
+
+    /// An empty one.
+    pub(crate) fn make_inbox(&self) {
+        std::fs::create_dir(&self.settings["INBOX_DIR"]).unwrap();
     }
 
     pub(crate) fn stop(&mut self) {

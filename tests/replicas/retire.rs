@@ -155,6 +155,36 @@ fn a_replica_that_runs_or_has_no_inbox_is_not_retired() {
 }
 
 #[test]
+fn a_replica_that_runs_with_another_inbox_is_not_retired_until_it_has_been_silent() {
+    let fleet = Fleet::with_flows(2);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    eventually("the shards to announce themselves", || (has_members(&fleet) == 2).then_some(()));
+    // Somebody mistakes it for dead, and gives its name an inbox of its own.
+    let mut mistaken = fleet.replica(7, &[("MQTT_CLIENT_ID", &shards[1].name)]);
+    mistaken.name.clone_from(&shards[1].name);
+    mistaken.make_inbox();
+    for arguments in [&["retire"][..], &["retire", "--last"]] {
+        let refused = mistaken.run(arguments);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text_of(&refused).contains("still runs, with another inbox"), "{}", text_of(&refused));
+    }
+    fleet.world.publish_all(messages(&fleet, 0..100));
+    fleet.wait_until_stored(100);
+    assert_eq!(shards[1].running().count_lines("Connection to the broker lost"), 0);
+    shards[1].kill();
+    is_long_silent(&fleet, &shards[1].name);
+    shards[0].stop();
+    shards[0].is_one_of(1);
+    shards[0].start_subscribed();
+    fleet.world.publish_all(messages(&fleet, 100..200));
+    mistaken.retire();
+    fleet.wait_until_stored(200);
+    shards[0].stop();
+    assert_eq!(fleet.judge(200).twice(&fleet).0, 0);
+}
+
+#[test]
 fn of_several_brokers_it_has_to_be_said_whose_session_is_meant() {
     let fleet = Fleet::with_flows(1);
     let mut alone = fleet.replica(0, &[]);

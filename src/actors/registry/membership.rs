@@ -60,6 +60,8 @@ pub(super) struct Membership {
     replica: Replica,
     /// Whether it writes its row.
     takes_part: bool,
+    /// There are rows of others, be they dead.
+    has_company: bool,
     others: Vec<Member>,
     reading: Option<Reading>,
     handover: Handover,
@@ -83,6 +85,7 @@ impl Membership {
         Self {
             replica,
             takes_part,
+            has_company: false,
             others: Vec::new(),
             reading: None,
             handover: Handover::default(),
@@ -148,8 +151,12 @@ impl Membership {
         }
         let all = members(database).await?;
         let is_other = |member: &Member| *member.inbox_id != *self.replica.inbox_id;
-        self.others = all.into_iter().filter(is_other).collect();
-        self.tell_disputes();
+        let others: Vec<Member> = all.into_iter().filter(is_other).collect();
+        self.has_company = !others.is_empty();
+        self.tell_disputes(&others);
+        // Gateways of one name have one session between them: what one has subscribed, the other takes with it.
+        let client_id = &self.replica.client_id;
+        self.others = others.into_iter().filter(|other| !other.is_named(client_id)).collect();
         Ok(())
     }
 
@@ -166,9 +173,9 @@ impl Membership {
     /// A gateway alone finds out whether it still is.
     pub(super) async fn look_whether_alone(&mut self, database: &Database) -> Result<(), StoreError> {
         self.look(database).await?;
-        if !self.takes_part && !self.others.is_empty() {
+        if !self.takes_part && self.has_company {
             self.takes_part = true;
-            log::info!(others = self.others.len(); "There are other gateways on this database: telling them of this one");
+            log::info!("There are other gateways on this database: telling them of this one");
         }
         Ok(())
     }
@@ -284,8 +291,8 @@ impl Membership {
         }
     }
 
-    fn tell_disputes(&mut self) {
-        let mut now = disputes(&self.replica.role, &self.others);
+    fn tell_disputes(&mut self, others: &[Member]) {
+        let mut now = disputes(&self.replica.role, others);
         now.sort_unstable();
         if now != self.disputed {
             if self.dispute_told && now.is_empty() {

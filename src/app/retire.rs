@@ -24,7 +24,6 @@ use super::stage::{Assembled, Mode, Stage};
 use super::startup::{Prepared, prepare_database};
 use crate::actors::Directory;
 use crate::actors::messages::{AwaitHandover, Shutdown};
-use crate::actors::mqtt::Session;
 use crate::actors::remember_panics;
 use crate::actors::supervisor::SupervisorActor;
 use crate::mqtt::{MqttLink, Subscription};
@@ -70,6 +69,10 @@ pub fn retire(settings: &Settings, the_last: bool, broker: Option<i64>) -> Resul
     Arbiter::current().spawn(retirement.run());
     let code = system.run_with_code().unwrap_or(1);
     if code != 0 || !done.load(Ordering::Relaxed) {
+        log::error!(
+            "Nothing is lost, and something of {:?} is left: run this again",
+            settings.mqtt.client_id
+        );
         return Err(code.max(1));
     }
     let to_be_posted = farewell(settings, &inbox_id).map_err(|error| {
@@ -84,7 +87,6 @@ struct Retirement {
     supervisor: Addr<SupervisorActor>,
     directory: Directory,
     link: MqttLink,
-    session: Session,
     client_id: String,
     signals: Signals,
     inbox_id: String,
@@ -115,9 +117,9 @@ impl Retirement {
         signals: Signals,
         client_id: String,
     ) -> Retirement {
-        let Assembled { supervisor, directory, link, session } = assembled;
+        let Assembled { supervisor, directory, link } = assembled;
         let done = Arc::default();
-        Retirement { supervisor, directory, link, session, client_id, signals, inbox_id, mark, done }
+        Retirement { supervisor, directory, link, client_id, signals, inbox_id, mark, done }
     }
 
     fn watched(&self) -> (Arc<AtomicBool>, Arc<EndMark>, String) {
@@ -126,7 +128,7 @@ impl Retirement {
 
     async fn run(mut self) {
         tokio::select! {
-            () = hand_over_and_take_the_rest(&self.directory, &self.link, &self.session, &self.mark, &self.client_id) => {}
+            () = hand_over_and_take_the_rest(&self.directory, &self.link, &self.mark, &self.client_id) => {}
             () = self.signals.end() => give_up(),
         }
         self.done.store(true, Ordering::Relaxed);
@@ -178,15 +180,17 @@ fn give_up() -> ! {
 async fn hand_over_and_take_the_rest(
     directory: &Directory,
     link: &MqttLink,
-    session: &Session,
     mark: &EndMark,
     client_id: &str,
 ) {
-    while directory.registry.ask(AwaitHandover).await.is_err() {
+    let handed_over = loop {
+        if let Ok(Some(handed_over)) = directory.registry.ask(AwaitHandover).await {
+            break handed_over;
+        }
         // It is being restarted.
         actix_rt::time::sleep(LOOK).await;
-    }
-    if session.is_kept() {
+    };
+    if handed_over.session_kept {
         log::info!("Nothing is subscribed any more; taking what the broker still has for {client_id:?}");
         take_the_rest(link, mark).await;
         log::info!(messages = mark.messages(); "The broker has nothing more for {client_id:?}");

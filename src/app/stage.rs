@@ -63,7 +63,6 @@ pub(super) struct Assembled {
     pub(super) supervisor: Addr<SupervisorActor>,
     pub(super) directory: Directory,
     pub(super) link: MqttLink,
-    pub(super) session: Session,
 }
 
 impl<'a> Stage<'a> {
@@ -95,10 +94,10 @@ impl<'a> Stage<'a> {
             drain_deadline,
             farewell,
         };
-        let (link, session) = (factories.mqtt.link.clone(), factories.mqtt.session.clone());
+        let link = factories.mqtt.link.clone();
         let directory = self.directory;
         let supervisor = SupervisorActor::new(directory.clone(), factories, options, self.observed).start();
-        Ok(Assembled { supervisor, directory, link, session })
+        Ok(Assembled { supervisor, directory, link })
     }
 
     fn factories(&self, prepared: Prepared, mode: &Mode) -> Result<Factories, StartError> {

@@ -76,16 +76,14 @@ pub enum StartError {
         /// Its name at the broker.
         client_id: String,
     },
-    /// The replica may have a session at any of several brokers.
+    /// The replica may have a session at a broker that cannot be gone to.
     #[error(
-        "the replica may have a session at each of these: {brokers}; say at which to begin, `--broker {first}`, and run this \
-         again for the others; for the nodes of a cluster that shares its sessions, one of them does"
+        "the replica may have a session at a broker whose row cannot be used: {reasons}; mend the row, or disable it if there \
+         is no session; to leave it for later, name each of the others by `--broker`"
     )]
-    SeveralBrokers {
-        /// Each with its id.
-        brokers: String,
-        /// The id of the first.
-        first: i64,
+    UnusableBrokers {
+        /// What is wrong, by row.
+        reasons: String,
     },
     /// There is no such broker.
     #[error("no enabled row of mqtt_servers has the id {wanted}; there are: {brokers}")]

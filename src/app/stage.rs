@@ -101,7 +101,7 @@ impl<'a> Stage<'a> {
     }
 
     fn factories(&self, prepared: Prepared, mode: &Mode) -> Result<Factories, StartError> {
-        let Prepared { limits, servers } = prepared;
+        let Prepared { limits, servers, .. } = prepared;
         let Stage { settings, inbox, directory, gauge, observed } = self;
         let inbox_id: Arc<str> = inbox.id().to_string().into();
         let rules = Arc::new(BatchRules::new(

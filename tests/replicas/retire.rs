@@ -2,7 +2,8 @@
 
 use crate::fleet::{Fleet, Replica};
 use crate::support::eventually;
-use crate::support::publisher::Message;
+use crate::support::mosquitto::{Broker, BrokerOptions};
+use crate::support::publisher::{Message, Publisher};
 use crate::support::world::text_of;
 
 /// The next messages, round all flows.
@@ -185,20 +186,57 @@ fn a_replica_that_runs_with_another_inbox_is_not_retired_until_it_has_been_silen
 }
 
 #[test]
-fn of_several_brokers_it_has_to_be_said_whose_session_is_meant() {
-    let fleet = Fleet::with_flows(1);
-    let mut alone = fleet.replica(0, &[]);
-    alone.start_subscribed();
-    alone.kill();
-    fleet.world.publish_all(messages(&fleet, 0..10));
-    // Nobody listens there: had it been tried as well, this would not end.
-    fleet.world.add_server("127.0.0.1", Some(9), Some(true), Some(false));
-    let refused = text_of(&alone.run(&["retire", "--last"]));
-    assert!(refused.contains("--broker 1") && refused.contains("2 (127.0.0.1:9)"), "{refused}");
-    let refused = text_of(&alone.run(&["retire", "--last", "--broker", "7"]));
-    assert!(refused.contains("no enabled row of mqtt_servers has the id 7"), "{refused}");
-    assert_eq!(alone.retired(&["retire", "--last", "--broker", "1"]), 10);
-    assert_eq!(fleet.judge(10).twice(&fleet), (0, 0));
+fn what_each_of_several_brokers_keeps_is_taken_one_after_the_other() {
+    let fleet = Fleet::with_flows(4);
+    let second = Broker::with(&BrokerOptions { verbose: false, ..BrokerOptions::default() });
+    fleet.world.add_server("127.0.0.1", Some(second.address.port()), Some(false), Some(false));
+    let mut members = fleet.group(2);
+    members.iter_mut().for_each(Replica::start_subscribed);
+    members[1].kill();
+    let enabled = "UPDATE mqtt_servers SET enabled = (id = ?)";
+    fleet.world.sql.execute(enabled, [2.into()]);
+    members[0].running().wait_for_line("Leaving the broker");
+    members[1].start_subscribed();
+    members[1].kill();
+    members[0].stop();
+    fleet.world.publish_all(messages(&fleet, 0..200));
+    Publisher::connect(second.address).publish_all(messages(&fleet, 200..400));
+    members[0].start_subscribed();
+    fleet.world.sql.execute("UPDATE mqtt_servers SET enabled = (id > ?)", [0.into()]);
+    let kept = members[1].retire();
+    assert!(kept > 0, "{kept}");
+    // Both have forgotten it.
+    let again = text_of(&members[1].run(&["retire"]));
+    assert_eq!(again.matches("The broker has no session of").count(), 2, "{again}");
+    members[0].running().wait_for_line("is back and comes before it");
+    fleet.wait_until_stored(400);
+    members[0].stop();
+    assert_eq!(fleet.judge(400).twice(&fleet).0, 0);
+}
+
+#[test]
+fn a_broker_that_is_out_of_reach_is_named_and_what_the_others_keep_is_taken() {
+    for it_comes_first in [false, true] {
+        let fleet = Fleet::with_flows(1);
+        // Nobody listens there.
+        fleet.world.add_server("127.0.0.1", Some(9), Some(true), Some(it_comes_first));
+        fleet
+            .world
+            .sql
+            .execute("UPDATE mqtt_servers SET is_default = ? WHERE id = 1", [(!it_comes_first).into()]);
+        let mut alone = fleet.replica(0, &[("FAILPOINTS", "broker-out-of-reach=return(2000)")]);
+        alone.start_subscribed();
+        alone.kill();
+        fleet.world.publish_all(messages(&fleet, 0..10));
+        let output = alone.run(&["retire", "--last"]);
+        let text = text_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("2 (127.0.0.1:9)") && text.contains("--broker 2"), "{text}");
+        let refused = text_of(&alone.run(&["retire", "--last", "--broker", "7"]));
+        assert!(refused.contains("no enabled row of mqtt_servers has the id 7"), "{refused}");
+        assert_eq!(alone.retired(&["retire", "--last", "--broker", "1"]), 0);
+        assert_eq!(fleet.judge(10).twice(&fleet), (0, 0));
+    }
 }
 
 #[test]

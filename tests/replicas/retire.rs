@@ -125,6 +125,29 @@ fn only_the_last_one_is_retired_without_another_and_only_when_told_so() {
 }
 
 #[test]
+fn a_survivor_that_nobody_knew_of_makes_itself_known_to_a_retirement_that_was_refused() {
+    let fleet = Fleet::with_flows(2);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    shards[1].kill();
+    shards[0].stop();
+    // As where somebody has cleaned up.
+    fleet.world.sql.execute("DELETE FROM gateway_members", []);
+    shards[0].is_one_of(1);
+    shards[0].start_subscribed();
+    assert_eq!(has_members(&fleet), 0);
+    fleet.world.publish_all(messages(&fleet, 0..100));
+    let refused = text_of(&shards[1].run(&["retire"]));
+    assert!(refused.contains("run this again after that"), "{refused}");
+    shards[0].running().wait_for_line("There are other gateways on this database");
+    eventually("the survivor to announce itself", || (has_members(&fleet) == 2).then_some(()));
+    shards[1].retire();
+    fleet.wait_until_stored(100);
+    shards[0].stop();
+    assert_eq!(fleet.judge(100).twice(&fleet).0, 0);
+}
+
+#[test]
 fn a_gateway_alone_hands_all_over_to_a_group_and_is_gone() {
     let fleet = Fleet::with_flows(4);
     let mut alone = fleet.replica(9, &[]);

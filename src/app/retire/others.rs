@@ -3,7 +3,7 @@
 use super::super::StartError;
 use crate::domain::replicas::{Member, Role};
 use crate::settings::Settings;
-use crate::store::{Database, members};
+use crate::store::{Database, announce, members};
 
 /// What the rows of `gateway_members` say to a retirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +22,28 @@ pub(super) async fn ask_the_others(
     the_last: bool,
 ) -> Result<(), StartError> {
     let database = Database::connect(&settings.database, 1).await?;
-    let all = members(&database).await?;
-    database.close().await?;
     let client_id = &settings.mqtt.client_id;
-    match company(&all, inbox_id, client_id) {
+    let answer = match company(&members(&database).await?, inbox_id, client_id) {
         Company::Itself => Err(StartError::StillRuns { client_id: client_id.clone() }),
-        Company::Nobody if !the_last => Err(StartError::NobodyElse),
+        Company::Nobody if !the_last => {
+            // A gateway alone tells of itself when it has found somebody else's row.
+            announce(&database, &leaving(inbox_id, client_id)).await?;
+            Err(StartError::NobodyElse { reload_s: settings.flows_reload_interval.as_secs() })
+        }
         Company::Nobody | Company::Others => Ok(()),
+    };
+    database.close().await?;
+    answer
+}
+
+fn leaving(inbox_id: &str, client_id: &str) -> Member {
+    Member {
+        inbox_id: inbox_id.to_owned(),
+        client_id: client_id.to_owned(),
+        role: Role::Leaving,
+        subscribed_at_us: None,
+        handing_over_since_us: None,
+        silent_for_us: 0,
     }
 }
 

@@ -60,8 +60,6 @@ pub(super) struct Membership {
     replica: Replica,
     /// Whether it writes its row.
     takes_part: bool,
-    /// There are rows of others, be they dead.
-    has_company: bool,
     others: Vec<Member>,
     reading: Option<Reading>,
     handover: Handover,
@@ -85,7 +83,6 @@ impl Membership {
         Self {
             replica,
             takes_part,
-            has_company: false,
             others: Vec::new(),
             reading: None,
             handover: Handover::default(),
@@ -130,11 +127,12 @@ impl Membership {
         self.takes_part && !self.cannot_tell && self.told.as_ref() != Some(&self.me())
     }
 
-    /// Tells the others how this one stands, and hears of them. What cannot be done now is done at the next look.
-    pub(super) async fn look(&mut self, database: &Database) -> Result<(), StoreError> {
+    /// Tells the others how this one stands, and hears of them: how many there are or were. What cannot be done now is
+    /// done at the next look.
+    pub(super) async fn look(&mut self, database: &Database) -> Result<usize, StoreError> {
         let looked = self.try_to_look(database).await;
         match &looked {
-            Ok(()) => self.cannot_tell = false,
+            Ok(_) => self.cannot_tell = false,
             Err(error) if !std::mem::replace(&mut self.cannot_tell, true) => {
                 log::warn!("Cannot tell the other gateways how this one stands, trying on: {error}");
             }
@@ -143,7 +141,7 @@ impl Membership {
         looked
     }
 
-    async fn try_to_look(&mut self, database: &Database) -> Result<(), StoreError> {
+    async fn try_to_look(&mut self, database: &Database) -> Result<usize, StoreError> {
         let me = self.me();
         if self.takes_part {
             announce(database, &me).await?;
@@ -152,12 +150,12 @@ impl Membership {
         let all = members(database).await?;
         let is_other = |member: &Member| *member.inbox_id != *self.replica.inbox_id;
         let others: Vec<Member> = all.into_iter().filter(is_other).collect();
-        self.has_company = !others.is_empty();
         self.tell_disputes(&others);
+        let rows = others.len();
         // Gateways of one name have one session between them: what one has subscribed, the other takes with it.
         let client_id = &self.replica.client_id;
         self.others = others.into_iter().filter(|other| !other.is_named(client_id)).collect();
-        Ok(())
+        Ok(rows)
     }
 
     /// Whether somebody holds flows for us that were not there when we read them last.
@@ -171,13 +169,13 @@ impl Membership {
     }
 
     /// A gateway alone finds out whether it still is.
-    pub(super) async fn look_whether_alone(&mut self, database: &Database) -> Result<(), StoreError> {
-        self.look(database).await?;
-        if !self.takes_part && self.has_company {
+    pub(super) async fn look_whether_alone(&mut self, database: &Database) -> Result<usize, StoreError> {
+        let others = self.look(database).await?;
+        if !self.takes_part && others > 0 {
             self.takes_part = true;
-            log::info!("There are other gateways on this database: telling them of this one");
+            log::info!(others; "There are other gateways on this database: telling them of this one");
         }
-        Ok(())
+        Ok(others)
     }
 
     // ---- which flows are its own

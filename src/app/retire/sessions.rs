@@ -30,17 +30,16 @@ const OUT_OF_REACH: Duration = Duration::from_mins(1);
 /// All that are enabled, or the one that is wanted.
 pub(super) fn brokers_of(prepared: &Prepared, wanted: Option<i64>) -> Result<Vec<MqttServer>, StartError> {
     let Prepared { servers, skipped, .. } = prepared;
-    match wanted {
-        None if skipped.is_empty() => Ok(servers.clone()),
-        None => Err(StartError::UnusableBrokers { reasons: skipped.join("; ") }),
-        Some(wanted) => match servers.iter().find(|server| server.id == wanted) {
-            Some(server) => Ok(vec![server.clone()]),
-            None => {
-                let brokers = servers.iter().map(named).collect::<Vec<_>>().join(", ");
-                Err(StartError::NoSuchBroker { wanted, brokers })
-            }
-        },
-    }
+    let Some(wanted) = wanted else {
+        let is_known = skipped.is_empty();
+        let unusable = || StartError::UnusableBrokers { reasons: skipped.join("; ") };
+        return is_known.then(|| servers.clone()).ok_or_else(unusable);
+    };
+    let found = servers.iter().find(|server| server.id == wanted);
+    found.map(|server| vec![server.clone()]).ok_or_else(|| {
+        let brokers = servers.iter().map(named).collect::<Vec<_>>().join(", ");
+        StartError::NoSuchBroker { wanted, brokers }
+    })
 }
 
 /// The sessions of a replica, and what empties them.

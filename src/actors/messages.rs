@@ -106,10 +106,18 @@ pub struct ConnectionLost;
 #[rtype(result = "()")]
 pub struct ReloadFlows;
 
-/// To the registry of a gateway that goes for good: answers when others have all its flows, and the broker was told.
+/// To the registry of a gateway that goes for good: answers when others have all its flows, and the broker was told. No
+/// answer means that the registry ended.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Option<HandedOver>")]
 pub struct AwaitHandover;
+
+/// Nothing is subscribed any more by a gateway that goes for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandedOver {
+    /// The broker to which that was told went on with an earlier session, and may have messages for it.
+    pub session_kept: bool,
+}
 
 /// To the registry: the router has started and has no table.
 #[derive(Debug, Clone, Copy, Message)]

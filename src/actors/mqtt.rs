@@ -82,11 +82,6 @@ impl Session {
         actor.tell(LinkEvent(event));
     }
 
-    /// Whether the broker, as it is connected now, goes on with the session of an earlier connection.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.established().is_some_and(|established| established.session_kept)
-    }
-
     fn established(&self) -> Option<Established> {
         lock(&self.0).clone()
     }

@@ -29,7 +29,8 @@ use super::directory::Directory;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
-    AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionEstablished, ConnectionLost, ReloadFlows,
+    AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionEstablished, ConnectionLost, HandedOver,
+    ReloadFlows,
 };
 use super::report::kind_of;
 use crate::domain::flow::Flow;
@@ -60,7 +61,7 @@ pub struct FlowRegistryActor {
     session: Session,
     membership: Membership,
     /// Who waits until others have all flows of a gateway that goes for good.
-    awaiting_handover: Vec<oneshot::Sender<()>>,
+    awaiting_handover: Vec<oneshot::Sender<HandedOver>>,
     settling: bool,
     work: Work,
 }
@@ -200,8 +201,9 @@ impl FlowRegistryActor {
         } else if let Some(complete) = complete {
             self.membership.are_subscribed(complete);
             if complete && self.has_handed_over_all() {
+                let handed_over = HandedOver { session_kept: self.session.terms.session_kept };
                 // Whoever gave up waiting does not need to know.
-                self.awaiting_handover.drain(..).for_each(|waiting| _ = waiting.send(()));
+                self.awaiting_handover.drain(..).for_each(|waiting| _ = waiting.send(handed_over));
             }
         }
         self.work.look |= self.membership.has_news();
@@ -292,7 +294,7 @@ impl Handler<Envelope<AnnounceTable>> for FlowRegistryActor {
 }
 
 impl Handler<Envelope<AwaitHandover>> for FlowRegistryActor {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseFuture<Option<HandedOver>>;
 
     fn handle(&mut self, envelope: Envelope<AwaitHandover>, context: &mut Self::Context) -> Self::Result {
         let (AwaitHandover, handling) = envelope.open();
@@ -303,8 +305,7 @@ impl Handler<Envelope<AwaitHandover>> for FlowRegistryActor {
         self.settle(context);
         Box::pin(async move {
             drop(handling);
-            // An error means that the registry ended: whoever asked asks its successor.
-            let _ = handed_over.await;
+            handed_over.await.ok()
         })
     }
 }

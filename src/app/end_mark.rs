@@ -5,13 +5,17 @@
 //! ```
 //!
 //! A queue is first in, first out, so what was there before the mark has come when the mark comes. Where a broker does
-//! not let us subscribe or publish it, a long silence stands for it.
+//! not let us subscribe or publish it, a long silence stands for it. Where it goes on sending what others get as well,
+//! because a subscription is left that nobody knows of, there is no silence, and the mark alone is the end.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Brokers keep the order of a topic; this is for one that does not keep it between topics.
 const QUIET_AFTER_THE_MARK: Duration = Duration::from_secs(1);
+
+/// How long it may send on after the mark.
+const ANYTHING_AFTER_THE_MARK: Duration = Duration::from_secs(10);
 
 /// Well above any pause in the sending of a queue.
 const QUIET_WITHOUT_A_MARK: Duration = Duration::from_secs(10);
@@ -26,16 +30,25 @@ pub(super) struct EndMark {
 #[derive(Debug, Clone, Copy)]
 struct Arrivals {
     messages: u64,
-    has_mark: bool,
+    /// Since when the mark is there, on a connection that has lasted since.
+    marked_at: Option<Instant>,
     /// A message is in hand: the inbox takes it when it can.
     in_hand: bool,
     quiet_since: Instant,
+    /// Long after the mark it still sent.
+    is_endless: bool,
 }
 
 impl EndMark {
     /// A mark for the session of this inbox. No wildcard matches its topic.
     pub(super) fn new(inbox_id: &str) -> EndMark {
-        let arrivals = Arrivals { messages: 0, has_mark: false, in_hand: false, quiet_since: Instant::now() };
+        let arrivals = Arrivals {
+            messages: 0,
+            marked_at: None,
+            in_hand: false,
+            quiet_since: Instant::now(),
+            is_endless: false,
+        };
         let topic = format!("$mqtt-gateway/end/{inbox_id}/{:016x}", rand::random::<u64>());
         EndMark { topic, arrivals: Mutex::new(arrivals) }
     }
@@ -48,9 +61,12 @@ impl EndMark {
     pub(super) fn begin(&self, topic: &str) -> bool {
         let mut arrivals = self.lock();
         let is_mark = topic == self.topic;
-        arrivals.has_mark |= is_mark;
+        let now = Instant::now();
+        if is_mark {
+            arrivals.marked_at.get_or_insert(now);
+        }
         arrivals.in_hand = !is_mark;
-        arrivals.quiet_since = Instant::now();
+        arrivals.quiet_since = now;
         is_mark
     }
 
@@ -60,11 +76,25 @@ impl EndMark {
         arrivals.messages += 1;
         arrivals.in_hand = false;
         arrivals.quiet_since = Instant::now();
+        // Seen from here, where nothing is in hand: whoever looks now and then may never meet such a moment.
+        arrivals.is_endless |= arrivals.marked_for() >= Some(ANYTHING_AFTER_THE_MARK);
+    }
+
+    /// Another session begins to be emptied: its end is still to come.
+    pub(super) fn begin_anew(&self) {
+        let mut arrivals = self.lock();
+        arrivals.marked_at = None;
+        arrivals.is_endless = false;
+        arrivals.quiet_since = Instant::now();
     }
 
     /// From now on the silence counts: there was none to be heard.
     pub(super) fn listen_anew(&self) {
-        self.lock().quiet_since = Instant::now();
+        let mut arrivals = self.lock();
+        let now = Instant::now();
+        arrivals.quiet_since = now;
+        // What was under way when the connection went comes again.
+        arrivals.marked_at = arrivals.marked_at.map(|_| now);
     }
 
     /// Messages that have come.
@@ -75,11 +105,19 @@ impl EndMark {
     /// Whether nothing more is to be expected.
     pub(super) fn is_reached(&self) -> bool {
         let arrivals = *self.lock();
-        !arrivals.in_hand && is_over(arrivals.has_mark, arrivals.quiet_since.elapsed())
+        let is_quiet =
+            !arrivals.in_hand && is_over(arrivals.marked_at.is_some(), arrivals.quiet_since.elapsed());
+        arrivals.is_endless || is_quiet
     }
 
     fn lock(&self) -> MutexGuard<'_, Arrivals> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Arrivals {
+    fn marked_for(&self) -> Option<Duration> {
+        self.marked_at.map(|at| at.elapsed())
     }
 }
 
@@ -88,6 +126,7 @@ fn is_over(has_mark: bool, quiet: Duration) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -104,9 +143,38 @@ mod tests {
         let mark = EndMark::new("inbox");
         let other = EndMark::new("inbox");
         assert!(!mark.begin(other.topic()));
-        assert!(!mark.lock().has_mark && mark.lock().in_hand);
+        assert!(mark.lock().marked_at.is_none() && mark.lock().in_hand);
         mark.done();
-        assert!(mark.begin(mark.topic()) && mark.lock().has_mark && !mark.lock().in_hand);
+        assert!(mark.begin(mark.topic()) && mark.lock().marked_at.is_some() && !mark.lock().in_hand);
         assert_eq!(mark.messages(), 1);
+    }
+
+    #[test]
+    fn one_who_sends_on_long_after_the_mark_is_not_heard_out_and_before_the_mark_he_is() {
+        let mark = EndMark::new("inbox");
+        let comes = |topic: &str| {
+            if !mark.begin(topic) {
+                mark.done();
+            }
+        };
+        let long_ago = Instant::now().checked_sub(ANYTHING_AFTER_THE_MARK).unwrap();
+        comes("a");
+        mark.lock().quiet_since = long_ago;
+        comes("a");
+        assert!(!mark.is_reached(), "no mark yet");
+        comes(mark.topic());
+        comes("a");
+        assert!(!mark.is_reached(), "the mark has just come");
+        mark.lock().marked_at = Some(long_ago);
+        mark.listen_anew();
+        comes("a");
+        assert!(!mark.is_reached(), "the connection was lost meanwhile");
+        mark.lock().marked_at = Some(long_ago);
+        comes(mark.topic());
+        comes("a");
+        assert!(mark.is_reached());
+        mark.begin_anew();
+        comes("a");
+        assert!(!mark.is_reached(), "another session");
     }
 }

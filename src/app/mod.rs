@@ -64,20 +64,31 @@ pub enum StartError {
     },
     /// Nobody would take the flows of the replica that is to be retired.
     #[error(
-        "no other gateway is alive on this database that could take the flows over: start one first, or say `--last` \
-         if nobody is to have them any more"
+        "no other gateway is known to live on this database that could take the flows over: start one, if there is none. \
+         One that has been alone makes itself known when it has read the flows again, within its \
+         FLOWS_RELOAD_INTERVAL_SECONDS ({reload_s} here) or at SIGHUP: run this again after that. Say `--last` if nobody is \
+         to have the flows any more"
     )]
-    NobodyElse,
-    /// The replica may have a session at any of several brokers.
+    NobodyElse {
+        /// Seconds between two looks at the flows.
+        reload_s: u64,
+    },
+    /// The replica that is to be retired is at work with another inbox: to end its session would lose messages.
     #[error(
-        "the replica may have a session at each of these: {brokers}; say at which to begin, `--broker {first}`, and run this \
-         again for the others; for the nodes of a cluster that shares its sessions, one of them does"
+        "a gateway with MQTT_CLIENT_ID={client_id} still runs, with another inbox than the one in INBOX_DIR: stop it first, and          set INBOX_DIR to its inbox; one that was killed counts as running for 20 s: run this again after that"
     )]
-    SeveralBrokers {
-        /// Each with its id.
-        brokers: String,
-        /// The id of the first.
-        first: i64,
+    StillRuns {
+        /// Its name at the broker.
+        client_id: String,
+    },
+    /// The replica may have a session at a broker that cannot be gone to.
+    #[error(
+        "the replica may have a session at a broker whose row cannot be used: {reasons}; mend the row, or disable it if there \
+         is no session; to leave it for later, name each of the others by `--broker`"
+    )]
+    UnusableBrokers {
+        /// What is wrong, by row.
+        reasons: String,
     },
     /// There is no such broker.
     #[error("no enabled row of mqtt_servers has the id {wanted}; there are: {brokers}")]

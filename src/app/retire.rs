@@ -8,33 +8,27 @@
 //! The same actors as ever do all of it: the registry hands over and takes nothing, and the end is the orderly one, only
 //! without a deadline. What was done stays done, so a run that broke off is repeated.
 
+mod others;
+mod sessions;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use actix::{Addr, Arbiter, System};
 
+use self::others::ask_the_others;
+use self::sessions::{Sessions, brokers_of, named};
 use super::StartError;
 use super::end_mark::EndMark;
 use super::signals::Signals;
 use super::stage::{Assembled, Mode, Stage};
 use super::startup::{Prepared, prepare_database};
-use crate::actors::Directory;
-use crate::actors::messages::{AwaitHandover, Shutdown};
-use crate::actors::mqtt::Session;
+use crate::actors::messages::Shutdown;
 use crate::actors::remember_panics;
 use crate::actors::supervisor::SupervisorActor;
-use crate::domain::replicas::{Member, Role};
-use crate::mqtt::{MqttLink, Subscription};
 use crate::settings::Settings;
 use crate::store::outbox::Outbox;
-use crate::store::{Database, MqttServer, StoreError, members, remove_member};
-
-/// How often is looked whether the broker has sent everything.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// A mark may get lost with a connection: it is published again after so many looks.
-const LOOKS_TO_A_MARK: u32 = 10;
+use crate::store::{Database, MqttServer, StoreError, remove_member};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +43,7 @@ pub struct Retired {
 /// Returns when all of it is in the database and the broker has forgotten the session.
 ///
 /// Unless it is `the_last`, others have to have its flows before it lets go of them. Where several rows of `mqtt_servers` are
-/// enabled, `broker` is the id of the one whose session is meant.
+/// enabled, each of these brokers may keep a session: all of them are gone to, or only the one with the id `broker`.
 ///
 /// # Errors
 /// The exit code, after the reason was logged.
@@ -68,6 +62,10 @@ pub fn retire(settings: &Settings, the_last: bool, broker: Option<i64>) -> Resul
     Arbiter::current().spawn(retirement.run());
     let code = system.run_with_code().unwrap_or(1);
     if code != 0 || !done.load(Ordering::Relaxed) {
+        log::error!(
+            "Nothing is lost, and something of {:?} is left: run this again",
+            settings.mqtt.client_id
+        );
         return Err(code.max(1));
     }
     let to_be_posted = farewell(settings, &inbox_id).map_err(|error| {
@@ -80,13 +78,9 @@ pub fn retire(settings: &Settings, the_last: bool, broker: Option<i64>) -> Resul
 /// All parts of a gateway, on their way out.
 struct Retirement {
     supervisor: Addr<SupervisorActor>,
-    directory: Directory,
-    link: MqttLink,
-    session: Session,
-    client_id: String,
+    sessions: Sessions,
     signals: Signals,
     inbox_id: String,
-    mark: Arc<EndMark>,
     done: Arc<AtomicBool>,
 }
 
@@ -99,33 +93,24 @@ impl Retirement {
         let mut signals = Signals::new()?;
         tokio::select! {
             opened = open(settings, the_last, broker) => {
-                let (assembled, inbox_id, mark) = opened?;
-                Ok(Retirement::of(assembled, inbox_id, mark, signals, settings.mqtt.client_id.clone()))
+                let (supervisor, sessions, inbox_id) = opened?;
+                Ok(Retirement { supervisor, sessions, signals, inbox_id, done: Arc::default() })
             }
             () = signals.end() => give_up(),
         }
     }
 
-    fn of(
-        assembled: Assembled,
-        inbox_id: String,
-        mark: Arc<EndMark>,
-        signals: Signals,
-        client_id: String,
-    ) -> Retirement {
-        let Assembled { supervisor, directory, link, session } = assembled;
-        let done = Arc::default();
-        Retirement { supervisor, directory, link, session, client_id, signals, inbox_id, mark, done }
-    }
-
     fn watched(&self) -> (Arc<AtomicBool>, Arc<EndMark>, String) {
-        (Arc::clone(&self.done), Arc::clone(&self.mark), self.inbox_id.clone())
+        (Arc::clone(&self.done), Arc::clone(&self.sessions.mark), self.inbox_id.clone())
     }
 
     async fn run(mut self) {
-        tokio::select! {
-            () = hand_over_and_take_the_rest(&self.directory, &self.link, &self.session, &self.mark, &self.client_id) => {}
+        let left = tokio::select! {
+            left = self.sessions.empty() => left,
             () = self.signals.end() => give_up(),
+        };
+        if !left.is_empty() {
+            end_with_sessions_left(&left);
         }
         self.done.store(true, Ordering::Relaxed);
         self.supervisor.do_send(Shutdown);
@@ -139,34 +124,22 @@ async fn open(
     settings: &Settings,
     the_last: bool,
     broker: Option<i64>,
-) -> Result<(Assembled, String, Arc<EndMark>), StartError> {
+) -> Result<(Addr<SupervisorActor>, Sessions, String), StartError> {
     // To make an empty one here and to be done with it would be the wrong kind of success.
     if !settings.inbox.dir.is_dir() {
         return Err(StartError::NoInbox { dir: settings.inbox.dir.clone() });
     }
     let stage = Stage::open(settings, Arc::default())?;
     let inbox_id = stage.inbox.id().to_string();
-    let Prepared { limits, servers } = prepare_database(settings, &stage.observed).await?;
-    let prepared = Prepared { limits, servers: vec![the_one(servers, broker)?] };
-    if !the_last && !has_living_others(settings, &inbox_id).await? {
-        return Err(StartError::NobodyElse);
-    }
+    let prepared = prepare_database(settings, &stage.observed).await?;
+    let brokers = brokers_of(&prepared, broker)?;
+    let prepared = Prepared { servers: brokers.iter().take(1).cloned().collect(), ..prepared };
+    ask_the_others(settings, &inbox_id, the_last).await?;
     let mark = Arc::new(EndMark::new(&inbox_id));
     let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
-    Ok((stage.assemble(prepared, &mode)?, inbox_id, mark))
-}
-
-/// The broker whose session is meant. To take whichever answers would leave what another one keeps.
-fn the_one(servers: Vec<MqttServer>, wanted: Option<i64>) -> Result<MqttServer, StartError> {
-    let named = |server: &MqttServer| format!("{} ({}:{})", server.id, server.host, server.port);
-    let brokers = servers.iter().map(named).collect::<Vec<_>>().join(", ");
-    let first = servers.first().map_or(0, |server| server.id);
-    if servers.len() > 1 && wanted.is_none() {
-        return Err(StartError::SeveralBrokers { brokers, first });
-    }
-    let wanted = wanted.unwrap_or(first);
-    let found = servers.into_iter().find(|server| server.id == wanted);
-    found.ok_or(StartError::NoSuchBroker { wanted, brokers })
+    let Assembled { supervisor, directory, link } = stage.assemble(prepared, &mode)?;
+    let client_id = settings.mqtt.client_id.clone();
+    Ok((supervisor, Sessions { brokers, directory, link, mark, client_id }, inbox_id))
 }
 
 /// As after `kill -9`: the next run finds everything where it is.
@@ -175,53 +148,18 @@ fn give_up() -> ! {
     std::process::exit(1);
 }
 
-async fn hand_over_and_take_the_rest(
-    directory: &Directory,
-    link: &MqttLink,
-    session: &Session,
-    mark: &EndMark,
-    client_id: &str,
-) {
-    while directory.registry.ask(AwaitHandover).await.is_err() {
-        // It is being restarted.
-        actix_rt::time::sleep(LOOK).await;
+/// The next run finds the inbox where it is. An orderly end would have the session forgotten that is connected last.
+fn end_with_sessions_left(brokers: &[&MqttServer]) -> ! {
+    for broker in brokers {
+        log::error!(
+            "Could not reach the broker {} to its end: when it is back, run this again with `--broker {}`; if it is not to \
+             come back, what it holds is lost, and running this again for another broker brings the inbox into the database",
+            named(broker),
+            broker.id
+        );
     }
-    if session.is_kept() {
-        log::info!("Nothing is subscribed any more; taking what the broker still has for {client_id:?}");
-        take_the_rest(link, mark).await;
-        log::info!(messages = mark.messages(); "The broker has nothing more for {client_id:?}");
-    } else {
-        log::info!("The broker has no session of {client_id:?}: there is only the inbox");
-    }
-}
-
-async fn take_the_rest(link: &MqttLink, mark: &EndMark) {
-    let subscription = || Subscription { filter: mark.topic().to_owned(), id: None };
-    let mut marked = false;
-    mark.listen_anew();
-    for look in 0_u32.. {
-        if !link.is_connected() {
-            // Nothing can come.
-            mark.listen_anew();
-        } else if look % LOOKS_TO_A_MARK == 0 {
-            // A broker that refuses it is waited out.
-            marked = marked || link.subscribe(vec![subscription()]).await.is_ok();
-            link.publish(mark.topic(), b"end");
-        }
-        if mark.is_reached() {
-            return;
-        }
-        actix_rt::time::sleep(LOOK).await;
-    }
-}
-
-async fn has_living_others(settings: &Settings, inbox_id: &str) -> Result<bool, StoreError> {
-    let database = Database::connect(&settings.database, 1).await?;
-    let all = members(&database).await?;
-    database.close().await?;
-    let takes_over =
-        |member: &Member| member.inbox_id != inbox_id && member.role != Role::Leaving && member.is_alive();
-    Ok(all.iter().any(takes_over))
+    log::logger().flush();
+    std::process::exit(1);
 }
 
 /// It is no member any more. Answers how many of its messages wait to be posted.

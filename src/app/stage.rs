@@ -63,7 +63,6 @@ pub(super) struct Assembled {
     pub(super) supervisor: Addr<SupervisorActor>,
     pub(super) directory: Directory,
     pub(super) link: MqttLink,
-    pub(super) session: Session,
 }
 
 impl<'a> Stage<'a> {
@@ -95,14 +94,14 @@ impl<'a> Stage<'a> {
             drain_deadline,
             farewell,
         };
-        let (link, session) = (factories.mqtt.link.clone(), factories.mqtt.session.clone());
+        let link = factories.mqtt.link.clone();
         let directory = self.directory;
         let supervisor = SupervisorActor::new(directory.clone(), factories, options, self.observed).start();
-        Ok(Assembled { supervisor, directory, link, session })
+        Ok(Assembled { supervisor, directory, link })
     }
 
     fn factories(&self, prepared: Prepared, mode: &Mode) -> Result<Factories, StartError> {
-        let Prepared { limits, servers } = prepared;
+        let Prepared { limits, servers, .. } = prepared;
         let Stage { settings, inbox, directory, gauge, observed } = self;
         let inbox_id: Arc<str> = inbox.id().to_string().into();
         let rules = Arc::new(BatchRules::new(
@@ -146,6 +145,7 @@ impl<'a> Stage<'a> {
                 directory: directory.clone(),
                 replica: Replica {
                     role: settings.role.clone(),
+                    group: settings.group.clone(),
                     inbox_id: Arc::clone(&inbox_id),
                     client_id: settings.mqtt.client_id.clone(),
                     tables: Arc::clone(&tables),

@@ -9,8 +9,8 @@ use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, StoreError, StoreLimits, answered, load_limits, load_mqtt_servers,
-    migrate, silence,
+    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, load_limits,
+    load_mqtt_servers, migrate, silence,
 };
 
 /// Waits between two attempts to reach the database at the start.
@@ -75,6 +75,8 @@ pub(super) struct Prepared {
     pub(super) limits: StoreLimits,
     /// In the order in which they are tried.
     pub(super) servers: Vec<MqttServer>,
+    /// Why others are passed over.
+    pub(super) skipped: Vec<String>,
 }
 
 /// Migrates and reads what is needed to begin; waits for a database that is not there.
@@ -108,7 +110,10 @@ async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, Lo
     let limits = load_limits(&database).await?;
     // Why rows are passed over is said at the first reload, which comes at once.
     let servers = match load_mqtt_servers(&database).await {
-        Ok(servers) => Ok(Prepared { limits, servers: servers.usable }),
+        Ok(MqttServers { usable, skipped }) => {
+            let skipped = skipped.iter().map(ToString::to_string).collect();
+            Ok(Prepared { limits, servers: usable, skipped })
+        }
         Err(LoadServerError::Store(error)) => return Err(error),
         Err(no_server) => Err(no_server),
     };

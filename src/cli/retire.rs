@@ -20,8 +20,8 @@ pub(super) struct RetireOptions {
     /// Let go of the flows although no other gateway takes them: from then on their messages are lost.
     #[arg(long)]
     last: bool,
-    /// The row of `mqtt_servers` whose broker keeps the session; where several are enabled it has to be said, and each
-    /// that the replica may have used is retired from in turn.
+    /// Only the session at the broker of this row of `mqtt_servers`; else each that is enabled is gone to in turn, and one
+    /// that is out of reach for a minute is left out and named.
     #[arg(long, value_name = "ID")]
     broker: Option<i64>,
 }

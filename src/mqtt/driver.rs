@@ -29,7 +29,7 @@ use self::connecting::{Attempt, Looking};
 use self::leaving::Leaving;
 use super::clients::{CONNECT_TIMEOUT, Clients};
 use super::input::{Input, progress_waker};
-use super::options::{BrokerOptions, Farewell, MqttEvent};
+use super::options::{BrokerOptions, Farewell, MqttError, MqttEvent};
 use super::reconnect::Reconnect;
 use super::requests::Requests;
 use super::server::{BrokerServer, ServerList};
@@ -56,7 +56,7 @@ pub(super) struct Driver {
     reconnect: Reconnect,
     requests: Requests,
     /// Those who asked to disconnect and wait for it.
-    leaving: Vec<oneshot::Sender<()>>,
+    leaving: Vec<oneshot::Sender<Result<(), MqttError>>>,
     farewell: Farewell,
 }
 
@@ -193,7 +193,7 @@ impl Driver {
             Phase::Connecting(attempt) => self.check_attempt(attempt, now),
             Phase::Leaving(leaving) => self.check_farewell(leaving),
             Phase::Idle | Phase::Waiting { .. } | Phase::Looking(_) if !self.leaving.is_empty() => {
-                self.left()
+                self.left(false)
             }
             Phase::Waiting { until } if until <= now => self.begin_round(),
             phase @ (Phase::Idle | Phase::Waiting { .. } | Phase::Looking(_)) => phase,

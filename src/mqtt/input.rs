@@ -8,7 +8,7 @@ use paho_mqtt::ReasonCode;
 use tokio::sync::oneshot;
 
 use super::clients::Wire;
-use super::options::Farewell;
+use super::options::{Farewell, MqttError};
 use super::requests::Request;
 use super::server::BrokerServer;
 
@@ -20,7 +20,7 @@ pub(super) enum Input {
     /// Publish at `QoS` 1, if there is a connection.
     Publish { topic: String, payload: Vec<u8> },
     /// Disconnect, and stay so.
-    Disconnect(Farewell, oneshot::Sender<()>),
+    Disconnect(Farewell, oneshot::Sender<Result<(), MqttError>>),
     /// From now on these are the brokers to connect to.
     Servers(Vec<BrokerServer>),
     /// Paho says that a connection is gone.

@@ -118,12 +118,13 @@ impl MqttLink {
         self.leave(Farewell::KeepSession).await
     }
 
-    /// As [`disconnect`](Self::disconnect), and says what becomes of the session.
+    /// As [`disconnect`](Self::disconnect), and says what becomes of the session. To have it forgotten fails without a
+    /// connection.
     pub async fn leave(&self, farewell: Farewell) -> Result<(), MqttError> {
         let (reply, done) = oneshot::channel();
         self.inputs.send(Input::Disconnect(farewell, reply)).map_err(|_| thread_ended())?;
         match timeout(DISCONNECT_TIMEOUT, done).await {
-            Ok(done) => done.map_err(|_| thread_ended()),
+            Ok(done) => done.map_err(|_| thread_ended())?,
             Err(_) => Err(MqttError::NoAnswer(DISCONNECT_TIMEOUT)),
         }
     }

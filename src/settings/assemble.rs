@@ -56,7 +56,7 @@ fn settings(
     let database = database::read(reader);
     let mqtt = mqtt(reader);
     let client_id = mqtt.as_ref().ok().map(|mqtt| mqtt.client_id.as_str());
-    let role = replicas::role(reader, purpose, client_id);
+    let role_and_group = replicas::role(reader, purpose, client_id);
     let flows_reload_interval = reader.seconds(&names::FLOWS_RELOAD_INTERVAL_SECONDS);
     let http_timeout = reader.fractional_seconds(&names::HTTP_TIMEOUT_SECONDS);
     let outbox = outbox(reader);
@@ -76,6 +76,7 @@ fn settings(
     let log_repeats = log_repeats(reader);
     let mailbox_report_interval = reader.seconds(&names::MAILBOX_REPORT_SECONDS);
     let restarts = restarts(reader);
+    let (role, group) = role_and_group?;
     Ok(Settings {
         database: database?,
         admin: admin?,
@@ -85,7 +86,8 @@ fn settings(
         log_repeats: log_repeats?,
         http_timeout: http_timeout?,
         mqtt: mqtt?,
-        role: role?,
+        role,
+        group,
         flows_reload_interval: flows_reload_interval?,
         inbox: inbox?,
         lanes: lanes?,

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::payload::PayloadLimits;
-use crate::domain::replicas::Role;
+use crate::domain::replicas::{Role, ShareGroup};
 use crate::domain::value_style::ValueStyle;
 use crate::inbox::FsyncPolicy;
 
@@ -59,6 +59,8 @@ pub struct Settings {
     pub mqtt: MqttSettings,
     /// What the gateway is among others.
     pub role: Role,
+    /// The group of which it is a member, or was one before it was retired.
+    pub group: Option<ShareGroup>,
     /// Time between two looks at the table of flows.
     pub flows_reload_interval: Duration,
     /// The inbox.

@@ -2,31 +2,31 @@
 
 use super::catalogue as names;
 use super::reader::{Reader, Refused};
-use crate::domain::replicas::{Role, Shard};
+use crate::domain::replicas::{Role, Shard, ShareGroup};
 
 /// What the settings are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// To run a gateway.
     Running,
-    /// To retire one. What it was among the others is of no interest any more, and need not go together with how many
-    /// they are now.
+    /// To retire one. What it was among the others need not go together with how many they are now.
     Retiring,
 }
 
+/// What it is, and its group: one that is retired is no member any more, but its session may know it as one.
 pub(super) fn role(
     reader: &mut Reader<'_>,
     purpose: Purpose,
     client_id: Option<&str>,
-) -> Result<Role, Refused> {
+) -> Result<(Role, Option<ShareGroup>), Refused> {
     let group = reader.share_group(&names::SHARED_GROUP);
     let index = reader.ordinal(&names::SHARD_INDEX);
     let count: Result<u32, _> = reader.integer(&names::SHARD_COUNT);
     let (group, index, count) = (group?, index?, count?);
     if purpose == Purpose::Retiring {
-        return Ok(Role::Leaving);
+        return Ok((Role::Leaving, group));
     }
-    let role = match group {
+    let role = match group.clone() {
         Some(_) if count > 1 => {
             let expected =
                 format!("to be unset, because SHARD_COUNT is {count}: messages are either shared or sharded");
@@ -38,7 +38,7 @@ pub(super) fn role(
     if role != Role::ALONE {
         needs_a_client_id_of_its_own(reader, &role, client_id)?;
     }
-    Ok(role)
+    Ok((role, group))
 }
 
 fn shard(reader: &mut Reader<'_>, index: Option<u32>, count: u32) -> Result<Shard, Refused> {

@@ -241,7 +241,9 @@ fn a_replica_is_retired_whatever_the_others_are_now() {
         [REQUIRED, &[("SHARD_COUNT", "2"), ("SHARD_INDEX", "gw-3"), ("SHARED_GROUP", "g")]].concat();
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
     let sources = Sources { environment, files: &FakeFiles::default() };
-    assert_eq!(load_settings_for(Purpose::Retiring, &sources).unwrap().settings.role, Role::Leaving);
+    let settings = load_settings_for(Purpose::Retiring, &sources).unwrap().settings;
+    assert_eq!(settings.role, Role::Leaving);
+    assert_eq!(settings.group, ShareGroup::parse("g"), "its session may know it as a member");
 }
 
 #[test]

@@ -13,10 +13,7 @@ use sea_orm::{
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
-use crate::domain::replicas::{Member, Role, Shard, ShareGroup};
-
-/// What the column of a name holds.
-const MAX_NAME_CHARS: usize = 255;
+use crate::domain::replicas::{Member, Role, Shard, ShareGroup, TOLD_NAME_CHARS};
 
 /// Where times are kept in milliseconds, two moments of one millisecond cannot be told apart: the later one counts as
 /// so much later.
@@ -171,5 +168,5 @@ fn micros(at: NaiveDateTime) -> i64 {
 }
 
 fn shortened(name: &str) -> String {
-    name.chars().take(MAX_NAME_CHARS).collect()
+    name.chars().take(TOLD_NAME_CHARS).collect()
 }

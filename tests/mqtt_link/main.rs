@@ -19,7 +19,7 @@ use std::thread;
 
 use mosquitto::Mosquitto;
 use mqtt_gateway::domain::message::DeliveryFacts;
-use mqtt_gateway::mqtt::{MqttError, MqttEvent, RefusedCode, Subscription};
+use mqtt_gateway::mqtt::{Farewell, MqttError, MqttEvent, RefusedCode, Subscription};
 use peer::Peer;
 use scripted::Scripted;
 
@@ -86,6 +86,24 @@ async fn a_message_published_while_away_is_waiting_at_the_next_connect() {
     assert!(matches!(peer.event(), MqttEvent::Connected { session_kept: true, .. }));
     let message = peer.message();
     assert_eq!((message.payload.as_str(), message.delivery.subscription_ids), ("while away", vec![7]));
+    peer.link.disconnect().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_is_forgotten_by_a_connection_and_not_without_one() {
+    let mut broker = Mosquitto::start("allow_anonymous true");
+    let peer = Peer::connect(broker.port, "forgotten");
+    peer.event();
+    peer.link.disconnect().await.unwrap();
+    assert!(matches!(peer.link.leave(Farewell::ForgetSession).await, Err(MqttError::NotConnected)));
+    peer.link.connect();
+    assert!(matches!(peer.event(), MqttEvent::Connected { session_kept: true, .. }));
+    peer.link.leave(Farewell::ForgetSession).await.unwrap();
+    peer.link.connect();
+    assert_eq!(peer.event(), peer.connected("5", true));
+    broker.stop();
+    assert!(matches!(peer.event(), MqttEvent::Lost { .. }));
+    assert!(matches!(peer.link.leave(Farewell::ForgetSession).await, Err(MqttError::NotConnected)));
     peer.link.disconnect().await.unwrap();
 }
 

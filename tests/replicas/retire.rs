@@ -2,7 +2,8 @@
 
 use crate::fleet::{Fleet, Replica};
 use crate::support::eventually;
-use crate::support::publisher::Message;
+use crate::support::mosquitto::{Broker, BrokerOptions};
+use crate::support::publisher::{Message, Publisher};
 use crate::support::world::text_of;
 
 /// The next messages, round all flows.
@@ -29,6 +30,12 @@ fn wait_for_a_look(fleet: &Fleet, name: &str) {
     eventually(&format!("{name} to look at the others"), || {
         seen_at().filter(|now| Some(now) != before.as_ref()).map(|_| ())
     });
+}
+
+/// For one that does not run: nothing was heard of it for long.
+fn is_long_silent(fleet: &Fleet, name: &str) {
+    let sql = "UPDATE gateway_members SET seen_at = '2000-01-01' WHERE client_id = ?";
+    fleet.world.sql.execute(sql, [name.into()]);
 }
 
 #[test]
@@ -118,6 +125,29 @@ fn only_the_last_one_is_retired_without_another_and_only_when_told_so() {
 }
 
 #[test]
+fn a_survivor_that_nobody_knew_of_makes_itself_known_to_a_retirement_that_was_refused() {
+    let fleet = Fleet::with_flows(2);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    shards[1].kill();
+    shards[0].stop();
+    // As where somebody has cleaned up.
+    fleet.world.sql.execute("DELETE FROM gateway_members", []);
+    shards[0].is_one_of(1);
+    shards[0].start_subscribed();
+    assert_eq!(has_members(&fleet), 0);
+    fleet.world.publish_all(messages(&fleet, 0..100));
+    let refused = text_of(&shards[1].run(&["retire"]));
+    assert!(refused.contains("run this again after that"), "{refused}");
+    shards[0].running().wait_for_line("There are other gateways on this database");
+    eventually("the survivor to announce itself", || (has_members(&fleet) == 2).then_some(()));
+    shards[1].retire();
+    fleet.wait_until_stored(100);
+    shards[0].stop();
+    assert_eq!(fleet.judge(100).twice(&fleet).0, 0);
+}
+
+#[test]
 fn a_gateway_alone_hands_all_over_to_a_group_and_is_gone() {
     let fleet = Fleet::with_flows(4);
     let mut alone = fleet.replica(9, &[]);
@@ -149,18 +179,142 @@ fn a_replica_that_runs_or_has_no_inbox_is_not_retired() {
 }
 
 #[test]
-fn of_several_brokers_it_has_to_be_said_whose_session_is_meant() {
-    let fleet = Fleet::with_flows(1);
-    let mut alone = fleet.replica(0, &[]);
-    alone.start_subscribed();
-    alone.kill();
-    fleet.world.publish_all(messages(&fleet, 0..10));
-    // Nobody listens there: had it been tried as well, this would not end.
-    fleet.world.add_server("127.0.0.1", Some(9), Some(true), Some(false));
-    let refused = text_of(&alone.run(&["retire", "--last"]));
-    assert!(refused.contains("--broker 1") && refused.contains("2 (127.0.0.1:9)"), "{refused}");
-    let refused = text_of(&alone.run(&["retire", "--last", "--broker", "7"]));
-    assert!(refused.contains("no enabled row of mqtt_servers has the id 7"), "{refused}");
-    assert_eq!(alone.retired(&["retire", "--last", "--broker", "1"]), 10);
-    assert_eq!(fleet.judge(10).twice(&fleet), (0, 0));
+fn a_replica_that_runs_with_another_inbox_is_not_retired_until_it_has_been_silent() {
+    let fleet = Fleet::with_flows(2);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    eventually("the shards to announce themselves", || (has_members(&fleet) == 2).then_some(()));
+    // Somebody mistakes it for dead, and gives its name an inbox of its own.
+    let mut mistaken = fleet.replica(7, &[("MQTT_CLIENT_ID", &shards[1].name)]);
+    mistaken.name.clone_from(&shards[1].name);
+    mistaken.make_inbox();
+    for arguments in [&["retire"][..], &["retire", "--last"]] {
+        let refused = mistaken.run(arguments);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text_of(&refused).contains("still runs, with another inbox"), "{}", text_of(&refused));
+    }
+    fleet.world.publish_all(messages(&fleet, 0..100));
+    fleet.wait_until_stored(100);
+    assert_eq!(shards[1].running().count_lines("Connection to the broker lost"), 0);
+    shards[1].kill();
+    is_long_silent(&fleet, &shards[1].name);
+    shards[0].stop();
+    shards[0].is_one_of(1);
+    shards[0].start_subscribed();
+    fleet.world.publish_all(messages(&fleet, 100..200));
+    mistaken.retire();
+    fleet.wait_until_stored(200);
+    shards[0].stop();
+    assert_eq!(fleet.judge(200).twice(&fleet).0, 0);
+}
+
+#[test]
+fn what_each_of_several_brokers_keeps_is_taken_one_after_the_other() {
+    let fleet = Fleet::with_flows(4);
+    let second = Broker::with(&BrokerOptions { verbose: false, ..BrokerOptions::default() });
+    fleet.world.add_server("127.0.0.1", Some(second.address.port()), Some(false), Some(false));
+    let mut members = fleet.group(2);
+    members.iter_mut().for_each(Replica::start_subscribed);
+    members[1].kill();
+    let enabled = "UPDATE mqtt_servers SET enabled = (id = ?)";
+    fleet.world.sql.execute(enabled, [2.into()]);
+    members[0].running().wait_for_line("Leaving the broker");
+    members[1].start_subscribed();
+    members[1].kill();
+    members[0].stop();
+    fleet.world.publish_all(messages(&fleet, 0..200));
+    Publisher::connect(second.address).publish_all(messages(&fleet, 200..400));
+    members[0].start_subscribed();
+    fleet.world.sql.execute("UPDATE mqtt_servers SET enabled = (id > ?)", [0.into()]);
+    let kept = members[1].retire();
+    assert!(kept > 0, "{kept}");
+    // Both have forgotten it.
+    let again = text_of(&members[1].run(&["retire"]));
+    assert_eq!(again.matches("The broker has no session of").count(), 2, "{again}");
+    members[0].running().wait_for_line("is back and comes before it");
+    fleet.wait_until_stored(400);
+    members[0].stop();
+    assert_eq!(fleet.judge(400).twice(&fleet).0, 0);
+}
+
+#[test]
+fn a_broker_that_is_out_of_reach_is_named_and_what_the_others_keep_is_taken() {
+    for it_comes_first in [false, true] {
+        let fleet = Fleet::with_flows(1);
+        // Nobody listens there.
+        fleet.world.add_server("127.0.0.1", Some(9), Some(true), Some(it_comes_first));
+        fleet
+            .world
+            .sql
+            .execute("UPDATE mqtt_servers SET is_default = ? WHERE id = 1", [(!it_comes_first).into()]);
+        let mut alone = fleet.replica(0, &[("FAILPOINTS", "broker-out-of-reach=return(2000)")]);
+        alone.start_subscribed();
+        alone.kill();
+        fleet.world.publish_all(messages(&fleet, 0..10));
+        let output = alone.run(&["retire", "--last"]);
+        let text = text_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("2 (127.0.0.1:9)") && text.contains("--broker 2"), "{text}");
+        let refused = text_of(&alone.run(&["retire", "--last", "--broker", "7"]));
+        assert!(refused.contains("no enabled row of mqtt_servers has the id 7"), "{refused}");
+        assert_eq!(alone.retired(&["retire", "--last", "--broker", "1"]), 0);
+        assert_eq!(fleet.judge(10).twice(&fleet), (0, 0));
+    }
+}
+
+#[test]
+fn a_replica_whose_inbox_is_lost_is_retired_while_devices_publish() {
+    let fleet = Fleet::with_flows(4);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    shards[1].kill();
+    shards[1].lose_inbox();
+    is_long_silent(&fleet, &shards[1].name);
+    shards[0].stop();
+    shards[0].is_one_of(1);
+    shards[0].start_subscribed();
+    let stream = fleet.publishing(10);
+    stream.wait_for_more(500);
+    let mut retiring = shards[1].begin_to_retire(&[]);
+    assert_eq!(retiring.wait_for_exit().code(), Some(0), "{}", retiring.stderr());
+    stream.wait_for_more(500);
+    let published = stream.end();
+    fleet.wait_until_stored(published);
+    let again = text_of(&shards[1].run(&["retire"]));
+    assert!(again.contains("The broker has no session of"), "{again}");
+    shards[0].stop();
+    assert_eq!(fleet.judge(published).twice(&fleet).0, 0);
+}
+
+#[test]
+fn what_no_book_tells_of_is_unsubscribed_before_the_rest_is_taken() {
+    for is_a_group in [true, false] {
+        let fleet = Fleet::with_flows(4);
+        let mut replicas = if is_a_group { fleet.group(2) } else { fleet.shards(2) };
+        replicas.iter_mut().for_each(Replica::start_subscribed);
+        let [stays, lost] = replicas.as_mut_slice() else { panic!("two") };
+        lost.kill();
+        if !is_a_group {
+            stays.stop();
+            stays.is_one_of(1);
+            stays.start_subscribed();
+        }
+        lost.lose_inbox();
+        is_long_silent(&fleet, &lost.name);
+        let stream = fleet.publishing(10);
+        stream.wait_for_more(100);
+        stream.hold();
+        let before = stream.acknowledged();
+        let mut retiring = lost.begin_to_retire(&[]);
+        retiring.wait_for_line("Nothing is subscribed any more");
+        retiring.kill();
+        stream.go_on();
+        stream.wait_for_more(before + 100);
+        let kept = lost.retire();
+        assert!(kept <= before, "{kept} came, {before} were published before it was unsubscribed");
+        let published = stream.end();
+        fleet.wait_until_stored(published);
+        stays.stop();
+        assert_eq!(fleet.judge(published).twice(&fleet).0, 0);
+    }
 }

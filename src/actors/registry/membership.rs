@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
-use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, disputes};
+use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, ShareGroup, disputes};
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionBook;
@@ -34,6 +34,8 @@ const NAMED: usize = 5;
 pub struct Replica {
     /// What it is.
     pub role: Role,
+    /// The group that it is or was a member of.
+    pub group: Option<ShareGroup>,
     /// The id of its inbox.
     pub inbox_id: Arc<str>,
     /// Its name at the broker.
@@ -125,11 +127,12 @@ impl Membership {
         self.takes_part && !self.cannot_tell && self.told.as_ref() != Some(&self.me())
     }
 
-    /// Tells the others how this one stands, and hears of them. What cannot be done now is done at the next look.
-    pub(super) async fn look(&mut self, database: &Database) -> Result<(), StoreError> {
+    /// Tells the others how this one stands, and hears of them: how many there are or were. What cannot be done now is
+    /// done at the next look.
+    pub(super) async fn look(&mut self, database: &Database) -> Result<usize, StoreError> {
         let looked = self.try_to_look(database).await;
         match &looked {
-            Ok(()) => self.cannot_tell = false,
+            Ok(_) => self.cannot_tell = false,
             Err(error) if !std::mem::replace(&mut self.cannot_tell, true) => {
                 log::warn!("Cannot tell the other gateways how this one stands, trying on: {error}");
             }
@@ -138,7 +141,7 @@ impl Membership {
         looked
     }
 
-    async fn try_to_look(&mut self, database: &Database) -> Result<(), StoreError> {
+    async fn try_to_look(&mut self, database: &Database) -> Result<usize, StoreError> {
         let me = self.me();
         if self.takes_part {
             announce(database, &me).await?;
@@ -146,9 +149,13 @@ impl Membership {
         }
         let all = members(database).await?;
         let is_other = |member: &Member| *member.inbox_id != *self.replica.inbox_id;
-        self.others = all.into_iter().filter(is_other).collect();
-        self.tell_disputes();
-        Ok(())
+        let others: Vec<Member> = all.into_iter().filter(is_other).collect();
+        self.tell_disputes(&others);
+        let rows = others.len();
+        // Gateways of one name have one session between them: what one has subscribed, the other takes with it.
+        let client_id = &self.replica.client_id;
+        self.others = others.into_iter().filter(|other| !other.is_named(client_id)).collect();
+        Ok(rows)
     }
 
     /// Whether somebody holds flows for us that were not there when we read them last.
@@ -162,13 +169,13 @@ impl Membership {
     }
 
     /// A gateway alone finds out whether it still is.
-    pub(super) async fn look_whether_alone(&mut self, database: &Database) -> Result<(), StoreError> {
-        self.look(database).await?;
-        if !self.takes_part && !self.others.is_empty() {
+    pub(super) async fn look_whether_alone(&mut self, database: &Database) -> Result<usize, StoreError> {
+        let others = self.look(database).await?;
+        if !self.takes_part && others > 0 {
             self.takes_part = true;
-            log::info!(others = self.others.len(); "There are other gateways on this database: telling them of this one");
+            log::info!(others; "There are other gateways on this database: telling them of this one");
         }
-        Ok(())
+        Ok(others)
     }
 
     // ---- which flows are its own
@@ -234,6 +241,23 @@ impl Membership {
         held.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect()
     }
 
+    /// What the session of one that goes for good may hold although no book tells of it, because the book was lost with
+    /// its inbox: every topic, in each form in which it may have been subscribed.
+    pub(super) fn may_hold_without_a_book(&self) -> BTreeSet<TopicFilter> {
+        let book = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
+        let (Role::Leaving, Some(reading), true) = (&self.replica.role, &self.reading, book.is_empty())
+        else {
+            return BTreeSet::new();
+        };
+        let member = self.replica.group.clone().map(Role::InGroup);
+        let forms = |flow: &Flow| {
+            let shared = member.as_ref().map(|member| member.subscribes(&flow.topic));
+            shared.into_iter().chain([flow.topic.clone()])
+        };
+        let topics = reading.flows.iter().flat_map(forms);
+        topics.filter_map(|topic| TopicFilter::parse(&topic).ok()).collect()
+    }
+
     pub(super) fn is_handing_over(&self) -> bool {
         !self.handover.flows().is_empty()
     }
@@ -265,8 +289,8 @@ impl Membership {
         }
     }
 
-    fn tell_disputes(&mut self) {
-        let mut now = disputes(&self.replica.role, &self.others);
+    fn tell_disputes(&mut self, others: &[Member]) {
+        let mut now = disputes(&self.replica.role, others);
         now.sort_unstable();
         if now != self.disputed {
             if self.dispute_told && now.is_empty() {

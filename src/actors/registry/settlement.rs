@@ -16,6 +16,7 @@ use crate::domain::replicas::{Role, ShareGroup};
 use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
+use crate::mqtt::MqttError;
 use crate::observe::Observed;
 
 const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
@@ -81,6 +82,8 @@ impl Settlement {
         }
         let wanted = self.wanted(&table, membership);
         let subscribed = self.subscribe(&wanted, &table).await;
+        let ended = self.end_what_no_book_knows(&table, membership).await;
+        let subscribed = subscribed.filter(|_| ended);
         let confirmed = self.session.connected && self.can_share() && subscribed.is_some();
         let complete = Some(confirmed && subscribed.as_ref().is_some_and(|holds| wanted.is_subset(holds)));
         let leaving = if confirmed && !leaving.is_empty() {
@@ -99,6 +102,31 @@ impl Settlement {
         // One that goes for good takes up nothing, not even what the broker has lost.
         let keeps = self.session.terms.session_kept && table.filter_count() > 0;
         if keeps { membership.held() } else { BTreeSet::new() }
+    }
+
+    /// One that goes for good and has lost its book ends whatever it may have subscribed: all of it is stored by others
+    /// already. Answers whether that is done.
+    async fn end_what_no_book_knows(&self, table: &RoutingTable, membership: &Membership) -> bool {
+        let may_have_some = self.session.connected && self.session.terms.session_kept;
+        if !may_have_some || table.filter_count() > 0 {
+            return true;
+        }
+        let filters = membership.may_hold_without_a_book();
+        if filters.is_empty() {
+            return true;
+        }
+        match self.directory.mqtt.ask(Unsubscribe { filters }).await {
+            Ok(Ok(())) => true,
+            Ok(Err(SubscribeError::Link(error @ MqttError::UnsubscribeRefused { .. }))) => {
+                log::warn!("The broker goes on sending for the session that is to end: {error}");
+                true
+            }
+            Ok(Err(error)) => {
+                log_broker_error(&error);
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// A broker that does not know shared subscriptions takes them for topics on which nothing ever comes.

@@ -22,11 +22,20 @@ pub struct Member {
 /// A member that was heard of within this time lives. It says something every few seconds.
 const ALIVE_FOR_US: i64 = 20_000_000;
 
+/// So much of a name the members tell each other.
+pub const TOLD_NAME_CHARS: usize = 255;
+
 impl Member {
     /// Whether it runs, as far as can be known.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.silent_for_us < ALIVE_FOR_US
+    }
+
+    /// Whether this is its name at the broker.
+    #[must_use]
+    pub fn is_named(&self, client_id: &str) -> bool {
+        self.client_id.chars().eq(client_id.chars().take(TOLD_NAME_CHARS))
     }
 
     /// Whether all is subscribed that falls to it and was there at `moment_us`.

@@ -17,7 +17,7 @@ use std::fmt;
 
 pub use disputes::{Dispute, disputes};
 pub use handover::{Handover, Holders};
-pub use member::Member;
+pub use member::{Member, TOLD_NAME_CHARS};
 pub use rendezvous::owner_of;
 
 use super::message::FlowId;

@@ -79,7 +79,7 @@ impl Driver {
             connection.look_back_at = now + self.reconnect.look_back_in(rand::random());
             self.look_back(&connection.server);
         }
-        match connection.sign_of_life.look(&self.pulse, now) {
+        match connection.sign_of_life.look(self.pulse.is_free_for(patience()), now) {
             Next::Wait => {}
             Next::Ask(request) => self.requests.push(request, connection.terms, now),
             Next::GiveUp => {

@@ -178,7 +178,7 @@ impl Driver {
 
     fn failed(&mut self, target: Target, failure: &Failure) -> Phase {
         if !self.leaving.is_empty() {
-            return self.left();
+            return self.left(false);
         }
         let Target { server, version } = target;
         if self.servers.versions(&server).is_some_and(|versions| versions.fall_back(version, failure.kind)) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use paho_mqtt::{DisconnectOptions, DisconnectOptionsBuilder, Properties, PropertyCode, Token};
 
-use super::super::options::{Farewell, MqttEvent};
+use super::super::options::{Farewell, MqttError, MqttEvent};
 use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::{Connection, Driver, Phase};
@@ -14,6 +14,8 @@ use super::{Connection, Driver, Phase};
 pub(super) struct Leaving {
     token: Token,
     moves_on: bool,
+    /// Where it can, the broker is told to forget the session.
+    forgets: bool,
     /// When the farewell should have come long ago.
     pub(super) deadline: Instant,
 }
@@ -34,14 +36,14 @@ impl Driver {
         let options = forgets.then(|| forgetting(connection.terms.version)).flatten();
         let token = connection.client.paho.disconnect(options);
         let deadline = Instant::now() + patience();
-        self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some(), deadline })
+        self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some(), forgets, deadline })
     }
 
     pub(super) fn check_farewell(&mut self, mut leaving: Leaving) -> Phase {
         match self.poll(&mut leaving.token) {
-            // An error says that the connection is gone already: as good.
+            // An error says that the connection is gone already: as good, unless there was something to be said.
             Poll::Ready(_) if leaving.moves_on && self.leaving.is_empty() => self.begin_round(),
-            Poll::Ready(_) => self.left(),
+            Poll::Ready(outcome) => self.left(leaving.forgets && outcome.is_ok()),
             Poll::Pending if leaving.deadline <= Instant::now() => {
                 if self.pulse.is_free_for(patience()) {
                     let reason = format!("it has not disconnected for {} s", patience().as_secs());
@@ -53,10 +55,12 @@ impl Driver {
         }
     }
 
-    pub(super) fn left(&mut self) -> Phase {
+    /// Without a connection a session is not `forgotten`: whatever the broker has for it stays there.
+    pub(super) fn left(&mut self, forgotten: bool) -> Phase {
+        let done = forgotten || self.farewell == Farewell::KeepSession;
         for reply in self.leaving.drain(..) {
             // One who no longer waits does not mind.
-            let _ = reply.send(());
+            let _ = reply.send(if done { Ok(()) } else { Err(MqttError::NotConnected) });
         }
         Phase::Idle
     }

@@ -1,0 +1,94 @@
+//! Who else lives on this database: without others nobody would have the flows any more, and one that still runs is not retired.
+
+use super::super::StartError;
+use crate::domain::replicas::{Member, Role};
+use crate::settings::Settings;
+use crate::store::{Database, announce, members};
+
+/// What the rows of `gateway_members` say to a retirement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// The one that is to be retired runs, with another inbox.
+    Itself,
+    /// Somebody takes flows over.
+    Others,
+    Nobody,
+}
+
+/// Refuses while the replica runs elsewhere and, unless it is the last, while nobody could take its flows over.
+pub(super) async fn ask_the_others(
+    settings: &Settings,
+    inbox_id: &str,
+    the_last: bool,
+) -> Result<(), StartError> {
+    let database = Database::connect(&settings.database, 1).await?;
+    let client_id = &settings.mqtt.client_id;
+    let answer = match company(&members(&database).await?, inbox_id, client_id) {
+        Company::Itself => Err(StartError::StillRuns { client_id: client_id.clone() }),
+        Company::Nobody if !the_last => {
+            // A gateway alone tells of itself when it has found somebody else's row.
+            announce(&database, &leaving(inbox_id, client_id)).await?;
+            Err(StartError::NobodyElse { reload_s: settings.flows_reload_interval.as_secs() })
+        }
+        Company::Nobody | Company::Others => Ok(()),
+    };
+    database.close().await?;
+    answer
+}
+
+fn leaving(inbox_id: &str, client_id: &str) -> Member {
+    Member {
+        inbox_id: inbox_id.to_owned(),
+        client_id: client_id.to_owned(),
+        role: Role::Leaving,
+        subscribed_at_us: None,
+        handing_over_since_us: None,
+        silent_for_us: 0,
+    }
+}
+
+fn company(all: &[Member], inbox_id: &str, client_id: &str) -> Company {
+    let living = || all.iter().filter(|member| member.inbox_id != inbox_id && member.is_alive());
+    if living().any(|member| member.is_named(client_id)) {
+        Company::Itself
+    } else if living().any(|member| member.role != Role::Leaving) {
+        Company::Others
+    } else {
+        Company::Nobody
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, role: Role, silent_for_us: i64) -> Member {
+        Member {
+            inbox_id: format!("inbox of {name}"),
+            client_id: name.to_owned(),
+            role,
+            subscribed_at_us: None,
+            handing_over_since_us: None,
+            silent_for_us,
+        }
+    }
+
+    #[test]
+    fn only_the_living_count_and_one_of_the_same_name_is_nobody_else() {
+        const LONG_US: i64 = 60_000_000;
+        let own = "gw-1";
+        let cases = [
+            (member("gw-2", Role::ALONE, 0), Company::Others),
+            (member("gw-2", Role::ALONE, LONG_US), Company::Nobody),
+            (member("gw-2", Role::Leaving, 0), Company::Nobody),
+            (member(own, Role::ALONE, 0), Company::Itself),
+            (member(own, Role::Leaving, 0), Company::Itself),
+            (member(own, Role::ALONE, LONG_US), Company::Nobody),
+        ];
+        for (other, expected) in cases {
+            assert_eq!(company(std::slice::from_ref(&other), "mine", own), expected, "{other:?}");
+        }
+        let itself = member(own, Role::ALONE, 0);
+        assert_eq!(company(&[itself], "inbox of gw-1", own), Company::Nobody, "its own row");
+    }
+}

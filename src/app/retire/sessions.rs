@@ -1,0 +1,163 @@
+//! The sessions that a replica may have: one at each broker of the list, gone to in turn.
+//!
+//! ```text
+//!   others have its flows? ─▶ UNSUBSCRIBE ─▶ take what the broker still has ─▶ DISCONNECT, forget ─▶ the next broker
+//!                          └── out of reach: its session stays, and is named ────────────────────────▲
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_rt::time::sleep;
+
+use super::super::StartError;
+use super::super::end_mark::EndMark;
+use super::super::startup::Prepared;
+use crate::actors::Directory;
+use crate::actors::messages::{AwaitHandover, ConnectionLost};
+use crate::mqtt::{Farewell, MqttLink, Subscription};
+use crate::store::MqttServer;
+
+/// How often is looked whether the broker has sent everything.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A mark may get lost with a connection: it is published again after so many looks.
+const LOOKS_TO_A_MARK: u32 = 10;
+
+/// How long one of several brokers is waited for.
+const OUT_OF_REACH: Duration = Duration::from_mins(1);
+
+/// All that are enabled, or the one that is wanted.
+pub(super) fn brokers_of(prepared: &Prepared, wanted: Option<i64>) -> Result<Vec<MqttServer>, StartError> {
+    let Prepared { servers, skipped, .. } = prepared;
+    let Some(wanted) = wanted else {
+        let is_known = skipped.is_empty();
+        let unusable = || StartError::UnusableBrokers { reasons: skipped.join("; ") };
+        return is_known.then(|| servers.clone()).ok_or_else(unusable);
+    };
+    let found = servers.iter().find(|server| server.id == wanted);
+    found.map(|server| vec![server.clone()]).ok_or_else(|| {
+        let brokers = servers.iter().map(named).collect::<Vec<_>>().join(", ");
+        StartError::NoSuchBroker { wanted, brokers }
+    })
+}
+
+/// The sessions of a replica, and what empties them.
+pub(super) struct Sessions {
+    pub(super) brokers: Vec<MqttServer>,
+    pub(super) directory: Directory,
+    pub(super) link: MqttLink,
+    pub(super) mark: Arc<EndMark>,
+    pub(super) client_id: String,
+}
+
+impl Sessions {
+    /// Takes what all of them hold. Where that is done at all, the last one is still connected, for the orderly end to
+    /// have it forgotten; else it was forgotten like the others. Answers at which brokers something may be left.
+    pub(super) async fn empty(&self) -> Vec<&MqttServer> {
+        let mut left = Vec::new();
+        for (turn, broker) in (1..).zip(&self.brokers) {
+            if turn > 1 {
+                self.turn_to(broker);
+            }
+            let is_empty = self.is_emptied().await;
+            let ends_in_order = turn == self.brokers.len() && left.is_empty();
+            if !is_empty || !(ends_in_order || self.is_forgotten().await) {
+                log::error!(
+                    "At the broker {} the session of {:?} is still there, and what it holds",
+                    named(broker),
+                    self.client_id
+                );
+                left.push(broker);
+            }
+        }
+        left
+    }
+
+    fn turn_to(&self, broker: &MqttServer) {
+        log::info!("Turning to the session at the broker {}", named(broker));
+        self.link.use_servers(vec![broker.clone().into()]);
+        // The link does not tell of an end that it was asked for.
+        self.directory.registry.tell(ConnectionLost);
+        self.link.connect();
+    }
+
+    async fn is_emptied(&self) -> bool {
+        if self.brokers.len() == 1 {
+            self.hand_over_and_take_the_rest().await;
+            return true;
+        }
+        tokio::select! {
+            () = self.hand_over_and_take_the_rest() => true,
+            () = self.is_out_of_reach() => false,
+        }
+    }
+
+    /// Without a connection nothing is said, and the session stays.
+    async fn is_forgotten(&self) -> bool {
+        self.link.leave(Farewell::ForgetSession).await.is_ok()
+    }
+
+    /// Returns when there has been no connection for long.
+    async fn is_out_of_reach(&self) {
+        let mut since = Instant::now();
+        while since.elapsed() < out_of_reach() {
+            sleep(LOOK).await;
+            if self.link.is_connected() {
+                since = Instant::now();
+            }
+        }
+    }
+
+    async fn hand_over_and_take_the_rest(&self) {
+        let client_id = &self.client_id;
+        let handed_over = loop {
+            if let Ok(Some(handed_over)) = self.directory.registry.ask(AwaitHandover).await {
+                break handed_over;
+            }
+            // It is being restarted.
+            sleep(LOOK).await;
+        };
+        if handed_over.session_kept {
+            log::info!("Nothing is subscribed any more; taking what the broker still has for {client_id:?}");
+            self.take_the_rest().await;
+            log::info!(messages = self.mark.messages(); "The broker has nothing more for {client_id:?}");
+        } else {
+            log::info!("The broker has no session of {client_id:?}: there is only the inbox");
+        }
+    }
+
+    async fn take_the_rest(&self) {
+        let (link, mark) = (&self.link, &self.mark);
+        let subscription = || Subscription { filter: mark.topic().to_owned(), id: None };
+        let mut marked = false;
+        mark.begin_anew();
+        for look in 0_u32.. {
+            if !link.is_connected() {
+                // Nothing can come.
+                mark.listen_anew();
+            } else if look % LOOKS_TO_A_MARK == 0 {
+                // A broker that refuses it is waited out.
+                marked = marked || link.subscribe(vec![subscription()]).await.is_ok();
+                link.publish(mark.topic(), b"end");
+            }
+            if mark.is_reached() {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// For people: with its id and its address.
+pub(super) fn named(server: &MqttServer) -> String {
+    format!("{} ({}:{})", server.id, server.host, server.port)
+}
+
+fn out_of_reach() -> Duration {
+    // Tests have less time.
+    fail::fail_point!("broker-out-of-reach", |ms| {
+        ms.and_then(|ms| ms.parse().ok()).map_or(OUT_OF_REACH, Duration::from_millis)
+    });
+    OUT_OF_REACH
+}

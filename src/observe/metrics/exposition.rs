@@ -10,6 +10,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, amount, flag, seconds};
+use crate::observe::log_queue;
 use crate::observe::observed::Observed;
 use crate::observe::readings::{ActorReading, InboxReading, Readings};
 
@@ -77,7 +78,9 @@ impl Gateway {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         families.gauges("build_info", "Which program this is", [(version, 1.0)])?;
         let help = "Whether messages are taken, as /health/ready has it";
-        families.gauge("ready", help, flag(self.0.unready().is_empty()))
+        families.gauge("ready", help, flag(self.0.unready().is_empty()))?;
+        let help = "Log lines that were dropped because nobody took them in time";
+        families.counter("log_lines_dropped", help, log_queue::dropped())
     }
 
     fn flows(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -206,7 +206,7 @@ impl Logger {
 
     fn write_gap(&self, lines: u64, since: DateTime<Utc>) {
         let since = line::timestamp(since);
-        let fields = [("dropped", Value::from(lines)), ("since", since.as_str().into())];
+        let fields: [(&str, Value<'_>); 2] = [("dropped", lines.into()), ("since", since.as_str().into())];
         let args = format_args!(
             "Log lines were dropped here: {lines} since {since}; standard error was not read, or LOG_DIR did not answer"
         );

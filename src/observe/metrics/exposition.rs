@@ -144,7 +144,7 @@ impl Gateway {
     fn database(&self, families: &mut Families<'_>) -> fmt::Result {
         let database = &self.0.metrics.database;
         let help = "Whether the database did the last thing that it was asked for";
-        families.gauge("database_up", help, flag(database.is_up()))?;
+        families.gauges("database_up", help, database.is_up().map(|is_up| (Labels::new(), flag(is_up))))?;
         let errors = database.errors();
         let errors = errors.iter().map(|(kind, count)| (vec![("kind", *kind)], *count));
         families.counters("database_errors", "Failures of the database", errors)?;
@@ -162,7 +162,8 @@ impl Gateway {
         let broker = &self.0.metrics.broker;
         let [connections, lost, failed] = broker.counts();
         let help = "Whether there is a connection to the broker";
-        families.gauge("broker_connected", help, flag(broker.is_connected()))?;
+        let connected = broker.is_connected().map(|connected| (Labels::new(), flag(connected)));
+        families.gauges("broker_connected", help, connected)?;
         families.counter("broker_connections", "Connections that the broker accepted", connections)?;
         families.counter("broker_connections_lost", "Connections that were lost", lost)?;
         families.counter("broker_connections_failed", "Attempts to connect that failed", failed)

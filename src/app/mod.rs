@@ -142,6 +142,8 @@ pub fn run_forever(settings: Settings) -> i32 {
     if let Some(admin) = admin {
         admin.end();
     }
+    // Who embeds the gateway may end the process next.
+    log::logger().flush();
     code
 }
 

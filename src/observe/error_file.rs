@@ -12,6 +12,14 @@ use super::line;
 /// Tells the local date and time.
 pub(super) type LocalClock = Box<dyn Fn() -> NaiveDateTime + Send + Sync>;
 
+/// A record as the error file has it, and the day that it belongs to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ErrorLine {
+    day: NaiveDate,
+    /// With the line break.
+    pub(super) text: String,
+}
+
 /// The error files of a directory. Records of several threads come one after the other.
 pub(super) struct ErrorFile {
     dir: PathBuf,
@@ -36,14 +44,19 @@ impl ErrorFile {
         }
     }
 
-    /// Appends a record. An error comes back only for the first of several that fail in a row: the
-    /// gateway goes on without the file, and says so once.
-    pub(super) fn append(&self, level: log::Level, message: &str) -> io::Result<()> {
+    /// A record that is logged now; it may be written later.
+    pub(super) fn line(&self, level: log::Level, message: &str) -> ErrorLine {
         let now = (self.clock)();
         let mut text = line::error_file(level, message, now);
         text.push('\n');
+        ErrorLine { day: now.date(), text }
+    }
+
+    /// Appends a record. An error comes back only for the first of several that fail in a row: the
+    /// gateway goes on without the file, and says so once.
+    pub(super) fn append(&self, line: &ErrorLine) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.write(&mut state, now.date(), &text) {
+        match self.write(&mut state, line.day, &line.text) {
             Ok(()) => {
                 state.failing = false;
                 Ok(())
@@ -57,12 +70,12 @@ impl ErrorFile {
         }
     }
 
-    fn write(&self, state: &mut State, today: NaiveDate, text: &str) -> io::Result<()> {
+    fn write(&self, state: &mut State, day: NaiveDate, text: &str) -> io::Result<()> {
         let file = match &mut state.open {
-            Some((date, file)) if *date == today => file,
+            Some((date, file)) if *date == day => file,
             open => {
                 fs::create_dir_all(&self.dir)?;
-                &mut open.insert((today, append_to(&path_of(&self.dir, today))?)).1
+                &mut open.insert((day, append_to(&path_of(&self.dir, day))?)).1
             }
         };
         // One write, so that lines of two gateways never mix.
@@ -118,6 +131,10 @@ mod tests {
         (hand, Box::new(clock))
     }
 
+    fn append(file: &ErrorFile, message: &str) -> io::Result<()> {
+        file.append(&file.line(Level::Error, message))
+    }
+
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(dir)
             .unwrap()
@@ -141,11 +158,11 @@ mod tests {
         fs::write(dir.path().join("2026-11-22.log"), "before\n").unwrap();
         let (hand, clock) = clock();
         let file = ErrorFile::open(dir.path(), clock).unwrap();
-        file.append(Level::Error, "one").unwrap();
+        append(&file, "one").unwrap();
         hand.store(11 * 3600 + 3599, Ordering::Relaxed);
-        file.append(Level::Error, "two").unwrap();
+        append(&file, "two").unwrap();
         hand.store(12 * 3600, Ordering::Relaxed);
-        file.append(Level::Error, "three").unwrap();
+        append(&file, "three").unwrap();
 
         assert_eq!(names(dir.path()), ["2026-11-22.log", "2026-11-23.log"]);
         assert_eq!(
@@ -175,10 +192,10 @@ mod tests {
         let file = ErrorFile::open(&dir, clock().1).unwrap();
         fs::remove_dir(&dir).unwrap();
         fs::write(&dir, "in the way").unwrap();
-        assert!(file.append(Level::Error, "lost").is_err());
-        assert!(file.append(Level::Error, "lost too").is_ok(), "said already");
+        assert!(append(&file, "lost").is_err());
+        assert!(append(&file, "lost too").is_ok(), "said already");
         fs::remove_file(&dir).unwrap();
-        file.append(Level::Error, "kept").unwrap();
+        append(&file, "kept").unwrap();
         assert!(fs::read_to_string(dir.join("2026-11-22.log")).unwrap().ends_with("| kept\n"));
     }
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{Local, Utc};
-use env_logger::Target;
+use chrono::{DateTime, Local, Utc};
+use log::kv::Value;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::error_file::{ErrorFile, LocalClock};
+use super::error_file::{ErrorFile, ErrorLine, LocalClock};
 use super::limiter::Limiter;
+use super::log_queue::{Entry, Item, LogQueue};
 use super::repeats::Rule;
 use super::{line, panics};
 use crate::settings::{LogFormat, LogRepeats, Settings};
@@ -33,6 +34,10 @@ const TELLTALE: (&str, Level) = ("paho_mqtt", Level::Warn);
 /// How often it is looked for repetitions that are to be told.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long the end of the process waits for what is not yet written: whoever does not read standard error must not keep
+/// it from ending.
+const FLUSH: Duration = Duration::from_secs(1);
+
 /// Why logging could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -44,23 +49,34 @@ pub enum LoggingError {
         /// What the file system said.
         source: io::Error,
     },
+    /// There is no thread that writes.
+    #[error("no thread for the log: {0}")]
+    Thread(#[source] io::Error),
     /// The process has a logger already.
     #[error("logging was begun twice")]
     Twice(#[from] log::SetLoggerError),
 }
 
 /// Begins logging: to standard error, and what is ERROR to the daily file in `LOG_DIR`, panics
-/// included. What is repeated many times is counted, and told by `log::logger().flush()` at the latest.
+/// included.
+///
+/// A thread of its own writes, so that nobody who logs waits for a reader or a disk. What is not written yet, and what is
+/// repeated many times and only counted so far, is written by `log::logger().flush()`, which waits for a second at most: to be
+/// called before the process ends.
 pub fn init(settings: &Settings) -> Result<(), LoggingError> {
     let errors = open_error_file(&settings.log_dir)?;
-    let limiter = limiter(settings.log_repeats);
-    install(settings.log_format, &settings.log_filter, Some(errors), limiter)
+    install(Logger {
+        lines: Lines::new(settings.log_format, &settings.log_filter),
+        errors: Some(errors),
+        limiter: limiter(settings.log_repeats),
+        queue: Some(LogQueue::new()),
+    })
 }
 
 /// Begins logging to standard error alone, for commands that must run where `LOG_DIR` cannot be
-/// written.
+/// written. Each line is written before the next thing is done.
 pub(crate) fn init_stderr(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
-    install(format, filter, None, None)
+    install(Logger { lines: Lines::new(format, filter), errors: None, limiter: None, queue: None })
 }
 
 fn limiter(repeats: LogRepeats) -> Option<Limiter> {
@@ -73,29 +89,31 @@ fn open_error_file(dir: &Path) -> Result<ErrorFile, LoggingError> {
     ErrorFile::open(dir, clock).map_err(|source| LoggingError::LogDir { dir: dir.to_owned(), source })
 }
 
-fn install(
-    format: LogFormat,
-    filter: &str,
-    errors: Option<ErrorFile>,
-    limiter: Option<Limiter>,
-) -> Result<(), LoggingError> {
-    let is_human = match format {
-        LogFormat::Human => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => io::stderr().is_terminal(),
-    };
-    let stderr = stderr_logger(is_human, filter);
+fn install(logger: Logger) -> Result<(), LoggingError> {
     // Whatever the filter leaves out of standard error, the error file gets its errors.
-    log::set_max_level(stderr.filter().max(LevelFilter::Error));
-    let counts = limiter.is_some();
+    let most = logger.lines.filter.filter().max(LevelFilter::Error);
     // There is one, for as long as the process lives.
-    let logger: &'static Logger = Box::leak(Box::new(Logger { stderr, errors, limiter }));
+    let logger: &'static Logger = Box::leak(Box::new(logger));
     log::set_logger(logger)?;
-    panics::log_them();
-    if counts {
+    log::set_max_level(most);
+    if let Some(queue) = &logger.queue {
+        let writing = move || write_all(logger, queue);
+        thread::Builder::new().name("log-writer".to_owned()).spawn(writing).map_err(LoggingError::Thread)?;
+    }
+    panics::log_them(|| logger.wait_until_written());
+    if logger.limiter.is_some() {
         look_for_repetitions(logger);
     }
     Ok(())
+}
+
+fn write_all(logger: &Logger, queue: &LogQueue) {
+    loop {
+        match queue.take() {
+            Item::Entry(entry) => logger.write_out(&entry),
+            Item::Gap { lines, since } => logger.write_gap(lines, since.into()),
+        }
+    }
 }
 
 /// On a thread of its own: whoever else could look may be what the repeated lines are about.
@@ -110,32 +128,97 @@ fn look_for_repetitions(logger: &'static Logger) {
     }
 }
 
-fn stderr_logger(is_human: bool, filter: &str) -> env_logger::Logger {
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Info);
-    for (library, level) in QUIET {
-        builder.filter_module(library, level);
+/// Makes lines of records, for standard error.
+struct Lines {
+    /// Decides what is logged; it writes nothing itself.
+    filter: env_logger::Logger,
+    is_human: bool,
+}
+
+impl Lines {
+    fn new(format: LogFormat, filter: &str) -> Self {
+        let is_human = match format {
+            LogFormat::Human => true,
+            LogFormat::Json => false,
+            LogFormat::Auto => io::stderr().is_terminal(),
+        };
+        let mut builder = env_logger::Builder::new();
+        builder.filter_level(LevelFilter::Info);
+        for (library, level) in QUIET {
+            builder.filter_module(library, level);
+        }
+        Self { filter: builder.parse_filters(filter).build(), is_human }
     }
-    builder.parse_filters(filter).target(Target::Stderr);
-    builder.format(move |out, record| {
-        let line = if is_human { line::human(record, Utc::now()) } else { line::json(record, Utc::now()) };
-        writeln!(out, "{line}")
-    });
-    builder.build()
+
+    /// With the line break; `None` if the filter leaves it out.
+    fn line(&self, record: &Record<'_>) -> Option<String> {
+        self.filter.matches(record).then(|| {
+            let now = Utc::now();
+            let mut line = if self.is_human { line::human(record, now) } else { line::json(record, now) };
+            line.push('\n');
+            line
+        })
+    }
+
+    /// Standard error that is closed is nothing that could be told anywhere.
+    fn write(line: &str) {
+        let _ = io::stderr().lock().write_all(line.as_bytes());
+    }
 }
 
 struct Logger {
-    stderr: env_logger::Logger,
+    lines: Lines,
     errors: Option<ErrorFile>,
     /// None if every record is to be written.
     limiter: Option<Limiter>,
+    /// None if who logs writes.
+    queue: Option<LogQueue>,
 }
 
 impl Logger {
     fn write(&self, record: &Record<'_>) {
-        self.stderr.log(record);
-        if record.level() == Level::Error {
-            self.append_error(record);
+        let entry = Entry { stderr: self.lines.line(record), error: self.error_line(record) };
+        if entry == Entry::default() {
+            return;
+        }
+        match &self.queue {
+            Some(queue) => queue.put(record.level(), entry),
+            None => self.write_out(&entry),
+        }
+    }
+
+    fn error_line(&self, record: &Record<'_>) -> Option<ErrorLine> {
+        let errors = self.errors.as_ref().filter(|_| record.level() == Level::Error)?;
+        Some(errors.line(record.level(), &record.args().to_string()))
+    }
+
+    fn write_out(&self, Entry { stderr, error }: &Entry) {
+        if let Some(line) = stderr {
+            Lines::write(line);
+        }
+        if let (Some(errors), Some(line)) = (&self.errors, error)
+            && let Err(error) = errors.append(line)
+        {
+            let args = format_args!("the error file cannot be written, going on without it: {error}");
+            self.say(&Record::builder().level(Level::Error).target(module_path!()).args(args).build());
+        }
+    }
+
+    fn write_gap(&self, lines: u64, since: DateTime<Utc>) {
+        let since = line::timestamp(since);
+        let fields: [(&str, Value<'_>); 2] = [("dropped", lines.into()), ("since", since.as_str().into())];
+        let args = format_args!(
+            "Log lines were dropped here: {lines} since {since}; standard error was not read, or LOG_DIR did not answer"
+        );
+        let builder = &mut Record::builder();
+        let builder = builder.level(Level::Warn).target(module_path!()).key_values(&fields);
+        self.say(&builder.args(args).build());
+    }
+
+    /// Says it on standard error at once: for the thread that writes.
+    fn say(&self, record: &Record<'_>) {
+        if let Some(line) = self.lines.line(record) {
+            Lines::write(&line);
         }
     }
 
@@ -145,16 +228,9 @@ impl Logger {
         }
     }
 
-    fn append_error(&self, record: &Record<'_>) {
-        let Some(errors) = &self.errors else { return };
-        if let Err(error) = errors.append(record.level(), &record.args().to_string()) {
-            self.stderr.log(
-                &Record::builder()
-                    .level(Level::Error)
-                    .target(module_path!())
-                    .args(format_args!("the error file cannot be written, going on without it: {error}"))
-                    .build(),
-            );
+    fn wait_until_written(&self) {
+        if let Some(queue) = &self.queue {
+            queue.flush(FLUSH);
         }
     }
 }
@@ -163,7 +239,7 @@ impl Log for Logger {
     /// The MQTT client library asks once, when it starts, and then formats a line or more for every packet
     /// of a level that is enabled: what is not logged must not be enabled either.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        !is_telltale(metadata) && (metadata.level() == Level::Error || self.stderr.enabled(metadata))
+        !is_telltale(metadata) && (metadata.level() == Level::Error || self.lines.filter.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -178,10 +254,10 @@ impl Log for Logger {
         }
     }
 
-    /// Tells what was counted and not written so far.
+    /// Tells what was counted and not written so far, and waits until all is written, or for a second.
     fn flush(&self) {
         self.tell_repetitions(Limiter::end);
-        self.stderr.flush();
+        self.wait_until_written();
     }
 }
 
@@ -194,10 +270,14 @@ fn is_telltale(metadata: &Metadata<'_>) -> bool {
 mod tests {
     use super::*;
 
+    fn silent(filter: &str) -> Logger {
+        Logger { lines: Lines::new(LogFormat::Json, filter), errors: None, limiter: None, queue: None }
+    }
+
     fn error_lines(dir: &Path, filter: &str, level: Level) -> String {
         let noon = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 0).unwrap();
         let errors = ErrorFile::open(dir, Box::new(move || noon)).unwrap();
-        let logger = Logger { stderr: stderr_logger(false, filter), errors: Some(errors), limiter: None };
+        let logger = Logger { errors: Some(errors), ..silent(filter) };
         let args = format_args!("Error reloading flows: gone");
         logger.log(&Record::builder().level(level).target("t").args(args).key_values(&("flow", 7)).build());
         std::fs::read_to_string(dir.join("2026-11-22.log")).unwrap_or_default()
@@ -219,7 +299,7 @@ mod tests {
         let noon = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 0).unwrap();
         let errors = ErrorFile::open(dir.path(), Box::new(move || noon)).unwrap();
         let limiter = limiter(LogRepeats { window: Duration::from_hours(1), burst: 2 });
-        let logger = Logger { stderr: stderr_logger(false, "off"), errors: Some(errors), limiter };
+        let logger = Logger { errors: Some(errors), limiter, ..silent("off") };
         for number in 1..=9 {
             let args = format_args!("Error reloading flows: {number}");
             logger.log(&Record::builder().level(Level::Error).target("t").args(args).build());
@@ -236,7 +316,7 @@ mod tests {
     #[test]
     fn the_default_filter_is_info_with_quiet_libraries_and_the_setting_can_ask_for_more() {
         let enabled = |filter: &str, target: &str, level: Level| {
-            stderr_logger(false, filter).enabled(&Metadata::builder().target(target).level(level).build())
+            silent(filter).lines.filter.enabled(&Metadata::builder().target(target).level(level).build())
         };
         assert!(enabled("info", "mqtt_gateway::app", Level::Info));
         assert!(!enabled("info", "mqtt_gateway::app", Level::Debug));
@@ -248,8 +328,7 @@ mod tests {
 
     #[test]
     fn the_mqtt_client_library_is_not_asked_to_trace_whatever_the_filter() {
-        let stderr = stderr_logger(false, "trace,paho_mqtt=trace");
-        let logger = Logger { stderr, errors: None, limiter: None };
+        let logger = silent("trace,paho_mqtt=trace");
         let enabled = |level| logger.enabled(&Metadata::builder().target("paho_mqtt_c").level(level).build());
         assert!(enabled(Level::Warn));
         assert!(!enabled(Level::Info));

@@ -2,8 +2,8 @@
 //! and panics in both; its health and its numbers.
 //!
 //! ```text
-//! log::info!, log::error! ──▶ Logger ──▶ env_logger ──▶ standard error (human or JSON)
-//! panic ──▶ panic hook ───────▲   └───── ERROR ───────▶ LOG_DIR/YYYY-MM-DD.log
+//! log::info!, log::error! ──▶ Logger ──▶ LogQueue ──▶ log-writer ──▶ standard error (human or JSON)
+//! panic ──▶ panic hook ───────▲                           └─ ERROR ─▶ LOG_DIR/YYYY-MM-DD.log
 //!                             └ Limiter: WARN and ERROR of the same kind are written a few times, then counted
 //! ```
 
@@ -11,6 +11,7 @@ mod error_file;
 pub mod health;
 mod limiter;
 mod line;
+mod log_queue;
 pub mod logging;
 pub mod metrics;
 mod observed;

@@ -5,9 +5,9 @@ use std::panic::{self, PanicHookInfo};
 use std::thread;
 
 /// From now on a panic of any thread is logged as ERROR, with its backtrace if `RUST_BACKTRACE`
-/// asks for one.
-pub(super) fn log_them() {
-    panic::set_hook(Box::new(|info| {
+/// asks for one, and `written` waits until it is: this panic may be the last that the process does.
+pub(super) fn log_them(written: impl Fn() + Send + Sync + 'static) {
+    panic::set_hook(Box::new(move |info| {
         let message = message(info);
         // Panics at two places are not repetitions of each other.
         let place = info.location().map(ToString::to_string).unwrap_or_default();
@@ -18,6 +18,7 @@ pub(super) fn log_them() {
         } else {
             log::error!(target: "panic", place; "{message}");
         }
+        written();
     }));
 }
 

@@ -20,6 +20,7 @@ mod format;
 mod page;
 mod peers;
 mod repeats;
+mod unread;
 
 use serde_json::{Map, Value};
 use support::process::Gateway;

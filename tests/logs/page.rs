@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Alerts link to these.
-const HEADINGS: [&str; 13] = [
+const HEADINGS: [&str; 14] = [
     "Mailbox over 80 % full",
     "Handler stuck",
     "Actor restarted",
@@ -19,6 +19,7 @@ const HEADINGS: [&str; 13] = [
     "Flow rejected or invalid",
     "Not ready",
     "Numbers run out",
+    "Log lines dropped",
 ];
 
 /// The section of a trouble quotes all of this.
@@ -42,7 +43,7 @@ fn every_trouble_that_an_alert_links_to_has_a_section_with_a_line_and_a_remedy()
 
 #[test]
 fn every_section_names_the_test_that_made_its_trouble() {
-    let tests = ["actors", "peers", "repeats"].map(|name| {
+    let tests = ["actors", "peers", "repeats", "unread"].map(|name| {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/logs/{name}.rs")))
             .unwrap()
     });

@@ -97,8 +97,21 @@ impl Gateway {
         signal(self.child.id(), name);
     }
 
+    /// From now on nobody reads standard error.
+    pub fn leave_unread(&self) {
+        self.stderr.seen.lock().unwrap().unread = true;
+    }
+
+    /// It is read again.
+    pub fn read_on(&self) {
+        self.stderr.seen.lock().unwrap().unread = false;
+        self.stderr.changed.notify_all();
+    }
+
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         let status = eventually("the exit of the gateway", || self.child.try_wait().unwrap());
+        // What is left in the pipe.
+        self.read_on();
         self.stderr.wait_for_end();
         status
     }
@@ -145,6 +158,7 @@ struct Lines {
 struct Seen {
     lines: Vec<String>,
     ended: bool,
+    unread: bool,
 }
 
 impl Lines {
@@ -156,8 +170,10 @@ impl Lines {
             let mut line = Vec::new();
             while source.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                writer.seen.lock().unwrap().lines.push(text);
+                let mut seen = writer.seen.lock().unwrap();
+                seen.lines.push(text);
                 writer.changed.notify_all();
+                drop(writer.changed.wait_while(seen, |seen| seen.unread).unwrap());
                 line.clear();
             }
             writer.seen.lock().unwrap().ended = true;

@@ -1,10 +1,11 @@
 //! How the database fares, by what those who use it meet.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::histogram::{BYTES, DURATIONS, Histogram, MESSAGES};
+use super::known::Known;
 
 /// Kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl ErrorKind {
 /// What was seen of the database.
 #[derive(Debug)]
 pub struct Database {
-    is_up: AtomicBool,
+    is_up: Known,
     /// In the order of the kinds.
     errors: [AtomicU64; ErrorKind::ALL.len()],
     transactions: Mutex<Transactions>,
@@ -72,7 +73,7 @@ impl Default for Database {
             bytes: Histogram::new(BYTES),
         };
         Self {
-            is_up: AtomicBool::new(false),
+            is_up: Known::default(),
             errors: [const { AtomicU64::new(0) }; ErrorKind::ALL.len()],
             transactions: Mutex::new(transactions),
         }
@@ -82,7 +83,7 @@ impl Default for Database {
 impl Database {
     /// It has done what it was asked for.
     pub fn works(&self) {
-        self.is_up.store(true, Relaxed);
+        self.is_up.is(true);
     }
 
     /// It has not.
@@ -91,7 +92,7 @@ impl Database {
             count.fetch_add(1, Relaxed);
         }
         if kind.means_down() {
-            self.is_up.store(false, Relaxed);
+            self.is_up.is(false);
         }
     }
 
@@ -104,10 +105,10 @@ impl Database {
         transactions.bytes.observe(bytes as f64, 1);
     }
 
-    /// Whether it did the last thing that it was asked for.
+    /// Whether it did the last thing that it was asked for; `None` before the first.
     #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.is_up.load(Relaxed)
+    pub fn is_up(&self) -> Option<bool> {
+        self.is_up.get()
     }
 
     /// Failures by kind.
@@ -131,16 +132,16 @@ mod tests {
     #[test]
     fn a_lock_of_somebody_else_is_an_error_and_no_outage() {
         let database = Database::default();
-        assert!(!database.is_up());
+        assert_eq!(database.is_up(), None, "nobody has asked");
         database.works();
         for kind in [ErrorKind::Lock, ErrorKind::Deadlock, ErrorKind::Poison] {
             database.failed(kind);
-            assert!(database.is_up(), "{kind:?}");
+            assert_eq!(database.is_up(), Some(true), "{kind:?}");
         }
         for kind in [ErrorKind::Connection, ErrorKind::Outage, ErrorKind::Silent] {
             database.works();
             database.failed(kind);
-            assert!(!database.is_up(), "{kind:?}");
+            assert_eq!(database.is_up(), Some(false), "{kind:?}");
         }
         assert!(database.errors().iter().all(|(_, count)| *count == 1));
     }

@@ -10,6 +10,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, amount, flag, seconds};
+use crate::observe::log_queue;
 use crate::observe::observed::Observed;
 use crate::observe::readings::{ActorReading, InboxReading, Readings};
 
@@ -77,7 +78,9 @@ impl Gateway {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         families.gauges("build_info", "Which program this is", [(version, 1.0)])?;
         let help = "Whether messages are taken, as /health/ready has it";
-        families.gauge("ready", help, flag(self.0.unready().is_empty()))
+        families.gauge("ready", help, flag(self.0.unready().is_empty()))?;
+        let help = "Log lines that were dropped because nobody took them in time";
+        families.counter("log_lines_dropped", help, log_queue::dropped())
     }
 
     fn flows(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -141,7 +144,7 @@ impl Gateway {
     fn database(&self, families: &mut Families<'_>) -> fmt::Result {
         let database = &self.0.metrics.database;
         let help = "Whether the database did the last thing that it was asked for";
-        families.gauge("database_up", help, flag(database.is_up()))?;
+        families.gauges("database_up", help, database.is_up().map(|is_up| (Labels::new(), flag(is_up))))?;
         let errors = database.errors();
         let errors = errors.iter().map(|(kind, count)| (vec![("kind", *kind)], *count));
         families.counters("database_errors", "Failures of the database", errors)?;
@@ -159,7 +162,8 @@ impl Gateway {
         let broker = &self.0.metrics.broker;
         let [connections, lost, failed] = broker.counts();
         let help = "Whether there is a connection to the broker";
-        families.gauge("broker_connected", help, flag(broker.is_connected()))?;
+        let connected = broker.is_connected().map(|connected| (Labels::new(), flag(connected)));
+        families.gauges("broker_connected", help, connected)?;
         families.counter("broker_connections", "Connections that the broker accepted", connections)?;
         families.counter("broker_connections_lost", "Connections that were lost", lost)?;
         families.counter("broker_connections_failed", "Attempts to connect that failed", failed)

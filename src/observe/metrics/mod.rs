@@ -15,6 +15,7 @@ mod exposition;
 mod families;
 mod flows;
 mod histogram;
+mod known;
 
 pub use broker::Broker;
 pub use database::{Database, ErrorKind};

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::batch::ProcessResult;
 use crate::domain::flow::Action;
-use crate::observe::metrics::{DURATIONS, Histogram};
+use crate::observe::metrics::{DURATIONS, ErrorKind, Histogram};
 use crate::observe::{OutboxReading, Readings};
 
 #[derive(Debug)]
@@ -76,6 +76,25 @@ fn what_is_read_and_what_is_counted_stand_under_their_names() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_peer_that_was_not_yet_asked_is_not_told_to_be_away() {
+    let observed = Arc::new(Observed::default());
+    let samples = |observed: &Arc<Observed>| {
+        let text = Exposition::of(observed).text().unwrap();
+        let is_one = |line: &&str| {
+            line.starts_with("mqtt_gateway_database_up ") || line.starts_with("mqtt_gateway_broker_connected ")
+        };
+        text.lines().filter(is_one).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(samples(&observed), [""; 0]);
+    observed.metrics.database.failed(ErrorKind::Connection);
+    observed.metrics.broker.failed();
+    assert_eq!(samples(&observed), ["mqtt_gateway_database_up 0.0", "mqtt_gateway_broker_connected 0.0"]);
+    observed.metrics.database.works();
+    observed.metrics.broker.connected();
+    assert_eq!(samples(&observed), ["mqtt_gateway_database_up 1.0", "mqtt_gateway_broker_connected 1.0"]);
 }
 
 #[test]

@@ -137,7 +137,26 @@ fn is_about_the_connection(error: &DbErr) -> bool {
     refusal.is_some_and(|refusal| [FEATURE_NOT_SUPPORTED, READ_ONLY].contains(&refusal.code()))
 }
 
-/// The same for an error of the driver beneath sea-orm.
+/// Whether a statement names a column that its table does not have.
+pub(crate) fn is_unknown_column(error: &DbErr) -> bool {
+    const MYSQL_BAD_FIELD: u16 = 1054;
+    const POSTGRES_UNDEFINED_COLUMN: &str = "42703";
+    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return false;
+    };
+    let SqlxError::Database(refusal) = &**cause else { return false };
+    if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
+        refusal.number() == MYSQL_BAD_FIELD
+    } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
+        refusal.code() == POSTGRES_UNDEFINED_COLUMN
+    } else {
+        // SQLite has one code for all that is wrong with a statement.
+        refusal.message().starts_with("no such column")
+    }
+}
+
+/// What is to be done about an error of the driver beneath sea-orm.
 pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
     match error {
         // After a protocol error nobody knows what the server has done.

@@ -10,8 +10,8 @@ use crate::domain::flow::Flow;
 use crate::domain::replicas::Role;
 use crate::settings::DatabaseSettings;
 use crate::store::{
-    Database, MqttServers, Span, StoreError, answered, load_flows, load_limits, load_mqtt_servers,
-    running_out, silence, timed,
+    Database, LoadServerError, MqttServers, Span, StoreError, answered, load_flows, load_limits,
+    load_mqtt_servers, running_out, silence, timed,
 };
 
 /// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
@@ -60,7 +60,7 @@ async fn hear_and_read(
     if due {
         // Who goes for good is there for the session at one broker, and stays with that.
         if *membership.role() != Role::Leaving {
-            pass_on_brokers(database, directory).await;
+            pass_on_brokers(database, directory).await?;
         }
         let (flows, span): (_, Span) = timed(database, read_all(database)).await?;
         membership.have_read(flows, span);
@@ -77,15 +77,24 @@ async fn read_all(database: &Database) -> Result<Vec<Flow>, StoreError> {
     load_flows(database).await
 }
 
-/// The list of brokers is read with the flows; those in force stay where it cannot be.
-async fn pass_on_brokers(database: &Database, directory: &Directory) {
+/// The list of brokers is read with the flows; those in force stay where it cannot be. Fails where the connection is of no
+/// use for it any more: no later reading by it would succeed either.
+async fn pass_on_brokers(database: &Database, directory: &Directory) -> Result<(), StoreError> {
     match load_mqtt_servers(database).await {
         Ok(MqttServers { usable, skipped }) => directory.mqtt.tell(UseServers {
             servers: usable.into_iter().map(Into::into).collect(),
             skipped: skipped.iter().map(ToString::to_string).collect(),
         }),
-        Err(error) => log::error!("Error reloading the brokers: {error}; those in force stay"),
+        Err(error) => {
+            log::error!("Error reloading the brokers: {error}; those in force stay");
+            if let LoadServerError::Store(error) = error
+                && error.wants_new_connections()
+            {
+                return Err(error);
+            }
+        }
     }
+    Ok(())
 }
 
 async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreError> {

@@ -354,6 +354,36 @@ async fn a_killed_connection_is_lost_and_the_next_one_is_new() {
     assert_ne!(number(&next, "SELECT CAST(CONNECTION_ID() AS SIGNED)").await, id);
 }
 
+/// MariaDB says what its relatives would say.
+#[tokio::test]
+async fn what_relatives_of_mariadb_say_is_understood() {
+    let test = TestDatabase::mariadb().await;
+    let database = Database::connect(test.settings(), 1).await.unwrap();
+    for (number, fault, makes_new_connections) in [
+        (8025, Fault::Poison, false),
+        (8004, Fault::Poison, false),
+        (9500, Fault::Poison, false),
+        (8002, Fault::Deadlock, false),
+        (8005, Fault::Deadlock, false),
+        (8022, Fault::Deadlock, false),
+        (8028, Fault::Deadlock, false),
+        (9007, Fault::Deadlock, false),
+        (9004, Fault::LockTimeout, false),
+        (9005, Fault::Outage, false),
+        (1047, Fault::Outage, true),
+        (1290, Fault::Outage, true),
+        (1836, Fault::Outage, true),
+        (3168, Fault::Outage, true),
+    ] {
+        let session = database.begin().await.unwrap();
+        let signal = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}");
+        let source = session.execute_unprepared(&signal).await.map(|_| ()).unwrap_err();
+        let error = StoreError::Statement { doing: "testing", source };
+        assert_eq!((error.fault(), error.wants_new_connections()), (fault, makes_new_connections), "{error}");
+        session.rollback().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn limits_are_those_of_the_live_tables() {
     let test = TestDatabase::mariadb().await;

@@ -46,7 +46,7 @@ pub(super) async fn refresh(
 /// Answers whether the flows were read.
 async fn hear_and_read(
     membership: &mut Membership,
-    database: &Database,
+    database: &mut Database,
     directory: &Directory,
     due: bool,
 ) -> Result<bool, StoreError> {
@@ -60,7 +60,7 @@ async fn hear_and_read(
     if due {
         // Who goes for good is there for the session at one broker, and stays with that.
         if *membership.role() != Role::Leaving {
-            pass_on_brokers(database, directory).await?;
+            pass_on_brokers(database, directory).await;
         }
         let (flows, span): (_, Span) = timed(database, read_all(database)).await?;
         membership.have_read(flows, span);
@@ -77,9 +77,8 @@ async fn read_all(database: &Database) -> Result<Vec<Flow>, StoreError> {
     load_flows(database).await
 }
 
-/// The list of brokers is read with the flows; those in force stay where it cannot be. Fails where the connection is of no
-/// use for it any more: no later reading by it would succeed either.
-async fn pass_on_brokers(database: &Database, directory: &Directory) -> Result<(), StoreError> {
+/// The list of brokers is read with the flows; those in force stay where it cannot be.
+async fn pass_on_brokers(database: &mut Database, directory: &Directory) {
     match load_mqtt_servers(database).await {
         Ok(MqttServers { usable, skipped }) => directory.mqtt.tell(UseServers {
             servers: usable.into_iter().map(Into::into).collect(),
@@ -87,14 +86,12 @@ async fn pass_on_brokers(database: &Database, directory: &Directory) -> Result<(
         }),
         Err(error) => {
             log::error!("Error reloading the brokers: {error}; those in force stay");
-            if let LoadServerError::Store(error) = error
-                && error.wants_new_connections()
-            {
-                return Err(error);
+            // The flows may be read without an error, and then nobody else would do this.
+            if matches!(&error, LoadServerError::Store(error) if error.wants_new_connections()) {
+                *database = database.anew();
             }
         }
     }
-    Ok(())
 }
 
 async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreError> {

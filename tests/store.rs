@@ -12,7 +12,7 @@ use database::TestDatabase;
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{
     Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
-    load_mqtt_server, load_mqtt_servers, migrate,
+    load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration, migrate,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
@@ -21,7 +21,8 @@ on_every_database! {
     the_default_broker_comes_first_among_the_enabled
     a_broker_port_out_of_range_is_refused
     all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_told
-    brokers_are_read_from_a_table_that_nobody_has_migrated
+    only_who_asks_for_it_reads_brokers_from_a_table_that_nobody_has_migrated
+    brokers_whose_tls_cannot_be_read_are_not_taken_for_brokers_without
     two_who_read_and_then_write_wait_for_each_other
     what_a_person_can_mend_is_an_outage_and_no_poison
 }
@@ -97,12 +98,39 @@ async fn all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_tol
     assert_eq!(error.id(), Some(2), "what is wrong with the first: {error}");
 }
 
-async fn brokers_are_read_from_a_table_that_nobody_has_migrated(test: TestDatabase) {
+async fn only_who_asks_for_it_reads_brokers_from_a_table_that_nobody_has_migrated(test: TestDatabase) {
     test.create_sqlalchemy_tables().await;
     test.execute("INSERT INTO mqtt_servers (host, port, enabled) VALUES ('127.0.0.1', 1883, TRUE)").await;
     let database = Database::connect(test.settings(), 1).await.unwrap();
-    let server = load_mqtt_server(&database).await.unwrap();
-    assert_eq!((server.host.as_str(), server.port, server.tls), ("127.0.0.1", 1883, None));
+    let servers = load_mqtt_servers_before_migration(&database).await.unwrap().usable;
+    let [server] = &servers[..] else { panic!("{servers:?}") };
+    assert_eq!((server.host.as_str(), server.port, &server.tls), ("127.0.0.1", 1883, &None));
+    let error = load_mqtt_servers(&database).await.unwrap_err();
+    assert!(matches!(error, LoadServerError::Store(_)), "{error}");
+}
+
+/// The columns of the table that nobody has migrated can be read all the while.
+async fn brokers_whose_tls_cannot_be_read_are_not_taken_for_brokers_without(test: TestDatabase) {
+    let database = migrated(&test).await;
+    test.execute("DELETE FROM mqtt_servers").await;
+    test.execute("INSERT INTO mqtt_servers (host, enabled, tls) VALUES ('encrypted', TRUE, TRUE)").await;
+    assert!(load_mqtt_server(&database).await.unwrap().tls.is_some());
+    match test.dialect() {
+        Dialect::MySql => test.execute("ALTER TABLE mqtt_servers MODIFY tls VARCHAR(5)").await,
+        Dialect::Postgres => test.execute("ALTER TABLE mqtt_servers ALTER COLUMN tls TYPE VARCHAR(5)").await,
+        // A column of any type holds any value.
+        Dialect::Sqlite => {}
+    }
+    test.execute("UPDATE mqtt_servers SET tls = 'yes'").await;
+    // The second time by a statement that has been prepared for the table as it is now.
+    for database in [database.clone(), Database::connect(test.settings(), 1).await.unwrap()] {
+        for outcome in
+            [load_mqtt_servers(&database).await, load_mqtt_servers_before_migration(&database).await]
+        {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, LoadServerError::Store(_)), "{error}");
+        }
+    }
 }
 
 async fn a_broker_port_out_of_range_is_refused(test: TestDatabase) {
@@ -324,6 +352,36 @@ async fn a_killed_connection_is_lost_and_the_next_one_is_new() {
     drop(session);
     let next = database.begin().await.unwrap();
     assert_ne!(number(&next, "SELECT CAST(CONNECTION_ID() AS SIGNED)").await, id);
+}
+
+/// MariaDB says what its relatives would say.
+#[tokio::test]
+async fn what_relatives_of_mariadb_say_is_understood() {
+    let test = TestDatabase::mariadb().await;
+    let database = Database::connect(test.settings(), 1).await.unwrap();
+    for (number, fault, makes_new_connections) in [
+        (8025, Fault::Poison, false),
+        (8004, Fault::Poison, false),
+        (9500, Fault::Poison, false),
+        (8002, Fault::Deadlock, false),
+        (8005, Fault::Deadlock, false),
+        (8022, Fault::Deadlock, false),
+        (8028, Fault::Deadlock, false),
+        (9007, Fault::Deadlock, false),
+        (9004, Fault::LockTimeout, false),
+        (9005, Fault::Outage, false),
+        (1047, Fault::Outage, true),
+        (1290, Fault::Outage, true),
+        (1836, Fault::Outage, true),
+        (3168, Fault::Outage, true),
+    ] {
+        let session = database.begin().await.unwrap();
+        let signal = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}");
+        let source = session.execute_unprepared(&signal).await.map(|_| ()).unwrap_err();
+        let error = StoreError::Statement { doing: "testing", source };
+        assert_eq!((error.fault(), error.wants_new_connections()), (fault, makes_new_connections), "{error}");
+        session.rollback().await.unwrap();
+    }
 }
 
 #[tokio::test]

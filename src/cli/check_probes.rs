@@ -73,7 +73,7 @@ async fn schema(database: &Database) -> Outcome {
 
 /// Each broker of the list: all of them are to be there when one is not.
 async fn brokers(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
-    let servers = match store::load_mqtt_servers(database).await {
+    let servers = match store::load_mqtt_servers_before_migration(database).await {
         Ok(servers) => servers,
         Err(error) => {
             let remedy = "run `mqtt-gateway migrate`, or mend or enable a row of mqtt_servers";

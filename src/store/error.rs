@@ -121,8 +121,8 @@ fn fault_of(error: &DbErr) -> Fault {
 }
 
 /// `PostgreSQL` refuses to execute a prepared statement whose columns have become others, and the driver
-/// would go on executing it. One that is read-only may have become a standby, and the name of the server
-/// may lead elsewhere by now.
+/// would go on executing it. A server that is read-only, or not part of its cluster, may have been
+/// replaced by another, and its name may lead there by now.
 fn is_about_the_connection(error: &DbErr) -> bool {
     const FEATURE_NOT_SUPPORTED: &str = "0A000";
     const READ_ONLY: &str = "25006";
@@ -130,14 +130,44 @@ fn is_about_the_connection(error: &DbErr) -> bool {
     else {
         return false;
     };
-    let refusal = match &**cause {
-        SqlxError::Database(refusal) => refusal.try_downcast_ref::<PgDatabaseError>(),
-        _ => None,
-    };
-    refusal.is_some_and(|refusal| [FEATURE_NOT_SUPPORTED, READ_ONLY].contains(&refusal.code()))
+    let SqlxError::Database(refusal) = &**cause else { return false };
+    if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
+        MYSQL_NOT_THE_PRIMARY.contains(&refusal.number())
+    } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
+        [FEATURE_NOT_SUPPORTED, READ_ONLY].contains(&refusal.code())
+    } else {
+        false
+    }
 }
 
-/// The same for an error of the driver beneath sea-orm.
+/// Refusals of a server that does not take writes, or nothing at all, and whose place another may have taken.
+const MYSQL_NOT_THE_PRIMARY: [u16; 4] = [
+    1047, // Galera: the node is not ready
+    1290, // started or set read-only
+    1836, // the same, in a mode of its own
+    3168, // Vitess: no primary here
+];
+
+/// Whether a statement names a column that its table does not have.
+pub(crate) fn is_unknown_column(error: &DbErr) -> bool {
+    const MYSQL_BAD_FIELD: u16 = 1054;
+    const POSTGRES_UNDEFINED_COLUMN: &str = "42703";
+    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return false;
+    };
+    let SqlxError::Database(refusal) = &**cause else { return false };
+    if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
+        refusal.number() == MYSQL_BAD_FIELD
+    } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
+        refusal.code() == POSTGRES_UNDEFINED_COLUMN
+    } else {
+        // SQLite has one code for all that is wrong with a statement.
+        refusal.message().starts_with("no such column")
+    }
+}
+
+/// What is to be done about an error of the driver beneath sea-orm.
 pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
     match error {
         // After a protocol error nobody knows what the server has done.
@@ -165,7 +195,7 @@ pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
 /// Refusals of a value, by error number. A closed list: what might pass when a person has acted
 /// (disk full, read-only, column missing, `data.id` exhausted and hence 1062 or 1467) must not empty
 /// the inbox into the dead letters, and neither must what we have never heard of.
-const MYSQL_POISONS: [u16; 16] = [
+const MYSQL_POISONS: [u16; 19] = [
     1048, // column cannot be null
     1153, // statement above max_allowed_packet: to split the batch is what cures it
     1264, // number out of range
@@ -182,16 +212,21 @@ const MYSQL_POISONS: [u16; 16] = [
     3157, // JSON nested too deeply
     3819, // CHECK violated; for MariaDB see below
     3854, // no such character in the column's character set
+    // TiDB's own numbers. As with 1153, to split the batch is what cures the first and the last.
+    8004, // transaction too large
+    8025, // row too large
+    9500, // transaction too large, by size
 ];
 
 /// By error number and SQLSTATE.
 fn fault_of_mysql(number: u16, sqlstate: &str) -> Fault {
     match number {
-        // Deadlock found; record has changed since last read (MariaDB's snapshot isolation).
-        1213 | 1020 => Fault::Deadlock,
+        // Deadlock found; record has changed since last read (MariaDB's snapshot isolation). TiDB: rows have
+        // changed (8002, 8005, 9007), safe to be tried again (8022), tables have changed (8028).
+        1213 | 1020 | 8002 | 8005 | 8022 | 8028 | 9007 => Fault::Deadlock,
         // Lock wait timeout, of a row or of the table's definition (on MariaDB also of a row that was
-        // not to be waited for; MySQL has a number for that); statement took too long.
-        1205 | 3572 | 1969 | 3024 => Fault::LockTimeout,
+        // not to be waited for; MySQL has a number for that); statement took too long; TiDB's resolving of locks.
+        1205 | 3572 | 1969 | 3024 | 9004 => Fault::LockTimeout,
         // Server shutting down; aborted connections and network errors; query interrupted; client's
         // own numbers, which proxies send on; connection killed (MariaDB, MySQL); idle for too long.
         1053 | 1152 | 1158..=1161 | 1184 | 1317 | 2006 | 2013 | 1927 | 3169 | 4031 => Fault::ConnectionLost,
@@ -275,7 +310,7 @@ mod tests {
         const IO: i32 = 10;
         const CORRUPT: i32 = 11;
         const FULL: i32 = 13;
-        for number in [1114, 1021, 1290, 1836, 1040, 1054, 1146, 1467, 1062, 1364, 1452] {
+        for number in [1114, 1021, 1047, 1290, 1836, 3168, 1040, 1054, 1146, 1467, 1062, 1364, 1452] {
             assert_eq!(fault_of_mysql(number, "HY000"), Fault::Outage, "{number}");
         }
         for code in [READ_ONLY, IO, CORRUPT, FULL] {

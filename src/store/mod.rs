@@ -44,7 +44,7 @@ pub use message_keys::forget_keys;
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{
     LoadServerError, MqttServer, MqttServers, ProtocolVersion, TlsColumns, load_mqtt_server,
-    load_mqtt_servers,
+    load_mqtt_servers, load_mqtt_servers_before_migration,
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use widen::widen_ids;

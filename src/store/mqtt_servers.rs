@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::connect::Database;
 use super::dialect::Dialect;
-use super::error::{StoreError, While};
+use super::error::{StoreError, While, is_unknown_column};
 
 /// Port of a broker that names none.
 const DEFAULT_PORT: u16 = 1883;
@@ -143,8 +143,25 @@ pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadSer
 ///
 /// A row that cannot be used is passed over. Fails when none is left, with what is wrong with the first.
 pub async fn load_mqtt_servers(database: &Database) -> Result<MqttServers, LoadServerError> {
+    sort(enabled(with_all_columns(database.dialect)).all(&database.connection).await)
+}
+
+/// The same from a table that need not have been migrated yet. Its rows know nothing of TLS then, so
+/// nobody may connect by this whose table is to have the columns.
+pub async fn load_mqtt_servers_before_migration(database: &Database) -> Result<MqttServers, LoadServerError> {
+    match enabled(with_all_columns(database.dialect)).all(&database.connection).await {
+        // Only this: after a lock or a lost connection the second look may succeed, and would read
+        // brokers that want TLS as brokers without.
+        Err(error) if is_unknown_column(&error) => {
+            sort(enabled(with_old_columns(database.dialect)).all(&database.connection).await)
+        }
+        rows => sort(rows),
+    }
+}
+
+fn sort(rows: Result<Vec<Model>, DbErr>) -> Result<MqttServers, LoadServerError> {
     let mut servers = MqttServers { usable: Vec::new(), skipped: Vec::new() };
-    for row in rows(database).await.while_doing("reading the MQTT servers")? {
+    for row in rows.while_doing("reading the MQTT servers")? {
         match server(row) {
             Ok(server) => servers.usable.push(server),
             Err(error) => servers.skipped.push(error),
@@ -156,17 +173,9 @@ pub async fn load_mqtt_servers(database: &Database) -> Result<MqttServers, LoadS
     Ok(servers)
 }
 
-async fn rows(database: &Database) -> Result<Vec<Model>, DbErr> {
+fn enabled(rows: Select<Entity>) -> Select<Entity> {
     let default_first = Func::coalesce([Expr::col(Column::IsDefault), Expr::val(false)]);
-    let dialect = database.dialect;
-    let enabled = |rows: Select<Entity>| {
-        rows.filter(Column::Enabled.eq(true)).order_by_desc(default_first.clone()).order_by_asc(Column::Id)
-    };
-    match enabled(with_all_columns(dialect)).all(&database.connection).await {
-        // A table that no gateway has migrated yet: what `check` may find.
-        Err(error) => enabled(with_old_columns(dialect)).all(&database.connection).await.map_err(|_| error),
-        rows => rows,
-    }
+    rows.filter(Column::Enabled.eq(true)).order_by_desc(default_first).order_by_asc(Column::Id)
 }
 
 /// All columns, the key as wide as it is here.

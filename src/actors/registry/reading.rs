@@ -10,8 +10,8 @@ use crate::domain::flow::Flow;
 use crate::domain::replicas::Role;
 use crate::settings::DatabaseSettings;
 use crate::store::{
-    Database, MqttServers, Span, StoreError, answered, load_flows, load_limits, load_mqtt_servers,
-    running_out, silence, timed,
+    Database, LoadServerError, MqttServers, Span, StoreError, answered, load_flows, load_limits,
+    load_mqtt_servers, running_out, silence, timed,
 };
 
 /// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
@@ -46,7 +46,7 @@ pub(super) async fn refresh(
 /// Answers whether the flows were read.
 async fn hear_and_read(
     membership: &mut Membership,
-    database: &Database,
+    database: &mut Database,
     directory: &Directory,
     due: bool,
 ) -> Result<bool, StoreError> {
@@ -78,13 +78,19 @@ async fn read_all(database: &Database) -> Result<Vec<Flow>, StoreError> {
 }
 
 /// The list of brokers is read with the flows; those in force stay where it cannot be.
-async fn pass_on_brokers(database: &Database, directory: &Directory) {
+async fn pass_on_brokers(database: &mut Database, directory: &Directory) {
     match load_mqtt_servers(database).await {
         Ok(MqttServers { usable, skipped }) => directory.mqtt.tell(UseServers {
             servers: usable.into_iter().map(Into::into).collect(),
             skipped: skipped.iter().map(ToString::to_string).collect(),
         }),
-        Err(error) => log::error!("Error reloading the brokers: {error}; those in force stay"),
+        Err(error) => {
+            log::error!("Error reloading the brokers: {error}; those in force stay");
+            // The flows may be read without an error, and then nobody else would do this.
+            if matches!(&error, LoadServerError::Store(error) if error.wants_new_connections()) {
+                *database = database.anew();
+            }
+        }
     }
 }
 

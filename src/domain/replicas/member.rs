@@ -15,7 +15,7 @@ pub struct Member {
     pub subscribed_at_us: Option<i64>,
     /// It holds flows for others, which they can see if they look after this moment.
     pub handing_over_since_us: Option<i64>,
-    /// How long nothing was heard of it.
+    /// How long nothing was heard of it. Negative where the clock was set back since, or another server's was ahead.
     pub silent_for_us: i64,
 }
 
@@ -29,7 +29,8 @@ impl Member {
     /// Whether it runs, as far as can be known.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.silent_for_us < ALIVE_FOR_US
+        // Heard of later than now by more than that, it would live on until the clock has caught up, dead or not.
+        (-ALIVE_FOR_US..ALIVE_FOR_US).contains(&self.silent_for_us)
     }
 
     /// Whether this is its name at the broker.
@@ -41,5 +42,39 @@ impl Member {
     /// Whether all is subscribed that falls to it and was there at `moment_us`.
     pub(super) fn is_subscribed_since(&self, moment_us: i64) -> bool {
         self.is_alive() && self.subscribed_at_us.is_some_and(|subscribed| subscribed >= moment_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::replicas::Shard;
+
+    fn silent_for(silent_for_us: i64) -> Member {
+        Member {
+            inbox_id: "inbox".to_owned(),
+            client_id: "gateway".to_owned(),
+            role: Role::Shard(Shard { index: 0, count: 1 }),
+            subscribed_at_us: Some(0),
+            handing_over_since_us: None,
+            silent_for_us,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_who_was_heard_of_within_20_s_before_or_after_now_lives(seconds in -60_i64..60, us in 1_i64..1_000_000) {
+            let member = silent_for(seconds * 1_000_000 + us);
+            prop_assert_eq!(member.is_alive(), (-20..20).contains(&seconds));
+            prop_assert_eq!(member.is_subscribed_since(0), member.is_alive());
+        }
+    }
+
+    #[test]
+    fn a_sign_of_life_from_the_far_future_is_none() {
+        assert!(!silent_for(i64::MIN).is_alive());
+        assert!(!silent_for(-3_600_000_000).is_alive());
     }
 }

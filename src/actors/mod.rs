@@ -18,6 +18,7 @@ pub mod registry;
 mod report;
 pub mod router;
 pub mod supervisor;
+mod thread;
 pub mod worker;
 
 use std::fmt;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Recipient, System, WrapFuture};
+use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, System, WrapFuture};
 use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
@@ -18,6 +18,7 @@ use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
 use super::report::{Episodes, log_episodes, log_given_up, log_mailbox, timestamp, whole_milliseconds};
 use super::router::{RouterActor, RouterParts};
+use super::thread;
 use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, Verdict};
 use crate::domain::vigil::Vigil;
@@ -37,8 +38,8 @@ const PERMITS: usize = 64;
 /// How long the broker may take to be told goodbye.
 const DISCONNECT: Duration = Duration::from_secs(5);
 
-/// Exit code of a process whose actors fail again and again: Kubernetes takes over.
-pub const EXIT_RESTART_BUDGET_SPENT: i32 = 3;
+/// Exit code when a part of the gateway failed for good and a new process may do better: Kubernetes takes over.
+pub const EXIT_FAILED: i32 = 3;
 
 /// The factories of all actors.
 #[derive(Clone)]
@@ -171,10 +172,19 @@ impl SupervisorActor {
         }
     }
 
-    fn start(&mut self, id: ActorId, exited: Recipient<ActorExited>) {
+    fn start(&mut self, id: ActorId, context: &mut Context<Self>) {
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
+        let exited = context.address().recipient();
         let life = Life::new(id, child.generation, Arc::clone(&child.mailbox), exited);
-        let arbiter = Arbiter::new();
+        let arbiter = match thread::arbiter() {
+            Ok(arbiter) => arbiter,
+            Err(error) => {
+                log::error!(
+                    "There is no thread for actor {id}, giving up with exit code {EXIT_FAILED}: {error}"
+                );
+                return self.end(context, EXIT_FAILED);
+            }
+        };
         let factories = self.factories.clone();
         match id {
             ActorId::Mqtt => {
@@ -246,17 +256,16 @@ impl SupervisorActor {
                 context.run_later(delay, move |supervisor, context| {
                     // At the end everything is needed for the drain but a new connection.
                     if !(supervisor.ending && id == ActorId::Mqtt) {
-                        let exited = context.address().recipient();
-                        supervisor.start(id, exited);
+                        supervisor.start(id, context);
                     }
                 });
             }
             Verdict::Exhausted => {
                 log::error!(
                     actor, reason, budget;
-                    "Actor {id} ended: {cause}; the restart budget ({budget} within {window} s) is spent, giving up with exit code {EXIT_RESTART_BUDGET_SPENT}"
+                    "Actor {id} ended: {cause}; the restart budget ({budget} within {window} s) is spent, giving up with exit code {EXIT_FAILED}"
                 );
-                self.end(context, EXIT_RESTART_BUDGET_SPENT);
+                self.end(context, EXIT_FAILED);
             }
         }
     }
@@ -320,7 +329,7 @@ impl Actor for SupervisorActor {
     fn started(&mut self, context: &mut Self::Context) {
         let ids: Vec<ActorId> = self.children.iter().map(|child| child.id).collect();
         for id in ids {
-            self.start(id, context.address().recipient());
+            self.start(id, context);
         }
         context.run_interval(TICK, Self::tick);
         context.run_interval(self.options.report_interval, |supervisor, _| {
@@ -444,7 +453,7 @@ mod tests {
         system.block_on(async {
             let slot = Slot::new("asks", 1);
             let own = slot.clone();
-            start_in(&Arbiter::new(), &slot, || Asks { slot: own, found });
+            start_in(&thread::arbiter().unwrap(), &slot, || Asks { slot: own, found });
         });
         system.run().unwrap();
         assert!(told.recv().unwrap());

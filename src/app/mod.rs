@@ -25,8 +25,8 @@ use crate::actors::supervisor::SupervisorActor;
 use crate::actors::{Directory, remember_panics};
 use crate::inbox::InboxError;
 use crate::mqtt::MqttError;
-use crate::observe::Observed;
 use crate::observe::health::Step;
+use crate::observe::{Observed, logging};
 use crate::settings::Settings;
 use crate::store::{LoadServerError, StoreError};
 
@@ -75,7 +75,8 @@ pub enum StartError {
     },
     /// The replica that is to be retired is at work with another inbox: to end its session would lose messages.
     #[error(
-        "a gateway with MQTT_CLIENT_ID={client_id} still runs, with another inbox than the one in INBOX_DIR: stop it first, and          set INBOX_DIR to its inbox; one that was killed counts as running for 20 s: run this again after that"
+        "a gateway with MQTT_CLIENT_ID={client_id} still runs, with another inbox than the one in INBOX_DIR: stop it first, \
+         and set INBOX_DIR to its inbox; one that was killed counts as running for 20 s: run this again after that"
     )]
     StillRuns {
         /// Its name at the broker.
@@ -199,8 +200,7 @@ impl Gateway {
         self.supervisor.do_send(Shutdown);
         while !matches!(self.signals.next().await, Told::End) {}
         log::warn!("Second signal: ending at once");
-        log::logger().flush();
-        std::process::exit(1);
+        logging::end_process(1);
     }
 }
 

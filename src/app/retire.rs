@@ -26,6 +26,7 @@ use super::startup::{Prepared, prepare_database};
 use crate::actors::messages::Shutdown;
 use crate::actors::remember_panics;
 use crate::actors::supervisor::SupervisorActor;
+use crate::observe::logging;
 use crate::settings::Settings;
 use crate::store::outbox::Outbox;
 use crate::store::{Database, MqttServer, StoreError, remove_member};
@@ -145,7 +146,7 @@ async fn open(
 /// As after `kill -9`: the next run finds everything where it is.
 fn give_up() -> ! {
     log::warn!("Interrupted: nothing is lost; run this again to bring it to its end");
-    std::process::exit(1);
+    logging::end_process(1)
 }
 
 /// The next run finds the inbox where it is. An orderly end would have the session forgotten that is connected last.
@@ -158,8 +159,7 @@ fn end_with_sessions_left(brokers: &[&MqttServer]) -> ! {
             broker.id
         );
     }
-    log::logger().flush();
-    std::process::exit(1);
+    logging::end_process(1)
 }
 
 /// It is no member any more. Answers how many of its messages wait to be posted.

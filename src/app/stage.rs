@@ -14,13 +14,13 @@ use crate::actors::delivery::DeliveryParts;
 use crate::actors::mqtt::{MqttParts, Session};
 use crate::actors::registry::{RegistryParts, Replica};
 use crate::actors::router::RouterParts;
-use crate::actors::supervisor::{Factories, Farewell, SupervisorActor, SupervisorOptions};
+use crate::actors::supervisor::{EXIT_FAILED, Factories, Farewell, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Slot};
 use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionBook};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
-use crate::observe::Observed;
 use crate::observe::health::Step;
+use crate::observe::{Observed, logging};
 use crate::settings::Settings;
 use crate::store::{BatchRules, MqttServer, OutboxGauge};
 
@@ -29,9 +29,6 @@ const CONTROL_PERMITS: usize = 64;
 
 /// Permits of the delivery: messages handed over and not yet in its queues.
 const DELIVERY_PERMITS: usize = 8_192;
-
-/// Exit code when a part of the gateway failed for good and a new process may do better.
-const EXIT_FAILED: i32 = 3;
 
 /// Longer than any drain takes: what is retired has to be in the database.
 const NO_DEADLINE: Duration = Duration::from_hours(24 * 365);
@@ -237,5 +234,5 @@ fn directory(settings: &Settings, lanes: u32) -> Directory {
 /// the rest: nothing is lost by an end without ceremony, and one with it would wait for the library.
 fn end_without_mqtt(reason: &str) -> ! {
     log::error!("The MQTT client does not come back: {reason}. Ending, to be started anew");
-    std::process::exit(EXIT_FAILED)
+    logging::end_process(EXIT_FAILED)
 }

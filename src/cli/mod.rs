@@ -30,7 +30,7 @@ const WRONG_SETTINGS: i32 = 2;
 #[command(
     name = "mqtt-gateway",
     version,
-    after_help = "Exit codes: 0 success, 1 failure, 2 wrong settings, 3 too many restarts of an actor.\n\
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong settings, 3 a part failed for good.\n\
                   Settings: docs/SETTINGS.md; `mqtt-gateway check` shows those that count."
 )]
 struct CommandLine {

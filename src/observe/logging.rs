@@ -73,6 +73,12 @@ pub fn init(settings: &Settings) -> Result<(), LoggingError> {
     })
 }
 
+/// Ends the process where it stands, and only the log to its end.
+pub(crate) fn end_process(exit_code: i32) -> ! {
+    log::logger().flush();
+    std::process::exit(exit_code)
+}
+
 /// Begins logging to standard error alone, for commands that must run where `LOG_DIR` cannot be
 /// written. Each line is written before the next thing is done.
 pub(crate) fn init_stderr(format: LogFormat, filter: &str) -> Result<(), LoggingError> {

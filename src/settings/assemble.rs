@@ -62,7 +62,8 @@ fn settings(
     let outbox = outbox(reader);
     let limits = limits(reader);
     let inbox = inbox(reader);
-    let lanes = reader.integer_or(&names::LANES, usual_lanes(database.as_ref().ok(), role.as_ref().ok()));
+    let role = role_and_group.as_ref().ok().map(|(role, _)| role);
+    let lanes = reader.integer_or(&names::LANES, usual_lanes(database.as_ref().ok(), role));
     let lanes_are_given = reader.is_given(&names::LANES);
     let batch_max_messages = reader.integer(&names::BATCH_MAX_MESSAGES);
     let batch_max_bytes = reader.integer(&names::BATCH_MAX_BYTES);

@@ -130,3 +130,27 @@ fn panics_without_end_spend_the_budget_and_nothing_is_lost() {
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
 }
+
+#[test]
+fn an_end_in_the_midst_of_a_transaction_panics_nowhere() {
+    for backend in [Backend::MariaDb, Backend::Postgres] {
+        let mut world = World::on(backend);
+        world.set("DRAIN_DEADLINE_SECONDS", "1");
+        let mut load = Load::over(&world, 4);
+        let mut gateway = world.start_subscribed();
+        let other = world.another_session();
+        other.run("BEGIN");
+        other.rows("SELECT * FROM inbox_offsets FOR UPDATE", []);
+        let messages = load.next(&world, 100);
+        world.publish_all(messages);
+        eventually("a transaction that waits", || world.waits_for_a_lane().then_some(()));
+        assert_eq!(gateway.stop(), Some(0));
+        assert_eq!(gateway.count_lines("Not drained within the deadline"), 1);
+        assert_eq!(gateway.count_lines("Panic in thread"), 0, "{}", gateway.stderr());
+        other.run("ROLLBACK");
+        let mut gateway = world.start_subscribed();
+        load.wait_until_stored(&world);
+        assert_eq!(gateway.stop(), Some(0));
+        assert_eq!(load.judge(&world), [0; 0]);
+    }
+}

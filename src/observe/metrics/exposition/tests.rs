@@ -84,7 +84,8 @@ fn a_peer_that_was_not_yet_asked_is_not_told_to_be_away() {
     let samples = |observed: &Arc<Observed>| {
         let text = Exposition::of(observed).text().unwrap();
         let is_one = |line: &&str| {
-            line.starts_with("mqtt_gateway_database_up ") || line.starts_with("mqtt_gateway_broker_connected ")
+            line.starts_with("mqtt_gateway_database_up ")
+                || line.starts_with("mqtt_gateway_broker_connected ")
         };
         text.lines().filter(is_one).map(str::to_owned).collect::<Vec<_>>()
     };

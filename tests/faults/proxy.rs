@@ -217,3 +217,35 @@ fn a_prepared_statement_is_known_by_its_text_when_it_is_executed() {
     met.wait();
     assert_eq!(read_to_end(&mut pair.server), (vec![], false));
 }
+
+fn postgres(kind: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(rest.len() + 4).unwrap().to_be_bytes();
+    [&[kind], &length[..], rest].concat()
+}
+
+#[test]
+fn a_statement_to_postgresql_is_known_by_its_text_when_it_is_executed() {
+    let mut pair = pair(Proxy::to_postgres);
+    let met = pair.proxy.at(Sign::Statement("INSERT INTO data"), 1).before(Act::Cut(How::Rst));
+    // The question for TLS and what introduces the client have no type.
+    let handshake = [&[0, 0, 0, 8, 4, 210, 22, 47][..], &[0, 0, 0, 9, 0, 3, 0, 0, 0]].concat();
+    let prepared = [
+        postgres(b'P', b"one\0insert into \"data\" values ($1)\0\0\0"),
+        postgres(b'P', b"two\0SELECT 1\0\0\0"),
+        postgres(b'B', b"\0one\0\0\0\0\0\0\0"),
+        postgres(b'B', b"\0two\0\0\0\0\0\0\0"),
+        postgres(b'E', b"\0\0\0\0\0"),
+        postgres(b'S', b""),
+    ];
+    let passing = [handshake, prepared.concat()].concat();
+    pair.client.write_all(&passing).unwrap();
+    assert_eq!(read(&mut pair.server, passing.len()), passing);
+    // Its answer to the question has no length.
+    pair.server.write_all(b"N").unwrap();
+    assert_eq!(read(&mut pair.client, 1), b"N");
+    assert!(!met.has_fired());
+    let bound = postgres(b'B', b"\0one\0\0\0\0\0\0\0");
+    pair.client.write_all(&[bound.clone(), postgres(b'E', b"\0\0\0\0\0")].concat()).unwrap();
+    met.wait();
+    assert_eq!(read_to_end(&mut pair.server), (bound, false));
+}

@@ -2,13 +2,13 @@
 
 use crate::fleet::Fleet;
 use crate::many_messages;
-use crate::support::world::Backend;
+use crate::support::world::{Backend, SERVERS};
 
 const FLOWS: usize = 8;
 
 /// Four members; one is killed and started again, one is ended for good and retired, one is added.
-fn a_group_goes_through_all_of_it(published_in_all: u64) {
-    let fleet = Fleet::with_flows(FLOWS);
+fn a_group_goes_through_all_of_it(backend: Backend, published_in_all: u64) {
+    let fleet = Fleet::on(backend, FLOWS);
     let mut members = fleet.group(5);
     let mut added = members.pop().unwrap();
     members.iter_mut().for_each(super::fleet::Replica::start_subscribed);
@@ -38,13 +38,13 @@ fn a_group_goes_through_all_of_it(published_in_all: u64) {
 
 #[test]
 fn members_are_killed_added_and_ended_for_good_and_nothing_is_lost() {
-    a_group_goes_through_all_of_it(6_000);
+    SERVERS.into_iter().for_each(|backend| a_group_goes_through_all_of_it(backend, 6_000));
 }
 
 #[test]
 #[ignore = "takes minutes; REPLICAS_MESSAGES says how many messages"]
 fn members_are_killed_added_and_ended_for_good_among_very_many_messages() {
-    a_group_goes_through_all_of_it(many_messages());
+    a_group_goes_through_all_of_it(Backend::MariaDb, many_messages());
 }
 
 #[test]

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use crate::fleet::{Fleet, Replica};
 use crate::many_messages;
+use crate::support::world::{Backend, SERVERS};
 
 const FLOWS: usize = 12;
 
 /// One shard, then four, then two: under load, with a pause before and after each change, so that what must be in
 /// order can be told from what was published while flows moved.
-fn shards_come_and_go(published_in_all: u64) {
-    let fleet = Fleet::with_flows(FLOWS);
+fn shards_come_and_go(backend: Backend, published_in_all: u64) {
+    let fleet = Fleet::on(backend, FLOWS);
     let part = published_in_all / 5;
     let mut shards = fleet.shards(4);
     shards[0].is_one_of(1);
@@ -72,13 +73,13 @@ fn settled(fleet: &Fleet, stream: &crate::stream::Stream) -> u64 {
 
 #[test]
 fn one_shard_becomes_four_and_four_become_two_and_nothing_is_lost() {
-    shards_come_and_go(5_000);
+    SERVERS.into_iter().for_each(|backend| shards_come_and_go(backend, 5_000));
 }
 
 #[test]
 #[ignore = "takes minutes; REPLICAS_MESSAGES says how many messages"]
 fn one_shard_becomes_four_and_four_become_two_among_very_many_messages() {
-    shards_come_and_go(many_messages());
+    shards_come_and_go(Backend::MariaDb, many_messages());
 }
 
 #[test]

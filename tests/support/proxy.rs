@@ -1,7 +1,7 @@
 //! A TCP proxy between the gateway and one of its peers, which breaks the connection the way a test says.
 //!
 //! ```text
-//!   gateway ──Way::ToServer──▶ proxy ──▶ mosquitto, MariaDB, endpoint
+//!   gateway ──Way::ToServer──▶ proxy ──▶ mosquitto, MariaDB, PostgreSQL, endpoint
 //!           ◀──Way::ToClient──
 //! ```
 //!
@@ -21,14 +21,15 @@
 //! Triggers and cuts at a byte give a [`Watch`]: `wait()` returns when it has happened. Nothing here needs a sleep.
 //!
 //! ```ignore
-//! let proxy = Proxy::to_mysql(server.address());
-//! world.reach_database_at(proxy.address());
+//! let proxy = world.reach_database_by_proxy();
 //! // The third COMMIT is done, its answer never arrives.
 //! let cut = proxy.at(Sign::Statement("COMMIT"), 3).after(Act::CutAtAnswer);
 //! …
 //! cut.wait();
 //! ```
 
+mod mysql;
+mod postgres;
 mod pump;
 mod wire;
 
@@ -67,8 +68,8 @@ pub enum How {
 /// A packet that a test waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// A statement under way to the server whose text contains this, upper and lower case alike: sent as text, or
-    /// prepared earlier and now executed. Preparing it is no sign.
+    /// A statement under way to the server whose text contains this, upper and lower case alike and whatever quotes its
+    /// names have: sent as text, or prepared earlier and now executed. Preparing it is no sign.
     Statement(&'static str),
     /// An MQTT packet of this type, on its way to the broker or from it.
     Packet(Way, Mqtt),
@@ -222,6 +223,11 @@ impl Proxy {
     /// To MariaDB or its relatives, without TLS.
     pub fn to_mysql(server: SocketAddr) -> Proxy {
         Proxy::with(server, Protocol::MySql)
+    }
+
+    /// To PostgreSQL, without TLS.
+    pub fn to_postgres(server: SocketAddr) -> Proxy {
+        Proxy::with(server, Protocol::Postgres)
     }
 
     /// To an MQTT broker, without TLS.

@@ -16,6 +16,7 @@ use super::mariadb::MariaDbServer;
 use super::mosquitto::{Broker, LogMark, required};
 use super::postgres::PostgresServer;
 use super::process::{Gateway, Settings};
+use super::proxy::Proxy;
 use super::publisher::{Message, Publisher};
 use super::sql::Sql;
 
@@ -235,6 +236,14 @@ impl World {
         url.set_ip_host(address.ip()).unwrap();
         url.set_port(Some(address.port())).unwrap();
         self.set("DATABASE_URL", url.as_str());
+    }
+
+    /// Has the gateway reach its server by a proxy that knows what it carries.
+    pub fn reach_database_by_proxy(&mut self) -> Proxy {
+        let to = if self.backend == Backend::Postgres { Proxy::to_postgres } else { Proxy::to_mysql };
+        let proxy = to(self.database_address());
+        self.reach_database_at(proxy.address());
+        proxy
     }
 
     /// Whether a session of the gateway asks for the row of a lane, to take it over or to lock it, and has no answer yet.

@@ -3,7 +3,7 @@
 use crate::support::eventually;
 use crate::support::oracle::Load;
 use crate::support::proxy::{Act, How, Proxy, Sign, Way};
-use crate::support::world::{Backend, World};
+use crate::support::world::{Backend, SERVERS, World};
 
 /// That of a lane.
 const COMMIT: Sign = Sign::Statement("COMMIT AFTER UPDATE inbox_offsets");
@@ -39,7 +39,11 @@ fn a_commit_that_was_not_answered_is_not_done_again() {
 
 #[test]
 fn connections_cut_at_commit_again_and_again_leave_each_message_there_once() {
-    let (world, proxy) = through_a_proxy();
+    SERVERS.into_iter().for_each(cut_at_commit_again_and_again);
+}
+
+fn cut_at_commit_again_and_again(backend: Backend) {
+    let (world, proxy) = through_a_proxy(backend);
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     for round in 0..16 {
@@ -70,7 +74,11 @@ fn connections_cut_at_commit_again_and_again_leave_each_message_there_once() {
 /// session already waits for the lane's row.
 #[test]
 fn a_commit_that_arrives_after_the_gateway_has_reconnected_counts_once() {
-    let (world, proxy) = through_a_proxy();
+    SERVERS.into_iter().for_each(arrives_after_the_gateway_has_reconnected);
+}
+
+fn arrives_after_the_gateway_has_reconnected(backend: Backend) {
+    let (world, proxy) = through_a_proxy(backend);
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     for _ in 0..5 {
@@ -94,9 +102,8 @@ fn a_commit_that_arrives_after_the_gateway_has_reconnected_counts_once() {
 }
 
 /// A world whose gateway reaches the database through the proxy; the test itself does not.
-fn through_a_proxy() -> (World, Proxy) {
-    let mut world = World::on(Backend::MariaDb);
-    let proxy = Proxy::to_mysql(world.database_address());
-    world.reach_database_at(proxy.address());
+fn through_a_proxy(backend: Backend) -> (World, Proxy) {
+    let mut world = World::on(backend);
+    let proxy = world.reach_database_by_proxy();
     (world, proxy)
 }

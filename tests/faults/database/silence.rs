@@ -4,25 +4,28 @@ use crate::support::eventually;
 use crate::support::oracle::Load;
 use crate::support::proxy::{Act, Proxy, Sign};
 use crate::support::sink::Sink;
-use crate::support::world::{Backend, World};
+use crate::support::world::{Backend, SERVERS, World};
 
 /// Silence is borne for two seconds, not for a minute.
-fn impatient() -> (World, Proxy) {
-    let mut world = World::on(Backend::MariaDb);
+fn impatient(backend: Backend) -> (World, Proxy) {
+    let mut world = World::on(backend);
     world.set("FAILPOINTS", "silence=return(2000)");
-    let proxy = Proxy::to_mysql(world.database_address());
-    world.reach_database_at(proxy.address());
+    let proxy = world.reach_database_by_proxy();
     (world, proxy)
 }
 
 #[test]
 fn posts_go_on_by_new_connections_when_the_outbox_gets_no_answer() {
-    let (world, proxy) = impatient();
+    SERVERS.into_iter().for_each(posts_go_on);
+}
+
+fn posts_go_on(backend: Backend) {
+    let (world, proxy) = impatient(backend);
     let sink = Sink::new();
     world.flow("post", "post").posts_to(&sink.url("/")).insert(&world.sql);
     let mut gateway = world.start_subscribed();
     let failed = || sink.requests().iter().filter(|request| request.status == 500).count();
-    for statement in ["LENGTH(payload)", "DELETE FROM `outbox`", "UPDATE outbox SET attempts"] {
+    for statement in ["LENGTH(payload)", "DELETE FROM outbox", "UPDATE outbox SET attempts"] {
         // What failed once is read from the table for its next attempt.
         sink.answer_with(500);
         let (posted, failures) = (sink.delivered().len(), failed());
@@ -43,7 +46,11 @@ fn posts_go_on_by_new_connections_when_the_outbox_gets_no_answer() {
 /// What keeps the house of the delivery does one thing at a time: one that never ended would also end the lease.
 #[test]
 fn the_house_is_kept_by_new_connections_when_forgetting_keys_gets_no_answer() {
-    let (world, proxy) = impatient();
+    SERVERS.into_iter().for_each(the_house_is_kept);
+}
+
+fn the_house_is_kept(backend: Backend) {
+    let (world, proxy) = impatient(backend);
     world.flow("any", "t").insert(&world.sql);
     let stalled = proxy.at(Sign::Statement("FROM message_keys"), 1).before(Act::Stall);
     let mut gateway = world.start_subscribed();
@@ -55,11 +62,15 @@ fn the_house_is_kept_by_new_connections_when_forgetting_keys_gets_no_answer() {
 
 #[test]
 fn flows_are_read_by_a_new_connection_when_a_reload_gets_no_answer() {
-    let (world, proxy) = impatient();
+    SERVERS.into_iter().for_each(flows_are_read);
+}
+
+fn flows_are_read(backend: Backend) {
+    let (world, proxy) = impatient(backend);
     world.flow("first", "first").insert(&world.sql);
     let mut gateway = world.start_subscribed();
     for (number, statement) in
-        ["information_schema", "MAX(last_msg_id)", "FROM `flows`"].into_iter().enumerate()
+        ["information_schema", "MAX(last_msg_id)", "FROM flows"].into_iter().enumerate()
     {
         let stalled = proxy.at(Sign::Statement(statement), 1).before(Act::Stall);
         stalled.wait();
@@ -73,9 +84,13 @@ fn flows_are_read_by_a_new_connection_when_a_reload_gets_no_answer() {
 
 #[test]
 fn the_start_goes_on_by_a_new_connection_when_it_gets_no_answer() {
-    let (world, proxy) = impatient();
+    SERVERS.into_iter().for_each(the_start_goes_on);
+}
+
+fn the_start_goes_on(backend: Backend) {
+    let (world, proxy) = impatient(backend);
     let mut load = Load::over(&world, 4);
-    let stalled = proxy.at(Sign::Statement("FROM `mqtt_servers`"), 1).before(Act::Stall);
+    let stalled = proxy.at(Sign::Statement("FROM mqtt_servers"), 1).before(Act::Stall);
     let mut gateway = world.start_subscribed();
     stalled.wait();
     let messages = load.next(&world, 100);
@@ -89,7 +104,11 @@ fn the_start_goes_on_by_a_new_connection_when_it_gets_no_answer() {
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]
 fn lanes_go_on_when_their_statements_get_no_answer() {
-    let (world, proxy) = impatient();
+    SERVERS.into_iter().for_each(lanes_go_on);
+}
+
+fn lanes_go_on(backend: Backend) {
+    let (world, proxy) = impatient(backend);
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     let messages = load.next(&world, 100);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
 use crate::support::process::{Gateway, Settings};
-use crate::support::proxy::{Act, Proxy, Sign};
-use crate::support::world::{Backend, World};
+use crate::support::proxy::{Act, Sign};
+use crate::support::world::{Backend, SERVERS, World};
 
 const FLOWS: usize = 2;
 const TAKEN_OVER: &str = "another client with the client id";
@@ -66,8 +66,7 @@ fn a_client_id_taken_twice_is_said_loudly_and_nothing_is_lost_once_one_is_gone()
 #[test]
 fn a_second_process_on_the_inbox_of_a_stopped_one_is_refused() {
     let mut world = World::with_broker(Backend::MariaDb, Broker::private());
-    let proxy = Proxy::to_mysql(world.database_address());
-    world.reach_database_at(proxy.address());
+    let proxy = world.reach_database_by_proxy();
     let mut load = Load::over(&world, FLOWS);
     let mut first = world.start_subscribed();
     let in_transaction = proxy.at(Sign::Statement("COMMIT"), 3).before(Act::Stall);
@@ -90,10 +89,13 @@ fn a_second_process_on_the_inbox_of_a_stopped_one_is_refused() {
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]
 fn a_process_stopped_in_its_transaction_holds_up_its_twin_no_longer_than_its_session_lasts() {
-    let mut world = World::with_broker(Backend::MariaDb, Broker::private());
+    SERVERS.into_iter().for_each(holds_up_its_twin_no_longer_than_its_session_lasts);
+}
+
+fn holds_up_its_twin_no_longer_than_its_session_lasts(backend: Backend) {
+    let mut world = World::with_broker(backend, Broker::private());
     let straight = twin_of(&world);
-    let proxy = Proxy::to_mysql(world.database_address());
-    world.reach_database_at(proxy.address());
+    let proxy = world.reach_database_by_proxy();
     let mut load = Load::over(&world, FLOWS);
     let mut first = world.start_subscribed();
     let messages = load.next(&world, 500);

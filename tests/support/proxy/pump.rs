@@ -121,7 +121,7 @@ impl Pump {
             std::thread::sleep(delay);
         }
         let (mut sent, mut seen) = (0, 0);
-        while let Some(length) = self.shared.protocol.first_packet(&waiting[seen..]) {
+        while let Some(length) = self.shared.protocol.first_packet(self.way, &waiting[seen..]) {
             let packet = seen..seen + length;
             if let Some(pulled) = self.pull(&waiting[packet.clone()]) {
                 self.send(&waiting[sent..packet.start])?;

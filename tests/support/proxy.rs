@@ -225,7 +225,7 @@ impl Proxy {
         Proxy::with(server, Protocol::MySql)
     }
 
-    /// To PostgreSQL, without TLS.
+    /// To `PostgreSQL`, without TLS.
     pub fn to_postgres(server: SocketAddr) -> Proxy {
         Proxy::with(server, Protocol::Postgres)
     }

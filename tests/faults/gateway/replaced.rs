@@ -21,7 +21,10 @@ enum Old {
 /// up; then it has to be done over.
 fn is_replaced_while_its_commit_is(old: Old) {
     for backend in SERVERS {
-        assert!((0..5).any(|_| is_replaced_in_time(backend, old)), "five workers panicked before their COMMIT");
+        assert!(
+            (0..5).any(|_| is_replaced_in_time(backend, old)),
+            "five workers panicked before their COMMIT"
+        );
     }
 }
 

@@ -54,7 +54,9 @@ pub(super) enum Label {
 impl Label {
     pub(super) fn bears(&self, sign: Sign) -> bool {
         match (self, sign) {
-            (Label::Statement(statement), Sign::Statement(part)) => statement.contains(&text(part.as_bytes())),
+            (Label::Statement(statement), Sign::Statement(part)) => {
+                statement.contains(&text(part.as_bytes()))
+            }
             (Label::Packet(way, kind), Sign::Packet(wanted_way, wanted)) => {
                 *way == wanted_way && *kind == wanted as u8
             }

@@ -6,6 +6,8 @@
 mod batches;
 #[path = "support/database.rs"]
 mod database;
+#[path = "support/refusals.rs"]
+mod refusals;
 
 use std::time::Duration;
 
@@ -14,7 +16,8 @@ use database::TestDatabase;
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{Database, Fault, LaneStore, StoreError, load_limits, migrate, plan, widen_ids};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
+use refusals::{fault, fault_of};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 /// With the tables of the service that came before, and ours.
 async fn migrated() -> (TestDatabase, Database) {
@@ -306,16 +309,4 @@ async fn process(setup: &Setup, entries: Vec<mqtt_gateway::domain::batch::BatchE
     let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
     assert!(!outcome.results.iter().any(|result| matches!(result, Err(ProcessError::FlowGone(_)))));
     outcome
-}
-
-async fn fault_of(database: &Database, sql: &str) -> Fault {
-    let session = database.begin().await.unwrap();
-    let fault = fault(session.execute_unprepared(sql).await);
-    session.rollback().await.unwrap();
-    fault
-}
-
-fn fault<T>(outcome: Result<T, DbErr>) -> Fault {
-    let Err(source) = outcome else { panic!("the statement should have failed") };
-    StoreError::Statement { doing: "testing", source }.fault()
 }

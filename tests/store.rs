@@ -5,6 +5,8 @@
 #[macro_use]
 #[path = "support/database.rs"]
 mod database;
+#[path = "support/refusals.rs"]
+mod refusals;
 
 use std::path::PathBuf;
 
@@ -14,7 +16,8 @@ use mqtt_gateway::store::{
     Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
     load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration, migrate,
 };
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use refusals::{fault, fault_of};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 on_every_database! {
     only_enabled_flows_are_loaded
@@ -418,16 +421,4 @@ async fn limits_on_sqlite_are_those_of_the_declaration() {
 async fn number(session: &DatabaseTransaction, sql: &str) -> i64 {
     let statement = sea_orm::Statement::from_string(session.get_database_backend(), sql);
     session.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
-}
-
-async fn fault_of(database: &Database, sql: &str) -> Fault {
-    let session = database.begin().await.unwrap();
-    let fault = fault(session.execute_unprepared(sql).await);
-    session.rollback().await.unwrap();
-    fault
-}
-
-fn fault<T>(outcome: Result<T, DbErr>) -> Fault {
-    let Err(source) = outcome else { panic!("the statement should have failed") };
-    StoreError::Statement { doing: "testing", source }.fault()
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::sqlx::postgres::PgDatabaseError;
 use sea_orm::sqlx::sqlite::SqliteError;
@@ -126,11 +127,7 @@ fn fault_of(error: &DbErr) -> Fault {
 fn is_about_the_connection(error: &DbErr) -> bool {
     const FEATURE_NOT_SUPPORTED: &str = "0A000";
     const READ_ONLY: &str = "25006";
-    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
-    else {
-        return false;
-    };
-    let SqlxError::Database(refusal) = &**cause else { return false };
+    let Some(refusal) = refusal_in(error) else { return false };
     if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
         MYSQL_NOT_THE_PRIMARY.contains(&refusal.number())
     } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
@@ -138,6 +135,15 @@ fn is_about_the_connection(error: &DbErr) -> bool {
     } else {
         false
     }
+}
+
+/// What the server said to a statement.
+fn refusal_in(error: &DbErr) -> Option<&dyn DatabaseError> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return None;
+    };
+    cause.as_database_error()
 }
 
 /// Refusals of a server that does not take writes, or nothing at all, and whose place another may have taken.
@@ -152,11 +158,7 @@ const MYSQL_NOT_THE_PRIMARY: [u16; 4] = [
 pub(crate) fn is_unknown_column(error: &DbErr) -> bool {
     const MYSQL_BAD_FIELD: u16 = 1054;
     const POSTGRES_UNDEFINED_COLUMN: &str = "42703";
-    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
-    else {
-        return false;
-    };
-    let SqlxError::Database(refusal) = &**cause else { return false };
+    let Some(refusal) = refusal_in(error) else { return false };
     if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
         refusal.number() == MYSQL_BAD_FIELD
     } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {

@@ -1,33 +1,17 @@
 //! User name and password by reference.
 
 use std::fs;
-use std::process::Command;
 
-use tempfile::NamedTempFile;
-
-use crate::support::mosquitto::{Broker, BrokerOptions, path_with_sbin};
 use crate::support::oracle::Load;
+use crate::support::passwords::Passwords;
 use crate::support::world::{Backend, World};
 
 const OLD: &str = "the-old-word";
 const NEW: &str = "the-new-word";
 
-/// A broker that lets anyone in who gives no name; the gateway gives one.
-fn world_with_passwords() -> (World, NamedTempFile) {
-    let passwords = NamedTempFile::new().unwrap();
-    set_password(&passwords, OLD);
-    let access = format!("allow_anonymous true\npassword_file {}", passwords.path().display());
-    let broker = Broker::with(&BrokerOptions { access, ..BrokerOptions::default() });
-    (World::with_broker(Backend::Sqlite, broker), passwords)
-}
-
-fn set_password(passwords: &NamedTempFile, password: &str) {
-    let status = Command::new("mosquitto_passwd")
-        .env("PATH", path_with_sbin())
-        .args(["-b", passwords.path().to_str().unwrap(), "device", password])
-        .status()
-        .unwrap();
-    assert!(status.success());
+fn world_with_passwords() -> (World, Passwords) {
+    let passwords = Passwords::with(OLD);
+    (World::with_broker(Backend::Sqlite, passwords.broker()), passwords)
 }
 
 #[test]
@@ -42,7 +26,7 @@ fn a_password_file_that_rotates_is_read_at_the_next_reconnect() {
     let messages = load.next(&world, 200);
     world.publish_all(messages);
 
-    set_password(&passwords, NEW);
+    passwords.set(NEW);
     // Throws the gateway out, in the midst of the stream.
     world.broker.reload();
     gateway.wait_for_line("MQTT connection failed with reason code: 135");
@@ -76,7 +60,7 @@ fn name_and_password_may_stand_in_the_environment() {
 fn a_password_that_looks_like_a_reference_can_be_written_down() {
     let (mut world, passwords) = world_with_passwords();
     world.flow("any", "t").insert(&world.sql);
-    set_password(&passwords, "env:HOME");
+    passwords.set("env:HOME");
     world.broker.reload();
     world.sql.run("UPDATE mqtt_servers SET username = 'device', password = 'plain:env:HOME'");
     let mut gateway = world.start_subscribed();

@@ -15,6 +15,7 @@ pub mod mariadb;
 pub mod mosquitto;
 pub mod net;
 pub mod oracle;
+pub mod passwords;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -53,6 +53,12 @@ pub enum StartError {
     /// The broker client cannot be set up.
     #[error(transparent)]
     Mqtt(#[from] MqttError),
+    /// There is no database into which what a replica has left could be brought.
+    #[error("there is no database {}: set DATABASE_URL to that of the other gateways", path.display())]
+    NoDatabase {
+        /// The file of `DATABASE_URL`.
+        path: PathBuf,
+    },
     /// There is nothing to retire.
     #[error(
         "there is no inbox in {}: set INBOX_DIR to that of the replica that is to be retired; if it is lost, make the \

@@ -29,7 +29,7 @@ use crate::actors::supervisor::SupervisorActor;
 use crate::observe::logging;
 use crate::settings::Settings;
 use crate::store::outbox::Outbox;
-use crate::store::{Database, MqttServer, StoreError, remove_member};
+use crate::store::{Database, MqttServer, StoreError, missing_file, remove_member};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,9 @@ async fn open(
     // To make an empty one here and to be done with it would be the wrong kind of success.
     if !settings.inbox.dir.is_dir() {
         return Err(StartError::NoInbox { dir: settings.inbox.dir.clone() });
+    }
+    if let Some(path) = missing_file(&settings.database) {
+        return Err(StartError::NoDatabase { path: path.to_owned() });
     }
     let stage = Stage::open(settings, Arc::default())?;
     let inbox_id = stage.inbox.id().to_string();

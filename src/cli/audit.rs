@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::audit_report;
 use crate::domain::audit::{Facts, InboxFacts, LaneFacts, Severity, judge};
 use crate::inbox::{Survey, survey};
-use crate::settings::{DatabaseSettings, Settings};
+use crate::settings::Settings;
 use crate::store::{self, AuditProgress, Database, LaneRow};
 
 /// A line of progress at most this often.
@@ -71,10 +71,7 @@ pub(super) fn run(
 }
 
 async fn read(settings: &Settings, only: Option<&str>) -> Result<Facts, AuditError> {
-    // To connect to a file that is not there would create it.
-    if let DatabaseSettings::Sqlite { path } = &settings.database
-        && !path.exists()
-    {
+    if let Some(path) = store::missing_file(&settings.database) {
         return Err(AuditError::NoDatabase(path.display().to_string()));
     }
     let database = Database::connect(&settings.database, 2).await?;

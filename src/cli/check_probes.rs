@@ -1,6 +1,7 @@
 //! What `check` tries over the network: the database, its schema, and the brokers named there.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -9,6 +10,7 @@ use tokio::time::timeout;
 
 use super::check::{Failure, Outcome, Report};
 use crate::mqtt::{BrokerOptions, BrokerServer, MqttEvent, MqttLink, certificates};
+use crate::observe::check_writable;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{self, Database};
 
@@ -22,6 +24,9 @@ pub(super) fn run(settings: &Settings, report: &mut Report<'_>) -> io::Result<()
 }
 
 async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+    if let Some(path) = store::missing_file(&settings.database) {
+        return no_file_yet(path, settings, report);
+    }
     let database = match Database::connect(&settings.database, 1).await {
         Ok(database) => database,
         Err(error) => {
@@ -33,6 +38,21 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     report.tell("database", &Ok(describe(&settings.database)))?;
     report.tell("schema", &schema(&database).await)?;
     brokers(&database, settings, report).await
+}
+
+/// What there is to say of a database that the start would make, perhaps where nobody wants one.
+fn no_file_yet(path: &Path, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+    let place = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made =
+        check_writable(place).map(|()| format!("{} will be created", path.display())).map_err(|error| {
+            let reason = format!("{}: {error}", path.display());
+            Failure::new(&reason, database_remedy(&settings.database))
+        });
+    report.tell("database", &made)?;
+    let remedy =
+        "see that this is the right file, and run `mqtt-gateway migrate`, which makes it with a first broker";
+    report.tell("schema", &Err(Failure::new(&"not tried", remedy)))?;
+    report.tell("broker", &Err(not_tried()))
 }
 
 fn not_tried() -> Failure {

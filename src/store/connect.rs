@@ -231,6 +231,16 @@ async fn set_up_session(connection: &mut MySqlConnection, lock_wait: Duration) -
     Ok(())
 }
 
+/// The file of an `SQLite` database, where it is not there: to connect would make it, and only who begins a database
+/// means that.
+#[must_use]
+pub fn missing_file(settings: &DatabaseSettings) -> Option<&Path> {
+    match settings {
+        DatabaseSettings::Sqlite { path } => Some(path.as_path()).filter(|path| !path.exists()),
+        DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. } => None,
+    }
+}
+
 fn has_directory(path: &Path) -> Result<(), StoreError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     match directory.filter(|directory| !directory.is_dir()) {

@@ -32,7 +32,7 @@ pub use batch::for_benches;
 pub use batch::{
     BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, process_flow_message,
 };
-pub use connect::Database;
+pub use connect::{Database, missing_file};
 pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
 pub use error::{Fault, StoreError};

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::support::process::Settings;
-use crate::support::world::{World, command, text_of};
+use crate::support::world::{Backend, World, command, text_of};
 
 fn settings(pairs: &[(&str, &str)]) -> Settings {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -67,6 +67,20 @@ fn check_says_what_is_there_and_what_is_not(mut world: World) {
     let no_database = world.command(&["check"]);
     assert_eq!(no_database.status.code(), Some(1), "{}", text_of(&no_database));
     assert!(!text_of(&no_database).contains("hidden-word"), "{}", text_of(&no_database));
+}
+
+#[test]
+fn check_does_not_make_the_database_file_that_it_misses() {
+    let mut world = World::on(Backend::Sqlite);
+    let mistyped = world.directory().join("mistyped.db");
+    world.set("DATABASE_URL", &format!("sqlite:{}", mistyped.display()));
+    let checked = world.command(&["check"]);
+    assert_eq!(checked.status.code(), Some(1), "it has no broker yet");
+    assert!(text_of(&checked).contains("mistyped.db will be created"), "{}", text_of(&checked));
+    assert!(!mistyped.exists());
+    world.set("DATABASE_URL", &format!("sqlite:{}/none/gateway.db", world.directory().display()));
+    let checked = text_of(&world.command(&["check"]));
+    assert!(checked.contains("FAIL database") && checked.contains("none/gateway.db"), "{checked}");
 }
 
 on_each_database!(

@@ -4,7 +4,7 @@ use crate::fleet::{Fleet, Replica};
 use crate::support::eventually;
 use crate::support::mosquitto::{Broker, BrokerOptions};
 use crate::support::publisher::{Message, Publisher};
-use crate::support::world::text_of;
+use crate::support::world::{Backend, text_of};
 
 /// The next messages, round all flows.
 fn messages(fleet: &Fleet, keys: std::ops::Range<u64>) -> Vec<Message> {
@@ -176,6 +176,20 @@ fn a_replica_that_runs_or_has_no_inbox_is_not_retired() {
     let refused = elsewhere.run(&["retire", "--last"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text_of(&refused).contains("there is no inbox in"), "{}", text_of(&refused));
+}
+
+#[test]
+fn what_a_replica_has_left_is_not_brought_into_a_database_file_that_is_not_there() {
+    let fleet = Fleet::on(Backend::Sqlite, 1);
+    let mut alone = fleet.replica(0, &[]);
+    alone.start_subscribed();
+    alone.stop();
+    let mistyped = fleet.world.directory().join("mistyped.db");
+    alone.set(&[("DATABASE_URL", &format!("sqlite:{}", mistyped.display()))]);
+    let refused = alone.run(&["retire", "--last"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text_of(&refused).contains("there is no database"), "{}", text_of(&refused));
+    assert!(!mistyped.exists());
 }
 
 #[test]

@@ -25,6 +25,7 @@ on_every_database! {
     a_key_that_comes_again_takes_no_number_and_stores_nothing
     a_key_is_known_to_the_next_batch_and_to_another_worker
     two_gateways_that_take_the_same_messages_at_once_store_each_once
+    two_gateways_with_messages_of_many_flows_number_each_flow_without_a_gap
     each_flow_has_its_own_keys
     a_message_without_a_key_is_processed_like_any_other
     what_is_refused_leaves_its_key_free
@@ -161,38 +162,57 @@ async fn a_key_is_known_to_the_next_batch_and_to_another_worker(test: TestDataba
     assert_eq!(numbers(&outcome), [-1, 2]);
 }
 
-/// Each has an inbox of its own, and the broker gives both every message.
 async fn two_gateways_that_take_the_same_messages_at_once_store_each_once(test: TestDatabase) {
-    const MESSAGES: u64 = 200;
+    two_gateways_take_the_same_messages(test, 1, 200).await;
+}
+
+/// More than go into one statement with the lane.
+async fn two_gateways_with_messages_of_many_flows_number_each_flow_without_a_gap(test: TestDatabase) {
+    two_gateways_take_the_same_messages(test, 20, 100).await;
+}
+
+/// Each has an inbox of its own, and the broker gives both every message; the one begins at the end.
+async fn two_gateways_take_the_same_messages(test: TestDatabase, flows: usize, messages: u64) {
     let setup = Setup::new(test).await;
-    keyed_flow(&setup, "F", "STORE_DB").await;
+    for number in 1..=flows {
+        keyed_flow(&setup, &format!("F{number}"), "STORE_DB").await;
+    }
+    let ids: Vec<FlowId> = setup.test.column("SELECT id FROM flows ORDER BY id").await;
     let theirs = Arc::new(BatchRules { inbox_id: OTHER_INBOX.into(), ..(*setup.rules).clone() });
     let their_lane = LaneStore::new(setup.database.clone(), theirs, 0);
     let run = async |mut lane: LaneStore, backwards: bool| {
         let mut position = lane.open(&setup.observer).await.position;
         let mut results = Vec::new();
-        for from in (0..MESSAGES).step_by(10) {
-            let number = |n| if backwards { MESSAGES - 1 - n } else { n };
+        for from in (0..messages).step_by(10) {
+            let number = |n| if backwards { messages - 1 - n } else { n };
             let entries =
-                (from..from + 10).map(|n| entry(n, &format!(r#"{{"k":{}}}"#, number(n)), &[1])).collect();
+                (from..from + 10).map(|n| entry(n, &format!(r#"{{"k":{}}}"#, number(n)), &ids)).collect();
             let mut batch = batch_of(position, entries);
             batch.next = from + 10;
             results.extend(numbers(&lane.process(&batch, &setup.observer).await.unwrap()));
             position.next_offset = batch.next;
         }
-        results
+        // By message, what each flow made of it.
+        let by_message = results.chunks(ids.len()).map(<[i64]>::to_vec);
+        if backwards { by_message.rev().collect() } else { by_message.collect::<Vec<_>>() }
     };
     let (ours, theirs) = tokio::join!(run(setup.lane(), false), run(their_lane, true));
 
-    let mut taken: Vec<i64> = ours.iter().chain(&theirs).copied().filter(|number| *number > 0).collect();
-    taken.sort_unstable();
-    assert_eq!(taken, (1..=MESSAGES.cast_signed()).collect::<Vec<_>>());
-    for (ours, theirs) in ours.iter().zip(theirs.iter().rev()) {
-        assert_eq!(*ours, -theirs, "of two copies one is stored, and the other names it");
+    for flow in 0..flows {
+        let of_flow = |results: &[Vec<i64>]| results.iter().map(|made| made[flow]).collect::<Vec<_>>();
+        let (ours, theirs) = (of_flow(&ours), of_flow(&theirs));
+        let both = ours.iter().chain(&theirs).copied();
+        let mut taken: Vec<i64> = both.filter(|number| *number > 0).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, (1..=messages.cast_signed()).collect::<Vec<_>>());
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert_eq!(*ours, -theirs, "of two copies one is stored, and the other names it");
+        }
     }
     let stored = "SELECT COUNT(DISTINCT attribute_value) FROM data";
-    assert_eq!(setup.count(stored).await, MESSAGES.cast_signed());
-    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, MESSAGES.cast_signed());
+    assert_eq!(setup.count(stored).await, messages.cast_signed());
+    let rows = i64::try_from(flows).unwrap() * messages.cast_signed();
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, rows);
 }
 
 async fn each_flow_has_its_own_keys(test: TestDatabase) {

@@ -21,3 +21,38 @@ pub(super) fn arbiter() -> io::Result<Arbiter> {
         Ok(runtime)
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::pending;
+    use std::sync::mpsc;
+
+    use actix::System;
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    struct Looks(mpsc::Sender<bool>);
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.0.send(Handle::try_current().is_ok()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_task_still_holds_when_its_thread_ends_finds_a_runtime() {
+        let _system = System::new();
+        let (found, told) = mpsc::channel();
+        let held = Looks(found);
+        let arbiter = arbiter().unwrap();
+        arbiter.spawn(async move {
+            let _held = held;
+            pending::<()>().await;
+        });
+        arbiter.stop();
+        arbiter.join().unwrap();
+        assert!(told.recv().unwrap());
+    }
+}

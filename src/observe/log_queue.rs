@@ -45,6 +45,8 @@ pub(super) enum Item {
     Gap {
         /// How many.
         lines: u64,
+        /// Whether one of them is missing in the error file.
+        has_errors: bool,
         /// When the first of them came.
         since: SystemTime,
     },
@@ -90,7 +92,7 @@ impl LogQueue {
             state.push(Item::Entry(entry));
         } else {
             DROPPED.fetch_add(1, Relaxed);
-            state.leave_gap();
+            state.leave_gap(entry.error.is_some());
         }
         drop(state);
         self.more.notify_one();
@@ -128,11 +130,12 @@ impl State {
         self.put += 1;
     }
 
-    fn leave_gap(&mut self) {
-        if let Some(Item::Gap { lines, .. }) = self.items.back_mut() {
+    fn leave_gap(&mut self, is_error: bool) {
+        if let Some(Item::Gap { lines, has_errors, .. }) = self.items.back_mut() {
             *lines += 1;
+            *has_errors |= is_error;
         } else {
-            self.push(Item::Gap { lines: 1, since: SystemTime::now() });
+            self.push(Item::Gap { lines: 1, has_errors: is_error, since: SystemTime::now() });
         }
     }
 
@@ -161,6 +164,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::error_file::{ErrorFile, LocalClock};
     use super::*;
 
     fn entry(text: &str) -> Entry {
@@ -194,6 +198,25 @@ mod tests {
         assert_eq!(take_all(&queue), [texts("iiii"), Err(2), texts("ww"), texts("ee"), Err(1)]);
         queue.put(Level::Info, entry("room"));
         assert_eq!(take_all(&queue), [texts("room")]);
+    }
+
+    #[test]
+    fn a_gap_tells_whether_the_error_file_misses_something() {
+        let clock: LocalClock = Box::new(|| chrono::Local::now().naive_local());
+        let file = ErrorFile::open(&std::env::temp_dir(), clock).unwrap();
+        let error = || Entry { stderr: None, error: Some(file.line(Level::Error, "e")) };
+        let queue = LogQueue::of(0);
+        let misses_errors = || match queue.take() {
+            Item::Gap { has_errors, .. } => has_errors,
+            entry @ Item::Entry(_) => panic!("{entry:?}"),
+        };
+        queue.put(Level::Info, entry("i"));
+        queue.put(Level::Warn, entry("w"));
+        assert!(!misses_errors());
+        for entry in [entry("i"), error(), entry("i")] {
+            queue.put(Level::Info, entry);
+        }
+        assert!(misses_errors());
     }
 
     #[test]

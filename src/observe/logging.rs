@@ -100,12 +100,13 @@ fn install(logger: Logger) -> Result<(), LoggingError> {
     let most = logger.lines.filter.filter().max(LevelFilter::Error);
     // There is one, for as long as the process lives.
     let logger: &'static Logger = Box::leak(Box::new(logger));
-    log::set_logger(logger)?;
-    log::set_max_level(most);
+    // First, or what is logged without it would be written by nobody.
     if let Some(queue) = &logger.queue {
         let writing = move || write_all(logger, queue);
         thread::Builder::new().name("log-writer".to_owned()).spawn(writing).map_err(LoggingError::Thread)?;
     }
+    log::set_logger(logger)?;
+    log::set_max_level(most);
     panics::log_them(|| logger.wait_until_written());
     if logger.limiter.is_some() {
         look_for_repetitions(logger);
@@ -117,7 +118,7 @@ fn write_all(logger: &Logger, queue: &LogQueue) {
     loop {
         match queue.take() {
             Item::Entry(entry) => logger.write_out(&entry),
-            Item::Gap { lines, since } => logger.write_gap(lines, since.into()),
+            Item::Gap { lines, has_errors, since } => logger.write_gap(lines, has_errors, since.into()),
         }
     }
 }
@@ -158,12 +159,20 @@ impl Lines {
 
     /// With the line break; `None` if the filter leaves it out.
     fn line(&self, record: &Record<'_>) -> Option<String> {
-        self.filter.matches(record).then(|| {
-            let now = Utc::now();
-            let mut line = if self.is_human { line::human(record, now) } else { line::json(record, now) };
-            line.push('\n');
-            line
-        })
+        self.filter.matches(record).then(|| self.text_of(record))
+    }
+
+    /// The same whatever its level, unless the filter leaves out even the errors of this place.
+    fn line_in_place_of_others(&self, record: &Record<'_>) -> Option<String> {
+        let error = Metadata::builder().level(Level::Error).target(record.target()).build();
+        self.filter.enabled(&error).then(|| self.text_of(record))
+    }
+
+    fn text_of(&self, record: &Record<'_>) -> String {
+        let now = Utc::now();
+        let mut line = if self.is_human { line::human(record, now) } else { line::json(record, now) };
+        line.push('\n');
+        line
     }
 
     /// Standard error that is closed is nothing that could be told anywhere.
@@ -206,26 +215,29 @@ impl Logger {
             && let Err(error) = errors.append(line)
         {
             let args = format_args!("the error file cannot be written, going on without it: {error}");
-            self.say(&Record::builder().level(Level::Error).target(module_path!()).args(args).build());
+            let builder = &mut Record::builder();
+            let record = builder.level(Level::Error).target(module_path!()).args(args).build();
+            if let Some(line) = self.lines.line(&record) {
+                Lines::write(&line);
+            }
         }
     }
 
-    fn write_gap(&self, lines: u64, since: DateTime<Utc>) {
+    /// Where lines are missing: on standard error, and in the error file if it misses one.
+    fn write_gap(&self, lines: u64, has_errors: bool, since: DateTime<Utc>) {
         let since = line::timestamp(since);
         let fields: [(&str, Value<'_>); 2] = [("dropped", lines.into()), ("since", since.as_str().into())];
         let args = format_args!(
             "Log lines were dropped here: {lines} since {since}; standard error was not read, or LOG_DIR did not answer"
         );
+        let level = if has_errors { Level::Error } else { Level::Warn };
         let builder = &mut Record::builder();
-        let builder = builder.level(Level::Warn).target(module_path!()).key_values(&fields);
-        self.say(&builder.args(args).build());
-    }
-
-    /// Says it on standard error at once: for the thread that writes.
-    fn say(&self, record: &Record<'_>) {
-        if let Some(line) = self.lines.line(record) {
-            Lines::write(&line);
-        }
+        let builder = builder.level(level).target(module_path!()).key_values(&fields);
+        let record = builder.args(args).build();
+        self.write_out(&Entry {
+            stderr: self.lines.line_in_place_of_others(&record),
+            error: self.error_line(&record),
+        });
     }
 
     fn tell_repetitions(&self, what: impl Fn(&Limiter, &dyn Fn(&Record<'_>))) {
@@ -330,6 +342,16 @@ mod tests {
         assert!(enabled("info,sqlx=debug", "sqlx::query", Level::Debug));
         assert!(enabled("debug", "mqtt_gateway::app", Level::Debug));
         assert!(!enabled("debug", "sqlx::query", Level::Debug));
+    }
+
+    #[test]
+    fn that_lines_are_missing_is_told_whatever_the_filter_unless_it_leaves_out_everything() {
+        let told = |filter: &str| {
+            let record = Record::builder().level(Level::Warn).target(module_path!()).build();
+            silent(filter).lines.line_in_place_of_others(&record).is_some()
+        };
+        assert!(told("info") && told("error"));
+        assert!(!told("off"));
     }
 
     #[test]

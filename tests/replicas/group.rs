@@ -2,6 +2,7 @@
 
 use crate::fleet::Fleet;
 use crate::many_messages;
+use crate::support::eventually;
 use crate::support::world::{Backend, SERVERS};
 
 const FLOWS: usize = 8;
@@ -74,5 +75,30 @@ fn a_flow_that_is_shared_by_its_topic_stays_as_it_is() {
     world.broker.wait_for_subscriptions(mark, &member.name, &[&own]);
     world.publish("other", r#"{"key": 0}"#);
     assert_eq!(world.wait_for_stored("flow0", 1).len(), 1);
+    member.stop();
+}
+
+/// A server that has become a standby may keep the sessions that it has: the registry's one goes to the new primary.
+#[test]
+fn a_member_whose_session_is_read_only_tells_of_itself_by_a_new_one() {
+    let fleet = Fleet::on(Backend::Postgres, 1);
+    let (sql, mut member) = (&fleet.world.sql, fleet.group(1).remove(0));
+    member.start_subscribed();
+    let new_sessions_are_read_only = |access: &str| {
+        let name: String =
+            sql.rows("SELECT CAST(current_database() AS TEXT)", [])[0].try_get_by_index(0).unwrap();
+        sql.run(&format!("ALTER DATABASE {name} SET default_transaction_read_only = {access}"));
+    };
+    new_sessions_are_read_only("on");
+    let sessions = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sql.run(&format!("SELECT pg_terminate_backend(pid) {sessions}"));
+    let of_the_registry = format!("SELECT COUNT(*) {sessions} AND query LIKE '%gateway_members%'");
+    eventually("a session of the registry that is read-only", || {
+        (sql.count(&of_the_registry, []) > 0).then_some(())
+    });
+    new_sessions_are_read_only("off");
+    sql.run("UPDATE gateway_members SET seen_at = '2000-01-01'");
+    let heard = "SELECT COUNT(*) FROM gateway_members WHERE seen_at > '2001-01-01'";
+    eventually("the member to tell of itself", || (sql.count(heard, []) > 0).then_some(()));
     member.stop();
 }

@@ -51,11 +51,15 @@ async fn hear_and_read(
     due: bool,
 ) -> Result<bool, StoreError> {
     // Flows are worth more than what others say: a look that failed was told of, and nothing is let go by it.
-    let _ = if membership.takes_part() {
+    let looked = if membership.takes_part() {
         membership.look(database).await
     } else {
         membership.look_whether_alone(database).await
     };
+    // A server that is read-only now answers the rest, and then nobody else would do this.
+    if looked.is_err_and(|error| error.wants_new_connections()) {
+        *database = database.anew();
+    }
     let due = due || membership.is_asked_to_read();
     if due {
         // Who goes for good is there for the session at one broker, and stays with that.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, System, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Arbiter, AsyncContext, Context, Handler, System, WrapFuture,
+};
 use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
@@ -254,8 +256,7 @@ impl SupervisorActor {
                     "Actor {id} ended: {cause}; restarting it in {retry_in_ms} ms, restart {spent} of {budget} within {window} s"
                 );
                 context.run_later(delay, move |supervisor, context| {
-                    // At the end everything is needed for the drain but a new connection.
-                    if !(supervisor.ending && id == ActorId::Mqtt) {
+                    if is_needed(id, supervisor.ending) {
                         supervisor.start(id, context);
                     }
                 });
@@ -285,15 +286,12 @@ impl SupervisorActor {
             }
             child.tell_if_back();
             log_episodes(&child.mailbox, &mut child.episodes, silence, self.options.report_interval);
-            if silence > SILENCE {
+            if silence > SILENCE && is_needed(child.id, self.ending) {
                 silent.push((child.id, silence));
             }
         }
         if self.mailbox.take_state_change() {
             log_mailbox(&self.mailbox);
-        }
-        if self.ending {
-            return;
         }
         for (id, silence) in silent {
             let cause = format!("no sign of life for {} s", silence.as_secs());
@@ -306,6 +304,11 @@ impl SupervisorActor {
         System::current().stop_with_code(exit_code);
         context.stop();
     }
+}
+
+/// At the end everything is needed for the drain but a new connection.
+fn is_needed(id: ActorId, ending: bool) -> bool {
+    !(ending && id == ActorId::Mqtt)
 }
 
 /// Starts an actor on its thread.
@@ -349,7 +352,7 @@ impl Handler<ActorExited> for SupervisorActor {
         let current = self.children.iter().any(|child| child.id == actor && child.is_in_life(generation));
         // One that was replaced because of its silence may end much later, or before its successor
         // is started: to start another one then would make two.
-        if current && !self.ending {
+        if current && is_needed(actor, self.ending) {
             self.restart(context, actor, reason, &cause);
         }
     }
@@ -404,7 +407,8 @@ impl Handler<Shutdown> for SupervisorActor {
             let left_behind = farewell == Farewell::ForgetSession && !(told && drained);
             System::current().stop_with_code(i32::from(left_behind));
         };
-        context.spawn(ending.into_actor(self));
+        // All others end now, which is no news any more.
+        context.spawn(ending.into_actor(self).map(|(), _, context| context.stop()));
     }
 }
 

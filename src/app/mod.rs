@@ -124,7 +124,7 @@ pub enum StartError {
 }
 
 /// Runs the gateway until it is told to end (SIGTERM, SIGINT), and returns the exit code: 0 after
-/// an orderly end, 1 when it could not start, 3 when an actor failed again and again or the MQTT client does not come back.
+/// an orderly end, 1 when it could not start, 3 when an actor failed again and again or has no thread, or the MQTT client does not come back.
 ///
 /// SIGHUP reloads the flows. A database or a broker that is not there is waited for.
 ///

@@ -117,6 +117,8 @@ pub struct AwaitHandover;
 pub struct HandedOver {
     /// The broker to which that was told went on with an earlier session, and may have messages for it.
     pub session_kept: bool,
+    /// Whether it is known what that session held; else something may still be subscribed.
+    pub has_book: bool,
 }
 
 /// To the registry: the router has started and has no table.

@@ -201,7 +201,10 @@ impl FlowRegistryActor {
         } else if let Some(complete) = complete {
             self.membership.are_subscribed(complete);
             if complete && self.has_handed_over_all() {
-                let handed_over = HandedOver { session_kept: self.session.terms.session_kept };
+                let handed_over = HandedOver {
+                    session_kept: self.session.terms.session_kept,
+                    has_book: self.membership.has_book(),
+                };
                 // Whoever gave up waiting does not need to know.
                 self.awaiting_handover.drain(..).for_each(|waiting| _ = waiting.send(handed_over));
             }

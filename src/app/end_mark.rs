@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A queue is first in, first out, so what was there before the mark has come when the mark comes. Where a broker does
-//! not let us subscribe or publish it, a long silence stands for it. Where it goes on sending what others get as well,
-//! because a subscription is left that nobody knows of, there is no silence, and the mark alone is the end.
+//! not let us subscribe or publish it, a long silence stands for it. Where a subscription may be left that nobody knows
+//! of, what others get as well may go on coming: there may be no silence, and the mark alone is the end.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Brokers keep the order of a topic; this is for one that does not keep it between topics.
 const QUIET_AFTER_THE_MARK: Duration = Duration::from_secs(1);
 
-/// How long it may send on after the mark.
+/// How long it may send on after the mark where it may be that it never ends.
 const ANYTHING_AFTER_THE_MARK: Duration = Duration::from_secs(10);
 
 /// Well above any pause in the sending of a queue.
@@ -35,6 +35,8 @@ struct Arrivals {
     /// A message is in hand: the inbox takes it when it can.
     in_hand: bool,
     quiet_since: Instant,
+    /// Whether something may be subscribed that nobody knows of.
+    may_be_endless: bool,
     /// Long after the mark it still sent.
     is_endless: bool,
 }
@@ -47,6 +49,7 @@ impl EndMark {
             marked_at: None,
             in_hand: false,
             quiet_since: Instant::now(),
+            may_be_endless: false,
             is_endless: false,
         };
         let topic = format!("$mqtt-gateway/end/{inbox_id}/{:016x}", rand::random::<u64>());
@@ -77,13 +80,16 @@ impl EndMark {
         arrivals.in_hand = false;
         arrivals.quiet_since = Instant::now();
         // Seen from here, where nothing is in hand: whoever looks now and then may never meet such a moment.
-        arrivals.is_endless |= arrivals.marked_for() >= Some(ANYTHING_AFTER_THE_MARK);
+        arrivals.is_endless |=
+            arrivals.may_be_endless && arrivals.marked_for() >= Some(ANYTHING_AFTER_THE_MARK);
     }
 
-    /// Another session begins to be emptied: its end is still to come.
-    pub(super) fn begin_anew(&self) {
+    /// Another session begins to be emptied: its end is still to come. Where something may be subscribed that nobody
+    /// knows of, it `may_be_endless`; else it is heard out, however long it takes.
+    pub(super) fn begin_anew(&self, may_be_endless: bool) {
         let mut arrivals = self.lock();
         arrivals.marked_at = None;
+        arrivals.may_be_endless = may_be_endless;
         arrivals.is_endless = false;
         arrivals.quiet_since = Instant::now();
     }
@@ -100,6 +106,11 @@ impl EndMark {
     /// Messages that have come.
     pub(super) fn messages(&self) -> u64 {
         self.lock().messages
+    }
+
+    /// Whether it was still sending long after the mark, and is heard no longer.
+    pub(super) fn is_endless(&self) -> bool {
+        self.lock().is_endless
     }
 
     /// Whether nothing more is to be expected.
@@ -158,6 +169,7 @@ mod tests {
             }
         };
         let long_ago = Instant::now().checked_sub(ANYTHING_AFTER_THE_MARK).unwrap();
+        mark.begin_anew(true);
         comes("a");
         mark.lock().quiet_since = long_ago;
         comes("a");
@@ -173,8 +185,12 @@ mod tests {
         comes(mark.topic());
         comes("a");
         assert!(mark.is_reached());
-        mark.begin_anew();
+        mark.begin_anew(false);
         comes("a");
         assert!(!mark.is_reached(), "another session");
+        comes(mark.topic());
+        mark.lock().marked_at = Some(long_ago);
+        comes("a");
+        assert!(!mark.is_reached(), "all that was subscribed is known, so it comes to an end");
     }
 }

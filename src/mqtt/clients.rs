@@ -1,9 +1,10 @@
-//! The paho clients, made once for the life of the process; each attempt says which broker it is for.
+//! The paho clients, made for the life of the process; each attempt says which broker it is for.
 //!
 //! One for each version of MQTT, because paho refuses MQTT 5 for ever on a client that has once tried 3.1.1: one client
 //! would not find the way back after a broker that only seemed to be old. One each with TLS and without, because a
 //! client that has once used it does so for ever. Only one of the four is connected or connecting at a time.
 
+use std::mem;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -49,7 +50,9 @@ pub(super) struct Wire {
 
 pub(super) struct Clients {
     options: BrokerOptions,
-    clients: Vec<(Wire, Client)>,
+    on_incoming: OnIncoming,
+    inputs: Sender<Input>,
+    of_wires: Vec<(Wire, Client)>,
 }
 
 #[derive(Clone)]
@@ -68,14 +71,29 @@ impl Clients {
         if options.client_id.contains('\0') {
             return Err(MqttError::Nul("the MQTT client id"));
         }
-        let mut clients = Vec::new();
+        let mut of_wires = Vec::new();
         for version in [Version::V5, Version::V311] {
             for encrypted in [false, true] {
                 let wire = Wire { version, encrypted };
-                clients.push((wire, client(&options.client_id, wire, on_incoming, inputs)?));
+                of_wires.push((wire, client(&options.client_id, wire, on_incoming, inputs)?));
             }
         }
-        Ok(Clients { options: options.clone(), clients })
+        let (options, on_incoming, inputs) = (options.clone(), Arc::clone(on_incoming), inputs.clone());
+        Ok(Clients { options, on_incoming, inputs, of_wires })
+    }
+
+    /// Another client in the place of one that has lost its connection: that one would publish again whatever was not
+    /// acknowledged, for ever where the broker ends the connection over it.
+    pub(super) fn renew(&mut self, wire: Wire) {
+        match client(&self.options.client_id, wire, &self.on_incoming, &self.inputs) {
+            Ok(renewed) => {
+                for (_, client) in self.of_wires.iter_mut().filter(|(of, _)| *of == wire) {
+                    // To end one waits for its callbacks: it is left as it is.
+                    mem::forget(mem::replace(client, renewed.clone()));
+                }
+            }
+            Err(error) => log::warn!("Going on with the MQTT client that there is: {error}"),
+        }
     }
 
     /// Begins an attempt, or says why there is no use in one. `first`: it is the first broker of the list.
@@ -86,7 +104,7 @@ impl Clients {
         first: bool,
     ) -> Result<(Client, ConnectToken), Failure> {
         let wire = Wire { version, encrypted: server.tls.is_some() };
-        let found = self.clients.iter().find(|(of, _)| *of == wire);
+        let found = self.of_wires.iter().find(|(of, _)| *of == wire);
         let client = found.map(|(_, client)| client.clone()).ok_or_else(Failure::overdue)?;
         let options = self.connect_options(server, version, first)?;
         server.address().clone_into(&mut client.server.lock().unwrap_or_else(PoisonError::into_inner));

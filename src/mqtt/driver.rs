@@ -205,11 +205,12 @@ impl Driver {
         Pin::new(token).poll(&mut Context::from_waker(&self.waker))
     }
 
-    fn publish(&self, topic: &str, payload: Vec<u8>) {
+    fn publish(&mut self, topic: &str, payload: Vec<u8>) {
         // Paho panics on NUL, which no topic may hold.
-        if let Phase::Connected(connection) = &self.phase
+        if let Phase::Connected(connection) = &mut self.phase
             && !topic.contains('\0')
         {
+            connection.has_published = true;
             drop(connection.client.paho.publish(Message::new(topic, payload, 1)));
         }
     }

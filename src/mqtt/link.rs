@@ -105,7 +105,7 @@ impl MqttLink {
         Ok(())
     }
 
-    /// Publishes at `QoS` 1, if there is a connection. What becomes of it nobody is told.
+    /// Publishes at `QoS` 1, if there is a connection. What becomes of it nobody is told; it may be lost with the connection.
     pub fn publish(&self, topic: &str, payload: &[u8]) {
         // The thread ends only with the process.
         let _ = self.inputs.send(Input::Publish { topic: topic.to_owned(), payload: payload.to_owned() });

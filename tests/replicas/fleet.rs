@@ -175,10 +175,15 @@ impl Replica {
 
     /// Begins to retire it.
     pub(crate) fn begin_to_retire(&self, more: &[(&str, &str)]) -> Gateway {
+        self.begin_to_retire_with(&[], more)
+    }
+
+    /// The same with more words on the command line.
+    pub(crate) fn begin_to_retire_with(&self, words: &[&str], more: &[(&str, &str)]) -> Gateway {
         assert!(self.gateway.is_none());
         let mut settings = self.settings.clone();
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Gateway::start(&["retire"], &settings, &self.directory)
+        Gateway::start(&[&["retire"], words].concat(), &settings, &self.directory)
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {

@@ -3,6 +3,7 @@
 use crate::fleet::{Fleet, Replica};
 use crate::support::eventually;
 use crate::support::mosquitto::{Broker, BrokerOptions};
+use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
 use crate::support::publisher::{Message, Publisher};
 use crate::support::world::{Backend, text_of};
 
@@ -331,4 +332,46 @@ fn what_no_book_tells_of_is_unsubscribed_before_the_rest_is_taken() {
         stays.stop();
         assert_eq!(fleet.judge(published).twice(&fleet).0, 0);
     }
+}
+
+/// MQTT 3.1.1 lets a broker answer so to a PUBLISH that it does not allow.
+#[test]
+fn a_broker_that_ends_the_connection_over_the_mark_is_heard_until_it_is_silent() {
+    let fleet = Fleet::with_flows(1);
+    let mut alone = fleet.replica(0, &[]);
+    alone.start_subscribed();
+    alone.kill();
+    fleet.world.publish_all(messages(&fleet, 0..100));
+    let proxy = Proxy::to_mqtt(fleet.world.broker.address);
+    fleet.world.reach_broker_at(proxy.address());
+    let publish = Sign::Packet(Way::ToServer, Mqtt::Publish);
+    let cuts: Vec<_> = (1..=20).map(|nth| proxy.at(publish, nth).before(Act::Cut(How::Fin))).collect();
+    let kept = alone.retired(&["retire", "--last"]);
+    assert!(kept > 0, "{kept}");
+    let [first, second, ..] = cuts.as_slice() else { panic!("twenty") };
+    assert!(first.has_fired(), "no mark was published");
+    assert!(!second.has_fired(), "published again before there was silence");
+    assert_eq!(fleet.judge(100).twice(&fleet), (0, 0));
+}
+
+#[test]
+fn a_worker_that_panics_while_the_inbox_of_a_retired_replica_is_drained_is_replaced() {
+    let fleet = Fleet::with_flows(1);
+    let mut alone = fleet.replica(0, &[]);
+    alone.start_subscribed();
+    let other = fleet.world.another_session();
+    other.run("BEGIN");
+    other.run("SELECT lane FROM inbox_offsets FOR UPDATE");
+    fleet.world.publish_all(messages(&fleet, 0..100));
+    alone.kill();
+    let mut retiring = alone.begin_to_retire_with(
+        &["--last"],
+        &[("FAILPOINTS", "worker-before-commit=1*panic(made to panic)->off")],
+    );
+    retiring.wait_for_line("draining for at most");
+    other.run("ROLLBACK");
+    assert_eq!(retiring.wait_for_exit().code(), Some(0), "{}", retiring.stderr());
+    assert!(retiring.stderr().contains("made to panic"), "{}", retiring.stderr());
+    assert_eq!(retiring.stderr().matches("restarting it in").count(), 1, "{}", retiring.stderr());
+    assert_eq!(fleet.judge(100).twice(&fleet), (0, 0));
 }

@@ -241,11 +241,15 @@ impl Membership {
         held.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect()
     }
 
+    /// Whether anything tells what was ever subscribed.
+    pub(super) fn has_book(&self) -> bool {
+        !self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).snapshot().is_empty()
+    }
+
     /// What the session of one that goes for good may hold although no book tells of it, because the book was lost with
     /// its inbox: every topic, in each form in which it may have been subscribed.
     pub(super) fn may_hold_without_a_book(&self) -> BTreeSet<TopicFilter> {
-        let book = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
-        let (Role::Leaving, Some(reading), true) = (&self.replica.role, &self.reading, book.is_empty())
+        let (Role::Leaving, Some(reading), false) = (&self.replica.role, &self.reading, self.has_book())
         else {
             return BTreeSet::new();
         };

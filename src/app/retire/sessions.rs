@@ -21,8 +21,15 @@ use crate::store::MqttServer;
 /// How often is looked whether the broker has sent everything.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A mark may get lost with a connection: it is published again after so many looks.
+/// A mark may get lost: it is published again after so many looks.
 const LOOKS_TO_A_MARK: u32 = 10;
+
+/// The same when the connection has been lost since the mark was tried: a broker that does not allow it may end the
+/// connection over it. By then silence has been the end, if there was any.
+const LOOKS_TO_A_MARK_AFTER_A_LOSS: u32 = 75;
+
+/// How often it is told that the broker still sends.
+const REMINDER: Duration = Duration::from_secs(30);
 
 /// How long one of several brokers is waited for.
 const OUT_OF_REACH: Duration = Duration::from_mins(1);
@@ -120,31 +127,77 @@ impl Sessions {
         };
         if handed_over.session_kept {
             log::info!("Nothing is subscribed any more; taking what the broker still has for {client_id:?}");
-            self.take_the_rest().await;
-            log::info!(messages = self.mark.messages(); "The broker has nothing more for {client_id:?}");
+            self.take_the_rest(handed_over.has_book).await;
+            let messages = self.mark.messages();
+            if self.mark.is_endless() {
+                log::warn!(messages; "The broker sends on for {client_id:?}: something is subscribed that no book tells of, and what comes by it from now on is left");
+            } else {
+                log::info!(messages; "The broker has nothing more for {client_id:?}");
+            }
         } else {
             log::info!("The broker has no session of {client_id:?}: there is only the inbox");
         }
     }
 
-    async fn take_the_rest(&self) {
+    async fn take_the_rest(&self, has_book: bool) {
         let (link, mark) = (&self.link, &self.mark);
-        let subscription = || Subscription { filter: mark.topic().to_owned(), id: None };
-        let mut marked = false;
-        mark.begin_anew();
-        for look in 0_u32.. {
-            if !link.is_connected() {
+        let mut publishing = MarkPublishing::default();
+        let mut told = Instant::now();
+        mark.begin_anew(!has_book);
+        loop {
+            if link.is_connected() {
+                publishing.look(link, mark.topic()).await;
+            } else {
                 // Nothing can come.
                 mark.listen_anew();
-            } else if look % LOOKS_TO_A_MARK == 0 {
-                // A broker that refuses it is waited out.
-                marked = marked || link.subscribe(vec![subscription()]).await.is_ok();
-                link.publish(mark.topic(), b"end");
+                publishing.connection_lost();
             }
             if mark.is_reached() {
                 return;
             }
+            if told.elapsed() >= REMINDER {
+                told = Instant::now();
+                log::info!(messages = mark.messages(); "The broker still has something for {:?}", self.client_id);
+            }
             sleep(LOOK).await;
+        }
+    }
+}
+
+/// Publishes the mark now and then, where the broker lets us.
+#[derive(Debug, Default)]
+struct MarkPublishing {
+    /// What the broker has said to our subscribing it.
+    is_granted: Option<bool>,
+    was_tried: bool,
+    /// Looks until it is due.
+    due_in: u32,
+}
+
+impl MarkPublishing {
+    async fn look(&mut self, link: &MqttLink, topic: &str) {
+        if self.is_granted == Some(false) {
+            // Silence stands for it.
+            return;
+        }
+        if self.due_in > 0 {
+            self.due_in -= 1;
+            return;
+        }
+        self.was_tried = true;
+        self.due_in = LOOKS_TO_A_MARK;
+        if self.is_granted.is_none() {
+            let answers = link.subscribe(vec![Subscription { filter: topic.to_owned(), id: None }]).await;
+            self.is_granted = answers.ok().map(|answers| answers.iter().all(|(_, answer)| answer.is_ok()));
+        }
+        if self.is_granted == Some(true) {
+            link.publish(topic, b"end");
+        }
+    }
+
+    fn connection_lost(&mut self) {
+        if self.was_tried {
+            self.due_in = LOOKS_TO_A_MARK_AFTER_A_LOSS;
         }
     }
 }

@@ -31,6 +31,7 @@ pub(super) struct Connection {
     since: Instant,
     next_check: Instant,
     doubts: u32,
+    pub(super) has_published: bool,
     sign_of_life: SignOfLife,
     /// When to look whether a broker that is rather had is back; of no meaning at the first of the list.
     pub(super) look_back_at: Instant,
@@ -51,6 +52,7 @@ impl Connection {
             since: now,
             next_check: now + CHECK_INTERVAL,
             doubts: 0,
+            has_published: false,
             sign_of_life: SignOfLife::new(now),
             look_back_at,
         }
@@ -149,6 +151,9 @@ impl Driver {
     fn lost(&mut self, connection: &Connection, why: Gone) -> Phase {
         self.connected.store(false, Ordering::Relaxed);
         self.requests.fail_all();
+        if connection.has_published {
+            self.clients.renew(connection.wire());
+        }
         let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
         let after = self.reconnect.lost(connection.since.elapsed(), taken_over, rand::random());
         let cause = if after.id_taken { self.second_client() } else { String::new() };

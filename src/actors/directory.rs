@@ -16,9 +16,11 @@ use super::registry::FlowRegistryActor;
 use super::router::RouterActor;
 use super::worker::FlowWorkerActor;
 
-/// The slots of all actors but the supervisor.
+/// The slots of all actors but the supervisor, to which nobody sends by its mailbox.
 #[derive(Debug, Clone)]
 pub struct Directory {
+    /// Counts what the supervisor does.
+    pub supervisor: Arc<Mailbox>,
     /// The actor that holds the broker connection.
     pub mqtt: Slot<MqttActor>,
     /// The actor that knows the flows.

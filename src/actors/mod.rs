@@ -19,6 +19,7 @@ mod report;
 pub mod router;
 pub mod supervisor;
 mod thread;
+mod watchdog;
 pub mod worker;
 
 use std::fmt;

@@ -22,6 +22,7 @@ use super::report::{Episodes, log_episodes, log_given_up, log_mailbox, timestamp
 use super::router::{RouterActor, RouterParts};
 use super::thread;
 use super::worker::{FlowWorkerActor, WorkerParts};
+use super::watchdog;
 use crate::domain::restart_budget::{RestartBudget, Verdict};
 use crate::domain::vigil::Vigil;
 pub use crate::mqtt::Farewell;
@@ -33,9 +34,6 @@ const TICK: Duration = Duration::from_millis(500);
 /// An actor that has not taken its turn for this long is replaced. Well above any pause that a
 /// loaded machine makes: waiting for input and output does not silence an actor.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// Permits of its own mailbox, whose messages are few.
-const PERMITS: usize = 64;
 
 /// How long the broker may take to be told goodbye.
 const DISCONNECT: Duration = Duration::from_secs(5);
@@ -80,7 +78,7 @@ pub struct SupervisorActor {
     options: SupervisorOptions,
     /// Where it shows that it is alive, and that the end has begun.
     observed: Arc<Observed>,
-    /// Counts what it does itself; nothing travels in it.
+    /// Of its own, from the directory.
     mailbox: Arc<Mailbox>,
     children: Vec<Child>,
     /// One for all: ten workers that each fail twice are as broken as one that fails twenty times.
@@ -162,10 +160,10 @@ impl SupervisorActor {
         let budget = RestartBudget::new(options.max_restarts, options.restart_window);
         Self {
             directory,
+            mailbox: Arc::clone(&directory.supervisor),
             factories,
             options,
             observed,
-            mailbox: Mailbox::new("supervisor", PERMITS),
             children,
             budget,
             born: Instant::now(),
@@ -347,6 +345,7 @@ impl Handler<ActorExited> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, exited: ActorExited, context: &mut Self::Context) {
+        watchdog::watch(Arc::clone(&self.mailbox), &self.observed, self.options.report_interval);
         let _handling = self.begin(exited.clone());
         let ActorExited { actor, generation, reason, cause } = exited;
         let current = self.children.iter().any(|child| child.id == actor && child.is_in_life(generation));

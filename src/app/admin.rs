@@ -55,8 +55,9 @@ impl std::fmt::Debug for InboxPart {
 }
 
 impl Parts {
+    /// Of all whom the supervisor looks after.
     fn mailboxes(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
-        let Directory { mqtt, registry, router, workers, delivery } = &self.directory;
+        let Directory { supervisor: _, mqtt, registry, router, workers, delivery } = &self.directory;
         let workers = workers.iter().map(Slot::mailbox);
         [mqtt.mailbox(), registry.mailbox(), router.mailbox()]
             .into_iter()
@@ -67,7 +68,11 @@ impl Parts {
 
 impl Readings for Parts {
     fn actors(&self) -> Vec<ActorReading> {
-        self.mailboxes().map(|mailbox| mailbox.reading()).collect()
+        [&self.directory.supervisor]
+            .into_iter()
+            .chain(self.mailboxes())
+            .map(|mailbox| mailbox.reading())
+            .collect()
     }
 
     fn silences(&self) -> Vec<(String, Duration)> {

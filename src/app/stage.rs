@@ -16,7 +16,7 @@ use crate::actors::registry::{RegistryParts, Replica};
 use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{EXIT_FAILED, Factories, Farewell, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
-use crate::actors::{Directory, InboxSignal, Slot};
+use crate::actors::{Directory, InboxSignal, Mailbox, Slot};
 use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionBook};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::Step;
@@ -222,6 +222,7 @@ fn directory(settings: &Settings, lanes: u32) -> Directory {
     // A batch in hand and one that waits.
     let worker_permits = settings.batch_max_messages.saturating_mul(2);
     Directory {
+        supervisor: Mailbox::new("supervisor", CONTROL_PERMITS),
         mqtt: Slot::new("mqtt", CONTROL_PERMITS),
         registry: Slot::new("flow-registry", CONTROL_PERMITS),
         router: Slot::new("router", CONTROL_PERMITS),

@@ -1,10 +1,11 @@
-//! The connections that there are, so that none lives for long.
+//! The connections that there are, so that none lives for long, and who comes now is served.
 //!
 //! The server closes those that send nothing, or not a whole head in time. It would wait for ever
-//! for one that does not read its answer: so every connection is shut down at a certain age.
+//! for one that does not read its answer: so every connection is shut down at a certain age, and the
+//! oldest before that when there are too many. A probe that comes last is answered first.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,9 @@ use actix_web::dev::Extensions;
 /// How long a connection may live.
 pub(super) const LIFE: Duration = Duration::from_secs(10);
 
+/// So many are kept; a newer one ends the oldest.
+pub(super) const KEPT: usize = 128;
+
 /// All connections, by number.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<Open>>);
@@ -22,7 +26,8 @@ pub(super) struct Connections(Arc<Mutex<Open>>);
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    sockets: HashMap<u64, (Instant, TcpStream)>,
+    /// In the order in which they came.
+    sockets: BTreeMap<u64, (Instant, TcpStream)>,
 }
 
 /// Held by a connection as long as it lives.
@@ -44,6 +49,7 @@ impl Connections {
         let number = open.next;
         open.next += 1;
         open.sockets.insert(number, (Instant::now(), TcpStream::from(socket)));
+        open.end_those_beyond(KEPT);
         drop(open);
         data.insert(Entry { connections: self.clone(), number });
     }
@@ -52,8 +58,7 @@ impl Connections {
     pub(super) fn end_old(&self, now: Instant) {
         for (since, socket) in self.open().sockets.values() {
             if now.saturating_duration_since(*since) > LIFE {
-                // Its peer may have been quicker.
-                let _ = socket.shutdown(Shutdown::Both);
+                end(socket);
             }
         }
     }
@@ -61,6 +66,18 @@ impl Connections {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Open {
+    fn end_those_beyond(&self, kept: usize) {
+        let too_many = self.sockets.len().saturating_sub(kept);
+        self.sockets.values().take(too_many).for_each(|(_, socket)| end(socket));
+    }
+}
+
+fn end(socket: &TcpStream) {
+    // Its peer may have been quicker.
+    let _ = socket.shutdown(Shutdown::Both);
 }
 
 impl Drop for Entry {

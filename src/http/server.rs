@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Server;
-use actix_web::middleware::DefaultHeaders;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::{Data, PayloadConfig};
 use actix_web::{App, HttpServer, rt};
 
 use super::answers::routes;
-use super::connections::Connections;
+use super::connections::{Connections, KEPT};
 use super::metrics_text::MetricsText;
+use super::rate::{Rate, in_turn};
 use super::thread::HttpThread;
 use crate::observe::Observed;
 
-/// Connections at a time; the others wait until they are accepted.
-const MOST_CONNECTIONS: usize = 256;
+/// Connections at a time, those included that are being ended in favour of newer ones; more are not accepted meanwhile.
+const MOST_CONNECTIONS: usize = 2 * KEPT;
+
+/// By how much the server's threads step back for all others when a processor is wanted by several.
+const NICE: i32 = 10;
 
 /// The head of a request has to be there after this time.
 const HEAD: Duration = Duration::from_secs(2);
@@ -57,14 +61,18 @@ impl AdminServer {
 }
 
 fn serve(listener: TcpListener, observed: &Arc<Observed>) -> io::Result<Server> {
+    step_back();
     let connections = Connections::default();
-    rt::spawn(look_after(connections.clone(), Arc::clone(observed)));
+    rt::spawn(look_after(connections.clone()));
     let (seen, text) = (Data::from(Arc::clone(observed)), Data::new(MetricsText::of(observed)));
+    let rate = Data::new(Rate::default());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(seen.clone())
             .app_data(text.clone())
+            .app_data(rate.clone())
             .app_data(PayloadConfig::new(MOST_BODY_BYTES))
+            .wrap(from_fn(in_turn))
             .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
             .configure(routes)
     });
@@ -81,11 +89,16 @@ fn serve(listener: TcpListener, observed: &Arc<Observed>) -> io::Result<Server> 
     Ok(server.listen(listener)?.run())
 }
 
-async fn look_after(connections: Connections, observed: Arc<Observed>) {
+/// The threads that the server starts take it over from this one.
+fn step_back() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        log::warn!("Health and metrics have the priority of messages: {error}");
+    }
+}
+
+async fn look_after(connections: Connections) {
     loop {
         rt::time::sleep(LOOK).await;
         connections.end_old(Instant::now());
-        // A look at regular times, to tell a silent actor from a process that was stopped.
-        observed.watch();
     }
 }

@@ -57,9 +57,17 @@ impl Observed {
         *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.born.elapsed());
     }
 
+    /// How long the supervisor has not been at work, as far as somebody has looked; none until it is there.
+    #[must_use]
+    pub fn supervisor_silence(&self) -> Option<Duration> {
+        let watched = self.watch();
+        let ticked = *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner);
+        ticked.map(|ticked| self.born.elapsed().saturating_sub(ticked).min(watched))
+    }
+
     /// Whoever answers for the others has looked: without a regular look a silence cannot be told
     /// from a process that was stopped as a whole.
-    pub fn watch(&self) -> Duration {
+    fn watch(&self) -> Duration {
         self.vigil.lock().unwrap_or_else(PoisonError::into_inner).watched_for(self.born.elapsed())
     }
 
@@ -70,16 +78,14 @@ impl Observed {
     #[must_use]
     pub fn dead(&self) -> Vec<(String, Duration)> {
         let watched = self.watch();
-        let ticked = *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner);
         // Before there is a supervisor there are no actors.
-        let Some(ticked) = ticked else { return Vec::new() };
+        let Some(supervisor) = self.supervisor_silence() else { return Vec::new() };
         let actors = if self.health.is_draining() {
             Vec::new()
         } else {
             self.readings().map(Readings::silences).unwrap_or_default()
         };
-        let supervisor = ("supervisor".to_owned(), self.born.elapsed().saturating_sub(ticked));
-        let silences = actors.into_iter().chain([supervisor]);
+        let silences = actors.into_iter().chain([("supervisor".to_owned(), supervisor)]);
         let silences = silences.map(|(name, silence)| (name, silence.min(watched)));
         silences.filter(|(_, silence)| *silence > DEAD_AFTER).collect()
     }
@@ -87,13 +93,13 @@ impl Observed {
     /// Everything that keeps messages from being taken.
     #[must_use]
     pub fn unready(&self) -> Vec<Reason> {
-        self.health.reasons(self.inbox().refusal)
+        self.health.reasons(self.inbox().and_then(|inbox| inbox.refusal))
     }
 
-    /// The inbox; an empty one until there is one.
+    /// The inbox; none until it is open.
     #[must_use]
-    pub fn inbox(&self) -> InboxReading {
-        self.readings().map(Readings::inbox).unwrap_or_default()
+    pub fn inbox(&self) -> Option<InboxReading> {
+        self.readings().map(Readings::inbox)
     }
 
     /// When the process began.
@@ -124,8 +130,8 @@ mod tests {
             InboxReading::default()
         }
 
-        fn outbox(&self) -> OutboxReading {
-            OutboxReading::default()
+        fn outbox(&self) -> Option<OutboxReading> {
+            None
         }
     }
 

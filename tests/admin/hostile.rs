@@ -56,6 +56,42 @@ fn slow_idle_greedy_and_rude_clients_hurt_nobody() {
     assert_eq!(load.judge(&world), [0; 0]);
 }
 
+/// In the order in which they came, a probe would be answered when the last of those before it was thrown out.
+#[test]
+fn however_many_connections_are_held_the_next_one_is_answered() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("ADMIN_BIND", "127.0.0.1:0");
+    let gateway = world.start();
+    let admin = admin_of(&gateway);
+    let held: Vec<TcpStream> = (0..600).map(|_| never_reads(admin)).collect();
+    assert_eq!(get(admin, "/health/live").status, 200);
+    let last = held.last().unwrap();
+    last.set_nonblocking(true).unwrap();
+    let mut answers = vec![0; 1 << 20];
+    while let Ok(read) = (&*last).read(&mut answers) {
+        assert!(read > 0, "it was thrown out before the probe was answered");
+    }
+}
+
+/// The message path has the processors first: whoever floods the port gets what it leaves.
+#[test]
+fn the_threads_of_the_port_step_back_for_all_others() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("ADMIN_BIND", "127.0.0.1:0");
+    world.flow("F", "f").insert(&world.sql);
+    let gateway = world.start_subscribed();
+    assert_eq!(get(admin_of(&gateway), "/health/live").status, 200);
+    let threads = gateway.threads();
+    let nice_of = |name: &str| -> Vec<i32> {
+        threads.iter().filter(|(thread, _)| thread.starts_with(name)).map(|(_, nice)| *nice).collect()
+    };
+    assert_eq!(nice_of("admin-http"), [10], "{threads:?}");
+    // The server's worker has a thread of the actor system as the actors have, of whom there are five at least.
+    let of_the_actor_system = nice_of("actix-rt");
+    assert_eq!(of_the_actor_system.iter().filter(|nice| **nice == 10).count(), 1, "{threads:?}");
+    assert!(of_the_actor_system.iter().filter(|nice| **nice == 0).count() >= 5, "{threads:?}");
+}
+
 /// Asks again and again on one connection, and takes no answer.
 fn never_reads(admin: SocketAddr) -> TcpStream {
     let mut stream = connect(admin);

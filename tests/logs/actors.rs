@@ -91,6 +91,23 @@ fn an_actor_that_falls_silent_is_told_at_once_replaced_later_and_told_to_be_back
 }
 
 #[test]
+fn a_supervisor_that_stands_still_is_told_by_somebody_else() {
+    let mut world = World::on(Backend::MariaDb);
+    world.set("FAILPOINTS", &format!("beat-supervisor=10*off->1*{LONG}->off"));
+    world.flow("any", "t").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    let told = [("actor", "supervisor"), ("in_hand", "Tick"), ("message", "its thread is blocked")];
+    let stuck = await_record(&gateway, "Handler stuck: ", &told);
+    assert_since(&stuck, 5_000);
+    world.publish("t", r#"{"a": 1}"#);
+    world.wait_for_stored("any", 1);
+    await_again(&gateway, &stuck, "Handler stuck: ");
+    await_record(&gateway, "Handler goes on: ", &[("actor", "supervisor")]);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_quoted("Handler stuck", &["Handler stuck: supervisor since "]);
+}
+
+#[test]
 fn a_panic_is_told_with_its_place_the_budget_and_when_the_actor_is_back() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", "worker-batch=1*panic(two\nlines)->off");

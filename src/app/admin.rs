@@ -94,11 +94,14 @@ impl Readings for Parts {
         }
     }
 
-    fn outbox(&self) -> OutboxReading {
+    fn outbox(&self) -> Option<OutboxReading> {
+        if !self.outbox.was_counted() {
+            return None;
+        }
         let oldest = self.outbox.oldest_at_us().map(|micros| u64::try_from(micros).unwrap_or(0));
         let oldest = oldest.map(|micros| UNIX_EPOCH + Duration::from_micros(micros));
         let age = oldest.and_then(|at| SystemTime::now().duration_since(at).ok());
-        OutboxReading { depth: self.outbox.total(), oldest_age: age.unwrap_or_default() }
+        Some(OutboxReading { depth: self.outbox.total(), oldest_age: age.unwrap_or_default() })
     }
 }
 

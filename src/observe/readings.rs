@@ -13,8 +13,8 @@ pub trait Readings: Send + Sync + fmt::Debug {
     fn silences(&self) -> Vec<(String, Duration)>;
     /// The inbox.
     fn inbox(&self) -> InboxReading;
-    /// The outbox.
-    fn outbox(&self) -> OutboxReading;
+    /// The outbox; none before the table was counted.
+    fn outbox(&self) -> Option<OutboxReading>;
 }
 
 /// One actor and its mailbox.

@@ -1,6 +1,7 @@
 //! How many messages of each flow wait in the outbox, and for how long, without asking the database.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::message::FlowId;
@@ -12,6 +13,7 @@ use crate::domain::message::FlowId;
 #[derive(Debug, Default)]
 pub struct OutboxGauge {
     waiting: Mutex<HashMap<FlowId, Waiting>>,
+    was_counted: AtomicBool,
 }
 
 /// What waits of one flow.
@@ -57,6 +59,13 @@ impl OutboxGauge {
     /// Starts again from a count of the table.
     pub fn replace(&self, counted: HashMap<FlowId, Waiting>) {
         *self.counts() = counted;
+        self.was_counted.store(true, Ordering::Release);
+    }
+
+    /// Whether the table was ever counted; before, what an earlier process left there is not known.
+    #[must_use]
+    pub fn was_counted(&self) -> bool {
+        self.was_counted.load(Ordering::Acquire)
     }
 
     /// All that wait.
@@ -95,5 +104,14 @@ mod tests {
         assert_eq!((gauge.total(), gauge.oldest_at_us()), (0, None));
         gauge.set_oldest(2, 1);
         assert_eq!(gauge.oldest_at_us(), None, "of what does not wait nothing is known");
+    }
+
+    #[test]
+    fn what_the_table_holds_is_known_when_it_was_counted() {
+        let gauge = OutboxGauge::default();
+        gauge.add(1, 10);
+        assert!(!gauge.was_counted());
+        gauge.replace(HashMap::new());
+        assert!(gauge.was_counted());
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use super::families::{Families, Labels, amount, flag, seconds};
 use crate::observe::log_queue;
 use crate::observe::observed::Observed;
-use crate::observe::readings::{ActorReading, InboxReading, Readings};
+use crate::observe::readings::{ActorReading, InboxReading, OutboxReading, Readings};
 
 /// Begins the name of every metric that is ours alone.
 const PREFIX: &str = "mqtt_gateway";
@@ -127,17 +127,27 @@ impl Gateway {
     }
 
     fn inbox(&self, families: &mut Families<'_>) -> fmt::Result {
-        let InboxReading { bytes, max_bytes, uncommitted_records, oldest_uncommitted, appended, refusal } =
-            self.0.inbox();
-        families.gauge("inbox_bytes", "Bytes that the inbox takes on disk", amount(bytes))?;
-        families.gauge("inbox_max_bytes", "Bytes that the inbox may take on disk", amount(max_bytes))?;
+        let inbox = self.0.inbox();
+        let gauge =
+            |value: fn(&InboxReading) -> f64| inbox.iter().map(move |inbox| (Labels::new(), value(inbox)));
+        families.gauges(
+            "inbox_bytes",
+            "Bytes that the inbox takes on disk",
+            gauge(|inbox| amount(inbox.bytes)),
+        )?;
+        let help = "Bytes that the inbox may take on disk";
+        families.gauges("inbox_max_bytes", help, gauge(|inbox| amount(inbox.max_bytes)))?;
         let help = "Messages in the inbox that are not yet in the database";
-        families.gauge("inbox_uncommitted_records", help, amount(uncommitted_records))?;
+        families.gauges(
+            "inbox_uncommitted_records",
+            help,
+            gauge(|inbox| amount(inbox.uncommitted_records)),
+        )?;
         let help = "Age of the oldest message that is not yet in the database";
-        let age = oldest_uncommitted.and_then(|at| SystemTime::now().duration_since(at).ok());
-        families.gauge("inbox_oldest_uncommitted_age_seconds", help, seconds(age.unwrap_or_default()))?;
+        families.gauges("inbox_oldest_uncommitted_age_seconds", help, gauge(age_of_the_oldest))?;
         let help = "Whether the inbox took the last message that it was given";
-        families.gauge("inbox_writable", help, flag(max_bytes > 0 && refusal.is_none()))?;
+        families.gauges("inbox_writable", help, gauge(|inbox| flag(inbox.refusal.is_none())))?;
+        let appended = inbox.as_ref().map(|inbox| inbox.appended).unwrap_or_default();
         families.counter("inbox_appended", "Messages appended to the inbox", appended)
     }
 
@@ -170,14 +180,23 @@ impl Gateway {
     }
 
     fn outbox(&self, families: &mut Families<'_>) -> fmt::Result {
-        let outbox = self.0.readings().map(Readings::outbox).unwrap_or_default();
-        families.gauge("outbox_depth", "Messages that wait to be posted", amount(outbox.depth))?;
+        let outbox = self.0.readings().and_then(Readings::outbox);
+        let gauge = |value: fn(&OutboxReading) -> f64| {
+            outbox.iter().map(move |outbox| (Labels::new(), value(outbox)))
+        };
+        let help = "Messages that wait to be posted";
+        families.gauges("outbox_depth", help, gauge(|outbox| amount(outbox.depth)))?;
         let help = "Age of the oldest message that waits to be posted";
-        families.gauge("outbox_oldest_age_seconds", help, seconds(outbox.oldest_age))?;
+        families.gauges("outbox_oldest_age_seconds", help, gauge(|outbox| seconds(outbox.oldest_age)))?;
         let letters = self.0.metrics.dead_letters.read();
         let letters = letters.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
         families.counters("dead_letters", "Messages that could not be processed or posted", letters)
     }
+}
+
+fn age_of_the_oldest(inbox: &InboxReading) -> f64 {
+    let age = inbox.oldest_uncommitted.and_then(|at| SystemTime::now().duration_since(at).ok());
+    seconds(age.unwrap_or_default())
 }
 
 fn states(actors: &[ActorReading]) -> impl Iterator<Item = (Labels<'_>, f64)> {

@@ -5,7 +5,6 @@ use super::*;
 use crate::domain::batch::ProcessResult;
 use crate::domain::flow::Action;
 use crate::observe::metrics::{DURATIONS, ErrorKind, Histogram};
-use crate::observe::{OutboxReading, Readings};
 
 #[derive(Debug)]
 struct Fixed;
@@ -38,8 +37,8 @@ impl Readings for Fixed {
         InboxReading { bytes: 5, max_bytes: 10, uncommitted_records: 2, ..InboxReading::default() }
     }
 
-    fn outbox(&self) -> OutboxReading {
-        OutboxReading { depth: 4, oldest_age: Duration::from_secs(9) }
+    fn outbox(&self) -> Option<OutboxReading> {
+        Some(OutboxReading { depth: 4, oldest_age: Duration::from_secs(9) })
     }
 }
 
@@ -51,6 +50,18 @@ fn text() -> String {
     observed.metrics.processed(&[Ok(result)]);
     observed.metrics.database.committed(Duration::from_millis(2), 1, 100);
     Exposition::of(&observed).text().unwrap()
+}
+
+#[test]
+fn of_what_is_not_known_yet_there_is_no_sample() {
+    let text = Exposition::of(&Arc::default()).text().unwrap();
+    for family in
+        ["inbox_bytes", "inbox_writable", "outbox_depth", "outbox_oldest_age_seconds", "database_up"]
+    {
+        let family = format!("mqtt_gateway_{family}");
+        assert!(text.contains(&format!("# TYPE {family} gauge")), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with(&family)), "{family}: {text}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, oneshot};
 use self::membership::Membership;
 pub use self::membership::Replica;
 use self::reading::refresh;
-use self::settlement::{Settled, Settlement};
+use self::settlement::{Granted, Settled, Settlement};
 use super::directory::Directory;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
@@ -173,16 +173,11 @@ impl FlowRegistryActor {
             context.run_later(RETRY, Self::reload);
             return;
         }
-        self.note_completeness(settled.complete);
+        self.note_granted(settled.granted);
         if let Some(subscribed) = settled.subscribed {
             self.session.subscribed = subscribed;
-            // What was settled on an earlier connection says nothing of this one.
-            if self.session.connected && !self.work.resync {
-                self.parts.observed.health.subscribed();
-            }
             self.settle(context);
         } else {
-            self.parts.observed.health.not_subscribed();
             self.work.resync |= self.session.connected;
             context.run_later(RETRY, Self::settle);
         }
@@ -194,12 +189,18 @@ impl FlowRegistryActor {
     }
 
     /// A connection that came meanwhile has not been dealt with, and one that went holds nothing for sure.
-    fn note_completeness(&mut self, complete: Option<bool>) {
+    fn note_granted(&mut self, granted: Option<Granted>) {
         let is_sure = self.session.connected && !self.work.resync;
         if !is_sure {
             self.membership.are_subscribed(false);
-        } else if let Some(complete) = complete {
+        } else if let Some(granted) = granted {
+            let complete = granted == Granted::All;
             self.membership.are_subscribed(complete);
+            if granted == Granted::Nothing {
+                self.parts.observed.health.not_subscribed();
+            } else {
+                self.parts.observed.health.subscribed();
+            }
             if complete && self.has_handed_over_all() {
                 let handed_over = HandedOver {
                     session_kept: self.session.terms.session_kept,
@@ -283,6 +284,8 @@ impl Handler<Envelope<ConnectionLost>> for FlowRegistryActor {
         let (ConnectionLost, _handling) = envelope.open();
         self.session = Session::default();
         self.membership.are_subscribed(false);
+        // A settlement may have ended between the loss and this word of it.
+        self.parts.observed.health.not_subscribed();
     }
 }
 

@@ -93,13 +93,13 @@ impl Health {
         }
     }
 
-    /// The connection to the broker came or went, or did not carry what was asked for: nothing is known
-    /// of its subscriptions.
+    /// The connection to the broker came or went, did not carry what was asked for, or the broker granted nothing of
+    /// it: no message can come for sure.
     pub fn not_subscribed(&self) {
         self.notes().set_subscribed(false);
     }
 
-    /// The broker has answered for every subscription that is wanted, on this connection.
+    /// The broker has answered for every subscription that is wanted, on this connection, and granted one at least.
     pub fn subscribed(&self) {
         self.notes().set_subscribed(true);
     }

@@ -1,6 +1,8 @@
 //! What replicas are not started with, or do not subscribe.
 
 use crate::fleet::Fleet;
+use crate::support::eventually;
+use crate::support::http::{admin_of, get};
 use crate::support::scripted_broker::ScriptedBroker;
 use crate::support::world::text_of;
 
@@ -39,9 +41,17 @@ fn is_not_subscribed_in_a_group(broker: &ScriptedBroker, connacks: &[&[u8]]) {
     let fleet = Fleet::with_flows(1);
     fleet.world.sql.execute("UPDATE mqtt_servers SET port = ?", [i32::from(broker.port()).into()]);
     let mut member = fleet.group(1).remove(0);
+    member.set(&[("ADMIN_BIND", "127.0.0.1:0")]);
     member.start();
     let mut connections: Vec<_> = connacks.iter().map(|connack| broker.accept_with(connack)).collect();
-    member.running().wait_for_line("SHARED_GROUP needs a broker that shares subscriptions by MQTT 5");
+    let gateway = member.running();
+    gateway.wait_for_line("SHARED_GROUP needs a broker that shares subscriptions by MQTT 5");
+    // When it deals with the next reading it is done with what it made of the connection.
+    fleet.world.flow("another", "another").insert(&fleet.world.sql);
+    gateway.signal("HUP");
+    eventually("the reload", || (gateway.count_lines("Flows loaded") > 1).then_some(()));
+    let ready = get(admin_of(gateway), "/health/ready");
+    assert_eq!((ready.status, ready.body.contains("not_subscribed")), (503, true), "{}", ready.body);
     member.stop();
     assert_eq!(connections.pop().unwrap().next_packet(), DISCONNECT);
 }

@@ -29,8 +29,29 @@ pub(super) struct Settled {
     pub(super) rejections: Option<BTreeMap<FlowId, String>>,
     /// `None` when the connection went meanwhile: the next connect resynchronises everything.
     pub(super) subscribed: Option<BTreeSet<TopicFilter>>,
-    /// Whether the broker holds all that is wanted, where that was looked at.
-    pub(super) complete: Option<bool>,
+    /// How much of what is wanted the broker holds, where that was looked at.
+    pub(super) granted: Option<Granted>,
+}
+
+/// How much of what is wanted the broker holds for sure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Granted {
+    All,
+    Some,
+    /// No message can come, although there are flows for some.
+    Nothing,
+}
+
+impl Granted {
+    fn of(wanted: &BTreeSet<TopicFilter>, holds: &BTreeSet<TopicFilter>) -> Self {
+        if wanted.is_subset(holds) {
+            Self::All
+        } else if wanted.is_disjoint(holds) {
+            Self::Nothing
+        } else {
+            Self::Some
+        }
+    }
 }
 
 /// One pass over everything that has to agree.
@@ -60,7 +81,7 @@ impl Settlement {
             leaving: self.leaving.clone(),
             rejections: None,
             subscribed: Some(subscribed),
-            complete: None,
+            granted: None,
         };
         if only_if_changed && read.is_none() && self.leaving.is_empty() {
             return unchanged(self.session.subscribed.clone());
@@ -84,15 +105,15 @@ impl Settlement {
         let subscribed = self.subscribe(&wanted, &table).await;
         let ended = self.end_what_no_book_knows(&table, membership).await;
         let subscribed = subscribed.filter(|_| ended);
-        let confirmed = self.session.connected && self.can_share() && subscribed.is_some();
-        let complete = Some(confirmed && subscribed.as_ref().is_some_and(|holds| wanted.is_subset(holds)));
-        let leaving = if confirmed && !leaving.is_empty() {
+        let confirmed = subscribed.as_ref().filter(|_| self.session.connected && self.can_share());
+        let granted = Some(confirmed.map_or(Granted::Nothing, |holds| Granted::of(&wanted, holds)));
+        let leaving = if confirmed.is_some() && !leaving.is_empty() {
             self.swap(table_of_both(&flows, &beyond, &table)).await;
             Vec::new()
         } else {
             leaving
         };
-        Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, complete }
+        Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, granted }
     }
 
     fn wanted(&self, table: &RoutingTable, membership: &Membership) -> BTreeSet<TopicFilter> {

@@ -83,6 +83,7 @@ fn a_flow_that_is_shared_by_its_topic_stays_as_it_is() {
 fn a_member_whose_session_is_read_only_tells_of_itself_by_a_new_one() {
     let fleet = Fleet::on(Backend::Postgres, 1);
     let (sql, mut member) = (&fleet.world.sql, fleet.group(1).remove(0));
+    member.set(&[("RUST_LOG", "info,mqtt_gateway::actors::registry=debug")]);
     member.start_subscribed();
     let new_sessions_are_read_only = |access: &str| {
         let name: String =
@@ -90,11 +91,10 @@ fn a_member_whose_session_is_read_only_tells_of_itself_by_a_new_one() {
         sql.run(&format!("ALTER DATABASE {name} SET default_transaction_read_only = {access}"));
     };
     new_sessions_are_read_only("on");
-    let sessions = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    sql.run(&format!("SELECT pg_terminate_backend(pid) {sessions}"));
-    let of_the_registry = format!("SELECT COUNT(*) {sessions} AND query LIKE '%gateway_members%'");
-    eventually("a session of the registry that is read-only", || {
-        (sql.count(&of_the_registry, []) > 0).then_some(())
+    let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sql.run(&format!("SELECT pg_terminate_backend(pid) {others}"));
+    member.running().wait_for_line_that("a look by a session that is read-only", &|line| {
+        line.contains("Cannot tell the other gateways") && line.contains("read-only")
     });
     new_sessions_are_read_only("off");
     sql.run("UPDATE gateway_members SET seen_at = '2000-01-01'");

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
 use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, ShareGroup, disputes};
@@ -131,12 +133,11 @@ impl Membership {
     /// done at the next look.
     pub(super) async fn look(&mut self, database: &Database) -> Result<usize, StoreError> {
         let looked = self.try_to_look(database).await;
-        match &looked {
-            Ok(_) => self.cannot_tell = false,
-            Err(error) if !std::mem::replace(&mut self.cannot_tell, true) => {
-                log::warn!("Cannot tell the other gateways how this one stands, trying on: {error}");
-            }
-            Err(_) => {}
+        let could_not = std::mem::replace(&mut self.cannot_tell, looked.is_err());
+        if let Err(error) = &looked {
+            // Once is enough, but for whoever wants to know all.
+            let level = if could_not { Level::Debug } else { Level::Warn };
+            log::log!(level, "Cannot tell the other gateways how this one stands, trying on: {error}");
         }
         looked
     }

@@ -344,13 +344,14 @@ impl Handler<Envelope<DrainInbox>> for RouterActor {
 
     fn handle(&mut self, envelope: Envelope<DrainInbox>, context: &mut Self::Context) -> Self::Result {
         let (DrainInbox, handling) = envelope.open();
+        crash_point!("router-drain");
         self.life.mailbox().set_state(ActorState::Draining);
         let (sender, drained) = oneshot::channel();
         self.drained.push(sender);
         self.pump(context, true);
         Box::pin(async move {
             let _handling = handling;
-            // An error means that the router ended: the supervisor's deadline deals with that.
+            // Without an answer the router has ended, and so has this.
             let _ = drained.await;
         })
     }

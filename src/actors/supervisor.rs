@@ -4,25 +4,26 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix::dev::ToEnvelope;
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Arbiter, AsyncContext, Context, Handler, System, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Arbiter, AsyncContext, Context, Handler, Message, System, WrapFuture,
 };
 use chrono::{DateTime, Utc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::ActorId;
 use super::delivery::{DeliveryActor, DeliveryParts};
 use super::directory::{Directory, Slot};
 use super::life::{ExitReason, Life};
-use super::mailbox::{ActorState, Handling, Mailbox};
+use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
 use super::report::{Episodes, log_episodes, log_given_up, log_mailbox, timestamp, whole_milliseconds};
 use super::router::{RouterActor, RouterParts};
 use super::thread;
-use super::worker::{FlowWorkerActor, WorkerParts};
 use super::watchdog;
+use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, Verdict};
 use crate::domain::vigil::Vigil;
 pub use crate::mqtt::Farewell;
@@ -159,8 +160,8 @@ impl SupervisorActor {
         children.push(child(ActorId::Mqtt, directory.mqtt.mailbox()));
         let budget = RestartBudget::new(options.max_restarts, options.restart_window);
         Self {
-            directory,
             mailbox: Arc::clone(&directory.supervisor),
+            directory,
             factories,
             options,
             observed,
@@ -309,6 +310,18 @@ fn is_needed(id: ActorId, ending: bool) -> bool {
     !(ending && id == ActorId::Mqtt)
 }
 
+/// Waits until it has drained. One that ends meanwhile is replaced, and its successor asked again.
+async fn drain<A, M>(slot: &Slot<A>, order: impl Fn() -> M)
+where
+    A: Handler<Envelope<M>>,
+    A::Context: ToEnvelope<A, Envelope<M>>,
+    M: Message<Result = ()> + Send + 'static,
+{
+    while slot.ask(order()).await.is_err() {
+        sleep(TICK).await;
+    }
+}
+
 /// Starts an actor on its thread.
 fn start_in<A: Actor<Context = Context<A>>>(
     arbiter: &Arbiter,
@@ -332,6 +345,7 @@ impl Actor for SupervisorActor {
         for id in ids {
             self.start(id, context);
         }
+        watchdog::watch(Arc::clone(&self.mailbox), &self.observed, self.options.report_interval);
         context.run_interval(TICK, Self::tick);
         context.run_interval(self.options.report_interval, |supervisor, _| {
             log_mailbox(&supervisor.mailbox);
@@ -345,7 +359,6 @@ impl Handler<ActorExited> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, exited: ActorExited, context: &mut Self::Context) {
-        watchdog::watch(Arc::clone(&self.mailbox), &self.observed, self.options.report_interval);
         let _handling = self.begin(exited.clone());
         let ActorExited { actor, generation, reason, cause } = exited;
         let current = self.children.iter().any(|child| child.id == actor && child.is_in_life(generation));
@@ -390,10 +403,10 @@ impl Handler<Shutdown> for SupervisorActor {
                 log::warn!("The broker could not be told; it keeps what it has not got acknowledged");
             }
             let draining = async {
-                let inbox = directory.router.ask(DrainInbox).await;
-                inbox.and(directory.delivery.ask(DrainDelivery).await)
+                drain(&directory.router, || DrainInbox).await;
+                drain(&directory.delivery, || DrainDelivery).await;
             };
-            let drained = matches!(timeout(deadline, draining).await, Ok(Ok(())));
+            let drained = timeout(deadline, draining).await.is_ok();
             if drained {
                 log::info!("Drained");
             } else {

@@ -77,6 +77,26 @@ fn a_router_that_panics_between_messages_reads_on_where_the_lanes_are() {
 }
 
 #[test]
+fn a_router_that_panics_when_it_is_told_to_drain_is_replaced_and_told_again() {
+    let mut world = World::on(Backend::MariaDb);
+    world.set("FAILPOINTS", "router-drain=1*panic(made to panic)->off");
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    let other = world.another_session();
+    other.run("BEGIN");
+    other.rows("SELECT * FROM inbox_offsets FOR UPDATE", []);
+    let messages = load.next(&world, 1_000);
+    world.publish_all(messages);
+    gateway.signal("TERM");
+    gateway.wait_for_line("made to panic");
+    other.run("COMMIT");
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
+    assert_eq!(gateway.count_lines("Not drained"), 0);
+    load.wait_until_stored(&world);
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
 fn a_registry_that_panics_when_the_broker_has_followed_loses_nothing() {
     panics_elsewhere("registry-settled", 1);
 }

@@ -14,8 +14,12 @@ use std::time::{Duration, Instant};
 /// Brokers keep the order of a topic; this is for one that does not keep it between topics.
 const QUIET_AFTER_THE_MARK: Duration = Duration::from_secs(1);
 
-/// How long it may send on after the mark where it may be that it never ends.
+/// How long it may send on after the mark where nobody knows what was subscribed: it may be that it never ends.
 const ANYTHING_AFTER_THE_MARK: Duration = Duration::from_secs(10);
+
+/// The same where all is unsubscribed that a book knows of. So long a queue behind the mark has no broker; a
+/// subscription that only an earlier book knew, lost with its volume, sends for ever.
+const ANYTHING_BEYOND_THE_BOOK: Duration = Duration::from_mins(10);
 
 /// Well above any pause in the sending of a queue.
 const QUIET_WITHOUT_A_MARK: Duration = Duration::from_secs(10);
@@ -35,8 +39,8 @@ struct Arrivals {
     /// A message is in hand: the inbox takes it when it can.
     in_hand: bool,
     quiet_since: Instant,
-    /// Whether something may be subscribed that nobody knows of.
-    may_be_endless: bool,
+    /// How long it may send on after the mark.
+    patience: Duration,
     /// Long after the mark it still sent.
     is_endless: bool,
 }
@@ -49,7 +53,7 @@ impl EndMark {
             marked_at: None,
             in_hand: false,
             quiet_since: Instant::now(),
-            may_be_endless: false,
+            patience: ANYTHING_AFTER_THE_MARK,
             is_endless: false,
         };
         let topic = format!("$mqtt-gateway/end/{inbox_id}/{:016x}", rand::random::<u64>());
@@ -80,16 +84,14 @@ impl EndMark {
         arrivals.in_hand = false;
         arrivals.quiet_since = Instant::now();
         // Seen from here, where nothing is in hand: whoever looks now and then may never meet such a moment.
-        arrivals.is_endless |=
-            arrivals.may_be_endless && arrivals.marked_for() >= Some(ANYTHING_AFTER_THE_MARK);
+        arrivals.is_endless |= arrivals.marked_for() >= Some(arrivals.patience);
     }
 
-    /// Another session begins to be emptied: its end is still to come. Where something may be subscribed that nobody
-    /// knows of, it `may_be_endless`; else it is heard out, however long it takes.
-    pub(super) fn begin_anew(&self, may_be_endless: bool) {
+    /// Another session begins to be emptied: its end is still to come. `has_book`: it is known what was subscribed.
+    pub(super) fn begin_anew(&self, has_book: bool) {
         let mut arrivals = self.lock();
         arrivals.marked_at = None;
-        arrivals.may_be_endless = may_be_endless;
+        arrivals.patience = if has_book { ANYTHING_BEYOND_THE_BOOK } else { ANYTHING_AFTER_THE_MARK };
         arrivals.is_endless = false;
         arrivals.quiet_since = Instant::now();
     }
@@ -106,6 +108,11 @@ impl EndMark {
     /// Messages that have come.
     pub(super) fn messages(&self) -> u64 {
         self.lock().messages
+    }
+
+    /// Whether the mark has come.
+    pub(super) fn is_there(&self) -> bool {
+        self.lock().marked_at.is_some()
     }
 
     /// Whether it was still sending long after the mark, and is heard no longer.
@@ -169,7 +176,7 @@ mod tests {
             }
         };
         let long_ago = Instant::now().checked_sub(ANYTHING_AFTER_THE_MARK).unwrap();
-        mark.begin_anew(true);
+        mark.begin_anew(false);
         comes("a");
         mark.lock().quiet_since = long_ago;
         comes("a");
@@ -185,12 +192,15 @@ mod tests {
         comes(mark.topic());
         comes("a");
         assert!(mark.is_reached());
-        mark.begin_anew(false);
+        mark.begin_anew(true);
         comes("a");
         assert!(!mark.is_reached(), "another session");
         comes(mark.topic());
         mark.lock().marked_at = Some(long_ago);
         comes("a");
-        assert!(!mark.is_reached(), "all that was subscribed is known, so it comes to an end");
+        assert!(!mark.is_reached(), "all that was subscribed is known, so more may be behind the mark");
+        mark.lock().marked_at = Instant::now().checked_sub(ANYTHING_BEYOND_THE_BOOK);
+        comes("a");
+        assert!(mark.is_reached(), "no queue is so long");
     }
 }

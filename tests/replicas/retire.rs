@@ -262,7 +262,7 @@ fn a_broker_that_is_out_of_reach_is_named_and_what_the_others_keep_is_taken() {
             .world
             .sql
             .execute("UPDATE mqtt_servers SET is_default = ? WHERE id = 1", [(!it_comes_first).into()]);
-        let mut alone = fleet.replica(0, &[("FAILPOINTS", "broker-out-of-reach=return(2000)")]);
+        let mut alone = fleet.replica(0, &[("FAILPOINTS", "broker-out-of-reach=return(15000)")]);
         alone.start_subscribed();
         alone.kill();
         fleet.world.publish_all(messages(&fleet, 0..10));
@@ -362,8 +362,8 @@ fn a_worker_that_panics_while_the_inbox_of_a_retired_replica_is_drained_is_repla
     let other = fleet.world.another_session();
     other.run("BEGIN");
     other.run("SELECT lane FROM inbox_offsets FOR UPDATE");
-    fleet.world.publish_all(messages(&fleet, 0..100));
     alone.kill();
+    fleet.world.publish_all(messages(&fleet, 0..100));
     let mut retiring = alone.begin_to_retire_with(
         &["--last"],
         &[("FAILPOINTS", "worker-before-commit=1*panic(made to panic)->off")],

@@ -143,7 +143,7 @@ impl Sessions {
         let (link, mark) = (&self.link, &self.mark);
         let mut publishing = MarkPublishing::default();
         let mut told = Instant::now();
-        mark.begin_anew(!has_book);
+        mark.begin_anew(has_book);
         loop {
             if link.is_connected() {
                 publishing.look(link, mark.topic()).await;
@@ -157,9 +157,20 @@ impl Sessions {
             }
             if told.elapsed() >= REMINDER {
                 told = Instant::now();
-                log::info!(messages = mark.messages(); "The broker still has something for {:?}", self.client_id);
+                self.tell_what_is_waited_for();
             }
             sleep(LOOK).await;
+        }
+    }
+
+    fn tell_what_is_waited_for(&self) {
+        let (messages, client_id) = (self.mark.messages(), &self.client_id);
+        if !self.link.is_connected() {
+            log::info!(messages; "There is no connection to the broker, which still has something for {client_id:?}");
+        } else if self.mark.is_there() {
+            log::info!(messages; "The broker sends on for {client_id:?} after what it had when all was unsubscribed");
+        } else {
+            log::info!(messages; "The broker still has something for {client_id:?}");
         }
     }
 }

@@ -33,16 +33,12 @@ fn today() -> String {
 
 fn the_error_file_is_appended_to(world: World) {
     world.flow("any", "t").insert(&world.sql);
-    let text = || -> String {
-        let files = std::fs::read_dir(world.log_directory()).unwrap();
-        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
-    };
     for run in 1..=2 {
         let mut gateway = world.start_subscribed();
         world.publish("t", "no json");
         gateway.wait_for_line("Invalid payload in topic ");
         assert_eq!(gateway.stop(), Some(0));
-        assert_eq!(text().matches("Invalid payload in topic ").count(), run);
+        assert_eq!(world.error_log().matches("Invalid payload in topic ").count(), run);
     }
 }
 

@@ -21,8 +21,7 @@ fn lines_and_errors(gateway: &crate::Gateway, begin: &str) -> (usize, u64) {
 
 /// The same by the daily error file, which has no fields.
 fn in_the_error_files(world: &World, begin: &str) -> u64 {
-    let files = std::fs::read_dir(world.log_directory()).unwrap();
-    let text: String = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let text = world.error_log();
     let messages = text.lines().filter_map(|line| line.split_once(" | ERROR | mqtt_gateway | "));
     messages
         .filter(|(_, message)| message.starts_with(begin))

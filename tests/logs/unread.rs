@@ -44,8 +44,13 @@ fn a_log_that_nobody_reads_stops_nothing_and_tells_later_what_is_missing() {
     fill(&world, &gateway);
     still_works(&world, &gateway);
     gateway.read_on();
-    await_record(&gateway, "Log lines were dropped here: ", &[("level", "WARN")]);
+    await_record(&gateway, "Log lines were dropped here: ", &[("level", "ERROR")]);
     assert_eq!(gateway.stop(), Some(0));
+    let errors = world.error_log();
+    assert!(
+        errors.contains(" | ERROR | mqtt_gateway | Log lines were dropped here: "),
+        "errors are among them"
+    );
     let stderr = gateway.stderr();
     let records: Vec<_> = stderr.lines().filter_map(parse).collect();
     let dropped: u64 = records.iter().filter_map(|record| record.get("dropped")?.as_u64()).sum();

@@ -281,6 +281,12 @@ impl World {
         self.directory.path().join("log")
     }
 
+    /// What is in all error files.
+    pub fn error_log(&self) -> String {
+        let files = std::fs::read_dir(self.log_directory()).unwrap();
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+    }
+
     /// A topic or filter of this test.
     pub fn topic(&self, rest: &str) -> String {
         format!("{}/{rest}", self.name)

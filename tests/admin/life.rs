@@ -10,6 +10,9 @@ use crate::support::world::{Backend, World};
 use crate::support::{PATIENCE, eventually};
 use crate::{reasons, wait_for, wait_for_value};
 
+/// Who is silent for a minute is dead.
+const LONGER_THAN_THE_DEAD: Duration = Duration::from_secs(75);
+
 fn on_mariadb() -> World {
     let mut world = World::with_broker(Backend::MariaDb, Broker::private());
     world.set("ADMIN_BIND", "127.0.0.1:0");
@@ -70,6 +73,40 @@ fn a_database_that_is_away_makes_nobody_restart_the_gateway() {
 }
 
 #[test]
+#[ignore = "takes three minutes; run by scripts/faults"]
+fn a_database_that_is_away_or_silent_for_longer_than_the_dead_are_waited_for_kills_nobody() {
+    let mut world = on_mariadb();
+    let proxy = Proxy::to(world.database_address());
+    world.reach_database_at(proxy.address());
+    let mut load = Load::over(&world, 4);
+    let mut gateway = world.start_subscribed();
+    let admin = admin_of(&gateway);
+    wait_for(admin, "/health/ready", 200);
+    let refused = || {
+        proxy.refuse();
+        proxy.cut(How::Rst);
+    };
+    let silent = || proxy.stall(Way::ToServer);
+    for away in [&refused as &dyn Fn(), &silent] {
+        away();
+        let messages = load.next(&world, 100);
+        world.publish_all(messages);
+        let begin = Instant::now();
+        while begin.elapsed() < LONGER_THAN_THE_DEAD {
+            for path in ["/health/live", "/health/ready", "/health/startup"] {
+                assert_eq!(get(admin, path).status, 200, "{path} after {:?}", begin.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        proxy.accept();
+        proxy.flow();
+        load.wait_until_stored(&world);
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
 fn a_broker_that_is_away_makes_the_gateway_unready_until_it_has_the_subscriptions_again() {
     let mut world = on_mariadb();
     world.flow("F", "f").insert(&world.sql);
@@ -107,16 +144,17 @@ fn ready_turns_false_before_leave_is_taken_and_the_port_answers_through_the_drai
     // The broker does not hear the DISCONNECT, and nobody takes leave before it has.
     proxy.stall(Way::ToServer);
     gateway.signal("TERM");
+    let left = || {
+        gateway.count_lines("Disconnected from the broker")
+            + gateway.count_lines("The broker could not be told")
+    };
     wait_for(admin, "/health/ready", 503);
+    assert_eq!(left(), 0, "the leave was taken before");
     assert_eq!(reasons(admin), ["draining"]);
     assert_eq!(gateway.count_lines("Drained"), 0);
     assert_eq!(get(admin, "/health/live").status, 200);
     proxy.flow();
-    eventually("the end of the leave-taking", || {
-        let said = gateway.count_lines("Disconnected from the broker")
-            + gateway.count_lines("The broker could not be told");
-        (said > 0).then_some(())
-    });
+    eventually("the end of the leave-taking", || (left() > 0).then_some(()));
     assert!(reasons(admin).contains(&"draining".to_owned()));
     assert_eq!(gateway.count_lines("Drained"), 0, "the rows are held");
     other.run("COMMIT");

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import yaml
 
-from manifests import Documents
+from manifests import Document, Documents
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "deploy" / "kubernetes"
+NAMESPACE = MANIFESTS / "namespace.yaml"
 
 # Components came with kustomize 3.7, replacements with 4.2; from 4.5 on, kubectl (1.24) tells which one it has.
 # Debian 12 has kubectl 1.20.
@@ -65,6 +66,12 @@ def render(place: str, components: tuple[str, ...] = ()) -> Documents:
     """The documents of a directory below `deploy/kubernetes`, with components laid over it. A fresh copy each time."""
     text = _composed(place, components) if components else _rendered(str(MANIFESTS / place))
     return list(yaml.safe_load_all(text))
+
+
+def the_namespace() -> Document:
+    """It is applied by itself, and rendered by nobody."""
+    (namespace,) = yaml.safe_load_all(NAMESPACE.read_text())
+    return dict(namespace)
 
 
 @functools.cache

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import checks
-from kustomize import MANIFESTS, ROOT
+from checks import schemas, security
+from kustomize import MANIFESTS, NAMESPACE, ROOT, the_namespace
 from manifests import Document, named, of_kind, settings, stateful, title
 from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, Rendering
 
@@ -32,7 +33,7 @@ def test_every_file_is_used_by_a_kustomization() -> None:
     unused = []
     for path in MANIFESTS.rglob("*"):
         nearest = next(parent for parent in path.parents if (parent / "kustomization.yaml").exists() or parent == ROOT)
-        if path.is_dir() or path.name in ("kustomization.yaml", "README.md", ".gitignore"):
+        if path.is_dir() or path.name in ("kustomization.yaml", "README.md", ".gitignore") or path == NAMESPACE:
             continue
         if path.relative_to(nearest).as_posix() not in (nearest / "kustomization.yaml").read_text():
             unused.append(path)
@@ -50,6 +51,15 @@ def test_an_overlay_is_what_its_name_says(rendering: Rendering, replicas: int, m
     found = settings(rendering.documents(), gateway)
     names = ("SHARED_GROUP", "SHARD_COUNT")
     assert {name: found[name].value for name in names if name in found} == mode
+
+
+def test_the_namespace_is_applied_by_itself() -> None:
+    namespace = the_namespace()
+    assert schemas.documents_are_valid([namespace]) == []
+    assert security.the_namespace_is_restricted_and_stays(namespace) == []
+    (gateway,) = stateful(SINGLE.documents())
+    assert gateway.document["metadata"]["namespace"] == namespace["metadata"]["name"]
+    assert f"kubectl apply -f deploy/kubernetes/{NAMESPACE.name}" in (MANIFESTS / "README.md").read_text()
 
 
 def test_a_new_number_of_shards_rolls_every_pod() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import checks
 from checks import availability, credentials, environment, network, scaling, schemas, security, storage
+from kustomize import the_namespace
 from manifests import Document, Documents, of_kind
 from renderings import RETIRE, SHARDED, SHARED, SITE, Rendering
 
@@ -182,6 +183,11 @@ STORAGE = [
         ("may be deleted", "StatefulSet", "spec.persistentVolumeClaimRetentionPolicy", GONE),
     ),
     *breaks(
+        storage.deleting_it_deletes_no_inbox,
+        ("Namespace/mqtt-gateway would", "ServiceAccount", "kind", "Namespace"),
+        ("Claim/mqtt-gateway would", "Service", "kind", "PersistentVolumeClaim"),
+    ),
+    *breaks(
         storage.the_inbox_fits_its_volume,
         ("too near", "ConfigMap", "data.INBOX_MAX_BYTES", "10737418240"),
         ("too near", "StatefulSet", "spec.volumeClaimTemplates.0.spec.resources.requests.storage", "7Gi"),
@@ -196,10 +202,6 @@ STORAGE = [
 ]
 
 SECURITY = [
-    *breaks(
-        security.the_namespace_is_restricted,
-        ("does not enforce", "Namespace", "metadata|labels|pod-security.kubernetes.io/enforce", "baseline"),
-    ),
     *breaks(
         security.pods_are_restricted,
         ("hostNetwork", "StatefulSet", f"{POD}.hostNetwork", True),
@@ -340,6 +342,21 @@ def test_the_check_complains(broken: Break) -> None:
     change(documents, broken)
     complaints = broken.check(documents)
     assert any(broken.complaint in complaint for complaint in complaints), complaints
+
+
+@pytest.mark.parametrize(
+    ("complaint", "place", "name"),
+    [
+        ("does not enforce", "labels", "pod-security.kubernetes.io/enforce"),
+        ("sync-options is missing", "annotations", "argocd.argoproj.io/sync-options"),
+        ("prune is missing", "annotations", "kustomize.toolkit.fluxcd.io/prune"),
+    ],
+)
+def test_a_namespace_that_is_not_restricted_or_may_go_is_seen(complaint: str, place: str, name: str) -> None:
+    namespace = the_namespace()
+    namespace["metadata"][place][name] = "other"
+    (found,) = security.the_namespace_is_restricted_and_stays(namespace)
+    assert complaint in found
 
 
 def test_every_check_is_seen_to_fail() -> None:

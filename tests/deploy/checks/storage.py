@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 
-from manifests import Document, Documents, Workload, mount_of, settings, size_in_bytes, stateful, volume, workloads
+from manifests import (
+    Document,
+    Documents,
+    Workload,
+    mount_of,
+    of_kind,
+    settings,
+    size_in_bytes,
+    stateful,
+    title,
+    volume,
+    workloads,
+)
 
 # Of the volume; the rest is for segments that are being deleted, for damaged bytes that are kept, and the file system.
 INBOX_SHARE = 0.75
@@ -37,6 +49,11 @@ def the_inbox_outlives_the_pod(documents: Documents) -> list[str]:
         if [policy.get("whenDeleted"), policy.get("whenScaled")] != ["Retain", "Retain"]:
             complaints.append(f"{workload.name}: a volume with messages may be deleted")
     return complaints
+
+
+def deleting_it_deletes_no_inbox(documents: Documents) -> list[str]:
+    """A namespace takes its claims along, for `kubectl delete -k` and for whoever prunes."""
+    return [f"{title(document)} would be deleted" for document in of_kind(documents, "Namespace", "PersistentVolumeClaim")]
 
 
 def the_inbox_fits_its_volume(documents: Documents) -> list[str]:

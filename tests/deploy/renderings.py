@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from kustomize import render, renderer
+from kustomize import Kustomization, render, render_copy, renderer
 from manifests import Documents
 
 
@@ -22,9 +22,19 @@ class Rendering:
 
     def documents(self) -> Documents:
         """A fresh copy; skips the test where nothing can render."""
-        if renderer() is None:
-            pytest.skip("neither kubectl 1.24 nor kustomize 4.5, or later, is installed: manifests are not rendered")
+        needs_a_renderer()
         return render(self.place, self.components)
+
+
+def needs_a_renderer() -> None:
+    if renderer() is None:
+        pytest.skip("neither kubectl 1.24 nor kustomize 4.5, or later, is installed: manifests are not rendered")
+
+
+def retired_from(site: Kustomization) -> Documents:
+    """What `examples/retire` makes over a site of one's own."""
+    needs_a_renderer()
+    return render_copy(RETIRE.place, "../site", site)
 
 
 SINGLE = Rendering("overlays/single")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import checks
 from checks import schemas, security
-from kustomize import MANIFESTS, NAMESPACE, ROOT, the_namespace
-from manifests import Document, named, of_kind, settings, stateful, title
-from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, Rendering
+from kustomize import MANIFESTS, NAMESPACE, ROOT, Kustomization, the_namespace
+from manifests import Document, Documents, named, of_kind, settings, stateful, title, workloads
+from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, Rendering, retired_from
 
 
 @pytest.mark.parametrize("check", checks.ALL.values(), ids=checks.ALL.keys())
@@ -80,23 +82,119 @@ def test_a_new_database_password_rolls_the_pods_and_a_new_one_for_the_broker_doe
     assert any(name.startswith("mqtt-gateway-database-") for name in names)
 
 
-def test_the_job_runs_as_the_pod_that_it_stands_for() -> None:
-    """Same user, settings, mounts and secrets; only the name, the inbox and the command are its own."""
-    documents = RETIRE.documents()
+# What a site may make of it, and the job has to follow.
+ANOTHER_SITE: Kustomization = {
+    "namespace": "elsewhere",
+    "resources": ["overlays/shared"],
+    "images": [{"name": "mqtt-gateway", "newName": "registry.example/team/gateway", "newTag": "0.1.0"}],
+    "secretGenerator": [{"name": "mqtt-gateway-database", "literals": ["url=put-the-url-here\n"]}],
+    "configMapGenerator": [
+        {
+            "name": "mqtt-gateway-settings",
+            "behavior": "merge",
+            "literals": ["DATABASE_URL_FILE=/run/secrets/database/url"],
+        }
+    ],
+    "patches": [
+        {
+            "target": {"kind": "ConfigMap", "name": "mqtt-gateway-settings"},
+            "patch": yaml.safe_dump([{"op": "remove", "path": "/data/DB_PASSWORD_FILE"}]),
+        },
+        {
+            "target": {"kind": "StatefulSet", "name": "mqtt-gateway"},
+            "patch": yaml.safe_dump(
+                [
+                    {"op": "replace", "path": "/spec/template/spec/volumes/1/secret/items", "value": [{"key": "url", "path": "url"}]},
+                    {"op": "add", "path": "/spec/template/spec/imagePullSecrets", "value": [{"name": "registry"}]},
+                    {"op": "add", "path": "/spec/template/spec/tolerations", "value": [{"key": "edge", "operator": "Exists"}]},
+                ]
+            ),
+        },
+    ],
+}
+A_SHARDED_SITE: Kustomization = {"resources": ["overlays/sharded"]}
+
+
+def complaints_of_job(documents: Documents) -> list[str]:
+    """Of one that is not as the pod that it stands for, but for its name, its inbox, its command and its end."""
     (gateway,) = stateful(documents)
-    job = named(documents, "Job", "retire-mqtt-gateway-3")
-    assert job
-    pod = job["spec"]["template"]["spec"]
-    own, other = pod["containers"][0], gateway.gateway
-    for field in ("image", "envFrom", "volumeMounts", "resources", "securityContext"):
-        assert own[field] == other[field], field
-    for field in ("securityContext", "serviceAccountName", "terminationGracePeriodSeconds"):
-        assert pod[field] == gateway.pod[field], field
+    (job,) = (workload for workload in workloads(documents) if not workload.is_stateful)
+    own, other = job.pod, gateway.pod
+    complaints = []
+    if job.document["metadata"]["namespace"] != gateway.document["metadata"]["namespace"]:
+        complaints.append("namespace")
+    complaints += [
+        f"pod: {field}"
+        for field in set(own) | set(other)
+        if field not in ("containers", "volumes", "restartPolicy", "topologySpreadConstraints") and own.get(field) != other.get(field)
+    ]
+    ours = {field for field in own["containers"][0] if field not in ("args", "env")}
+    theirs = {field for field in other["containers"][0] if field not in ("args", "env", "ports") and "Probe" not in field}
+    complaints += [
+        f"container: {field}"
+        for field in ours | theirs
+        if own["containers"][0].get(field) != other["containers"][0].get(field)
+    ]
 
     def without_inbox(volumes: list[Document]) -> list[Document]:
         return [volume for volume in volumes if volume["name"] != "inbox"]
 
-    assert without_inbox(pod["volumes"]) == without_inbox(gateway.pod["volumes"])
+    if without_inbox(own["volumes"]) != without_inbox(other["volumes"]):
+        complaints.append("volumes")
+    return complaints
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        pytest.param(RETIRE.documents, id="example"),
+        pytest.param(lambda: retired_from(ANOTHER_SITE), id="another"),
+        pytest.param(lambda: retired_from(A_SHARDED_SITE), id="sharded"),
+    ],
+)
+def test_the_job_runs_as_the_pod_that_it_stands_for(documents: Callable[[], Documents]) -> None:
+    """Same image, user, settings, mounts and secrets, whatever the site has made of them."""
+    rendered = documents()
+    assert complaints_of_job(rendered) == []
+    for name, check in checks.ALL.items():
+        assert check(rendered) == [], name
+
+
+def test_the_job_follows_its_site() -> None:
+    documents = retired_from(ANOTHER_SITE)
+    job = named(documents, "Job", "retire-mqtt-gateway-3")
+    assert job and job["metadata"]["namespace"] == "elsewhere"
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "registry.example/team/gateway:0.1.0"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["tolerations"] == [{"key": "edge", "operator": "Exists"}]
+    (database,) = [volume for volume in pod["volumes"] if volume["name"] == "database"]
+    assert database["secret"]["items"] == [{"key": "url", "path": "url"}]
+    (secret,) = of_kind(documents, "Secret")
+    assert database["secret"]["secretName"] == secret["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("metadata.namespace", "other", "namespace"),
+        ("spec.template.spec.containers.0.image", "mqtt-gateway:0.0.9", "container: image"),
+        ("spec.template.spec.imagePullSecrets", [], "pod: imagePullSecrets"),
+        ("spec.template.spec.tolerations", [], "pod: tolerations"),
+        ("spec.template.spec.nodeSelector", {"a": "b"}, "pod: nodeSelector"),
+        ("spec.template.spec.volumes.2.secret.items", [], "volumes"),
+        ("spec.template.spec.containers.0.livenessProbe", {}, "container: livenessProbe"),
+    ],
+)
+def test_a_job_that_is_not_as_the_pod_is_seen(path: str, value: Any, complaint: str) -> None:
+    documents = retired_from(ANOTHER_SITE)
+    (job,) = of_kind(documents, "Job")
+    place: Any = job
+    *parents, last = path.split(".")
+    for part in parents:
+        place = place[int(part)] if isinstance(place, list) else place[part]
+    place[last] = value
+    assert complaints_of_job(documents) == [complaint]
 
 
 def test_the_job_alone_is_applied_by_its_label() -> None:

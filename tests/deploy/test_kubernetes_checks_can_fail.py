@@ -311,6 +311,17 @@ SCALING = [
         ("with the inbox", "Job", f"{POD}.volumes.0.persistentVolumeClaim.claimName", "inbox-mqtt-gateway-4", RETIRE),
         ("is still there", "StatefulSet", "spec.replicas", 4, RETIRE),
         ("is no pod of", "Job", f"{CONTAINER}.env.0.value", "mqtt-gateway", RETIRE),
+        ("does not retire", "Job", f"{CONTAINER}.args", ["run"], RETIRE),
+        ("does not retire", "Job", f"{POD}.restartPolicy", "OnFailure", RETIRE),
+        ("no SHARD_INDEX", "Job", f"{CONTAINER}.env.+", {"name": "SHARD_INDEX", "value": "x"}, RETIRE),
+    ),
+    *breaks(
+        scaling.a_drained_node_is_no_attempt,
+        ("uses up", "Job", "spec.podFailurePolicy.rules.0", GONE, RETIRE),
+        ("uses up", "Job", "spec.podFailurePolicy.rules.0.action", "Count", RETIRE),
+        ("uses up", "Job", "spec.podFailurePolicy", GONE, RETIRE),
+        ("tried again", "Job", "spec.podFailurePolicy.rules.1", GONE, RETIRE),
+        ("tried again", "Job", "spec.podFailurePolicy.rules.1.onExitCodes.containerName", "retire", RETIRE),
     ),
 ]
 

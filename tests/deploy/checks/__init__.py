@@ -52,5 +52,6 @@ ALL: dict[str, Check] = {
         scaling.replicas_are_shards,
         scaling.the_autoscaler_strands_nothing,
         scaling.who_retires_is_gone,
+        scaling.a_drained_node_is_no_attempt,
     )
 }

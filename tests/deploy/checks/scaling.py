@@ -74,8 +74,12 @@ def who_retires_is_gone(documents: Documents) -> list[str]:
     """The job has the name and the inbox of one pod, and no pod of that name is wanted any more."""
     complaints = []
     for job in workloads(documents):
-        if job.is_stateful or job.gateway.get("args") != ["retire"]:
+        if job.is_stateful:
             continue
+        if job.gateway.get("args") != ["retire"] or job.pod.get("restartPolicy") != "Never":
+            complaints.append(f"{job.name} does not retire, attempt by attempt")
+        if "SHARD_INDEX" in settings(documents, job):
+            complaints.append(f"{job.name}: its pod's name is no SHARD_INDEX, which is a wrong setting")
         identity = settings(documents, job).get("MQTT_CLIENT_ID")
         pod = (identity and identity.value) or ""
         claims = [
@@ -91,4 +95,19 @@ def who_retires_is_gone(documents: Documents) -> list[str]:
                 complaints.append(f"{job.name}: {pod} is no pod of {gateway.name}")
             elif int(ordinal) < gateway.document["spec"].get("replicas", 0):
                 complaints.append(f"{job.name}: {pod} is still there")
+    return complaints
+
+
+def a_drained_node_is_no_attempt(documents: Documents) -> list[str]:
+    """The first rule that fits decides, so it has to come before the one about exit codes."""
+    complaints = []
+    for job in of_kind(documents, "Job"):
+        first, *others = job["spec"].get("podFailurePolicy", {}).get("rules") or [{}]
+        conditions = [condition["type"] for condition in first.get("onPodConditions", [])]
+        if first.get("action") != "Ignore" or conditions != ["DisruptionTarget"]:
+            complaints.append(f"{title(job)}: an eviction uses up an attempt")
+        codes = [rule["onExitCodes"] for rule in others if rule["action"] == "FailJob"]
+        container = Workload(job).gateway["name"]
+        if not any(code["values"] == [2] and code["containerName"] == container for code in codes):
+            complaints.append(f"{title(job)}: wrong settings are tried again")
     return complaints

@@ -41,6 +41,7 @@ SINGLE = Rendering("overlays/single")
 SHARED = Rendering("overlays/shared")
 SHARDED = Rendering("overlays/sharded")
 SITE = Rendering("examples/site")
+SITE_WITH_ALL = Rendering("examples/site", ("service-monitor", "keda"))
 SITE_SHARDED = Rendering("examples/site-sharded")
 RETIRE = Rendering("examples/retire")
 
@@ -55,6 +56,7 @@ ALL = [
     Rendering("overlays/shared", ("keda",)),
     Rendering("overlays/shared", ("service-monitor", "keda")),
     SITE,
+    SITE_WITH_ALL,
     SITE_SHARDED,
     RETIRE,
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import checks
 from checks import schemas, security
 from kustomize import MANIFESTS, NAMESPACE, ROOT, Kustomization, the_namespace
 from manifests import Document, Documents, named, of_kind, settings, stateful, title, workloads
-from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, Rendering, retired_from
+from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, SITE_WITH_ALL, Rendering, retired_from
 
 
 @pytest.mark.parametrize("check", checks.ALL.values(), ids=checks.ALL.keys())
@@ -62,6 +63,25 @@ def test_the_namespace_is_applied_by_itself() -> None:
     (gateway,) = stateful(SINGLE.documents())
     assert gateway.document["metadata"]["namespace"] == namespace["metadata"]["name"]
     assert f"kubectl apply -f deploy/kubernetes/{NAMESPACE.name}" in (MANIFESTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("rendering", [rendering for rendering in ALL if not rendering.components], ids=str)
+def test_what_needs_an_operator_is_asked_for(rendering: Rendering) -> None:
+    """Without a component that names it. An example is applied as it stands, by somebody who tries it."""
+    assert schemas.kinds_are_those_of_every_cluster(rendering.documents()) == []
+
+
+def test_an_operator_that_is_needed_is_seen() -> None:
+    found = schemas.kinds_are_those_of_every_cluster(SITE_WITH_ALL.documents())
+    assert [complaint.split("/")[0] for complaint in found] == ["ScaledObject", "ServiceMonitor"]
+
+
+def test_the_site_names_every_component_in_a_comment() -> None:
+    """One that is taken out of its comment has to be right."""
+    text = (MANIFESTS / SITE.place / "kustomization.yaml").read_text()
+    listed = re.findall(r"^#   - \.\./\.\./components/([\w-]+) ", text, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (MANIFESTS / "components").iterdir())
+    assert sorted(listed) == sorted(SITE_WITH_ALL.components)
 
 
 def test_a_new_number_of_shards_rolls_every_pod() -> None:
@@ -247,7 +267,7 @@ def test_the_autoscaler_is_told_the_oldest_age_and_nothing_while_a_database_is_a
     """Nothing, because more replicas would not bring it back; and what is unknown leaves the number as it is."""
     if shutil.which("promtool") is None:
         pytest.skip("promtool (Debian: prometheus) is not installed: the query is not evaluated")
-    (scaler,) = of_kind(SITE.documents(), "ScaledObject")
+    (scaler,) = of_kind(SITE_WITH_ALL.documents(), "ScaledObject")
     series = {
         'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="mqtt-gateway",pod="a"}': "7 7 7",
         'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="mqtt-gateway",pod="b"}': "40 70 0",

@@ -24,6 +24,7 @@ A_TOKEN = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path
 A_HELPER = {"name": "helper", "image": "x:0.1.0"}
 FROM_A_SECRET = {"name": "DB_USER", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}
 
+SCALED = Rendering("overlays/shared", ("keda",))
 MONITORED = Rendering("overlays/shared", ("service-monitor",))
 
 
@@ -296,15 +297,15 @@ SCALING = [
     ),
     *breaks(
         scaling.the_autoscaler_strands_nothing,
-        ("scales nothing", "ScaledObject", "spec.scaleTargetRef.name", "x", SITE),
-        ("both set the number", "StatefulSet", "spec.replicas", 3, SITE),
-        ("number of shards", "ConfigMap", "data.SHARD_COUNT", "3", SITE),
-        ("inboxes behind", "ScaledObject", f"{BEHAVIOR}.scaleDown.selectPolicy", GONE, SITE),
-        ("above the most", "ScaledObject", "spec.maxReplicaCount", 2, SITE),
-        ("silence for health", "ScaledObject", f"{TRIGGER}.metadata.ignoreNullValues", GONE, SITE),
-        ("age for an amount", "ScaledObject", f"{TRIGGER}.metricType", GONE, SITE),
-        ("looks at {'other'}", "ScaledObject", f"{TRIGGER}.metadata.query", 'a{namespace="other"}', SITE),
-        ("every namespace", "ScaledObject", f"{TRIGGER}.metadata.query", "a", SITE),
+        ("scales nothing", "ScaledObject", "spec.scaleTargetRef.name", "x", SCALED),
+        ("both set the number", "StatefulSet", "spec.replicas", 3, SCALED),
+        ("number of shards", "ConfigMap", "data.SHARD_COUNT", "3", SCALED),
+        ("inboxes behind", "ScaledObject", f"{BEHAVIOR}.scaleDown.selectPolicy", GONE, SCALED),
+        ("above the most", "ScaledObject", "spec.maxReplicaCount", 2, SCALED),
+        ("silence for health", "ScaledObject", f"{TRIGGER}.metadata.ignoreNullValues", GONE, SCALED),
+        ("age for an amount", "ScaledObject", f"{TRIGGER}.metricType", GONE, SCALED),
+        ("looks at {'other'}", "ScaledObject", f"{TRIGGER}.metadata.query", 'a{namespace="other"}', SCALED),
+        ("every namespace", "ScaledObject", f"{TRIGGER}.metadata.query", "a", SCALED),
     ),
     *breaks(
         scaling.who_retires_is_gone,
@@ -332,8 +333,8 @@ SCHEMAS = [
         (f"(Kubernetes {schemas.OLDEST})", "StatefulSet", f"{CONTAINER}.imagePolicy", "x"),
         ("'3'", "StatefulSet", "spec.replicas", "3"),
         ("has no batch/v7 Job", "Job", "apiVersion", "batch/v7", RETIRE),
-        ("cooldown", "ScaledObject", "spec.cooldown", 300, SITE),
-        ("3601", "ScaledObject", f"{BEHAVIOR}.scaleDown.stabilizationWindowSeconds", 3601, SITE),
+        ("cooldown", "ScaledObject", "spec.cooldown", 300, SCALED),
+        ("3601", "ScaledObject", f"{BEHAVIOR}.scaleDown.stabilizationWindowSeconds", 3601, SCALED),
         ("intervall", "ServiceMonitor", "spec.endpoints.0.intervall", "15s", MONITORED),
     ),
     *breaks(

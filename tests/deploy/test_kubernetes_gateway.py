@@ -10,7 +10,7 @@ from checks.environment import documented
 from checks.network import METRICS, PROBES
 from checks.scaling import metrics_in_use
 from gateway import environment_of, run, running, with_sqlite
-from renderings import SHARDED, SHARED, SINGLE, SITE, Rendering
+from renderings import SHARDED, SHARED, SINGLE, SITE, SITE_WITH_ALL, Rendering
 
 
 @pytest.mark.parametrize("rendering", [SINGLE, SHARED, SHARDED, SITE], ids=str)
@@ -29,7 +29,7 @@ def test_the_gateway_would_refuse_wrong_ones(tmp_path: Path) -> None:
 def test_the_gateway_answers_probes_and_prometheus_and_ends_in_order(rendering: Rendering, tmp_path: Path) -> None:
     if "ADMIN_BIND" not in documented():
         pytest.skip("this gateway does not serve HTTP yet")
-    names = metrics_in_use(SITE.documents())
+    names = metrics_in_use(SITE_WITH_ALL.documents())
     assert names
     with running(with_sqlite(environment_of(rendering, tmp_path), tmp_path), tmp_path) as gateway:
         gateway.wait_for(PROBES["startupProbe"], 200)

@@ -261,31 +261,3 @@ def credential_paths() -> set[str]:
     (gateway,) = stateful(SINGLE.documents())
     mounts = {mount["mountPath"] for mount in gateway.gateway["volumeMounts"]}
     return {path for path in mounts if "/broker" in path}
-
-
-def test_the_autoscaler_is_told_the_oldest_age_and_nothing_while_a_database_is_away(tmp_path: Path) -> None:
-    """Nothing, because more replicas would not bring it back; and what is unknown leaves the number as it is."""
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool (Debian: prometheus) is not installed: the query is not evaluated")
-    (scaler,) = of_kind(SITE_WITH_ALL.documents(), "ScaledObject")
-    series = {
-        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="mqtt-gateway",pod="a"}': "7 7 7",
-        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="mqtt-gateway",pod="b"}': "40 70 0",
-        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="other",pod="a"}': "900 900 900",
-        'mqtt_gateway_database_up{namespace="mqtt-gateway",pod="a"}': "1 1 1",
-        'mqtt_gateway_database_up{namespace="mqtt-gateway",pod="b"}': "1 0 1",
-        'mqtt_gateway_database_up{namespace="other",pod="a"}': "0 0 0",
-    }
-    expected = {"0m": [40], "1m": [], "2m": [7]}
-    query = scaler["spec"]["triggers"][0]["metadata"]["query"]
-    at_times = [
-        {"expr": query, "eval_time": time, "exp_samples": [{"value": value} for value in values]}
-        for time, values in expected.items()
-    ]
-    inputs = [{"series": name, "values": values} for name, values in series.items()]
-    tests = {"tests": [{"interval": "1m", "input_series": inputs, "promql_expr_test": at_times}]}
-    (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
-    result = subprocess.run(
-        ["promtool", "test", "rules", str(tmp_path / "tests.yml")], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout + result.stderr

@@ -304,6 +304,7 @@ SCALING = [
         ("above the most", "ScaledObject", "spec.maxReplicaCount", 2, SCALED),
         ("silence for health", "ScaledObject", f"{TRIGGER}.metadata.ignoreNullValues", GONE, SCALED),
         ("age for an amount", "ScaledObject", f"{TRIGGER}.metricType", GONE, SCALED),
+        ("another threshold", "ScaledObject", f"{TRIGGER}.metadata.threshold", "60", SCALED),
         ("looks at {'other'}", "ScaledObject", f"{TRIGGER}.metadata.query", 'a{namespace="other"}', SCALED),
         ("every namespace", "ScaledObject", f"{TRIGGER}.metadata.query", "a", SCALED),
     ),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from checks.environment import documented
 from checks.network import METRICS, PROBES
-from checks.scaling import metrics_in_use
+from checks.scaling import actors_in_use, metrics_in_use
 from gateway import environment_of, run, running, with_sqlite
 from renderings import SHARDED, SHARED, SINGLE, SITE, SITE_WITH_ALL, Rendering
 
@@ -30,7 +31,8 @@ def test_the_gateway_answers_probes_and_prometheus_and_ends_in_order(rendering: 
     if "ADMIN_BIND" not in documented():
         pytest.skip("this gateway does not serve HTTP yet")
     names = metrics_in_use(SITE_WITH_ALL.documents())
-    assert names
+    actors = actors_in_use(SITE_WITH_ALL.documents())
+    assert names and actors
     with running(with_sqlite(environment_of(rendering, tmp_path), tmp_path), tmp_path) as gateway:
         gateway.wait_for(PROBES["startupProbe"], 200)
         gateway.wait_for(PROBES["livenessProbe"], 200)
@@ -38,4 +40,5 @@ def test_the_gateway_answers_probes_and_prometheus_and_ends_in_order(rendering: 
         assert "{" in gateway.wait_for(PROBES["readinessProbe"], 503)
         metrics = gateway.wait_for(METRICS, 200)
         assert {name for name in names if name not in metrics} == set()
+        assert {pattern for pattern in actors if not re.search(f'{{actor="{pattern}"', metrics)} == set()
         assert gateway.stop() == 0

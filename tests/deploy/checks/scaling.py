@@ -55,19 +55,28 @@ def _complaints_of_triggers(scaler: Document) -> Iterator[str]:
         # An age does not shrink when it is divided by more pods, and no answer is not the age 0.
         if trigger.get("metricType") != "Value" or trigger["metadata"].get("ignoreNullValues") != "false":
             yield "its trigger takes an age for an amount, or silence for health"
+        # From the threshold on the query asks for more than an age.
+        if re.findall(r"\) < (\d+)", query) != [trigger["metadata"]["threshold"]]:
+            yield "its query knows another threshold"
         namespaces = set(re.findall(r'namespace="([^"]*)"', query))
         if namespaces != {scaler["metadata"]["namespace"]}:
             yield f"its query looks at {namespaces or 'every namespace'}"
 
 
+def queries(documents: Documents) -> list[str]:
+    """What autoscalers ask."""
+    scalers = of_kind(documents, "ScaledObject")
+    return [trigger["metadata"]["query"] for scaler in scalers for trigger in scaler["spec"]["triggers"]]
+
+
 def metrics_in_use(documents: Documents) -> set[str]:
     """The names of metrics in the queries of autoscalers."""
-    queries = [
-        trigger["metadata"]["query"]
-        for scaler in of_kind(documents, "ScaledObject")
-        for trigger in scaler["spec"]["triggers"]
-    ]
-    return {name for query in queries for name in re.findall(r"\bmqtt_gateway_\w+", query)}
+    return {name for query in queries(documents) for name in re.findall(r"\bmqtt_gateway_\w+", query)}
+
+
+def actors_in_use(documents: Documents) -> set[str]:
+    """The patterns of actors in these queries."""
+    return {pattern for query in queries(documents) for pattern in re.findall(r'\bactor=~"([^"]*)"', query)}
 
 
 def who_retires_is_gone(documents: Documents) -> list[str]:

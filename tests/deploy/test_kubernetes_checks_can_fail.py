@@ -112,6 +112,12 @@ NETWORK = [
         ("opens the metadata service", "NetworkPolicy/gateway-to-endpoints", "spec.egress.0.to.0.ipBlock.except", GONE),
     ),
     *breaks(
+        network.endpoints_in_the_cluster_are_reached,
+        ("port 8080", "NetworkPolicy/gateway-to-endpoints", "spec.egress.1.ports.2", GONE),
+        ("port 443", "NetworkPolicy/gateway-to-endpoints", "spec.egress.1.to.0.namespaceSelector", {}),
+        ("port 80 ", "NetworkPolicy/gateway-to-endpoints", "spec.egress.1", GONE),
+    ),
+    *breaks(
         network.only_monitoring_comes_in,
         ("Prometheus may not", "NetworkPolicy/monitoring", "spec.policyTypes", ["Egress"]),
         ("more or less than", "NetworkPolicy/monitoring", "spec.ingress.0.ports", GONE),

@@ -24,6 +24,7 @@ ALL: dict[str, Check] = {
         network.metrics_are_scraped_once,
         network.all_traffic_is_denied_by_default,
         network.the_gateway_reaches_what_it_needs,
+        network.endpoints_in_the_cluster_are_reached,
         network.only_monitoring_comes_in,
         environment.names_are_settings,
         environment.required_settings_are_there,

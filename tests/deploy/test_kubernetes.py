@@ -14,6 +14,7 @@ import yaml
 
 import checks
 from checks import schemas, security
+from checks.network import ENDPOINTS
 from kustomize import MANIFESTS, NAMESPACE, ROOT, Kustomization, the_namespace
 from manifests import Document, Documents, named, of_kind, settings, stateful, title, workloads
 from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, SITE_WITH_ALL, Rendering, retired_from
@@ -254,6 +255,8 @@ def test_the_documents_of_the_directory_name_what_is_there() -> None:
         assert f"`{path.parent.relative_to(MANIFESTS).as_posix()}`" in readme, path
     for name in credential_paths():
         assert name in readme, name
+    for name, value in ENDPOINTS.items():
+        assert f"kubectl label namespace my-endpoints {name}={value}" in readme
 
 
 def credential_paths() -> set[str]:

@@ -11,6 +11,7 @@ from checks.environment import documented
 from checks.network import METRICS, PROBES
 from checks.scaling import actors_in_use, metrics_in_use
 from gateway import environment_of, run, running, with_sqlite
+from kustomize import MANIFESTS
 from renderings import SHARDED, SHARED, SINGLE, SITE, SITE_WITH_ALL, Rendering
 
 
@@ -42,3 +43,17 @@ def test_the_gateway_answers_probes_and_prometheus_and_ends_in_order(rendering: 
         assert {name for name in names if name not in metrics} == set()
         assert {pattern for pattern in actors if not re.search(f'{{actor="{pattern}"', metrics)} == set()
         assert gateway.stop() == 0
+
+
+def test_a_replica_without_an_inbox_is_retired_once_a_pod_has_made_one(tmp_path: Path) -> None:
+    """As the page says of a volume that is lost. Here nobody else lives, so the retirement ends at its next question."""
+    environment = with_sqlite(environment_of(SHARED, tmp_path), tmp_path)
+    page = (MANIFESTS / "README.md").read_text()
+    assert "`there is no inbox in …`" in page
+    refused = run(environment, tmp_path, "retire")
+    assert refused.returncode == 1 and "there is no inbox in" in refused.stderr, refused.stderr
+    with running(environment, tmp_path) as gateway:
+        gateway.wait_for(PROBES["startupProbe"], 200)
+        assert gateway.stop() == 0
+    asked = run(environment, tmp_path, "retire")
+    assert asked.returncode == 1 and "no other gateway is known" in asked.stderr, asked.stderr

@@ -102,6 +102,16 @@ def logs_are_bounded(compose: Compose) -> list[str]:
     return complaints
 
 
+def error_files_are_bounded(compose: Compose) -> list[str]:
+    """Of whoever writes to that volume."""
+    return [
+        f"{name}: the error files have no bound"
+        for name, service in compose["services"].items()
+        if "log" in [source for source, _ in mounts(service)]
+        and not str(service.get("environment", {}).get("LOG_DIR_MAX_BYTES", "")).isdigit()
+    ]
+
+
 def images_are_pinned(compose: Compose) -> list[str]:
     images = [service["image"] for service in compose["services"].values()]
     return [image for image in images if image.count(":") != 1 or not image.split(":")[1].lstrip("v")[0].isdigit()]
@@ -134,6 +144,8 @@ CHECKS: list[tuple[Callable[[Compose], list[str]], Callable[[Compose], Any]]] = 
     (logs_are_bounded, of("gateway", logging={"options": {"max-size": "10m", "max-file": "5"}})),
     (logs_are_bounded, of("gateway", logging={"driver": "json-file", "options": {"max-size": "10m"}})),
     (logs_are_bounded, of("gateway", logging={"driver": "json-file", "options": {"max-file": "5"}})),
+    (error_files_are_bounded, lambda compose: compose["services"]["gateway"]["environment"].pop("LOG_DIR_MAX_BYTES")),
+    (error_files_are_bounded, environment("migrate", LOG_DIR_MAX_BYTES="64 MiB")),
     (images_are_pinned, of("grafana", image="grafana/grafana:latest")),
 ]
 

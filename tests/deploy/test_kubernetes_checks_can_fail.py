@@ -201,6 +201,14 @@ STORAGE = [
         ("is not set", "ConfigMap", "data.INBOX_MAX_BYTES", GONE),
     ),
     *breaks(
+        storage.the_log_fits_its_volume,
+        ("too near", "ConfigMap", "data.LOG_DIR_MAX_BYTES", "1073741824"),
+        ("too near", "StatefulSet", f"{POD}.volumes.0.emptyDir.sizeLimit", "512Mi"),
+        ("no bound", "ConfigMap", "data.LOG_DIR_MAX_BYTES", GONE),
+        ("no bound", "StatefulSet", f"{POD}.volumes.0.emptyDir.sizeLimit", GONE),
+        ("Job/retire", "Job", f"{POD}.volumes.1.emptyDir", {}, RETIRE),
+    ),
+    *breaks(
         storage.what_is_written_can_be_written,
         ("LOG_DIR (./log) cannot", "ConfigMap", "data.LOG_DIR", "./log"),
         ("LOG_DIR (/tmp) cannot", "ConfigMap", "data.LOG_DIR", "/tmp"),

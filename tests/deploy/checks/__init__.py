@@ -38,6 +38,7 @@ ALL: dict[str, Check] = {
         storage.the_inbox_outlives_the_pod,
         storage.deleting_it_deletes_no_inbox,
         storage.the_inbox_fits_its_volume,
+        storage.the_log_fits_its_volume,
         storage.what_is_written_can_be_written,
         security.pods_are_restricted,
         security.containers_are_restricted,

@@ -65,15 +65,20 @@ def run(environment: Environment, directory: Path, *arguments: str) -> subproces
     )
 
 
-def with_sqlite(environment: Environment, directory: Path) -> Environment:
-    """The same on an SQLite database of its own that knows a broker at which nobody listens."""
-    path = directory / "gateway.db"
+def migrated(environment: Environment, directory: Path) -> Environment:
+    """The same on a new SQLite database of its own."""
     of_database = {name for name in environment if name.startswith("DB_")}
     environment = {name: value for name, value in environment.items() if name not in of_database}
-    environment["DATABASE_URL"] = f"sqlite:{path}"
-    migrated = run(environment, directory, "migrate")
-    assert migrated.returncode == 0, migrated.stderr
-    with sqlite3.connect(path) as database:
+    environment["DATABASE_URL"] = f"sqlite:{directory / 'gateway.db'}"
+    done = run(environment, directory, "migrate")
+    assert done.returncode == 0, done.stderr
+    return environment
+
+
+def with_sqlite(environment: Environment, directory: Path) -> Environment:
+    """The same, with a broker at which nobody listens."""
+    environment = migrated(environment, directory)
+    with sqlite3.connect(directory / "gateway.db") as database:
         database.execute("UPDATE mqtt_servers SET port = 1")
     database.close()
     return environment

@@ -78,8 +78,22 @@ def no_secret_is_baked_in(text: str) -> list[str]:
 
 
 def images_are_pinned(text: str) -> list[str]:
-    values = [one.value.split()[0] for one in instructions(text) if one.word == "FROM"]
-    return [f"{value} has no exact version" for value in values if not re.search(r":\d+\.\d+[.\w-]*$", value)]
+    """What compiles by its exact version."""
+    values = [one.value.split()[0] for one in instructions(text) if one.word == "FROM"][:-1]
+    return [f"{value} has no exact version" for value in values if not re.search(r":\d+\.\d+\.\d+[.\w-]*$", value)]
+
+
+def the_base_gets_security_updates(text: str) -> list[str]:
+    """By the name of a release of Debian: a point release is not made again, and `stable` is another one some day."""
+    (base,) = final(text, "FROM")
+    return [] if re.fullmatch(r"debian:(?!stable|latest|testing)[a-z]+-slim", base) else [f"{base} is no release by its name"]
+
+
+def the_stages_are_of_one_release(text: str) -> list[str]:
+    """Otherwise the program is linked with other libraries than it finds."""
+    release = final(text, "FROM")[0].partition(":")[2].removesuffix("-slim")
+    values = [one.value for one in instructions(text) if one.word == "FROM"]
+    return [f"{value} is not {release}" for value in values if release not in value]
 
 
 def it_runs_without_a_shell(text: str) -> list[str]:
@@ -92,6 +106,12 @@ def the_build_is_a_release(text: str) -> list[str]:
     builds = [part for one in instructions(text) for part in one.value.split("&&") if "cargo build" in part]
     wrong = [part for part in builds if "--locked --release" not in part or "--features" in part or "--all-f" in part]
     return [f"{part.strip()} is no release" for part in wrong] or ([] if builds else ["nothing is built"])
+
+
+def the_page_gives_time_to_drain(page: str) -> list[str]:
+    """By `-t`, which every Docker knows; its long form has had two names."""
+    found = re.search(r"`docker stop -t (\d+)`", page)
+    return [] if found and int(found[1]) >= 60 else ["the page does not say how to stop it with time to drain"]
 
 
 def libraries_are_installed(text: str, libraries: list[str]) -> list[str]:

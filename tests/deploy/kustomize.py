@@ -9,17 +9,22 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from manifests import Documents
+from manifests import Document, Documents
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "deploy" / "kubernetes"
+NAMESPACE = MANIFESTS / "namespace.yaml"
 
 # Components came with kustomize 3.7, replacements with 4.2; from 4.5 on, kubectl (1.24) tells which one it has.
 # Debian 12 has kubectl 1.20.
 OLDEST = (4, 5)
+
+
+Kustomization = dict[str, Any]
 
 
 class RenderError(Exception):
@@ -67,18 +72,40 @@ def render(place: str, components: tuple[str, ...] = ()) -> Documents:
     return list(yaml.safe_load_all(text))
 
 
+def the_namespace() -> Document:
+    """It is applied by itself, and rendered by nobody."""
+    (namespace,) = yaml.safe_load_all(NAMESPACE.read_text())
+    return dict(namespace)
+
+
+def render_copy(place: str, resource: str, site: Kustomization) -> Documents:
+    """The same of a copy in which `resource` is a site of one's own; the paths of that one begin at `deploy/kubernetes`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "copy"
+        shutil.copytree(MANIFESTS / place, copy)
+        file = copy / "kustomization.yaml"
+        text = file.read_text()
+        assert text.count(f"- {resource}\n") == 1
+        file.write_text(text.replace(f"- {resource}\n", "- ../site\n"))
+        (Path(scratch) / "site").mkdir()
+        paths = [_relative(name, f"{scratch}/site") for name in site["resources"]]
+        (Path(scratch) / "site/kustomization.yaml").write_text(yaml.safe_dump({**site, "resources": paths}))
+        return list(yaml.safe_load_all(_rendered(str(copy))))
+
+
+def _relative(name: str, directory: str) -> str:
+    """Kustomize takes no absolute paths."""
+    return os.path.relpath(MANIFESTS / name, os.path.realpath(directory))
+
+
 @functools.cache
 def _composed(place: str, components: tuple[str, ...]) -> str:
     with tempfile.TemporaryDirectory() as scratch:
-        # Kustomize takes no absolute paths.
-        def relative(name: str) -> str:
-            return os.path.relpath(MANIFESTS / name, os.path.realpath(scratch))
-
         kustomization = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "resources": [relative(place)],
-            "components": [relative(f"components/{name}") for name in components],
+            "resources": [_relative(place, scratch)],
+            "components": [_relative(f"components/{name}", scratch) for name in components],
         }
         (Path(scratch) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         return _rendered(scratch)

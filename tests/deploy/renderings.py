@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from kustomize import render, renderer
+from kustomize import Kustomization, render, render_copy, renderer
 from manifests import Documents
 
 
@@ -22,15 +22,26 @@ class Rendering:
 
     def documents(self) -> Documents:
         """A fresh copy; skips the test where nothing can render."""
-        if renderer() is None:
-            pytest.skip("neither kubectl 1.24 nor kustomize 4.5, or later, is installed: manifests are not rendered")
+        needs_a_renderer()
         return render(self.place, self.components)
+
+
+def needs_a_renderer() -> None:
+    if renderer() is None:
+        pytest.skip("neither kubectl 1.24 nor kustomize 4.5, or later, is installed: manifests are not rendered")
+
+
+def retired_from(site: Kustomization) -> Documents:
+    """What `examples/retire` makes over a site of one's own."""
+    needs_a_renderer()
+    return render_copy(RETIRE.place, "../site", site)
 
 
 SINGLE = Rendering("overlays/single")
 SHARED = Rendering("overlays/shared")
 SHARDED = Rendering("overlays/sharded")
 SITE = Rendering("examples/site")
+SITE_WITH_ALL = Rendering("examples/site", ("service-monitor", "keda"))
 SITE_SHARDED = Rendering("examples/site-sharded")
 RETIRE = Rendering("examples/retire")
 
@@ -45,6 +56,7 @@ ALL = [
     Rendering("overlays/shared", ("keda",)),
     Rendering("overlays/shared", ("service-monitor", "keda")),
     SITE,
+    SITE_WITH_ALL,
     SITE_SHARDED,
     RETIRE,
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,30 @@ def ports_are_on_loopback(compose: Compose) -> list[str]:
     return [port for port in ports if not port.startswith("127.0.0.1:")]
 
 
+def logs_are_bounded(compose: Compose) -> list[str]:
+    """By a driver that is named, because a daemon may have another default, which refuses these options."""
+    complaints = []
+    for name, service in compose["services"].items():
+        logging = service.get("logging", {})
+        options = logging.get("options", {})
+        if logging.get("driver") != "json-file":
+            complaints.append(f"{name}: its log has the driver {logging.get('driver')}")
+        size, files = str(options.get("max-size", "")), str(options.get("max-file", ""))
+        if not re.fullmatch(r"[1-9]\d?m", size) or not re.fullmatch(r"[1-9]", files):
+            complaints.append(f"{name}: its log has no bound")
+    return complaints
+
+
+def error_files_are_bounded(compose: Compose) -> list[str]:
+    """Of whoever writes to that volume."""
+    return [
+        f"{name}: the error files have no bound"
+        for name, service in compose["services"].items()
+        if "log" in [source for source, _ in mounts(service)]
+        and not str(service.get("environment", {}).get("LOG_DIR_MAX_BYTES", "")).isdigit()
+    ]
+
+
 def images_are_pinned(compose: Compose) -> list[str]:
     images = [service["image"] for service in compose["services"].values()]
     return [image for image in images if image.count(":") != 1 or not image.split(":")[1].lstrip("v")[0].isdigit()]
@@ -115,6 +140,12 @@ CHECKS: list[tuple[Callable[[Compose], list[str]], Callable[[Compose], Any]]] = 
     (names_are_settings, environment("gateway", DB_HOSTS="x")),
     (no_secret_is_written_down, environment("mariadb", MARIADB_PASSWORD="x")),
     (ports_are_on_loopback, of("mosquitto", ports=["1883:1883"])),
+    (logs_are_bounded, lambda compose: compose["services"]["mariadb"].pop("logging")),
+    (logs_are_bounded, of("gateway", logging={"options": {"max-size": "10m", "max-file": "5"}})),
+    (logs_are_bounded, of("gateway", logging={"driver": "json-file", "options": {"max-size": "10m"}})),
+    (logs_are_bounded, of("gateway", logging={"driver": "json-file", "options": {"max-file": "5"}})),
+    (error_files_are_bounded, lambda compose: compose["services"]["gateway"]["environment"].pop("LOG_DIR_MAX_BYTES")),
+    (error_files_are_bounded, environment("migrate", LOG_DIR_MAX_BYTES="64 MiB")),
     (images_are_pinned, of("grafana", image="grafana/grafana:latest")),
 ]
 

@@ -41,8 +41,14 @@ CHECKS: list[tuple[Callable[[str], list[str]], str, str]] = [
     (image.the_user_is_a_number_and_not_root, "USER 65532:65532\n", ""),
     (image.no_secret_is_baked_in, "ARG REVISION=unknown", "ARG DB_PASSWORD=unknown"),
     (image.no_secret_is_baked_in, "ENV INBOX_DIR=", "ENV API_TOKEN=x INBOX_DIR="),
-    (image.images_are_pinned, "FROM debian:12.11-slim", "FROM debian:latest"),
-    (image.images_are_pinned, "FROM debian:12.11-slim", "FROM debian"),
+    (image.images_are_pinned, "FROM rust:1.95.0-slim-bookworm", "FROM rust:slim-bookworm"),
+    (image.images_are_pinned, "FROM rust:1.95.0-slim-bookworm", "FROM rust:1.95-slim-bookworm"),
+    (image.the_base_gets_security_updates, "FROM debian:bookworm-slim", "FROM debian:12.11-slim"),
+    (image.the_base_gets_security_updates, "FROM debian:bookworm-slim", "FROM debian:stable-slim"),
+    (image.the_base_gets_security_updates, "FROM debian:bookworm-slim", "FROM debian:latest"),
+    (image.the_base_gets_security_updates, "FROM debian:bookworm-slim", "FROM debian"),
+    (image.the_stages_are_of_one_release, "FROM rust:1.95.0-slim-bookworm", "FROM rust:1.95.0-slim-trixie"),
+    (image.the_stages_are_of_one_release, "FROM debian:bookworm-slim", "FROM debian:trixie-slim"),
     (image.it_runs_without_a_shell, 'ENTRYPOINT ["/usr/local/bin/mqtt-gateway"]', "ENTRYPOINT mqtt-gateway"),
     (image.the_build_is_a_release, "RUN cargo build --locked", "RUN cargo build --features failpoints --locked"),
     (image.the_build_is_a_release, "RUN cargo build --locked --release", "RUN cargo build --release"),
@@ -64,6 +70,13 @@ def test_it_is_seen_when_it_does_not_hold(check: Callable[[str], list[str]], rig
 
 def test_a_context_that_takes_everything_is_seen() -> None:
     assert image.copied_paths_are_in_the_context(TEXT, "target\n") != []
+
+
+@pytest.mark.parametrize("wrong", ["`docker stop --timeout 60`", "`docker stop -t 10`", "`docker stop`"])
+def test_the_page_says_how_to_stop_it(wrong: str) -> None:
+    page = (ROOT / "deploy/docker/README.md").read_text()
+    assert image.the_page_gives_time_to_drain(page) == []
+    assert image.the_page_gives_time_to_drain(page.replace("`docker stop -t 60`", wrong)) != []
 
 
 def test_base_and_versions_are_those_of_the_manifest() -> None:
@@ -100,5 +113,5 @@ def test_hadolint_has_nothing_to_say(tmp_path: Path) -> None:
         pytest.skip("hadolint is not installed")
     result = subprocess.run([command, str(DOCKERFILE)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
-    (tmp_path / "Dockerfile").write_text(TEXT.replace("debian:12.11-slim", "debian"))
+    (tmp_path / "Dockerfile").write_text(TEXT.replace("debian:bookworm-slim", "debian"))
     assert subprocess.run([command, str(tmp_path / "Dockerfile")], capture_output=True, check=False).returncode != 0

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import checks
-from kustomize import MANIFESTS, ROOT
-from manifests import Document, named, of_kind, settings, stateful, title
-from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, Rendering
+from checks import schemas, security
+from checks.network import ENDPOINTS
+from kustomize import MANIFESTS, NAMESPACE, ROOT, Kustomization, the_namespace
+from manifests import Document, Documents, named, of_kind, settings, stateful, title, workloads
+from renderings import ALL, RETIRE, SHARDED, SHARED, SINGLE, SITE, SITE_SHARDED, SITE_WITH_ALL, Rendering, retired_from
 
 
 @pytest.mark.parametrize("check", checks.ALL.values(), ids=checks.ALL.keys())
@@ -32,7 +37,7 @@ def test_every_file_is_used_by_a_kustomization() -> None:
     unused = []
     for path in MANIFESTS.rglob("*"):
         nearest = next(parent for parent in path.parents if (parent / "kustomization.yaml").exists() or parent == ROOT)
-        if path.is_dir() or path.name in ("kustomization.yaml", "README.md", ".gitignore"):
+        if path.is_dir() or path.name in ("kustomization.yaml", "README.md", ".gitignore") or path == NAMESPACE:
             continue
         if path.relative_to(nearest).as_posix() not in (nearest / "kustomization.yaml").read_text():
             unused.append(path)
@@ -50,6 +55,34 @@ def test_an_overlay_is_what_its_name_says(rendering: Rendering, replicas: int, m
     found = settings(rendering.documents(), gateway)
     names = ("SHARED_GROUP", "SHARD_COUNT")
     assert {name: found[name].value for name in names if name in found} == mode
+
+
+def test_the_namespace_is_applied_by_itself() -> None:
+    namespace = the_namespace()
+    assert schemas.documents_are_valid([namespace]) == []
+    assert security.the_namespace_is_restricted_and_stays(namespace) == []
+    (gateway,) = stateful(SINGLE.documents())
+    assert gateway.document["metadata"]["namespace"] == namespace["metadata"]["name"]
+    assert f"kubectl apply -f deploy/kubernetes/{NAMESPACE.name}" in (MANIFESTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("rendering", [rendering for rendering in ALL if not rendering.components], ids=str)
+def test_what_needs_an_operator_is_asked_for(rendering: Rendering) -> None:
+    """Without a component that names it. An example is applied as it stands, by somebody who tries it."""
+    assert schemas.kinds_are_those_of_every_cluster(rendering.documents()) == []
+
+
+def test_an_operator_that_is_needed_is_seen() -> None:
+    found = schemas.kinds_are_those_of_every_cluster(SITE_WITH_ALL.documents())
+    assert [complaint.split("/")[0] for complaint in found] == ["ScaledObject", "ServiceMonitor"]
+
+
+def test_the_site_names_every_component_in_a_comment() -> None:
+    """One that is taken out of its comment has to be right."""
+    text = (MANIFESTS / SITE.place / "kustomization.yaml").read_text()
+    listed = re.findall(r"^#   - \.\./\.\./components/([\w-]+) ", text, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (MANIFESTS / "components").iterdir())
+    assert sorted(listed) == sorted(SITE_WITH_ALL.components)
 
 
 def test_a_new_number_of_shards_rolls_every_pod() -> None:
@@ -70,23 +103,119 @@ def test_a_new_database_password_rolls_the_pods_and_a_new_one_for_the_broker_doe
     assert any(name.startswith("mqtt-gateway-database-") for name in names)
 
 
-def test_the_job_runs_as_the_pod_that_it_stands_for() -> None:
-    """Same user, settings, mounts and secrets; only the name, the inbox and the command are its own."""
-    documents = RETIRE.documents()
+# What a site may make of it, and the job has to follow.
+ANOTHER_SITE: Kustomization = {
+    "namespace": "elsewhere",
+    "resources": ["overlays/shared"],
+    "images": [{"name": "mqtt-gateway", "newName": "registry.example/team/gateway", "newTag": "0.1.0"}],
+    "secretGenerator": [{"name": "mqtt-gateway-database", "literals": ["url=put-the-url-here\n"]}],
+    "configMapGenerator": [
+        {
+            "name": "mqtt-gateway-settings",
+            "behavior": "merge",
+            "literals": ["DATABASE_URL_FILE=/run/secrets/database/url"],
+        }
+    ],
+    "patches": [
+        {
+            "target": {"kind": "ConfigMap", "name": "mqtt-gateway-settings"},
+            "patch": yaml.safe_dump([{"op": "remove", "path": "/data/DB_PASSWORD_FILE"}]),
+        },
+        {
+            "target": {"kind": "StatefulSet", "name": "mqtt-gateway"},
+            "patch": yaml.safe_dump(
+                [
+                    {"op": "replace", "path": "/spec/template/spec/volumes/1/secret/items", "value": [{"key": "url", "path": "url"}]},
+                    {"op": "add", "path": "/spec/template/spec/imagePullSecrets", "value": [{"name": "registry"}]},
+                    {"op": "add", "path": "/spec/template/spec/tolerations", "value": [{"key": "edge", "operator": "Exists"}]},
+                ]
+            ),
+        },
+    ],
+}
+A_SHARDED_SITE: Kustomization = {"resources": ["overlays/sharded"]}
+
+
+def complaints_of_job(documents: Documents) -> list[str]:
+    """Of one that is not as the pod that it stands for, but for its name, its inbox, its command and its end."""
     (gateway,) = stateful(documents)
-    job = named(documents, "Job", "retire-mqtt-gateway-3")
-    assert job
-    pod = job["spec"]["template"]["spec"]
-    own, other = pod["containers"][0], gateway.gateway
-    for field in ("image", "envFrom", "volumeMounts", "resources", "securityContext"):
-        assert own[field] == other[field], field
-    for field in ("securityContext", "serviceAccountName", "terminationGracePeriodSeconds"):
-        assert pod[field] == gateway.pod[field], field
+    (job,) = (workload for workload in workloads(documents) if not workload.is_stateful)
+    own, other = job.pod, gateway.pod
+    complaints = []
+    if job.document["metadata"]["namespace"] != gateway.document["metadata"]["namespace"]:
+        complaints.append("namespace")
+    complaints += [
+        f"pod: {field}"
+        for field in set(own) | set(other)
+        if field not in ("containers", "volumes", "restartPolicy", "topologySpreadConstraints") and own.get(field) != other.get(field)
+    ]
+    ours = {field for field in own["containers"][0] if field not in ("args", "env")}
+    theirs = {field for field in other["containers"][0] if field not in ("args", "env", "ports") and "Probe" not in field}
+    complaints += [
+        f"container: {field}"
+        for field in ours | theirs
+        if own["containers"][0].get(field) != other["containers"][0].get(field)
+    ]
 
     def without_inbox(volumes: list[Document]) -> list[Document]:
         return [volume for volume in volumes if volume["name"] != "inbox"]
 
-    assert without_inbox(pod["volumes"]) == without_inbox(gateway.pod["volumes"])
+    if without_inbox(own["volumes"]) != without_inbox(other["volumes"]):
+        complaints.append("volumes")
+    return complaints
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        pytest.param(RETIRE.documents, id="example"),
+        pytest.param(lambda: retired_from(ANOTHER_SITE), id="another"),
+        pytest.param(lambda: retired_from(A_SHARDED_SITE), id="sharded"),
+    ],
+)
+def test_the_job_runs_as_the_pod_that_it_stands_for(documents: Callable[[], Documents]) -> None:
+    """Same image, user, settings, mounts and secrets, whatever the site has made of them."""
+    rendered = documents()
+    assert complaints_of_job(rendered) == []
+    for name, check in checks.ALL.items():
+        assert check(rendered) == [], name
+
+
+def test_the_job_follows_its_site() -> None:
+    documents = retired_from(ANOTHER_SITE)
+    job = named(documents, "Job", "retire-mqtt-gateway-3")
+    assert job and job["metadata"]["namespace"] == "elsewhere"
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "registry.example/team/gateway:0.1.0"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["tolerations"] == [{"key": "edge", "operator": "Exists"}]
+    (database,) = [volume for volume in pod["volumes"] if volume["name"] == "database"]
+    assert database["secret"]["items"] == [{"key": "url", "path": "url"}]
+    (secret,) = of_kind(documents, "Secret")
+    assert database["secret"]["secretName"] == secret["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("metadata.namespace", "other", "namespace"),
+        ("spec.template.spec.containers.0.image", "mqtt-gateway:0.0.9", "container: image"),
+        ("spec.template.spec.imagePullSecrets", [], "pod: imagePullSecrets"),
+        ("spec.template.spec.tolerations", [], "pod: tolerations"),
+        ("spec.template.spec.nodeSelector", {"a": "b"}, "pod: nodeSelector"),
+        ("spec.template.spec.volumes.2.secret.items", [], "volumes"),
+        ("spec.template.spec.containers.0.livenessProbe", {}, "container: livenessProbe"),
+    ],
+)
+def test_a_job_that_is_not_as_the_pod_is_seen(path: str, value: Any, complaint: str) -> None:
+    documents = retired_from(ANOTHER_SITE)
+    (job,) = of_kind(documents, "Job")
+    place: Any = job
+    *parents, last = path.split(".")
+    for part in parents:
+        place = place[int(part)] if isinstance(place, list) else place[part]
+    place[last] = value
+    assert complaints_of_job(documents) == [complaint]
 
 
 def test_the_job_alone_is_applied_by_its_label() -> None:
@@ -126,6 +255,8 @@ def test_the_documents_of_the_directory_name_what_is_there() -> None:
         assert f"`{path.parent.relative_to(MANIFESTS).as_posix()}`" in readme, path
     for name in credential_paths():
         assert name in readme, name
+    for name, value in ENDPOINTS.items():
+        assert f"kubectl label namespace my-endpoints {name}={value}" in readme
 
 
 def credential_paths() -> set[str]:
@@ -133,31 +264,3 @@ def credential_paths() -> set[str]:
     (gateway,) = stateful(SINGLE.documents())
     mounts = {mount["mountPath"] for mount in gateway.gateway["volumeMounts"]}
     return {path for path in mounts if "/broker" in path}
-
-
-def test_the_autoscaler_is_told_the_oldest_age_and_nothing_while_a_database_is_away(tmp_path: Path) -> None:
-    """Nothing, because more replicas would not bring it back; and what is unknown leaves the number as it is."""
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool (Debian: prometheus) is not installed: the query is not evaluated")
-    (scaler,) = of_kind(SITE.documents(), "ScaledObject")
-    series = {
-        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="mqtt-gateway",pod="a"}': "7 7 7",
-        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="mqtt-gateway",pod="b"}': "40 70 0",
-        'mqtt_gateway_inbox_oldest_uncommitted_age_seconds{namespace="other",pod="a"}': "900 900 900",
-        'mqtt_gateway_database_up{namespace="mqtt-gateway",pod="a"}': "1 1 1",
-        'mqtt_gateway_database_up{namespace="mqtt-gateway",pod="b"}': "1 0 1",
-        'mqtt_gateway_database_up{namespace="other",pod="a"}': "0 0 0",
-    }
-    expected = {"0m": [40], "1m": [], "2m": [7]}
-    query = scaler["spec"]["triggers"][0]["metadata"]["query"]
-    at_times = [
-        {"expr": query, "eval_time": time, "exp_samples": [{"value": value} for value in values]}
-        for time, values in expected.items()
-    ]
-    inputs = [{"series": name, "values": values} for name, values in series.items()]
-    tests = {"tests": [{"interval": "1m", "input_series": inputs, "promql_expr_test": at_times}]}
-    (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
-    result = subprocess.run(
-        ["promtool", "test", "rules", str(tmp_path / "tests.yml")], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout + result.stderr

@@ -9,6 +9,7 @@ import pytest
 
 import checks
 from checks import availability, credentials, environment, network, scaling, schemas, security, storage
+from kustomize import the_namespace
 from manifests import Document, Documents, of_kind
 from renderings import RETIRE, SHARDED, SHARED, SITE, Rendering
 
@@ -23,6 +24,7 @@ A_TOKEN = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path
 A_HELPER = {"name": "helper", "image": "x:0.1.0"}
 FROM_A_SECRET = {"name": "DB_USER", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}
 
+SCALED = Rendering("overlays/shared", ("keda",))
 MONITORED = Rendering("overlays/shared", ("service-monitor",))
 
 
@@ -110,6 +112,12 @@ NETWORK = [
         ("opens the metadata service", "NetworkPolicy/gateway-to-endpoints", "spec.egress.0.to.0.ipBlock.except", GONE),
     ),
     *breaks(
+        network.endpoints_in_the_cluster_are_reached,
+        ("port 8080", "NetworkPolicy/gateway-to-endpoints", "spec.egress.1.ports.2", GONE),
+        ("port 443", "NetworkPolicy/gateway-to-endpoints", "spec.egress.1.to.0.namespaceSelector", {}),
+        ("port 80 ", "NetworkPolicy/gateway-to-endpoints", "spec.egress.1", GONE),
+    ),
+    *breaks(
         network.only_monitoring_comes_in,
         ("Prometheus may not", "NetworkPolicy/monitoring", "spec.policyTypes", ["Egress"]),
         ("more or less than", "NetworkPolicy/monitoring", "spec.ingress.0.ports", GONE),
@@ -182,10 +190,23 @@ STORAGE = [
         ("may be deleted", "StatefulSet", "spec.persistentVolumeClaimRetentionPolicy", GONE),
     ),
     *breaks(
+        storage.deleting_it_deletes_no_inbox,
+        ("Namespace/mqtt-gateway would", "ServiceAccount", "kind", "Namespace"),
+        ("Claim/mqtt-gateway would", "Service", "kind", "PersistentVolumeClaim"),
+    ),
+    *breaks(
         storage.the_inbox_fits_its_volume,
         ("too near", "ConfigMap", "data.INBOX_MAX_BYTES", "10737418240"),
         ("too near", "StatefulSet", "spec.volumeClaimTemplates.0.spec.resources.requests.storage", "7Gi"),
         ("is not set", "ConfigMap", "data.INBOX_MAX_BYTES", GONE),
+    ),
+    *breaks(
+        storage.the_log_fits_its_volume,
+        ("too near", "ConfigMap", "data.LOG_DIR_MAX_BYTES", "1073741824"),
+        ("too near", "StatefulSet", f"{POD}.volumes.0.emptyDir.sizeLimit", "512Mi"),
+        ("no bound", "ConfigMap", "data.LOG_DIR_MAX_BYTES", GONE),
+        ("no bound", "StatefulSet", f"{POD}.volumes.0.emptyDir.sizeLimit", GONE),
+        ("Job/retire", "Job", f"{POD}.volumes.1.emptyDir", {}, RETIRE),
     ),
     *breaks(
         storage.what_is_written_can_be_written,
@@ -196,10 +217,6 @@ STORAGE = [
 ]
 
 SECURITY = [
-    *breaks(
-        security.the_namespace_is_restricted,
-        ("does not enforce", "Namespace", "metadata|labels|pod-security.kubernetes.io/enforce", "baseline"),
-    ),
     *breaks(
         security.pods_are_restricted,
         ("hostNetwork", "StatefulSet", f"{POD}.hostNetwork", True),
@@ -294,21 +311,33 @@ SCALING = [
     ),
     *breaks(
         scaling.the_autoscaler_strands_nothing,
-        ("scales nothing", "ScaledObject", "spec.scaleTargetRef.name", "x", SITE),
-        ("both set the number", "StatefulSet", "spec.replicas", 3, SITE),
-        ("number of shards", "ConfigMap", "data.SHARD_COUNT", "3", SITE),
-        ("inboxes behind", "ScaledObject", f"{BEHAVIOR}.scaleDown.selectPolicy", GONE, SITE),
-        ("above the most", "ScaledObject", "spec.maxReplicaCount", 2, SITE),
-        ("silence for health", "ScaledObject", f"{TRIGGER}.metadata.ignoreNullValues", GONE, SITE),
-        ("age for an amount", "ScaledObject", f"{TRIGGER}.metricType", GONE, SITE),
-        ("looks at {'other'}", "ScaledObject", f"{TRIGGER}.metadata.query", 'a{namespace="other"}', SITE),
-        ("every namespace", "ScaledObject", f"{TRIGGER}.metadata.query", "a", SITE),
+        ("scales nothing", "ScaledObject", "spec.scaleTargetRef.name", "x", SCALED),
+        ("both set the number", "StatefulSet", "spec.replicas", 3, SCALED),
+        ("number of shards", "ConfigMap", "data.SHARD_COUNT", "3", SCALED),
+        ("inboxes behind", "ScaledObject", f"{BEHAVIOR}.scaleDown.selectPolicy", GONE, SCALED),
+        ("above the most", "ScaledObject", "spec.maxReplicaCount", 2, SCALED),
+        ("silence for health", "ScaledObject", f"{TRIGGER}.metadata.ignoreNullValues", GONE, SCALED),
+        ("age for an amount", "ScaledObject", f"{TRIGGER}.metricType", GONE, SCALED),
+        ("another threshold", "ScaledObject", f"{TRIGGER}.metadata.threshold", "60", SCALED),
+        ("looks at {'other'}", "ScaledObject", f"{TRIGGER}.metadata.query", 'a{namespace="other"}', SCALED),
+        ("every namespace", "ScaledObject", f"{TRIGGER}.metadata.query", "a", SCALED),
     ),
     *breaks(
         scaling.who_retires_is_gone,
         ("with the inbox", "Job", f"{POD}.volumes.0.persistentVolumeClaim.claimName", "inbox-mqtt-gateway-4", RETIRE),
         ("is still there", "StatefulSet", "spec.replicas", 4, RETIRE),
         ("is no pod of", "Job", f"{CONTAINER}.env.0.value", "mqtt-gateway", RETIRE),
+        ("does not retire", "Job", f"{CONTAINER}.args", ["run"], RETIRE),
+        ("does not retire", "Job", f"{POD}.restartPolicy", "OnFailure", RETIRE),
+        ("no SHARD_INDEX", "Job", f"{CONTAINER}.env.+", {"name": "SHARD_INDEX", "value": "x"}, RETIRE),
+    ),
+    *breaks(
+        scaling.a_drained_node_is_no_attempt,
+        ("uses up", "Job", "spec.podFailurePolicy.rules.0", GONE, RETIRE),
+        ("uses up", "Job", "spec.podFailurePolicy.rules.0.action", "Count", RETIRE),
+        ("uses up", "Job", "spec.podFailurePolicy", GONE, RETIRE),
+        ("tried again", "Job", "spec.podFailurePolicy.rules.1", GONE, RETIRE),
+        ("tried again", "Job", "spec.podFailurePolicy.rules.1.onExitCodes.containerName", "retire", RETIRE),
     ),
 ]
 
@@ -319,8 +348,8 @@ SCHEMAS = [
         (f"(Kubernetes {schemas.OLDEST})", "StatefulSet", f"{CONTAINER}.imagePolicy", "x"),
         ("'3'", "StatefulSet", "spec.replicas", "3"),
         ("has no batch/v7 Job", "Job", "apiVersion", "batch/v7", RETIRE),
-        ("cooldown", "ScaledObject", "spec.cooldown", 300, SITE),
-        ("3601", "ScaledObject", f"{BEHAVIOR}.scaleDown.stabilizationWindowSeconds", 3601, SITE),
+        ("cooldown", "ScaledObject", "spec.cooldown", 300, SCALED),
+        ("3601", "ScaledObject", f"{BEHAVIOR}.scaleDown.stabilizationWindowSeconds", 3601, SCALED),
         ("intervall", "ServiceMonitor", "spec.endpoints.0.intervall", "15s", MONITORED),
     ),
     *breaks(
@@ -340,6 +369,21 @@ def test_the_check_complains(broken: Break) -> None:
     change(documents, broken)
     complaints = broken.check(documents)
     assert any(broken.complaint in complaint for complaint in complaints), complaints
+
+
+@pytest.mark.parametrize(
+    ("complaint", "place", "name"),
+    [
+        ("does not enforce", "labels", "pod-security.kubernetes.io/enforce"),
+        ("sync-options is missing", "annotations", "argocd.argoproj.io/sync-options"),
+        ("prune is missing", "annotations", "kustomize.toolkit.fluxcd.io/prune"),
+    ],
+)
+def test_a_namespace_that_is_not_restricted_or_may_go_is_seen(complaint: str, place: str, name: str) -> None:
+    namespace = the_namespace()
+    namespace["metadata"][place][name] = "other"
+    (found,) = security.the_namespace_is_restricted_and_stays(namespace)
+    assert complaint in found
 
 
 def test_every_check_is_seen_to_fail() -> None:

@@ -24,6 +24,7 @@ ALL: dict[str, Check] = {
         network.metrics_are_scraped_once,
         network.all_traffic_is_denied_by_default,
         network.the_gateway_reaches_what_it_needs,
+        network.endpoints_in_the_cluster_are_reached,
         network.only_monitoring_comes_in,
         environment.names_are_settings,
         environment.required_settings_are_there,
@@ -35,9 +36,10 @@ ALL: dict[str, Check] = {
         credentials.nothing_here_is_a_secret,
         storage.volumes_and_mounts_agree,
         storage.the_inbox_outlives_the_pod,
+        storage.deleting_it_deletes_no_inbox,
         storage.the_inbox_fits_its_volume,
+        storage.the_log_fits_its_volume,
         storage.what_is_written_can_be_written,
-        security.the_namespace_is_restricted,
         security.pods_are_restricted,
         security.containers_are_restricted,
         security.no_token_is_mounted,
@@ -52,5 +54,6 @@ ALL: dict[str, Check] = {
         scaling.replicas_are_shards,
         scaling.the_autoscaler_strands_nothing,
         scaling.who_retires_is_gone,
+        scaling.a_drained_node_is_no_attempt,
     )
 }

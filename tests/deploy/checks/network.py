@@ -22,6 +22,10 @@ METADATA_SERVICE = ip_address("169.254.169.254")
 # Ports of what the gateway talks to: names, broker (plain and TLS), MariaDB and PostgreSQL, endpoints.
 NEEDED = [("UDP", 53), ("TCP", 53), ("TCP", 1883), ("TCP", 8883), ("TCP", 3306), ("TCP", 5432), ("TCP", 443)]
 
+# Namespaces that flows may post to, and the ports on which their pods may listen.
+ENDPOINTS = {"mqtt-gateway/endpoints": "true"}
+ENDPOINT_PORTS = {80, 443, 8080, 8443}
+
 
 def selectors_take_the_right_pods(documents: Documents) -> list[str]:
     complaints = []
@@ -158,6 +162,22 @@ def _holds(block: Document | None, address: Any) -> bool:
         return False
     excepted = any(address in ip_network(network) for network in block.get("except", []))
     return address in ip_network(block["cidr"]) and not excepted
+
+
+def endpoints_in_the_cluster_are_reached(documents: Documents) -> list[str]:
+    """By a label of their namespace: Cilium takes no pod for an address, and the ports are those of the pods."""
+    complaints = []
+    for workload in workloads(documents):
+        open_ports = {
+            port["port"]
+            for _, rule in _rules(documents, workload, "Egress")
+            if any(peer.get("namespaceSelector") == {"matchLabels": ENDPOINTS} for peer in rule.get("to", []))
+            for port in rule.get("ports", [])
+        }
+        complaints += [
+            f"{workload.name} may not post to port {port} in the cluster" for port in sorted(ENDPOINT_PORTS - open_ports)
+        ]
+    return complaints
 
 
 def only_monitoring_comes_in(documents: Documents) -> list[str]:

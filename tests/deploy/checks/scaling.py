@@ -55,27 +55,40 @@ def _complaints_of_triggers(scaler: Document) -> Iterator[str]:
         # An age does not shrink when it is divided by more pods, and no answer is not the age 0.
         if trigger.get("metricType") != "Value" or trigger["metadata"].get("ignoreNullValues") != "false":
             yield "its trigger takes an age for an amount, or silence for health"
+        # From the threshold on the query asks for more than an age.
+        if re.findall(r"\) < (\d+)", query) != [trigger["metadata"]["threshold"]]:
+            yield "its query knows another threshold"
         namespaces = set(re.findall(r'namespace="([^"]*)"', query))
         if namespaces != {scaler["metadata"]["namespace"]}:
             yield f"its query looks at {namespaces or 'every namespace'}"
 
 
+def queries(documents: Documents) -> list[str]:
+    """What autoscalers ask."""
+    scalers = of_kind(documents, "ScaledObject")
+    return [trigger["metadata"]["query"] for scaler in scalers for trigger in scaler["spec"]["triggers"]]
+
+
 def metrics_in_use(documents: Documents) -> set[str]:
     """The names of metrics in the queries of autoscalers."""
-    queries = [
-        trigger["metadata"]["query"]
-        for scaler in of_kind(documents, "ScaledObject")
-        for trigger in scaler["spec"]["triggers"]
-    ]
-    return {name for query in queries for name in re.findall(r"\bmqtt_gateway_\w+", query)}
+    return {name for query in queries(documents) for name in re.findall(r"\bmqtt_gateway_\w+", query)}
+
+
+def actors_in_use(documents: Documents) -> set[str]:
+    """The patterns of actors in these queries."""
+    return {pattern for query in queries(documents) for pattern in re.findall(r'\bactor=~"([^"]*)"', query)}
 
 
 def who_retires_is_gone(documents: Documents) -> list[str]:
     """The job has the name and the inbox of one pod, and no pod of that name is wanted any more."""
     complaints = []
     for job in workloads(documents):
-        if job.is_stateful or job.gateway.get("args") != ["retire"]:
+        if job.is_stateful:
             continue
+        if job.gateway.get("args") != ["retire"] or job.pod.get("restartPolicy") != "Never":
+            complaints.append(f"{job.name} does not retire, attempt by attempt")
+        if "SHARD_INDEX" in settings(documents, job):
+            complaints.append(f"{job.name}: its pod's name is no SHARD_INDEX, which is a wrong setting")
         identity = settings(documents, job).get("MQTT_CLIENT_ID")
         pod = (identity and identity.value) or ""
         claims = [
@@ -91,4 +104,19 @@ def who_retires_is_gone(documents: Documents) -> list[str]:
                 complaints.append(f"{job.name}: {pod} is no pod of {gateway.name}")
             elif int(ordinal) < gateway.document["spec"].get("replicas", 0):
                 complaints.append(f"{job.name}: {pod} is still there")
+    return complaints
+
+
+def a_drained_node_is_no_attempt(documents: Documents) -> list[str]:
+    """The first rule that fits decides, so it has to come before the one about exit codes."""
+    complaints = []
+    for job in of_kind(documents, "Job"):
+        first, *others = job["spec"].get("podFailurePolicy", {}).get("rules") or [{}]
+        conditions = [condition["type"] for condition in first.get("onPodConditions", [])]
+        if first.get("action") != "Ignore" or conditions != ["DisruptionTarget"]:
+            complaints.append(f"{title(job)}: an eviction uses up an attempt")
+        codes = [rule["onExitCodes"] for rule in others if rule["action"] == "FailJob"]
+        container = Workload(job).gateway["name"]
+        if not any(code["values"] == [2] and code["containerName"] == container for code in codes):
+            complaints.append(f"{title(job)}: wrong settings are tried again")
     return complaints

@@ -14,13 +14,23 @@ VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persiste
 
 POD_LABEL = "pod-security.kubernetes.io/enforce"
 
+# What keeps tools that apply directories from deleting a document.
+KEPT = {
+    "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+    "kustomize.toolkit.fluxcd.io/prune": "disabled",
+}
 
-def the_namespace_is_restricted(documents: Documents) -> list[str]:
-    return [
-        f"{title(namespace)} does not enforce restricted pods"
-        for namespace in of_kind(documents, "Namespace")
-        if namespace["metadata"].get("labels", {}).get(POD_LABEL) != "restricted"
+
+def the_namespace_is_restricted_and_stays(namespace: Document) -> list[str]:
+    metadata = namespace["metadata"]
+    complaints = [
+        f"{title(namespace)} may be deleted: {name} is missing"
+        for name, value in KEPT.items()
+        if metadata.get("annotations", {}).get(name) != value
     ]
+    if metadata.get("labels", {}).get(POD_LABEL) != "restricted":
+        complaints.append(f"{title(namespace)} does not enforce restricted pods")
+    return complaints
 
 
 def pods_are_restricted(documents: Documents) -> list[str]:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 
-from manifests import Document, Documents, Workload, mount_of, settings, size_in_bytes, stateful, volume, workloads
+from manifests import (
+    Document,
+    Documents,
+    Workload,
+    mount_of,
+    of_kind,
+    settings,
+    size_in_bytes,
+    stateful,
+    title,
+    volume,
+    workloads,
+)
 
 # Of the volume; the rest is for segments that are being deleted, for damaged bytes that are kept, and the file system.
 INBOX_SHARE = 0.75
+
+# The same of the volume with the error files, on whose filling the pod is evicted.
+LOG_SHARE = 0.75
 
 
 def volumes_and_mounts_agree(documents: Documents) -> list[str]:
@@ -39,6 +54,11 @@ def the_inbox_outlives_the_pod(documents: Documents) -> list[str]:
     return complaints
 
 
+def deleting_it_deletes_no_inbox(documents: Documents) -> list[str]:
+    """A namespace takes its claims along, for `kubectl delete -k` and for whoever prunes."""
+    return [f"{title(document)} would be deleted" for document in of_kind(documents, "Namespace", "PersistentVolumeClaim")]
+
+
 def the_inbox_fits_its_volume(documents: Documents) -> list[str]:
     complaints = []
     for workload in stateful(documents):
@@ -50,6 +70,18 @@ def the_inbox_fits_its_volume(documents: Documents) -> list[str]:
         room = size_in_bytes(claim["spec"]["resources"]["requests"]["storage"])
         if int(bound.value) > room * INBOX_SHARE:
             complaints.append(f"{workload.name}: INBOX_MAX_BYTES {bound.value} is too near to {room} bytes")
+    return complaints
+
+
+def the_log_fits_its_volume(documents: Documents) -> list[str]:
+    complaints = []
+    for workload in workloads(documents):
+        room = _source_of(documents, workload, "LOG_DIR").get("emptyDir", {}).get("sizeLimit")
+        bound = settings(documents, workload).get("LOG_DIR_MAX_BYTES")
+        if room is None or bound is None or bound.value is None:
+            complaints.append(f"{workload.name}: the error files or their volume have no bound")
+        elif int(bound.value) > size_in_bytes(room) * LOG_SHARE:
+            complaints.append(f"{workload.name}: LOG_DIR_MAX_BYTES {bound.value} is too near to {room}")
     return complaints
 
 

@@ -372,8 +372,11 @@ impl Handling {
 impl Drop for Handling {
     fn drop(&mut self) {
         let mailbox = &self.permits.mailbox;
-        mailbox.handled.fetch_add(self.permits.weight as u64, Relaxed);
-        mailbox.failed.fetch_add(self.failed, Relaxed);
+        let weight = self.permits.weight as u64;
+        // Nothing of it is done when its handler panics, whatever was said of it before.
+        let failed = if std::thread::panicking() { weight } else { self.failed };
+        mailbox.handled.fetch_add(weight, Relaxed);
+        mailbox.failed.fetch_add(failed, Relaxed);
         let mut inner = mailbox.inner();
         inner.handles.record(self.began.elapsed(), 1);
         inner.in_hand.retain(|handling| handling.number != self.number);
@@ -396,6 +399,20 @@ mod tests {
         let report = mailbox.report();
         assert_eq!((report.depth, report.high_water), (0, 8));
         assert_eq!((report.received, report.handled, report.failed), (8, 8, 2));
+    }
+
+    #[test]
+    fn a_batch_whose_handling_panics_has_failed_as_a_whole() {
+        let mailbox = Mailbox::new("worker", 10);
+        let own = Arc::clone(&mailbox);
+        let panicking = std::thread::spawn(move || {
+            let (_, mut handling) = own.try_enclose("batch", 8).expect("there is room").open();
+            handling.fail(2);
+            panic!("while it is in hand");
+        });
+        panicking.join().expect_err("it panics");
+        let report = mailbox.report();
+        assert_eq!((report.depth, report.handled, report.failed), (0, 8, 8));
     }
 
     #[test]

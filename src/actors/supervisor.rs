@@ -113,6 +113,13 @@ impl Child {
         self.arbiter.take()
     }
 
+    /// An end over which the gateway gives up is no restart.
+    fn count_restart(&self, reason: ExitReason, verdict: &Verdict) {
+        if let Verdict::Restart { .. } = verdict {
+            self.mailbox.count_restart(reason);
+        }
+    }
+
     fn is_in_life(&self, generation: u64) -> bool {
         self.generation == generation
     }
@@ -242,12 +249,13 @@ impl SupervisorActor {
         let now_ms = whole_milliseconds(self.born.elapsed());
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         child.mailbox.set_state(ActorState::Down);
-        child.mailbox.count_restart(reason);
         log_given_up(&child.mailbox, &mut child.episodes);
         child.ended.get_or_insert((reason, Instant::now(), Utc::now()));
+        let verdict = self.budget.record(now_ms);
+        child.count_restart(reason, &verdict);
         let (actor, reason) = (child.mailbox.name(), reason.as_str());
         let (budget, window) = (self.options.max_restarts, self.options.restart_window.as_secs());
-        match self.budget.record(now_ms) {
+        match verdict {
             Verdict::Restart { delay, spent } => {
                 let retry_in_ms = whole_milliseconds(delay);
                 log::error!(
@@ -431,16 +439,29 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_actor_that_ends_while_it_is_being_replaced_is_replaced_once() {
-        let mut child = Child {
+    fn router() -> Child {
+        Child {
             id: ActorId::Router,
             mailbox: Mailbox::new("router", 1),
             generation: 0,
             arbiter: None,
             episodes: Episodes::default(),
             ended: None,
-        };
+        }
+    }
+
+    #[test]
+    fn only_restarts_that_are_made_are_counted() {
+        let (child, mut budget) = (router(), RestartBudget::new(2, Duration::from_mins(1)));
+        for _ in 0..5 {
+            child.count_restart(ExitReason::Panic, &budget.record(0));
+        }
+        assert_eq!(child.mailbox.report().restarts, 2);
+    }
+
+    #[test]
+    fn an_actor_that_ends_while_it_is_being_replaced_is_replaced_once() {
+        let mut child = router();
         let silent = child.generation;
         assert!(child.is_in_life(silent));
         child.end_life();

@@ -128,6 +128,7 @@ fn a_panic_is_told_with_its_place_the_budget_and_when_the_actor_is_back() {
         &[("actor", actor), ("state", "running")],
     );
     world.wait_for_stored("any", 1);
+    await_record(&gateway, "mailbox", &[("actor", actor), ("restarts", "1"), ("failed", "1")]);
     assert_eq!(gateway.stop(), Some(0));
     assert_one_object_a_line(&gateway);
     assert_quoted(

@@ -270,9 +270,11 @@ impl Handler<Envelope<DrainDelivery>> for DeliveryActor {
 fn log_failure(item: &OutboxItem, error: &PostError) {
     let (message_id, attempts) = (item.message_id, item.attempts.saturating_add(1));
     let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
+    let endpoint = redacted(&item.url);
+    let endpoint = endpoint.as_str();
     log::error!(
-        flow_id, flow, message_id, attempts;
-        "Error posting flow {flow} to endpoint {}: {error}", redacted(&item.url)
+        flow_id, flow, endpoint, message_id, attempts;
+        "Error posting flow {flow} to endpoint {endpoint}: {error}"
     );
 }
 
@@ -280,13 +282,17 @@ fn log_delivery(item: &OutboxItem) {
     let (message_id, attempts) = (item.message_id, item.attempts);
     let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
     if attempts > 0 {
+        let endpoint = redacted(&item.url);
+        let endpoint = endpoint.as_str();
         log::info!(
-            flow_id, flow, message_id, attempts;
-            "Endpoint {} of flow {flow} takes messages again, after {attempts} failed attempts",
-            redacted(&item.url)
+            flow_id, flow, endpoint, message_id, attempts;
+            "Endpoint {endpoint} of flow {flow} takes messages again, after {attempts} failed attempts"
         );
-    } else {
-        log::debug!(flow_id, flow, message_id; "Posted flow {flow} to endpoint {}", redacted(&item.url));
+    } else if log::log_enabled!(log::Level::Debug) {
+        // For each post, so that it costs nothing where nobody reads it.
+        let endpoint = redacted(&item.url);
+        let endpoint = endpoint.as_str();
+        log::debug!(flow_id, flow, endpoint, message_id; "Posted flow {flow} to endpoint {endpoint}");
     }
 }
 

@@ -142,22 +142,26 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                 );
                 self.on_connect();
             }
-            MqttEvent::Lost { server, reason } => {
-                let server = server.as_str();
-                log::warn!(server; "Connection to the broker lost: {reason}");
+            MqttEvent::Lost { server, reason, retry_in } => {
+                let (server, retry_in_ms) = (server.as_str(), whole_milliseconds(retry_in));
+                log::warn!(
+                    server, retry_in_ms;
+                    "Connection to the broker lost: {reason}; trying again in {:.1} s", retry_in.as_secs_f64()
+                );
                 self.disconnected();
                 self.parts.directory.registry.tell(ConnectionLost);
             }
             MqttEvent::Left { server, reason } => {
-                log::info!("Leaving the broker at {server} for another one: {reason}");
+                let server = server.as_str();
+                log::info!(server; "Leaving the broker at {server} for another one: {reason}");
                 self.disconnected();
                 self.parts.directory.registry.tell(ConnectionLost);
             }
             MqttEvent::Failed { server, reason_code, reason, retry_in } => {
                 handling.fail(1);
-                let retry_in_ms = whole_milliseconds(retry_in);
+                let (server, retry_in_ms) = (server.as_str(), whole_milliseconds(retry_in));
                 log::error!(
-                    retry_in_ms;
+                    server, retry_in_ms;
                     "MQTT connection failed with reason code: {reason_code} ({server}: {reason})"
                 );
                 self.disconnected();
@@ -289,6 +293,8 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -304,7 +310,9 @@ mod tests {
         };
         session.hear(connected(), &down);
         assert!(session.established().is_some_and(|session| session.names_subscriptions));
-        session.hear(MqttEvent::Lost { server: server(), reason: String::new() }, &down);
+        let lost =
+            MqttEvent::Lost { server: server(), reason: String::new(), retry_in: Duration::from_secs(1) };
+        session.hear(lost, &down);
         assert!(session.established().is_none());
         session.hear(connected(), &down);
         session.hear(MqttEvent::Left { server: server(), reason: String::new() }, &down);

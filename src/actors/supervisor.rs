@@ -187,7 +187,9 @@ impl SupervisorActor {
         let arbiter = match thread::arbiter() {
             Ok(arbiter) => arbiter,
             Err(error) => {
+                let actor = child.mailbox.name();
                 log::error!(
+                    actor;
                     "There is no thread for actor {id}, giving up with exit code {EXIT_FAILED}: {error}"
                 );
                 return self.end(context, EXIT_FAILED);
@@ -259,7 +261,7 @@ impl SupervisorActor {
             Verdict::Restart { delay, spent } => {
                 let retry_in_ms = whole_milliseconds(delay);
                 log::error!(
-                    actor, reason, retry_in_ms, spent, budget;
+                    actor, reason, cause, retry_in_ms, spent, budget;
                     "Actor {id} ended: {cause}; restarting it in {retry_in_ms} ms, restart {spent} of {budget} within {window} s"
                 );
                 context.run_later(delay, move |supervisor, context| {
@@ -270,7 +272,7 @@ impl SupervisorActor {
             }
             Verdict::Exhausted => {
                 log::error!(
-                    actor, reason, budget;
+                    actor, reason, cause, budget;
                     "Actor {id} ended: {cause}; the restart budget ({budget} within {window} s) is spent, giving up with exit code {EXIT_FAILED}"
                 );
                 self.end(context, EXIT_FAILED);

@@ -44,8 +44,10 @@ pub enum MqttEvent {
     Lost {
         /// `host:port` of the broker.
         server: String,
-        /// Why, as far as anybody said, and when the link tries again.
+        /// Why, as far as anybody said.
         reason: String,
+        /// When the link tries again.
+        retry_in: Duration,
     },
     /// The link has left a broker in good order, to connect to another one at once. The session stays there.
     Left {

@@ -17,7 +17,8 @@ use super::line;
 use super::repeats::{Kind, Moment, News, Repeats, Rule, Verdict};
 
 /// Fields that say what a record is about: two that differ in one of these are not the same kind.
-const ABOUT: [&str; 8] = ["actor", "lane", "flow_id", "flow", "topic", "endpoint", "place", "reason"];
+const ABOUT: [&str; 9] =
+    ["actor", "lane", "flow_id", "flow", "topic", "endpoint", "server", "place", "reason"];
 
 /// An example is no longer than this; a topic may have 65,535 bytes.
 const EXAMPLE_CHARS: usize = 2_000;

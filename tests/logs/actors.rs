@@ -119,6 +119,9 @@ fn a_panic_is_told_with_its_place_the_budget_and_when_the_actor_is_back() {
     let ended = await_record(&gateway, "Actor flow-worker-", &[("reason", "panic"), ("spent", "1")]);
     assert!(text(&ended, "message").contains("ended: panicked at "), "{ended:?}");
     assert!(
+        text(&ended, "cause").starts_with("panicked at ") && text(&ended, "cause").ends_with("two\nlines")
+    );
+    assert!(
         text(&ended, "message").contains("two\nlines; restarting it in 100 ms, restart 1 of 5 within 60 s")
     );
     let actor = text(&ended, "actor");

@@ -20,6 +20,23 @@ fn the_page_lists_every_field_of_the_log_and_no_other() {
 }
 
 #[test]
+fn what_makes_messages_different_kinds_is_on_the_page_under_both_headings() {
+    let source = fs::read_to_string(root().join("src/observe/limiter.rs")).unwrap();
+    let list =
+        source.split("const ABOUT: ").nth(1).unwrap().split_once('=').unwrap().1.split(';').next().unwrap();
+    let about: BTreeSet<String> = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    assert!(about.len() > 5, "{about:?}");
+    let listed = listed();
+    let missing: Vec<_> = about.difference(&listed).collect();
+    assert!(missing.is_empty(), "no such field: {missing:?}");
+
+    let section = crate::page::section("Repeated messages").replace('\n', " ");
+    let named = section.split("together with the fields ").nth(1).unwrap().split(". ").next().unwrap();
+    let named: BTreeSet<String> = named.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(named, about);
+}
+
+#[test]
 fn the_fields_of_a_line_are_found_however_it_is_written() {
     let found = |source: &str| keys(source).into_iter().collect::<Vec<_>>();
     assert_eq!(found(r#"log::info!(a, b = x(1, 2), c:% = z; "d = {e}");"#), ["a", "b", "c"]);
@@ -36,8 +53,12 @@ pub(crate) fn is_a_field(name: &str) -> bool {
 /// Every source of the gateway, with its path.
 pub(crate) fn sources() -> Vec<(String, String)> {
     let mut sources = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
+    collect(&root().join("src"), &mut sources);
     sources
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn collect(directory: &Path, sources: &mut Vec<(String, String)>) {
@@ -53,8 +74,7 @@ fn collect(directory: &Path, sources: &mut Vec<(String, String)>) {
 
 /// The first cells of the table below "Fields".
 fn listed() -> BTreeSet<String> {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md")).unwrap();
-    let section = page.split("\n## Fields\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let section = crate::page::section("Fields");
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     rows.map(|(name, _)| name.to_owned()).collect()
 }
@@ -107,7 +127,7 @@ fn top_level(fields: &str) -> Vec<String> {
 
 /// Fields that are put together by hand: `("name", value.into())`.
 fn pairs(source: &str) -> Vec<String> {
-    if !source.contains("kv::Value") && !source.contains("let fields = ") {
+    if !source.contains("kv::Value") && !source.contains(" fields = ") {
         return Vec::new();
     }
     let pairs = source.split("(\"").skip(1).filter_map(|rest| rest.split_once("\", "));

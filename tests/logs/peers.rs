@@ -14,11 +14,14 @@ fn a_broker_that_is_gone_is_told_with_the_next_attempt() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     world.flow("any", "t").insert(&world.sql);
     let mut gateway = world.start_subscribed();
-    await_record(&gateway, "Connected to the broker", &[]);
+    let connected = await_record(&gateway, "Connected to the broker", &[]);
+    let server = [("server", text(&connected, "server"))];
     world.broker.stop();
-    await_record(&gateway, "Connection to the broker lost: ", &[]);
-    let failed = await_record(&gateway, "MQTT connection failed with reason code: ", &[]);
-    assert!(failed["retry_in_ms"].is_u64(), "{failed:?}");
+    let lost = await_record(&gateway, "Connection to the broker lost: ", &server);
+    let failed = await_record(&gateway, "MQTT connection failed with reason code: ", &server);
+    for record in [lost, failed] {
+        assert!(record["retry_in_ms"].is_u64(), "{record:?}");
+    }
     let line = await_record(&gateway, "mailbox", &[("actor", "mqtt"), ("state", "disconnected")]);
     assert_since(&line, 0);
     world.broker.start();

@@ -125,7 +125,7 @@ fn an_endpoint_that_refuses_is_counted_for_each_flow() {
     world.publish("t", "{}");
     for flow in ["a", "b"] {
         let begin = format!("Error posting flow {flow} to endpoint {url}: ");
-        await_record(&gateway, &begin, &[("flow", flow), ("attempts", "1")]);
+        await_record(&gateway, &begin, &[("flow", flow), ("endpoint", &url), ("attempts", "1")]);
     }
     let tried = || {
         let sql = "SELECT COUNT(*) FROM outbox WHERE attempts >= 3";

@@ -157,10 +157,10 @@ impl Driver {
         let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
         let after = self.reconnect.lost(connection.since.elapsed(), taken_over, rand::random());
         let cause = if after.id_taken { self.second_client() } else { String::new() };
-        let reason =
-            format!("{}{cause}; trying again in {:.1} s", describe(why), after.retry_in.as_secs_f64());
-        self.tell(MqttEvent::Lost { server: connection.server.address(), reason });
-        wait(after.retry_in)
+        let retry_in = after.retry_in;
+        let reason = format!("{}{cause}", describe(why));
+        self.tell(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });
+        wait(retry_in)
     }
 
     fn second_client(&self) -> String {

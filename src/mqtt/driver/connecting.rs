@@ -183,7 +183,7 @@ impl Driver {
         let Target { server, version } = target;
         if self.servers.versions(&server).is_some_and(|versions| versions.fall_back(version, failure.kind)) {
             let address = server.address();
-            log::info!("The broker at {address} seems not to speak MQTT 5 ({}): trying 3.1.1", failure.text);
+            log::info!(server = address.as_str(); "The broker at {address} seems not to speak MQTT 5 ({}): trying 3.1.1", failure.text);
             return self.attempt(Target { server, version: Version::V311 });
         }
         // Of a list that is another one by now, the first.

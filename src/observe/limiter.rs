@@ -13,15 +13,13 @@ use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, Record};
 use serde_json::Value as Json;
 
+use super::length::TEXT_CHARS;
 use super::line;
 use super::repeats::{Kind, Moment, News, Repeats, Rule, Verdict};
 
 /// Fields that say what a record is about: two that differ in one of these are not the same kind.
 const ABOUT: [&str; 9] =
     ["actor", "lane", "flow_id", "flow", "topic", "endpoint", "server", "place", "reason"];
-
-/// An example is no longer than this; a topic may have 65,535 bytes.
-const EXAMPLE_CHARS: usize = 2_000;
 
 /// Counts what is logged, and says what is to be written.
 pub(super) struct Limiter {
@@ -139,13 +137,10 @@ impl Limiter {
 
 impl Example {
     fn of(record: &Record<'_>) -> Self {
-        let mut message = record.args().to_string();
-        if let Some((end, _)) = message.char_indices().nth(EXAMPLE_CHARS) {
-            message.truncate(end);
-            message.push('…');
-        }
-        let about = line::fields(record).into_iter().filter(|(name, _)| ABOUT.contains(&name.as_str()));
-        Self { level: record.level(), target: record.target().to_owned(), message, about: about.collect() }
+        let message = line::message(record, TEXT_CHARS);
+        let about = line::fields(record, TEXT_CHARS).into_iter();
+        let about = about.filter(|(name, _)| ABOUT.contains(&name.as_str())).collect();
+        Self { level: record.level(), target: record.target().to_owned(), message, about }
     }
 }
 
@@ -212,7 +207,8 @@ mod tests {
     fn lines(topics: &[&str], count: u64) -> Vec<Json> {
         let limiter = Limiter::new(Rule { window_ms: 3_600_000, burst: 2 });
         let written = RefCell::new(Vec::new());
-        let write = |record: &Record<'_>| written.borrow_mut().push(line::json(record, Utc::now()));
+        let write =
+            |record: &Record<'_>| written.borrow_mut().push(line::json(record, Utc::now(), TEXT_CHARS));
         for number in 1..=count {
             for topic in topics {
                 let args = format_args!("Invalid payload in topic {topic}: {number}");
@@ -287,10 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn an_example_is_cut_where_a_letter_ends() {
-        let long = "ü".repeat(3 * EXAMPLE_CHARS);
-        let args = format_args!("{long}");
-        let example = Example::of(&Record::builder().level(Level::Warn).args(args).build());
-        assert_eq!(example.message.chars().count(), EXAMPLE_CHARS + 1);
+    fn a_sum_is_told_behind_a_message_that_was_cut() {
+        let long = "ü".repeat(3 * TEXT_CHARS);
+        let lines = lines(&[&long], 3);
+        let message = lines[2]["message"].as_str().unwrap();
+        assert!(message.starts_with("Invalid payload in topic üüü"), "{message}");
+        let (_, end) = message.split_once('…').unwrap();
+        assert!(end.contains("üü: 3 (repeated 1 times in "), "{end}");
+        assert!(end.ends_with("; this is one of them)"), "{end}");
+        assert!(lines.iter().all(|line| line["topic"].as_str().unwrap().chars().count() == TEXT_CHARS));
     }
 }

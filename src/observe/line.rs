@@ -8,35 +8,40 @@ use log::Record;
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use serde_json::Value as Json;
 
+use super::length::cut;
+
 /// The logger's name in the error file, which its readers know.
 const NAME: &str = "mqtt_gateway";
 /// Fields of the JSON object that a key-value of a record must not take.
 const OWN_FIELDS: [&str; 4] = ["timestamp", "level", "target", "message"];
+/// A field that is never cut: its length is ours, and each of its lines may be the one that matters.
+const UNCUT: &str = "backtrace";
 
 /// `2026-11-22T15:04:05.123Z INFO  target message key=value`.
 ///
 /// A message of several lines keeps them, with all but the first indented, so that no topic or
-/// payload in it can look like a record of its own.
-pub(super) fn human(record: &Record<'_>, now: DateTime<Utc>) -> String {
-    let (target, message) = (record.target(), record.args().to_string());
+/// payload in it can look like a record of its own. No text in it has more than `most` characters.
+pub(super) fn human(record: &Record<'_>, now: DateTime<Utc>, most: usize) -> String {
+    let (target, message) = (record.target(), message(record, most));
     let mut line = format!("{} {:<5} {target}", timestamp(now), record.level());
     if message != target {
         line.push(' ');
         line.push_str(&printable(&message, "\n    "));
     }
-    for (key, value) in fields(record) {
+    for (key, value) in fields(record, most) {
         let _ = write!(line, " {key}={}", bare_or_quoted(&value));
     }
     line
 }
 
-/// A JSON object with `timestamp`, `level`, `target`, `message` and the record's key-values.
-pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>) -> String {
-    let message = record.args().to_string();
+/// A JSON object with `timestamp`, `level`, `target`, `message` and the record's key-values. No text in it has more than
+/// `most` characters.
+pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, most: usize) -> String {
+    let message = message(record, most);
     let own = [timestamp(now), record.level().to_string(), record.target().to_owned(), message];
     let own = OWN_FIELDS.map(str::to_owned).into_iter().zip(own.map(Json::String));
     let mut line = String::from("{");
-    for (name, value) in own.chain(fields(record)) {
+    for (name, value) in own.chain(fields(record, most)) {
         if line.len() > 1 {
             line.push(',');
         }
@@ -44,6 +49,11 @@ pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>) -> String {
     }
     line.push('}');
     line
+}
+
+/// The message of a record, with no more than `most` characters.
+pub(super) fn message(record: &Record<'_>, most: usize) -> String {
+    cut(record.args().to_string(), most)
 }
 
 /// `YYYY-MM-DD HH:MM:SS | LEVEL | mqtt_gateway | MESSAGE`, the message on one line.
@@ -85,15 +95,19 @@ fn is_bare(text: &str) -> bool {
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '='))
 }
 
-/// The key-values of a record, in order. A key that is a field of ours gets an underscore.
-pub(super) fn fields(record: &Record<'_>) -> Vec<(String, Json)> {
-    let mut fields = Fields(Vec::new());
+/// The key-values of a record, in order, with texts of no more than `most` characters. A key that is a field of ours gets
+/// an underscore.
+pub(super) fn fields(record: &Record<'_>, most: usize) -> Vec<(String, Json)> {
+    let mut fields = Fields { most, found: Vec::new() };
     // Only a visitor that fails makes this fail, and ours does not.
     let _ = record.key_values().visit(&mut fields);
-    fields.0
+    fields.found
 }
 
-struct Fields(Vec<(String, Json)>);
+struct Fields {
+    most: usize,
+    found: Vec<(String, Json)>,
+}
 
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
@@ -103,7 +117,11 @@ impl<'kvs> VisitSource<'kvs> for Fields {
         }
         let mut json = ToJson(Json::Null);
         value.visit(&mut json)?;
-        self.0.push((name, json.0));
+        let json = match json.0 {
+            Json::String(text) if name != UNCUT => Json::String(cut(text, self.most)),
+            other => other,
+        };
+        self.found.push((name, json));
         Ok(())
     }
 }
@@ -161,6 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::observe::length::TEXT_CHARS;
 
     fn now() -> DateTime<Utc> {
         Utc.with_ymd_and_hms(2026, 11, 22, 15, 4, 5).unwrap() + chrono::TimeDelta::milliseconds(123)
@@ -170,11 +189,11 @@ mod tests {
         target: &str,
         message: &str,
         kvs: &[(&str, Value<'_>)],
-        use_it: fn(&Record<'_>, DateTime<Utc>) -> T,
+        use_it: fn(&Record<'_>, DateTime<Utc>, usize) -> T,
     ) -> T {
         let args = format_args!("{message}");
         let record = Record::builder().level(Level::Info).target(target).args(args).key_values(&kvs).build();
-        use_it(&record, now())
+        use_it(&record, now(), TEXT_CHARS)
     }
 
     #[test]
@@ -220,6 +239,23 @@ mod tests {
             with_record("t", "two\nlines", &kvs, json),
             r#"{"timestamp":"2026-11-22T15:04:05.123Z","level":"INFO","target":"t","message":"two\nlines","actor":"router","depth":3,"age":1.5,"ok":true,"ms":2000,"error":"no \"disk\"","none":null,"level_":"mine"}"#
         );
+    }
+
+    #[test]
+    fn a_message_and_a_field_are_cut_and_a_backtrace_is_not() {
+        let long = "ü".repeat(65_535);
+        let message = format!("Invalid payload in topic {long}: no JSON");
+        let kvs = [("topic", Value::from(long.as_str())), (UNCUT, Value::from(long.as_str()))];
+        let read: Json = serde_json::from_str(&with_record("t", &message, &kvs, json)).unwrap();
+        let text = |field: &str| read[field].as_str().unwrap();
+        for field in ["message", "topic"] {
+            assert_eq!(text(field).chars().count(), TEXT_CHARS, "{field}");
+        }
+        assert!(text("message").starts_with("Invalid payload in topic üüü"));
+        assert!(text("message").ends_with("üü: no JSON"));
+        assert_eq!(text(UNCUT), long);
+        let line = with_record("t", &message, &kvs[..1], human);
+        assert!(line.chars().count() < 2 * TEXT_CHARS + 100, "{}", line.len());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use log::kv::Value;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::error_file::{ErrorFile, ErrorLine, LocalClock};
+use super::length::TEXT_CHARS;
 use super::limiter::Limiter;
 use super::log_queue::{Entry, Item, LogQueue};
 use super::repeats::Rule;
@@ -80,7 +81,7 @@ pub(crate) fn end_process(exit_code: i32) -> ! {
 }
 
 /// Begins logging to standard error alone, for commands that must run where `LOG_DIR` cannot be
-/// written. Each line is written before the next thing is done.
+/// written. Each line is written before the next thing is done, and whole: an error may name every setting there is.
 pub(crate) fn init_stderr(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
     install(Logger { lines: Lines::new(format, filter), errors: None, limiter: None, queue: None })
 }
@@ -140,6 +141,8 @@ struct Lines {
     /// Decides what is logged; it writes nothing itself.
     filter: env_logger::Logger,
     is_human: bool,
+    /// Of a text in a line.
+    most_chars: usize,
 }
 
 impl Lines {
@@ -154,7 +157,7 @@ impl Lines {
         for (library, level) in QUIET {
             builder.filter_module(library, level);
         }
-        Self { filter: builder.parse_filters(filter).build(), is_human }
+        Self { filter: builder.parse_filters(filter).build(), is_human, most_chars: TEXT_CHARS }
     }
 
     /// With the line break; `None` if the filter leaves it out.
@@ -169,8 +172,8 @@ impl Lines {
     }
 
     fn text_of(&self, record: &Record<'_>) -> String {
-        let now = Utc::now();
-        let mut line = if self.is_human { line::human(record, now) } else { line::json(record, now) };
+        let write = if self.is_human { line::human } else { line::json };
+        let mut line = write(record, Utc::now(), self.most_chars);
         line.push('\n');
         line
     }
@@ -204,7 +207,7 @@ impl Logger {
 
     fn error_line(&self, record: &Record<'_>) -> Option<ErrorLine> {
         let errors = self.errors.as_ref().filter(|_| record.level() == Level::Error)?;
-        Some(errors.line(record.level(), &record.args().to_string()))
+        Some(errors.line(record.level(), &line::message(record, TEXT_CHARS)))
     }
 
     fn write_out(&self, Entry { stderr, error }: &Entry) {

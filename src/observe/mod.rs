@@ -9,6 +9,7 @@
 
 mod error_file;
 pub mod health;
+mod length;
 mod limiter;
 mod line;
 mod log_queue;

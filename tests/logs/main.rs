@@ -15,6 +15,7 @@
 mod support;
 
 mod actors;
+mod bound;
 mod fields;
 mod format;
 mod page;

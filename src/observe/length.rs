@@ -1,0 +1,64 @@
+//! How long a text of the log may be: whoever can publish can make a topic of 65,535 bytes, and as many lines with it as
+//! there are messages.
+
+/// Characters of a message, and of each text in a field.
+pub(super) const TEXT_CHARS: usize = 2_000;
+
+/// The text as it is, or with `…` in place of its middle, so that it has `most` characters. A quarter of them is its end:
+/// what is wrong stands behind the topic, and so does the sum of what is repeated.
+pub(super) fn cut(text: String, most: usize) -> String {
+    // Nothing has more characters than bytes, so most texts need not be counted.
+    if text.len() <= most {
+        return text;
+    }
+    let end = most / 4;
+    let begin = most.saturating_sub(end + 1);
+    let count = text.chars().count();
+    if count <= most {
+        return text;
+    }
+    let begin = text.chars().take(begin);
+    let end = text.chars().skip(count - end);
+    begin.chain(['…']).chain(end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cut_to(text: &str, most: usize) -> String {
+        cut(text.to_owned(), most)
+    }
+
+    #[test]
+    fn what_is_too_long_loses_its_middle() {
+        assert_eq!(cut_to("0123456789", 10), "0123456789");
+        assert_eq!(cut_to("0123456789a", 10), "0123456…9a");
+        assert_eq!(cut_to("ü".repeat(10).as_str(), 10), "ü".repeat(10), "letters count, not bytes");
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_no_longer_than_it_may_be_and_begins_and_ends_as_it_did(text in ".{0,40}", most in 1_usize..30) {
+            let short = cut_to(&text, most);
+            prop_assert!(short.chars().count() <= most);
+            if text.chars().count() <= most {
+                prop_assert_eq!(&short, &text);
+            } else {
+                let (begin, end) = (most - most / 4 - 1, most / 4);
+                prop_assert!(short.chars().take(begin).eq(text.chars().take(begin)));
+                prop_assert!(short.chars().rev().take(end).eq(text.chars().rev().take(end)));
+            }
+        }
+
+        #[test]
+        fn an_end_that_is_put_to_a_cut_text_outlives_the_next_cut(text in "[a-z]{30,60}", most in 20_usize..30) {
+            let sum = format!("{} ×7", cut_to(&text, most));
+            let short = cut_to(&sum, most);
+            prop_assert!(short.ends_with(" ×7"));
+            prop_assert_eq!(short.matches('…').count(), 1);
+        }
+    }
+}

@@ -76,26 +76,30 @@ impl Limiter {
     fn tell(&self, news: Vec<News<Arc<Example>>>, write: &dyn Fn(&Record<'_>)) {
         for one in news {
             match one {
-                News::Summary { example, repeated, since, until } => {
+                News::Summary { example, repeated, of_many, since, until } => {
                     let lasted = until - since;
-                    let fields = [("repeated", repeated.into()), ("lasted_ms", lasted.into())];
+                    let mut fields = example.fields(of_many);
+                    fields.extend([("repeated", repeated.into()), ("lasted_ms", lasted.into())]);
                     let args = format_args!(
-                        "{} (repeated {repeated} times in {}; this is one of them)",
+                        "{} (repeated {repeated} times in {}{}; this is one of them)",
                         example.message,
-                        Seconds(lasted)
-                    );
-                    self.tell_one(&example, example.level, since, &fields, args, write);
-                }
-                News::Over { example, total, since, until } => {
-                    let lasted = until - since;
-                    let fields = [("total", total.into()), ("lasted_ms", lasted.into())];
-                    let args = format_args!(
-                        "No longer repeated, {total} times in all within {}: {}",
                         Seconds(lasted),
+                        of(of_many)
+                    );
+                    self.tell_one(&example, example.level, since, fields, args, write);
+                }
+                News::Over { example, total, of_many, since, until } => {
+                    let lasted = until - since;
+                    let mut fields = example.fields(of_many);
+                    fields.extend([("total", total.into()), ("lasted_ms", lasted.into())]);
+                    let args = format_args!(
+                        "No longer repeated, {total} times in all within {}{}: {}",
+                        Seconds(lasted),
+                        of(of_many),
                         example.message
                     );
                     // Good news, and the sum of what the lines of the level itself say.
-                    self.tell_one(&example, Level::Info, since, &fields, args, write);
+                    self.tell_one(&example, Level::Info, since, fields, args, write);
                 }
             }
         }
@@ -106,15 +110,13 @@ impl Limiter {
         example: &Example,
         level: Level,
         since: Moment,
-        counts: &[(&str, Value<'_>)],
+        fields: Vec<(&str, Value<'_>)>,
         args: fmt::Arguments<'_>,
         write: &dyn Fn(&Record<'_>),
     ) {
         let ago = i64::try_from(self.now().saturating_sub(since)).unwrap_or(i64::MAX);
         let since = line::timestamp(Utc::now() - TimeDelta::milliseconds(ago));
-        let mut fields: Vec<(&str, Value<'_>)> =
-            example.about.iter().map(|(name, value)| (name.as_str(), as_kv(value))).collect();
-        fields.extend_from_slice(counts);
+        let mut fields: Vec<(&str, Value<'_>)> = fields;
         fields.push(("since", since.as_str().into()));
         write(
             &Record::builder()
@@ -142,6 +144,17 @@ impl Example {
         let about = about.filter(|(name, _)| ABOUT.contains(&name.as_str())).collect();
         Self { level: record.level(), target: record.target().to_owned(), message, about }
     }
+
+    /// What all are about that it stands for: nothing where it stands for others than its own kind too.
+    fn fields(&self, of_many: bool) -> Vec<(&str, Value<'_>)> {
+        let about = self.about.iter().filter(|_| !of_many);
+        about.map(|(name, value)| (name.as_str(), as_kv(value))).collect()
+    }
+}
+
+/// Whoever reads a sum has to know that its topic is not the topic of all.
+fn of(many: bool) -> &'static str {
+    if many { ", of many kinds" } else { "" }
 }
 
 fn kind_of(record: &Record<'_>) -> Kind {
@@ -279,6 +292,21 @@ mod tests {
         for _ in 0..10 {
             let args = format_args!("{}", Logs(&limiter));
             limiter.pass(&Record::builder().level(Level::Warn).args(args).build(), &|_| {});
+        }
+    }
+
+    #[test]
+    fn a_sum_of_many_kinds_says_so_and_names_none_of_them() {
+        let topics: Vec<String> = (0..1_000).map(|number| format!("t/{number}")).collect();
+        let lines = lines(&topics.iter().map(String::as_str).collect::<Vec<_>>(), 1);
+        let (sums, each): (Vec<&Json>, Vec<&Json>) =
+            lines.iter().partition(|line| !line["lasted_ms"].is_null());
+        assert!(each.iter().all(|line| line["topic"].is_string()));
+        let [sum, over] = &sums[..] else { panic!("{sums:?}") };
+        assert_eq!(sum["repeated"].as_u64().unwrap() + each.len() as u64, 1_000);
+        for line in [sum, over] {
+            assert!(line["topic"].is_null(), "{line}");
+            assert!(line["message"].as_str().unwrap().contains(" s, of many kinds"), "{line}");
         }
     }
 

@@ -13,9 +13,11 @@
 //! tell is together exactly what there was.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-/// Kinds that are told apart by what they are about (a topic, a flow) and not by their place in the program alone:
-/// whoever can publish can invent topics, and each costs memory and lines.
+/// Kinds of one place in the program that are told apart by what they are about (a topic, a flow): whoever can publish can
+/// invent topics, and each costs memory and lines. Each place has as many, so that a flood at one leaves the others as
+/// clear as they were; places are few.
 const MAX_DETAILED: usize = 128;
 
 /// Milliseconds of a clock that does not go back.
@@ -43,14 +45,19 @@ pub(super) struct Kind {
 #[derive(Debug)]
 pub(super) struct Repeats<E> {
     rule: Rule,
+    max_detailed: usize,
     kinds: HashMap<u64, Episode<E>>,
-    detailed: usize,
+    /// How many of the kinds are of a place, by its number.
+    detailed: HashMap<u64, usize>,
 }
 
 #[derive(Debug)]
 struct Episode<E> {
     example: E,
-    is_detailed: bool,
+    /// The place that it is one of the kinds of; none if it is the place as a whole.
+    detailed_of: Option<u64>,
+    /// Kinds were counted here that found no room of their own.
+    of_many: bool,
     began: Moment,
     last: Moment,
     window_began: Moment,
@@ -84,6 +91,8 @@ pub(super) enum News<E> {
         example: E,
         /// How many were not written.
         repeated: u64,
+        /// They are of several kinds, of which the example has one.
+        of_many: bool,
         /// When the first of these came.
         since: Moment,
         /// When the last of these came.
@@ -95,6 +104,8 @@ pub(super) enum News<E> {
         example: E,
         /// How many there were, written or not.
         total: u64,
+        /// As in the last summary.
+        of_many: bool,
         /// When the first came.
         since: Moment,
         /// When the last came.
@@ -105,14 +116,20 @@ pub(super) enum News<E> {
 impl<E: Clone> Repeats<E> {
     /// Nothing was seen yet.
     pub(super) fn new(rule: Rule) -> Self {
-        Self { rule, kinds: HashMap::new(), detailed: 0 }
+        Self::of(rule, MAX_DETAILED)
+    }
+
+    fn of(rule: Rule, max_detailed: usize) -> Self {
+        Self { rule, max_detailed, kinds: HashMap::new(), detailed: HashMap::new() }
     }
 
     /// Counts a record of a kind that is known; `None` for one that is not: it takes an example to know it.
     pub(super) fn record(&mut self, kind: Kind, now: Moment, news: &mut Vec<News<E>>) -> Option<Verdict> {
         let key = self.key_of(kind);
-        let rule = self.rule;
-        self.kinds.get_mut(&key).map(|episode| episode.record(rule, now, news))
+        let episode = self.kinds.get_mut(&key)?;
+        let verdict = episode.record(self.rule, now, news);
+        episode.of_many |= key != kind.detailed;
+        Some(verdict)
     }
 
     /// Counts a record of a kind that may be new, with itself as the example.
@@ -122,9 +139,12 @@ impl<E: Clone> Repeats<E> {
             return verdict;
         }
         let key = self.key_of(kind);
-        let is_detailed = key != kind.site;
-        self.detailed += usize::from(is_detailed);
-        let mut episode = Episode::new(example, is_detailed, now);
+        let detailed_of = Some(kind.site).filter(|site| *site != key);
+        if let Some(site) = detailed_of {
+            *self.detailed.entry(site).or_default() += 1;
+        }
+        let mut episode = Episode::new(example, detailed_of, now);
+        episode.of_many = key != kind.detailed;
         let verdict = episode.record(self.rule, now, news);
         self.kinds.insert(key, episode);
         verdict
@@ -142,14 +162,17 @@ impl<E: Clone> Repeats<E> {
     pub(super) fn look(&mut self, now: Moment) -> Vec<News<E>> {
         let mut news = Vec::new();
         let window = self.rule.window_ms;
-        self.kinds.retain(|_, episode| {
+        let Self { kinds, detailed, .. } = self;
+        kinds.retain(|_, episode| {
             if now.saturating_sub(episode.window_began) >= window {
                 episode.tell_window(&mut news);
             }
             let is_over = now.saturating_sub(episode.last) >= window;
             if is_over {
                 episode.tell_end(&mut news);
-                self.detailed -= usize::from(episode.is_detailed);
+                if let Some(site) = episode.detailed_of {
+                    forget_one_of(site, detailed);
+                }
             }
             !is_over
         });
@@ -163,22 +186,33 @@ impl<E: Clone> Repeats<E> {
             episode.tell_window(&mut news);
             episode.tell_end(&mut news);
         }
-        self.detailed = 0;
+        self.detailed.clear();
         news
     }
 
     /// The detailed kind if it is known or can be, else the place.
     fn key_of(&self, kind: Kind) -> u64 {
-        let has_room = self.detailed < MAX_DETAILED || self.kinds.contains_key(&kind.detailed);
+        let detailed = self.detailed.get(&kind.site).copied().unwrap_or_default();
+        let has_room = detailed < self.max_detailed || self.kinds.contains_key(&kind.detailed);
         if has_room { kind.detailed } else { kind.site }
     }
 }
 
+fn forget_one_of(site: u64, detailed: &mut HashMap<u64, usize>) {
+    if let Entry::Occupied(mut count) = detailed.entry(site) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}
+
 impl<E: Clone> Episode<E> {
-    fn new(example: E, is_detailed: bool, now: Moment) -> Self {
+    fn new(example: E, detailed_of: Option<u64>, now: Moment) -> Self {
         Self {
             example,
-            is_detailed,
+            detailed_of,
+            of_many: false,
             began: now,
             last: now,
             window_began: now,
@@ -218,6 +252,7 @@ impl<E: Clone> Episode<E> {
             news.push(News::Summary {
                 example: self.example.clone(),
                 repeated,
+                of_many: self.of_many,
                 since: self.unwritten_since,
                 until: self.last,
             });
@@ -230,6 +265,7 @@ impl<E: Clone> Episode<E> {
             news.push(News::Over {
                 example: self.example.clone(),
                 total: self.total,
+                of_many: self.of_many,
                 since: self.began,
                 until: self.last,
             });

@@ -85,6 +85,8 @@ fn a_flood_over_more_topics_than_are_told_apart_is_counted_all_the_same() {
     let (lines, errors) = lines_and_errors(&gateway, INVALID);
     assert_eq!(errors, 3_000);
     assert!(lines < 1_000, "{lines} lines");
+    let sum = await_record(&gateway, INVALID, &[("message", " s, of many kinds; this is one of them)")]);
+    assert!(!sum.contains_key("topic") && !sum.contains_key("reason"), "{sum:?}");
     assert_one_object_a_line(&gateway);
 }
 

@@ -1,5 +1,7 @@
 //! `LOG_DIR/YYYY-MM-DD.log`: what is ERROR and above, a file for each local day.
 
+mod room;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,14 +10,16 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{NaiveDate, NaiveDateTime};
 
 use super::line;
+pub(super) use room::CLOSING;
+use room::Room;
 
 /// Tells the local date and time.
 pub(super) type LocalClock = Box<dyn Fn() -> NaiveDateTime + Send + Sync>;
 
-/// A record as the error file has it, and the day that it belongs to.
+/// A record as the error file has it, and when it was logged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ErrorLine {
-    day: NaiveDate,
+    at: NaiveDateTime,
     /// With the line break.
     pub(super) text: String,
 }
@@ -27,9 +31,25 @@ pub(super) struct ErrorFile {
     state: Mutex<State>,
 }
 
+/// What became of a record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Appended {
+    /// It is in the file.
+    Written,
+    /// There is no room for it, which was said before.
+    LeftOut,
+    /// There is no room for it, which is to be said: the files have reached this size.
+    Full {
+        /// `LOG_DIR_MAX_BYTES`.
+        max_bytes: u64,
+    },
+}
+
 #[derive(Default)]
 struct State {
     open: Option<(NaiveDate, File)>,
+    /// None if the files may grow without bound.
+    room: Option<Room>,
     /// The directory has refused a record since it last took one.
     failing: bool,
 }
@@ -44,47 +64,88 @@ impl ErrorFile {
         }
     }
 
-    /// A record that is logged now; it may be written later.
-    pub(super) fn line(&self, level: log::Level, message: &str) -> ErrorLine {
-        let now = (self.clock)();
-        let mut text = line::error_file(level, message, now);
-        text.push('\n');
-        ErrorLine { day: now.date(), text }
+    /// From now on the files take no more than that together. What is too much already is deleted.
+    pub(super) fn within(self, max_bytes: u64) -> Self {
+        let mut room = Room::new(&self.dir, max_bytes);
+        // What cannot be deleted now is tried again, and told, when there is something to be written.
+        let _ = room.tidy((self.clock)().date());
+        let state = State { room: Some(room), ..State::default() };
+        Self { state: Mutex::new(state), ..self }
     }
 
-    /// Appends a record. An error comes back only for the first of several that fail in a row: the
-    /// gateway goes on without the file, and says so once.
-    pub(super) fn append(&self, line: &ErrorLine) -> io::Result<()> {
+    /// A record that is logged now; it may be written later.
+    pub(super) fn line(&self, level: log::Level, message: &str) -> ErrorLine {
+        let at = (self.clock)();
+        let mut text = line::error_file(level, message, at);
+        text.push('\n');
+        ErrorLine { at, text }
+    }
+
+    /// Appends a record, if there is room for it. An error comes back only for the first of several that fail in a row:
+    /// the gateway goes on without the file, and says so once.
+    pub(super) fn append(&self, line: &ErrorLine) -> io::Result<Appended> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.write(&mut state, line.day, &line.text) {
-            Ok(()) => {
-                state.failing = false;
-                Ok(())
+        match self.write(&mut state, line) {
+            Ok(appended) => {
+                // What is left out is no sign that the directory is well.
+                state.failing &= appended == Appended::LeftOut;
+                Ok(appended)
             }
             Err(error) => {
                 // Opened again for the next record: the disk may be another one by then.
                 state.open = None;
                 let known = std::mem::replace(&mut state.failing, true);
-                if known { Ok(()) } else { Err(error) }
+                if known { Ok(Appended::LeftOut) } else { Err(error) }
             }
         }
     }
 
-    fn write(&self, state: &mut State, day: NaiveDate, text: &str) -> io::Result<()> {
-        let file = match &mut state.open {
-            Some((date, file)) if *date == day => file,
-            open => {
+    fn write(&self, State { open, room, .. }: &mut State, line: &ErrorLine) -> io::Result<Appended> {
+        let (at, day) = (line.at, line.at.date());
+        if room.as_mut().is_some_and(|room| room.is_full(at)) {
+            return Ok(Appended::LeftOut);
+        }
+        let file = self.file_of(open, day)?;
+        if let Some(room) = room {
+            let today = file.metadata()?.len();
+            if !room.takes(at, today, line.text.len())? {
+                let closing = room.closing(at, today).unwrap_or_default();
+                let written = file.write_all(closing.as_bytes());
+                // Whoever makes room may do so by deleting it.
+                *open = None;
+                let max_bytes = room.max_bytes();
+                let appended =
+                    if room.is_news(day) { Appended::Full { max_bytes } } else { Appended::LeftOut };
+                return written.map(|()| appended);
+            }
+        }
+        // One write, so that lines of two gateways never mix.
+        file.write_all(line.text.as_bytes())?;
+        Ok(Appended::Written)
+    }
+
+    fn file_of<'a>(
+        &self,
+        open: &'a mut Option<(NaiveDate, File)>,
+        day: NaiveDate,
+    ) -> io::Result<&'a mut File> {
+        let file = match open.take() {
+            Some((date, file)) if date == day => file,
+            _ => {
                 fs::create_dir_all(&self.dir)?;
-                &mut open.insert((day, append_to(&path_of(&self.dir, day))?)).1
+                append_to(&path_of(&self.dir, day))?
             }
         };
-        // One write, so that lines of two gateways never mix.
-        file.write_all(text.as_bytes())
+        Ok(&mut open.insert((day, file)).1)
     }
 }
 
 fn path_of(dir: &Path, date: NaiveDate) -> PathBuf {
-    dir.join(format!("{}.log", date.format("%Y-%m-%d")))
+    dir.join(name_of(date))
+}
+
+fn name_of(date: NaiveDate) -> String {
+    format!("{}.log", date.format("%Y-%m-%d"))
 }
 
 fn prepare(dir: &Path, today: &Path) -> io::Result<()> {
@@ -113,89 +174,5 @@ pub(crate) fn check_writable(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
-
-    use log::Level;
-
-    use super::*;
-
-    /// A clock that is set by hand, in seconds from noon of 2026-11-22.
-    fn clock() -> (Arc<AtomicI64>, LocalClock) {
-        let seconds = Arc::new(AtomicI64::new(0));
-        let hand = Arc::clone(&seconds);
-        let noon = NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 0).unwrap();
-        let clock = move || noon + chrono::TimeDelta::seconds(seconds.load(Ordering::Relaxed));
-        (hand, Box::new(clock))
-    }
-
-    fn append(file: &ErrorFile, message: &str) -> io::Result<()> {
-        file.append(&file.line(Level::Error, message))
-    }
-
-    fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn the_directory_is_created_and_no_file_before_the_first_error() {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("a/b");
-        ErrorFile::open(&dir, clock().1).unwrap();
-        assert_eq!(names(&dir), [""; 0]);
-    }
-
-    #[test]
-    fn records_are_appended_to_the_file_of_the_local_day() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("2026-11-22.log"), "before\n").unwrap();
-        let (hand, clock) = clock();
-        let file = ErrorFile::open(dir.path(), clock).unwrap();
-        append(&file, "one").unwrap();
-        hand.store(11 * 3600 + 3599, Ordering::Relaxed);
-        append(&file, "two").unwrap();
-        hand.store(12 * 3600, Ordering::Relaxed);
-        append(&file, "three").unwrap();
-
-        assert_eq!(names(dir.path()), ["2026-11-22.log", "2026-11-23.log"]);
-        assert_eq!(
-            fs::read_to_string(dir.path().join("2026-11-22.log")).unwrap(),
-            "before\n2026-11-22 12:00:00 | ERROR | mqtt_gateway | one\n2026-11-22 23:59:59 | ERROR | mqtt_gateway | two\n"
-        );
-        assert_eq!(
-            fs::read_to_string(dir.path().join("2026-11-23.log")).unwrap(),
-            "2026-11-23 00:00:00 | ERROR | mqtt_gateway | three\n"
-        );
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_used_is_an_error_at_the_start() {
-        let root = tempfile::tempdir().unwrap();
-        let in_the_way = root.path().join("file");
-        fs::write(&in_the_way, "").unwrap();
-        assert!(ErrorFile::open(&in_the_way, clock().1).is_err());
-        fs::create_dir(root.path().join("2026-11-22.log")).unwrap();
-        assert!(ErrorFile::open(root.path(), clock().1).is_err(), "today's file is a directory");
-    }
-
-    #[test]
-    fn a_directory_that_fails_later_is_complained_about_once_and_taken_up_again() {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("log");
-        let file = ErrorFile::open(&dir, clock().1).unwrap();
-        fs::remove_dir(&dir).unwrap();
-        fs::write(&dir, "in the way").unwrap();
-        assert!(append(&file, "lost").is_err());
-        assert!(append(&file, "lost too").is_ok(), "said already");
-        fs::remove_file(&dir).unwrap();
-        append(&file, "kept").unwrap();
-        assert!(fs::read_to_string(dir.join("2026-11-22.log")).unwrap().ends_with("| kept\n"));
-    }
-}
+#[path = "error_file/tests.rs"]
+mod tests;

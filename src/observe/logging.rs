@@ -9,7 +9,7 @@ use chrono::{DateTime, Local, Utc};
 use log::kv::Value;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::error_file::{ErrorFile, ErrorLine, LocalClock};
+use super::error_file::{Appended, CLOSING, ErrorFile, ErrorLine, LocalClock};
 use super::length::TEXT_CHARS;
 use super::limiter::Limiter;
 use super::log_queue::{Entry, Item, LogQueue};
@@ -66,6 +66,10 @@ pub enum LoggingError {
 /// called before the process ends.
 pub fn init(settings: &Settings) -> Result<(), LoggingError> {
     let errors = open_error_file(&settings.log_dir)?;
+    let errors = match settings.log_dir_max_bytes {
+        Some(max_bytes) => errors.within(max_bytes),
+        None => errors,
+    };
     install(Logger {
         lines: Lines::new(settings.log_format, &settings.log_filter),
         errors: Some(errors),
@@ -83,7 +87,8 @@ pub(crate) fn end_process(exit_code: i32) -> ! {
 /// Begins logging to standard error alone, for commands that must run where `LOG_DIR` cannot be
 /// written. Each line is written before the next thing is done, and whole: an error may name every setting there is.
 pub(crate) fn init_stderr(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
-    install(Logger { lines: Lines::new(format, filter), errors: None, limiter: None, queue: None })
+    let lines = Lines { most_chars: usize::MAX, ..Lines::new(format, filter) };
+    install(Logger { lines, errors: None, limiter: None, queue: None })
 }
 
 fn limiter(repeats: LogRepeats) -> Option<Limiter> {
@@ -214,15 +219,29 @@ impl Logger {
         if let Some(line) = stderr {
             Lines::write(line);
         }
-        if let (Some(errors), Some(line)) = (&self.errors, error)
-            && let Err(error) = errors.append(line)
-        {
-            let args = format_args!("the error file cannot be written, going on without it: {error}");
-            let builder = &mut Record::builder();
-            let record = builder.level(Level::Error).target(module_path!()).args(args).build();
-            if let Some(line) = self.lines.line(&record) {
-                Lines::write(&line);
+        let (Some(errors), Some(line)) = (&self.errors, error) else { return };
+        match errors.append(line) {
+            Ok(Appended::Written | Appended::LeftOut) => {}
+            Ok(Appended::Full { max_bytes }) => self.write_full(max_bytes),
+            Err(error) => {
+                let args = format_args!("the error file cannot be written, going on without it: {error}");
+                let builder = &mut Record::builder();
+                let record = builder.level(Level::Error).target(module_path!()).args(args).build();
+                if let Some(line) = self.lines.line(&record) {
+                    Lines::write(&line);
+                }
             }
+        }
+    }
+
+    /// That the error file takes no more; it says so itself by its last line.
+    fn write_full(&self, max_bytes: u64) {
+        let fields: [(&str, Value<'_>); 1] = [("max_bytes", max_bytes.into())];
+        let args = format_args!("{CLOSING}");
+        let builder = &mut Record::builder();
+        let builder = builder.level(Level::Error).target(module_path!()).key_values(&fields);
+        if let Some(line) = self.lines.line(&builder.args(args).build()) {
+            Lines::write(&line);
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! log::info!, log::error! ──▶ Logger ──▶ LogQueue ──▶ log-writer ──▶ standard error (human or JSON)
-//! panic ──▶ panic hook ───────▲                           └─ ERROR ─▶ LOG_DIR/YYYY-MM-DD.log
+//! panic ──▶ panic hook ───────▲                           └─ ERROR ─▶ LOG_DIR/YYYY-MM-DD.log, within LOG_DIR_MAX_BYTES
 //!                             └ Limiter: WARN and ERROR of the same kind are written a few times, then counted
 //! ```
 

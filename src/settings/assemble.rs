@@ -73,6 +73,7 @@ fn settings(
     let value_style = value_style(reader);
     let admin = admin(reader);
     let log_dir = reader.path(&names::LOG_DIR);
+    let log_dir_max_bytes = reader.integer_if_set(&names::LOG_DIR_MAX_BYTES);
     let log_filter = reader.text(&names::RUST_LOG);
     let log_repeats = log_repeats(reader);
     let mailbox_report_interval = reader.seconds(&names::MAILBOX_REPORT_SECONDS);
@@ -82,6 +83,7 @@ fn settings(
         database: database?,
         admin: admin?,
         log_dir: log_dir?,
+        log_dir_max_bytes: log_dir_max_bytes?,
         log_format: log_format?,
         log_filter: log_filter?,
         log_repeats: log_repeats?,

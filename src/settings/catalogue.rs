@@ -141,6 +141,7 @@ catalogue! {
 
     ADMIN_BIND: Listener, Value("127.0.0.1:8080"), "where health and metrics are served over HTTP: `0.0.0.0:8080` for all interfaces, port 0 for any that is free, `off` for nowhere";
     LOG_DIR: Path, Value("./log"), "the directory of the daily error files, created when missing";
+    LOG_DIR_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Unset, "bytes that the error files take together: beyond, the oldest are deleted, and where today's alone takes all, errors go to standard error alone; unset for no bound";
     LOG_FORMAT: Word(&["auto", "human", "json"]), Value("auto"), "format of standard error: `auto` is `human` on a terminal, else `json`";
     RUST_LOG: Text, Value("info"), "which log records are written, as `env_logger` has it: `debug`, `info,sqlx=debug`";
     LOG_REPEAT_SECONDS: Integer(0, 86_400), Value("10"), "seconds within which warnings and errors of the same kind are written `LOG_REPEAT_BURST` times and then counted; 0 to write every one";

@@ -47,6 +47,8 @@ pub struct Settings {
     pub admin: Option<AdminSettings>,
     /// Directory of the daily error files.
     pub log_dir: PathBuf,
+    /// What these files may take together; none for no bound.
+    pub log_dir_max_bytes: Option<u64>,
     /// Format of standard error.
     pub log_format: LogFormat,
     /// Which log records are written, in the language of `env_logger`.

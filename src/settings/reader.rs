@@ -69,6 +69,14 @@ impl<'a> Reader<'a> {
         Ok(read.unwrap_or(derived))
     }
 
+    /// A whole number, if it is set.
+    pub(super) fn integer_if_set<T: TryFrom<i128> + Display>(
+        &mut self,
+        spec: &Spec,
+    ) -> Result<Option<T>, Refused> {
+        self.optional(spec, |text| integer_of_kind(spec.kind, text))
+    }
+
     /// Whether it is set, to whatever.
     pub(super) fn is_given(&self, spec: &Spec) -> bool {
         self.layers.get(spec.name).is_some()

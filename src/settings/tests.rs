@@ -64,6 +64,7 @@ fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() 
     assert_eq!((host.as_str(), *port, name.as_str(), user.as_str()), ("db", 3306, "gateway", "me"));
     assert_eq!(password.expose_secret(), "s3cret");
     assert_eq!(settings.log_dir, PathBuf::from("./log"));
+    assert_eq!(settings.log_dir_max_bytes, None, "the Python service had no bound");
     assert_eq!(settings.log_format, LogFormat::Auto);
     assert_eq!(settings.http_timeout, Duration::from_secs(10));
     assert_eq!(settings.flows_reload_interval, Duration::from_mins(10));
@@ -433,6 +434,17 @@ fn dotenv_can_be_switched_off_as_in_python_and_its_oddities_are_warnings() {
 #[test]
 fn a_small_inbox_has_small_segments() {
     assert_eq!(settings(&[("INBOX_MAX_BYTES", "2000000")]).inbox.segment_bytes, 500_000);
+}
+
+#[test]
+fn the_error_files_may_have_a_bound_and_not_too_small_a_one() {
+    assert_eq!(settings(&[("LOG_DIR_MAX_BYTES", "1048576")]).log_dir_max_bytes, Some(1_048_576));
+    assert_eq!(settings(&[("LOG_DIR_MAX_BYTES", "")]).log_dir_max_bytes, None);
+    let error = error_of(load_from(&[("LOG_DIR_MAX_BYTES", "1048575")], &[])).to_string();
+    assert!(
+        error.contains("LOG_DIR_MAX_BYTES = \"1048575\" (environment): expected a whole number from"),
+        "{error}"
+    );
 }
 
 #[test]

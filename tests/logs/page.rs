@@ -56,7 +56,8 @@ fn every_trouble_that_an_alert_links_to_has_a_section_with_a_line_or_says_that_t
 
 #[test]
 fn every_section_that_quotes_a_line_names_the_test_that_made_its_trouble() {
-    let tests = ["actors", "peers", "repeats", "unread"].map(|name| read(&format!("tests/logs/{name}.rs")));
+    let tests =
+        ["actors", "bound", "peers", "repeats", "unread"].map(|name| read(&format!("tests/logs/{name}.rs")));
     let with_lines = sections().into_iter().filter(|(_, section)| section.contains(LINES));
     for (heading, section) in with_lines.filter(|(heading, _)| !EXPLAINING.contains(&heading.as_str())) {
         let made_by: Vec<&str> =

@@ -1,0 +1,226 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use log::Level;
+use proptest::prelude::*;
+
+use super::*;
+
+const DAY: i64 = 24 * 3600;
+
+/// A clock that is set by hand, in seconds from noon of 2026-11-22.
+fn clock() -> (Arc<AtomicI64>, LocalClock) {
+    let seconds = Arc::new(AtomicI64::new(0));
+    let hand = Arc::clone(&seconds);
+    let noon = NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 0).unwrap();
+    let clock = move || noon + chrono::TimeDelta::seconds(seconds.load(Ordering::Relaxed));
+    (hand, Box::new(clock))
+}
+
+fn append(file: &ErrorFile, message: &str) -> io::Result<Appended> {
+    file.append(&file.line(Level::Error, message))
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_directory_is_created_and_no_file_before_the_first_error() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("a/b");
+    ErrorFile::open(&dir, clock().1).unwrap();
+    assert_eq!(names(&dir), [""; 0]);
+}
+
+#[test]
+fn records_are_appended_to_the_file_of_the_local_day() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("2026-11-22.log"), "before\n").unwrap();
+    let (hand, clock) = clock();
+    let file = ErrorFile::open(dir.path(), clock).unwrap();
+    append(&file, "one").unwrap();
+    hand.store(11 * 3600 + 3599, Ordering::Relaxed);
+    append(&file, "two").unwrap();
+    hand.store(12 * 3600, Ordering::Relaxed);
+    append(&file, "three").unwrap();
+
+    assert_eq!(names(dir.path()), ["2026-11-22.log", "2026-11-23.log"]);
+    assert_eq!(
+        fs::read_to_string(dir.path().join("2026-11-22.log")).unwrap(),
+        "before\n2026-11-22 12:00:00 | ERROR | mqtt_gateway | one\n2026-11-22 23:59:59 | ERROR | mqtt_gateway | two\n"
+    );
+    assert_eq!(
+        fs::read_to_string(dir.path().join("2026-11-23.log")).unwrap(),
+        "2026-11-23 00:00:00 | ERROR | mqtt_gateway | three\n"
+    );
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_an_error_at_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let in_the_way = root.path().join("file");
+    fs::write(&in_the_way, "").unwrap();
+    assert!(ErrorFile::open(&in_the_way, clock().1).is_err());
+    fs::create_dir(root.path().join("2026-11-22.log")).unwrap();
+    assert!(ErrorFile::open(root.path(), clock().1).is_err(), "today's file is a directory");
+}
+
+#[test]
+fn a_directory_that_fails_later_is_complained_about_once_and_taken_up_again() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("log");
+    let file = ErrorFile::open(&dir, clock().1).unwrap();
+    fs::remove_dir(&dir).unwrap();
+    fs::write(&dir, "in the way").unwrap();
+    assert!(append(&file, "lost").is_err());
+    assert!(append(&file, "lost too").is_ok(), "said already");
+    fs::remove_file(&dir).unwrap();
+    append(&file, "kept").unwrap();
+    assert!(fs::read_to_string(dir.join("2026-11-22.log")).unwrap().ends_with("| kept\n"));
+}
+
+fn text(dir: &Path, name: &str) -> String {
+    fs::read_to_string(dir.join(name)).unwrap()
+}
+
+/// What all files of the directory have together.
+fn size(dir: &Path) -> usize {
+    names(dir).iter().map(|name| text(dir, name).len()).sum()
+}
+
+fn bounded(dir: &Path, max_bytes: u64) -> (Arc<AtomicI64>, ErrorFile) {
+    let (hand, clock) = clock();
+    (hand, ErrorFile::open(dir, clock).unwrap().within(max_bytes))
+}
+
+/// Appends until there is no room; how many lines were written.
+fn fill(file: &ErrorFile) -> usize {
+    (0..1_000).take_while(|_| append(file, "x").unwrap() == Appended::Written).count()
+}
+
+#[test]
+fn the_oldest_files_make_room_and_no_more_of_them_than_it_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    for day in ["2026-11-19", "2026-11-20", "2026-11-21"] {
+        fs::write(dir.path().join(format!("{day}.log")), [b'.'; 400]).unwrap();
+    }
+    let (_, file) = bounded(dir.path(), 1_300);
+    assert_eq!(names(dir.path()).len(), 3, "there is room as yet");
+    append(&file, "y").unwrap();
+    assert_eq!(names(dir.path()), ["2026-11-20.log", "2026-11-21.log", "2026-11-22.log"]);
+    while names(dir.path()).len() == 3 {
+        assert_eq!(append(&file, "y").unwrap(), Appended::Written);
+        assert!(size(dir.path()) <= 1_300);
+    }
+    assert_eq!(names(dir.path()), ["2026-11-21.log", "2026-11-22.log"]);
+}
+
+#[test]
+fn what_is_too_much_at_the_start_is_deleted_and_the_file_of_today_never() {
+    let dir = tempfile::tempdir().unwrap();
+    for day in ["2026-11-20", "2026-11-21", "2026-11-22"] {
+        fs::write(dir.path().join(format!("{day}.log")), [b'.'; 1_000]).unwrap();
+    }
+    drop(bounded(dir.path(), 2_000));
+    assert_eq!(names(dir.path()), ["2026-11-21.log", "2026-11-22.log"]);
+    drop(bounded(dir.path(), 999));
+    assert_eq!(names(dir.path()), ["2026-11-22.log"]);
+}
+
+#[test]
+fn files_of_others_neither_count_nor_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = ["2026-11-20.log.1", "2026-11-9.log", "app.log", "notes"];
+    for name in theirs {
+        fs::write(dir.path().join(name), [b'.'; 1_000]).unwrap();
+    }
+    fs::create_dir(dir.path().join("2026-11-19.log")).unwrap();
+    let (_, file) = bounded(dir.path(), 1_000);
+    assert!(fill(&file) > 0);
+    for name in theirs.iter().chain(&["2026-11-19.log"]) {
+        assert!(dir.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_day_that_takes_all_is_closed_by_a_last_line_told_once_and_the_next_day_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hand, file) = bounded(dir.path(), 1_000);
+    let written = (0..1_000).map(|_| append(&file, "x").unwrap());
+    let first: Vec<_> = written.skip_while(|appended| *appended == Appended::Written).collect();
+    assert_eq!(first[0], Appended::Full { max_bytes: 1_000 });
+    assert!(first[1..].iter().all(|appended| *appended == Appended::LeftOut));
+    // A shorter one would fit, and does not come behind the last line.
+    hand.store(3600, Ordering::Relaxed);
+    assert_eq!(append(&file, "").unwrap(), Appended::LeftOut);
+    let today = text(dir.path(), "2026-11-22.log");
+    assert!(today.len() <= 1_000, "{}", today.len());
+    assert!(today.ends_with(&format!("2026-11-22 12:00:00 | ERROR | mqtt_gateway | {CLOSING}\n")), "{today}");
+    assert_eq!(today.matches(CLOSING).count(), 1);
+
+    hand.store(DAY, Ordering::Relaxed);
+    assert_eq!(append(&file, "tomorrow").unwrap(), Appended::Written);
+    assert_eq!(names(dir.path()), ["2026-11-23.log"], "yesterday's makes room");
+    fill(&file);
+    assert!(text(dir.path(), "2026-11-23.log").contains(CLOSING), "told again on another day");
+}
+
+#[test]
+fn when_somebody_makes_room_it_goes_on_within_a_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let today = dir.path().join("2026-11-22.log");
+    let (hand, file) = bounded(dir.path(), 1_000);
+    for (minute, make_room) in [(1, true), (2, false)] {
+        assert!(fill(&file) > 0);
+        if make_room {
+            fs::remove_file(&today).unwrap();
+        } else {
+            File::create(&today).unwrap();
+        }
+        hand.store(minute * 60 - 1, Ordering::Relaxed);
+        assert_eq!(append(&file, "x").unwrap(), Appended::LeftOut, "nobody has looked yet");
+        hand.store(minute * 60, Ordering::Relaxed);
+        assert_eq!(append(&file, "again").unwrap(), Appended::Written);
+        assert!(text(dir.path(), "2026-11-22.log").ends_with("| again\n"));
+    }
+    while append(&file, "x").unwrap() == Appended::Written {}
+    assert_eq!(append(&file, "x").unwrap(), Appended::LeftOut, "that was told today");
+    assert!(text(dir.path(), "2026-11-22.log").contains(CLOSING), "and is the last line once more");
+}
+
+#[test]
+fn what_another_gateway_appends_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((_, one), (_, other)) = (bounded(dir.path(), 1_000), bounded(dir.path(), 1_000));
+    while append(&one, "x").unwrap() == Appended::Written && append(&other, "x").unwrap() == Appended::Written
+    {
+    }
+    assert!(size(dir.path()) <= 1_000);
+    assert_eq!(fill(&one) + fill(&other), 0);
+}
+
+proptest! {
+    #[test]
+    fn no_bound_is_exceeded_whatever_comes_when(
+        max_bytes in 300_u64..3_000,
+        steps in prop::collection::vec((0_i64..40_000, 0_usize..400), 0..80),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (hand, file) = bounded(dir.path(), max_bytes);
+        let mut now = 0;
+        for (step, length) in steps {
+            now += step;
+            hand.store(now, Ordering::Relaxed);
+            let message = "x".repeat(length);
+            let written = append(&file, &message).unwrap() == Appended::Written;
+            prop_assert!(size(dir.path()) as u64 <= max_bytes);
+            let newest = names(dir.path()).pop().map(|name| text(dir.path(), &name)).unwrap_or_default();
+            let last = format!("| {message}\n");
+            prop_assert!(!written || newest.ends_with(&last));
+        }
+    }
+}

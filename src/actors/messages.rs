@@ -19,6 +19,7 @@ use crate::domain::batch::{Batch, BatchOutcome, Lane, OpenedLane};
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
 use crate::domain::routing::RoutingTable;
+use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
 use crate::mqtt::{BrokerServer, Farewell, MqttError};
@@ -28,8 +29,8 @@ use crate::store::BatchFailure;
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
 pub struct Subscribe {
-    /// Filters that are wanted.
-    pub filters: BTreeSet<TopicFilter>,
+    /// Filters that are wanted, and the flows for which.
+    pub filters: Subscriptions,
     /// Whether each gets a v5 subscription identifier.
     pub with_ids: bool,
 }
@@ -66,8 +67,8 @@ pub struct Unsubscribe {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
 pub struct ResyncSubscriptions {
-    /// All filters that are wanted.
-    pub filters: BTreeSet<TopicFilter>,
+    /// All filters that are wanted, and the flows for which.
+    pub filters: Subscriptions,
     /// Whether each gets a v5 subscription identifier.
     pub with_ids: bool,
 }

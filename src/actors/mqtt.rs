@@ -16,6 +16,7 @@ use super::messages::{
     SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
 };
 use super::report::whole_milliseconds;
+use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionBook;
 use crate::mqtt::{MqttError, MqttEvent, MqttLink, Subscription};
@@ -228,13 +229,10 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
             }
             let outcomes = subscribe(&parts, &filters, with_ids).await?;
             // What the kept session still holds from an earlier run.
-            let wanted: BTreeSet<&str> = filters.iter().map(TopicFilter::as_str).collect();
-            let held = lock(&parts.book).held();
-            unsubscribe(
-                &parts,
-                held.into_iter().filter(|filter| !wanted.contains(filter.as_str())).collect(),
-            )
-            .await?;
+            let wanted: BTreeSet<&str> = filters.keys().map(TopicFilter::as_str).collect();
+            let held = lock(&parts.book).held().into_keys();
+            let unwanted = held.filter(|filter| !wanted.contains(filter.as_str())).collect();
+            unsubscribe(&parts, unwanted).await?;
             Ok(outcomes)
         })
     }
@@ -257,12 +255,13 @@ impl Handler<Envelope<Disconnect>> for MqttActor {
 /// The book knows an identifier, on disk, before the broker does.
 async fn subscribe(
     parts: &MqttParts,
-    filters: &BTreeSet<TopicFilter>,
+    filters: &Subscriptions,
     with_ids: bool,
 ) -> Result<Vec<SubscribeOutcome>, SubscribeError> {
-    let ids = lock(&parts.book).ids_for(filters.iter().map(TopicFilter::as_str))?;
+    let for_flows = filters.iter().map(|(filter, flows)| (filter.as_str(), flows.as_slice()));
+    let ids = lock(&parts.book).ids_for(for_flows)?;
     let subscriptions = filters
-        .iter()
+        .keys()
         .zip(ids)
         .map(|(filter, id)| Subscription { filter: filter.as_str().to_owned(), id: with_ids.then_some(id) });
     let answers = parts.link.subscribe(subscriptions.collect()).await?;

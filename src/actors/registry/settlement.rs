@@ -1,6 +1,6 @@
 //! One pass over everything that has to agree: the flows, the routing table, and what the broker has subscribed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Session;
@@ -14,6 +14,7 @@ use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
 use crate::domain::replicas::{Role, ShareGroup};
 use crate::domain::routing::RoutingTable;
+use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
 use crate::mqtt::MqttError;
@@ -28,7 +29,7 @@ pub(super) struct Settled {
     pub(super) leaving: Vec<Flow>,
     pub(super) rejections: Option<BTreeMap<FlowId, String>>,
     /// `None` when the connection went meanwhile: the next connect resynchronises everything.
-    pub(super) subscribed: Option<BTreeSet<TopicFilter>>,
+    pub(super) subscribed: Option<Subscriptions>,
     /// Whether the broker holds all that is wanted, where that was looked at.
     pub(super) complete: Option<bool>,
 }
@@ -66,7 +67,7 @@ impl Settlement {
             return unchanged(self.session.subscribed.clone());
         }
         let Some(flows) = read.or_else(|| self.before.clone()) else {
-            return unchanged(BTreeSet::new());
+            return unchanged(Subscriptions::new());
         };
         let (table, rejections) = self.table(&flows);
         if changed {
@@ -85,7 +86,8 @@ impl Settlement {
         let ended = self.end_what_no_book_knows(&table, membership).await;
         let subscribed = subscribed.filter(|_| ended);
         let confirmed = self.session.connected && self.can_share() && subscribed.is_some();
-        let complete = Some(confirmed && subscribed.as_ref().is_some_and(|holds| wanted.is_subset(holds)));
+        let holds_all = |holds: &Subscriptions| diff(holds, &wanted).subscribe.is_empty();
+        let complete = Some(confirmed && subscribed.as_ref().is_some_and(holds_all));
         let leaving = if confirmed && !leaving.is_empty() {
             self.swap(table_of_both(&flows, &beyond, &table)).await;
             Vec::new()
@@ -95,13 +97,19 @@ impl Settlement {
         Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, complete }
     }
 
-    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> BTreeSet<TopicFilter> {
+    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> Subscriptions {
+        let names_subscriptions = self.session.terms.names_subscriptions;
         if *membership.role() != Role::Leaving {
-            return plan(&table.filters(), self.session.terms.names_subscriptions, self.group.as_ref());
+            let filters = plan(&table.filters(), names_subscriptions, self.group.as_ref());
+            let flows_of = |filter: &TopicFilter| {
+                let flows = names_subscriptions.then(|| table.flows_of_filter(filter.as_str()).to_vec());
+                flows.unwrap_or_default()
+            };
+            return filters.into_iter().map(|filter| (filter.clone(), flows_of(&filter))).collect();
         }
         // One that goes for good takes up nothing, not even what the broker has lost.
         let keeps = self.session.terms.session_kept && table.filter_count() > 0;
-        if keeps { membership.held() } else { BTreeSet::new() }
+        if keeps { membership.held() } else { Subscriptions::new() }
     }
 
     /// One that goes for good and has lost its book ends whatever it may have subscribed: all of it is stored by others
@@ -157,19 +165,15 @@ impl Settlement {
     }
 
     /// Makes the broker follow; answers what it holds afterwards.
-    async fn subscribe(
-        &self,
-        wanted: &BTreeSet<TopicFilter>,
-        table: &RoutingTable,
-    ) -> Option<BTreeSet<TopicFilter>> {
+    async fn subscribe(&self, wanted: &Subscriptions, table: &RoutingTable) -> Option<Subscriptions> {
         if !self.session.connected {
-            return Some(BTreeSet::new());
+            return Some(Subscriptions::new());
         }
         if !self.can_share() {
             if self.resync {
                 log::error!("{CANNOT_SHARE}");
             }
-            return Some(BTreeSet::new());
+            return Some(Subscriptions::new());
         }
         let with_ids = self.session.terms.names_subscriptions;
         let mqtt = &self.directory.mqtt;
@@ -188,7 +192,7 @@ impl Settlement {
         if !unsubscribe.is_empty() {
             let done = mqtt.ask(Unsubscribe { filters: unsubscribe.clone() }).await;
             done.ok()?.inspect_err(log_broker_error).ok()?;
-            holds.retain(|filter| !unsubscribe.contains(filter));
+            holds.retain(|filter, _| !unsubscribe.contains(filter));
         }
         Some(holds)
     }
@@ -208,14 +212,10 @@ fn log_broker_error(error: &SubscribeError) {
 }
 
 /// What of `asked` the broker granted; each refusal is shown for every flow that it concerns.
-fn granted(
-    outcomes: Vec<SubscribeOutcome>,
-    mut asked: BTreeSet<TopicFilter>,
-    table: &RoutingTable,
-) -> BTreeSet<TopicFilter> {
+fn granted(outcomes: Vec<SubscribeOutcome>, mut asked: Subscriptions, table: &RoutingTable) -> Subscriptions {
     for SubscribeOutcome { filter, refusal } in outcomes {
         let Some(refusal) = refusal else { continue };
-        let Some(refused) = asked.iter().find(|asked| asked.as_str() == filter).cloned() else { continue };
+        let Some(refused) = asked.keys().find(|asked| asked.as_str() == filter).cloned() else { continue };
         asked.remove(&refused);
         // Without subscription identifiers one filter may stand for those of several flows.
         let concerned = table

@@ -67,6 +67,8 @@ pub struct Unsubscribe {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
 pub struct ResyncSubscriptions {
+    /// The broker for whose session it was found out; at another one it would be wrong.
+    pub server: Arc<str>,
     /// All filters that are wanted, and the flows for which.
     pub filters: Subscriptions,
     /// Whether each gets a v5 subscription identifier.
@@ -84,9 +86,11 @@ pub struct UseServers {
 }
 
 /// The broker accepted the connection.
-#[derive(Debug, Clone, Copy, Default, Message)]
+#[derive(Debug, Clone, Default, Message)]
 #[rtype(result = "()")]
 pub struct ConnectionEstablished {
+    /// `host:port` of the broker.
+    pub server: Arc<str>,
     /// Whether messages name the subscriptions they come by (v5).
     pub names_subscriptions: bool,
     /// Whether `$share/…` is understood, by the broker's own word (v5).

@@ -58,7 +58,7 @@ struct Established {
     shares_subscriptions: bool,
     session_kept: bool,
     /// `host:port` of the broker.
-    server: String,
+    server: Arc<str>,
 }
 
 impl Session {
@@ -72,7 +72,7 @@ impl Session {
                 ref server,
                 ..
             } => {
-                let server = server.clone();
+                let server = Arc::from(server.as_str());
                 Some(Established { names_subscriptions, shares_subscriptions, session_kept, server })
             }
             MqttEvent::Lost { .. }
@@ -103,10 +103,10 @@ impl MqttActor {
     /// Has all filters of the enabled flows subscribed: after each connect, and for whoever asks.
     pub fn on_connect(&self) {
         match self.parts.session.established() {
-            Some(Established { names_subscriptions, shares_subscriptions, session_kept, .. }) => {
+            Some(Established { names_subscriptions, shares_subscriptions, session_kept, server }) => {
                 self.life.mailbox().set_state(ActorState::Running);
                 let established =
-                    ConnectionEstablished { names_subscriptions, shares_subscriptions, session_kept };
+                    ConnectionEstablished { server, names_subscriptions, shares_subscriptions, session_kept };
                 self.parts.directory.registry.tell(established);
             }
             None => self.life.mailbox().set_state(ActorState::Disconnected),
@@ -223,10 +223,11 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
     fn handle(&mut self, envelope: Envelope<ResyncSubscriptions>, _: &mut Self::Context) -> Self::Result {
         let parts = self.parts.clone();
         Box::pin(async move {
-            let (ResyncSubscriptions { filters, with_ids }, _handling) = envelope.open();
-            if let Some(Established { server, .. }) = parts.session.established() {
-                lock(&parts.book).come_to(&server)?;
+            let (ResyncSubscriptions { server, filters, with_ids }, _handling) = envelope.open();
+            if parts.session.established().is_none_or(|established| established.server != server) {
+                return Err(MqttError::NotConnected.into());
             }
+            lock(&parts.book).come_to(&server)?;
             let outcomes = subscribe(&parts, &filters, with_ids).await?;
             // What the kept session still holds from an earlier run.
             let wanted: BTreeSet<&str> = filters.keys().map(TopicFilter::as_str).collect();

@@ -81,6 +81,14 @@ impl Fleet {
         shards
     }
 
+    /// The ids of all flows, in their order.
+    pub(crate) fn flow_ids(&self) -> Vec<i64> {
+        let id_of = |code: &String| {
+            self.world.sql.count("SELECT id FROM flows WHERE code = ?", [code.as_str().into()])
+        };
+        self.flows.iter().map(id_of).collect()
+    }
+
     /// The topics of all flows; the message with the key `n` goes to the `n`th, and round again.
     pub(crate) fn topics(&self) -> Vec<String> {
         self.flows[..self.topics].iter().map(|code| self.world.topic(code)).collect()

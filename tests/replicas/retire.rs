@@ -1,5 +1,7 @@
 //! A replica that goes for good leaves nothing behind: neither at the broker nor in its inbox.
 
+use mqtt_gateway::domain::replicas::owner_of;
+
 use crate::fleet::{Fleet, Replica};
 use crate::support::eventually;
 use crate::support::mosquitto::{Broker, BrokerOptions};
@@ -240,6 +242,43 @@ fn what_each_of_several_brokers_keeps_is_taken_one_after_the_other() {
     fleet.wait_until_stored(400);
     members[0].stop();
     assert_eq!(fleet.judge(400).twice(&fleet).0, 0);
+}
+
+/// The first broker has nothing to hand over, and the others do not know yet that they are to take the flows.
+#[test]
+fn what_another_broker_holds_stays_subscribed_until_others_have_the_flows() {
+    let fleet = Fleet::with_flows(6);
+    let second = Broker::with(&BrokerOptions { verbose: false, ..BrokerOptions::default() });
+    fleet.world.add_server("127.0.0.1", Some(second.address.port()), Some(true), Some(true));
+    let enabled = "UPDATE mqtt_servers SET enabled = (id >= ?), is_default = (id = ?)";
+    fleet.world.sql.execute(enabled, [2.into(), 2.into()]);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    shards[1].kill();
+    fleet.world.sql.execute(enabled, [1.into(), 1.into()]);
+    let flow_ids = fleet.flow_ids();
+    let is_own = |key: &u64| owner_of(flow_ids[usize::try_from(*key).unwrap() % flow_ids.len()], 2) == 1;
+    let (own, of_the_other): (Vec<u64>, Vec<u64>) = (0..600).partition(is_own);
+    let (waiting, later) = own.split_at(own.len() / 2);
+    let mut publisher = Publisher::connect(second.address);
+    publisher.publish_all(fleet.messages(waiting.iter().copied()));
+    let mut retiring = shards[1].begin_to_retire(&[]);
+    retiring.wait_for_line("The broker has no session of");
+    retiring.wait_for_line("Subscribed");
+    for _ in 0..3 {
+        wait_for_a_look(&fleet, &shards[1].name);
+    }
+    publisher.publish_all(fleet.messages(later.iter().copied()));
+    fleet.wait_until_stored(own.len() as u64);
+    assert!(retiring.is_running());
+    shards[0].is_one_of(1);
+    shards[0].stop();
+    shards[0].start_subscribed();
+    assert_eq!(retiring.wait_for_exit().code(), Some(0), "{}", retiring.stderr());
+    fleet.world.publish_all(fleet.messages(of_the_other));
+    fleet.wait_until_stored(600);
+    shards[0].stop();
+    assert_eq!(fleet.judge(600).twice(&fleet).0, 0);
 }
 
 #[test]

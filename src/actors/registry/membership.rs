@@ -12,7 +12,7 @@ use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, ShareGro
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
-use crate::inbox::SubscriptionBook;
+use crate::inbox::{InboxError, SubscriptionBook};
 use crate::store::{Database, Span, StoreError, announce, members};
 
 /// Time between two looks at the others: several within the time for which a member counts as alive.
@@ -243,10 +243,12 @@ impl Membership {
         reading.flows.iter().filter(beyond).cloned().collect()
     }
 
-    /// What the session at the broker may hold.
-    pub(super) fn held(&self) -> Subscriptions {
-        let held = self.book().held().into_iter();
-        held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows))).collect()
+    /// What the session at this broker may hold.
+    pub(super) fn held_at(&self, broker: &str) -> Result<Subscriptions, InboxError> {
+        let mut book = self.book();
+        book.come_to(broker)?;
+        let held = book.held().into_iter();
+        Ok(held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows))).collect())
     }
 
     /// Whether anything tells what was ever subscribed.

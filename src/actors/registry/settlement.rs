@@ -7,7 +7,8 @@ use super::Session;
 use super::membership::Membership;
 use crate::actors::directory::Directory;
 use crate::actors::messages::{
-    NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe,
+    ConnectionEstablished, NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome,
+    Unsubscribe,
 };
 use crate::domain::flow::Flow;
 use crate::domain::flow_diff::{FlowDiff, diff, leaving};
@@ -82,11 +83,12 @@ impl Settlement {
             self.swap(table_of_both(&flows, &leaving, &table)).await;
         }
         let wanted = self.wanted(&table, membership);
-        let subscribed = self.subscribe(&wanted, &table).await;
+        let subscribed = self.subscribe(wanted.as_ref(), &table).await;
         let ended = self.end_what_no_book_knows(&table, membership).await;
         let subscribed = subscribed.filter(|_| ended);
         let confirmed = self.session.connected && self.can_share() && subscribed.is_some();
-        let holds_all = |holds: &Subscriptions| diff(holds, &wanted).subscribe.is_empty();
+        let holds_all =
+            |holds: &Subscriptions| wanted.is_some_and(|wanted| diff(holds, &wanted).subscribe.is_empty());
         let complete = Some(confirmed && subscribed.as_ref().is_some_and(holds_all));
         let leaving = if confirmed && !leaving.is_empty() {
             self.swap(table_of_both(&flows, &beyond, &table)).await;
@@ -97,19 +99,24 @@ impl Settlement {
         Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, complete }
     }
 
-    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> Subscriptions {
-        let names_subscriptions = self.session.terms.names_subscriptions;
+    /// `None` while that cannot be found out.
+    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> Option<Subscriptions> {
+        let ConnectionEstablished { ref server, names_subscriptions, session_kept, .. } = self.session.terms;
         if *membership.role() != Role::Leaving {
             let filters = plan(&table.filters(), names_subscriptions, self.group.as_ref());
             let flows_of = |filter: &TopicFilter| {
                 let flows = names_subscriptions.then(|| table.flows_of_filter(filter.as_str()).to_vec());
                 flows.unwrap_or_default()
             };
-            return filters.into_iter().map(|filter| (filter.clone(), flows_of(&filter))).collect();
+            return Some(filters.into_iter().map(|filter| (filter.clone(), flows_of(&filter))).collect());
         }
         // One that goes for good takes up nothing, not even what the broker has lost.
-        let keeps = self.session.terms.session_kept && table.filter_count() > 0;
-        if keeps { membership.held() } else { Subscriptions::new() }
+        if !session_kept || table.filter_count() == 0 {
+            return Some(Subscriptions::new());
+        }
+        // The book has to be about this broker's session: by that of another one, too little would be kept.
+        let held = membership.held_at(server);
+        held.inspect_err(|error| log::error!("Cannot tell what is subscribed, trying on: {error}")).ok()
     }
 
     /// One that goes for good and has lost its book ends whatever it may have subscribed: all of it is stored by others
@@ -165,7 +172,8 @@ impl Settlement {
     }
 
     /// Makes the broker follow; answers what it holds afterwards.
-    async fn subscribe(&self, wanted: &Subscriptions, table: &RoutingTable) -> Option<Subscriptions> {
+    async fn subscribe(&self, wanted: Option<&Subscriptions>, table: &RoutingTable) -> Option<Subscriptions> {
+        let wanted = wanted?;
         if !self.session.connected {
             return Some(Subscriptions::new());
         }
@@ -178,7 +186,8 @@ impl Settlement {
         let with_ids = self.session.terms.names_subscriptions;
         let mqtt = &self.directory.mqtt;
         if self.resync {
-            let outcomes = mqtt.ask(ResyncSubscriptions { filters: wanted.clone(), with_ids }).await;
+            let (server, filters) = (Arc::clone(&self.session.terms.server), wanted.clone());
+            let outcomes = mqtt.ask(ResyncSubscriptions { server, filters, with_ids }).await;
             let outcomes = outcomes.ok()?.inspect_err(log_broker_error).ok()?;
             return Some(granted(outcomes, wanted.clone(), table));
         }

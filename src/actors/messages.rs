@@ -55,7 +55,8 @@ pub struct SubscribeOutcome {
     pub refusal: Option<String>,
 }
 
-/// To the broker connection: these filters are no longer wanted. Answers once the broker has.
+/// To the broker connection: these filters are no longer wanted. Answers once the broker has, or has refused: then it
+/// sends on, which the log says, and the session goes on to hold them.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), SubscribeError>")]
 pub struct Unsubscribe {

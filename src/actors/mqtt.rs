@@ -273,11 +273,15 @@ async fn subscribe(
     Ok(outcomes.collect())
 }
 
-async fn unsubscribe(parts: &MqttParts, filters: Vec<String>) -> Result<(), SubscribeError> {
+/// What the broker refuses is said and stays in the book: all else has to go on, and the next connect tries again.
+async fn unsubscribe(parts: &MqttParts, mut filters: Vec<String>) -> Result<(), SubscribeError> {
     if filters.is_empty() {
         return Ok(());
     }
-    parts.link.unsubscribe(filters.clone()).await?;
+    for (refused, code) in parts.link.unsubscribe(filters.clone()).await? {
+        log::warn!("The broker refuses to unsubscribe {refused:?} ({code}): it sends on what that matches");
+        filters.retain(|filter| *filter != refused);
+    }
     lock(&parts.book).forget(filters.iter().map(String::as_str))?;
     Ok(())
 }

@@ -18,7 +18,6 @@ use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
-use crate::mqtt::MqttError;
 use crate::observe::Observed;
 
 const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
@@ -132,10 +131,6 @@ impl Settlement {
         }
         match self.directory.mqtt.ask(Unsubscribe { filters }).await {
             Ok(Ok(())) => true,
-            Ok(Err(SubscribeError::Link(error @ MqttError::UnsubscribeRefused { .. }))) => {
-                log::warn!("The broker goes on sending for the session that is to end: {error}");
-                true
-            }
             Ok(Err(error)) => {
                 log_broker_error(&error);
                 false

@@ -268,5 +268,22 @@ mod tests {
             prop_assert_eq!(routed(&table, &topic, &[]), expected);
             prop_assert_eq!(table.filters(), filters.into_iter().collect::<BTreeSet<_>>());
         }
+
+        #[test]
+        fn by_an_identifier_whoever_has_its_filter_and_whoever_had_it_is_found_once(
+            filters in prop::collection::vec(any_filter(), 0..15),
+            named in any_filter(),
+            had_it in prop::collection::btree_set(1..20_i64, 0..5),
+        ) {
+            let flows = filters.iter().zip(1..).map(|(filter, id)| flow(id, filter.as_str())).collect();
+            let (table, _) = RoutingTable::new(flows);
+            let have_it = filters.iter().zip(1..).filter(|(filter, _)| **filter == named).map(|(_, id)| id);
+            let expected: BTreeSet<FlowId> = have_it.chain(had_it.iter().copied()).collect();
+            let had_it: Vec<FlowId> = had_it.into_iter().collect();
+            let mut out = Vec::new();
+            let meaning = Meaning { filter: named.as_str(), flows: &had_it };
+            table.route("of no consequence", &[1], &|_| Some(meaning), &mut out);
+            prop_assert_eq!(out, expected.into_iter().collect::<Vec<_>>());
+        }
     }
 }

@@ -13,6 +13,7 @@ use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record,
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
 use mqtt_gateway::domain::routing_history::RoutingHistory;
+use mqtt_gateway::domain::subscription_ids::Meaning;
 use mqtt_gateway::domain::topic::TopicFilter;
 use mqtt_gateway::domain::trie::FilterTrie;
 
@@ -104,14 +105,15 @@ fn bench_match(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
 }
 
 /// What the book of the subscriptions says; the identifiers are 1, 2, 3 and so on.
-fn book(count: usize) -> HashMap<SubscriptionId, Arc<str>> {
-    (1..).zip((0..count).map(|number| filter(number).into())).collect()
+fn book(count: usize) -> HashMap<SubscriptionId, (String, [FlowId; 1])> {
+    let meaning = |number| (filter(number), [FlowId::try_from(number).unwrap()]);
+    (1..).zip((0..count).map(meaning)).collect()
 }
 
 fn bench_route(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     let history = history(count);
     let book = book(count);
-    let filter_of = |id| book.get(&id).map(AsRef::as_ref);
+    let meaning_of = |id| book.get(&id).map(|(filter, flows)| Meaning { filter, flows });
     let messages: Vec<(String, [SubscriptionId; 1])> = (0..TOPICS)
         .map(|turn| turn * 7_919 % count)
         .map(|number| (topic(number), [SubscriptionId::try_from(number).unwrap() + 1]))
@@ -123,7 +125,7 @@ fn bench_route(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
             bencher.iter(|| {
                 let (topic, ids) = turn.next().unwrap();
                 flows.clear();
-                history.at(5).unwrap().route(topic, &ids[..named], &filter_of, &mut flows);
+                history.at(5).unwrap().route(topic, &ids[..named], &meaning_of, &mut flows);
                 black_box(flows.len())
             });
         });
@@ -139,7 +141,7 @@ fn bench_gather(group: &mut BenchmarkGroup<'_, WallTime>, flows: usize) {
     let log: Arc<[Arc<Record>]> = (0..16 * BATCH).map(|turn| record(turn, flows)).collect();
     let gathering = Gathering {
         tables: &history,
-        filter_of: &|_| None,
+        meaning_of: &|_| None,
         lanes: 2,
         payload: &PayloadLimits::default(),
         max_pairs: BATCH,

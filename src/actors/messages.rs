@@ -19,6 +19,7 @@ use crate::domain::batch::{Batch, BatchOutcome, Lane, OpenedLane};
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
 use crate::domain::routing::RoutingTable;
+use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
 use crate::mqtt::{BrokerServer, Farewell, MqttError};
@@ -28,8 +29,8 @@ use crate::store::BatchFailure;
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
 pub struct Subscribe {
-    /// Filters that are wanted.
-    pub filters: BTreeSet<TopicFilter>,
+    /// Filters that are wanted, and the flows for which.
+    pub filters: Subscriptions,
     /// Whether each gets a v5 subscription identifier.
     pub with_ids: bool,
 }
@@ -54,7 +55,8 @@ pub struct SubscribeOutcome {
     pub refusal: Option<String>,
 }
 
-/// To the broker connection: these filters are no longer wanted. Answers once the broker has.
+/// To the broker connection: these filters are no longer wanted. Answers once the broker has, or has refused: then it
+/// sends on, which the log says, and the session goes on to hold them.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), SubscribeError>")]
 pub struct Unsubscribe {
@@ -66,8 +68,10 @@ pub struct Unsubscribe {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
 pub struct ResyncSubscriptions {
-    /// All filters that are wanted.
-    pub filters: BTreeSet<TopicFilter>,
+    /// The broker for whose session it was found out; at another one it would be wrong.
+    pub server: Arc<str>,
+    /// All filters that are wanted, and the flows for which.
+    pub filters: Subscriptions,
     /// Whether each gets a v5 subscription identifier.
     pub with_ids: bool,
 }
@@ -83,9 +87,11 @@ pub struct UseServers {
 }
 
 /// The broker accepted the connection.
-#[derive(Debug, Clone, Copy, Default, Message)]
+#[derive(Debug, Clone, Default, Message)]
 #[rtype(result = "()")]
 pub struct ConnectionEstablished {
+    /// `host:port` of the broker.
+    pub server: Arc<str>,
     /// Whether messages name the subscriptions they come by (v5).
     pub names_subscriptions: bool,
     /// Whether `$share/…` is understood, by the broker's own word (v5).

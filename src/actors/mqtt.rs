@@ -16,6 +16,7 @@ use super::messages::{
     SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
 };
 use super::report::whole_milliseconds;
+use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionBook;
 use crate::mqtt::{MqttError, MqttEvent, MqttLink, Subscription};
@@ -57,7 +58,7 @@ struct Established {
     shares_subscriptions: bool,
     session_kept: bool,
     /// `host:port` of the broker.
-    server: String,
+    server: Arc<str>,
 }
 
 impl Session {
@@ -71,7 +72,7 @@ impl Session {
                 ref server,
                 ..
             } => {
-                let server = server.clone();
+                let server = Arc::from(server.as_str());
                 Some(Established { names_subscriptions, shares_subscriptions, session_kept, server })
             }
             MqttEvent::Lost { .. }
@@ -102,10 +103,10 @@ impl MqttActor {
     /// Has all filters of the enabled flows subscribed: after each connect, and for whoever asks.
     pub fn on_connect(&self) {
         match self.parts.session.established() {
-            Some(Established { names_subscriptions, shares_subscriptions, session_kept, .. }) => {
+            Some(Established { names_subscriptions, shares_subscriptions, session_kept, server }) => {
                 self.life.mailbox().set_state(ActorState::Running);
                 let established =
-                    ConnectionEstablished { names_subscriptions, shares_subscriptions, session_kept };
+                    ConnectionEstablished { server, names_subscriptions, shares_subscriptions, session_kept };
                 self.parts.directory.registry.tell(established);
             }
             None => self.life.mailbox().set_state(ActorState::Disconnected),
@@ -226,19 +227,17 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
     fn handle(&mut self, envelope: Envelope<ResyncSubscriptions>, _: &mut Self::Context) -> Self::Result {
         let parts = self.parts.clone();
         Box::pin(async move {
-            let (ResyncSubscriptions { filters, with_ids }, _handling) = envelope.open();
-            if let Some(Established { server, .. }) = parts.session.established() {
-                lock(&parts.book).come_to(&server)?;
+            let (ResyncSubscriptions { server, filters, with_ids }, _handling) = envelope.open();
+            if parts.session.established().is_none_or(|established| established.server != server) {
+                return Err(MqttError::NotConnected.into());
             }
+            lock(&parts.book).come_to(&server)?;
             let outcomes = subscribe(&parts, &filters, with_ids).await?;
             // What the kept session still holds from an earlier run.
-            let wanted: BTreeSet<&str> = filters.iter().map(TopicFilter::as_str).collect();
-            let held = lock(&parts.book).held();
-            unsubscribe(
-                &parts,
-                held.into_iter().filter(|filter| !wanted.contains(filter.as_str())).collect(),
-            )
-            .await?;
+            let wanted: BTreeSet<&str> = filters.keys().map(TopicFilter::as_str).collect();
+            let held = lock(&parts.book).held().into_keys();
+            let unwanted = held.filter(|filter| !wanted.contains(filter.as_str())).collect();
+            unsubscribe(&parts, unwanted).await?;
             Ok(outcomes)
         })
     }
@@ -261,12 +260,13 @@ impl Handler<Envelope<Disconnect>> for MqttActor {
 /// The book knows an identifier, on disk, before the broker does.
 async fn subscribe(
     parts: &MqttParts,
-    filters: &BTreeSet<TopicFilter>,
+    filters: &Subscriptions,
     with_ids: bool,
 ) -> Result<Vec<SubscribeOutcome>, SubscribeError> {
-    let ids = lock(&parts.book).ids_for(filters.iter().map(TopicFilter::as_str))?;
+    let for_flows = filters.iter().map(|(filter, flows)| (filter.as_str(), flows.as_slice()));
+    let ids = lock(&parts.book).ids_for(for_flows)?;
     let subscriptions = filters
-        .iter()
+        .keys()
         .zip(ids)
         .map(|(filter, id)| Subscription { filter: filter.as_str().to_owned(), id: with_ids.then_some(id) });
     let answers = parts.link.subscribe(subscriptions.collect()).await?;
@@ -277,11 +277,15 @@ async fn subscribe(
     Ok(outcomes.collect())
 }
 
-async fn unsubscribe(parts: &MqttParts, filters: Vec<String>) -> Result<(), SubscribeError> {
+/// What the broker refuses is said and stays in the book: all else has to go on, and the next connect tries again.
+async fn unsubscribe(parts: &MqttParts, mut filters: Vec<String>) -> Result<(), SubscribeError> {
     if filters.is_empty() {
         return Ok(());
     }
-    parts.link.unsubscribe(filters.clone()).await?;
+    for (refused, code) in parts.link.unsubscribe(filters.clone()).await? {
+        log::warn!("The broker refuses to unsubscribe {refused:?} ({code}): it sends on what that matches");
+        filters.retain(|filter| *filter != refused);
+    }
     lock(&parts.book).forget(filters.iter().map(String::as_str))?;
     Ok(())
 }

@@ -7,13 +7,15 @@
 //!   flows read ─▶ table of old and new ─▶ SUBSCRIBE new ─▶ UNSUBSCRIBE old, UNSUBACK ─▶ new table
 //! ```
 //!
+//! A filter that stays with other flows than before is subscribed again, by an identifier that stands for these.
+//!
 //! Which of the flows are this gateway's own, where there are others, `membership` says.
 
 mod membership;
 mod reading;
 mod settlement;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +39,7 @@ use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
 use crate::domain::replicas::Role;
 use crate::domain::retry::jittered;
-use crate::domain::topic::TopicFilter;
+use crate::domain::subscription_ids::Subscriptions;
 use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
 use crate::store::Database;
@@ -87,7 +89,7 @@ struct Session {
     connected: bool,
     /// What the broker said when it was.
     terms: ConnectionEstablished,
-    subscribed: BTreeSet<TopicFilter>,
+    subscribed: Subscriptions,
 }
 
 /// What is to be settled next.
@@ -270,7 +272,7 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
 
     fn handle(&mut self, envelope: Envelope<ConnectionEstablished>, context: &mut Self::Context) {
         let (terms, _handling) = envelope.open();
-        self.session = Session { connected: true, terms, subscribed: BTreeSet::new() };
+        self.session = Session { connected: true, terms, subscribed: Subscriptions::new() };
         self.membership.are_subscribed(false);
         self.work.resync = true;
         self.settle(context);

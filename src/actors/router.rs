@@ -1,6 +1,5 @@
 //! Reads the inbox, finds the flows of each message, and hands every lane its batches.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use crate::domain::batch::{Batch, BatchOutcome, Lane};
 use crate::domain::lanes::{Gathering, Lanes, most_lagging};
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
+use crate::domain::subscription_ids::Meanings;
 use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionBook};
 use crate::observe::Observed;
 use crate::store::BatchFailure;
@@ -129,12 +129,12 @@ impl RouterActor {
 
     /// Answers whether there is more to look at, for a lane that is still free.
     fn pump_lane(&mut self, context: &mut Context<Self>, lane: Lane, idle_too: bool) -> bool {
-        let book = self.book_snapshot();
+        let meanings = self.meanings();
         let tables = Arc::clone(&self.parts.tables);
         let tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
         let gathering = Gathering {
             tables: &tables,
-            filter_of: &|id| book.get(&id).map(AsRef::as_ref),
+            meaning_of: &|id| meanings.of(id),
             lanes: self.parts.inbox.lanes(),
             payload: &self.parts.payload,
             max_pairs: self.parts.batch_max_messages,
@@ -261,8 +261,8 @@ impl RouterActor {
         self.parts.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn book_snapshot(&self) -> Arc<HashMap<u32, Arc<str>>> {
-        self.parts.book.lock().unwrap_or_else(PoisonError::into_inner).snapshot()
+    fn meanings(&self) -> Arc<Meanings> {
+        self.parts.book.lock().unwrap_or_else(PoisonError::into_inner).meanings()
     }
 }
 

@@ -3,24 +3,25 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::flow::Flow;
+use super::subscription_ids::Subscriptions;
 use super::topic::TopicFilter;
 
 /// Filters to subscribe and to unsubscribe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FlowDiff {
-    /// Wanted, but not subscribed.
-    pub subscribe: BTreeSet<TopicFilter>,
+    /// Wanted, but not subscribed, or for other flows.
+    pub subscribe: Subscriptions,
     /// Subscribed, but no longer wanted.
     pub unsubscribe: BTreeSet<TopicFilter>,
 }
 
 /// What leads from `subscribed` to `wanted`.
 #[must_use]
-pub fn diff(subscribed: &BTreeSet<TopicFilter>, wanted: &BTreeSet<TopicFilter>) -> FlowDiff {
-    FlowDiff {
-        subscribe: wanted.difference(subscribed).cloned().collect(),
-        unsubscribe: subscribed.difference(wanted).cloned().collect(),
-    }
+pub fn diff(subscribed: &Subscriptions, wanted: &Subscriptions) -> FlowDiff {
+    let is_other = |(filter, flows): &(&TopicFilter, &Vec<_>)| subscribed.get(*filter) != Some(*flows);
+    let subscribe = wanted.iter().filter(is_other).map(|(filter, flows)| (filter.clone(), flows.clone()));
+    let unsubscribe = subscribed.keys().filter(|filter| !wanted.contains_key(*filter)).cloned();
+    FlowDiff { subscribe: subscribe.collect(), unsubscribe: unsubscribe.collect() }
 }
 
 /// The flows that are not in force any more, in the form in which messages may still come for them:
@@ -57,17 +58,25 @@ mod tests {
         assert_eq!(leaving(&[old, other.clone()], &[new.clone(), other], &first), [new]);
     }
 
+    fn any_subscriptions() -> impl Strategy<Value = Subscriptions> {
+        let flows = prop::collection::btree_set(1..4_i64, 0..3);
+        let flows = flows.prop_map(|flows| flows.into_iter().collect());
+        prop::collection::btree_map(any_filter(), flows, 0..10)
+    }
+
     proptest! {
         #[test]
         fn the_diff_leads_to_what_is_wanted_and_touches_nothing_else(
-            subscribed in prop::collection::btree_set(any_filter(), 0..10),
-            wanted in prop::collection::btree_set(any_filter(), 0..10),
+            subscribed in any_subscriptions(),
+            wanted in any_subscriptions(),
         ) {
             let change = diff(&subscribed, &wanted);
-            prop_assert!(change.subscribe.is_disjoint(&subscribed));
-            prop_assert!(change.unsubscribe.is_subset(&subscribed));
-            let kept: BTreeSet<_> = subscribed.difference(&change.unsubscribe).cloned().collect();
-            prop_assert_eq!(kept.union(&change.subscribe).cloned().collect::<BTreeSet<_>>(), wanted);
+            let stays = |filter: &TopicFilter| subscribed.get(filter) == wanted.get(filter);
+            prop_assert!(!change.subscribe.keys().chain(&change.unsubscribe).any(stays));
+            let mut then = subscribed.clone();
+            then.extend(change.subscribe);
+            then.retain(|filter, _| !change.unsubscribe.contains(filter));
+            prop_assert_eq!(then, wanted);
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod routing;
 pub mod routing_history;
 pub mod schema;
 mod stable_hash;
+pub mod subscription_ids;
 pub mod subscription_plan;
 pub mod topic;
 pub mod trie;

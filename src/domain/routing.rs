@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::flow::Flow;
 use super::message::{FlowId, SubscriptionId};
+use super::subscription_ids::Meaning;
 use super::topic::{FilterError, TopicFilter};
 use super::trie::FilterTrie;
 
@@ -106,17 +107,18 @@ impl RoutingTable {
     /// Appends the flows that a message belongs to, sorted and each once, to `out`.
     ///
     /// A broker that names subscriptions sends one copy for each: a copy then belongs to the flows of
-    /// exactly the filters that `ids` stand for, and to none where no flow has such a filter any more.
-    /// Without ids, or with one that `filter_of` does not know, the topic decides.
-    pub fn route<'f>(
+    /// exactly the filters that `ids` stand for, and to those for which these were subscribed, although
+    /// they have another filter by now: the broker had matched it while they had this one.
+    /// Without ids, or with one that `meaning_of` does not know, the topic decides.
+    pub fn route<'m>(
         &self,
         topic: &str,
         ids: &[SubscriptionId],
-        filter_of: &dyn Fn(SubscriptionId) -> Option<&'f str>,
+        meaning_of: &dyn Fn(SubscriptionId) -> Option<Meaning<'m>>,
         out: &mut Vec<FlowId>,
     ) {
         let start = out.len();
-        if ids.is_empty() || !self.route_by_ids(ids, filter_of, out) {
+        if ids.is_empty() || !self.route_by_ids(ids, meaning_of, out) {
             out.truncate(start);
             self.trie.visit(topic, |&place| out.extend_from_slice(&self.groups[place].flows));
         }
@@ -124,15 +126,21 @@ impl RoutingTable {
     }
 
     /// Whether all `ids` are known; what is in `out` counts only then.
-    fn route_by_ids<'f>(
+    fn route_by_ids<'m>(
         &self,
         ids: &[SubscriptionId],
-        filter_of: &dyn Fn(SubscriptionId) -> Option<&'f str>,
+        meaning_of: &dyn Fn(SubscriptionId) -> Option<Meaning<'m>>,
         out: &mut Vec<FlowId>,
     ) -> bool {
-        ids.iter().all(|&id| {
-            filter_of(id).map(|filter| out.extend_from_slice(self.flows_of_filter(filter))).is_some()
-        })
+        ids.iter().all(|&id| meaning_of(id).map(|meaning| self.route_by(meaning, out)).is_some())
+    }
+
+    fn route_by(&self, Meaning { filter, flows: had_it }: Meaning<'_>, out: &mut Vec<FlowId>) {
+        let have_it = self.flows_of_filter(filter);
+        out.extend_from_slice(have_it);
+        if had_it != have_it {
+            out.extend_from_slice(had_it);
+        }
     }
 }
 
@@ -149,7 +157,7 @@ fn groups(mut filters: Vec<(TopicFilter, FlowId)>) -> Vec<Group> {
 }
 
 /// Sorts what is in `out` from `start` on, and leaves each flow once.
-pub(super) fn sort_and_deduplicate_from(start: usize, out: &mut Vec<FlowId>) {
+fn sort_and_deduplicate_from(start: usize, out: &mut Vec<FlowId>) {
     out[start..].sort_unstable();
     let mut kept = start;
     for next in start..out.len() {
@@ -188,9 +196,11 @@ mod tests {
 
     fn routed(table: &RoutingTable, topic: &str, ids: &[SubscriptionId]) -> Vec<FlowId> {
         let known = |id| match id {
-            1 => Some("a/+"),
-            2 => Some("a/b"),
-            3 => Some("gone"),
+            1 => Some(Meaning { filter: "a/+", flows: &[3, 7] }),
+            2 => Some(Meaning { filter: "a/b", flows: &[] }),
+            3 => Some(Meaning { filter: "gone", flows: &[] }),
+            4 => Some(Meaning { filter: "gone", flows: &[2, 7] }),
+            5 => Some(Meaning { filter: "a/+", flows: &[2, 7] }),
             _ => None,
         };
         let mut out = Vec::new();
@@ -208,10 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_was_matched_for_a_flow_is_its_own_although_it_has_left_the_filter() {
+        let table = table(&[(7, "a/+"), (3, "a/+"), (2, "elsewhere")]);
+        assert_eq!(routed(&table, "a/b", &[4]), [2, 7], "nobody has it any more");
+        assert_eq!(routed(&table, "a/b", &[5]), [2, 3, 7], "another has taken it over");
+        assert_eq!(routed(&table, "a/b", &[1]), [3, 7], "subscribed again without it");
+    }
+
+    #[test]
     fn without_ids_or_with_an_unknown_one_the_topic_decides() {
         let table = table(&[(7, "a/+"), (3, "a/+"), (5, "a/b"), (9, "#")]);
         assert_eq!(routed(&table, "a/b", &[]), [3, 5, 7, 9]);
-        assert_eq!(routed(&table, "a/b", &[1, 4]), [3, 5, 7, 9]);
+        assert_eq!(routed(&table, "a/b", &[1, 9]), [3, 5, 7, 9]);
         assert!(routed(&table, "$SYS/x", &[]).is_empty());
     }
 
@@ -249,6 +267,23 @@ mod tests {
                 filters.iter().zip(1..).filter(|(filter, _)| filter.matches(&topic)).map(|(_, id)| id).collect();
             prop_assert_eq!(routed(&table, &topic, &[]), expected);
             prop_assert_eq!(table.filters(), filters.into_iter().collect::<BTreeSet<_>>());
+        }
+
+        #[test]
+        fn by_an_identifier_whoever_has_its_filter_and_whoever_had_it_is_found_once(
+            filters in prop::collection::vec(any_filter(), 0..15),
+            named in any_filter(),
+            had_it in prop::collection::btree_set(1..20_i64, 0..5),
+        ) {
+            let flows = filters.iter().zip(1..).map(|(filter, id)| flow(id, filter.as_str())).collect();
+            let (table, _) = RoutingTable::new(flows);
+            let have_it = filters.iter().zip(1..).filter(|(filter, _)| **filter == named).map(|(_, id)| id);
+            let expected: BTreeSet<FlowId> = have_it.chain(had_it.iter().copied()).collect();
+            let had_it: Vec<FlowId> = had_it.into_iter().collect();
+            let mut out = Vec::new();
+            let meaning = Meaning { filter: named.as_str(), flows: &had_it };
+            table.route("of no consequence", &[1], &|_| Some(meaning), &mut out);
+            prop_assert_eq!(out, expected.into_iter().collect::<Vec<_>>());
         }
     }
 }

@@ -3,21 +3,14 @@
 //! A table is for the records appended after it was swapped in. Records that were already in the
 //! inbox keep the table of their time: a flow whose topic was edited still gets what the broker
 //! handed over for its old one.
-//!
-//! The broker, too, may still hold messages of a filter that is unsubscribed by now: UNSUBACK ends
-//! the matching, not the queue. They name the filter by its identifier, so each table comes with the
-//! filters that no flow has any more, and with the flows that had them last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{FlowId, Offset, SubscriptionId};
-use super::routing::{RoutingTable, sort_and_deduplicate_from};
-
-/// Most filters that are remembered after their end. Beyond it only those that ended last are.
-const MAX_FORMER: usize = 50_000;
+use super::message::{FlowId, Offset};
+use super::routing::RoutingTable;
 
 /// Filters that are remembered, those of all tables counted together: it bounds the memory, and the size of a text
 /// that is written at each edit. Where there are more, the oldest table that is left stands for those before it.
@@ -39,10 +32,9 @@ pub struct RoutingHistory {
 
 /// A table and the first offset it is for.
 #[derive(Debug)]
-pub struct Era {
+struct Era {
     from: Offset,
     table: Arc<RoutingTable>,
-    former: Routes,
 }
 
 /// The flows of each filter.
@@ -58,16 +50,14 @@ struct Kept {
 struct KeptEra {
     from: Offset,
     routes: Routes,
-    former: Routes,
 }
 
 impl RoutingHistory {
     /// `table` is for records from `from` on. The first table is for everything before it, too.
     pub fn push(&mut self, from: Offset, table: Arc<RoutingTable>) {
         let from = if self.eras.is_empty() { 0 } else { from };
-        let former = self.eras.last().map_or_else(Routes::default, |last| last.former_under(&table));
         self.eras.retain(|era| era.from < from);
-        self.eras.push(Era { from, table, former });
+        self.eras.push(Era { from, table });
         self.forget_beyond_the_bound();
         self.is_current = true;
     }
@@ -76,7 +66,7 @@ impl RoutingHistory {
     fn forget_beyond_the_bound(&mut self) {
         let mut filters = 0;
         let is_kept = |(place, era): &(usize, &Era)| {
-            filters += era.filters();
+            filters += era.table.filter_count();
             *place < MIN_TABLES || filters <= MAX_FILTERS
         };
         let kept = self.eras.iter().rev().enumerate().take_while(is_kept).count();
@@ -86,8 +76,9 @@ impl RoutingHistory {
     /// The table for the record at `offset`; `None` until there is one. The oldest that is left is for everything
     /// before it, too: a lane may begin again below all that was thought to be done.
     #[must_use]
-    pub fn at(&self, offset: Offset) -> Option<&Era> {
-        self.eras.iter().rev().find(|era| era.from <= offset).or(self.eras.first())
+    pub fn at(&self, offset: Offset) -> Option<&RoutingTable> {
+        let era = self.eras.iter().rev().find(|era| era.from <= offset).or(self.eras.first());
+        era.map(|era| &*era.table)
     }
 
     /// No record below `offset` will be asked for again.
@@ -131,54 +122,13 @@ impl RoutingHistory {
 }
 
 impl Era {
-    /// As [`RoutingTable::route`]; a copy that came by a filter which no flow has any more belongs to
-    /// the flows that had it last.
-    pub fn route<'f>(
-        &self,
-        topic: &str,
-        ids: &[SubscriptionId],
-        filter_of: &dyn Fn(SubscriptionId) -> Option<&'f str>,
-        out: &mut Vec<FlowId>,
-    ) {
-        let start = out.len();
-        self.table.route(topic, ids, filter_of, out);
-        if self.former.is_empty() {
-            return;
-        }
-        let filters: Option<Vec<&str>> = ids.iter().map(|id| filter_of(*id)).collect();
-        let before_former = out.len();
-        for filter in filters.unwrap_or_default() {
-            out.extend(self.former.get(filter).into_iter().flatten());
-        }
-        if out.len() > before_former {
-            sort_and_deduplicate_from(start, out);
-        }
-    }
-
-    /// The filters that are former ones once `next` has followed.
-    fn former_under(&self, next: &RoutingTable) -> Routes {
-        let is_over = |filter: &str| next.flows_of_filter(filter).is_empty();
-        let ending = self.table.routes().filter(|(filter, _)| is_over(filter));
-        let mut former: Routes = ending.map(|(filter, flows)| (filter.to_owned(), flows.to_vec())).collect();
-        if former.len() + self.former.len() <= MAX_FORMER {
-            let longer_over = self.former.iter().filter(|(filter, _)| is_over(filter));
-            former.extend(longer_over.map(|(filter, flows)| (filter.clone(), flows.clone())));
-        }
-        former
-    }
-
-    fn filters(&self) -> usize {
-        self.table.filter_count() + self.former.len()
-    }
-
     fn to_kept(&self) -> KeptEra {
         let routes = self.table.routes().map(|(filter, flows)| (filter.to_owned(), flows.to_vec())).collect();
-        KeptEra { from: self.from, routes, former: self.former.clone() }
+        KeptEra { from: self.from, routes }
     }
 
     fn from_kept(kept: KeptEra) -> Era {
-        let table = RoutingTable::from_routes(kept.routes);
-        Era { from: kept.from, table: Arc::new(table), former: kept.former }
+        Era { from: kept.from, table: Arc::new(RoutingTable::from_routes(kept.routes)) }
     }
 }
 
@@ -188,6 +138,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::flow::Flow;
+    use super::super::message::SubscriptionId;
+    use super::super::subscription_ids::Meaning;
     use super::super::topic::tests::{all_topics, any_filter};
     use super::*;
 
@@ -202,11 +154,12 @@ mod tests {
         Arc::new(RoutingTable::new(topics.iter().map(flow).collect()).0)
     }
 
-    /// The identifiers 1, 2 and 3 stand for `a`, `b` and `c`.
+    /// The identifiers 1, 2 and 3 stand for `a`, `b` and `c`, for whoever has them.
     fn routed(history: &RoutingHistory, offset: Offset, topic: &str, ids: &[SubscriptionId]) -> Vec<FlowId> {
         let filter_of = |id| ["a", "b", "c"].get(id as usize - 1).copied();
+        let meaning_of = |id| filter_of(id).map(|filter| Meaning { filter, flows: &[] });
         let mut out = Vec::new();
-        history.at(offset).unwrap().route(topic, ids, &filter_of, &mut out);
+        history.at(offset).unwrap().route(topic, ids, &meaning_of, &mut out);
         out
     }
 
@@ -240,29 +193,6 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broker_had_queued_for_an_old_topic_goes_to_the_flow_that_had_it() {
-        let mut history = RoutingHistory::default();
-        for (from, topic) in [(0, "a"), (10, "b"), (20, "c"), (30, "b")] {
-            history.push(from, table(&[(7, topic)]));
-        }
-        for id in [1, 2, 3] {
-            assert_eq!(routed(&history, 99, "x", &[id]), [7], "{id}");
-        }
-        assert_eq!(routed(&history, 99, "x", &[1, 2]), [7], "once, also for two of its filters");
-        assert!(routed(&history, 99, "a", &[]).is_empty(), "a topic alone tells nothing of when it was sent");
-        assert!(history.eras.last().unwrap().former.keys().eq(["a", "c"]));
-    }
-
-    #[test]
-    fn a_filter_that_another_flow_has_taken_over_is_that_flows() {
-        let mut history = RoutingHistory::default();
-        history.push(0, table(&[(7, "a")]));
-        history.push(10, table(&[(7, "b"), (8, "a")]));
-        assert_eq!(routed(&history, 99, "a", &[1]), [8]);
-        assert_eq!(routed(&history, 9, "a", &[1]), [7]);
-    }
-
-    #[test]
     fn tables_of_an_earlier_process_are_for_its_records_alone() {
         let mut history = RoutingHistory::default();
         history.push(100, table(&[(7, "a")]));
@@ -279,7 +209,6 @@ mod tests {
         }
         assert!(routed(&history, 1 << 40, "b", &[]).is_empty());
         assert_eq!(routed(&history, 1 << 40, "c", &[]), [7]);
-        assert_eq!(routed(&history, 1 << 40, "x", &[1]), [7], "a former filter stays known");
     }
 
     #[test]
@@ -300,10 +229,6 @@ mod tests {
         assert_eq!(history.eras.len(), 20);
         let kept = RoutingHistory::from_text(&history.to_text()).unwrap();
         assert_eq!((kept.eras[0].from, kept.eras[1].from), (0, 11), "the newest");
-        let last = kept.eras.last().unwrap();
-        let full: Routes = (0..MAX_FORMER).map(|n| (format!("f{n}"), vec![1])).collect();
-        let era = Era { from: 0, table: Arc::clone(&last.table), former: full };
-        assert_eq!(era.former_under(&table(&[])).len(), many.len());
     }
 
     proptest! {

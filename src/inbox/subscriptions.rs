@@ -1,9 +1,9 @@
-//! Which MQTT v5 subscription identifier stands for which filter, and what the broker's session holds.
+//! Which MQTT v5 subscription identifier stands for which filter and flows, and what the broker's session holds.
 //!
 //! Records in the inbox carry identifiers, and so do messages that the broker queued while we were
 //! away. So an identifier keeps its meaning for ever and is on disk before it is sent in a SUBSCRIBE.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,13 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::durable::{self, SmallFile};
 use super::error::InboxError;
 use super::quarantine;
-use crate::domain::message::SubscriptionId;
+use crate::domain::message::{FlowId, SubscriptionId};
+use crate::domain::subscription_ids::{Meanings, SubscriptionIds};
 
 const BOOK_FILE: &str = "subscriptions";
 const BOOK_FORMAT: u32 = 1;
-
-/// The largest identifier that MQTT can carry.
-const MAX_ID: SubscriptionId = 268_435_455;
 
 /// A new book begins at a random identifier up to this one: should a book get lost, its identifiers
 /// are then unknown to the next one instead of meaning another filter.
@@ -29,24 +27,17 @@ const MAX_FIRST_ID: SubscriptionId = 1 << 27;
 pub struct SubscriptionBook {
     dir: PathBuf,
     pages: Pages,
-    filters: Arc<HashMap<SubscriptionId, Arc<str>>>,
+    meanings: Arc<Meanings>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Pages {
     format: u32,
-    next_id: SubscriptionId,
-    /// The broker that `held` is about; `None` in books of before there were several.
+    /// The broker whose session it is about; `None` in books of before there were several.
     #[serde(default)]
     broker: Option<String>,
-    entries: BTreeMap<String, Entry>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    id: SubscriptionId,
-    /// The broker's session may hold a subscription to it.
-    held: bool,
+    #[serde(flatten)]
+    ids: SubscriptionIds,
 }
 
 #[derive(Deserialize)]
@@ -72,21 +63,21 @@ impl SubscriptionBook {
         }
         let pages = stored.flatten().unwrap_or_else(|| Pages {
             format: BOOK_FORMAT,
-            next_id: rand::random_range(1..=MAX_FIRST_ID),
             broker: None,
-            entries: BTreeMap::new(),
+            ids: SubscriptionIds::beginning_with(rand::random_range(1..=MAX_FIRST_ID)),
         });
-        Ok(SubscriptionBook { dir: dir.to_path_buf(), filters: filters_by_id(&pages), pages })
+        Ok(SubscriptionBook { dir: dir.to_path_buf(), meanings: Arc::new(pages.ids.meanings()), pages })
     }
 
-    /// The identifiers of these filters, in their order; new ones where a filter has none. All are
-    /// marked as held by the broker's session, and on disk, when this returns.
+    /// The identifiers by which these filters are to be subscribed for these flows, in their order; new ones where a
+    /// filter has none, or one for other flows. All are marked as held by the broker's session, and on disk, when this
+    /// returns. No flows: as the filter was subscribed before.
     pub fn ids_for<'a>(
         &mut self,
-        filters: impl Iterator<Item = &'a str>,
+        subscriptions: impl Iterator<Item = (&'a str, &'a [FlowId])>,
     ) -> Result<Vec<SubscriptionId>, InboxError> {
         let mut pages = self.pages.clone();
-        let ids = filters.map(|filter| pages.hold(filter)).collect::<Result<_, _>>()?;
+        let ids = pages.ids.hold(subscriptions).ok_or(InboxError::SubscriptionIdsUsedUp)?;
         self.turn_to(pages)?;
         Ok(ids)
     }
@@ -94,11 +85,7 @@ impl SubscriptionBook {
     /// These filters are unsubscribed: the session no longer holds them. Their identifiers stay known.
     pub fn forget<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> Result<(), InboxError> {
         let mut pages = self.pages.clone();
-        for filter in filters {
-            if let Some(entry) = pages.entries.get_mut(filter) {
-                entry.held = false;
-            }
-        }
+        filters.for_each(|filter| pages.ids.let_go(filter));
         self.turn_to(pages)
     }
 
@@ -108,28 +95,22 @@ impl SubscriptionBook {
         let mut pages = self.pages.clone();
         let last = pages.broker.replace(broker.to_owned());
         if last.is_some_and(|last| last != broker) {
-            pages.entries.values_mut().for_each(|entry| entry.held = true);
+            pages.ids.hold_all();
         }
         self.turn_to(pages)
     }
 
-    /// The filters that the broker's session may hold.
+    /// The filters that the broker's session may hold, each with the flows for which it was subscribed; none where that
+    /// is not known.
     #[must_use]
-    pub fn held(&self) -> BTreeSet<String> {
-        let held = self.pages.entries.iter().filter(|(_, entry)| entry.held);
-        held.map(|(filter, _)| filter.clone()).collect()
+    pub fn held(&self) -> BTreeMap<String, Vec<FlowId>> {
+        self.pages.ids.held().map(|(filter, flows)| (filter.to_owned(), flows.to_vec())).collect()
     }
 
-    /// The filter that an identifier stands for.
+    /// What all identifiers stand for as of now, to be shared.
     #[must_use]
-    pub fn filter_of(&self, id: SubscriptionId) -> Option<&str> {
-        self.filters.get(&id).map(AsRef::as_ref)
-    }
-
-    /// All identifiers and their filters as of now, to be shared.
-    #[must_use]
-    pub fn snapshot(&self) -> Arc<HashMap<SubscriptionId, Arc<str>>> {
-        Arc::clone(&self.filters)
+    pub fn meanings(&self) -> Arc<Meanings> {
+        Arc::clone(&self.meanings)
     }
 
     /// Takes the change over once it is on disk.
@@ -138,25 +119,9 @@ impl SubscriptionBook {
             return Ok(());
         }
         durable::replace_small_file(&self.dir, BOOK_FILE, &format!("{}\n", serde_json::json!(pages)))?;
-        self.filters = filters_by_id(&pages);
+        self.meanings = Arc::new(pages.ids.meanings());
         self.pages = pages;
         Ok(())
-    }
-}
-
-impl Pages {
-    fn hold(&mut self, filter: &str) -> Result<SubscriptionId, InboxError> {
-        if let Some(entry) = self.entries.get_mut(filter) {
-            entry.held = true;
-            return Ok(entry.id);
-        }
-        let id = self.next_id;
-        if id > MAX_ID {
-            return Err(InboxError::SubscriptionIdsUsedUp);
-        }
-        self.next_id += 1;
-        self.entries.insert(filter.to_owned(), Entry { id, held: true });
-        Ok(id)
     }
 }
 
@@ -169,67 +134,88 @@ fn parse(dir: &Path, text: &str) -> Result<Option<Pages>, InboxError> {
     }
 }
 
-fn filters_by_id(pages: &Pages) -> Arc<HashMap<SubscriptionId, Arc<str>>> {
-    Arc::new(pages.entries.iter().map(|(filter, entry)| (entry.id, Arc::from(filter.as_str()))).collect())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::domain::subscription_ids::Meaning;
+
+    fn ids_for(book: &mut SubscriptionBook, filters: &[&str]) -> Vec<SubscriptionId> {
+        book.ids_for(filters.iter().map(|filter| (*filter, &[7][..]))).unwrap()
+    }
+
+    fn held(book: &SubscriptionBook) -> Vec<String> {
+        book.held().into_keys().collect()
+    }
 
     #[test]
-    fn an_identifier_stands_for_its_filter_for_ever() {
+    fn an_identifier_stands_for_its_filter_and_flows_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        let ids = book.ids_for(["a/+", "b/#"].into_iter()).unwrap();
+        let ids = ids_for(&mut book, &["a/+", "b/#"]);
         book.forget(["a/+"].into_iter()).unwrap();
         drop(book);
 
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.filter_of(ids[0]), Some("a/+"));
-        let again = book.ids_for(["c", "a/+"].into_iter()).unwrap();
+        let meaning = Meaning { filter: "a/+", flows: &[7] };
+        assert_eq!(book.meanings().of(ids[0]), Some(meaning));
+        let again = ids_for(&mut book, &["c", "a/+"]);
         assert_eq!(again[1], ids[0]);
         assert!(!ids.contains(&again[0]));
-        assert_eq!(book.snapshot().len(), 3);
+        let anew = book.ids_for([("a/+", &[8][..])].into_iter()).unwrap();
+        drop(book);
+
+        let book = SubscriptionBook::open(dir.path()).unwrap();
+        assert_eq!(book.meanings().of(ids[0]), Some(meaning));
+        assert_eq!(book.meanings().of(anew[0]), Some(Meaning { filter: "a/+", flows: &[8] }));
     }
 
     #[test]
     fn the_book_remembers_what_the_session_holds() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        book.ids_for(["a", "b", "c"].into_iter()).unwrap();
+        ids_for(&mut book, &["a", "b", "c"]);
         book.forget(["b", "never subscribed"].into_iter()).unwrap();
         let book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.held(), BTreeSet::from(["a".to_owned(), "c".to_owned()]));
+        assert_eq!(book.held(), BTreeMap::from([("a".to_owned(), vec![7]), ("c".to_owned(), vec![7])]));
     }
 
     #[test]
     fn at_another_broker_anything_may_be_held_and_at_the_same_one_what_was() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        book.ids_for(["a", "b"].into_iter()).unwrap();
+        ids_for(&mut book, &["a", "b"]);
         book.forget(["b"].into_iter()).unwrap();
         // A book of before knows of one broker, which it has no name for.
         book.come_to("first:1883").unwrap();
         book.come_to("first:1883").unwrap();
-        assert_eq!(book.held(), BTreeSet::from(["a".to_owned()]));
+        assert_eq!(held(&book), ["a"]);
         drop(book);
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
         book.come_to("second:1883").unwrap();
-        assert_eq!(book.held(), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+        assert_eq!(held(&book), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_book_of_before_identifiers_stood_for_flows_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = r#"{"format":1,"next_id":9,"broker":"b:1","entries":{"a":{"id":8,"held":true}}}"#;
+        durable::replace_small_file(dir.path(), BOOK_FILE, before).unwrap();
+        let mut book = SubscriptionBook::open(dir.path()).unwrap();
+        assert_eq!(book.meanings().of(8), Some(Meaning { filter: "a", flows: &[] }));
+        assert_eq!(ids_for(&mut book, &["a"]), [9], "from now on it is known for whom");
     }
 
     #[test]
     fn a_damaged_book_goes_into_quarantine_and_its_identifiers_are_unknown() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        book.pages.next_id = MAX_FIRST_ID + 1;
-        let old = book.ids_for(["a"].into_iter()).unwrap();
+        book.pages.ids = SubscriptionIds::beginning_with(MAX_FIRST_ID + 1);
+        let old = ids_for(&mut book, &["a"]);
         std::fs::write(dir.path().join(BOOK_FILE), "torn").unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.filter_of(old[0]), None);
-        assert_ne!(book.ids_for(["b"].into_iter()).unwrap(), old);
+        assert_eq!(book.meanings().of(old[0]), None);
+        assert_ne!(ids_for(&mut book, &["b"]), old);
         assert!(dir.path().join("quarantine/subscriptions.whole.0").exists());
     }
 
@@ -238,16 +224,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
         dir.close().unwrap();
-        assert!(book.ids_for(["a"].into_iter()).is_err());
+        assert!(book.ids_for([("a", &[7][..])].into_iter()).is_err());
         assert!(book.held().is_empty());
-    }
-
-    #[test]
-    fn the_last_identifier_is_given_and_none_after_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        book.pages.next_id = MAX_ID;
-        assert_eq!(book.ids_for(["a"].into_iter()).unwrap(), vec![MAX_ID]);
-        assert!(matches!(book.ids_for(["b"].into_iter()), Err(InboxError::SubscriptionIdsUsedUp)));
     }
 }

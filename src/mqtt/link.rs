@@ -97,12 +97,11 @@ impl MqttLink {
         self.request(What::Subscribe(subscriptions)).await
     }
 
-    /// Unsubscribes; when it has, the broker sends nothing more for these filters but what was already under way.
-    pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<(), MqttError> {
-        for (filter, answer) in self.request(What::Unsubscribe(filters)).await? {
-            answer.map_err(|code| MqttError::UnsubscribeRefused { filter, code })?;
-        }
-        Ok(())
+    /// Unsubscribes; when it has, the broker sends nothing more for these filters but what was already under way. Says
+    /// which it refused, and why: for those it sends on.
+    pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<Vec<(String, RefusedCode)>, MqttError> {
+        let answers = self.request(What::Unsubscribe(filters)).await?.into_iter();
+        Ok(answers.filter_map(|(filter, answer)| Some((filter, answer.err()?))).collect())
     }
 
     /// Publishes at `QoS` 1, if there is a connection. What becomes of it nobody is told; it may be lost with the connection.

@@ -128,14 +128,6 @@ pub enum MqttError {
     /// The broker owes an answer. It may still come: ask again.
     #[error("no answer from the broker for {} s", .0.as_secs())]
     NoAnswer(Duration),
-    /// The broker goes on sending what this filter matches.
-    #[error("the broker refused to unsubscribe {filter:?}: {code}")]
-    UnsubscribeRefused {
-        /// The filter.
-        filter: String,
-        /// Why.
-        code: RefusedCode,
-    },
     /// An option cannot be sent to any broker.
     #[error("{0} must not hold a NUL character")]
     Nul(&'static str),

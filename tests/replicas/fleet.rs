@@ -7,12 +7,15 @@ use crate::stream::{Pace, Stream};
 use crate::support::eventually;
 use crate::support::mosquitto::{Broker, BrokerOptions};
 use crate::support::process::{Gateway, Settings};
+use crate::support::publisher::Message;
 use crate::support::world::{Backend, World, command, text_of};
 
 /// The broker, the database and the flows of a fleet.
 pub(crate) struct Fleet {
     pub(crate) world: World,
     pub(crate) flows: Vec<String>,
+    /// The flows have so many topics in turn.
+    topics: usize,
 }
 
 impl Fleet {
@@ -22,15 +25,21 @@ impl Fleet {
     }
 
     pub(crate) fn on(backend: Backend, count: usize) -> Fleet {
+        Fleet::of_topics(backend, count, count)
+    }
+
+    /// With so many flows that share so many topics.
+    pub(crate) fn of_topics(backend: Backend, count: usize, topics: usize) -> Fleet {
         let options = BrokerOptions { verbose: false, ..BrokerOptions::default() };
         let world = World::with_broker(backend, Broker::with(&options));
         // Makes the tables and columns that the flows below need.
         assert!(world.command(&["migrate"]).status.success());
         let flows: Vec<String> = (0..count).map(|number| format!("flow{number}")).collect();
-        for code in &flows {
-            world.flow(code, code).schema(r#"{"key": "int"}"#).insert(&world.sql);
+        for (number, code) in flows.iter().enumerate() {
+            let topic = &flows[number % topics];
+            world.flow(code, topic).schema(r#"{"key": "int"}"#).insert(&world.sql);
         }
-        let fleet = Fleet { world, flows };
+        let fleet = Fleet { world, flows, topics };
         for code in fleet.flows.iter().filter(|code| fleet.has_a_key(code)) {
             fleet
                 .world
@@ -72,16 +81,34 @@ impl Fleet {
         shards
     }
 
-    /// A device that publishes to all flows in turn.
+    /// The ids of all flows, in their order.
+    pub(crate) fn flow_ids(&self) -> Vec<i64> {
+        let id_of = |code: &String| {
+            self.world.sql.count("SELECT id FROM flows WHERE code = ?", [code.as_str().into()])
+        };
+        self.flows.iter().map(id_of).collect()
+    }
+
+    /// The topics of all flows; the message with the key `n` goes to the `n`th, and round again.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        self.flows[..self.topics].iter().map(|code| self.world.topic(code)).collect()
+    }
+
+    /// The next messages, round all topics.
+    pub(crate) fn messages(&self, keys: impl IntoIterator<Item = u64>) -> Vec<Message> {
+        let topics = self.topics();
+        let topic = |key: u64| &topics[usize::try_from(key).unwrap() % topics.len()];
+        keys.into_iter().map(|key| Message::new(topic(key), format!(r#"{{"key": {key}}}"#))).collect()
+    }
+
+    /// A device that publishes to all topics in turn.
     pub(crate) fn publishing(&self, burst: u64) -> Stream {
-        let topics = self.flows.iter().map(|code| self.world.topic(code)).collect();
-        Stream::start(self.world.broker.address, topics, Pace { burst, pause_ms: 20 })
+        Stream::start(self.world.broker.address, self.topics(), Pace { burst, pause_ms: 20 })
     }
 
     /// The same, as fast as the broker takes it.
     pub(crate) fn publishing_without_pause(&self) -> Stream {
-        let topics = self.flows.iter().map(|code| self.world.topic(code)).collect();
-        Stream::start(self.world.broker.address, topics, Pace { burst: 500, pause_ms: 0 })
+        Stream::start(self.world.broker.address, self.topics(), Pace { burst: 500, pause_ms: 0 })
     }
 
     /// Waits until so many numbers are given, as long as it goes on.
@@ -90,10 +117,16 @@ impl Fleet {
         wait_for(published, "numbers", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
     }
 
-    /// Waits until so many keys are in `data`, as long as it goes on.
-    pub(crate) fn wait_until_stored(&self, published: u64) {
-        let sql = "SELECT COUNT(DISTINCT attribute_value) FROM data WHERE attribute_name = 'key'";
-        wait_for(published, "keys in data", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
+    /// Whether the message with this key is for the flow.
+    pub(crate) fn is_for(&self, key: u64, flow: usize) -> bool {
+        usize::try_from(key).unwrap() % self.topics == flow % self.topics
+    }
+
+    /// Waits until so many keys are in `data`, those of each flow counted by themselves, as long as it goes on.
+    pub(crate) fn wait_until_stored(&self, keys: u64) {
+        let each_once = "SELECT DISTINCT flow_code, attribute_value FROM data WHERE attribute_name = 'key'";
+        let sql = &format!("SELECT COUNT(*) FROM ({each_once}) AS each_once");
+        wait_for(keys, "keys in data", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
     }
 }
 

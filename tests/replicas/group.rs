@@ -5,7 +5,7 @@ use crate::many_messages;
 use crate::support::eventually;
 use crate::support::world::{Backend, SERVERS};
 
-const FLOWS: usize = 8;
+const FLOWS: usize = 16;
 
 /// Four members; one is killed and started again, one is ended for good and retired, one is added.
 fn a_group_goes_through_all_of_it(backend: Backend, published_in_all: u64) {

@@ -20,6 +20,7 @@ mod measure;
 mod refusals;
 mod retire;
 mod rolling;
+mod same_topic;
 mod shards;
 #[path = "../faults/soak/stream.rs"]
 mod stream;

@@ -1,21 +1,13 @@
 //! A replica that goes for good leaves nothing behind: neither at the broker nor in its inbox.
 
+use mqtt_gateway::domain::replicas::owner_of;
+
 use crate::fleet::{Fleet, Replica};
 use crate::support::eventually;
 use crate::support::mosquitto::{Broker, BrokerOptions};
 use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
-use crate::support::publisher::{Message, Publisher};
+use crate::support::publisher::Publisher;
 use crate::support::world::{Backend, text_of};
-
-/// The next messages, round all flows.
-fn messages(fleet: &Fleet, keys: std::ops::Range<u64>) -> Vec<Message> {
-    let flows = fleet.flows.len() as u64;
-    let message = |key: u64| {
-        let code = &fleet.flows[usize::try_from(key % flows).unwrap()];
-        Message::new(&fleet.world.topic(code), format!(r#"{{"key": {key}}}"#))
-    };
-    keys.map(message).collect()
-}
 
 fn has_members(fleet: &Fleet) -> i64 {
     fleet.world.sql.count("SELECT COUNT(*) FROM gateway_members", [])
@@ -45,12 +37,12 @@ fn what_the_broker_keeps_for_a_member_that_is_gone_comes_only_by_retiring_it() {
     let mut members = fleet.group(2);
     members.iter_mut().for_each(Replica::start_subscribed);
     members[1].kill();
-    fleet.world.publish_all(messages(&fleet, 0..400));
+    fleet.world.publish_all(fleet.messages(0..400));
     let kept = members[1].retire();
     assert!(kept > 0 && kept < 400, "{kept}");
     fleet.wait_until_stored(400);
     // The session is gone, and with it what it was subscribed to: nothing is kept any more.
-    fleet.world.publish_all(messages(&fleet, 400..800));
+    fleet.world.publish_all(fleet.messages(400..800));
     fleet.wait_until_stored(800);
     assert_eq!(members[1].retire(), 0);
     members[0].stop();
@@ -64,7 +56,7 @@ fn retiring_a_shard_waits_until_others_have_its_flows() {
     let mut shards = fleet.shards(2);
     shards.iter_mut().for_each(Replica::start_subscribed);
     shards[1].stop();
-    fleet.world.publish_all(messages(&fleet, 0..300));
+    fleet.world.publish_all(fleet.messages(0..300));
     let mut retiring = shards[1].begin_to_retire(&[]);
     retiring.wait_for_line("Handing over");
     // It is a gateway like any other until then.
@@ -72,13 +64,13 @@ fn retiring_a_shard_waits_until_others_have_its_flows() {
     for _ in 0..3 {
         wait_for_a_look(&fleet, &shards[1].name);
     }
-    fleet.world.publish_all(messages(&fleet, 300..400));
+    fleet.world.publish_all(fleet.messages(300..400));
     fleet.wait_until_stored(400);
     shards[0].is_one_of(1);
     shards[0].stop();
     shards[0].start_subscribed();
     assert_eq!(retiring.wait_for_exit().code(), Some(0));
-    fleet.world.publish_all(messages(&fleet, 400..600));
+    fleet.world.publish_all(fleet.messages(400..600));
     fleet.wait_until_stored(600);
     shards[0].stop();
     assert_eq!(fleet.judge(600).twice(&fleet).0, 0);
@@ -90,7 +82,7 @@ fn a_retirement_that_is_killed_is_repeated_and_loses_nothing() {
     let mut members = fleet.group(2);
     members.iter_mut().for_each(Replica::start_subscribed);
     members[1].kill();
-    fleet.world.publish_all(messages(&fleet, 0..2_000));
+    fleet.world.publish_all(fleet.messages(0..2_000));
     // Batches so slow that there is something to be killed in.
     let slowly = [("FAILPOINTS", "worker-batch=sleep(200)"), ("BATCH_MAX_MESSAGES", "20")];
     for line in
@@ -116,7 +108,7 @@ fn only_the_last_one_is_retired_without_another_and_only_when_told_so() {
     let mut alone = fleet.replica(0, &[]);
     alone.start_subscribed();
     alone.kill();
-    fleet.world.publish_all(messages(&fleet, 0..100));
+    fleet.world.publish_all(fleet.messages(0..100));
     let refused = alone.run(&["retire"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text_of(&refused).contains("--last"), "{}", text_of(&refused));
@@ -137,7 +129,7 @@ fn a_survivor_that_nobody_knew_of_makes_itself_known_to_a_retirement_that_was_re
     shards[0].is_one_of(1);
     shards[0].start_subscribed();
     assert_eq!(has_members(&fleet), 0);
-    fleet.world.publish_all(messages(&fleet, 0..100));
+    fleet.world.publish_all(fleet.messages(0..100));
     let refused = text_of(&shards[1].run(&["retire"]));
     assert!(refused.contains("run this again after that"), "{refused}");
     shards[0].running().wait_for_line("There are other gateways on this database");
@@ -154,12 +146,12 @@ fn a_gateway_alone_hands_all_over_to_a_group_and_is_gone() {
     let mut alone = fleet.replica(9, &[]);
     alone.start_subscribed();
     alone.stop();
-    fleet.world.publish_all(messages(&fleet, 0..200));
+    fleet.world.publish_all(fleet.messages(0..200));
     let mut members = fleet.group(2);
     members.iter_mut().for_each(Replica::start_subscribed);
     eventually("the members to announce themselves", || (has_members(&fleet) == 2).then_some(()));
     alone.retire();
-    fleet.world.publish_all(messages(&fleet, 200..400));
+    fleet.world.publish_all(fleet.messages(200..400));
     fleet.wait_until_stored(400);
     members.iter_mut().for_each(Replica::stop);
     assert_eq!(fleet.judge(400).twice(&fleet), (0, 0));
@@ -208,7 +200,7 @@ fn a_replica_that_runs_with_another_inbox_is_not_retired_until_it_has_been_silen
         assert_eq!(refused.status.code(), Some(1));
         assert!(text_of(&refused).contains("still runs, with another inbox"), "{}", text_of(&refused));
     }
-    fleet.world.publish_all(messages(&fleet, 0..100));
+    fleet.world.publish_all(fleet.messages(0..100));
     fleet.wait_until_stored(100);
     assert_eq!(shards[1].running().count_lines("Connection to the broker lost"), 0);
     shards[1].kill();
@@ -216,7 +208,7 @@ fn a_replica_that_runs_with_another_inbox_is_not_retired_until_it_has_been_silen
     shards[0].stop();
     shards[0].is_one_of(1);
     shards[0].start_subscribed();
-    fleet.world.publish_all(messages(&fleet, 100..200));
+    fleet.world.publish_all(fleet.messages(100..200));
     mistaken.retire();
     fleet.wait_until_stored(200);
     shards[0].stop();
@@ -237,8 +229,8 @@ fn what_each_of_several_brokers_keeps_is_taken_one_after_the_other() {
     members[1].start_subscribed();
     members[1].kill();
     members[0].stop();
-    fleet.world.publish_all(messages(&fleet, 0..200));
-    Publisher::connect(second.address).publish_all(messages(&fleet, 200..400));
+    fleet.world.publish_all(fleet.messages(0..200));
+    Publisher::connect(second.address).publish_all(fleet.messages(200..400));
     members[0].start_subscribed();
     fleet.world.sql.execute("UPDATE mqtt_servers SET enabled = (id > ?)", [0.into()]);
     let kept = members[1].retire();
@@ -250,6 +242,43 @@ fn what_each_of_several_brokers_keeps_is_taken_one_after_the_other() {
     fleet.wait_until_stored(400);
     members[0].stop();
     assert_eq!(fleet.judge(400).twice(&fleet).0, 0);
+}
+
+/// The first broker has nothing to hand over, and the others do not know yet that they are to take the flows.
+#[test]
+fn what_another_broker_holds_stays_subscribed_until_others_have_the_flows() {
+    let fleet = Fleet::with_flows(6);
+    let second = Broker::with(&BrokerOptions { verbose: false, ..BrokerOptions::default() });
+    fleet.world.add_server("127.0.0.1", Some(second.address.port()), Some(true), Some(true));
+    let enabled = "UPDATE mqtt_servers SET enabled = (id >= ?), is_default = (id = ?)";
+    fleet.world.sql.execute(enabled, [2.into(), 2.into()]);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    shards[1].kill();
+    fleet.world.sql.execute(enabled, [1.into(), 1.into()]);
+    let flow_ids = fleet.flow_ids();
+    let is_own = |key: &u64| owner_of(flow_ids[usize::try_from(*key).unwrap() % flow_ids.len()], 2) == 1;
+    let (own, of_the_other): (Vec<u64>, Vec<u64>) = (0..600).partition(is_own);
+    let (waiting, later) = own.split_at(own.len() / 2);
+    let mut publisher = Publisher::connect(second.address);
+    publisher.publish_all(fleet.messages(waiting.iter().copied()));
+    let mut retiring = shards[1].begin_to_retire(&[]);
+    retiring.wait_for_line("The broker has no session of");
+    retiring.wait_for_line("Subscribed");
+    for _ in 0..3 {
+        wait_for_a_look(&fleet, &shards[1].name);
+    }
+    publisher.publish_all(fleet.messages(later.iter().copied()));
+    fleet.wait_until_stored(own.len() as u64);
+    assert!(retiring.is_running());
+    shards[0].is_one_of(1);
+    shards[0].stop();
+    shards[0].start_subscribed();
+    assert_eq!(retiring.wait_for_exit().code(), Some(0), "{}", retiring.stderr());
+    fleet.world.publish_all(fleet.messages(of_the_other));
+    fleet.wait_until_stored(600);
+    shards[0].stop();
+    assert_eq!(fleet.judge(600).twice(&fleet).0, 0);
 }
 
 #[test]
@@ -265,7 +294,7 @@ fn a_broker_that_is_out_of_reach_is_named_and_what_the_others_keep_is_taken() {
         let mut alone = fleet.replica(0, &[("FAILPOINTS", "broker-out-of-reach=return(15000)")]);
         alone.start_subscribed();
         alone.kill();
-        fleet.world.publish_all(messages(&fleet, 0..10));
+        fleet.world.publish_all(fleet.messages(0..10));
         let output = alone.run(&["retire", "--last"]);
         let text = text_of(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
@@ -341,7 +370,7 @@ fn a_broker_that_ends_the_connection_over_the_mark_is_heard_until_it_is_silent()
     let mut alone = fleet.replica(0, &[]);
     alone.start_subscribed();
     alone.kill();
-    fleet.world.publish_all(messages(&fleet, 0..100));
+    fleet.world.publish_all(fleet.messages(0..100));
     let proxy = Proxy::to_mqtt(fleet.world.broker.address);
     fleet.world.reach_broker_at(proxy.address());
     let publish = Sign::Packet(Way::ToServer, Mqtt::Publish);
@@ -363,7 +392,7 @@ fn a_worker_that_panics_while_the_inbox_of_a_retired_replica_is_drained_is_repla
     other.run("BEGIN");
     other.run("SELECT lane FROM inbox_offsets FOR UPDATE");
     alone.kill();
-    fleet.world.publish_all(messages(&fleet, 0..100));
+    fleet.world.publish_all(fleet.messages(0..100));
     let mut retiring = alone.begin_to_retire_with(
         &["--last"],
         &[("FAILPOINTS", "worker-before-commit=1*panic(made to panic)->off")],

@@ -6,7 +6,7 @@ use crate::fleet::{Fleet, Replica};
 use crate::many_messages;
 use crate::support::world::{Backend, SERVERS};
 
-const FLOWS: usize = 12;
+const FLOWS: usize = 16;
 
 /// One shard, then four, then two: under load, with a pause before and after each change, so that what must be in
 /// order can be told from what was published while flows moved.

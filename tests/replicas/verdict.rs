@@ -14,16 +14,15 @@ pub(crate) struct Verdict {
 impl Fleet {
     /// Reads what is stored; the ids of each flow must be 1 to n, and no key may be missing.
     pub(crate) fn judge(&self, published: u64) -> Verdict {
-        let flows = self.flows.len() as u64;
         let mut keys = Vec::new();
-        for (index, code) in (0..).zip(&self.flows) {
+        for (flow, code) in self.flows.iter().enumerate() {
             let found = self.keys_of(code);
             let there: HashSet<u64> = found.iter().copied().collect();
             let missing: Vec<u64> =
-                (0..published).filter(|key| key % flows == index && !there.contains(key)).collect();
+                (0..published).filter(|key| self.is_for(*key, flow) && !there.contains(key)).collect();
             assert_eq!(missing, [0; 0], "lost of {code}");
             assert!(
-                there.iter().all(|key| key % flows == index && *key < published),
+                there.iter().all(|key| self.is_for(*key, flow) && *key < published),
                 "{code} has others' messages"
             );
             keys.push((code.clone(), found));

@@ -62,7 +62,7 @@ impl Setup {
     ) -> Result<Option<Batch>, R::Error> {
         let gathering = Gathering {
             tables: &self.tables,
-            filter_of: &|_| None,
+            meaning_of: &|_| None,
             lanes: LANES,
             payload: &PayloadLimits::default(),
             max_pairs: self.max_pairs,

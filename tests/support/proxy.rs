@@ -105,6 +105,8 @@ pub enum Act {
     CutAtAnswer,
     /// The answer is kept until `flow()`. Fires when the answer is there.
     HoldAnswer,
+    /// The packet is not passed on, whatever the moment; all others are.
+    Swallow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +140,8 @@ struct State {
     /// All that were ever taken.
     taken: u64,
     triggers: Vec<Trigger>,
+    /// Packets that are not passed on.
+    swallowed: Option<Sign>,
     /// Bytes that may still pass, and what comes then.
     cut_at: [Option<(u64, How, u64)>; 2],
     fired: HashMap<u64, bool>,
@@ -292,10 +296,16 @@ impl Proxy {
         self.shared.lock().stalled[way as usize] = true;
     }
 
-    /// Ends every stall, of all connections and of single ones.
+    /// Packets with this sign are not passed on, and all others are, until `flow()`.
+    pub fn swallow(&self, sign: Sign) {
+        self.shared.lock().swallowed = Some(sign);
+    }
+
+    /// Ends every stall, of all connections and of single ones. What was swallowed is gone.
     pub fn flow(&self) {
         let mut state = self.shared.lock();
         state.stalled = [false; 2];
+        state.swallowed = None;
         for connection in state.connections.values_mut() {
             connection.stalled = [false; 2];
         }

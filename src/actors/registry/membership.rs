@@ -3,7 +3,7 @@
 //! A gateway alone tells nobody anything, unless it finds rows of others when it reads the flows.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -12,8 +12,9 @@ use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
 use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, ShareGroup, disputes};
 use crate::domain::routing_history::RoutingHistory;
+use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
-use crate::inbox::SubscriptionBook;
+use crate::inbox::{InboxError, SubscriptionBook};
 use crate::store::{Database, Span, StoreError, announce, members};
 
 /// Time between two looks at the others: several within the time for which a member counts as alive.
@@ -220,12 +221,19 @@ impl Membership {
     /// What this gateway routed when it was stopped, or may be in its session at the broker.
     fn had_before_the_start(&self, flows: &[Flow]) -> BTreeSet<FlowId> {
         let routed = self.replica.tables.lock().unwrap_or_else(PoisonError::into_inner).routed_last();
-        let held = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).held();
+        let held = self.book().held();
         // One that goes for good and does not know what it had may have had any.
         let any = routed.is_none() && self.replica.role == Role::Leaving;
-        let routed = routed.unwrap_or_default();
-        let had = flows.iter().filter(|flow| any || routed.contains(&flow.id) || held.contains(&flow.topic));
+        // A topic tells nothing where it is known whose it was: another shard may have a flow of the same.
+        let by_topic = |flow: &Flow| routed.is_none() && held.contains_key(&flow.topic);
+        let known: BTreeSet<FlowId> =
+            routed.iter().flatten().chain(held.values().flatten()).copied().collect();
+        let had = flows.iter().filter(|flow| any || known.contains(&flow.id) || by_topic(flow));
         had.map(|flow| flow.id).collect()
+    }
+
+    fn book(&self) -> MutexGuard<'_, SubscriptionBook> {
+        self.replica.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Flows of which nothing is subscribed any more, and whose messages are still routed: one that goes for good takes
@@ -236,15 +244,17 @@ impl Membership {
         reading.flows.iter().filter(beyond).cloned().collect()
     }
 
-    /// What the session at the broker may hold.
-    pub(super) fn held(&self) -> BTreeSet<TopicFilter> {
-        let held = self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).held();
-        held.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect()
+    /// What the session at this broker may hold.
+    pub(super) fn held_at(&self, broker: &str) -> Result<Subscriptions, InboxError> {
+        let mut book = self.book();
+        book.come_to(broker)?;
+        let held = book.held().into_iter();
+        Ok(held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows))).collect())
     }
 
     /// Whether anything tells what was ever subscribed.
     pub(super) fn has_book(&self) -> bool {
-        !self.replica.book.lock().unwrap_or_else(PoisonError::into_inner).snapshot().is_empty()
+        !self.book().meanings().is_empty()
     }
 
     /// What the session of one that goes for good may hold although no book tells of it, because the book was lost with

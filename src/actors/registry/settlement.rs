@@ -1,22 +1,23 @@
 //! One pass over everything that has to agree: the flows, the routing table, and what the broker has subscribed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Session;
 use super::membership::Membership;
 use crate::actors::directory::Directory;
 use crate::actors::messages::{
-    NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe,
+    ConnectionEstablished, NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome,
+    Unsubscribe,
 };
 use crate::domain::flow::Flow;
 use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
 use crate::domain::replicas::{Role, ShareGroup};
 use crate::domain::routing::RoutingTable;
+use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
-use crate::mqtt::MqttError;
 use crate::observe::Observed;
 
 const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
@@ -28,7 +29,7 @@ pub(super) struct Settled {
     pub(super) leaving: Vec<Flow>,
     pub(super) rejections: Option<BTreeMap<FlowId, String>>,
     /// `None` when the connection went meanwhile: the next connect resynchronises everything.
-    pub(super) subscribed: Option<BTreeSet<TopicFilter>>,
+    pub(super) subscribed: Option<Subscriptions>,
     /// How much of what is wanted the broker holds, where that was looked at.
     pub(super) granted: Option<Granted>,
 }
@@ -43,13 +44,13 @@ pub(super) enum Granted {
 }
 
 impl Granted {
-    fn of(wanted: &BTreeSet<TopicFilter>, holds: &BTreeSet<TopicFilter>) -> Self {
-        if wanted.is_subset(holds) {
+    fn of(wanted: &Subscriptions, holds: &Subscriptions) -> Self {
+        if diff(holds, wanted).subscribe.is_empty() {
             Self::All
-        } else if wanted.is_disjoint(holds) {
-            Self::Nothing
-        } else {
+        } else if wanted.keys().any(|filter| holds.contains_key(filter)) {
             Self::Some
+        } else {
+            Self::Nothing
         }
     }
 }
@@ -87,7 +88,7 @@ impl Settlement {
             return unchanged(self.session.subscribed.clone());
         }
         let Some(flows) = read.or_else(|| self.before.clone()) else {
-            return unchanged(BTreeSet::new());
+            return unchanged(Subscriptions::new());
         };
         let (table, rejections) = self.table(&flows);
         if changed {
@@ -102,11 +103,12 @@ impl Settlement {
             self.swap(table_of_both(&flows, &leaving, &table)).await;
         }
         let wanted = self.wanted(&table, membership);
-        let subscribed = self.subscribe(&wanted, &table).await;
+        let subscribed = self.subscribe(wanted.as_ref(), &table).await;
         let ended = self.end_what_no_book_knows(&table, membership).await;
         let subscribed = subscribed.filter(|_| ended);
         let confirmed = subscribed.as_ref().filter(|_| self.session.connected && self.can_share());
-        let granted = Some(confirmed.map_or(Granted::Nothing, |holds| Granted::of(&wanted, holds)));
+        let both = wanted.as_ref().zip(confirmed);
+        let granted = Some(both.map_or(Granted::Nothing, |(wanted, holds)| Granted::of(wanted, holds)));
         let leaving = if confirmed.is_some() && !leaving.is_empty() {
             self.swap(table_of_both(&flows, &beyond, &table)).await;
             Vec::new()
@@ -116,13 +118,24 @@ impl Settlement {
         Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, granted }
     }
 
-    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> BTreeSet<TopicFilter> {
+    /// `None` while that cannot be found out.
+    fn wanted(&self, table: &RoutingTable, membership: &Membership) -> Option<Subscriptions> {
+        let ConnectionEstablished { ref server, names_subscriptions, session_kept, .. } = self.session.terms;
         if *membership.role() != Role::Leaving {
-            return plan(&table.filters(), self.session.terms.names_subscriptions, self.group.as_ref());
+            let filters = plan(&table.filters(), names_subscriptions, self.group.as_ref());
+            let flows_of = |filter: &TopicFilter| {
+                let flows = names_subscriptions.then(|| table.flows_of_filter(filter.as_str()).to_vec());
+                flows.unwrap_or_default()
+            };
+            return Some(filters.into_iter().map(|filter| (filter.clone(), flows_of(&filter))).collect());
         }
         // One that goes for good takes up nothing, not even what the broker has lost.
-        let keeps = self.session.terms.session_kept && table.filter_count() > 0;
-        if keeps { membership.held() } else { BTreeSet::new() }
+        if !session_kept || table.filter_count() == 0 {
+            return Some(Subscriptions::new());
+        }
+        // The book has to be about this broker's session: by that of another one, too little would be kept.
+        let held = membership.held_at(server);
+        held.inspect_err(|error| log::error!("Cannot tell what is subscribed, trying on: {error}")).ok()
     }
 
     /// One that goes for good and has lost its book ends whatever it may have subscribed: all of it is stored by others
@@ -138,10 +151,6 @@ impl Settlement {
         }
         match self.directory.mqtt.ask(Unsubscribe { filters }).await {
             Ok(Ok(())) => true,
-            Ok(Err(SubscribeError::Link(error @ MqttError::UnsubscribeRefused { .. }))) => {
-                log::warn!("The broker goes on sending for the session that is to end: {error}");
-                true
-            }
             Ok(Err(error)) => {
                 log_broker_error(&error);
                 false
@@ -178,24 +187,22 @@ impl Settlement {
     }
 
     /// Makes the broker follow; answers what it holds afterwards.
-    async fn subscribe(
-        &self,
-        wanted: &BTreeSet<TopicFilter>,
-        table: &RoutingTable,
-    ) -> Option<BTreeSet<TopicFilter>> {
+    async fn subscribe(&self, wanted: Option<&Subscriptions>, table: &RoutingTable) -> Option<Subscriptions> {
+        let wanted = wanted?;
         if !self.session.connected {
-            return Some(BTreeSet::new());
+            return Some(Subscriptions::new());
         }
         if !self.can_share() {
             if self.resync {
                 log::error!("{CANNOT_SHARE}");
             }
-            return Some(BTreeSet::new());
+            return Some(Subscriptions::new());
         }
         let with_ids = self.session.terms.names_subscriptions;
         let mqtt = &self.directory.mqtt;
         if self.resync {
-            let outcomes = mqtt.ask(ResyncSubscriptions { filters: wanted.clone(), with_ids }).await;
+            let (server, filters) = (Arc::clone(&self.session.terms.server), wanted.clone());
+            let outcomes = mqtt.ask(ResyncSubscriptions { server, filters, with_ids }).await;
             let outcomes = outcomes.ok()?.inspect_err(log_broker_error).ok()?;
             return Some(granted(outcomes, wanted.clone(), table));
         }
@@ -209,7 +216,7 @@ impl Settlement {
         if !unsubscribe.is_empty() {
             let done = mqtt.ask(Unsubscribe { filters: unsubscribe.clone() }).await;
             done.ok()?.inspect_err(log_broker_error).ok()?;
-            holds.retain(|filter| !unsubscribe.contains(filter));
+            holds.retain(|filter, _| !unsubscribe.contains(filter));
         }
         Some(holds)
     }
@@ -229,14 +236,10 @@ fn log_broker_error(error: &SubscribeError) {
 }
 
 /// What of `asked` the broker granted; each refusal is shown for every flow that it concerns.
-fn granted(
-    outcomes: Vec<SubscribeOutcome>,
-    mut asked: BTreeSet<TopicFilter>,
-    table: &RoutingTable,
-) -> BTreeSet<TopicFilter> {
+fn granted(outcomes: Vec<SubscribeOutcome>, mut asked: Subscriptions, table: &RoutingTable) -> Subscriptions {
     for SubscribeOutcome { filter, refusal } in outcomes {
         let Some(refusal) = refusal else { continue };
-        let Some(refused) = asked.iter().find(|asked| asked.as_str() == filter).cloned() else { continue };
+        let Some(refused) = asked.keys().find(|asked| asked.as_str() == filter).cloned() else { continue };
         asked.remove(&refused);
         // Without subscription identifiers one filter may stand for those of several flows.
         let concerned = table

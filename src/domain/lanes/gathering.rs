@@ -4,13 +4,14 @@ use super::super::batch::{BatchEntry, Lane, lane_of};
 use super::super::message::{Body, FlowId, Record, SubscriptionId};
 use super::super::payload::PayloadLimits;
 use super::super::routing_history::RoutingHistory;
+use super::super::subscription_ids::Meaning;
 
 /// What gathering a batch needs to know.
 pub struct Gathering<'a> {
     /// Which table is for which record.
     pub tables: &'a RoutingHistory,
-    /// The filter that a subscription identifier stands for.
-    pub filter_of: &'a dyn Fn(SubscriptionId) -> Option<&'a str>,
+    /// What a subscription identifier stands for.
+    pub meaning_of: &'a dyn Fn(SubscriptionId) -> Option<Meaning<'a>>,
     /// Number of lanes.
     pub lanes: u32,
     /// Bounds of a payload.
@@ -31,7 +32,7 @@ impl Gathering<'_> {
     pub(super) fn flows_of(&self, record: &Record, lane: Lane) -> Vec<FlowId> {
         let mut flows = Vec::new();
         if let Some(table) = self.tables.at(record.offset) {
-            table.route(&record.topic, &record.delivery.subscription_ids, self.filter_of, &mut flows);
+            table.route(&record.topic, &record.delivery.subscription_ids, self.meaning_of, &mut flows);
             flows.retain(|flow| lane_of(*flow, self.lanes) == lane);
         }
         flows

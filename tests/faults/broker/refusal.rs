@@ -1,4 +1,4 @@
-//! A broker that refuses one subscription of several.
+//! A broker that refuses one subscription of several, or the end of one.
 
 use tempfile::NamedTempFile;
 
@@ -10,13 +10,28 @@ use crate::support::oracle::Load;
 use crate::support::world::{Backend, World};
 
 /// mosquitto's own access lists grant every subscription and then send nothing; this plugin answers with a refusal.
-const RULES: &str = r#"{
-  "defaultACLAccess": {"publishClientSend": true, "publishClientReceive": true, "subscribe": true, "unsubscribe": true},
+fn rules(acltype: &str) -> String {
+    let acl = format!(r#"{{"acltype": "{acltype}", "topic": "forbidden/+", "allow": false}}"#);
+    format!(
+        r#"{{
+  "defaultACLAccess": {{"publishClientSend": true, "publishClientReceive": true, "subscribe": true, "unsubscribe": true}},
   "clients": [],
-  "groups": [{"groupname": "anyone", "roles": [{"rolename": "restricted"}], "clients": []}],
-  "roles": [{"rolename": "restricted", "acls": [{"acltype": "subscribeLiteral", "topic": "forbidden/+", "allow": false}]}],
+  "groups": [{{"groupname": "anyone", "roles": [{{"rolename": "restricted"}}], "clients": []}}],
+  "roles": [{{"rolename": "restricted", "acls": [{acl}]}}],
   "anonymousGroup": "anyone"
-}"#;
+}}"#
+    )
+}
+
+/// A world whose broker refuses that of the filter `forbidden/+`.
+fn world_that_refuses(acltype: &str) -> (World, NamedTempFile) {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules(acltype)).unwrap();
+    let file_name = file.path().display();
+    let access = format!("allow_anonymous true\nplugin {}\nplugin_opt_config_file {file_name}", plugin());
+    let options = BrokerOptions { access, ..BrokerOptions::default() };
+    (World::with_broker(Backend::Sqlite, Broker::with(&options)), file)
+}
 
 fn plugin() -> String {
     let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
@@ -25,21 +40,9 @@ fn plugin() -> String {
     found.next().expect("Debian's mosquitto brings this plugin").display().to_string()
 }
 
-fn world_that_refuses() -> (World, NamedTempFile) {
-    let rules = NamedTempFile::new().unwrap();
-    std::fs::write(rules.path(), RULES).unwrap();
-    let access = format!(
-        "allow_anonymous true\nplugin {}\nplugin_opt_config_file {}",
-        plugin(),
-        rules.path().display()
-    );
-    let broker = Broker::with(&BrokerOptions { access, ..BrokerOptions::default() });
-    (World::with_broker(Backend::Sqlite, broker), rules)
-}
-
 #[test]
 fn a_refused_subscription_is_said_for_its_flow_and_the_others_run() {
-    let (world, _rules) = world_that_refuses();
+    let (world, _rules) = world_that_refuses("subscribeLiteral");
     let mut load = Load::over(&world, 2);
     NewFlow::new("shut_out", "forbidden/+").insert(&world.sql);
     let mut gateway = world.start();
@@ -59,7 +62,7 @@ fn a_refused_subscription_is_said_for_its_flow_and_the_others_run() {
 
 #[test]
 fn a_gateway_that_is_refused_all_it_wants_is_not_ready_until_one_is_granted() {
-    let (mut world, _rules) = world_that_refuses();
+    let (mut world, _rules) = world_that_refuses("subscribeLiteral");
     world.set("ADMIN_BIND", "127.0.0.1:0");
     NewFlow::new("shut_out", "forbidden/+").insert(&world.sql);
     let gateway = world.start();
@@ -75,4 +78,31 @@ fn a_gateway_that_is_refused_all_it_wants_is_not_ready_until_one_is_granted() {
     world.flow("let_in", "allowed").insert(&world.sql);
     gateway.signal("HUP");
     eventually("readiness", || (get(admin, "/health/ready").status == 200).then_some(()));
+}
+
+#[test]
+fn a_refused_end_of_a_subscription_is_said_and_everything_else_goes_on() {
+    let (world, _rules) = world_that_refuses("unsubscribeLiteral");
+    let mut load = Load::over(&world, 2);
+    NewFlow::new("kept", "forbidden/+").insert(&world.sql);
+    NewFlow::new("let_go", "allowed/+").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    let mark = world.broker.mark();
+    world.sql.run("UPDATE flows SET topic = 'new/' || code WHERE code IN ('kept', 'let_go')");
+    let line = gateway.wait_for_line("refuses to unsubscribe");
+    assert!(line.contains("forbidden/+"), "{line}");
+    world.wait_for_filters(mark, &["new/kept", "new/let_go"]);
+    world.broker.wait_for_unsubscription(mark, &world.name, "allowed/+");
+    for _ in 0..2 {
+        let messages = load.next(&world, 200);
+        world.publish_all(messages);
+        load.wait_until_stored(&world);
+        assert_eq!(gateway.count_lines("refuses to unsubscribe"), 1);
+        assert_eq!(gateway.stop(), Some(0));
+        // Tries again, once.
+        gateway = world.start_subscribed();
+        gateway.wait_for_line("refuses to unsubscribe");
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
 }

@@ -91,6 +91,61 @@ fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_at_the_brok
     assert_eq!(gateway.stop(), Some(0));
 }
 
+/// The broker keeps the filter, so nothing but the identifier tells what was published before the edit.
+fn another_flow_keeps_the_topic(world: &World) -> [Stream; 2] {
+    let [moving, staying] = ["moving", "staying"].map(|code| Stream::new(world, code, "old"));
+    [moving, staying]
+}
+
+fn for_both(world: &World, [moving, staying]: &mut [Stream; 2], count: i64) -> Vec<Message> {
+    staying.next(world, "old", count);
+    moving.next(world, "old", count)
+}
+
+fn each_has_its_own_from_now_on(world: &World, mut streams: [Stream; 2]) {
+    for (stream, topic) in streams.iter_mut().zip(["new", "old"]) {
+        let messages = stream.next(world, topic, 100);
+        world.publish_all(messages);
+    }
+    for stream in &streams {
+        stream.assert_all_from(world, 1);
+    }
+}
+
+#[test]
+fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_while_the_gateway_is_down() {
+    let world = backlog::world();
+    let mut streams = another_flow_keeps_the_topic(&world);
+    let mut gateway = world.start_subscribed();
+    backlog::publish(&world, for_both(&world, &mut streams, 100));
+    assert_eq!(gateway.stop(), Some(0));
+    world.publish_all(for_both(&world, &mut streams, 2_000));
+    move_to(&world, "new");
+
+    let mut gateway = world.start_subscribed();
+    each_has_its_own_from_now_on(&world, streams);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_under_load() {
+    let world = backlog::world();
+    let mut streams = another_flow_keeps_the_topic(&world);
+    let proxy = Proxy::to_mqtt(world.broker.address);
+    world.reach_broker_at(proxy.address());
+    let mut gateway = world.start_subscribed();
+    let loaded = gateway.count_lines("Flows loaded");
+    proxy.stall(Way::ToServer);
+    world.publish_all(for_both(&world, &mut streams, 5_000));
+    move_to(&world, "new");
+    eventually("the reload", || (gateway.count_lines("Flows loaded") > loaded).then_some(()));
+    let mark = world.broker.mark();
+    proxy.flow();
+    world.wait_for_filters(mark, &[&world.topic("new"), &world.topic("old")]);
+    each_has_its_own_from_now_on(&world, streams);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
 /// The broker sends them the moment it has the first filters, and has yet to confirm the others.
 #[test]
 fn retained_messages_of_new_flows_are_routed_to_them() {

@@ -39,7 +39,7 @@ impl World {
         for lane in 0..LANES {
             let gathering = Gathering {
                 tables: &self.tables,
-                filter_of: &|_| None,
+                meaning_of: &|_| None,
                 lanes: LANES,
                 payload: &PayloadLimits::default(),
                 max_pairs: 3,

@@ -86,6 +86,9 @@ struct Pump {
 /// The connection is over, or this way of it.
 struct Over;
 
+/// The watch of what nobody waits for.
+const NOBODY: u64 = u64::MAX;
+
 impl Pump {
     fn run(mut self, mut from: TcpStream) {
         let mut piece = vec![0; 64 * 1024];
@@ -141,6 +144,9 @@ impl Pump {
         let state = &mut *guard;
         let connection = state.connections.get_mut(&self.id)?;
         let label = connection.dialogue.label(self.shared.protocol, self.way, packet);
+        if state.swallowed.is_some_and(|sign| label.bears(sign)) {
+            return Some((Moment::Before, Act::Swallow, NOBODY));
+        }
         let mut pulled = None;
         state.triggers.retain_mut(|trigger| {
             if !label.bears(trigger.sign) {
@@ -162,16 +168,17 @@ impl Pump {
             self.with_connection(|connection, back| connection.answer[back] = Some((act, watch)))?;
             return self.send(packet);
         }
-        if moment == Moment::After {
+        if moment == Moment::After && act != Act::Swallow {
             self.send(packet)?;
         }
         match act {
             Act::Cut(how) => self.shared.end(&mut self.shared.lock(), self.id, how),
             Act::Stall => self.with_connection(|connection, _| connection.stalled = [true; 2])?,
-            Act::Pass | Act::CutAtAnswer | Act::HoldAnswer => {}
+            Act::Pass | Act::CutAtAnswer | Act::HoldAnswer | Act::Swallow => {}
         }
         self.shared.fire(&mut self.shared.lock(), watch);
-        if moment == Moment::Before { self.send(packet) } else { Ok(()) }
+        let is_passed_on = moment == Moment::Before && act != Act::Swallow;
+        if is_passed_on { self.send(packet) } else { Ok(()) }
     }
 
     fn with_connection(&self, change: impl FnOnce(&mut Connection, usize)) -> Result<(), Over> {

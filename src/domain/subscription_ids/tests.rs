@@ -1,0 +1,104 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn hold(ids: &mut SubscriptionIds, filter: &str, flows: &[FlowId]) -> SubscriptionId {
+    ids.hold([(filter, flows)].into_iter()).unwrap()[0]
+}
+
+#[test]
+fn a_filter_keeps_its_identifier_for_as_long_as_it_has_the_same_flows() {
+    let mut ids = SubscriptionIds::beginning_with(5);
+    assert_eq!(hold(&mut ids, "a", &[1, 2]), 5);
+    assert_eq!(hold(&mut ids, "b", &[3]), 6);
+    ids.let_go("a");
+    assert_eq!(hold(&mut ids, "a", &[1, 2]), 5);
+    assert_eq!(hold(&mut ids, "a", &[2]), 7, "one has left");
+    assert_eq!(hold(&mut ids, "a", &[1, 2]), 8, "and is back");
+    assert_eq!(hold(&mut ids, "a", &[]), 8, "by a broker that names no subscriptions");
+    let meanings = ids.meanings();
+    for (id, filter, flows) in [(5, "a", &[1, 2][..]), (6, "b", &[3]), (7, "a", &[2]), (8, "a", &[1, 2])] {
+        assert_eq!(meanings.of(id), Some(Meaning { filter, flows }), "{id}");
+    }
+    assert_eq!(meanings.of(9), None);
+}
+
+#[test]
+fn the_last_identifier_is_given_and_none_after_it() {
+    let mut ids = SubscriptionIds::beginning_with(MAX_ID);
+    assert_eq!(hold(&mut ids, "a", &[1]), MAX_ID);
+    assert_eq!(ids.hold([("a", &[1][..]), ("b", &[1])].into_iter()), None);
+}
+
+#[test]
+fn of_replaced_identifiers_a_bounded_number_is_remembered_and_those_that_were_replaced_first_are_forgotten() {
+    let mut ids = SubscriptionIds::beginning_with(1);
+    let many: Vec<FlowId> = (0..FlowId::try_from(MAX_REPLACED / 10).unwrap()).collect();
+    for turn in 0..30 {
+        hold(&mut ids, "a", &[&[-turn], &many[1..]].concat());
+    }
+    let meanings = ids.meanings();
+    let known = (1..=30).filter(|id| meanings.of(*id).is_some());
+    assert_eq!(known.collect::<Vec<_>>(), (21..=30).collect::<Vec<_>>());
+
+    let too_many: Vec<FlowId> = (0..FlowId::try_from(MAX_REPLACED).unwrap()).collect();
+    let mut ids = SubscriptionIds::beginning_with(1);
+    for turn in 0..10 {
+        hold(&mut ids, "a", &[&[-turn], &too_many[..]].concat());
+    }
+    assert_eq!(ids.replaced.len(), MIN_REPLACED);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Hold(Vec<(u8, BTreeSet<FlowId>)>),
+    LetGo(u8),
+    HoldAll,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let flows = prop::collection::btree_set(1..5_i64, 0..4);
+    prop_oneof![
+        4 => prop::collection::vec((0..4_u8, flows), 0..4).prop_map(Step::Hold),
+        2 => (0..4_u8).prop_map(Step::LetGo),
+        1 => Just(Step::HoldAll),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_subscribed_and_let_go_an_identifier_stands_for_the_same_for_ever(
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        let mut ids = SubscriptionIds::beginning_with(1);
+        let mut given: BTreeMap<SubscriptionId, (String, Vec<FlowId>)> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Hold(wanted) => for (filter, flows) in wanted {
+                    let (filter, flows) = (filter.to_string(), flows.into_iter().collect::<Vec<_>>());
+                    let id = hold(&mut ids, &filter, &flows);
+                    let meaning = given.entry(id).or_insert_with(|| (filter.clone(), flows.clone()));
+                    prop_assert_eq!(&meaning.0, &filter);
+                    prop_assert!(flows.is_empty() || meaning.1 == flows, "{} of {:?}", id, meaning);
+                    prop_assert!(ids.held().any(|held| held == (filter.as_str(), &meaning.1[..])));
+                },
+                Step::LetGo(filter) => {
+                    ids.let_go(&filter.to_string());
+                    prop_assert!(ids.held().all(|(held, _)| held != filter.to_string()));
+                }
+                Step::HoldAll => ids.hold_all(),
+                Step::Restart => {
+                    ids = serde_json::from_str(&serde_json::to_string(&ids).unwrap()).unwrap();
+                }
+            }
+            let meanings = ids.meanings();
+            for (id, (filter, flows)) in &given {
+                prop_assert_eq!(meanings.of(*id), Some(Meaning { filter, flows }));
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Flows of one topic that come to be at different shards.
+
+use crate::fleet::{Fleet, Replica};
+use crate::support::eventually;
+use crate::support::proxy::{Mqtt, Proxy, Sign, Way};
+use crate::support::world::Backend;
+
+/// The third of them moves from one shard to another one of two.
+const FLOWS: usize = 4;
+
+/// Many times what may be on the way to a gateway unacknowledged.
+const WAITING: u64 = 10_000;
+
+#[test]
+fn what_the_broker_holds_of_a_topic_is_also_for_the_flows_that_have_left_it() {
+    let fleet = Fleet::of_topics(Backend::MariaDb, FLOWS, 1);
+    let proxy = Proxy::to_mqtt(fleet.world.broker.address);
+    fleet.world.reach_broker_at(proxy.address());
+    let mut shards = fleet.shards(2);
+    shards[0].is_one_of(1);
+    shards[0].start_subscribed();
+    shards[0].stop();
+    fleet.world.publish_all(fleet.messages(0..WAITING));
+    shards[1].start_subscribed();
+    // The broker hears what is subscribed, and not that anything was received: it keeps nearly all.
+    proxy.swallow(Sign::Packet(Way::ToServer, Mqtt::Puback));
+    shards[0].is_one_of(2);
+    shards[0].start();
+    shards[0].wait_for_handover();
+    let letting_go = shards[0].running();
+    eventually("the topic to be subscribed for those that stay", || {
+        letting_go.stderr().split_once("Handover finished")?.1.contains("Subscribed").then_some(())
+    });
+    // A shard that has let go of a flow for good does not know it after a restart either.
+    for _ in 0..2 {
+        shards[0].kill();
+        shards[0].start_subscribed();
+    }
+    proxy.flow();
+    shards[0].kill();
+    shards[0].start_subscribed();
+    assert_eq!(shards[0].running().count_lines("Handing over"), 0);
+    let (with_a_key, _) = all_is_there(&fleet, shards);
+    // Some of what was not acknowledged may not be told from something new.
+    assert_eq!(with_a_key, 0);
+}
+
+/// Gives how many are there twice, in flows with a key and in the others.
+fn all_is_there(fleet: &Fleet, mut shards: Vec<Replica>) -> (usize, usize) {
+    fleet.world.publish_all(fleet.messages(WAITING..WAITING + 100));
+    let published = WAITING + 100;
+    fleet.wait_until_stored(published * FLOWS as u64);
+    shards.iter_mut().for_each(Replica::stop);
+    fleet.judge(published).twice(fleet)
+}
+
+/// It has the topic for flows of its own, and nothing for the others.
+#[test]
+fn a_shard_that_is_started_again_leaves_the_flows_of_its_topic_that_others_have() {
+    let fleet = Fleet::of_topics(Backend::MariaDb, FLOWS, 1);
+    let mut shards = fleet.shards(2);
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    for shard in &mut shards {
+        shard.stop();
+    }
+    fleet.world.publish_all(fleet.messages(0..WAITING));
+    shards.iter_mut().for_each(Replica::start_subscribed);
+    assert!(shards.iter_mut().all(|shard| shard.running().count_lines("Handing over") == 0));
+    assert_eq!(all_is_there(&fleet, shards), (0, 0));
+}

@@ -146,10 +146,19 @@ fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_under_load() {
     assert_eq!(gateway.stop(), Some(0));
 }
 
-/// The broker sends them the moment it has the first filters, and has yet to confirm the others.
+/// The broker sends them the moment it has the first filters, and has yet to confirm the others. Where it does not name
+/// the subscriptions, nothing but the table tells whose they are.
 #[test]
 fn retained_messages_of_new_flows_are_routed_to_them() {
+    for version in ["5", "3.1.1"] {
+        retained_messages_come_by(version);
+    }
+}
+
+fn retained_messages_come_by(version: &str) {
     let world = backlog::world();
+    assert!(world.command(&["migrate"]).status.success());
+    world.sql.execute("UPDATE mqtt_servers SET protocol_version = ?", [version.into()]);
     world.flow("first", "first").insert(&world.sql);
     let mut gateway = world.start_subscribed();
     let codes: Vec<String> = (0..50).map(|n| format!("new{n}")).collect();

@@ -19,7 +19,7 @@ use super::messages::{
 };
 use super::report::whole_milliseconds;
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
-use crate::domain::lanes::{Gathering, Lanes, most_lagging};
+use crate::domain::lanes::{Gathering, Lanes, most_lagging, rest};
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Meanings;
@@ -113,7 +113,10 @@ impl RouterActor {
         if !self.tables().is_current() {
             return;
         }
-        self.parts.signal.take_down();
+        // While all lanes have a batch in hand nothing can be done about what comes, and nobody needs to say so.
+        if self.lanes.is_any_free() {
+            self.parts.signal.take_down();
+        }
         let idle_too = idle_too || !self.drained.is_empty();
         let mut more = false;
         for lane in 0..self.parts.inbox.lanes() {
@@ -168,8 +171,26 @@ impl RouterActor {
             context.run_later(TICK, move |router, _| router.open(lane));
             return;
         };
+        let sent = Instant::now();
         let reply = worker.send(envelope).into_actor(self);
-        context.spawn(reply.map(move |reply, router, context| router.reply(context, lane, epoch, &reply)));
+        context.spawn(reply.map(move |reply, router, context| {
+            let rest = router.rest(sent.elapsed(), weight);
+            if rest.is_zero() {
+                router.reply(context, lane, epoch, &reply);
+            } else {
+                // Until it is heard the lane has its batch in hand, and is given no other.
+                context.run_later(rest, move |router, context| router.reply(context, lane, epoch, &reply));
+            }
+        }));
+    }
+
+    /// Whoever waits for the end of the inbox does not wait for more to come.
+    fn rest(&self, took: Duration, pairs: usize) -> Duration {
+        if self.drained.is_empty() {
+            rest(took, pairs, self.parts.batch_max_messages)
+        } else {
+            Duration::ZERO
+        }
     }
 
     fn reply(

@@ -105,6 +105,11 @@ impl<R: RecordSource> LaneCursor<R> {
         current
     }
 
+    /// Whether it can be given a batch.
+    pub fn is_free(&self) -> bool {
+        self.state == State::Open
+    }
+
     /// The worker has answered: its batch is in SQL, or its flow is locked still. Replies of older
     /// epochs are void.
     pub fn answered(&mut self, epoch: i64, outcome: &BatchOutcome) {

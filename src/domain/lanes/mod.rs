@@ -22,11 +22,13 @@ mod copies;
 mod cursor;
 mod gathering;
 mod lagging;
+mod rest;
 mod source;
 
 pub use cursor::LaneCursor;
 pub use gathering::Gathering;
 pub use lagging::most_lagging;
+pub use rest::rest;
 pub use source::RecordSource;
 
 use super::batch::{BatchOutcome, Lane, OpenedLane};
@@ -46,6 +48,12 @@ impl<R: RecordSource> Lanes<R> {
     /// The cursor of a lane, if there is such a lane.
     pub fn get_mut(&mut self, lane: Lane) -> Option<&mut LaneCursor<R>> {
         self.cursors.get_mut(usize::try_from(lane).ok()?)
+    }
+
+    /// Whether any of them can be given a batch.
+    #[must_use]
+    pub fn is_any_free(&self) -> bool {
+        self.cursors.iter().any(LaneCursor::is_free)
     }
 
     /// Time has passed: flows whose rows were locked are tried again.

@@ -19,11 +19,16 @@ fn on_mariadb() -> World {
     world
 }
 
-#[test]
-fn a_start_without_a_database_says_what_is_missing_and_is_alive() {
+fn with_a_proxy_before_its_database() -> (World, Proxy) {
     let mut world = on_mariadb();
     let proxy = Proxy::to(world.database_address());
     world.reach_database_at(proxy.address());
+    (world, proxy)
+}
+
+#[test]
+fn a_start_without_a_database_says_what_is_missing_and_is_alive() {
+    let (world, proxy) = with_a_proxy_before_its_database();
     world.flow("F", "f").insert(&world.sql);
     proxy.refuse();
     let gateway = world.start();
@@ -47,9 +52,7 @@ fn a_start_without_a_database_says_what_is_missing_and_is_alive() {
 
 #[test]
 fn a_database_that_is_away_makes_nobody_restart_the_gateway() {
-    let mut world = on_mariadb();
-    let proxy = Proxy::to(world.database_address());
-    world.reach_database_at(proxy.address());
+    let (world, proxy) = with_a_proxy_before_its_database();
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     let admin = admin_of(&gateway);
@@ -75,9 +78,7 @@ fn a_database_that_is_away_makes_nobody_restart_the_gateway() {
 #[test]
 #[ignore = "takes three minutes; run by scripts/faults"]
 fn a_database_that_is_away_or_silent_for_longer_than_the_dead_are_waited_for_kills_nobody() {
-    let mut world = on_mariadb();
-    let proxy = Proxy::to(world.database_address());
-    world.reach_database_at(proxy.address());
+    let (world, proxy) = with_a_proxy_before_its_database();
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
     let admin = admin_of(&gateway);

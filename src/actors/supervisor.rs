@@ -398,6 +398,7 @@ impl Handler<Shutdown> for SupervisorActor {
         let observed = Arc::clone(&self.observed);
         let ending = async move {
             log::info!("Shutting down: disconnecting, then draining for at most {} s", deadline.as_secs());
+            crash_point!("supervisor-leaves");
             let disconnecting = async {
                 match directory.mqtt.ask(Disconnect { farewell }).await {
                     Ok(disconnected) => disconnected,

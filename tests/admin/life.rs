@@ -128,7 +128,9 @@ fn a_broker_that_is_away_makes_the_gateway_unready_until_it_has_the_subscription
 
 #[test]
 fn ready_turns_false_before_leave_is_taken_and_the_port_answers_through_the_drain() {
-    let world = on_mariadb();
+    let mut world = on_mariadb();
+    // Long enough to be looked at before.
+    world.set("FAILPOINTS", "supervisor-leaves=sleep(3000)");
     let proxy = Proxy::to_mqtt(world.broker.address);
     world.reach_broker_at(proxy.address());
     let mut load = Load::over(&world, 4);

@@ -112,4 +112,29 @@ mod tests {
         drop(data);
         assert!(connections.open().sockets.is_empty());
     }
+
+    #[test]
+    fn one_too_many_ends_the_oldest_and_no_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connections = Connections::default();
+        let mut data: Vec<Extensions> = Vec::new();
+        let mut clients = Vec::new();
+        actix_web::rt::System::new().block_on(async {
+            for _ in 0..=KEPT {
+                clients.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+                let server = listener.accept().unwrap().0;
+                server.set_nonblocking(true).unwrap();
+                let server = actix_web::rt::net::TcpStream::from_std(server).unwrap();
+                let mut own = Extensions::new();
+                connections.opened(&server, &mut own);
+                data.push(own);
+            }
+        });
+        let ended = |client: &mut TcpStream| {
+            client.set_nonblocking(true).unwrap();
+            client.read(&mut [0]).is_ok_and(|read| read == 0)
+        };
+        let ended: Vec<bool> = clients.iter_mut().map(ended).collect();
+        assert!(ended[0] && !ended[1..].contains(&true), "{ended:?}");
+    }
 }

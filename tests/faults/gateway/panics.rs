@@ -91,8 +91,12 @@ fn a_router_that_panics_when_it_is_told_to_drain_is_replaced_and_told_again() {
     gateway.wait_for_line("made to panic");
     other.run("COMMIT");
     assert_eq!(gateway.wait_for_exit().code(), Some(0));
+    assert_eq!(gateway.count_lines("Drained"), 1);
     assert_eq!(gateway.count_lines("Not drained"), 0);
+    // What was still at the broker when it ended.
+    let mut gateway = world.start();
     load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
 }
 

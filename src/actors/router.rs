@@ -147,7 +147,7 @@ impl RouterActor {
         };
         let Some(cursor) = self.lanes.get_mut(lane) else { return false };
         match cursor.next_batch(&gathering, idle_too) {
-            Ok((Some(batch), _)) => self.dispatch(context, batch),
+            Ok((Some(batch), more)) => self.dispatch(context, batch, more),
             Ok((None, more)) => return more,
             // The tick tries again.
             Err(error) => log::error!(lane; "Cannot read the inbox: {error}"),
@@ -155,7 +155,8 @@ impl RouterActor {
         false
     }
 
-    fn dispatch(&mut self, context: &mut Context<Self>, batch: Batch) {
+    /// `more`: the batch is not all that there is for the lane.
+    fn dispatch(&mut self, context: &mut Context<Self>, batch: Batch, more: bool) {
         crash_point!("router-dispatch");
         let (lane, epoch) = (batch.lane, batch.epoch);
         let Some(slot) = self.parts.directory.workers.get(lane as usize) else { return };
@@ -174,7 +175,9 @@ impl RouterActor {
         let sent = Instant::now();
         let reply = worker.send(envelope).into_actor(self);
         context.spawn(reply.map(move |reply, router, context| {
-            let rest = router.rest(sent.elapsed(), weight);
+            // Whoever waits for the end of the inbox does not wait for more to come.
+            let may_rest = !more && router.drained.is_empty();
+            let rest = if may_rest { rest(sent.elapsed(), weight) } else { Duration::ZERO };
             if rest.is_zero() {
                 router.reply(context, lane, epoch, &reply);
             } else {
@@ -182,15 +185,6 @@ impl RouterActor {
                 context.run_later(rest, move |router, context| router.reply(context, lane, epoch, &reply));
             }
         }));
-    }
-
-    /// Whoever waits for the end of the inbox does not wait for more to come.
-    fn rest(&self, took: Duration, pairs: usize) -> Duration {
-        if self.drained.is_empty() {
-            rest(took, pairs, self.parts.batch_max_messages)
-        } else {
-            Duration::ZERO
-        }
     }
 
     fn reply(

@@ -21,6 +21,7 @@ use crate::oracle::LANES;
 struct Setup {
     log: ModelLog,
     tables: RoutingHistory,
+    payload: PayloadLimits,
     max_pairs: usize,
     most_lagging: usize,
 }
@@ -36,7 +37,7 @@ impl Setup {
             endpoint_url: None,
         };
         tables.push(0, RoutingTable::new((1..).zip(topics).map(flow).collect()).0.into());
-        Self { log: ModelLog::new(), tables, max_pairs, most_lagging: 3 }
+        Self { log: ModelLog::new(), tables, payload: PayloadLimits::default(), max_pairs, most_lagging: 3 }
     }
 
     fn publish(&self, topic: &str, count: usize) {
@@ -60,17 +61,20 @@ impl Setup {
         cursor: &mut LaneCursor<R>,
         even_if_empty: bool,
     ) -> Result<Option<Batch>, R::Error> {
-        let gathering = Gathering {
+        cursor.next_batch(&self.gathering(), even_if_empty).map(|(batch, _)| batch)
+    }
+
+    fn gathering(&self) -> Gathering<'_> {
+        Gathering {
             tables: &self.tables,
             meaning_of: &|_| None,
             lanes: LANES,
-            payload: &PayloadLimits::default(),
+            payload: &self.payload,
             max_pairs: self.max_pairs,
             max_bytes: usize::MAX,
             look_ahead: 1_000,
             most_lagging: self.most_lagging,
-        };
-        cursor.next_batch(&gathering, even_if_empty).map(|(batch, _)| batch)
+        }
     }
 
     /// Everything the lane is given, batch by batch, each committed at once.
@@ -175,6 +179,24 @@ fn an_idle_lane_follows_and_says_so_when_asked() {
     cursor.answered(batch.epoch, &BatchOutcome::default());
     assert!(cursor.is_drained(end));
     assert!(setup.next(&mut cursor, true).is_none(), "nothing new to say");
+}
+
+#[test]
+fn a_batch_comes_with_whether_it_is_all_that_the_lane_has_to_do() {
+    let setup = Setup::new(&["t", "-", "t"], 4);
+    setup.publish("t", 3);
+    let mut cursor = setup.cursor(0);
+    let next = |cursor: &mut LaneCursor<ModelReader>| {
+        let (batch, more) = cursor.next_batch(&setup.gathering(), false).ok().unwrap();
+        let batch = batch.unwrap();
+        cursor.answered(batch.epoch, &BatchOutcome::default());
+        (flows(&batch).len(), more)
+    };
+    assert_eq!([next(&mut cursor), next(&mut cursor)], [(4, true), (2, false)]);
+
+    let mut cursor = setup.cursor(0);
+    cursor.open(&at(2, 0, &[(3, 0)]));
+    assert_eq!(next(&mut cursor), (3, true), "the flow that lags has something, too");
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl<R: RecordSource> LaneCursor<R> {
     /// The next batch, if the worker is free and there is one. An idle lane's batch is empty and only states how far it
     /// has got; it is made when `even_if_empty`. The lane and the flows that lag take turns.
     ///
-    /// The second value tells whether there is more to look at.
+    /// The second value tells whether there is more to look at, beside the batch if there is one.
     pub fn next_batch(
         &mut self,
         gathering: &Gathering<'_>,
@@ -198,7 +198,7 @@ impl<R: RecordSource> LaneCursor<R> {
             };
             if let Some(batch) = batch {
                 self.state = State::Busy { scope: batch.scope, next: batch.next };
-                return Ok((Some(batch), true));
+                return Ok((Some(batch), further || self.stragglers.len() > 0));
             }
             more |= further;
         }

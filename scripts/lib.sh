@@ -9,6 +9,13 @@ die() {
     exit 1
 }
 
+# help_if_asked "$@": what the head of the script says, and that is all.
+help_if_asked() {
+    case ${1:-} in -h | --help) ;; *) return 0 ;; esac
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit 0
+}
+
 # What building takes: paho's C library is compiled by cmake and linked with OpenSSL.
 # libc6-dev is what gcc only recommends, and nothing links without.
 BUILD_PACKAGES=(gcc libc6-dev cmake make pkg-config libssl-dev)

@@ -7,6 +7,7 @@ mod check;
 mod check_probes;
 mod migrate;
 mod retire;
+mod turns;
 
 use std::io;
 use std::path::PathBuf;
@@ -79,7 +80,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let command = CommandLine::parse().command.unwrap_or_default();
     let code = match command {
-        Command::Run => with_settings(app::run_forever),
+        Command::Run => run(),
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
         Command::Retire(options) => {
@@ -95,6 +96,19 @@ pub fn main() -> ExitCode {
     // What was counted and not written is told before the end.
     log::logger().flush();
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+fn run() -> i32 {
+    // Before there is any other thread.
+    let waits = turns::wait_for_turns();
+    with_settings(|settings| {
+        if let Err(error) = waits {
+            log::info!(
+                "The system does not let the gateway wait for its turn, which costs speed under load: {error}"
+            );
+        }
+        app::run_forever(settings)
+    })
 }
 
 /// Loads the settings and begins the log before `command` begins.

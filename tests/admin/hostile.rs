@@ -89,13 +89,26 @@ fn the_threads_of_the_port_step_back_for_all_others() {
     assert_eq!(get(admin_of(&gateway), "/health/live").status, 200);
     let threads = gateway.threads();
     let nice_of = |name: &str| -> Vec<i32> {
-        threads.iter().filter(|(thread, _)| thread.starts_with(name)).map(|(_, nice)| *nice).collect()
+        threads.iter().filter(|(thread, ..)| thread.starts_with(name)).map(|(_, nice, _)| *nice).collect()
     };
     assert_eq!(nice_of("admin-http"), [10], "{threads:?}");
     // The server's worker has a thread of the actor system as the actors have, of whom there are five at least.
     let of_the_actor_system = nice_of("actix-rt");
     assert_eq!(of_the_actor_system.iter().filter(|nice| **nice == 10).count(), 1, "{threads:?}");
     assert!(of_the_actor_system.iter().filter(|nice| **nice == 0).count() >= 5, "{threads:?}");
+}
+
+/// Whoever is at work, database and broker among them, is not interrupted for each message.
+#[test]
+fn all_threads_wait_for_their_turn() {
+    const SCHED_BATCH: u32 = 3;
+    let mut world = World::on(Backend::Sqlite);
+    world.set("ADMIN_BIND", "127.0.0.1:0");
+    world.flow("F", "f").insert(&world.sql);
+    let gateway = world.start_subscribed();
+    let threads = gateway.threads();
+    assert!(threads.iter().any(|(name, ..)| name.starts_with("MQTTAsync_rcv")), "{threads:?}");
+    assert!(threads.iter().all(|(_, _, policy)| *policy == SCHED_BATCH), "{threads:?}");
 }
 
 /// Asks again and again on one connection, and takes no answer.

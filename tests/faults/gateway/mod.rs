@@ -48,6 +48,8 @@ impl Flood {
     /// gap, in order.
     fn end_and_judge(self, world: &World, mut gateway: Gateway) {
         let published = self.stream.end();
+        // Before that it may not listen to signals yet, and would not end in order.
+        gateway.wait_for_line("Connected to the broker");
         let mut seen = 0;
         while seen < published {
             // As long as it takes, if only it goes on.

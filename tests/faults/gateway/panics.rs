@@ -94,7 +94,7 @@ fn a_router_that_panics_when_it_is_told_to_drain_is_replaced_and_told_again() {
     assert_eq!(gateway.count_lines("Drained"), 1);
     assert_eq!(gateway.count_lines("Not drained"), 0);
     // What was still at the broker when it ended.
-    let mut gateway = world.start();
+    let mut gateway = world.start_subscribed();
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);

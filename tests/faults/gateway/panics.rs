@@ -68,7 +68,8 @@ fn panics_elsewhere(point: &str, before: usize) {
 
 #[test]
 fn a_router_that_panics_with_a_batch_in_hand_reads_it_again() {
-    panics_elsewhere("router-dispatch", 4);
+    // Both lanes have messages, so there is a second batch for certain, and more only by chance.
+    panics_elsewhere("router-dispatch", 1);
 }
 
 #[test]

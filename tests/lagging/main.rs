@@ -4,27 +4,25 @@
 #![cfg(feature = "failpoints")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "support/batches.rs"]
+#[path = "../support/batches.rs"]
 mod batches;
 #[macro_use]
-#[path = "support/database.rs"]
+#[path = "../support/database.rs"]
 mod database;
+mod held;
+mod lane;
 
-use std::ops::Range;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use batches::{Setup, entry};
+use batches::entry;
 use database::TestDatabase;
 use fail::FailScenario;
+use lane::Lane;
 use mqtt_gateway::domain::batch::{
     Batch, BatchEntry, BatchOutcome, CatchUp, LaggingFlow, ProcessError, Scope,
 };
 use mqtt_gateway::domain::message::{FlowId, Offset};
-use mqtt_gateway::settings::DatabaseSettings;
-use mqtt_gateway::store::{BatchFailure, Database, Fault, LanePosition, LaneStore, OpenedLane};
+use mqtt_gateway::store::{BatchFailure, Database};
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
 /// Two flows that store, `A` and `C`, and one that posts, `B`.
@@ -415,193 +413,6 @@ async fn a_catch_up_whose_commit_did_not_take_place_is_done_again(test: TestData
     assert_eq!(lane.setup.observer.failures(), 1);
     assert_eq!(outcome.catch_up, Some(CatchUp::Left));
     lane.assert_all_are_there_in_order(10).await;
-}
-
-/// A lane with three flows. Its inbox holds a message for all of them at every offset.
-struct Lane {
-    setup: Setup,
-    store: LaneStore,
-    position: LanePosition,
-}
-
-impl Lane {
-    async fn new(test: TestDatabase) -> Self {
-        let setup = Setup::new(test).await;
-        for (code, action) in [("A", "STORE_DB"), ("B", "POST_ENDPOINT"), ("C", "STORE_DB")] {
-            setup.flow(code, action).await;
-        }
-        let position = LanePosition { epoch: 0, next_offset: 0 };
-        let store = setup.lane();
-        let mut lane = Self { setup, store, position };
-        lane.store = lane.another_store().await;
-        lane.reopen().await;
-        lane
-    }
-
-    /// Its first ten messages are in SQL, but not those of the flow `A`.
-    async fn with_a_lagging_flow(test: TestDatabase) -> Self {
-        let mut lane = Self::new(test).await;
-        lane.write_down(A, 0, 0).await;
-        lane.reopen().await;
-        lane.process(&lane.batch(0..10, 0)).await;
-        lane
-    }
-
-    async fn another_store(&self) -> LaneStore {
-        let database = Database::connect_with(self.setup.test.settings(), 2, LOCK_WAIT).await.unwrap();
-        LaneStore::new(database, Arc::clone(&self.setup.rules), 0)
-    }
-
-    async fn write_down(&self, flow: FlowId, at: Offset, lane: u32) {
-        let values = format!("('{}', {lane}, {flow}, {at}, '2026-01-02 03:04:05')", batches::INBOX);
-        let insert = format!(
-            "INSERT INTO inbox_lagging (inbox_id, lane, flow_id, next_offset, since) VALUES {values}"
-        );
-        self.setup.test.execute(&insert).await;
-    }
-
-    async fn reopen(&mut self) -> OpenedLane {
-        let opened = self.store.open(&self.setup.observer).await;
-        self.position = opened.position;
-        opened
-    }
-
-    /// A batch of the lane with these messages.
-    fn batch(&self, messages: Range<Offset>, may_leave_behind: usize) -> Batch {
-        self.batch_of(Scope::Lane { may_leave_behind }, messages, &[A, B, C])
-    }
-
-    /// A batch of a flow that lags behind where the lane is now.
-    fn catch_up(&self, flow: FlowId, messages: Range<Offset>) -> Batch {
-        self.batch_of(Scope::Lagging { flow, lane_at: self.position.next_offset }, messages, &[flow])
-    }
-
-    /// Ten messages; the last is one that the database refuses, so that the first five go alone.
-    async fn batch_in_two_steps(&self, scope: Scope, flows: &[FlowId]) -> Batch {
-        self.setup.refuse_the_value("poison").await;
-        let mut batch = self.batch_of(scope, 0..10, flows);
-        *batch.entries.last_mut().unwrap() = entry(9, r#"{"n":"poison"}"#, &flows[flows.len() - 1..]);
-        batch
-    }
-
-    fn batch_of(&self, scope: Scope, messages: Range<Offset>, flows: &[FlowId]) -> Batch {
-        let entries = messages.clone().map(|n| message(n, flows)).collect();
-        let Range { start: from, end: next } = messages;
-        Batch { lane: 0, epoch: self.position.epoch, scope, from, next, entries }
-    }
-
-    async fn process(&mut self, batch: &Batch) -> BatchOutcome {
-        let outcome = self.store.process(batch, &self.setup.observer).await.unwrap();
-        if matches!(batch.scope, Scope::Lane { .. }) {
-            self.position.next_offset = batch.next;
-        }
-        outcome
-    }
-
-    async fn list(&self) -> Vec<LaggingFlow> {
-        list(&self.setup.database.begin().await.unwrap()).await
-    }
-
-    fn hold(&self, statements: &[String]) -> Held {
-        Held::by(self.setup.test.settings().clone(), statements.to_vec())
-    }
-
-    /// The same in the moment between the next transaction that is committed and the one after it.
-    fn hold_after_the_next_commit(&self, statements: &[String]) -> Arc<Mutex<Option<Held>>> {
-        let (settings, statements) = (self.setup.test.settings().clone(), statements.to_vec());
-        let held: Arc<Mutex<Option<Held>>> = Arc::default();
-        let slot = Arc::clone(&held);
-        let take = move || {
-            let mut slot = slot.lock().unwrap();
-            if slot.is_none() {
-                *slot = Some(Held::by(settings.clone(), statements.clone()));
-            }
-        };
-        fail::cfg_callback("worker-after-commit", take).unwrap();
-        held
-    }
-
-    /// That nobody is left behind while this is held, and all is done once it is free.
-    async fn assert_it_waits(&mut self, batch: &Batch, held: &[String]) {
-        let held = self.hold(held);
-        let setup = &self.setup;
-        let releasing = async {
-            setup.observer.failed_once().await;
-            held.release();
-        };
-        let (outcome, ()) = tokio::join!(self.store.process(batch, &setup.observer), releasing);
-        assert_eq!(outcome.unwrap().left_behind, []);
-        assert!(setup.observer.faults().iter().all(|fault| *fault == Fault::LockTimeout));
-        self.assert_all_are_there_in_order(5).await;
-    }
-
-    /// That each flow has numbered the first `messages` messages once and in order, and none lags.
-    async fn assert_all_are_there_in_order(&self, messages: i64) {
-        let test = &self.setup.test;
-        let numbers: Vec<i64> = (1..=messages).collect();
-        for code in ["A", "C"] {
-            let of_flow = format!("FROM data WHERE flow_code = '{code}' ORDER BY id");
-            let ids: Vec<i64> = test.column(&format!("SELECT last_msg_id {of_flow}")).await;
-            let values: Vec<String> = test.column(&format!("SELECT attribute_value {of_flow}")).await;
-            assert_eq!(ids, numbers, "{code}");
-            assert!(values.iter().cloned().eq((0..messages).map(|n| n.to_string())), "{code}: {values:?}");
-        }
-        let posts: Vec<i64> = test.column("SELECT message_id FROM outbox ORDER BY inbox_offset").await;
-        assert_eq!(posts, numbers);
-        assert_eq!(self.setup.rules.gauge.waiting(B), messages.unsigned_abs());
-        let counters: Vec<i64> = test.column("SELECT last_msg_id FROM flows").await;
-        assert_eq!(counters, [messages; 3]);
-        assert_eq!(self.setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
-        assert_eq!(self.list().await, []);
-    }
-}
-
-/// Another session in the midst of a transaction, on a thread of its own.
-struct Held {
-    end: Sender<&'static str>,
-    session: JoinHandle<()>,
-}
-
-impl Held {
-    /// Returns when the statements are done.
-    fn by(settings: DatabaseSettings, statements: Vec<String>) -> Self {
-        let (end, ending) = channel();
-        let (done, doing) = channel();
-        let session = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let database = Database::connect(&settings, 1).await.unwrap();
-                let transaction = database.begin().await.unwrap();
-                for sql in statements {
-                    transaction
-                        .execute_unprepared(&sql)
-                        .await
-                        .unwrap_or_else(|error| panic!("{sql}: {error}"));
-                }
-                done.send(()).unwrap();
-                // When the test has failed nobody sends anything.
-                match ending.recv() {
-                    Ok("commit") => transaction.commit().await.unwrap(),
-                    _ => transaction.rollback().await.unwrap(),
-                }
-            });
-        });
-        doing.recv().unwrap();
-        Self { end, session }
-    }
-
-    fn release(self) {
-        self.end_with("rollback");
-    }
-
-    fn commit(self) {
-        self.end_with("commit");
-    }
-
-    fn end_with(self, how: &'static str) {
-        self.end.send(how).unwrap();
-        self.session.join().unwrap();
-    }
 }
 
 fn message(n: Offset, flows: &[FlowId]) -> BatchEntry {

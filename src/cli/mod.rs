@@ -107,6 +107,12 @@ fn run() -> i32 {
                 "The system does not let the gateway wait for its turn, which costs speed under load: {error}"
             );
         }
+        if let Err(error) = turns::step_back(settings.niceness) {
+            log::warn!(
+                "The gateway has the priority of all others, not NICENESS={}: {error}",
+                settings.niceness
+            );
+        }
         app::run_forever(settings)
     })
 }

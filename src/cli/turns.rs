@@ -8,6 +8,24 @@
 use uapi::c::{SCHED_BATCH, sched_param};
 
 /// For this thread and all that it will start. Without it everything works as well, only slower.
+///
+/// # Errors
+///
+/// Where the system does not have it or does not allow it.
 pub(super) fn wait_for_turns() -> Result<(), uapi::Errno> {
     uapi::sched_setscheduler(0, SCHED_BATCH, &sched_param { sched_priority: 0 }).map(|_| ())
+}
+
+/// Leaves the processors to others that want them at the same time: this thread and all that it will start, by as much as
+/// `nice` would.
+///
+/// Every message of every replica passes the broker and the database. Where several replicas share processors with them, each of
+/// their threads takes as large a part as the broker's only one, and who holds a latch of the database waits for those who will
+/// want it next.
+///
+/// # Errors
+///
+/// Where the system does not allow it.
+pub(super) fn step_back(by: i32) -> Result<(), rustix::io::Errno> {
+    rustix::process::nice(by).map(|_| ())
 }

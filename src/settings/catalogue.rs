@@ -129,6 +129,7 @@ catalogue! {
     INBOX_FSYNC_INTERVAL_MS: Integer(1, 60_000), Value("100"), "milliseconds between two times, with `INBOX_FSYNC=interval`";
 
     LANES: Integer(1, 64), Derived("2, on SQLite, in a group or as one of several shards 1"), "lanes of a new inbox, each with a worker and a database connection; an existing inbox keeps its own number";
+    NICENESS: Integer(0, 19), Derived("0, in a group or as one of several shards 10"), "by how much the gateway steps back for others that want the same processors, as `nice` has it; those in other containers are not concerned";
     BATCH_MAX_MESSAGES: Integer(1, 65_536), Value("1024"), "messages in one database transaction";
     BATCH_MAX_BYTES: Integer(1_024, 1_073_741_824), Value("4194304"), "bytes of payload in one database transaction";
     FLOW_LOCK_WAIT_SECONDS: Integer(1, 30), Value("5"), "seconds that a lane waits for a flow whose row is locked by somebody else, before it goes on without it";

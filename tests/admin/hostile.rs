@@ -82,8 +82,24 @@ fn however_many_connections_are_held_the_next_one_is_answered() {
 /// The message path has the processors first: whoever floods the port gets what it leaves.
 #[test]
 fn the_threads_of_the_port_step_back_for_all_others() {
+    stepping_back(&[], 0, 10);
+}
+
+/// Broker and database have the processors before any of several replicas, and its port comes after these as well.
+#[test]
+fn one_of_several_steps_back_for_others_and_its_port_for_it() {
+    let member = [("SHARED_GROUP", "g"), ("MQTT_CLIENT_ID", "member")];
+    stepping_back(&member, 10, 19);
+    stepping_back(&[&member[..], &[("NICENESS", "3")]].concat(), 3, 13);
+}
+
+/// By how much those on the way of a message step back with these settings, and by how much those of the port.
+fn stepping_back(settings: &[(&str, &str)], on_the_way: i32, of_the_port: i32) {
     let mut world = World::on(Backend::Sqlite);
     world.set("ADMIN_BIND", "127.0.0.1:0");
+    for (name, value) in settings {
+        world.set(name, value);
+    }
     world.flow("F", "f").insert(&world.sql);
     let gateway = world.start_subscribed();
     assert_eq!(get(admin_of(&gateway), "/health/live").status, 200);
@@ -91,11 +107,13 @@ fn the_threads_of_the_port_step_back_for_all_others() {
     let nice_of = |name: &str| -> Vec<i32> {
         threads.iter().filter(|(thread, ..)| thread.starts_with(name)).map(|(_, nice, _)| *nice).collect()
     };
-    assert_eq!(nice_of("admin-http"), [10], "{threads:?}");
+    assert_eq!(nice_of("admin-http"), [of_the_port], "{threads:?}");
+    assert_eq!(nice_of("MQTTAsync_rcv"), [on_the_way], "{threads:?}");
     // The server's worker has a thread of the actor system as the actors have, of whom there are five at least.
     let of_the_actor_system = nice_of("actix-rt");
-    assert_eq!(of_the_actor_system.iter().filter(|nice| **nice == 10).count(), 1, "{threads:?}");
-    assert!(of_the_actor_system.iter().filter(|nice| **nice == 0).count() >= 5, "{threads:?}");
+    let count = |wanted: i32| of_the_actor_system.iter().filter(|nice| **nice == wanted).count();
+    assert_eq!(count(of_the_port), 1, "{threads:?}");
+    assert!(count(on_the_way) >= 4, "{threads:?}");
 }
 
 /// Whoever is at work, database and broker among them, is not interrupted for each message.

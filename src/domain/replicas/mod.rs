@@ -38,6 +38,16 @@ impl Role {
     /// A gateway that shares the flows with nobody.
     pub const ALONE: Role = Role::Shard(Shard { index: 0, count: 1 });
 
+    /// Whether there may be others that take messages as it does.
+    #[must_use]
+    pub fn is_one_of_several(&self) -> bool {
+        match self {
+            Role::Shard(shard) => shard.count > 1,
+            Role::InGroup(_) => true,
+            Role::Leaving => false,
+        }
+    }
+
     /// Whether a flow falls to it by its settings.
     #[must_use]
     pub fn takes(&self, flow: FlowId) -> bool {

@@ -19,9 +19,9 @@ pub(super) fn wait_for_turns() -> Result<(), uapi::Errno> {
 /// Leaves the processors to others that want them at the same time: this thread and all that it will start, by as much as
 /// `nice` would.
 ///
-/// Every message of every replica passes the broker and the database. Where several replicas share processors with them, each of
-/// their threads takes as large a part as the broker's only one, and who holds a latch of the database waits for those who will
-/// want it next.
+/// Every message of every replica passes the broker and the database. Where several replicas share processors with them, each
+/// of their threads would take as large a part as the broker's only one; and a thread of the database that has to make room for them
+/// in the middle of an insert keeps the inserts of other replicas waiting.
 ///
 /// # Errors
 ///

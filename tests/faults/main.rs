@@ -11,6 +11,8 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+#[path = "../support/kept_table.rs"]
+mod kept_table;
 #[path = "../support/mod.rs"]
 mod support;
 

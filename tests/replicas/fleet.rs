@@ -1,6 +1,6 @@
 //! Replicas of the gateway in one world: each with a name, an inbox and a process of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 
 use crate::stream::{Pace, Stream};
@@ -183,17 +183,20 @@ impl Replica {
         self.gateway = None;
     }
 
+    pub(crate) fn inbox(&self) -> PathBuf {
+        PathBuf::from(&self.settings["INBOX_DIR"])
+    }
+
     /// Its volume is gone: what it is given instead is empty.
     pub(crate) fn lose_inbox(&self) {
         assert!(self.gateway.is_none());
-        let inbox = Path::new(&self.settings["INBOX_DIR"]);
-        std::fs::remove_dir_all(inbox).unwrap();
+        std::fs::remove_dir_all(self.inbox()).unwrap();
         self.make_inbox();
     }
 
     /// An empty one.
     pub(crate) fn make_inbox(&self) {
-        std::fs::create_dir(&self.settings["INBOX_DIR"]).unwrap();
+        std::fs::create_dir(self.inbox()).unwrap();
     }
 
     pub(crate) fn stop(&mut self) {

@@ -1,7 +1,7 @@
 //! Flows of one topic that come to be at different shards.
 
 use crate::fleet::{Fleet, Replica};
-use crate::support::eventually;
+use crate::kept_table::wait_until_routed_to;
 use crate::support::proxy::{Mqtt, Proxy, Sign, Way};
 use crate::support::world::Backend;
 
@@ -27,10 +27,7 @@ fn what_the_broker_holds_of_a_topic_is_also_for_the_flows_that_have_left_it() {
     shards[0].is_one_of(2);
     shards[0].start();
     shards[0].wait_for_handover();
-    let letting_go = shards[0].running();
-    eventually("the topic to be subscribed for those that stay", || {
-        letting_go.stderr().split_once("Handover finished")?.1.contains("Subscribed").then_some(())
-    });
+    wait_until_routed_to(FLOWS - 1, &fleet.topics()[0], &shards[0].inbox());
     // A shard that has let go of a flow for good does not know it after a restart either.
     for _ in 0..2 {
         shards[0].kill();

@@ -1,11 +1,8 @@
 //! A topic is edited: what was acknowledged for the old one is not lost, wherever it waits.
 
-use mqtt_gateway::domain::message::Offset;
-use mqtt_gateway::domain::routing_history::RoutingHistory;
-use mqtt_gateway::inbox::KeptTables;
-
 use super::{Stream, edit};
 use crate::backlog;
+use crate::kept_table::wait_until_routed_to;
 use crate::support::eventually;
 use crate::support::oracle::Load;
 use crate::support::proxy::{Proxy, Way};
@@ -116,15 +113,6 @@ fn each_has_its_own_from_now_on(world: &World, mut streams: [Stream; 2]) {
     }
 }
 
-/// Until the broker has confirmed all, the gateway takes what comes by the old table and by the new one.
-fn wait_until_one_flow_has(world: &World, topic: &str) {
-    let (filter, kept) = (world.topic(topic), KeptTables::of(&world.inbox_directory()));
-    eventually("the table of the new topics alone", || {
-        let history = RoutingHistory::from_text(&kept.read().unwrap()?).unwrap();
-        (history.at(Offset::MAX)?.flows_of_filter(&filter).len() == 1).then_some(())
-    });
-}
-
 #[test]
 fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_while_the_gateway_is_down() {
     let world = backlog::world();
@@ -155,7 +143,7 @@ fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_under_load() {
     let mark = world.broker.mark();
     proxy.flow();
     world.wait_for_filters(mark, &[&world.topic("new"), &world.topic("old")]);
-    wait_until_one_flow_has(&world, "old");
+    wait_until_routed_to(1, &world.topic("old"), &world.inbox_directory());
     each_has_its_own_from_now_on(&world, streams);
     assert_eq!(gateway.stop(), Some(0));
 }

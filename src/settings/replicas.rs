@@ -35,7 +35,7 @@ pub(super) fn role(
         Some(group) => Role::InGroup(group),
         None => Role::Shard(shard(reader, index, count)?),
     };
-    if role != Role::ALONE {
+    if role.is_one_of_several() {
         needs_a_client_id_of_its_own(reader, &role, client_id)?;
     }
     Ok((role, group))

@@ -114,7 +114,7 @@ fn stepping_back(settings: &[(&str, &str)], on_the_way: i32, of_the_port: i32) {
     let of_the_actor_system = nice_of("actix-rt");
     let count = |wanted: i32| of_the_actor_system.iter().filter(|nice| **nice == wanted).count();
     assert_eq!(count(of_the_port), 1, "{threads:?}");
-    assert!(count(on_the_way) >= 4, "{threads:?}");
+    assert!(count(on_the_way) >= 5, "{threads:?}");
 }
 
 /// Whoever is at work, database and broker among them, is not interrupted for each message.

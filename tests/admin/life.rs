@@ -7,7 +7,7 @@ use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
 use crate::support::proxy::{How, Proxy, Way};
 use crate::support::world::{Backend, World};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, eventually, eventually_within};
 use crate::{reasons, wait_for, wait_for_value};
 
 /// Who is silent for a minute is dead.
@@ -176,14 +176,7 @@ fn a_supervisor_that_stands_still_makes_the_gateway_dead_and_nothing_else_does()
     wait_for(admin, "/health/ready", 200);
     let dead = || (get(admin, "/health/live").status == 503).then(|| get(admin, "/health/live").json());
     // A minute of silence comes before it, so one patience is not enough.
-    let begin = Instant::now();
-    let dead = loop {
-        if let Some(dead) = dead() {
-            break dead;
-        }
-        assert!(begin.elapsed() < 3 * PATIENCE, "it is taken for alive");
-        std::thread::sleep(Duration::from_millis(200));
-    };
+    let dead = eventually_within(3 * PATIENCE, "it not to be taken for alive", dead);
     assert_eq!(dead["silent"][0]["actor"], "supervisor");
     assert_eq!(dead["silent"].as_array().unwrap().len(), 1, "{dead}");
     world.publish("f", "{\"a\":1}");

@@ -176,8 +176,8 @@ impl RouterActor {
         let reply = worker.send(envelope).into_actor(self);
         context.spawn(reply.map(move |reply, router, context| {
             // Whoever waits for the end of the inbox does not wait for more to come.
-            let may_rest = !more && router.drained.is_empty();
-            let rest = if may_rest { rest(sent.elapsed(), weight) } else { Duration::ZERO };
+            let is_all = !more && router.drained.is_empty();
+            let rest = rest(sent.elapsed(), weight, is_all);
             if rest.is_zero() {
                 router.reply(context, lane, epoch, &reply);
             } else {

@@ -17,7 +17,10 @@ use actix_web::dev::Extensions;
 pub(super) const LIFE: Duration = Duration::from_secs(10);
 
 /// So many are kept; a newer one ends the oldest.
-pub(super) const KEPT: usize = 128;
+const KEPT: u16 = 128;
+
+/// Connections at a time, those included that are being ended in favour of newer ones; more are not accepted meanwhile.
+pub(super) const MOST_CONNECTIONS: u16 = 2 * KEPT;
 
 /// All connections, by number.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +52,7 @@ impl Connections {
         let number = open.next;
         open.next += 1;
         open.sockets.insert(number, (Instant::now(), TcpStream::from(socket)));
-        open.end_those_beyond(KEPT);
+        open.end_those_beyond(usize::from(KEPT));
         drop(open);
         data.insert(Entry { connections: self.clone(), number });
     }

@@ -1,7 +1,8 @@
 //! How fast requests are answered, whoever asks: the processor belongs to the messages.
 //!
 //! Nobody is refused: a request that comes too early waits for its turn. A connection has one request in hand at a
-//! time, so a turn is never further away than there are connections.
+//! time, so a turn is never further away than there can be connections: those whose clients were gone before their turn
+//! came are not waited for.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,12 +13,17 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, rt};
 
+use super::connections::MOST_CONNECTIONS;
+
 /// Time between two turns in the long run. Probes and scrapes need a few turns in a second, and a processor makes some
 /// sixteen times as many.
 const BETWEEN: Duration = Duration::from_millis(1);
 
 /// Turns that may be taken at once by those who come after a pause.
 const AT_ONCE: u32 = 100;
+
+/// As many turns as there can be connections.
+const FURTHEST: Duration = BETWEEN.saturating_mul(MOST_CONNECTIONS as u32);
 
 /// Gives out turns.
 #[derive(Debug, Default)]
@@ -32,7 +38,7 @@ impl Rate {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // What was not used in a pause is kept, up to a bound.
         let earliest = now.checked_sub(BETWEEN * AT_ONCE).unwrap_or(now);
-        let turn = last.map_or(earliest, |last| last.max(earliest) + BETWEEN);
+        let turn = last.map_or(earliest, |last| last.max(earliest) + BETWEEN).min(now + FURTHEST);
         *last = Some(turn);
         turn.saturating_duration_since(now)
     }
@@ -70,14 +76,28 @@ mod tests {
 
     proptest! {
         #[test]
+        fn nobody_waits_for_more_than_can_be_connected_however_many_have_asked_and_gone(
+            pauses in prop::collection::vec(0_u64..50, 1..20_000),
+        ) {
+            let (rate, mut now) = (Rate::default(), Instant::now());
+            for pause in pauses {
+                now += Duration::from_micros(pause);
+                prop_assert!(rate.take(now) <= FURTHEST);
+            }
+        }
+
+        #[test]
         fn in_no_stretch_of_time_are_there_more_turns_than_are_due(
             pauses in prop::collection::vec(0_u64..3_000, 1..500),
             from in 0_usize..500,
         ) {
             let (rate, mut now) = (Rate::default(), Instant::now());
-            let mut turns = Vec::new();
+            let mut turns: Vec<Instant> = Vec::new();
             for pause in pauses {
                 now += Duration::from_micros(pause);
+                // Who has asked has a connection until it is answered.
+                let answered = turns.len().checked_sub(usize::from(MOST_CONNECTIONS)).and_then(|one| turns.get(one));
+                now = answered.map_or(now, |answered| now.max(*answered));
                 turns.push(now + rate.take(now));
             }
             prop_assert!(turns.is_sorted());

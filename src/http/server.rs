@@ -11,14 +11,11 @@ use actix_web::web::{Data, PayloadConfig};
 use actix_web::{App, HttpServer, rt};
 
 use super::answers::routes;
-use super::connections::{Connections, KEPT};
+use super::connections::{Connections, MOST_CONNECTIONS};
 use super::metrics_text::MetricsText;
 use super::rate::{Rate, in_turn};
 use super::thread::HttpThread;
 use crate::observe::Observed;
-
-/// Connections at a time, those included that are being ended in favour of newer ones; more are not accepted meanwhile.
-const MOST_CONNECTIONS: usize = 2 * KEPT;
 
 /// By how much the server's threads step back for all others when a processor is wanted by several.
 const NICE: i32 = 10;
@@ -79,7 +76,7 @@ fn serve(listener: TcpListener, observed: &Arc<Observed>) -> io::Result<Server> 
     let server = server
         .on_connect(move |connection, data| connections.opened(connection, data))
         .workers(1)
-        .max_connections(MOST_CONNECTIONS)
+        .max_connections(usize::from(MOST_CONNECTIONS))
         .client_request_timeout(HEAD)
         .client_disconnect_timeout(HEAD)
         .keep_alive(KEEP_ALIVE)

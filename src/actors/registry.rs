@@ -144,7 +144,8 @@ impl FlowRegistryActor {
         let observed = Arc::clone(&self.parts.observed);
         let settling = async move {
             let (directory, before) = (&settlement.directory, settlement.before.as_deref());
-            let refreshed = refresh(&mut membership, &database, &settings, &work, before, directory).await;
+            let refreshed =
+                refresh(&mut membership, &database, &settings, &work, before, directory, &observed).await;
             if let Err(error) = &refreshed {
                 observed.metrics.database.failed(kind_of(error));
             }

@@ -43,6 +43,7 @@ pub(super) struct Parts {
     pub(super) directory: Directory,
     pub(super) inbox: InboxPart,
     pub(super) outbox: Arc<OutboxGauge>,
+    pub(super) outbox_max_age: Duration,
 }
 
 /// The inbox, without what it holds.
@@ -101,7 +102,11 @@ impl Readings for Parts {
         let oldest = self.outbox.oldest_at_us().map(|micros| u64::try_from(micros).unwrap_or(0));
         let oldest = oldest.map(|micros| UNIX_EPOCH + Duration::from_micros(micros));
         let age = oldest.and_then(|at| SystemTime::now().duration_since(at).ok());
-        Some(OutboxReading { depth: self.outbox.total(), oldest_age: age.unwrap_or_default() })
+        Some(OutboxReading {
+            depth: self.outbox.total(),
+            oldest_age: age.unwrap_or_default(),
+            max_age: self.outbox_max_age,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use crate::actors::InboxSignal;
 use crate::domain::message::Publication;
 use crate::domain::redelivery::InFlight;
-use crate::inbox::{AppendError, Inbox, RetainedMemory};
+use crate::inbox::{AppendError, Inbox, REFUSES_ON, RetainedMemory};
 use crate::mqtt::{Incoming, MqttEvent};
 
 /// What happens to a message in the broker's callback. When it returns, the broker is told that
@@ -51,7 +51,7 @@ fn session_name(client_id: &str, server: &str) -> String {
     format!("{client_id}@{server}")
 }
 
-/// An inbox at its bound takes a message whenever one is done: that it waits is said once in this time.
+/// That messages wait is said once in this time.
 const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// The inbox refuses, or did a moment ago.
@@ -163,10 +163,10 @@ impl Intake {
         }
     }
 
-    /// Says that it is over once no message had to wait for a while: at its bound the inbox takes one now and then.
+    /// Says that it is over once no message had to wait for a while.
     fn tell_if_taken_again(&self) {
         let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refusal) = complained.take_if(|refusal| refusal.last.elapsed() >= COMPLAINT) {
+        if let Some(refusal) = complained.take_if(|refusal| refusal.last.elapsed() >= REFUSES_ON) {
             let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
             let lasted_ms = refusal.last.duration_since(refusal.began).as_millis();
             log::info!(since = since.as_str(), lasted_ms; "The inbox takes messages again");

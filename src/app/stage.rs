@@ -73,6 +73,7 @@ impl<'a> Stage<'a> {
             directory: directory.clone(),
             inbox: InboxPart(inbox.clone()),
             outbox: Arc::clone(&gauge),
+            outbox_max_age: settings.outbox.max_age,
         }));
         Ok(Stage { settings, inbox, directory, gauge, observed })
     }

@@ -5,19 +5,35 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::age_marks::AgeMarks;
 use super::error::AppendError;
 use crate::domain::message::Offset;
 
-/// Why no message is taken.
+/// An inbox at its bound takes a message whenever one is done: it refuses until none had to wait for so long.
+pub const REFUSES_ON: Duration = Duration::from_secs(10);
+
+/// Why no message is taken, or one only when another is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// The inbox is full; else the disk refuses.
     pub is_full: bool,
     /// When the first message in a row was refused.
     pub since: SystemTime,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refusing {
+    refusal: Refusal,
+    last: Instant,
+    has_taken_since: bool,
+}
+
+impl Refusing {
+    fn lasts(&self) -> bool {
+        !self.has_taken_since || self.last.elapsed() < REFUSES_ON
+    }
 }
 
 /// What is not released yet.
@@ -32,9 +48,9 @@ pub struct Unreleased {
 #[derive(Debug)]
 pub(super) struct Standing {
     appended: AtomicU64,
-    /// Whether there is a refusal below: read for each message, without its lock.
+    /// Whether the last message was refused: read for each message, without the lock below.
     refuses: AtomicBool,
-    refusal: Mutex<Option<Refusal>>,
+    refusing: Mutex<Option<Refusing>>,
     released: Mutex<Released>,
     marks: Mutex<AgeMarks>,
     /// Around this time, and so far from it, a record needs no mark.
@@ -58,7 +74,7 @@ impl Standing {
         Self {
             appended: AtomicU64::new(0),
             refuses: AtomicBool::new(false),
-            refusal: Mutex::default(),
+            refusing: Mutex::default(),
             released: Mutex::new(Released { watermark: 0, left: records, appended: 0 }),
             marks: Mutex::default(),
             marked_us: AtomicI64::new(i64::MIN / 2),
@@ -71,7 +87,9 @@ impl Standing {
         self.appended.fetch_add(1, Relaxed);
         if self.refuses.load(Relaxed) {
             self.refuses.store(false, Relaxed);
-            *lock(&self.refusal) = None;
+            if let Some(refusing) = lock(&self.refusing).as_mut() {
+                refusing.has_taken_since = true;
+            }
         }
         self.is_there(offset, received_at_us);
     }
@@ -93,9 +111,11 @@ impl Standing {
             AppendError::Full => true,
             AppendError::Io(_) => false,
         };
-        let mut refusal = lock(&self.refusal);
-        let since = refusal.map_or_else(SystemTime::now, |refusal| refusal.since);
-        *refusal = Some(Refusal { is_full, since });
+        let mut refusing = lock(&self.refusing);
+        let before = refusing.filter(Refusing::lasts);
+        let since = before.map_or_else(SystemTime::now, |before| before.refusal.since);
+        let refusal = Refusal { is_full, since };
+        *refusing = Some(Refusing { refusal, last: Instant::now(), has_taken_since: false });
         self.refuses.store(true, Relaxed);
     }
 
@@ -109,7 +129,7 @@ impl Standing {
     }
 
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        *lock(&self.refusal)
+        lock(&self.refusing).filter(Refusing::lasts).map(|refusing| refusing.refusal)
     }
 
     pub(super) fn unreleased(&self) -> Unreleased {
@@ -129,11 +149,12 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_lasts_until_a_message_was_taken_and_keeps_its_begin() {
+    fn a_refusal_lasts_until_no_message_had_to_wait_for_a_while_and_keeps_its_begin() {
         let standing = Standing::new(0);
         standing.refused(&AppendError::Full);
         let first = standing.refusal();
@@ -141,7 +162,15 @@ mod tests {
         standing.refused(&AppendError::Full);
         assert_eq!(standing.refusal(), first);
         standing.took(1, 0);
+        assert_eq!(standing.refusal(), first, "one was done, and another one taken");
+        let long_ago = || lock(&standing.refusing).as_mut().unwrap().last -= REFUSES_ON;
+        long_ago();
         assert_eq!(standing.refusal(), None);
+        standing.refused(&AppendError::Full);
+        assert!(standing.refusal().is_some() && standing.refusal() != first, "another one");
+        long_ago();
+        assert!(standing.refusal().is_some(), "none was taken since");
+        standing.took(2, 0);
         standing.refused(&AppendError::Closed);
         assert_eq!(standing.refusal(), None, "it was closed by order");
     }

@@ -79,4 +79,6 @@ pub struct OutboxReading {
     pub depth: u64,
     /// Age of the oldest of them.
     pub oldest_age: Duration,
+    /// Age at which one becomes a dead letter.
+    pub max_age: Duration,
 }

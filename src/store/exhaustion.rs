@@ -9,13 +9,22 @@ use super::limits::StoreLimits;
 /// From here on it is time to act, in percent of the highest number.
 const WARN_PERCENT: i64 = 80;
 
-/// Says which numbers have reached 80 % of what their columns hold, one sentence each.
-pub async fn running_out(database: &Database, limits: &StoreLimits) -> Result<Vec<String>, StoreError> {
+/// How far the numbers of a column have got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumbersUsed {
+    /// Table and column.
+    pub column: &'static str,
+    reached: i64,
+    maximum: i64,
+}
+
+/// Reads how far the numbers have got of those columns whose end would be an end for the messages.
+pub async fn numbers_used(database: &Database, limits: &StoreLimits) -> Result<Vec<NumbersUsed>, StoreError> {
     let highest = [
         ("data.id", "MAX(id)", "data", limits.max_data_id),
         ("flows.last_msg_id", "MAX(last_msg_id)", "flows", limits.max_message_id),
     ];
-    let mut warnings = Vec::new();
+    let mut used = Vec::new();
     for (column, highest, table, maximum) in highest {
         let sql = format!("SELECT {} AS highest FROM {table}", database.dialect.integer(highest));
         let query = Statement::from_string(database.dialect.backend(), sql);
@@ -25,26 +34,48 @@ pub async fn running_out(database: &Database, limits: &StoreLimits) -> Result<Ve
             Some(row) => row.try_get("", "highest").while_doing("reading the highest numbers")?,
             None => None,
         };
-        warnings.extend(reached.and_then(|reached| warning(column, reached, maximum)));
+        used.push(NumbersUsed { column, reached: reached.unwrap_or(0), maximum });
     }
-    Ok(warnings)
+    Ok(used)
 }
 
-fn warning(column: &str, reached: i64, maximum: i64) -> Option<String> {
-    let percent = i128::from(reached) * 100 / i128::from(maximum.max(1));
-    (percent >= i128::from(WARN_PERCENT)).then(|| {
-        format!("{column} has reached {reached} of {maximum} ({percent} %): run `mqtt-gateway migrate --widen-ids`")
-    })
+impl NumbersUsed {
+    /// As a part of all that there are: from 0 to 1.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a share is looked at by its first digits")]
+    pub fn ratio(self) -> f64 {
+        self.reached as f64 / self.maximum.max(1) as f64
+    }
+
+    /// What is to be done, from 80 % on, in a sentence.
+    #[must_use]
+    pub fn warning(self) -> Option<String> {
+        let Self { column, reached, maximum } = self;
+        let percent = i128::from(reached) * 100 / i128::from(maximum.max(1));
+        (percent >= i128::from(WARN_PERCENT)).then(|| {
+            format!("{column} has reached {reached} of {maximum} ({percent} %): run `mqtt-gateway migrate --widen-ids`")
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn used(reached: i64, maximum: i64) -> NumbersUsed {
+        NumbersUsed { column: "data.id", reached, maximum }
+    }
+
     #[test]
     fn a_number_is_warned_of_from_80_percent_on() {
-        assert_eq!(warning("data.id", 79, 100), None);
-        assert!(warning("data.id", 80, 100).is_some_and(|text| text.contains("--widen-ids")));
-        assert_eq!(warning("data.id", i64::from(i32::MAX), i64::MAX), None);
+        assert_eq!(used(79, 100).warning(), None);
+        assert!(used(80, 100).warning().is_some_and(|text| text.contains("--widen-ids")));
+        assert_eq!(used(i64::from(i32::MAX), i64::MAX).warning(), None);
+    }
+
+    #[test]
+    fn what_is_used_is_told_as_a_part_of_all() {
+        assert!((used(80, 100).ratio() - 0.8).abs() < 1e-9);
+        assert!(used(i64::from(i32::MAX), i64::MAX).ratio() < 1e-6);
     }
 }

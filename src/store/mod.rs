@@ -36,7 +36,7 @@ pub use connect::{Database, missing_file};
 pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
 pub use error::{Fault, StoreError};
-pub use exhaustion::running_out;
+pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flows::load_flows;
 pub use limits::{StoreLimits, load_limits};
 pub use members::{Span, announce, members, remove_member, timed};

@@ -113,7 +113,7 @@ def test_it_is_told_what_another_replica_would_help_with(case: Case, tmp_path: P
         (',actor=~"flow-worker-.*"', ""),
         (',kind="lock"', ""),
         ('kind="lock"}[5m])) > 0', 'kind="lock"}[5m])) > 1000'),
-        ("min(mqtt_gateway_database_up", "max(mqtt_gateway_database_up"),
+        ("min(min_over_time(mqtt_gateway_database_up", "max(min_over_time(mqtt_gateway_database_up"),
         ('namespace="mqtt-gateway"', 'namespace=~".*"'),
     ],
 )

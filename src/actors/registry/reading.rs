@@ -8,10 +8,11 @@ use crate::actors::directory::Directory;
 use crate::actors::messages::UseServers;
 use crate::domain::flow::Flow;
 use crate::domain::replicas::Role;
+use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
 use crate::store::{
-    Database, LoadServerError, MqttServers, Span, StoreError, answered, load_flows, load_limits,
-    load_mqtt_servers, running_out, silence, timed,
+    Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answered, load_flows, load_limits,
+    load_mqtt_servers, numbers_used, silence, timed,
 };
 
 /// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
@@ -23,6 +24,7 @@ pub(super) async fn refresh(
     work: &Work,
     before: Option<&[Flow]>,
     directory: &Directory,
+    observed: &Observed,
 ) -> Result<Option<Vec<Flow>>, StoreError> {
     if !(work.reload || work.look || before.is_none()) {
         return Ok(None);
@@ -34,7 +36,7 @@ pub(super) async fn refresh(
     }
     let Some(database) = database.as_mut() else { return Ok(None) };
     let due = work.reload || before.is_none();
-    let refreshed = answered(silence(), hear_and_read(membership, database, directory, due)).await;
+    let refreshed = answered(silence(), hear_and_read(membership, database, directory, observed, due)).await;
     if refreshed.as_ref().is_err_and(StoreError::wants_new_connections) {
         *database = database.anew();
     }
@@ -48,6 +50,7 @@ async fn hear_and_read(
     membership: &mut Membership,
     database: &mut Database,
     directory: &Directory,
+    observed: &Observed,
     due: bool,
 ) -> Result<bool, StoreError> {
     // Flows are worth more than what others say: a look that failed was told of, and nothing is let go by it.
@@ -66,15 +69,19 @@ async fn hear_and_read(
         if *membership.role() != Role::Leaving {
             pass_on_brokers(database, directory).await;
         }
-        let (flows, span): (_, Span) = timed(database, read_all(database)).await?;
+        let (flows, span): (_, Span) = timed(database, read_all(database, observed)).await?;
         membership.have_read(flows, span);
     }
     Ok(due)
 }
 
-async fn read_all(database: &Database) -> Result<Vec<Flow>, StoreError> {
-    match numbers_running_out(database).await {
-        Ok(warnings) => warnings.iter().for_each(|warning| log::warn!("{warning}")),
+async fn read_all(database: &Database, observed: &Observed) -> Result<Vec<Flow>, StoreError> {
+    match numbers_of(database).await {
+        Ok(numbers) => {
+            observed.metrics.database.use_numbers(numbers.iter().map(|used| (used.column, used.ratio())));
+            let running_out = numbers.into_iter().filter_map(NumbersUsed::warning);
+            running_out.for_each(|warning| log::warn!("{warning}"));
+        }
         // Flows are worth more than a warning.
         Err(error) => log::warn!("Cannot tell whether numbers run out: {error}"),
     }
@@ -98,6 +105,6 @@ async fn pass_on_brokers(database: &mut Database, directory: &Directory) {
     }
 }
 
-async fn numbers_running_out(database: &Database) -> Result<Vec<String>, StoreError> {
-    running_out(database, &load_limits(database).await?).await
+async fn numbers_of(database: &Database) -> Result<Vec<NumbersUsed>, StoreError> {
+    numbers_used(database, &load_limits(database).await?).await
 }

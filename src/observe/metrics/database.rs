@@ -52,6 +52,8 @@ pub struct Database {
     /// In the order of the kinds.
     errors: [AtomicU64; ErrorKind::ALL.len()],
     transactions: Mutex<Transactions>,
+    /// How far the numbers of each column have got, as a part of all.
+    numbers: Mutex<Vec<(&'static str, f64)>>,
 }
 
 /// The transactions of the workers that brought messages into SQL.
@@ -76,6 +78,7 @@ impl Default for Database {
             is_up: Known::default(),
             errors: [const { AtomicU64::new(0) }; ErrorKind::ALL.len()],
             transactions: Mutex::new(transactions),
+            numbers: Mutex::default(),
         }
     }
 }
@@ -103,6 +106,17 @@ impl Database {
         transactions.seconds.observe_duration(took, 1);
         transactions.messages.observe(messages as f64, 1);
         transactions.bytes.observe(bytes as f64, 1);
+    }
+
+    /// So far have the numbers of these columns got, each as a part of all that it has.
+    pub fn use_numbers(&self, used: impl Iterator<Item = (&'static str, f64)>) {
+        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = used.collect();
+    }
+
+    /// The same, as it was when the flows were read last.
+    #[must_use]
+    pub fn numbers_used(&self) -> Vec<(&'static str, f64)> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it did the last thing that it was asked for; `None` before the first.

@@ -158,6 +158,10 @@ impl Gateway {
         let errors = database.errors();
         let errors = errors.iter().map(|(kind, count)| (vec![("kind", *kind)], *count));
         families.counters("database_errors", "Failures of the database", errors)?;
+        let numbers = database.numbers_used();
+        let help = "How far the numbers of a column have got, as a part of all that it can hold";
+        let numbers = numbers.iter().map(|(column, used)| (vec![("column", *column)], *used));
+        families.gauges("numbers_used_ratio", help, numbers)?;
         let transactions = database.transactions();
         let alone = Labels::new;
         let help = "Time of a worker's transaction, from the batch to the answer to COMMIT";
@@ -188,6 +192,8 @@ impl Gateway {
         families.gauges("outbox_depth", help, gauge(|outbox| amount(outbox.depth)))?;
         let help = "Age of the oldest message that waits to be posted";
         families.gauges("outbox_oldest_age_seconds", help, gauge(|outbox| seconds(outbox.oldest_age)))?;
+        let help = "Age at which a message that waits to be posted becomes a dead letter";
+        families.gauges("outbox_max_age_seconds", help, gauge(|outbox| seconds(outbox.max_age)))?;
         let letters = self.0.metrics.dead_letters.read();
         let letters = letters.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
         families.counters("dead_letters", "Messages that could not be processed or posted", letters)

@@ -18,8 +18,8 @@ use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::limits::load_limits;
-use super::running_out;
 use super::statement::statement;
+use super::{NumbersUsed, numbers_used};
 use crate::domain::audit::{Facts, FlowFacts, StoredFacts};
 use crate::domain::message::Offset;
 
@@ -59,7 +59,8 @@ pub async fn audit(
     progress: &mut Progress<'_>,
 ) -> Result<Facts, StoreError> {
     let limits = load_limits(database).await?;
-    let running_out = running_out(database, &limits).await?;
+    let numbers = numbers_used(database, &limits).await?;
+    let running_out = numbers.into_iter().filter_map(NumbersUsed::warning).collect();
     let snapshot = Snapshot::begin(database).await?;
     let mut flows = snapshot.flows(only).await?;
     let mut stored = snapshot.stored(only, progress).await?;

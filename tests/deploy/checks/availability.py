@@ -24,7 +24,7 @@ def one_pod_may_be_evicted(documents: Documents) -> list[str]:
         if spec.get("maxUnavailable") != 1:
             complaints.append(f"{title(budget)} does not let exactly one go")
         if spec.get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
-            complaints.append(f"{title(budget)} holds up nodes while the database is away")
+            complaints.append(f"{title(budget)} holds up nodes while no pod is ready, as without the broker")
     return complaints
 
 

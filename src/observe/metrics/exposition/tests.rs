@@ -38,7 +38,7 @@ impl Readings for Fixed {
     }
 
     fn outbox(&self) -> Option<OutboxReading> {
-        Some(OutboxReading { depth: 4, oldest_age: Duration::from_secs(9) })
+        Some(OutboxReading { depth: 4, oldest_age: Duration::from_secs(9), max_age: Duration::from_secs(90) })
     }
 }
 
@@ -48,6 +48,7 @@ fn text() -> String {
     observed.metrics.flows.set(["F", "quoted \"and\"\nbroken\\"].into_iter());
     let result = ProcessResult { flow_code: "F".into(), message_id: 42, action: Action::StoreDb };
     observed.metrics.processed(&[Ok(result)]);
+    observed.metrics.database.use_numbers([("data.id", 0.5)].into_iter());
     observed.metrics.database.committed(Duration::from_millis(2), 1, 100);
     Exposition::of(&observed).text().unwrap()
 }
@@ -79,10 +80,12 @@ fn what_is_read_and_what_is_counted_stand_under_their_names() {
         "mqtt_gateway_actor_wait_seconds_count{actor=\"router\"} 2",
         "mqtt_gateway_actor_wait_seconds_bucket{le=\"+Inf\",actor=\"router\"} 2",
         "mqtt_gateway_inbox_writable 1.0",
+        "mqtt_gateway_numbers_used_ratio{column=\"data.id\"} 0.5",
         "mqtt_gateway_database_commit_seconds_count 1",
         "mqtt_gateway_batch_bytes_sum 100.0",
         "mqtt_gateway_dead_letters_total{reason=\"outbox_full\"} 0",
         "mqtt_gateway_outbox_oldest_age_seconds 9.0",
+        "mqtt_gateway_outbox_max_age_seconds 90.0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }

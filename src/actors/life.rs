@@ -94,6 +94,12 @@ impl Life {
         &self.mailbox
     }
 
+    /// Whether the actor was given up. One that stood still and wakes up has messages left that are not for it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.mailbox.generation() != self.generation
+    }
+
     /// Beats as long as the actor takes its turns, also while it waits for input or output.
     pub fn keep_beating<A: Actor<Context = Context<A>>>(&self, context: &mut Context<A>) {
         let mailbox = Arc::clone(&self.mailbox);

@@ -70,6 +70,8 @@ pub struct Mailbox {
     transactions: AtomicU64,
     /// Milliseconds after `born` of the last sign of life.
     beat_ms: AtomicU64,
+    /// The life of the actor that counts.
+    generation: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -81,6 +83,8 @@ struct Inner {
     waits: Durations,
     handles: Durations,
     in_hand: Vec<InHand>,
+    /// What was in hand when the actor panicked over it.
+    panicked_over: Option<InHand>,
     next_handling: u64,
 }
 
@@ -148,6 +152,7 @@ impl Mailbox {
             restarts: [const { AtomicU64::new(0) }; ExitReason::ALL.len()],
             transactions: AtomicU64::new(0),
             beat_ms: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 state: ActorState::Starting,
                 state_since: Utc::now(),
@@ -155,6 +160,7 @@ impl Mailbox {
                 waits: Durations::new(),
                 handles: Durations::new(),
                 in_hand: Vec::new(),
+                panicked_over: None,
                 next_handling: 0,
             }),
         })
@@ -200,6 +206,17 @@ impl Mailbox {
     #[must_use]
     pub fn silence(&self) -> Duration {
         self.born.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.load(Relaxed)))
+    }
+
+    /// From now on it is that of the actor in this life.
+    pub fn belongs_to(&self, generation: u64) {
+        self.generation.store(generation, Relaxed);
+    }
+
+    /// In which life its actor is.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
     }
 
     /// States a change of state; the supervisor reports it at once.
@@ -286,18 +303,33 @@ impl Mailbox {
     /// The message that is in hand for the longest, in words; `None` when none is.
     #[must_use]
     pub fn in_hand(&self) -> Option<String> {
-        let inner = self.inner();
-        let oldest = inner.in_hand.iter().min_by_key(|handling| handling.began)?;
-        let message = oldest.message.rsplit("::").next().unwrap_or(oldest.message);
-        Some(match &oldest.detail {
-            Some(detail) => format!("{message}: {detail}"),
-            None => message.to_owned(),
-        })
+        self.inner().oldest().map(ToString::to_string)
+    }
+
+    /// What an actor that has ended had in hand, in words: what it panicked over, or else what it had for the longest.
+    #[must_use]
+    pub fn take_last_in_hand(&self) -> Option<String> {
+        let mut inner = self.inner();
+        let panicked_over = inner.panicked_over.take();
+        panicked_over.as_ref().or_else(|| inner.oldest()).map(ToString::to_string)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // The counters stay usable after a panic of the actor that held the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn oldest(&self) -> Option<&InHand> {
+        self.in_hand.iter().min_by_key(|handling| handling.began)
+    }
+}
+
+impl fmt::Display for InHand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message.rsplit("::").next().unwrap_or(self.message))?;
+        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {detail}"))
     }
 }
 
@@ -373,13 +405,19 @@ impl Drop for Handling {
     fn drop(&mut self) {
         let mailbox = &self.permits.mailbox;
         let weight = self.permits.weight as u64;
+        let panics = std::thread::panicking();
         // Nothing of it is done when its handler panics, whatever was said of it before.
-        let failed = if std::thread::panicking() { weight } else { self.failed };
+        let failed = if panics { weight } else { self.failed };
         mailbox.handled.fetch_add(weight, Relaxed);
         mailbox.failed.fetch_add(failed, Relaxed);
         let mut inner = mailbox.inner();
         inner.handles.record(self.began.elapsed(), 1);
-        inner.in_hand.retain(|handling| handling.number != self.number);
+        let own = inner.in_hand.iter().position(|handling| handling.number == self.number);
+        let own = own.map(|index| inner.in_hand.swap_remove(index));
+        // Others in hand are dropped after the one whose handler has panicked.
+        if panics && inner.panicked_over.is_none() {
+            inner.panicked_over = own;
+        }
     }
 }
 
@@ -408,11 +446,23 @@ mod tests {
         let panicking = std::thread::spawn(move || {
             let (_, mut handling) = own.try_enclose("batch", 8).expect("there is room").open();
             handling.fail(2);
+            handling.is_about("8 messages");
             panic!("while it is in hand");
         });
         panicking.join().expect_err("it panics");
         let report = mailbox.report();
         assert_eq!((report.depth, report.handled, report.failed), (0, 8, 8));
+        assert_eq!(mailbox.in_hand(), None);
+        assert_eq!(mailbox.take_last_in_hand().as_deref(), Some("&str: 8 messages"));
+        assert_eq!(mailbox.take_last_in_hand(), None, "of its successor nothing is known");
+    }
+
+    #[test]
+    fn an_actor_that_ends_without_a_panic_had_in_hand_what_it_still_has() {
+        let mailbox = Mailbox::new("worker", 10);
+        assert_eq!(mailbox.take_last_in_hand(), None);
+        let (_, _handling) = mailbox.enclose("batch").open();
+        assert_eq!(mailbox.take_last_in_hand().as_deref(), Some("&str"));
     }
 
     #[test]

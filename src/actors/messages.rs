@@ -53,6 +53,8 @@ pub struct SubscribeOutcome {
     pub filter: String,
     /// The reason the broker gave, when it refused.
     pub refusal: Option<String>,
+    /// The `QoS` that it granted, where that is lower than what was asked for.
+    pub lowered_to: Option<u8>,
 }
 
 /// To the broker connection: these filters are no longer wanted. Answers once the broker has, or has refused: then it

@@ -39,6 +39,8 @@ pub struct MqttParts {
     pub session: Session,
     /// Our name at the broker.
     pub client_id: String,
+    /// The `QoS` that is asked for.
+    pub qos: u8,
     /// Filters the session holds, and their identifiers.
     pub book: Arc<Mutex<SubscriptionBook>>,
     /// Where the others are.
@@ -113,8 +115,21 @@ impl MqttActor {
         }
     }
 
-    fn disconnected(&self) {
-        self.life.mailbox().set_state(ActorState::Disconnected);
+    /// An actor that was replaced while it stood still may only now get to an event that another connection has followed: its
+    /// successor has told of that already.
+    fn connection_ended(&self) {
+        if self.is_disconnected() {
+            self.parts.directory.registry.tell(ConnectionLost);
+        }
+    }
+
+    /// As is shown from now on.
+    fn is_disconnected(&self) -> bool {
+        let is_disconnected = self.parts.session.established().is_none();
+        if is_disconnected {
+            self.life.mailbox().set_state(ActorState::Disconnected);
+        }
+        is_disconnected
     }
 }
 
@@ -149,14 +164,12 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                     server, retry_in_ms;
                     "Connection to the broker lost: {reason}; trying again in {:.1} s", retry_in.as_secs_f64()
                 );
-                self.disconnected();
-                self.parts.directory.registry.tell(ConnectionLost);
+                self.connection_ended();
             }
             MqttEvent::Left { server, reason } => {
                 let server = server.as_str();
                 log::info!(server; "Leaving the broker at {server} for another one: {reason}");
-                self.disconnected();
-                self.parts.directory.registry.tell(ConnectionLost);
+                self.connection_ended();
             }
             MqttEvent::Failed { server, reason_code, reason, retry_in } => {
                 handling.fail(1);
@@ -165,10 +178,10 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                     server, retry_in_ms;
                     "MQTT connection failed with reason code: {reason_code} ({server}: {reason})"
                 );
-                self.disconnected();
+                self.is_disconnected();
             }
             // The process is about to end over it.
-            MqttEvent::Stuck { .. } => self.disconnected(),
+            MqttEvent::Stuck { .. } => _ = self.is_disconnected(),
         }
     }
 }
@@ -187,6 +200,9 @@ impl Handler<Envelope<UseServers>> for MqttActor {
 
     fn handle(&mut self, envelope: Envelope<UseServers>, _: &mut Self::Context) {
         let (UseServers { servers, skipped }, _handling) = envelope.open();
+        if self.life.is_over() {
+            return;
+        }
         self.parts.link.use_servers(servers);
         if skipped != self.skipped {
             for reason in &skipped {
@@ -272,6 +288,7 @@ async fn subscribe(
     let answers = parts.link.subscribe(subscriptions.collect()).await?;
     let outcomes = answers.into_iter().map(|(filter, answer)| SubscribeOutcome {
         filter,
+        lowered_to: answer.ok().filter(|granted| *granted < parts.qos),
         refusal: answer.err().map(|code| code.to_string()),
     });
     Ok(outcomes.collect())

@@ -123,7 +123,7 @@ impl FlowRegistryActor {
     }
 
     fn settle(&mut self, context: &mut Context<Self>) {
-        if self.settling || self.work == Work::default() {
+        if self.settling || self.work == Work::default() || self.life.is_over() {
             return;
         }
         self.settling = true;
@@ -173,6 +173,8 @@ impl FlowRegistryActor {
         self.leaving = settled.leaving;
         self.rejections = settled.rejections.unwrap_or(std::mem::take(&mut self.rejections));
         if self.flows.is_none() {
+            // Nothing was settled: what the broker kept of an earlier run is still to be looked at.
+            self.work.resync |= self.session.connected;
             context.run_later(RETRY, Self::reload);
             return;
         }

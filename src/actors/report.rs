@@ -78,7 +78,7 @@ fn log_fullness(mailbox: &Mailbox, episode: &mut Episode, now: Moment, every: Du
     let (actor, state) = (mailbox.name(), mailbox.state().as_str());
     match change {
         Change::Lasts { since } => {
-            let in_hand = in_hand(mailbox);
+            let in_hand = in_words(mailbox.in_hand());
             let (since, in_hand, age_ms) = (since.as_str(), in_hand.as_str(), milliseconds(age));
             log::warn!(
                 actor, since, state, depth, capacity, age_ms, in_hand;
@@ -102,7 +102,7 @@ fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: M
     let (actor, state) = (mailbox.name(), mailbox.state().as_str());
     match change {
         Change::Lasts { since } => {
-            let in_hand = in_hand(mailbox);
+            let in_hand = in_words(mailbox.in_hand());
             let (age_ms, silent_ms) = (milliseconds(age), milliseconds(silence));
             let (since, in_hand) = (since.as_str(), in_hand.as_str());
             // Whether it waits for somebody or holds its thread is the first thing one wants to know.
@@ -133,8 +133,9 @@ pub(super) fn log_given_up(mailbox: &Mailbox, episodes: &mut Episodes) {
     }
 }
 
-fn in_hand(mailbox: &Mailbox) -> String {
-    mailbox.in_hand().unwrap_or_else(|| "nothing".to_owned())
+/// What an actor has in hand.
+pub(super) fn in_words(in_hand: Option<String>) -> String {
+    in_hand.unwrap_or_else(|| "nothing".to_owned())
 }
 
 /// A moment as the log has it.

@@ -19,7 +19,9 @@ use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
-use super::report::{Episodes, log_episodes, log_given_up, log_mailbox, timestamp, whole_milliseconds};
+use super::report::{
+    Episodes, in_words, log_episodes, log_given_up, log_mailbox, timestamp, whole_milliseconds,
+};
 use super::router::{RouterActor, RouterParts};
 use super::thread;
 use super::watchdog;
@@ -110,6 +112,7 @@ impl Child {
     /// Ends the life it is in; answers the thread to stop. Whatever that life still says is no news.
     fn end_life(&mut self) -> Option<Arbiter> {
         self.generation += 1;
+        self.mailbox.belongs_to(self.generation);
         self.arbiter.take()
     }
 
@@ -256,12 +259,14 @@ impl SupervisorActor {
         let verdict = self.budget.record(now_ms);
         child.count_restart(reason, &verdict);
         let (actor, reason) = (child.mailbox.name(), reason.as_str());
+        let in_hand = in_words(child.mailbox.take_last_in_hand());
+        let in_hand = in_hand.as_str();
         let (budget, window) = (self.options.max_restarts, self.options.restart_window.as_secs());
         match verdict {
             Verdict::Restart { delay, spent } => {
                 let retry_in_ms = whole_milliseconds(delay);
                 log::error!(
-                    actor, reason, cause, retry_in_ms, spent, budget;
+                    actor, reason, cause, in_hand, retry_in_ms, spent, budget;
                     "Actor {id} ended: {cause}; restarting it in {retry_in_ms} ms, restart {spent} of {budget} within {window} s"
                 );
                 context.run_later(delay, move |supervisor, context| {
@@ -272,7 +277,7 @@ impl SupervisorActor {
             }
             Verdict::Exhausted => {
                 log::error!(
-                    actor, reason, cause, budget;
+                    actor, reason, cause, in_hand, budget;
                     "Actor {id} ended: {cause}; the restart budget ({budget} within {window} s) is spent, giving up with exit code {EXIT_FAILED}"
                 );
                 self.end(context, EXIT_FAILED);

@@ -134,6 +134,7 @@ impl<'a> Stage<'a> {
                 link,
                 session,
                 client_id: settings.mqtt.client_id.clone(),
+                qos: settings.mqtt.qos,
                 book: Arc::clone(&book),
                 directory: directory.clone(),
             },

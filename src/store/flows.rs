@@ -22,6 +22,8 @@ type Row = (i64, String, String, String, Option<String>);
 /// # }
 /// ```
 pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
+    const DOING: &str = "reading the flows";
+    fail::fail_point!("flows-read", |_| Err(sea_orm::DbErr::Custom("injected".into())).while_doing(DOING));
     let rows: Vec<Row> = flows::Entity::find()
         .select_only()
         .column_as(Expr::cust(database.dialect.wide("id")), "id")
@@ -36,7 +38,7 @@ pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
         .into_tuple()
         .all(&database.connection)
         .await
-        .while_doing("reading the flows")?;
+        .while_doing(DOING)?;
     let flow = |(id, code, topic, action, endpoint_url)| Flow { id, code, topic, action, endpoint_url };
     Ok(rows.into_iter().map(flow).collect())
 }

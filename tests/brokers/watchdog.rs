@@ -1,7 +1,10 @@
 //! A client library that does not come back, and nothing else, ends the process, and nothing is lost by it.
 
+use crate::support::eventually;
+use crate::support::http::{admin_of, get};
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
+use crate::support::proxy::{How, Proxy};
 use crate::support::scripted_broker::ScriptedBroker;
 use crate::support::world::{Backend, World};
 
@@ -40,6 +43,31 @@ fn attempts_that_never_end_although_there_is_a_broker_end_the_process() {
     let line = gateway.wait_for_line(NOT_BACK);
     assert!(line.contains("has not come to an end with an attempt to connect"), "{line}");
     assert_eq!(gateway.wait_for_exit().code(), Some(3));
+}
+
+/// The actor stands still over the news of a lost connection until its successor has told of the next one.
+#[test]
+fn news_that_comes_after_the_next_connection_disconnects_nobody() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    let proxy = Proxy::to_mqtt(world.broker.address);
+    world.reach_broker_at(proxy.address());
+    world.flow("before", "before").insert(&world.sql);
+    world.set("FAILPOINTS", "mqtt-event=1*off->1*sleep(50000)->off").set("ADMIN_BIND", "127.0.0.1:0");
+    let mut gateway = world.start_subscribed();
+    proxy.refuse();
+    proxy.cut(How::Fin);
+    gateway.wait_for_line("Actor mqtt is back");
+    world.add_broker();
+    gateway.signal("HUP");
+    eventually("the second connection", || (gateway.count_lines("Subscribed") == 2).then_some(()));
+    gateway.wait_for_line("Connection to the broker lost");
+    let mark = world.broker.mark();
+    world.flow("after", "after").insert(&world.sql);
+    gateway.signal("HUP");
+    world.wait_for_filters(mark, &[&world.topic("after")]);
+    let ready = get(admin_of(&gateway), "/health/ready");
+    assert_eq!(ready.status, 200, "{}", ready.body);
+    assert_eq!(gateway.stop(), Some(0));
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn a_supervisor_that_stands_still_is_told_by_somebody_else() {
 fn a_panic_is_told_with_its_place_the_budget_and_when_the_actor_is_back() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", "worker-batch=1*panic(two\nlines)->off");
-    world.flow("any", "t").insert(&world.sql);
+    let flow = world.flow("any", "t").insert(&world.sql);
     let mut gateway = world.start_subscribed();
     world.publish("t", r#"{"a": 1}"#);
     let panicked = await_record(&gateway, "Panic in thread ", &[("target", "panic")]);
@@ -124,6 +124,10 @@ fn a_panic_is_told_with_its_place_the_budget_and_when_the_actor_is_back() {
     assert!(
         text(&ended, "message").contains("two\nlines; restarting it in 100 ms, restart 1 of 5 within 60 s")
     );
+    let in_hand = text(&ended, "in_hand");
+    let whose = format!("flow_id {flow}, first topic {:?}", world.topic("t"));
+    assert!(in_hand.starts_with("ProcessBatch: 1 messages of the inbox "), "{in_hand}");
+    assert!(in_hand.ends_with(&whose), "{in_hand}");
     let actor = text(&ended, "actor");
     await_record(
         &gateway,

@@ -29,10 +29,15 @@ impl ScriptedBroker {
 
     /// Takes the gateway's next connection and answers until it has subscribed its one filter.
     pub fn accept(&self, session_present: bool) -> Connection {
+        self.accept_granting(session_present, 1)
+    }
+
+    /// The same, and grants this `QoS`.
+    pub fn accept_granting(&self, session_present: bool, qos: u8) -> Connection {
         let mut connection = self.accept_with(&[0x20, 3, u8::from(session_present), 0, 0]);
         let (kind, subscribe) = read_packet(&mut connection.0).unwrap();
         assert_eq!(kind, SUBSCRIBE);
-        connection.send(&[0x90, 4, subscribe[0], subscribe[1], 0, 1]);
+        connection.send(&[0x90, 4, subscribe[0], subscribe[1], 0, qos]);
         connection
     }
 

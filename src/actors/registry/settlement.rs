@@ -235,21 +235,34 @@ fn log_broker_error(error: &SubscribeError) {
     log::warn!("The broker did not take the subscriptions, trying again when it is back: {error}");
 }
 
-/// What of `asked` the broker granted; each refusal is shown for every flow that it concerns.
+/// What of `asked` the broker granted; what it refused or granted for less is shown for every flow that it concerns.
 fn granted(outcomes: Vec<SubscribeOutcome>, mut asked: Subscriptions, table: &RoutingTable) -> Subscriptions {
-    for SubscribeOutcome { filter, refusal } in outcomes {
-        let Some(refusal) = refusal else { continue };
-        let Some(refused) = asked.keys().find(|asked| asked.as_str() == filter).cloned() else { continue };
-        asked.remove(&refused);
-        // Without subscription identifiers one filter may stand for those of several flows.
-        let concerned = table
-            .flows()
-            .iter()
-            .filter(|flow| TopicFilter::parse(&flow.topic).is_ok_and(|own| refused.covers(&own)));
-        for flow in concerned {
-            log::error!(flow_id = flow.id, flow = &*flow.code; "Flow {} gets no messages: the broker refused {filter:?}: {refusal}", flow.code);
+    for SubscribeOutcome { filter, refusal, lowered_to } in outcomes {
+        if refusal.is_none() && lowered_to.is_none() {
+            continue;
+        }
+        let Some(own) = asked.keys().find(|asked| asked.as_str() == filter).cloned() else { continue };
+        for flow in concerned(table, &own) {
+            let (flow_id, code) = (flow.id, &*flow.code);
+            if let Some(refusal) = &refusal {
+                log::error!(flow_id, flow = code; "Flow {code} gets no messages: the broker refused {filter:?}: {refusal}");
+            } else if let Some(qos) = lowered_to {
+                log::error!(
+                    flow_id, flow = code, qos;
+                    "Flow {code} loses messages whenever the gateway is away: the broker granted {filter:?} at QoS {qos} only"
+                );
+            }
+        }
+        if refusal.is_some() {
+            asked.remove(&own);
         }
     }
     log::info!(filters = asked.len(); "Subscribed");
     asked
+}
+
+/// Without subscription identifiers one filter may stand for those of several flows.
+fn concerned<'a>(table: &'a RoutingTable, filter: &'a TopicFilter) -> impl Iterator<Item = &'a Flow> {
+    let flows = table.flows().iter();
+    flows.filter(|flow| TopicFilter::parse(&flow.topic).is_ok_and(|own| filter.covers(&own)))
 }

@@ -7,6 +7,7 @@ use crate::support::flows::NewFlow;
 use crate::support::http::{admin_of, get};
 use crate::support::mosquitto::{Broker, BrokerOptions};
 use crate::support::oracle::Load;
+use crate::support::scripted_broker::ScriptedBroker;
 use crate::support::world::{Backend, World};
 
 /// mosquitto's own access lists grant every subscription and then send nothing; this plugin answers with a refusal.
@@ -105,4 +106,19 @@ fn a_refused_end_of_a_subscription_is_said_and_everything_else_goes_on() {
     }
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
+}
+
+/// Messages come, and the broker keeps none of them for a gateway that is away.
+#[test]
+fn a_flow_that_is_granted_less_than_was_asked_for_is_named() {
+    let broker = ScriptedBroker::new();
+    let world = World::without_broker(Backend::Sqlite, Broker::shared());
+    world.add_server("127.0.0.1", Some(broker.port()), Some(true), Some(true));
+    world.flow("lowered", "t").insert(&world.sql);
+    let mut gateway = world.start();
+    let connection = broker.accept_granting(false, 0);
+    let line = gateway.wait_for_line("Flow lowered loses messages whenever the gateway is away");
+    assert!(line.contains(&world.topic("t")) && line.contains("at QoS 0 only"), "{line}");
+    drop(connection);
+    assert_eq!(gateway.stop(), Some(0));
 }

@@ -92,6 +92,26 @@ fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_at_the_brok
     assert_eq!(gateway.stop(), Some(0));
 }
 
+/// The broker still has the old filter, under the flow's identifier.
+#[test]
+fn a_topic_edited_while_the_gateway_is_down_is_left_also_where_the_flows_cannot_be_read_at_first() {
+    let mut world = backlog::world();
+    let mut stream = Stream::new(&world, "moving", "old");
+    let mut gateway = world.start_subscribed();
+    stream.publish(&world, "old", 100);
+    assert_eq!(gateway.stop(), Some(0));
+    move_to(&world, "new");
+
+    // Until there is a connection, and then some.
+    world.set("FAILPOINTS", "flows-read=5*return->off");
+    let mut gateway = world.start_subscribed();
+    gateway.wait_for_line("Error reloading flows: reading the flows: ");
+    world.publish("old", r#"{"strange": 1}"#);
+    stream.publish(&world, "new", 100);
+    stream.assert_all_from(&world, 1);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
 /// The broker keeps the filter, so nothing but the identifier tells what was published before the edit.
 fn another_flow_keeps_the_topic(world: &World) -> [Stream; 2] {
     let [moving, staying] = ["moving", "staying"].map(|code| Stream::new(world, code, "old"));

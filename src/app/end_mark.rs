@@ -5,8 +5,9 @@
 //! ```
 //!
 //! A queue is first in, first out, so what was there before the mark has come when the mark comes. Where a broker does
-//! not let us subscribe or publish it, a long silence stands for it. Where a subscription may be left that nobody knows
-//! of, what others get as well may go on coming: there may be no silence, and the mark alone is the end.
+//! not let us subscribe or publish it, a long silence stands for it, at the end of which the broker answers a question:
+//! a connection that stands still is silent, too. Where a subscription may be left that nobody knows of, what others get
+//! as well may go on coming: there may be no silence, and the mark alone is the end.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -120,12 +121,18 @@ impl EndMark {
         self.lock().is_endless
     }
 
-    /// Whether nothing more is to be expected.
+    /// Whether nothing more is to be expected, by the mark.
     pub(super) fn is_reached(&self) -> bool {
         let arrivals = *self.lock();
-        let is_quiet =
-            !arrivals.in_hand && is_over(arrivals.marked_at.is_some(), arrivals.quiet_since.elapsed());
-        arrivals.is_endless || is_quiet
+        let is_marked = arrivals.marked_at.is_some();
+        arrivals.is_endless || is_marked && arrivals.is_quiet_for(QUIET_AFTER_THE_MARK)
+    }
+
+    /// Since when nothing has come, if that is long: no more is to be expected of a broker that answers now and is
+    /// silent since the same moment afterwards.
+    pub(super) fn long_quiet_since(&self) -> Option<Instant> {
+        let arrivals = *self.lock();
+        arrivals.is_quiet_for(QUIET_WITHOUT_A_MARK).then_some(arrivals.quiet_since)
     }
 
     fn lock(&self) -> MutexGuard<'_, Arrivals> {
@@ -137,10 +144,10 @@ impl Arrivals {
     fn marked_for(&self) -> Option<Duration> {
         self.marked_at.map(|at| at.elapsed())
     }
-}
 
-fn is_over(has_mark: bool, quiet: Duration) -> bool {
-    quiet >= if has_mark { QUIET_AFTER_THE_MARK } else { QUIET_WITHOUT_A_MARK }
+    fn is_quiet_for(&self, time: Duration) -> bool {
+        !self.in_hand && self.quiet_since.elapsed() >= time
+    }
 }
 
 #[cfg(test)]
@@ -149,11 +156,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_the_mark_or_a_long_silence() {
-        assert!(is_over(true, QUIET_AFTER_THE_MARK));
-        assert!(!is_over(true, Duration::ZERO));
-        assert!(!is_over(false, QUIET_AFTER_THE_MARK));
-        assert!(is_over(false, QUIET_WITHOUT_A_MARK));
+    fn the_end_is_the_mark_and_a_short_silence_or_a_long_one_about_which_the_broker_is_asked() {
+        let mark = EndMark::new("inbox");
+        let silent_for = |time| mark.lock().quiet_since = Instant::now().checked_sub(time).unwrap();
+        silent_for(QUIET_AFTER_THE_MARK);
+        assert!(!mark.is_reached() && mark.long_quiet_since().is_none());
+        silent_for(QUIET_WITHOUT_A_MARK);
+        assert!(!mark.is_reached(), "a connection that stands still is as silent");
+        let since = mark.long_quiet_since();
+        assert!(since.is_some() && since == mark.long_quiet_since());
+        mark.begin("a");
+        assert_eq!(mark.long_quiet_since(), None);
+        mark.begin(mark.topic());
+        assert!(!mark.is_reached());
+        silent_for(QUIET_AFTER_THE_MARK);
+        assert!(mark.is_reached());
     }
 
     #[test]

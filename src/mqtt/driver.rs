@@ -54,6 +54,8 @@ pub(super) struct Driver {
     /// Since when paho has ended no attempt by itself, although brokers could be reached.
     owes_since: Option<Instant>,
     reconnect: Reconnect,
+    /// Where the next round begins, if not with the first of the list.
+    next_round: Option<Arc<BrokerServer>>,
     requests: Requests,
     /// Those who asked to disconnect and wait for it.
     leaving: Vec<oneshot::Sender<Result<(), MqttError>>>,
@@ -94,6 +96,7 @@ impl Driver {
             attempts: 0,
             owes_since: None,
             reconnect: Reconnect::default(),
+            next_round: None,
             requests: Requests::default(),
             leaving: Vec::new(),
             farewell: Farewell::KeepSession,

@@ -14,7 +14,7 @@ use super::driver::{Driver, Surroundings};
 use super::incoming::Incoming;
 use super::input::Input;
 use super::options::{BrokerOptions, Farewell, MqttError, MqttEvent, RefusedCode, Subscription};
-use super::packet::Answers;
+use super::packet::{Answers, NOBODYS_FILTER};
 use super::requests::{Request, What};
 use super::server::BrokerServer;
 use super::watchdog::{Pulse, watch};
@@ -102,6 +102,11 @@ impl MqttLink {
     pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<Vec<(String, RefusedCode)>, MqttError> {
         let answers = self.request(What::Unsubscribe(filters)).await?.into_iter();
         Ok(answers.filter_map(|(filter, answer)| Some((filter, answer.err()?))).collect())
+    }
+
+    /// Whether the broker answers a question that changes nothing. What it sent before it did has come before its answer.
+    pub async fn answers(&self) -> bool {
+        self.unsubscribe(vec![NOBODYS_FILTER.to_owned()]).await.is_ok()
     }
 
     /// Publishes at `QoS` 1, if there is a connection. What becomes of it nobody is told; it may be lost with the connection.

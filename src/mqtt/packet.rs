@@ -12,6 +12,9 @@ use crate::domain::message::SubscriptionId;
 /// Filters in a packet that may hold several. The least that a known service bounds it by (AWS `IoT` Core).
 const FILTERS_PER_PACKET: usize = 8;
 
+/// A filter that nobody subscribes: to end it changes nothing, and a broker that lives answers.
+pub(super) const NOBODYS_FILTER: &str = "mqtt-gateway/sign-of-life";
+
 /// What became of each filter: the code granted, or the refusal.
 pub(super) type Answers = Vec<(String, Result<u8, RefusedCode>)>;
 

@@ -25,6 +25,8 @@ pub(super) struct AfterLoss {
     pub(super) retry_in: Duration,
     /// Another client seems to use our client id.
     pub(super) id_taken: bool,
+    /// The broker takes connections and does not keep them: another one is to be tried, if there is one.
+    pub(super) is_unsteady: bool,
 }
 
 /// Between two looks whether a broker that is rather had is back. Longer when going back was of no use.
@@ -62,6 +64,11 @@ impl Reconnect {
         self.quick_losses = 0;
     }
 
+    /// Another broker is tried, because the one before it keeps no connection.
+    pub(super) fn moving_on(&mut self) {
+        self.quick_losses = 0;
+    }
+
     /// `lived`: how long the connection was there; `taken_over`: the broker said that another client took over;
     /// `random_unit`: from 0 up to 1.
     pub(super) fn lost(&mut self, lived: Duration, taken_over: bool, random_unit: f64) -> AfterLoss {
@@ -70,14 +77,15 @@ impl Reconnect {
             self.conflicts = 0;
             self.returns = 0;
         }
-        let id_taken = taken_over || self.quick_losses >= QUICK_LOSSES_OF_A_CONFLICT;
+        let is_unsteady = self.quick_losses >= QUICK_LOSSES_OF_A_CONFLICT && !taken_over;
+        let id_taken = taken_over || is_unsteady;
         let retry_in = if id_taken {
             self.conflicts = self.conflicts.saturating_add(1);
             CONFLICT_BACKOFF.delay(self.conflicts, random_unit)
         } else {
             BACKOFF.delay(self.quick_losses, random_unit)
         };
-        AfterLoss { retry_in, id_taken }
+        AfterLoss { retry_in, id_taken, is_unsteady }
     }
 }
 
@@ -121,6 +129,18 @@ mod tests {
         assert_eq!(taken, [false, false, true]);
         assert!(!reconnect.lost(LONG, false, 0.0).id_taken);
         assert!(!reconnect.lost(SHORT, false, 0.0).id_taken);
+    }
+
+    #[test]
+    fn a_broker_that_keeps_no_connection_is_left_for_the_next_and_one_whose_session_is_taken_is_not() {
+        let mut reconnect = Reconnect::default();
+        let mut unsteady = |taken_over| reconnect.lost(SHORT, taken_over, 0.0).is_unsteady;
+        assert_eq!(
+            [unsteady(false), unsteady(false), unsteady(true), unsteady(false)],
+            [false, false, false, true]
+        );
+        reconnect.moving_on();
+        assert!(!reconnect.lost(SHORT, false, 0.0).is_unsteady, "another broker has had its first loss");
     }
 
     #[test]

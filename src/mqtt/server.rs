@@ -97,6 +97,11 @@ impl ServerList {
         self.0.iter().take(before).map(|entry| Arc::clone(&entry.server)).collect()
     }
 
+    /// The one that is tried after this one.
+    pub(super) fn behind(&self, server: &BrokerServer) -> Option<Arc<BrokerServer>> {
+        self.get(self.position(server)? + 1)
+    }
+
     pub(super) fn versions(&mut self, server: &BrokerServer) -> Option<&mut Versions> {
         self.0.iter_mut().find(|entry| *entry.server == *server).map(|entry| &mut entry.versions)
     }

@@ -88,15 +88,34 @@ fn config(material: TlsMaterial) -> Result<ClientConfig, String> {
     }
 }
 
+/// A step at a time: a peer that sends byte after byte would hold up the library's own loop for as long as it likes.
 fn shake_hands(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
     let deadline = Instant::now() + TIMEOUT;
-    while connection.is_handshaking() {
+    loop {
+        while connection.wants_write() {
+            connection.write_tls(stream)?;
+        }
+        if !connection.is_handshaking() {
+            return Ok(());
+        }
         if deadline <= Instant::now() {
             return Err(ErrorKind::TimedOut.into());
         }
-        connection.complete_io(stream)?;
+        take_in(connection, stream)?;
     }
-    Ok(())
+}
+
+/// What the peer has sent, as far as it is there.
+fn take_in(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
+    if connection.read_tls(stream)? == 0 {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    let taken = connection.process_new_packets();
+    if taken.is_err() {
+        // The peer is told why, if it still listens.
+        let _ = connection.write_tls(stream);
+    }
+    taken.map(|_| ()).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
 /// Waits for a ticket, which the broker gives when it is content, or for its refusal. Silence is no refusal.
@@ -107,13 +126,8 @@ fn await_second_thoughts(connection: &mut ClientConnection, stream: &mut TcpStre
         && connection.tls13_tickets_received() == 0
         && Instant::now() < deadline
     {
-        match connection.read_tls(stream) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {
-                connection
-                    .process_new_packets()
-                    .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-            }
+        match take_in(connection, stream) {
+            Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Ok(());
             }

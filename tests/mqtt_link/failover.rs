@@ -4,6 +4,7 @@ use mqtt_gateway::mqtt::{BrokerServer, Credential, MqttEvent};
 
 use crate::mosquitto::Mosquitto;
 use crate::peer::{Peer, server};
+use crate::scripted::{CONNACK_V5, Scripted};
 use crate::subscription;
 
 fn broker() -> Mosquitto {
@@ -50,6 +51,29 @@ async fn the_next_broker_stands_in_and_keeps_what_comes_to_it_after_the_first_is
     let event = peer.event_after_failures();
     assert!(matches!(event, MqttEvent::Connected { session_kept: true, .. }), "{event:?}");
     assert_eq!(peer.message().payload, "after we left");
+    peer.link.disconnect().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_that_keeps_no_connection_is_left_for_the_next_one() {
+    let (unsteady, steady) = (Scripted::new(), broker());
+    let servers = vec![server(unsteady.port()), server(steady.port)];
+    let first = servers[0].address();
+    let peer = Peer::connect_to(servers, "unsteady");
+    let mut losses = Vec::new();
+    for _ in 0..3 {
+        let mut connection = unsteady.accept_client();
+        connection.packet();
+        connection.send(CONNACK_V5);
+        assert_eq!(connected_to(&peer), first);
+        drop(connection);
+        let event = peer.event();
+        let MqttEvent::Lost { server, retry_in, .. } = event else { panic!("{event:?}") };
+        assert_eq!(server, first);
+        losses.push(retry_in.is_zero());
+    }
+    assert_eq!(losses, [false, false, true]);
+    assert_eq!(connected_to(&peer), address(&steady));
     peer.link.disconnect().await.unwrap();
 }
 

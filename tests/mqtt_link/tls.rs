@@ -1,6 +1,10 @@
 //! Encrypted connections to a mosquitto, and what is said of those that do not come about.
 
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use mqtt_gateway::mqtt::{BrokerServer, MqttEvent, MqttVersion, TlsFiles, certificates as certificates_of};
 use tempfile::TempDir;
@@ -149,6 +153,35 @@ async fn a_port_that_does_not_speak_tls_is_told_as_such() {
     let plain = Mosquitto::start("allow_anonymous true");
     let reason = refusal(BrokerServer { port: plain.port, ..stage.server() }, "plain").await;
     assert!(reason.contains("does not speak TLS") && reason.contains(&plain.port.to_string()), "{reason}");
+}
+
+/// A record of TLS that never ends: each byte of it comes in time.
+#[tokio::test]
+async fn a_peer_that_sends_a_byte_at_a_time_does_not_keep_the_next_broker_from_being_tried() {
+    let stage = Stage::new();
+    let tarpit = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tarpit.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in tarpit.incoming() {
+            thread::spawn(move || drip(stream.unwrap()));
+        }
+    });
+    let peer = Peer::connect_to(vec![BrokerServer { port, ..stage.server() }, stage.server()], "tarpit");
+    let event = peer.event();
+    let MqttEvent::Failed { reason, .. } = event else { panic!("{event:?}") };
+    assert!(reason.contains("the TLS handshake failed"), "{reason}");
+    assert!(matches!(peer.event(), MqttEvent::Connected { .. }));
+    peer.link.disconnect().await.unwrap();
+}
+
+/// Until the other end has gone.
+fn drip(mut stream: TcpStream) {
+    // A handshake record of 16 KiB.
+    let mut sent = stream.write_all(&[22, 3, 3, 0x40, 0]);
+    while sent.is_ok() {
+        thread::sleep(Duration::from_millis(500));
+        sent = stream.write_all(&[2]);
+    }
 }
 
 #[tokio::test]

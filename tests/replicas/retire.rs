@@ -383,6 +383,27 @@ fn a_broker_that_ends_the_connection_over_the_mark_is_heard_until_it_is_silent()
     assert_eq!(fleet.judge(100).twice(&fleet), (0, 0));
 }
 
+/// What the broker has would be gone with the session.
+#[test]
+fn a_connection_that_stands_still_is_not_taken_for_a_broker_that_has_nothing_more() {
+    let fleet = Fleet::with_flows(1);
+    let mut alone = fleet.replica(0, &[]);
+    alone.start_subscribed();
+    alone.kill();
+    fleet.world.publish_all(fleet.messages(0..100));
+    let proxy = Proxy::to_mqtt(fleet.world.broker.address);
+    fleet.world.reach_broker_at(proxy.address());
+    // The mark.
+    let still = proxy.at(Sign::Packet(Way::ToServer, Mqtt::Publish), 1).before(Act::Stall);
+    let mut retiring = alone.begin_to_retire_with(&["--last"], &[]);
+    still.wait();
+    retiring.wait_for_line("The broker still has something for");
+    assert_eq!(retiring.count_lines("The broker has nothing more"), 0);
+    proxy.flow();
+    assert_eq!(retiring.wait_for_exit().code(), Some(0), "{}", retiring.stderr());
+    assert_eq!(fleet.judge(100).twice(&fleet), (0, 0));
+}
+
 #[test]
 fn a_worker_that_panics_while_the_inbox_of_a_retired_replica_is_drained_is_replaced() {
     let fleet = Fleet::with_flows(1);

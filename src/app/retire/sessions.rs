@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_rt::time::sleep;
+use actix_rt::time::{sleep, timeout};
 
 use super::super::StartError;
 use super::super::end_mark::EndMark;
@@ -27,6 +27,12 @@ const LOOKS_TO_A_MARK: u32 = 10;
 /// The same when the connection has been lost since the mark was tried: a broker that does not allow it may end the
 /// connection over it. By then silence has been the end, if there was any.
 const LOOKS_TO_A_MARK_AFTER_A_LOSS: u32 = 75;
+
+/// A broker that lives answers within this time.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A broker that was asleep sends what it has as soon as it has answered.
+const AFTER_THE_ANSWER: Duration = Duration::from_secs(1);
 
 /// How often it is told that the broker still sends.
 const REMINDER: Duration = Duration::from_secs(30);
@@ -152,7 +158,7 @@ impl Sessions {
                 mark.listen_anew();
                 publishing.connection_lost();
             }
-            if mark.is_reached() {
+            if mark.is_reached() || self.is_silent().await {
                 return;
             }
             if told.elapsed() >= REMINDER {
@@ -161,6 +167,16 @@ impl Sessions {
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// Whether the broker has been silent for long and still is when it has answered a question. A network or a broker that stands
+    /// still looks the same until then, and what it has would be lost with the session.
+    async fn is_silent(&self) -> bool {
+        let Some(since) = self.mark.long_quiet_since() else { return false };
+        let answers = timeout(ANSWER, self.link.answers()).await.unwrap_or(false);
+        // What waits behind the answer comes at once.
+        sleep(AFTER_THE_ANSWER).await;
+        answers && self.mark.long_quiet_since() == Some(since)
     }
 
     fn tell_what_is_waited_for(&self) {

@@ -157,7 +157,13 @@ impl Driver {
         let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
         let after = self.reconnect.lost(connection.since.elapsed(), taken_over, rand::random());
         let cause = if after.id_taken { self.second_client() } else { String::new() };
-        let retry_in = after.retry_in;
+        self.next_round = self.servers.behind(&connection.server).filter(|_| after.is_unsteady);
+        let retry_in = if self.next_round.is_some() {
+            self.reconnect.moving_on();
+            Duration::ZERO
+        } else {
+            after.retry_in
+        };
         let reason = format!("{}{cause}", describe(why));
         self.tell(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });
         wait(retry_in)

@@ -48,7 +48,8 @@ struct Target {
 
 impl Driver {
     pub(super) fn begin_round(&mut self) -> Phase {
-        match self.servers.get(0) {
+        let next = self.next_round.take().filter(|server| self.servers.position(server).is_some());
+        match next.or_else(|| self.servers.get(0)) {
             Some(first) => self.attempt_server(first),
             // Nothing is to be connected to before somebody says so.
             None => wait(Duration::from_mins(1)),
@@ -188,7 +189,7 @@ impl Driver {
         }
         // Of a list that is another one by now, the first.
         let next = match self.servers.position(&server) {
-            Some(index) => self.servers.get(index + 1),
+            Some(_) => self.servers.behind(&server),
             None => self.servers.get(0),
         };
         let retry_in = if next.is_some() { Duration::ZERO } else { self.reconnect.failed(rand::random()) };

@@ -16,12 +16,9 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::super::options::MqttError;
-use super::super::packet::Answers;
+use super::super::packet::{Answers, NOBODYS_FILTER};
 use super::super::requests::{Request, What};
 use super::super::watchdog::patience;
-
-/// A filter that nobody subscribes.
-const NOBODYS_FILTER: &str = "mqtt-gateway/sign-of-life";
 
 /// Whether the connection has answered lately.
 pub(super) struct SignOfLife {

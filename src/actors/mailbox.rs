@@ -373,7 +373,8 @@ impl<M> Envelope<M> {
         inner.next_handling += 1;
         inner.in_hand.push(InHand { number, began, message: std::any::type_name::<M>(), detail: None });
         drop(inner);
-        (message, Handling { permits, number, began, failed: 0 })
+        let generation = permits.mailbox.generation();
+        (message, Handling { permits, number, generation, began, failed: 0 })
     }
 }
 
@@ -382,6 +383,7 @@ impl<M> Envelope<M> {
 pub struct Handling {
     permits: Permits,
     number: u64,
+    generation: u64,
     began: Instant,
     failed: u64,
 }
@@ -415,7 +417,8 @@ impl Drop for Handling {
         let own = inner.in_hand.iter().position(|handling| handling.number == self.number);
         let own = own.map(|index| inner.in_hand.swap_remove(index));
         // Others in hand are dropped after the one whose handler has panicked.
-        if panics && inner.panicked_over.is_none() {
+        // Nobody asks for what one that was given up panics over later.
+        if panics && inner.panicked_over.is_none() && self.generation == mailbox.generation() {
             inner.panicked_over = own;
         }
     }

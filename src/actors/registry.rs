@@ -277,6 +277,8 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
         let (terms, _handling) = envelope.open();
         self.session = Session { connected: true, terms, subscribed: Subscriptions::new() };
         self.membership.are_subscribed(false);
+        // A settlement of the connection before may have ended meanwhile.
+        self.parts.observed.health.not_subscribed();
         self.work.resync = true;
         self.settle(context);
     }

@@ -1,5 +1,6 @@
 //! From the broker's callback into the inbox.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -124,7 +125,12 @@ impl Intake {
         }
         crash_point!("intake-before-append");
         let received_at_us = Utc::now().timestamp_micros();
-        if self.inbox.append_blocking(publication, received_at_us, &|error| self.complain(error)).is_err() {
+        let has_waited = Cell::new(false);
+        let on_wait = |error: &AppendError| {
+            has_waited.set(true);
+            self.complain(error);
+        };
+        if self.inbox.append_blocking(publication, received_at_us, &on_wait).is_err() {
             // To return would acknowledge a message that is nowhere. The process ends over this.
             loop {
                 std::thread::park();
@@ -136,7 +142,7 @@ impl Intake {
         {
             log::warn!("Cannot remember a retained message, it will be taken again: {error}");
         }
-        self.tell_if_taken_again();
+        self.tell_if_taken_again(has_waited.get());
         crash_point!("intake-before-puback");
     }
 
@@ -164,8 +170,11 @@ impl Intake {
     }
 
     /// Says that it is over once no message had to wait for a while.
-    fn tell_if_taken_again(&self) {
+    fn tell_if_taken_again(&self, has_waited: bool) {
         let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if has_waited && let Some(refusal) = complained.as_mut() {
+            refusal.last = Instant::now();
+        }
         if let Some(refusal) = complained.take_if(|refusal| refusal.last.elapsed() >= REFUSES_ON) {
             let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
             let lasted_ms = refusal.last.duration_since(refusal.began).as_millis();

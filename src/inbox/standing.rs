@@ -88,6 +88,8 @@ impl Standing {
         if self.refuses.load(Relaxed) {
             self.refuses.store(false, Relaxed);
             if let Some(refusing) = lock(&self.refusing).as_mut() {
+                // It has waited until now.
+                refusing.last = Instant::now();
                 refusing.has_taken_since = true;
             }
         }
@@ -171,6 +173,7 @@ mod tests {
         long_ago();
         assert!(standing.refusal().is_some(), "none was taken since");
         standing.took(2, 0);
+        long_ago();
         standing.refused(&AppendError::Closed);
         assert_eq!(standing.refusal(), None, "it was closed by order");
     }

@@ -25,8 +25,28 @@ pub(super) struct AfterLoss {
     pub(super) retry_in: Duration,
     /// Another client seems to use our client id.
     pub(super) id_taken: bool,
-    /// The broker takes connections and does not keep them: another one is to be tried, if there is one.
-    pub(super) is_unsteady: bool,
+    /// Which broker is tried next.
+    pub(super) next: Next,
+}
+
+/// Where to try next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The first of the list.
+    First,
+    /// The same again: those before it keep no connection.
+    Same,
+    /// The one behind it: it keeps none either.
+    Behind,
+}
+
+/// A broker that has lost a connection.
+#[derive(Debug)]
+pub(super) struct Loser<'a> {
+    /// Connections in a row that it has lost quickly.
+    pub(super) quick_losses: &'a mut u32,
+    /// There is another one behind it in the list.
+    pub(super) is_followed: bool,
 }
 
 /// Between two looks whether a broker that is rather had is back. Longer when going back was of no use.
@@ -36,9 +56,10 @@ const LOOK_BACK: Backoff = Backoff { base: Duration::from_secs(20), max: Duratio
 #[derive(Debug, Default)]
 pub(super) struct Reconnect {
     failures: u32,
-    quick_losses: u32,
     conflicts: u32,
     returns: u32,
+    /// Brokers were passed over because they keep no connection, and none has kept one since.
+    passes_over: bool,
 }
 
 impl Reconnect {
@@ -48,8 +69,16 @@ impl Reconnect {
 
     /// No broker of the list could be had: how long to wait before the next round. `random_unit`: from 0 up to 1.
     pub(super) fn failed(&mut self, random_unit: f64) -> Duration {
+        if self.passes_over {
+            return self.conflict(random_unit);
+        }
         self.failures = self.failures.saturating_add(1);
         BACKOFF.delay(self.failures, random_unit)
+    }
+
+    fn conflict(&mut self, random_unit: f64) -> Duration {
+        self.conflicts = self.conflicts.saturating_add(1);
+        CONFLICT_BACKOFF.delay(self.conflicts, random_unit)
     }
 
     /// How long to wait before looking whether a broker that is rather had is back. `random_unit`: from 0 up to 1.
@@ -61,31 +90,37 @@ impl Reconnect {
     pub(super) fn going_back(&mut self) {
         self.returns = self.returns.saturating_add(1);
         // The connection that is left has lived long enough to look back from.
-        self.quick_losses = 0;
-    }
-
-    /// Another broker is tried, because the one before it keeps no connection.
-    pub(super) fn moving_on(&mut self) {
-        self.quick_losses = 0;
+        self.passes_over = false;
     }
 
     /// `lived`: how long the connection was there; `taken_over`: the broker said that another client took over;
     /// `random_unit`: from 0 up to 1.
-    pub(super) fn lost(&mut self, lived: Duration, taken_over: bool, random_unit: f64) -> AfterLoss {
-        self.quick_losses = if lived < QUICK { self.quick_losses.saturating_add(1) } else { 0 };
+    pub(super) fn lost(
+        &mut self,
+        loser: Loser<'_>,
+        lived: Duration,
+        taken_over: bool,
+        random_unit: f64,
+    ) -> AfterLoss {
+        let Loser { quick_losses, is_followed } = loser;
+        let is_quick = lived < QUICK;
+        *quick_losses = if is_quick { quick_losses.saturating_add(1) } else { 0 };
+        self.passes_over &= is_quick;
         if lived >= CONFLICT_FORGOTTEN {
             self.conflicts = 0;
             self.returns = 0;
         }
-        let is_unsteady = self.quick_losses >= QUICK_LOSSES_OF_A_CONFLICT && !taken_over;
-        let id_taken = taken_over || is_unsteady;
-        let retry_in = if id_taken {
-            self.conflicts = self.conflicts.saturating_add(1);
-            CONFLICT_BACKOFF.delay(self.conflicts, random_unit)
-        } else {
-            BACKOFF.delay(self.quick_losses, random_unit)
-        };
-        AfterLoss { retry_in, id_taken, is_unsteady }
+        let keeps_none = *quick_losses >= QUICK_LOSSES_OF_A_CONFLICT;
+        if keeps_none && is_followed && !taken_over {
+            self.passes_over = true;
+            return AfterLoss { retry_in: Duration::ZERO, id_taken: true, next: Next::Behind };
+        }
+        if taken_over || keeps_none {
+            return AfterLoss { retry_in: self.conflict(random_unit), id_taken: true, next: Next::First };
+        }
+        let retry_in = BACKOFF.delay(*quick_losses, random_unit);
+        let next = if self.passes_over { Next::Same } else { Next::First };
+        AfterLoss { retry_in, id_taken: false, next }
     }
 }
 
@@ -108,13 +143,24 @@ mod tests {
         assert_eq!(reconnect.failed(1.0).as_millis(), 500);
     }
 
+    /// A broker by itself.
+    #[derive(Default)]
+    struct Alone(u32);
+
+    impl Alone {
+        fn loses(&mut self, reconnect: &mut Reconnect, lived: Duration, taken_over: bool) -> AfterLoss {
+            reconnect.connected();
+            let loser = Loser { quick_losses: &mut self.0, is_followed: false };
+            reconnect.lost(loser, lived, taken_over, 1.0)
+        }
+    }
+
     #[test]
     fn a_session_taken_over_backs_off_up_to_minutes() {
-        let mut reconnect = Reconnect::default();
+        let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
         let mut last = Duration::ZERO;
         for _ in 0..10 {
-            reconnect.connected();
-            let after = reconnect.lost(Duration::from_mins(1), true, 1.0);
+            let after = broker.loses(&mut reconnect, Duration::from_mins(1), true);
             assert!(after.id_taken);
             assert!(after.retry_in >= last);
             last = after.retry_in;
@@ -124,55 +170,105 @@ mod tests {
 
     #[test]
     fn quick_losses_in_a_row_are_taken_for_a_second_client() {
-        let mut reconnect = Reconnect::default();
-        let taken: Vec<_> = (0..3).map(|_| reconnect.lost(SHORT, false, 0.0).id_taken).collect();
-        assert_eq!(taken, [false, false, true]);
-        assert!(!reconnect.lost(LONG, false, 0.0).id_taken);
-        assert!(!reconnect.lost(SHORT, false, 0.0).id_taken);
+        let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
+        let mut is_taken = |lived| broker.loses(&mut reconnect, lived, false).id_taken;
+        assert_eq!([SHORT, SHORT, SHORT, LONG, SHORT].map(&mut is_taken), [false, false, true, false, false]);
+    }
+
+    /// Brokers of a list that is gone through as the driver does. None of them keeps a connection; which of them accept one?
+    fn tried(accept: &[bool], rounds: usize) -> (Vec<usize>, Vec<Duration>) {
+        let (mut reconnect, mut losses) = (Reconnect::default(), vec![0; accept.len()]);
+        let (mut tried, mut waits, mut at) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..rounds {
+            tried.push(at);
+            let is_followed = at + 1 < accept.len();
+            let wait;
+            (at, wait) = if accept[at] {
+                reconnect.connected();
+                let loser = Loser { quick_losses: &mut losses[at], is_followed };
+                let after = reconnect.lost(loser, SHORT, false, 1.0);
+                let next = match after.next {
+                    Next::First => 0,
+                    Next::Same => at,
+                    Next::Behind => at + 1,
+                };
+                (next, after.retry_in)
+            } else if is_followed {
+                (at + 1, Duration::ZERO)
+            } else {
+                (0, reconnect.failed(1.0))
+            };
+            waits.push(wait);
+        }
+        (tried, waits)
     }
 
     #[test]
-    fn a_broker_that_keeps_no_connection_is_left_for_the_next_and_one_whose_session_is_taken_is_not() {
-        let mut reconnect = Reconnect::default();
-        let mut unsteady = |taken_over| reconnect.lost(SHORT, taken_over, 0.0).is_unsteady;
-        assert_eq!(
-            [unsteady(false), unsteady(false), unsteady(true), unsteady(false)],
-            [false, false, false, true]
-        );
-        reconnect.moving_on();
-        assert!(!reconnect.lost(SHORT, false, 0.0).is_unsteady, "another broker has had its first loss");
+    fn brokers_that_keep_no_connection_are_passed_over_one_after_the_other_and_the_round_waits_longer_and_longer()
+     {
+        let (tried, waits) = tried(&[true, true, true], 15);
+        assert_eq!(tried, [0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 1, 2, 0, 1, 2]);
+        let seconds = [8, 11, 14].map(|last| waits[last].as_secs());
+        assert_eq!(seconds, [5, 10, 20]);
+    }
+
+    #[test]
+    fn where_none_keeps_a_connection_or_is_there_the_round_waits_longer_and_longer_too() {
+        let (tried, waits) = tried(&[true, false], 8);
+        assert_eq!(tried, [0, 0, 0, 1, 0, 1, 0, 1]);
+        assert_eq!([3, 5, 7].map(|last| waits[last].as_secs()), [5, 10, 20]);
+    }
+
+    #[test]
+    fn a_broker_whose_session_is_taken_is_not_passed_over() {
+        let (mut reconnect, mut quick_losses) = (Reconnect::default(), 0);
+        let mut lost = |lived, taken_over| {
+            let loser = Loser { quick_losses: &mut quick_losses, is_followed: true };
+            reconnect.lost(loser, lived, taken_over, 1.0).next
+        };
+        assert_eq!([(); 4].map(|()| lost(SHORT, true)), [Next::First; 4]);
+        assert_eq!(lost(LONG, false), Next::First);
+        assert_eq!([(); 3].map(|()| lost(SHORT, false)), [Next::First, Next::First, Next::Behind]);
+        assert_eq!(lost(LONG, false), Next::First, "it has kept one");
     }
 
     #[test]
     fn going_back_in_vain_is_tried_less_and_less_and_anew_after_it_was_worth_it() {
-        let mut reconnect = Reconnect::default();
+        let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
         let mut last = Duration::ZERO;
         for _ in 0..10 {
             let wait = reconnect.look_back_in(1.0);
             assert!(wait > last || wait == Duration::from_hours(1));
             last = wait;
             reconnect.going_back();
-            reconnect.lost(SHORT, false, 0.0);
+            broker.loses(&mut reconnect, SHORT, false);
         }
         assert_eq!(last, Duration::from_hours(1));
-        reconnect.lost(LONG, false, 0.0);
+        broker.loses(&mut reconnect, LONG, false);
         assert_eq!(reconnect.look_back_in(1.0), Duration::from_secs(20));
     }
 
     proptest! {
         #[test]
-        fn no_wait_is_longer_than_five_minutes_or_shorter_than_a_quarter_second(
-            steps in prop::collection::vec((0_u64..1000, any::<bool>(), any::<bool>()), 0..60), unit in 0.0..1.0_f64,
+        fn no_wait_is_longer_than_five_minutes_or_shorter_than_a_quarter_second_but_on_the_way_to_the_next_broker(
+            steps in prop::collection::vec((0_u64..1000, any::<bool>(), any::<bool>(), any::<bool>()), 0..60),
+            unit in 0.0..1.0_f64,
         ) {
-            let mut reconnect = Reconnect::default();
-            for (lived_s, taken_over, fails) in steps {
-                let wait = if fails {
-                    reconnect.failed(unit)
+            let (mut reconnect, mut quick_losses) = (Reconnect::default(), 0);
+            for (lived_s, taken_over, fails, is_followed) in steps {
+                let (wait, next) = if fails {
+                    (reconnect.failed(unit), Next::First)
                 } else {
                     reconnect.connected();
-                    reconnect.lost(Duration::from_secs(lived_s), taken_over, unit).retry_in
+                    let loser = Loser { quick_losses: &mut quick_losses, is_followed };
+                    let after = reconnect.lost(loser, Duration::from_secs(lived_s), taken_over, unit);
+                    (after.retry_in, after.next)
                 };
-                prop_assert!(wait >= Duration::from_millis(250) && wait <= Duration::from_mins(5));
+                if next == Next::Behind {
+                    prop_assert!(is_followed && wait.is_zero());
+                } else {
+                    prop_assert!(wait >= Duration::from_millis(250) && wait <= Duration::from_mins(5));
+                }
             }
         }
     }

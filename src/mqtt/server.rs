@@ -49,6 +49,8 @@ pub(super) struct ServerList(Vec<Entry>);
 struct Entry {
     server: Arc<BrokerServer>,
     versions: Versions,
+    /// Connections in a row that were lost quickly.
+    quick_losses: u32,
 }
 
 /// Which version a broker is spoken to in.
@@ -102,8 +104,17 @@ impl ServerList {
         self.get(self.position(server)? + 1)
     }
 
+    /// Connections in a row that this one has lost quickly.
+    pub(super) fn quick_losses(&mut self, server: &BrokerServer) -> Option<&mut u32> {
+        self.entry(server).map(|entry| &mut entry.quick_losses)
+    }
+
     pub(super) fn versions(&mut self, server: &BrokerServer) -> Option<&mut Versions> {
-        self.0.iter_mut().find(|entry| *entry.server == *server).map(|entry| &mut entry.versions)
+        self.entry(server).map(|entry| &mut entry.versions)
+    }
+
+    fn entry(&mut self, server: &BrokerServer) -> Option<&mut Entry> {
+        self.0.iter_mut().find(|entry| *entry.server == *server)
     }
 
     /// For people: the addresses in order.
@@ -116,7 +127,7 @@ impl ServerList {
 impl Entry {
     fn new(server: BrokerServer) -> Entry {
         let versions = Versions { prescribed: server.version, ..Versions::default() };
-        Entry { server: Arc::new(server), versions }
+        Entry { server: Arc::new(server), versions, quick_losses: 0 }
     }
 }
 

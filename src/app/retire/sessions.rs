@@ -31,8 +31,8 @@ const LOOKS_TO_A_MARK_AFTER_A_LOSS: u32 = 75;
 /// A broker that lives answers within this time.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A broker that was asleep sends what it has as soon as it has answered.
-const AFTER_THE_ANSWER: Duration = Duration::from_secs(1);
+/// A broker that was asleep sends what it has as soon as it has answered: it is listened to for so many looks.
+const AFTER_THE_ANSWER: u32 = 5;
 
 /// How often it is told that the broker still sends.
 const REMINDER: Duration = Duration::from_secs(30);
@@ -158,8 +158,16 @@ impl Sessions {
                 mark.listen_anew();
                 publishing.connection_lost();
             }
-            if mark.is_reached() || self.is_silent().await {
+            if mark.is_reached() {
                 return;
+            }
+            match self.silence().await {
+                Silence::IsNone => {}
+                Silence::IsTheEnd => return,
+                Silence::OfTheConnection => {
+                    mark.listen_anew();
+                    publishing.connection_lost();
+                }
             }
             if told.elapsed() >= REMINDER {
                 told = Instant::now();
@@ -171,12 +179,24 @@ impl Sessions {
 
     /// Whether the broker has been silent for long and still is when it has answered a question. A network or a broker that stands
     /// still looks the same until then, and what it has would be lost with the session.
-    async fn is_silent(&self) -> bool {
-        let Some(since) = self.mark.long_quiet_since() else { return false };
+    async fn silence(&self) -> Silence {
+        let Some(since) = self.mark.long_quiet_since() else { return Silence::IsNone };
         let answers = timeout(ANSWER, self.link.answers()).await.unwrap_or(false);
-        // What waits behind the answer comes at once.
-        sleep(AFTER_THE_ANSWER).await;
-        answers && self.mark.long_quiet_since() == Some(since)
+        if !(answers && self.stays_connected_for(AFTER_THE_ANSWER).await) {
+            return Silence::OfTheConnection;
+        }
+        if self.mark.long_quiet_since() == Some(since) { Silence::IsTheEnd } else { Silence::IsNone }
+    }
+
+    /// Looks so often that no loss between two looks is mended at the next one.
+    async fn stays_connected_for(&self, looks: u32) -> bool {
+        for _ in 0..looks {
+            sleep(LOOK).await;
+            if !self.link.is_connected() {
+                return false;
+            }
+        }
+        true
     }
 
     fn tell_what_is_waited_for(&self) {
@@ -189,6 +209,16 @@ impl Sessions {
             log::info!(messages; "The broker still has something for {client_id:?}");
         }
     }
+}
+
+/// What it means that nothing comes.
+enum Silence {
+    /// It has not lasted for long.
+    IsNone,
+    /// The broker has nothing more.
+    IsTheEnd,
+    /// Nothing can come.
+    OfTheConnection,
 }
 
 /// Publishes the mark now and then, where the broker lets us.

@@ -13,9 +13,10 @@ use super::super::clients::{Client, Wire, is_prepared};
 use super::super::input::{Gone, Input};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
+use super::super::reconnect::{Loser, Next};
 use super::super::server::BrokerServer;
 use super::super::watchdog::patience;
-use super::sign_of_life::{Next, SignOfLife};
+use super::sign_of_life::{self, SignOfLife};
 use super::{Driver, Phase, wait};
 
 /// How often paho is asked whether it is still connected, should it fail to say so.
@@ -82,9 +83,9 @@ impl Driver {
             self.look_back(&connection.server);
         }
         match connection.sign_of_life.look(self.pulse.is_free_for(patience()), now) {
-            Next::Wait => {}
-            Next::Ask(request) => self.requests.push(request, connection.terms, now),
-            Next::GiveUp => {
+            sign_of_life::Next::Wait => {}
+            sign_of_life::Next::Ask(request) => self.requests.push(request, connection.terms, now),
+            sign_of_life::Next::GiveUp => {
                 drop(connection.client.paho.disconnect(None));
                 return self.lost(&connection, Gone::Silent);
             }
@@ -155,15 +156,19 @@ impl Driver {
             self.clients.renew(connection.wire());
         }
         let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
-        let after = self.reconnect.lost(connection.since.elapsed(), taken_over, rand::random());
-        let cause = if after.id_taken { self.second_client() } else { String::new() };
-        self.next_round = self.servers.behind(&connection.server).filter(|_| after.is_unsteady);
-        let retry_in = if self.next_round.is_some() {
-            self.reconnect.moving_on();
-            Duration::ZERO
-        } else {
-            after.retry_in
+        let behind = self.servers.behind(&connection.server);
+        // Of one that is not in the list any more nothing is known.
+        let mut none = 0;
+        let quick_losses = self.servers.quick_losses(&connection.server).unwrap_or(&mut none);
+        let loser = Loser { quick_losses, is_followed: behind.is_some() };
+        let after = self.reconnect.lost(loser, connection.since.elapsed(), taken_over, rand::random());
+        self.next_round = match after.next {
+            Next::First => None,
+            Next::Same => Some(Arc::clone(&connection.server)),
+            Next::Behind => behind,
         };
+        let cause = if after.id_taken { self.second_client() } else { String::new() };
+        let retry_in = after.retry_in;
         let reason = format!("{}{cause}", describe(why));
         self.tell(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });
         wait(retry_in)

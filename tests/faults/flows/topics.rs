@@ -104,8 +104,10 @@ fn a_topic_edited_while_the_gateway_is_down_is_left_also_where_the_flows_cannot_
 
     // Until there is a connection, and then some.
     world.set("FAILPOINTS", "flows-read=5*return->off");
+    let mark = world.broker.mark();
     let mut gateway = world.start_subscribed();
     gateway.wait_for_line("Error reloading flows: reading the flows: ");
+    world.broker.wait_for_unsubscription(mark, &world.name, &world.topic("old"));
     world.publish("old", r#"{"strange": 1}"#);
     stream.publish(&world, "new", 100);
     stream.assert_all_from(&world, 1);

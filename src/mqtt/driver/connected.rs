@@ -168,8 +168,9 @@ impl Driver {
             Next::Behind => behind,
         };
         let cause = if after.id_taken { self.second_client() } else { String::new() };
+        let further = if after.next == Next::Behind { "; the next broker of the list is tried" } else { "" };
         let retry_in = after.retry_in;
-        let reason = format!("{}{cause}", describe(why));
+        let reason = format!("{}{cause}{further}", describe(why));
         self.tell(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });
         wait(retry_in)
     }

@@ -118,13 +118,13 @@ impl MqttActor {
     /// An actor that was replaced while it stood still may only now get to an event that another connection has followed: its
     /// successor has told of that already.
     fn connection_ended(&self) {
-        if self.is_disconnected() {
+        if self.show_disconnected() {
             self.parts.directory.registry.tell(ConnectionLost);
         }
     }
 
-    /// As is shown from now on.
-    fn is_disconnected(&self) -> bool {
+    /// Shows that there is no connection, if there is none; answers whether that is so.
+    fn show_disconnected(&self) -> bool {
         let is_disconnected = self.parts.session.established().is_none();
         if is_disconnected {
             self.life.mailbox().set_state(ActorState::Disconnected);
@@ -178,10 +178,10 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                     server, retry_in_ms;
                     "MQTT connection failed with reason code: {reason_code} ({server}: {reason})"
                 );
-                self.is_disconnected();
+                self.show_disconnected();
             }
             // The process is about to end over it.
-            MqttEvent::Stuck { .. } => _ = self.is_disconnected(),
+            MqttEvent::Stuck { .. } => _ = self.show_disconnected(),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! From the broker's callback into the inbox.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use crate::actors::InboxSignal;
 use crate::domain::message::Publication;
 use crate::domain::redelivery::InFlight;
-use crate::inbox::{AppendError, Inbox, REFUSES_ON, RetainedMemory};
+use crate::inbox::{AppendError, Inbox, RetainedMemory};
 use crate::mqtt::{Incoming, MqttEvent};
 
 /// What happens to a message in the broker's callback. When it returns, the broker is told that
@@ -125,12 +124,7 @@ impl Intake {
         }
         crash_point!("intake-before-append");
         let received_at_us = Utc::now().timestamp_micros();
-        let has_waited = Cell::new(false);
-        let on_wait = |error: &AppendError| {
-            has_waited.set(true);
-            self.complain(error);
-        };
-        if self.inbox.append_blocking(publication, received_at_us, &on_wait).is_err() {
+        if self.inbox.append_blocking(publication, received_at_us, &|error| self.complain(error)).is_err() {
             // To return would acknowledge a message that is nowhere. The process ends over this.
             loop {
                 std::thread::park();
@@ -142,7 +136,7 @@ impl Intake {
         {
             log::warn!("Cannot remember a retained message, it will be taken again: {error}");
         }
-        self.tell_if_taken_again(has_waited.get());
+        self.tell_if_taken_again();
         crash_point!("intake-before-puback");
     }
 
@@ -169,13 +163,10 @@ impl Intake {
         }
     }
 
-    /// Says that it is over once no message had to wait for a while.
-    fn tell_if_taken_again(&self, has_waited: bool) {
+    /// Says that it is over once no message had to wait for a while: at its bound the inbox takes one now and then.
+    fn tell_if_taken_again(&self) {
         let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if has_waited && let Some(refusal) = complained.as_mut() {
-            refusal.last = Instant::now();
-        }
-        if let Some(refusal) = complained.take_if(|refusal| refusal.last.elapsed() >= REFUSES_ON) {
+        if let Some(refusal) = complained.take_if(|_| self.inbox.refusal().is_none()) {
             let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
             let lasted_ms = refusal.last.duration_since(refusal.began).as_millis();
             log::info!(since = since.as_str(), lasted_ms; "The inbox takes messages again");

@@ -46,7 +46,7 @@ pub use self::meta::InboxId;
 pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
-pub use self::standing::{REFUSES_ON, Refusal, Unreleased};
+pub use self::standing::{Refusal, Unreleased};
 pub use self::subscriptions::SubscriptionBook;
 pub use self::survey::{Survey, survey};
 

@@ -12,7 +12,7 @@ use super::error::AppendError;
 use crate::domain::message::Offset;
 
 /// An inbox at its bound takes a message whenever one is done: it refuses until none had to wait for so long.
-pub const REFUSES_ON: Duration = Duration::from_secs(10);
+const REFUSES_ON: Duration = Duration::from_secs(10);
 
 /// Why no message is taken, or one only when another is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,12 +26,12 @@ pub(super) struct AfterLoss {
     /// Another client seems to use our client id.
     pub(super) id_taken: bool,
     /// Which broker is tried next.
-    pub(super) next: Next,
+    pub(super) next: NextBroker,
 }
 
 /// Where to try next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextBroker {
     /// The first of the list.
     First,
     /// The same again: those before it keep no connection.
@@ -113,13 +113,17 @@ impl Reconnect {
         let keeps_none = *quick_losses >= QUICK_LOSSES_OF_A_CONFLICT;
         if keeps_none && is_followed && !taken_over {
             self.passes_over = true;
-            return AfterLoss { retry_in: Duration::ZERO, id_taken: true, next: Next::Behind };
+            return AfterLoss { retry_in: Duration::ZERO, id_taken: true, next: NextBroker::Behind };
         }
         if taken_over || keeps_none {
-            return AfterLoss { retry_in: self.conflict(random_unit), id_taken: true, next: Next::First };
+            return AfterLoss {
+                retry_in: self.conflict(random_unit),
+                id_taken: true,
+                next: NextBroker::First,
+            };
         }
         let retry_in = BACKOFF.delay(*quick_losses, random_unit);
-        let next = if self.passes_over { Next::Same } else { Next::First };
+        let next = if self.passes_over { NextBroker::Same } else { NextBroker::First };
         AfterLoss { retry_in, id_taken: false, next }
     }
 }
@@ -188,9 +192,9 @@ mod tests {
                 let loser = Loser { quick_losses: &mut losses[at], is_followed };
                 let after = reconnect.lost(loser, SHORT, false, 1.0);
                 let next = match after.next {
-                    Next::First => 0,
-                    Next::Same => at,
-                    Next::Behind => at + 1,
+                    NextBroker::First => 0,
+                    NextBroker::Same => at,
+                    NextBroker::Behind => at + 1,
                 };
                 (next, after.retry_in)
             } else if is_followed {
@@ -226,10 +230,13 @@ mod tests {
             let loser = Loser { quick_losses: &mut quick_losses, is_followed: true };
             reconnect.lost(loser, lived, taken_over, 1.0).next
         };
-        assert_eq!([(); 4].map(|()| lost(SHORT, true)), [Next::First; 4]);
-        assert_eq!(lost(LONG, false), Next::First);
-        assert_eq!([(); 3].map(|()| lost(SHORT, false)), [Next::First, Next::First, Next::Behind]);
-        assert_eq!(lost(LONG, false), Next::First, "it has kept one");
+        assert_eq!([(); 4].map(|()| lost(SHORT, true)), [NextBroker::First; 4]);
+        assert_eq!(lost(LONG, false), NextBroker::First);
+        assert_eq!(
+            [(); 3].map(|()| lost(SHORT, false)),
+            [NextBroker::First, NextBroker::First, NextBroker::Behind]
+        );
+        assert_eq!(lost(LONG, false), NextBroker::First, "it has kept one");
     }
 
     #[test]
@@ -257,14 +264,14 @@ mod tests {
             let (mut reconnect, mut quick_losses) = (Reconnect::default(), 0);
             for (lived_s, taken_over, fails, is_followed) in steps {
                 let (wait, next) = if fails {
-                    (reconnect.failed(unit), Next::First)
+                    (reconnect.failed(unit), NextBroker::First)
                 } else {
                     reconnect.connected();
                     let loser = Loser { quick_losses: &mut quick_losses, is_followed };
                     let after = reconnect.lost(loser, Duration::from_secs(lived_s), taken_over, unit);
                     (after.retry_in, after.next)
                 };
-                if next == Next::Behind {
+                if next == NextBroker::Behind {
                     prop_assert!(is_followed && wait.is_zero());
                 } else {
                     prop_assert!(wait >= Duration::from_millis(250) && wait <= Duration::from_mins(5));

@@ -363,16 +363,22 @@ fn what_no_book_tells_of_is_unsubscribed_before_the_rest_is_taken() {
     }
 }
 
-/// MQTT 3.1.1 lets a broker answer so to a PUBLISH that it does not allow.
-#[test]
-fn a_broker_that_ends_the_connection_over_the_mark_is_heard_until_it_is_silent() {
-    let fleet = Fleet::with_flows(1);
+/// The broker keeps the messages, and is reached by the proxy from now on.
+fn gone_while_a_hundred_come(fleet: &Fleet) -> (Replica, Proxy) {
     let mut alone = fleet.replica(0, &[]);
     alone.start_subscribed();
     alone.kill();
     fleet.world.publish_all(fleet.messages(0..100));
     let proxy = Proxy::to_mqtt(fleet.world.broker.address);
     fleet.world.reach_broker_at(proxy.address());
+    (alone, proxy)
+}
+
+/// MQTT 3.1.1 lets a broker answer so to a PUBLISH that it does not allow.
+#[test]
+fn a_broker_that_ends_the_connection_over_the_mark_is_heard_until_it_is_silent() {
+    let fleet = Fleet::with_flows(1);
+    let (alone, proxy) = gone_while_a_hundred_come(&fleet);
     let publish = Sign::Packet(Way::ToServer, Mqtt::Publish);
     let cuts: Vec<_> = (1..=20).map(|nth| proxy.at(publish, nth).before(Act::Cut(How::Fin))).collect();
     let kept = alone.retired(&["retire", "--last"]);
@@ -387,12 +393,7 @@ fn a_broker_that_ends_the_connection_over_the_mark_is_heard_until_it_is_silent()
 #[test]
 fn a_connection_that_stands_still_is_not_taken_for_a_broker_that_has_nothing_more() {
     let fleet = Fleet::with_flows(1);
-    let mut alone = fleet.replica(0, &[]);
-    alone.start_subscribed();
-    alone.kill();
-    fleet.world.publish_all(fleet.messages(0..100));
-    let proxy = Proxy::to_mqtt(fleet.world.broker.address);
-    fleet.world.reach_broker_at(proxy.address());
+    let (alone, proxy) = gone_while_a_hundred_come(&fleet);
     // The mark.
     let still = proxy.at(Sign::Packet(Way::ToServer, Mqtt::Publish), 1).before(Act::Stall);
     let mut retiring = alone.begin_to_retire_with(&["--last"], &[]);

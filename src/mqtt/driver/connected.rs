@@ -13,10 +13,10 @@ use super::super::clients::{Client, Wire, is_prepared};
 use super::super::input::{Gone, Input};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
-use super::super::reconnect::{Loser, Next};
+use super::super::reconnect::{Loser, NextBroker};
 use super::super::server::BrokerServer;
 use super::super::watchdog::patience;
-use super::sign_of_life::{self, SignOfLife};
+use super::sign_of_life::{Next, SignOfLife};
 use super::{Driver, Phase, wait};
 
 /// How often paho is asked whether it is still connected, should it fail to say so.
@@ -83,9 +83,9 @@ impl Driver {
             self.look_back(&connection.server);
         }
         match connection.sign_of_life.look(self.pulse.is_free_for(patience()), now) {
-            sign_of_life::Next::Wait => {}
-            sign_of_life::Next::Ask(request) => self.requests.push(request, connection.terms, now),
-            sign_of_life::Next::GiveUp => {
+            Next::Wait => {}
+            Next::Ask(request) => self.requests.push(request, connection.terms, now),
+            Next::GiveUp => {
                 drop(connection.client.paho.disconnect(None));
                 return self.lost(&connection, Gone::Silent);
             }
@@ -163,12 +163,13 @@ impl Driver {
         let loser = Loser { quick_losses, is_followed: behind.is_some() };
         let after = self.reconnect.lost(loser, connection.since.elapsed(), taken_over, rand::random());
         self.next_round = match after.next {
-            Next::First => None,
-            Next::Same => Some(Arc::clone(&connection.server)),
-            Next::Behind => behind,
+            NextBroker::First => None,
+            NextBroker::Same => Some(Arc::clone(&connection.server)),
+            NextBroker::Behind => behind,
         };
         let cause = if after.id_taken { self.second_client() } else { String::new() };
-        let further = if after.next == Next::Behind { "; the next broker of the list is tried" } else { "" };
+        let further =
+            if after.next == NextBroker::Behind { "; the next broker of the list is tried" } else { "" };
         let retry_in = after.retry_in;
         let reason = format!("{}{cause}{further}", describe(why));
         self.tell(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });

@@ -17,8 +17,8 @@ use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway::store::Dialect;
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, gateway_members, inbox_lagging, inbox_offsets, message_keys, mqtt_servers,
-    outbox, outbox_owners,
+    data, database_identity, dead_letters, flows, gateway_members, gateway_starts, inbox_lagging,
+    inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
 };
 use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
 
@@ -39,6 +39,8 @@ fn the_tables_document_lists_every_column_and_no_other() {
     add::<dead_letters::Entity>(&mut columns);
     add::<message_keys::Entity>(&mut columns);
     add::<gateway_members::Entity>(&mut columns);
+    add::<gateway_starts::Entity>(&mut columns);
+    add::<database_identity::Entity>(&mut columns);
     let modules = fs::read_dir(root().join("entity/src")).unwrap().count();
     assert_eq!(columns.len(), modules - 1, "a table is missing above");
 
@@ -154,7 +156,9 @@ fn the_reliability_document_lists_every_case_of_the_matrix_and_no_test_that_is_n
     let (page, _) = document.split_once("\n## Mutations\n").unwrap();
     let listed: BTreeSet<String> =
         page.lines().filter_map(|line| line.strip_prefix("| `")).map(str::to_owned).collect();
-    for case in ["gateway", "broker", "database", "disk", "flows", "clock", "input"].iter().flat_map(cases_of)
+    for case in ["gateway", "broker", "database", "disk", "flows", "clock", "input", "accidents"]
+        .iter()
+        .flat_map(cases_of)
     {
         assert!(listed.contains(&case), "missing or changed: | `{case}");
     }

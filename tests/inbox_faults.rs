@@ -11,10 +11,11 @@ use std::time::Duration;
 use fail::FailScenario;
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Offset, Publication};
 use mqtt_gateway::domain::redelivery::InFlight;
-use mqtt_gateway::inbox::{AppendError, FsyncPolicy, Inbox, InboxOptions};
+use mqtt_gateway::inbox::{AppendError, FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
 
 fn open(dir: &Path, fsync: FsyncPolicy) -> Inbox {
     let options = InboxOptions {
+        keep: KeepPolicy::NONE,
         dir: dir.to_path_buf(),
         max_bytes: 1024 * 1024,
         segment_bytes: 1024 * 1024,

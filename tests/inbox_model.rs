@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Offset, Publication, Record};
-use mqtt_gateway::inbox::{AppendError, FsyncPolicy, Inbox, InboxOptions, Reader};
+use mqtt_gateway::inbox::{AppendError, FsyncPolicy, Inbox, InboxOptions, KeepPolicy, Reader};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -108,6 +108,7 @@ impl World {
 
     fn start(&mut self, positions: &[Offset]) {
         let (inbox, _) = Inbox::open(InboxOptions {
+            keep: KeepPolicy::NONE,
             dir: self.dir.path().to_path_buf(),
             max_bytes: MAX_BYTES,
             segment_bytes: 6000,

@@ -9,7 +9,7 @@ use mqtt_gateway::actors::{InboxSignal, Slot};
 use mqtt_gateway::app::Intake;
 use mqtt_gateway::domain::message::{DeliveryFacts, Publication};
 use mqtt_gateway::domain::redelivery::PROOF;
-use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions};
+use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
 use mqtt_gateway::mqtt::Incoming;
 use tempfile::TempDir;
 
@@ -51,6 +51,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
 
 fn options(dir: &TempDir) -> InboxOptions {
     InboxOptions {
+        keep: KeepPolicy::NONE,
         dir: dir.path().to_path_buf(),
         max_bytes: 256 << 20,
         segment_bytes: 16 << 20,

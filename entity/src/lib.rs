@@ -5,9 +5,11 @@
 //! tables have `INT` columns: the drivers read either, and fresh tables are wide.
 
 pub mod data;
+pub mod database_identity;
 pub mod dead_letters;
 pub mod flows;
 pub mod gateway_members;
+pub mod gateway_starts;
 pub mod inbox_lagging;
 pub mod inbox_offsets;
 pub mod message_keys;

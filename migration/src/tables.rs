@@ -5,8 +5,8 @@
 //! `flows.message_key` and the last five columns of `mqtt_servers`, which it does not know.
 
 use mqtt_gateway_entity::{
-    data, dead_letters, flows, gateway_members, inbox_lagging, inbox_offsets, message_keys, mqtt_servers,
-    outbox, outbox_owners,
+    data, database_identity, dead_letters, flows, gateway_members, gateway_starts, inbox_lagging,
+    inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -32,6 +32,8 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         dead_letters_table(types),
         message_keys_table(types),
         gateway_members_table(types),
+        gateway_starts_table(types),
+        database_identity_table(types),
     ]
 }
 
@@ -204,6 +206,35 @@ fn gateway_members_table(types: Types) -> TableDefinition {
             .col(types.instant(Column::SubscribedAt).null())
             .col(types.instant(Column::HandingOverSince).null())
             .col(types.instant(Column::SeenAt).not_null());
+    })
+}
+
+fn gateway_starts_table(types: Types) -> TableDefinition {
+    use gateway_starts::Column;
+    types.table("gateway_starts", |table| {
+        table
+            .col(types.hex_id(Column::InboxId))
+            .col(types.hex_id(Column::StartId))
+            .col(ColumnDef::new(Column::Generation).big_integer().not_null())
+            .col(text_of(Column::ClientId, 255).not_null())
+            .col(ColumnDef::new(Column::Location).text().not_null())
+            .col(text_of(Column::Place, 255).not_null())
+            .col(ColumnDef::new(Column::Base).big_integer().not_null())
+            .col(text_of(Column::State, 10).not_null())
+            .col(ColumnDef::new(Column::Beats).big_integer().not_null().default(0))
+            .col(types.instant(Column::StartedAt).not_null())
+            .col(types.instant(Column::SeenAt).not_null())
+            .col(ColumnDef::new(Column::ResumeAt).text().null())
+            .primary_key(Index::create().col(Column::InboxId).col(Column::StartId));
+    })
+}
+
+fn database_identity_table(types: Types) -> TableDefinition {
+    use database_identity::Column;
+    types.table("database_identity", |table| {
+        table
+            .col(ColumnDef::new(Column::Id).integer().not_null().primary_key())
+            .col(types.hex_id(Column::DatabaseId));
     })
 }
 

@@ -167,6 +167,14 @@ pub struct LaneOpened {
     pub opened: OpenedLane,
 }
 
+/// To the router: the database is behind what was committed to it. Have the lane taken over again.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ReopenLane {
+    /// The lane.
+    pub lane: Lane,
+}
+
 /// To a worker: bring this into SQL. Answers when it is there, with one result for each message
 /// and flow; flows that are locked elsewhere are named instead, and nothing of theirs is done.
 #[derive(Debug, Message)]

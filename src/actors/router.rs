@@ -15,11 +15,12 @@ use super::inbox_signal::InboxSignal;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
-    AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch,
+    AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch, ReopenLane,
 };
 use super::report::whole_milliseconds;
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
-use crate::domain::lanes::{Gathering, Lanes, most_lagging, rest};
+use crate::domain::lanes::{Gathering, Lanes, Replays, most_lagging, rest};
+use crate::domain::message::Offset;
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Meanings;
@@ -49,6 +50,8 @@ pub struct RouterActor {
     life: Life,
     parts: RouterParts,
     lanes: Lanes<Reader>,
+    /// What is processed again because the database went back.
+    replays: Replays,
     /// Who waits for the inbox to be drained.
     drained: Vec<oneshot::Sender<()>>,
     /// A lane has more to look at, and the message to go on is under way.
@@ -96,10 +99,12 @@ impl RouterActor {
     #[must_use]
     pub fn new(life: Life, parts: RouterParts) -> Self {
         let lanes = Lanes::new(parts.inbox.lanes(), &parts.inbox.reader(0));
+        let replays = Replays::new(parts.inbox.progress().lanes);
         Self {
             life,
             parts,
             lanes,
+            replays,
             drained: Vec::new(),
             looking_on: false,
             unkept: false,
@@ -197,6 +202,7 @@ impl RouterActor {
         match reply {
             Ok(Ok(outcome)) => {
                 self.lanes.answered(lane, epoch, outcome);
+                self.note_replayed(lane, outcome);
                 self.pump(context, false);
             }
             Ok(Err(BatchFailure::Fenced(found))) => {
@@ -205,9 +211,12 @@ impl RouterActor {
                     self.open(lane);
                 }
             }
-            // It panicked or was replaced: its successor opens the lane.
+            // It panicked or was replaced. Its successor opens the lane, but in a database that went back it may do so in
+            // the epoch that is closed here, and then it is not heard.
             Err(_) => {
-                self.lanes.close(lane, epoch);
+                if self.lanes.close(lane, epoch) {
+                    self.open(lane);
+                }
             }
         }
     }
@@ -220,12 +229,43 @@ impl RouterActor {
 
     /// Lets go of what every lane, and every flow that lags, is past.
     fn release(&mut self) {
+        if !self.lanes.were_all_opened() {
+            return;
+        }
+        self.parts.inbox.note_lanes(self.replays.committed().to_vec());
         let watermark = self.lanes.watermark();
         // A record that is done is there for as long as its segment, and may be looked at again: by the table of
         // its time, or a flow edited since would get what was never for it.
-        self.tables().forget_below(self.lanes.begin_again_at());
+        self.tables().forget_below(self.lanes.begin_again_at().min(self.parts.inbox.first_offset()));
         if let Err(error) = self.parts.inbox.release(watermark) {
             log::error!("Cannot delete finished segments of the inbox: {error}");
+        }
+    }
+
+    /// Says so where the database is behind what was committed to it.
+    fn note_opened(&mut self, lane: Lane, next_offset: Offset) {
+        let deleted_below = self.parts.inbox.progress().deleted_below;
+        if let Some(set_back) = self.replays.opened(lane, next_offset, deleted_below) {
+            self.parts.observed.metrics.database.set_back();
+            let committed = set_back.lost.end;
+            log::error!(lane, next_offset, committed; "{set_back}");
+        }
+        if let Some(cursor) = self.lanes.get_mut(lane) {
+            cursor.end_batches_at(self.replays.ends_at(lane));
+        }
+    }
+
+    /// Says what was processed again once the lane is where it was before the database went back.
+    fn note_replayed(&mut self, lane: Lane, outcome: &BatchOutcome) {
+        let Some(position) = self.lanes.get_mut(lane).map(|cursor| cursor.position()) else { return };
+        let Some(replayed) = self.replays.committed_to(lane, position.next_offset, &outcome.results) else {
+            return;
+        };
+        let messages = replayed.messages;
+        self.parts.observed.metrics.database.replayed(messages);
+        log::warn!(lane, messages; "{replayed}");
+        if let Some(cursor) = self.lanes.get_mut(lane) {
+            cursor.end_batches_at(None);
         }
     }
 
@@ -333,9 +373,21 @@ impl Handler<Envelope<LaneOpened>> for RouterActor {
         let position = opened.position;
         let lagging = opened.lagging.len();
         log::info!(lane, epoch = position.epoch, next_offset = position.next_offset, lagging; "Lane opened");
-        self.lanes.open(lane, &opened);
+        if self.lanes.open(lane, &opened) {
+            self.note_opened(lane, position.next_offset);
+        }
         self.parts.observed.health.lane_opened(lane, self.parts.inbox.lanes());
         self.pump(context, false);
+    }
+}
+
+impl Handler<Envelope<ReopenLane>> for RouterActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<ReopenLane>, _: &mut Self::Context) {
+        let (ReopenLane { lane }, _handling) = envelope.open();
+        self.lanes.close_any(lane);
+        self.open(lane);
     }
 }
 

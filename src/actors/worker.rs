@@ -136,10 +136,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             let store = store.as_mut().ok_or(never_opened)?;
             let (mut done, failure) = match store.process(&batch, &observer).await {
                 Ok(outcome) => (outcome, None),
-                Err(BrokenOff { failure, done }) => {
-                    alarm_if_set_back(&batch, &failure);
-                    (done, Some(failure))
-                }
+                Err(BrokenOff { failure, done }) => (done, Some(failure)),
             };
             observer.observed.metrics.processed(&done.results);
             report_failures(&done, &mut handling);
@@ -168,19 +165,6 @@ async fn connect(parts: &WorkerParts, observer: &Observer) -> Database {
                 tokio::time::sleep(RETRY).await;
             }
         }
-    }
-}
-
-/// Epochs only rise, so a lower one is not ours: somebody deleted the lane's row, or restored a backup.
-fn alarm_if_set_back(batch: &Batch, failure: &BatchFailure) {
-    let BatchFailure::Fenced(found) = failure;
-    if found.epoch < batch.epoch {
-        let (lane, from, now) = (batch.lane, batch.from, found.next_offset);
-        log::error!(
-            lane;
-            "The row of lane {lane} in inbox_offsets is gone or was set back: it stood at {from}, now at {now}. \
-             What the inbox holds from there on is processed again, with new numbers"
-        );
     }
 }
 

@@ -85,6 +85,7 @@ impl Readings for Parts {
         let unreleased = inbox.unreleased();
         InboxReading {
             bytes: inbox.bytes(),
+            kept_bytes: inbox.kept_bytes(),
             max_bytes: inbox.max_bytes(),
             uncommitted_records: unreleased.records,
             oldest_uncommitted: unreleased.oldest,

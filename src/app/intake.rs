@@ -184,10 +184,11 @@ mod tests {
     use crate::actors::Slot;
     use crate::domain::message::{DeliveryFacts, Offset};
     use crate::domain::redelivery::PROOF;
-    use crate::inbox::{FsyncPolicy, InboxOptions};
+    use crate::inbox::{FsyncPolicy, InboxOptions, KeepPolicy};
 
     fn open(dir: &tempfile::TempDir) -> Inbox {
         let options = InboxOptions {
+            keep: KeepPolicy::NONE,
             dir: dir.path().to_path_buf(),
             max_bytes: 1024 * 1024,
             segment_bytes: 100_000,

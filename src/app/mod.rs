@@ -2,6 +2,7 @@
 
 mod admin;
 mod end_mark;
+mod identity;
 mod intake;
 mod retire;
 mod signals;
@@ -14,16 +15,20 @@ use std::sync::Arc;
 
 use actix::{Addr, Arbiter, System};
 
+use self::identity::RegisteredStart;
+pub(crate) use self::identity::directory_of_survey;
 pub use self::intake::Intake;
-pub use self::retire::{Retired, retire};
+pub use self::retire::{RetireOrder, Retired, retire};
 use self::signals::{Signals, Told};
 use self::stage::{Assembled, Mode, Stage};
-use self::startup::prepare_database;
+pub(crate) use self::startup::volatile_file_system;
+use self::startup::{prepare_database, register_start};
 
 use crate::actors::messages::{ReloadFlows, Shutdown};
 use crate::actors::supervisor::SupervisorActor;
 use crate::actors::{Directory, remember_panics};
-use crate::inbox::InboxError;
+use crate::domain::identity::{Consent, Refusal};
+use crate::inbox::{Inbox, InboxError};
 use crate::mqtt::MqttError;
 use crate::observe::health::Step;
 use crate::observe::{Observed, logging};
@@ -47,6 +52,9 @@ pub enum StartError {
         /// What it refused.
         source: InboxError,
     },
+    /// This directory must not go on at this database.
+    #[error("{0}")]
+    Identity(Refusal),
     /// The table of brokers holds nothing to connect to.
     #[error(transparent)]
     Server(LoadServerError),
@@ -136,6 +144,12 @@ pub enum StartError {
 /// ```
 #[must_use]
 pub fn run_forever(settings: Settings) -> i32 {
+    run_with(settings, Consent::default())
+}
+
+/// As [`run_forever`], with what the operator consents to where directory and database do not belong together.
+#[must_use]
+pub fn run_with(settings: Settings, consent: Consent) -> i32 {
     // Reads FAILPOINTS from the environment, in builds for tests only.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
@@ -145,7 +159,7 @@ pub fn run_forever(settings: Settings) -> i32 {
         Ok(admin) => admin,
         Err(error) => return not_started(&error),
     };
-    let code = run_observed(settings, observed);
+    let code = run_observed(settings, consent, observed);
     if let Some(admin) = admin {
         admin.end();
     }
@@ -154,14 +168,19 @@ pub fn run_forever(settings: Settings) -> i32 {
     code
 }
 
-fn run_observed(settings: Settings, observed: Arc<Observed>) -> i32 {
+fn run_observed(settings: Settings, consent: Consent, observed: Arc<Observed>) -> i32 {
     let system = System::new();
-    let started = system.block_on(start(settings, observed));
+    let started = system.block_on(start(settings, consent, observed));
     match started {
-        Ok(Some(gateway)) => {
+        Ok(Some((gateway, registered, inbox))) => {
+            let actors = gateway.directory.clone();
+            Arbiter::current().spawn(registered.clone().keep_alive(inbox.clone(), actors));
             Arbiter::current().spawn(gateway.obey_signals());
             match system.run_with_code() {
-                Ok(code) => code,
+                Ok(code) => {
+                    registered.note_end(&inbox);
+                    code
+                }
                 Err(error) => {
                     log::error!("The actor system failed: {error}");
                     1
@@ -211,20 +230,31 @@ impl Gateway {
 }
 
 /// Brings all parts up; `None` when it was told to end meanwhile.
-async fn start(settings: Settings, observed: Arc<Observed>) -> Result<Option<Gateway>, StartError> {
+async fn start(
+    settings: Settings,
+    consent: Consent,
+    observed: Arc<Observed>,
+) -> Result<Option<(Gateway, RegisteredStart, Inbox)>, StartError> {
     let mut signals = Signals::new()?;
     tokio::select! {
-        gateway = open_and_assemble(&settings, observed) => {
-            let Assembled { supervisor, directory, .. } = gateway?;
-            Ok(Some(Gateway { supervisor, directory, signals }))
+        gateway = open_and_assemble(&settings, consent, observed) => {
+            let (Assembled { supervisor, directory, .. }, registered, inbox) = gateway?;
+            Ok(Some((Gateway { supervisor, directory, signals }, registered, inbox)))
         }
         () = signals.end() => Ok(None),
     }
 }
 
-async fn open_and_assemble(settings: &Settings, observed: Arc<Observed>) -> Result<Assembled, StartError> {
+async fn open_and_assemble(
+    settings: &Settings,
+    consent: Consent,
+    observed: Arc<Observed>,
+) -> Result<(Assembled, RegisteredStart, Inbox), StartError> {
     let stage = Stage::open(settings, observed)?;
+    let inbox = stage.inbox.clone();
     let prepared = prepare_database(settings, &stage.observed).await?;
+    let registered = register_start(settings, &inbox, consent, &stage.observed).await?;
     stage.observed.health.done(Step::Database);
-    stage.assemble(prepared, &Mode::Run)
+    let assembled = stage.assemble(prepared, &Mode::Run)?;
+    Ok((assembled, registered, inbox))
 }

@@ -20,16 +20,19 @@ use self::others::ask_the_others;
 use self::sessions::{Sessions, brokers_of, named};
 use super::StartError;
 use super::end_mark::EndMark;
+use super::identity::RegisteredStart;
 use super::signals::Signals;
 use super::stage::{Assembled, Mode, Stage};
-use super::startup::{Prepared, prepare_database};
+use super::startup::{Prepared, prepare_database, register_start};
 use crate::actors::messages::Shutdown;
 use crate::actors::remember_panics;
 use crate::actors::supervisor::SupervisorActor;
+use crate::domain::identity::Consent;
+use crate::inbox::Inbox;
 use crate::observe::logging;
 use crate::settings::Settings;
 use crate::store::outbox::Outbox;
-use crate::store::{Database, MqttServer, StoreError, missing_file, remove_member};
+use crate::store::{Database, MqttServer, StoreError, forget_inbox, missing_file, remove_member};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,21 +43,32 @@ pub struct Retired {
     pub to_be_posted: u64,
 }
 
+/// What is to be retired, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetireOrder {
+    /// Let go of the flows although no other gateway takes them.
+    pub the_last: bool,
+    /// Only the session at the broker with this id in `mqtt_servers`.
+    pub broker: Option<i64>,
+    /// The inbox of the replica is lost: begin with an empty one.
+    pub new_inbox: bool,
+}
+
 /// Takes over for good what is left of the replica with these settings: its inbox, and what the broker keeps for it.
 /// Returns when all of it is in the database and the broker has forgotten the session.
 ///
-/// Unless it is `the_last`, others have to have its flows before it lets go of them. Where several rows of `mqtt_servers` are
+/// Unless it is the last, others have to have its flows before it lets go of them. Where several rows of `mqtt_servers` are
 /// enabled, each of these brokers may keep a session: all of them are gone to, or only the one with the id `broker`.
 ///
 /// # Errors
 /// The exit code, after the reason was logged.
-pub fn retire(settings: &Settings, the_last: bool, broker: Option<i64>) -> Result<Retired, i32> {
+pub fn retire(settings: &Settings, options: RetireOrder) -> Result<Retired, i32> {
     // Reads FAILPOINTS from the environment, in builds for tests only.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
     let system = System::new();
-    let started = system.block_on(Retirement::start(settings, the_last, broker));
+    let started = system.block_on(Retirement::start(settings, options));
     let retirement = started.map_err(|error| {
         log::error!("Fatal error during startup: {error}");
         1
@@ -86,15 +100,13 @@ struct Retirement {
 }
 
 impl Retirement {
-    async fn start(
-        settings: &Settings,
-        the_last: bool,
-        broker: Option<i64>,
-    ) -> Result<Retirement, StartError> {
+    async fn start(settings: &Settings, order: RetireOrder) -> Result<Retirement, StartError> {
         let mut signals = Signals::new()?;
         tokio::select! {
-            opened = open(settings, the_last, broker) => {
-                let (supervisor, sessions, inbox_id) = opened?;
+            opened = open(settings, order) => {
+                let (supervisor, sessions, inbox_id, registered, inbox) = opened?;
+                let actors = sessions.directory.clone();
+                Arbiter::current().spawn(registered.keep_alive(inbox, actors));
                 Ok(Retirement { supervisor, sessions, signals, inbox_id, done: Arc::default() })
             }
             () = signals.end() => give_up(),
@@ -123,9 +135,9 @@ impl Retirement {
 /// Opens what the replica has left, and starts the parts of a gateway on it.
 async fn open(
     settings: &Settings,
-    the_last: bool,
-    broker: Option<i64>,
-) -> Result<(Addr<SupervisorActor>, Sessions, String), StartError> {
+    order: RetireOrder,
+) -> Result<(Addr<SupervisorActor>, Sessions, String, RegisteredStart, Inbox), StartError> {
+    let RetireOrder { the_last, broker, new_inbox } = order;
     // To make an empty one here and to be done with it would be the wrong kind of success.
     if !settings.inbox.dir.is_dir() {
         return Err(StartError::NoInbox { dir: settings.inbox.dir.clone() });
@@ -139,11 +151,15 @@ async fn open(
     let brokers = brokers_of(&prepared, broker)?;
     let prepared = Prepared { servers: brokers.iter().take(1).cloned().collect(), ..prepared };
     ask_the_others(settings, &inbox_id, the_last).await?;
+    let inbox = stage.inbox.clone();
+    let consent = Consent { database: None, new_inbox };
+    let registered = register_start(settings, &inbox, consent, &stage.observed).await?;
     let mark = Arc::new(EndMark::new(&inbox_id));
     let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
     let Assembled { supervisor, directory, link } = stage.assemble(prepared, &mode)?;
     let client_id = settings.mqtt.client_id.clone();
-    Ok((supervisor, Sessions { brokers, directory, link, mark, client_id }, inbox_id))
+    let sessions = Sessions { brokers, directory, link, mark, client_id };
+    Ok((supervisor, sessions, inbox_id, registered, inbox))
 }
 
 /// As after `kill -9`: the next run finds everything where it is.
@@ -172,6 +188,7 @@ fn farewell(settings: &Settings, inbox_id: &str) -> Result<u64, String> {
     let farewell = async {
         let database = Database::connect(&settings.database, 1).await?;
         remove_member(&database, inbox_id).await?;
+        forget_inbox(&database, inbox_id).await?;
         let waiting = Outbox::new(database.clone(), inbox_id.into()).waiting().await?;
         database.close().await?;
         Ok(waiting.iter().map(|flow| flow.rows).sum())

@@ -1,9 +1,12 @@
 //! What has to be there before the actors are: the inbox at once, the database as soon as it comes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::StartError;
+use super::identity::{self, RegisteredStart};
 use crate::actors::kind_of;
+use crate::domain::identity::Consent;
 use crate::domain::routing_history::RoutingHistory;
 use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::observe::Observed;
@@ -27,6 +30,7 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
         dir: settings.inbox.dir.clone(),
         max_bytes: settings.inbox.max_bytes,
         segment_bytes: settings.inbox.segment_bytes,
+        keep: settings.inbox.keep,
         fsync: settings.inbox.fsync,
         lanes,
         max_payload_bytes: settings.limits.max_payload_bytes,
@@ -51,11 +55,31 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
             settings.inbox.dir.display()
         );
     }
+    if let Some(kind) = volatile_file_system(&settings.inbox.dir) {
+        log::warn!(
+            "The inbox directory {} is on {kind}: what was received and not stored is lost with the machine or the \
+             container. Put INBOX_DIR on a volume that outlives them",
+            settings.inbox.dir.display()
+        );
+    }
     log::info!(
         inbox = inbox.id().to_string().as_str(), lanes = inbox.lanes(), records = recovery.records, bytes = inbox.bytes();
         "Inbox opened"
     );
     Ok(inbox)
+}
+
+/// The kind of the file system where it does not outlive a restart of the machine or the container.
+pub(crate) fn volatile_file_system(dir: &Path) -> Option<&'static str> {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    const OVERLAYFS: i64 = 0x794c_7630;
+    match rustix::fs::statfs(dir).ok()?.f_type {
+        TMPFS => Some("tmpfs"),
+        RAMFS => Some("ramfs"),
+        OVERLAYFS => Some("overlayfs"),
+        _ => None,
+    }
 }
 
 /// The routing tables by which records that are in the inbox from an earlier run are routed.
@@ -92,14 +116,31 @@ pub(super) async fn prepare_database(
                 return Ok(prepared);
             }
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
-            Err(error) => {
-                observed.metrics.database.failed(kind_of(&error));
-                let retry_in_ms = DATABASE_RETRY.as_millis();
-                log::error!(retry_in_ms; "The database is not available, waiting for it: {error}");
-                actix_rt::time::sleep(DATABASE_RETRY).await;
-            }
+            Err(error) => wait_for_database(&error, observed).await,
         }
     }
+}
+
+/// Registers this start; waits for a database that is not there.
+pub(super) async fn register_start(
+    settings: &Settings,
+    inbox: &Inbox,
+    consent: Consent,
+    observed: &Observed,
+) -> Result<RegisteredStart, StartError> {
+    loop {
+        match identity::register_start(settings, inbox, consent).await {
+            Err(StartError::Store(error)) => wait_for_database(&error, observed).await,
+            registered => return registered,
+        }
+    }
+}
+
+async fn wait_for_database(error: &StoreError, observed: &Observed) {
+    observed.metrics.database.failed(kind_of(error));
+    let retry_in_ms = DATABASE_RETRY.as_millis();
+    log::error!(retry_in_ms; "The database is not available, waiting for it: {error}");
+    actix_rt::time::sleep(DATABASE_RETRY).await;
 }
 
 async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, LoadServerError>, StoreError> {

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::audit_report;
+use crate::app::directory_of_survey;
 use crate::domain::audit::{Facts, InboxFacts, LaneFacts, Severity, judge};
+use crate::domain::identity::{Consent, Verdict, judge as judge_start};
 use crate::inbox::{Survey, survey};
 use crate::settings::Settings;
 use crate::store::{self, AuditProgress, Database, LaneRow};
@@ -85,7 +87,7 @@ async fn read(settings: &Settings, only: Option<&str>) -> Result<Facts, AuditErr
         return Err(AuditError::NoFlow(code.to_owned()));
     }
     if only.is_none() {
-        facts.inbox = inbox(&settings.inbox.dir, &database).await?;
+        facts.inbox = inbox(settings, &database).await?;
     }
     Ok(facts)
 }
@@ -99,7 +101,8 @@ fn tell(told: &mut Instant, progress: AuditProgress) {
 }
 
 /// The lanes are read before the log: what they have done must then be in the log, or have been.
-async fn inbox(dir: &Path, database: &Database) -> Result<Option<InboxFacts>, AuditError> {
+async fn inbox(settings: &Settings, database: &Database) -> Result<Option<InboxFacts>, AuditError> {
+    let dir: &Path = &settings.inbox.dir;
     let lanes = store::lane_rows(database).await?;
     let marks: Vec<u64> = lanes.iter().map(|lane| lane.next_offset).chain([0]).collect();
     let Some(found) = survey(dir, &marks)? else { return Ok(None) };
@@ -114,7 +117,23 @@ async fn inbox(dir: &Path, database: &Database) -> Result<Option<InboxFacts>, Au
         end: found.end,
         never_issued: found.never_issued,
         lanes: (0..found.lanes).map(|lane| lane_facts(&found, lane, &lanes)).collect(),
+        mismatches: mismatches(settings, &found, database).await?,
     }))
+}
+
+/// What the next start would be told.
+async fn mismatches(
+    settings: &Settings,
+    found: &Survey,
+    database: &Database,
+) -> Result<Vec<String>, AuditError> {
+    let directory = directory_of_survey(settings, found);
+    let registry = store::registry(database, &directory).await?;
+    Ok(match judge_start(&directory, &registry, Consent::default(), &[]) {
+        Verdict::Register(registration) => registration.notices.iter().map(ToString::to_string).collect(),
+        Verdict::Refuse(refusal) => vec![refusal.to_string()],
+        Verdict::Watch(_) => Vec::new(),
+    })
 }
 
 fn lane_facts(found: &Survey, lane: u32, rows: &[LaneRow]) -> LaneFacts {
@@ -123,5 +142,6 @@ fn lane_facts(found: &Survey, lane: u32, rows: &[LaneRow]) -> LaneFacts {
     let next_offset = row.map(|row| row.next_offset);
     let lagging_from = row.and_then(|row| row.lagging_from);
     let waiting = found.waiting.get(&next_offset.unwrap_or(0)).copied().unwrap_or(0);
-    LaneFacts { lane, next_offset, lagging_from, waiting }
+    let committed = usize::try_from(lane).ok().and_then(|lane| found.progress.lanes.get(lane)).copied();
+    LaneFacts { lane, next_offset, lagging_from, waiting, committed }
 }

@@ -37,6 +37,7 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     };
     report.tell("database", &Ok(describe(&settings.database)))?;
     report.tell("schema", &schema(&database).await)?;
+    super::check_identity::run(&database, settings, report).await?;
     brokers(&database, settings, report).await
 }
 

@@ -4,6 +4,7 @@ mod audit;
 mod audit_report;
 mod bench;
 mod check;
+mod check_identity;
 mod check_probes;
 mod migrate;
 mod retire;
@@ -13,9 +14,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::demo::DemoOptions;
+use crate::domain::identity::{Consent, DatabaseChange};
 use crate::observe::logging;
 use crate::settings::{self, Loaded, LogFormat, Settings, SettingsError};
 use crate::{app, demo};
@@ -31,19 +33,46 @@ const WRONG_SETTINGS: i32 = 2;
 #[command(
     name = "mqtt-gateway",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong settings, 3 a part failed for good.\n\
                   Settings: docs/SETTINGS.md; `mqtt-gateway check` shows those that count."
 )]
 struct CommandLine {
+    #[command(flatten)]
+    run: RunOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-#[derive(Debug, Default, PartialEq, Subcommand)]
+/// What the operator consents to, for one start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+struct RunOptions {
+    /// The database is another one than before: go on where the inbox stood, and store there nothing twice.
+    #[arg(long)]
+    adopt_database: bool,
+    /// The database is another one than before: process everything there that the inbox still holds.
+    #[arg(long, conflicts_with = "adopt_database")]
+    replay: bool,
+    /// The inbox that this client id had before is lost: begin with this one.
+    #[arg(long)]
+    new_inbox: bool,
+}
+
+impl RunOptions {
+    fn consent(self) -> Consent {
+        let database = match (self.adopt_database, self.replay) {
+            (true, _) => Some(DatabaseChange::Adopt),
+            (false, true) => Some(DatabaseChange::Replay),
+            (false, false) => None,
+        };
+        Consent { database, new_inbox: self.new_inbox }
+    }
+}
+
+#[derive(Debug, PartialEq, Subcommand)]
 enum Command {
     /// Run the gateway (also without a command).
-    #[default]
-    Run,
+    Run(RunOptions),
     /// Show the settings and try database, schema, broker, log and inbox.
     Check,
     /// Create missing tables and columns, and end.
@@ -78,9 +107,9 @@ enum Command {
 /// The whole program: does what the command line says and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = CommandLine::parse().command.unwrap_or_default();
-    let code = match command {
-        Command::Run => run(),
+    let line = CommandLine::parse();
+    let code = match line.command.unwrap_or(Command::Run(line.run)) {
+        Command::Run(options) => run(options.consent()),
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
         Command::Retire(options) => {
@@ -98,7 +127,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-fn run() -> i32 {
+fn run(consent: Consent) -> i32 {
     // Before there is any other thread.
     let waits = turns::wait_for_turns();
     with_settings(|settings| {
@@ -113,7 +142,7 @@ fn run() -> i32 {
                 settings.niceness
             );
         }
-        app::run_forever(settings)
+        app::run_with(settings, consent)
     })
 }
 
@@ -200,7 +229,8 @@ mod tests {
 
     fn command(arguments: &[&str]) -> Option<Command> {
         let arguments = std::iter::once(&"mqtt-gateway").chain(arguments);
-        CommandLine::try_parse_from(arguments).ok().map(|line| line.command.unwrap_or_default())
+        let line = CommandLine::try_parse_from(arguments).ok()?;
+        Some(line.command.unwrap_or(Command::Run(line.run)))
     }
 
     #[test]
@@ -210,8 +240,12 @@ mod tests {
 
     #[test]
     fn without_a_word_the_gateway_runs() {
-        assert_eq!(command(&[]), Some(Command::Run));
-        assert_eq!(command(&["run"]), Some(Command::Run));
+        assert_eq!(command(&[]), Some(Command::Run(RunOptions::default())));
+        assert_eq!(command(&["run"]), Some(Command::Run(RunOptions::default())));
+        let replay = RunOptions { replay: true, ..RunOptions::default() };
+        assert_eq!(command(&["--replay"]), Some(Command::Run(replay)));
+        assert_eq!(command(&["run", "--replay"]), Some(Command::Run(replay)));
+        assert_eq!(command(&["--replay", "--adopt-database"]), None);
     }
 
     #[test]

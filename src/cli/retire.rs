@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use crate::app::{Retired, retire};
+use crate::app::{RetireOrder, Retired, retire};
 use crate::settings::Settings;
 
 /// What the help says below the options.
@@ -24,11 +24,15 @@ pub(super) struct RetireOptions {
     /// that is out of reach for a minute is left out and named.
     #[arg(long, value_name = "ID")]
     broker: Option<i64>,
+    /// The inbox of the replica is lost: begin with an empty one. What it had received and not stored is lost.
+    #[arg(long)]
+    new_inbox: bool,
 }
 
 /// Retires, and says on standard output what came of it. Gives the exit code.
 pub(super) fn run(settings: &Settings, options: RetireOptions) -> i32 {
-    match retire(settings, options.last, options.broker) {
+    let RetireOptions { last: the_last, broker, new_inbox } = options;
+    match retire(settings, RetireOrder { the_last, broker, new_inbox }) {
         Ok(retired) => {
             // Whoever closed standard output does not want to know.
             let _ = tell(&settings.mqtt.client_id, retired);

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod batch;
 pub mod flow;
 pub mod flow_diff;
+pub mod identity;
 mod json;
 pub mod lanes;
 pub mod message;

@@ -42,14 +42,27 @@ pub(super) fn replace_small_file(dir: &Path, name: &str, body: &str) -> Result<(
         io::ErrorKind::StorageFull.into()
     )));
     let staged = dir.join(format!("{name}.new"));
-    create_private_file(&staged)
-        .and_then(|mut file| {
-            file.write_all(format!("{:08x}\n{body}", crc32fast::hash(body.as_bytes())).as_bytes())?;
-            file.sync_all()
-        })
+    write_checked(&staged, body)
+        .and_then(|file| file.sync_all())
         .and_then(|()| fs::rename(&staged, &path))
         .map_err(InboxError::io("replace", &path))?;
     sync_dir(dir)
+}
+
+/// Replaces a small file so that the new content survives `kill -9`. After a loss of power the file may be
+/// damaged: only for content that the start can do without.
+pub(super) fn replace_small_file_unsynced(dir: &Path, name: &str, body: &str) -> Result<(), InboxError> {
+    let path = dir.join(name);
+    let staged = dir.join(format!("{name}.new"));
+    write_checked(&staged, body)
+        .and_then(|_| fs::rename(&staged, &path))
+        .map_err(InboxError::io("replace", &path))
+}
+
+fn write_checked(path: &Path, body: &str) -> io::Result<File> {
+    let mut file = create_private_file(path)?;
+    file.write_all(format!("{:08x}\n{body}", crc32fast::hash(body.as_bytes())).as_bytes())?;
+    Ok(file)
 }
 
 /// Reads what [`replace_small_file`] wrote.

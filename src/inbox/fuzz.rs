@@ -12,7 +12,9 @@ use super::cursor::{Cursor, Step};
 use super::meta::META_FILE;
 use super::record::{self, Codec};
 use super::segment::{HEADER_BYTES, Header, Segment, Walked};
-use super::{Damage, FsyncPolicy, Inbox, InboxId, InboxOptions, durable, recovery, segment, survey};
+use super::{
+    Damage, FsyncPolicy, Inbox, InboxId, InboxOptions, KeepPolicy, durable, recovery, segment, survey,
+};
 use crate::domain::message::{Body, DeliveryFacts, Offset, Publication, Record};
 use crate::fuzzing::{behaviour, fuzz, fuzz_from};
 
@@ -73,6 +75,7 @@ fn inbox_with(bytes: &[u8]) -> TempDir {
 
 fn options(dir: &Path) -> InboxOptions {
     InboxOptions {
+        keep: KeepPolicy::NONE,
         dir: dir.to_path_buf(),
         max_bytes: 1 << 20,
         segment_bytes: 1 << 20,

@@ -1,14 +1,19 @@
 //! One process per inbox directory.
+//!
+//! The lock is held on the directory itself, which cannot be removed and made again unnoticed as a file in it can.
+//! The file `lock` is locked too: gateways of versions before this one know no other lock, and it names the holder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use super::error::InboxError;
 
 /// Held as long as this value lives; the kernel lets go when the process dies, however it dies.
 pub(super) struct DirectoryLock {
+    path: PathBuf,
+    dir: File,
     _file: File,
 }
 
@@ -16,6 +21,21 @@ impl DirectoryLock {
     /// Takes the lock of the directory, or says which process has it.
     pub(super) fn acquire(dir: &Path) -> Result<DirectoryLock, InboxError> {
         let path = dir.join("lock");
+        let locked = |lock: Result<(), TryLockError>, path: &Path| match lock {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => {
+                Err(InboxError::Locked { dir: dir.to_path_buf(), holder: holder(&dir.join("lock")) })
+            }
+            Err(TryLockError::Error(error)) => Err(InboxError::io("lock", path)(error)),
+        };
+        let directory = File::open(dir).map_err(InboxError::io("open", dir))?;
+        match directory.try_lock() {
+            // Some network file systems lock only files that are open for writing. There the file has to do.
+            Err(TryLockError::Error(error)) if is_unsupported(&error) => {
+                log::warn!("cannot lock the directory {}, only the file in it: {error}", dir.display());
+            }
+            lock => locked(lock, dir)?,
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -24,19 +44,31 @@ impl DirectoryLock {
             .mode(0o600)
             .open(&path)
             .map_err(InboxError::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(InboxError::Locked { dir: dir.to_path_buf(), holder: holder(&path) });
-            }
-            Err(TryLockError::Error(error)) => return Err(InboxError::io("lock", &path)(error)),
-        }
+        locked(file.try_lock(), &path)?;
         // The number only helps a person; a disk too full for it is no reason not to start.
         if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
             log::warn!("cannot write the process id into {}: {error}", path.display());
         }
-        Ok(DirectoryLock { _file: file })
+        Ok(DirectoryLock { path: dir.to_path_buf(), dir: directory, _file: file })
     }
+
+    /// Whether the path still leads to the directory that is locked. When it was removed, moved or replaced, what is
+    /// appended from now on would be lost.
+    pub(super) fn is_in_place(&self) -> bool {
+        let held = self.dir.metadata().map(|held| (held.dev(), held.ino()));
+        let found = fs::metadata(&self.path).map(|found| (found.dev(), found.ino()));
+        match (held, found) {
+            (Ok(held), Ok(found)) => held == found,
+            (_, Err(error)) => error.kind() != io::ErrorKind::NotFound,
+            // A disk that does not answer is not a directory that was replaced.
+            (Err(_), Ok(_)) => true,
+        }
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    const BAD_DESCRIPTOR: i32 = 9;
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(BAD_DESCRIPTOR)
 }
 
 fn holder(path: &Path) -> String {
@@ -44,4 +76,31 @@ fn holder(path: &Path) -> String {
         .ok()
         .and_then(|text| text.trim().parse::<u32>().ok())
         .map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_lock_file_opens_the_directory_to_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = DirectoryLock::acquire(dir.path()).unwrap();
+        fs::remove_file(dir.path().join("lock")).unwrap();
+        assert!(matches!(DirectoryLock::acquire(dir.path()), Err(InboxError::Locked { .. })));
+    }
+
+    #[test]
+    fn a_replaced_directory_is_noticed() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("inbox");
+        fs::create_dir(&dir).unwrap();
+        let held = DirectoryLock::acquire(&dir).unwrap();
+        assert!(held.is_in_place());
+        fs::rename(&dir, parent.path().join("away")).unwrap();
+        assert!(!held.is_in_place());
+        fs::create_dir(&dir).unwrap();
+        assert!(!held.is_in_place());
+    }
 }

@@ -1,29 +1,34 @@
-//! The writer's side: which segments there are, appending to the last, sealing and releasing.
+//! The writer's side: which segments there are, appending to the last, sealing, keeping and deleting.
 //!
 //! ```text
-//!            roll, full, failed write
-//!  active ───────────────────────────▶ sealed ──release──▶ deleted
-//!    ▲                                   │
-//!    └──────── next append creates ──────┘   (no active segment is a state like any other)
+//!            roll, full, failed write          release           expired, no room
+//!  active ───────────────────────────▶ sealed ─────────▶ kept ───────────────────▶ deleted
+//!    ▲                                   │      ◀─────────
+//!    └──────── next append creates ──────┘  the database went back
 //! ```
+//!
+//! No active segment is a state like any other. A kept segment is finished: all its records are done. It can still be
+//! read, in case the database loses what it had committed, and it does not count towards the bound of the log.
 //!
 //! A segment that could not be cut back after a failed append is sealed at its last good length. The
 //! next one then begins at the offset that failed; recovery takes a record that lies in a segment at or
 //! above the base of the following one for what it is: something that was never acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::error::{AppendError, InboxError};
-use super::meta::Meta;
+use super::meta::{Meta, Registered};
+use super::progress::Progress;
 use super::record::Codec;
 use super::redelivery_watch::{Extent, RedeliveryWatch, Unstored};
 use super::segment::{HEADER_BYTES, Segment};
-use super::{FsyncPolicy, InboxOptions, durable};
+use super::{FsyncPolicy, InboxOptions, KeepPolicy, durable};
 use crate::domain::message::{Offset, Publication};
 use crate::domain::redelivery::Sighting;
 
@@ -38,11 +43,18 @@ pub(super) struct Log {
     limits: Limits,
     fsync_each: bool,
     segments: BTreeMap<Offset, Arc<Segment>>,
+    /// The finished ones among them, oldest first.
+    kept: VecDeque<Kept>,
+    kept_bytes: u64,
+    keep: KeepPolicy,
+    /// All below is done, as the lanes have said since the inbox was opened. Nothing is deleted before.
+    done_below: Option<Offset>,
     redelivery: RedeliveryWatch,
     active: Option<Active>,
     /// Names were created or deleted since the directory was synced.
     dir_dirty: bool,
     next_offset: Offset,
+    /// Bytes of all segments that are not kept.
     bytes: u64,
     closed: bool,
     /// Rises whenever waiting appenders should look again.
@@ -63,6 +75,12 @@ struct Active {
     file: File,
 }
 
+/// A finished segment.
+struct Kept {
+    segment: Arc<Segment>,
+    since: Instant,
+}
+
 /// What has to be synced, taken out so that syncing holds no lock.
 pub(super) struct Unsynced {
     pub(super) segments: Vec<Arc<Segment>>,
@@ -77,6 +95,7 @@ impl Log {
         meta: Meta,
         segments: BTreeMap<Offset, Arc<Segment>>,
         redelivery: RedeliveryWatch,
+        progress: &Progress,
     ) -> Result<Log, InboxError> {
         let quarter = options.max_bytes / 4;
         let mut log = Log {
@@ -93,6 +112,10 @@ impl Log {
             dir: options.dir,
             meta,
             segments,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            keep: options.keep,
+            done_below: None,
             redelivery,
             active: None,
             dir_dirty: false,
@@ -100,6 +123,7 @@ impl Log {
             wakeups: 0,
             buffer: Vec::new(),
         };
+        log.keep_finished(progress.done_below);
         match log.begin_run() {
             // What is in the log can still be worked off, which makes room; appends wait until then.
             Err(error) if error.is_disk_full() => {
@@ -116,6 +140,26 @@ impl Log {
         active.segment.sync()?;
         self.active = Some(active);
         durable::sync_dir(&self.dir)
+    }
+
+    /// Begins the run again at a base at or above `offset`, before the first append: offsets below were issued by
+    /// another directory with the id of this inbox.
+    pub(super) fn begin_above(&mut self, offset: Offset) -> Result<(), InboxError> {
+        if self.next_offset >= offset {
+            return Ok(());
+        }
+        self.seal_active();
+        self.meta.skip_to(offset)?;
+        self.next_offset = self.meta.next_base;
+        self.begin_run()
+    }
+
+    pub(super) fn registration(&self) -> Option<&Registered> {
+        self.meta.registration.as_ref()
+    }
+
+    pub(super) fn register(&mut self, registered: Registered) -> Result<(), InboxError> {
+        self.meta.register(&self.dir, registered)
     }
 
     /// Appends a record; it is published (and synced, where each is) when this returns its offset.
@@ -238,36 +282,80 @@ impl Log {
         Ok(())
     }
 
-    /// Takes out the sealed segments wholly below `watermark`; the active one is sealed for that only
-    /// when it is large, so that a small log does not create a file for each release.
-    pub(super) fn take_released(&mut self, watermark: Offset) -> Vec<Arc<Segment>> {
+    /// Keeps the sealed segments wholly below `watermark` and takes out those that were kept for long enough; the
+    /// active one is sealed for that only when it is large, so that a small log does not create a file for each release.
+    pub(super) fn take_expired(&mut self, watermark: Offset) -> Vec<Arc<Segment>> {
+        self.done_below = Some(watermark);
         let rollable =
             |segment: &Segment| segment.end() <= watermark && segment.len() > self.limits.segment / 2;
         if self.active.as_ref().is_some_and(|active| rollable(&active.segment)) {
             self.seal_active_with_records();
         }
-        let active = self.active.as_ref().map(|active| active.segment.base);
-        let released =
-            |base: &Offset, segment: &mut Arc<Segment>| Some(*base) != active && segment.end() <= watermark;
-        let taken: Vec<_> =
-            self.segments.extract_if(..watermark, released).map(|(_, segment)| segment).collect();
-        for segment in &taken {
-            segment.mark_removed(true);
+        self.keep_finished(watermark);
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        while let Some(kept) = self.kept.pop_front_if(|kept| {
+            self.kept_bytes > self.keep.max_bytes || now.duration_since(kept.since) >= self.keep.max_age
+        }) {
+            expired.push(self.take_out(kept));
+        }
+        expired
+    }
+
+    /// Takes out all finished segments, the active one among them if it is: the disk has no room for what comes.
+    pub(super) fn take_kept(&mut self) -> Vec<Arc<Segment>> {
+        let Some(watermark) = self.done_below else { return Vec::new() };
+        if self.active.as_ref().is_some_and(|active| active.segment.end() <= watermark) {
+            self.seal_active_with_records();
+        }
+        self.keep_finished(watermark);
+        let mut taken = Vec::new();
+        while let Some(kept) = self.kept.pop_front() {
+            taken.push(self.take_out(kept));
         }
         taken
     }
 
-    /// The file of a released segment is gone: its room is free again.
-    pub(super) fn forget_released(&mut self, segment: &Segment) {
-        self.bytes -= segment.len();
+    fn keep_finished(&mut self, watermark: Offset) {
+        // A lane that the database has set back needs them again.
+        while let Some(needed) = self.kept.pop_back_if(|kept| kept.segment.end() > watermark) {
+            self.kept_bytes -= needed.segment.len();
+            self.bytes += needed.segment.len();
+        }
+        let from = self.kept.back().map_or(0, |kept| kept.segment.base + 1);
+        let active = self.active.as_ref().map(|active| active.segment.base);
+        let since = Instant::now();
+        let finished = self.segments.range(from..watermark.max(from)).map(|(_, segment)| segment);
+        for segment in
+            finished.take_while(|segment| Some(segment.base) != active && segment.end() <= watermark)
+        {
+            self.bytes -= segment.len();
+            self.kept_bytes += segment.len();
+            self.kept.push_back(Kept { segment: Arc::clone(segment), since });
+            self.wakeups += 1;
+        }
+    }
+
+    fn take_out(&mut self, kept: Kept) -> Arc<Segment> {
+        let Kept { segment, .. } = kept;
+        self.segments.remove(&segment.base);
+        self.kept_bytes -= segment.len();
+        segment.mark_removed(true);
+        segment
+    }
+
+    /// The file of a segment that was taken out is gone.
+    pub(super) fn forget_deleted(&mut self) {
         self.dir_dirty = true;
         self.wake();
     }
 
-    /// The file of a released segment could not be deleted: the next release tries again.
-    pub(super) fn restore_released(&mut self, segment: Arc<Segment>) {
+    /// The file of a segment that was taken out could not be deleted: the next release tries again.
+    pub(super) fn restore_kept(&mut self, segment: Arc<Segment>) {
         segment.mark_removed(false);
-        self.segments.insert(segment.base, segment);
+        self.kept_bytes += segment.len();
+        self.segments.insert(segment.base, Arc::clone(&segment));
+        self.kept.push_front(Kept { segment, since: Instant::now() });
     }
 
     pub(super) fn redelivery(&mut self) -> &mut RedeliveryWatch {
@@ -324,12 +412,25 @@ impl Log {
         self.bytes
     }
 
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn max_bytes(&self) -> u64 {
         self.limits.log
     }
 
     pub(super) fn next_offset(&self) -> Offset {
         self.next_offset
+    }
+
+    /// Above the last record; 0 where there is none.
+    pub(super) fn log_end(&self) -> Offset {
+        self.segments.values().rfind(|segment| segment.has_records()).map_or(0, |segment| segment.end())
     }
 
     pub(super) fn first_offset(&self) -> Offset {

@@ -16,7 +16,7 @@ pub(super) const META_FILE: &str = "meta";
 const FORMAT: u8 = 1;
 
 /// Each start reserves this many offsets; no run appends so many records without reserving again.
-const OFFSETS_PER_START: u64 = 1 << 40;
+pub const OFFSETS_PER_START: u64 = 1 << 40;
 
 /// Starts that a lost meta file is taken to have forgotten: offsets beyond the last surviving
 /// segment may have been issued, and there are eight million starts to spend.
@@ -53,6 +53,17 @@ pub(super) struct Meta {
     pub(super) lanes: u32,
     /// No offset at or above it was ever issued.
     pub(super) next_base: Offset,
+    /// What the last start has registered in the database.
+    pub(super) registration: Option<Registered>,
+}
+
+/// What a start has registered: the database, and the id of the start there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Identity of the database: 32 hexadecimal digits.
+    pub database_id: String,
+    /// Id of the start: 32 hexadecimal digits.
+    pub start_id: String,
 }
 
 /// The meta file as it was found.
@@ -69,6 +80,9 @@ struct Line {
     id: String,
     lanes: u32,
     next_base: Offset,
+    /// Absent in directories of versions that registered nothing.
+    #[serde(default)]
+    registration: Option<Registered>,
 }
 
 #[derive(Deserialize)]
@@ -79,14 +93,14 @@ struct FormatOnly {
 impl Meta {
     /// A new inbox.
     pub(super) fn new(lanes: u32) -> Meta {
-        Meta { id: InboxId::random(), lanes, next_base: OFFSETS_PER_START }
+        Meta { id: InboxId::random(), lanes, next_base: OFFSETS_PER_START, registration: None }
     }
 
     /// The meta of an inbox whose meta file is lost, from what its segments tell.
     pub(super) fn rebuilt(id: InboxId, lanes: u32, highest_base: Offset) -> Result<Meta, InboxError> {
         let start = highest_base / OFFSETS_PER_START + STARTS_SKIPPED_WITHOUT_META;
         let next_base = start.checked_mul(OFFSETS_PER_START).ok_or(InboxError::OffsetsUsedUp)?;
-        Ok(Meta { id, lanes, next_base })
+        Ok(Meta { id, lanes, next_base, registration: None })
     }
 
     /// Reads the meta file of the directory.
@@ -107,7 +121,7 @@ impl Meta {
     fn parse(text: &str) -> Option<Meta> {
         let line: Line = serde_json::from_str(text).ok()?;
         let id = InboxId(u128::from_str_radix(&line.id, 16).ok()?.to_be_bytes());
-        Some(Meta { id, lanes: line.lanes, next_base: line.next_base })
+        Some(Meta { id, lanes: line.lanes, next_base: line.next_base, registration: line.registration })
     }
 
     /// Reserves the next range of offsets and returns its first, once the reservation is on disk:
@@ -123,12 +137,27 @@ impl Meta {
         Ok(base)
     }
 
+    /// Goes to a range at or above `offset`, before any offset of the present one was issued.
+    pub(super) fn skip_to(&mut self, offset: Offset) -> Result<(), InboxError> {
+        let ranges = offset.div_ceil(OFFSETS_PER_START);
+        let base = ranges.checked_mul(OFFSETS_PER_START).ok_or(InboxError::OffsetsUsedUp)?;
+        self.next_base = self.next_base.max(base);
+        Ok(())
+    }
+
+    /// Remembers what this start has registered; on disk when this returns.
+    pub(super) fn register(&mut self, dir: &Path, registered: Registered) -> Result<(), InboxError> {
+        self.registration = Some(registered);
+        self.store(dir)
+    }
+
     fn store(&self, dir: &Path) -> Result<(), InboxError> {
         let text = serde_json::json!(Line {
             format: u32::from(FORMAT),
             id: self.id.to_string(),
             lanes: self.lanes,
             next_base: self.next_base,
+            registration: self.registration.clone(),
         });
         durable::replace_small_file(dir, META_FILE, &format!("{text}\n"))
     }

@@ -1,9 +1,10 @@
 //! The inbox: an append-only log on disk between the broker's acknowledgement and the database.
 //!
 //! ```text
-//!  append ──▶ log ──▶ segment │ segment │ segment (active)      meta: id, lanes, next base
+//!  append ──▶ log ──▶ segment │ segment │ segment (active)      meta: id, lanes, next base, registration
 //!                        ▲        ▲         ▲                    lock: one process per directory
-//!  release ──deletes─────┘      reader    reader                 redelivery: what was received last
+//!  release ──keeps───────┘      reader    reader                 redelivery: what was received last
+//!           and deletes                                          progress: how far the database was
 //!                                                                quarantine/: bytes nobody can read
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! and any knowledge of topics, flows or lanes beyond their number.
 
 mod age_marks;
+mod boot;
 mod cursor;
 mod durable;
 mod error;
@@ -23,6 +25,7 @@ mod kept_tables;
 mod lock;
 mod log_file;
 mod meta;
+mod progress;
 mod quarantine;
 mod reader;
 mod record;
@@ -40,9 +43,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use self::boot::boot_id;
 pub use self::error::{AppendError, Closed, InboxError};
 pub use self::kept_tables::KeptTables;
-pub use self::meta::InboxId;
+pub use self::meta::{InboxId, OFFSETS_PER_START, Registered};
+pub use self::progress::Progress;
 pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
@@ -52,6 +57,7 @@ pub use self::survey::{Survey, survey};
 
 use self::lock::DirectoryLock;
 use self::log_file::Log;
+use self::progress::ProgressFile;
 use self::redelivery_watch::RedeliveryWatch;
 use self::shared::Shared;
 use crate::domain::message::{Offset, Publication};
@@ -75,13 +81,29 @@ pub enum FsyncPolicy {
     Never,
 }
 
+/// For how long finished segments are kept, in case the database loses what it had committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepPolicy {
+    /// A segment is deleted when it was finished so long ago.
+    pub max_age: Duration,
+    /// Bytes of all kept segments together; beyond, the oldest are deleted.
+    pub max_bytes: u64,
+}
+
+impl KeepPolicy {
+    /// Finished segments are deleted at once.
+    pub const NONE: KeepPolicy = KeepPolicy { max_age: Duration::ZERO, max_bytes: 0 };
+}
+
 /// Where an inbox is and how large it may become.
 #[derive(Debug, Clone)]
 pub struct InboxOptions {
     /// Its directory, created when missing; nothing else may be kept there.
     pub dir: PathBuf,
-    /// Bytes of all segments together (quarantine excluded); at least 1 MiB.
+    /// Bytes of all segments together (quarantine and kept segments excluded); at least 1 MiB.
     pub max_bytes: u64,
+    /// What becomes of finished segments.
+    pub keep: KeepPolicy,
     /// A segment that would become larger is followed by a new one; at most a quarter of `max_bytes` counts.
     pub segment_bytes: u64,
     /// When records are forced to the disk.
@@ -104,7 +126,7 @@ struct Handle {
     id: InboxId,
     lanes: u32,
     syncer: Mutex<Option<JoinHandle<()>>>,
-    _lock: DirectoryLock,
+    lock: DirectoryLock,
 }
 
 impl Inbox {
@@ -119,13 +141,14 @@ impl Inbox {
         let report = recovered.report;
         let fsync = options.fsync;
         let (id, lanes) = (recovered.meta.id, recovered.meta.lanes);
-        let log = Log::begin(options, recovered.meta, recovered.segments, recovered.redelivery)?;
-        let shared = Arc::new(Shared::new(log));
+        let progress = Progress::load(&options.dir, &id)?;
+        let log = Log::begin(options, recovered.meta, recovered.segments, recovered.redelivery, &progress)?;
+        let shared = Arc::new(Shared::new(log, ProgressFile::new(&id, progress)));
         let syncer = match fsync {
             FsyncPolicy::Interval(interval) => Some(Shared::spawn_syncer(&shared, interval)?),
             FsyncPolicy::Always | FsyncPolicy::Never => None,
         };
-        let handle = Handle { shared, id, lanes, syncer: Mutex::new(syncer), _lock: lock };
+        let handle = Handle { shared, id, lanes, syncer: Mutex::new(syncer), lock };
         let inbox = Inbox { handle: Arc::new(handle) };
         inbox.look_for_ages();
         Ok((inbox, report))
@@ -154,6 +177,45 @@ impl Inbox {
     #[must_use]
     pub fn lanes(&self) -> u32 {
         self.handle.lanes
+    }
+
+    /// What the last start has registered in its database.
+    #[must_use]
+    pub fn registration(&self) -> Option<Registered> {
+        self.handle.shared.lock().registration().cloned()
+    }
+
+    /// Remembers what this start has registered; on disk when this returns.
+    pub fn register(&self, registered: Registered) -> Result<(), InboxError> {
+        self.handle.shared.lock().register(registered)
+    }
+
+    /// Begins at an offset at or above this one. To be called before the first append.
+    pub fn begin_above(&self, offset: Offset) -> Result<(), InboxError> {
+        self.handle.shared.begin_above(offset)
+    }
+
+    /// How far the database was, as the directory remembers it.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.handle.shared.progress()
+    }
+
+    /// Notes how far each lane is committed. What the directory remembers follows within seconds.
+    pub fn note_lanes(&self, lanes: Vec<Offset>) {
+        self.handle.shared.note_lanes(lanes);
+    }
+
+    /// Replaces what the directory remembers of the lanes, at once.
+    pub fn remember_lanes(&self, lanes: Vec<Offset>) {
+        self.handle.shared.remember(|known| known.lanes = lanes);
+    }
+
+    /// Whether the directory is still where it was opened. When it was removed or replaced, what is appended is lost
+    /// with the process.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.handle.lock.is_in_place()
     }
 
     /// Appends a message or fails at once; after a failure nothing of it is left in the log.
@@ -210,6 +272,12 @@ impl Inbox {
         Reader::new(Arc::clone(&self.handle.shared), from)
     }
 
+    /// Above the last record; 0 where there is none.
+    #[must_use]
+    pub fn log_end(&self) -> Offset {
+        self.handle.shared.lock().log_end()
+    }
+
     /// A lower bound of the offsets that are still there.
     #[must_use]
     pub fn first_offset(&self) -> Offset {
@@ -222,13 +290,19 @@ impl Inbox {
         self.handle.shared.published()
     }
 
-    /// Bytes that all segments take.
+    /// Bytes that finished segments take, beside the others.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.handle.shared.kept_bytes()
+    }
+
+    /// Bytes that all segments take but for the finished ones.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.handle.shared.bytes()
     }
 
-    /// Bytes that all segments may take.
+    /// Bytes that they may take.
     #[must_use]
     pub fn max_bytes(&self) -> u64 {
         self.handle.shared.max_bytes()
@@ -252,8 +326,8 @@ impl Inbox {
         self.handle.shared.standing().unreleased()
     }
 
-    /// Says that all records below `watermark` are done: segments wholly below it are deleted and
-    /// appenders that wait for room go on.
+    /// Says that all records below `watermark` are done: segments wholly below it are kept for a while and then
+    /// deleted, and appenders that wait for room go on. A lower watermark than before makes kept segments needed again.
     pub fn release(&self, watermark: Offset) -> Result<(), InboxError> {
         self.handle.shared.release(watermark)
     }
@@ -281,6 +355,7 @@ impl Handle {
         if let Err(error) = self.shared.sync() {
             log::error!("the inbox could not be synced while closing: {error}");
         }
+        self.shared.remember(|_| {});
         // The next start then needs none of the records for it.
         if let Err(error) = self.shared.keep_redelivery() {
             log::error!("the inbox could not keep what was received last while closing: {error}");

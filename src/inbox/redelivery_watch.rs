@@ -12,14 +12,13 @@
 //! boot id, which the file has: the proof of another boot, or of one that cannot be named, does not count. What stays
 //! unseen is a broker that was restarted from older state, elsewhere or by itself, while only our process was down.
 
-mod boot;
-
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::boot::boot_id;
 use super::durable::{self, SmallFile};
 use super::error::InboxError;
 use super::meta::InboxId;
@@ -240,7 +239,7 @@ impl Page {
         Page {
             format: REDELIVERY_FORMAT,
             inbox: inbox.clone(),
-            boot: boot::id(),
+            boot: boot_id(),
             session: session.clone(),
             seen: *seen,
             risen: memory.risen,
@@ -264,7 +263,7 @@ impl Page {
             seen: page.seen,
             is_unstored: false,
             is_urgent: false,
-            is_same_boot: page.boot.is_some() && page.boot == boot::id(),
+            is_same_boot: page.boot.is_some() && page.boot == boot_id(),
         })
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::durable;
 use super::error::{AppendError, Closed, InboxError};
 use super::log_file::{Log, Unsynced};
+use super::progress::{Progress, ProgressFile};
 use super::record::Codec;
 use super::redelivery_watch::{Extent, RedeliveryWatch};
 use super::segment::Segment;
@@ -35,9 +36,11 @@ pub(super) struct Shared {
     changed: Condvar,
     published: AtomicU64,
     bytes: AtomicU64,
+    kept_bytes: AtomicU64,
     max_bytes: u64,
     codec: Codec,
     standing: Standing,
+    progress: Mutex<ProgressFile>,
     /// Held while everything is being synced: who comes second has to wait for the first.
     syncing: Mutex<()>,
     /// Held while the file about redelivery is being replaced, so that an older state never follows a newer one.
@@ -46,14 +49,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(log: Log) -> Shared {
+    pub(super) fn new(log: Log, progress: ProgressFile) -> Shared {
+        let done_below = progress.known.done_below;
         Shared {
             changed: Condvar::new(),
             published: AtomicU64::new(log.next_offset()),
             bytes: AtomicU64::new(log.bytes()),
+            kept_bytes: AtomicU64::new(log.kept_bytes()),
             max_bytes: log.max_bytes(),
             codec: log.codec(),
-            standing: Standing::new(log.records_from(0)),
+            standing: Standing::new(done_below, log.records_from(done_below)),
+            progress: Mutex::new(progress),
             syncing: Mutex::default(),
             storing: Mutex::default(),
             log: Mutex::new(log),
@@ -72,6 +78,11 @@ impl Shared {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of finished segments, which are not among the others.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn max_bytes(&self) -> u64 {
@@ -107,7 +118,7 @@ impl Shared {
             Ok(offset) => self.standing.took(*offset, received_at_us),
             Err(refusal) => self.standing.refused(refusal),
         }
-        self.bytes.store(log.bytes(), Ordering::Relaxed);
+        self.note_bytes(log);
         self.published.store(log.next_offset(), Ordering::Release);
         appended
     }
@@ -128,6 +139,9 @@ impl Shared {
             };
             let seen = log.wakeups();
             drop(log);
+            if matches!(&refusal, AppendError::Io(error) if error.is_disk_full()) && self.give_up_kept() {
+                continue;
+            }
             let pause = match &refusal {
                 AppendError::Closed => return Err(Closed),
                 AppendError::Full => FULL_PAUSE,
@@ -147,42 +161,116 @@ impl Shared {
     }
 
     pub(super) fn release(&self, watermark: Offset) -> Result<(), InboxError> {
-        let released = self.take_released(watermark)?;
+        let expired = {
+            let _turn = turn(&self.storing);
+            let expired = {
+                let mut log = self.lock();
+                self.standing.released(watermark, log.records_from(watermark));
+                let expired = log.take_expired(watermark);
+                self.note_bytes(&log);
+                expired
+            };
+            lock_progress(&self.progress).known.done_below = watermark;
+            self.prepare_deletion(expired)?
+        };
+        // What has become room for others: kept segments do not count.
+        self.changed.notify_all();
+        self.delete(expired)
+    }
+
+    /// Deletes all finished segments where the disk has no room for what comes. Answers whether there was one.
+    fn give_up_kept(&self) -> bool {
+        let given_up = {
+            let _turn = turn(&self.storing);
+            let taken = self.lock().take_kept();
+            self.prepare_deletion(taken)
+        };
+        match given_up {
+            Ok(given_up) if given_up.is_empty() => false,
+            Ok(given_up) => {
+                let segments = given_up.len();
+                log::warn!(segments; "The disk is full: finished segments of the inbox are deleted early. If the database goes back, their messages cannot be processed again");
+                self.delete(given_up).is_ok()
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn delete(&self, segments: Vec<Arc<Segment>>) -> Result<(), InboxError> {
         let mut first_failure = Ok(());
-        for segment in released {
+        for segment in segments {
             // Without the lock: deleting a large file takes the file system a while.
             match fs::remove_file(&segment.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.lock().restore_released(Arc::clone(&segment));
+                    self.lock().restore_kept(Arc::clone(&segment));
                     first_failure = first_failure.and(Err(InboxError::io("delete", &segment.path)(error)));
                 }
-                _ => self.forget_released(&segment),
+                _ => self.forget_deleted(),
             }
         }
         first_failure
     }
 
-    /// Takes the released segments out of the log, once the file about redelivery no longer needs them.
-    fn take_released(&self, watermark: Offset) -> Result<Vec<Arc<Segment>>, InboxError> {
-        let _turn = turn(&self.storing);
-        let released = {
-            let mut log = self.lock();
-            self.standing.released(watermark, log.records_from(watermark));
-            log.take_released(watermark)
-        };
-        if released.is_empty() {
-            return Ok(released);
-        }
+    /// Remembers what segments that were taken out are needed for, before their files go. To be called in the turn
+    /// of storing.
+    fn prepare_deletion(&self, taken: Vec<Arc<Segment>>) -> Result<Vec<Arc<Segment>>, InboxError> {
+        let Some(end) = taken.iter().map(|segment| segment.end()).max() else { return Ok(taken) };
         match self.store_redelivery(Extent::SmallBesideASegment) {
-            Ok(()) => Ok(released),
+            Ok(()) => {
+                self.remember(|known| known.deleted_below = known.deleted_below.max(end));
+                Ok(taken)
+            }
             Err(error) => {
                 let mut log = self.lock();
-                for segment in released {
-                    log.restore_released(segment);
+                // The oldest comes first again.
+                for segment in taken.into_iter().rev() {
+                    log.restore_kept(segment);
                 }
+                self.note_bytes(&log);
                 Err(error)
             }
         }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        lock_progress(&self.progress).known.clone()
+    }
+
+    /// Notes how far the lanes are committed. The file follows within seconds.
+    pub(super) fn note_lanes(&self, lanes: Vec<Offset>) {
+        let mut progress = lock_progress(&self.progress);
+        progress.known.lanes = lanes;
+        if progress.is_due() {
+            self.store_progress(&mut progress);
+        }
+    }
+
+    /// Changes the progress, and the file at once.
+    pub(super) fn remember(&self, change: impl FnOnce(&mut Progress)) {
+        let mut progress = lock_progress(&self.progress);
+        change(&mut progress.known);
+        self.store_progress(&mut progress);
+    }
+
+    fn store_progress(&self, progress: &mut ProgressFile) {
+        let dir = self.lock().dir().to_path_buf();
+        if let Err(error) = progress.store(&dir) {
+            log::warn!("The inbox cannot remember how far the database is: {error}");
+        }
+    }
+
+    fn note_bytes(&self, log: &Log) {
+        self.bytes.store(log.bytes(), Ordering::Relaxed);
+        self.kept_bytes.store(log.kept_bytes(), Ordering::Relaxed);
+    }
+
+    /// See [`Log::begin_above`].
+    pub(super) fn begin_above(&self, offset: Offset) -> Result<(), InboxError> {
+        let mut log = self.lock();
+        log.begin_above(offset)?;
+        self.note_bytes(&log);
+        self.published.store(log.next_offset(), Ordering::Release);
+        Ok(())
     }
 
     /// Tells what the next messages are to be compared with, and keeps what has to outlive the process of it.
@@ -224,10 +312,10 @@ impl Shared {
         unstored.remove_stored()
     }
 
-    fn forget_released(&self, segment: &Segment) {
+    fn forget_deleted(&self) {
         let mut log = self.lock();
-        log.forget_released(segment);
-        self.bytes.store(log.bytes(), Ordering::Relaxed);
+        log.forget_deleted();
+        self.note_bytes(&log);
         drop(log);
         self.changed.notify_all();
     }
@@ -280,6 +368,10 @@ impl Shared {
 
 fn turn(taken: &Mutex<()>) -> MutexGuard<'_, ()> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock_progress(progress: &Mutex<ProgressFile>) -> MutexGuard<'_, ProgressFile> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn sync_all(unsynced: &Unsynced) -> Result<(), InboxError> {

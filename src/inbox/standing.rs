@@ -69,13 +69,13 @@ struct Released {
 }
 
 impl Standing {
-    /// Of an inbox with so many records.
-    pub(super) fn new(records: u64) -> Self {
+    /// Of an inbox with so many records at and above `watermark`.
+    pub(super) fn new(watermark: Offset, records: u64) -> Self {
         Self {
             appended: AtomicU64::new(0),
             refuses: AtomicBool::new(false),
             refusing: Mutex::default(),
-            released: Mutex::new(Released { watermark: 0, left: records, appended: 0 }),
+            released: Mutex::new(Released { watermark, left: records, appended: 0 }),
             marks: Mutex::default(),
             marked_us: AtomicI64::new(i64::MIN / 2),
             spacing_us: AtomicI64::new(0),
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_refusal_lasts_until_no_message_had_to_wait_for_a_while_and_keeps_its_begin() {
-        let standing = Standing::new(0);
+        let standing = Standing::new(0, 0);
         standing.refused(&AppendError::Full);
         let first = standing.refusal();
         assert!(first.is_some_and(|refusal| refusal.is_full));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_counts_until_it_is_released() {
-        let standing = Standing::new(3);
+        let standing = Standing::new(0, 3);
         assert_eq!(standing.unreleased().records, 3);
         standing.took(10, 1_000_000);
         standing.took(11, 9_000_000);

@@ -8,12 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::InboxId;
 use super::cursor::{Cursor, Step};
 use super::error::InboxError;
 use super::meta::{Meta, StoredMeta};
 use super::record::Codec;
 use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
+use super::{InboxId, Progress, Registered};
 use crate::domain::message::Offset;
 
 /// What an inbox directory holds.
@@ -25,6 +25,10 @@ pub struct Survey {
     pub lanes: u32,
     /// No offset at or above it was ever issued.
     pub never_issued: Offset,
+    /// What its last start has registered in its database.
+    pub registration: Option<Registered>,
+    /// How far the database was, as the directory remembers it.
+    pub progress: Progress,
     /// First offset of the segment that is appended to; none where all segments are released.
     pub newest_base: Option<Offset>,
     /// Above the last record that was found.
@@ -52,6 +56,8 @@ pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError
         id: meta.id,
         lanes: meta.lanes,
         never_issued: meta.next_base,
+        progress: Progress::load(dir, &meta.id)?,
+        registration: meta.registration,
         newest_base: None,
         end: 0,
         records: 0,
@@ -127,10 +133,11 @@ impl Survey {
 mod tests {
     use super::*;
     use crate::domain::message::{DeliveryFacts, Publication};
-    use crate::inbox::{FsyncPolicy, Inbox, InboxOptions};
+    use crate::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
 
     fn open(dir: &Path) -> Inbox {
         let options = InboxOptions {
+            keep: KeepPolicy::NONE,
             dir: dir.to_path_buf(),
             max_bytes: 4 << 20,
             segment_bytes: 4_000,

@@ -9,10 +9,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::message::{Body, DeliveryFacts, Record};
 
+mod kept;
+
 const MIB: u64 = 1024 * 1024;
 
 fn options(dir: &Path) -> InboxOptions {
     InboxOptions {
+        keep: KeepPolicy::NONE,
         dir: dir.join("inbox"),
         max_bytes: MIB,
         segment_bytes: MIB,

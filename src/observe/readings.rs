@@ -51,6 +51,8 @@ pub struct ActorReading {
 pub struct InboxReading {
     /// Bytes that it takes.
     pub bytes: u64,
+    /// Bytes of finished segments, which are not among them.
+    pub kept_bytes: u64,
     /// Bytes that it may take.
     pub max_bytes: u64,
     /// Records that are not yet done.

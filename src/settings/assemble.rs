@@ -15,7 +15,7 @@ use super::{
 use crate::domain::payload::PayloadLimits;
 use crate::domain::replicas::Role;
 use crate::domain::value_style::ValueStyle;
-use crate::inbox::FsyncPolicy;
+use crate::inbox::{FsyncPolicy, KeepPolicy};
 
 /// A segment of the inbox, unless set: small enough to be freed soon, large enough to be few.
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
@@ -159,8 +159,12 @@ fn inbox(reader: &mut Reader<'_>) -> Result<InboxSettings, Refused> {
     let max_bytes = reader.integer(&names::INBOX_MAX_BYTES);
     let default_segment = max_bytes.as_ref().map_or(SEGMENT_BYTES, |max: &u64| SEGMENT_BYTES.min(max / 4));
     let segment_bytes = reader.integer_or(&names::INBOX_SEGMENT_BYTES, default_segment);
+    let keep_age = reader.seconds(&names::INBOX_KEEP_SECONDS);
+    let quarter = max_bytes.as_ref().map_or(0, |max: &u64| max / 4);
+    let keep_bytes = reader.integer_or(&names::INBOX_KEEP_BYTES, quarter);
     let fsync = fsync(reader);
-    Ok(InboxSettings { dir: dir?, max_bytes: max_bytes?, segment_bytes: segment_bytes?, fsync: fsync? })
+    let keep = KeepPolicy { max_age: keep_age?, max_bytes: keep_bytes? };
+    Ok(InboxSettings { dir: dir?, max_bytes: max_bytes?, segment_bytes: segment_bytes?, keep, fsync: fsync? })
 }
 
 fn fsync(reader: &mut Reader<'_>) -> Result<FsyncPolicy, Refused> {

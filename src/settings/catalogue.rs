@@ -125,6 +125,8 @@ catalogue! {
     INBOX_DIR: Path, Value("./inbox"), "the directory of the inbox, created when missing; one gateway at a time";
     INBOX_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Value("1073741824"), "size of the inbox at which the broker is made to wait";
     INBOX_SEGMENT_BYTES: Integer(65_536, 1_073_741_824), Derived("16777216, or a quarter of `INBOX_MAX_BYTES` if that is less"), "size of one file of the inbox";
+    INBOX_KEEP_SECONDS: Integer(0, 31_536_000), Value("3600"), "for how long finished files of the inbox are kept, so that their messages can be processed again if the database loses what it had committed; 0 to delete them at once";
+    INBOX_KEEP_BYTES: Integer(0, 1_152_921_504_606_846_976), Derived("268435456, a quarter of `INBOX_MAX_BYTES`"), "bytes that finished files may take beside `INBOX_MAX_BYTES`; beyond, and where the disk is full, the oldest are deleted earlier";
     INBOX_FSYNC: Word(&["always", "interval", "never"]), Value("interval"), "when the inbox is forced to the disk: it matters for a loss of power, not for a crash of the gateway";
     INBOX_FSYNC_INTERVAL_MS: Integer(1, 60_000), Value("100"), "milliseconds between two times, with `INBOX_FSYNC=interval`";
 

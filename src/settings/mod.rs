@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::domain::payload::PayloadLimits;
 use crate::domain::replicas::{Role, ShareGroup};
 use crate::domain::value_style::ValueStyle;
-use crate::inbox::FsyncPolicy;
+use crate::inbox::{FsyncPolicy, KeepPolicy};
 
 use replicas::Purpose;
 
@@ -119,6 +119,8 @@ pub struct InboxSettings {
     pub max_bytes: u64,
     /// Bytes at which a new file is begun.
     pub segment_bytes: u64,
+    /// For how long finished files are kept.
+    pub keep: KeepPolicy,
     /// When it is forced to the disk.
     pub fsync: FsyncPolicy,
 }

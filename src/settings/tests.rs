@@ -84,6 +84,7 @@ fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() 
             dir: PathBuf::from("./inbox"),
             max_bytes: 1 << 30,
             segment_bytes: 1 << 24,
+            keep: KeepPolicy { max_age: Duration::from_hours(1), max_bytes: 1 << 28 },
             fsync: FsyncPolicy::Interval(Duration::from_millis(100)),
         }
     );

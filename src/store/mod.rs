@@ -21,6 +21,7 @@ mod mqtt_servers;
 pub mod outbox;
 mod outbox_gauge;
 mod sentence;
+mod starts;
 mod statement;
 mod widen;
 
@@ -47,4 +48,5 @@ pub use mqtt_servers::{
     load_mqtt_servers, load_mqtt_servers_before_migration,
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
+pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};
 pub use widen::widen_ids;

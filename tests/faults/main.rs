@@ -16,6 +16,7 @@ mod kept_table;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accidents;
 mod backlog;
 mod broker;
 mod clock;

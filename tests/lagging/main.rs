@@ -35,6 +35,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 on_every_database! {
     whoever_takes_a_lane_over_finds_its_list
+    a_batch_for_another_list_of_lagging_flows_is_void
     a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_its_lane
     a_batch_of_a_flow_that_stands_elsewhere_is_void
     a_flow_that_is_gone_leaves_at_once
@@ -250,6 +251,22 @@ async fn whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody(test: TestDa
 
     assert_eq!(lane.list().await, found);
     held.release();
+}
+
+/// A database that went back may have another list at the same epoch and offset.
+async fn a_batch_for_another_list_of_lagging_flows_is_void(test: TestDatabase) {
+    let mut lane = Lane::new(test).await;
+    let batch = lane.batch(0..5, 1);
+    lane.write_down(A, 0, 0).await;
+    let refused = lane.store.process(&batch, &lane.setup.observer).await;
+    assert!(matches!(refused.map_err(|broken| broken.failure), Err(BatchFailure::Fenced(_))));
+
+    lane.reopen().await;
+    let batch = lane.batch(0..5, 1);
+    lane.setup.test.execute("DELETE FROM inbox_lagging").await;
+    let refused = lane.store.process(&batch, &lane.setup.observer).await;
+    assert!(matches!(refused.map_err(|broken| broken.failure), Err(BatchFailure::Fenced(_))));
+    assert_eq!(lane.setup.count("SELECT COUNT(*) FROM data").await, 0);
 }
 
 async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew(test: TestDatabase) {

@@ -12,7 +12,7 @@ use mqtt_gateway::domain::message::{DeliveryFacts, FlowId, Offset, Publication};
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
 use mqtt_gateway::domain::routing_history::RoutingHistory;
-use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions};
+use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
 
 use crate::log::{ModelLog, ModelReader};
 use crate::oracle::LANES;
@@ -395,6 +395,7 @@ fn what_was_gathered_before_the_disk_failed_is_not_passed_over() {
 
 fn inbox(directory: &Path) -> Inbox {
     let options = InboxOptions {
+        keep: KeepPolicy::NONE,
         dir: directory.to_path_buf(),
         max_bytes: 1 << 24,
         segment_bytes: 1 << 16,

@@ -22,6 +22,10 @@ struct Inner {
     next: Offset,
     segment: u64,
     failing_reads: u32,
+    /// All below is done, as the lanes have said.
+    done_below: Offset,
+    /// Records below may have been deleted.
+    deleted_below: Offset,
 }
 
 struct Stored {
@@ -36,7 +40,14 @@ pub(crate) struct DiskRefuses;
 
 impl ModelLog {
     pub(crate) fn new() -> Self {
-        Self(Rc::new(RefCell::new(Inner { records: Vec::new(), next: BASE, segment: 0, failing_reads: 0 })))
+        Self(Rc::new(RefCell::new(Inner {
+            records: Vec::new(),
+            next: BASE,
+            segment: 0,
+            failing_reads: 0,
+            done_below: 0,
+            deleted_below: 0,
+        })))
     }
 
     /// Appends a message `gap` offsets above the one before.
@@ -74,9 +85,39 @@ impl ModelLog {
         self.0.borrow_mut().failing_reads = count;
     }
 
-    /// Deletes the segments that lie wholly below, but for the one that is written to.
+    /// Segments wholly below are finished from now on.
     pub(crate) fn release(&self, watermark: Offset) {
+        self.0.borrow_mut().done_below = watermark;
+    }
+
+    pub(crate) fn done_below(&self) -> Offset {
+        self.inner().done_below
+    }
+
+    pub(crate) fn deleted_below(&self) -> Offset {
+        self.inner().deleted_below
+    }
+
+    /// Where the oldest record is that is there.
+    pub(crate) fn first_offset(&self) -> Offset {
+        let inner = self.inner();
+        inner.records.first().map_or(inner.next, |stored| stored.record.offset)
+    }
+
+    /// Deletes the finished segments, but for the one that is written to.
+    pub(crate) fn expire(&self) {
+        let before = self.records();
+        self.delete_finished();
         let inner = &mut *self.0.borrow_mut();
+        let first = inner.records.first().map_or(inner.next, |stored| stored.record.offset);
+        if let Some(last) = before.iter().rev().find(|record| record.offset < first) {
+            inner.deleted_below = inner.deleted_below.max(last.offset + 1);
+        }
+    }
+
+    fn delete_finished(&self) {
+        let inner = &mut *self.0.borrow_mut();
+        let watermark = inner.done_below;
         let Some(kept) = inner
             .records
             .iter()

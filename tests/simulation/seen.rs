@@ -14,6 +14,8 @@ pub(crate) struct Seen {
     pub(crate) zombies_fenced: u64,
     pub(crate) released: u64,
     pub(crate) drained: u64,
+    pub(crate) restored: u64,
+    pub(crate) replayed: u64,
 }
 
 impl Seen {
@@ -39,10 +41,12 @@ impl Seen {
         self.zombies_fenced += other.zombies_fenced;
         self.released += other.released;
         self.drained += other.drained;
+        self.restored += other.restored;
+        self.replayed += other.replayed;
     }
 
     /// Each with its name.
-    pub(crate) fn all(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn all(&self) -> [(&'static str, u64); 10] {
         [
             ("messages stored", self.stored),
             ("flows left behind", self.left_behind),
@@ -52,6 +56,8 @@ impl Seen {
             ("zombies fenced off", self.zombies_fenced),
             ("segments released", self.released),
             ("orderly ends", self.drained),
+            ("restores of the database", self.restored),
+            ("replays", self.replayed),
         ]
     }
 }

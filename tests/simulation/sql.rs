@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mqtt_gateway::domain::batch::{BatchEntry, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane, Scope};
+use mqtt_gateway::domain::batch::{
+    BatchEntry, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane, Scope, lane_of,
+};
 use mqtt_gateway::domain::message::{FlowId, Offset, Record};
 
-use crate::oracle::{History, is_readable};
+use crate::oracle::{History, LANES, is_readable};
 
 /// A row of `flows`.
 #[derive(Debug, Clone)]
@@ -25,7 +27,7 @@ pub(crate) struct Stored {
     pub(crate) offset: Offset,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Sql {
     pub(crate) lanes: Vec<LanePosition>,
     pub(crate) lagging: BTreeMap<FlowId, Offset>,
@@ -36,10 +38,12 @@ pub(crate) struct Sql {
     pub(crate) passed: BTreeSet<(FlowId, Offset)>,
     /// Dead letters that belong to no flow.
     pub(crate) judged: Vec<Offset>,
+    /// What the clock does for the real one: no epoch is given twice, although the database goes back.
+    pub(crate) takeovers: i64,
     /// Lanes whose rows a transaction holds.
-    held: BTreeSet<Lane>,
+    pub(crate) held: BTreeSet<Lane>,
     /// Flows whose rows a transaction holds.
-    held_flows: BTreeSet<FlowId>,
+    pub(crate) held_flows: BTreeSet<FlowId>,
 }
 
 /// The part of a batch that one transaction is about.
@@ -96,6 +100,13 @@ impl Sql {
         Self { lanes: (0..lanes).map(|_| start).collect(), ..Self::default() }
     }
 
+    /// A copy without the locks that somebody holds.
+    pub(crate) fn backup(&self) -> Self {
+        let mut backup = Self { held: BTreeSet::new(), held_flows: BTreeSet::new(), ..self.clone() };
+        backup.flows.values_mut().for_each(|row| row.locked_elsewhere = false);
+        backup
+    }
+
     fn lane(&mut self, lane: Lane) -> &mut LanePosition {
         &mut self.lanes[lane as usize]
     }
@@ -105,14 +116,16 @@ impl Sql {
         if self.held.contains(&lane) {
             return None;
         }
-        self.lane(lane).epoch += 1;
+        self.takeovers += 1;
+        let epoch = self.takeovers.max(self.lane(lane).epoch + 1);
+        self.lane(lane).epoch = epoch;
         let lagging = self.lagging.iter().filter(|(flow, _)| of_lane(**flow));
         let lagging = lagging.map(|(&flow, &next_offset)| LaggingFlow { flow, next_offset }).collect();
         Some(OpenedLane { position: *self.lane(lane), lagging })
     }
 
     /// Locks, compares, and does all but COMMIT. `patient`: what is locked is waited for.
-    pub(crate) fn attempt(&mut self, part: &Part, patient: bool) -> Attempt {
+    pub(crate) fn attempt(&mut self, part: &Part, patient: bool, known: &BTreeSet<FlowId>) -> Attempt {
         if self.held.contains(&part.lane) {
             return Attempt::Waits;
         }
@@ -122,7 +135,7 @@ impl Sql {
             Scope::Lagging { flow, lane_at } => (lane_at, self.lagging.get(&flow).copied()),
         };
         let in_step = match part.scope {
-            Scope::Lane { .. } => true,
+            Scope::Lane { .. } => self.lagging_in(part.lane).eq(known.iter().copied()),
             Scope::Lagging { .. } => lagging == Some(part.from),
         };
         if position != (LanePosition { epoch: part.epoch, next_offset: stands }) || !in_step {
@@ -139,6 +152,10 @@ impl Sql {
             Scope::Lane { .. } => Attempt::Begun(self.leave_behind(part, &locked)),
             Scope::Lagging { .. } => Attempt::StillLocked,
         }
+    }
+
+    pub(crate) fn lagging_in(&self, lane: Lane) -> impl Iterator<Item = FlowId> + '_ {
+        self.lagging.keys().copied().filter(move |flow| lane_of(*flow, LANES) == lane)
     }
 
     fn is_locked(&self, flow: FlowId) -> bool {

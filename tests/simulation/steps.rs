@@ -84,6 +84,14 @@ pub(crate) enum Step {
     FailReads {
         count: u32,
     },
+    /// A backup of the database is made.
+    Backup,
+    /// The database goes back to its last backup.
+    Restore,
+    /// The gateway compares its memory with the database.
+    Heartbeat,
+    /// Finished segments were kept for long enough.
+    Expire,
 }
 
 /// What becomes of a COMMIT.
@@ -128,6 +136,10 @@ const KINDS: &[(u64, Make)] = &[
     (1, |dice| Step::Create { topic: dice.index(TOPICS.len()) }),
     (3, |_| Step::Reload),
     (1, |dice| Step::FailReads { count: 1 + u32::from(dice.one_in(2)) }),
+    (2, |_| Step::Backup),
+    (1, |_| Step::Restore),
+    (2, |_| Step::Heartbeat),
+    (1, |_| Step::Expire),
 ];
 
 impl Step {

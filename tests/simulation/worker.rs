@@ -1,7 +1,7 @@
 //! A model of a lane's worker: one batch at a time, in as many transactions as it likes, each tried
 //! until it is known to have happened.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, CatchUp, Scope};
 use mqtt_gateway::domain::message::{FlowId, Offset};
@@ -25,6 +25,8 @@ pub(crate) struct Job {
     done: usize,
     position: Offset,
     outcome: BatchOutcome,
+    /// See [`Worker::lagging`].
+    pub(crate) lagging: BTreeSet<FlowId>,
     /// A part whose COMMIT went unanswered.
     unknown: Option<(Part, CameTo)>,
     /// Everything is done but COMMIT.
@@ -43,13 +45,25 @@ pub(crate) enum Turn {
 pub(crate) struct Worker {
     pub(crate) orders: VecDeque<Order>,
     pub(crate) job: Option<Job>,
+    /// Flows that the lane has gone on without, as far as the worker knows.
+    pub(crate) lagging: BTreeSet<FlowId>,
 }
 
 impl Job {
     pub(crate) fn new(batch: Batch, router: u32, history: History) -> Self {
         let position = batch.from;
         let outcome = BatchOutcome::default();
-        Self { batch, router, history, done: 0, position, outcome, unknown: None, transaction: None }
+        Self {
+            batch,
+            router,
+            history,
+            done: 0,
+            position,
+            outcome,
+            lagging: BTreeSet::new(),
+            unknown: None,
+            transaction: None,
+        }
     }
 
     pub(crate) fn outcome(self) -> BatchOutcome {
@@ -62,7 +76,7 @@ impl Job {
             return Turn::GoesOn;
         }
         let part = self.part(most);
-        match sql.attempt(&part, patient) {
+        match sql.attempt(&part, patient, &self.lagging) {
             Attempt::Waits => Turn::GoesOn,
             Attempt::Begun(transaction) => {
                 self.unknown = None;
@@ -101,8 +115,12 @@ impl Job {
         self.done += part.entries.len();
         self.position = part.next;
         self.unknown = None;
+        self.lagging.extend(came_to.left_behind.iter().map(|lagging| lagging.flow));
         self.outcome.left_behind.extend(came_to.left_behind);
         let left = came_to.catch_up == Some(CatchUp::Left);
+        if let (true, Scope::Lagging { flow, .. }) = (left, part.scope) {
+            self.lagging.remove(&flow);
+        }
         self.outcome.catch_up = came_to.catch_up;
         if left || self.position == self.batch.next { Turn::Done } else { Turn::GoesOn }
     }

@@ -2,14 +2,16 @@
 
 mod rest;
 mod restarts;
+mod restore;
 mod router;
 mod workers;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mqtt_gateway::domain::batch::{BatchOutcome, Lane, OpenedLane};
-use mqtt_gateway::domain::lanes::Lanes;
-use mqtt_gateway::domain::message::{FlowId, Record};
+use mqtt_gateway::domain::lanes::{Lanes, Replays};
+use mqtt_gateway::domain::message::{FlowId, Offset, Record};
 use mqtt_gateway::domain::routing_history::RoutingHistory;
 
 use crate::log::{ModelLog, ModelReader};
@@ -24,7 +26,8 @@ const MOST_LAGGING: usize = 2;
 
 /// What is under way to the router.
 enum News {
-    Opened(Lane, OpenedLane),
+    /// With the number of restores until then.
+    Opened(Lane, OpenedLane, u64),
     /// To the life of the router that waits for it.
     Reply(u32, Lane, i64, Reply),
 }
@@ -40,6 +43,12 @@ pub(crate) struct World {
     log: ModelLog,
     sql: Sql,
     lanes: Lanes<ModelReader>,
+    replays: Replays,
+    /// What the directory remembers of the lanes.
+    progress: Vec<Offset>,
+    backup: Option<Sql>,
+    /// Lanes that the database has set back, until the router has heard where they stand.
+    set_back: BTreeSet<Lane>,
     tables: RoutingHistory,
     history: History,
     /// Lives of the router so far.
@@ -69,6 +78,10 @@ impl World {
         }
         let mut world = Self {
             lanes: Lanes::new(LANES, &log.reader()),
+            replays: Replays::default(),
+            progress: Vec::new(),
+            backup: None,
+            set_back: BTreeSet::new(),
             log,
             sql,
             tables: RoutingHistory::default(),
@@ -109,9 +122,16 @@ impl World {
             Step::Create { topic } => self.create(topic),
             Step::Reload => self.reload(),
             Step::FailReads { count } => self.log.fail_reads(count),
+            Step::Backup => self.backup = Some(self.sql.backup()),
+            Step::Restore => self.restore(),
+            Step::Heartbeat => self.heartbeat(),
+            Step::Expire => self.expire(),
         }
         assert_behind(&self.sql);
-        assert_watermark(&self.sql, &self.history, self.lanes.watermark(), &self.log.records());
+        self.forget_what_is_over();
+        if self.set_back.is_empty() {
+            assert_watermark(&self.sql, &self.history, self.lanes.watermark(), &self.log.records());
+        }
     }
 
     fn append(&mut self, topic: usize, readable: bool, gap: u64) {

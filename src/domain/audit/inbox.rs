@@ -28,6 +28,8 @@ pub struct InboxFacts {
     pub never_issued: Offset,
     /// Its lanes.
     pub lanes: Vec<LaneFacts>,
+    /// Why it does not belong to this database as it is, in sentences.
+    pub mismatches: Vec<String>,
 }
 
 /// How far a lane is.
@@ -41,13 +43,19 @@ pub struct LaneFacts {
     pub lagging_from: Option<Offset>,
     /// Records at and above its own offset.
     pub waiting: u64,
+    /// How far it was committed, as the directory remembers it.
+    pub committed: Option<Offset>,
 }
 
 pub(super) fn judge(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     if inbox.damages > 0 {
         of_damage(inbox, findings);
     }
+    for mismatch in &inbox.mismatches {
+        findings.look("identity", mismatch.clone());
+    }
     for lane in &inbox.lanes {
+        of_set_back(lane, findings);
         let Some(next) = lane.next_offset else { continue };
         of_lane(inbox, lane.lane, next, findings);
     }
@@ -69,16 +77,32 @@ fn of_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     }
 }
 
+/// Numbers were given that the database does not know any more.
+fn of_set_back(lane: &LaneFacts, findings: &mut Findings<'_>) {
+    let now = lane.next_offset.unwrap_or(0);
+    let Some(committed) = lane.committed.filter(|committed| *committed > now) else { return };
+    findings.wrong(
+        "database_went_back",
+        format!(
+            "lane {} was committed up to offset {committed} and stands at {now}: the database was restored, or another server \
+             took over without its last commits. A gateway that runs processes again what the inbox has kept",
+            lane.lane
+        ),
+    );
+}
+
 fn of_lane(inbox: &InboxFacts, lane: u32, next: Offset, findings: &mut Findings<'_>) {
     if next > inbox.never_issued {
-        findings.wrong(
-            "offset_too_high",
-            format!(
-                "lane {lane} is at offset {next} in SQL, but this inbox has issued none from {} on: \
-                 an old copy of the inbox was put back, and new messages will be passed over",
-                inbox.never_issued
-            ),
+        let found = format!(
+            "lane {lane} is at offset {next} in SQL, but this inbox has issued none from {} on: an old copy of the inbox was \
+             put back",
+            inbox.never_issued
         );
+        if inbox.in_use {
+            findings.wrong("offset_too_high", format!("{found}, and what is received next is passed over"));
+        } else {
+            findings.look("offset_too_high", format!("{found}; the next start issues offsets above it"));
+        }
     } else if inbox.newest_base.is_some_and(|newest| next > inbox.end.max(newest)) {
         let found = format!("lane {lane} is at offset {next} in SQL, but the log ends at {}", inbox.end);
         if inbox.in_use {

@@ -101,7 +101,13 @@ fn inbox(in_use: bool, next_offset: u64) -> InboxFacts {
         newest_base: Some(100),
         end: 150,
         never_issued: 200,
-        lanes: vec![LaneFacts { lane: 0, next_offset: Some(next_offset), lagging_from: None, waiting: 0 }],
+        lanes: vec![LaneFacts {
+            lane: 0,
+            next_offset: Some(next_offset),
+            lagging_from: None,
+            waiting: 0,
+            committed: None,
+        }],
         ..InboxFacts::default()
     }
 }
@@ -125,12 +131,19 @@ fn a_lane_beyond_the_log_passes_over_what_comes_next_if_the_log_goes_on_there() 
 }
 
 #[test]
-fn a_lane_beyond_all_offsets_that_were_issued_is_wrong_in_any_case() {
-    assert_eq!(of_inbox(inbox(false, 201)), [(Severity::Wrong, "offset_too_high")]);
-    assert_eq!(
-        of_inbox(InboxFacts { newest_base: None, ..inbox(false, 201) }),
-        [(Severity::Wrong, "offset_too_high")]
-    );
+fn a_lane_beyond_all_offsets_that_were_issued_is_wrong_while_a_gateway_runs() {
+    for newest_base in [Some(100), None] {
+        let found = |in_use| of_inbox(InboxFacts { newest_base, ..inbox(in_use, 201) });
+        assert_eq!(found(true), [(Severity::Wrong, "offset_too_high")]);
+        assert_eq!(found(false), [(Severity::Look, "offset_too_high")], "the next start begins above it");
+    }
+}
+
+#[test]
+fn a_lane_below_what_was_committed_is_wrong() {
+    let mut facts = inbox(false, 120);
+    facts.lanes[0].committed = Some(121);
+    assert_eq!(of_inbox(facts), [(Severity::Wrong, "database_went_back")]);
 }
 
 #[test]

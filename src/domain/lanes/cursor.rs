@@ -49,6 +49,8 @@ pub struct LaneCursor<R> {
     in_sql: LanePosition,
     /// Every record below is in SQL for this lane, or none of its business, but for the flows that lag.
     done: Offset,
+    /// See [`Self::end_batches_at`].
+    ends_at: Option<Offset>,
     stragglers: Stragglers<R>,
     turn: Turn,
     /// What lane 0 answered for last.
@@ -66,6 +68,7 @@ impl<R: RecordSource> LaneCursor<R> {
             state: State::Closed,
             in_sql: LanePosition { epoch: 0, next_offset: 0 },
             done: 0,
+            ends_at: None,
             stragglers: Stragglers::none(),
             turn: Turn::Lane,
             unreadable: Copies::default(),
@@ -77,11 +80,11 @@ impl<R: RecordSource> LaneCursor<R> {
     ///
     /// Older news than what the lane works by is void. A closed lane works by none and believes any:
     /// where somebody deleted its row or restored a backup, epochs begin again below the known one,
-    /// and news that was too old after all is found out by the first batch.
-    pub fn open(&mut self, opened: &OpenedLane) {
+    /// and news that was too old after all is found out by the first batch. Answers whether it was news.
+    pub fn open(&mut self, opened: &OpenedLane) -> bool {
         let position = opened.position;
         if self.state != State::Closed && position.epoch <= self.in_sql.epoch {
-            return;
+            return false;
         }
         self.log.seek(position.next_offset);
         self.in_sql = position;
@@ -93,6 +96,7 @@ impl<R: RecordSource> LaneCursor<R> {
             self.stragglers.add(*lagging, self.log.another(lagging.next_offset), false);
         }
         self.state = State::Open;
+        true
     }
 
     /// The worker is gone, or another took the lane: wait until it is opened anew. False when the
@@ -103,6 +107,22 @@ impl<R: RecordSource> LaneCursor<R> {
             self.state = State::Closed;
         }
         current
+    }
+
+    /// Where the lane stands in the database.
+    #[must_use]
+    pub fn position(&self) -> LanePosition {
+        self.in_sql
+    }
+
+    /// Whether a worker has ever taken it over.
+    pub fn was_opened(&self) -> bool {
+        self.in_sql.epoch > 0
+    }
+
+    /// Batches end before this offset, so that a replay is told from what follows it.
+    pub fn end_batches_at(&mut self, offset: Option<Offset>) {
+        self.ends_at = offset;
     }
 
     /// Whether it can be given a batch.
@@ -236,6 +256,10 @@ impl<R: RecordSource> LaneCursor<R> {
                 Err(_) if !filling.is_empty() => break,
                 Err(error) => return Err(error),
             };
+            if self.ends_at.is_some_and(|end| record.offset >= end) && !filling.is_empty() {
+                self.log.put_back(record);
+                break;
+            }
             let Looked { entry, unreadable } = self.look_at(record, gathering);
             let ours = entry.judge || !entry.flows.is_empty();
             if ours && !filling.has_room_for(&entry) {

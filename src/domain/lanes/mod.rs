@@ -22,12 +22,14 @@ mod copies;
 mod cursor;
 mod gathering;
 mod lagging;
+mod replay;
 mod rest;
 mod source;
 
 pub use cursor::LaneCursor;
 pub use gathering::Gathering;
 pub use lagging::most_lagging;
+pub use replay::{Replayed, Replays, SetBack};
 pub use rest::rest;
 pub use source::RecordSource;
 
@@ -48,6 +50,12 @@ impl<R: RecordSource> Lanes<R> {
     /// The cursor of a lane, if there is such a lane.
     pub fn get_mut(&mut self, lane: Lane) -> Option<&mut LaneCursor<R>> {
         self.cursors.get_mut(usize::try_from(lane).ok()?)
+    }
+
+    /// Whether a worker has taken each of them over, so that it is known where it stands.
+    #[must_use]
+    pub fn were_all_opened(&self) -> bool {
+        self.cursors.iter().all(LaneCursor::was_opened)
     }
 
     /// Whether any of them can be given a batch.
@@ -80,15 +88,20 @@ impl<R: RecordSource> Lanes<R> {
     }
 
     /// A worker has taken a lane over; see [`LaneCursor::open`].
-    pub fn open(&mut self, lane: Lane, opened: &OpenedLane) {
-        if let Some(cursor) = self.get_mut(lane) {
-            cursor.open(opened);
-        }
+    pub fn open(&mut self, lane: Lane, opened: &OpenedLane) -> bool {
+        self.get_mut(lane).is_some_and(|cursor| cursor.open(opened))
     }
 
     /// Whether the lane was in this epoch, and is closed now; see [`LaneCursor::close`].
     pub fn close(&mut self, lane: Lane, epoch: i64) -> bool {
         self.get_mut(lane).is_some_and(|cursor| cursor.close(epoch))
+    }
+
+    /// Closes the lane whatever its epoch: the database went back, and epochs with it.
+    pub fn close_any(&mut self, lane: Lane) {
+        if let Some(cursor) = self.get_mut(lane) {
+            cursor.close(cursor.position().epoch);
+        }
     }
 
     /// A worker has answered; see [`LaneCursor::answered`].

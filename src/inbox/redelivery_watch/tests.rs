@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::message::{DeliveryFacts, Publication};
 use crate::domain::redelivery::PROOF;
-use crate::inbox::{FsyncPolicy, Inbox, InboxOptions};
+use crate::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
 
 const SESSION: &str = "gateway@broker:1883";
 
@@ -16,6 +16,7 @@ fn open(dir: &TempDir) -> Inbox {
 
 fn open_for(dir: &TempDir, session: &str) -> Inbox {
     let (inbox, _) = Inbox::open(InboxOptions {
+        keep: KeepPolicy::NONE,
         dir: dir.path().to_path_buf(),
         max_bytes: 4 * 1024 * 1024,
         segment_bytes: 20_000,
@@ -270,13 +271,13 @@ fn the_proof_outlives_the_process_and_not_the_machines_run() {
             rewrite(&dir, change);
         }
         // Without the boot's name every start is a doubt.
-        let is_proven = is_same && boot::id().is_some();
+        let is_proven = is_same && boot_id().is_some();
         assert_eq!(is_proven_at(&open(&dir), MANY), is_proven);
         let inbox = open(&dir);
         assert_eq!(is_proven_at(&inbox, MANY), is_proven, "no later start on this boot brings it back");
         append_equal(&inbox, MANY + 1..=2 * MANY);
         kill(&dir, inbox);
-        assert_eq!(is_proven_at(&open(&dir), 2 * MANY), boot::id().is_some(), "a proof of this boot");
+        assert_eq!(is_proven_at(&open(&dir), 2 * MANY), boot_id().is_some(), "a proof of this boot");
     }
 }
 
@@ -288,7 +289,7 @@ fn a_file_without_a_proof_learns_the_new_boot_as_well() {
     let inbox = open(&dir);
     append_equal(&inbox, 1..=MANY);
     kill(&dir, inbox);
-    assert_eq!(is_proven_at(&open(&dir), MANY), boot::id().is_some());
+    assert_eq!(is_proven_at(&open(&dir), MANY), boot_id().is_some());
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct Database {
     transactions: Mutex<Transactions>,
     /// How far the numbers of each column have got, as a part of all.
     numbers: Mutex<Vec<(&'static str, f64)>>,
+    set_backs: AtomicU64,
+    replayed: AtomicU64,
 }
 
 /// The transactions of the workers that brought messages into SQL.
@@ -79,6 +81,8 @@ impl Default for Database {
             errors: [const { AtomicU64::new(0) }; ErrorKind::ALL.len()],
             transactions: Mutex::new(transactions),
             numbers: Mutex::default(),
+            set_backs: AtomicU64::new(0),
+            replayed: AtomicU64::new(0),
         }
     }
 }
@@ -106,6 +110,22 @@ impl Database {
         transactions.seconds.observe_duration(took, 1);
         transactions.messages.observe(messages as f64, 1);
         transactions.bytes.observe(bytes as f64, 1);
+    }
+
+    /// A lane was found below the offset that was committed.
+    pub fn set_back(&self) {
+        self.set_backs.fetch_add(1, Relaxed);
+    }
+
+    /// So many messages were processed again because of that.
+    pub fn replayed(&self, messages: u64) {
+        self.replayed.fetch_add(messages, Relaxed);
+    }
+
+    /// How often a lane was set back, and how many messages were processed again.
+    #[must_use]
+    pub fn replays(&self) -> (u64, u64) {
+        (self.set_backs.load(Relaxed), self.replayed.load(Relaxed))
     }
 
     /// So far have the numbers of these columns got, each as a part of all that it has.

@@ -132,9 +132,11 @@ impl Gateway {
             |value: fn(&InboxReading) -> f64| inbox.iter().map(move |inbox| (Labels::new(), value(inbox)));
         families.gauges(
             "inbox_bytes",
-            "Bytes that the inbox takes on disk",
+            "Bytes that the inbox takes on disk, without finished segments",
             gauge(|inbox| amount(inbox.bytes)),
         )?;
+        let help = "Bytes of finished segments that are kept in case the database goes back";
+        families.gauges("inbox_kept_bytes", help, gauge(|inbox| amount(inbox.kept_bytes)))?;
         let help = "Bytes that the inbox may take on disk";
         families.gauges("inbox_max_bytes", help, gauge(|inbox| amount(inbox.max_bytes)))?;
         let help = "Messages in the inbox that are not yet in the database";
@@ -158,6 +160,12 @@ impl Gateway {
         let errors = database.errors();
         let errors = errors.iter().map(|(kind, count)| (vec![("kind", *kind)], *count));
         families.counters("database_errors", "Failures of the database", errors)?;
+        let (set_backs, replayed) = database.replays();
+        let help =
+            "Times that a lane stood below the offset that was committed, because the database went back";
+        families.counter("lane_set_backs", help, set_backs)?;
+        let help = "Messages processed again because the database went back";
+        families.counter("messages_replayed", help, replayed)?;
         let numbers = database.numbers_used();
         let help = "How far the numbers of a column have got, as a part of all that it can hold";
         let numbers = numbers.iter().map(|(column, used)| (vec![("column", *column)], *used));

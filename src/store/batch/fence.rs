@@ -12,16 +12,50 @@ use super::transaction::Failed;
 use crate::domain::batch::{Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
+use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
 /// Where a lane stands that has no row; no batch expects that.
 pub(super) const NOWHERE: LanePosition = LanePosition { epoch: -1, next_offset: 0 };
 
-/// Where a lane stands, as its row says.
-pub(super) fn lane_position(row: &QueryResult) -> Result<LanePosition, DbErr> {
+/// Where a lane stands, and which of its flows lag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LaneState {
+    pub(super) position: LanePosition,
+    /// The sum of their ids: a batch that was made for another list must not count. A database that went back may have
+    /// another list at the same epoch and offset.
+    pub(super) lagging_sum: i64,
+}
+
+/// A lane that has no row.
+pub(super) const NO_LANE: LaneState = LaneState { position: NOWHERE, lagging_sum: 0 };
+
+/// The columns of [`lane_state`], of a row of `inbox_offsets` that is called `o`.
+pub(super) fn lane_columns(dialect: Dialect) -> String {
+    let sum = dialect.integer(
+        "(SELECT COALESCE(SUM(l.flow_id), 0) FROM inbox_lagging AS l WHERE l.inbox_id = o.inbox_id AND l.lane = o.lane)",
+    );
+    format!("o.epoch, o.next_offset, {sum} AS lagging_sum")
+}
+
+/// How a lane stands, as its row says.
+pub(super) fn lane_state(row: &QueryResult) -> Result<LaneState, DbErr> {
     let next_offset: i64 = row.try_get("", "next_offset")?;
-    Ok(LanePosition { epoch: row.try_get("", "epoch")?, next_offset: next_offset.cast_unsigned() })
+    let position =
+        LanePosition { epoch: row.try_get("", "epoch")?, next_offset: next_offset.cast_unsigned() };
+    Ok(LaneState { position, lagging_sum: row.try_get("", "lagging_sum")? })
+}
+
+/// Higher than the one before, and never given before: in a database that went back a plain count would give an epoch
+/// again that batches and news from before still carry.
+fn next_epoch(before: i64) -> i64 {
+    chrono::Utc::now().timestamp_micros().max(before + 1)
+}
+
+/// See [`LaneState::lagging_sum`].
+pub(super) fn lagging_sum<'a>(flows: impl IntoIterator<Item = &'a FlowId>) -> i64 {
+    flows.into_iter().fold(0, |sum, flow| sum.wrapping_add(*flow))
 }
 
 /// The row that a transaction holds while it works for a lane.
@@ -39,6 +73,8 @@ pub(super) struct Fence<'a> {
     pub(super) flow: Option<FlowId>,
     pub(super) expected: Standing,
     pub(super) next: Standing,
+    /// Of the flows that the lane has gone on without, as far as the worker knows.
+    pub(super) lagging_sum: i64,
 }
 
 impl Fence<'_> {
@@ -47,18 +83,21 @@ impl Fence<'_> {
         &self,
         database: &Database,
         connection: &impl ConnectionTrait,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<(LaneState, Lag), StoreError> {
         let lane = self.row.lock(database, connection).await?;
         let lag = match self.flow {
             None => Lag::NotAsked,
             Some(flow) => self.row.lag_of(connection, flow).await?,
         };
-        Ok(Standing { lane, lag })
+        Ok((lane, lag))
     }
 
-    /// Whether the batch is the one that comes next where things stand so.
-    pub(super) fn let_in(&self, found: Standing) -> Result<(), Failed> {
-        if found == self.expected { Ok(()) } else { Err(Failed::Fenced(found)) }
+    /// Whether the batch is the one that comes next where things stand so. The batch of one flow does not depend on the
+    /// list of the others.
+    pub(super) fn let_in(&self, lane: LaneState, lag: Lag) -> Result<(), Failed> {
+        let found = Standing { lane: lane.position, lag };
+        let is_same_list = self.flow.is_some() || lane.lagging_sum == self.lagging_sum;
+        if found == self.expected && is_same_list { Ok(()) } else { Err(Failed::Fenced(found)) }
     }
 
     /// Writes where things stand now. A batch of one flow leaves the lane where it is.
@@ -80,8 +119,8 @@ impl LaneRow<'_> {
     pub(super) async fn take_over(&self, database: &Database) -> Result<OpenedLane, StoreError> {
         let transaction = database.begin().await?;
         self.create(database, &transaction).await?;
-        let before = self.lock(database, &transaction).await?;
-        let now = LanePosition { epoch: before.epoch + 1, ..before };
+        let before = self.lock(database, &transaction).await?.position;
+        let now = LanePosition { epoch: next_epoch(before.epoch), ..before };
         self.write(database, &transaction, now).await?;
         let lagging = self.lagging(&transaction).await?;
         transaction.commit().await.while_doing("taking the lane over")?;
@@ -100,16 +139,20 @@ impl LaneRow<'_> {
         &self,
         database: &Database,
         connection: &impl ConnectionTrait,
-    ) -> Result<LanePosition, StoreError> {
-        let sql = format!(
-            "SELECT epoch, next_offset FROM inbox_offsets WHERE inbox_id = ? AND lane = ? {}",
-            database.dialect.for_update()
-        );
+    ) -> Result<LaneState, StoreError> {
+        let lock = match database.dialect {
+            // It locks no more than is named here.
+            Dialect::Postgres => " FOR UPDATE OF o",
+            other => other.for_update(),
+        };
+        let columns = lane_columns(database.dialect);
+        let sql =
+            format!("SELECT {columns} FROM inbox_offsets AS o WHERE o.inbox_id = ? AND o.lane = ? {lock}");
         let values = [self.inbox_id.into(), self.lane.into()];
         let statement = statement(connection.get_database_backend(), sql, values);
         let read = async {
             let row = connection.query_one_raw(statement).await?;
-            row.as_ref().map_or(Ok(NOWHERE), lane_position)
+            row.as_ref().map_or(Ok(NO_LANE), lane_state)
         };
         read.await.while_doing("locking the lane's row")
     }

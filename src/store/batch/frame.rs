@@ -8,7 +8,7 @@ use sea_orm::DatabaseTransaction;
 use super::counters::{Counter, write_counters};
 use super::fence::Fence;
 use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
-use super::standing::{Lag, Standing};
+use super::standing::Lag;
 use super::together::{are_few, lock_lane_and_flows, write_counters_and_lane};
 use super::transaction::{Failed, Work};
 use crate::domain::batch::CatchUp;
@@ -30,9 +30,10 @@ pub(super) async fn enter(
     };
     if fence.flow.is_none() && are_few(ids.len(), database.dialect) {
         let (lane, flows) = lock_lane_and_flows(transaction, fence.row, &ids, schemas).await?;
-        return fence.let_in(Standing { lane, lag: Lag::NotAsked }).map(|()| flows);
+        return fence.let_in(lane, Lag::NotAsked).map(|()| flows);
     }
-    fence.let_in(fence.find(database, transaction).await?)?;
+    let (lane, lag) = fence.find(database, transaction).await?;
+    fence.let_in(lane, lag)?;
     match lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await {
         Err(error) if fence.flow.is_some() && error.fault() == Fault::LockTimeout => Err(Failed::StillLocked),
         locked => Ok(locked?),

@@ -38,7 +38,7 @@ pub(super) async fn leave_behind(
 ) -> Result<Vec<HeldFlow>, Failed> {
     let transaction = database.begin().await?;
     // Whatever an earlier attempt of ours has locked is free once the lane's row is.
-    let found = row.lock(database, &transaction).await?;
+    let found = row.lock(database, &transaction).await?.position;
     if found != expected {
         return Err(Failed::Fenced(Standing { lane: found, lag: Lag::NotAsked }));
     }

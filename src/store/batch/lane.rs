@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::attempts::Attempts;
 use super::begun::Begun;
-use super::fence::{Fence, LaneRow};
+use super::fence::{Fence, LaneRow, lagging_sum};
 use super::lagging::leave_behind;
 use super::locked_flow::SchemaCache;
 use super::progress::Step;
@@ -213,7 +213,13 @@ impl LaneStore {
         self.check_bounds().await?;
         let rules = Arc::clone(&self.rules);
         let row = LaneRow { inbox_id: &rules.inbox_id, lane: self.lane };
-        let fence = Fence { row, flow: attempts.lagging_flow(), expected: step.expected, next: step.next };
+        let fence = Fence {
+            row,
+            flow: attempts.lagging_flow(),
+            expected: step.expected,
+            next: step.next,
+            lagging_sum: lagging_sum(&self.lagging),
+        };
         let waits = attempts.lagging_flow().is_none_or(|flow| self.moving.contains(&flow));
         let work = Work { waits, ..attempts.work(step, &self.lagging) };
         let begun = self.begun.take();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, Value};
 
 use super::counters::Counter;
-use super::fence::{LaneRow, NOWHERE, lane_position};
+use super::fence::{LaneRow, LaneState, NO_LANE, lane_columns, lane_state};
 use super::locked_flow::{LockedFlow, SchemaCache, flow_columns, locked_flow, padded_to};
 use crate::domain::batch::LanePosition;
 use crate::domain::message::FlowId;
@@ -31,24 +31,24 @@ pub(super) async fn lock_lane_and_flows(
     row: LaneRow<'_>,
     ids: &[FlowId],
     schemas: &mut SchemaCache,
-) -> Result<(LanePosition, BTreeMap<FlowId, LockedFlow>), StoreError> {
+) -> Result<(LaneState, BTreeMap<FlowId, LockedFlow>), StoreError> {
     let padded = ids.len().next_power_of_two();
     let lane = [row.inbox_id.into(), row.lane.into()];
     let values = padded_to(ids, padded).map(Value::from).chain(lane);
     let statement = statement(connection.get_database_backend(), lock_sql(padded), values);
     let rows = connection.query_all_raw(statement).await.while_doing("locking the lane and the flows")?;
     let read = || {
-        let mut position = NOWHERE;
+        let mut lane = NO_LANE;
         let mut flows = BTreeMap::new();
         for row in rows {
-            position = lane_position(&row)?;
+            lane = lane_state(&row)?;
             // A flow that is gone leaves the columns of the lane alone.
             if row.try_get::<Option<i64>>("", "id")?.is_some() {
                 let flow = locked_flow(&row, schemas)?;
                 flows.insert(flow.id, flow);
             }
         }
-        Ok((position, flows))
+        Ok((lane, flows))
     };
     read().while_doing("reading the locked lane and flows")
 }
@@ -58,8 +58,9 @@ pub(super) async fn lock_lane_and_flows(
 fn lock_sql(ids: usize) -> String {
     let dialect = Dialect::MySql;
     format!(
-        "SELECT o.epoch, o.next_offset, {columns} FROM inbox_offsets AS o \
+        "SELECT {lane}, {columns} FROM inbox_offsets AS o \
          LEFT JOIN flows AS f {index} ON f.id IN ({marks}) WHERE o.inbox_id = ? AND o.lane = ? {lock}",
+        lane = lane_columns(dialect),
         columns = flow_columns(dialect, "f."),
         index = dialect.by_primary_key(),
         marks = vec!["?"; ids].join(", "),

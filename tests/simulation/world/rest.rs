@@ -27,6 +27,7 @@ impl World {
                 self.perform(Step::Deliver { index: 0 });
             }
             self.perform(Step::Pump { tick: true, look_ahead: 9 });
+            self.perform(Step::Heartbeat);
             if self.is_at_rest() {
                 self.assert_complete();
                 return;
@@ -38,6 +39,7 @@ impl World {
     pub(super) fn is_at_rest(&self) -> bool {
         self.zombies.is_empty()
             && self.sql.lagging.is_empty()
+            && self.set_back.is_empty()
             && self.lanes.are_drained(self.log.next_offset())
             && self.lanes.watermark() >= self.log.next_offset()
     }
@@ -47,6 +49,9 @@ impl World {
     pub(super) fn assert_complete(&self) {
         for lane in &self.sql.lanes {
             assert!(lane.next_offset >= self.log.next_offset(), "the lanes are at the end");
+        }
+        for lane in 0..LANES {
+            assert_eq!(self.replays.ends_at(lane), None, "REPLAYED: lane {lane}");
         }
         if self.process_restarted {
             return;

@@ -1,10 +1,10 @@
 //! What ends and begins anew.
 
-use mqtt_gateway::domain::lanes::Lanes;
+use mqtt_gateway::domain::lanes::{Lanes, Replays};
 use mqtt_gateway::domain::message::Offset;
 use mqtt_gateway::domain::routing_history::RoutingHistory;
 
-use super::World;
+use super::{News, World};
 use crate::oracle::LANES;
 use crate::worker::{Order, Worker};
 
@@ -12,6 +12,13 @@ impl World {
     pub(super) fn restart_router(&mut self) {
         self.router += 1;
         self.lanes = Lanes::new(LANES, &self.log.reader());
+        self.replays = Replays::new(self.progress.clone());
+        // A new router believes the first news of a lane, be it from before a restore.
+        let old = self.news.iter().filter_map(|news| match news {
+            News::Opened(lane, _, restores) if *restores < self.seen.restored => Some(*lane),
+            _ => None,
+        });
+        self.set_back.extend(old);
         for worker in &mut self.workers {
             worker.orders.push_back(Order::Open);
         }

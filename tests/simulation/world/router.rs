@@ -60,17 +60,21 @@ impl World {
     }
 
     pub(super) fn release(&mut self) {
-        let watermark = self.lanes.watermark();
-        self.tables.forget_below(self.lanes.begin_again_at());
-        let before = self.log.records().len();
-        self.log.release(watermark);
-        self.seen.released += u64::from(self.log.records().len() < before);
+        if !self.lanes.were_all_opened() {
+            return;
+        }
+        self.progress = self.replays.committed().to_vec();
+        self.tables.forget_below(self.lanes.begin_again_at().min(self.log.first_offset()));
+        self.log.release(self.lanes.watermark());
     }
 
     /// All is in SQL, as far as the lanes know: the process ends in order.
     pub(super) fn stop(&mut self) {
-        for lane in &self.sql.lanes {
-            assert!(lane.next_offset >= self.log.next_offset(), "DRAINED: {lane:?}");
+        // Where the database went back unnoticed, the next start notices.
+        if self.set_back.is_empty() {
+            for lane in &self.sql.lanes {
+                assert!(lane.next_offset >= self.log.next_offset(), "DRAINED: {lane:?}");
+            }
         }
         self.seen.drained += 1;
         self.log.sync();
@@ -82,15 +86,17 @@ impl World {
             return;
         }
         match self.news.remove(index % self.news.len()) {
-            News::Opened(lane, opened) => self.lanes.open(lane, &opened),
+            News::Opened(lane, opened, restores) => self.opened(lane, &opened, restores),
             News::Reply(router, ..) if router != self.router => {}
-            News::Reply(_, lane, epoch, Reply::Done(outcome)) => self.lanes.answered(lane, epoch, &outcome),
-            News::Reply(_, lane, epoch, Reply::Fenced) => {
+            News::Reply(_, lane, epoch, Reply::Done(outcome)) => {
+                self.lanes.answered(lane, epoch, &outcome);
+                self.note_replayed(lane);
+            }
+            News::Reply(_, lane, epoch, Reply::Fenced | Reply::Lost) => {
                 if self.lanes.close(lane, epoch) {
                     self.workers[lane as usize].orders.push_back(Order::Open);
                 }
             }
-            News::Reply(_, lane, epoch, Reply::Lost) => drop(self.lanes.close(lane, epoch)),
         }
     }
 }

@@ -14,10 +14,16 @@ impl World {
         if worker.job.is_none() {
             match worker.orders.pop_front() {
                 None => return,
-                Some(Order::Process(job)) => worker.job = Some(job),
+                Some(Order::Process(mut job)) => {
+                    job.lagging.clone_from(&worker.lagging);
+                    worker.job = Some(job);
+                }
                 Some(Order::Open) => {
                     match self.sql.take_over(lane, |flow| lane_of(flow, LANES) == lane) {
-                        Some(opened) => self.news.push(News::Opened(lane, opened)),
+                        Some(opened) => {
+                            worker.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
+                            self.news.push(News::Opened(lane, opened, self.seen.restored));
+                        }
                         None => worker.orders.push_front(Order::Open),
                     }
                     return;
@@ -26,6 +32,7 @@ impl World {
         }
         if let Some(mut job) = worker.job.take() {
             let turn = job.attempt(&mut self.sql, most, patient);
+            self.workers[lane as usize].lagging.clone_from(&job.lagging);
             if let Some(job) = self.settle_turn(job, turn) {
                 self.workers[lane as usize].job = Some(job);
             }
@@ -35,6 +42,7 @@ impl World {
     pub(super) fn end(&mut self, lane: Lane, end: End) {
         let Some(mut job) = self.workers[lane as usize].job.take() else { return };
         let turn = self.end_transaction(&mut job, end);
+        self.workers[lane as usize].lagging.clone_from(&job.lagging);
         if let Some(job) = self.settle_turn(job, turn) {
             self.workers[lane as usize].job = Some(job);
         }
@@ -118,8 +126,9 @@ impl World {
             Order::Process(job) => Some(job),
             Order::Open => None,
         });
-        for job in old.job.into_iter().chain(waiting) {
+        for mut job in old.job.into_iter().chain(waiting) {
             if zombie {
+                job.lagging.clone_from(&old.lagging);
                 self.zombies.push(job);
             } else {
                 let (router, epoch) = (job.router, job.batch.epoch);

@@ -6,7 +6,8 @@ use std::fs;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The name of this run; `None` where the system has none.
-pub(super) fn id() -> Option<String> {
+#[must_use]
+pub fn boot_id() -> Option<String> {
     let text = fs::read_to_string(BOOT_ID).ok()?;
     let id = text.trim();
     (!id.is_empty()).then(|| id.to_owned())

@@ -1,0 +1,183 @@
+use super::*;
+
+const DATABASE: &str = "db";
+
+fn directory(start_id: Option<&str>) -> Directory {
+    Directory {
+        inbox_id: "inbox".to_owned(),
+        client_id: "gw".to_owned(),
+        location: "host:/inbox".to_owned(),
+        place: "boot:1:2".to_owned(),
+        database_id: start_id.map(|_| DATABASE.to_owned()),
+        start_id: start_id.map(str::to_owned),
+        next_base: 1_000,
+        log_end: 400,
+        committed: vec![300, 350],
+    }
+}
+
+fn start(start_id: &str, generation: i64) -> Start {
+    Start {
+        inbox_id: "inbox".to_owned(),
+        start_id: start_id.to_owned(),
+        generation,
+        location: "host:/inbox".to_owned(),
+        place: "boot:1:2".to_owned(),
+        base: 100 * generation.unsigned_abs(),
+        state: StartState::Ended,
+        beats: 7,
+        resume: None,
+    }
+}
+
+fn registry(starts: Vec<Start>) -> Registry {
+    let lanes = BTreeMap::from([(0, 300), (1, 350)]);
+    Registry { database_id: DATABASE.to_owned(), starts, lanes, others: Vec::new() }
+}
+
+fn registered(directory: &Directory, registry: &Registry) -> Registration {
+    match judge(directory, registry, Consent::default(), &[]) {
+        Verdict::Register(registration) => registration,
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+#[test]
+fn a_new_inbox_and_a_known_one_go_on_without_a_notice() {
+    let nothing_known = Registry { database_id: DATABASE.to_owned(), ..Registry::default() };
+    for (directory, registry) in [
+        (directory(None), nothing_known),
+        (directory(Some("b")), registry(vec![start("b", 2), start("a", 1)])),
+    ] {
+        let expected = Registration { base: 1_000, ..Registration::default() };
+        assert_eq!(registered(&directory, &registry), expected);
+    }
+}
+
+#[test]
+fn a_killed_gateway_is_not_watched_in_its_own_directory() {
+    let killed = Start { state: StartState::Running, ..start("a", 1) };
+    registered(&directory(Some("a")), &registry(vec![killed]));
+}
+
+#[test]
+fn a_copy_watches_the_directory_that_may_still_run() {
+    let running = Start { state: StartState::Running, ..start("a", 1) };
+    let copy = Directory { place: "boot:1:3".to_owned(), ..directory(Some("a")) };
+    let registry = registry(vec![running.clone()]);
+    assert_eq!(judge(&copy, &registry, Consent::default(), &[]), Verdict::Watch(running.clone()));
+    let refusal = refuse_for(&copy, &running);
+    assert!(refusal.to_string().contains("INBOX_DIR is a copy"), "{refusal}");
+    let silent = ["a".to_owned()];
+    assert!(matches!(judge(&copy, &registry, Consent::default(), &silent), Verdict::Register(_)));
+}
+
+/// The copy has the records below 400; its successor had them all.
+#[test]
+fn an_older_copy_issues_new_offsets_and_repeats_nothing() {
+    let resume =
+        Resume { lanes: BTreeMap::from([(0, 300), (1, 300)]), lagging: vec![(1, 9, 250)], log_end: 450 };
+    let first = Start { resume: Some(resume), ..start("a", 1) };
+    let lanes = BTreeMap::from([(0, 5_000), (1, 420)]);
+    let registry = Registry { lanes, ..registry(vec![start("b", 70), first]) };
+    let registration = registered(&directory(Some("a")), &registry);
+    assert_eq!(registration.base, 7_001, "above what b could issue");
+    assert_eq!(registration.lanes, BTreeMap::from([(0, 450)]), "lane 1 has not got that far");
+    assert_eq!(registration.lagging, Some(Vec::new()));
+    assert!(matches!(registration.notices[..], [Notice::OlderCopy { .. }, Notice::OffsetsSkipped { .. }]));
+}
+
+/// The successor began with a copy that lacked the records from 320 on: they are in this directory alone.
+#[test]
+fn a_directory_that_was_forked_goes_on_with_what_only_it_has() {
+    let resume =
+        Resume { lanes: BTreeMap::from([(0, 310), (1, 330)]), lagging: vec![(0, 9, 250)], log_end: 320 };
+    let first = Start { resume: Some(resume), ..start("a", 1) };
+    let lanes = BTreeMap::from([(0, 9_000), (1, 9_000)]);
+    let registry = Registry { lanes, ..registry(vec![start("b", 2), first]) };
+    let registration = registered(&directory(Some("a")), &registry);
+    assert_eq!(registration.lanes, BTreeMap::from([(0, 320), (1, 330)]));
+    assert_eq!(registration.lagging, Some(vec![(0, LaggingFlow { flow: 9, next_offset: 250 })]));
+}
+
+#[test]
+fn lanes_beyond_the_offsets_of_the_directory_are_skipped() {
+    let registry = Registry { lanes: BTreeMap::from([(0, 1_500)]), ..registry(Vec::new()) };
+    let registration = registered(&directory(None), &registry);
+    assert_eq!(registration.base, 1_500);
+    assert_eq!(registration.notices, [Notice::OffsetsSkipped { base: 1_500 }]);
+}
+
+#[test]
+fn a_database_that_does_not_know_the_last_start_went_back() {
+    let registration = registered(&directory(Some("c")), &registry(vec![start("a", 1)]));
+    assert_eq!(registration.notices, [Notice::DatabaseWentBack]);
+    assert!(registration.lanes.is_empty(), "the lanes are where the database has them");
+}
+
+#[test]
+fn another_database_is_refused_unless_told_how_to_go_on() {
+    let other = Registry { database_id: "other".to_owned(), ..Registry::default() };
+    let directory = directory(Some("a"));
+    let consent = |database| Consent { database, ..Consent::default() };
+    let Verdict::Refuse(refusal) = judge(&directory, &other, consent(None), &[]) else { panic!() };
+    let text = refusal.to_string();
+    assert!(text.contains("--adopt-database") && text.contains("--replay"), "{text}");
+
+    let Verdict::Register(adopted) = judge(&directory, &other, consent(Some(DatabaseChange::Adopt)), &[])
+    else {
+        panic!()
+    };
+    assert_eq!(adopted.lanes, BTreeMap::from([(0, 300), (1, 350)]));
+    let Verdict::Register(replayed) = judge(&directory, &other, consent(Some(DatabaseChange::Replay)), &[])
+    else {
+        panic!()
+    };
+    assert!(replayed.lanes.is_empty());
+}
+
+#[test]
+fn an_adopted_database_that_is_further_keeps_its_lanes() {
+    let other = Registry { database_id: "other".to_owned(), ..registry(Vec::new()) };
+    let other = Registry { lanes: BTreeMap::from([(0, 320), (1, 340)]), ..other };
+    let consent = Consent { database: Some(DatabaseChange::Adopt), new_inbox: false };
+    let Verdict::Register(adopted) = judge(&directory(Some("a")), &other, consent, &[]) else { panic!() };
+    assert_eq!(adopted.lanes, BTreeMap::from([(1, 350)]));
+}
+
+fn with_other_inbox(state: StartState) -> Registry {
+    let other = Start { inbox_id: "before".to_owned(), state, ..start("x", 1) };
+    Registry { others: vec![other], ..registry(Vec::new()) }
+}
+
+#[test]
+fn a_client_id_with_another_inbox_is_refused_unless_that_was_drained() {
+    let directory = directory(None);
+    for (state, refused) in
+        [(StartState::Running, true), (StartState::Ended, true), (StartState::Drained, false)]
+    {
+        let verdict = judge(&directory, &with_other_inbox(state), Consent::default(), &[]);
+        assert_eq!(matches!(verdict, Verdict::Refuse(Refusal::OtherInbox { .. })), refused, "{state:?}");
+    }
+}
+
+#[test]
+fn a_lost_inbox_is_given_up_when_told_unless_it_is_in_use() {
+    let consent = Consent { new_inbox: true, database: None };
+    let registry = with_other_inbox(StartState::Running);
+    let directory = directory(None);
+    let Verdict::Watch(other) = judge(&directory, &registry, consent, &[]) else { panic!() };
+    assert!(matches!(refuse_for(&directory, &other), Refusal::ClientIdInUse { .. }));
+    let Verdict::Register(registration) = judge(&directory, &registry, consent, &[other.start_id]) else {
+        panic!()
+    };
+    assert!(matches!(registration.notices[..], [Notice::OtherInboxGivenUp { .. }]));
+}
+
+#[test]
+fn an_unknown_state_counts_as_running() {
+    for state in StartState::ALL {
+        assert_eq!(StartState::parse(state.as_str()), state);
+    }
+    assert_eq!(StartState::parse("new"), StartState::Running);
+}

@@ -1,0 +1,222 @@
+//! What is processed again because the database went back.
+//!
+//! A lane is carried on from where the database has it. When that is below what was committed before, the database was
+//! restored, or a server took over without its last commits: what lies between is processed again from the inbox, as
+//! far as it was kept. Numbers are then given again, because the counters went back with the lane.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::super::batch::{Lane, ProcessError, ProcessResult};
+use super::super::message::Offset;
+
+/// Flows that a summary names.
+const MAX_NAMED_FLOWS: usize = 20;
+
+/// The committed offset of each lane, and the replays that run.
+#[derive(Debug, Default)]
+pub struct Replays {
+    committed: Vec<Offset>,
+    running: BTreeMap<Lane, Replay>,
+}
+
+#[derive(Debug)]
+struct Replay {
+    until: Offset,
+    messages: u64,
+    /// The first and the last number of each flow.
+    numbers: BTreeMap<Arc<str>, (i64, i64)>,
+}
+
+/// A lane was committed further than the database says now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetBack {
+    /// The lane.
+    pub lane: Lane,
+    /// Committed, and not in the database any more. All of it is processed again that the inbox still holds.
+    pub lost: Range<Offset>,
+    /// The part of it that the inbox has deleted.
+    pub missing: Range<Offset>,
+}
+
+/// A replay that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// The lane.
+    pub lane: Lane,
+    /// Messages that were processed again, counted once for each flow.
+    pub messages: u64,
+    numbers: BTreeMap<Arc<str>, (i64, i64)>,
+}
+
+impl Replays {
+    /// With the committed offsets that are remembered.
+    #[must_use]
+    pub fn new(committed: Vec<Offset>) -> Self {
+        Self { committed, running: BTreeMap::new() }
+    }
+
+    /// The committed offset of each lane.
+    #[must_use]
+    pub fn committed(&self) -> &[Offset] {
+        &self.committed
+    }
+
+    /// A worker has found the lane at `now`. `deleted_below`: the inbox has deleted records below.
+    pub fn opened(&mut self, lane: Lane, now: Offset, deleted_below: Offset) -> Option<SetBack> {
+        let committed = self.committed_of(lane);
+        let until = self.running.get(&lane).map_or(committed, |replay| replay.until.max(committed));
+        self.set_committed(lane, now);
+        if now >= until {
+            self.running.remove(&lane);
+            return None;
+        }
+        let is_new = now < committed;
+        // What was counted before this opening stays counted.
+        let replay = Replay { until, messages: 0, numbers: BTreeMap::new() };
+        self.running.entry(lane).or_insert(replay).until = until;
+        let missing = now..deleted_below.clamp(now, until);
+        is_new.then_some(SetBack { lane, lost: now..until, missing })
+    }
+
+    /// Where the replay of the lane ends: a batch goes no further.
+    #[must_use]
+    pub fn ends_at(&self, lane: Lane) -> Option<Offset> {
+        self.running.get(&lane).map(|replay| replay.until)
+    }
+
+    /// A batch of the lane is committed up to `next`. Answers what was replayed when that was the last one.
+    pub fn committed_to(
+        &mut self,
+        lane: Lane,
+        next: Offset,
+        results: &[Result<ProcessResult, ProcessError>],
+    ) -> Option<Replayed> {
+        self.set_committed(lane, next);
+        let replay = self.running.get_mut(&lane)?;
+        replay.count(results);
+        if next < replay.until {
+            return None;
+        }
+        let Replay { messages, numbers, .. } = self.running.remove(&lane)?;
+        Some(Replayed { lane, messages, numbers })
+    }
+
+    fn committed_of(&self, lane: Lane) -> Offset {
+        let lane = usize::try_from(lane).ok();
+        lane.and_then(|lane| self.committed.get(lane)).copied().unwrap_or(0)
+    }
+
+    fn set_committed(&mut self, lane: Lane, offset: Offset) {
+        let Ok(lane) = usize::try_from(lane) else { return };
+        if self.committed.len() <= lane {
+            self.committed.resize(lane + 1, 0);
+        }
+        self.committed[lane] = offset;
+    }
+}
+
+impl Replay {
+    fn count(&mut self, results: &[Result<ProcessResult, ProcessError>]) {
+        self.messages += results.len() as u64;
+        for result in results.iter().filter_map(|result| result.as_ref().ok()) {
+            let number = result.message_id;
+            let numbers = self.numbers.entry(Arc::clone(&result.flow_code)).or_insert((number, number));
+            *numbers = (numbers.0.min(number), numbers.1.max(number));
+        }
+    }
+}
+
+impl fmt::Display for SetBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lane, lost, missing } = self;
+        write!(
+            f,
+            "The database went back: lane {lane} was committed up to offset {} and stands at {} now. Messages from there on \
+             are processed again, and their numbers are given again",
+            lost.end, lost.start
+        )?;
+        if !missing.is_empty() {
+            write!(
+                f,
+                ". The inbox has deleted those from offset {} to {}: they cannot be brought back (INBOX_KEEP_SECONDS, \
+                 INBOX_KEEP_BYTES)",
+                missing.start, missing.end
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lane, messages, numbers } = self;
+        write!(f, "Lane {lane} is back where it was: {messages} messages were processed again")?;
+        for (index, (flow, (first, last))) in numbers.iter().take(MAX_NAMED_FLOWS).enumerate() {
+            let before = if index == 0 { "; numbers given again: " } else { ", " };
+            write!(f, "{before}{flow} {first} to {last}")?;
+        }
+        if numbers.len() > MAX_NAMED_FLOWS {
+            write!(f, " and those of {} more flows", numbers.len() - MAX_NAMED_FLOWS)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::super::flow::Action;
+    use super::*;
+
+    fn numbered(flow: &str, numbers: Range<i64>) -> Vec<Result<ProcessResult, ProcessError>> {
+        numbers
+            .map(|message_id| {
+                Ok(ProcessResult { flow_code: flow.into(), message_id, action: Action::StoreDb })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_lane_that_goes_on_is_no_replay() {
+        let mut replays = Replays::new(vec![10]);
+        assert_eq!(replays.opened(0, 10, 5), None);
+        assert_eq!(replays.opened(1, 0, 5), None, "a lane that nothing is remembered of");
+        assert_eq!(replays.committed_to(0, 20, &numbered("F", 1..3)), None);
+        assert_eq!(replays.committed(), [20, 0]);
+    }
+
+    #[test]
+    fn a_set_back_lane_names_what_is_missing_and_which_numbers_come_again() {
+        let mut replays = Replays::new(vec![100]);
+        let set_back = replays.opened(0, 40, 60).unwrap();
+        assert_eq!(set_back, SetBack { lane: 0, lost: 40..100, missing: 40..60 });
+        assert!(set_back.to_string().contains("cannot be brought back"));
+        assert_eq!(replays.ends_at(0), Some(100));
+        assert_eq!(replays.committed_to(0, 80, &numbered("F", 5..8)), None);
+        let replayed = replays.committed_to(0, 100, &numbered("F", 8..10)).unwrap();
+        assert_eq!(replayed.messages, 5);
+        assert!(replayed.to_string().ends_with("numbers given again: F 5 to 9"), "{replayed}");
+        assert_eq!(replays.ends_at(0), None);
+    }
+
+    #[test]
+    fn a_worker_that_is_replaced_during_a_replay_goes_on_with_it() {
+        let mut replays = Replays::new(vec![100]);
+        replays.opened(0, 40, 0).unwrap();
+        replays.committed_to(0, 60, &numbered("F", 1..4));
+        assert_eq!(replays.opened(0, 60, 0), None, "it was said before");
+        let replayed = replays.committed_to(0, 100, &[]).unwrap();
+        assert_eq!(replayed.messages, 3);
+    }
+
+    #[test]
+    fn a_lane_that_is_set_back_again_is_replayed_to_the_furthest_end() {
+        let mut replays = Replays::new(vec![100]);
+        replays.opened(0, 40, 0).unwrap();
+        replays.committed_to(0, 60, &[]);
+        assert_eq!(replays.opened(0, 20, 0).map(|set_back| set_back.lost), Some(20..100));
+    }
+}

@@ -1,0 +1,33 @@
+//! Files of the inbox are removed under a running gateway.
+
+use super::is_refused;
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::world::{Backend, World};
+
+#[test]
+fn a_second_gateway_is_refused_although_the_lock_file_was_removed() {
+    let world = World::with_broker(Backend::MariaDb, Broker::private());
+    let mut load = Load::over(&world, 2);
+    let mut gateway = world.start_subscribed();
+    std::fs::remove_file(world.inbox_directory().join("lock")).unwrap();
+    is_refused(&world.settings, &world, &["is in use by"]);
+    let messages = load.next(&world, 100);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}
+
+#[test]
+fn a_gateway_ends_when_its_inbox_directory_was_removed() {
+    let world = World::with_broker(Backend::MariaDb, Broker::private());
+    let mut load = Load::over(&world, 2);
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 100);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    std::fs::remove_dir_all(world.inbox_directory()).unwrap();
+    gateway.wait_for_line("was removed or replaced");
+    assert_eq!(gateway.wait_for_exit().code(), Some(1));
+}

@@ -1,0 +1,95 @@
+//! What people do to inbox and database: snapshots put back, volumes copied, databases restored and exchanged.
+//!
+//! Each accident is recovered without a loss, or refused before the first loss with the remedy in the message.
+
+mod copies;
+mod database_change;
+mod inbox_change;
+mod lock;
+mod restore;
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::process::{Gateway, Settings};
+use crate::support::sql::Sql;
+use crate::support::world::{Backend, World};
+
+/// Every table that a gateway writes or reads, copied within its database.
+struct Snapshot;
+
+const TABLES: [&str; 12] = [
+    "data",
+    "flows",
+    "mqtt_servers",
+    "inbox_offsets",
+    "inbox_lagging",
+    "outbox",
+    "outbox_owners",
+    "dead_letters",
+    "message_keys",
+    "gateway_members",
+    "gateway_starts",
+    "database_identity",
+];
+
+impl Snapshot {
+    fn take(sql: &Sql) -> Snapshot {
+        for table in TABLES {
+            sql.run(&format!("CREATE TABLE copy_of_{table} AS SELECT * FROM {table}"));
+        }
+        Snapshot
+    }
+
+    /// As one transaction, so that a running gateway sees all of it or nothing.
+    fn restore(&self, sql: &Sql) {
+        sql.run("BEGIN");
+        for table in TABLES {
+            sql.run(&format!("DELETE FROM {table}"));
+            sql.run(&format!("INSERT INTO {table} SELECT * FROM copy_of_{table}"));
+        }
+        sql.run("COMMIT");
+    }
+}
+
+/// Keeps the lanes from committing anything, until [`free_lanes`].
+fn hold_lanes(world: &World) {
+    world.sql.run("BEGIN");
+    let lock = if world.backend == Backend::Sqlite {
+        "UPDATE inbox_offsets SET lane = lane"
+    } else {
+        "SELECT lane FROM inbox_offsets FOR UPDATE"
+    };
+    world.sql.run(lock);
+}
+
+fn free_lanes(world: &World) {
+    world.sql.run("COMMIT");
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+/// As a restore of a volume does it: the old directory is gone, the copy stands in its place.
+fn put_back(copy: &Path, at: &Path) {
+    std::fs::remove_dir_all(at).unwrap();
+    copy_directory(copy, at);
+}
+
+/// The settings of the world with another inbox directory.
+fn with_inbox(world: &World, inbox: &Path) -> Settings {
+    let mut settings = world.settings.clone();
+    settings.insert("INBOX_DIR".to_owned(), inbox.to_str().unwrap().to_owned());
+    settings
+}
+
+/// Starts the gateway with these settings, which must be refused with a line that contains each of `words`.
+fn is_refused(settings: &Settings, world: &World, words: &[&str]) {
+    let mut gateway = Gateway::start(&[], settings, world.directory());
+    assert_eq!(gateway.wait_for_exit().code(), Some(1), "{}", gateway.stderr());
+    let line = gateway.wait_for_line("Fatal error during startup");
+    for word in words {
+        assert!(line.contains(word), "{word} is missing: {line}");
+    }
+}

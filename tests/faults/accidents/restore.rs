@@ -1,0 +1,88 @@
+//! The database goes back: a backup is restored, with the gateway running or down.
+
+use super::Snapshot;
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::process::Gateway;
+use crate::support::world::{SERVERS, World};
+
+const WENT_BACK: &str = "The database went back: lane";
+
+/// A load of small segments: hundreds of messages fill several.
+fn world_with(backend: crate::support::world::Backend, settings: &[(&str, &str)]) -> (World, Load) {
+    let mut world = World::with_broker(backend, Broker::private());
+    world.set("INBOX_SEGMENT_BYTES", "65536");
+    for (name, value) in settings {
+        world.set(name, value);
+    }
+    let load = Load::over(&world, 2).of_bytes(2_000);
+    (world, load)
+}
+
+fn store(world: &World, load: &mut Load, count: usize) {
+    let messages = load.next(world, count);
+    world.publish_all(messages);
+    load.wait_until_stored(world);
+}
+
+fn wait_for_replay(gateway: &Gateway, load: &Load, world: &World) {
+    gateway.wait_for_line(WENT_BACK);
+    gateway.wait_for_line("numbers given again: flow");
+    load.wait_until_stored(world);
+}
+
+#[test]
+fn a_database_restored_under_a_running_gateway_is_replayed_from_kept_segments() {
+    for backend in SERVERS {
+        let (world, mut load) = world_with(backend, &[]);
+        let mut gateway = world.start_subscribed();
+        store(&world, &mut load, 100);
+        let snapshot = Snapshot::take(&world.sql);
+        store(&world, &mut load, 300);
+        snapshot.restore(&world.sql);
+        // Also where nothing more is published.
+        wait_for_replay(&gateway, &load, &world);
+        store(&world, &mut load, 50);
+        assert_eq!(gateway.stop(), Some(0));
+        assert_eq!(load.judge(&world), [0; 0], "{backend:?}");
+    }
+}
+
+#[test]
+fn a_database_restored_while_the_gateway_is_down_is_replayed_from_kept_segments() {
+    for backend in SERVERS {
+        let (world, mut load) = world_with(backend, &[]);
+        let mut gateway = world.start_subscribed();
+        store(&world, &mut load, 100);
+        let snapshot = Snapshot::take(&world.sql);
+        store(&world, &mut load, 100);
+        assert_eq!(gateway.stop(), Some(0));
+        let mut gateway = world.start_subscribed();
+        store(&world, &mut load, 200);
+        assert_eq!(gateway.stop(), Some(0));
+        snapshot.restore(&world.sql);
+
+        let mut gateway = world.start_subscribed();
+        gateway.wait_for_line("does not know the last start");
+        wait_for_replay(&gateway, &load, &world);
+        store(&world, &mut load, 50);
+        assert_eq!(gateway.stop(), Some(0));
+        assert_eq!(load.judge(&world), [0; 0], "{backend:?}");
+    }
+}
+
+#[test]
+fn what_was_not_kept_is_named_when_the_database_goes_back() {
+    let (world, mut load) =
+        world_with(crate::support::world::Backend::MariaDb, &[("INBOX_KEEP_SECONDS", "0")]);
+    let mut gateway = world.start_subscribed();
+    store(&world, &mut load, 100);
+    let snapshot = Snapshot::take(&world.sql);
+    store(&world, &mut load, 300);
+    assert_eq!(gateway.stop(), Some(0));
+    snapshot.restore(&world.sql);
+    let mut gateway = world.start_subscribed();
+    let line = gateway.wait_for_line(WENT_BACK);
+    assert!(line.contains("cannot be brought back"), "{line}");
+    assert_eq!(gateway.stop(), Some(0));
+}

@@ -12,8 +12,8 @@ use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, load_limits,
-    load_mqtt_servers, migrate, silence,
+    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, commit_risk,
+    load_limits, load_mqtt_servers, migrate, silence,
 };
 
 /// Waits between two attempts to reach the database at the start.
@@ -158,6 +158,9 @@ async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, Lo
         Err(LoadServerError::Store(error)) => return Err(error),
         Err(no_server) => Err(no_server),
     };
+    if let Some(risk) = commit_risk(&database).await {
+        log::warn!("Database: {risk}");
+    }
     database.close().await?;
     Ok(servers)
 }

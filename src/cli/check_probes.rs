@@ -36,6 +36,7 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
         }
     };
     report.tell("database", &Ok(describe(&settings.database)))?;
+    durability(&database, report).await?;
     report.tell("schema", &schema(&database).await)?;
     super::check_identity::run(&database, settings, report).await?;
     brokers(&database, settings, report).await
@@ -67,6 +68,14 @@ fn describe(database: &DatabaseSettings) -> String {
             format!("{name} at {host}:{port} as {user}")
         }
         DatabaseSettings::Sqlite { path } => path.display().to_string(),
+    }
+}
+
+/// What commits may be lost is no failure: the gateway works all the same.
+async fn durability(database: &Database, report: &mut Report<'_>) -> io::Result<()> {
+    match store::commit_risk(database).await {
+        Some(risk) => report.warn("database", &risk.to_string()),
+        None => Ok(()),
     }
 }
 

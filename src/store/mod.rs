@@ -10,6 +10,7 @@ mod columns;
 mod connect;
 pub(crate) mod demo;
 mod dialect;
+mod durability;
 mod error;
 mod exhaustion;
 mod flows;
@@ -36,6 +37,7 @@ pub use batch::{
 pub use connect::{Database, missing_file};
 pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
+pub(crate) use durability::commit_risk;
 pub use error::{Fault, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flows::load_flows;

@@ -2,6 +2,7 @@
 
 mod commit;
 mod connection;
+mod durability;
 mod exhaustion;
 mod lagging;
 mod locks;

@@ -1,0 +1,33 @@
+//! A server that may lose what it has committed.
+
+use crate::support::mariadb::MariaDbServer;
+use crate::support::mosquitto::Broker;
+use crate::support::oracle::Load;
+use crate::support::world::{Backend, World, text_of};
+
+#[test]
+fn a_server_that_does_not_flush_at_commit_is_warned_of() {
+    let server = MariaDbServer::with(&["--innodb-flush-log-at-trx-commit=2"]);
+    let world = World::on_server(&server, Broker::shared());
+    let risk =
+        "innodb_flush_log_at_trx_commit is 2: a loss of power at the database server loses the last commits";
+    let _flow = Load::over(&world, 1);
+    let mut gateway = world.start_subscribed();
+    gateway.wait_for_line(&format!("Database: {risk}"));
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(gateway.count_warnings(risk), 1);
+    let output = world.command(&["check"]);
+    assert!(output.status.success(), "a warning is no failure: {}", text_of(&output));
+    assert!(text_of(&output).contains(&format!("warn database {risk}")), "{}", text_of(&output));
+}
+
+#[test]
+fn a_server_that_flushes_at_commit_is_not_warned_of() {
+    for backend in [Backend::MariaDb, Backend::Postgres, Backend::Sqlite] {
+        let world = World::on(backend);
+        let _flow = Load::over(&world, 1);
+        let mut gateway = world.start_subscribed();
+        assert_eq!(gateway.stop(), Some(0));
+        assert_eq!(gateway.count_warnings("loses the last commits"), 0);
+    }
+}

@@ -32,11 +32,11 @@ fn measured(arguments: &[&str]) -> Value {
 
 fn url_of(test: &TestDatabase) -> String {
     match test.settings() {
-        DatabaseSettings::MySql { host, port, name, user, password } => {
-            format!("mysql://{user}:{}@{host}:{port}/{name}", password.expose_secret())
+        DatabaseSettings::MySql { servers, name, user, password, .. } => {
+            format!("mysql://{user}:{}@{servers}/{name}", password.expose_secret())
         }
-        DatabaseSettings::Postgres { host, port, name, user, password } => {
-            format!("postgres://{user}:{}@{host}:{port}/{name}", password.expose_secret())
+        DatabaseSettings::Postgres { servers, name, user, password, .. } => {
+            format!("postgres://{user}:{}@{servers}/{name}", password.expose_secret())
         }
         DatabaseSettings::Sqlite { path } => format!("sqlite:{}", path.display()),
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use batches::{Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
-use mqtt_gateway::settings::DatabaseSettings;
+use mqtt_gateway::settings::{DatabaseSettings, Servers};
 use mqtt_gateway::store::{Database, Fault, LaneStore, StoreError, load_limits, migrate, plan, widen_ids};
 use refusals::{fault, fault_of};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
@@ -83,9 +83,10 @@ async fn a_failed_connection_says_what_is_wrong_and_no_password() {
     let DatabaseSettings::Postgres { password, .. } = &mut wrong else { unreachable!() };
     *password = "hush-hush".into();
     let mut nobody_listens = wrong.clone();
-    let DatabaseSettings::Postgres { port, .. } = &mut nobody_listens else { unreachable!() };
+    let DatabaseSettings::Postgres { servers, .. } = &mut nobody_listens else { unreachable!() };
     // A port that was free a moment ago.
-    *port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    *servers = Servers::single("127.0.0.1", free);
 
     let denied = Database::connect(&wrong, 1).await.unwrap_err();
     assert!(denied.to_string().contains("password authentication failed"), "{denied}");

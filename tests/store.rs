@@ -11,7 +11,7 @@ mod refusals;
 use std::path::PathBuf;
 
 use database::TestDatabase;
-use mqtt_gateway::settings::DatabaseSettings;
+use mqtt_gateway::settings::{DatabaseSettings, SecretSource, ServerAddress, Servers};
 use mqtt_gateway::store::{
     Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
     load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration, migrate,
@@ -214,13 +214,14 @@ async fn a_password_may_hold_any_character() {
 #[tokio::test]
 async fn a_failed_connection_says_what_is_wrong_and_no_password() {
     let test = TestDatabase::mariadb().await;
-    let DatabaseSettings::MySql { host, port, name, .. } = test.settings().clone() else { unreachable!() };
+    let DatabaseSettings::MySql { servers, name, .. } = test.settings().clone() else { unreachable!() };
+    let ServerAddress { host, port } = servers.address(0).clone();
     let settings = |name: &str, port| DatabaseSettings::MySql {
-        host: host.clone(),
-        port,
+        servers: Servers::single(&*host, port),
         name: name.to_owned(),
         user: "nobody".to_owned(),
         password: "hush-hush".into(),
+        source: SecretSource::Fixed,
     };
     let denied = Database::connect(&settings(&name, port), 1).await.unwrap_err();
     assert!(denied.to_string().contains("Access denied"), "{denied}");
@@ -232,6 +233,20 @@ async fn a_failed_connection_says_what_is_wrong_and_no_password() {
     assert_eq!(absent.fault(), Fault::ConnectionLost);
     for error in [denied, absent] {
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_servers_that_cannot_be_used_is_named_whole() {
+    let mut settings = TestDatabase::mariadb().await.settings().clone();
+    let DatabaseSettings::MySql { servers, .. } = &mut settings else { unreachable!() };
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let addresses = [free(), free()].map(|port| ServerAddress { host: "127.0.0.1".to_owned(), port });
+    *servers = Servers::new(addresses.to_vec()).unwrap();
+    let error = Database::connect(&settings, 1).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::ConnectionLost);
+    for address in addresses {
+        assert!(error.to_string().contains(&format!("at {address} as user")), "{error}");
     }
 }
 

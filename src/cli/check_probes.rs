@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::check::{Failure, Outcome, Report};
 use crate::mqtt::{BrokerOptions, BrokerServer, MqttEvent, MqttLink, certificates};
 use crate::observe::check_writable;
-use crate::settings::{DatabaseSettings, Settings};
-use crate::store::{self, Database};
+use crate::settings::{DatabaseSettings, Servers, Settings};
+use crate::store::{self, Access, Database};
 
 /// How long a broker may take for an answer; longer than the client library's own patience, which knows why.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -27,6 +27,7 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     if let Some(path) = store::missing_file(&settings.database) {
         return no_file_yet(path, settings, report);
     }
+    servers(settings, report).await?;
     let database = match Database::connect(&settings.database, 1).await {
         Ok(database) => database,
         Err(error) => {
@@ -63,12 +64,32 @@ fn not_tried() -> Failure {
 
 fn describe(database: &DatabaseSettings) -> String {
     match database {
-        DatabaseSettings::MySql { host, port, name, user, .. }
-        | DatabaseSettings::Postgres { host, port, name, user, .. } => {
-            format!("{name} at {host}:{port} as {user}")
+        DatabaseSettings::MySql { servers, name, user, .. }
+        | DatabaseSettings::Postgres { servers, name, user, .. } => {
+            format!("{name} at {} as {user}", servers.address(servers.in_use()))
         }
         DatabaseSettings::Sqlite { path } => path.display().to_string(),
     }
+}
+
+/// Each server of a list: all of them are to be there when one is not. That none takes writes, the line of the
+/// database says.
+async fn servers(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+    if !settings.database.servers().is_some_and(Servers::are_several) {
+        return Ok(());
+    }
+    for (address, answer) in store::probe(&settings.database, settings.flow_lock_wait).await {
+        match answer {
+            Ok(Access::Reads) => report.tell("server", &Ok(format!("{address} is there and read-only")))?,
+            Ok(Access::Writes | Access::Unknown) => {
+                report.tell("server", &Ok(format!("{address} takes writes")))?;
+            }
+            Err(error) => {
+                report.warn("server", &format!("{address} cannot stand in for the others: {error}"))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What commits may be lost is no failure: the gateway works all the same.

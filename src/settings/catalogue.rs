@@ -98,14 +98,14 @@ use Kind::{
 };
 
 catalogue! {
-    DB_HOST: Text, Required, "the host of the MySQL or MariaDB server";
-    DB_PORT: Integer(1, 65_535), Value("3306"), "its port";
+    DB_HOST: Text, Required, "the host of the MySQL or MariaDB server, or several with commas: `db-a:3306,db-b:3306`";
+    DB_PORT: Integer(1, 65_535), Value("3306"), "its port, where `DB_HOST` names none";
     DB_NAME: Text, Required, "the name of the database";
     DB_USER: Text, Required, "the user who connects to the database";
     DB_PASSWORD: Secret, Required, "the password of that user; it may be set to nothing";
-    DB_PASSWORD_FILE: Path, Unset, "a file that holds the password, in place of `DB_PASSWORD`; one newline at its end is not part of it";
-    DATABASE_URL: Secret, Unset, "`mysql://user:password@host:3306/name`, `postgres://user:password@host:5432/name` or `sqlite:path`, in place of the five `DB_` settings";
-    DATABASE_URL_FILE: Path, Unset, "a file that holds the URL, in place of `DATABASE_URL`";
+    DB_PASSWORD_FILE: Path, Unset, "a file that holds the password, in place of `DB_PASSWORD`; one newline at its end is not part of it; read again when a connection is made";
+    DATABASE_URL: Secret, Unset, "`mysql://user:password@host:3306/name`, `postgres://user:password@host:5432/name` or `sqlite:path`, in place of the five `DB_` settings; several servers as `host-a:3306,host-b:3306`";
+    DATABASE_URL_FILE: Path, Unset, "a file that holds the URL, in place of `DATABASE_URL`; its user and password are read again when a connection is made";
 
     MQTT_CLIENT_ID: Text, Value("mqtt-gateway"), "the client id at the broker, which no other client may use";
     MQTT_KEEPALIVE: Integer(0, 65_535), Value("60"), "seconds of silence after which the broker is asked whether it is there; 0 for hardly ever";

@@ -8,42 +8,58 @@ use super::catalogue::{
     DATABASE_URL, DATABASE_URL_FILE, DB_HOST, DB_NAME, DB_PASSWORD, DB_PASSWORD_FILE, DB_PORT, DB_USER,
 };
 use super::reader::{Reader, Refused};
-use super::url;
+use super::secret_source::SecretSource;
+use super::servers::Servers;
+use super::{host_list, url};
+
+/// Stands for a `DB_PORT` that is refused, while the other settings are read.
+const DEFAULT_PORT: u16 = 3306;
 
 /// The database that holds the flows and takes the data.
 #[derive(Debug, Clone)]
 pub enum DatabaseSettings {
     /// `MySQL`, `MariaDB` or a relative of theirs.
     MySql {
-        /// Name or address of the server.
-        host: String,
-        /// Its TCP port.
-        port: u16,
+        /// Where it runs: the first server that takes writes is used.
+        servers: Servers,
         /// The database.
         name: String,
         /// Who connects.
         user: String,
         /// Password of that user; may be empty.
         password: SecretString,
+        /// Where the password was read from.
+        source: SecretSource,
     },
     /// `PostgreSQL`.
     Postgres {
-        /// Name or address of the server.
-        host: String,
-        /// Its TCP port.
-        port: u16,
+        /// Where it runs: the first server that takes writes is used.
+        servers: Servers,
         /// The database.
         name: String,
         /// Who connects.
         user: String,
         /// Password of that user; may be empty.
         password: SecretString,
+        /// Where the password was read from.
+        source: SecretSource,
     },
     /// A file of `SQLite`, created when missing.
     Sqlite {
         /// Path of the file, counted from the working directory if relative.
         path: PathBuf,
     },
+}
+
+impl DatabaseSettings {
+    /// The servers; none for a file.
+    #[must_use]
+    pub fn servers(&self) -> Option<&Servers> {
+        match self {
+            Self::MySql { servers, .. } | Self::Postgres { servers, .. } => Some(servers),
+            Self::Sqlite { .. } => None,
+        }
+    }
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
@@ -58,23 +74,38 @@ fn from_url(reader: &mut Reader<'_>, url: &str) -> Result<DatabaseSettings, Refu
         reader.pass_over(spec, "DATABASE_URL is set");
     }
     let origin = reader.origin(&DATABASE_URL);
-    url::parse(url.trim()).map_err(|error| reader.refuse_secret(&DATABASE_URL, &origin, error.to_string()))
+    let mut settings = url::parse(url.trim())
+        .map_err(|error| reader.refuse_secret(&DATABASE_URL, &origin, error.to_string()))?;
+    if let (Some(path), DatabaseSettings::MySql { source, .. } | DatabaseSettings::Postgres { source, .. }) =
+        (reader.path_of(&DATABASE_URL_FILE), &mut settings)
+    {
+        *source = SecretSource::UrlFile(path);
+    }
+    Ok(settings)
 }
 
 /// All five are read before the first one that is wrong ends it.
 fn from_parts(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
-    let host = reader.text(&DB_HOST);
+    let hosts = reader.text(&DB_HOST);
     let port = reader.integer(&DB_PORT);
+    let servers = hosts.and_then(|hosts| servers(reader, &hosts, *port.as_ref().unwrap_or(&DEFAULT_PORT)));
     let name = reader.text(&DB_NAME);
     let user = reader.text(&DB_USER);
     let password = reader
         .secret(&DB_PASSWORD, &DB_PASSWORD_FILE, true)
         .and_then(|password| password.ok_or_else(|| reader.refuse_missing(&DB_PASSWORD)));
+    port?;
     Ok(DatabaseSettings::MySql {
-        host: host?,
-        port: port?,
+        servers: servers?,
         name: name?,
         user: user?,
         password: password?.into(),
+        source: reader.path_of(&DB_PASSWORD_FILE).map_or(SecretSource::Fixed, SecretSource::PasswordFile),
+    })
+}
+
+fn servers(reader: &mut Reader<'_>, hosts: &str, port: u16) -> Result<Servers, Refused> {
+    host_list::parse(hosts, port).map_err(|_| {
+        reader.refuse_setting(&DB_HOST, "a host, or several as in `db-a:3306,db-b:3306`".to_owned())
     })
 }

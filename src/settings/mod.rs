@@ -16,10 +16,13 @@ mod dotenv;
 mod error;
 mod files;
 mod given;
+mod host_list;
 mod layers;
 mod number;
 mod reader;
 mod replicas;
+mod secret_source;
+mod servers;
 mod url;
 
 use std::net::SocketAddr;
@@ -36,6 +39,8 @@ use replicas::Purpose;
 pub use database::DatabaseSettings;
 pub use error::{Found, SettingProblem, SettingsError};
 pub(crate) use given::load_given;
+pub use secret_source::SecretSource;
+pub use servers::{ServerAddress, Servers};
 pub(crate) use url::{BrokerAddress, UrlError};
 
 /// Everything that can be set, validated.

@@ -13,6 +13,7 @@ use super::error::{Found, SettingProblem};
 use super::files::Files;
 use super::layers::{DEFAULT, Layers};
 use super::number;
+use super::secret_source::read_secret;
 use crate::domain::replicas::{ShareGroup, ordinal};
 
 const MASK: &str = "********";
@@ -164,6 +165,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The path that a setting holds, if it is set.
+    pub(super) fn path_of(&self, spec: &Spec) -> Option<PathBuf> {
+        let path = self.layers.get(spec.name)?.kind.to_string();
+        (!path.is_empty()).then(|| PathBuf::from(path))
+    }
+
     fn secret_file(
         &mut self,
         spec: &Spec,
@@ -171,16 +178,10 @@ impl<'a> Reader<'a> {
         path: String,
         origin: String,
     ) -> Result<String, Refused> {
-        let content = match self.files.read(Path::new(&path)) {
-            Ok(Some(content)) => String::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned()),
-            Ok(None) => Err("there is no such file".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
-        match content {
-            Ok(text) => {
-                let line = text.strip_suffix('\n').unwrap_or(&text);
+        match read_secret(self.files, Path::new(&path)) {
+            Ok(secret) => {
                 self.show(spec, Some(MASK.to_owned()), &path);
-                Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+                Ok(secret)
             }
             Err(reason) => {
                 let expected = format!("a text file that can be read ({reason})");

@@ -60,8 +60,11 @@ fn shown(loaded: &Loaded, name: &str) -> (Option<String>, String) {
 #[test]
 fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() {
     let settings = settings(&[]);
-    let DatabaseSettings::MySql { host, port, name, user, password } = &settings.database else { panic!() };
-    assert_eq!((host.as_str(), *port, name.as_str(), user.as_str()), ("db", 3306, "gateway", "me"));
+    let DatabaseSettings::MySql { servers, name, user, password, source } = &settings.database else {
+        panic!()
+    };
+    assert_eq!((&*servers.to_string(), name.as_str(), user.as_str()), ("db:3306", "gateway", "me"));
+    assert_eq!(*source, SecretSource::Fixed);
     assert_eq!(password.expose_secret(), "s3cret");
     assert_eq!(settings.log_dir, PathBuf::from("./log"));
     assert_eq!(settings.log_dir_max_bytes, None, "the Python service had no bound");
@@ -146,7 +149,7 @@ fn all_problems_are_told_at_once_and_no_password() {
     assert_eq!(
         error.to_string(),
         "7 settings are missing or malformed:\n  \
-         DB_HOST is not set: expected the host of the MySQL or MariaDB server\n  \
+         DB_HOST is not set: expected the host of the MySQL or MariaDB server, or several with commas: `db-a:3306,db-b:3306`\n  \
          DB_PORT = \"70000\" (environment): expected a whole number from 1 to 65535\n  \
          DB_NAME is not set: expected the name of the database\n  \
          DB_USER is not set: expected the user who connects to the database\n  \
@@ -266,7 +269,7 @@ fn numbers_are_taken_as_the_python_service_took_them() {
         ("FLOWS_RELOAD_INTERVAL_SECONDS", "-3"),
         ("HTTP_TIMEOUT_SECONDS", "2.5"),
     ]);
-    assert!(matches!(settings.database, DatabaseSettings::MySql { port: 3307, .. }));
+    assert_eq!(settings.database.servers().unwrap().to_string(), "db:3307");
     assert_eq!(settings.mqtt.keepalive, Duration::from_secs(45));
     assert_eq!(settings.flows_reload_interval, Duration::from_secs(1));
     assert_eq!(settings.http_timeout, Duration::from_millis(2500));
@@ -336,6 +339,33 @@ fn a_secret_can_come_from_a_file() {
     assert_eq!(password("pass\r\n"), "pass");
     assert_eq!(password(" pass \n\n"), " pass \n");
     assert_eq!(password(""), "");
+}
+
+#[test]
+fn several_database_hosts_are_an_ordered_list() {
+    let servers =
+        |environment: &[(&str, &str)]| settings(environment).database.servers().unwrap().to_string();
+    assert_eq!(servers(&[("DB_HOST", "a:3307, b,[::1]")]), "a:3307,b:3306,[::1]:3306");
+    assert_eq!(servers(&[("DB_HOST", "a,b:1"), ("DB_PORT", "3308")]), "a:3308,b:1");
+    let error = error_of(load_with(&[("DB_HOST", "a,,b")], &[])).to_string();
+    assert!(error.contains("DB_HOST = \"a,,b\" (environment): expected a host, or several"), "{error}");
+}
+
+#[test]
+fn the_file_of_a_secret_is_remembered_to_be_read_again() {
+    let source = |environment: &[(&str, &str)], files: &[(&str, &str)]| match load_from(environment, files)
+        .unwrap()
+        .settings
+        .database
+    {
+        DatabaseSettings::MySql { source, .. } | DatabaseSettings::Postgres { source, .. } => source,
+        DatabaseSettings::Sqlite { path } => panic!("{path:?}"),
+    };
+    let with_file = [&REQUIRED[..3], &[("DB_PASSWORD_FILE", "run/pw")]].concat();
+    assert_eq!(source(&with_file, &[("run/pw", "x")]), SecretSource::PasswordFile("run/pw".into()));
+    let url = ("run/url", "mysql://me:pw@db/g");
+    assert_eq!(source(&[("DATABASE_URL_FILE", "run/url")], &[url]), SecretSource::UrlFile("run/url".into()));
+    assert_eq!(source(&[("DATABASE_URL", url.1)], &[]), SecretSource::Fixed);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::DatabaseSettings;
+use super::host_list::{self, HostListError};
+use super::secret_source::SecretSource;
+use super::{DatabaseSettings, Servers};
 
 const DEFAULT_MYSQL_PORT: u16 = 3306;
 const DEFAULT_POSTGRES_PORT: u16 = 5432;
@@ -59,7 +61,8 @@ impl BrokerAddress {
 pub(super) fn parse_broker(url: &str) -> Result<BrokerAddress, UrlError> {
     let (scheme, rest) = url.split_once("://").ok_or(UrlError::NoBroker)?;
     let (login, server) = rest.rsplit_once('@').map_or((None, rest), |(login, server)| (Some(login), server));
-    let (host, port) = host_and_port(server.strip_suffix('/').unwrap_or(server), DEFAULT_MQTT_PORT)?;
+    let server = server.strip_suffix('/').unwrap_or(server);
+    let (host, port) = host_list::host_and_port(server, DEFAULT_MQTT_PORT).ok_or(UrlError::Port)?;
     if !scheme.eq_ignore_ascii_case("mqtt") || host.is_empty() || host.contains('/') {
         return Err(UrlError::NoBroker);
     }
@@ -87,59 +90,40 @@ pub(super) fn parse(url: &str) -> Result<DatabaseSettings, UrlError> {
 }
 
 fn mysql(rest: &str) -> Result<DatabaseSettings, UrlError> {
-    let Server { host, port, name, user, password } =
+    let Server { servers, name, user, password } =
         server(rest, DEFAULT_MYSQL_PORT, |option| option.starts_with("charset="))?;
-    Ok(DatabaseSettings::MySql { host, port, name, user, password })
+    Ok(DatabaseSettings::MySql { servers, name, user, password, source: SecretSource::Fixed })
 }
 
 /// TLS is used where the server offers it: another `sslmode` would be a promise that nobody keeps.
 fn postgres(rest: &str) -> Result<DatabaseSettings, UrlError> {
-    let Server { host, port, name, user, password } =
+    let Server { servers, name, user, password } =
         server(rest, DEFAULT_POSTGRES_PORT, |option| option == "sslmode=prefer")?;
-    Ok(DatabaseSettings::Postgres { host, port, name, user, password })
+    Ok(DatabaseSettings::Postgres { servers, name, user, password, source: SecretSource::Fixed })
 }
 
 /// A database on a server, and who connects to it.
 struct Server {
-    host: String,
-    port: u16,
+    servers: Servers,
     name: String,
     user: String,
     password: SecretString,
 }
 
-/// `user:password@host:port/name`, with options behind it that change nothing.
+/// `user:password@host:port/name`, or several `host:port` with commas, with options behind it that change nothing.
 fn server(rest: &str, default_port: u16, is_harmless: fn(&str) -> bool) -> Result<Server, UrlError> {
     let (login, place) = rest.rsplit_once('@').ok_or(UrlError::Incomplete)?;
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let (server, name) = place.split_once('/').ok_or(UrlError::Incomplete)?;
     let name = without_options(name, is_harmless)?;
-    let (host, port) = host_and_port(server, default_port)?;
-    if user.is_empty() || host.is_empty() || name.is_empty() {
+    let servers = host_list::parse(server, default_port).map_err(|error| match error {
+        HostListError::NoHost => UrlError::Incomplete,
+        HostListError::Port => UrlError::Port,
+    })?;
+    if user.is_empty() || name.is_empty() {
         return Err(UrlError::Incomplete);
     }
-    Ok(Server {
-        host: host.to_owned(),
-        port,
-        name: decode(name)?,
-        user: decode(user)?,
-        password: decode(password)?.into(),
-    })
-}
-
-/// `host`, `host:port`, `[::1]` or `[::1]:port`.
-fn host_and_port(server: &str, default_port: u16) -> Result<(&str, u16), UrlError> {
-    let (host, port) = match server.strip_prefix('[').and_then(|server| server.split_once(']')) {
-        Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(port)),
-        None => server.split_once(':').unwrap_or((server, "")),
-    };
-    if port.is_empty() {
-        return Ok((host, default_port));
-    }
-    match port.parse() {
-        Ok(port) if port > 0 => Ok((host, port)),
-        _ => Err(UrlError::Port),
-    }
+    Ok(Server { servers, name: decode(name)?, user: decode(user)?, password: decode(password)?.into() })
 }
 
 /// `sqlite:path`, `sqlite://relative`, `sqlite:///absolute`.
@@ -194,8 +178,9 @@ mod tests {
 
     fn mysql_parts(url: &str) -> (String, u16, String, String, String) {
         match parse(url).unwrap() {
-            DatabaseSettings::MySql { host, port, name, user, password } => {
-                (host, port, name, user, password.expose_secret().to_owned())
+            DatabaseSettings::MySql { servers, name, user, password, .. } => {
+                let [server] = servers.addresses() else { panic!("{servers}") };
+                (server.host.clone(), server.port, name, user, password.expose_secret().to_owned())
             }
             other => panic!("{other:?}"),
         }
@@ -230,12 +215,26 @@ mod tests {
             ("postgresql+psycopg://m%40e:p%2Fs@db/g?sslmode=prefer", ("db", 5432, "g", "m@e", "p/s")),
             ("postgres://me@[::1]:5433/g", ("::1", 5433, "g", "me", "")),
         ] {
-            let DatabaseSettings::Postgres { host, port, name, user, password } = parse(url).unwrap() else {
+            let DatabaseSettings::Postgres { servers, name, user, password, .. } = parse(url).unwrap() else {
                 panic!("{url}")
             };
-            let found = (&*host, port, &*name, &*user, password.expose_secret());
+            let [server] = servers.addresses() else { panic!("{url}") };
+            let found = (&*server.host, server.port, &*name, &*user, password.expose_secret());
             assert_eq!(found, expected, "{url}");
         }
+    }
+
+    #[test]
+    fn a_url_may_name_several_servers() {
+        for (url, expected) in [
+            ("mysql://me:p,w@a:3307,b,[::1]:7/g", "a:3307,b:3306,[::1]:7"),
+            ("postgres://me:pw@a,b:5433/g?sslmode=prefer", "a:5432,b:5433"),
+        ] {
+            let settings = parse(url).unwrap();
+            assert_eq!(settings.servers().unwrap().to_string(), expected, "{url}");
+        }
+        assert_eq!(parse("mysql://me:pw@a:3306,/g").err(), Some(UrlError::Incomplete));
+        assert_eq!(parse("mysql://me:pw@a:3306,b:0/g").err(), Some(UrlError::Port));
     }
 
     #[test]

@@ -3,26 +3,30 @@
 //! A connection's input and output belong to the runtime that opened it, so every thread with a
 //! runtime of its own opens a [`Database`] of its own.
 
+mod choice;
+mod mysql;
 mod postgres;
+mod recovery;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor};
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
-use secrecy::ExposeSecret;
+
+use choice::Demand;
+pub(crate) use choice::{Access, probe};
+pub(crate) use recovery::Recovery;
 
 use super::dialect::Dialect;
 use super::error::{Fault, StoreError, While, fault_of_driver};
-use crate::settings::DatabaseSettings;
+use crate::settings::{DatabaseSettings, Servers};
 
 /// The longest that a connection may take to be had, be it new or from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,41 +55,37 @@ const STATEMENT_CACHE: usize = 256;
 /// How long a row that somebody else has locked is waited for, unless told otherwise.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Every session of ours on `MySQL`, with the seconds that a locked row is waited for.
-///
-/// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server
-/// that waits for a host that died frees its locks after 20 s; a connection that lives says
-/// something within that, also in a long transaction. `innodb_lock_wait_timeout`: a row locked by
-/// someone else; `lock_wait_timeout`: a table being altered, which is by default waited for as long
-/// as a day.
-fn session(lock_wait: Duration) -> [String; 2] {
-    [
-        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
-        format!(
-            "SET SESSION \
-             sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
-             time_zone = '+00:00', \
-             wait_timeout = 20, \
-             innodb_lock_wait_timeout = {}, \
-             lock_wait_timeout = 30",
-            lock_wait.as_secs()
-        ),
-    ]
-}
-
 /// A database with a pool of connections to it. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
     pub(crate) connection: DatabaseConnection,
     pub(crate) dialect: Dialect,
     origin: Arc<Origin>,
+    /// Index of the server that the pool connects to.
+    server: usize,
+    /// No server took writes when this pool was made: it was closed, and every use fails at once.
+    is_closed: bool,
 }
 
 /// What a pool was made from.
+#[derive(Clone)]
 struct Origin {
     settings: DatabaseSettings,
     max_connections: u32,
     lock_wait: Duration,
+}
+
+impl Origin {
+    /// The same with the user and password that their file holds now.
+    fn with_present_secret(&self) -> Self {
+        let mut origin = self.clone();
+        match self.settings.reread() {
+            Ok(Some(settings)) => origin.settings = settings,
+            Ok(None) => {}
+            Err(error) => log::warn!("Database: {error}; the credentials read before are used"),
+        }
+        origin
+    }
 }
 
 impl fmt::Debug for Database {
@@ -108,44 +108,39 @@ impl Database {
         max_connections: u32,
         lock_wait: Duration,
     ) -> Result<Self, StoreError> {
-        match settings {
-            DatabaseSettings::MySql { host, port, name, user, .. } => {
-                let target = format!("database {name} at {host}:{port} as user {user}");
-                first_connection(first_mysql_connection(settings, lock_wait), target).await?;
-            }
-            DatabaseSettings::Postgres { host, port, name, user, .. } => {
-                let target = format!("database {name} at {host}:{port} as user {user}");
-                first_connection(postgres::first_connection(settings, lock_wait), target).await?;
-            }
-            DatabaseSettings::Sqlite { path } => {
-                has_directory(path)?;
-                let target = format!("database {}", path.display());
-                first_connection(first_sqlite_connection(path), target).await?;
-            }
+        let origin = Origin { settings: settings.clone(), max_connections, lock_wait }.with_present_secret();
+        if let DatabaseSettings::Sqlite { path } = settings {
+            has_directory(path)?;
         }
-        Ok(Self::of(Arc::new(Origin { settings: settings.clone(), max_connections, lock_wait })))
+        let server = choice::choose(&origin.settings, lock_wait).await?;
+        Ok(Self::with_origin(Arc::new(origin), server))
     }
 
     /// A new pool in place of this one, whose connections may wait for ever for a host that is gone.
     /// Its connections are made when they are needed: there is no telling when the host is back.
     #[must_use]
     pub fn anew(&self) -> Self {
-        Self::of(Arc::clone(&self.origin))
+        let origin = self.origin.with_present_secret();
+        let server = origin.settings.servers().map_or(0, Servers::in_use);
+        Self::with_origin(Arc::new(origin), server)
     }
 
-    fn of(origin: Arc<Origin>) -> Self {
+    fn with_origin(origin: Arc<Origin>, server: usize) -> Self {
         let (most, lock_wait) = (origin.max_connections, origin.lock_wait);
+        let demanded = Demand::of(&origin.settings);
         let (connection, dialect) = match &origin.settings {
-            DatabaseSettings::MySql { .. } => {
-                let pool = pool_options::<sqlx::MySql>(most)
-                    .after_connect(move |connection, _| Box::pin(set_up_session(connection, lock_wait)));
-                (pool.connect_lazy_with(mysql_options(&origin.settings)).into(), Dialect::MySql)
-            }
-            DatabaseSettings::Postgres { .. } => {
-                let pool = pool_options::<sqlx::Postgres>(most).after_connect(move |connection, _| {
-                    Box::pin(postgres::set_up_session(connection, lock_wait))
+            DatabaseSettings::MySql { servers, .. } => {
+                let pool = pool_options::<sqlx::MySql>(most).after_connect(move |connection, _| {
+                    Box::pin(mysql::set_up_session(connection, lock_wait, demanded))
                 });
-                let options = postgres::options(&origin.settings);
+                let options = mysql::options(&origin.settings, servers.address(server));
+                (pool.connect_lazy_with(options).into(), Dialect::MySql)
+            }
+            DatabaseSettings::Postgres { servers, .. } => {
+                let pool = pool_options::<sqlx::Postgres>(most).after_connect(move |connection, _| {
+                    Box::pin(postgres::set_up_session(connection, lock_wait, demanded))
+                });
+                let options = postgres::options(&origin.settings, servers.address(server));
                 (pool.connect_lazy_with(options).into(), Dialect::Postgres)
             }
             DatabaseSettings::Sqlite { path } => {
@@ -153,7 +148,7 @@ impl Database {
                 (pool.connect_lazy_with(sqlite_options(path)).into(), Dialect::Sqlite)
             }
         };
-        Self { connection, dialect, origin }
+        Self { connection, dialect, origin, server, is_closed: false }
     }
 
     /// Begins a transaction: READ COMMITTED, which every session of ours is set to, or on `SQLite`
@@ -193,21 +188,6 @@ pub(crate) async fn answered<T>(
     tokio::time::timeout(patience, work).await.unwrap_or(silent)
 }
 
-fn mysql_options(settings: &DatabaseSettings) -> MySqlConnectOptions {
-    let options = MySqlConnectOptions::new()
-        .charset("utf8mb4")
-        .ssl_mode(MySqlSslMode::Preferred)
-        .statement_cache_capacity(STATEMENT_CACHE)
-        .disable_statement_logging();
-    let DatabaseSettings::MySql { host, port, name, user, password } = settings else { return options };
-    let options = options.host(host).port(*port).database(name).username(user);
-    // An empty password is sent as none: the server expects no proof of knowing it.
-    match password.expose_secret() {
-        "" => options,
-        password => options.password(password),
-    }
-}
-
 fn sqlite_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -216,19 +196,6 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging()
-}
-
-async fn first_mysql_connection(settings: &DatabaseSettings, lock_wait: Duration) -> Result<(), sqlx::Error> {
-    let mut connection = mysql_options(settings).connect().await?;
-    set_up_session(&mut connection, lock_wait).await?;
-    connection.close().await
-}
-
-async fn set_up_session(connection: &mut MySqlConnection, lock_wait: Duration) -> Result<(), sqlx::Error> {
-    for statement in session(lock_wait) {
-        connection.execute(sqlx::AssertSqlSafe(statement)).await?;
-    }
-    Ok(())
 }
 
 /// The file of an `SQLite` database, where it is not there: to connect would make it, and only who begins a database
@@ -271,20 +238,6 @@ async fn switch_to_wal(connection: &mut sqlx::SqliteConnection) -> Result<(), sq
             }
             outcome => return outcome.map(|_| ()),
         }
-    }
-}
-
-async fn first_connection(
-    connecting: impl Future<Output = Result<(), sqlx::Error>>,
-    target: String,
-) -> Result<(), StoreError> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => {
-            let source = DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)));
-            Err(StoreError::Connect { target, source })
-        }
-        Err(_) => Err(StoreError::NoAnswer { target, waited: CONNECT_TIMEOUT }),
     }
 }
 

@@ -29,6 +29,18 @@ pub enum StoreError {
         /// How long it was given.
         waited: Duration,
     },
+    /// A server of a list is there and takes no writes: another one has to.
+    #[error("{target} takes no writes")]
+    ReadOnly {
+        /// Which database, without the password.
+        target: String,
+    },
+    /// None of several servers can be used.
+    #[error("no server of the list can be used: {}", sentence(.tried))]
+    NoServer {
+        /// Why not, for each server in the order in which they were tried.
+        tried: Vec<StoreError>,
+    },
     /// The directory of an `SQLite` file is missing; it is not ours to create.
     #[error("cannot open the database {}: the directory {} does not exist", .file.display(), .directory.display())]
     NoDirectory {
@@ -79,8 +91,8 @@ impl StoreError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NoAnswer { .. } | Self::Silent { .. } => Fault::ConnectionLost,
-            Self::NoDirectory { .. } => Fault::Outage,
+            Self::NoAnswer { .. } | Self::Silent { .. } | Self::NoServer { .. } => Fault::ConnectionLost,
+            Self::NoDirectory { .. } | Self::ReadOnly { .. } => Fault::Outage,
             Self::MigrationBusy { .. } => Fault::LockTimeout,
             Self::Connect { source, .. } | Self::Statement { source, .. } => fault_of(source),
         }
@@ -96,6 +108,37 @@ impl StoreError {
             Self::Statement { source, .. } => is_about_the_connection(source),
             _ => false,
         }
+    }
+
+    /// Whether a server refused the user or the password.
+    #[must_use]
+    pub fn is_about_credentials(&self) -> bool {
+        match self {
+            Self::NoServer { tried } => tried.iter().any(Self::is_about_credentials),
+            Self::Connect { source, .. } | Self::Statement { source, .. } => is_refused_login(source),
+            _ => false,
+        }
+    }
+}
+
+fn sentence(errors: &[StoreError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A refused login is an answer to connecting, whatever was to be done on the connection.
+fn is_refused_login(error: &DbErr) -> bool {
+    // Access denied, with a password and without one.
+    const MYSQL: [u16; 2] = [1045, 1698];
+    // Invalid authorization, invalid password.
+    const POSTGRES: [&str; 2] = ["28000", "28P01"];
+    let DbErr::Conn(RuntimeErr::SqlxError(cause)) = error else { return false };
+    let Some(refusal) = cause.as_database_error() else { return false };
+    if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
+        MYSQL.contains(&refusal.number())
+    } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
+        POSTGRES.contains(&refusal.code())
+    } else {
+        false
     }
 }
 

@@ -34,8 +34,8 @@ pub use batch::for_benches;
 pub use batch::{
     BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, process_flow_message,
 };
+pub(crate) use connect::{Access, Recovery, answered, probe, silence};
 pub use connect::{Database, missing_file};
-pub(crate) use connect::{answered, silence};
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
 pub use error::{Fault, StoreError};

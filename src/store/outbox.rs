@@ -29,7 +29,7 @@ use sea_orm::{
 
 use self::keys::rows_with;
 pub use self::lease::{LEASE, Lease};
-use super::connect::Database;
+use super::connect::{Database, Recovery};
 use super::error::{StoreError, While};
 use super::sentence::sentence;
 use super::statement::{marked, statement};
@@ -94,6 +94,11 @@ impl Outbox {
     #[must_use]
     pub fn anew(&self) -> Self {
         Self { database: self.database.anew(), owner: Arc::clone(&self.owner) }
+    }
+
+    /// Replaces the connections after `error`, where that may help: [`Database::recover`].
+    pub(crate) async fn recover(&mut self, error: &StoreError) -> Result<Recovery, StoreError> {
+        self.database.recover(error).await
     }
 
     /// The database that it is in.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mqtt_gateway::settings::DatabaseSettings;
+use mqtt_gateway::settings::{DatabaseSettings, SecretSource, Servers};
 use mqtt_gateway::store::Dialect;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
@@ -322,9 +322,12 @@ impl Server {
 
     fn settings(self, name: String) -> DatabaseSettings {
         let Self { dialect, host, port, user, password } = self;
+        let (servers, source) = (Servers::single(host, port), SecretSource::Fixed);
         match dialect {
-            Dialect::Postgres => DatabaseSettings::Postgres { host, port, name, user, password },
-            Dialect::MySql | Dialect::Sqlite => DatabaseSettings::MySql { host, port, name, user, password },
+            Dialect::Postgres => DatabaseSettings::Postgres { servers, name, user, password, source },
+            Dialect::MySql | Dialect::Sqlite => {
+                DatabaseSettings::MySql { servers, name, user, password, source }
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::mosquitto::path_with_sbin;
+use super::sql::Sql;
 use super::{eventually, net, process};
 
 pub struct MariaDbServer {
@@ -117,6 +118,53 @@ impl Drop for MariaDbServer {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// A primary and a replica that follows it asynchronously and is read-only.
+pub struct ReplicatedPair {
+    pub primary: MariaDbServer,
+    pub replica: MariaDbServer,
+}
+
+impl ReplicatedPair {
+    pub fn start() -> ReplicatedPair {
+        let primary = MariaDbServer::with(&["--server-id=1", "--log-bin=primary"]);
+        let replica = MariaDbServer::with(&["--server-id=2", "--log-bin=replica"]);
+        let pair = ReplicatedPair { primary, replica };
+        pair.run_on_replica(&format!(
+            "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = 'root', \
+             MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1",
+            pair.primary.port
+        ));
+        pair.run_on_replica("SET GLOBAL read_only = 1");
+        pair.run_on_replica("START SLAVE");
+        pair
+    }
+
+    /// Waits until the replica has everything that the primary has committed.
+    pub fn wait_until_caught_up(&self) {
+        let position = Sql::open(&self.primary.url()).rows("SELECT @@gtid_binlog_pos", []);
+        let position: String = position[0].try_get_by_index(0).unwrap();
+        let replica = Sql::open(&self.replica.url());
+        let waited = format!("SELECT MASTER_GTID_WAIT('{position}', 60)");
+        assert_eq!(replica.count(&waited, []), 0, "the replica does not catch up");
+    }
+
+    /// The replica falls behind from now on. What it receives meanwhile is lost when it is promoted.
+    pub fn hold_replica(&self) {
+        self.run_on_replica("STOP SLAVE SQL_THREAD");
+    }
+
+    /// Makes the replica a primary with what it has.
+    pub fn promote_replica(&self) {
+        for statement in ["STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = 0"] {
+            self.run_on_replica(statement);
+        }
+    }
+
+    fn run_on_replica(&self, statement: &str) {
+        Sql::open(&self.replica.url()).run(statement);
     }
 }
 

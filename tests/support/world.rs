@@ -238,6 +238,39 @@ impl World {
         self.set("DATABASE_URL", url.as_str());
     }
 
+    /// Has the gateway choose among servers at these ports of this host.
+    pub fn reach_database_at_one_of(&mut self, ports: &[u16]) {
+        let servers: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let servers = servers.join(",");
+        if self.backend == Backend::MariaDb {
+            self.set("DB_HOST", &servers);
+            return;
+        }
+        let url = self.settings["DATABASE_URL"].clone();
+        let (login, place) = url.rsplit_once('@').unwrap();
+        let (_, name) = place.split_once('/').unwrap();
+        self.set("DATABASE_URL", &format!("{login}@{servers}/{name}"));
+    }
+
+    /// From now on the test's own statements go to another server, `mysql://user@host:port`.
+    pub fn look_at_mariadb(&mut self, server_url: &str) {
+        let mut database = Url::parse(server_url).unwrap();
+        database.set_path(&self.name);
+        self.sql = Sql::open(database.as_str());
+    }
+
+    /// Has the gateway read the password, or the URL with the password, from a file; returns the file.
+    pub fn keep_secret_in_file(&mut self) -> PathBuf {
+        let (setting, file_setting) = match self.backend {
+            Backend::MariaDb => ("DB_PASSWORD", "DB_PASSWORD_FILE"),
+            Backend::Postgres | Backend::Sqlite => ("DATABASE_URL", "DATABASE_URL_FILE"),
+        };
+        let path = self.directory().join("secret");
+        std::fs::write(&path, self.settings.remove(setting).unwrap() + "\n").unwrap();
+        self.set(file_setting, path.to_str().unwrap());
+        path
+    }
+
     /// Has the gateway reach its server by a proxy that knows what it carries.
     pub fn reach_database_by_proxy(&mut self) -> Proxy {
         let to = if self.backend == Backend::Postgres { Proxy::to_postgres } else { Proxy::to_mysql };

@@ -16,7 +16,7 @@ use crate::delivery::queue::LoadOrder;
 use crate::domain::outbox_work::{Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
 use crate::store::outbox::{LEASE, Lease, Outbox, REASON_EXPIRED};
-use crate::store::{Database, Fault, StoreError, Waiting, answered, forget_keys, silence};
+use crate::store::{Database, Fault, Recovery, StoreError, Waiting, answered, forget_keys, silence};
 
 /// A load, a write and a sweep may be under way at a time.
 const CONNECTIONS: u32 = 3;
@@ -146,6 +146,9 @@ impl DeliveryActor {
 
     /// Begins what is due and not yet under way.
     pub(super) fn work_on_table(&mut self, context: &mut Context<Self>) {
+        if let Some(outbox) = self.table.outbox.as_mut().filter(|outbox| outbox.database().is_superseded()) {
+            *outbox = outbox.anew();
+        }
         let Some(outbox) = self.table.outbox.clone().filter(|_| !self.table.paused) else {
             return;
         };
@@ -193,7 +196,7 @@ impl DeliveryActor {
                 Err(error) => {
                     let later = std::mem::replace(&mut delivery.table.outcomes, outcomes);
                     delivery.table.outcomes.extend(later);
-                    delivery.pause(context, "writing what was delivered", &error);
+                    delivery.pause(context, "writing what was delivered", error);
                 }
             }
             delivery.pump(context);
@@ -233,7 +236,7 @@ impl DeliveryActor {
                 }
                 Err(error) => {
                     delivery.queue.load_failed(order.flow, now);
-                    delivery.pause(context, "loading messages", &error);
+                    delivery.pause(context, "loading messages", error);
                 }
             }
             delivery.pump(context);
@@ -249,7 +252,7 @@ impl DeliveryActor {
                 Ok(Lease::Begun) => delivery.begin_lease(),
                 Err(error) => {
                     delivery.table.want(Chore::Renewal);
-                    delivery.pause(context, "renewing the lease on the outbox", &error);
+                    delivery.pause(context, "renewing the lease on the outbox", error);
                 }
             }
             delivery.pump(context);
@@ -276,7 +279,7 @@ impl DeliveryActor {
                 Ok((claimed, waiting)) => delivery.swept(sweep, claimed, &waiting),
                 Err(error) => {
                     delivery.table.want(sweep);
-                    delivery.pause(context, "counting the outbox", &error);
+                    delivery.pause(context, "counting the outbox", error);
                 }
             }
             delivery.pump(context);
@@ -324,7 +327,7 @@ impl DeliveryActor {
                     }
                 }
                 // The next time is soon enough.
-                Err(error) => delivery.pause(context, "forgetting keys of messages", &error),
+                Err(error) => delivery.pause(context, "forgetting keys of messages", error),
             }
             delivery.pump(context);
         }));
@@ -337,18 +340,32 @@ impl DeliveryActor {
         }
     }
 
-    fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: &StoreError) {
-        if error.wants_new_connections() {
-            // Whatever was written on the old connections after all does no harm when it is written again.
-            self.table.outbox = self.table.outbox.as_ref().map(Outbox::anew);
+    /// Stops the work for a while, or until its connections are replaced, where that may help.
+    ///
+    /// Whatever was written on the old connections after all does no harm when it is written again.
+    fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: StoreError) {
+        let pause = self.failed_on_table(doing, &error);
+        if std::mem::replace(&mut self.table.paused, true) {
+            return;
         }
-        let pause = self.failed_on_table(doing, error);
-        if !std::mem::replace(&mut self.table.paused, true) {
-            context.run_later(pause, |delivery, context| {
-                delivery.table.paused = false;
-                delivery.pump(context);
-            });
-        }
+        let outbox = self.table.outbox.clone();
+        context.spawn(recover(outbox, error).into_actor(self).map(
+            move |(outbox, recovered), delivery, context| {
+                delivery.table.outbox = outbox;
+                let pause = match recovered {
+                    Ok(Recovery::Mended) => Duration::ZERO,
+                    Ok(Recovery::Kept | Recovery::Renewed) => pause,
+                    Err(error) => {
+                        log::warn!("Outbox: {error}");
+                        pause
+                    }
+                };
+                context.run_later(pause, |delivery, context| {
+                    delivery.table.paused = false;
+                    delivery.pump(context);
+                });
+            },
+        ));
     }
 
     fn failed_on_table(&mut self, doing: &str, error: &StoreError) -> Duration {
@@ -364,6 +381,18 @@ impl DeliveryActor {
         self.tick();
         pause
     }
+}
+
+/// The outbox after what could be done about `error`.
+async fn recover(
+    mut outbox: Option<Outbox>,
+    error: StoreError,
+) -> (Option<Outbox>, Result<Recovery, StoreError>) {
+    let recovered = match outbox.as_mut() {
+        Some(outbox) => outbox.recover(&error).await,
+        None => Ok(Recovery::Kept),
+    };
+    (outbox, recovered)
 }
 
 fn whole_micros(duration: Duration) -> u64 {

@@ -35,10 +35,13 @@ pub(super) async fn refresh(
         *database = Some(Database::connect(settings, 1).await?);
     }
     let Some(database) = database.as_mut() else { return Ok(None) };
+    if database.is_superseded() {
+        *database = database.anew();
+    }
     let due = work.reload || before.is_none();
     let refreshed = answered(silence(), hear_and_read(membership, database, directory, observed, due)).await;
-    if refreshed.as_ref().is_err_and(StoreError::wants_new_connections) {
-        *database = database.anew();
+    if let Err(error) = &refreshed {
+        database.recover(error).await?;
     }
     let has_read = refreshed?;
     let may_have_changed = has_read || membership.is_handing_over();
@@ -60,8 +63,8 @@ async fn hear_and_read(
         membership.look_whether_alone(database).await
     };
     // A server that is read-only now answers the rest, and then nobody else would do this.
-    if looked.is_err_and(|error| error.wants_new_connections()) {
-        *database = database.anew();
+    if let Err(error) = looked {
+        database.recover(&error).await?;
     }
     let due = due || membership.is_asked_to_read();
     if due {
@@ -98,8 +101,10 @@ async fn pass_on_brokers(database: &mut Database, directory: &Directory) {
         Err(error) => {
             log::error!("Error reloading the brokers: {error}; those in force stay");
             // The flows may be read without an error, and then nobody else would do this.
-            if matches!(&error, LoadServerError::Store(error) if error.wants_new_connections()) {
-                *database = database.anew();
+            if let LoadServerError::Store(error) = error
+                && let Err(error) = database.recover(&error).await
+            {
+                log::error!("Error reloading the brokers: {error}");
             }
         }
     }

@@ -17,7 +17,7 @@ use super::{BatchRules, Parsed};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
-use crate::store::connect::{Database, answered, silence};
+use crate::store::connect::{Database, Recovery, answered, silence};
 use crate::store::dialect::Dialect;
 use crate::store::error::{Fault, StoreError};
 use crate::store::limits::max_packet_bytes;
@@ -128,12 +128,11 @@ impl LaneStore {
                     return opened;
                 }
                 Err(error) => {
-                    if error.wants_new_connections() {
-                        self.turn_to_new_connections();
-                    }
                     failures += 1;
                     observer.failed(&error);
-                    pause(&error, failures, observer).await;
+                    if let Err(error) = self.recover(error).await {
+                        pause(&error, failures, observer).await;
+                    }
                 }
             }
         }
@@ -196,7 +195,10 @@ impl LaneStore {
                     observer.failed(&error);
                     self.suspects_bounds = true;
                     attempts.unknown = Some((step, *outcome));
-                    pause(&error, attempts.progress.failed(), observer).await;
+                    let failures = attempts.progress.failed();
+                    if let Err(error) = self.recover(error).await {
+                        pause(&error, failures, observer).await;
+                    }
                 }
                 Err(Failed::Fault(error)) => {
                     observer.failed(&error);
@@ -210,6 +212,9 @@ impl LaneStore {
     }
 
     async fn attempt(&mut self, attempts: &mut Attempts<'_>, step: &Step) -> Result<BatchOutcome, Failed> {
+        if self.database.is_superseded() {
+            self.turn_to_new_connections();
+        }
         self.check_bounds().await?;
         let rules = Arc::clone(&self.rules);
         let row = LaneRow { inbox_id: &rules.inbox_id, lane: self.lane };
@@ -272,9 +277,10 @@ impl LaneStore {
         observer: &impl LaneObserver,
     ) -> Result<Result<(), StoreError>, BatchFailure> {
         self.suspects_bounds = true;
-        if error.wants_new_connections() {
-            self.turn_to_new_connections();
-        }
+        let error = match self.recover(error).await {
+            Ok(()) => return Ok(Ok(())),
+            Err(error) => error,
+        };
         Ok(match error.fault() {
             Fault::Poison => self.isolate(attempts, step, error).await,
             Fault::LockTimeout if self.leave_behind(attempts, step, observer).await? => Ok(()),
@@ -324,6 +330,19 @@ impl LaneStore {
                 Err(BatchFailure::Fenced(lane))
             }
             Err(Failed::Fault(_) | Failed::StillLocked) => Ok(false),
+        }
+    }
+
+    /// Has the database do what it can about a failure: `Ok` if the cause is gone, so that there is nothing to wait
+    /// for, else the error to wait over.
+    async fn recover(&mut self, error: StoreError) -> Result<(), StoreError> {
+        let recovered = self.database.recover(&error).await;
+        if !matches!(recovered, Ok(Recovery::Kept)) {
+            self.begun = Begun::default();
+        }
+        match recovered? {
+            Recovery::Mended => Ok(()),
+            Recovery::Kept | Recovery::Renewed => Err(error),
         }
     }
 

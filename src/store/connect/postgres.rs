@@ -3,40 +3,72 @@
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, Row};
 use secrecy::ExposeSecret;
 
 use super::STATEMENT_CACHE;
-use crate::settings::DatabaseSettings;
+use super::choice::{Access, Demand, demand};
+use crate::settings::{DatabaseSettings, ServerAddress};
 
 /// What the server's operator sees beside each of our sessions.
 const APPLICATION_NAME: &str = "mqtt-gateway";
 
-pub(super) fn options(settings: &DatabaseSettings) -> PgConnectOptions {
+pub(super) fn options(settings: &DatabaseSettings, address: &ServerAddress) -> PgConnectOptions {
     let options = PgConnectOptions::new_without_pgpass()
         .ssl_mode(PgSslMode::Prefer)
         .application_name(APPLICATION_NAME)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging();
-    let DatabaseSettings::Postgres { host, port, name, user, password } = settings else { return options };
-    options.host(host).port(*port).database(name).username(user).password(password.expose_secret())
+    let DatabaseSettings::Postgres { name, user, password, .. } = settings else { return options };
+    options
+        .host(&address.host)
+        .port(address.port)
+        .database(name)
+        .username(user)
+        .password(password.expose_secret())
 }
 
+/// Connects once and sets the session up; says whether the server takes writes, where that is asked.
 pub(super) async fn first_connection(
     settings: &DatabaseSettings,
+    address: &ServerAddress,
     lock_wait: Duration,
-) -> Result<(), sqlx::Error> {
-    let mut connection = options(settings).connect().await?;
-    set_up_session(&mut connection, lock_wait).await?;
-    connection.close().await
+    asked: Demand,
+) -> Result<Access, sqlx::Error> {
+    let mut connection = options(settings, address).connect().await?;
+    set_session(&mut connection, lock_wait).await?;
+    let access = match asked {
+        Demand::Anything => Access::Unknown,
+        Demand::Writes => access(&mut connection).await?,
+    };
+    connection.close().await?;
+    Ok(access)
 }
 
+/// Sets up a session of a pool.
 pub(super) async fn set_up_session(
     connection: &mut PgConnection,
     lock_wait: Duration,
+    demanded: Demand,
 ) -> Result<(), sqlx::Error> {
+    set_session(connection, lock_wait).await?;
+    match demanded {
+        Demand::Anything => Ok(()),
+        Demand::Writes => demand(access(connection).await?),
+    }
+}
+
+async fn set_session(connection: &mut PgConnection, lock_wait: Duration) -> Result<(), sqlx::Error> {
     connection.execute(sqlx::AssertSqlSafe(session(lock_wait))).await?;
     Ok(())
+}
+
+/// A standby refuses writes, and so does a server whose sessions begin with read-only transactions.
+async fn access(connection: &mut PgConnection) -> Result<Access, sqlx::Error> {
+    const READ_ONLY: &str =
+        "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'";
+    let is_read_only: bool = connection.fetch_one(READ_ONLY).await?.try_get(0)?;
+    Ok(if is_read_only { Access::Reads } else { Access::Writes })
 }
 
 /// Every session of ours, with the time that whatever is locked is waited for.

@@ -4,11 +4,13 @@ mod commit;
 mod connection;
 mod durability;
 mod exhaustion;
+mod failover;
 mod lagging;
 mod locks;
 mod outage;
 mod packets;
 mod refusals;
+mod rotation;
 mod silence;
 
 use crate::support::eventually;

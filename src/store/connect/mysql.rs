@@ -1,0 +1,101 @@
+//! Connections to `MySQL` and its relatives, and how each of their sessions is set up.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, Row};
+use secrecy::ExposeSecret;
+
+use super::STATEMENT_CACHE;
+use super::choice::{Access, Demand, demand};
+use crate::settings::{DatabaseSettings, ServerAddress};
+
+/// Says of a server whether it takes writes. A relative has some of these variables: all but the first refuse writes
+/// in a way of their own (`MySQL`, Aurora, `TiDB`).
+const READ_ONLY_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
+     ('read_only', 'super_read_only', 'innodb_read_only', 'tidb_super_read_only', 'tidb_restricted_read_only')";
+
+/// Every session of ours on `MySQL`, with the seconds that a locked row is waited for.
+///
+/// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server
+/// that waits for a host that died frees its locks after 20 s; a connection that lives says
+/// something within that, also in a long transaction. `innodb_lock_wait_timeout`: a row locked by
+/// someone else; `lock_wait_timeout`: a table being altered, which is by default waited for as long
+/// as a day.
+fn session(lock_wait: Duration) -> [String; 2] {
+    [
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
+        format!(
+            "SET SESSION \
+             sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+             time_zone = '+00:00', \
+             wait_timeout = 20, \
+             innodb_lock_wait_timeout = {}, \
+             lock_wait_timeout = 30",
+            lock_wait.as_secs()
+        ),
+    ]
+}
+
+pub(super) fn options(settings: &DatabaseSettings, address: &ServerAddress) -> MySqlConnectOptions {
+    let options = MySqlConnectOptions::new()
+        .charset("utf8mb4")
+        .ssl_mode(MySqlSslMode::Preferred)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        .disable_statement_logging();
+    let DatabaseSettings::MySql { name, user, password, .. } = settings else { return options };
+    let options = options.host(&address.host).port(address.port).database(name).username(user);
+    // An empty password is sent as none: the server expects no proof of knowing it.
+    match password.expose_secret() {
+        "" => options,
+        password => options.password(password),
+    }
+}
+
+/// Connects once and sets the session up; says whether the server takes writes, where that is asked.
+pub(super) async fn first_connection(
+    settings: &DatabaseSettings,
+    address: &ServerAddress,
+    lock_wait: Duration,
+    asked: Demand,
+) -> Result<Access, sqlx::Error> {
+    let mut connection = options(settings, address).connect().await?;
+    set_session(&mut connection, lock_wait).await?;
+    let access = match asked {
+        Demand::Anything => Access::Unknown,
+        Demand::Writes => access(&mut connection).await?,
+    };
+    connection.close().await?;
+    Ok(access)
+}
+
+/// Sets up a session of a pool.
+pub(super) async fn set_up_session(
+    connection: &mut MySqlConnection,
+    lock_wait: Duration,
+    demanded: Demand,
+) -> Result<(), sqlx::Error> {
+    set_session(connection, lock_wait).await?;
+    match demanded {
+        Demand::Anything => Ok(()),
+        Demand::Writes => demand(access(connection).await?),
+    }
+}
+
+async fn set_session(connection: &mut MySqlConnection, lock_wait: Duration) -> Result<(), sqlx::Error> {
+    for statement in session(lock_wait) {
+        connection.execute(sqlx::AssertSqlSafe(statement)).await?;
+    }
+    Ok(())
+}
+
+/// The variables count, also where this user has the right to write in spite of them.
+async fn access(connection: &mut MySqlConnection) -> Result<Access, sqlx::Error> {
+    for row in connection.fetch_all(READ_ONLY_VARIABLES).await? {
+        let value: String = row.try_get(1)?;
+        if !["OFF", "0"].contains(&value.to_uppercase().as_str()) {
+            return Ok(Access::Reads);
+        }
+    }
+    Ok(Access::Writes)
+}

@@ -1,0 +1,101 @@
+//! What becomes of a pool after an error: it is kept, made again, or led to another server.
+
+use std::sync::Arc;
+
+use super::choice::{Demand, choose};
+use super::{Database, Origin};
+use crate::settings::Servers;
+use crate::store::error::{Fault, StoreError};
+
+/// What was done about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// Nothing: the connections are as good as they were.
+    Kept,
+    /// The pool is new, and leads where the old one led.
+    Renewed,
+    /// The cause is gone: another server is used, or other credentials. Worth another attempt at once.
+    Mended,
+}
+
+impl Database {
+    /// Whether another thread has left this pool's server for another one.
+    #[must_use]
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.origin.settings.servers().is_some_and(|servers| servers.in_use() != self.server)
+    }
+
+    /// Replaces the pool after `error`, where that may help.
+    ///
+    /// # Errors
+    /// None of several servers can be used. Until one can, every use of this database fails at once, and is
+    /// answered by another call of this.
+    pub(crate) async fn recover(&mut self, error: &StoreError) -> Result<Recovery, StoreError> {
+        if error.is_about_credentials() && self.takes_new_credentials() {
+            return Ok(Recovery::Mended);
+        }
+        // All servers were tried a moment ago.
+        if matches!(error, StoreError::NoServer { .. }) {
+            return Ok(Recovery::Kept);
+        }
+        if self.concerns_the_server(error) {
+            return self.choose_again(error).await;
+        }
+        if error.wants_new_connections() {
+            *self = self.anew();
+            return Ok(Recovery::Renewed);
+        }
+        Ok(Recovery::Kept)
+    }
+
+    /// Makes a new pool if the file of the secret holds another one than this pool uses.
+    fn takes_new_credentials(&mut self) -> bool {
+        let origin = self.origin.with_present_secret();
+        if origin.settings.has_login_of(&self.origin.settings) {
+            return false;
+        }
+        *self = Self::with_origin(Arc::new(origin), self.server);
+        log::info!("Database: its credentials were read again, since it refused those read before");
+        true
+    }
+
+    /// Whether another server may do what this one did not.
+    fn concerns_the_server(&self, error: &StoreError) -> bool {
+        let tells = error.wants_new_connections() || error.fault() == Fault::ConnectionLost;
+        Demand::of(&self.origin.settings) == Demand::Writes && (tells || error.is_about_credentials())
+    }
+
+    async fn choose_again(&mut self, error: &StoreError) -> Result<Recovery, StoreError> {
+        let origin = Arc::new(self.origin.with_present_secret());
+        let server = match choose(&origin.settings, origin.lock_wait).await {
+            Ok(server) => server,
+            Err(error) => {
+                self.close_if_useless(origin, &error).await;
+                return Err(error);
+            }
+        };
+        let is_another = server != self.server;
+        if !is_another && !self.is_closed && !error.wants_new_connections() {
+            return Ok(Recovery::Kept);
+        }
+        let was_closed = self.is_closed;
+        *self = Self::with_origin(origin, server);
+        Ok(if is_another || was_closed { Recovery::Mended } else { Recovery::Renewed })
+    }
+
+    /// The pool would try a server that is gone for seconds, each time that it is used. One that answers and only
+    /// refuses another connection may still serve those that there are.
+    async fn close_if_useless(&mut self, origin: Arc<Origin>, error: &StoreError) {
+        let StoreError::NoServer { tried } = error else { return };
+        let is_there = tried.first().is_some_and(
+            |first| matches!(first, StoreError::Connect { .. } if first.fault() != Fault::ConnectionLost),
+        );
+        if !is_there {
+            let server = origin.settings.servers().map_or(0, Servers::in_use);
+            let closed = Self::with_origin(origin, server);
+            // Nothing is open yet, so it ends at once, and cannot fail in a way that matters.
+            let _ = closed.connection.close_by_ref().await;
+            *self = Self { is_closed: true, ..closed };
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Several servers hold the database, and the one that takes writes changes.
+
+use crate::support::mariadb::{MariaDbServer, ReplicatedPair};
+use crate::support::mosquitto::Broker;
+use crate::support::net;
+use crate::support::oracle::Load;
+use crate::support::postgres::PostgresServer;
+use crate::support::process::Gateway;
+use crate::support::sink::Sink;
+use crate::support::sql::Sql;
+use crate::support::world::{World, text_of};
+
+/// A world on the primary of a pair, whose gateway knows both servers; the replica has all tables.
+fn replicated(ports: impl FnOnce(&ReplicatedPair) -> [u16; 2]) -> (World, ReplicatedPair) {
+    let pair = ReplicatedPair::start();
+    let mut world = World::on_server(&pair.primary, Broker::shared());
+    world.reach_database_at_one_of(&ports(&pair));
+    (world, pair)
+}
+
+fn primary_first(pair: &ReplicatedPair) -> [u16; 2] {
+    [pair.primary.port, pair.replica.port]
+}
+
+fn wait_for_switch(gateway: &Gateway, to: &MariaDbServer, from: &MariaDbServer) {
+    let line = format!("Database: using 127.0.0.1:{}, since 127.0.0.1:{}", to.port, from.port);
+    gateway.wait_for_line(&line);
+}
+
+/// Publishes in small batches, so that transactions are under way all the time.
+fn publish(world: &World, load: &mut Load, count: usize) {
+    for _ in 0..count / 100 {
+        let messages = load.next(world, 100);
+        world.publish_all(messages);
+    }
+}
+
+fn finish(world: &World, load: &Load, mut gateway: Gateway) {
+    load.wait_until_stored(world);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(world), [0; 0], "no message is there twice");
+    assert_eq!(world.dead_letters(), []);
+    assert!(!gateway.stderr().contains("restarted"), "a failover is no reason to restart anything");
+}
+
+#[test]
+fn a_promoted_replica_that_lacks_commits_gets_every_message_once() {
+    let (mut world, mut pair) = replicated(primary_first);
+    let mut load = Load::over(&world, 4);
+    let gateway = world.start_subscribed();
+    publish(&world, &mut load, 1_000);
+    load.wait_until_stored(&world);
+    pair.wait_until_caught_up();
+    pair.hold_replica();
+    publish(&world, &mut load, 2_000);
+    load.wait_until_stored(&world);
+    publish(&world, &mut load, 2_000);
+    pair.primary.kill();
+    publish(&world, &mut load, 1_000);
+    gateway.wait_for_line("no server of the list can be used");
+    pair.promote_replica();
+    wait_for_switch(&gateway, &pair.replica, &pair.primary);
+    world.look_at_mariadb(&pair.replica.url());
+    publish(&world, &mut load, 1_000);
+    finish(&world, &load, gateway);
+}
+
+#[test]
+fn a_planned_switchover_is_followed() {
+    let (mut world, pair) = replicated(primary_first);
+    let mut load = Load::over(&world, 4);
+    let gateway = world.start_subscribed();
+    publish(&world, &mut load, 1_000);
+    world.sql.run("SET GLOBAL read_only = 1");
+    publish(&world, &mut load, 1_000);
+    pair.wait_until_caught_up();
+    pair.promote_replica();
+    wait_for_switch(&gateway, &pair.replica, &pair.primary);
+    world.look_at_mariadb(&pair.replica.url());
+    publish(&world, &mut load, 1_000);
+    finish(&world, &load, gateway);
+}
+
+#[test]
+fn posts_go_on_after_a_failover() {
+    let (mut world, mut pair) = replicated(primary_first);
+    let sink = Sink::new();
+    world.flow("posted", "posted").posts_to(&sink.url("/")).insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    world.publish("posted", r#"{"n": 1}"#);
+    sink.wait_for_delivered(1);
+    pair.wait_until_caught_up();
+    pair.primary.kill();
+    pair.promote_replica();
+    // No message comes that would have a lane notice: the delivery finds out by itself.
+    gateway.wait_for_line_that("the delivery's word", &|line| line.contains("Outbox: "));
+    wait_for_switch(&gateway, &pair.replica, &pair.primary);
+    world.look_at_mariadb(&pair.replica.url());
+    world.publish("posted", r#"{"n": 2}"#);
+    sink.wait_for_delivered(2);
+    let mark = world.broker.mark();
+    world.flow("new", "new").insert(&world.sql);
+    world.wait_for_filters(mark, &[&world.topic("new")]);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn the_first_server_that_takes_writes_is_used() {
+    let (world, pair) = replicated(|pair| [pair.replica.port, pair.primary.port]);
+    let mut load = Load::over(&world, 4);
+    let output = text_of(&world.command(&["check"]));
+    for line in [
+        format!("ok   server 127.0.0.1:{} is there and read-only", pair.replica.port),
+        format!("ok   server 127.0.0.1:{} takes writes", pair.primary.port),
+        format!("ok   database {} at 127.0.0.1:{} as {}", world.name, pair.primary.port, world.name),
+    ] {
+        assert!(output.contains(&line), "{line} in {output}");
+    }
+    let gateway = world.start_subscribed();
+    wait_for_switch(&gateway, &pair.primary, &pair.replica);
+    publish(&world, &mut load, 500);
+    finish(&world, &load, gateway);
+}
+
+#[test]
+fn on_postgresql_a_server_that_is_away_or_read_only_is_passed_over() {
+    let (read_only, writable) = (PostgresServer::new(), PostgresServer::new());
+    let mut world = World::on_postgres_server(&writable, Broker::shared());
+    let admin = Sql::open(&format!("{}/postgres", read_only.url()));
+    admin.run(&format!("CREATE USER {} PASSWORD 'x'", world.name));
+    admin.run(&format!("CREATE DATABASE {}", world.name));
+    admin.run("ALTER SYSTEM SET default_transaction_read_only = on");
+    admin.run("SELECT pg_reload_conf()");
+    let nobody = net::free_port();
+    world.reach_database_at_one_of(&[nobody, read_only.port, writable.port]);
+    let mut load = Load::over(&world, 4);
+    let gateway = world.start_subscribed();
+    let line = gateway.wait_for_line("Database: using");
+    assert!(line.contains(&format!("using 127.0.0.1:{}, since 127.0.0.1:{nobody}", writable.port)), "{line}");
+    assert!(line.contains(&format!("127.0.0.1:{} takes no writes", read_only.port)), "{line}");
+    publish(&world, &mut load, 500);
+    finish(&world, &load, gateway);
+}

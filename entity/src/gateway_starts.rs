@@ -23,8 +23,13 @@ pub struct Model {
     /// Which directory of which machine, so that a copy is told from it.
     #[sea_orm(column_type = "String(StringLen::N(255))")]
     pub place: String,
+    /// The start that its directory had before: 32 hexadecimal digits.
+    #[sea_orm(column_type = "Char(Some(32))", nullable)]
+    pub parent_id: Option<String>,
     /// First offset that the start could issue.
     pub base: i64,
+    /// Above the last record of its directory when it was registered.
+    pub log_end: i64,
     /// `running`, `ended` (in order, with messages in the inbox) or `drained`.
     #[sea_orm(column_type = "String(StringLen::N(10))")]
     pub state: String,

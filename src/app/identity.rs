@@ -46,7 +46,7 @@ pub(super) struct RegisteredStart {
 fn directory_of(settings: &Settings, inbox: &Inbox) -> Directory {
     Directory {
         next_base: inbox.next_offset(),
-        log_end: inbox.log_end(),
+        log_end: inbox.log_end().max(inbox.progress().deleted_below),
         committed: inbox.progress().lanes,
         ..described(settings, inbox.id().to_string(), inbox.registration())
     }
@@ -56,7 +56,7 @@ fn directory_of(settings: &Settings, inbox: &Inbox) -> Directory {
 pub(crate) fn directory_of_survey(settings: &Settings, found: &Survey) -> Directory {
     Directory {
         next_base: found.never_issued,
-        log_end: found.end,
+        log_end: found.end.max(found.progress.deleted_below),
         committed: found.progress.lanes.clone(),
         ..described(settings, found.id.to_string(), found.registration.clone())
     }
@@ -116,25 +116,27 @@ pub(super) async fn register_start(
 /// Brings the inbox to where the registration says, and tells people.
 fn take_up(inbox: &Inbox, registry: &Registry, registration: &Registration) -> Result<(), StartError> {
     for notice in &registration.notices {
-        log::error!("Inbox: {notice}");
+        let level = if notice.is_consented() { log::Level::Warn } else { log::Level::Error };
+        log::log!(level, "Inbox: {notice}");
     }
     inbox.begin_above(registration.base)?;
-    if !registration.notices.is_empty() {
-        let lanes = 0..inbox.lanes();
+    // Lanes that were set, or that are those of another database, do not stand where the directory remembers them: that is
+    // no database that went back.
+    if !registration.lanes.is_empty() || has_moved(registration) {
         let stands = |lane| registration.lanes.get(&lane).or(registry.lanes.get(&lane)).copied();
-        // What was remembered is explained; what is replayed from here on is no surprise.
-        if !registration.lanes.is_empty() || registry.lanes.is_empty() {
-            inbox.remember_lanes(lanes.map(|lane| stands(lane).unwrap_or(0)).collect());
-        }
+        inbox.remember_lanes((0..inbox.lanes()).map(|lane| stands(lane).unwrap_or(0)).collect());
     }
     Ok(())
 }
 
+fn has_moved(registration: &Registration) -> bool {
+    registration.notices.iter().any(|notice| matches!(notice, Notice::OtherDatabase { .. }))
+}
+
 /// An option that stays in a manifest would consent to the next accident, too.
 fn warn_of_unused(consent: Consent, registry: &Registry, registration: &Registration) {
-    let has_moved = registration.notices.iter().any(|notice| matches!(notice, Notice::OtherDatabase { .. }));
-    let moved = consent.database.is_some() && !has_moved;
-    if moved || (consent.new_inbox && registry.others.is_empty()) {
+    let has_not_moved = consent.database.is_some() && !has_moved(registration);
+    if has_not_moved || (consent.new_inbox && registry.others.is_empty()) {
         log::warn!(
             "--adopt-database, --replay and --new-inbox are for one start. Nothing was to be decided: remove them"
         );

@@ -50,7 +50,8 @@ struct RunOptions {
     /// The database is another one than before: go on where the inbox stood, and store there nothing twice.
     #[arg(long)]
     adopt_database: bool,
-    /// The database is another one than before: process everything there that the inbox still holds.
+    /// Process everything that the inbox still holds and the database may not have: at another database than before, or
+    /// where a copy of the inbox has run meanwhile.
     #[arg(long, conflicts_with = "adopt_database")]
     replay: bool,
     /// The inbox that this client id had before is lost: begin with this one.

@@ -7,8 +7,8 @@
 //! ```text
 //!  the directory's last start is …
 //!    the last one in the database      it goes on
-//!    an older one                      a copy: it goes on where that start stood when it was succeeded,
-//!                                      and issues only offsets that no other start has issued
+//!    an older one                      an old copy: it goes on, and issues only offsets that no other start
+//!                                      has issued. Refused where it holds messages that the others lack
 //!    unknown to the database           the database went back: it goes on, and lanes are replayed
 //!  the last start may still run        it is watched for a heartbeat, and refused if there is one
 //!  the database is another one         refused, unless told how to go on
@@ -23,7 +23,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{LaggingFlow, Lane};
-use super::message::{FlowId, Offset};
+use super::message::{FlowId, OFFSETS_PER_START, Offset};
 
 /// What is known of the directory that starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +74,12 @@ pub struct Start {
     pub location: String,
     /// See [`Directory::place`].
     pub place: String,
+    /// The start that its directory had before.
+    pub parent: Option<String>,
     /// The first offset that it could issue.
     pub base: Offset,
+    /// Above the last record of its directory when it was registered.
+    pub log_end: Offset,
     /// How it is, or how it ended.
     pub state: StartState,
     /// Rises with each heartbeat.
@@ -116,33 +120,31 @@ impl StartState {
     }
 }
 
-/// Where the lanes of an inbox stood when a start was succeeded. A directory with that start that comes back goes on
-/// there: its successor's log had the records below `log_end`, and no others of this start.
+/// Where the lanes of an inbox stood when a start was succeeded. A directory with that start that comes back with
+/// messages that the others lack is replayed from there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
     /// Committed offset of each lane.
     pub lanes: BTreeMap<Lane, Offset>,
     /// Lane, flow and offset of each lagging flow.
     pub lagging: Vec<(Lane, FlowId, Offset)>,
-    /// End of the successor's log at its registration.
-    pub log_end: Offset,
 }
 
 /// What the operator has said on the command line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Consent {
-    /// How to go on at another database than the inbox belongs to.
+    /// How to go on where the database and the inbox do not know the same of each other.
     pub database: Option<DatabaseChange>,
     /// The inbox that the client id had before is lost.
     pub new_inbox: bool,
 }
 
-/// How an inbox goes on at another database.
+/// How an inbox goes on at another database, or as a copy that holds what others lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseChange {
-    /// Where it stood at the one before: what is done is not repeated, what waits is stored here.
+    /// Where it stood: what is done is not repeated, what waits is stored here.
     Adopt,
-    /// With everything that the inbox still holds and this database has not seen.
+    /// With everything that the inbox holds and the database may not have seen.
     Replay,
 }
 
@@ -183,6 +185,8 @@ pub enum Notice {
         /// The first offset that this start issues.
         base: Offset,
     },
+    /// It holds messages that the one that ran last lacks, and processes them now.
+    ForkReplayed,
     /// The database does not know the last start of the directory.
     DatabaseWentBack,
     /// A lane goes on at another database.
@@ -233,6 +237,13 @@ pub enum Refusal {
         /// The inbox that was found now.
         found: String,
     },
+    /// The directory and a copy of it have both received messages.
+    Fork {
+        /// The inbox.
+        inbox_id: String,
+        /// Where the one is that ran last.
+        location: String,
+    },
     /// The inbox belongs to another database.
     OtherDatabase {
         /// The inbox.
@@ -275,7 +286,10 @@ pub fn judge(directory: &Directory, registry: &Registry, consent: Consent, silen
                 });
             }
         },
-        _ => at_its_database(directory, registry),
+        _ => match at_its_database(directory, registry, consent) {
+            Ok(registration) => registration,
+            Err(refusal) => return Verdict::Refuse(refusal),
+        },
     };
     registration.base = base(directory, registry);
     if registration.base > directory.next_base {
@@ -305,47 +319,63 @@ fn is_ours(directory: &Directory, last: &Start) -> bool {
     last.place == directory.place && directory.start_id.as_ref().is_none_or(|start| *start == last.start_id)
 }
 
-/// Offsets that no start of this inbox has issued, and that no lane is past.
+/// The first of a range of offsets that no start of this inbox has issued, and that no lane is past.
 fn base(directory: &Directory, registry: &Registry) -> Offset {
-    let issued = registry.starts.iter().filter(|start| directory.start_id.as_ref() != Some(&start.start_id));
-    let issued = issued.map(|start| start.base + 1).max().unwrap_or(0);
-    let passed = registry.lanes.values().copied().max().unwrap_or(0);
-    directory.next_base.max(issued).max(passed)
+    let others = registry.starts.iter().filter(|start| directory.start_id.as_ref() != Some(&start.start_id));
+    let issued = others.map(|start| start.base + 1);
+    let passed = registry.lanes.values().copied();
+    let highest = issued.chain(passed).max().unwrap_or(0);
+    directory.next_base.max(highest.div_ceil(OFFSETS_PER_START).saturating_mul(OFFSETS_PER_START))
 }
 
-fn at_its_database(directory: &Directory, registry: &Registry) -> Registration {
+fn at_its_database(
+    directory: &Directory,
+    registry: &Registry,
+    consent: Consent,
+) -> Result<Registration, Refusal> {
     let mut registration = Registration::default();
     let (Some(start_id), Some(last)) = (&directory.start_id, registry.starts.first()) else {
-        return registration;
+        return Ok(registration);
     };
     if *start_id == last.start_id {
-        return registration;
+        return Ok(registration);
     }
-    match registry.starts.iter().find(|start| start.start_id == *start_id) {
-        None => registration.notices.push(Notice::DatabaseWentBack),
-        Some(start) => {
-            let resume = start.resume.clone().unwrap_or_default();
-            registration.notices.push(Notice::OlderCopy { last: last.location.clone() });
-            resume_lanes(&mut registration, &resume, registry);
-        }
+    let Some(start) = registry.starts.iter().find(|start| start.start_id == *start_id) else {
+        registration.notices.push(Notice::DatabaseWentBack);
+        return Ok(registration);
+    };
+    registration.notices.push(Notice::OlderCopy { last: last.location.clone() });
+    if others_have_all(directory, registry) {
+        return Ok(registration);
     }
-    registration
-}
-
-/// The directory goes on where its start stood when another directory took over, unless nobody has got even so far.
-fn resume_lanes(registration: &mut Registration, resume: &Resume, registry: &Registry) {
-    for (&lane, &now) in &registry.lanes {
-        let stood = resume.lanes.get(&lane).copied().unwrap_or(0).max(resume.log_end);
-        if stood < now {
-            registration.lanes.insert(lane, stood);
-        }
+    if consent.database != Some(DatabaseChange::Replay) {
+        let (inbox_id, location) = (directory.inbox_id.clone(), last.location.clone());
+        return Err(Refusal::Fork { inbox_id, location });
     }
-    if registration.lanes.is_empty() {
-        return;
-    }
-    let lagging = resume.lagging.iter().filter(|(lane, ..)| registration.lanes.contains_key(lane));
+    registration.notices.push(Notice::ForkReplayed);
+    let resume = start.resume.clone().unwrap_or_default();
+    let stood = |lane| resume.lanes.get(&lane).copied().unwrap_or(0);
+    registration.lanes = registry.lanes.keys().map(|&lane| (lane, stood(lane))).collect();
+    let lagging = resume.lagging.iter();
     let lagging = lagging.map(|&(lane, flow, next_offset)| (lane, LaggingFlow { flow, next_offset }));
     registration.lagging = Some(lagging.collect());
+    Ok(registration)
+}
+
+/// Whether the directory that ran last comes from this one, and had all its records: then the lanes say what is done of them.
+fn others_have_all(directory: &Directory, registry: &Registry) -> bool {
+    let mut descendant = registry.starts.first();
+    while let Some(start) = descendant {
+        if start.parent == directory.start_id {
+            return start.log_end >= directory.log_end;
+        }
+        // Parents have lower generations, so this ends.
+        let is_parent = |other: &&Start| {
+            other.generation < start.generation && Some(&other.start_id) == start.parent.as_ref()
+        };
+        descendant = registry.starts.iter().find(is_parent);
+    }
+    false
 }
 
 fn at_another_database(
@@ -369,6 +399,14 @@ fn at_another_database(
     registration
 }
 
+impl Notice {
+    /// Whether the operator has asked for it.
+    #[must_use]
+    pub fn is_consented(&self) -> bool {
+        matches!(self, Self::OtherDatabase { .. } | Self::OtherInboxGivenUp { .. } | Self::ForkReplayed)
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -381,6 +419,10 @@ impl fmt::Display for Notice {
                 f,
                 "The database is past the offsets that this inbox directory has issued. Offsets begin above {base}, so that \
                  no message is passed over"
+            ),
+            Self::ForkReplayed => f.write_str(
+                "The lanes go back to where they stood when the other directory took over. Messages that both directories had \
+                 then may be stored twice",
             ),
             Self::DatabaseWentBack => f.write_str(
                 "The database does not know the last start of this inbox directory: it was restored, or another server \
@@ -421,6 +463,12 @@ impl fmt::Display for Refusal {
                 "MQTT_CLIENT_ID={client_id} has the inbox {inbox_id} ({location}), which may hold messages that are not in \
                  the database; INBOX_DIR is the inbox {found}. Set INBOX_DIR to the first one. If it is lost, start once \
                  with --new-inbox"
+            ),
+            Self::Fork { inbox_id, location } => write!(
+                f,
+                "this inbox directory and a copy of it ({location}) have both received messages under the id {inbox_id}, and \
+                 this one holds messages that the other lacks. Start it once with --replay: they are stored, and some that both \
+                 had may be stored twice. To use the other one, put it back"
             ),
             Self::OtherDatabase { inbox_id, belongs_to, found } => write!(
                 f,

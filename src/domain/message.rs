@@ -3,6 +3,9 @@
 /// Position of a record in an inbox. Offsets rise, have gaps, and are never used twice.
 pub type Offset = u64;
 
+/// Each start of a gateway issues offsets of a range of its own, which begins at a multiple of this.
+pub const OFFSETS_PER_START: Offset = 1 << 40;
+
 /// Primary key of a row in `flows`.
 pub type FlowId = i64;
 

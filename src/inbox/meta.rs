@@ -7,16 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::durable::{self, SmallFile};
 use super::error::InboxError;
-use crate::domain::message::Offset;
+use crate::domain::message::{OFFSETS_PER_START, Offset};
 
 /// Name of the meta file in the inbox directory.
 pub(super) const META_FILE: &str = "meta";
 
 /// Format of the meta file.
 const FORMAT: u8 = 1;
-
-/// Each start reserves this many offsets; no run appends so many records without reserving again.
-pub const OFFSETS_PER_START: u64 = 1 << 40;
 
 /// Starts that a lost meta file is taken to have forgotten: offsets beyond the last surviving
 /// segment may have been issued, and there are eight million starts to spend.

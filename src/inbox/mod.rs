@@ -46,7 +46,7 @@ use std::time::Duration;
 pub use self::boot::boot_id;
 pub use self::error::{AppendError, Closed, InboxError};
 pub use self::kept_tables::KeptTables;
-pub use self::meta::{InboxId, OFFSETS_PER_START, Registered};
+pub use self::meta::{InboxId, Registered};
 pub use self::progress::Progress;
 pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};

@@ -122,7 +122,9 @@ struct StartRow {
     generation: i64,
     location: String,
     place: String,
+    parent_id: Option<String>,
     base: i64,
+    log_end: i64,
     state: String,
     beats: i64,
     resume_at: Option<String>,
@@ -154,7 +156,9 @@ impl From<StartRow> for Start {
             generation: row.generation,
             location: row.location,
             place: row.place,
+            parent: row.parent_id,
             base: row.base.cast_unsigned(),
+            log_end: row.log_end.cast_unsigned(),
             state: StartState::parse(&row.state),
             beats: row.beats,
             resume: row.resume_at.and_then(|text| serde_json::from_str(&text).ok()),
@@ -190,7 +194,7 @@ impl<C: ConnectionTrait> Session<'_, C> {
     /// The last one first.
     async fn starts(&self, which: &str, value: Value) -> Result<Vec<Start>, StoreError> {
         let sql = format!(
-            "SELECT inbox_id, start_id, generation, location, place, base, state, beats, resume_at \
+            "SELECT inbox_id, start_id, generation, location, place, parent_id, base, log_end, state, beats, resume_at \
              FROM gateway_starts WHERE {which} ORDER BY generation DESC"
         );
         let rows: Vec<StartRow> = self.rows(&sql, [value]).await?;
@@ -254,11 +258,7 @@ impl<C: ConnectionTrait> Session<'_, C> {
     /// Writes down where the last start stood, in case that its directory comes back.
     async fn succeed(&self, directory: &Directory, registry: &Registry) -> Result<(), StoreError> {
         let inbox = directory.inbox_id.as_str();
-        let resume = Resume {
-            lanes: registry.lanes.clone(),
-            lagging: self.lagging(inbox).await?,
-            log_end: directory.log_end,
-        };
+        let resume = Resume { lanes: registry.lanes.clone(), lagging: self.lagging(inbox).await? };
         let resume = serde_json::json!(resume).to_string();
         let sql = "UPDATE gateway_starts SET resume_at = ? WHERE inbox_id = ? AND resume_at IS NULL";
         self.execute(sql, [resume.into(), inbox.into()]).await?;
@@ -286,8 +286,8 @@ impl<C: ConnectionTrait> Session<'_, C> {
         base: Offset,
     ) -> Result<(), StoreError> {
         let sql = format!(
-            "INSERT INTO gateway_starts (inbox_id, start_id, generation, client_id, location, place, base, state, \
-             beats, started_at, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, {now}, {now})",
+            "INSERT INTO gateway_starts (inbox_id, start_id, generation, client_id, location, place, parent_id, base, \
+             log_end, state, beats, started_at, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, {now}, {now})",
             now = self.database.dialect.now()
         );
         let client_id: String = directory.client_id.chars().take(255).collect();
@@ -298,7 +298,9 @@ impl<C: ConnectionTrait> Session<'_, C> {
             client_id.into(),
             directory.location.as_str().into(),
             directory.place.as_str().into(),
+            directory.start_id.clone().into(),
             base.cast_signed().into(),
+            directory.log_end.cast_signed().into(),
             StartState::Running.as_str().into(),
         ];
         self.execute(&sql, values).await?;

@@ -2,6 +2,8 @@ use super::*;
 
 const DATABASE: &str = "db";
 
+const RANGE: Offset = OFFSETS_PER_START;
+
 fn directory(start_id: Option<&str>) -> Directory {
     Directory {
         inbox_id: "inbox".to_owned(),
@@ -10,7 +12,7 @@ fn directory(start_id: Option<&str>) -> Directory {
         place: "boot:1:2".to_owned(),
         database_id: start_id.map(|_| DATABASE.to_owned()),
         start_id: start_id.map(str::to_owned),
-        next_base: 1_000,
+        next_base: 4 * RANGE,
         log_end: 400,
         committed: vec![300, 350],
     }
@@ -23,7 +25,9 @@ fn start(start_id: &str, generation: i64) -> Start {
         generation,
         location: "host:/inbox".to_owned(),
         place: "boot:1:2".to_owned(),
-        base: 100 * generation.unsigned_abs(),
+        parent: None,
+        base: RANGE * generation.unsigned_abs(),
+        log_end: 0,
         state: StartState::Ended,
         beats: 7,
         resume: None,
@@ -49,7 +53,7 @@ fn a_new_inbox_and_a_known_one_go_on_without_a_notice() {
         (directory(None), nothing_known),
         (directory(Some("b")), registry(vec![start("b", 2), start("a", 1)])),
     ] {
-        let expected = Registration { base: 1_000, ..Registration::default() };
+        let expected = Registration { base: 4 * RANGE, ..Registration::default() };
         assert_eq!(registered(&directory, &registry), expected);
     }
 }
@@ -72,40 +76,56 @@ fn a_copy_watches_the_directory_that_may_still_run() {
     assert!(matches!(judge(&copy, &registry, Consent::default(), &silent), Verdict::Register(_)));
 }
 
-/// The copy has the records below 400; its successor had them all.
+fn child(start_id: &str, generation: i64, parent: &str, log_end: Offset) -> Start {
+    Start { parent: Some(parent.to_owned()), log_end, ..start(start_id, generation) }
+}
+
+/// Its records are below 400, and those that ran since had them all.
 #[test]
-fn an_older_copy_issues_new_offsets_and_repeats_nothing() {
-    let resume =
-        Resume { lanes: BTreeMap::from([(0, 300), (1, 300)]), lagging: vec![(1, 9, 250)], log_end: 450 };
-    let first = Start { resume: Some(resume), ..start("a", 1) };
-    let lanes = BTreeMap::from([(0, 5_000), (1, 420)]);
-    let registry = Registry { lanes, ..registry(vec![start("b", 70), first]) };
-    let registration = registered(&directory(Some("a")), &registry);
-    assert_eq!(registration.base, 7_001, "above what b could issue");
-    assert_eq!(registration.lanes, BTreeMap::from([(0, 450)]), "lane 1 has not got that far");
-    assert_eq!(registration.lagging, Some(Vec::new()));
+fn an_older_copy_issues_new_offsets_and_leaves_the_lanes() {
+    let starts = vec![child("c", 70, "b", 500), child("b", 2, "a", 400), start("a", 1)];
+    let registration = registered(&directory(Some("a")), &registry(starts));
+    assert_eq!(registration.base, 71 * RANGE, "above what c could issue");
+    assert!(registration.lanes.is_empty() && registration.lagging.is_none());
     assert!(matches!(registration.notices[..], [Notice::OlderCopy { .. }, Notice::OffsetsSkipped { .. }]));
 }
 
-/// The successor began with a copy that lacked the records from 320 on: they are in this directory alone.
 #[test]
-fn a_directory_that_was_forked_goes_on_with_what_only_it_has() {
-    let resume =
-        Resume { lanes: BTreeMap::from([(0, 310), (1, 330)]), lagging: vec![(0, 9, 250)], log_end: 320 };
+fn a_copy_put_back_twice_is_an_older_copy_still() {
+    let starts = vec![child("c", 3, "a", 400), child("b", 2, "a", 400), start("a", 1)];
+    assert!(registered(&directory(Some("a")), &registry(starts)).lanes.is_empty());
+}
+
+/// The other one began with a copy that lacked the records from 320 on: they are in this directory alone.
+#[test]
+fn a_directory_that_was_forked_is_refused_or_replayed() {
+    let resume = Resume { lanes: BTreeMap::from([(0, 310), (1, 330)]), lagging: vec![(0, 9, 250)] };
     let first = Start { resume: Some(resume), ..start("a", 1) };
     let lanes = BTreeMap::from([(0, 9_000), (1, 9_000)]);
-    let registry = Registry { lanes, ..registry(vec![start("b", 2), first]) };
-    let registration = registered(&directory(Some("a")), &registry);
-    assert_eq!(registration.lanes, BTreeMap::from([(0, 320), (1, 330)]));
-    assert_eq!(registration.lagging, Some(vec![(0, LaggingFlow { flow: 9, next_offset: 250 })]));
+    let registry = Registry { lanes, ..registry(vec![child("b", 2, "a", 320), first]) };
+    let directory = directory(Some("a"));
+    let Verdict::Refuse(refusal) = judge(&directory, &registry, Consent::default(), &[]) else { panic!() };
+    assert!(refusal.to_string().contains("--replay"), "{refusal}");
+
+    let consent = Consent { database: Some(DatabaseChange::Replay), new_inbox: false };
+    let Verdict::Register(replayed) = judge(&directory, &registry, consent, &[]) else { panic!() };
+    assert_eq!(replayed.lanes, BTreeMap::from([(0, 310), (1, 330)]));
+    assert_eq!(replayed.lagging, Some(vec![(0, LaggingFlow { flow: 9, next_offset: 250 })]));
+}
+
+#[test]
+fn a_directory_that_nobody_comes_from_is_refused() {
+    let registry = registry(vec![child("c", 3, "a", 900), child("b", 2, "a", 900), start("a", 1)]);
+    let verdict = judge(&directory(Some("b")), &registry, Consent::default(), &[]);
+    assert!(matches!(verdict, Verdict::Refuse(Refusal::Fork { .. })));
 }
 
 #[test]
 fn lanes_beyond_the_offsets_of_the_directory_are_skipped() {
-    let registry = Registry { lanes: BTreeMap::from([(0, 1_500)]), ..registry(Vec::new()) };
+    let registry = Registry { lanes: BTreeMap::from([(0, 5 * RANGE + 3)]), ..registry(Vec::new()) };
     let registration = registered(&directory(None), &registry);
-    assert_eq!(registration.base, 1_500);
-    assert_eq!(registration.notices, [Notice::OffsetsSkipped { base: 1_500 }]);
+    assert_eq!(registration.base, 6 * RANGE);
+    assert_eq!(registration.notices, [Notice::OffsetsSkipped { base: 6 * RANGE }]);
 }
 
 #[test]

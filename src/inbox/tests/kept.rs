@@ -1,6 +1,7 @@
 //! Finished segments, kept in case the database goes back.
 
 use super::*;
+use crate::domain::message::OFFSETS_PER_START;
 
 const PAYLOAD: [u8; 900] = [7; 900];
 

@@ -152,8 +152,11 @@ fn a_gateway_whose_copy_took_over_ends_and_keeps_its_messages() {
     is_refused(&world.settings, &world, &["INBOX_DIR is a copy", copy.to_str().unwrap()]);
     assert_eq!(twin.stop(), Some(0));
 
-    let mut original = world.start_subscribed();
+    is_refused(&world.settings, &world, &["holds messages that the other lacks", "--replay"]);
+    let mark = world.broker.mark();
+    let mut original = Gateway::start(&["--replay"], &world.settings, world.directory());
     original.wait_for_line(NOT_THE_LAST);
+    world.wait_for_flows(mark);
     load.wait_until_stored(&world);
     assert_eq!(original.stop(), Some(0));
     for flow in ["flow0", "flow1"] {

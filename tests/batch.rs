@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use batches::{INBOX, OUTBOX_BOUND, Setup, batch_of, entry, record};
 use database::TestDatabase;
-use mqtt_gateway::domain::batch::{Batch, BatchEntry, ProcessError, ProcessResult};
+use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, ProcessError, ProcessResult};
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::store::{BatchFailure, Database, Dialect, Fault, LanePosition, process_flow_message};
@@ -28,7 +28,7 @@ on_every_database! {
     poison_of_one_flow_does_not_touch_the_same_message_of_another
     an_outage_keeps_the_batch_until_the_database_is_mended
     a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody
-    a_flow_that_is_gone_or_disabled_takes_no_number
+    messages_of_disabled_and_deleted_flows_become_dead_letters
     a_flow_at_its_maximum_is_refused_before_numbering
     a_post_is_numbered_and_put_into_the_outbox
     an_outbox_at_its_bound_turns_messages_into_dead_letters
@@ -285,19 +285,50 @@ async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: Test
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 3);
 }
 
-async fn a_flow_that_is_gone_or_disabled_takes_no_number(test: TestDatabase) {
+async fn messages_of_disabled_and_deleted_flows_become_dead_letters(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("DISABLED", "STORE_DB").await;
-    setup.test.execute("UPDATE flows SET enabled = NULL").await;
+    setup.flow("NULL", "POST_ENDPOINT").await;
+    setup.flow("RUNS", "STORE_DB").await;
+    setup.test.execute("UPDATE flows SET enabled = FALSE WHERE id = 1").await;
+    setup.test.execute("UPDATE flows SET enabled = NULL WHERE id = 2").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;
-    let entries = vec![entry(10, r#"{"a":1}"#, &[1, 99])];
+    let entries = vec![entry(10, r#"{"a":1}"#, &[1, 2, 3, 99])];
 
     let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
 
-    assert_eq!(outcome.results, [Err(ProcessError::FlowGone(1)), Err(ProcessError::FlowGone(99))]);
-    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
-    assert_eq!(setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NULL").await, 1);
+    assert_eq!(
+        rejections(&outcome),
+        ["1 DISABLED flow_disabled", "2 NULL flow_disabled", "99 - flow_deleted"]
+    );
+    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 3);
+    for (flow, code, reason) in [
+        (1, "flow_code = 'DISABLED'", "flow_disabled"),
+        (2, "flow_code = 'NULL'", "flow_disabled"),
+        (99, "flow_code IS NULL", "flow_deleted"),
+    ] {
+        let row = format!("FROM dead_letters WHERE flow_id = {flow} AND {code} AND reason = '{reason}'");
+        assert_eq!(setup.count(&format!("SELECT COUNT(*) {row} AND message_id IS NULL")).await, 1, "{row}");
+        let payload: Vec<u8> = setup.test.value(&format!("SELECT payload {row}")).await;
+        assert_eq!(payload, br#"{"a":1}"#);
+    }
+    assert_eq!(setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NULL").await, 2);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM outbox").await, 0);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data WHERE flow_code = 'RUNS'").await, 1);
+}
+
+/// Flow, code and reason of each.
+fn rejections(outcome: &BatchOutcome) -> Vec<String> {
+    let rejected = outcome.results.iter().filter_map(|result| match result {
+        Err(ProcessError::Rejected(rejection)) => Some(rejection),
+        _ => None,
+    });
+    let words = rejected.map(|rejection| {
+        let (flow, code) = rejection.flow.as_ref().unwrap();
+        format!("{flow} {} {}", code.as_deref().unwrap_or("-"), rejection.reason)
+    });
+    words.collect()
 }
 
 async fn a_flow_at_its_maximum_is_refused_before_numbering(test: TestDatabase) {

@@ -308,6 +308,11 @@ async fn process(setup: &Setup, entries: Vec<mqtt_gateway::domain::batch::BatchE
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;
     let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
-    assert!(!outcome.results.iter().any(|result| matches!(result, Err(ProcessError::FlowGone(_)))));
+    let is_stopped = |reason| ["flow_disabled", "flow_deleted"].contains(&reason);
+    let mut rejected = outcome.results.iter().filter_map(|result| match result {
+        Err(ProcessError::Rejected(rejection)) => Some(rejection.reason),
+        _ => None,
+    });
+    assert!(!rejected.any(is_stopped));
     outcome
 }

@@ -1,18 +1,21 @@
 //! Serves one lane: one batch at a time, in one transaction each.
 
+mod stopped_flows;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
 use tokio::sync::Mutex;
 
+use self::stopped_flows::StoppedFlows;
 use super::directory::Directory;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
-use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch};
+use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch, ReloadFlows};
 use super::report::{kind_of, whole_milliseconds};
 use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError, Rejection};
 use crate::domain::message::FlowId;
@@ -34,6 +37,7 @@ pub struct FlowWorkerActor {
     parts: WorkerParts,
     /// Held while a batch runs, so that a take-over waits for it. Empty until the first take-over.
     store: Rc<Mutex<Option<LaneStore>>>,
+    stopped_flows: StoppedFlows,
 }
 
 /// What a worker is made of; the factory keeps it for the next one.
@@ -57,7 +61,7 @@ impl FlowWorkerActor {
     /// A worker; it connects when it has started, on its own arbiter.
     #[must_use]
     pub fn new(life: Life, parts: WorkerParts) -> Self {
-        Self { life, parts, store: Rc::default() }
+        Self { life, parts, store: Rc::default(), stopped_flows: StoppedFlows::default() }
     }
 
     /// Begins the next transaction while there is nothing to do yet, after the reply has gone out.
@@ -126,6 +130,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
     fn handle(&mut self, envelope: Envelope<ProcessBatch>, _: &mut Self::Context) -> Self::Result {
         let (store, directory, observer) =
             (Rc::clone(&self.store), self.parts.directory.clone(), self.observer());
+        let stopped_flows = self.stopped_flows.clone();
         let processing = async move {
             let (ProcessBatch { batch }, mut handling) = envelope.open();
             let batch = Arc::new(batch);
@@ -140,6 +145,9 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             };
             observer.observed.metrics.processed(&done.results);
             report_failures(&done, &mut handling);
+            if stopped_flows.wants_reload(&done.results, Instant::now()) {
+                directory.registry.tell(ReloadFlows);
+            }
             deliver(&directory, std::mem::take(&mut done.posts));
             failure.map_or(Ok(done), Err)
         };
@@ -182,7 +190,8 @@ fn report_failures(outcome: &BatchOutcome, handling: &mut Handling) {
 fn log_rejection(rejection: &Rejection) {
     let (topic, reason) = (rejection.topic.as_str(), rejection.reason);
     match &rejection.flow {
-        Some((flow_id, flow)) => log::error!(topic, flow_id, flow = &**flow, reason; "{rejection}"),
+        Some((flow_id, Some(flow))) => log::error!(topic, flow_id, flow = &**flow, reason; "{rejection}"),
+        Some((flow_id, None)) => log::error!(topic, flow_id, reason; "{rejection}"),
         None => log::error!(topic, reason; "{rejection}"),
     }
 }

@@ -117,9 +117,6 @@ pub enum ProcessError {
     /// Permanent: it is kept as a dead letter.
     #[error("{0}")]
     Rejected(Rejection),
-    /// Permanent: the flow was deleted or disabled meanwhile. Nothing is kept.
-    #[error("flow {0} is gone or disabled")]
-    FlowGone(FlowId),
     /// Permanent: a message with the same key was numbered already. Nothing is kept.
     #[error("flow {flow_code} has had this key already, in message {message_id}")]
     Repeated {
@@ -144,8 +141,8 @@ impl ProcessError {
 /// Why a message is a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The flow, unless the payload belongs to none.
-    pub flow: Option<(FlowId, Arc<str>)>,
+    /// The flow and its code, unless the payload belongs to none. A flow that was deleted has no code any more.
+    pub flow: Option<(FlowId, Option<Arc<str>>)>,
     /// Number it had already got, if any.
     pub message_id: Option<i64>,
     /// Topic of the message.
@@ -188,7 +185,7 @@ pub enum CatchUp {
     StillLocked,
     /// It stands at the batch's `next`.
     Advanced,
-    /// It is in step with its lane again, or is gone for good: it is no longer written down.
+    /// It is in step with its lane again, and no longer written down.
     Left,
 }
 

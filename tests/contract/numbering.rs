@@ -68,6 +68,7 @@ fn an_edit_of_the_row_acts_on_the_next_message_without_a_reload(mut world: World
     world.publish("t", r#"{"a": "unseen"}"#);
     world.wait_for_stored("witness", 4);
     assert_eq!(world.stored("edited").len(), 2, "a flow that is disabled when its row is locked takes no id");
+    assert_eq!(world.wait_for_dead_letters(2)[1].reason, "flow_disabled");
 }
 
 fn an_empty_object_takes_an_id_and_writes_no_row(world: World) {

@@ -18,9 +18,7 @@ use batches::entry;
 use database::TestDatabase;
 use fail::FailScenario;
 use lane::Lane;
-use mqtt_gateway::domain::batch::{
-    Batch, BatchEntry, BatchOutcome, CatchUp, LaggingFlow, ProcessError, Scope,
-};
+use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, CatchUp, LaggingFlow, Scope};
 use mqtt_gateway::domain::message::{FlowId, Offset};
 use mqtt_gateway::store::{BatchFailure, Database};
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
@@ -38,11 +36,11 @@ on_every_database! {
     a_batch_for_another_list_of_lagging_flows_is_void
     a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_its_lane
     a_batch_of_a_flow_that_stands_elsewhere_is_void
-    a_flow_that_is_gone_leaves_at_once
-    a_flow_that_is_disabled_catches_up_without_numbers
+    a_lagging_flow_that_was_deleted_catches_up_by_dead_letters
+    a_lagging_flow_that_was_disabled_catches_up_by_dead_letters
     poison_of_a_flow_that_lags_is_put_aside
     lost_answers_to_a_flow_that_catches_up_are_recognised
-    a_lost_answer_about_a_flow_that_is_gone_is_recognised
+    a_lost_answer_about_a_deleted_flow_makes_no_dead_letter_twice
     a_catch_up_whose_commit_did_not_take_place_is_done_again
 }
 
@@ -208,10 +206,11 @@ async fn a_flow_that_is_being_deleted_lags_until_it_is_gone(test: TestDatabase) 
     assert_eq!(outcome.catch_up, Some(CatchUp::StillLocked));
 
     held.commit();
-    let outcome = lane.process(&lane.catch_up(A, 0..2)).await;
+    let outcome = lane.process(&lane.catch_up(A, 0..5)).await;
 
     assert_eq!(outcome.catch_up, Some(CatchUp::Left));
     assert_eq!(lane.list().await, []);
+    assert_eq!(lane.setup.count("SELECT COUNT(*) FROM dead_letters WHERE reason = 'flow_deleted'").await, 5);
 }
 
 async fn a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew(test: TestDatabase) {
@@ -352,30 +351,36 @@ async fn a_batch_of_a_flow_that_stands_elsewhere_is_void(test: TestDatabase) {
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NULL").await, 1);
 }
 
-async fn a_flow_that_is_gone_leaves_at_once(test: TestDatabase) {
-    let _scenario = FailScenario::setup();
-    let mut lane = Lane::with_a_lagging_flow(test).await;
-    lane.setup.test.execute("DELETE FROM flows WHERE id = 1").await;
-
-    let outcome = lane.process(&lane.catch_up(A, 0..0)).await;
-
-    assert_eq!(outcome.catch_up, None, "nothing was asked");
-    let outcome = lane.process(&lane.catch_up(A, 0..4)).await;
-    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
-    assert_eq!(lane.list().await, []);
-    assert_eq!(lane.setup.observer.lags(), ["flow 1 back in step"]);
+async fn a_lagging_flow_that_was_deleted_catches_up_by_dead_letters(test: TestDatabase) {
+    let change = "DELETE FROM flows WHERE id = 1";
+    catches_up_by_dead_letters(test, change, "reason = 'flow_deleted' AND flow_code IS NULL").await;
 }
 
-async fn a_flow_that_is_disabled_catches_up_without_numbers(test: TestDatabase) {
+async fn a_lagging_flow_that_was_disabled_catches_up_by_dead_letters(test: TestDatabase) {
+    let change = "UPDATE flows SET enabled = FALSE WHERE id = 1";
+    catches_up_by_dead_letters(test, change, "reason = 'flow_disabled' AND flow_code = 'A'").await;
+}
+
+/// None is left out, and the flow joins its lane where the lane is.
+async fn catches_up_by_dead_letters(test: TestDatabase, change: &str, expected: &str) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
-    lane.setup.test.execute("UPDATE flows SET enabled = FALSE WHERE id = 1").await;
+    lane.setup.test.execute(change).await;
+    let count =
+        format!("SELECT COUNT(DISTINCT inbox_offset) FROM dead_letters WHERE flow_id = 1 AND {expected}");
 
-    let outcome = lane.process(&lane.catch_up(A, 0..4)).await;
-
-    assert_eq!(outcome.catch_up, Some(CatchUp::Advanced));
-    assert_eq!(outcome.results, vec![Err(ProcessError::FlowGone(A)); 4]);
-    assert_eq!(lane.list().await, [lagging(A, 4)]);
+    for (part, said, left, letters) in
+        [(0..4, CatchUp::Advanced, vec![lagging(A, 4)], 4), (4..10, CatchUp::Left, vec![], 10)]
+    {
+        let messages = part.end - part.start;
+        let outcome = lane.process(&lane.catch_up(A, part)).await;
+        assert_eq!((outcome.catch_up, outcome.results.len() as u64), (Some(said), messages));
+        assert_eq!(lane.list().await, left);
+        assert_eq!(lane.setup.count(&count).await, letters);
+    }
+    assert_eq!(lane.setup.count("SELECT COUNT(*) FROM dead_letters").await, 10);
+    assert_eq!(lane.setup.observer.lags(), ["flow 1 back in step"]);
+    assert_eq!(lane.setup.lane_offset().await, 10);
 }
 
 async fn poison_of_a_flow_that_lags_is_put_aside(test: TestDatabase) {
@@ -406,18 +411,18 @@ async fn lost_answers_to_a_flow_that_catches_up_are_recognised(test: TestDatabas
     lane.assert_all_are_there_in_order(10).await;
 }
 
-/// It ends elsewhere than the batch would.
-async fn a_lost_answer_about_a_flow_that_is_gone_is_recognised(test: TestDatabase) {
+async fn a_lost_answer_about_a_deleted_flow_makes_no_dead_letter_twice(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     lane.setup.test.execute("DELETE FROM flows WHERE id = 1").await;
     fail::cfg("commit-not-answered", "1*return").unwrap();
 
-    let outcome = lane.process(&lane.catch_up(A, 0..4)).await;
+    let outcome = lane.process(&lane.catch_up(A, 0..10)).await;
 
     assert_eq!(lane.setup.observer.failures(), 1);
     assert_eq!(outcome.catch_up, Some(CatchUp::Left));
     assert_eq!(lane.list().await, []);
+    assert_eq!(lane.setup.count("SELECT COUNT(*) FROM dead_letters").await, 10);
 }
 
 async fn a_catch_up_whose_commit_did_not_take_place_is_done_again(test: TestDatabase) {

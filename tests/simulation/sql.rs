@@ -34,7 +34,7 @@ pub(crate) struct Sql {
     pub(crate) flows: BTreeMap<FlowId, FlowRow>,
     /// The messages in `data`, for each flow in the order in which they were stored.
     pub(crate) data: BTreeMap<FlowId, Vec<Stored>>,
-    /// Messages that were rightly given no number: unreadable, or their flow was gone or disabled.
+    /// Messages that were rightly given no number: unreadable, or dead letters of a flow that was deleted or disabled.
     pub(crate) passed: BTreeSet<(FlowId, Offset)>,
     /// Dead letters that belong to no flow.
     pub(crate) judged: Vec<Offset>,
@@ -191,7 +191,7 @@ impl Sql {
                 writes.push(Write::Lane(part.lane, next));
             }
             Scope::Lagging { flow, lane_at } => {
-                let left = part.next == lane_at || !self.flows.contains_key(&flow);
+                let left = part.next == lane_at;
                 writes.push(Write::Lagging(flow, (!left).then_some(part.next)));
                 came_to.catch_up = Some(if left { CatchUp::Left } else { CatchUp::Advanced });
             }
@@ -238,8 +238,7 @@ impl Sql {
     /// Whether it is settled what became of a message of a flow.
     pub(crate) fn is_settled(&self, flow: FlowId, record: &Arc<Record>) -> bool {
         let stored = self.data.get(&flow).into_iter().flatten().rev();
-        !self.flows.contains_key(&flow)
-            || self.passed.contains(&(flow, record.offset))
+        self.passed.contains(&(flow, record.offset))
             || stored.into_iter().any(|stored| stored.offset == record.offset)
     }
 }

@@ -5,8 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All reasons there are, so that each shows before its first dead letter: a rate is known only of
 /// what was there before.
-const REASONS: [&str; 18] = [
+const REASONS: [&str; 20] = [
     "counter_exhausted",
+    "flow_deleted",
+    "flow_disabled",
     "invalid_schema",
     "name_too_long",
     "no_usable_url",

@@ -132,9 +132,9 @@ fn code_of(result: &Result<ProcessResult, ProcessError>) -> Option<&str> {
         Ok(ProcessResult { flow_code, .. })
         | Err(
             ProcessError::Repeated { flow_code, .. }
-            | ProcessError::Rejected(Rejection { flow: Some((_, flow_code)), .. }),
+            | ProcessError::Rejected(Rejection { flow: Some((_, Some(flow_code))), .. }),
         ) => Some(flow_code),
-        Err(ProcessError::Rejected(_) | ProcessError::FlowGone(_) | ProcessError::Unavailable(_)) => None,
+        Err(ProcessError::Rejected(_) | ProcessError::Unavailable(_)) => None,
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn rejected(code: &str, message_id: Option<i64>) -> ProcessError {
-        let flow = Some((1, code.into()));
+        let flow = Some((1, Some(code.into())));
         let rejection = Rejection {
             flow,
             message_id,
@@ -235,7 +235,8 @@ mod tests {
             reason: "payload_not_json",
             detail: String::new(),
         };
-        flows.count(&[Err(ProcessError::Rejected(nobody)), Err(ProcessError::FlowGone(9))]);
+        let deleted = Rejection { flow: Some((9, None)), reason: "flow_deleted", ..nobody.clone() };
+        flows.count(&[Err(ProcessError::Rejected(nobody)), Err(ProcessError::Rejected(deleted))]);
         assert_eq!(flows.read().iter().map(|reading| reading.received).sum::<u64>(), 0);
     }
 

@@ -75,7 +75,7 @@ impl<'a> Attempts<'a> {
         for post in &outcome.posts {
             rules.gauge.add(post.key.flow_id, post.created_at_us);
         }
-        self.progress.committed(step, step.next.reached(outcome.catch_up));
+        self.progress.committed(step);
         self.outcome.results.extend(outcome.results);
         self.outcome.posts.extend(outcome.posts);
         self.outcome.catch_up = outcome.catch_up;
@@ -85,8 +85,7 @@ impl<'a> Attempts<'a> {
     /// Things stand elsewhere: where a step whose COMMIT went unanswered would have brought them?
     pub(super) fn resolve(&mut self, found: Standing) -> Result<(Step, BatchOutcome), BatchFailure> {
         let lost = self.unknown.take();
-        lost.filter(|(step, outcome)| found == step.next.reached(outcome.catch_up))
-            .ok_or(BatchFailure::Fenced(found.lane))
+        lost.filter(|(step, _)| found == step.next).ok_or(BatchFailure::Fenced(found.lane))
     }
 
     /// The flow that lags cannot be had. If a part of the batch is done, only SQL can say how far.

@@ -11,7 +11,6 @@ use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
 use super::standing::Lag;
 use super::together::{are_few, lock_lane_and_flows, write_counters_and_lane};
 use super::transaction::{Failed, Work};
-use crate::domain::batch::CatchUp;
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{Fault, StoreError};
@@ -46,7 +45,6 @@ pub(super) async fn leave(
     database: &Database,
     fence: Option<Fence<'_>>,
     counters: &[Counter],
-    catch_up: Option<CatchUp>,
 ) -> Result<(), StoreError> {
     if let Some(fence) = fence
         && fence.flow.is_none()
@@ -56,7 +54,7 @@ pub(super) async fn leave(
     }
     write_counters(transaction, database.dialect, counters).await?;
     match fence {
-        Some(fence) => fence.write(database, transaction, fence.next.reached(catch_up)).await,
+        Some(fence) => fence.write(database, transaction, fence.next).await,
         None => Ok(()),
     }
 }

@@ -15,6 +15,17 @@ use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::domain::payload::{Attribute, Payload, PayloadError};
 use crate::domain::value_style::ValueStyle;
 
+/// `dead_letters.reason` of a message whose flow was disabled while the message waited.
+const REASON_FLOW_DISABLED: &str = "flow_disabled";
+
+/// The same for a flow that was deleted.
+const REASON_FLOW_DELETED: &str = "flow_deleted";
+
+/// Whether a message was rejected because its flow is disabled or deleted.
+pub(crate) fn is_of_stopped_flow(rejection: &Rejection) -> bool {
+    [REASON_FLOW_DISABLED, REASON_FLOW_DELETED].contains(&rejection.reason)
+}
+
 /// Messages of one flow that the database itself refused, by place in the batch.
 pub(super) type Poison = HashMap<(usize, FlowId), String>;
 
@@ -84,8 +95,9 @@ impl<'a> Judge<'a> {
         payload: &'a Payload<'a>,
         message @ (_, flow_id): (usize, FlowId),
     ) -> Result<ProcessResult, ProcessError> {
-        let Some(flow) = self.flows.get(&flow_id).filter(|flow| flow.enabled) else {
-            return Err(ProcessError::FlowGone(flow_id));
+        let flow = match enabled(self.flows.get(&flow_id)) {
+            Ok(flow) => flow,
+            Err((reason, detail)) => return Err(self.refuse(record, flow_id, reason, detail)),
         };
         // Before all else: what has come before stays without consequence, whatever the flow is like now.
         if let Some(message_id) = self.keys.holder(message, record.received_at_us) {
@@ -98,7 +110,7 @@ impl<'a> Judge<'a> {
         };
         let message_id = self.take_number(flow_id);
         self.keys.take(message, message_id, record.received_at_us);
-        let code = self.code_of(flow_id);
+        let code = self.code_of(flow_id).unwrap_or_default();
         match action {
             Action::StoreDb => self.store(record, payload, &code, message_id),
             Action::PostEndpoint => self.post(record, flow_id, &code, message_id)?,
@@ -114,8 +126,9 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn code_of(&self, flow_id: FlowId) -> Arc<str> {
-        self.flows.get(&flow_id).map(|flow| Arc::clone(&flow.code)).unwrap_or_default()
+    /// Unknown when the row is gone.
+    fn code_of(&self, flow_id: FlowId) -> Option<Arc<str>> {
+        self.flows.get(&flow_id).map(|flow| Arc::clone(&flow.code))
     }
 
     fn store(&mut self, record: &'a Record, payload: &'a Payload<'a>, code: &Arc<str>, message_id: i64) {
@@ -187,6 +200,15 @@ impl<'a> Judge<'a> {
 
     fn bury(&mut self, record: &'a Record, rejection: Rejection) {
         self.writes.dead_letters.push(DeadLetterRow { record, rejection });
+    }
+}
+
+/// The flow of a row, if there is one that is enabled; else the reason and its sentence.
+fn enabled(flow: Option<&LockedFlow>) -> Result<&LockedFlow, (&'static str, String)> {
+    match flow {
+        Some(flow) if flow.enabled => Ok(flow),
+        Some(flow) => Err((REASON_FLOW_DISABLED, format!("flow {} is disabled", flow.code))),
+        None => Err((REASON_FLOW_DELETED, "its row in flows was deleted".to_owned())),
     }
 }
 

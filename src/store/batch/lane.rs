@@ -50,7 +50,7 @@ pub trait LaneObserver {
     fn progressing(&self);
     /// The lane goes on without a flow, whose row is locked elsewhere.
     fn left_behind(&self, flow: LaggingFlow, code: &str);
-    /// A flow that lagged is in step with the lane again, or gone for good.
+    /// A flow that lagged is in step with the lane again.
     fn back_in_step(&self, flow: FlowId);
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::standing::{Lag, Standing};
+use super::standing::Standing;
 use crate::domain::batch::Batch;
 
 /// Failures in a row after which less is attempted at once.
@@ -59,11 +59,11 @@ impl<'a> Progress<'a> {
         Some(Step { range: self.done..end, expected: self.position, next })
     }
 
-    /// The step is in SQL, and has brought things where it says, or to the end of a flow's lag.
-    pub(super) fn committed(&mut self, step: &Step, reached: Standing) {
+    /// The step is in SQL.
+    pub(super) fn committed(&mut self, step: &Step) {
         self.done = step.range.end;
-        self.position = reached;
-        self.finished = reached == self.end || reached.lag == Lag::Over;
+        self.position = step.next;
+        self.finished = self.position == self.end;
         self.failures = 0;
         self.span = self.span.saturating_mul(2).min(self.batch.entries.len().max(1));
     }
@@ -90,9 +90,10 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::standing::Lag;
     use super::*;
     use crate::domain::batch::LanePosition;
-    use crate::domain::batch::{BatchEntry, CatchUp, Scope};
+    use crate::domain::batch::{BatchEntry, Scope};
     use crate::domain::message::{Body, Offset, Record};
 
     const LANE: Scope = Scope::Lane { may_leave_behind: 0 };
@@ -150,23 +151,13 @@ mod tests {
                     Some(1) => progress.halve(),
                     _ => {
                         (covered, position) = (step.range.end, next);
-                        progress.committed(&step, step.next);
+                        progress.committed(&step);
                     }
                 }
             }
             prop_assert_eq!(covered, batch.entries.len());
             prop_assert_eq!(position, batch.next);
         }
-    }
-
-    #[test]
-    fn a_flow_that_is_gone_ends_its_batch_early() {
-        let batch = batch(Scope::Lagging { flow: 1, lane_at: 900 }, 8);
-        let mut progress = Progress::new(&batch);
-        progress.halve();
-        let step = progress.step().unwrap();
-        progress.committed(&step, step.next.reached(Some(CatchUp::Left)));
-        assert_eq!(progress.step(), None);
     }
 
     #[test]

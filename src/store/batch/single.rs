@@ -36,8 +36,8 @@ use crate::store::error::Fault;
 /// ```
 ///
 /// # Errors
-/// [`ProcessError::Rejected`] when the message is not valid for the flow (it is a dead letter
-/// now), [`ProcessError::Repeated`] when its key was seen, [`ProcessError::FlowGone`], and
+/// [`ProcessError::Rejected`] when the message is not valid for the flow, or the flow is disabled or
+/// deleted (the message is a dead letter now), [`ProcessError::Repeated`] when its key was seen, and
 /// [`ProcessError::Unavailable`] when the database refused: then nothing was stored, unless the
 /// connection broke during the commit.
 pub async fn process_flow_message(
@@ -61,7 +61,8 @@ pub async fn process_flow_message(
         };
         match run(None, database, rules, &mut schemas, None, &work).await {
             Ok(outcome) => {
-                return outcome.results.into_iter().next().unwrap_or(Err(ProcessError::FlowGone(flow)));
+                let no_result = || Err(ProcessError::Unavailable("the message had no outcome".to_owned()));
+                return outcome.results.into_iter().next().unwrap_or_else(no_result);
             }
             Err(Failed::Fault(error)) if error.fault() == Fault::Poison && poison.is_empty() => {
                 poison.insert((0, flow), error.to_string());

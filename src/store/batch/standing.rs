@@ -52,9 +52,4 @@ impl Standing {
             Lag::Over => Some(CatchUp::Left),
         }
     }
-
-    /// The same when the transaction said so: it may have found that the flow is gone for good.
-    pub(super) fn reached(self, said: Option<CatchUp>) -> Self {
-        if said == Some(CatchUp::Left) { Self { lag: Lag::Over, ..self } } else { self }
-    }
 }

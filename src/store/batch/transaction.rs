@@ -14,7 +14,7 @@ use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
 use super::standing::Standing;
 use super::writes::{WriteContext, Writes};
 use super::{BatchRules, Parsed};
-use crate::domain::batch::{BatchOutcome, CatchUp};
+use crate::domain::batch::BatchOutcome;
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
@@ -103,11 +103,10 @@ pub(super) async fn run(
         None => database.begin().await?,
     };
     let flows = enter(&transaction, database, schemas, fence, work).await?;
-    let is_gone = matches!(work.whose, Whose::Only(_)) && flows.is_empty();
     let writes = judge(&transaction, database, rules, flows, work).await?;
     writes.write(&transaction, &WriteContext::new(database, rules)).await?;
-    let catch_up = if is_gone { Some(CatchUp::Left) } else { fence.and_then(|fence| fence.next.catch_up()) };
-    leave(&transaction, database, fence, &writes.counters, catch_up).await?;
+    leave(&transaction, database, fence, &writes.counters).await?;
+    let catch_up = fence.and_then(|fence| fence.next.catch_up());
     let outcome =
         BatchOutcome { results: writes.results, posts: writes.posts, catch_up, ..BatchOutcome::default() };
     crash_point!("worker-before-commit");

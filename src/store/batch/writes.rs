@@ -164,7 +164,7 @@ impl Row for DeadLetterRow<'_> {
         values.push(Value::from(i64::try_from(length).unwrap_or(i64::MAX)));
         values.push(Value::from(sha256));
         values.push(Value::from(self.rejection.flow.as_ref().map(|(id, _)| *id)));
-        values.push(Value::from(self.rejection.flow.as_ref().map(|(_, code)| code.to_string())));
+        values.push(Value::from(self.rejection.flow.as_ref().and_then(|(_, code)| code.as_deref())));
         values.push(Value::from(self.rejection.message_id));
         values.push(Value::from(self.rejection.reason));
         values.push(Value::from(sentence(&self.rejection.detail, DETAIL_CHARS)));

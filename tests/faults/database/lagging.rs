@@ -1,6 +1,9 @@
 //! The row of one flow is locked by somebody else: the others of its lane go on, and it catches up.
 
+use std::collections::HashSet;
+
 use crate::support::eventually;
+use crate::support::flows::DeadLetter;
 use crate::support::mosquitto::{Broker, BrokerOptions};
 use crate::support::oracle::Load;
 use crate::support::process::Gateway;
@@ -100,4 +103,29 @@ fn a_lagging_flow_loses_nothing_when_the_gateway_is_killed() {
 #[test]
 fn a_lagging_flow_does_not_hold_up_an_orderly_end() {
     goes_on_after(Backend::MariaDb, |gateway| assert_eq!(gateway.stop(), Some(0)));
+}
+
+#[test]
+fn a_lagging_flow_that_is_deleted_catches_up_by_dead_letters() {
+    for backend in SERVERS {
+        let world = world(backend);
+        let mut load = Load::over(&world, FLOWS);
+        let mut gateway = world.start_subscribed();
+        let session = lock(&world);
+        publish_past_the_lock(&world, &mut load, 400, 400);
+        assert_eq!(lagging(&world), [LOCKED_ID]);
+        session.run(&format!("DELETE FROM flows WHERE id = {LOCKED_ID}"));
+        session.run("COMMIT");
+
+        let letters = world.wait_for_dead_letters(400 / FLOWS);
+        eventually("nothing lags", || lagging(&world).is_empty().then_some(()));
+        publish_past_the_lock(&world, &mut load, 400, 800);
+        assert_eq!(gateway.stop(), Some(0));
+        let is_of_it =
+            |letter: &DeadLetter| letter.flow_id == Some(LOCKED_ID) && letter.reason == "flow_deleted";
+        assert!(letters.iter().all(is_of_it), "{letters:?}");
+        let payloads: HashSet<_> = letters.iter().map(|letter| letter.payload.clone()).collect();
+        assert_eq!((letters.len(), payloads.len()), (400 / FLOWS, 400 / FLOWS));
+        assert_eq!(world.stored(LOCKED), []);
+    }
 }

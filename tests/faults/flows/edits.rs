@@ -1,6 +1,6 @@
 //! Other edits in the midst of the stream: the locked row is the truth, and ids go on from it.
 
-use super::{Stream, edit};
+use super::{Stream, dead, edit};
 use crate::backlog;
 use crate::support::mosquitto::LogMark;
 use crate::support::world::World;
@@ -16,7 +16,7 @@ fn a_flow_disabled_and_enabled_again_goes_on_where_it_was() {
     let mut steady = Stream::new(&world, "steady", "t");
     let sleepy = Stream::new(&world, "sleepy", "t");
     let mut gateway = world.start_subscribed();
-    let mut of_sleepy = Vec::new();
+    let (mut of_sleepy, mut asleep) = (Vec::new(), Vec::new());
     for sign in ["sign0", "sign1"] {
         of_sleepy.extend(steady.published..steady.published + 300);
         steady.publish(&world, "t", 300);
@@ -24,9 +24,13 @@ fn a_flow_disabled_and_enabled_again_goes_on_where_it_was() {
         world.wait_for_last_msg_id("sleepy", i64::try_from(of_sleepy.len()).unwrap());
 
         // The row counts at once, before any reload.
-        edit(&world, "sleepy", "enabled = FALSE");
+        backlog::hold(&world);
         steady.publish(&world, "t", 300);
+        edit(&world, "sleepy", "enabled = FALSE");
+        backlog::release(&world);
         steady.assert_all_from(&world, 1);
+        asleep.extend((steady.published - 300..steady.published).map(|n| format!(r#"{{"n": {n}}}"#)));
+        world.wait_for_dead_letters(asleep.len());
 
         edit(&world, "sleepy", "enabled = TRUE");
         // The reload that takes up this flow takes up the other as well.
@@ -37,7 +41,7 @@ fn a_flow_disabled_and_enabled_again_goes_on_where_it_was() {
     assert_eq!(gateway.stop(), Some(0));
     let expected: Vec<(i64, i64)> = (1..).zip(of_sleepy).collect();
     assert_eq!(sleepy.stored(&world), expected);
-    assert!(world.dead_letters().is_empty());
+    assert_eq!(dead(&world, "flow_disabled"), asleep);
 }
 
 #[test]
@@ -63,7 +67,7 @@ fn a_flow_deleted_and_made_again_with_its_code_counts_from_its_new_row() {
 
 /// In one batch with messages of the old row, whose place nobody takes.
 #[test]
-fn what_waits_for_a_deleted_flow_is_passed_over_and_takes_no_id_of_its_successor() {
+fn what_waits_for_a_deleted_flow_becomes_dead_letters_and_takes_no_id_of_its_successor() {
     let world = backlog::world();
     let mut stream = Stream::new(&world, "phoenix", "t");
     let mut steady = Stream::new(&world, "steady", "t");
@@ -82,6 +86,8 @@ fn what_waits_for_a_deleted_flow_is_passed_over_and_takes_no_id_of_its_successor
     second.publish(&world, "again", 50);
     second.assert_all_from(&world, 8);
     assert_eq!(gateway.stop(), Some(0));
+    let waited: Vec<String> = (0..100).map(|n| format!(r#"{{"n": {n}}}"#)).collect();
+    assert_eq!(dead(&world, "flow_deleted"), waited);
 }
 
 #[test]

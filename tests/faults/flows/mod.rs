@@ -1,6 +1,7 @@
 //! Flows that are edited, disabled, deleted and made again while messages are on their way.
 
 mod edits;
+mod stopped;
 mod topics;
 
 use crate::backlog;
@@ -53,4 +54,12 @@ impl Stream {
 /// Has the flow's row changed and the change taken up.
 fn edit(world: &World, code: &str, change: &str) {
     world.sql.execute(&format!("UPDATE flows SET {change} WHERE code = ?"), [code.into()]);
+}
+
+/// The payloads of all dead letters, in order; each has to be there for this reason.
+fn dead(world: &World, reason: &str) -> Vec<String> {
+    let letters = world.dead_letters();
+    let other = letters.iter().find(|letter| letter.reason != reason);
+    assert_eq!(other, None);
+    letters.into_iter().map(|letter| String::from_utf8(letter.payload).unwrap()).collect()
 }

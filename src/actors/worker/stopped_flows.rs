@@ -1,0 +1,66 @@
+//! Tells the registry that messages still come for flows that were disabled or deleted.
+//!
+//! Otherwise the broker would send them until the next reload, and each would become a dead letter.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::domain::batch::{ProcessError, ProcessResult};
+use crate::store::is_of_stopped_flow;
+
+/// Shortest time between two reloads that one worker asks for.
+const MIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// When a worker last asked for a reload.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StoppedFlows {
+    asked_at: Rc<Cell<Option<Instant>>>,
+}
+
+impl StoppedFlows {
+    /// Whether the worker asks for a reload now, after these results.
+    pub(super) fn wants_reload(&self, results: &[Result<ProcessResult, ProcessError>], now: Instant) -> bool {
+        let is_due = self.asked_at.get().is_none_or(|asked_at| now.duration_since(asked_at) >= MIN_INTERVAL);
+        let wants = is_due && results.iter().any(is_rejected_for_stopped_flow);
+        if wants {
+            self.asked_at.set(Some(now));
+        }
+        wants
+    }
+}
+
+fn is_rejected_for_stopped_flow(result: &Result<ProcessResult, ProcessError>) -> bool {
+    matches!(result, Err(ProcessError::Rejected(rejection)) if is_of_stopped_flow(rejection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::batch::Rejection;
+
+    fn rejected(reason: &'static str) -> Result<ProcessResult, ProcessError> {
+        Err(ProcessError::Rejected(Rejection {
+            flow: Some((1, None)),
+            message_id: None,
+            topic: String::new(),
+            reason,
+            detail: String::new(),
+        }))
+    }
+
+    #[test]
+    fn a_reload_is_asked_for_at_most_once_in_5_seconds() {
+        let (flows, start) = (StoppedFlows::default(), Instant::now());
+        let seconds_later = |seconds| start + Duration::from_secs(seconds);
+        assert!(flows.wants_reload(&[rejected("flow_disabled")], start));
+        assert!(!flows.wants_reload(&[rejected("flow_deleted")], seconds_later(4)));
+        assert!(flows.wants_reload(&[rejected("flow_deleted")], seconds_later(5)));
+    }
+
+    #[test]
+    fn other_rejections_ask_for_no_reload() {
+        let flows = StoppedFlows::default();
+        assert!(!flows.wants_reload(&[rejected("validation_failed")], Instant::now()));
+    }
+}

@@ -44,6 +44,12 @@ fn steps_of(definition: TableDefinition) -> Vec<Step> {
 }
 
 impl Step {
+    /// The table to which it adds.
+    #[must_use]
+    pub fn table(&self) -> &'static str {
+        self.table
+    }
+
     /// Whether there is something to do. A column is not missing by itself while its whole table is.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, commit_risk,
+    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, check_tables, commit_risk,
     load_limits, load_mqtt_servers, migrate, silence,
 };
 
@@ -116,6 +116,8 @@ pub(super) async fn prepare_database(
                 return Ok(prepared);
             }
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
+            // To wait for a person to alter a table would look like waiting for the database.
+            Err(error) if error.is_about_the_tables() => return Err(StartError::Store(error)),
             Err(error) => wait_for_database(&error, observed).await,
         }
     }
@@ -148,6 +150,7 @@ async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, Lo
     for step in migrate(&database).await?.added {
         log::info!("Database: added {step}");
     }
+    check_tables(&database).await?;
     let limits = load_limits(&database).await?;
     // Why rows are passed over is said at the first reload, which comes at once.
     let servers = match load_mqtt_servers(&database).await {

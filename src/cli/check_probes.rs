@@ -115,6 +115,14 @@ fn database_remedy(database: &DatabaseSettings) -> &'static str {
 
 /// What is missing is no failure: the gateway adds it when it starts.
 async fn schema(database: &Database) -> Outcome {
+    if let Err(error) = store::check_tables(database).await {
+        let remedy = if error.is_about_the_tables() {
+            "alter the table while no gateway runs"
+        } else {
+            "let this user read the schema"
+        };
+        return Err(Failure::new(&error, remedy));
+    }
     match store::plan(database).await {
         Ok(report) if report.added.is_empty() => Ok("is complete".to_owned()),
         Ok(report) => Ok(format!("lacks, and the start adds: {report}")),

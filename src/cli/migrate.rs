@@ -26,5 +26,5 @@ async fn migrate(settings: &Settings, widen_ids: bool) -> Result<(), crate::stor
     if widen_ids {
         log::info!("Widened: {}", crate::store::widen_ids(&database).await?);
     }
-    Ok(())
+    crate::store::check_tables(&database).await
 }

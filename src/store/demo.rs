@@ -54,7 +54,7 @@ pub(crate) struct LastRows {
 pub(crate) async fn ensure_flow(database: &Database, flow: NewFlow) -> Result<(), StoreError> {
     let existing: Option<i64> = flows::Entity::find()
         .select_only()
-        .column(flows::Column::Id)
+        .column_as(Expr::cust(database.dialect.wide("id")), "id")
         .filter(flows::Column::Code.eq(flow.code))
         .into_tuple()
         .one(&database.connection)

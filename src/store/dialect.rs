@@ -111,12 +111,29 @@ impl Dialect {
         }
     }
 
-    /// The same for a column that may be narrower and is read for every message: the others' drivers
-    /// read it as it is.
+    /// The same for a column that may be narrower, or unsigned, and is read for every message: the driver of
+    /// `SQLite` reads it as it is.
     pub(crate) fn wide(self, column: &str) -> String {
         match self {
-            Self::Postgres => self.integer(column),
-            Self::MySql | Self::Sqlite => column.to_owned(),
+            Self::MySql | Self::Postgres => self.integer(column),
+            Self::Sqlite => column.to_owned(),
+        }
+    }
+
+    /// Holds for every value of a flag but 0 and NULL, whether its column is a boolean or an integer.
+    pub(crate) fn is_set(self, column: &str) -> String {
+        match self {
+            Self::MySql | Self::Sqlite => format!("{column} <> 0"),
+            Self::Postgres => format!("CAST({column} AS INTEGER) <> 0"),
+        }
+    }
+
+    /// The same in the list of a `SELECT`: of an integer that is wider than a byte `MySQL`'s driver makes no
+    /// boolean, and that of `SQLite` finds texts where only the value is read.
+    pub(crate) fn flag(self, column: &str) -> String {
+        match self {
+            Self::MySql | Self::Postgres => format!("({})", self.is_set(column)),
+            Self::Sqlite => column.to_owned(),
         }
     }
 

@@ -10,6 +10,8 @@ use sea_orm::sqlx::sqlite::SqliteError;
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 use thiserror::Error;
 
+use super::engines::{UnsafeTable, describe};
+
 /// An operation on the database failed. No variant holds a password or an address with one in it.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -48,6 +50,24 @@ pub enum StoreError {
         file: PathBuf,
         /// Its directory.
         directory: PathBuf,
+    },
+    /// Tables whose storage engine cannot roll back.
+    #[error("tables without transactions: {}", describe(.tables))]
+    NoTransactions {
+        /// Which, by name.
+        tables: Vec<UnsafeTable>,
+    },
+    /// A column has a type that cannot be read.
+    #[error("the column {table}.{column} has the type {found}: expected {expected}")]
+    ColumnType {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// Its type, as the database says it.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
     },
     /// Another gateway held the right to migrate for all this time.
     #[error("another gateway has been migrating this database for more than {seconds} s")]
@@ -92,9 +112,23 @@ impl StoreError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::NoAnswer { .. } | Self::Silent { .. } | Self::NoServer { .. } => Fault::ConnectionLost,
-            Self::NoDirectory { .. } | Self::ReadOnly { .. } => Fault::Outage,
+            Self::NoDirectory { .. }
+            | Self::ReadOnly { .. }
+            | Self::NoTransactions { .. }
+            | Self::ColumnType { .. } => Fault::Outage,
             Self::MigrationBusy { .. } => Fault::LockTimeout,
             Self::Connect { source, .. } | Self::Statement { source, .. } => fault_of(source),
+        }
+    }
+
+    /// Whether the tables are not what the gateway can work with, so that waiting does not help: an engine
+    /// without transactions, or a column whose values cannot be read.
+    #[must_use]
+    pub fn is_about_the_tables(&self) -> bool {
+        match self {
+            Self::NoTransactions { .. } | Self::ColumnType { .. } => true,
+            Self::Statement { source, .. } => is_unreadable_column(source),
+            _ => false,
         }
     }
 
@@ -178,6 +212,11 @@ fn is_about_the_connection(error: &DbErr) -> bool {
     } else {
         false
     }
+}
+
+/// The driver finds a value of another type than the column is read as.
+fn is_unreadable_column(error: &DbErr) -> bool {
+    matches!(error, DbErr::Query(RuntimeErr::SqlxError(cause)) if matches!(**cause, SqlxError::ColumnDecode { .. }))
 }
 
 /// What the server said to a statement.

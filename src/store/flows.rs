@@ -2,8 +2,9 @@
 
 use mqtt_gateway_entity::flows;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::column_types::{Table, check_column_types};
 use super::connect::Database;
 use super::error::{StoreError, While};
 use crate::domain::flow::Flow;
@@ -11,7 +12,7 @@ use crate::domain::flow::Flow;
 /// What of a row is loaded; `payload_schema` and the counter are read when the row is locked.
 type Row = (i64, String, String, String, Option<String>);
 
-/// Loads all enabled flows, in the order of their ids. A flow whose `enabled` is NULL is not enabled.
+/// Loads all enabled flows, in the order of their ids. A flow is enabled unless its `enabled` is NULL or 0.
 ///
 /// ```no_run
 /// # async fn example(database: &mqtt_gateway::store::Database) -> Result<(), mqtt_gateway::store::StoreError> {
@@ -24,6 +25,7 @@ type Row = (i64, String, String, String, Option<String>);
 pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
     const DOING: &str = "reading the flows";
     fail::fail_point!("flows-read", |_| Err(sea_orm::DbErr::Custom("injected".into())).while_doing(DOING));
+    check_column_types(database, Table::Flows).await?;
     let rows: Vec<Row> = flows::Entity::find()
         .select_only()
         .column_as(Expr::cust(database.dialect.wide("id")), "id")
@@ -33,7 +35,7 @@ pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
             flows::Column::Action,
             flows::Column::EndpointUrl,
         ])
-        .filter(flows::Column::Enabled.eq(true))
+        .filter(Expr::cust(database.dialect.is_set("enabled")))
         .order_by_asc(flows::Column::Id)
         .into_tuple()
         .all(&database.connection)

@@ -6,11 +6,13 @@
 mod audit;
 mod batch;
 pub mod bench;
+mod column_types;
 mod columns;
 mod connect;
 pub(crate) mod demo;
 mod dialect;
 mod durability;
+mod engines;
 mod error;
 mod exhaustion;
 mod flows;
@@ -24,6 +26,7 @@ mod outbox_gauge;
 mod sentence;
 mod starts;
 mod statement;
+mod tables;
 mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};
@@ -39,6 +42,7 @@ pub(crate) use connect::{Access, Recovery, answered, probe, silence};
 pub use connect::{Database, missing_file};
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
+pub use engines::UnsafeTable;
 pub use error::{Fault, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flows::load_flows;
@@ -52,4 +56,5 @@ pub use mqtt_servers::{
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};
+pub use tables::check_tables;
 pub use widen::widen_ids;

@@ -1,11 +1,14 @@
 //! Which brokers to use, and in which order.
 
-use mqtt_gateway_entity::mqtt_servers::{Column, Entity, Model};
+use mqtt_gateway_entity::mqtt_servers::{Column, Entity};
 use sea_orm::sea_query::{Expr, Func};
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, Iterable, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{
+    DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select, SelectModel, Selector,
+};
 use secrecy::SecretString;
 use thiserror::Error;
 
+use super::column_types::{Table, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While, is_unknown_column};
@@ -88,7 +91,7 @@ pub enum LoadServerError {
         /// Key in `mqtt_servers`.
         id: i64,
         /// What the row says.
-        port: i32,
+        port: i64,
     },
     /// A row says something about TLS that does not go together.
     #[error("the MQTT server with id {id} {problem}")]
@@ -143,23 +146,25 @@ pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadSer
 ///
 /// A row that cannot be used is passed over. Fails when none is left, with what is wrong with the first.
 pub async fn load_mqtt_servers(database: &Database) -> Result<MqttServers, LoadServerError> {
-    sort(enabled(with_all_columns(database.dialect)).all(&database.connection).await)
+    check_column_types(database, Table::MqttServers).await?;
+    sort(rows(database.dialect, Columns::All).all(&database.connection).await)
 }
 
 /// The same from a table that need not have been migrated yet. Its rows know nothing of TLS then, so
 /// nobody may connect by this whose table is to have the columns.
 pub async fn load_mqtt_servers_before_migration(database: &Database) -> Result<MqttServers, LoadServerError> {
-    match enabled(with_all_columns(database.dialect)).all(&database.connection).await {
+    check_column_types(database, Table::MqttServers).await?;
+    match rows(database.dialect, Columns::All).all(&database.connection).await {
         // Only this: after a lock or a lost connection the second look may succeed, and would read
         // brokers that want TLS as brokers without.
         Err(error) if is_unknown_column(&error) => {
-            sort(enabled(with_old_columns(database.dialect)).all(&database.connection).await)
+            sort(rows(database.dialect, Columns::Old).all(&database.connection).await)
         }
         rows => sort(rows),
     }
 }
 
-fn sort(rows: Result<Vec<Model>, DbErr>) -> Result<MqttServers, LoadServerError> {
+fn sort(rows: Result<Vec<Row>, DbErr>) -> Result<MqttServers, LoadServerError> {
     let mut servers = MqttServers { usable: Vec::new(), skipped: Vec::new() };
     for row in rows.while_doing("reading the MQTT servers")? {
         match server(row) {
@@ -173,39 +178,65 @@ fn sort(rows: Result<Vec<Model>, DbErr>) -> Result<MqttServers, LoadServerError>
     Ok(servers)
 }
 
-fn enabled(rows: Select<Entity>) -> Select<Entity> {
-    let default_first = Func::coalesce([Expr::col(Column::IsDefault), Expr::val(false)]);
-    rows.filter(Column::Enabled.eq(true)).order_by_desc(default_first).order_by_asc(Column::Id)
+/// The columns that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Columns {
+    All,
+    /// Those of the service that came before; NULL stands for the others.
+    Old,
 }
 
-/// All columns, the key as wide as it is here.
-fn with_all_columns(dialect: Dialect) -> Select<Entity> {
-    with_key(dialect).columns(Column::iter().filter(|column| !matches!(column, Column::Id)))
+/// The enabled rows, the default ones first. Whatever integers the columns are, they are read.
+fn rows(dialect: Dialect, columns: Columns) -> Selector<SelectModel<Row>> {
+    let is_default = Func::coalesce([Expr::cust(dialect.is_set("is_default")), Expr::val(false)]);
+    let rows = Entity::find()
+        .select_only()
+        .column_as(Expr::cust(dialect.wide("id")), "id")
+        .columns([Column::Host, Column::Username, Column::Password])
+        .column_as(Expr::cust(dialect.wide("port")), "port");
+    let rows = match columns {
+        Columns::All => with_new_columns(rows, dialect),
+        Columns::Old => without_new_columns(rows),
+    };
+    rows.filter(Expr::cust(dialect.is_set("enabled")))
+        .order_by_desc(is_default)
+        .order_by_asc(Column::Id)
+        .into_model()
 }
 
-/// The columns of the service that came before; NULL for the others.
-fn with_old_columns(dialect: Dialect) -> Select<Entity> {
-    with_key(dialect)
-        .columns([
-            Column::Host,
-            Column::Port,
-            Column::Username,
-            Column::Password,
-            Column::Enabled,
-            Column::IsDefault,
-        ])
-        .column_as(Expr::val(None::<bool>), Column::Tls)
+fn with_new_columns(rows: Select<Entity>, dialect: Dialect) -> Select<Entity> {
+    rows.column_as(Expr::cust(dialect.flag("tls")), "tls").columns([
+        Column::CaFile,
+        Column::ClientCertFile,
+        Column::ClientKeyFile,
+        Column::ProtocolVersion,
+    ])
+}
+
+fn without_new_columns(rows: Select<Entity>) -> Select<Entity> {
+    rows.column_as(Expr::val(None::<bool>), Column::Tls)
         .column_as(Expr::val(None::<String>), Column::CaFile)
         .column_as(Expr::val(None::<String>), Column::ClientCertFile)
         .column_as(Expr::val(None::<String>), Column::ClientKeyFile)
         .column_as(Expr::val(None::<String>), Column::ProtocolVersion)
 }
 
-fn with_key(dialect: Dialect) -> Select<Entity> {
-    Entity::find().select_only().column_as(Expr::cust(dialect.wide("id")), "id")
+/// What is read of a row. It holds a password, so it is not shown.
+#[derive(FromQueryResult)]
+struct Row {
+    id: i64,
+    host: String,
+    port: Option<i64>,
+    username: Option<String>,
+    password: Option<String>,
+    tls: Option<bool>,
+    ca_file: Option<String>,
+    client_cert_file: Option<String>,
+    client_key_file: Option<String>,
+    protocol_version: Option<String>,
 }
 
-fn server(row: Model) -> Result<MqttServer, LoadServerError> {
+fn server(row: Row) -> Result<MqttServer, LoadServerError> {
     let id = row.id;
     let default_port = if row.tls == Some(true) { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
     let port = match row.port {
@@ -268,15 +299,13 @@ fn protocol_version(id: i64, version: Option<&str>) -> Result<Option<ProtocolVer
 mod tests {
     use super::*;
 
-    fn row(port: Option<i32>, username: Option<&str>, password: Option<&str>) -> Model {
-        Model {
+    fn row(port: Option<i64>, username: Option<&str>, password: Option<&str>) -> Row {
+        Row {
             id: 3,
             host: "broker.example".to_owned(),
             port,
             username: username.map(str::to_owned),
             password: password.map(str::to_owned),
-            enabled: Some(true),
-            is_default: None,
             tls: None,
             ca_file: None,
             client_cert_file: None,
@@ -285,8 +314,8 @@ mod tests {
         }
     }
 
-    fn with_tls() -> Model {
-        Model { tls: Some(true), ..row(None, None, None) }
+    fn with_tls() -> Row {
+        Row { tls: Some(true), ..row(None, None, None) }
     }
 
     #[test]
@@ -305,7 +334,7 @@ mod tests {
     #[test]
     fn files_for_a_connection_that_is_not_encrypted_are_refused() {
         for tls in [None, Some(false)] {
-            let row = Model { tls, ca_file: Some("/ca.pem".to_owned()), ..row(None, None, None) };
+            let row = Row { tls, ca_file: Some("/ca.pem".to_owned()), ..row(None, None, None) };
             let error = server(row).unwrap_err().to_string();
             assert!(error.contains("id 3") && error.contains("`tls` is not true"), "{error}");
         }
@@ -314,15 +343,15 @@ mod tests {
     #[test]
     fn a_key_needs_its_certificate_and_not_the_other_way_round() {
         let (cert, key) = (Some("/cert.pem".to_owned()), Some("/key.pem".to_owned()));
-        assert!(server(Model { client_key_file: key.clone(), ..with_tls() }).is_err());
-        assert!(server(Model { client_cert_file: cert.clone(), ..with_tls() }).is_ok());
-        assert!(server(Model { client_cert_file: cert, client_key_file: key, ..with_tls() }).is_ok());
+        assert!(server(Row { client_key_file: key.clone(), ..with_tls() }).is_err());
+        assert!(server(Row { client_cert_file: cert.clone(), ..with_tls() }).is_ok());
+        assert!(server(Row { client_cert_file: cert, client_key_file: key, ..with_tls() }).is_ok());
     }
 
     #[test]
     fn a_version_is_one_of_two_or_left_open() {
         let version = |text: Option<&str>| {
-            let row = Model { protocol_version: text.map(str::to_owned), ..row(None, None, None) };
+            let row = Row { protocol_version: text.map(str::to_owned), ..row(None, None, None) };
             server(row).map(|server| server.protocol_version)
         };
         assert_eq!(version(None).unwrap(), None);
@@ -336,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_no_port_is_refused_with_its_row() {
-        for port in [-1, 0, 65_536, i32::MAX] {
+        for port in [-1, 0, 65_536, i64::MAX] {
             let error = server(row(Some(port), None, None)).unwrap_err().to_string();
             assert!(error.contains("id 3") && error.contains(&port.to_string()), "{error}");
         }
@@ -354,7 +383,6 @@ mod tests {
     #[test]
     fn a_password_is_never_printed() {
         let row = row(None, Some("gateway"), Some("hush-hush"));
-        assert!(!format!("{row:?}").contains("hush"));
         assert!(!format!("{:?}", server(row).unwrap()).contains("hush"));
     }
 }

@@ -100,9 +100,10 @@ fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
 pub(super) fn flow_columns(dialect: Dialect, of: &str) -> String {
     format!(
         "{id} AS id, {of}code, {of}action, {schema} AS payload_schema, {of}endpoint_url, {last} AS last_msg_id, \
-         {of}enabled, {of}message_key",
+         {enabled} AS enabled, {of}message_key",
         id = dialect.wide(&format!("{of}id")),
         last = dialect.wide(&format!("{of}last_msg_id")),
+        enabled = dialect.flag(&format!("{of}enabled")),
         schema = dialect.json_text(&format!("{of}payload_schema")),
     )
 }

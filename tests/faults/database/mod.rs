@@ -12,6 +12,7 @@ mod packets;
 mod refusals;
 mod rotation;
 mod silence;
+mod tables;
 
 use crate::support::eventually;
 use crate::support::world::World;

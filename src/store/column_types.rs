@@ -1,0 +1,127 @@
+//! Whether the columns that people make can be read: a wrong type is named, with what is expected.
+//!
+//! The types are looked up before the rows are read. `MySQL` would compare a text with a number, warn, and
+//! find nothing: a flow whose `enabled` is a text would be disabled without a word.
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
+
+use super::connect::Database;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+
+/// A table whose rows people write, and the columns of it that are no texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Flows,
+    MqttServers,
+}
+
+/// What a column has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Integer,
+    Flag,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Declared {
+    column_name: String,
+    data_type: String,
+    /// With length and sign.
+    column_type: String,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flows => "flows",
+            Self::MqttServers => "mqtt_servers",
+        }
+    }
+
+    fn columns(self) -> &'static [(&'static str, Kind)] {
+        match self {
+            Self::Flows => &[("id", Kind::Integer), ("last_msg_id", Kind::Integer), ("enabled", Kind::Flag)],
+            Self::MqttServers => &[
+                ("id", Kind::Integer),
+                ("port", Kind::Integer),
+                ("enabled", Kind::Flag),
+                ("is_default", Kind::Flag),
+                ("tls", Kind::Flag),
+            ],
+        }
+    }
+}
+
+impl Kind {
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Integer => "an integer",
+            Self::Flag => "a boolean or an integer",
+        }
+    }
+
+    fn takes(self, data_type: &str) -> bool {
+        const INTEGERS: [&str; 7] =
+            ["tinyint", "smallint", "mediumint", "int", "integer", "bigint", "numeric"];
+        const FLAGS: [&str; 2] = ["boolean", "bit"];
+        let data_type = data_type.to_ascii_lowercase();
+        INTEGERS.contains(&&*data_type) || (self == Self::Flag && FLAGS.contains(&&*data_type))
+    }
+}
+
+/// Fails with [`StoreError::ColumnType`] when a column of the table has a type that cannot be read. A table
+/// that is not there has no such column. On `SQLite` any column holds any value, so its driver finds out.
+pub(super) async fn check_column_types(database: &Database, table: Table) -> Result<(), StoreError> {
+    let Some(query) = declared(database.dialect, table) else { return Ok(()) };
+    let found = async {
+        let rows = database.connection.query_all_raw(query).await?;
+        rows.iter().map(|row| Declared::from_query_result(row, "")).collect::<Result<Vec<_>, _>>()
+    };
+    for Declared { column_name, data_type, column_type } in
+        found.await.while_doing("reading the types of the columns")?
+    {
+        let known = table.columns().iter().find(|(name, _)| column_name.eq_ignore_ascii_case(name));
+        if let Some((column, kind)) = known.filter(|(_, kind)| !kind.takes(&data_type)) {
+            let (table, found, expected) = (table.name(), column_type, kind.expected());
+            return Err(StoreError::ColumnType { table, column, found, expected });
+        }
+    }
+    Ok(())
+}
+
+fn declared(dialect: Dialect, table: Table) -> Option<Statement> {
+    let select = match dialect {
+        Dialect::MySql => {
+            "SELECT CAST(column_name AS CHAR) AS column_name, CAST(data_type AS CHAR) AS data_type, \
+             CAST(column_type AS CHAR) AS column_type \
+             FROM information_schema.columns WHERE table_schema = DATABASE()"
+        }
+        Dialect::Postgres => {
+            "SELECT CAST(column_name AS TEXT) AS column_name, CAST(data_type AS TEXT) AS data_type, \
+             data_type || COALESCE('(' || character_maximum_length || ')', '') AS column_type \
+             FROM information_schema.columns WHERE table_schema = current_schema()"
+        }
+        Dialect::Sqlite => return None,
+    };
+    let sql = format!("{select} AND table_name = '{}'", table.name());
+    Some(Statement::from_string(dialect.backend(), sql))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_any_width_are_taken_and_texts_are_not() {
+        for integer in ["tinyint", "SMALLINT", "mediumint", "int", "integer", "bigint", "numeric"] {
+            assert!(Kind::Integer.takes(integer) && Kind::Flag.takes(integer), "{integer}");
+        }
+        for flag in ["boolean", "bit"] {
+            assert!(Kind::Flag.takes(flag) && !Kind::Integer.takes(flag), "{flag}");
+        }
+        for other in ["varchar", "character varying", "enum", "json", "double", "datetime"] {
+            assert!(!Kind::Integer.takes(other) && !Kind::Flag.takes(other), "{other}");
+        }
+    }
+}

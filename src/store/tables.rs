@@ -1,0 +1,23 @@
+//! Whether the gateway can work with the tables that are there.
+
+use super::column_types::{Table, check_column_types};
+use super::connect::Database;
+use super::engines::check_engines;
+use super::error::StoreError;
+
+/// Checks the storage engines of all tables and the types of the columns that people make. What it finds, only
+/// a person can mend. A table that is not there is fine: [`migrate`](super::migrate()) makes it.
+///
+/// ```no_run
+/// # async fn example(database: &mqtt_gateway::store::Database) -> Result<(), mqtt_gateway::store::StoreError> {
+/// mqtt_gateway::store::check_tables(database).await
+/// # }
+/// ```
+///
+/// # Errors
+/// [`StoreError::NoTransactions`], [`StoreError::ColumnType`], or a failure of the database.
+pub async fn check_tables(database: &Database) -> Result<(), StoreError> {
+    check_engines(database).await?;
+    check_column_types(database, Table::Flows).await?;
+    check_column_types(database, Table::MqttServers).await
+}

@@ -16,13 +16,14 @@ use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{
     Database, Dialect, LoadServerError, StoreError, UnsafeTable, check_tables, load_flows, load_mqtt_server,
-    load_mqtt_servers, load_mqtt_servers_before_migration, migrate, plan,
+    load_mqtt_servers, load_mqtt_servers_before_migration, max_dead_letters, migrate, plan,
 };
 
 on_every_database! {
     a_flag_is_set_for_every_value_but_0_and_null
     a_broker_flag_is_set_for_every_value_but_0_and_null
     tables_as_the_gateway_makes_them_pass_the_check
+    dead_letters_are_counted_by_their_ids
 }
 
 on_every_server! {
@@ -71,7 +72,7 @@ fn unset(kind: &str) -> [&'static str; 2] {
     [if kind == "BOOLEAN" { "FALSE" } else { "0" }, "NULL"]
 }
 
-/// A boolean column of PostgreSQL becomes an integer by way of a text only.
+/// A boolean column of `PostgreSQL` becomes an integer by way of a text only.
 async fn retype_flag(test: &TestDatabase, table: &str, column: &str, kind: &str) {
     if test.dialect() == Dialect::Postgres {
         test.execute(&format!("ALTER TABLE {table} DROP COLUMN {column}, ADD COLUMN {column} {kind}")).await;
@@ -271,14 +272,14 @@ async fn tables_without_transactions_are_named_with_what_mends_them() {
             }
             let error = check_tables(&database).await.unwrap_err();
             assert!(error.is_about_the_tables());
-            let text = error.to_string();
+            let said = error.to_string();
             let names = if migrated { &["data", "outbox"][..] } else { &["data"] };
             let each = names.iter().map(|table| {
                 format!("{table} has the storage engine {engine}: ALTER TABLE {table} ENGINE=InnoDB")
             });
             let each: Vec<String> = each.collect();
-            assert_eq!(text, format!("tables without transactions: {}", each.join("; ")));
-            let StoreError::NoTransactions { tables } = error else { panic!("{text}") };
+            assert_eq!(said, format!("tables without transactions: {}", each.join("; ")));
+            let StoreError::NoTransactions { tables } = error else { panic!("{said}") };
             let expected: Vec<UnsafeTable> = names
                 .iter()
                 .map(|table| UnsafeTable { table: (*table).to_owned(), engine: engine.to_owned() })
@@ -312,4 +313,17 @@ async fn a_user_who_may_not_insert_brokers_migrates_where_there_is_one(test: Tes
     test.execute("DELETE FROM mqtt_servers").await;
     let refused = migrate(&database).await.unwrap_err();
     assert!(refused.to_string().contains("inserting the default broker"), "{refused}");
+}
+
+async fn dead_letters_are_counted_by_their_ids(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    assert_eq!(max_dead_letters(&setup.database).await.unwrap(), 0);
+    for id in [7, 8, 12] {
+        let columns =
+            "id, occurred_at, received_at, inbox_id, inbox_offset, topic, payload, payload_bytes, reason";
+        let bytes = setup.test.bytes("00");
+        let values = format!("{id}, '2026-01-01', '2026-01-01', 'i', 1, 't', {bytes}, 1, 'r'");
+        setup.test.execute(&format!("INSERT INTO dead_letters ({columns}) VALUES ({values})")).await;
+    }
+    assert_eq!(max_dead_letters(&setup.database).await.unwrap(), 6);
 }

@@ -75,6 +75,8 @@ pub struct RegistryParts {
     pub database: DatabaseSettings,
     /// Time between two reloads.
     pub reload_interval: Duration,
+    /// Dead letters above which the log warns.
+    pub dead_letters_warn_rows: u64,
     /// Where the others are.
     pub directory: Directory,
     /// What this gateway is among others on the same database.
@@ -139,15 +141,13 @@ impl FlowRegistryActor {
             resync: work.resync,
             announce: work.announce,
         };
-        let (database, settings) = (Rc::clone(&self.database), self.parts.database.clone());
+        let (database, parts) = (Rc::clone(&self.database), self.parts.clone());
         let mut membership = self.membership.clone();
-        let observed = Arc::clone(&self.parts.observed);
         let settling = async move {
-            let (directory, before) = (&settlement.directory, settlement.before.as_deref());
-            let refreshed =
-                refresh(&mut membership, &database, &settings, &work, before, directory, &observed).await;
+            let before = settlement.before.as_deref();
+            let refreshed = refresh(&mut membership, &database, &parts, &work, before).await;
             if let Err(error) = &refreshed {
-                observed.metrics.database.failed(kind_of(error));
+                parts.observed.metrics.database.failed(kind_of(error));
             }
             let failed = refreshed.as_ref().err().map(ToString::to_string);
             let flows = refreshed.ok().flatten();

@@ -141,6 +141,7 @@ impl<'a> Stage<'a> {
             registry: RegistryParts {
                 database: settings.database.clone(),
                 reload_interval: settings.flows_reload_interval,
+                dead_letters_warn_rows: settings.dead_letters_warn_rows,
                 directory: directory.clone(),
                 replica: Replica {
                     role: settings.role.clone(),

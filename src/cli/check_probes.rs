@@ -40,6 +40,7 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     durability(&database, report).await?;
     report.tell("schema", &schema(&database).await)?;
     super::check_identity::run(&database, settings, report).await?;
+    dead_letters(&database, settings, report).await?;
     brokers(&database, settings, report).await
 }
 
@@ -127,6 +128,15 @@ async fn schema(database: &Database) -> Outcome {
         Ok(report) if report.added.is_empty() => Ok("is complete".to_owned()),
         Ok(report) => Ok(format!("lacks, and the start adds: {report}")),
         Err(error) => Err(Failure::new(&error, "let this user read the schema and create tables in it")),
+    }
+}
+
+/// A table that is not there yet has none.
+async fn dead_letters(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+    let rows = store::max_dead_letters(database).await.unwrap_or(0);
+    match store::too_many_dead_letters(rows, settings.dead_letters_warn_rows) {
+        Some(warning) => report.warn("schema", &warning),
+        None => Ok(()),
     }
 }
 

@@ -60,6 +60,7 @@ fn settings(
     let flows_reload_interval = reader.seconds(&names::FLOWS_RELOAD_INTERVAL_SECONDS);
     let http_timeout = reader.fractional_seconds(&names::HTTP_TIMEOUT_SECONDS);
     let outbox = outbox(reader);
+    let dead_letters_warn_rows = reader.integer(&names::DEAD_LETTERS_WARN_ROWS);
     let limits = limits(reader);
     let inbox = inbox(reader);
     let role = role_and_group.as_ref().ok().map(|(role, _)| role);
@@ -103,6 +104,7 @@ fn settings(
         keys_known_for: keys_known_for?,
         drain_deadline: drain_deadline?,
         outbox: outbox?,
+        dead_letters_warn_rows: dead_letters_warn_rows?,
         value_style: value_style?,
         limits: limits?,
         mailbox_report_interval: mailbox_report_interval?,

@@ -121,6 +121,7 @@ catalogue! {
     HTTP_TIMEOUT_SECONDS: Seconds(86_400), Value("10"), "time for one POST, from connecting to the last byte of the answer";
     OUTBOX_MAX_AGE_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "age at which a message that could not be posted becomes a dead letter";
     OUTBOX_MAX_ROWS_PER_FLOW: Integer(1, 1_000_000_000), Value("100000"), "messages of one flow that may wait to be posted";
+    DEAD_LETTERS_WARN_ROWS: Integer(1, 1_000_000_000_000), Value("100000"), "rows of `dead_letters` above which the log and `check` warn: nobody but you deletes them";
 
     INBOX_DIR: Path, Value("./inbox"), "the directory of the inbox, created when missing; one gateway at a time";
     INBOX_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Value("1073741824"), "size of the inbox at which the broker is made to wait";

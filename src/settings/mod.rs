@@ -90,6 +90,8 @@ pub struct Settings {
     pub drain_deadline: Duration,
     /// Messages that wait to be posted.
     pub outbox: OutboxSettings,
+    /// Dead letters above which the log warns.
+    pub dead_letters_warn_rows: u64,
     /// How booleans and null are stored.
     pub value_style: ValueStyle,
     /// What a payload may be at most.

@@ -9,6 +9,7 @@ pub mod bench;
 mod column_types;
 mod columns;
 mod connect;
+mod dead_letters;
 pub(crate) mod demo;
 mod dialect;
 mod durability;
@@ -40,6 +41,8 @@ pub use batch::{
 };
 pub(crate) use connect::{Access, Recovery, answered, probe, silence};
 pub use connect::{Database, missing_file};
+pub use dead_letters::max_dead_letters;
+pub(crate) use dead_letters::too_many_dead_letters;
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
 pub use engines::UnsafeTable;

@@ -2,17 +2,16 @@
 
 use tokio::sync::Mutex;
 
-use super::Work;
 use super::membership::Membership;
+use super::{RegistryParts, Work};
 use crate::actors::directory::Directory;
 use crate::actors::messages::UseServers;
 use crate::domain::flow::Flow;
 use crate::domain::replicas::Role;
 use crate::observe::Observed;
-use crate::settings::DatabaseSettings;
 use crate::store::{
     Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answered, load_flows, load_limits,
-    load_mqtt_servers, numbers_used, silence, timed,
+    load_mqtt_servers, max_dead_letters, numbers_used, silence, timed, too_many_dead_letters,
 };
 
 /// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
@@ -20,11 +19,9 @@ use crate::store::{
 pub(super) async fn refresh(
     membership: &mut Membership,
     database: &Mutex<Option<Database>>,
-    settings: &DatabaseSettings,
+    parts: &RegistryParts,
     work: &Work,
     before: Option<&[Flow]>,
-    directory: &Directory,
-    observed: &Observed,
 ) -> Result<Option<Vec<Flow>>, StoreError> {
     if !(work.reload || work.look || before.is_none()) {
         return Ok(None);
@@ -32,14 +29,14 @@ pub(super) async fn refresh(
     let mut database = database.lock().await;
     // Connects on the arbiter that calls, the first time.
     if database.is_none() {
-        *database = Some(Database::connect(settings, 1).await?);
+        *database = Some(Database::connect(&parts.database, 1).await?);
     }
     let Some(database) = database.as_mut() else { return Ok(None) };
     if database.is_superseded() {
         *database = database.anew();
     }
     let due = work.reload || before.is_none();
-    let refreshed = answered(silence(), hear_and_read(membership, database, directory, observed, due)).await;
+    let refreshed = answered(silence(), hear_and_read(membership, database, parts, due)).await;
     if let Err(error) = &refreshed {
         database.recover(error).await?;
     }
@@ -52,8 +49,7 @@ pub(super) async fn refresh(
 async fn hear_and_read(
     membership: &mut Membership,
     database: &mut Database,
-    directory: &Directory,
-    observed: &Observed,
+    parts: &RegistryParts,
     due: bool,
 ) -> Result<bool, StoreError> {
     // Flows are worth more than what others say: a look that failed was told of, and nothing is let go by it.
@@ -70,15 +66,16 @@ async fn hear_and_read(
     if due {
         // Who goes for good is there for the session at one broker, and stays with that.
         if *membership.role() != Role::Leaving {
-            pass_on_brokers(database, directory).await;
+            pass_on_brokers(database, &parts.directory).await;
         }
-        let (flows, span): (_, Span) = timed(database, read_all(database, observed)).await?;
+        let (flows, span): (_, Span) = timed(database, read_all(database, parts)).await?;
         membership.have_read(flows, span);
     }
     Ok(due)
 }
 
-async fn read_all(database: &Database, observed: &Observed) -> Result<Vec<Flow>, StoreError> {
+async fn read_all(database: &Database, parts: &RegistryParts) -> Result<Vec<Flow>, StoreError> {
+    let observed = &parts.observed;
     match numbers_of(database).await {
         Ok(numbers) => {
             observed.metrics.database.use_numbers(numbers.iter().map(|used| (used.column, used.ratio())));
@@ -88,7 +85,22 @@ async fn read_all(database: &Database, observed: &Observed) -> Result<Vec<Flow>,
         // Flows are worth more than a warning.
         Err(error) => log::warn!("Cannot tell whether numbers run out: {error}"),
     }
+    look_at_dead_letters(database, observed, parts.dead_letters_warn_rows).await;
     load_flows(database).await
+}
+
+/// Warns when the table has become too large, and again only after it was smaller.
+async fn look_at_dead_letters(database: &Database, observed: &Observed, warn_rows: u64) {
+    let letters = &observed.metrics.dead_letters;
+    match max_dead_letters(database).await {
+        Ok(rows) => {
+            let was_too_large = letters.replace_rows(rows).is_some_and(|before| before > warn_rows);
+            if let Some(warning) = too_many_dead_letters(rows, warn_rows).filter(|_| !was_too_large) {
+                log::warn!("{warning}");
+            }
+        }
+        Err(error) => log::warn!("Cannot tell how many dead letters there are: {error}"),
+    }
 }
 
 /// The list of brokers is read with the flows; those in force stay where it cannot be.

@@ -28,13 +28,19 @@ const REASONS: [&str; 20] = [
     "value_too_long",
 ];
 
-/// How many there were for each reason. The lock is taken only where there are some.
+/// Dead letters that this process has made, and those that are kept.
 #[derive(Debug)]
-pub struct DeadLetters(Mutex<BTreeMap<&'static str, u64>>);
+pub struct DeadLetters {
+    /// By reason. The lock is taken only where there are some.
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// Rows of the table at most; `None` until they were counted.
+    rows: Mutex<Option<u64>>,
+}
 
 impl Default for DeadLetters {
     fn default() -> Self {
-        Self(Mutex::new(REASONS.iter().map(|reason| (*reason, 0)).collect()))
+        let counts = REASONS.iter().map(|reason| (*reason, 0)).collect();
+        Self { counts: Mutex::new(counts), rows: Mutex::default() }
     }
 }
 
@@ -44,6 +50,17 @@ impl DeadLetters {
         *self.counts().entry(reason).or_default() += 1;
     }
 
+    /// Says how many rows the table has, and answers how many it had the last time.
+    pub fn replace_rows(&self, rows: u64) -> Option<u64> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).replace(rows)
+    }
+
+    /// Rows of the table at most, as they were counted last.
+    #[must_use]
+    pub fn rows(&self) -> Option<u64> {
+        *self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The counts, by reason.
     #[must_use]
     pub fn read(&self) -> Vec<(&'static str, u64)> {
@@ -51,6 +68,6 @@ impl DeadLetters {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -204,7 +204,10 @@ impl Gateway {
         families.gauges("outbox_max_age_seconds", help, gauge(|outbox| seconds(outbox.max_age)))?;
         let letters = self.0.metrics.dead_letters.read();
         let letters = letters.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
-        families.counters("dead_letters", "Messages that could not be processed or posted", letters)
+        families.counters("dead_letters", "Messages that could not be processed or posted", letters)?;
+        let rows = self.0.metrics.dead_letters.rows();
+        let help = "Rows of the table of dead letters at most, as of the last reload of the flows";
+        families.gauges("dead_letters_rows", help, rows.map(|rows| (Labels::new(), amount(rows))))
     }
 }
 

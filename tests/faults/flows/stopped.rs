@@ -1,10 +1,11 @@
 //! A flow is disabled or deleted while its messages wait: they become dead letters, and it is unsubscribed at once.
 
 use super::{Stream, dead};
+use crate::support::eventually;
 use crate::support::mosquitto::{Broker, LogMark};
 use crate::support::process::Gateway;
 use crate::support::publisher::Message;
-use crate::support::world::{Backend, SERVERS, World};
+use crate::support::world::{Backend, SERVERS, World, text_of};
 
 const MESSAGES: i64 = 50;
 
@@ -16,7 +17,7 @@ fn world(backend: Backend) -> World {
 }
 
 /// Stops the flow while messages of it and of another one are in the inbox and nowhere else.
-struct Stopped {
+struct Scene {
     flow_id: i64,
     stopped: Stream,
     steady: Stream,
@@ -24,7 +25,7 @@ struct Stopped {
     mark: LogMark,
 }
 
-fn stop_with_a_backlog(world: &World, change: &str) -> Stopped {
+fn stop_with_a_backlog(world: &World, change: &str) -> Scene {
     let mut stopped = Stream::new(world, "stopped", "stopped");
     let mut steady = Stream::new(world, "steady", "steady");
     let flow_id = world.sql.count("SELECT id FROM flows WHERE code = 'stopped'", []);
@@ -41,7 +42,7 @@ fn stop_with_a_backlog(world: &World, change: &str) -> Stopped {
     steady.publish(world, "steady", MESSAGES);
     world.sql.run(change);
     lock.run("ROLLBACK");
-    Stopped { flow_id, stopped, steady, gateway, mark }
+    Scene { flow_id, stopped, steady, gateway, mark }
 }
 
 /// The second fifty, and nothing else.
@@ -57,7 +58,7 @@ fn the_backlog_of_a_disabled_flow_becomes_dead_letters_that_can_be_replayed() {
     for backend in SERVERS {
         let world = world(backend);
         let change = "UPDATE flows SET enabled = FALSE WHERE code = 'stopped'";
-        let Stopped { flow_id, stopped, steady, mut gateway, mark } = stop_with_a_backlog(&world, change);
+        let Scene { flow_id, stopped, steady, mut gateway, mark } = stop_with_a_backlog(&world, change);
         assert_dead(&world, flow_id, "flow_disabled");
         steady.assert_all_from(&world, 1);
         world.broker.wait_for_unsubscription(mark, &world.name, &world.topic("stopped"));
@@ -82,7 +83,7 @@ fn the_backlog_of_a_deleted_flow_becomes_dead_letters() {
     for backend in SERVERS {
         let world = world(backend);
         let change = "DELETE FROM flows WHERE code = 'stopped'";
-        let Stopped { flow_id, stopped, steady, mut gateway, mark } = stop_with_a_backlog(&world, change);
+        let Scene { flow_id, stopped, steady, mut gateway, mark } = stop_with_a_backlog(&world, change);
         assert_dead(&world, flow_id, "flow_deleted");
         steady.assert_all_from(&world, 1);
         world.broker.wait_for_unsubscription(mark, &world.name, &world.topic("stopped"));
@@ -91,4 +92,27 @@ fn the_backlog_of_a_deleted_flow_becomes_dead_letters() {
         assert_eq!(stopped.stored(&world), before);
         assert_dead(&world, flow_id, "flow_deleted");
     }
+}
+
+#[test]
+fn a_table_of_dead_letters_that_grows_too_large_is_warned_of_once() {
+    let mut world = World::on(Backend::MariaDb);
+    world.set("DEAD_LETTERS_WARN_ROWS", "2");
+    let _strict = Stream::new(&world, "strict", "t");
+    let mut gateway = world.start_subscribed();
+    let refused = |count: usize| {
+        world.publish_all((0..count).map(|_| Message::new(&world.topic("t"), "{}")));
+    };
+    refused(3);
+    let said = "The table dead_letters has up to 3 rows, more than DEAD_LETTERS_WARN_ROWS=2";
+    gateway.wait_for_line(said);
+    let checked = world.command(&["check"]);
+    assert!(text_of(&checked).contains(&format!("warn schema {said}")), "{}", text_of(&checked));
+    refused(1);
+    world.wait_for_dead_letters(4);
+    let loaded = gateway.count_lines("Flows loaded");
+    world.flow("sign", "sign").insert(&world.sql);
+    eventually("two reloads", || (gateway.count_lines("Flows loaded") > loaded).then_some(()));
+    assert_eq!(gateway.count_lines("The table dead_letters has"), 1);
+    assert_eq!(gateway.stop(), Some(0));
 }

@@ -24,7 +24,8 @@
 //!   deleted. That nothing was missed below the cursor rests on numbers that rise as rows are
 //!   committed. Whatever breaks that makes the next load begin at the start: rows that changed hands or
 //!   that nobody announced, a failure or a lost lease, which drop memory, and a counter that was set
-//!   back, which shows as a later row with a lower number or as rows with the same one.
+//!   back, which shows as a later row with a lower number or as rows with the same one. Rows announced
+//!   during a load are compared with the rows it brings: they may lie below its end and not be among them.
 //! * **Fairness.** Flows take turns, a message each; flows whose last attempt failed may hold only
 //!   a part of the posts in flight, so endpoints that hang do not starve the others. A flow that still
 //!   has messages loads only if there is room for a whole load.
@@ -357,6 +358,7 @@ impl DeliveryQueue {
             };
             queue.load = Load::UnderWay;
             queue.table = Table::Nothing;
+            queue.lowest_announced = None;
             queue.cursor = after;
             self.loading = Some(order);
             return Some(order);

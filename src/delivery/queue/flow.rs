@@ -27,6 +27,8 @@ pub(super) struct FlowQueue {
     pub(super) highest: Option<Offset>,
     /// The row of our own inbox with the highest offset that memory or an announcement told of.
     pub(super) latest: Option<RowNumber>,
+    /// The row of our own inbox with the lowest number that was announced since the last load began.
+    pub(super) lowest_announced: Option<RowNumber>,
     /// The last attempt failed.
     pub(super) failing: bool,
     /// No attempt before.
@@ -112,6 +114,9 @@ impl FlowQueue {
 
     /// The table has a row that memory has not, and that our own inbox brought.
     pub(super) fn spill_row(&mut self, row: RowNumber) {
+        if self.lowest_announced.is_none_or(|lowest| row.message_id < lowest.message_id) {
+            self.lowest_announced = Some(row);
+        }
         let above = self.learn(row) && self.cursor.is_none_or(|cursor| row.message_id > cursor);
         self.table = self.table.max(if above { Table::Above } else { Table::Anywhere });
     }
@@ -139,7 +144,7 @@ impl FlowQueue {
         if row.inbox_offset > latest.inbox_offset {
             self.latest = Some(row);
         }
-        row.inbox_offset.cmp(&latest.inbox_offset) == row.message_id.cmp(&latest.message_id)
+        rise_together(row, latest)
     }
 
     /// Whether a load should be made now.
@@ -166,20 +171,28 @@ impl FlowQueue {
         self.cursor.filter(|_| self.table == Table::Above)
     }
 
-    /// Remembers that `item` was in memory. False if its flow's counter was set back.
+    /// Remembers that `item` was in memory. False if its flow's counter was set back, or may have been.
     pub(super) fn note(&mut self, item: &OutboxItem, own_inbox: &str) -> bool {
         self.cursor = self.cursor.max(Some(item.message_id));
+        let row = RowNumber::of(item);
         if *item.key.inbox_id != *own_inbox {
-            return true;
+            // Offsets of two inboxes do not compare.
+            return self.lowest_announced.is_none_or(|lowest| row.message_id < lowest.message_id);
         }
-        self.highest = self.highest.max(Some(item.key.inbox_offset));
-        self.learn(RowNumber::of(item))
+        self.highest = self.highest.max(Some(row.inbox_offset));
+        // The announced row may have been committed after the load read the table.
+        self.learn(row) && self.lowest_announced.is_none_or(|lowest| rise_together(row, lowest))
     }
 
     /// Whether `item` was in memory before: rows of our own inbox are committed by rising offset.
     pub(super) fn has_had(&self, item: &OutboxItem, own_inbox: &str) -> bool {
         *item.key.inbox_id == *own_inbox && Some(item.key.inbox_offset) <= self.highest
     }
+}
+
+/// Whether the row with the higher offset has the higher number, as it has unless a counter was set back.
+fn rise_together(one: RowNumber, other: RowNumber) -> bool {
+    one.inbox_offset.cmp(&other.inbox_offset) == one.message_id.cmp(&other.message_id)
 }
 
 /// A first attempt is always due: what the database's clock says of it may be rounded up.

@@ -355,6 +355,36 @@ fn a_load_that_shows_a_counter_set_back_is_not_gone_on_from() {
     assert_eq!(queue.flows[&1].table, Table::Anywhere);
 }
 
+/// The load was read before the row was committed, and ends above it.
+#[test]
+fn load_restarts_when_a_row_announced_meanwhile_is_below_its_end() {
+    // Rows that the load brings, and rows that are announced while it is under way. All numbers rise
+    // with the offsets among the announced rows, and from the last loaded row to the last announced one.
+    let foreign = OutboxItem { message_id: 4, ..item_of("other", 1, 1, 0) };
+    for (brings, announced) in [
+        (vec![item_at((1, 3, 7), 0), item_at((1, 4, 5), 0)], vec![(1, 4, 8), (1, 5, 9)]),
+        (vec![item_at((1, 3, 7), 0), item_at((1, 4, 5), 0)], vec![(1, 3, 7), (1, 4, 8), (1, 5, 9)]),
+        (vec![foreign], vec![(1, 4, 8), (1, 5, 9)]),
+    ] {
+        let mut queue = queue(LIMITS);
+        queue.spill([1], secs(0));
+        queue.next_load(secs(0)).unwrap();
+        queue.deliver(announced.into_iter().map(|place| item_at(place, 0)).collect(), secs(0));
+        queue.loaded(1, loaded(brings, true), secs(0));
+        assert_eq!(queue.flows[&1].table, Table::Anywhere);
+    }
+}
+
+#[test]
+fn load_continues_above_rows_that_it_brings_and_that_are_announced_meanwhile() {
+    let mut queue = queue(LIMITS);
+    queue.spill([1], secs(0));
+    queue.next_load(secs(0)).unwrap();
+    queue.deliver((2..=4).map(|number| item(1, number, 0)).collect(), secs(0));
+    queue.loaded(1, loaded((1..=3).map(|number| item(1, number, 0)).collect(), true), secs(0));
+    assert_eq!(queue.flows[&1].place_to_go_on(), Some(3));
+}
+
 #[test]
 fn a_load_that_is_cut_within_a_number_is_not_gone_on_from() {
     let mut queue = queue(LIMITS);

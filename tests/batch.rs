@@ -260,23 +260,14 @@ async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: Test
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;
-    let trigger = |refusal: &str| format!("CREATE TRIGGER refusal BEFORE INSERT ON data {refusal}");
-    let (rule, lift) = match setup.test.dialect() {
-        Dialect::MySql => (trigger("FOR EACH ROW SIGNAL SQLSTATE '45000'"), "DROP TRIGGER refusal"),
-        Dialect::Postgres => (
-            "ALTER TABLE data ADD CONSTRAINT refusal CHECK (1 = 0)".to_owned(),
-            "ALTER TABLE data DROP CONSTRAINT refusal",
-        ),
-        Dialect::Sqlite => (trigger("BEGIN SELECT RAISE(ABORT, 'refused'); END"), "DROP TRIGGER refusal"),
-    };
-    setup.test.execute(&rule).await;
+    setup.refuse_every_row().await;
     let batch = batch_of(position, (0..3).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect());
 
     let processing = lane.process(&batch, &setup.observer);
     tokio::pin!(processing);
     tokio::select! {
         done = &mut processing => panic!("nobody could be stored: {done:?}"),
-        () = setup.observer.failed_once() => setup.test.execute(lift).await,
+        () = setup.observer.failed_once() => setup.lift_the_rule().await,
     }
     let outcome = processing.await.unwrap();
 

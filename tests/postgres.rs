@@ -127,6 +127,8 @@ async fn refused_values_are_poison() {
         );
         assert_eq!(fault_of(&database, &sql).await, Fault::Poison, "{sql}");
     }
+    test.execute("CREATE TABLE parts (n INT) PARTITION BY RANGE (n)").await;
+    assert_eq!(fault_of(&database, "INSERT INTO parts VALUES (7)").await, Fault::Outage, "no partition");
 }
 
 #[tokio::test]
@@ -300,7 +302,7 @@ async fn a_session_that_is_read_only_is_left_for_a_new_one() {
         setup.test.execute(&of_new_sessions("off")).await;
     });
 
-    assert_eq!(opened.position.epoch, 1);
+    assert!(opened.position.epoch > 0);
     assert!(setup.observer.faults().iter().all(|fault| *fault == Fault::Outage));
 }
 

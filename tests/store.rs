@@ -173,11 +173,13 @@ async fn what_a_person_can_mend_is_an_outage_and_no_poison(test: TestDatabase) {
     for sql in [
         "INSERT INTO no_such_table VALUES (1)",
         "INSERT INTO data (received_at, no_such_column) VALUES ('2026-01-01 00:00:00', 1)",
-        "INSERT INTO data (id, received_at) VALUES (1, '2026-01-01 00:00:00')",
         "INSERT nonsense",
     ] {
         assert_eq!(fault_of(&database, sql).await, Fault::Outage, "{sql}");
     }
+    // A key that is used up or given by a device: what it is, only trying tells.
+    let duplicate = "INSERT INTO data (id, received_at) VALUES (1, '2026-01-01 00:00:00')";
+    assert_eq!(fault_of(&database, duplicate).await, Fault::Poison);
 }
 
 #[tokio::test]
@@ -285,6 +287,9 @@ async fn refused_values_are_poison_on_mariadb() {
         );
         assert_eq!(fault_of(&database, &sql).await, Fault::Poison, "{sql}");
     }
+    test.execute("CREATE TABLE parts (n INT) PARTITION BY RANGE (n) (PARTITION low VALUES LESS THAN (5))")
+        .await;
+    assert_eq!(fault_of(&database, "INSERT INTO parts VALUES (7)").await, Fault::Outage, "no partition");
     let no_json = "UPDATE flows SET payload_schema = 'no json'";
     test.execute(
         "INSERT INTO flows (code, description, topic, action, payload_schema) VALUES ('a', '', 'a', 'STORE_DB', '{}')",

@@ -277,7 +277,17 @@ impl LaneObserver for Observer {
         log::warn!(lane = self.lane, flow_id, flow = code, next_offset; "Flow {code} is locked by somebody else: its messages wait, the others of its lane go on");
     }
 
+    fn set_aside(&self, flow: LaggingFlow, code: &str, refused: u32, refusal: &StoreError) {
+        let LaggingFlow { flow: flow_id, next_offset } = flow;
+        log::error!(
+            lane = self.lane, flow_id, flow = code, next_offset, refused;
+            "Flow {code} is set aside: the database has refused {refused} of its messages in a row. The next ones wait \
+             in the inbox, the other flows of its lane go on. Mend the constraint or the trigger; or disable the flow, \
+             and they become dead letters (flow_disabled). {refusal}"
+        );
+    }
+
     fn back_in_step(&self, flow_id: FlowId) {
-        log::info!(lane = self.lane, flow_id; "A flow that was locked has caught up with its lane");
+        log::info!(lane = self.lane, flow_id; "A flow that was left behind has caught up with its lane");
     }
 }

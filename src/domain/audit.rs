@@ -195,7 +195,7 @@ fn of_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
             "lagging",
             format!(
                 "its lane in the inbox {inbox} has gone on without it for {seconds} s: somebody holds the lock of its row \
-                 in flows, or did, and it is catching up"
+                 in flows, or the database refuses its messages (the log says why), or that is over and it is catching up"
             ),
         );
     }

@@ -81,6 +81,12 @@ pub enum StoreError {
         /// How long it was given.
         waited: Duration,
     },
+    /// The database refuses a message, and harmless rows as well: the message is not at fault.
+    #[error("no row goes in, not even a harmless one: {refusal}")]
+    NoRowGoesIn {
+        /// What it says of the message.
+        refusal: Box<StoreError>,
+    },
     /// A statement failed.
     #[error("{doing}: {source}")]
     Statement {
@@ -100,7 +106,8 @@ pub enum Fault {
     LockTimeout,
     /// The connection is gone or was never had; whether a commit took place is unknown.
     ConnectionLost,
-    /// The database refuses a value, and will every time: find the message and put it aside.
+    /// The database refuses the data, or says something that sounds like it: the message is suspected, and
+    /// what becomes of it is decided by trying (see `store/batch/suspects.rs`).
     Poison,
     /// Everything else: the database cannot do its work. The same again, later, with an alarm.
     Outage,
@@ -115,7 +122,8 @@ impl StoreError {
             Self::NoDirectory { .. }
             | Self::ReadOnly { .. }
             | Self::NoTransactions { .. }
-            | Self::ColumnType { .. } => Fault::Outage,
+            | Self::ColumnType { .. }
+            | Self::NoRowGoesIn { .. } => Fault::Outage,
             Self::MigrationBusy { .. } => Fault::LockTimeout,
             Self::Connect { source, .. } | Self::Statement { source, .. } => fault_of(source),
         }
@@ -133,8 +141,8 @@ impl StoreError {
     }
 
     /// Whether the connections are of no use any more, although none of them is broken: nothing comes
-    /// by them, they keep statements that were prepared for a table that has been altered since, or they
-    /// lead to a server that another one has taken the place of.
+    /// by them, they keep statements that were prepared for a table that has been altered since, they
+    /// lead to a server that another one has taken the place of, or they have the privileges of before a GRANT.
     #[must_use]
     pub fn wants_new_connections(&self) -> bool {
         match self {
@@ -200,13 +208,14 @@ fn fault_of(error: &DbErr) -> Fault {
 
 /// `PostgreSQL` refuses to execute a prepared statement whose columns have become others, and the driver
 /// would go on executing it. A server that is read-only, or not part of its cluster, may have been
-/// replaced by another, and its name may lead there by now.
+/// replaced by another, and its name may lead there by now. `MariaDB` and `MySQL` apply some GRANTs to new
+/// connections only, `PostgreSQL` to all at once.
 fn is_about_the_connection(error: &DbErr) -> bool {
     const FEATURE_NOT_SUPPORTED: &str = "0A000";
     const READ_ONLY: &str = "25006";
     let Some(refusal) = refusal_in(error) else { return false };
     if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
-        MYSQL_NOT_THE_PRIMARY.contains(&refusal.number())
+        is_about_the_connection_of_mysql(refusal.number())
     } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
         [FEATURE_NOT_SUPPORTED, READ_ONLY].contains(&refusal.code())
     } else {
@@ -236,6 +245,18 @@ const MYSQL_NOT_THE_PRIMARY: [u16; 4] = [
     3168, // Vitess: no primary here
 ];
 
+/// Refusals of a user who lacks a privilege.
+const MYSQL_DENIED: [u16; 4] = [
+    1044, // on the database
+    1142, // on the table
+    1143, // on the column
+    1370, // on the routine, say one that a trigger calls
+];
+
+fn is_about_the_connection_of_mysql(number: u16) -> bool {
+    MYSQL_NOT_THE_PRIMARY.contains(&number) || MYSQL_DENIED.contains(&number)
+}
+
 /// Whether a statement names a column that its table does not have.
 pub(crate) fn is_unknown_column(error: &DbErr) -> bool {
     const MYSQL_BAD_FIELD: u16 = 1054;
@@ -264,7 +285,7 @@ pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
             if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
                 fault_of_mysql(refusal.number(), refusal.code().unwrap_or_default())
             } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
-                fault_of_postgres(refusal.code())
+                fault_of_postgres(refusal.code(), refusal.constraint())
             } else if refusal.try_downcast_ref::<SqliteError>().is_some() {
                 let code = refusal.code().and_then(|code| code.parse().ok());
                 code.map_or(Fault::Outage, fault_of_sqlite)
@@ -276,19 +297,35 @@ pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
     }
 }
 
-/// Refusals of a value, by error number. A closed list: what might pass when a person has acted
-/// (disk full, read-only, column missing, `data.id` exhausted and hence 1062 or 1467) must not empty
-/// the inbox into the dead letters, and neither must what we have never heard of.
-const MYSQL_POISONS: [u16; 19] = [
+/// Classes of SQLSTATE that are about the data: value out of range, division by zero and their like; constraints;
+/// what a site's own trigger says.
+///
+/// Not every such error is the message's fault: a used-up `data.id` is a duplicate key too. So they only make a
+/// message suspected. What no data can cause (disk full, read-only, table missing, default missing, partition
+/// missing, no privilege) is in none of the classes and must not empty the inbox into the dead letters.
+const CLASSES_ABOUT_DATA: [&str; 3] = ["22", "23", "45"];
+
+fn is_about_data(sqlstate: &str) -> bool {
+    sqlstate.get(..2).is_some_and(|class| CLASSES_ABOUT_DATA.contains(&class))
+}
+
+/// Refusals that are about the data although their SQLSTATE may not say so.
+const MYSQL_SUSPECTS: [u16; 25] = [
     1048, // column cannot be null
     1153, // statement above max_allowed_packet: to split the batch is what cures it
+    1172, // a trigger selects one row, and there are more
+    1242, // the same in a subquery
     1264, // number out of range
     1265, // data truncated
     1292, // incorrect date or number
     1300, // invalid character string
+    1329, // a trigger fetches a row, and there is none
+    1365, // division by zero
     1366, // incorrect string value
     1406, // data too long
+    1411, // incorrect value for a function, say STR_TO_DATE
     1644, // refused by a trigger (SIGNAL)
+    1690, // result out of range, say below zero and unsigned
     3140, // invalid JSON text
     3141, // the same in a parameter
     3144, // JSON in a character set without Unicode
@@ -314,33 +351,31 @@ fn fault_of_mysql(number: u16, sqlstate: &str) -> Fault {
         // Server shutting down; aborted connections and network errors; query interrupted; client's
         // own numbers, which proxies send on; connection killed (MariaDB, MySQL); idle for too long.
         1053 | 1152 | 1158..=1161 | 1184 | 1317 | 2006 | 2013 | 1927 | 3169 | 4031 => Fault::ConnectionLost,
-        // CHECK violated (MariaDB). MySQL means something else by this number.
-        4025 if sqlstate == "23000" => Fault::Poison,
-        _ if MYSQL_POISONS.contains(&number) => Fault::Poison,
+        // A violated CHECK of MariaDB (4025) is told by its class: MySQL means something else by this number.
+        _ if is_about_data(sqlstate) || MYSQL_SUSPECTS.contains(&number) => Fault::Poison,
         _ => Fault::Outage,
     }
 }
 
-/// The same on `PostgreSQL`, by SQLSTATE. What a person can mend is none here either: 23505 (a key that
-/// is used up or set back), 2200H (a sequence at its end), 25006 (read-only), 53100 (disk full).
-const POSTGRES_POISONS: [&str; 12] = [
-    "22001", // text too long
-    "22003", // number out of range
-    "22007", // no date or number
-    "22008", // date out of range
-    "22021", // not a character of the encoding; also U+0000, which no text holds
-    "22032", // invalid JSON text
-    "22P02", // text that is not of the column's type
-    "22P05", // no such character in the database's encoding
-    "23502", // column cannot be null
-    "23514", // CHECK violated
+/// The same on `PostgreSQL`: SQLSTATEs of other classes that are about the data.
+const POSTGRES_SUSPECTS: [&str; 7] = [
+    "21000", // a trigger's subquery gives more than one row
+    "44000", // refused by the CHECK OPTION of a view
     "54000", // beyond a limit of the server's: a value too long for an index on it
     "P0001", // refused by a trigger (RAISE)
+    "P0002", // a trigger selects one row, and there is none
+    "P0003", // the same, and there are more
+    "P0004", // refused by an ASSERT of a trigger
 ];
 
-/// By SQLSTATE.
-fn fault_of_postgres(sqlstate: &str) -> Fault {
+/// By SQLSTATE and the name of the constraint that was violated.
+fn fault_of_postgres(sqlstate: &str, constraint: Option<&str>) -> Fault {
+    const CHECK_VIOLATION: &str = "23514";
+    const SEQUENCE_AT_ITS_END: &str = "2200H";
     match sqlstate {
+        SEQUENCE_AT_ITS_END => Fault::Outage,
+        // No partition for the row. A violated CHECK has a name.
+        CHECK_VIOLATION if constraint.is_none() => Fault::Outage,
         // Serialisation failure; deadlock found.
         "40001" | "40P01" => Fault::Deadlock,
         // Lock timeout, or not to be had at once; statement took too long or was cancelled.
@@ -349,29 +384,22 @@ fn fault_of_postgres(sqlstate: &str) -> Fault {
         // crash or not yet up; database dropped; session idle for too long.
         "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => Fault::ConnectionLost,
         _ if sqlstate.starts_with("08") => Fault::ConnectionLost,
-        _ if POSTGRES_POISONS.contains(&sqlstate) => Fault::Poison,
+        _ if is_about_data(sqlstate) || POSTGRES_SUSPECTS.contains(&sqlstate) => Fault::Poison,
         _ => Fault::Outage,
     }
 }
 
-/// By extended result code.
+/// By extended result code, whose low byte is the plain code.
 fn fault_of_sqlite(code: i32) -> Fault {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     const TOO_BIG: i32 = 18;
+    const CONSTRAINT: i32 = 19;
     const MISMATCH: i32 = 20;
-    const CONSTRAINT_CHECK: i32 = 275;
-    const CONSTRAINT_NOT_NULL: i32 = 1299;
-    const CONSTRAINT_TRIGGER: i32 = 1811;
-    const CONSTRAINT_DATATYPE: i32 = 3091;
-    match code {
-        CONSTRAINT_CHECK | CONSTRAINT_NOT_NULL | CONSTRAINT_TRIGGER | CONSTRAINT_DATATYPE => Fault::Poison,
-        // The low byte is the plain code.
-        _ => match code & 0xff {
-            BUSY | LOCKED => Fault::LockTimeout,
-            TOO_BIG | MISMATCH => Fault::Poison,
-            _ => Fault::Outage,
-        },
+    match code & 0xff {
+        BUSY | LOCKED => Fault::LockTimeout,
+        TOO_BIG | CONSTRAINT | MISMATCH => Fault::Poison,
+        _ => Fault::Outage,
     }
 }
 
@@ -383,19 +411,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn poison_is_a_closed_list() {
-        let poisons = (0..=u16::MAX).filter(|number| fault_of_mysql(*number, "HY000") == Fault::Poison);
-        assert!(poisons.eq(MYSQL_POISONS));
+    fn without_an_sqlstate_that_says_so_only_known_numbers_are_suspects() {
+        let suspects = (0..=u16::MAX).filter(|number| fault_of_mysql(*number, "HY000") == Fault::Poison);
+        assert!(suspects.eq(MYSQL_SUSPECTS));
     }
 
     #[test]
-    fn a_full_disk_a_read_only_server_and_an_exhausted_key_are_outages() {
+    fn constraints_and_refused_values_are_suspects_by_class() {
+        const UNIQUE: i32 = 2067;
+        const PRIMARY_KEY: i32 = 1555;
+        const FOREIGN_KEY: i32 = 787;
+        const TOO_BIG: i32 = 18;
+        const MISMATCH: i32 = 20;
+        for (number, sqlstate) in [
+            (1062, "23000"), // duplicate key
+            (1452, "23000"), // foreign key
+            (1365, "22012"), // division by zero
+            (1690, "22003"), // below zero and unsigned
+            (4711, "45000"), // SIGNAL with a number of the site's own
+        ] {
+            assert_eq!(fault_of_mysql(number, sqlstate), Fault::Poison, "{number}");
+        }
+        for code in [UNIQUE, PRIMARY_KEY, FOREIGN_KEY, TOO_BIG, MISMATCH] {
+            assert_eq!(fault_of_sqlite(code), Fault::Poison, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_and_a_read_only_server_are_outages() {
         const READ_ONLY: i32 = 8;
         const IO: i32 = 10;
         const CORRUPT: i32 = 11;
         const FULL: i32 = 13;
-        for number in [1114, 1021, 1047, 1290, 1836, 3168, 1040, 1054, 1146, 1467, 1062, 1364, 1452] {
+        for number in [1114, 1021, 1047, 1290, 1836, 3168, 1040, 1142, 1467, 1364, 1526] {
             assert_eq!(fault_of_mysql(number, "HY000"), Fault::Outage, "{number}");
+        }
+        for (number, sqlstate) in [(1054, "42S22"), (1146, "42S02"), (1142, "42000")] {
+            assert_eq!(fault_of_mysql(number, sqlstate), Fault::Outage, "{number}");
         }
         for code in [READ_ONLY, IO, CORRUPT, FULL] {
             assert_eq!(fault_of_sqlite(code), Fault::Outage, "{code}");
@@ -403,9 +455,14 @@ mod tests {
     }
 
     #[test]
-    fn on_postgresql_poison_is_a_closed_list_and_what_ends_by_itself_is_told_from_an_outage() {
+    fn faults_of_postgresql_go_by_class_but_for_what_a_person_has_to_mend() {
         for (sqlstate, fault) in [
             ("22021", Fault::Poison),
+            ("22012", Fault::Poison),
+            ("23505", Fault::Poison),
+            ("23503", Fault::Poison),
+            ("23P01", Fault::Poison),
+            ("P0001", Fault::Poison),
             ("40P01", Fault::Deadlock),
             ("55P03", Fault::LockTimeout),
             ("57P01", Fault::ConnectionLost),
@@ -413,13 +470,29 @@ mod tests {
             ("53100", Fault::Outage),
             ("53300", Fault::Outage),
             ("25006", Fault::Outage),
-            ("23505", Fault::Outage),
             ("2200H", Fault::Outage),
             ("42P01", Fault::Outage),
             ("42703", Fault::Outage),
+            ("42501", Fault::Outage),
             ("XX000", Fault::Outage),
         ] {
-            assert_eq!(fault_of_postgres(sqlstate), fault, "{sqlstate}");
+            assert_eq!(fault_of_postgres(sqlstate, None), fault, "{sqlstate}");
+        }
+    }
+
+    #[test]
+    fn a_missing_partition_of_postgresql_is_told_from_a_violated_check() {
+        assert_eq!(fault_of_postgres("23514", Some("no_red")), Fault::Poison);
+        assert_eq!(fault_of_postgres("23514", None), Fault::Outage);
+    }
+
+    #[test]
+    fn missing_privileges_of_mysql_want_new_connections() {
+        for number in [1044, 1142, 1143, 1370, 1290] {
+            assert!(is_about_the_connection_of_mysql(number), "{number}");
+        }
+        for number in [1062, 1054, 1205] {
+            assert!(!is_about_the_connection_of_mysql(number), "{number}");
         }
     }
 

@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, Statement};
 
 use super::connect::Database;
 use super::error::{StoreError, While};
-use super::limits::StoreLimits;
+use super::limits::{StoreLimits, load_limits};
 
 /// From here on it is time to act, in percent of the highest number.
 const WARN_PERCENT: i64 = 80;
@@ -26,17 +26,35 @@ pub async fn numbers_used(database: &Database, limits: &StoreLimits) -> Result<V
     ];
     let mut used = Vec::new();
     for (column, highest, table, maximum) in highest {
-        let sql = format!("SELECT {} AS highest FROM {table}", database.dialect.integer(highest));
-        let query = Statement::from_string(database.dialect.backend(), sql);
-        let row =
-            database.connection.query_one_raw(query).await.while_doing("reading the highest numbers")?;
-        let reached: Option<i64> = match row {
-            Some(row) => row.try_get("", "highest").while_doing("reading the highest numbers")?,
-            None => None,
-        };
-        used.push(NumbersUsed { column, reached: reached.unwrap_or(0), maximum });
+        used.push(NumbersUsed { column, reached: reached(database, highest, table).await?, maximum });
     }
     Ok(used)
+}
+
+async fn reached(database: &Database, highest: &str, table: &str) -> Result<i64, StoreError> {
+    const DOING: &str = "reading the highest numbers";
+    let sql = format!("SELECT {} AS highest FROM {table}", database.dialect.integer(highest));
+    let query = Statement::from_string(database.dialect.backend(), sql);
+    let row = database.connection.query_one_raw(query).await.while_doing(DOING)?;
+    let highest: Option<i64> = match row {
+        Some(row) => row.try_get("", "highest").while_doing(DOING)?,
+        None => None,
+    };
+    Ok(highest.unwrap_or(0))
+}
+
+/// Whether `data.id` has numbers left for so many more rows.
+///
+/// The limits that are known may be from before the column was widened, so they are read again before it
+/// is said that there are none.
+pub(super) async fn has_ids_for(
+    database: &Database,
+    known: &StoreLimits,
+    rows: usize,
+) -> Result<bool, StoreError> {
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    let needed = reached(database, "MAX(id)", "data").await?.saturating_add(rows);
+    Ok(needed <= known.max_data_id || needed <= load_limits(database).await?.max_data_id)
 }
 
 impl NumbersUsed {

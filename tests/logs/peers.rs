@@ -105,6 +105,24 @@ fn a_message_that_cannot_be_processed_is_told_with_topic_flow_and_reason() {
 }
 
 #[test]
+fn a_flow_whose_messages_are_all_refused_is_told_with_the_refusal_and_when_it_is_back() {
+    let world = World::on(Backend::Sqlite);
+    let id = world.flow("strict", "t").insert(&world.sql).to_string();
+    world.sql.run("CREATE TRIGGER site BEFORE INSERT ON data WHEN NEW.flow_code = 'strict' BEGIN SELECT RAISE(ABORT, 'not now'); END");
+    let mut gateway = world.start_subscribed();
+    for n in 0..25 {
+        world.publish("t", format!(r#"{{"a": {n}}}"#));
+    }
+    let told = [("flow_id", id.as_str()), ("flow", "strict"), ("refused", "20"), ("message", "not now")];
+    await_record(&gateway, "Flow strict is set aside: ", &told);
+    world.sql.run("DROP TRIGGER site");
+    await_record(&gateway, "A flow that was left behind has caught up", &[("flow_id", id.as_str())]);
+    assert_eq!(world.wait_for_stored("strict", 5).len(), 5);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_quoted("Flow set aside", &["is set aside: ", "has caught up with its lane"]);
+}
+
+#[test]
 fn a_flow_whose_topic_is_no_filter_is_told_by_name() {
     let world = World::on(Backend::Sqlite);
     world.flow("odd", "a/#/b").insert(&world.sql);

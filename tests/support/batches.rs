@@ -73,6 +73,29 @@ impl Setup {
         self.test.execute(&rule).await;
     }
 
+    /// From now on the table takes no row at all.
+    pub(crate) async fn refuse_every_row(&self) {
+        let trigger = |refusal: &str| format!("CREATE TRIGGER rule BEFORE INSERT ON data {refusal}");
+        let rule = match self.test.dialect() {
+            Dialect::MySql => trigger("FOR EACH ROW SIGNAL SQLSTATE '45000'"),
+            Dialect::Postgres => "ALTER TABLE data ADD CONSTRAINT rule CHECK (1 = 0) NOT VALID".to_owned(),
+            Dialect::Sqlite => trigger("BEGIN SELECT RAISE(ABORT, 'refused'); END"),
+        };
+        self.test.execute(&rule).await;
+    }
+
+    /// The rule is gone, whichever it was.
+    pub(crate) async fn lift_the_rule(&self) {
+        match self.test.dialect() {
+            Dialect::Postgres => self.test.execute("ALTER TABLE data DROP CONSTRAINT rule").await,
+            Dialect::Sqlite => self.test.execute("DROP TRIGGER rule").await,
+            Dialect::MySql => {
+                self.test.execute("DROP TRIGGER IF EXISTS rule").await;
+                self.test.execute("ALTER TABLE data DROP CONSTRAINT IF EXISTS rule").await;
+            }
+        }
+    }
+
     /// Locks the row of a flow, and no other, however few there are.
     pub(crate) fn lock_flow(&self, id: FlowId) -> String {
         let index = if self.test.dialect() == Dialect::MySql { "FORCE INDEX (PRIMARY)" } else { "" };
@@ -186,6 +209,13 @@ impl LaneObserver for Failures {
 
     fn left_behind(&self, lagging: LaggingFlow, code: &str) {
         self.lags.lock().unwrap().push(format!("{code} left behind at {}", lagging.next_offset));
+    }
+
+    fn set_aside(&self, lagging: LaggingFlow, code: &str, refused: u32, _: &StoreError) {
+        self.lags
+            .lock()
+            .unwrap()
+            .push(format!("{code} set aside at {} after {refused}", lagging.next_offset));
     }
 
     fn back_in_step(&self, flow: FlowId) {

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
 
 use super::fence::LaneRow;
 use super::locked_flow::padded_to;
@@ -20,7 +20,7 @@ use crate::store::statement::statement;
 /// Most flows of one statement.
 const CHUNK_FLOWS: usize = 512;
 
-/// A flow whose row somebody else holds.
+/// A flow that its lane leaves behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HeldFlow {
     pub(super) id: FlowId,
@@ -36,21 +36,51 @@ pub(super) async fn leave_behind(
     flows: &[FlowId],
     most: usize,
 ) -> Result<Vec<HeldFlow>, Failed> {
-    let transaction = database.begin().await?;
-    // Whatever an earlier attempt of ours has locked is free once the lane's row is.
-    let found = row.lock(database, &transaction).await?.position;
-    if found != expected {
-        return Err(Failed::Fenced(Standing { lane: found, lag: Lag::NotAsked }));
-    }
+    let transaction = begin(database, row, expected).await?;
     let held = held_elsewhere(database, &transaction, flows).await?;
     if held.is_empty() || held.len() > most {
         return Ok(Vec::new());
     }
-    for flow in &held {
-        row.insert_lagging(database, &transaction, flow.id, found.next_offset).await?;
+    write_down(database, row, expected, transaction, held).await
+}
+
+/// Writes down `flows`, whose messages the database refuses, as standing where the lane stands.
+pub(super) async fn set_aside(
+    database: &Database,
+    row: LaneRow<'_>,
+    expected: LanePosition,
+    flows: Vec<HeldFlow>,
+) -> Result<Vec<HeldFlow>, Failed> {
+    let transaction = begin(database, row, expected).await?;
+    write_down(database, row, expected, transaction, flows).await
+}
+
+/// Whatever an earlier attempt of ours has locked is free once the lane's row is.
+async fn begin(
+    database: &Database,
+    row: LaneRow<'_>,
+    expected: LanePosition,
+) -> Result<DatabaseTransaction, Failed> {
+    let transaction = database.begin().await?;
+    let found = row.lock(database, &transaction).await?.position;
+    if found != expected {
+        return Err(Failed::Fenced(Standing { lane: found, lag: Lag::NotAsked }));
+    }
+    Ok(transaction)
+}
+
+async fn write_down(
+    database: &Database,
+    row: LaneRow<'_>,
+    lane: LanePosition,
+    transaction: DatabaseTransaction,
+    flows: Vec<HeldFlow>,
+) -> Result<Vec<HeldFlow>, Failed> {
+    for flow in &flows {
+        row.insert_lagging(database, &transaction, flow.id, lane.next_offset).await?;
     }
     match commit(transaction).await {
-        Ok(()) => Ok(held),
+        Ok(()) => Ok(flows),
         Err(error) => Err(Failed::Unknown(error, Box::default())),
     }
 }

@@ -9,10 +9,12 @@ use tokio::time::timeout;
 use super::attempts::Attempts;
 use super::begun::Begun;
 use super::fence::{Fence, LaneRow, lagging_sum};
-use super::lagging::leave_behind;
+use super::lagging::{HeldFlow, leave_behind, set_aside};
 use super::locked_flow::SchemaCache;
 use super::progress::Step;
-use super::transaction::{Failed, Whose, Work, harmless_row_goes, rehearse, run};
+use super::refusals::{MAX_REFUSED, Refusals};
+use super::suspects::refusal_of;
+use super::transaction::{Failed, Whose, Work, run};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
@@ -50,8 +52,20 @@ pub trait LaneObserver {
     fn progressing(&self);
     /// The lane goes on without a flow, whose row is locked elsewhere.
     fn left_behind(&self, flow: LaggingFlow, code: &str);
+    /// The lane goes on without a flow, of which the database has refused so many messages in a row.
+    fn set_aside(&self, flow: LaggingFlow, code: &str, refused: u32, refusal: &StoreError);
     /// A flow that lagged is in step with the lane again.
     fn back_in_step(&self, flow: FlowId);
+}
+
+/// What comes after a failure.
+enum Next {
+    /// Something was done about it: the same again, at once.
+    Again,
+    /// Nothing could be done: the same again, after a pause.
+    Pause(StoreError),
+    /// The flow that lags is not let in: it stays where it is.
+    StaysBehind,
 }
 
 /// A batch that was not processed to its end.
@@ -86,6 +100,7 @@ pub struct LaneStore {
     lagging: BTreeSet<FlowId>,
     /// Those of them whose rows could be had the last time.
     moving: BTreeSet<FlowId>,
+    refusals: Refusals,
     /// How long one transaction may take.
     silence: Duration,
     /// Something failed, and the server may by now take smaller statements than it did.
@@ -105,6 +120,7 @@ impl LaneStore {
             begun: Begun::default(),
             lagging: BTreeSet::new(),
             moving: BTreeSet::new(),
+            refusals: Refusals::default(),
             silence: silence(),
             suspects_bounds: false,
         }
@@ -187,10 +203,7 @@ impl LaneStore {
                     let (step, outcome) = attempts.resolve(found)?;
                     self.committed(attempts, &step, outcome, observer);
                 }
-                Err(Failed::StillLocked) => {
-                    self.note_lag(attempts.lagging_flow(), Some(CatchUp::StillLocked));
-                    return attempts.still_locked(&step);
-                }
+                Err(Failed::StillLocked) => return self.stays_behind(attempts, &step),
                 Err(Failed::Unknown(error, outcome)) => {
                     observer.failed(&error);
                     self.suspects_bounds = true;
@@ -202,8 +215,10 @@ impl LaneStore {
                 }
                 Err(Failed::Fault(error)) => {
                     observer.failed(&error);
-                    if let Err(error) = self.find_a_way(attempts, &step, error, observer).await? {
-                        pause(&error, attempts.progress.failed(), observer).await;
+                    match self.find_a_way(attempts, &step, error, observer).await? {
+                        Next::Again => {}
+                        Next::Pause(error) => pause(&error, attempts.progress.failed(), observer).await,
+                        Next::StaysBehind => return self.stays_behind(attempts, &step),
                     }
                 }
             }
@@ -245,13 +260,20 @@ impl LaneStore {
         outcome: BatchOutcome,
         observer: &impl LaneObserver,
     ) {
+        self.refusals.count(&outcome.results);
         attempts.committed(step, outcome, &self.rules);
         observer.progressing();
         let (flow, said) = (attempts.lagging_flow(), attempts.outcome.catch_up);
         self.note_lag(flow, said);
         if let (Some(flow), Some(CatchUp::Left)) = (flow, said) {
+            self.refusals.forget(flow);
             observer.back_in_step(flow);
         }
+    }
+
+    fn stays_behind(&mut self, attempts: &mut Attempts<'_>, step: &Step) -> Result<(), BatchFailure> {
+        self.note_lag(attempts.lagging_flow(), Some(CatchUp::StillLocked));
+        attempts.still_locked(step)
     }
 
     /// Remembers what came of a lagging flow: one whose row could be had is waited for the next time.
@@ -275,16 +297,16 @@ impl LaneStore {
         step: &Step,
         error: StoreError,
         observer: &impl LaneObserver,
-    ) -> Result<Result<(), StoreError>, BatchFailure> {
+    ) -> Result<Next, BatchFailure> {
         self.suspects_bounds = true;
         let error = match self.recover(error).await {
-            Ok(()) => return Ok(Ok(())),
+            Ok(()) => return Ok(Next::Again),
             Err(error) => error,
         };
         Ok(match error.fault() {
-            Fault::Poison => self.isolate(attempts, step, error).await,
-            Fault::LockTimeout if self.leave_behind(attempts, step, observer).await? => Ok(()),
-            _ => Err(error),
+            Fault::Poison => self.isolate(attempts, step, error, observer).await?,
+            Fault::LockTimeout if self.leave_behind(attempts, step, observer).await? => Next::Again,
+            _ => Next::Pause(error),
         })
     }
 
@@ -302,34 +324,89 @@ impl LaneStore {
         if most == 0 || self.database.dialect == Dialect::Sqlite {
             return Ok(false);
         }
-        let lane = step.expected.lane;
         let flows = attempts.work(step, &self.lagging).flows();
-        let leaving = leave_behind(&self.database, self.row(), lane, &flows, most);
-        let Ok(left) = timeout(self.silence, leaving).await else {
+        let leaving = leave_behind(&self.database, self.row(), step.expected.lane, &flows, most);
+        let left = timeout(self.silence, leaving).await.ok();
+        let Some(held) = self.written_down(attempts, step, left, observer).await? else { return Ok(false) };
+        for (lagging, code) in held {
+            observer.left_behind(lagging, &code);
+        }
+        Ok(true)
+    }
+
+    /// Goes on without flows whose messages the database refuses one after the other. Answers whether it may: not
+    /// if they are too many, or if the database fails.
+    async fn set_aside(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        step: &Step,
+        flows: Vec<HeldFlow>,
+        refusal: &StoreError,
+        observer: &impl LaneObserver,
+    ) -> Result<bool, BatchFailure> {
+        if flows.len() > attempts.may_leave_behind() {
+            return Ok(false);
+        }
+        let writing = set_aside(&self.database, self.row(), step.expected.lane, flows);
+        let written = timeout(self.silence, writing).await.ok();
+        let Some(flows) = self.written_down(attempts, step, written, observer).await? else {
+            return Ok(false);
+        };
+        for (lagging, code) in flows {
+            self.announce(lagging, &code, refusal, observer);
+        }
+        Ok(true)
+    }
+
+    fn announce(
+        &mut self,
+        lagging: LaggingFlow,
+        code: &str,
+        refusal: &StoreError,
+        observer: &impl LaneObserver,
+    ) {
+        if self.refusals.announce(lagging.flow) {
+            observer.set_aside(lagging, code, MAX_REFUSED, refusal);
+        }
+    }
+
+    /// What became of writing down flows that the lane leaves behind; `None` from the database's silence. Answers which
+    /// lag from now on, with their codes, or `None` where nothing has changed.
+    async fn written_down(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        step: &Step,
+        written: Option<Result<Vec<HeldFlow>, Failed>>,
+        observer: &impl LaneObserver,
+    ) -> Result<Option<Vec<(LaggingFlow, String)>>, BatchFailure> {
+        let lane = step.expected.lane;
+        let Some(written) = written else {
             let error = self.turn_from_silence();
             pause(&error, attempts.progress.failed(), observer).await;
             return Err(BatchFailure::Fenced(lane));
         };
-        match left {
-            Ok(held) => {
-                for flow in &held {
+        match written {
+            Ok(flows) if flows.is_empty() => Ok(None),
+            Ok(flows) => {
+                let lag = |flow: HeldFlow| {
                     let lagging = LaggingFlow { flow: flow.id, next_offset: lane.next_offset };
-                    self.lagging.insert(flow.id);
-                    attempts.outcome.left_behind.push(lagging);
-                    observer.left_behind(lagging, &flow.code);
-                }
-                Ok(!held.is_empty())
+                    (lagging, flow.code)
+                };
+                let flows: Vec<_> = flows.into_iter().map(lag).collect();
+                self.lagging.extend(flows.iter().map(|(lagging, _)| lagging.flow));
+                attempts.outcome.left_behind.extend(flows.iter().map(|(lagging, _)| *lagging));
+                Ok(Some(flows))
             }
             Err(Failed::Fenced(found)) => {
                 let (step, outcome) = attempts.resolve(found)?;
                 self.committed(attempts, &step, outcome, observer);
-                Ok(true)
+                Ok(Some(Vec::new()))
             }
             Err(Failed::Unknown(error, _)) => {
                 pause(&error, attempts.progress.failed(), observer).await;
                 Err(BatchFailure::Fenced(lane))
             }
-            Err(Failed::Fault(_) | Failed::StillLocked) => Ok(false),
+            Err(Failed::Fault(_) | Failed::StillLocked) => Ok(None),
         }
     }
 
@@ -378,40 +455,74 @@ impl LaneStore {
         Ok(())
     }
 
-    /// Data that the database refuses: the step is split until one message stands alone, then
-    /// each of its flows is tried by itself. What is refused even so becomes a dead letter, if a
-    /// harmless row goes where it did not; else the database is at fault, and is waited for.
+    /// Data that the database seems to refuse: the step is split until one message stands alone, then
+    /// each of its flows is tried by itself. What is the message's own fault becomes a dead letter; else the
+    /// database is at fault, and is waited for. A flow that has had too many such dead letters makes no more: it
+    /// is set aside, or stays behind.
     async fn isolate(
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
         refusal: StoreError,
-    ) -> Result<(), StoreError> {
+        observer: &impl LaneObserver,
+    ) -> Result<Next, BatchFailure> {
         if step.range.len() > 1 {
             attempts.progress.halve();
-            return Ok(());
+            return Ok(Next::Again);
         }
+        if let Some(flow) = attempts.lagging_flow()
+            && let Some(code) = self.refusals.exceeded(flow)
+        {
+            // Whose fault it is need not be known: the flow waits either way.
+            let lagging = LaggingFlow { flow, next_offset: step.expected.lag.offset().unwrap_or_default() };
+            self.announce(lagging, &code, &refusal, observer);
+            return Ok(Next::StaysBehind);
+        }
+        let found = match self.refused_flows(attempts, step).await {
+            Ok(found) if found.is_empty() => return Ok(Next::Pause(refusal)),
+            Ok(found) => found,
+            Err(error) => {
+                observer.failed(&error);
+                return Ok(Next::Pause(error));
+            }
+        };
+        let exceeded = |(flow, _): &(FlowId, String)| {
+            let code = self.refusals.exceeded(*flow)?;
+            Some(HeldFlow { id: *flow, code: code.to_string() })
+        };
+        let exceeded: Vec<HeldFlow> = found.iter().filter_map(exceeded).collect();
+        if exceeded.is_empty() {
+            let index = step.range.start;
+            attempts.poison.extend(found.into_iter().map(|(flow, reason)| ((index, flow), reason)));
+            return Ok(Next::Again);
+        }
+        let is_set_aside = self.set_aside(attempts, step, exceeded, &refusal, observer).await?;
+        Ok(if is_set_aside { Next::Again } else { Next::Pause(refusal) })
+    }
+
+    /// The flows for which the only message of a step is refused by its own fault, and why. One whose dead letter
+    /// is refused as well is none of them.
+    async fn refused_flows(
+        &mut self,
+        attempts: &Attempts<'_>,
+        step: &Step,
+    ) -> Result<Vec<(FlowId, String)>, StoreError> {
         self.check_bounds().await?;
-        let mut found = Vec::new();
         let rules = Arc::clone(&self.rules);
+        let mut found = Vec::new();
         for flow in attempts.work(step, &self.lagging).flows() {
-            let work = Work { whose: Whose::Only(flow), ..attempts.work(step, &self.lagging) };
-            let rehearsal = rehearse(&self.database, &rules, &mut self.schemas, &work);
-            match answered(self.silence, rehearsal).await {
-                Err(error) if error.fault() == Fault::Poison => found.push((flow, error.to_string())),
-                other => self.unless_silent(other)?,
+            if attempts.poison.contains_key(&(step.range.start, flow)) {
+                continue;
+            }
+            // The attempt had the lock a moment ago, and may give it back only now.
+            let work = Work { whose: Whose::Only(flow), waits: true, ..attempts.work(step, &self.lagging) };
+            let trying = refusal_of(&self.database, &rules, &mut self.schemas, &work, flow, self.silence);
+            let tried = trying.await;
+            if let Some(refusal) = self.unless_silent(tried)? {
+                found.push((flow, refusal.to_string()));
             }
         }
-        found.retain(|(flow, _)| !attempts.poison.contains_key(&(step.range.start, *flow)));
-        if found.is_empty() {
-            return Err(refusal);
-        }
-        for (flow, _) in &found {
-            let harmless = answered(self.silence, harmless_row_goes(&self.database, *flow)).await;
-            self.unless_silent(harmless)?;
-        }
-        attempts.poison.extend(found.into_iter().map(|(flow, reason)| ((step.range.start, flow), reason)));
-        Ok(())
+        Ok(found)
     }
 
     fn row(&self) -> LaneRow<'_> {

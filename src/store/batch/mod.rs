@@ -14,6 +14,8 @@
 //!  keys.rs         the keys of the messages, and which of them are known
 //!  judge.rs        what becomes of each message; pure
 //!  writes.rs       the rows; insert.rs, counters.rs: how they are written
+//!  suspects.rs     whether a message is at fault that the database refuses; harmless.rs: rows to compare it with
+//!  refusals.rs     how many messages of a flow were refused in a row; pure
 //!  together.rs     two statements in one, for a batch of few flows
 //!  for_benches.rs  lets the benchmarks build statements without a database
 //! ```
@@ -25,6 +27,7 @@ mod fence;
 #[cfg(feature = "bench-internals")]
 pub mod for_benches;
 mod frame;
+mod harmless;
 mod insert;
 mod judge;
 mod keys;
@@ -32,8 +35,10 @@ mod lagging;
 mod lane;
 mod locked_flow;
 mod progress;
+mod refusals;
 mod single;
 mod standing;
+mod suspects;
 mod together;
 mod transaction;
 mod writes;

@@ -5,11 +5,12 @@ use std::slice;
 
 use super::judge::Poison;
 use super::locked_flow::SchemaCache;
+use super::suspects::refusal_of;
 use super::transaction::{Failed, Whose, Work, run};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{BatchEntry, ProcessError, ProcessResult};
 use crate::domain::message::{FlowId, Record};
-use crate::store::connect::Database;
+use crate::store::connect::{Database, silence};
 use crate::store::error::Fault;
 
 /// Processes one message for one flow in one transaction, by the same code as a batch: locks the
@@ -65,7 +66,12 @@ pub async fn process_flow_message(
                 return outcome.results.into_iter().next().unwrap_or_else(no_result);
             }
             Err(Failed::Fault(error)) if error.fault() == Fault::Poison && poison.is_empty() => {
-                poison.insert((0, flow), error.to_string());
+                match refusal_of(database, rules, &mut schemas, &work, flow, silence()).await {
+                    Ok(Some(refusal)) => drop(poison.insert((0, flow), refusal.to_string())),
+                    // It would go now, or the database is at fault.
+                    Ok(None) => return Err(ProcessError::Unavailable(error.to_string())),
+                    Err(error) => return Err(ProcessError::Unavailable(error.to_string())),
+                }
             }
             Err(Failed::Fault(error) | Failed::Unknown(error, _)) => {
                 return Err(ProcessError::Unavailable(error.to_string()));

@@ -21,6 +21,16 @@ pub(super) enum Lag {
     Over,
 }
 
+impl Lag {
+    /// Where the flow stands, while it lags.
+    pub(super) fn offset(self) -> Option<Offset> {
+        match self {
+            Self::At(offset) => Some(offset),
+            Self::NotAsked | Self::Over => None,
+        }
+    }
+}
+
 impl Standing {
     /// What `batch` expects.
     pub(super) fn before(batch: &Batch) -> Self {

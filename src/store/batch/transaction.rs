@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::DatabaseTransaction;
 
 use super::counters::write_counters;
 use super::fence::Fence;
@@ -18,7 +18,6 @@ use crate::domain::batch::BatchOutcome;
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
-use crate::store::statement::statement;
 
 /// A part of a batch, and what it may be measured against.
 #[derive(Debug, Clone)]
@@ -138,33 +137,24 @@ pub(super) async fn rehearse(
     work: &Work<'_>,
 ) -> Result<(), StoreError> {
     let transaction = database.begin().await?;
-    let flows = lock_flows(&transaction, database.dialect, &work.flows(), work.waits, schemas).await?;
-    let writes = judge(&transaction, database, rules, flows, work).await?;
-    writes.write(&transaction, &WriteContext::new(database, rules)).await?;
-    write_counters(&transaction, database.dialect, &writes.counters).await?;
-    roll_back(transaction).await
+    let tried = async {
+        let flows = lock_flows(&transaction, database.dialect, &work.flows(), work.waits, schemas).await?;
+        let writes = judge(&transaction, database, rules, flows, work).await?;
+        writes.write(&transaction, &WriteContext::new(database, rules)).await?;
+        write_counters(&transaction, database.dialect, &writes.counters).await
+    };
+    let tried = tried.await;
+    roll_back(transaction, tried).await
 }
 
-/// Whether a harmless row goes where the refused one did not: else the database is at fault.
-///
-/// A row without values: what a site's own rules say of values, they do not say of NULL.
-pub(super) async fn harmless_row_goes(database: &Database, flow: FlowId) -> Result<(), StoreError> {
-    let transaction = database.begin().await?;
-    let sql = format!(
-        "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
-         SELECT {}, code, 'probe', NULL, NULL FROM flows WHERE id = ?",
-        database.dialect.now()
-    );
-    let statement = statement(database.dialect.backend(), sql, [flow.into()]);
-    transaction
-        .execute_raw(statement)
-        .await
-        .while_doing("writing a harmless row of the flow without values")?;
-    roll_back(transaction).await
-}
-
-async fn roll_back(transaction: DatabaseTransaction) -> Result<(), StoreError> {
-    transaction.rollback().await.while_doing("rolling back")
+/// Ends a transaction that was only tried, whatever came of it. One that is merely dropped ends a little later, and its
+/// locks would be in the way of the next one.
+pub(super) async fn roll_back<T>(
+    transaction: DatabaseTransaction,
+    tried: Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let ended = transaction.rollback().await.while_doing("rolling back");
+    tried.and_then(|value| ended.map(|()| value))
 }
 
 /// What becomes of each message, and the rows of it.

@@ -12,6 +12,7 @@ mod packets;
 mod refusals;
 mod rotation;
 mod silence;
+mod site_rules;
 mod tables;
 
 use crate::support::eventually;

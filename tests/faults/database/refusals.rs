@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use crate::support::eventually_within;
 use crate::support::mariadb::MariaDbServer;
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
@@ -159,6 +161,42 @@ fn a_table_of_the_gateway_that_was_dropped_is_waited_for_until_it_is_made_again(
     // The table said how far the gateway was: what the inbox still held is there twice, and nothing else.
     let twice = load.judge(&world).len();
     assert!(twice <= 300, "{twice}");
+}
+
+/// A GRANT on the whole database is not for connections that are in use already.
+#[test]
+fn a_privilege_that_is_granted_is_noticed_while_messages_come() {
+    let world = World::on(Backend::MariaDb);
+    let mut load = Load::over(&world, 4);
+    let output = world.command(&["migrate"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    let name = &world.name;
+    world.sql.run(&format!("REVOKE ALL ON {name}.* FROM '{name}'@'%'"));
+    world.sql.run(&format!("GRANT SELECT, UPDATE, DELETE ON {name}.* TO '{name}'@'%'"));
+    for row in world.sql.rows("SHOW TABLES", []) {
+        let table: String = row.try_get_by_index(0).unwrap();
+        if table != "data" {
+            world.sql.run(&format!("GRANT INSERT ON {name}.{table} TO '{name}'@'%'"));
+        }
+    }
+    let mut gateway = world.start_subscribed();
+    let messages = load.next(&world, 100);
+    world.publish_all(messages);
+    // Both lanes have failed on a connection of theirs, and are never idle for long.
+    for lane in ["flow-worker-0", "flow-worker-1"] {
+        gateway.wait_for_line_that(lane, &|line| line.contains(lane) && line.contains("retrying"));
+    }
+    gateway.wait_for_line("INSERT command denied");
+    world.sql.run(&format!("GRANT INSERT ON {name}.* TO '{name}'@'%'"));
+    let messages = load.next(&world, 100);
+    world.publish_all(messages);
+    eventually_within(Duration::from_secs(20), "the messages", || {
+        let stored = world.sql.count("SELECT COUNT(*) FROM data WHERE attribute_name = 'key'", []);
+        (stored >= 200).then_some(())
+    });
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+    assert_eq!(world.dead_letters(), []);
 }
 
 /// Left to itself such a server cuts what is too long and writes a question mark for what it does not know.

@@ -1,0 +1,145 @@
+//! Harmless rows, written and rolled back: whether the database takes rows at this moment.
+//!
+//! Covered are `data`, by a row that the site's own rules let pass, and `outbox`, by a row with the key of the message
+//! and nothing in it. Not covered are `message_keys` and `dead_letters`, which are the gateway's own and hold nothing that
+//! a rule of the site is about, and the counters in `flows`: a rule on those refuses all messages of one flow, which is
+//! then set aside.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+
+use super::BatchRules;
+use super::insert::insert_rows;
+use super::transaction::roll_back;
+use super::writes::WriteContext;
+use crate::domain::message::{FlowId, Offset};
+use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use crate::store::connect::Database;
+use crate::store::error::{Fault, StoreError, While};
+use crate::store::exhaustion::has_ids_for;
+use crate::store::statement::statement;
+
+/// Rows of `data` that are tried in turn, as what a SELECT gives after `received_at`. The last parameter is the flow,
+/// those before it are a text that no other row has.
+///
+/// The plainest comes first: rules about values say nothing of NULL, and neither do foreign keys and unique keys. The
+/// others are for rules that do not take NULL. The copies are for a column that is a foreign key and NOT NULL as well;
+/// another flow's row goes first, since the rule may be about this one. A table that is empty and takes none of the
+/// others is waited for.
+const CANDIDATES: [&str; 6] = [
+    "code, NULL, NULL, NULL FROM flows WHERE id = ?",
+    "NULL, NULL, NULL, NULL FROM flows WHERE id = ?",
+    "code, ?, NULL, NULL FROM flows WHERE id = ?",
+    "?, ?, ?, 0 FROM flows WHERE id = ?",
+    "newest.flow_code, newest.attribute_name, newest.attribute_value, newest.last_msg_id \
+     FROM (SELECT * FROM data ORDER BY id DESC LIMIT 20) AS newest CROSS JOIN flows \
+     WHERE flows.id = ? AND newest.flow_code <> flows.code ORDER BY newest.id DESC LIMIT 1",
+    "newest.flow_code, newest.attribute_name, newest.attribute_value, newest.last_msg_id \
+     FROM (SELECT * FROM data ORDER BY id DESC LIMIT 1) AS newest CROSS JOIN flows WHERE flows.id = ?",
+];
+
+/// Whether as many harmless rows go in as the message of `flow` at `offset` has.
+///
+/// As many, because identifiers may be left for fewer: then the message is not at fault.
+///
+/// # Errors
+/// The database was not reached, or something was locked: then nothing is known.
+pub(super) async fn takes_harmless_rows(
+    database: &Database,
+    rules: &BatchRules,
+    flow: FlowId,
+    offset: Offset,
+    rows: usize,
+) -> Result<bool, StoreError> {
+    if !has_ids_for(database, &rules.limits, rows).await?
+        || !is_taken(takes_post(database, rules, flow, offset).await)?
+    {
+        return Ok(false);
+    }
+    for candidate in CANDIDATES {
+        if is_taken(takes_rows(database, candidate, flow, rows).await)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A refusal is an answer, whatever it is about; all else says nothing.
+fn is_taken(outcome: Result<bool, StoreError>) -> Result<bool, StoreError> {
+    match outcome {
+        Err(error) if matches!(error.fault(), Fault::Poison | Fault::Outage) => Ok(false),
+        other => other,
+    }
+}
+
+async fn takes_rows(
+    database: &Database,
+    candidate: &str,
+    flow: FlowId,
+    rows: usize,
+) -> Result<bool, StoreError> {
+    let transaction = database.begin().await?;
+    let writing = async {
+        for row in 0..rows {
+            if !takes_row(&transaction, database, candidate, flow, row).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let written = writing.await;
+    roll_back(transaction, written).await
+}
+
+/// A second before the row before it: a key may hold the time.
+async fn takes_row(
+    transaction: &DatabaseTransaction,
+    database: &Database,
+    candidate: &str,
+    flow: FlowId,
+    row: usize,
+) -> Result<bool, StoreError> {
+    let texts = candidate.matches('?').count().saturating_sub(1);
+    let received_at_us = now_us().saturating_sub(i64::try_from(row).unwrap_or(0).saturating_mul(1_000_000));
+    let text = Value::from(format!("harmless row {row}"));
+    let values = [database.dialect.datetime(received_at_us)]
+        .into_iter()
+        .chain(std::iter::repeat_n(text, texts))
+        .chain([flow.into()]);
+    let sql = format!(
+        "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) SELECT ?, {candidate}"
+    );
+    let statement = statement(database.dialect.backend(), sql, values);
+    let written = transaction.execute_raw(statement).await.while_doing("writing a harmless row")?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// A message whose key is there already is not at fault: it waits for its turn, and the delivery deletes the row.
+async fn takes_post(
+    database: &Database,
+    rules: &BatchRules,
+    flow: FlowId,
+    offset: Offset,
+) -> Result<bool, StoreError> {
+    let nothing: Arc<str> = Arc::default();
+    let item = OutboxItem {
+        key: OutboxKey { inbox_id: Arc::clone(&rules.inbox_id), inbox_offset: offset, flow_id: flow },
+        message_id: 0,
+        flow_code: Arc::clone(&nothing),
+        url: nothing,
+        topic: String::new(),
+        payload: OutboxPayload::Loaded(Vec::new()),
+        attempts: 0,
+        created_at_us: 0,
+    };
+    let transaction = database.begin().await?;
+    let written = insert_rows(&transaction, &WriteContext::new(database, rules), &[item]).await;
+    roll_back(transaction, written.map(|()| true)).await
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

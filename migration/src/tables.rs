@@ -235,7 +235,7 @@ fn database_identity_table(types: Types) -> TableDefinition {
     use database_identity::Column;
     types.table("database_identity", |table| {
         table
-            .col(ColumnDef::new(Column::Id).integer().not_null().primary_key())
+            .col(ColumnDef::new(Column::Id).big_integer().not_null().primary_key())
             .col(types.hex_id(Column::DatabaseId));
     })
 }

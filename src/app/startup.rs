@@ -12,8 +12,8 @@ use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, check_tables, commit_risk,
-    load_limits, load_mqtt_servers, migrate, silence,
+    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, check_tables,
+    commit_risk, load_limits, load_mqtt_servers, migrate, silence,
 };
 
 /// Waits between two attempts to reach the database at the start.

@@ -36,9 +36,12 @@ use crate::domain::redelivery::Sighting;
 const KEPT_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// All that the writer knows; behind one mutex.
+#[allow(clippy::struct_excessive_bools, reason = "each is about something else")]
 pub(super) struct Log {
     dir: PathBuf,
     meta: Meta,
+    /// The file of it lacks something.
+    meta_dirty: bool,
     codec: Codec,
     limits: Limits,
     fsync_each: bool,
@@ -111,6 +114,7 @@ impl Log {
             next_offset: meta.next_base,
             dir: options.dir,
             meta,
+            meta_dirty: false,
             segments,
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -124,17 +128,22 @@ impl Log {
             buffer: Vec::new(),
         };
         log.keep_finished(progress.done_below);
-        match log.begin_run() {
-            // What is in the log can still be worked off, which makes room; appends wait until then.
-            Err(error) if error.is_disk_full() => {
-                log::error!("the inbox begins without room to append: {error}");
-            }
-            begun => begun?,
-        }
+        log.begin_run()?;
         Ok(log)
     }
 
     fn begin_run(&mut self) -> Result<(), InboxError> {
+        match self.try_begin_run() {
+            // What is in the log can still be worked off, which makes room; appends wait until then.
+            Err(error) if error.is_disk_full() => {
+                log::error!("the inbox begins without room to append: {error}");
+                Ok(())
+            }
+            begun => begun,
+        }
+    }
+
+    fn try_begin_run(&mut self) -> Result<(), InboxError> {
         self.reserve_offset()?;
         let active = self.create_segment()?;
         active.segment.sync()?;
@@ -158,8 +167,16 @@ impl Log {
         self.meta.registration.as_ref()
     }
 
+    /// Remembers what this start has registered. Where the disk has no room for it, it is on disk before the first append.
     pub(super) fn register(&mut self, registered: Registered) -> Result<(), InboxError> {
-        self.meta.register(&self.dir, registered)
+        match self.meta.register(&self.dir, registered) {
+            Err(error) if error.is_disk_full() => {
+                self.meta_dirty = true;
+                log::error!("the inbox cannot remember its start yet: {error}");
+                Ok(())
+            }
+            stored => stored,
+        }
     }
 
     /// Appends a record; it is published (and synced, where each is) when this returns its offset.
@@ -278,7 +295,10 @@ impl Log {
     fn reserve_offset(&mut self) -> Result<(), InboxError> {
         if self.next_offset == self.meta.next_base {
             self.meta.reserve(&self.dir)?;
+        } else if self.meta_dirty {
+            self.meta.store(&self.dir)?;
         }
+        self.meta_dirty = false;
         Ok(())
     }
 

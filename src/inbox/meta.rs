@@ -148,7 +148,7 @@ impl Meta {
         self.store(dir)
     }
 
-    fn store(&self, dir: &Path) -> Result<(), InboxError> {
+    pub(super) fn store(&self, dir: &Path) -> Result<(), InboxError> {
         let text = serde_json::json!(Line {
             format: u32::from(FORMAT),
             id: self.id.to_string(),

@@ -56,8 +56,9 @@ fn every_trouble_that_an_alert_links_to_has_a_section_with_a_line_or_says_that_t
 
 #[test]
 fn every_section_that_quotes_a_line_names_the_test_that_made_its_trouble() {
-    let tests =
-        ["actors", "bound", "peers", "repeats", "unread"].map(|name| read(&format!("tests/logs/{name}.rs")));
+    let logs = ["actors", "bound", "peers", "repeats", "unread"].map(|name| format!("tests/logs/{name}.rs"));
+    let faults = ["copies", "restore"].map(|name| format!("tests/faults/accidents/{name}.rs"));
+    let tests: Vec<String> = logs.iter().chain(&faults).map(|path| read(path)).collect();
     let with_lines = sections().into_iter().filter(|(_, section)| section.contains(LINES));
     for (heading, section) in with_lines.filter(|(heading, _)| !EXPLAINING.contains(&heading.as_str())) {
         let made_by: Vec<&str> =

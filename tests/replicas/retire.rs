@@ -209,7 +209,7 @@ fn a_replica_that_runs_with_another_inbox_is_not_retired_until_it_has_been_silen
     shards[0].is_one_of(1);
     shards[0].start_subscribed();
     fleet.world.publish_all(fleet.messages(100..200));
-    mistaken.retire();
+    mistaken.retired(&["retire", "--new-inbox"]);
     fleet.wait_until_stored(200);
     shards[0].stop();
     assert_eq!(fleet.judge(200).twice(&fleet).0, 0);
@@ -319,7 +319,9 @@ fn a_replica_whose_inbox_is_lost_is_retired_while_devices_publish() {
     shards[0].start_subscribed();
     let stream = fleet.publishing(10);
     stream.wait_for_more(500);
-    let mut retiring = shards[1].begin_to_retire(&[]);
+    let refused = text_of(&shards[1].run(&["retire"]));
+    assert!(refused.contains("--new-inbox"), "{refused}");
+    let mut retiring = shards[1].begin_to_retire_with(&["--new-inbox"], &[]);
     assert_eq!(retiring.wait_for_exit().code(), Some(0), "{}", retiring.stderr());
     stream.wait_for_more(500);
     let published = stream.end();
@@ -349,7 +351,7 @@ fn what_no_book_tells_of_is_unsubscribed_before_the_rest_is_taken() {
         stream.wait_for_more(100);
         stream.hold();
         let before = stream.acknowledged();
-        let mut retiring = lost.begin_to_retire(&[]);
+        let mut retiring = lost.begin_to_retire_with(&["--new-inbox"], &[]);
         retiring.wait_for_line("Nothing is subscribed any more");
         retiring.kill();
         stream.go_on();
@@ -412,7 +414,7 @@ fn a_worker_that_panics_while_the_inbox_of_a_retired_replica_is_drained_is_repla
     alone.start_subscribed();
     let other = fleet.world.another_session();
     other.run("BEGIN");
-    other.run("SELECT lane FROM inbox_offsets FOR UPDATE");
+    other.run("SELECT id FROM flows FOR UPDATE");
     alone.kill();
     fleet.world.publish_all(fleet.messages(0..100));
     let mut retiring = alone.begin_to_retire_with(

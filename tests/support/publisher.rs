@@ -40,7 +40,7 @@ pub struct Publisher {
 
 impl Publisher {
     pub fn connect(broker: SocketAddr) -> Publisher {
-        let stream = open(broker).unwrap();
+        let stream = open(broker, "").unwrap();
         Publisher { broker, stream, next_packet_id: 1, unacknowledged: VecDeque::new(), resent: Vec::new() }
     }
 
@@ -88,7 +88,7 @@ impl Publisher {
         let deadline = Instant::now() + PATIENCE;
         'connection: loop {
             assert!(Instant::now() < deadline, "the broker does not come back");
-            let Ok(stream) = open(self.broker) else {
+            let Ok(stream) = open(self.broker, "") else {
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 continue;
             };
@@ -104,17 +104,23 @@ impl Publisher {
     }
 }
 
-fn open(broker: SocketAddr) -> std::io::Result<TcpStream> {
+/// Takes the session of another client, as one with the same client id does, and reads nothing.
+pub fn take_session(broker: SocketAddr, client_id: &str) -> TcpStream {
+    open(broker, client_id).unwrap()
+}
+
+/// An empty client id is the broker's to fill, and its session is clean.
+fn open(broker: SocketAddr, client_id: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(broker)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut body = string("MQTT");
-    // Protocol level 4, clean session, no keepalive; an empty client id is the broker's to fill.
-    body.extend([4, 0x02, 0, 0]);
-    body.extend(string(""));
+    // Protocol level 4, no keepalive.
+    body.extend([4, if client_id.is_empty() { 0x02 } else { 0 }, 0, 0]);
+    body.extend(string(client_id));
     stream.write_all(&packet(CONNECT, &body))?;
     match read_packet(&mut stream)? {
-        (CONNACK, body) if body == [0, 0] => Ok(stream),
+        (CONNACK, body) if body[1] == 0 => Ok(stream),
         (kind, body) => panic!("the broker refused the publisher: {kind:#x} {body:?}"),
     }
 }

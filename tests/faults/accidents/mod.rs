@@ -15,9 +15,7 @@ use crate::support::process::{Gateway, Settings};
 use crate::support::sql::Sql;
 use crate::support::world::{Backend, World};
 
-/// Every table that a gateway writes or reads, copied within its database.
-struct Snapshot;
-
+/// Every table that a gateway writes or reads.
 const TABLES: [&str; 12] = [
     "data",
     "flows",
@@ -33,23 +31,21 @@ const TABLES: [&str; 12] = [
     "database_identity",
 ];
 
-impl Snapshot {
-    fn take(sql: &Sql) -> Snapshot {
-        for table in TABLES {
-            sql.run(&format!("CREATE TABLE copy_of_{table} AS SELECT * FROM {table}"));
-        }
-        Snapshot
+/// Copies all tables within their database.
+fn back_up(sql: &Sql) {
+    for table in TABLES {
+        sql.run(&format!("CREATE TABLE copy_of_{table} AS SELECT * FROM {table}"));
     }
+}
 
-    /// As one transaction, so that a running gateway sees all of it or nothing.
-    fn restore(&self, sql: &Sql) {
-        sql.run("BEGIN");
-        for table in TABLES {
-            sql.run(&format!("DELETE FROM {table}"));
-            sql.run(&format!("INSERT INTO {table} SELECT * FROM copy_of_{table}"));
-        }
-        sql.run("COMMIT");
+/// As one transaction, so that a running gateway sees all of it or nothing.
+fn restore(sql: &Sql) {
+    sql.run("BEGIN");
+    for table in TABLES {
+        sql.run(&format!("DELETE FROM {table}"));
+        sql.run(&format!("INSERT INTO {table} SELECT * FROM copy_of_{table}"));
     }
+    sql.run("COMMIT");
 }
 
 /// Keeps the lanes from committing anything, until [`free_lanes`].

@@ -1,15 +1,15 @@
 //! The database goes back: a backup is restored, with the gateway running or down.
 
-use super::Snapshot;
+use super::{back_up, restore};
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
 use crate::support::process::Gateway;
-use crate::support::world::{SERVERS, World};
+use crate::support::world::{Backend, SERVERS, World};
 
 const WENT_BACK: &str = "The database went back: lane";
 
 /// A load of small segments: hundreds of messages fill several.
-fn world_with(backend: crate::support::world::Backend, settings: &[(&str, &str)]) -> (World, Load) {
+fn world_with(backend: Backend, settings: &[(&str, &str)]) -> (World, Load) {
     let mut world = World::with_broker(backend, Broker::private());
     world.set("INBOX_SEGMENT_BYTES", "65536");
     for (name, value) in settings {
@@ -37,9 +37,9 @@ fn a_database_restored_under_a_running_gateway_is_replayed_from_kept_segments() 
         let (world, mut load) = world_with(backend, &[]);
         let mut gateway = world.start_subscribed();
         store(&world, &mut load, 100);
-        let snapshot = Snapshot::take(&world.sql);
+        back_up(&world.sql);
         store(&world, &mut load, 300);
-        snapshot.restore(&world.sql);
+        restore(&world.sql);
         // Also where nothing more is published.
         wait_for_replay(&gateway, &load, &world);
         store(&world, &mut load, 50);
@@ -54,13 +54,13 @@ fn a_database_restored_while_the_gateway_is_down_is_replayed_from_kept_segments(
         let (world, mut load) = world_with(backend, &[]);
         let mut gateway = world.start_subscribed();
         store(&world, &mut load, 100);
-        let snapshot = Snapshot::take(&world.sql);
+        back_up(&world.sql);
         store(&world, &mut load, 100);
         assert_eq!(gateway.stop(), Some(0));
         let mut gateway = world.start_subscribed();
         store(&world, &mut load, 200);
         assert_eq!(gateway.stop(), Some(0));
-        snapshot.restore(&world.sql);
+        restore(&world.sql);
 
         let mut gateway = world.start_subscribed();
         gateway.wait_for_line("does not know the last start");
@@ -73,14 +73,13 @@ fn a_database_restored_while_the_gateway_is_down_is_replayed_from_kept_segments(
 
 #[test]
 fn what_was_not_kept_is_named_when_the_database_goes_back() {
-    let (world, mut load) =
-        world_with(crate::support::world::Backend::MariaDb, &[("INBOX_KEEP_SECONDS", "0")]);
+    let (world, mut load) = world_with(Backend::MariaDb, &[("INBOX_KEEP_SECONDS", "0")]);
     let mut gateway = world.start_subscribed();
     store(&world, &mut load, 100);
-    let snapshot = Snapshot::take(&world.sql);
+    back_up(&world.sql);
     store(&world, &mut load, 300);
     assert_eq!(gateway.stop(), Some(0));
-    snapshot.restore(&world.sql);
+    restore(&world.sql);
     let mut gateway = world.start_subscribed();
     let line = gateway.wait_for_line(WENT_BACK);
     assert!(line.contains("cannot be brought back"), "{line}");

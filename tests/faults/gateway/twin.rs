@@ -1,11 +1,13 @@
 //! Two processes where one should be: the same client id, the same inbox.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
 use crate::support::process::{Gateway, Settings};
 use crate::support::proxy::{Act, Sign};
+use crate::support::publisher::take_session;
 use crate::support::world::{Backend, SERVERS, World};
 
 const FLOWS: usize = 2;
@@ -39,28 +41,44 @@ fn all_is_there_and_numbered_without_a_gap(world: &World, load: &Load, published
 }
 
 #[test]
-#[ignore = "takes half a minute; run by scripts/faults"]
 fn a_client_id_taken_twice_is_said_loudly_and_nothing_is_lost_once_one_is_gone() {
     let world = World::with_broker(Backend::MariaDb, Broker::private());
     let mut load = Load::over(&world, FLOWS);
-    let mut first = world.start_subscribed();
+    let mut gateway = world.start_subscribed();
     let messages = load.next(&world, 500);
     world.publish_all(messages);
-    let mut second = Gateway::start(&[], &twin_of(&world), world.directory());
-    first.wait_for_line(TAKEN_OVER);
-    let messages = load.next(&world, 500);
-    world.publish_all(messages);
-    // The first comes back after its pause, and it is the second's turn to be loud.
-    second.wait_for_line(TAKEN_OVER);
-    let messages = load.next(&world, 500);
-    world.publish_all(messages);
-    assert_eq!(second.stop(), Some(0));
+    let mut published = 1_000;
+    while gateway.count_lines(TAKEN_OVER) == 0 {
+        let mut stranger = take_session(world.broker.address, &world.name);
+        let messages = load.next(&world, 100);
+        world.publish_all(messages);
+        published += 100;
+        // To its end: the gateway takes its session back.
+        let _ = stranger.read_to_end(&mut Vec::new());
+    }
     let messages = load.next(&world, 500);
     world.publish_all(messages);
     load.wait_until_stored(&world);
-    assert!(first.is_running());
+    assert_eq!(gateway.stop(), Some(0));
+    all_is_there_and_numbered_without_a_gap(&world, &load, published);
+}
+
+#[test]
+fn a_second_process_with_the_client_id_and_another_inbox_is_refused() {
+    let world = World::with_broker(Backend::MariaDb, Broker::private());
+    let mut load = Load::over(&world, FLOWS);
+    let mut first = world.start_subscribed();
+    for options in [&["run"][..], &["run", "--new-inbox"]] {
+        let mut second = Gateway::start(options, &twin_of(&world), world.directory());
+        assert_eq!(second.wait_for_exit().code(), Some(1));
+        assert!(second.stderr().contains(&format!("process {}", first.id())), "{}", second.stderr());
+    }
+    let messages = load.next(&world, 500);
+    world.publish_all(messages);
+    load.wait_until_stored(&world);
+    assert_eq!(first.count_lines(TAKEN_OVER), 0);
     assert_eq!(first.stop(), Some(0));
-    all_is_there_and_numbered_without_a_gap(&world, &load, 2_000);
+    assert_eq!(load.judge(&world), [0; 0]);
 }
 
 #[test]
@@ -109,7 +127,7 @@ fn holds_up_its_twin_no_longer_than_its_session_lasts(backend: Backend) {
 
     // Its row locks are on the very flows that the twin gets messages for.
     let mark = world.broker.mark();
-    let mut second = Gateway::start(&[], &straight, world.directory());
+    let mut second = Gateway::start(&["run", "--new-inbox"], &straight, world.directory());
     world.wait_for_flows(mark);
     let messages = load.next(&world, 500);
     world.publish_all(messages);

@@ -50,7 +50,7 @@ pub struct RouterActor {
     life: Life,
     parts: RouterParts,
     lanes: Lanes<Reader>,
-    /// What is processed again because the database went back.
+    /// The replays after the database went back.
     replays: Replays,
     /// Who waits for the inbox to be drained.
     drained: Vec<oneshot::Sender<()>>,
@@ -211,12 +211,9 @@ impl RouterActor {
                     self.open(lane);
                 }
             }
-            // It panicked or was replaced. Its successor opens the lane, but in a database that went back it may do so in
-            // the epoch that is closed here, and then it is not heard.
+            // It panicked or was replaced: its successor opens the lane.
             Err(_) => {
-                if self.lanes.close(lane, epoch) {
-                    self.open(lane);
-                }
+                self.lanes.close(lane, epoch);
             }
         }
     }
@@ -242,7 +239,7 @@ impl RouterActor {
         }
     }
 
-    /// Says so where the database is behind what was committed to it.
+    /// Logs an error if the database lacks offsets that were committed to it.
     fn note_opened(&mut self, lane: Lane, next_offset: Offset) {
         let deleted_below = self.parts.inbox.progress().deleted_below;
         if let Some(set_back) = self.replays.opened(lane, next_offset, deleted_below) {
@@ -255,7 +252,7 @@ impl RouterActor {
         }
     }
 
-    /// Says what was processed again once the lane is where it was before the database went back.
+    /// Logs the replayed messages once the lane reaches its former offset.
     fn note_replayed(&mut self, lane: Lane, outcome: &BatchOutcome) {
         let Some(position) = self.lanes.get_mut(lane).map(|cursor| cursor.position()) else { return };
         let Some(replayed) = self.replays.committed_to(lane, position.next_offset, &outcome.results) else {

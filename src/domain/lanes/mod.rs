@@ -97,7 +97,7 @@ impl<R: RecordSource> Lanes<R> {
         self.get_mut(lane).is_some_and(|cursor| cursor.close(epoch))
     }
 
-    /// Closes the lane whatever its epoch: the database went back, and epochs with it.
+    /// Closes the lane in any epoch, because the database went back.
     pub fn close_any(&mut self, lane: Lane) {
         if let Some(cursor) = self.get_mut(lane) {
             cursor.close(cursor.position().epoch);

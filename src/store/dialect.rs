@@ -88,7 +88,10 @@ impl Dialect {
                 format!("CAST(EXTRACT(EPOCH FROM {column} - {}) * 1000000 AS BIGINT)", self.now())
             }
             Self::Sqlite => {
-                format!("CAST((julianday({column}) - julianday('now')) * 86400000000.0 AS INTEGER)")
+                // The times have milliseconds. A day as a floating-point number has not even all microseconds.
+                format!(
+                    "1000 * CAST(ROUND((julianday({column}) - julianday('now')) * 86400000.0) AS INTEGER)"
+                )
             }
         }
     }

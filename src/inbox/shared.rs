@@ -173,12 +173,12 @@ impl Shared {
             lock_progress(&self.progress).known.done_below = watermark;
             self.prepare_deletion(expired)?
         };
-        // What has become room for others: kept segments do not count.
+        // Kept segments do not count, so there may be room for waiting appends.
         self.changed.notify_all();
         self.delete(expired)
     }
 
-    /// Deletes all finished segments where the disk has no room for what comes. Answers whether there was one.
+    /// Deletes all finished segments because the disk is full. Returns whether there was one.
     fn give_up_kept(&self) -> bool {
         let given_up = {
             let _turn = turn(&self.storing);
@@ -197,17 +197,18 @@ impl Shared {
     }
 
     fn delete(&self, segments: Vec<Arc<Segment>>) -> Result<(), InboxError> {
-        let mut first_failure = Ok(());
+        let (mut first_failure, mut left) = (Ok(()), Vec::new());
         for segment in segments {
             // Without the lock: deleting a large file takes the file system a while.
             match fs::remove_file(&segment.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.lock().restore_kept(Arc::clone(&segment));
                     first_failure = first_failure.and(Err(InboxError::io("delete", &segment.path)(error)));
+                    left.push(segment);
                 }
                 _ => self.forget_deleted(),
             }
         }
+        self.restore_kept(left);
         first_failure
     }
 
@@ -221,15 +222,19 @@ impl Shared {
                 Ok(taken)
             }
             Err(error) => {
-                let mut log = self.lock();
-                // The oldest comes first again.
-                for segment in taken.into_iter().rev() {
-                    log.restore_kept(segment);
-                }
-                self.note_bytes(&log);
+                self.restore_kept(taken);
                 Err(error)
             }
         }
+    }
+
+    /// Puts segments back whose files stay: the oldest comes first again.
+    fn restore_kept(&self, segments: Vec<Arc<Segment>>) {
+        let mut log = self.lock();
+        for segment in segments.into_iter().rev() {
+            log.restore_kept(segment);
+        }
+        self.note_bytes(&log);
     }
 
     pub(super) fn progress(&self) -> Progress {

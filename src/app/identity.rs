@@ -24,7 +24,7 @@ use crate::store::{Beat, Database, StoreError, beat, lane_offsets, note_end, reg
 /// Interval between two signs of life.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a start that may still run is watched for a sign of life: two of them, and what a slow database takes.
+/// How long a start that may still run is watched. Covers two signs of life and a slow database.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long the end waits for the database.
@@ -42,7 +42,7 @@ pub(super) struct RegisteredStart {
     database: DatabaseSettings,
 }
 
-/// What is known of the inbox directory before this start is registered.
+/// The state of the inbox directory before this start is registered.
 fn directory_of(settings: &Settings, inbox: &Inbox) -> Directory {
     Directory {
         next_base: inbox.next_offset(),
@@ -218,7 +218,7 @@ impl RegisteredStart {
         inbox: &Inbox,
         actors: &actors::Directory,
     ) -> Result<(), StoreError> {
-        // Known before it is read: what is committed in between only makes the database further.
+        // Taken before the read: commits in between only move the database further.
         let known = inbox.progress();
         let stored = lane_offsets(database, &self.directory.inbox_id).await?;
         for (lane, committed) in (0..).zip(known.lanes) {

@@ -43,7 +43,7 @@ pub struct Retired {
     pub to_be_posted: u64,
 }
 
-/// What is to be retired, and how.
+/// The options of `retire`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RetireOrder {
     /// Let go of the flows although no other gateway takes them.

@@ -121,7 +121,7 @@ async fn inbox(settings: &Settings, database: &Database) -> Result<Option<InboxF
     }))
 }
 
-/// What the next start would be told.
+/// The notices or the refusal of the next start.
 async fn mismatches(
     settings: &Settings,
     found: &Survey,

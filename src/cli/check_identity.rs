@@ -11,7 +11,7 @@ use crate::store::{self, Database, StoreError};
 
 const NAME: &str = "identity";
 
-/// Says what the next start would find. Changes nothing.
+/// Reports the verdict on the next start. Changes nothing.
 pub(super) async fn run(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     if let Some(kind) = volatile_file_system(&settings.inbox.dir) {
         let warning =

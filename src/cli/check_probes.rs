@@ -93,7 +93,7 @@ async fn servers(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     Ok(())
 }
 
-/// What commits may be lost is no failure: the gateway works all the same.
+/// Commits that may be lost are a warning and no failure, because the gateway works.
 async fn durability(database: &Database, report: &mut Report<'_>) -> io::Result<()> {
     match store::commit_risk(database).await {
         Some(risk) => report.warn("database", &risk.to_string()),

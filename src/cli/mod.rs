@@ -44,7 +44,7 @@ struct CommandLine {
     command: Option<Command>,
 }
 
-/// What the operator consents to, for one start.
+/// The consent of the operator, for one start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
 struct RunOptions {
     /// The database is another one than before: go on where the inbox stood, and store there nothing twice.

@@ -24,7 +24,7 @@ pub(super) struct RetireOptions {
     /// that is out of reach for a minute is left out and named.
     #[arg(long, value_name = "ID")]
     broker: Option<i64>,
-    /// The inbox of the replica is lost: begin with an empty one. What it had received and not stored is lost.
+    /// The inbox of the replica is lost: begin with an empty one. Its messages that were not stored are lost.
     #[arg(long)]
     new_inbox: bool,
 }

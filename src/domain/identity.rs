@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::{LaggingFlow, Lane};
 use super::message::{FlowId, OFFSETS_PER_START, Offset};
 
-/// What is known of the directory that starts.
+/// The directory of this start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     /// The id of its inbox.
@@ -48,7 +48,7 @@ pub struct Directory {
     pub committed: Vec<Offset>,
 }
 
-/// What the database says.
+/// The rows of the database about this inbox and client id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registry {
     /// Its identity.
@@ -130,7 +130,7 @@ pub struct Resume {
     pub lagging: Vec<(Lane, FlowId, Offset)>,
 }
 
-/// What the operator has said on the command line.
+/// The options on the command line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Consent {
     /// How to go on where the database and the inbox do not know the same of each other.
@@ -139,16 +139,16 @@ pub struct Consent {
     pub new_inbox: bool,
 }
 
-/// How an inbox goes on at another database, or as a copy that holds what others lack.
+/// How an inbox continues at another database, or as a copy with records that others lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseChange {
-    /// Where it stood: what is done is not repeated, what waits is stored here.
+    /// From its last offset: processed messages are not repeated, and waiting ones are stored here.
     Adopt,
     /// With everything that the inbox holds and the database may not have seen.
     Replay,
 }
 
-/// What to do about a start.
+/// The decision on a start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Register it like this.
@@ -168,7 +168,7 @@ pub struct Registration {
     pub lanes: BTreeMap<Lane, Offset>,
     /// The lagging flows in place of those in the table; `None` leaves these.
     pub lagging: Option<Vec<(Lane, LaggingFlow)>>,
-    /// What people should know.
+    /// Messages for the log.
     pub notices: Vec<Notice>,
 }
 
@@ -262,7 +262,7 @@ pub fn judge(directory: &Directory, registry: &Registry, consent: Consent, silen
     if let Some(last) = registry.starts.first().filter(may_run).filter(|last| !is_ours(directory, last)) {
         return Verdict::Watch(last.clone());
     }
-    // Only where something may be left behind. What was drained is of no interest.
+    // Only if messages may be left behind: a drained inbox has none.
     let mut others = registry.others.iter().filter(|other| other.state != StartState::Drained);
     if let Some(other) = others.clone().find(may_run).filter(|_| consent.new_inbox) {
         return Verdict::Watch(other.clone());
@@ -303,7 +303,7 @@ pub fn judge(directory: &Directory, registry: &Registry, consent: Consent, silen
     Verdict::Register(registration)
 }
 
-/// What to answer when a start that was watched gave a sign of life.
+/// The refusal when a watched start gave a sign of life.
 #[must_use]
 pub fn refuse_for(directory: &Directory, living: &Start) -> Refusal {
     let (inbox_id, location) = (living.inbox_id.clone(), living.location.clone());
@@ -362,7 +362,7 @@ fn at_its_database(
     Ok(registration)
 }
 
-/// Whether the directory that ran last comes from this one, and had all its records: then the lanes say what is done of them.
+/// Whether the directory that ran last descends from this one and had all its records. Then the lanes cover them.
 fn others_have_all(directory: &Directory, registry: &Registry) -> bool {
     let mut descendant = registry.starts.first();
     while let Some(start) = descendant {

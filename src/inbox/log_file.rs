@@ -167,7 +167,7 @@ impl Log {
         self.meta.registration.as_ref()
     }
 
-    /// Remembers what this start has registered. Where the disk has no room for it, it is on disk before the first append.
+    /// Remembers the registration of this start. On a full disk it is written before the first append.
     pub(super) fn register(&mut self, registered: Registered) -> Result<(), InboxError> {
         match self.meta.register(&self.dir, registered) {
             Err(error) if error.is_disk_full() => {
@@ -322,7 +322,7 @@ impl Log {
         expired
     }
 
-    /// Takes out all finished segments, the active one among them if it is: the disk has no room for what comes.
+    /// Takes out all finished segments, also the active one if it is finished, because the disk is full.
     pub(super) fn take_kept(&mut self) -> Vec<Arc<Segment>> {
         let Some(watermark) = self.done_below else { return Vec::new() };
         if self.active.as_ref().is_some_and(|active| active.segment.end() <= watermark) {

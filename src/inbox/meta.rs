@@ -50,11 +50,11 @@ pub(super) struct Meta {
     pub(super) lanes: u32,
     /// No offset at or above it was ever issued.
     pub(super) next_base: Offset,
-    /// What the last start has registered in the database.
+    /// The registration of the last start.
     pub(super) registration: Option<Registered>,
 }
 
-/// What a start has registered: the database, and the id of the start there.
+/// The registration of a start: the database, and the id of the start there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {
     /// Identity of the database: 32 hexadecimal digits.
@@ -142,7 +142,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Remembers what this start has registered; on disk when this returns.
+    /// Remembers the registration of this start. It is on disk when this returns.
     pub(super) fn register(&mut self, dir: &Path, registered: Registered) -> Result<(), InboxError> {
         self.registration = Some(registered);
         self.store(dir)

@@ -81,7 +81,7 @@ pub enum FsyncPolicy {
     Never,
 }
 
-/// For how long finished segments are kept, in case the database loses what it had committed.
+/// For how long finished segments are kept, in case the database loses commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepPolicy {
     /// A segment is deleted when it was finished so long ago.
@@ -102,7 +102,7 @@ pub struct InboxOptions {
     pub dir: PathBuf,
     /// Bytes of all segments together (quarantine and kept segments excluded); at least 1 MiB.
     pub max_bytes: u64,
-    /// What becomes of finished segments.
+    /// How long finished segments are kept.
     pub keep: KeepPolicy,
     /// A segment that would become larger is followed by a new one; at most a quarter of `max_bytes` counts.
     pub segment_bytes: u64,
@@ -179,13 +179,13 @@ impl Inbox {
         self.handle.lanes
     }
 
-    /// What the last start has registered in its database.
+    /// The registration of the last start.
     #[must_use]
     pub fn registration(&self) -> Option<Registered> {
         self.handle.shared.lock().registration().cloned()
     }
 
-    /// Remembers what this start has registered; on disk when this returns.
+    /// Remembers the registration of this start. It is on disk when this returns.
     pub fn register(&self, registered: Registered) -> Result<(), InboxError> {
         self.handle.shared.lock().register(registered)
     }
@@ -201,12 +201,12 @@ impl Inbox {
         self.handle.shared.progress()
     }
 
-    /// Notes how far each lane is committed. What the directory remembers follows within seconds.
+    /// Notes how far each lane is committed. The file follows within seconds.
     pub fn note_lanes(&self, lanes: Vec<Offset>) {
         self.handle.shared.note_lanes(lanes);
     }
 
-    /// Replaces what the directory remembers of the lanes, at once.
+    /// Replaces the committed offsets in memory and in the file.
     pub fn remember_lanes(&self, lanes: Vec<Offset>) {
         self.handle.shared.remember(|known| known.lanes = lanes);
     }

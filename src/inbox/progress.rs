@@ -1,4 +1,4 @@
-//! What the directory remembers of the database: how far each lane was committed, and what was deleted since.
+//! The directory's memory of the database: how far each lane was committed, and which segments were deleted.
 //!
 //! The database is the truth while it stands. This memory is for the day when it goes back (a restore, a failover
 //! to a replica that lacks commits): only the directory then knows that it did. The file may be a few seconds old,
@@ -17,7 +17,7 @@ use crate::domain::message::Offset;
 const PROGRESS_FILE: &str = "progress";
 const FORMAT: u32 = 1;
 
-/// Interval at which the file follows what is known, unless something has to be remembered at once.
+/// Interval between two writes of the file, unless a write must not wait.
 const STORE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How far the database was, as the directory remembers it.
@@ -40,7 +40,7 @@ struct Page {
     deleted_below: Offset,
 }
 
-/// The progress, and what of it is in the file.
+/// The progress in memory and in the file.
 #[derive(Debug)]
 pub(super) struct ProgressFile {
     inbox: String,

@@ -25,7 +25,7 @@ pub struct Survey {
     pub lanes: u32,
     /// No offset at or above it was ever issued.
     pub never_issued: Offset,
-    /// What its last start has registered in its database.
+    /// The registration of its last start.
     pub registration: Option<Registered>,
     /// How far the database was, as the directory remembers it.
     pub progress: Progress,

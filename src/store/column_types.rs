@@ -16,7 +16,7 @@ pub(super) enum Table {
     MqttServers,
 }
 
-/// What a column has to hold.
+/// The type that a column must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Integer,

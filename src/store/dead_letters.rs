@@ -1,4 +1,4 @@
-//! How many dead letters are kept. The gateway deletes none, so somebody has to.
+//! The number of dead letters. The gateway deletes none, so an operator must.
 
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -27,7 +27,7 @@ pub async fn max_dead_letters(database: &Database) -> Result<u64, StoreError> {
     Ok(u64::try_from(read.await.while_doing(DOING)?.unwrap_or(0)).unwrap_or(0))
 }
 
-/// What is to be done about so many rows, if they are more than `warn_rows`.
+/// The warning with its remedy, if there are more rows than `warn_rows`.
 pub(crate) fn too_many_dead_letters(rows: u64, warn_rows: u64) -> Option<String> {
     (rows > warn_rows).then(|| {
         format!(

@@ -1,6 +1,6 @@
-//! Whether the server keeps what it has committed when it crashes or loses power.
+//! Whether the server keeps its commits when it crashes or loses power.
 //!
-//! What is committed may be deleted from the inbox, so a commit that the server loses may be lost for good.
+//! Committed messages may be deleted from the inbox, so a lost commit may be lost for good.
 
 use std::fmt;
 
@@ -47,7 +47,7 @@ async fn value(database: &Database) -> Result<Option<String>, DbErr> {
     let (sql, column) = match database.dialect {
         Dialect::MySql => ("SHOW GLOBAL VARIABLES LIKE 'innodb_flush_log_at_trx_commit'", 1),
         Dialect::Postgres => ("SELECT current_setting('fsync', true)", 0),
-        // Each of our connections sets what it needs.
+        // Each of our connections sets its own value.
         Dialect::Sqlite => return Ok(None),
     };
     let statement = statement(database.dialect.backend(), sql, []);

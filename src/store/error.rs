@@ -66,7 +66,7 @@ pub enum StoreError {
         column: &'static str,
         /// Its type, as the database says it.
         found: String,
-        /// What it should be.
+        /// The expected type.
         expected: &'static str,
     },
     /// Another gateway held the right to migrate for all this time.
@@ -84,7 +84,7 @@ pub enum StoreError {
     /// The database refuses a message, and harmless rows as well: the message is not at fault.
     #[error("no row goes in, not even a harmless one: {refusal}")]
     NoRowGoesIn {
-        /// What it says of the message.
+        /// The refusal of the message.
         refusal: Box<StoreError>,
     },
     /// A statement failed.
@@ -167,7 +167,7 @@ fn sentence(errors: &[StoreError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// A refused login is an answer to connecting, whatever was to be done on the connection.
+/// A refused login is the answer to connecting, not to the statement that follows.
 fn is_refused_login(error: &DbErr) -> bool {
     // Access denied, with a password and without one.
     const MYSQL: [u16; 2] = [1045, 1698];
@@ -245,7 +245,7 @@ const MYSQL_NOT_THE_PRIMARY: [u16; 4] = [
     3168, // Vitess: no primary here
 ];
 
-/// Refusals of a user who lacks a privilege.
+/// Refusals for a missing privilege.
 const MYSQL_DENIED: [u16; 4] = [
     1044, // on the database
     1142, // on the table

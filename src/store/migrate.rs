@@ -55,7 +55,7 @@ pub async fn migrate(database: &Database) -> Result<MigrationReport, StoreError>
     let turn = Turn::take(database).await?;
     let outcome = add_what_is_missing(&turn.session, database.dialect).await;
     let mut report = turn.end(outcome).await?;
-    // A user who may not insert here need not: the right is asked for only where there is no row.
+    // INSERT is needed only while there is no row, because some users lack the right.
     if !has_a_server(&database.connection).await? && insert_default_server(database).await? {
         report.added.push(DEFAULT_SERVER.to_owned());
     }

@@ -186,7 +186,7 @@ enum Columns {
     Old,
 }
 
-/// The enabled rows, the default ones first. Whatever integers the columns are, they are read.
+/// The enabled rows, the default ones first. Integers of any type are read.
 fn rows(dialect: Dialect, columns: Columns) -> Selector<SelectModel<Row>> {
     let is_default = Func::coalesce([Expr::cust(dialect.is_set("is_default")), Expr::val(false)]);
     let rows = Entity::find()
@@ -221,7 +221,7 @@ fn without_new_columns(rows: Select<Entity>) -> Select<Entity> {
         .column_as(Expr::val(None::<String>), Column::ProtocolVersion)
 }
 
-/// What is read of a row. It holds a password, so it is not shown.
+/// The columns of a row. `Debug` is missing, because one is a password.
 #[derive(FromQueryResult)]
 struct Row {
     id: i64,

@@ -1,6 +1,6 @@
 //! Starts of gateways: the table `gateway_starts`, and the identity of the database.
 //!
-//! Whoever registers holds the row of `database_identity`, so registrations come one after the other.
+//! A registration holds the row of `database_identity`, so there is one at a time.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const MAX_STARTS: i64 = 100;
 
 const DOING: &str = "registering this start";
 
-/// What a heartbeat found.
+/// The result of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beat {
     /// This start is the last one of its inbox.
@@ -32,7 +32,7 @@ pub enum Beat {
     Unknown,
 }
 
-/// Judges a start by what the database says, and registers it if that is the verdict. All of it is one transaction.
+/// Judges a start by the rows of the database and registers it if it may go on, in one transaction.
 pub async fn register(
     database: &Database,
     directory: &Directory,
@@ -52,7 +52,7 @@ pub async fn register(
     Ok((registry, verdict))
 }
 
-/// What the database says of this directory. Changes and locks nothing.
+/// The rows of the database about this directory. Changes and locks nothing.
 pub async fn registry(database: &Database, directory: &Directory) -> Result<Registry, StoreError> {
     Session { database, connection: &database.connection, lock: "" }.read(directory).await
 }
@@ -108,7 +108,7 @@ pub async fn forget_inbox(database: &Database, inbox_id: &str) -> Result<(), Sto
     Ok(())
 }
 
-/// A connection, and whether what is read by it is locked.
+/// A connection, and whether its reads lock rows.
 struct Session<'a, C> {
     database: &'a Database,
     connection: &'a C,
@@ -265,7 +265,7 @@ impl<C: ConnectionTrait> Session<'_, C> {
         Ok(())
     }
 
-    /// In a new epoch: whoever is at work on the lane is fenced off.
+    /// In a new epoch, which fences off any worker of the lane.
     async fn set_lane(&self, inbox: &str, lane: Lane, offset: Offset) -> Result<(), StoreError> {
         let insert = self
             .database

@@ -342,7 +342,7 @@ impl DeliveryActor {
 
     /// Stops the work for a while, or until its connections are replaced, where that may help.
     ///
-    /// Whatever was written on the old connections after all does no harm when it is written again.
+    /// A write that went through on the old connections may be repeated without harm.
     fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: StoreError) {
         let pause = self.failed_on_table(doing, &error);
         if std::mem::replace(&mut self.table.paused, true) {
@@ -383,7 +383,7 @@ impl DeliveryActor {
     }
 }
 
-/// The outbox after what could be done about `error`.
+/// The outbox after the database tried to recover from `error`.
 async fn recover(
     mut outbox: Option<Outbox>,
     error: StoreError,

@@ -120,7 +120,7 @@ impl<R: RecordSource> LaneCursor<R> {
         self.in_sql.epoch > 0
     }
 
-    /// Batches end before this offset, so that a replay is told from what follows it.
+    /// Batches end before this offset, so that a replay ends with a batch.
     pub fn end_batches_at(&mut self, offset: Option<Offset>) {
         self.ends_at = offset;
     }

@@ -1,7 +1,7 @@
-//! What is processed again because the database went back.
+//! Replays after the database went back.
 //!
-//! A lane is carried on from where the database has it. When that is below what was committed before, the database was
-//! restored, or a server took over without its last commits: what lies between is processed again from the inbox, as
+//! A lane continues at its offset in the database. If that is below the offset committed before, the database was
+//! restored, or a server took over without its last commits. The records between are processed again from the inbox, as
 //! far as it was kept. Numbers are then given again, because the counters went back with the lane.
 
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ impl Replays {
             return None;
         }
         let is_new = now < committed;
-        // What was counted before this opening stays counted.
+        // Earlier counts of this replay stay.
         let replay = Replay { until, messages: 0, numbers: BTreeMap::new() };
         self.running.entry(lane).or_insert(replay).until = until;
         let missing = now..deleted_below.clamp(now, until);
@@ -87,7 +87,7 @@ impl Replays {
         self.running.get(&lane).map(|replay| replay.until)
     }
 
-    /// A batch of the lane is committed up to `next`. Answers what was replayed when that was the last one.
+    /// A batch of the lane is committed up to `next`. Returns the summary of the replay after its last batch.
     pub fn committed_to(
         &mut self,
         lane: Lane,

@@ -78,7 +78,7 @@ impl Snapshot {
         Ok(rows.into_iter().map(|row| (row.id, flow_of(row))).collect())
     }
 
-    /// The flows that their lanes have gone on without. What waits for a flow that was deleted becomes dead letters.
+    /// The flows that their lanes have gone on without. Waiting messages of a deleted flow become dead letters.
     pub(super) async fn lagging(&self, flows: &mut Flows) -> Result<(), StoreError> {
         let sql = format!(
             "SELECT inbox_id, flow_id, {} AS micros FROM inbox_lagging ORDER BY inbox_id, flow_id",

@@ -66,7 +66,7 @@ pub(super) async fn takes_harmless_rows(
     Ok(false)
 }
 
-/// A refusal is an answer, whatever it is about; all else says nothing.
+/// Any refusal is an answer. Other errors leave the question open.
 fn is_taken(outcome: Result<bool, StoreError>) -> Result<bool, StoreError> {
     match outcome {
         Err(error) if matches!(error.fault(), Fault::Poison | Fault::Outage) => Ok(false),

@@ -55,7 +55,7 @@ pub(super) async fn set_aside(
     write_down(database, row, expected, transaction, flows).await
 }
 
-/// Whatever an earlier attempt of ours has locked is free once the lane's row is.
+/// All locks of our earlier attempt are free once the lane's row is.
 async fn begin(
     database: &Database,
     row: LaneRow<'_>,

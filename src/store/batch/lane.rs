@@ -58,7 +58,7 @@ pub trait LaneObserver {
     fn back_in_step(&self, flow: FlowId);
 }
 
-/// What comes after a failure.
+/// The reaction to a failure.
 enum Next {
     /// Something was done about it: the same again, at once.
     Again,

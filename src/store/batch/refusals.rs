@@ -30,7 +30,7 @@ struct Refused {
 }
 
 impl Refusals {
-    /// Counts what became of messages: one that got a number ends the row of its flow, other rejections change nothing.
+    /// Counts refusals. A message with a number ends the row of its flow, and other rejections change nothing.
     pub(super) fn count(&mut self, results: &[Result<ProcessResult, ProcessError>]) {
         for result in results {
             match result {

@@ -1,6 +1,6 @@
 //! Which server is used: the first of the list that takes writes.
 //!
-//! A single server is used as it is: nobody is asked whether it takes writes, since no other could stand in.
+//! A single server is used without asking whether it takes writes, because no other could replace it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{CONNECT_TIMEOUT, first_sqlite_connection, mysql, postgres};
 use crate::settings::{DatabaseSettings, ServerAddress, Servers};
 use crate::store::error::StoreError;
 
-/// What a server lets its users do.
+/// The access that a server grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// It takes writes.
@@ -23,10 +23,10 @@ pub(crate) enum Access {
     Unknown,
 }
 
-/// What a connection must be good for.
+/// The access that a connection must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Demand {
-    /// There is no other server: what it does not allow, its errors say.
+    /// Any access: there is no other server, and its errors name what is not allowed.
     Anything,
     /// Another server may take the writes that this one refuses.
     Writes,
@@ -57,7 +57,7 @@ pub(super) async fn choose(settings: &DatabaseSettings, lock_wait: Duration) -> 
     let mut tried = Vec::new();
     for index in servers.by_preference() {
         let address = servers.address(index);
-        // On the heap: what connects is large, and seldom needed where it is awaited.
+        // On the heap, because the future is large and seldom awaited.
         match Box::pin(try_server(settings, address, lock_wait)).await {
             Ok(Access::Writes | Access::Unknown) => {
                 if servers.switch_to(index).is_some() {
@@ -76,7 +76,7 @@ pub(super) async fn choose(settings: &DatabaseSettings, lock_wait: Duration) -> 
     }
 }
 
-/// What each server of a list answers, in its order.
+/// The answers of the servers, in the order of the list.
 pub(crate) async fn probe(
     settings: &DatabaseSettings,
     lock_wait: Duration,

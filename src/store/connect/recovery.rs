@@ -1,4 +1,4 @@
-//! What becomes of a pool after an error: it is kept, made again, or led to another server.
+//! The reaction of a pool to an error: it is kept, renewed, or led to another server.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::{Database, Origin};
 use crate::settings::Servers;
 use crate::store::error::{Fault, StoreError};
 
-/// What was done about an error.
+/// The reaction to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recovery {
     /// Nothing: the connections are as good as they were.
@@ -59,7 +59,7 @@ impl Database {
         true
     }
 
-    /// Whether another server may do what this one did not.
+    /// Whether another server may succeed.
     fn concerns_the_server(&self, error: &StoreError) -> bool {
         let tells = error.wants_new_connections() || error.fault() == Fault::ConnectionLost;
         Demand::of(&self.origin.settings) == Demand::Writes && (tells || error.is_about_credentials())

@@ -6,6 +6,8 @@
 #[path = "support/database.rs"]
 mod database;
 
+use std::sync::Arc;
+
 use database::TestDatabase;
 use mqtt_gateway::store::{Database, Dialect, StoreError, migrate, plan, widen_ids};
 
@@ -32,6 +34,7 @@ on_every_database! {
     what_sqlalchemy_made_is_left_as_it_is_but_for_the_columns_that_it_does_not_know
     a_second_migration_adds_nothing
     gateways_that_start_at_once_add_everything_once
+    gateways_that_start_at_once_insert_one_broker
     what_a_broken_off_migration_lacks_is_added
     a_plan_says_what_a_migration_adds_and_changes_nothing
     a_broker_is_inserted_only_where_there_is_none
@@ -110,6 +113,24 @@ async fn gateways_that_start_at_once_add_everything_once(test: TestDatabase) {
     added.dedup();
     assert_eq!((added.len(), all), (TABLES.len() + FURTHER, TABLES.len() + FURTHER), "{added:?}");
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM mqtt_servers").await, 1);
+}
+
+/// In rounds, because the moment between the row of one gateway and the look of the next is short.
+async fn gateways_that_start_at_once_insert_one_broker(test: TestDatabase) {
+    const ROUNDS: usize = 10;
+    let mut gateways = Vec::new();
+    for _ in 0..8 {
+        gateways.push(Arc::new(connect(&test).await));
+    }
+    migrate(&gateways[0]).await.unwrap();
+    for _ in 0..ROUNDS {
+        test.execute("DELETE FROM mqtt_servers").await;
+        let at_once = gateways.iter().cloned().map(|gateway| async move { migrate(&gateway).await });
+        let reports = at_once.collect::<tokio::task::JoinSet<_>>().join_all().await;
+        let inserted: usize = reports.into_iter().map(|report| report.unwrap().added.len()).sum();
+        assert_eq!(inserted, 1);
+        assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM mqtt_servers").await, 1);
+    }
 }
 
 async fn what_a_broken_off_migration_lacks_is_added(test: TestDatabase) {

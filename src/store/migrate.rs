@@ -166,14 +166,12 @@ impl Turn {
         Ok(answer.flatten() == Some(1))
     }
 
-    /// Gives the lock back, whatever came of it, and answers with what came of it.
+    /// Ends the transaction, gives the lock back, and answers with what came of it. In this order: the next
+    /// to take the lock has to see what was written.
     pub(super) async fn end<T>(self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         const DOING: &str = "ending the migration";
         let released = match self.dialect {
-            Dialect::MySql => {
-                let sql = format!("DO RELEASE_LOCK({LOCK_NAME})");
-                self.session.execute_unprepared(&sql).await.map(|_| ())
-            }
+            Dialect::MySql => self.release_lock(outcome.is_ok()).await,
             Dialect::Postgres | Dialect::Sqlite => Ok(()),
         };
         let ended = match outcome {
@@ -183,5 +181,12 @@ impl Turn {
         let value = outcome?;
         released.and(ended).while_doing(DOING)?;
         Ok(value)
+    }
+
+    /// The lock belongs to the session, which is ours only until the driver ends the transaction. So SQL ends it.
+    async fn release_lock(&self, commit: bool) -> Result<(), DbErr> {
+        let ended = self.session.execute_unprepared(if commit { "COMMIT" } else { "ROLLBACK" }).await;
+        let released = self.session.execute_unprepared(&format!("DO RELEASE_LOCK({LOCK_NAME})")).await;
+        ended.and(released).map(|_| ())
     }
 }

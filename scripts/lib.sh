@@ -16,9 +16,9 @@ help_if_asked() {
     exit 0
 }
 
-# What building takes: paho's C library is compiled by cmake and linked with OpenSSL.
+# What building takes: paho's C library is compiled by cmake.
 # libc6-dev is what gcc only recommends, and nothing links without.
-BUILD_PACKAGES=(gcc libc6-dev cmake make pkg-config libssl-dev)
+BUILD_PACKAGES=(gcc libc6-dev cmake make)
 
 # Rust is the one thing that is not installed for the user: how it gets on a machine is theirs to choose.
 need_rust() {
@@ -56,7 +56,6 @@ is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" 
 is_there() {
     local command
     case $1 in
-        libssl-dev) pkg-config --exists openssl 2>/dev/null && return ;;
         mosquitto-clients) command=mosquitto_pub ;;
         mariadb-server-core) command=mariadb-install-db ;;
         mariadb-client-core) command=my_print_defaults ;;

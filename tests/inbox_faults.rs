@@ -28,7 +28,8 @@ fn open(dir: &Path, fsync: FsyncPolicy) -> Inbox {
 
 fn append(inbox: &Inbox, payload: &str) -> Result<Offset, AppendError> {
     let delivery = DeliveryFacts::default();
-    inbox.append(&Publication { topic: "t", payload: payload.as_bytes(), delivery: &delivery }, 1)
+    inbox
+        .append(&Publication { topic: "t", payload: payload.as_bytes(), delivery: &delivery, unfit: None }, 1)
 }
 
 fn payloads(inbox: &Inbox) -> Vec<String> {
@@ -104,7 +105,7 @@ fn a_blocked_appender_goes_on_when_the_disk_does() {
     let inbox = open(dir.path(), FsyncPolicy::Never);
     fail::cfg("inbox-append-write", "return").unwrap();
     let delivery = DeliveryFacts::default();
-    let publication = Publication { topic: "t", payload: b"patient", delivery: &delivery };
+    let publication = Publication { topic: "t", payload: b"patient", delivery: &delivery, unfit: None };
     let mended = |refusal: &AppendError| {
         assert!(matches!(refusal, AppendError::Io(_)));
         fail::remove("inbox-append-write");
@@ -154,7 +155,12 @@ fn recognises_last(dir: &Path) -> bool {
     let inbox = open(dir, FsyncPolicy::Never);
     inbox.expect_redelivery_from("gateway@broker:1883").unwrap();
     inbox.begin_connection(InFlight::Bounded);
-    inbox.recognises(&Publication { topic: "t", payload: b"100", delivery: &numbered(100, true) })
+    inbox.recognises(&Publication {
+        topic: "t",
+        payload: b"100",
+        delivery: &numbered(100, true),
+        unfit: None,
+    })
 }
 
 fn numbered(packet_id: u16, duplicate: bool) -> DeliveryFacts {
@@ -164,8 +170,12 @@ fn numbered(packet_id: u16, duplicate: bool) -> DeliveryFacts {
 fn append_numbered(inbox: &Inbox, ids: RangeInclusive<u16>) {
     for id in ids {
         let payload = id.to_string();
-        let publication =
-            Publication { topic: "t", payload: payload.as_bytes(), delivery: &numbered(id, false) };
+        let publication = Publication {
+            topic: "t",
+            payload: payload.as_bytes(),
+            delivery: &numbered(id, false),
+            unfit: None,
+        };
         inbox.append(&publication, 1).unwrap();
     }
 }

@@ -156,7 +156,8 @@ impl World {
         self.appended += 1;
         let payload = self.appended.to_le_bytes().repeat(bytes / 2);
         let delivery = DeliveryFacts { packet_id: self.appended, ..DeliveryFacts::default() };
-        let publication = Publication { topic: "plant/1", payload: &payload, delivery: &delivery };
+        let publication =
+            Publication { topic: "plant/1", payload: &payload, delivery: &delivery, unfit: None };
         let offset = match self.inbox().append(&publication, 7) {
             Ok(offset) => offset,
             Err(AppendError::Full) => {
@@ -250,7 +251,7 @@ impl World {
             assert_eq!(record.received_at_us, 7);
             match &record.body {
                 Body::Whole(payload) => assert!(*payload == entry.payload, "another payload"),
-                Body::Head { length, .. } => assert_eq!(*length, entry.payload.len() as u64),
+                Body::Head { unfit, .. } => assert_eq!(unfit.length, entry.payload.len() as u64),
             }
         }
         let due = from.max(self.released)..to;

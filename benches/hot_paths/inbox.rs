@@ -74,7 +74,7 @@ fn delivery(number: u64, duplicate: bool) -> DeliveryFacts {
 }
 
 fn publication(delivery: &DeliveryFacts) -> Publication<'_> {
-    Publication { topic: TOPIC, payload: THREE_ATTRIBUTES.as_bytes(), delivery }
+    Publication { topic: TOPIC, payload: THREE_ATTRIBUTES.as_bytes(), delivery, unfit: None }
 }
 
 /// The time of so many calls of `each`, which is given their numbers; `between` is called now and then.

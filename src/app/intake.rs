@@ -213,7 +213,12 @@ mod tests {
         let intake = Arc::clone(intake);
         thread::spawn(move || {
             let delivery = DeliveryFacts::default();
-            intake.on_message(&Publication { topic: "t", payload: &[1; 10_000], delivery: &delivery });
+            intake.on_message(&Publication {
+                topic: "t",
+                payload: &[1; 10_000],
+                delivery: &delivery,
+                unfit: None,
+            });
             returns.send(intake.inbox.next_offset())
         });
         returned
@@ -225,9 +230,10 @@ mod tests {
         let inbox = open(&dir);
         let intake = intake(&inbox);
         let delivery = DeliveryFacts::default();
-        while inbox.append(&Publication { topic: "t", payload: &[0; 10_000], delivery: &delivery }, 1).is_ok()
-        {
-        }
+        while inbox
+            .append(&Publication { topic: "t", payload: &[0; 10_000], delivery: &delivery, unfit: None }, 1)
+            .is_ok()
+        {}
         let before = inbox.next_offset();
 
         let returned = hand_over(&intake);
@@ -259,13 +265,13 @@ mod tests {
         let last = u16::try_from(PROOF).unwrap() + 1;
         for packet_id in 1..=last {
             let delivery = numbered(packet_id, false);
-            intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery });
+            intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery, unfit: None });
         }
         judge_session(&inbox, "gateway", event);
         intake.on_incoming(begins(next_server));
         let delivery = numbered(last, true);
         let before = inbox.next_offset();
-        intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery });
+        intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery, unfit: None });
         inbox.next_offset() == before
     }
 

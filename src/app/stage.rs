@@ -193,6 +193,7 @@ impl<'a> Stage<'a> {
             keepalive: settings.mqtt.keepalive,
             session_expiry_seconds: settings.mqtt.session_expiry_seconds,
             qos: settings.mqtt.qos,
+            max_payload_bytes: settings.limits.max_payload_bytes,
         };
         let wanted = settings.mqtt.skip_repeated_retained;
         let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;

@@ -190,7 +190,7 @@ async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<
             }
             Ok(())
         }
-        // The client library has accepted what this does not: it decides.
+        // The connection was accepted a moment ago: that decides.
         Err(reason) => {
             report.tell("broker", &Ok(format!("{accepted}; its certificate cannot be shown: {reason}")))
         }
@@ -211,6 +211,7 @@ async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static 
         keepalive: settings.mqtt.keepalive,
         session_expiry_seconds: 0,
         qos: settings.mqtt.qos,
+        max_payload_bytes: settings.limits.max_payload_bytes,
     };
     let (events, mut told) = mpsc::unbounded_channel();
     let on_event = move |event| {

@@ -17,8 +17,10 @@ pub type SubscriptionId = u32;
 pub struct Publication<'a> {
     /// Topic name it was published to.
     pub topic: &'a str,
-    /// Payload, byte for byte.
+    /// Payload, byte for byte; of an unfit message only its beginning.
     pub payload: &'a [u8],
+    /// Why it reaches no flow, where the MQTT client knows already.
+    pub unfit: Option<Unfit>,
     /// Facts of its delivery.
     pub delivery: &'a DeliveryFacts,
 }
@@ -64,15 +66,56 @@ pub struct Record {
 pub enum Body {
     /// The payload, byte for byte.
     Whole(Vec<u8>),
-    /// The payload was above the limit: its beginning, its true length in bytes and its hash.
+    /// The beginning of the payload of a message that reaches no flow.
     Head {
-        /// The first bytes.
+        /// The first bytes, up to [`MAX_HEAD_BYTES`].
         head: Vec<u8>,
-        /// Length of the whole payload in bytes.
-        length: u64,
-        /// SHA-256 of the whole payload.
-        sha256: [u8; 32],
+        /// Why, and facts of the whole payload.
+        unfit: Unfit,
     },
+}
+
+/// So much of the payload of an unfit message is kept.
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Why a message reaches no flow, and facts of its payload, of which only the beginning is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfit {
+    /// Why.
+    pub reason: UnfitReason,
+    /// Length of the whole payload in bytes.
+    pub length: u64,
+    /// SHA-256 of the whole payload.
+    pub sha256: [u8; 32],
+}
+
+/// Why a message reaches no flow, whatever its payload says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnfitReason {
+    /// It is longer than allowed.
+    TooLarge,
+    /// Its topic is not UTF-8, or holds NUL.
+    TopicNotUtf8,
+    /// The PUBLISH packet breaks another rule of MQTT.
+    Malformed,
+}
+
+impl UnfitReason {
+    /// Two bits, as the inbox keeps it.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::TooLarge => 0,
+            Self::TopicNotUtf8 => 1,
+            Self::Malformed => 2,
+        }
+    }
+
+    /// The opposite of [`code`](Self::code).
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::TooLarge, Self::TopicNotUtf8, Self::Malformed].into_iter().find(|reason| reason.code() == code)
+    }
 }
 
 impl Body {

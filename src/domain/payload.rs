@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::json::{Event, Named, NamedList, WalkError, Walker, content_of, dumps};
 pub use super::json::{JsonKind, SyntaxError};
-use super::message::{Body, Record};
+use super::message::{Body, Record, UnfitReason};
 use super::value_style::ValueStyle;
 
 /// What a payload may cost. Whatever is above becomes a dead letter.
@@ -73,13 +73,17 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Reads a record's payload; one of which only the head was kept is too large.
+/// Reads a record's payload; one of which only the head was kept is unfit.
 pub fn read_payload<'a>(record: &'a Record, limits: &PayloadLimits) -> Result<Payload<'a>, PayloadError> {
     match &record.body {
         Body::Whole(bytes) => Payload::parse(bytes, limits),
-        Body::Head { length, .. } => Err(PayloadError::TooLarge {
-            length: usize::try_from(*length).unwrap_or(usize::MAX),
-            limit: limits.max_payload_bytes,
+        Body::Head { unfit, .. } => Err(match unfit.reason {
+            UnfitReason::TooLarge => PayloadError::TooLarge {
+                length: usize::try_from(unfit.length).unwrap_or(usize::MAX),
+                limit: limits.max_payload_bytes,
+            },
+            UnfitReason::TopicNotUtf8 => PayloadError::TopicNotUtf8,
+            UnfitReason::Malformed => PayloadError::PacketMalformed,
         }),
     }
 }
@@ -144,6 +148,14 @@ pub enum PayloadError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Not the payload is at fault but the topic.
+    #[error("the topic is not UTF-8, or holds NUL; U+FFFD stands for such bytes here")]
+    TopicNotUtf8,
+    /// Not the payload is at fault but the packet.
+    #[error(
+        "the PUBLISH packet breaks the rules of MQTT: a NUL or bad UTF-8 in its properties, or a bad structure"
+    )]
+    PacketMalformed,
     /// Not UTF-8.
     #[error("not UTF-8: bad sequence at byte {at}")]
     NotUtf8 {
@@ -176,6 +188,8 @@ impl PayloadError {
     pub fn reason(&self) -> &'static str {
         match self {
             PayloadError::TooLarge { .. } => "payload_too_large",
+            PayloadError::TopicNotUtf8 => "topic_not_utf8",
+            PayloadError::PacketMalformed => "packet_malformed",
             PayloadError::NotUtf8 { .. } => "payload_not_utf8",
             PayloadError::NotJson(_) => "payload_not_json",
             PayloadError::NotAnObject(_) => "payload_not_object",

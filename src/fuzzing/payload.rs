@@ -85,6 +85,7 @@ fn refused_rightly(error: PayloadError, input: &[u8], theirs: &Value) {
             assert!(theirs.as_object().is_some_and(|object| object.len() > LIMITS.max_attributes));
         }
         PayloadError::NotUtf8 { .. } | PayloadError::NotJson(_) => panic!("{error}, but it is {theirs}"),
+        PayloadError::TopicNotUtf8 | PayloadError::PacketMalformed => panic!("{error}, of a payload"),
     }
 }
 

@@ -44,7 +44,8 @@ impl Log {
             let payload = format!("{{\"n\":{index}}}MARK{}", "x".repeat(index as usize * 7)).into_bytes();
             let limit = if index % 5 == 4 { 10 } else { 1_000 };
             let topic = format!("t/{index}");
-            let publication = Publication { topic: &topic, payload: &payload, delivery: &delivery };
+            let publication =
+                Publication { topic: &topic, payload: &payload, delivery: &delivery, unfit: None };
             let mut bytes = Vec::new();
             codec.encode(&mut bytes, BASE + u64::from(index * 3), &publication, 5, limit);
             let begins = log.bytes.len();
@@ -93,7 +94,8 @@ fn opened(dir: &Path) -> (Vec<Record>, Vec<Damage>) {
     inbox.reader(0).read(usize::MAX, usize::MAX, &mut records).unwrap();
     assert_eq!(records.len() as u64, report.records, "what recovery counts is read");
     assert!(records.windows(2).all(|pair| pair[0].offset < pair[1].offset), "in order");
-    let publication = Publication { topic: "t", payload: b"new", delivery: &DeliveryFacts::default() };
+    let publication =
+        Publication { topic: "t", payload: b"new", delivery: &DeliveryFacts::default(), unfit: None };
     let offset = inbox.append(&publication, 1).unwrap();
     assert!(records.iter().all(|record| record.offset < offset), "an offset is used twice");
     let mut appended = Vec::new();
@@ -170,7 +172,8 @@ fn what_decodes_as_a_record_is_written_as_it_was_read() {
     fuzz_from("inbox_record", &seeds, &WORDS, |input| {
         let Some(record) = record::decode(input) else { return behaviour("none") };
         let Body::Whole(payload) = &record.body else { return behaviour("head") };
-        let publication = Publication { topic: &record.topic, payload, delivery: &record.delivery };
+        let publication =
+            Publication { topic: &record.topic, payload, delivery: &record.delivery, unfit: None };
         let mut bytes = Vec::new();
         codec.encode(&mut bytes, record.offset, &publication, record.received_at_us, usize::MAX);
         assert_eq!(record::decode(&bytes), Some(record.clone()));

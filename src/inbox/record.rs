@@ -16,16 +16,16 @@
 use sha2::{Digest, Sha256};
 
 use super::meta::InboxId;
-use crate::domain::message::{Body, DeliveryFacts, MAX_USER_PROPERTIES_BYTES, Offset, Publication, Record};
+use crate::domain::message::{
+    Body, DeliveryFacts, MAX_HEAD_BYTES, MAX_USER_PROPERTIES_BYTES, Offset, Publication, Record, Unfit,
+    UnfitReason,
+};
 
 /// Bytes before the body.
 pub(super) const FRAME_BYTES: usize = 20;
 
 /// Length of the marker.
 pub(super) const MARKER_BYTES: usize = 4;
-
-/// So much of a payload above the limit is kept.
-const HEAD_BYTES: usize = 64 * 1024;
 
 /// The longest topic that MQTT allows.
 const MAX_TOPIC_BYTES: usize = u16::MAX as usize;
@@ -35,6 +35,8 @@ const DUPLICATE: u8 = 0b0000_0100;
 const RETAINED: u8 = 0b0000_1000;
 const HEAD_ONLY: u8 = 0b0001_0000;
 const USER_PROPERTIES: u8 = 0b0010_0000;
+/// The two highest bits say why only the head is kept. An older version of this program reads "too large".
+const UNFIT_REASON_SHIFT: u8 = 6;
 
 /// Writes and reads the records of one inbox.
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +80,11 @@ impl Codec {
         let ids = Some(delivery.subscription_ids.as_slice())
             .filter(|ids| u16::try_from(ids.len()).is_ok())
             .unwrap_or_default();
-        let head = (publication.payload.len() > payload_limit)
-            .then(|| publication.payload.get(..HEAD_BYTES).unwrap_or(publication.payload));
+        let unfit = publication.unfit.or_else(|| too_large(publication.payload, payload_limit));
+        let payload = match unfit {
+            Some(_) => publication.payload.get(..MAX_HEAD_BYTES).unwrap_or(publication.payload),
+            None => publication.payload,
+        };
         let properties = kept(&delivery.user_properties);
 
         out.clear();
@@ -87,7 +92,7 @@ impl Codec {
         out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&offset.to_le_bytes());
         out.extend_from_slice(&received_at_us.to_le_bytes());
-        out.push(flags(delivery, head.is_some(), !properties.is_empty()));
+        out.push(flags(delivery, unfit, !properties.is_empty()));
         out.extend_from_slice(&delivery.packet_id.to_le_bytes());
         out.extend_from_slice(&length16(ids.len()).to_le_bytes());
         out.extend_from_slice(&length16(topic.len()).to_le_bytes());
@@ -96,11 +101,11 @@ impl Codec {
         }
         out.extend_from_slice(topic.as_bytes());
         write_properties(out, properties);
-        if head.is_some() {
-            out.extend_from_slice(&(publication.payload.len() as u64).to_le_bytes());
-            out.extend_from_slice(&Sha256::digest(publication.payload));
+        if let Some(unfit) = unfit {
+            out.extend_from_slice(&unfit.length.to_le_bytes());
+            out.extend_from_slice(&unfit.sha256);
         }
-        out.extend_from_slice(head.unwrap_or(publication.payload));
+        out.extend_from_slice(payload);
         self.seal(out);
     }
 
@@ -154,8 +159,10 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
     let body = if flags & HEAD_ONLY == 0 {
         Body::Whole(fields.0.to_vec())
     } else {
+        let reason = UnfitReason::from_code(flags >> UNFIT_REASON_SHIFT)?;
         let length = u64::from_le_bytes(fields.array()?);
-        Body::Head { length, sha256: fields.array()?, head: fields.0.to_vec() }
+        let unfit = Unfit { reason, length, sha256: fields.array()? };
+        Body::Head { unfit, head: fields.0.to_vec() }
     };
     let delivery = DeliveryFacts {
         qos: flags & QOS_BITS,
@@ -222,13 +229,22 @@ fn text(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok()
 }
 
-fn flags(delivery: &DeliveryFacts, head_only: bool, user_properties: bool) -> u8 {
+fn flags(delivery: &DeliveryFacts, unfit: Option<Unfit>, user_properties: bool) -> u8 {
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
     (delivery.qos & QOS_BITS)
         | bit(delivery.duplicate, DUPLICATE)
         | bit(delivery.retained, RETAINED)
-        | bit(head_only, HEAD_ONLY)
+        | bit(unfit.is_some(), HEAD_ONLY)
+        | unfit.map_or(0, |unfit| unfit.reason.code() << UNFIT_REASON_SHIFT)
         | bit(user_properties, USER_PROPERTIES)
+}
+
+fn too_large(payload: &[u8], limit: usize) -> Option<Unfit> {
+    (payload.len() > limit).then(|| Unfit {
+        reason: UnfitReason::TooLarge,
+        length: payload.len() as u64,
+        sha256: Sha256::digest(payload).into(),
+    })
 }
 
 /// No broker sends a longer topic; cut rather than refuse, for a refusal would block the intake.
@@ -274,7 +290,7 @@ mod tests {
         limit: usize,
     ) -> Vec<u8> {
         let mut out = vec![7; 9];
-        codec().encode(&mut out, offset, &Publication { topic, payload, delivery }, -5, limit);
+        codec().encode(&mut out, offset, &Publication { topic, payload, delivery, unfit: None }, -5, limit);
         out
     }
 
@@ -307,12 +323,15 @@ mod tests {
 
     #[test]
     fn a_payload_above_the_limit_is_kept_as_head_length_and_hash() {
-        let payload = vec![b'x'; HEAD_BYTES + 10];
-        let bytes = encoded(1, "t", &payload, &DeliveryFacts::default(), HEAD_BYTES + 9);
+        let payload = vec![b'x'; MAX_HEAD_BYTES + 10];
+        let bytes = encoded(1, "t", &payload, &DeliveryFacts::default(), MAX_HEAD_BYTES + 9);
         let expected = Body::Head {
-            head: vec![b'x'; HEAD_BYTES],
-            length: HEAD_BYTES as u64 + 10,
-            sha256: Sha256::digest(&payload).into(),
+            head: vec![b'x'; MAX_HEAD_BYTES],
+            unfit: Unfit {
+                reason: UnfitReason::TooLarge,
+                length: MAX_HEAD_BYTES as u64 + 10,
+                sha256: Sha256::digest(&payload).into(),
+            },
         };
         assert_eq!(decode(&bytes).unwrap().body, expected);
     }

@@ -150,7 +150,7 @@ mod tests {
 
     fn append(inbox: &Inbox, count: usize) -> Vec<Offset> {
         let delivery = DeliveryFacts::default();
-        let publication = Publication { topic: "t", payload: &[b'x'; 100], delivery: &delivery };
+        let publication = Publication { topic: "t", payload: &[b'x'; 100], delivery: &delivery, unfit: None };
         (0..count).map(|_| inbox.append(&publication, 7).unwrap()).collect()
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::message::{Body, DeliveryFacts, Record};
+use crate::domain::message::{Body, DeliveryFacts, Record, Unfit};
 
 mod kept;
 
@@ -30,7 +30,10 @@ fn open(dir: &TempDir) -> (Inbox, RecoveryReport) {
 }
 
 fn append(inbox: &Inbox, payload: &[u8]) -> Result<Offset, AppendError> {
-    inbox.append(&Publication { topic: "plant/1", payload, delivery: &DeliveryFacts::default() }, 1)
+    inbox.append(
+        &Publication { topic: "plant/1", payload, delivery: &DeliveryFacts::default(), unfit: None },
+        1,
+    )
 }
 
 fn read_all(reader: &mut Reader) -> Vec<Arc<Record>> {
@@ -87,7 +90,9 @@ fn an_inbox_of_the_first_format_is_carried_on() {
     let (inbox, _) = open(&dir);
     let user_properties = vec![("id".to_owned(), "7".to_owned())];
     let delivery = DeliveryFacts { user_properties, ..DeliveryFacts::default() };
-    inbox.append(&Publication { topic: "plant/1", payload: b"new", delivery: &delivery }, 1).unwrap();
+    inbox
+        .append(&Publication { topic: "plant/1", payload: b"new", delivery: &delivery, unfit: None }, 1)
+        .unwrap();
 
     assert_eq!(payloads(&inbox), [b"old", b"new"]);
     let records = read_all(&mut inbox.reader(0));
@@ -347,7 +352,9 @@ fn a_payload_above_the_limit_becomes_a_head() {
     append(&inbox, &vec![2; 100_001]).unwrap();
     let records = read_all(&mut inbox.reader(0));
     assert!(matches!(&records[0].body, Body::Whole(payload) if payload.len() == 100_000));
-    assert!(matches!(&records[1].body, Body::Head { length: 100_001, head, .. } if head.len() == 65_536));
+    assert!(
+        matches!(&records[1].body, Body::Head { unfit: Unfit { length: 100_001, .. }, head } if head.len() == 65_536)
+    );
 }
 
 #[test]
@@ -357,7 +364,7 @@ fn a_payload_above_a_quarter_of_the_inbox_becomes_a_head_rather_than_waiting_for
     let (inbox, _) = Inbox::open(options).unwrap();
     append(&inbox, &vec![1; 2_000_000]).unwrap();
     let records = read_all(&mut inbox.reader(0));
-    assert!(matches!(records[0].body, Body::Head { length: 2_000_000, .. }));
+    assert!(matches!(records[0].body, Body::Head { unfit: Unfit { length: 2_000_000, .. }, .. }));
 }
 
 #[test]
@@ -419,8 +426,12 @@ fn blocked_appender(inbox: &Inbox) -> (JoinHandle<Result<Offset, Closed>>, mpsc:
     let (waits, waiting) = mpsc::channel();
     let appender = inbox.clone();
     let thread = std::thread::spawn(move || {
-        let publication =
-            Publication { topic: "t", payload: &[2; 10_000], delivery: &DeliveryFacts::default() };
+        let publication = Publication {
+            topic: "t",
+            payload: &[2; 10_000],
+            delivery: &DeliveryFacts::default(),
+            unfit: None,
+        };
         appender.append_blocking(&publication, 2, &|refusal| {
             waits.send(refusal.to_string()).unwrap();
         })

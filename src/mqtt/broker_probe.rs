@@ -1,4 +1,4 @@
-//! Finds out what paho does not tell: does anybody listen there at all, and what is wrong with TLS?
+//! Does anybody listen there at all, and what is wrong with TLS?
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};

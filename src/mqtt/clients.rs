@@ -1,9 +1,10 @@
 //! The paho clients, made for the life of the process; each attempt says which broker it is for.
 //!
 //! One for each version of MQTT, because paho refuses MQTT 5 for ever on a client that has once tried 3.1.1: one client
-//! would not find the way back after a broker that only seemed to be old. One each with TLS and without, because a
-//! client that has once used it does so for ever. Only one of the four is connected or connecting at a time.
+//! would not find the way back after a broker that only seemed to be old. Only one of the two is connected or connecting
+//! at a time.
 
+use std::fmt::Display;
 use std::mem;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use paho_mqtt::{
     AsyncClient, ConnectOptions, ConnectOptionsBuilder, ConnectToken, CreateOptionsBuilder, Error,
-    MQTT_VERSION_3_1_1, MQTT_VERSION_5, PersistenceType, Properties, PropertyCode, SslOptions,
-    SslOptionsBuilder,
+    MQTT_VERSION_3_1_1, MQTT_VERSION_5, PersistenceType, Properties, PropertyCode,
 };
-use secrecy::{ExposeSecret, SecretString};
+
+use secrecy::ExposeSecret;
 
 use super::credential::Credential;
 use super::failure::Failure;
@@ -24,6 +25,7 @@ use super::incoming::{Incoming, hand_over};
 use super::input::{Gone, Input};
 use super::options::{BrokerOptions, MqttError};
 use super::pace::{Pace, sleeps_of_this_thread};
+use super::relay::{Credentials, Relay, Route, Token};
 use super::server::BrokerServer;
 use super::version::Version;
 use crate::domain::redelivery::RECEIVE_MAXIMUM;
@@ -41,18 +43,12 @@ const LATER_SESSION_SECONDS: u32 = 7 * 24 * 3600;
 /// What connections and their messages are given to.
 pub(super) type OnIncoming = Arc<dyn Fn(Incoming<'_>) + Send + Sync>;
 
-/// What a client can be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wire {
-    pub(super) version: Version,
-    pub(super) encrypted: bool,
-}
-
 pub(super) struct Clients {
     options: BrokerOptions,
     on_incoming: OnIncoming,
     inputs: Sender<Input>,
-    of_wires: Vec<(Wire, Client)>,
+    token: Token,
+    of_versions: Vec<(Version, Client)>,
 }
 
 #[derive(Clone)]
@@ -71,23 +67,21 @@ impl Clients {
         if options.client_id.contains('\0') {
             return Err(MqttError::Nul("the MQTT client id"));
         }
-        let mut of_wires = Vec::new();
-        for version in [Version::V5, Version::V311] {
-            for encrypted in [false, true] {
-                let wire = Wire { version, encrypted };
-                of_wires.push((wire, client(&options.client_id, wire, on_incoming, inputs)?));
-            }
-        }
         let (options, on_incoming, inputs) = (options.clone(), Arc::clone(on_incoming), inputs.clone());
-        Ok(Clients { options, on_incoming, inputs, of_wires })
+        let mut clients =
+            Clients { options, on_incoming, inputs, token: Token::new(), of_versions: Vec::new() };
+        for version in [Version::V5, Version::V311] {
+            clients.of_versions.push((version, clients.client(version)?));
+        }
+        Ok(clients)
     }
 
     /// Another client in the place of one that has lost its connection: that one would publish again whatever was not
     /// acknowledged, for ever where the broker ends the connection over it.
-    pub(super) fn renew(&mut self, wire: Wire) {
-        match client(&self.options.client_id, wire, &self.on_incoming, &self.inputs) {
+    pub(super) fn renew(&mut self, version: Version) {
+        match self.client(version) {
             Ok(renewed) => {
-                for (_, client) in self.of_wires.iter_mut().filter(|(of, _)| *of == wire) {
+                for (_, client) in self.of_versions.iter_mut().filter(|(of, _)| *of == version) {
                     // To end one waits for its callbacks: it is left as it is.
                     mem::forget(mem::replace(client, renewed.clone()));
                 }
@@ -102,23 +96,29 @@ impl Clients {
         server: &BrokerServer,
         version: Version,
         first: bool,
-    ) -> Result<(Client, ConnectToken), Failure> {
-        let wire = Wire { version, encrypted: server.tls.is_some() };
-        let found = self.of_wires.iter().find(|(of, _)| *of == wire);
+    ) -> Result<(Client, Relay, ConnectToken), Failure> {
+        let found = self.of_versions.iter().find(|(of, _)| *of == version);
         let client = found.map(|(_, client)| client.clone()).ok_or_else(Failure::overdue)?;
-        let options = self.connect_options(server, version, first)?;
+        let route = Route {
+            server: server.clone(),
+            version,
+            credentials: prepare(server)?,
+            token: self.token.clone(),
+            max_payload_bytes: self.options.max_payload_bytes,
+        };
+        let relay = Relay::start(route).map_err(|error| Failure::unprepared(&error))?;
+        let options = self.connect_options(&relay, version, first)?;
         server.address().clone_into(&mut client.server.lock().unwrap_or_else(PoisonError::into_inner));
         let token = client.paho.connect(options);
-        Ok((client, token))
+        Ok((client, relay, token))
     }
 
     fn connect_options(
         &self,
-        server: &BrokerServer,
+        relay: &Relay,
         version: Version,
         first: bool,
     ) -> Result<ConnectOptions, Failure> {
-        refuse_nul(&server.host, "the broker's host")?;
         let mut builder = match version {
             Version::V5 => {
                 let expiry = self.options.session_expiry_seconds;
@@ -140,112 +140,88 @@ impl Clients {
             keepalive => keepalive.min(LONGEST_KEEPALIVE),
         };
         builder.keep_alive_interval(keepalive).connect_timeout(CONNECT_TIMEOUT);
-        // Also without TLS: paho prints each address of a list on standard output when it is given none.
-        builder.server_uris(&[uri(server)]).ssl_options(ssl_options(server)?);
-        if let Some((user, password)) = credentials(server)? {
-            refuse_nul(user.expose_secret(), "the MQTT user name")?;
-            builder.user_name(user.expose_secret()).password(password.expose_secret());
-        }
+        // The relay knows paho by the token, and has the credentials.
+        builder.server_uris(&[relay.uri()]).user_name(self.token.as_str());
         Ok(builder.finalize())
+    }
+
+    fn client(&self, version: Version) -> Result<Client, MqttError> {
+        let paho = CreateOptionsBuilder::new()
+            // Every attempt names its own.
+            .server_uri("tcp://127.0.0.1:1883")
+            .client_id(&self.options.client_id)
+            // The inbox is what persists; paho's own queues must hold nothing that is not in it.
+            .persistence(PersistenceType::None)
+            .mqtt_version(match version {
+                Version::V5 => MQTT_VERSION_5,
+                Version::V311 => MQTT_VERSION_3_1_1,
+            })
+            .create_client()
+            .map_err(|error| MqttError::Client(error.to_string()))?;
+
+        let server = Arc::new(Mutex::new(String::new()));
+        let (begins, of) = (Arc::clone(&self.on_incoming), Arc::clone(&server));
+        // On the thread that receives, before the first message of the connection.
+        paho.set_connected_callback(move |_| {
+            let server = of.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let in_flight_bounded = version == Version::V5;
+            begins(Incoming::ConnectionBegins { server: &server, in_flight_bounded });
+        });
+        let (on_incoming, token) = (Arc::clone(&self.on_incoming), self.token.clone());
+        // Called by that thread alone; the mutex is there for the compiler.
+        let pace = Mutex::new(Pace::new(Instant::now()));
+        paho.set_message_callback(move |_, message| {
+            // Without a message the call only marks the end of a connection.
+            if let Some(message) = message {
+                let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+                let pause = pace.arrived(Instant::now(), sleeps_of_this_thread);
+                hand_over(&message, &token, &*on_incoming);
+                pace_out(&mut pace, pause);
+            }
+        });
+        // For what these post to the channel: nobody is left to miss it once the receiver is gone.
+        let gone = self.inputs.clone();
+        paho.set_connection_lost_callback(move |_| {
+            let why = Gone::Broken;
+            let _ = gone.send(Input::Gone { version, why });
+        });
+        let gone = self.inputs.clone();
+        paho.set_disconnected_callback(move |_, _, reason| {
+            let why = Gone::Dismissed(reason);
+            let _ = gone.send(Input::Gone { version, why });
+        });
+        Ok(Client { paho, server })
     }
 }
 
 /// Whether an attempt would get as far as the broker.
 pub(super) fn is_prepared(server: &BrokerServer) -> bool {
-    credentials(server).is_ok() && ssl_options(server).is_ok()
+    prepare(server).is_ok()
 }
 
-/// Read anew for each attempt: what they refer to may have changed.
-fn credentials(server: &BrokerServer) -> Result<Option<(SecretString, SecretString)>, Failure> {
+/// Reads the credentials, and looks at the files for TLS. At each attempt: both may have changed.
+fn prepare(server: &BrokerServer) -> Result<Credentials, Failure> {
+    let in_row = |error: &dyn Display| format!("{error} (MQTT server with id {})", server.id);
+    if let Some(files) = &server.tls {
+        files.read(Utc::now().timestamp()).map_err(|error| Failure::unprepared(&in_row(&error)))?;
+    }
     let Some((user, password)) = &server.credentials else { return Ok(None) };
     let read = |credential: &Credential, column| {
         credential.read().map_err(|error| {
             Failure::unprepared(&format!("{column} of the MQTT server with id {}: {error}", server.id))
         })
     };
-    Ok(Some((read(user, "username")?, read(password, "password")?)))
-}
-
-/// The files are looked at before, for paho does not say what is wrong with them. Paho reads them at each attempt.
-fn ssl_options(server: &BrokerServer) -> Result<SslOptions, Failure> {
-    let mut builder = SslOptionsBuilder::new();
-    let Some(files) = &server.tls else { return Ok(builder.finalize()) };
-    files
-        .read(Utc::now().timestamp())
-        .map_err(|error| Failure::unprepared(&format!("{error} (MQTT server with id {})", server.id)))?;
-    builder.enable_server_cert_auth(true).verify(true);
-    let mut name_files = || -> Result<(), Error> {
-        if let Some(path) = &files.ca_file {
-            builder.trust_store(path)?;
-        }
-        if let Some(path) = &files.client_cert_file {
-            builder.key_store(path)?;
-        }
-        if let Some(path) = &files.client_key_file {
-            builder.private_key(path)?;
-        }
-        Ok(())
-    };
-    name_files().map_err(|error| Failure::unprepared(&error))?;
-    Ok(builder.finalize())
-}
-
-/// Paho panics on a NUL in text that it hands to C.
-fn refuse_nul(text: &str, what: &'static str) -> Result<(), Failure> {
-    if text.contains('\0') { Err(Failure::unprepared(&MqttError::Nul(what))) } else { Ok(()) }
-}
-
-fn client(
-    client_id: &str,
-    wire: Wire,
-    on_incoming: &OnIncoming,
-    inputs: &Sender<Input>,
-) -> Result<Client, MqttError> {
-    let paho = CreateOptionsBuilder::new()
-        // Every attempt names its own.
-        .server_uri(if wire.encrypted { "ssl://127.0.0.1:8883" } else { "tcp://127.0.0.1:1883" })
-        .client_id(client_id)
-        // The inbox is what persists; paho's own queues must hold nothing that is not in it.
-        .persistence(PersistenceType::None)
-        .mqtt_version(match wire.version {
-            Version::V5 => MQTT_VERSION_5,
-            Version::V311 => MQTT_VERSION_3_1_1,
-        })
-        .create_client()
-        .map_err(|error| MqttError::Client(error.to_string()))?;
-
-    let server = Arc::new(Mutex::new(String::new()));
-    let (begins, of) = (Arc::clone(on_incoming), Arc::clone(&server));
-    // On the thread that receives, before the first message of the connection.
-    paho.set_connected_callback(move |_| {
-        let server = of.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let in_flight_bounded = wire.version == Version::V5;
-        begins(Incoming::ConnectionBegins { server: &server, in_flight_bounded });
-    });
-    let on_incoming = Arc::clone(on_incoming);
-    // Called by that thread alone; the mutex is there for the compiler.
-    let pace = Mutex::new(Pace::new(Instant::now()));
-    paho.set_message_callback(move |_, message| {
-        // Without a message the call only marks the end of a connection.
-        if let Some(message) = message {
-            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
-            let pause = pace.arrived(Instant::now(), sleeps_of_this_thread);
-            hand_over(&message, &*on_incoming);
-            pace_out(&mut pace, pause);
-        }
-    });
-    // For what these post to the channel: nobody is left to miss it once the receiver is gone.
-    let gone = inputs.clone();
-    paho.set_connection_lost_callback(move |_| {
-        let why = Gone::Broken;
-        let _ = gone.send(Input::Gone { wire, why });
-    });
-    let gone = inputs.clone();
-    paho.set_disconnected_callback(move |_, _, reason| {
-        let why = Gone::Dismissed(reason);
-        let _ = gone.send(Input::Gone { wire, why });
-    });
-    Ok(Client { paho, server })
+    let (user, password) = (read(user, "username")?, read(password, "password")?);
+    // MQTT has no way to send either.
+    let text = user.expose_secret();
+    if text.contains('\0') {
+        return Err(Failure::unprepared(&MqttError::Nul("the MQTT user name")));
+    }
+    if text.len().max(password.expose_secret().len()) > usize::from(u16::MAX) {
+        let reason = "username or password is longer than 65,535 bytes";
+        return Err(Failure::unprepared(&in_row(&reason)));
+    }
+    Ok(Some((user, password)))
 }
 
 fn pace_out(pace: &mut Pace, pause: Option<Duration>) {
@@ -255,14 +231,6 @@ fn pace_out(pace: &mut Pace, pause: Option<Duration>) {
             pace.is_free_after_pause(Instant::now(), sleeps_of_this_thread());
         }
         None => pace.is_free(Instant::now()),
-    }
-}
-
-fn uri(server: &BrokerServer) -> String {
-    match server.tls {
-        // Without brackets: paho would compare an address with one of them to the names in the certificate.
-        Some(_) => format!("ssl://{}:{}", server.host, server.port),
-        None => server_uri(&server.host, server.port),
     }
 }
 

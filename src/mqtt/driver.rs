@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   Idle ──Connect──▶ Waiting ──time──▶ Connecting ──CONNACK──▶ Connected ──Disconnect──▶ Leaving ──▶ Idle
-//!                        ▲               │      ▲                │  │  │
-//!                        │             failed   └──next broker───┼──┼──┤
-//!                        │               ▼      │                │  │  └─another broker is to be had─▶ Leaving
-//!                        ├──last broker──Looking┘                │  │                                     │
+//!                        ▲               │ ▲  │                  │  │  │
+//!                        │             failed └──next broker─────┼──┼──┤
+//!                        ├──last broker──┘                       │  │  └─another broker is to be had─▶ Leaving
+//!                        │                                       │  │                                     │
 //!                        └───────────────────────────────lost────┘  └◀──────────Connecting◀──────────────┘
 //! ```
 
@@ -25,7 +25,7 @@ use paho_mqtt::{Message, ServerResponse, Token};
 use tokio::sync::oneshot;
 
 use self::connected::Connection;
-use self::connecting::{Attempt, Looking};
+use self::connecting::Attempt;
 use self::leaving::Leaving;
 use super::clients::{CONNECT_TIMEOUT, Clients};
 use super::input::{Input, progress_waker};
@@ -49,8 +49,6 @@ pub(super) struct Driver {
     inputs: Sender<Input>,
     waker: Waker,
     phase: Phase,
-    /// Attempts so far; the last one's number.
-    attempts: u64,
     /// Since when paho has ended no attempt by itself, although brokers could be reached.
     owes_since: Option<Instant>,
     reconnect: Reconnect,
@@ -66,7 +64,6 @@ enum Phase {
     Idle,
     Waiting { until: Instant },
     Connecting(Attempt),
-    Looking(Looking),
     Connected(Connection),
     Leaving(Leaving),
 }
@@ -93,7 +90,6 @@ impl Driver {
             waker: progress_waker(inputs.clone()),
             inputs,
             phase: Phase::Idle,
-            attempts: 0,
             owes_since: None,
             reconnect: Reconnect::default(),
             next_round: None,
@@ -126,7 +122,7 @@ impl Driver {
 
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Idle | Phase::Looking(_) => None,
+            Phase::Idle => None,
             Phase::Leaving(leaving) => Some(leaving.deadline),
             Phase::Waiting { until } => Some(*until),
             Phase::Connecting(attempt) => Some(attempt.deadline),
@@ -154,8 +150,7 @@ impl Driver {
                 self.leaving.push(reply);
             }
             Input::Servers(servers) => self.take_servers(servers),
-            Input::Gone { wire, why } => self.check_loss(wire, why),
-            Input::Looked { attempt, reachable } => self.looked(attempt, reachable),
+            Input::Gone { version, why } => self.check_loss(version, why),
             Input::Back(server) => self.go_back_to(&server),
             Input::Progress => {}
         }
@@ -195,11 +190,9 @@ impl Driver {
             Phase::Connected(connection) => self.leave(&connection, None),
             Phase::Connecting(attempt) => self.check_attempt(attempt, now),
             Phase::Leaving(leaving) => self.check_farewell(leaving),
-            Phase::Idle | Phase::Waiting { .. } | Phase::Looking(_) if !self.leaving.is_empty() => {
-                self.left(false)
-            }
+            Phase::Idle | Phase::Waiting { .. } if !self.leaving.is_empty() => self.left(false),
             Phase::Waiting { until } if until <= now => self.begin_round(),
-            phase @ (Phase::Idle | Phase::Waiting { .. } | Phase::Looking(_)) => phase,
+            phase @ (Phase::Idle | Phase::Waiting { .. }) => phase,
         };
     }
 

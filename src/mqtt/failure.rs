@@ -28,30 +28,29 @@ pub(super) enum FailureKind {
 /// Paho's general failure, where nothing more precise is known.
 const GENERAL_FAILURE: i32 = -1;
 
-/// What paho says of a failed attempt.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The broker has spoken.
-    Answered(Failure),
-    /// Nobody has, or not what was understood: somebody has to look why.
-    Unclear(Unclear),
-}
-
-/// A failure that says little; of plain data, for it is looked into on another thread.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unclear {
-    code: i32,
-    kind: FailureKind,
-    text: String,
-}
-
 impl Failure {
-    /// Reads paho's error; `listening` asks whether anybody listens at the broker's address, because paho answers
-    /// the same whether nobody does or a broker of MQTT 3.1.1 refuses MQTT 5.
-    pub(super) fn new(error: &Error, listening: impl FnOnce() -> std::io::Result<()>) -> Failure {
-        match Verdict::of(error) {
-            Verdict::Answered(failure) => failure,
-            Verdict::Unclear(unclear) => unclear.seen(listening().map_err(|error| error.to_string())),
+    /// Reads paho's error. `reachable` says whether the broker accepted a connection, or why not, because paho answers
+    /// the same whether nobody listens or a broker of MQTT 3.1.1 refuses MQTT 5.
+    pub(super) fn new(error: &Error, reachable: impl FnOnce() -> Result<(), String>) -> Failure {
+        match error {
+            Error::ReasonCode(code, _) => Failure {
+                code: i32::from(*code as u8),
+                kind: if *code == ReasonCode::UnsupportedProtocolVersion {
+                    FailureKind::VersionRefused
+                } else {
+                    FailureKind::Refused
+                },
+                text: code.to_string(),
+            },
+            Error::ConnectReturn(code) => {
+                Failure { code: i32::from(*code as u8), kind: FailureKind::Refused, text: code.to_string() }
+            }
+            error => match reachable() {
+                Ok(()) => Failure::unclear(error),
+                Err(reason) => {
+                    Failure { text: reason, kind: FailureKind::Unreachable, ..Failure::unclear(error) }
+                }
+            },
         }
     }
 
@@ -64,32 +63,9 @@ impl Failure {
     pub(super) fn overdue() -> Failure {
         Failure::unprepared(&"the MQTT client did not come to an end with the attempt")
     }
-}
 
-impl Verdict {
-    pub(super) fn of(error: &Error) -> Verdict {
-        match error {
-            Error::ReasonCode(code, _) => Verdict::Answered(Failure {
-                code: i32::from(*code as u8),
-                kind: if *code == ReasonCode::UnsupportedProtocolVersion {
-                    FailureKind::VersionRefused
-                } else {
-                    FailureKind::Refused
-                },
-                text: code.to_string(),
-            }),
-            Error::ConnectReturn(code) => Verdict::Answered(Failure {
-                code: i32::from(*code as u8),
-                kind: FailureKind::Refused,
-                text: code.to_string(),
-            }),
-            error => Verdict::Unclear(Unclear::of(error)),
-        }
-    }
-}
-
-impl Unclear {
-    fn of(error: &Error) -> Unclear {
+    /// The broker can be reached, and has not answered what was asked.
+    fn unclear(error: &Error) -> Failure {
         let code = match error {
             Error::SocketError(code) | Error::ReceivedDisconnect(code) => *code,
             _ => GENERAL_FAILURE,
@@ -106,30 +82,19 @@ impl Unclear {
             }
             other => (FailureKind::Unreachable, other.to_string()),
         };
-        Unclear { code, kind, text }
-    }
-
-    /// With what a look at the broker's address has shown: that it can be reached, or why not.
-    pub(super) fn seen(self, reachable: Result<(), String>) -> Failure {
-        let Unclear { code, kind, text } = self;
-        match reachable {
-            Ok(()) => Failure { code, kind, text },
-            Err(text) => Failure { code, kind: FailureKind::Unreachable, text },
-        }
+        Failure { code, kind, text }
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use std::io;
-
     use paho_mqtt::{ConnectReturnCode, Properties};
 
     use super::*;
 
-    fn refused_by_the_system() -> io::Result<()> {
-        Err(io::Error::from(io::ErrorKind::ConnectionRefused))
+    fn refused_by_the_system() -> Result<(), String> {
+        Err(std::io::ErrorKind::ConnectionRefused.to_string())
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use paho_mqtt::{Message, Properties, PropertyCode};
 
 use super::delivery_flags::delivery_flags;
+use super::relay::{Rejected, Token};
 use crate::domain::message::{DeliveryFacts, Publication, SubscriptionId};
 
 /// What a connection brings, in order.
@@ -19,8 +20,8 @@ pub enum Incoming<'a> {
     Message(&'a Publication<'a>),
 }
 
-/// Calls `take` with what was published.
-pub(super) fn hand_over(message: &Message, take: &dyn Fn(Incoming<'_>)) {
+/// Calls `take` with what was published. The topic is `token` for what the relay has rejected.
+pub(super) fn hand_over(message: &Message, token: &Token, take: &dyn Fn(Incoming<'_>)) {
     // Where the flags cannot be read nothing is taken for a redelivery: a duplicate is better than a loss.
     let (duplicate, packet_id) = delivery_flags(message).unwrap_or_default();
     let delivery = DeliveryFacts {
@@ -31,8 +32,13 @@ pub(super) fn hand_over(message: &Message, take: &dyn Fn(Incoming<'_>)) {
         subscription_ids: subscription_ids(message.properties()),
         user_properties: user_properties(message.properties()),
     };
-    let publication = Publication { topic: message.topic(), payload: message.payload(), delivery: &delivery };
-    take(Incoming::Message(&publication));
+    let rejected = (message.topic() == token.as_str()).then(|| Rejected::read(message.payload())).flatten();
+    let (topic, payload) = match &rejected {
+        Some(rejected) => (rejected.topic.as_str(), rejected.head.as_slice()),
+        None => (message.topic(), message.payload()),
+    };
+    let unfit = rejected.as_ref().map(|rejected| rejected.unfit);
+    take(Incoming::Message(&Publication { topic, payload, delivery: &delivery, unfit }));
 }
 
 /// The property may come several times: a broker may send one copy for all the subscriptions that matched.
@@ -80,7 +86,7 @@ mod tests {
             .finalize();
 
         let taken = RefCell::new(None);
-        hand_over(&message, &|incoming| {
+        hand_over(&message, &Token::new(), &|incoming| {
             let Incoming::Message(publication) = incoming else { panic!("{incoming:?}") };
             assert_eq!((publication.topic, publication.payload), ("plant/1", b"x".as_slice()));
             *taken.borrow_mut() = Some(publication.delivery.clone());

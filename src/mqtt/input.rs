@@ -7,10 +7,10 @@ use std::task::{Wake, Waker};
 use paho_mqtt::ReasonCode;
 use tokio::sync::oneshot;
 
-use super::clients::Wire;
 use super::options::{Farewell, MqttError};
 use super::requests::Request;
 use super::server::BrokerServer;
+use super::version::Version;
 
 pub(super) enum Input {
     /// Connect, and stay connected.
@@ -24,9 +24,7 @@ pub(super) enum Input {
     /// From now on these are the brokers to connect to.
     Servers(Vec<BrokerServer>),
     /// Paho says that a connection is gone.
-    Gone { wire: Wire, why: Gone },
-    /// Somebody has looked why an attempt, by its number, had failed.
-    Looked { attempt: u64, reachable: Result<(), String> },
+    Gone { version: Version, why: Gone },
     /// One of the brokers that are rather had than the present one is back.
     Back(Arc<BrokerServer>),
     /// Something that paho owed has come: look again.

@@ -7,6 +7,8 @@
 //!                        └──────Input────────────┘            lost, disconnected, token done
 //! ```
 //!
+//! Between paho and the broker stands the [`relay`], which does TLS and keeps from paho what it cannot read.
+//!
 //! * Only the thread calls paho: while a message callback waits, every call into paho waits with it, and so may
 //!   the thread, but nobody else.
 //! * Callbacks never call paho and never wait, but for the message callback: when it returns, paho sends the
@@ -30,6 +32,7 @@ mod options;
 mod pace;
 mod packet;
 mod reconnect;
+mod relay;
 mod requests;
 mod server;
 mod tls_files;

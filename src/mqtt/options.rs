@@ -22,6 +22,8 @@ pub struct BrokerOptions {
     pub session_expiry_seconds: u32,
     /// Quality of service of all subscriptions: 0 or 1.
     pub qos: u8,
+    /// Of a longer payload only the beginning is taken in.
+    pub max_payload_bytes: usize,
 }
 
 /// What happens to the connection, told in order.
@@ -161,6 +163,7 @@ mod tests {
             keepalive: Duration::from_mins(1),
             session_expiry_seconds: u32::MAX,
             qos: 1,
+            max_payload_bytes: 1024,
         };
         assert!(!format!("{options:?}").contains("hush"));
     }

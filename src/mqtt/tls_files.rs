@@ -1,7 +1,6 @@
 //! The files of an encrypted connection, looked at before they are used.
 //!
-//! OpenSSL reads them by itself, at every attempt to connect, and says of all that is wrong with them the same:
-//! nothing. So they are read here first, and what is wrong is said by name.
+//! What is wrong with one is said by its name.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -146,7 +145,7 @@ fn client(
         None => key(CERT, path)?,
     };
     let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider());
-    // Of a kind of key that is not known here OpenSSL is to judge.
+    // The handshake refuses a kind of key that is not known here.
     if let Err(TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) = certified {
         let key_path = key_path.unwrap_or(path).to_owned();
         return Err(TlsFileError::OtherKey { key_path, cert_path: path.to_owned() });
@@ -164,7 +163,7 @@ fn certificates(column: &'static str, path: &str) -> Result<Vec<CertificateDer<'
 fn key(column: &'static str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     let text = read(column, path)?;
     let missing = |hint| TlsFileError::Missing { column, path: path.to_owned(), wanted: "private key", hint };
-    // OpenSSL would ask for the pass phrase on a terminal, and wait for it.
+    // Nobody is there to type the pass phrase.
     if text.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
         return Err(missing(": it is encrypted, and nobody is there to tell the pass phrase; decrypt it"));
     }
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_key_is_not_handed_to_openssl() {
+    fn encrypted_keys_are_refused() {
         let files = files();
         let key = fs::read_to_string(files.directory.path().join("key")).unwrap();
         files.write("key", &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));

@@ -1,8 +1,4 @@
-//! A TLS handshake of our own, to say what the client library does not: why one failed.
-//!
-//! OpenSSL knows, but paho passes on that something went wrong and nothing else, and its safe interface has no way to
-//! ask. So after a failure the same is tried once more with rustls, whose errors have types. It only explains:
-//! whether we connect is decided by OpenSSL, and where the two disagree that is said.
+//! How TLS is spoken with a broker, and a handshake that explains why one failed.
 
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -30,10 +26,8 @@ const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 pub(super) fn handshake(server: &BrokerServer, files: &TlsFiles) -> Result<Certificate, String> {
     let material = files.read(Utc::now().timestamp()).map_err(|error| error.to_string())?;
     let has_certificate = material.client.is_some();
-    let config = config(material)?;
-    let name = ServerName::try_from(server.host.clone()).map_err(|_| {
-        format!("no certificate can be for {:?}, which is neither a host name nor an address", server.host)
-    })?;
+    let config = client_config(material)?;
+    let name = server_name(server)?;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
     let mut stream = connect(&server.host, server.port).map_err(|error| error.to_string())?;
     let outcome = shake_hands(&mut connection, &mut stream)
@@ -61,7 +55,15 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(error)
 }
 
-fn config(material: TlsMaterial) -> Result<ClientConfig, String> {
+/// The name that the broker's certificate has to be for.
+pub(super) fn server_name(server: &BrokerServer) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(server.host.clone()).map_err(|_| {
+        format!("no certificate can be for {:?}, which is neither a host name nor an address", server.host)
+    })
+}
+
+/// What is trusted, and our own certificate.
+pub(super) fn client_config(material: TlsMaterial) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if material.authorities.is_empty() {
         let found = rustls_native_certs::load_native_certs();

@@ -12,8 +12,6 @@ IGNORED = ROOT / "deploy/docker/Dockerfile.dockerignore"
 
 # The package of Debian 12 that each shared library comes from. A library that is not here is a complaint.
 PACKAGES = {
-    "libssl.so.3": "libssl3",
-    "libcrypto.so.3": "libssl3",
     "libgcc_s.so.1": "libgcc-s1",
     "libm.so.6": "libc6",
     "libc.so.6": "libc6",

@@ -59,6 +59,7 @@ impl Peer {
             keepalive: Duration::from_mins(1),
             session_expiry_seconds: u32::MAX,
             qos: 1,
+            max_payload_bytes: 4 * 1024 * 1024,
         };
         let (message_sender, messages) = mpsc::channel();
         let (event_sender, events) = mpsc::channel();

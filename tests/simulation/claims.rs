@@ -371,7 +371,8 @@ fn what_was_gathered_before_the_disk_failed_is_not_passed_over() {
     let payload = format!(r#"{{"a":"{}"}}"#, "x".repeat(1_000));
     for _ in 0..MESSAGES {
         let delivery = DeliveryFacts::default();
-        let publication = Publication { topic: "t", payload: payload.as_bytes(), delivery: &delivery };
+        let publication =
+            Publication { topic: "t", payload: payload.as_bytes(), delivery: &delivery, unfit: None };
         inbox.append(&publication, 0).unwrap();
     }
     let mut cursor = LaneCursor::new(0, inbox.reader(0));

@@ -132,13 +132,13 @@ fn publish(id: u16, message: &Message) -> Vec<u8> {
     packet(PUBLISH_QOS_1 | if message.retained { RETAIN } else { 0 }, &body)
 }
 
-pub(super) fn string(text: &str) -> Vec<u8> {
+pub fn string(text: &str) -> Vec<u8> {
     let mut bytes = u16::try_from(text.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend(text.as_bytes());
     bytes
 }
 
-pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut length = body.len();
     loop {

@@ -1,4 +1,4 @@
-//! A broker of MQTT 5 that gives out packet identifiers, and sends again, just as the test says.
+//! A broker, of MQTT 5 if not said otherwise, that gives out packet identifiers, and sends again, just as the test says.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -41,6 +41,19 @@ impl ScriptedBroker {
         connection
     }
 
+    /// Takes the gateway's next connection as a broker of this version, 5 or 4 for 3.1.1, until it has subscribed its
+    /// one filter.
+    pub fn accept_version(&self, version: u8) -> Connection {
+        if version == 5 {
+            return self.accept(false);
+        }
+        let mut connection = self.accept_with(&[0x20, 2, 0, 0]);
+        let (kind, subscribe) = read_packet(&mut connection.0).unwrap();
+        assert_eq!(kind, SUBSCRIBE);
+        connection.send(&[0x90, 3, subscribe[0], subscribe[1], 1]);
+        connection
+    }
+
     /// Takes the gateway's next connection and answers to its CONNECT with this.
     pub fn accept_with(&self, connack: &[u8]) -> Connection {
         let mut connection = loop {
@@ -64,7 +77,8 @@ impl Connection {
         read_packet(&mut self.0).unwrap().0
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    /// Sends these bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
     }
 

@@ -30,7 +30,10 @@ impl Sighting {
     /// Of a message as the broker hands it over; `None` at `QoS` 0, which is never sent again.
     #[must_use]
     pub fn of(publication: &Publication<'_>) -> Option<Sighting> {
-        let payload = || leading_bits(Sha256::digest(publication.payload).into());
+        let payload = || {
+            let sha256 = publication.unfit.map(|unfit| unfit.sha256);
+            leading_bits(sha256.unwrap_or_else(|| Sha256::digest(publication.payload).into()))
+        };
         Sighting::new(publication.delivery, publication.topic, payload)
     }
 
@@ -39,7 +42,7 @@ impl Sighting {
     pub fn of_record(record: &Record) -> Option<Sighting> {
         let payload = || match &record.body {
             Body::Whole(payload) => leading_bits(Sha256::digest(payload).into()),
-            Body::Head { sha256, .. } => leading_bits(*sha256),
+            Body::Head { unfit, .. } => leading_bits(unfit.sha256),
         };
         Sighting::new(&record.delivery, &record.topic, payload)
     }

@@ -33,7 +33,7 @@ fn open_for(dir: &TempDir, session: &str) -> Inbox {
 fn with_message<T>(packet_id: u16, duplicate: bool, take: impl FnOnce(&Publication<'_>) -> T) -> T {
     let delivery = DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() };
     let payload = format!("payload {packet_id}");
-    take(&Publication { topic: "plant/1", payload: payload.as_bytes(), delivery: &delivery })
+    take(&Publication { topic: "plant/1", payload: payload.as_bytes(), delivery: &delivery, unfit: None })
 }
 
 fn append(inbox: &Inbox, ids: impl IntoIterator<Item = u16>) {
@@ -179,7 +179,7 @@ fn a_lost_or_damaged_file_costs_recognition_and_nothing_else() {
 /// Messages that all hold the same: only the proof tells them apart.
 fn take_equal<T>(packet_id: u16, duplicate: bool, take: impl FnOnce(&Publication<'_>) -> T) -> T {
     let delivery = DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() };
-    take(&Publication { topic: "equal", payload: b"{}", delivery: &delivery })
+    take(&Publication { topic: "equal", payload: b"{}", delivery: &delivery, unfit: None })
 }
 
 fn append_equal(inbox: &Inbox, ids: impl IntoIterator<Item = u16>) {
@@ -345,7 +345,7 @@ fn a_payload_above_the_limit_is_recognised_from_what_is_kept_of_it() {
         let delivery = DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() };
         let mut payload = vec![7; 150_000];
         payload[149_999] = first;
-        take(&Publication { topic: "large", payload: &payload, delivery: &delivery })
+        take(&Publication { topic: "large", payload: &payload, delivery: &delivery, unfit: None })
     };
     let inbox = open(&dir);
     append(&inbox, 1..=u16::try_from(PROOF).unwrap());
@@ -359,7 +359,8 @@ fn a_payload_above_the_limit_is_recognised_from_what_is_kept_of_it() {
 fn messages_of_qos_0_come_in_between_without_being_missed() {
     let dir = tempfile::tempdir().unwrap();
     let fleeting = |inbox: &Inbox| {
-        let publication = Publication { topic: "t", payload: b"x", delivery: &DeliveryFacts::default() };
+        let publication =
+            Publication { topic: "t", payload: b"x", delivery: &DeliveryFacts::default(), unfit: None };
         inbox.append(&publication, 1).unwrap();
     };
     let inbox = open(&dir);

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use paho_mqtt::ReasonCode;
 
 use super::super::broker_probe::somebody_listens;
-use super::super::clients::{Client, Wire, is_prepared};
+use super::super::clients::{Client, is_prepared};
 use super::super::input::{Gone, Input};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
 use super::super::reconnect::{Loser, NextBroker};
+use super::super::relay::Relay;
 use super::super::server::BrokerServer;
+use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::sign_of_life::{Next, SignOfLife};
 use super::{Driver, Phase, wait};
@@ -28,6 +30,7 @@ const DOUBTS_OF_A_LOSS: u32 = 2;
 pub(super) struct Connection {
     pub(super) server: Arc<BrokerServer>,
     pub(super) client: Client,
+    relay: Relay,
     pub(super) terms: Terms,
     since: Instant,
     next_check: Instant,
@@ -42,6 +45,7 @@ impl Connection {
     pub(super) fn new(
         server: Arc<BrokerServer>,
         client: Client,
+        relay: Relay,
         terms: Terms,
         look_back_at: Instant,
     ) -> Connection {
@@ -49,6 +53,7 @@ impl Connection {
         Connection {
             server,
             client,
+            relay,
             terms,
             since: now,
             next_check: now + CHECK_INTERVAL,
@@ -62,10 +67,6 @@ impl Connection {
     /// When to look again although nothing has come.
     pub(super) fn deadline(&self) -> Instant {
         self.next_check.min(self.look_back_at).min(self.sign_of_life.deadline())
-    }
-
-    fn wire(&self) -> Wire {
-        Wire { version: self.terms.version, encrypted: self.server.tls.is_some() }
     }
 }
 
@@ -136,12 +137,12 @@ impl Driver {
         };
     }
 
-    pub(super) fn check_loss(&mut self, wire: Wire, why: Gone) {
+    pub(super) fn check_loss(&mut self, version: Version, why: Gone) {
         let Phase::Connected(connection) = &self.phase else {
             return;
         };
         // Word of an earlier connection may come late.
-        if connection.wire() != wire || connection.client.paho.is_connected() {
+        if connection.terms.version != version || connection.client.paho.is_connected() {
             return;
         }
         if let Phase::Connected(connection) = std::mem::replace(&mut self.phase, Phase::Idle) {
@@ -153,7 +154,7 @@ impl Driver {
         self.connected.store(false, Ordering::Relaxed);
         self.requests.fail_all();
         if connection.has_published {
-            self.clients.renew(connection.wire());
+            self.clients.renew(connection.terms.version);
         }
         let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
         let behind = self.servers.behind(&connection.server);
@@ -171,7 +172,7 @@ impl Driver {
         let further =
             if after.next == NextBroker::Behind { "; the next broker of the list is tried" } else { "" };
         let retry_in = after.retry_in;
-        let reason = format!("{}{cause}{further}", describe(why));
+        let reason = format!("{}{cause}{further}", describe(why, &connection.relay));
         self.tell(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });
         wait(retry_in)
     }
@@ -184,9 +185,12 @@ impl Driver {
     }
 }
 
-fn describe(why: Gone) -> String {
+fn describe(why: Gone, relay: &Relay) -> String {
     match why {
-        Gone::Broken => "the connection broke".to_owned(),
+        Gone::Broken => match relay.end_reason() {
+            Some(reason) => format!("the connection broke: {reason}"),
+            None => "the connection broke".to_owned(),
+        },
         Gone::Dismissed(code) => format!("the broker closed the connection: {code} ({})", code as u8),
         Gone::Silent => {
             format!("nothing came, and no answer to a question, for {} s", 2 * patience().as_secs())

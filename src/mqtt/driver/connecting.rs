@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use paho_mqtt::{PropertyCode, ServerResponse, Token};
 
-use super::super::broker_probe::look;
 use super::super::clients::{CONNECT_TIMEOUT, Client};
-use super::super::failure::{Failure, Unclear, Verdict};
-use super::super::input::Input;
+use super::super::failure::Failure;
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
+use super::super::relay::Relay;
 use super::super::server::BrokerServer;
 use super::super::version::Version;
 use super::super::watchdog::patience;
@@ -23,22 +21,9 @@ use super::{ATTEMPT_TIMEOUT, Connection, Driver, Phase, wait};
 pub(super) struct Attempt {
     target: Target,
     client: Client,
+    relay: Relay,
     token: Token,
     pub(super) deadline: Instant,
-}
-
-/// An attempt that failed; somebody looks why.
-pub(super) struct Looking {
-    number: u64,
-    target: Target,
-    why: Why,
-}
-
-enum Why {
-    /// Paho has said something.
-    Said(Unclear),
-    /// Paho has said nothing at all.
-    Overdue { excused: bool },
 }
 
 struct Target {
@@ -62,12 +47,12 @@ impl Driver {
     }
 
     fn attempt(&mut self, target: Target) -> Phase {
-        self.attempts += 1;
         let now = Instant::now();
         let first = self.servers.position(&target.server) == Some(0);
         match self.clients.connect(&target.server, target.version, first) {
-            Ok((client, token)) => {
-                self.check_attempt(Attempt { target, client, token, deadline: now + ATTEMPT_TIMEOUT }, now)
+            Ok((client, relay, token)) => {
+                let deadline = now + ATTEMPT_TIMEOUT;
+                self.check_attempt(Attempt { target, client, relay, token, deadline }, now)
             }
             Err(failure) => self.failed(target, &failure),
         }
@@ -78,53 +63,19 @@ impl Driver {
             Poll::Ready(Ok(response)) => self.established(attempt, &response),
             Poll::Ready(Err(error)) => {
                 self.owes_since = None;
-                match Verdict::of(&error) {
-                    Verdict::Answered(failure) => self.failed(attempt.target, &failure),
-                    Verdict::Unclear(unclear) => self.look_why(attempt.target, Why::Said(unclear)),
-                }
+                let failure = Failure::new(&error, || attempt.relay.reachable());
+                self.failed(attempt.target, &failure)
             }
             Poll::Pending if attempt.deadline <= now => {
                 // Should the attempt come to life after all: not with us.
                 drop(attempt.client.paho.disconnect(None));
                 // A message callback that waits holds up everything; afterwards paho had its time again.
                 let excused = !self.pulse.is_free_for(2 * CONNECT_TIMEOUT);
-                self.look_why(attempt.target, Why::Overdue { excused })
+                self.count_what_paho_owes(!excused && attempt.relay.reachable().is_ok());
+                self.failed(attempt.target, &Failure::overdue())
             }
             Poll::Pending => Phase::Connecting(attempt),
         }
-    }
-
-    /// Looking takes seconds, and more where a name has to be looked up: not on this thread.
-    fn look_why(&mut self, target: Target, why: Why) -> Phase {
-        let (number, server, inputs) = (self.attempts, Arc::clone(&target.server), self.inputs.clone());
-        let looking = move || {
-            let reachable = look(&server);
-            let _ = inputs.send(Input::Looked { attempt: number, reachable });
-        };
-        match thread::Builder::new().name("mqtt-look".to_owned()).spawn(looking) {
-            Ok(_) => Phase::Looking(Looking { number, target, why }),
-            Err(_) => self.conclude(target, why, Ok(())),
-        }
-    }
-
-    pub(super) fn looked(&mut self, attempt: u64, reachable: Result<(), String>) {
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Looking(Looking { number, target, why }) if number == attempt => {
-                self.conclude(target, why, reachable)
-            }
-            phase => phase,
-        };
-    }
-
-    fn conclude(&mut self, target: Target, why: Why, reachable: Result<(), String>) -> Phase {
-        let failure = match why {
-            Why::Said(unclear) => unclear.seen(reachable),
-            Why::Overdue { excused } => {
-                self.count_what_paho_owes(!excused && reachable.is_ok());
-                Failure::overdue()
-            }
-        };
-        self.failed(target, &failure)
     }
 
     /// Attempts that never end, one after the other, although there is a broker: nothing will ever come of them.
@@ -144,7 +95,7 @@ impl Driver {
     }
 
     fn established(&mut self, attempt: Attempt, response: &ServerResponse) -> Phase {
-        let Attempt { target: Target { server, version }, client, .. } = attempt;
+        let Attempt { target: Target { server, version }, client, relay, .. } = attempt;
         let available = response.properties().get_int(PropertyCode::SubscriptionIdentifiersAvailable);
         let shares = response.properties().get_int(PropertyCode::SharedSubscriptionAvailable) != Some(0);
         let terms = Terms {
@@ -167,7 +118,7 @@ impl Driver {
         });
         let listed = self.servers.position(&server).is_some();
         let look_back_at = Instant::now() + self.reconnect.look_back_in(rand::random());
-        let connection = Connection::new(server, client, terms, look_back_at);
+        let connection = Connection::new(server, client, relay, terms, look_back_at);
         if !self.leaving.is_empty() {
             self.leave(&connection, None)
         } else if listed {

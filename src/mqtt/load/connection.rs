@@ -72,7 +72,9 @@ fn attempt(
     prepare(&client);
     // Paho ends the attempt by itself, but looks at its clock only now and then.
     let outcome = client.connect(options(target, version)).wait_for(CONNECT_TIMEOUT * 2);
-    let failure = |error| Failure::new(&error, || somebody_listens(target.host, target.port));
+    let failure = |error| {
+        Failure::new(&error, || somebody_listens(target.host, target.port).map_err(|error| error.to_string()))
+    };
     Ok(outcome.map(|_| client).map_err(failure))
 }
 

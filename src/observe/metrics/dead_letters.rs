@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All reasons there are, so that each shows before its first dead letter: a rate is known only of
 /// what was there before.
-const REASONS: [&str; 20] = [
+const REASONS: [&str; 22] = [
     "counter_exhausted",
     "flow_deleted",
     "flow_disabled",
@@ -15,6 +15,7 @@ const REASONS: [&str; 20] = [
     "nul_character",
     "outbox_expired",
     "outbox_full",
+    "packet_malformed",
     "payload_not_json",
     "payload_not_object",
     "payload_not_utf8",
@@ -22,6 +23,7 @@ const REASONS: [&str; 20] = [
     "payload_too_large",
     "payload_too_many_attributes",
     "refused_by_database",
+    "topic_not_utf8",
     "unknown_action",
     "unusable_message_key",
     "validation_failed",

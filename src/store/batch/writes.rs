@@ -179,7 +179,7 @@ fn kept_payload(body: &Body, most_bytes: usize) -> (&[u8], u64, Option<String>) 
             let head = bytes.get(..most_bytes / 2).unwrap_or_default();
             (head, bytes.len() as u64, Some(hex(&Sha256::digest(bytes))))
         }
-        Body::Head { head, length, sha256 } => (head, *length, Some(hex(sha256))),
+        Body::Head { head, unfit } => (head, unfit.length, Some(hex(&unfit.sha256))),
     }
 }
 

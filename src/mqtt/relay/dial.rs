@@ -1,0 +1,68 @@
+//! The connection to the broker: TCP, and TLS by rustls.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::super::server::BrokerServer;
+use super::super::tls_files::TlsFiles;
+use super::super::tls_probe::{client_config, handshake, server_name};
+
+/// For each address, and for the TLS handshake. Together with CONNACK less than paho waits.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection to a broker, encrypted or not.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// Connects, or says why not.
+pub(super) async fn dial(server: &BrokerServer) -> Result<Box<dyn Stream>, String> {
+    let stream = connect(&server.host, server.port).await.map_err(|error| error.to_string())?;
+    // Acknowledgements are small, and the broker waits for them.
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    match &server.tls {
+        None => Ok(Box::new(stream)),
+        Some(files) => encrypt(stream, server, files).await,
+    }
+}
+
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut error = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await? {
+        match timeout(TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(e)) => error = e,
+            Err(_) => error = io::Error::new(ErrorKind::TimedOut, "connection timed out"),
+        }
+    }
+    Err(error)
+}
+
+async fn encrypt(
+    stream: TcpStream,
+    server: &BrokerServer,
+    files: &TlsFiles,
+) -> Result<Box<dyn Stream>, String> {
+    let material = files.read(Utc::now().timestamp()).map_err(|error| error.to_string())?;
+    let connector = TlsConnector::from(Arc::new(client_config(material)?));
+    let name: ServerName<'static> = server_name(server)?;
+    match timeout(TIMEOUT, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(explain(server, &error)),
+        Err(_) => Err(explain(server, &io::Error::from(ErrorKind::TimedOut))),
+    }
+}
+
+/// Tries the handshake once more, step by step, which shows more than its error.
+pub(super) fn explain(server: &BrokerServer, error: &io::Error) -> String {
+    let Some(files) = &server.tls else { return error.to_string() };
+    handshake(server, files).err().unwrap_or_else(|| format!("the TLS connection failed: {error}"))
+}

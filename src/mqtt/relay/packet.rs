@@ -1,0 +1,263 @@
+//! MQTT packets as a broker sends them: fixed header, the parts of a PUBLISH, and properties of MQTT 5.
+//!
+//! Reads only as far as it takes to know that paho can read the rest. Nothing is allocated here.
+
+use std::ops::Range;
+
+use super::super::version::Version;
+use crate::domain::message::SubscriptionId;
+
+/// Four bytes of seven bits are all that a length may take.
+const MAX_LENGTH_BYTES: usize = 4;
+
+/// Why a packet cannot be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("its length is not valid")]
+    Length,
+    #[error("it ends too early")]
+    Truncated,
+    #[error("a broker must not send a packet of type {0}")]
+    Type(u8),
+    #[error("a {0} comes before the answer to CONNECT, or a second answer after it")]
+    Order(&'static str),
+    #[error("a {kind} of {bytes} bytes is longer than any that is valid")]
+    TooLong { kind: &'static str, bytes: usize },
+    #[error("a property is not valid")]
+    Property,
+    #[error("a text is not UTF-8, or holds NUL")]
+    Text,
+    #[error("a PUBLISH has no topic, QoS 3, or a packet identifier of 0")]
+    Publish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    ConnAck,
+    Publish,
+    /// PUBACK, PUBREC, PUBREL and PUBCOMP.
+    Ack,
+    SubAck,
+    UnsubAck,
+    PingResp,
+    Disconnect,
+}
+
+impl Kind {
+    fn from_type(number: u8, version: Version) -> Result<Kind, Malformed> {
+        Ok(match number {
+            2 => Kind::ConnAck,
+            3 => Kind::Publish,
+            4..=7 => Kind::Ack,
+            9 => Kind::SubAck,
+            11 => Kind::UnsubAck,
+            13 => Kind::PingResp,
+            14 if version == Version::V5 => Kind::Disconnect,
+            other => return Err(Malformed::Type(other)),
+        })
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::ConnAck => "CONNACK",
+            Kind::Publish => "PUBLISH",
+            Kind::Ack => "PUBACK, PUBREC, PUBREL or PUBCOMP",
+            Kind::SubAck => "SUBACK",
+            Kind::UnsubAck => "UNSUBACK",
+            Kind::PingResp => "PINGRESP",
+            Kind::Disconnect => "DISCONNECT",
+        }
+    }
+}
+
+/// The fixed header of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) kind: Kind,
+    /// The lower four bits of the first byte.
+    pub(super) flags: u8,
+    /// Bytes of the fixed header.
+    pub(super) bytes: usize,
+    /// Bytes of the packet behind it.
+    pub(super) body_bytes: usize,
+}
+
+impl Header {
+    /// `None` while there are too few bytes.
+    pub(super) fn read(bytes: &[u8], version: Version) -> Result<Option<Header>, Malformed> {
+        let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
+        let kind = Kind::from_type(first >> 4, version)?;
+        let mut fields = Fields(rest);
+        match fields.variable_length() {
+            Ok(body_bytes) => Ok(Some(Header {
+                kind,
+                flags: first & 0x0f,
+                bytes: bytes.len() - fields.0.len(),
+                body_bytes,
+            })),
+            Err(Malformed::Truncated) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn packet_bytes(self) -> usize {
+        self.bytes + self.body_bytes
+    }
+}
+
+/// Fields of a packet that were not read yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+        self.take(1)?.first().copied().ok_or(Malformed::Truncated)
+    }
+
+    pub(super) fn two_bytes(&mut self) -> Result<u16, Malformed> {
+        let bytes: [u8; 2] = self.take(2)?.try_into().map_err(|_| Malformed::Truncated)?;
+        Ok(u16::from_be_bytes(bytes))
+    }
+
+    /// Bytes behind their length, as texts and binary data are sent.
+    pub(super) fn prefixed(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.two_bytes()?;
+        self.take(usize::from(length))
+    }
+
+    pub(super) fn variable_length(&mut self) -> Result<usize, Malformed> {
+        let mut value = 0;
+        for index in 0..MAX_LENGTH_BYTES {
+            let byte = self.byte()?;
+            value |= usize::from(byte & 0x7f) << (7 * index);
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Malformed::Length)
+    }
+
+    fn text(&mut self) -> Result<(), Malformed> {
+        if is_text(self.prefixed()?) { Ok(()) } else { Err(Malformed::Text) }
+    }
+
+    /// Checks a block of properties. `on_subscription` gets each subscription identifier.
+    pub(super) fn properties(
+        &mut self,
+        mut on_subscription: impl FnMut(SubscriptionId),
+    ) -> Result<(), Malformed> {
+        let length = self.variable_length()?;
+        let mut properties = Fields(self.take(length)?);
+        while !properties.0.is_empty() {
+            match properties.byte()? {
+                0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28..=0x2a => {
+                    properties.byte()?;
+                }
+                0x13 | 0x21..=0x23 => {
+                    properties.two_bytes()?;
+                }
+                0x02 | 0x11 | 0x18 | 0x27 => {
+                    properties.take(4)?;
+                }
+                0x0b => {
+                    let id = properties.variable_length()?;
+                    on_subscription(SubscriptionId::try_from(id).map_err(|_| Malformed::Property)?);
+                }
+                0x09 | 0x16 => {
+                    properties.prefixed()?;
+                }
+                0x03 | 0x08 | 0x12 | 0x15 | 0x1a | 0x1c | 0x1f => properties.text()?,
+                0x26 => {
+                    properties.text()?;
+                    properties.text()?;
+                }
+                _ => return Err(Malformed::Property),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What paho's Rust and C can both hold as a string.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| !text.contains('\0'))
+}
+
+/// Checks the body of a packet other than PUBLISH, of which paho reads all the fields.
+pub(super) fn check(header: Header, body: &[u8], version: Version) -> Result<(), Malformed> {
+    let mut fields = Fields(body);
+    match (header.kind, version) {
+        (Kind::Publish | Kind::PingResp, _) => Ok(()),
+        (Kind::ConnAck | Kind::Ack | Kind::UnsubAck, Version::V311) => fields.take(2).map(|_| ()),
+        (Kind::ConnAck, Version::V5) => {
+            fields.take(2)?;
+            fields.properties(|_| {})
+        }
+        (Kind::SubAck, Version::V311) => fields.take(3).map(|_| ()),
+        (Kind::SubAck | Kind::UnsubAck, Version::V5) => {
+            fields.take(2)?;
+            fields.properties(|_| {})?;
+            fields.byte().map(|_| ())
+        }
+        (Kind::Ack, Version::V5) => {
+            fields.take(2)?;
+            reason_and_properties(fields)
+        }
+        (Kind::Disconnect, _) => reason_and_properties(fields),
+    }
+}
+
+/// Both may be left out at the end of a packet.
+fn reason_and_properties(mut fields: Fields<'_>) -> Result<(), Malformed> {
+    if fields.byte().is_err() || fields.0.is_empty() { Ok(()) } else { fields.properties(|_| {}) }
+}
+
+/// A PUBLISH as far as it could be read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Publish {
+    /// Where the topic is in the body; up to the end of the body if the body ends within it.
+    pub(super) topic: Range<usize>,
+    pub(super) packet_id: Option<u16>,
+    pub(super) subscription_ids: Vec<SubscriptionId>,
+    /// Where the payload begins; `None`: what stands before it could not be read.
+    pub(super) payload_at: Option<usize>,
+    pub(super) topic_is_text: bool,
+}
+
+impl Publish {
+    /// Reads as much as there is of a body, which may be cut off within the payload.
+    pub(super) fn read(flags: u8, body: &[u8], version: Version) -> Publish {
+        let mut publish = Publish::default();
+        publish.payload_at = publish.read_up_to_payload(flags, body, version).ok();
+        publish
+    }
+
+    fn read_up_to_payload(&mut self, flags: u8, body: &[u8], version: Version) -> Result<usize, Malformed> {
+        let mut fields = Fields(body);
+        let topic_bytes = usize::from(fields.two_bytes()?);
+        self.topic = 2..(2 + topic_bytes).min(body.len());
+        self.topic_is_text = is_text(body.get(self.topic.clone()).unwrap_or_default());
+        fields.take(topic_bytes)?;
+        let has_id = qos(flags) > 0;
+        if has_id {
+            self.packet_id = Some(fields.two_bytes()?).filter(|id| *id != 0);
+        }
+        if version == Version::V5 {
+            fields.properties(|id| self.subscription_ids.push(id))?;
+        }
+        if topic_bytes == 0 || qos(flags) > 2 || self.packet_id.is_some() != has_id {
+            return Err(Malformed::Publish);
+        }
+        Ok(body.len() - fields.0.len())
+    }
+}
+
+pub(super) fn qos(flags: u8) -> u8 {
+    (flags >> 1) & 3
+}

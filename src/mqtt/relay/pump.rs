@@ -1,0 +1,122 @@
+//! Carries bytes both ways until one side ends.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::dial::Stream;
+use super::filter::Filter;
+use super::packet::Malformed;
+
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A buffer that grew beyond this for a long message is given back.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// How long the other side may take to read the last bytes before its connection is closed.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Which side ended the connection, and why.
+#[derive(Debug)]
+pub(super) enum End {
+    Client,
+    /// `None`: the broker closed it in order.
+    Broker(Option<io::Error>),
+    /// The broker sent what cannot be passed on.
+    Malformed(Malformed),
+}
+
+/// Both connections.
+pub(super) struct Pump {
+    from_client: ReadHalf<TcpStream>,
+    to_client: WriteHalf<TcpStream>,
+    from_broker: ReadHalf<Box<dyn Stream>>,
+    to_broker: WriteHalf<Box<dyn Stream>>,
+}
+
+impl Pump {
+    pub(super) fn new(client: TcpStream, broker: Box<dyn Stream>) -> Pump {
+        let (from_client, to_client) = split(client);
+        let (from_broker, to_broker) = split(broker);
+        Pump { from_client, to_client, from_broker, to_broker }
+    }
+
+    /// Sends `connect` to the broker, then carries all the rest.
+    pub(super) async fn run(&mut self, connect: &[u8], filter: &mut Filter) -> End {
+        if let Err(error) = send(&mut self.to_broker, connect).await {
+            return End::Broker(Some(error));
+        }
+        tokio::select! {
+            end = download(&mut self.from_broker, &mut self.to_client, filter) => end,
+            end = upload(&mut self.from_client, &mut self.to_broker) => end,
+        }
+    }
+
+    /// Closes the side that has not ended.
+    pub(super) async fn close(mut self, end: &End) {
+        match end {
+            End::Client => close(&mut self.to_broker, &mut self.from_broker).await,
+            End::Broker(_) | End::Malformed(_) => close(&mut self.to_client, &mut self.from_client).await,
+        }
+    }
+}
+
+async fn download(
+    from: &mut ReadHalf<Box<dyn Stream>>,
+    to: &mut WriteHalf<TcpStream>,
+    filter: &mut Filter,
+) -> End {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut out = Vec::with_capacity(CHUNK_BYTES);
+    loop {
+        let bytes = match from.read(&mut chunk).await {
+            Ok(0) => return End::Broker(None),
+            Ok(count) => chunk.get(..count).unwrap_or_default(),
+            Err(error) => return End::Broker(Some(error)),
+        };
+        let taken = filter.take(bytes, &mut out);
+        // What came before a bad packet is passed on all the same.
+        if to.write_all(&out).await.is_err() {
+            return End::Client;
+        }
+        if let Err(malformed) = taken {
+            return End::Malformed(malformed);
+        }
+        out.clear();
+        out.shrink_to(KEPT_BYTES);
+    }
+}
+
+async fn upload(from: &mut ReadHalf<TcpStream>, to: &mut WriteHalf<Box<dyn Stream>>) -> End {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let bytes = match from.read(&mut chunk).await {
+            Ok(0) | Err(_) => return End::Client,
+            Ok(count) => chunk.get(..count).unwrap_or_default(),
+        };
+        if let Err(error) = send(to, bytes).await {
+            return End::Broker(Some(error));
+        }
+    }
+}
+
+/// TLS keeps what it could not send at once until it is flushed.
+async fn send(to: &mut WriteHalf<Box<dyn Stream>>, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
+/// Ends one direction and reads on until the other side closes: to close at once would throw away what it has not read.
+async fn close(to: &mut (impl AsyncWrite + Unpin), from: &mut (impl AsyncRead + Unpin)) {
+    let drained = async {
+        to.shutdown().await?;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while from.read(&mut chunk).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Both sides are done; what goes wrong now changes nothing.
+    let _ = timeout(LINGER, drained).await;
+}

@@ -1,0 +1,106 @@
+//! A PUBLISH that paho must not see, and the one that is handed to it instead.
+//!
+//! Its topic is a secret of this process, so no publisher can make one. Its payload is a [`Rejected`] in bytes.
+//! Paho takes it like any other message, and acknowledges it when the inbox has it.
+
+use super::super::version::Version;
+use super::packet::{Publish, qos};
+use crate::domain::message::{Unfit, UnfitReason};
+
+/// Names rejected publications; random for each process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Token(String);
+
+impl Token {
+    pub(in super::super) fn new() -> Token {
+        Token(format!("{:032x}", rand::random::<u128>()))
+    }
+
+    pub(in super::super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A message that reaches nobody: why, and what is kept of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Rejected {
+    pub(in super::super) unfit: Unfit,
+    /// Bytes that are not text are replaced by U+FFFD, and NUL too.
+    pub(in super::super) topic: String,
+    pub(in super::super) head: Vec<u8>,
+}
+
+impl Rejected {
+    pub(super) fn to_packet(&self, flags: u8, publish: &Publish, token: &Token, version: Version) -> Vec<u8> {
+        let mut body = Vec::new();
+        push_prefixed(&mut body, token.as_str().as_bytes());
+        let mut first = 0x30 | (flags & 0b1001);
+        if let Some(id) = publish.packet_id {
+            // QoS 3 does not exist: to acknowledge it like QoS 1 is what may end its repetition.
+            first |= if qos(flags) == 2 { 0b0100 } else { 0b0010 };
+            body.extend_from_slice(&id.to_be_bytes());
+        }
+        if version == Version::V5 {
+            let mut properties = Vec::new();
+            for id in &publish.subscription_ids {
+                properties.push(0x0b);
+                push_length(&mut properties, *id as usize);
+            }
+            push_length(&mut body, properties.len());
+            body.extend_from_slice(&properties);
+        }
+        self.write(&mut body);
+        let mut packet = vec![first];
+        push_length(&mut packet, body.len());
+        packet.extend_from_slice(&body);
+        packet
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.unfit.reason.code());
+        out.extend_from_slice(&self.unfit.length.to_be_bytes());
+        out.extend_from_slice(&self.unfit.sha256);
+        push_prefixed(out, self.topic.as_bytes());
+        out.extend_from_slice(&self.head);
+    }
+
+    /// Reads what [`to_packet`](Self::to_packet) wrote as payload.
+    pub(in super::super) fn read(payload: &[u8]) -> Option<Rejected> {
+        let (reason, rest) = payload.split_first()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (sha256, rest) = rest.split_first_chunk()?;
+        let (topic_bytes, rest) = rest.split_first_chunk()?;
+        let (topic, head) = rest.split_at_checked(usize::from(u16::from_be_bytes(*topic_bytes)))?;
+        let unfit = Unfit {
+            reason: UnfitReason::from_code(*reason)?,
+            length: u64::from_be_bytes(*length),
+            sha256: *sha256,
+        };
+        Some(Rejected { unfit, topic: str::from_utf8(topic).ok()?.to_owned(), head: head.to_vec() })
+    }
+}
+
+/// A topic for people: cut so that it fits a packet, which replacement characters could make too long.
+pub(super) fn readable(topic: &[u8]) -> String {
+    let mut readable = String::from_utf8_lossy(topic).replace('\0', "\u{fffd}");
+    readable.truncate(readable.floor_char_boundary(usize::from(u16::MAX)));
+    readable
+}
+
+pub(super) fn push_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend(bytes.iter().take(usize::from(length)));
+}
+
+/// The variable byte integer of MQTT.
+pub(super) fn push_length(out: &mut Vec<u8>, mut length: usize) {
+    loop {
+        let low = u8::try_from(length & 0x7f).unwrap_or(0x7f);
+        length >>= 7;
+        out.push(if length > 0 { low | 0x80 } else { low });
+        if length == 0 {
+            return;
+        }
+    }
+}

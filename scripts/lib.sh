@@ -132,6 +132,48 @@ make_no_cluster() {
 
 make_clusters_again() { "${as_root[@]}" sed -i "\\|^$NO_CLUSTER\$|d" "$CLUSTERS" || true; }
 
+TOOLS=${CARGO_TARGET_DIR:-$ROOT/target}/tools
+
+# make_tools: installs scripts/requirements.txt into $TOOLS, again when the list or the interpreter has changed. The programs
+# are in $TOOLS/bin. Fails where Python or the packages are not available.
+make_tools() {
+    local list=$ROOT/scripts/requirements.txt wanted
+    # In a subshell, because it ends what it runs in when it fails.
+    (need_packages python3-venv) || return
+    wanted=$(python3 --version && cat -- "$list")
+    [ "$wanted" != "$(cat -- "$TOOLS/made-for" 2>/dev/null)" ] || return 0
+    say "installing scripts/requirements.txt into $TOOLS"
+    rm -rf -- "$TOOLS"
+    mkdir -p -- "${TOOLS%/*}"
+    python3 -m venv "$TOOLS" &&
+        "$TOOLS/bin/python" -m pip install --quiet --disable-pip-version-check -r "$list" >&2 &&
+        printf '%s\n' "$wanted" >"$TOOLS/made-for"
+}
+
+# What was not checked, a line each: how many checks, and which. Shared with the scripts that a script runs.
+export SKIPPED_CHECKS=${SKIPPED_CHECKS:-}
+ALLOW_SKIPS=
+
+# allow_skips_if_asked "$@": whether that is the first argument, which is to be shifted away then.
+allow_skips_if_asked() {
+    [ "${1:-}" = --allow-skips ] || return
+    ALLOW_SKIPS=--allow-skips
+}
+
+# skip COUNT WHICH: notes checks that cannot be made here, and ends the script unless skips are allowed.
+skip() {
+    say "SKIPPED: $2"
+    [ -z "$SKIPPED_CHECKS" ] || printf '%s %s\n' "$1" "$2" >>"$SKIPPED_CHECKS"
+    [ -n "$ALLOW_SKIPS" ] || die "a check that is skipped fails the run; --allow-skips lets it pass"
+}
+
+# The end of the last line: how many checks were skipped, and which.
+skips() {
+    [ -s "$SKIPPED_CHECKS" ] || return 0
+    awk '{ count += $1; list = list (NR > 1 ? "; " : "") $0 } END { printf ", but %d checks were SKIPPED: %s", count, list }' \
+        "$SKIPPED_CHECKS"
+}
+
 port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # A loopback port nobody listens on, below the range that the kernel gives to outgoing connections.

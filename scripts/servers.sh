@@ -33,8 +33,12 @@ clean_up() {
     for pid in "${SERVERS[@]}"; do
         wait "$pid" 2>/dev/null || true
     done
+    # Last, so that a reader need not search the servers' logs for them.
+    sum_up
+    local ending
+    [ "$status" -eq 0 ] && ending="all is well$(skips)" || ending="FAILED (exit code $status)"
     [ -z "$WORK" ] || rm -rf -- "$WORK" || true
-    [ "$status" -eq 0 ] && say "all is well" || say "FAILED (exit code $status)"
+    say "$ending"
     exit "$status"
 }
 
@@ -138,6 +142,7 @@ begin() {
     # What tests that were cut off leave behind goes with the rest.
     export TMPDIR="$WORK/tmp"
     mkdir "$TMPDIR"
+    SKIPPED_CHECKS=$WORK/skipped
 }
 
 start_servers() {
@@ -146,8 +151,13 @@ start_servers() {
     start_mosquitto "$(free_port)"
 }
 
-# The result lines once more, at the end, where a reader looks for them.
+# recorded COMMAND…: its output goes to where `sum_up` finds results as well.
+recorded() { "$@" 2>&1 | tee -a "$WORK/results.log"; }
+
+# The result lines of what was recorded, and after them what has failed.
 sum_up() {
+    [ -s "$WORK/results.log" ] || return 0
     printf '\n=== results\n'
-    grep -E '^test .* \.\.\. FAILED$|^test result: |^error(:|\[)' "$WORK/tests.log" || true
+    grep -E '^test result: |^[0-9]+ (passed|failed).* in [0-9.]+s' "$WORK/results.log" || true
+    grep -E '^test .* \.\.\. FAILED$|^error(:|\[)|^(FAILED|ERROR) ' "$WORK/results.log" || true
 }

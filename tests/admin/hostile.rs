@@ -108,13 +108,17 @@ fn stepping_back(settings: &[(&str, &str)], on_the_way: i32, of_the_port: i32) {
     let nice_of = |name: &str| -> Vec<i32> {
         threads.iter().filter(|(thread, ..)| thread.starts_with(name)).map(|(_, nice, _)| *nice).collect()
     };
+    // The tests may have stepped back themselves, and beyond 19 nobody can.
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let (on_the_way, of_the_port) = ((own + on_the_way).min(19), (own + of_the_port).min(19));
     assert_eq!(nice_of("admin-http"), [of_the_port], "{threads:?}");
     assert_eq!(nice_of("MQTTAsync_rcv"), [on_the_way], "{threads:?}");
     // The server's worker has a thread of the actor system as the actors have, of whom there are five at least.
-    let of_the_actor_system = nice_of("actix-rt");
-    let count = |wanted: i32| of_the_actor_system.iter().filter(|nice| **nice == wanted).count();
-    assert_eq!(count(of_the_port), 1, "{threads:?}");
-    assert!(count(on_the_way) >= 5, "{threads:?}");
+    let mut of_the_actor_system = nice_of("actix-rt");
+    of_the_actor_system.sort_unstable();
+    assert_eq!(of_the_actor_system.pop(), Some(of_the_port), "{threads:?}");
+    assert!(of_the_actor_system.len() >= 5, "{threads:?}");
+    assert!(of_the_actor_system.iter().all(|nice| *nice == on_the_way), "{threads:?}");
 }
 
 /// Whoever is at work, database and broker among them, is not interrupted for each message.

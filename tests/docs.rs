@@ -15,7 +15,7 @@ use std::process::Command;
 
 use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
-use mqtt_gateway::store::Dialect;
+use mqtt_gateway::store::{Database, Dialect, load_mqtt_servers, migrate};
 use mqtt_gateway_entity::{
     data, database_identity, dead_letters, flows, gateway_members, gateway_starts, inbox_lagging,
     inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
@@ -148,6 +148,24 @@ async fn goes_back_into_the_outbox(setup: Setup) {
         (number - 1, format!("attempts = 0 AND owner = inbox_id AND next_attempt_at <= {now}"));
     let back = format!("SELECT inbox_offset FROM outbox WHERE message_id = {number} AND {due}");
     assert_eq!(setup.count(&back).await, offset);
+}
+
+/// Beside the row that the first start enters, which is the default one.
+#[tokio::test]
+async fn the_brokers_of_the_readme_are_the_ones_that_are_used() {
+    let readme = read("README.md");
+    let mut examples = readme.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let statements = examples.find(|statements| statements.contains("mqtt_servers")).unwrap();
+    for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await, TestDatabase::sqlite()] {
+        let database = Database::connect(test.settings(), 1).await.unwrap();
+        migrate(&database).await.unwrap();
+        test.execute(statements).await;
+        let servers = load_mqtt_servers(&database).await.unwrap();
+        let usable: Vec<_> =
+            servers.usable.iter().map(|server| (server.host.as_str(), server.port)).collect();
+        assert_eq!(usable, [("mqtt-a.example", 8883), ("mqtt-b.example", 8883)]);
+        assert!(servers.skipped.is_empty(), "{:?}", servers.skipped);
+    }
 }
 
 #[test]

@@ -172,3 +172,10 @@ def test_provisioned_paths_are_those_that_are_mounted() -> None:
     assert COMPOSE["services"][name]["environment"]["ADMIN_BIND"] == f"0.0.0.0:{port}"
     rules = [target for source, target in mounts(COMPOSE["services"]["prometheus"]) if "rules" in source]
     assert rules == [f"/etc/prometheus/{config['rule_files'][0]}"]
+
+
+def test_the_broker_bounds_messages_as_the_gateway_does() -> None:
+    default, _ = documented()["MAX_PAYLOAD_BYTES"]
+    bound = f"message_size_limit {default.strip('`')}"
+    assert bound in (FILE.parent / "mosquitto.conf").read_text().splitlines()
+    assert bound in (ROOT / "deploy/kubernetes/README.md").read_text()

@@ -96,11 +96,28 @@ def test_a_new_number_of_shards_rolls_every_pod() -> None:
     assert len(names) == 2
 
 
-def test_a_new_database_password_rolls_the_pods_and_a_new_one_for_the_broker_does_not() -> None:
-    """The first is read at the start, the other at each connection."""
+def test_a_new_password_leaves_no_secret_with_the_old_one() -> None:
+    """Each is read again, so the names need not change, and those of before are not left behind."""
     names = {secret["metadata"]["name"] for secret in of_kind(SITE.documents(), "Secret")}
-    assert "mqtt-gateway-broker" in names
-    assert any(name.startswith("mqtt-gateway-database-") for name in names)
+    assert names == {"mqtt-gateway-broker", "mqtt-gateway-database"}
+
+
+def test_what_kubernetes_adds_to_a_claim_template_is_written_out() -> None:
+    """Otherwise each `kubectl apply` finds a difference, and says that the StatefulSet is configured."""
+    for rendering in (SINGLE, SHARED, SHARDED):
+        (gateway,) = stateful(rendering.documents())
+        for claim in gateway.document["spec"]["volumeClaimTemplates"]:
+            assert (claim["apiVersion"], claim["kind"]) == ("v1", "PersistentVolumeClaim")
+            assert (claim["spec"]["volumeMode"], claim["status"]) == ("Filesystem", {"phase": "Pending"})
+
+
+def test_a_component_takes_away_only_its_own_annotations() -> None:
+    def annotations(rendering: Rendering) -> set[str]:
+        (gateway,) = stateful(rendering.documents())
+        return set(gateway.document["spec"]["template"]["metadata"]["annotations"])
+
+    gone = annotations(SITE) - annotations(SITE_WITH_ALL)
+    assert gone == {f"prometheus.io/{name}" for name in ("scrape", "port", "path")}
 
 
 # What a site may make of it, and the job has to follow.

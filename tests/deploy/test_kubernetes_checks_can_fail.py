@@ -276,12 +276,30 @@ AVAILABILITY = [
         availability.there_is_time_to_start,
         ("to start", "StatefulSet", f"{CONTAINER}.startupProbe.failureThreshold", 3),
         ("to show life", "StatefulSet", f"{CONTAINER}.livenessProbe.failureThreshold", GONE),
+        ("is noticed late", "StatefulSet", f"{CONTAINER}.startupProbe.periodSeconds", 10),
+        ("that is stuck", "StatefulSet", f"{CONTAINER}.livenessProbe.terminationGracePeriodSeconds", GONE),
+    ),
+    *breaks(
+        availability.the_end_says_why,
+        ("has no reason", "StatefulSet", f"{CONTAINER}.terminationMessagePolicy", GONE),
+        ("Job/retire", "Job", f"{CONTAINER}.terminationMessagePolicy", "File", RETIRE),
+    ),
+    *breaks(
+        availability.volumes_hold_up_no_node,
+        ("the volume log keeps", "StatefulSet", f"{METADATA}|annotations|{availability.SAFE_TO_EVICT}", GONE),
+        ("the volume log keeps", "StatefulSet", f"{METADATA}|annotations|{availability.SAFE_TO_EVICT}", "x", MONITORED),
     ),
     *breaks(
         availability.resources_are_bounded,
         ("requests are missing", "StatefulSet", f"{CONTAINER}.resources.requests.cpu", GONE),
         ("memory has no limit", "StatefulSet", f"{CONTAINER}.resources.limits.memory", GONE),
         ("the processor has a limit", "StatefulSet", f"{CONTAINER}.resources.limits.cpu", "1"),
+    ),
+    *breaks(
+        availability.memory_covers_the_largest_payloads,
+        ("16777216 bytes in 2 lanes", "ConfigMap", "data.MAX_PAYLOAD_BYTES", "16777216"),
+        ("in 8 lanes", "ConfigMap", "data.LANES", "8"),
+        ("Job/retire", "Job", f"{CONTAINER}.resources.limits.memory", "128Mi", RETIRE),
     ),
     *breaks(
         availability.replicas_are_spread,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from manifests import Document, Documents, of_kind, settings, stateful, title, workloads
+import re
+
+from checks.environment import documented
+from manifests import Document, Documents, of_kind, settings, size_in_bytes, stateful, title, workloads
 
 # Between the end of the drain and the kill, for the last sync and the log.
 MARGIN_SECONDS = 15
@@ -10,8 +13,20 @@ MARGIN_SECONDS = 15
 # A large inbox is read through at the start, and the database may be away.
 START_SECONDS = 30 * 60
 
+# A rollout waits for each pod until kubelet asks again.
+ASKED_SECONDS = 2
+
 # The gateway itself restarts a stuck actor; kubelet may only act when that has had its time.
 ALIVE_SECONDS = 45
+
+# What a stuck process has between SIGTERM and the kill is less than that.
+GRACE_SECONDS = 30
+
+# What the gateway takes by itself, and each lane for the largest payloads; measured, with room (deploy/kubernetes/README.md).
+BYTES_AT_REST = 128 * 2**20
+PAYLOADS_PER_LANE = 16
+
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 
 
 def one_pod_may_be_evicted(documents: Documents) -> list[str]:
@@ -47,6 +62,30 @@ def there_is_time_to_start(documents: Documents) -> list[str]:
             complaints.append(f"{workload.name}: too little time to start")
         if _budget(gateway.get("livenessProbe", {})) < ALIVE_SECONDS:
             complaints.append(f"{workload.name}: too little time to show life")
+        if gateway.get("startupProbe", {}).get("periodSeconds", 10) > ASKED_SECONDS:
+            complaints.append(f"{workload.name}: a pod that has started is noticed late")
+        if gateway.get("livenessProbe", {}).get("terminationGracePeriodSeconds", 60) >= GRACE_SECONDS:
+            complaints.append(f"{workload.name}: a process that is stuck is given the time of one that drains")
+    return complaints
+
+
+def the_end_says_why(documents: Documents) -> list[str]:
+    return [
+        f"{workload.name}: {container['name']}: `kubectl describe` has no reason of a failed start"
+        for workload in workloads(documents)
+        for container in workload.containers
+        if container.get("terminationMessagePolicy") != "FallbackToLogsOnError"
+    ]
+
+
+def volumes_hold_up_no_node(documents: Documents) -> list[str]:
+    """The cluster autoscaler keeps a node for a pod with an emptyDir that is not named here."""
+    complaints = []
+    for workload in stateful(documents):
+        named = workload.document["spec"]["template"]["metadata"].get("annotations", {}).get(SAFE_TO_EVICT, "")
+        for entry in workload.pod.get("volumes", []):
+            if "emptyDir" in entry and entry["name"] not in named.split(","):
+                complaints.append(f"{workload.name}: the volume {entry['name']} keeps a node from being removed")
     return complaints
 
 
@@ -68,6 +107,21 @@ def resources_are_bounded(documents: Documents) -> list[str]:
                 complaints.append(f"{workload.name}: memory has no limit")
             if "cpu" in limits:
                 complaints.append(f"{workload.name}: the processor has a limit")
+    return complaints
+
+
+def memory_covers_the_largest_payloads(documents: Documents) -> list[str]:
+    complaints = []
+    for workload in workloads(documents):
+        found, defaults = settings(documents, workload), documented()
+        largest, lanes = (
+            int((found[name].value if name in found else None) or re.findall(r"\d+", defaults[name][0])[0])
+            for name in ("MAX_PAYLOAD_BYTES", "LANES")
+        )
+        needed = BYTES_AT_REST + lanes * PAYLOADS_PER_LANE * largest
+        limit = workload.gateway.get("resources", {}).get("limits", {}).get("memory")
+        if limit is not None and size_in_bytes(limit) < needed:
+            complaints.append(f"{workload.name}: payloads of {largest} bytes in {lanes} lanes take {needed} bytes of memory")
     return complaints
 
 

@@ -157,7 +157,7 @@ pub fn run_with(settings: Settings, consent: Consent) -> i32 {
     let observed = Arc::new(Observed::default());
     let admin = match admin::serve(settings.admin, &observed) {
         Ok(admin) => admin,
-        Err(error) => return not_started(&error),
+        Err(error) => return not_started(&port_or_inbox(&settings, error)),
     };
     let code = run_observed(settings, consent, observed);
     if let Some(admin) = admin {
@@ -190,6 +190,12 @@ fn run_observed(settings: Settings, consent: Consent, observed: Arc<Observed>) -
         Ok(None) => 0,
         Err(error) => not_started(&error),
     }
+}
+
+/// A second gateway with the same settings finds the port taken first. The reason is the other process, and the lock of the
+/// inbox knows it.
+fn port_or_inbox(settings: &Settings, error: StartError) -> StartError {
+    Inbox::ensure_unlocked(&settings.inbox.dir).err().map_or(error, StartError::from)
 }
 
 fn not_started(error: &StartError) -> i32 {

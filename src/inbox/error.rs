@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 pub enum InboxError {
     /// Another process has the directory.
     #[error(
-        "the inbox {} is in use by process {holder}: stop that process or set INBOX_DIR to another directory",
+        "the inbox {} is in use by {holder}: stop that process (in Kubernetes: wait until its pod is gone) or set \
+         INBOX_DIR to another directory",
         dir.display()
     )]
     Locked {
         /// The directory.
         dir: PathBuf,
-        /// Process id as the lock file has it, or `unknown`.
+        /// The process, its host and since when, as far as they are known.
         holder: String,
     },
     /// The operating system refused.

@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
+
 use super::error::InboxError;
 
 /// Held as long as this value lives; the kernel lets go when the process dies, however it dies.
@@ -45,8 +47,8 @@ impl DirectoryLock {
             .open(&path)
             .map_err(InboxError::io("open", &path))?;
         locked(file.try_lock(), &path)?;
-        // The number only helps a person; a disk too full for it is no reason not to start.
-        if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+        // The note only helps a person; a disk too full for it is no reason not to start.
+        if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", note())) {
             log::warn!("cannot write the process id into {}: {error}", path.display());
         }
         Ok(DirectoryLock { path: dir.to_path_buf(), dir: directory, _file: file })
@@ -71,11 +73,25 @@ fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(BAD_DESCRIPTOR)
 }
 
+/// Process id and host. Pods have process ids of their own, so that most gateways in pods have the same one.
+fn note() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} {host}", std::process::id()).trim_end().to_owned()
+}
+
+/// Who has the lock, by what it wrote into the file and when.
 fn holder(path: &Path) -> String {
-    fs::read_to_string(path)
-        .ok()
-        .and_then(|text| text.trim().parse::<u32>().ok())
-        .map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+    let Ok(note) = fs::read_to_string(path) else { return "another process".to_owned() };
+    let mut words = note.split_whitespace();
+    let Some(pid) = words.next().and_then(|pid| pid.parse::<u32>().ok()) else {
+        return "another process".to_owned();
+    };
+    let host = words.next().map(|host| format!(" on {host}")).unwrap_or_default();
+    let since = fs::metadata(path).and_then(|file| file.modified()).map_or_else(
+        |_| String::new(),
+        |time| format!(", since {}", DateTime::<Utc>::from(time).format("%Y-%m-%d %H:%M:%S UTC")),
+    );
+    format!("process {pid}{host}{since}")
 }
 
 #[cfg(test)]
@@ -89,6 +105,24 @@ mod tests {
         let _held = DirectoryLock::acquire(dir.path()).unwrap();
         fs::remove_file(dir.path().join("lock")).unwrap();
         assert!(matches!(DirectoryLock::acquire(dir.path()), Err(InboxError::Locked { .. })));
+    }
+
+    #[test]
+    fn a_refusal_names_process_host_and_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = DirectoryLock::acquire(dir.path()).unwrap();
+        let refused = DirectoryLock::acquire(dir.path()).err().unwrap().to_string();
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        let holder = format!("is in use by process {} on {}, since 2", std::process::id(), host.trim());
+        assert!(refused.contains(&holder), "{refused}");
+    }
+
+    #[test]
+    fn a_lock_file_of_an_older_gateway_names_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("lock"), "4711\n").unwrap();
+        let holder = holder(&dir.path().join("lock"));
+        assert!(holder.starts_with("process 4711, since 2"), "{holder}");
     }
 
     #[test]

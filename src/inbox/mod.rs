@@ -38,7 +38,7 @@ mod standing;
 mod subscriptions;
 mod survey;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -152,6 +152,17 @@ impl Inbox {
         let inbox = Inbox { handle: Arc::new(handle) };
         inbox.look_for_ages();
         Ok((inbox, report))
+    }
+
+    /// Whether no process has the directory; otherwise the error says which one.
+    ///
+    /// # Errors
+    /// [`InboxError::Locked`], and nothing else: what keeps the inbox from being opened otherwise, `open` says.
+    pub fn ensure_unlocked(dir: &Path) -> Result<(), InboxError> {
+        match DirectoryLock::acquire(dir) {
+            Err(locked @ InboxError::Locked { .. }) => Err(locked),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Reads of some segments when their first record was received, so that the age of a backlog is known.

@@ -131,10 +131,10 @@ pub enum StartError {
     Signals(#[from] std::io::Error),
 }
 
-/// Runs the gateway until it is told to end (SIGTERM, SIGINT), and returns the exit code: 0 after
+/// Runs the gateway until it is told to end (SIGTERM, SIGINT, or SIGHUP of its terminal), and returns the exit code: 0 after
 /// an orderly end, 1 when it could not start, 3 when an actor failed again and again or has no thread, or the MQTT client does not come back.
 ///
-/// SIGHUP reloads the flows. A database or a broker that is not there is waited for.
+/// Without a terminal SIGHUP reloads the flows. A database or a broker that is not there is waited for.
 ///
 /// ```no_run
 /// let settings = mqtt_gateway::load_settings()?;
@@ -224,9 +224,18 @@ struct Gateway {
 
 impl Gateway {
     async fn obey_signals(mut self) {
-        while let Told::Reload = self.signals.next().await {
-            log::info!("SIGHUP: reloading the flows");
-            reload_flows(&self.directory);
+        loop {
+            match self.signals.next().await {
+                Told::Reload => {
+                    log::info!("SIGHUP: reloading the flows");
+                    reload_flows(&self.directory);
+                }
+                Told::HungUp => {
+                    log::info!("SIGHUP: the terminal was closed");
+                    break;
+                }
+                Told::End => break,
+            }
         }
         self.supervisor.do_send(Shutdown);
         while !matches!(self.signals.next().await, Told::End) {}

@@ -1,14 +1,16 @@
 //! Start, stop, restart, and more than one gateway.
 
 use std::ops::Range;
+use std::process::Stdio;
 
 use crate::support::eventually;
 use crate::support::flows::NewFlow;
 use crate::support::mariadb::MariaDbServer;
 use crate::support::mosquitto::Broker;
-use crate::support::process::Gateway;
+use crate::support::net::free_port;
+use crate::support::process::{BINARY, Gateway, command};
 use crate::support::publisher::Message;
-use crate::support::world::World;
+use crate::support::world::{Backend, World};
 
 fn a_stop_keeps_the_session_and_a_restart_continues_the_ids(world: World) {
     world.flow("any", "t").insert(&world.sql);
@@ -69,9 +71,59 @@ fn a_second_gateway_on_the_same_inbox_is_refused(mut world: World) {
     assert_eq!(second.wait_for_exit().code(), Some(1));
     let inbox = world.inbox_directory();
     assert!(second.stderr().contains(inbox.to_str().unwrap()), "it says which: {}", second.stderr());
+    let holder = format!("is in use by process {} on ", first.id());
+    assert!(second.stderr().contains(&holder), "it says by whom: {}", second.stderr());
     assert!(first.is_running());
     world.publish("t", r#"{"a": 1}"#);
     world.wait_for_stored("any", 1);
+}
+
+#[test]
+fn a_second_gateway_at_the_same_port_names_the_first() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("ADMIN_BIND", &format!("127.0.0.1:{}", free_port()));
+    let first = world.start();
+    first.wait_for_line("Connected");
+    let mut second = world.start();
+    assert_eq!(second.wait_for_exit().code(), Some(1));
+    let holder = format!("is in use by process {} on ", first.id());
+    assert!(second.stderr().contains(&holder), "{}", second.stderr());
+}
+
+#[test]
+fn without_a_terminal_sighup_reloads() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "3600");
+    let mut gateway = Gateway::start_by("setsid", &["run"], &world.settings, world.directory());
+    gateway.wait_for_line("Connected");
+    gateway.signal("HUP");
+    gateway.wait_for_line("SIGHUP: reloading the flows");
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn with_a_terminal_sighup_ends_it_in_order() {
+    let world = World::on(Backend::Sqlite);
+    world.flow("any", "t").insert(&world.sql);
+    let [said, code] = ["said", "code"].map(|name| world.directory().join(name));
+    // As shells do, it hands on what the kernel sends to it alone; and it stays, to tell the exit code.
+    let shell =
+        format!("trap 'kill -HUP $!' HUP; {BINARY} run & wait $!; wait $!; echo $? >{}", code.display());
+    let mut terminal = command("script", &world.settings, world.directory())
+        .args(["--quiet", "--flush", "--command", &shell])
+        .arg(&said)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the subscription", || {
+        std::fs::read_to_string(&said).ok()?.contains("Subscribed").then_some(())
+    });
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    let ended = eventually("the exit code", || {
+        std::fs::read_to_string(&code).ok().filter(|code| code.ends_with('\n'))
+    });
+    assert_eq!(ended, "0\n");
 }
 
 /// A gateway beside the world's own, with its own client id, inbox and log.

@@ -20,17 +20,33 @@ pub struct Gateway {
     stderr: Arc<Lines>,
 }
 
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_mqtt-gateway");
+
+/// A command in `directory` with these settings, and nothing inherited but what programs need of the machine.
+pub fn command(program: &str, settings: &Settings, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(directory).env_clear().stdin(Stdio::null());
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.envs(settings);
+    command
+}
+
 impl Gateway {
     /// Starts `mqtt-gateway` with `arguments` in `directory`, with these settings and no inherited ones.
     pub fn start(arguments: &[&str], settings: &Settings, directory: &Path) -> Gateway {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-gateway"));
-        command.args(arguments).current_dir(directory).env_clear();
-        for name in INHERITED {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        command.envs(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // Whoever runs the tests in a terminal has it control the gateway, which then would end at SIGHUP.
+        Gateway::start_by("nohup", arguments, settings, directory)
+    }
+
+    /// The same by a program that becomes the gateway.
+    pub fn start_by(program: &str, arguments: &[&str], settings: &Settings, directory: &Path) -> Gateway {
+        let mut command = command(program, settings, directory);
+        command.arg(BINARY).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = Lines::collect(child.stderr.take().unwrap());
         Gateway { child, stderr }

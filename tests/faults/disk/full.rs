@@ -69,3 +69,27 @@ fn a_gateway_that_starts_on_a_full_disk_works_off_what_is_there_and_takes_more_w
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
 }
+
+/// Somebody else's bytes stay where they are, and leave less than half a segment takes.
+#[test]
+fn a_gateway_on_a_full_disk_goes_on_by_itself_when_all_is_stored() {
+    let volume = Memory::of_mebibytes(6);
+    let world = world_on(&volume);
+    let mut load = Load::over(&world, 4).of_bytes(2_000);
+    let mut gateway = world.start_subscribed();
+    volume.fill_but(300 * 1024);
+    for _ in 0..2 {
+        backlog::hold(&world);
+        let said = gateway.count_lines("The inbox takes no message");
+        let messages = load.next(&world, 300);
+        world.publish_all(messages);
+        eventually("word that the inbox takes nothing", || {
+            (gateway.count_lines("The inbox takes no message") > said).then_some(())
+        });
+        backlog::release(&world);
+        load.wait_until_stored(&world);
+    }
+    gateway.wait_for_line("No space left on device");
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(load.judge(&world), [0; 0]);
+}

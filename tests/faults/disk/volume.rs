@@ -33,6 +33,12 @@ impl Memory {
         path
     }
 
+    /// Takes all the room but this many bytes.
+    pub(super) fn fill_but(&self, bytes: u64) {
+        let filler = OpenOptions::new().write(true).open(self.fill()).unwrap();
+        filler.set_len(filler.metadata().unwrap().len() - bytes).unwrap();
+    }
+
     pub(super) fn make_read_only(&self) {
         mount(&["-o", "remount,ro", "tmpfs"], self.path());
     }

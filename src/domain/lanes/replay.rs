@@ -70,7 +70,7 @@ impl Replays {
         let until = self.running.get(&lane).map_or(committed, |replay| replay.until.max(committed));
         self.set_committed(lane, now);
         if now >= until {
-            self.running.remove(&lane);
+            // Its last batch is committed, and may not have been heard of yet: that ends the replay.
             return None;
         }
         let is_new = now < committed;
@@ -84,7 +84,8 @@ impl Replays {
     /// Where the replay of the lane ends: a batch goes no further.
     #[must_use]
     pub fn ends_at(&self, lane: Lane) -> Option<Offset> {
-        self.running.get(&lane).map(|replay| replay.until)
+        let until = self.running.get(&lane)?.until;
+        (self.committed_of(lane) < until).then_some(until)
     }
 
     /// A batch of the lane is committed up to `next`. Returns the summary of the replay after its last batch.
@@ -210,6 +211,16 @@ mod tests {
         assert_eq!(replays.opened(0, 60, 0), None, "it was said before");
         let replayed = replays.committed_to(0, 100, &[]).unwrap();
         assert_eq!(replayed.messages, 3);
+    }
+
+    #[test]
+    fn a_lane_opened_before_its_last_batch_is_heard_of_still_ends_the_replay() {
+        let mut replays = Replays::new(vec![100]);
+        replays.opened(0, 40, 0).unwrap();
+        assert_eq!(replays.opened(0, 100, 0), None);
+        assert_eq!(replays.ends_at(0), None, "batches go on");
+        let replayed = replays.committed_to(0, 100, &numbered("F", 5..10)).unwrap();
+        assert_eq!(replayed.messages, 5);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub struct Payload<'a> {
     text: &'a str,
     attributes: NamedList<'a, Attribute<'a>>,
     depth: usize,
+    nodes: usize,
 }
 
 impl<'a> Payload<'a> {
@@ -45,9 +46,9 @@ impl<'a> Payload<'a> {
         }
         let text =
             str::from_utf8(bytes).map_err(|error| PayloadError::NotUtf8 { at: error.valid_up_to() })?;
-        let mut reader = Reader { text, walker: Walker::new(text, limits.max_depth), limits };
+        let mut reader = Reader { text, walker: Walker::new(text, limits.max_depth), nodes: 0, limits };
         let attributes = reader.object()?;
-        Ok(Payload { text, attributes, depth: reader.walker.deepest() })
+        Ok(Payload { text, attributes, depth: reader.walker.deepest(), nodes: reader.nodes })
     }
 
     /// The attributes in the order of their names' first occurrence.
@@ -70,6 +71,11 @@ impl<'a> Payload<'a> {
     /// Objects and arrays inside of each other, the payload itself included.
     pub(super) fn depth(&self) -> usize {
         self.depth
+    }
+
+    /// Values and names at all levels, the payload itself included.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes
     }
 }
 
@@ -202,6 +208,7 @@ impl PayloadError {
 struct Reader<'a, 'l> {
     text: &'a str,
     walker: Walker<'a>,
+    nodes: usize,
     limits: &'l PayloadLimits,
 }
 
@@ -254,10 +261,12 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn next(&mut self) -> Result<Event<'a>, PayloadError> {
-        self.walker.next_event().map_err(|error| match error {
+        let event = self.walker.next_event().map_err(|error| match error {
             WalkError::Syntax(error) => PayloadError::NotJson(error),
             WalkError::TooDeep => PayloadError::TooDeep { limit: self.limits.max_depth },
-        })
+        })?;
+        self.nodes += usize::from(!matches!(event, Event::Close | Event::End));
+        Ok(event)
     }
 }
 

@@ -53,7 +53,7 @@ impl PayloadSchema {
             Err(error) => return Err(SchemaError::Unreadable(error)),
         };
         if schema.get("$schema").is_some() {
-            return JsonSchema::compile(schema_json_text).map(Rules::JsonSchema).map(PayloadSchema);
+            return JsonSchema::compile(&schema).map(Rules::JsonSchema).map(PayloadSchema);
         }
         let fields = match schema.get("properties") {
             Some(properties) if properties.kind() == JsonKind::Object => fields(&inner_object(properties)?)?,
@@ -186,6 +186,14 @@ pub enum ValidationError {
         /// Levels of the payload.
         depth: usize,
         /// Levels allowed.
+        limit: usize,
+    },
+    /// More values and names than JSON Schema is checked for; the payload's own limits are others.
+    #[error("the payload has {nodes} values and names, JSON Schema is checked up to {limit}")]
+    TooManyNodesForJsonSchema {
+        /// Values and names of the payload, at all levels.
+        nodes: usize,
+        /// Values and names allowed.
         limit: usize,
     },
     /// JSON Schema cannot compare a number that no double can hold, such as `1e400`.

@@ -2,8 +2,8 @@
 //!
 //! It works on serde's values, which has its price. Integers beyond 64 bits are compared as the nearest
 //! double; to JSON Schema both `1.0` and 30 digits are of type `integer`. A number that no double holds
-//! (`1e400`) and more than [`MAX_DEPTH`] levels cannot be checked: validation errors that say so. What is
-//! stored of a payload that passes keeps all its digits.
+//! (`1e400`), more than [`MAX_DEPTH`] levels and more than [`MAX_NODES`] values and names cannot be checked:
+//! validation errors that say so. What is stored of a payload that passes keeps all its digits.
 
 use std::fmt::{self, Write};
 
@@ -15,6 +15,9 @@ use super::{SchemaError, ValidationError};
 
 /// Levels that `serde_json` reads: it refuses the 128th.
 const MAX_DEPTH: usize = 127;
+/// Values and names, in all levels together. A node takes up to 350 bytes of memory whatever its length in the
+/// payload, and every lane may validate a payload at the same time.
+const MAX_NODES: usize = 100_000;
 /// The crate puts the offending value into its message, however long it is.
 const MAX_PROBLEM_BYTES: usize = 500;
 
@@ -22,10 +25,14 @@ const MAX_PROBLEM_BYTES: usize = 500;
 pub(super) struct JsonSchema(Validator);
 
 impl JsonSchema {
-    /// References to schemas that are not in `text` are errors: nothing is ever fetched.
-    pub(super) fn compile(text: &str) -> Result<JsonSchema, SchemaError> {
-        let schema: Value =
-            serde_json::from_str(text).map_err(|error| SchemaError::JsonSchema(error.to_string()))?;
+    /// References to schemas that are not in `schema` are errors: nothing is ever fetched.
+    pub(super) fn compile(schema: &Payload<'_>) -> Result<JsonSchema, SchemaError> {
+        if schema.nodes() > MAX_NODES {
+            let problem = format!("it has {} values and names, {MAX_NODES} are allowed", schema.nodes());
+            return Err(SchemaError::JsonSchema(problem));
+        }
+        let schema: Value = serde_json::from_str(schema.text())
+            .map_err(|error| SchemaError::JsonSchema(error.to_string()))?;
         let validator = jsonschema::options().offline().build(&schema);
         validator.map(JsonSchema).map_err(|error| SchemaError::JsonSchema(shortened(&error)))
     }
@@ -33,6 +40,12 @@ impl JsonSchema {
     pub(super) fn validate(&self, payload: &Payload<'_>) -> Result<(), ValidationError> {
         if payload.depth() > MAX_DEPTH {
             return Err(ValidationError::TooDeepForJsonSchema { depth: payload.depth(), limit: MAX_DEPTH });
+        }
+        if payload.nodes() > MAX_NODES {
+            return Err(ValidationError::TooManyNodesForJsonSchema {
+                nodes: payload.nodes(),
+                limit: MAX_NODES,
+            });
         }
         let value: Value = serde_json::from_str(payload.text())
             .map_err(|error| ValidationError::UnfitForJsonSchema(error.to_string()))?;

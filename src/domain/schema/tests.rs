@@ -183,6 +183,28 @@ fn json_schema_says_so_when_a_payload_is_too_deep_for_it() {
 }
 
 #[test]
+fn json_schema_checks_a_bounded_number_of_values_and_names() {
+    // The object, the name and the array besides.
+    let payload = |elements: usize| format!(r#"{{"t":[{}0]}}"#, "0,".repeat(elements - 1));
+    let schema = r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#;
+    assert_eq!(check(schema, &payload(99_997)), Ok(()));
+    let error = ValidationError::TooManyNodesForJsonSchema { nodes: 100_001, limit: 100_000 };
+    assert_eq!(check(schema, &payload(99_998)), Err(error));
+    let of_objects = |count: usize| format!(r#"{{"l":[{}{{"":0}}]}}"#, r#"{"":0},"#.repeat(count - 1));
+    assert!(check(schema, &of_objects(33_332)).is_ok() && check(schema, &of_objects(33_333)).is_err());
+    assert_eq!(check("{}", &of_objects(33_333)), Ok(()));
+}
+
+#[test]
+fn a_json_schema_may_have_a_bounded_number_of_values_and_names() {
+    let values = "0,".repeat(100_000);
+    let schema =
+        format!(r#"{{"$schema":"https://json-schema.org/draft/2020-12/schema","enum":[{values}1]}}"#);
+    let error = PayloadSchema::compile(&schema).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("100006 values and names, 100000 are allowed"), "{error}");
+}
+
+#[test]
 fn json_schema_takes_large_integers_as_doubles_and_refuses_what_no_double_holds() {
     let integer =
         r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","properties":{"a":{"type":"integer"}}}"#;

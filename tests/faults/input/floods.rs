@@ -46,6 +46,25 @@ fn a_payload_of_exactly_the_limit_is_stored_and_one_byte_more_is_not() {
     assert_eq!(gateway.stop(), Some(0));
 }
 
+#[test]
+fn json_schema_is_not_checked_for_a_payload_of_too_many_nodes() {
+    let world = World::with_broker(Backend::Sqlite, Broker::private());
+    let schema = r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}"#;
+    world.flow("checked", "t").schema(schema).insert(&world.sql);
+    world.flow("plain", "t").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    // A bit less than 4 MiB, the largest payload that is read.
+    let payload = format!(r#"{{"l":[{}{{"":0}}]}}"#, r#"{"":0},"#.repeat(599_000));
+    world.publish("t", &payload);
+    world.publish("t", r#"{"a": 1}"#);
+    world.wait_for_stored("checked", 1);
+    let letters = world.wait_for_dead_letters(1);
+    assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "validation_failed"));
+    assert!(letters[0].payload == payload.as_bytes());
+    assert!(gateway.stderr().contains("1797006 values and names, JSON Schema is checked up to 100000"));
+    assert_eq!(gateway.stop(), Some(0));
+}
+
 fn a_topic_of_any_characters_is_routed_and_kept_as_it_was(backend: Backend) {
     let world = World::with_broker(backend, Broker::private());
     world.flow("any", "odd/#").insert(&world.sql);

@@ -28,6 +28,7 @@ pub mod delivery;
 pub mod demo;
 pub mod domain;
 mod embedded;
+mod files;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 mod fuzzing;

@@ -2,8 +2,8 @@
 //!
 //! What is wrong with one is said by its name.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::path::Path;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 
 use super::certificate::{Certificate, moment};
+use crate::files::read_regular;
 
 /// Names of PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub(super) struct TlsMaterial {
     pub(super) client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
-/// A bundle of all the authorities of a system has a quarter of this.
-const MOST_BYTES: u64 = 1024 * 1024;
+/// A bundle of all the authorities of a system has a sixteenth of this.
+const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
@@ -177,9 +178,11 @@ fn key(column: &'static str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFi
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 fn read(column: &'static str, path: &str) -> Result<Vec<u8>, TlsFileError> {
-    let mut text = Vec::new();
-    let outcome = File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
-    outcome.map(|_| text).map_err(|source| TlsFileError::Unreadable { column, path: path.to_owned(), source })
+    read_regular(Path::new(path), MOST_BYTES).map_err(|source| TlsFileError::Unreadable {
+        column,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn check_time(
@@ -214,6 +217,7 @@ mod tests {
     use std::fs;
 
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tempfile::TempDir;
 
     use super::*;
@@ -283,9 +287,13 @@ mod tests {
             files.write(name, "no PEM at all");
             let error = files.error();
             assert!(error.contains(column) && error.contains("in PEM format"), "{error}");
-            fs::remove_file(files.directory.path().join(name)).unwrap();
+            let path = files.directory.path().join(name);
+            fs::remove_file(&path).unwrap();
             let error = files.error();
             assert!(error.contains(column) && error.contains("No such file"), "{error}");
+            mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+            let error = files.error();
+            assert!(error.contains(column) && error.contains("not a regular file"), "{error}");
         }
     }
 

@@ -1,8 +1,10 @@
 //! The files that settings are read from, behind a trait so that tests need none.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::files::read_regular;
 
 /// Larger than any file of settings: what is above it was named by mistake.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -21,18 +23,10 @@ pub(super) struct FileSystem;
 
 impl Files for FileSystem {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        if path.is_dir() {
-            return Ok(None);
+        match read_regular(path, MAX_FILE_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(None),
+            read => unless_missing(read),
         }
-        let Some(file) = unless_missing(fs::File::open(path))? else {
-            return Ok(None);
-        };
-        let mut content = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
-        }
-        Ok(Some(content))
     }
 
     fn toml_files(&self, directory: &Path) -> io::Result<Option<Vec<PathBuf>>> {

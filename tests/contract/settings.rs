@@ -1,6 +1,9 @@
 //! The environment and the `.env` file; what is wrong with them is said at once and in full.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::support::process::Settings;
 use crate::support::world::{Backend, World, command, text_of};
@@ -33,6 +36,50 @@ fn one_error_names_every_wrong_variable_and_no_password() {
         assert!(!text.contains("never-to-be-seen"), "{text}");
         assert!(!text.contains("DB_USER") && !text.contains("DB_PASSWORD"), "those are right: {text}");
     }
+}
+
+/// A FIFO to which nobody writes.
+fn fifo(directory: &Path, name: &str) -> PathBuf {
+    let path = directory.join(name);
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    path
+}
+
+#[test]
+fn a_secret_file_that_is_no_regular_or_a_huge_file_is_an_error_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let huge = directory.path().join("huge");
+    std::fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    let device = PathBuf::from("/dev/zero");
+    for setting in ["DB_PASSWORD_FILE", "DATABASE_URL_FILE"] {
+        for (path, problem) in [
+            (&fifo(directory.path(), setting), "it is not a regular file"),
+            (&device, "it is not a regular file"),
+            (&huge, "it is larger than 1048576 bytes"),
+        ] {
+            let path = path.to_str().unwrap();
+            let given = settings(&[("DB_HOST", "h"), ("DB_NAME", "n"), ("DB_USER", "u"), (setting, path)]);
+            let output = command(&[], &given, directory.path());
+            let text = text_of(&output);
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            assert!(text.contains(setting) && text.contains(path) && text.contains(problem), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_settings_file_is_an_error_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = fifo(directory.path(), ".env");
+    let output = command(&[], &settings(&[]), directory.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text_of(&output).contains("it is not a regular file"), "{}", text_of(&output));
+    std::fs::remove_file(path).unwrap();
+    std::fs::create_dir(directory.path().join("config")).unwrap();
+    fifo(directory.path(), "config/site.toml");
+    let output = command(&[], &settings(&[]), directory.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text_of(&output).contains("site.toml"), "{}", text_of(&output));
 }
 
 fn a_dot_env_file_is_read_and_the_environment_has_the_last_word(mut world: World) {

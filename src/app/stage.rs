@@ -194,6 +194,7 @@ impl<'a> Stage<'a> {
             session_expiry_seconds: settings.mqtt.session_expiry_seconds,
             qos: settings.mqtt.qos,
             max_payload_bytes: settings.limits.max_payload_bytes,
+            credentials: settings.mqtt.credentials.clone(),
         };
         let wanted = settings.mqtt.skip_repeated_retained;
         let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;

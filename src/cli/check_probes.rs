@@ -212,6 +212,7 @@ async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static 
         session_expiry_seconds: 0,
         qos: settings.mqtt.qos,
         max_payload_bytes: settings.limits.max_payload_bytes,
+        credentials: settings.mqtt.credentials.clone(),
     };
     let (events, mut told) = mpsc::unbounded_channel();
     let on_event = move |event| {

@@ -29,6 +29,7 @@ use super::relay::{Credentials, Relay, Route, Token};
 use super::server::BrokerServer;
 use super::version::Version;
 use crate::domain::redelivery::RECEIVE_MAXIMUM;
+use crate::settings::CredentialSettings;
 
 /// TCP connection, CONNECT and CONNACK together; paho looks at its clock every three seconds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,6 +91,11 @@ impl Clients {
         }
     }
 
+    /// Where user names and passwords may be read from.
+    pub(super) fn allowed_credentials(&self) -> &CredentialSettings {
+        &self.options.credentials
+    }
+
     /// Begins an attempt, or says why there is no use in one. `first`: it is the first broker of the list.
     pub(super) fn connect(
         &self,
@@ -102,7 +108,7 @@ impl Clients {
         let route = Route {
             server: server.clone(),
             version,
-            credentials: prepare(server)?,
+            credentials: prepare(server, &self.options.credentials)?,
             token: self.token.clone(),
             max_payload_bytes: self.options.max_payload_bytes,
         };
@@ -195,19 +201,19 @@ impl Clients {
 }
 
 /// Whether an attempt would get as far as the broker.
-pub(super) fn is_prepared(server: &BrokerServer) -> bool {
-    prepare(server).is_ok()
+pub(super) fn is_prepared(server: &BrokerServer, allowed: &CredentialSettings) -> bool {
+    prepare(server, allowed).is_ok()
 }
 
 /// Reads the credentials, and looks at the files for TLS. At each attempt: both may have changed.
-fn prepare(server: &BrokerServer) -> Result<Credentials, Failure> {
+fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Credentials, Failure> {
     let in_row = |error: &dyn Display| format!("{error} (MQTT server with id {})", server.id);
     if let Some(files) = &server.tls {
         files.read(Utc::now().timestamp()).map_err(|error| Failure::unprepared(&in_row(&error)))?;
     }
     let Some((user, password)) = &server.credentials else { return Ok(None) };
     let read = |credential: &Credential, column| {
-        credential.read().map_err(|error| {
+        credential.read(allowed).map_err(|error| {
             Failure::unprepared(&format!("{column} of the MQTT server with id {}: {error}", server.id))
         })
     };

@@ -2,8 +2,8 @@
 //!
 //! | in the table | means |
 //! | --- | --- |
-//! | `file:/run/secrets/password` | what is in this file, without line ends at its end |
-//! | `env:MQTT_PASSWORD` | what this environment variable holds |
+//! | `file:/run/secrets/password` | what is in this file below `CREDENTIALS_DIR`, without line ends at its end |
+//! | `env:MQTT_PASSWORD` | what this environment variable holds; its name begins with `CREDENTIALS_ENV_PREFIX` |
 //! | `plain:file:/…`, `plain:env:…`, `plain:plain:…` | the rest itself, which begins like a reference |
 //! | anything else | itself |
 //!
@@ -12,11 +12,13 @@
 
 use std::env;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::files::read_regular;
+use crate::settings::CredentialSettings;
 
 /// A user name or password, or the reference to it.
 #[derive(Clone)]
@@ -37,6 +39,33 @@ pub enum CredentialError {
         reference: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// The file is not one of those that may be read.
+    #[error(
+        "{reference} is refused: {problem}; put the file below CREDENTIALS_DIR ({}), or set CREDENTIALS_DIR to a \
+         directory that holds nothing but secrets of brokers \
+         (a value that only looks like this is written plain:{reference})",
+        .dir.display()
+    )]
+    ForbiddenFile {
+        /// As in the table.
+        reference: String,
+        /// What it is.
+        problem: &'static str,
+        /// The directory of the setting.
+        dir: PathBuf,
+    },
+    /// The variable is not one of those that may be read.
+    #[error(
+        "{reference} is refused: only variables that begin with {prefix} (CREDENTIALS_ENV_PREFIX) and are no settings \
+         of the gateway are read; rename the variable, or set CREDENTIALS_ENV_PREFIX \
+         (a value that only looks like this is written plain:{reference})"
+    )]
+    ForbiddenVariable {
+        /// As in the table.
+        reference: String,
+        /// The beginning of the names that are allowed.
+        prefix: String,
     },
     /// There is no such variable.
     #[error(
@@ -70,16 +99,19 @@ impl Credential {
     }
 
     /// The value as of now.
-    pub(super) fn read(&self) -> Result<SecretString, CredentialError> {
+    pub(super) fn read(&self, allowed: &CredentialSettings) -> Result<SecretString, CredentialError> {
         let reference = self.0.expose_secret();
         let value = match Source::of(reference) {
             Source::Itself(text) => return Ok(SecretString::from(text)),
-            Source::File(path) => read_file(Path::new(path))
-                .map_err(|source| CredentialError::File { reference: reference.to_owned(), source })?,
-            Source::Variable(name) => env::var_os(name)
+            Source::File(path) => read_file(reference, Path::new(path), allowed)?,
+            Source::Variable(name) if allowed.allows_variable(name) => env::var_os(name)
                 .ok_or_else(|| CredentialError::Variable { reference: reference.to_owned() })?
                 .into_string()
-                .map_err(|_| useless(reference, "is not UTF-8 text"))?,
+                .map_err(|_| useless(reference, NOT_UTF8))?,
+            Source::Variable(_) => {
+                let prefix = allowed.env_prefix.clone();
+                return Err(CredentialError::ForbiddenVariable { reference: reference.to_owned(), prefix });
+            }
         };
         let value = value.trim_end_matches(['\r', '\n']);
         if value.is_empty() {
@@ -93,14 +125,27 @@ fn useless(reference: &str, problem: &'static str) -> CredentialError {
     CredentialError::Useless { reference: reference.to_owned(), problem }
 }
 
-/// Not more than could be sent: the path may lead anywhere.
-fn read_file(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    if u64::try_from(text.len()).is_ok_and(|bytes| bytes > MOST_BYTES) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than a password can be"));
+const NOT_UTF8: &str = "is not UTF-8 text";
+
+/// A file below the directory of the setting, wherever links in its name lead: Kubernetes mounts secrets as links to
+/// files of the same directory.
+fn read_file(reference: &str, path: &Path, allowed: &CredentialSettings) -> Result<String, CredentialError> {
+    let unreadable = |source| CredentialError::File { reference: reference.to_owned(), source };
+    let forbidden = |problem| {
+        let dir = allowed.dir.clone();
+        Err(CredentialError::ForbiddenFile { reference: reference.to_owned(), problem, dir })
+    };
+    let path = path.canonicalize().map_err(unreadable)?;
+    // Below a directory that is not there, no file is.
+    if !allowed.dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)) {
+        return forbidden("it is not below CREDENTIALS_DIR");
     }
-    Ok(text)
+    let is_same = |own: &PathBuf| own.canonicalize().is_ok_and(|own| own == path);
+    if allowed.files_of_settings.iter().any(is_same) {
+        return forbidden("a setting of the gateway names this file");
+    }
+    let content = read_regular(&path, MOST_BYTES).map_err(unreadable)?;
+    String::from_utf8(content).map_err(|_| useless(reference, NOT_UTF8))
 }
 
 impl Source<'_> {
@@ -143,14 +188,103 @@ impl fmt::Debug for Credential {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     use proptest::prelude::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use tempfile::TempDir;
 
     use super::*;
 
-    fn read(text: &str) -> Result<String, String> {
-        let value = Credential::new(text).read();
+    fn read_allowing(allowed: &CredentialSettings, text: &str) -> Result<String, String> {
+        let value = Credential::new(text).read(allowed);
         value.map(|value| value.expose_secret().to_owned()).map_err(|error| error.to_string())
+    }
+
+    /// Files below `dir`, and every variable that is no setting.
+    fn below(dir: &Path) -> CredentialSettings {
+        CredentialSettings { dir: dir.to_owned(), env_prefix: String::new(), files_of_settings: Vec::new() }
+    }
+
+    fn read(text: &str) -> Result<String, String> {
+        read_allowing(&below(Path::new("/")), text)
+    }
+
+    fn in_file(allowed: &CredentialSettings, path: &Path) -> Result<String, String> {
+        read_allowing(allowed, &format!("file:{}", path.display()))
+    }
+
+    fn directory_with_secret(text: &str) -> (TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        fs::write(&path, text).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn a_file_below_the_directory_is_read_wherever_links_lead_to_it() {
+        let (directory, secret) = directory_with_secret("word");
+        // As Kubernetes mounts a secret.
+        fs::create_dir(directory.path().join("..2026_11_29")).unwrap();
+        fs::write(directory.path().join("..2026_11_29/mounted"), "mounted").unwrap();
+        symlink("..2026_11_29", directory.path().join("..data")).unwrap();
+        symlink("..data/mounted", directory.path().join("mounted")).unwrap();
+        let allowed = below(directory.path());
+        assert_eq!(in_file(&allowed, &directory.path().join("mounted")).unwrap(), "mounted");
+        // The directory of the setting may itself be a link.
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("link");
+        symlink(directory.path(), &link).unwrap();
+        assert_eq!(in_file(&below(&link), &link.join("password")).unwrap(), "word");
+        assert_eq!(in_file(&below(&link), &secret).unwrap(), "word");
+    }
+
+    #[test]
+    fn no_file_elsewhere_is_read() {
+        let (outside, secret) = directory_with_secret("hush");
+        let directory = tempfile::tempdir().unwrap();
+        let allowed = below(directory.path());
+        let link = directory.path().join("link");
+        symlink(&secret, &link).unwrap();
+        let parent = directory.path().join("..").join(outside.path().file_name().unwrap()).join("password");
+        let hard = ["/etc/passwd", "/proc/self/environ", "/dev/zero"].map(PathBuf::from);
+        for path in [secret, link, parent].iter().chain(&hard) {
+            let error = in_file(&allowed, path).unwrap_err();
+            assert!(error.contains("is not below CREDENTIALS_DIR") && !error.contains("hush"), "{error}");
+        }
+        let nowhere = below(Path::new("/no/such/directory"));
+        assert!(in_file(&nowhere, Path::new("/etc/passwd")).unwrap_err().contains("(/no/such/directory)"));
+    }
+
+    #[test]
+    fn a_file_that_a_setting_names_is_not_read() {
+        let (directory, secret) = directory_with_secret("hush");
+        let link = directory.path().join("link");
+        symlink(&secret, &link).unwrap();
+        let allowed = CredentialSettings { files_of_settings: vec![link], ..below(directory.path()) };
+        let error = in_file(&allowed, &secret).unwrap_err();
+        assert!(error.contains("a setting of the gateway names this file"), "{error}");
+    }
+
+    #[test]
+    fn a_fifo_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let error = in_file(&below(directory.path()), &fifo).unwrap_err();
+        assert!(error.contains("not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn only_variables_of_the_prefix_that_are_no_settings_are_read() {
+        let allowed = CredentialSettings { env_prefix: "PA".to_owned(), ..below(Path::new("/")) };
+        // Whatever runs this has it.
+        assert_eq!(read_allowing(&allowed, "env:PATH").unwrap(), env::var("PATH").unwrap());
+        let error = read_allowing(&allowed, "env:HOME").unwrap_err();
+        assert!(error.contains("env:HOME is refused: only variables that begin with PA"), "{error}");
+        for setting in ["env:DATABASE_URL", "env:DB_PASSWORD", "env:MQTT_CLIENT_ID", "env:db_password"] {
+            assert!(read(setting).unwrap_err().contains("is refused"), "{setting}");
+        }
     }
 
     #[test]
@@ -172,13 +306,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "\n").unwrap();
         assert!(read(&format!("file:{}", file.path().display())).unwrap_err().ends_with("is empty"));
-        assert!(read("file:/dev/zero").unwrap_err().contains("longer"));
-    }
-
-    #[test]
-    fn a_variable_is_read() {
-        // Whatever runs this has it.
-        assert_eq!(read("env:PATH").unwrap(), env::var("PATH").unwrap());
+        assert!(read("file:/dev/zero").unwrap_err().contains("not a regular file"));
+        fs::write(file.path(), "x".repeat(65_536)).unwrap();
+        assert!(
+            in_file(&below(Path::new("/")), file.path()).unwrap_err().contains("larger than 65535 bytes")
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use paho_mqtt::ReasonCode;
 
 use super::server::BrokerServer;
 use crate::domain::message::SubscriptionId;
+use crate::settings::CredentialSettings;
 
 /// Which brokers to connect to, and as whom.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct BrokerOptions {
     pub qos: u8,
     /// Of a longer payload only the beginning is taken in.
     pub max_payload_bytes: usize,
+    /// Where user names and passwords of the servers may be read from.
+    pub credentials: CredentialSettings,
 }
 
 /// What happens to the connection, told in order.
@@ -164,6 +167,11 @@ mod tests {
             session_expiry_seconds: u32::MAX,
             qos: 1,
             max_payload_bytes: 1024,
+            credentials: CredentialSettings {
+                dir: "/run/secrets".into(),
+                env_prefix: "MQTT_".to_owned(),
+                files_of_settings: Vec::new(),
+            },
         };
         assert!(!format!("{options:?}").contains("hush"));
     }

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use super::catalogue as names;
+use super::catalogue::{self as names, Spec};
 use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
 use super::replicas::Purpose;
 use super::{
-    AdminSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, LogRepeats, MqttSettings,
-    OutboxSettings, RestartSettings, Settings, SettingsError, database, replicas,
+    AdminSettings, CredentialSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, LogRepeats,
+    MqttSettings, OutboxSettings, RestartSettings, Settings, SettingsError, database, replicas,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::replicas::Role;
@@ -130,13 +130,24 @@ fn mqtt(reader: &mut Reader<'_>) -> Result<MqttSettings, Refused> {
     let session_expiry_seconds = reader.integer(&names::MQTT_SESSION_EXPIRY_SECONDS);
     let qos = reader.integer(&names::MQTT_QOS);
     let skip_repeated_retained = reader.flag(&names::MQTT_SKIP_REPEATED_RETAINED);
+    let credentials = credentials(reader);
     Ok(MqttSettings {
         client_id: client_id?,
         keepalive: keepalive?,
         session_expiry_seconds: session_expiry_seconds?,
         qos: qos?,
         skip_repeated_retained: skip_repeated_retained?,
+        credentials: credentials?,
     })
+}
+
+fn credentials(reader: &mut Reader<'_>) -> Result<CredentialSettings, Refused> {
+    let dir = reader.path(&names::CREDENTIALS_DIR);
+    let env_prefix = reader.text(&names::CREDENTIALS_ENV_PREFIX);
+    let names_a_file = |spec: &&Spec| spec.name.ends_with("_FILE");
+    let files_of_settings =
+        names::ALL.iter().filter(names_a_file).filter_map(|spec| reader.path_of(spec)).collect();
+    Ok(CredentialSettings { dir: dir?, env_prefix: env_prefix?, files_of_settings })
 }
 
 fn outbox(reader: &mut Reader<'_>) -> Result<OutboxSettings, Refused> {

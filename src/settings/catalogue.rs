@@ -112,6 +112,8 @@ catalogue! {
     MQTT_SESSION_EXPIRY_SECONDS: Integer(1, 4_294_967_295), Value("4294967295"), "how long the broker keeps messages for a gateway that is away; the default is for ever; brokers that are not the first of the list keep them for a week at most";
     MQTT_QOS: Qos, Value("1"), "the quality of service subscribed with; at 0 the broker may lose messages";
     MQTT_SKIP_REPEATED_RETAINED: Flag, Value("false"), "whether a retained message equal to the last retained one of its topic is skipped";
+    CREDENTIALS_DIR: Path, Value("/run/secrets"), "the directory below which `file:` references in `mqtt_servers` may lead";
+    CREDENTIALS_ENV_PREFIX: Text, Value("MQTT_"), "how the names of variables begin that `env:` references in `mqtt_servers` may name; settings of the gateway are never among them";
     FLOWS_RELOAD_INTERVAL_SECONDS: IntegerRaisedToOne(4_294_967_295), Value("600"), "seconds between two looks at the table of flows";
 
     SHARED_GROUP: ShareGroup, Unset, "the group in which replicas share the messages of all flows: each filter is subscribed as `$share/<group>/<filter>`";

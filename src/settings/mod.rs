@@ -11,6 +11,7 @@
 
 mod assemble;
 mod catalogue;
+mod credentials;
 mod database;
 mod dotenv;
 mod error;
@@ -36,6 +37,7 @@ use crate::inbox::{FsyncPolicy, KeepPolicy};
 
 use replicas::Purpose;
 
+pub use credentials::CredentialSettings;
 pub use database::DatabaseSettings;
 pub use error::{Found, SettingProblem, SettingsError};
 pub(crate) use given::load_given;
@@ -115,6 +117,8 @@ pub struct MqttSettings {
     pub qos: u8,
     /// Whether to skip a retained message equal to the last retained one of its topic.
     pub skip_repeated_retained: bool,
+    /// Where user names and passwords of the brokers may stand.
+    pub credentials: CredentialSettings,
 }
 
 /// The log between broker and database.

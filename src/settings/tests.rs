@@ -79,6 +79,11 @@ fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() 
             session_expiry_seconds: u32::MAX,
             qos: 1,
             skip_repeated_retained: false,
+            credentials: CredentialSettings {
+                dir: PathBuf::from("/run/secrets"),
+                env_prefix: "MQTT_".to_owned(),
+                files_of_settings: Vec::new(),
+            },
         }
     );
     assert_eq!(
@@ -366,6 +371,8 @@ fn the_file_of_a_secret_is_remembered_to_be_read_again() {
     let url = ("run/url", "mysql://me:pw@db/g");
     assert_eq!(source(&[("DATABASE_URL_FILE", "run/url")], &[url]), SecretSource::UrlFile("run/url".into()));
     assert_eq!(source(&[("DATABASE_URL", url.1)], &[]), SecretSource::Fixed);
+    let allowed = load_from(&with_file, &[("run/pw", "x")]).unwrap().settings.mqtt.credentials;
+    assert_eq!(allowed.files_of_settings, [PathBuf::from("run/pw")]);
 }
 
 #[test]

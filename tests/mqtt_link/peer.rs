@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mqtt_gateway::domain::message::DeliveryFacts;
 use mqtt_gateway::mqtt::{BrokerOptions, BrokerServer, Credential, Incoming, MqttEvent, MqttLink};
+use mqtt_gateway::settings::CredentialSettings;
 
 /// Far more than anything here takes: only a failing test waits as long.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
@@ -60,6 +61,11 @@ impl Peer {
             session_expiry_seconds: u32::MAX,
             qos: 1,
             max_payload_bytes: 4 * 1024 * 1024,
+            credentials: CredentialSettings {
+                dir: std::env::temp_dir(),
+                env_prefix: "MQTT_".to_owned(),
+                files_of_settings: Vec::new(),
+            },
         };
         let (message_sender, messages) = mpsc::channel();
         let (event_sender, events) = mpsc::channel();

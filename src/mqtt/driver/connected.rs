@@ -103,10 +103,10 @@ impl Driver {
         if rather_had.is_empty() {
             return;
         }
-        let inputs = self.inputs.clone();
+        let (inputs, allowed) = (self.inputs.clone(), self.clients.allowed_credentials().clone());
         let looking = move || {
             let is_back = |server: &BrokerServer| {
-                is_prepared(server) && somebody_listens(&server.host, server.port).is_ok()
+                is_prepared(server, &allowed) && somebody_listens(&server.host, server.port).is_ok()
             };
             let back = rather_had.into_iter().find(|server| is_back(server));
             if let Some(server) = back {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::domain::audit::{Facts, Finding, FlowFacts, InboxFacts, Severity};
+use crate::domain::invisible::is_invisible;
 
 /// For machines: one object, on one line.
 pub(super) fn json(facts: &Facts, findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
@@ -105,7 +106,7 @@ fn tell_inbox(inbox: &InboxFacts, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn on_one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(is_invisible, " ")
 }
 
 #[cfg(test)]

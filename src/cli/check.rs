@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::domain::invisible::is_invisible;
 use crate::observe::check_writable;
 use crate::settings::{EffectiveSetting, Loaded};
 
@@ -68,7 +69,7 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> io::Result<bool> {
 }
 
 fn on_one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(is_invisible, " ")
 }
 
 fn shown(setting: &EffectiveSetting) -> String {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use chrono::NaiveDateTime;
 
 use super::endpoint::Post;
+use crate::domain::invisible::is_invisible;
 use crate::embedded::broker::Ports;
 use crate::store::demo::{ShownDeadLetter, StoredAttribute};
 
@@ -138,12 +139,6 @@ fn shown(text: &str, max_chars: usize) -> String {
         line.push('…');
     }
     line
-}
-
-/// Control characters, and those that turn the direction of writing.
-fn is_invisible(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod flow;
 pub mod flow_diff;
 pub mod identity;
+pub mod invisible;
 mod json;
 pub mod lanes;
 pub mod message;

@@ -9,6 +9,7 @@ use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use serde_json::Value as Json;
 
 use super::length::cut;
+use crate::domain::invisible::is_invisible;
 
 /// The logger's name in the error file, which its readers know.
 const NAME: &str = "mqtt_gateway";
@@ -48,7 +49,7 @@ pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, most: usize) -> Stri
         let _ = write!(line, "{}:{value}", Json::String(name));
     }
     line.push('}');
-    line
+    escaped_in_json(line)
 }
 
 /// The message of a record, with no more than `most` characters.
@@ -65,10 +66,10 @@ pub(super) fn timestamp(now: DateTime<Utc>) -> String {
     now.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// The text with line breaks as given and other control characters escaped: what came from a
-/// broker must not move the cursor of a terminal.
+/// The text with line breaks as given and other invisible characters escaped: what came from a
+/// broker must not move the cursor of a terminal, or make one text look like another.
 fn printable<'a>(text: &'a str, line_break: &str) -> Cow<'a, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(is_invisible) {
         return Cow::Borrowed(text);
     }
     let mut printable = String::with_capacity(text.len());
@@ -76,7 +77,7 @@ fn printable<'a>(text: &'a str, line_break: &str) -> Cow<'a, str> {
         match c {
             '\n' => printable.push_str(line_break),
             '\t' => printable.push(c),
-            c if c.is_control() => printable.extend(c.escape_default()),
+            c if is_invisible(c) => printable.extend(c.escape_default()),
             c => printable.push(c),
         }
     }
@@ -86,13 +87,31 @@ fn printable<'a>(text: &'a str, line_break: &str) -> Cow<'a, str> {
 fn bare_or_quoted(value: &Json) -> String {
     match value {
         Json::String(text) if is_bare(text) => text.clone(),
-        other => other.to_string(),
+        other => escaped_in_json(other.to_string()),
     }
+}
+
+/// JSON with the invisible characters escaped that may stand in it as they are; all of them are in texts.
+fn escaped_in_json(json: String) -> String {
+    if !json.contains(is_invisible) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_invisible(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 fn is_bare(text: &str) -> bool {
     !text.is_empty()
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '='))
+        && !text.contains(|c: char| c.is_whitespace() || is_invisible(c) || matches!(c, '"' | '='))
 }
 
 /// The key-values of a record, in order, with texts of no more than `most` characters. A key that is a field of ours gets
@@ -223,6 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn no_text_can_turn_the_direction_or_break_the_line_in_any_format() {
+        let text = "a\u{202e}b\u{2028}c\u{9b}d\u{e0041}";
+        let kvs = [("topic", Value::from(text))];
+        let line = with_record("t", text, &kvs, human);
+        let ending = r#" a\u{202e}b\u{2028}c\u{9b}d\u{e0041} topic="a\u202eb\u2028c\u009bd\udb40\udc41""#;
+        assert!(line.ends_with(ending), "{line}");
+        let line = with_record("t", text, &kvs, json);
+        assert!(line.contains(r#""topic":"a\u202eb\u2028c\u009bd\udb40\udc41""#), "{line}");
+        let read: Json = serde_json::from_str(&line).unwrap();
+        assert_eq!((read["topic"].as_str(), read["message"].as_str()), (Some(text), Some(text)));
+        assert!(
+            error_file(Level::Error, text, NaiveDateTime::default())
+                .ends_with(r"a\u{202e}b\u{2028}c\u{9b}d\u{e0041}")
+        );
+    }
+
+    #[test]
     fn machines_read_one_object_with_the_key_values_beside_our_fields() {
         let error = std::io::Error::other("no \"disk\"");
         let kvs = [
@@ -271,7 +307,7 @@ mod tests {
         #[test]
         fn every_record_is_one_json_object_on_one_line(message in any::<String>(), value in any::<String>()) {
             let line = with_record("t", &message, &[("key", Value::from(value.as_str()))], json);
-            prop_assert!(!line.contains(['\n', '\r']));
+            prop_assert!(!line.contains(is_invisible));
             let read: Json = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(read["message"].as_str(), Some(message.as_str()));
             prop_assert_eq!(read["key"].as_str(), Some(value.as_str()));

@@ -4,8 +4,8 @@ use url::Url;
 
 const HIDDEN: &str = "***";
 
-/// `url` without what may be a secret: user name and password, and the values in the query. What
-/// is no `http` or `https` URL is not shown at all.
+/// `url` without what may be a secret: user name and password, the path (that of a webhook often is one), and the
+/// values in the query. What is no `http` or `https` URL is not shown at all.
 #[must_use]
 pub fn redacted(url: &str) -> String {
     let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -15,6 +15,9 @@ pub fn redacted(url: &str) -> String {
 fn without_secrets(mut url: Url) -> Option<String> {
     url.set_username("").ok()?;
     url.set_password(None).ok()?;
+    if url.path() != "/" {
+        url.set_path(HIDDEN);
+    }
     let query = url.query().map(|query| query.split('&').map(without_value).collect::<Vec<_>>().join("&"));
     url.set_query(query.as_deref());
     url.set_fragment(None);
@@ -34,14 +37,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_password_and_query_values_are_hidden() {
-        let url = "https://me:s3cret@example.com:8443/a/b?token=abc&x=1&bare#frag";
-        assert_eq!(redacted(url), "https://example.com:8443/a/b?token=***&x=***&***");
+    fn user_password_path_and_query_values_are_hidden() {
+        let url = "https://me:s3cret@example.com:8443/services/T0/s3cret?token=abc&x=1&bare#frag";
+        assert_eq!(redacted(url), "https://example.com:8443/***?token=***&x=***&***");
     }
 
     #[test]
     fn a_plain_url_stays_as_it_is() {
-        assert_eq!(redacted("http://127.0.0.1:8080/in"), "http://127.0.0.1:8080/in");
+        assert_eq!(redacted("http://127.0.0.1:8080/"), "http://127.0.0.1:8080/");
+        assert_eq!(redacted("http://127.0.0.1:8080"), "http://127.0.0.1:8080/");
     }
 
     #[test]

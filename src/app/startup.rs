@@ -8,6 +8,7 @@ use super::identity::{self, RegisteredStart};
 use crate::actors::kind_of;
 use crate::domain::identity::Consent;
 use crate::domain::routing_history::RoutingHistory;
+use crate::files;
 use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, Settings};
@@ -18,6 +19,10 @@ use crate::store::{
 
 /// Waits between two attempts to reach the database at the start.
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
+
+/// Bits of a file's mode.
+const OTHERS_WRITE: u32 = 0o002;
+const OTHERS_READ_OR_WRITE: u32 = 0o006;
 
 /// Opens the inbox and says loudly what of it was lost.
 pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
@@ -52,6 +57,12 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
             "LANES={lanes} is for a new inbox; this one was made with {} and keeps them. \
              To change them, drain it (stop with SIGTERM) and delete {}",
             inbox.lanes(),
+            settings.inbox.dir.display()
+        );
+    }
+    if files::allows(&settings.inbox.dir, OTHERS_WRITE) {
+        log::warn!(
+            "Every user of this machine may write to the inbox directory {0}: chmod o-w {0}",
             settings.inbox.dir.display()
         );
     }
@@ -163,6 +174,14 @@ async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, Lo
     };
     if let Some(risk) = commit_risk(&database).await {
         log::warn!("Database: {risk}");
+    }
+    if let DatabaseSettings::Sqlite { path } = &settings.database
+        && files::allows(path, OTHERS_READ_OR_WRITE)
+    {
+        log::warn!(
+            "Every user of this machine may read the database {0}, passwords of brokers among it: chmod 600 {0}*",
+            path.display()
+        );
     }
     database.close().await?;
     Ok(servers)

@@ -20,7 +20,7 @@ use crate::demo::DemoOptions;
 use crate::domain::identity::{Consent, DatabaseChange};
 use crate::observe::logging;
 use crate::settings::{self, Loaded, LogFormat, Settings, SettingsError};
-use crate::{app, demo};
+use crate::{app, demo, files};
 
 /// All that can go wrong beside the settings and the restarts.
 const FAILURE: i32 = 1;
@@ -109,6 +109,8 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
+    // Before there is any other thread.
+    files::create_for_ourselves_alone();
     let code = match line.command.unwrap_or(Command::Run(line.run)) {
         Command::Run(options) => run(options.consent()),
         Command::Check => check_settings(),

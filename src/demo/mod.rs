@@ -17,7 +17,7 @@ mod samples;
 mod sensors;
 mod view;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -27,6 +27,7 @@ use self::endpoint::Endpoint;
 use self::lines::Introduction;
 use crate::app::run_forever;
 use crate::embedded::broker::{BrokerError, EmbeddedBroker, Ports};
+use crate::files;
 use crate::observe::logging::{self, LoggingError};
 use crate::settings::{DatabaseSettings, LogFormat, Settings, SettingsError, load_given};
 use crate::store::demo::LastRows;
@@ -153,8 +154,9 @@ impl Demo {
 
 fn lock(dir: &Path) -> Result<File, DemoError> {
     let unusable = |source| DemoError::Directory { dir: dir.to_owned(), source };
-    fs::create_dir_all(dir).map_err(unusable)?;
-    let file = File::create(dir.join("demo.lock")).map_err(unusable)?;
+    files::create_private_dir(dir).map_err(unusable)?;
+    let lock = dir.join("demo.lock");
+    let file = files::open_private(&lock, File::options().write(true).create(true)).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(DemoError::Running { dir: dir.to_owned() }),

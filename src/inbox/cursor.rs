@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::record::{Codec, FRAME_BYTES, Frame, MARKER_BYTES};
 use super::segment::Segment;
 use crate::domain::message::Offset;
+use crate::files;
 
 /// So much is read at once: a system call serves many records.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -43,7 +44,7 @@ impl Cursor {
     /// Stands before the first record. Fails when the file cannot be opened.
     pub(super) fn open(segment: &Arc<Segment>, codec: Codec) -> io::Result<Cursor> {
         Ok(Cursor {
-            file: File::open(&segment.path)?,
+            file: files::open_private(&segment.path, File::options().read(true))?,
             at: segment.start,
             least: segment.base,
             segment: Arc::clone(segment),

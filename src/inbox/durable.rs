@@ -1,24 +1,20 @@
 //! Files and directories that only we may read, and small files that are replaced as a whole.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::error::InboxError;
+use crate::files;
 
 /// Creates the directory and its parents for our user alone: payloads may be private.
 pub(super) fn create_private_dir(dir: &Path) -> Result<(), InboxError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(InboxError::io("create the directory", dir))
+    files::create_private_dir(dir).map_err(InboxError::io("create the directory", dir))
 }
 
 /// Creates an empty file for our user alone; an old one of the name is emptied.
 pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+    files::open_private(path, File::options().read(true).write(true).create(true).truncate(true))
 }
 
 /// Makes created, renamed and deleted names of a directory durable.
@@ -68,7 +64,7 @@ fn write_checked(path: &Path, body: &str) -> io::Result<File> {
 /// Reads what [`replace_small_file`] wrote.
 pub(super) fn read_small_file(dir: &Path, name: &str) -> Result<SmallFile, InboxError> {
     let path = dir.join(name);
-    let bytes = match fs::read(&path) {
+    let bytes = match files::read_private(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SmallFile::Missing),
         Err(error) => return Err(InboxError::io("read", &path)(error)),

@@ -3,14 +3,15 @@
 //! The lock is held on the directory itself, which cannot be removed and made again unnoticed as a file in it can.
 //! The file `lock` is locked too: gateways of versions before this one know no other lock, and it names the holder.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
 use super::error::InboxError;
+use crate::files;
 
 /// Held as long as this value lives; the kernel lets go when the process dies, however it dies.
 pub(super) struct DirectoryLock {
@@ -38,13 +39,8 @@ impl DirectoryLock {
             }
             lock => locked(lock, dir)?,
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
+        let options = &mut File::options();
+        let mut file = files::open_private(&path, options.read(true).write(true).create(true))
             .map_err(InboxError::io("open", &path))?;
         locked(file.try_lock(), &path)?;
         // The note only helps a person; a disk too full for it is no reason not to start.

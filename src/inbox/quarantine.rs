@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::durable;
 use super::error::InboxError;
+use crate::files;
 
 const QUARANTINE_DIR: &str = "quarantine";
 
@@ -27,7 +28,7 @@ pub(super) fn copy_range(dir: &Path, file: &Path, range: &Range<u64>) -> Result<
 }
 
 fn write_range(file: &Path, range: &Range<u64>, to: &Path) -> io::Result<()> {
-    let mut source = File::open(file)?;
+    let mut source = files::open_private(file, File::options().read(true))?;
     source.seek(SeekFrom::Start(range.start))?;
     let mut copy = durable::create_private_file(to)?;
     io::copy(&mut source.take(range.end - range.start), &mut copy)?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use super::record::{self, Codec};
 use super::redelivery_watch::RedeliveryWatch;
 use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
 use crate::domain::message::Offset;
+use crate::files;
 
 /// What opening an inbox found; worth a line in the log, and loud ones when it is not clean.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -273,9 +274,7 @@ impl Recovery<'_> {
         if !self.keep_copy(path, range, DamageKind::Tail) {
             return Ok(false);
         }
-        OpenOptions::new()
-            .write(true)
-            .open(path)
+        files::open_private(path, File::options().write(true))
             .and_then(|file| file.set_len(len).and_then(|()| file.sync_all()))
             .map_err(InboxError::io("cut", path))?;
         Ok(true)

@@ -2,14 +2,14 @@
 //! can be told from a new one. Forgetting is harmless: a copy more is kept.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::error::InboxError;
+use crate::files;
 
 /// Topics that one generation remembers.
 const TOPICS_PER_GENERATION: usize = 50_000;
@@ -84,7 +84,7 @@ impl RetainedMemory {
 }
 
 fn open_for_append(path: &Path) -> Result<File, InboxError> {
-    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    let opened = files::open_private(path, File::options().append(true).create(true));
     opened.map_err(InboxError::io("open", path))
 }
 
@@ -104,7 +104,7 @@ fn decode(line: &[u8; LINE_BYTES]) -> Option<(Hash, Hash)> {
 
 /// The lines of a file up to the first that cannot be read, and their number.
 fn read_lines(path: &Path) -> Result<(HashMap<Hash, Hash>, usize), InboxError> {
-    let bytes = match fs::read(path) {
+    let bytes = match files::read_private(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         read => read.map_err(InboxError::io("read", path))?,
     };

@@ -18,6 +18,7 @@ use super::durable;
 use super::error::InboxError;
 use super::meta::{InboxId, Meta};
 use crate::domain::message::Offset;
+use crate::files;
 
 /// Bytes before the first record.
 pub(super) const HEADER_BYTES: u64 = HEADER_LENGTH as u64;
@@ -54,7 +55,8 @@ impl Header {
     /// Reads the header of a segment file; `None` when it is damaged.
     pub(super) fn read(path: &Path) -> Result<Option<Header>, InboxError> {
         let mut bytes = [0; HEADER_LENGTH];
-        let read = File::open(path).and_then(|file| file.read_exact_at(&mut bytes, 0));
+        let opened = files::open_private(path, File::options().read(true));
+        let read = opened.and_then(|file| file.read_exact_at(&mut bytes, 0));
         match read {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -179,7 +181,7 @@ impl Segment {
 
     /// Forces its bytes to the disk.
     pub(super) fn sync(&self) -> Result<(), InboxError> {
-        match File::open(&self.path).and_then(|file| file.sync_data()) {
+        match files::open_private(&self.path, File::options().read(true)).and_then(|file| file.sync_data()) {
             Err(_) if self.is_removed() => Ok(()),
             result => result.map_err(InboxError::io("sync", &self.path)),
         }

@@ -2,7 +2,7 @@
 
 mod room;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{NaiveDate, NaiveDateTime};
 
 use super::line;
+use crate::files;
 pub(super) use room::CLOSING;
 use room::Room;
 
@@ -132,7 +133,7 @@ impl ErrorFile {
         let file = match open.take() {
             Some((date, file)) if date == day => file,
             _ => {
-                fs::create_dir_all(&self.dir)?;
+                files::create_private_dir(&self.dir)?;
                 append_to(&path_of(&self.dir, day))?
             }
         };
@@ -149,9 +150,9 @@ fn name_of(date: NaiveDate) -> String {
 }
 
 fn prepare(dir: &Path, today: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
+    files::create_private_dir(dir)?;
     check_writable(dir)?;
-    if today.exists() {
+    if today.is_symlink() || today.exists() {
         append_to(today)?;
     }
     Ok(())
@@ -162,13 +163,15 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    fail::fail_point!("error-file-open");
+    files::open_private(path, File::options().append(true).create(true))
 }
 
 /// Makes sure that files can be created in a directory, and leaves none there.
 pub(crate) fn check_writable(dir: &Path) -> io::Result<()> {
     let probe = dir.join(format!(".writable-{}", std::process::id()));
-    let written = File::create(&probe).and_then(|mut file| file.write_all(b"?"));
+    let created = files::open_private(&probe, File::options().write(true).create(true).truncate(true));
+    let written = created.and_then(|mut file| file.write_all(b"?"));
     let removed = fs::remove_file(&probe);
     written.and(removed)
 }

@@ -52,6 +52,7 @@ macro_rules! on_each_backend {
 }
 
 mod broker;
+mod files;
 mod flow_faults;
 mod keys;
 mod lifecycle;

@@ -15,7 +15,9 @@ use database::TestDatabase;
 use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, ProcessError, ProcessResult};
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
-use mqtt_gateway::store::{BatchFailure, Database, Dialect, Fault, LanePosition, process_flow_message};
+use mqtt_gateway::store::{
+    BatchFailure, BatchRules, Database, Dialect, Fault, LanePosition, process_flow_message,
+};
 
 on_every_database! {
     messages_are_numbered_in_order_and_the_lane_moves_with_them
@@ -30,6 +32,7 @@ on_every_database! {
     a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody
     messages_of_disabled_and_deleted_flows_become_dead_letters
     a_flow_at_its_maximum_is_refused_before_numbering
+    a_message_of_too_many_rows_is_stored_for_its_first_flows_alone
     a_post_is_numbered_and_put_into_the_outbox
     an_outbox_at_its_bound_turns_messages_into_dead_letters
     an_unreadable_payload_is_answered_for_once
@@ -274,6 +277,38 @@ async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: Test
     assert!(outcome.results.iter().all(Result::is_ok));
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 0);
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 3);
+}
+
+async fn a_message_of_too_many_rows_is_stored_for_its_first_flows_alone(test: TestDatabase) {
+    let mut setup = Setup::new(test).await;
+    setup.rules = Arc::new(BatchRules { max_rows_per_message: 5, ..(*setup.rules).clone() });
+    for (code, action) in [
+        ("A", "STORE_DB"),
+        ("B", "STORE_DB"),
+        ("POSTS", "POST_ENDPOINT"),
+        ("C", "STORE_DB"),
+        ("D", "STORE_DB"),
+    ] {
+        setup.flow(code, action).await;
+    }
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await.position;
+    let two = r#"{"a":1,"b":2}"#;
+    let entries = vec![
+        entry(10, two, &[1, 2, 3, 4, 5]),
+        // Each message has a count of its own.
+        entry(11, r#"{"a":1}"#, &[1, 2, 3, 4, 5]),
+        entry(12, two, &[4, 5]),
+    ];
+
+    let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
+
+    assert_eq!(rejections(&outcome), ["4 C too_many_rows", "5 D too_many_rows"]);
+    let payload: Vec<u8> = setup.test.value("SELECT payload FROM dead_letters WHERE flow_code = 'D'").await;
+    assert_eq!(payload, two.as_bytes());
+    let numbers: Vec<i64> = setup.test.column("SELECT last_msg_id FROM flows ORDER BY id").await;
+    assert_eq!(numbers, [2, 2, 2, 2, 2]);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 2 * 2 + 4 + 2 * 2);
 }
 
 async fn messages_of_disabled_and_deleted_flows_become_dead_letters(test: TestDatabase) {

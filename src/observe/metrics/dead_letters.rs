@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All reasons there are, so that each shows before its first dead letter: a rate is known only of
 /// what was there before.
-const REASONS: [&str; 22] = [
+const REASONS: [&str; 23] = [
     "counter_exhausted",
     "flow_deleted",
     "flow_disabled",
@@ -23,6 +23,7 @@ const REASONS: [&str; 22] = [
     "payload_too_large",
     "payload_too_many_attributes",
     "refused_by_database",
+    "too_many_rows",
     "topic_not_utf8",
     "unknown_action",
     "unusable_message_key",

@@ -37,6 +37,8 @@ pub(super) struct Judge<'a> {
     poison: &'a Poison,
     /// Messages of this transaction that go to the outbox, by flow.
     posted: HashMap<FlowId, u64>,
+    /// Rows of the message at this place of the batch, over its flows so far.
+    rows: (usize, usize),
     writes: Writes<'a>,
 }
 
@@ -47,7 +49,7 @@ impl<'a> Judge<'a> {
         keys: Keys,
         poison: &'a Poison,
     ) -> Self {
-        Self { rules, flows, keys, poison, posted: HashMap::new(), writes: Writes::default() }
+        Self { rules, flows, keys, poison, posted: HashMap::new(), rows: (0, 0), writes: Writes::default() }
     }
 
     /// Judges one message for one flow.
@@ -104,7 +106,8 @@ impl<'a> Judge<'a> {
             return Err(ProcessError::Repeated { flow_code: Arc::clone(&flow.code), message_id });
         }
         let checked = fits_a_statement(record, self.rules).and_then(|()| check(flow, payload, self.rules));
-        let action = match checked {
+        let counted = checked.and_then(|action| self.count_rows(message.0, payload, action).map(|()| action));
+        let action = match counted {
             Ok(action) => action,
             Err((reason, detail)) => return Err(self.refuse(record, flow_id, reason, detail)),
         };
@@ -116,6 +119,28 @@ impl<'a> Judge<'a> {
             Action::PostEndpoint => self.post(record, flow_id, &code, message_id)?,
         }
         Ok(ProcessResult { flow_code: code, message_id, action })
+    }
+
+    /// Counts the rows that a message becomes in one more of its flows, unless they are too many.
+    fn count_rows(
+        &mut self,
+        index: usize,
+        payload: &Payload<'_>,
+        action: Action,
+    ) -> Result<(), (&'static str, String)> {
+        if action != Action::StoreDb {
+            return Ok(());
+        }
+        let before = if self.rows.0 == index { self.rows.1 } else { 0 };
+        let (attributes, most) = (payload.attributes().len(), self.rules.max_rows_per_message);
+        if before + attributes > most {
+            let detail = format!(
+                "{attributes} attributes make more than {most} rows, together with those of the message's other flows"
+            );
+            return Err(("too_many_rows", detail));
+        }
+        self.rows = (index, before + attributes);
+        Ok(())
     }
 
     fn take_number(&mut self, flow_id: FlowId) -> i64 {

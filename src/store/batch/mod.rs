@@ -76,7 +76,14 @@ pub struct BatchRules {
     pub outbox_max_rows_per_flow: u64,
     /// Time between two messages from which on they may have the same key.
     pub keys_known_for: Duration,
+    /// Most rows of `data` that one message may become, over all its flows in a lane.
+    pub max_rows_per_message: usize,
 }
+
+/// Whoever publishes chooses the number of attributes, and the flows multiply it: without a bound one message could
+/// keep a transaction busy for minutes. So many rows take some seconds, and 90 MB of memory in each lane. A single
+/// flow never has more (`MAX_ATTRIBUTES`).
+const MAX_ROWS_PER_MESSAGE: usize = 1_000_000;
 
 impl BatchRules {
     /// The rules for a database with `limits`.
@@ -103,6 +110,7 @@ impl BatchRules {
             gauge,
             outbox_max_rows_per_flow,
             keys_known_for,
+            max_rows_per_message: MAX_ROWS_PER_MESSAGE,
         }
     }
 

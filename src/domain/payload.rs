@@ -36,6 +36,7 @@ pub struct Payload<'a> {
     attributes: NamedList<'a, Attribute<'a>>,
     depth: usize,
     nodes: usize,
+    half_pair: Option<usize>,
 }
 
 impl<'a> Payload<'a> {
@@ -48,7 +49,8 @@ impl<'a> Payload<'a> {
             str::from_utf8(bytes).map_err(|error| PayloadError::NotUtf8 { at: error.valid_up_to() })?;
         let mut reader = Reader { text, walker: Walker::new(text, limits.max_depth), nodes: 0, limits };
         let attributes = reader.object()?;
-        Ok(Payload { text, attributes, depth: reader.walker.deepest(), nodes: reader.nodes })
+        let (depth, half_pair) = (reader.walker.deepest(), reader.walker.half_pair());
+        Ok(Payload { text, attributes, depth, nodes: reader.nodes, half_pair })
     }
 
     /// The attributes in the order of their names' first occurrence.
@@ -61,6 +63,13 @@ impl<'a> Payload<'a> {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Attribute<'a>> {
         self.attributes.get(name)
+    }
+
+    /// The byte of the first escape of half a surrogate pair (`"\ud83d"`), which the grammar of JSON allows and no text can
+    /// hold.
+    #[must_use]
+    pub fn half_pair(&self) -> Option<usize> {
+        self.half_pair
     }
 
     /// The whole payload as written.
@@ -168,7 +177,7 @@ pub enum PayloadError {
         /// Bytes before the bad sequence.
         at: usize,
     },
-    /// Not JSON. NaN, Infinity and half surrogate pairs are none.
+    /// Not JSON. NaN and Infinity are none.
     #[error("not JSON: {0}")]
     NotJson(#[from] SyntaxError),
     /// JSON, but no object.

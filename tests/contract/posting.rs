@@ -36,6 +36,21 @@ fn the_body_is_the_payload_byte_for_byte(world: World) {
     outbox_is_empty(&world);
 }
 
+fn half_a_surrogate_pair_is_posted_as_it_came_and_not_stored(world: World) {
+    let sink = Sink::new();
+    world.flow("post", "t").schema(r#"{"v": "string"}"#).posts_to(&sink.url("/in")).insert(&world.sql);
+    world.flow("store", "t").insert(&world.sql);
+    let _gateway = world.start_subscribed();
+    let cut = r#"{"v": "cut \ud83d"}"#;
+    world.publish("t", cut);
+    world.publish("t", r#"{"v": "whole \ud83d\ude00"}"#);
+    assert_eq!(String::from_utf8_lossy(&sink.wait_for_delivered(2)[0].body), cut);
+    assert_eq!(world.wait_for_stored("store", 1)[0].value("v"), Some("whole 😀"));
+    let letters = world.wait_for_dead_letters(1);
+    assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "half_surrogate_pair"));
+    assert_eq!(letters[0].payload, cut.as_bytes());
+}
+
 fn a_failing_endpoint_keeps_the_id_and_is_tried_until_it_works(world: World) {
     let sink = Sink::new();
     sink.answer_with(500);
@@ -148,6 +163,7 @@ fn what_is_too_old_to_be_delivered_becomes_a_dead_letter(mut world: World) {
 
 on_each_database!(
     the_body_is_the_payload_byte_for_byte,
+    half_a_surrogate_pair_is_posted_as_it_came_and_not_stored,
     a_failing_endpoint_keeps_the_id_and_is_tried_until_it_works,
     a_redirect_is_a_failure_and_not_followed,
     a_refused_connection_keeps_the_id_and_is_tried_until_it_is_taken,

@@ -7,8 +7,12 @@ fn error<T>(problem: &'static str, at: usize) -> Result<T, SyntaxError> {
     Err(SyntaxError { problem, at })
 }
 
-/// `at` is that of the opening quote.
-pub(super) fn string_end(text: &[u8], at: usize) -> Result<usize, SyntaxError> {
+/// `at` is that of the opening quote. The first half of a surrogate pair that stands alone is noted in `half_pair`.
+pub(super) fn string_end(
+    text: &[u8],
+    at: usize,
+    half_pair: &mut Option<usize>,
+) -> Result<usize, SyntaxError> {
     let mut next = at + 1;
     loop {
         let rest = text.get(next..).unwrap_or_default();
@@ -17,26 +21,32 @@ pub(super) fn string_end(text: &[u8], at: usize) -> Result<usize, SyntaxError> {
         next += plain;
         match text.get(next) {
             Some(b'"') => return Ok(next + 1),
-            Some(b'\\') => next = escape_end(text, next)?,
+            Some(b'\\') => next = escape_end(text, next, half_pair)?,
             _ => return error("control character in a string", next),
         }
     }
 }
 
-/// Half a surrogate pair is no character: neither UTF-8 nor a database can hold it.
-fn escape_end(text: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    const HALF: &str = "half of a surrogate pair";
+/// The grammar allows half a surrogate pair, which is no character: neither UTF-8 nor a database can hold it.
+fn escape_end(text: &[u8], at: usize, half_pair: &mut Option<usize>) -> Result<usize, SyntaxError> {
     match text.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
-        Some(b'u') => match code_unit(text, at)? {
-            0xD800..=0xDBFF if text.get(at + 6..at + 8) != Some(b"\\u") => error(HALF, at),
-            0xD800..=0xDBFF => match code_unit(text, at + 6)? {
-                0xDC00..=0xDFFF => Ok(at + 12),
-                _ => error(HALF, at),
-            },
-            0xDC00..=0xDFFF => error(HALF, at),
-            _ => Ok(at + 6),
-        },
+        Some(b'u') => {
+            let is_half = match code_unit(text, at)? {
+                0xD800..=0xDBFF if text.get(at + 6..at + 8) == Some(b"\\u") => {
+                    if matches!(code_unit(text, at + 6)?, 0xDC00..=0xDFFF) {
+                        return Ok(at + 12);
+                    }
+                    true
+                }
+                0xD800..=0xDFFF => true,
+                _ => false,
+            };
+            if is_half {
+                half_pair.get_or_insert(at);
+            }
+            Ok(at + 6)
+        }
         _ => error("unknown escape in a string", at),
     }
 }

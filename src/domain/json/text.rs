@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-/// What a JSON string, given with its quotes, says. Borrowed unless it holds an escape.
+/// What a JSON string, given with its quotes, says. Borrowed unless it holds an escape. One with half a surrogate pair,
+/// which no text can hold, stays as it is written.
 pub(in super::super) fn content_of(quoted: &str) -> Cow<'_, str> {
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
     if !inner.contains('\\') {
         return Cow::Borrowed(inner);
     }
-    // Cannot fail on what the walker has passed; as written is then better than nothing.
+    // Fails on half a surrogate pair alone.
     serde_json::from_str(quoted).map_or(Cow::Borrowed(inner), Cow::Owned)
 }
 

@@ -64,6 +64,7 @@ pub(in super::super) struct Walker<'a> {
     expected: Expected,
     max_depth: usize,
     deepest: usize,
+    half_pair: Option<usize>,
 }
 
 impl<'a> Walker<'a> {
@@ -77,6 +78,7 @@ impl<'a> Walker<'a> {
             expected: Expected::Value,
             max_depth,
             deepest: 0,
+            half_pair: None,
         }
     }
 
@@ -88,6 +90,11 @@ impl<'a> Walker<'a> {
     /// Most objects and arrays that have been open at once.
     pub(in super::super) fn deepest(&self) -> usize {
         self.deepest
+    }
+
+    /// The byte at which the first half of a surrogate pair stands that has no other half.
+    pub(in super::super) fn half_pair(&self) -> Option<usize> {
+        self.half_pair
     }
 
     /// Bytes read.
@@ -131,7 +138,7 @@ impl<'a> Walker<'a> {
         let (end, kind) = match byte {
             Some(b'{') => return self.open(Container::Object),
             Some(b'[') => return self.open(Container::Array),
-            Some(b'"') => (string_end(bytes, self.at)?, JsonKind::String),
+            Some(b'"') => (string_end(bytes, self.at, &mut self.half_pair)?, JsonKind::String),
             Some(b'-' | b'0'..=b'9') => number_end(bytes, self.at)?,
             _ => literal_end(bytes, self.at)?,
         };
@@ -143,7 +150,7 @@ impl<'a> Walker<'a> {
         if self.next_byte() != Some(b'"') {
             return Err(self.error("expected a name in quotes"));
         }
-        let end = string_end(self.text.as_bytes(), self.at)?;
+        let end = string_end(self.text.as_bytes(), self.at, &mut self.half_pair)?;
         let name = self.read_to(end);
         if self.next_byte() != Some(b':') {
             return Err(self.error("expected ':'"));

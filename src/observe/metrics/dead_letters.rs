@@ -5,10 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All reasons there are, so that each shows before its first dead letter: a rate is known only of
 /// what was there before.
-const REASONS: [&str; 23] = [
+const REASONS: [&str; 24] = [
     "counter_exhausted",
     "flow_deleted",
     "flow_disabled",
+    "half_surrogate_pair",
     "invalid_schema",
     "name_too_long",
     "no_usable_url",

@@ -287,6 +287,10 @@ fn holds_nul(attribute: &Attribute<'_>, style: ValueStyle) -> bool {
 }
 
 fn fits_the_columns(payload: &Payload<'_>, rules: &BatchRules) -> Result<(), (&'static str, String)> {
+    if let Some(at) = payload.half_pair() {
+        let detail = format!("half of a surrogate pair at byte {at} is no character, so it cannot be stored");
+        return Err(("half_surrogate_pair", detail));
+    }
     let longest_name = rules.limits.attribute_name_chars;
     for attribute in payload.attributes() {
         let name = attribute.name();

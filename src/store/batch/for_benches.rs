@@ -39,7 +39,7 @@ impl<'a> DataRows<'a> {
                 received_at_us: 1_700_000_000_000_000 + message_id,
                 flow_code: std::sync::Arc::clone(code),
                 name: attribute.name(),
-                value: attribute.text(ValueStyle::Python),
+                value: attribute.text(ValueStyle::Python).into(),
                 message_id,
             })
         });

@@ -15,6 +15,10 @@ use crate::store::statement::statement;
 /// more than those: it keeps about 2 KB for each row of a prepared statement, for every connection, and goes through them all.
 const CHUNKS: [usize; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
 
+/// Bytes of rows in a statement, unless one row has more: the driver gets a copy of them. What the server takes may be
+/// far more, and one message of some megabytes is a row in each of its flows.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// A row that can be inserted together with others.
 pub(super) trait Row {
     const TABLE: &'static str;
@@ -42,7 +46,7 @@ pub(super) async fn insert_rows<R: Row>(
     mut rows: &[R],
 ) -> Result<(), StoreError> {
     while !rows.is_empty() {
-        let (chunk, rest) = rows.split_at(chunk_length(rows, context.most_bytes));
+        let (chunk, rest) = rows.split_at(chunk_length(rows, context.most_bytes.min(MAX_BYTES)));
         let mut values = Vec::with_capacity(chunk.len() * R::COLUMNS.len());
         for row in chunk {
             row.bind(context, &mut values);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::counters::Counter;
 use super::keys::Keys;
 use super::locked_flow::LockedFlow;
-use super::writes::{DataRow, DeadLetterRow, Writes};
+use super::writes::{DataRow, DeadLetterRow, Text, Writes};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
@@ -37,9 +37,22 @@ pub(super) struct Judge<'a> {
     poison: &'a Poison,
     /// Messages of this transaction that go to the outbox, by flow.
     posted: HashMap<FlowId, u64>,
-    /// Rows of the message at this place of the batch, over its flows so far.
-    rows: (usize, usize),
+    current: Current<'a>,
     writes: Writes<'a>,
+}
+
+/// Why a message cannot have a number in a flow: the word for `dead_letters.reason`, and the sentence.
+type Refusal = (&'static str, String);
+
+/// What is known of the message that is being judged, whichever of its flows it is judged for.
+#[derive(Default)]
+struct Current<'a> {
+    /// Its place in the batch.
+    index: usize,
+    /// Rows that it becomes in the flows so far.
+    rows: usize,
+    /// Its values as they are stored, or why they cannot be; none until a flow stores it.
+    values: Option<Result<Vec<Text<'a>>, Refusal>>,
 }
 
 impl<'a> Judge<'a> {
@@ -49,7 +62,15 @@ impl<'a> Judge<'a> {
         keys: Keys,
         poison: &'a Poison,
     ) -> Self {
-        Self { rules, flows, keys, poison, posted: HashMap::new(), rows: (0, 0), writes: Writes::default() }
+        Self {
+            rules,
+            flows,
+            keys,
+            poison,
+            posted: HashMap::new(),
+            current: Current::default(),
+            writes: Writes::default(),
+        }
     }
 
     /// Judges one message for one flow.
@@ -105,9 +126,10 @@ impl<'a> Judge<'a> {
         if let Some(message_id) = self.keys.holder(message, record.received_at_us) {
             return Err(ProcessError::Repeated { flow_code: Arc::clone(&flow.code), message_id });
         }
-        let checked = fits_a_statement(record, self.rules).and_then(|()| check(flow, payload, self.rules));
-        let counted = checked.and_then(|action| self.count_rows(message.0, payload, action).map(|()| action));
-        let action = match counted {
+        let checked = fits_a_statement(record, self.rules)
+            .and_then(|()| check(flow, payload, self.rules))
+            .and_then(|action| self.current.check(action, message.0, payload, self.rules));
+        let action = match checked {
             Ok(action) => action,
             Err((reason, detail)) => return Err(self.refuse(record, flow_id, reason, detail)),
         };
@@ -119,28 +141,6 @@ impl<'a> Judge<'a> {
             Action::PostEndpoint => self.post(record, flow_id, &code, message_id)?,
         }
         Ok(ProcessResult { flow_code: code, message_id, action })
-    }
-
-    /// Counts the rows that a message becomes in one more of its flows, unless they are too many.
-    fn count_rows(
-        &mut self,
-        index: usize,
-        payload: &Payload<'_>,
-        action: Action,
-    ) -> Result<(), (&'static str, String)> {
-        if action != Action::StoreDb {
-            return Ok(());
-        }
-        let before = if self.rows.0 == index { self.rows.1 } else { 0 };
-        let (attributes, most) = (payload.attributes().len(), self.rules.max_rows_per_message);
-        if before + attributes > most {
-            let detail = format!(
-                "{attributes} attributes make more than {most} rows, together with those of the message's other flows"
-            );
-            return Err(("too_many_rows", detail));
-        }
-        self.rows = (index, before + attributes);
-        Ok(())
     }
 
     fn take_number(&mut self, flow_id: FlowId) -> i64 {
@@ -157,12 +157,13 @@ impl<'a> Judge<'a> {
     }
 
     fn store(&mut self, record: &'a Record, payload: &'a Payload<'a>, code: &Arc<str>, message_id: i64) {
-        let style = self.rules.value_style;
-        self.writes.data.extend(payload.attributes().iter().map(|attribute| DataRow {
+        // The check has put them there.
+        let Some(Ok(values)) = &self.current.values else { return };
+        self.writes.data.extend(payload.attributes().iter().zip(values).map(|(attribute, value)| DataRow {
             received_at_us: record.received_at_us,
             flow_code: Arc::clone(code),
             name: attribute.name(),
-            value: attribute.text(style),
+            value: value.clone(),
             message_id,
         }));
     }
@@ -228,8 +229,38 @@ impl<'a> Judge<'a> {
     }
 }
 
+impl<'a> Current<'a> {
+    /// Whether the message at `index` can be stored in one more flow, if that is the flow's action.
+    fn check(
+        &mut self,
+        action: Action,
+        index: usize,
+        payload: &'a Payload<'a>,
+        rules: &BatchRules,
+    ) -> Result<Action, Refusal> {
+        if action != Action::StoreDb {
+            return Ok(action);
+        }
+        if self.index != index {
+            *self = Self { index, ..Self::default() };
+        }
+        let values = self.values.get_or_insert_with(|| stored_values(payload, rules));
+        let rows = self.rows + values.as_ref().map_err(Refusal::clone)?.len();
+        let most = rules.max_rows_per_message;
+        if rows > most {
+            let attributes = rows - self.rows;
+            let detail = format!(
+                "{attributes} attributes make more than {most} rows, together with those of the message's other flows"
+            );
+            return Err(("too_many_rows", detail));
+        }
+        self.rows = rows;
+        Ok(action)
+    }
+}
+
 /// The flow of a row, if there is one that is enabled; else the reason and its sentence.
-fn enabled(flow: Option<&LockedFlow>) -> Result<&LockedFlow, (&'static str, String)> {
+fn enabled(flow: Option<&LockedFlow>) -> Result<&LockedFlow, Refusal> {
     match flow {
         Some(flow) if flow.enabled => Ok(flow),
         Some(flow) => Err((REASON_FLOW_DISABLED, format!("flow {} is disabled", flow.code))),
@@ -241,11 +272,7 @@ fn enabled(flow: Option<&LockedFlow>) -> Result<&LockedFlow, (&'static str, Stri
 ///
 /// Everything that can be known is refused here, before a number is taken: the database is the
 /// last to refuse a value, and the dearest.
-fn check(
-    flow: &LockedFlow,
-    payload: &Payload<'_>,
-    rules: &BatchRules,
-) -> Result<Action, (&'static str, String)> {
+fn check(flow: &LockedFlow, payload: &Payload<'_>, rules: &BatchRules) -> Result<Action, Refusal> {
     let action = Action::parse(&flow.action).map_err(|error| ("unknown_action", error.to_string()))?;
     if action == Action::PostEndpoint && flow.endpoint_url.is_none() {
         return Err(("no_usable_url", flow.endpoint_error.clone().unwrap_or_default()));
@@ -261,14 +288,11 @@ fn check(
         let detail = format!("last_msg_id of flow {} is at its maximum, {}", flow.code, flow.last_message_id);
         return Err(("counter_exhausted", detail));
     }
-    if action == Action::StoreDb {
-        fits_the_columns(payload, rules)?;
-    }
     Ok(action)
 }
 
 /// Only a server that takes less than it did at the start has any to refuse here.
-fn fits_a_statement(record: &Record, rules: &BatchRules) -> Result<(), (&'static str, String)> {
+fn fits_a_statement(record: &Record, rules: &BatchRules) -> Result<(), Refusal> {
     let most = rules.statement_bytes;
     let (Body::Whole(kept) | Body::Head { head: kept, .. }) = &record.body;
     let length = kept.len();
@@ -286,36 +310,34 @@ fn holds_nul(attribute: &Attribute<'_>, style: ValueStyle) -> bool {
     in_value || attribute.name().contains('\0')
 }
 
-fn fits_the_columns(payload: &Payload<'_>, rules: &BatchRules) -> Result<(), (&'static str, String)> {
+/// The values of the attributes in their order, if all names and values fit into their columns.
+fn stored_values<'a>(payload: &'a Payload<'a>, rules: &BatchRules) -> Result<Vec<Text<'a>>, Refusal> {
     if let Some(at) = payload.half_pair() {
         let detail = format!("half of a surrogate pair at byte {at} is no character, so it cannot be stored");
         return Err(("half_surrogate_pair", detail));
     }
-    let longest_name = rules.limits.attribute_name_chars;
-    for attribute in payload.attributes() {
-        let name = attribute.name();
-        // Counting characters is dear, and a name has at least as many bytes.
-        if name.len() > longest_name && name.chars().count() > longest_name {
-            let shown: String = name.chars().take(40).collect();
-            return Err((
-                "name_too_long",
-                format!("the name {shown}… is longer than {longest_name} characters"),
-            ));
-        }
-        if !rules.limits.takes_nul && holds_nul(attribute, rules.value_style) {
-            let shown: String = name.chars().take(40).collect();
-            return Err((
-                "nul_character",
-                format!("the attribute {shown} holds the character U+0000, which the database cannot store"),
-            ));
-        }
-        if let Some(most) = rules.limits.attribute_value_bytes
-            // The raw text is at least as long as a string's content, so most need no second look.
-            && attribute.raw().len().saturating_mul(2) > most
-            && attribute.text(rules.value_style).len() > most
-        {
-            return Err(("value_too_long", format!("the value of {name} is longer than {most} bytes")));
-        }
+    payload.attributes().iter().map(|attribute| stored_value(attribute, rules)).collect()
+}
+
+fn stored_value<'a>(attribute: &'a Attribute<'a>, rules: &BatchRules) -> Result<Text<'a>, Refusal> {
+    let (name, longest_name) = (attribute.name(), rules.limits.attribute_name_chars);
+    // Counting characters is dear, and a name has at least as many bytes.
+    if name.len() > longest_name && name.chars().count() > longest_name {
+        let shown: String = name.chars().take(40).collect();
+        return Err(("name_too_long", format!("the name {shown}… is longer than {longest_name} characters")));
     }
-    Ok(())
+    if !rules.limits.takes_nul && holds_nul(attribute, rules.value_style) {
+        let shown: String = name.chars().take(40).collect();
+        return Err((
+            "nul_character",
+            format!("the attribute {shown} holds the character U+0000, which the database cannot store"),
+        ));
+    }
+    let value = Text::from(attribute.text(rules.value_style));
+    match rules.limits.attribute_value_bytes {
+        Some(most) if value.len() > most => {
+            Err(("value_too_long", format!("the value of {name} is longer than {most} bytes")))
+        }
+        _ => Ok(value),
+    }
 }

@@ -1,6 +1,7 @@
 //! The rows that one transaction writes.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, Value};
@@ -36,8 +37,35 @@ pub(super) struct DataRow<'a> {
     pub(super) received_at_us: i64,
     pub(super) flow_code: Arc<str>,
     pub(super) name: &'a str,
-    pub(super) value: Cow<'a, str>,
+    pub(super) value: Text<'a>,
     pub(super) message_id: i64,
+}
+
+/// A value as it is stored. The rows of all flows of a message share it: an object of some megabytes is rendered once.
+#[derive(Debug, Clone)]
+pub(super) enum Text<'a> {
+    AsWritten(&'a str),
+    Rendered(Arc<str>),
+}
+
+impl<'a> From<Cow<'a, str>> for Text<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => Self::AsWritten(text),
+            Cow::Owned(text) => Self::Rendered(text.into()),
+        }
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::AsWritten(text) => text,
+            Self::Rendered(text) => text,
+        }
+    }
 }
 
 /// A message that could not be processed.

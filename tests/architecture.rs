@@ -5,6 +5,7 @@
 //! modules count too, except for what only tests may use.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +95,66 @@ const NEVER_IN: &[(&str, &[&str])] = &[
     ("observe", &["crate::store", "crate::mqtt", "crate::delivery", "crate::inbox"]),
 ];
 
+/// All functions of SQL that the gateway calls. Who adds one looks it up for every server of the list in `docs/TABLES.md`.
+const SQL_FUNCTIONS: &[&str] = &[
+    // In every dialect; `ROW_NUMBER` is not in MySQL before 8, where `audit` cannot run.
+    "CAST",
+    "COALESCE",
+    "COUNT",
+    "LENGTH",
+    "LOWER",
+    "MAX",
+    "MIN",
+    "ROUND",
+    "ROW_NUMBER",
+    "SUM",
+    // MySQL and MariaDB; `VALUES` is also the list of rows, and `DATETIME` a type.
+    "DATABASE",
+    "DATETIME",
+    "GET_LOCK",
+    "RELEASE_LOCK",
+    "TIMESTAMPDIFF",
+    "UTC_TIMESTAMP",
+    "VALUES",
+    "VERSION",
+    // PostgreSQL.
+    "EXTRACT",
+    "current_schema",
+    "current_setting",
+    "pg_advisory_xact_lock",
+    "pg_get_serial_sequence",
+    "pg_is_in_recovery",
+    "set_config",
+    "statement_timestamp",
+    // SQLite, which is part of the binary.
+    "julianday",
+    "pragma_table_info",
+    "printf",
+    "sqlite_version",
+    "strftime",
+    "wal_checkpoint",
+];
+
+/// The same for what is set in a session.
+const SQL_VARIABLES: &[&str] = &[
+    // MySQL and MariaDB.
+    "innodb_lock_wait_timeout",
+    "lock_wait_timeout",
+    "sql_mode",
+    "time_zone",
+    "wait_timeout",
+    // PostgreSQL; `plan_cache_mode` and `tcp_user_timeout` came with version 12.
+    "client_min_messages",
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "plan_cache_mode",
+    "statement_timeout",
+    "tcp_keepalives_count",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "tcp_user_timeout",
+];
+
 /// What puts the parts together, and is known to none of them.
 const ABOVE: &[&str] = &[
     "crate::actors",
@@ -116,6 +177,48 @@ fn no_module_uses_what_it_must_not_know() {
         }
     }
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn sql_uses_only_what_the_supported_servers_have() {
+    let (mut functions, mut variables) = (BTreeSet::new(), BTreeSet::new());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in [rust_files(&root.join("src/store")), rust_files(&root.join("migration/src"))].concat() {
+        let source = fs::read_to_string(path).unwrap();
+        for text in texts_of(source.split("#[cfg(test)]").next().unwrap()) {
+            functions.extend(words_before(text, "(").map(str::to_owned));
+            if text.trim_start().starts_with("SET ") {
+                variables.extend(words_before(text, " = ").map(str::to_owned));
+            }
+        }
+    }
+    assert!(
+        functions.iter().eq(&BTreeSet::from_iter(SQL_FUNCTIONS.iter().map(ToString::to_string))),
+        "{functions:?}"
+    );
+    assert!(
+        variables.iter().eq(&BTreeSet::from_iter(SQL_VARIABLES.iter().map(ToString::to_string))),
+        "{variables:?}"
+    );
+}
+
+#[test]
+fn functions_are_found_in_texts_alone() {
+    let source = r##"// MD5(a)
+        let sql = "SELECT MAX(id), lower(x) FROM t WHERE a IN (1)"; call(r#"SET a = 1"#);"##;
+    let texts = texts_of(source);
+    assert_eq!(texts.len(), 2);
+    assert_eq!(words_before(texts[0], "(").collect::<Vec<_>>(), ["MAX", "lower"]);
+    assert_eq!(words_before(texts[1], " = ").collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn no_authority_is_trusted_by_default() {
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    let lists: Vec<&str> =
+        lock.split("[[package]]").filter(|package| package.contains("name = \"webpki-roots\"")).collect();
+    // Ours, from a directory of this repository.
+    assert!(matches!(lists[..], [list] if !list.contains("source = ")), "{lists:?}");
 }
 
 #[test]
@@ -250,6 +353,28 @@ fn literal_or_comment(rest: &str, before: Option<char>) -> usize {
     }
     // Of characters only those that could be taken for the beginning of a text.
     ["'\"'", "'\\\"'", "'\\\\'", "'\\''"].iter().find(|c| rest.starts_with(**c)).map_or(0, |c| c.len())
+}
+
+/// The literals of a source that are texts.
+fn texts_of(source: &str) -> Vec<&str> {
+    let (mut texts, mut rest, mut before) = (Vec::new(), source, None);
+    while let Some(c) = rest.chars().next() {
+        let skipped = literal_or_comment(rest, before);
+        if skipped > 0 && (c == '"' || c == 'r') {
+            texts.push(rest[..skipped].trim_matches(['r', '#', '"']));
+        }
+        before = Some(c);
+        rest = &rest[skipped.max(c.len_utf8())..];
+    }
+    texts
+}
+
+/// The words that are followed by this.
+fn words_before<'a>(text: &'a str, sign: &'a str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(sign).filter_map(|(at, _)| {
+        let word = text[..at].rsplit(|c| !is_identifier(c)).next()?;
+        word.starts_with(|c: char| c.is_alphabetic()).then_some(word)
+    })
 }
 
 /// `use a::{b, c::{d, e}};` as `use a::b; use a::c::d; use a::c::e;`, the other code unchanged.

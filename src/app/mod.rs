@@ -113,6 +113,9 @@ pub enum StartError {
         /// Those that there are, each with its id.
         brokers: String,
     },
+    /// The database server lacks something that the gateway uses.
+    #[error("this database server cannot be used, see the list of servers in docs/TABLES.md: {0}")]
+    Unsupported(StoreError),
     /// The database does not tell of the others.
     #[error(transparent)]
     Store(#[from] StoreError),

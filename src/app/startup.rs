@@ -127,8 +127,9 @@ pub(super) async fn prepare_database(
                 return Ok(prepared);
             }
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
-            // To wait for a person to alter a table would look like waiting for the database.
+            // To wait for a person to alter a table, or to replace the server, would look like waiting for the database.
             Err(error) if error.is_about_the_tables() => return Err(StartError::Store(error)),
+            Err(error) if error.is_unsupported() => return Err(StartError::Unsupported(error)),
             Err(error) => wait_for_database(&error, observed).await,
         }
     }
@@ -152,7 +153,11 @@ pub(super) async fn register_start(
 async fn wait_for_database(error: &StoreError, observed: &Observed) {
     observed.metrics.database.failed(kind_of(error));
     let retry_in_ms = DATABASE_RETRY.as_millis();
-    log::error!(retry_in_ms; "The database is not available, waiting for it: {error}");
+    if error.is_refusal() {
+        log::error!(retry_in_ms; "The database refuses what the start needs, trying again: {error}");
+    } else {
+        log::error!(retry_in_ms; "The database is not available, waiting for it: {error}");
+    }
     actix_rt::time::sleep(DATABASE_RETRY).await;
 }
 

@@ -12,7 +12,10 @@ use super::check::{Failure, Outcome, Report};
 use crate::mqtt::{BrokerOptions, BrokerServer, MqttEvent, MqttLink, certificates};
 use crate::observe::check_writable;
 use crate::settings::{DatabaseSettings, Servers, Settings};
-use crate::store::{self, Access, Database};
+use crate::store::{self, Access, Database, StoreError};
+
+/// The remedy where a server does not know a statement.
+const UNSUPPORTED: &str = "use a server of the list in docs/TABLES.md";
 
 /// How long a broker may take for an answer; longer than the client library's own patience, which knows why.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -116,18 +119,23 @@ fn database_remedy(database: &DatabaseSettings) -> &'static str {
 
 /// What is missing is no failure: the gateway adds it when it starts.
 async fn schema(database: &Database) -> Outcome {
+    let failed = |error: &StoreError, remedy| {
+        let remedy = if error.is_unsupported() { UNSUPPORTED } else { remedy };
+        Failure::new(error, remedy)
+    };
     if let Err(error) = store::check_tables(database).await {
         let remedy = if error.is_about_the_tables() {
             "alter the table while no gateway runs"
         } else {
             "let this user read the schema"
         };
-        return Err(Failure::new(&error, remedy));
+        return Err(failed(&error, remedy));
     }
+    store::try_migration_lock(database).await.map_err(|error| failed(&error, "see the server's log"))?;
     match store::plan(database).await {
         Ok(report) if report.added.is_empty() => Ok("is complete".to_owned()),
         Ok(report) => Ok(format!("lacks, and the start adds: {report}")),
-        Err(error) => Err(Failure::new(&error, "let this user read the schema and create tables in it")),
+        Err(error) => Err(failed(&error, "let this user read the schema and create tables in it")),
     }
 }
 

@@ -140,6 +140,24 @@ impl StoreError {
         }
     }
 
+    /// Whether this server lacks a function, a variable or a kind of statement that the gateway uses, so that waiting
+    /// does not help: it is older or newer than the gateway knows, or a relative.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            Self::NoServer { tried } => tried.iter().all(Self::is_unsupported),
+            Self::Connect { source, .. } | Self::Statement { source, .. } => is_unknown_to_the_server(source),
+            _ => false,
+        }
+    }
+
+    /// Whether the server is there and refuses a statement for a reason that a person has to mend.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Statement { source, .. } if refusal_in(source).is_some())
+            && self.fault() == Fault::Outage
+    }
+
     /// Whether the connections are of no use any more, although none of them is broken: nothing comes
     /// by them, they keep statements that were prepared for a table that has been altered since, they
     /// lead to a server that another one has taken the place of, or they have the privileges of before a GRANT.
@@ -227,6 +245,42 @@ fn is_about_the_connection(error: &DbErr) -> bool {
 fn is_unreadable_column(error: &DbErr) -> bool {
     matches!(error, DbErr::Query(RuntimeErr::SqlxError(cause)) if matches!(**cause, SqlxError::ColumnDecode { .. }))
 }
+
+/// The server does not understand a statement. What a session is set to is refused while it is connected.
+fn is_unknown_to_the_server(error: &DbErr) -> bool {
+    let (DbErr::Conn(RuntimeErr::SqlxError(cause))
+    | DbErr::Exec(RuntimeErr::SqlxError(cause))
+    | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return false;
+    };
+    let Some(refusal) = cause.as_database_error() else { return false };
+    if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
+        MYSQL_UNKNOWN.contains(&refusal.number())
+    } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
+        POSTGRES_UNKNOWN.contains(&refusal.code())
+    } else {
+        false
+    }
+}
+
+/// Refusals of what the server does not know.
+const MYSQL_UNKNOWN: [u16; 7] = [
+    1064, // syntax
+    1128, // function
+    1193, // variable
+    1231, // value of a variable
+    1235, // not supported by this version
+    1305, // function, where it could be one of the database's own
+    1630, // the same, with a hint
+];
+
+/// The same on `PostgreSQL`.
+const POSTGRES_UNKNOWN: [&str; 3] = [
+    "42601", // syntax
+    "42704", // variable
+    "42883", // function
+];
 
 /// What the server said to a statement.
 fn refusal_in(error: &DbErr) -> Option<&dyn DatabaseError> {

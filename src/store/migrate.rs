@@ -8,24 +8,26 @@
 
 use std::fmt;
 
+use md5::{Digest, Md5};
 use mqtt_gateway_entity::mqtt_servers;
 use mqtt_gateway_migration::{MigrationName, MigrationTrait, SchemaManager, Step, steps};
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QuerySelect, Statement,
+    TryGetable,
 };
 
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{Fault, StoreError, While};
+use super::sentence::hex;
 
 /// How long to wait for another gateway that migrates, seconds.
 const LOCK_TIMEOUT_S: u32 = 60;
 
-/// Named after the database, by its hash: a server has one set of names for all its databases, and
-/// a name holds 64 characters.
-const LOCK_NAME: &str = "CONCAT('mqtt_gateway_migrate:', MD5(DATABASE()))";
+/// The same where nothing is going to be changed, seconds.
+const LOCK_TRIAL_S: u32 = 1;
 
-/// The same on `PostgreSQL`, where each database has numbers of its own: "mqtt-gw" in ASCII.
+/// The lock on `PostgreSQL`, where each database has numbers of its own: "mqtt-gw" in ASCII.
 const LOCK_NUMBER: i64 = 0x006d_7174_742d_6777;
 
 /// What an empty `mqtt_servers` begins with. The condition is in the statement so that two that
@@ -33,6 +35,9 @@ const LOCK_NUMBER: i64 = 0x006d_7174_742d_6777;
 const INSERT_DEFAULT_SERVER: &str = "INSERT INTO mqtt_servers (host, port, enabled, is_default) \
      SELECT '127.0.0.1', 1883, TRUE, TRUE FROM (SELECT COUNT(*) AS servers FROM mqtt_servers) AS present \
      WHERE present.servers = 0";
+
+/// What is being done when it fails.
+const LOCKING: &str = "taking the migration lock";
 
 const DEFAULT_SERVER: &str = "broker 127.0.0.1:1883";
 
@@ -87,6 +92,19 @@ async fn missing_steps(manager: &SchemaManager<'_>, dialect: Dialect) -> Result<
     Ok(missing)
 }
 
+/// Takes the lock of [`migrate`] and gives it back, so that a server on which that cannot work is known before. A lock
+/// that another gateway holds works. On `SQLite` it would be the lock of every write.
+pub(crate) async fn try_migration_lock(database: &Database) -> Result<(), StoreError> {
+    if database.dialect == Dialect::Sqlite {
+        return Ok(());
+    }
+    match Turn::take_within(database, LOCK_TRIAL_S).await {
+        Ok(turn) => turn.end(Ok(())).await,
+        Err(StoreError::MigrationBusy { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 async fn add_what_is_missing(
     session: &DatabaseTransaction,
     dialect: Dialect,
@@ -124,55 +142,40 @@ async fn has_a_server(connection: &impl ConnectionTrait) -> Result<bool, StoreEr
 /// whole migration is one transaction, to which the lock belongs or which is the lock.
 pub(super) struct Turn {
     pub(super) session: DatabaseTransaction,
-    dialect: Dialect,
+    lock: Lock,
+}
+
+/// What holds the right.
+enum Lock {
+    /// A lock of the session, by its name.
+    Named(String),
+    /// The transaction.
+    Transaction,
 }
 
 impl Turn {
     pub(super) async fn take(database: &Database) -> Result<Self, StoreError> {
-        let turn = Self { session: database.begin().await?, dialect: database.dialect };
-        let has_turn = match turn.dialect {
-            Dialect::MySql => turn.get_lock().await?,
-            Dialect::Postgres => turn.get_lock_on_postgres().await?,
-            Dialect::Sqlite => true,
-        };
-        if has_turn { Ok(turn) } else { Err(StoreError::MigrationBusy { seconds: LOCK_TIMEOUT_S }) }
+        Self::take_within(database, LOCK_TIMEOUT_S).await
     }
 
-    /// To wait for the lock, and to alter a large table, takes longer than what a session of ours is
-    /// otherwise given. A table that somebody reads for longer is left alone: who waits for it is in the way
-    /// of all others. All of it ends with the transaction.
-    async fn get_lock_on_postgres(&self) -> Result<bool, StoreError> {
-        const DOING: &str = "taking the migration lock";
-        let prepare =
-            format!("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'");
-        self.session.execute_unprepared(&prepare).await.while_doing(DOING)?;
-        let lock = format!("SELECT pg_advisory_xact_lock({LOCK_NUMBER})");
-        match self.session.execute_unprepared(&lock).await.while_doing(DOING) {
-            Err(error) if error.fault() == Fault::LockTimeout => return Ok(false),
-            locked => locked?,
+    async fn take_within(database: &Database, seconds: u32) -> Result<Self, StoreError> {
+        let session = database.begin().await?;
+        let lock = match database.dialect {
+            Dialect::MySql => get_lock(&session, seconds).await?.map(Lock::Named),
+            Dialect::Postgres => get_lock_on_postgres(&session, seconds).await?.then_some(Lock::Transaction),
+            Dialect::Sqlite => Some(Lock::Transaction),
         };
-        self.session.execute_unprepared("SET LOCAL lock_timeout = '30s'").await.while_doing(DOING)?;
-        Ok(true)
-    }
-
-    async fn get_lock(&self) -> Result<bool, StoreError> {
-        let sql = format!("SELECT CAST(GET_LOCK({LOCK_NAME}, {LOCK_TIMEOUT_S}) AS SIGNED)");
-        let query = Statement::from_string(self.dialect.backend(), sql);
-        let answer = async {
-            let row = self.session.query_one_raw(query).await?;
-            row.map(|row| row.try_get_by_index::<Option<i64>>(0)).transpose()
-        };
-        let answer = answer.await.while_doing("taking the migration lock")?;
-        Ok(answer.flatten() == Some(1))
+        let lock = lock.ok_or(StoreError::MigrationBusy { seconds })?;
+        Ok(Self { session, lock })
     }
 
     /// Ends the transaction, gives the lock back, and answers with what came of it. In this order: the next
     /// to take the lock has to see what was written.
     pub(super) async fn end<T>(self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         const DOING: &str = "ending the migration";
-        let released = match self.dialect {
-            Dialect::MySql => self.release_lock(outcome.is_ok()).await,
-            Dialect::Postgres | Dialect::Sqlite => Ok(()),
+        let released = match &self.lock {
+            Lock::Named(name) => self.release_lock(name, outcome.is_ok()).await,
+            Lock::Transaction => Ok(()),
         };
         let ended = match outcome {
             Ok(_) => self.session.commit().await,
@@ -184,9 +187,61 @@ impl Turn {
     }
 
     /// The lock belongs to the session, which is ours only until the driver ends the transaction. So SQL ends it.
-    async fn release_lock(&self, commit: bool) -> Result<(), DbErr> {
+    async fn release_lock(&self, name: &str, commit: bool) -> Result<(), DbErr> {
         let ended = self.session.execute_unprepared(if commit { "COMMIT" } else { "ROLLBACK" }).await;
-        let released = self.session.execute_unprepared(&format!("DO RELEASE_LOCK({LOCK_NAME})")).await;
+        let released = self.session.execute_unprepared(&format!("DO RELEASE_LOCK('{name}')")).await;
         ended.and(released).map(|_| ())
+    }
+}
+
+/// To wait for the lock, and to alter a large table, takes longer than what a session of ours is
+/// otherwise given. A table that somebody reads for longer is left alone: who waits for it is in the way
+/// of all others. All of it ends with the transaction. Answers whether the lock was free in time.
+async fn get_lock_on_postgres(session: &DatabaseTransaction, seconds: u32) -> Result<bool, StoreError> {
+    let prepare = format!("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{seconds}s'");
+    session.execute_unprepared(&prepare).await.while_doing(LOCKING)?;
+    let lock = format!("SELECT pg_advisory_xact_lock({LOCK_NUMBER})");
+    match session.execute_unprepared(&lock).await.while_doing(LOCKING) {
+        Err(error) if error.fault() == Fault::LockTimeout => return Ok(false),
+        locked => locked?,
+    };
+    session.execute_unprepared("SET LOCAL lock_timeout = '30s'").await.while_doing(LOCKING)?;
+    Ok(true)
+}
+
+/// Answers with the name of the lock if it was free in time.
+async fn get_lock(session: &DatabaseTransaction, seconds: u32) -> Result<Option<String>, StoreError> {
+    let database: Option<String> = first_value(session, "SELECT DATABASE()").await?;
+    let name = lock_name(&database.unwrap_or_default());
+    let sql = format!("SELECT CAST(GET_LOCK('{name}', {seconds}) AS SIGNED)");
+    let answer: Option<i64> = first_value(session, &sql).await?;
+    Ok((answer == Some(1)).then_some(name))
+}
+
+async fn first_value<T: TryGetable>(
+    session: &DatabaseTransaction,
+    sql: &str,
+) -> Result<Option<T>, StoreError> {
+    let query = Statement::from_string(session.get_database_backend(), sql);
+    let answer = async {
+        let row = session.query_one_raw(query).await?;
+        row.map(|row| row.try_get_by_index::<Option<T>>(0)).transpose()
+    };
+    Ok(answer.await.while_doing(LOCKING)?.flatten())
+}
+
+/// A server has one set of names for all its databases, and a name holds 64 characters. Older gateways have the server
+/// compute the same; newer servers cannot.
+fn lock_name(database: &str) -> String {
+    format!("mqtt_gateway_migrate:{}", hex(&Md5::digest(database)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_has_the_name_that_older_gateways_use() {
+        assert_eq!(lock_name("gateway"), "mqtt_gateway_migrate:3e21ab62fb17400301d9f0156b6c3031");
     }
 }

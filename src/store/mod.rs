@@ -52,6 +52,7 @@ pub use flows::load_flows;
 pub use limits::{StoreLimits, load_limits};
 pub use members::{Span, announce, members, remove_member, timed};
 pub use message_keys::forget_keys;
+pub(crate) use migrate::try_migration_lock;
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{
     LoadServerError, MqttServer, MqttServers, ProtocolVersion, TlsColumns, load_mqtt_server,

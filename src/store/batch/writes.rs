@@ -17,7 +17,7 @@ use crate::domain::outbox::OutboxItem;
 use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::StoreError;
-use crate::store::sentence::sentence;
+use crate::store::sentence::{hex, sentence};
 
 /// Everything that one transaction writes besides the lane's offset, and what it answers.
 #[derive(Debug, Default)]
@@ -209,13 +209,4 @@ fn kept_payload(body: &Body, most_bytes: usize) -> (&[u8], u64, Option<String>) 
         }
         Body::Head { head, unfit } => (head, unfit.length, Some(hex(&unfit.sha256))),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

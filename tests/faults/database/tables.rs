@@ -1,6 +1,7 @@
 //! Tables that were made otherwise than the Python service makes them.
 
 use crate::support::oracle::Load;
+use crate::support::sql::Sql;
 use crate::support::world::{Backend, World, text_of};
 
 /// That `run` and `check` end with this, and `migrate` as well.
@@ -67,6 +68,33 @@ fn a_column_that_cannot_be_read_is_named() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("Fatal error during startup: reading the MQTT servers: "), "{text}");
     assert!(!text.contains("The database is not available"), "{text}");
+}
+
+/// As a server of another version may lack it.
+#[test]
+fn a_server_that_lacks_a_function_is_not_waited_for() {
+    let world = World::on(Backend::Postgres);
+    let mut database = url::Url::parse(&std::env::var("TEST_POSTGRES_URL").unwrap()).unwrap();
+    database.set_path(&world.name);
+    let admin = Sql::open(database.as_str());
+    admin.run("ALTER FUNCTION pg_catalog.pg_advisory_xact_lock(bigint) RENAME TO gone");
+    assert_refused_by_every_command(&world, &["taking the migration lock", "pg_advisory_xact_lock"]);
+}
+
+/// Waiting helps, because a GRANT takes effect on a server that runs.
+#[test]
+fn a_refused_statement_is_not_called_an_outage() {
+    let world = World::on(Backend::Postgres);
+    let mut database = url::Url::parse(&std::env::var("TEST_POSTGRES_URL").unwrap()).unwrap();
+    database.set_path(&world.name);
+    let admin = Sql::open(database.as_str());
+    admin.run("ALTER TABLE mqtt_servers OWNER TO root");
+    admin.run(&format!("GRANT ALL ON mqtt_servers TO {}", world.name));
+    let gateway = world.start();
+    gateway.wait_for_line("The database refuses what the start needs, trying again: adding to the schema: ");
+    assert_eq!(gateway.count_lines("The database is not available"), 0);
+    admin.run(&format!("ALTER TABLE mqtt_servers OWNER TO {}", world.name));
+    gateway.wait_for_line("Database: added column mqtt_servers.tls");
 }
 
 #[test]

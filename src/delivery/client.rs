@@ -27,6 +27,7 @@ use thiserror::Error;
 
 use self::origins::Origins;
 use self::targets::{Target, Targets};
+use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
 
 const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
@@ -197,7 +198,7 @@ async fn read_answer(mut response: ClientResponse) -> Result<(), PostError> {
         Ok(body) => body.len(),
         // The connection goes with the response.
         Err(PayloadError::Overflow) => return Ok(()),
-        Err(error) => return Err(PostError::Exchange(error.to_string())),
+        Err(error) => return Err(PostError::Exchange(without_links(&error))),
     };
     match announced {
         Some(announced) if may_have_body && got < announced => Err(PostError::CutOff { got, announced }),
@@ -209,9 +210,9 @@ impl From<SendRequestError> for PostError {
     fn from(error: SendRequestError) -> Self {
         match error {
             SendRequestError::Connect(ConnectError::Disconnected) => Self::NoAnswer,
-            SendRequestError::Connect(error) => Self::Connect(error.to_string()),
+            SendRequestError::Connect(error) => Self::Connect(without_links(&error)),
             SendRequestError::Url(_) => Self::Scheme,
-            error => Self::Exchange(error.to_string()),
+            error => Self::Exchange(without_links(&error)),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod invisible;
 mod json;
 pub mod lanes;
+pub(crate) mod library_text;
 pub mod message;
 pub mod message_key;
 pub mod outbox;

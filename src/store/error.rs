@@ -11,12 +11,13 @@ use sea_orm::{DbErr, RuntimeErr, SqlxError};
 use thiserror::Error;
 
 use super::engines::{UnsafeTable, describe};
+use crate::domain::library_text::without_links;
 
 /// An operation on the database failed. No variant holds a password or an address with one in it.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The first connection failed: nobody listens, the name is unknown, the credentials are wrong …
-    #[error("cannot connect to {target}: {source}")]
+    #[error("cannot connect to {target}: {}", without_links(.source))]
     Connect {
         /// Which database, without the password.
         target: String,
@@ -88,7 +89,7 @@ pub enum StoreError {
         refusal: Box<StoreError>,
     },
     /// A statement failed.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {}", without_links(.source))]
     Statement {
         /// What was being done.
         doing: &'static str,

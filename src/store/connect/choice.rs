@@ -9,6 +9,7 @@ use sea_orm::sqlx;
 use sea_orm::{DbErr, RuntimeErr};
 
 use super::{CONNECT_TIMEOUT, first_sqlite_connection, mysql, postgres};
+use crate::domain::library_text::without_links;
 use crate::settings::{DatabaseSettings, ServerAddress, Servers};
 use crate::store::error::StoreError;
 
@@ -91,7 +92,9 @@ pub(crate) async fn probe(
 fn reasons(tried: &[(&ServerAddress, StoreError)]) -> String {
     let reasons = tried.iter().map(|(address, error)| match error {
         StoreError::ReadOnly { .. } => format!("{address} takes no writes"),
-        StoreError::Connect { source, .. } => format!("{address} cannot be connected to ({source})"),
+        StoreError::Connect { source, .. } => {
+            format!("{address} cannot be connected to ({})", without_links(source))
+        }
         other => format!("{address} does not answer ({other})"),
     });
     reasons.collect::<Vec<_>>().join("; ")

@@ -16,6 +16,8 @@ const APPLICATION_NAME: &str = "mqtt-gateway";
 pub(super) fn options(settings: &DatabaseSettings, address: &ServerAddress) -> PgConnectOptions {
     let options = PgConnectOptions::new_without_pgpass()
         .ssl_mode(PgSslMode::Prefer)
+        // Servers from version 12 on send floating-point numbers with all digits. PgBouncer refuses the parameter.
+        .extra_float_digits(None)
         .application_name(APPLICATION_NAME)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging();

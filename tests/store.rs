@@ -11,7 +11,7 @@ mod refusals;
 use std::path::PathBuf;
 
 use database::TestDatabase;
-use mqtt_gateway::settings::{DatabaseSettings, SecretSource, ServerAddress, Servers};
+use mqtt_gateway::settings::{DatabaseSettings, DatabaseTls, SecretSource, ServerAddress, Servers};
 use mqtt_gateway::store::{
     Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
     load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration, migrate,
@@ -224,6 +224,7 @@ async fn a_failed_connection_says_what_is_wrong_and_no_password() {
         user: "nobody".to_owned(),
         password: "hush-hush".into(),
         source: SecretSource::Fixed,
+        tls: DatabaseTls::default(),
     };
     let denied = Database::connect(&settings(&name, port), 1).await.unwrap_err();
     assert!(denied.to_string().contains("Access denied"), "{denied}");

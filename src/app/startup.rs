@@ -14,7 +14,7 @@ use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
     Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, check_tables,
-    commit_risk, load_limits, load_mqtt_servers, migrate, silence,
+    commit_risk, load_limits, load_mqtt_servers, migrate, protection, silence,
 };
 
 /// Waits between two attempts to reach the database at the start.
@@ -177,6 +177,9 @@ async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, Lo
         Err(LoadServerError::Store(error)) => return Err(error),
         Err(no_server) => Err(no_server),
     };
+    if let Some(protection) = protection(&settings.database).await {
+        log::info!("Database: the connection is {protection}");
+    }
     if let Some(risk) = commit_risk(&database).await {
         log::warn!("Database: {risk}");
     }

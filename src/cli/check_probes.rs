@@ -34,12 +34,15 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     let database = match Database::connect(&settings.database, 1).await {
         Ok(database) => database,
         Err(error) => {
-            report.tell("database", &Err(Failure::new(&error, database_remedy(&settings.database))))?;
+            report.tell("database", &Err(Failure::new(&error, remedy_of(&error, &settings.database))))?;
             report.tell("schema", &Err(not_tried()))?;
             return report.tell("broker", &Err(not_tried()));
         }
     };
     report.tell("database", &Ok(describe(&settings.database)))?;
+    if let Some(protection) = store::protection(&settings.database).await {
+        report.tell("database", &Ok(format!("connection is {protection}")))?;
+    }
     durability(&database, report).await?;
     report.tell("schema", &schema(&database).await)?;
     super::check_identity::run(&database, settings, report).await?;
@@ -101,6 +104,17 @@ async fn durability(database: &Database, report: &mut Report<'_>) -> io::Result<
     match store::commit_risk(database).await {
         Some(risk) => report.warn("database", &risk.to_string()),
         None => Ok(()),
+    }
+}
+
+fn remedy_of(error: &StoreError, database: &DatabaseSettings) -> &'static str {
+    if error.is_unsupported() {
+        UNSUPPORTED
+    } else if error.is_about_tls() {
+        "see the certificate of the server, and DB_SSL_MODE, DB_SSL_CA, DB_SSL_CERT and DB_SSL_KEY (or the options of \
+         DATABASE_URL)"
+    } else {
+        database_remedy(database)
     }
 }
 

@@ -106,6 +106,10 @@ catalogue! {
     DB_PASSWORD_FILE: Path, Unset, "a file that holds the password, in place of `DB_PASSWORD`; one newline at its end is not part of it; read again when a connection is made";
     DATABASE_URL: Secret, Unset, "`mysql://user:password@host:3306/name`, `postgres://user:password@host:5432/name` or `sqlite:path`, in place of the five `DB_` settings; several servers as `host-a:3306,host-b:3306`";
     DATABASE_URL_FILE: Path, Unset, "a file that holds the URL, in place of `DATABASE_URL`; its user and password are read again when a connection is made";
+    DB_SSL_MODE: Word(&["disable", "prefer", "require", "verify-ca", "verify-full"]), Value("prefer"), "how connections to a MySQL, MariaDB or PostgreSQL server are protected: without TLS, with TLS where the server offers it, with TLS to any server, to one whose certificate is verified, to one whose host name is verified as well";
+    DB_SSL_CA: Path, Unset, "a PEM file with the certificate authorities of the server, and no others are trusted; needed for `verify-ca` and `verify-full`; read for each connection";
+    DB_SSL_CERT: Path, Unset, "a PEM file with a client certificate, where the server wants one; read for each connection";
+    DB_SSL_KEY: Path, Unset, "a PEM file with the key to `DB_SSL_CERT`, without a password; read for each connection";
 
     MQTT_CLIENT_ID: Text, Value("mqtt-gateway"), "the client id at the broker, which no other client may use";
     MQTT_KEEPALIVE: Integer(0, 65_535), Value("60"), "seconds of silence after which the broker is asked whether it is there; 0 for hardly ever";

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::catalogue::{
-    DATABASE_URL, DATABASE_URL_FILE, DB_HOST, DB_NAME, DB_PASSWORD, DB_PASSWORD_FILE, DB_PORT, DB_USER,
+    DATABASE_URL, DATABASE_URL_FILE, DB_HOST, DB_NAME, DB_PASSWORD, DB_PASSWORD_FILE, DB_PORT, DB_SSL_CA,
+    DB_SSL_CERT, DB_SSL_KEY, DB_SSL_MODE, DB_USER,
 };
 use super::reader::{Reader, Refused};
 use super::secret_source::SecretSource;
 use super::servers::Servers;
+use super::tls::{self, DatabaseTls};
 use super::{host_list, url};
 
 /// Stands for a `DB_PORT` that is refused, while the other settings are read.
@@ -30,6 +32,8 @@ pub enum DatabaseSettings {
         password: SecretString,
         /// Where the password was read from.
         source: SecretSource,
+        /// How the connection is protected.
+        tls: DatabaseTls,
     },
     /// `PostgreSQL`.
     Postgres {
@@ -43,6 +47,8 @@ pub enum DatabaseSettings {
         password: SecretString,
         /// Where the password was read from.
         source: SecretSource,
+        /// How the connection is protected.
+        tls: DatabaseTls,
     },
     /// A file of `SQLite`, created when missing.
     Sqlite {
@@ -59,6 +65,23 @@ impl DatabaseSettings {
             Self::MySql { servers, .. } | Self::Postgres { servers, .. } => Some(servers),
             Self::Sqlite { .. } => None,
         }
+    }
+
+    /// How connections to the servers are protected; none for a file.
+    #[must_use]
+    pub fn tls(&self) -> Option<&DatabaseTls> {
+        match self {
+            Self::MySql { tls, .. } | Self::Postgres { tls, .. } => Some(tls),
+            Self::Sqlite { .. } => None,
+        }
+    }
+
+    /// The same with another protection.
+    pub(crate) fn with_tls(mut self, protection: DatabaseTls) -> Self {
+        if let Self::MySql { tls, .. } | Self::Postgres { tls, .. } = &mut self {
+            *tls = protection;
+        }
+        self
     }
 }
 
@@ -81,10 +104,16 @@ fn from_url(reader: &mut Reader<'_>, url: &str) -> Result<DatabaseSettings, Refu
     {
         *source = SecretSource::UrlFile(path);
     }
-    Ok(settings)
+    let Some(in_url) = settings.tls().cloned() else {
+        for spec in [&DB_SSL_MODE, &DB_SSL_CA, &DB_SSL_CERT, &DB_SSL_KEY] {
+            reader.pass_over(spec, "the database is a file");
+        }
+        return Ok(settings);
+    };
+    Ok(settings.with_tls(tls::read(reader, Some(in_url))?))
 }
 
-/// All five are read before the first one that is wrong ends it.
+/// All are read before the first one that is wrong ends it.
 fn from_parts(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
     let hosts = reader.text(&DB_HOST);
     let port = reader.integer(&DB_PORT);
@@ -94,6 +123,7 @@ fn from_parts(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
     let password = reader
         .secret(&DB_PASSWORD, &DB_PASSWORD_FILE, true)
         .and_then(|password| password.ok_or_else(|| reader.refuse_missing(&DB_PASSWORD)));
+    let tls = tls::read(reader, None);
     port?;
     Ok(DatabaseSettings::MySql {
         servers: servers?,
@@ -101,6 +131,7 @@ fn from_parts(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
         user: user?,
         password: password?.into(),
         source: reader.path_of(&DB_PASSWORD_FILE).map_or(SecretSource::Fixed, SecretSource::PasswordFile),
+        tls: tls?,
     })
 }
 

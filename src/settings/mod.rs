@@ -24,6 +24,7 @@ mod reader;
 mod replicas;
 mod secret_source;
 mod servers;
+mod tls;
 mod url;
 
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ pub use error::{Found, SettingProblem, SettingsError};
 pub(crate) use given::load_given;
 pub use secret_source::SecretSource;
 pub use servers::{ServerAddress, Servers};
+pub use tls::{DatabaseTls, TlsMode};
 pub(crate) use url::{BrokerAddress, UrlError};
 
 /// Everything that can be set, validated.

@@ -100,6 +100,22 @@ impl<'a> Reader<'a> {
         self.required(spec, |text| word_of_kind(spec.kind, text))
     }
 
+    /// The same, if it is set.
+    pub(super) fn word_if_set(&mut self, spec: &Spec) -> Result<Option<String>, Refused> {
+        self.optional(spec, |text| word_of_kind(spec.kind, text))
+    }
+
+    /// A path as it was written, if it is set.
+    pub(super) fn path_if_set(&mut self, spec: &Spec) -> Result<Option<PathBuf>, Refused> {
+        Ok(self.optional(spec, |text| Some(text.to_owned()))?.map(PathBuf::from))
+    }
+
+    /// What a file holds, or why it cannot be read.
+    pub(super) fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
+        let content = self.files.read(path).map_err(|error| error.to_string())?;
+        content.ok_or_else(|| "there is no such file".to_owned())
+    }
+
     /// True or false.
     pub(super) fn flag(&mut self, spec: &Spec) -> Result<bool, Refused> {
         self.required(spec, |text| match text.trim().to_lowercase().as_str() {
@@ -289,7 +305,8 @@ impl<'a> Reader<'a> {
         Refused
     }
 
-    fn show(&mut self, spec: &Spec, value: Option<String>, origin: &str) {
+    /// Shows a value and where it comes from.
+    pub(super) fn show(&mut self, spec: &Spec, value: Option<String>, origin: &str) {
         self.effective.push(EffectiveSetting { name: spec.name, value, origin: origin.to_owned() });
     }
 

@@ -60,9 +60,10 @@ fn shown(loaded: &Loaded, name: &str) -> (Option<String>, String) {
 #[test]
 fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() {
     let settings = settings(&[]);
-    let DatabaseSettings::MySql { servers, name, user, password, source } = &settings.database else {
+    let DatabaseSettings::MySql { servers, name, user, password, source, tls } = &settings.database else {
         panic!()
     };
+    assert_eq!(*tls, DatabaseTls::default().with_mode(TlsMode::Prefer));
     assert_eq!((&*servers.to_string(), name.as_str(), user.as_str()), ("db:3306", "gateway", "me"));
     assert_eq!(*source, SecretSource::Fixed);
     assert_eq!(password.expose_secret(), "s3cret");
@@ -563,4 +564,112 @@ fn the_toml_file_that_comes_along_shows_every_setting_with_its_default_and_sets_
         assert!(file.contains(&format!("# {}", spec.meaning)), "{}", spec.meaning);
     }
     assert!(load_with(&[], &[("config/default.toml", file)]).is_ok());
+}
+
+/// A certificate that signs itself, and its key, as PEM.
+fn certificate() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["db".to_owned()]).unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn the_database_is_reached_as_the_tls_settings_say() {
+    let (cert, key) = certificate();
+    let files = [("ca", cert.as_str()), ("cert", &cert), ("key", &key)];
+    let named = [("DB_SSL_CA", "ca"), ("DB_SSL_CERT", "cert"), ("DB_SSL_KEY", "key")];
+    let loaded = load_with(&[&named[..], &[("DB_SSL_MODE", "Verify-Full")]].concat(), &files).unwrap();
+    let tls = loaded.settings.database.tls().unwrap();
+    assert_eq!(tls.mode(), TlsMode::VerifyFull);
+    assert_eq!(tls.ca.as_deref(), Some(Path::new("ca")));
+    assert_eq!(tls.cert.as_deref(), Some(Path::new("cert")));
+    assert_eq!(tls.key.as_deref(), Some(Path::new("key")));
+    assert_eq!(shown(&loaded, "DB_SSL_MODE"), (Some("verify-full".to_owned()), "environment".to_owned()));
+
+    let url = ("DATABASE_URL", "postgres://me:p@db/g?sslmode=verify-ca");
+    let loaded = load_from(&[&named[..], &[url]].concat(), &files).unwrap();
+    let tls = loaded.settings.database.tls().unwrap();
+    assert_eq!((tls.mode(), tls.ca.as_deref()), (TlsMode::VerifyCa, Some(Path::new("ca"))));
+    assert_eq!(shown(&loaded, "DB_SSL_MODE"), (Some("verify-ca".to_owned()), "DATABASE_URL".to_owned()));
+
+    let file = [("DATABASE_URL", "sqlite:g.db"), ("DB_SSL_MODE", "require")];
+    let loaded = load_from(&file, &[]).unwrap();
+    assert!(shown(&loaded, "DB_SSL_MODE").1.contains("not used: the database is a file"));
+}
+
+#[test]
+fn the_authorities_of_the_system_can_be_named() {
+    let file =
+        std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_else(|_| certificate().0);
+    let environment = [("DB_SSL_MODE", "verify-full"), ("DB_SSL_CA", "system")];
+    assert!(load_with(&environment, &[("system", &file)]).is_ok());
+}
+
+#[test]
+fn tls_settings_that_do_not_go_together_are_refused_by_name() {
+    let (cert, key) = certificate();
+    let (_, other_key) = certificate();
+    let files =
+        [("ca", cert.as_str()), ("cert", &cert), ("key", &key), ("other", &other_key), ("text", "PEM?")];
+    for (environment, name, expected) in [
+        (
+            &[("DB_SSL_MODE", "verify")][..],
+            "DB_SSL_MODE",
+            "disable or prefer or require or verify-ca or verify-full",
+        ),
+        (&[("DB_SSL_MODE", "verify-full")], "DB_SSL_CA", "because the mode is verify-full"),
+        (&[("DB_SSL_CA", "ca")], "DB_SSL_CA", "the mode prefer verifies no certificate"),
+        (&[("DB_SSL_MODE", "require"), ("DB_SSL_CA", "ca")], "DB_SSL_CA", "the mode require verifies no"),
+        (
+            &[("DB_SSL_MODE", "verify-ca"), ("DB_SSL_CA", "none")],
+            "DB_SSL_CA",
+            "(none: there is no such file)",
+        ),
+        (&[("DB_SSL_MODE", "verify-ca"), ("DB_SSL_CA", "locked/ca")], "DB_SSL_CA", "permission denied"),
+        (
+            &[("DB_SSL_MODE", "verify-ca"), ("DB_SSL_CA", "text")],
+            "DB_SSL_CA",
+            "(text: it holds no certificate",
+        ),
+        (&[("DB_SSL_CERT", "cert")], "DB_SSL_KEY", "because there is a certificate"),
+        (&[("DB_SSL_KEY", "key")], "DB_SSL_CERT", "because there is a key"),
+        (&[("DB_SSL_CERT", "key"), ("DB_SSL_KEY", "key")], "DB_SSL_CERT", "(key: it holds no certificate"),
+        (&[("DB_SSL_CERT", "cert"), ("DB_SSL_KEY", "cert")], "DB_SSL_KEY", "(cert: it holds no key"),
+        (&[("DB_SSL_CERT", "cert"), ("DB_SSL_KEY", "other")], "DB_SSL_KEY", "(other: "),
+        (
+            &[("DB_SSL_MODE", "disable"), ("DB_SSL_CERT", "cert"), ("DB_SSL_KEY", "key")],
+            "DB_SSL_CERT",
+            "because the mode is disable",
+        ),
+    ] {
+        let error = error_of(load_with(environment, &files));
+        let [problem] = error.problems() else { panic!("{error}") };
+        assert_eq!(problem.name, name, "{error}");
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn tls_options_of_a_url_are_refused_without_the_url() {
+    let (cert, _) = certificate();
+    for (options, more, name, expected) in [
+        ("sslmode=verify-full", None, "DATABASE_URL", "in its option `sslrootcert` (or in DB_SSL_CA) a file"),
+        ("sslmode=verify-ca&sslrootcert=none", None, "DATABASE_URL", "(none: there is no such file)"),
+        ("sslmode=on", None, "DATABASE_URL", "expected `sslmode` to be disable, prefer"),
+        ("sslmode=require", Some(("DB_SSL_MODE", "require")), "DB_SSL_MODE", "DATABASE_URL has `sslmode`"),
+        (
+            "sslmode=require",
+            Some(("DB_SSL_CA", "ca")),
+            "DB_SSL_CA",
+            "the mode require verifies no certificate",
+        ),
+    ] {
+        let url = format!("mysql://me:hush@db/g?{options}");
+        let environment: Vec<_> = [("DATABASE_URL", url.as_str())].into_iter().chain(more).collect();
+        let error = error_of(load_from(&environment, &[("ca", &cert)]));
+        let [problem] = error.problems() else { panic!("{error}") };
+        assert_eq!(problem.name, name, "{error}");
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
+    }
 }

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::host_list::{self, HostListError};
 use super::secret_source::SecretSource;
+use super::tls::{DatabaseTls, TlsMode};
 use super::{DatabaseSettings, Servers};
 
 const DEFAULT_MYSQL_PORT: u16 = 3306;
@@ -27,9 +28,12 @@ pub(crate) enum UrlError {
     #[error("a port from 1 to 65535 behind the host")]
     Port,
     #[error(
-        "no other option behind the `?` than `charset` for MySQL, `sslmode=prefer` for PostgreSQL and `mode=rwc` for SQLite"
+        "no other options behind the `?` than `sslmode`, `sslrootcert`, `sslcert` and `sslkey` (or `ssl-mode`, `ssl-ca`, \
+         `ssl-cert` and `ssl-key`), `charset` for MySQL and `mode=rwc` for SQLite, and none of them twice"
     )]
     Option,
+    #[error("`sslmode` to be disable, prefer, require, verify-ca or verify-full")]
+    TlsMode,
     #[error("UTF-8 text behind its percent signs")]
     NotUtf8,
     #[error("the path of a file: `sqlite:path`")]
@@ -90,16 +94,14 @@ pub(super) fn parse(url: &str) -> Result<DatabaseSettings, UrlError> {
 }
 
 fn mysql(rest: &str) -> Result<DatabaseSettings, UrlError> {
-    let Server { servers, name, user, password } =
+    let Server { servers, name, user, password, tls } =
         server(rest, DEFAULT_MYSQL_PORT, |option| option.starts_with("charset="))?;
-    Ok(DatabaseSettings::MySql { servers, name, user, password, source: SecretSource::Fixed })
+    Ok(DatabaseSettings::MySql { servers, name, user, password, source: SecretSource::Fixed, tls })
 }
 
-/// TLS is used where the server offers it: another `sslmode` would be a promise that nobody keeps.
 fn postgres(rest: &str) -> Result<DatabaseSettings, UrlError> {
-    let Server { servers, name, user, password } =
-        server(rest, DEFAULT_POSTGRES_PORT, |option| option == "sslmode=prefer")?;
-    Ok(DatabaseSettings::Postgres { servers, name, user, password, source: SecretSource::Fixed })
+    let Server { servers, name, user, password, tls } = server(rest, DEFAULT_POSTGRES_PORT, |_| false)?;
+    Ok(DatabaseSettings::Postgres { servers, name, user, password, source: SecretSource::Fixed, tls })
 }
 
 /// A database on a server, and who connects to it.
@@ -108,14 +110,17 @@ struct Server {
     name: String,
     user: String,
     password: SecretString,
+    tls: DatabaseTls,
 }
 
-/// `user:password@host:port/name`, or several `host:port` with commas, with options behind it that change nothing.
+/// `user:password@host:port/name`, or several `host:port` with commas, with options behind it for TLS, and some that
+/// change nothing.
 fn server(rest: &str, default_port: u16, is_harmless: fn(&str) -> bool) -> Result<Server, UrlError> {
     let (login, place) = rest.rsplit_once('@').ok_or(UrlError::Incomplete)?;
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let (server, name) = place.split_once('/').ok_or(UrlError::Incomplete)?;
-    let name = without_options(name, is_harmless)?;
+    let (name, options) = name.split_once('?').unwrap_or((name, ""));
+    let tls = tls_options(options, is_harmless)?;
     let servers = host_list::parse(server, default_port).map_err(|error| match error {
         HostListError::NoHost => UrlError::Incomplete,
         HostListError::Port => UrlError::Port,
@@ -123,13 +128,39 @@ fn server(rest: &str, default_port: u16, is_harmless: fn(&str) -> bool) -> Resul
     if user.is_empty() || name.is_empty() {
         return Err(UrlError::Incomplete);
     }
-    Ok(Server { servers, name: decode(name)?, user: decode(user)?, password: decode(password)?.into() })
+    Ok(Server { servers, name: decode(name)?, user: decode(user)?, password: decode(password)?.into(), tls })
+}
+
+/// The options that libpq calls `sslmode` and `sslrootcert`, and `MySQL` `ssl-mode` and `ssl-ca` or, in its files,
+/// `ssl_mode` and `ssl_ca`.
+fn tls_options(options: &str, is_harmless: fn(&str) -> bool) -> Result<DatabaseTls, UrlError> {
+    let mut tls = DatabaseTls::default();
+    for option in options.split('&').filter(|option| !option.is_empty() && !is_harmless(option)) {
+        let (name, value) = option.split_once('=').ok_or(UrlError::Option)?;
+        let value = decode(value)?;
+        let is_new = match name.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+            "sslmode" => tls.mode.replace(TlsMode::parse(&value).ok_or(UrlError::TlsMode)?).is_none(),
+            "sslrootcert" | "sslca" => tls.ca.replace(PathBuf::from(value)).is_none(),
+            "sslcert" => tls.cert.replace(PathBuf::from(value)).is_none(),
+            "sslkey" => tls.key.replace(PathBuf::from(value)).is_none(),
+            _ => false,
+        };
+        if !is_new {
+            return Err(UrlError::Option);
+        }
+    }
+    Ok(tls)
 }
 
 /// `sqlite:path`, `sqlite://relative`, `sqlite:///absolute`.
 fn sqlite(rest: &str) -> Result<DatabaseSettings, UrlError> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
-    let path = decode(without_options(path, |option| option == "mode=rwc")?)?;
+    let (path, options) = path.split_once('?').unwrap_or((path, ""));
+    // An option that we would leave unheeded is an error.
+    if !options.split('&').all(|option| option.is_empty() || option == "mode=rwc") {
+        return Err(UrlError::Option);
+    }
+    let path = decode(path)?;
     if path.is_empty() || path.ends_with('/') {
         return Err(UrlError::NoPath);
     }
@@ -137,13 +168,6 @@ fn sqlite(rest: &str) -> Result<DatabaseSettings, UrlError> {
         return Err(UrlError::InMemory);
     }
     Ok(DatabaseSettings::Sqlite { path: PathBuf::from(path) })
-}
-
-/// What comes before the `?`. An option that we would leave unheeded is an error.
-fn without_options(text: &str, is_harmless: fn(&str) -> bool) -> Result<&str, UrlError> {
-    let (text, options) = text.split_once('?').unwrap_or((text, ""));
-    let mut options = options.split('&').filter(|option| !option.is_empty());
-    if options.all(is_harmless) { Ok(text) } else { Err(UrlError::Option) }
 }
 
 /// Resolves `%XX`; a percent sign without two hexadecimal digits behind it stays, as in Python.
@@ -264,6 +288,42 @@ mod tests {
     }
 
     #[test]
+    fn options_for_tls_are_taken_in_the_spellings_of_both_families() {
+        let files = |mode| DatabaseTls {
+            mode: Some(mode),
+            ca: Some(PathBuf::from("/c a.pem")),
+            cert: Some(PathBuf::from("/c.pem")),
+            key: Some(PathBuf::from("/k.pem")),
+        };
+        for (url, mode) in [
+            (
+                "postgres://me:p@a,b/g?sslmode=verify-full&sslrootcert=/c%20a.pem&sslcert=/c.pem&sslkey=/k.pem",
+                TlsMode::VerifyFull,
+            ),
+            (
+                "mysql://me:p@db/g?charset=utf8mb4&ssl-mode=VERIFY_CA&ssl-ca=/c a.pem&ssl-cert=/c.pem&ssl-key=/k.pem",
+                TlsMode::VerifyCa,
+            ),
+            (
+                "mysql+pymysql://me:p@db/g?ssl_mode=VERIFY_IDENTITY&ssl_ca=/c a.pem&ssl_cert=/c.pem&ssl_key=/k.pem",
+                TlsMode::VerifyFull,
+            ),
+        ] {
+            assert_eq!(parse(url).unwrap().tls(), Some(&files(mode)), "{url}");
+        }
+        for (word, mode) in [
+            ("disable", TlsMode::Disable),
+            ("DISABLED", TlsMode::Disable),
+            ("PREFERRED", TlsMode::Prefer),
+            ("require", TlsMode::Require),
+            ("REQUIRED", TlsMode::Require),
+        ] {
+            let url = format!("mysql://me:p@db/g?ssl-mode={word}");
+            assert_eq!(parse(&url).unwrap().tls().map(DatabaseTls::mode), Some(mode), "{word}");
+        }
+    }
+
+    #[test]
     fn sqlite_urls_name_a_file() {
         for (url, expected) in [
             ("sqlite:gateway.db", "gateway.db"),
@@ -285,7 +345,11 @@ mod tests {
             ("postgres://db/g", UrlError::Incomplete),
             ("postgres:me:p@db/g", UrlError::Incomplete),
             ("postgres://me:p@db:x/g", UrlError::Port),
-            ("postgres://me:p@db/g?sslmode=verify-full", UrlError::Option),
+            ("postgres://me:p@db/g?sslmode=allow", UrlError::TlsMode),
+            ("postgres://me:p@db/g?sslmode=require&ssl-mode=require", UrlError::Option),
+            ("postgres://me:p@db/g?sslcrl=/crl.pem", UrlError::Option),
+            ("postgres://me:p@db/g?sslmode", UrlError::Option),
+            ("sqlite:a.db?sslmode=require", UrlError::Option),
             ("postgres://me:p@db/g?host=/run/postgresql", UrlError::Option),
             ("mysql://db/g", UrlError::Incomplete),
             ("mysql:me:p@db/g", UrlError::Incomplete),

@@ -6,6 +6,7 @@
 mod choice;
 mod mysql;
 mod postgres;
+mod protection;
 mod recovery;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use sea_orm::{
 
 use choice::Demand;
 pub(crate) use choice::{Access, probe};
+pub(crate) use protection::protection;
 pub(crate) use recovery::Recovery;
 
 use super::dialect::Dialect;

@@ -152,6 +152,22 @@ impl StoreError {
         }
     }
 
+    /// Whether the connection was given up because it could not be encrypted, or the server not verified.
+    #[must_use]
+    pub fn is_about_tls(&self) -> bool {
+        match self {
+            Self::NoServer { tried } => tried.iter().any(Self::is_about_tls),
+            Self::Connect { source: DbErr::Conn(RuntimeErr::SqlxError(cause)), .. } => match &**cause {
+                SqlxError::Tls(_) => true,
+                SqlxError::Io(error) => {
+                    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether the server is there and refuses a statement for a reason that a person has to mend.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
@@ -333,6 +349,7 @@ pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
         // After a protocol error nobody knows what the server has done.
         SqlxError::Io(_)
         | SqlxError::Protocol(_)
+        | SqlxError::Tls(_)
         | SqlxError::PoolTimedOut
         | SqlxError::PoolClosed
         | SqlxError::WorkerCrashed => Fault::ConnectionLost,

@@ -39,7 +39,7 @@ pub(crate) use batch::is_of_stopped_flow;
 pub use batch::{
     BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, process_flow_message,
 };
-pub(crate) use connect::{Access, Recovery, answered, probe, silence};
+pub(crate) use connect::{Access, Recovery, answered, probe, protection, silence};
 pub use connect::{Database, missing_file};
 pub use dead_letters::max_dead_letters;
 pub(crate) use dead_letters::too_many_dead_letters;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mqtt_gateway::settings::{DatabaseSettings, SecretSource, Servers};
+use mqtt_gateway::settings::{DatabaseSettings, DatabaseTls, SecretSource, Servers};
 use mqtt_gateway::store::Dialect;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
@@ -323,10 +323,11 @@ impl Server {
     fn settings(self, name: String) -> DatabaseSettings {
         let Self { dialect, host, port, user, password } = self;
         let (servers, source) = (Servers::single(host, port), SecretSource::Fixed);
+        let tls = DatabaseTls::default();
         match dialect {
-            Dialect::Postgres => DatabaseSettings::Postgres { servers, name, user, password, source },
+            Dialect::Postgres => DatabaseSettings::Postgres { servers, name, user, password, source, tls },
             Dialect::MySql | Dialect::Sqlite => {
-                DatabaseSettings::MySql { servers, name, user, password, source }
+                DatabaseSettings::MySql { servers, name, user, password, source, tls }
             }
         }
     }

@@ -1,11 +1,15 @@
 //! A `PostgreSQL` server of a test's own, to be stopped, killed and started again on the same data and port.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::certificates::{Authority, Pair, write};
 use super::{eventually, net, process};
 
 pub struct PostgresServer {
@@ -30,6 +34,29 @@ impl PostgresServer {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         server.start();
         server
+    }
+
+    /// Starts it again so that users other than root get in by TLS alone, with a client certificate of `authority` where
+    /// `wants_client`.
+    pub fn encrypt(&mut self, own: &Pair, authority: &Authority, wants_client: bool) {
+        let data = self.directory.path().join("data");
+        self.stop();
+        let (certificate, key) = own.write(&data, "server");
+        let ca = write(&data, "ca.pem", &authority.pem());
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some(user) = user_for_root() {
+            let chown = Command::new("chown").arg(user).args([&certificate, &key, &ca]).status().unwrap();
+            assert!(chown.success());
+        }
+        let client = if wants_client { " clientcert=verify-ca" } else { "" };
+        let hba =
+            format!("host all root 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 scram-sha-256{client}\n");
+        std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
+        let mut settings = OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
+        let lines =
+            "ssl = on\nssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'\nssl_ca_file = 'ca.pem'\n";
+        settings.write_all(lines.as_bytes()).unwrap();
+        self.start();
     }
 
     pub fn url(&self) -> String {

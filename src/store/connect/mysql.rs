@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use super::STATEMENT_CACHE;
 use super::choice::{Access, Demand, demand};
-use crate::settings::{DatabaseSettings, ServerAddress};
+use crate::settings::{DatabaseSettings, DatabaseTls, ServerAddress, TlsMode};
 
 /// Says of a server whether it takes writes. A relative has some of these variables: all but the first refuse writes
 /// in a way of their own (`MySQL`, Aurora, `TiDB`).
@@ -40,16 +40,33 @@ fn session(lock_wait: Duration) -> [String; 2] {
 pub(super) fn options(settings: &DatabaseSettings, address: &ServerAddress) -> MySqlConnectOptions {
     let options = MySqlConnectOptions::new()
         .charset("utf8mb4")
-        .ssl_mode(MySqlSslMode::Preferred)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging();
-    let DatabaseSettings::MySql { name, user, password, .. } = settings else { return options };
+    let DatabaseSettings::MySql { name, user, password, tls, .. } = settings else { return options };
     let options = options.host(&address.host).port(address.port).database(name).username(user);
+    let options = with_tls(options, tls);
     // An empty password is sent as none: the server expects no proof of knowing it.
     match password.expose_secret() {
         "" => options,
         password => options.password(password),
     }
+}
+
+/// The driver reads the files for each connection.
+fn with_tls(mut options: MySqlConnectOptions, tls: &DatabaseTls) -> MySqlConnectOptions {
+    if let Some(ca) = &tls.ca {
+        options = options.ssl_ca(ca);
+    }
+    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+        options = options.ssl_client_cert(cert).ssl_client_key(key);
+    }
+    options.ssl_mode(match tls.mode() {
+        TlsMode::Disable => MySqlSslMode::Disabled,
+        TlsMode::Prefer => MySqlSslMode::Preferred,
+        TlsMode::Require => MySqlSslMode::Required,
+        TlsMode::VerifyCa => MySqlSslMode::VerifyCa,
+        TlsMode::VerifyFull => MySqlSslMode::VerifyIdentity,
+    })
 }
 
 /// Connects once and sets the session up; says whether the server takes writes, where that is asked.

@@ -8,26 +8,42 @@ use secrecy::ExposeSecret;
 
 use super::STATEMENT_CACHE;
 use super::choice::{Access, Demand, demand};
-use crate::settings::{DatabaseSettings, ServerAddress};
+use crate::settings::{DatabaseSettings, DatabaseTls, ServerAddress, TlsMode};
 
 /// What the server's operator sees beside each of our sessions.
 const APPLICATION_NAME: &str = "mqtt-gateway";
 
 pub(super) fn options(settings: &DatabaseSettings, address: &ServerAddress) -> PgConnectOptions {
     let options = PgConnectOptions::new_without_pgpass()
-        .ssl_mode(PgSslMode::Prefer)
         // Servers from version 12 on send floating-point numbers with all digits. PgBouncer refuses the parameter.
         .extra_float_digits(None)
         .application_name(APPLICATION_NAME)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging();
-    let DatabaseSettings::Postgres { name, user, password, .. } = settings else { return options };
-    options
+    let DatabaseSettings::Postgres { name, user, password, tls, .. } = settings else { return options };
+    with_tls(options, tls)
         .host(&address.host)
         .port(address.port)
         .database(name)
         .username(user)
         .password(password.expose_secret())
+}
+
+/// The driver reads the files for each connection.
+fn with_tls(mut options: PgConnectOptions, tls: &DatabaseTls) -> PgConnectOptions {
+    if let Some(ca) = &tls.ca {
+        options = options.ssl_root_cert(ca);
+    }
+    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+        options = options.ssl_client_cert(cert).ssl_client_key(key);
+    }
+    options.ssl_mode(match tls.mode() {
+        TlsMode::Disable => PgSslMode::Disable,
+        TlsMode::Prefer => PgSslMode::Prefer,
+        TlsMode::Require => PgSslMode::Require,
+        TlsMode::VerifyCa => PgSslMode::VerifyCa,
+        TlsMode::VerifyFull => PgSslMode::VerifyFull,
+    })
 }
 
 /// Connects once and sets the session up; says whether the server takes writes, where that is asked.

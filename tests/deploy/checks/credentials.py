@@ -12,6 +12,7 @@ from manifests import Document, Documents, Workload, mount_of, named, of_kind, s
 # Secrets that a site makes by hand or by an operator of its own, where a rendering has none.
 KEYS_BY_HAND = {
     "mqtt-gateway-database": {"password"},
+    "mqtt-gateway-database-tls": {"ca.crt", "tls.crt", "tls.key"},
     "mqtt-gateway-broker": {"username", "password"},
     "mqtt-gateway-broker-tls": {"ca.crt", "tls.crt", "tls.key"},
 }

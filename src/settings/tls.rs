@@ -1,0 +1,202 @@
+//! How connections to a database server are protected: by the `DB_SSL_` settings, or by the options of `DATABASE_URL`.
+
+use std::path::{Path, PathBuf};
+
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::catalogue::{DATABASE_URL, DB_SSL_CA, DB_SSL_CERT, DB_SSL_KEY, DB_SSL_MODE, Spec};
+use super::reader::{Reader, Refused};
+
+/// What is asked of a connection to a database server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// No TLS.
+    Disable,
+    /// TLS where the server offers it.
+    #[default]
+    Prefer,
+    /// TLS, to whatever server.
+    Require,
+    /// TLS to a server with a certificate of ours, for whatever name.
+    VerifyCa,
+    /// TLS to a server with a certificate of ours for its name.
+    VerifyFull,
+}
+
+impl TlsMode {
+    /// The mode that `PostgreSQL` (`verify-full`) or `MySQL` (`VERIFY_IDENTITY`) calls so.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        match word.to_ascii_lowercase().replace('_', "-").as_str() {
+            "disable" | "disabled" => Some(Self::Disable),
+            "prefer" | "preferred" => Some(Self::Prefer),
+            "require" | "required" => Some(Self::Require),
+            "verify-ca" => Some(Self::VerifyCa),
+            "verify-full" | "verify-identity" => Some(Self::VerifyFull),
+            _ => None,
+        }
+    }
+
+    /// Its word in `DB_SSL_MODE`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
+    fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+/// How connections to a database server are protected. The files are read for each connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DatabaseTls {
+    /// None where it is not set.
+    pub(super) mode: Option<TlsMode>,
+    /// PEM file of the authorities that the server's certificate may come from.
+    pub(crate) ca: Option<PathBuf>,
+    /// PEM file of our own certificate.
+    pub(crate) cert: Option<PathBuf>,
+    /// PEM file of the key to it.
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl DatabaseTls {
+    /// What is asked of a connection.
+    #[must_use]
+    pub fn mode(&self) -> TlsMode {
+        self.mode.unwrap_or_default()
+    }
+
+    /// The same with another mode.
+    pub(crate) fn with_mode(&self, mode: TlsMode) -> Self {
+        Self { mode: Some(mode), ..self.clone() }
+    }
+}
+
+/// A part of it, as the settings and a URL call it.
+struct Part {
+    spec: &'static Spec,
+    in_url: &'static str,
+}
+
+const MODE: Part = Part { spec: &DB_SSL_MODE, in_url: "sslmode" };
+const CA: Part = Part { spec: &DB_SSL_CA, in_url: "sslrootcert" };
+const CERT: Part = Part { spec: &DB_SSL_CERT, in_url: "sslcert" };
+const KEY: Part = Part { spec: &DB_SSL_KEY, in_url: "sslkey" };
+
+/// The protection by the settings and, where there is a URL, by its options. Its files are read, so that a wrong one
+/// is named at the start.
+pub(super) fn read(reader: &mut Reader<'_>, in_url: Option<DatabaseTls>) -> Result<DatabaseTls, Refused> {
+    let mode = match in_url.as_ref().and_then(|in_url| in_url.mode) {
+        Some(mode) if reader.is_default(&DB_SSL_MODE) => {
+            reader.show(&DB_SSL_MODE, Some(mode.as_str().to_owned()), DATABASE_URL.name);
+            Ok(None)
+        }
+        _ => reader.word_if_set(&DB_SSL_MODE).map(|word| word.as_deref().and_then(TlsMode::parse)),
+    };
+    let ca = reader.path_if_set(&DB_SSL_CA);
+    let cert = reader.path_if_set(&DB_SSL_CERT);
+    let key = reader.path_if_set(&DB_SSL_KEY);
+    let set = DatabaseTls { mode: mode?, ca: ca?, cert: cert?, key: key? };
+    let has_url = in_url.is_some();
+    let in_url = in_url.unwrap_or_default();
+    let tls = DatabaseTls {
+        mode: one_of(reader, &MODE, set.mode, in_url.mode)?,
+        ca: one_of(reader, &CA, set.ca, in_url.ca)?,
+        cert: one_of(reader, &CERT, set.cert, in_url.cert)?,
+        key: one_of(reader, &KEY, set.key, in_url.key)?,
+    };
+    match problem(reader, &tls) {
+        None => Ok(tls),
+        Some((part, expected)) if has_url && !reader.is_given(part.spec) => {
+            let origin = reader.origin(&DATABASE_URL);
+            let expected = format!("in its option `{}` (or in {}) {expected}", part.in_url, part.spec.name);
+            Err(reader.refuse_secret(&DATABASE_URL, &origin, expected))
+        }
+        Some((part, expected)) => Err(reader.refuse_setting(part.spec, expected)),
+    }
+}
+
+fn one_of<T>(
+    reader: &mut Reader<'_>,
+    part: &Part,
+    set: Option<T>,
+    in_url: Option<T>,
+) -> Result<Option<T>, Refused> {
+    if set.is_some() && in_url.is_some() {
+        let expected = format!("to be unset, because DATABASE_URL has `{}`", part.in_url);
+        return Err(reader.refuse_setting(part.spec, expected));
+    }
+    Ok(set.or(in_url))
+}
+
+/// The part that is wrong, and what it should be.
+fn problem(reader: &Reader<'_>, tls: &DatabaseTls) -> Option<(Part, String)> {
+    let mode = tls.mode();
+    let word = mode.as_str();
+    match (&tls.ca, &tls.cert, &tls.key) {
+        (None, ..) if mode.verifies() => Some((
+            CA,
+            format!("a file with the certificate authorities of the server, because the mode is {word}"),
+        )),
+        (Some(_), ..) if !mode.verifies() => Some((
+            CA,
+            format!("nothing: the mode {word} verifies no certificate, unlike verify-ca and verify-full"),
+        )),
+        (_, Some(_), _) | (_, _, Some(_)) if mode == TlsMode::Disable => Some((
+            if tls.cert.is_some() { CERT } else { KEY },
+            "nothing, because the mode is disable".to_owned(),
+        )),
+        (_, Some(_), None) => Some((KEY, "a file with the key, because there is a certificate".to_owned())),
+        (_, None, Some(_)) => Some((CERT, "a file with the certificate, because there is a key".to_owned())),
+        (ca, cert, key) => {
+            let ca = ca.as_deref().and_then(|path| problem_of_ca(reader, path));
+            let client = || problem_of_client(reader, cert.as_deref()?, key.as_deref()?);
+            ca.or_else(client)
+        }
+    }
+}
+
+fn problem_of_ca(reader: &Reader<'_>, path: &Path) -> Option<(Part, String)> {
+    const EXPECTED: &str = "a file with the certificate authorities of the server";
+    let usable = certificates(reader, path).and_then(|found| {
+        let mut store = RootCertStore::empty();
+        found.into_iter().try_for_each(|der| store.add(der)).map_err(|error| error.to_string())
+    });
+    usable.err().map(|reason| (CA, wrong(EXPECTED, path, &reason)))
+}
+
+fn problem_of_client(reader: &Reader<'_>, cert: &Path, key: &Path) -> Option<(Part, String)> {
+    let chain = match certificates(reader, cert) {
+        Ok(chain) => chain,
+        Err(reason) => return Some((CERT, wrong("a file with a certificate", cert, &reason))),
+    };
+    let usable = reader.file(key).and_then(|pem| {
+        let der = PrivateKeyDer::from_pem_slice(&pem)
+            .map_err(|_| "it holds no key in PEM format without a password".to_owned())?;
+        CertifiedKey::from_der(chain, der, &ring::default_provider()).map_err(|error| error.to_string())
+    });
+    let expected = format!("a file with the key to the certificate in {}", cert.display());
+    usable.err().map(|reason| (KEY, wrong(&expected, key, &reason)))
+}
+
+fn certificates(reader: &Reader<'_>, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = reader.file(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|error| error.to_string())?;
+    if found.is_empty() { Err("it holds no certificate in PEM format".to_owned()) } else { Ok(found) }
+}
+
+fn wrong(expected: &str, path: &Path, reason: &str) -> String {
+    format!("{expected} ({}: {reason})", path.display())
+}

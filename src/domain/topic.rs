@@ -23,13 +23,16 @@ pub struct TopicFilter {
 }
 
 impl TopicFilter {
-    /// Checks `raw` against the rules of MQTT 5, section 4.7 and 4.8.2.
+    /// Checks `raw` against the rules of MQTT 5, sections 1.5.4, 4.7 and 4.8.2.
     pub fn parse(raw: &str) -> Result<TopicFilter, FilterError> {
         if raw.len() > MAX_FILTER_BYTES {
             return Err(FilterError::TooLong { length: raw.len() });
         }
         if raw.contains('\0') {
             return Err(FilterError::Nul);
+        }
+        if let Some(character) = raw.chars().find(|character| is_refused_by_brokers(*character)) {
+            return Err(FilterError::Character { code: character.into() });
         }
         let pattern = match raw.strip_prefix(SHARE_PREFIX) {
             Some(shared) => pattern_of_shared(shared)?,
@@ -106,6 +109,12 @@ pub enum FilterError {
     /// Holds U+0000, which MQTT forbids.
     #[error("the topic filter holds a NUL character")]
     Nul,
+    /// Holds a character over which brokers may close the connection.
+    #[error("the topic filter holds the character U+{code:04X}, which brokers refuse: remove it")]
+    Character {
+        /// Its code point.
+        code: u32,
+    },
     /// Something follows `#`.
     #[error("'#' must be the last level of the topic filter")]
     MultiLevelNotLast,
@@ -121,6 +130,12 @@ pub enum FilterError {
         /// The filter as written.
         found: String,
     },
+}
+
+/// Control characters and non-characters. MQTT 5 says in section 1.5.4 that a broker may close the connection over them.
+fn is_refused_by_brokers(character: char) -> bool {
+    let code = u32::from(character);
+    character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
 /// Whether a level is `+` or `#`.

@@ -23,7 +23,9 @@ fn filters_match_what_the_specification_says() {
         "a",
         "\0",
         "ä",
+        "\u{10fffd}",
         "\u{10ffff}",
+        "\t",
     ];
     fuzz("topic", &dictionary, |input| {
         let Ok(text) = str::from_utf8(input) else { return 0 };
@@ -81,6 +83,15 @@ mod specification {
         // "All Topic Names and Topic Filters MUST be at least one character long", "MUST NOT include
         // the null character", "MUST NOT encode to more than 65,535 bytes".
         if filter.is_empty() || filter.contains('\0') || filter.len() > 65_535 {
+            return false;
+        }
+        // 1.5.4: "SHOULD NOT include ... U+0001..U+001F, U+007F..U+009F, code points defined in the Unicode
+        // specification to be non-characters"; "could cause the receiver to close the network connection".
+        let is_unusable = |c: char| match u32::from(c) {
+            0x01..=0x1F | 0x7F..=0x9F | 0xFDD0..=0xFDEF => true,
+            code => code % 0x1_0000 >= 0xFFFE,
+        };
+        if filter.chars().any(is_unusable) {
             return false;
         }
         match filter.strip_prefix("$share/") {

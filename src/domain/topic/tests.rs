@@ -50,6 +50,23 @@ fn filters_match_as_the_specification_says() {
 }
 
 #[test]
+fn a_character_that_brokers_refuse_is_named() {
+    let refused =
+        [0x1, 0x9, 0xA, 0xD, 0x1F, 0x7F, 0x80, 0x9F, 0xFDD0, 0xFDEF, 0xFFFE, 0xFFFF, 0x1_FFFE, 0x10_FFFF];
+    for code in refused {
+        let character = char::from_u32(code).unwrap();
+        for raw in [format!("a/b{character}"), format!("$share/g{character}/a")] {
+            assert_eq!(TopicFilter::parse(&raw), Err(FilterError::Character { code }), "{raw:?}");
+        }
+    }
+    let said = TopicFilter::parse("sensors/temp\n").unwrap_err().to_string();
+    assert!(said.contains("U+000A") && said.contains("remove it"), "{said}");
+    for taken in ["a b", "a\u{a0}", "\u{200b}", "\u{feff}", "\u{fffd}", "\u{fdcf}", "\u{fdf0}", "😀"] {
+        assert!(TopicFilter::parse(taken).is_ok(), "{taken:?}");
+    }
+}
+
+#[test]
 fn a_bad_filter_is_refused_with_its_culprit() {
     let culprit = |level: &str| FilterError::WildcardNotAlone { level: level.to_owned() };
     let share = |found: &str| FilterError::BadShare { found: found.to_owned() };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::flow::Flow;
 use super::message::{FlowId, SubscriptionId};
 use super::subscription_ids::Meaning;
-use super::topic::{FilterError, TopicFilter};
+use super::topic::{FilterError, TopicFilter, is_reserved};
 use super::trie::FilterTrie;
 
 /// All flows that run, by topic filter.
@@ -118,7 +118,7 @@ impl RoutingTable {
         out: &mut Vec<FlowId>,
     ) {
         let start = out.len();
-        if ids.is_empty() || !self.route_by_ids(ids, meaning_of, out) {
+        if ids.is_empty() || !self.route_by_ids(topic, ids, meaning_of, out) {
             out.truncate(start);
             self.trie.visit(topic, |&place| out.extend_from_slice(&self.groups[place].flows));
         }
@@ -128,11 +128,18 @@ impl RoutingTable {
     /// Whether all `ids` are known; what is in `out` counts only then.
     fn route_by_ids<'m>(
         &self,
+        topic: &str,
         ids: &[SubscriptionId],
         meaning_of: &dyn Fn(SubscriptionId) -> Option<Meaning<'m>>,
         out: &mut Vec<FlowId>,
     ) -> bool {
-        ids.iter().all(|&id| meaning_of(id).map(|meaning| self.route_by(meaning, out)).is_some())
+        ids.iter().all(|&id| {
+            let meaning = meaning_of(id);
+            if let Some(meaning) = meaning.filter(|meaning| !is_kept_from(topic, meaning.filter)) {
+                self.route_by(meaning, out);
+            }
+            meaning.is_some()
+        })
     }
 
     fn route_by(&self, Meaning { filter, flows: had_it }: Meaning<'_>, out: &mut Vec<FlowId>) {
@@ -142,6 +149,11 @@ impl RoutingTable {
             out.extend_from_slice(had_it);
         }
     }
+}
+
+/// Whether the `$` rule keeps this topic from the filter. Some brokers deliver it all the same.
+fn is_kept_from(topic: &str, filter: &str) -> bool {
+    is_reserved(topic) && TopicFilter::parse(filter).is_ok_and(|filter| !filter.matches(topic))
 }
 
 fn groups(mut filters: Vec<(TopicFilter, FlowId)>) -> Vec<Group> {
@@ -231,6 +243,20 @@ mod tests {
         assert_eq!(routed(&table, "a/b", &[]), [3, 5, 7, 9]);
         assert_eq!(routed(&table, "a/b", &[1, 9]), [3, 5, 7, 9]);
         assert!(routed(&table, "$SYS/x", &[]).is_empty());
+    }
+
+    #[test]
+    fn a_reserved_topic_does_not_come_by_a_wildcard_whatever_the_broker_says() {
+        let table = table(&[(1, "#"), (2, "$test/#"), (3, "$share/g/+/x")]);
+        let meanings = ["#", "$test/#", "$share/g/+/x"].map(|filter| Meaning { filter, flows: &[] });
+        let routed = |topic: &str, ids: &[SubscriptionId]| {
+            let mut out = Vec::new();
+            table.route(topic, ids, &|id| meanings.get(id as usize).copied(), &mut out);
+            out
+        };
+        assert_eq!(routed("$test/x", &[0, 1, 2]), [2]);
+        assert!(routed("$test/x", &[0]).is_empty(), "the topic does not decide instead");
+        assert_eq!(routed("test/x", &[0, 2]), [1, 3]);
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl Session {
             }
             MqttEvent::Lost { .. }
             | MqttEvent::Left { .. }
+            | MqttEvent::Unanswered { .. }
             | MqttEvent::Failed { .. }
             | MqttEvent::Stuck { .. } => None,
         };
@@ -170,6 +171,14 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                 let server = server.as_str();
                 log::info!(server; "Leaving the broker at {server} for another one: {reason}");
                 self.connection_ended();
+            }
+            MqttEvent::Unanswered { server, reason, retry_in } => {
+                let (server, retry_in_ms) = (server.as_str(), whole_milliseconds(retry_in));
+                log::info!(
+                    server, retry_in_ms;
+                    "The broker at {server} gives no answer in MQTT 5 ({reason}): it may know 3.1.1 only, the next attempt tells"
+                );
+                self.show_disconnected();
             }
             MqttEvent::Failed { server, reason_code, reason, retry_in } => {
                 handling.fail(1);

@@ -119,6 +119,6 @@ pub(super) fn note_connection(observed: &Observed, event: &MqttEvent) {
         MqttEvent::Lost { .. } => observed.metrics.broker.lost(),
         MqttEvent::Left { .. } => observed.metrics.broker.left(),
         MqttEvent::Stuck { .. } => {}
-        MqttEvent::Failed { .. } => observed.metrics.broker.failed(),
+        MqttEvent::Unanswered { .. } | MqttEvent::Failed { .. } => observed.metrics.broker.failed(),
     }
 }

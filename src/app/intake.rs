@@ -32,6 +32,7 @@ pub(super) fn judge_session(inbox: &Inbox, client_id: &str, event: &MqttEvent) {
     let kept = match event {
         MqttEvent::Connected { session_kept: false, .. } => inbox.begin_session(),
         // No answer of the broker's: it may be restarting, or the answer got lost.
+        MqttEvent::Unanswered { server, .. } => inbox.doubt_session(&session_name(client_id, server)),
         MqttEvent::Failed { reason_code, server, .. } if *reason_code < 0 => {
             inbox.doubt_session(&session_name(client_id, server))
         }
@@ -320,5 +321,8 @@ mod tests {
     fn an_attempt_to_connect_that_nobody_answered_ends_the_proof() {
         assert!(recognises_after(&failed("broker:1883", 135)), "the broker has answered");
         assert!(!recognises_after(&failed("broker:1883", -1)));
+        let (server, reason) = ("broker:1883".to_owned(), String::new());
+        let unanswered = MqttEvent::Unanswered { server, reason, retry_in: Duration::ZERO };
+        assert!(!recognises_after(&unanswered));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::timeout;
 
 use super::check::{Failure, Outcome, Report};
@@ -17,8 +17,12 @@ use crate::store::{self, Access, Database, StoreError};
 /// The remedy where a server does not know a statement.
 const UNSUPPORTED: &str = "use a server of the list in docs/TABLES.md";
 
-/// How long a broker may take for an answer; longer than the client library's own patience, which knows why.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a broker may take for an answer; longer than the client library's own patience, which knows why, with MQTT 5
+/// and then with 3.1.1.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Codes of a broker that does not know the user or the password, in MQTT 3.1.1 and in 5.
+const WRONG_CREDENTIALS: [i32; 4] = [4, 5, 134, 135];
 
 /// Tries database, schema and brokers, in this order, as each needs the one before.
 pub(super) fn run(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
@@ -193,8 +197,12 @@ async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<
     }
     let version = match connect(server, settings).await {
         Ok(version) => version,
-        Err(reason) => {
-            let remedy = "see the broker's log, and username, password and the files for TLS in mqtt_servers";
+        Err((code, reason)) => {
+            let remedy = if code.is_some_and(|code| WRONG_CREDENTIALS.contains(&code)) {
+                "mend username and password in mqtt_servers, or let this user and client id in at the broker"
+            } else {
+                "see the broker's log, and username, password and the files for TLS in mqtt_servers"
+            };
             return report.tell("broker", &Err(failed(&reason, remedy)));
         }
     };
@@ -225,8 +233,9 @@ async fn reach(server: &BrokerServer) -> io::Result<()> {
     Ok(())
 }
 
-/// Connects under a name of its own and without a session, so that a gateway that runs keeps both.
-async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static str, String> {
+/// Connects under a name of its own and without a session, so that a gateway that runs keeps both. Fails with the
+/// broker's code, if there was one, and the reason.
+async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static str, (Option<i32>, String)> {
     let options = BrokerOptions {
         servers: vec![server.clone()],
         client_id: format!("{}-check-{}", settings.mqtt.client_id, std::process::id()),
@@ -241,20 +250,29 @@ async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static 
         // Nobody listens any more once the first answer is there.
         let _ = events.send(event);
     };
-    let link =
-        MqttLink::start(options, Box::new(|_| {}), Box::new(on_event)).map_err(|error| error.to_string())?;
+    let link = MqttLink::start(options, Box::new(|_| {}), Box::new(on_event))
+        .map_err(|error| (None, error.to_string()))?;
     link.connect();
-    let answer = match timeout(BROKER_TIMEOUT, told.recv()).await {
-        Ok(Some(MqttEvent::Connected { version, .. })) => Ok(version),
-        Ok(Some(MqttEvent::Failed { reason_code, reason, .. })) => {
-            Err(format!("MQTT connection failed with reason code: {reason_code} ({reason})"))
-        }
-        Ok(Some(
-            MqttEvent::Lost { reason, .. } | MqttEvent::Left { reason, .. } | MqttEvent::Stuck { reason },
-        )) => Err(reason),
-        Ok(None) | Err(_) => Err(format!("no answer within {} s", BROKER_TIMEOUT.as_secs())),
-    };
+    let answer = timeout(BROKER_TIMEOUT, answer(&mut told)).await;
     // The answer is what counts; the process ends in a moment anyway.
     let _ = link.disconnect().await;
-    answer
+    answer.unwrap_or_else(|_| Err((None, format!("no answer within {} s", BROKER_TIMEOUT.as_secs()))))
+}
+
+/// What the broker says in the end: an attempt that leaves open which version it knows is followed by another.
+async fn answer(told: &mut UnboundedReceiver<MqttEvent>) -> Result<&'static str, (Option<i32>, String)> {
+    loop {
+        return match told.recv().await {
+            Some(MqttEvent::Unanswered { .. }) => continue,
+            Some(MqttEvent::Connected { version, .. }) => Ok(version),
+            Some(MqttEvent::Failed { reason_code, reason, .. }) => Err((
+                Some(reason_code),
+                format!("MQTT connection failed with reason code: {reason_code} ({reason})"),
+            )),
+            Some(
+                MqttEvent::Lost { reason, .. } | MqttEvent::Left { reason, .. } | MqttEvent::Stuck { reason },
+            ) => Err((None, reason)),
+            None => Err((None, "the MQTT client has ended".to_owned())),
+        };
+    }
 }

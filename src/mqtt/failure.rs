@@ -19,6 +19,9 @@ pub(super) enum FailureKind {
     /// Connected, but what came back was no answer in this version. Brokers that only know an older one do that,
     /// but so does one that is just starting or stopping.
     NotUnderstood,
+    /// Connected, and nothing came back. Some brokers that only know an older version do that, but so does one that
+    /// stands still.
+    Silent,
     /// The broker answered with a refusal.
     Refused,
     /// Nobody answered.
@@ -77,9 +80,7 @@ impl Failure {
             Error::TcpConnectCompletionFailure | Error::SocketError(_) => {
                 (FailureKind::NotUnderstood, "the broker closed the connection without an answer".to_owned())
             }
-            Error::TcpConnectTimeout => {
-                (FailureKind::Unreachable, "the broker did not answer in time".to_owned())
-            }
+            Error::TcpConnectTimeout => (FailureKind::Silent, "the broker did not answer in time".to_owned()),
             other => (FailureKind::Unreachable, other.to_string()),
         };
         Failure { code, kind, text }
@@ -116,7 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_no_refusal_of_a_version() {
-        assert_eq!(Failure::new(&Error::TcpConnectTimeout, || Ok(())).kind, FailureKind::Unreachable);
+    fn silence_is_told_from_a_broker_that_is_away() {
+        assert_eq!(Failure::new(&Error::TcpConnectTimeout, || Ok(())).kind, FailureKind::Silent);
+        let away = Failure::new(&Error::TcpConnectTimeout, refused_by_the_system);
+        assert_eq!(away.kind, FailureKind::Unreachable);
     }
 }

@@ -61,6 +61,15 @@ pub enum MqttEvent {
         /// Why.
         reason: String,
     },
+    /// The broker took the connection and gave no answer in MQTT 5. The next attempt tells whether it knows 3.1.1 only.
+    Unanswered {
+        /// `host:port` of the broker.
+        server: String,
+        /// What happened instead.
+        reason: String,
+        /// How long until the next attempt.
+        retry_in: Duration,
+    },
     /// An attempt to connect failed; the link tries the next broker, or again, by itself.
     Failed {
         /// `host:port` of the broker.

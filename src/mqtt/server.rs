@@ -55,13 +55,17 @@ struct Entry {
 
 /// Which version a broker is spoken to in.
 ///
-/// Unless one is prescribed, every attempt starts with MQTT 5: a broker that refuses it does so at once, and one that
-/// has been upgraded, or was only starting when it seemed to refuse, is found again without a restart.
+/// Unless one is prescribed, attempts start with MQTT 5: a broker that refuses it does so at once, and one that has been
+/// upgraded, or was only starting when it seemed to refuse, is found again without a restart. A broker that lets an
+/// attempt with MQTT 5 time out is spoken to in 3.1.1 until that fails, for each such attempt takes ten seconds.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     prescribed: Option<MqttVersion>,
     unanswered: u32,
+    v5_worked: bool,
     v311_worked: bool,
+    /// An attempt with MQTT 5 timed out, and none with 3.1.1 has failed since.
+    silent_to_v5: bool,
 }
 
 impl ServerList {
@@ -136,17 +140,32 @@ const UNANSWERED_BEFORE_FALLBACK: u32 = 2;
 
 impl Versions {
     pub(super) fn first(&self) -> Version {
-        if self.prescribed == Some(MqttVersion::V311) { Version::V311 } else { Version::V5 }
+        let is_known_to_be_old = self.v311_worked && self.silent_to_v5;
+        match self.prescribed {
+            Some(MqttVersion::V311) => Version::V311,
+            None if is_known_to_be_old => Version::V311,
+            Some(MqttVersion::V5) | None => Version::V5,
+        }
     }
 
     pub(super) fn connected(&mut self, version: Version) {
         self.unanswered = 0;
         self.v311_worked = version == Version::V311;
+        self.v5_worked |= version == Version::V5;
     }
 
     /// Whether a failed attempt in this version should be followed at once by one with MQTT 3.1.1.
     pub(super) fn fall_back(&mut self, version: Version, kind: FailureKind) -> bool {
+        if version == Version::V311 {
+            self.silent_to_v5 = false;
+        }
         version == Version::V5 && self.prescribed.is_none() && self.points_to_an_old_broker(kind)
+    }
+
+    /// Whether a failed attempt that is not followed by one with MQTT 3.1.1 may yet be explained by the version: the next
+    /// one tells.
+    pub(super) fn leaves_open(&self, version: Version, kind: FailureKind) -> bool {
+        version == Version::V5 && self.prescribed.is_none() && kind == FailureKind::NotUnderstood
     }
 
     fn points_to_an_old_broker(&mut self, kind: FailureKind) -> bool {
@@ -155,6 +174,11 @@ impl Versions {
             FailureKind::NotUnderstood => {
                 self.unanswered = self.unanswered.saturating_add(1);
                 self.v311_worked || self.unanswered >= UNANSWERED_BEFORE_FALLBACK
+            }
+            // One that has known MQTT 5 does not forget it: it stands still.
+            FailureKind::Silent => {
+                self.silent_to_v5 = !self.v5_worked;
+                self.silent_to_v5
             }
             FailureKind::Refused | FailureKind::Unreachable => {
                 self.unanswered = 0;
@@ -215,6 +239,35 @@ mod tests {
         let mut versions = Versions::default();
         assert!(!versions.fall_back(Version::V5, FailureKind::NotUnderstood));
         assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
+    }
+
+    #[test]
+    fn a_broker_that_is_silent_to_the_newer_version_is_spoken_to_in_the_older_one_until_that_fails() {
+        let mut versions = Versions::default();
+        assert!(versions.fall_back(Version::V5, FailureKind::Silent));
+        assert_eq!(versions.first(), Version::V5, "the older one has not worked yet");
+        versions.connected(Version::V311);
+        assert_eq!(versions.first(), Version::V311);
+        assert!(!versions.fall_back(Version::V311, FailureKind::Unreachable));
+        assert_eq!(versions.first(), Version::V5);
+    }
+
+    #[test]
+    fn a_broker_that_has_known_the_newer_version_and_is_silent_stands_still() {
+        let mut versions = Versions::default();
+        versions.connected(Version::V5);
+        assert!(!versions.fall_back(Version::V5, FailureKind::Silent));
+        assert_eq!(versions.first(), Version::V5);
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_understood_once_says_nothing_yet() {
+        let mut versions = Versions::default();
+        assert!(versions.leaves_open(Version::V5, FailureKind::NotUnderstood));
+        assert!(!versions.leaves_open(Version::V311, FailureKind::NotUnderstood));
+        assert!(!versions.leaves_open(Version::V5, FailureKind::Unreachable));
+        versions.prescribed = Some(MqttVersion::V5);
+        assert!(!versions.leaves_open(Version::V5, FailureKind::NotUnderstood));
     }
 
     #[test]

@@ -17,4 +17,5 @@ mod credentials;
 mod failover;
 mod table;
 mod tls;
+mod versions;
 mod watchdog;

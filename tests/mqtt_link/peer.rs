@@ -113,7 +113,7 @@ impl Peer {
     pub(crate) fn event_after_failures(&self) -> MqttEvent {
         loop {
             match self.event() {
-                MqttEvent::Failed { .. } => {}
+                MqttEvent::Failed { .. } | MqttEvent::Unanswered { .. } => {}
                 event => return event,
             }
         }

@@ -154,7 +154,7 @@ pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// The type of the next packet, without its flags, and its body.
-pub(super) fn read_packet(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+pub fn read_packet(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
     let mut byte = [0];
     stream.read_exact(&mut byte)?;
     let kind = byte[0] & 0xF0;

@@ -144,11 +144,13 @@ impl Driver {
             None => self.servers.get(0),
         };
         let retry_in = if next.is_some() { Duration::ZERO } else { self.reconnect.failed(rand::random()) };
-        self.tell(MqttEvent::Failed {
-            server: server.address(),
-            reason_code: failure.code,
-            reason: failure.text.clone(),
-            retry_in,
+        let (address, reason) = (server.address(), failure.text.clone());
+        let versions = self.servers.versions(&server);
+        let is_open = versions.is_some_and(|versions| versions.leaves_open(version, failure.kind));
+        self.tell(if is_open {
+            MqttEvent::Unanswered { server: address, reason, retry_in }
+        } else {
+            MqttEvent::Failed { server: address, reason_code: failure.code, reason, retry_in }
         });
         match next {
             Some(next) => self.attempt_server(next),

@@ -46,7 +46,7 @@ pub(super) fn refuse_nul(text: &str, what: &'static str) -> Result<(), LoadError
 }
 
 fn is_about_the_version(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::VersionRefused | FailureKind::NotUnderstood)
+    matches!(kind, FailureKind::VersionRefused | FailureKind::NotUnderstood | FailureKind::Silent)
 }
 
 fn attempt(

@@ -19,7 +19,7 @@ use super::report::whole_milliseconds;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionBook;
-use crate::mqtt::{MqttError, MqttEvent, MqttLink, Subscription};
+use crate::mqtt::{MqttError, MqttEvent, MqttLink, RefusedCode, Subscription};
 
 /// The holder of the broker connection.
 #[derive(Debug)]
@@ -295,6 +295,12 @@ async fn subscribe(
         .zip(ids)
         .map(|(filter, id)| Subscription { filter: filter.as_str().to_owned(), id: with_ids.then_some(id) });
     let answers = parts.link.subscribe(subscriptions.collect()).await?;
+    let answered = |wanted: fn(&Result<u8, RefusedCode>) -> bool| {
+        let answers = answers.iter().filter(move |(_, answer)| wanted(answer));
+        answers.map(|(filter, _)| filter.as_str())
+    };
+    let (granted, shunned) = (answered(Result::is_ok), answered(closes_connection));
+    lock(&parts.book).note_answers(granted, shunned)?;
     let outcomes = answers.into_iter().map(|(filter, answer)| SubscribeOutcome {
         filter,
         lowered_to: answer.ok().filter(|granted| *granted < parts.qos),
@@ -303,17 +309,27 @@ async fn subscribe(
     Ok(outcomes.collect())
 }
 
-/// What the broker refuses is said and stays in the book: all else has to go on, and the next connect tries again.
+/// What the broker refuses is said and stays in the book: all else has to go on, and the next connect tries again, unless
+/// the broker closes the connection over it.
 async fn unsubscribe(parts: &MqttParts, mut filters: Vec<String>) -> Result<(), SubscribeError> {
     if filters.is_empty() {
         return Ok(());
     }
-    for (refused, code) in parts.link.unsubscribe(filters.clone()).await? {
+    let refusals = parts.link.unsubscribe(filters.clone()).await?;
+    for (refused, code) in &refusals {
         log::warn!("The broker refuses to unsubscribe {refused:?} ({code}): it sends on what that matches");
-        filters.retain(|filter| *filter != refused);
+        filters.retain(|filter| filter != refused);
     }
-    lock(&parts.book).forget(filters.iter().map(String::as_str))?;
+    let mut book = lock(&parts.book);
+    // To ask once more, be it after a restart, would cost the connection once more.
+    let shunned = refusals.iter().filter(|(_, code)| *code == RefusedCode::CLOSES_CONNECTION);
+    book.note_answers(std::iter::empty(), shunned.map(|(filter, _)| filter.as_str()))?;
+    book.forget(filters.iter().map(String::as_str))?;
     Ok(())
+}
+
+fn closes_connection(answer: &Result<u8, RefusedCode>) -> bool {
+    *answer == Err(RefusedCode::CLOSES_CONNECTION)
 }
 
 /// What was shared is usable after a panic: nothing is left half done in it.

@@ -15,7 +15,7 @@ mod membership;
 mod reading;
 mod settlement;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,7 @@ use crate::domain::message::FlowId;
 use crate::domain::replicas::Role;
 use crate::domain::retry::jittered;
 use crate::domain::subscription_ids::Subscriptions;
+use crate::domain::topic::TopicFilter;
 use crate::observe::Observed;
 use crate::settings::DatabaseSettings;
 use crate::store::Database;
@@ -91,7 +92,14 @@ struct Session {
     connected: bool,
     /// What the broker said when it was.
     terms: ConnectionEstablished,
+    holds: Holds,
+}
+
+/// What the broker has answered to what was wanted.
+#[derive(Debug, Clone, Default)]
+struct Holds {
     subscribed: Subscriptions,
+    refused: BTreeSet<TopicFilter>,
 }
 
 /// What is to be settled next.
@@ -179,8 +187,8 @@ impl FlowRegistryActor {
             return;
         }
         self.note_granted(settled.granted);
-        if let Some(subscribed) = settled.subscribed {
-            self.session.subscribed = subscribed;
+        if let Some(holds) = settled.holds {
+            self.session.holds = holds;
             self.settle(context);
         } else {
             self.work.resync |= self.session.connected;
@@ -275,7 +283,7 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
 
     fn handle(&mut self, envelope: Envelope<ConnectionEstablished>, context: &mut Self::Context) {
         let (terms, _handling) = envelope.open();
-        self.session = Session { connected: true, terms, subscribed: Subscriptions::new() };
+        self.session = Session { connected: true, terms, holds: Holds::default() };
         self.membership.are_subscribed(false);
         // A settlement of the connection before may have ended meanwhile.
         self.parts.observed.health.not_subscribed();

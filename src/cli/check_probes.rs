@@ -51,6 +51,7 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     report.tell("schema", &schema(&database).await)?;
     super::check_identity::run(&database, settings, report).await?;
     dead_letters(&database, settings, report).await?;
+    super::check_flows::run(&database, settings, report).await?;
     brokers(&database, settings, report).await
 }
 

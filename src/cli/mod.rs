@@ -4,6 +4,7 @@ mod audit;
 mod audit_report;
 mod bench;
 mod check;
+mod check_flows;
 mod check_identity;
 mod check_probes;
 mod migrate;

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod batch;
+pub mod filter_trials;
 pub mod flow;
 pub mod flow_diff;
 pub mod identity;

@@ -44,6 +44,9 @@ struct Entry {
     id: SubscriptionId,
     /// The broker's session may hold a subscription to it.
     held: bool,
+    /// The broker closes the connection over it, so it is never unsubscribed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    closes_connection: bool,
     /// Empty where it was never subscribed by its identifier.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     flows: Vec<FlowId>,
@@ -106,7 +109,7 @@ impl SubscriptionIds {
         if let Some(entry) = self.entries.get_mut(filter)
             && (flows.is_empty() || entry.flows == flows)
         {
-            entry.held = true;
+            entry.held = !entry.closes_connection;
             return Some(entry.id);
         }
         let id = self.next_id;
@@ -114,7 +117,8 @@ impl SubscriptionIds {
             return None;
         }
         self.next_id += 1;
-        let entry = Entry { id, held: true, flows: flows.to_vec() };
+        let closes_connection = self.entries.get(filter).is_some_and(|entry| entry.closes_connection);
+        let entry = Entry { id, held: !closes_connection, closes_connection, flows: flows.to_vec() };
         if let Some(Entry { id, flows, .. }) = self.entries.insert(filter.to_owned(), entry) {
             self.replaced.push(Replaced { id, filter: filter.to_owned(), flows });
         }
@@ -128,9 +132,32 @@ impl SubscriptionIds {
         }
     }
 
+    /// The broker has granted the filter.
+    pub fn grant(&mut self, filter: &str) {
+        if let Some(entry) = self.entries.get_mut(filter) {
+            entry.held = true;
+            entry.closes_connection = false;
+        }
+    }
+
+    /// The broker closes the connection over the filter, be it subscribed or unsubscribed. Until it is granted it does not
+    /// count as held, at no broker.
+    pub fn shun(&mut self, filter: &str) {
+        if let Some(entry) = self.entries.get_mut(filter) {
+            entry.held = false;
+            entry.closes_connection = true;
+        }
+    }
+
+    /// The filters over which the broker closes the connection.
+    pub fn shunned(&self) -> impl Iterator<Item = &str> {
+        let shunned = self.entries.iter().filter(|(_, entry)| entry.closes_connection);
+        shunned.map(|(filter, _)| filter.as_str())
+    }
+
     /// The session is one that may hold whatever was ever subscribed.
     pub fn hold_all(&mut self) {
-        self.entries.values_mut().for_each(|entry| entry.held = true);
+        self.entries.values_mut().for_each(|entry| entry.held = !entry.closes_connection);
     }
 
     /// The filters that the broker's session may hold, and the flows for which each was subscribed last.

@@ -52,7 +52,7 @@ pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
 pub use self::standing::{Refusal, Unreleased};
-pub use self::subscriptions::SubscriptionBook;
+pub use self::subscriptions::{SubscriptionBook, shunned_filters};
 pub use self::survey::{Survey, survey};
 
 use self::lock::DirectoryLock;

@@ -89,6 +89,18 @@ impl SubscriptionBook {
         self.turn_to(pages)
     }
 
+    /// The broker has answered: what it grants, and over which filters it closes the connection.
+    pub fn note_answers<'a>(
+        &mut self,
+        granted: impl Iterator<Item = &'a str>,
+        shunned: impl Iterator<Item = &'a str>,
+    ) -> Result<(), InboxError> {
+        let mut pages = self.pages.clone();
+        granted.for_each(|filter| pages.ids.grant(filter));
+        shunned.for_each(|filter| pages.ids.shun(filter));
+        self.turn_to(pages)
+    }
+
     /// We are connected to this broker. The session at another one than the last time may hold any filter that was
     /// ever subscribed.
     pub fn come_to(&mut self, broker: &str) -> Result<(), InboxError> {
@@ -123,6 +135,15 @@ impl SubscriptionBook {
         self.pages = pages;
         Ok(())
     }
+}
+
+/// The filters over which the broker closes the connection, by the book in this directory. Changes nothing.
+pub fn shunned_filters(dir: &Path) -> Result<Vec<String>, InboxError> {
+    let pages = match durable::read_small_file(dir, BOOK_FILE)? {
+        SmallFile::Intact(text) => parse(dir, &text)?,
+        SmallFile::Missing | SmallFile::Corrupt => None,
+    };
+    Ok(pages.iter().flat_map(|pages| pages.ids.shunned()).map(str::to_owned).collect())
 }
 
 fn parse(dir: &Path, text: &str) -> Result<Option<Pages>, InboxError> {
@@ -178,6 +199,22 @@ mod tests {
         book.forget(["b", "never subscribed"].into_iter()).unwrap();
         let book = SubscriptionBook::open(dir.path()).unwrap();
         assert_eq!(book.held(), BTreeMap::from([("a".to_owned(), vec![7]), ("c".to_owned(), vec![7])]));
+    }
+
+    #[test]
+    fn what_closes_the_connection_is_remembered_and_read_without_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(shunned_filters(dir.path()).unwrap().is_empty());
+        let mut book = SubscriptionBook::open(dir.path()).unwrap();
+        ids_for(&mut book, &["a", "b", "c"]);
+        book.note_answers(["a"].into_iter(), ["b", "c"].into_iter()).unwrap();
+        book.note_answers(["c"].into_iter(), std::iter::empty()).unwrap();
+        let book = SubscriptionBook::open(dir.path()).unwrap();
+        assert_eq!(held(&book), ["a", "c"]);
+        assert_eq!(shunned_filters(dir.path()).unwrap(), ["b"]);
+        std::fs::write(dir.path().join(BOOK_FILE), "torn").unwrap();
+        assert!(shunned_filters(dir.path()).unwrap().is_empty());
+        assert!(dir.path().join(BOOK_FILE).exists());
     }
 
     #[test]

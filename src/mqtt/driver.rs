@@ -93,7 +93,7 @@ impl Driver {
             owes_since: None,
             reconnect: Reconnect::default(),
             next_round: None,
-            requests: Requests::default(),
+            requests: Requests::new(),
             leaving: Vec::new(),
             farewell: Farewell::KeepSession,
         }

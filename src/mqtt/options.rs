@@ -124,10 +124,15 @@ impl RefusedCode {
     pub(super) const UNSPECIFIED: RefusedCode = RefusedCode(128);
     /// The filter itself is at fault.
     pub(super) const FILTER_INVALID: RefusedCode = RefusedCode(143);
+    /// No code of MQTT: the broker closes the connection over the filter, which was therefore not sent.
+    pub const CLOSES_CONNECTION: RefusedCode = RefusedCode(255);
 }
 
 impl fmt::Display for RefusedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::CLOSES_CONNECTION {
+            return f.write_str("it closes the connection over this filter");
+        }
         write!(f, "{} ({})", self.0, ReasonCode::from(u32::from(self.0)))
     }
 }
@@ -188,5 +193,6 @@ mod tests {
     #[test]
     fn a_refusal_says_its_code_and_its_meaning() {
         assert_eq!(RefusedCode(135).to_string(), "135 (Not authorized)");
+        assert!(RefusedCode::CLOSES_CONNECTION.to_string().contains("closes the connection"));
     }
 }

@@ -62,6 +62,15 @@ impl Packet {
         Packet::chunks(filters, PacketKind::Unsubscribe)
     }
 
+    /// Changes nothing, and a broker that lives answers.
+    pub(super) fn question() -> Packet {
+        Packet { filters: vec![NOBODYS_FILTER.to_owned()], kind: PacketKind::Unsubscribe }
+    }
+
+    pub(super) fn filters(&self) -> &[String] {
+        &self.filters
+    }
+
     fn chunks(filters: &[String], kind: PacketKind) -> Vec<Packet> {
         let packet = |filters: &[String]| Packet { filters: filters.to_vec(), kind };
         filters.chunks(FILTERS_PER_PACKET).map(packet).collect()
@@ -85,7 +94,7 @@ impl Packet {
     }
 
     /// Reads the outcome, filter by filter.
-    pub(super) fn answers(self, outcome: Result<ServerResponse, Error>) -> Result<Answers, MqttError> {
+    pub(super) fn answers(&self, outcome: Result<ServerResponse, Error>) -> Result<Answers, MqttError> {
         let codes = match outcome {
             Ok(response) => self.codes(&response),
             // Of a single filter, paho gives a refusal as an error.
@@ -98,7 +107,7 @@ impl Packet {
         };
         // A filter that the broker left out was not granted.
         let codes = codes.into_iter().chain(std::iter::repeat(RefusedCode::UNSPECIFIED.0));
-        Ok(self.filters.into_iter().zip(codes.map(granted)).collect())
+        Ok(self.filters.iter().cloned().zip(codes.map(granted)).collect())
     }
 
     fn codes(&self, response: &ServerResponse) -> Vec<u8> {

@@ -122,9 +122,18 @@ impl Reconnect {
                 next: NextBroker::First,
             };
         }
-        let retry_in = BACKOFF.delay(*quick_losses, random_unit);
+        self.soon(*quick_losses, random_unit)
+    }
+
+    /// The broker has closed the connection over a filter, or that is found out by another connection. It is neither
+    /// away nor taken by another client, and each such loss brings the search further.
+    pub(super) fn lost_over_a_filter(&self, random_unit: f64) -> AfterLoss {
+        self.soon(1, random_unit)
+    }
+
+    fn soon(&self, losses: u32, random_unit: f64) -> AfterLoss {
         let next = if self.passes_over { NextBroker::Same } else { NextBroker::First };
-        AfterLoss { retry_in, id_taken: false, next }
+        AfterLoss { retry_in: BACKOFF.delay(losses, random_unit), id_taken: false, next }
     }
 }
 
@@ -177,6 +186,14 @@ mod tests {
         let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
         let mut is_taken = |lived| broker.loses(&mut reconnect, lived, false).id_taken;
         assert_eq!([SHORT, SHORT, SHORT, LONG, SHORT].map(&mut is_taken), [false, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_search_for_a_bad_filter_is_not_taken_for_a_second_client() {
+        let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
+        let after: Vec<_> = (0..20).map(|_| reconnect.lost_over_a_filter(1.0)).collect();
+        assert!(after.iter().all(|after| after.retry_in.as_millis() == 500 && !after.id_taken));
+        assert!(!broker.loses(&mut reconnect, SHORT, false).id_taken);
     }
 
     /// Brokers of a list that is gone through as the driver does. None of them keeps a connection; which of them accept one?

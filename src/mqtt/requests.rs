@@ -1,4 +1,6 @@
 //! Subscribing and unsubscribing: many packets under way at once, one request after the other.
+//!
+//! Filters over which the broker may close the connection go last, each alone; [`FilterTrials`] says which these are.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -10,13 +12,18 @@ use paho_mqtt::{AsyncClient, Token};
 use tokio::sync::oneshot;
 
 use super::options::{MqttError, RefusedCode, Subscription};
-use super::packet::{Answers, Packet, Terms};
+use super::packet::{Answers, NOBODYS_FILTER, Packet, Terms};
+use crate::domain::filter_trials::{FilterTrials, TrialOutcome, Turn, Unanswered};
 
 /// Packets under way at once. Brokers answer in order, so this hides the round trip and still bounds what they queue.
 const IN_FLIGHT: usize = 100;
 
 /// A broker that leaves a request so long without any answer owes it.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Age of a connection before a suspected filter is sent. A search costs several connections, and on each of them
+/// messages come for at least as long.
+const CALM: Duration = Duration::from_millis(500);
 
 pub(super) struct Request {
     pub(super) what: What,
@@ -37,14 +44,43 @@ impl Request {
 
 /// The requests of one connection, in the order in which they came. One is worked on at a time, so that of a
 /// subscribe and an unsubscribe of the same filter the later one counts.
-#[derive(Default)]
 pub(super) struct Requests {
     jobs: VecDeque<Job>,
+    trials: FilterTrials,
+    /// When the clock of the trials began.
+    epoch: Instant,
+    /// The broker that the trials are about.
+    server: String,
+    calm_until: Instant,
+    heard: Heard,
+    /// Left by a request that failed before the end of the connection was noticed.
+    unanswered: Unanswered,
+}
+
+/// What the broker has answered on this connection.
+#[derive(Debug, Default, Clone, Copy)]
+struct Heard {
+    anything: bool,
+    /// Something about a filter of ours.
+    of_a_filter: bool,
+}
+
+/// What the loss of a connection has shown.
+pub(super) struct LossReport {
+    pub(super) outcome: TrialOutcome,
+    /// The broker had answered for some filter on this connection.
+    pub(super) takes_filters: bool,
 }
 
 struct Job {
     waiting: VecDeque<Packet>,
+    /// To be sent one by one, after all others.
+    alone: VecDeque<Packet>,
     in_flight: Vec<(Packet, Token)>,
+    /// What is in flight is one of those.
+    is_alone: bool,
+    /// Will not be answered any more.
+    failed: Vec<Packet>,
     answers: Answers,
     reply: oneshot::Sender<Result<Answers, MqttError>>,
     /// Moves on with every answer.
@@ -52,20 +88,60 @@ struct Job {
 }
 
 impl Requests {
-    pub(super) fn push(&mut self, request: Request, terms: Terms, now: Instant) {
-        self.jobs.push_back(Job::new(request, terms, now));
+    pub(super) fn new() -> Requests {
+        let now = Instant::now();
+        Requests {
+            jobs: VecDeque::new(),
+            trials: FilterTrials::default(),
+            epoch: now,
+            server: String::new(),
+            calm_until: now,
+            heard: Heard::default(),
+            unanswered: Unanswered::Nothing,
+        }
     }
 
-    /// The connection is gone, and with it what was under way.
+    /// A connection to this broker is there. Another broker may take what the last one did not.
+    pub(super) fn begin(&mut self, server: String, now: Instant) {
+        if self.server != server {
+            self.trials = FilterTrials::default();
+            self.server = server;
+        }
+        self.calm_until = now + CALM;
+        self.heard = Heard::default();
+        self.unanswered = Unanswered::Nothing;
+    }
+
+    pub(super) fn push(&mut self, request: Request, terms: Terms, now: Instant) {
+        let time = now.duration_since(self.epoch);
+        self.jobs.push_back(Job::new(request, terms, &mut self.trials, time, now));
+    }
+
+    /// The connection is left in good order, and with it what was under way.
     pub(super) fn fail_all(&mut self) {
         for job in self.jobs.drain(..) {
             let _ = job.reply.send(Err(MqttError::NotConnected));
         }
     }
 
+    /// The connection is lost. Says whether the filters that went unanswered are the reason.
+    pub(super) fn connection_lost(&mut self, now: Instant, context: &mut Context<'_>) -> LossReport {
+        let mut unanswered = std::mem::take(&mut self.unanswered);
+        if let Some(job) = self.jobs.front_mut()
+            && unanswered == Unanswered::Nothing
+        {
+            // What the broker answered last may not have been taken in.
+            let _ = job.take_answers(&mut self.trials, &mut self.heard, now, context);
+            unanswered = job.unanswered();
+        }
+        self.fail_all();
+        let outcome = self.trials.connection_ended(unanswered, now.duration_since(self.epoch));
+        LossReport { outcome, takes_filters: self.heard.of_a_filter }
+    }
+
     /// When to look again although nothing has come.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.jobs.front().map(|job| job.deadline)
+        self.jobs.front().map(|job| if job.in_flight.is_empty() { self.calm_until } else { job.deadline })
     }
 
     /// Takes in the answers that have come and sends what may be sent.
@@ -77,10 +153,21 @@ impl Requests {
         context: &mut Context<'_>,
     ) {
         while let Some(job) = self.jobs.front_mut() {
-            let Poll::Ready(result) = job.advance(client, terms, now, context) else {
-                return;
+            let result = loop {
+                if let Err(error) = job.take_answers(&mut self.trials, &mut self.heard, now, context) {
+                    break Some(Err(error));
+                }
+                let sent = job.send(client, terms, now)
+                    || (self.calm_until <= now && job.send_alone(client, terms, self.heard.anything, now));
+                if !sent {
+                    break job.result(now);
+                }
             };
+            let Some(result) = result else { return };
             if let Some(mut job) = self.jobs.pop_front() {
+                if matches!(result, Err(MqttError::NotConnected)) && self.unanswered == Unanswered::Nothing {
+                    self.unanswered = job.unanswered();
+                }
                 let answers = std::mem::take(&mut job.answers);
                 let _ = job.reply.send(result.map(|()| answers));
             }
@@ -92,83 +179,144 @@ impl Requests {
 }
 
 impl Job {
-    fn new(request: Request, terms: Terms, now: Instant) -> Job {
+    fn new(request: Request, terms: Terms, trials: &mut FilterTrials, time: Duration, now: Instant) -> Job {
         let mut answers = Answers::new();
-        // Paho panics on NUL, which no filter may hold.
-        let mut refuse_nul = |filter: &str| {
-            let refused = filter.contains('\0');
-            if refused {
-                answers.push((filter.to_owned(), Err(RefusedCode::FILTER_INVALID)));
+        let (waiting, alone) = match request.what {
+            What::Subscribe(subscriptions) => {
+                let turn = |s: &Subscription| turn(&s.filter, trials, time, &mut answers);
+                let (together, mut alone) = by_turn(subscriptions, turn);
+                alone.sort_by_key(|s| trials.suspicion(&s.filter));
+                let alone = alone.into_iter().flat_map(|s| Packet::subscribing(vec![s], terms)).collect();
+                (Packet::subscribing(together, terms), alone)
             }
-            !refused
-        };
-        let packets = match request.what {
-            What::Subscribe(mut subscriptions) => {
-                subscriptions.retain(|s| refuse_nul(&s.filter));
-                Packet::subscribing(subscriptions, terms)
-            }
-            What::Unsubscribe(mut filters) => {
-                filters.retain(|filter| refuse_nul(filter));
-                Packet::unsubscribing(&filters)
+            What::Unsubscribe(filters) => {
+                let (together, mut alone) =
+                    by_turn(filters, |filter| turn(filter, trials, time, &mut answers));
+                alone.sort_by_key(|filter| trials.suspicion(filter));
+                // Nobody wants those any more: if one is wanted again, it is tried again.
+                answers.iter().for_each(|(filter, _)| trials.forget(filter));
+                let alone = alone.into_iter().flat_map(|filter| Packet::unsubscribing(&[filter])).collect();
+                (Packet::unsubscribing(&together), alone)
             }
         };
         Job {
-            waiting: packets.into(),
+            waiting: waiting.into(),
+            alone,
             in_flight: Vec::new(),
+            is_alone: false,
+            failed: Vec::new(),
             answers,
             reply: request.reply,
             deadline: now + ANSWER_TIMEOUT,
         }
     }
 
-    fn advance(
-        &mut self,
-        client: &AsyncClient,
-        terms: Terms,
-        now: Instant,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), MqttError>> {
-        loop {
-            if let Err(error) = self.take_answers(now, context) {
-                return Poll::Ready(Err(error));
-            }
-            if !self.send(client, terms) {
-                break;
-            }
-        }
+    /// The outcome, once there is one.
+    fn result(&self, now: Instant) -> Option<Result<(), MqttError>> {
         if self.in_flight.is_empty() {
-            Poll::Ready(Ok(()))
-        } else if self.deadline <= now {
-            Poll::Ready(Err(MqttError::NoAnswer(ANSWER_TIMEOUT)))
-        } else {
-            Poll::Pending
+            return self.alone.is_empty().then_some(Ok(()));
         }
+        (self.deadline <= now).then_some(Err(MqttError::NoAnswer(ANSWER_TIMEOUT)))
     }
 
-    fn take_answers(&mut self, now: Instant, context: &mut Context<'_>) -> Result<(), MqttError> {
+    fn take_answers(
+        &mut self,
+        trials: &mut FilterTrials,
+        heard: &mut Heard,
+        now: Instant,
+        context: &mut Context<'_>,
+    ) -> Result<(), MqttError> {
+        let mut result = Ok(());
         for (packet, mut token) in std::mem::take(&mut self.in_flight) {
-            match Pin::new(&mut token).poll(context) {
-                Poll::Ready(outcome) => {
-                    self.answers.extend(packet.answers(outcome)?);
+            match Pin::new(&mut token).poll(context).map(|outcome| packet.answers(outcome)) {
+                Poll::Ready(Ok(answers)) => {
+                    answers.iter().for_each(|(filter, _)| trials.answered(filter));
+                    // The question before the first suspected filter is nobody's request.
+                    let ours = answers.into_iter().filter(|(filter, _)| filter != NOBODYS_FILTER);
+                    let before = self.answers.len();
+                    self.answers.extend(ours);
+                    heard.anything = true;
+                    heard.of_a_filter |= self.answers.len() > before;
                     self.deadline = now + ANSWER_TIMEOUT;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.failed.push(packet);
+                    result = Err(error);
                 }
                 Poll::Pending => self.in_flight.push((packet, token)),
             }
         }
-        Ok(())
+        result
     }
 
     /// Sends as many packets as may be under way; false if there is nothing to send or no room.
-    fn send(&mut self, client: &AsyncClient, terms: Terms) -> bool {
+    fn send(&mut self, client: &AsyncClient, terms: Terms, now: Instant) -> bool {
         let mut sent = false;
         while self.in_flight.len() < IN_FLIGHT {
             let Some(packet) = self.waiting.pop_front() else {
                 break;
             };
-            let token = packet.send(client, terms);
-            self.in_flight.push((packet, token));
+            self.put_under_way(packet, client, terms, now);
             sent = true;
         }
         sent
     }
+
+    /// Sends the next suspected filter, if nothing else is under way. A broker that has answered nothing on this
+    /// connection is asked a question first: if it closes the connection over that, no filter is to blame.
+    fn send_alone(&mut self, client: &AsyncClient, terms: Terms, has_answered: bool, now: Instant) -> bool {
+        if !self.in_flight.is_empty() || self.alone.is_empty() {
+            return false;
+        }
+        self.is_alone = has_answered;
+        let next = if has_answered { self.alone.pop_front() } else { Some(Packet::question()) };
+        next.map(|packet| self.put_under_way(packet, client, terms, now)).is_some()
+    }
+
+    fn put_under_way(&mut self, packet: Packet, client: &AsyncClient, terms: Terms, now: Instant) {
+        if self.in_flight.is_empty() {
+            self.deadline = now + ANSWER_TIMEOUT;
+        }
+        let token = packet.send(client, terms);
+        self.in_flight.push((packet, token));
+    }
+
+    fn unanswered(&self) -> Unanswered {
+        let packets = self.failed.iter().chain(self.in_flight.iter().map(|(packet, _)| packet));
+        let filters = packets.flat_map(|packet| packet.filters().iter().cloned());
+        let mut filters: Vec<String> = filters.filter(|filter| filter != NOBODYS_FILTER).collect();
+        match filters.pop() {
+            None => Unanswered::Nothing,
+            Some(filter) if self.is_alone => Unanswered::Alone(filter),
+            Some(filter) => {
+                filters.push(filter);
+                Unanswered::Together(filters)
+            }
+        }
+    }
+}
+
+/// When to send a filter; `None` for one that is not sent, and that is answered here.
+fn turn(filter: &str, trials: &FilterTrials, time: Duration, answers: &mut Answers) -> Option<Turn> {
+    let refusal = match trials.turn(filter, time) {
+        // Paho panics on NUL, which no filter may hold.
+        _ if filter.contains('\0') => RefusedCode::FILTER_INVALID,
+        Turn::SetAside => RefusedCode::CLOSES_CONNECTION,
+        turn => return Some(turn),
+    };
+    answers.push((filter.to_owned(), Err(refusal)));
+    None
+}
+
+/// Those to be sent together, and those to be sent alone.
+fn by_turn<T>(all: Vec<T>, mut turn: impl FnMut(&T) -> Option<Turn>) -> (Vec<T>, Vec<T>) {
+    let (mut together, mut alone) = (Vec::new(), Vec::new());
+    for one in all {
+        match turn(&one) {
+            Some(Turn::Together) => together.push(one),
+            Some(Turn::Alone) => alone.push(one),
+            Some(Turn::SetAside) | None => {}
+        }
+    }
+    (together, alone)
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Session;
 use super::membership::Membership;
+use super::{Holds, Session};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{
     ConnectionEstablished, NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome,
@@ -29,7 +29,7 @@ pub(super) struct Settled {
     pub(super) leaving: Vec<Flow>,
     pub(super) rejections: Option<BTreeMap<FlowId, String>>,
     /// `None` when the connection went meanwhile: the next connect resynchronises everything.
-    pub(super) subscribed: Option<Subscriptions>,
+    pub(super) holds: Option<Holds>,
     /// How much of what is wanted the broker holds, where that was looked at.
     pub(super) granted: Option<Granted>,
 }
@@ -77,18 +77,18 @@ impl Settlement {
         only_if_changed: bool,
     ) -> Settled {
         let changed = read.is_some() && read != self.before;
-        let unchanged = |subscribed| Settled {
+        let unchanged = |holds| Settled {
             flows: None,
             leaving: self.leaving.clone(),
             rejections: None,
-            subscribed: Some(subscribed),
+            holds: Some(holds),
             granted: None,
         };
         if only_if_changed && read.is_none() && self.leaving.is_empty() {
-            return unchanged(self.session.subscribed.clone());
+            return unchanged(self.session.holds.clone());
         }
         let Some(flows) = read.or_else(|| self.before.clone()) else {
-            return unchanged(Subscriptions::new());
+            return unchanged(Holds::default());
         };
         let (table, rejections) = self.table(&flows);
         if changed {
@@ -103,19 +103,19 @@ impl Settlement {
             self.swap(table_of_both(&flows, &leaving, &table)).await;
         }
         let wanted = self.wanted(&table, membership);
-        let subscribed = self.subscribe(wanted.as_ref(), &table).await;
+        let holds = self.subscribe(wanted.as_ref(), &table).await;
         let ended = self.end_what_no_book_knows(&table, membership).await;
-        let subscribed = subscribed.filter(|_| ended);
-        let confirmed = subscribed.as_ref().filter(|_| self.session.connected && self.can_share());
+        let holds = holds.filter(|_| ended);
+        let confirmed = holds.as_ref().filter(|_| self.session.connected && self.can_share());
         let both = wanted.as_ref().zip(confirmed);
-        let granted = Some(both.map_or(Granted::Nothing, |(wanted, holds)| Granted::of(wanted, holds)));
+        let granted = both.map_or(Granted::Nothing, |(wanted, holds)| Granted::of(wanted, &holds.subscribed));
         let leaving = if confirmed.is_some() && !leaving.is_empty() {
             self.swap(table_of_both(&flows, &beyond, &table)).await;
             Vec::new()
         } else {
             leaving
         };
-        Settled { flows: Some(flows), leaving, rejections: Some(rejections), subscribed, granted }
+        Settled { flows: Some(flows), leaving, rejections: Some(rejections), holds, granted: Some(granted) }
     }
 
     /// `None` while that cannot be found out.
@@ -187,27 +187,49 @@ impl Settlement {
     }
 
     /// Makes the broker follow; answers what it holds afterwards.
-    async fn subscribe(&self, wanted: Option<&Subscriptions>, table: &RoutingTable) -> Option<Subscriptions> {
+    async fn subscribe(&self, wanted: Option<&Subscriptions>, table: &RoutingTable) -> Option<Holds> {
         let wanted = wanted?;
         if !self.session.connected {
-            return Some(Subscriptions::new());
+            return Some(Holds::default());
         }
         if !self.can_share() {
             if self.resync {
                 log::error!("{CANNOT_SHARE}");
             }
-            return Some(Subscriptions::new());
+            return Some(Holds::default());
         }
+        let subscribed = if self.resync {
+            self.resync_subscriptions(wanted, table).await?
+        } else {
+            self.change_subscriptions(wanted, table).await?
+        };
+        let refused = wanted.keys().filter(|filter| !subscribed.contains_key(filter)).cloned().collect();
+        Some(Holds { subscribed, refused })
+    }
+
+    async fn resync_subscriptions(
+        &self,
+        wanted: &Subscriptions,
+        table: &RoutingTable,
+    ) -> Option<Subscriptions> {
         let with_ids = self.session.terms.names_subscriptions;
-        let mqtt = &self.directory.mqtt;
-        if self.resync {
-            let (server, filters) = (Arc::clone(&self.session.terms.server), wanted.clone());
-            let outcomes = mqtt.ask(ResyncSubscriptions { server, filters, with_ids }).await;
-            let outcomes = outcomes.ok()?.inspect_err(log_broker_error).ok()?;
-            return Some(granted(outcomes, wanted.clone(), table));
-        }
-        let FlowDiff { subscribe, unsubscribe } = diff(&self.session.subscribed, wanted);
-        let mut holds = self.session.subscribed.clone();
+        let (server, filters) = (Arc::clone(&self.session.terms.server), wanted.clone());
+        let outcomes = self.directory.mqtt.ask(ResyncSubscriptions { server, filters, with_ids }).await;
+        let outcomes = outcomes.ok()?.inspect_err(log_broker_error).ok()?;
+        Some(granted(outcomes, wanted.clone(), table))
+    }
+
+    async fn change_subscriptions(
+        &self,
+        wanted: &Subscriptions,
+        table: &RoutingTable,
+    ) -> Option<Subscriptions> {
+        let with_ids = self.session.terms.names_subscriptions;
+        let (mqtt, before) = (&self.directory.mqtt, &self.session.holds);
+        let FlowDiff { subscribe, mut unsubscribe } = diff(&before.subscribed, wanted);
+        // The broker may know one of these all the same; and one that is wanted again later is to be tried again.
+        unsubscribe.extend(before.refused.iter().filter(|filter| !wanted.contains_key(filter)).cloned());
+        let mut holds = before.subscribed.clone();
         if !subscribe.is_empty() {
             let outcomes = mqtt.ask(Subscribe { filters: subscribe.clone(), with_ids }).await;
             let outcomes = outcomes.ok()?.inspect_err(log_broker_error).ok()?;

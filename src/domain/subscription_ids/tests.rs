@@ -26,6 +26,26 @@ fn a_filter_keeps_its_identifier_for_as_long_as_it_has_the_same_flows() {
 }
 
 #[test]
+fn a_shunned_filter_is_not_held_at_any_broker_until_it_is_granted() {
+    let mut ids = SubscriptionIds::beginning_with(1);
+    hold(&mut ids, "a", &[1]);
+    hold(&mut ids, "b", &[1]);
+    ids.shun("a");
+    let is_held = |ids: &SubscriptionIds| ids.held().any(|(filter, _)| filter == "a");
+    assert!(!is_held(&ids));
+    ids.hold_all();
+    assert!(!is_held(&ids), "at another broker");
+    hold(&mut ids, "a", &[1]);
+    hold(&mut ids, "a", &[1, 2]);
+    assert!(!is_held(&ids), "asked for once more");
+    let read: SubscriptionIds = serde_json::from_value(serde_json::json!(ids)).unwrap();
+    assert_eq!(read.shunned().collect::<Vec<_>>(), ["a"]);
+    ids.grant("a");
+    assert!(is_held(&ids));
+    assert_eq!(ids.shunned().count(), 0);
+}
+
+#[test]
 fn the_last_identifier_is_given_and_none_after_it() {
     let mut ids = SubscriptionIds::beginning_with(MAX_ID);
     assert_eq!(hold(&mut ids, "a", &[1]), MAX_ID);

@@ -15,11 +15,13 @@ use super::super::options::MqttEvent;
 use super::super::packet::Terms;
 use super::super::reconnect::{Loser, NextBroker};
 use super::super::relay::Relay;
+use super::super::requests::LossReport;
 use super::super::server::BrokerServer;
 use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::sign_of_life::{Next, SignOfLife};
 use super::{Driver, Phase, wait};
+use crate::domain::filter_trials::TrialOutcome;
 
 /// How often paho is asked whether it is still connected, should it fail to say so.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -152,17 +154,22 @@ impl Driver {
 
     fn lost(&mut self, connection: &Connection, why: Gone) -> Phase {
         self.connected.store(false, Ordering::Relaxed);
-        self.requests.fail_all();
         if connection.has_published {
             self.clients.renew(connection.terms.version);
         }
         let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
+        let LossReport { outcome, takes_filters } = self.report_loss(taken_over);
         let behind = self.servers.behind(&connection.server);
         // Of one that is not in the list any more nothing is known.
         let mut none = 0;
         let quick_losses = self.servers.quick_losses(&connection.server).unwrap_or(&mut none);
         let loser = Loser { quick_losses, is_followed: behind.is_some() };
-        let after = self.reconnect.lost(loser, connection.since.elapsed(), taken_over, rand::random());
+        // A broker that takes none of our filters keeps no connection: the next one may be better.
+        let after = if outcome != TrialOutcome::Nothing && (takes_filters || !loser.is_followed) {
+            self.reconnect.lost_over_a_filter(rand::random())
+        } else {
+            self.reconnect.lost(loser, connection.since.elapsed(), taken_over, rand::random())
+        };
         self.next_round = match after.next {
             NextBroker::First => None,
             NextBroker::Same => Some(Arc::clone(&connection.server)),
@@ -172,9 +179,20 @@ impl Driver {
         let further =
             if after.next == NextBroker::Behind { "; the next broker of the list is tried" } else { "" };
         let retry_in = after.retry_in;
-        let reason = format!("{}{cause}{further}", describe(why, &connection.relay));
+        let reason =
+            format!("{}{}{cause}{further}", describe(why, &connection.relay), describe_outcome(&outcome));
         self.tell(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });
         wait(retry_in)
+    }
+
+    /// Another client that takes the session over is reason enough.
+    fn report_loss(&mut self, taken_over: bool) -> LossReport {
+        if taken_over {
+            self.requests.fail_all();
+            return LossReport { outcome: TrialOutcome::Nothing, takes_filters: false };
+        }
+        let mut context = Context::from_waker(&self.waker);
+        self.requests.connection_lost(Instant::now(), &mut context)
     }
 
     fn second_client(&self) -> String {
@@ -182,6 +200,21 @@ impl Driver {
             "; another client with the client id {:?} is the likely cause, usually a Python service still running",
             self.client_id
         )
+    }
+}
+
+fn describe_outcome(outcome: &TrialOutcome) -> String {
+    match outcome {
+        TrialOutcome::Nothing => String::new(),
+        TrialOutcome::Suspects(filters) => {
+            format!(
+                "; {filters} topic filters were unanswered, they are tried again one by one after all others"
+            )
+        }
+        TrialOutcome::Culprit { filter, retry_in } => format!(
+            "; the topic filter {filter:?} was sent alone and is the likely cause: it is left out and tried again in {} s",
+            retry_in.as_secs()
+        ),
     }
 }
 

@@ -104,6 +104,7 @@ impl Driver {
             qos: self.qos,
         };
         self.owes_since = None;
+        self.requests.begin(server.address(), Instant::now());
         self.reconnect.connected();
         if let Some(versions) = self.servers.versions(&server) {
             versions.connected(version);

@@ -1,0 +1,79 @@
+//! Whether the flows can be subscribed, as far as that can be told without subscribing them.
+
+use std::io;
+
+use super::check::{Failure, Report};
+use crate::domain::flow::Flow;
+use crate::domain::topic::TopicFilter;
+use crate::inbox::shunned_filters;
+use crate::settings::Settings;
+use crate::store::{self, Database};
+
+/// Names the flows that get no messages. What a broker says to a filter is known from the gateway that runs or ran with
+/// this inbox.
+pub(super) async fn run(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+    let lacks_tables = store::plan(database).await.is_ok_and(|plan| plan.added.iter().any(is_a_table));
+    if lacks_tables {
+        return Ok(());
+    }
+    let flows = match store::load_flows(database).await {
+        Ok(flows) => flows,
+        Err(error) => {
+            return report.tell("flows", &Err(Failure::new(&error, "let this user read the table flows")));
+        }
+    };
+    // An inbox that cannot be read is told of by its own line.
+    let shunned = shunned_filters(&settings.inbox.dir).unwrap_or_default();
+    let mut usable = 0;
+    for flow in &flows {
+        let filter = settings.role.subscribes(&flow.topic);
+        match fault(flow, shunned.contains(&filter)) {
+            Some(failure) => report.tell("flow", &Err(failure))?,
+            None => usable += 1,
+        }
+    }
+    report.tell("flows", &Ok(format!("that are enabled: {}, with a usable topic: {usable}", flows.len())))
+}
+
+fn is_a_table(added: &String) -> bool {
+    added.starts_with("table ")
+}
+
+fn fault(flow: &Flow, is_shunned: bool) -> Option<Failure> {
+    let Flow { code, topic, .. } = flow;
+    match TopicFilter::parse(topic) {
+        Err(error) => {
+            let reason = format!("{code} gets no messages: its topic filter {topic:?} is not valid: {error}");
+            Some(Failure::new(&reason, "mend the column topic of this row"))
+        }
+        Ok(_) if is_shunned => {
+            let reason = format!(
+                "{code} gets no messages: the broker closes the connection over its topic filter {topic:?}"
+            );
+            let remedy = "mend the column topic of this row, or the broker's rules for this user; \
+                          the gateway tries again within an hour, and at once after the row was disabled and enabled";
+            Some(Failure::new(&reason, remedy))
+        }
+        Ok(_) => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn flow(topic: &str) -> Flow {
+        let (code, action) = ("F".to_owned(), "STORE_DB".to_owned());
+        Flow { id: 1, code, topic: topic.to_owned(), action, endpoint_url: None }
+    }
+
+    #[test]
+    fn a_flow_that_gets_no_messages_is_named_with_its_filter_and_the_reason() {
+        assert!(fault(&flow("a/b"), false).is_none());
+        let invalid = fault(&flow("a\n"), false).unwrap().reason;
+        assert!(invalid.starts_with("F gets no messages") && invalid.contains("U+000A"), "{invalid}");
+        let shunned = fault(&flow("a/b"), true).unwrap().reason;
+        assert!(shunned.contains("closes the connection") && shunned.contains("\"a/b\""), "{shunned}");
+    }
+}

@@ -35,6 +35,7 @@ use super::messages::{
     ReloadFlows,
 };
 use super::report::kind_of;
+use crate::domain::active_flows::ActiveFlows;
 use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
 use crate::domain::replicas::Role;
@@ -47,6 +48,9 @@ use crate::store::Database;
 
 /// How soon to try again while there is no table at all, or the broker did not follow.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Flows that become active together and are named, a line for each.
+const NAMED_ACTIVE: usize = 20;
 
 /// The keeper of the flows.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub struct FlowRegistryActor {
     /// Why flows are not subscribed, by flow: to log it once and not at every reload.
     rejections: BTreeMap<FlowId, String>,
     session: Session,
+    /// Of which flows it was said that they are subscribed.
+    active: ActiveFlows,
     membership: Membership,
     /// Who waits until others have all flows of a gateway that goes for good.
     awaiting_handover: Vec<oneshot::Sender<HandedOver>>,
@@ -113,6 +119,16 @@ struct Work {
     announce: bool,
 }
 
+impl Holds {
+    /// Where the broker names no subscriptions, a filter may stand for several flows, and all are wanted.
+    fn have_subscribed(&self, flow: &Flow, names_subscriptions: bool) -> bool {
+        let Ok(filter) = TopicFilter::parse(&flow.topic) else { return false };
+        let stands_for_it = |other: &TopicFilter| other.covers(&filter);
+        self.subscribed.contains_key(&filter)
+            || !(names_subscriptions || self.subscribed.is_empty() || self.refused.iter().any(stands_for_it))
+    }
+}
+
 impl FlowRegistryActor {
     /// A registry; it reads the flows when it has started.
     #[must_use]
@@ -127,6 +143,7 @@ impl FlowRegistryActor {
             leaving: Vec::new(),
             rejections: BTreeMap::new(),
             session: Session::default(),
+            active: ActiveFlows::default(),
             settling: false,
             work: Work::default(),
         }
@@ -189,10 +206,28 @@ impl FlowRegistryActor {
         self.note_granted(settled.granted);
         if let Some(holds) = settled.holds {
             self.session.holds = holds;
+            if settled.granted.is_some() {
+                self.say_what_is_active();
+            }
             self.settle(context);
         } else {
             self.work.resync |= self.session.connected;
             context.run_later(RETRY, Self::settle);
+        }
+    }
+
+    /// A message that is published before its flow is subscribed does not come, so the log says when each one is.
+    fn say_what_is_active(&mut self) {
+        let Session { connected: true, terms, holds } = &self.session else { return };
+        let flows = self.flows.iter().flatten();
+        let active = flows.filter(|flow| holds.have_subscribed(flow, terms.names_subscriptions));
+        let new = self.active.replace(active);
+        for flow in new.iter().take(NAMED_ACTIVE) {
+            let (flow_id, code, topic) = (flow.id, &*flow.code, &*flow.topic);
+            log::info!(flow_id, flow = code; "Flow {code} is active: {topic:?} is subscribed");
+        }
+        if new.len() > NAMED_ACTIVE {
+            log::info!(flows = new.len() - NAMED_ACTIVE; "So many more flows are active");
         }
     }
 
@@ -283,6 +318,9 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
 
     fn handle(&mut self, envelope: Envelope<ConnectionEstablished>, context: &mut Self::Context) {
         let (terms, _handling) = envelope.open();
+        if !terms.session_kept {
+            self.active = ActiveFlows::default();
+        }
         self.session = Session { connected: true, terms, holds: Holds::default() };
         self.membership.are_subscribed(false);
         // A settlement of the connection before may have ended meanwhile.

@@ -1,5 +1,6 @@
 //! The pure core: decisions without clocks, randomness, sockets or files.
 
+pub mod active_flows;
 pub mod audit;
 pub mod batch;
 pub mod filter_trials;

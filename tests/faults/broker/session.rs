@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use crate::support::eventually;
 use crate::support::flows::DeadLetter;
 use crate::support::mosquitto::Broker;
 use crate::support::oracle::Load;
@@ -28,6 +29,41 @@ fn a_broker_that_has_forgotten_the_session_is_subscribed_again() {
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
+}
+
+/// A message that is published before its flow is active is lost.
+#[test]
+fn a_flow_is_told_to_be_active_once_for_each_session_and_topic() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    // More than are named at once.
+    for number in 0..30 {
+        world.flow(&format!("f{number}"), &format!("t/{number}")).insert(&world.sql);
+    }
+    let mut gateway = world.start();
+    gateway.wait_for_line("So many more flows are active");
+    assert_eq!(gateway.count_lines(" is active: "), 20);
+    world.flow("later", "later").insert(&world.sql);
+    let line = gateway.wait_for_line("Flow later is active");
+    assert!(line.contains(&world.topic("later")), "{line}");
+    world.sql.execute("UPDATE flows SET topic = ? WHERE code = 'later'", [world.topic("moved").into()]);
+    gateway.wait_for_line_that("the new topic", &|line| {
+        line.contains("Flow later is active") && line.contains(&world.topic("moved"))
+    });
+    world.broker.stop();
+    let mark = world.broker.mark();
+    world.broker.start();
+    world.wait_for_flows(mark);
+    world.sql.run("DELETE FROM flows WHERE code <> 'later'");
+    world.broker.wait_for_unsubscription(mark, &world.name, &world.topic("t/0"));
+    assert_eq!(gateway.count_lines("Flow later is active"), 2, "the session is kept");
+
+    world.broker.stop();
+    world.broker.forget_sessions();
+    world.broker.start();
+    eventually("it to be active again", || {
+        (gateway.count_lines("Flow later is active") == 3).then_some(())
+    });
+    assert_eq!(gateway.stop(), Some(0));
 }
 
 #[test]

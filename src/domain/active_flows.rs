@@ -1,0 +1,46 @@
+//! Which flows the broker has subscribed, so that it can be said when a flow becomes active.
+
+use std::collections::BTreeMap;
+
+use super::flow::Flow;
+use super::message::FlowId;
+
+/// The flows that are subscribed, each with its topic.
+#[derive(Debug, Clone, Default)]
+pub struct ActiveFlows(BTreeMap<FlowId, String>);
+
+impl ActiveFlows {
+    /// These flows are subscribed from now on. Gives those that were not, or by another topic.
+    pub fn replace<'a>(&mut self, active: impl Iterator<Item = &'a Flow>) -> Vec<&'a Flow> {
+        let before = std::mem::take(&mut self.0);
+        let mut new = Vec::new();
+        for flow in active {
+            if before.get(&flow.id) != Some(&flow.topic) {
+                new.push(flow);
+            }
+            self.0.insert(flow.id, flow.topic.clone());
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(id: FlowId, topic: &str) -> Flow {
+        let (code, action) = (format!("F{id}"), "STORE_DB".to_owned());
+        Flow { id, code, topic: topic.to_owned(), action, endpoint_url: None }
+    }
+
+    #[test]
+    fn a_flow_is_new_once_for_each_topic_and_again_after_it_was_gone() {
+        let mut active = ActiveFlows::default();
+        let (first, second, edited) = (flow(1, "a"), flow(2, "b"), flow(2, "c"));
+        assert_eq!(active.replace([&first, &second].into_iter()), [&first, &second]);
+        assert!(active.replace([&first, &second].into_iter()).is_empty());
+        assert_eq!(active.replace([&first, &edited].into_iter()), [&edited]);
+        assert!(active.replace([&edited].into_iter()).is_empty());
+        assert_eq!(active.replace([&first, &edited].into_iter()), [&first]);
+    }
+}

@@ -156,6 +156,23 @@ fn the_nth_packet_of_a_type_is_met_however_the_stream_is_cut_into_pieces() {
 }
 
 #[test]
+fn every_packet_with_a_filter_ends_its_connection_until_that_is_disarmed() {
+    // SUBSCRIBE and UNSUBSCRIBE of `bad` under the packet identifier 1.
+    let packets = [&b"\x82\x08\0\x01\0\x03bad\x01"[..], b"\xA2\x07\0\x01\0\x03bad"];
+    let other = b"\xA2\x08\0\x01\0\x04good";
+    for packet in packets {
+        let mut pair = pair(Proxy::to_mqtt);
+        pair.proxy.cut_at_every(Sign::Filter("bad"));
+        pair.client.write_all(&[other, packet, other].concat()).unwrap();
+        assert_eq!(read_to_end(&mut pair.server).0, other);
+        pair.proxy.disarm();
+        let (mut client, mut server) = (connect(&pair.proxy), pair.listener.accept().unwrap().0);
+        client.write_all(packet).unwrap();
+        assert_eq!(read(&mut server, packet.len()), packet);
+    }
+}
+
+#[test]
 fn after_a_packet_means_that_it_was_passed_on() {
     let mut pair = pair(Proxy::to_mqtt);
     let after = pair.proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), 1).after(Act::Stall);

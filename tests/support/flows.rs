@@ -31,6 +31,12 @@ impl NewFlow {
         }
     }
 
+    /// As it stands, without the test's prefix.
+    pub fn topic(mut self, topic: &str) -> NewFlow {
+        topic.clone_into(&mut self.topic);
+        self
+    }
+
     pub fn schema(mut self, schema: &str) -> NewFlow {
         schema.clone_into(&mut self.schema);
         self

@@ -16,7 +16,8 @@
 //! | `delay(Way, Duration)` | each piece that is read waits that long; zero ends it |
 //! | `cut_at_byte(Way, n, How)` | exactly `n` more bytes pass that way (of all connections together), then their connection ends |
 //! | `at(Sign, nth).before(Act)`, `.after(Act)` | at the `nth` such packet from now on, see [`Sign`] and [`Act`] |
-//! | `disarm()` | no trigger and no cut at a byte is set any more |
+//! | `cut_at_every(Sign)` | each such packet ends its connection and is not passed on |
+//! | `disarm()` | no trigger and no cut is set any more |
 //!
 //! Triggers and cuts at a byte give a [`Watch`]: `wait()` returns when it has happened. Nothing here needs a sleep.
 //!
@@ -73,6 +74,8 @@ pub enum Sign {
     Statement(&'static str),
     /// An MQTT packet of this type, on its way to the broker or from it.
     Packet(Way, Mqtt),
+    /// A SUBSCRIBE or UNSUBSCRIBE of a filter that contains this.
+    Filter(&'static str),
 }
 
 /// Types of MQTT packets, by their number on the wire.
@@ -142,6 +145,8 @@ struct State {
     triggers: Vec<Trigger>,
     /// Packets that are not passed on.
     swallowed: Option<Sign>,
+    /// Packets that end their connection.
+    cut_at_every: Option<Sign>,
     /// Bytes that may still pass, and what comes then.
     cut_at: [Option<(u64, How, u64)>; 2],
     fired: HashMap<u64, bool>,
@@ -301,6 +306,11 @@ impl Proxy {
         self.shared.lock().swallowed = Some(sign);
     }
 
+    /// Packets with this sign end their connection, until `disarm()`.
+    pub fn cut_at_every(&self, sign: Sign) {
+        self.shared.lock().cut_at_every = Some(sign);
+    }
+
     /// Ends every stall, of all connections and of single ones. What was swallowed is gone.
     pub fn flow(&self) {
         let mut state = self.shared.lock();
@@ -335,6 +345,7 @@ impl Proxy {
     pub fn disarm(&self) {
         let mut state = self.shared.lock();
         state.triggers.clear();
+        state.cut_at_every = None;
         state.cut_at = [None; 2];
     }
 

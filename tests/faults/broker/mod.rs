@@ -1,6 +1,7 @@
 //! What befalls the broker and the way to it.
 
 mod away;
+mod closing;
 mod credentials;
 mod kill;
 mod redelivery;

@@ -147,6 +147,9 @@ impl Pump {
         if state.swallowed.is_some_and(|sign| label.bears(sign)) {
             return Some((Moment::Before, Act::Swallow, NOBODY));
         }
+        if state.cut_at_every.is_some_and(|sign| label.bears(sign)) {
+            return Some((Moment::Before, Act::Cut(How::Fin), NOBODY));
+        }
         let mut pulled = None;
         state.triggers.retain_mut(|trigger| {
             if !label.bears(trigger.sign) {

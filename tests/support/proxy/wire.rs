@@ -1,6 +1,6 @@
 //! Where packets end on the wire, and what they are: as much of the protocols as triggers need.
 
-use super::{Sign, Way, mysql, postgres};
+use super::{Mqtt, Sign, Way, mysql, postgres};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -34,6 +34,15 @@ fn mqtt_length(bytes: &[u8]) -> Option<usize> {
     None
 }
 
+fn mqtt_label(way: Way, packet: &[u8]) -> Label {
+    let kind = packet[0] >> 4;
+    let with_filters = [Mqtt::Subscribe, Mqtt::Unsubscribe].into_iter().find(|with| *with as u8 == kind);
+    match with_filters {
+        Some(with_filters) => Label::Filters(with_filters, String::from_utf8_lossy(packet).into_owned()),
+        None => Label::Packet(way, kind),
+    }
+}
+
 /// What one connection has said so far that later packets refer to.
 #[derive(Default)]
 pub(super) struct Dialogue {
@@ -49,6 +58,8 @@ pub(super) enum Label {
     Other,
     Statement(String),
     Packet(Way, u8),
+    /// A SUBSCRIBE or UNSUBSCRIBE, with what is in it.
+    Filters(Mqtt, String),
 }
 
 impl Label {
@@ -60,6 +71,8 @@ impl Label {
             (Label::Packet(way, kind), Sign::Packet(wanted_way, wanted)) => {
                 *way == wanted_way && *kind == wanted as u8
             }
+            (Label::Filters(kind, _), Sign::Packet(Way::ToServer, wanted)) => *kind == wanted,
+            (Label::Filters(_, filters), Sign::Filter(part)) => filters.contains(part),
             _ => false,
         }
     }
@@ -69,7 +82,7 @@ impl Dialogue {
     pub(super) fn label(&mut self, protocol: Protocol, way: Way, packet: &[u8]) -> Label {
         match (protocol, way) {
             (Protocol::Raw, _) | (Protocol::Postgres, Way::ToClient) => Label::Other,
-            (Protocol::Mqtt, _) => Label::Packet(way, packet[0] >> 4),
+            (Protocol::Mqtt, _) => mqtt_label(way, packet),
             (Protocol::MySql, Way::ToServer) => {
                 let sent = self.mysql.sent(packet);
                 self.statement(sent)

@@ -295,12 +295,10 @@ async fn subscribe(
         .zip(ids)
         .map(|(filter, id)| Subscription { filter: filter.as_str().to_owned(), id: with_ids.then_some(id) });
     let answers = parts.link.subscribe(subscriptions.collect()).await?;
-    let answered = |wanted: fn(&Result<u8, RefusedCode>) -> bool| {
-        let answers = answers.iter().filter(move |(_, answer)| wanted(answer));
-        answers.map(|(filter, _)| filter.as_str())
-    };
-    let (granted, shunned) = (answered(Result::is_ok), answered(closes_connection));
-    lock(&parts.book).note_answers(granted, shunned)?;
+    let granted = answers.iter().filter(|(_, answer)| answer.is_ok());
+    let shunned = answers.iter().filter(|(_, answer)| *answer == Err(RefusedCode::CLOSES_CONNECTION));
+    lock(&parts.book)
+        .note_answers(granted.map(|(filter, _)| &**filter), shunned.map(|(filter, _)| &**filter))?;
     let outcomes = answers.into_iter().map(|(filter, answer)| SubscribeOutcome {
         filter,
         lowered_to: answer.ok().filter(|granted| *granted < parts.qos),
@@ -326,10 +324,6 @@ async fn unsubscribe(parts: &MqttParts, mut filters: Vec<String>) -> Result<(), 
     book.note_answers(std::iter::empty(), shunned.map(|(filter, _)| filter.as_str()))?;
     book.forget(filters.iter().map(String::as_str))?;
     Ok(())
-}
-
-fn closes_connection(answer: &Result<u8, RefusedCode>) -> bool {
-    *answer == Err(RefusedCode::CLOSES_CONNECTION)
 }
 
 /// What was shared is usable after a panic: nothing is left half done in it.

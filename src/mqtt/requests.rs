@@ -194,7 +194,9 @@ impl Job {
                     by_turn(filters, |filter| turn(filter, trials, time, &mut answers));
                 alone.sort_by_key(|filter| trials.suspicion(filter));
                 // Nobody wants those any more: if one is wanted again, it is tried again.
-                answers.iter().for_each(|(filter, _)| trials.forget(filter));
+                for (filter, _) in &answers {
+                    trials.forget(filter);
+                }
                 let alone = alone.into_iter().flat_map(|filter| Packet::unsubscribing(&[filter])).collect();
                 (Packet::unsubscribing(&together), alone)
             }
@@ -230,7 +232,9 @@ impl Job {
         for (packet, mut token) in std::mem::take(&mut self.in_flight) {
             match Pin::new(&mut token).poll(context).map(|outcome| packet.answers(outcome)) {
                 Poll::Ready(Ok(answers)) => {
-                    answers.iter().for_each(|(filter, _)| trials.answered(filter));
+                    for (filter, _) in &answers {
+                        trials.answered(filter);
+                    }
                     // The question before the first suspected filter is nobody's request.
                     let ours = answers.into_iter().filter(|(filter, _)| filter != NOBODYS_FILTER);
                     let before = self.answers.len();

@@ -10,7 +10,7 @@ use crate::support::world::{Backend, World, text_of};
 /// What the broker does with a CONNECT of MQTT 5.
 #[derive(Clone, Copy, Debug)]
 enum ToV5 {
-    /// As RabbitMQ 3.10 does.
+    /// As `RabbitMQ` 3.10 does.
     Closes,
     /// As aedes does.
     AnswersInItsOwnVersion,

@@ -144,7 +144,9 @@ fn settle(
 ) -> (BTreeSet<u8>, usize) {
     for lost in 0..10_000 {
         let (answered, unanswered) = connect(broker, trials, wanted, window);
-        answered.iter().for_each(|filter| trials.answered(&filter.to_string()));
+        for filter in &answered {
+            trials.answered(&filter.to_string());
+        }
         if unanswered == Unanswered::Nothing {
             return (answered.into_iter().collect(), lost);
         }

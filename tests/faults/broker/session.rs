@@ -60,9 +60,7 @@ fn a_flow_is_told_to_be_active_once_for_each_session_and_topic() {
     world.broker.stop();
     world.broker.forget_sessions();
     world.broker.start();
-    eventually("it to be active again", || {
-        (gateway.count_lines("Flow later is active") == 3).then_some(())
-    });
+    eventually("it to be active again", || (gateway.count_lines("Flow later is active") == 3).then_some(()));
     assert_eq!(gateway.stop(), Some(0));
 }
 

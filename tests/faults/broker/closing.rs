@@ -122,6 +122,23 @@ fn filters_that_a_policy_closes_the_connection_over_leave_the_others_alone() {
     }
 }
 
+/// There is no other filter whose answer shows that the broker works.
+#[test]
+fn a_bad_filter_without_others_is_found_too_and_its_mended_row_works() {
+    for version in ["5", "3.1.1"] {
+        let (world, _proxy) = world_that_forbids(version);
+        world.flow("only", "").topic(&forbidden(0)).insert(&world.sql);
+        let mut gateway = world.start();
+        wait_until_set_aside(&gateway, "only");
+        assert_eq!(gateway.count_lines(LOST), 2);
+        set_topic(&world, "only", &world.topic("mended"));
+        gateway.wait_for_line("Flow only is active");
+        takes_messages(&world, "only", "mended");
+        assert_eq!(gateway.count_lines(LOST), 2);
+        assert_eq!(gateway.stop(), Some(0));
+    }
+}
+
 #[test]
 fn an_unsubscribe_that_closes_the_connection_is_not_repeated() {
     for version in ["5", "3.1.1"] {

@@ -4,16 +4,23 @@
 //! timeout: a slow endpoint would starve the others. So there is a client for each origin. What
 //! bounds the posts in flight is the queue.
 //!
+//! Below awc, `route` makes the connections and `stream` gives it plain heads of answers to read.
+//!
 //! Connections are used again, and an endpoint may close one at any moment: the post that is just
 //! being sent on it gets no answer, through no fault of the endpoint or the message, and a failed
 //! attempt may be the last one. So it is sent once more, on a connection of its own. To send it
 //! twice is safe as an attempt after a failure is: the key is the same.
 
+mod answer;
 mod origins;
+mod redirect;
+mod route;
+mod stream;
 mod targets;
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +28,12 @@ use actix_web::error::ParseError;
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::http::StatusCode;
-use awc::http::header::{self, HeaderMap, HeaderValue};
+use awc::http::header::{self, HeaderValue};
 use awc::{ClientRequest, ClientResponse};
 use thiserror::Error;
 
 use self::origins::Origins;
+use self::redirect::MAX_REDIRECTS;
 use self::targets::{Target, Targets};
 use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
@@ -68,10 +76,25 @@ pub enum PostError {
     /// Connect, request and answer took too long.
     #[error("no complete answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
-    /// The endpoint answered, and not with success. A redirect is not followed: it would turn the
-    /// POST into a GET.
+    /// The endpoint answered, and not with success.
     #[error("HTTP status {0}")]
     Status(u16),
+    /// The endpoint redirects to where the post must not follow.
+    #[error("HTTP status {status} leads to {to}: {reason}")]
+    Redirect {
+        /// The status.
+        status: u16,
+        /// Where it leads, without what may be a secret.
+        to: String,
+        /// Why it is not followed, and what helps.
+        reason: &'static str,
+    },
+    /// One redirect led to the next.
+    #[error("more than {MAX_REDIRECTS} redirects, the last to {to}")]
+    TooManyRedirects {
+        /// Where the last one led, without what may be a secret.
+        to: String,
+    },
     /// The post ended in a panic.
     #[error("the post ended in a panic")]
     Panicked,
@@ -114,33 +137,48 @@ impl EndpointClients {
         self.origins.drop_idle();
     }
 
+    /// Posts, and follows redirects with the same body and the same key.
     async fn exchange(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
-        let target = self.targets.of(&item.url)?;
-        let body = || Bytes::from_owner(Body(Arc::clone(&item)));
-        let may_reuse = self.origins.may_reuse(&target);
-        let mut sent = self.request(&target, &item)?.send_body(body()).await;
+        let mut target = self.targets.of(&item.url)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(&target, &item).await?;
+            let location =
+                response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+            let next = redirect::next(&target.url, response.status(), location)?;
+            let (status, keeps_open) =
+                (response.status(), !response.headers().contains_key(header::CONNECTION));
+            let outcome = match &next {
+                None if !status.is_success() => Err(PostError::Status(status.as_u16())),
+                _ => read_body(response).await,
+            };
+            if keeps_open {
+                self.origins.keep(&target);
+            }
+            match next {
+                None => return outcome,
+                // How its own body ends says nothing of the message.
+                Some(next) => target = Rc::new(target.redirected(next)?),
+            }
+        }
+        Err(PostError::TooManyRedirects { to: redirect::shown(&target.url) })
+    }
+
+    async fn send(&self, target: &Target, item: &Arc<OutboxItem>) -> Result<ClientResponse, PostError> {
+        let body = || Bytes::from_owner(Body(Arc::clone(item)));
+        let may_reuse = self.origins.may_reuse(target);
+        let mut sent = self.request(target, item)?.send_body(body()).await;
         if may_reuse && sent.as_ref().is_err_and(was_closed) {
-            self.origins.forget(&target);
-            sent = self.request(&target, &item)?.send_body(body()).await;
+            self.origins.forget(target);
+            sent = self.request(target, item)?.send_body(body()).await;
         }
-        let response = sent?;
-        let ends_itself = has_an_end(response.status(), response.headers());
-        if !ends_itself {
-            // Before anything else runs here: awc has taken its connection back already.
-            self.origins.forget(&target);
-        }
-        let outcome = read_answer(response).await;
-        if ends_itself {
-            self.origins.keep(&target);
-        }
-        outcome
+        Ok(sent?)
     }
 
     fn request(&self, target: &Target, item: &OutboxItem) -> Result<ClientRequest, PostError> {
         let client = self.origins.client(target)?;
         let request = client
             .post(target.uri.clone())
-            .insert_header((header::HOST, target.host.clone()))
+            .insert_header((header::HOST, target.host_header.clone()))
             .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
             .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
             .insert_header((IDEMPOTENCY_KEY, item.key.to_string()));
@@ -176,20 +214,8 @@ fn was_closed(error: &SendRequestError) -> bool {
     }
 }
 
-/// Whether the answer says where it ends. One that does not ends with its connection, which awc
-/// uses again all the same: the next post would meet the close, or take the rest of this answer
-/// for its own.
-fn has_an_end(status: StatusCode, headers: &HeaderMap) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || headers.contains_key(header::CONTENT_LENGTH)
-        || headers.contains_key(header::TRANSFER_ENCODING)
-}
-
-async fn read_answer(mut response: ClientResponse) -> Result<(), PostError> {
+async fn read_body(mut response: ClientResponse) -> Result<(), PostError> {
     let status = response.status();
-    if !status.is_success() {
-        return Err(PostError::Status(status.as_u16()));
-    }
     // A body of no bytes is announced by these, whatever the header says.
     let may_have_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
     let announced = response.headers().get(header::CONTENT_LENGTH);

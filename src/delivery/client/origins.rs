@@ -4,9 +4,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
+use actix_web::dev::fn_service;
+use awc::http::Uri;
 use awc::{Client, Connector};
 
 use super::PostError;
+use super::route::Route;
 use super::targets::Target;
 use crate::delivery::tls::Tls;
 
@@ -48,7 +52,7 @@ impl Origins {
             known.used = Instant::now();
             return Ok(known.client.clone());
         }
-        let client = self.new_client(&target.scheme)?;
+        let client = self.new_client(target)?;
         if clients.len() >= MAX_CLIENTS {
             let oldest = clients.iter().min_by_key(|(_, known)| known.used).map(|(origin, _)| origin.clone());
             oldest.and_then(|origin| clients.remove(&origin));
@@ -84,17 +88,22 @@ impl Origins {
         self.clients.borrow_mut().retain(|_, known| known.used.elapsed() < CLIENT_IDLE);
     }
 
-    fn new_client(&self, scheme: &str) -> Result<Client, PostError> {
+    fn new_client(&self, target: &Target) -> Result<Client, PostError> {
+        let tls = target.is_https.then(|| self.tls.config().ok_or(PostError::NoCertificates)).transpose()?;
+        let route = Route { host: target.host.clone(), port: target.port, tls };
+        // awc takes every origin for plain HTTP: what it is given is the inside of a connection.
+        let connect = move |info: ConnectInfo<Uri>| {
+            let route = route.clone();
+            async move {
+                let stream = route.connect().await.map_err(ConnectError::Io)?;
+                Ok::<_, ConnectError>(Connection::new(info.request().clone(), stream))
+            }
+        };
         let connector = Connector::new()
+            .connector(fn_service(connect))
             .limit(0)
             .timeout(self.never)
-            .handshake_timeout(self.never)
             .conn_keep_alive(CONNECTION_IDLE);
-        let connector = match scheme {
-            "http" => connector,
-            "https" => connector.rustls_0_23(self.tls.config().ok_or(PostError::NoCertificates)?),
-            _ => return Err(PostError::Scheme),
-        };
         Ok(Client::builder().connector(connector).disable_timeout().disable_redirects().finish())
     }
 }

@@ -7,42 +7,66 @@ use std::sync::Arc;
 
 use awc::http::Uri;
 use awc::http::header::HeaderValue;
-use url::Url;
+use awc::http::uri::Scheme;
+use url::{Host, Url};
 
 use super::PostError;
+use super::redirect::keeps_credentials;
 
 /// URLs that are remembered; when there are more, all are read anew.
 const MAX_TARGETS: usize = 1024;
 
 /// Where a post goes.
 pub(super) struct Target {
+    /// The URL, without user and fragment.
+    pub(super) url: Url,
     /// Scheme, host and port: what a connection is for.
     pub(super) origin: String,
-    pub(super) scheme: String,
-    /// The address, without user and fragment.
+    pub(super) is_https: bool,
+    /// A name or an address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// What awc is asked for: it knows no https, which is made below it.
     pub(super) uri: Uri,
     /// The header `Host`.
-    pub(super) host: HeaderValue,
+    pub(super) host_header: HeaderValue,
     /// Name and password, if the URL has one of them.
     pub(super) user: Option<(String, Option<String>)>,
 }
 
 impl Target {
     fn read(url: &str) -> Result<Self, PostError> {
-        let mut url = Url::parse(url)?;
-        let host = HeaderValue::try_from(host_header(&url)?).map_err(|_| PostError::Scheme)?;
+        Self::new(Url::parse(url)?)
+    }
+
+    fn new(mut url: Url) -> Result<Self, PostError> {
+        let is_https = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(PostError::Scheme),
+        };
+        let host = match url.host().ok_or(PostError::Scheme)? {
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let port = url.port_or_known_default().ok_or(PostError::Scheme)?;
+        let host_header = HeaderValue::try_from(host_header(&url)?).map_err(|_| PostError::Scheme)?;
         let (name, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
         let user = (!name.is_empty() || password.is_some()).then_some((name, password));
         url.set_username("").and(url.set_password(None)).map_err(|()| PostError::Scheme)?;
         url.set_fragment(None);
-        let uri = Uri::try_from(url.as_str()).map_err(|_| PostError::Scheme)?;
-        Ok(Self {
-            origin: url.origin().ascii_serialization(),
-            scheme: url.scheme().to_owned(),
-            uri,
-            host,
-            user,
-        })
+        let mut parts = Uri::try_from(url.as_str()).map_err(|_| PostError::Scheme)?.into_parts();
+        parts.scheme = Some(Scheme::HTTP);
+        let uri = Uri::from_parts(parts).map_err(|_| PostError::Scheme)?;
+        let origin = url.origin().ascii_serialization();
+        Ok(Self { url, origin, is_https, host, port, uri, host_header, user })
+    }
+
+    /// Where a redirect leads. What user and password it names itself does not count.
+    pub(super) fn redirected(&self, to: Url) -> Result<Self, PostError> {
+        let user = self.user.clone().filter(|_| keeps_credentials(&self.url, &to));
+        Ok(Self { user, ..Self::new(to)? })
     }
 }
 

@@ -1,0 +1,103 @@
+//! Which redirects are followed, and what goes along.
+//!
+//! 307 and 308 ask for the same request at another address. 301, 302 and 303 are read by most clients as a GET without
+//! a body, whose success says nothing about the message; so they are failures, as is a way back from https to http.
+
+use awc::http::StatusCode;
+use url::Url;
+
+use super::PostError;
+
+/// Redirects that one post follows.
+pub(super) const MAX_REDIRECTS: usize = 5;
+
+/// Where the answer `status` with this `Location` leads from `from`: nowhere if it is no redirect.
+pub(super) fn next(from: &Url, status: StatusCode, location: Option<&str>) -> Result<Option<Url>, PostError> {
+    let Some(location) = location.filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)) else {
+        return Ok(None);
+    };
+    let refused = |to: Option<&Url>, reason| {
+        let to = to.map_or_else(|| "no usable URL".to_owned(), shown);
+        Err(PostError::Redirect { status: status.as_u16(), to, reason })
+    };
+    let to = from.join(location).ok().filter(|to| matches!(to.scheme(), "http" | "https") && to.has_host());
+    let Some(to) = to else {
+        return refused(None, "set endpoint_url to where the endpoint is");
+    };
+    if !matches!(status.as_u16(), 307 | 308) {
+        return refused(
+            Some(&to),
+            "only 307 and 308 are followed, set endpoint_url to where the endpoint is",
+        );
+    }
+    if from.scheme() == "https" && to.scheme() == "http" {
+        return refused(Some(&to), "https is not left for http");
+    }
+    Ok(Some(to))
+}
+
+/// Whether user and password of `from` are sent to `to`, as the Python service's HTTP client decides it: to the same
+/// origin, and from plain http to https on the same host.
+pub(super) fn keeps_credentials(from: &Url, to: &Url) -> bool {
+    let standard = |url: &Url| url.port().is_none();
+    from.origin() == to.origin()
+        || (from.host() == to.host()
+            && (from.scheme(), to.scheme()) == ("http", "https")
+            && standard(from)
+            && standard(to))
+}
+
+/// Scheme, host and path; user, query and fragment may hold secrets.
+pub(super) fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn led(from: &str, status: u16, location: &str) -> Result<Option<String>, String> {
+        let status = StatusCode::from_u16(status).unwrap();
+        let next = next(&Url::parse(from).unwrap(), status, Some(location));
+        next.map(|url| url.map(String::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn permanent_and_temporary_redirects_are_followed() {
+        for status in [307, 308] {
+            assert_eq!(led("http://h/hook", status, "/hook/"), Ok(Some("http://h/hook/".to_owned())));
+            assert_eq!(led("http://h/a", status, "https://o:1/b?c"), Ok(Some("https://o:1/b?c".to_owned())));
+        }
+        assert_eq!(led("http://h/", 200, "/x"), Ok(None));
+        assert_eq!(led("http://h/", 304, "/x"), Ok(None));
+    }
+
+    #[test]
+    fn other_redirects_say_where_they_lead_and_no_secret() {
+        for status in [301, 302, 303] {
+            let error = led("http://h/", status, "https://me:s3cret@o/login?next=s3cret#s3cret").unwrap_err();
+            assert!(error.contains("https://o/login") && !error.contains("s3cret"), "{error}");
+        }
+        let downgrade = led("https://h/", 307, "http://h/x?s3cret").unwrap_err();
+        assert!(downgrade.contains("http://h/x") && !downgrade.contains("s3cret"), "{downgrade}");
+        for location in ["ftp://h/s3cret", "http://:s3cret", "data:s3cret"] {
+            let error = led("http://h/", 308, location).unwrap_err();
+            assert!(error.contains("no usable URL") && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn credentials_stay_with_their_origin() {
+        let keeps = |from, to| keeps_credentials(&Url::parse(from).unwrap(), &Url::parse(to).unwrap());
+        assert!(keeps("http://h/a", "http://h/b") && keeps("http://h/", "https://h/"));
+        for (from, to) in [
+            ("http://h/", "http://o/"),
+            ("http://h/", "http://h:81/"),
+            ("http://h:81/", "https://h/"),
+            ("https://h/", "https://h.o/"),
+        ] {
+            assert!(!keeps(from, to), "{from} {to}");
+        }
+    }
+}

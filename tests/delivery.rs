@@ -23,6 +23,7 @@ use mqtt_gateway::domain::message::{Body, DeliveryFacts, Record};
 use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use mqtt_gateway::domain::outbox_work::CommittedRows;
 
+use mqtt_gateway::settings::HttpRoute;
 use mqtt_gateway::store::{Database, OutboxGauge, migrate};
 
 const US: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -77,6 +78,7 @@ impl Gateway {
             inbox_id: US.into(),
             gauge: Arc::clone(&gauge),
             http_timeout: TOO_LONG,
+            http_route: HttpRoute::default(),
             max_age,
             keys_known_for: DAY,
             observed: Arc::default(),
@@ -342,7 +344,7 @@ async fn keys_of_messages_twice_as_old_as_they_are_known_are_forgotten(test: Tes
 }
 
 async fn post(url: &str) -> Result<(), PostError> {
-    let clients = EndpointClients::new(Duration::from_millis(300));
+    let clients = EndpointClients::new(Duration::from_millis(300), &HttpRoute::default());
     clients.post(Arc::new(item(url, 1, 1))).await
 }
 
@@ -428,7 +430,7 @@ async fn user_and_password_of_the_url_are_sent_as_basic_authentication() {
 #[actix::test]
 async fn a_connection_is_used_again() {
     let sink = Sink::start(|_| Reply::ok());
-    let clients = EndpointClients::new(TOO_LONG);
+    let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
     for number in 1..=5 {
         clients.post(Arc::new(item(&sink.url(), 1, number))).await.unwrap();
     }
@@ -439,7 +441,7 @@ async fn a_connection_is_used_again() {
 async fn post_twice(replies: [Reply; 3]) -> (Result<(), PostError>, Sink) {
     let replies = std::sync::Mutex::new(replies.into_iter());
     let sink = Sink::start(move |_| replies.lock().unwrap().next().expect("a request too many"));
-    let clients = EndpointClients::new(TOO_LONG);
+    let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
     // Ends well or not, as the test wants.
     let _ = clients.post(Arc::new(item(&sink.url(), 1, 1))).await;
     (clients.post(Arc::new(item(&sink.url(), 1, 2))).await, sink)
@@ -484,7 +486,7 @@ async fn a_connection_whose_answer_ends_only_with_it_is_not_used_again() {
 async fn a_large_payload_arrives_whole() {
     let mut sink = Sink::start(|_| Reply::ok());
     let payload: Vec<u8> = (0..=250_u8).cycle().take(4 << 20).collect();
-    let clients = EndpointClients::new(TOO_LONG);
+    let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
     clients.post(Arc::new(item_with(&sink.url(), 1, 1, payload.clone()))).await.unwrap();
     assert!(sink.next().await.body == payload);
 }

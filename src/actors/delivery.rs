@@ -26,7 +26,7 @@ use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{CommittedRows, Outcome};
 use crate::domain::retry::Backoff;
 use crate::observe::Observed;
-use crate::settings::DatabaseSettings;
+use crate::settings::{DatabaseSettings, HttpRoute};
 use crate::store::OutboxGauge;
 
 /// Time between two attempts at the same message.
@@ -65,6 +65,8 @@ pub struct DeliveryParts {
     pub gauge: Arc<OutboxGauge>,
     /// For one post, from the connect to the last byte of the answer.
     pub http_timeout: Duration,
+    /// The way to the endpoints.
+    pub http_route: HttpRoute,
     /// A message that fails at this age becomes a dead letter.
     pub max_age: Duration,
     /// Time between two messages from which on they may have the same key.
@@ -108,7 +110,7 @@ impl DeliveryActor {
         let rule = RetryRule { backoff: BACKOFF, max_age: parts.max_age };
         Self {
             queue: DeliveryQueue::new(Arc::clone(&parts.inbox_id), Limits::default(), rule),
-            clients: Rc::new(EndpointClients::new(parts.http_timeout)),
+            clients: Rc::new(EndpointClients::new(parts.http_timeout, &parts.http_route)),
             life,
             parts,
             born: Instant::now(),

@@ -172,6 +172,7 @@ impl<'a> Stage<'a> {
                 inbox_id,
                 gauge: Arc::clone(gauge),
                 http_timeout: settings.http_timeout,
+                http_route: settings.http_route.clone(),
                 max_age: settings.outbox.max_age,
                 keys_known_for: settings.keys_known_for,
                 observed: Arc::clone(observed),

@@ -20,7 +20,6 @@ mod targets;
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +35,9 @@ use self::origins::Origins;
 use self::redirect::MAX_REDIRECTS;
 use self::targets::{Target, Targets};
 use crate::domain::library_text::without_links;
+use crate::delivery::tls::Tls;
 use crate::domain::outbox::OutboxItem;
+use crate::settings::HttpRoute;
 
 const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -53,8 +54,8 @@ pub enum PostError {
     /// The URL has no host, or is neither http nor https.
     #[error("not a usable URL: http or https with a host is needed")]
     Scheme,
-    /// It is an `https` URL and the system has no root certificates to verify the endpoint with.
-    #[error("no https: this system has no root certificates")]
+    /// It is an `https` URL and there are no root certificates to verify the endpoint with.
+    #[error("no https: there are no root certificates, see the log line on them")]
     NoCertificates,
     /// Nobody listens there, the name is unknown, the certificate is not valid …
     #[error("cannot connect: {0}")]
@@ -117,8 +118,10 @@ impl fmt::Debug for EndpointClients {
 impl EndpointClients {
     /// No connection yet; a post may take as long as `timeout`.
     #[must_use]
-    pub fn new(timeout: Duration) -> Self {
-        Self { timeout, targets: Targets::default(), origins: Origins::new(timeout) }
+    pub fn new(timeout: Duration, route: &HttpRoute) -> Self {
+        let tls = Tls::new(route.ca_bundle.clone());
+        let targets = Targets::new(route.proxies.clone());
+        Self { timeout, targets, origins: Origins::new(timeout, tls) }
     }
 
     /// Posts the payload, byte for byte, as JSON.
@@ -157,7 +160,7 @@ impl EndpointClients {
             match next {
                 None => return outcome,
                 // How its own body ends says nothing of the message.
-                Some(next) => target = Rc::new(target.redirected(next)?),
+                Some(next) => target = self.targets.redirected(&target, next)?,
             }
         }
         Err(PostError::TooManyRedirects { to: redirect::shown(&target.url) })
@@ -182,8 +185,12 @@ impl EndpointClients {
             .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
             .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
             .insert_header((IDEMPOTENCY_KEY, item.key.to_string()));
-        Ok(match &target.user {
+        let request = match &target.user {
             Some((name, password)) => request.basic_auth(name, password.as_deref().unwrap_or_default()),
+            None => request,
+        };
+        Ok(match target.proxy_authorization().filter(|_| !target.is_https) {
+            Some(words) => request.insert_header((header::PROXY_AUTHORIZATION, words)),
             None => request,
         })
     }

@@ -1,20 +1,34 @@
-//! TLS towards endpoints: the root certificates of the system, *ring* for the cryptography.
+//! TLS towards endpoints: the root certificates of the system or of a bundle, *ring* for the cryptography.
+
+mod pinned;
 
 use std::cell::{Cell, OnceCell};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
+
+use self::pinned::PinnedOrChained;
 
 /// The configuration of all `https` connections, read at the first of them.
 #[derive(Debug, Default)]
 pub(super) struct Tls {
+    /// File or directory of the certificates that are trusted in place of the system's.
+    bundle: Option<PathBuf>,
     config: OnceCell<Arc<ClientConfig>>,
     complained: Cell<bool>,
 }
 
 impl Tls {
-    /// `None` on a system without root certificates; it is looked again the next time.
+    /// Trusts the certificates of `bundle`, or else those of the system.
+    pub(super) fn new(bundle: Option<PathBuf>) -> Self {
+        Self { bundle, ..Self::default() }
+    }
+
+    /// `None` where there are no root certificates; it is looked again the next time.
     pub(super) fn config(&self) -> Option<Arc<ClientConfig>> {
         if self.config.get().is_none() {
             self.read();
@@ -23,32 +37,49 @@ impl Tls {
     }
 
     fn read(&self) {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            if !self.complained.replace(true) {
-                let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-                log::error!(
-                    "No root certificates found on this system, https endpoints cannot be reached; \
-                     install ca-certificates or set SSL_CERT_FILE. {}",
-                    errors.join("; ")
-                );
-            }
-            return;
-        }
-        match client_config(roots) {
+        let found = self.bundle.as_deref().map_or_else(load_native_certs, certificates_at);
+        match client_config(&found) {
             // Set by nobody else: this runs on one thread.
             Ok(config) => drop(self.config.set(Arc::new(config))),
-            Err(error) => log::error!("TLS cannot be set up, https endpoints cannot be reached: {error}"),
+            Err(error) if !self.complained.replace(true) => self.complain(&*error, &found),
+            Err(_) => {}
         }
+    }
+
+    fn complain(&self, error: &dyn std::error::Error, found: &CertificateResult) {
+        let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+        let place = match &self.bundle {
+            Some(path) => format!(
+                "in {}; see REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, and that it is PEM",
+                path.display()
+            ),
+            None => "on this system; install ca-certificates or set SSL_CERT_FILE".to_owned(),
+        };
+        log::error!(
+            "No root certificates that can be used {place}. Endpoints with https cannot be reached: {error}. {}",
+            errors.join("; ")
+        );
     }
 }
 
-fn client_config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+fn certificates_at(path: &Path) -> CertificateResult {
+    if path.is_dir() {
+        load_certs_from_paths(None, Some(path))
+    } else {
+        load_certs_from_paths(Some(path), None)
+    }
+}
+
+fn client_config(found: &CertificateResult) -> Result<ClientConfig, Box<dyn std::error::Error>> {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs.iter().cloned());
+    let chains =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PinnedOrChained::new(chains, found.certs.clone())))
         .with_no_client_auth();
     // HTTP/1.1 only: a connection for each post under way, so that one that stalls holds up no other.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

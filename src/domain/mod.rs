@@ -16,6 +16,7 @@ pub mod message_key;
 pub mod outbox;
 pub mod outbox_work;
 pub mod payload;
+pub mod proxies;
 pub mod redelivery;
 pub mod replicas;
 pub mod restart_budget;

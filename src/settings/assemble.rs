@@ -2,6 +2,7 @@
 //!
 //! Each group reads all its settings before the first wrong one ends it: so every problem is found.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::catalogue::{self as names, Spec};
@@ -9,10 +10,11 @@ use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
 use super::replicas::Purpose;
 use super::{
-    AdminSettings, CredentialSettings, DatabaseSettings, InboxSettings, Loaded, LogFormat, LogRepeats,
+    AdminSettings, CredentialSettings, DatabaseSettings, HttpRoute, InboxSettings, Loaded, LogFormat, LogRepeats,
     MqttSettings, OutboxSettings, RestartSettings, Settings, SettingsError, database, replicas,
 };
 use crate::domain::payload::PayloadLimits;
+use crate::domain::proxies::{Bypass, Proxies};
 use crate::domain::replicas::Role;
 use crate::domain::value_style::ValueStyle;
 use crate::inbox::{FsyncPolicy, KeepPolicy};
@@ -59,6 +61,7 @@ fn settings(
     let role_and_group = replicas::role(reader, purpose, client_id);
     let flows_reload_interval = reader.seconds(&names::FLOWS_RELOAD_INTERVAL_SECONDS);
     let http_timeout = reader.fractional_seconds(&names::HTTP_TIMEOUT_SECONDS);
+    let http_route = http_route(reader);
     let outbox = outbox(reader);
     let dead_letters_warn_rows = reader.integer(&names::DEAD_LETTERS_WARN_ROWS);
     let limits = limits(reader);
@@ -90,6 +93,7 @@ fn settings(
         log_filter: log_filter?,
         log_repeats: log_repeats?,
         http_timeout: http_timeout?,
+        http_route: http_route?,
         mqtt: mqtt?,
         role,
         group,
@@ -148,6 +152,20 @@ fn credentials(reader: &mut Reader<'_>) -> Result<CredentialSettings, Refused> {
     let files_of_settings =
         names::ALL.iter().filter(names_a_file).filter_map(|spec| reader.path_of(spec)).collect();
     Ok(CredentialSettings { dir: dir?, env_prefix: env_prefix?, files_of_settings })
+}
+
+fn http_route(reader: &mut Reader<'_>) -> Result<HttpRoute, Refused> {
+    let http = reader.proxy(&names::HTTP_PROXY);
+    let https = reader.proxy(&names::HTTPS_PROXY);
+    let all = reader.proxy(&names::ALL_PROXY);
+    let bypass = reader.text_if_set(&names::NO_PROXY);
+    let ca_bundle = reader.text_if_set(&names::REQUESTS_CA_BUNDLE);
+    let curls_ca_bundle = reader.text_if_set(&names::CURL_CA_BUNDLE);
+    let bypass = Bypass::parse(&bypass?.unwrap_or_default());
+    Ok(HttpRoute {
+        proxies: Proxies { http: http?, https: https?, all: all?, bypass },
+        ca_bundle: ca_bundle?.or(curls_ca_bundle?).map(PathBuf::from),
+    })
 }
 
 fn outbox(reader: &mut Reader<'_>) -> Result<OutboxSettings, Refused> {

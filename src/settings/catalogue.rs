@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Ordinal,
     /// An address with a port to listen at, or `off`.
     Listener,
+    /// The URL of an HTTP proxy, which may hold a password.
+    Proxy,
 }
 
 /// What counts when a setting is not there.
@@ -73,12 +75,20 @@ impl Spec {
             Kind::ShareGroup => "a name without `/`, `+` and `#`".to_owned(),
             Kind::Ordinal => "a number from 0, or a name that ends in one: `mqtt-gateway-3`".to_owned(),
             Kind::Listener => "an IP address and a port, or off".to_owned(),
+            Kind::Proxy => {
+                "an http or https URL of a proxy, as in `http://user:password@host:3128`".to_owned()
+            }
         }
     }
 
     /// Whether its value must not be shown.
     pub(crate) fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret)
+        matches!(self.kind, Kind::Secret | Kind::Proxy)
+    }
+
+    /// Whether it has this name in the environment. Those of proxies count in lower case, too, as they do elsewhere.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.name == name || (self.name.ends_with("_PROXY") && self.name.to_lowercase() == name)
     }
 }
 
@@ -94,7 +104,8 @@ macro_rules! catalogue {
 
 use Fallback::{Derived, Required, Unset, Value};
 use Kind::{
-    Flag, Integer, IntegerRaisedToOne, Listener, Ordinal, Path, Qos, Seconds, Secret, ShareGroup, Text, Word,
+    Flag, Integer, IntegerRaisedToOne, Listener, Ordinal, Path, Proxy, Qos, Seconds, Secret, ShareGroup,
+    Text, Word,
 };
 
 catalogue! {
@@ -125,6 +136,12 @@ catalogue! {
     SHARD_COUNT: Integer(1, 1_024), Value("1"), "the number of replicas over which the flows are divided, each at one of them";
 
     HTTP_TIMEOUT_SECONDS: Seconds(86_400), Value("10"), "time for one POST, from connecting to the last byte of the answer";
+    HTTP_PROXY: Proxy, Unset, "the proxy for `http` endpoints; `http_proxy` counts before it";
+    HTTPS_PROXY: Proxy, Unset, "the proxy for `https` endpoints; `https_proxy` counts before it";
+    ALL_PROXY: Proxy, Unset, "the proxy for endpoints whose scheme has none; `all_proxy` counts before it";
+    NO_PROXY: Text, Unset, "hosts that are posted to without a proxy, with commas: names with all below them, addresses, networks as `10.0.0.0/8`, `*` for all; `no_proxy` counts before it";
+    REQUESTS_CA_BUNDLE: Path, Unset, "a PEM file, or a directory of them, of the authorities that certificates of endpoints may come from, in place of those of the system";
+    CURL_CA_BUNDLE: Path, Unset, "the same, where `REQUESTS_CA_BUNDLE` is not set";
     OUTBOX_MAX_AGE_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "age at which a message that could not be posted becomes a dead letter";
     OUTBOX_MAX_ROWS_PER_FLOW: Integer(1, 1_000_000_000), Value("100000"), "messages of one flow that may wait to be posted";
     DEAD_LETTERS_WARN_ROWS: Integer(1, 1_000_000_000_000), Value("100000"), "rows of `dead_letters` above which the log and `check` warn: nobody but you deletes them";

@@ -131,7 +131,8 @@ fn a_database_url_is_read_without_showing_the_password() {
     });
 }
 
-const TRIED: [&str; 8] = [
+const TRIED: [&str; 9] = [
+    "HTTPS_PROXY",
     "LANES",
     "MQTT_QOS",
     "INBOX_MAX_BYTES",

@@ -95,11 +95,12 @@ impl Layer {
         Self { origin: origin.to_owned(), values: Map::new() }
     }
 
-    /// A layer in which names count only in upper case, and others than ours are nobody's business.
+    /// A layer in which names count as the environment has them, and others than ours are nobody's business. The names
+    /// come in order, so what is in lower case replaces what is in upper case.
     fn of_text<'a>(origin: &str, values: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut layer = Self::new(origin);
         for (name, value) in values {
-            if let Some(spec) = catalogue::ALL.iter().find(|spec| spec.name == name) {
+            if let Some(spec) = catalogue::ALL.iter().find(|spec| spec.is_named(name)) {
                 layer.set(spec, ValueKind::String(value.to_owned()));
             }
         }
@@ -223,7 +224,7 @@ fn toml_layer(file: &str, text: &str, problems: &mut Vec<SettingProblem>) -> Lay
 
 fn environment_layer(environment: &BTreeMap<String, OsString>, problems: &mut Vec<SettingProblem>) -> Layer {
     for (name, value) in environment {
-        if value.to_str().is_none() && catalogue::ALL.iter().any(|spec| spec.name == name) {
+        if value.to_str().is_none() && catalogue::ALL.iter().any(|spec| spec.is_named(name)) {
             problems.push(hidden(name, ENVIRONMENT, "UTF-8 text"));
         }
     }

@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::payload::PayloadLimits;
+use crate::domain::proxies::Proxies;
 use crate::domain::replicas::{Role, ShareGroup};
 use crate::domain::value_style::ValueStyle;
 use crate::inbox::{FsyncPolicy, KeepPolicy};
@@ -66,6 +67,8 @@ pub struct Settings {
     pub log_repeats: LogRepeats,
     /// Time for one POST, from connecting to the last byte.
     pub http_timeout: Duration,
+    /// The way to the endpoints.
+    pub http_route: HttpRoute,
     /// The client at the broker.
     pub mqtt: MqttSettings,
     /// What the gateway is among others.
@@ -136,6 +139,15 @@ pub struct InboxSettings {
     pub keep: KeepPolicy,
     /// When it is forced to the disk.
     pub fsync: FsyncPolicy,
+}
+
+/// The way to the endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HttpRoute {
+    /// Proxies in between.
+    pub proxies: Proxies,
+    /// File or directory of the certificates that are trusted in place of the system's.
+    pub ca_bundle: Option<PathBuf>,
 }
 
 /// Messages that wait to be posted.

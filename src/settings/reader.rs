@@ -14,6 +14,7 @@ use super::files::Files;
 use super::layers::{DEFAULT, Layers};
 use super::number;
 use super::secret_source::read_secret;
+use crate::domain::proxies::Proxy;
 use crate::domain::replicas::{ShareGroup, ordinal};
 
 const MASK: &str = "********";
@@ -142,6 +143,16 @@ impl<'a> Reader<'a> {
             (text == OFF || text.parse::<SocketAddr>().is_ok()).then_some(text)
         })?;
         Ok(word.parse().ok())
+    }
+
+    /// A proxy, if there is one.
+    pub(super) fn proxy(&mut self, spec: &Spec) -> Result<Option<Proxy>, Refused> {
+        self.optional(spec, Proxy::parse)
+    }
+
+    /// Text, if it is set.
+    pub(super) fn text_if_set(&mut self, spec: &Spec) -> Result<Option<String>, Refused> {
+        self.optional(spec, |text| Some(text.to_owned()))
     }
 
     /// Whether nobody has set it.
@@ -275,7 +286,7 @@ impl<'a> Reader<'a> {
         let Some(written) = self.layers.get(spec.name) else {
             return Ok(None);
         };
-        let is_text_setting = matches!(spec.kind, Kind::Text | Kind::Path | Kind::Secret);
+        let is_text_setting = matches!(spec.kind, Kind::Text | Kind::Path | Kind::Secret | Kind::Proxy);
         let text = match written.kind {
             ValueKind::String(text) => text,
             ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil => {

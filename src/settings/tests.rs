@@ -10,6 +10,7 @@ use super::assemble::{load_settings_for, load_settings_from};
 use super::files::Files;
 use super::layers::Sources;
 use super::*;
+use crate::domain::proxies::{Bypass, Proxy};
 use crate::domain::replicas::{Shard, ShareGroup};
 
 /// Files by path. A file under `locked/` cannot be read.
@@ -180,7 +181,10 @@ fn every_number_has_its_range() {
             | catalogue::Kind::Listener => &["-1", "perhaps"],
             catalogue::Kind::ShareGroup => &["a/b", "+"],
             catalogue::Kind::Ordinal => &["-1", "gateway", "4294967296"],
-            catalogue::Kind::Text | catalogue::Kind::Path | catalogue::Kind::Secret => &[],
+            catalogue::Kind::Text
+            | catalogue::Kind::Path
+            | catalogue::Kind::Secret
+            | catalogue::Kind::Proxy => &[],
         };
         for value in wrong {
             let error = error_of(load_with(&[(spec.name, value)], &[]));
@@ -189,6 +193,37 @@ fn every_number_has_its_range() {
             assert!(error.to_string().contains(&format!("{} = {value:?}", spec.name)), "{error}");
         }
     }
+}
+
+#[test]
+fn a_proxy_in_lower_case_counts_first_and_no_password_is_shown() {
+    let loaded = load_with(
+        &[
+            ("HTTP_PROXY", "http://upper:1"),
+            ("http_proxy", "me:s3cret@lower:2"),
+            ("NO_PROXY", "Example.com, 10.0.0.0/8"),
+            ("CURL_CA_BUNDLE", "curl.pem"),
+        ],
+        &[(".env", "https_proxy=http://me:s3cret@dotenv:3\nREQUESTS_CA_BUNDLE=requests.pem\n")],
+    );
+    let loaded = loaded.unwrap();
+    let HttpRoute { proxies, ca_bundle } = &loaded.settings.http_route;
+    let shown = |proxy: &Option<Proxy>| proxy.as_ref().map(ToString::to_string);
+    assert_eq!(shown(&proxies.http).as_deref(), Some("http://lower:2"));
+    assert_eq!(shown(&proxies.https).as_deref(), Some("http://dotenv:3"));
+    assert_eq!(proxies.bypass, Bypass::parse("example.com,10.0.0.0/8"));
+    assert_eq!(ca_bundle.as_deref(), Some(Path::new("requests.pem")));
+    assert!(!format!("{:?} {:?}", loaded.settings, loaded.effective).contains("s3cret"));
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_refused_without_its_password() {
+    let said = problem(&[("https_proxy", "socks5://me:s3cret@host:1080")]);
+    assert_eq!(
+        said,
+        "HTTPS_PROXY (environment, not shown): expected an http or https URL of a proxy, as in \
+         `http://user:password@host:3128`"
+    );
 }
 
 fn problem(environment: &[(&str, &str)]) -> String {

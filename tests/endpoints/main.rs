@@ -6,13 +6,16 @@
 mod http_sink;
 
 mod answers;
+mod proxies;
 mod redirects;
+mod tls_sink;
 
 use std::sync::Arc;
 
 use http_sink::{Reply, Sink, TOO_LONG};
 use mqtt_gateway::delivery::client::{EndpointClients, PostError};
 use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use mqtt_gateway::settings::HttpRoute;
 
 const BODY: &str = "{\"n\": 1}";
 const KEY: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-7-1";
@@ -31,7 +34,7 @@ fn item(url: &str) -> Arc<OutboxItem> {
 }
 
 fn clients() -> EndpointClients {
-    EndpointClients::new(TOO_LONG)
+    EndpointClients::new(TOO_LONG, &HttpRoute::default())
 }
 
 /// The answer to every request.

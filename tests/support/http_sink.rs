@@ -146,7 +146,7 @@ fn serve(
     }
 }
 
-fn read_request(reader: &mut impl BufRead) -> Option<Request> {
+pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     let line = read_line(reader)?;
     let mut headers = Vec::new();
     loop {

@@ -13,6 +13,7 @@ use crate::delivery::client::{EndpointClients, PostError};
 use crate::delivery::queue::Limits;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use crate::settings::HttpRoute;
 
 /// For one post.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,7 +62,7 @@ pub fn post_limit(load: &PostLoad) -> Result<PostLimit, PostLimitError> {
 }
 
 async fn post_all(load: &PostLoad, in_flight: u64) -> Result<(), PostLimitError> {
-    let clients = Rc::new(EndpointClients::new(TIMEOUT));
+    let clients = Rc::new(EndpointClients::new(TIMEOUT, &HttpRoute::default()));
     let mut posters = JoinSet::new();
     for poster in 0..in_flight {
         let (load, clients) = (load.clone(), Rc::clone(&clients));

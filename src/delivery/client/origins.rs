@@ -10,9 +10,10 @@ use awc::http::Uri;
 use awc::{Client, Connector};
 
 use super::PostError;
-use super::route::Route;
-use super::targets::Target;
+use super::route::{Hop, Route};
+use super::targets::{Target, address};
 use crate::delivery::tls::Tls;
+use crate::domain::proxies::Proxy;
 
 /// Origins that have a client at a time; the one that was idle for longest gives way.
 const MAX_CLIENTS: usize = 256;
@@ -41,8 +42,8 @@ struct KnownClient {
 }
 
 impl Origins {
-    pub(super) fn new(post_timeout: Duration) -> Self {
-        Self { never: post_timeout.saturating_mul(2), tls: Tls::default(), clients: RefCell::default() }
+    pub(super) fn new(post_timeout: Duration, tls: Tls) -> Self {
+        Self { never: post_timeout.saturating_mul(2), tls, clients: RefCell::default() }
     }
 
     /// The client for `target`, a new one if there is none.
@@ -88,9 +89,22 @@ impl Origins {
         self.clients.borrow_mut().retain(|_, known| known.used.elapsed() < CLIENT_IDLE);
     }
 
+    fn route(&self, target: &Target) -> Result<Route, PostError> {
+        let hop = |(host, port), is_tls: bool| {
+            let tls = is_tls.then(|| self.tls.config().ok_or(PostError::NoCertificates)).transpose()?;
+            Ok::<_, PostError>(Hop { host, port, tls })
+        };
+        let proxy = target.proxy.as_ref().map(Proxy::url);
+        let proxy = proxy.and_then(|url| Some((address(url)?, url.scheme() == "https")));
+        Ok(Route {
+            endpoint: hop((target.host.clone(), target.port), target.is_https)?,
+            proxy: proxy.map(|(address, is_tls)| hop(address, is_tls)).transpose()?,
+            proxy_authorization: target.proxy_authorization(),
+        })
+    }
+
     fn new_client(&self, target: &Target) -> Result<Client, PostError> {
-        let tls = target.is_https.then(|| self.tls.config().ok_or(PostError::NoCertificates)).transpose()?;
-        let route = Route { host: target.host.clone(), port: target.port, tls };
+        let route = self.route(target)?;
         // awc takes every origin for plain HTTP: what it is given is the inside of a connection.
         let connect = move |info: ConnectInfo<Uri>| {
             let route = route.clone();

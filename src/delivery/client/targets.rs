@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use awc::http::Uri;
 use awc::http::header::HeaderValue;
-use awc::http::uri::Scheme;
+use awc::http::uri::{PathAndQuery, Scheme};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use url::{Host, Url};
 
 use super::PostError;
 use super::redirect::keeps_credentials;
+use crate::domain::proxies::{Proxies, Proxy};
 
 /// URLs that are remembered; when there are more, all are read anew.
 const MAX_TARGETS: usize = 1024;
@@ -31,59 +34,92 @@ pub(super) struct Target {
     /// The header `Host`.
     pub(super) host_header: HeaderValue,
     /// Name and password, if the URL has one of them.
-    pub(super) user: Option<(String, Option<String>)>,
+    pub(super) user: Option<User>,
+    /// What it is reached through.
+    pub(super) proxy: Option<Proxy>,
 }
 
-impl Target {
-    fn read(url: &str) -> Result<Self, PostError> {
-        Self::new(Url::parse(url)?)
-    }
+/// Name and password of a URL, as they were before they were escaped.
+pub(super) type User = (String, Option<String>);
 
-    fn new(mut url: Url) -> Result<Self, PostError> {
+impl Target {
+    fn new(mut url: Url, proxies: &Proxies) -> Result<Self, PostError> {
         let is_https = match url.scheme() {
             "http" => false,
             "https" => true,
             _ => return Err(PostError::Scheme),
         };
-        let host = match url.host().ok_or(PostError::Scheme)? {
-            Host::Domain(name) => name.to_owned(),
-            Host::Ipv4(address) => address.to_string(),
-            Host::Ipv6(address) => address.to_string(),
-        };
-        let port = url.port_or_known_default().ok_or(PostError::Scheme)?;
+        let (host, port) = address(&url).ok_or(PostError::Scheme)?;
         let host_header = HeaderValue::try_from(host_header(&url)?).map_err(|_| PostError::Scheme)?;
-        let (name, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
-        let user = (!name.is_empty() || password.is_some()).then_some((name, password));
+        let user = user(&url);
         url.set_username("").and(url.set_password(None)).map_err(|()| PostError::Scheme)?;
         url.set_fragment(None);
-        let mut parts = Uri::try_from(url.as_str()).map_err(|_| PostError::Scheme)?.into_parts();
-        parts.scheme = Some(Scheme::HTTP);
-        let uri = Uri::from_parts(parts).map_err(|_| PostError::Scheme)?;
+        let proxy = proxies.for_url(&url).cloned();
+        let uri = request_uri(&url, proxy.is_some() && !is_https).ok_or(PostError::Scheme)?;
         let origin = url.origin().ascii_serialization();
-        Ok(Self { url, origin, is_https, host, port, uri, host_header, user })
+        Ok(Self { url, origin, is_https, host, port, uri, host_header, user, proxy })
     }
+}
 
-    /// Where a redirect leads. What user and password it names itself does not count.
-    pub(super) fn redirected(&self, to: Url) -> Result<Self, PostError> {
-        let user = self.user.clone().filter(|_| keeps_credentials(&self.url, &to));
-        Ok(Self { user, ..Self::new(to)? })
+impl Target {
+    /// What is said to the proxy on behalf of its user.
+    pub(super) fn proxy_authorization(&self) -> Option<String> {
+        let (name, password) = user(self.proxy.as_ref()?.url())?;
+        let words = format!("{name}:{}", password.unwrap_or_default());
+        Some(format!("Basic {}", BASE64_STANDARD.encode(words)))
     }
+}
+
+/// Host without brackets, and port.
+pub(super) fn address(url: &Url) -> Option<(String, u16)> {
+    let host = match url.host()? {
+        Host::Ipv6(address) => address.to_string(),
+        host => host.to_string(),
+    };
+    Some((host, url.port_or_known_default()?))
+}
+
+/// Name and password, if it has one of them. Users write `%40` for an `@` in a password.
+pub(super) fn user(url: &Url) -> Option<User> {
+    let (name, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
+    (!name.is_empty() || password.is_some()).then_some((name, password))
+}
+
+/// What awc is asked for. It writes the path into the request, and a proxy wants to read the whole URL there.
+fn request_uri(url: &Url, is_for_proxy: bool) -> Option<Uri> {
+    let mut parts = Uri::try_from(url.as_str()).ok()?.into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    if is_for_proxy {
+        parts.path_and_query = Some(PathAndQuery::try_from(url.as_str()).ok()?);
+    }
+    Uri::from_parts(parts).ok()
 }
 
 /// The targets of the URLs that were posted to. Lives on one thread.
 #[derive(Default)]
 pub(super) struct Targets {
+    proxies: Proxies,
     known: RefCell<HashMap<Arc<str>, Rc<Target>>>,
 }
 
 impl Targets {
+    pub(super) fn new(proxies: Proxies) -> Self {
+        Self { proxies, known: RefCell::default() }
+    }
+
+    /// Where a redirect of `from` leads. What user and password it names itself does not count.
+    pub(super) fn redirected(&self, from: &Target, to: Url) -> Result<Rc<Target>, PostError> {
+        let user = from.user.clone().filter(|_| keeps_credentials(&from.url, &to));
+        Ok(Rc::new(Target { user, ..Target::new(to, &self.proxies)? }))
+    }
+
     /// What `url` says.
     pub(super) fn of(&self, url: &Arc<str>) -> Result<Rc<Target>, PostError> {
         let mut known = self.known.borrow_mut();
         if let Some(target) = known.get(url) {
             return Ok(Rc::clone(target));
         }
-        let target = Rc::new(Target::read(url)?);
+        let target = Rc::new(Target::new(Url::parse(url)?, &self.proxies)?);
         if known.len() >= MAX_TARGETS {
             known.clear();
         }
@@ -98,7 +134,6 @@ fn host_header(url: &Url) -> Result<String, PostError> {
     Ok(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-/// Users write `%40` for an `@` in a password.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -135,7 +170,7 @@ mod tests {
 
     #[test]
     fn user_and_fragment_are_no_part_of_the_address() {
-        let target = Target::read("http://me:p%40ss@example.com/in?a=1#here").unwrap();
+        let target = Targets::default().of(&"http://me:p%40ss@example.com/in?a=1#here".into()).unwrap();
         assert_eq!(target.uri.to_string(), "http://example.com/in?a=1");
         assert_eq!(target.user, Some(("me".to_owned(), Some("p@ss".to_owned()))));
         assert_eq!(target.origin, "http://example.com");

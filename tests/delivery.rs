@@ -8,6 +8,7 @@ mod database;
 #[path = "support/http_sink.rs"]
 mod http_sink;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -126,7 +127,21 @@ impl Gateway {
     }
 }
 
+/// Makes the flow of each item that has none, with the URL of the item.
+async fn make_flows(test: &TestDatabase, items: &[OutboxItem]) {
+    let flows: BTreeMap<i64, &str> = items.iter().map(|item| (item.key.flow_id, &*item.url)).collect();
+    for (id, url) in flows {
+        test.execute(&format!(
+            "INSERT INTO flows (id, code, description, topic, action, payload_schema, endpoint_url, enabled) \
+             SELECT {id}, 'f{id}', '', 't', 'POST_ENDPOINT', '{{}}', '{url}', TRUE FROM (SELECT 1 AS one) AS row_of_one \
+             WHERE NOT EXISTS (SELECT 1 FROM flows WHERE id = {id})"
+        ))
+        .await;
+    }
+}
+
 async fn insert(test: &TestDatabase, owner: &str, items: &[OutboxItem]) {
+    make_flows(test, items).await;
     let now = test.seconds_from_now(0);
     for items in items.chunks(500) {
         let rows = items.iter().map(|item| {

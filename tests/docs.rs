@@ -282,9 +282,9 @@ fn reasons_in_the_code() -> BTreeSet<String> {
     let judge = words(&read("src/store/batch/judge.rs"));
     let payload = read("src/domain/payload.rs");
     let of_payload = payload.split("fn reason(").nth(1).unwrap().split("\n    }\n").next().unwrap();
-    let outbox = read("src/store/outbox.rs");
-    let of_outbox = outbox.lines().find(|line| line.starts_with("pub const REASON_")).unwrap();
-    judge.into_iter().chain(words(of_payload)).chain(words(of_outbox)).collect()
+    let outbox = read("src/domain/outbox_work.rs");
+    let of_outbox = outbox.lines().filter(|line| line.starts_with("pub const REASON_")).flat_map(words);
+    judge.into_iter().chain(words(of_payload)).chain(of_outbox).collect()
 }
 
 /// String literals that are one word with underscores.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use database::TestDatabase;
 use mqtt_gateway::domain::outbox::OutboxKey;
-use mqtt_gateway::domain::outbox_work::{LoadRest, LoadedFlow, Outcome, cost};
+use mqtt_gateway::domain::outbox_work::{LoadRest, LoadedFlow, Outcome, REASON_EXPIRED, cost};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
 
@@ -165,7 +165,11 @@ async fn a_failed_delivery_is_put_off_by_the_clock_of_the_database(test: TestDat
 async fn what_expires_becomes_a_dead_letter_with_all_it_was(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
     insert(&test, US, 7, 41..=42).await;
-    let expired = Outcome::Expired { key: key(US, 7, 41), detail: "HTTP status 500".to_owned() };
+    let expired = Outcome::GivenUp {
+        key: key(US, 7, 41),
+        reason: REASON_EXPIRED,
+        detail: "HTTP status 500".to_owned(),
+    };
     outbox.settle(std::slice::from_ref(&expired)).await.unwrap();
     outbox.settle(&[expired]).await.unwrap();
     assert_eq!(numbers(&outbox.load(7, None, 9, 9999).await.unwrap()), [42]);
@@ -195,7 +199,7 @@ async fn rows_that_have_changed_hands_are_left_to_their_new_owner_unless_deliver
             retry_in: Duration::from_mins(1),
             error: error.clone(),
         },
-        Outcome::Expired { key: key(US, 1, 2), detail: error },
+        Outcome::GivenUp { key: key(US, 1, 2), reason: REASON_EXPIRED, detail: error },
         Outcome::Delivered { key: key(US, 1, 3) },
     ];
     outbox.settle(&outcomes).await.unwrap();

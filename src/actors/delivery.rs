@@ -18,12 +18,12 @@ use tokio::task::JoinSet;
 use self::table_work::{Chore, TableWork};
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
-use super::messages::{Deliver, DeliverFromTable, DrainDelivery};
+use super::messages::{Deliver, DeliverFromTable, DrainDelivery, FollowFlows};
 use crate::delivery::client::{EndpointClients, PostError};
 use crate::delivery::queue::{DeliveryQueue, Limits, Moment, RetryRule};
 use crate::delivery::redaction::redacted;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{CommittedRows, Outcome};
+use crate::domain::outbox_work::{CommittedRows, Outcome, REASON_FLOW_DELETED};
 use crate::domain::retry::Backoff;
 use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, HttpRoute};
@@ -130,7 +130,11 @@ impl DeliveryActor {
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = self.now();
         while let Some(item) = self.queue.next_post(now) {
-            self.post(context, item);
+            if self.queue.is_deleted(item.key.flow_id) {
+                self.give_up_deleted(&item);
+            } else {
+                self.post(context, item);
+            }
         }
         self.work_on_table(context);
         self.set_alarm(context);
@@ -139,6 +143,15 @@ impl DeliveryActor {
                 // Whoever asked may have gone.
                 let _ = waiting.send(());
             }
+        }
+    }
+
+    /// That the flow was deleted, the log says once for all of its messages.
+    fn give_up_deleted(&mut self, item: &OutboxItem) {
+        let detail = "the flow was deleted while the post waited".to_owned();
+        let outcome = self.queue.given_up(item.key.flow_id, REASON_FLOW_DELETED, detail, self.now());
+        if let Some(outcome) = outcome {
+            self.table.add(outcome);
         }
     }
 
@@ -223,6 +236,16 @@ impl Handler<Envelope<DeliverFromTable>> for DeliveryActor {
     }
 }
 
+impl Handler<Envelope<FollowFlows>> for DeliveryActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<FollowFlows>, context: &mut Self::Context) {
+        let (FollowFlows, _handling) = envelope.open();
+        self.table.want(Chore::RoutineSweep);
+        self.pump(context);
+    }
+}
+
 impl Handler<PostEnded> for DeliveryActor {
     type Result = ();
 
@@ -244,7 +267,7 @@ impl Handler<PostEnded> for DeliveryActor {
             }
         };
         if let Some(outcome) = outcome {
-            log_expiry(&item, &outcome);
+            log_dead_letter(&item, &outcome);
             self.table.add(outcome);
         }
         self.pump(context);
@@ -298,8 +321,8 @@ fn log_delivery(item: &OutboxItem) {
     }
 }
 
-fn log_expiry(item: &OutboxItem, outcome: &Outcome) {
-    if let Outcome::Expired { detail, .. } = outcome {
+fn log_dead_letter(item: &OutboxItem, outcome: &Outcome) {
+    if let Outcome::GivenUp { detail, .. } = outcome {
         let message_id = item.message_id;
         let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
         log::error!(

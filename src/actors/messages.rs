@@ -6,7 +6,7 @@
 //!  FlowRegistryActor ── NewRoutingTable ──▶ RouterActor ── AnnounceTable ──▶ FlowRegistryActor
 //!  paho callback ── InboxGrew ──▶ RouterActor
 //!  RouterActor ── OpenLane, ProcessBatch ──▶ FlowWorkerActor ── LaneOpened ──▶ RouterActor
-//!  FlowWorkerActor ── Deliver, DeliverFromTable ──▶ DeliveryActor
+//!  FlowWorkerActor ── Deliver, DeliverFromTable ──▶ DeliveryActor ◀── FollowFlows ── FlowRegistryActor
 //!  every actor ── ActorExited ──▶ SupervisorActor ── Drain… ──▶ all
 //! ```
 
@@ -199,6 +199,11 @@ pub struct DeliverFromTable {
     /// Those that a worker committed; `None` for whatever is there.
     pub rows: Option<Vec<CommittedRows>>,
 }
+
+/// To the delivery: the flows were read. Look where those post whose messages wait.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct FollowFlows;
 
 /// To the broker connection, at the end: disconnect.
 #[derive(Debug, Clone, Copy, Message)]

@@ -3,7 +3,7 @@
 //! ```text
 //!  deliver ──room──▶ waiting ──next_post──▶ in flight ──posted───▶ Delivered ─┐
 //!     │                 ▲                       │                             ├─ settled ─▶ row gone
-//!     │ no room         │ loaded                └─failed──▶ Expired, or ──────┘
+//!     │ no room         │ loaded                └─failed──▶ GivenUp, or ──────┘
 //!     ▼                 │                                   Failed ── settled ─▶ parked
 //!  spilled ── half of its memory is free ── next_load                              │
 //!     ▲                                                                            │
@@ -26,10 +26,13 @@
 //!   that nobody announced, a failure or a lost lease, which drop memory, and a counter that was set
 //!   back, which shows as a later row with a lower number or as rows with the same one. Rows announced
 //!   during a load are compared with the rows it brings: they may lie below its end and not be among them.
+//! * **Destinations.** A flow posts to where its row says, as far as that was told; else to where its messages were to go when
+//!   they were numbered. One on hold posts nothing and holds no message in memory.
 //! * **Fairness.** Flows take turns, a message each; flows whose last attempt failed may hold only
 //!   a part of the posts in flight, so endpoints that hang do not starve the others. A flow that still
 //!   has messages loads only if there is room for a whole load.
 
+mod destinations;
 mod flow;
 mod limits;
 #[cfg(test)]
@@ -44,7 +47,9 @@ use self::limits::SHORTEST_RETRY;
 pub use self::limits::{Limits, LoadOrder, RetryRule};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{CommittedRows, LoadRest, LoadedFlow, Outcome, RowNumber, WaitingFlow};
+use crate::domain::outbox_work::{
+    CommittedRows, LoadRest, LoadedFlow, Outcome, REASON_EXPIRED, RowNumber, WaitingFlow,
+};
 
 /// A point in time: the time since a moment of the caller's choice.
 pub type Moment = Duration;
@@ -243,7 +248,8 @@ impl DeliveryQueue {
         }
         let flow = self.next_ready()?;
         let queue = self.flows.get_mut(&flow)?;
-        let entry = queue.waiting.pop_front()?;
+        let mut entry = queue.waiting.pop_front()?;
+        queue.address(&mut entry.item);
         let item = Arc::clone(&entry.item);
         queue.in_flight = Some(entry);
         queue.place = Place::Posting;
@@ -265,9 +271,31 @@ impl DeliveryQueue {
         let entry = self.take_in_flight(flow)?;
         let queue = self.flows.get_mut(&flow)?;
         queue.failing = false;
+        queue.is_due = false;
         queue.place = Place::Idle;
         self.advance(flow, now);
         Some(Outcome::Delivered { key: entry.item.key.clone() })
+    }
+
+    /// The message of `flow` that was in flight is not tried again: it becomes a dead letter.
+    pub fn given_up(
+        &mut self,
+        flow: FlowId,
+        reason: &'static str,
+        detail: String,
+        now: Moment,
+    ) -> Option<Outcome> {
+        let entry = self.take_in_flight(flow)?;
+        Some(self.give_up(&entry, reason, detail, now))
+    }
+
+    fn give_up(&mut self, entry: &Entry, reason: &'static str, detail: String, now: Moment) -> Outcome {
+        let key = entry.item.key.clone();
+        if let Some(queue) = self.flows.get_mut(&key.flow_id) {
+            queue.place = Place::Idle;
+        }
+        self.advance(key.flow_id, now);
+        Outcome::GivenUp { key, reason, detail }
     }
 
     /// The message of `flow` that was in flight failed. `random_unit`, from 0 to below 1, spreads
@@ -276,13 +304,12 @@ impl DeliveryQueue {
         let entry = self.take_in_flight(flow)?;
         let queue = self.flows.get_mut(&flow)?;
         queue.failing = true;
+        queue.is_due = queue.posts_elsewhere_than(&entry.item);
         let key = entry.item.key.clone();
         let attempts = entry.item.attempts.saturating_add(1);
         if now >= entry.expires_at {
-            queue.place = Place::Idle;
-            self.advance(flow, now);
             let detail = format!("given up at attempt {attempts}: {error}");
-            return Some(Outcome::Expired { key, detail });
+            return Some(self.give_up(&entry, REASON_EXPIRED, detail, now));
         }
         queue.place = Place::Settling;
         self.evict(flow);
@@ -317,7 +344,7 @@ impl DeliveryQueue {
             self.unsettled -= 1;
             if let Outcome::Failed { retry_in, .. } = outcome {
                 queue.place = Place::Idle;
-                queue.retry_at = Some(now + *retry_in);
+                queue.retry_at = (!queue.is_due).then_some(now + *retry_in);
             }
             self.advance(flow, now);
         }
@@ -384,7 +411,7 @@ impl DeliveryQueue {
             queue.failing = false;
         }
         for loaded in loaded.items {
-            if is_not_due(&loaded) {
+            if is_not_due(&loaded) && !queue.is_due {
                 // It waits in the table, and so does all that follows it.
                 queue.table = Table::Anywhere;
                 if queue.messages() == 0 {
@@ -397,7 +424,8 @@ impl DeliveryQueue {
                 queue.table = Table::Anywhere;
             }
             let expires_at = now + self.rule.max_age.saturating_sub(loaded.age);
-            let entry = Entry::new(loaded.item, expires_at.max(self.rule.none_expires_before()));
+            let earliest = self.rule.none_expires_before().max(queue.none_expires_before);
+            let entry = Entry::new(loaded.item, expires_at.max(earliest));
             queue.bytes += entry.bytes;
             self.messages += 1;
             self.bytes += entry.bytes;
@@ -444,7 +472,7 @@ impl DeliveryQueue {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
         };
-        if queue.place == Place::Idle {
+        if queue.place == Place::Idle && !queue.is_on_hold() {
             queue.retry_at = queue.retry_at.filter(|at| *at > now);
             if let Some(at) = queue.retry_at {
                 queue.place = Place::Parked;

@@ -1,10 +1,19 @@
 //! What passes between the delivery of outbox rows and the table they are in.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::flow::EndpointError;
 use super::message::{FlowId, Offset};
 use super::outbox::{OutboxItem, OutboxKey};
+
+/// `dead_letters.reason` of a message that could not be delivered in time.
+pub const REASON_EXPIRED: &str = "outbox_expired";
+
+/// The same for one whose flow was deleted while it waited.
+pub const REASON_FLOW_DELETED: &str = "flow_deleted";
 
 /// What a message counts in bounds of memory: its payload, and roughly what goes with it.
 #[must_use]
@@ -98,6 +107,47 @@ pub struct WaitingFlow {
     pub oldest_age: Duration,
 }
 
+/// A flow whose messages wait, as its row is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowDestination {
+    /// The flow.
+    pub flow: FlowId,
+    /// Its code; empty if it was deleted.
+    pub code: String,
+    /// Where its messages go.
+    pub destination: Destination,
+}
+
+/// Where the messages of a flow go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// To this URL.
+    Url(Arc<str>),
+    /// Nowhere for now: they wait.
+    OnHold(HoldReason),
+    /// To the dead letters: the flow was deleted.
+    Deleted,
+}
+
+/// Why the messages of a flow wait, whatever its endpoint says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HoldReason {
+    /// The flow is disabled.
+    Disabled,
+    /// It has no URL that can be posted to.
+    Url(EndpointError),
+}
+
+/// As the end of a sentence about the flow, with the remedy.
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disabled => f.write_str("it is disabled; enable it, or delete it"),
+            Self::Url(error) => write!(f, "{error}; mend endpoint_url, or delete the flow"),
+        }
+    }
+}
+
 /// What became of a message, to be written to the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -117,10 +167,12 @@ pub enum Outcome {
         /// Why it failed.
         error: String,
     },
-    /// The attempt failed, and the message is too old for another: its row becomes a dead letter.
-    Expired {
+    /// There is no other attempt: its row becomes a dead letter.
+    GivenUp {
         /// Its key.
         key: OutboxKey,
+        /// `dead_letters.reason`.
+        reason: &'static str,
         /// Why, for people.
         detail: String,
     },
@@ -131,7 +183,7 @@ impl Outcome {
     #[must_use]
     pub fn key(&self) -> &OutboxKey {
         match self {
-            Self::Delivered { key } | Self::Failed { key, .. } | Self::Expired { key, .. } => key,
+            Self::Delivered { key } | Self::Failed { key, .. } | Self::GivenUp { key, .. } => key,
         }
     }
 

@@ -12,6 +12,7 @@
 //!
 //! All times are the database's. Rows are locked by primary key; a claim locks the lease first.
 
+mod destinations;
 mod keys;
 mod lease;
 
@@ -36,9 +37,6 @@ use super::statement::{marked, statement};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{LoadRest, LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
-
-/// `dead_letters.reason` of a message that could not be delivered in time.
-pub const REASON_EXPIRED: &str = "outbox_expired";
 
 /// What is kept of the reason of a failure, in characters.
 const MAX_ERROR_CHARS: usize = 1000;
@@ -227,8 +225,8 @@ impl Outbox {
                     let written = self.reschedule(&transaction, key, *attempts, *retry_in, error).await;
                     written.while_doing("putting off a delivery")?;
                 }
-                Outcome::Expired { key, detail } => {
-                    let written = self.give_up(&transaction, key, detail).await;
+                Outcome::GivenUp { key, reason, detail } => {
+                    let written = self.give_up(&transaction, key, reason, detail).await;
                     written.while_doing("giving up a delivery")?;
                 }
             }
@@ -264,7 +262,13 @@ impl Outbox {
     }
 
     /// The row goes to the dead letters within the database, without a way through our memory.
-    async fn give_up(&self, on: &impl ConnectionTrait, key: &OutboxKey, detail: &str) -> Result<(), DbErr> {
+    async fn give_up(
+        &self,
+        on: &impl ConnectionTrait,
+        key: &OutboxKey,
+        reason: &str,
+        detail: &str,
+    ) -> Result<(), DbErr> {
         const THIS_ROW: &str = "WHERE inbox_id = ? AND flow_id = ? AND inbox_offset = ? AND owner = ?";
         let sql = format!(
             "INSERT INTO dead_letters (occurred_at, received_at, inbox_id, inbox_offset, topic, payload, \
@@ -273,7 +277,7 @@ impl Outbox {
              LENGTH(payload), flow_id, flow_code, message_id, ?, ? FROM outbox {THIS_ROW}",
             self.database.dialect.now()
         );
-        let values = [REASON_EXPIRED.into(), beginning(detail).into()];
+        let values = [reason.into(), beginning(detail).into()];
         self.execute(on, sql, values.into_iter().chain(self.one(key))).await?;
         self.execute(on, format!("DELETE FROM outbox {THIS_ROW}"), self.one(key)).await?;
         Ok(())

@@ -66,3 +66,4 @@ mod schema;
 mod settings;
 mod validation;
 mod values;
+mod waiting_posts;

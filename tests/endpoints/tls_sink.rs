@@ -94,7 +94,7 @@ pub(crate) fn expired(params: &mut CertificateParams) {
 }
 
 pub(crate) fn of_another_name(params: &mut CertificateParams) {
-    let is_ca = params.is_ca.clone();
+    let is_ca = params.is_ca;
     *params = CertificateParams::new(vec!["other".to_owned()]).unwrap();
     params.is_ca = is_ca;
 }

@@ -13,9 +13,11 @@ use chrono::Utc;
 use super::super::report::{kind_of, whole_milliseconds};
 use super::DeliveryActor;
 use crate::delivery::queue::LoadOrder;
-use crate::domain::outbox_work::{Outcome, WaitingFlow};
+use crate::delivery::redaction::redacted;
+use crate::domain::message::FlowId;
+use crate::domain::outbox_work::{Destination, FlowDestination, Outcome, REASON_FLOW_DELETED, WaitingFlow};
 use crate::domain::retry::Backoff;
-use crate::store::outbox::{LEASE, Lease, Outbox, REASON_EXPIRED};
+use crate::store::outbox::{LEASE, Lease, Outbox};
 use crate::store::{Database, Fault, Recovery, StoreError, Waiting, answered, forget_keys, silence};
 
 /// A load, a write and a sweep may be under way at a time.
@@ -61,6 +63,14 @@ enum Settling {
     Soon,
     Due,
     UnderWay,
+}
+
+/// What a sweep has found in the tables.
+struct Swept {
+    /// Rows that were taken over from others.
+    claimed: u64,
+    waiting: Vec<WaitingFlow>,
+    destinations: Vec<FlowDestination>,
 }
 
 /// What is done besides loads and writes, one at a time, the first of them first.
@@ -212,8 +222,10 @@ impl DeliveryActor {
                 self.parts.gauge.set_oldest(flow, at_us);
             }
         }
-        for _ in outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Expired { .. })) {
-            self.parts.observed.metrics.dead_letters.count(REASON_EXPIRED);
+        for outcome in outcomes {
+            if let Outcome::GivenUp { reason, .. } = outcome {
+                self.parts.observed.metrics.dead_letters.count(reason);
+            }
         }
         self.queue.settled(outcomes, self.now());
     }
@@ -271,12 +283,15 @@ impl DeliveryActor {
     fn sweep(&mut self, context: &mut Context<Self>, outbox: Outbox, sweep: Chore) {
         let sweeping = async move {
             let claimed = outbox.claim_abandoned().await?;
-            Ok::<_, StoreError>((claimed, outbox.waiting().await?))
+            let waiting = outbox.waiting().await?;
+            let flows: Vec<FlowId> = waiting.iter().map(|found| found.flow).collect();
+            let destinations = outbox.destinations(&flows).await?;
+            Ok::<_, StoreError>(Swept { claimed, waiting, destinations })
         };
         context.spawn(answered(silence(), sweeping).into_actor(self).map(move |swept, delivery, context| {
             delivery.table.keeping_house = false;
             match swept {
-                Ok((claimed, waiting)) => delivery.swept(sweep, claimed, &waiting),
+                Ok(swept) => delivery.swept(sweep, swept),
                 Err(error) => {
                     delivery.table.want(sweep);
                     delivery.pause(context, "counting the outbox", error);
@@ -286,7 +301,8 @@ impl DeliveryActor {
         }));
     }
 
-    fn swept(&mut self, sweep: Chore, claimed: u64, waiting: &[WaitingFlow]) {
+    fn swept(&mut self, sweep: Chore, swept: Swept) {
+        let Swept { claimed, waiting, destinations } = swept;
         self.works_again();
         let now_us = Utc::now().timestamp_micros();
         let oldest_at_us = |age: Duration| now_us.saturating_sub_unsigned(whole_micros(age));
@@ -298,10 +314,14 @@ impl DeliveryActor {
         if claimed > 0 {
             log::info!(messages = claimed; "Took over {claimed} messages of a process that no longer posts");
         }
+        for changed in self.queue.follow(destinations, now) {
+            let rows = waiting.iter().find(|found| found.flow == changed.flow).map_or(0, |found| found.rows);
+            log_destination(&changed, rows);
+        }
         if sweep == Chore::ThoroughSweep || claimed > 0 {
             self.queue.spill(waiting.iter().map(|found| found.flow), now);
         } else {
-            self.queue.swept(waiting, now);
+            self.queue.swept(&waiting, now);
         }
         if !std::mem::replace(&mut self.table.ready, true) {
             let rows: u64 = waiting.iter().map(|found| found.rows).sum();
@@ -380,6 +400,30 @@ impl DeliveryActor {
         }
         self.tick();
         pause
+    }
+}
+
+/// Said once, when it is found out.
+fn log_destination(changed: &FlowDestination, messages: u64) {
+    let FlowDestination { flow: flow_id, code, destination } = changed;
+    let (flow_id, flow) = (*flow_id, code.as_str());
+    match destination {
+        Destination::Url(url) => {
+            let endpoint = redacted(url);
+            let endpoint = endpoint.as_str();
+            log::info!(
+                flow_id, flow, endpoint, messages;
+                "The {messages} waiting posts of flow {flow} go to endpoint {endpoint} from now on"
+            );
+        }
+        Destination::OnHold(reason) => log::warn!(
+            flow_id, flow, messages;
+            "The {messages} waiting posts of flow {flow} stay in the outbox: {reason}"
+        ),
+        Destination::Deleted => log::error!(
+            flow_id, messages;
+            "The flow with the id {flow_id} was deleted: its {messages} waiting posts become dead letters ({REASON_FLOW_DELETED})"
+        ),
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::sync::Mutex;
 use super::membership::Membership;
 use super::{RegistryParts, Work};
 use crate::actors::directory::Directory;
-use crate::actors::messages::UseServers;
+use crate::actors::messages::{FollowFlows, UseServers};
 use crate::domain::flow::Flow;
 use crate::domain::replicas::Role;
 use crate::observe::Observed;
@@ -70,6 +70,7 @@ async fn hear_and_read(
         }
         let (flows, span): (_, Span) = timed(database, read_all(database, parts)).await?;
         membership.have_read(flows, span);
+        parts.directory.delivery.tell(FollowFlows);
     }
     Ok(due)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Limits, Moment};
 use crate::domain::message::Offset;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{LoadedItem, RowNumber, cost};
+use crate::domain::outbox_work::{Destination, LoadedItem, RowNumber, cost};
 
 #[derive(Debug, Default)]
 pub(super) struct FlowQueue {
@@ -33,6 +33,14 @@ pub(super) struct FlowQueue {
     pub(super) failing: bool,
     /// No attempt before.
     pub(super) retry_at: Option<Moment>,
+    /// Where its row says that it posts, as far as that was told.
+    pub(super) destination: Option<Destination>,
+    /// Where its last post went.
+    pub(super) posted_to: Option<Arc<str>>,
+    /// The next attempt is due, whatever the table says: failures before were at another place.
+    pub(super) is_due: bool,
+    /// Its messages are not given up before this moment.
+    pub(super) none_expires_before: Moment,
     /// Lowest number in the table at the last sweep, where memory knew only higher ones.
     pub(super) suspect: Option<i64>,
 }
@@ -40,7 +48,7 @@ pub(super) struct FlowQueue {
 /// What a flow waits for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Place {
-    /// For messages, or for the writing of what became of earlier ones.
+    /// For messages, for the writing of what became of earlier ones, or on hold.
     #[default]
     Idle,
     /// For its turn to post.
@@ -152,7 +160,8 @@ impl FlowQueue {
     /// One that goes on above the cursor may be made while rows below it are posted or deleted. One from
     /// the start would see those again.
     pub(super) fn need(&self, limits: &Limits) -> Need {
-        if self.table == Table::Nothing || matches!(self.place, Place::Settling | Place::Parked) {
+        let waits = matches!(self.place, Place::Settling | Place::Parked) || self.is_on_hold();
+        if self.table == Table::Nothing || waits {
             return Need::Nothing;
         }
         let goes_on = self.place_to_go_on().is_some();

@@ -68,7 +68,7 @@ pub struct RetryRule {
 const GRACE: Moment = Duration::from_hours(1);
 
 impl RetryRule {
-    /// No message is given up before this moment; moments count from the start.
+    /// No message is given up before this moment after the start, and after its flow goes elsewhere or goes on.
     pub(super) fn none_expires_before(&self) -> Moment {
         self.max_age.min(GRACE)
     }

@@ -10,7 +10,7 @@ use std::slice;
 use super::*;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, OutboxPayload};
-use crate::domain::outbox_work::{LoadedItem, cost};
+use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason, LoadedItem, cost};
 use crate::domain::retry::Backoff;
 
 const OWN: &str = "own";
@@ -157,7 +157,7 @@ fn an_old_message_has_one_attempt_and_then_makes_room_for_the_next() {
     queue.loaded(1, rows, later);
     assert_eq!(numbers(&mut queue, later), [(1, 1)]);
     let outcome = queue.failed(1, "HTTP status 500".into(), later, 0.0).unwrap();
-    let Outcome::Expired { detail, .. } = outcome else { panic!("{outcome:?}") };
+    let Outcome::GivenUp { detail, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(detail, "given up at attempt 1: HTTP status 500");
     assert_eq!(numbers(&mut queue, later), [(1, 2)]);
 }
@@ -407,4 +407,75 @@ fn rows_that_changed_hands_are_looked_for_from_the_start_after_the_load_under_wa
     assert_eq!(queue.next_load(secs(0)), None);
     queue.settled(&delivered, secs(0));
     assert_eq!(queue.next_load(secs(0)).unwrap().after, None);
+}
+
+fn to(url: &str) -> Destination {
+    Destination::Url(url.into())
+}
+
+fn follow(queue: &mut DeliveryQueue, destination: Destination, now: Moment) -> usize {
+    let found = FlowDestination { flow: 1, code: "flow".to_owned(), destination };
+    queue.follow(vec![found], now).len()
+}
+
+/// Fails the first post of flow 1, which then waits for its next attempt with another behind it.
+fn failed_once() -> DeliveryQueue {
+    let mut queue = queue(Limits::default());
+    queue.deliver(vec![item(1, 1, 0), item(1, 2, 0)], secs(0));
+    queue.next_post(secs(0)).unwrap();
+    let failed = queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
+    queue.settled(&[failed], secs(0));
+    queue
+}
+
+fn load_both(queue: &mut DeliveryQueue, now: Moment) {
+    let mut rows = loaded(vec![item(1, 1, 0), item(1, 2, 0)], true);
+    rows.items[0].item.attempts = 1;
+    rows.items[0].due_in = secs(60);
+    queue.next_load(now).expect("a load");
+    queue.loaded(1, rows, now);
+}
+
+#[test]
+fn a_changed_url_is_tried_at_once() {
+    let mut queue = failed_once();
+    assert_eq!(follow(&mut queue, to("http://localhost/"), secs(0)), 0, "it is where it was");
+    assert_eq!(queue.next_load(secs(0)), None);
+    assert_eq!(follow(&mut queue, to("http://other/"), secs(0)), 1);
+    load_both(&mut queue, secs(0));
+    assert_eq!(&*queue.next_post(secs(0)).unwrap().url, "http://other/");
+    // There it has failed now, and waits as any other.
+    queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
+    assert_eq!(follow(&mut queue, to("http://other/"), secs(0)), 0, "told once");
+    assert_eq!(queue.next_post(secs(0)).map(|item| item.message_id), None);
+}
+
+#[test]
+fn a_flow_on_hold_posts_nothing_and_goes_on_with_all_it_had() {
+    let mut queue = failed_once();
+    let hold = || Destination::OnHold(HoldReason::Disabled);
+    assert_eq!((follow(&mut queue, hold(), secs(0)), follow(&mut queue, hold(), secs(1))), (1, 0));
+    queue.deliver(vec![item(1, 3, 0)], secs(1));
+    queue.spill([1], secs(1));
+    assert_eq!((queue.next_load(secs(200)), queue.next_wake(), queue.messages), (None, None, 0));
+    // What grew old meanwhile is tried as long as a new message.
+    assert_eq!(follow(&mut queue, to("http://localhost/"), secs(200)), 1);
+    load_both(&mut queue, secs(200));
+    assert_eq!(numbers(&mut queue, secs(200)), [(1, 1)]);
+    let outcome = queue.failed(1, "no".into(), secs(250), 0.0).unwrap();
+    assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
+}
+
+#[test]
+fn a_deleted_flow_is_known_until_nothing_of_it_waits() {
+    let mut queue = failed_once();
+    assert_eq!(follow(&mut queue, Destination::Deleted, secs(0)), 1);
+    assert!(queue.is_deleted(1));
+    load_both(&mut queue, secs(0));
+    queue.next_post(secs(0)).unwrap();
+    let outcome = queue.given_up(1, "flow_deleted", "gone".to_owned(), secs(0)).unwrap();
+    assert!(outcome.removes_row());
+    assert_eq!(numbers(&mut queue, secs(0)), [(1, 2)]);
+    queue.follow(Vec::new(), secs(0));
+    assert!(!queue.is_deleted(1));
 }

@@ -12,14 +12,12 @@ use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
 use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use crate::domain::outbox_work::REASON_FLOW_DELETED;
 use crate::domain::payload::{Attribute, Payload, PayloadError};
 use crate::domain::value_style::ValueStyle;
 
 /// `dead_letters.reason` of a message whose flow was disabled while the message waited.
 const REASON_FLOW_DISABLED: &str = "flow_disabled";
-
-/// The same for a flow that was deleted.
-const REASON_FLOW_DELETED: &str = "flow_deleted";
 
 /// Whether a message was rejected because its flow is disabled or deleted.
 pub(crate) fn is_of_stopped_flow(rejection: &Rejection) -> bool {

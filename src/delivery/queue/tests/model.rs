@@ -1,10 +1,11 @@
 //! The queue against a model of table and endpoint, in which anything may happen at any time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason};
 
 /// The flow whose messages come in any order, since somebody sets its counter back.
 const SET_BACK: FlowId = 3;
@@ -46,11 +47,23 @@ enum Event {
         well: bool,
     },
     Sweep,
+    /// Somebody edits the row of a flow, or disables it; the queue is told.
+    Edit {
+        flow: FlowId,
+        to: Destination,
+    },
     LoseLease,
     Crash,
     Pass {
         seconds: u64,
     },
+}
+
+fn destination() -> impl Strategy<Value = Destination> {
+    prop_oneof![
+        2 => "http://[ab]/".prop_map(|url| Destination::Url(url.into())),
+        1 => Just(Destination::OnHold(HoldReason::Disabled)),
+    ]
 }
 
 /// The larger `calm` is, the rarer are faults, so that backlogs grow and one load goes on from another.
@@ -71,6 +84,7 @@ fn event(calm: u32) -> impl Strategy<Value = Event> {
         3 * calm => Just(Event::ReadTable),
         3 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::EndLoad { well }),
         calm => Just(Event::Sweep),
+        2 => (1..4_i64, destination()).prop_map(|(flow, to)| Event::Edit { flow, to }),
         1 => Just(Event::LoseLease),
         1 => Just(Event::Crash),
         3 * calm => (0..most_seconds).prop_map(|seconds| Event::Pass { seconds }),
@@ -110,6 +124,10 @@ struct World {
     last_posted: HashMap<FlowId, i64>,
     /// Announcements were lost: their rows come out of order.
     order_broken: bool,
+    /// What the rows of the flows say.
+    rows: BTreeMap<FlowId, Destination>,
+    /// What the queue was told of them.
+    told: BTreeMap<FlowId, Destination>,
 }
 
 impl World {
@@ -129,11 +147,13 @@ impl World {
             ever_ended: HashSet::new(),
             last_posted: HashMap::new(),
             order_broken: false,
+            rows: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
     fn happen(&mut self, event: &Event) {
-        match *event {
+        match event.clone() {
             Event::Commit { flow, rows, bytes } => self.commit(flow, rows, bytes),
             Event::SetBack { by } => {
                 self.next_number.entry(SET_BACK).and_modify(|next| *next = (*next - by).max(1));
@@ -155,6 +175,10 @@ impl World {
             Event::ReadTable => self.read_table(),
             Event::EndLoad { well } => self.end_load(well),
             Event::Sweep => self.sweep(),
+            Event::Edit { flow, to } => {
+                self.rows.insert(flow, to);
+                self.follow();
+            }
             Event::LoseLease => self.queue.reload_all(self.now),
             Event::Crash => self.crash(),
             Event::Pass { seconds } => self.now += secs(seconds),
@@ -197,6 +221,11 @@ impl World {
             let place = (flow, number, post.key.inbox_offset);
             assert!(self.in_flight.iter().all(|(other, ..)| *other != flow), "two in flight in flow {flow}");
             assert!(!self.ended.contains(&place), "{place:?} posted again");
+            match self.told.get(&flow) {
+                Some(Destination::Url(url)) => assert_eq!(post.url, *url),
+                Some(_) => panic!("posted while on hold: {place:?}"),
+                None => {}
+            }
             let last = self.last_posted.entry(flow).or_insert(number);
             assert!(
                 self.order_broken || flow == SET_BACK || number >= *last,
@@ -237,7 +266,7 @@ impl World {
                     row.attempts = *attempts;
                     row.due = self.now + *retry_in;
                 }
-                Outcome::Delivered { .. } | Outcome::Expired { .. } => {
+                Outcome::Delivered { .. } | Outcome::GivenUp { .. } => {
                     self.table.remove(&place);
                 }
             }
@@ -287,7 +316,22 @@ impl World {
         }
     }
 
+    /// Tells the queue what the rows say of the flows that have messages in the table.
+    fn follow(&mut self) {
+        let waiting: BTreeSet<FlowId> = self.table.keys().map(|(flow, ..)| *flow).collect();
+        let default = || Destination::Url("http://localhost/".into());
+        let told = waiting.iter().map(|flow| (*flow, self.rows.get(flow).cloned().unwrap_or_else(default)));
+        self.told = told.collect();
+        let destinations = self.told.iter().map(|(flow, destination)| FlowDestination {
+            flow: *flow,
+            code: String::new(),
+            destination: destination.clone(),
+        });
+        self.queue.follow(destinations.collect(), self.now);
+    }
+
     fn sweep(&mut self) {
+        self.follow();
         let mut found: BTreeMap<FlowId, WaitingFlow> = BTreeMap::new();
         for (flow, number, _) in self.table.keys() {
             let first =
@@ -330,6 +374,8 @@ impl World {
 
     /// All is well from now on: how it must end. Nothing but a lost announcement needs a sweep.
     fn run_out(&mut self) {
+        self.rows.clear();
+        self.follow();
         while !self.announcements.is_empty() {
             self.happen(&Event::Announce { as_spilled: false });
         }

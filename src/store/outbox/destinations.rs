@@ -1,0 +1,67 @@
+//! Where waiting messages go, by the rows of their flows at this moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mqtt_gateway_entity::flows::{Column, Entity};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+
+use super::Outbox;
+use crate::domain::flow::endpoint_url;
+use crate::domain::message::FlowId;
+use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason};
+use crate::store::error::{StoreError, While};
+
+/// Most ids of one statement.
+const CHUNK_IDS: usize = 512;
+
+#[derive(Debug, FromQueryResult)]
+struct Row {
+    id: i64,
+    code: String,
+    endpoint_url: Option<String>,
+    is_enabled: Option<bool>,
+}
+
+impl Outbox {
+    /// Reads where the messages of `flows` go. A flow without a row was deleted: its row was there, and locked, when its
+    /// messages were put into the outbox.
+    pub async fn destinations(&self, flows: &[FlowId]) -> Result<Vec<FlowDestination>, StoreError> {
+        let mut found: HashMap<FlowId, Row> = HashMap::new();
+        for ids in flows.chunks(CHUNK_IDS) {
+            found.extend(self.flow_rows(ids).await?.into_iter().map(|row| (row.id, row)));
+        }
+        let deleted = |flow| FlowDestination { flow, code: String::new(), destination: Destination::Deleted };
+        let destination = |flow: &FlowId| found.remove(flow).map_or_else(|| deleted(*flow), Row::destination);
+        Ok(flows.iter().map(destination).collect())
+    }
+
+    async fn flow_rows(&self, ids: &[FlowId]) -> Result<Vec<Row>, StoreError> {
+        let dialect = self.database.dialect;
+        Entity::find()
+            .select_only()
+            .column_as(Expr::cust(dialect.wide("id")), "id")
+            .columns([Column::Code, Column::EndpointUrl])
+            .column_as(Expr::cust(dialect.flag("enabled")), "is_enabled")
+            .filter(Column::Id.is_in(ids.iter().copied()))
+            .into_model::<Row>()
+            .all(&self.database.connection)
+            .await
+            .while_doing("reading where waiting messages go")
+    }
+}
+
+impl Row {
+    fn destination(self) -> FlowDestination {
+        let destination = if self.is_enabled.unwrap_or(false) {
+            match endpoint_url(self.endpoint_url.as_deref()) {
+                Ok(url) => Destination::Url(Arc::from(url.as_str())),
+                Err(error) => Destination::OnHold(HoldReason::Url(error)),
+            }
+        } else {
+            Destination::OnHold(HoldReason::Disabled)
+        };
+        FlowDestination { flow: self.id, code: self.code, destination }
+    }
+}

@@ -37,6 +37,8 @@ on_every_database! { #[actix::test]
     a_flow_stays_in_order_through_failures_and_holds_up_no_other
     more_than_memory_holds_is_posted_in_order
     what_fails_for_too_long_becomes_a_dead_letter_and_the_flow_goes_on
+    a_refused_message_becomes_a_dead_letter_and_the_flow_goes_on
+    a_flow_whose_messages_are_all_refused_waits
     rows_of_a_process_that_is_gone_are_taken_over
     what_was_delivered_is_deleted_once_when_the_database_is_back
     a_drain_waits_for_the_post_under_way_and_begins_none
@@ -271,7 +273,7 @@ async fn more_than_memory_holds_is_posted_in_order(test: TestDatabase) {
 async fn what_fails_for_too_long_becomes_a_dead_letter_and_the_flow_goes_on(test: TestDatabase) {
     let mut sink = Sink::start(|request| {
         if request.text().contains("\"n\":1}") {
-            return Reply::Last(b"HTTP/1.1 422 Unprocessable Content\r\n\r\n".to_vec());
+            return Reply::unavailable();
         }
         Reply::ok()
     });
@@ -285,7 +287,45 @@ async fn what_fails_for_too_long_becomes_a_dead_letter_and_the_flow_goes_on(test
     assert_eq!(letter.try_get::<i64>("", "message_id").unwrap(), 1);
     assert_eq!(letter.try_get::<Vec<u8>>("", "payload").unwrap(), body(5, 1).into_bytes());
     let detail = letter.try_get::<String>("", "detail").unwrap();
-    assert_eq!(detail, "given up at attempt 1: HTTP status 422");
+    assert_eq!(detail, "given up at attempt 1: HTTP status 503");
+}
+
+async fn a_refused_message_becomes_a_dead_letter_and_the_flow_goes_on(test: TestDatabase) {
+    let mut sink = Sink::start(|request| {
+        let statuses =
+            ["400 Bad Request", "413 Content Too Large", "415 Unsupported Media Type", "422 Unprocessable"];
+        let refusal = (1..).zip(statuses).find(|(number, _)| request.text() == body(5, *number));
+        let status = refusal.map_or("200 OK", |(_, status)| status);
+        Reply::Bytes(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes())
+    });
+    let gateway = Gateway::start(test, DAY).await;
+    gateway.hand_over((1..=5).map(|number| item(&sink.url(), 5, number)).collect()).await;
+    assert_eq!(sink.bodies(5).await, bodies(5, 1..=5));
+    gateway.drain().await;
+    assert_eq!((gateway.rows().await, gateway.gauge.total(), sink.try_next().is_none()), (0, 0, true));
+    let letters = gateway.test.rows("SELECT * FROM dead_letters ORDER BY message_id").await;
+    for (letter, (number, status)) in letters.iter().zip((1..).zip([400, 413, 415, 422])) {
+        assert_eq!(letter.try_get::<String>("", "reason").unwrap(), "endpoint_refused");
+        assert_eq!(letter.try_get::<String>("", "detail").unwrap(), format!("HTTP status {status}"));
+        assert_eq!(letter.try_get::<Vec<u8>>("", "payload").unwrap(), body(5, number).into_bytes());
+    }
+    assert_eq!(letters.len(), 4);
+}
+
+async fn a_flow_whose_messages_are_all_refused_waits(test: TestDatabase) {
+    const UNPROCESSABLE: &[u8] = b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 0\r\n\r\n";
+    let mended = Arc::new(AtomicBool::new(false));
+    let is_mended = Arc::clone(&mended);
+    let mut sink = Sink::start(move |_| {
+        if is_mended.load(Ordering::Relaxed) { Reply::ok() } else { Reply::Bytes(UNPROCESSABLE.to_vec()) }
+    });
+    let gateway = Gateway::start(test, DAY).await;
+    gateway.hand_over((1..=30).map(|number| item(&sink.url(), 5, number)).collect()).await;
+    assert_eq!(sink.bodies(22).await[19..], [body(5, 20), body(5, 21), body(5, 21)]);
+    mended.store(true, Ordering::Relaxed);
+    gateway.until("the outbox is empty", async |gateway| gateway.rows().await == 0).await;
+    assert_eq!(gateway.test.value::<i64>("SELECT COUNT(*) FROM dead_letters").await, 20);
+    assert_eq!(gateway.test.value::<i64>("SELECT MAX(message_id) FROM dead_letters").await, 20);
 }
 
 async fn rows_of_a_process_that_is_gone_are_taken_over(test: TestDatabase) {

@@ -20,7 +20,7 @@ use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{Deliver, DeliverFromTable, DrainDelivery, FollowFlows};
 use crate::delivery::client::{EndpointClients, PostError};
-use crate::delivery::queue::{DeliveryQueue, Limits, Moment, RetryRule};
+use crate::delivery::queue::{DeliveryQueue, Limits, MAX_REFUSED_IN_A_ROW, Moment, RetryRule};
 use crate::delivery::redaction::redacted;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{CommittedRows, Outcome, REASON_FLOW_DELETED};
@@ -165,6 +165,20 @@ impl DeliveryActor {
         });
     }
 
+    fn failed(&mut self, item: &OutboxItem, error: &PostError) -> Option<Outcome> {
+        log_failure(item, error);
+        let (flow, text, now, random_unit) =
+            (item.key.flow_id, error.to_string(), self.now(), rand::random());
+        if !error.blames_message() {
+            return self.queue.failed(flow, text, now, random_unit);
+        }
+        let outcome = self.queue.refused(flow, text, now, random_unit);
+        if let Some(Outcome::Failed { .. }) = outcome {
+            log_refusals(item);
+        }
+        outcome
+    }
+
     fn set_alarm(&mut self, context: &mut Context<Self>) {
         let next = self.queue.next_wake();
         if self.wake.map(|(at, _)| at) == next {
@@ -254,17 +268,13 @@ impl Handler<PostEnded> for DeliveryActor {
         // Its task is over, or about to be.
         while self.posts.try_join_next().is_some() {}
         let PostEnded { item, outcome } = ended;
-        let flow = item.key.flow_id;
         let outcome = match outcome {
             Ok(()) => {
                 log_delivery(&item);
                 self.parts.observed.metrics.flows.count_post(&item.flow_code);
-                self.queue.posted(flow, self.now())
+                self.queue.posted(item.key.flow_id, self.now())
             }
-            Err(error) => {
-                log_failure(&item, &error);
-                self.queue.failed(flow, error.to_string(), self.now(), rand::random())
-            }
+            Err(error) => self.failed(&item, &error),
         };
         if let Some(outcome) = outcome {
             log_dead_letter(&item, &outcome);
@@ -319,6 +329,16 @@ fn log_delivery(item: &OutboxItem) {
         let endpoint = endpoint.as_str();
         log::debug!(flow_id, flow, endpoint, message_id; "Posted flow {flow} to endpoint {endpoint}");
     }
+}
+
+fn log_refusals(item: &OutboxItem) {
+    let message_id = item.message_id;
+    let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
+    log::error!(
+        flow_id, flow, message_id;
+        "Flow {flow} waits: its endpoint has refused the {MAX_REFUSED_IN_A_ROW} messages before message {message_id}. Mend \
+         the endpoint or endpoint_url, or disable the flow"
+    );
 }
 
 fn log_dead_letter(item: &OutboxItem, outcome: &Outcome) {

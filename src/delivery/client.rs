@@ -101,6 +101,15 @@ pub enum PostError {
     Panicked,
 }
 
+impl PostError {
+    /// Whether the endpoint refuses this message for what is in it, so that another attempt would end the same. What else an
+    /// endpoint answers may be about itself, or about who asks, and concerns the next message as well.
+    #[must_use]
+    pub fn blames_message(&self) -> bool {
+        matches!(self, Self::Status(400 | 413 | 415 | 422))
+    }
+}
+
 /// Posts to all endpoints. Lives on one thread.
 pub struct EndpointClients {
     /// For one post, from the connect to the last byte of the answer.

@@ -44,11 +44,11 @@ use std::time::Duration;
 
 use self::flow::{Entry, FlowQueue, Load, Need, Place, Table, is_not_due};
 use self::limits::SHORTEST_RETRY;
-pub use self::limits::{Limits, LoadOrder, RetryRule};
+pub use self::limits::{Limits, LoadOrder, MAX_REFUSED_IN_A_ROW, RetryRule};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{
-    CommittedRows, LoadRest, LoadedFlow, Outcome, REASON_EXPIRED, RowNumber, WaitingFlow,
+    CommittedRows, LoadRest, LoadedFlow, Outcome, REASON_EXPIRED, REASON_REFUSED, RowNumber, WaitingFlow,
 };
 
 /// A point in time: the time since a moment of the caller's choice.
@@ -272,9 +272,20 @@ impl DeliveryQueue {
         let queue = self.flows.get_mut(&flow)?;
         queue.failing = false;
         queue.is_due = false;
+        queue.refused_in_a_row = 0;
         queue.place = Place::Idle;
         self.advance(flow, now);
         Some(Outcome::Delivered { key: entry.item.key.clone() })
+    }
+
+    /// The endpoint refused the message of `flow` that was in flight for what is in it: another attempt would end the same.
+    pub fn refused(&mut self, flow: FlowId, error: String, now: Moment, random_unit: f64) -> Option<Outcome> {
+        let queue = self.flows.get_mut(&flow)?;
+        if queue.refused_in_a_row >= MAX_REFUSED_IN_A_ROW {
+            return self.failed(flow, error, now, random_unit);
+        }
+        queue.refused_in_a_row += 1;
+        self.given_up(flow, REASON_REFUSED, error, now)
     }
 
     /// The message of `flow` that was in flight is not tried again: it becomes a dead letter.

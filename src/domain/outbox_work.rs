@@ -12,6 +12,9 @@ use super::outbox::{OutboxItem, OutboxKey};
 /// `dead_letters.reason` of a message that could not be delivered in time.
 pub const REASON_EXPIRED: &str = "outbox_expired";
 
+/// The same for one that its endpoint refused for what is in it.
+pub const REASON_REFUSED: &str = "endpoint_refused";
+
 /// The same for one whose flow was deleted while it waited.
 pub const REASON_FLOW_DELETED: &str = "flow_deleted";
 

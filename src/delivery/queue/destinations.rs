@@ -48,6 +48,7 @@ impl DeliveryQueue {
             };
             // A post under way still counts as the retry that it began as.
             queue.failing &= queue.in_flight.is_some();
+            queue.refused_in_a_row = 0;
             queue.retry_at = None;
             queue.is_due = true;
             queue.none_expires_before = now + self.rule.none_expires_before();

@@ -33,6 +33,8 @@ pub(super) struct FlowQueue {
     pub(super) failing: bool,
     /// No attempt before.
     pub(super) retry_at: Option<Moment>,
+    /// Messages that the endpoint has refused for what is in them, since it last took one.
+    pub(super) refused_in_a_row: u32,
     /// Where its row says that it posts, as far as that was told.
     pub(super) destination: Option<Destination>,
     /// Where its last post went.

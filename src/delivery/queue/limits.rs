@@ -7,6 +7,10 @@ use super::flow::FlowQueue;
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 
+/// When an endpoint has refused so many messages of a flow in a row, the fault is taken to be elsewhere: the flow waits, as
+/// after any other failure, instead of emptying itself into dead letters.
+pub const MAX_REFUSED_IN_A_ROW: u32 = 20;
+
 /// The shortest time until another attempt, also where a message is about to expire.
 pub(super) const SHORTEST_RETRY: Duration = Duration::from_millis(10);
 

@@ -479,3 +479,28 @@ fn a_deleted_flow_is_known_until_nothing_of_it_waits() {
     queue.follow(Vec::new(), secs(0));
     assert!(!queue.is_deleted(1));
 }
+
+#[test]
+fn refusals_in_a_row_make_a_flow_wait_until_a_message_is_taken() {
+    let mut queue = queue(Limits::default());
+    let refuse = |queue: &mut DeliveryQueue, number| {
+        queue.deliver(vec![item(1, number, 0)], secs(0));
+        queue.next_post(secs(0)).unwrap();
+        let outcome = queue.refused(1, "HTTP status 422".into(), secs(0), 0.0).unwrap();
+        queue.settled(std::slice::from_ref(&outcome), secs(0));
+        outcome
+    };
+    let limit = i64::from(MAX_REFUSED_IN_A_ROW);
+    for number in 1..limit {
+        assert!(refuse(&mut queue, number).removes_row());
+    }
+    queue.deliver(vec![item(1, limit, 0)], secs(0));
+    queue.next_post(secs(0)).unwrap();
+    let taken = queue.posted(1, secs(0)).unwrap();
+    queue.settled(&[taken], secs(0));
+    for number in 1..=limit {
+        assert!(refuse(&mut queue, limit + number).removes_row());
+    }
+    assert!(!refuse(&mut queue, 2 * limit + 1).removes_row());
+    assert_eq!(numbers(&mut queue, secs(0)), []);
+}

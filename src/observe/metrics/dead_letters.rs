@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All reasons there are, so that each shows before its first dead letter: a rate is known only of
 /// what was there before.
-const REASONS: [&str; 24] = [
+const REASONS: [&str; 25] = [
     "counter_exhausted",
+    "endpoint_refused",
     "flow_deleted",
     "flow_disabled",
     "half_surrogate_pair",

@@ -36,6 +36,10 @@ enum Event {
         which: usize,
         well: bool,
     },
+    /// A post ends because its endpoint refuses the message.
+    Refuse {
+        which: usize,
+    },
     /// What has ended is written, or the database refuses.
     Settle {
         well: bool,
@@ -79,6 +83,7 @@ fn event(calm: u32) -> impl Strategy<Value = Event> {
         6 * calm => Just(Event::Post),
         9 * calm => (0..8_usize, proptest::bool::weighted(success))
             .prop_map(|(which, well)| Event::End { which, well }),
+        calm => (0..8_usize).prop_map(|which| Event::Refuse { which }),
         4 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::Settle { well }),
         3 * calm => Just(Event::BeginLoad),
         3 * calm => Just(Event::ReadTable),
@@ -163,7 +168,13 @@ impl World {
                 self.order_broken |= self.announcements.pop_front().is_some();
             }
             Event::Post => self.post(),
-            Event::End { which, well } => self.end(which, well),
+            Event::End { which, well: true } => self.end(which, DeliveryQueue::posted),
+            Event::End { which, well: false } => {
+                self.end(which, |queue, flow, now| queue.failed(flow, "no".into(), now, 0.5));
+            }
+            Event::Refuse { which } => {
+                self.end(which, |queue, flow, now| queue.refused(flow, "no".into(), now, 0.5));
+            }
             Event::Settle { well: true } => self.settle(),
             Event::Settle { well: false } => {}
             Event::BeginLoad => {
@@ -236,18 +247,12 @@ impl World {
         }
     }
 
-    fn end(&mut self, which: usize, well: bool) {
+    fn end(&mut self, which: usize, end: impl FnOnce(&mut DeliveryQueue, FlowId, Moment) -> Option<Outcome>) {
         if self.in_flight.is_empty() {
             return;
         }
         let place = self.in_flight.remove(which % self.in_flight.len());
-        let flow = place.0;
-        let outcome = if well {
-            self.queue.posted(flow, self.now)
-        } else {
-            self.queue.failed(flow, "no".into(), self.now, 0.5)
-        };
-        let outcome = outcome.expect("it was in flight");
+        let outcome = end(&mut self.queue, place.0, self.now).expect("it was in flight");
         if outcome.removes_row() {
             self.ended.insert(place);
             self.ever_ended.insert(place);

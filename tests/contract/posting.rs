@@ -91,6 +91,20 @@ fn a_redirect_is_a_failure_and_not_followed(world: World) {
     assert!(sink.requests().iter().all(|request| request.method == "POST"));
 }
 
+fn a_proxy_of_the_environment_is_used(mut world: World) {
+    let proxy = Sink::new();
+    let url = proxy.url("").replace("http://", "http://me:s3cret@");
+    world.set("http_proxy", &url);
+    world.flow("post", "t").posts_to("http://endpoint.invalid/in?x=1").insert(&world.sql);
+    let gateway = world.start_subscribed();
+    world.publish("t", r#"{"a": 1}"#);
+    let request = proxy.wait_for_delivered(1).remove(0);
+    assert_eq!(request.path, "http://endpoint.invalid/in?x=1");
+    assert_eq!(request.header("proxy-authorization"), Some("Basic bWU6czNjcmV0"));
+    outbox_is_empty(&world);
+    assert_eq!(gateway.count_lines("s3cret"), 0);
+}
+
 fn a_refused_connection_keeps_the_id_and_is_tried_until_it_is_taken(world: World) {
     let port = free_port();
     world.flow("post", "t").posts_to(&format!("http://127.0.0.1:{port}/x")).insert(&world.sql);
@@ -166,6 +180,7 @@ on_each_database!(
     half_a_surrogate_pair_is_posted_as_it_came_and_not_stored,
     a_failing_endpoint_keeps_the_id_and_is_tried_until_it_works,
     a_redirect_is_a_failure_and_not_followed,
+    a_proxy_of_the_environment_is_used,
     a_refused_connection_keeps_the_id_and_is_tried_until_it_is_taken,
     what_was_not_delivered_is_delivered_after_a_restart_with_the_same_key,
     a_failing_endpoint_does_not_hold_up_another,

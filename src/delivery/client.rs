@@ -34,8 +34,8 @@ use thiserror::Error;
 use self::origins::Origins;
 use self::redirect::MAX_REDIRECTS;
 use self::targets::{Target, Targets};
-use crate::domain::library_text::without_links;
 use crate::delivery::tls::Tls;
+use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
 use crate::settings::HttpRoute;
 

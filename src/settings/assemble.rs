@@ -10,8 +10,8 @@ use super::layers::{Layers, Sources};
 use super::reader::{Reader, Refused};
 use super::replicas::Purpose;
 use super::{
-    AdminSettings, CredentialSettings, DatabaseSettings, HttpRoute, InboxSettings, Loaded, LogFormat, LogRepeats,
-    MqttSettings, OutboxSettings, RestartSettings, Settings, SettingsError, database, replicas,
+    AdminSettings, CredentialSettings, DatabaseSettings, HttpRoute, InboxSettings, Loaded, LogFormat,
+    LogRepeats, MqttSettings, OutboxSettings, RestartSettings, Settings, SettingsError, database, replicas,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::proxies::{Bypass, Proxies};

@@ -88,6 +88,8 @@ fn a_planned_switchover_is_followed() {
 #[test]
 fn posts_go_on_after_a_failover() {
     let (mut world, mut pair) = replicated(primary_first);
+    // No reload has the delivery follow the registry, either.
+    world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "86400");
     let sink = Sink::new();
     world.flow("posted", "posted").posts_to(&sink.url("/")).insert(&world.sql);
     let mut gateway = world.start_subscribed();
@@ -104,6 +106,7 @@ fn posts_go_on_after_a_failover() {
     sink.wait_for_delivered(2);
     let mark = world.broker.mark();
     world.flow("new", "new").insert(&world.sql);
+    gateway.signal("HUP");
     world.wait_for_filters(mark, &[&world.topic("new")]);
     assert_eq!(gateway.stop(), Some(0));
 }

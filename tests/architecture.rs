@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 /// Names that all but the given modules must do without.
 const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["actix", "actix_rt", "actix_web", "awc"], &["actors", "delivery", "demo", "app", "bench", "http"]),
-    (&["actix_tls", "tokio_rustls"], &["delivery"]),
+    (&["actix_tls"], &["delivery"]),
+    (&["tokio_rustls"], &["delivery", "mqtt"]),
     (&["paho_mqtt"], &["mqtt"]),
     (&["rumqttd"], &["embedded"]),
     (&["indicatif", "procfs"], &["bench"]),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use paho_mqtt::{PropertyCode, ServerResponse, Token};
 
 use super::super::clients::{CONNECT_TIMEOUT, Client};
-use super::super::failure::Failure;
+use super::super::failure::{Failure, FailureKind};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
 use super::super::relay::Relay;
@@ -63,7 +63,10 @@ impl Driver {
             Poll::Ready(Ok(response)) => self.established(attempt, &response),
             Poll::Ready(Err(error)) => {
                 self.owes_since = None;
-                let failure = Failure::new(&error, || attempt.relay.reachable());
+                let mut failure = Failure::new(&error, || attempt.relay.reachable());
+                if failure.kind == FailureKind::NotUnderstood {
+                    failure.text = attempt.relay.end_reason().unwrap_or(failure.text);
+                }
                 self.failed(attempt.target, &failure)
             }
             Poll::Pending if attempt.deadline <= now => {

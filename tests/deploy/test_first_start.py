@@ -25,6 +25,7 @@ PAGE = MANIFESTS / "README.md"
 class Statements:
     """Those of the page, by what they are for."""
 
+    database: str
     look: str
     without_tls: str
     with_tls: str

@@ -164,7 +164,7 @@ CREDENTIALS = [
     *breaks(
         credentials.references_lead_somewhere,
         ("no Secret other", "StatefulSet", f"{POD}.volumes.1.secret.secretName", "other"),
-        ("no Secret mqtt-gateway-data", "StatefulSet", f"{POD}.volumes.1.secret.secretName", "mqtt-gateway-database", SITE),
+        ("no Secret mqtt-gateway-old", "StatefulSet", f"{POD}.volumes.1.secret.secretName", "mqtt-gateway-old", SITE),
         ("no ConfigMap", "StatefulSet", f"{CONTAINER}.envFrom.0.configMapRef.name", "x"),
         ("no ServiceAccount", "StatefulSet", f"{POD}.serviceAccountName", GONE),
     ),

@@ -7,7 +7,7 @@
 //!                        └──────Input────────────┘            lost, disconnected, token done
 //! ```
 //!
-//! Between paho and the broker stands the [`relay`], which does TLS and keeps from paho what it cannot read.
+//! Between paho and the broker stands the `relay`, which does TLS and keeps from paho what it cannot read.
 //!
 //! * Only the thread calls paho: while a message callback waits, every call into paho waits with it, and so may
 //!   the thread, but nobody else.

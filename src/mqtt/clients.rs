@@ -8,8 +8,7 @@ use std::fmt::Display;
 use std::mem;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use paho_mqtt::{
@@ -24,7 +23,6 @@ use super::failure::Failure;
 use super::incoming::{Incoming, hand_over};
 use super::input::{Gone, Input};
 use super::options::{BrokerOptions, MqttError};
-use super::pace::{Pace, sleeps_of_this_thread};
 use super::relay::{Credentials, Relay, Route, Token};
 use super::server::BrokerServer;
 use super::version::Version;
@@ -174,15 +172,10 @@ impl Clients {
             begins(Incoming::ConnectionBegins { server: &server, in_flight_bounded });
         });
         let (on_incoming, token) = (Arc::clone(&self.on_incoming), self.token.clone());
-        // Called by that thread alone; the mutex is there for the compiler.
-        let pace = Mutex::new(Pace::new(Instant::now()));
         paho.set_message_callback(move |_, message| {
             // Without a message the call only marks the end of a connection.
             if let Some(message) = message {
-                let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
-                let pause = pace.arrived(Instant::now(), sleeps_of_this_thread);
                 hand_over(&message, &token, &*on_incoming);
-                pace_out(&mut pace, pause);
             }
         });
         // For what these post to the channel: nobody is left to miss it once the receiver is gone.
@@ -228,16 +221,6 @@ fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Creden
         return Err(Failure::unprepared(&in_row(&reason)));
     }
     Ok(Some((user, password)))
-}
-
-fn pace_out(pace: &mut Pace, pause: Option<Duration>) {
-    match pause {
-        Some(pause) => {
-            thread::sleep(pause);
-            pace.is_free_after_pause(Instant::now(), sleeps_of_this_thread());
-        }
-        None => pace.is_free(Instant::now()),
-    }
 }
 
 pub(super) fn server_uri(host: &str, port: u16) -> String {

@@ -41,8 +41,8 @@ impl Write for Head {
         let room = self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?;
         room.copy_from_slice(piece.as_bytes());
         self.length = end;
-        // The field behind the packet identifier.
-        if piece.contains("properties") {
+        // The name of the field behind the packet identifier.
+        if piece == "properties" {
             return Err(fmt::Error);
         }
         Ok(())

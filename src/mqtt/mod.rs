@@ -29,7 +29,6 @@ mod inspect;
 mod link;
 pub mod load;
 mod options;
-mod pace;
 mod packet;
 mod reconnect;
 mod relay;

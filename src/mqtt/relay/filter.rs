@@ -13,6 +13,7 @@
 use sha2::{Digest, Sha256};
 
 use super::super::version::Version;
+use super::coalescing::MessageCount;
 use super::packet::{Header, Kind, Malformed, Publish, check};
 use super::rejected::{Rejected, Token, readable};
 use crate::domain::message::{MAX_HEAD_BYTES, Unfit, UnfitReason};
@@ -29,6 +30,7 @@ pub(super) struct Filter {
     token: Token,
     /// Longest body of a PUBLISH that is passed on.
     max_publish_bytes: usize,
+    messages: MessageCount,
     /// The beginning of a packet whose end has not come.
     partial: Vec<u8>,
     is_connected: bool,
@@ -46,11 +48,17 @@ struct Skipping {
 }
 
 impl Filter {
-    pub(super) fn new(version: Version, token: Token, max_payload_bytes: usize) -> Filter {
+    pub(super) fn new(
+        version: Version,
+        token: Token,
+        max_payload_bytes: usize,
+        messages: MessageCount,
+    ) -> Filter {
         Filter {
             version,
             token,
             max_publish_bytes: max_payload_bytes.saturating_add(MAX_PUBLISH_HEAD_BYTES),
+            messages,
             partial: Vec::new(),
             is_connected: false,
             skipping: None,
@@ -117,6 +125,7 @@ impl Filter {
         let body = packet.get(header.bytes..).unwrap_or_default();
         match header.kind {
             Kind::Publish => {
+                self.messages.add_one();
                 let publish = Publish::read(header.flags, body, self.version);
                 match unfit(&publish) {
                     None => out.extend_from_slice(packet),
@@ -224,7 +233,7 @@ mod tests {
     }
 
     fn filter() -> Filter {
-        let mut filter = Filter::new(Version::V5, Token::new(), LIMIT);
+        let mut filter = Filter::new(Version::V5, Token::new(), LIMIT, MessageCount::default());
         filter.take(CONNACK, &mut Vec::new()).unwrap();
         filter
     }
@@ -331,7 +340,7 @@ mod tests {
         ] {
             assert!(filter().take(&bad, &mut Vec::new()).is_err(), "{bad:?}");
         }
-        let mut fresh = Filter::new(Version::V5, Token::new(), LIMIT);
+        let mut fresh = Filter::new(Version::V5, Token::new(), LIMIT, MessageCount::default());
         assert!(fresh.take(&publish(0, b"t", &[], b""), &mut Vec::new()).is_err(), "before CONNACK");
     }
 
@@ -408,7 +417,7 @@ mod fuzz {
         fuzz_from("mqtt_packets", &[&packets.concat()], &["\0", "\u{26}", "t/#", "\u{b}\u{1}"], |input| {
             let mut seen = Vec::new();
             for version in [Version::V5, Version::V311] {
-                let mut filter = Filter::new(version, Token::new(), LIMIT);
+                let mut filter = Filter::new(version, Token::new(), LIMIT, MessageCount::default());
                 filter.is_connected = true;
                 let mut out = Vec::new();
                 // An error ends the connection; what came before it was passed on.

@@ -12,6 +12,7 @@
 //!
 //! A relay is one attempt and the connection that comes of it, on a thread of its own.
 
+mod coalescing;
 mod connect;
 mod dial;
 mod filter;
@@ -23,13 +24,15 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener as StdTcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::coalescing::{Coalescing, MessageCount};
 pub(super) use self::connect::Credentials;
 use self::connect::{Start, start};
 use self::dial::dial;
@@ -113,16 +116,17 @@ impl Relay {
     }
 
     fn run(&self, listener: StdTcpListener, route: &Arc<Route>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let messages = MessageCount::default();
+        let runtime = match runtime(Coalescing::new(messages.clone(), Instant::now())) {
             Ok(runtime) => runtime,
             Err(error) => return *self.progress() = Progress::Failed(error.to_string()),
         };
-        runtime.block_on(self.carry(listener, route));
+        runtime.block_on(self.carry(listener, route, messages));
         // A look-up of a name may take longer than anybody waits.
         runtime.shutdown_background();
     }
 
-    async fn carry(&self, listener: StdTcpListener, route: &Arc<Route>) {
+    async fn carry(&self, listener: StdTcpListener, route: &Arc<Route>, messages: MessageCount) {
         let broker = match dial(&route.server).await {
             Ok(broker) => broker,
             Err(reason) => return *self.progress() = Progress::Failed(reason),
@@ -135,13 +139,25 @@ impl Relay {
                 return *self.progress() = Progress::Failed("the MQTT client did not connect".to_owned());
             }
         };
-        let mut filter = Filter::new(route.version, route.token.clone(), route.max_payload_bytes);
+        let mut filter = Filter::new(route.version, route.token.clone(), route.max_payload_bytes, messages);
         let mut pump = Pump::new(client, broker);
         let end = pump.run(&connect, &mut filter).await;
         // Before paho learns of the end, and asks.
         *self.progress() = progress_after(&end, filter.is_connected(), &route.server);
         pump.close(&end).await;
     }
+}
+
+/// The thread of the relay does nothing else, so that it may sleep: both directions gather meanwhile.
+fn runtime(coalescing: Coalescing) -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(move || {
+            if let Some(delay) = coalescing.delay(Instant::now()) {
+                thread::sleep(delay);
+            }
+        })
+        .build()
 }
 
 fn progress_after(end: &End, is_connected: bool, server: &BrokerServer) -> Progress {

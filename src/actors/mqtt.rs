@@ -58,9 +58,20 @@ pub struct Session(Arc<Mutex<Option<Established>>>);
 struct Established {
     names_subscriptions: bool,
     shares_subscriptions: bool,
-    session_kept: bool,
+    state: SessionState,
     /// `host:port` of the broker.
     server: Arc<str>,
+}
+
+/// How far the session at the broker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SessionState {
+    /// New with this connection, and nothing was subscribed in it.
+    Blank,
+    /// New with this connection.
+    New,
+    /// Of an earlier connection.
+    Kept,
 }
 
 impl Session {
@@ -73,10 +84,12 @@ impl Session {
                 session_kept,
                 ref server,
                 ..
-            } => {
-                let server = Arc::from(server.as_str());
-                Some(Established { names_subscriptions, shares_subscriptions, session_kept, server })
-            }
+            } => Some(Established {
+                names_subscriptions,
+                shares_subscriptions,
+                state: if session_kept { SessionState::Kept } else { SessionState::Blank },
+                server: Arc::from(server.as_str()),
+            }),
             MqttEvent::Lost { .. }
             | MqttEvent::Left { .. }
             | MqttEvent::Unanswered { .. }
@@ -88,6 +101,13 @@ impl Session {
 
     fn established(&self) -> Option<Established> {
         lock(&self.0).clone()
+    }
+
+    /// Whether nothing is subscribed, to be asked once: from then on something may be.
+    fn take_blank(&self) -> bool {
+        let mut established = lock(&self.0);
+        let blank = established.as_mut().filter(|established| established.state == SessionState::Blank);
+        blank.map(|established| established.state = SessionState::New).is_some()
     }
 }
 
@@ -106,14 +126,37 @@ impl MqttActor {
     /// Has all filters of the enabled flows subscribed: after each connect, and for whoever asks.
     pub fn on_connect(&self) {
         match self.parts.session.established() {
-            Some(Established { names_subscriptions, shares_subscriptions, session_kept, server }) => {
+            Some(Established { names_subscriptions, shares_subscriptions, state, server }) => {
                 self.life.mailbox().set_state(ActorState::Running);
+                let session_kept = state == SessionState::Kept;
                 let established =
                     ConnectionEstablished { server, names_subscriptions, shares_subscriptions, session_kept };
                 self.parts.directory.registry.tell(established);
             }
             None => self.life.mailbox().set_state(ActorState::Disconnected),
         }
+    }
+
+    /// A broker that has forgotten the identifiers of a kept session names subscriptions again once they are renewed. To
+    /// wait for the flows would have all that comes meanwhile go to every flow that matches.
+    fn renew_identifiers(&self) {
+        let Some(Established { names_subscriptions: true, state: SessionState::Kept, server, .. }) =
+            self.parts.session.established()
+        else {
+            return;
+        };
+        let held = lock(&self.parts.book).held_unreliably_at(&server).into_iter();
+        let held = held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows)));
+        let filters: Subscriptions = held.filter(|(_, flows)| !flows.is_empty()).collect();
+        if filters.is_empty() {
+            return;
+        }
+        let parts = self.parts.clone();
+        actix::spawn(async move {
+            if let Err(error) = subscribe(&parts, &filters, true).await {
+                log::debug!("The subscriptions at {server} were not renewed: {error}");
+            }
+        });
     }
 
     /// An actor that was replaced while it stood still may only now get to an event that another connection has followed: its
@@ -157,6 +200,7 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                     server, version, client_id, names_subscriptions, session_kept;
                     "Connected to the broker"
                 );
+                self.renew_identifiers();
                 self.on_connect();
             }
             MqttEvent::Lost { server, reason, retry_in } => {
@@ -257,12 +301,26 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
                 return Err(MqttError::NotConnected.into());
             }
             lock(&parts.book).come_to(&server)?;
+            if !with_ids {
+                lock(&parts.book).change_id_uses(|uses| uses.subscribe_without(&server))?;
+            }
+            let wanted: BTreeSet<&str> = filters.keys().map(TopicFilter::as_str).collect();
+            let unwanted = || {
+                let held = lock(&parts.book).held().into_keys();
+                held.filter(|filter| !wanted.contains(filter.as_str())).collect::<Vec<_>>()
+            };
+            if parts.session.take_blank() {
+                // Gone with the old session. Not every broker answers when it is to end what it does not know.
+                let gone = unwanted();
+                lock(&parts.book).forget(gone.iter().map(String::as_str))?;
+            }
             let outcomes = subscribe(&parts, &filters, with_ids).await?;
             // What the kept session still holds from an earlier run.
-            let wanted: BTreeSet<&str> = filters.keys().map(TopicFilter::as_str).collect();
-            let held = lock(&parts.book).held().into_keys();
-            let unwanted = held.filter(|filter| !wanted.contains(filter.as_str())).collect();
+            let unwanted = unwanted();
             unsubscribe(&parts, unwanted).await?;
+            if with_ids {
+                lock(&parts.book).change_id_uses(|uses| uses.confirm(&server))?;
+            }
             Ok(outcomes)
         })
     }
@@ -288,6 +346,10 @@ async fn subscribe(
     filters: &Subscriptions,
     with_ids: bool,
 ) -> Result<Vec<SubscribeOutcome>, SubscribeError> {
+    // Decided for a connection that another one has followed.
+    if parts.session.established().is_none_or(|established| established.names_subscriptions != with_ids) {
+        return Err(MqttError::NotConnected.into());
+    }
     let for_flows = filters.iter().map(|(filter, flows)| (filter.as_str(), flows.as_slice()));
     let ids = lock(&parts.book).ids_for(for_flows)?;
     let subscriptions = filters

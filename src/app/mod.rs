@@ -4,6 +4,7 @@ mod admin;
 mod end_mark;
 mod identity;
 mod intake;
+mod missing_ids;
 mod retire;
 mod signals;
 mod stage;

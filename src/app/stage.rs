@@ -9,6 +9,7 @@ use super::StartError;
 use super::admin::{InboxPart, Parts, note_connection};
 use super::end_mark::EndMark;
 use super::intake::{Intake, judge_session};
+use super::missing_ids::MissingIds;
 use super::startup::{Prepared, open_inbox, tables_of_before};
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::mqtt::{MqttParts, Session};
@@ -120,7 +121,7 @@ impl<'a> Stage<'a> {
             Mode::Run => (false, None),
             Mode::Retire { is_the_last, mark } => (*is_the_last, Some(Arc::clone(mark))),
         };
-        let link = self.link(servers, &signal, mark, &session)?;
+        let link = self.link(servers, &signal, mark, &session, &book)?;
         let worker = |lane| WorkerParts {
             lane,
             database: settings.database.clone(),
@@ -186,6 +187,7 @@ impl<'a> Stage<'a> {
         signal: &InboxSignal,
         mark: Option<Arc<EndMark>>,
         session: &Session,
+        book: &Arc<Mutex<SubscriptionBook>>,
     ) -> Result<MqttLink, StartError> {
         let settings = &self.settings;
         let options = BrokerOptions {
@@ -201,18 +203,29 @@ impl<'a> Stage<'a> {
         let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
         let client_id = options.client_id.clone();
         let intake = Intake::new(self.inbox.clone(), signal.clone(), &client_id, retained);
-        let on_incoming = move |incoming: Incoming<'_>| match (&mark, incoming) {
-            (Some(mark), Incoming::Message(publication)) => {
-                if !mark.begin(publication.topic) {
-                    intake.on_incoming(incoming);
-                    mark.done();
-                }
+        // The members of a group have to subscribe the same filters, whatever each of them has seen.
+        let ids = settings.group.is_none().then(|| Arc::new(MissingIds::new(Arc::clone(book))));
+        let observing = ids.clone();
+        let on_incoming = move |incoming: Incoming<'_>| {
+            if let Some(ids) = &observing {
+                ids.observe(incoming);
             }
-            _ => intake.on_incoming(incoming),
+            match (&mark, incoming) {
+                (Some(mark), Incoming::Message(publication)) => {
+                    if !mark.begin(publication.topic) {
+                        intake.on_incoming(incoming);
+                        mark.done();
+                    }
+                }
+                _ => intake.on_incoming(incoming),
+            }
         };
         let (session, mqtt, inbox) = (session.clone(), self.directory.mqtt.clone(), self.inbox.clone());
         let observed = Arc::clone(&self.observed);
-        let on_event = move |event| {
+        let on_event = move |mut event: MqttEvent| {
+            if let Some(ids) = &ids {
+                ids.amend(&mut event);
+            }
             if let MqttEvent::Stuck { reason } = &event {
                 end_without_mqtt(reason);
             }

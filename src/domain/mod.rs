@@ -6,6 +6,7 @@ pub mod batch;
 pub mod filter_trials;
 pub mod flow;
 pub mod flow_diff;
+pub mod id_use;
 pub mod identity;
 pub mod invisible;
 mod json;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::durable::{self, SmallFile};
 use super::error::InboxError;
 use super::quarantine;
+use crate::domain::id_use::IdUses;
 use crate::domain::message::{FlowId, SubscriptionId};
 use crate::domain::subscription_ids::{Meanings, SubscriptionIds};
 
@@ -36,6 +37,8 @@ struct Pages {
     /// The broker whose session it is about; `None` in books of before there were several.
     #[serde(default)]
     broker: Option<String>,
+    #[serde(default)]
+    id_uses: IdUses,
     #[serde(flatten)]
     ids: SubscriptionIds,
 }
@@ -64,6 +67,7 @@ impl SubscriptionBook {
         let pages = stored.flatten().unwrap_or_else(|| Pages {
             format: BOOK_FORMAT,
             broker: None,
+            id_uses: IdUses::default(),
             ids: SubscriptionIds::beginning_with(rand::random_range(1..=MAX_FIRST_ID)),
         });
         Ok(SubscriptionBook { dir: dir.to_path_buf(), meanings: Arc::new(pages.ids.meanings()), pages })
@@ -110,6 +114,26 @@ impl SubscriptionBook {
             pages.ids.hold_all();
         }
         self.turn_to(pages)
+    }
+
+    /// Which brokers have used subscription identifiers, and which leave them out.
+    #[must_use]
+    pub fn id_uses(&self) -> &IdUses {
+        &self.pages.id_uses
+    }
+
+    /// Changes what is known of that. It is on disk when this returns.
+    pub fn change_id_uses(&mut self, change: impl FnOnce(&mut IdUses)) -> Result<(), InboxError> {
+        let mut pages = self.pages.clone();
+        change(&mut pages.id_uses);
+        self.turn_to(pages)
+    }
+
+    /// What the session holds, if it is at this broker and that is known to leave identifiers out.
+    #[must_use]
+    pub fn held_unreliably_at(&self, broker: &str) -> BTreeMap<String, Vec<FlowId>> {
+        let is_there = self.pages.broker.as_deref() == Some(broker);
+        if is_there && self.pages.id_uses.are_unreliable(broker) { self.held() } else { BTreeMap::new() }
     }
 
     /// The filters that the broker's session may hold, each with the flows for which it was subscribed; none where that
@@ -231,6 +255,20 @@ mod tests {
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
         book.come_to("second:1883").unwrap();
         assert_eq!(held(&book), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_a_broker_leaves_out_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = SubscriptionBook::open(dir.path()).unwrap();
+        ids_for(&mut book, &["a"]);
+        book.come_to("b:1").unwrap();
+        book.change_id_uses(|uses| uses.confirm("b:1")).unwrap();
+        assert!(book.held_unreliably_at("b:1").is_empty());
+        book.change_id_uses(|uses| uses.note_missing("b:1")).unwrap();
+        let book = SubscriptionBook::open(dir.path()).unwrap();
+        assert_eq!(book.held_unreliably_at("b:1"), BTreeMap::from([("a".to_owned(), vec![7])]));
+        assert!(book.held_unreliably_at("c:1").is_empty());
     }
 
     #[test]

@@ -92,6 +92,28 @@ impl Connection {
         self.send(&packet(PUBLISH_QOS_1 | if duplicate { DUP } else { 0 }, &body));
     }
 
+    /// Grants the next SUBSCRIBEs, so many, of one filter each. Gives the filters, and whether each has an identifier.
+    pub fn grant(&mut self, count: usize) -> Vec<(String, bool)> {
+        let mut granted = Vec::new();
+        while granted.len() < count {
+            let (kind, body) = read_packet(&mut self.0).unwrap();
+            match kind {
+                PUBACK => continue,
+                UNSUBSCRIBE => {
+                    self.send(&[0xB0, 4, body[0], body[1], 0, 0]);
+                    continue;
+                }
+                _ => assert_eq!(kind, SUBSCRIBE),
+            }
+            // The length of the properties, which are an identifier or none, takes a byte.
+            let properties = usize::from(body[2]);
+            let filter = &body[3 + properties + 2..body.len() - 1];
+            granted.push((String::from_utf8(filter.to_vec()).unwrap(), properties > 0));
+            self.send(&[0x90, 4, body[0], body[1], 0, 1]);
+        }
+        granted
+    }
+
     /// Waits until something is unsubscribed, and answers.
     pub fn await_unsubscribe(&mut self) {
         let (kind, body) = read_packet(&mut self.0).unwrap();

@@ -1,0 +1,105 @@
+//! Notices a broker that leaves subscription identifiers out of its messages, and has a new session do without them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::domain::message::Publication;
+use crate::domain::topic::TopicFilter;
+use crate::domain::trie::FilterTrie;
+use crate::inbox::{InboxError, SubscriptionBook};
+use crate::mqtt::{Incoming, MqttEvent};
+
+/// Shared by the thread that receives and the one that connects.
+pub(super) struct MissingIds {
+    book: Arc<Mutex<SubscriptionBook>>,
+    watched: Mutex<Option<Watched>>,
+}
+
+/// A connection on which every message should name a subscription.
+struct Watched {
+    broker: String,
+    /// What the session holds; made for the first message without an identifier.
+    held: Option<FilterTrie<()>>,
+}
+
+impl MissingIds {
+    pub(super) fn new(book: Arc<Mutex<SubscriptionBook>>) -> MissingIds {
+        MissingIds { book, watched: Mutex::default() }
+    }
+
+    /// Looks at what a connection brings, before it is taken in.
+    pub(super) fn observe(&self, incoming: Incoming<'_>) {
+        match incoming {
+            Incoming::ConnectionBegins { server, in_flight_bounded: is_v5 } => {
+                let is_watched = is_v5 && lock(&self.book).id_uses().are_expected(server);
+                *lock(&self.watched) = is_watched.then(|| Watched { broker: server.to_owned(), held: None });
+            }
+            Incoming::Message(publication) => {
+                // The relay hands over what it has rejected without its properties.
+                if publication.delivery.subscription_ids.is_empty() && publication.unfit.is_none() {
+                    self.look_at_unnamed(publication);
+                }
+            }
+        }
+    }
+
+    /// Only where several filters match does it matter which one a copy is for. A broker may send by subscriptions of its
+    /// own, which have no identifiers: those alone prove nothing.
+    fn look_at_unnamed(&self, publication: &Publication<'_>) {
+        let mut watched = lock(&self.watched);
+        let Some(Watched { broker, held }) = watched.as_mut() else { return };
+        let held = held.get_or_insert_with(|| self.held());
+        let mut matching = 0;
+        held.visit(publication.topic, |()| matching += 1);
+        if matching > 1 {
+            let noted = lock(&self.book).change_id_uses(|uses| uses.note_missing(broker));
+            warn(broker);
+            say_if_unkept(noted);
+            *watched = None;
+        }
+    }
+
+    fn held(&self) -> FilterTrie<()> {
+        let mut trie = FilterTrie::default();
+        for filter in lock(&self.book).held().keys().filter_map(|filter| TopicFilter::parse(filter).ok()) {
+            trie.insert(&filter, ());
+        }
+        trie
+    }
+
+    /// Has a connection use no identifiers where its session does without them.
+    pub(super) fn amend(&self, event: &mut MqttEvent) {
+        let MqttEvent::Connected { server, names_subscriptions, session_kept, .. } = event else { return };
+        let mut book = lock(&self.book);
+        if !*session_kept && book.id_uses().are_unreliable(server) {
+            // Where that cannot be kept, the session is subscribed as before.
+            let begun = book.change_id_uses(|uses| uses.begin_session(server));
+            if begun.is_ok() {
+                log::info!(
+                    "The new session at {server} does without subscription identifiers: topics that overlap are subscribed as one"
+                );
+            }
+            say_if_unkept(begun);
+        }
+        *names_subscriptions &= !book.id_uses().are_abandoned(server);
+    }
+}
+
+fn warn(broker: &str) {
+    log::warn!(
+        "The broker {broker} has left subscription identifiers out of messages, so nothing tells which of several matching \
+         topics each copy is for: every copy goes to all flows that match, more than once. This may happen at each \
+         reconnect until the broker begins a new session; from then on the gateway does without identifiers there. \
+         A flow with a message_key stores each message once"
+    );
+}
+
+fn say_if_unkept(kept: Result<(), InboxError>) {
+    if let Err(error) = kept {
+        log::error!("Cannot keep whether the broker names subscriptions: {error}");
+    }
+}
+
+/// What was shared is usable after a panic: nothing is left half done in it.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -59,6 +59,7 @@ is_there() {
         mosquitto-clients) command=mosquitto_pub ;;
         mariadb-server-core) command=mariadb-install-db ;;
         mariadb-client-core) command=my_print_defaults ;;
+        ejabberd) command=ejabberdctl ;;
         prometheus) command=promtool ;;
         python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null && return ;;
         postgresql) postgres_programs >/dev/null && return ;;
@@ -103,7 +104,11 @@ install_without_starting() {
     local package units=() status=0
     if [ -d /run/systemd/system ]; then
         for package in "$@"; do
-            case $package in mosquitto | prometheus) units+=("$package.service") ;; esac
+            case $package in
+                mosquitto | prometheus) units+=("$package.service") ;;
+                # Erlang brings a daemon by which its nodes find each other.
+                rabbitmq-server | ejabberd) units+=("$package.service" epmd.service epmd.socket) ;;
+            esac
         done
     fi
     [ ${#units[@]} -eq 0 ] || "${as_root[@]}" systemctl mask --runtime --quiet "${units[@]}"

@@ -145,9 +145,10 @@ begin() {
     SKIPPED_CHECKS=$WORK/skipped
 }
 
+# A server that is named is used instead: the tests make databases and users on it.
 start_servers() {
-    start_mariadbd "$(free_port)"
-    start_postgres "$(free_port)"
+    if [ -n "${TEST_MYSQL_URL:-}" ]; then say "using the MariaDB or MySQL of TEST_MYSQL_URL"; else start_mariadbd "$(free_port)"; fi
+    if [ -n "${TEST_POSTGRES_URL:-}" ]; then say "using the PostgreSQL of TEST_POSTGRES_URL"; else start_postgres "$(free_port)"; fi
     start_mosquitto "$(free_port)"
 }
 

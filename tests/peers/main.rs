@@ -13,4 +13,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod makers;
 mod missing_ids;
+mod overlap;
+mod peer;
+mod rumqttd;

@@ -115,7 +115,7 @@ pub struct Judgement {
 }
 
 /// The keys in `data` by first appearance, and those of further copies; the ids must be exactly 1 to n.
-fn keys_of_flow(world: &World, code: &str) -> (Vec<u64>, Vec<u64>) {
+pub fn keys_of_flow(world: &World, code: &str) -> (Vec<u64>, Vec<u64>) {
     let stored = world.stored(code);
     let ids: Vec<i64> = stored.iter().map(|message| message.id).collect();
     let count = i64::try_from(stored.len()).unwrap();

@@ -10,6 +10,7 @@
 //! | call | what happens |
 //! | --- | --- |
 //! | `cut(How)` | every connection ends, by FIN or by RST |
+//! | `lead_to(server)` | new connections go to another server |
 //! | `refuse()`, `accept()` | new connections are refused as if nobody listened, or taken again |
 //! | `stall(Way)`, `flow()` | bytes that way (and their end) are kept; `flow` lets everything kept go on |
 //! | `half_close(Way)` | the receiver that way is told that no more comes; the other way goes on |
@@ -125,7 +126,7 @@ pub struct Proxy {
 }
 
 struct Shared {
-    server: SocketAddr,
+    server: Mutex<SocketAddr>,
     protocol: Protocol,
     state: Mutex<State>,
     changed: Condvar,
@@ -248,7 +249,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Mutex::new(State { listening: true, ..State::default() });
-        let shared = Arc::new(Shared { server, protocol, state, changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { server: Mutex::new(server), protocol, state, changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || pump::accept(&accepting, listener, address));
         Proxy { address, shared }
@@ -257,6 +259,11 @@ impl Proxy {
     /// Where the gateway has to be pointed.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// New connections lead to this server.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.shared.server.lock().unwrap() = server;
     }
 
     /// Connections that are there now.

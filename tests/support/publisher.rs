@@ -16,6 +16,10 @@ const PUBLISH_QOS_1: u8 = 0x32;
 const RETAIN: u8 = 0x01;
 const PUBACK: u8 = 0x40;
 
+/// Flags of CONNECT.
+const CLEAN_SESSION: u8 = 0x02;
+const CREDENTIALS: u8 = 0xC0;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub topic: String,
@@ -29,8 +33,17 @@ impl Message {
     }
 }
 
+/// Who a client is to the broker.
+#[derive(Clone, Default)]
+pub struct Login {
+    /// Empty: the broker's to fill.
+    pub client_id: String,
+    pub credentials: Option<(String, String)>,
+}
+
 pub struct Publisher {
     broker: SocketAddr,
+    login: Login,
     stream: TcpStream,
     next_packet_id: u16,
     unacknowledged: VecDeque<(u16, Message)>,
@@ -40,8 +53,19 @@ pub struct Publisher {
 
 impl Publisher {
     pub fn connect(broker: SocketAddr) -> Publisher {
-        let stream = open(broker, "").unwrap();
-        Publisher { broker, stream, next_packet_id: 1, unacknowledged: VecDeque::new(), resent: Vec::new() }
+        Publisher::connect_as(broker, Login::default())
+    }
+
+    pub fn connect_as(broker: SocketAddr, login: Login) -> Publisher {
+        let stream = open(broker, &login, CLEAN_SESSION).unwrap();
+        Publisher {
+            broker,
+            login,
+            stream,
+            next_packet_id: 1,
+            unacknowledged: VecDeque::new(),
+            resent: Vec::new(),
+        }
     }
 
     /// Publishes and waits for the broker's word that it has the message.
@@ -88,7 +112,7 @@ impl Publisher {
         let deadline = Instant::now() + PATIENCE;
         'connection: loop {
             assert!(Instant::now() < deadline, "the broker does not come back");
-            let Ok(stream) = open(self.broker, "") else {
+            let Ok(stream) = open(self.broker, &self.login, CLEAN_SESSION) else {
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 continue;
             };
@@ -106,18 +130,22 @@ impl Publisher {
 
 /// Takes the session of another client, as one with the same client id does, and reads nothing.
 pub fn take_session(broker: SocketAddr, client_id: &str) -> TcpStream {
-    open(broker, client_id).unwrap()
+    open(broker, &Login { client_id: client_id.to_owned(), credentials: None }, 0).unwrap()
 }
 
-/// An empty client id is the broker's to fill, and its session is clean.
-fn open(broker: SocketAddr, client_id: &str) -> std::io::Result<TcpStream> {
+fn open(broker: SocketAddr, login: &Login, flags: u8) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(broker)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut body = string("MQTT");
-    // Protocol level 4, no keepalive.
-    body.extend([4, if client_id.is_empty() { 0x02 } else { 0 }, 0, 0]);
-    body.extend(string(client_id));
+    let with_credentials = if login.credentials.is_some() { CREDENTIALS } else { 0 };
+    // Protocol level 4, and the longest keepalive: rumqttd refuses a client without one.
+    body.extend([4, flags | with_credentials, 0xFF, 0xFF]);
+    body.extend(string(&login.client_id));
+    if let Some((user, password)) = &login.credentials {
+        body.extend(string(user));
+        body.extend(string(password));
+    }
     stream.write_all(&packet(CONNECT, &body))?;
     match read_packet(&mut stream)? {
         (CONNACK, body) if body[1] == 0 => Ok(stream),

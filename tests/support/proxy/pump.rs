@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Act, Connection, Dialogue, How, Moment, Shared, State, Way, open_again};
@@ -41,7 +41,8 @@ pub(super) fn accept(shared: &Arc<Shared>, mut listener: TcpListener, address: S
 
 /// A server that is not there is passed on as a connection that ends at once.
 fn connect(shared: &Arc<Shared>, client: TcpStream) {
-    let Ok(server) = TcpStream::connect(shared.server) else { return };
+    let address = *shared.server.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(server) = TcpStream::connect(address) else { return };
     for stream in [&client, &server] {
         let _ = stream.set_nodelay(true);
         let _ = stream.set_write_timeout(Some(BLOCKED));

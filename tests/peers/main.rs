@@ -15,6 +15,7 @@ mod support;
 
 mod makers;
 mod missing_ids;
+mod mosquitto;
 mod overlap;
 mod peer;
 mod rumqttd;

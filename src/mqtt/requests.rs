@@ -21,6 +21,10 @@ const IN_FLIGHT: usize = 100;
 /// A broker that leaves a request so long without any answer owes it.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// A connection that outlives the question before the first suspected filter for so long is not closed over it. rumqttd
+/// never answers an UNSUBSCRIBE of a filter that it does not know.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Age of a connection before a suspected filter is sent. A search costs several connections, and on each of them
 /// messages come for at least as long.
 const CALM: Duration = Duration::from_millis(500);
@@ -250,7 +254,18 @@ impl Job {
                 Poll::Pending => self.in_flight.push((packet, token)),
             }
         }
+        if self.deadline <= now && self.awaits_the_question() {
+            self.in_flight.clear();
+            heard.anything = true;
+        }
         result
+    }
+
+    /// Whether the question before the first suspected filter is under way.
+    fn awaits_the_question(&self) -> bool {
+        !self.alone.is_empty()
+            && !self.in_flight.is_empty()
+            && self.in_flight.iter().all(|(packet, _)| *packet == Packet::question())
     }
 
     /// Sends as many packets as may be under way; false if there is nothing to send or no room.
@@ -274,7 +289,11 @@ impl Job {
         }
         self.is_alone = has_answered;
         let next = if has_answered { self.alone.pop_front() } else { Some(Packet::question()) };
-        next.map(|packet| self.put_under_way(packet, client, terms, now)).is_some()
+        let sent = next.map(|packet| self.put_under_way(packet, client, terms, now)).is_some();
+        if !has_answered {
+            self.deadline = now + QUESTION_TIMEOUT;
+        }
+        sent
     }
 
     fn put_under_way(&mut self, packet: Packet, client: &AsyncClient, terms: Terms, now: Instant) {

@@ -9,7 +9,7 @@ use super::overlap::{Found, Overlap};
 use super::peer::{
     ENDS, End, PASSWORD, assert_check_tells_a_wrong_password, publisher_at, restart_under_load, world_at,
 };
-use crate::support::proxy::{How, Proxy};
+use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
 use crate::support::{eventually, net};
 
 const USER: &str = "gw";
@@ -99,4 +99,18 @@ fn overlapping_copies_end_with_the_next_session() {
     assert_eq!((killed.lost, killed.out_of_order), (0, found.out_of_order));
     // It numbers packets anew on each connection, so what was under way comes again, for three flows.
     assert!(killed.twice - found.twice <= ENDS * MAX_IN_FLIGHT * 3, "{killed:?} after {found:?}");
+}
+
+#[test]
+#[ignore = "takes a quarter of a minute; run by scripts/faults"]
+fn a_connection_cut_between_two_subscribes_leaves_no_flow_out() {
+    let proxy = Proxy::to_mqtt(start().v5);
+    let world = world_at(proxy.address(), USER);
+    Overlap::over(&world);
+    let cut = proxy.at(Sign::Packet(Way::ToServer, Mqtt::Subscribe), 2).before(Act::Cut(How::Rst));
+    let mut gateway = world.start();
+    cut.wait();
+    // The filters are suspected now, and rumqttd does not answer the question that comes before them.
+    gateway.wait_for_line(r#""Subscribed","filters":6"#);
+    assert_eq!(gateway.stop(), Some(0));
 }

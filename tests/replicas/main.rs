@@ -18,6 +18,7 @@ mod support;
 
 mod fleet;
 mod group;
+mod handover;
 mod measure;
 mod refusals;
 mod retire;

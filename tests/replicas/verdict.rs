@@ -67,4 +67,14 @@ impl Verdict {
             assert!(of_the_time.is_sorted(), "{code} between {published:?}: {of_the_time:?}");
         }
     }
+
+    /// Every key that was not published within these bounds is there once in every flow.
+    pub(crate) fn is_once_but_within(&self, bounds: Range<u64>) {
+        for (code, keys) in &self.keys {
+            let mut seen = HashSet::new();
+            let twice: Vec<u64> =
+                keys.iter().copied().filter(|key| !seen.insert(*key) && !bounds.contains(key)).collect();
+            assert_eq!(twice, [0; 0], "twice in {code}, beyond {bounds:?}");
+        }
+    }
 }

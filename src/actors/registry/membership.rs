@@ -10,7 +10,9 @@ use log::Level;
 
 use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
-use crate::domain::replicas::{Dispute, Handover, Holders, Member, Role, ShareGroup, disputes};
+use crate::domain::replicas::{
+    Dispute, Handover, Holders, Member, Role, ShareGroup, disputes, others_still_have,
+};
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
@@ -20,7 +22,7 @@ use crate::store::{Database, Span, StoreError, announce, members};
 /// Time between two looks at the others: several within the time for which a member counts as alive.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// The same while flows are held for others, who take them within seconds.
+/// The same while flows are held for others or are left to them: they move within seconds.
 const LOOK_IN_HANDOVER: Duration = Duration::from_secs(1);
 
 /// While replicas are started one after the other they do not agree; after this time it is worth a warning.
@@ -66,6 +68,8 @@ pub(super) struct Membership {
     others: Vec<Member>,
     reading: Option<Reading>,
     handover: Handover,
+    /// How many flows that fall to it are left to others for now.
+    waiting: usize,
     /// What it had when the process began; for one that goes for good.
     had_at_first: BTreeSet<FlowId>,
     /// All that falls to it and was there at this moment is subscribed.
@@ -89,6 +93,7 @@ impl Membership {
             others: Vec::new(),
             reading: None,
             handover: Handover::default(),
+            waiting: 0,
             had_at_first: BTreeSet::new(),
             subscribed_at_us: None,
             told: None,
@@ -109,7 +114,7 @@ impl Membership {
     }
 
     pub(super) fn time_between_looks(&self) -> Duration {
-        if self.handover.flows().is_empty() { LOOK } else { LOOK_IN_HANDOVER }
+        if self.is_moving_flows() { LOOK_IN_HANDOVER } else { LOOK }
     }
 
     // ---- what it tells and hears
@@ -210,6 +215,13 @@ impl Membership {
             // It keeps its session as it is, and lets go of all at once.
             (in_force, handover) = next(&Holders::Members(&[]));
         }
+        let new: Vec<FlowId> =
+            in_force.iter().map(|flow| flow.id).filter(|flow| !had.contains(flow)).collect();
+        let waits = self.others_are_being_started() && others_still_have(&new, role, &self.others);
+        if waits {
+            in_force.retain(|flow| had.contains(&flow.id));
+        }
+        self.tell_waiting(if waits { new.len() } else { 0 });
         if before.is_none() {
             self.had_at_first = had;
         }
@@ -273,17 +285,32 @@ impl Membership {
         topics.filter_map(|topic| TopicFilter::parse(&topic).ok()).collect()
     }
 
-    pub(super) fn is_handing_over(&self) -> bool {
-        !self.handover.flows().is_empty()
+    /// Whether flows are held for others or left to them.
+    pub(super) fn is_moving_flows(&self) -> bool {
+        !self.handover.flows().is_empty() || self.waiting > 0
+    }
+
+    /// Whether others are being started with settings that go with its own. A dispute that lasts is not waited for.
+    fn others_are_being_started(&self) -> bool {
+        !self.disputed.is_empty() && !self.dispute_told
     }
 
     /// Everything that was wanted by the last reading is subscribed, or it is not.
     pub(super) fn are_subscribed(&mut self, complete: bool) {
         let read_at_us = self.reading.as_ref().map(|reading| reading.span.from_us);
-        self.subscribed_at_us = read_at_us.filter(|_| complete);
+        self.subscribed_at_us = read_at_us.filter(|_| complete && self.waiting == 0);
     }
 
     // ---- what is logged
+
+    fn tell_waiting(&mut self, flows: usize) {
+        let before = std::mem::replace(&mut self.waiting, flows);
+        if before == 0 && flows > 0 {
+            log::info!(flows; "{flows} flows that fall to this gateway stay for now with gateways that divide them otherwise: it subscribes them when those have been started with its settings, or still have not after a minute");
+        } else if before > 0 && flows == 0 {
+            log::info!(flows = before; "{before} flows that others had are subscribed here from now on");
+        }
+    }
 
     fn tell_progress(&mut self, next: &Handover) {
         let (before, after) = (self.handover.flows().len(), next.flows().len());

@@ -41,7 +41,7 @@ pub(super) async fn refresh(
         database.recover(error).await?;
     }
     let has_read = refreshed?;
-    let may_have_changed = has_read || membership.is_handing_over();
+    let may_have_changed = has_read || membership.is_moving_flows();
     Ok(if may_have_changed { membership.flows_in_force(before) } else { None })
 }
 

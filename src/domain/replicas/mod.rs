@@ -12,6 +12,7 @@ mod disputes;
 mod handover;
 mod member;
 mod rendezvous;
+mod waiting;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ pub use disputes::{Dispute, disputes};
 pub use handover::{Handover, Holders};
 pub use member::{Member, TOLD_NAME_CHARS};
 pub use rendezvous::owner_of;
+pub use waiting::others_still_have;
 
 use super::message::FlowId;
 use super::topic::TopicFilter;

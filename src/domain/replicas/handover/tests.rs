@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::ShareGroup;
+use super::super::{ShareGroup, others_still_have};
 use super::*;
 
 fn flow(id: FlowId) -> Flow {
@@ -229,9 +229,16 @@ impl World {
         let (in_force, handover) =
             process.handover.next(&process.role, &read.flows, read.until_us, &process.had, &holders);
         process.handover = handover;
-        process.had = in_force.iter().map(|flow| flow.id).collect();
+        let in_force: BTreeSet<FlowId> = in_force.iter().map(|flow| flow.id).collect();
+        let new: Vec<FlowId> = in_force.difference(&process.had).copied().collect();
+        if others_still_have(&new, &process.role, &process.seen) {
+            process.had.retain(|flow| in_force.contains(flow));
+            process.subscribed_at_us = None;
+        } else {
+            process.had = in_force;
+            process.subscribed_at_us = Some(read.from_us);
+        }
         session.extend(&process.had);
-        process.subscribed_at_us = Some(read.from_us);
     }
 
     fn has_a_flow_without_anybody(&self) -> Option<FlowId> {

@@ -17,7 +17,7 @@ fn fleet() -> Fleet {
     fleet
 }
 
-/// A device that publishes 150 messages a second.
+/// A device that publishes 150 messages a second at most.
 fn publishing(fleet: &Fleet) -> Stream {
     Stream::start(fleet.world.broker.address, fleet.topics(), Pace { burst: BURST, pause_ms: 20 })
 }

@@ -11,7 +11,8 @@ pub struct Member {
     pub client_id: String,
     /// What it takes.
     pub role: Role,
-    /// All flows that fall to it and were there at this moment are subscribed; none while it is not sure of that.
+    /// All flows that fall to it and were there at this moment are subscribed; none while it is not sure of that, or leaves
+    /// flows to others for now.
     pub subscribed_at_us: Option<i64>,
     /// It holds flows for others, which they can see if they look after this moment.
     pub handing_over_since_us: Option<i64>,

@@ -9,8 +9,9 @@ mod database;
 use std::time::Duration;
 
 use database::TestDatabase;
+use mqtt_gateway::domain::dead_letter::DeadLetterReason;
 use mqtt_gateway::domain::outbox::OutboxKey;
-use mqtt_gateway::domain::outbox_work::{LoadRest, LoadedFlow, Outcome, REASON_EXPIRED, cost};
+use mqtt_gateway::domain::outbox_work::{LoadRest, LoadedFlow, Outcome, cost};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
 
@@ -167,7 +168,7 @@ async fn what_expires_becomes_a_dead_letter_with_all_it_was(test: TestDatabase) 
     insert(&test, US, 7, 41..=42).await;
     let expired = Outcome::GivenUp {
         key: key(US, 7, 41),
-        reason: REASON_EXPIRED,
+        reason: DeadLetterReason::OutboxExpired,
         detail: "HTTP status 500".to_owned(),
     };
     outbox.settle(std::slice::from_ref(&expired)).await.unwrap();
@@ -199,7 +200,7 @@ async fn rows_that_have_changed_hands_are_left_to_their_new_owner_unless_deliver
             retry_in: Duration::from_mins(1),
             error: error.clone(),
         },
-        Outcome::GivenUp { key: key(US, 1, 2), reason: REASON_EXPIRED, detail: error },
+        Outcome::GivenUp { key: key(US, 1, 2), reason: DeadLetterReason::OutboxExpired, detail: error },
         Outcome::Delivered { key: key(US, 1, 3) },
     ];
     outbox.settle(&outcomes).await.unwrap();

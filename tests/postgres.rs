@@ -312,7 +312,7 @@ async fn process(setup: &Setup, entries: Vec<mqtt_gateway::domain::batch::BatchE
     let outcome = lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
     let is_stopped = |reason| ["flow_disabled", "flow_deleted"].contains(&reason);
     let mut rejected = outcome.results.iter().filter_map(|result| match result {
-        Err(ProcessError::Rejected(rejection)) => Some(rejection.reason),
+        Err(ProcessError::Rejected(rejection)) => Some(rejection.reason.as_str()),
         _ => None,
     });
     assert!(!rejected.any(is_stopped));

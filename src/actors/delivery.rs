@@ -22,8 +22,9 @@ use super::messages::{Deliver, DeliverFromTable, DrainDelivery, FollowFlows};
 use crate::delivery::client::{EndpointClients, PostError};
 use crate::delivery::queue::{DeliveryQueue, Limits, MAX_REFUSED_IN_A_ROW, Moment, RetryRule};
 use crate::delivery::redaction::redacted;
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{CommittedRows, Outcome, REASON_FLOW_DELETED};
+use crate::domain::outbox_work::{CommittedRows, Outcome};
 use crate::domain::retry::Backoff;
 use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, HttpRoute};
@@ -149,7 +150,8 @@ impl DeliveryActor {
     /// That the flow was deleted, the log says once for all of its messages.
     fn give_up_deleted(&mut self, item: &OutboxItem) {
         let detail = "the flow was deleted while the post waited".to_owned();
-        let outcome = self.queue.given_up(item.key.flow_id, REASON_FLOW_DELETED, detail, self.now());
+        let outcome =
+            self.queue.given_up(item.key.flow_id, DeadLetterReason::FlowDeleted, detail, self.now());
         if let Some(outcome) = outcome {
             self.table.add(outcome);
         }

@@ -188,7 +188,7 @@ fn report_failures(outcome: &BatchOutcome, handling: &mut Handling) {
 }
 
 fn log_rejection(rejection: &Rejection) {
-    let (topic, reason) = (rejection.topic.as_str(), rejection.reason);
+    let (topic, reason) = (rejection.topic.as_str(), rejection.reason.as_str());
     match &rejection.flow {
         Some((flow_id, Some(flow))) => log::error!(topic, flow_id, flow = &**flow, reason; "{rejection}"),
         Some((flow_id, None)) => log::error!(topic, flow_id, reason; "{rejection}"),

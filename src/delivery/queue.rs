@@ -45,11 +45,10 @@ use std::time::Duration;
 use self::flow::{Entry, FlowQueue, Load, Need, Place, Table, is_not_due};
 use self::limits::SHORTEST_RETRY;
 pub use self::limits::{Limits, LoadOrder, MAX_REFUSED_IN_A_ROW, RetryRule};
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{
-    CommittedRows, LoadRest, LoadedFlow, Outcome, REASON_EXPIRED, REASON_REFUSED, RowNumber, WaitingFlow,
-};
+use crate::domain::outbox_work::{CommittedRows, LoadRest, LoadedFlow, Outcome, RowNumber, WaitingFlow};
 
 /// A point in time: the time since a moment of the caller's choice.
 pub type Moment = Duration;
@@ -285,14 +284,14 @@ impl DeliveryQueue {
             return self.failed(flow, error, now, random_unit);
         }
         queue.refused_in_a_row += 1;
-        self.given_up(flow, REASON_REFUSED, error, now)
+        self.given_up(flow, DeadLetterReason::EndpointRefused, error, now)
     }
 
     /// The message of `flow` that was in flight is not tried again: it becomes a dead letter.
     pub fn given_up(
         &mut self,
         flow: FlowId,
-        reason: &'static str,
+        reason: DeadLetterReason,
         detail: String,
         now: Moment,
     ) -> Option<Outcome> {
@@ -300,7 +299,7 @@ impl DeliveryQueue {
         Some(self.give_up(&entry, reason, detail, now))
     }
 
-    fn give_up(&mut self, entry: &Entry, reason: &'static str, detail: String, now: Moment) -> Outcome {
+    fn give_up(&mut self, entry: &Entry, reason: DeadLetterReason, detail: String, now: Moment) -> Outcome {
         let key = entry.item.key.clone();
         if let Some(queue) = self.flows.get_mut(&key.flow_id) {
             queue.place = Place::Idle;
@@ -320,7 +319,7 @@ impl DeliveryQueue {
         let attempts = entry.item.attempts.saturating_add(1);
         if now >= entry.expires_at {
             let detail = format!("given up at attempt {attempts}: {error}");
-            return Some(self.give_up(&entry, REASON_EXPIRED, detail, now));
+            return Some(self.give_up(&entry, DeadLetterReason::OutboxExpired, detail, now));
         }
         queue.place = Place::Settling;
         self.evict(flow);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::dead_letter::DeadLetterReason;
 use super::flow::Action;
 use super::message::{FlowId, Offset, Record};
 use super::outbox::OutboxItem;
@@ -147,8 +148,8 @@ pub struct Rejection {
     pub message_id: Option<i64>,
     /// Topic of the message.
     pub topic: String,
-    /// Word for `dead_letters.reason`.
-    pub reason: &'static str,
+    /// The cause.
+    pub reason: DeadLetterReason,
     /// The sentence for people.
     pub detail: String,
 }

@@ -5,18 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dead_letter::DeadLetterReason;
 use super::flow::EndpointError;
 use super::message::{FlowId, Offset};
 use super::outbox::{OutboxItem, OutboxKey};
-
-/// `dead_letters.reason` of a message that could not be delivered in time.
-pub const REASON_EXPIRED: &str = "outbox_expired";
-
-/// The same for one that its endpoint refused for what is in it.
-pub const REASON_REFUSED: &str = "endpoint_refused";
-
-/// The same for one whose flow was deleted while it waited.
-pub const REASON_FLOW_DELETED: &str = "flow_deleted";
 
 /// What a message counts in bounds of memory: its payload, and roughly what goes with it.
 #[must_use]
@@ -174,8 +166,8 @@ pub enum Outcome {
     GivenUp {
         /// Its key.
         key: OutboxKey,
-        /// `dead_letters.reason`.
-        reason: &'static str,
+        /// The cause.
+        reason: DeadLetterReason,
         /// Why, for people.
         detail: String,
     },

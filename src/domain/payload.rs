@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use super::dead_letter::DeadLetterReason;
 use super::json::{Event, Named, NamedList, WalkError, Walker, content_of, dumps};
 pub use super::json::{JsonKind, SyntaxError};
 use super::message::{Body, Record, UnfitReason};
@@ -198,18 +199,18 @@ pub enum PayloadError {
 }
 
 impl PayloadError {
-    /// Value of `dead_letters.reason`.
+    /// The reason of the dead letter.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> DeadLetterReason {
         match self {
-            PayloadError::TooLarge { .. } => "payload_too_large",
-            PayloadError::TopicNotUtf8 => "topic_not_utf8",
-            PayloadError::PacketMalformed => "packet_malformed",
-            PayloadError::NotUtf8 { .. } => "payload_not_utf8",
-            PayloadError::NotJson(_) => "payload_not_json",
-            PayloadError::NotAnObject(_) => "payload_not_object",
-            PayloadError::TooDeep { .. } => "payload_too_deep",
-            PayloadError::TooManyAttributes { .. } => "payload_too_many_attributes",
+            PayloadError::TooLarge { .. } => DeadLetterReason::PayloadTooLarge,
+            PayloadError::TopicNotUtf8 => DeadLetterReason::TopicNotUtf8,
+            PayloadError::PacketMalformed => DeadLetterReason::PacketMalformed,
+            PayloadError::NotUtf8 { .. } => DeadLetterReason::PayloadNotUtf8,
+            PayloadError::NotJson(_) => DeadLetterReason::PayloadNotJson,
+            PayloadError::NotAnObject(_) => DeadLetterReason::PayloadNotObject,
+            PayloadError::TooDeep { .. } => DeadLetterReason::PayloadTooDeep,
+            PayloadError::TooManyAttributes { .. } => DeadLetterReason::PayloadTooManyAttributes,
         }
     }
 }

@@ -75,7 +75,7 @@ fn check(input: &[u8]) -> u64 {
             behaviour(("taken", kinds))
         }
         Err(PayloadError::NotJson(error)) => behaviour(("not JSON", error.problem)),
-        Err(error) => behaviour(error.reason()),
+        Err(error) => behaviour(error.reason().as_str()),
     }
 }
 

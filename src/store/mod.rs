@@ -35,7 +35,6 @@ pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use batch::for_benches;
-pub(crate) use batch::is_of_stopped_flow;
 pub use batch::{
     BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, process_flow_message,
 };

@@ -34,6 +34,7 @@ use super::connect::{Database, Recovery};
 use super::error::{StoreError, While};
 use super::sentence::sentence;
 use super::statement::{marked, statement};
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{LoadRest, LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
@@ -226,7 +227,7 @@ impl Outbox {
                     written.while_doing("putting off a delivery")?;
                 }
                 Outcome::GivenUp { key, reason, detail } => {
-                    let written = self.give_up(&transaction, key, reason, detail).await;
+                    let written = self.give_up(&transaction, key, *reason, detail).await;
                     written.while_doing("giving up a delivery")?;
                 }
             }
@@ -266,7 +267,7 @@ impl Outbox {
         &self,
         on: &impl ConnectionTrait,
         key: &OutboxKey,
-        reason: &str,
+        reason: DeadLetterReason,
         detail: &str,
     ) -> Result<(), DbErr> {
         const THIS_ROW: &str = "WHERE inbox_id = ? AND flow_id = ? AND inbox_offset = ? AND owner = ?";
@@ -277,7 +278,7 @@ impl Outbox {
              LENGTH(payload), flow_id, flow_code, message_id, ?, ? FROM outbox {THIS_ROW}",
             self.database.dialect.now()
         );
-        let values = [reason.into(), beginning(detail).into()];
+        let values = [reason.as_str().into(), beginning(detail).into()];
         self.execute(on, sql, values.into_iter().chain(self.one(key))).await?;
         self.execute(on, format!("DELETE FROM outbox {THIS_ROW}"), self.one(key)).await?;
         Ok(())

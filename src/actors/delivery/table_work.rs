@@ -14,8 +14,9 @@ use super::super::report::{kind_of, whole_milliseconds};
 use super::DeliveryActor;
 use crate::delivery::queue::LoadOrder;
 use crate::delivery::redaction::redacted;
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
-use crate::domain::outbox_work::{Destination, FlowDestination, Outcome, REASON_FLOW_DELETED, WaitingFlow};
+use crate::domain::outbox_work::{Destination, FlowDestination, Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
 use crate::store::outbox::{LEASE, Lease, Outbox};
 use crate::store::{Database, Fault, Recovery, StoreError, Waiting, answered, forget_keys, silence};
@@ -224,7 +225,7 @@ impl DeliveryActor {
         }
         for outcome in outcomes {
             if let Outcome::GivenUp { reason, .. } = outcome {
-                self.parts.observed.metrics.dead_letters.count(reason);
+                self.parts.observed.metrics.dead_letters.count(*reason);
             }
         }
         self.queue.settled(outcomes, self.now());
@@ -422,7 +423,8 @@ fn log_destination(changed: &FlowDestination, messages: u64) {
         ),
         Destination::Deleted => log::error!(
             flow_id, messages;
-            "The flow with the id {flow_id} was deleted: its {messages} waiting posts become dead letters ({REASON_FLOW_DELETED})"
+            "The flow with the id {flow_id} was deleted: its {messages} waiting posts become dead letters ({})",
+            DeadLetterReason::FlowDeleted
         ),
     }
 }

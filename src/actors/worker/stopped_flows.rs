@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::domain::batch::{ProcessError, ProcessResult};
-use crate::store::is_of_stopped_flow;
 
 /// Shortest time between two reloads that one worker asks for.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -31,15 +30,16 @@ impl StoppedFlows {
 }
 
 fn is_rejected_for_stopped_flow(result: &Result<ProcessResult, ProcessError>) -> bool {
-    matches!(result, Err(ProcessError::Rejected(rejection)) if is_of_stopped_flow(rejection))
+    matches!(result, Err(ProcessError::Rejected(rejection)) if rejection.reason.is_about_a_stopped_flow())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::batch::Rejection;
+    use crate::domain::dead_letter::DeadLetterReason;
 
-    fn rejected(reason: &'static str) -> Result<ProcessResult, ProcessError> {
+    fn rejected(reason: DeadLetterReason) -> Result<ProcessResult, ProcessError> {
         Err(ProcessError::Rejected(Rejection {
             flow: Some((1, None)),
             message_id: None,
@@ -53,14 +53,14 @@ mod tests {
     fn a_reload_is_asked_for_at_most_once_in_5_seconds() {
         let (flows, start) = (StoppedFlows::default(), Instant::now());
         let seconds_later = |seconds| start + Duration::from_secs(seconds);
-        assert!(flows.wants_reload(&[rejected("flow_disabled")], start));
-        assert!(!flows.wants_reload(&[rejected("flow_deleted")], seconds_later(4)));
-        assert!(flows.wants_reload(&[rejected("flow_deleted")], seconds_later(5)));
+        assert!(flows.wants_reload(&[rejected(DeadLetterReason::FlowDisabled)], start));
+        assert!(!flows.wants_reload(&[rejected(DeadLetterReason::FlowDeleted)], seconds_later(4)));
+        assert!(flows.wants_reload(&[rejected(DeadLetterReason::FlowDeleted)], seconds_later(5)));
     }
 
     #[test]
     fn other_rejections_ask_for_no_reload() {
         let flows = StoppedFlows::default();
-        assert!(!flows.wants_reload(&[rejected("validation_failed")], Instant::now()));
+        assert!(!flows.wants_reload(&[rejected(DeadLetterReason::ValidationFailed)], Instant::now()));
     }
 }

@@ -473,7 +473,7 @@ fn a_deleted_flow_is_known_until_nothing_of_it_waits() {
     assert!(queue.is_deleted(1));
     load_both(&mut queue, secs(0));
     queue.next_post(secs(0)).unwrap();
-    let outcome = queue.given_up(1, "flow_deleted", "gone".to_owned(), secs(0)).unwrap();
+    let outcome = queue.given_up(1, DeadLetterReason::FlowDeleted, "gone".to_owned(), secs(0)).unwrap();
     assert!(outcome.removes_row());
     assert_eq!(numbers(&mut queue, secs(0)), [(1, 2)]);
     queue.follow(Vec::new(), secs(0));

@@ -154,7 +154,7 @@ fn what_is_no_payload_is_refused_with_its_reason() {
         "{\"a\":\"x",
     ];
     for text in not_json {
-        assert_eq!(parse(text).expect_err(text).reason(), "payload_not_json", "{text:?}");
+        assert_eq!(parse(text).expect_err(text).reason().as_str(), "payload_not_json", "{text:?}");
     }
     for (text, kind) in [
         ("[]", JsonKind::Array),
@@ -163,10 +163,10 @@ fn what_is_no_payload_is_refused_with_its_reason() {
         (" null ", JsonKind::Null),
     ] {
         let error = parse(text).expect_err(text);
-        assert_eq!((error, error.reason()), (PayloadError::NotAnObject(kind), "payload_not_object"));
+        assert_eq!((error, error.reason().as_str()), (PayloadError::NotAnObject(kind), "payload_not_object"));
     }
     let error = Payload::parse(b"{\"a\":\"\xff\"}", &PayloadLimits::default()).unwrap_err();
-    assert_eq!((error, error.reason()), (PayloadError::NotUtf8 { at: 6 }, "payload_not_utf8"));
+    assert_eq!((error, error.reason().as_str()), (PayloadError::NotUtf8 { at: 6 }, "payload_not_utf8"));
 }
 
 #[test]
@@ -202,14 +202,15 @@ fn half_a_surrogate_pair_is_json_and_noted_with_its_place() {
     }
     let payload = parse(r#"{"\ud83d":1,"\ud83e":2}"#).unwrap();
     assert_eq!(payload.attributes().len(), 2, "two names stay two");
-    assert_eq!(parse(r#"{"a":"\ud83d\u00"}"#).unwrap_err().reason(), "payload_not_json");
+    assert_eq!(parse(r#"{"a":"\ud83d\u00"}"#).unwrap_err().reason().as_str(), "payload_not_json");
 }
 
 #[test]
 fn limits_are_kept_to_the_last_allowed() {
     let limits = PayloadLimits { max_payload_bytes: 24, max_depth: 3, max_attributes: 2 };
-    let outcome =
-        |text: &str| Payload::parse(text.as_bytes(), &limits).map(|_| ()).map_err(|error| error.reason());
+    let outcome = |text: &str| {
+        Payload::parse(text.as_bytes(), &limits).map(|_| ()).map_err(|error| error.reason().as_str())
+    };
     assert_eq!(outcome(&format!("{{\"a\":\"{}\"}}", "x".repeat(16))), Ok(()));
     assert_eq!(outcome(&format!("{{\"a\":\"{}\"}}", "x".repeat(17))), Err("payload_too_large"));
     assert_eq!(outcome(r#"{"a":[[],{}]}"#), Ok(()));

@@ -3,35 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// All reasons there are, so that each shows before its first dead letter: a rate is known only of
-/// what was there before.
-const REASONS: [&str; 25] = [
-    "counter_exhausted",
-    "endpoint_refused",
-    "flow_deleted",
-    "flow_disabled",
-    "half_surrogate_pair",
-    "invalid_schema",
-    "name_too_long",
-    "no_usable_url",
-    "nul_character",
-    "outbox_expired",
-    "outbox_full",
-    "packet_malformed",
-    "payload_not_json",
-    "payload_not_object",
-    "payload_not_utf8",
-    "payload_too_deep",
-    "payload_too_large",
-    "payload_too_many_attributes",
-    "refused_by_database",
-    "too_many_rows",
-    "topic_not_utf8",
-    "unknown_action",
-    "unusable_message_key",
-    "validation_failed",
-    "value_too_long",
-];
+use crate::domain::dead_letter::DeadLetterReason;
 
 /// Dead letters that this process has made, and those that are kept.
 #[derive(Debug)]
@@ -44,15 +16,16 @@ pub struct DeadLetters {
 
 impl Default for DeadLetters {
     fn default() -> Self {
-        let counts = REASONS.iter().map(|reason| (*reason, 0)).collect();
+        // A rate is known only of a counter that exists before its first dead letter.
+        let counts = DeadLetterReason::ALL.iter().map(|reason| (reason.as_str(), 0)).collect();
         Self { counts: Mutex::new(counts), rows: Mutex::default() }
     }
 }
 
 impl DeadLetters {
     /// Counts one.
-    pub fn count(&self, reason: &'static str) {
-        *self.counts().entry(reason).or_default() += 1;
+    pub fn count(&self, reason: DeadLetterReason) {
+        *self.counts().entry(reason.as_str()).or_default() += 1;
     }
 
     /// Says how many rows the table has, and answers how many it had the last time.
@@ -74,5 +47,17 @@ impl DeadLetters {
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_from_the_start() {
+        let mut reasons = DeadLetterReason::ALL.map(|reason| (reason.as_str(), 0));
+        reasons.sort_unstable();
+        assert_eq!(DeadLetters::default().read(), reasons);
     }
 }

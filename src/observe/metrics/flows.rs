@@ -182,6 +182,7 @@ impl Counters {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::domain::dead_letter::DeadLetterReason;
 
     fn stored(code: &str, message_id: i64) -> ProcessResult {
         ProcessResult { flow_code: code.into(), message_id, action: Action::StoreDb }
@@ -193,7 +194,7 @@ mod tests {
             flow,
             message_id,
             topic: String::new(),
-            reason: "validation_failed",
+            reason: DeadLetterReason::ValidationFailed,
             detail: String::new(),
         };
         ProcessError::Rejected(rejection)
@@ -232,10 +233,11 @@ mod tests {
             flow: None,
             message_id: None,
             topic: String::new(),
-            reason: "payload_not_json",
+            reason: DeadLetterReason::PayloadNotJson,
             detail: String::new(),
         };
-        let deleted = Rejection { flow: Some((9, None)), reason: "flow_deleted", ..nobody.clone() };
+        let deleted =
+            Rejection { flow: Some((9, None)), reason: DeadLetterReason::FlowDeleted, ..nobody.clone() };
         flows.count(&[Err(ProcessError::Rejected(nobody)), Err(ProcessError::Rejected(deleted))]);
         assert_eq!(flows.read().iter().map(|reading| reading.received).sum::<u64>(), 0);
     }

@@ -9,20 +9,12 @@ use super::locked_flow::LockedFlow;
 use super::writes::{DataRow, DeadLetterRow, Text, Writes};
 use super::{BatchRules, Parsed};
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::flow::Action;
 use crate::domain::message::{Body, FlowId, Record};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::outbox_work::REASON_FLOW_DELETED;
 use crate::domain::payload::{Attribute, Payload, PayloadError};
 use crate::domain::value_style::ValueStyle;
-
-/// `dead_letters.reason` of a message whose flow was disabled while the message waited.
-const REASON_FLOW_DISABLED: &str = "flow_disabled";
-
-/// Whether a message was rejected because its flow is disabled or deleted.
-pub(crate) fn is_of_stopped_flow(rejection: &Rejection) -> bool {
-    [REASON_FLOW_DISABLED, REASON_FLOW_DELETED].contains(&rejection.reason)
-}
 
 /// Messages of one flow that the database itself refused, by place in the batch.
 pub(super) type Poison = HashMap<(usize, FlowId), String>;
@@ -40,7 +32,7 @@ pub(super) struct Judge<'a> {
 }
 
 /// Why a message cannot have a number in a flow: the word for `dead_letters.reason`, and the sentence.
-type Refusal = (&'static str, String);
+type Refusal = (DeadLetterReason, String);
 
 /// What is known of the message that is being judged, whichever of its flows it is judged for.
 #[derive(Default)]
@@ -77,7 +69,9 @@ impl<'a> Judge<'a> {
         let judged = match (&parsed.payload, self.poison.get(&(index, flow_id))) {
             // Answered for by the lane that judges payloads; this one has nothing to do with it.
             (Err(_), _) => return,
-            (Ok(_), Some(reason)) => Err(self.refuse(record, flow_id, "refused_by_database", reason.clone())),
+            (Ok(_), Some(reason)) => {
+                Err(self.refuse(record, flow_id, DeadLetterReason::RefusedByDatabase, reason.clone()))
+            }
             (Ok(payload), None) => self.number(record, payload, (index, flow_id)),
         };
         self.writes.results.push(judged);
@@ -176,7 +170,7 @@ impl<'a> Judge<'a> {
         let posted = self.posted.entry(flow_id).or_default();
         if self.rules.gauge.waiting(flow_id) + *posted >= self.rules.outbox_max_rows_per_flow {
             let detail = format!("{} messages wait already", self.rules.outbox_max_rows_per_flow);
-            let mut rejection = self.rejection(record, flow_id, "outbox_full", detail);
+            let mut rejection = self.rejection(record, flow_id, DeadLetterReason::OutboxFull, detail);
             rejection.message_id = Some(message_id);
             self.bury(record, rejection.clone());
             return Err(ProcessError::Rejected(rejection));
@@ -204,7 +198,7 @@ impl<'a> Judge<'a> {
         &mut self,
         record: &'a Record,
         flow_id: FlowId,
-        reason: &'static str,
+        reason: DeadLetterReason,
         detail: String,
     ) -> ProcessError {
         let rejection = self.rejection(record, flow_id, reason, detail);
@@ -212,7 +206,13 @@ impl<'a> Judge<'a> {
         ProcessError::Rejected(rejection)
     }
 
-    fn rejection(&self, record: &Record, flow_id: FlowId, reason: &'static str, detail: String) -> Rejection {
+    fn rejection(
+        &self,
+        record: &Record,
+        flow_id: FlowId,
+        reason: DeadLetterReason,
+        detail: String,
+    ) -> Rejection {
         Rejection {
             flow: Some((flow_id, self.code_of(flow_id))),
             message_id: None,
@@ -250,7 +250,7 @@ impl<'a> Current<'a> {
             let detail = format!(
                 "{attributes} attributes make more than {most} rows, together with those of the message's other flows"
             );
-            return Err(("too_many_rows", detail));
+            return Err((DeadLetterReason::TooManyRows, detail));
         }
         self.rows = rows;
         Ok(action)
@@ -261,8 +261,8 @@ impl<'a> Current<'a> {
 fn enabled(flow: Option<&LockedFlow>) -> Result<&LockedFlow, Refusal> {
     match flow {
         Some(flow) if flow.enabled => Ok(flow),
-        Some(flow) => Err((REASON_FLOW_DISABLED, format!("flow {} is disabled", flow.code))),
-        None => Err((REASON_FLOW_DELETED, "its row in flows was deleted".to_owned())),
+        Some(flow) => Err((DeadLetterReason::FlowDisabled, format!("flow {} is disabled", flow.code))),
+        None => Err((DeadLetterReason::FlowDeleted, "its row in flows was deleted".to_owned())),
     }
 }
 
@@ -271,20 +271,23 @@ fn enabled(flow: Option<&LockedFlow>) -> Result<&LockedFlow, Refusal> {
 /// Everything that can be known is refused here, before a number is taken: the database is the
 /// last to refuse a value, and the dearest.
 fn check(flow: &LockedFlow, payload: &Payload<'_>, rules: &BatchRules) -> Result<Action, Refusal> {
-    let action = Action::parse(&flow.action).map_err(|error| ("unknown_action", error.to_string()))?;
+    let action =
+        Action::parse(&flow.action).map_err(|error| (DeadLetterReason::UnknownAction, error.to_string()))?;
     if action == Action::PostEndpoint && flow.endpoint_url.is_none() {
-        return Err(("no_usable_url", flow.endpoint_error.clone().unwrap_or_default()));
+        return Err((DeadLetterReason::NoUsableUrl, flow.endpoint_error.clone().unwrap_or_default()));
     }
     if let Err(error) = &flow.message_key {
-        return Err(("unusable_message_key", error.clone()));
+        return Err((DeadLetterReason::UnusableMessageKey, error.clone()));
     }
     match &*flow.schema {
-        Err(error) => return Err(("invalid_schema", error.clone())),
-        Ok(schema) => schema.validate(payload).map_err(|error| ("validation_failed", error.to_string()))?,
+        Err(error) => return Err((DeadLetterReason::InvalidSchema, error.clone())),
+        Ok(schema) => schema
+            .validate(payload)
+            .map_err(|error| (DeadLetterReason::ValidationFailed, error.to_string()))?,
     }
     if flow.last_message_id >= rules.limits.max_message_id {
         let detail = format!("last_msg_id of flow {} is at its maximum, {}", flow.code, flow.last_message_id);
-        return Err(("counter_exhausted", detail));
+        return Err((DeadLetterReason::CounterExhausted, detail));
     }
     Ok(action)
 }
@@ -312,7 +315,7 @@ fn holds_nul(attribute: &Attribute<'_>, style: ValueStyle) -> bool {
 fn stored_values<'a>(payload: &'a Payload<'a>, rules: &BatchRules) -> Result<Vec<Text<'a>>, Refusal> {
     if let Some(at) = payload.half_pair() {
         let detail = format!("half of a surrogate pair at byte {at} is no character, so it cannot be stored");
-        return Err(("half_surrogate_pair", detail));
+        return Err((DeadLetterReason::HalfSurrogatePair, detail));
     }
     payload.attributes().iter().map(|attribute| stored_value(attribute, rules)).collect()
 }
@@ -322,19 +325,22 @@ fn stored_value<'a>(attribute: &'a Attribute<'a>, rules: &BatchRules) -> Result<
     // Counting characters is dear, and a name has at least as many bytes.
     if name.len() > longest_name && name.chars().count() > longest_name {
         let shown: String = name.chars().take(40).collect();
-        return Err(("name_too_long", format!("the name {shown}… is longer than {longest_name} characters")));
+        return Err((
+            DeadLetterReason::NameTooLong,
+            format!("the name {shown}… is longer than {longest_name} characters"),
+        ));
     }
     if !rules.limits.takes_nul && holds_nul(attribute, rules.value_style) {
         let shown: String = name.chars().take(40).collect();
         return Err((
-            "nul_character",
+            DeadLetterReason::NulCharacter,
             format!("the attribute {shown} holds the character U+0000, which the database cannot store"),
         ));
     }
     let value = Text::from(attribute.text(rules.value_style));
     match rules.limits.attribute_value_bytes {
         Some(most) if value.len() > most => {
-            Err(("value_too_long", format!("the value of {name} is longer than {most} bytes")))
+            Err((DeadLetterReason::ValueTooLong, format!("the value of {name} is longer than {most} bytes")))
         }
         _ => Ok(value),
     }

@@ -46,7 +46,6 @@ mod writes;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use judge::is_of_stopped_flow;
 pub use lane::{BatchFailure, BrokenOff, Committed, LaneObserver, LaneStore};
 pub use single::process_flow_message;
 

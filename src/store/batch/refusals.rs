@@ -7,14 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::batch::{ProcessError, ProcessResult};
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 
 /// Most messages of a flow in a row that become dead letters because the database refuses them. With the next one it is
 /// no longer the messages that are looked at but the flow: it waits as a whole.
 pub(super) const MAX_REFUSED: u32 = 20;
-
-/// The reason of the dead letters that are counted.
-const REASON: &str = "refused_by_database";
 
 /// The flows whose last messages were refused.
 #[derive(Debug, Default)]
@@ -35,7 +33,9 @@ impl Refusals {
         for result in results {
             match result {
                 Ok(numbered) => self.flows.retain(|_, refused| refused.code != numbered.flow_code),
-                Err(ProcessError::Rejected(rejection)) if rejection.reason == REASON => {
+                Err(ProcessError::Rejected(rejection))
+                    if rejection.reason == DeadLetterReason::RefusedByDatabase =>
+                {
                     if let Some((flow, Some(code))) = &rejection.flow {
                         self.add(*flow, code);
                     }
@@ -81,7 +81,7 @@ mod tests {
         ProcessResult { flow_code: code.into(), message_id: 1, action: Action::StoreDb }
     }
 
-    fn rejected(flow: FlowId, code: &str, reason: &'static str) -> ProcessError {
+    fn rejected(flow: FlowId, code: &str, reason: DeadLetterReason) -> ProcessError {
         ProcessError::Rejected(Rejection {
             flow: Some((flow, Some(code.into()))),
             message_id: None,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn refused(flow: FlowId, code: &str) -> ProcessError {
-        rejected(flow, code, REASON)
+        rejected(flow, code, DeadLetterReason::RefusedByDatabase)
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             refusals.count(&[
                 Err(refused(1, "A")),
                 Ok(numbered("B")),
-                Err(rejected(1, "A", "validation_failed")),
+                Err(rejected(1, "A", DeadLetterReason::ValidationFailed)),
             ]);
         }
         assert_eq!(refusals.exceeded(1), None);

@@ -194,7 +194,7 @@ impl Row for DeadLetterRow<'_> {
         values.push(Value::from(self.rejection.flow.as_ref().map(|(id, _)| *id)));
         values.push(Value::from(self.rejection.flow.as_ref().and_then(|(_, code)| code.as_deref())));
         values.push(Value::from(self.rejection.message_id));
-        values.push(Value::from(self.rejection.reason));
+        values.push(Value::from(self.rejection.reason.as_str()));
         values.push(Value::from(sentence(&self.rejection.detail, DETAIL_CHARS)));
     }
 }

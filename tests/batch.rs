@@ -16,7 +16,7 @@ use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, ProcessError,
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::store::{
-    BatchFailure, BatchRules, Database, Dialect, Fault, LanePosition, process_flow_message,
+    BatchFailure, Database, Dialect, Fault, LanePosition, ProcessMessageError, process_flow_message,
 };
 
 on_every_database! {
@@ -281,7 +281,7 @@ async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: Test
 
 async fn a_message_of_too_many_rows_is_stored_for_its_first_flows_alone(test: TestDatabase) {
     let mut setup = Setup::new(test).await;
-    setup.rules = Arc::new(BatchRules { max_rows_per_message: 5, ..(*setup.rules).clone() });
+    setup.rules = Arc::new(setup.rules_with(|rules| rules.max_rows_per_message = 5));
     for (code, action) in [
         ("A", "STORE_DB"),
         ("B", "STORE_DB"),
@@ -360,7 +360,7 @@ fn rejections(outcome: &BatchOutcome) -> Vec<String> {
 async fn a_flow_at_its_maximum_is_refused_before_numbering(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
-    let maximum = setup.rules.limits.max_message_id;
+    let maximum = setup.rules.processing.limits.max_message_id;
     setup.test.execute(&format!("UPDATE flows SET last_msg_id = {}", maximum - 1)).await;
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;
@@ -417,7 +417,7 @@ async fn an_unreadable_payload_is_answered_for_once(test: TestDatabase) {
     let mut lane = setup.lane();
     let position = lane.open(&setup.observer).await.position;
     let not_ours = entry(10, "[1]", &[1]);
-    let ours = BatchEntry { judge: true, ..entry(11, "[1]", &[1]) };
+    let ours = BatchEntry { reports_invalid_payload: true, ..entry(11, "[1]", &[1]) };
 
     let outcome = lane.process(&batch_of(position, vec![not_ours, ours]), &setup.observer).await.unwrap();
 
@@ -436,8 +436,14 @@ async fn the_batch_of_one_does_the_same(test: TestDatabase) {
     let stored = process(1, r#"{"a":1}"#).await.unwrap();
     let expected = ProcessResult { flow_code: "F".into(), message_id: 1, action: Action::StoreDb };
     assert_eq!(stored, expected);
-    assert!(matches!(process(2, r#"{"a":"poison"}"#).await, Err(ProcessError::Rejected(_))));
-    assert!(matches!(process(3, "no JSON").await, Err(ProcessError::Rejected(_))));
+    assert!(matches!(
+        process(2, r#"{"a":"poison"}"#).await,
+        Err(ProcessMessageError::Message(ProcessError::Rejected(_)))
+    ));
+    assert!(matches!(
+        process(3, "no JSON").await,
+        Err(ProcessMessageError::Message(ProcessError::Rejected(_)))
+    ));
     assert_eq!(process(4, r#"{"a":2}"#).await.unwrap().message_id, 2);
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 2);
 }

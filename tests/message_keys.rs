@@ -16,7 +16,9 @@ use batches::{INBOX, KEYS_KNOWN_FOR, Setup, batch_of, entry, record};
 use database::TestDatabase;
 use mqtt_gateway::domain::batch::{BatchEntry, BatchOutcome, ProcessError};
 use mqtt_gateway::domain::message::FlowId;
-use mqtt_gateway::store::{BatchRules, Database, Dialect, LaneStore, forget_keys, process_flow_message};
+use mqtt_gateway::store::{
+    Database, Dialect, LaneStore, ProcessMessageError, forget_keys, process_flow_message,
+};
 use sea_orm::ConnectionTrait;
 
 const OTHER_INBOX: &str = "fedcba9876543210fedcba9876543210";
@@ -136,7 +138,6 @@ async fn a_key_that_comes_again_takes_no_number_and_stores_nothing(test: TestDat
     assert_eq!(numbers(&outcome), [1, 2, -1, 3, -2]);
     let repeated = outcome.results[2].as_ref().unwrap_err();
     assert_eq!(repeated.to_string(), "flow F has had this key already, in message 1");
-    assert!(!repeated.is_retryable());
     let stored: Vec<String> = setup.test.column("SELECT attribute_value FROM data ORDER BY id").await;
     assert_eq!(stored, ["a", "b", "c"]);
     assert_eq!(setup.count("SELECT last_msg_id FROM flows").await, 3);
@@ -178,7 +179,7 @@ async fn two_gateways_take_the_same_messages(test: TestDatabase, flows: usize, m
         keyed_flow(&setup, &format!("F{number}"), "STORE_DB").await;
     }
     let ids: Vec<FlowId> = setup.test.column("SELECT id FROM flows ORDER BY id").await;
-    let theirs = Arc::new(BatchRules { inbox_id: OTHER_INBOX.into(), ..(*setup.rules).clone() });
+    let theirs = Arc::new(setup.rules_with(|rules| rules.inbox_id = OTHER_INBOX.into()));
     let their_lane = LaneStore::new(setup.database.clone(), theirs, 0);
     let run = async |mut lane: LaneStore, backwards: bool| {
         let mut position = lane.open(&setup.observer).await.position;
@@ -368,7 +369,9 @@ async fn the_batch_of_one_knows_keys(test: TestDatabase) {
     };
     assert_eq!(process(1, "x").await.unwrap().message_id, 1);
     let repeated = ProcessError::Repeated { flow_code: "F".into(), message_id: 1 };
-    assert_eq!(process(2, "x").await, Err(repeated));
+    let error = process(2, "x").await.unwrap_err();
+    assert!(!error.is_retryable());
+    assert!(matches!(error, ProcessMessageError::Message(error) if error == repeated));
     assert_eq!(process(3, "y").await.unwrap().message_id, 2);
 }
 
@@ -395,7 +398,7 @@ async fn old_keys_are_forgotten_a_bit_at_a_time_and_young_ones_stay(test: TestDa
     assert_eq!(setup.count("SELECT COUNT(*) FROM message_keys").await, 1_400);
     assert_eq!(numbers(&process(&setup, vec![entry(3_000, r#"{"k":1000}"#, &[1])]).await), [-701]);
     assert_eq!(numbers(&process(&setup, vec![entry(3_001, r#"{"k":0}"#, &[1])]).await), [1_401]);
-    assert_eq!(setup.rules.inbox_id.as_ref(), INBOX);
+    assert_eq!(setup.rules.processing.inbox_id.as_ref(), INBOX);
 }
 
 mod cost {

@@ -18,6 +18,7 @@ use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{EXIT_FAILED, Factories, Farewell, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Mailbox, Slot};
+use crate::domain::processing::ProcessingRules;
 use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionBook};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::Step;
@@ -103,15 +104,15 @@ impl<'a> Stage<'a> {
         let Prepared { limits, servers, .. } = prepared;
         let Stage { settings, inbox, directory, gauge, observed } = self;
         let inbox_id: Arc<str> = inbox.id().to_string().into();
-        let rules = Arc::new(BatchRules::new(
+        let processing = ProcessingRules::new(
             Arc::clone(&inbox_id),
             settings.value_style,
             settings.limits,
             limits,
-            Arc::clone(gauge),
             settings.outbox.max_rows_per_flow,
             settings.keys_known_for,
-        ));
+        );
+        let rules = Arc::new(BatchRules { processing, gauge: Arc::clone(gauge) });
         let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
         let kept_tables = KeptTables::of(&settings.inbox.dir);
         let tables = Arc::new(Mutex::new(tables_of_before(&kept_tables)?));
@@ -162,7 +163,7 @@ impl<'a> Stage<'a> {
                 kept_tables,
                 book,
                 directory: directory.clone(),
-                payload: rules.payload,
+                payload: rules.processing.payload,
                 batch_max_messages: settings.batch_max_messages,
                 batch_max_bytes: settings.batch_max_bytes,
                 observed: Arc::clone(observed),

@@ -97,8 +97,8 @@ pub struct BatchEntry {
     pub record: Arc<Record>,
     /// Flows of this lane that it belongs to, ascending.
     pub flows: Vec<FlowId>,
-    /// Whether this lane answers for a payload that belongs to no flow because it cannot be read.
-    pub judge: bool,
+    /// Whether this lane makes the dead letter if the payload is invalid. It belongs to no flow, so one lane does it.
+    pub reports_invalid_payload: bool,
 }
 
 /// A message that was numbered for a flow.
@@ -112,13 +112,13 @@ pub struct ProcessResult {
     pub action: Action,
 }
 
-/// Why a message got no number, or could not be handed on.
+/// Why a message got no number, or could not be handed on. Both are permanent; see [`processing`](super::processing).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProcessError {
-    /// Permanent: it is kept as a dead letter.
+    /// It became a dead letter.
     #[error("{0}")]
     Rejected(Rejection),
-    /// Permanent: a message with the same key was numbered already. Nothing is kept.
+    /// A message with the same key was numbered before. Nothing is kept.
     #[error("flow {flow_code} has had this key already, in message {message_id}")]
     Repeated {
         /// Code of the flow.
@@ -126,17 +126,6 @@ pub enum ProcessError {
         /// The number that the first one got.
         message_id: i64,
     },
-    /// Retryable: the database refused or was not reached; nothing was stored.
-    #[error("the database is not available: {0}")]
-    Unavailable(String),
-}
-
-impl ProcessError {
-    /// Whether the same message may succeed later.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
 }
 
 /// Why a message is a dead letter.

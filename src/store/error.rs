@@ -86,6 +86,7 @@ pub enum StoreError {
     #[error("no row goes in, not even a harmless one: {refusal}")]
     NoRowGoesIn {
         /// The refusal of the message.
+        #[source]
         refusal: Box<StoreError>,
     },
     /// A statement failed.

@@ -7,6 +7,7 @@ use super::columns::{LiveColumn, live_columns, of_data, of_flows};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
+pub use crate::domain::processing::StoreLimits;
 
 /// Bytes of one statement where the database sets no bound: `SQLite`'s default for the longest text.
 const SQLITE_MAX_STATEMENT_BYTES: usize = 1_000_000_000;
@@ -17,23 +18,6 @@ const POSTGRES_MAX_STATEMENT_BYTES: usize = 256 << 20;
 
 /// Characters of an attribute's name where the column does not say.
 const DEFAULT_NAME_CHARS: usize = 255;
-
-/// Bounds on what can be stored. What keeps within them can still be refused, by a CHECK or a character set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreLimits {
-    /// Bytes of one statement with all its values (`max_allowed_packet`).
-    pub max_packet_bytes: usize,
-    /// Characters of `data.attribute_name`.
-    pub attribute_name_chars: usize,
-    /// Bytes of `data.attribute_value` in UTF-8; `None` where only the database can tell.
-    pub attribute_value_bytes: Option<usize>,
-    /// Whether a text may hold the character U+0000.
-    pub takes_nul: bool,
-    /// Highest number a message can have, in `flows` as well as in `data`.
-    pub max_message_id: i64,
-    /// Highest `data.id`.
-    pub max_data_id: i64,
-}
 
 /// Reads the limits. They change when someone alters the tables or the server's settings, so they
 /// are worth reading again after an outage.

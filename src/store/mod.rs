@@ -36,7 +36,8 @@ pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
 #[doc(hidden)]
 pub use batch::for_benches;
 pub use batch::{
-    BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, process_flow_message,
+    BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, ProcessMessageError,
+    process_flow_message,
 };
 pub(crate) use connect::{Access, Recovery, answered, probe, protection, silence};
 pub use connect::{Database, missing_file};

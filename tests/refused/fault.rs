@@ -2,7 +2,7 @@
 
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::domain::message::FlowId;
-use mqtt_gateway::store::{Dialect, LaneStore, process_flow_message};
+use mqtt_gateway::store::{Dialect, LaneStore, ProcessMessageError, process_flow_message};
 
 use crate::batches::{Setup, batch_of, entry, record};
 use crate::database::TestDatabase;
@@ -174,7 +174,7 @@ async fn division_by_zero_in_a_trigger_is_a_dead_letter(test: TestDatabase) {
 /// There is room for one more row, and the message has three: one harmless row would go.
 async fn rows_that_find_no_identifier_wait(test: TestDatabase) {
     let setup = Setup::new(test).await;
-    let last = setup.rules.limits.max_data_id - 1;
+    let last = setup.rules.processing.limits.max_data_id - 1;
     let now = setup.test.seconds_from_now(0);
     setup.test.execute(&format!("INSERT INTO data (id, received_at) VALUES ({last}, {now})")).await;
     if setup.test.dialect() == Dialect::Postgres {
@@ -254,9 +254,16 @@ async fn batch_of_one_is_decided_the_same_way(test: TestDatabase) {
         |offset, payload| process_flow_message(&setup.database, &setup.rules, 1, record(offset, payload));
 
     assert_eq!(process(1, r#"{"a":1}"#).await.unwrap().message_id, 1);
-    assert!(matches!(process(2, r#"{"a":2}"#).await, Err(ProcessError::Rejected(_))));
+    assert!(matches!(
+        process(2, r#"{"a":2}"#).await,
+        Err(ProcessMessageError::Message(ProcessError::Rejected(_)))
+    ));
     setup.refuse_every_row().await;
-    assert!(process(3, r#"{"b":3}"#).await.unwrap_err().is_retryable());
+    let refused = process(3, r#"{"b":3}"#).await.unwrap_err();
+    assert!(refused.is_retryable());
+    // The error of the driver is the last of the chain.
+    let causes = std::iter::successors(Some(&refused as &dyn std::error::Error), |error| error.source());
+    assert!(causes.last().unwrap().is::<sea_orm::sqlx::Error>(), "{refused:?}");
     setup.lift_the_rule().await;
     assert_eq!(process(3, r#"{"b":3}"#).await.unwrap().message_id, 2);
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 1);

@@ -118,7 +118,10 @@ fn every_message_goes_once_to_the_lane_of_each_of_its_flows() {
         assert!(batches.windows(2).all(|two| two[0].next == two[1].from));
         assert!(batches.iter().all(|batch| batch.pairs() <= 5));
         for entry in batches.iter().flat_map(|batch| &batch.entries) {
-            assert!(entry.flows.iter().all(|flow| lane_of(*flow, LANES) == lane) && !entry.judge);
+            assert!(
+                entry.flows.iter().all(|flow| lane_of(*flow, LANES) == lane)
+                    && !entry.reports_invalid_payload
+            );
             pairs.extend(entry.flows.iter().map(|flow| (*flow, entry.record.offset)));
         }
     }
@@ -138,7 +141,11 @@ fn an_unreadable_message_is_answered_for_once_also_when_its_copy_was_held_back()
     }
     for (lane, answers) in [(0, 3), (1, 0)] {
         let batches = setup.all(&mut setup.cursor(lane));
-        let judged = batches.iter().flat_map(|batch| &batch.entries).filter(|entry| entry.judge).count();
+        let judged = batches
+            .iter()
+            .flat_map(|batch| &batch.entries)
+            .filter(|entry| entry.reports_invalid_payload)
+            .count();
         assert_eq!(judged, answers, "lane {lane}");
     }
 }
@@ -149,7 +156,7 @@ fn an_unreadable_message_is_answered_for_once_also_when_a_flow_came_back_between
     let mut cursor = setup.cursor(0);
     let first = setup.log.append("t", "garbage", &[7], 0);
     let batch = setup.next(&mut cursor, false).unwrap();
-    assert!(batch.entries[0].judge);
+    assert!(batch.entries[0].reports_invalid_payload);
     cursor.answered(1, &left_behind(1, first));
     // The copy is passed over, and looked at again with the flow.
     setup.log.append("t", "garbage", &[8], 0);
@@ -161,7 +168,7 @@ fn an_unreadable_message_is_answered_for_once_also_when_a_flow_came_back_between
     let batch = setup.next(&mut cursor, false).unwrap();
 
     assert_eq!(flows(&batch), [1]);
-    assert!(batch.entries.iter().all(|entry| !entry.judge));
+    assert!(batch.entries.iter().all(|entry| !entry.reports_invalid_payload));
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Sql {
                 let numbered = is_readable(&entry.record) && self.runs(flow);
                 writes.push(if numbered { Write::Number(flow, offset) } else { Write::Pass(flow, offset) });
             }
-            if entry.judge {
+            if entry.reports_invalid_payload {
                 writes.push(Write::Judge(offset));
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mqtt_gateway::domain::batch::{Batch, BatchEntry, LaggingFlow, Scope};
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record};
 use mqtt_gateway::domain::payload::PayloadLimits;
+use mqtt_gateway::domain::processing::ProcessingRules;
 use mqtt_gateway::domain::value_style::ValueStyle;
 use mqtt_gateway::store::{
     BatchRules, Committed, Database, Dialect, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge,
@@ -38,16 +39,23 @@ impl Setup {
         let database = Database::connect(test.settings(), 2).await.unwrap();
         migrate(&database).await.unwrap();
         let limits = load_limits(&database).await.unwrap();
-        let rules = Arc::new(BatchRules::new(
+        let processing = ProcessingRules::new(
             INBOX.into(),
             ValueStyle::Python,
             PayloadLimits::default(),
             limits,
-            Arc::new(OutboxGauge::default()),
             OUTBOX_BOUND,
             KEYS_KNOWN_FOR,
-        ));
+        );
+        let rules = Arc::new(BatchRules { processing, gauge: Arc::new(OutboxGauge::default()) });
         Self { test, database, rules, observer: Failures::default() }
+    }
+
+    /// The rules, with a change.
+    pub(crate) fn rules_with(&self, change: impl FnOnce(&mut ProcessingRules)) -> BatchRules {
+        let mut rules = (*self.rules).clone();
+        change(&mut rules.processing);
+        rules
     }
 
     pub(crate) async fn flow(&self, code: &str, action: &str) {
@@ -116,7 +124,11 @@ impl Setup {
 }
 
 pub(crate) fn entry(offset: Offset, payload: &str, flows: &[FlowId]) -> BatchEntry {
-    BatchEntry { record: Arc::new(record(offset, payload)), flows: flows.to_vec(), judge: false }
+    BatchEntry {
+        record: Arc::new(record(offset, payload)),
+        flows: flows.to_vec(),
+        reports_invalid_payload: false,
+    }
 }
 
 pub(crate) fn batch_of(position: LanePosition, entries: Vec<BatchEntry>) -> Batch {

@@ -261,7 +261,7 @@ impl<R: RecordSource> LaneCursor<R> {
                 break;
             }
             let Looked { entry, unreadable } = self.look_at(record, gathering);
-            let ours = entry.judge || !entry.flows.is_empty();
+            let ours = entry.reports_invalid_payload || !entry.flows.is_empty();
             if ours && !filling.has_room_for(&entry) {
                 self.log.put_back(entry.record);
                 break;
@@ -280,8 +280,8 @@ impl<R: RecordSource> LaneCursor<R> {
         let mut flows = gathering.flows_of(&record, self.lane);
         flows.retain(|flow| !self.stragglers.contains(*flow));
         let unreadable = self.lane == JUDGE && read_payload(&record, gathering.payload).is_err();
-        let judge = unreadable && !self.unreadable.is_copy(&record);
-        Looked { entry: BatchEntry { record, flows, judge }, unreadable }
+        let reports_invalid_payload = unreadable && !self.unreadable.is_copy(&record);
+        Looked { entry: BatchEntry { record, flows, reports_invalid_payload }, unreadable }
     }
 }
 

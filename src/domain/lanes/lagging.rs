@@ -175,7 +175,7 @@ impl<R: RecordSource> Straggler<R> {
             if !gathering.flows_of(&record, lane).contains(&self.flow) {
                 continue;
             }
-            let entry = BatchEntry { record, flows: vec![self.flow], judge: false };
+            let entry = BatchEntry { record, flows: vec![self.flow], reports_invalid_payload: false };
             if !filling.has_room_for(&entry) {
                 self.log.put_back(entry.record);
                 break;

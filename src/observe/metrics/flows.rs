@@ -134,7 +134,7 @@ fn code_of(result: &Result<ProcessResult, ProcessError>) -> Option<&str> {
             ProcessError::Repeated { flow_code, .. }
             | ProcessError::Rejected(Rejection { flow: Some((_, Some(flow_code))), .. }),
         ) => Some(flow_code),
-        Err(ProcessError::Rejected(_) | ProcessError::Unavailable(_)) => None,
+        Err(ProcessError::Rejected(_)) => None,
     }
 }
 

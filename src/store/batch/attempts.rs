@@ -2,32 +2,32 @@
 
 use std::collections::BTreeSet;
 
-use super::judge::Poison;
+use super::BatchRules;
 use super::lane::BatchFailure;
 use super::progress::{Progress, Step};
 use super::standing::Standing;
 use super::transaction::{Whose, Work};
-use super::{BatchRules, Parsed};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, Scope};
 use crate::domain::message::FlowId;
+use crate::domain::processing::{ParsedMessage, PoisonMessages};
 
 pub(super) struct Attempts<'a> {
-    messages: &'a [Parsed<'a>],
+    messages: &'a [ParsedMessage<'a>],
     scope: Scope,
     pub(super) progress: Progress<'a>,
-    pub(super) poison: Poison,
+    pub(super) poison: PoisonMessages,
     /// A step whose COMMIT went unanswered, and what it would have come to.
     pub(super) unknown: Option<(Step, BatchOutcome)>,
     pub(super) outcome: BatchOutcome,
 }
 
 impl<'a> Attempts<'a> {
-    pub(super) fn new(batch: &'a Batch, messages: &'a [Parsed<'a>]) -> Self {
+    pub(super) fn new(batch: &'a Batch, messages: &'a [ParsedMessage<'a>]) -> Self {
         Self {
             messages,
             scope: batch.scope,
             progress: Progress::new(batch),
-            poison: Poison::new(),
+            poison: PoisonMessages::new(),
             unknown: None,
             outcome: BatchOutcome::default(),
         }

@@ -11,6 +11,7 @@ use sea_orm::{ConnectionTrait, Value};
 
 use super::locked_flow::padded_to;
 use crate::domain::message::FlowId;
+use crate::domain::processing::Counter;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
@@ -20,16 +21,6 @@ const CHUNK_FLOWS: usize = 512;
 
 /// From so many flows on that gave equally many numbers a statement of their own is worth its round trip.
 const WORTH_A_STATEMENT: usize = 32;
-
-/// The counter of a locked flow that has numbered messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counter {
-    pub(super) flow: FlowId,
-    /// The last number given.
-    pub(super) last: i64,
-    /// How many were given since the row was locked.
-    pub(super) given: i64,
-}
 
 impl Counter {
     pub(super) fn values(self) -> [Value; 2] {
@@ -63,10 +54,10 @@ pub(super) async fn write_counters(
 fn apart(counters: &[Counter]) -> (BTreeMap<i64, Vec<FlowId>>, Vec<Counter>) {
     let mut alike: BTreeMap<i64, Vec<FlowId>> = BTreeMap::new();
     for counter in counters {
-        alike.entry(counter.given).or_default().push(counter.flow);
+        alike.entry(counter.taken).or_default().push(counter.flow);
     }
     alike.retain(|_, flows| flows.len() >= WORTH_A_STATEMENT);
-    let others = counters.iter().filter(|counter| !alike.contains_key(&counter.given)).copied().collect();
+    let others = counters.iter().filter(|counter| !alike.contains_key(&counter.taken)).copied().collect();
     (alike, others)
 }
 
@@ -88,8 +79,8 @@ mod tests {
     fn flows_that_gave_equally_many_numbers_go_together_where_they_are_many() {
         let many = 1..=i64::try_from(WORTH_A_STATEMENT).unwrap_or(i64::MAX);
         let ones: Vec<Counter> =
-            many.clone().map(|flow| Counter { flow, last: 7 * flow, given: 1 }).collect();
-        let twos = [Counter { flow: 1_000, last: 2, given: 2 }, Counter { flow: 1_001, last: 9, given: 2 }];
+            many.clone().map(|flow| Counter { flow, last: 7 * flow, taken: 1 }).collect();
+        let twos = [Counter { flow: 1_000, last: 2, taken: 2 }, Counter { flow: 1_001, last: 9, taken: 2 }];
 
         let (alike, others) = apart(&[ones, twos.to_vec()].concat());
 

@@ -9,12 +9,13 @@ use std::task::{Context, Poll, Waker};
 use sea_orm::sqlx::mysql::MySqlQueryResult;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 
-use super::counters::{Counter, write_counters};
+use super::counters::write_counters;
 use super::insert::insert_rows;
 use super::locked_flow::{SchemaCache, lock_flows};
-use super::writes::{DataRow, WriteContext};
+use super::writes::WriteContext;
 use crate::domain::message::FlowId;
 use crate::domain::payload::Payload;
+use crate::domain::processing::{Counter, DataRow};
 use crate::domain::value_style::ValueStyle;
 use crate::store::dialect::Dialect;
 use crate::store::error::StoreError;
@@ -48,7 +49,7 @@ impl<'a> DataRows<'a> {
 
     /// Builds the statements that insert them.
     pub fn insert(&self, dialect: Dialect) -> Result<(), StoreError> {
-        let context = WriteContext { dialect, inbox_id: "bench", most_bytes: 4 << 20 };
+        let context = WriteContext { dialect, inbox_id: "bench", max_statement_bytes: 4 << 20 };
         at_once(insert_rows(&Nowhere(dialect), &context, &self.0))
     }
 }
@@ -56,7 +57,7 @@ impl<'a> DataRows<'a> {
 /// Builds the statements that write these counters, each of which went up by one.
 pub fn write_counters_of(dialect: Dialect, counters: &[(FlowId, i64)]) -> Result<(), StoreError> {
     let counters: Vec<Counter> =
-        counters.iter().map(|(flow, last)| Counter { flow: *flow, last: *last, given: 1 }).collect();
+        counters.iter().map(|(flow, last)| Counter { flow: *flow, last: *last, taken: 1 }).collect();
     at_once(write_counters(&Nowhere(dialect), dialect, &counters))
 }
 

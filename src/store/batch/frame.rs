@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use sea_orm::DatabaseTransaction;
 
-use super::counters::{Counter, write_counters};
+use super::counters::write_counters;
 use super::fence::Fence;
-use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
+use super::locked_flow::{SchemaCache, lock_flows};
 use super::standing::Lag;
 use super::together::{are_few, lock_lane_and_flows, write_counters_and_lane};
 use super::transaction::{Failed, Work};
 use crate::domain::message::FlowId;
+use crate::domain::processing::{Counter, FlowState};
 use crate::store::connect::Database;
 use crate::store::error::{Fault, StoreError};
 
@@ -22,7 +23,7 @@ pub(super) async fn enter(
     schemas: &mut SchemaCache,
     fence: Option<Fence<'_>>,
     work: &Work<'_>,
-) -> Result<BTreeMap<FlowId, LockedFlow>, Failed> {
+) -> Result<BTreeMap<FlowId, FlowState>, Failed> {
     let ids = work.flows();
     let Some(fence) = fence else {
         return Ok(lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await?);

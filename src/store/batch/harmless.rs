@@ -53,7 +53,7 @@ pub(super) async fn takes_harmless_rows(
     offset: Offset,
     rows: usize,
 ) -> Result<bool, StoreError> {
-    if !has_ids_for(database, &rules.limits, rows).await?
+    if !has_ids_for(database, &rules.processing.limits, rows).await?
         || !is_taken(takes_post(database, rules, flow, offset).await)?
     {
         return Ok(false);
@@ -125,7 +125,11 @@ async fn takes_post(
 ) -> Result<bool, StoreError> {
     let nothing: Arc<str> = Arc::default();
     let item = OutboxItem {
-        key: OutboxKey { inbox_id: Arc::clone(&rules.inbox_id), inbox_offset: offset, flow_id: flow },
+        key: OutboxKey {
+            inbox_id: Arc::clone(&rules.processing.inbox_id),
+            inbox_offset: offset,
+            flow_id: flow,
+        },
         message_id: 0,
         flow_code: Arc::clone(&nothing),
         url: nothing,

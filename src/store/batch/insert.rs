@@ -46,7 +46,7 @@ pub(super) async fn insert_rows<R: Row>(
     mut rows: &[R],
 ) -> Result<(), StoreError> {
     while !rows.is_empty() {
-        let (chunk, rest) = rows.split_at(chunk_length(rows, context.most_bytes.min(MAX_BYTES)));
+        let (chunk, rest) = rows.split_at(chunk_length(rows, context.max_statement_bytes.min(MAX_BYTES)));
         let mut values = Vec::with_capacity(chunk.len() * R::COLUMNS.len());
         for row in chunk {
             row.bind(context, &mut values);

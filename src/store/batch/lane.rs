@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use super::BatchRules;
 use super::attempts::Attempts;
 use super::begun::Begun;
 use super::fence::{Fence, LaneRow, lagging_sum};
@@ -15,9 +16,9 @@ use super::progress::Step;
 use super::refusals::{MAX_REFUSED, Refusals};
 use super::suspects::refusal_of;
 use super::transaction::{Failed, Whose, Work, run};
-use super::{BatchRules, Parsed};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
+use crate::domain::processing::ParsedMessage;
 use crate::domain::retry::Backoff;
 use crate::store::connect::{Database, Recovery, answered, silence};
 use crate::store::dialect::Dialect;
@@ -83,6 +84,7 @@ pub enum BatchFailure {
 #[error("{failure}")]
 pub struct BrokenOff {
     /// Why.
+    #[source]
     pub failure: BatchFailure,
     /// What was done.
     pub done: BatchOutcome,
@@ -175,8 +177,9 @@ impl LaneStore {
         batch: &Batch,
         observer: &impl LaneObserver,
     ) -> Result<BatchOutcome, BrokenOff> {
-        let limits = self.rules.payload;
-        let messages: Vec<Parsed> = batch.entries.iter().map(|entry| Parsed::new(entry, &limits)).collect();
+        let limits = self.rules.processing.payload;
+        let messages: Vec<ParsedMessage> =
+            batch.entries.iter().map(|entry| ParsedMessage::new(entry, &limits)).collect();
         let mut attempts = Attempts::new(batch, &messages);
         match self.carry_on(&mut attempts, observer).await {
             Ok(()) => Ok(attempts.outcome),
@@ -232,7 +235,7 @@ impl LaneStore {
         }
         self.check_bounds().await?;
         let rules = Arc::clone(&self.rules);
-        let row = LaneRow { inbox_id: &rules.inbox_id, lane: self.lane };
+        let row = LaneRow { inbox_id: rules.inbox_id(), lane: self.lane };
         let fence = Fence {
             row,
             flow: attempts.lagging_flow(),
@@ -449,7 +452,7 @@ impl LaneStore {
         if self.suspects_bounds {
             let bytes = answered(self.silence, max_packet_bytes(&self.database)).await;
             let bytes = self.unless_silent(bytes)?;
-            self.rules = Arc::new(self.rules.for_packets_of(bytes));
+            self.rules = Arc::new(self.rules.with_max_packet_bytes(bytes));
             self.suspects_bounds = false;
         }
         Ok(())
@@ -526,7 +529,7 @@ impl LaneStore {
     }
 
     fn row(&self) -> LaneRow<'_> {
-        LaneRow { inbox_id: &self.rules.inbox_id, lane: self.lane }
+        LaneRow { inbox_id: self.rules.inbox_id(), lane: self.lane }
     }
 }
 

@@ -5,48 +5,29 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
-use crate::domain::flow::endpoint_url;
+use crate::domain::flow::{Action, endpoint_url};
 use crate::domain::message::FlowId;
 use crate::domain::message_key::MessageKey;
-use crate::domain::schema::PayloadSchema;
+use crate::domain::processing::FlowState;
+use crate::domain::schema::{PayloadSchema, SchemaError};
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// A flow whose row is locked until the transaction ends.
-#[derive(Debug)]
-pub(super) struct LockedFlow {
-    pub(super) id: FlowId,
-    pub(super) code: Arc<str>,
-    pub(super) action: String,
-    pub(super) schema: Arc<Result<PayloadSchema, String>>,
-    /// Where it posts, when it can post.
-    pub(super) endpoint_url: Option<Arc<str>>,
-    /// Why it cannot post.
-    pub(super) endpoint_error: Option<String>,
-    /// The last number given, also by this transaction.
-    pub(super) last_message_id: i64,
-    pub(super) enabled: bool,
-    /// Where its messages have their key, or why that cannot be known.
-    pub(super) message_key: Result<Option<MessageKey>, String>,
-    /// How many numbers this transaction gave.
-    pub(super) given: i64,
-}
-
 /// Compiled schemas, by flow; a schema is compiled anew when its text has changed.
 #[derive(Debug, Default)]
 pub(super) struct SchemaCache {
-    compiled: HashMap<FlowId, (String, Arc<Result<PayloadSchema, String>>)>,
+    compiled: HashMap<FlowId, (String, Arc<Result<PayloadSchema, SchemaError>>)>,
 }
 
 impl SchemaCache {
-    fn compiled(&mut self, flow: FlowId, text: String) -> Arc<Result<PayloadSchema, String>> {
+    fn compiled(&mut self, flow: FlowId, text: String) -> Arc<Result<PayloadSchema, SchemaError>> {
         if let Some((known, schema)) = self.compiled.get(&flow)
             && *known == text
         {
             return Arc::clone(schema);
         }
-        let schema = Arc::new(PayloadSchema::compile(&text).map_err(|error| error.to_string()));
+        let schema = Arc::new(PayloadSchema::compile(&text));
         self.compiled.insert(flow, (text, Arc::clone(&schema)));
         schema
     }
@@ -64,7 +45,7 @@ pub(super) async fn lock_flows(
     ids: &[FlowId],
     waits: bool,
     schemas: &mut SchemaCache,
-) -> Result<BTreeMap<FlowId, LockedFlow>, StoreError> {
+) -> Result<BTreeMap<FlowId, FlowState>, StoreError> {
     let lock = if waits { dialect.for_update() } else { dialect.for_update_nowait() };
     let mut flows = BTreeMap::new();
     for chunk in ids.chunks(CHUNK_IDS) {
@@ -109,28 +90,21 @@ pub(super) fn flow_columns(dialect: Dialect, of: &str) -> String {
 }
 
 /// The flow of a row with these columns.
-pub(super) fn locked_flow(
-    row: &QueryResult,
-    schemas: &mut SchemaCache,
-) -> Result<LockedFlow, sea_orm::DbErr> {
+pub(super) fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Result<FlowState, sea_orm::DbErr> {
     let id: i64 = row.try_get("", "id")?;
     let schema: Option<String> = row.try_get("", "payload_schema")?;
     let url: Option<String> = row.try_get("", "endpoint_url")?;
     let message_key: Option<String> = row.try_get("", "message_key")?;
-    let (endpoint_url, endpoint_error) = match endpoint_url(url.as_deref()) {
-        Ok(url) => (Some(Arc::from(url.as_str())), None),
-        Err(error) => (None, Some(error.to_string())),
-    };
-    Ok(LockedFlow {
+    let endpoint_url = endpoint_url(url.as_deref()).map(|url| Arc::from(url.as_str()));
+    Ok(FlowState {
         id,
         code: row.try_get::<String>("", "code")?.into(),
-        action: row.try_get("", "action")?,
+        action: Action::parse(&row.try_get::<String>("", "action")?),
         schema: schemas.compiled(id, schema.unwrap_or_default()),
         endpoint_url,
-        endpoint_error,
         last_message_id: row.try_get::<Option<i64>>("", "last_msg_id")?.unwrap_or(0),
         enabled: row.try_get::<Option<bool>>("", "enabled")?.unwrap_or(false),
-        message_key: MessageKey::parse(message_key.as_deref()).map_err(|error| error.to_string()),
-        given: 0,
+        message_key: MessageKey::parse(message_key.as_deref()),
+        taken: 0,
     })
 }

@@ -109,7 +109,7 @@ mod tests {
         let entry = |index: u64| BatchEntry {
             record: Arc::new(record(100 + 3 * index)),
             flows: vec![1],
-            judge: false,
+            reports_invalid_payload: false,
         };
         Batch { lane: 0, epoch: 7, scope, from: 90, next: 500, entries: (0..length).map(entry).collect() }
     }

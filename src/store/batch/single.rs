@@ -3,15 +3,37 @@
 use std::collections::BTreeSet;
 use std::slice;
 
-use super::judge::Poison;
+use super::BatchRules;
 use super::locked_flow::SchemaCache;
 use super::suspects::refusal_of;
 use super::transaction::{Failed, Whose, Work, run};
-use super::{BatchRules, Parsed};
 use crate::domain::batch::{BatchEntry, ProcessError, ProcessResult};
 use crate::domain::message::{FlowId, Record};
+use crate::domain::processing::{ParsedMessage, PoisonMessages};
 use crate::store::connect::{Database, silence};
-use crate::store::error::Fault;
+use crate::store::error::{Fault, StoreError};
+
+/// Why [`process_flow_message`] did not process a message.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessMessageError {
+    /// The message is at fault, or the flow.
+    #[error(transparent)]
+    Message(#[from] ProcessError),
+    /// The database failed. Nothing was stored, unless the connection broke during the commit.
+    #[error("the database is not available: {0}")]
+    Database(#[from] StoreError),
+    /// The transaction ended without a result for the message.
+    #[error("the message has no result")]
+    NoResult,
+}
+
+impl ProcessMessageError {
+    /// Whether the same message may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Message(_))
+    }
+}
 
 /// Processes one message for one flow in one transaction, by the same code as a batch: locks the
 /// flow's row, validates, numbers, and stores the message or puts it into the outbox.
@@ -20,9 +42,9 @@ use crate::store::error::Fault;
 /// that it never uses again.
 ///
 /// ```no_run
-/// # use mqtt_gateway::domain::{batch::ProcessError, message::{Body, Record}};
-/// # use mqtt_gateway::store::{BatchRules, Database};
-/// # async fn example(database: &Database, rules: &BatchRules) -> Result<(), ProcessError> {
+/// # use mqtt_gateway::domain::message::{Body, Record};
+/// # use mqtt_gateway::store::{BatchRules, Database, ProcessMessageError};
+/// # async fn example(database: &Database, rules: &BatchRules) -> Result<(), ProcessMessageError> {
 /// let record = Record {
 ///     offset: 1,
 ///     received_at_us: 1_700_000_000_000_000,
@@ -37,20 +59,19 @@ use crate::store::error::Fault;
 /// ```
 ///
 /// # Errors
-/// [`ProcessError::Rejected`] when the message is not valid for the flow, or the flow is disabled or
-/// deleted (the message is a dead letter now), [`ProcessError::Repeated`] when its key was seen, and
-/// [`ProcessError::Unavailable`] when the database refused: then nothing was stored, unless the
-/// connection broke during the commit.
+/// [`ProcessMessageError::Message`] when the message is invalid for the flow, the flow is disabled or deleted (in each
+/// case the message is a dead letter), or its key was seen before. [`ProcessMessageError::Database`] when the database
+/// failed: nothing was stored, unless the connection broke during the commit.
 pub async fn process_flow_message(
     database: &Database,
     rules: &BatchRules,
     flow: FlowId,
     record: Record,
-) -> Result<ProcessResult, ProcessError> {
-    let entry = BatchEntry { record: record.into(), flows: vec![flow], judge: true };
-    let message = Parsed::new(&entry, &rules.payload);
+) -> Result<ProcessResult, ProcessMessageError> {
+    let entry = BatchEntry { record: record.into(), flows: vec![flow], reports_invalid_payload: true };
+    let message = ParsedMessage::new(&entry, &rules.processing.payload);
     let nobody = BTreeSet::new();
-    let mut poison = Poison::new();
+    let mut poison = PoisonMessages::new();
     let mut schemas = SchemaCache::default();
     loop {
         let work = Work {
@@ -62,24 +83,19 @@ pub async fn process_flow_message(
         };
         match run(None, database, rules, &mut schemas, None, &work).await {
             Ok(outcome) => {
-                let no_result = || Err(ProcessError::Unavailable("the message had no outcome".to_owned()));
-                return outcome.results.into_iter().next().unwrap_or_else(no_result);
+                let result = outcome.results.into_iter().next().ok_or(ProcessMessageError::NoResult)?;
+                return Ok(result?);
             }
             Err(Failed::Fault(error)) if error.fault() == Fault::Poison && poison.is_empty() => {
-                match refusal_of(database, rules, &mut schemas, &work, flow, silence()).await {
-                    Ok(Some(refusal)) => drop(poison.insert((0, flow), refusal.to_string())),
-                    // It would go now, or the database is at fault.
-                    Ok(None) => return Err(ProcessError::Unavailable(error.to_string())),
-                    Err(error) => return Err(ProcessError::Unavailable(error.to_string())),
+                match refusal_of(database, rules, &mut schemas, &work, flow, silence()).await? {
+                    Some(refusal) => drop(poison.insert((0, flow), refusal.to_string())),
+                    // Another attempt would succeed, or the database is at fault.
+                    None => return Err(error.into()),
                 }
             }
-            Err(Failed::Fault(error) | Failed::Unknown(error, _)) => {
-                return Err(ProcessError::Unavailable(error.to_string()));
-            }
-            // Only a batch with a fence can be fenced off, and this one waits.
-            Err(Failed::Fenced(_) | Failed::StillLocked) => {
-                return Err(ProcessError::Unavailable("fenced off".to_owned()));
-            }
+            Err(Failed::Fault(error) | Failed::Unknown(error, _)) => return Err(error.into()),
+            // Only a batch with a fence can be fenced off, and this one waits for locked rows.
+            Err(Failed::Fenced(_) | Failed::StillLocked) => return Err(ProcessMessageError::NoResult),
         }
     }
 }

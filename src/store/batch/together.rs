@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, Value};
 
-use super::counters::Counter;
 use super::fence::{LaneRow, LaneState, NO_LANE, lane_columns, lane_state};
-use super::locked_flow::{LockedFlow, SchemaCache, flow_columns, locked_flow, padded_to};
+use super::locked_flow::{SchemaCache, flow_columns, locked_flow, padded_to};
 use crate::domain::batch::LanePosition;
 use crate::domain::message::FlowId;
+use crate::domain::processing::{Counter, FlowState};
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
@@ -31,7 +31,7 @@ pub(super) async fn lock_lane_and_flows(
     row: LaneRow<'_>,
     ids: &[FlowId],
     schemas: &mut SchemaCache,
-) -> Result<(LaneState, BTreeMap<FlowId, LockedFlow>), StoreError> {
+) -> Result<(LaneState, BTreeMap<FlowId, FlowState>), StoreError> {
     let padded = ids.len().next_power_of_two();
     let lane = [row.inbox_id.into(), row.lane.into()];
     let values = padded_to(ids, padded).map(Value::from).chain(lane);

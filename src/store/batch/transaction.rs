@@ -5,17 +5,19 @@ use std::ops::Range;
 
 use sea_orm::DatabaseTransaction;
 
+use super::BatchRules;
 use super::counters::write_counters;
 use super::fence::Fence;
 use super::frame::{enter, leave};
-use super::judge::{Judge, Poison};
-use super::keys::Keys;
-use super::locked_flow::{LockedFlow, SchemaCache, lock_flows};
+use super::keys::load_keys;
+use super::locked_flow::{SchemaCache, lock_flows};
 use super::standing::Standing;
-use super::writes::{WriteContext, Writes};
-use super::{BatchRules, Parsed};
+use super::writes::{WriteContext, write_rows};
 use crate::domain::batch::BatchOutcome;
 use crate::domain::message::FlowId;
+use crate::domain::processing::{
+    FlowState, MessageProcessor, ParsedMessage, PoisonMessages, ProcessingOutcome,
+};
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
 
@@ -23,7 +25,7 @@ use crate::store::error::{StoreError, While};
 #[derive(Debug, Clone)]
 pub(super) struct Work<'a> {
     /// All messages of the batch.
-    pub(super) messages: &'a [Parsed<'a>],
+    pub(super) messages: &'a [ParsedMessage<'a>],
     /// The ones this transaction is about.
     pub(super) range: Range<usize>,
     /// The flows it is for.
@@ -31,7 +33,7 @@ pub(super) struct Work<'a> {
     /// Whether a flow that is locked elsewhere is waited for.
     pub(super) waits: bool,
     /// Messages the database refuses.
-    pub(super) poison: &'a Poison,
+    pub(super) poison: &'a PoisonMessages,
 }
 
 /// The flows that a transaction is for.
@@ -63,8 +65,13 @@ impl<'a> Work<'a> {
         flows.into_iter().collect()
     }
 
-    pub(super) fn messages(&self) -> &'a [Parsed<'a>] {
+    pub(super) fn messages(&self) -> &'a [ParsedMessage<'a>] {
         self.messages.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// The messages, each with its place in the batch.
+    pub(super) fn numbered_messages(&self) -> impl Iterator<Item = (usize, &'a ParsedMessage<'a>)> {
+        self.range.clone().zip(self.messages())
     }
 }
 
@@ -102,12 +109,12 @@ pub(super) async fn run(
         None => database.begin().await?,
     };
     let flows = enter(&transaction, database, schemas, fence, work).await?;
-    let writes = judge(&transaction, database, rules, flows, work).await?;
-    writes.write(&transaction, &WriteContext::new(database, rules)).await?;
-    leave(&transaction, database, fence, &writes.counters).await?;
+    let processed = process(&transaction, database, rules, flows, work).await?;
+    write_rows(&transaction, &WriteContext::new(database, rules), &processed).await?;
+    leave(&transaction, database, fence, &processed.counters).await?;
     let catch_up = fence.and_then(|fence| fence.next.catch_up());
-    let outcome =
-        BatchOutcome { results: writes.results, posts: writes.posts, catch_up, ..BatchOutcome::default() };
+    let ProcessingOutcome { results, posts, .. } = processed;
+    let outcome = BatchOutcome { results, posts, catch_up, ..BatchOutcome::default() };
     crash_point!("worker-before-commit");
     match commit(transaction).await {
         Ok(()) => {
@@ -139,9 +146,9 @@ pub(super) async fn rehearse(
     let transaction = database.begin().await?;
     let tried = async {
         let flows = lock_flows(&transaction, database.dialect, &work.flows(), work.waits, schemas).await?;
-        let writes = judge(&transaction, database, rules, flows, work).await?;
-        writes.write(&transaction, &WriteContext::new(database, rules)).await?;
-        write_counters(&transaction, database.dialect, &writes.counters).await
+        let processed = process(&transaction, database, rules, flows, work).await?;
+        write_rows(&transaction, &WriteContext::new(database, rules), &processed).await?;
+        write_counters(&transaction, database.dialect, &processed.counters).await
     };
     let tried = tried.await;
     roll_back(transaction, tried).await
@@ -157,24 +164,21 @@ pub(super) async fn roll_back<T>(
     tried.and_then(|value| ended.map(|()| value))
 }
 
-/// What becomes of each message, and the rows of it.
-async fn judge<'a>(
+/// Applies the rules to all messages of `work`, with what the locked rows say.
+async fn process<'a>(
     transaction: &DatabaseTransaction,
     database: &Database,
     rules: &'a BatchRules,
-    flows: BTreeMap<FlowId, LockedFlow>,
+    flows: BTreeMap<FlowId, FlowState>,
     work: &Work<'a>,
-) -> Result<Writes<'a>, StoreError> {
-    let keys = Keys::recall(transaction, database.dialect, &flows, work, rules.keys_known_for).await?;
-
-    let mut judge = Judge::new(rules, flows, keys, work.poison);
-    for (index, message) in work.range.clone().zip(work.messages()) {
-        for flow in message.flows.iter().copied().filter(|flow| work.whose.holds(*flow)) {
-            judge.message(index, message, flow);
-        }
-        if message.judge {
-            judge.unreadable(message);
-        }
+) -> Result<ProcessingOutcome<'a>, StoreError> {
+    let retention = rules.processing.key_retention;
+    let keys = load_keys(transaction, database.dialect, &flows, work, retention).await?;
+    let waiting = |flow| rules.gauge.waiting(flow);
+    let mut processor = MessageProcessor::new(&rules.processing, flows, keys, work.poison, &waiting);
+    for (index, message) in work.numbered_messages() {
+        let flows = message.flows.iter().copied().filter(|flow| work.whose.holds(*flow));
+        processor.process(index, message, flows);
     }
-    Ok(judge.verdict())
+    Ok(processor.into_outcome())
 }

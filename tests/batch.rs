@@ -16,7 +16,7 @@ use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, ProcessError,
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::store::{
-    BatchFailure, Database, Dialect, Fault, LanePosition, ProcessMessageError, process_flow_message,
+    BatchFailure, Database, Dialect, ErrorClass, LanePosition, ProcessMessageError, process_flow_message,
 };
 
 on_every_database! {
@@ -83,7 +83,7 @@ fn a_lane_that_outlives_its_runtime_ends_quietly() {
             let setup = Setup::new(test).await;
             let mut lane = setup.lane();
             lane.open(&setup.observer).await;
-            lane.make_ready().await;
+            lane.prepare().await;
             lane
         });
         drop(lane);
@@ -122,7 +122,7 @@ async fn what_was_made_ready_for_a_batch_sees_what_was_written_since(test: TestD
     let position = lane.open(&setup.observer).await.position;
     let first = batch_of(position, vec![entry(10, r#"{"a":1}"#, &[1])]);
     lane.process(&first, &setup.observer).await.unwrap();
-    lane.make_ready().await;
+    lane.prepare().await;
     setup.test.execute("UPDATE flows SET last_msg_id = 41").await;
 
     let position = LanePosition { next_offset: first.next, ..position };
@@ -214,7 +214,10 @@ async fn poison_is_put_aside_and_all_others_are_stored(test: TestDatabase) {
     let reasons: Vec<String> = setup.test.column("SELECT reason FROM dead_letters").await;
     assert_eq!(reasons, vec!["refused_by_database"; 6]);
     assert_eq!(setup.count("SELECT MIN(inbox_offset) FROM dead_letters").await, 77);
-    assert!(setup.observer.failed().contains(&Fault::Poison), "it is told, although nobody waits for it");
+    assert!(
+        setup.observer.failed().contains(&ErrorClass::Poison),
+        "it is told, although nobody waits for it"
+    );
     let messages: usize = setup.observer.committed().iter().map(|(messages, _)| messages).sum();
     assert_eq!(messages, 600, "what was tried again counts once");
 }
@@ -254,7 +257,7 @@ async fn an_outage_keeps_the_batch_until_the_database_is_mended(test: TestDataba
 
     assert!(outcome.results.iter().all(Result::is_ok));
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 10);
-    assert!(setup.observer.failed().contains(&Fault::Outage));
+    assert!(setup.observer.failed().contains(&ErrorClass::Outage));
     assert_eq!(setup.observer.committed(), [(10, 10 * r#"{"a":1}"#.len())], "messages and bytes, once");
 }
 

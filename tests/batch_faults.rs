@@ -20,7 +20,7 @@ use fail::FailScenario;
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{
-    BatchFailure, Database, Dialect, Fault, LanePosition, LaneStore, ProcessMessageError,
+    BatchFailure, Database, Dialect, ErrorClass, LanePosition, LaneStore, ProcessMessageError,
     process_flow_message,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
@@ -128,7 +128,7 @@ async fn a_lane_that_is_locked_elsewhere_is_waited_for(test: TestDatabase) {
     };
     let (outcome, ()) = tokio::join!(processing, releasing);
 
-    assert_eq!(setup.observer.faults(), [Fault::LockTimeout]);
+    assert_eq!(setup.observer.faults(), [ErrorClass::LockTimeout]);
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
@@ -205,7 +205,7 @@ async fn a_flow_that_is_locked_for_too_long_is_tried_again(test: TestDatabase) {
     };
     let (outcome, ()) = tokio::join!(processing, releasing);
 
-    assert_eq!(setup.observer.faults(), [Fault::LockTimeout]);
+    assert_eq!(setup.observer.faults(), [ErrorClass::LockTimeout]);
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
@@ -213,7 +213,7 @@ async fn a_session_that_says_nothing_any_more_is_left_for_a_new_one(test: TestDa
     let _scenario = FailScenario::setup();
     let (setup, lane, batch) = a_batch_of_ten(test).await;
     // Well below the time after which the server would give up waiting for the lock.
-    let mut lane = lane.with_silence(Duration::from_millis(200));
+    let mut lane = lane.with_transaction_timeout(Duration::from_millis(200));
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
     let holding = other.begin().await.unwrap();
     run(&holding, &setup.lock_flow(2)).await;
@@ -225,7 +225,7 @@ async fn a_session_that_says_nothing_any_more_is_left_for_a_new_one(test: TestDa
     };
     let (outcome, ()) = tokio::join!(processing, releasing);
 
-    assert_eq!(setup.observer.faults().first(), Some(&Fault::ConnectionLost));
+    assert_eq!(setup.observer.faults().first(), Some(&ErrorClass::ConnectionLost));
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
@@ -250,7 +250,7 @@ async fn the_victim_of_a_deadlock_does_it_all_again(test: TestDatabase) {
     };
     let (outcome, ()) = tokio::join!(processing, colliding);
 
-    assert_eq!(setup.observer.faults().first(), Some(&Fault::Deadlock));
+    assert_eq!(setup.observer.faults().first(), Some(&ErrorClass::Deadlock));
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
@@ -271,7 +271,7 @@ async fn a_session_killed_while_it_waits_for_a_lock_is_replaced(test: TestDataba
     };
     let (outcome, ()) = tokio::join!(processing, killing);
 
-    assert_eq!(setup.observer.faults(), [Fault::ConnectionLost]);
+    assert_eq!(setup.observer.faults(), [ErrorClass::ConnectionLost]);
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
@@ -294,7 +294,7 @@ async fn a_session_killed_just_before_its_commit_is_replaced(test: TestDatabase)
 
     let outcome = lane.process(&batch, &setup.observer).await.unwrap();
 
-    assert_eq!(setup.observer.faults(), [Fault::ConnectionLost]);
+    assert_eq!(setup.observer.faults(), [ErrorClass::ConnectionLost]);
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
@@ -302,12 +302,12 @@ async fn a_session_killed_while_a_transaction_is_begun_ahead_in_it_is_replaced(t
     let _scenario = FailScenario::setup();
     let (setup, _, batch) = a_batch_of_ten(test).await;
     let (mut lane, session) = lane_with_one_session(&setup).await;
-    lane.make_ready().await;
+    lane.prepare().await;
     run_apart(setup.test.settings(), &end_of_session(setup.test.dialect(), session)).await;
 
     let outcome = lane.process(&batch, &setup.observer).await.unwrap();
 
-    assert_eq!(setup.observer.faults(), [Fault::ConnectionLost]);
+    assert_eq!(setup.observer.faults(), [ErrorClass::ConnectionLost]);
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 

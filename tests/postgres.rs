@@ -15,8 +15,10 @@ use batches::{Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::settings::{DatabaseSettings, Servers};
-use mqtt_gateway::store::{Database, Fault, LaneStore, StoreError, load_limits, migrate, plan, widen_ids};
-use refusals::{fault, fault_of};
+use mqtt_gateway::store::{
+    Database, ErrorClass, LaneStore, StoreError, load_limits, migrate, plan, widen_ids,
+};
+use refusals::{class_of, fault};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 /// With the tables of the service that came before, and ours.
@@ -90,9 +92,9 @@ async fn a_failed_connection_says_what_is_wrong_and_no_password() {
 
     let denied = Database::connect(&wrong, 1).await.unwrap_err();
     assert!(denied.to_string().contains("password authentication failed"), "{denied}");
-    assert_eq!(denied.fault(), Fault::Outage);
+    assert_eq!(denied.class(), ErrorClass::Outage);
     let absent = Database::connect(&nobody_listens, 1).await.unwrap_err();
-    assert_eq!(absent.fault(), Fault::ConnectionLost);
+    assert_eq!(absent.class(), ErrorClass::ConnectionLost);
     for error in [denied, absent] {
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
     }
@@ -125,10 +127,10 @@ async fn refused_values_are_poison() {
             "INSERT INTO data (received_at, attribute_name, attribute_value, last_msg_id) \
              VALUES ({received_at}, {name}, {value}, {number})"
         );
-        assert_eq!(fault_of(&database, &sql).await, Fault::Poison, "{sql}");
+        assert_eq!(class_of(&database, &sql).await, ErrorClass::Poison, "{sql}");
     }
     test.execute("CREATE TABLE parts (n INT) PARTITION BY RANGE (n)").await;
-    assert_eq!(fault_of(&database, "INSERT INTO parts VALUES (7)").await, Fault::Outage, "no partition");
+    assert_eq!(class_of(&database, "INSERT INTO parts VALUES (7)").await, ErrorClass::Outage, "no partition");
 }
 
 #[tokio::test]
@@ -139,10 +141,10 @@ async fn a_row_locked_by_another_is_a_lock_timeout() {
     holder.execute_unprepared(lock).await.unwrap();
     let waiter = database.begin().await.unwrap();
     waiter.execute_unprepared("SET lock_timeout = '1s'").await.unwrap();
-    assert_eq!(fault(waiter.execute_unprepared(lock).await), Fault::LockTimeout);
+    assert_eq!(fault(waiter.execute_unprepared(lock).await), ErrorClass::LockTimeout);
     waiter.rollback().await.unwrap();
     let at_once = database.begin().await.unwrap();
-    assert_eq!(fault(at_once.execute_unprepared(&format!("{lock} NOWAIT")).await), Fault::LockTimeout);
+    assert_eq!(fault(at_once.execute_unprepared(&format!("{lock} NOWAIT")).await), ErrorClass::LockTimeout);
 }
 
 #[tokio::test]
@@ -153,7 +155,7 @@ async fn a_killed_connection_is_lost_and_the_next_one_is_new() {
     let row = session.query_one_raw(statement).await.unwrap().unwrap();
     let pid: i32 = row.try_get_by_index(0).unwrap();
     test.execute(&format!("SELECT pg_terminate_backend({pid}, 60000)")).await;
-    assert_eq!(fault(session.execute_unprepared("SELECT 1").await), Fault::ConnectionLost);
+    assert_eq!(fault(session.execute_unprepared("SELECT 1").await), ErrorClass::ConnectionLost);
     drop(session);
     database.begin().await.unwrap().execute_unprepared("SELECT 1").await.unwrap();
 }
@@ -303,7 +305,7 @@ async fn a_session_that_is_read_only_is_left_for_a_new_one() {
     });
 
     assert!(opened.position.epoch > 0);
-    assert!(setup.observer.faults().iter().all(|fault| *fault == Fault::Outage));
+    assert!(setup.observer.faults().iter().all(|fault| *fault == ErrorClass::Outage));
 }
 
 async fn process(setup: &Setup, entries: Vec<mqtt_gateway::domain::batch::BatchEntry>) -> BatchOutcome {

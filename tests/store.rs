@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use database::TestDatabase;
 use mqtt_gateway::settings::{DatabaseSettings, DatabaseTls, SecretSource, ServerAddress, Servers};
 use mqtt_gateway::store::{
-    Database, Dialect, Fault, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
+    Database, Dialect, ErrorClass, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
     load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration, migrate,
 };
-use refusals::{fault, fault_of};
+use refusals::{class_of, fault};
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 on_every_database! {
@@ -175,11 +175,11 @@ async fn what_a_person_can_mend_is_an_outage_and_no_poison(test: TestDatabase) {
         "INSERT INTO data (received_at, no_such_column) VALUES ('2026-01-01 00:00:00', 1)",
         "INSERT nonsense",
     ] {
-        assert_eq!(fault_of(&database, sql).await, Fault::Outage, "{sql}");
+        assert_eq!(class_of(&database, sql).await, ErrorClass::Outage, "{sql}");
     }
     // A key that is used up or given by a device: what it is, only trying tells.
     let duplicate = "INSERT INTO data (id, received_at) VALUES (1, '2026-01-01 00:00:00')";
-    assert_eq!(fault_of(&database, duplicate).await, Fault::Poison);
+    assert_eq!(class_of(&database, duplicate).await, ErrorClass::Poison);
 }
 
 #[tokio::test]
@@ -228,12 +228,12 @@ async fn a_failed_connection_says_what_is_wrong_and_no_password() {
     };
     let denied = Database::connect(&settings(&name, port), 1).await.unwrap_err();
     assert!(denied.to_string().contains("Access denied"), "{denied}");
-    assert_eq!(denied.fault(), Fault::Outage);
+    assert_eq!(denied.class(), ErrorClass::Outage);
     // A port that was free a moment ago.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let absent = Database::connect(&settings(&name, free), 1).await.unwrap_err();
     assert!(absent.to_string().contains(&format!("127.0.0.1:{free}")), "{absent}");
-    assert_eq!(absent.fault(), Fault::ConnectionLost);
+    assert_eq!(absent.class(), ErrorClass::ConnectionLost);
     for error in [denied, absent] {
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
     }
@@ -247,7 +247,7 @@ async fn a_list_of_servers_that_cannot_be_used_is_named_whole() {
     let addresses = [free(), free()].map(|port| ServerAddress { host: "127.0.0.1".to_owned(), port });
     *servers = Servers::new(addresses.to_vec()).unwrap();
     let error = Database::connect(&settings, 1).await.unwrap_err();
-    assert_eq!(error.fault(), Fault::ConnectionLost);
+    assert_eq!(error.class(), ErrorClass::ConnectionLost);
     for address in addresses {
         assert!(error.to_string().contains(&format!("at {address} as user")), "{error}");
     }
@@ -286,17 +286,17 @@ async fn refused_values_are_poison_on_mariadb() {
         let sql = format!(
             "INSERT INTO data (received_at, attribute_value, last_msg_id) VALUES ({received_at}, {value}, {number})"
         );
-        assert_eq!(fault_of(&database, &sql).await, Fault::Poison, "{sql}");
+        assert_eq!(class_of(&database, &sql).await, ErrorClass::Poison, "{sql}");
     }
     test.execute("CREATE TABLE parts (n INT) PARTITION BY RANGE (n) (PARTITION low VALUES LESS THAN (5))")
         .await;
-    assert_eq!(fault_of(&database, "INSERT INTO parts VALUES (7)").await, Fault::Outage, "no partition");
+    assert_eq!(class_of(&database, "INSERT INTO parts VALUES (7)").await, ErrorClass::Outage, "no partition");
     let no_json = "UPDATE flows SET payload_schema = 'no json'";
     test.execute(
         "INSERT INTO flows (code, description, topic, action, payload_schema) VALUES ('a', '', 'a', 'STORE_DB', '{}')",
     )
     .await;
-    assert_eq!(fault_of(&database, no_json).await, Fault::Poison);
+    assert_eq!(class_of(&database, no_json).await, ErrorClass::Poison);
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn refused_values_are_poison_on_sqlite() {
         "INSERT INTO strict VALUES ('seven')",
         "INSERT INTO checked VALUES (zeroblob(1500000000))",
     ] {
-        assert_eq!(fault_of(&database, sql).await, Fault::Poison, "{sql}");
+        assert_eq!(class_of(&database, sql).await, ErrorClass::Poison, "{sql}");
     }
 }
 
@@ -330,7 +330,7 @@ async fn a_row_locked_by_another_is_a_lock_timeout() {
     holder.execute_unprepared(lock).await.unwrap();
     let waiter = database.begin().await.unwrap();
     waiter.execute_unprepared("SET SESSION innodb_lock_wait_timeout = 1").await.unwrap();
-    assert_eq!(fault(waiter.execute_unprepared(lock).await), Fault::LockTimeout);
+    assert_eq!(fault(waiter.execute_unprepared(lock).await), ErrorClass::LockTimeout);
 }
 
 #[tokio::test]
@@ -338,7 +338,7 @@ async fn a_second_writer_on_sqlite_is_a_lock_timeout() {
     let test = TestDatabase::sqlite();
     let database = migrated(&test).await;
     let _holder = database.begin().await.unwrap();
-    assert_eq!(database.begin().await.map(|_| ()).unwrap_err().fault(), Fault::LockTimeout);
+    assert_eq!(database.begin().await.map(|_| ()).unwrap_err().class(), ErrorClass::LockTimeout);
 }
 
 #[tokio::test]
@@ -361,8 +361,8 @@ async fn of_two_in_each_others_way_one_is_told_of_a_deadlock() {
         outcome
     };
     let (first, second) = tokio::join!(crossing, crossed);
-    let faults: Vec<Fault> = [first, second].into_iter().filter(Result::is_err).map(fault).collect();
-    assert_eq!(faults, [Fault::Deadlock]);
+    let faults: Vec<ErrorClass> = [first, second].into_iter().filter(Result::is_err).map(fault).collect();
+    assert_eq!(faults, [ErrorClass::Deadlock]);
 }
 
 #[tokio::test]
@@ -372,7 +372,7 @@ async fn a_killed_connection_is_lost_and_the_next_one_is_new() {
     let session = database.begin().await.unwrap();
     let id = number(&session, "SELECT CAST(CONNECTION_ID() AS SIGNED)").await;
     test.execute(&format!("KILL {id}")).await;
-    assert_eq!(fault(session.execute_unprepared("SELECT 1").await), Fault::ConnectionLost);
+    assert_eq!(fault(session.execute_unprepared("SELECT 1").await), ErrorClass::ConnectionLost);
     drop(session);
     let next = database.begin().await.unwrap();
     assert_ne!(number(&next, "SELECT CAST(CONNECTION_ID() AS SIGNED)").await, id);
@@ -384,26 +384,26 @@ async fn what_relatives_of_mariadb_say_is_understood() {
     let test = TestDatabase::mariadb().await;
     let database = Database::connect(test.settings(), 1).await.unwrap();
     for (number, fault, makes_new_connections) in [
-        (8025, Fault::Poison, false),
-        (8004, Fault::Poison, false),
-        (9500, Fault::Poison, false),
-        (8002, Fault::Deadlock, false),
-        (8005, Fault::Deadlock, false),
-        (8022, Fault::Deadlock, false),
-        (8028, Fault::Deadlock, false),
-        (9007, Fault::Deadlock, false),
-        (9004, Fault::LockTimeout, false),
-        (9005, Fault::Outage, false),
-        (1047, Fault::Outage, true),
-        (1290, Fault::Outage, true),
-        (1836, Fault::Outage, true),
-        (3168, Fault::Outage, true),
+        (8025, ErrorClass::Poison, false),
+        (8004, ErrorClass::Poison, false),
+        (9500, ErrorClass::Poison, false),
+        (8002, ErrorClass::Deadlock, false),
+        (8005, ErrorClass::Deadlock, false),
+        (8022, ErrorClass::Deadlock, false),
+        (8028, ErrorClass::Deadlock, false),
+        (9007, ErrorClass::Deadlock, false),
+        (9004, ErrorClass::LockTimeout, false),
+        (9005, ErrorClass::Outage, false),
+        (1047, ErrorClass::Outage, true),
+        (1290, ErrorClass::Outage, true),
+        (1836, ErrorClass::Outage, true),
+        (3168, ErrorClass::Outage, true),
     ] {
         let session = database.begin().await.unwrap();
         let signal = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}");
         let source = session.execute_unprepared(&signal).await.map(|_| ()).unwrap_err();
         let error = StoreError::Statement { doing: "testing", source };
-        assert_eq!((error.fault(), error.wants_new_connections()), (fault, makes_new_connections), "{error}");
+        assert_eq!((error.class(), error.wants_new_connections()), (fault, makes_new_connections), "{error}");
         session.rollback().await.unwrap();
     }
 }

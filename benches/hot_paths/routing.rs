@@ -8,7 +8,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 use mqtt_gateway::domain::batch::{LanePosition, OpenedLane};
 use mqtt_gateway::domain::flow::Flow;
-use mqtt_gateway::domain::lanes::{Gathering, LaneCursor, RecordSource};
+use mqtt_gateway::domain::lanes::{BatchContext, LaneCursor, RecordSource};
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record, SubscriptionId};
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
@@ -139,15 +139,15 @@ const BATCH: usize = 512;
 fn bench_gather(group: &mut BenchmarkGroup<'_, WallTime>, flows: usize) {
     let history = history(flows);
     let log: Arc<[Arc<Record>]> = (0..16 * BATCH).map(|turn| record(turn, flows)).collect();
-    let gathering = Gathering {
+    let batch_context = BatchContext {
         tables: &history,
         meaning_of: &|_| None,
         lanes: 2,
         payload: &PayloadLimits::default(),
         max_pairs: BATCH,
         max_bytes: 16 << 20,
-        look_ahead: 2 * BATCH,
-        most_lagging: 0,
+        scan_limit: 2 * BATCH,
+        max_lagging: 0,
     };
     for lane in [0, 1] {
         let opened =
@@ -158,7 +158,7 @@ fn bench_gather(group: &mut BenchmarkGroup<'_, WallTime>, flows: usize) {
             cursor
         };
         group.bench_function(BenchmarkId::new(format!("{flows} flows"), format!("lane {lane}")), |bencher| {
-            let batch = |mut cursor: LaneCursor<Log>| cursor.next_batch(&gathering, false).unwrap();
+            let batch = |mut cursor: LaneCursor<Log>| cursor.next_batch(&batch_context, false).unwrap();
             bencher.iter_batched(begin, batch, BatchSize::SmallInput);
         });
     }

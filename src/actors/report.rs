@@ -9,7 +9,7 @@ use log::{Level, Record};
 use super::episode::{Change, Episode, Moment};
 use super::mailbox::{Mailbox, MailboxReport};
 use crate::observe::metrics::ErrorKind;
-use crate::store::{Fault, StoreError};
+use crate::store::{ErrorClass, StoreError};
 
 /// Target of the lines about mailboxes, and their message.
 const MAILBOX: &str = "mailbox";
@@ -155,12 +155,12 @@ pub(super) fn whole_milliseconds(duration: Duration) -> u64 {
 
 /// What is counted of a failure of the database.
 pub(crate) fn kind_of(error: &StoreError) -> ErrorKind {
-    match (error, error.fault()) {
-        (StoreError::Silent { .. }, _) => ErrorKind::Silent,
-        (_, Fault::ConnectionLost) => ErrorKind::Connection,
-        (_, Fault::Deadlock) => ErrorKind::Deadlock,
-        (_, Fault::LockTimeout) => ErrorKind::Lock,
-        (_, Fault::Poison) => ErrorKind::Poison,
-        (_, Fault::Outage) => ErrorKind::Outage,
+    match (error, error.class()) {
+        (StoreError::TimedOut { .. }, _) => ErrorKind::Silent,
+        (_, ErrorClass::ConnectionLost) => ErrorKind::Connection,
+        (_, ErrorClass::Deadlock) => ErrorKind::Deadlock,
+        (_, ErrorClass::LockTimeout) => ErrorKind::Lock,
+        (_, ErrorClass::Poison) => ErrorKind::Poison,
+        (_, ErrorClass::Outage) => ErrorKind::Outage,
     }
 }

@@ -19,7 +19,7 @@ use super::messages::{
 };
 use super::report::whole_milliseconds;
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
-use crate::domain::lanes::{Gathering, Lanes, Replays, most_lagging, rest};
+use crate::domain::lanes::{BatchContext, Lanes, Replays, max_lagging, rest};
 use crate::domain::message::Offset;
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
@@ -43,7 +43,7 @@ const INBOX_GROWING_PERCENT: u64 = 50;
 const INBOX_REPORT: Duration = Duration::from_secs(30);
 
 /// Most records that a lane looks at in one turn.
-const LOOK_AHEAD: usize = 4_096;
+const SCAN_LIMIT: usize = 4_096;
 
 /// The reader of the inbox.
 pub struct RouterActor {
@@ -140,18 +140,18 @@ impl RouterActor {
         let meanings = self.meanings();
         let tables = Arc::clone(&self.parts.tables);
         let tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let gathering = Gathering {
+        let batch_context = BatchContext {
             tables: &tables,
             meaning_of: &|id| meanings.of(id),
             lanes: self.parts.inbox.lanes(),
             payload: &self.parts.payload,
             max_pairs: self.parts.batch_max_messages,
             max_bytes: self.parts.batch_max_bytes,
-            look_ahead: LOOK_AHEAD,
-            most_lagging: most_lagging(self.parts.inbox.bytes(), self.parts.inbox.max_bytes()),
+            scan_limit: SCAN_LIMIT,
+            max_lagging: max_lagging(self.parts.inbox.bytes(), self.parts.inbox.max_bytes()),
         };
         let Some(cursor) = self.lanes.get_mut(lane) else { return false };
-        match cursor.next_batch(&gathering, idle_too) {
+        match cursor.next_batch(&batch_context, idle_too) {
             Ok((Some(batch), more)) => self.dispatch(context, batch, more),
             Ok((None, more)) => return more,
             // The tick tries again.

@@ -28,7 +28,7 @@ use crate::store::{
 };
 
 /// How often it is looked whether what was made ready for a batch is still wanted.
-const REST_AFTER: Duration = Duration::from_secs(1);
+const DROP_STALE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A lane's worker.
 #[derive(Debug)]
@@ -65,14 +65,14 @@ impl FlowWorkerActor {
     }
 
     /// Begins the next transaction while there is nothing to do yet, after the reply has gone out.
-    fn make_ready(&self, context: &mut Context<Self>) {
+    fn prepare(&self, context: &mut Context<Self>) {
         let store = Rc::clone(&self.store);
-        let readying = async move {
+        let preparing = async move {
             if let Some(store) = store.lock().await.as_mut() {
-                store.make_ready().await;
+                store.prepare().await;
             }
         };
-        context.spawn(readying.into_actor(self));
+        context.spawn(preparing.into_actor(self));
     }
 
     fn observer(&self) -> Observer {
@@ -90,12 +90,12 @@ impl Actor for FlowWorkerActor {
     fn started(&mut self, context: &mut Self::Context) {
         self.life.keep_beating(context);
         context.notify(self.life.mailbox().enclose(OpenLane));
-        context.run_interval(REST_AFTER, |worker, _| {
+        context.run_interval(DROP_STALE_INTERVAL, |worker, _| {
             // One that is at work does not rest.
             if let Ok(mut store) = worker.store.try_lock()
                 && let Some(store) = store.as_mut()
             {
-                store.rest();
+                store.drop_stale();
             }
         });
     }
@@ -152,7 +152,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             failure.map_or(Ok(done), Err)
         };
         Box::pin(processing.into_actor(self).map(|reply, worker, context| {
-            worker.make_ready(context);
+            worker.prepare(context);
             reply
         }))
     }
@@ -272,7 +272,7 @@ impl LaneObserver for Observer {
         self.observed.metrics.database.committed(took, messages, bytes);
     }
 
-    fn left_behind(&self, lagging: LaggingFlow, code: &str) {
+    fn deferred(&self, lagging: LaggingFlow, code: &str) {
         let LaggingFlow { flow: flow_id, next_offset } = lagging;
         log::warn!(lane = self.lane, flow_id, flow = code, next_offset; "Flow {code} is locked by somebody else: its messages wait, the others of its lane go on");
     }
@@ -287,7 +287,7 @@ impl LaneObserver for Observer {
         );
     }
 
-    fn back_in_step(&self, flow_id: FlowId) {
+    fn rejoined(&self, flow_id: FlowId) {
         log::info!(lane = self.lane, flow_id; "A flow that was left behind has caught up with its lane");
     }
 }

@@ -13,8 +13,8 @@ use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::observe::Observed;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answered, check_tables,
-    commit_risk, load_limits, load_mqtt_servers, migrate, protection, silence,
+    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answer_timeout,
+    check_tables, commit_risk, load_limits, load_mqtt_servers, migrate, protection, with_timeout,
 };
 
 /// Waits between two attempts to reach the database at the start.
@@ -121,7 +121,7 @@ pub(super) async fn prepare_database(
 ) -> Result<Prepared, StartError> {
     loop {
         // Another gateway that migrates is waited for as long as once.
-        match answered(2 * silence(), Box::pin(try_prepare_database(settings))).await {
+        match with_timeout(2 * answer_timeout(), Box::pin(try_prepare_database(settings))).await {
             Ok(Ok(prepared)) => {
                 observed.metrics.database.works();
                 return Ok(prepared);

@@ -44,7 +44,7 @@ pub enum Scope {
     /// Whatever the lane has to do, but for the flows that lag.
     Lane {
         /// Most flows that may be left behind, should their rows be locked elsewhere for too long.
-        may_leave_behind: usize,
+        max_deferred: usize,
     },
     /// One flow that lags, on its way back to the lane.
     Lagging {
@@ -163,7 +163,7 @@ pub struct BatchOutcome {
     /// Numbered messages that wait in the outbox, in the order of the batch.
     pub posts: Vec<OutboxItem>,
     /// Flows that the lane has left behind: nothing of theirs was done from these offsets on.
-    pub left_behind: Vec<LaggingFlow>,
+    pub deferred: Vec<LaggingFlow>,
     /// What came of a batch of a lagging flow.
     pub catch_up: Option<CatchUp>,
 }
@@ -176,7 +176,7 @@ pub enum CatchUp {
     /// It stands at the batch's `next`.
     Advanced,
     /// It is in step with its lane again, and no longer written down.
-    Left,
+    Rejoined,
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) use protection::protection;
 pub(crate) use recovery::Recovery;
 
 use super::dialect::Dialect;
-use super::error::{Fault, StoreError, While, fault_of_driver};
+use super::error::{ErrorClass, StoreError, While, class_of_driver};
 use crate::settings::{DatabaseSettings, Servers};
 
 /// The longest that a connection may take to be had, be it new or from the pool.
@@ -48,7 +48,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 /// A transaction that takes longer waits for a host that is gone: nothing in a connection tells of
 /// one that vanished after it had taken a statement. Far above what a full batch takes, lock waits
 /// included.
-const SILENCE: Duration = Duration::from_mins(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Prepared statements kept per connection. More than the shapes of statements a batch can have:
 /// to evict one stalls the next.
@@ -173,21 +173,21 @@ impl Database {
 
 /// How long an answer is waited for.
 #[must_use]
-pub(crate) fn silence() -> Duration {
+pub(crate) fn answer_timeout() -> Duration {
     // Tests have less time.
-    fail::fail_point!("silence", |ms| {
-        ms.and_then(|ms| ms.parse().ok()).map_or(SILENCE, Duration::from_millis)
+    fail::fail_point!("answer-timeout", |ms| {
+        ms.and_then(|ms| ms.parse().ok()).map_or(ANSWER_TIMEOUT, Duration::from_millis)
     });
-    SILENCE
+    ANSWER_TIMEOUT
 }
 
 /// Gives up `work` that takes longer than `patience`, and the connection with it.
-pub(crate) async fn answered<T>(
-    patience: Duration,
+pub(crate) async fn with_timeout<T>(
+    timeout: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    let silent = Err(StoreError::Silent { waited: patience });
-    tokio::time::timeout(patience, work).await.unwrap_or(silent)
+    let silent = Err(StoreError::TimedOut { waited: timeout });
+    tokio::time::timeout(timeout, work).await.unwrap_or(silent)
 }
 
 fn sqlite_options(path: &Path) -> SqliteConnectOptions {
@@ -234,7 +234,7 @@ async fn switch_to_wal(connection: &mut sqlx::SqliteConnection) -> Result<(), sq
     let mut attempt = 1;
     loop {
         match connection.execute("PRAGMA journal_mode = WAL").await {
-            Err(error) if attempt < ATTEMPTS && fault_of_driver(&error) == Fault::LockTimeout => {
+            Err(error) if attempt < ATTEMPTS && class_of_driver(&error) == ErrorClass::LockTimeout => {
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
             }

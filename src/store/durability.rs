@@ -6,7 +6,7 @@ use std::fmt;
 
 use sea_orm::{ConnectionTrait, DbErr};
 
-use super::connect::{Database, answered, silence};
+use super::connect::{Database, answer_timeout, with_timeout};
 use super::dialect::Dialect;
 use super::error::While;
 use super::statement::statement;
@@ -34,7 +34,7 @@ impl fmt::Display for CommitRisk {
 /// this user, says nothing.
 pub(crate) async fn commit_risk(database: &Database) -> Option<CommitRisk> {
     let reading = async { value(database).await.while_doing("reading whether commits are durable") };
-    match answered(silence(), reading).await {
+    match with_timeout(answer_timeout(), reading).await {
         Ok(value) => risk(database.dialect, value?),
         Err(error) => {
             log::debug!("The server does not say whether its commits are durable: {error}");

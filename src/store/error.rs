@@ -78,7 +78,7 @@ pub enum StoreError {
     },
     /// The server took a statement and said nothing more: its host may be gone, or very slow.
     #[error("no answer from the database within {} s", .waited.as_secs())]
-    Silent {
+    TimedOut {
         /// How long it was given.
         waited: Duration,
     },
@@ -101,7 +101,7 @@ pub enum StoreError {
 
 /// Kinds of failure, by what is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum ErrorClass {
     /// The transaction was rolled back in favour of another: the same again, at once.
     Deadlock,
     /// A row or table stayed locked by another for too long: the same again.
@@ -118,16 +118,18 @@ pub enum Fault {
 impl StoreError {
     /// What is to be done about it.
     #[must_use]
-    pub fn fault(&self) -> Fault {
+    pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NoAnswer { .. } | Self::Silent { .. } | Self::NoServer { .. } => Fault::ConnectionLost,
+            Self::NoAnswer { .. } | Self::TimedOut { .. } | Self::NoServer { .. } => {
+                ErrorClass::ConnectionLost
+            }
             Self::NoDirectory { .. }
             | Self::ReadOnly { .. }
             | Self::NoTransactions { .. }
             | Self::ColumnType { .. }
-            | Self::NoRowGoesIn { .. } => Fault::Outage,
-            Self::MigrationBusy { .. } => Fault::LockTimeout,
-            Self::Connect { source, .. } | Self::Statement { source, .. } => fault_of(source),
+            | Self::NoRowGoesIn { .. } => ErrorClass::Outage,
+            Self::MigrationBusy { .. } => ErrorClass::LockTimeout,
+            Self::Connect { source, .. } | Self::Statement { source, .. } => class_of(source),
         }
     }
 
@@ -173,7 +175,7 @@ impl StoreError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Statement { source, .. } if refusal_in(source).is_some())
-            && self.fault() == Fault::Outage
+            && self.class() == ErrorClass::Outage
     }
 
     /// Whether the connections are of no use any more, although none of them is broken: nothing comes
@@ -182,7 +184,7 @@ impl StoreError {
     #[must_use]
     pub fn wants_new_connections(&self) -> bool {
         match self {
-            Self::Silent { .. } => true,
+            Self::TimedOut { .. } => true,
             Self::Statement { source, .. } => is_about_the_connection(source),
             _ => false,
         }
@@ -232,13 +234,13 @@ impl<T> While<T> for Result<T, DbErr> {
     }
 }
 
-fn fault_of(error: &DbErr) -> Fault {
+fn class_of(error: &DbErr) -> ErrorClass {
     match error {
-        DbErr::ConnectionAcquire(_) => Fault::ConnectionLost,
+        DbErr::ConnectionAcquire(_) => ErrorClass::ConnectionLost,
         DbErr::Conn(RuntimeErr::SqlxError(cause))
         | DbErr::Exec(RuntimeErr::SqlxError(cause))
-        | DbErr::Query(RuntimeErr::SqlxError(cause)) => fault_of_driver(cause),
-        _ => Fault::Outage,
+        | DbErr::Query(RuntimeErr::SqlxError(cause)) => class_of_driver(cause),
+        _ => ErrorClass::Outage,
     }
 }
 
@@ -345,7 +347,7 @@ pub(crate) fn is_unknown_column(error: &DbErr) -> bool {
 }
 
 /// What is to be done about an error of the driver beneath sea-orm.
-pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
+pub(crate) fn class_of_driver(error: &SqlxError) -> ErrorClass {
     match error {
         // After a protocol error nobody knows what the server has done.
         SqlxError::Io(_)
@@ -353,20 +355,20 @@ pub(crate) fn fault_of_driver(error: &SqlxError) -> Fault {
         | SqlxError::Tls(_)
         | SqlxError::PoolTimedOut
         | SqlxError::PoolClosed
-        | SqlxError::WorkerCrashed => Fault::ConnectionLost,
+        | SqlxError::WorkerCrashed => ErrorClass::ConnectionLost,
         SqlxError::Database(refusal) => {
             if let Some(refusal) = refusal.try_downcast_ref::<MySqlDatabaseError>() {
-                fault_of_mysql(refusal.number(), refusal.code().unwrap_or_default())
+                class_of_mysql(refusal.number(), refusal.code().unwrap_or_default())
             } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
-                fault_of_postgres(refusal.code(), refusal.constraint())
+                class_of_postgres(refusal.code(), refusal.constraint())
             } else if refusal.try_downcast_ref::<SqliteError>().is_some() {
                 let code = refusal.code().and_then(|code| code.parse().ok());
-                code.map_or(Fault::Outage, fault_of_sqlite)
+                code.map_or(ErrorClass::Outage, class_of_sqlite)
             } else {
-                Fault::Outage
+                ErrorClass::Outage
             }
         }
-        _ => Fault::Outage,
+        _ => ErrorClass::Outage,
     }
 }
 
@@ -413,20 +415,22 @@ const MYSQL_SUSPECTS: [u16; 25] = [
 ];
 
 /// By error number and SQLSTATE.
-fn fault_of_mysql(number: u16, sqlstate: &str) -> Fault {
+fn class_of_mysql(number: u16, sqlstate: &str) -> ErrorClass {
     match number {
         // Deadlock found; record has changed since last read (MariaDB's snapshot isolation). TiDB: rows have
         // changed (8002, 8005, 9007), safe to be tried again (8022), tables have changed (8028).
-        1213 | 1020 | 8002 | 8005 | 8022 | 8028 | 9007 => Fault::Deadlock,
+        1213 | 1020 | 8002 | 8005 | 8022 | 8028 | 9007 => ErrorClass::Deadlock,
         // Lock wait timeout, of a row or of the table's definition (on MariaDB also of a row that was
         // not to be waited for; MySQL has a number for that); statement took too long; TiDB's resolving of locks.
-        1205 | 3572 | 1969 | 3024 | 9004 => Fault::LockTimeout,
+        1205 | 3572 | 1969 | 3024 | 9004 => ErrorClass::LockTimeout,
         // Server shutting down; aborted connections and network errors; query interrupted; client's
         // own numbers, which proxies send on; connection killed (MariaDB, MySQL); idle for too long.
-        1053 | 1152 | 1158..=1161 | 1184 | 1317 | 2006 | 2013 | 1927 | 3169 | 4031 => Fault::ConnectionLost,
+        1053 | 1152 | 1158..=1161 | 1184 | 1317 | 2006 | 2013 | 1927 | 3169 | 4031 => {
+            ErrorClass::ConnectionLost
+        }
         // A violated CHECK of MariaDB (4025) is told by its class: MySQL means something else by this number.
-        _ if is_about_data(sqlstate) || MYSQL_SUSPECTS.contains(&number) => Fault::Poison,
-        _ => Fault::Outage,
+        _ if is_about_data(sqlstate) || MYSQL_SUSPECTS.contains(&number) => ErrorClass::Poison,
+        _ => ErrorClass::Outage,
     }
 }
 
@@ -442,37 +446,37 @@ const POSTGRES_SUSPECTS: [&str; 7] = [
 ];
 
 /// By SQLSTATE and the name of the constraint that was violated.
-fn fault_of_postgres(sqlstate: &str, constraint: Option<&str>) -> Fault {
+fn class_of_postgres(sqlstate: &str, constraint: Option<&str>) -> ErrorClass {
     const CHECK_VIOLATION: &str = "23514";
     const SEQUENCE_AT_ITS_END: &str = "2200H";
     match sqlstate {
-        SEQUENCE_AT_ITS_END => Fault::Outage,
+        SEQUENCE_AT_ITS_END => ErrorClass::Outage,
         // No partition for the row. A violated CHECK has a name.
-        CHECK_VIOLATION if constraint.is_none() => Fault::Outage,
+        CHECK_VIOLATION if constraint.is_none() => ErrorClass::Outage,
         // Serialisation failure; deadlock found.
-        "40001" | "40P01" => Fault::Deadlock,
+        "40001" | "40P01" => ErrorClass::Deadlock,
         // Lock timeout, or not to be had at once; statement took too long or was cancelled.
-        "55P03" | "57014" => Fault::LockTimeout,
+        "55P03" | "57014" => ErrorClass::LockTimeout,
         // Idle in a transaction for too long; transaction took too long; server shutting down, after a
         // crash or not yet up; database dropped; session idle for too long.
-        "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => Fault::ConnectionLost,
-        _ if sqlstate.starts_with("08") => Fault::ConnectionLost,
-        _ if is_about_data(sqlstate) || POSTGRES_SUSPECTS.contains(&sqlstate) => Fault::Poison,
-        _ => Fault::Outage,
+        "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => ErrorClass::ConnectionLost,
+        _ if sqlstate.starts_with("08") => ErrorClass::ConnectionLost,
+        _ if is_about_data(sqlstate) || POSTGRES_SUSPECTS.contains(&sqlstate) => ErrorClass::Poison,
+        _ => ErrorClass::Outage,
     }
 }
 
 /// By extended result code, whose low byte is the plain code.
-fn fault_of_sqlite(code: i32) -> Fault {
+fn class_of_sqlite(code: i32) -> ErrorClass {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     const TOO_BIG: i32 = 18;
     const CONSTRAINT: i32 = 19;
     const MISMATCH: i32 = 20;
     match code & 0xff {
-        BUSY | LOCKED => Fault::LockTimeout,
-        TOO_BIG | CONSTRAINT | MISMATCH => Fault::Poison,
-        _ => Fault::Outage,
+        BUSY | LOCKED => ErrorClass::LockTimeout,
+        TOO_BIG | CONSTRAINT | MISMATCH => ErrorClass::Poison,
+        _ => ErrorClass::Outage,
     }
 }
 
@@ -485,7 +489,7 @@ mod tests {
 
     #[test]
     fn without_an_sqlstate_that_says_so_only_known_numbers_are_suspects() {
-        let suspects = (0..=u16::MAX).filter(|number| fault_of_mysql(*number, "HY000") == Fault::Poison);
+        let suspects = (0..=u16::MAX).filter(|number| class_of_mysql(*number, "HY000") == ErrorClass::Poison);
         assert!(suspects.eq(MYSQL_SUSPECTS));
     }
 
@@ -503,10 +507,10 @@ mod tests {
             (1690, "22003"), // below zero and unsigned
             (4711, "45000"), // SIGNAL with a number of the site's own
         ] {
-            assert_eq!(fault_of_mysql(number, sqlstate), Fault::Poison, "{number}");
+            assert_eq!(class_of_mysql(number, sqlstate), ErrorClass::Poison, "{number}");
         }
         for code in [UNIQUE, PRIMARY_KEY, FOREIGN_KEY, TOO_BIG, MISMATCH] {
-            assert_eq!(fault_of_sqlite(code), Fault::Poison, "{code}");
+            assert_eq!(class_of_sqlite(code), ErrorClass::Poison, "{code}");
         }
     }
 
@@ -517,46 +521,46 @@ mod tests {
         const CORRUPT: i32 = 11;
         const FULL: i32 = 13;
         for number in [1114, 1021, 1047, 1290, 1836, 3168, 1040, 1142, 1467, 1364, 1526] {
-            assert_eq!(fault_of_mysql(number, "HY000"), Fault::Outage, "{number}");
+            assert_eq!(class_of_mysql(number, "HY000"), ErrorClass::Outage, "{number}");
         }
         for (number, sqlstate) in [(1054, "42S22"), (1146, "42S02"), (1142, "42000")] {
-            assert_eq!(fault_of_mysql(number, sqlstate), Fault::Outage, "{number}");
+            assert_eq!(class_of_mysql(number, sqlstate), ErrorClass::Outage, "{number}");
         }
         for code in [READ_ONLY, IO, CORRUPT, FULL] {
-            assert_eq!(fault_of_sqlite(code), Fault::Outage, "{code}");
+            assert_eq!(class_of_sqlite(code), ErrorClass::Outage, "{code}");
         }
     }
 
     #[test]
     fn faults_of_postgresql_go_by_class_but_for_what_a_person_has_to_mend() {
         for (sqlstate, fault) in [
-            ("22021", Fault::Poison),
-            ("22012", Fault::Poison),
-            ("23505", Fault::Poison),
-            ("23503", Fault::Poison),
-            ("23P01", Fault::Poison),
-            ("P0001", Fault::Poison),
-            ("40P01", Fault::Deadlock),
-            ("55P03", Fault::LockTimeout),
-            ("57P01", Fault::ConnectionLost),
-            ("08006", Fault::ConnectionLost),
-            ("53100", Fault::Outage),
-            ("53300", Fault::Outage),
-            ("25006", Fault::Outage),
-            ("2200H", Fault::Outage),
-            ("42P01", Fault::Outage),
-            ("42703", Fault::Outage),
-            ("42501", Fault::Outage),
-            ("XX000", Fault::Outage),
+            ("22021", ErrorClass::Poison),
+            ("22012", ErrorClass::Poison),
+            ("23505", ErrorClass::Poison),
+            ("23503", ErrorClass::Poison),
+            ("23P01", ErrorClass::Poison),
+            ("P0001", ErrorClass::Poison),
+            ("40P01", ErrorClass::Deadlock),
+            ("55P03", ErrorClass::LockTimeout),
+            ("57P01", ErrorClass::ConnectionLost),
+            ("08006", ErrorClass::ConnectionLost),
+            ("53100", ErrorClass::Outage),
+            ("53300", ErrorClass::Outage),
+            ("25006", ErrorClass::Outage),
+            ("2200H", ErrorClass::Outage),
+            ("42P01", ErrorClass::Outage),
+            ("42703", ErrorClass::Outage),
+            ("42501", ErrorClass::Outage),
+            ("XX000", ErrorClass::Outage),
         ] {
-            assert_eq!(fault_of_postgres(sqlstate, None), fault, "{sqlstate}");
+            assert_eq!(class_of_postgres(sqlstate, None), fault, "{sqlstate}");
         }
     }
 
     #[test]
     fn a_missing_partition_of_postgresql_is_told_from_a_violated_check() {
-        assert_eq!(fault_of_postgres("23514", Some("no_red")), Fault::Poison);
-        assert_eq!(fault_of_postgres("23514", None), Fault::Outage);
+        assert_eq!(class_of_postgres("23514", Some("no_red")), ErrorClass::Poison);
+        assert_eq!(class_of_postgres("23514", None), ErrorClass::Outage);
     }
 
     #[test]
@@ -571,8 +575,8 @@ mod tests {
 
     #[test]
     fn a_violated_check_of_mariadb_is_told_from_what_mysql_means_by_its_number() {
-        assert_eq!(fault_of_mysql(4025, "23000"), Fault::Poison);
-        assert_eq!(fault_of_mysql(4025, "HY000"), Fault::Outage);
+        assert_eq!(class_of_mysql(4025, "23000"), ErrorClass::Poison);
+        assert_eq!(class_of_mysql(4025, "HY000"), ErrorClass::Outage);
     }
 
     #[test]
@@ -580,7 +584,7 @@ mod tests {
         const BUSY_SNAPSHOT: i32 = 517;
         const LOCKED_SHARED_CACHE: i32 = 262;
         for code in [5, 6, BUSY_SNAPSHOT, LOCKED_SHARED_CACHE] {
-            assert_eq!(fault_of_sqlite(code), Fault::LockTimeout, "{code}");
+            assert_eq!(class_of_sqlite(code), ErrorClass::LockTimeout, "{code}");
         }
     }
 
@@ -588,7 +592,7 @@ mod tests {
     fn a_broken_connection_is_told_from_an_outage() {
         let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         let lost = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(SqlxError::Io(broken))));
-        assert_eq!(fault_of(&lost), Fault::ConnectionLost);
-        assert_eq!(fault_of(&DbErr::Custom("anything".to_owned())), Fault::Outage);
+        assert_eq!(class_of(&lost), ErrorClass::ConnectionLost);
+        assert_eq!(class_of(&DbErr::Custom("anything".to_owned())), ErrorClass::Outage);
     }
 }

@@ -18,7 +18,7 @@ use sea_orm::{
 
 use super::connect::Database;
 use super::dialect::Dialect;
-use super::error::{Fault, StoreError, While};
+use super::error::{ErrorClass, StoreError, While};
 use super::sentence::hex;
 
 /// How long to wait for another gateway that migrates, seconds.
@@ -202,7 +202,7 @@ async fn get_lock_on_postgres(session: &DatabaseTransaction, seconds: u32) -> Re
     session.execute_unprepared(&prepare).await.while_doing(LOCKING)?;
     let lock = format!("SELECT pg_advisory_xact_lock({LOCK_NUMBER})");
     match session.execute_unprepared(&lock).await.while_doing(LOCKING) {
-        Err(error) if error.fault() == Fault::LockTimeout => return Ok(false),
+        Err(error) if error.class() == ErrorClass::LockTimeout => return Ok(false),
         locked => locked?,
     };
     session.execute_unprepared("SET LOCAL lock_timeout = '30s'").await.while_doing(LOCKING)?;

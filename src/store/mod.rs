@@ -39,14 +39,14 @@ pub use batch::{
     BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, ProcessMessageError,
     process_flow_message,
 };
-pub(crate) use connect::{Access, Recovery, answered, probe, protection, silence};
+pub(crate) use connect::{Access, Recovery, answer_timeout, probe, protection, with_timeout};
 pub use connect::{Database, missing_file};
 pub use dead_letters::max_dead_letters;
 pub(crate) use dead_letters::too_many_dead_letters;
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
 pub use engines::UnsafeTable;
-pub use error::{Fault, StoreError};
+pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flows::load_flows;
 pub use limits::{StoreLimits, load_limits};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, LaggingFlow, Scope};
 use mqtt_gateway::domain::message::{FlowId, Offset};
-use mqtt_gateway::store::{Database, Fault, LanePosition, LaneStore, OpenedLane};
+use mqtt_gateway::store::{Database, ErrorClass, LanePosition, LaneStore, OpenedLane};
 
 use crate::batches::{self, Setup, entry};
 use crate::database::TestDatabase;
@@ -62,8 +62,8 @@ impl Lane {
     }
 
     /// A batch of the lane with these messages.
-    pub(crate) fn batch(&self, messages: Range<Offset>, may_leave_behind: usize) -> Batch {
-        self.batch_of(Scope::Lane { may_leave_behind }, messages, &[A, B, C])
+    pub(crate) fn batch(&self, messages: Range<Offset>, max_deferred: usize) -> Batch {
+        self.batch_of(Scope::Lane { max_deferred }, messages, &[A, B, C])
     }
 
     /// A batch of a flow that lags behind where the lane is now.
@@ -125,8 +125,8 @@ impl Lane {
             held.release();
         };
         let (outcome, ()) = tokio::join!(self.store.process(batch, &setup.observer), releasing);
-        assert_eq!(outcome.unwrap().left_behind, []);
-        assert!(setup.observer.faults().iter().all(|fault| *fault == Fault::LockTimeout));
+        assert_eq!(outcome.unwrap().deferred, []);
+        assert!(setup.observer.faults().iter().all(|fault| *fault == ErrorClass::LockTimeout));
         self.assert_all_are_there_in_order(5).await;
     }
 

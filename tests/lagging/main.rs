@@ -68,10 +68,10 @@ async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order(test: 
         let held = lane.hold(&[lane.setup.lock_flow(flow)]);
 
         let outcome = lane.process(&lane.batch(0..5, 1)).await;
-        assert_eq!(outcome.left_behind, [lagging(flow, 0)]);
+        assert_eq!(outcome.deferred, [lagging(flow, 0)]);
         assert_eq!(outcome.results.len(), 10);
         let outcome = lane.process(&lane.batch(5..8, 1)).await;
-        assert_eq!((outcome.left_behind.len(), outcome.results.len()), (0, 6));
+        assert_eq!((outcome.deferred.len(), outcome.results.len()), (0, 6));
         assert_eq!(lane.setup.observer.failures(), 0, "a flow that is left behind is no failure");
         assert_eq!(lane.list().await, [lagging(flow, 0)]);
 
@@ -79,7 +79,7 @@ async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order(test: 
         let outcome = lane.process(&lane.catch_up(flow, 0..3)).await;
         assert_eq!((outcome.catch_up, outcome.results.len()), (Some(CatchUp::Advanced), 3));
         let outcome = lane.process(&lane.catch_up(flow, 3..8)).await;
-        assert_eq!((outcome.catch_up, outcome.results.len()), (Some(CatchUp::Left), 5));
+        assert_eq!((outcome.catch_up, outcome.results.len()), (Some(CatchUp::Rejoined), 5));
         assert_eq!(lane.process(&lane.batch(8..10, 1)).await.results.len(), 6);
         lane.assert_all_are_there_in_order(10).await;
         let code = ["A", "B", "C"][usize::try_from(flow).unwrap() - 1];
@@ -91,18 +91,18 @@ async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order(test: 
 async fn a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
-    let batch = lane.batch_in_two_steps(Scope::Lane { may_leave_behind: 1 }, &[A, B, C]).await;
+    let batch = lane.batch_in_two_steps(Scope::Lane { max_deferred: 1 }, &[A, B, C]).await;
     let held = lane.hold_after_the_next_commit(&[lane.setup.lock_flow(A)]);
 
     let outcome = lane.process(&batch).await;
 
-    assert_eq!(outcome.left_behind, [lagging(A, 5)]);
+    assert_eq!(outcome.deferred, [lagging(A, 5)]);
     assert_eq!(numbers(&outcome, "A"), [1, 2, 3, 4, 5]);
     assert_eq!(numbers(&outcome, "C"), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(lane.list().await, [lagging(A, 5)]);
     held.lock().unwrap().take().unwrap().release();
     let outcome = lane.process(&lane.catch_up(A, 5..10)).await;
-    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(outcome.catch_up, Some(CatchUp::Rejoined));
     assert_eq!(numbers(&outcome, "A"), [6, 7, 8, 9, 10]);
 }
 
@@ -113,11 +113,11 @@ async fn flows_that_are_locked_together_are_left_behind_together(test: TestDatab
 
     let outcome = lane.process(&lane.batch(0..5, 2)).await;
 
-    assert_eq!(outcome.left_behind, [lagging(A, 0), lagging(C, 0)]);
+    assert_eq!(outcome.deferred, [lagging(A, 0), lagging(C, 0)]);
     assert_eq!(numbers(&outcome, "B"), [1, 2, 3, 4, 5]);
     held.release();
     for flow in [C, A] {
-        assert_eq!(lane.process(&lane.catch_up(flow, 0..5)).await.catch_up, Some(CatchUp::Left));
+        assert_eq!(lane.process(&lane.catch_up(flow, 0..5)).await.catch_up, Some(CatchUp::Rejoined));
     }
     lane.assert_all_are_there_in_order(5).await;
 }
@@ -176,7 +176,7 @@ async fn a_flow_that_catches_up_queues_for_its_row(test: TestDatabase) {
     };
     let (outcome, ()) = tokio::join!(lane.store.process(&batch, &lane.setup.observer), releasing);
 
-    assert_eq!(outcome.unwrap().catch_up, Some(CatchUp::Left));
+    assert_eq!(outcome.unwrap().catch_up, Some(CatchUp::Rejoined));
     lane.assert_all_are_there_in_order(10).await;
 }
 
@@ -201,14 +201,14 @@ async fn a_flow_that_is_being_deleted_lags_until_it_is_gone(test: TestDatabase) 
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let held = lane.hold(&["DELETE FROM flows WHERE id = 1".to_owned()]);
-    assert_eq!(lane.process(&lane.batch(0..5, 1)).await.left_behind, [lagging(A, 0)]);
+    assert_eq!(lane.process(&lane.batch(0..5, 1)).await.deferred, [lagging(A, 0)]);
     let outcome = lane.process(&lane.catch_up(A, 0..5)).await;
     assert_eq!(outcome.catch_up, Some(CatchUp::StillLocked));
 
     held.commit();
     let outcome = lane.process(&lane.catch_up(A, 0..5)).await;
 
-    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(outcome.catch_up, Some(CatchUp::Rejoined));
     assert_eq!(lane.list().await, []);
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM dead_letters WHERE reason = 'flow_deleted'").await, 5);
 }
@@ -279,7 +279,7 @@ async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew(test: 
         let broken = lane.store.process(&batch, &lane.setup.observer).await.unwrap_err();
 
         assert_eq!(broken.failure, BatchFailure::Fenced(lane.position));
-        assert_eq!(broken.done.left_behind, []);
+        assert_eq!(broken.done.deferred, []);
         assert_eq!(lane.reopen().await.lagging, there, "{fault}");
         lane.process(&lane.batch(0..5, 1)).await;
         assert_eq!(lane.list().await, [lagging(A, 0)]);
@@ -299,7 +299,7 @@ async fn a_lost_answer_to_a_batch_without_the_flows_left_behind_is_recognised(te
     let outcome = lane.process(&lane.batch(0..5, 1)).await;
 
     assert_eq!(lane.setup.observer.failures(), 1);
-    assert_eq!((outcome.left_behind, outcome.results.len()), (vec![lagging(A, 0)], 10));
+    assert_eq!((outcome.deferred, outcome.results.len()), (vec![lagging(A, 0)], 10));
     held.release();
     lane.process(&lane.catch_up(A, 0..5)).await;
     lane.assert_all_are_there_in_order(5).await;
@@ -325,7 +325,7 @@ async fn a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_it
         (0..4, CatchUp::Advanced, vec![lagging(A, 4)]),
         // A stretch without a message of its own.
         (4..9, CatchUp::Advanced, vec![lagging(A, 9)]),
-        (9..10, CatchUp::Left, vec![]),
+        (9..10, CatchUp::Rejoined, vec![]),
     ] {
         assert_eq!(lane.process(&lane.catch_up(A, part)).await.catch_up, Some(said));
         assert_eq!(lane.list().await, left);
@@ -370,7 +370,7 @@ async fn catches_up_by_dead_letters(test: TestDatabase, change: &str, expected: 
         format!("SELECT COUNT(DISTINCT inbox_offset) FROM dead_letters WHERE flow_id = 1 AND {expected}");
 
     for (part, said, left, letters) in
-        [(0..4, CatchUp::Advanced, vec![lagging(A, 4)], 4), (4..10, CatchUp::Left, vec![], 10)]
+        [(0..4, CatchUp::Advanced, vec![lagging(A, 4)], 4), (4..10, CatchUp::Rejoined, vec![], 10)]
     {
         let messages = part.end - part.start;
         let outcome = lane.process(&lane.catch_up(A, part)).await;
@@ -392,7 +392,7 @@ async fn poison_of_a_flow_that_lags_is_put_aside(test: TestDatabase) {
 
     let outcome = lane.process(&batch).await;
 
-    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(outcome.catch_up, Some(CatchUp::Rejoined));
     assert_eq!(numbers(&outcome, "A"), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(lane.setup.count("SELECT inbox_offset FROM dead_letters").await, 6);
     assert_eq!(lane.list().await, []);
@@ -401,7 +401,7 @@ async fn poison_of_a_flow_that_lags_is_put_aside(test: TestDatabase) {
 async fn lost_answers_to_a_flow_that_catches_up_are_recognised(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
-    for (part, said) in [(0..4, CatchUp::Advanced), (4..10, CatchUp::Left)] {
+    for (part, said) in [(0..4, CatchUp::Advanced), (4..10, CatchUp::Rejoined)] {
         let messages = part.end - part.start;
         fail::cfg("commit-not-answered", "1*return").unwrap();
         let outcome = lane.process(&lane.catch_up(A, part)).await;
@@ -420,7 +420,7 @@ async fn a_lost_answer_about_a_deleted_flow_makes_no_dead_letter_twice(test: Tes
     let outcome = lane.process(&lane.catch_up(A, 0..10)).await;
 
     assert_eq!(lane.setup.observer.failures(), 1);
-    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(outcome.catch_up, Some(CatchUp::Rejoined));
     assert_eq!(lane.list().await, []);
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM dead_letters").await, 10);
 }
@@ -433,7 +433,7 @@ async fn a_catch_up_whose_commit_did_not_take_place_is_done_again(test: TestData
     let outcome = lane.process(&lane.catch_up(A, 0..10)).await;
 
     assert_eq!(lane.setup.observer.failures(), 1);
-    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(outcome.catch_up, Some(CatchUp::Rejoined));
     lane.assert_all_are_there_in_order(10).await;
 }
 

@@ -38,9 +38,9 @@ impl Lane {
         Self { setup, store, position }
     }
 
-    fn batch(&self, messages: Range<Offset>, may_leave_behind: usize) -> Batch {
+    fn batch(&self, messages: Range<Offset>, max_deferred: usize) -> Batch {
         let both = messages.clone().flat_map(|n| [(n, "refused", A), (n, "fine", B)]);
-        self.batch_of(Scope::Lane { may_leave_behind }, messages, both)
+        self.batch_of(Scope::Lane { max_deferred }, messages, both)
     }
 
     fn catch_up(&self, messages: Range<Offset>) -> Batch {
@@ -92,7 +92,7 @@ async fn refused_flow_is_set_aside_and_catches_up(test: TestDatabase) {
     let mut lane = Lane::new(test).await;
 
     let outcome = lane.process(&lane.batch(0..30, 1)).await;
-    assert_eq!(outcome.left_behind, [at(LIMIT)]);
+    assert_eq!(outcome.deferred, [at(LIMIT)]);
     assert_eq!(lane.dead_letters().await, 20);
     assert_eq!(lane.numbers("B").await, (1..=30).collect::<Vec<_>>());
     assert_eq!(lane.setup.observer.failures(), 0, "the lane did not wait");
@@ -108,12 +108,12 @@ async fn refused_flow_is_set_aside_and_catches_up(test: TestDatabase) {
     let outcome = lane.process(&lane.catch_up(LIMIT..LIMIT + 1)).await;
     assert_eq!(outcome.catch_up, Some(CatchUp::Advanced));
     let outcome = lane.process(&lane.catch_up(LIMIT + 1..30)).await;
-    assert_eq!(outcome.catch_up, Some(CatchUp::Left));
+    assert_eq!(outcome.catch_up, Some(CatchUp::Rejoined));
     assert_eq!(lane.numbers("A").await, (1..=10).collect::<Vec<_>>());
     assert_eq!(lane.setup.observer.lags(), ["A set aside at 20 after 20", "flow 1 back in step"]);
 
     let outcome = lane.process(&lane.batch(30..32, 1)).await;
-    assert_eq!((outcome.left_behind.len(), outcome.results.len()), (0, 4));
+    assert_eq!((outcome.deferred.len(), outcome.results.len()), (0, 4));
     assert_eq!(lane.dead_letters().await, 20);
 }
 
@@ -129,7 +129,7 @@ async fn lane_waits_where_no_flow_may_be_set_aside(test: TestDatabase) {
     };
     let (outcome, ()) = tokio::join!(processing, mending);
 
-    assert_eq!(outcome.left_behind, []);
+    assert_eq!(outcome.deferred, []);
     assert_eq!(lane.dead_letters().await, 20);
     assert_eq!(lane.numbers("A").await, [1, 2]);
     assert_eq!(lane.numbers("B").await, (1..=22).collect::<Vec<_>>());

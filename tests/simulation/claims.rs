@@ -7,7 +7,7 @@ use mqtt_gateway::domain::batch::{
     Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane, Scope, lane_of,
 };
 use mqtt_gateway::domain::flow::Flow;
-use mqtt_gateway::domain::lanes::{Gathering, LaneCursor, RecordSource, most_lagging};
+use mqtt_gateway::domain::lanes::{BatchContext, LaneCursor, RecordSource, max_lagging};
 use mqtt_gateway::domain::message::{DeliveryFacts, FlowId, Offset, Publication};
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
@@ -23,7 +23,7 @@ struct Setup {
     tables: RoutingHistory,
     payload: PayloadLimits,
     max_pairs: usize,
-    most_lagging: usize,
+    max_lagging: usize,
 }
 
 impl Setup {
@@ -37,7 +37,7 @@ impl Setup {
             endpoint_url: None,
         };
         tables.push(0, RoutingTable::new((1..).zip(topics).map(flow).collect()).0.into());
-        Self { log: ModelLog::new(), tables, payload: PayloadLimits::default(), max_pairs, most_lagging: 3 }
+        Self { log: ModelLog::new(), tables, payload: PayloadLimits::default(), max_pairs, max_lagging: 3 }
     }
 
     fn publish(&self, topic: &str, count: usize) {
@@ -61,19 +61,19 @@ impl Setup {
         cursor: &mut LaneCursor<R>,
         even_if_empty: bool,
     ) -> Result<Option<Batch>, R::Error> {
-        cursor.next_batch(&self.gathering(), even_if_empty).map(|(batch, _)| batch)
+        cursor.next_batch(&self.batch_context(), even_if_empty).map(|(batch, _)| batch)
     }
 
-    fn gathering(&self) -> Gathering<'_> {
-        Gathering {
+    fn batch_context(&self) -> BatchContext<'_> {
+        BatchContext {
             tables: &self.tables,
             meaning_of: &|_| None,
             lanes: LANES,
             payload: &self.payload,
             max_pairs: self.max_pairs,
             max_bytes: usize::MAX,
-            look_ahead: 1_000,
-            most_lagging: self.most_lagging,
+            scan_limit: 1_000,
+            max_lagging: self.max_lagging,
         }
     }
 
@@ -93,8 +93,8 @@ fn at(epoch: i64, next_offset: Offset, lagging: &[(FlowId, Offset)]) -> OpenedLa
     OpenedLane { position: LanePosition { epoch, next_offset }, lagging }
 }
 
-fn left_behind(flow: FlowId, next_offset: Offset) -> BatchOutcome {
-    BatchOutcome { left_behind: vec![LaggingFlow { flow, next_offset }], ..BatchOutcome::default() }
+fn deferred(flow: FlowId, next_offset: Offset) -> BatchOutcome {
+    BatchOutcome { deferred: vec![LaggingFlow { flow, next_offset }], ..BatchOutcome::default() }
 }
 
 fn caught_up(catch_up: CatchUp) -> BatchOutcome {
@@ -157,13 +157,13 @@ fn an_unreadable_message_is_answered_for_once_also_when_a_flow_came_back_between
     let first = setup.log.append("t", "garbage", &[7], 0);
     let batch = setup.next(&mut cursor, false).unwrap();
     assert!(batch.entries[0].reports_invalid_payload);
-    cursor.answered(1, &left_behind(1, first));
+    cursor.answered(1, &deferred(1, first));
     // The copy is passed over, and looked at again with the flow.
     setup.log.append("t", "garbage", &[8], 0);
     assert!(setup.next(&mut cursor, false).is_none());
     cursor.tick();
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
-    cursor.answered(1, &caught_up(CatchUp::Left));
+    cursor.answered(1, &caught_up(CatchUp::Rejoined));
 
     let batch = setup.next(&mut cursor, false).unwrap();
 
@@ -194,7 +194,7 @@ fn a_batch_comes_with_whether_it_is_all_that_the_lane_has_to_do() {
     setup.publish("t", 3);
     let mut cursor = setup.cursor(0);
     let next = |cursor: &mut LaneCursor<ModelReader>| {
-        let (batch, more) = cursor.next_batch(&setup.gathering(), false).ok().unwrap();
+        let (batch, more) = cursor.next_batch(&setup.batch_context(), false).ok().unwrap();
         let batch = batch.unwrap();
         cursor.answered(batch.epoch, &BatchOutcome::default());
         (flows(&batch).len(), more)
@@ -249,13 +249,13 @@ fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
     let mut cursor = setup.cursor(0);
     let first = setup.next(&mut cursor, false).unwrap();
     let locked_since = first.from;
-    assert_eq!(first.scope, Scope::Lane { may_leave_behind: 3 });
+    assert_eq!(first.scope, Scope::Lane { max_deferred: 3 });
     assert_eq!(flows(&first), [1, 3, 1, 3]);
-    cursor.answered(1, &left_behind(1, locked_since));
+    cursor.answered(1, &deferred(1, locked_since));
     setup.publish("t", 3);
 
     let second = setup.next(&mut cursor, false).unwrap();
-    assert_eq!((second.scope, flows(&second)), (Scope::Lane { may_leave_behind: 2 }, vec![3, 3, 3]));
+    assert_eq!((second.scope, flows(&second)), (Scope::Lane { max_deferred: 2 }, vec![3, 3, 3]));
     cursor.answered(1, &BatchOutcome::default());
     assert_eq!(cursor.watermark(), locked_since);
     assert!(setup.next(&mut cursor, false).is_none(), "it was locked a moment ago");
@@ -275,7 +275,7 @@ fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
 
     let rest = setup.next(&mut cursor, false).unwrap();
     assert_eq!((rest.from, rest.next, flows(&rest)), (probe.next, second.next, vec![1; 4]));
-    cursor.answered(1, &caught_up(CatchUp::Left));
+    cursor.answered(1, &caught_up(CatchUp::Rejoined));
     assert_eq!(cursor.watermark(), second.next);
     setup.publish("t", 1);
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1, 3]);
@@ -287,14 +287,14 @@ fn what_the_lane_looked_at_without_a_flow_is_looked_at_again_when_the_flow_is_ba
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
     let first = setup.next(&mut cursor, false).unwrap();
-    cursor.answered(1, &left_behind(1, first.from));
+    cursor.answered(1, &deferred(1, first.from));
     setup.publish("t", 2);
     assert!(setup.next(&mut cursor, false).is_none(), "the lane has looked at them without the flow");
     cursor.tick();
     let batch = setup.next(&mut cursor, false).unwrap();
     assert_eq!((batch.next, flows(&batch)), (first.next, vec![1]), "no further than the lane is in SQL");
 
-    cursor.answered(1, &caught_up(CatchUp::Left));
+    cursor.answered(1, &caught_up(CatchUp::Rejoined));
 
     assert_eq!(cursor.watermark(), first.next);
     let batch = setup.next(&mut cursor, false).unwrap();
@@ -314,7 +314,9 @@ fn lane_and_lagging_flows_take_turns() {
         let batch = setup.next(&mut cursor, false)?;
         let (flow, catch_up) = match batch.scope {
             Scope::Lane { .. } => (None, None),
-            Scope::Lagging { flow, lane_at } if batch.next == lane_at => (Some(flow), Some(CatchUp::Left)),
+            Scope::Lagging { flow, lane_at } if batch.next == lane_at => {
+                (Some(flow), Some(CatchUp::Rejoined))
+            }
             Scope::Lagging { flow, .. } => (Some(flow), Some(CatchUp::Advanced)),
         };
         cursor.answered(2, &BatchOutcome { catch_up, ..BatchOutcome::default() });
@@ -327,15 +329,15 @@ fn lane_and_lagging_flows_take_turns() {
 
 #[test]
 fn beyond_half_the_inbox_nobody_new_is_left_behind_and_those_who_lag_go_on() {
-    assert!(most_lagging(50, 100) > 0);
+    assert!(max_lagging(50, 100) > 0);
     let mut setup = Setup::new(&["t", "-", "t"], 9);
-    setup.most_lagging = most_lagging(51, 100);
+    setup.max_lagging = max_lagging(51, 100);
     setup.publish("t", 2);
     let end = setup.log.next_offset();
     let mut cursor = setup.cursor(0);
     cursor.open(&at(2, end - 1, &[(1, end - 2)]));
     let batch = setup.next(&mut cursor, false).unwrap();
-    assert_eq!((batch.scope, flows(&batch)), (Scope::Lane { may_leave_behind: 0 }, vec![3]));
+    assert_eq!((batch.scope, flows(&batch)), (Scope::Lane { max_deferred: 0 }, vec![3]));
     cursor.answered(2, &BatchOutcome::default());
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
 }
@@ -346,7 +348,7 @@ fn a_lane_is_drained_although_a_flow_of_it_lags() {
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
     let batch = setup.next(&mut cursor, false).unwrap();
-    cursor.answered(1, &left_behind(1, batch.from));
+    cursor.answered(1, &deferred(1, batch.from));
     let end = setup.log.next_offset();
     assert!(cursor.is_drained(end));
     assert_eq!(cursor.watermark(), batch.from);
@@ -361,7 +363,7 @@ fn a_lane_taken_over_knows_which_flows_lag() {
     let lost = setup.next(&mut cursor, false).unwrap();
 
     cursor.open(&at(2, end - 1, &[(3, end - 2)]));
-    cursor.answered(lost.epoch, &left_behind(1, lost.from));
+    cursor.answered(lost.epoch, &deferred(1, lost.from));
 
     assert_eq!(cursor.watermark(), end - 2);
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [3]);

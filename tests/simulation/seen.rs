@@ -7,9 +7,9 @@ use crate::sql::Transaction;
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Seen {
     pub(crate) stored: u64,
-    pub(crate) left_behind: u64,
+    pub(crate) deferred: u64,
     pub(crate) advanced: u64,
-    pub(crate) back_in_step: u64,
+    pub(crate) rejoined: u64,
     pub(crate) fenced: u64,
     pub(crate) zombies_fenced: u64,
     pub(crate) released: u64,
@@ -22,10 +22,10 @@ impl Seen {
     pub(crate) fn commit(&mut self, transaction: &Transaction) {
         let part = &transaction.part;
         self.stored += part.entries.len() as u64;
-        self.left_behind += transaction.came_to.left_behind.len() as u64;
+        self.deferred += transaction.came_to.deferred.len() as u64;
         let caught_up = matches!(part.scope, Scope::Lagging { .. }) && !part.entries.is_empty();
         self.advanced += u64::from(caught_up);
-        self.back_in_step += u64::from(transaction.came_to.catch_up == Some(CatchUp::Left));
+        self.rejoined += u64::from(transaction.came_to.catch_up == Some(CatchUp::Rejoined));
     }
 
     pub(crate) fn reply(&mut self, fenced: bool) {
@@ -34,9 +34,9 @@ impl Seen {
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.stored += other.stored;
-        self.left_behind += other.left_behind;
+        self.deferred += other.deferred;
         self.advanced += other.advanced;
-        self.back_in_step += other.back_in_step;
+        self.rejoined += other.rejoined;
         self.fenced += other.fenced;
         self.zombies_fenced += other.zombies_fenced;
         self.released += other.released;
@@ -49,9 +49,9 @@ impl Seen {
     pub(crate) fn all(&self) -> [(&'static str, u64); 10] {
         [
             ("messages stored", self.stored),
-            ("flows left behind", self.left_behind),
+            ("flows left behind", self.deferred),
             ("batches of flows that lag", self.advanced),
-            ("flows back in step", self.back_in_step),
+            ("flows back in step", self.rejoined),
             ("batches fenced off", self.fenced),
             ("zombies fenced off", self.zombies_fenced),
             ("segments released", self.released),

@@ -71,7 +71,7 @@ pub(crate) struct Transaction {
 /// What a part comes to once its transaction is committed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CameTo {
-    pub(crate) left_behind: Vec<LaggingFlow>,
+    pub(crate) deferred: Vec<LaggingFlow>,
     pub(crate) catch_up: Option<CatchUp>,
 }
 
@@ -148,8 +148,8 @@ impl Sql {
         let locked: BTreeSet<FlowId> = flows.iter().copied().filter(|flow| self.is_locked(*flow)).collect();
         match part.scope {
             _ if locked.is_empty() => Attempt::Begun(self.begin(part, &flows)),
-            Scope::Lane { may_leave_behind } if patient || locked.len() > may_leave_behind => Attempt::Waits,
-            Scope::Lane { .. } => Attempt::Begun(self.leave_behind(part, &locked)),
+            Scope::Lane { max_deferred } if patient || locked.len() > max_deferred => Attempt::Waits,
+            Scope::Lane { .. } => Attempt::Begun(self.defer(part, &locked)),
             Scope::Lagging { .. } => Attempt::StillLocked,
         }
     }
@@ -163,11 +163,11 @@ impl Sql {
     }
 
     /// Writes flows down as standing where the lane stands, and nothing else.
-    fn leave_behind(&mut self, part: &Part, locked: &BTreeSet<FlowId>) -> Transaction {
+    fn defer(&mut self, part: &Part, locked: &BTreeSet<FlowId>) -> Transaction {
         let part = Part { entries: Vec::new(), next: part.from, ..part.clone() };
         let writes = locked.iter().map(|flow| Write::Lagging(*flow, Some(part.from))).collect();
         let lagging = |flow: &FlowId| LaggingFlow { flow: *flow, next_offset: part.from };
-        let came_to = CameTo { left_behind: locked.iter().map(lagging).collect(), catch_up: None };
+        let came_to = CameTo { deferred: locked.iter().map(lagging).collect(), catch_up: None };
         self.held.insert(part.lane);
         Transaction { part, came_to, writes, flows: Vec::new() }
     }
@@ -193,7 +193,7 @@ impl Sql {
             Scope::Lagging { flow, lane_at } => {
                 let left = part.next == lane_at;
                 writes.push(Write::Lagging(flow, (!left).then_some(part.next)));
-                came_to.catch_up = Some(if left { CatchUp::Left } else { CatchUp::Advanced });
+                came_to.catch_up = Some(if left { CatchUp::Rejoined } else { CatchUp::Advanced });
             }
         }
         self.held.insert(part.lane);

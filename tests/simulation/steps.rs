@@ -17,7 +17,7 @@ pub(crate) enum Step {
     /// The router takes a turn.
     Pump {
         tick: bool,
-        look_ahead: usize,
+        scan_limit: usize,
     },
     /// A worker goes on, in a transaction of at most so many messages. Where a flow is locked, it
     /// waits or leaves it behind.
@@ -117,7 +117,7 @@ type Make = fn(&mut Dice) -> Step;
 const KINDS: &[(u64, Make)] = &[
     (18, |dice| Step::Append { topic: dice.index(3), readable: !dice.one_in(10), gap: dice.below(3) }),
     (2, |_| Step::Sync),
-    (22, |dice| Step::Pump { tick: dice.one_in(3), look_ahead: 1 + dice.index(5) }),
+    (22, |dice| Step::Pump { tick: dice.one_in(3), scan_limit: 1 + dice.index(5) }),
     (26, |dice| Step::Work { lane: dice.lane(), most: 1 + dice.index(3), patient: dice.one_in(5) }),
     (22, |dice| Step::End { lane: dice.lane(), end: dice.end() }),
     (2, |dice| Step::Zombie { index: dice.index(3), most: 1 + dice.index(3), end: None }),

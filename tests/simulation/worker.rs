@@ -97,7 +97,7 @@ impl Job {
                         && match part.scope {
                             Scope::Lane { .. } => position.next_offset == part.next,
                             Scope::Lagging { lane_at, .. } => {
-                                let left = came_to.catch_up == Some(CatchUp::Left);
+                                let left = came_to.catch_up == Some(CatchUp::Rejoined);
                                 position.next_offset == lane_at && lagging == (!left).then_some(part.next)
                             }
                         }
@@ -115,9 +115,9 @@ impl Job {
         self.done += part.entries.len();
         self.position = part.next;
         self.unknown = None;
-        self.lagging.extend(came_to.left_behind.iter().map(|lagging| lagging.flow));
-        self.outcome.left_behind.extend(came_to.left_behind);
-        let left = came_to.catch_up == Some(CatchUp::Left);
+        self.lagging.extend(came_to.deferred.iter().map(|lagging| lagging.flow));
+        self.outcome.deferred.extend(came_to.deferred);
+        let left = came_to.catch_up == Some(CatchUp::Rejoined);
         if let (true, Scope::Lagging { flow, .. }) = (left, part.scope) {
             self.lagging.remove(&flow);
         }
@@ -128,7 +128,7 @@ impl Job {
     /// The connection is gone, and nobody knows what became of COMMIT. The next attempt tells, but
     /// not which flows were left behind: for that the lane has to be opened anew.
     pub(crate) fn unanswered(&mut self, transaction: &Transaction) -> Turn {
-        if !transaction.came_to.left_behind.is_empty() {
+        if !transaction.came_to.deferred.is_empty() {
             return Turn::Fenced;
         }
         self.unknown = Some((transaction.part.clone(), transaction.came_to.clone()));
@@ -152,15 +152,15 @@ impl Job {
 
     /// Flows that an earlier part has left behind.
     fn without_lagging(&self, entry: &BatchEntry) -> BatchEntry {
-        let lags = |flow: &FlowId| self.outcome.left_behind.iter().any(|lagging| lagging.flow == *flow);
+        let lags = |flow: &FlowId| self.outcome.deferred.iter().any(|lagging| lagging.flow == *flow);
         let flows = entry.flows.iter().copied().filter(|flow| !lags(flow)).collect();
         BatchEntry { flows, ..entry.clone() }
     }
 
     fn scope(&self) -> Scope {
         match self.batch.scope {
-            Scope::Lane { may_leave_behind } => {
-                Scope::Lane { may_leave_behind: may_leave_behind - self.outcome.left_behind.len() }
+            Scope::Lane { max_deferred } => {
+                Scope::Lane { max_deferred: max_deferred - self.outcome.deferred.len() }
             }
             lagging @ Scope::Lagging { .. } => lagging,
         }

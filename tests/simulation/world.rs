@@ -105,7 +105,7 @@ impl World {
         match step {
             Step::Append { topic, readable, gap } => self.append(topic, readable, gap),
             Step::Sync => self.log.sync(),
-            Step::Pump { tick, look_ahead } => self.pump(tick, look_ahead),
+            Step::Pump { tick, scan_limit } => self.pump(tick, scan_limit),
             Step::Work { lane, most, patient } => self.work(lane, most, patient),
             Step::End { lane, end } => self.end(lane, end),
             Step::Zombie { index, most, end } => self.zombie(index, most, end),

@@ -12,7 +12,7 @@ use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::processing::ProcessingRules;
 use mqtt_gateway::domain::value_style::ValueStyle;
 use mqtt_gateway::store::{
-    BatchRules, Committed, Database, Dialect, Fault, LaneObserver, LanePosition, LaneStore, OutboxGauge,
+    BatchRules, Committed, Database, Dialect, ErrorClass, LaneObserver, LanePosition, LaneStore, OutboxGauge,
     StoreError, load_limits, migrate,
 };
 
@@ -135,7 +135,7 @@ pub(crate) fn batch_of(position: LanePosition, entries: Vec<BatchEntry>) -> Batc
     Batch {
         lane: 0,
         epoch: position.epoch,
-        scope: Scope::Lane { may_leave_behind: 0 },
+        scope: Scope::Lane { max_deferred: 0 },
         from: position.next_offset,
         next: 1 << 40,
         entries,
@@ -157,9 +157,9 @@ pub(crate) fn record(offset: Offset, payload: &str) -> Record {
 pub(crate) struct Failures {
     count: AtomicU32,
     in_trouble: AtomicBool,
-    faults: Mutex<Vec<Fault>>,
+    faults: Mutex<Vec<ErrorClass>>,
     lags: Mutex<Vec<String>>,
-    failed: Mutex<Vec<Fault>>,
+    failed: Mutex<Vec<ErrorClass>>,
     committed: Mutex<Vec<Committed>>,
     told: tokio::sync::Notify,
 }
@@ -169,12 +169,12 @@ impl Failures {
         self.count.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    pub(crate) fn faults(&self) -> Vec<ErrorClass> {
         self.faults.lock().unwrap().clone()
     }
 
     /// Everything that failed, also what was not tried again.
-    pub(crate) fn failed(&self) -> Vec<Fault> {
+    pub(crate) fn failed(&self) -> Vec<ErrorClass> {
         self.failed.lock().unwrap().clone()
     }
 
@@ -203,12 +203,12 @@ impl LaneObserver for Failures {
     fn retrying(&self, error: &StoreError, _: u32, _: Duration) {
         self.count.fetch_add(1, Ordering::SeqCst);
         self.in_trouble.store(true, Ordering::SeqCst);
-        self.faults.lock().unwrap().push(error.fault());
+        self.faults.lock().unwrap().push(error.class());
         self.told.notify_one();
     }
 
     fn failed(&self, error: &StoreError) {
-        self.failed.lock().unwrap().push(error.fault());
+        self.failed.lock().unwrap().push(error.class());
     }
 
     fn committed(&self, transaction: Committed) {
@@ -219,7 +219,7 @@ impl LaneObserver for Failures {
         self.in_trouble.store(false, Ordering::SeqCst);
     }
 
-    fn left_behind(&self, lagging: LaggingFlow, code: &str) {
+    fn deferred(&self, lagging: LaggingFlow, code: &str) {
         self.lags.lock().unwrap().push(format!("{code} left behind at {}", lagging.next_offset));
     }
 
@@ -230,7 +230,7 @@ impl LaneObserver for Failures {
             .push(format!("{code} set aside at {} after {refused}", lagging.next_offset));
     }
 
-    fn back_in_step(&self, flow: FlowId) {
+    fn rejoined(&self, flow: FlowId) {
         self.lags.lock().unwrap().push(format!("flow {flow} back in step"));
     }
 }

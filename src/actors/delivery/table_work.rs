@@ -19,7 +19,9 @@ use crate::domain::message::FlowId;
 use crate::domain::outbox_work::{Destination, FlowDestination, Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
 use crate::store::outbox::{LEASE, Lease, Outbox};
-use crate::store::{Database, Fault, Recovery, StoreError, Waiting, answered, forget_keys, silence};
+use crate::store::{
+    Database, ErrorClass, Recovery, StoreError, Waiting, answer_timeout, forget_keys, with_timeout,
+};
 
 /// A load, a write and a sweep may be under way at a time.
 const CONNECTIONS: u32 = 3;
@@ -199,7 +201,8 @@ impl DeliveryActor {
     fn settle_now(&mut self, context: &mut Context<Self>, outbox: Outbox) {
         self.table.settling = Settling::UnderWay;
         let outcomes = std::mem::take(&mut self.table.outcomes);
-        let writing = async move { (answered(silence(), outbox.settle(&outcomes)).await, outcomes) };
+        let writing =
+            async move { (with_timeout(answer_timeout(), outbox.settle(&outcomes)).await, outcomes) };
         context.spawn(writing.into_actor(self).map(|(written, outcomes), delivery, context| {
             delivery.table.settling = Settling::Idle;
             match written {
@@ -238,7 +241,7 @@ impl DeliveryActor {
         let outbox = outbox.clone();
         let loading = async move {
             let LoadOrder { flow, after, max_messages, max_bytes } = order;
-            answered(silence(), outbox.load(flow, after, max_messages, max_bytes)).await
+            with_timeout(answer_timeout(), outbox.load(flow, after, max_messages, max_bytes)).await
         };
         context.spawn(loading.into_actor(self).map(move |loaded, delivery, context| {
             let now = delivery.now();
@@ -257,7 +260,7 @@ impl DeliveryActor {
     }
 
     fn renew(&mut self, context: &mut Context<Self>, outbox: Outbox) {
-        let renewing = async move { answered(silence(), outbox.renew_lease()).await };
+        let renewing = async move { with_timeout(answer_timeout(), outbox.renew_lease()).await };
         context.spawn(renewing.into_actor(self).map(|renewed, delivery, context| {
             delivery.table.keeping_house = false;
             match renewed {
@@ -289,17 +292,19 @@ impl DeliveryActor {
             let destinations = outbox.destinations(&flows).await?;
             Ok::<_, StoreError>(Swept { claimed, waiting, destinations })
         };
-        context.spawn(answered(silence(), sweeping).into_actor(self).map(move |swept, delivery, context| {
-            delivery.table.keeping_house = false;
-            match swept {
-                Ok(swept) => delivery.swept(sweep, swept),
-                Err(error) => {
-                    delivery.table.want(sweep);
-                    delivery.pause(context, "counting the outbox", error);
+        context.spawn(with_timeout(answer_timeout(), sweeping).into_actor(self).map(
+            move |swept, delivery, context| {
+                delivery.table.keeping_house = false;
+                match swept {
+                    Ok(swept) => delivery.swept(sweep, swept),
+                    Err(error) => {
+                        delivery.table.want(sweep);
+                        delivery.pause(context, "counting the outbox", error);
+                    }
                 }
-            }
-            delivery.pump(context);
-        }));
+                delivery.pump(context);
+            },
+        ));
     }
 
     fn swept(&mut self, sweep: Chore, swept: Swept) {
@@ -337,7 +342,7 @@ impl DeliveryActor {
     /// long as that before it is looked for.
     fn forget_keys(&mut self, context: &mut Context<Self>, database: Database) {
         let age = self.parts.keys_known_for.saturating_mul(2);
-        let forgetting = async move { answered(silence(), forget_keys(&database, age)).await };
+        let forgetting = async move { with_timeout(answer_timeout(), forget_keys(&database, age)).await };
         context.spawn(forgetting.into_actor(self).map(|forgotten, delivery, context| {
             delivery.table.keeping_house = false;
             match forgotten {
@@ -394,7 +399,7 @@ impl DeliveryActor {
         self.parts.observed.metrics.database.failed(kind_of(error));
         let pause = PAUSE.delay(self.table.failures, rand::random());
         let retry_in_ms = whole_milliseconds(pause);
-        if error.fault() == Fault::Deadlock {
+        if error.class() == ErrorClass::Deadlock {
             log::debug!(retry_in_ms; "Outbox: {doing} gave way to another transaction: {error}");
         } else {
             log::warn!(retry_in_ms; "Outbox: {doing} failed, nothing is lost, trying again: {error}");

@@ -10,8 +10,9 @@ use crate::domain::flow::Flow;
 use crate::domain::replicas::Role;
 use crate::observe::Observed;
 use crate::store::{
-    Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answered, load_flows, load_limits,
-    load_mqtt_servers, max_dead_letters, numbers_used, silence, timed, too_many_dead_letters,
+    Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answer_timeout, load_flows,
+    load_limits, load_mqtt_servers, max_dead_letters, numbers_used, timed, too_many_dead_letters,
+    with_timeout,
 };
 
 /// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
@@ -36,7 +37,7 @@ pub(super) async fn refresh(
         *database = database.anew();
     }
     let due = work.reload || before.is_none();
-    let refreshed = answered(silence(), hear_and_read(membership, database, parts, due)).await;
+    let refreshed = with_timeout(answer_timeout(), hear_and_read(membership, database, parts, due)).await;
     if let Err(error) = &refreshed {
         database.recover(error).await?;
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::super::batch::{Batch, BatchEntry, BatchOutcome, Lane, LanePosition, OpenedLane, Scope};
 use super::super::message::{Offset, Record};
 use super::super::payload::read_payload;
+use super::batch_context::{BatchBuilder, BatchContext};
 use super::copies::Copies;
-use super::gathering::{Filling, Gathering};
-use super::lagging::Stragglers;
+use super::lagging::LaggingFlows;
 use super::source::{Ahead, ReadAhead, RecordSource};
 
 /// The lane that answers for payloads that belong to no flow because they cannot be read. Fixed,
 /// because flows come and go, and exactly one lane must answer.
-const JUDGE: Lane = 0;
+const INVALID_PAYLOAD_LANE: Lane = 0;
 
 const AHEAD: Ahead = Ahead { records: 256, bytes: 1 << 20 };
 
@@ -31,11 +31,11 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Lane,
-    Stragglers,
+    LaggingFlows,
 }
 
 /// A record, and what this lane has to do with it.
-struct Looked {
+struct Classified {
     entry: BatchEntry,
     unreadable: bool,
 }
@@ -51,7 +51,7 @@ pub struct LaneCursor<R> {
     done: Offset,
     /// See [`Self::end_batches_at`].
     ends_at: Option<Offset>,
-    stragglers: Stragglers<R>,
+    lagging: LaggingFlows<R>,
     turn: Turn,
     /// What lane 0 answered for last.
     unreadable: Copies,
@@ -69,7 +69,7 @@ impl<R: RecordSource> LaneCursor<R> {
             in_sql: LanePosition { epoch: 0, next_offset: 0 },
             done: 0,
             ends_at: None,
-            stragglers: Stragglers::none(),
+            lagging: LaggingFlows::none(),
             turn: Turn::Lane,
             unreadable: Copies::default(),
             unreadable_in_sql: Copies::default(),
@@ -91,9 +91,9 @@ impl<R: RecordSource> LaneCursor<R> {
         self.done = position.next_offset;
         self.unreadable = Copies::default();
         self.unreadable_in_sql = Copies::default();
-        self.stragglers.clear();
+        self.lagging.clear();
         for lagging in &opened.lagging {
-            self.stragglers.add(*lagging, self.log.another(lagging.next_offset), false);
+            self.lagging.add(*lagging, self.log.another(lagging.next_offset), false);
         }
         self.state = State::Open;
         true
@@ -141,7 +141,7 @@ impl<R: RecordSource> LaneCursor<R> {
         match scope {
             Scope::Lane { .. } => self.advanced(next, outcome),
             Scope::Lagging { flow, .. } => {
-                if self.stragglers.answered(flow, next, outcome.catch_up) {
+                if self.lagging.answered(flow, next, outcome.catch_up) {
                     self.rewind();
                 }
             }
@@ -151,8 +151,8 @@ impl<R: RecordSource> LaneCursor<R> {
     fn advanced(&mut self, next: Offset, outcome: &BatchOutcome) {
         self.in_sql.next_offset = next;
         self.done = next;
-        for lagging in &outcome.left_behind {
-            self.stragglers.add(*lagging, self.log.another(lagging.next_offset), true);
+        for lagging in &outcome.deferred {
+            self.lagging.add(*lagging, self.log.another(lagging.next_offset), true);
         }
     }
 
@@ -169,7 +169,7 @@ impl<R: RecordSource> LaneCursor<R> {
     /// No record below is needed any more.
     #[must_use]
     pub fn watermark(&self) -> Offset {
-        self.stragglers.lowest().map_or(self.done, |lowest| lowest.min(self.done))
+        self.lagging.lowest().map_or(self.done, |lowest| lowest.min(self.done))
     }
 
     /// No record below is looked at again, whoever is replaced. Lower than the watermark where the lane has looked
@@ -177,7 +177,7 @@ impl<R: RecordSource> LaneCursor<R> {
     #[must_use]
     pub fn begins_again_at(&self) -> Offset {
         let at = self.in_sql.next_offset;
-        self.stragglers.lowest().map_or(at, |lowest| lowest.min(at))
+        self.lagging.lowest().map_or(at, |lowest| lowest.min(at))
     }
 
     /// Whether all below `end` is done and SQL knows it. Flows that lag are not waited for: where
@@ -189,7 +189,7 @@ impl<R: RecordSource> LaneCursor<R> {
 
     /// Time has passed: flows whose rows were locked are tried again.
     pub fn tick(&mut self) {
-        self.stragglers.wake();
+        self.lagging.wake();
     }
 
     /// The next batch, if the worker is free and there is one. An idle lane's batch is empty and only states how far it
@@ -198,27 +198,27 @@ impl<R: RecordSource> LaneCursor<R> {
     /// The second value tells whether there is more to look at, beside the batch if there is one.
     pub fn next_batch(
         &mut self,
-        gathering: &Gathering<'_>,
+        context: &BatchContext<'_>,
         even_if_empty: bool,
     ) -> Result<(Option<Batch>, bool), R::Error> {
         if self.state != State::Open {
             return Ok((None, false));
         }
         let turns = match self.turn {
-            Turn::Lane => [Turn::Lane, Turn::Stragglers],
-            Turn::Stragglers => [Turn::Stragglers, Turn::Lane],
+            Turn::Lane => [Turn::Lane, Turn::LaggingFlows],
+            Turn::LaggingFlows => [Turn::LaggingFlows, Turn::Lane],
         };
         let mut more = false;
         for turn in turns {
             // Also when it fails: one that cannot be read must not keep the other from its turn.
             self.turn = turn.other();
             let (batch, further) = match turn {
-                Turn::Lane => self.batch_of_the_lane(gathering, even_if_empty)?,
-                Turn::Stragglers => self.stragglers.next_batch(self.lane, self.in_sql, gathering)?,
+                Turn::Lane => self.batch_of_the_lane(context, even_if_empty)?,
+                Turn::LaggingFlows => self.lagging.next_batch(self.lane, self.in_sql, context)?,
             };
             if let Some(batch) = batch {
                 self.state = State::Busy { scope: batch.scope, next: batch.next };
-                return Ok((Some(batch), further || self.stragglers.len() > 0));
+                return Ok((Some(batch), further || self.lagging.len() > 0));
             }
             more |= further;
         }
@@ -227,10 +227,10 @@ impl<R: RecordSource> LaneCursor<R> {
 
     fn batch_of_the_lane(
         &mut self,
-        gathering: &Gathering<'_>,
+        context: &BatchContext<'_>,
         even_if_empty: bool,
     ) -> Result<(Option<Batch>, bool), R::Error> {
-        let (entries, more) = self.gather(gathering)?;
+        let (entries, more) = self.gather(context)?;
         let next = self.log.position();
         let idle = entries.is_empty();
         if idle {
@@ -241,28 +241,28 @@ impl<R: RecordSource> LaneCursor<R> {
         }
         self.unreadable_in_sql = self.unreadable.clone();
         let LanePosition { epoch, next_offset: from } = self.in_sql;
-        let may_leave_behind = gathering.most_lagging.saturating_sub(self.stragglers.len());
-        let scope = Scope::Lane { may_leave_behind };
+        let max_deferred = context.max_lagging.saturating_sub(self.lagging.len());
+        let scope = Scope::Lane { max_deferred };
         Ok((Some(Batch { lane: self.lane, epoch, scope, from, next, entries }), more))
     }
 
-    fn gather(&mut self, gathering: &Gathering<'_>) -> Result<(Vec<BatchEntry>, bool), R::Error> {
-        let mut filling = Filling::new(gathering.max_pairs, gathering.max_bytes);
-        for _ in 0..gathering.look_ahead {
+    fn gather(&mut self, context: &BatchContext<'_>) -> Result<(Vec<BatchEntry>, bool), R::Error> {
+        let mut builder = BatchBuilder::new(context.max_pairs, context.max_bytes);
+        for _ in 0..context.scan_limit {
             let record = match self.log.next() {
                 Ok(Some(record)) => record,
-                Ok(None) => return Ok((filling.into_entries(), false)),
+                Ok(None) => return Ok((builder.into_entries(), false)),
                 // The log is past what was gathered: that goes first, and the error comes again.
-                Err(_) if !filling.is_empty() => break,
+                Err(_) if !builder.is_empty() => break,
                 Err(error) => return Err(error),
             };
-            if self.ends_at.is_some_and(|end| record.offset >= end) && !filling.is_empty() {
+            if self.ends_at.is_some_and(|end| record.offset >= end) && !builder.is_empty() {
                 self.log.put_back(record);
                 break;
             }
-            let Looked { entry, unreadable } = self.look_at(record, gathering);
+            let Classified { entry, unreadable } = self.classify(record, context);
             let ours = entry.reports_invalid_payload || !entry.flows.is_empty();
-            if ours && !filling.has_room_for(&entry) {
+            if ours && !builder.fits(&entry) {
                 self.log.put_back(entry.record);
                 break;
             }
@@ -270,26 +270,26 @@ impl<R: RecordSource> LaneCursor<R> {
                 self.unreadable.remember(&entry.record);
             }
             if ours {
-                filling.push(entry);
+                builder.push(entry);
             }
         }
-        Ok((filling.into_entries(), true))
+        Ok((builder.into_entries(), true))
     }
 
-    fn look_at(&self, record: Arc<Record>, gathering: &Gathering<'_>) -> Looked {
-        let mut flows = gathering.flows_of(&record, self.lane);
-        flows.retain(|flow| !self.stragglers.contains(*flow));
-        let unreadable = self.lane == JUDGE && read_payload(&record, gathering.payload).is_err();
+    fn classify(&self, record: Arc<Record>, context: &BatchContext<'_>) -> Classified {
+        let mut flows = context.flows_of(&record, self.lane);
+        flows.retain(|flow| !self.lagging.contains(*flow));
+        let unreadable = self.lane == INVALID_PAYLOAD_LANE && read_payload(&record, context.payload).is_err();
         let reports_invalid_payload = unreadable && !self.unreadable.is_copy(&record);
-        Looked { entry: BatchEntry { record, flows, reports_invalid_payload }, unreadable }
+        Classified { entry: BatchEntry { record, flows, reports_invalid_payload }, unreadable }
     }
 }
 
 impl Turn {
     fn other(self) -> Self {
         match self {
-            Self::Lane => Self::Stragglers,
-            Self::Stragglers => Self::Lane,
+            Self::Lane => Self::LaggingFlows,
+            Self::LaggingFlows => Self::Lane,
         }
     }
 }

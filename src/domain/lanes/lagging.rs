@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::batch::{Batch, BatchEntry, CatchUp, LaggingFlow, Lane, LanePosition, Scope};
 use super::super::message::{FlowId, Offset, Record};
-use super::gathering::{Filling, Gathering};
+use super::batch_context::{BatchBuilder, BatchContext};
 use super::source::{Ahead, ReadAhead, RecordSource};
 
 /// Many flows may lag, and each keeps what it has read ahead.
@@ -13,18 +13,18 @@ const AHEAD: Ahead = Ahead { records: 32, bytes: 1 << 18 };
 
 /// Most flows of a lane that lag at a time. Each is tried again at every tick; where more rows are
 /// locked at once, it is the table that somebody holds.
-const MOST_LAGGING: usize = 64;
+const MAX_LAGGING: usize = 64;
 
 /// Most flows of a lane that may lag while an inbox for `max_bytes` holds `bytes`. Beyond half of it
 /// nobody new is left behind: what waits for a flow that lags takes room from all others, for as
 /// long as it lags, and so the lane waits instead.
 #[must_use]
-pub fn most_lagging(bytes: u64, max_bytes: u64) -> usize {
-    if bytes > max_bytes / 2 { 0 } else { MOST_LAGGING }
+pub fn max_lagging(bytes: u64, max_bytes: u64) -> usize {
+    if bytes > max_bytes / 2 { 0 } else { MAX_LAGGING }
 }
 
 /// A flow that lags.
-struct Straggler<R> {
+struct LaggingCursor<R> {
     flow: FlowId,
     /// Where it stands in SQL: every record below is done for it.
     in_sql: Offset,
@@ -38,12 +38,12 @@ struct Straggler<R> {
 }
 
 /// The flows of one lane that lag. They take turns.
-pub(super) struct Stragglers<R> {
+pub(super) struct LaggingFlows<R> {
     /// The next in turn first.
-    queue: VecDeque<Straggler<R>>,
+    queue: VecDeque<LaggingCursor<R>>,
 }
 
-impl<R: RecordSource> Stragglers<R> {
+impl<R: RecordSource> LaggingFlows<R> {
     pub(super) fn none() -> Self {
         Self { queue: VecDeque::new() }
     }
@@ -53,19 +53,19 @@ impl<R: RecordSource> Stragglers<R> {
     }
 
     pub(super) fn contains(&self, flow: FlowId) -> bool {
-        self.queue.iter().any(|straggler| straggler.flow == flow)
+        self.queue.iter().any(|cursor| cursor.flow == flow)
     }
 
     /// The lowest offset that one of them still needs.
     pub(super) fn lowest(&self) -> Option<Offset> {
-        self.queue.iter().map(|straggler| straggler.in_sql).min()
+        self.queue.iter().map(|cursor| cursor.in_sql).min()
     }
 
     /// From now on the flow lags. It is tried at once where nobody knows whether its row is locked
     /// still.
     pub(super) fn add(&mut self, lagging: LaggingFlow, reader: R, known_to_be_locked: bool) {
-        self.queue.retain(|straggler| straggler.flow != lagging.flow);
-        self.queue.push_back(Straggler {
+        self.queue.retain(|cursor| cursor.flow != lagging.flow);
+        self.queue.push_back(LaggingCursor {
             flow: lagging.flow,
             in_sql: lagging.next_offset,
             log: ReadAhead::new(reader, AHEAD),
@@ -81,8 +81,8 @@ impl<R: RecordSource> Stragglers<R> {
 
     /// A tick: those that rest are tried again.
     pub(super) fn wake(&mut self) {
-        for straggler in &mut self.queue {
-            straggler.resting = false;
+        for cursor in &mut self.queue {
+            cursor.resting = false;
         }
     }
 
@@ -92,13 +92,13 @@ impl<R: RecordSource> Stragglers<R> {
         &mut self,
         lane: Lane,
         lane_in_sql: LanePosition,
-        gathering: &Gathering<'_>,
+        context: &BatchContext<'_>,
     ) -> Result<(Option<Batch>, bool), R::Error> {
         for _ in 0..self.queue.len() {
             self.queue.rotate_left(1);
             // No more than one looks around, for a turn of the router must stay short.
-            if let Some(straggler) = self.queue.back_mut().filter(|straggler| !straggler.resting) {
-                return Ok((straggler.next_batch(lane, lane_in_sql, gathering)?, true));
+            if let Some(cursor) = self.queue.back_mut().filter(|cursor| !cursor.resting) {
+                return Ok((cursor.next_batch(lane, lane_in_sql, context)?, true));
             }
         }
         Ok((None, false))
@@ -107,31 +107,31 @@ impl<R: RecordSource> Stragglers<R> {
     /// The worker has answered the batch of a flow. True when the flow lags no more.
     pub(super) fn answered(&mut self, flow: FlowId, next: Offset, catch_up: Option<CatchUp>) -> bool {
         match catch_up {
-            Some(CatchUp::Left) => {
-                self.queue.retain(|straggler| straggler.flow != flow);
+            Some(CatchUp::Rejoined) => {
+                self.queue.retain(|cursor| cursor.flow != flow);
                 return true;
             }
-            Some(CatchUp::Advanced) => self.of(flow).for_each(|straggler| straggler.advanced(next)),
-            Some(CatchUp::StillLocked) | None => self.of(flow).for_each(Straggler::still_locked),
+            Some(CatchUp::Advanced) => self.of(flow).for_each(|cursor| cursor.advanced(next)),
+            Some(CatchUp::StillLocked) | None => self.of(flow).for_each(LaggingCursor::still_locked),
         }
         false
     }
 
-    fn of(&mut self, flow: FlowId) -> impl Iterator<Item = &mut Straggler<R>> {
-        self.queue.iter_mut().filter(move |straggler| straggler.flow == flow)
+    fn of(&mut self, flow: FlowId) -> impl Iterator<Item = &mut LaggingCursor<R>> {
+        self.queue.iter_mut().filter(move |cursor| cursor.flow == flow)
     }
 }
 
-impl<R: RecordSource> Straggler<R> {
+impl<R: RecordSource> LaggingCursor<R> {
     /// Its next batch; `None` when it has to look on, at another turn.
     fn next_batch(
         &mut self,
         lane: Lane,
         lane_in_sql: LanePosition,
-        gathering: &Gathering<'_>,
+        context: &BatchContext<'_>,
     ) -> Result<Option<Batch>, R::Error> {
         let LanePosition { epoch, next_offset: lane_at } = lane_in_sql;
-        let (entries, in_step) = match self.gather(lane, lane_at, gathering) {
+        let (entries, in_step) = match self.gather(lane, lane_at, context) {
             Ok(gathered) => gathered,
             Err(error) => {
                 self.resting = true;
@@ -157,32 +157,32 @@ impl<R: RecordSource> Straggler<R> {
         &mut self,
         lane: Lane,
         lane_at: Offset,
-        gathering: &Gathering<'_>,
+        context: &BatchContext<'_>,
     ) -> Result<(Vec<BatchEntry>, bool), R::Error> {
-        let max_pairs = if self.probing { 1 } else { gathering.max_pairs };
-        let mut filling = Filling::new(max_pairs, gathering.max_bytes);
-        for _ in 0..gathering.look_ahead {
+        let max_pairs = if self.probing { 1 } else { context.max_pairs };
+        let mut builder = BatchBuilder::new(max_pairs, context.max_bytes);
+        for _ in 0..context.scan_limit {
             let record = match self.log.next() {
                 Ok(Some(record)) => record,
-                Ok(None) => return Ok((filling.into_entries(), true)),
-                Err(_) if !filling.is_empty() => break,
+                Ok(None) => return Ok((builder.into_entries(), true)),
+                Err(_) if !builder.is_empty() => break,
                 Err(error) => return Err(error),
             };
             if record.offset >= lane_at {
                 self.log.put_back(record);
                 break;
             }
-            if !gathering.flows_of(&record, lane).contains(&self.flow) {
+            if !context.flows_of(&record, lane).contains(&self.flow) {
                 continue;
             }
             let entry = BatchEntry { record, flows: vec![self.flow], reports_invalid_payload: false };
-            if !filling.has_room_for(&entry) {
+            if !builder.fits(&entry) {
                 self.log.put_back(entry.record);
                 break;
             }
-            filling.push(entry);
+            builder.push(entry);
         }
-        Ok((filling.into_entries(), self.log.position() >= lane_at))
+        Ok((builder.into_entries(), self.log.position() >= lane_at))
     }
 
     fn advanced(&mut self, next: Offset) {

@@ -18,17 +18,17 @@
 //!
 //! All is decided here and nothing is sent: the router performs it, and a simulation can.
 
+mod batch_context;
 mod copies;
 mod cursor;
-mod gathering;
 mod lagging;
 mod replay;
 mod rest;
 mod source;
 
+pub use batch_context::BatchContext;
 pub use cursor::LaneCursor;
-pub use gathering::Gathering;
-pub use lagging::most_lagging;
+pub use lagging::max_lagging;
 pub use replay::{Replayed, Replays, SetBack};
 pub use rest::rest;
 pub use source::RecordSource;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::BatchRules;
 use super::lane::BatchFailure;
+use super::position::Position;
 use super::progress::{Progress, Step};
-use super::standing::Standing;
-use super::transaction::{Whose, Work};
+use super::transaction::{FlowScope, Work};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, Scope};
 use crate::domain::message::FlowId;
 use crate::domain::processing::{ParsedMessage, PoisonMessages};
@@ -42,11 +42,9 @@ impl<'a> Attempts<'a> {
     }
 
     /// How many flows may yet be left behind.
-    pub(super) fn may_leave_behind(&self) -> usize {
+    pub(super) fn max_deferred(&self) -> usize {
         match self.scope {
-            Scope::Lane { may_leave_behind } => {
-                may_leave_behind.saturating_sub(self.outcome.left_behind.len())
-            }
+            Scope::Lane { max_deferred } => max_deferred.saturating_sub(self.outcome.deferred.len()),
             Scope::Lagging { .. } => 0,
         }
     }
@@ -58,7 +56,7 @@ impl<'a> Attempts<'a> {
         Work {
             messages: self.messages,
             range: step.range.clone(),
-            whose: of_one.map_or(Whose::AllBut(lagging), Whose::Only),
+            scope: of_one.map_or(FlowScope::Except(lagging), FlowScope::Only),
             waits: of_one.is_none(),
             poison: &self.poison,
         }
@@ -83,7 +81,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Things stand elsewhere: where a step whose COMMIT went unanswered would have brought them?
-    pub(super) fn resolve(&mut self, found: Standing) -> Result<(Step, BatchOutcome), BatchFailure> {
+    pub(super) fn resolve(&mut self, found: Position) -> Result<(Step, BatchOutcome), BatchFailure> {
         let lost = self.unknown.take();
         lost.filter(|(step, _)| found == step.next).ok_or(BatchFailure::Fenced(found.lane))
     }

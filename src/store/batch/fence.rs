@@ -7,7 +7,7 @@
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
-use super::standing::{Lag, Standing};
+use super::position::{Lag, Position};
 use super::transaction::Failed;
 use crate::domain::batch::{Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
@@ -71,8 +71,8 @@ pub(super) struct Fence<'a> {
     pub(super) row: LaneRow<'a>,
     /// The flow, for a batch of one that lags.
     pub(super) flow: Option<FlowId>,
-    pub(super) expected: Standing,
-    pub(super) next: Standing,
+    pub(super) expected: Position,
+    pub(super) next: Position,
     /// Of the flows that the lane has gone on without, as far as the worker knows.
     pub(super) lagging_sum: i64,
 }
@@ -95,7 +95,7 @@ impl Fence<'_> {
     /// Whether the batch is the one that comes next where things stand so. The batch of one flow does not depend on the
     /// list of the others.
     pub(super) fn let_in(&self, lane: LaneState, lag: Lag) -> Result<(), Failed> {
-        let found = Standing { lane: lane.position, lag };
+        let found = Position { lane: lane.position, lag };
         let is_same_list = self.flow.is_some() || lane.lagging_sum == self.lagging_sum;
         if found == self.expected && is_same_list { Ok(()) } else { Err(Failed::Fenced(found)) }
     }
@@ -105,7 +105,7 @@ impl Fence<'_> {
         &self,
         database: &Database,
         connection: &impl ConnectionTrait,
-        reached: Standing,
+        reached: Position,
     ) -> Result<(), StoreError> {
         match self.flow {
             None => self.row.write(database, connection, reached.lane).await,

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 
 use sea_orm::DatabaseTransaction;
 
+use super::combined_statements::{fits_combined, lock_lane_and_flows, write_counters_and_lane};
 use super::counters::write_counters;
 use super::fence::Fence;
 use super::locked_flow::{SchemaCache, lock_flows};
-use super::standing::Lag;
-use super::together::{are_few, lock_lane_and_flows, write_counters_and_lane};
+use super::position::Lag;
 use super::transaction::{Failed, Work};
 use crate::domain::message::FlowId;
 use crate::domain::processing::{Counter, FlowState};
 use crate::store::connect::Database;
-use crate::store::error::{Fault, StoreError};
+use crate::store::error::{ErrorClass, StoreError};
 
 /// Locks the lane's row, sees that the batch is the one that comes next, and locks the flows.
-pub(super) async fn enter(
+pub(super) async fn lock_and_fence(
     transaction: &DatabaseTransaction,
     database: &Database,
     schemas: &mut SchemaCache,
@@ -28,20 +28,22 @@ pub(super) async fn enter(
     let Some(fence) = fence else {
         return Ok(lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await?);
     };
-    if fence.flow.is_none() && are_few(ids.len(), database.dialect) {
+    if fence.flow.is_none() && fits_combined(ids.len(), database.dialect) {
         let (lane, flows) = lock_lane_and_flows(transaction, fence.row, &ids, schemas).await?;
         return fence.let_in(lane, Lag::NotAsked).map(|()| flows);
     }
     let (lane, lag) = fence.find(database, transaction).await?;
     fence.let_in(lane, lag)?;
     match lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await {
-        Err(error) if fence.flow.is_some() && error.fault() == Fault::LockTimeout => Err(Failed::StillLocked),
+        Err(error) if fence.flow.is_some() && error.class() == ErrorClass::LockTimeout => {
+            Err(Failed::StillLocked)
+        }
         locked => Ok(locked?),
     }
 }
 
 /// Writes the counters, and how far lane or flow are now.
-pub(super) async fn leave(
+pub(super) async fn advance_offset(
     transaction: &DatabaseTransaction,
     database: &Database,
     fence: Option<Fence<'_>>,
@@ -49,7 +51,7 @@ pub(super) async fn leave(
 ) -> Result<(), StoreError> {
     if let Some(fence) = fence
         && fence.flow.is_none()
-        && are_few(counters.len(), database.dialect)
+        && fits_combined(counters.len(), database.dialect)
     {
         return write_counters_and_lane(transaction, fence.row, counters, fence.next.lane).await;
     }

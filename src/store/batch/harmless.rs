@@ -17,7 +17,7 @@ use super::writes::WriteContext;
 use crate::domain::message::{FlowId, Offset};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::store::connect::Database;
-use crate::store::error::{Fault, StoreError, While};
+use crate::store::error::{ErrorClass, StoreError, While};
 use crate::store::exhaustion::has_ids_for;
 use crate::store::statement::statement;
 
@@ -69,7 +69,7 @@ pub(super) async fn takes_harmless_rows(
 /// Any refusal is an answer. Other errors leave the question open.
 fn is_taken(outcome: Result<bool, StoreError>) -> Result<bool, StoreError> {
     match outcome {
-        Err(error) if matches!(error.fault(), Fault::Poison | Fault::Outage) => Ok(false),
+        Err(error) if matches!(error.class(), ErrorClass::Poison | ErrorClass::Outage) => Ok(false),
         other => other,
     }
 }

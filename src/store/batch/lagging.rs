@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
 
 use super::fence::LaneRow;
 use super::locked_flow::padded_to;
-use super::standing::{Lag, Standing};
+use super::position::{Lag, Position};
 use super::transaction::{Failed, commit};
 use crate::domain::batch::{LaggingFlow, LanePosition};
 use crate::domain::message::{FlowId, Offset};
@@ -22,22 +22,22 @@ const CHUNK_FLOWS: usize = 512;
 
 /// A flow that its lane leaves behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HeldFlow {
+pub(super) struct DeferredFlow {
     pub(super) id: FlowId,
     pub(super) code: String,
 }
 
 /// Writes down those of `flows` whose rows are locked elsewhere, as standing where the lane stands:
 /// nothing of theirs was done from there on. None if there are more than `most`.
-pub(super) async fn leave_behind(
+pub(super) async fn defer_locked(
     database: &Database,
     row: LaneRow<'_>,
     expected: LanePosition,
     flows: &[FlowId],
     most: usize,
-) -> Result<Vec<HeldFlow>, Failed> {
+) -> Result<Vec<DeferredFlow>, Failed> {
     let transaction = begin(database, row, expected).await?;
-    let held = held_elsewhere(database, &transaction, flows).await?;
+    let held = locked_elsewhere(database, &transaction, flows).await?;
     if held.is_empty() || held.len() > most {
         return Ok(Vec::new());
     }
@@ -49,8 +49,8 @@ pub(super) async fn set_aside(
     database: &Database,
     row: LaneRow<'_>,
     expected: LanePosition,
-    flows: Vec<HeldFlow>,
-) -> Result<Vec<HeldFlow>, Failed> {
+    flows: Vec<DeferredFlow>,
+) -> Result<Vec<DeferredFlow>, Failed> {
     let transaction = begin(database, row, expected).await?;
     write_down(database, row, expected, transaction, flows).await
 }
@@ -64,7 +64,7 @@ async fn begin(
     let transaction = database.begin().await?;
     let found = row.lock(database, &transaction).await?.position;
     if found != expected {
-        return Err(Failed::Fenced(Standing { lane: found, lag: Lag::NotAsked }));
+        return Err(Failed::Fenced(Position { lane: found, lag: Lag::NotAsked }));
     }
     Ok(transaction)
 }
@@ -74,8 +74,8 @@ async fn write_down(
     row: LaneRow<'_>,
     lane: LanePosition,
     transaction: DatabaseTransaction,
-    flows: Vec<HeldFlow>,
-) -> Result<Vec<HeldFlow>, Failed> {
+    flows: Vec<DeferredFlow>,
+) -> Result<Vec<DeferredFlow>, Failed> {
     for flow in &flows {
         row.insert_lagging(database, &transaction, flow.id, lane.next_offset).await?;
     }
@@ -87,11 +87,11 @@ async fn write_down(
 
 /// Flows that there are, without those whose rows can be had at once. A server that cannot pass
 /// over locked rows refuses the statement.
-async fn held_elsewhere(
+async fn locked_elsewhere(
     database: &Database,
     connection: &impl ConnectionTrait,
     flows: &[FlowId],
-) -> Result<Vec<HeldFlow>, StoreError> {
+) -> Result<Vec<DeferredFlow>, StoreError> {
     const DOING: &str = "looking for flows that are locked elsewhere";
     let mut held = Vec::new();
     for chunk in flows.chunks(CHUNK_FLOWS) {
@@ -110,14 +110,14 @@ async fn held_elsewhere(
         let free = free.while_doing(DOING)?;
         let all =
             connection.query_all_raw(query(&format!("{id} AS id, code"), "", "")).await.while_doing(DOING)?;
-        let all: Result<Vec<HeldFlow>, _> = all.iter().map(held_flow).collect();
+        let all: Result<Vec<DeferredFlow>, _> = all.iter().map(deferred_flow).collect();
         held.extend(all.while_doing(DOING)?.into_iter().filter(|flow| !free.contains(&flow.id)));
     }
     Ok(held)
 }
 
-fn held_flow(row: &QueryResult) -> Result<HeldFlow, sea_orm::DbErr> {
-    Ok(HeldFlow { id: row.try_get("", "id")?, code: row.try_get("", "code")? })
+fn deferred_flow(row: &QueryResult) -> Result<DeferredFlow, sea_orm::DbErr> {
+    Ok(DeferredFlow { id: row.try_get("", "id")?, code: row.try_get("", "code")? })
 }
 
 impl LaneRow<'_> {

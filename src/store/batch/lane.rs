@@ -8,21 +8,21 @@ use tokio::time::timeout;
 
 use super::BatchRules;
 use super::attempts::Attempts;
-use super::begun::Begun;
 use super::fence::{Fence, LaneRow, lagging_sum};
-use super::lagging::{HeldFlow, leave_behind, set_aside};
+use super::lagging::{DeferredFlow, defer_locked, set_aside};
 use super::locked_flow::SchemaCache;
+use super::prepared::PreparedTransaction;
 use super::progress::Step;
 use super::refusals::{MAX_REFUSED, Refusals};
 use super::suspects::refusal_of;
-use super::transaction::{Failed, Whose, Work, run};
+use super::transaction::{Failed, FlowScope, Work, run};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::processing::ParsedMessage;
 use crate::domain::retry::Backoff;
-use crate::store::connect::{Database, Recovery, answered, silence};
+use crate::store::connect::{Database, Recovery, answer_timeout, with_timeout};
 use crate::store::dialect::Dialect;
-use crate::store::error::{Fault, StoreError};
+use crate::store::error::{ErrorClass, StoreError};
 use crate::store::limits::max_packet_bytes;
 
 /// Two transactions that met: they only have to come one after the other.
@@ -52,11 +52,11 @@ pub trait LaneObserver {
     /// A transaction was committed.
     fn progressing(&self);
     /// The lane goes on without a flow, whose row is locked elsewhere.
-    fn left_behind(&self, flow: LaggingFlow, code: &str);
+    fn deferred(&self, flow: LaggingFlow, code: &str);
     /// The lane goes on without a flow, of which the database has refused so many messages in a row.
     fn set_aside(&self, flow: LaggingFlow, code: &str, refused: u32, refusal: &StoreError);
     /// A flow that lagged is in step with the lane again.
-    fn back_in_step(&self, flow: FlowId);
+    fn rejoined(&self, flow: FlowId);
 }
 
 /// The reaction to a failure.
@@ -97,14 +97,14 @@ pub struct LaneStore {
     rules: Arc<BatchRules>,
     lane: Lane,
     schemas: SchemaCache,
-    begun: Begun,
+    prepared: PreparedTransaction,
     /// Flows that the lane has left behind: its own batches pass them over.
     lagging: BTreeSet<FlowId>,
     /// Those of them whose rows could be had the last time.
     moving: BTreeSet<FlowId>,
     refusals: Refusals,
     /// How long one transaction may take.
-    silence: Duration,
+    transaction_timeout: Duration,
     /// Something failed, and the server may by now take smaller statements than it did.
     suspects_bounds: bool,
 }
@@ -119,26 +119,26 @@ impl LaneStore {
             rules,
             lane,
             schemas: SchemaCache::default(),
-            begun: Begun::default(),
+            prepared: PreparedTransaction::default(),
             lagging: BTreeSet::new(),
             moving: BTreeSet::new(),
             refusals: Refusals::default(),
-            silence: silence(),
+            transaction_timeout: answer_timeout(),
             suspects_bounds: false,
         }
     }
 
     /// The same, with another bound on the time that one transaction may take.
     #[must_use]
-    pub fn with_silence(self, silence: Duration) -> Self {
-        Self { silence, ..self }
+    pub fn with_transaction_timeout(self, transaction_timeout: Duration) -> Self {
+        Self { transaction_timeout, ..self }
     }
 
     /// Takes the lane over, as soon as the database lets it.
     pub async fn open(&mut self, observer: &impl LaneObserver) -> OpenedLane {
         let mut failures = 0;
         loop {
-            match answered(self.silence, self.row().take_over(&self.database)).await {
+            match with_timeout(self.transaction_timeout, self.row().take_over(&self.database)).await {
                 Ok(opened) => {
                     observer.progressing();
                     self.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
@@ -148,7 +148,7 @@ impl LaneStore {
                 Err(error) => {
                     failures += 1;
                     observer.failed(&error);
-                    if let Err(error) = self.recover(error).await {
+                    if let Err(error) = self.recover_connections(error).await {
                         pause(&error, failures, observer).await;
                     }
                 }
@@ -157,13 +157,13 @@ impl LaneStore {
     }
 
     /// Makes ready for the next batch, so that it does not have to wait for the beginning of its transaction.
-    pub async fn make_ready(&mut self) {
-        self.begun.begin(&self.database).await;
+    pub async fn prepare(&mut self) {
+        self.prepared.begin(&self.database).await;
     }
 
     /// Lets go of what was made ready for a batch that did not come.
-    pub fn rest(&mut self) {
-        self.begun.let_go();
+    pub fn drop_stale(&mut self) {
+        self.prepared.drop_stale();
     }
 
     /// Brings a batch into SQL; returns when all of it is there, or when the flow that it is about
@@ -212,13 +212,13 @@ impl LaneStore {
                     self.suspects_bounds = true;
                     attempts.unknown = Some((step, *outcome));
                     let failures = attempts.progress.failed();
-                    if let Err(error) = self.recover(error).await {
+                    if let Err(error) = self.recover_connections(error).await {
                         pause(&error, failures, observer).await;
                     }
                 }
-                Err(Failed::Fault(error)) => {
+                Err(Failed::Error(error)) => {
                     observer.failed(&error);
-                    match self.find_a_way(attempts, &step, error, observer).await? {
+                    match self.recover(attempts, &step, error, observer).await? {
                         Next::Again => {}
                         Next::Pause(error) => pause(&error, attempts.progress.failed(), observer).await,
                         Next::StaysBehind => return self.stays_behind(attempts, &step),
@@ -231,7 +231,7 @@ impl LaneStore {
 
     async fn attempt(&mut self, attempts: &mut Attempts<'_>, step: &Step) -> Result<BatchOutcome, Failed> {
         if self.database.is_superseded() {
-            self.turn_to_new_connections();
+            self.reconnect();
         }
         self.check_bounds().await?;
         let rules = Arc::clone(&self.rules);
@@ -245,15 +245,15 @@ impl LaneStore {
         };
         let waits = attempts.lagging_flow().is_none_or(|flow| self.moving.contains(&flow));
         let work = Work { waits, ..attempts.work(step, &self.lagging) };
-        let begun = self.begun.take();
-        let running = run(begun, &self.database, &rules, &mut self.schemas, Some(fence), &work);
-        if let Ok(attempted) = timeout(self.silence, running).await {
+        let prepared = self.prepared.take();
+        let running = run(prepared, &self.database, &rules, &mut self.schemas, Some(fence), &work);
+        if let Ok(attempted) = timeout(self.transaction_timeout, running).await {
             return attempted;
         }
         // Should the COMMIT have been under way, the fence tells; what an earlier one would have come
         // to does not.
         attempts.unknown = None;
-        Err(Failed::Fault(StoreError::Silent { waited: self.silence }))
+        Err(Failed::Error(StoreError::TimedOut { waited: self.transaction_timeout }))
     }
 
     fn committed(
@@ -268,9 +268,9 @@ impl LaneStore {
         observer.progressing();
         let (flow, said) = (attempts.lagging_flow(), attempts.outcome.catch_up);
         self.note_lag(flow, said);
-        if let (Some(flow), Some(CatchUp::Left)) = (flow, said) {
+        if let (Some(flow), Some(CatchUp::Rejoined)) = (flow, said) {
             self.refusals.forget(flow);
-            observer.back_in_step(flow);
+            observer.rejoined(flow);
         }
     }
 
@@ -288,13 +288,13 @@ impl LaneStore {
         match said {
             CatchUp::StillLocked => {}
             CatchUp::Advanced => drop(self.moving.insert(flow)),
-            CatchUp::Left => drop(self.lagging.remove(&flow)),
+            CatchUp::Rejoined => drop(self.lagging.remove(&flow)),
         }
     }
 
     /// After a failure that something can be done about the same is tried again at once, else after
     /// a pause.
-    async fn find_a_way(
+    async fn recover(
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
@@ -302,13 +302,13 @@ impl LaneStore {
         observer: &impl LaneObserver,
     ) -> Result<Next, BatchFailure> {
         self.suspects_bounds = true;
-        let error = match self.recover(error).await {
+        let error = match self.recover_connections(error).await {
             Ok(()) => return Ok(Next::Again),
             Err(error) => error,
         };
-        Ok(match error.fault() {
-            Fault::Poison => self.isolate(attempts, step, error, observer).await?,
-            Fault::LockTimeout if self.leave_behind(attempts, step, observer).await? => Next::Again,
+        Ok(match error.class() {
+            ErrorClass::Poison => self.isolate(attempts, step, error, observer).await?,
+            ErrorClass::LockTimeout if self.defer_locked(attempts, step, observer).await? => Next::Again,
             _ => Next::Pause(error),
         })
     }
@@ -317,22 +317,22 @@ impl LaneStore {
     /// not if it was something else that was locked, if they are too many, or if the database fails.
     ///
     /// What a lost COMMIT has made of the list, nobody here knows: the lane has to be opened anew.
-    async fn leave_behind(
+    async fn defer_locked(
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
         observer: &impl LaneObserver,
     ) -> Result<bool, BatchFailure> {
-        let most = attempts.may_leave_behind();
+        let most = attempts.max_deferred();
         if most == 0 || self.database.dialect == Dialect::Sqlite {
             return Ok(false);
         }
         let flows = attempts.work(step, &self.lagging).flows();
-        let leaving = leave_behind(&self.database, self.row(), step.expected.lane, &flows, most);
-        let left = timeout(self.silence, leaving).await.ok();
+        let leaving = defer_locked(&self.database, self.row(), step.expected.lane, &flows, most);
+        let left = timeout(self.transaction_timeout, leaving).await.ok();
         let Some(held) = self.written_down(attempts, step, left, observer).await? else { return Ok(false) };
         for (lagging, code) in held {
-            observer.left_behind(lagging, &code);
+            observer.deferred(lagging, &code);
         }
         Ok(true)
     }
@@ -343,15 +343,15 @@ impl LaneStore {
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
-        flows: Vec<HeldFlow>,
+        flows: Vec<DeferredFlow>,
         refusal: &StoreError,
         observer: &impl LaneObserver,
     ) -> Result<bool, BatchFailure> {
-        if flows.len() > attempts.may_leave_behind() {
+        if flows.len() > attempts.max_deferred() {
             return Ok(false);
         }
         let writing = set_aside(&self.database, self.row(), step.expected.lane, flows);
-        let written = timeout(self.silence, writing).await.ok();
+        let written = timeout(self.transaction_timeout, writing).await.ok();
         let Some(flows) = self.written_down(attempts, step, written, observer).await? else {
             return Ok(false);
         };
@@ -379,25 +379,25 @@ impl LaneStore {
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
-        written: Option<Result<Vec<HeldFlow>, Failed>>,
+        written: Option<Result<Vec<DeferredFlow>, Failed>>,
         observer: &impl LaneObserver,
     ) -> Result<Option<Vec<(LaggingFlow, String)>>, BatchFailure> {
         let lane = step.expected.lane;
         let Some(written) = written else {
-            let error = self.turn_from_silence();
+            let error = self.reconnect_after_timeout();
             pause(&error, attempts.progress.failed(), observer).await;
             return Err(BatchFailure::Fenced(lane));
         };
         match written {
             Ok(flows) if flows.is_empty() => Ok(None),
             Ok(flows) => {
-                let lag = |flow: HeldFlow| {
+                let lag = |flow: DeferredFlow| {
                     let lagging = LaggingFlow { flow: flow.id, next_offset: lane.next_offset };
                     (lagging, flow.code)
                 };
                 let flows: Vec<_> = flows.into_iter().map(lag).collect();
                 self.lagging.extend(flows.iter().map(|(lagging, _)| lagging.flow));
-                attempts.outcome.left_behind.extend(flows.iter().map(|(lagging, _)| *lagging));
+                attempts.outcome.deferred.extend(flows.iter().map(|(lagging, _)| *lagging));
                 Ok(Some(flows))
             }
             Err(Failed::Fenced(found)) => {
@@ -409,16 +409,16 @@ impl LaneStore {
                 pause(&error, attempts.progress.failed(), observer).await;
                 Err(BatchFailure::Fenced(lane))
             }
-            Err(Failed::Fault(_) | Failed::StillLocked) => Ok(None),
+            Err(Failed::Error(_) | Failed::StillLocked) => Ok(None),
         }
     }
 
     /// Has the database do what it can about a failure: `Ok` if the cause is gone, so that there is nothing to wait
     /// for, else the error to wait over.
-    async fn recover(&mut self, error: StoreError) -> Result<(), StoreError> {
+    async fn recover_connections(&mut self, error: StoreError) -> Result<(), StoreError> {
         let recovered = self.database.recover(&error).await;
         if !matches!(recovered, Ok(Recovery::Kept)) {
-            self.begun = Begun::default();
+            self.prepared = PreparedTransaction::default();
         }
         match recovered? {
             Recovery::Mended => Ok(()),
@@ -427,21 +427,21 @@ impl LaneStore {
     }
 
     /// Leaves connections that wait for an answer behind.
-    fn turn_from_silence(&mut self) -> StoreError {
-        self.turn_to_new_connections();
-        StoreError::Silent { waited: self.silence }
+    fn reconnect_after_timeout(&mut self) -> StoreError {
+        self.reconnect();
+        StoreError::TimedOut { waited: self.transaction_timeout }
     }
 
     /// Has new ones made, when there are any to be had.
-    fn turn_to_new_connections(&mut self) {
+    fn reconnect(&mut self) {
         self.database = self.database.anew();
-        self.begun = Begun::default();
+        self.prepared = PreparedTransaction::default();
     }
 
     /// Turns from a database that has not answered.
-    fn unless_silent<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        if matches!(answer, Err(StoreError::Silent { .. })) {
-            return Err(self.turn_from_silence());
+    fn reconnect_if_timed_out<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(answer, Err(StoreError::TimedOut { .. })) {
+            return Err(self.reconnect_after_timeout());
         }
         answer
     }
@@ -450,8 +450,8 @@ impl LaneStore {
     /// and what is above it does not only fail but ends the connection.
     async fn check_bounds(&mut self) -> Result<(), StoreError> {
         if self.suspects_bounds {
-            let bytes = answered(self.silence, max_packet_bytes(&self.database)).await;
-            let bytes = self.unless_silent(bytes)?;
+            let bytes = with_timeout(self.transaction_timeout, max_packet_bytes(&self.database)).await;
+            let bytes = self.reconnect_if_timed_out(bytes)?;
             self.rules = Arc::new(self.rules.with_max_packet_bytes(bytes));
             self.suspects_bounds = false;
         }
@@ -491,9 +491,9 @@ impl LaneStore {
         };
         let exceeded = |(flow, _): &(FlowId, String)| {
             let code = self.refusals.exceeded(*flow)?;
-            Some(HeldFlow { id: *flow, code: code.to_string() })
+            Some(DeferredFlow { id: *flow, code: code.to_string() })
         };
-        let exceeded: Vec<HeldFlow> = found.iter().filter_map(exceeded).collect();
+        let exceeded: Vec<DeferredFlow> = found.iter().filter_map(exceeded).collect();
         if exceeded.is_empty() {
             let index = step.range.start;
             attempts.poison.extend(found.into_iter().map(|(flow, reason)| ((index, flow), reason)));
@@ -518,10 +518,12 @@ impl LaneStore {
                 continue;
             }
             // The attempt had the lock a moment ago, and may give it back only now.
-            let work = Work { whose: Whose::Only(flow), waits: true, ..attempts.work(step, &self.lagging) };
-            let trying = refusal_of(&self.database, &rules, &mut self.schemas, &work, flow, self.silence);
+            let work =
+                Work { scope: FlowScope::Only(flow), waits: true, ..attempts.work(step, &self.lagging) };
+            let trying =
+                refusal_of(&self.database, &rules, &mut self.schemas, &work, flow, self.transaction_timeout);
             let tried = trying.await;
-            if let Some(refusal) = self.unless_silent(tried)? {
+            if let Some(refusal) = self.reconnect_if_timed_out(tried)? {
                 found.push((flow, refusal.to_string()));
             }
         }
@@ -534,8 +536,8 @@ impl LaneStore {
 }
 
 async fn pause(error: &StoreError, failures: u32, observer: &impl LaneObserver) {
-    let backoff = match error.fault() {
-        Fault::Deadlock => AFTER_DEADLOCK,
+    let backoff = match error.class() {
+        ErrorClass::Deadlock => AFTER_DEADLOCK,
         _ => AFTER_OUTAGE,
     };
     let delay = backoff.delay(failures, rand::random());

@@ -7,8 +7,8 @@
 //!  frame.rs        how it begins and ends: locks, counters, offset
 //!  attempts.rs     a batch under way, and what was learnt on the way
 //!  progress.rs     how far it has got, what to attempt next; pure
-//!  standing.rs     where lane and flow stand before and after; pure
-//!  begun.rs        the transaction that waits for the next batch
+//!  position.rs     where lane and flow stand before and after; pure
+//!  prepared.rs     the transaction that waits for the next batch
 //!  fence.rs        the lane's row, which makes a batch count once
 //!  lagging.rs      the flows that the lane has gone on without
 //!  locked_flow.rs  the flows as their locked rows say
@@ -16,12 +16,12 @@
 //!  writes.rs       the rows; insert.rs, counters.rs: how they are written
 //!  suspects.rs     whether a message is at fault that the database refuses; harmless.rs: rows to compare it with
 //!  refusals.rs     how many messages of a flow were refused in a row; pure
-//!  together.rs     two statements in one, for a batch of few flows
+//!  combined_statements.rs two statements in one, for a batch of few flows
 //!  for_benches.rs  lets the benchmarks build statements without a database
 //! ```
 
 mod attempts;
-mod begun;
+mod combined_statements;
 mod counters;
 mod fence;
 #[cfg(feature = "bench-internals")]
@@ -33,12 +33,12 @@ mod keys;
 mod lagging;
 mod lane;
 mod locked_flow;
+mod position;
+mod prepared;
 mod progress;
 mod refusals;
 mod single;
-mod standing;
 mod suspects;
-mod together;
 mod transaction;
 mod writes;
 

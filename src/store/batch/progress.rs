@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::standing::Standing;
+use super::position::Position;
 use crate::domain::batch::Batch;
 
 /// Failures in a row after which less is attempted at once.
@@ -14,9 +14,9 @@ pub(super) struct Step {
     /// Messages of the batch.
     pub(super) range: Range<usize>,
     /// How things must stand.
-    pub(super) expected: Standing,
+    pub(super) expected: Position,
     /// How they stand once the step is committed.
-    pub(super) next: Standing,
+    pub(super) next: Position,
 }
 
 /// A batch under way.
@@ -25,9 +25,9 @@ pub(super) struct Progress<'a> {
     batch: &'a Batch,
     /// Messages that are in SQL.
     done: usize,
-    position: Standing,
+    position: Position,
     /// Where the batch leads.
-    end: Standing,
+    end: Position,
     /// Most messages of one step.
     span: usize,
     failures: u32,
@@ -36,7 +36,7 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(super) fn new(batch: &'a Batch) -> Self {
-        let (position, end) = (Standing::before(batch), Standing::after(batch, batch.next));
+        let (position, end) = (Position::before(batch), Position::after(batch, batch.next));
         Self {
             batch,
             done: 0,
@@ -55,7 +55,7 @@ impl<'a> Progress<'a> {
         }
         let end = (self.done + self.span).min(self.batch.entries.len());
         let next = self.batch.entries.get(end).map_or(self.batch.next, |entry| entry.record.offset);
-        let next = Standing::after(self.batch, next);
+        let next = Position::after(self.batch, next);
         Some(Step { range: self.done..end, expected: self.position, next })
     }
 
@@ -90,13 +90,13 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::standing::Lag;
+    use super::super::position::Lag;
     use super::*;
     use crate::domain::batch::LanePosition;
     use crate::domain::batch::{BatchEntry, Scope};
     use crate::domain::message::{Body, Offset, Record};
 
-    const LANE: Scope = Scope::Lane { may_leave_behind: 0 };
+    const LANE: Scope = Scope::Lane { max_deferred: 0 };
 
     fn batch(scope: Scope, length: u64) -> Batch {
         let record = |offset| Record {
@@ -122,13 +122,13 @@ mod tests {
     }
 
     /// How things stand when so much of `batch` is done.
-    fn at(batch: &Batch, offset: Offset) -> Standing {
+    fn at(batch: &Batch, offset: Offset) -> Position {
         let (lane_at, lag) = match batch.scope {
             Scope::Lane { .. } => (offset, Lag::NotAsked),
             Scope::Lagging { lane_at: 500, .. } if offset == 500 => (500, Lag::Over),
             Scope::Lagging { lane_at, .. } => (lane_at, Lag::At(offset)),
         };
-        Standing { lane: LanePosition { epoch: 7, next_offset: lane_at }, lag }
+        Position { lane: LanePosition { epoch: 7, next_offset: lane_at }, lag }
     }
 
     proptest! {

@@ -6,12 +6,12 @@ use std::slice;
 use super::BatchRules;
 use super::locked_flow::SchemaCache;
 use super::suspects::refusal_of;
-use super::transaction::{Failed, Whose, Work, run};
+use super::transaction::{Failed, FlowScope, Work, run};
 use crate::domain::batch::{BatchEntry, ProcessError, ProcessResult};
 use crate::domain::message::{FlowId, Record};
 use crate::domain::processing::{ParsedMessage, PoisonMessages};
-use crate::store::connect::{Database, silence};
-use crate::store::error::{Fault, StoreError};
+use crate::store::connect::{Database, answer_timeout};
+use crate::store::error::{ErrorClass, StoreError};
 
 /// Why [`process_flow_message`] did not process a message.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,7 @@ pub async fn process_flow_message(
         let work = Work {
             messages: slice::from_ref(&message),
             range: 0..1,
-            whose: Whose::AllBut(&nobody),
+            scope: FlowScope::Except(&nobody),
             waits: true,
             poison: &poison,
         };
@@ -86,14 +86,14 @@ pub async fn process_flow_message(
                 let result = outcome.results.into_iter().next().ok_or(ProcessMessageError::NoResult)?;
                 return Ok(result?);
             }
-            Err(Failed::Fault(error)) if error.fault() == Fault::Poison && poison.is_empty() => {
-                match refusal_of(database, rules, &mut schemas, &work, flow, silence()).await? {
+            Err(Failed::Error(error)) if error.class() == ErrorClass::Poison && poison.is_empty() => {
+                match refusal_of(database, rules, &mut schemas, &work, flow, answer_timeout()).await? {
                     Some(refusal) => drop(poison.insert((0, flow), refusal.to_string())),
                     // Another attempt would succeed, or the database is at fault.
                     None => return Err(error.into()),
                 }
             }
-            Err(Failed::Fault(error) | Failed::Unknown(error, _)) => return Err(error.into()),
+            Err(Failed::Error(error) | Failed::Unknown(error, _)) => return Err(error.into()),
             // Only a batch with a fence can be fenced off, and this one waits for locked rows.
             Err(Failed::Fenced(_) | Failed::StillLocked) => return Err(ProcessMessageError::NoResult),
         }

@@ -11,8 +11,8 @@ use super::harmless::takes_harmless_rows;
 use super::locked_flow::SchemaCache;
 use super::transaction::{Work, rehearse};
 use crate::domain::message::FlowId;
-use crate::store::connect::{Database, answered};
-use crate::store::error::{Fault, StoreError};
+use crate::store::connect::{Database, with_timeout};
+use crate::store::error::{ErrorClass, StoreError};
 
 /// Why the database refuses the only message of `work` for the only flow of it; `None` when it does not.
 ///
@@ -27,16 +27,16 @@ pub(super) async fn refusal_of(
     schemas: &mut SchemaCache,
     work: &Work<'_>,
     flow: FlowId,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<StoreError>, StoreError> {
     let Some(message) = work.messages().first() else { return Ok(None) };
-    let Some(refusal) = refused(database, rules, schemas, work, patience).await? else { return Ok(None) };
+    let Some(refusal) = refused(database, rules, schemas, work, timeout).await? else { return Ok(None) };
     let rows = message.payload.as_ref().map_or(1, |payload| payload.attributes().len().max(1));
     let harmless = takes_harmless_rows(database, rules, flow, message.record.offset, rows);
-    if !answered(patience, harmless).await? {
+    if !with_timeout(timeout, harmless).await? {
         return Err(StoreError::NoRowGoesIn { refusal: Box::new(refusal) });
     }
-    refused(database, rules, schemas, work, patience).await
+    refused(database, rules, schemas, work, timeout).await
 }
 
 async fn refused(
@@ -44,11 +44,11 @@ async fn refused(
     rules: &BatchRules,
     schemas: &mut SchemaCache,
     work: &Work<'_>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<StoreError>, StoreError> {
-    match answered(patience, rehearse(database, rules, schemas, work)).await {
+    match with_timeout(timeout, rehearse(database, rules, schemas, work)).await {
         Ok(()) => Ok(None),
-        Err(error) if error.fault() == Fault::Poison => Ok(Some(error)),
+        Err(error) if error.class() == ErrorClass::Poison => Ok(Some(error)),
         Err(error) => Err(error),
     }
 }

@@ -8,10 +8,10 @@ use sea_orm::DatabaseTransaction;
 use super::BatchRules;
 use super::counters::write_counters;
 use super::fence::Fence;
-use super::frame::{enter, leave};
+use super::frame::{advance_offset, lock_and_fence};
 use super::keys::load_keys;
 use super::locked_flow::{SchemaCache, lock_flows};
-use super::standing::Standing;
+use super::position::Position;
 use super::writes::{WriteContext, write_rows};
 use crate::domain::batch::BatchOutcome;
 use crate::domain::message::FlowId;
@@ -29,7 +29,7 @@ pub(super) struct Work<'a> {
     /// The ones this transaction is about.
     pub(super) range: Range<usize>,
     /// The flows it is for.
-    pub(super) whose: Whose<'a>,
+    pub(super) scope: FlowScope<'a>,
     /// Whether a flow that is locked elsewhere is waited for.
     pub(super) waits: bool,
     /// Messages the database refuses.
@@ -38,17 +38,17 @@ pub(super) struct Work<'a> {
 
 /// The flows that a transaction is for.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Whose<'a> {
+pub(super) enum FlowScope<'a> {
     /// All that its messages belong to, but for those that lag.
-    AllBut(&'a BTreeSet<FlowId>),
+    Except(&'a BTreeSet<FlowId>),
     /// One: it lags, or it is tried by itself.
     Only(FlowId),
 }
 
-impl Whose<'_> {
-    fn holds(self, flow: FlowId) -> bool {
+impl FlowScope<'_> {
+    fn contains(self, flow: FlowId) -> bool {
         match self {
-            Self::AllBut(others) => !others.contains(&flow),
+            Self::Except(others) => !others.contains(&flow),
             Self::Only(only) => only == flow,
         }
     }
@@ -57,11 +57,11 @@ impl Whose<'_> {
 impl<'a> Work<'a> {
     /// The flows to be locked, ascending. One that is asked for by itself is, also without a message.
     pub(super) fn flows(&self) -> Vec<FlowId> {
-        if let Whose::Only(flow) = self.whose {
+        if let FlowScope::Only(flow) = self.scope {
             return vec![flow];
         }
         let all = self.messages().iter().flat_map(|message| message.flows).copied();
-        let flows: BTreeSet<FlowId> = all.filter(|flow| self.whose.holds(*flow)).collect();
+        let flows: BTreeSet<FlowId> = all.filter(|flow| self.scope.contains(*flow)).collect();
         flows.into_iter().collect()
     }
 
@@ -79,39 +79,39 @@ impl<'a> Work<'a> {
 #[derive(Debug)]
 pub(super) enum Failed {
     /// Things stand otherwise; nothing was written.
-    Fenced(Standing),
+    Fenced(Position),
     /// The flow that lags is locked elsewhere; nothing was written.
     StillLocked,
     /// Nothing was written.
-    Fault(StoreError),
+    Error(StoreError),
     /// The connection broke while COMMIT was under way: it may be written or not.
     Unknown(StoreError, Box<BatchOutcome>),
 }
 
 impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
-        Self::Fault(error)
+        Self::Error(error)
     }
 }
 
 /// Locks, validates, numbers, writes and commits, in the transaction that is begun already or in a new one;
 /// without a fence for the batch of one that belongs to no inbox.
 pub(super) async fn run(
-    begun: Option<DatabaseTransaction>,
+    prepared: Option<DatabaseTransaction>,
     database: &Database,
     rules: &BatchRules,
     schemas: &mut SchemaCache,
     fence: Option<Fence<'_>>,
     work: &Work<'_>,
 ) -> Result<BatchOutcome, Failed> {
-    let transaction = match begun {
+    let transaction = match prepared {
         Some(transaction) => transaction,
         None => database.begin().await?,
     };
-    let flows = enter(&transaction, database, schemas, fence, work).await?;
+    let flows = lock_and_fence(&transaction, database, schemas, fence, work).await?;
     let processed = process(&transaction, database, rules, flows, work).await?;
     write_rows(&transaction, &WriteContext::new(database, rules), &processed).await?;
-    leave(&transaction, database, fence, &processed.counters).await?;
+    advance_offset(&transaction, database, fence, &processed.counters).await?;
     let catch_up = fence.and_then(|fence| fence.next.catch_up());
     let ProcessingOutcome { results, posts, .. } = processed;
     let outcome = BatchOutcome { results, posts, catch_up, ..BatchOutcome::default() };
@@ -177,7 +177,7 @@ async fn process<'a>(
     let waiting = |flow| rules.gauge.waiting(flow);
     let mut processor = MessageProcessor::new(&rules.processing, flows, keys, work.poison, &waiting);
     for (index, message) in work.numbered_messages() {
-        let flows = message.flows.iter().copied().filter(|flow| work.whose.holds(*flow));
+        let flows = message.flows.iter().copied().filter(|flow| work.scope.contains(*flow));
         processor.process(index, message, flows);
     }
     Ok(processor.into_outcome())

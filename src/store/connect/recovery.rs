@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::choice::{Demand, choose};
 use super::{Database, Origin};
 use crate::settings::Servers;
-use crate::store::error::{Fault, StoreError};
+use crate::store::error::{ErrorClass, StoreError};
 
 /// The reaction to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Database {
 
     /// Whether another server may succeed.
     fn concerns_the_server(&self, error: &StoreError) -> bool {
-        let tells = error.wants_new_connections() || error.fault() == Fault::ConnectionLost;
+        let tells = error.wants_new_connections() || error.class() == ErrorClass::ConnectionLost;
         Demand::of(&self.origin.settings) == Demand::Writes && (tells || error.is_about_credentials())
     }
 
@@ -88,7 +88,7 @@ impl Database {
     async fn close_if_useless(&mut self, origin: Arc<Origin>, error: &StoreError) {
         let StoreError::NoServer { tried } = error else { return };
         let is_there = tried.first().is_some_and(
-            |first| matches!(first, StoreError::Connect { .. } if first.fault() != Fault::ConnectionLost),
+            |first| matches!(first, StoreError::Connect { .. } if first.class() != ErrorClass::ConnectionLost),
         );
         if !is_there {
             let server = origin.settings.servers().map_or(0, Servers::in_use);

@@ -9,7 +9,7 @@ use crate::support::world::{Backend, SERVERS, World};
 /// Silence is borne for two seconds, not for a minute.
 fn impatient(backend: Backend) -> (World, Proxy) {
     let mut world = World::on(backend);
-    world.set("FAILPOINTS", "silence=return(2000)");
+    world.set("FAILPOINTS", "answer-timeout=return(2000)");
     let proxy = world.reach_database_by_proxy();
     (world, proxy)
 }

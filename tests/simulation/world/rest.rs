@@ -26,7 +26,7 @@ impl World {
             while !self.news.is_empty() {
                 self.perform(Step::Deliver { index: 0 });
             }
-            self.perform(Step::Pump { tick: true, look_ahead: 9 });
+            self.perform(Step::Pump { tick: true, scan_limit: 9 });
             self.perform(Step::Heartbeat);
             if self.is_at_rest() {
                 self.assert_complete();

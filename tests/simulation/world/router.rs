@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mqtt_gateway::domain::batch::Scope;
 use mqtt_gateway::domain::flow::Flow;
-use mqtt_gateway::domain::lanes::Gathering;
+use mqtt_gateway::domain::lanes::BatchContext;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
@@ -29,7 +29,7 @@ impl World {
         self.history.push(self.log.next_offset(), running);
     }
 
-    pub(super) fn pump(&mut self, tick: bool, look_ahead: usize) {
+    pub(super) fn pump(&mut self, tick: bool, scan_limit: usize) {
         if tick {
             self.lanes.tick();
         }
@@ -37,18 +37,20 @@ impl World {
             return;
         }
         for lane in 0..LANES {
-            let gathering = Gathering {
+            let batch_context = BatchContext {
                 tables: &self.tables,
                 meaning_of: &|_| None,
                 lanes: LANES,
                 payload: &PayloadLimits::default(),
                 max_pairs: 3,
                 max_bytes: usize::MAX,
-                look_ahead,
-                most_lagging: MOST_LAGGING,
+                scan_limit,
+                max_lagging: MOST_LAGGING,
             };
             let cursor = self.lanes.get_mut(lane).expect("there is such a lane");
-            let Ok((Some(batch), _)) = cursor.next_batch(&gathering, tick || self.draining) else { continue };
+            let Ok((Some(batch), _)) = cursor.next_batch(&batch_context, tick || self.draining) else {
+                continue;
+            };
             assert!(batch.from < batch.next || matches!(batch.scope, Scope::Lagging { .. }));
             let job = Job::new(batch, self.router, self.history.clone());
             self.workers[lane as usize].orders.push_back(Order::Process(job));

@@ -5,7 +5,7 @@ use crate::domain::message::Offset;
 
 /// What a batch carries on from, and what it leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct Position {
     pub(super) lane: LanePosition,
     pub(super) lag: Lag,
 }
@@ -31,7 +31,7 @@ impl Lag {
     }
 }
 
-impl Standing {
+impl Position {
     /// What `batch` expects.
     pub(super) fn before(batch: &Batch) -> Self {
         match batch.scope {
@@ -59,7 +59,7 @@ impl Standing {
         match self.lag {
             Lag::NotAsked => None,
             Lag::At(_) => Some(CatchUp::Advanced),
-            Lag::Over => Some(CatchUp::Left),
+            Lag::Over => Some(CatchUp::Rejoined),
         }
     }
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The transaction, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct Begun(Option<Ready>);
+pub(super) struct PreparedTransaction(Option<Ready>);
 
 #[derive(Debug)]
 struct Ready {
@@ -32,12 +32,12 @@ struct Ready {
     runtime: Handle,
 }
 
-impl Begun {
+impl PreparedTransaction {
     /// Begins one, unless there is one. That it cannot be had is no failure: whoever needs one will see.
     pub(super) async fn begin(&mut self, database: &Database) {
         if self.0.is_none() && database.dialect != Dialect::Sqlite {
-            let begun = timeout(PATIENCE, database.begin()).await;
-            self.0 = begun.ok().and_then(Result::ok).map(|transaction| Ready {
+            let prepared = timeout(PATIENCE, database.begin()).await;
+            self.0 = prepared.ok().and_then(Result::ok).map(|transaction| Ready {
                 transaction,
                 since: Instant::now(),
                 runtime: Handle::current(),
@@ -47,17 +47,17 @@ impl Begun {
 
     /// The transaction, if it is fresh.
     pub(super) fn take(&mut self) -> Option<DatabaseTransaction> {
-        self.let_go();
+        self.drop_stale();
         self.0.take().map(|ready| ready.transaction)
     }
 
     /// Ends one that is no longer fresh.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn drop_stale(&mut self) {
         self.0.take_if(|ready| ready.since.elapsed() >= FRESH);
     }
 }
 
-impl Drop for Begun {
+impl Drop for PreparedTransaction {
     /// The driver rolls back in a task, and panics where there is no runtime to spawn it on: at the end of a
     /// thread its actors are dropped after the runtime was left.
     fn drop(&mut self) {

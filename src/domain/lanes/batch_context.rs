@@ -7,7 +7,7 @@ use super::super::routing_history::RoutingHistory;
 use super::super::subscription_ids::Meaning;
 
 /// What gathering a batch needs to know.
-pub struct Gathering<'a> {
+pub struct BatchContext<'a> {
     /// Which table is for which record.
     pub tables: &'a RoutingHistory,
     /// What a subscription identifier stands for.
@@ -22,12 +22,12 @@ pub struct Gathering<'a> {
     pub max_bytes: usize,
     /// Most records looked at in one go: a turn of the router must stay short even where a lane has
     /// nothing to do with a million records.
-    pub look_ahead: usize,
+    pub scan_limit: usize,
     /// Most flows of a lane that may lag at a time.
-    pub most_lagging: usize,
+    pub max_lagging: usize,
 }
 
-impl Gathering<'_> {
+impl BatchContext<'_> {
     /// The flows of `lane` that a record belongs to, by the table of its time.
     pub(super) fn flows_of(&self, record: &Record, lane: Lane) -> Vec<FlowId> {
         let mut flows = Vec::new();
@@ -40,7 +40,7 @@ impl Gathering<'_> {
 }
 
 /// A batch that is being filled.
-pub(super) struct Filling {
+pub(super) struct BatchBuilder {
     entries: Vec<BatchEntry>,
     pairs: usize,
     bytes: usize,
@@ -48,7 +48,7 @@ pub(super) struct Filling {
     max_bytes: usize,
 }
 
-impl Filling {
+impl BatchBuilder {
     pub(super) fn new(max_pairs: usize, max_bytes: usize) -> Self {
         Self { entries: Vec::new(), pairs: 0, bytes: 0, max_pairs, max_bytes }
     }
@@ -58,7 +58,7 @@ impl Filling {
     }
 
     /// Whether `entry` goes in as well. The first always does, whatever its weight.
-    pub(super) fn has_room_for(&self, entry: &BatchEntry) -> bool {
+    pub(super) fn fits(&self, entry: &BatchEntry) -> bool {
         let (pairs, bytes) = weight(entry);
         self.is_empty() || (self.pairs + pairs <= self.max_pairs && self.bytes + bytes <= self.max_bytes)
     }

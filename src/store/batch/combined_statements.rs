@@ -18,11 +18,11 @@ use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
 /// Most flows of such a batch.
-const FEW: usize = 16;
+const MAX_COMBINED_FLOWS: usize = 16;
 
 /// Whether a batch with so many flows is small in this sense.
-pub(super) fn are_few(flows: usize, dialect: Dialect) -> bool {
-    dialect == Dialect::MySql && (1..=FEW).contains(&flows)
+pub(super) fn fits_combined(flows: usize, dialect: Dialect) -> bool {
+    dialect == Dialect::MySql && (1..=MAX_COMBINED_FLOWS).contains(&flows)
 }
 
 /// Locks the row of the lane and then the rows of `ids`, ascending, and reads them.

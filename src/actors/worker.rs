@@ -27,7 +27,7 @@ use crate::store::{
     BatchFailure, BatchRules, BrokenOff, Committed, Database, LaneObserver, LaneStore, StoreError,
 };
 
-/// How often it is looked whether what was made ready for a batch is still wanted.
+/// Interval at which an unused prepared transaction is dropped.
 const DROP_STALE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A lane's worker.
@@ -64,7 +64,7 @@ impl FlowWorkerActor {
         Self { life, parts, store: Rc::default(), stopped_flows: StoppedFlows::default() }
     }
 
-    /// Begins the next transaction while there is nothing to do yet, after the reply has gone out.
+    /// Opens the next transaction ahead of time, after the reply was sent.
     fn prepare(&self, context: &mut Context<Self>) {
         let store = Rc::clone(&self.store);
         let preparing = async move {
@@ -91,7 +91,7 @@ impl Actor for FlowWorkerActor {
         self.life.keep_beating(context);
         context.notify(self.life.mailbox().enclose(OpenLane));
         context.run_interval(DROP_STALE_INTERVAL, |worker, _| {
-            // One that is at work does not rest.
+            // A store at work has no unused transaction.
             if let Ok(mut store) = worker.store.try_lock()
                 && let Some(store) = store.as_mut()
             {
@@ -182,7 +182,7 @@ fn report_failures(outcome: &BatchOutcome, handling: &mut Handling) {
         handling.fail(1);
         match failure {
             ProcessError::Rejected(rejection) => log_rejection(rejection),
-            other => log::debug!("{other}"),
+            repeated @ ProcessError::Repeated { .. } => log::debug!("{repeated}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a lane's worker is given, and what it answers.
+//! The batches that a lane's worker processes, and their outcomes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::stable_hash::mixed;
 /// Number of a lane, from 0.
 pub type Lane = u32;
 
-/// The lane that serves a flow, for ever: its hash must not depend on this build of the program.
+/// The lane that serves a flow. It never changes, so the hash must not depend on the build.
 #[must_use]
 pub fn lane_of(flow: FlowId, lanes: u32) -> Lane {
     // The hash is part of the format of every inbox.
@@ -26,59 +26,59 @@ pub fn lane_of(flow: FlowId, lanes: u32) -> Lane {
 pub struct Batch {
     /// The lane.
     pub lane: Lane,
-    /// Epoch in which the lane was opened; an older one is void.
+    /// Epoch in which the lane was opened; batches of older epochs are void.
     pub epoch: i64,
-    /// Whose offset it moves.
+    /// The offset that it advances.
     pub scope: Scope,
-    /// The offset in SQL that this batch carries on from.
+    /// The expected offset in SQL.
     pub from: Offset,
-    /// The offset in SQL once this batch is committed.
+    /// The offset in SQL after the commit.
     pub next: Offset,
-    /// What is to be processed. Empty to state only that the lane has got so far.
+    /// The records to process. Empty if the batch only advances the offset.
     pub entries: Vec<BatchEntry>,
 }
 
-/// What a batch is about, and so whose offset it moves.
+/// Whether a batch is of a lane or of a lagging flow: it advances the offset of that one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Whatever the lane has to do, but for the flows that lag.
+    /// The lane, without its lagging flows.
     Lane {
-        /// Most flows that may be left behind, should their rows be locked elsewhere for too long.
+        /// Most flows that may be deferred, if their rows stay locked elsewhere.
         max_deferred: usize,
     },
-    /// One flow that lags, on its way back to the lane.
+    /// A lagging flow that catches up with its lane.
     Lagging {
         /// The flow.
         flow: FlowId,
-        /// The lane's own offset in SQL: a batch whose `next` is the same ends the lag.
+        /// The offset of the lane in SQL: a batch whose `next` is the same ends the lag.
         lane_at: Offset,
     },
 }
 
-/// A flow whose row is locked elsewhere, so that its lane has gone on without it.
+/// A flow that its lane has gone on without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaggingFlow {
     /// The flow.
     pub flow: FlowId,
-    /// Every record below it is done for this flow.
+    /// All records below are done for this flow.
     pub next_offset: Offset,
 }
 
-/// Where a lane stands in SQL.
+/// The position of a lane in SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LanePosition {
-    /// Raised by every worker that takes the lane over.
+    /// Raised by each worker that takes the lane over.
     pub epoch: i64,
-    /// Every record below it is done.
+    /// All records below are done.
     pub next_offset: Offset,
 }
 
 /// A lane that a worker has taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedLane {
-    /// Where it stands.
+    /// Its position.
     pub position: LanePosition,
-    /// Flows that it has left behind, by flow.
+    /// Its lagging flows, by flow.
     pub lagging: Vec<LaggingFlow>,
 }
 
@@ -90,12 +90,12 @@ impl Batch {
     }
 }
 
-/// A record and what this lane has to do with it.
+/// A record, as far as it concerns one lane.
 #[derive(Debug, Clone)]
 pub struct BatchEntry {
     /// The message.
     pub record: Arc<Record>,
-    /// Flows of this lane that it belongs to, ascending.
+    /// The flows of this lane that it belongs to, ascending.
     pub flows: Vec<FlowId>,
     /// Whether this lane makes the dead letter if the payload is invalid. It belongs to no flow, so one lane does it.
     pub reports_invalid_payload: bool,
@@ -154,28 +154,28 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// A batch that is in SQL.
+/// The outcome of a committed batch.
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
-    /// One for each message and flow, in the order of the batch; none for flows that were left
-    /// behind, whose messages come again in batches of their own.
+    /// One for each message and flow, in the order of the batch. The messages of deferred flows have none: they come again
+    /// in batches of their own.
     pub results: Vec<Result<ProcessResult, ProcessError>>,
-    /// Numbered messages that wait in the outbox, in the order of the batch.
+    /// Numbered messages in the outbox, in the order of the batch.
     pub posts: Vec<OutboxItem>,
-    /// Flows that the lane has left behind: nothing of theirs was done from these offsets on.
+    /// The flows that were deferred: from these offsets on nothing of theirs was done.
     pub deferred: Vec<LaggingFlow>,
-    /// What came of a batch of a lagging flow.
+    /// The outcome of a batch of a lagging flow.
     pub catch_up: Option<CatchUp>,
 }
 
 /// How a batch of a lagging flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatchUp {
-    /// Its row is locked still; nothing was done.
+    /// The row of the flow is still locked; nothing was done.
     StillLocked,
-    /// It stands at the batch's `next`.
+    /// The flow is at the `next` of the batch.
     Advanced,
-    /// It is in step with its lane again, and no longer written down.
+    /// The flow is at the offset of its lane, and no longer lags.
     Rejoined,
 }
 

@@ -262,7 +262,7 @@ async fn batch_of_one_is_decided_the_same_way(test: TestDatabase) {
     let refused = process(3, r#"{"b":3}"#).await.unwrap_err();
     assert!(refused.is_retryable());
     let mut chain = std::iter::successors(Some(&refused as &dyn std::error::Error), |error| error.source());
-    assert!(chain.any(|error| error.is::<sea_orm::DbErr>()), "keeps its source: {refused:?}");
+    assert!(chain.any(<dyn std::error::Error>::is::<sea_orm::DbErr>), "keeps its source: {refused:?}");
     setup.lift_the_rule().await;
     assert_eq!(process(3, r#"{"b":3}"#).await.unwrap().message_id, 2);
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 1);

@@ -1,22 +1,23 @@
-//! How far one lane has read, and what it is given next. Decides; sends nothing.
+//! How far one lane has read, and which batch is next. Pure.
 
 use std::sync::Arc;
 
 use super::super::batch::{Batch, BatchEntry, BatchOutcome, Lane, LanePosition, OpenedLane, Scope};
 use super::super::message::{Offset, Record};
 use super::super::payload::read_payload;
-use super::batch_context::{BatchBuilder, BatchContext};
+use super::batch_builder::BatchBuilder;
+use super::batch_context::BatchContext;
 use super::copies::Copies;
 use super::lagging::LaggingFlows;
 use super::source::{Ahead, ReadAhead, RecordSource};
 
-/// The lane that answers for payloads that belong to no flow because they cannot be read. Fixed,
-/// because flows come and go, and exactly one lane must answer.
+/// The lane that makes the dead letters of invalid payloads, which belong to no flow. Fixed, because flows come and go,
+/// and exactly one lane must do it.
 const INVALID_PAYLOAD_LANE: Lane = 0;
 
 const AHEAD: Ahead = Ahead { records: 256, bytes: 1 << 20 };
 
-/// Where a lane stands.
+/// The state of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No worker has taken it over yet.
@@ -27,36 +28,36 @@ enum State {
     Busy { scope: Scope, next: Offset },
 }
 
-/// Who is asked first whether there is something to do.
+/// Whose turn is next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Lane,
     LaggingFlows,
 }
 
-/// A record, and what this lane has to do with it.
+/// A record, as far as it concerns this lane.
 struct Classified {
     entry: BatchEntry,
-    unreadable: bool,
+    invalid: bool,
 }
 
-/// A lane's cursor.
+/// The cursor of a lane over the inbox.
 pub struct LaneCursor<R> {
     lane: Lane,
     log: ReadAhead<R>,
     state: State,
-    /// Where the lane stands in SQL.
+    /// The position of the lane in SQL.
     in_sql: LanePosition,
-    /// Every record below is in SQL for this lane, or none of its business, but for the flows that lag.
+    /// All records below are committed for this lane or do not concern it, except for the lagging flows.
     done: Offset,
     /// See [`Self::end_batches_at`].
     ends_at: Option<Offset>,
     lagging: LaggingFlows<R>,
     turn: Turn,
-    /// What lane 0 answered for last.
-    unreadable: Copies,
-    /// The same, as of the offset in SQL.
-    unreadable_in_sql: Copies,
+    /// The invalid messages that lane 0 reported last.
+    invalid: Copies,
+    /// The same, at the offset in SQL.
+    invalid_in_sql: Copies,
 }
 
 impl<R: RecordSource> LaneCursor<R> {
@@ -71,16 +72,15 @@ impl<R: RecordSource> LaneCursor<R> {
             ends_at: None,
             lagging: LaggingFlows::none(),
             turn: Turn::Lane,
-            unreadable: Copies::default(),
-            unreadable_in_sql: Copies::default(),
+            invalid: Copies::default(),
+            invalid_in_sql: Copies::default(),
         }
     }
 
-    /// A worker has taken the lane over: begin again where it stands in SQL.
+    /// Opens the lane at its position in SQL, after a worker has taken it over. Returns whether it did.
     ///
-    /// Older news than what the lane works by is void. A closed lane works by none and believes any:
-    /// where somebody deleted its row or restored a backup, epochs begin again below the known one,
-    /// and news that was too old after all is found out by the first batch. Answers whether it was news.
+    /// An open lane ignores older epochs. A closed one accepts any: after its row was deleted or a backup was restored,
+    /// epochs begin below the known one. If the message was outdated after all, the first batch is fenced.
     pub fn open(&mut self, opened: &OpenedLane) -> bool {
         let position = opened.position;
         if self.state != State::Closed && position.epoch <= self.in_sql.epoch {
@@ -89,8 +89,8 @@ impl<R: RecordSource> LaneCursor<R> {
         self.log.seek(position.next_offset);
         self.in_sql = position;
         self.done = position.next_offset;
-        self.unreadable = Copies::default();
-        self.unreadable_in_sql = Copies::default();
+        self.invalid = Copies::default();
+        self.invalid_in_sql = Copies::default();
         self.lagging.clear();
         for lagging in &opened.lagging {
             self.lagging.add(*lagging, self.log.another(lagging.next_offset), false);
@@ -99,8 +99,8 @@ impl<R: RecordSource> LaneCursor<R> {
         true
     }
 
-    /// The worker is gone, or another took the lane: wait until it is opened anew. False when the
-    /// lane is in a later epoch already.
+    /// Closes the lane until it is opened again, because its worker has ended or lost it. Returns false if the lane is in a
+    /// later epoch already.
     pub fn close(&mut self, epoch: i64) -> bool {
         let current = epoch == self.in_sql.epoch;
         if current {
@@ -109,18 +109,18 @@ impl<R: RecordSource> LaneCursor<R> {
         current
     }
 
-    /// Where the lane stands in the database.
+    /// The position of the lane in the database.
     #[must_use]
     pub fn position(&self) -> LanePosition {
         self.in_sql
     }
 
-    /// Whether a worker has ever taken it over.
+    /// Whether a worker has ever taken the lane over.
     pub fn was_opened(&self) -> bool {
         self.in_sql.epoch > 0
     }
 
-    /// Batches end before this offset, so that a replay ends with a batch.
+    /// Ends batches before this offset, so that a replay ends with a batch.
     pub fn end_batches_at(&mut self, offset: Option<Offset>) {
         self.ends_at = offset;
     }
@@ -130,8 +130,7 @@ impl<R: RecordSource> LaneCursor<R> {
         self.state == State::Open
     }
 
-    /// The worker has answered: its batch is in SQL, or its flow is locked still. Replies of older
-    /// epochs are void.
+    /// Applies the outcome of a batch: it is committed, or its flow is still locked. Outcomes of older epochs are ignored.
     pub fn answered(&mut self, epoch: i64, outcome: &BatchOutcome) {
         let State::Busy { scope, next } = self.state else { return };
         if epoch != self.in_sql.epoch {
@@ -156,46 +155,45 @@ impl<R: RecordSource> LaneCursor<R> {
         }
     }
 
-    /// A flow is back: what the lane has looked at and not told SQL of may hold messages that were
-    /// passed over because the flow lagged.
+    /// Goes back to the offset in SQL after a flow has rejoined: the records beyond were scanned without the flow.
     fn rewind(&mut self) {
         if self.log.position() > self.in_sql.next_offset {
             self.log.seek(self.in_sql.next_offset);
-            self.unreadable = self.unreadable_in_sql.clone();
+            self.invalid = self.invalid_in_sql.clone();
             self.done = self.in_sql.next_offset;
         }
     }
 
-    /// No record below is needed any more.
+    /// The offset below which no record is needed any more.
     #[must_use]
     pub fn watermark(&self) -> Offset {
         self.lagging.lowest().map_or(self.done, |lowest| lowest.min(self.done))
     }
 
-    /// No record below is looked at again, whoever is replaced. Lower than the watermark where the lane has looked
-    /// further than SQL knows of and found nothing to do: it begins again at its offset in SQL.
+    /// The offset below which no record is scanned again, whichever actor is replaced. Lower than the watermark if the lane
+    /// has scanned beyond its offset in SQL and found nothing: it begins again at that offset.
     #[must_use]
     pub fn begins_again_at(&self) -> Offset {
         let at = self.in_sql.next_offset;
         self.lagging.lowest().map_or(at, |lowest| lowest.min(at))
     }
 
-    /// Whether all below `end` is done and SQL knows it. Flows that lag are not waited for: where
-    /// they stand is in SQL, and what they miss stays in the inbox.
+    /// Whether all records below `end` are done and committed. Lagging flows are not waited for: their offsets are in SQL,
+    /// and their records stay in the inbox.
     #[must_use]
     pub fn is_drained(&self, end: Offset) -> bool {
         self.state == State::Open && self.done >= end && self.in_sql.next_offset >= self.done
     }
 
-    /// Time has passed: flows whose rows were locked are tried again.
+    /// Tries flows again whose rows were locked, as time has passed.
     pub fn tick(&mut self) {
         self.lagging.wake();
     }
 
-    /// The next batch, if the worker is free and there is one. An idle lane's batch is empty and only states how far it
-    /// has got; it is made when `even_if_empty`. The lane and the flows that lag take turns.
+    /// The next batch, if the worker is free and there is one. The batch of an idle lane is empty and only advances its
+    /// offset; it is made if `even_if_empty`. The lane and its lagging flows take turns.
     ///
-    /// The second value tells whether there is more to look at, beside the batch if there is one.
+    /// The second value says whether there is more to scan, beside the batch if there is one.
     pub fn next_batch(
         &mut self,
         context: &BatchContext<'_>,
@@ -210,7 +208,7 @@ impl<R: RecordSource> LaneCursor<R> {
         };
         let mut more = false;
         for turn in turns {
-            // Also when it fails: one that cannot be read must not keep the other from its turn.
+            // Also after a failure: an invalid record must not keep the other from its turn.
             self.turn = turn.other();
             let (batch, further) = match turn {
                 Turn::Lane => self.batch_of_the_lane(context, even_if_empty)?,
@@ -239,7 +237,7 @@ impl<R: RecordSource> LaneCursor<R> {
         if next <= self.in_sql.next_offset || (idle && !even_if_empty) {
             return Ok((None, more));
         }
-        self.unreadable_in_sql = self.unreadable.clone();
+        self.invalid_in_sql = self.invalid.clone();
         let LanePosition { epoch, next_offset: from } = self.in_sql;
         let max_deferred = context.max_lagging.saturating_sub(self.lagging.len());
         let scope = Scope::Lane { max_deferred };
@@ -252,7 +250,7 @@ impl<R: RecordSource> LaneCursor<R> {
             let record = match self.log.next() {
                 Ok(Some(record)) => record,
                 Ok(None) => return Ok((builder.into_entries(), false)),
-                // The log is past what was gathered: that goes first, and the error comes again.
+                // The entries so far go first; the error recurs.
                 Err(_) if !builder.is_empty() => break,
                 Err(error) => return Err(error),
             };
@@ -260,14 +258,14 @@ impl<R: RecordSource> LaneCursor<R> {
                 self.log.put_back(record);
                 break;
             }
-            let Classified { entry, unreadable } = self.classify(record, context);
+            let Classified { entry, invalid } = self.classify(record, context);
             let ours = entry.reports_invalid_payload || !entry.flows.is_empty();
             if ours && !builder.fits(&entry) {
                 self.log.put_back(entry.record);
                 break;
             }
-            if unreadable {
-                self.unreadable.remember(&entry.record);
+            if invalid {
+                self.invalid.remember(&entry.record);
             }
             if ours {
                 builder.push(entry);
@@ -279,9 +277,9 @@ impl<R: RecordSource> LaneCursor<R> {
     fn classify(&self, record: Arc<Record>, context: &BatchContext<'_>) -> Classified {
         let mut flows = context.flows_of(&record, self.lane);
         flows.retain(|flow| !self.lagging.contains(*flow));
-        let unreadable = self.lane == INVALID_PAYLOAD_LANE && read_payload(&record, context.payload).is_err();
-        let reports_invalid_payload = unreadable && !self.unreadable.is_copy(&record);
-        Classified { entry: BatchEntry { record, flows, reports_invalid_payload }, unreadable }
+        let invalid = self.lane == INVALID_PAYLOAD_LANE && read_payload(&record, context.payload).is_err();
+        let reports_invalid_payload = invalid && !self.invalid.is_copy(&record);
+        Classified { entry: BatchEntry { record, flows, reports_invalid_payload }, invalid }
     }
 }
 

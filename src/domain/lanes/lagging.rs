@@ -1,45 +1,45 @@
-//! The flows that a lane has left behind, each with a place of its own in the inbox.
+//! The flows that lag behind their lane, each with its own offset in the inbox.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::batch::{Batch, BatchEntry, CatchUp, LaggingFlow, Lane, LanePosition, Scope};
 use super::super::message::{FlowId, Offset, Record};
-use super::batch_context::{BatchBuilder, BatchContext};
+use super::batch_builder::BatchBuilder;
+use super::batch_context::BatchContext;
 use super::source::{Ahead, ReadAhead, RecordSource};
 
-/// Many flows may lag, and each keeps what it has read ahead.
+/// Smaller than for a lane: many flows may lag, and each reads ahead.
 const AHEAD: Ahead = Ahead { records: 32, bytes: 1 << 18 };
 
-/// Most flows of a lane that lag at a time. Each is tried again at every tick; where more rows are
-/// locked at once, it is the table that somebody holds.
+/// Most flows of a lane that lag at the same time. Each is tried again at every tick. If more rows are locked, the whole
+/// table is likely to be.
 const MAX_LAGGING: usize = 64;
 
-/// Most flows of a lane that may lag while an inbox for `max_bytes` holds `bytes`. Beyond half of it
-/// nobody new is left behind: what waits for a flow that lags takes room from all others, for as
-/// long as it lags, and so the lane waits instead.
+/// Most flows of a lane that may lag while an inbox for `max_bytes` holds `bytes`. Above half of it no further flow is
+/// deferred: the records of a lagging flow take space from all others, so the lane waits instead.
 #[must_use]
 pub fn max_lagging(bytes: u64, max_bytes: u64) -> usize {
     if bytes > max_bytes / 2 { 0 } else { MAX_LAGGING }
 }
 
-/// A flow that lags.
+/// The cursor of a lagging flow.
 struct LaggingCursor<R> {
     flow: FlowId,
-    /// Where it stands in SQL: every record below is done for it.
+    /// Its offset in SQL: all records below are done for it.
     in_sql: Offset,
     log: ReadAhead<R>,
-    /// What the worker has in hand, in case that it comes back undone.
-    in_hand: Vec<Arc<Record>>,
-    /// Its row was locked the last time: it is asked for with one message only.
+    /// The records of the current batch, in case the worker returns it undone.
+    in_progress: Vec<Arc<Record>>,
+    /// Its row was locked the last time, so the next batch has one message only.
     probing: bool,
-    /// It is not tried again before the next tick.
+    /// Whether it waits for the next tick.
     resting: bool,
 }
 
-/// The flows of one lane that lag. They take turns.
+/// The lagging flows of one lane. They take turns.
 pub(super) struct LaggingFlows<R> {
-    /// The next in turn first.
+    /// The next in turn is the first.
     queue: VecDeque<LaggingCursor<R>>,
 }
 
@@ -56,20 +56,19 @@ impl<R: RecordSource> LaggingFlows<R> {
         self.queue.iter().any(|cursor| cursor.flow == flow)
     }
 
-    /// The lowest offset that one of them still needs.
+    /// The lowest offset that a lagging flow still needs.
     pub(super) fn lowest(&self) -> Option<Offset> {
         self.queue.iter().map(|cursor| cursor.in_sql).min()
     }
 
-    /// From now on the flow lags. It is tried at once where nobody knows whether its row is locked
-    /// still.
+    /// Adds a lagging flow. It is tried at once unless its row is known to be locked.
     pub(super) fn add(&mut self, lagging: LaggingFlow, reader: R, known_to_be_locked: bool) {
         self.queue.retain(|cursor| cursor.flow != lagging.flow);
         self.queue.push_back(LaggingCursor {
             flow: lagging.flow,
             in_sql: lagging.next_offset,
             log: ReadAhead::new(reader, AHEAD),
-            in_hand: Vec::new(),
+            in_progress: Vec::new(),
             probing: true,
             resting: known_to_be_locked,
         });
@@ -79,15 +78,14 @@ impl<R: RecordSource> LaggingFlows<R> {
         self.queue.clear();
     }
 
-    /// A tick: those that rest are tried again.
+    /// At a tick, the resting flows are tried again.
     pub(super) fn wake(&mut self) {
         for cursor in &mut self.queue {
             cursor.resting = false;
         }
     }
 
-    /// A batch of the next one in turn, if it has something to do. The second value tells whether
-    /// there is more to look at.
+    /// A batch of the next flow in turn, if it has one. The second value says whether there is more to scan.
     pub(super) fn next_batch(
         &mut self,
         lane: Lane,
@@ -96,7 +94,7 @@ impl<R: RecordSource> LaggingFlows<R> {
     ) -> Result<(Option<Batch>, bool), R::Error> {
         for _ in 0..self.queue.len() {
             self.queue.rotate_left(1);
-            // No more than one looks around, for a turn of the router must stay short.
+            // Only one flow scans, which keeps the turn of the router short.
             if let Some(cursor) = self.queue.back_mut().filter(|cursor| !cursor.resting) {
                 return Ok((cursor.next_batch(lane, lane_in_sql, context)?, true));
             }
@@ -104,7 +102,7 @@ impl<R: RecordSource> LaggingFlows<R> {
         Ok((None, false))
     }
 
-    /// The worker has answered the batch of a flow. True when the flow lags no more.
+    /// Applies the outcome of a batch. Returns true when the flow no longer lags.
     pub(super) fn answered(&mut self, flow: FlowId, next: Offset, catch_up: Option<CatchUp>) -> bool {
         match catch_up {
             Some(CatchUp::Rejoined) => {
@@ -123,7 +121,7 @@ impl<R: RecordSource> LaggingFlows<R> {
 }
 
 impl<R: RecordSource> LaggingCursor<R> {
-    /// Its next batch; `None` when it has to look on, at another turn.
+    /// Its next batch; `None` if it must go on scanning at its next turn.
     fn next_batch(
         &mut self,
         lane: Lane,
@@ -141,7 +139,7 @@ impl<R: RecordSource> LaggingCursor<R> {
         if entries.is_empty() && !in_step {
             return Ok(None);
         }
-        self.in_hand = entries.iter().map(|entry| Arc::clone(&entry.record)).collect();
+        self.in_progress = entries.iter().map(|entry| Arc::clone(&entry.record)).collect();
         Ok(Some(Batch {
             lane,
             epoch,
@@ -152,7 +150,7 @@ impl<R: RecordSource> LaggingCursor<R> {
         }))
     }
 
-    /// Its messages below `lane_at`, and whether these are all.
+    /// Its messages below `lane_at`, and whether these are all of them.
     fn gather(
         &mut self,
         lane: Lane,
@@ -187,12 +185,12 @@ impl<R: RecordSource> LaggingCursor<R> {
 
     fn advanced(&mut self, next: Offset) {
         self.in_sql = next;
-        self.in_hand.clear();
+        self.in_progress.clear();
         self.probing = false;
     }
 
     fn still_locked(&mut self) {
-        for record in self.in_hand.drain(..).rev() {
+        for record in self.in_progress.drain(..).rev() {
             self.log.put_back(record);
         }
         self.probing = true;

@@ -1,23 +1,24 @@
-//! The lanes: how far each has read, what it is given next, and which records nobody needs any more.
+//! The lanes: how far each has read, which batch is next, and which records are no longer needed.
 //!
 //! ```text
-//!                     released        needed by ◀─ lagging flow  ◀─ lane's offset   looked at, and
+//!                     released        needed by ◀─ lagging flow  ◀─ lane's offset   scanned, and
 //!                                     the lagging                   in SQL          nothing found
 //!  inbox  ───────────────────────────┼──────────────────────────────┼────────────────┼──────────▶
 //!                                watermark                                          done
 //! ```
 //!
-//! Every lane has a cursor of its own over the inbox. A lane whose database rows are locked
-//! elsewhere then holds back nobody but itself, and a restarted worker rewinds only its lane. The
-//! price, that each record is looked at once for every lane, is a microsecond.
+//! Every lane has its own cursor over the inbox. A lane whose database rows are locked elsewhere delays no other lane,
+//! and a restarted worker rewinds only its lane. The price is that each record is scanned once for every lane, which
+//! costs a microsecond.
 //!
-//! A flow whose row stays locked elsewhere does not hold up its lane either: its worker writes down
-//! how far the flow has got, the lane goes on without it, and the flow catches up by batches of its
-//! own, up to the lane's offset in SQL and never beyond. There it joins the lane again, and the lane
-//! goes back to that offset: what it has looked at beyond was looked at without the flow.
+//! A flow whose row stays locked elsewhere does not delay its lane either. The worker stores the offset of the flow, the
+//! lane goes on without it, and the flow catches up by its own batches, up to the lane's offset in SQL and never beyond.
+//! There it rejoins the lane, and the lane goes back to that offset, because it scanned the records beyond without the
+//! flow.
 //!
-//! All is decided here and nothing is sent: the router performs it, and a simulation can.
+//! This module decides and sends nothing: the router does, and so does a simulation.
 
+mod batch_builder;
 mod batch_context;
 mod copies;
 mod cursor;

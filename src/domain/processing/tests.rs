@@ -17,7 +17,7 @@ use super::super::schema::PayloadSchema;
 use super::super::value_style::ValueStyle;
 use super::*;
 
-const RETENTION: Duration = Duration::from_secs(60);
+const RETENTION: Duration = Duration::from_mins(1);
 const OUTBOX_BOUND: u64 = 3;
 const URL: &str = "http://endpoint.example/";
 

@@ -1,4 +1,4 @@
-//! A batch under way, and what was learnt on the way.
+//! The state of a batch over its attempts.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub(super) struct Attempts<'a> {
     scope: Scope,
     pub(super) progress: Progress<'a>,
     pub(super) poison: PoisonMessages,
-    /// A step whose COMMIT went unanswered, and what it would have come to.
+    /// A step whose COMMIT was not answered, with its outcome if it took place.
     pub(super) unknown: Option<(Step, BatchOutcome)>,
     pub(super) outcome: BatchOutcome,
 }
@@ -33,7 +33,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// The flow, of a batch that is about one that lags.
+    /// The flow of a batch of a lagging flow.
     pub(super) fn lagging_flow(&self) -> Option<FlowId> {
         match self.scope {
             Scope::Lane { .. } => None,
@@ -41,7 +41,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// How many flows may yet be left behind.
+    /// Number of flows that may still be deferred.
     pub(super) fn max_deferred(&self) -> usize {
         match self.scope {
             Scope::Lane { max_deferred } => max_deferred.saturating_sub(self.outcome.deferred.len()),
@@ -49,26 +49,26 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// What a step is about. A flow that lags is as a rule not waited for: the others of its lane
-    /// would wait, too.
+    /// The work of a step. The lock of a lagging flow is as a rule not waited for: the other flows of the lane would
+    /// wait as well.
     pub(super) fn work<'w>(&'w self, step: &Step, lagging: &'w BTreeSet<FlowId>) -> Work<'w> {
-        let of_one = self.lagging_flow();
+        let flow = self.lagging_flow();
         Work {
             messages: self.messages,
             range: step.range.clone(),
-            scope: of_one.map_or(FlowScope::Except(lagging), FlowScope::Only),
-            waits: of_one.is_none(),
+            scope: flow.map_or(FlowScope::Except(lagging), FlowScope::Only),
+            waits: flow.is_none(),
             poison: &self.poison,
         }
     }
 
-    /// Bytes of payload that a step is about.
+    /// Payload bytes of a step.
     pub(super) fn bytes(&self, step: &Step) -> usize {
         let messages = self.messages.get(step.range.clone()).unwrap_or_default();
         messages.iter().map(|message| message.record.body.as_bytes().len()).sum()
     }
 
-    /// The step is in SQL.
+    /// Records that the step is committed.
     pub(super) fn committed(&mut self, step: &Step, outcome: BatchOutcome, rules: &BatchRules) {
         for post in &outcome.posts {
             rules.gauge.add(post.key.flow_id, post.created_at_us);
@@ -80,13 +80,13 @@ impl<'a> Attempts<'a> {
         self.unknown = None;
     }
 
-    /// Things stand elsewhere: where a step whose COMMIT went unanswered would have brought them?
+    /// Resolves a position that was not expected: it is fine if an unanswered COMMIT explains it.
     pub(super) fn resolve(&mut self, found: Position) -> Result<(Step, BatchOutcome), BatchFailure> {
         let lost = self.unknown.take();
         lost.filter(|(step, _)| found == step.next).ok_or(BatchFailure::Fenced(found.lane))
     }
 
-    /// The flow that lags cannot be had. If a part of the batch is done, only SQL can say how far.
+    /// Ends the batch because the row of the lagging flow is locked. After a committed step the lane must be reopened.
     pub(super) fn still_locked(&mut self, step: &Step) -> Result<(), BatchFailure> {
         if self.outcome.catch_up.is_some() {
             return Err(BatchFailure::Fenced(step.expected.lane));

@@ -1,8 +1,8 @@
-//! What a small batch does in one statement where a large one takes two.
+//! Combines two statements into one, for a batch of few flows.
 //!
-//! With few messages a transaction is made of round trips: each that is saved is time that a message waits
-//! less. With many flows the statements are long, and saving one of them is saving nothing. `SQLite` has no
-//! round trips, and `PostgreSQL` neither locks by an outer join nor updates two tables at once.
+//! A small transaction consists of round trips: each one saved shortens the wait of a message. With many flows the
+//! statements themselves are slow, and combining them gains nothing. `SQLite` has no round trips, and `PostgreSQL` neither
+//! locks by an outer join nor updates two tables at once.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// Most flows of such a batch.
+/// Most flows of a combined statement.
 const MAX_COMBINED_FLOWS: usize = 16;
 
-/// Whether a batch with so many flows is small in this sense.
+/// Whether a batch with this number of flows uses combined statements.
 pub(super) fn fits_combined(flows: usize, dialect: Dialect) -> bool {
     dialect == Dialect::MySql && (1..=MAX_COMBINED_FLOWS).contains(&flows)
 }
@@ -42,7 +42,7 @@ pub(super) async fn lock_lane_and_flows(
         let mut flows = BTreeMap::new();
         for row in rows {
             lane = lane_state(&row)?;
-            // A flow that is gone leaves the columns of the lane alone.
+            // For a missing flow the outer join gives the columns of the lane only.
             if row.try_get::<Option<i64>>("", "id")?.is_some() {
                 let flow = locked_flow(&row, schemas)?;
                 flows.insert(flow.id, flow);
@@ -53,8 +53,8 @@ pub(super) async fn lock_lane_and_flows(
     read().while_doing("reading the locked lane and flows")
 }
 
-/// The optimiser takes the lane's row first, since that is a constant, and walks up the primary key for the
-/// flows. A wish for order would only make it sort the result.
+/// The optimiser reads the row of the lane first, since it is a constant, and then the flows by ascending primary key.
+/// ORDER BY would only add a sort.
 fn lock_sql(ids: usize) -> String {
     let dialect = Dialect::MySql;
     format!(
@@ -68,7 +68,7 @@ fn lock_sql(ids: usize) -> String {
     )
 }
 
-/// Sets `last_msg_id` of every flow given, and where the lane stands.
+/// Sets `last_msg_id` of the flows, and the position of the lane.
 pub(super) async fn write_counters_and_lane(
     connection: &impl ConnectionTrait,
     row: LaneRow<'_>,
@@ -84,7 +84,7 @@ pub(super) async fn write_counters_and_lane(
         row.lane.into(),
     ];
     let statement = statement(connection.get_database_backend(), update_sql(padded), counters.chain(lane));
-    connection.execute_raw(statement).await.while_doing("writing the counters and how far the lane is")?;
+    connection.execute_raw(statement).await.while_doing("writing the counters and the offset of the lane")?;
     Ok(())
 }
 

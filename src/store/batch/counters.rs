@@ -1,9 +1,9 @@
-//! The counters of all flows of a batch, in few statements.
+//! Writes the counters of all flows of a batch, in few statements.
 //!
-//! A statement for each flow costs ten times as much as all other work when a batch is spread over many flows. A list
-//! of flows and numbers that is joined costs a third as much as the rows of the messages; adding the same to
-//! a list of flows, a tenth. So flows that gave equally many numbers go together where they are many: in a batch
-//! that is spread over many flows, most gave one or two.
+//! In a batch over many flows, a statement for each flow costs ten times as much as all other work. Joining a list of
+//! flows and numbers costs a third as much as the rows of the messages; adding the same number to a list of flows, a
+//! tenth. So flows that took equally many numbers share a statement if they are many. In a batch over many flows most
+//! took one or two.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ use crate::store::statement::statement;
 /// Most flows of one statement.
 const CHUNK_FLOWS: usize = 512;
 
-/// From so many flows on that gave equally many numbers a statement of their own is worth its round trip.
-const WORTH_A_STATEMENT: usize = 32;
+/// From this many flows that took equally many numbers, a separate statement is worth its round trip.
+const MIN_SHARING_FLOWS: usize = 32;
 
 impl Counter {
     pub(super) fn values(self) -> [Value; 2] {
@@ -28,13 +28,13 @@ impl Counter {
     }
 }
 
-/// Sets `last_msg_id` of every flow given.
+/// Sets `last_msg_id` of the flows.
 pub(super) async fn write_counters(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
     counters: &[Counter],
 ) -> Result<(), StoreError> {
-    let (alike, others) = apart(counters);
+    let (alike, others) = split_alike(counters);
     for (given, flows) in alike {
         for chunk in flows.chunks(CHUNK_FLOWS) {
             let padded = chunk.len().next_power_of_two();
@@ -50,13 +50,13 @@ pub(super) async fn write_counters(
     Ok(())
 }
 
-/// The flows that many others are like, by how many numbers they gave; and the rest.
-fn apart(counters: &[Counter]) -> (BTreeMap<i64, Vec<FlowId>>, Vec<Counter>) {
+/// Splits off the flows that share a statement, by the number of numbers that they took.
+fn split_alike(counters: &[Counter]) -> (BTreeMap<i64, Vec<FlowId>>, Vec<Counter>) {
     let mut alike: BTreeMap<i64, Vec<FlowId>> = BTreeMap::new();
     for counter in counters {
         alike.entry(counter.taken).or_default().push(counter.flow);
     }
-    alike.retain(|_, flows| flows.len() >= WORTH_A_STATEMENT);
+    alike.retain(|_, flows| flows.len() >= MIN_SHARING_FLOWS);
     let others = counters.iter().filter(|counter| !alike.contains_key(&counter.taken)).copied().collect();
     (alike, others)
 }
@@ -76,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flows_that_gave_equally_many_numbers_go_together_where_they_are_many() {
-        let many = 1..=i64::try_from(WORTH_A_STATEMENT).unwrap_or(i64::MAX);
+    fn flows_that_took_equally_many_numbers_share_a_statement() {
+        let many = 1..=i64::try_from(MIN_SHARING_FLOWS).unwrap_or(i64::MAX);
         let ones: Vec<Counter> =
             many.clone().map(|flow| Counter { flow, last: 7 * flow, taken: 1 }).collect();
         let twos = [Counter { flow: 1_000, last: 2, taken: 2 }, Counter { flow: 1_001, last: 9, taken: 2 }];
 
-        let (alike, others) = apart(&[ones, twos.to_vec()].concat());
+        let (alike, others) = split_alike(&[ones, twos.to_vec()].concat());
 
         assert_eq!(alike, BTreeMap::from([(1, many.collect())]));
         assert_eq!(others, twos);

@@ -1,9 +1,8 @@
-//! The row of a lane: how far it has got, and who may carry it on.
+//! The row of a lane: its offset, and the epoch of the worker that may advance it.
 //!
-//! Every batch first locks its lane's row and compares epoch and offset with the ones it carries.
-//! A restarted worker raises the epoch, so whatever its predecessor still has under way is void;
-//! and a commit whose outcome is unknown is resolved by the same locking read, because that waits
-//! for a COMMIT that still runs, which a plain read would not.
+//! Every batch first locks the row of its lane and compares epoch and offset with the expected ones. A restarted worker
+//! raises the epoch, which voids any batch of its predecessor. The same locking read resolves a commit whose outcome is
+//! unknown: unlike a plain read it waits for a COMMIT that is still running.
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
@@ -16,22 +15,22 @@ use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// Where a lane stands that has no row; no batch expects that.
-pub(super) const NOWHERE: LanePosition = LanePosition { epoch: -1, next_offset: 0 };
+/// The position of a lane without a row; no batch expects it.
+pub(super) const NO_POSITION: LanePosition = LanePosition { epoch: -1, next_offset: 0 };
 
-/// Where a lane stands, and which of its flows lag.
+/// The position of a lane, and a checksum of its lagging flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LaneState {
     pub(super) position: LanePosition,
-    /// The sum of their ids: a batch that was made for another list must not count. A database that went back may have
-    /// another list at the same epoch and offset.
+    /// The sum of the flows' ids. A batch that was made for another list must not count: a database that was restored may
+    /// have another list at the same epoch and offset.
     pub(super) lagging_sum: i64,
 }
 
-/// A lane that has no row.
-pub(super) const NO_LANE: LaneState = LaneState { position: NOWHERE, lagging_sum: 0 };
+/// The state of a lane without a row.
+pub(super) const NO_LANE: LaneState = LaneState { position: NO_POSITION, lagging_sum: 0 };
 
-/// The columns of [`lane_state`], of a row of `inbox_offsets` that is called `o`.
+/// The columns that [`lane_state`] reads, with `o` as the alias of `inbox_offsets`.
 pub(super) fn lane_columns(dialect: Dialect) -> String {
     let sum = dialect.integer(
         "(SELECT COALESCE(SUM(l.flow_id), 0) FROM inbox_lagging AS l WHERE l.inbox_id = o.inbox_id AND l.lane = o.lane)",
@@ -39,7 +38,7 @@ pub(super) fn lane_columns(dialect: Dialect) -> String {
     format!("o.epoch, o.next_offset, {sum} AS lagging_sum")
 }
 
-/// How a lane stands, as its row says.
+/// Reads the state of a lane from its row.
 pub(super) fn lane_state(row: &QueryResult) -> Result<LaneState, DbErr> {
     let next_offset: i64 = row.try_get("", "next_offset")?;
     let position =
@@ -47,8 +46,8 @@ pub(super) fn lane_state(row: &QueryResult) -> Result<LaneState, DbErr> {
     Ok(LaneState { position, lagging_sum: row.try_get("", "lagging_sum")? })
 }
 
-/// Higher than the one before, and never given before: in a database that went back a plain count would give an epoch
-/// again that batches and news from before still carry.
+/// The next epoch: higher than `before`, and never used before. In a restored database a plain count would repeat an
+/// epoch that older batches and messages still carry.
 fn next_epoch(before: i64) -> i64 {
     chrono::Utc::now().timestamp_micros().max(before + 1)
 }
@@ -58,28 +57,28 @@ pub(super) fn lagging_sum<'a>(flows: impl IntoIterator<Item = &'a FlowId>) -> i6
     flows.into_iter().fold(0, |sum, flow| sum.wrapping_add(*flow))
 }
 
-/// The row that a transaction holds while it works for a lane.
+/// Addresses the row of a lane.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneRow<'a> {
     pub(super) inbox_id: &'a str,
     pub(super) lane: Lane,
 }
 
-/// What must be so for a batch to count, and what it makes of it.
+/// The condition under which a batch counts, and the position that it leads to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fence<'a> {
     pub(super) row: LaneRow<'a>,
-    /// The flow, for a batch of one that lags.
+    /// The flow of a batch of a lagging flow.
     pub(super) flow: Option<FlowId>,
     pub(super) expected: Position,
     pub(super) next: Position,
-    /// Of the flows that the lane has gone on without, as far as the worker knows.
+    /// The checksum of the lagging flows that the worker knows.
     pub(super) lagging_sum: i64,
 }
 
 impl Fence<'_> {
-    /// Locks the lane's row, and so all that is written under it, and reads where things stand.
-    pub(super) async fn find(
+    /// Locks the row of the lane, which guards all its other rows, and reads the positions.
+    pub(super) async fn lock_and_read(
         &self,
         database: &Database,
         connection: &impl ConnectionTrait,
@@ -92,15 +91,14 @@ impl Fence<'_> {
         Ok((lane, lag))
     }
 
-    /// Whether the batch is the one that comes next where things stand so. The batch of one flow does not depend on the
-    /// list of the others.
-    pub(super) fn let_in(&self, lane: LaneState, lag: Lag) -> Result<(), Failed> {
+    /// Checks that the batch is the next one. The batch of a lagging flow does not depend on the list of the others.
+    pub(super) fn check(&self, lane: LaneState, lag: Lag) -> Result<(), Failed> {
         let found = Position { lane: lane.position, lag };
         let is_same_list = self.flow.is_some() || lane.lagging_sum == self.lagging_sum;
         if found == self.expected && is_same_list { Ok(()) } else { Err(Failed::Fenced(found)) }
     }
 
-    /// Writes where things stand now. A batch of one flow leaves the lane where it is.
+    /// Writes the new position. The batch of a lagging flow does not move its lane.
     pub(super) async fn write(
         &self,
         database: &Database,
@@ -115,7 +113,7 @@ impl Fence<'_> {
 }
 
 impl LaneRow<'_> {
-    /// Takes the lane over: from now on only batches of the returned epoch count.
+    /// Takes the lane over. From then on only batches of the returned epoch count.
     pub(super) async fn take_over(&self, database: &Database) -> Result<OpenedLane, StoreError> {
         let transaction = database.begin().await?;
         self.create(database, &transaction).await?;
@@ -141,7 +139,7 @@ impl LaneRow<'_> {
         connection: &impl ConnectionTrait,
     ) -> Result<LaneState, StoreError> {
         let lock = match database.dialect {
-            // It locks no more than is named here.
+            // Locks only the named table.
             Dialect::Postgres => " FOR UPDATE OF o",
             other => other.for_update(),
         };
@@ -157,7 +155,7 @@ impl LaneRow<'_> {
         read.await.while_doing("locking the lane's row")
     }
 
-    /// Writes where the lane stands now.
+    /// Writes the position of the lane.
     pub(super) async fn write(
         &self,
         database: &Database,
@@ -181,7 +179,7 @@ impl LaneRow<'_> {
     ) -> Result<(), StoreError> {
         let values = first.into_iter().chain([self.inbox_id.into(), self.lane.into()]);
         let statement = statement(connection.get_database_backend(), sql, values);
-        connection.execute_raw(statement).await.while_doing("writing how far lane and flows are")?;
+        connection.execute_raw(statement).await.while_doing("writing the offset of the lane or flow")?;
         Ok(())
     }
 }

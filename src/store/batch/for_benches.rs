@@ -1,5 +1,5 @@
-//! What the benchmarks need to get at the building of statements: the rows of a batch, and a connection that takes
-//! statements as the driver would and throws them away. In no release.
+//! Builds statements for the benchmarks: the rows of a batch, and a connection that discards statements. Part of no
+//! release.
 
 use std::fmt;
 use std::future::{Future, ready};
@@ -30,7 +30,7 @@ impl fmt::Debug for DataRows<'_> {
 }
 
 impl<'a> DataRows<'a> {
-    /// The rows of a payload for every attribute, as many as there are, for the flow of this code.
+    /// The rows of the payloads, for a flow with this code.
     #[must_use]
     pub fn of(payloads: &'a [Payload<'a>], flow_code: &str) -> Self {
         let code = flow_code.into();
@@ -54,20 +54,20 @@ impl<'a> DataRows<'a> {
     }
 }
 
-/// Builds the statements that write these counters, each of which went up by one.
+/// Builds the statements that write these counters, each raised by one.
 pub fn write_counters_of(dialect: Dialect, counters: &[(FlowId, i64)]) -> Result<(), StoreError> {
     let counters: Vec<Counter> =
         counters.iter().map(|(flow, last)| Counter { flow: *flow, last: *last, taken: 1 }).collect();
     at_once(write_counters(&Nowhere(dialect), dialect, &counters))
 }
 
-/// Builds the statements that lock these flows, ascending by id; none of them is found.
+/// Builds the statements that lock these flows, ascending by id. None is found.
 pub fn lock(dialect: Dialect, flows: &[FlowId]) -> Result<(), StoreError> {
     let mut schemas = SchemaCache::default();
     at_once(lock_flows(&Nowhere(dialect), dialect, flows, true, &mut schemas)).map(drop)
 }
 
-/// Runs what waits for nothing.
+/// Runs a future that is always ready.
 fn at_once<T>(work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     loop {
@@ -77,10 +77,10 @@ fn at_once<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
-/// Every statement succeeds, and finds nothing.
+/// A connection on which each statement succeeds and finds no rows.
 struct Nowhere(Dialect);
 
-/// What the trait's functions return.
+/// The type that the functions of the trait return.
 type Answer<'t, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 't>>;
 
 fn answer<'t, T: Send + 't>(answer: T) -> Answer<'t, T> {

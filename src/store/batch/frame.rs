@@ -1,5 +1,5 @@
-//! How a transaction of a lane begins and ends: the lane's row and the flows locked, the counters and the new
-//! offset written.
+//! The first and the last statements of a transaction: they lock the rows of lane and flows, and write counters and
+//! offset.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::domain::processing::{Counter, FlowState};
 use crate::store::connect::Database;
 use crate::store::error::{ErrorClass, StoreError};
 
-/// Locks the lane's row, sees that the batch is the one that comes next, and locks the flows.
+/// Locks the row of the lane, checks that the batch is the next one, and locks the rows of the flows.
 pub(super) async fn lock_and_fence(
     transaction: &DatabaseTransaction,
     database: &Database,
@@ -30,10 +30,10 @@ pub(super) async fn lock_and_fence(
     };
     if fence.flow.is_none() && fits_combined(ids.len(), database.dialect) {
         let (lane, flows) = lock_lane_and_flows(transaction, fence.row, &ids, schemas).await?;
-        return fence.let_in(lane, Lag::NotAsked).map(|()| flows);
+        return fence.check(lane, Lag::NotAsked).map(|()| flows);
     }
-    let (lane, lag) = fence.find(database, transaction).await?;
-    fence.let_in(lane, lag)?;
+    let (lane, lag) = fence.lock_and_read(database, transaction).await?;
+    fence.check(lane, lag)?;
     match lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await {
         Err(error) if fence.flow.is_some() && error.class() == ErrorClass::LockTimeout => {
             Err(Failed::StillLocked)
@@ -42,7 +42,7 @@ pub(super) async fn lock_and_fence(
     }
 }
 
-/// Writes the counters, and how far lane or flow are now.
+/// Writes the counters, and the new offset of lane or flow.
 pub(super) async fn advance_offset(
     transaction: &DatabaseTransaction,
     database: &Database,

@@ -1,9 +1,8 @@
-//! Harmless rows, written and rolled back: whether the database takes rows at this moment.
+//! Writes harmless rows and rolls them back, to find out whether the database accepts rows at all.
 //!
-//! Covered are `data`, by a row that the site's own rules let pass, and `outbox`, by a row with the key of the message
-//! and nothing in it. Not covered are `message_keys` and `dead_letters`, which are the gateway's own and hold nothing that
-//! a rule of the site is about, and the counters in `flows`: a rule on those refuses all messages of one flow, which is
-//! then set aside.
+//! The rows go to `data`, in a form that the site's own constraints accept, and to `outbox`, with the key of the message
+//! and no content. `message_keys` and `dead_letters` are left out: no constraint of a site is about them. So are the
+//! counters in `flows`: a constraint on those rejects all messages of one flow, which is then set aside.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,13 +20,13 @@ use crate::store::error::{ErrorClass, StoreError, While};
 use crate::store::exhaustion::has_ids_for;
 use crate::store::statement::statement;
 
-/// Rows of `data` that are tried in turn, as what a SELECT gives after `received_at`. The last parameter is the flow,
-/// those before it are a text that no other row has.
+/// Rows of `data` that are tried in turn, as the SELECT list after `received_at`. The last parameter is the flow; the
+/// others are a text that no other row has.
 ///
-/// The plainest comes first: rules about values say nothing of NULL, and neither do foreign keys and unique keys. The
-/// others are for rules that do not take NULL. The copies are for a column that is a foreign key and NOT NULL as well;
-/// another flow's row goes first, since the rule may be about this one. A table that is empty and takes none of the
-/// others is waited for.
+/// The plainest row is first: constraints on values, foreign keys and unique keys accept NULL. The next ones are for
+/// constraints that reject NULL. The copies are for a column that is a foreign key and NOT NULL. The row of another flow
+/// precedes one of any flow, since the constraint may be about this flow. If an empty table accepts none of the others,
+/// the database counts as unavailable.
 const CANDIDATES: [&str; 6] = [
     "code, NULL, NULL, NULL FROM flows WHERE id = ?",
     "NULL, NULL, NULL, NULL FROM flows WHERE id = ?",
@@ -40,12 +39,12 @@ const CANDIDATES: [&str; 6] = [
      FROM (SELECT * FROM data ORDER BY id DESC LIMIT 1) AS newest CROSS JOIN flows WHERE flows.id = ?",
 ];
 
-/// Whether as many harmless rows go in as the message of `flow` at `offset` has.
+/// Whether the database accepts as many harmless rows as the message of `flow` at `offset` has.
 ///
-/// As many, because identifiers may be left for fewer: then the message is not at fault.
+/// The number matters: if identifiers are left for fewer rows only, the message is not at fault.
 ///
 /// # Errors
-/// The database was not reached, or something was locked: then nothing is known.
+/// The database was not reached, or a row was locked: the question stays open.
 pub(super) async fn takes_harmless_rows(
     database: &Database,
     rules: &BatchRules,
@@ -66,7 +65,7 @@ pub(super) async fn takes_harmless_rows(
     Ok(false)
 }
 
-/// Any refusal is an answer. Other errors leave the question open.
+/// A rejection is an answer. Other errors leave the question open.
 fn is_taken(outcome: Result<bool, StoreError>) -> Result<bool, StoreError> {
     match outcome {
         Err(error) if matches!(error.class(), ErrorClass::Poison | ErrorClass::Outage) => Ok(false),
@@ -93,7 +92,7 @@ async fn takes_rows(
     roll_back(transaction, written).await
 }
 
-/// A second before the row before it: a key may hold the time.
+/// Each row is one second older than the one before: a unique key may contain the time.
 async fn takes_row(
     transaction: &DatabaseTransaction,
     database: &Database,
@@ -116,7 +115,7 @@ async fn takes_row(
     Ok(written.rows_affected() == 1)
 }
 
-/// A message whose key is there already is not at fault: it waits for its turn, and the delivery deletes the row.
+/// A message whose key exists is not at fault: it waits until the delivery deletes the row.
 async fn takes_post(
     database: &Database,
     rules: &BatchRules,

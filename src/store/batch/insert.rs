@@ -1,7 +1,7 @@
-//! Inserts of many rows in few statement shapes.
+//! Inserts many rows by few statement shapes.
 //!
-//! The driver caches prepared statements by their text. A statement for every possible number of
-//! rows would turn that cache over at each batch, so rows go in chunks of a few sizes.
+//! The driver caches prepared statements by their text. A statement for every possible number of rows would evict the
+//! others at each batch, so rows are written in chunks of a few sizes.
 
 use sea_orm::{ConnectionTrait, Value};
 
@@ -10,7 +10,7 @@ use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// How many rows a statement may have. Close enough together that a batch needs few statements: the three
+/// Numbers of rows of a statement. Close enough together that a batch needs few statements: the three
 /// attributes of a lone message go in one. Larger ones would save a full batch four round trips, and cost the server
 /// more than those: it keeps about 2 KB for each row of a prepared statement, for every connection, and goes through them all.
 const CHUNKS: [usize; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
@@ -22,19 +22,19 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// A row that can be inserted together with others.
 pub(super) trait Row {
     const TABLE: &'static str;
-    /// Begins an error message: "storing the rows".
+    /// The beginning of an error message: "storing the rows".
     const DOING: &'static str;
     /// Columns that are bound, in the order of [`bind`](Self::bind).
     const COLUMNS: &'static [&'static str];
-    /// Columns that get the database's own time.
+    /// Columns that are set to the time of the database.
     const NOW_COLUMNS: &'static [&'static str] = &[];
 
-    /// What to do where such a row is there already: nothing is said, so it is an error.
+    /// The end of the statement; by default an existing row is an error.
     fn ending(_: Dialect) -> &'static str {
         ""
     }
 
-    /// About how many bytes it adds to a statement.
+    /// Approximate number of bytes in a statement.
     fn bytes(&self) -> usize;
     fn bind(&self, context: &WriteContext<'_>, values: &mut Vec<Value>);
 }
@@ -59,7 +59,7 @@ pub(super) async fn insert_rows<R: Row>(
     Ok(())
 }
 
-/// The largest chunk of rows that one statement may hold; one row always goes.
+/// The largest chunk of rows that one statement may hold; at least one row.
 fn chunk_length<R: Row>(rows: &[R], most_bytes: usize) -> usize {
     let mut length = 0;
     let mut bytes = 0;

@@ -1,7 +1,7 @@
-//! The list of flows that a lane has gone on without, each with an offset of its own.
+//! The table of the flows that lag behind their lane, each with its own offset.
 //!
-//! All of it happens under the lane's row: whoever holds that is the only one who reads or writes
-//! the list, and a worker of an older epoch never gets as far.
+//! The locked row of the lane guards the table: only its holder reads or writes it, and a worker of an older epoch is
+//! fenced before.
 
 use std::collections::HashSet;
 
@@ -20,31 +20,31 @@ use crate::store::statement::statement;
 /// Most flows of one statement.
 const CHUNK_FLOWS: usize = 512;
 
-/// A flow that its lane leaves behind.
+/// A flow that its lane defers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeferredFlow {
     pub(super) id: FlowId,
     pub(super) code: String,
 }
 
-/// Writes down those of `flows` whose rows are locked elsewhere, as standing where the lane stands:
-/// nothing of theirs was done from there on. None if there are more than `most`.
+/// Defers those of `flows` whose rows are locked elsewhere, at the offset of the lane: from there on nothing of theirs
+/// was done. Defers none if there are more than `max`.
 pub(super) async fn defer_locked(
     database: &Database,
     row: LaneRow<'_>,
     expected: LanePosition,
     flows: &[FlowId],
-    most: usize,
+    max: usize,
 ) -> Result<Vec<DeferredFlow>, Failed> {
     let transaction = begin(database, row, expected).await?;
-    let held = locked_elsewhere(database, &transaction, flows).await?;
-    if held.is_empty() || held.len() > most {
+    let locked = locked_elsewhere(database, &transaction, flows).await?;
+    if locked.is_empty() || locked.len() > max {
         return Ok(Vec::new());
     }
-    write_down(database, row, expected, transaction, held).await
+    insert_deferred(database, row, expected, transaction, locked).await
 }
 
-/// Writes down `flows`, whose messages the database refuses, as standing where the lane stands.
+/// Defers `flows`, whose messages the database rejects, at the offset of the lane.
 pub(super) async fn set_aside(
     database: &Database,
     row: LaneRow<'_>,
@@ -52,10 +52,10 @@ pub(super) async fn set_aside(
     flows: Vec<DeferredFlow>,
 ) -> Result<Vec<DeferredFlow>, Failed> {
     let transaction = begin(database, row, expected).await?;
-    write_down(database, row, expected, transaction, flows).await
+    insert_deferred(database, row, expected, transaction, flows).await
 }
 
-/// All locks of our earlier attempt are free once the lane's row is.
+/// Begins with the row of the lane. Once that is free, so are all other locks of the earlier attempt.
 async fn begin(
     database: &Database,
     row: LaneRow<'_>,
@@ -69,7 +69,7 @@ async fn begin(
     Ok(transaction)
 }
 
-async fn write_down(
+async fn insert_deferred(
     database: &Database,
     row: LaneRow<'_>,
     lane: LanePosition,
@@ -85,15 +85,14 @@ async fn write_down(
     }
 }
 
-/// Flows that there are, without those whose rows can be had at once. A server that cannot pass
-/// over locked rows refuses the statement.
+/// The flows that exist and whose rows are locked. A server without SKIP LOCKED rejects the statement.
 async fn locked_elsewhere(
     database: &Database,
     connection: &impl ConnectionTrait,
     flows: &[FlowId],
 ) -> Result<Vec<DeferredFlow>, StoreError> {
-    const DOING: &str = "looking for flows that are locked elsewhere";
-    let mut held = Vec::new();
+    const DOING: &str = "finding the flows that are locked elsewhere";
+    let mut locked = Vec::new();
     for chunk in flows.chunks(CHUNK_FLOWS) {
         let padded = chunk.len().next_power_of_two();
         let query = |columns: &str, index: &str, lock: &str| {
@@ -111,9 +110,9 @@ async fn locked_elsewhere(
         let all =
             connection.query_all_raw(query(&format!("{id} AS id, code"), "", "")).await.while_doing(DOING)?;
         let all: Result<Vec<DeferredFlow>, _> = all.iter().map(deferred_flow).collect();
-        held.extend(all.while_doing(DOING)?.into_iter().filter(|flow| !free.contains(&flow.id)));
+        locked.extend(all.while_doing(DOING)?.into_iter().filter(|flow| !free.contains(&flow.id)));
     }
-    Ok(held)
+    Ok(locked)
 }
 
 fn deferred_flow(row: &QueryResult) -> Result<DeferredFlow, sea_orm::DbErr> {
@@ -121,7 +120,7 @@ fn deferred_flow(row: &QueryResult) -> Result<DeferredFlow, sea_orm::DbErr> {
 }
 
 impl LaneRow<'_> {
-    /// All flows that the lane has left behind, by flow.
+    /// The lagging flows of the lane, by flow.
     pub(super) async fn lagging(
         &self,
         connection: &impl ConnectionTrait,
@@ -134,10 +133,10 @@ impl LaneRow<'_> {
             let rows = connection.query_all_raw(statement).await?;
             rows.iter().map(lagging_flow).collect::<Result<_, _>>()
         };
-        read.await.while_doing("reading which flows lag")
+        read.await.while_doing("reading the lagging flows")
     }
 
-    /// How far `flow` is. Nobody else writes it, so it need not be locked.
+    /// The offset of `flow`. The row of the lane guards it, so it is not locked.
     pub(super) async fn lag_of(
         &self,
         connection: &impl ConnectionTrait,
@@ -151,11 +150,11 @@ impl LaneRow<'_> {
             let row = connection.query_one_raw(statement).await?;
             row.as_ref().map(lagging_flow).transpose()
         };
-        let found = read.await.while_doing("reading how far a lagging flow is")?;
+        let found = read.await.while_doing("reading the offset of a lagging flow")?;
         Ok(found.map_or(Lag::Over, |found| Lag::At(found.next_offset)))
     }
 
-    /// Writes where `flow` stands now; what is over is no longer written down.
+    /// Writes the offset of `flow`, or deletes its row when the lag is over.
     pub(super) async fn write_lag(
         &self,
         connection: &impl ConnectionTrait,
@@ -175,7 +174,7 @@ impl LaneRow<'_> {
         }
     }
 
-    /// A flow that is there already is an error: its offset must not be lost.
+    /// Fails for a flow that already lags: its offset must not be lost.
     async fn insert_lagging(
         &self,
         database: &Database,

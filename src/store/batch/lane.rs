@@ -1,4 +1,4 @@
-//! Brings the batches of one lane into SQL: never gives up, never does it twice.
+//! Writes the batches of one lane: retries until each is committed, and commits none twice.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::store::dialect::Dialect;
 use crate::store::error::{ErrorClass, StoreError};
 use crate::store::limits::max_packet_bytes;
 
-/// Two transactions that met: they only have to come one after the other.
+/// After a deadlock: the transactions only have to run one after the other.
 const AFTER_DEADLOCK: Backoff = Backoff { base: Duration::from_millis(10), max: Duration::from_millis(500) };
-/// The database refuses: it gets time to recover.
+/// After an outage: the database gets time to recover.
 const AFTER_OUTAGE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
 
-/// A transaction that has brought messages into SQL.
+/// A committed transaction with messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    /// From the batch to the answer to COMMIT.
+    /// Time from the batch to the answer to COMMIT.
     pub took: Duration,
     /// Messages, counted once for each flow.
     pub messages: usize,
@@ -41,52 +41,51 @@ pub struct Committed {
     pub bytes: usize,
 }
 
-/// Hears how the lane fares.
+/// Receives the events of a lane.
 pub trait LaneObserver {
-    /// The database failed at something; whatever is done about it.
+    /// The database failed, whether or not the lane can recover at once.
     fn failed(&self, error: &StoreError);
-    /// A transaction with messages was committed, and its answer came.
+    /// A transaction with messages was committed and answered.
     fn committed(&self, transaction: Committed);
-    /// The database refused, for the `failures`th time in a row; the next attempt is after `delay`.
+    /// The database failed for the `failures`th time in a row; the next attempt is after `delay`.
     fn retrying(&self, error: &StoreError, failures: u32, delay: Duration);
     /// A transaction was committed.
     fn progressing(&self);
-    /// The lane goes on without a flow, whose row is locked elsewhere.
+    /// The lane goes on without a flow because its row is locked elsewhere.
     fn deferred(&self, flow: LaggingFlow, code: &str);
-    /// The lane goes on without a flow, of which the database has refused so many messages in a row.
+    /// The lane goes on without a flow because the database rejected `refused` of its messages in a row.
     fn set_aside(&self, flow: LaggingFlow, code: &str, refused: u32, refusal: &StoreError);
-    /// A flow that lagged is in step with the lane again.
+    /// A lagging flow has caught up with the lane.
     fn rejoined(&self, flow: FlowId);
 }
 
 /// The reaction to a failure.
-enum Next {
-    /// Something was done about it: the same again, at once.
-    Again,
-    /// Nothing could be done: the same again, after a pause.
-    Pause(StoreError),
-    /// The flow that lags is not let in: it stays where it is.
-    StaysBehind,
+enum Reaction {
+    /// The cause was removed: retry at once.
+    Retry,
+    /// Retry after a pause.
+    RetryLater(StoreError),
+    /// The lagging flow stays where it is.
+    StayLagging,
 }
 
-/// A batch that was not processed to its end.
+/// Why a batch was not processed to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchFailure {
-    /// The lane stands elsewhere or belongs to another epoch: open it anew. What the batch holds
-    /// is in the inbox still, or in SQL already.
-    #[error("the lane stands at offset {} in epoch {}", .0.next_offset, .0.epoch)]
+    /// The lane is at another offset or epoch: reopen it. The records of the batch are still in the inbox, or already
+    /// committed.
+    #[error("the lane is at offset {} in epoch {}", .0.next_offset, .0.epoch)]
     Fenced(LanePosition),
 }
 
-/// A batch that was not processed to its end, and what was done until then: it is in SQL, and nobody
-/// else knows.
+/// A batch that was not processed to its end, with the outcome of the part that is committed.
 #[derive(Debug, thiserror::Error)]
 #[error("{failure}")]
 pub struct BrokenOff {
     /// Why.
     #[source]
     pub failure: BatchFailure,
-    /// What was done.
+    /// The committed part.
     pub done: BatchOutcome,
 }
 
@@ -98,20 +97,20 @@ pub struct LaneStore {
     lane: Lane,
     schemas: SchemaCache,
     prepared: PreparedTransaction,
-    /// Flows that the lane has left behind: its own batches pass them over.
+    /// The lagging flows of the lane: its own batches skip them.
     lagging: BTreeSet<FlowId>,
-    /// Those of them whose rows could be had the last time.
-    moving: BTreeSet<FlowId>,
+    /// The lagging flows whose rows were free the last time.
+    unlocked: BTreeSet<FlowId>,
     refusals: Refusals,
-    /// How long one transaction may take.
+    /// Longest duration of a transaction.
     transaction_timeout: Duration,
-    /// Something failed, and the server may by now take smaller statements than it did.
-    suspects_bounds: bool,
+    /// Whether to read the limits again: after a failure the server may accept smaller statements only.
+    recheck_limits: bool,
 }
 
 impl LaneStore {
-    /// For `lane` of the inbox named in the rules. The database's connections must belong to the
-    /// runtime that calls.
+    /// Creates the store of `lane`, of the inbox that the rules name. The connections of the database must belong to the
+    /// runtime of the caller.
     #[must_use]
     pub fn new(database: Database, rules: Arc<BatchRules>, lane: Lane) -> Self {
         Self {
@@ -121,20 +120,20 @@ impl LaneStore {
             schemas: SchemaCache::default(),
             prepared: PreparedTransaction::default(),
             lagging: BTreeSet::new(),
-            moving: BTreeSet::new(),
+            unlocked: BTreeSet::new(),
             refusals: Refusals::default(),
             transaction_timeout: answer_timeout(),
-            suspects_bounds: false,
+            recheck_limits: false,
         }
     }
 
-    /// The same, with another bound on the time that one transaction may take.
+    /// Sets the longest duration of a transaction.
     #[must_use]
     pub fn with_transaction_timeout(self, transaction_timeout: Duration) -> Self {
         Self { transaction_timeout, ..self }
     }
 
-    /// Takes the lane over, as soon as the database lets it.
+    /// Takes the lane over; retries until the database allows it.
     pub async fn open(&mut self, observer: &impl LaneObserver) -> OpenedLane {
         let mut failures = 0;
         loop {
@@ -142,7 +141,7 @@ impl LaneStore {
                 Ok(opened) => {
                     observer.progressing();
                     self.lagging = opened.lagging.iter().map(|lagging| lagging.flow).collect();
-                    self.moving.clear();
+                    self.unlocked.clear();
                     return opened;
                 }
                 Err(error) => {
@@ -156,22 +155,20 @@ impl LaneStore {
         }
     }
 
-    /// Makes ready for the next batch, so that it does not have to wait for the beginning of its transaction.
+    /// Opens the transaction of the next batch ahead of time.
     pub async fn prepare(&mut self) {
-        self.prepared.begin(&self.database).await;
+        self.prepared.prepare(&self.database).await;
     }
 
-    /// Lets go of what was made ready for a batch that did not come.
+    /// Drops a prepared transaction that was not used in time.
     pub fn drop_stale(&mut self) {
         self.prepared.drop_stale();
     }
 
-    /// Brings a batch into SQL; returns when all of it is there, or when the flow that it is about
-    /// turns out to be locked still.
+    /// Processes a batch; returns when all of it is committed, or when its lagging flow is still locked.
     ///
     /// # Errors
-    /// [`BatchFailure::Fenced`] when another worker has taken the lane over, together with the part
-    /// that was done before.
+    /// [`BatchFailure::Fenced`] when another worker has taken the lane over, with the part that was committed before.
     pub async fn process(
         &mut self,
         batch: &Batch,
@@ -181,13 +178,13 @@ impl LaneStore {
         let messages: Vec<ParsedMessage> =
             batch.entries.iter().map(|entry| ParsedMessage::new(entry, &limits)).collect();
         let mut attempts = Attempts::new(batch, &messages);
-        match self.carry_on(&mut attempts, observer).await {
+        match self.process_steps(&mut attempts, observer).await {
             Ok(()) => Ok(attempts.outcome),
             Err(failure) => Err(BrokenOff { failure, done: attempts.outcome }),
         }
     }
 
-    async fn carry_on(
+    async fn process_steps(
         &mut self,
         attempts: &mut Attempts<'_>,
         observer: &impl LaneObserver,
@@ -206,10 +203,10 @@ impl LaneStore {
                     let (step, outcome) = attempts.resolve(found)?;
                     self.committed(attempts, &step, outcome, observer);
                 }
-                Err(Failed::StillLocked) => return self.stays_behind(attempts, &step),
+                Err(Failed::StillLocked) => return self.stay_lagging(attempts, &step),
                 Err(Failed::Unknown(error, outcome)) => {
                     observer.failed(&error);
-                    self.suspects_bounds = true;
+                    self.recheck_limits = true;
                     attempts.unknown = Some((step, *outcome));
                     let failures = attempts.progress.failed();
                     if let Err(error) = self.recover_connections(error).await {
@@ -219,9 +216,11 @@ impl LaneStore {
                 Err(Failed::Error(error)) => {
                     observer.failed(&error);
                     match self.recover(attempts, &step, error, observer).await? {
-                        Next::Again => {}
-                        Next::Pause(error) => pause(&error, attempts.progress.failed(), observer).await,
-                        Next::StaysBehind => return self.stays_behind(attempts, &step),
+                        Reaction::Retry => {}
+                        Reaction::RetryLater(error) => {
+                            pause(&error, attempts.progress.failed(), observer).await;
+                        }
+                        Reaction::StayLagging => return self.stay_lagging(attempts, &step),
                     }
                 }
             }
@@ -233,7 +232,7 @@ impl LaneStore {
         if self.database.is_superseded() {
             self.reconnect();
         }
-        self.check_bounds().await?;
+        self.check_limits().await?;
         let rules = Arc::clone(&self.rules);
         let row = LaneRow { inbox_id: rules.inbox_id(), lane: self.lane };
         let fence = Fence {
@@ -243,15 +242,14 @@ impl LaneStore {
             next: step.next,
             lagging_sum: lagging_sum(&self.lagging),
         };
-        let waits = attempts.lagging_flow().is_none_or(|flow| self.moving.contains(&flow));
+        let waits = attempts.lagging_flow().is_none_or(|flow| self.unlocked.contains(&flow));
         let work = Work { waits, ..attempts.work(step, &self.lagging) };
         let prepared = self.prepared.take();
         let running = run(prepared, &self.database, &rules, &mut self.schemas, Some(fence), &work);
         if let Ok(attempted) = timeout(self.transaction_timeout, running).await {
             return attempted;
         }
-        // Should the COMMIT have been under way, the fence tells; what an earlier one would have come
-        // to does not.
+        // If COMMIT was already sent, the fence resolves it. The outcome of an earlier COMMIT is obsolete.
         attempts.unknown = None;
         Err(Failed::Error(StoreError::TimedOut { waited: self.transaction_timeout }))
     }
@@ -266,79 +264,79 @@ impl LaneStore {
         self.refusals.count(&outcome.results);
         attempts.committed(step, outcome, &self.rules);
         observer.progressing();
-        let (flow, said) = (attempts.lagging_flow(), attempts.outcome.catch_up);
-        self.note_lag(flow, said);
-        if let (Some(flow), Some(CatchUp::Rejoined)) = (flow, said) {
+        let (flow, catch_up) = (attempts.lagging_flow(), attempts.outcome.catch_up);
+        self.update_lagging(flow, catch_up);
+        if let (Some(flow), Some(CatchUp::Rejoined)) = (flow, catch_up) {
             self.refusals.forget(flow);
             observer.rejoined(flow);
         }
     }
 
-    fn stays_behind(&mut self, attempts: &mut Attempts<'_>, step: &Step) -> Result<(), BatchFailure> {
-        self.note_lag(attempts.lagging_flow(), Some(CatchUp::StillLocked));
+    fn stay_lagging(&mut self, attempts: &mut Attempts<'_>, step: &Step) -> Result<(), BatchFailure> {
+        self.update_lagging(attempts.lagging_flow(), Some(CatchUp::StillLocked));
         attempts.still_locked(step)
     }
 
-    /// Remembers what came of a lagging flow: one whose row could be had is waited for the next time.
-    /// Another gateway with the same flows has the row most of the time, though never for long: who
-    /// does not queue for it comes too late again and again.
-    fn note_lag(&mut self, flow: Option<FlowId>, said: Option<CatchUp>) {
-        let (Some(flow), Some(said)) = (flow, said) else { return };
-        self.moving.remove(&flow);
-        match said {
+    /// Records the result for a lagging flow. If its row was free, the next batch waits for it: another gateway with the
+    /// same flows holds the row often but briefly, and without waiting the flow might never get it.
+    fn update_lagging(&mut self, flow: Option<FlowId>, catch_up: Option<CatchUp>) {
+        let (Some(flow), Some(catch_up)) = (flow, catch_up) else { return };
+        self.unlocked.remove(&flow);
+        match catch_up {
             CatchUp::StillLocked => {}
-            CatchUp::Advanced => drop(self.moving.insert(flow)),
+            CatchUp::Advanced => drop(self.unlocked.insert(flow)),
             CatchUp::Rejoined => drop(self.lagging.remove(&flow)),
         }
     }
 
-    /// After a failure that something can be done about the same is tried again at once, else after
-    /// a pause.
+    /// Handles a failed attempt: isolates poison, defers locked flows, or else retries after a pause.
     async fn recover(
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
         error: StoreError,
         observer: &impl LaneObserver,
-    ) -> Result<Next, BatchFailure> {
-        self.suspects_bounds = true;
+    ) -> Result<Reaction, BatchFailure> {
+        self.recheck_limits = true;
         let error = match self.recover_connections(error).await {
-            Ok(()) => return Ok(Next::Again),
+            Ok(()) => return Ok(Reaction::Retry),
             Err(error) => error,
         };
         Ok(match error.class() {
             ErrorClass::Poison => self.isolate(attempts, step, error, observer).await?,
-            ErrorClass::LockTimeout if self.defer_locked(attempts, step, observer).await? => Next::Again,
-            _ => Next::Pause(error),
+            ErrorClass::LockTimeout if self.defer_locked(attempts, step, observer).await? => Reaction::Retry,
+            _ => Reaction::RetryLater(error),
         })
     }
 
-    /// Goes on without flows whose rows are locked elsewhere. Answers whether that changed anything:
-    /// not if it was something else that was locked, if they are too many, or if the database fails.
+    /// Defers the flows whose rows are locked elsewhere. Returns whether that changed anything: not if something else was
+    /// locked, if they are too many, or if the database fails.
     ///
-    /// What a lost COMMIT has made of the list, nobody here knows: the lane has to be opened anew.
+    /// After a lost COMMIT the list of lagging flows is unknown, and the lane must be reopened.
     async fn defer_locked(
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
         observer: &impl LaneObserver,
     ) -> Result<bool, BatchFailure> {
-        let most = attempts.max_deferred();
-        if most == 0 || self.database.dialect == Dialect::Sqlite {
+        let max = attempts.max_deferred();
+        if max == 0 || self.database.dialect == Dialect::Sqlite {
             return Ok(false);
         }
         let flows = attempts.work(step, &self.lagging).flows();
-        let leaving = defer_locked(&self.database, self.row(), step.expected.lane, &flows, most);
-        let left = timeout(self.transaction_timeout, leaving).await.ok();
-        let Some(held) = self.written_down(attempts, step, left, observer).await? else { return Ok(false) };
+        let deferring = defer_locked(&self.database, self.row(), step.expected.lane, &flows, max);
+        let left = timeout(self.transaction_timeout, deferring).await.ok();
+        let Some(held) = self.resolve_deferral(attempts, step, left, observer).await? else {
+            return Ok(false);
+        };
         for (lagging, code) in held {
             observer.deferred(lagging, &code);
         }
         Ok(true)
     }
 
-    /// Goes on without flows whose messages the database refuses one after the other. Answers whether it may: not
-    /// if they are too many, or if the database fails.
+    /// Defers flows whose messages the database rejects one after the other. Returns whether it could: not if they are too
+    /// many, or if the database fails.
     async fn set_aside(
         &mut self,
         attempts: &mut Attempts<'_>,
@@ -352,7 +350,7 @@ impl LaneStore {
         }
         let writing = set_aside(&self.database, self.row(), step.expected.lane, flows);
         let written = timeout(self.transaction_timeout, writing).await.ok();
-        let Some(flows) = self.written_down(attempts, step, written, observer).await? else {
+        let Some(flows) = self.resolve_deferral(attempts, step, written, observer).await? else {
             return Ok(false);
         };
         for (lagging, code) in flows {
@@ -373,9 +371,9 @@ impl LaneStore {
         }
     }
 
-    /// What became of writing down flows that the lane leaves behind; `None` from the database's silence. Answers which
-    /// lag from now on, with their codes, or `None` where nothing has changed.
-    async fn written_down(
+    /// Evaluates an attempt to defer flows; `None` is a timeout. Returns the flows that lag from now on, with their codes,
+    /// or `None` if nothing has changed.
+    async fn resolve_deferral(
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
@@ -413,8 +411,8 @@ impl LaneStore {
         }
     }
 
-    /// Has the database do what it can about a failure: `Ok` if the cause is gone, so that there is nothing to wait
-    /// for, else the error to wait over.
+    /// Replaces connections after a failure, if that may help. `Ok` if the cause is gone, so that the caller retries at
+    /// once, else the error to wait for.
     async fn recover_connections(&mut self, error: StoreError) -> Result<(), StoreError> {
         let recovered = self.database.recover(&error).await;
         if !matches!(recovered, Ok(Recovery::Kept)) {
@@ -426,19 +424,19 @@ impl LaneStore {
         }
     }
 
-    /// Leaves connections that wait for an answer behind.
+    /// Abandons connections that wait for an answer.
     fn reconnect_after_timeout(&mut self) -> StoreError {
         self.reconnect();
         StoreError::TimedOut { waited: self.transaction_timeout }
     }
 
-    /// Has new ones made, when there are any to be had.
+    /// Opens a new pool, whose connections are made when they are needed.
     fn reconnect(&mut self) {
         self.database = self.database.anew();
         self.prepared = PreparedTransaction::default();
     }
 
-    /// Turns from a database that has not answered.
+    /// Reconnects if the database has not answered.
     fn reconnect_if_timed_out<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(answer, Err(StoreError::TimedOut { .. })) {
             return Err(self.reconnect_after_timeout());
@@ -446,47 +444,46 @@ impl LaneStore {
         answer
     }
 
-    /// Reads after a failure how large a statement may be: the server's limit may have been lowered,
-    /// and what is above it does not only fail but ends the connection.
-    async fn check_bounds(&mut self) -> Result<(), StoreError> {
-        if self.suspects_bounds {
+    /// After a failure, reads the limit of a statement again. The server's limit may have been lowered, and a longer
+    /// statement ends the connection.
+    async fn check_limits(&mut self) -> Result<(), StoreError> {
+        if self.recheck_limits {
             let bytes = with_timeout(self.transaction_timeout, max_packet_bytes(&self.database)).await;
             let bytes = self.reconnect_if_timed_out(bytes)?;
             self.rules = Arc::new(self.rules.with_max_packet_bytes(bytes));
-            self.suspects_bounds = false;
+            self.recheck_limits = false;
         }
         Ok(())
     }
 
-    /// Data that the database seems to refuse: the step is split until one message stands alone, then
-    /// each of its flows is tried by itself. What is the message's own fault becomes a dead letter; else the
-    /// database is at fault, and is waited for. A flow that has had too many such dead letters makes no more: it
-    /// is set aside, or stays behind.
+    /// Isolates data that the database seems to reject. The step is split down to one message, which is then tried for
+    /// each of its flows. If the message is at fault it becomes a dead letter, else the database is waited for. A flow
+    /// with too many such dead letters is set aside, or goes on lagging.
     async fn isolate(
         &mut self,
         attempts: &mut Attempts<'_>,
         step: &Step,
         refusal: StoreError,
         observer: &impl LaneObserver,
-    ) -> Result<Next, BatchFailure> {
+    ) -> Result<Reaction, BatchFailure> {
         if step.range.len() > 1 {
             attempts.progress.halve();
-            return Ok(Next::Again);
+            return Ok(Reaction::Retry);
         }
         if let Some(flow) = attempts.lagging_flow()
             && let Some(code) = self.refusals.exceeded(flow)
         {
-            // Whose fault it is need not be known: the flow waits either way.
+            // The flow waits, whether the message or the database is at fault.
             let lagging = LaggingFlow { flow, next_offset: step.expected.lag.offset().unwrap_or_default() };
             self.announce(lagging, &code, &refusal, observer);
-            return Ok(Next::StaysBehind);
+            return Ok(Reaction::StayLagging);
         }
         let found = match self.refused_flows(attempts, step).await {
-            Ok(found) if found.is_empty() => return Ok(Next::Pause(refusal)),
+            Ok(found) if found.is_empty() => return Ok(Reaction::RetryLater(refusal)),
             Ok(found) => found,
             Err(error) => {
                 observer.failed(&error);
-                return Ok(Next::Pause(error));
+                return Ok(Reaction::RetryLater(error));
             }
         };
         let exceeded = |(flow, _): &(FlowId, String)| {
@@ -497,27 +494,27 @@ impl LaneStore {
         if exceeded.is_empty() {
             let index = step.range.start;
             attempts.poison.extend(found.into_iter().map(|(flow, reason)| ((index, flow), reason)));
-            return Ok(Next::Again);
+            return Ok(Reaction::Retry);
         }
         let is_set_aside = self.set_aside(attempts, step, exceeded, &refusal, observer).await?;
-        Ok(if is_set_aside { Next::Again } else { Next::Pause(refusal) })
+        Ok(if is_set_aside { Reaction::Retry } else { Reaction::RetryLater(refusal) })
     }
 
-    /// The flows for which the only message of a step is refused by its own fault, and why. One whose dead letter
-    /// is refused as well is none of them.
+    /// The flows for which the only message of a step is at fault, with the error. A message whose dead letter was
+    /// rejected as well is not tried again.
     async fn refused_flows(
         &mut self,
         attempts: &Attempts<'_>,
         step: &Step,
     ) -> Result<Vec<(FlowId, String)>, StoreError> {
-        self.check_bounds().await?;
+        self.check_limits().await?;
         let rules = Arc::clone(&self.rules);
         let mut found = Vec::new();
         for flow in attempts.work(step, &self.lagging).flows() {
             if attempts.poison.contains_key(&(step.range.start, flow)) {
                 continue;
             }
-            // The attempt had the lock a moment ago, and may give it back only now.
+            // The failed attempt may release its lock only now.
             let work =
                 Work { scope: FlowScope::Only(flow), waits: true, ..attempts.work(step, &self.lagging) };
             let trying =

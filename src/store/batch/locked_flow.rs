@@ -1,4 +1,4 @@
-//! The flows of a batch, as their locked rows say at this moment.
+//! Locks and reads the rows of the flows of a batch.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// Compiled schemas, by flow; a schema is compiled anew when its text has changed.
+/// Compiled schemas, by flow. A schema whose text has changed is compiled again.
 #[derive(Debug, Default)]
 pub(super) struct SchemaCache {
     compiled: HashMap<FlowId, (String, Arc<Result<PayloadSchema, SchemaError>>)>,
@@ -36,9 +36,8 @@ impl SchemaCache {
 /// Most ids of one statement.
 const CHUNK_IDS: usize = 512;
 
-/// Locks the rows of `ids` (ascending, so that two transactions never wait for each other in a
-/// circle) and reads them. Rows that do not exist are left out. One that is locked elsewhere is
-/// waited for, or is a lock timeout at once.
+/// Locks the rows of `ids` and reads them. The ids are ascending, so that two transactions cannot deadlock. Missing rows
+/// are left out. A row that is locked elsewhere is waited for, or is a lock timeout at once.
 pub(super) async fn lock_flows(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
@@ -61,13 +60,12 @@ pub(super) async fn lock_flows(
     Ok(flows)
 }
 
-/// Repeats the last item, so that there are few statement shapes.
+/// Repeats the last item, which keeps the number of statement shapes small.
 pub(super) fn padded_to<T: Copy>(items: &[T], length: usize) -> impl Iterator<Item = T> {
     items.iter().copied().chain(items.last().copied().into_iter().cycle()).take(length)
 }
 
-/// The lock list goes by the primary key: on a small table the optimiser would rather scan, and
-/// lock every flow there is.
+/// Locks by primary key: on a small table the optimiser would prefer a scan, and lock every flow.
 fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
     format!(
         "SELECT {columns} FROM flows {index} WHERE id IN ({marks}) ORDER BY flows.id {lock}",
@@ -77,7 +75,7 @@ fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
     )
 }
 
-/// What is read of a flow; `of` is put before each column.
+/// The columns of a flow; `of` precedes each of them.
 pub(super) fn flow_columns(dialect: Dialect, of: &str) -> String {
     format!(
         "{id} AS id, {of}code, {of}action, {schema} AS payload_schema, {of}endpoint_url, {last} AS last_msg_id, \
@@ -89,7 +87,7 @@ pub(super) fn flow_columns(dialect: Dialect, of: &str) -> String {
     )
 }
 
-/// The flow of a row with these columns.
+/// Reads a flow from a row with these columns.
 pub(super) fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Result<FlowState, sea_orm::DbErr> {
     let id: i64 = row.try_get("", "id")?;
     let schema: Option<String> = row.try_get("", "payload_schema")?;

@@ -2,22 +2,22 @@
 //! [`domain::processing`](crate::domain::processing).
 //!
 //! ```text
-//!  lane.rs         the loop: attempt, retry, split, isolate poison, resolve a lost COMMIT
-//!  transaction.rs  one attempt: lock, process, write, commit
-//!  frame.rs        how it begins and ends: locks, counters, offset
-//!  attempts.rs     a batch under way, and what was learnt on the way
-//!  progress.rs     how far it has got, what to attempt next; pure
-//!  position.rs     where lane and flow stand before and after; pure
-//!  prepared.rs     the transaction that waits for the next batch
-//!  fence.rs        the lane's row, which makes a batch count once
-//!  lagging.rs      the flows that the lane has gone on without
-//!  locked_flow.rs  the flows as their locked rows say
-//!  keys.rs         which keys of the messages are known
-//!  writes.rs       the rows; insert.rs, counters.rs: how they are written
-//!  suspects.rs     whether a message is at fault that the database refuses; harmless.rs: rows to compare it with
-//!  refusals.rs     how many messages of a flow were refused in a row; pure
-//!  combined_statements.rs two statements in one, for a batch of few flows
-//!  for_benches.rs  lets the benchmarks build statements without a database
+//!  lane.rs                 the loop: attempt, retry, split, isolate poison, resolve a lost COMMIT
+//!  transaction.rs          one attempt: lock, process, write, commit
+//!  frame.rs                first and last statements of a transaction: locks; counters and offset
+//!  attempts.rs             the state of a batch over its attempts
+//!  progress.rs             how far a batch is, and what to attempt next; pure
+//!  position.rs             the expected and the new offsets of lane and flow; pure
+//!  prepared.rs             a transaction that is opened before its batch arrives
+//!  fence.rs                the row of a lane, by which a batch counts once
+//!  lagging.rs              the table of the flows that lag behind their lane
+//!  locked_flow.rs          locks and reads the rows of the flows
+//!  keys.rs                 reads which message keys are known
+//!  writes.rs               the columns of the rows; insert.rs, counters.rs: the statements
+//!  suspects.rs             whether a rejected message is at fault; harmless.rs: the rows for comparison
+//!  refusals.rs             counts the messages that the database rejected in a row, by flow; pure
+//!  combined_statements.rs  one statement in place of two, for a batch of few flows
+//!  for_benches.rs          builds statements without a database, for the benchmarks
 //! ```
 
 mod attempts;

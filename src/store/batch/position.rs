@@ -1,28 +1,28 @@
-//! Where a batch finds its lane and its flow in SQL, and where it brings them. Decides; touches no database.
+//! The positions of lane and flow that a batch expects, and those that it leads to. Pure.
 
 use crate::domain::batch::{Batch, CatchUp, LanePosition, Scope};
 use crate::domain::message::Offset;
 
-/// What a batch carries on from, and what it leads to.
+/// The position of a lane, and of the flow if the batch is about one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) lane: LanePosition,
     pub(super) lag: Lag,
 }
 
-/// The flow of a batch that is about one flow.
+/// The position of a lagging flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lag {
-    /// The batch is the lane's own.
+    /// The batch is one of the lane.
     NotAsked,
-    /// Every record below is done for the flow.
+    /// All records below are done for the flow.
     At(Offset),
-    /// The flow is not written down as one that lags.
+    /// The flow does not lag.
     Over,
 }
 
 impl Lag {
-    /// Where the flow stands, while it lags.
+    /// The offset of the flow while it lags.
     pub(super) fn offset(self) -> Option<Offset> {
         match self {
             Self::At(offset) => Some(offset),
@@ -32,7 +32,7 @@ impl Lag {
 }
 
 impl Position {
-    /// What `batch` expects.
+    /// The position that `batch` expects.
     pub(super) fn before(batch: &Batch) -> Self {
         match batch.scope {
             Scope::Lane { .. } => Self::after(batch, batch.from),
@@ -40,8 +40,8 @@ impl Position {
         }
     }
 
-    /// Where it is once `batch` is done up to `offset`. The lag is over exactly at the lane's
-    /// offset: below, what lies between would be passed over; above, done twice.
+    /// The position once `batch` is done up to `offset`. The lag is over exactly at the offset of the lane: an earlier end
+    /// would skip messages, a later one would process them twice.
     pub(super) fn after(batch: &Batch, offset: Offset) -> Self {
         match batch.scope {
             Scope::Lane { .. } => Self::new(batch, offset, Lag::NotAsked),
@@ -54,7 +54,7 @@ impl Position {
         Self { lane: LanePosition { epoch: batch.epoch, next_offset }, lag }
     }
 
-    /// What a transaction that leads here says of a flow that lags.
+    /// The result of a catch-up transaction that leads to this position.
     pub(super) fn catch_up(self) -> Option<CatchUp> {
         match self.lag {
             Lag::NotAsked => None,

@@ -1,8 +1,8 @@
-//! A transaction that is begun before there is anything to do in it.
+//! A transaction that is opened before its batch arrives.
 //!
-//! BEGIN is a round trip, and a lone message would wait for it. A transaction that has done nothing holds no
-//! lock, and at READ COMMITTED no view of the data: what it reads first is as of then. On `SQLite` it would hold
-//! the write lock, so there none is begun ahead.
+//! BEGIN is a round trip that a single message would wait for. An unused transaction holds no lock, and at READ
+//! COMMITTED no snapshot: each statement reads the latest commit. On `SQLite` it would hold the write lock, so none is
+//! opened ahead of time.
 
 use std::time::{Duration, Instant};
 
@@ -13,31 +13,30 @@ use tokio::time::timeout;
 use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 
-/// An older one is not used, since its connection may be gone by now, and not kept: operators rightly wonder
-/// about transactions that are open and do nothing.
-const FRESH: Duration = Duration::from_secs(1);
+/// Age at which an unused transaction is dropped: its connection may be gone, and operators look for idle transactions.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Who has to wait longer for BEGIN has nothing to gain by it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A slower BEGIN saves nothing.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The transaction, if there is one.
+/// The transaction for the next batch, if one is open.
 #[derive(Debug, Default)]
-pub(super) struct PreparedTransaction(Option<Ready>);
+pub(super) struct PreparedTransaction(Option<Pending>);
 
 #[derive(Debug)]
-struct Ready {
+struct Pending {
     transaction: DatabaseTransaction,
     since: Instant,
-    /// What the connection belongs to.
+    /// The runtime of the connection.
     runtime: Handle,
 }
 
 impl PreparedTransaction {
-    /// Begins one, unless there is one. That it cannot be had is no failure: whoever needs one will see.
-    pub(super) async fn begin(&mut self, database: &Database) {
+    /// Opens a transaction ahead of time if none is pending. Errors are ignored; the next batch opens its own.
+    pub(super) async fn prepare(&mut self, database: &Database) {
         if self.0.is_none() && database.dialect != Dialect::Sqlite {
-            let prepared = timeout(PATIENCE, database.begin()).await;
-            self.0 = prepared.ok().and_then(Result::ok).map(|transaction| Ready {
+            let prepared = timeout(BEGIN_TIMEOUT, database.begin()).await;
+            self.0 = prepared.ok().and_then(Result::ok).map(|transaction| Pending {
                 transaction,
                 since: Instant::now(),
                 runtime: Handle::current(),
@@ -45,23 +44,23 @@ impl PreparedTransaction {
         }
     }
 
-    /// The transaction, if it is fresh.
+    /// Takes the transaction, unless it is stale.
     pub(super) fn take(&mut self) -> Option<DatabaseTransaction> {
         self.drop_stale();
         self.0.take().map(|ready| ready.transaction)
     }
 
-    /// Ends one that is no longer fresh.
+    /// Drops a stale transaction.
     pub(super) fn drop_stale(&mut self) {
-        self.0.take_if(|ready| ready.since.elapsed() >= FRESH);
+        self.0.take_if(|ready| ready.since.elapsed() >= MAX_AGE);
     }
 }
 
 impl Drop for PreparedTransaction {
-    /// The driver rolls back in a task, and panics where there is no runtime to spawn it on: at the end of a
-    /// thread its actors are dropped after the runtime was left.
+    /// Enters the runtime first: the driver rolls back in a task, and panics without a runtime. At the end of a thread
+    /// its actors are dropped after the runtime was left.
     fn drop(&mut self) {
-        if let Some(Ready { transaction, runtime, .. }) = self.0.take() {
+        if let Some(Pending { transaction, runtime, .. }) = self.0.take() {
             let _entered = runtime.enter();
             drop(transaction);
         }

@@ -1,32 +1,32 @@
-//! How far a batch has got, and how much of it to attempt next. Decides; touches no database.
+//! How far a batch is, and how much of it to attempt next. Pure.
 
 use std::ops::Range;
 
 use super::position::Position;
 use crate::domain::batch::Batch;
 
-/// Failures in a row after which less is attempted at once.
+/// Failures in a row after which the next step is halved.
 const FAILURES_BEFORE_HALVING: u32 = 3;
 
-/// The part of a batch that one transaction is about.
+/// The part of a batch that one transaction processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Step {
     /// Messages of the batch.
     pub(super) range: Range<usize>,
-    /// How things must stand.
+    /// The expected position.
     pub(super) expected: Position,
-    /// How they stand once the step is committed.
+    /// The position after the commit.
     pub(super) next: Position,
 }
 
-/// A batch under way.
+/// A batch in progress.
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     batch: &'a Batch,
-    /// Messages that are in SQL.
+    /// Number of committed messages.
     done: usize,
     position: Position,
-    /// Where the batch leads.
+    /// The position after the whole batch.
     end: Position,
     /// Most messages of one step.
     span: usize,
@@ -48,7 +48,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// What to attempt now; `None` when all is in SQL.
+    /// The next step; `None` when all is committed.
     pub(super) fn step(&self) -> Option<Step> {
         if self.finished {
             return None;
@@ -59,7 +59,7 @@ impl<'a> Progress<'a> {
         Some(Step { range: self.done..end, expected: self.position, next })
     }
 
-    /// The step is in SQL.
+    /// Records that the step is committed, and doubles the next one.
     pub(super) fn committed(&mut self, step: &Step) {
         self.done = step.range.end;
         self.position = step.next;
@@ -68,7 +68,7 @@ impl<'a> Progress<'a> {
         self.span = self.span.saturating_mul(2).min(self.batch.entries.len().max(1));
     }
 
-    /// The step failed; returns how many did in a row.
+    /// Records a failure; returns the number of failures in a row.
     pub(super) fn failed(&mut self) -> u32 {
         self.failures += 1;
         if self.failures.is_multiple_of(FAILURES_BEFORE_HALVING) {
@@ -77,7 +77,7 @@ impl<'a> Progress<'a> {
         self.failures
     }
 
-    /// Attempts less at once.
+    /// Halves the next step.
     pub(super) fn halve(&mut self) {
         self.span = (self.span / 2).max(1);
     }
@@ -114,14 +114,14 @@ mod tests {
         Batch { lane: 0, epoch: 7, scope, from: 90, next: 500, entries: (0..length).map(entry).collect() }
     }
 
-    /// The lane's own, and of a flow on its way to a lane that stands there or beyond.
+    /// The scope of the lane, or of a flow that catches up with a lane at or beyond the end.
     fn any_scope() -> impl Strategy<Value = Scope> {
         let lagging =
             prop_oneof![Just(500), Just(501)].prop_map(|lane_at| Scope::Lagging { flow: 1, lane_at });
         prop_oneof![Just(LANE), lagging]
     }
 
-    /// How things stand when so much of `batch` is done.
+    /// The position when `batch` is done up to `offset`.
     fn at(batch: &Batch, offset: Offset) -> Position {
         let (lane_at, lag) = match batch.scope {
             Scope::Lane { .. } => (offset, Lag::NotAsked),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_that_stands_where_its_lane_does_has_to_be_taken_off_the_list() {
+    fn flow_at_the_offset_of_its_lane_rejoins() {
         let batch = Batch { from: 500, ..batch(Scope::Lagging { flow: 1, lane_at: 500 }, 0) };
         let step = Progress::new(&batch).step().unwrap();
         assert_eq!((step.expected.lag, step.next.lag), (Lag::At(500), Lag::Over));

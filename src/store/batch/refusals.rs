@@ -1,7 +1,7 @@
-//! How many messages of a flow the database has refused in a row. Counts; touches no database.
+//! Counts the messages that the database rejected in a row, by flow. Pure.
 //!
-//! The counts are of this worker's life: after a restart they begin at 0, and a flow that is set aside gives up
-//! [`MAX_REFUSED`] more messages before it waits again.
+//! A new worker counts from 0. So after a restart a flow that is set aside makes [`MAX_REFUSED`] more dead letters before
+//! it waits again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use crate::domain::batch::{ProcessError, ProcessResult};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 
-/// Most messages of a flow in a row that become dead letters because the database refuses them. With the next one it is
-/// no longer the messages that are looked at but the flow: it waits as a whole.
+/// Most messages of a flow in a row that become dead letters because the database rejects them. At the next one the flow
+/// itself counts as the culprit, and waits as a whole.
 pub(super) const MAX_REFUSED: u32 = 20;
 
-/// The flows whose last messages were refused.
+/// The flows whose last messages were rejected.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     flows: HashMap<FlowId, Refused>,
@@ -28,7 +28,7 @@ struct Refused {
 }
 
 impl Refusals {
-    /// Counts refusals. A message with a number ends the row of its flow, and other rejections change nothing.
+    /// Counts the rejections by the database. A numbered message resets its flow; other rejections change nothing.
     pub(super) fn count(&mut self, results: &[Result<ProcessResult, ProcessError>]) {
         for result in results {
             match result {
@@ -53,19 +53,19 @@ impl Refusals {
         refused.in_a_row += 1;
     }
 
-    /// The code of a flow that makes no more dead letters of refused messages.
+    /// The code of a flow that has reached the limit.
     pub(super) fn exceeded(&self, flow: FlowId) -> Option<Arc<str>> {
         let refused = self.flows.get(&flow).filter(|refused| refused.in_a_row >= MAX_REFUSED)?;
         Some(Arc::clone(&refused.code))
     }
 
-    /// Whether it is yet to be said that the flow is set aside; the next time it is not.
+    /// Returns whether this is the first announcement that the flow is set aside.
     pub(super) fn announce(&mut self, flow: FlowId) -> bool {
         let refused = self.flows.get_mut(&flow);
         refused.is_some_and(|refused| !std::mem::replace(&mut refused.is_announced, true))
     }
 
-    /// The flow has no messages left that wait.
+    /// Forgets a flow that has caught up.
     pub(super) fn forget(&mut self, flow: FlowId) {
         self.flows.remove(&flow);
     }

@@ -1,4 +1,4 @@
-//! The batch of one.
+//! A batch of one message, without a lane.
 
 use std::collections::BTreeSet;
 use std::slice;
@@ -35,11 +35,11 @@ impl ProcessMessageError {
     }
 }
 
-/// Processes one message for one flow in one transaction, by the same code as a batch: locks the
-/// flow's row, validates, numbers, and stores the message or puts it into the outbox.
+/// Processes one message for one flow in one transaction, by the same code as a batch: locks the row of the flow,
+/// validates, numbers, and stores the message or puts it into the outbox.
 ///
-/// The record's offset is part of its idempotency key: a caller without an inbox passes a number
-/// that it never uses again.
+/// The offset of the record is part of its idempotency key: a caller without an inbox passes a number that it never
+/// uses again.
 ///
 /// ```no_run
 /// # use mqtt_gateway::domain::message::{Body, Record};
@@ -70,14 +70,14 @@ pub async fn process_flow_message(
 ) -> Result<ProcessResult, ProcessMessageError> {
     let entry = BatchEntry { record: record.into(), flows: vec![flow], reports_invalid_payload: true };
     let message = ParsedMessage::new(&entry, &rules.processing.payload);
-    let nobody = BTreeSet::new();
+    let no_flows = BTreeSet::new();
     let mut poison = PoisonMessages::new();
     let mut schemas = SchemaCache::default();
     loop {
         let work = Work {
             messages: slice::from_ref(&message),
             range: 0..1,
-            scope: FlowScope::Except(&nobody),
+            scope: FlowScope::Except(&no_flows),
             waits: true,
             poison: &poison,
         };

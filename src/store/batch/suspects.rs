@@ -1,8 +1,8 @@
-//! Whether it is a message's own fault that the database refuses it. Decided by trying, not by the error.
+//! Finds out whether a message or the database is at fault for a rejection. A trial decides, not the error code.
 //!
-//! A duplicate key can be a device that repeats itself, or a `data.id` that is used up. So the message is rehearsed,
-//! then a harmless row, then the message again. If the harmless row goes in and the message does not, before as well
-//! as after, the message is at fault. If no harmless row goes in, the database is, and is waited for.
+//! A duplicate key can be a device that repeats itself, or an exhausted `data.id`. So the message is rehearsed, then a
+//! harmless row, then the message again. If the database accepts the harmless row and rejects the message both times,
+//! the message is at fault. If it accepts no harmless row, the database is at fault, and the message waits.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::domain::message::FlowId;
 use crate::store::connect::{Database, with_timeout};
 use crate::store::error::{ErrorClass, StoreError};
 
-/// Why the database refuses the only message of `work` for the only flow of it; `None` when it does not.
+/// The reason why the database rejects the only message of `work` for its only flow; `None` if it accepts it.
 ///
-/// The second rehearsal is for what changes with each attempt: identifiers that were set back run into
-/// existing rows until they are past them, and may be past them by the time of the harmless row.
+/// The second rehearsal is for errors that change with each attempt: identifiers that were set back collide with existing
+/// rows until they are past them, and may be past them by the time of the harmless row.
 ///
 /// # Errors
-/// The database cannot do its work, and so nothing is known of the message.
+/// The database cannot do its work, so nothing is known of the message.
 pub(super) async fn refusal_of(
     database: &Database,
     rules: &BatchRules,

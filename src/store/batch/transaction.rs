@@ -1,4 +1,4 @@
-//! One attempt to bring a part of a batch into SQL: one transaction.
+//! One attempt to write a part of a batch: one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -21,27 +21,27 @@ use crate::domain::processing::{
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
 
-/// A part of a batch, and what it may be measured against.
+/// A part of a batch, and for which flows it is processed.
 #[derive(Debug, Clone)]
 pub(super) struct Work<'a> {
     /// All messages of the batch.
     pub(super) messages: &'a [ParsedMessage<'a>],
-    /// The ones this transaction is about.
+    /// The messages of this transaction.
     pub(super) range: Range<usize>,
-    /// The flows it is for.
+    /// The flows that they are processed for.
     pub(super) scope: FlowScope<'a>,
-    /// Whether a flow that is locked elsewhere is waited for.
+    /// Whether to wait for a flow that is locked elsewhere.
     pub(super) waits: bool,
-    /// Messages the database refuses.
+    /// Messages that the database rejects.
     pub(super) poison: &'a PoisonMessages,
 }
 
-/// The flows that a transaction is for.
+/// The flows that a transaction processes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FlowScope<'a> {
-    /// All that its messages belong to, but for those that lag.
+    /// All flows of its messages, except these.
     Except(&'a BTreeSet<FlowId>),
-    /// One: it lags, or it is tried by itself.
+    /// Only this flow: it lags, or it is rehearsed.
     Only(FlowId),
 }
 
@@ -55,7 +55,7 @@ impl FlowScope<'_> {
 }
 
 impl<'a> Work<'a> {
-    /// The flows to be locked, ascending. One that is asked for by itself is, also without a message.
+    /// The flows to lock, ascending. A single flow is locked even without a message.
     pub(super) fn flows(&self) -> Vec<FlowId> {
         if let FlowScope::Only(flow) = self.scope {
             return vec![flow];
@@ -75,16 +75,16 @@ impl<'a> Work<'a> {
     }
 }
 
-/// How a transaction ended that did not succeed.
+/// Why a transaction did not succeed.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// Things stand otherwise; nothing was written.
+    /// The position is not the expected one; nothing was written.
     Fenced(Position),
-    /// The flow that lags is locked elsewhere; nothing was written.
+    /// The lagging flow is locked elsewhere; nothing was written.
     StillLocked,
-    /// Nothing was written.
+    /// The database failed; nothing was written.
     Error(StoreError),
-    /// The connection broke while COMMIT was under way: it may be written or not.
+    /// The connection broke during COMMIT: the outcome may be written or not.
     Unknown(StoreError, Box<BatchOutcome>),
 }
 
@@ -94,8 +94,8 @@ impl From<StoreError> for Failed {
     }
 }
 
-/// Locks, validates, numbers, writes and commits, in the transaction that is begun already or in a new one;
-/// without a fence for the batch of one that belongs to no inbox.
+/// Locks, processes, writes and commits, in the prepared transaction or in a new one. A message that belongs to no inbox
+/// has no fence.
 pub(super) async fn run(
     prepared: Option<DatabaseTransaction>,
     database: &Database,
@@ -125,7 +125,7 @@ pub(super) async fn run(
     }
 }
 
-/// An error leaves it open whether the server has committed: the answer may be what was lost.
+/// Commits. After an error the outcome is unknown: the answer may be lost.
 pub(super) async fn commit(transaction: DatabaseTransaction) -> Result<(), StoreError> {
     const DOING: &str = "committing";
     fail::fail_point!("commit-not-sent", |_| Err(sea_orm::DbErr::Custom("injected".into()))
@@ -136,7 +136,7 @@ pub(super) async fn commit(transaction: DatabaseTransaction) -> Result<(), Store
     Ok(())
 }
 
-/// Does all of it but commits nothing: to find out what the database refuses.
+/// Does all of it and rolls back, to find out whether the database accepts it.
 pub(super) async fn rehearse(
     database: &Database,
     rules: &BatchRules,
@@ -144,24 +144,24 @@ pub(super) async fn rehearse(
     work: &Work<'_>,
 ) -> Result<(), StoreError> {
     let transaction = database.begin().await?;
-    let tried = async {
+    let result = async {
         let flows = lock_flows(&transaction, database.dialect, &work.flows(), work.waits, schemas).await?;
         let processed = process(&transaction, database, rules, flows, work).await?;
         write_rows(&transaction, &WriteContext::new(database, rules), &processed).await?;
         write_counters(&transaction, database.dialect, &processed.counters).await
     };
-    let tried = tried.await;
-    roll_back(transaction, tried).await
+    let result = result.await;
+    roll_back(transaction, result).await
 }
 
-/// Ends a transaction that was only tried, whatever came of it. One that is merely dropped ends a little later, and its
-/// locks would be in the way of the next one.
+/// Rolls a transaction back and returns its result. A dropped transaction would end a little later, and its locks would
+/// block the next one.
 pub(super) async fn roll_back<T>(
     transaction: DatabaseTransaction,
-    tried: Result<T, StoreError>,
+    result: Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let ended = transaction.rollback().await.while_doing("rolling back");
-    tried.and_then(|value| ended.map(|()| value))
+    result.and_then(|value| ended.map(|()| value))
 }
 
 /// Applies the rules to all messages of `work`, with what the locked rows say.

@@ -139,7 +139,7 @@ impl Row for DeadLetterRow<'_> {
     }
 }
 
-/// As much of a payload as a statement holds, its true length, and its hash where it is not whole.
+/// The part of a payload that fits a statement, the whole length, and the hash if it is cut.
 fn kept_payload(body: &Body, max_statement_bytes: usize) -> (&[u8], u64, Option<String>) {
     match body {
         Body::Whole(bytes) if bytes.len() <= max_statement_bytes => (bytes, bytes.len() as u64, None),

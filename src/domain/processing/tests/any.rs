@@ -68,10 +68,11 @@ fn expected_results(entries: &[BatchEntry]) -> usize {
     let is_object = |entry: &BatchEntry| entry.record.body.as_bytes().starts_with(b"{");
     entries
         .iter()
-        .map(|entry| match is_object(entry) {
-            true => entry.flows.len(),
-            false => usize::from(entry.reports_invalid_payload),
-        })
+        .map(
+            |entry| {
+                if is_object(entry) { entry.flows.len() } else { usize::from(entry.reports_invalid_payload) }
+            },
+        )
         .sum()
 }
 
@@ -156,7 +157,7 @@ proptest! {
         });
         let known = first.keys.iter().map(|key| ((key.flow, key.hash), key.holder)).collect();
         let waiting = first.posts.len() as u64;
-        let second = Input { known, waiting, ..Input::new(flows(last), second) }.process();
+        let second = Input { waiting, known, ..Input::new(flows(last), second) }.process();
 
         prop_assert_eq!([first.results, second.results].concat(), whole.results);
         prop_assert_eq!([first.data, second.data].concat(), whole.data);

@@ -18,7 +18,7 @@ const BREACHES: &[Breach] = &[
     Breach {
         said: "-7",
         breaks: |input| {
-            input.known = vec![(key_of_flow_1("a"), KeyHolder { message_id: 7, received_at_us: 0 })]
+            input.known = vec![(key_of_flow_1("a"), KeyHolder { message_id: 7, received_at_us: 0 })];
         },
     },
     Breach { said: "payload_too_large", breaks: |input| input.rules.max_statement_bytes = 5 },

@@ -157,8 +157,8 @@ impl fmt::Display for Rejection {
 /// The outcome of a committed batch.
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
-    /// One for each message and flow, in the order of the batch. The messages of deferred flows have none: they come again
-    /// in batches of their own.
+    /// One for each message and flow, in the order of the batch. The messages of deferred flows have none: they come
+    /// again in batches of their own.
     pub results: Vec<Result<ProcessResult, ProcessError>>,
     /// Numbered messages in the outbox, in the order of the batch.
     pub posts: Vec<OutboxItem>,

@@ -1,7 +1,7 @@
-//! Whether the columns that people make can be read: a wrong type is named, with what is expected.
+//! Checks the types of the columns that people create: an error names a wrong type and the expected one.
 //!
-//! The types are looked up before the rows are read. `MySQL` would compare a text with a number, warn, and
-//! find nothing: a flow whose `enabled` is a text would be disabled without a word.
+//! The types are read before the rows. `MySQL` would compare a text with a number, warn, and find nothing: a flow whose
+//! `enabled` is a text would silently be disabled.
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
 
@@ -9,7 +9,7 @@ use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
 
-/// A table whose rows people write, and the columns of it that are no texts.
+/// A table whose rows people write, and its columns that are no texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
     Flows,
@@ -70,8 +70,8 @@ impl Kind {
     }
 }
 
-/// Fails with [`StoreError::ColumnType`] when a column of the table has a type that cannot be read. A table
-/// that is not there has no such column. On `SQLite` any column holds any value, so its driver finds out.
+/// Fails with [`StoreError::ColumnType`] if a column of the table has a type that cannot be read. A missing table has
+/// no such column. On `SQLite` any column holds any value, so the driver finds out.
 pub(super) async fn check_column_types(database: &Database, table: Table) -> Result<(), StoreError> {
     let Some(query) = declared(database.dialect, table) else { return Ok(()) };
     let found = async {

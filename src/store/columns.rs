@@ -1,4 +1,4 @@
-//! What the live schema says about columns.
+//! The columns of the live schema.
 
 use mqtt_gateway_entity::{data, flows};
 use sea_orm::{DbErr, FromQueryResult, IdenStatic, Statement};
@@ -13,7 +13,7 @@ pub(super) struct LiveColumn {
     pub(super) column_name: String,
     /// With length and sign: `varchar(255)`, `int(11) unsigned`.
     pub(super) column_type: String,
-    /// Longest text in bytes; `SQLite` has no such thing.
+    /// Longest text in bytes; `SQLite` has no limit.
     pub(super) octets: Option<i64>,
     pub(super) character_set: Option<String>,
     pub(super) is_nullable: bool,
@@ -24,8 +24,8 @@ pub(super) struct LiveColumn {
 
 /// The columns of `data` and `flows`.
 ///
-/// The casts give every server's answers one type: `MySQL` and `MariaDB` disagree on sign and width
-/// of numbers, and on whether names are text.
+/// The casts give the answers of all servers one type: `MySQL` and `MariaDB` differ in sign and width of numbers, and
+/// in whether names are text.
 pub(super) async fn live_columns(
     database: &Database,
     session: &impl sea_orm::ConnectionTrait,
@@ -39,7 +39,7 @@ pub(super) async fn live_columns(
              FROM information_schema.columns \
              WHERE table_schema = DATABASE() AND table_name IN ('data', 'flows')"
         }
-        // Its texts have as many bytes as they like.
+        // Its texts have no limit.
         Dialect::Postgres => {
             "SELECT CAST(table_name AS TEXT) AS table_name, CAST(column_name AS TEXT) AS column_name, \
              data_type || COALESCE('(' || character_maximum_length || ')', '') AS column_type, \
@@ -76,8 +76,8 @@ fn find<'a>(columns: &'a [LiveColumn], table: &str, column: &str) -> Option<&'a 
 }
 
 impl LiveColumn {
-    /// The largest number it holds. What is no narrow integer type counts as 64 bits wide, which is
-    /// what `SQLite` makes of every integer.
+    /// The largest number of the column. Other types than narrow integers count as 64 bits wide, which every integer of
+    /// `SQLite` is.
     pub(super) fn max_integer(&self, dialect: Dialect) -> i64 {
         if dialect == Dialect::Sqlite {
             return i64::MAX;
@@ -95,7 +95,7 @@ impl LiveColumn {
         (1_i64 << (bits - sign_bits)) - 1
     }
 
-    /// The number in the brackets of its type: characters of a `varchar(255)`.
+    /// The number in the brackets of the type: characters of a `varchar(255)`.
     pub(super) fn declared_length(&self) -> Option<usize> {
         let (_, rest) = self.column_type.split_once('(')?;
         let (number, _) = rest.split_once(')')?;

@@ -1,7 +1,7 @@
-//! Connections, and how each of their sessions is set up.
+//! Connections, and the setup of their sessions.
 //!
-//! A connection's input and output belong to the runtime that opened it, so every thread with a
-//! runtime of its own opens a [`Database`] of its own.
+//! A connection's input and output belong to the runtime that opened it, so every thread with its own runtime opens its
+//! own [`Database`].
 
 mod choice;
 mod mysql;
@@ -30,31 +30,28 @@ use super::dialect::Dialect;
 use super::error::{ErrorClass, StoreError, While, class_of_driver};
 use crate::settings::{DatabaseSettings, Servers};
 
-/// The longest that a connection may take to be had, be it new or from the pool.
+/// Timeout for getting a connection, new or from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long `SQLite` waits for another process that writes.
+/// Timeout of `SQLite` for the write lock of another process.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that was idle for longer is tested before it is used again. Younger ones are not:
-/// at one test per batch it would be a round trip per batch.
+/// A connection that was idle for longer is tested before it is used. Testing younger ones would cost a round trip per
+/// batch.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(2);
 
-/// An idle connection is closed after this. Well below the session's `wait_timeout` of 20 s, after
-/// which the server would close it: the pool looks only once in this time, so it finds them at up
-/// to twice the age.
+/// An idle connection is closed after this. Well below the session's `wait_timeout` of 20 s, after which the server
+/// would close it: the pool checks once per interval, so it finds them at up to twice the age.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A transaction that takes longer waits for a host that is gone: nothing in a connection tells of
-/// one that vanished after it had taken a statement. Far above what a full batch takes, lock waits
-/// included.
+/// Timeout of a transaction. A connection does not notice that its host vanished after accepting a statement. Far above
+/// the time of a full batch, lock waits included.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Prepared statements kept per connection. More than the shapes of statements a batch can have:
-/// to evict one stalls the next.
+/// Prepared statements kept per connection. More than a batch can have shapes: evicting one delays the next.
 const STATEMENT_CACHE: usize = 256;
 
-/// How long a row that somebody else has locked is waited for, unless told otherwise.
+/// Default timeout for a locked row.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// A database with a pool of connections to it. Cheap to clone.
@@ -65,11 +62,11 @@ pub struct Database {
     origin: Arc<Origin>,
     /// Index of the server that the pool connects to.
     server: usize,
-    /// No server took writes when this pool was made: it was closed, and every use fails at once.
+    /// The pool is closed, since no server accepted writes when it was made; every use fails at once.
     is_closed: bool,
 }
 
-/// What a pool was made from.
+/// The parameters of a pool.
 #[derive(Clone)]
 struct Origin {
     settings: DatabaseSettings,
@@ -78,7 +75,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// The same with the user and password that their file holds now.
+    /// The same with the current user and password of their file.
     fn with_present_secret(&self) -> Self {
         let mut origin = self.clone();
         match self.settings.reread() {
@@ -97,14 +94,13 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// Connects once, so that what is wrong is known precisely, and opens a pool of at most
-    /// `max_connections`. It does not wait for a database that is not there.
+    /// Connects once, which gives a precise error, and opens a pool of at most `max_connections`. Does not wait for an
+    /// unavailable database.
     pub async fn connect(settings: &DatabaseSettings, max_connections: u32) -> Result<Self, StoreError> {
         Self::connect_with(settings, max_connections, LOCK_WAIT).await
     }
 
-    /// The same, with another bound (whole seconds) on how long a row is waited for that somebody
-    /// else has locked. `SQLite` locks no rows.
+    /// As [`Self::connect`], with another timeout (whole seconds) for a locked row. `SQLite` locks no rows.
     pub async fn connect_with(
         settings: &DatabaseSettings,
         max_connections: u32,
@@ -118,8 +114,8 @@ impl Database {
         Ok(Self::with_origin(Arc::new(origin), server))
     }
 
-    /// A new pool in place of this one, whose connections may wait for ever for a host that is gone.
-    /// Its connections are made when they are needed: there is no telling when the host is back.
+    /// A new pool in place of this one, whose connections may wait for ever for a lost host. Its connections are made
+    /// when they are needed, since the host may be back at any time.
     #[must_use]
     pub fn anew(&self) -> Self {
         let origin = self.origin.with_present_secret();
@@ -153,9 +149,8 @@ impl Database {
         Self { connection, dialect, origin, server, is_closed: false }
     }
 
-    /// Begins a transaction: READ COMMITTED, which every session of ours is set to, or on `SQLite`
-    /// one that holds the write lock from the start, since one that reads first and then writes
-    /// fails as soon as another has written in between.
+    /// Begins a transaction: READ COMMITTED, as every session is set up, or on `SQLite` one that holds the write lock
+    /// from the start. There, a transaction that reads before it writes fails if another has written in between.
     pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
         let sqlite_transaction_mode = match self.dialect {
             Dialect::MySql | Dialect::Postgres => None,
@@ -165,23 +160,23 @@ impl Database {
         self.connection.begin_with_options(options).await.while_doing("beginning a transaction")
     }
 
-    /// Closes all connections, when those in use have come back.
+    /// Closes all connections, once those in use are returned.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.connection.close_by_ref().await.while_doing("closing the database")
     }
 }
 
-/// How long an answer is waited for.
+/// The timeout for an operation of the database.
 #[must_use]
 pub(crate) fn answer_timeout() -> Duration {
-    // Tests have less time.
+    // Tests set a shorter one.
     fail::fail_point!("answer-timeout", |ms| {
         ms.and_then(|ms| ms.parse().ok()).map_or(ANSWER_TIMEOUT, Duration::from_millis)
     });
     ANSWER_TIMEOUT
 }
 
-/// Gives up `work` that takes longer than `patience`, and the connection with it.
+/// Cancels `work` after `timeout`, and drops its connection.
 pub(crate) async fn with_timeout<T>(
     timeout: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
@@ -200,8 +195,7 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The file of an `SQLite` database, where it is not there: to connect would make it, and only who begins a database
-/// means that.
+/// The file of an `SQLite` database, if it is missing. Connecting would create it, which only a new installation wants.
 #[must_use]
 pub fn missing_file(settings: &DatabaseSettings) -> Option<&Path> {
     match settings {
@@ -226,8 +220,8 @@ async fn first_sqlite_connection(path: &Path) -> Result<(), sqlx::Error> {
     connection.close().await
 }
 
-/// Write-ahead logging lets others read while one writes. The file remembers it; the switch needs
-/// the file for itself for a moment and, unlike all else, does not wait for that by itself.
+/// Write-ahead logging lets others read during a write. The file remembers it. The switch needs an exclusive lock for a
+/// moment and, unlike all else, does not wait for it by itself.
 async fn switch_to_wal(connection: &mut sqlx::SqliteConnection) -> Result<(), sqlx::Error> {
     const ATTEMPTS: u32 = 40;
     const PAUSE: Duration = Duration::from_millis(100);

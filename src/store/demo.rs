@@ -1,5 +1,4 @@
-//! What the demo needs of the database: flows and a broker to begin with, and a look at what has
-//! been stored since.
+//! Database access for the demo: its first flows and broker, and the rows stored since.
 
 use chrono::NaiveDateTime;
 use mqtt_gateway_entity::{data, dead_letters, flows, mqtt_servers};
@@ -12,7 +11,7 @@ use super::connect::Database;
 use super::error::{StoreError, While};
 use super::mqtt_servers::{LoadServerError, load_mqtt_server};
 
-/// A flow as it is first written.
+/// A flow as it is inserted.
 pub(crate) struct NewFlow {
     pub code: &'static str,
     pub description: &'static str,
@@ -43,14 +42,14 @@ pub(crate) struct ShownDeadLetter {
     pub detail: Option<String>,
 }
 
-/// The last rows that are there: what comes later is news.
+/// The last existing rows: later ones are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LastRows {
     pub data: i64,
     pub dead_letters: i64,
 }
 
-/// Inserts the flow, enabled, unless there is one of this code: that one may have been edited.
+/// Inserts the flow, enabled, unless one with its code exists: that may have been edited.
 pub(crate) async fn ensure_flow(database: &Database, flow: NewFlow) -> Result<(), StoreError> {
     let existing: Option<i64> = flows::Entity::find()
         .select_only()
@@ -59,7 +58,7 @@ pub(crate) async fn ensure_flow(database: &Database, flow: NewFlow) -> Result<()
         .into_tuple()
         .one(&database.connection)
         .await
-        .while_doing("looking for a sample flow")?;
+        .while_doing("reading a sample flow")?;
     if existing.is_some() {
         return Ok(());
     }
@@ -77,8 +76,7 @@ pub(crate) async fn ensure_flow(database: &Database, flow: NewFlow) -> Result<()
     Ok(())
 }
 
-/// Lets the flow of this code post to `url`, if it posts to where an earlier demo listened: to
-/// another port, at the same path.
+/// Sets the URL of the flow with this code, if an earlier demo had set it: same path, another port.
 pub(crate) async fn repoint_flow(
     database: &Database,
     code: &str,
@@ -93,11 +91,11 @@ pub(crate) async fn repoint_flow(
         .filter(flows::Column::EndpointUrl.ends_with(path))
         .exec(&database.connection)
         .await
-        .while_doing("pointing a sample flow to its endpoint")?;
+        .while_doing("setting the endpoint of a sample flow")?;
     Ok(())
 }
 
-/// Makes the broker that would be used the one at this host and port, without credentials.
+/// Sets host and port of the broker that would be used, without credentials.
 pub(crate) async fn use_broker(database: &Database, host: &str, port: u16) -> Result<(), LoadServerError> {
     let row = mqtt_servers::ActiveModel {
         host: Set(host.to_owned()),
@@ -132,13 +130,13 @@ async fn overwrite_broker(
     id: i64,
 ) -> Result<(), StoreError> {
     row.id = Set(id);
-    row.update(&database.connection).await.while_doing("writing down the broker")?;
+    row.update(&database.connection).await.while_doing("writing the broker")?;
     Ok(())
 }
 
 /// The last rows of `data` and `dead_letters`; 0 where there is none.
 pub(crate) async fn last_rows(database: &Database) -> Result<LastRows, StoreError> {
-    const DOING: &str = "looking for the last rows";
+    const DOING: &str = "reading the last rows";
     let data: Option<i64> = data::Entity::find()
         .select_only()
         .column(data::Column::Id)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Timelike};
 use sea_orm::{DbBackend, Value};
 
-/// Which SQL is spoken.
+/// The dialect of SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// `MySQL`, `MariaDB` and their relatives.
@@ -33,7 +33,7 @@ impl Dialect {
         }
     }
 
-    /// The same for rows that must be had at once: one that is locked elsewhere is an error.
+    /// The same without waiting: a row that is locked elsewhere is an error.
     pub(crate) fn for_update_nowait(self) -> &'static str {
         match self {
             Self::MySql | Self::Postgres => " FOR UPDATE NOWAIT",
@@ -41,8 +41,7 @@ impl Dialect {
         }
     }
 
-    /// The same, passing over rows that are locked elsewhere. Before `MariaDB` 10.6 and `MySQL` 8
-    /// it is a syntax error.
+    /// The same, skipping rows that are locked elsewhere. Before `MariaDB` 10.6 and `MySQL` 8 it is a syntax error.
     pub(crate) fn for_update_skip_locked(self) -> &'static str {
         match self {
             Self::MySql | Self::Postgres => " FOR UPDATE SKIP LOCKED",
@@ -50,9 +49,8 @@ impl Dialect {
         }
     }
 
-    /// Follows the table name in a `SELECT` that locks a list of primary keys: on a small table the
-    /// optimiser would rather scan, and a scan locks every row. `PostgreSQL` locks what a scan has found,
-    /// and none of the rows that it passed over.
+    /// Follows the table name in a `SELECT` that locks a list of primary keys: on a small table the optimiser would
+    /// prefer a scan, and a scan locks every row. `PostgreSQL` locks only the rows that a scan returns.
     pub(crate) fn by_primary_key(self) -> &'static str {
         match self {
             Self::MySql => " FORCE INDEX (PRIMARY)",
@@ -60,9 +58,9 @@ impl Dialect {
         }
     }
 
-    /// The moment of the statement by the database's clock, UTC, comparable with stored ones. What
-    /// `PostgreSQL` calls `now()` is the beginning of the transaction, and its `clock_timestamp()` changes
-    /// within a statement, so that no index helps to compare with it.
+    /// The time of the statement by the clock of the database, UTC, comparable with stored times. On `PostgreSQL`
+    /// `now()` is the beginning of the transaction, and `clock_timestamp()` changes within a statement, so that no
+    /// index helps.
     pub(crate) fn now(self) -> &'static str {
         match self {
             Self::MySql => "UTC_TIMESTAMP(6)",
@@ -71,7 +69,7 @@ impl Dialect {
         }
     }
 
-    /// So many microseconds (a parameter) after [`now`](Self::now).
+    /// The given microseconds (a parameter) after [`now`](Self::now).
     pub(crate) fn now_plus_micros(self) -> &'static str {
         match self {
             Self::MySql => "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND",
@@ -80,7 +78,7 @@ impl Dialect {
         }
     }
 
-    /// Microseconds from [`now`](Self::now) to what a column says, negative when that is past.
+    /// Microseconds from [`now`](Self::now) to the time in a column, negative when that is past.
     pub(crate) fn micros_until(self, column: &str) -> String {
         match self {
             Self::MySql => format!("TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), {column})"),
@@ -88,7 +86,7 @@ impl Dialect {
                 format!("CAST(EXTRACT(EPOCH FROM {column} - {}) * 1000000 AS BIGINT)", self.now())
             }
             Self::Sqlite => {
-                // The times have milliseconds. A day as a floating-point number has not even all microseconds.
+                // The times have milliseconds. A day as a floating-point number does not hold all microseconds.
                 format!(
                     "1000 * CAST(ROUND((julianday({column}) - julianday('now')) * 86400000.0) AS INTEGER)"
                 )
@@ -96,8 +94,8 @@ impl Dialect {
         }
     }
 
-    /// A JSON column as text: real `MySQL` has a type of its own for it, and what is no JSON at all
-    /// (`SQLite` keeps anything) must not fail the whole query.
+    /// A JSON column as text: real `MySQL` has a separate type for it, and invalid JSON (`SQLite` accepts anything)
+    /// must not fail the whole query.
     pub(crate) fn json_text(self, column: &str) -> String {
         match self {
             Self::MySql => format!("CAST({column} AS CHAR)"),
@@ -105,8 +103,8 @@ impl Dialect {
         }
     }
 
-    /// A number as one of 64 bits, whatever its column or its function makes of it: the driver of
-    /// `PostgreSQL` reads no narrower one as such.
+    /// A number of 64 bits, whatever the type of its column or function: the driver of `PostgreSQL` does not convert
+    /// narrower ones.
     pub(crate) fn integer(self, number: &str) -> String {
         match self {
             Self::MySql => format!("CAST({number} AS SIGNED)"),
@@ -114,8 +112,8 @@ impl Dialect {
         }
     }
 
-    /// The same for a column that may be narrower, or unsigned, and is read for every message: the driver of
-    /// `SQLite` reads it as it is.
+    /// The same for a column that may be narrower, or unsigned, and is read for every message: the driver of `SQLite`
+    /// needs no conversion.
     pub(crate) fn wide(self, column: &str) -> String {
         match self {
             Self::MySql | Self::Postgres => self.integer(column),
@@ -123,7 +121,7 @@ impl Dialect {
         }
     }
 
-    /// Holds for every value of a flag but 0 and NULL, whether its column is a boolean or an integer.
+    /// True for every value of a flag except 0 and NULL, whether its column is a boolean or an integer.
     pub(crate) fn is_set(self, column: &str) -> String {
         match self {
             Self::MySql | Self::Sqlite => format!("{column} <> 0"),
@@ -131,8 +129,8 @@ impl Dialect {
         }
     }
 
-    /// The same in the list of a `SELECT`: of an integer that is wider than a byte `MySQL`'s driver makes no
-    /// boolean, and that of `SQLite` finds texts where only the value is read.
+    /// The same in the list of a `SELECT`: the driver of `MySQL` converts only integers of one byte to a boolean, and
+    /// that of `SQLite` finds texts unless the plain value is read.
     pub(crate) fn flag(self, column: &str) -> String {
         match self {
             Self::MySql | Self::Postgres => format!("({})", self.is_set(column)),
@@ -140,7 +138,7 @@ impl Dialect {
         }
     }
 
-    /// A text compared byte by byte, whatever its collation says of letter case and trailing blanks.
+    /// A text compared byte by byte, whatever its collation does with letter case and trailing blanks.
     pub(crate) fn exact_text(self, column: &str) -> String {
         match self {
             Self::MySql => format!("CAST({column} AS BINARY)"),
@@ -149,7 +147,7 @@ impl Dialect {
         }
     }
 
-    /// A moment (microseconds since 1970, UTC) as the columns made by the Python service hold it.
+    /// A time (microseconds since 1970, UTC) for the columns that the Python service created.
     pub(crate) fn datetime(self, at_us: i64) -> Value {
         let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();
         match self {
@@ -161,7 +159,7 @@ impl Dialect {
         }
     }
 
-    /// A moment (microseconds since 1970, UTC) as the columns made by us hold it: to the microsecond.
+    /// A time (microseconds since 1970, UTC) for the columns that the gateway created: to the microsecond.
     pub(crate) fn instant(self, at_us: i64) -> Value {
         let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();
         match self {
@@ -170,8 +168,8 @@ impl Dialect {
         }
     }
 
-    /// Holds for the rows of `outbox` with these primary keys, `(?, ?, ?), …`. `SQLite` would scan
-    /// the table for a list of rows, so there the list is joined.
+    /// True for the rows of `outbox` with these primary keys, `(?, ?, ?), …`. `SQLite` would scan the table for a list
+    /// of rows, so there the list is joined.
     pub(crate) fn outbox_keys(self, keys: &str) -> String {
         match self {
             Self::MySql => format!("(inbox_id, flow_id, inbox_offset) IN ({keys})"),
@@ -183,7 +181,7 @@ impl Dialect {
         }
     }
 
-    /// Reads those of so many keys of messages that are known; bound are flow and hash of each.
+    /// Reads which of the given number of message keys are known; the parameters are flow and hash of each.
     pub(crate) fn known_message_keys(self, keys: usize) -> String {
         const COLUMNS: &str = "SELECT m.flow_id, m.key_hash, m.message_id, m.received_at FROM";
         let keys = vec!["(?, ?)"; keys].join(", ");
@@ -195,7 +193,7 @@ impl Dialect {
                 "{COLUMNS} (VALUES {keys}) AS k JOIN message_keys AS m \
                  ON m.flow_id = k.column1 AND m.key_hash = k.column2"
             ),
-            // It would scan the table for a list of rows.
+            // `SQLite` would scan the table for a list of rows.
             Self::Sqlite => format!(
                 "{COLUMNS} (VALUES {keys}) AS k CROSS JOIN message_keys AS m \
                  ON m.flow_id = k.column1 AND m.key_hash = k.column2"
@@ -203,7 +201,7 @@ impl Dialect {
         }
     }
 
-    /// Ends an insert into `message_keys` so that it takes the place of a row with the same key.
+    /// The end of an insert into `message_keys` that replaces a row with the same key.
     pub(crate) fn or_replace_message_key(self) -> &'static str {
         match self {
             Self::MySql => {
@@ -217,7 +215,7 @@ impl Dialect {
         }
     }
 
-    /// An insert of `rows` into a table that does nothing for those that are there.
+    /// An insert of `rows` into a table that ignores existing ones.
     pub(crate) fn insert_unless_there(self, into: &str, rows: &str) -> String {
         match self {
             Self::MySql => format!("INSERT IGNORE INTO {into} {rows}"),
@@ -226,8 +224,8 @@ impl Dialect {
         }
     }
 
-    /// Sets `last_msg_id` of `flows` flows at once; bound are id and number of each. The flows are
-    /// reached by primary key alone, so that no other flow's lock is waited for.
+    /// Sets `last_msg_id` of `flows` flows; the parameters are id and number of each. It reaches the flows by primary
+    /// key alone, so it waits for no other flow's lock.
     pub(crate) fn update_counters(self, flows: usize) -> String {
         match self {
             Self::MySql => format!(
@@ -246,7 +244,7 @@ impl Dialect {
         }
     }
 
-    /// Adds the same to `last_msg_id` of `flows` flows; bound are how much, and their ids.
+    /// Adds the same number to `last_msg_id` of `flows` flows; the parameters are the number and their ids.
     pub(crate) fn raise_counters(self, flows: usize) -> String {
         format!(
             "UPDATE flows{index} SET last_msg_id = COALESCE(last_msg_id, 0) + ? WHERE id IN ({marks})",
@@ -255,7 +253,7 @@ impl Dialect {
         )
     }
 
-    /// Rows of `flows` flows and their numbers, two parameters each, where there are no lists of rows.
+    /// Rows of `flows` flows and their numbers, two parameters each, for servers without lists of rows.
     pub(crate) fn rows_of_counters(flows: usize) -> String {
         format!("SELECT ? AS id, ? AS last{}", vec![" UNION ALL SELECT ?, ?"; flows - 1].concat())
     }

@@ -30,8 +30,8 @@ impl fmt::Display for CommitRisk {
     }
 }
 
-/// The risk, if the server says that there is one. A server that does not know the variable, or does not show it to
-/// this user, says nothing.
+/// The risk, if the server reports one. A server that does not know the variable, or hides it from this user, reports
+/// none.
 pub(crate) async fn commit_risk(database: &Database) -> Option<CommitRisk> {
     let reading = async { value(database).await.while_doing("reading whether commits are durable") };
     match with_timeout(answer_timeout(), reading).await {
@@ -47,7 +47,7 @@ async fn value(database: &Database) -> Result<Option<String>, DbErr> {
     let (sql, column) = match database.dialect {
         Dialect::MySql => ("SHOW GLOBAL VARIABLES LIKE 'innodb_flush_log_at_trx_commit'", 1),
         Dialect::Postgres => ("SELECT current_setting('fsync', true)", 0),
-        // Each of our connections sets its own value.
+        // Each connection of the gateway sets its own value.
         Dialect::Sqlite => return Ok(None),
     };
     let statement = statement(database.dialect.backend(), sql, []);
@@ -81,7 +81,7 @@ mod tests {
             (Dialect::MySql, "0", true),
             (Dialect::MySql, "1", false),
             (Dialect::MySql, "2", true),
-            // MariaDB: flushed more often than with 1.
+            // MariaDB: it flushes more often than with 1.
             (Dialect::MySql, "3", false),
             (Dialect::Postgres, "on", false),
             (Dialect::Postgres, "off", true),

@@ -1,5 +1,5 @@
-//! Tables whose storage engine has no transactions (`MyISAM`, Aria): there a batch that is done again after a
-//! failure leaves its rows twice.
+//! Tables whose storage engine has no transactions (`MyISAM`, Aria): a batch that is retried after a failure would
+//! write its rows twice.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
 
-/// A table of ours whose engine has no transactions.
+/// A table of the gateway whose engine has no transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsafeTable {
     /// Its name.
@@ -48,7 +48,7 @@ pub(super) async fn check_engines(database: &Database) -> Result<(), StoreError>
     if tables.is_empty() { Ok(()) } else { Err(StoreError::NoTransactions { tables }) }
 }
 
-/// Names each table with its engine, and the statement that mends it.
+/// Names each table with its engine, and the statement that fixes it.
 pub(super) fn describe(tables: &[UnsafeTable]) -> String {
     let each = tables.iter().map(|UnsafeTable { table, engine }| {
         format!("{table} has the storage engine {engine}: ALTER TABLE {table} ENGINE=InnoDB")

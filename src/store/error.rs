@@ -1,4 +1,4 @@
-//! What can go wrong with the database, and what to do about it.
+//! Errors of the database, by their remedy.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,35 +16,35 @@ use crate::domain::library_text::without_links;
 /// An operation on the database failed. No variant holds a password or an address with one in it.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The first connection failed: nobody listens, the name is unknown, the credentials are wrong …
+    /// The first connection failed: the server is down, the name is unknown, the credentials are wrong …
     #[error("cannot connect to {target}: {}", without_links(.source))]
     Connect {
-        /// Which database, without the password.
+        /// The database, without the password.
         target: String,
-        /// What the driver says.
+        /// The error of the driver.
         source: DbErr,
     },
     /// The server did not answer the first connection.
     #[error("cannot connect to {target}: no answer within {} s", .waited.as_secs())]
     NoAnswer {
-        /// Which database, without the password.
+        /// The database, without the password.
         target: String,
-        /// How long it was given.
+        /// The timeout.
         waited: Duration,
     },
-    /// A server of a list is there and takes no writes: another one has to.
+    /// A server of a list is up and accepts no writes: another one has to.
     #[error("{target} takes no writes")]
     ReadOnly {
-        /// Which database, without the password.
+        /// The database, without the password.
         target: String,
     },
     /// None of several servers can be used.
     #[error("no server of the list can be used: {}", sentence(.tried))]
     NoServer {
-        /// Why not, for each server in the order in which they were tried.
+        /// The error of each server, in the order in which they were tried.
         tried: Vec<StoreError>,
     },
-    /// The directory of an `SQLite` file is missing; it is not ours to create.
+    /// The directory of an `SQLite` file is missing; the gateway does not create it.
     #[error("cannot open the database {}: the directory {} does not exist", .file.display(), .directory.display())]
     NoDirectory {
         /// The file.
@@ -55,7 +55,7 @@ pub enum StoreError {
     /// Tables whose storage engine cannot roll back.
     #[error("tables without transactions: {}", describe(.tables))]
     NoTransactions {
-        /// Which, by name.
+        /// The tables, by name.
         tables: Vec<UnsafeTable>,
     },
     /// A column has a type that cannot be read.
@@ -65,58 +65,58 @@ pub enum StoreError {
         table: &'static str,
         /// The column.
         column: &'static str,
-        /// Its type, as the database says it.
+        /// Its type, as the database names it.
         found: String,
         /// The expected type.
         expected: &'static str,
     },
-    /// Another gateway held the right to migrate for all this time.
+    /// Another gateway held the migration lock for the whole time.
     #[error("another gateway has been migrating this database for more than {seconds} s")]
     MigrationBusy {
-        /// How long it was waited for.
+        /// The time waited.
         seconds: u32,
     },
-    /// The server took a statement and said nothing more: its host may be gone, or very slow.
+    /// The server did not answer a statement: its host may be gone, or very slow.
     #[error("no answer from the database within {} s", .waited.as_secs())]
     TimedOut {
-        /// How long it was given.
+        /// The timeout.
         waited: Duration,
     },
-    /// The database refuses a message, and harmless rows as well: the message is not at fault.
-    #[error("no row goes in, not even a harmless one: {refusal}")]
+    /// The database rejects a message, and harmless rows as well: the message is not at fault.
+    #[error("the database rejects even a harmless row: {refusal}")]
     NoRowGoesIn {
-        /// The refusal of the message.
+        /// The rejection of the message.
         #[source]
         refusal: Box<StoreError>,
     },
     /// A statement failed.
     #[error("{doing}: {}", without_links(.source))]
     Statement {
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the driver says.
+        /// The error of the driver.
         source: DbErr,
     },
 }
 
-/// Kinds of failure, by what is to be done.
+/// Classes of errors, by their remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// The transaction was rolled back in favour of another: the same again, at once.
+    /// The transaction was rolled back in favour of another: retry at once.
     Deadlock,
-    /// A row or table stayed locked by another for too long: the same again.
+    /// A row or table stayed locked for too long: retry.
     LockTimeout,
-    /// The connection is gone or was never had; whether a commit took place is unknown.
+    /// The connection is lost or was never established; whether a commit took place is unknown.
     ConnectionLost,
-    /// The database refuses the data, or says something that sounds like it: the message is suspected, and
-    /// what becomes of it is decided by trying (see `store/batch/suspects.rs`).
+    /// The database rejects the data, or may do so: the message is suspected. A trial decides whether it is at fault
+    /// (see `store/batch/suspects.rs`).
     Poison,
-    /// Everything else: the database cannot do its work. The same again, later, with an alarm.
+    /// Everything else: the database cannot do its work. Retry later, with an alarm.
     Outage,
 }
 
 impl StoreError {
-    /// What is to be done about it.
+    /// The class of the error.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
@@ -133,8 +133,8 @@ impl StoreError {
         }
     }
 
-    /// Whether the tables are not what the gateway can work with, so that waiting does not help: an engine
-    /// without transactions, or a column whose values cannot be read.
+    /// Whether the gateway cannot work with the tables, so that waiting does not help: an engine without transactions,
+    /// or a column whose values cannot be read.
     #[must_use]
     pub fn is_about_the_tables(&self) -> bool {
         match self {
@@ -144,8 +144,8 @@ impl StoreError {
         }
     }
 
-    /// Whether this server lacks a function, a variable or a kind of statement that the gateway uses, so that waiting
-    /// does not help: it is older or newer than the gateway knows, or a relative.
+    /// Whether the server lacks a function, a variable or a kind of statement that the gateway uses, so that waiting
+    /// does not help: its version or variant is unsupported.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         match self {
@@ -171,16 +171,16 @@ impl StoreError {
         }
     }
 
-    /// Whether the server is there and refuses a statement for a reason that a person has to mend.
+    /// Whether the server rejects a statement for a reason that an operator has to fix.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Statement { source, .. } if refusal_in(source).is_some())
             && self.class() == ErrorClass::Outage
     }
 
-    /// Whether the connections are of no use any more, although none of them is broken: nothing comes
-    /// by them, they keep statements that were prepared for a table that has been altered since, they
-    /// lead to a server that another one has taken the place of, or they have the privileges of before a GRANT.
+    /// Whether the connections are useless although none is broken. They no longer answer, they hold statements that
+    /// were prepared before a table was altered, their server was replaced by another, or their privileges predate a
+    /// GRANT.
     #[must_use]
     pub fn wants_new_connections(&self) -> bool {
         match self {
@@ -190,7 +190,7 @@ impl StoreError {
         }
     }
 
-    /// Whether a server refused the user or the password.
+    /// Whether a server rejected the user or the password.
     #[must_use]
     pub fn is_about_credentials(&self) -> bool {
         match self {
@@ -205,7 +205,7 @@ fn sentence(errors: &[StoreError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// A refused login is the answer to connecting, not to the statement that follows.
+/// A rejected login is the answer to the connection attempt, not to the statement that follows.
 fn is_refused_login(error: &DbErr) -> bool {
     // Access denied, with a password and without one.
     const MYSQL: [u16; 2] = [1045, 1698];
@@ -222,9 +222,9 @@ fn is_refused_login(error: &DbErr) -> bool {
     }
 }
 
-/// Says what was being done when the database failed.
+/// Names the operation that failed.
 pub(crate) trait While<T> {
-    /// `doing` begins the message: "reading the flows".
+    /// `doing` is the beginning of the message: "reading the flows".
     fn while_doing(self, doing: &'static str) -> Result<T, StoreError>;
 }
 
@@ -244,10 +244,9 @@ fn class_of(error: &DbErr) -> ErrorClass {
     }
 }
 
-/// `PostgreSQL` refuses to execute a prepared statement whose columns have become others, and the driver
-/// would go on executing it. A server that is read-only, or not part of its cluster, may have been
-/// replaced by another, and its name may lead there by now. `MariaDB` and `MySQL` apply some GRANTs to new
-/// connections only, `PostgreSQL` to all at once.
+/// `PostgreSQL` refuses to execute a prepared statement whose columns were altered, and the driver would execute it again.
+/// A server that is read-only, or not part of its cluster, may have been replaced, and its name may lead to another one
+/// now. `MariaDB` and `MySQL` apply some GRANTs to new connections only, `PostgreSQL` to all at once.
 fn is_about_the_connection(error: &DbErr) -> bool {
     const FEATURE_NOT_SUPPORTED: &str = "0A000";
     const READ_ONLY: &str = "25006";
@@ -261,12 +260,12 @@ fn is_about_the_connection(error: &DbErr) -> bool {
     }
 }
 
-/// The driver finds a value of another type than the column is read as.
+/// The driver finds another type of value than the column is read as.
 fn is_unreadable_column(error: &DbErr) -> bool {
     matches!(error, DbErr::Query(RuntimeErr::SqlxError(cause)) if matches!(**cause, SqlxError::ColumnDecode { .. }))
 }
 
-/// The server does not understand a statement. What a session is set to is refused while it is connected.
+/// The server does not understand a statement. Unknown session variables fail while connecting.
 fn is_unknown_to_the_server(error: &DbErr) -> bool {
     let (DbErr::Conn(RuntimeErr::SqlxError(cause))
     | DbErr::Exec(RuntimeErr::SqlxError(cause))
@@ -284,7 +283,7 @@ fn is_unknown_to_the_server(error: &DbErr) -> bool {
     }
 }
 
-/// Refusals of what the server does not know.
+/// Errors for statements that the server does not know.
 const MYSQL_UNKNOWN: [u16; 7] = [
     1064, // syntax
     1128, // function
@@ -302,7 +301,7 @@ const POSTGRES_UNKNOWN: [&str; 3] = [
     "42883", // function
 ];
 
-/// What the server said to a statement.
+/// The error of the server for a statement.
 fn refusal_in(error: &DbErr) -> Option<&dyn DatabaseError> {
     let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
     else {
@@ -311,7 +310,7 @@ fn refusal_in(error: &DbErr) -> Option<&dyn DatabaseError> {
     cause.as_database_error()
 }
 
-/// Refusals of a server that does not take writes, or nothing at all, and whose place another may have taken.
+/// Errors of a server that accepts no writes, or no statements at all, and may have been replaced.
 const MYSQL_NOT_THE_PRIMARY: [u16; 4] = [
     1047, // Galera: the node is not ready
     1290, // started or set read-only
@@ -319,7 +318,7 @@ const MYSQL_NOT_THE_PRIMARY: [u16; 4] = [
     3168, // Vitess: no primary here
 ];
 
-/// Refusals for a missing privilege.
+/// Errors for a missing privilege.
 const MYSQL_DENIED: [u16; 4] = [
     1044, // on the database
     1142, // on the table
@@ -341,15 +340,15 @@ pub(crate) fn is_unknown_column(error: &DbErr) -> bool {
     } else if let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() {
         refusal.code() == POSTGRES_UNDEFINED_COLUMN
     } else {
-        // SQLite has one code for all that is wrong with a statement.
+        // SQLite has one code for any mistake in a statement.
         refusal.message().starts_with("no such column")
     }
 }
 
-/// What is to be done about an error of the driver beneath sea-orm.
+/// The class of an error of the driver beneath sea-orm.
 pub(crate) fn class_of_driver(error: &SqlxError) -> ErrorClass {
     match error {
-        // After a protocol error nobody knows what the server has done.
+        // After a protocol error the state of the server is unknown.
         SqlxError::Io(_)
         | SqlxError::Protocol(_)
         | SqlxError::Tls(_)
@@ -372,19 +371,19 @@ pub(crate) fn class_of_driver(error: &SqlxError) -> ErrorClass {
     }
 }
 
-/// Classes of SQLSTATE that are about the data: value out of range, division by zero and their like; constraints;
-/// what a site's own trigger says.
+/// Classes of SQLSTATE that are about the data: value out of range, division by zero and the like; constraints; errors
+/// that a trigger of the site raises.
 ///
-/// Not every such error is the message's fault: a used-up `data.id` is a duplicate key too. So they only make a
-/// message suspected. What no data can cause (disk full, read-only, table missing, default missing, partition
-/// missing, no privilege) is in none of the classes and must not empty the inbox into the dead letters.
+/// Not every such error is the fault of the message: an exhausted `data.id` is a duplicate key, too. So they only make
+/// a message suspected. Errors that no data can cause (disk full, read-only, table missing, default missing, partition
+/// missing, no privilege) are in none of these classes. They must not empty the inbox into the dead letters.
 const CLASSES_ABOUT_DATA: [&str; 3] = ["22", "23", "45"];
 
 fn is_about_data(sqlstate: &str) -> bool {
     sqlstate.get(..2).is_some_and(|class| CLASSES_ABOUT_DATA.contains(&class))
 }
 
-/// Refusals that are about the data although their SQLSTATE may not say so.
+/// Errors that are about the data although their SQLSTATE may not say so.
 const MYSQL_SUSPECTS: [u16; 25] = [
     1048, // column cannot be null
     1153, // statement above max_allowed_packet: to split the batch is what cures it
@@ -408,7 +407,7 @@ const MYSQL_SUSPECTS: [u16; 25] = [
     3157, // JSON nested too deeply
     3819, // CHECK violated; for MariaDB see below
     3854, // no such character in the column's character set
-    // TiDB's own numbers. As with 1153, to split the batch is what cures the first and the last.
+    // TiDB's own numbers. As with 1153, splitting the batch cures the first and the last.
     8004, // transaction too large
     8025, // row too large
     9500, // transaction too large, by size
@@ -420,15 +419,15 @@ fn class_of_mysql(number: u16, sqlstate: &str) -> ErrorClass {
         // Deadlock found; record has changed since last read (MariaDB's snapshot isolation). TiDB: rows have
         // changed (8002, 8005, 9007), safe to be tried again (8022), tables have changed (8028).
         1213 | 1020 | 8002 | 8005 | 8022 | 8028 | 9007 => ErrorClass::Deadlock,
-        // Lock wait timeout, of a row or of the table's definition (on MariaDB also of a row that was
-        // not to be waited for; MySQL has a number for that); statement took too long; TiDB's resolving of locks.
+        // Lock wait timeout, of a row or of the table's definition (on MariaDB also with NOWAIT, for which MySQL has a
+        // separate number); statement took too long; TiDB's resolving of locks.
         1205 | 3572 | 1969 | 3024 | 9004 => ErrorClass::LockTimeout,
-        // Server shutting down; aborted connections and network errors; query interrupted; client's
-        // own numbers, which proxies send on; connection killed (MariaDB, MySQL); idle for too long.
+        // Server shutting down; aborted connections and network errors; query interrupted; client errors that proxies
+        // pass on; connection killed (MariaDB, MySQL); idle for too long.
         1053 | 1152 | 1158..=1161 | 1184 | 1317 | 2006 | 2013 | 1927 | 3169 | 4031 => {
             ErrorClass::ConnectionLost
         }
-        // A violated CHECK of MariaDB (4025) is told by its class: MySQL means something else by this number.
+        // A violated CHECK of MariaDB (4025) is recognised by its class: on MySQL the number means something else.
         _ if is_about_data(sqlstate) || MYSQL_SUSPECTS.contains(&number) => ErrorClass::Poison,
         _ => ErrorClass::Outage,
     }
@@ -455,7 +454,7 @@ fn class_of_postgres(sqlstate: &str, constraint: Option<&str>) -> ErrorClass {
         CHECK_VIOLATION if constraint.is_none() => ErrorClass::Outage,
         // Serialisation failure; deadlock found.
         "40001" | "40P01" => ErrorClass::Deadlock,
-        // Lock timeout, or not to be had at once; statement took too long or was cancelled.
+        // Lock timeout, or NOWAIT; statement took too long or was cancelled.
         "55P03" | "57014" => ErrorClass::LockTimeout,
         // Idle in a transaction for too long; transaction took too long; server shutting down, after a
         // crash or not yet up; database dropped; session idle for too long.

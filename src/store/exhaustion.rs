@@ -1,4 +1,4 @@
-//! Numbers that run out. `data.id` of an old database is an INT: 40 hours at 15,000 rows a second.
+//! Exhaustion of numeric columns. `data.id` of an old database is an INT: 40 hours at 15,000 rows a second.
 
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -6,10 +6,10 @@ use super::connect::Database;
 use super::error::{StoreError, While};
 use super::limits::{StoreLimits, load_limits};
 
-/// From here on it is time to act, in percent of the highest number.
+/// The threshold for a warning, in percent of the highest number.
 const WARN_PERCENT: i64 = 80;
 
-/// How far the numbers of a column have got.
+/// The highest used number of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NumbersUsed {
     /// Table and column.
@@ -18,7 +18,7 @@ pub struct NumbersUsed {
     maximum: i64,
 }
 
-/// Reads how far the numbers have got of those columns whose end would be an end for the messages.
+/// Reads the highest used numbers of the columns whose exhaustion would stop the messages.
 pub async fn numbers_used(database: &Database, limits: &StoreLimits) -> Result<Vec<NumbersUsed>, StoreError> {
     let highest = [
         ("data.id", "MAX(id)", "data", limits.max_data_id),
@@ -43,10 +43,9 @@ async fn reached(database: &Database, highest: &str, table: &str) -> Result<i64,
     Ok(highest.unwrap_or(0))
 }
 
-/// Whether `data.id` has numbers left for so many more rows.
+/// Whether `data.id` has this many numbers left.
 ///
-/// The limits that are known may be from before the column was widened, so they are read again before it
-/// is said that there are none.
+/// The known limits may predate a widening of the column, so they are read again before the answer is no.
 pub(super) async fn has_ids_for(
     database: &Database,
     known: &StoreLimits,
@@ -58,14 +57,14 @@ pub(super) async fn has_ids_for(
 }
 
 impl NumbersUsed {
-    /// As a part of all that there are: from 0 to 1.
+    /// The used part, from 0 to 1.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a share is looked at by its first digits")]
     pub fn ratio(self) -> f64 {
         self.reached as f64 / self.maximum.max(1) as f64
     }
 
-    /// What is to be done, from 80 % on, in a sentence.
+    /// The remedy from 80 % on, in a sentence.
     #[must_use]
     pub fn warning(self) -> Option<String> {
         let Self { column, reached, maximum } = self;

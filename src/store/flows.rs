@@ -1,4 +1,4 @@
-//! Which flows there are.
+//! Loads the flows.
 
 use mqtt_gateway_entity::flows;
 use sea_orm::sea_query::Expr;
@@ -9,7 +9,7 @@ use super::connect::Database;
 use super::error::{StoreError, While};
 use crate::domain::flow::Flow;
 
-/// What of a row is loaded; `payload_schema` and the counter are read when the row is locked.
+/// The columns that are loaded; `payload_schema` and the counter are read when the row is locked.
 type Row = (i64, String, String, String, Option<String>);
 
 /// Loads all enabled flows, in the order of their ids. A flow is enabled unless its `enabled` is NULL or 0.

@@ -1,4 +1,4 @@
-//! What the database takes, read from the live schema: tables differ from one site to the next.
+//! The limits of the database, read from the live schema: tables differ from one site to the next.
 
 use mqtt_gateway_entity::{data, flows};
 use sea_orm::{ConnectionTrait, Statement};
@@ -9,18 +9,18 @@ use super::dialect::Dialect;
 use super::error::{StoreError, While};
 pub use crate::domain::processing::StoreLimits;
 
-/// Bytes of one statement where the database sets no bound: `SQLite`'s default for the longest text.
+/// Bytes of one statement if the database sets no limit: `SQLite`'s default for the longest text.
 const SQLITE_MAX_STATEMENT_BYTES: usize = 1_000_000_000;
 
-/// `PostgreSQL` takes up to 1 GiB, and has all of it in memory several times over. A quarter of this still is
-/// more than any payload that is worth a row.
+/// `PostgreSQL` accepts up to 1 GiB, and holds it in memory several times. A quarter of this is more than any reasonable
+/// payload.
 const POSTGRES_MAX_STATEMENT_BYTES: usize = 256 << 20;
 
-/// Characters of an attribute's name where the column does not say.
+/// Characters of an attribute's name if the column declares none.
 const DEFAULT_NAME_CHARS: usize = 255;
 
-/// Reads the limits. They change when someone alters the tables or the server's settings, so they
-/// are worth reading again after an outage.
+/// Reads the limits. They change when someone alters the tables or the server's settings, so they are worth reading
+/// again after an outage.
 pub async fn load_limits(database: &Database) -> Result<StoreLimits, StoreError> {
     let dialect = database.dialect;
     let columns = live_columns(database, &database.connection)
@@ -40,13 +40,13 @@ pub async fn load_limits(database: &Database) -> Result<StoreLimits, StoreError>
     })
 }
 
-/// In another character set than UTF-8 a text has another number of bytes.
+/// In other character sets than UTF-8 a text has another number of bytes.
 fn bytes_of_utf8(column: &LiveColumn) -> Option<usize> {
     let is_utf8 = column.character_set.as_deref().is_some_and(|name| name.starts_with("utf8"));
     column.octets.filter(|_| is_utf8).and_then(|octets| usize::try_from(octets).ok())
 }
 
-/// Bytes of the largest statement, by the sessions that are made now.
+/// Bytes of the largest statement, for new sessions.
 pub(super) async fn max_packet_bytes(database: &Database) -> Result<usize, StoreError> {
     match database.dialect {
         Dialect::MySql => {}

@@ -1,6 +1,6 @@
-//! The gateways that divide flows or messages among themselves: what each says of itself, and reads of the others.
+//! The gateways that divide flows or messages among themselves: the report of each, and the reports of the others.
 //!
-//! As with the leases of the outbox, a row says when its gateway was heard of last, and all times are the database's.
+//! As with the leases of the outbox, a row holds the time of the last report, and all times are those of the database.
 
 use chrono::NaiveDateTime;
 use mqtt_gateway_entity::gateway_members::{Column, Entity};
@@ -15,11 +15,10 @@ use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use crate::domain::replicas::{Member, Role, Shard, ShareGroup, TOLD_NAME_CHARS};
 
-/// Where times are kept in milliseconds, two moments of one millisecond cannot be told apart: the later one counts as
-/// so much later.
+/// Where times have milliseconds, two times within one are indistinguishable: the later one counts as this much later.
 const CLOCK_STEP_US: i64 = 1_000;
 
-/// Between two moments of the database's clock.
+/// A span of the database's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Not after the beginning, microseconds since 1970.
@@ -28,7 +27,7 @@ pub struct Span {
     pub until_us: i64,
 }
 
-/// Does something and says when, by the database's clock.
+/// Does something and returns its time span, by the database's clock.
 pub async fn timed<T>(
     database: &Database,
     what: impl Future<Output = Result<T, StoreError>>,
@@ -45,14 +44,14 @@ struct Now {
 }
 
 async fn now(database: &Database) -> Result<i64, StoreError> {
-    const DOING: &str = "asking for the time";
+    const DOING: &str = "reading the time";
     let sql = format!("SELECT {} AS at", database.dialect.now());
     let statement = Statement::from_string(database.dialect.backend(), sql);
     let row = Now::find_by_statement(statement).one(&database.connection).await.while_doing(DOING)?;
     Ok(row.map_or(0, |row| micros(row.at)))
 }
 
-/// Says what a gateway is and has, in place of what it said before. How long it was silent is of no interest.
+/// Replaces the report of a gateway. The time since its last report is irrelevant.
 pub async fn announce(database: &Database, member: &Member) -> Result<(), StoreError> {
     const DOING: &str = "announcing this gateway to the others";
     let on = &database.connection;
@@ -64,7 +63,7 @@ pub async fn announce(database: &Database, member: &Member) -> Result<(), StoreE
     if update.exec(on).await.while_doing(DOING)?.rows_affected > 0 {
         return Ok(());
     }
-    // It is new here. With another inbox it may have been here before, under the same name.
+    // The gateway is new. With another inbox its name may have been used before.
     let predecessor = Entity::delete_many()
         .filter(Column::ClientId.eq(shortened(&member.client_id)))
         .filter(Column::InboxId.ne(member.inbox_id.as_str()));
@@ -114,7 +113,7 @@ struct Row {
     seen_in_us: i64,
 }
 
-/// All gateways that have announced themselves and were not retired, dead ones among them.
+/// All gateways that have reported and were not retired, dead ones included.
 pub async fn members(database: &Database) -> Result<Vec<Member>, StoreError> {
     let seen_in = database.dialect.micros_until("seen_at");
     let rows = Entity::find()
@@ -132,11 +131,11 @@ pub async fn members(database: &Database) -> Result<Vec<Member>, StoreError> {
         .into_model::<Row>()
         .all(&database.connection)
         .await
-        .while_doing("looking for other gateways")?;
+        .while_doing("reading the other gateways")?;
     Ok(rows.into_iter().map(member).collect())
 }
 
-/// A gateway that is gone for good is no member any more.
+/// A gateway that is retired for good is no longer a member.
 pub async fn remove_member(database: &Database, inbox_id: &str) -> Result<(), StoreError> {
     let remove = Entity::delete_many().filter(Column::InboxId.eq(inbox_id));
     remove.exec(&database.connection).await.while_doing("removing this gateway from the members")?;

@@ -1,4 +1,4 @@
-//! Forgets the keys of messages that are long past.
+//! Deletes expired message keys.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::statement::statement;
 
-/// Rows deleted at once: a matter of milliseconds, should a worker want one of them.
+/// Rows deleted by one statement: some milliseconds, in case a worker needs one of them.
 const MAX_ROWS: usize = 512;
 
-/// Deletes the oldest keys among those written longer ago than `age`, by the database's clock; at
-/// most a few hundred. Answers whether there may be more.
+/// Deletes the oldest keys that were written longer ago than `age`, by the clock of the database; at most a few
+/// hundred. Returns whether there may be more.
 pub async fn forget_keys(database: &Database, age: Duration) -> Result<bool, StoreError> {
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     let forgotten = match database.dialect {
@@ -22,12 +22,11 @@ pub async fn forget_keys(database: &Database, age: Duration) -> Result<bool, Sto
         Dialect::Postgres => delete_what_is_free(database, -micros).await,
         Dialect::Sqlite => delete_oldest(database, -micros).await,
     };
-    Ok(forgotten.while_doing("forgetting keys")? >= MAX_ROWS as u64)
+    Ok(forgotten.while_doing("deleting message keys")? >= MAX_ROWS as u64)
 }
 
-/// Read without locks, then deleted by primary key and in its order, as a worker writes them: a
-/// deletion that looks for its rows itself would lock them in another order than the workers do. One
-/// that was written anew in between stays.
+/// Reads the keys without locks and deletes them by primary key and in its order, as a worker writes them. A deletion
+/// by its own search would lock them in another order than the workers. A key that was written again in between stays.
 async fn read_and_delete(database: &Database, micros: i64) -> Result<u64, DbErr> {
     let sql = format!(
         "SELECT flow_id, key_hash FROM message_keys FORCE INDEX (message_keys_by_age) \
@@ -37,7 +36,7 @@ async fn read_and_delete(database: &Database, micros: i64) -> Result<u64, DbErr>
     let rows = database.connection.query_all_raw(bound(database, sql, [micros.into()])).await?;
     let keys = rows.iter().map(key).collect::<Result<BTreeSet<_>, _>>()?;
     let Some(last) = keys.last().cloned() else { return Ok(0) };
-    // Few shapes of statements: the last is named again.
+    // The padding keeps the number of statement shapes small.
     let padded = keys.len().next_power_of_two();
     let values = keys.into_iter().chain(std::iter::repeat(last)).take(padded);
     let values = values.flat_map(|(flow, hash)| [Value::from(flow), Value::from(hash)]);
@@ -47,11 +46,11 @@ async fn read_and_delete(database: &Database, micros: i64) -> Result<u64, DbErr>
         .execute_raw(bound(database, sql, values.chain([micros.into()])))
         .await?
         .rows_affected();
-    // As many as were found, lest one that stayed ends it all too soon.
+    // The number found, not deleted: a key that stayed must not end the deletion too early.
     Ok(deleted.max(rows.len() as u64))
 }
 
-/// By primary key whatever the table's size: on a small one the optimiser would rather scan.
+/// By primary key whatever the size of the table: on a small one the optimiser would prefer a scan.
 fn delete_sql(dialect: Dialect, keys: usize) -> String {
     let more = vec![" UNION ALL SELECT ?, ?"; keys - 1].concat();
     format!(
@@ -62,8 +61,8 @@ fn delete_sql(dialect: Dialect, keys: usize) -> String {
     )
 }
 
-/// Who waits for nobody cannot be in anybody's way for long: what a worker holds is left for the next
-/// time, whatever the order in which the rows are found.
+/// Without waiting for locks, the deletion never blocks a worker for long: locked rows are left for the next time, in
+/// whatever order the rows are found.
 async fn delete_what_is_free(database: &Database, micros: i64) -> Result<u64, DbErr> {
     let sql = format!(
         "WITH old AS (SELECT flow_id, key_hash FROM message_keys WHERE written_at < {age} \
@@ -75,7 +74,7 @@ async fn delete_what_is_free(database: &Database, micros: i64) -> Result<u64, Db
     Ok(database.connection.execute_raw(bound(database, sql, [micros.into()])).await?.rows_affected())
 }
 
-/// With one writer at a time there is no order to keep.
+/// With one writer at a time the order is irrelevant.
 async fn delete_oldest(database: &Database, micros: i64) -> Result<u64, DbErr> {
     let sql = format!(
         "DELETE FROM message_keys WHERE written_at < {} AND written_at <= (SELECT MAX(written_at) FROM \

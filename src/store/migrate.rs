@@ -1,10 +1,9 @@
 //! Brings the schema up to date, one gateway at a time.
 //!
 //! ```text
-//! pin a connection ─▶ take the lock ─▶ add what is missing ─▶ give the lock back ─▶ no broker? the same for a first row
+//! pin a connection ─▶ take the lock ─▶ add the missing parts ─▶ release the lock ─▶ no broker? insert one likewise
 //! ```
-//! Nothing is changed that is there. All of it is safe to repeat, so a run that broke off needs no
-//! repair: the next one goes on.
+//! Existing objects are not changed. The migration is idempotent, so after an interruption the next run completes it.
 
 use std::fmt;
 
@@ -21,27 +20,27 @@ use super::dialect::Dialect;
 use super::error::{ErrorClass, StoreError, While};
 use super::sentence::hex;
 
-/// How long to wait for another gateway that migrates, seconds.
+/// Timeout for the migration lock of another gateway, in seconds.
 const LOCK_TIMEOUT_S: u32 = 60;
 
-/// The same where nothing is going to be changed, seconds.
+/// The same if nothing is going to be changed, in seconds.
 const LOCK_TRIAL_S: u32 = 1;
 
-/// The lock on `PostgreSQL`, where each database has numbers of its own: "mqtt-gw" in ASCII.
+/// The number of the lock on `PostgreSQL`, which is per database: "mqtt-gw" in ASCII.
 const LOCK_NUMBER: i64 = 0x006d_7174_742d_6777;
 
-/// What an empty `mqtt_servers` begins with. The condition is in the statement so that two that
-/// insert at once, one of them without our lock, leave as small a gap as can be.
+/// The first row of an empty `mqtt_servers`. The condition is part of the statement, to keep the race of two inserts
+/// small, one of which may not hold the lock.
 const INSERT_DEFAULT_SERVER: &str = "INSERT INTO mqtt_servers (host, port, enabled, is_default) \
      SELECT '127.0.0.1', 1883, TRUE, TRUE FROM (SELECT COUNT(*) AS servers FROM mqtt_servers) AS present \
      WHERE present.servers = 0";
 
-/// What is being done when it fails.
+/// The operation, for its errors.
 const LOCKING: &str = "taking the migration lock";
 
 const DEFAULT_SERVER: &str = "broker 127.0.0.1:1883";
 
-/// What a migration has added, or would add, in words. Empty: the schema is complete.
+/// The additions of a migration, in words. Empty: the schema is complete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MigrationReport {
     /// One entry for each table, column, index or row: `table outbox`, `column flows.enabled`.
@@ -54,8 +53,8 @@ impl fmt::Display for MigrationReport {
     }
 }
 
-/// Adds what the schema lacks, and a first broker where there is none. Any number of gateways may do
-/// this at once; needs no right to change tables where nothing is missing.
+/// Adds the missing parts of the schema, and a first broker if there is none. Any number of gateways may do this at the
+/// same time. Without missing parts it needs no right to change tables.
 pub async fn migrate(database: &Database) -> Result<MigrationReport, StoreError> {
     let turn = Turn::take(database).await?;
     let outcome = add_what_is_missing(&turn.session, database.dialect).await;
@@ -67,7 +66,7 @@ pub async fn migrate(database: &Database) -> Result<MigrationReport, StoreError>
     Ok(report)
 }
 
-/// What [`migrate`] would add now. Changes nothing.
+/// The additions that [`migrate`] would make now. Changes nothing.
 pub async fn plan(database: &Database) -> Result<MigrationReport, StoreError> {
     const DOING: &str = "comparing the schema";
     let manager = SchemaManager::new(&database.connection);
@@ -92,8 +91,8 @@ async fn missing_steps(manager: &SchemaManager<'_>, dialect: Dialect) -> Result<
     Ok(missing)
 }
 
-/// Takes the lock of [`migrate`] and gives it back, so that a server on which that cannot work is known before. A lock
-/// that another gateway holds works. On `SQLite` it would be the lock of every write.
+/// Takes the lock of [`migrate`] and releases it, to find out early whether it works on this server. A lock that
+/// another gateway holds works. On `SQLite` it would be the lock of every write.
 pub(crate) async fn try_migration_lock(database: &Database) -> Result<(), StoreError> {
     if database.dialect == Dialect::Sqlite {
         return Ok(());
@@ -120,7 +119,7 @@ async fn add_what_is_missing(
     Ok(report)
 }
 
-/// Answers whether it did: another gateway may have been faster.
+/// Returns whether it did: another gateway may have been faster.
 async fn insert_default_server(database: &Database) -> Result<bool, StoreError> {
     let turn = Turn::take(database).await?;
     let inserted = turn.session.execute_unprepared(INSERT_DEFAULT_SERVER).await;
@@ -131,21 +130,21 @@ async fn insert_default_server(database: &Database) -> Result<bool, StoreError> 
 async fn has_a_server(connection: &impl ConnectionTrait) -> Result<bool, StoreError> {
     let servers =
         mqtt_servers::Entity::find().select_only().column(mqtt_servers::Column::Id).count(connection).await;
-    Ok(servers.while_doing("looking for a broker")? > 0)
+    Ok(servers.while_doing("counting the brokers")? > 0)
 }
 
 /// The sole right to change the schema, held by one connection.
 ///
-/// A `MySQL` lock belongs to a session and outlives the transactions that DDL commits on its own, so
-/// everything has to go through `session`; should this be dropped half-way, the lock goes with
-/// the connection, which the pool or the server closes when it is idle. On `PostgreSQL` and `SQLite` the
-/// whole migration is one transaction, to which the lock belongs or which is the lock.
+/// A `MySQL` lock belongs to a session and outlives the transactions that DDL commits by itself, so every statement
+/// uses `session`. If this is dropped half-way, the lock ends with the connection, which the pool or the server closes
+/// when it is idle. On `PostgreSQL` and `SQLite` the whole migration is one transaction, which holds the lock or is the
+/// lock.
 pub(super) struct Turn {
     pub(super) session: DatabaseTransaction,
     lock: Lock,
 }
 
-/// What holds the right.
+/// The holder of the right.
 enum Lock {
     /// A lock of the session, by its name.
     Named(String),
@@ -169,8 +168,8 @@ impl Turn {
         Ok(Self { session, lock })
     }
 
-    /// Ends the transaction, gives the lock back, and answers with what came of it. In this order: the next
-    /// to take the lock has to see what was written.
+    /// Ends the transaction, releases the lock, and returns the result. In this order: the next holder of the lock has
+    /// to see the changes.
     pub(super) async fn end<T>(self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         const DOING: &str = "ending the migration";
         let released = match &self.lock {
@@ -186,7 +185,7 @@ impl Turn {
         Ok(value)
     }
 
-    /// The lock belongs to the session, which is ours only until the driver ends the transaction. So SQL ends it.
+    /// The lock belongs to the session, which the driver keeps only until the end of the transaction. So SQL ends it.
     async fn release_lock(&self, name: &str, commit: bool) -> Result<(), DbErr> {
         let ended = self.session.execute_unprepared(if commit { "COMMIT" } else { "ROLLBACK" }).await;
         let released = self.session.execute_unprepared(&format!("DO RELEASE_LOCK('{name}')")).await;
@@ -194,9 +193,9 @@ impl Turn {
     }
 }
 
-/// To wait for the lock, and to alter a large table, takes longer than what a session of ours is
-/// otherwise given. A table that somebody reads for longer is left alone: who waits for it is in the way
-/// of all others. All of it ends with the transaction. Answers whether the lock was free in time.
+/// Raises the timeouts of the transaction: waiting for the lock, and altering a large table, take longer than other
+/// work. A table that is locked for longer is not altered, since a waiting ALTER blocks all others. Returns whether the
+/// lock was free in time.
 async fn get_lock_on_postgres(session: &DatabaseTransaction, seconds: u32) -> Result<bool, StoreError> {
     let prepare = format!("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{seconds}s'");
     session.execute_unprepared(&prepare).await.while_doing(LOCKING)?;
@@ -209,7 +208,7 @@ async fn get_lock_on_postgres(session: &DatabaseTransaction, seconds: u32) -> Re
     Ok(true)
 }
 
-/// Answers with the name of the lock if it was free in time.
+/// Returns the name of the lock if it was free in time.
 async fn get_lock(session: &DatabaseTransaction, seconds: u32) -> Result<Option<String>, StoreError> {
     let database: Option<String> = first_value(session, "SELECT DATABASE()").await?;
     let name = lock_name(&database.unwrap_or_default());
@@ -230,8 +229,8 @@ async fn first_value<T: TryGetable>(
     Ok(answer.await.while_doing(LOCKING)?.flatten())
 }
 
-/// A server has one set of names for all its databases, and a name holds 64 characters. Older gateways have the server
-/// compute the same; newer servers cannot.
+/// The lock names of a server are shared by its databases, and hold 64 characters. Older gateways let the server
+/// compute the same name; newer servers cannot.
 fn lock_name(database: &str) -> String {
     format!("mqtt_gateway_migrate:{}", hex(&Md5::digest(database)))
 }

@@ -1,7 +1,7 @@
-//! The SQL database: what is kept in it, and how it is reached.
+//! The SQL database: its tables, and the access to them.
 //!
-//! Nothing outside this module writes SQL. A failing call answers with a [`StoreError`] whose
-//! [`fault`](StoreError::fault) says what to do about it.
+//! No other module executes SQL. A failed operation returns a [`StoreError`] whose [`class`](StoreError::class) names
+//! the remedy.
 
 mod audit;
 mod batch;

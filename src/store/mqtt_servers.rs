@@ -1,4 +1,4 @@
-//! Which brokers to use, and in which order.
+//! The brokers to connect to, in their order.
 
 use mqtt_gateway_entity::mqtt_servers::{Column, Entity};
 use sea_orm::sea_query::{Expr, Func};
@@ -13,7 +13,7 @@ use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While, is_unknown_column};
 
-/// Port of a broker that names none.
+/// Port of a broker that gives none.
 const DEFAULT_PORT: u16 = 1883;
 
 /// The same with TLS.
@@ -28,24 +28,24 @@ pub struct MqttServer {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// User name as it stands in the row; see [`credentials`](Self::credentials).
+    /// User name as written in the row; see [`credentials`](Self::credentials).
     pub username: Option<String>,
-    /// Password as it stands in the row; see [`credentials`](Self::credentials).
+    /// Password as written in the row; see [`credentials`](Self::credentials).
     pub password: Option<SecretString>,
-    /// The files of an encrypted connection; `None`: it is not encrypted.
+    /// The files of an encrypted connection; `None`: the connection is not encrypted.
     pub tls: Option<TlsColumns>,
-    /// The one version of MQTT to speak; `None`: the newest that the broker knows.
+    /// The only version of MQTT to use; `None`: the newest that the broker knows.
     pub protocol_version: Option<ProtocolVersion>,
 }
 
-/// What a row says about TLS: names of PEM files.
+/// The TLS columns of a row: names of PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsColumns {
-    /// Certificates that the broker's one may come from; `None`: those of the system.
+    /// The trusted certificates of authorities; `None`: those of the system.
     pub ca_file: Option<String>,
-    /// Our own certificate.
+    /// The client certificate.
     pub client_cert_file: Option<String>,
-    /// The key to it; `None`: it is in the file of the certificate.
+    /// Its private key; `None`: it is in the file of the certificate.
     pub client_key_file: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub enum ProtocolVersion {
 impl MqttServer {
     /// User name and password, when both are set. One without the other, or an empty one, counts as none.
     ///
-    /// Both may be references to where the value stands (`file:/…`, `env:…`).
+    /// Both may be references to the place of the value (`file:/…`, `env:…`).
     #[must_use]
     pub fn credentials(&self) -> Option<(String, SecretString)> {
         self.username.clone().zip(self.password.clone())
@@ -73,7 +73,7 @@ impl MqttServer {
 pub struct MqttServers {
     /// Those to connect to, in the order in which they are tried. At least one.
     pub usable: Vec<MqttServer>,
-    /// Why others are passed over.
+    /// Why other rows are skipped.
     pub skipped: Vec<LoadServerError>,
 }
 
@@ -90,25 +90,25 @@ pub enum LoadServerError {
     InvalidPort {
         /// Key in `mqtt_servers`.
         id: i64,
-        /// What the row says.
+        /// The value in the row.
         port: i64,
     },
-    /// A row says something about TLS that does not go together.
+    /// The TLS columns of a row contradict each other.
     #[error("the MQTT server with id {id} {problem}")]
     InvalidTls {
         /// Key in `mqtt_servers`.
         id: i64,
-        /// What, and what to do about it.
+        /// The contradiction, and its remedy.
         problem: &'static str,
     },
-    /// A row wants a version of MQTT that the gateway does not speak.
+    /// A row demands a version of MQTT that the gateway does not support.
     #[error(
         "the MQTT server with id {id} has the protocol_version {version:?}: expected \"5\", \"3.1.1\", or NULL"
     )]
     InvalidVersion {
         /// Key in `mqtt_servers`.
         id: i64,
-        /// What the row says.
+        /// The value in the row.
         version: String,
     },
     /// The table cannot be read.
@@ -117,7 +117,7 @@ pub enum LoadServerError {
 }
 
 impl LoadServerError {
-    /// The row that is at fault.
+    /// The row at fault.
     #[must_use]
     pub fn id(&self) -> Option<i64> {
         match self {
@@ -142,21 +142,21 @@ pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadSer
     load_mqtt_servers(database).await?.usable.into_iter().next().ok_or(LoadServerError::NoneEnabled)
 }
 
-/// Loads the brokers to connect to: the enabled ones, first those with `is_default` (NULL is no), then by id.
+/// Loads the brokers to connect to: the enabled ones, first those with `is_default` (NULL counts as no), then by id.
 ///
-/// A row that cannot be used is passed over. Fails when none is left, with what is wrong with the first.
+/// A row that cannot be used is skipped. Fails if none is left, with the error of the first.
 pub async fn load_mqtt_servers(database: &Database) -> Result<MqttServers, LoadServerError> {
     check_column_types(database, Table::MqttServers).await?;
     sort(rows(database.dialect, Columns::All).all(&database.connection).await)
 }
 
-/// The same from a table that need not have been migrated yet. Its rows know nothing of TLS then, so
-/// nobody may connect by this whose table is to have the columns.
+/// The same from a table that need not have been migrated yet. Its rows have no TLS columns then, so a connection must
+/// not use them if the table is going to have the columns.
 pub async fn load_mqtt_servers_before_migration(database: &Database) -> Result<MqttServers, LoadServerError> {
     check_column_types(database, Table::MqttServers).await?;
     match rows(database.dialect, Columns::All).all(&database.connection).await {
-        // Only this: after a lock or a lost connection the second look may succeed, and would read
-        // brokers that want TLS as brokers without.
+        // Only after this error: after a lock or a lost connection the second query may succeed, and would read
+        // brokers with TLS as brokers without.
         Err(error) if is_unknown_column(&error) => {
             sort(rows(database.dialect, Columns::Old).all(&database.connection).await)
         }
@@ -178,15 +178,15 @@ fn sort(rows: Result<Vec<Row>, DbErr>) -> Result<MqttServers, LoadServerError> {
     Ok(servers)
 }
 
-/// The columns that are there.
+/// The columns of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Columns {
     All,
-    /// Those of the service that came before; NULL stands for the others.
+    /// The columns of the earlier service; NULL replaces the others.
     Old,
 }
 
-/// The enabled rows, the default ones first. Integers of any type are read.
+/// Selects the enabled rows, the default ones first. Integers of any type are read.
 fn rows(dialect: Dialect, columns: Columns) -> Selector<SelectModel<Row>> {
     let is_default = Func::coalesce([Expr::cust(dialect.is_set("is_default")), Expr::val(false)]);
     let rows = Entity::find()
@@ -221,7 +221,7 @@ fn without_new_columns(rows: Select<Entity>) -> Select<Entity> {
         .column_as(Expr::val(None::<String>), Column::ProtocolVersion)
 }
 
-/// The columns of a row. `Debug` is missing, because one is a password.
+/// The columns of a row. Without `Debug`, because one is a password.
 #[derive(FromQueryResult)]
 struct Row {
     id: i64,
@@ -270,7 +270,7 @@ fn tls(wanted: Option<bool>, files: TlsColumns) -> Result<Option<TlsColumns>, &'
     if wanted != Some(true) {
         let none =
             files.ca_file.is_none() && files.client_cert_file.is_none() && files.client_key_file.is_none();
-        // Whoever named files believes that the connection is encrypted.
+        // With files named, the operator expects an encrypted connection.
         return if none {
             Ok(None)
         } else {

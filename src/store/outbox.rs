@@ -1,14 +1,13 @@
-//! The outbox, as the process sees it that delivers from it.
+//! The outbox, for the process that delivers from it.
 //!
-//! Every row carries its owner, the process that posts it. An owner holds a *lease*, one row in
-//! `outbox_owners`, and renews it; when it runs out, the others may claim its rows. The lease is the
-//! owner's and not the row's because of what it costs: one small update every few seconds, whereas a
-//! lease on every row would be an update of every row, before its post, for a message that is on
-//! its way from memory already and will be deleted a moment later.
+//! Every row carries its owner, the process that posts it. An owner holds a *lease*, one row in `outbox_owners`, and
+//! renews it; when it expires, others may claim the rows. The lease belongs to the owner because of the cost: one small
+//! update every few seconds. A lease on every row would cost an update of each row before its post, for a message that
+//! is in memory already and is deleted a moment later.
 //!
-//! What holds is *at least once*: a process that was stopped for longer than its lease goes on with
-//! the posts it has in flight while another posts the same rows, with the same keys. It finds out
-//! when it renews ([`Lease::Begun`]), and reads from the table what is still its own.
+//! The guarantee is *at least once*: a process that was stopped for longer than its lease continues the posts in flight
+//! while another posts the same rows, with the same keys. It notices at the renewal ([`Lease::Begun`]), and reads from
+//! the table which rows are still its own.
 //!
 //! All times are the database's. Rows are locked by primary key; a claim locks the lease first.
 
@@ -39,7 +38,7 @@ use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{LoadRest, LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
 
-/// What is kept of the reason of a failure, in characters.
+/// Longest stored reason of a failure, in characters.
 const MAX_ERROR_CHARS: usize = 1000;
 
 /// The rows of one owner.
@@ -89,18 +88,18 @@ impl Outbox {
         Self { database, owner }
     }
 
-    /// The same rows by new connections, for when those of this one say nothing any more.
+    /// The same rows by new connections, after the present ones have stopped answering.
     #[must_use]
     pub fn anew(&self) -> Self {
         Self { database: self.database.anew(), owner: Arc::clone(&self.owner) }
     }
 
-    /// Replaces the connections after `error`, where that may help: [`Database::recover`].
+    /// Replaces the connections after `error`, if that may help: [`Database::recover`].
     pub(crate) async fn recover(&mut self, error: &StoreError) -> Result<Recovery, StoreError> {
         self.database.recover(error).await
     }
 
-    /// The database that it is in.
+    /// The database of the table.
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.database
@@ -116,8 +115,8 @@ impl Outbox {
         max_bytes: usize,
     ) -> Result<LoadedFlow, StoreError> {
         let most = max_messages.max(1);
-        // A single payload may be as large as all that is allowed for all of them, so at first only
-        // those come along that are small enough to come all together.
+        // A single payload may be as large as the limit for all of them, so the first query reads only payloads that
+        // are small enough to fit together.
         let small = max_bytes / most;
         let mut rows =
             self.first_rows(flow, after, most.saturating_add(1), small).await.while_doing(LOADING)?;
@@ -168,7 +167,7 @@ impl Outbox {
             .await
     }
 
-    /// Fills in the payloads that did not come along.
+    /// Reads the payloads that the first query left out.
     async fn fetch_large(&self, rows: &mut [Row]) -> Result<(), DbErr> {
         let mut large: HashMap<OutboxKey, &mut Row> =
             rows.iter_mut().filter(|row| row.payload.is_none()).map(|row| (row.key(), row)).collect();
@@ -215,7 +214,7 @@ impl Outbox {
         Ok(flows.collect())
     }
 
-    /// Writes what became of messages, all or none. To do it twice does no harm.
+    /// Writes the outcomes of messages, all or none. Idempotent.
     pub async fn settle(&self, outcomes: &[Outcome]) -> Result<(), StoreError> {
         let transaction = self.database.begin().await?;
         let mut delivered = Vec::new();
@@ -224,7 +223,7 @@ impl Outbox {
                 Outcome::Delivered { key } => delivered.push(key),
                 Outcome::Failed { key, attempts, retry_in, error } => {
                     let written = self.reschedule(&transaction, key, *attempts, *retry_in, error).await;
-                    written.while_doing("putting off a delivery")?;
+                    written.while_doing("rescheduling a delivery")?;
                 }
                 Outcome::GivenUp { key, reason, detail } => {
                     let written = self.give_up(&transaction, key, *reason, detail).await;
@@ -233,11 +232,11 @@ impl Outbox {
             }
         }
         for rows in rows_with(self.database.dialect, &delivered) {
-            // Delivered is delivered, whoever owns the row now.
+            // A delivered row is deleted, whichever process owns it now.
             let deletion = Entity::delete_many().filter(rows);
-            deletion.exec(&transaction).await.while_doing("deleting what was delivered")?;
+            deletion.exec(&transaction).await.while_doing("deleting delivered messages")?;
         }
-        transaction.commit().await.while_doing("committing what was delivered")
+        transaction.commit().await.while_doing("committing deliveries")
     }
 
     async fn reschedule(
@@ -262,7 +261,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// The row goes to the dead letters within the database, without a way through our memory.
+    /// Moves the row to the dead letters within the database, without reading it.
     async fn give_up(
         &self,
         on: &impl ConnectionTrait,
@@ -284,7 +283,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// The parameters that address one row of ours.
+    /// The parameters that address one of the own rows.
     fn one(&self, key: &OutboxKey) -> [Value; 4] {
         [(&*key.inbox_id).into(), key.flow_id.into(), offset(key).into(), (&*self.owner).into()]
     }
@@ -321,7 +320,7 @@ fn key(inbox_id: &str, inbox_offset: i64, flow_id: FlowId) -> OutboxKey {
     OutboxKey { inbox_id: inbox_id.into(), inbox_offset: inbox_offset.unsigned_abs(), flow_id }
 }
 
-/// None for a row that was no longer there when its payload was to be read.
+/// `None` for a row that was gone when its payload was read.
 fn loaded_item(row: Row) -> Option<LoadedItem> {
     let item = OutboxItem {
         key: row.key(),

@@ -1,4 +1,4 @@
-//! How many messages of each flow wait in the outbox, and for how long, without asking the database.
+//! Counts the messages of each flow in the outbox, and their age, without a query.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,37 +8,37 @@ use crate::domain::message::FlowId;
 
 /// Shared by the workers, which add, and the delivery, which takes away.
 ///
-/// A bound for the outbox, not an account: a crash between a commit and the count is mended when
-/// the delivery counts the table at its start.
+/// An approximate limit, not an account: after a crash between a commit and the count, the delivery corrects it when it
+/// counts the table at its start.
 #[derive(Debug, Default)]
 pub struct OutboxGauge {
     waiting: Mutex<HashMap<FlowId, Waiting>>,
     was_counted: AtomicBool,
 }
 
-/// What waits of one flow.
+/// The waiting messages of one flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many messages.
+    /// Number of messages.
     pub rows: u64,
-    /// When the oldest of them was numbered, in microseconds since 1970. It may be too early by what
-    /// was delivered since the table was last counted.
+    /// When the oldest of them was numbered, in microseconds since 1970. It may be too early, by the messages that were
+    /// delivered since the table was last counted.
     pub oldest_at_us: i64,
 }
 
 impl OutboxGauge {
-    /// Messages of `flow` that wait.
+    /// Number of messages of `flow` in the outbox.
     #[must_use]
     pub fn waiting(&self, flow: FlowId) -> u64 {
         self.counts().get(&flow).map_or(0, |waiting| waiting.rows)
     }
 
-    /// One more waits, numbered at `at_us`.
+    /// Adds a message that was numbered at `at_us`.
     pub fn add(&self, flow: FlowId, at_us: i64) {
         self.counts().entry(flow).or_insert(Waiting { rows: 0, oldest_at_us: at_us }).rows += 1;
     }
 
-    /// `count` wait no longer.
+    /// Removes `count` messages.
     pub fn subtract(&self, flow: FlowId, count: u64) {
         let mut counts = self.counts();
         if let Some(waiting) = counts.get_mut(&flow) {
@@ -49,32 +49,32 @@ impl OutboxGauge {
         }
     }
 
-    /// The oldest message of `flow` that waits was numbered then.
+    /// Sets when the oldest message of `flow` was numbered.
     pub fn set_oldest(&self, flow: FlowId, at_us: i64) {
         if let Some(waiting) = self.counts().get_mut(&flow) {
             waiting.oldest_at_us = at_us;
         }
     }
 
-    /// Starts again from a count of the table.
+    /// Replaces all counts by those of the table.
     pub fn replace(&self, counted: HashMap<FlowId, Waiting>) {
         *self.counts() = counted;
         self.was_counted.store(true, Ordering::Release);
     }
 
-    /// Whether the table was ever counted; before, what an earlier process left there is not known.
+    /// Whether the table was ever counted; before that, rows of an earlier process are unknown.
     #[must_use]
     pub fn was_counted(&self) -> bool {
         self.was_counted.load(Ordering::Acquire)
     }
 
-    /// All that wait.
+    /// Number of all messages in the outbox.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts().values().map(|waiting| waiting.rows).sum()
     }
 
-    /// When the oldest of all that wait was numbered, in microseconds since 1970.
+    /// When the oldest of all messages was numbered, in microseconds since 1970.
     #[must_use]
     pub fn oldest_at_us(&self) -> Option<i64> {
         self.counts().values().map(|waiting| waiting.oldest_at_us).min()

@@ -1,7 +1,7 @@
-//! What is written for people to read.
+//! Texts for people to read.
 
-/// The beginning of a sentence that may quote a message. No text of `PostgreSQL` holds the character
-/// U+0000: what tells of a message must not be refused for it as well.
+/// The beginning of a sentence that may quote a message. `PostgreSQL` stores no U+0000, so it is replaced: the report
+/// about a message must not be rejected for the same reason.
 pub(super) fn sentence(text: &str, most_chars: usize) -> String {
     const SYMBOL_FOR_NUL: char = '\u{2400}';
     let shown = text.chars().map(|c| if c == '\0' { SYMBOL_FOR_NUL } else { c });

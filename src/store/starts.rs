@@ -13,7 +13,7 @@ use crate::domain::batch::Lane;
 use crate::domain::identity::{Directory, Registration, Registry, Resume, Start, StartState, Verdict};
 use crate::domain::message::{FlowId, Offset};
 
-/// Starts of an inbox that are remembered. A copy that is older counts as one that the database does not know.
+/// Number of starts remembered per inbox. A copy from before counts as unknown to the database.
 const MAX_STARTS: i64 = 100;
 
 const DOING: &str = "registering this start";
@@ -23,16 +23,16 @@ const DOING: &str = "registering this start";
 pub enum Beat {
     /// This start is the last one of its inbox.
     Counted,
-    /// Another process has registered a start of the same inbox since.
+    /// Another process has registered a start of the same inbox in the meantime.
     Superseded {
         /// Where that process is.
         by: String,
     },
-    /// The database does not know this start: it went back.
+    /// The database does not know this start: it was restored.
     Unknown,
 }
 
-/// Judges a start by the rows of the database and registers it if it may go on, in one transaction.
+/// Checks a start against the rows of the database and registers it if it may go on, in one transaction.
 pub async fn register(
     database: &Database,
     directory: &Directory,
@@ -57,7 +57,7 @@ pub async fn registry(database: &Database, directory: &Directory) -> Result<Regi
     Session { database, connection: &database.connection, lock: "" }.read(directory).await
 }
 
-/// Gives a sign of life.
+/// Sends a heartbeat.
 pub async fn beat(database: &Database, inbox_id: &str, start_id: &str) -> Result<Beat, StoreError> {
     let session = Session { database, connection: &database.connection, lock: "" };
     let sql = format!(
@@ -88,7 +88,7 @@ pub async fn lane_offsets(
     Ok(lanes.into_iter().map(|(lane, at)| (lane, (at, lowest(lane)))).collect())
 }
 
-/// Notes that the start ended in order, and how.
+/// Records that the start ended in order, and how.
 pub async fn note_end(
     database: &Database,
     inbox_id: &str,
@@ -101,7 +101,7 @@ pub async fn note_end(
     Ok(())
 }
 
-/// Forgets all starts of an inbox that is gone for good.
+/// Deletes all starts of an inbox that is gone for good.
 pub async fn forget_inbox(database: &Database, inbox_id: &str) -> Result<(), StoreError> {
     let session = Session { database, connection: &database.connection, lock: "" };
     session.execute("DELETE FROM gateway_starts WHERE inbox_id = ?", [inbox_id.into()]).await?;
@@ -167,7 +167,7 @@ impl From<StartRow> for Start {
 }
 
 impl<C: ConnectionTrait> Session<'_, C> {
-    /// As [`Self::read`], with an identity of the database where it had none.
+    /// As [`Self::read`]; gives the database an identity if it has none.
     async fn registry(&self, directory: &Directory) -> Result<Registry, StoreError> {
         let insert =
             self.database.dialect.insert_unless_there("database_identity (id, database_id)", "VALUES (1, ?)");
@@ -255,7 +255,7 @@ impl<C: ConnectionTrait> Session<'_, C> {
         Ok(())
     }
 
-    /// Writes down where the last start stood, in case that its directory comes back.
+    /// Records the position of the last start, in case that its directory returns.
     async fn succeed(&self, directory: &Directory, registry: &Registry) -> Result<(), StoreError> {
         let inbox = directory.inbox_id.as_str();
         let resume = Resume { lanes: registry.lanes.clone(), lagging: self.lagging(inbox).await? };

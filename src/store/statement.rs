@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sea_orm::{DbBackend, Statement, Value};
 
-/// A statement whose parameters are question marks; none of ours has one anywhere else.
+/// A statement whose parameters are question marks, which occur nowhere else in it.
 pub(super) fn statement(
     backend: DbBackend,
     sql: impl Into<String>,
@@ -13,7 +13,7 @@ pub(super) fn statement(
     Statement::from_sql_and_values(backend, marked(backend, sql.into()), values)
 }
 
-/// The same text with its parameters marked as the database wants them: `PostgreSQL` numbers them.
+/// The text with its parameters marked as the database expects them: `PostgreSQL` numbers them.
 pub(super) fn marked(backend: DbBackend, sql: String) -> String {
     if backend != DbBackend::Postgres {
         return sql;

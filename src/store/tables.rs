@@ -1,12 +1,12 @@
-//! Whether the gateway can work with the tables that are there.
+//! Whether the gateway can work with the existing tables.
 
 use super::column_types::{Table, check_column_types};
 use super::connect::Database;
 use super::engines::check_engines;
 use super::error::StoreError;
 
-/// Checks the storage engines of all tables and the types of the columns that people make. What it finds, only
-/// a person can mend. A table that is not there is fine: [`migrate`](super::migrate()) makes it.
+/// Checks the storage engines of all tables and the types of the columns that people create. An operator has to fix any
+/// finding. A missing table is fine: [`migrate`](super::migrate()) creates it.
 ///
 /// ```no_run
 /// # async fn example(database: &mqtt_gateway::store::Database) -> Result<(), mqtt_gateway::store::StoreError> {

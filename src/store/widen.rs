@@ -13,9 +13,8 @@ use super::statement::statement;
 
 /// Widens `data.id`, `data.last_msg_id` and `flows.last_msg_id` to `BIGINT` where they are narrower.
 ///
-/// The server copies the whole table and lets nobody write to it meanwhile: for millions of rows
-/// that takes minutes, in which messages wait in the inbox. Hence never at start. On `SQLite` every
-/// integer is 64 bits wide already.
+/// The server copies the whole table and blocks all writes meanwhile. For millions of rows that takes minutes, during
+/// which messages wait in the inbox. Hence never at start. On `SQLite` every integer is 64 bits wide already.
 pub async fn widen_ids(database: &Database) -> Result<MigrationReport, StoreError> {
     if database.dialect == Dialect::Sqlite {
         return Ok(MigrationReport::default());
@@ -28,7 +27,7 @@ pub async fn widen_ids(database: &Database) -> Result<MigrationReport, StoreErro
     turn.end(outcome).await
 }
 
-/// Only the types are named, so all else stays. The sequence of a `SERIAL` ends where its column did.
+/// Changes the types only. The sequence of a `SERIAL` ends with the range of its column.
 async fn widen_on_postgres(
     database: &Database,
     session: &DatabaseTransaction,
@@ -63,7 +62,7 @@ async fn widen_on_postgres(
     Ok(report)
 }
 
-/// The one that counts `data.id`, if there is one.
+/// The sequence of `data.id`, if there is one.
 async fn widen_sequence(database: &Database, session: &DatabaseTransaction) -> Result<(), StoreError> {
     const DOING: &str = "widening the sequence of data.id";
     let query = statement(database.dialect.backend(), "SELECT pg_get_serial_sequence('data', 'id')", []);
@@ -71,7 +70,7 @@ async fn widen_sequence(database: &Database, session: &DatabaseTransaction) -> R
         let row = session.query_one_raw(query).await?;
         row.map(|row| row.try_get_by_index::<Option<String>>(0)).transpose()
     };
-    // It comes with its schema, and in quotes where it needs them.
+    // The name includes the schema, and quotes where needed.
     if let Some(sequence) = found.await.while_doing(DOING)?.flatten() {
         let alter = format!("ALTER SEQUENCE {sequence} AS BIGINT");
         session.execute_unprepared(&alter).await.while_doing(DOING)?;
@@ -111,7 +110,7 @@ async fn widen(database: &Database, session: &DatabaseTransaction) -> Result<Mig
     Ok(report)
 }
 
-/// The column as it is, but for its width: `MODIFY` forgets what is not repeated.
+/// The definition of the column with another width: `MODIFY` resets what is not repeated.
 fn wide(column: impl IdenStatic + 'static, live: &LiveColumn) -> ColumnDef {
     let mut definition = ColumnDef::new(column);
     definition.big_integer();

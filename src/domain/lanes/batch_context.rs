@@ -20,8 +20,8 @@ pub struct BatchContext<'a> {
     pub max_pairs: usize,
     /// Most payload bytes of a batch.
     pub max_bytes: usize,
-    /// Most records to scan for one batch. It keeps a turn of the router short, even if a million records are not for the
-    /// lane.
+    /// Most records to scan for one batch. It keeps a turn of the router short, even if a million records are not for
+    /// the lane.
     pub scan_limit: usize,
     /// Most flows of a lane that may lag at the same time.
     pub max_lagging: usize,

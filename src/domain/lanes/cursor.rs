@@ -99,8 +99,8 @@ impl<R: RecordSource> LaneCursor<R> {
         true
     }
 
-    /// Closes the lane until it is opened again, because its worker has ended or lost it. Returns false if the lane is in a
-    /// later epoch already.
+    /// Closes the lane until it is opened again, because its worker has ended or lost it. Returns false if the lane is
+    /// in a later epoch already.
     pub fn close(&mut self, epoch: i64) -> bool {
         let current = epoch == self.in_sql.epoch;
         if current {
@@ -130,7 +130,8 @@ impl<R: RecordSource> LaneCursor<R> {
         self.state == State::Open
     }
 
-    /// Applies the outcome of a batch: it is committed, or its flow is still locked. Outcomes of older epochs are ignored.
+    /// Applies the outcome of a batch: it is committed, or its flow is still locked. Outcomes of older epochs are
+    /// ignored.
     pub fn answered(&mut self, epoch: i64, outcome: &BatchOutcome) {
         let State::Busy { scope, next } = self.state else { return };
         if epoch != self.in_sql.epoch {
@@ -170,16 +171,16 @@ impl<R: RecordSource> LaneCursor<R> {
         self.lagging.lowest().map_or(self.done, |lowest| lowest.min(self.done))
     }
 
-    /// The offset below which no record is scanned again, whichever actor is replaced. Lower than the watermark if the lane
-    /// has scanned beyond its offset in SQL and found nothing: it begins again at that offset.
+    /// The offset below which no record is scanned again, whichever actor is replaced. Lower than the watermark if the
+    /// lane has scanned beyond its offset in SQL and found nothing: it begins again at that offset.
     #[must_use]
     pub fn begins_again_at(&self) -> Offset {
         let at = self.in_sql.next_offset;
         self.lagging.lowest().map_or(at, |lowest| lowest.min(at))
     }
 
-    /// Whether all records below `end` are done and committed. Lagging flows are not waited for: their offsets are in SQL,
-    /// and their records stay in the inbox.
+    /// Whether all records below `end` are done and committed. Lagging flows are not waited for: their offsets are in
+    /// SQL, and their records stay in the inbox.
     #[must_use]
     pub fn is_drained(&self, end: Offset) -> bool {
         self.state == State::Open && self.done >= end && self.in_sql.next_offset >= self.done

@@ -12,8 +12,8 @@ use super::source::{Ahead, ReadAhead, RecordSource};
 /// Smaller than for a lane: many flows may lag, and each reads ahead.
 const AHEAD: Ahead = Ahead { records: 32, bytes: 1 << 18 };
 
-/// Most flows of a lane that lag at the same time. Each is tried again at every tick. If more rows are locked, the whole
-/// table is likely to be.
+/// Most flows of a lane that lag at the same time. Each is tried again at every tick. If more rows are locked, the
+/// whole table is likely to be.
 const MAX_LAGGING: usize = 64;
 
 /// Most flows of a lane that may lag while an inbox for `max_bytes` holds `bytes`. Above half of it no further flow is

@@ -11,10 +11,10 @@
 //! and a restarted worker rewinds only its lane. The price is that each record is scanned once for every lane, which
 //! costs a microsecond.
 //!
-//! A flow whose row stays locked elsewhere does not delay its lane either. The worker stores the offset of the flow, the
-//! lane goes on without it, and the flow catches up by its own batches, up to the lane's offset in SQL and never beyond.
-//! There it rejoins the lane, and the lane goes back to that offset, because it scanned the records beyond without the
-//! flow.
+//! A flow whose row stays locked elsewhere does not delay its lane either. The worker stores the offset of the flow,
+//! the lane goes on without it, and the flow catches up by its own batches, up to the lane's offset in SQL and never
+//! beyond. There it rejoins the lane, and the lane goes back to that offset, because it scanned the records beyond
+//! without the flow.
 //!
 //! This module decides and sends nothing: the router does, and so does a simulation.
 

@@ -57,9 +57,9 @@ impl MessageKeys {
 
     /// The number of an earlier message with the key of this one.
     ///
-    /// The times of receipt decide, in either order: a message that has waited, here or in the inbox of another gateway,
-    /// is treated as if it had not. If a clock was wrong for once, a key is forgotten rather than kept for ever: a
-    /// message may come twice, but none is lost.
+    /// The times of receipt decide, in either order: a message that has waited, here or in the inbox of another
+    /// gateway, is treated as if it had not. If a clock was wrong for once, a key is forgotten rather than kept for
+    /// ever: a message may come twice, but none is lost.
     pub(super) fn first_holder(&self, message: (usize, FlowId), received_at_us: i64) -> Option<i64> {
         let hash = self.hashes.get(&message)?;
         let holder = self.holders.get(&(message.1, *hash))?;

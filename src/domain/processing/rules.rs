@@ -59,15 +59,16 @@ impl ProcessingRules {
         }
     }
 
-    /// The same rules for a server that now accepts statements of `max_packet_bytes`. The payload limits stay: all lanes
-    /// have to agree on which payloads are invalid.
+    /// The same rules for a server that now accepts statements of `max_packet_bytes`. The payload limits stay: all
+    /// lanes have to agree on which payloads are invalid.
     #[must_use]
     pub(crate) fn with_max_packet_bytes(&self, max_packet_bytes: usize) -> Self {
         Self { max_statement_bytes: max_packet_bytes / 4, ..self.clone() }
     }
 }
 
-/// Limits of the database's tables and statements. A row within them can still be rejected, by a CHECK or a character set.
+/// Limits of the database's tables and statements. A row within them can still be rejected, by a CHECK or a character
+/// set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreLimits {
     /// Bytes of one statement with all its values (`max_allowed_packet`).

@@ -1,7 +1,7 @@
-//! One pass over `data`, by its key and in bounded pieces: it has no other index, and may be huge.
+//! Reads `data` once, by its key and in bounded pieces: it has no other index, and may be huge.
 //!
-//! The database groups the rows of a piece into messages and their numbers into stretches of
-//! consecutive ones, so what comes back is about a row for each flow.
+//! The database groups the rows of a piece into messages and their numbers into stretches of consecutive ones, so the
+//! result has about one row for each flow.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ const DOING: &str = "reading data";
 /// Rows of a piece: some tenths of a second.
 const PIECE_ROWS: i64 = 50_000;
 
-/// The rows of one message are written by one transaction, one after the other. Other lanes' rows
-/// may lie between them, but not this many pieces.
+/// The rows of one message are written by one transaction, one after the other. Rows of other lanes may lie in between,
+/// but never this many pieces.
 const REACH_PIECES: u64 = 8;
 
 /// Consecutive numbers of a flow in a piece.
@@ -28,7 +28,7 @@ struct Stretch {
     first_id: Option<i64>,
     last_id: Option<i64>,
     row_count: i64,
-    /// Numbers whose rows cannot be of one message, and the lowest of them.
+    /// Numbers whose rows are of more than one message, and the lowest of them.
     mixed: i64,
     first_mixed: Option<i64>,
 }
@@ -65,7 +65,7 @@ struct Running {
 }
 
 impl Snapshot {
-    /// What `data` holds of each code, or of one. Rows without a code are under an empty one.
+    /// The contents of `data` by code, or of one code. Rows without a code are under an empty one.
     pub(super) async fn stored(
         &self,
         only: Option<&str>,
@@ -155,8 +155,7 @@ impl Snapshot {
     }
 }
 
-/// 1 for rows of one number that more than one message has: a name comes twice, or they were
-/// received at different times.
+/// 1 for rows with one number that are of more than one message: a name occurs twice, or the times of receipt differ.
 fn is_mixed_sql(dialect: Dialect) -> String {
     format!(
         "CASE WHEN COUNT(DISTINCT {}) < COUNT(attribute_name) OR MIN(received_at) <> MAX(received_at) \

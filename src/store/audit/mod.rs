@@ -1,8 +1,7 @@
-//! What the tables say, read for an audit beside gateways at work.
+//! Reads the tables for an audit, while gateways are at work.
 //!
-//! All of it is read in one read-only transaction that sees one moment, so nothing that is written
-//! meanwhile looks like an error. It locks no row. A long one keeps the server from forgetting old
-//! versions of rows, as a dump does.
+//! One read-only transaction reads one snapshot, so concurrent writes do not look like errors. It locks no row. A long
+//! one keeps the server from discarding old row versions, as a dump does.
 
 mod data;
 mod tables;
@@ -23,7 +22,7 @@ use super::{NumbersUsed, numbers_used};
 use crate::domain::audit::{Facts, FlowFacts, StoredFacts};
 use crate::domain::message::Offset;
 
-/// How far the reading is: rows of `data` behind and the highest key ahead.
+/// The progress of the reading: rows of `data` read, and the highest key ahead.
 type Progress<'a> = dyn FnMut(AuditProgress) + 'a;
 
 /// A place in a table.
@@ -31,20 +30,20 @@ type Progress<'a> = dyn FnMut(AuditProgress) + 'a;
 pub struct AuditProgress {
     /// The table.
     pub table: &'static str,
-    /// Rows that were read.
+    /// Rows read so far.
     pub rows: u64,
-    /// The key that was reached.
+    /// The key reached.
     pub key: i64,
     /// The highest key.
     pub highest_key: i64,
 }
 
-/// Where a lane of an inbox stands.
+/// The position of a lane of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneRow {
     /// The name of the inbox.
     pub inbox_id: String,
-    /// Which lane.
+    /// The lane.
     pub lane: i64,
     /// `inbox_offsets.next_offset`
     pub next_offset: Offset,
@@ -52,7 +51,7 @@ pub struct LaneRow {
     pub lagging_from: Option<Offset>,
 }
 
-/// Reads all that is asked of the tables, of all flows or of one. The inbox is not looked at.
+/// Reads the facts of the tables, of all flows or of one. Does not read the inbox.
 pub async fn audit(
     database: &Database,
     only: Option<&str>,
@@ -77,12 +76,12 @@ pub async fn audit(
     Ok(facts)
 }
 
-/// Where the lanes of all inboxes stand at this moment.
+/// The present positions of the lanes of all inboxes.
 pub async fn lane_rows(database: &Database) -> Result<Vec<LaneRow>, StoreError> {
     tables::lane_rows(database).await
 }
 
-/// What is left once every flow has its own. Rows of no code at all have no flow to be told with.
+/// The rest after every flow has its part. Rows without a code belong to no flow.
 fn take_strangers(stored: BTreeMap<String, StoredFacts>, facts: &mut Facts) {
     for (code, found) in stored {
         if code.is_empty() {
@@ -95,14 +94,14 @@ fn take_strangers(stored: BTreeMap<String, StoredFacts>, facts: &mut Facts) {
 
 type Flows = BTreeMap<i64, FlowFacts>;
 
-/// The tables at one moment.
+/// A snapshot of the tables.
 struct Snapshot {
     transaction: DatabaseTransaction,
     dialect: Dialect,
 }
 
 impl Snapshot {
-    /// The moment is that of the first read.
+    /// The snapshot is that of the first read.
     async fn begin(database: &Database) -> Result<Self, StoreError> {
         let options = match database.dialect {
             Dialect::MySql | Dialect::Postgres => TransactionOptions {

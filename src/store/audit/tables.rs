@@ -12,7 +12,7 @@ use crate::domain::schema::PayloadSchema;
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
 
-/// Rows of `dead_letters` that one statement looks at: they hold payloads.
+/// Rows of `dead_letters` per statement: they hold payloads.
 const PIECE_ROWS: i64 = 20_000;
 
 #[derive(Debug, FromQueryResult)]
@@ -78,7 +78,7 @@ impl Snapshot {
         Ok(rows.into_iter().map(|row| (row.id, flow_of(row))).collect())
     }
 
-    /// The flows that their lanes have gone on without. Waiting messages of a deleted flow become dead letters.
+    /// The lagging flows. Waiting messages of a deleted flow become dead letters.
     pub(super) async fn lagging(&self, flows: &mut Flows) -> Result<(), StoreError> {
         let sql = format!(
             "SELECT inbox_id, flow_id, {} AS micros FROM inbox_lagging ORDER BY inbox_id, flow_id",
@@ -93,7 +93,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// What waits to be posted, and who posts.
+    /// The waiting posts, and their owners.
     pub(super) async fn outbox(
         &self,
         only_known: bool,
@@ -130,7 +130,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// What could not be processed. The table may be long, so it is read in pieces.
+    /// The dead letters. The table may be long, so it is read in pieces.
     pub(super) async fn dead_letters(
         &self,
         only_known: bool,
@@ -154,7 +154,7 @@ impl Snapshot {
     }
 }
 
-/// Where all lanes stand.
+/// The positions of all lanes.
 pub(super) async fn lane_rows(database: &Database) -> Result<Vec<LaneRow>, StoreError> {
     let sql = "SELECT o.inbox_id AS inbox_id, o.lane AS lane, o.next_offset AS next_offset, \
                (SELECT MIN(l.next_offset) FROM inbox_lagging AS l \

@@ -1,8 +1,8 @@
 //! Combines two statements into one, for a batch of few flows.
 //!
 //! A small transaction consists of round trips: each one saved shortens the wait of a message. With many flows the
-//! statements themselves are slow, and combining them gains nothing. `SQLite` has no round trips, and `PostgreSQL` neither
-//! locks by an outer join nor updates two tables at once.
+//! statements themselves are slow, and combining them gains nothing. `SQLite` has no round trips, and `PostgreSQL`
+//! neither locks by an outer join nor updates two tables at once.
 
 use std::collections::BTreeMap;
 

@@ -22,8 +22,8 @@ pub(super) const NO_POSITION: LanePosition = LanePosition { epoch: -1, next_offs
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LaneState {
     pub(super) position: LanePosition,
-    /// The sum of the flows' ids. A batch that was made for another list must not count: a database that was restored may
-    /// have another list at the same epoch and offset.
+    /// The sum of the flows' ids. A batch that was made for another list must not count: a database that was restored
+    /// may have another list at the same epoch and offset.
     pub(super) lagging_sum: i64,
 }
 

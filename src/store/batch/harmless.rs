@@ -1,8 +1,8 @@
 //! Writes harmless rows and rolls them back, to find out whether the database accepts rows at all.
 //!
-//! The rows go to `data`, in a form that the site's own constraints accept, and to `outbox`, with the key of the message
-//! and no content. `message_keys` and `dead_letters` are left out: no constraint of a site is about them. So are the
-//! counters in `flows`: a constraint on those rejects all messages of one flow, which is then set aside.
+//! The rows go to `data`, in a form that the site's own constraints accept, and to `outbox`, with the key of the
+//! message and no content. `message_keys` and `dead_letters` are left out: no constraint of a site is about them. So
+//! are the counters in `flows`: a constraint on those rejects all messages of one flow, which is then set aside.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,9 +24,9 @@ use crate::store::statement::statement;
 /// others are a text that no other row has.
 ///
 /// The plainest row is first: constraints on values, foreign keys and unique keys accept NULL. The next ones are for
-/// constraints that reject NULL. The copies are for a column that is a foreign key and NOT NULL. The row of another flow
-/// precedes one of any flow, since the constraint may be about this flow. If an empty table accepts none of the others,
-/// the database counts as unavailable.
+/// constraints that reject NULL. The copies are for a column that is a foreign key and NOT NULL. The row of another
+/// flow precedes one of any flow, since the constraint may be about this flow. If an empty table accepts none of the
+/// others, the database counts as unavailable.
 const CANDIDATES: [&str; 6] = [
     "code, NULL, NULL, NULL FROM flows WHERE id = ?",
     "NULL, NULL, NULL, NULL FROM flows WHERE id = ?",

@@ -10,9 +10,9 @@ use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// Numbers of rows of a statement. Close enough together that a batch needs few statements: the three
-/// attributes of a lone message go in one. Larger ones would save a full batch four round trips, and cost the server
-/// more than those: it keeps about 2 KB for each row of a prepared statement, for every connection, and goes through them all.
+/// Numbers of rows of a statement. Close enough together that a batch needs few statements: the three attributes of a
+/// lone message go in one. Larger ones would save a full batch four round trips, and cost the server more than those:
+/// it keeps about 2 KB for each row of a prepared statement, for every connection, and goes through them all.
 const CHUNKS: [usize; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
 
 /// Bytes of rows in a statement, unless one row has more: the driver gets a copy of them. What the server takes may be

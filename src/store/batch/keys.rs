@@ -65,7 +65,7 @@ fn known_key(row: &QueryResult) -> Result<Option<(FlowKey, KeyHolder)>, sea_orm:
 
 impl Row for KeyRow {
     const TABLE: &'static str = "message_keys";
-    const DOING: &'static str = "remembering keys";
+    const DOING: &'static str = "writing message keys";
     const COLUMNS: &'static [&'static str] = &["flow_id", "key_hash", "message_id", "received_at"];
     const NOW_COLUMNS: &'static [&'static str] = &["written_at"];
 

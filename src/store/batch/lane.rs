@@ -109,8 +109,8 @@ pub struct LaneStore {
 }
 
 impl LaneStore {
-    /// Creates the store of `lane`, of the inbox that the rules name. The connections of the database must belong to the
-    /// runtime of the caller.
+    /// Creates the store of `lane`, of the inbox that the rules name. The connections of the database must belong to
+    /// the runtime of the caller.
     #[must_use]
     pub fn new(database: Database, rules: Arc<BatchRules>, lane: Lane) -> Self {
         Self {
@@ -277,8 +277,8 @@ impl LaneStore {
         attempts.still_locked(step)
     }
 
-    /// Records the result for a lagging flow. If its row was free, the next batch waits for it: another gateway with the
-    /// same flows holds the row often but briefly, and without waiting the flow might never get it.
+    /// Records the result for a lagging flow. If its row was free, the next batch waits for it: another gateway with
+    /// the same flows holds the row often but briefly, and without waiting the flow might never get it.
     fn update_lagging(&mut self, flow: Option<FlowId>, catch_up: Option<CatchUp>) {
         let (Some(flow), Some(catch_up)) = (flow, catch_up) else { return };
         self.unlocked.remove(&flow);
@@ -309,8 +309,8 @@ impl LaneStore {
         })
     }
 
-    /// Defers the flows whose rows are locked elsewhere. Returns whether that changed anything: not if something else was
-    /// locked, if they are too many, or if the database fails.
+    /// Defers the flows whose rows are locked elsewhere. Returns whether that changed anything: not if something else
+    /// was locked, if they are too many, or if the database fails.
     ///
     /// After a lost COMMIT the list of lagging flows is unknown, and the lane must be reopened.
     async fn defer_locked(
@@ -335,8 +335,8 @@ impl LaneStore {
         Ok(true)
     }
 
-    /// Defers flows whose messages the database rejects one after the other. Returns whether it could: not if they are too
-    /// many, or if the database fails.
+    /// Defers flows whose messages the database rejects one after the other. Returns whether it could: not if they are
+    /// too many, or if the database fails.
     async fn set_aside(
         &mut self,
         attempts: &mut Attempts<'_>,
@@ -371,8 +371,8 @@ impl LaneStore {
         }
     }
 
-    /// Evaluates an attempt to defer flows; `None` is a timeout. Returns the flows that lag from now on, with their codes,
-    /// or `None` if nothing has changed.
+    /// Evaluates an attempt to defer flows; `None` is a timeout. Returns the flows that lag from now on, with their
+    /// codes, or `None` if nothing has changed.
     async fn resolve_deferral(
         &mut self,
         attempts: &mut Attempts<'_>,

@@ -36,8 +36,8 @@ impl SchemaCache {
 /// Most ids of one statement.
 const CHUNK_IDS: usize = 512;
 
-/// Locks the rows of `ids` and reads them. The ids are ascending, so that two transactions cannot deadlock. Missing rows
-/// are left out. A row that is locked elsewhere is waited for, or is a lock timeout at once.
+/// Locks the rows of `ids` and reads them. The ids are ascending, so that two transactions cannot deadlock. Missing
+/// rows are left out. A row that is locked elsewhere is waited for, or is a lock timeout at once.
 pub(super) async fn lock_flows(
     connection: &impl ConnectionTrait,
     dialect: Dialect,

@@ -40,8 +40,8 @@ impl Position {
         }
     }
 
-    /// The position once `batch` is done up to `offset`. The lag is over exactly at the offset of the lane: an earlier end
-    /// would skip messages, a later one would process them twice.
+    /// The position once `batch` is done up to `offset`. The lag is over exactly at the offset of the lane: an earlier
+    /// end would skip messages, a later one would process them twice.
     pub(super) fn after(batch: &Batch, offset: Offset) -> Self {
         match batch.scope {
             Scope::Lane { .. } => Self::new(batch, offset, Lag::NotAsked),

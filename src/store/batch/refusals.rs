@@ -1,7 +1,7 @@
 //! Counts the messages that the database rejected in a row, by flow. Pure.
 //!
-//! A new worker counts from 0. So after a restart a flow that is set aside makes [`MAX_REFUSED`] more dead letters before
-//! it waits again.
+//! A new worker counts from 0. So after a restart a flow that is set aside makes [`MAX_REFUSED`] more dead letters
+//! before it waits again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::domain::batch::{ProcessError, ProcessResult};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 
-/// Most messages of a flow in a row that become dead letters because the database rejects them. At the next one the flow
-/// itself counts as the culprit, and waits as a whole.
+/// Most messages of a flow in a row that become dead letters because the database rejects them. At the next one the
+/// flow itself counts as the culprit, and waits as a whole.
 pub(super) const MAX_REFUSED: u32 = 20;
 
 /// The flows whose last messages were rejected.

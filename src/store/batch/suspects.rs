@@ -16,8 +16,8 @@ use crate::store::error::{ErrorClass, StoreError};
 
 /// The reason why the database rejects the only message of `work` for its only flow; `None` if it accepts it.
 ///
-/// The second rehearsal is for errors that change with each attempt: identifiers that were set back collide with existing
-/// rows until they are past them, and may be past them by the time of the harmless row.
+/// The second rehearsal is for errors that change with each attempt: identifiers that were set back collide with
+/// existing rows until they are past them, and may be past them by the time of the harmless row.
 ///
 /// # Errors
 /// The database cannot do its work, so nothing is known of the message.

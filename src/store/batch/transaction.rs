@@ -94,8 +94,8 @@ impl From<StoreError> for Failed {
     }
 }
 
-/// Locks, processes, writes and commits, in the prepared transaction or in a new one. A message that belongs to no inbox
-/// has no fence.
+/// Locks, processes, writes and commits, in the prepared transaction or in a new one. A message that belongs to no
+/// inbox has no fence.
 pub(super) async fn run(
     prepared: Option<DatabaseTransaction>,
     database: &Database,

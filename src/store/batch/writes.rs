@@ -68,7 +68,7 @@ impl Row for DataRow<'_> {
 
 impl Row for OutboxItem {
     const TABLE: &'static str = "outbox";
-    const DOING: &'static str = "filling the outbox";
+    const DOING: &'static str = "writing the outbox";
     const COLUMNS: &'static [&'static str] = &[
         "inbox_id",
         "flow_id",
@@ -101,7 +101,7 @@ impl Row for OutboxItem {
 
 impl Row for DeadLetterRow<'_> {
     const TABLE: &'static str = "dead_letters";
-    const DOING: &'static str = "keeping dead letters";
+    const DOING: &'static str = "writing dead letters";
     const COLUMNS: &'static [&'static str] = &[
         "received_at",
         "inbox_id",

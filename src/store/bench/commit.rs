@@ -1,4 +1,4 @@
-//! How long the smallest of all commits takes.
+//! The time of the smallest possible commit.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,7 @@ use super::rows::{Inserter, SampleMessage};
 use crate::store::connect::Database;
 use crate::store::error::StoreError;
 
-/// Inserts so many single rows, one after the other by one connection, each of which commits itself, and gives the
-/// time of each, ascending.
+/// Inserts the given number of single rows, each with its own commit, by one connection. Returns the times, ascending.
 pub async fn single_row_commits(
     database: &Database,
     sample: &SampleMessage,

@@ -1,4 +1,4 @@
-//! How many messages a second a database takes by plain inserts of many rows.
+//! The rate of plain inserts of many rows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::settings::DatabaseSettings;
 use crate::store::connect::Database;
 use crate::store::error::StoreError;
 
-/// What connections insert together. It ends when there is enough of both messages and time.
+/// The total of several connections. The run ends when both the number of messages and the time are reached.
 #[derive(Debug)]
 pub struct InsertLoad<'a> {
     samples: &'a [SampleMessage],
@@ -18,18 +18,18 @@ pub struct InsertLoad<'a> {
     next: AtomicU64,
 }
 
-/// What one connection did.
+/// The result of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Inserted {
-    /// Messages, all of whose rows are committed.
+    /// Messages whose rows are all committed.
     pub messages: u64,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 impl<'a> InsertLoad<'a> {
-    /// `samples` over and over, so many `wanted` in each statement, which is a transaction; fewer where a statement
-    /// cannot hold as many. It ends after so many `messages`, by all connections together, and not before the time.
+    /// Repeats `samples`, `wanted` of them in each statement, which is a transaction, or fewer if a statement cannot
+    /// hold them. Ends after `messages` over all connections, and not before the time.
     #[must_use]
     pub fn new(samples: &'a [SampleMessage], wanted: usize, messages: u64, at_least: Duration) -> Self {
         let per_statement = messages_per_statement(samples, wanted) as u64;
@@ -42,8 +42,8 @@ impl<'a> InsertLoad<'a> {
         self.per_statement
     }
 
-    /// Inserts by a connection of its own, by the side of others that do the same. Calls `start` once, whatever
-    /// happens, when the connection is there and the statement prepared.
+    /// Inserts by its own connection, in parallel with others. Calls `start` once, whatever happens, when the
+    /// connection and the statement are ready.
     pub async fn insert(
         &self,
         settings: &DatabaseSettings,

@@ -1,4 +1,4 @@
-//! What a measurement needs of the database: a schema of its own, a look at how far it is, and what it takes at most.
+//! Database access for the benchmarks: a separate schema, the progress of the gateway, and the limits of the database.
 //!
 //! ```text
 //!  schema.rs    makes the schema, with its flows and its broker, and drops it

@@ -1,4 +1,4 @@
-//! How far the gateway under test has come, seen from outside: by reading what it has committed.
+//! The progress of the gateway under test, seen from outside: its committed rows.
 
 use mqtt_gateway_entity::{dead_letters, outbox};
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, Statement};
@@ -8,19 +8,19 @@ use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// What of a flow is stored.
+/// The stored rows of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub(crate) struct StoredFlow {
     pub(crate) flow_code: String,
     /// Rows of `data`.
     pub(crate) row_count: i64,
-    /// Different numbers among them.
+    /// Number of different message numbers.
     pub(crate) messages: i64,
     pub(crate) first_id: i64,
     pub(crate) last_id: i64,
 }
 
-/// Begins the codes of all flows.
+/// The beginning of the codes of all flows.
 const CODE: &str = "BENCH_";
 
 /// Key of the flow with this index.
@@ -68,7 +68,7 @@ impl Counters {
     }
 }
 
-/// Messages that have got a number, over all flows.
+/// Numbered messages, over all flows.
 pub(crate) async fn numbered(database: &Database) -> Result<u64, StoreError> {
     let sql = format!("SELECT {} FROM flows", database.dialect.integer("COALESCE(SUM(last_msg_id), 0)"));
     let query = Statement::from_string(database.dialect.backend(), sql);
@@ -79,7 +79,7 @@ pub(crate) async fn numbered(database: &Database) -> Result<u64, StoreError> {
     Ok(unsigned(answer.await.while_doing("adding up the counters")?.unwrap_or(0)))
 }
 
-/// What is stored of each flow of which anything is.
+/// Row counts of all non-empty flows.
 pub(crate) async fn stored(database: &Database) -> Result<Vec<StoredFlow>, StoreError> {
     let sql = "SELECT flow_code, COUNT(*) AS row_count, COUNT(DISTINCT last_msg_id) AS messages, \
                MIN(last_msg_id) AS first_id, MAX(last_msg_id) AS last_id FROM data GROUP BY flow_code";
@@ -90,12 +90,12 @@ pub(crate) async fn stored(database: &Database) -> Result<Vec<StoredFlow>, Store
         .while_doing("counting what is stored")
 }
 
-/// Messages that wait to be posted.
+/// Messages in the outbox.
 pub(crate) async fn waiting_in_outbox(database: &Database) -> Result<u64, StoreError> {
     outbox::Entity::find().count(&database.connection).await.while_doing("counting the outbox")
 }
 
-/// Messages that were refused.
+/// Rejected messages.
 pub(crate) async fn refused(database: &Database) -> Result<u64, StoreError> {
     dead_letters::Entity::find().count(&database.connection).await.while_doing("counting the dead letters")
 }

@@ -1,7 +1,7 @@
-//! Rows of `data`, as plainly and cheaply as they can be written: by the driver itself, without a gateway's work.
+//! Rows of `data`, written at the least cost: by the driver itself, without the work of a gateway.
 //!
-//! The table is the real one, made by the migration; what is written is what a transaction of the gateway writes into
-//! it. It has to be empty before, and is afterwards.
+//! The table is the real one, created by the migration, and gets the same rows as from the gateway. It has to be empty
+//! before, and is empty afterwards.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::marked;
 
-/// Bound in each row: when, flow, name, value, number.
+/// Parameters of each row: time, flow, name, value, number.
 const COLUMNS: usize = 5;
 
-/// Values of one statement; `SQLite` takes 32,766, the others twice as many.
+/// Parameters of one statement; `SQLite` accepts 32,766, the others twice as many.
 const MOST_VALUES: usize = 32_000;
 
-/// A message as it is stored. Rows are made from a few of them, over and over.
+/// A message as it is stored. Rows repeat a few of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SampleMessage {
     /// Code of its flow.
@@ -34,31 +34,31 @@ pub struct SampleMessage {
     pub attributes: Vec<(String, String)>,
 }
 
-/// Why nothing was measured.
+/// Why no measurement took place.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The table would be emptied afterwards.
     #[error("the table data holds rows already, which the measurement would delete")]
     NotEmpty,
-    /// The database refused.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Fails if there is anything in the table `data`.
+/// Fails if the table `data` is not empty.
 pub async fn check_empty(database: &Database) -> Result<(), TableError> {
     let rows = data::Entity::find().count(&database.connection).await;
-    match rows.while_doing("looking into the table data")? {
+    match rows.while_doing("reading the table data")? {
         0 => Ok(()),
         _ => Err(TableError::NotEmpty),
     }
 }
 
-/// Deletes whatever is in the table `data`.
+/// Deletes all rows of the table `data`.
 pub async fn empty(database: &Database) -> Result<(), StoreError> {
     let statements: &[&str] = match database.dialect {
         Dialect::MySql | Dialect::Postgres => &["TRUNCATE TABLE data"],
-        // What is still in the log would be copied to its place during the next measurement.
+        // Otherwise the log would be copied to the file during the next measurement.
         Dialect::Sqlite => &["DELETE FROM data", "PRAGMA wal_checkpoint(TRUNCATE)"],
     };
     for sql in statements {
@@ -68,17 +68,17 @@ pub async fn empty(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How many messages go into one statement, `wanted` if so many may.
+/// Number of messages in one statement: `wanted`, or as many as fit.
 pub(super) fn messages_per_statement(samples: &[SampleMessage], wanted: usize) -> usize {
     let attributes = samples.iter().map(|sample| sample.attributes.len()).max().unwrap_or(0).max(1);
     wanted.min(MOST_VALUES / COLUMNS / attributes).max(1)
 }
 
-/// Writes messages, by one connection that is its own.
+/// Writes messages by its own connection.
 pub(super) struct Inserter<'a> {
     connection: Connection,
     samples: &'a [SampleMessage],
-    /// The statement for so many rows; always the same, but for messages of different shapes.
+    /// The statement for a number of rows; the same each time, except for messages of different shapes.
     statement: (usize, Arc<str>),
     now: NaiveDateTime,
 }

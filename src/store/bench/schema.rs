@@ -1,4 +1,4 @@
-//! A schema for one measurement: nothing in it is anybody else's.
+//! A separate schema for one measurement.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,18 +15,17 @@ use crate::store::error::{StoreError, While};
 use crate::store::migrate::migrate;
 use crate::store::statement::statement;
 
-/// There on every server and for every user, so that one can connect where nothing else is yet: on `MySQL`
-/// and on `PostgreSQL`.
+/// A database that exists on every server, to connect to before the schema exists: on `MySQL` and on `PostgreSQL`.
 const ALWAYS_THERE: [&str; 2] = ["information_schema", "postgres"];
 
-/// Those of the servers themselves.
+/// The databases of the servers themselves.
 const SYSTEM_SCHEMAS: [&str; 7] =
     ["information_schema", "mysql", "performance_schema", "sys", "postgres", "template0", "template1"];
 
 /// First bytes of a file of `SQLite`.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// What `SQLite` keeps beside its file.
+/// The files beside a file of `SQLite`.
 const SQLITE_COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Flows inserted by one statement.
@@ -47,12 +46,12 @@ pub(crate) enum SchemaError {
     Store(#[from] StoreError),
 }
 
-/// The flows of a measurement, all alike but for their topics.
+/// The flows of a measurement, alike except for their topics.
 pub(crate) struct BenchFlows<'a> {
     pub(crate) count: u64,
     /// `STORE_DB` or `POST_ENDPOINT`.
     pub(crate) action: &'a str,
-    /// What they ask of a payload.
+    /// Their payload schema.
     pub(crate) payload_schema: serde_json::Value,
     /// Topic of the flow with this index, from 0.
     pub(crate) topic: &'a dyn Fn(u64) -> String,
@@ -60,15 +59,15 @@ pub(crate) struct BenchFlows<'a> {
     pub(crate) endpoint_url: &'a dyn Fn(u64) -> Option<String>,
 }
 
-/// The broker that the gateway is to use.
+/// The broker for the gateway.
 pub(crate) struct BenchBroker<'a> {
     pub(crate) host: &'a str,
     pub(crate) port: u16,
     pub(crate) credentials: Option<(&'a str, &'a str)>,
 }
 
-/// Makes the empty schema that `settings` name. One that is there is refused, or dropped first when
-/// it may be replaced.
+/// Creates the empty schema that `settings` name. An existing one is an error, or is dropped first if it may be
+/// replaced.
 pub(crate) async fn make(settings: &DatabaseSettings, may_replace: bool) -> Result<(), SchemaError> {
     match settings {
         DatabaseSettings::MySql { name, .. } | DatabaseSettings::Postgres { name, .. } => {
@@ -78,7 +77,7 @@ pub(crate) async fn make(settings: &DatabaseSettings, may_replace: bool) -> Resu
     }?;
     let made = make_tables(settings).await;
     if made.is_err() {
-        // A half of it is of no use; what went wrong first is worth telling.
+        // Half a schema is useless; the first error is the one to report.
         let _ = drop(settings).await;
     }
     Ok(made?)
@@ -90,7 +89,7 @@ async fn make_tables(settings: &DatabaseSettings) -> Result<(), StoreError> {
     database.close().await
 }
 
-/// Drops the schema that `settings` name, if it is there.
+/// Drops the schema that `settings` name, if it exists.
 pub(crate) async fn drop(settings: &DatabaseSettings) -> Result<(), SchemaError> {
     match settings {
         DatabaseSettings::MySql { name, .. } | DatabaseSettings::Postgres { name, .. } => {
@@ -103,7 +102,7 @@ pub(crate) async fn drop(settings: &DatabaseSettings) -> Result<(), SchemaError>
     }
 }
 
-/// Writes down flows, whose ids are their indices and one, and the broker.
+/// Inserts the flows, whose ids are their indices plus one, and the broker.
 pub(crate) async fn furnish(
     database: &Database,
     flows: &BenchFlows<'_>,
@@ -118,7 +117,7 @@ pub(crate) async fn furnish(
     mqtt_servers::Entity::delete_many()
         .exec(&database.connection)
         .await
-        .while_doing("making room for the broker")?;
+        .while_doing("deleting the other brokers")?;
     let row = mqtt_servers::ActiveModel {
         host: Set(broker.host.to_owned()),
         port: Set(Some(i32::from(broker.port))),
@@ -131,7 +130,7 @@ pub(crate) async fn furnish(
     mqtt_servers::Entity::insert(row)
         .exec_without_returning(&database.connection)
         .await
-        .while_doing("writing down the broker")?;
+        .while_doing("writing the broker")?;
     Ok(())
 }
 
@@ -147,7 +146,7 @@ pub(crate) async fn version(database: &Database) -> Result<String, StoreError> {
         let row = database.connection.query_one_raw(query).await?;
         row.map(|row| row.try_get_by_index::<String>(0)).transpose()
     };
-    let version = answer.await.while_doing("asking for the version")?.unwrap_or_default();
+    let version = answer.await.while_doing("reading the version")?.unwrap_or_default();
     Ok(format!("{name}{version}"))
 }
 
@@ -191,7 +190,7 @@ async fn make_on_server(
     Ok(server.close().await?)
 }
 
-/// Connects to the server that `settings` name, and to no schema of anybody's.
+/// Connects to the server that `settings` name, without a schema.
 async fn server(settings: &DatabaseSettings) -> Result<Database, StoreError> {
     let mut settings = settings.clone();
     let [on_mysql, on_postgres] = ALWAYS_THERE;
@@ -214,7 +213,7 @@ async fn is_there(server: &Database, name: &str) -> Result<bool, StoreError> {
         let row = server.connection.query_one_raw(query).await?;
         row.map(|row| row.try_get_by_index::<i64>(0)).transpose()
     };
-    Ok(answer.await.while_doing("looking for the schema")?.unwrap_or(0) > 0)
+    Ok(answer.await.while_doing("finding the schema")?.unwrap_or(0) > 0)
 }
 
 async fn run(server: &Database, sql: &str, doing: &'static str) -> Result<(), StoreError> {
@@ -239,7 +238,7 @@ fn make_room_for_file(path: &Path, may_replace: bool) -> Result<(), SchemaError>
     delete_file(path)
 }
 
-/// Deletes nothing but what is a database, whatever name somebody mistyped.
+/// Deletes only files that are databases, in case of a mistyped name.
 fn delete_file(path: &Path) -> Result<(), SchemaError> {
     let unusable = |source| SchemaError::File { path: path.to_owned(), source };
     if !is_sqlite(path).map_err(unusable)? {

@@ -1,6 +1,6 @@
-//! Which server is used: the first of the list that takes writes.
+//! Chooses the server: the first of the list that accepts writes.
 //!
-//! A single server is used without asking whether it takes writes, because no other could replace it.
+//! A single server is used without checking whether it accepts writes, because no other could replace it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::store::error::StoreError;
 /// The access that a server grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// It takes writes.
+    /// It accepts writes.
     Writes,
     /// It is a replica, or was set read-only.
     Reads,
@@ -27,9 +27,9 @@ pub(crate) enum Access {
 /// The access that a connection must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Demand {
-    /// Any access: there is no other server, and its errors name what is not allowed.
+    /// Any access: there is no other server, and its errors name what is denied.
     Anything,
-    /// Another server may take the writes that this one refuses.
+    /// Another server may accept the writes that this one rejects.
     Writes,
 }
 
@@ -40,7 +40,7 @@ impl Demand {
     }
 }
 
-/// Fails a connection to a server that takes no writes.
+/// Fails a connection to a server that accepts no writes.
 pub(super) fn demand(access: Access) -> Result<(), sqlx::Error> {
     match access {
         Access::Reads => Err(sqlx::Error::Configuration("the server takes no writes".into())),
@@ -48,8 +48,8 @@ pub(super) fn demand(access: Access) -> Result<(), sqlx::Error> {
     }
 }
 
-/// Connects once, so that what is wrong is known precisely, to the server in use or else to the others by the
-/// order of the list. Returns the index of the first that is fit, which is the server in use from then on.
+/// Connects once, which gives a precise error, to the server in use or else to the others in the order of the list.
+/// Returns the index of the first usable one, which is in use from then on.
 pub(super) async fn choose(settings: &DatabaseSettings, lock_wait: Duration) -> Result<usize, StoreError> {
     let Some(servers) = settings.servers() else {
         try_file(settings).await?;
@@ -58,7 +58,7 @@ pub(super) async fn choose(settings: &DatabaseSettings, lock_wait: Duration) -> 
     let mut tried = Vec::new();
     for index in servers.by_preference() {
         let address = servers.address(index);
-        // On the heap, because the future is large and seldom awaited.
+        // Boxed, because the future is large and rarely awaited.
         match Box::pin(try_server(settings, address, lock_wait)).await {
             Ok(Access::Writes | Access::Unknown) => {
                 if servers.switch_to(index).is_some() {
@@ -104,7 +104,7 @@ fn read_only(settings: &DatabaseSettings, address: &ServerAddress) -> StoreError
     StoreError::ReadOnly { target: target(settings, address) }
 }
 
-/// Which database, without the password.
+/// The database, without the password.
 fn target(settings: &DatabaseSettings, address: &ServerAddress) -> String {
     match settings {
         DatabaseSettings::MySql { name, user, .. } | DatabaseSettings::Postgres { name, user, .. } => {

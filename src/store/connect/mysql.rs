@@ -1,4 +1,4 @@
-//! Connections to `MySQL` and its relatives, and how each of their sessions is set up.
+//! Connections to `MySQL` and its relatives, and the setup of their sessions.
 
 use std::time::Duration;
 
@@ -10,18 +10,16 @@ use super::STATEMENT_CACHE;
 use super::choice::{Access, Demand, demand};
 use crate::settings::{DatabaseSettings, DatabaseTls, ServerAddress, TlsMode};
 
-/// Says of a server whether it takes writes. A relative has some of these variables: all but the first refuse writes
-/// in a way of their own (`MySQL`, Aurora, `TiDB`).
+/// The variables that say whether a server accepts writes. Each relative has some of them (`MySQL`, Aurora, `TiDB`).
 const READ_ONLY_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
      ('read_only', 'super_read_only', 'innodb_read_only', 'tidb_super_read_only', 'tidb_restricted_read_only')";
 
-/// Every session of ours on `MySQL`, with the seconds that a locked row is waited for.
+/// The setup of every session on `MySQL`, with the timeout for a locked row in seconds.
 ///
-/// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server
-/// that waits for a host that died frees its locks after 20 s; a connection that lives says
-/// something within that, also in a long transaction. `innodb_lock_wait_timeout`: a row locked by
-/// someone else; `lock_wait_timeout`: a table being altered, which is by default waited for as long
-/// as a day.
+/// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server frees the locks of a dead
+/// host after 20 s; a live connection sends a statement within that time, also in a long transaction.
+/// `innodb_lock_wait_timeout`: a locked row; `lock_wait_timeout`: a table that is being altered, for which the default
+/// is a day.
 fn session(lock_wait: Duration) -> [String; 2] {
     [
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
@@ -45,7 +43,7 @@ pub(super) fn options(settings: &DatabaseSettings, address: &ServerAddress) -> M
     let DatabaseSettings::MySql { name, user, password, tls, .. } = settings else { return options };
     let options = options.host(&address.host).port(address.port).database(name).username(user);
     let options = with_tls(options, tls);
-    // An empty password is sent as none: the server expects no proof of knowing it.
+    // An empty password is sent as none: the server expects no proof for it.
     match password.expose_secret() {
         "" => options,
         password => options.password(password),
@@ -69,7 +67,7 @@ fn with_tls(mut options: MySqlConnectOptions, tls: &DatabaseTls) -> MySqlConnect
     })
 }
 
-/// Connects once and sets the session up; says whether the server takes writes, where that is asked.
+/// Connects once and sets the session up; returns whether the server accepts writes, if that is demanded.
 pub(super) async fn first_connection(
     settings: &DatabaseSettings,
     address: &ServerAddress,
@@ -106,7 +104,7 @@ async fn set_session(connection: &mut MySqlConnection, lock_wait: Duration) -> R
     Ok(())
 }
 
-/// The variables count, also where this user has the right to write in spite of them.
+/// The variables decide, even if this user may write in spite of them.
 async fn access(connection: &mut MySqlConnection) -> Result<Access, sqlx::Error> {
     for row in connection.fetch_all(READ_ONLY_VARIABLES).await? {
         let value: String = row.try_get(1)?;

@@ -1,4 +1,4 @@
-//! Connections to `PostgreSQL`, and how each of their sessions is set up.
+//! Connections to `PostgreSQL`, and the setup of their sessions.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::STATEMENT_CACHE;
 use super::choice::{Access, Demand, demand};
 use crate::settings::{DatabaseSettings, DatabaseTls, ServerAddress, TlsMode};
 
-/// What the server's operator sees beside each of our sessions.
+/// The name that the operator of the server sees for each session.
 const APPLICATION_NAME: &str = "mqtt-gateway";
 
 pub(super) fn options(settings: &DatabaseSettings, address: &ServerAddress) -> PgConnectOptions {
     let options = PgConnectOptions::new_without_pgpass()
-        // Servers from version 12 on send floating-point numbers with all digits. PgBouncer refuses the parameter.
+        // Servers from version 12 on send floating-point numbers with all digits. PgBouncer rejects the parameter.
         .extra_float_digits(None)
         .application_name(APPLICATION_NAME)
         .statement_cache_capacity(STATEMENT_CACHE)
@@ -46,7 +46,7 @@ fn with_tls(mut options: PgConnectOptions, tls: &DatabaseTls) -> PgConnectOption
     })
 }
 
-/// Connects once and sets the session up; says whether the server takes writes, where that is asked.
+/// Connects once and sets the session up; returns whether the server accepts writes, if that is demanded.
 pub(super) async fn first_connection(
     settings: &DatabaseSettings,
     address: &ServerAddress,
@@ -81,7 +81,7 @@ async fn set_session(connection: &mut PgConnection, lock_wait: Duration) -> Resu
     Ok(())
 }
 
-/// A standby refuses writes, and so does a server whose sessions begin with read-only transactions.
+/// A standby rejects writes, and so does a server whose sessions begin with read-only transactions.
 async fn access(connection: &mut PgConnection) -> Result<Access, sqlx::Error> {
     const READ_ONLY: &str =
         "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'";
@@ -89,13 +89,12 @@ async fn access(connection: &mut PgConnection) -> Result<Access, sqlx::Error> {
     Ok(if is_read_only { Access::Reads } else { Access::Writes })
 }
 
-/// Every session of ours, with the time that whatever is locked is waited for.
+/// The setup of every session, with the timeout for locks.
 ///
-/// `idle_in_transaction_session_timeout` and the `tcp_` ones: a server that waits for a host that died
-/// frees its locks after 20 s; a connection that lives says something within that, also in a long
-/// transaction. `plan_cache_mode`: a plan that was kept from when the outbox was empty would scan it when it
-/// is long. `synchronous_commit`: what is committed is deleted from the inbox, so it has to be on a
-/// disk; which disks, of the server alone or of others as well, is the operator's to say.
+/// `idle_in_transaction_session_timeout` and the `tcp_` ones: a server frees the locks of a dead host after 20 s; a live
+/// connection sends a statement within that time, also in a long transaction. `plan_cache_mode`: a plan cached for an
+/// empty outbox would scan a long one. `synchronous_commit`: committed messages are deleted from the inbox, so a commit
+/// has to be on a disk; the operator decides whether on one server or on several.
 fn session(lock_wait: Duration) -> String {
     format!(
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \

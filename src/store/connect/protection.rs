@@ -1,4 +1,4 @@
-//! What protects the connection to the server in use.
+//! The protection of the connection to the server in use.
 
 use sea_orm::sqlx::{self, ConnectOptions, Connection};
 
@@ -23,8 +23,8 @@ pub(crate) async fn protection(settings: &DatabaseSettings) -> Option<String> {
     Some(format!("{words} (DB_SSL_MODE={})", mode.as_str()))
 }
 
-/// Whether the server in use takes a connection that is encrypted for certain. The driver does not tell of one that
-/// may be, and what the server says of it is true of the last part of the way alone where a proxy is between.
+/// Whether the server in use accepts a connection that is certainly encrypted. The driver does not report an optional
+/// encryption, and behind a proxy the server knows only the last part of the path.
 async fn offers_tls(settings: &DatabaseSettings) -> Option<bool> {
     let required = settings.tls().map(|tls: &DatabaseTls| tls.with_mode(TlsMode::Require))?;
     let settings = settings.clone().with_tls(required);

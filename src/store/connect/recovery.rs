@@ -1,4 +1,4 @@
-//! The reaction of a pool to an error: it is kept, renewed, or led to another server.
+//! The reaction of a pool to an error: it is kept, renewed, or connected to another server.
 
 use std::sync::Arc;
 
@@ -10,31 +10,31 @@ use crate::store::error::{ErrorClass, StoreError};
 /// The reaction to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recovery {
-    /// Nothing: the connections are as good as they were.
+    /// None: the connections are as good as before.
     Kept,
-    /// The pool is new, and leads where the old one led.
+    /// The pool is new, and connects to the same server.
     Renewed,
-    /// The cause is gone: another server is used, or other credentials. Worth another attempt at once.
+    /// The cause is gone: another server is used, or other credentials. Worth a retry at once.
     Mended,
 }
 
 impl Database {
-    /// Whether another thread has left this pool's server for another one.
+    /// Whether another thread has switched from this pool's server to another one.
     #[must_use]
     pub(crate) fn is_superseded(&self) -> bool {
         self.origin.settings.servers().is_some_and(|servers| servers.in_use() != self.server)
     }
 
-    /// Replaces the pool after `error`, where that may help.
+    /// Replaces the pool after `error`, if that may help.
     ///
     /// # Errors
-    /// None of several servers can be used. Until one can, every use of this database fails at once, and is
-    /// answered by another call of this.
+    /// None of several servers can be used. Until one can, every use of this database fails at once, and the caller
+    /// calls this again.
     pub(crate) async fn recover(&mut self, error: &StoreError) -> Result<Recovery, StoreError> {
         if error.is_about_credentials() && self.takes_new_credentials() {
             return Ok(Recovery::Mended);
         }
-        // All servers were tried a moment ago.
+        // All servers were tried just before.
         if matches!(error, StoreError::NoServer { .. }) {
             return Ok(Recovery::Kept);
         }
@@ -48,7 +48,7 @@ impl Database {
         Ok(Recovery::Kept)
     }
 
-    /// Makes a new pool if the file of the secret holds another one than this pool uses.
+    /// Makes a new pool if the file of the secret holds other credentials than this pool uses.
     fn takes_new_credentials(&mut self) -> bool {
         let origin = self.origin.with_present_secret();
         if origin.settings.has_login_of(&self.origin.settings) {
@@ -83,8 +83,8 @@ impl Database {
         Ok(if is_another || was_closed { Recovery::Mended } else { Recovery::Renewed })
     }
 
-    /// The pool would try a server that is gone for seconds, each time that it is used. One that answers and only
-    /// refuses another connection may still serve those that there are.
+    /// Closes the pool if its server is gone: each use would take seconds. A server that answers and only rejects
+    /// another connection may still serve the existing ones.
     async fn close_if_useless(&mut self, origin: Arc<Origin>, error: &StoreError) {
         let StoreError::NoServer { tried } = error else { return };
         let is_there = tried.first().is_some_and(
@@ -93,7 +93,7 @@ impl Database {
         if !is_there {
             let server = origin.settings.servers().map_or(0, Servers::in_use);
             let closed = Self::with_origin(origin, server);
-            // Nothing is open yet, so it ends at once, and cannot fail in a way that matters.
+            // No connection is open yet, so closing ends at once and cannot fail in a way that matters.
             let _ = closed.connection.close_by_ref().await;
             *self = Self { is_closed: true, ..closed };
         }

@@ -1,4 +1,4 @@
-//! Where waiting messages go, by the rows of their flows at this moment.
+//! The destinations of waiting messages, by the present rows of their flows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ struct Row {
 }
 
 impl Outbox {
-    /// Reads where the messages of `flows` go. A flow without a row was deleted: its row was there, and locked, when its
-    /// messages were put into the outbox.
+    /// Reads the destinations of the messages of `flows`. A flow without a row was deleted: the row existed, and was
+    /// locked, when its messages were put into the outbox.
     pub async fn destinations(&self, flows: &[FlowId]) -> Result<Vec<FlowDestination>, StoreError> {
         let mut found: HashMap<FlowId, Row> = HashMap::new();
         for ids in flows.chunks(CHUNK_IDS) {
@@ -48,7 +48,7 @@ impl Outbox {
             .into_model::<Row>()
             .all(&self.database.connection)
             .await
-            .while_doing("reading where waiting messages go")
+            .while_doing("reading the destinations of posts")
     }
 }
 

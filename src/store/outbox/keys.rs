@@ -1,9 +1,8 @@
-//! Addresses rows by primary key, in few shapes of statements and at the least cost.
+//! Addresses rows by primary key, by few shapes of statements and at the least cost.
 //!
-//! `MariaDB` takes three times as long for a list of triples as for the offsets of each flow on
-//! their own: it makes a tree of ranges of three columns for each triple and merges them all. So keys
-//! are sorted by flow there, and flows with about the same number of keys go together. Sizes are
-//! powers of two, filled up by repetition, so that there are few statements to prepare.
+//! `MariaDB` takes three times as long for a list of triples as for a list of offsets per flow: it builds a tree of ranges of
+//! three columns for each triple and merges them. So keys are sorted by flow, and flows with about the same number of
+//! keys share a condition. Sizes are powers of two, padded by repetition, which keeps the number of statements small.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +19,7 @@ use crate::store::statement::marked;
 /// list, and may scan the table for it.
 const MAX_KEYS: usize = 256;
 
-/// Conditions that the rows with these keys fulfil and no others, each for a statement of its own.
+/// Conditions that match exactly the rows with these keys, each for a separate statement.
 pub(super) fn rows_with(dialect: Dialect, keys: &[&OutboxKey]) -> Vec<Expr> {
     match dialect {
         Dialect::MySql => by_flow(keys),
@@ -73,7 +72,7 @@ fn condition(size: usize, groups: &[Group<'_>]) -> Expr {
     Expr::cust_with_values(format!("({})", vec![group; count].join(" OR ")), values)
 }
 
-/// The first `count` of them; the last is repeated where there are fewer.
+/// The first `count` items; the last is repeated if there are fewer.
 fn filled_up<T>(of: &[T], count: usize) -> impl Iterator<Item = &T> {
     of.iter().chain(of.last().into_iter().cycle()).take(count)
 }

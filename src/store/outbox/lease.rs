@@ -1,5 +1,4 @@
-//! Who delivers which rows: leases of owners, and what happens to the rows of one whose lease ran
-//! out.
+//! Leases of the owners of rows, and the claim of rows whose owner's lease has expired.
 
 use std::time::Duration;
 
@@ -8,20 +7,18 @@ use sea_orm::{FromQueryResult, Value};
 use super::{Outbox, micros};
 use crate::store::error::{StoreError, While};
 
-/// How long a lease lasts. To be renewed several times within it.
+/// Duration of a lease. It is renewed several times within it.
 pub const LEASE: Duration = Duration::from_mins(1);
 
-/// The row of a lease that ran out is kept for so long: a transaction of its owner may still be
-/// under way and leave rows behind.
+/// The row of an expired lease is kept for this time: a transaction of its owner may still be open and add rows.
 const FORGET_OWNER_AFTER: Duration = Duration::from_hours(24);
 
-/// What a renewal found.
+/// The result of a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
-    /// It was held all the time.
+    /// The lease was valid all the time.
     Held,
-    /// It is held from now on; before, there was none, or it had run out and others may have
-    /// claimed the rows.
+    /// The lease begins now: there was none, or it had expired and others may have claimed the rows.
     Begun,
 }
 
@@ -31,7 +28,7 @@ struct OwnerRow {
 }
 
 impl Outbox {
-    /// Renews our lease, or begins one.
+    /// Renews the own lease, or begins one.
     pub async fn renew_lease(&self) -> Result<Lease, StoreError> {
         const DOING: &str = "renewing the lease on the outbox";
         let dialect = self.database.dialect;
@@ -53,10 +50,10 @@ impl Outbox {
         Ok(found)
     }
 
-    /// Takes over the rows of owners whose lease ran out, and answers how many. Owners that have
-    /// rows and no lease get one in their name: if they live, they renew it.
+    /// Claims the rows of owners whose lease has expired, and returns their number. Owners with rows and without a
+    /// lease get a lease, which they renew if they live.
     pub async fn claim_abandoned(&self) -> Result<u64, StoreError> {
-        const DOING: &str = "looking for abandoned deliveries";
+        const DOING: &str = "finding expired leases";
         let dialect = self.database.dialect;
         let on = &self.database.connection;
         let adopt = format!(
@@ -77,9 +74,9 @@ impl Outbox {
         Ok(claimed)
     }
 
-    /// Whoever holds the lock on the lease moves the rows; the next one finds none left.
+    /// The holder of the lock on the lease moves the rows; the next one finds none left.
     async fn claim_from(&self, other: &str) -> Result<u64, StoreError> {
-        const DOING: &str = "taking over abandoned deliveries";
+        const DOING: &str = "claiming the rows of expired leases";
         let dialect = self.database.dialect;
         let transaction = self.database.begin().await?;
         let lock = format!(

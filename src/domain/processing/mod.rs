@@ -9,14 +9,14 @@
 //!    │  1. its payload is a JSON object within the limits ── else ─▶ dead letter, one for all its flows
 //!    │
 //!    │  for each flow, in the order of the flow ids:
-//!    │  2. the database has not rejected it before ──────── else ─▶ dead letter
+//!    │  2. the database rejected it in no earlier attempt ─ else ─▶ dead letter
 //!    │  3. the flow exists and is enabled ───────────────── else ─▶ dead letter
 //!    │  4. its key is new ───────────────────────────────── else ─▶ dropped
 //!    │  5. it fits into a statement ─────────────────────── else ─▶ dead letter
 //!    │  6. the flow's columns can be used ───────────────── else ─▶ dead letter
 //!    │  7. it is valid by the flow's schema ─────────────── else ─▶ dead letter
 //!    │  8. the flow's counter is below its maximum ──────── else ─▶ dead letter
-//!    │  9. STORE_DB: its names and values fit the columns ─ else ─▶ dead letter
+//!    │  9. STORE_DB: its rows fit columns and limits ────── else ─▶ dead letter
 //!    ▼
 //!  takes the flow's next sequence number, and remembers its key
 //!    ├─ STORE_DB ──────▶ a row of `data` for each attribute
@@ -24,7 +24,7 @@
 //! ```
 //!
 //! A number is taken only by a message that passed all rules, so the numbers of a flow have no gaps. Rule 4 precedes
-//! the others because a repeated message must have no effect, even if the flow was edited in between.
+//! the rules about columns and payload: a repeated message must have no effect, even if the flow was edited in between.
 //!
 //! ```text
 //!  processor.rs      MessageProcessor: one message after the other

@@ -325,11 +325,11 @@ impl LaneStore {
         }
         let flows = attempts.work(step, &self.lagging).flows();
         let deferring = defer_locked(&self.database, self.row(), step.expected.lane, &flows, max);
-        let left = timeout(self.transaction_timeout, deferring).await.ok();
-        let Some(held) = self.resolve_deferral(attempts, step, left, observer).await? else {
+        let written = timeout(self.transaction_timeout, deferring).await.ok();
+        let Some(flows) = self.resolve_deferral(attempts, step, written, observer).await? else {
             return Ok(false);
         };
-        for (lagging, code) in held {
+        for (lagging, code) in flows {
             observer.deferred(lagging, &code);
         }
         Ok(true)

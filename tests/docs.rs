@@ -89,13 +89,12 @@ fn the_documents_name_only_commands_that_there_are() {
 #[test]
 fn the_documents_name_only_settings_that_there_are() {
     // Words of the same look that are none.
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 7] = [
         "STORE_DB",
         "POST_ENDPOINT",
         "PROPTEST_CASES",
         "REPLICAS_MESSAGES",
         "RUST_BACKTRACE",
-        "SCHED_BATCH",
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
     ];

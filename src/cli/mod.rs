@@ -9,7 +9,6 @@ mod check_identity;
 mod check_probes;
 mod migrate;
 mod retire;
-mod turns;
 
 use std::io;
 use std::path::PathBuf;
@@ -132,22 +131,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(consent: Consent) -> i32 {
-    // Before there is any other thread.
-    let waits = turns::wait_for_turns();
-    with_settings(|settings| {
-        if let Err(error) = waits {
-            log::info!(
-                "The system does not let the gateway wait for its turn, which costs speed under load: {error}"
-            );
-        }
-        if let Err(error) = turns::step_back(settings.niceness) {
-            log::warn!(
-                "The gateway has the priority of all others, not NICENESS={}: {error}",
-                settings.niceness
-            );
-        }
-        app::run_with(settings, consent)
-    })
+    with_settings(|settings| app::run_with(settings, consent))
 }
 
 /// Loads the settings and begins the log before `command` begins.

@@ -69,7 +69,6 @@ fn settings(
     let role = role_and_group.as_ref().ok().map(|(role, _)| role);
     let lanes = reader.integer_or(&names::LANES, usual_lanes(database.as_ref().ok(), role));
     let lanes_are_given = reader.is_given(&names::LANES);
-    let niceness = reader.integer_or(&names::NICENESS, usual_niceness(role));
     let batch_max_messages = reader.integer(&names::BATCH_MAX_MESSAGES);
     let batch_max_bytes = reader.integer(&names::BATCH_MAX_BYTES);
     let flow_lock_wait = reader.seconds(&names::FLOW_LOCK_WAIT_SECONDS);
@@ -101,7 +100,6 @@ fn settings(
         inbox: inbox?,
         lanes: lanes?,
         lanes_are_given,
-        niceness: niceness?,
         batch_max_messages: batch_max_messages?,
         batch_max_bytes: batch_max_bytes?,
         flow_lock_wait: flow_lock_wait?,
@@ -121,11 +119,6 @@ fn settings(
 fn usual_lanes(database: Option<&DatabaseSettings>, role: Option<&Role>) -> u32 {
     let waits_for_the_other = matches!(database, Some(DatabaseSettings::Sqlite { .. }));
     if waits_for_the_other || role.is_some_and(Role::is_one_of_several) { 1 } else { 2 }
-}
-
-/// Replicas that share processors with broker and database only make these slower by taking them first.
-fn usual_niceness(role: Option<&Role>) -> i32 {
-    if role.is_some_and(Role::is_one_of_several) { 10 } else { 0 }
 }
 
 fn mqtt(reader: &mut Reader<'_>) -> Result<MqttSettings, Refused> {

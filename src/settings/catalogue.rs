@@ -155,7 +155,6 @@ catalogue! {
     INBOX_FSYNC_INTERVAL_MS: Integer(1, 60_000), Value("100"), "milliseconds between two times, with `INBOX_FSYNC=interval`";
 
     LANES: Integer(1, 64), Derived("2, on SQLite, in a group or as one of several shards 1"), "lanes of a new inbox, each with a worker and a database connection; an existing inbox keeps its own number";
-    NICENESS: Integer(0, 19), Derived("0, in a group or as one of several shards 10"), "by how much the gateway steps back for others that want the same processors, as `nice` has it; those in other containers are not concerned";
     BATCH_MAX_MESSAGES: Integer(1, 65_536), Value("1024"), "messages in one database transaction";
     BATCH_MAX_BYTES: Integer(1_024, 1_073_741_824), Value("4194304"), "bytes of payload in one database transaction";
     FLOW_LOCK_WAIT_SECONDS: Integer(1, 30), Value("5"), "seconds that a lane waits for a flow whose row is locked by somebody else, before it goes on without it";
@@ -176,6 +175,14 @@ catalogue! {
     MAILBOX_REPORT_SECONDS: Integer(1, 86_400), Value("10"), "seconds between two log lines about each actor's mailbox";
     RESTART_BUDGET: Integer(1, 1_000), Value("5"), "restarts of its actors after which the gateway gives up with exit code 3";
     RESTART_WINDOW_SECONDS: Integer(1, 86_400), Value("60"), "time within which these restarts count";
+}
+
+/// Settings that former versions had. A configuration that still has one starts, and a warning names it.
+const REMOVED: &[&str] = &["NICENESS"];
+
+/// Whether a former version had a setting of this name, in lower or upper case.
+pub(crate) fn is_removed(name: &str) -> bool {
+    REMOVED.iter().any(|removed| removed.eq_ignore_ascii_case(name))
 }
 
 /// The setting of this name, in lower or upper case.

@@ -61,6 +61,9 @@ impl Layers {
         ));
         layers.push(environment_layer(&sources.environment, &mut problems));
 
+        let removed = layers.iter().flat_map(Layer::removed_settings);
+        let dotenv = dotenv.warnings.into_iter().map(|warning| format!("{DOTENV} {warning}"));
+        let warnings = dotenv.chain(removed).collect();
         let builder = layers.into_iter().fold(
             config::Config::builder(),
             config::ConfigBuilder::<config::builder::DefaultState>::add_source,
@@ -71,7 +74,6 @@ impl Layers {
             problems.push(hidden("settings", "all layers", "settings that can be merged"));
             Map::new()
         });
-        let warnings = dotenv.warnings.into_iter().map(|warning| format!("{DOTENV} {warning}")).collect();
         Self { merged, problems, warnings }
     }
 
@@ -88,11 +90,13 @@ impl Layers {
 struct Layer {
     origin: String,
     values: Map<String, Value>,
+    /// Names of settings that former versions had.
+    removed: Vec<String>,
 }
 
 impl Layer {
     fn new(origin: &str) -> Self {
-        Self { origin: origin.to_owned(), values: Map::new() }
+        Self { origin: origin.to_owned(), values: Map::new(), removed: Vec::new() }
     }
 
     /// A layer in which names count as the environment has them, and others than ours are nobody's business. The names
@@ -102,9 +106,18 @@ impl Layer {
         for (name, value) in values {
             if let Some(spec) = catalogue::ALL.iter().find(|spec| spec.is_named(name)) {
                 layer.set(spec, ValueKind::String(value.to_owned()));
+            } else if catalogue::is_removed(name) {
+                layer.removed.push(name.to_owned());
             }
         }
         layer
+    }
+
+    /// A warning for each setting that former versions had.
+    fn removed_settings(&self) -> impl Iterator<Item = String> {
+        self.removed
+            .iter()
+            .map(|name| format!("{name} ({}) is no longer a setting and is ignored: remove it", self.origin))
     }
 
     /// Sets a value; an empty one puts the default back.
@@ -211,6 +224,10 @@ fn toml_layer(file: &str, text: &str, problems: &mut Vec<SettingProblem>) -> Lay
     for (name, value) in names {
         // The value of an unknown name is not shown: it may be a mistyped `DB_PASSWORD`.
         let Some(spec) = catalogue::find(&name) else {
+            if catalogue::is_removed(&name) {
+                layer.removed.push(name);
+                continue;
+            }
             problems.push(hidden(&name, file, "one of the settings, and this is none"));
             continue;
         };

@@ -83,8 +83,6 @@ pub struct Settings {
     pub lanes: u32,
     /// Whether somebody wants just so many; their usual number changes with the role, and an inbox lives on.
     pub lanes_are_given: bool,
-    /// By how much it steps back for others who want the same processors, as `nice` has it.
-    pub niceness: i32,
     /// Messages in one transaction at most.
     pub batch_max_messages: usize,
     /// Bytes of payload in one transaction at most, unless a single message has more.

@@ -282,16 +282,6 @@ fn one_lane_is_usual_where_others_work_meanwhile_and_two_where_nobody_does() {
 }
 
 #[test]
-fn one_of_several_steps_back_for_others_and_one_alone_does_not() {
-    let niceness = |environment: &[(&str, &str)]| settings(environment).niceness;
-    let gw3 = ("MQTT_CLIENT_ID", "gw-3");
-    assert_eq!(niceness(&[("SHARD_INDEX", "gw-0")]), 0);
-    assert_eq!(niceness(&[gw3, ("SHARED_GROUP", "g")]), 10);
-    assert_eq!(niceness(&[gw3, ("SHARD_COUNT", "4"), ("SHARD_INDEX", "gw-3")]), 10);
-    assert_eq!(niceness(&[gw3, ("SHARED_GROUP", "g"), ("NICENESS", "0")]), 0);
-}
-
-#[test]
 fn a_replica_is_retired_whatever_the_others_are_now() {
     let environment =
         [REQUIRED, &[("SHARD_COUNT", "2"), ("SHARD_INDEX", "gw-3"), ("SHARED_GROUP", "g")]].concat();
@@ -469,6 +459,18 @@ fn an_unknown_key_of_a_toml_file_is_named_without_its_value() {
     );
     assert!(text.contains("db (config/site.toml, not shown)"), "{text}");
     assert!(!text.contains("s3cret"));
+}
+
+#[test]
+fn a_removed_setting_is_a_warning_wherever_it_is_set() {
+    let expected = |origin| format!("NICENESS ({origin}) is no longer a setting and is ignored: remove it");
+    for (environment, files, origin) in [
+        (&[][..], &[("config/site.toml", "NICENESS = 3\n")][..], "config/site.toml"),
+        (&[], &[(".env", "NICENESS=3\n")], ".env"),
+        (&[("NICENESS", "3")], &[], "environment"),
+    ] {
+        assert_eq!(load_with(environment, files).unwrap().warnings, [expected(origin)]);
+    }
 }
 
 #[test]

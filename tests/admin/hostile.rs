@@ -82,35 +82,19 @@ fn however_many_connections_are_held_the_next_one_is_answered() {
 /// The message path has the processors first: whoever floods the port gets what it leaves.
 #[test]
 fn the_threads_of_the_port_step_back_for_all_others() {
-    stepping_back(&[], 0, 10);
-}
-
-/// Broker and database have the processors before any of several replicas, and its port comes after these as well.
-#[test]
-fn one_of_several_steps_back_for_others_and_its_port_for_it() {
-    let member = ("SHARED_GROUP", "gateways");
-    stepping_back(&[member], 10, 19);
-    stepping_back(&[member, ("NICENESS", "3")], 3, 13);
-}
-
-/// By how much those on the way of a message step back with these settings, and by how much those of the port.
-fn stepping_back(settings: &[(&str, &str)], on_the_way: i32, of_the_port: i32) {
     let mut world = World::on(Backend::Sqlite);
     world.set("ADMIN_BIND", "127.0.0.1:0");
-    for (name, value) in settings {
-        world.set(name, value);
-    }
     world.flow("F", "f").insert(&world.sql);
     let gateway = world.start();
     gateway.wait_for_line("Subscribed");
     assert_eq!(get(admin_of(&gateway), "/health/live").status, 200);
     let threads = gateway.threads();
     let nice_of = |name: &str| -> Vec<i32> {
-        threads.iter().filter(|(thread, ..)| thread.starts_with(name)).map(|(_, nice, _)| *nice).collect()
+        threads.iter().filter(|(thread, _)| thread.starts_with(name)).map(|(_, nice)| *nice).collect()
     };
     // The tests may have stepped back themselves, and beyond 19 nobody can.
-    let own = rustix::process::getpriority_process(None).unwrap();
-    let (on_the_way, of_the_port) = ((own + on_the_way).min(19), (own + of_the_port).min(19));
+    let on_the_way = rustix::process::getpriority_process(None).unwrap();
+    let of_the_port = (on_the_way + 10).min(19);
     assert_eq!(nice_of("admin-http"), [of_the_port], "{threads:?}");
     assert_eq!(nice_of("MQTTAsync_rcv"), [on_the_way], "{threads:?}");
     // The server's worker has a thread of the actor system as the actors have, of whom there are five at least.
@@ -119,19 +103,6 @@ fn stepping_back(settings: &[(&str, &str)], on_the_way: i32, of_the_port: i32) {
     assert_eq!(of_the_actor_system.pop(), Some(of_the_port), "{threads:?}");
     assert!(of_the_actor_system.len() >= 5, "{threads:?}");
     assert!(of_the_actor_system.iter().all(|nice| *nice == on_the_way), "{threads:?}");
-}
-
-/// Whoever is at work, database and broker among them, is not interrupted for each message.
-#[test]
-fn all_threads_wait_for_their_turn() {
-    const SCHED_BATCH: u32 = 3;
-    let mut world = World::on(Backend::Sqlite);
-    world.set("ADMIN_BIND", "127.0.0.1:0");
-    world.flow("F", "f").insert(&world.sql);
-    let gateway = world.start_subscribed();
-    let threads = gateway.threads();
-    assert!(threads.iter().any(|(name, ..)| name.starts_with("MQTTAsync_rcv")), "{threads:?}");
-    assert!(threads.iter().all(|(_, _, policy)| *policy == SCHED_BATCH), "{threads:?}");
 }
 
 /// Asks again and again on one connection, and takes no answer.

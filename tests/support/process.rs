@@ -138,16 +138,15 @@ impl Gateway {
         self.wait_for_exit().code()
     }
 
-    /// The threads by name, each with by how much it steps back for others, and how it is scheduled (`SCHED_…`).
-    pub fn threads(&self) -> Vec<(String, i32, u32)> {
+    /// The threads by name, each with by how much it steps back for others.
+    pub fn threads(&self) -> Vec<(String, i32)> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
         let thread = |stat: String| {
             let (before, after) = stat.rsplit_once(") ").unwrap();
             let (_, name) = before.split_once('(').unwrap();
-            // The 19th and the 41st of all values; two are before the state.
-            let value = |nth: usize| after.split(' ').nth(nth - 3).unwrap();
-            (name.to_owned(), value(19).parse().unwrap(), value(41).parse().unwrap())
+            // The 19th of all values; two are before the state.
+            (name.to_owned(), after.split(' ').nth(16).unwrap().parse().unwrap())
         };
         stats.map(thread).collect()
     }

@@ -92,15 +92,6 @@ fn at_a_rate_the_latency_is_compared_with_the_commit_of_one_row() {
 }
 
 #[test]
-fn probes_are_answered_and_a_run_too_short_for_them_tells_no_share() {
-    let report = measured(&["--messages", "300", "--probes", "100", "--no-limits", "--json"]);
-    assert_eq!((number(&report, "probes_per_second"), number(&report, "probes_failed")), (100.0, 0.0));
-    assert_eq!(report["share_with_probes"], Value::Null, "{report}");
-    let table = run(&["--messages", "300", "--probes", "100", "--no-limits"]);
-    assert!(String::from_utf8_lossy(&table.stdout).contains("too short a run to tell what they cost"));
-}
-
-#[test]
 fn everything_is_posted_and_nothing_is_left_in_the_outbox() {
     let report = measured(&["--messages", "200", "--flows", "5", "--action", "post", "--json"]);
     assert_eq!((&report["action"], &report["problems"]), (&"POST_ENDPOINT".into(), &Value::Array(vec![])));

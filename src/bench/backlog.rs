@@ -38,7 +38,7 @@ pub(super) async fn drain(
     let bar = ProgressBar::of("drained", turn.workload.messages);
     let observer = Observer::of(turn);
     let watched = observer.watch(&mut turn.gateway, None, &bar).await?;
-    let (first, begun) = watched.progress.first().copied().unwrap_or_default();
+    let (first, begun) = watched.first_seen.unwrap_or_default();
     Ok(Seen {
         through: watched.through,
         timed: watched.through.saturating_sub(first),

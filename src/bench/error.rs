@@ -28,8 +28,6 @@ pub(crate) enum BenchError {
     OwnSetting { name: String },
     #[error("--backlog is for flows that store, at QoS 1 and at full speed")]
     Backlog,
-    #[error("--probes is for flows that store, at full speed and without --backlog")]
-    Probes,
     #[error("--set: {0}")]
     Settings(#[from] SettingsError),
     #[error("a directory for the measurement cannot be made: {0}")]
@@ -53,8 +51,6 @@ pub(crate) enum BenchError {
         .waited.as_secs(), .last_lines.join("\n")
     )]
     NotReady { waited: Duration, last_lines: Vec<String> },
-    #[error("the gateway serves no health and no metrics; its last lines:\n{}", .last_lines.join("\n"))]
-    NoAdmin { last_lines: Vec<String> },
     #[error("what the gateway has used cannot be read: {0}")]
     Usage(String),
     #[error(

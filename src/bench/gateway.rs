@@ -99,12 +99,6 @@ impl Gateway {
         self.log.story().version.clone()
     }
 
-    /// Where its health and metrics are; it has said so before it subscribed.
-    pub(super) fn admin_address(&self) -> Result<String, BenchError> {
-        let story = self.log.story();
-        story.admin.clone().ok_or_else(|| BenchError::NoAdmin { last_lines: story.last_lines() })
-    }
-
     /// Whether errors are what is wanted, and so not worth being shown.
     pub(super) fn expect_errors(&self, expected: bool) {
         self.log.is_muted.store(expected, Relaxed);

@@ -15,8 +15,6 @@ pub(super) enum Said {
     Subscribed { filters: u64 },
     /// Connected, by this version of MQTT.
     Connected { version: String },
-    /// Where health and metrics are.
-    Admin { address: String },
     /// A lane's worker has committed so many transactions.
     Transactions { worker: String, transactions: u64 },
     /// Something is wrong.
@@ -33,9 +31,6 @@ pub(super) fn said(line: &str) -> Said {
         ("ERROR", message) => Said::Error(message.to_owned()),
         (_, "Subscribed") => Said::Subscribed { filters: record["filters"].as_u64().unwrap_or(0) },
         (_, "Connected to the broker") => Said::Connected { version: text("version") },
-        (_, message) if message.starts_with("Health and metrics are at ") => {
-            Said::Admin { address: text("address") }
-        }
         (_, "mailbox") => match record["transactions"].as_u64() {
             Some(transactions) => Said::Transactions { worker: text("actor"), transactions },
             None => Said::Else,
@@ -51,8 +46,6 @@ pub(super) struct Story {
     pub(super) filters: u64,
     /// Version of MQTT.
     pub(super) version: String,
-    /// Where health and metrics are.
-    pub(super) admin: Option<String>,
     /// Transactions of each worker, and when that was said.
     workers: BTreeMap<String, (u64, Instant)>,
     last_lines: VecDeque<String>,
@@ -73,7 +66,6 @@ impl Story {
         match said {
             Said::Subscribed { filters } => self.filters = filters,
             Said::Connected { version } => self.version = version,
-            Said::Admin { address } => self.admin = Some(address),
             Said::Transactions { worker, transactions } => {
                 self.workers.insert(worker, (transactions, now));
             }

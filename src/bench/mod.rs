@@ -21,7 +21,6 @@ pub mod limits;
 mod observer;
 mod options;
 mod post_run;
-mod probes;
 mod progress_bar;
 mod publisher;
 mod report;

@@ -41,19 +41,19 @@ pub(super) struct Observed {
     pub(super) through: u64,
     /// When the last one was seen.
     pub(super) last_seen: Duration,
-    /// How many were through each time that more were, and when that was.
-    pub(super) progress: Vec<(u64, Duration)>,
+    /// How many were through when the first one was seen, and when that was.
+    pub(super) first_seen: Option<(u64, Duration)>,
 }
 
 impl Observed {
     fn of(flows: &[u64]) -> Self {
         let latencies = Latencies::of(flows);
-        Self { latencies, through: 0, last_seen: Duration::ZERO, progress: Vec::new() }
+        Self { latencies, through: 0, last_seen: Duration::ZERO, first_seen: None }
     }
 
     fn reach(&mut self, through: u64, seen: Duration) {
         (self.through, self.last_seen) = (through, seen);
-        self.progress.push((through, seen));
+        self.first_seen.get_or_insert((through, seen));
     }
 }
 

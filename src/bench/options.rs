@@ -57,8 +57,6 @@ pub(crate) struct BenchOptions {
     pub(crate) limits: bool,
     /// Whether the messages are to pile up in the inbox first.
     pub(crate) backlog: bool,
-    /// Requests a second at the port of health and metrics, in every other second.
-    pub(crate) probes: Option<f64>,
     /// How long the gateway is watched when there is nothing to do.
     pub(crate) idle: Option<Duration>,
     /// Whether a machine reads the result.
@@ -75,9 +73,6 @@ impl BenchOptions {
     pub(super) fn check(&self) -> Result<(), BenchError> {
         if self.backlog && (self.rate.is_some() || self.qos == 0 || !self.stores()) {
             return Err(BenchError::Backlog);
-        }
-        if self.probes.is_some() && (self.rate.is_some() || self.backlog || !self.stores()) {
-            return Err(BenchError::Probes);
         }
         Ok(())
     }
@@ -126,7 +121,6 @@ mod tests {
             set: Vec::new(),
             limits: false,
             backlog: false,
-            probes: None,
             idle: None,
             json: false,
         }
@@ -152,19 +146,6 @@ mod tests {
             BenchOptions { action: FLOW_ACTION_POST_ENDPOINT, ..backlog() },
         ] {
             assert!(matches!(refused.check(), Err(BenchError::Backlog)));
-        }
-    }
-
-    #[test]
-    fn what_probes_cost_is_measured_at_full_speed() {
-        let probes = || BenchOptions { probes: Some(200.0), ..options() };
-        assert!(probes().check().is_ok());
-        for refused in [
-            BenchOptions { backlog: true, ..probes() },
-            BenchOptions { rate: Some(500.0), ..probes() },
-            BenchOptions { action: FLOW_ACTION_POST_ENDPOINT, ..probes() },
-        ] {
-            assert!(matches!(refused.check(), Err(BenchError::Probes)));
         }
     }
 

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::bounds::Bounds;
 use super::latency::Percentiles;
 use super::options::BenchOptions;
-use super::probes::ProbesReport;
 use super::turn::Seen;
 use super::usage::Usage;
 use crate::domain::flow::FLOW_ACTION_STORE_DB;
@@ -48,14 +47,6 @@ pub(super) struct Report {
     /// Posts of messages that had been posted before.
     pub(super) posts_repeated: Option<u64>,
     pub(super) idle_cpu_percent: Option<f64>,
-    /// Requests a second at the port of health and metrics, in every other second.
-    pub(super) probes_per_second: Option<f64>,
-    /// The rate in those seconds, as a share of the rate in the others.
-    pub(super) share_with_probes: Option<f64>,
-    pub(super) probes_answered: Option<u64>,
-    pub(super) probes_failed: Option<u64>,
-    pub(super) probe_p50_ms: Option<f64>,
-    pub(super) probe_p99_ms: Option<f64>,
     // What bounds it.
     pub(super) limit_database_messages_per_second: Option<f64>,
     pub(super) limit_broker_messages_per_second: Option<f64>,
@@ -84,7 +75,6 @@ impl Report {
             attributes: options.attributes,
             backlog: options.backlog,
             asked_messages_per_second: options.rate,
-            probes_per_second: options.probes,
             gateway_version: env!("CARGO_PKG_VERSION"),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             ..Self::default()
@@ -131,14 +121,6 @@ impl Report {
         #[allow(clippy::cast_precision_loss, reason = "2^53 transactions are never committed")]
         let count = transactions as f64;
         self.messages_per_transaction = (transactions > 0).then(|| per(self.messages_through, count));
-    }
-
-    /// What came of the requests at its port.
-    pub(super) fn set_probes(&mut self, probes: &ProbesReport) {
-        let ms = |took: Duration| Some(rounded(took.as_secs_f64() * 1e3, 3));
-        self.share_with_probes = probes.share.map(|share| rounded(share, 3));
-        (self.probes_answered, self.probes_failed) = (Some(probes.answers), Some(probes.failed));
-        (self.probe_p50_ms, self.probe_p99_ms) = (ms(probes.p50), ms(probes.p99));
     }
 
     /// What it uses when there is nothing to do.
@@ -202,25 +184,12 @@ impl Report {
         if let Some(percent) = self.idle_cpu_percent {
             lines.push(("idle", format!("{percent} % of a core")));
         }
-        lines.extend(self.probe_lines());
         lines.extend(self.bound_lines());
         if self.messages_through < self.messages && self.qos == 0 {
             let lost = self.messages - self.messages_through;
             lines.push(("lost", format!("{lost} messages: at QoS 0 the broker may drop what it likes")));
         }
         lines
-    }
-
-    fn probe_lines(&self) -> Option<(&'static str, String)> {
-        let (asked, share) = (self.probes_per_second?, self.share_with_probes);
-        let share = share.map_or_else(
-            || "too short a run to tell what they cost".to_owned(),
-            |share| format!("{} % of the rate without", rounded(share * 100.0, 1)),
-        );
-        let (answered, failed) = (self.probes_answered?, self.probes_failed?);
-        let (p50, p99) = (self.probe_p50_ms?, self.probe_p99_ms?);
-        let answers = format!("{answered} answered (p50 {p50} ms, p99 {p99} ms), {failed} not");
-        Some(("probes", format!("{share} in the seconds with {asked} requests; {answers}")))
     }
 
     fn bound_lines(&self) -> Vec<(&'static str, String)> {

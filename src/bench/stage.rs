@@ -32,8 +32,6 @@ pub(super) struct Stage {
     /// In the names of all clients and topics.
     name: String,
     qos: u8,
-    /// Whether its port of health and metrics is asked.
-    probes: bool,
     settings: Vec<(String, String)>,
     keep: bool,
 }
@@ -63,7 +61,6 @@ impl Stage {
             has_embedded_broker,
             name,
             qos,
-            probes: options.probes.is_some(),
             settings,
             keep,
         };
@@ -107,7 +104,7 @@ impl Stage {
             ("MQTT_CLIENT_ID", self.name.as_str()),
             ("MQTT_QOS", if self.qos == 0 { "0" } else { "1" }),
             ("MQTT_SESSION_EXPIRY_SECONDS", SESSION_EXPIRY_SECONDS),
-            ("ADMIN_BIND", if self.probes { "127.0.0.1:0" } else { "off" }),
+            ("ADMIN_BIND", "off"),
             ("LOG_FORMAT", "json"),
             ("MAILBOX_REPORT_SECONDS", "1"),
         ];

@@ -1,12 +1,9 @@
 //! A measurement of flows that store.
 
-use std::sync::Arc;
-
 use super::backlog;
 use super::error::BenchError;
 use super::observer::Observer;
 use super::options::BenchOptions;
-use super::probes::Probes;
 use super::progress_bar::ProgressBar;
 use super::report::Report;
 use super::stage::Stage;
@@ -29,7 +26,7 @@ pub(super) async fn run(
     let seen = if options.backlog {
         backlog::drain(&mut turn, publisher, stage).await?
     } else {
-        watch(&mut turn, publisher, report).await?
+        watch(&mut turn, publisher).await?
     };
     turn.end(&seen, report).await?;
 
@@ -39,20 +36,12 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn watch(turn: &mut Turn<'_>, publisher: Publisher, report: &mut Report) -> Result<Seen, BenchError> {
-    let probes = turn.options.probes.map(|per_second| {
-        let address = turn.gateway.admin_address()?;
-        Probes::start(address, per_second, Arc::clone(&turn.times))
-    });
-    let probes = probes.transpose()?;
+async fn watch(turn: &mut Turn<'_>, publisher: Publisher) -> Result<Seen, BenchError> {
     let mut publishing = turn.publish(publisher)?;
     let bar = ProgressBar::of("stored", turn.workload.messages);
     let observer = Observer::of(turn);
     let watched = observer.watch(&mut turn.gateway, Some(&mut publishing), &bar).await?;
     publishing.join()?;
-    if let Some(probes) = probes {
-        report.set_probes(&probes.end().report(&watched.progress));
-    }
     Ok(Seen {
         through: watched.through,
         timed: watched.through,

@@ -55,9 +55,6 @@ pub(super) struct BenchArguments {
     /// Let the messages pile up in the inbox while the database is held up, and measure how they drain.
     #[arg(long)]
     backlog: bool,
-    /// Ask the port of health and metrics so often a second, in every other second, and tell what that costs.
-    #[arg(long, value_name = "REQUESTS_PER_S", value_parser = positive)]
-    probes: Option<f64>,
     /// Watch the gateway for so long afterwards, when there is nothing to do.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: Option<u64>,
@@ -110,7 +107,6 @@ fn options(arguments: BenchArguments) -> BenchOptions {
         set: arguments.set,
         limits: !arguments.no_limits,
         backlog: arguments.backlog,
-        probes: arguments.probes,
         idle: arguments.idle.map(Duration::from_secs),
         json: arguments.json,
     }

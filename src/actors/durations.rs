@@ -1,51 +1,75 @@
-//! A histogram of durations that never fails.
+//! Durations of an actor's messages, for the metrics and for the report of its mailbox.
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use crate::observe::metrics::{DURATIONS, Histogram};
 
-use crate::observe::metrics::{DURATIONS, Histogram as Buckets};
-
-/// Longest duration told apart: an hour, in microseconds. Longer ones count as this.
-const LONGEST_US: u64 = 3_600_000_000;
-
-/// Durations since the last report, to about one part in ten; and those of all times, by bounds.
+/// Durations of all times, and which of them the last report had.
 #[derive(Debug)]
 pub(super) struct Durations {
-    ever: Buckets,
-    /// `None` only if the crate refused the constant bounds above.
-    microseconds: Option<Histogram<u64>>,
+    ever: Histogram,
+    reported: Histogram,
+    /// The longest one since the last report.
+    longest: Duration,
 }
 
 impl Durations {
     pub(super) fn new() -> Self {
-        Self {
-            ever: Buckets::new(DURATIONS),
-            microseconds: Histogram::new_with_bounds(1, LONGEST_US, 1).ok(),
-        }
+        let (ever, reported) = (Histogram::new(DURATIONS), Histogram::new(DURATIONS));
+        Self { ever, reported, longest: Duration::ZERO }
     }
 
     pub(super) fn record(&mut self, duration: Duration, times: u64) {
         self.ever.observe_duration(duration, times);
-        if let Some(histogram) = &mut self.microseconds {
-            let value = u64::try_from(duration.as_micros()).unwrap_or(LONGEST_US);
-            histogram.saturating_record_n(value.clamp(1, LONGEST_US), times);
-        }
+        self.longest = self.longest.max(duration);
     }
 
     /// All of them.
-    pub(super) fn ever(&self) -> &Buckets {
+    pub(super) fn ever(&self) -> &Histogram {
         &self.ever
     }
 
-    /// The 99th percentile; the histogram is empty afterwards.
+    /// The 99th percentile of those since the last report, rounded up to a bound of the histogram but to no more than the
+    /// longest of them. Begins a new report.
     pub(super) fn take_p99(&mut self) -> Duration {
-        let Some(histogram) = &mut self.microseconds else { return Duration::ZERO };
-        if histogram.is_empty() {
-            return Duration::ZERO;
+        let bound = self.ever.p99_since(&self.reported);
+        self.reported.clone_from(&self.ever);
+        let longest = std::mem::take(&mut self.longest);
+        Duration::try_from_secs_f64(bound).map_or(longest, |bound| bound.min(longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn p99_is_rounded_up_to_a_bound() {
+        let mut durations = Durations::new();
+        durations.record(MS * 3, 99);
+        durations.record(MS * 900, 1);
+        assert_eq!(durations.take_p99(), MS * 5);
+    }
+
+    #[test]
+    fn p99_is_never_longer_than_the_longest() {
+        let mut durations = Durations::new();
+        for longest in [MS * 3, MS * 300_000] {
+            durations.record(longest, 1);
+            assert_eq!(durations.take_p99(), longest);
         }
-        let p99 = histogram.value_at_quantile(0.99);
-        histogram.reset();
-        Duration::from_micros(p99)
+    }
+
+    #[test]
+    fn each_report_has_only_what_came_since_the_last() {
+        let mut durations = Durations::new();
+        durations.record(MS * 900, 1);
+        durations.take_p99();
+        assert_eq!(durations.take_p99(), Duration::ZERO);
+        durations.record(MS * 5, 3);
+        assert_eq!(durations.take_p99(), MS * 5);
+        assert_eq!(durations.ever().count(), 4);
     }
 }

@@ -3,24 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use super::schedule::PublishTimes;
 use super::workload::Workload;
-
-/// Longest latency that is told from longer ones: an hour, in microseconds.
-const LONGEST_US: u64 = 3_600_000_000;
-
-/// Digits to which latencies are kept.
-const DIGITS: u8 = 3;
 
 /// Latencies of the messages of some flows.
 #[derive(Debug)]
 pub(super) struct Latencies {
     /// Messages that are through, by flow.
     through: HashMap<u64, u64>,
-    /// `None` only if the crate refused the constant bounds above.
-    microseconds: Option<Histogram<u64>>,
+    /// In the order in which they were seen.
+    known: Vec<Duration>,
 }
 
 /// What is told of latencies.
@@ -38,7 +30,7 @@ impl Latencies {
     /// For the flows with these indices.
     pub(super) fn of(flows: &[u64]) -> Self {
         let through = flows.iter().map(|flow| (*flow, 0)).collect();
-        Self { through, microseconds: Histogram::new_with_bounds(1, LONGEST_US, DIGITS).ok() }
+        Self { through, known: Vec::new() }
     }
 
     /// At `seen` the first `through` messages of `flow` were through.
@@ -62,10 +54,7 @@ impl Latencies {
 
     /// Records one latency.
     pub(super) fn record(&mut self, latency: Duration) {
-        if let Some(histogram) = &mut self.microseconds {
-            let value = u64::try_from(latency.as_micros()).unwrap_or(LONGEST_US);
-            histogram.saturating_record(value.clamp(1, LONGEST_US));
-        }
+        self.known.push(latency);
     }
 
     /// Whether all messages of these flows are through.
@@ -75,15 +64,14 @@ impl Latencies {
 
     /// What came of it; none without a single message.
     pub(super) fn percentiles(&self) -> Option<Percentiles> {
-        let histogram = self.microseconds.as_ref().filter(|histogram| !histogram.is_empty())?;
-        let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
-        Some(Percentiles {
-            p50: at(0.5),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: Duration::from_micros(histogram.max()),
-            samples: histogram.len(),
-        })
+        let mut sorted = self.known.clone();
+        sorted.sort_unstable();
+        let max = *sorted.last()?;
+        let at = |thousandths: usize| {
+            let rank = (sorted.len() * thousandths).div_ceil(1_000);
+            sorted.get(rank - 1).copied().unwrap_or(max)
+        };
+        Some(Percentiles { p50: at(500), p99: at(990), p999: at(999), max, samples: sorted.len() as u64 })
     }
 }
 

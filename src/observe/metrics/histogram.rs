@@ -70,6 +70,19 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
+    /// The lowest bound that 99 of 100 of the values since `earlier` do not exceed; infinite where they exceed all of them.
+    #[must_use]
+    pub fn p99_since(&self, earlier: &Self) -> f64 {
+        let counts = || self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then));
+        let total: u64 = counts().sum();
+        let mut above = total;
+        let within = counts().position(|count| {
+            above -= count;
+            above <= total / 100
+        });
+        within.and_then(|place| self.bounds.get(place)).copied().unwrap_or(f64::INFINITY)
+    }
+
     /// Each bound with how many values lay between it and the one before; the last is infinite.
     #[must_use]
     pub fn buckets(&self) -> Vec<(f64, u64)> {

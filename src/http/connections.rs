@@ -2,7 +2,8 @@
 //!
 //! The server closes those that send nothing, or not a whole head in time. It would wait for ever
 //! for one that does not read its answer: so every connection is shut down at a certain age, and the
-//! oldest before that when there are too many. A probe that comes last is answered first.
+//! oldest before that when there are too many. A probe that comes last is answered first; behind the server's own
+//! bound on connections it would wait for those that came before.
 
 use std::any::Any;
 use std::collections::BTreeMap;

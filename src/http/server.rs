@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Server;
-use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{Data, PayloadConfig};
 use actix_web::{App, HttpServer, rt};
 
 use super::answers::routes;
 use super::connections::{Connections, MOST_CONNECTIONS};
 use super::metrics_text::MetricsText;
-use super::rate::{Rate, in_turn};
 use super::thread::HttpThread;
 use crate::observe::Observed;
 
@@ -62,14 +61,11 @@ fn serve(listener: TcpListener, observed: &Arc<Observed>) -> io::Result<Server> 
     let connections = Connections::default();
     rt::spawn(look_after(connections.clone()));
     let (seen, text) = (Data::from(Arc::clone(observed)), Data::new(MetricsText::of(observed)));
-    let rate = Data::new(Rate::default());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(seen.clone())
             .app_data(text.clone())
-            .app_data(rate.clone())
             .app_data(PayloadConfig::new(MOST_BODY_BYTES))
-            .wrap(from_fn(in_turn))
             .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
             .configure(routes)
     });

@@ -22,11 +22,14 @@ mod fail_points;
 
 pub mod actors;
 pub mod app;
+#[cfg(feature = "tools")]
 pub mod bench;
 pub mod cli;
 pub mod delivery;
+#[cfg(feature = "tools")]
 pub mod demo;
 pub mod domain;
+#[cfg(feature = "tools")]
 mod embedded;
 mod files;
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl Sink {
     /// Where the flow of this code posts to.
     #[must_use]
     pub fn url(&self, flow_code: &str) -> String {
-        format!("http://127.0.0.1:{}/{flow_code}", self.0.port())
+        format!("http://127.0.0.1:{}/{flow_code}", self.0.address().port())
     }
 
     /// Ends the server and waits for its thread. Then nothing more is told.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_report;
+#[cfg(feature = "tools")]
 mod bench;
 mod check;
 mod check_flows;
@@ -9,18 +10,18 @@ mod check_identity;
 mod check_probes;
 mod migrate;
 mod retire;
+#[cfg(feature = "tools")]
+mod tools;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::demo::DemoOptions;
 use crate::domain::identity::{Consent, DatabaseChange};
 use crate::observe::logging;
 use crate::settings::{self, Loaded, LogFormat, Settings, SettingsError};
-use crate::{app, demo, files};
+use crate::{app, files};
 
 /// All that can go wrong beside the settings and the restarts.
 const FAILURE: i32 = 1;
@@ -85,24 +86,12 @@ enum Command {
     /// Read database and inbox and report what does not agree: ids, counters, outbox, dead letters, log.
     #[command(after_help = audit::HELP)]
     Audit(audit::AuditOptions),
-    /// Measure what the gateway does with this database and this broker, and what bounds it.
-    #[command(after_help = bench::HELP)]
-    Bench(bench::BenchArguments),
     /// Bring what a replica that is gone for good has left into the database: its inbox, and what the broker keeps for it.
     #[command(after_help = retire::HELP)]
     Retire(retire::RetireOptions),
-    /// Run by itself, with a broker, a database and sensors of its own.
-    Demo {
-        /// Directory of the database, the inbox and the log; created when missing.
-        #[arg(long, value_name = "DIR", default_value = "demo-data")]
-        dir: PathBuf,
-        /// Port of the broker on 127.0.0.1, 0 for any that is free [default: 1883 or the next free one]
-        #[arg(long)]
-        port: Option<u16>,
-    },
-    /// The other end of a measurement of the broker; started by it, and of no use by itself.
-    #[command(hide = true)]
-    BenchSubscriber,
+    #[cfg(feature = "tools")]
+    #[command(flatten)]
+    Tool(tools::Tool),
 }
 
 /// The whole program: does what the command line says and gives the exit code.
@@ -119,11 +108,8 @@ pub fn main() -> ExitCode {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))
         }
         Command::Audit(options) => audit_tables(&options),
-        Command::Bench(arguments) => bench::run(arguments),
-        Command::Demo { dir, port } => demo::run(DemoOptions { dir, port }),
-        Command::BenchSubscriber => {
-            crate::bench::subscriber::run(io::stdin().lock(), &mut io::stdout().lock())
-        }
+        #[cfg(feature = "tools")]
+        Command::Tool(tool) => tool.run(),
     };
     // What was counted and not written is told before the end.
     log::logger().flush();
@@ -239,16 +225,26 @@ mod tests {
     #[test]
     fn every_command_has_its_word() {
         assert_eq!(command(&["check"]), Some(Command::Check));
-        assert_eq!(command(&["demo"]), Some(Command::Demo { dir: "demo-data".into(), port: None }));
-        assert_eq!(
-            command(&["demo", "--dir", "here", "--port", "0"]),
-            Some(Command::Demo { dir: "here".into(), port: Some(0) })
-        );
         assert_eq!(command(&["migrate"]), Some(Command::Migrate { widen_ids: false }));
         assert_eq!(command(&["migrate", "--widen-ids"]), Some(Command::Migrate { widen_ids: true }));
         let (json, flow) = (true, Some("T".to_owned()));
         let options = audit::AuditOptions { json, flow };
         assert_eq!(command(&["audit", "--json", "--flow", "T"]), Some(Command::Audit(options)));
         assert_eq!(command(&["walk"]), None);
+    }
+
+    #[cfg(feature = "tools")]
+    #[test]
+    fn the_demo_has_its_word() {
+        let demo = |dir: &str, port| Some(Command::Tool(tools::Tool::Demo { dir: dir.into(), port }));
+        assert_eq!(command(&["demo"]), demo("demo-data", None));
+        assert_eq!(command(&["demo", "--dir", "here", "--port", "0"]), demo("here", Some(0)));
+    }
+
+    #[cfg(not(feature = "tools"))]
+    #[test]
+    fn a_build_without_tools_has_no_commands_for_them() {
+        assert_eq!(command(&["demo"]), None);
+        assert_eq!(command(&["bench"]), None);
     }
 }

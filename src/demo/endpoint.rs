@@ -48,7 +48,7 @@ impl Endpoint {
 
     /// Where the flow of this code posts to.
     pub(super) fn url(&self, flow_code: &str) -> String {
-        format!("{ORIGIN}{}{}", self.0.port(), path(flow_code))
+        format!("{ORIGIN}{}{}", self.0.address().port(), path(flow_code))
     }
 
     /// Ends the server and waits for its thread.

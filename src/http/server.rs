@@ -45,8 +45,8 @@ impl AdminServer {
     /// What the operating system says when it cannot listen there.
     pub(crate) fn start(address: SocketAddr, observed: Arc<Observed>) -> io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address)?;
-        let address = listener.local_addr()?;
         let thread = HttpThread::start("admin-http", listener, move |listener| serve(listener, &observed))?;
+        let address = thread.address();
         Ok((Self(thread), address))
     }
 

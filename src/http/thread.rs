@@ -1,7 +1,7 @@
 //! An HTTP server on a thread of its own.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
@@ -10,7 +10,7 @@ use actix_web::dev::{Server, ServerHandle};
 /// The server and its thread.
 #[derive(Debug)]
 pub(crate) struct HttpThread {
-    port: u16,
+    address: SocketAddr,
     server: ServerHandle,
     thread: JoinHandle<()>,
 }
@@ -22,7 +22,7 @@ impl HttpThread {
         listener: TcpListener,
         serve: impl FnOnce(TcpListener) -> io::Result<Server> + Send + 'static,
     ) -> io::Result<Self> {
-        let port = listener.local_addr()?.port();
+        let address = listener.local_addr()?;
         let (hand_out, server) = channel();
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let outcome = actix_web::rt::System::new().block_on(async move {
@@ -36,12 +36,12 @@ impl HttpThread {
             }
         })?;
         let server = server.recv().map_err(|_| io::Error::other("its server did not start"))?;
-        Ok(Self { port, server, thread })
+        Ok(Self { address, server, thread })
     }
 
     /// Where it listens.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Ends the server and waits for its thread.

@@ -18,6 +18,7 @@
 
 mod broker_probe;
 mod certificate;
+#[cfg_attr(not(feature = "tools"), allow(dead_code, reason = "`load` needs the URI of a broker"))]
 mod clients;
 mod credential;
 mod delivery_flags;
@@ -27,6 +28,7 @@ mod incoming;
 mod input;
 mod inspect;
 mod link;
+#[cfg(feature = "tools")]
 pub mod load;
 mod options;
 mod packet;

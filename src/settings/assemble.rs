@@ -22,12 +22,7 @@ use crate::inbox::{FsyncPolicy, KeepPolicy};
 /// A segment of the inbox, unless set: small enough to be freed soon, large enough to be few.
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Loads the settings from these sources and nothing else.
-pub(super) fn load_settings_from(sources: &Sources<'_>) -> Result<Loaded, SettingsError> {
-    load_settings_for(Purpose::Running, sources)
-}
-
-/// Loads the settings for this purpose.
+/// Loads the settings for this purpose, from these sources and nothing else.
 pub(super) fn load_settings_for(purpose: Purpose, sources: &Sources<'_>) -> Result<Loaded, SettingsError> {
     let mut reader = Reader::new(Layers::read(sources), sources.files);
     let log_format = log_format(&mut reader);

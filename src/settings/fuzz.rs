@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::assemble::load_settings_from;
+use super::assemble::load_settings_for;
 use super::files::Files;
 use super::layers::Sources;
+use super::replicas::Purpose;
 use super::{Loaded, SettingsError};
 use crate::fuzzing::{behaviour, fuzz};
 
@@ -42,7 +43,7 @@ fn load(environment: &[(&str, Vec<u8>)], dotenv: &[u8], toml: &[u8]) -> Result<L
         .map(|(name, value)| ((*name).to_owned(), OsString::from_vec(value.clone())))
         .collect();
     let files = TwoFiles { dotenv: dotenv.to_vec(), toml: toml.to_vec() };
-    load_settings_from(&Sources { environment, files: &files })
+    load_settings_for(Purpose::Running, &Sources { environment, files: &files })
 }
 
 /// All that a person may be shown of it.

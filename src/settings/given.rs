@@ -6,10 +6,11 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::assemble::load_settings_from;
+use super::assemble::load_settings_for;
 use super::files::Files;
 use super::layers::Sources;
-use super::{Settings, SettingsError};
+use super::replicas::Purpose;
+use super::{DatabaseSettings, Settings, SettingsError, UrlError, catalogue, url};
 
 /// Settings from the defaults and `given` alone: no file is read, and of the environment only the
 /// settings named in `inherited` count, in place of what is given for them.
@@ -19,8 +20,18 @@ pub(crate) fn load_given(given: &[(&str, &str)], inherited: &[&str]) -> Result<S
     let from_outside =
         inherited.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)));
     environment.extend(from_outside);
-    let loaded = load_settings_from(&Sources { environment, files: &NoFiles })?;
+    let loaded = load_settings_for(Purpose::Running, &Sources { environment, files: &NoFiles })?;
     Ok(loaded.settings)
+}
+
+/// The database that a URL names, as in `DATABASE_URL`.
+pub(crate) fn database_of(url: &str) -> Result<DatabaseSettings, UrlError> {
+    url::parse(url.trim())
+}
+
+/// Whether there is a setting of this name.
+pub(crate) fn is_setting(name: &str) -> bool {
+    catalogue::ALL.iter().any(|spec| spec.name == name)
 }
 
 struct NoFiles;

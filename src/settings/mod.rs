@@ -10,12 +10,15 @@
 //! reads the environment.
 
 mod assemble;
+#[cfg(feature = "tools")]
+mod broker_url;
 mod catalogue;
 mod credentials;
 mod database;
 mod dotenv;
 mod error;
 mod files;
+#[cfg(feature = "tools")]
 mod given;
 mod host_list;
 mod layers;
@@ -39,14 +42,18 @@ use crate::inbox::{FsyncPolicy, KeepPolicy};
 
 use replicas::Purpose;
 
+#[cfg(feature = "tools")]
+pub(crate) use broker_url::{BrokerAddress, broker_of};
 pub use credentials::CredentialSettings;
 pub use database::DatabaseSettings;
 pub use error::{Found, SettingProblem, SettingsError};
-pub(crate) use given::load_given;
+#[cfg(feature = "tools")]
+pub(crate) use given::{database_of, is_setting, load_given};
 pub use secret_source::SecretSource;
 pub use servers::{ServerAddress, Servers};
 pub use tls::{DatabaseTls, TlsMode};
-pub(crate) use url::{BrokerAddress, UrlError};
+#[cfg(feature = "tools")]
+pub(crate) use url::UrlError;
 
 /// Everything that can be set, validated.
 #[derive(Debug, Clone)]
@@ -249,21 +256,6 @@ fn load_for(purpose: Purpose) -> Result<Loaded, SettingsError> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
     assemble::load_settings_for(purpose, &layers::Sources { environment, files: &files::FileSystem })
-}
-
-/// The broker that a URL names.
-pub(crate) fn broker_of(url: &str) -> Result<BrokerAddress, UrlError> {
-    url::parse_broker(url)
-}
-
-/// The database that a URL names, as in `DATABASE_URL`.
-pub(crate) fn database_of(url: &str) -> Result<DatabaseSettings, UrlError> {
-    url::parse(url.trim())
-}
-
-/// Whether there is a setting of this name.
-pub(crate) fn is_setting(name: &str) -> bool {
-    catalogue::ALL.iter().any(|spec| spec.name == name)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use super::assemble::{load_settings_for, load_settings_from};
+use super::assemble::load_settings_for;
 use super::files::Files;
 use super::layers::Sources;
 use super::*;
@@ -37,7 +37,7 @@ const REQUIRED: &[(&str, &str)] =
 fn load_from(environment: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Loaded, SettingsError> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
     let files = files.iter().map(|(path, text)| (path.into(), text.as_bytes().to_vec())).collect();
-    load_settings_from(&Sources { environment, files: &FakeFiles(files) })
+    load_settings_for(Purpose::Running, &Sources { environment, files: &FakeFiles(files) })
 }
 
 /// With the required settings in the environment, before those given.
@@ -500,7 +500,10 @@ fn files_and_variables_that_are_not_utf8_are_told_without_their_content() {
     let environment = [("DB_HOST", &b"\xff\xfe"[..]), ("OTHER", &b"\xff"[..])]
         .map(|(name, value)| (name.to_owned(), OsString::from_vec(value.to_vec())));
     let files = FakeFiles([(PathBuf::from(".env"), b"DB_NAME=\xff".to_vec())].into());
-    let error = error_of(load_settings_from(&Sources { environment: environment.into(), files: &files }));
+    let error = error_of(load_settings_for(
+        Purpose::Running,
+        &Sources { environment: environment.into(), files: &files },
+    ));
     let text = error.to_string();
     assert!(text.contains(".env (not UTF-8, not shown): expected UTF-8 text"), "{text}");
     assert!(text.contains("DB_HOST (environment, not shown): expected UTF-8 text"), "{text}");

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::host_list::{self, HostListError};
 use super::secret_source::SecretSource;
@@ -14,7 +14,6 @@ use super::{DatabaseSettings, Servers};
 
 const DEFAULT_MYSQL_PORT: u16 = 3306;
 const DEFAULT_POSTGRES_PORT: u16 = 5432;
-const DEFAULT_MQTT_PORT: u16 = 1883;
 
 /// Why a URL names no database. Never quotes the URL, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,44 +39,9 @@ pub(crate) enum UrlError {
     NoPath,
     #[error("the path of a file: a database in memory would be lost with the process")]
     InMemory,
+    #[cfg(feature = "tools")]
     #[error("`mqtt://host:1883` or `mqtt://user:password@host:1883`")]
     NoBroker,
-}
-
-/// A broker that somebody named.
-#[derive(Debug, Clone)]
-pub(crate) struct BrokerAddress {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// User name and password.
-    pub(crate) credentials: Option<(String, SecretString)>,
-}
-
-impl BrokerAddress {
-    /// User name and password, in the clear.
-    pub(crate) fn login(&self) -> Option<(&str, &str)> {
-        let (name, password) = self.credentials.as_ref()?;
-        Some((name.as_str(), password.expose_secret()))
-    }
-}
-
-/// The broker that a URL names: `mqtt://user:password@host:1883`, all but the host as may be.
-pub(super) fn parse_broker(url: &str) -> Result<BrokerAddress, UrlError> {
-    let (scheme, rest) = url.split_once("://").ok_or(UrlError::NoBroker)?;
-    let (login, server) = rest.rsplit_once('@').map_or((None, rest), |(login, server)| (Some(login), server));
-    let server = server.strip_suffix('/').unwrap_or(server);
-    let (host, port) = host_list::host_and_port(server, DEFAULT_MQTT_PORT).ok_or(UrlError::Port)?;
-    if !scheme.eq_ignore_ascii_case("mqtt") || host.is_empty() || host.contains('/') {
-        return Err(UrlError::NoBroker);
-    }
-    let credentials = match login {
-        None => None,
-        Some(login) => {
-            let (user, password) = login.split_once(':').ok_or(UrlError::NoBroker)?;
-            Some((decode(user)?, SecretString::from(decode(password)?)))
-        }
-    };
-    Ok(BrokerAddress { host: host.to_owned(), port, credentials })
 }
 
 /// The database that a URL names.
@@ -171,7 +135,7 @@ fn sqlite(rest: &str) -> Result<DatabaseSettings, UrlError> {
 }
 
 /// Resolves `%XX`; a percent sign without two hexadecimal digits behind it stays, as in Python.
-fn decode(text: &str) -> Result<String, UrlError> {
+pub(super) fn decode(text: &str) -> Result<String, UrlError> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, behind @ ..] = rest {
@@ -197,6 +161,8 @@ fn hex(digit: u8) -> u8 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -269,22 +235,6 @@ mod tests {
         );
         assert_eq!(mysql_parts("mysql://me:p#s?s:a@b/c@db/g"), parts("db", 3306, "g", "me", "p#s?s:a@b/c"));
         assert_eq!(mysql_parts("mysql://me:100%+1%zz@db/g"), parts("db", 3306, "g", "me", "100%+1%zz"));
-    }
-
-    #[test]
-    fn a_broker_is_named_with_or_without_a_login() {
-        let parts = |url: &str| {
-            let BrokerAddress { host, port, credentials } = parse_broker(url).unwrap();
-            (host, port, credentials.map(|(user, password)| (user, password.expose_secret().to_owned())))
-        };
-        assert_eq!(parts("mqtt://here"), ("here".into(), 1883, None));
-        assert_eq!(parts("mqtt://[::1]:18830/"), ("::1".into(), 18_830, None));
-        let login = Some(("me".into(), "p@s/s".into()));
-        assert_eq!(parts("mqtt://me:p%40s/s@here:1"), ("here".into(), 1, login));
-        for url in ["here:1883", "mqtts://here", "mqtt://", "mqtt://me@here", "mqtt://here/topic"] {
-            assert_eq!(parse_broker(url).err(), Some(UrlError::NoBroker), "{url}");
-        }
-        assert_eq!(parse_broker("mqtt://here:0").err(), Some(UrlError::Port));
     }
 
     #[test]

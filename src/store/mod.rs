@@ -5,11 +5,13 @@
 
 mod audit;
 mod batch;
+#[cfg(feature = "tools")]
 pub mod bench;
 mod column_types;
 mod columns;
 mod connect;
 mod dead_letters;
+#[cfg(feature = "tools")]
 pub(crate) mod demo;
 mod dialect;
 mod durability;

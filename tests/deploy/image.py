@@ -100,9 +100,9 @@ def it_runs_without_a_shell(text: str) -> list[str]:
 
 
 def the_build_is_a_release(text: str) -> list[str]:
-    """Locked, and without features: failpoints are never in a release."""
+    """Locked, and without features: failpoints are never in a release, tools never in the image."""
     builds = [part for one in instructions(text) for part in one.value.split("&&") if "cargo build" in part]
-    wrong = [part for part in builds if "--locked --release" not in part or "--features" in part or "--all-f" in part]
+    wrong = [part for part in builds if "--locked --release --no-default-features" not in part or "--features" in part or "--all-f" in part]
     return [f"{part.strip()} is no release" for part in wrong] or ([] if builds else ["nothing is built"])
 
 

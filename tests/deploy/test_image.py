@@ -52,6 +52,7 @@ CHECKS: list[tuple[Callable[[str], list[str]], str, str]] = [
     (image.it_runs_without_a_shell, 'ENTRYPOINT ["/usr/local/bin/mqtt-gateway"]', "ENTRYPOINT mqtt-gateway"),
     (image.the_build_is_a_release, "RUN cargo build --locked", "RUN cargo build --features failpoints --locked"),
     (image.the_build_is_a_release, "RUN cargo build --locked --release", "RUN cargo build --release"),
+    (image.the_build_is_a_release, " --no-default-features", ""),
     (linked, " libgcc-s1 ", " "),
 ]
 

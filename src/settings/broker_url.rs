@@ -1,0 +1,66 @@
+//! The URL of a broker, for tools that take one.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::host_list;
+use super::url::{UrlError, decode};
+
+const DEFAULT_MQTT_PORT: u16 = 1883;
+
+/// A broker that somebody named.
+#[derive(Debug, Clone)]
+pub(crate) struct BrokerAddress {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// User name and password.
+    pub(crate) credentials: Option<(String, SecretString)>,
+}
+
+impl BrokerAddress {
+    /// User name and password, in the clear.
+    pub(crate) fn login(&self) -> Option<(&str, &str)> {
+        let (name, password) = self.credentials.as_ref()?;
+        Some((name.as_str(), password.expose_secret()))
+    }
+}
+
+/// The broker that a URL names: `mqtt://user:password@host:1883`, all but the host as may be.
+pub(crate) fn broker_of(url: &str) -> Result<BrokerAddress, UrlError> {
+    let (scheme, rest) = url.split_once("://").ok_or(UrlError::NoBroker)?;
+    let (login, server) = rest.rsplit_once('@').map_or((None, rest), |(login, server)| (Some(login), server));
+    let server = server.strip_suffix('/').unwrap_or(server);
+    let (host, port) = host_list::host_and_port(server, DEFAULT_MQTT_PORT).ok_or(UrlError::Port)?;
+    if !scheme.eq_ignore_ascii_case("mqtt") || host.is_empty() || host.contains('/') {
+        return Err(UrlError::NoBroker);
+    }
+    let credentials = match login {
+        None => None,
+        Some(login) => {
+            let (user, password) = login.split_once(':').ok_or(UrlError::NoBroker)?;
+            Some((decode(user)?, SecretString::from(decode(password)?)))
+        }
+    };
+    Ok(BrokerAddress { host: host.to_owned(), port, credentials })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_named_with_or_without_a_login() {
+        let parts = |url: &str| {
+            let BrokerAddress { host, port, credentials } = broker_of(url).unwrap();
+            (host, port, credentials.map(|(user, password)| (user, password.expose_secret().to_owned())))
+        };
+        assert_eq!(parts("mqtt://here"), ("here".into(), 1883, None));
+        assert_eq!(parts("mqtt://[::1]:18830/"), ("::1".into(), 18_830, None));
+        let login = Some(("me".into(), "p@s/s".into()));
+        assert_eq!(parts("mqtt://me:p%40s/s@here:1"), ("here".into(), 1, login));
+        for url in ["here:1883", "mqtts://here", "mqtt://", "mqtt://me@here", "mqtt://here/topic"] {
+            assert_eq!(broker_of(url).err(), Some(UrlError::NoBroker), "{url}");
+        }
+        assert_eq!(broker_of("mqtt://here:0").err(), Some(UrlError::Port));
+    }
+}

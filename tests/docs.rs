@@ -183,6 +183,63 @@ fn the_reliability_document_lists_every_case_of_the_matrix_and_no_test_that_is_n
     }
 }
 
+#[test]
+fn links_between_documents_work() {
+    for (name, text) in documents() {
+        let directory = root().join(&name).parent().unwrap().to_owned();
+        for link in links(&text).filter(|link| !link.contains("://")) {
+            let (path, anchor) =
+                link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            let target = if path.is_empty() { root().join(&name) } else { directory.join(path) };
+            assert!(target.exists(), "{name}: {link}");
+            if let Some(anchor) = anchor {
+                let text = fs::read_to_string(&target).unwrap();
+                assert!(
+                    text.lines().any(|line| anchor_of(line).as_deref() == Some(anchor)),
+                    "{name}: {link}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_architecture_page_names_functions_and_tests_that_exist() {
+    let page = read("docs/ARCHITECTURE.md");
+    assert!(page.lines().count() <= 150, "{} lines", page.lines().count());
+    let mut items = 0;
+    for (item, rest) in page.split("[`").skip(1).filter_map(|part| part.split_once("`](../")) {
+        let source = read(rest.split_once(')').unwrap().0);
+        let declarations = [format!("fn {item}("), format!("fn {item}<"), format!("struct {item}")];
+        assert!(declarations.iter().any(|declaration| source.contains(declaration)), "{item}");
+        items += 1;
+    }
+    assert!(items >= 15, "{items}");
+    let (_, invariants) = page.split_once("## Invariants").unwrap();
+    let sources = sources_below(&root().join("src")).into_iter().chain(sources_below(&root().join("tests")));
+    let sources: Vec<String> = sources.collect();
+    let tests: Vec<&str> = invariants
+        .lines()
+        .filter_map(|line| line.strip_suffix("` |")?.rsplit_once('`').map(|(_, test)| test))
+        .collect();
+    assert_eq!(tests.len(), 12);
+    for test in tests {
+        assert!(sources.iter().any(|source| source.contains(&format!("fn {test}("))), "{test}");
+    }
+}
+
+/// The targets of all links of a page.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)
+}
+
+/// The anchor of a heading: lower case, without punctuation, spaces as hyphens.
+fn anchor_of(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').trim();
+    let kept = heading.to_lowercase().replace(' ', "-");
+    Some(kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect())
+}
+
 /// Claims are sentences, so they have many words.
 fn is_the_name_of_a_test(word: &str) -> bool {
     word.matches('_').count() >= 4
@@ -237,12 +294,15 @@ fn add<E: EntityTrait + Default + EntityName>(columns: &mut Columns) {
 
 /// The README and everything in `docs`, by path.
 fn documents() -> BTreeMap<String, String> {
-    let mut documents = BTreeMap::from([("README.md".to_owned(), read("README.md"))]);
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "md") {
-            let name = format!("docs/{}", path.file_name().unwrap().to_string_lossy());
-            documents.insert(name.clone(), read(&name));
+    let pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|page| (page.to_owned(), read(page)));
+    let mut documents = BTreeMap::from(pages);
+    for directory in ["docs", "docs/internals"] {
+        for entry in fs::read_dir(root().join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let name = format!("{directory}/{}", path.file_name().unwrap().to_string_lossy());
+                documents.insert(name.clone(), read(&name));
+            }
         }
     }
     documents

@@ -64,6 +64,7 @@ mod reload;
 mod routing;
 mod schema;
 mod settings;
+mod tutorial;
 mod validation;
 mod values;
 mod waiting_posts;

@@ -259,7 +259,7 @@ async fn more_than_memory_holds_is_posted_in_order(test: TestDatabase) {
     // A worker that found no room.
     let late = [item(&sink.url(), 1, 2001)];
     insert(&gateway.test, US, &late).await;
-    let unannounced = CommittedRows::of(&late);
+    let unannounced = CommittedRows::from_items(&late);
     gateway.address.do_send(gateway.mailbox.enclose(DeliverFromTable { rows: Some(unannounced) }));
     assert_eq!(sink.bodies(1).await, bodies(1, 2001..=2001));
     // A worker that ended between its commit and its message.

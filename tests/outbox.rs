@@ -11,7 +11,7 @@ use std::time::Duration;
 use database::TestDatabase;
 use mqtt_gateway::domain::dead_letter::DeadLetterReason;
 use mqtt_gateway::domain::outbox::OutboxKey;
-use mqtt_gateway::domain::outbox_work::{LoadRest, LoadedFlow, Outcome, cost};
+use mqtt_gateway::domain::outbox_work::{LoadedFlow, Outcome, Remainder, cost};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
 
@@ -80,7 +80,7 @@ async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: Te
     test.execute("UPDATE outbox SET message_id = 100 WHERE flow_id = 1 AND inbox_offset = 1").await;
 
     let all = outbox.load(1, None, 100, 1 << 20).await.unwrap();
-    assert_eq!((numbers(&all), all.rest), (vec![2, 3, 4, 5, 6, 7, 8, 9, 100], LoadRest::Nothing));
+    assert_eq!((numbers(&all), all.remainder), (vec![2, 3, 4, 5, 6, 7, 8, 9, 100], Remainder::Nothing));
     let first = &all.items[0];
     assert_eq!(first.item.key, key(US, 1, 2));
     assert_eq!(first.item.payload.as_bytes(), b"{\"n\": 0002}");
@@ -91,21 +91,21 @@ async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: Te
     assert!(first.age < Duration::from_mins(5) && first.due_in.is_zero());
 
     let some = outbox.load(1, None, 4, 1 << 20).await.unwrap();
-    assert_eq!((numbers(&some), some.rest), (vec![2, 3, 4, 5], LoadRest::Above));
+    assert_eq!((numbers(&some), some.remainder), (vec![2, 3, 4, 5], Remainder::Above));
     let small = outbox.load(1, None, 100, 3 * cost(11)).await.unwrap();
-    assert_eq!((numbers(&small), small.rest), (vec![2, 3, 4], LoadRest::Above));
+    assert_eq!((numbers(&small), small.remainder), (vec![2, 3, 4], Remainder::Above));
     let one = outbox.load(1, None, 100, 0).await.unwrap();
-    assert_eq!((numbers(&one), one.rest), (vec![2], LoadRest::Above));
+    assert_eq!((numbers(&one), one.remainder), (vec![2], Remainder::Above));
     let none = outbox.load(3, None, 100, 100).await.unwrap();
-    assert_eq!((numbers(&none), none.rest), (vec![], LoadRest::Nothing));
+    assert_eq!((numbers(&none), none.remainder), (vec![], Remainder::Nothing));
 
     let later = outbox.load(1, Some(7), 2, 1 << 20).await.unwrap();
-    assert_eq!((numbers(&later), later.rest), (vec![8, 9], LoadRest::Above));
+    assert_eq!((numbers(&later), later.remainder), (vec![8, 9], Remainder::Above));
     let last = outbox.load(1, Some(9), 1, 1 << 20).await.unwrap();
-    assert_eq!((numbers(&last), last.rest), (vec![100], LoadRest::Nothing));
+    assert_eq!((numbers(&last), last.remainder), (vec![100], Remainder::Nothing));
     test.execute("UPDATE outbox SET message_id = 3 WHERE flow_id = 1 AND inbox_offset = 1").await;
     let cut = outbox.load(1, Some(2), 1, 1 << 20).await.unwrap();
-    assert_eq!((numbers(&cut), cut.rest), (vec![3], LoadRest::Same));
+    assert_eq!((numbers(&cut), cut.remainder), (vec![3], Remainder::Same));
     test.execute("UPDATE outbox SET message_id = 100 WHERE flow_id = 1 AND inbox_offset = 1").await;
 
     let mut waiting = outbox.waiting().await.unwrap();
@@ -130,7 +130,7 @@ async fn large_and_small_payloads_are_loaded_together(test: TestDatabase) {
     let large = large.as_bytes();
     assert_eq!(payloads, [large, b"{\"n\": 0002}", large, b"{\"n\": 0004}"]);
     let bounded = outbox.load(1, None, 10, 2 * cost(1000)).await.unwrap();
-    assert_eq!((numbers(&bounded), bounded.rest), (vec![1, 2], LoadRest::Above));
+    assert_eq!((numbers(&bounded), bounded.remainder), (vec![1, 2], Remainder::Above));
 }
 
 async fn what_is_delivered_is_deleted_and_nothing_else(test: TestDatabase) {

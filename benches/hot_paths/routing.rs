@@ -13,7 +13,7 @@ use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record,
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
 use mqtt_gateway::domain::routing_history::RoutingHistory;
-use mqtt_gateway::domain::subscription_ids::Meaning;
+use mqtt_gateway::domain::subscription_ids::Binding;
 use mqtt_gateway::domain::topic::TopicFilter;
 use mqtt_gateway::domain::trie::FilterTrie;
 
@@ -113,7 +113,7 @@ fn book(count: usize) -> HashMap<SubscriptionId, (String, [FlowId; 1])> {
 fn bench_route(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     let history = history(count);
     let book = book(count);
-    let meaning_of = |id| book.get(&id).map(|(filter, flows)| Meaning { filter, flows });
+    let binding_of = |id| book.get(&id).map(|(filter, flows)| Binding { filter, flows });
     let messages: Vec<(String, [SubscriptionId; 1])> = (0..TOPICS)
         .map(|turn| turn * 7_919 % count)
         .map(|number| (topic(number), [SubscriptionId::try_from(number).unwrap() + 1]))
@@ -125,7 +125,7 @@ fn bench_route(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
             bencher.iter(|| {
                 let (topic, ids) = turn.next().unwrap();
                 flows.clear();
-                history.at(5).unwrap().route(topic, &ids[..named], &meaning_of, &mut flows);
+                history.at(5).unwrap().route(topic, &ids[..named], &binding_of, &mut flows);
                 black_box(flows.len())
             });
         });
@@ -141,7 +141,7 @@ fn bench_gather(group: &mut BenchmarkGroup<'_, WallTime>, flows: usize) {
     let log: Arc<[Arc<Record>]> = (0..16 * BATCH).map(|turn| record(turn, flows)).collect();
     let batch_context = BatchContext {
         tables: &history,
-        meaning_of: &|_| None,
+        binding_of: &|_| None,
         lanes: 2,
         payload: &PayloadLimits::default(),
         max_pairs: BATCH,
@@ -199,7 +199,7 @@ impl RecordSource for Log {
         Ok(())
     }
 
-    fn another(&self, offset: Offset) -> Self {
+    fn reader_at(&self, offset: Offset) -> Self {
         Self { records: Arc::clone(&self.records), next: usize::try_from(offset).unwrap() }
     }
 }

@@ -233,7 +233,7 @@ impl Handler<Envelope<Deliver>> for DeliveryActor {
             self.queue.deliver(items, now);
         } else {
             // Rows from before may be in the table, and they come first.
-            self.queue.committed(&CommittedRows::of(&items), now);
+            self.queue.committed(&CommittedRows::from_items(&items), now);
         }
         self.pump(context);
     }

@@ -19,11 +19,11 @@ use super::messages::{
 };
 use super::report::whole_milliseconds;
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
-use crate::domain::lanes::{BatchContext, Lanes, Replays, max_lagging, rest};
+use crate::domain::lanes::{BatchContext, Lanes, Replays, linger_after, max_lagging};
 use crate::domain::message::Offset;
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
-use crate::domain::subscription_ids::Meanings;
+use crate::domain::subscription_ids::Bindings;
 use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionBook};
 use crate::observe::Observed;
 use crate::store::BatchFailure;
@@ -137,12 +137,12 @@ impl RouterActor {
 
     /// Answers whether there is more to look at, for a lane that is still free.
     fn pump_lane(&mut self, context: &mut Context<Self>, lane: Lane, idle_too: bool) -> bool {
-        let meanings = self.meanings();
+        let bindings = self.bindings();
         let tables = Arc::clone(&self.parts.tables);
         let tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
         let batch_context = BatchContext {
             tables: &tables,
-            meaning_of: &|id| meanings.of(id),
+            binding_of: &|id| bindings.get(id),
             lanes: self.parts.inbox.lanes(),
             payload: &self.parts.payload,
             max_pairs: self.parts.batch_max_messages,
@@ -181,13 +181,13 @@ impl RouterActor {
         let reply = worker.send(envelope).into_actor(self);
         context.spawn(reply.map(move |reply, router, context| {
             // Whoever waits for the end of the inbox does not wait for more to come.
-            let is_all = !more && router.drained.is_empty();
-            let rest = rest(sent.elapsed(), weight, is_all);
-            if rest.is_zero() {
+            let caught_up = !more && router.drained.is_empty();
+            let linger = linger_after(sent.elapsed(), weight, caught_up);
+            if linger.is_zero() {
                 router.reply(context, lane, epoch, &reply);
             } else {
                 // Until it is heard the lane has its batch in hand, and is given no other.
-                context.run_later(rest, move |router, context| router.reply(context, lane, epoch, &reply));
+                context.run_later(linger, move |router, context| router.reply(context, lane, epoch, &reply));
             }
         }));
     }
@@ -201,7 +201,7 @@ impl RouterActor {
     ) {
         match reply {
             Ok(Ok(outcome)) => {
-                self.lanes.answered(lane, epoch, outcome);
+                self.lanes.apply_outcome(lane, epoch, outcome);
                 self.note_replayed(lane, outcome);
                 self.pump(context, false);
             }
@@ -233,7 +233,7 @@ impl RouterActor {
         let watermark = self.lanes.watermark();
         // A record that is done is there for as long as its segment, and may be looked at again: by the table of
         // its time, or a flow edited since would get what was never for it.
-        self.tables().forget_below(self.lanes.begin_again_at().min(self.parts.inbox.first_offset()));
+        self.tables().forget_below(self.lanes.rescan_offset().min(self.parts.inbox.first_offset()));
         if let Err(error) = self.parts.inbox.release(watermark) {
             log::error!("Cannot delete finished segments of the inbox: {error}");
         }
@@ -242,7 +242,7 @@ impl RouterActor {
     /// Logs an error if the database lacks offsets that were committed to it.
     fn note_opened(&mut self, lane: Lane, next_offset: Offset) {
         let deleted_below = self.parts.inbox.progress().deleted_below;
-        if let Some(set_back) = self.replays.opened(lane, next_offset, deleted_below) {
+        if let Some(set_back) = self.replays.reopen(lane, next_offset, deleted_below) {
             self.parts.observed.metrics.database.set_back();
             let committed = set_back.lost.end;
             log::error!(lane, next_offset, committed; "{set_back}");
@@ -255,7 +255,7 @@ impl RouterActor {
     /// Logs the replayed messages once the lane reaches its former offset.
     fn note_replayed(&mut self, lane: Lane, outcome: &BatchOutcome) {
         let Some(position) = self.lanes.get_mut(lane).map(|cursor| cursor.position()) else { return };
-        let Some(replayed) = self.replays.committed_to(lane, position.next_offset, &outcome.results) else {
+        let Some(replayed) = self.replays.record_commit(lane, position.next_offset, &outcome.results) else {
             return;
         };
         let messages = replayed.messages;
@@ -313,8 +313,8 @@ impl RouterActor {
         self.parts.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn meanings(&self) -> Arc<Meanings> {
-        self.parts.book.lock().unwrap_or_else(PoisonError::into_inner).meanings()
+    fn bindings(&self) -> Arc<Bindings> {
+        self.parts.book.lock().unwrap_or_else(PoisonError::into_inner).bindings()
     }
 }
 

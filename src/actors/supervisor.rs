@@ -26,8 +26,8 @@ use super::router::{RouterActor, RouterParts};
 use super::thread;
 use super::watchdog;
 use super::worker::{FlowWorkerActor, WorkerParts};
-use crate::domain::restart_budget::{RestartBudget, Verdict};
-use crate::domain::vigil::Vigil;
+use crate::domain::restart_budget::{RestartBudget, RestartDecision};
+use crate::domain::suspend_detector::SuspendDetector;
 pub use crate::mqtt::Farewell;
 use crate::observe::Observed;
 
@@ -87,7 +87,7 @@ pub struct SupervisorActor {
     /// One for all: ten workers that each fail twice are as broken as one that fails twenty times.
     budget: RestartBudget,
     born: Instant,
-    vigil: Vigil,
+    suspend_detector: SuspendDetector,
     ending: bool,
 }
 
@@ -117,8 +117,8 @@ impl Child {
     }
 
     /// An end over which the gateway gives up is no restart.
-    fn count_restart(&self, reason: ExitReason, verdict: &Verdict) {
-        if let Verdict::Restart { .. } = verdict {
+    fn count_restart(&self, reason: ExitReason, decision: &RestartDecision) {
+        if let RestartDecision::Restart { .. } = decision {
             self.mailbox.count_restart(reason);
         }
     }
@@ -178,7 +178,7 @@ impl SupervisorActor {
             children,
             budget,
             born: Instant::now(),
-            vigil: Vigil::default(),
+            suspend_detector: SuspendDetector::default(),
             ending: false,
         }
     }
@@ -256,14 +256,14 @@ impl SupervisorActor {
         child.mailbox.set_state(ActorState::Down);
         log_given_up(&child.mailbox, &mut child.episodes);
         child.ended.get_or_insert((reason, Instant::now(), Utc::now()));
-        let verdict = self.budget.record(now_ms);
-        child.count_restart(reason, &verdict);
+        let decision = self.budget.record(now_ms);
+        child.count_restart(reason, &decision);
         let (actor, reason) = (child.mailbox.name(), reason.as_str());
         let in_hand = in_words(child.mailbox.take_last_in_hand());
         let in_hand = in_hand.as_str();
         let (budget, window) = (self.options.max_restarts, self.options.restart_window.as_secs());
-        match verdict {
-            Verdict::Restart { delay, spent } => {
+        match decision {
+            RestartDecision::Restart { delay, spent } => {
                 let retry_in_ms = whole_milliseconds(delay);
                 log::error!(
                     actor, reason, cause, in_hand, retry_in_ms, spent, budget;
@@ -275,7 +275,7 @@ impl SupervisorActor {
                     }
                 });
             }
-            Verdict::Exhausted => {
+            RestartDecision::Exhausted => {
                 log::error!(
                     actor, reason, cause, in_hand, budget;
                     "Actor {id} ended: {cause}; the restart budget ({budget} within {window} s) is spent, giving up with exit code {EXIT_FAILED}"
@@ -289,7 +289,7 @@ impl SupervisorActor {
         let _handling = self.begin(Tick);
         crash_point!("beat-supervisor");
         self.observed.supervisor_ticked();
-        let watched = self.vigil.watched_for(self.born.elapsed());
+        let watched = self.suspend_detector.awake_for(self.born.elapsed());
         let mut silent: Vec<(ActorId, Duration)> = Vec::new();
         for child in &mut self.children {
             // One that is down is not silent.

@@ -233,7 +233,7 @@ fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
         // One that is down reads the table when it starts.
         (Ok(_), None) => {}
         (Err(Deliver { items }), _) => {
-            delivery.tell(DeliverFromTable { rows: Some(CommittedRows::of(&items)) });
+            delivery.tell(DeliverFromTable { rows: Some(CommittedRows::from_items(&items)) });
         }
     }
 }

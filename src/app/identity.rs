@@ -14,7 +14,8 @@ use super::StartError;
 use crate::actors;
 use crate::actors::messages::ReopenLane;
 use crate::domain::identity::{
-    Consent, Directory, Notice, Registration, Registry, Start, StartState, Verdict, judge, refuse_for,
+    Consent, Directory, Notice, RegisteredStarts, Registration, Start, StartDecision, StartState,
+    decide_start, refuse_for,
 };
 use crate::inbox::{Inbox, Registered, Survey, boot_id};
 use crate::observe::logging;
@@ -88,11 +89,11 @@ pub(super) async fn register_start(
     let database = Database::connect(&settings.database, 1).await?;
     let mut silent = Vec::new();
     let (registry, registration) = loop {
-        let judged = |registry: &Registry| judge(&directory, registry, consent, &silent);
+        let judged = |registry: &RegisteredStarts| decide_start(&directory, registry, consent, &silent);
         match register(&database, &directory, &start_id, judged).await? {
-            (registry, Verdict::Register(registration)) => break (registry, registration),
-            (_, Verdict::Refuse(refusal)) => return Err(StartError::Identity(refusal)),
-            (_, Verdict::Watch(start)) => {
+            (registry, StartDecision::Register(registration)) => break (registry, registration),
+            (_, StartDecision::Refuse(refusal)) => return Err(StartError::Identity(refusal)),
+            (_, StartDecision::Watch(start)) => {
                 if lives(&database, &directory, &start).await? {
                     return Err(StartError::Identity(refuse_for(&directory, &start)));
                 }
@@ -114,7 +115,11 @@ pub(super) async fn register_start(
 }
 
 /// Brings the inbox to where the registration says, and tells people.
-fn take_up(inbox: &Inbox, registry: &Registry, registration: &Registration) -> Result<(), StartError> {
+fn take_up(
+    inbox: &Inbox,
+    registry: &RegisteredStarts,
+    registration: &Registration,
+) -> Result<(), StartError> {
     for notice in &registration.notices {
         let level = if notice.is_consented() { log::Level::Warn } else { log::Level::Error };
         log::log!(level, "Inbox: {notice}");
@@ -134,7 +139,7 @@ fn has_moved(registration: &Registration) -> bool {
 }
 
 /// An option that stays in a manifest would consent to the next accident, too.
-fn warn_of_unused(consent: Consent, registry: &Registry, registration: &Registration) {
+fn warn_of_unused(consent: Consent, registry: &RegisteredStarts, registration: &Registration) {
     let has_not_moved = consent.database.is_some() && !has_moved(registration);
     if has_not_moved || (consent.new_inbox && registry.others.is_empty()) {
         log::warn!(
@@ -236,7 +241,8 @@ impl RegisteredStart {
              commits. Registering it again"
         );
         let base = inbox.next_offset();
-        let again = |_: &Registry| Verdict::Register(Registration { base, ..Registration::default() });
+        let again =
+            |_: &RegisteredStarts| StartDecision::Register(Registration { base, ..Registration::default() });
         let (registry, _) = register(database, &self.directory, &self.start_id, again).await?;
         if registry.database_id != *self.database_id {
             log::error!(

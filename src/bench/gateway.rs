@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::error::BenchError;
-use super::gateway_log::Story;
+use super::gateway_log::LogState;
 use super::usage::Usage;
 
 /// What a process needs of the machine; none of it is a setting of the gateway.
@@ -37,7 +37,7 @@ pub(super) struct Gateway {
 /// Its log, as the thread that reads it leaves it behind.
 #[derive(Default)]
 struct Log {
-    story: Mutex<Story>,
+    state: Mutex<LogState>,
     changed: Condvar,
     /// Errors are expected, and not shown.
     is_muted: AtomicBool,
@@ -72,12 +72,12 @@ impl Gateway {
 
     /// Waits until it takes the messages of so many flows.
     pub(super) fn wait_until_subscribed(&mut self, flows: u64) -> Result<(), BenchError> {
-        let story = self.log.wait(READY, |story| story.is_over || story.filters >= flows);
-        if story.filters >= flows {
+        let state = self.log.wait(READY, |state| state.is_over || state.filters >= flows);
+        if state.filters >= flows {
             return Ok(());
         }
-        let (is_over, last_lines) = (story.is_over, story.last_lines());
-        drop(story);
+        let (is_over, last_lines) = (state.is_over, state.last_lines());
+        drop(state);
         if is_over { Err(self.ended()) } else { Err(BenchError::NotReady { waited: READY, last_lines }) }
     }
 
@@ -91,12 +91,12 @@ impl Gateway {
 
     /// The last lines of its log.
     pub(super) fn last_lines(&self) -> Vec<String> {
-        self.log.story().last_lines()
+        self.log.state().last_lines()
     }
 
     /// The version of MQTT that it speaks with the broker.
     pub(super) fn mqtt_version(&self) -> String {
-        self.log.story().version.clone()
+        self.log.state().version.clone()
     }
 
     /// Whether errors are what is wanted, and so not worth being shown.
@@ -113,8 +113,8 @@ impl Gateway {
     pub(super) fn transactions(&self) -> Option<u64> {
         const PATIENCE: Duration = Duration::from_secs(15);
         let now = Instant::now();
-        let is_told = |story: &Story| story.is_over || story.transactions_since(now).is_some();
-        self.log.wait(PATIENCE, is_told).transactions_since(now)
+        let has_counts = |state: &LogState| state.is_over || state.transactions_since(now).is_some();
+        self.log.wait(PATIENCE, has_counts).transactions_since(now)
     }
 
     /// Ends it as an operator would, and waits for that.
@@ -153,22 +153,26 @@ impl Drop for Gateway {
 impl Log {
     fn read(&self, stderr: impl Read) {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let error = self.story().hear(&line, Instant::now());
+            let error = self.state().apply(&line, Instant::now());
             self.changed.notify_all();
             if let Some(error) = error.filter(|_| !self.is_muted.load(Relaxed)) {
                 log::error!(target: "gateway", "{error}");
             }
         }
-        self.story().is_over = true;
+        self.state().is_over = true;
         self.changed.notify_all();
     }
 
-    fn story(&self) -> MutexGuard<'_, Story> {
-        self.story.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait(&self, patience: Duration, mut is_it: impl FnMut(&Story) -> bool) -> MutexGuard<'_, Story> {
-        let waiting = self.changed.wait_timeout_while(self.story(), patience, |story| !is_it(story));
+    fn wait(
+        &self,
+        patience: Duration,
+        mut condition: impl FnMut(&LogState) -> bool,
+    ) -> MutexGuard<'_, LogState> {
+        let waiting = self.changed.wait_timeout_while(self.state(), patience, |state| !condition(state));
         waiting.unwrap_or_else(PoisonError::into_inner).0
     }
 }

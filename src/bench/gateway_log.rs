@@ -10,7 +10,7 @@ const LINES_KEPT: usize = 20;
 
 /// What a line of the log means to the bench.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum LogEvent {
     /// The broker has granted so many filters.
     Subscribed { filters: u64 },
     /// Connected, by this version of MQTT.
@@ -20,57 +20,57 @@ pub(super) enum Said {
     /// Something is wrong.
     Error(String),
     /// Nothing of interest.
-    Else,
+    Other,
 }
 
 /// What a line says.
-pub(super) fn said(line: &str) -> Said {
-    let Ok(record) = serde_json::from_str::<Value>(line) else { return Said::Error(line.to_owned()) };
+pub(super) fn event(line: &str) -> LogEvent {
+    let Ok(record) = serde_json::from_str::<Value>(line) else { return LogEvent::Error(line.to_owned()) };
     let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
     match (text("level").as_str(), text("message").as_str()) {
-        ("ERROR", message) => Said::Error(message.to_owned()),
-        (_, "Subscribed") => Said::Subscribed { filters: record["filters"].as_u64().unwrap_or(0) },
-        (_, "Connected to the broker") => Said::Connected { version: text("version") },
+        ("ERROR", message) => LogEvent::Error(message.to_owned()),
+        (_, "Subscribed") => LogEvent::Subscribed { filters: record["filters"].as_u64().unwrap_or(0) },
+        (_, "Connected to the broker") => LogEvent::Connected { version: text("version") },
         (_, "mailbox") => match record["transactions"].as_u64() {
-            Some(transactions) => Said::Transactions { worker: text("actor"), transactions },
-            None => Said::Else,
+            Some(transactions) => LogEvent::Transactions { worker: text("actor"), transactions },
+            None => LogEvent::Other,
         },
-        _ => Said::Else,
+        _ => LogEvent::Other,
     }
 }
 
-/// What has been said so far.
+/// What has been event so far.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+pub(super) struct LogState {
     /// Filters that the broker has granted.
     pub(super) filters: u64,
     /// Version of MQTT.
     pub(super) version: String,
-    /// Transactions of each worker, and when that was said.
+    /// Transactions of each worker, and when that was event.
     workers: BTreeMap<String, (u64, Instant)>,
     last_lines: VecDeque<String>,
     /// There will be no more lines.
     pub(super) is_over: bool,
 }
 
-impl Story {
+impl LogState {
     /// Takes a line in; gives what is wrong.
-    pub(super) fn hear(&mut self, line: &str, now: Instant) -> Option<String> {
-        let said = said(line);
-        if !matches!(said, Said::Transactions { .. }) && !line.contains("\"mailbox\"") {
+    pub(super) fn apply(&mut self, line: &str, now: Instant) -> Option<String> {
+        let event = event(line);
+        if !matches!(event, LogEvent::Transactions { .. }) && !line.contains("\"mailbox\"") {
             if self.last_lines.len() == LINES_KEPT {
                 self.last_lines.pop_front();
             }
             self.last_lines.push_back(line.to_owned());
         }
-        match said {
-            Said::Subscribed { filters } => self.filters = filters,
-            Said::Connected { version } => self.version = version,
-            Said::Transactions { worker, transactions } => {
+        match event {
+            LogEvent::Subscribed { filters } => self.filters = filters,
+            LogEvent::Connected { version } => self.version = version,
+            LogEvent::Transactions { worker, transactions } => {
                 self.workers.insert(worker, (transactions, now));
             }
-            Said::Error(error) => return Some(error),
-            Said::Else => {}
+            LogEvent::Error(error) => return Some(error),
+            LogEvent::Other => {}
         }
         None
     }
@@ -104,39 +104,39 @@ mod tests {
     #[test]
     fn what_matters_is_told_from_what_does_not() {
         assert_eq!(
-            said(r#"{"level":"INFO","message":"Subscribed","filters":16}"#),
-            Said::Subscribed { filters: 16 }
+            event(r#"{"level":"INFO","message":"Subscribed","filters":16}"#),
+            LogEvent::Subscribed { filters: 16 }
         );
         assert_eq!(
-            said(r#"{"level":"INFO","message":"Connected to the broker","version":"5"}"#),
-            Said::Connected { version: "5".to_owned() }
+            event(r#"{"level":"INFO","message":"Connected to the broker","version":"5"}"#),
+            LogEvent::Connected { version: "5".to_owned() }
         );
-        assert_eq!(said(r#"{"level":"ERROR","message":"bad"}"#), Said::Error("bad".to_owned()));
-        assert_eq!(said(r#"{"level":"INFO","message":"mailbox","actor":"router"}"#), Said::Else);
-        assert_eq!(said("not JSON at all"), Said::Error("not JSON at all".to_owned()));
+        assert_eq!(event(r#"{"level":"ERROR","message":"bad"}"#), LogEvent::Error("bad".to_owned()));
+        assert_eq!(event(r#"{"level":"INFO","message":"mailbox","actor":"router"}"#), LogEvent::Other);
+        assert_eq!(event("not JSON at all"), LogEvent::Error("not JSON at all".to_owned()));
     }
 
     #[test]
     fn transactions_are_known_when_every_worker_has_told_lately() {
-        let (mut story, begin) = (Story::default(), Instant::now());
+        let (mut state, begin) = (LogState::default(), Instant::now());
         let later = begin + Duration::from_secs(1);
-        story.hear(&worker(0, 3), begin);
-        story.hear(&worker(1, 4), begin);
-        assert_eq!(story.transactions_since(begin), Some(7));
-        story.hear(&worker(0, 5), later);
-        assert_eq!(story.transactions_since(later), None);
-        story.hear(&worker(1, 4), later);
-        assert_eq!(story.transactions_since(later), Some(9));
+        state.apply(&worker(0, 3), begin);
+        state.apply(&worker(1, 4), begin);
+        assert_eq!(state.transactions_since(begin), Some(7));
+        state.apply(&worker(0, 5), later);
+        assert_eq!(state.transactions_since(later), None);
+        state.apply(&worker(1, 4), later);
+        assert_eq!(state.transactions_since(later), Some(9));
     }
 
     #[test]
     fn only_the_last_lines_are_kept_and_no_mailboxes() {
-        let mut story = Story::default();
+        let mut state = LogState::default();
         for number in 0..100 {
-            story.hear(&format!(r#"{{"level":"INFO","message":"line {number}"}}"#), Instant::now());
-            story.hear(&worker(0, number), Instant::now());
+            state.apply(&format!(r#"{{"level":"INFO","message":"line {number}"}}"#), Instant::now());
+            state.apply(&worker(0, number), Instant::now());
         }
-        let lines = story.last_lines();
+        let lines = state.last_lines();
         assert_eq!(lines.len(), LINES_KEPT);
         assert!(lines.last().unwrap().contains("line 99"));
     }

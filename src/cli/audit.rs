@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::audit_report;
 use crate::app::directory_of_survey;
-use crate::domain::audit::{Facts, InboxFacts, LaneFacts, Severity, judge};
-use crate::domain::identity::{Consent, Verdict, judge as judge_start};
+use crate::domain::audit::{Facts, InboxFacts, LaneFacts, Severity, check};
+use crate::domain::identity::{Consent, StartDecision, decide_start};
 use crate::inbox::{Survey, survey};
 use crate::settings::Settings;
 use crate::store::{self, AuditProgress, Database, LaneRow};
@@ -63,7 +63,7 @@ pub(super) fn run(
 ) -> Result<bool, AuditError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let facts = runtime.block_on(read(settings, options.flow.as_deref()))?;
-    let findings = judge(&facts);
+    let findings = check(&facts);
     if options.json {
         audit_report::json(&facts, &findings, out)?;
     } else {
@@ -129,10 +129,12 @@ async fn mismatches(
 ) -> Result<Vec<String>, AuditError> {
     let directory = directory_of_survey(settings, found);
     let registry = store::registry(database, &directory).await?;
-    Ok(match judge_start(&directory, &registry, Consent::default(), &[]) {
-        Verdict::Register(registration) => registration.notices.iter().map(ToString::to_string).collect(),
-        Verdict::Refuse(refusal) => vec![refusal.to_string()],
-        Verdict::Watch(_) => Vec::new(),
+    Ok(match decide_start(&directory, &registry, Consent::default(), &[]) {
+        StartDecision::Register(registration) => {
+            registration.notices.iter().map(ToString::to_string).collect()
+        }
+        StartDecision::Refuse(refusal) => vec![refusal.to_string()],
+        StartDecision::Watch(_) => Vec::new(),
     })
 }
 

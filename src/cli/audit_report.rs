@@ -113,13 +113,13 @@ fn on_one_line(text: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::domain::audit::judge;
+    use crate::domain::audit::check;
 
     fn facts() -> Facts {
         let mut flow = FlowFacts { code: "T\nX".into(), counter: 3, ..FlowFacts::default() };
         flow.stored.rows = 8;
-        flow.stored.numbers.note(1, 2);
-        flow.stored.numbers.note(4, 5);
+        flow.stored.numbers.add(1, 2);
+        flow.stored.numbers.add(4, 5);
         Facts { flows: vec![flow], ..Facts::default() }
     }
 
@@ -127,7 +127,7 @@ mod tests {
     fn the_table_has_a_line_for_each_flow_and_for_each_finding() {
         let facts = facts();
         let mut out = Vec::new();
-        table(&facts, &judge(&facts), &mut out).unwrap();
+        table(&facts, &check(&facts), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>().join(" "), "T X 3 8 1 to 5 1 0 0 0");
@@ -139,7 +139,7 @@ mod tests {
     fn the_machine_gets_the_same() {
         let facts = facts();
         let mut out = Vec::new();
-        json(&facts, &judge(&facts), &mut out).unwrap();
+        json(&facts, &check(&facts), &mut out).unwrap();
         let report: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(report["wrong"], 1);
         assert_eq!(report["findings"][0]["severity"], "wrong");

@@ -4,14 +4,14 @@ use std::io;
 
 use super::check::{Failure, Report};
 use crate::app::{directory_of_survey, volatile_file_system};
-use crate::domain::identity::{Consent, Directory, Verdict, judge};
+use crate::domain::identity::{Consent, Directory, StartDecision, decide_start};
 use crate::inbox::survey;
 use crate::settings::Settings;
 use crate::store::{self, Database, StoreError};
 
 const NAME: &str = "identity";
 
-/// Reports the verdict on the next start. Changes nothing.
+/// Reports the decision on the next start. Changes nothing.
 pub(super) async fn run(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     if let Some(kind) = volatile_file_system(&settings.inbox.dir) {
         let warning =
@@ -27,8 +27,8 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
     };
     let directory = directory_of_survey(settings, &found);
     match compare(database, &directory).await {
-        Ok(Some((verdict, behind))) => {
-            tell(&directory, verdict, report)?;
+        Ok(Some((decision, behind))) => {
+            tell(&directory, decision, report)?;
             behind.iter().try_for_each(|lane| report.warn(NAME, lane))
         }
         Ok(None) => report.tell(NAME, &Ok("will be registered with the first start".to_owned())),
@@ -36,12 +36,12 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
     }
 }
 
-/// The verdict over the next start, and a sentence for each lane that the database has set back. None where the tables
+/// The decision over the next start, and a sentence for each lane that the database has set back. None where the tables
 /// are not there yet.
 async fn compare(
     database: &Database,
     directory: &Directory,
-) -> Result<Option<(Verdict, Vec<String>)>, StoreError> {
+) -> Result<Option<(StartDecision, Vec<String>)>, StoreError> {
     let lacking = store::plan(database).await?.added;
     if lacking.iter().any(|lacking| lacking.starts_with("table ")) {
         return Ok(None);
@@ -57,25 +57,25 @@ async fn compare(
         })
     });
     let behind = behind.collect();
-    Ok(Some((judge(directory, &registry, Consent::default(), &[]), behind)))
+    Ok(Some((decide_start(directory, &registry, Consent::default(), &[]), behind)))
 }
 
-fn tell(directory: &Directory, verdict: Verdict, report: &mut Report<'_>) -> io::Result<()> {
-    match verdict {
-        Verdict::Register(registration) => {
+fn tell(directory: &Directory, decision: StartDecision, report: &mut Report<'_>) -> io::Result<()> {
+    match decision {
+        StartDecision::Register(registration) => {
             for notice in &registration.notices {
                 report.warn(NAME, &notice.to_string())?;
             }
             report.tell(NAME, &Ok(format!("inbox {} and the database belong together", directory.inbox_id)))
         }
-        Verdict::Watch(start) => {
+        StartDecision::Watch(start) => {
             let warning = format!(
                 "{} may run with this inbox or client id; a start watches it and is refused if it does",
                 start.location
             );
             report.warn(NAME, &warning)
         }
-        Verdict::Refuse(refusal) => {
+        StartDecision::Refuse(refusal) => {
             report.tell(NAME, &Err(Failure::new(&refusal, "a start is refused until then")))
         }
     }

@@ -48,7 +48,7 @@ pub use self::limits::{Limits, LoadOrder, MAX_REFUSED_IN_A_ROW, RetryRule};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{CommittedRows, LoadRest, LoadedFlow, Outcome, RowNumber, WaitingFlow};
+use crate::domain::outbox_work::{CommittedRows, LoadedFlow, Outcome, Remainder, RowNumber, WaitingFlow};
 
 /// A point in time: the time since a moment of the caller's choice.
 pub type Moment = Duration;
@@ -122,7 +122,7 @@ impl DeliveryQueue {
             return;
         };
         if queue.table != Table::Nothing || queue.is_loading() || !has_room {
-            return queue.spill_row(RowNumber::of(&entry.item));
+            return queue.spill_row(RowNumber::from_item(&entry.item));
         }
         // Where a counter was set back, a later row finds that it is below the cursor.
         queue.note(&entry.item, &self.own_inbox);
@@ -412,10 +412,10 @@ impl DeliveryQueue {
         if std::mem::take(&mut queue.load) == Load::Void {
             return self.advance(flow, now);
         }
-        queue.table = queue.table.max(match loaded.rest {
-            LoadRest::Nothing => Table::Nothing,
-            LoadRest::Above => Table::Above,
-            LoadRest::Same => Table::Anywhere,
+        queue.table = queue.table.max(match loaded.remainder {
+            Remainder::Nothing => Table::Nothing,
+            Remainder::Above => Table::Above,
+            Remainder::Same => Table::Anywhere,
         });
         if loaded.items.is_empty() && queue.messages() == 0 {
             queue.failing = false;

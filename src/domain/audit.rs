@@ -131,16 +131,16 @@ pub struct Finding {
 
 /// Judges, the wrong things first.
 #[must_use]
-pub fn judge(facts: &Facts) -> Vec<Finding> {
+pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings::default();
     for flow in &facts.flows {
         findings.flow = Some(&flow.code);
-        of_flow(flow, &mut findings);
+        check_flow(flow, &mut findings);
     }
     findings.flow = None;
-    of_tables(facts, &mut findings);
+    check_tables(facts, &mut findings);
     if let Some(inbox) = &facts.inbox {
-        inbox::judge(inbox, &mut findings);
+        inbox::check(inbox, &mut findings);
     }
     findings.all.sort_by_key(|finding| finding.severity);
     findings.all
@@ -166,8 +166,8 @@ impl Findings<'_> {
     }
 }
 
-fn of_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
-    of_gaps(flow, findings);
+fn check_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
+    check_gaps(flow, findings);
     if let (count, Some(first)) = flow.stored.numbers.repeated() {
         findings.wrong(
             "repeated",
@@ -181,7 +181,7 @@ fn of_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
         let count = flow.outbox.repeated;
         findings.wrong("repeated", format!("{count} numbers belong to more than one message in outbox"));
     }
-    of_counter(flow, findings);
+    check_counter(flow, findings);
     if flow.outbox.waiting > 0 && flow.outbox.attempts > 0 {
         let OutboxFacts { waiting, attempts, .. } = flow.outbox;
         let oldest = flow.outbox.oldest_seconds.unwrap_or(0);
@@ -204,7 +204,7 @@ fn of_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
     }
 }
 
-fn of_gaps(flow: &FlowFacts, findings: &mut Findings<'_>) {
+fn check_gaps(flow: &FlowFacts, findings: &mut Findings<'_>) {
     let Gaps { ids, count, first: Some((from, to)) } = flow.stored.numbers.gaps() else { return };
     let found = format!("{ids} numbers in {count} gaps have no row in data, the first gap is {from} to {to}");
     if flow.every_number_has_rows {
@@ -220,7 +220,7 @@ fn of_gaps(flow: &FlowFacts, findings: &mut Findings<'_>) {
     }
 }
 
-fn of_counter(flow: &FlowFacts, findings: &mut Findings<'_>) {
+fn check_counter(flow: &FlowFacts, findings: &mut Findings<'_>) {
     let counter = flow.counter;
     let numbered = [
         ("data", flow.stored.numbers.last()),
@@ -255,7 +255,7 @@ fn of_counter(flow: &FlowFacts, findings: &mut Findings<'_>) {
     }
 }
 
-fn of_tables(facts: &Facts, findings: &mut Findings<'_>) {
+fn check_tables(facts: &Facts, findings: &mut Findings<'_>) {
     for (code, rows) in &facts.strange_codes {
         findings.look(
             "no_such_flow",

@@ -7,7 +7,7 @@ use super::dead_letter::DeadLetterReason;
 use super::flow::Action;
 use super::message::{FlowId, Offset, Record};
 use super::outbox::OutboxItem;
-use super::stable_hash::mixed;
+use super::stable_hash::mix;
 
 /// Number of a lane, from 0.
 pub type Lane = u32;
@@ -16,7 +16,7 @@ pub type Lane = u32;
 #[must_use]
 pub fn lane_of(flow: FlowId, lanes: u32) -> Lane {
     // The hash is part of the format of every inbox.
-    let hash = mixed(flow.cast_unsigned());
+    let hash = mix(flow.cast_unsigned());
     // The remainder is below `lanes`, so it fits.
     u32::try_from(hash % u64::from(lanes.max(1))).unwrap_or(0)
 }

@@ -50,7 +50,7 @@ pub struct Directory {
 
 /// The rows of the database about this inbox and client id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Registry {
+pub struct RegisteredStarts {
     /// Its identity.
     pub database_id: String,
     /// Starts of this inbox, the last one first.
@@ -150,7 +150,7 @@ pub enum DatabaseChange {
 
 /// The decision on a start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum StartDecision {
     /// Register it like this.
     Register(Registration),
     /// Another process may be at work under the same id: watch whether it gives a sign of life.
@@ -257,18 +257,23 @@ pub enum Refusal {
 
 /// Judges a start. `silent` names starts that were watched and gave no sign of life.
 #[must_use]
-pub fn judge(directory: &Directory, registry: &Registry, consent: Consent, silent: &[String]) -> Verdict {
+pub fn decide_start(
+    directory: &Directory,
+    registry: &RegisteredStarts,
+    consent: Consent,
+    silent: &[String],
+) -> StartDecision {
     let may_run = |start: &&Start| start.state == StartState::Running && !silent.contains(&start.start_id);
     if let Some(last) = registry.starts.first().filter(may_run).filter(|last| !is_ours(directory, last)) {
-        return Verdict::Watch(last.clone());
+        return StartDecision::Watch(last.clone());
     }
     // Only if messages may be left behind: a drained inbox has none.
     let mut others = registry.others.iter().filter(|other| other.state != StartState::Drained);
     if let Some(other) = others.clone().find(may_run).filter(|_| consent.new_inbox) {
-        return Verdict::Watch(other.clone());
+        return StartDecision::Watch(other.clone());
     }
     if let Some(other) = others.next().filter(|_| !consent.new_inbox) {
-        return Verdict::Refuse(Refusal::OtherInbox {
+        return StartDecision::Refuse(Refusal::OtherInbox {
             client_id: directory.client_id.clone(),
             inbox_id: other.inbox_id.clone(),
             location: other.location.clone(),
@@ -279,7 +284,7 @@ pub fn judge(directory: &Directory, registry: &Registry, consent: Consent, silen
         Some(before) if *before != registry.database_id => match consent.database {
             Some(change) => at_another_database(directory, registry, before, change),
             None => {
-                return Verdict::Refuse(Refusal::OtherDatabase {
+                return StartDecision::Refuse(Refusal::OtherDatabase {
                     inbox_id: directory.inbox_id.clone(),
                     belongs_to: before.clone(),
                     found: registry.database_id.clone(),
@@ -288,7 +293,7 @@ pub fn judge(directory: &Directory, registry: &Registry, consent: Consent, silen
         },
         _ => match at_its_database(directory, registry, consent) {
             Ok(registration) => registration,
-            Err(refusal) => return Verdict::Refuse(refusal),
+            Err(refusal) => return StartDecision::Refuse(refusal),
         },
     };
     registration.base = base(directory, registry);
@@ -300,7 +305,7 @@ pub fn judge(directory: &Directory, registry: &Registry, consent: Consent, silen
         inbox_id: other.inbox_id.clone(),
         location: other.location.clone(),
     }));
-    Verdict::Register(registration)
+    StartDecision::Register(registration)
 }
 
 /// The refusal when a watched start gave a sign of life.
@@ -320,7 +325,7 @@ fn is_ours(directory: &Directory, last: &Start) -> bool {
 }
 
 /// The first of a range of offsets that no start of this inbox has issued, and that no lane is past.
-fn base(directory: &Directory, registry: &Registry) -> Offset {
+fn base(directory: &Directory, registry: &RegisteredStarts) -> Offset {
     let others = registry.starts.iter().filter(|start| directory.start_id.as_ref() != Some(&start.start_id));
     let issued = others.map(|start| start.base + 1);
     let passed = registry.lanes.values().copied();
@@ -330,7 +335,7 @@ fn base(directory: &Directory, registry: &Registry) -> Offset {
 
 fn at_its_database(
     directory: &Directory,
-    registry: &Registry,
+    registry: &RegisteredStarts,
     consent: Consent,
 ) -> Result<Registration, Refusal> {
     let mut registration = Registration::default();
@@ -363,7 +368,7 @@ fn at_its_database(
 }
 
 /// Whether the directory that ran last descends from this one and had all its records. Then the lanes cover them.
-fn others_have_all(directory: &Directory, registry: &Registry) -> bool {
+fn others_have_all(directory: &Directory, registry: &RegisteredStarts) -> bool {
     let mut descendant = registry.starts.first();
     while let Some(start) = descendant {
         if start.parent == directory.start_id {
@@ -380,7 +385,7 @@ fn others_have_all(directory: &Directory, registry: &Registry) -> bool {
 
 fn at_another_database(
     directory: &Directory,
-    registry: &Registry,
+    registry: &RegisteredStarts,
     before: &str,
     change: DatabaseChange,
 ) -> Registration {

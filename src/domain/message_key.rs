@@ -62,7 +62,7 @@ impl MessageKey {
     /// The place itself is part of the hash: where it is changed, the numbers of the new one are
     /// not taken for those of the old.
     #[must_use]
-    pub fn of(&self, payload: &Payload<'_>, delivery: &DeliveryFacts) -> Option<KeyHash> {
+    pub fn hash_of(&self, payload: &Payload<'_>, delivery: &DeliveryFacts) -> Option<KeyHash> {
         let (sort, content) = match &self.place {
             Place::Pointer(tokens) => content_at(payload, tokens)?,
             Place::Property(name) => (b'p', Cow::Borrowed(property(delivery, name)?)),

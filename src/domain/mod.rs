@@ -30,7 +30,7 @@ pub mod schema;
 mod stable_hash;
 pub mod subscription_ids;
 pub mod subscription_plan;
+pub mod suspend_detector;
 pub mod topic;
 pub mod trie;
 pub mod value_style;
-pub mod vigil;

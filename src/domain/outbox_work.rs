@@ -23,12 +23,12 @@ pub struct LoadedFlow {
     /// The rows, by rising number.
     pub items: Vec<LoadedItem>,
     /// What was there besides.
-    pub rest: LoadRest,
+    pub remainder: Remainder,
 }
 
 /// What follows the rows of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadRest {
+pub enum Remainder {
     /// Nothing.
     Nothing,
     /// Rows with higher numbers.
@@ -49,7 +49,7 @@ pub struct RowNumber {
 impl RowNumber {
     /// Where the row of `item` stands.
     #[must_use]
-    pub fn of(item: &OutboxItem) -> Self {
+    pub fn from_item(item: &OutboxItem) -> Self {
         Self { inbox_offset: item.key.inbox_offset, message_id: item.message_id }
     }
 }
@@ -68,10 +68,10 @@ pub struct CommittedRows {
 impl CommittedRows {
     /// The rows of these items, which are in order within each flow.
     #[must_use]
-    pub fn of(items: &[OutboxItem]) -> Vec<Self> {
+    pub fn from_items(items: &[OutboxItem]) -> Vec<Self> {
         let mut found: BTreeMap<FlowId, Self> = BTreeMap::new();
         for item in items {
-            let (flow, row) = (item.key.flow_id, RowNumber::of(item));
+            let (flow, row) = (item.key.flow_id, RowNumber::from_item(item));
             found.entry(flow).or_insert(Self { flow, first: row, last: row }).last = row;
         }
         found.into_values().collect()

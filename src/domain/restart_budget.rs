@@ -19,7 +19,7 @@ pub struct RestartBudget {
 
 /// What to do about an actor that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RestartDecision {
     /// Start it again.
     Restart {
         /// After this time.
@@ -40,16 +40,16 @@ impl RestartBudget {
     }
 
     /// Notes that an actor ended at `now_ms`, milliseconds of a clock that does not go back.
-    pub fn record(&mut self, now_ms: u64) -> Verdict {
+    pub fn record(&mut self, now_ms: u64) -> RestartDecision {
         while self.restarts_ms.front().is_some_and(|&then| now_ms.saturating_sub(then) >= self.window_ms) {
             self.restarts_ms.pop_front();
         }
         let spent = u32::try_from(self.restarts_ms.len()).unwrap_or(u32::MAX);
         if spent >= self.max_restarts {
-            return Verdict::Exhausted;
+            return RestartDecision::Exhausted;
         }
         self.restarts_ms.push_back(now_ms);
-        Verdict::Restart { delay: RESTART_DELAY.delay(spent + 1, 1.0), spent: spent + 1 }
+        RestartDecision::Restart { delay: RESTART_DELAY.delay(spent + 1, 1.0), spent: spent + 1 }
     }
 }
 
@@ -60,15 +60,15 @@ mod tests {
 
     use super::*;
 
-    fn restart_after_ms(ms: u64, spent: u32) -> Verdict {
-        Verdict::Restart { delay: Duration::from_millis(ms), spent }
+    fn restart_after_ms(ms: u64, spent: u32) -> RestartDecision {
+        RestartDecision::Restart { delay: Duration::from_millis(ms), spent }
     }
 
     #[test]
     fn restarts_in_quick_succession_exhaust_the_budget() {
         let mut budget = RestartBudget::new(3, Duration::from_mins(1));
         let verdicts = [0, 1, 2, 3, 59_999].map(|now| budget.record(now));
-        let exhausted = Verdict::Exhausted;
+        let exhausted = RestartDecision::Exhausted;
         assert_eq!(
             verdicts,
             [
@@ -87,12 +87,12 @@ mod tests {
         for minute in 0..100 {
             assert_eq!(budget.record(minute * 60_000), restart_after_ms(100, 1));
         }
-        assert_eq!(budget.record(99 * 60_000 + 59_999), Verdict::Exhausted);
+        assert_eq!(budget.record(99 * 60_000 + 59_999), RestartDecision::Exhausted);
     }
 
     #[test]
     fn a_budget_of_none_allows_none() {
-        assert_eq!(RestartBudget::new(0, Duration::from_mins(1)).record(0), Verdict::Exhausted);
+        assert_eq!(RestartBudget::new(0, Duration::from_mins(1)).record(0), RestartDecision::Exhausted);
     }
 
     proptest! {
@@ -104,7 +104,7 @@ mod tests {
             for step in steps {
                 now += step;
                 let recent = restarts.iter().filter(|&&then| now - then < 100).count();
-                let restarted = matches!(budget.record(now), Verdict::Restart { .. });
+                let restarted = matches!(budget.record(now), RestartDecision::Restart { .. });
                 prop_assert_eq!(restarted, recent < max as usize);
                 if restarted {
                     restarts.push(now);

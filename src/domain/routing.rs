@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::flow::Flow;
 use super::message::{FlowId, SubscriptionId};
-use super::subscription_ids::Meaning;
+use super::subscription_ids::Binding;
 use super::topic::{FilterError, TopicFilter, is_reserved};
 use super::trie::FilterTrie;
 
@@ -109,16 +109,16 @@ impl RoutingTable {
     /// A broker that names subscriptions sends one copy for each: a copy then belongs to the flows of
     /// exactly the filters that `ids` stand for, and to those for which these were subscribed, although
     /// they have another filter by now: the broker had matched it while they had this one.
-    /// Without ids, or with one that `meaning_of` does not know, the topic decides.
+    /// Without ids, or with one that `binding_of` does not know, the topic decides.
     pub fn route<'m>(
         &self,
         topic: &str,
         ids: &[SubscriptionId],
-        meaning_of: &dyn Fn(SubscriptionId) -> Option<Meaning<'m>>,
+        binding_of: &dyn Fn(SubscriptionId) -> Option<Binding<'m>>,
         out: &mut Vec<FlowId>,
     ) {
         let start = out.len();
-        if ids.is_empty() || !self.route_by_ids(topic, ids, meaning_of, out) {
+        if ids.is_empty() || !self.route_by_ids(topic, ids, binding_of, out) {
             out.truncate(start);
             self.trie.visit(topic, |&place| out.extend_from_slice(&self.groups[place].flows));
         }
@@ -130,19 +130,19 @@ impl RoutingTable {
         &self,
         topic: &str,
         ids: &[SubscriptionId],
-        meaning_of: &dyn Fn(SubscriptionId) -> Option<Meaning<'m>>,
+        binding_of: &dyn Fn(SubscriptionId) -> Option<Binding<'m>>,
         out: &mut Vec<FlowId>,
     ) -> bool {
         ids.iter().all(|&id| {
-            let meaning = meaning_of(id);
-            if let Some(meaning) = meaning.filter(|meaning| !is_kept_from(topic, meaning.filter)) {
-                self.route_by(meaning, out);
+            let binding = binding_of(id);
+            if let Some(binding) = binding.filter(|binding| !is_kept_from(topic, binding.filter)) {
+                self.route_by(binding, out);
             }
-            meaning.is_some()
+            binding.is_some()
         })
     }
 
-    fn route_by(&self, Meaning { filter, flows: had_it }: Meaning<'_>, out: &mut Vec<FlowId>) {
+    fn route_by(&self, Binding { filter, flows: had_it }: Binding<'_>, out: &mut Vec<FlowId>) {
         let have_it = self.flows_of_filter(filter);
         out.extend_from_slice(have_it);
         if had_it != have_it {
@@ -208,11 +208,11 @@ mod tests {
 
     fn routed(table: &RoutingTable, topic: &str, ids: &[SubscriptionId]) -> Vec<FlowId> {
         let known = |id| match id {
-            1 => Some(Meaning { filter: "a/+", flows: &[3, 7] }),
-            2 => Some(Meaning { filter: "a/b", flows: &[] }),
-            3 => Some(Meaning { filter: "gone", flows: &[] }),
-            4 => Some(Meaning { filter: "gone", flows: &[2, 7] }),
-            5 => Some(Meaning { filter: "a/+", flows: &[2, 7] }),
+            1 => Some(Binding { filter: "a/+", flows: &[3, 7] }),
+            2 => Some(Binding { filter: "a/b", flows: &[] }),
+            3 => Some(Binding { filter: "gone", flows: &[] }),
+            4 => Some(Binding { filter: "gone", flows: &[2, 7] }),
+            5 => Some(Binding { filter: "a/+", flows: &[2, 7] }),
             _ => None,
         };
         let mut out = Vec::new();
@@ -248,10 +248,10 @@ mod tests {
     #[test]
     fn a_reserved_topic_does_not_come_by_a_wildcard_whatever_the_broker_says() {
         let table = table(&[(1, "#"), (2, "$test/#"), (3, "$share/g/+/x")]);
-        let meanings = ["#", "$test/#", "$share/g/+/x"].map(|filter| Meaning { filter, flows: &[] });
+        let bindings = ["#", "$test/#", "$share/g/+/x"].map(|filter| Binding { filter, flows: &[] });
         let routed = |topic: &str, ids: &[SubscriptionId]| {
             let mut out = Vec::new();
-            table.route(topic, ids, &|id| meanings.get(id as usize).copied(), &mut out);
+            table.route(topic, ids, &|id| bindings.get(id as usize).copied(), &mut out);
             out
         };
         assert_eq!(routed("$test/x", &[0, 1, 2]), [2]);
@@ -307,8 +307,8 @@ mod tests {
             let expected: BTreeSet<FlowId> = have_it.chain(had_it.iter().copied()).collect();
             let had_it: Vec<FlowId> = had_it.into_iter().collect();
             let mut out = Vec::new();
-            let meaning = Meaning { filter: named.as_str(), flows: &had_it };
-            table.route("of no consequence", &[1], &|_| Some(meaning), &mut out);
+            let binding = Binding { filter: named.as_str(), flows: &had_it };
+            table.route("of no consequence", &[1], &|_| Some(binding), &mut out);
             prop_assert_eq!(out, expected.into_iter().collect::<Vec<_>>());
         }
     }

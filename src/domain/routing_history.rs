@@ -139,7 +139,7 @@ mod tests {
 
     use super::super::flow::Flow;
     use super::super::message::SubscriptionId;
-    use super::super::subscription_ids::Meaning;
+    use super::super::subscription_ids::Binding;
     use super::super::topic::tests::{all_topics, any_filter};
     use super::*;
 
@@ -157,9 +157,9 @@ mod tests {
     /// The identifiers 1, 2 and 3 stand for `a`, `b` and `c`, for whoever has them.
     fn routed(history: &RoutingHistory, offset: Offset, topic: &str, ids: &[SubscriptionId]) -> Vec<FlowId> {
         let filter_of = |id| ["a", "b", "c"].get(id as usize - 1).copied();
-        let meaning_of = |id| filter_of(id).map(|filter| Meaning { filter, flows: &[] });
+        let binding_of = |id| filter_of(id).map(|filter| Binding { filter, flows: &[] });
         let mut out = Vec::new();
-        history.at(offset).unwrap().route(topic, ids, &meaning_of, &mut out);
+        history.at(offset).unwrap().route(topic, ids, &binding_of, &mut out);
         out
     }
 

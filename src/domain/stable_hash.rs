@@ -3,7 +3,7 @@
 /// The finaliser of `MurmurHash3` (64 bits): every bit of the input moves half of the output's, and no two inputs
 /// give the same output.
 #[must_use]
-pub(super) fn mixed(number: u64) -> u64 {
+pub(super) fn mix(number: u64) -> u64 {
     let mut hash = number;
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
@@ -17,8 +17,8 @@ mod tests {
     #[test]
     fn it_gives_what_others_say_that_the_finaliser_gives() {
         // From the reference implementation's `fmix64`.
-        assert_eq!(mixed(0), 0);
-        assert_eq!(mixed(1), 0xb456_bcfc_34c2_cb2c);
-        assert_eq!(mixed(u64::MAX), 0x64b5_720b_4b82_5f21);
+        assert_eq!(mix(0), 0);
+        assert_eq!(mix(1), 0xb456_bcfc_34c2_cb2c);
+        assert_eq!(mix(u64::MAX), 0x64b5_720b_4b82_5f21);
     }
 }

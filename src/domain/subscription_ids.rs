@@ -62,7 +62,7 @@ struct Replaced {
 
 /// What an identifier stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meaning<'a> {
+pub struct Binding<'a> {
     /// The filter.
     pub filter: &'a str,
     /// The flows for which it was subscribed, in order of their ids; empty where that is not known.
@@ -71,13 +71,13 @@ pub struct Meaning<'a> {
 
 /// What all identifiers stand for, to be shared.
 #[derive(Debug, Clone, Default)]
-pub struct Meanings(HashMap<SubscriptionId, (Arc<str>, Arc<[FlowId]>)>);
+pub struct Bindings(HashMap<SubscriptionId, (Arc<str>, Arc<[FlowId]>)>);
 
-impl Meanings {
+impl Bindings {
     /// `None` for an identifier that is not known.
     #[must_use]
-    pub fn of(&self, id: SubscriptionId) -> Option<Meaning<'_>> {
-        self.0.get(&id).map(|(filter, flows)| Meaning { filter, flows })
+    pub fn get(&self, id: SubscriptionId) -> Option<Binding<'_>> {
+        self.0.get(&id).map(|(filter, flows)| Binding { filter, flows })
     }
 
     /// Whether there is none.
@@ -90,22 +90,22 @@ impl Meanings {
 impl SubscriptionIds {
     /// No filters yet; identifiers begin with this one.
     #[must_use]
-    pub fn beginning_with(first: SubscriptionId) -> SubscriptionIds {
+    pub fn starting_at(first: SubscriptionId) -> SubscriptionIds {
         SubscriptionIds { next_id: first, entries: BTreeMap::new(), replaced: Vec::new() }
     }
 
     /// Each filter is to be subscribed for these flows, which are in order of their ids: by which identifiers. No flows:
     /// as it was subscribed before. `None` when all identifiers are used up.
-    pub fn hold<'a>(
+    pub fn assign<'a>(
         &mut self,
         subscriptions: impl Iterator<Item = (&'a str, &'a [FlowId])>,
     ) -> Option<Vec<SubscriptionId>> {
-        let ids = subscriptions.map(|(filter, flows)| self.hold_one(filter, flows)).collect();
+        let ids = subscriptions.map(|(filter, flows)| self.assign_one(filter, flows)).collect();
         self.forget_beyond_the_bound();
         ids
     }
 
-    fn hold_one(&mut self, filter: &str, flows: &[FlowId]) -> Option<SubscriptionId> {
+    fn assign_one(&mut self, filter: &str, flows: &[FlowId]) -> Option<SubscriptionId> {
         if let Some(entry) = self.entries.get_mut(filter)
             && (flows.is_empty() || entry.flows == flows)
         {
@@ -126,7 +126,7 @@ impl SubscriptionIds {
     }
 
     /// The filter is unsubscribed. Its identifiers stay known: the broker may still have messages that name them.
-    pub fn let_go(&mut self, filter: &str) {
+    pub fn mark_unsubscribed(&mut self, filter: &str) {
         if let Some(entry) = self.entries.get_mut(filter) {
             entry.held = false;
         }
@@ -156,7 +156,7 @@ impl SubscriptionIds {
     }
 
     /// The session is one that may hold whatever was ever subscribed.
-    pub fn hold_all(&mut self) {
+    pub fn mark_all_held(&mut self) {
         self.entries.values_mut().for_each(|entry| entry.held = !entry.closes_connection);
     }
 
@@ -168,13 +168,13 @@ impl SubscriptionIds {
 
     /// What each identifier stands for.
     #[must_use]
-    pub fn meanings(&self) -> Meanings {
+    pub fn bindings(&self) -> Bindings {
         let present = self.entries.iter().map(|(filter, entry)| (entry.id, filter, &entry.flows));
         let replaced = self.replaced.iter().map(|replaced| (replaced.id, &replaced.filter, &replaced.flows));
-        let meaning = |(id, filter, flows): (SubscriptionId, &String, &Vec<FlowId>)| {
+        let binding = |(id, filter, flows): (SubscriptionId, &String, &Vec<FlowId>)| {
             (id, (Arc::from(filter.as_str()), Arc::from(flows.as_slice())))
         };
-        Meanings(present.chain(replaced).map(meaning).collect())
+        Bindings(present.chain(replaced).map(binding).collect())
     }
 
     fn forget_beyond_the_bound(&mut self) {

@@ -65,7 +65,7 @@ impl Disjoint {
             // The join may reach filters that `wanted` did not: look again.
             for other in met {
                 self.filters.remove(&other);
-                wanted = united(wanted, &other);
+                wanted = merge(wanted, &other);
             }
         }
         self.ever_added.insert(&wanted, wanted.clone());
@@ -84,7 +84,7 @@ impl Disjoint {
 }
 
 /// One filter in place of two that overlap. As written where one covers the other.
-fn united(wanted: TopicFilter, other: &TopicFilter) -> TopicFilter {
+fn merge(wanted: TopicFilter, other: &TopicFilter) -> TopicFilter {
     if wanted.covers(other) {
         return wanted;
     }

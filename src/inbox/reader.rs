@@ -39,7 +39,7 @@ impl RecordSource for Reader {
         self.read(max_records, max_bytes, out)
     }
 
-    fn another(&self, offset: Offset) -> Self {
+    fn reader_at(&self, offset: Offset) -> Self {
         Reader::new(Arc::clone(&self.shared), offset)
     }
 }

@@ -14,7 +14,7 @@ use super::error::InboxError;
 use super::quarantine;
 use crate::domain::id_use::IdUses;
 use crate::domain::message::{FlowId, SubscriptionId};
-use crate::domain::subscription_ids::{Meanings, SubscriptionIds};
+use crate::domain::subscription_ids::{Bindings, SubscriptionIds};
 
 const BOOK_FILE: &str = "subscriptions";
 const BOOK_FORMAT: u32 = 1;
@@ -28,7 +28,7 @@ const MAX_FIRST_ID: SubscriptionId = 1 << 27;
 pub struct SubscriptionBook {
     dir: PathBuf,
     pages: Pages,
-    meanings: Arc<Meanings>,
+    bindings: Arc<Bindings>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,9 +68,9 @@ impl SubscriptionBook {
             format: BOOK_FORMAT,
             broker: None,
             id_uses: IdUses::default(),
-            ids: SubscriptionIds::beginning_with(rand::random_range(1..=MAX_FIRST_ID)),
+            ids: SubscriptionIds::starting_at(rand::random_range(1..=MAX_FIRST_ID)),
         });
-        Ok(SubscriptionBook { dir: dir.to_path_buf(), meanings: Arc::new(pages.ids.meanings()), pages })
+        Ok(SubscriptionBook { dir: dir.to_path_buf(), bindings: Arc::new(pages.ids.bindings()), pages })
     }
 
     /// The identifiers by which these filters are to be subscribed for these flows, in their order; new ones where a
@@ -81,7 +81,7 @@ impl SubscriptionBook {
         subscriptions: impl Iterator<Item = (&'a str, &'a [FlowId])>,
     ) -> Result<Vec<SubscriptionId>, InboxError> {
         let mut pages = self.pages.clone();
-        let ids = pages.ids.hold(subscriptions).ok_or(InboxError::SubscriptionIdsUsedUp)?;
+        let ids = pages.ids.assign(subscriptions).ok_or(InboxError::SubscriptionIdsUsedUp)?;
         self.turn_to(pages)?;
         Ok(ids)
     }
@@ -89,7 +89,7 @@ impl SubscriptionBook {
     /// These filters are unsubscribed: the session no longer holds them. Their identifiers stay known.
     pub fn forget<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> Result<(), InboxError> {
         let mut pages = self.pages.clone();
-        filters.for_each(|filter| pages.ids.let_go(filter));
+        filters.for_each(|filter| pages.ids.mark_unsubscribed(filter));
         self.turn_to(pages)
     }
 
@@ -111,7 +111,7 @@ impl SubscriptionBook {
         let mut pages = self.pages.clone();
         let last = pages.broker.replace(broker.to_owned());
         if last.is_some_and(|last| last != broker) {
-            pages.ids.hold_all();
+            pages.ids.mark_all_held();
         }
         self.turn_to(pages)
     }
@@ -145,8 +145,8 @@ impl SubscriptionBook {
 
     /// What all identifiers stand for as of now, to be shared.
     #[must_use]
-    pub fn meanings(&self) -> Arc<Meanings> {
-        Arc::clone(&self.meanings)
+    pub fn bindings(&self) -> Arc<Bindings> {
+        Arc::clone(&self.bindings)
     }
 
     /// Takes the change over once it is on disk.
@@ -155,7 +155,7 @@ impl SubscriptionBook {
             return Ok(());
         }
         durable::replace_small_file(&self.dir, BOOK_FILE, &format!("{}\n", serde_json::json!(pages)))?;
-        self.meanings = Arc::new(pages.ids.meanings());
+        self.bindings = Arc::new(pages.ids.bindings());
         self.pages = pages;
         Ok(())
     }
@@ -183,7 +183,7 @@ fn parse(dir: &Path, text: &str) -> Result<Option<Pages>, InboxError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::domain::subscription_ids::Meaning;
+    use crate::domain::subscription_ids::Binding;
 
     fn ids_for(book: &mut SubscriptionBook, filters: &[&str]) -> Vec<SubscriptionId> {
         book.ids_for(filters.iter().map(|filter| (*filter, &[7][..]))).unwrap()
@@ -202,8 +202,8 @@ mod tests {
         drop(book);
 
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        let meaning = Meaning { filter: "a/+", flows: &[7] };
-        assert_eq!(book.meanings().of(ids[0]), Some(meaning));
+        let meaning = Binding { filter: "a/+", flows: &[7] };
+        assert_eq!(book.bindings().get(ids[0]), Some(meaning));
         let again = ids_for(&mut book, &["c", "a/+"]);
         assert_eq!(again[1], ids[0]);
         assert!(!ids.contains(&again[0]));
@@ -211,8 +211,8 @@ mod tests {
         drop(book);
 
         let book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.meanings().of(ids[0]), Some(meaning));
-        assert_eq!(book.meanings().of(anew[0]), Some(Meaning { filter: "a/+", flows: &[8] }));
+        assert_eq!(book.bindings().get(ids[0]), Some(meaning));
+        assert_eq!(book.bindings().get(anew[0]), Some(Binding { filter: "a/+", flows: &[8] }));
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
         let before = r#"{"format":1,"next_id":9,"broker":"b:1","entries":{"a":{"id":8,"held":true}}}"#;
         durable::replace_small_file(dir.path(), BOOK_FILE, before).unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.meanings().of(8), Some(Meaning { filter: "a", flows: &[] }));
+        assert_eq!(book.bindings().get(8), Some(Binding { filter: "a", flows: &[] }));
         assert_eq!(ids_for(&mut book, &["a"]), [9], "from now on it is known for whom");
     }
 
@@ -285,11 +285,11 @@ mod tests {
     fn a_damaged_book_goes_into_quarantine_and_its_identifiers_are_unknown() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        book.pages.ids = SubscriptionIds::beginning_with(MAX_FIRST_ID + 1);
+        book.pages.ids = SubscriptionIds::starting_at(MAX_FIRST_ID + 1);
         let old = ids_for(&mut book, &["a"]);
         std::fs::write(dir.path().join(BOOK_FILE), "torn").unwrap();
         let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.meanings().of(old[0]), None);
+        assert_eq!(book.bindings().get(old[0]), None);
         assert_ne!(ids_for(&mut book, &["b"]), old);
         assert!(dir.path().join("quarantine/subscriptions.whole.0").exists());
     }

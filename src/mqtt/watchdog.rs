@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::domain::vigil::Vigil;
+use crate::domain::suspend_detector::SuspendDetector;
 
 /// Far beyond all that paho and the look-up of a name take.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -37,7 +37,7 @@ pub(super) struct Pulse {
     in_callback: AtomicBool,
     /// When a callback ended last.
     callback_ended_ms: AtomicU64,
-    vigil: Mutex<Vigil>,
+    suspend_detector: Mutex<SuspendDetector>,
 }
 
 const RESTS: u64 = u64::MAX;
@@ -49,7 +49,7 @@ impl Pulse {
             busy_since_ms: AtomicU64::new(RESTS),
             in_callback: AtomicBool::new(false),
             callback_ended_ms: AtomicU64::new(0),
-            vigil: Mutex::default(),
+            suspend_detector: Mutex::default(),
         })
     }
 
@@ -85,7 +85,7 @@ impl Pulse {
     fn overdue(&self, patience: Duration) -> Option<Duration> {
         let now = self.begin.elapsed();
         // A process that was stopped itself has seen nothing.
-        let watched = self.vigil.lock().unwrap_or_else(PoisonError::into_inner).watched_for(now);
+        let watched = self.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner).awake_for(now);
         let since = self.busy_since_ms.load(Ordering::Relaxed);
         if since == RESTS || watched < patience {
             return None;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::health::{DEAD_AFTER, Health, Reason};
 use super::metrics::Metrics;
 use super::readings::{InboxReading, Readings};
-use crate::domain::vigil::Vigil;
+use crate::domain::suspend_detector::SuspendDetector;
 
 /// What is seen. Everybody who has something to tell has a share in it, and so has the HTTP server.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Observed {
     born: Instant,
     /// Empty until there are actors.
     readings: OnceLock<Box<dyn Readings>>,
-    vigil: Mutex<Vigil>,
+    suspend_detector: Mutex<SuspendDetector>,
     /// Time after `born` that the supervisor has ticked last, in milliseconds; none until it is there.
     supervisor: Mutex<Option<Duration>>,
 }
@@ -33,7 +33,7 @@ impl Default for Observed {
             started_at: SystemTime::now(),
             born: Instant::now(),
             readings: OnceLock::new(),
-            vigil: Mutex::default(),
+            suspend_detector: Mutex::default(),
             supervisor: Mutex::default(),
         }
     }
@@ -68,7 +68,7 @@ impl Observed {
     /// Whoever answers for the others has looked: without a regular look a silence cannot be told
     /// from a process that was stopped as a whole.
     fn watch(&self) -> Duration {
-        self.vigil.lock().unwrap_or_else(PoisonError::into_inner).watched_for(self.born.elapsed())
+        self.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner).awake_for(self.born.elapsed())
     }
 
     /// Who has been silent for so long that nobody is going to replace it, and for how long.
@@ -148,10 +148,10 @@ mod tests {
 
     /// Looks regularly, as the server does, from the beginning until now.
     fn watch(observed: &Observed) {
-        let mut vigil = observed.vigil.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut suspend_detector = observed.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner);
         let now = observed.born.elapsed();
         for second in 0..=now.as_secs() {
-            vigil.watched_for(Duration::from_secs(second));
+            suspend_detector.awake_for(Duration::from_secs(second));
         }
     }
 

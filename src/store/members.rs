@@ -13,7 +13,7 @@ use sea_orm::{
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
-use crate::domain::replicas::{Member, Role, Shard, ShareGroup, TOLD_NAME_CHARS};
+use crate::domain::replicas::{MAX_SHARED_NAME_CHARS, Member, Role, Shard, ShareGroup};
 
 /// Where times have milliseconds, two times within one are indistinguishable: the later one counts as this much later.
 const CLOCK_STEP_US: i64 = 1_000;
@@ -167,5 +167,5 @@ fn micros(at: NaiveDateTime) -> i64 {
 }
 
 fn shortened(name: &str) -> String {
-    name.chars().take(TOLD_NAME_CHARS).collect()
+    name.chars().take(MAX_SHARED_NAME_CHARS).collect()
 }

@@ -36,7 +36,7 @@ use super::statement::{marked, statement};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::outbox_work::{LoadRest, LoadedFlow, LoadedItem, Outcome, WaitingFlow, cost};
+use crate::domain::outbox_work::{LoadedFlow, LoadedItem, Outcome, Remainder, WaitingFlow, cost};
 
 /// Longest stored reason of a failure, in characters.
 const MAX_ERROR_CHARS: usize = 1000;
@@ -128,13 +128,13 @@ impl Outbox {
         let within = within.count();
         let beyond = rows.get(within).map(|row| row.message_id);
         rows.truncate(within);
-        let rest = match (rows.last(), beyond) {
-            (_, None) => LoadRest::Nothing,
-            (Some(last), Some(next)) if last.message_id == next => LoadRest::Same,
-            (_, Some(_)) => LoadRest::Above,
+        let remainder = match (rows.last(), beyond) {
+            (_, None) => Remainder::Nothing,
+            (Some(last), Some(next)) if last.message_id == next => Remainder::Same,
+            (_, Some(_)) => Remainder::Above,
         };
         self.fetch_large(&mut rows).await.while_doing(LOADING)?;
-        Ok(LoadedFlow { items: rows.into_iter().filter_map(loaded_item).collect(), rest })
+        Ok(LoadedFlow { items: rows.into_iter().filter_map(loaded_item).collect(), remainder })
     }
 
     async fn first_rows(

@@ -10,7 +10,9 @@ use super::connect::Database;
 use super::error::{StoreError, While};
 use super::statement::statement;
 use crate::domain::batch::Lane;
-use crate::domain::identity::{Directory, Registration, Registry, Resume, Start, StartState, Verdict};
+use crate::domain::identity::{
+    Directory, RegisteredStarts, Registration, Resume, Start, StartDecision, StartState,
+};
 use crate::domain::message::{FlowId, Offset};
 
 /// Number of starts remembered per inbox. A copy from before counts as unknown to the database.
@@ -37,23 +39,23 @@ pub async fn register(
     database: &Database,
     directory: &Directory,
     start_id: &str,
-    judge: impl FnOnce(&Registry) -> Verdict,
-) -> Result<(Registry, Verdict), StoreError> {
+    decide: impl FnOnce(&RegisteredStarts) -> StartDecision,
+) -> Result<(RegisteredStarts, StartDecision), StoreError> {
     let transaction = database.begin().await?;
     let session = Session { database, connection: &transaction, lock: database.dialect.for_update() };
     let registry = session.registry(directory).await?;
-    let verdict = judge(&registry);
-    if let Verdict::Register(registration) = &verdict {
+    let decision = decide(&registry);
+    if let StartDecision::Register(registration) = &decision {
         session.write(directory, start_id, &registry, registration).await?;
         transaction.commit().await.while_doing(DOING)?;
     } else {
         transaction.rollback().await.while_doing(DOING)?;
     }
-    Ok((registry, verdict))
+    Ok((registry, decision))
 }
 
 /// The rows of the database about this directory. Changes and locks nothing.
-pub async fn registry(database: &Database, directory: &Directory) -> Result<Registry, StoreError> {
+pub async fn registry(database: &Database, directory: &Directory) -> Result<RegisteredStarts, StoreError> {
     Session { database, connection: &database.connection, lock: "" }.read(directory).await
 }
 
@@ -168,7 +170,7 @@ impl From<StartRow> for Start {
 
 impl<C: ConnectionTrait> Session<'_, C> {
     /// As [`Self::read`]; gives the database an identity if it has none.
-    async fn registry(&self, directory: &Directory) -> Result<Registry, StoreError> {
+    async fn registry(&self, directory: &Directory) -> Result<RegisteredStarts, StoreError> {
         let insert =
             self.database.dialect.insert_unless_there("database_identity (id, database_id)", "VALUES (1, ?)");
         let new = format!("{:032x}", rand::random::<u128>());
@@ -176,14 +178,14 @@ impl<C: ConnectionTrait> Session<'_, C> {
         self.read(directory).await
     }
 
-    async fn read(&self, directory: &Directory) -> Result<Registry, StoreError> {
+    async fn read(&self, directory: &Directory) -> Result<RegisteredStarts, StoreError> {
         let sql = format!("SELECT database_id FROM database_identity WHERE id = 1 {}", self.lock);
         let identity: Vec<IdentityRow> = self.rows(&sql, []).await?;
         let (inbox, client) = (directory.inbox_id.as_str(), directory.client_id.as_str());
         let last_of_others = "resume_at IS NULL AND client_id = ?";
         let mut others = self.starts(last_of_others, client.into()).await?;
         others.retain(|other| other.inbox_id != inbox);
-        Ok(Registry {
+        Ok(RegisteredStarts {
             database_id: identity.into_iter().next().map(|row| row.database_id).unwrap_or_default(),
             starts: self.starts("inbox_id = ?", inbox.into()).await?,
             lanes: self.lanes(inbox).await?,
@@ -225,7 +227,7 @@ impl<C: ConnectionTrait> Session<'_, C> {
         &self,
         directory: &Directory,
         start_id: &str,
-        registry: &Registry,
+        registry: &RegisteredStarts,
         registration: &Registration,
     ) -> Result<(), StoreError> {
         let inbox = directory.inbox_id.as_str();
@@ -256,7 +258,7 @@ impl<C: ConnectionTrait> Session<'_, C> {
     }
 
     /// Records the position of the last start, in case that its directory returns.
-    async fn succeed(&self, directory: &Directory, registry: &Registry) -> Result<(), StoreError> {
+    async fn succeed(&self, directory: &Directory, registry: &RegisteredStarts) -> Result<(), StoreError> {
         let inbox = directory.inbox_id.as_str();
         let resume = Resume { lanes: registry.lanes.clone(), lagging: self.lagging(inbox).await? };
         let resume = serde_json::json!(resume).to_string();

@@ -67,7 +67,7 @@ impl Setup {
     fn batch_context(&self) -> BatchContext<'_> {
         BatchContext {
             tables: &self.tables,
-            meaning_of: &|_| None,
+            binding_of: &|_| None,
             lanes: LANES,
             payload: &self.payload,
             max_pairs: self.max_pairs,
@@ -81,7 +81,7 @@ impl Setup {
     fn all<R: RecordSource>(&self, cursor: &mut LaneCursor<R>) -> Vec<Batch> {
         std::iter::from_fn(|| {
             let batch = self.next(cursor, false)?;
-            cursor.answered(batch.epoch, &BatchOutcome::default());
+            cursor.apply_outcome(batch.epoch, &BatchOutcome::default());
             Some(batch)
         })
         .collect()
@@ -157,13 +157,13 @@ fn an_unreadable_message_is_answered_for_once_also_when_a_flow_came_back_between
     let first = setup.log.append("t", "garbage", &[7], 0);
     let batch = setup.next(&mut cursor, false).unwrap();
     assert!(batch.entries[0].reports_invalid_payload);
-    cursor.answered(1, &deferred(1, first));
+    cursor.apply_outcome(1, &deferred(1, first));
     // The copy is passed over, and looked at again with the flow.
     setup.log.append("t", "garbage", &[8], 0);
     assert!(setup.next(&mut cursor, false).is_none());
     cursor.tick();
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
-    cursor.answered(1, &caught_up(CatchUp::Rejoined));
+    cursor.apply_outcome(1, &caught_up(CatchUp::Rejoined));
 
     let batch = setup.next(&mut cursor, false).unwrap();
 
@@ -183,7 +183,7 @@ fn an_idle_lane_follows_and_says_so_when_asked() {
     assert!(!cursor.is_drained(end), "SQL does not know yet");
     let batch = setup.next(&mut cursor, true).unwrap();
     assert_eq!((batch.entries.len(), batch.from, batch.next), (0, 0, end));
-    cursor.answered(batch.epoch, &BatchOutcome::default());
+    cursor.apply_outcome(batch.epoch, &BatchOutcome::default());
     assert!(cursor.is_drained(end));
     assert!(setup.next(&mut cursor, true).is_none(), "nothing new to say");
 }
@@ -196,7 +196,7 @@ fn a_batch_comes_with_whether_it_is_all_that_the_lane_has_to_do() {
     let next = |cursor: &mut LaneCursor<ModelReader>| {
         let (batch, more) = cursor.next_batch(&setup.batch_context(), false).ok().unwrap();
         let batch = batch.unwrap();
-        cursor.answered(batch.epoch, &BatchOutcome::default());
+        cursor.apply_outcome(batch.epoch, &BatchOutcome::default());
         (flows(&batch).len(), more)
     };
     assert_eq!([next(&mut cursor), next(&mut cursor)], [(4, true), (2, false)]);
@@ -216,10 +216,10 @@ fn a_lane_that_was_taken_over_begins_where_sql_stands_and_ignores_older_replies(
 
     let second = lost.entries[1].record.offset;
     cursor.open(&at(2, second, &[]));
-    cursor.answered(lost.epoch, &BatchOutcome::default());
+    cursor.apply_outcome(lost.epoch, &BatchOutcome::default());
     assert!(!cursor.close(lost.epoch));
     let again = setup.next(&mut cursor, false).unwrap();
-    cursor.answered(lost.epoch, &BatchOutcome::default());
+    cursor.apply_outcome(lost.epoch, &BatchOutcome::default());
 
     assert_eq!((again.epoch, again.from, again.entries.len()), (2, second, 2));
     assert!(setup.next(&mut cursor, true).is_none(), "the batch under way is another");
@@ -251,12 +251,12 @@ fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
     let locked_since = first.from;
     assert_eq!(first.scope, Scope::Lane { max_deferred: 3 });
     assert_eq!(flows(&first), [1, 3, 1, 3]);
-    cursor.answered(1, &deferred(1, locked_since));
+    cursor.apply_outcome(1, &deferred(1, locked_since));
     setup.publish("t", 3);
 
     let second = setup.next(&mut cursor, false).unwrap();
     assert_eq!((second.scope, flows(&second)), (Scope::Lane { max_deferred: 2 }, vec![3, 3, 3]));
-    cursor.answered(1, &BatchOutcome::default());
+    cursor.apply_outcome(1, &BatchOutcome::default());
     assert_eq!(cursor.watermark(), locked_since);
     assert!(setup.next(&mut cursor, false).is_none(), "it was locked a moment ago");
 
@@ -265,17 +265,17 @@ fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
     let probe = setup.next(&mut cursor, false).unwrap();
     assert_eq!(probe.scope, Scope::Lagging { flow: 1, lane_at: second.next });
     assert_eq!((probe.from, flows(&probe)), (locked_since, vec![1]));
-    cursor.answered(1, &caught_up(CatchUp::StillLocked));
+    cursor.apply_outcome(1, &caught_up(CatchUp::StillLocked));
     assert!(setup.next(&mut cursor, false).is_none());
     cursor.tick();
     let probe_again = setup.next(&mut cursor, false).unwrap();
     assert_eq!((probe_again.from, probe_again.next), (probe.from, probe.next));
-    cursor.answered(1, &caught_up(CatchUp::Advanced));
+    cursor.apply_outcome(1, &caught_up(CatchUp::Advanced));
     assert_eq!(cursor.watermark(), probe.next);
 
     let rest = setup.next(&mut cursor, false).unwrap();
     assert_eq!((rest.from, rest.next, flows(&rest)), (probe.next, second.next, vec![1; 4]));
-    cursor.answered(1, &caught_up(CatchUp::Rejoined));
+    cursor.apply_outcome(1, &caught_up(CatchUp::Rejoined));
     assert_eq!(cursor.watermark(), second.next);
     setup.publish("t", 1);
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1, 3]);
@@ -287,14 +287,14 @@ fn what_the_lane_looked_at_without_a_flow_is_looked_at_again_when_the_flow_is_ba
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
     let first = setup.next(&mut cursor, false).unwrap();
-    cursor.answered(1, &deferred(1, first.from));
+    cursor.apply_outcome(1, &deferred(1, first.from));
     setup.publish("t", 2);
     assert!(setup.next(&mut cursor, false).is_none(), "the lane has looked at them without the flow");
     cursor.tick();
     let batch = setup.next(&mut cursor, false).unwrap();
     assert_eq!((batch.next, flows(&batch)), (first.next, vec![1]), "no further than the lane is in SQL");
 
-    cursor.answered(1, &caught_up(CatchUp::Rejoined));
+    cursor.apply_outcome(1, &caught_up(CatchUp::Rejoined));
 
     assert_eq!(cursor.watermark(), first.next);
     let batch = setup.next(&mut cursor, false).unwrap();
@@ -319,7 +319,7 @@ fn lane_and_lagging_flows_take_turns() {
             }
             Scope::Lagging { flow, .. } => (Some(flow), Some(CatchUp::Advanced)),
         };
-        cursor.answered(2, &BatchOutcome { catch_up, ..BatchOutcome::default() });
+        cursor.apply_outcome(2, &BatchOutcome { catch_up, ..BatchOutcome::default() });
         Some(flow)
     });
 
@@ -338,7 +338,7 @@ fn beyond_half_the_inbox_nobody_new_is_left_behind_and_those_who_lag_go_on() {
     cursor.open(&at(2, end - 1, &[(1, end - 2)]));
     let batch = setup.next(&mut cursor, false).unwrap();
     assert_eq!((batch.scope, flows(&batch)), (Scope::Lane { max_deferred: 0 }, vec![3]));
-    cursor.answered(2, &BatchOutcome::default());
+    cursor.apply_outcome(2, &BatchOutcome::default());
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
 }
 
@@ -348,7 +348,7 @@ fn a_lane_is_drained_although_a_flow_of_it_lags() {
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
     let batch = setup.next(&mut cursor, false).unwrap();
-    cursor.answered(1, &deferred(1, batch.from));
+    cursor.apply_outcome(1, &deferred(1, batch.from));
     let end = setup.log.next_offset();
     assert!(cursor.is_drained(end));
     assert_eq!(cursor.watermark(), batch.from);
@@ -363,11 +363,11 @@ fn a_lane_taken_over_knows_which_flows_lag() {
     let lost = setup.next(&mut cursor, false).unwrap();
 
     cursor.open(&at(2, end - 1, &[(3, end - 2)]));
-    cursor.answered(lost.epoch, &deferred(1, lost.from));
+    cursor.apply_outcome(lost.epoch, &deferred(1, lost.from));
 
     assert_eq!(cursor.watermark(), end - 2);
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [3]);
-    cursor.answered(2, &caught_up(CatchUp::StillLocked));
+    cursor.apply_outcome(2, &caught_up(CatchUp::StillLocked));
     assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
 }
 
@@ -394,7 +394,7 @@ fn what_was_gathered_before_the_disk_failed_is_not_passed_over() {
     fs::rename(&segments[1], &away).unwrap();
 
     let before = setup.next(&mut cursor, false).unwrap();
-    cursor.answered(before.epoch, &BatchOutcome::default());
+    cursor.apply_outcome(before.epoch, &BatchOutcome::default());
     assert!(setup.try_next(&mut cursor, false).is_err());
     fs::rename(&away, &segments[1]).unwrap();
     let after = setup.all(&mut cursor);

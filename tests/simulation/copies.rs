@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mqtt_gateway::domain::identity::{
-    Consent, DatabaseChange, Directory, Registration, Registry, Resume, Start, StartState, Verdict, judge,
+    Consent, DatabaseChange, Directory, RegisteredStarts, Registration, Resume, Start, StartDecision,
+    StartState, decide_start,
 };
 use mqtt_gateway::domain::message::{OFFSETS_PER_START, Offset};
 use proptest::prelude::*;
@@ -96,8 +97,8 @@ impl World {
         }
     }
 
-    fn registry(&self) -> Registry {
-        Registry {
+    fn registry(&self) -> RegisteredStarts {
+        RegisteredStarts {
             database_id: "database".to_owned(),
             starts: self.starts.iter().rev().cloned().collect(),
             lanes: self.lane.map(|lane| (0, lane)).into_iter().collect(),
@@ -121,13 +122,15 @@ impl World {
         let directory = self.directory(slot);
         let (mut silent, mut consent) = (Vec::new(), Consent::default());
         loop {
-            match judge(&directory, &self.registry(), consent, &silent) {
-                Verdict::Register(registration) => return self.register(slot, &directory, &registration),
-                Verdict::Refuse(_) => {
+            match decide_start(&directory, &self.registry(), consent, &silent) {
+                StartDecision::Register(registration) => {
+                    return self.register(slot, &directory, &registration);
+                }
+                StartDecision::Refuse(_) => {
                     consent.database = Some(DatabaseChange::Replay);
                     self.was_replayed = true;
                 }
-                Verdict::Watch(start) => {
+                StartDecision::Watch(start) => {
                     let lives = |process: &Process| process.start_id == start.start_id && !process.is_frozen;
                     if self.processes.iter().flatten().any(lives) {
                         return;

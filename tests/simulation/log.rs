@@ -187,7 +187,7 @@ impl RecordSource for ModelReader {
         if fails { Err(DiskRefuses) } else { Ok(()) }
     }
 
-    fn another(&self, offset: Offset) -> Self {
+    fn reader_at(&self, offset: Offset) -> Self {
         Self { log: self.log.clone(), position: offset }
     }
 }

@@ -11,7 +11,7 @@ use log::Level;
 use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
 use crate::domain::replicas::{
-    Dispute, Handover, Holders, Member, Role, ShareGroup, disputes, others_still_have,
+    Dispute, Handover, Holders, Member, Role, ShareGroup, disputes, must_wait_for_others,
 };
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Subscriptions;
@@ -217,7 +217,7 @@ impl Membership {
         }
         let new: Vec<FlowId> =
             in_force.iter().map(|flow| flow.id).filter(|flow| !had.contains(flow)).collect();
-        let waits = self.others_are_being_started() && others_still_have(&new, role, &self.others);
+        let waits = self.others_are_being_started() && must_wait_for_others(&new, role, &self.others);
         if waits {
             in_force.retain(|flow| had.contains(&flow.id));
         }
@@ -266,7 +266,7 @@ impl Membership {
 
     /// Whether anything tells what was ever subscribed.
     pub(super) fn has_book(&self) -> bool {
-        !self.book().meanings().is_empty()
+        !self.book().bindings().is_empty()
     }
 
     /// What the session of one that goes for good may hold although no book tells of it, because the book was lost with

@@ -7,12 +7,12 @@ use crate::store::{Database, announce, members};
 
 /// What the rows of `gateway_members` say to a retirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Company {
+enum OtherMembers {
     /// The one that is to be retired runs, with another inbox.
-    Itself,
+    SameName,
     /// Somebody takes flows over.
-    Others,
-    Nobody,
+    Active,
+    None,
 }
 
 /// Refuses while the replica runs elsewhere and, unless it is the last, while nobody could take its flows over.
@@ -23,14 +23,14 @@ pub(super) async fn ask_the_others(
 ) -> Result<(), StartError> {
     let database = Database::connect(&settings.database, 1).await?;
     let client_id = &settings.mqtt.client_id;
-    let answer = match company(&members(&database).await?, inbox_id, client_id) {
-        Company::Itself => Err(StartError::StillRuns { client_id: client_id.clone() }),
-        Company::Nobody if !the_last => {
+    let answer = match other_members(&members(&database).await?, inbox_id, client_id) {
+        OtherMembers::SameName => Err(StartError::StillRuns { client_id: client_id.clone() }),
+        OtherMembers::None if !the_last => {
             // A gateway alone tells of itself when it has found somebody else's row.
             announce(&database, &leaving(inbox_id, client_id)).await?;
             Err(StartError::NobodyElse { reload_s: settings.flows_reload_interval.as_secs() })
         }
-        Company::Nobody | Company::Others => Ok(()),
+        OtherMembers::None | OtherMembers::Active => Ok(()),
     };
     database.close().await?;
     answer
@@ -47,14 +47,14 @@ fn leaving(inbox_id: &str, client_id: &str) -> Member {
     }
 }
 
-fn company(all: &[Member], inbox_id: &str, client_id: &str) -> Company {
+fn other_members(all: &[Member], inbox_id: &str, client_id: &str) -> OtherMembers {
     let living = || all.iter().filter(|member| member.inbox_id != inbox_id && member.is_alive());
     if living().any(|member| member.is_named(client_id)) {
-        Company::Itself
+        OtherMembers::SameName
     } else if living().any(|member| member.role != Role::Leaving) {
-        Company::Others
+        OtherMembers::Active
     } else {
-        Company::Nobody
+        OtherMembers::None
     }
 }
 
@@ -78,17 +78,17 @@ mod tests {
         const LONG_US: i64 = 60_000_000;
         let own = "gw-1";
         let cases = [
-            (member("gw-2", Role::ALONE, 0), Company::Others),
-            (member("gw-2", Role::ALONE, LONG_US), Company::Nobody),
-            (member("gw-2", Role::Leaving, 0), Company::Nobody),
-            (member(own, Role::ALONE, 0), Company::Itself),
-            (member(own, Role::Leaving, 0), Company::Itself),
-            (member(own, Role::ALONE, LONG_US), Company::Nobody),
+            (member("gw-2", Role::ALONE, 0), OtherMembers::Active),
+            (member("gw-2", Role::ALONE, LONG_US), OtherMembers::None),
+            (member("gw-2", Role::Leaving, 0), OtherMembers::None),
+            (member(own, Role::ALONE, 0), OtherMembers::SameName),
+            (member(own, Role::Leaving, 0), OtherMembers::SameName),
+            (member(own, Role::ALONE, LONG_US), OtherMembers::None),
         ];
         for (other, expected) in cases {
-            assert_eq!(company(std::slice::from_ref(&other), "mine", own), expected, "{other:?}");
+            assert_eq!(other_members(std::slice::from_ref(&other), "mine", own), expected, "{other:?}");
         }
         let itself = member(own, Role::ALONE, 0);
-        assert_eq!(company(&[itself], "inbox of gw-1", own), Company::Nobody, "its own row");
+        assert_eq!(other_members(&[itself], "inbox of gw-1", own), OtherMembers::None, "its own row");
     }
 }

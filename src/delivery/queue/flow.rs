@@ -185,7 +185,7 @@ impl FlowQueue {
     /// Remembers that `item` was in memory. False if its flow's counter was set back, or may have been.
     pub(super) fn note(&mut self, item: &OutboxItem, own_inbox: &str) -> bool {
         self.cursor = self.cursor.max(Some(item.message_id));
-        let row = RowNumber::of(item);
+        let row = RowNumber::from_item(item);
         if *item.key.inbox_id != *own_inbox {
             // Offsets of two inboxes do not compare.
             return self.lowest_announced.is_none_or(|lowest| row.message_id < lowest.message_id);

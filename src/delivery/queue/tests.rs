@@ -65,7 +65,7 @@ fn loaded(items: Vec<OutboxItem>, complete: bool) -> LoadedFlow {
         .into_iter()
         .map(|item| LoadedItem { item, age: Duration::ZERO, due_in: Duration::ZERO })
         .collect();
-    LoadedFlow { items, rest: if complete { LoadRest::Nothing } else { LoadRest::Above } }
+    LoadedFlow { items, remainder: if complete { Remainder::Nothing } else { Remainder::Above } }
 }
 
 fn secs(seconds: u64) -> Moment {
@@ -319,7 +319,8 @@ fn when_a_counter_was_set_back_the_next_load_is_from_the_start_and_waits_for_the
     type Announce<'a> = &'a dyn Fn(&mut DeliveryQueue);
     let late = item_at((1, 1, 7), 0);
     let as_items: Announce = &|queue| queue.deliver(vec![late.clone()], secs(0));
-    let as_rows: Announce = &|queue| queue.committed(&CommittedRows::of(slice::from_ref(&late)), secs(0));
+    let as_rows: Announce =
+        &|queue| queue.committed(&CommittedRows::from_items(slice::from_ref(&late)), secs(0));
     for announce in [as_items, as_rows] {
         let mut queue = overfull_queue();
         announce(&mut queue);
@@ -390,7 +391,7 @@ fn a_load_that_is_cut_within_a_number_is_not_gone_on_from() {
     let mut queue = queue(LIMITS);
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
-    let found = LoadedFlow { rest: LoadRest::Same, ..loaded(vec![item(1, 1, 0)], false) };
+    let found = LoadedFlow { remainder: Remainder::Same, ..loaded(vec![item(1, 1, 0)], false) };
     queue.loaded(1, found, secs(0));
     post_one(&mut queue);
     assert_eq!(queue.next_load(secs(0)), None);

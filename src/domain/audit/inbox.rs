@@ -47,22 +47,22 @@ pub struct LaneFacts {
     pub committed: Option<Offset>,
 }
 
-pub(super) fn judge(inbox: &InboxFacts, findings: &mut Findings<'_>) {
+pub(super) fn check(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     if inbox.damages > 0 {
-        of_damage(inbox, findings);
+        check_damage(inbox, findings);
     }
     for mismatch in &inbox.mismatches {
         findings.look("identity", mismatch.clone());
     }
     for lane in &inbox.lanes {
-        of_set_back(lane, findings);
+        check_set_back(lane, findings);
         let Some(next) = lane.next_offset else { continue };
-        of_lane(inbox, lane.lane, next, findings);
+        check_lane(inbox, lane.lane, next, findings);
     }
 }
 
 /// Whether all lanes were past the damage before it happened, nobody can say afterwards.
-fn of_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
+fn check_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     let found = format!("{} stretches of the log cannot be read", inbox.damages);
     let done_below =
         |lane: &LaneFacts| lane.next_offset.min(lane.lagging_from.or(lane.next_offset)).unwrap_or(0);
@@ -78,7 +78,7 @@ fn of_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
 }
 
 /// Numbers were given that the database does not know any more.
-fn of_set_back(lane: &LaneFacts, findings: &mut Findings<'_>) {
+fn check_set_back(lane: &LaneFacts, findings: &mut Findings<'_>) {
     let now = lane.next_offset.unwrap_or(0);
     let Some(committed) = lane.committed.filter(|committed| *committed > now) else { return };
     findings.wrong(
@@ -91,7 +91,7 @@ fn of_set_back(lane: &LaneFacts, findings: &mut Findings<'_>) {
     );
 }
 
-fn of_lane(inbox: &InboxFacts, lane: u32, next: Offset, findings: &mut Findings<'_>) {
+fn check_lane(inbox: &InboxFacts, lane: u32, next: Offset, findings: &mut Findings<'_>) {
     if next > inbox.never_issued {
         let found = format!(
             "lane {lane} is at offset {next} in SQL, but this inbox has issued none from {} on: an old copy of the inbox was \

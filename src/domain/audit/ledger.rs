@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// Gaps that are remembered one by one. Beyond it the lowest is only counted: numbers that turn up
 /// in it later, which no gateway does, then count as repeated.
-const MOST_GAPS: usize = 256;
+const MAX_GAPS: usize = 256;
 
 /// The numbers of one flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,20 +34,20 @@ pub struct Gaps {
 
 impl IdLedger {
     /// Notes the numbers `first` to `last`.
-    pub fn note(&mut self, first: i64, last: i64) {
+    pub fn add(&mut self, first: i64, last: i64) {
         let Some((low, high)) = self.bounds else {
             self.bounds = Some((first, last));
             return;
         };
         let (from, to) = (first.max(low), last.min(high));
         if from <= to {
-            self.meet_again(from, to);
+            self.add_repeated(from, to);
         }
         if last < low.saturating_sub(1) {
-            self.leave_out(last + 1, low - 1);
+            self.add_gap(last + 1, low - 1);
         }
         if first > high.saturating_add(1) {
-            self.leave_out(high + 1, first - 1);
+            self.add_gap(high + 1, first - 1);
         }
         self.bounds = Some((low.min(first), high.max(last)));
     }
@@ -87,9 +87,9 @@ impl IdLedger {
         (self.repeated, self.first_repeated)
     }
 
-    fn leave_out(&mut self, first: i64, last: i64) {
+    fn add_gap(&mut self, first: i64, last: i64) {
         self.gaps.insert(first, last);
-        if self.gaps.len() > MOST_GAPS
+        if self.gaps.len() > MAX_GAPS
             && let Some((first, last)) = self.gaps.pop_first()
         {
             self.forgotten.count += 1;
@@ -99,7 +99,7 @@ impl IdLedger {
     }
 
     /// Numbers between lowest and highest: each is in a gap, or was met before.
-    fn meet_again(&mut self, from: i64, to: i64) {
+    fn add_repeated(&mut self, from: i64, to: i64) {
         let mut next = from;
         let touched: Vec<(i64, i64)> =
             self.gaps.range(..=to).filter(|(_, last)| **last >= from).map(|(f, l)| (*f, *l)).collect();
@@ -144,7 +144,7 @@ mod tests {
             let mut met = BTreeSet::new();
             let mut repeated = Vec::new();
             for (first, more) in stretches {
-                ledger.note(first, first + more);
+                ledger.add(first, first + more);
                 repeated.extend((first..=first + more).filter(|id| !met.insert(*id)));
             }
             let (low, high) = (*met.first().unwrap(), *met.last().unwrap());
@@ -162,20 +162,20 @@ mod tests {
     #[test]
     fn a_million_gaps_take_the_room_of_a_few() {
         let mut ledger = IdLedger::default();
-        (0..1_000_000).for_each(|id| ledger.note(id * 3, id * 3));
+        (0..1_000_000).for_each(|id| ledger.add(id * 3, id * 3));
         let expected = Gaps { count: 999_999, ids: 1_999_998, first: Some((1, 2)) };
         assert_eq!(ledger.gaps(), expected);
-        assert_eq!(ledger.gaps.len(), MOST_GAPS);
+        assert_eq!(ledger.gaps.len(), MAX_GAPS);
         assert_eq!(ledger.repeated(), (0, None));
     }
 
     #[test]
     fn the_ends_of_the_number_range_are_numbers_like_others() {
         let mut ledger = IdLedger::default();
-        ledger.note(i64::MAX - 1, i64::MAX);
-        ledger.note(i64::MAX, i64::MAX);
+        ledger.add(i64::MAX - 1, i64::MAX);
+        ledger.add(i64::MAX, i64::MAX);
         assert_eq!(ledger.repeated(), (1, Some(i64::MAX)));
-        ledger.note(i64::MIN, i64::MIN);
+        ledger.add(i64::MIN, i64::MIN);
         assert_eq!(ledger.gaps().count, 1);
     }
 }

@@ -5,7 +5,7 @@ fn flow(counter: i64, stretches: &[(i64, i64)]) -> FlowFacts {
     let mut flow =
         FlowFacts { code: "F".into(), counter, every_number_has_rows: true, ..FlowFacts::default() };
     for (first, last) in stretches {
-        flow.stored.numbers.note(*first, *last);
+        flow.stored.numbers.add(*first, *last);
     }
     flow
 }
@@ -19,7 +19,7 @@ fn of_inbox(inbox: InboxFacts) -> Vec<(Severity, &'static str)> {
 }
 
 fn kinds(facts: &Facts) -> Vec<(Severity, &'static str)> {
-    judge(facts).into_iter().map(|finding| (finding.severity, finding.kind)).collect()
+    check(facts).into_iter().map(|finding| (finding.severity, finding.kind)).collect()
 }
 
 #[test]

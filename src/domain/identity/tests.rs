@@ -34,21 +34,21 @@ fn start(start_id: &str, generation: i64) -> Start {
     }
 }
 
-fn registry(starts: Vec<Start>) -> Registry {
+fn registry(starts: Vec<Start>) -> RegisteredStarts {
     let lanes = BTreeMap::from([(0, 300), (1, 350)]);
-    Registry { database_id: DATABASE.to_owned(), starts, lanes, others: Vec::new() }
+    RegisteredStarts { database_id: DATABASE.to_owned(), starts, lanes, others: Vec::new() }
 }
 
-fn registered(directory: &Directory, registry: &Registry) -> Registration {
-    match judge(directory, registry, Consent::default(), &[]) {
-        Verdict::Register(registration) => registration,
-        verdict => panic!("{verdict:?}"),
+fn registered(directory: &Directory, registry: &RegisteredStarts) -> Registration {
+    match decide_start(directory, registry, Consent::default(), &[]) {
+        StartDecision::Register(registration) => registration,
+        decision => panic!("{decision:?}"),
     }
 }
 
 #[test]
 fn a_new_inbox_and_a_known_one_go_on_without_a_notice() {
-    let nothing_known = Registry { database_id: DATABASE.to_owned(), ..Registry::default() };
+    let nothing_known = RegisteredStarts { database_id: DATABASE.to_owned(), ..RegisteredStarts::default() };
     for (directory, registry) in [
         (directory(None), nothing_known),
         (directory(Some("b")), registry(vec![start("b", 2), start("a", 1)])),
@@ -69,11 +69,17 @@ fn a_copy_watches_the_directory_that_may_still_run() {
     let running = Start { state: StartState::Running, ..start("a", 1) };
     let copy = Directory { place: "boot:1:3".to_owned(), ..directory(Some("a")) };
     let registry = registry(vec![running.clone()]);
-    assert_eq!(judge(&copy, &registry, Consent::default(), &[]), Verdict::Watch(running.clone()));
+    assert_eq!(
+        decide_start(&copy, &registry, Consent::default(), &[]),
+        StartDecision::Watch(running.clone())
+    );
     let refusal = refuse_for(&copy, &running);
     assert!(refusal.to_string().contains("INBOX_DIR is a copy"), "{refusal}");
     let silent = ["a".to_owned()];
-    assert!(matches!(judge(&copy, &registry, Consent::default(), &silent), Verdict::Register(_)));
+    assert!(matches!(
+        decide_start(&copy, &registry, Consent::default(), &silent),
+        StartDecision::Register(_)
+    ));
 }
 
 fn child(start_id: &str, generation: i64, parent: &str, log_end: Offset) -> Start {
@@ -102,13 +108,17 @@ fn a_directory_that_was_forked_is_refused_or_replayed() {
     let resume = Resume { lanes: BTreeMap::from([(0, 310), (1, 330)]), lagging: vec![(0, 9, 250)] };
     let first = Start { resume: Some(resume), ..start("a", 1) };
     let lanes = BTreeMap::from([(0, 9_000), (1, 9_000)]);
-    let registry = Registry { lanes, ..registry(vec![child("b", 2, "a", 320), first]) };
+    let registry = RegisteredStarts { lanes, ..registry(vec![child("b", 2, "a", 320), first]) };
     let directory = directory(Some("a"));
-    let Verdict::Refuse(refusal) = judge(&directory, &registry, Consent::default(), &[]) else { panic!() };
+    let StartDecision::Refuse(refusal) = decide_start(&directory, &registry, Consent::default(), &[]) else {
+        panic!()
+    };
     assert!(refusal.to_string().contains("--replay"), "{refusal}");
 
     let consent = Consent { database: Some(DatabaseChange::Replay), new_inbox: false };
-    let Verdict::Register(replayed) = judge(&directory, &registry, consent, &[]) else { panic!() };
+    let StartDecision::Register(replayed) = decide_start(&directory, &registry, consent, &[]) else {
+        panic!()
+    };
     assert_eq!(replayed.lanes, BTreeMap::from([(0, 310), (1, 330)]));
     assert_eq!(replayed.lagging, Some(vec![(0, LaggingFlow { flow: 9, next_offset: 250 })]));
 }
@@ -116,13 +126,13 @@ fn a_directory_that_was_forked_is_refused_or_replayed() {
 #[test]
 fn a_directory_that_nobody_comes_from_is_refused() {
     let registry = registry(vec![child("c", 3, "a", 900), child("b", 2, "a", 900), start("a", 1)]);
-    let verdict = judge(&directory(Some("b")), &registry, Consent::default(), &[]);
-    assert!(matches!(verdict, Verdict::Refuse(Refusal::Fork { .. })));
+    let decision = decide_start(&directory(Some("b")), &registry, Consent::default(), &[]);
+    assert!(matches!(decision, StartDecision::Refuse(Refusal::Fork { .. })));
 }
 
 #[test]
 fn lanes_beyond_the_offsets_of_the_directory_are_skipped() {
-    let registry = Registry { lanes: BTreeMap::from([(0, 5 * RANGE + 3)]), ..registry(Vec::new()) };
+    let registry = RegisteredStarts { lanes: BTreeMap::from([(0, 5 * RANGE + 3)]), ..registry(Vec::new()) };
     let registration = registered(&directory(None), &registry);
     assert_eq!(registration.base, 6 * RANGE);
     assert_eq!(registration.notices, [Notice::OffsetsSkipped { base: 6 * RANGE }]);
@@ -137,19 +147,23 @@ fn a_database_that_does_not_know_the_last_start_went_back() {
 
 #[test]
 fn another_database_is_refused_unless_told_how_to_go_on() {
-    let other = Registry { database_id: "other".to_owned(), ..Registry::default() };
+    let other = RegisteredStarts { database_id: "other".to_owned(), ..RegisteredStarts::default() };
     let directory = directory(Some("a"));
     let consent = |database| Consent { database, ..Consent::default() };
-    let Verdict::Refuse(refusal) = judge(&directory, &other, consent(None), &[]) else { panic!() };
+    let StartDecision::Refuse(refusal) = decide_start(&directory, &other, consent(None), &[]) else {
+        panic!()
+    };
     let text = refusal.to_string();
     assert!(text.contains("--adopt-database") && text.contains("--replay"), "{text}");
 
-    let Verdict::Register(adopted) = judge(&directory, &other, consent(Some(DatabaseChange::Adopt)), &[])
+    let StartDecision::Register(adopted) =
+        decide_start(&directory, &other, consent(Some(DatabaseChange::Adopt)), &[])
     else {
         panic!()
     };
     assert_eq!(adopted.lanes, BTreeMap::from([(0, 300), (1, 350)]));
-    let Verdict::Register(replayed) = judge(&directory, &other, consent(Some(DatabaseChange::Replay)), &[])
+    let StartDecision::Register(replayed) =
+        decide_start(&directory, &other, consent(Some(DatabaseChange::Replay)), &[])
     else {
         panic!()
     };
@@ -158,16 +172,18 @@ fn another_database_is_refused_unless_told_how_to_go_on() {
 
 #[test]
 fn an_adopted_database_that_is_further_keeps_its_lanes() {
-    let other = Registry { database_id: "other".to_owned(), ..registry(Vec::new()) };
-    let other = Registry { lanes: BTreeMap::from([(0, 320), (1, 340)]), ..other };
+    let other = RegisteredStarts { database_id: "other".to_owned(), ..registry(Vec::new()) };
+    let other = RegisteredStarts { lanes: BTreeMap::from([(0, 320), (1, 340)]), ..other };
     let consent = Consent { database: Some(DatabaseChange::Adopt), new_inbox: false };
-    let Verdict::Register(adopted) = judge(&directory(Some("a")), &other, consent, &[]) else { panic!() };
+    let StartDecision::Register(adopted) = decide_start(&directory(Some("a")), &other, consent, &[]) else {
+        panic!()
+    };
     assert_eq!(adopted.lanes, BTreeMap::from([(1, 350)]));
 }
 
-fn with_other_inbox(state: StartState) -> Registry {
+fn with_other_inbox(state: StartState) -> RegisteredStarts {
     let other = Start { inbox_id: "before".to_owned(), state, ..start("x", 1) };
-    Registry { others: vec![other], ..registry(Vec::new()) }
+    RegisteredStarts { others: vec![other], ..registry(Vec::new()) }
 }
 
 #[test]
@@ -176,8 +192,12 @@ fn a_client_id_with_another_inbox_is_refused_unless_that_was_drained() {
     for (state, refused) in
         [(StartState::Running, true), (StartState::Ended, true), (StartState::Drained, false)]
     {
-        let verdict = judge(&directory, &with_other_inbox(state), Consent::default(), &[]);
-        assert_eq!(matches!(verdict, Verdict::Refuse(Refusal::OtherInbox { .. })), refused, "{state:?}");
+        let decision = decide_start(&directory, &with_other_inbox(state), Consent::default(), &[]);
+        assert_eq!(
+            matches!(decision, StartDecision::Refuse(Refusal::OtherInbox { .. })),
+            refused,
+            "{state:?}"
+        );
     }
 }
 
@@ -186,9 +206,11 @@ fn a_lost_inbox_is_given_up_when_told_unless_it_is_in_use() {
     let consent = Consent { new_inbox: true, database: None };
     let registry = with_other_inbox(StartState::Running);
     let directory = directory(None);
-    let Verdict::Watch(other) = judge(&directory, &registry, consent, &[]) else { panic!() };
+    let StartDecision::Watch(other) = decide_start(&directory, &registry, consent, &[]) else { panic!() };
     assert!(matches!(refuse_for(&directory, &other), Refusal::ClientIdInUse { .. }));
-    let Verdict::Register(registration) = judge(&directory, &registry, consent, &[other.start_id]) else {
+    let StartDecision::Register(registration) =
+        decide_start(&directory, &registry, consent, &[other.start_id])
+    else {
         panic!()
     };
     assert!(matches!(registration.notices[..], [Notice::OtherInboxGivenUp { .. }]));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Up to so many names, comparing them one by one is faster than hashing.
-const COMPARED_ONE_BY_ONE: usize = 32;
+const MAX_LINEAR: usize = 32;
 
 /// Something that has a name in an object.
 pub(in super::super) trait Named<'a> {
@@ -17,7 +17,7 @@ pub(in super::super) trait Named<'a> {
 #[derive(Debug)]
 pub(in super::super) struct NamedList<'a, T> {
     items: Vec<T>,
-    /// Places by name, once there are more than [`COMPARED_ONE_BY_ONE`].
+    /// Places by name, once there are more than [`MAX_LINEAR`].
     places: Option<HashMap<Cow<'a, str>, usize>>,
 }
 
@@ -37,7 +37,7 @@ impl<'a, T: Named<'a>> NamedList<'a, T> {
             Some(places) => {
                 places.insert(item.name().clone(), place);
             }
-            None if place == COMPARED_ONE_BY_ONE => {
+            None if place == MAX_LINEAR => {
                 let names = self.items.iter().chain([&item]).map(|item| item.name().clone());
                 self.places = Some(names.zip(0..).collect());
             }

@@ -4,14 +4,14 @@ use super::super::batch::{Lane, lane_of};
 use super::super::message::{FlowId, Record, SubscriptionId};
 use super::super::payload::PayloadLimits;
 use super::super::routing_history::RoutingHistory;
-use super::super::subscription_ids::Meaning;
+use super::super::subscription_ids::Binding;
 
 /// The tables and limits by which a batch is made.
 pub struct BatchContext<'a> {
     /// The routing table of each record.
     pub tables: &'a RoutingHistory,
     /// The meaning of a subscription identifier.
-    pub meaning_of: &'a dyn Fn(SubscriptionId) -> Option<Meaning<'a>>,
+    pub binding_of: &'a dyn Fn(SubscriptionId) -> Option<Binding<'a>>,
     /// Number of lanes.
     pub lanes: u32,
     /// Limits of a payload.
@@ -32,7 +32,7 @@ impl BatchContext<'_> {
     pub(super) fn flows_of(&self, record: &Record, lane: Lane) -> Vec<FlowId> {
         let mut flows = Vec::new();
         if let Some(table) = self.tables.at(record.offset) {
-            table.route(&record.topic, &record.delivery.subscription_ids, self.meaning_of, &mut flows);
+            table.route(&record.topic, &record.delivery.subscription_ids, self.binding_of, &mut flows);
             flows.retain(|flow| lane_of(*flow, self.lanes) == lane);
         }
         flows

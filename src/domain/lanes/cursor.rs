@@ -70,7 +70,7 @@ impl<R: RecordSource> LaneCursor<R> {
             in_sql: LanePosition { epoch: 0, next_offset: 0 },
             done: 0,
             ends_at: None,
-            lagging: LaggingFlows::none(),
+            lagging: LaggingFlows::new(),
             turn: Turn::Lane,
             invalid: Copies::default(),
             invalid_in_sql: Copies::default(),
@@ -93,7 +93,7 @@ impl<R: RecordSource> LaneCursor<R> {
         self.invalid_in_sql = Copies::default();
         self.lagging.clear();
         for lagging in &opened.lagging {
-            self.lagging.add(*lagging, self.log.another(lagging.next_offset), false);
+            self.lagging.add(*lagging, self.log.reader_at(lagging.next_offset), false);
         }
         self.state = State::Open;
         true
@@ -132,27 +132,27 @@ impl<R: RecordSource> LaneCursor<R> {
 
     /// Applies the outcome of a batch: it is committed, or its flow is still locked. Outcomes of older epochs are
     /// ignored.
-    pub fn answered(&mut self, epoch: i64, outcome: &BatchOutcome) {
+    pub fn apply_outcome(&mut self, epoch: i64, outcome: &BatchOutcome) {
         let State::Busy { scope, next } = self.state else { return };
         if epoch != self.in_sql.epoch {
             return;
         }
         self.state = State::Open;
         match scope {
-            Scope::Lane { .. } => self.advanced(next, outcome),
+            Scope::Lane { .. } => self.advance(next, outcome),
             Scope::Lagging { flow, .. } => {
-                if self.lagging.answered(flow, next, outcome.catch_up) {
+                if self.lagging.apply_outcome(flow, next, outcome.catch_up) {
                     self.rewind();
                 }
             }
         }
     }
 
-    fn advanced(&mut self, next: Offset, outcome: &BatchOutcome) {
+    fn advance(&mut self, next: Offset, outcome: &BatchOutcome) {
         self.in_sql.next_offset = next;
         self.done = next;
         for lagging in &outcome.deferred {
-            self.lagging.add(*lagging, self.log.another(lagging.next_offset), true);
+            self.lagging.add(*lagging, self.log.reader_at(lagging.next_offset), true);
         }
     }
 
@@ -174,7 +174,7 @@ impl<R: RecordSource> LaneCursor<R> {
     /// The offset below which no record is scanned again, whichever actor is replaced. Lower than the watermark if the
     /// lane has scanned beyond its offset in SQL and found nothing: it begins again at that offset.
     #[must_use]
-    pub fn begins_again_at(&self) -> Offset {
+    pub fn rescan_offset(&self) -> Offset {
         let at = self.in_sql.next_offset;
         self.lagging.lowest().map_or(at, |lowest| lowest.min(at))
     }

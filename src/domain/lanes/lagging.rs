@@ -44,7 +44,7 @@ pub(super) struct LaggingFlows<R> {
 }
 
 impl<R: RecordSource> LaggingFlows<R> {
-    pub(super) fn none() -> Self {
+    pub(super) fn new() -> Self {
         Self { queue: VecDeque::new() }
     }
 
@@ -103,19 +103,19 @@ impl<R: RecordSource> LaggingFlows<R> {
     }
 
     /// Applies the outcome of a batch. Returns true when the flow no longer lags.
-    pub(super) fn answered(&mut self, flow: FlowId, next: Offset, catch_up: Option<CatchUp>) -> bool {
+    pub(super) fn apply_outcome(&mut self, flow: FlowId, next: Offset, catch_up: Option<CatchUp>) -> bool {
         match catch_up {
             Some(CatchUp::Rejoined) => {
                 self.queue.retain(|cursor| cursor.flow != flow);
                 return true;
             }
-            Some(CatchUp::Advanced) => self.of(flow).for_each(|cursor| cursor.advanced(next)),
-            Some(CatchUp::StillLocked) | None => self.of(flow).for_each(LaggingCursor::still_locked),
+            Some(CatchUp::Advanced) => self.cursors_of(flow).for_each(|cursor| cursor.advance(next)),
+            Some(CatchUp::StillLocked) | None => self.cursors_of(flow).for_each(LaggingCursor::retry_later),
         }
         false
     }
 
-    fn of(&mut self, flow: FlowId) -> impl Iterator<Item = &mut LaggingCursor<R>> {
+    fn cursors_of(&mut self, flow: FlowId) -> impl Iterator<Item = &mut LaggingCursor<R>> {
         self.queue.iter_mut().filter(move |cursor| cursor.flow == flow)
     }
 }
@@ -183,13 +183,13 @@ impl<R: RecordSource> LaggingCursor<R> {
         Ok((builder.into_entries(), self.log.position() >= lane_at))
     }
 
-    fn advanced(&mut self, next: Offset) {
+    fn advance(&mut self, next: Offset) {
         self.in_sql = next;
         self.in_progress.clear();
         self.probing = false;
     }
 
-    fn still_locked(&mut self) {
+    fn retry_later(&mut self) {
         for record in self.in_progress.drain(..).rev() {
             self.log.put_back(record);
         }

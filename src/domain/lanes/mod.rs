@@ -23,15 +23,15 @@ mod batch_context;
 mod copies;
 mod cursor;
 mod lagging;
+mod linger;
 mod replay;
-mod rest;
 mod source;
 
 pub use batch_context::BatchContext;
 pub use cursor::LaneCursor;
 pub use lagging::max_lagging;
+pub use linger::linger_after;
 pub use replay::{Replayed, Replays, SetBack};
-pub use rest::rest;
 pub use source::RecordSource;
 
 use super::batch::{BatchOutcome, Lane, OpenedLane};
@@ -45,7 +45,7 @@ pub struct Lanes<R> {
 impl<R: RecordSource> Lanes<R> {
     /// Lanes that no worker has taken over yet; `reader` reads their inbox.
     pub fn new(count: u32, reader: &R) -> Self {
-        Self { cursors: (0..count).map(|lane| LaneCursor::new(lane, reader.another(0))).collect() }
+        Self { cursors: (0..count).map(|lane| LaneCursor::new(lane, reader.reader_at(0))).collect() }
     }
 
     /// The cursor of a lane, if there is such a lane.
@@ -76,10 +76,10 @@ impl<R: RecordSource> Lanes<R> {
         self.cursors.iter().map(LaneCursor::watermark).min().unwrap_or(0)
     }
 
-    /// No lane looks at a record below again; see [`LaneCursor::begins_again_at`].
+    /// No lane looks at a record below again; see [`LaneCursor::rescan_offset`].
     #[must_use]
-    pub fn begin_again_at(&self) -> Offset {
-        self.cursors.iter().map(LaneCursor::begins_again_at).min().unwrap_or(0)
+    pub fn rescan_offset(&self) -> Offset {
+        self.cursors.iter().map(LaneCursor::rescan_offset).min().unwrap_or(0)
     }
 
     /// Whether all lanes are done with what is below `end`, and SQL knows it.
@@ -105,10 +105,10 @@ impl<R: RecordSource> Lanes<R> {
         }
     }
 
-    /// A worker has answered; see [`LaneCursor::answered`].
-    pub fn answered(&mut self, lane: Lane, epoch: i64, outcome: &BatchOutcome) {
+    /// A worker has answered; see [`LaneCursor::apply_outcome`].
+    pub fn apply_outcome(&mut self, lane: Lane, epoch: i64, outcome: &BatchOutcome) {
         if let Some(cursor) = self.get_mut(lane) {
-            cursor.answered(epoch, outcome);
+            cursor.apply_outcome(epoch, outcome);
         }
     }
 }

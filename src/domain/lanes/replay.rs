@@ -65,7 +65,7 @@ impl Replays {
     }
 
     /// A worker has found the lane at `now`. `deleted_below`: the inbox has deleted records below.
-    pub fn opened(&mut self, lane: Lane, now: Offset, deleted_below: Offset) -> Option<SetBack> {
+    pub fn reopen(&mut self, lane: Lane, now: Offset, deleted_below: Offset) -> Option<SetBack> {
         let committed = self.committed_of(lane);
         let until = self.running.get(&lane).map_or(committed, |replay| replay.until.max(committed));
         self.set_committed(lane, now);
@@ -89,7 +89,7 @@ impl Replays {
     }
 
     /// A batch of the lane is committed up to `next`. Returns the summary of the replay after its last batch.
-    pub fn committed_to(
+    pub fn record_commit(
         &mut self,
         lane: Lane,
         next: Offset,
@@ -183,21 +183,21 @@ mod tests {
     #[test]
     fn a_lane_that_goes_on_is_no_replay() {
         let mut replays = Replays::new(vec![10]);
-        assert_eq!(replays.opened(0, 10, 5), None);
-        assert_eq!(replays.opened(1, 0, 5), None, "a lane that nothing is remembered of");
-        assert_eq!(replays.committed_to(0, 20, &numbered("F", 1..3)), None);
+        assert_eq!(replays.reopen(0, 10, 5), None);
+        assert_eq!(replays.reopen(1, 0, 5), None, "a lane that nothing is remembered of");
+        assert_eq!(replays.record_commit(0, 20, &numbered("F", 1..3)), None);
         assert_eq!(replays.committed(), [20, 0]);
     }
 
     #[test]
     fn a_set_back_lane_names_what_is_missing_and_which_numbers_come_again() {
         let mut replays = Replays::new(vec![100]);
-        let set_back = replays.opened(0, 40, 60).unwrap();
+        let set_back = replays.reopen(0, 40, 60).unwrap();
         assert_eq!(set_back, SetBack { lane: 0, lost: 40..100, missing: 40..60 });
         assert!(set_back.to_string().contains("cannot be brought back"));
         assert_eq!(replays.ends_at(0), Some(100));
-        assert_eq!(replays.committed_to(0, 80, &numbered("F", 5..8)), None);
-        let replayed = replays.committed_to(0, 100, &numbered("F", 8..10)).unwrap();
+        assert_eq!(replays.record_commit(0, 80, &numbered("F", 5..8)), None);
+        let replayed = replays.record_commit(0, 100, &numbered("F", 8..10)).unwrap();
         assert_eq!(replayed.messages, 5);
         assert!(replayed.to_string().ends_with("numbers given again: F 5 to 9"), "{replayed}");
         assert_eq!(replays.ends_at(0), None);
@@ -206,28 +206,28 @@ mod tests {
     #[test]
     fn a_worker_that_is_replaced_during_a_replay_goes_on_with_it() {
         let mut replays = Replays::new(vec![100]);
-        replays.opened(0, 40, 0).unwrap();
-        replays.committed_to(0, 60, &numbered("F", 1..4));
-        assert_eq!(replays.opened(0, 60, 0), None, "it was said before");
-        let replayed = replays.committed_to(0, 100, &[]).unwrap();
+        replays.reopen(0, 40, 0).unwrap();
+        replays.record_commit(0, 60, &numbered("F", 1..4));
+        assert_eq!(replays.reopen(0, 60, 0), None, "it was said before");
+        let replayed = replays.record_commit(0, 100, &[]).unwrap();
         assert_eq!(replayed.messages, 3);
     }
 
     #[test]
     fn a_lane_opened_before_its_last_batch_is_heard_of_still_ends_the_replay() {
         let mut replays = Replays::new(vec![100]);
-        replays.opened(0, 40, 0).unwrap();
-        assert_eq!(replays.opened(0, 100, 0), None);
+        replays.reopen(0, 40, 0).unwrap();
+        assert_eq!(replays.reopen(0, 100, 0), None);
         assert_eq!(replays.ends_at(0), None, "batches go on");
-        let replayed = replays.committed_to(0, 100, &numbered("F", 5..10)).unwrap();
+        let replayed = replays.record_commit(0, 100, &numbered("F", 5..10)).unwrap();
         assert_eq!(replayed.messages, 5);
     }
 
     #[test]
     fn a_lane_that_is_set_back_again_is_replayed_to_the_furthest_end() {
         let mut replays = Replays::new(vec![100]);
-        replays.opened(0, 40, 0).unwrap();
-        replays.committed_to(0, 60, &[]);
-        assert_eq!(replays.opened(0, 20, 0).map(|set_back| set_back.lost), Some(20..100));
+        replays.reopen(0, 40, 0).unwrap();
+        replays.record_commit(0, 60, &[]);
+        assert_eq!(replays.reopen(0, 20, 0).map(|set_back| set_back.lost), Some(20..100));
     }
 }

@@ -27,7 +27,7 @@ pub trait RecordSource: Sized {
 
     /// Another reader of the same inbox, that stands at `offset`.
     #[must_use]
-    fn another(&self, offset: Offset) -> Self;
+    fn reader_at(&self, offset: Offset) -> Self;
 }
 
 /// How much is read ahead.
@@ -60,8 +60,8 @@ impl<R: RecordSource> ReadAhead<R> {
         self.reader.seek(offset);
     }
 
-    pub(super) fn another(&self, offset: Offset) -> R {
-        self.reader.another(offset)
+    pub(super) fn reader_at(&self, offset: Offset) -> R {
+        self.reader.reader_at(offset)
     }
 
     /// The next record; `None` at the end.

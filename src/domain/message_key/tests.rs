@@ -15,7 +15,7 @@ fn hash(place: &str, payload: &str, properties: &[(&str, &str)]) -> Option<KeyHa
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let delivery =
         DeliveryFacts { user_properties: properties.iter().map(owned).collect(), ..DeliveryFacts::default() };
-    key(place).of(&payload, &delivery)
+    key(place).hash_of(&payload, &delivery)
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn hashes<'m>(
     for (index, message) in messages {
         let Ok(payload) = &message.payload else { continue };
         for flow in message.flows {
-            let hash = keyed.get(flow).and_then(|key| key.of(payload, &message.record.delivery));
+            let hash = keyed.get(flow).and_then(|key| key.hash_of(payload, &message.record.delivery));
             found.extend(hash.map(|hash| ((index, *flow), hash)));
         }
     }

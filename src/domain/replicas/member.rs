@@ -24,7 +24,7 @@ pub struct Member {
 const ALIVE_FOR_US: i64 = 20_000_000;
 
 /// So much of a name the members tell each other.
-pub const TOLD_NAME_CHARS: usize = 255;
+pub const MAX_SHARED_NAME_CHARS: usize = 255;
 
 impl Member {
     /// Whether it runs, as far as can be known.
@@ -37,7 +37,7 @@ impl Member {
     /// Whether this is its name at the broker.
     #[must_use]
     pub fn is_named(&self, client_id: &str) -> bool {
-        self.client_id.chars().eq(client_id.chars().take(TOLD_NAME_CHARS))
+        self.client_id.chars().eq(client_id.chars().take(MAX_SHARED_NAME_CHARS))
     }
 
     /// Whether all is subscribed that falls to it and was there at `moment_us`.

@@ -18,9 +18,9 @@ use std::fmt;
 
 pub use disputes::{Dispute, disputes};
 pub use handover::{Handover, Holders};
-pub use member::{Member, TOLD_NAME_CHARS};
+pub use member::{MAX_SHARED_NAME_CHARS, Member};
 pub use rendezvous::owner_of;
-pub use waiting::others_still_have;
+pub use waiting::must_wait_for_others;
 
 use super::message::FlowId;
 use super::topic::TopicFilter;

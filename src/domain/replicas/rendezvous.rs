@@ -4,7 +4,7 @@
 //! the last one goes, its flows are spread over the others and no other flow moves.
 
 use super::super::message::FlowId;
-use super::super::stable_hash::mixed;
+use super::super::stable_hash::mix;
 
 /// Which of `count` shards a flow falls to; the same in every build of the program.
 #[must_use]
@@ -15,7 +15,7 @@ pub fn owner_of(flow: FlowId, count: u32) -> u32 {
 
 fn bid(flow: FlowId, shard: u32) -> u64 {
     // From 1, because the hash of 0 is 0.
-    mixed(flow.cast_unsigned() ^ mixed(u64::from(shard) + 1))
+    mix(flow.cast_unsigned() ^ mix(u64::from(shard) + 1))
 }
 
 #[cfg(test)]

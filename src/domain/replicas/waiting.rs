@@ -13,7 +13,7 @@ use super::{Dispute, Member, Role, disputes};
 
 /// Whether flows that are `new` to this one are to wait: each is, or may be, at a living member.
 #[must_use]
-pub fn others_still_have(new: &[FlowId], role: &Role, others: &[Member]) -> bool {
+pub fn must_wait_for_others(new: &[FlowId], role: &Role, others: &[Member]) -> bool {
     let living = || others.iter().filter(|other| other.is_alive());
     let divides_otherwise = |other: &&Member| {
         let found = disputes(role, std::slice::from_ref(*other));
@@ -68,8 +68,8 @@ mod tests {
             (vec![], false),
         ];
         for (others, waits) in cases {
-            assert_eq!(others_still_have(&new, &shard(2, 3), &others), waits, "{others:?}");
+            assert_eq!(must_wait_for_others(&new, &shard(2, 3), &others), waits, "{others:?}");
         }
-        assert!(!others_still_have(&[], &shard(2, 3), &[old()]), "without new flows");
+        assert!(!must_wait_for_others(&[], &shard(2, 3), &[old()]), "without new flows");
     }
 }

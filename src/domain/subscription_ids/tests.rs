@@ -4,39 +4,39 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn hold(ids: &mut SubscriptionIds, filter: &str, flows: &[FlowId]) -> SubscriptionId {
-    ids.hold([(filter, flows)].into_iter()).unwrap()[0]
+fn assign(ids: &mut SubscriptionIds, filter: &str, flows: &[FlowId]) -> SubscriptionId {
+    ids.assign([(filter, flows)].into_iter()).unwrap()[0]
 }
 
 #[test]
 fn a_filter_keeps_its_identifier_for_as_long_as_it_has_the_same_flows() {
-    let mut ids = SubscriptionIds::beginning_with(5);
-    assert_eq!(hold(&mut ids, "a", &[1, 2]), 5);
-    assert_eq!(hold(&mut ids, "b", &[3]), 6);
-    ids.let_go("a");
-    assert_eq!(hold(&mut ids, "a", &[1, 2]), 5);
-    assert_eq!(hold(&mut ids, "a", &[2]), 7, "one has left");
-    assert_eq!(hold(&mut ids, "a", &[1, 2]), 8, "and is back");
-    assert_eq!(hold(&mut ids, "a", &[]), 8, "by a broker that names no subscriptions");
-    let meanings = ids.meanings();
+    let mut ids = SubscriptionIds::starting_at(5);
+    assert_eq!(assign(&mut ids, "a", &[1, 2]), 5);
+    assert_eq!(assign(&mut ids, "b", &[3]), 6);
+    ids.mark_unsubscribed("a");
+    assert_eq!(assign(&mut ids, "a", &[1, 2]), 5);
+    assert_eq!(assign(&mut ids, "a", &[2]), 7, "one has left");
+    assert_eq!(assign(&mut ids, "a", &[1, 2]), 8, "and is back");
+    assert_eq!(assign(&mut ids, "a", &[]), 8, "by a broker that names no subscriptions");
+    let bindings = ids.bindings();
     for (id, filter, flows) in [(5, "a", &[1, 2][..]), (6, "b", &[3]), (7, "a", &[2]), (8, "a", &[1, 2])] {
-        assert_eq!(meanings.of(id), Some(Meaning { filter, flows }), "{id}");
+        assert_eq!(bindings.get(id), Some(Binding { filter, flows }), "{id}");
     }
-    assert_eq!(meanings.of(9), None);
+    assert_eq!(bindings.get(9), None);
 }
 
 #[test]
 fn a_shunned_filter_is_not_held_at_any_broker_until_it_is_granted() {
-    let mut ids = SubscriptionIds::beginning_with(1);
-    hold(&mut ids, "a", &[1]);
-    hold(&mut ids, "b", &[1]);
+    let mut ids = SubscriptionIds::starting_at(1);
+    assign(&mut ids, "a", &[1]);
+    assign(&mut ids, "b", &[1]);
     ids.shun("a");
     let is_held = |ids: &SubscriptionIds| ids.held().any(|(filter, _)| filter == "a");
     assert!(!is_held(&ids));
-    ids.hold_all();
+    ids.mark_all_held();
     assert!(!is_held(&ids), "at another broker");
-    hold(&mut ids, "a", &[1]);
-    hold(&mut ids, "a", &[1, 2]);
+    assign(&mut ids, "a", &[1]);
+    assign(&mut ids, "a", &[1, 2]);
     assert!(!is_held(&ids), "asked for once more");
     let read: SubscriptionIds = serde_json::from_value(serde_json::json!(ids)).unwrap();
     assert_eq!(read.shunned().collect::<Vec<_>>(), ["a"]);
@@ -47,26 +47,26 @@ fn a_shunned_filter_is_not_held_at_any_broker_until_it_is_granted() {
 
 #[test]
 fn the_last_identifier_is_given_and_none_after_it() {
-    let mut ids = SubscriptionIds::beginning_with(MAX_ID);
-    assert_eq!(hold(&mut ids, "a", &[1]), MAX_ID);
-    assert_eq!(ids.hold([("a", &[1][..]), ("b", &[1])].into_iter()), None);
+    let mut ids = SubscriptionIds::starting_at(MAX_ID);
+    assert_eq!(assign(&mut ids, "a", &[1]), MAX_ID);
+    assert_eq!(ids.assign([("a", &[1][..]), ("b", &[1])].into_iter()), None);
 }
 
 #[test]
 fn of_replaced_identifiers_a_bounded_number_is_remembered_and_those_that_were_replaced_first_are_forgotten() {
-    let mut ids = SubscriptionIds::beginning_with(1);
+    let mut ids = SubscriptionIds::starting_at(1);
     let many: Vec<FlowId> = (0..FlowId::try_from(MAX_REPLACED / 10).unwrap()).collect();
     for turn in 0..30 {
-        hold(&mut ids, "a", &[&[-turn], &many[1..]].concat());
+        assign(&mut ids, "a", &[&[-turn], &many[1..]].concat());
     }
-    let meanings = ids.meanings();
-    let known = (1..=30).filter(|id| meanings.of(*id).is_some());
+    let bindings = ids.bindings();
+    let known = (1..=30).filter(|id| bindings.get(*id).is_some());
     assert_eq!(known.collect::<Vec<_>>(), (21..=30).collect::<Vec<_>>());
 
     let too_many: Vec<FlowId> = (0..FlowId::try_from(MAX_REPLACED).unwrap()).collect();
-    let mut ids = SubscriptionIds::beginning_with(1);
+    let mut ids = SubscriptionIds::starting_at(1);
     for turn in 0..10 {
-        hold(&mut ids, "a", &[&[-turn], &too_many[..]].concat());
+        assign(&mut ids, "a", &[&[-turn], &too_many[..]].concat());
     }
     assert_eq!(ids.replaced.len(), MIN_REPLACED);
 }
@@ -94,30 +94,30 @@ proptest! {
     fn whatever_is_subscribed_and_let_go_an_identifier_stands_for_the_same_for_ever(
         steps in prop::collection::vec(step(), 1..40),
     ) {
-        let mut ids = SubscriptionIds::beginning_with(1);
+        let mut ids = SubscriptionIds::starting_at(1);
         let mut given: BTreeMap<SubscriptionId, (String, Vec<FlowId>)> = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Hold(wanted) => for (filter, flows) in wanted {
                     let (filter, flows) = (filter.to_string(), flows.into_iter().collect::<Vec<_>>());
-                    let id = hold(&mut ids, &filter, &flows);
-                    let meaning = given.entry(id).or_insert_with(|| (filter.clone(), flows.clone()));
-                    prop_assert_eq!(&meaning.0, &filter);
-                    prop_assert!(flows.is_empty() || meaning.1 == flows, "{} of {:?}", id, meaning);
-                    prop_assert!(ids.held().any(|held| held == (filter.as_str(), &meaning.1[..])));
+                    let id = assign(&mut ids, &filter, &flows);
+                    let binding = given.entry(id).or_insert_with(|| (filter.clone(), flows.clone()));
+                    prop_assert_eq!(&binding.0, &filter);
+                    prop_assert!(flows.is_empty() || binding.1 == flows, "{} of {:?}", id, binding);
+                    prop_assert!(ids.held().any(|held| held == (filter.as_str(), &binding.1[..])));
                 },
                 Step::LetGo(filter) => {
-                    ids.let_go(&filter.to_string());
+                    ids.mark_unsubscribed(&filter.to_string());
                     prop_assert!(ids.held().all(|(held, _)| held != filter.to_string()));
                 }
-                Step::HoldAll => ids.hold_all(),
+                Step::HoldAll => ids.mark_all_held(),
                 Step::Restart => {
                     ids = serde_json::from_str(&serde_json::to_string(&ids).unwrap()).unwrap();
                 }
             }
-            let meanings = ids.meanings();
+            let bindings = ids.bindings();
             for (id, (filter, flows)) in &given {
-                prop_assert_eq!(meanings.of(*id), Some(Meaning { filter, flows }));
+                prop_assert_eq!(bindings.get(*id), Some(Binding { filter, flows }));
             }
         }
     }

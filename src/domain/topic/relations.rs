@@ -6,7 +6,7 @@ impl TopicFilter {
     /// Whether every topic that `other` matches is matched by this filter too.
     #[must_use]
     pub fn covers(&self, other: &TopicFilter) -> bool {
-        let (ours, theirs) = (Shape::of(self), Shape::of(other));
+        let (ours, theirs) = (Shape::new(self), Shape::new(other));
         let lengths_fit = if ours.open {
             theirs.min_levels() >= ours.min_levels()
         } else {
@@ -24,7 +24,7 @@ impl TopicFilter {
     /// Whether some topic is matched by both filters.
     #[must_use]
     pub fn overlaps(&self, other: &TopicFilter) -> bool {
-        let (ours, theirs) = (Shape::of(self), Shape::of(other));
+        let (ours, theirs) = (Shape::new(self), Shape::new(other));
         ours.may_be_as_long_as(&theirs)
             && !ours.kept_apart_by_reserved(&theirs)
             && ours.prefix.iter().zip(&theirs.prefix).all(|(&a, &b)| a == b || a == "+" || b == "+")
@@ -35,7 +35,7 @@ impl TopicFilter {
     /// topics there.
     #[must_use]
     pub fn join(&self, other: &TopicFilter) -> Option<TopicFilter> {
-        let (ours, theirs) = (Shape::of(self), Shape::of(other));
+        let (ours, theirs) = (Shape::new(self), Shape::new(other));
         if ours.kept_apart_by_reserved(&theirs) {
             return None;
         }
@@ -60,7 +60,7 @@ struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    fn of(filter: &'a TopicFilter) -> Shape<'a> {
+    fn new(filter: &'a TopicFilter) -> Shape<'a> {
         let mut prefix: Vec<&str> = filter.pattern().split('/').collect();
         let open = prefix.last() == Some(&"#");
         if open {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// Up to so many, comparing them one by one is faster than hashing. Most nodes have one.
-const COMPARED_ONE_BY_ONE: usize = 4;
+const MAX_LINEAR: usize = 4;
 
 /// Children by the text of a level.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Literals {
     /// Adds a level that is not there yet.
     pub(super) fn insert(&mut self, level: Box<str>, child: usize) {
         match self {
-            Self::Few(few) if few.len() < COMPARED_ONE_BY_ONE => few.push((level, child)),
+            Self::Few(few) if few.len() < MAX_LINEAR => few.push((level, child)),
             Self::Few(few) => *self = Self::Many(few.drain(..).chain([(level, child)]).collect()),
             Self::Many(many) => {
                 many.insert(level, child);

@@ -135,7 +135,7 @@ impl Snapshot {
             first = first.saturating_add(1);
         }
         if first <= last {
-            numbers.note(first, last);
+            numbers.add(first, last);
         }
         if numbers.last() == Some(last) {
             running.highest_in = Some(keys);

@@ -70,7 +70,7 @@ impl World {
         if restores == self.seen.restored {
             self.set_back.remove(&lane);
         }
-        self.replays.opened(lane, opened.position.next_offset, self.log.deleted_below());
+        self.replays.reopen(lane, opened.position.next_offset, self.log.deleted_below());
         if let Some(cursor) = self.lanes.get_mut(lane) {
             cursor.end_batches_at(self.replays.ends_at(lane));
         }
@@ -79,7 +79,7 @@ impl World {
     pub(super) fn note_replayed(&mut self, lane: Lane) {
         let Some(cursor) = self.lanes.get_mut(lane) else { return };
         let position = cursor.position();
-        if self.replays.committed_to(lane, position.next_offset, &[]).is_some() {
+        if self.replays.record_commit(lane, position.next_offset, &[]).is_some() {
             self.seen.replayed += 1;
             cursor.end_batches_at(None);
         }

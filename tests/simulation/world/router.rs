@@ -39,7 +39,7 @@ impl World {
         for lane in 0..LANES {
             let batch_context = BatchContext {
                 tables: &self.tables,
-                meaning_of: &|_| None,
+                binding_of: &|_| None,
                 lanes: LANES,
                 payload: &PayloadLimits::default(),
                 max_pairs: 3,
@@ -66,7 +66,7 @@ impl World {
             return;
         }
         self.progress = self.replays.committed().to_vec();
-        self.tables.forget_below(self.lanes.begin_again_at().min(self.log.first_offset()));
+        self.tables.forget_below(self.lanes.rescan_offset().min(self.log.first_offset()));
         self.log.release(self.lanes.watermark());
     }
 
@@ -91,7 +91,7 @@ impl World {
             News::Opened(lane, opened, restores) => self.opened(lane, &opened, restores),
             News::Reply(router, ..) if router != self.router => {}
             News::Reply(_, lane, epoch, Reply::Done(outcome)) => {
-                self.lanes.answered(lane, epoch, &outcome);
+                self.lanes.apply_outcome(lane, epoch, &outcome);
                 self.note_replayed(lane);
             }
             News::Reply(_, lane, epoch, Reply::Fenced | Reply::Lost) => {

@@ -221,7 +221,7 @@ impl World {
         });
         let items: Vec<_> = items.collect();
         if as_spilled {
-            return self.queue.committed(&CommittedRows::of(&items), self.now);
+            return self.queue.committed(&CommittedRows::from_items(&items), self.now);
         }
         self.queue.deliver(items, self.now);
     }
@@ -303,14 +303,14 @@ impl World {
                 }
             })
             .collect();
-        let rest = match rows.get(items.len()) {
-            None => LoadRest::Nothing,
+        let remainder = match rows.get(items.len()) {
+            None => Remainder::Nothing,
             Some((next, _)) if items.last().is_some_and(|last| last.item.message_id == next.1) => {
-                LoadRest::Same
+                Remainder::Same
             }
-            Some(_) => LoadRest::Above,
+            Some(_) => Remainder::Above,
         };
-        *found = Some(LoadedFlow { items, rest });
+        *found = Some(LoadedFlow { items, remainder });
     }
 
     fn end_load(&mut self, well: bool) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::{ShareGroup, others_still_have};
+use super::super::{ShareGroup, must_wait_for_others};
 use super::*;
 
 fn flow(id: FlowId) -> Flow {
@@ -231,7 +231,7 @@ impl World {
         process.handover = handover;
         let in_force: BTreeSet<FlowId> = in_force.iter().map(|flow| flow.id).collect();
         let new: Vec<FlowId> = in_force.difference(&process.had).copied().collect();
-        if others_still_have(&new, &process.role, &process.seen) {
+        if must_wait_for_others(&new, &process.role, &process.seen) {
             process.had.retain(|flow| in_force.contains(flow));
             process.subscribed_at_us = None;
         } else {

@@ -10,15 +10,15 @@ const STOPPED: Duration = Duration::from_secs(5);
 
 /// A watch that is looked at regularly.
 #[derive(Debug, Default)]
-pub struct Vigil {
+pub struct SuspendDetector {
     since: Duration,
     last_look: Duration,
 }
 
-impl Vigil {
+impl SuspendDetector {
     /// Looks now, a time since any moment in the past, and answers for how long the watch has been
     /// kept without a break. Silence counts only as far back as this.
-    pub fn watched_for(&mut self, now: Duration) -> Duration {
+    pub fn awake_for(&mut self, now: Duration) -> Duration {
         if now.saturating_sub(self.last_look) > STOPPED {
             self.since = now;
         }
@@ -33,8 +33,8 @@ mod tests {
 
     #[test]
     fn a_watch_that_is_kept_grows_and_one_that_was_interrupted_begins_again() {
-        let mut vigil = Vigil::default();
-        let mut look = |second| vigil.watched_for(Duration::from_secs(second)).as_secs();
+        let mut suspend_detector = SuspendDetector::default();
+        let mut look = |second| suspend_detector.awake_for(Duration::from_secs(second)).as_secs();
         assert_eq!([look(1), look(2), look(7)], [1, 2, 7]);
         assert_eq!([look(60), look(61), look(66), look(72)], [0, 1, 6, 0]);
     }

@@ -16,28 +16,28 @@
 use std::time::Duration;
 
 /// Only where messages come this close together, on average: at 4,000 a second and above.
-const CLOSE_TOGETHER: Duration = Duration::from_micros(250);
+const MAX_MESSAGE_INTERVAL: Duration = Duration::from_micros(250);
 
 /// After a transaction that has taken this long the rest is as long; it grows by the square of that time.
-const SLOW: Duration = Duration::from_millis(4);
+const BREAK_EVEN: Duration = Duration::from_millis(4);
 
 /// It is never more times as long as the transaction: that divides the number of transactions by four.
-const MOST_TIMES: f64 = 3.0;
+const MAX_FACTOR: f64 = 3.0;
 
 /// No message waits longer than this because of it.
-const LONGEST: Duration = Duration::from_millis(50);
+const MAX_LINGER: Duration = Duration::from_millis(50);
 
-/// The rest after a transaction that has taken so long, with as many messages; `is_all`: there are no more, and nobody
+/// The rest after a transaction that has taken so long, with as many messages; `caught_up`: there are no more, and nobody
 /// waits for the lane.
 #[must_use]
-pub fn rest(took: Duration, messages: usize, is_all: bool) -> Duration {
+pub fn linger_after(took: Duration, messages: usize, caught_up: bool) -> Duration {
     let come_close_together =
-        u32::try_from(messages).is_ok_and(|messages| took <= CLOSE_TOGETHER.saturating_mul(messages));
-    if !(is_all && come_close_together) {
+        u32::try_from(messages).is_ok_and(|messages| took <= MAX_MESSAGE_INTERVAL.saturating_mul(messages));
+    if !(caught_up && come_close_together) {
         return Duration::ZERO;
     }
-    let times = (took.as_secs_f64() / SLOW.as_secs_f64()).min(MOST_TIMES);
-    took.mul_f64(times).min(LONGEST)
+    let times = (took.as_secs_f64() / BREAK_EVEN.as_secs_f64()).min(MAX_FACTOR);
+    took.mul_f64(times).min(MAX_LINGER)
 }
 
 #[cfg(test)]
@@ -52,32 +52,32 @@ mod tests {
 
     #[test]
     fn a_lane_that_keeps_up_with_a_flood_rests_by_how_long_it_has_worked() {
-        let of_a_hundred = |took| rest(took, 100, true);
+        let of_a_hundred = |took| linger_after(took, 100, true);
         assert_eq!(
             [1, 4, 8, 15].map(ms).map(of_a_hundred),
             [Duration::from_micros(250), ms(4), ms(16), ms(45)]
         );
-        assert_eq!(rest(ms(100), 500, true), LONGEST);
+        assert_eq!(linger_after(ms(100), 500, true), MAX_LINGER);
     }
 
     #[test]
     fn few_messages_are_not_kept_waiting() {
-        assert_eq!(rest(ms(1), 1, true), Duration::ZERO, "one by itself");
-        assert_eq!(rest(ms(10), 39, true), Duration::ZERO, "fewer than 4,000 a second");
+        assert_eq!(linger_after(ms(1), 1, true), Duration::ZERO, "one by itself");
+        assert_eq!(linger_after(ms(10), 39, true), Duration::ZERO, "fewer than 4,000 a second");
     }
 
     #[test]
     fn a_lane_that_is_behind_or_waited_for_does_not_rest() {
-        assert_eq!(rest(ms(8), 100, false), Duration::ZERO);
+        assert_eq!(linger_after(ms(8), 100, false), Duration::ZERO);
     }
 
     proptest! {
         #[test]
         fn nobody_rests_longer_than_the_bound_or_for_nothing(
-            took_us in 0_u64..10_000_000, messages in 0_usize..100_000, is_all: bool,
+            took_us in 0_u64..10_000_000, messages in 0_usize..100_000, caught_up: bool,
         ) {
             let took = Duration::from_micros(took_us);
-            prop_assert!(rest(took, messages, is_all) <= (took * 3).min(LONGEST));
+            prop_assert!(linger_after(took, messages, caught_up) <= (took * 3).min(MAX_LINGER));
         }
     }
 }

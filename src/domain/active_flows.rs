@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_is_new_once_for_each_topic_and_again_after_it_was_gone() {
+    fn replace_returns_new_flows() {
         let mut active = ActiveFlows::default();
         let (first, second, edited) = (flow(1, "a"), flow(2, "b"), flow(2, "c"));
         assert_eq!(active.replace([&first, &second].into_iter()), [&first, &second]);

@@ -184,13 +184,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flow_keeps_its_lane_in_every_build() {
+    fn lane_of_is_stable_across_builds() {
         let lanes: Vec<Lane> = (1..=12).map(|flow| lane_of(flow, 4)).collect();
         assert_eq!(lanes, [0, 3, 2, 1, 1, 3, 1, 3, 1, 1, 0, 1].to_vec());
     }
 
     #[test]
-    fn flows_spread_evenly_over_the_lanes() {
+    fn flows_spread_evenly_over_lanes() {
         let on_lane_0 = (1..=10_000).filter(|flow| lane_of(*flow, 2) == 0).count();
         assert!((4_500..5_500).contains(&on_lane_0), "{on_lane_0}");
     }

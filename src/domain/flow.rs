@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_action_is_read_as_it_is_written() {
+    fn actions_are_case_sensitive() {
         for action in [Action::StoreDb, Action::PostEndpoint] {
             assert_eq!(Action::parse(action.as_str()), Ok(action));
         }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_http_with_a_host() {
+    fn endpoint_is_http_with_a_host() {
         for good in ["http://h", "https://user:pw@h:8443/p?q=1", "HTTP://[::1]:80/", " http://h/x "] {
             assert!(endpoint_url(Some(good)).is_ok_and(|url| url.has_host()), "{good}");
         }
@@ -130,13 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_error_does_not_show_the_url() {
+    fn endpoint_errors_hide_the_url() {
         let error = endpoint_url(Some("http://user:secret@h:99999/")).unwrap_err();
         assert!(!error.to_string().contains("secret"));
     }
 
     #[test]
-    fn a_url_that_grows_too_long_when_escaped_is_refused() {
+    fn long_escaped_urls_are_rejected() {
         let of_spaces = |count| format!("http://h/{}", " a".repeat(count));
         assert!(endpoint_url(Some(&of_spaces(100))).is_ok());
         let too_long = of_spaces(130);

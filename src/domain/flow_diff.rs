@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_flow_keeps_its_old_topic_until_it_has_left() {
+    fn edited_flow_leaves_its_old_topic() {
         let (old, new, other) = (flow(1, "a"), flow(1, "b"), flow(2, "c"));
         let in_force = [new.clone(), other.clone()];
         let first = leaving(&in_force, &[old.clone(), other.clone()], &[]);
@@ -66,7 +66,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_diff_leads_to_what_is_wanted_and_touches_nothing_else(
+        fn diff_is_complete_and_minimal(
             subscribed in any_subscriptions(),
             wanted in any_subscriptions(),
         ) {

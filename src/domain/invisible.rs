@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_separators_and_marks_of_direction_are_invisible() {
+    fn control_and_format_characters_are_invisible() {
         let invisible =
             "\0\n\u{7f}\u{9b}\u{ad}\u{61c}\u{200b}\u{200e}\u{202e}\u{2028}\u{2029}\u{2066}\u{feff}\u{e0041}";
         assert!(invisible.chars().all(is_invisible));
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_visible() {
+    fn ordinary_text_is_visible() {
         assert!(
             !"aZ~ é e\u{301} ñ ß ж עברית العربية हिन्दी 中文 日本語 😀𝄞\u{a0}\u{3000}…"
                 .chars()

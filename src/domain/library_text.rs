@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_into_documentation_are_left_out() {
+    fn documentation_links_are_removed() {
         let closed = "peer closed connection without sending TLS close_notify";
         let text = format!("{closed}: https://docs.rs/rustls/latest/rustls/manual/index.html#unexpected-eof");
         assert_eq!(without_links(&text), closed);

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_proxy() {
+    fn proxy_is_selected_by_scheme() {
         let proxy = |text| Proxy::parse(text);
         let proxies = Proxies { http: proxy("h:1"), all: proxy("http://a:2"), ..Proxies::default() };
         let of = |url: &str| proxies.for_url(&Url::parse(url).unwrap()).map(ToString::to_string);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_never_shows_its_credentials() {
+    fn proxy_hides_its_credentials() {
         let proxy = Proxy::parse("http://me:s3cret@proxy:3128/").unwrap();
         assert_eq!(proxy.to_string(), "http://proxy:3128");
         assert!(!format!("{proxy:?}").contains("s3cret"));
@@ -131,7 +131,7 @@ mod tests {
 
     /// Each case as `requests.utils.should_bypass_proxies` answers it.
     #[test]
-    fn hosts_are_bypassed_as_by_requests() {
+    fn bypass_matches_python_requests() {
         for (bypass, url) in [
             ("*", "http://anything/"),
             ("Example.COM", "http://example.com/"),

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn restarts_in_quick_succession_exhaust_the_budget() {
+    fn rapid_restarts_exhaust_the_budget() {
         let mut budget = RestartBudget::new(3, Duration::from_mins(1));
         let verdicts = [0, 1, 2, 3, 59_999].map(|now| budget.record(now));
         let exhausted = RestartDecision::Exhausted;
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_a_window_back_is_forgotten() {
+    fn restarts_outside_the_window_expire() {
         let mut budget = RestartBudget::new(1, Duration::from_mins(1));
         for minute in 0..100 {
             assert_eq!(budget.record(minute * 60_000), restart_after_ms(100, 1));
@@ -91,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_of_none_allows_none() {
+    fn zero_budget_allows_no_restart() {
         assert_eq!(RestartBudget::new(0, Duration::from_mins(1)).record(0), RestartDecision::Exhausted);
     }
 
     proptest! {
         #[test]
-        fn no_window_sees_more_restarts_than_allowed(max in 0_u32..5, steps in prop::collection::vec(0_u64..40, 0..60)) {
+        fn every_window_respects_the_budget(max in 0_u32..5, steps in prop::collection::vec(0_u64..40, 0..60)) {
             let mut budget = RestartBudget::new(max, Duration::from_millis(100));
             let mut now = 0;
             let mut restarts: Vec<u64> = Vec::new();

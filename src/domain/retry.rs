@@ -49,7 +49,7 @@ mod tests {
     const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_mins(1) };
 
     #[test]
-    fn the_wait_doubles_up_to_its_bound() {
+    fn delay_doubles_up_to_its_maximum() {
         let waits = [0, 1, 2, 3, 6, 7, 8, u32::MAX].map(|attempt| BACKOFF.delay(attempt, 1.0).as_secs());
         assert_eq!(waits, [1, 1, 2, 4, 32, 60, 60, 60]);
         assert_eq!(BACKOFF.delay(2, 0.0), Duration::from_secs(1));
@@ -57,14 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_moved_by_up_to_a_tenth() {
+    fn jitter_is_up_to_a_tenth() {
         let of_ten_minutes = |unit| jittered(Duration::from_mins(10), unit).as_secs();
         assert_eq!([0.0, 0.5, 1.0].map(of_ten_minutes), [540, 600, 660]);
     }
 
     proptest! {
         #[test]
-        fn a_jittered_interval_stays_within_a_tenth(interval_ms in 1_u64..10_000_000_000, unit: f64) {
+        fn jitter_stays_within_a_tenth(interval_ms in 1_u64..10_000_000_000, unit: f64) {
             let interval = Duration::from_millis(interval_ms);
             let jittered = jittered(interval, unit);
             let off = jittered.abs_diff(interval);
@@ -72,7 +72,7 @@ mod tests {
         }
 
         #[test]
-        fn the_wait_lies_between_half_and_the_whole(
+        fn delay_is_at_least_half(
             base_ms in 0_u64..10_000_000, max_ms in 0_u64..10_000_000, attempt: u32, unit: f64,
         ) {
             let backoff = Backoff { base: Duration::from_millis(base_ms), max: Duration::from_millis(max_ms) };

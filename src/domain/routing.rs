@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_goes_to_the_flows_of_the_subscriptions_it_names() {
+    fn identifiers_route_to_their_flows() {
         let table = table(&[(7, "a/+"), (3, "a/+"), (5, "a/b"), (9, "#")]);
         assert_eq!(routed(&table, "a/b", &[1]), [3, 7]);
         assert_eq!(routed(&table, "a/b", &[2]), [5]);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_was_matched_for_a_flow_is_its_own_although_it_has_left_the_filter() {
+    fn former_flows_receive_matched_copies() {
         let table = table(&[(7, "a/+"), (3, "a/+"), (2, "elsewhere")]);
         assert_eq!(routed(&table, "a/b", &[4]), [2, 7], "nobody has it any more");
         assert_eq!(routed(&table, "a/b", &[5]), [2, 3, 7], "another has taken it over");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn without_ids_or_with_an_unknown_one_the_topic_decides() {
+    fn unknown_identifiers_route_by_topic() {
         let table = table(&[(7, "a/+"), (3, "a/+"), (5, "a/b"), (9, "#")]);
         assert_eq!(routed(&table, "a/b", &[]), [3, 5, 7, 9]);
         assert_eq!(routed(&table, "a/b", &[1, 9]), [3, 5, 7, 9]);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_topic_does_not_come_by_a_wildcard_whatever_the_broker_says() {
+    fn wildcards_never_match_reserved_topics() {
         let table = table(&[(1, "#"), (2, "$test/#"), (3, "$share/g/+/x")]);
         let bindings = ["#", "$test/#", "$share/g/+/x"].map(|filter| Binding { filter, flows: &[] });
         let routed = |topic: &str, ids: &[SubscriptionId]| {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn routing_leaves_what_is_in_out_alone() {
+    fn route_appends_to_out() {
         let table = table(&[(1, "a"), (2, "a")]);
         let mut out = vec![9, 1];
         table.route("a", &[], &|_| None, &mut out);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_with_a_bad_filter_is_rejected_alone() {
+    fn invalid_filter_rejects_one_flow() {
         let (table, rejected) = RoutingTable::new(vec![flow(1, "a/#/b"), flow(2, "a"), flow(3, "")]);
         assert_eq!(table.flows(), [flow(2, "a")]);
         assert_eq!(table.flows_of_filter("a"), [2]);
@@ -283,7 +283,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn by_topic_each_matching_flow_is_found_once(
+        fn topic_routes_to_each_flow_once(
             filters in prop::collection::vec(any_filter(), 0..15),
             topic in prop::sample::select(all_topics()),
         ) {
@@ -296,7 +296,7 @@ mod tests {
         }
 
         #[test]
-        fn by_an_identifier_whoever_has_its_filter_and_whoever_had_it_is_found_once(
+        fn identifier_routes_to_each_flow_once(
             filters in prop::collection::vec(any_filter(), 0..15),
             named in any_filter(),
             had_it in prop::collection::btree_set(1..20_i64, 0..5),

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_keeps_the_table_of_its_time() {
+    fn record_uses_the_table_of_its_time() {
         let mut history = RoutingHistory::default();
         assert!(history.at(5).is_none() && !history.is_current());
         history.push(100, table(&[(1, "t")]));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_no_record_needs_are_forgotten() {
+    fn unneeded_tables_are_dropped() {
         let mut history = RoutingHistory::default();
         history.push(0, table(&[(1, "t")]));
         history.push(200, table(&[(2, "t")]));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_an_earlier_process_are_for_its_records_alone() {
+    fn restored_tables_serve_old_records_only() {
         let mut history = RoutingHistory::default();
         history.push(100, table(&[(7, "a")]));
         history.push(200, table(&[(7, "b")]));
@@ -212,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_history_is_none() {
+    fn invalid_text_is_no_history() {
         for text in ["", "{}", r#"{"format":2,"tables":[]}"#] {
             assert!(RoutingHistory::from_text(text).is_none(), "{text}");
         }
     }
 
     #[test]
-    fn a_bounded_number_of_filters_is_remembered_and_kept() {
+    fn remembered_filters_are_bounded() {
         let many: Vec<String> = (0..MAX_FILTERS / 20).map(|n| format!("t{n}")).collect();
         let many: Vec<(FlowId, &str)> = many.iter().map(|topic| (1, topic.as_str())).collect();
         let mut history = RoutingHistory::default();
@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn over_a_restart_every_record_goes_where_it_would_have_gone(
+        fn routing_survives_a_restart(
             turns in prop::collection::vec(
                 prop::collection::vec((1..5_i64, any_filter()), 0..5), 1..30),
             topic in prop::sample::select(all_topics()),

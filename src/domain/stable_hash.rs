@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_gives_what_others_say_that_the_finaliser_gives() {
+    fn mix_matches_the_reference_fmix64() {
         // From the reference implementation's `fmix64`.
         assert_eq!(mix(0), 0);
         assert_eq!(mix(1), 0xb456_bcfc_34c2_cb2c);

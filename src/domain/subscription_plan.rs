@@ -105,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_names_subscriptions_gets_all_filters_as_they_are() {
+    fn identifiers_allow_overlapping_filters() {
         let all = filters(&["a/+", "+/b", "#", "$share/g/#"]);
         assert_eq!(plan(&all, true, None), all);
     }
 
     #[test]
-    fn covered_filters_go_and_overlapping_ones_are_joined() {
+    fn overlapping_filters_are_joined() {
         let cases: [(&[&str], &[&str]); 7] = [
             (&["a/b", "a/+", "c"], &["a/+", "c"]),
             (&["a/+", "+/b"], &["+/+"]),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_of_the_own_group_are_joined_among_themselves() {
+    fn own_group_filters_are_joined() {
         let group = ShareGroup::parse("g").unwrap();
         let given = filters(&["$share/g/a/+", "$share/g/+/b", "$share/g/c", "$share/h/a/b", "a/b"]);
         let expected = filters(&["$share/g/+/+", "$share/g/c", "$share/h/a/b", "a/b"]);
@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_plan_leaves_no_overlap_and_loses_no_topic(
+        fn plan_covers_topics_without_overlap(
             given in prop::collection::btree_set(any_filter(), 0..12),
             topics in prop::collection::vec(prop::sample::select(all_topics()), 60),
         ) {
@@ -156,7 +156,7 @@ mod tests {
         }
 
         #[test]
-        fn a_plan_of_a_plan_changes_nothing(given in prop::collection::btree_set(any_filter(), 0..12)) {
+        fn plan_is_idempotent(given in prop::collection::btree_set(any_filter(), 0..12)) {
             let planned = plan(&given, false, None);
             prop_assert_eq!(plan(&planned, false, None), planned);
         }

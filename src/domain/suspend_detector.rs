@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_that_is_kept_grows_and_one_that_was_interrupted_begins_again() {
+    fn suspension_restarts_the_awake_time() {
         let mut suspend_detector = SuspendDetector::default();
         let mut look = |second| suspend_detector.awake_for(Duration::from_secs(second)).as_secs();
         assert_eq!([look(1), look(2), look(7)], [1, 2, 7]);

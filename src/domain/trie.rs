@@ -169,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_trie_finds_exactly_the_filters_that_match(
+        fn trie_agrees_with_matches(
             filters in prop::collection::vec(any_filter(), 0..20),
             topics in prop::collection::vec(prop::sample::select(all_topics()), 20),
         ) {
@@ -182,7 +182,7 @@ mod tests {
         }
 
         #[test]
-        fn no_overlapping_filter_is_left_out_of_those_near(
+        fn visit_near_finds_overlapping_filters(
             filters in prop::collection::vec(any_filter(), 0..20),
             filter in any_filter(),
         ) {
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn shared_filters_match_by_what_follows_the_group() {
+    fn shared_filters_match_without_the_group() {
         let trie = trie_of(&[TopicFilter::parse("$share/g/a/+").unwrap()]);
         assert_eq!(visited(&trie, "a/b"), [0]);
         assert!(visited(&trie, "$share/g/a/b").is_empty());
     }
 
     #[test]
-    fn the_longest_filter_of_empty_levels_is_no_danger() {
+    fn longest_filter_uses_no_stack() {
         let slashes = "/".repeat(65_534);
         let trie = trie_of(&[
             TopicFilter::parse(&slashes).unwrap(),

@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_ledger_knows_what_a_set_of_all_numbers_knows(
+        fn ledger_agrees_with_a_set(
             stretches in prop::collection::vec((1..200_i64, 0..12_i64), 1..60)
         ) {
             let mut ledger = IdLedger::default();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_gaps_take_the_room_of_a_few() {
+    fn remembered_gaps_are_bounded() {
         let mut ledger = IdLedger::default();
         (0..1_000_000).for_each(|id| ledger.add(id * 3, id * 3));
         let expected = Gaps { count: 999_999, ids: 1_999_998, first: Some((1, 2)) };
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_number_range_are_numbers_like_others() {
+    fn extreme_numbers_do_not_overflow() {
         let mut ledger = IdLedger::default();
         ledger.add(i64::MAX - 1, i64::MAX);
         ledger.add(i64::MAX, i64::MAX);

@@ -23,7 +23,7 @@ fn kinds(facts: &Facts) -> Vec<(Severity, &'static str)> {
 }
 
 #[test]
-fn a_flow_without_a_gap_and_with_its_counter_at_the_last_number_is_well() {
+fn flow_without_gaps_has_no_finding() {
     assert_eq!(of_one(flow(9, &[(1, 9)])), []);
     // Older rows were deleted, or the counter was set before the first message.
     assert_eq!(of_one(flow(9, &[(5, 9)])), []);
@@ -31,18 +31,18 @@ fn a_flow_without_a_gap_and_with_its_counter_at_the_last_number_is_well() {
 }
 
 #[test]
-fn a_gap_is_wrong_where_no_message_can_be_without_rows() {
+fn gap_is_wrong_if_every_number_has_rows() {
     assert_eq!(of_one(flow(9, &[(1, 3), (5, 9)])), [(Severity::Wrong, "gap")]);
 }
 
 #[test]
-fn a_gap_is_worth_a_look_where_an_empty_object_may_have_made_it() {
+fn gap_of_empty_objects_needs_a_look() {
     let with_gap = FlowFacts { every_number_has_rows: false, ..flow(9, &[(1, 3), (5, 9)]) };
     assert_eq!(of_one(with_gap), [(Severity::Look, "gap")]);
 }
 
 #[test]
-fn a_number_of_two_messages_is_wrong_in_data_and_in_the_outbox() {
+fn repeated_numbers_are_wrong() {
     assert_eq!(of_one(flow(9, &[(1, 9), (4, 4)])), [(Severity::Wrong, "repeated")]);
     let mut posting = flow(9, &[]);
     posting.every_number_has_rows = false;
@@ -51,7 +51,7 @@ fn a_number_of_two_messages_is_wrong_in_data_and_in_the_outbox() {
 }
 
 #[test]
-fn a_counter_below_a_number_that_was_given_is_wrong_wherever_the_number_is() {
+fn counter_below_a_used_number_is_wrong() {
     let wrong = [(Severity::Wrong, "counter_too_low")];
     assert_eq!(of_one(flow(8, &[(1, 9)])), wrong);
     let waiting = OutboxFacts { waiting: 1, highest: Some(9), ..OutboxFacts::default() };
@@ -61,7 +61,7 @@ fn a_counter_below_a_number_that_was_given_is_wrong_wherever_the_number_is() {
 }
 
 #[test]
-fn a_counter_ahead_is_worth_a_look_only_where_every_message_has_rows() {
+fn counter_ahead_needs_a_look() {
     assert_eq!(of_one(flow(10, &[(1, 9)])), [(Severity::Look, "counter_ahead")]);
     // Posts that were delivered leave nothing behind, and neither do empty objects.
     assert_eq!(of_one(FlowFacts { counter: 10, ..FlowFacts::default() }), []);
@@ -70,7 +70,7 @@ fn a_counter_ahead_is_worth_a_look_only_where_every_message_has_rows() {
 }
 
 #[test]
-fn what_waits_is_worth_a_look_only_when_posting_fails() {
+fn failing_posts_need_a_look() {
     let waiting = OutboxFacts { waiting: 3, highest: Some(3), ..OutboxFacts::default() };
     let posting = |outbox| FlowFacts { outbox, counter: 3, ..FlowFacts::default() };
     assert_eq!(of_one(posting(waiting.clone())), []);
@@ -79,7 +79,7 @@ fn what_waits_is_worth_a_look_only_when_posting_fails() {
 }
 
 #[test]
-fn owners_without_a_lease_are_told_if_they_have_rows() {
+fn owners_with_rows_need_a_lease() {
     let owner = |waiting, lease_seconds| OwnerFacts { owner: "o".into(), waiting, lease_seconds };
     let kinds_of = |owner| kinds(&Facts { owners: vec![owner], ..Facts::default() });
     assert_eq!(kinds_of(owner(1, None)), [(Severity::Look, "no_lease")]);
@@ -89,7 +89,7 @@ fn owners_without_a_lease_are_told_if_they_have_rows() {
 }
 
 #[test]
-fn what_is_wrong_comes_first() {
+fn wrong_findings_come_first() {
     let mut facts = Facts { flows: vec![flow(8, &[(1, 9)])], ..Facts::default() };
     facts.flows.insert(0, FlowFacts { dead_letters: [("r".to_owned(), 1)].into(), ..FlowFacts::default() });
     assert_eq!(kinds(&facts), [(Severity::Wrong, "counter_too_low"), (Severity::Look, "dead_letters")]);
@@ -113,7 +113,7 @@ fn inbox(in_use: bool, next_offset: u64) -> InboxFacts {
 }
 
 #[test]
-fn a_lane_at_or_before_the_end_of_the_log_is_well() {
+fn lane_within_the_log_has_no_finding() {
     for next_offset in [0, 120, 150] {
         assert_eq!(of_inbox(inbox(true, next_offset)), []);
     }
@@ -122,7 +122,7 @@ fn a_lane_at_or_before_the_end_of_the_log_is_well() {
 }
 
 #[test]
-fn a_lane_beyond_the_log_passes_over_what_comes_next_if_the_log_goes_on_there() {
+fn lane_beyond_the_log_skips_messages() {
     assert_eq!(of_inbox(inbox(true, 151)), [(Severity::Wrong, "offset_too_high")]);
     // The next start begins at an offset above it.
     assert_eq!(of_inbox(inbox(false, 151)), [(Severity::Look, "offset_too_high")]);
@@ -131,7 +131,7 @@ fn a_lane_beyond_the_log_passes_over_what_comes_next_if_the_log_goes_on_there() 
 }
 
 #[test]
-fn a_lane_beyond_all_offsets_that_were_issued_is_wrong_while_a_gateway_runs() {
+fn lane_beyond_issued_offsets_is_wrong() {
     for newest_base in [Some(100), None] {
         let found = |in_use| of_inbox(InboxFacts { newest_base, ..inbox(in_use, 201) });
         assert_eq!(found(true), [(Severity::Wrong, "offset_too_high")]);
@@ -140,14 +140,14 @@ fn a_lane_beyond_all_offsets_that_were_issued_is_wrong_while_a_gateway_runs() {
 }
 
 #[test]
-fn a_lane_below_what_was_committed_is_wrong() {
+fn lane_below_its_committed_offset_is_wrong() {
     let mut facts = inbox(false, 120);
     facts.lanes[0].committed = Some(121);
     assert_eq!(of_inbox(facts), [(Severity::Wrong, "database_went_back")]);
 }
 
 #[test]
-fn damage_is_wrong_until_all_lanes_are_past_it() {
+fn damage_is_wrong_until_lanes_pass_it() {
     let damaged = |next| InboxFacts { damages: 1, damaged_below: 120, ..inbox(true, next) };
     assert_eq!(of_inbox(damaged(119)), [(Severity::Wrong, "damage")]);
     assert_eq!(of_inbox(damaged(120)), [(Severity::Look, "damage")]);

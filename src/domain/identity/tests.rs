@@ -47,7 +47,7 @@ fn registered(directory: &Directory, registry: &RegisteredStarts) -> Registratio
 }
 
 #[test]
-fn a_new_inbox_and_a_known_one_go_on_without_a_notice() {
+fn new_and_known_inboxes_start_without_notice() {
     let nothing_known = RegisteredStarts { database_id: DATABASE.to_owned(), ..RegisteredStarts::default() };
     for (directory, registry) in [
         (directory(None), nothing_known),
@@ -59,13 +59,13 @@ fn a_new_inbox_and_a_known_one_go_on_without_a_notice() {
 }
 
 #[test]
-fn a_killed_gateway_is_not_watched_in_its_own_directory() {
+fn own_directory_is_not_watched() {
     let killed = Start { state: StartState::Running, ..start("a", 1) };
     registered(&directory(Some("a")), &registry(vec![killed]));
 }
 
 #[test]
-fn a_copy_watches_the_directory_that_may_still_run() {
+fn copy_watches_the_running_original() {
     let running = Start { state: StartState::Running, ..start("a", 1) };
     let copy = Directory { place: "boot:1:3".to_owned(), ..directory(Some("a")) };
     let registry = registry(vec![running.clone()]);
@@ -88,7 +88,7 @@ fn child(start_id: &str, generation: i64, parent: &str, log_end: Offset) -> Star
 
 /// Its records are below 400, and those that ran since had them all.
 #[test]
-fn an_older_copy_issues_new_offsets_and_leaves_the_lanes() {
+fn older_copy_issues_new_offsets() {
     let starts = vec![child("c", 70, "b", 500), child("b", 2, "a", 400), start("a", 1)];
     let registration = registered(&directory(Some("a")), &registry(starts));
     assert_eq!(registration.base, 71 * RANGE, "above what c could issue");
@@ -97,14 +97,14 @@ fn an_older_copy_issues_new_offsets_and_leaves_the_lanes() {
 }
 
 #[test]
-fn a_copy_put_back_twice_is_an_older_copy_still() {
+fn twice_restored_copy_is_an_older_copy() {
     let starts = vec![child("c", 3, "a", 400), child("b", 2, "a", 400), start("a", 1)];
     assert!(registered(&directory(Some("a")), &registry(starts)).lanes.is_empty());
 }
 
 /// The other one began with a copy that lacked the records from 320 on: they are in this directory alone.
 #[test]
-fn a_directory_that_was_forked_is_refused_or_replayed() {
+fn forked_directory_is_refused_or_replayed() {
     let resume = Resume { lanes: BTreeMap::from([(0, 310), (1, 330)]), lagging: vec![(0, 9, 250)] };
     let first = Start { resume: Some(resume), ..start("a", 1) };
     let lanes = BTreeMap::from([(0, 9_000), (1, 9_000)]);
@@ -124,14 +124,14 @@ fn a_directory_that_was_forked_is_refused_or_replayed() {
 }
 
 #[test]
-fn a_directory_that_nobody_comes_from_is_refused() {
+fn directory_without_descendants_is_refused() {
     let registry = registry(vec![child("c", 3, "a", 900), child("b", 2, "a", 900), start("a", 1)]);
     let decision = decide_start(&directory(Some("b")), &registry, Consent::default(), &[]);
     assert!(matches!(decision, StartDecision::Refuse(Refusal::Fork { .. })));
 }
 
 #[test]
-fn lanes_beyond_the_offsets_of_the_directory_are_skipped() {
+fn base_lies_above_all_lanes() {
     let registry = RegisteredStarts { lanes: BTreeMap::from([(0, 5 * RANGE + 3)]), ..registry(Vec::new()) };
     let registration = registered(&directory(None), &registry);
     assert_eq!(registration.base, 6 * RANGE);
@@ -139,14 +139,14 @@ fn lanes_beyond_the_offsets_of_the_directory_are_skipped() {
 }
 
 #[test]
-fn a_database_that_does_not_know_the_last_start_went_back() {
+fn unknown_last_start_means_database_went_back() {
     let registration = registered(&directory(Some("c")), &registry(vec![start("a", 1)]));
     assert_eq!(registration.notices, [Notice::DatabaseWentBack]);
     assert!(registration.lanes.is_empty(), "the lanes are where the database has them");
 }
 
 #[test]
-fn another_database_is_refused_unless_told_how_to_go_on() {
+fn other_database_needs_consent() {
     let other = RegisteredStarts { database_id: "other".to_owned(), ..RegisteredStarts::default() };
     let directory = directory(Some("a"));
     let consent = |database| Consent { database, ..Consent::default() };
@@ -171,7 +171,7 @@ fn another_database_is_refused_unless_told_how_to_go_on() {
 }
 
 #[test]
-fn an_adopted_database_that_is_further_keeps_its_lanes() {
+fn adopted_database_keeps_further_lanes() {
     let other = RegisteredStarts { database_id: "other".to_owned(), ..registry(Vec::new()) };
     let other = RegisteredStarts { lanes: BTreeMap::from([(0, 320), (1, 340)]), ..other };
     let consent = Consent { database: Some(DatabaseChange::Adopt), new_inbox: false };
@@ -187,7 +187,7 @@ fn with_other_inbox(state: StartState) -> RegisteredStarts {
 }
 
 #[test]
-fn a_client_id_with_another_inbox_is_refused_unless_that_was_drained() {
+fn other_inbox_is_refused_unless_drained() {
     let directory = directory(None);
     for (state, refused) in
         [(StartState::Running, true), (StartState::Ended, true), (StartState::Drained, false)]
@@ -202,7 +202,7 @@ fn a_client_id_with_another_inbox_is_refused_unless_that_was_drained() {
 }
 
 #[test]
-fn a_lost_inbox_is_given_up_when_told_unless_it_is_in_use() {
+fn lost_inbox_needs_consent() {
     let consent = Consent { new_inbox: true, database: None };
     let registry = with_other_inbox(StartState::Running);
     let directory = directory(None);
@@ -217,7 +217,7 @@ fn a_lost_inbox_is_given_up_when_told_unless_it_is_in_use() {
 }
 
 #[test]
-fn an_unknown_state_counts_as_running() {
+fn unknown_state_counts_as_running() {
     for state in StartState::ALL {
         assert_eq!(StartState::parse(state.as_str()), state);
     }

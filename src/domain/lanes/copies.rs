@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_comes_by_two_subscriptions_is_answered_for_once() {
+    fn copies_by_subscription_are_reported_once() {
         let mut copies = Copies::default();
         let mut by = |offset, id| takes_for_copy(&mut copies, &record(offset, "garbage", &[id]));
         assert!(!by(1, 7));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_surely_a_copy_is_none() {
+    fn uncertain_copies_are_reported() {
         let mut copies = Copies::default();
         let mut comes =
             |offset, payload, ids: &[u32]| takes_for_copy(&mut copies, &record(offset, payload, ids));

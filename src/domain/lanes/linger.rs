@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_keeps_up_with_a_flood_rests_by_how_long_it_has_worked() {
+    fn linger_grows_with_the_transaction_time() {
         let of_a_hundred = |took| linger_after(took, 100, true);
         assert_eq!(
             [1, 4, 8, 15].map(ms).map(of_a_hundred),
@@ -61,19 +61,19 @@ mod tests {
     }
 
     #[test]
-    fn few_messages_are_not_kept_waiting() {
+    fn few_messages_do_not_linger() {
         assert_eq!(linger_after(ms(1), 1, true), Duration::ZERO, "one by itself");
         assert_eq!(linger_after(ms(10), 39, true), Duration::ZERO, "fewer than 4,000 a second");
     }
 
     #[test]
-    fn a_lane_that_is_behind_or_waited_for_does_not_rest() {
+    fn lane_with_a_backlog_does_not_linger() {
         assert_eq!(linger_after(ms(8), 100, false), Duration::ZERO);
     }
 
     proptest! {
         #[test]
-        fn nobody_rests_longer_than_the_bound_or_for_nothing(
+        fn linger_is_bounded(
             took_us in 0_u64..10_000_000, messages in 0_usize..100_000, caught_up: bool,
         ) {
             let took = Duration::from_micros(took_us);

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_goes_on_is_no_replay() {
+    fn continuing_lane_is_no_replay() {
         let mut replays = Replays::new(vec![10]);
         assert_eq!(replays.reopen(0, 10, 5), None);
         assert_eq!(replays.reopen(1, 0, 5), None, "a lane that nothing is remembered of");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_back_lane_names_what_is_missing_and_which_numbers_come_again() {
+    fn replay_reports_missing_records_and_repeated_numbers() {
         let mut replays = Replays::new(vec![100]);
         let set_back = replays.reopen(0, 40, 60).unwrap();
         assert_eq!(set_back, SetBack { lane: 0, lost: 40..100, missing: 40..60 });
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_replaced_during_a_replay_goes_on_with_it() {
+    fn replaced_worker_continues_the_replay() {
         let mut replays = Replays::new(vec![100]);
         replays.reopen(0, 40, 0).unwrap();
         replays.record_commit(0, 60, &numbered("F", 1..4));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_opened_before_its_last_batch_is_heard_of_still_ends_the_replay() {
+    fn late_outcome_ends_the_replay() {
         let mut replays = Replays::new(vec![100]);
         replays.reopen(0, 40, 0).unwrap();
         assert_eq!(replays.reopen(0, 100, 0), None);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_is_set_back_again_is_replayed_to_the_furthest_end() {
+    fn second_set_back_extends_the_replay() {
         let mut replays = Replays::new(vec![100]);
         replays.reopen(0, 40, 0).unwrap();
         replays.record_commit(0, 60, &[]);

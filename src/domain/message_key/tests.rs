@@ -19,7 +19,7 @@ fn hash(place: &str, payload: &str, properties: &[(&str, &str)]) -> Option<KeyHa
 }
 
 #[test]
-fn a_place_is_a_pointer_or_a_property_and_nothing_else() {
+fn key_location_is_pointer_or_property() {
     for none in [None, Some(""), Some("  ")] {
         assert_eq!(MessageKey::parse(none), Ok(None));
     }
@@ -34,7 +34,7 @@ fn a_place_is_a_pointer_or_a_property_and_nothing_else() {
 }
 
 #[test]
-fn a_message_whose_key_is_absent_null_or_empty_has_none() {
+fn absent_null_and_empty_keys_are_none() {
     for (place, payload) in [
         ("/id", "{}"),
         ("/id", r#"{"id": null}"#),
@@ -54,7 +54,7 @@ fn a_message_whose_key_is_absent_null_or_empty_has_none() {
 }
 
 #[test]
-fn the_same_value_written_otherwise_is_the_same_key_but_for_numbers() {
+fn equal_values_have_equal_keys() {
     let same = [
         (r#"{"k": "A/b"}"#, r#"{ "k" : "\u0041\/b" }"#),
         (r#"{"k": {"a": [1, "x"]}}"#, r#"{"k":{"a":[1,"\u0078"]}}"#),
@@ -71,7 +71,7 @@ fn the_same_value_written_otherwise_is_the_same_key_but_for_numbers() {
 }
 
 #[test]
-fn the_same_value_in_another_place_is_another_key() {
+fn key_depends_on_its_location() {
     let payload = r#"{"a": "1", "b": "1", "c": {"a": "1"}}"#;
     let hashes = ["/a", "/b", "/c/a", "property:a"].map(|place| hash(place, payload, &[("a", "1")]).unwrap());
     for (at, one) in hashes.iter().enumerate() {
@@ -80,7 +80,7 @@ fn the_same_value_in_another_place_is_another_key() {
 }
 
 #[test]
-fn of_a_property_that_comes_again_the_first_counts() {
+fn first_duplicate_property_is_the_key() {
     let both = hash("property:k", "{}", &[("x", "0"), ("k", "1"), ("k", "2")]);
     assert_eq!(both, hash("property:k", "{}", &[("k", "1")]));
     assert_ne!(both, hash("property:k", "{}", &[("k", "2")]));
@@ -123,7 +123,7 @@ fn pointers(value: &Value, prefix: &str, all: &mut Vec<String>) {
 proptest! {
     /// Against the pointers of another implementation.
     #[test]
-    fn a_pointer_finds_what_it_names(members in prop::collection::btree_map("[a/~01\"é]{0,2}", json(), 0..4)) {
+    fn pointer_finds_the_named_value(members in prop::collection::btree_map("[a/~01\"é]{0,2}", json(), 0..4)) {
         let value = Value::Object(members.into_iter().collect());
         let text = value.to_string();
         let mut all = vec!["/nowhere".to_owned()];
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reading_of_a_place_fail_otherwise_than_by_an_error(text in any::<String>()) {
+    fn parse_never_panics(text in any::<String>()) {
         let read = MessageKey::parse(Some(&text));
         let plausible = text.trim().is_empty() || text.starts_with(['/']) || text.starts_with(PROPERTY);
         prop_assert!(plausible || read.is_err());

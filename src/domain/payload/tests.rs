@@ -53,14 +53,14 @@ const AS_PYTHON_STORES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn values_are_stored_as_the_python_service_did() {
+fn values_are_stored_as_by_python() {
     for &(payload, expected) in AS_PYTHON_STORES {
         assert_eq!(stored(payload, ValueStyle::Python), expected, "{payload}");
     }
 }
 
 #[test]
-fn json_style_differs_in_bare_booleans_and_null_alone() {
+fn json_style_changes_booleans_and_null_only() {
     for &(payload, python) in AS_PYTHON_STORES {
         let json = match python {
             "True" => "true",
@@ -73,7 +73,7 @@ fn json_style_differs_in_bare_booleans_and_null_alone() {
 }
 
 #[test]
-fn numbers_stay_as_they_were_written() {
+fn numbers_keep_their_spelling() {
     for number in
         ["-0", "1.0", "1e2", "1E+02", "0.10", "123456789012345678901234567890.5", "1e400", "-1.5e-7"]
     {
@@ -83,7 +83,7 @@ fn numbers_stay_as_they_were_written() {
 }
 
 #[test]
-fn attributes_keep_their_order_and_the_last_value_of_a_name() {
+fn last_duplicate_attribute_wins() {
     let payload = parse(r#" {"b" : 1, "a":[ 1,{}], "\u0062":"x", "":null} "#).unwrap();
     let all: Vec<_> = payload.attributes().iter().map(|a| (a.name(), a.raw(), a.kind())).collect();
     let expected =
@@ -94,7 +94,7 @@ fn attributes_keep_their_order_and_the_last_value_of_a_name() {
 }
 
 #[test]
-fn kinds_are_those_of_python() {
+fn kinds_match_python() {
     let kinds = [
         ("1", JsonKind::Int),
         ("-0", JsonKind::Int),
@@ -112,7 +112,7 @@ fn kinds_are_those_of_python() {
 }
 
 #[test]
-fn what_is_no_payload_is_refused_with_its_reason() {
+fn invalid_payloads_have_a_reason() {
     let not_json = [
         "",
         " ",
@@ -170,7 +170,7 @@ fn what_is_no_payload_is_refused_with_its_reason() {
 }
 
 #[test]
-fn the_error_says_what_and_where() {
+fn error_names_problem_and_position() {
     let messages = [
         ("{\"a\":NaN}", "not JSON: NaN and Infinity are no JSON at byte 5"),
         ("{\"a\":1 2}", "not JSON: expected ',' or '}' at byte 7"),
@@ -184,7 +184,7 @@ fn the_error_says_what_and_where() {
 }
 
 #[test]
-fn half_a_surrogate_pair_is_json_and_noted_with_its_place() {
+fn half_surrogate_pairs_are_located() {
     let cases = [
         (r#"{"a":"\ud83d\ude00"}"#, None),
         (r#"{"a":"\\ud83d"}"#, None),
@@ -206,7 +206,7 @@ fn half_a_surrogate_pair_is_json_and_noted_with_its_place() {
 }
 
 #[test]
-fn limits_are_kept_to_the_last_allowed() {
+fn limits_are_inclusive() {
     let limits = PayloadLimits { max_payload_bytes: 24, max_depth: 3, max_attributes: 2 };
     let outcome = |text: &str| {
         Payload::parse(text.as_bytes(), &limits).map(|_| ()).map_err(|error| error.reason().as_str())
@@ -220,7 +220,7 @@ fn limits_are_kept_to_the_last_allowed() {
 }
 
 #[test]
-fn any_depth_is_refused_without_using_the_stack() {
+fn excessive_depth_uses_no_stack() {
     for levels in [3_000, 10_000, 1_000_000] {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             let deep = format!("{{\"v\":{}1{}}}", open.repeat(levels), close.repeat(levels));
@@ -236,7 +236,7 @@ fn any_depth_is_refused_without_using_the_stack() {
 }
 
 #[test]
-fn a_depth_that_is_allowed_is_stored_without_using_the_stack() {
+fn allowed_depth_uses_no_stack() {
     let levels = 100_000;
     let nested = format!("{}1{}", "{\"a\": ".repeat(levels), "}".repeat(levels));
     let limits =
@@ -247,7 +247,7 @@ fn a_depth_that_is_allowed_is_stored_without_using_the_stack() {
 }
 
 #[test]
-fn many_names_are_told_apart_as_few_are() {
+fn many_names_are_distinguished() {
     for count in [31, 32, 33, 34, 70, 5_000] {
         let once: Vec<String> = (0..count).map(|n| format!("\"n{n}\":{n}")).collect();
         let again: Vec<String> = (0..count).rev().map(|n| format!("\"\\u006e{n}\":\"x{n}\"")).collect();
@@ -356,7 +356,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn the_parser_takes_and_refuses_what_serde_json_does(text in nearly_json()) {
+    fn parser_agrees_with_serde_json(text in nearly_json()) {
         let by_serde: Result<Value, _> = serde_json::from_str(&text);
         match (parse(&text), by_serde) {
             (Ok(payload), Ok(Value::Object(members))) => {
@@ -374,7 +374,7 @@ proptest! {
     }
 
     #[test]
-    fn the_stored_text_of_a_nested_value_is_the_same_value(value in any_json()) {
+    fn stored_text_preserves_nested_values(value in any_json()) {
         let text = serde_json::json!({"v": value}).to_string();
         let stored = stored(&text, ValueStyle::Json);
         if let Value::String(content) = &value {
@@ -385,13 +385,13 @@ proptest! {
     }
 
     #[test]
-    fn names_that_come_again_count_as_in_python_at_any_depth(doc in any_doc()) {
+    fn nested_duplicates_match_python(doc in any_doc()) {
         let compact = format!("{{\"v\":[{}]}}", doc.written());
         prop_assert_eq!(stored(&compact, ValueStyle::Json), format!("[{}]", doc.as_python_dumps()), "{}", compact);
     }
 
     #[test]
-    fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+    fn payload_parser_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         let _ = Payload::parse(&bytes, &PayloadLimits::default());
     }
 }

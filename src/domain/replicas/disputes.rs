@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_cannot_go_together_is_a_dispute_and_the_dead_have_none() {
+    fn living_members_with_other_settings_are_disputes() {
         let shard = |index, count| Role::Shard(Shard { index, count });
         let group = |name| Role::InGroup(ShareGroup::parse(name).unwrap());
         let dead = Member { silent_for_us: 60_000_000, ..member("dead", shard(0, 2)) };

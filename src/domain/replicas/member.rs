@@ -66,7 +66,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_who_was_heard_of_within_20_s_before_or_after_now_lives(seconds in -60_i64..60, us in 1_i64..1_000_000) {
+        fn member_is_alive_within_20_s(seconds in -60_i64..60, us in 1_i64..1_000_000) {
             let member = silent_for(seconds * 1_000_000 + us);
             prop_assert_eq!(member.is_alive(), (-20..20).contains(&seconds));
             prop_assert_eq!(member.is_subscribed_since(0), member.is_alive());
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_from_the_far_future_is_none() {
+    fn far_future_heartbeats_are_ignored() {
         assert!(!silent_for(i64::MIN).is_alive());
         assert!(!silent_for(-3_600_000_000).is_alive());
     }

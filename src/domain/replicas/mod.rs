@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ordinal_is_a_number_or_ends_a_name() {
+    fn ordinal_is_the_number_at_the_end() {
         for (name, expected) in [("3", 3), ("mqtt-gateway-3", 3), ("a-b-0", 0), ("gw-007", 7)] {
             assert_eq!(ordinal(name), Some(expected), "{name}");
         }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_one_level_of_a_topic_without_wildcards() {
+    fn group_name_is_one_topic_level() {
         for bad in ["", "a/b", "a+", "#", "a\0"] {
             assert_eq!(ShareGroup::parse(bad), None, "{bad:?}");
         }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_subscribes_what_is_a_filter_and_not_shared_yet() {
+    fn group_shares_unshared_filters() {
         let role = Role::InGroup(ShareGroup::parse("g").unwrap());
         for (topic, expected) in
             [("a/#", "$share/g/a/#"), ("$share/h/a", "$share/h/a"), ("a/#/b", "a/#/b"), ("", "")]

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_flows_fall_where_they_always_did() {
+    fn owner_of_is_stable_across_builds() {
         let owners = |count| (1..=16).map(|flow| owner_of(flow, count)).collect::<Vec<_>>();
         assert_eq!(owners(4), [0, 3, 2, 2, 1, 3, 0, 0, 3, 2, 0, 1, 0, 2, 0, 1]);
         assert_eq!(owners(3), [0, 2, 2, 2, 1, 1, 0, 0, 1, 2, 0, 1, 0, 2, 0, 1]);
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_get_about_the_same_number_of_flows() {
+    fn flows_spread_evenly_over_shards() {
         let mut flows = [0_u32; 7];
         (1..=10_000).for_each(|flow| flows[owner_of(flow, 7) as usize] += 1);
         assert!(flows.iter().all(|count| (1_300..=1_560).contains(count)), "{flows:?}");
@@ -42,18 +42,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_flow_falls_to_one_shard_that_there_is(flow: FlowId, count in 1_u32..200) {
+        fn owner_is_an_existing_shard(flow: FlowId, count in 1_u32..200) {
             prop_assert!(owner_of(flow, count) < count);
         }
 
         #[test]
-        fn a_new_shard_takes_flows_from_others_and_moves_no_flow_between_them(flow: FlowId, count in 1_u32..100) {
+        fn added_shard_only_takes_flows(flow: FlowId, count in 1_u32..100) {
             let (before, after) = (owner_of(flow, count), owner_of(flow, count + 1));
             prop_assert!(after == before || after == count);
         }
 
         #[test]
-        fn a_change_of_the_count_moves_about_as_many_flows_as_must_move(
+        fn resharding_moves_the_minimum(
             from in 1_u32..20, to in 1_u32..20, first in 0_i64..1_000_000_000,
         ) {
             const FLOWS: u32 = 4_000;

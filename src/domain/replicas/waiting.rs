@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_waits_only_while_a_living_member_that_divides_otherwise_may_have_it() {
+    fn new_flow_waits_for_members_with_old_settings() {
         let new: Vec<FlowId> =
             (1..100).filter(|flow| owner_of(*flow, 2) == 0 && owner_of(*flow, 3) == 2).collect();
         let old = || member(shard(0, 2));

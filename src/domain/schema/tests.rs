@@ -15,7 +15,7 @@ fn message(schema: &str, payload: &str) -> String {
 }
 
 #[test]
-fn every_type_takes_what_the_contract_says() {
+fn field_types_accept_contract_values() {
     let values = [
         "\"x\"",
         "\"1\"",
@@ -48,7 +48,7 @@ fn every_type_takes_what_the_contract_says() {
 }
 
 #[test]
-fn fields_may_be_described_in_three_ways() {
+fn fields_have_three_notations() {
     let ways = [
         r#"{"a":"int","b":"str"}"#,
         r#"{"a":{"type":"int"},"b":{"type":"str","maxLength":1}}"#,
@@ -64,7 +64,7 @@ fn fields_may_be_described_in_three_ways() {
 }
 
 #[test]
-fn properties_and_type_can_be_fields_too() {
+fn properties_and_type_can_be_field_names() {
     assert_eq!(
         message(r#"{"properties":"int"}"#, "{}"),
         r#"field "properties": expected int, but it is missing"#
@@ -77,7 +77,7 @@ fn properties_and_type_can_be_fields_too() {
 }
 
 #[test]
-fn a_schema_that_names_no_field_takes_any_object() {
+fn empty_schema_accepts_any_object() {
     for schema in ["{}", "null", " null ", r#"{"properties":{}}"#] {
         assert_eq!(check(schema, "{}"), Ok(()), "{schema}");
         assert_eq!(check(schema, r#"{"a":1}"#), Ok(()), "{schema}");
@@ -85,7 +85,7 @@ fn a_schema_that_names_no_field_takes_any_object() {
 }
 
 #[test]
-fn the_message_says_what_came() {
+fn error_names_the_actual_type() {
     let came = [
         ("1", "int"),
         ("1.5", "float"),
@@ -101,13 +101,13 @@ fn the_message_says_what_came() {
 }
 
 #[test]
-fn the_last_value_of_a_name_is_the_one_that_counts() {
+fn last_duplicate_value_is_validated() {
     assert_eq!(check(r#"{"a":"int"}"#, r#"{"a":"x","a":1}"#), Ok(()));
     assert!(check(r#"{"a":"int"}"#, r#"{"a":1,"a":"x"}"#).is_err());
 }
 
 #[test]
-fn a_useless_schema_is_refused_with_field_and_type() {
+fn schema_errors_name_field_and_type() {
     let unknown = |field: &str, found: &str| SchemaError::UnknownType {
         field: field.to_owned(),
         found: found.to_owned(),
@@ -146,7 +146,7 @@ const STRICT: &str = r#"{
 }"#;
 
 #[test]
-fn a_schema_key_makes_it_json_schema() {
+fn schema_key_selects_json_schema() {
     assert_eq!(check(STRICT, r#"{"t":1.5,"tags":["x"]}"#), Ok(()));
     assert_eq!(message(STRICT, r#"{"t":101}"#), r#"at "/t": 101 is greater than the maximum of 100"#);
     assert_eq!(message(STRICT, r#"{"t":1,"tags":["x",7]}"#), r#"at "/tags/1": 7 is not of type "string""#);
@@ -157,7 +157,7 @@ fn a_schema_key_makes_it_json_schema() {
 }
 
 #[test]
-fn a_json_schema_that_is_wrong_or_elsewhere_is_refused() {
+fn invalid_or_remote_json_schema_is_rejected() {
     let draft = "https://json-schema.org/draft/2020-12/schema";
     let cases = [
         json!({"$schema": draft, "type": "whatever"}),
@@ -174,7 +174,7 @@ fn a_json_schema_that_is_wrong_or_elsewhere_is_refused() {
 }
 
 #[test]
-fn json_schema_says_so_when_a_payload_is_too_deep_for_it() {
+fn json_schema_rejects_deep_payloads() {
     let nested =
         |levels: usize| format!(r#"{{"t":1,"x":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
     assert_eq!(check(STRICT, &nested(127)), Ok(()));
@@ -183,7 +183,7 @@ fn json_schema_says_so_when_a_payload_is_too_deep_for_it() {
 }
 
 #[test]
-fn json_schema_checks_a_bounded_number_of_values_and_names() {
+fn json_schema_rejects_large_payloads() {
     // The object, the name and the array besides.
     let payload = |elements: usize| format!(r#"{{"t":[{}0]}}"#, "0,".repeat(elements - 1));
     let schema = r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#;
@@ -196,7 +196,7 @@ fn json_schema_checks_a_bounded_number_of_values_and_names() {
 }
 
 #[test]
-fn a_json_schema_may_have_a_bounded_number_of_values_and_names() {
+fn large_json_schema_is_rejected() {
     let values = "0,".repeat(100_000);
     let schema =
         format!(r#"{{"$schema":"https://json-schema.org/draft/2020-12/schema","enum":[{values}1]}}"#);
@@ -205,7 +205,7 @@ fn a_json_schema_may_have_a_bounded_number_of_values_and_names() {
 }
 
 #[test]
-fn json_schema_takes_large_integers_as_doubles_and_refuses_what_no_double_holds() {
+fn json_schema_compares_numbers_as_doubles() {
     let integer =
         r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","properties":{"a":{"type":"integer"}}}"#;
     for value in ["123456789012345678901234567890", "1.0", "1e2"] {
@@ -219,13 +219,13 @@ fn json_schema_takes_large_integers_as_doubles_and_refuses_what_no_double_holds(
 }
 
 #[test]
-fn a_long_value_does_not_make_a_long_message() {
+fn long_values_are_shortened_in_errors() {
     let message = message(STRICT, &format!(r#"{{"t":"{}"}}"#, "é".repeat(100_000)));
     assert!(message.len() < 600 && message.ends_with('…'), "{message}");
 }
 
 #[test]
-fn the_public_function_is_the_same_code() {
+fn validate_payload_matches_the_schema() {
     let schema = json!({"a": "int"});
     assert_eq!(validate_payload(&schema, &json!({"a": 1})), Ok(()));
     assert!(matches!(validate_payload(&schema, &json!({"a": 1.0})), Err(ValidatePayloadError::Invalid(_))));
@@ -235,7 +235,7 @@ fn the_public_function_is_the_same_code() {
 
 proptest! {
     #[test]
-    fn any_text_compiles_or_is_refused(text in ".{0,60}") {
+    fn compile_never_panics(text in ".{0,60}") {
         let _ = PayloadSchema::compile(&text);
     }
 }

@@ -9,7 +9,7 @@ fn assign(ids: &mut SubscriptionIds, filter: &str, flows: &[FlowId]) -> Subscrip
 }
 
 #[test]
-fn a_filter_keeps_its_identifier_for_as_long_as_it_has_the_same_flows() {
+fn identifier_changes_with_the_flows() {
     let mut ids = SubscriptionIds::starting_at(5);
     assert_eq!(assign(&mut ids, "a", &[1, 2]), 5);
     assert_eq!(assign(&mut ids, "b", &[3]), 6);
@@ -26,7 +26,7 @@ fn a_filter_keeps_its_identifier_for_as_long_as_it_has_the_same_flows() {
 }
 
 #[test]
-fn a_shunned_filter_is_not_held_at_any_broker_until_it_is_granted() {
+fn shunned_filter_is_not_held_until_granted() {
     let mut ids = SubscriptionIds::starting_at(1);
     assign(&mut ids, "a", &[1]);
     assign(&mut ids, "b", &[1]);
@@ -46,14 +46,14 @@ fn a_shunned_filter_is_not_held_at_any_broker_until_it_is_granted() {
 }
 
 #[test]
-fn the_last_identifier_is_given_and_none_after_it() {
+fn identifiers_end_at_the_maximum() {
     let mut ids = SubscriptionIds::starting_at(MAX_ID);
     assert_eq!(assign(&mut ids, "a", &[1]), MAX_ID);
     assert_eq!(ids.assign([("a", &[1][..]), ("b", &[1])].into_iter()), None);
 }
 
 #[test]
-fn of_replaced_identifiers_a_bounded_number_is_remembered_and_those_that_were_replaced_first_are_forgotten() {
+fn oldest_replaced_ids_are_evicted_first() {
     let mut ids = SubscriptionIds::starting_at(1);
     let many: Vec<FlowId> = (0..FlowId::try_from(MAX_REPLACED / 10).unwrap()).collect();
     for turn in 0..30 {
@@ -91,7 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn whatever_is_subscribed_and_let_go_an_identifier_stands_for_the_same_for_ever(
+    fn identifier_meaning_never_changes(
         steps in prop::collection::vec(step(), 1..40),
     ) {
         let mut ids = SubscriptionIds::starting_at(1);

@@ -9,7 +9,7 @@ fn filter(raw: &str) -> TopicFilter {
 }
 
 #[test]
-fn filters_match_as_the_specification_says() {
+fn filters_match_by_the_specification() {
     let cases = [
         ("sport/tennis/player1/#", "sport/tennis/player1", true),
         ("sport/tennis/player1/#", "sport/tennis/player1/ranking", true),
@@ -50,7 +50,7 @@ fn filters_match_as_the_specification_says() {
 }
 
 #[test]
-fn a_character_that_brokers_refuse_is_named() {
+fn refused_characters_are_named() {
     let refused =
         [0x1, 0x9, 0xA, 0xD, 0x1F, 0x7F, 0x80, 0x9F, 0xFDD0, 0xFDEF, 0xFFFE, 0xFFFF, 0x1_FFFE, 0x10_FFFF];
     for code in refused {
@@ -67,7 +67,7 @@ fn a_character_that_brokers_refuse_is_named() {
 }
 
 #[test]
-fn a_bad_filter_is_refused_with_its_culprit() {
+fn invalid_filters_name_the_culprit() {
     let culprit = |level: &str| FilterError::WildcardNotAlone { level: level.to_owned() };
     let share = |found: &str| FilterError::BadShare { found: found.to_owned() };
     let cases = [
@@ -95,7 +95,7 @@ fn a_bad_filter_is_refused_with_its_culprit() {
 }
 
 #[test]
-fn a_shared_filter_is_subscribed_whole() {
+fn shared_filter_keeps_its_text() {
     let shared = filter("$share/group/a/+");
     assert_eq!(shared.as_str(), "$share/group/a/+");
     assert!(shared.is_shared());
@@ -103,7 +103,7 @@ fn a_shared_filter_is_subscribed_whole() {
 }
 
 #[test]
-fn filters_relate_as_their_topics_do() {
+fn relations_follow_the_topics() {
     let covering = [
         ("#", "a/b"),
         ("#", "+/#"),
@@ -170,7 +170,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn covers_overlaps_and_join_agree_with_matching(a in any_filter(), b in any_filter()) {
+    fn relations_agree_with_matching(a in any_filter(), b in any_filter()) {
         let topics = all_topics();
         let both = topics.iter().map(|topic| (a.matches(topic), b.matches(topic))).collect::<Vec<_>>();
         prop_assert_eq!(a.covers(&b), both.iter().all(|&(by_a, by_b)| by_a || !by_b));
@@ -186,14 +186,14 @@ proptest! {
     }
 
     #[test]
-    fn no_filter_between_two_filters_and_their_join(a in any_filter(), b in any_filter(), c in any_filter()) {
+    fn join_is_the_smallest_cover(a in any_filter(), b in any_filter(), c in any_filter()) {
         if c.covers(&a) && c.covers(&b) {
             prop_assert!(c.covers(&a.join(&b).expect("c covers both")));
         }
     }
 
     #[test]
-    fn any_text_is_parsed_or_refused(raw in ".{0,30}", topic in ".{0,30}") {
+    fn filter_parser_never_panics(raw in ".{0,30}", topic in ".{0,30}") {
         if let Ok(filter) = TopicFilter::parse(&raw) {
             prop_assert_eq!(filter.as_str(), raw);
             let _ = filter.matches(&topic);

@@ -39,7 +39,7 @@ fn moved() -> (Flow, Role, BTreeSet<FlowId>) {
 }
 
 #[test]
-fn a_flow_is_kept_until_its_new_owner_has_read_the_flows_after_us_and_subscribed() {
+fn flow_is_kept_until_its_owner_subscribes() {
     let (flow, role, had) = moved();
     let all = [flow.clone()];
     let (_, begun) = Handover::default().next(&role, &all, 100, &had, &Holders::Members(&[]));
@@ -66,7 +66,7 @@ fn a_flow_is_kept_until_its_new_owner_has_read_the_flows_after_us_and_subscribed
 }
 
 #[test]
-fn a_flow_that_is_edited_meanwhile_has_to_be_read_again() {
+fn edited_flow_restarts_the_handover() {
     let (flow, role, had) = moved();
     let (_, begun) =
         Handover::default().next(&role, std::slice::from_ref(&flow), 100, &had, &Holders::Members(&[]));
@@ -79,7 +79,7 @@ fn a_flow_that_is_edited_meanwhile_has_to_be_read_again() {
 }
 
 #[test]
-fn a_flow_that_was_never_here_is_left_to_its_owner() {
+fn unsubscribed_flow_needs_no_handover() {
     let (flow, role, _) = moved();
     let (in_force, left) =
         Handover::default().next(&role, &[flow], 100, &BTreeSet::new(), &Holders::Members(&[]));
@@ -87,7 +87,7 @@ fn a_flow_that_was_never_here_is_left_to_its_owner() {
 }
 
 #[test]
-fn the_last_one_lets_go_of_all() {
+fn last_replica_releases_all_flows() {
     let (flow, _, had) = moved();
     let (in_force, left) = Handover::default().next(&Role::Leaving, &[flow], 100, &had, &Holders::NotNeeded);
     assert_eq!((in_force.len(), left.since_us()), (0, None));
@@ -251,7 +251,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn no_flow_is_ever_without_one_that_has_it(steps in prop::collection::vec(any_step(), 1..250)) {
+    fn every_flow_always_has_a_holder(steps in prop::collection::vec(any_step(), 1..250)) {
         let mut world = World { flows: 6, ..World::default() };
         for step in steps {
             world.run(&step);
@@ -260,7 +260,7 @@ proptest! {
     }
 
     #[test]
-    fn shards_that_are_left_alone_come_to_hold_each_flow_once(
+    fn stable_shards_hold_each_flow_once(
         steps in prop::collection::vec(any_step(), 1..120), count in 1_usize..=GATEWAYS,
     ) {
         let mut world = World { flows: FLOWS, ..World::default() };

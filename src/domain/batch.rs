@@ -12,10 +12,10 @@ use super::stable_hash::mix;
 /// Number of a lane, from 0.
 pub type Lane = u32;
 
-/// The lane that serves a flow. It never changes, so the hash must not depend on the build.
+/// Returns the lane of a flow. The assignment is permanent, so the hash must not depend on the build.
 #[must_use]
 pub fn lane_of(flow: FlowId, lanes: u32) -> Lane {
-    // The hash is part of the format of every inbox.
+    // Stored lane offsets depend on this hash.
     let hash = mix(flow.cast_unsigned());
     // The remainder is below `lanes`, so it fits.
     u32::try_from(hash % u64::from(lanes.max(1))).unwrap_or(0)
@@ -28,7 +28,7 @@ pub struct Batch {
     pub lane: Lane,
     /// Epoch in which the lane was opened; batches of older epochs are void.
     pub epoch: i64,
-    /// The offset that it advances.
+    /// The owner of the offset to advance.
     pub scope: Scope,
     /// The expected offset in SQL.
     pub from: Offset,
@@ -38,7 +38,7 @@ pub struct Batch {
     pub entries: Vec<BatchEntry>,
 }
 
-/// Whether a batch is of a lane or of a lagging flow: it advances the offset of that one.
+/// The owner of a batch: a lane or a lagging flow. The batch advances the offset of its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// The lane, without its lagging flows.
@@ -55,7 +55,7 @@ pub enum Scope {
     },
 }
 
-/// A flow that its lane has gone on without.
+/// A flow whose lane continues without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaggingFlow {
     /// The flow.
@@ -83,7 +83,7 @@ pub struct OpenedLane {
 }
 
 impl Batch {
-    /// Messages, counted once for each flow: the measure of a batch.
+    /// Number of messages, counted once for each flow. Batch limits refer to this number.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.entries.iter().map(|entry| entry.flows.len().max(1)).sum()
@@ -97,7 +97,7 @@ pub struct BatchEntry {
     pub record: Arc<Record>,
     /// The flows of this lane that it belongs to, ascending.
     pub flows: Vec<FlowId>,
-    /// Whether this lane makes the dead letter if the payload is invalid. It belongs to no flow, so one lane does it.
+    /// Whether this lane writes the dead letter if the payload is invalid. Such a payload belongs to no flow.
     pub reports_invalid_payload: bool,
 }
 
@@ -106,40 +106,40 @@ pub struct BatchEntry {
 pub struct ProcessResult {
     /// Code of the flow.
     pub flow_code: Arc<str>,
-    /// The number it got, consecutive within the flow.
+    /// Its sequence number, consecutive within the flow.
     pub message_id: i64,
-    /// What was done with it.
+    /// The action performed.
     pub action: Action,
 }
 
-/// Why a message got no number, or could not be handed on. Both are permanent; see [`processing`](super::processing).
+/// A message that is not stored or posted. Both variants are permanent; see [`processing`](super::processing).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProcessError {
     /// It became a dead letter.
     #[error("{0}")]
     Rejected(Rejection),
-    /// A message with the same key was numbered before. Nothing is kept.
+    /// An earlier message has the same key. The message is dropped.
     #[error("flow {flow_code} has had this key already, in message {message_id}")]
     Repeated {
         /// Code of the flow.
         flow_code: Arc<str>,
-        /// The number that the first one got.
+        /// Sequence number of the first message with the key.
         message_id: i64,
     },
 }
 
-/// Why a message is a dead letter.
+/// The cause of a dead letter, with the data that identifies its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The flow and its code, unless the payload belongs to none. A flow that was deleted has no code any more.
+    /// The flow and its code; `None` if the payload is invalid. The code of a deleted flow is unknown.
     pub flow: Option<(FlowId, Option<Arc<str>>)>,
-    /// Number it had already got, if any.
+    /// Its sequence number, if one was assigned.
     pub message_id: Option<i64>,
     /// Topic of the message.
     pub topic: String,
     /// The cause.
     pub reason: DeadLetterReason,
-    /// The sentence for people.
+    /// Text for operators.
     pub detail: String,
 }
 
@@ -157,12 +157,12 @@ impl fmt::Display for Rejection {
 /// The outcome of a committed batch.
 #[derive(Debug, Default)]
 pub struct BatchOutcome {
-    /// One for each message and flow, in the order of the batch. The messages of deferred flows have none: they come
-    /// again in batches of their own.
+    /// One result for each message and flow, in the order of the batch. Messages of deferred flows have none: they are
+    /// processed by later batches of their flow.
     pub results: Vec<Result<ProcessResult, ProcessError>>,
     /// Numbered messages in the outbox, in the order of the batch.
     pub posts: Vec<OutboxItem>,
-    /// The flows that were deferred: from these offsets on nothing of theirs was done.
+    /// The deferred flows. Their messages from these offsets on are not processed.
     pub deferred: Vec<LaggingFlow>,
     /// The outcome of a batch of a lagging flow.
     pub catch_up: Option<CatchUp>,
@@ -171,11 +171,11 @@ pub struct BatchOutcome {
 /// How a batch of a lagging flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatchUp {
-    /// The row of the flow is still locked; nothing was done.
+    /// The row of the flow is still locked; the batch had no effect.
     StillLocked,
     /// The flow is at the `next` of the batch.
     Advanced,
-    /// The flow is at the offset of its lane, and no longer lags.
+    /// The flow is at the offset of its lane and no longer lags.
     Rejoined,
 }
 

@@ -1,9 +1,9 @@
-//! A message on its way: as the broker hands it over, and as the inbox keeps it.
+//! A message as the broker delivers it and as the inbox stores it.
 
-/// Position of a record in an inbox. Offsets rise, have gaps, and are never used twice.
+/// Position of a record in an inbox. Offsets ascend, may have gaps, and are never reused.
 pub type Offset = u64;
 
-/// Each start of a gateway issues offsets of a range of its own, which begins at a multiple of this.
+/// Size of the offset range of one gateway start. Each range begins at a multiple of it.
 pub const OFFSETS_PER_START: Offset = 1 << 40;
 
 /// Primary key of a row in `flows`.
@@ -12,50 +12,50 @@ pub type FlowId = i64;
 /// Identifier of an MQTT v5 subscription (1 to 268,435,455).
 pub type SubscriptionId = u32;
 
-/// What the broker handed over, before it has an offset.
+/// A message from the broker that has no offset yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Publication<'a> {
     /// Topic name it was published to.
     pub topic: &'a str,
-    /// Payload, byte for byte; of an unfit message only its beginning.
+    /// Payload, byte for byte; only its beginning if the message is unfit.
     pub payload: &'a [u8],
-    /// Why it reaches no flow, where the MQTT client knows already.
+    /// The cause if the MQTT client has found the message unfit for any flow.
     pub unfit: Option<Unfit>,
     /// Facts of its delivery.
     pub delivery: &'a DeliveryFacts,
 }
 
-/// How a message was delivered to us: what routing and the recognition of redelivery need.
+/// Facts of a delivery that routing and duplicate detection need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeliveryFacts {
     /// Quality of service of this delivery, 0 to 2.
     pub qos: u8,
     /// MQTT packet identifier; 0 at `QoS` 0.
     pub packet_id: u16,
-    /// The broker says it may have sent this before (DUP).
+    /// The DUP flag: the broker may have sent this message before.
     pub duplicate: bool,
-    /// The broker kept this message from before the subscription.
+    /// The RETAIN flag: the message is older than the subscription.
     pub retained: bool,
-    /// Identifiers of the v5 subscriptions that matched; empty where the broker names none.
+    /// Identifiers of the matching MQTT 5 subscriptions; empty if the broker sends none.
     pub subscription_ids: Vec<SubscriptionId>,
-    /// User properties of MQTT 5, in order: the first of them, up to [`MAX_USER_PROPERTIES_BYTES`].
+    /// The first MQTT 5 user properties, in order, up to [`MAX_USER_PROPERTIES_BYTES`].
     pub user_properties: Vec<(String, String)>,
 }
 
-/// So much of a message's user properties is kept, in bytes of names and values. They are no part
-/// of what is stored or posted; a flow may have its key in one of them, and that is short.
+/// Maximum size of the kept user properties: bytes of names and values. They are neither stored nor posted, and serve only
+/// as message keys, which are short.
 pub const MAX_USER_PROPERTIES_BYTES: usize = 16 * 1024;
 
 /// A message in the inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its place in the inbox.
+    /// Its position in the inbox.
     pub offset: Offset,
     /// When it was appended: microseconds since 1970, UTC.
     pub received_at_us: i64,
     /// Topic name it was published to.
     pub topic: String,
-    /// What was published.
+    /// The payload.
     pub body: Body,
     /// Facts of its delivery.
     pub delivery: DeliveryFacts,
@@ -66,22 +66,22 @@ pub struct Record {
 pub enum Body {
     /// The payload, byte for byte.
     Whole(Vec<u8>),
-    /// The beginning of the payload of a message that reaches no flow.
+    /// The beginning of the payload of an unfit message.
     Head {
         /// The first bytes, up to [`MAX_HEAD_BYTES`].
         head: Vec<u8>,
-        /// Why, and facts of the whole payload.
+        /// The cause, and facts of the whole payload.
         unfit: Unfit,
     },
 }
 
-/// So much of the payload of an unfit message is kept.
+/// Maximum size of the kept payload of an unfit message.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Why a message reaches no flow, and facts of its payload, of which only the beginning is kept.
+/// The cause why a message reaches no flow, and facts of its truncated payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfit {
-    /// Why.
+    /// The cause.
     pub reason: UnfitReason,
     /// Length of the whole payload in bytes.
     pub length: u64,
@@ -89,19 +89,19 @@ pub struct Unfit {
     pub sha256: [u8; 32],
 }
 
-/// Why a message reaches no flow, whatever its payload says.
+/// A cause to reject a message before its payload is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnfitReason {
-    /// It is longer than allowed.
+    /// The payload is longer than allowed.
     TooLarge,
-    /// Its topic is not UTF-8, or holds NUL.
+    /// The topic is not UTF-8, or contains NUL.
     TopicNotUtf8,
     /// The PUBLISH packet breaks another rule of MQTT.
     Malformed,
 }
 
 impl UnfitReason {
-    /// Two bits, as the inbox keeps it.
+    /// Two-bit code in the format of the inbox.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -111,7 +111,7 @@ impl UnfitReason {
         }
     }
 
-    /// The opposite of [`code`](Self::code).
+    /// Returns the reason with this [`code`](Self::code).
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
         [Self::TooLarge, Self::TopicNotUtf8, Self::Malformed].into_iter().find(|reason| reason.code() == code)
@@ -119,7 +119,7 @@ impl UnfitReason {
 }
 
 impl Body {
-    /// What is kept of the payload.
+    /// The kept bytes of the payload.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {

@@ -2,7 +2,7 @@
 
 use super::super::batch::BatchEntry;
 
-/// The entries of a batch, and their weight.
+/// The entries of a batch and their size.
 pub(super) struct BatchBuilder {
     entries: Vec<BatchEntry>,
     pairs: usize,
@@ -20,14 +20,14 @@ impl BatchBuilder {
         self.entries.is_empty()
     }
 
-    /// Whether `entry` fits as well. The first one always does.
+    /// Whether `entry` fits into the limits. The first entry always fits.
     pub(super) fn fits(&self, entry: &BatchEntry) -> bool {
-        let (pairs, bytes) = weight(entry);
+        let (pairs, bytes) = size_of_entry(entry);
         self.is_empty() || (self.pairs + pairs <= self.max_pairs && self.bytes + bytes <= self.max_bytes)
     }
 
     pub(super) fn push(&mut self, entry: BatchEntry) {
-        let (pairs, bytes) = weight(&entry);
+        let (pairs, bytes) = size_of_entry(&entry);
         self.pairs += pairs;
         self.bytes += bytes;
         self.entries.push(entry);
@@ -38,8 +38,8 @@ impl BatchBuilder {
     }
 }
 
-/// Messages, counted once for each flow, and payload bytes.
-fn weight(entry: &BatchEntry) -> (usize, usize) {
+/// Returns the number of messages, counted once for each flow, and their payload bytes.
+fn size_of_entry(entry: &BatchEntry) -> (usize, usize) {
     let pairs = entry.flows.len().max(1);
     (pairs, pairs * entry.record.body.as_bytes().len())
 }

@@ -1,4 +1,4 @@
-//! How far one lane has read, and which batch is next. Pure.
+//! The cursor of one lane over the inbox. It selects the next batch.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::copies::Copies;
 use super::lagging::LaggingFlows;
 use super::source::{Ahead, ReadAhead, RecordSource};
 
-/// The lane that makes the dead letters of invalid payloads, which belong to no flow. Fixed, because flows come and go,
-/// and exactly one lane must do it.
+/// The lane that writes the dead letters of invalid payloads, which belong to no flow. Exactly one lane must write them,
+/// and the flows of a lane may change, so the lane is fixed.
 const INVALID_PAYLOAD_LANE: Lane = 0;
 
 const AHEAD: Ahead = Ahead { records: 256, bytes: 1 << 20 };
@@ -20,22 +20,22 @@ const AHEAD: Ahead = Ahead { records: 256, bytes: 1 << 20 };
 /// The state of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// No worker has taken it over yet.
+    /// No worker owns the lane.
     Closed,
     /// Ready for a batch.
     Open,
-    /// A batch is with the worker.
+    /// The worker processes a batch.
     Busy { scope: Scope, next: Offset },
 }
 
-/// Whose turn is next.
+/// The owner of the next batch: the lane or one of its lagging flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Lane,
     LaggingFlows,
 }
 
-/// A record, as far as it concerns this lane.
+/// A record with its flows in this lane.
 struct Classified {
     entry: BatchEntry,
     invalid: bool,
@@ -48,20 +48,20 @@ pub struct LaneCursor<R> {
     state: State,
     /// The position of the lane in SQL.
     in_sql: LanePosition,
-    /// All records below are committed for this lane or do not concern it, except for the lagging flows.
+    /// All records below are committed for this lane or belong to other lanes. Lagging flows are excepted.
     done: Offset,
     /// See [`Self::end_batches_at`].
     ends_at: Option<Offset>,
     lagging: LaggingFlows<R>,
     turn: Turn,
-    /// The invalid messages that lane 0 reported last.
+    /// The last invalid message that lane 0 reported.
     invalid: Copies,
-    /// The same, at the offset in SQL.
+    /// The value of `invalid` at the offset in SQL.
     invalid_in_sql: Copies,
 }
 
 impl<R: RecordSource> LaneCursor<R> {
-    /// A lane that no worker has taken over yet.
+    /// Creates a closed lane.
     pub fn new(lane: Lane, reader: R) -> Self {
         Self {
             lane,
@@ -77,10 +77,10 @@ impl<R: RecordSource> LaneCursor<R> {
         }
     }
 
-    /// Opens the lane at its position in SQL, after a worker has taken it over. Returns whether it did.
+    /// Opens the lane at its position in SQL, after a worker has taken it over. Returns whether the position was accepted.
     ///
-    /// An open lane ignores older epochs. A closed one accepts any: after its row was deleted or a backup was restored,
-    /// epochs begin below the known one. If the message was outdated after all, the first batch is fenced.
+    /// An open lane ignores older epochs. A closed lane accepts any epoch, because epochs restart after a deleted row or a
+    /// restored backup. If the position is outdated, the first batch is fenced.
     pub fn open(&mut self, opened: &OpenedLane) -> bool {
         let position = opened.position;
         if self.state != State::Closed && position.epoch <= self.in_sql.epoch {
@@ -99,8 +99,7 @@ impl<R: RecordSource> LaneCursor<R> {
         true
     }
 
-    /// Closes the lane until it is opened again, because its worker has ended or lost it. Returns false if the lane is
-    /// in a later epoch already.
+    /// Closes the lane after its worker has stopped or lost the lane. Returns false if the lane is in a later epoch.
     pub fn close(&mut self, epoch: i64) -> bool {
         let current = epoch == self.in_sql.epoch;
         if current {
@@ -125,13 +124,12 @@ impl<R: RecordSource> LaneCursor<R> {
         self.ends_at = offset;
     }
 
-    /// Whether it can be given a batch.
+    /// Whether the lane can process a batch.
     pub fn is_free(&self) -> bool {
         self.state == State::Open
     }
 
-    /// Applies the outcome of a batch: it is committed, or its flow is still locked. Outcomes of older epochs are
-    /// ignored.
+    /// Applies the outcome of a batch. Outcomes of older epochs are ignored.
     pub fn apply_outcome(&mut self, epoch: i64, outcome: &BatchOutcome) {
         let State::Busy { scope, next } = self.state else { return };
         if epoch != self.in_sql.epoch {
@@ -156,7 +154,7 @@ impl<R: RecordSource> LaneCursor<R> {
         }
     }
 
-    /// Goes back to the offset in SQL after a flow has rejoined: the records beyond were scanned without the flow.
+    /// Moves back to the offset in SQL after a flow has rejoined, because later records were scanned without the flow.
     fn rewind(&mut self) {
         if self.log.position() > self.in_sql.next_offset {
             self.log.seek(self.in_sql.next_offset);
@@ -165,36 +163,38 @@ impl<R: RecordSource> LaneCursor<R> {
         }
     }
 
-    /// The offset below which no record is needed any more.
+    /// Returns the offset below which no record is needed.
     #[must_use]
     pub fn watermark(&self) -> Offset {
         self.lagging.lowest().map_or(self.done, |lowest| lowest.min(self.done))
     }
 
-    /// The offset below which no record is scanned again, whichever actor is replaced. Lower than the watermark if the
-    /// lane has scanned beyond its offset in SQL and found nothing: it begins again at that offset.
+    /// Returns the offset below which no record is scanned again, whichever actor is restarted.
+    ///
+    /// It is the offset in SQL, or the lowest offset of a lagging flow. It can be lower than the watermark, because a
+    /// restarted lane repeats the scan of records without messages for it.
     #[must_use]
     pub fn rescan_offset(&self) -> Offset {
         let at = self.in_sql.next_offset;
         self.lagging.lowest().map_or(at, |lowest| lowest.min(at))
     }
 
-    /// Whether all records below `end` are done and committed. Lagging flows are not waited for: their offsets are in
-    /// SQL, and their records stay in the inbox.
+    /// Whether all records below `end` are committed. Lagging flows do not count: their offsets are in SQL, and their
+    /// records stay in the inbox.
     #[must_use]
     pub fn is_drained(&self, end: Offset) -> bool {
         self.state == State::Open && self.done >= end && self.in_sql.next_offset >= self.done
     }
 
-    /// Tries flows again whose rows were locked, as time has passed.
+    /// Lets lagging flows retry their locked rows. Called at regular intervals.
     pub fn tick(&mut self) {
         self.lagging.wake();
     }
 
-    /// The next batch, if the worker is free and there is one. The batch of an idle lane is empty and only advances its
-    /// offset; it is made if `even_if_empty`. The lane and its lagging flows take turns.
+    /// Returns the next batch if the lane is free. The lane and its lagging flows take turns.
     ///
-    /// The second value says whether there is more to scan, beside the batch if there is one.
+    /// With `even_if_empty`, an idle lane returns an empty batch that only advances its offset. The second value is true if
+    /// more records remain to be scanned.
     pub fn next_batch(
         &mut self,
         context: &BatchContext<'_>,
@@ -209,7 +209,7 @@ impl<R: RecordSource> LaneCursor<R> {
         };
         let mut more = false;
         for turn in turns {
-            // Also after a failure: an invalid record must not keep the other from its turn.
+            // The turn changes before any error, so that an unreadable record does not block the other side.
             self.turn = turn.other();
             let (batch, further) = match turn {
                 Turn::Lane => self.batch_of_the_lane(context, even_if_empty)?,
@@ -251,7 +251,7 @@ impl<R: RecordSource> LaneCursor<R> {
             let record = match self.log.next() {
                 Ok(Some(record)) => record,
                 Ok(None) => return Ok((builder.into_entries(), false)),
-                // The entries so far go first; the error recurs.
+                // The entries before the error are returned first; the next call meets the error again.
                 Err(_) if !builder.is_empty() => break,
                 Err(error) => return Err(error),
             };

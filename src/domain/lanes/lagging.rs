@@ -1,4 +1,4 @@
-//! The flows that lag behind their lane, each with its own offset in the inbox.
+//! Lagging flows of a lane. Each has its own offset in the inbox.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,15 +9,17 @@ use super::batch_builder::BatchBuilder;
 use super::batch_context::BatchContext;
 use super::source::{Ahead, ReadAhead, RecordSource};
 
-/// Smaller than for a lane: many flows may lag, and each reads ahead.
+/// Smaller than for a lane, because each of many lagging flows reads ahead.
 const AHEAD: Ahead = Ahead { records: 32, bytes: 1 << 18 };
 
-/// Most flows of a lane that lag at the same time. Each is tried again at every tick. If more rows are locked, the
-/// whole table is likely to be.
+/// Maximum number of lagging flows of a lane. Each retries at every tick. If more rows are locked, the whole table
+/// probably is.
 const MAX_LAGGING: usize = 64;
 
-/// Most flows of a lane that may lag while an inbox for `max_bytes` holds `bytes`. Above half of it no further flow is
-/// deferred: the records of a lagging flow take space from all others, so the lane waits instead.
+/// Returns the maximum number of lagging flows of a lane, given the size of the inbox.
+///
+/// In an inbox that is more than half full, no further flow is deferred and the lane waits instead. The records of lagging
+/// flows would take the space of all other flows.
 #[must_use]
 pub fn max_lagging(bytes: u64, max_bytes: u64) -> usize {
     if bytes > max_bytes / 2 { 0 } else { MAX_LAGGING }
@@ -26,20 +28,20 @@ pub fn max_lagging(bytes: u64, max_bytes: u64) -> usize {
 /// The cursor of a lagging flow.
 struct LaggingCursor<R> {
     flow: FlowId,
-    /// Its offset in SQL: all records below are done for it.
+    /// Its offset in SQL: all records below are processed for the flow.
     in_sql: Offset,
     log: ReadAhead<R>,
-    /// The records of the current batch, in case the worker returns it undone.
+    /// The records of the current batch, which are read again if the row is still locked.
     in_progress: Vec<Arc<Record>>,
-    /// Its row was locked the last time, so the next batch has one message only.
+    /// Whether the next batch has one message only, because the row was locked the last time.
     probing: bool,
-    /// Whether it waits for the next tick.
-    resting: bool,
+    /// Whether the flow waits for the next tick.
+    waiting: bool,
 }
 
 /// The lagging flows of one lane. They take turns.
 pub(super) struct LaggingFlows<R> {
-    /// The next in turn is the first.
+    /// The first cursor has the next turn.
     queue: VecDeque<LaggingCursor<R>>,
 }
 
@@ -56,12 +58,12 @@ impl<R: RecordSource> LaggingFlows<R> {
         self.queue.iter().any(|cursor| cursor.flow == flow)
     }
 
-    /// The lowest offset that a lagging flow still needs.
+    /// Returns the lowest offset that a lagging flow needs.
     pub(super) fn lowest(&self) -> Option<Offset> {
         self.queue.iter().map(|cursor| cursor.in_sql).min()
     }
 
-    /// Adds a lagging flow. It is tried at once unless its row is known to be locked.
+    /// Adds a lagging flow. Its first attempt is immediate unless its row is known to be locked.
     pub(super) fn add(&mut self, lagging: LaggingFlow, reader: R, known_to_be_locked: bool) {
         self.queue.retain(|cursor| cursor.flow != lagging.flow);
         self.queue.push_back(LaggingCursor {
@@ -70,7 +72,7 @@ impl<R: RecordSource> LaggingFlows<R> {
             log: ReadAhead::new(reader, AHEAD),
             in_progress: Vec::new(),
             probing: true,
-            resting: known_to_be_locked,
+            waiting: known_to_be_locked,
         });
     }
 
@@ -78,14 +80,14 @@ impl<R: RecordSource> LaggingFlows<R> {
         self.queue.clear();
     }
 
-    /// At a tick, the resting flows are tried again.
+    /// Ends the wait of all flows. Called at each tick.
     pub(super) fn wake(&mut self) {
         for cursor in &mut self.queue {
-            cursor.resting = false;
+            cursor.waiting = false;
         }
     }
 
-    /// A batch of the next flow in turn, if it has one. The second value says whether there is more to scan.
+    /// Returns a batch of the next flow in turn, if it has one. The second value is true if more records remain.
     pub(super) fn next_batch(
         &mut self,
         lane: Lane,
@@ -94,8 +96,8 @@ impl<R: RecordSource> LaggingFlows<R> {
     ) -> Result<(Option<Batch>, bool), R::Error> {
         for _ in 0..self.queue.len() {
             self.queue.rotate_left(1);
-            // Only one flow scans, which keeps the turn of the router short.
-            if let Some(cursor) = self.queue.back_mut().filter(|cursor| !cursor.resting) {
+            // Only one flow scans at a time, which bounds the time in the router.
+            if let Some(cursor) = self.queue.back_mut().filter(|cursor| !cursor.waiting) {
                 return Ok((cursor.next_batch(lane, lane_in_sql, context)?, true));
             }
         }
@@ -121,7 +123,7 @@ impl<R: RecordSource> LaggingFlows<R> {
 }
 
 impl<R: RecordSource> LaggingCursor<R> {
-    /// Its next batch; `None` if it must go on scanning at its next turn.
+    /// Returns the next batch, or `None` if the scan continues at the next turn.
     fn next_batch(
         &mut self,
         lane: Lane,
@@ -132,7 +134,7 @@ impl<R: RecordSource> LaggingCursor<R> {
         let (entries, in_step) = match self.gather(lane, lane_at, context) {
             Ok(gathered) => gathered,
             Err(error) => {
-                self.resting = true;
+                self.waiting = true;
                 return Err(error);
             }
         };
@@ -150,7 +152,7 @@ impl<R: RecordSource> LaggingCursor<R> {
         }))
     }
 
-    /// Its messages below `lane_at`, and whether these are all of them.
+    /// Collects messages below `lane_at`. The second value is true if no further messages remain below it.
     fn gather(
         &mut self,
         lane: Lane,
@@ -194,6 +196,6 @@ impl<R: RecordSource> LaggingCursor<R> {
             self.log.put_back(record);
         }
         self.probing = true;
-        self.resting = true;
+        self.waiting = true;
     }
 }

@@ -1,43 +1,42 @@
-//! How long a lane lets messages gather between two transactions.
+//! The pause of a lane between two transactions, in which messages accumulate.
 //!
-//! What comes while a transaction runs is the next one. That makes large batches where one lane has all messages, and
-//! small ones where several replicas, each with a part of them, keep one database busy: each transaction is soon over, so it
-//! costs gateway and database more than its messages do. So a lane that keeps up with many messages rests, the longer
-//! the slower its transactions are:
+//! Messages that arrive during a transaction form the next batch. One lane with all messages has large batches. Several
+//! replicas that share one database have small batches, and the cost of a transaction exceeds the cost of its messages.
+//! Therefore a lane that keeps up with many messages lingers after a transaction. Slow transactions cause a longer pause:
 //!
 //! ```text
 //! without   │tx│tx│tx│tx│tx│tx│tx│        with   │ tx │           │ tx │
 //! ```
 //!
-//! Where the database answers soon, nobody is in anybody's way, and the rest is short; a lane with few messages does not
-//! rest. One that is behind, whose batch was not all that there was, is not to rest either: only so does no rest cost a
-//! message a second.
+//! With a fast database the pause is short. A lane with few messages does not linger. A lane with a backlog does not linger
+//! either, so that the pause never reduces the throughput.
 
 use std::time::Duration;
 
-/// Only where messages come this close together, on average: at 4,000 a second and above.
+/// Maximum average interval between messages for a pause: 4,000 messages per second or more.
 const MAX_MESSAGE_INTERVAL: Duration = Duration::from_micros(250);
 
-/// After a transaction that has taken this long the rest is as long; it grows by the square of that time.
+/// Duration of a transaction after which the pause is equally long. The pause grows with the square of the duration.
 const BREAK_EVEN: Duration = Duration::from_millis(4);
 
-/// It is never more times as long as the transaction: that divides the number of transactions by four.
+/// Maximum ratio of the pause to the transaction. A pause of this ratio divides the number of transactions by four.
 const MAX_FACTOR: f64 = 3.0;
 
-/// No message waits longer than this because of it.
+/// Maximum pause, and thus the maximum additional latency of a message.
 const MAX_LINGER: Duration = Duration::from_millis(50);
 
-/// The rest after a transaction that has taken so long, with as many messages; `caught_up`: there are no more, and nobody
-/// waits for the lane.
+/// Returns the pause after a transaction of `messages` messages.
+///
+/// `caught_up` means that no further messages wait and that no drain of the inbox is pending.
 #[must_use]
 pub fn linger_after(took: Duration, messages: usize, caught_up: bool) -> Duration {
-    let come_close_together =
+    let is_busy =
         u32::try_from(messages).is_ok_and(|messages| took <= MAX_MESSAGE_INTERVAL.saturating_mul(messages));
-    if !(caught_up && come_close_together) {
+    if !(caught_up && is_busy) {
         return Duration::ZERO;
     }
-    let times = (took.as_secs_f64() / BREAK_EVEN.as_secs_f64()).min(MAX_FACTOR);
-    took.mul_f64(times).min(MAX_LINGER)
+    let factor = (took.as_secs_f64() / BREAK_EVEN.as_secs_f64()).min(MAX_FACTOR);
+    took.mul_f64(factor).min(MAX_LINGER)
 }
 
 #[cfg(test)]
@@ -62,8 +61,8 @@ mod tests {
 
     #[test]
     fn few_messages_do_not_linger() {
-        assert_eq!(linger_after(ms(1), 1, true), Duration::ZERO, "one by itself");
-        assert_eq!(linger_after(ms(10), 39, true), Duration::ZERO, "fewer than 4,000 a second");
+        assert_eq!(linger_after(ms(1), 1, true), Duration::ZERO, "a single message");
+        assert_eq!(linger_after(ms(10), 39, true), Duration::ZERO, "fewer than 4,000 messages per second");
     }
 
     #[test]

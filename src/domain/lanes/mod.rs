@@ -1,4 +1,4 @@
-//! The lanes: how far each has read, which batch is next, and which records are no longer needed.
+//! The lanes (partitions) of an inbox: their cursors, their next batches, and the watermark of needed records.
 //!
 //! ```text
 //!                     released        needed by ◀─ lagging flow  ◀─ lane's offset   scanned, and
@@ -7,16 +7,14 @@
 //!                                watermark                                          done
 //! ```
 //!
-//! Every lane has its own cursor over the inbox. A lane whose database rows are locked elsewhere delays no other lane,
-//! and a restarted worker rewinds only its lane. The price is that each record is scanned once for every lane, which
-//! costs a microsecond.
+//! Every lane has its own cursor over the inbox. A lane with locked database rows delays no other lane, and a restarted
+//! worker rewinds only its lane. In return, each record is scanned once for every lane, which costs a microsecond.
 //!
-//! A flow whose row stays locked elsewhere does not delay its lane either. The worker stores the offset of the flow,
-//! the lane goes on without it, and the flow catches up by its own batches, up to the lane's offset in SQL and never
-//! beyond. There it rejoins the lane, and the lane goes back to that offset, because it scanned the records beyond
-//! without the flow.
+//! A flow with a locked row does not delay its lane either. The worker stores the offset of the flow, and the lane
+//! continues without the flow. The flow catches up with its own batches, up to the offset of the lane in SQL and never
+//! beyond. There it rejoins the lane. The lane moves back to that offset, because it scanned later records without the flow.
 //!
-//! This module decides and sends nothing: the router does, and so does a simulation.
+//! This module has no side effects. The router and a simulation dispatch the batches.
 
 mod batch_builder;
 mod batch_context;
@@ -43,69 +41,69 @@ pub struct Lanes<R> {
 }
 
 impl<R: RecordSource> Lanes<R> {
-    /// Lanes that no worker has taken over yet; `reader` reads their inbox.
+    /// Creates closed lanes; `reader` reads their inbox.
     pub fn new(count: u32, reader: &R) -> Self {
         Self { cursors: (0..count).map(|lane| LaneCursor::new(lane, reader.reader_at(0))).collect() }
     }
 
-    /// The cursor of a lane, if there is such a lane.
+    /// Returns the cursor of a lane, if the lane exists.
     pub fn get_mut(&mut self, lane: Lane) -> Option<&mut LaneCursor<R>> {
         self.cursors.get_mut(usize::try_from(lane).ok()?)
     }
 
-    /// Whether a worker has taken each of them over, so that it is known where it stands.
+    /// Whether each lane was opened once, so that the offsets of all lanes are known.
     #[must_use]
     pub fn were_all_opened(&self) -> bool {
         self.cursors.iter().all(LaneCursor::was_opened)
     }
 
-    /// Whether any of them can be given a batch.
+    /// Whether any lane can process a batch.
     #[must_use]
     pub fn is_any_free(&self) -> bool {
         self.cursors.iter().any(LaneCursor::is_free)
     }
 
-    /// Time has passed: flows whose rows were locked are tried again.
+    /// Lets lagging flows retry their locked rows; see [`LaneCursor::tick`].
     pub fn tick(&mut self) {
         self.cursors.iter_mut().for_each(LaneCursor::tick);
     }
 
-    /// No lane and no flow that lags needs a record below.
+    /// Returns the offset below which no lane and no lagging flow needs a record.
     #[must_use]
     pub fn watermark(&self) -> Offset {
         self.cursors.iter().map(LaneCursor::watermark).min().unwrap_or(0)
     }
 
-    /// No lane looks at a record below again; see [`LaneCursor::rescan_offset`].
+    /// Returns the offset below which no lane scans a record again; see [`LaneCursor::rescan_offset`].
     #[must_use]
     pub fn rescan_offset(&self) -> Offset {
         self.cursors.iter().map(LaneCursor::rescan_offset).min().unwrap_or(0)
     }
 
-    /// Whether all lanes are done with what is below `end`, and SQL knows it.
+    /// Whether all lanes have committed all records below `end`; see [`LaneCursor::is_drained`].
     #[must_use]
     pub fn are_drained(&self, end: Offset) -> bool {
         self.cursors.iter().all(|cursor| cursor.is_drained(end))
     }
 
-    /// A worker has taken a lane over; see [`LaneCursor::open`].
+    /// Opens a lane at its position in SQL; see [`LaneCursor::open`].
     pub fn open(&mut self, lane: Lane, opened: &OpenedLane) -> bool {
         self.get_mut(lane).is_some_and(|cursor| cursor.open(opened))
     }
 
-    /// Whether the lane was in this epoch, and is closed now; see [`LaneCursor::close`].
+    /// Closes a lane that is in this epoch; see [`LaneCursor::close`].
     pub fn close(&mut self, lane: Lane, epoch: i64) -> bool {
         self.get_mut(lane).is_some_and(|cursor| cursor.close(epoch))
     }
 
-    /// Closes the lane in any epoch, because the database went back.
+    /// Closes the lane in any epoch, because the database was set back.
     pub fn close_any(&mut self, lane: Lane) {
         if let Some(cursor) = self.get_mut(lane) {
             cursor.close(cursor.position().epoch);
         }
     }
 
-    /// A worker has answered; see [`LaneCursor::apply_outcome`].
+    /// Applies the outcome of a batch; see [`LaneCursor::apply_outcome`].
     pub fn apply_outcome(&mut self, lane: Lane, epoch: i64, outcome: &BatchOutcome) {
         if let Some(cursor) = self.get_mut(lane) {
             cursor.apply_outcome(epoch, outcome);

@@ -1,8 +1,8 @@
-//! Replays after the database went back.
+//! Replays after the database was set back.
 //!
-//! A lane continues at its offset in the database. If that is below the offset committed before, the database was
-//! restored, or a server took over without its last commits. The records between are processed again from the inbox, as
-//! far as it was kept. Numbers are then given again, because the counters went back with the lane.
+//! A lane continues at its offset in the database. An offset below the remembered one means that a backup was restored,
+//! or that a failover lost the last commits. The records between the two offsets are processed again, as far as the inbox
+//! holds them. Sequence numbers are then assigned again, because the counters were set back with the lane.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use super::super::batch::{Lane, ProcessError, ProcessResult};
 use super::super::message::Offset;
 
-/// Flows that a summary names.
+/// Maximum number of flows in a summary.
 const MAX_NAMED_FLOWS: usize = 20;
 
-/// The committed offset of each lane, and the replays that run.
+/// The committed offset of each lane, and the running replays.
 #[derive(Debug, Default)]
 pub struct Replays {
     committed: Vec<Offset>,
@@ -26,33 +26,33 @@ pub struct Replays {
 struct Replay {
     until: Offset,
     messages: u64,
-    /// The first and the last number of each flow.
+    /// The first and the last sequence number of each flow.
     numbers: BTreeMap<Arc<str>, (i64, i64)>,
 }
 
-/// A lane was committed further than the database says now.
+/// A lane whose offset in the database is below its committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetBack {
     /// The lane.
     pub lane: Lane,
-    /// Committed, and not in the database any more. All of it is processed again that the inbox still holds.
+    /// Records whose commits are lost. They are processed again as far as the inbox holds them.
     pub lost: Range<Offset>,
-    /// The part of it that the inbox has deleted.
+    /// The part of `lost` that the inbox has deleted.
     pub missing: Range<Offset>,
 }
 
-/// A replay that is over.
+/// The summary of a completed replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {
     /// The lane.
     pub lane: Lane,
-    /// Messages that were processed again, counted once for each flow.
+    /// Number of repeated messages, counted once for each flow.
     pub messages: u64,
     numbers: BTreeMap<Arc<str>, (i64, i64)>,
 }
 
 impl Replays {
-    /// With the committed offsets that are remembered.
+    /// Creates the state from the remembered committed offsets.
     #[must_use]
     pub fn new(committed: Vec<Offset>) -> Self {
         Self { committed, running: BTreeMap::new() }
@@ -64,31 +64,33 @@ impl Replays {
         &self.committed
     }
 
-    /// A worker has found the lane at `now`. `deleted_below`: the inbox has deleted records below.
+    /// Records that a worker has opened the lane at offset `now`. Returns the loss if the lane was set back.
+    ///
+    /// The inbox holds no records below `deleted_below`.
     pub fn reopen(&mut self, lane: Lane, now: Offset, deleted_below: Offset) -> Option<SetBack> {
         let committed = self.committed_of(lane);
         let until = self.running.get(&lane).map_or(committed, |replay| replay.until.max(committed));
         self.set_committed(lane, now);
         if now >= until {
-            // Its last batch is committed, and may not have been heard of yet: that ends the replay.
+            // The last batch of the replay is committed. Its outcome, which may still arrive, ends the replay.
             return None;
         }
         let is_new = now < committed;
-        // Earlier counts of this replay stay.
+        // A running replay keeps its counts.
         let replay = Replay { until, messages: 0, numbers: BTreeMap::new() };
         self.running.entry(lane).or_insert(replay).until = until;
         let missing = now..deleted_below.clamp(now, until);
         is_new.then_some(SetBack { lane, lost: now..until, missing })
     }
 
-    /// Where the replay of the lane ends: a batch goes no further.
+    /// Returns the end of the running replay of the lane. No batch may extend beyond it.
     #[must_use]
     pub fn ends_at(&self, lane: Lane) -> Option<Offset> {
         let until = self.running.get(&lane)?.until;
         (self.committed_of(lane) < until).then_some(until)
     }
 
-    /// A batch of the lane is committed up to `next`. Returns the summary of the replay after its last batch.
+    /// Records that a batch of the lane is committed up to `next`. Returns the summary after the last batch of a replay.
     pub fn record_commit(
         &mut self,
         lane: Lane,
@@ -184,7 +186,7 @@ mod tests {
     fn continuing_lane_is_no_replay() {
         let mut replays = Replays::new(vec![10]);
         assert_eq!(replays.reopen(0, 10, 5), None);
-        assert_eq!(replays.reopen(1, 0, 5), None, "a lane that nothing is remembered of");
+        assert_eq!(replays.reopen(1, 0, 5), None, "a lane without a remembered offset");
         assert_eq!(replays.record_commit(0, 20, &numbered("F", 1..3)), None);
         assert_eq!(replays.committed(), [20, 0]);
     }
@@ -208,7 +210,7 @@ mod tests {
         let mut replays = Replays::new(vec![100]);
         replays.reopen(0, 40, 0).unwrap();
         replays.record_commit(0, 60, &numbered("F", 1..4));
-        assert_eq!(replays.reopen(0, 60, 0), None, "it was said before");
+        assert_eq!(replays.reopen(0, 60, 0), None, "it is reported once");
         let replayed = replays.record_commit(0, 100, &[]).unwrap();
         assert_eq!(replayed.messages, 3);
     }
@@ -218,7 +220,7 @@ mod tests {
         let mut replays = Replays::new(vec![100]);
         replays.reopen(0, 40, 0).unwrap();
         assert_eq!(replays.reopen(0, 100, 0), None);
-        assert_eq!(replays.ends_at(0), None, "batches go on");
+        assert_eq!(replays.ends_at(0), None, "batches are no longer cut");
         let replayed = replays.record_commit(0, 100, &numbered("F", 5..10)).unwrap();
         assert_eq!(replayed.messages, 5);
     }

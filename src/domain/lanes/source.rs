@@ -1,4 +1,4 @@
-//! Where the records come from, and what was read ahead.
+//! The source of records and its read-ahead buffer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use super::super::message::{Offset, Record};
 
 /// A reader of the inbox: forward in order, from any offset.
 pub trait RecordSource: Sized {
-    /// Why it cannot be read.
+    /// The error of a failed read.
     type Error;
 
-    /// Every record below it has been handed out, or is gone.
+    /// Returns the offset below which all records were read or are deleted.
     fn position(&self) -> Offset;
 
-    /// Goes on at `offset`, or at the next one that exists. Forward is free, backward may be dear.
+    /// Continues at `offset`, or at the next existing record. Seeking backward may be expensive.
     fn seek(&mut self, offset: Offset);
 
-    /// Appends the next records to `out`: at most `max_records` and `max_bytes`, but at least one if
-    /// there is one. What was appended before a failure counts.
+    /// Appends the next records to `out`: at most `max_records` and `max_bytes`, but at least one if there is one. Records
+    /// that were appended before an error are valid.
     fn read(
         &mut self,
         max_records: usize,
@@ -25,23 +25,23 @@ pub trait RecordSource: Sized {
         out: &mut Vec<Arc<Record>>,
     ) -> Result<(), Self::Error>;
 
-    /// Another reader of the same inbox, that stands at `offset`.
+    /// Returns another reader of the same inbox at `offset`.
     #[must_use]
     fn reader_at(&self, offset: Offset) -> Self;
 }
 
-/// How much is read ahead.
+/// The size of the read-ahead buffer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ahead {
     pub(super) records: usize,
     pub(super) bytes: usize,
 }
 
-/// A reader that hands out records one by one, and takes them back.
+/// A buffered reader that returns single records and accepts them back.
 pub(super) struct ReadAhead<R> {
     reader: R,
     ahead: Ahead,
-    /// Read, and not yet handed out.
+    /// Records that were read and not yet returned.
     records: VecDeque<Arc<Record>>,
 }
 
@@ -50,7 +50,7 @@ impl<R: RecordSource> ReadAhead<R> {
         Self { reader, ahead, records: VecDeque::new() }
     }
 
-    /// Every record below was handed out for good.
+    /// Returns the offset below which all records were returned to the caller.
     pub(super) fn position(&self) -> Offset {
         self.records.front().map_or(self.reader.position(), |record| record.offset)
     }
@@ -64,13 +64,13 @@ impl<R: RecordSource> ReadAhead<R> {
         self.reader.reader_at(offset)
     }
 
-    /// The next record; `None` at the end.
+    /// Returns the next record, or `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Arc<Record>>, R::Error> {
         if self.records.is_empty() {
             let mut records = Vec::new();
             let read = self.reader.read(self.ahead.records, self.ahead.bytes, &mut records);
             self.records.extend(records);
-            // What was read before the failure goes first, and the error comes again.
+            // Records before the error are returned first; the next read meets the error again.
             if self.records.is_empty() {
                 read?;
             }
@@ -78,7 +78,7 @@ impl<R: RecordSource> ReadAhead<R> {
         Ok(self.records.pop_front())
     }
 
-    /// Takes back the record that was handed out last.
+    /// Accepts back the record that was returned last.
     pub(super) fn put_back(&mut self, record: Arc<Record>) {
         self.records.push_front(record);
     }

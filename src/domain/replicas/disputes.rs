@@ -1,36 +1,36 @@
-//! What living members do not agree on.
+//! Conflicting settings of living members.
 
 use std::fmt;
 
 use super::{Member, Role, Shard};
 
-/// A disagreement with another member. For a moment it is ordinary: while replicas are started one after the other.
+/// A conflict with the settings of another member. Conflicts are normal during a rolling restart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dispute {
-    /// Another one takes the same shard: both store its flows.
+    /// Another member has the same shard, so both store its flows.
     SameShard {
-        /// Its name at the broker.
+        /// Its MQTT client id.
         client_id: String,
         /// The shard.
         index: u32,
     },
-    /// Another one divides the flows into another number of shards.
+    /// Another member has a different number of shards.
     OtherCount {
-        /// Its name at the broker.
+        /// Its MQTT client id.
         client_id: String,
-        /// Its number.
+        /// Its number of shards.
         count: u32,
     },
-    /// Another one divides the messages in another way.
+    /// Another member distributes the messages in a different way.
     OtherWay {
-        /// Its name at the broker.
+        /// Its MQTT client id.
         client_id: String,
-        /// What it is.
+        /// Description of its role.
         role: String,
     },
 }
 
-/// What the living among `others` do that does not go together with `role`.
+/// Returns the conflicts of `role` with the living members of `others`.
 #[must_use]
 pub fn disputes(role: &Role, others: &[Member]) -> Vec<Dispute> {
     others.iter().filter(|member| member.is_alive()).filter_map(|member| dispute(role, member)).collect()

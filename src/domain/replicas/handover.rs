@@ -1,15 +1,15 @@
-//! A flow that falls to somebody else from now on stays here until it is subscribed there.
+//! Handover of flows: a reassigned flow stays at its old owner until its new owner has subscribed it.
 //!
 //! ```text
-//!   had, and falls to another ──▶ kept ──▶ a living member to whom it falls has it ──▶ let go
+//!   subscribed, and reassigned ──▶ kept ──▶ a living new owner has subscribed it ──▶ released
 //! ```
 //!
-//! Whoever lets go of a flow has seen somebody else who has it subscribed and to whom it falls by his settings; that one
-//! lets go only when he has been started with other settings, and then by the same rule. So there is always somebody.
-//! For a while there are two: the messages of that time are there twice, unless the flow has a producer's key.
+//! A gateway releases a flow only after another member, the owner by its own settings, has subscribed the flow. The new
+//! owner releases the flow by the same rule, and only after a restart with other settings. Therefore every flow always has a
+//! subscriber. During the handover it has two, and its messages are stored twice unless they have a message key.
 //!
-//! That the other one knows the flow, in its present form, is told by the times: he must have read the flows after we
-//! read this one.
+//! The new owner must know the current version of the flow. This is proven by time: it has read the flows later than this
+//! gateway.
 
 use std::collections::BTreeSet;
 
@@ -20,17 +20,16 @@ use super::{Member, Role, Shard, owner_of};
 /// The flows that are kept for others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Handover {
-    /// The flows, in the form in which they were read last.
+    /// The flows as last read.
     flows: Vec<Flow>,
-    /// Who has read the flows after this moment has seen them all in this form.
+    /// A member that has read the flows after this moment knows these versions.
     since_us: i64,
 }
 
 impl Handover {
-    /// The flows that are subscribed from now on, and the handover that this leaves.
+    /// Returns the flows to subscribe and the next state of the handover.
     ///
-    /// `all` are the enabled flows as they were read last, until the moment `read_until_us`; `had` are those that have
-    /// been subscribed so far.
+    /// `all` are the enabled flows as last read; the read ended at `read_until_us`. `had` are the flows subscribed so far.
     #[must_use]
     pub fn next(
         &self,
@@ -50,30 +49,30 @@ impl Handover {
         (all.iter().filter(stays).cloned().collect(), handover)
     }
 
-    /// The flows that wait for somebody to take them.
+    /// The flows that wait for their new owner.
     #[must_use]
     pub fn flows(&self) -> &[Flow] {
         &self.flows
     }
 
-    /// Since when, while there are any.
+    /// Start of the handover, in microseconds; `None` if no flow waits.
     #[must_use]
     pub fn since_us(&self) -> Option<i64> {
         (!self.flows.is_empty()).then_some(self.since_us)
     }
 }
 
-/// Who else may have a flow.
+/// The possible new owners of flows.
 #[derive(Debug, Clone, Copy)]
 pub enum Holders<'a> {
-    /// These members.
+    /// The other members.
     Members(&'a [Member]),
-    /// Nobody needs to.
+    /// No new owner is required.
     NotNeeded,
 }
 
 impl Holders<'_> {
-    /// Whether somebody to whom the flow falls has had it subscribed since the moment.
+    /// Whether an owner of the flow has subscribed it, with knowledge of the flows at `since_us`.
     fn hold(&self, flow: FlowId, since_us: i64) -> bool {
         let members = match self {
             Holders::Members(members) => members,
@@ -85,7 +84,7 @@ impl Holders<'_> {
                 Role::InGroup(_) => true,
                 Role::Leaving => false,
                 Role::Shard(shard) => {
-                    // Nearly always all have the same count: it is not computed for each.
+                    // Members usually have the same count, so the owner is computed only once.
                     let known = owner.filter(|known| known.count == shard.count);
                     let found = known
                         .unwrap_or_else(|| Shard { index: owner_of(flow, shard.count), count: shard.count });

@@ -1,46 +1,46 @@
-//! What one gateway says of itself to the others.
+//! The state that a gateway publishes to the other gateways.
 
 use super::Role;
 
-/// A gateway on the same database, as it was heard of last. Moments are microseconds by the database's clock.
+/// A gateway on the same database, from its last heartbeat. Times are microseconds by the clock of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// The id of its inbox: no two gateways have the same.
+    /// The id of its inbox, unique among gateways.
     pub inbox_id: String,
-    /// Its name at the broker.
+    /// Its MQTT client id.
     pub client_id: String,
-    /// What it takes.
+    /// Its role.
     pub role: Role,
-    /// All flows that fall to it and were there at this moment are subscribed; none while it is not sure of that, or leaves
-    /// flows to others for now.
+    /// All its assigned flows of this moment are subscribed. `None` while this is uncertain, or while flows wait for other
+    /// members.
     pub subscribed_at_us: Option<i64>,
-    /// It holds flows for others, which they can see if they look after this moment.
+    /// It keeps flows for their new owners, which must have read the flows after this moment.
     pub handing_over_since_us: Option<i64>,
-    /// How long nothing was heard of it. Negative where the clock was set back since, or another server's was ahead.
+    /// Time since the last heartbeat. Negative if the clock was set back, or if the clock of another server was ahead.
     pub silent_for_us: i64,
 }
 
-/// A member that was heard of within this time lives. It says something every few seconds.
+/// Maximum age of the last heartbeat of a living member. Heartbeats are sent every few seconds.
 const ALIVE_FOR_US: i64 = 20_000_000;
 
-/// So much of a name the members tell each other.
+/// Maximum length of a client id in the table of members, in characters.
 pub const MAX_SHARED_NAME_CHARS: usize = 255;
 
 impl Member {
-    /// Whether it runs, as far as can be known.
+    /// Whether the member is alive by its last heartbeat.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        // Heard of later than now by more than that, it would live on until the clock has caught up, dead or not.
+        // A heartbeat from the far future would keep a dead member alive until the clock has caught up.
         (-ALIVE_FOR_US..ALIVE_FOR_US).contains(&self.silent_for_us)
     }
 
-    /// Whether this is its name at the broker.
+    /// Whether the member has this MQTT client id.
     #[must_use]
     pub fn is_named(&self, client_id: &str) -> bool {
         self.client_id.chars().eq(client_id.chars().take(MAX_SHARED_NAME_CHARS))
     }
 
-    /// Whether all is subscribed that falls to it and was there at `moment_us`.
+    /// Whether a living member has subscribed all its assigned flows of `moment_us`.
     pub(super) fn is_subscribed_since(&self, moment_us: i64) -> bool {
         self.is_alive() && self.subscribed_at_us.is_some_and(|subscribed| subscribed >= moment_us)
     }

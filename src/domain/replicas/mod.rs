@@ -1,12 +1,12 @@
-//! Many gateways on one database: which of them takes which flows, and when one may let a flow go.
+//! Several gateways on one database: the assignment of flows, and the handover of a flow from one gateway to another.
 //!
 //! ```text
 //!   alone            shared group                      shards
-//!   all flows        all flows, by $share/<group>/…    each flow at one of them (rendezvous)
-//!                    the broker deals messages out
+//!   all flows        all flows, by $share/<group>/…    each flow at one gateway (rendezvous)
+//!                    the broker distributes messages
 //! ```
 //!
-//! A gateway alone is shard 0 of 1. One that goes for good takes nothing any more, and lets go of what it had.
+//! A single gateway is shard 0 of 1. A retiring gateway takes no flows and hands over the flows it had.
 
 mod disputes;
 mod handover;
@@ -25,22 +25,22 @@ pub use waiting::must_wait_for_others;
 use super::message::FlowId;
 use super::topic::TopicFilter;
 
-/// What a gateway is among the others on the same database.
+/// The role of a gateway among the gateways on one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// It takes the flows of its shard; all of them, where there is only one.
+    /// The gateway takes the flows of its shard, or all flows if there is only one shard.
     Shard(Shard),
-    /// The broker deals out the messages of all flows among the members of a group.
+    /// The broker distributes the messages of all flows among the members of a share group.
     InGroup(ShareGroup),
-    /// It goes for good and takes nothing.
+    /// The gateway retires and takes no flows.
     Leaving,
 }
 
 impl Role {
-    /// A gateway that shares the flows with nobody.
+    /// The role of a single gateway.
     pub const ALONE: Role = Role::Shard(Shard { index: 0, count: 1 });
 
-    /// Whether there may be others that take messages as it does.
+    /// Whether other gateways may have the same kind of role.
     #[must_use]
     pub fn is_one_of_several(&self) -> bool {
         match self {
@@ -50,7 +50,7 @@ impl Role {
         }
     }
 
-    /// Whether a flow falls to it by its settings.
+    /// Whether a flow is assigned to this role by the settings.
     #[must_use]
     pub fn takes(&self, flow: FlowId) -> bool {
         match self {
@@ -60,8 +60,7 @@ impl Role {
         }
     }
 
-    /// The topic filter by which it subscribes a flow with this one. What is no filter, or shared already, stays as
-    /// it is.
+    /// Returns the topic filter to subscribe for a flow with this topic. Invalid and shared filters are unchanged.
     #[must_use]
     pub fn subscribes(&self, topic: &str) -> String {
         match self {
@@ -72,7 +71,7 @@ impl Role {
         }
     }
 
-    /// The group it shares its subscriptions with.
+    /// The share group of the subscriptions, if any.
     #[must_use]
     pub fn group(&self) -> Option<&ShareGroup> {
         match self {
@@ -92,12 +91,12 @@ impl fmt::Display for Role {
     }
 }
 
-/// One part of all flows.
+/// A shard of the flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Which, from 0.
+    /// Index of the shard, from 0.
     pub index: u32,
-    /// Of how many.
+    /// Number of shards.
     pub count: u32,
 }
 
@@ -106,7 +105,7 @@ pub struct Shard {
 pub struct ShareGroup(String);
 
 impl ShareGroup {
-    /// A name that may stand in `$share/<group>/…`: not empty, and without `/`, `+`, `#` and NUL.
+    /// Parses a group name for `$share/<group>/…`: not empty, and without `/`, `+`, `#` and NUL.
     #[must_use]
     pub fn parse(name: &str) -> Option<ShareGroup> {
         let is_fit = !name.is_empty() && !name.contains(['/', '+', '#', '\0']);
@@ -119,13 +118,13 @@ impl ShareGroup {
         &self.0
     }
 
-    /// What the group subscribes for a filter.
+    /// Returns the shared subscription of the group for a filter.
     #[must_use]
     pub fn filter(&self, topic: &str) -> String {
         format!("$share/{}/{topic}", self.0)
     }
 
-    /// The filter that a subscription of this group stands for; none for one that is not of this group.
+    /// Returns the filter inside a shared subscription of this group, or `None` for any other subscription.
     #[must_use]
     pub fn filter_within<'a>(&self, subscribed: &'a str) -> Option<&'a str> {
         subscribed.strip_prefix("$share/")?.strip_prefix(self.as_str())?.strip_prefix('/')
@@ -138,7 +137,7 @@ impl fmt::Display for ShareGroup {
     }
 }
 
-/// The number at the end of the name of one of many: `3`, or `mqtt-gateway-3`.
+/// Returns the ordinal at the end of a replica name: `3` or `mqtt-gateway-3`.
 #[must_use]
 pub fn ordinal(name: &str) -> Option<u32> {
     let digits = match name.rsplit_once('-') {

@@ -1,15 +1,15 @@
-//! Rendezvous hashing: every shard bids for a flow, and the highest bid takes it.
+//! Rendezvous hashing: every shard bids for a flow, and the highest bid wins.
 //!
-//! A bid depends on the flow and the shard alone. So when a shard is added, it takes flows and nobody else does; when
-//! the last one goes, its flows are spread over the others and no other flow moves.
+//! A bid depends on the flow and the shard alone. An added shard only takes flows. When the last shard is removed, its flows
+//! are distributed over the others, and no other flow moves.
 
 use super::super::message::FlowId;
 use super::super::stable_hash::mix;
 
-/// Which of `count` shards a flow falls to; the same in every build of the program.
+/// Returns the owner of a flow among `count` shards. The result is the same in every build.
 #[must_use]
 pub fn owner_of(flow: FlowId, count: u32) -> u32 {
-    // No two shards bid the same: the hash is one to one.
+    // The hash is a bijection, so bids are unique.
     (0..count).max_by_key(|shard| bid(flow, *shard)).unwrap_or(0)
 }
 
@@ -61,7 +61,7 @@ mod tests {
             let moved = flows.filter(|flow| owner_of(*flow, from) != owner_of(*flow, to)).count();
             let expected = f64::from(FLOWS) * f64::from(from.abs_diff(to)) / f64::from(from.max(to));
             let moved = f64::from(u32::try_from(moved).unwrap());
-            // Six times the standard deviation of as many draws.
+            // Six standard deviations of a binomial distribution.
             prop_assert!((moved - expected).abs() <= 6.0 * f64::from(FLOWS).sqrt() / 2.0, "{moved} of {expected}");
         }
     }

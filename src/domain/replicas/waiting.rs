@@ -1,32 +1,32 @@
-//! A flow that falls to us from now on, while somebody who divides the flows otherwise has it, is left there for now.
+//! Waiting for old owners: a new flow is not subscribed while a member with old settings may still have it.
 //!
 //! ```text
-//!   new here, and a living member that was not yet started again has it ──▶ waits ──▶ all divide alike ──▶ subscribed
+//!   new here, and a living member with old settings has it ──▶ waits ──▶ all settings agree ──▶ subscribed
 //! ```
 //!
-//! Such a member cannot let it go before it is started with the new settings, and till then both would store each message.
-//! Nothing is let go by waiting, and who waits does not say that it has its flows, so nobody lets go because of it. All new
-//! flows wait for the last of the others: said of some flows only, what a member has would have to be told flow by flow.
+//! Such a member cannot release the flow before its restart with the new settings, and until then both gateways would store
+//! each message. A waiting gateway releases nothing and does not report its flows as subscribed, so no other gateway
+//! releases a flow either. All new flows wait together, because members do not publish the state of single flows.
 
 use super::super::message::FlowId;
 use super::{Dispute, Member, Role, disputes};
 
-/// Whether flows that are `new` to this one are to wait: each is, or may be, at a living member.
+/// Whether the `new` flows of a gateway must wait, because living members may have all of them.
 #[must_use]
 pub fn must_wait_for_others(new: &[FlowId], role: &Role, others: &[Member]) -> bool {
     let living = || others.iter().filter(|other| other.is_alive());
-    let divides_otherwise = |other: &&Member| {
+    let has_other_settings = |other: &&Member| {
         let found = disputes(role, std::slice::from_ref(*other));
         found.iter().any(|dispute| !matches!(dispute, Dispute::SameShard { .. }))
     };
-    let otherwise: Vec<&Member> =
-        living().filter(|other| other.subscribed_at_us.is_some()).filter(divides_otherwise).collect();
-    if new.is_empty() || otherwise.is_empty() {
+    let conflicting: Vec<&Member> =
+        living().filter(|other| other.subscribed_at_us.is_some()).filter(has_other_settings).collect();
+    if new.is_empty() || conflicting.is_empty() {
         return false;
     }
-    // Those keep what they had, whatever falls to them; one that starts has not yet said of what it is not sure.
+    // Such members may keep flows that are not assigned to them, or have just started and not yet reported.
     let may_keep = |other: &Member| other.handing_over_since_us.is_some() || other.subscribed_at_us.is_none();
-    living().any(may_keep) || new.iter().all(|flow| otherwise.iter().any(|other| other.role.takes(*flow)))
+    living().any(may_keep) || new.iter().all(|flow| conflicting.iter().any(|other| other.role.takes(*flow)))
 }
 
 #[cfg(test)]

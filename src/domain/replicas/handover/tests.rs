@@ -1,4 +1,4 @@
-//! Gateways that come, go and are started with other settings, in any order: no flow is ever without one that has it.
+//! A model of gateways that start, stop and change their settings in any order. Every flow always has a subscriber.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ fn member(role: Role, subscribed_at_us: Option<i64>) -> Member {
     }
 }
 
-/// A flow that falls to shard 1 of 2, and shard 0, which had it.
+/// A flow of shard 1 of 2, and shard 0 as its old owner.
 fn moved() -> (Flow, Role, BTreeSet<FlowId>) {
     let id = (1..100).find(|id| owner_of(*id, 2) == 1).unwrap();
     (flow(id), shard(0, 2), BTreeSet::from([id]))
@@ -98,7 +98,7 @@ fn last_replica_releases_all_flows() {
 const GATEWAYS: usize = 4;
 const FLOWS: FlowId = 12;
 
-/// A gateway: what its session at the broker holds outlives its process.
+/// A gateway. Its session at the broker outlives its process.
 #[derive(Default, Clone)]
 struct Gateway {
     session: BTreeSet<FlowId>,
@@ -124,15 +124,15 @@ struct Read {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Started with this role, whatever it did before.
+    /// Starts the gateway with this role, from any state.
     Start(usize, u8),
     Stop(usize),
     ReadFlows(usize),
-    /// Writes its row and reads those of the others.
-    Look(usize),
-    /// Decides by what it has read, and subscribes what is new.
+    /// Writes its own row and reads the rows of the others.
+    Heartbeat(usize),
+    /// Decides by the last reads, and subscribes new flows.
     Subscribe(usize),
-    /// Unsubscribes what it decided to let go, however long ago it decided.
+    /// Unsubscribes released flows, at any time after the decision.
     Unsubscribe(usize),
     AddFlow,
 }
@@ -143,7 +143,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (gateway.clone(), 0_u8..16).prop_map(|(gateway, role)| Step::Start(gateway, role)),
         1 => gateway.clone().prop_map(Step::Stop),
         4 => gateway.clone().prop_map(Step::ReadFlows),
-        6 => gateway.clone().prop_map(Step::Look),
+        6 => gateway.clone().prop_map(Step::Heartbeat),
         6 => gateway.clone().prop_map(Step::Subscribe),
         4 => gateway.prop_map(Step::Unsubscribe),
         1 => Just(Step::AddFlow),
@@ -167,7 +167,7 @@ struct World {
     gateways: [Gateway; GATEWAYS],
     table: BTreeMap<usize, Member>,
     flows: FlowId,
-    /// Flows that somebody had once.
+    /// Flows that had a subscriber at any time.
     held_once: BTreeSet<FlowId>,
 }
 
@@ -195,7 +195,7 @@ impl World {
                     process.read = Some(Read { flows, from_us: now_us, until_us: now_us + 1 });
                 }
             }
-            Step::Look(index) => self.look(index),
+            Step::Heartbeat(index) => self.heartbeat(index),
             Step::Subscribe(index) => self.subscribe(index),
             Step::Unsubscribe(index) => {
                 let Gateway { session, process } = &mut self.gateways[index];
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    fn look(&mut self, index: usize) {
+    fn heartbeat(&mut self, index: usize) {
         let Some(process) = &mut self.gateways[index].process else { return };
         let row = Member {
             handing_over_since_us: process.handover.since_us(),
@@ -241,7 +241,7 @@ impl World {
         session.extend(&process.had);
     }
 
-    fn has_a_flow_without_anybody(&self) -> Option<FlowId> {
+    fn flow_without_subscriber(&self) -> Option<FlowId> {
         let held = |flow: &FlowId| self.gateways.iter().any(|gateway| gateway.session.contains(flow));
         self.held_once.iter().copied().find(|flow| !held(flow))
     }
@@ -255,7 +255,7 @@ proptest! {
         let mut world = World { flows: 6, ..World::default() };
         for step in steps {
             world.run(&step);
-            prop_assert_eq!(world.has_a_flow_without_anybody(), None, "{:?}", step);
+            prop_assert_eq!(world.flow_without_subscriber(), None, "{:?}", step);
         }
     }
 
@@ -268,19 +268,19 @@ proptest! {
             world.run(step);
         }
         for index in 0..GATEWAYS {
-            // Those that are too many go for good.
+            // Surplus gateways retire.
             let role = if index < count { shard(u32::try_from(index).unwrap(), u32::try_from(count).unwrap()) } else { Role::Leaving };
             world.run(&Step::Start(index, 0));
             world.gateways[index].process.as_mut().unwrap().role = role;
         }
         for _ in 0..4 {
-            for step in [Step::ReadFlows, Step::Look, Step::Subscribe, Step::Unsubscribe, Step::Look, Step::Subscribe, Step::Unsubscribe] {
+            for step in [Step::ReadFlows, Step::Heartbeat, Step::Subscribe, Step::Unsubscribe, Step::Heartbeat, Step::Subscribe, Step::Unsubscribe] {
                 (0..GATEWAYS).for_each(|index| world.run(&step(index)));
             }
         }
         for flow in 1..=FLOWS {
-            let having = world.gateways.iter().filter(|gateway| gateway.session.contains(&flow)).count();
-            prop_assert_eq!(having, 1, "flow {}", flow);
+            let holders = world.gateways.iter().filter(|gateway| gateway.session.contains(&flow)).count();
+            prop_assert_eq!(holders, 1, "flow {}", flow);
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Which flows the broker has subscribed, so that it can be said when a flow becomes active.
+//! The flows with a granted subscription, so that a flow that becomes active is logged once.
 
 use std::collections::BTreeMap;
 
 use super::flow::Flow;
 use super::message::FlowId;
 
-/// The flows that are subscribed, each with its topic.
+/// The topic of each subscribed flow.
 #[derive(Debug, Clone, Default)]
 pub struct ActiveFlows(BTreeMap<FlowId, String>);
 
 impl ActiveFlows {
-    /// These flows are subscribed from now on. Gives those that were not, or by another topic.
+    /// Replaces the subscribed flows. Returns the new ones and those whose topic has changed.
     pub fn replace<'a>(&mut self, active: impl Iterator<Item = &'a Flow>) -> Vec<&'a Flow> {
         let before = std::mem::take(&mut self.0);
         let mut new = Vec::new();

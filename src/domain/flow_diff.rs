@@ -1,4 +1,4 @@
-//! What a reload changes at the broker.
+//! The changes of subscriptions after a reload of the flows.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,13 +9,13 @@ use super::topic::TopicFilter;
 /// Filters to subscribe and to unsubscribe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FlowDiff {
-    /// Wanted, but not subscribed, or for other flows.
+    /// Wanted filters that are not subscribed, or are subscribed for other flows.
     pub subscribe: Subscriptions,
-    /// Subscribed, but no longer wanted.
+    /// Subscribed filters that are no longer wanted.
     pub unsubscribe: BTreeSet<TopicFilter>,
 }
 
-/// What leads from `subscribed` to `wanted`.
+/// Returns the changes from `subscribed` to `wanted`.
 #[must_use]
 pub fn diff(subscribed: &Subscriptions, wanted: &Subscriptions) -> FlowDiff {
     let is_other = |(filter, flows): &(&TopicFilter, &Vec<_>)| subscribed.get(*filter) != Some(*flows);
@@ -24,8 +24,9 @@ pub fn diff(subscribed: &Subscriptions, wanted: &Subscriptions) -> FlowDiff {
     FlowDiff { subscribe: subscribe.collect(), unsubscribe: unsubscribe.collect() }
 }
 
-/// The flows that are not in force any more, in the form in which messages may still come for them:
-/// those that were in force before, and those that had been leaving already.
+/// Returns the former versions of flows for which the broker may still deliver messages.
+///
+/// These are flows from `before` and `leaving_already` that are not in `in_force` with the same definition.
 #[must_use]
 pub fn leaving(in_force: &[Flow], before: &[Flow], leaving_already: &[Flow]) -> Vec<Flow> {
     let mut staying_or_seen: HashSet<&Flow> = in_force.iter().collect();
@@ -52,9 +53,9 @@ mod tests {
         let in_force = [new.clone(), other.clone()];
         let first = leaving(&in_force, &[old.clone(), other.clone()], &[]);
         assert_eq!(first, std::slice::from_ref(&old));
-        // The broker is away: the next reload finds nothing new, and it still leaves.
+        // Without a connection, the next reload finds no change, and the flow is still leaving.
         assert_eq!(leaving(&in_force, &in_force, &first), std::slice::from_ref(&old));
-        // Edited back, it is in force again.
+        // After the edit is reverted, the old version is in force again.
         assert_eq!(leaving(&[old, other.clone()], &[new.clone(), other], &first), [new]);
     }
 

@@ -1,4 +1,4 @@
-//! Which flows a message belongs to. A table is never changed, only replaced as a whole.
+//! The routing table: topic filters and their flows. A table is immutable and is replaced as a whole.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,13 @@ use super::subscription_ids::Binding;
 use super::topic::{FilterError, TopicFilter, is_reserved};
 use super::trie::FilterTrie;
 
-/// All flows that run, by topic filter.
+/// All active flows by topic filter.
 #[derive(Debug, Default)]
 pub struct RoutingTable {
     flows: Vec<Flow>,
     /// Ordered by the filter's text.
     groups: Vec<Group>,
-    /// Leads to places in `groups`.
+    /// Indexes into `groups`.
     trie: FilterTrie<usize>,
 }
 
@@ -25,17 +25,17 @@ struct Group {
     flows: Vec<FlowId>,
 }
 
-/// A flow whose topic filter cannot be subscribed.
+/// A flow with an invalid topic filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedFlow {
     /// The flow.
     pub flow: Flow,
-    /// What is wrong with its topic.
+    /// The error in its topic filter.
     pub error: FilterError,
 }
 
 impl RoutingTable {
-    /// A table of those flows that have a valid topic filter, and the others with the reason.
+    /// Creates a table of the flows with a valid topic filter. Returns the other flows with their errors.
     #[must_use]
     pub fn new(flows: Vec<Flow>) -> (RoutingTable, Vec<RejectedFlow>) {
         let mut accepted = Vec::with_capacity(flows.len());
@@ -53,7 +53,7 @@ impl RoutingTable {
         (RoutingTable::over(accepted, groups(filters)), rejected)
     }
 
-    /// A table that only routes: what [`Self::routes`] gave. It knows no flow beyond its id.
+    /// Creates a table from [`Self::routes`] of another table. Only the ids of its flows are known.
     #[must_use]
     pub fn from_routes(routes: impl IntoIterator<Item = (String, Vec<FlowId>)>) -> RoutingTable {
         let parsed = routes
@@ -72,7 +72,7 @@ impl RoutingTable {
         RoutingTable { flows, groups, trie }
     }
 
-    /// How many filters there are.
+    /// Number of filters.
     #[must_use]
     pub fn filter_count(&self) -> usize {
         self.groups.len()
@@ -89,13 +89,13 @@ impl RoutingTable {
         self.groups.iter().map(|group| group.filter.clone()).collect()
     }
 
-    /// The flows that run, in the order in which they were given.
+    /// The active flows, in the order of [`Self::new`].
     #[must_use]
     pub fn flows(&self) -> &[Flow] {
         &self.flows
     }
 
-    /// The flows whose topic is written exactly as `filter`, in order of their ids.
+    /// The flows with exactly this filter, in order of their ids.
     #[must_use]
     pub fn flows_of_filter(&self, filter: &str) -> &[FlowId] {
         match self.groups.binary_search_by(|group| group.filter.as_str().cmp(filter)) {
@@ -104,12 +104,13 @@ impl RoutingTable {
         }
     }
 
-    /// Appends the flows that a message belongs to, sorted and each once, to `out`.
+    /// Appends the flows of a message to `out`, sorted and without duplicates.
     ///
-    /// A broker that names subscriptions sends one copy for each: a copy then belongs to the flows of
-    /// exactly the filters that `ids` stand for, and to those for which these were subscribed, although
-    /// they have another filter by now: the broker had matched it while they had this one.
-    /// Without ids, or with one that `binding_of` does not know, the topic decides.
+    /// A broker with subscription identifiers sends one copy for each subscription. A copy belongs to the current flows of
+    /// the filters of `ids`, and to the flows for which these filters were subscribed. The latter may have other filters
+    /// now, but had these when the broker matched the message.
+    ///
+    /// Without identifiers, or with an identifier unknown to `binding_of`, the topic determines the flows.
     pub fn route<'m>(
         &self,
         topic: &str,
@@ -125,7 +126,7 @@ impl RoutingTable {
         sort_and_deduplicate_from(start, out);
     }
 
-    /// Whether all `ids` are known; what is in `out` counts only then.
+    /// Routes by identifiers. Returns false, with `out` undefined, if an identifier is unknown.
     fn route_by_ids<'m>(
         &self,
         topic: &str,
@@ -135,24 +136,24 @@ impl RoutingTable {
     ) -> bool {
         ids.iter().all(|&id| {
             let binding = binding_of(id);
-            if let Some(binding) = binding.filter(|binding| !is_kept_from(topic, binding.filter)) {
+            if let Some(binding) = binding.filter(|binding| !is_excluded(topic, binding.filter)) {
                 self.route_by(binding, out);
             }
             binding.is_some()
         })
     }
 
-    fn route_by(&self, Binding { filter, flows: had_it }: Binding<'_>, out: &mut Vec<FlowId>) {
-        let have_it = self.flows_of_filter(filter);
-        out.extend_from_slice(have_it);
-        if had_it != have_it {
-            out.extend_from_slice(had_it);
+    fn route_by(&self, Binding { filter, flows: former }: Binding<'_>, out: &mut Vec<FlowId>) {
+        let current = self.flows_of_filter(filter);
+        out.extend_from_slice(current);
+        if former != current {
+            out.extend_from_slice(former);
         }
     }
 }
 
-/// Whether the `$` rule keeps this topic from the filter. Some brokers deliver it all the same.
-fn is_kept_from(topic: &str, filter: &str) -> bool {
+/// Whether the filter must not match this reserved topic (`$…`). Some brokers deliver such messages nevertheless.
+fn is_excluded(topic: &str, filter: &str) -> bool {
     is_reserved(topic) && TopicFilter::parse(filter).is_ok_and(|filter| !filter.matches(topic))
 }
 
@@ -168,7 +169,7 @@ fn groups(mut filters: Vec<(TopicFilter, FlowId)>) -> Vec<Group> {
     groups
 }
 
-/// Sorts what is in `out` from `start` on, and leaves each flow once.
+/// Sorts the flows from index `start` on and removes duplicates.
 fn sort_and_deduplicate_from(start: usize, out: &mut Vec<FlowId>) {
     out[start..].sort_unstable();
     let mut kept = start;
@@ -232,8 +233,8 @@ mod tests {
     #[test]
     fn former_flows_receive_matched_copies() {
         let table = table(&[(7, "a/+"), (3, "a/+"), (2, "elsewhere")]);
-        assert_eq!(routed(&table, "a/b", &[4]), [2, 7], "nobody has it any more");
-        assert_eq!(routed(&table, "a/b", &[5]), [2, 3, 7], "another has taken it over");
+        assert_eq!(routed(&table, "a/b", &[4]), [2, 7], "the filter has no flow now");
+        assert_eq!(routed(&table, "a/b", &[5]), [2, 3, 7], "the filter has another flow now");
         assert_eq!(routed(&table, "a/b", &[1]), [3, 7], "subscribed again without it");
     }
 
@@ -255,7 +256,7 @@ mod tests {
             out
         };
         assert_eq!(routed("$test/x", &[0, 1, 2]), [2]);
-        assert!(routed("$test/x", &[0]).is_empty(), "the topic does not decide instead");
+        assert!(routed("$test/x", &[0]).is_empty(), "no fallback to the topic");
         assert_eq!(routed("test/x", &[0, 2]), [1, 3]);
     }
 

@@ -1,8 +1,7 @@
-//! Which routing table is for which record.
+//! The routing table of each record.
 //!
-//! A table is for the records appended after it was swapped in. Records that were already in the
-//! inbox keep the table of their time: a flow whose topic was edited still gets what the broker
-//! handed over for its old one.
+//! A new table applies to records that are appended later. Records in the inbox keep the table of their time, so a flow
+//! with an edited topic still receives the messages of its old topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,25 +11,25 @@ use serde::{Deserialize, Serialize};
 use super::message::{FlowId, Offset};
 use super::routing::RoutingTable;
 
-/// Filters that are remembered, those of all tables counted together: it bounds the memory, and the size of a text
-/// that is written at each edit. Where there are more, the oldest table that is left stands for those before it.
+/// Maximum number of filters in all tables together. It bounds the memory and the size of the file that is written at each
+/// edit. Beyond it the oldest tables are dropped, and the next table applies to their records.
 const MAX_FILTERS: usize = 250_000;
 
-/// Tables that are remembered in any case.
+/// Minimum number of kept tables.
 const MIN_TABLES: usize = 8;
 
 const FORMAT: u32 = 1;
 
-/// The tables that records of the inbox may still need.
+/// The tables that records of the inbox may need.
 #[derive(Debug, Default)]
 pub struct RoutingHistory {
-    /// Ascending.
+    /// In ascending order of `from`.
     eras: Vec<Era>,
-    /// A table was read since the process has started; what is from before it is for old records.
+    /// Whether a table was read since the start of the process. Older tables apply to old records only.
     is_current: bool,
 }
 
-/// A table and the first offset it is for.
+/// A table and its first offset.
 #[derive(Debug)]
 struct Era {
     from: Offset,
@@ -53,17 +52,17 @@ struct KeptEra {
 }
 
 impl RoutingHistory {
-    /// `table` is for records from `from` on. The first table is for everything before it, too.
+    /// Adds a table for the records from offset `from` on. The first table applies to all earlier records too.
     pub fn push(&mut self, from: Offset, table: Arc<RoutingTable>) {
         let from = if self.eras.is_empty() { 0 } else { from };
         self.eras.retain(|era| era.from < from);
         self.eras.push(Era { from, table });
-        self.forget_beyond_the_bound();
+        self.drop_oldest();
         self.is_current = true;
     }
 
-    /// A record may be needed for as long as a row stays locked, and be edited around all that time.
-    fn forget_beyond_the_bound(&mut self) {
+    /// Drops the oldest tables beyond the limit. A locked row can keep a record in the inbox while flows are edited often.
+    fn drop_oldest(&mut self) {
         let mut filters = 0;
         let is_kept = |(place, era): &(usize, &Era)| {
             filters += era.table.filter_count();
@@ -73,43 +72,43 @@ impl RoutingHistory {
         self.eras.drain(..self.eras.len() - kept);
     }
 
-    /// The table for the record at `offset`; `None` until there is one. The oldest that is left is for everything
-    /// before it, too: a lane may begin again below all that was thought to be done.
+    /// Returns the table for the record at `offset`, or `None` without any table.
+    ///
+    /// The oldest table applies to all earlier records too, because a lane may restart below the expected offset.
     #[must_use]
     pub fn at(&self, offset: Offset) -> Option<&RoutingTable> {
         let era = self.eras.iter().rev().find(|era| era.from <= offset).or(self.eras.first());
         era.map(|era| &*era.table)
     }
 
-    /// No record below `offset` will be asked for again.
+    /// Drops the tables that only records below `offset` need.
     pub fn forget_below(&mut self, offset: Offset) {
         let current = self.eras.iter().rposition(|era| era.from <= offset);
         self.eras.drain(..current.unwrap_or(0));
     }
 
-    /// Whether a table was read since the process has started.
+    /// Whether a table was read since the start of the process.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.is_current
     }
 
-    /// The flows of the latest table; none where there never was one.
+    /// The flows of the latest table, or `None` without any table.
     #[must_use]
     pub fn routed_last(&self) -> Option<BTreeSet<FlowId>> {
         let last = self.eras.last()?;
         Some(last.table.routes().flat_map(|(_, flows)| flows).copied().collect())
     }
 
-    /// All of it as a text, for the next start.
+    /// Serialises the history for the next start.
     #[must_use]
     pub fn to_text(&self) -> String {
         let tables = self.eras.iter().map(Era::to_kept).collect();
-        // Texts and numbers can always be written.
+        // Strings and numbers always serialise.
         serde_json::to_string(&Kept { format: FORMAT, tables }).unwrap_or_default()
     }
 
-    /// What [`Self::to_text`] gave to an earlier process: for the records that are still there from
-    /// its time. `None` when it is no such text.
+    /// Parses the text of [`Self::to_text`] of an earlier process. Returns `None` if the text is invalid.
     #[must_use]
     pub fn from_text(text: &str) -> Option<RoutingHistory> {
         let kept: Kept = serde_json::from_str(text).ok().filter(|kept: &Kept| kept.format == FORMAT)?;
@@ -154,7 +153,7 @@ mod tests {
         Arc::new(RoutingTable::new(topics.iter().map(flow).collect()).0)
     }
 
-    /// The identifiers 1, 2 and 3 stand for `a`, `b` and `c`, for whoever has them.
+    /// The identifiers 1, 2 and 3 are bound to the filters `a`, `b` and `c`.
     fn routed(history: &RoutingHistory, offset: Offset, topic: &str, ids: &[SubscriptionId]) -> Vec<FlowId> {
         let filter_of = |id| ["a", "b", "c"].get(id as usize - 1).copied();
         let binding_of = |id| filter_of(id).map(|filter| Binding { filter, flows: &[] });
@@ -185,11 +184,7 @@ mod tests {
         history.forget_below(200);
         assert_eq!(history.eras.len(), 1);
         assert_eq!(routed(&history, 300, "t", &[]), [2]);
-        assert_eq!(
-            routed(&history, 150, "t", &[]),
-            [2],
-            "the oldest that is left stands for those before it"
-        );
+        assert_eq!(routed(&history, 150, "t", &[]), [2], "the oldest table applies to earlier records");
     }
 
     #[test]
@@ -203,7 +198,7 @@ mod tests {
         assert!(!history.is_current());
         history.push(1 << 40, table(&[(7, "c")]));
         assert!(history.is_current());
-        // Old records, whatever their offsets were.
+        // Old records, at any offset.
         for offset in [1, 250, (1 << 40) - 1] {
             assert_eq!(routed(&history, offset, "b", &[]), [7], "{offset}");
         }

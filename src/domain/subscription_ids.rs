@@ -1,11 +1,11 @@
-//! What subscription identifiers of MQTT 5 stand for, and which subscriptions the broker's session may hold.
+//! Bindings of MQTT 5 subscription identifiers, and the subscriptions that the session at the broker may hold.
 //!
-//! A message names the subscription by which the broker has matched it: for as long as it waits at the broker, and then in
-//! the inbox. So an identifier stands for one filter and for the flows that had it when it was subscribed, and never for
-//! anything else. When the flows of a filter change, it is subscribed again under another identifier:
+//! A message carries the identifier of the subscription that matched it, while it waits at the broker and in the inbox.
+//! Therefore the binding of an identifier never changes: one filter, and the flows of this filter at the time of the
+//! subscription. When the flows of a filter change, the filter is subscribed again with a new identifier:
 //!
 //! ```text
-//!   1: a/+ for X and Y ──▶ X goes elsewhere ──▶ 2: a/+ for Y        what names 1 stays X's and Y's
+//!   1: a/+ for X and Y ──▶ X gets another topic ──▶ 2: a/+ for Y        messages with 1 still belong to X and Y
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,25 +16,25 @@ use serde::{Deserialize, Serialize};
 use super::message::{FlowId, SubscriptionId};
 use super::topic::TopicFilter;
 
-/// The largest identifier that MQTT can carry.
+/// The maximum identifier of MQTT 5.
 const MAX_ID: SubscriptionId = 268_435_455;
 
-/// So much is remembered of identifiers that were replaced: they and their flows counted together. It bounds the memory,
-/// and the size of a text that is written at each change. What names one that is forgotten goes by its topic.
+/// Maximum size of the replaced bindings: identifiers and their flows together. It bounds the memory and the size of the
+/// file that is written at each change. Messages with a dropped identifier are routed by their topic.
 const MAX_REPLACED: usize = 250_000;
 
-/// Replaced identifiers that are remembered in any case.
+/// Minimum number of kept replaced bindings.
 const MIN_REPLACED: usize = 8;
 
-/// Filters, and the flows for which each is subscribed: none where messages do not name their subscriptions.
+/// Filters and their flows. The list is empty if the broker does not support subscription identifiers.
 pub type Subscriptions = BTreeMap<TopicFilter, Vec<FlowId>>;
 
-/// The identifiers of all filters that were ever subscribed.
+/// The identifiers of all filters that were subscribed at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionIds {
     next_id: SubscriptionId,
     entries: BTreeMap<String, Entry>,
-    /// In the order in which they were replaced.
+    /// In order of replacement, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replaced: Vec<Replaced>,
 }
@@ -42,17 +42,17 @@ pub struct SubscriptionIds {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     id: SubscriptionId,
-    /// The broker's session may hold a subscription to it.
+    /// Whether the session at the broker may hold a subscription to the filter.
     held: bool,
-    /// The broker closes the connection over it, so it is never unsubscribed.
+    /// Whether the broker closes the connection because of this filter. Such a filter is never unsubscribed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     closes_connection: bool,
-    /// Empty where it was never subscribed by its identifier.
+    /// Empty if the filter was never subscribed with its identifier.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     flows: Vec<FlowId>,
 }
 
-/// An identifier whose filter has another one by now.
+/// The former identifier of a filter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Replaced {
     id: SubscriptionId,
@@ -60,27 +60,27 @@ struct Replaced {
     flows: Vec<FlowId>,
 }
 
-/// What an identifier stands for.
+/// The binding of a subscription identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding<'a> {
     /// The filter.
     pub filter: &'a str,
-    /// The flows for which it was subscribed, in order of their ids; empty where that is not known.
+    /// The flows at the time of the subscription, in order of their ids; empty if unknown.
     pub flows: &'a [FlowId],
 }
 
-/// What all identifiers stand for, to be shared.
+/// The bindings of all identifiers, for shared use.
 #[derive(Debug, Clone, Default)]
 pub struct Bindings(HashMap<SubscriptionId, (Arc<str>, Arc<[FlowId]>)>);
 
 impl Bindings {
-    /// `None` for an identifier that is not known.
+    /// Returns the binding of an identifier, or `None` if it is unknown.
     #[must_use]
     pub fn get(&self, id: SubscriptionId) -> Option<Binding<'_>> {
         self.0.get(&id).map(|(filter, flows)| Binding { filter, flows })
     }
 
-    /// Whether there is none.
+    /// Whether there are no bindings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -88,20 +88,22 @@ impl Bindings {
 }
 
 impl SubscriptionIds {
-    /// No filters yet; identifiers begin with this one.
+    /// Creates an empty table. Identifiers ascend from `first`.
     #[must_use]
     pub fn starting_at(first: SubscriptionId) -> SubscriptionIds {
         SubscriptionIds { next_id: first, entries: BTreeMap::new(), replaced: Vec::new() }
     }
 
-    /// Each filter is to be subscribed for these flows, which are in order of their ids: by which identifiers. No flows:
-    /// as it was subscribed before. `None` when all identifiers are used up.
+    /// Returns the identifier of each subscription, and marks the filters as held.
+    ///
+    /// The flows must be in order of their ids. A filter without flows keeps its current binding. Returns `None` when all
+    /// identifiers are used.
     pub fn assign<'a>(
         &mut self,
         subscriptions: impl Iterator<Item = (&'a str, &'a [FlowId])>,
     ) -> Option<Vec<SubscriptionId>> {
         let ids = subscriptions.map(|(filter, flows)| self.assign_one(filter, flows)).collect();
-        self.forget_beyond_the_bound();
+        self.drop_oldest();
         ids
     }
 
@@ -125,14 +127,14 @@ impl SubscriptionIds {
         Some(id)
     }
 
-    /// The filter is unsubscribed. Its identifiers stay known: the broker may still have messages that name them.
+    /// Marks a filter as unsubscribed. Its bindings stay known, because the broker may hold messages with its identifiers.
     pub fn mark_unsubscribed(&mut self, filter: &str) {
         if let Some(entry) = self.entries.get_mut(filter) {
             entry.held = false;
         }
     }
 
-    /// The broker has granted the filter.
+    /// Records that the broker has granted the filter.
     pub fn grant(&mut self, filter: &str) {
         if let Some(entry) = self.entries.get_mut(filter) {
             entry.held = true;
@@ -140,8 +142,8 @@ impl SubscriptionIds {
         }
     }
 
-    /// The broker closes the connection over the filter, be it subscribed or unsubscribed. Until it is granted it does not
-    /// count as held, at no broker.
+    /// Records that the broker closes the connection when the filter is subscribed or unsubscribed. Until a broker grants
+    /// it, the filter does not count as held.
     pub fn shun(&mut self, filter: &str) {
         if let Some(entry) = self.entries.get_mut(filter) {
             entry.held = false;
@@ -149,24 +151,24 @@ impl SubscriptionIds {
         }
     }
 
-    /// The filters over which the broker closes the connection.
+    /// The filters for which the broker closes the connection.
     pub fn shunned(&self) -> impl Iterator<Item = &str> {
         let shunned = self.entries.iter().filter(|(_, entry)| entry.closes_connection);
         shunned.map(|(filter, _)| filter.as_str())
     }
 
-    /// The session is one that may hold whatever was ever subscribed.
+    /// Marks all filters as held, because the session may contain any former subscription.
     pub fn mark_all_held(&mut self) {
         self.entries.values_mut().for_each(|entry| entry.held = !entry.closes_connection);
     }
 
-    /// The filters that the broker's session may hold, and the flows for which each was subscribed last.
+    /// The filters that the session may hold, with the flows of their last subscription.
     pub fn held(&self) -> impl Iterator<Item = (&str, &[FlowId])> {
         let held = self.entries.iter().filter(|(_, entry)| entry.held);
         held.map(|(filter, entry)| (filter.as_str(), entry.flows.as_slice()))
     }
 
-    /// What each identifier stands for.
+    /// Returns the bindings of all identifiers.
     #[must_use]
     pub fn bindings(&self) -> Bindings {
         let present = self.entries.iter().map(|(filter, entry)| (entry.id, filter, &entry.flows));
@@ -177,7 +179,7 @@ impl SubscriptionIds {
         Bindings(present.chain(replaced).map(binding).collect())
     }
 
-    fn forget_beyond_the_bound(&mut self) {
+    fn drop_oldest(&mut self) {
         let mut weight = 0;
         let is_kept = |(place, replaced): &(usize, &Replaced)| {
             weight += 1 + replaced.flows.len();

@@ -1,11 +1,9 @@
-//! Which filters to subscribe, so that the broker sends a message once, or says for which subscription
-//! each copy is.
+//! Selects the filters to subscribe, so that copies of one message cannot be mistaken for several messages.
 //!
-//! A v5 broker that supports subscription identifiers names the subscription in every copy, so all
-//! filters can be subscribed as they are. Any other broker may send a copy per matching filter, and
-//! nothing tells the copies apart: there a covered filter is not subscribed at all, and filters that
-//! overlap are replaced by their join. That receives messages that no flow wants (`a/+` with `+/b`
-//! becomes `+/+`); the routing table drops them.
+//! An MQTT 5 broker with subscription identifiers names the subscription in every copy, so all filters are subscribed
+//! unchanged. Any other broker may send one copy for each matching filter, and the copies are indistinguishable. There, a
+//! covered filter is not subscribed, and overlapping filters are replaced by their join. A join may match additional
+//! topics (`a/+` and `+/b` become `+/+`); the routing table drops their messages.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +11,10 @@ use super::replicas::ShareGroup;
 use super::topic::TopicFilter;
 use super::trie::FilterTrie;
 
-/// The filters to subscribe for `filters`.
+/// Returns the filters to subscribe for `filters`.
 ///
-/// Shared subscriptions stay as they are: joining one would change what its group receives. Those of `own_group` are
-/// joined among themselves, because all its members have the same.
+/// Shared subscriptions are unchanged, because a join would change the messages of their group. Only the filters of
+/// `own_group` are joined with each other, because all its members have the same filters.
 #[must_use]
 pub fn plan(
     filters: &BTreeSet<TopicFilter>,
@@ -43,11 +41,11 @@ pub fn plan(
     planned
 }
 
-/// Filters of which no two overlap.
+/// A set of filters without overlaps.
 #[derive(Default)]
 struct Disjoint {
     filters: BTreeSet<TopicFilter>,
-    /// Finds those near a filter. Holds what has been replaced, too: only what is in `filters` counts.
+    /// Finds filters that may overlap. Also contains replaced filters, which are no longer in `filters`.
     ever_added: FilterTrie<TopicFilter>,
 }
 
@@ -62,7 +60,7 @@ impl Disjoint {
             if met.is_empty() {
                 break;
             }
-            // The join may reach filters that `wanted` did not: look again.
+            // The join may overlap further filters, so the search is repeated.
             for other in met {
                 self.filters.remove(&other);
                 wanted = merge(wanted, &other);
@@ -83,12 +81,12 @@ impl Disjoint {
     }
 }
 
-/// One filter in place of two that overlap. As written where one covers the other.
+/// Returns one filter for two that overlap: the wider one unchanged, or their join.
 fn merge(wanted: TopicFilter, other: &TopicFilter) -> TopicFilter {
     if wanted.covers(other) {
         return wanted;
     }
-    // Filters that overlap always have a join.
+    // Overlapping filters always have a join.
     wanted.join(other).unwrap_or(wanted)
 }
 

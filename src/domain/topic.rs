@@ -1,6 +1,6 @@
-//! Topic filters of MQTT: what may be subscribed, and which topics it matches.
+//! MQTT topic filters: validation and matching.
 //!
-//! How two filters relate (cover, overlap, join) is in `relations`.
+//! The module `relations` compares two filters (cover, overlap, join).
 
 mod relations;
 
@@ -8,17 +8,17 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Longest UTF-8 string that an MQTT packet can carry, in bytes.
+/// Maximum length of a string in an MQTT packet, in bytes.
 const MAX_FILTER_BYTES: usize = 65_535;
 const SHARE_PREFIX: &str = "$share/";
 
-/// A valid topic filter; ordered and compared by its text.
+/// A valid topic filter, ordered and compared by its text.
 ///
-/// `$share/<group>/<filter>` is understood: it is subscribed as it stands and matches as `<filter>`.
+/// A shared subscription `$share/<group>/<filter>` is subscribed unchanged and matches like `<filter>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicFilter {
     raw: String,
-    /// Where the part that is matched begins; 0 unless shared.
+    /// Start of the matched part; 0 unless shared.
     pattern_at: usize,
 }
 
@@ -42,7 +42,7 @@ impl TopicFilter {
         Ok(TopicFilter { raw: raw.to_owned(), pattern_at: raw.len() - pattern.len() })
     }
 
-    /// The text that is subscribed, with its share group.
+    /// The text to subscribe, with its share group.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.raw
@@ -54,8 +54,7 @@ impl TopicFilter {
         self.pattern_at > 0
     }
 
-    /// Whether a message published to `topic` belongs to this filter. The empty topic, which no
-    /// message can have, belongs to none.
+    /// Whether the filter matches `topic`. No filter matches the empty topic, which MQTT forbids.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
         let pattern = self.pattern();
@@ -64,7 +63,7 @@ impl TopicFilter {
         }
         let mut topic_levels = topic.split('/');
         for level in pattern.split('/') {
-            // Also when the topic has ended: `a/#` matches its parent `a`.
+            // `#` also matches the parent level: `a/#` matches `a`.
             if level == "#" {
                 return true;
             }
@@ -76,7 +75,7 @@ impl TopicFilter {
         topic_levels.next().is_none()
     }
 
-    /// The part that topics are matched against.
+    /// The pattern without `$share/<group>/`.
     pub(super) fn pattern(&self) -> &str {
         self.raw.get(self.pattern_at..).unwrap_or_default()
     }
@@ -94,45 +93,46 @@ impl fmt::Debug for TopicFilter {
     }
 }
 
-/// Why a text is no topic filter.
+/// An invalid topic filter.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FilterError {
-    /// Nothing to match against.
+    /// The filter is empty.
     #[error("the topic filter is empty")]
     Empty,
-    /// Does not fit into an MQTT packet.
+    /// The filter does not fit into an MQTT packet.
     #[error("the topic filter has {length} bytes, {MAX_FILTER_BYTES} are allowed")]
     TooLong {
         /// Its length in bytes.
         length: usize,
     },
-    /// Holds U+0000, which MQTT forbids.
+    /// The filter contains U+0000, which MQTT forbids.
     #[error("the topic filter holds a NUL character")]
     Nul,
-    /// Holds a character over which brokers may close the connection.
+    /// The filter contains a character for which brokers may close the connection.
     #[error("the topic filter holds the character U+{code:04X}, which brokers refuse: remove it")]
     Character {
         /// Its code point.
         code: u32,
     },
-    /// Something follows `#`.
+    /// Levels follow `#`.
     #[error("'#' must be the last level of the topic filter")]
     MultiLevelNotLast,
     /// `+` or `#` beside other characters in a level.
     #[error("a wildcard must stand alone in its level, found {level:?}")]
     WildcardNotAlone {
-        /// The level as written.
+        /// The level.
         level: String,
     },
-    /// `$share/` without a proper group or without a filter behind it.
+    /// `$share/` without a valid group or without a filter.
     #[error("a shared subscription is written $share/<group>/<filter>, found {found:?}")]
     BadShare {
-        /// The filter as written.
+        /// The whole filter.
         found: String,
     },
 }
 
-/// Control characters and non-characters. MQTT 5 says in section 1.5.4 that a broker may close the connection over them.
+/// Whether a broker may close the connection for this character: control characters and non-characters (MQTT 5, section
+/// 1.5.4).
 fn is_refused_by_brokers(character: char) -> bool {
     let code = u32::from(character);
     character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
@@ -143,7 +143,7 @@ pub(super) fn is_wildcard(level: &str) -> bool {
     level == "+" || level == "#"
 }
 
-/// Whether a topic or a first level belongs to the broker (`$SYS/…`): no leading wildcard matches it.
+/// Whether a topic or a first level is reserved (`$SYS/…`). A leading wildcard does not match reserved topics.
 pub(super) fn is_reserved(topic: &str) -> bool {
     topic.starts_with('$')
 }
@@ -152,7 +152,7 @@ fn first_level(pattern: &str) -> &str {
     pattern.split('/').next().unwrap_or_default()
 }
 
-/// The filter behind the group, of a text that followed `$share/`.
+/// Returns the filter after the group; `shared` is the text after `$share/`.
 fn pattern_of_shared(shared: &str) -> Result<&str, FilterError> {
     match shared.split_once('/') {
         Some((group, pattern)) if !group.is_empty() && !group.contains(['+', '#']) && !pattern.is_empty() => {

@@ -1,14 +1,12 @@
-//! All filters of the routing table in one tree of levels, so that matching a topic costs its number of
-//! levels and not the number of filters.
+//! A trie of topic filters by level. The cost of a match depends on the levels of the topic, not on the number of filters.
 //!
 //! ```text
 //! a/+/c ─┐            ┌ "c" ▸ exact: a/+/c
 //! a/b   ─┼▸ root ▸ "a" ┤ "+" above it, "b" ▸ exact: a/b
 //! a/#   ─┘            └ below: a/#
 //! ```
-//! Nodes lie in one vector and name each other by index: neither matching nor dropping recurses,
-//! however many levels a filter has. A topic reaches a node by one path at most, so nothing is visited
-//! twice.
+//! Nodes are stored in one vector and refer to each other by index, so neither matching nor dropping recurses. A topic
+//! reaches a node by one path at most, so no value is visited twice.
 
 mod literals;
 
@@ -17,7 +15,7 @@ use super::topic::{TopicFilter, is_reserved};
 
 const ROOT: usize = 0;
 
-/// Values kept under topic filters.
+/// Values by topic filter.
 #[derive(Debug)]
 pub struct FilterTrie<T> {
     nodes: Vec<Node<T>>,
@@ -31,7 +29,7 @@ struct Node<T> {
     plus: Option<usize>,
     /// Values of filters that end here.
     exact: Vec<T>,
-    /// Values of filters that go on with `#`: they match here and everywhere below.
+    /// Values of filters that continue with `#`. They match here and in all levels below.
     below: Vec<T>,
 }
 
@@ -48,7 +46,7 @@ impl<T> Default for FilterTrie<T> {
 }
 
 impl<T> FilterTrie<T> {
-    /// Adds `value` under `filter`, beside what is there already.
+    /// Adds a value to `filter`. Existing values stay.
     pub fn insert(&mut self, filter: &TopicFilter, value: T) {
         let mut at = ROOT;
         for level in filter.pattern().split('/') {
@@ -66,7 +64,7 @@ impl<T> FilterTrie<T> {
             return;
         }
         let reserved = is_reserved(topic);
-        // Where both `+` and a literal level lead on, the former waits here.
+        // Holds the `+` child while the literal child is visited first.
         let mut waiting: Vec<(usize, Option<&str>)> = Vec::new();
         let mut next = Some((ROOT, Some(topic)));
         while let Some((at, rest)) = next.take().or_else(|| waiting.pop()) {
@@ -92,8 +90,9 @@ impl<T> FilterTrie<T> {
         }
     }
 
-    /// Calls `found` with the values of all filters that may overlap `filter`, and of some that do not:
-    /// the `$` rule and the least number of levels are left to [`TopicFilter::overlaps`].
+    /// Calls `found` with the values of all filters that may overlap `filter`, and of some that do not.
+    ///
+    /// The rule for reserved topics and the minimum number of levels are checked by [`TopicFilter::overlaps`].
     pub(super) fn visit_near<'a>(&'a self, filter: &TopicFilter, mut found: impl FnMut(&'a T)) {
         let levels: Vec<&str> = filter.pattern().split('/').collect();
         let mut waiting = vec![(ROOT, 0)];
@@ -135,7 +134,7 @@ impl<T> FilterTrie<T> {
     }
 }
 
-/// A topic's first level and the others. Levels are short: byte by byte is faster than what `split_once` does.
+/// Splits a topic after its first level. Levels are short, so a bytewise search is faster than `split_once`.
 fn first_level(topic: &str) -> (&str, Option<&str>) {
     let end = topic.bytes().position(|byte| byte == b'/');
     match end.and_then(|end| topic.split_at_checked(end)) {

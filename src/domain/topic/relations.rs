@@ -1,9 +1,9 @@
-//! How the topics of two filters relate. Share groups play no part here: only what is matched counts.
+//! Relations between the topics of two filters. Share groups are ignored.
 
 use super::{TopicFilter, is_reserved, is_wildcard};
 
 impl TopicFilter {
-    /// Whether every topic that `other` matches is matched by this filter too.
+    /// Whether this filter matches every topic that `other` matches.
     #[must_use]
     pub fn covers(&self, other: &TopicFilter) -> bool {
         let (ours, theirs) = (Shape::new(self), Shape::new(other));
@@ -21,7 +21,7 @@ impl TopicFilter {
                 .all(|(place, &level)| level == "+" || level == theirs.level(place))
     }
 
-    /// Whether some topic is matched by both filters.
+    /// Whether a topic exists that both filters match.
     #[must_use]
     pub fn overlaps(&self, other: &TopicFilter) -> bool {
         let (ours, theirs) = (Shape::new(self), Shape::new(other));
@@ -30,9 +30,9 @@ impl TopicFilter {
             && ours.prefix.iter().zip(&theirs.prefix).all(|(&a, &b)| a == b || a == "+" || b == "+")
     }
 
-    /// The smallest filter, not shared, that covers both; nothing where no filter does, as for `$SYS/a`
-    /// and `b/c`: only a wildcard could stand for both first levels, and wildcards do not match `$`
-    /// topics there.
+    /// Returns the smallest filter, without a share group, that covers both.
+    ///
+    /// `None` if no filter covers both, as for `$SYS/a` and `b/c`: a leading wildcard does not match reserved topics.
     #[must_use]
     pub fn join(&self, other: &TopicFilter) -> Option<TopicFilter> {
         let (ours, theirs) = (Shape::new(self), Shape::new(other));
@@ -43,7 +43,7 @@ impl TopicFilter {
         let length = ours.min_levels().min(theirs.min_levels());
         let mut levels: Vec<&str> = (0..length).map(|place| ours.common_level(&theirs, place)).collect();
         if open {
-            // `+/#` and `/+/#` match what `#` and `/#` do, and these are how people write it.
+            // `+/#` and `/+/#` are equivalent to the usual forms `#` and `/#`.
             if levels == ["+"] || levels == ["", "+"] {
                 levels.pop();
             }
@@ -53,7 +53,7 @@ impl TopicFilter {
     }
 }
 
-/// A filter as the levels it spells out, and whether more may follow (`#`).
+/// The explicit levels of a filter, and whether further levels may follow (`#`).
 struct Shape<'a> {
     prefix: Vec<&'a str>,
     open: bool,
@@ -69,8 +69,7 @@ impl<'a> Shape<'a> {
         Shape { prefix, open }
     }
 
-    /// Levels of the shortest topic that matches. Every topic has one, and one level alone is not empty:
-    /// so `#` needs one and `/#` two.
+    /// Returns the number of levels of the shortest matching topic. A topic is not empty, so it is 1 for `#` and 2 for `/#`.
     fn min_levels(&self) -> usize {
         match self.prefix.as_slice() {
             [] => 1,
@@ -79,7 +78,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The level at `place`; anything goes where only `#` speaks.
+    /// Returns the level at `place`; `+` beyond the explicit levels.
     fn level(&self, place: usize) -> &'a str {
         self.prefix.get(place).copied().unwrap_or("+")
     }

@@ -135,7 +135,7 @@ fn relations_follow_the_topics() {
     }
 }
 
-/// Filters over a small alphabet, so that they often meet.
+/// Filters over a small alphabet, so that they often overlap.
 pub(crate) fn any_filter() -> impl Strategy<Value = TopicFilter> {
     let level = prop_oneof![4 => Just("a"), 3 => Just("b"), 1 => Just(""), 1 => Just("$x"), 4 => Just("+")];
     (prop::collection::vec(level, 0..4), any::<bool>())
@@ -148,8 +148,8 @@ pub(crate) fn any_filter() -> impl Strategy<Value = TopicFilter> {
         .prop_filter_map("empty", |raw| TopicFilter::parse(&raw).ok())
 }
 
-/// Every topic of up to five levels over the alphabet of [`any_filter`] and one level (`z`) that no
-/// filter names: enough to tell any two such filters apart.
+/// Every topic of up to five levels over the alphabet of [`any_filter`] and an additional level `z`. These topics
+/// distinguish any two such filters.
 pub(crate) fn all_topics() -> Vec<String> {
     let mut topics: Vec<String> = vec![String::new()];
     let mut longest = topics.clone();

@@ -1,8 +1,8 @@
-//! The children of a node that a level's text leads to.
+//! The children of a trie node by the text of their level.
 
 use std::collections::HashMap;
 
-/// Up to so many, comparing them one by one is faster than hashing. Most nodes have one.
+/// Maximum number of children for a linear search, which is faster than hashing. Most nodes have one child.
 const MAX_LINEAR: usize = 4;
 
 /// Children by the text of a level.
@@ -26,7 +26,7 @@ impl Literals {
         }
     }
 
-    /// Adds a level that is not there yet.
+    /// Adds a new level. The level must not exist.
     pub(super) fn insert(&mut self, level: Box<str>, child: usize) {
         match self {
             Self::Few(few) if few.len() < MAX_LINEAR => few.push((level, child)),

@@ -1,8 +1,7 @@
-//! What tables and inbox must agree on, and what it means when they do not.
+//! The consistency checks between the tables and the inbox.
 //!
-//! A finding is *wrong* only where no way of using the gateway leads to it. What can have a harmless
-//! cause - an empty object takes a number and writes no row, a counter was set by hand - is *worth a
-//! look*, and its text names the cause.
+//! A finding is *wrong* only if no regular use of the gateway leads to it. A finding with a possible harmless cause needs a
+//! *look*, and its text names the cause. For example, an empty object takes a sequence number and writes no row.
 
 mod inbox;
 mod ledger;
@@ -16,120 +15,120 @@ pub use ledger::{Gaps, IdLedger};
 
 use super::message::FlowId;
 
-/// Everything that an audit has read.
+/// The input of an audit.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// The flows there are.
+    /// All flows.
     pub flows: Vec<FlowFacts>,
-    /// Rows of `data` by a code that no flow has.
+    /// Number of `data` rows with the code of no flow, by code.
     pub strange_codes: BTreeMap<String, u64>,
-    /// Rows of `data` without a code.
+    /// Number of `data` rows without a code.
     pub rows_without_code: u64,
-    /// Rows of `outbox` by a flow that does not exist.
+    /// Number of `outbox` rows of missing flows, by flow.
     pub strange_posts: BTreeMap<FlowId, u64>,
-    /// Who posts.
+    /// The gateways with `outbox` rows.
     pub owners: Vec<OwnerFacts>,
-    /// Dead letters of no flow in particular, by reason; those of flows that are gone count here, too.
+    /// Number of dead letters without a flow or of deleted flows, by reason.
     pub dead_letters: BTreeMap<String, u64>,
-    /// Columns whose numbers run out, a sentence each.
+    /// Columns close to the end of their value range, as sentences.
     pub running_out: Vec<String>,
-    /// The inbox, where there is one.
+    /// The inbox, if there is one.
     pub inbox: Option<InboxFacts>,
 }
 
-/// One flow.
+/// The facts of one flow.
 #[derive(Debug, Clone, Default)]
 pub struct FlowFacts {
     /// `flows.code`
     pub code: String,
     /// `flows.action`
     pub action: String,
-    /// Whether every message of it leaves rows in `data`: it stores, and its schema refuses an empty object.
+    /// Whether every message leaves rows in `data`: the action stores, and the schema rejects an empty object.
     pub every_number_has_rows: bool,
-    /// `flows.last_msg_id`, NULL being 0.
+    /// `flows.last_msg_id`; 0 for NULL.
     pub counter: i64,
     /// Its rows in `data`.
     pub stored: StoredFacts,
     /// Its rows in `outbox`.
     pub outbox: OutboxFacts,
-    /// Its dead letters, by reason.
+    /// Number of its dead letters, by reason.
     pub dead_letters: BTreeMap<String, u64>,
-    /// The highest number of them.
+    /// The highest sequence number of its dead letters.
     pub highest_dead_letter: Option<i64>,
-    /// Where it lags behind its lane.
+    /// The inboxes in which it lags behind its lane.
     pub lagging: Vec<LaggingFacts>,
 }
 
-/// An inbox in which a lane has gone on without a flow.
+/// An inbox in which a flow lags behind its lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LaggingFacts {
     /// The name of the inbox.
     pub inbox: String,
-    /// For how long, in seconds.
+    /// Duration of the lag in seconds.
     pub seconds: i64,
 }
 
-/// What `data` holds of a flow.
+/// The `data` rows of a flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredFacts {
-    /// Rows with a number.
+    /// Number of rows with a sequence number.
     pub rows: u64,
-    /// Rows without one.
+    /// Number of rows without a sequence number.
     pub rows_without_number: u64,
-    /// Their numbers.
+    /// The sequence numbers.
     pub numbers: IdLedger,
 }
 
-/// What `outbox` holds of a flow.
+/// The `outbox` rows of a flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OutboxFacts {
-    /// Messages that wait.
+    /// Number of waiting messages.
     pub waiting: u64,
-    /// Age of the oldest in seconds.
+    /// Age of the oldest message in seconds.
     pub oldest_seconds: Option<i64>,
-    /// Attempts of the one that was tried most often.
+    /// Maximum number of attempts of a message.
     pub attempts: i64,
-    /// The highest number.
+    /// The highest sequence number.
     pub highest: Option<i64>,
-    /// Numbers that more than one message has.
+    /// Number of sequence numbers with more than one message.
     pub repeated: u64,
 }
 
-/// A gateway that posts, or did.
+/// A gateway with rows in `outbox`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OwnerFacts {
     /// The name of its inbox.
     pub owner: String,
-    /// Its rows.
+    /// Number of its rows.
     pub waiting: u64,
-    /// How long its lease lasts in seconds, negative when it ran out; none where it has none.
+    /// Remaining time of its lease in seconds; negative after expiry, `None` without a lease.
     pub lease_seconds: Option<i64>,
 }
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The promise is broken, or someone has changed the tables by hand.
+    /// A message was lost or repeated, or the tables were changed by hand.
     Wrong,
-    /// There may be a harmless cause.
+    /// The cause may be harmless.
     Look,
 }
 
-/// Something that an operator should know.
+/// An inconsistency to report to the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity of a finding.
     pub severity: Severity,
-    /// What it is, in one word.
+    /// The kind of the finding, in one word.
     pub kind: &'static str,
-    /// The code of the flow it is about.
+    /// Code of the flow, if the finding is about a flow.
     pub flow: Option<String>,
-    /// The same in a sentence, with its numbers and its possible causes.
+    /// Description with figures and possible causes.
     pub detail: String,
 }
 
-/// Judges, the wrong things first.
+/// Returns all findings; those of severity `Wrong` come first.
 #[must_use]
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings::default();

@@ -1,21 +1,21 @@
-//! Whether a directory may go on under its inbox id, from which offset, and where its lanes stand.
+//! The check at each start whether an inbox directory and a database belong together.
 //!
-//! Offsets mean something only together with the directory that issued them. Directories are copied, put back and
-//! lost, databases are restored and exchanged. So each start registers in the database, and the directory remembers
-//! its registration. What the two say of each other is judged here, before the broker is connected:
+//! An offset is valid only for the directory that issued it. Directories can be copied, restored or lost, and databases can
+//! be restored or exchanged. Therefore each start registers in the database, and the directory remembers its registration.
+//! This module compares the two before the gateway connects to the broker:
 //!
 //! ```text
-//!  the directory's last start is …
-//!    the last one in the database      it goes on
-//!    an older one                      an old copy: it goes on, and issues only offsets that no other start
-//!                                      has issued. Refused where it holds messages that the others lack
-//!    unknown to the database           the database went back: it goes on, and lanes are replayed
-//!  the last start may still run        it is watched for a heartbeat, and refused if there is one
-//!  the database is another one         refused, unless told how to go on
-//!  the client id has another inbox     refused, unless told that it is lost
+//!  the last start of the directory is …
+//!    the last start in the database    start
+//!    an older start                    an old copy: start with offsets that no other start has issued;
+//!                                      refused if it has messages that the newer directory lacks
+//!    unknown to the database           the database was set back: start and replay the lanes
+//!  the last start may still run        wait for a heartbeat; refused if there is one
+//!  the database is another one         refused without an option on the command line
+//!  the client id has another inbox     refused without an option on the command line
 //! ```
 //!
-//! Nothing here reads a clock, a file or a table.
+//! This module reads no clock, file or table.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,77 +25,77 @@ use serde::{Deserialize, Serialize};
 use super::batch::{LaggingFlow, Lane};
 use super::message::{FlowId, OFFSETS_PER_START, Offset};
 
-/// The directory of this start.
+/// The inbox directory of this start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     /// The id of its inbox.
     pub inbox_id: String,
     /// The client id that the gateway uses at the broker.
     pub client_id: String,
-    /// Where it is, for people: host and path.
+    /// Host and path, for operators.
     pub location: String,
-    /// Which directory of which machine it is since that machine was started. A copy has another one.
+    /// Identity of the directory on its machine since the boot. A copy has a different identity.
     pub place: String,
-    /// The database that it belongs to; none where it never registered.
+    /// Id of its database; `None` before the first registration.
     pub database_id: Option<String>,
-    /// Its last start; none where it never registered.
+    /// Id of its last start; `None` before the first registration.
     pub start_id: Option<String>,
-    /// No offset at or above it was issued by this directory.
+    /// Lowest offset that this directory has not issued.
     pub next_base: Offset,
-    /// Above its last record.
+    /// Offset above its last record.
     pub log_end: Offset,
-    /// How far each lane was committed in its database, as the directory remembers it; empty where it does not.
+    /// Committed offset of each lane, as remembered by the directory; empty if unknown.
     pub committed: Vec<Offset>,
 }
 
 /// The rows of the database about this inbox and client id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegisteredStarts {
-    /// Its identity.
+    /// Id of the database.
     pub database_id: String,
-    /// Starts of this inbox, the last one first.
+    /// Starts of this inbox, the newest first.
     pub starts: Vec<Start>,
-    /// Where the lanes of this inbox stand.
+    /// Offsets of the lanes of this inbox.
     pub lanes: BTreeMap<Lane, Offset>,
-    /// The last start of each other inbox that had this client id.
+    /// The last start of each other inbox with this client id.
     pub others: Vec<Start>,
 }
 
-/// A start of a gateway, as it is registered.
+/// A registered start of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     /// The id of its inbox.
     pub inbox_id: String,
-    /// Its own id.
+    /// Id of the start.
     pub start_id: String,
-    /// Rises with each start of an inbox.
+    /// Incremented with each start of an inbox.
     pub generation: i64,
     /// See [`Directory::location`].
     pub location: String,
     /// See [`Directory::place`].
     pub place: String,
-    /// The start that its directory had before.
+    /// Id of the previous start of its directory.
     pub parent: Option<String>,
-    /// The first offset that it could issue.
+    /// First offset of its range.
     pub base: Offset,
-    /// Above the last record of its directory when it was registered.
+    /// Offset above the last record of its directory at registration.
     pub log_end: Offset,
-    /// How it is, or how it ended.
+    /// Its state.
     pub state: StartState,
-    /// Rises with each heartbeat.
+    /// Incremented with each heartbeat.
     pub beats: i64,
-    /// Where its lanes stood when it was succeeded by the next start.
+    /// Offsets of its lanes at the registration of the next start.
     pub resume: Option<Resume>,
 }
 
-/// How a registered start is, or how it ended.
+/// The state of a registered start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartState {
-    /// It runs, or it was killed.
+    /// The gateway runs, or was killed.
     Running,
-    /// It ended in order and left messages in its inbox.
+    /// The gateway shut down and left messages in its inbox.
     Ended,
-    /// It ended in order, and all its messages are in the database.
+    /// The gateway shut down, and all its messages are in the database.
     Drained,
 }
 
@@ -103,7 +103,7 @@ impl StartState {
     /// All states.
     pub const ALL: [StartState; 3] = [Self::Running, Self::Ended, Self::Drained];
 
-    /// The word in the table.
+    /// The value in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -113,15 +113,14 @@ impl StartState {
         }
     }
 
-    /// The state that has this word. An unknown one counts as running, which is the careful reading.
+    /// Parses the value in the table. An unknown value counts as running, which is the safe interpretation.
     #[must_use]
     pub fn parse(word: &str) -> StartState {
         Self::ALL.into_iter().find(|state| state.as_str() == word).unwrap_or(Self::Running)
     }
 }
 
-/// Where the lanes of an inbox stood when a start was succeeded. A directory with that start that comes back with
-/// messages that the others lack is replayed from there.
+/// Offsets of the lanes when a start was superseded. A forked directory with that start is replayed from these offsets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
     /// Committed offset of each lane.
@@ -133,129 +132,129 @@ pub struct Resume {
 /// The options on the command line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Consent {
-    /// How to go on where the database and the inbox do not know the same of each other.
+    /// How to continue if the inbox and the database do not match.
     pub database: Option<DatabaseChange>,
-    /// The inbox that the client id had before is lost.
+    /// The previous inbox of the client id is lost.
     pub new_inbox: bool,
 }
 
-/// How an inbox continues at another database, or as a copy with records that others lack.
+/// How an inbox continues at another database or as a forked copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseChange {
-    /// From its last offset: processed messages are not repeated, and waiting ones are stored here.
+    /// Continue at the committed offsets: only waiting messages are processed.
     Adopt,
-    /// With everything that the inbox holds and the database may not have seen.
+    /// Process all records of the inbox that the database may lack.
     Replay,
 }
 
 /// The decision on a start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartDecision {
-    /// Register it like this.
+    /// Register the start.
     Register(Registration),
-    /// Another process may be at work under the same id: watch whether it gives a sign of life.
+    /// Another process may use the same id: wait for its heartbeat.
     Watch(Start),
-    /// Do not start.
+    /// Exit with an error.
     Refuse(Refusal),
 }
 
-/// How a start is registered.
+/// The data to register a start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registration {
-    /// The start issues offsets at or above it.
+    /// First offset of the start.
     pub base: Offset,
-    /// Lanes that are set to an offset.
+    /// Lanes to set to an offset.
     pub lanes: BTreeMap<Lane, Offset>,
-    /// The lagging flows in place of those in the table; `None` leaves these.
+    /// Lagging flows that replace the rows of the table; `None` keeps the rows.
     pub lagging: Option<Vec<(Lane, LaggingFlow)>>,
-    /// Messages for the log.
+    /// Notices for the log.
     pub notices: Vec<Notice>,
 }
 
-/// Something out of the ordinary about a start that goes on.
+/// An unusual condition of a permitted start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// The directory is not the one that ran last.
+    /// Another directory with the same inbox id ran last.
     OlderCopy {
-        /// Location of the one that ran last.
+        /// Location of the directory that ran last.
         last: String,
     },
-    /// Lanes or other starts are beyond the offsets that this directory has issued.
+    /// The lanes or other starts are beyond the offsets of this directory.
     OffsetsSkipped {
-        /// The first offset that this start issues.
+        /// First offset of this start.
         base: Offset,
     },
-    /// It holds messages that the one that ran last lacks, and processes them now.
+    /// The directory is a fork. Messages that the other directory lacks are processed.
     ForkReplayed,
     /// The database does not know the last start of the directory.
     DatabaseWentBack,
-    /// A lane goes on at another database.
+    /// The inbox moves to another database.
     OtherDatabase {
-        /// The database before.
+        /// The old database.
         before: String,
-        /// This one.
+        /// The new database.
         now: String,
-        /// How.
+        /// How the inbox continues.
         change: DatabaseChange,
     },
-    /// The client id had another inbox, which is given up.
+    /// The client id had another inbox, which is abandoned.
     OtherInboxGivenUp {
-        /// Its id.
+        /// Id of the other inbox.
         inbox_id: String,
-        /// Where it was.
+        /// Location of the other inbox.
         location: String,
     },
 }
 
-/// Why a start is refused.
+/// The reason for a refused start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Another process runs with the same inbox id.
+    /// Another process uses the same inbox id.
     InboxInUse {
         /// The inbox.
         inbox_id: String,
-        /// Where the other process has it.
+        /// Location of the inbox of the other process.
         location: String,
     },
-    /// Another process runs with the same client id and another inbox.
+    /// Another process uses the same client id with another inbox.
     ClientIdInUse {
         /// The client id.
         client_id: String,
         /// Inbox of the other process.
         inbox_id: String,
-        /// Where the other process has it.
+        /// Location of the inbox of the other process.
         location: String,
     },
     /// The client id had another inbox, which may hold messages.
     OtherInbox {
         /// The client id.
         client_id: String,
-        /// The inbox that it had.
+        /// The previous inbox.
         inbox_id: String,
-        /// Where it was.
+        /// Location of the previous inbox.
         location: String,
-        /// The inbox that was found now.
+        /// The inbox in `INBOX_DIR`.
         found: String,
     },
-    /// The directory and a copy of it have both received messages.
+    /// The directory and a copy have both received messages.
     Fork {
         /// The inbox.
         inbox_id: String,
-        /// Where the one is that ran last.
+        /// Location of the directory that ran last.
         location: String,
     },
     /// The inbox belongs to another database.
     OtherDatabase {
         /// The inbox.
         inbox_id: String,
-        /// Identity of the database that it belongs to.
+        /// Id of its database.
         belongs_to: String,
-        /// Identity of the one that was found.
+        /// Id of the database in the settings.
         found: String,
     },
 }
 
-/// Judges a start. `silent` names starts that were watched and gave no sign of life.
+/// Decides whether a start may continue. `silent` lists watched starts without a heartbeat.
 #[must_use]
 pub fn decide_start(
     directory: &Directory,
@@ -267,7 +266,7 @@ pub fn decide_start(
     if let Some(last) = registry.starts.first().filter(may_run).filter(|last| !is_ours(directory, last)) {
         return StartDecision::Watch(last.clone());
     }
-    // Only if messages may be left behind: a drained inbox has none.
+    // A drained inbox has no messages to lose.
     let mut others = registry.others.iter().filter(|other| other.state != StartState::Drained);
     if let Some(other) = others.clone().find(may_run).filter(|_| consent.new_inbox) {
         return StartDecision::Watch(other.clone());
@@ -308,7 +307,7 @@ pub fn decide_start(
     StartDecision::Register(registration)
 }
 
-/// The refusal when a watched start gave a sign of life.
+/// Returns the refusal for a watched start with a heartbeat.
 #[must_use]
 pub fn refuse_for(directory: &Directory, living: &Start) -> Refusal {
     let (inbox_id, location) = (living.inbox_id.clone(), living.location.clone());
@@ -319,12 +318,12 @@ pub fn refuse_for(directory: &Directory, living: &Start) -> Refusal {
     }
 }
 
-/// The last start of this very directory on this machine. The lock of the directory says that it has ended.
+/// Whether the last start used this directory on this machine. Its process has ended, because the directory is locked now.
 fn is_ours(directory: &Directory, last: &Start) -> bool {
     last.place == directory.place && directory.start_id.as_ref().is_none_or(|start| *start == last.start_id)
 }
 
-/// The first of a range of offsets that no start of this inbox has issued, and that no lane is past.
+/// Returns the first offset of an unused range, above all lanes and all starts of this inbox.
 fn base(directory: &Directory, registry: &RegisteredStarts) -> Offset {
     let others = registry.starts.iter().filter(|start| directory.start_id.as_ref() != Some(&start.start_id));
     let issued = others.map(|start| start.base + 1);
@@ -367,14 +366,14 @@ fn at_its_database(
     Ok(registration)
 }
 
-/// Whether the directory that ran last descends from this one and had all its records. Then the lanes cover them.
+/// Whether the directory that ran last is a copy of this directory with all its records. The lanes then cover all records.
 fn others_have_all(directory: &Directory, registry: &RegisteredStarts) -> bool {
     let mut descendant = registry.starts.first();
     while let Some(start) = descendant {
         if start.parent == directory.start_id {
             return start.log_end >= directory.log_end;
         }
-        // Parents have lower generations, so this ends.
+        // Parents have lower generations, so the loop terminates.
         let is_parent = |other: &&Start| {
             other.generation < start.generation && Some(&other.start_id) == start.parent.as_ref()
         };
@@ -405,7 +404,7 @@ fn at_another_database(
 }
 
 impl Notice {
-    /// Whether the operator has asked for it.
+    /// Whether an option on the command line has requested it.
     #[must_use]
     pub fn is_consented(&self) -> bool {
         matches!(self, Self::OtherDatabase { .. } | Self::OtherInboxGivenUp { .. } | Self::ForkReplayed)

@@ -1,49 +1,49 @@
-//! The log on disk against what the lanes have written down in SQL.
+//! Checks of the log on disk against the offsets of the lanes in SQL.
 
 use serde::Serialize;
 
 use super::Findings;
 use crate::domain::message::Offset;
 
-/// What the inbox directory holds.
+/// The contents of an inbox directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct InboxFacts {
     /// Its name.
     pub id: String,
-    /// Whether a gateway is at work on it.
+    /// Whether a gateway uses it.
     pub in_use: bool,
-    /// Records.
+    /// Number of records.
     pub records: u64,
-    /// Bytes of its segments.
+    /// Size of its segments in bytes.
     pub bytes: u64,
-    /// Stretches of bytes that cannot be read, with intact records behind them.
+    /// Number of unreadable ranges that are followed by intact records.
     pub damages: u64,
-    /// What could not be read was below this offset.
+    /// Upper bound of the offsets in unreadable ranges.
     pub damaged_below: Offset,
-    /// First offset of the segment that is appended to, where it was seen.
+    /// First offset of the newest segment, if it was found.
     pub newest_base: Option<Offset>,
-    /// Above the last record.
+    /// Offset above the last record.
     pub end: Offset,
-    /// No offset at or above it was ever issued.
+    /// Lowest offset that was never issued.
     pub never_issued: Offset,
     /// Its lanes.
     pub lanes: Vec<LaneFacts>,
-    /// Why it does not belong to this database as it is, in sentences.
+    /// Mismatches between the inbox and the database, as sentences.
     pub mismatches: Vec<String>,
 }
 
-/// How far a lane is.
+/// The position of a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LaneFacts {
-    /// Which, from 0.
+    /// Number of the lane, from 0.
     pub lane: u32,
-    /// `inbox_offsets.next_offset`; none where the lane has never run.
+    /// `inbox_offsets.next_offset`; `None` if the lane has never run.
     pub next_offset: Option<Offset>,
-    /// The lowest offset of a flow that it has gone on without.
+    /// The lowest offset of its lagging flows.
     pub lagging_from: Option<Offset>,
-    /// Records at and above its own offset.
+    /// Number of records at and above its offset.
     pub waiting: u64,
-    /// How far it was committed, as the directory remembers it.
+    /// Its committed offset by the directory.
     pub committed: Option<Offset>,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn check(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     }
 }
 
-/// Whether all lanes were past the damage before it happened, nobody can say afterwards.
+/// Reports damage. It is unknown whether the lanes had passed the range before the damage occurred.
 fn check_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     let found = format!("{} stretches of the log cannot be read", inbox.damages);
     let done_below =
@@ -77,7 +77,7 @@ fn check_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     }
 }
 
-/// Numbers were given that the database does not know any more.
+/// Reports a lane whose committed offset is higher than its offset in the database.
 fn check_set_back(lane: &LaneFacts, findings: &mut Findings<'_>) {
     let now = lane.next_offset.unwrap_or(0);
     let Some(committed) = lane.committed.filter(|committed| *committed > now) else { return };

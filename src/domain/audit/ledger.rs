@@ -1,16 +1,16 @@
-//! Which numbers of a flow were met, from stretches of consecutive ones in the order of the rows.
+//! The sequence numbers of a flow, collected from ranges of consecutive numbers in the order of the rows.
 //!
-//! A flow's numbers rise, so this is one stretch however many there are; only what is wrong takes room.
+//! Sequence numbers ascend, so a correct flow is one range of any length. Only gaps need memory.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Gaps that are remembered one by one. Beyond it the lowest is only counted: numbers that turn up
-/// in it later, which no gateway does, then count as repeated.
+/// Maximum number of remembered gaps. Beyond it the lowest gap is only counted, and later numbers within it count as
+/// repeated. A gateway never writes such numbers.
 const MAX_GAPS: usize = 256;
 
-/// The numbers of one flow.
+/// The sequence numbers of one flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdLedger {
     bounds: Option<(i64, i64)>,
@@ -21,19 +21,19 @@ pub struct IdLedger {
     first_repeated: Option<i64>,
 }
 
-/// Numbers that nothing was found of.
+/// Missing sequence numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Gaps {
-    /// Stretches of them.
+    /// Number of gaps.
     pub count: u64,
-    /// Numbers in them.
+    /// Number of missing sequence numbers.
     pub ids: u64,
-    /// Where the first stretch begins and ends.
+    /// First and last number of the lowest gap.
     pub first: Option<(i64, i64)>,
 }
 
 impl IdLedger {
-    /// Notes the numbers `first` to `last`.
+    /// Adds the numbers `first` to `last`.
     pub fn add(&mut self, first: i64, last: i64) {
         let Some((low, high)) = self.bounds else {
             self.bounds = Some((first, last));
@@ -52,25 +52,25 @@ impl IdLedger {
         self.bounds = Some((low.min(first), high.max(last)));
     }
 
-    /// Notes that a number was given to more than one message.
+    /// Adds `count` repeated numbers, of which `first` is the lowest.
     pub fn repeat(&mut self, first: i64, count: u64) {
         self.repeated += count;
         self.first_repeated = Some(self.first_repeated.map_or(first, |known| known.min(first)));
     }
 
-    /// The lowest number.
+    /// The lowest sequence number.
     #[must_use]
     pub fn first(&self) -> Option<i64> {
         self.bounds.map(|(low, _)| low)
     }
 
-    /// The highest number.
+    /// The highest sequence number.
     #[must_use]
     pub fn last(&self) -> Option<i64> {
         self.bounds.map(|(_, high)| high)
     }
 
-    /// What is missing between the lowest and the highest.
+    /// The gaps between the lowest and the highest number.
     #[must_use]
     pub fn gaps(&self) -> Gaps {
         let remembered = self.gaps.iter().map(|(first, last)| length(*first, *last)).sum::<u64>();
@@ -81,7 +81,7 @@ impl IdLedger {
         }
     }
 
-    /// How many numbers were met more than once, and the lowest of them.
+    /// The count of repeated numbers, and the lowest of them.
     #[must_use]
     pub fn repeated(&self) -> (u64, Option<i64>) {
         (self.repeated, self.first_repeated)
@@ -98,7 +98,7 @@ impl IdLedger {
         }
     }
 
-    /// Numbers between lowest and highest: each is in a gap, or was met before.
+    /// Adds numbers between the lowest and the highest. Each fills a gap or is repeated.
     fn add_repeated(&mut self, from: i64, to: i64) {
         let mut next = from;
         let touched: Vec<(i64, i64)> =

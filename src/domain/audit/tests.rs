@@ -1,6 +1,6 @@
 use super::*;
 
-/// A flow that stores, in which every message must have rows.
+/// A storing flow in which every message must have rows.
 fn flow(counter: i64, stretches: &[(i64, i64)]) -> FlowFacts {
     let mut flow =
         FlowFacts { code: "F".into(), counter, every_number_has_rows: true, ..FlowFacts::default() };
@@ -63,7 +63,7 @@ fn counter_below_a_used_number_is_wrong() {
 #[test]
 fn counter_ahead_needs_a_look() {
     assert_eq!(of_one(flow(10, &[(1, 9)])), [(Severity::Look, "counter_ahead")]);
-    // Posts that were delivered leave nothing behind, and neither do empty objects.
+    // Delivered posts and empty objects leave no rows.
     assert_eq!(of_one(FlowFacts { counter: 10, ..FlowFacts::default() }), []);
     let free = FlowFacts { every_number_has_rows: false, ..flow(10, &[(1, 9)]) };
     assert_eq!(of_one(free), []);
@@ -117,16 +117,16 @@ fn lane_within_the_log_has_no_finding() {
     for next_offset in [0, 120, 150] {
         assert_eq!(of_inbox(inbox(true, next_offset)), []);
     }
-    // Nothing was appended since the start: an idle lane stands where the next record comes.
+    // Without new records since the start, an idle lane is at the next offset.
     assert_eq!(of_inbox(InboxFacts { end: 0, ..inbox(true, 100) }), []);
 }
 
 #[test]
 fn lane_beyond_the_log_skips_messages() {
     assert_eq!(of_inbox(inbox(true, 151)), [(Severity::Wrong, "offset_too_high")]);
-    // The next start begins at an offset above it.
+    // The next start issues offsets above the lane.
     assert_eq!(of_inbox(inbox(false, 151)), [(Severity::Look, "offset_too_high")]);
-    // All segments are released: where the log goes on is not known.
+    // All segments are released, so the next offset is unknown.
     assert_eq!(of_inbox(InboxFacts { newest_base: None, ..inbox(true, 151) }), []);
 }
 

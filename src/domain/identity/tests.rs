@@ -86,7 +86,7 @@ fn child(start_id: &str, generation: i64, parent: &str, log_end: Offset) -> Star
     Start { parent: Some(parent.to_owned()), log_end, ..start(start_id, generation) }
 }
 
-/// Its records are below 400, and those that ran since had them all.
+/// Records below 400, all of which the later starts have too.
 #[test]
 fn older_copy_issues_new_offsets() {
     let starts = vec![child("c", 70, "b", 500), child("b", 2, "a", 400), start("a", 1)];
@@ -102,7 +102,7 @@ fn twice_restored_copy_is_an_older_copy() {
     assert!(registered(&directory(Some("a")), &registry(starts)).lanes.is_empty());
 }
 
-/// The other one began with a copy that lacked the records from 320 on: they are in this directory alone.
+/// The other directory is a copy without the records from 320 on, which only this directory has.
 #[test]
 fn forked_directory_is_refused_or_replayed() {
     let resume = Resume { lanes: BTreeMap::from([(0, 310), (1, 330)]), lagging: vec![(0, 9, 250)] };

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// The cause of a dead letter, as the column `dead_letters.reason` and the metrics name it.
+/// The cause of a dead letter, with its name in `dead_letters.reason` and in the metrics.
 ///
-/// `docs/TABLES.md` says of each what it means and what to do.
+/// `docs/TABLES.md` lists the meaning of each reason and the remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeadLetterReason {
     /// The payload is longer than allowed.
     PayloadTooLarge,
-    /// The topic is not UTF-8, or holds NUL.
+    /// The topic is not UTF-8, or contains NUL.
     TopicNotUtf8,
     /// The PUBLISH packet breaks another rule of MQTT.
     PacketMalformed,
@@ -17,7 +17,7 @@ pub enum DeadLetterReason {
     PayloadNotUtf8,
     /// The payload is not JSON.
     PayloadNotJson,
-    /// The payload is JSON, but no object.
+    /// The payload is JSON, but not an object.
     PayloadNotObject,
     /// The payload is nested too deep.
     PayloadTooDeep,
@@ -27,7 +27,7 @@ pub enum DeadLetterReason {
     FlowDisabled,
     /// The flow was deleted while the message waited.
     FlowDeleted,
-    /// The payload does not fit the flow's schema.
+    /// The payload does not match the schema of the flow.
     ValidationFailed,
     /// `flows.message_key` cannot be parsed.
     UnusableMessageKey,
@@ -35,7 +35,7 @@ pub enum DeadLetterReason {
     InvalidSchema,
     /// `flows.action` is not a known action.
     UnknownAction,
-    /// The flow posts, and `flows.endpoint_url` is missing or unusable.
+    /// The action is to post, and `flows.endpoint_url` is missing or unusable.
     NoUsableUrl,
     /// The flow's counter is at its maximum.
     CounterExhausted,
@@ -43,17 +43,17 @@ pub enum DeadLetterReason {
     NameTooLong,
     /// The value of an attribute does not fit its column.
     ValueTooLong,
-    /// The message would become too many rows.
+    /// The message needs too many rows.
     TooManyRows,
-    /// A text of the payload holds half of a surrogate pair.
+    /// A string of the payload contains an unpaired surrogate.
     HalfSurrogatePair,
-    /// A text of the payload holds U+0000, which the database cannot store.
+    /// A string of the payload contains U+0000, which the database cannot store.
     NulCharacter,
     /// The database rejects the message itself.
     RefusedByDatabase,
-    /// Too many messages of the flow wait in the outbox.
+    /// The outbox of the flow is full.
     OutboxFull,
-    /// The message waited in the outbox for too long.
+    /// The message exceeded its time in the outbox.
     OutboxExpired,
     /// The endpoint rejects the message itself.
     EndpointRefused,

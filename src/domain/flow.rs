@@ -1,4 +1,4 @@
-//! A flow: which topics it takes and what it does with their messages.
+//! A flow: its topic filter, and the action on its messages.
 
 use thiserror::Error;
 use url::Url;
@@ -10,23 +10,23 @@ pub const FLOW_ACTION_STORE_DB: &str = "STORE_DB";
 /// Value of `flows.action`: the payload is posted to the flow's endpoint.
 pub const FLOW_ACTION_POST_ENDPOINT: &str = "POST_ENDPOINT";
 
-/// A flow as routing knows it. Schema and counter are read from the locked row when a message is processed;
-/// action and URL are checked then, too, so that a flow with bad ones keeps its messages.
+/// A flow as used for routing. Schema and counter are read from the locked row during processing. Action and URL are also
+/// checked then, so that a flow with an invalid value still receives its messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// Primary key.
     pub id: FlowId,
     /// Its unique name.
     pub code: String,
-    /// Topic filter as written.
+    /// Topic filter, unparsed.
     pub topic: String,
-    /// Action as written; see [`Action::parse`].
+    /// Action, unparsed; see [`Action::parse`].
     pub action: String,
-    /// URL as written; see [`endpoint_url`].
+    /// URL, unparsed; see [`endpoint_url`].
     pub endpoint_url: Option<String>,
 }
 
-/// What a flow does with a message.
+/// The action of a flow on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// [`FLOW_ACTION_STORE_DB`]
@@ -36,7 +36,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Reads `flows.action`; letter case and blanks count.
+    /// Parses `flows.action`. Letter case and blanks are significant.
     pub fn parse(action: &str) -> Result<Action, UnknownAction> {
         match action {
             FLOW_ACTION_STORE_DB => Ok(Action::StoreDb),
@@ -55,29 +55,29 @@ impl Action {
     }
 }
 
-/// `flows.action` holds something else than the known actions.
+/// The value of `flows.action` is not a known action.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("unknown action {0:?}, expected {FLOW_ACTION_STORE_DB} or {FLOW_ACTION_POST_ENDPOINT}")]
 pub struct UnknownAction(pub String);
 
-/// Checks `flows.endpoint_url`: http or https, with a host.
+/// Parses `flows.endpoint_url`: http or https, with a host.
 pub fn endpoint_url(url: Option<&str>) -> Result<Url, EndpointError> {
     let text = url.map(str::trim).filter(|text| !text.is_empty()).ok_or(EndpointError::Missing)?;
     let url = Url::parse(text)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(EndpointError::Scheme(url.scheme().to_owned()));
     }
-    // It is kept as it is posted to, and that can be three times as long as it was written.
+    // The stored URL is percent-encoded, which can triple its length.
     if url.as_str().len() > MAX_URL_BYTES {
         return Err(EndpointError::TooLong { bytes: url.as_str().len() });
     }
     Ok(url)
 }
 
-/// What `outbox.url` holds; a URL that is fit to be posted to is ASCII.
+/// Size of the column `outbox.url`. A percent-encoded URL is ASCII.
 const MAX_URL_BYTES: usize = 500;
 
-/// Why a flow cannot post. Never shows the URL: it may hold credentials.
+/// An unusable `flows.endpoint_url`. The texts never contain the URL, which may include credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EndpointError {
     /// NULL or blank.
@@ -89,7 +89,7 @@ pub enum EndpointError {
     /// Another protocol.
     #[error("endpoint_url must begin with http:// or https://, found scheme {0:?}")]
     Scheme(String),
-    /// Too long once all that is not ASCII is escaped.
+    /// Too long after percent-encoding.
     #[error("endpoint_url has {bytes} bytes with all its escapes, {MAX_URL_BYTES} are allowed")]
     TooLong {
         /// Its length.

@@ -1,7 +1,7 @@
-//! Characters that show nothing themselves and change how others are shown.
+//! Characters that are not displayed or change the display of others.
 
-/// Whether text with this character may look like another text: control characters, separators of lines and
-/// paragraphs, and all of Unicode's category Cf, such as those that turn the direction of writing.
+/// Whether the character can disguise a text: control characters, line and paragraph separators, and the Unicode category
+/// Cf, such as marks of writing direction.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     if c.is_ascii() {

@@ -1,8 +1,8 @@
-//! Texts of libraries' errors, as an operator should read them.
+//! Error texts of libraries, prepared for operators.
 
 use std::fmt::Display;
 
-/// The text of an error without links into a library's documentation, `…: https://docs.rs/…`.
+/// Returns the text of an error without links to library documentation (`…: https://docs.rs/…`).
 pub(crate) fn without_links(error: &dyn Display) -> String {
     let text = error.to_string();
     let mut parts = text.split(": https://docs.rs/");

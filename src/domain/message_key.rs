@@ -1,4 +1,4 @@
-//! The key that a producer gives its messages, by which one that it publishes twice is recognised.
+//! Message keys of producers, for the detection of messages that were published twice.
 
 use std::borrow::Cow;
 
@@ -9,27 +9,27 @@ use super::json::{JsonKind, content_of, descend, dumps};
 use super::message::DeliveryFacts;
 use super::payload::Payload;
 
-/// What is remembered of a key: the first half of its SHA-256. Among a billion keys, two are taken for
-/// one with a chance of 1 in 10^21, and the table is a quarter smaller than with the whole.
+/// The first half of the SHA-256 of a key. Among a billion keys, the probability of a collision is 1 in 10^21, and the
+/// table is a quarter smaller than with the whole hash.
 pub type KeyHash = [u8; 16];
 
-/// Where the messages of a flow have their key, as `flows.message_key` says.
+/// The location of the key in the messages of a flow, parsed from `flows.message_key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageKey {
-    /// As written.
+    /// The text of `flows.message_key`.
     text: String,
     place: Place,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
-    /// Name or index at each level of the payload; at least one.
+    /// JSON pointer: name or index for each level of the payload; at least one.
     Pointer(Vec<String>),
     /// Name of a user property.
     Property(String),
 }
 
-/// `flows.message_key` holds something else than a place.
+/// The value of `flows.message_key` is not a location.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "message_key {0:?} is neither a JSON pointer like /id or /meta/id (in a name ~ is written ~0 and / is written \
@@ -37,11 +37,11 @@ enum Place {
 )]
 pub struct UnusableKey(pub String);
 
-/// Stands before the name of a user property.
+/// Prefix of the name of a user property.
 const PROPERTY: &str = "property:";
 
 impl MessageKey {
-    /// Reads `flows.message_key`; nothing or blanks mean that the messages have no key.
+    /// Parses `flows.message_key`. NULL and blank texts mean that the messages have no key.
     pub fn parse(text: Option<&str>) -> Result<Option<MessageKey>, UnusableKey> {
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
         let place = match text.strip_prefix(PROPERTY) {
@@ -54,13 +54,12 @@ impl MessageKey {
         Ok(Some(MessageKey { text: text.to_owned(), place }))
     }
 
-    /// The hash of a message's key; `None` for a message without one.
+    /// Returns the hash of the key of a message, or `None` for a message without a key.
     ///
-    /// A place that is not there, null and an empty text are no key: were they one, all messages
-    /// whose producer had none to give would be taken for the same.
+    /// A missing value, null and an empty string are no key. Otherwise, all messages without a key would be duplicates of
+    /// each other.
     ///
-    /// The place itself is part of the hash: where it is changed, the numbers of the new one are
-    /// not taken for those of the old.
+    /// The hash covers the location too, so that values of a new location never equal those of the old location.
     #[must_use]
     pub fn hash_of(&self, payload: &Payload<'_>, delivery: &DeliveryFacts) -> Option<KeyHash> {
         let (sort, content) = match &self.place {
@@ -76,7 +75,7 @@ impl MessageKey {
     }
 }
 
-/// The names and indexes of a JSON pointer (RFC 6901) that leads into the payload.
+/// Parses the tokens of a JSON pointer (RFC 6901).
 fn pointer(text: &str) -> Option<Vec<String>> {
     let tokens = text.strip_prefix('/')?;
     tokens.split('/').map(unescaped).collect()
@@ -85,11 +84,11 @@ fn pointer(text: &str) -> Option<Vec<String>> {
 fn unescaped(token: &str) -> Option<String> {
     let escapes = token.split('~').skip(1);
     let known = escapes.clone().all(|rest| rest.starts_with(['0', '1']));
-    // In this order, so that ~01 is ~1 and not a slash.
+    // `~1` is replaced first, so that `~01` becomes `~1` and not a slash.
     known.then(|| token.replace("~1", "/").replace("~0", "~"))
 }
 
-/// What stands there, with a letter for its sort: the text 1 is another key than the number 1.
+/// Returns the value at the pointer, and a letter for its type: the string `1` and the number `1` are different keys.
 fn content_at<'a>(payload: &Payload<'a>, tokens: &[String]) -> Option<(u8, Cow<'a, str>)> {
     let (first, further) = tokens.split_first()?;
     let attribute = payload.get(first)?;
@@ -105,7 +104,7 @@ fn content_at<'a>(payload: &Payload<'a>, tokens: &[String]) -> Option<(u8, Cow<'
     }
 }
 
-/// The first property of that name.
+/// Returns the first user property with this name.
 fn property<'a>(delivery: &'a DeliveryFacts, name: &str) -> Option<&'a str> {
     let (_, value) = delivery.user_properties.iter().find(|(known, _)| known == name)?;
     Some(value.as_str()).filter(|value| !value.is_empty())

@@ -1,4 +1,4 @@
-//! The pure core: decisions without clocks, randomness, sockets or files.
+//! Pure decisions, without clocks, randomness, sockets or files.
 
 pub mod active_flows;
 pub mod audit;

@@ -1,23 +1,23 @@
-//! A numbered message on its way to an HTTP endpoint.
+//! A message with a sequence number that is delivered to an HTTP endpoint.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::message::{FlowId, Offset, Record};
 
-/// What tells one delivery from every other, for ever: the same on each attempt, and never used
-/// again, also when a flow's counter was reset by hand.
+/// The idempotency key of a delivery. It is the same for each attempt and is never reused, even if the counter of the flow
+/// is reset by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OutboxKey {
-    /// The inbox the message came through.
+    /// The inbox of the message.
     pub inbox_id: Arc<str>,
-    /// Its place there.
+    /// Its offset in the inbox.
     pub inbox_offset: Offset,
-    /// The flow it is posted for.
+    /// The flow.
     pub flow_id: FlowId,
 }
 
-/// The form sent as `Idempotency-Key`.
+/// Formats the value of the header `Idempotency-Key`.
 impl fmt::Display for OutboxKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}", self.inbox_id, self.inbox_offset, self.flow_id)
@@ -29,28 +29,28 @@ impl fmt::Display for OutboxKey {
 pub struct OutboxItem {
     /// Its key.
     pub key: OutboxKey,
-    /// Number of the message within its flow.
+    /// Sequence number of the message within its flow.
     pub message_id: i64,
-    /// Code of the flow when the message was numbered.
+    /// Code of the flow when the sequence number was assigned.
     pub flow_code: Arc<str>,
-    /// Where it goes.
+    /// URL of the endpoint.
     pub url: Arc<str>,
-    /// Topic it came from.
+    /// Topic of the message.
     pub topic: String,
-    /// What is posted, byte for byte as received.
+    /// The request body, byte for byte as received.
     pub payload: OutboxPayload,
-    /// Attempts that failed so far.
+    /// Number of failed attempts.
     pub attempts: u32,
-    /// When it was numbered: microseconds since 1970, UTC, by the gateway's clock.
+    /// Time of the sequence number: microseconds since 1970, UTC, by the clock of the gateway.
     pub created_at_us: i64,
 }
 
-/// The body of a post: shared with the batch it came from, or read back from the table.
+/// The body of a request: shared with its batch, or loaded from the table.
 #[derive(Debug, Clone)]
 pub enum OutboxPayload {
-    /// Still in memory.
+    /// The record in memory.
     Received(Arc<Record>),
-    /// Read from the table.
+    /// Bytes loaded from the table.
     Loaded(Vec<u8>),
 }
 
@@ -59,7 +59,7 @@ impl OutboxPayload {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            // One that is not whole is dead-lettered before it gets a number.
+            // A truncated body is dead-lettered before this point.
             Self::Received(record) => record.body.as_bytes(),
             Self::Loaded(bytes) => bytes,
         }

@@ -1,4 +1,4 @@
-//! What passes between the delivery of outbox rows and the table they are in.
+//! The data exchanged between the delivery queue and the table `outbox`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,63 +10,63 @@ use super::flow::EndpointError;
 use super::message::{FlowId, Offset};
 use super::outbox::{OutboxItem, OutboxKey};
 
-/// What a message counts in bounds of memory: its payload, and roughly what goes with it.
+/// Returns the memory of a queued message in bytes: its payload and an estimated overhead.
 #[must_use]
 pub fn cost(payload_bytes: usize) -> usize {
     const OVERHEAD_BYTES: usize = 512;
     payload_bytes.saturating_add(OVERHEAD_BYTES)
 }
 
-/// What the table held of one flow, from its lowest number on or from the one after a given one.
+/// Outbox rows of one flow, from the lowest or from a given sequence number on.
 #[derive(Debug, Clone)]
 pub struct LoadedFlow {
-    /// The rows, by rising number.
+    /// The rows, in ascending order of their sequence numbers.
     pub items: Vec<LoadedItem>,
-    /// What was there besides.
+    /// The rows that were not loaded.
     pub remainder: Remainder,
 }
 
-/// What follows the rows of a load.
+/// The rows of a flow that follow the loaded rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remainder {
-    /// Nothing.
+    /// No rows.
     Nothing,
-    /// Rows with higher numbers.
+    /// Rows with higher sequence numbers.
     Above,
-    /// A row with the number of the last: a counter was set back, and has been there before.
+    /// A row with the same sequence number as the last loaded row, because the counter was set back.
     Same,
 }
 
-/// Where a row stands: in its inbox, and in its flow.
+/// The position of a row in its inbox and in its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowNumber {
-    /// The place of the message in the inbox.
+    /// Offset of the message in the inbox.
     pub inbox_offset: Offset,
-    /// Its number within the flow.
+    /// Its sequence number within the flow.
     pub message_id: i64,
 }
 
 impl RowNumber {
-    /// Where the row of `item` stands.
+    /// The position of `item`.
     #[must_use]
     pub fn from_item(item: &OutboxItem) -> Self {
         Self { inbox_offset: item.key.inbox_offset, message_id: item.message_id }
     }
 }
 
-/// Rows of one flow that were committed and not handed over.
+/// Committed rows of one flow that were not passed to the delivery queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommittedRows {
     /// The flow.
     pub flow: FlowId,
-    /// The first of them.
+    /// The first row.
     pub first: RowNumber,
-    /// The last of them.
+    /// The last row.
     pub last: RowNumber,
 }
 
 impl CommittedRows {
-    /// The rows of these items, which are in order within each flow.
+    /// Groups items by flow. The items of each flow must be in order.
     #[must_use]
     pub fn from_items(items: &[OutboxItem]) -> Vec<Self> {
         let mut found: BTreeMap<FlowId, Self> = BTreeMap::new();
@@ -78,62 +78,62 @@ impl CommittedRows {
     }
 }
 
-/// A row as it was read. Durations are by the database's clock.
+/// A loaded row. Durations refer to the clock of the database.
 #[derive(Debug, Clone)]
 pub struct LoadedItem {
     /// The message.
     pub item: OutboxItem,
-    /// Time since it was numbered.
+    /// Time since its sequence number was assigned.
     pub age: Duration,
-    /// Time until its next attempt is due; zero when it is due.
+    /// Time until the next attempt; zero if it is due.
     pub due_in: Duration,
 }
 
-/// The rows of one flow, counted.
+/// Statistics of the outbox rows of one flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitingFlow {
     /// The flow.
     pub flow: FlowId,
-    /// How many rows it has.
+    /// Number of rows.
     pub rows: u64,
-    /// Number of the first of them.
+    /// The lowest sequence number.
     pub lowest_message_id: i64,
-    /// Time since the oldest of them was numbered.
+    /// Time since the sequence number of the oldest row was assigned.
     pub oldest_age: Duration,
 }
 
-/// A flow whose messages wait, as its row is now.
+/// The current destination of a flow with outbox rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowDestination {
     /// The flow.
     pub flow: FlowId,
-    /// Its code; empty if it was deleted.
+    /// Its code; empty if the flow was deleted.
     pub code: String,
-    /// Where its messages go.
+    /// The destination of its messages.
     pub destination: Destination,
 }
 
-/// Where the messages of a flow go.
+/// The destination of the messages of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// To this URL.
+    /// An HTTP endpoint.
     Url(Arc<str>),
-    /// Nowhere for now: they wait.
+    /// None at present; the messages stay in the outbox.
     OnHold(HoldReason),
-    /// To the dead letters: the flow was deleted.
+    /// The table `dead_letters`, because the flow was deleted.
     Deleted,
 }
 
-/// Why the messages of a flow wait, whatever its endpoint says.
+/// The cause why a flow is not delivered at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldReason {
     /// The flow is disabled.
     Disabled,
-    /// It has no URL that can be posted to.
+    /// The URL is missing or unusable.
     Url(EndpointError),
 }
 
-/// As the end of a sentence about the flow, with the remedy.
+/// Formats the cause and the remedy as the end of a sentence about the flow.
 impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -143,32 +143,32 @@ impl fmt::Display for HoldReason {
     }
 }
 
-/// What became of a message, to be written to the table.
+/// The outcome of a delivery attempt, to be written to the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The endpoint took it: its row goes.
+    /// The endpoint accepted the message; its row is deleted.
     Delivered {
         /// Its key.
         key: OutboxKey,
     },
-    /// The attempt failed: its row stays.
+    /// The attempt failed; the row stays for a retry.
     Failed {
         /// Its key.
         key: OutboxKey,
-        /// Attempts that failed, this one included.
+        /// Number of failed attempts, this one included.
         attempts: u32,
-        /// Time until the next one.
+        /// Time until the next attempt.
         retry_in: Duration,
-        /// Why it failed.
+        /// Description of the failure.
         error: String,
     },
-    /// There is no other attempt: its row becomes a dead letter.
+    /// No further attempt is made; the row becomes a dead letter.
     GivenUp {
         /// Its key.
         key: OutboxKey,
         /// The cause.
         reason: DeadLetterReason,
-        /// Why, for people.
+        /// Text for operators.
         detail: String,
     },
 }
@@ -182,7 +182,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the row is gone afterwards.
+    /// Whether this outcome deletes the row.
     #[must_use]
     pub fn removes_row(&self) -> bool {
         !matches!(self, Self::Failed { .. })

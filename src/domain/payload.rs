@@ -1,4 +1,4 @@
-//! The payload of a message: a JSON object, read once, its values left as they were written.
+//! The payload of a message: a JSON object, parsed once. Values keep their original spelling.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,14 @@ pub use super::json::{JsonKind, SyntaxError};
 use super::message::{Body, Record, UnfitReason};
 use super::value_style::ValueStyle;
 
-/// What a payload may cost. Whatever is above becomes a dead letter.
+/// Limits of a payload. A payload beyond them becomes a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadLimits {
-    /// Longest payload, in bytes.
+    /// Maximum size of a payload in bytes.
     pub max_payload_bytes: usize,
-    /// Most objects and arrays inside of each other, the payload itself included.
+    /// Maximum nesting depth of objects and arrays, the payload itself included.
     pub max_depth: usize,
-    /// Most different names in the payload, each of which would become a row; names in nested objects
-    /// do not count.
+    /// Maximum number of distinct names in the payload, since each becomes a row. Nested names do not count.
     pub max_attributes: usize,
 }
 
@@ -28,9 +27,9 @@ impl Default for PayloadLimits {
     }
 }
 
-/// A JSON object, taken apart into its attributes.
+/// A JSON object as a list of attributes.
 ///
-/// A name that comes again has its last value at its first place, as in Python.
+/// A duplicate name has its last value at its first position, as in Python.
 #[derive(Debug)]
 pub struct Payload<'a> {
     text: &'a str,
@@ -41,7 +40,7 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Checks all of `bytes`, in one pass and without recursion.
+    /// Parses and validates `bytes` in one pass, without recursion.
     pub fn parse(bytes: &'a [u8], limits: &PayloadLimits) -> Result<Payload<'a>, PayloadError> {
         if bytes.len() > limits.max_payload_bytes {
             return Err(PayloadError::TooLarge { length: bytes.len(), limit: limits.max_payload_bytes });
@@ -60,36 +59,35 @@ impl<'a> Payload<'a> {
         self.attributes.items()
     }
 
-    /// The attribute of that name.
+    /// Returns the attribute with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Attribute<'a>> {
         self.attributes.get(name)
     }
 
-    /// The byte of the first escape of half a surrogate pair (`"\ud83d"`), which the grammar of JSON allows and no text can
-    /// hold.
+    /// The byte position of the first unpaired surrogate (`"\ud83d"`), which JSON allows but no UTF-8 text can contain.
     #[must_use]
     pub fn half_pair(&self) -> Option<usize> {
         self.half_pair
     }
 
-    /// The whole payload as written.
+    /// The original text of the payload.
     pub(super) fn text(&self) -> &'a str {
         self.text
     }
 
-    /// Objects and arrays inside of each other, the payload itself included.
+    /// The nesting depth of objects and arrays, the payload itself included.
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Values and names at all levels, the payload itself included.
+    /// Number of values and names at all levels, the payload itself included.
     pub(super) fn nodes(&self) -> usize {
         self.nodes
     }
 }
 
-/// Reads a record's payload; one of which only the head was kept is unfit.
+/// Parses the payload of a record. A truncated payload is an error with the cause of the truncation.
 pub fn read_payload<'a>(record: &'a Record, limits: &PayloadLimits) -> Result<Payload<'a>, PayloadError> {
     match &record.body {
         Body::Whole(bytes) => Payload::parse(bytes, limits),
@@ -119,21 +117,22 @@ impl<'a> Attribute<'a> {
         &self.name
     }
 
-    /// The value's JSON text as written.
+    /// The original JSON text of the value.
     #[must_use]
     pub fn raw(&self) -> &'a str {
         self.raw
     }
 
-    /// What the value is.
+    /// The type of the value.
     #[must_use]
     pub fn kind(&self) -> JsonKind {
         self.kind
     }
 
-    /// The value as it is stored: a string's content, a number as written, an object or array as JSON
-    /// with `", "` and `": "` between its parts and non-ASCII characters kept, a boolean or null as
-    /// `style` has it.
+    /// Returns the stored form of the value.
+    ///
+    /// A string is stored as its content and a number in its original spelling. An object or array is stored as JSON with
+    /// the separators `", "` and `": "` and with non-ASCII characters. `style` determines booleans and null.
     #[must_use]
     pub fn text(&self, style: ValueStyle) -> Cow<'a, str> {
         match self.kind {
@@ -152,8 +151,7 @@ impl<'a> Named<'a> for Attribute<'a> {
     }
 }
 
-/// Why bytes are no payload. The texts go behind `Invalid payload in topic …: `, so they do not say
-/// "payload" again.
+/// An invalid payload. The texts follow `Invalid payload in topic …: `, so they do not repeat the word "payload".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PayloadError {
     /// Longer than allowed.
@@ -164,10 +162,10 @@ pub enum PayloadError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Not the payload is at fault but the topic.
+    /// The topic is invalid.
     #[error("the topic is not UTF-8, or holds NUL; U+FFFD stands for such bytes here")]
     TopicNotUtf8,
-    /// Not the payload is at fault but the packet.
+    /// The packet is malformed.
     #[error(
         "the PUBLISH packet breaks the rules of MQTT: a NUL or bad UTF-8 in its properties, or a bad structure"
     )]
@@ -178,13 +176,13 @@ pub enum PayloadError {
         /// Bytes before the bad sequence.
         at: usize,
     },
-    /// Not JSON. NaN and Infinity are none.
+    /// Not JSON. NaN and Infinity are not JSON.
     #[error("not JSON: {0}")]
     NotJson(#[from] SyntaxError),
-    /// JSON, but no object.
+    /// JSON, but not an object.
     #[error("not a JSON object but: {0}")]
     NotAnObject(JsonKind),
-    /// Objects and arrays inside of each other beyond the limit.
+    /// The nesting depth exceeds the limit.
     #[error("nested more than {limit} levels deep")]
     TooDeep {
         /// The limit.
@@ -237,12 +235,12 @@ impl<'a> Reader<'a, '_> {
                 return Err(PayloadError::TooManyAttributes { limit: self.limits.max_attributes });
             }
         }
-        // The object has closed; this refuses whatever follows it.
+        // Rejects text after the object.
         self.next()?;
         Ok(attributes)
     }
 
-    /// The value behind a name, with all that is in it.
+    /// Reads the value after a name, including nested values.
     fn value(&mut self) -> Result<(JsonKind, &'a str), PayloadError> {
         let depth = self.walker.depth();
         match self.next()? {
@@ -254,12 +252,12 @@ impl<'a> Reader<'a, '_> {
                 Ok((kind, self.text.get(from..self.walker.position()).unwrap_or_default()))
             }
             Event::Scalar(kind, raw) => Ok((kind, raw)),
-            // The walker gives only a value behind a name.
+            // Unreachable: the walker returns a value after a name.
             Event::Close | Event::Name(_) | Event::End => Ok((JsonKind::Null, "null")),
         }
     }
 
-    /// What is broken further on says more than that this is no object.
+    /// Returns the first syntax error in the rest of the text, if any, because it is more specific.
     fn other_than_object(&mut self, kind: JsonKind) -> PayloadError {
         loop {
             match self.next() {

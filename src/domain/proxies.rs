@@ -1,24 +1,24 @@
-//! Which proxy a post goes through, by the rules of the Python service's HTTP client (`requests`).
+//! Proxy selection for HTTP endpoints, by the rules of Python's `requests`, which the former service used.
 
 use std::fmt;
 
 use url::{Host, Url};
 
-/// The proxies, and the hosts that are reached without one.
+/// The proxies, and the hosts without a proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// For `http` endpoints.
+    /// Proxy of `http` endpoints.
     pub http: Option<Proxy>,
-    /// For `https` endpoints.
+    /// Proxy of `https` endpoints.
     pub https: Option<Proxy>,
-    /// For those that have none of the others.
+    /// Proxy of schemes without a proxy of their own.
     pub all: Option<Proxy>,
     /// Hosts without a proxy.
     pub bypass: Bypass,
 }
 
 impl Proxies {
-    /// The proxy for `url`, if it is not to be reached directly.
+    /// Returns the proxy for `url`, or `None` for a direct connection.
     #[must_use]
     pub fn for_url(&self, url: &Url) -> Option<&Proxy> {
         let of_scheme = if url.scheme() == "https" { &self.https } else { &self.http };
@@ -31,7 +31,7 @@ impl Proxies {
 pub struct Proxy(Url);
 
 impl Proxy {
-    /// Reads `http://user:password@host:port`; `https` for a proxy that is spoken to by TLS, and `http` without a scheme.
+    /// Parses `http://user:password@host:port`. `https` selects TLS to the proxy; the default scheme is `http`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -58,12 +58,12 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Hosts that are reached without a proxy: the names of `NO_PROXY`, in lower case.
+/// Hosts without a proxy: the entries of `NO_PROXY`, in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bypass(Vec<String>);
 
 impl Bypass {
-    /// Reads names, addresses and networks with commas between them.
+    /// Parses comma-separated names, addresses and networks.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let text = text.to_lowercase().replace(char::is_whitespace, "");
@@ -88,7 +88,7 @@ impl Bypass {
     }
 }
 
-/// Whether `network`, as in `10.0.0.0/8`, has the address in it.
+/// Whether `network`, such as `10.0.0.0/8`, contains the host.
 fn contains<S>(network: &str, host: &Host<S>) -> bool {
     let (Some((base, bits)), Host::Ipv4(address)) = (network.split_once('/'), host) else {
         return false;
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// Each case as `requests.utils.should_bypass_proxies` answers it.
+    /// Expected values are those of `requests.utils.should_bypass_proxies`.
     #[test]
     fn bypass_matches_python_requests() {
         for (bypass, url) in [

@@ -1,45 +1,45 @@
-//! How often an actor may be restarted before the process gives up and leaves it to whoever runs it.
+//! Limits the restarts of actors. When the budget is exhausted, the process exits and its service manager restarts it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::retry::Backoff;
 
-/// Grows with the restarts that the window still remembers. No jitter: one process restarts its own actors.
+/// Grows with the restarts within the window. Without jitter, because only this process restarts its actors.
 const RESTART_DELAY: Backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
 
-/// Restarts within a sliding window of time.
+/// A limit of restarts within a sliding time window.
 #[derive(Debug)]
 pub struct RestartBudget {
     max_restarts: u32,
     window_ms: u64,
-    /// When the restarts of the window were asked for; never more than `max_restarts`.
+    /// Times of the restarts within the window; at most `max_restarts`.
     restarts_ms: VecDeque<u64>,
 }
 
-/// What to do about an actor that ended.
+/// The decision on an actor that has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartDecision {
-    /// Start it again.
+    /// Start it again after a delay.
     Restart {
-        /// After this time.
+        /// Time until the restart.
         delay: Duration,
-        /// How many restarts the window remembers, with this one.
+        /// Number of restarts within the window, this one included.
         spent: u32,
     },
-    /// It ended once too often: give up.
+    /// The budget is exhausted; exit the process.
     Exhausted,
 }
 
 impl RestartBudget {
-    /// Allows `max_restarts` within any `window`.
+    /// Creates a budget of `max_restarts` within any `window`.
     #[must_use]
     pub fn new(max_restarts: u32, window: Duration) -> RestartBudget {
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         RestartBudget { max_restarts, window_ms, restarts_ms: VecDeque::new() }
     }
 
-    /// Notes that an actor ended at `now_ms`, milliseconds of a clock that does not go back.
+    /// Records that an actor stopped at `now_ms`, in milliseconds of a monotonic clock.
     pub fn record(&mut self, now_ms: u64) -> RestartDecision {
         while self.restarts_ms.front().is_some_and(|&then| now_ms.saturating_sub(then) >= self.window_ms) {
             self.restarts_ms.pop_front();

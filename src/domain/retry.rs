@@ -1,39 +1,39 @@
-//! How long to wait before the next attempt.
+//! Delays between attempts.
 
 use std::time::Duration;
 
-/// Exponential backoff with jitter: the wait doubles with each failure up to a bound, and half of it is
-/// random, so that many who failed together do not come back together.
+/// Exponential backoff with jitter. The delay doubles with each failure up to a maximum. Half of it is random, so that
+/// clients that failed together do not retry together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// Longest wait after the first failure.
+    /// Maximum delay after the first failure.
     pub base: Duration,
-    /// Longest wait of all.
+    /// Maximum delay.
     pub max: Duration,
 }
 
 impl Backoff {
-    /// The wait after the `attempt`-th failure in a row, counted from 1 (0 counts as 1).
+    /// Returns the delay after the `attempt`-th consecutive failure, counted from 1 (0 counts as 1).
     ///
-    /// `random_unit`, from 0 up to 1, picks a place between half of the wait and the whole of it.
+    /// `random_unit`, from 0 to 1, selects a value between half of the delay and the whole delay.
     #[must_use]
     pub fn delay(&self, attempt: u32, random_unit: f64) -> Duration {
-        // 2^31 times any base that makes sense is beyond any bound that does.
+        // 31 doublings exceed any useful maximum, and the shift cannot overflow.
         let doublings = attempt.saturating_sub(1).min(31);
         let whole = self.base.saturating_mul(1 << doublings).min(self.max);
         let half = whole / 2;
-        // NaN fails the comparison, so it cannot reach `mul_f64`, which panics on it.
+        // The comparison excludes NaN, on which `mul_f64` panics.
         let unit = if random_unit > 0.0 { random_unit.min(1.0) } else { 0.0 };
         half + half.mul_f64(unit)
     }
 }
 
-/// An interval up to a tenth shorter or longer, so that many who began together do not stay together.
+/// Returns the interval changed by up to a tenth, so that replicas that started together do not stay synchronised.
 ///
-/// `random_unit`, from 0 up to 1, picks the place.
+/// `random_unit`, from 0 to 1, selects the change.
 #[must_use]
 pub fn jittered(interval: Duration, random_unit: f64) -> Duration {
-    // NaN fails the comparison, so it cannot reach `mul_f64`, which panics on it.
+    // The comparison excludes NaN, on which `mul_f64` panics.
     let unit = if random_unit > 0.0 { random_unit.min(1.0) } else { 0.0 };
     let tenth = interval / 10;
     (tenth * 9).saturating_add(tenth.mul_f64(unit)).saturating_add(tenth.mul_f64(unit))

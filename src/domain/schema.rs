@@ -1,15 +1,15 @@
-//! What a flow asks of its payloads (`flows.payload_schema`).
+//! The payload schema of a flow (`flows.payload_schema`).
 //!
-//! Either fields with types, `{"field": "type"}`, `{"field": {"type": "type"}}` or `{"properties":
-//! {"field": …}}`: every field named is required, others are allowed. Or, with a `$schema` key, JSON
-//! Schema.
+//! A schema lists fields with types, in one of the forms `{"field": "type"}`, `{"field": {"type": "type"}}` and
+//! `{"properties": {"field": …}}`. All listed fields are required, and further fields are allowed. A schema with the key
+//! `$schema` is a JSON Schema.
 //!
-//! | type | takes |
+//! | type | accepts |
 //! | --- | --- |
 //! | `string`, `str` | a string |
 //! | `number`, `float` | any number |
-//! | `int`, `integer` | a number without fraction and exponent: to Python, `1.0` and `1e2` are floats |
-//! | `bool`, `boolean` | `true`, `false`, which are no numbers |
+//! | `int`, `integer` | a number without fraction and exponent, as in Python |
+//! | `bool`, `boolean` | `true`, `false` |
 //! | `object`, `array` | an object, an array |
 
 mod field_type;
@@ -39,10 +39,10 @@ struct Field {
 }
 
 impl PayloadSchema {
-    /// Compiles the text of `flows.payload_schema`. `{}` and `null` ask for nothing.
+    /// Compiles the text of `flows.payload_schema`. `{}` and `null` accept any object.
     ///
-    /// Beside `properties` that hold an object, all other keys are ignored, as the Python service did;
-    /// so are all keys but `type` in the description of a field.
+    /// If `properties` is an object, all other keys are ignored. In the description of a field, all keys except `type` are
+    /// ignored. Both rules are those of the former Python service.
     pub fn compile(schema_json_text: &str) -> Result<PayloadSchema, SchemaError> {
         let schema = match Payload::parse(schema_json_text.as_bytes(), &PayloadLimits::default()) {
             Ok(schema) => schema,
@@ -62,7 +62,7 @@ impl PayloadSchema {
         Ok(PayloadSchema(Rules::Fields(fields)))
     }
 
-    /// Checks a payload; the first field that does not fit is the error.
+    /// Validates a payload. The error describes the first invalid field.
     pub fn validate(&self, payload: &Payload<'_>) -> Result<(), ValidationError> {
         match &self.0 {
             Rules::Fields(fields) => fields.iter().try_for_each(|field| field.check(payload)),
@@ -74,11 +74,11 @@ impl PayloadSchema {
 impl Field {
     fn check(&self, payload: &Payload<'_>) -> Result<(), ValidationError> {
         match payload.get(&self.name) {
-            Some(attribute) if self.expected.takes(attribute.kind()) => Ok(()),
+            Some(attribute) if self.expected.accepts(attribute.kind()) => Ok(()),
             Some(attribute) => Err(ValidationError::WrongType {
                 field: self.name.clone(),
                 expected: self.expected,
-                came: attribute.kind(),
+                found: attribute.kind(),
             }),
             None => Err(ValidationError::Missing { field: self.name.clone(), expected: self.expected }),
         }
@@ -93,7 +93,7 @@ fn fields(described: &Payload<'_>) -> Result<Vec<Field>, SchemaError> {
         .collect()
 }
 
-/// The type of a field that is described as `"type"` or `{"type": "type"}`.
+/// Parses the type of a field, written as `"type"` or `{"type": "type"}`.
 fn field_type(field: &Attribute<'_>) -> Result<FieldType, SchemaError> {
     let unclear = |found| SchemaError::FieldWithoutType { field: field.name().to_owned(), found };
     match field.kind() {
@@ -108,7 +108,7 @@ fn field_type(field: &Attribute<'_>) -> Result<FieldType, SchemaError> {
 }
 
 fn parse_type(field: &Attribute<'_>, named: &Attribute<'_>) -> Result<FieldType, SchemaError> {
-    // A string's stored text is its content in either style.
+    // The stored text of a string does not depend on the style.
     let name = named.text(super::value_style::ValueStyle::Json);
     FieldType::parse(&name)
         .ok_or_else(|| SchemaError::UnknownType { field: field.name().to_owned(), found: name.into_owned() })
@@ -118,93 +118,91 @@ fn inner_object<'a>(attribute: &Attribute<'a>) -> Result<Payload<'a>, SchemaErro
     Payload::parse(attribute.raw().as_bytes(), &PayloadLimits::default()).map_err(SchemaError::Unreadable)
 }
 
-/// Why a `payload_schema` cannot be used. The flow stays subscribed; its messages become dead letters.
+/// An invalid `payload_schema`. The flow stays subscribed, and its messages become dead letters.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SchemaError {
     /// Not JSON, or beyond the limits of a payload.
     #[error("payload_schema: {0}")]
     Unreadable(PayloadError),
-    /// JSON, but no object.
+    /// JSON, but not an object.
     #[error("payload_schema: not a JSON object but: {0}")]
     NotAnObject(JsonKind),
-    /// A type that is none of those known.
+    /// The type of a field is unknown.
     #[error("payload_schema: field {field:?} has unknown type {found:?}, known are {}", FieldType::KNOWN)]
     UnknownType {
         /// The field.
         field: String,
-        /// The type as written.
+        /// The unknown type.
         found: String,
     },
-    /// A description that is neither the name of a type nor an object with one.
+    /// The description of a field is neither a type name nor an object with a type name.
     #[error(
         "payload_schema: field {field:?} must name its type as a string or as {{\"type\": string}}, found: {found}"
     )]
     FieldWithoutType {
         /// The field.
         field: String,
-        /// What is there in place of the type's name.
+        /// JSON type of the description.
         found: JsonKind,
     },
-    /// With a `$schema` key, but no JSON Schema that can be used here. Schemas are never fetched from
-    /// elsewhere.
+    /// The schema has the key `$schema` and is not a usable JSON Schema. Remote schemas are never fetched.
     #[error("payload_schema is no usable JSON Schema: {0}")]
     JsonSchema(String),
 }
 
-/// Why a payload does not fit its schema.
+/// A payload that does not match the schema.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ValidationError {
-    /// A field is not there.
+    /// A field is missing.
     #[error("field {field:?}: expected {expected}, but it is missing")]
     Missing {
         /// The field.
         field: String,
-        /// Its type by the schema.
+        /// The type required by the schema.
         expected: FieldType,
     },
-    /// A field holds something else.
-    #[error("field {field:?}: expected {expected}, got {came}")]
+    /// A field has another type.
+    #[error("field {field:?}: expected {expected}, got {found}")]
     WrongType {
         /// The field.
         field: String,
-        /// Its type by the schema.
+        /// The type required by the schema.
         expected: FieldType,
-        /// What came.
-        came: JsonKind,
+        /// Its actual type.
+        found: JsonKind,
     },
-    /// JSON Schema says no.
+    /// The payload does not match the JSON Schema.
     #[error("at {path:?}: {problem}")]
     JsonSchema {
         /// JSON pointer to the value in the payload; empty for the payload itself.
         path: String,
-        /// What was expected and what came, cut to a readable length.
+        /// The expected and the actual value, truncated to a readable length.
         problem: String,
     },
-    /// Nested too deep for JSON Schema; the payload's own limit is another.
+    /// The nesting exceeds the limit of JSON Schema validation, which is lower than the limit of payloads.
     #[error("the payload is nested {depth} levels deep, JSON Schema is checked down to {limit}")]
     TooDeepForJsonSchema {
-        /// Levels of the payload.
+        /// Nesting depth of the payload.
         depth: usize,
-        /// Levels allowed.
+        /// Maximum depth.
         limit: usize,
     },
-    /// More values and names than JSON Schema is checked for; the payload's own limits are others.
+    /// The number of values and names exceeds the limit of JSON Schema validation.
     #[error("the payload has {nodes} values and names, JSON Schema is checked up to {limit}")]
     TooManyNodesForJsonSchema {
-        /// Values and names of the payload, at all levels.
+        /// Number of values and names at all levels of the payload.
         nodes: usize,
-        /// Values and names allowed.
+        /// Maximum number.
         limit: usize,
     },
-    /// JSON Schema cannot compare a number that no double can hold, such as `1e400`.
+    /// A number is outside the range of a double, such as `1e400`, and cannot be validated.
     #[error("the payload cannot be checked by JSON Schema: {0}")]
     UnfitForJsonSchema(String),
 }
 
-/// Checks `payload` against `schema` as a flow does.
+/// Validates `payload` with `schema`, as the gateway validates messages.
 ///
-/// A [`Value`] has lost what tells large integers from floats, so an integer beyond 64 bits is no `int`
-/// here; in a message it is.
+/// A [`Value`] does not preserve integers beyond 64 bits. Such a number is an `int` in a message, but not here.
 ///
 /// ```
 /// use mqtt_gateway::domain::schema::validate_payload;
@@ -224,16 +222,16 @@ pub fn validate_payload(schema: &Value, payload: &Value) -> Result<(), ValidateP
     Ok(schema.validate(&payload)?)
 }
 
-/// Why [`validate_payload`] says no.
+/// An error of [`validate_payload`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ValidatePayloadError {
-    /// The schema is of no use.
+    /// The schema is invalid.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// The payload is no object, or beyond the default limits.
+    /// The payload is not an object, or exceeds the default limits.
     #[error(transparent)]
     Payload(#[from] PayloadError),
-    /// The payload does not fit.
+    /// The payload does not match the schema.
     #[error(transparent)]
     Invalid(#[from] ValidationError),
 }

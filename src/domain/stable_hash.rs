@@ -1,7 +1,6 @@
-//! A hash that is the same in every build of the program, for what is divided once and for all.
+//! A hash that is the same in every build, for permanent assignments to lanes and shards.
 
-/// The finaliser of `MurmurHash3` (64 bits): every bit of the input moves half of the output's, and no two inputs
-/// give the same output.
+/// Returns the 64-bit finaliser of `MurmurHash3`. It is a bijection: different inputs have different hashes.
 #[must_use]
 pub(super) fn mix(number: u64) -> u64 {
     let mut hash = number;

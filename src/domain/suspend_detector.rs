@@ -1,28 +1,29 @@
-//! Whether whoever watches was awake itself.
+//! Detects that the process itself was suspended.
 //!
-//! A process that was stopped (a snapshot of its machine, a debugger, SIGSTOP) wakes up to find that
-//! nobody has said anything for long. That is nobody's fault.
+//! After a suspension (a snapshot of the machine, a debugger, SIGSTOP) all heartbeats seem overdue. The timeouts must
+//! therefore not count the time of the suspension.
 
 use std::time::Duration;
 
-/// Between two looks of a process that runs there is never this much, however loaded its machine is.
-const STOPPED: Duration = Duration::from_secs(5);
+/// Interval between two calls that indicates a suspension. A running process stays below it, even under load.
+const MIN_SUSPENSION: Duration = Duration::from_secs(5);
 
-/// A watch that is looked at regularly.
+/// A detector that its owner calls at regular intervals.
 #[derive(Debug, Default)]
 pub struct SuspendDetector {
     since: Duration,
-    last_look: Duration,
+    last_call: Duration,
 }
 
 impl SuspendDetector {
-    /// Looks now, a time since any moment in the past, and answers for how long the watch has been
-    /// kept without a break. Silence counts only as far back as this.
+    /// Returns the time since the last suspension, or since the start. A timeout must not reach further back.
+    ///
+    /// `now` is the time since an arbitrary fixed moment.
     pub fn awake_for(&mut self, now: Duration) -> Duration {
-        if now.saturating_sub(self.last_look) > STOPPED {
+        if now.saturating_sub(self.last_call) > MIN_SUSPENSION {
             self.since = now;
         }
-        self.last_look = now;
+        self.last_call = now;
         now.saturating_sub(self.since)
     }
 }
@@ -34,8 +35,8 @@ mod tests {
     #[test]
     fn suspension_restarts_the_awake_time() {
         let mut suspend_detector = SuspendDetector::default();
-        let mut look = |second| suspend_detector.awake_for(Duration::from_secs(second)).as_secs();
-        assert_eq!([look(1), look(2), look(7)], [1, 2, 7]);
-        assert_eq!([look(60), look(61), look(66), look(72)], [0, 1, 6, 0]);
+        let mut awake_for = |second| suspend_detector.awake_for(Duration::from_secs(second)).as_secs();
+        assert_eq!([1, 2, 7].map(&mut awake_for), [1, 2, 7]);
+        assert_eq!([60, 61, 66, 72].map(&mut awake_for), [0, 1, 6, 0]);
     }
 }

@@ -1,7 +1,6 @@
-//! How booleans and null are written into `data.attribute_value`.
+//! Spelling of booleans and null in `data.attribute_value`.
 
-/// Spelling of `true`, `false` and `null` as stored values. Inside of objects and arrays they are
-/// always JSON's.
+/// Spelling of `true`, `false` and `null` as stored values. Objects and arrays always use the JSON spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ValueStyle {
     /// `True`, `False`, `None`: as the Python service wrote them.

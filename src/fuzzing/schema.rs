@@ -62,8 +62,8 @@ fn check(text: &str, payload: &[u8]) -> u64 {
     simple_schemas_ask_for_their_fields(text, &payload, verdict.is_ok());
     match verdict {
         Ok(()) => behaviour(("fits", payload.attributes().len().min(5))),
-        Err(ValidationError::WrongType { expected, came, .. }) => {
-            behaviour(("type", expected.to_string(), came.to_string()))
+        Err(ValidationError::WrongType { expected, found, .. }) => {
+            behaviour(("type", expected.to_string(), found.to_string()))
         }
         Err(error) => behaviour(std::mem::discriminant(&error)),
     }

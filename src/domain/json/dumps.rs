@@ -1,5 +1,5 @@
-//! Objects and arrays as they are stored: what Python's `json.dumps(value, ensure_ascii=False)` makes
-//! of them, except that numbers stay as they were written.
+//! The stored form of objects and arrays: the output of Python's `json.dumps(value, ensure_ascii=False)`, but with the
+//! original spelling of numbers.
 
 mod reassemble;
 
@@ -7,13 +7,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use self::reassemble::{Rearranged, reassemble};
-use super::text::push_plainest;
+use super::text::push_minimal;
 use super::{Event, JsonKind, Named, NamedList, Walker, content_of};
 
-/// Rewrites `raw`, a JSON value that has been checked.
+/// Rewrites `raw`, a valid JSON value, in its stored form.
 ///
-/// Written in one pass. Only where a name came again in an object, a second pass leaves out what was
-/// replaced.
+/// One pass is enough unless an object has duplicate names. Then a second pass removes the replaced members.
 pub(in super::super) fn dumps(raw: &str) -> String {
     let mut dump = Dump {
         out: String::with_capacity(raw.len() + raw.len() / 4),
@@ -25,7 +24,7 @@ pub(in super::super) fn dumps(raw: &str) -> String {
         match walker.next_event() {
             Ok(Event::End) => return reassemble(dump.out, dump.rearranged),
             Ok(event) => dump.write(event),
-            // Cannot be: it has been checked. As written is then better than nothing.
+            // Unreachable for valid JSON. The original text is the best result.
             Err(_) => return raw.to_owned(),
         }
     }
@@ -33,24 +32,24 @@ pub(in super::super) fn dumps(raw: &str) -> String {
 
 struct Dump<'a> {
     out: String,
-    /// Objects and arrays that are open.
+    /// The open objects and arrays.
     frames: Vec<Frame<'a>>,
-    /// Objects that are closed and in which a name came again.
+    /// The closed objects with duplicate names.
     rearranged: Vec<Rearranged>,
 }
 
 struct Frame<'a> {
-    /// Where the content begins in the output.
+    /// Start of the content in the output.
     starts_at: usize,
-    /// Nothing for an array.
+    /// `None` for an array.
     members: Option<NamedList<'a, Member<'a>>>,
-    /// Place of the member being written.
+    /// Index of the current member.
     current: usize,
-    /// A name came again: what it replaced is still in the output.
+    /// Whether the output contains members that were replaced by a duplicate name.
     replaced: bool,
 }
 
-/// A member of an open object and where it has been written, name and value.
+/// A member of an open object, and the range of its name and value in the output.
 struct Member<'a> {
     name: Cow<'a, str>,
     written: Range<usize>,
@@ -107,21 +106,21 @@ impl<'a> Dump<'a> {
             frame.current = members.set(Member { name: content_of(quoted), written: starts_at..starts_at });
             frame.replaced |= frame.current < before;
         }
-        push_plainest(quoted, &mut self.out);
+        push_minimal(quoted, &mut self.out);
         self.out.push_str(": ");
     }
 
     fn scalar(&mut self, kind: JsonKind, raw: &str) {
         self.separate_element();
         if kind == JsonKind::String {
-            push_plainest(raw, &mut self.out);
+            push_minimal(raw, &mut self.out);
         } else {
             self.out.push_str(raw);
         }
         self.end_value();
     }
 
-    /// Before an element of an array; in an object it is the name that is separated.
+    /// Writes a separator before an element of an array. In an object, the separator precedes the name.
     fn separate_element(&mut self) {
         if self.frames.last().is_some_and(|frame| frame.members.is_none()) {
             self.separate();

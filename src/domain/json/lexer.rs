@@ -1,5 +1,4 @@
-//! The scalars of RFC 8259. Each function gets the place where a scalar begins and gives the place
-//! behind it.
+//! The scalars of RFC 8259. Each function takes the start of a scalar and returns its end.
 
 use super::{JsonKind, SyntaxError};
 
@@ -7,7 +6,7 @@ fn error<T>(problem: &'static str, at: usize) -> Result<T, SyntaxError> {
     Err(SyntaxError { problem, at })
 }
 
-/// `at` is that of the opening quote. The first half of a surrogate pair that stands alone is noted in `half_pair`.
+/// Returns the end of the string whose opening quote is at `at`. The first unpaired surrogate is stored in `half_pair`.
 pub(super) fn string_end(
     text: &[u8],
     at: usize,
@@ -27,7 +26,9 @@ pub(super) fn string_end(
     }
 }
 
-/// The grammar allows half a surrogate pair, which is no character: neither UTF-8 nor a database can hold it.
+/// Returns the end of an escape sequence.
+///
+/// JSON allows unpaired surrogates, which neither UTF-8 nor a database can represent. The first is stored in `half_pair`.
 fn escape_end(text: &[u8], at: usize, half_pair: &mut Option<usize>) -> Result<usize, SyntaxError> {
     match text.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
@@ -51,7 +52,7 @@ fn escape_end(text: &[u8], at: usize, half_pair: &mut Option<usize>) -> Result<u
     }
 }
 
-/// The number of a `\uXXXX` that begins at `at`.
+/// Returns the code unit of the `\uXXXX` at `at`.
 fn code_unit(text: &[u8], at: usize) -> Result<u32, SyntaxError> {
     let digits = text.get(at + 2..at + 6).unwrap_or_default();
     let value = digits.iter().try_fold(0, |value, &digit| Some(value * 16 + char::from(digit).to_digit(16)?));
@@ -61,7 +62,7 @@ fn code_unit(text: &[u8], at: usize) -> Result<u32, SyntaxError> {
     }
 }
 
-/// `null`, `true` or `false`.
+/// Returns the end and the type of `null`, `true` or `false`.
 pub(super) fn literal_end(text: &[u8], at: usize) -> Result<(usize, JsonKind), SyntaxError> {
     let rest = text.get(at..).unwrap_or_default();
     for (literal, kind) in
@@ -78,12 +79,12 @@ pub(super) fn literal_end(text: &[u8], at: usize) -> Result<(usize, JsonKind), S
     }
 }
 
-/// `at` is that of a digit or `-`.
+/// Returns the end and the type of the number at `at`, which is a digit or `-`.
 pub(super) fn number_end(text: &[u8], at: usize) -> Result<(usize, JsonKind), SyntaxError> {
     let mut kind = JsonKind::Int;
     let first = if text.get(at) == Some(&b'-') { at + 1 } else { at };
     let mut next = match text.get(first) {
-        // A digit behind it is then refused by whoever expects the next token.
+        // A digit after a leading zero is rejected as an unexpected token.
         Some(b'0') => first + 1,
         Some(b'I') => return error("NaN and Infinity are no JSON", at),
         _ => digits_end(text, first)?,
@@ -100,7 +101,7 @@ pub(super) fn number_end(text: &[u8], at: usize) -> Result<(usize, JsonKind), Sy
     Ok((next, kind))
 }
 
-/// The end of one digit or more.
+/// Returns the end of one or more digits.
 fn digits_end(text: &[u8], at: usize) -> Result<usize, SyntaxError> {
     let digits = text.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 { error("expected a digit", at) } else { Ok(at + digits) }

@@ -1,10 +1,8 @@
-//! JSON read as it is written: numbers keep their digits, nothing recurses, nothing is built that is
-//! not asked for.
+//! A JSON reader that preserves the digits of numbers, does not recurse, and allocates only for requested values.
 //!
-//! [`walker`] takes the text apart and checks it, [`text`] reads and writes strings, [`dumps`] writes
-//! objects and arrays as they are stored, [`named`] knows what a duplicate name means, [`pointer`] goes
-//! into nested values. serde's own values are not used for this: they lose digits and refuse more than
-//! 127 levels.
+//! [`walker`] tokenises and validates a text. [`text`] decodes and encodes strings. [`dumps`] writes the stored form of
+//! objects and arrays. [`named`] implements duplicate names, and [`pointer`] finds nested values. The values of
+//! `serde_json` are not used, because they lose digits and are limited to 127 levels.
 
 mod dumps;
 mod lexer;
@@ -23,15 +21,14 @@ pub(super) use pointer::descend;
 pub(super) use text::content_of;
 pub(super) use walker::{Event, WalkError, Walker};
 
-/// What a JSON value is, as Python's `json` and `isinstance` tell.
+/// The type of a JSON value, with the distinctions of Python's `json` and `isinstance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonKind {
     /// `null`
     Null,
     /// `true` or `false`
     Bool,
-    /// A number written without fraction and exponent: `1.0` and `1e2` are floats to Python, and so
-    /// they are here.
+    /// A number without fraction and exponent. `1.0` and `1e2` are floats, as in Python.
     Int,
     /// A number with fraction or exponent.
     Number,
@@ -57,12 +54,12 @@ impl fmt::Display for JsonKind {
     }
 }
 
-/// Where a text stops being JSON.
+/// A syntax error and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{problem} at byte {at}")]
 pub struct SyntaxError {
-    /// What is wrong.
+    /// Description of the error.
     pub problem: &'static str,
-    /// Bytes before the place.
+    /// Byte position of the error.
     pub at: usize,
 }

@@ -1,23 +1,23 @@
-//! Members of an object, where a name that comes again changes the value and keeps its first place.
+//! Members of an object. A duplicate name replaces the value and keeps the first position.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Up to so many names, comparing them one by one is faster than hashing.
+/// Maximum number of names for a linear search, which is faster than hashing.
 const MAX_LINEAR: usize = 32;
 
-/// Something that has a name in an object.
+/// A member of an object.
 pub(in super::super) trait Named<'a> {
     /// The name, escapes resolved.
     fn name(&self) -> &Cow<'a, str>;
 }
 
-/// Things with different names, in order. Finding one among many costs a hash, so that a payload of
-/// ever the same or of many thousand names costs no more than its length.
+/// An ordered list of members with distinct names. Large lists use a hash map, so that the cost of a payload is linear in
+/// its length.
 #[derive(Debug)]
 pub(in super::super) struct NamedList<'a, T> {
     items: Vec<T>,
-    /// Places by name, once there are more than [`MAX_LINEAR`].
+    /// Indexes by name, for more than [`MAX_LINEAR`] members.
     places: Option<HashMap<Cow<'a, str>, usize>>,
 }
 
@@ -26,7 +26,7 @@ impl<'a, T: Named<'a>> NamedList<'a, T> {
         NamedList { items: Vec::new(), places: None }
     }
 
-    /// Puts `item` in the place of the one with the same name, or behind all others. Gives its place.
+    /// Replaces the member with the same name, or appends the member. Returns its index.
     pub(in super::super) fn set(&mut self, item: T) -> usize {
         if let Some(place) = self.place_of(item.name()) {
             self.items[place] = item;

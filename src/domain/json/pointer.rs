@@ -1,9 +1,9 @@
-//! One step of a JSON pointer (RFC 6901) into a value that has been checked.
+//! One step of a JSON pointer (RFC 6901) into a valid JSON value.
 
 use super::{Event, JsonKind, Walker, content_of};
 
-/// The value that `token` names in `raw`, an object or array: of a name that comes again the last
-/// one, as everywhere. `None` where there is no such value.
+/// Returns the value of `token` in `raw`, an object or array, or `None` if it does not exist. For a duplicate name, the
+/// last value is returned.
 pub(in super::super) fn descend<'a>(raw: &'a str, token: &str) -> Option<(JsonKind, &'a str)> {
     let mut walker = Walker::new(raw, usize::MAX);
     match walker.next_event() {
@@ -34,7 +34,7 @@ fn element<'a>(raw: &'a str, walker: &mut Walker<'a>, index: usize) -> Option<(J
     value(raw, walker, first)
 }
 
-/// The whole value that begins with `first`; nothing where the array has ended.
+/// Returns the whole value that begins with `first`, or `None` at the end of an array.
 fn value<'a>(raw: &'a str, walker: &mut Walker<'a>, first: Event<'a>) -> Option<(JsonKind, &'a str)> {
     match first {
         Event::Scalar(kind, raw) => Some((kind, raw)),
@@ -49,7 +49,7 @@ fn value<'a>(raw: &'a str, walker: &mut Walker<'a>, first: Event<'a>) -> Option<
     }
 }
 
-/// Digits without a leading zero; RFC 6901 has nothing else for an element that is there.
+/// Parses an array index: digits without a leading zero (RFC 6901).
 fn index(token: &str) -> Option<usize> {
     let plain = token.bytes().all(|byte| byte.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
     token.parse().ok().filter(|_| plain)

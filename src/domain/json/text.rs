@@ -1,22 +1,22 @@
-//! Strings of a JSON text that has been checked.
+//! Strings of a valid JSON text.
 
 use std::borrow::Cow;
 
-/// What a JSON string, given with its quotes, says. Borrowed unless it holds an escape. One with half a surrogate pair,
-/// which no text can hold, stays as it is written.
+/// Decodes a JSON string with its quotes. The result is borrowed unless the string contains escapes. A string with an
+/// unpaired surrogate is returned undecoded.
 pub(in super::super) fn content_of(quoted: &str) -> Cow<'_, str> {
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
     if !inner.contains('\\') {
         return Cow::Borrowed(inner);
     }
-    // Fails on half a surrogate pair alone.
+    // Decoding fails only for an unpaired surrogate.
     serde_json::from_str(quoted).map_or(Cow::Borrowed(inner), Cow::Owned)
 }
 
-/// Appends a JSON string, given with its quotes, in its plainest form: only what must be escaped is.
-pub(super) fn push_plainest(quoted: &str, out: &mut String) {
+/// Appends a JSON string with its quotes, escaping only the characters that require it.
+pub(super) fn push_minimal(quoted: &str, out: &mut String) {
     match content_of(quoted) {
-        // Without an escape it is in that form already.
+        // A string without escapes is already in this form.
         Cow::Borrowed(_) => out.push_str(quoted),
         // serde_json and Python escape the same characters the same way.
         Cow::Owned(content) => match serde_json::to_string(&content) {

@@ -1,33 +1,32 @@
-//! Walks through a JSON text token by token, checking it on the way.
+//! A validating JSON tokeniser.
 //!
-//! What is open lies in a vector that never grows beyond the allowed depth: a million brackets cost an
-//! error at the first one too many, and no stack. The innermost is kept apart from it, so that an object
-//! without nested ones, as most payloads are, is read without an allocation.
+//! The open containers are stored in a vector that never exceeds the maximum depth, so deep nesting uses no stack. The
+//! innermost container is stored separately, so that a flat object, the usual payload, is read without allocation.
 
 use super::lexer::{literal_end, number_end, string_end};
 use super::{JsonKind, SyntaxError};
 
-/// A piece of JSON.
+/// A token of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Event<'a> {
     /// An object or array begins.
     Open(JsonKind),
     /// The object or array opened last ends.
     Close,
-    /// Name of a member, with its quotes; the value comes next.
+    /// Name of a member, with its quotes; the value follows.
     Name(&'a str),
-    /// A value that is neither object nor array, as written.
+    /// The original text of a value that is neither object nor array.
     Scalar(JsonKind, &'a str),
     /// The whole text has been read.
     End,
 }
 
-/// Why the walk cannot go on.
+/// An error of the walker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum WalkError {
     /// Not JSON.
     Syntax(SyntaxError),
-    /// More objects and arrays are open than allowed.
+    /// The nesting exceeds the maximum depth.
     TooDeep,
 }
 
@@ -43,7 +42,7 @@ enum Container {
     Array,
 }
 
-/// What may come next.
+/// The tokens that may follow.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
     Value,
@@ -53,13 +52,13 @@ enum Expected {
     End,
 }
 
-/// A walk through one JSON text.
+/// The state of a walk through one JSON text.
 #[derive(Debug)]
 pub(in super::super) struct Walker<'a> {
     text: &'a str,
     at: usize,
     innermost: Option<Container>,
-    /// The containers around the innermost, the outermost first.
+    /// The containers around the innermost, outermost first.
     around: Vec<Container>,
     expected: Expected,
     max_depth: usize,
@@ -68,7 +67,7 @@ pub(in super::super) struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    /// Starts at the beginning of `text`; at most `max_depth` objects and arrays may be open at once.
+    /// Starts at the beginning of `text`, with a maximum nesting depth of objects and arrays.
     pub(in super::super) fn new(text: &'a str, max_depth: usize) -> Walker<'a> {
         Walker {
             text,
@@ -82,27 +81,27 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Objects and arrays that are open.
+    /// Number of open objects and arrays.
     pub(in super::super) fn depth(&self) -> usize {
         self.around.len() + usize::from(self.innermost.is_some())
     }
 
-    /// Most objects and arrays that have been open at once.
+    /// The maximum depth so far.
     pub(in super::super) fn deepest(&self) -> usize {
         self.deepest
     }
 
-    /// The byte at which the first half of a surrogate pair stands that has no other half.
+    /// Byte position of the first unpaired surrogate.
     pub(in super::super) fn half_pair(&self) -> Option<usize> {
         self.half_pair
     }
 
-    /// Bytes read.
+    /// Number of consumed bytes.
     pub(in super::super) fn position(&self) -> usize {
         self.at
     }
 
-    /// The next piece. After an error or the end there is nothing more to ask.
+    /// Returns the next token. Must not be called after an error or the end.
     pub(in super::super) fn next_event(&mut self) -> Result<Event<'a>, WalkError> {
         let byte = self.next_byte();
         match (self.expected, byte) {
@@ -186,7 +185,7 @@ impl<'a> Walker<'a> {
         if self.innermost.is_none() { Expected::End } else { Expected::CommaOrClose }
     }
 
-    /// The byte behind the white space.
+    /// Skips white space and returns the next byte without consuming it.
     fn next_byte(&mut self) -> Option<u8> {
         loop {
             let byte = self.text.as_bytes().get(self.at).copied();

@@ -13,8 +13,7 @@ fn stored(text: &str, style: ValueStyle) -> String {
     parse(text).expect(text).get("v").expect("has v").text(style).into_owned()
 }
 
-/// A payload and what Python makes of `v`: `str(value)`, or for objects and arrays
-/// `json.dumps(value, ensure_ascii=False)`.
+/// A payload and Python's text of `v`: `str(value)`, or `json.dumps(value, ensure_ascii=False)` for objects and arrays.
 const AS_PYTHON_STORES: &[(&str, &str)] = &[
     (r#"{"v":"plain"}"#, "plain"),
     (r#"{"v":"\u0041\u00e9"}"#, "Aé"),
@@ -227,7 +226,7 @@ fn excessive_depth_uses_no_stack() {
             let limits = PayloadLimits { max_payload_bytes: usize::MAX, ..PayloadLimits::default() };
             let refused = Payload::parse(deep.as_bytes(), &limits).unwrap_err();
             assert_eq!(refused, PayloadError::TooDeep { limit: 1000 });
-            // At the first level too many, before it is known that nothing ever closes.
+            // The error occurs at the first level beyond the limit, before the missing brackets are noticed.
             let unclosed = &deep.as_bytes()[..deep.len() / 2];
             let refused = Payload::parse(unclosed, &limits).unwrap_err();
             assert_eq!(refused, PayloadError::TooDeep { limit: 1000 });
@@ -296,7 +295,7 @@ fn nearly_json() -> impl Strategy<Value = String> {
     })
 }
 
-/// JSON as written, names that come again included.
+/// JSON texts, with duplicate names.
 #[derive(Debug, Clone)]
 enum Doc {
     Scalar(&'static str),

@@ -1,10 +1,10 @@
-//! The types a field can have.
+//! The types of fields in a schema.
 
 use std::fmt;
 
 use super::super::payload::JsonKind;
 
-/// Type of a field in a `payload_schema`.
+/// The type of a field in a `payload_schema`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldType {
     /// `string`, `str`
@@ -36,7 +36,7 @@ impl FieldType {
         })
     }
 
-    pub(super) fn takes(self, kind: JsonKind) -> bool {
+    pub(super) fn accepts(self, kind: JsonKind) -> bool {
         match self {
             FieldType::String => kind == JsonKind::String,
             FieldType::Number => matches!(kind, JsonKind::Int | JsonKind::Number),

@@ -1,9 +1,8 @@
-//! A `payload_schema` with a `$schema` key: JSON Schema, by the `jsonschema` crate.
+//! JSON Schema validation with the crate `jsonschema`, for a `payload_schema` with the key `$schema`.
 //!
-//! It works on serde's values, which has its price. Integers beyond 64 bits are compared as the nearest
-//! double; to JSON Schema both `1.0` and 30 digits are of type `integer`. A number that no double holds
-//! (`1e400`), more than [`MAX_DEPTH`] levels and more than [`MAX_NODES`] values and names cannot be checked:
-//! validation errors that say so. What is stored of a payload that passes keeps all its digits.
+//! The crate works on `serde_json` values. Integers beyond 64 bits are compared as the nearest double, and `1.0` is of type
+//! `integer`. Payloads with a number outside the range of a double (`1e400`), more than [`MAX_DEPTH`] levels, or more than
+//! [`MAX_NODES`] values and names are rejected with an error. The stored values of a valid payload keep all digits.
 
 use std::fmt::{self, Write};
 
@@ -13,19 +12,19 @@ use serde_json::Value;
 use super::super::payload::Payload;
 use super::{SchemaError, ValidationError};
 
-/// Levels that `serde_json` reads: it refuses the 128th.
+/// Maximum nesting depth; `serde_json` rejects the 128th level.
 const MAX_DEPTH: usize = 127;
-/// Values and names, in all levels together. A node takes up to 350 bytes of memory whatever its length in the
-/// payload, and every lane may validate a payload at the same time.
+/// Maximum number of values and names at all levels. A node takes up to 350 bytes of memory, and all lanes may validate
+/// payloads at the same time.
 const MAX_NODES: usize = 100_000;
-/// The crate puts the offending value into its message, however long it is.
+/// Maximum length of an error. The error of the crate contains the invalid value in full length.
 const MAX_PROBLEM_BYTES: usize = 500;
 
 #[derive(Debug)]
 pub(super) struct JsonSchema(Validator);
 
 impl JsonSchema {
-    /// References to schemas that are not in `schema` are errors: nothing is ever fetched.
+    /// Compiles a schema. References to other schemas are errors, because remote schemas are never fetched.
     pub(super) fn compile(schema: &Payload<'_>) -> Result<JsonSchema, SchemaError> {
         if schema.nodes() > MAX_NODES {
             let problem = format!("it has {} values and names, {MAX_NODES} are allowed", schema.nodes());
@@ -56,10 +55,10 @@ impl JsonSchema {
     }
 }
 
-/// The text of `error`, without writing out what is cut off.
+/// Formats `error` up to [`MAX_PROBLEM_BYTES`].
 fn shortened(error: &impl fmt::Display) -> String {
     let mut text = Shortened(String::new());
-    // The one error it gives is that it is full.
+    // The only possible error is that the limit is reached.
     if write!(text, "{error}").is_err() {
         text.0.push('…');
     }
@@ -70,8 +69,8 @@ struct Shortened(String);
 
 impl Write for Shortened {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        let room = MAX_PROBLEM_BYTES - self.0.len();
-        let kept = piece.get(..piece.floor_char_boundary(room)).unwrap_or_default();
+        let available = MAX_PROBLEM_BYTES - self.0.len();
+        let kept = piece.get(..piece.floor_char_boundary(available)).unwrap_or_default();
         self.0.push_str(kept);
         if kept.len() < piece.len() { Err(fmt::Error) } else { Ok(()) }
     }

@@ -1,19 +1,19 @@
-//! The second pass over an output in which names came again.
+//! The second pass over an output with duplicate names.
 //!
-//! Copies what is to stay, in its order, once: an object's content is looked at only when the member
-//! that holds it is, so no payload makes this cost more than its length.
+//! It copies the remaining members once, in their order. The content of an object is visited only with its member, so the
+//! cost is linear in the length of the payload.
 
 use std::ops::Range;
 
-/// An object that has been written with all its members, and which of them are to stay.
+/// An object in the output, and its remaining members.
 pub(super) struct Rearranged {
-    /// What stands between its braces.
+    /// The range between its braces.
     pub(super) content: Range<usize>,
-    /// Names with their values, in the order that they are to have.
+    /// The ranges of the remaining members, in their final order.
     pub(super) members: Vec<Range<usize>>,
 }
 
-/// `written` with the content of each of `rearranged` replaced by its members.
+/// Replaces the content of each object in `rearranged` by its remaining members.
 pub(super) fn reassemble(written: String, mut rearranged: Vec<Rearranged>) -> String {
     if rearranged.is_empty() {
         return written;
@@ -21,11 +21,11 @@ pub(super) fn reassemble(written: String, mut rearranged: Vec<Rearranged>) -> St
     rearranged.sort_unstable_by_key(|object| object.content.start);
     let mut out = String::with_capacity(written.len());
     let mut copy = |range: Range<usize>| out.push_str(written.get(range).unwrap_or_default());
-    // The next range to copy is the last.
+    // A stack: the last range is copied next.
     let everything = 0..written.len();
     let mut ranges = vec![everything];
     while let Some(range) = ranges.pop() {
-        // An object in the range has its brace there, so its content begins later than the range does.
+        // The opening brace of an object in the range precedes its content, so the content starts after the range.
         let next = rearranged.partition_point(|object| object.content.start <= range.start);
         let Some(object) = rearranged.get(next).filter(|object| object.content.end <= range.end) else {
             copy(range);
@@ -38,8 +38,7 @@ pub(super) fn reassemble(written: String, mut rearranged: Vec<Rearranged>) -> St
     out
 }
 
-/// A member with the `", "` before it. Whatever stays at another place than the first was not the first
-/// to be written, so it has one.
+/// Returns the range of a member with its separator. Every member except the first was written after a separator.
 fn with_separator(object: &Rearranged, place: usize) -> Range<usize> {
     let member = &object.members[place];
     let separator = if place == 0 { 0 } else { ", ".len() };

@@ -137,7 +137,7 @@ async fn a_key_that_comes_again_takes_no_number_and_stores_nothing(test: TestDat
 
     assert_eq!(numbers(&outcome), [1, 2, -1, 3, -2]);
     let repeated = outcome.results[2].as_ref().unwrap_err();
-    assert_eq!(repeated.to_string(), "flow F has had this key already, in message 1");
+    assert_eq!(repeated.to_string(), "flow F already has message 1 with the same key");
     let stored: Vec<String> = setup.test.column("SELECT attribute_value FROM data ORDER BY id").await;
     assert_eq!(stored, ["a", "b", "c"]);
     assert_eq!(setup.count("SELECT last_msg_id FROM flows").await, 3);

@@ -51,8 +51,8 @@ async fn compare(
         let stands = registry.lanes.get(&lane).copied().unwrap_or(0);
         (stands < *committed).then(|| {
             format!(
-                "The database went back: lane {lane} was committed up to offset {committed} and stands at {stands}. The \
-                 next start processes again what the inbox has kept"
+                "The database went back: lane {lane} was committed up to offset {committed}, but the database has offset \
+                 {stands}. The next start processes the messages again that the inbox holds"
             )
         })
     });

@@ -193,8 +193,8 @@ fn check_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
         findings.look(
             "lagging",
             format!(
-                "its lane in the inbox {inbox} has gone on without it for {seconds} s: somebody holds the lock of its row \
-                 in flows, or the database refuses its messages (the log says why), or that is over and it is catching up"
+                "the flow lags behind its lane in the inbox {inbox} for {seconds} s: its row in flows is locked by another \
+                 session, the database rejects its messages (see the log), or the flow is catching up"
             ),
         );
     }
@@ -210,8 +210,8 @@ fn check_gaps(flow: &FlowFacts, findings: &mut Findings<'_>) {
         findings.wrong(
             "gap",
             format!(
-                "{found}; the schema lets no empty object pass, so it is harmless only if schema, action \
-                 or last_msg_id were changed since, or rows were deleted"
+                "{found}; the schema rejects empty objects, so this is harmless only if schema, action \
+                 or last_msg_id were changed, or rows were deleted"
             ),
         );
     } else {
@@ -258,21 +258,17 @@ fn check_tables(facts: &Facts, findings: &mut Findings<'_>) {
     for (code, rows) in &facts.strange_codes {
         findings.look(
             "no_such_flow",
-            format!(
-                "{rows} rows in data are of the code {code:?}, which no flow has: was it renamed or deleted?"
-            ),
+            format!("{rows} rows in data have the code {code:?} of no flow: the flow was renamed or deleted"),
         );
     }
     if facts.rows_without_code > 0 {
         let rows = facts.rows_without_code;
-        findings.look("no_number", format!("{rows} rows in data have no flow's code"));
+        findings.look("no_number", format!("{rows} rows in data have no code of a flow"));
     }
     for (flow, waiting) in &facts.strange_posts {
         findings.look(
             "no_such_flow",
-            format!(
-                "{waiting} messages in outbox are of the flow {flow}, which is gone; they are still posted"
-            ),
+            format!("{waiting} messages in outbox belong to the deleted flow {flow}; they are still posted"),
         );
     }
     for OwnerFacts { owner, waiting, lease_seconds } in facts.owners.iter().filter(|owner| owner.waiting > 0)
@@ -285,7 +281,7 @@ fn check_tables(facts: &Facts, findings: &mut Findings<'_>) {
         findings.look(
             "no_lease",
             format!(
-                "{waiting} messages in outbox belong to {owner}, {lease}: a gateway that runs takes them over"
+                "{waiting} messages in outbox belong to {owner}, {lease}: a running gateway takes them over"
             ),
         );
     }

@@ -119,7 +119,7 @@ pub enum ProcessError {
     #[error("{0}")]
     Rejected(Rejection),
     /// An earlier message has the same key. The message is dropped.
-    #[error("flow {flow_code} has had this key already, in message {message_id}")]
+    #[error("flow {flow_code} already has message {message_id} with the same key")]
     Repeated {
         /// Code of the flow.
         flow_code: Arc<str>,

@@ -84,13 +84,13 @@ pub enum EndpointError {
     #[error("the flow has no endpoint_url")]
     Missing,
     /// Not a URL with a host.
-    #[error("endpoint_url is no URL: {0}")]
+    #[error("endpoint_url is not a URL: {0}")]
     NotAUrl(#[from] url::ParseError),
     /// Another protocol.
     #[error("endpoint_url must begin with http:// or https://, found scheme {0:?}")]
     Scheme(String),
     /// Too long after percent-encoding.
-    #[error("endpoint_url has {bytes} bytes with all its escapes, {MAX_URL_BYTES} are allowed")]
+    #[error("endpoint_url has {bytes} bytes after percent-encoding, {MAX_URL_BYTES} are allowed")]
     TooLong {
         /// Its length.
         bytes: usize,

@@ -416,34 +416,34 @@ impl fmt::Display for Notice {
         match self {
             Self::OlderCopy { last } => write!(
                 f,
-                "This inbox directory is not the one that ran last under its id: {last} did. An old copy was put back, or a \
-                 copy has run elsewhere. What the other directory had received and not stored is not in this one"
+                "This inbox directory is not the one that ran last under its id: {last} was. An old copy was restored, or a \
+                 copy has run elsewhere. Messages that the other directory received and did not store are missing here"
             ),
             Self::OffsetsSkipped { base } => write!(
                 f,
-                "The database is past the offsets that this inbox directory has issued. Offsets begin above {base}, so that \
-                 no message is passed over"
+                "The database is past the offsets that this inbox directory has issued. New offsets begin above {base}, so that \
+                 no message is skipped"
             ),
             Self::ForkReplayed => f.write_str(
-                "The lanes go back to where they stood when the other directory took over. Messages that both directories had \
-                 then may be stored twice",
+                "The lanes return to their offsets at the time when the other directory took over. Messages in both \
+                 directories may be stored twice",
             ),
             Self::DatabaseWentBack => f.write_str(
-                "The database does not know the last start of this inbox directory: it was restored, or another server \
-                 took over without its last commits. Messages are processed again from the inbox as far as it has kept them",
+                "The database does not know the last start of this inbox directory: a backup was restored, or a failover \
+                 lost the last commits. Messages are processed again as far as the inbox holds them",
             ),
             Self::OtherDatabase { before, now, change: DatabaseChange::Adopt } => write!(
                 f,
-                "The inbox moves from the database {before} to {now}. It goes on where it stood: what is stored there is not \
-                 stored here, what waits is stored here"
+                "The inbox moves from the database {before} to {now} and continues at its offsets. Messages in the old database \
+                 are not stored again; waiting messages are stored in the new database"
             ),
             Self::OtherDatabase { before, now, change: DatabaseChange::Replay } => write!(
                 f,
-                "The inbox moves from the database {before} to {now}, and everything that it still holds is processed here"
+                "The inbox moves from the database {before} to {now}, and all messages that it holds are processed again"
             ),
             Self::OtherInboxGivenUp { inbox_id, location } => write!(
                 f,
-                "The inbox {inbox_id} ({location}) is given up: messages that it had received and not stored are lost"
+                "The inbox {inbox_id} ({location}) is abandoned: its messages that were not stored are lost"
             ),
         }
     }
@@ -455,7 +455,7 @@ impl fmt::Display for Refusal {
             Self::InboxInUse { inbox_id, location } => write!(
                 f,
                 "another gateway runs with the inbox id {inbox_id}: {location}. INBOX_DIR is a copy of its directory. Set \
-                 INBOX_DIR to an empty directory and MQTT_CLIENT_ID to a name of its own, or stop the other gateway first"
+                 INBOX_DIR to an empty directory and MQTT_CLIENT_ID to a unique name, or stop the other gateway first"
             ),
             Self::ClientIdInUse { client_id, inbox_id, location } => write!(
                 f,
@@ -465,20 +465,20 @@ impl fmt::Display for Refusal {
             Self::OtherInbox { client_id, inbox_id, location, found } => write!(
                 f,
                 "MQTT_CLIENT_ID={client_id} has the inbox {inbox_id} ({location}), which may hold messages that are not in \
-                 the database; INBOX_DIR is the inbox {found}. Set INBOX_DIR to the first one. If it is lost, start once \
+                 the database; INBOX_DIR is the inbox {found}. Set INBOX_DIR to the former. If it is lost, start once \
                  with --new-inbox"
             ),
             Self::Fork { inbox_id, location } => write!(
                 f,
                 "this inbox directory and a copy of it ({location}) have both received messages under the id {inbox_id}, and \
-                 this one holds messages that the other lacks. Start it once with --replay: they are stored, and some that both \
-                 had may be stored twice. To use the other one, put it back"
+                 this one holds messages that the other lacks. Start once with --replay to store them; messages in both may be \
+                 stored twice. To use the other directory instead, restore it"
             ),
             Self::OtherDatabase { inbox_id, belongs_to, found } => write!(
                 f,
                 "the inbox {inbox_id} belongs to the database {belongs_to}, and this is the database {found}. Set the \
-                 former database again, or start once with --adopt-database (go on here: what is stored there is not stored \
-                 again) or with --replay (process here everything that the inbox still holds)"
+                 former database again, or start once with --adopt-database (continue here: stored messages are not stored \
+                 again) or with --replay (process all messages that the inbox holds)"
             ),
         }
     }

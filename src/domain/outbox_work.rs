@@ -138,7 +138,7 @@ impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disabled => f.write_str("it is disabled; enable it, or delete it"),
-            Self::Url(error) => write!(f, "{error}; mend endpoint_url, or delete the flow"),
+            Self::Url(error) => write!(f, "{error}; correct endpoint_url, or delete the flow"),
         }
     }
 }

@@ -163,11 +163,11 @@ pub enum PayloadError {
         limit: usize,
     },
     /// The topic is invalid.
-    #[error("the topic is not UTF-8, or holds NUL; U+FFFD stands for such bytes here")]
+    #[error("the topic is not UTF-8, or contains NUL; U+FFFD replaces such bytes here")]
     TopicNotUtf8,
     /// The packet is malformed.
     #[error(
-        "the PUBLISH packet breaks the rules of MQTT: a NUL or bad UTF-8 in its properties, or a bad structure"
+        "the PUBLISH packet violates the rules of MQTT: NUL or invalid UTF-8 in its properties, or an invalid structure"
     )]
     PacketMalformed,
     /// Not UTF-8.

@@ -106,10 +106,10 @@ pub enum FilterError {
         length: usize,
     },
     /// The filter contains U+0000, which MQTT forbids.
-    #[error("the topic filter holds a NUL character")]
+    #[error("the topic filter contains a NUL character")]
     Nul,
     /// The filter contains a character for which brokers may close the connection.
-    #[error("the topic filter holds the character U+{code:04X}, which brokers refuse: remove it")]
+    #[error("the topic filter contains the character U+{code:04X}, which brokers refuse: remove it")]
     Character {
         /// Its code point.
         code: u32,
@@ -117,7 +117,7 @@ pub enum FilterError {
     /// Levels follow `#`.
     #[error("'#' must be the last level of the topic filter")]
     MultiLevelNotLast,
-    /// `+` or `#` beside other characters in a level.
+    /// A level contains `+` or `#` and other characters.
     #[error("a wildcard must stand alone in its level, found {level:?}")]
     WildcardNotAlone {
         /// The level.

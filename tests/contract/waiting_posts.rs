@@ -78,7 +78,7 @@ fn posts_of_a_flow_without_a_usable_url_wait(mut world: World) {
     let (old, new) = (Sink::new(), Sink::new());
     let gateway = start_with_waiting_posts(&mut world, &old);
     edit(&world, &gateway, "UPDATE flows SET endpoint_url = NULL");
-    gateway.wait_for_line("stay in the outbox: the flow has no endpoint_url; mend endpoint_url");
+    gateway.wait_for_line("stay in the outbox: the flow has no endpoint_url; correct endpoint_url");
     edit(&world, &gateway, &format!("UPDATE flows SET endpoint_url = '{}'", new.url("/")));
     assert_eq!(delivered(&new), bodies());
 }

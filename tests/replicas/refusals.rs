@@ -33,7 +33,7 @@ fn replicas_that_take_the_same_shard_or_count_otherwise_say_so() {
     }
     let first = shards[0].running();
     first.wait_for_line("takes shard 0 too");
-    first.wait_for_line("counts 5 shards");
+    first.wait_for_line("has SHARD_COUNT=5");
 }
 
 /// The gateway says why and sends nothing but its farewell.

@@ -63,17 +63,17 @@ pub(super) fn check(inbox: &InboxFacts, findings: &mut Findings<'_>) {
 
 /// Reports damage. It is unknown whether the lanes had passed the range before the damage occurred.
 fn check_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
-    let found = format!("{} stretches of the log cannot be read", inbox.damages);
+    let found = format!("{} ranges of the log cannot be read", inbox.damages);
     let done_below =
         |lane: &LaneFacts| lane.next_offset.min(lane.lagging_from.or(lane.next_offset)).unwrap_or(0);
     let is_before = |lane: &LaneFacts| done_below(lane) < inbox.damaged_below;
     if inbox.lanes.iter().any(is_before) {
         findings.wrong(
             "damage",
-            format!("{found}, and not all lanes are past them: what they held is lost; the next start keeps a copy in quarantine"),
+            format!("{found}, and not all lanes are past them: their messages are lost; the next start keeps a copy in quarantine"),
         );
     } else {
-        findings.look("damage", format!("{found}; what they held was done before, or is lost"));
+        findings.look("damage", format!("{found}; their messages were processed before, or are lost"));
     }
 }
 
@@ -84,8 +84,8 @@ fn check_set_back(lane: &LaneFacts, findings: &mut Findings<'_>) {
     findings.wrong(
         "database_went_back",
         format!(
-            "lane {} was committed up to offset {committed} and stands at {now}: the database was restored, or another server \
-             took over without its last commits. A gateway that runs processes again what the inbox has kept",
+            "lane {} was committed up to offset {committed}, but the database has offset {now}: a backup was restored, or a \
+             failover lost the last commits. A running gateway processes the messages again that the inbox holds",
             lane.lane
         ),
     );
@@ -94,23 +94,23 @@ fn check_set_back(lane: &LaneFacts, findings: &mut Findings<'_>) {
 fn check_lane(inbox: &InboxFacts, lane: u32, next: Offset, findings: &mut Findings<'_>) {
     if next > inbox.never_issued {
         let found = format!(
-            "lane {lane} is at offset {next} in SQL, but this inbox has issued none from {} on: an old copy of the inbox was \
-             put back",
+            "lane {lane} is at offset {next} in SQL, but this inbox has only issued offsets below {}: an old copy of the inbox \
+             was restored",
             inbox.never_issued
         );
         if inbox.in_use {
-            findings.wrong("offset_too_high", format!("{found}, and what is received next is passed over"));
+            findings.wrong("offset_too_high", format!("{found}, and the next messages are skipped"));
         } else {
             findings.look("offset_too_high", format!("{found}; the next start issues offsets above it"));
         }
     } else if inbox.newest_base.is_some_and(|newest| next > inbox.end.max(newest)) {
         let found = format!("lane {lane} is at offset {next} in SQL, but the log ends at {}", inbox.end);
         if inbox.in_use {
-            findings.wrong("offset_too_high", format!("{found}: what is received next is passed over"));
+            findings.wrong("offset_too_high", format!("{found}: the next messages are skipped"));
         } else {
             findings.look(
                 "offset_too_high",
-                format!("{found}: its end was lost, with the power or by hand, after SQL had it"),
+                format!("{found}: its end was lost, by a power failure or by hand, after the commit in SQL"),
             );
         }
     }

@@ -137,14 +137,14 @@ impl fmt::Display for SetBack {
         let Self { lane, lost, missing } = self;
         write!(
             f,
-            "The database went back: lane {lane} was committed up to offset {} and stands at {} now. Messages from there on \
-             are processed again, and their numbers are given again",
+            "The database went back: lane {lane} was committed up to offset {}, but the database has offset {}. The messages \
+             from there on are processed again, and their sequence numbers are assigned again",
             lost.end, lost.start
         )?;
         if !missing.is_empty() {
             write!(
                 f,
-                ". The inbox has deleted those from offset {} to {}: they cannot be brought back (INBOX_KEEP_SECONDS, \
+                ". Those from offset {} to {} are no longer in the inbox and cannot be brought back (INBOX_KEEP_SECONDS, \
                  INBOX_KEEP_BYTES)",
                 missing.start, missing.end
             )?;
@@ -156,13 +156,13 @@ impl fmt::Display for SetBack {
 impl fmt::Display for Replayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { lane, messages, numbers } = self;
-        write!(f, "Lane {lane} is back where it was: {messages} messages were processed again")?;
+        write!(f, "Replay of lane {lane} completed: {messages} messages were processed again")?;
         for (index, (flow, (first, last))) in numbers.iter().take(MAX_NAMED_FLOWS).enumerate() {
-            let before = if index == 0 { "; numbers given again: " } else { ", " };
+            let before = if index == 0 { "; sequence numbers assigned again: " } else { ", " };
             write!(f, "{before}{flow} {first} to {last}")?;
         }
         if numbers.len() > MAX_NAMED_FLOWS {
-            write!(f, " and those of {} more flows", numbers.len() - MAX_NAMED_FLOWS)?;
+            write!(f, ", and numbers of {} more flows", numbers.len() - MAX_NAMED_FLOWS)?;
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(replays.record_commit(0, 80, &numbered("F", 5..8)), None);
         let replayed = replays.record_commit(0, 100, &numbered("F", 8..10)).unwrap();
         assert_eq!(replayed.messages, 5);
-        assert!(replayed.to_string().ends_with("numbers given again: F 5 to 9"), "{replayed}");
+        assert!(replayed.to_string().ends_with("numbers assigned again: F 5 to 9"), "{replayed}");
         assert_eq!(replays.ends_at(0), None);
     }
 

@@ -57,19 +57,19 @@ impl fmt::Display for Dispute {
             Dispute::SameShard { client_id, index } => {
                 write!(
                     f,
-                    "{client_id} takes shard {index} too: every message of it is stored twice. Give each replica a SHARD_INDEX of its own"
+                    "{client_id} takes shard {index} too: every message of the shard is stored twice. Give each replica its own SHARD_INDEX"
                 )
             }
             Dispute::OtherCount { client_id, count } => {
                 write!(
                     f,
-                    "{client_id} counts {count} shards: some flows are taken by both. Give all replicas the same SHARD_COUNT"
+                    "{client_id} has SHARD_COUNT={count}: both gateways take some of the flows. Give all replicas the same SHARD_COUNT"
                 )
             }
             Dispute::OtherWay { client_id, role } => {
                 write!(
                     f,
-                    "{client_id} is {role}: messages are stored by both. Give all replicas the same SHARED_GROUP, or none and the same SHARD_COUNT"
+                    "{client_id} is {role}: both gateways store the same messages. Give all replicas the same SHARED_GROUP, or none and the same SHARD_COUNT"
                 )
             }
         }

@@ -27,7 +27,7 @@ fn store(world: &World, load: &mut Load, count: usize) {
 
 fn wait_for_replay(gateway: &Gateway, load: &Load, world: &World) {
     gateway.wait_for_line(WENT_BACK);
-    gateway.wait_for_line("numbers given again: flow");
+    gateway.wait_for_line("numbers assigned again: flow");
     load.wait_until_stored(world);
 }
 

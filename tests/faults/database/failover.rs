@@ -65,7 +65,7 @@ fn a_promoted_replica_that_lacks_commits_gets_every_message_once() {
     world.look_at_mariadb(&pair.replica.url());
     publish(&world, &mut load, 1_000);
     gateway.wait_for_line("The database went back");
-    gateway.wait_for_line("numbers given again: flow");
+    gateway.wait_for_line("numbers assigned again: flow");
     finish(&world, &load, gateway);
 }
 

@@ -103,7 +103,7 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Every pointer into `value`, and some that lead nowhere.
+/// Every pointer into `value`, and some pointers without a value.
 fn pointers(value: &Value, prefix: &str, all: &mut Vec<String>) {
     let mut into = |token: String, inner: &Value| {
         let path = format!("{prefix}/{}", token.replace('~', "~0").replace('/', "~1"));
@@ -121,7 +121,7 @@ fn pointers(value: &Value, prefix: &str, all: &mut Vec<String>) {
 }
 
 proptest! {
-    /// Against the pointers of another implementation.
+    /// Compares with the pointers of `serde_json`.
     #[test]
     fn pointer_finds_the_named_value(members in prop::collection::btree_map("[a/~01\"é]{0,2}", json(), 0..4)) {
         let value = Value::Object(members.into_iter().collect());
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn parse_never_panics(text in any::<String>()) {
+    fn parse_accepts_known_prefixes_only(text in any::<String>()) {
         let read = MessageKey::parse(Some(&text));
         let plausible = text.trim().is_empty() || text.starts_with(['/']) || text.starts_with(PROPERTY);
         prop_assert!(plausible || read.is_err());

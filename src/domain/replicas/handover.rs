@@ -29,18 +29,19 @@ pub struct Handover {
 impl Handover {
     /// Returns the flows to subscribe and the next state of the handover.
     ///
-    /// `all` are the enabled flows as last read; the read ended at `read_until_us`. `had` are the flows subscribed so far.
+    /// `all` are the enabled flows as last read; the read ended at `read_until_us`. `subscribed` are the flows
+    /// subscribed so far.
     #[must_use]
     pub fn next(
         &self,
         role: &Role,
         all: &[Flow],
         read_until_us: i64,
-        had: &BTreeSet<FlowId>,
+        subscribed: &BTreeSet<FlowId>,
         holders: &Holders<'_>,
     ) -> (Vec<Flow>, Handover) {
-        let of_others = all.iter().filter(|flow| had.contains(&flow.id) && !role.takes(flow.id));
-        let candidates: Vec<Flow> = of_others.cloned().collect();
+        let reassigned = all.iter().filter(|flow| subscribed.contains(&flow.id) && !role.takes(flow.id));
+        let candidates: Vec<Flow> = reassigned.cloned().collect();
         let is_known = candidates.iter().all(|flow| self.flows.contains(flow));
         let since_us = if is_known { self.since_us } else { read_until_us };
         let kept = candidates.into_iter().filter(|flow| !holders.hold(flow.id, since_us)).collect();

@@ -6,7 +6,7 @@
 //!                    the broker distributes messages
 //! ```
 //!
-//! A single gateway is shard 0 of 1. A retiring gateway takes no flows and hands over the flows it had.
+//! A single gateway is shard 0 of 1. A retiring gateway takes no flows and hands over its former flows.
 
 mod disputes;
 mod handover;

@@ -184,7 +184,7 @@ fn json_schema_rejects_deep_payloads() {
 
 #[test]
 fn json_schema_rejects_large_payloads() {
-    // The object, the name and the array besides.
+    // The object, the name and the array count too.
     let payload = |elements: usize| format!(r#"{{"t":[{}0]}}"#, "0,".repeat(elements - 1));
     let schema = r#"{"$schema":"https://json-schema.org/draft/2020-12/schema"}"#;
     assert_eq!(check(schema, &payload(99_997)), Ok(()));

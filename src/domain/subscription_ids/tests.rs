@@ -73,18 +73,18 @@ fn oldest_replaced_ids_are_evicted_first() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Hold(Vec<(u8, BTreeSet<FlowId>)>),
-    LetGo(u8),
-    HoldAll,
+    Subscribe(Vec<(u8, BTreeSet<FlowId>)>),
+    Unsubscribe(u8),
+    AssumeAll,
     Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let flows = prop::collection::btree_set(1..5_i64, 0..4);
     prop_oneof![
-        4 => prop::collection::vec((0..4_u8, flows), 0..4).prop_map(Step::Hold),
-        2 => (0..4_u8).prop_map(Step::LetGo),
-        1 => Just(Step::HoldAll),
+        4 => prop::collection::vec((0..4_u8, flows), 0..4).prop_map(Step::Subscribe),
+        2 => (0..4_u8).prop_map(Step::Unsubscribe),
+        1 => Just(Step::AssumeAll),
         1 => Just(Step::Restart),
     ]
 }
@@ -98,7 +98,7 @@ proptest! {
         let mut given: BTreeMap<SubscriptionId, (String, Vec<FlowId>)> = BTreeMap::new();
         for step in steps {
             match step {
-                Step::Hold(wanted) => for (filter, flows) in wanted {
+                Step::Subscribe(wanted) => for (filter, flows) in wanted {
                     let (filter, flows) = (filter.to_string(), flows.into_iter().collect::<Vec<_>>());
                     let id = assign(&mut ids, &filter, &flows);
                     let binding = given.entry(id).or_insert_with(|| (filter.clone(), flows.clone()));
@@ -106,11 +106,11 @@ proptest! {
                     prop_assert!(flows.is_empty() || binding.1 == flows, "{} of {:?}", id, binding);
                     prop_assert!(ids.held().any(|held| held == (filter.as_str(), &binding.1[..])));
                 },
-                Step::LetGo(filter) => {
+                Step::Unsubscribe(filter) => {
                     ids.mark_unsubscribed(&filter.to_string());
                     prop_assert!(ids.held().all(|(held, _)| held != filter.to_string()));
                 }
-                Step::HoldAll => ids.mark_all_held(),
+                Step::AssumeAll => ids.mark_all_held(),
                 Step::Restart => {
                     ids = serde_json::from_str(&serde_json::to_string(&ids).unwrap()).unwrap();
                 }

@@ -1,4 +1,4 @@
-//! Does anybody listen there at all, and what is wrong with TLS?
+//! Probes a broker without MQTT: TCP, and TLS if configured.
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::server::BrokerServer;
 use super::tls_probe;
 
-/// Short, for it runs only where an attempt to connect has just failed.
+/// Short, because the probe runs only after a failed connection attempt.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Opens a TCP connection and closes it. The error is that of the last address tried.
+/// Opens a TCP connection and closes it. Fails with the error of the last address.
 pub(super) fn somebody_listens(host: &str, port: u16) -> io::Result<()> {
     let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in (host, port).to_socket_addrs()? {
@@ -22,8 +22,8 @@ pub(super) fn somebody_listens(host: &str, port: u16) -> io::Result<()> {
     Err(error)
 }
 
-/// Why the broker cannot be reached, as far as can be told without MQTT. Takes some seconds at most, but for the
-/// look-up of the name.
+/// Returns why the broker is unreachable, as far as TCP and TLS show. Blocks for some seconds at most, apart from the
+/// DNS lookup.
 pub(super) fn look(server: &BrokerServer) -> Result<(), String> {
     somebody_listens(&server.host, server.port).map_err(|error| error.to_string())?;
     match &server.tls {

@@ -1,17 +1,17 @@
-//! What a certificate says of itself.
+//! Parses the names and the validity of a certificate.
 
 use chrono::DateTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// A certificate, as far as it is of interest here.
+/// Names and validity of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Certificate {
-    /// Host names and addresses that it is for.
+    /// Host names and addresses of the subject.
     pub(super) names: Vec<String>,
-    /// Seconds since 1970.
+    /// Start of validity, in seconds since 1970.
     pub(super) not_before: i64,
-    /// Seconds since 1970.
+    /// End of validity, in seconds since 1970.
     pub(super) not_after: i64,
 }
 
@@ -30,7 +30,7 @@ impl Certificate {
         })
     }
 
-    /// For people.
+    /// Lists the names for messages.
     pub(super) fn listed_names(&self) -> String {
         if self.names.is_empty() { "no name".to_owned() } else { self.names.join(", ") }
     }
@@ -47,7 +47,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// Seconds since 1970 for people.
+/// Formats seconds since 1970 for messages.
 pub(super) fn moment(seconds: i64) -> String {
     DateTime::from_timestamp(seconds, 0)
         .map_or_else(|| seconds.to_string(), |at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_addresses_and_times_are_read() {
+    fn names_and_validity_are_parsed() {
         let names = ["broker.example", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
         let mut params = CertificateParams::new(names.to_vec()).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2030, 6, 15));
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_refused() {
+    fn invalid_certificates_are_refused() {
         assert!(Certificate::parse(b"").is_err());
         assert!(Certificate::parse(&[0x30; 40]).is_err());
     }

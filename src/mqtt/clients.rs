@@ -1,8 +1,7 @@
-//! The paho clients, made for the life of the process; each attempt says which broker it is for.
+//! Paho clients, created once per process; each attempt sets its broker.
 //!
-//! One for each version of MQTT, because paho refuses MQTT 5 for ever on a client that has once tried 3.1.1: one client
-//! would not find the way back after a broker that only seemed to be old. Only one of the two is connected or connecting
-//! at a time.
+//! There is one client per MQTT version, because paho refuses MQTT 5 on a client that has once tried 3.1.1. A single
+//! client could not return to MQTT 5. Only one of the two is connected or connecting at a time.
 
 use std::fmt::Display;
 use std::mem;
@@ -29,17 +28,17 @@ use super::version::Version;
 use crate::domain::redelivery::RECEIVE_MAXIMUM;
 use crate::settings::CredentialSettings;
 
-/// TCP connection, CONNECT and CONNACK together; paho looks at its clock every three seconds.
+/// Timeout of TCP connection, CONNECT and CONNACK together. Paho checks its clock every three seconds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest keepalive that MQTT can express. Paho turns zero, "never", into one second: this comes nearest.
+/// Maximum keepalive of MQTT. Paho turns zero ("never") into one second, so this value replaces it.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(65_535);
 
-/// How long a broker that is not the first of the list keeps our session, seconds: a week. After we have gone back to
-/// the first it collects for us what is still published there; that has to end some day.
+/// Session expiry in seconds at brokers after the first of the list: a week. After the return to the first broker, such
+/// a session collects messages that must expire some day.
 const LATER_SESSION_SECONDS: u32 = 7 * 24 * 3600;
 
-/// What connections and their messages are given to.
+/// Receives connections and their messages.
 pub(super) type OnIncoming = Arc<dyn Fn(Incoming<'_>) + Send + Sync>;
 
 pub(super) struct Clients {
@@ -53,7 +52,7 @@ pub(super) struct Clients {
 #[derive(Clone)]
 pub(super) struct Client {
     pub(super) paho: AsyncClient,
-    /// The broker of the attempt or connection, for the callback.
+    /// Address of the current broker, for the callbacks.
     server: Arc<Mutex<String>>,
 }
 
@@ -75,13 +74,13 @@ impl Clients {
         Ok(clients)
     }
 
-    /// Another client in the place of one that has lost its connection: that one would publish again whatever was not
-    /// acknowledged, for ever where the broker ends the connection over it.
+    /// Replaces the client after a lost connection. The old client would publish unacknowledged messages again, for
+    /// ever if the broker closes the connection over them.
     pub(super) fn renew(&mut self, version: Version) {
         match self.client(version) {
             Ok(renewed) => {
                 for (_, client) in self.of_versions.iter_mut().filter(|(of, _)| *of == version) {
-                    // To end one waits for its callbacks: it is left as it is.
+                    // Dropping a client waits for its callbacks, so the old one is leaked.
                     mem::forget(mem::replace(client, renewed.clone()));
                 }
             }
@@ -89,12 +88,12 @@ impl Clients {
         }
     }
 
-    /// Where user names and passwords may be read from.
+    /// Returns the sources from which credentials may be read.
     pub(super) fn allowed_credentials(&self) -> &CredentialSettings {
         &self.options.credentials
     }
 
-    /// Begins an attempt, or says why there is no use in one. `first`: it is the first broker of the list.
+    /// Starts an attempt, or returns why it cannot succeed. `first` means the first broker of the list.
     pub(super) fn connect(
         &self,
         server: &BrokerServer,
@@ -129,7 +128,7 @@ impl Clients {
                 let expiry = if first { expiry } else { expiry.min(LATER_SESSION_SECONDS) };
                 let properties = properties_v5(expiry).map_err(|error| Failure::unprepared(&error))?;
                 let mut builder = ConnectOptionsBuilder::new_v5();
-                // Not `clean_session`: it would silently turn this into a 3.1.1 connect.
+                // `clean_session` would silently turn this into a 3.1.1 connect.
                 builder.clean_start(false).properties(properties);
                 builder
             }
@@ -144,17 +143,17 @@ impl Clients {
             keepalive => keepalive.min(LONGEST_KEEPALIVE),
         };
         builder.keep_alive_interval(keepalive).connect_timeout(CONNECT_TIMEOUT);
-        // The relay knows paho by the token, and has the credentials.
+        // The token identifies paho to the relay, which has the credentials.
         builder.server_uris(&[relay.uri()]).user_name(self.token.as_str());
         Ok(builder.finalize())
     }
 
     fn client(&self, version: Version) -> Result<Client, MqttError> {
         let paho = CreateOptionsBuilder::new()
-            // Every attempt names its own.
+            // Every attempt sets its own URI.
             .server_uri("tcp://127.0.0.1:1883")
             .client_id(&self.options.client_id)
-            // The inbox is what persists; paho's own queues must hold nothing that is not in it.
+            // The inbox is the persistence; paho's own queues must hold nothing else.
             .persistence(PersistenceType::None)
             .mqtt_version(match version {
                 Version::V5 => MQTT_VERSION_5,
@@ -165,7 +164,7 @@ impl Clients {
 
         let server = Arc::new(Mutex::new(String::new()));
         let (begins, of) = (Arc::clone(&self.on_incoming), Arc::clone(&server));
-        // On the thread that receives, before the first message of the connection.
+        // Runs on the receiving thread, before the first message of the connection.
         paho.set_connected_callback(move |_| {
             let server = of.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let in_flight_bounded = version == Version::V5;
@@ -173,12 +172,12 @@ impl Clients {
         });
         let (on_incoming, token) = (Arc::clone(&self.on_incoming), self.token.clone());
         paho.set_message_callback(move |_, message| {
-            // Without a message the call only marks the end of a connection.
+            // A call without a message only marks the end of a connection.
             if let Some(message) = message {
                 hand_over(&message, &token, &*on_incoming);
             }
         });
-        // For what these post to the channel: nobody is left to miss it once the receiver is gone.
+        // A failed send means that the receiver is gone, and the event with it.
         let gone = self.inputs.clone();
         paho.set_connection_lost_callback(move |_| {
             let why = Gone::Broken;
@@ -193,12 +192,12 @@ impl Clients {
     }
 }
 
-/// Whether an attempt would get as far as the broker.
+/// Whether an attempt would reach the broker.
 pub(super) fn is_prepared(server: &BrokerServer, allowed: &CredentialSettings) -> bool {
     prepare(server, allowed).is_ok()
 }
 
-/// Reads the credentials, and looks at the files for TLS. At each attempt: both may have changed.
+/// Reads the credentials and validates the TLS files. Both may change between attempts.
 fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Credentials, Failure> {
     let in_row = |error: &dyn Display| format!("{error} (MQTT server with id {})", server.id);
     if let Some(files) = &server.tls {
@@ -211,7 +210,7 @@ fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Creden
         })
     };
     let (user, password) = (read(user, "username")?, read(password, "password")?);
-    // MQTT has no way to send either.
+    // MQTT can send neither.
     let text = user.expose_secret();
     if text.contains('\0') {
         return Err(Failure::unprepared(&MqttError::Nul("the MQTT user name")));
@@ -224,7 +223,7 @@ fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Creden
 }
 
 pub(super) fn server_uri(host: &str, port: u16) -> String {
-    // An IPv6 address needs brackets beside a port.
+    // An IPv6 address needs brackets before a port.
     if host.contains(':') { format!("tcp://[{host}]:{port}") } else { format!("tcp://{host}:{port}") }
 }
 
@@ -241,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ipv6_address_is_kept_apart_from_the_port() {
+    fn ipv6_addresses_get_brackets() {
         assert_eq!(server_uri("::1", 1883), "tcp://[::1]:1883");
         assert_eq!(server_uri("broker.example", 8883), "tcp://broker.example:8883");
     }

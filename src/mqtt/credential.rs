@@ -1,4 +1,4 @@
-//! User names and passwords that stand where the table says, or in the table itself.
+//! User names and passwords, given in the table or by reference.
 //!
 //! | in the table | means |
 //! | --- | --- |
@@ -7,8 +7,8 @@
 //! | `plain:file:/…`, `plain:env:…`, `plain:plain:…` | the rest itself, which begins like a reference |
 //! | anything else | itself |
 //!
-//! Only `file:` with an absolute path and `env:` with what can be a name are references, so that hardly any password
-//! of before is taken for one.
+//! Only `file:` with an absolute path and `env:` with a valid name are references. So hardly any existing password is
+//! mistaken for one.
 
 use std::env;
 use std::fmt;
@@ -20,14 +20,14 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::files::read_regular;
 use crate::settings::CredentialSettings;
 
-/// A user name or password, or the reference to it.
+/// User name or password, or a reference to it.
 #[derive(Clone)]
 pub struct Credential(SecretString);
 
-/// MQTT counts the bytes of a password with 16 bits.
+/// MQTT stores the length of a password in 16 bits.
 const MOST_BYTES: u64 = 65_535;
 
-/// Why there is no user name or password. Never shows what was read.
+/// Error while reading a credential. Never contains the value.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file cannot be read.
@@ -35,12 +35,12 @@ pub enum CredentialError {
         "{reference} cannot be read: {source} (a value that only looks like this is written plain:{reference})"
     )]
     File {
-        /// As in the table.
+        /// Reference in the table.
         reference: String,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file is not one of those that may be read.
+    /// The file may not be read.
     #[error(
         "{reference} is refused: {problem}; put the file below CREDENTIALS_DIR ({}), or set CREDENTIALS_DIR to a \
          directory that holds nothing but secrets of brokers \
@@ -48,39 +48,39 @@ pub enum CredentialError {
         .dir.display()
     )]
     ForbiddenFile {
-        /// As in the table.
+        /// Reference in the table.
         reference: String,
-        /// What it is.
+        /// Reason for the refusal.
         problem: &'static str,
-        /// The directory of the setting.
+        /// Value of `CREDENTIALS_DIR`.
         dir: PathBuf,
     },
-    /// The variable is not one of those that may be read.
+    /// The variable may not be read.
     #[error(
         "{reference} is refused: only variables that begin with {prefix} (CREDENTIALS_ENV_PREFIX) and are no settings \
          of the gateway are read; rename the variable, or set CREDENTIALS_ENV_PREFIX \
          (a value that only looks like this is written plain:{reference})"
     )]
     ForbiddenVariable {
-        /// As in the table.
+        /// Reference in the table.
         reference: String,
-        /// The beginning of the names that are allowed.
+        /// Value of `CREDENTIALS_ENV_PREFIX`.
         prefix: String,
     },
-    /// There is no such variable.
+    /// The variable is not set.
     #[error(
         "{reference} is not set in the environment (a value that only looks like this is written plain:{reference})"
     )]
     Variable {
-        /// As in the table.
+        /// Reference in the table.
         reference: String,
     },
-    /// Nothing is there, or not what can be sent.
+    /// The value is empty or cannot be sent.
     #[error("{reference} {problem}")]
     Useless {
-        /// As in the table.
+        /// Reference in the table.
         reference: String,
-        /// What is wrong with it.
+        /// Reason.
         problem: &'static str,
     },
 }
@@ -92,13 +92,13 @@ enum Source<'a> {
 }
 
 impl Credential {
-    /// From what stands in the table.
+    /// Creates a credential from the text in the table.
     #[must_use]
     pub fn new(text: impl Into<SecretString>) -> Credential {
         Credential(text.into())
     }
 
-    /// The value as of now.
+    /// Reads the current value.
     pub(super) fn read(&self, allowed: &CredentialSettings) -> Result<SecretString, CredentialError> {
         let reference = self.0.expose_secret();
         let value = match Source::of(reference) {
@@ -127,8 +127,8 @@ fn useless(reference: &str, problem: &'static str) -> CredentialError {
 
 const NOT_UTF8: &str = "is not UTF-8 text";
 
-/// A file below the directory of the setting, wherever links in its name lead: Kubernetes mounts secrets as links to
-/// files of the same directory.
+/// Reads a file below `CREDENTIALS_DIR`, after links are resolved. Kubernetes mounts secrets as links within the same
+/// directory.
 fn read_file(reference: &str, path: &Path, allowed: &CredentialSettings) -> Result<String, CredentialError> {
     let unreadable = |source| CredentialError::File { reference: reference.to_owned(), source };
     let forbidden = |problem| {
@@ -136,7 +136,7 @@ fn read_file(reference: &str, path: &Path, allowed: &CredentialSettings) -> Resu
         Err(CredentialError::ForbiddenFile { reference: reference.to_owned(), problem, dir })
     };
     let path = path.canonicalize().map_err(unreadable)?;
-    // Below a directory that is not there, no file is.
+    // A missing directory contains no files.
     if !allowed.dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)) {
         return forbidden("it is not below CREDENTIALS_DIR");
     }
@@ -169,7 +169,7 @@ fn is_name(text: &str) -> bool {
     text.starts_with(is_letter) && text.chars().all(|c| is_letter(c) || c.is_ascii_digit())
 }
 
-/// Equal when the table says the same.
+/// Compares the text of the table, not the values.
 impl PartialEq for Credential {
     fn eq(&self, other: &Credential) -> bool {
         self.0.expose_secret() == other.0.expose_secret()
@@ -201,7 +201,7 @@ mod tests {
         value.map(|value| value.expose_secret().to_owned()).map_err(|error| error.to_string())
     }
 
-    /// Files below `dir`, and every variable that is no setting.
+    /// Allows files below `dir`, and every variable that is no setting.
     fn below(dir: &Path) -> CredentialSettings {
         CredentialSettings { dir: dir.to_owned(), env_prefix: String::new(), files_of_settings: Vec::new() }
     }
@@ -222,16 +222,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_below_the_directory_is_read_wherever_links_lead_to_it() {
+    fn links_within_the_directory_are_followed() {
         let (directory, secret) = directory_with_secret("word");
-        // As Kubernetes mounts a secret.
+        // Layout of a secret mounted by Kubernetes.
         fs::create_dir(directory.path().join("..2026_11_29")).unwrap();
         fs::write(directory.path().join("..2026_11_29/mounted"), "mounted").unwrap();
         symlink("..2026_11_29", directory.path().join("..data")).unwrap();
         symlink("..data/mounted", directory.path().join("mounted")).unwrap();
         let allowed = below(directory.path());
         assert_eq!(in_file(&allowed, &directory.path().join("mounted")).unwrap(), "mounted");
-        // The directory of the setting may itself be a link.
+        // The directory itself may be a link.
         let place = tempfile::tempdir().unwrap();
         let link = place.path().join("link");
         symlink(directory.path(), &link).unwrap();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_elsewhere_is_read() {
+    fn files_elsewhere_are_refused() {
         let (outside, secret) = directory_with_secret("hush");
         let directory = tempfile::tempdir().unwrap();
         let allowed = below(directory.path());
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_setting_names_is_not_read() {
+    fn files_named_by_settings_are_refused() {
         let (directory, secret) = directory_with_secret("hush");
         let link = directory.path().join("link");
         symlink(&secret, &link).unwrap();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_is_refused_at_once() {
+    fn fifos_are_refused_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -276,9 +276,9 @@ mod tests {
     }
 
     #[test]
-    fn only_variables_of_the_prefix_that_are_no_settings_are_read() {
+    fn only_prefixed_variables_are_read() {
         let allowed = CredentialSettings { env_prefix: "PA".to_owned(), ..below(Path::new("/")) };
-        // Whatever runs this has it.
+        // `PATH` is set in every environment.
         assert_eq!(read_allowing(&allowed, "env:PATH").unwrap(), env::var("PATH").unwrap());
         let error = read_allowing(&allowed, "env:HOME").unwrap_err();
         assert!(error.contains("env:HOME is refused: only variables that begin with PA"), "{error}");
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_anew_each_time_without_its_last_line_end() {
+    fn files_are_read_each_time() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let reference = format!("file:{}", file.path().display());
         fs::write(file.path(), "first word\n").unwrap();
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_to_nothing_says_which() {
+    fn errors_name_the_reference() {
         let error = read("file:/no/such/file").unwrap_err();
         assert!(error.contains("file:/no/such/file cannot be read"), "{error}");
         let error = read("env:NO_SUCH_VARIABLE_HERE").unwrap_err();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_reference_is_itself() {
+    fn near_references_are_literal() {
         for text in ["file:relative", "file:", "env:", "env:1", "env:a b", "plain:", "plain:x", "FILE:/x"] {
             assert_eq!(read(text).unwrap(), text);
         }
@@ -324,13 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_hides_it() {
+    fn debug_output_hides_credentials() {
         assert!(!format!("{:?}", Credential::new("hush")).contains("hush"));
     }
 
     proptest! {
         #[test]
-        fn every_text_can_be_written_so_that_it_is_itself(text in "(plain:|file:/|env:|x|:|A|/){0,6}") {
+        fn every_text_has_a_literal_form(text in "(plain:|file:/|env:|x|:|A|/){0,6}") {
             let plain = matches!(Source::of(&text), Source::Itself(itself) if itself == text);
             let written = if plain { text.clone() } else { format!("plain:{text}") };
             prop_assert_eq!(read(&written).unwrap(), text);

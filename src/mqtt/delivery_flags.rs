@@ -1,21 +1,21 @@
-//! Reads DUP and the packet identifier of a message, for which paho-mqtt has no accessors.
+//! Reads DUP and the packet identifier of a message, because paho-mqtt has no accessors for them.
 //!
-//! `Message` derives `Debug`, and prints the C structure that has both before anything of the message's own:
-//! `Message { cmsg: MQTTAsync_message { …, payloadlen: 5, payload: 0x…, qos: 1, retained: 0, dup: 0, msgid: 7,
-//! properties: …`. So a writer that stops there costs about a microsecond, never sees topic or payload, and needs
-//! no unsafe code. The integration test of the link fails when the format changes.
+//! The `Debug` output of `Message` starts with the C structure, which contains both: `Message { cmsg: MQTTAsync_message
+//! { …, payloadlen: 5, payload: 0x…, qos: 1, retained: 0, dup: 0, msgid: 7, properties: …`. A writer that stops there
+//! takes about a microsecond and never sees topic or payload. It needs no unsafe code. The integration test of the link
+//! fails if the format changes.
 
 use std::fmt::{self, Write};
 
 use paho_mqtt::Message;
 
-/// All that comes before the packet identifier's end takes some 150 bytes.
+/// Buffer size; the output up to the packet identifier takes about 150 bytes.
 const HEAD_BYTES: usize = 256;
 
-/// DUP and packet identifier of a message; `None` if the library prints them in another way than known.
+/// Returns DUP and packet identifier, or `None` if the debug format is unknown.
 pub(super) fn delivery_flags(message: &Message) -> Option<(bool, u16)> {
     let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
-    // The writer stops by an error: that it fails is no news.
+    // The writer stops the output with an error on purpose.
     let _ = write!(head, "{message:?}");
     let text = std::str::from_utf8(head.bytes.get(..head.length)?).ok()?;
     let duplicate = number_after(text, "dup: ")?;
@@ -29,7 +29,7 @@ fn number_after(text: &str, name: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Keeps the first bytes written and refuses to take more than is needed.
+/// Keeps the first bytes, and fails the write once it has enough.
 struct Head {
     bytes: [u8; HEAD_BYTES],
     length: usize,
@@ -41,7 +41,7 @@ impl Write for Head {
         let room = self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?;
         room.copy_from_slice(piece.as_bytes());
         self.length = end;
-        // The name of the field behind the packet identifier.
+        // Name of the field after the packet identifier.
         if piece == "properties" {
             return Err(fmt::Error);
         }
@@ -55,20 +55,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_are_found_in_what_the_library_prints() {
+    fn flags_are_parsed_from_debug_output() {
         let message = Message::new("dup: 1, msgid: 9, properties", vec![0xFF; 100_000], 1);
         assert_eq!(delivery_flags(&message), Some((false, 0)));
     }
 
     #[test]
-    fn another_format_gives_nothing_rather_than_something_wrong() {
+    fn unknown_formats_yield_nothing() {
         assert_eq!(number_after("dup: true, msgid: 4, ", "dup: "), None);
         assert_eq!(number_after("packet: 4, ", "msgid: "), None);
         assert_eq!(number_after("msgid: 65535, ", "msgid: "), Some(65_535));
     }
 
     #[test]
-    fn the_writer_takes_no_more_than_it_has_room_for() {
+    fn writer_respects_its_capacity() {
         let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
         assert!(head.write_str(&"x".repeat(HEAD_BYTES)).is_ok());
         assert!(head.write_str("x").is_err());
@@ -81,9 +81,9 @@ mod tests {
 mod fuzz {
     use super::*;
 
-    /// An input is what the library might print, in pieces that end with a line.
+    /// Feeds arbitrary debug output, split into pieces at line ends.
     #[test]
-    fn whatever_the_library_prints_is_read_or_given_up() {
+    fn arbitrary_output_never_panics() {
         let dictionary = ["dup: ", "msgid: ", ", ", "properties", "\n", "65536", "1", "-", "ä"];
         crate::fuzzing::fuzz("mqtt_flags", &dictionary, |input| {
             let text = String::from_utf8_lossy(input);

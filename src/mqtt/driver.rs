@@ -1,10 +1,10 @@
-//! The thread "mqtt": performs what [`Reconnect`] decides and callers ask for, and tells what happens.
+//! Thread "mqtt": carries out the decisions of [`Reconnect`] and the requests of callers, and reports events.
 //!
 //! ```text
 //!   Idle ──Connect──▶ Waiting ──time──▶ Connecting ──CONNACK──▶ Connected ──Disconnect──▶ Leaving ──▶ Idle
 //!                        ▲               │ ▲  │                  │  │  │
 //!                        │             failed └──next broker─────┼──┼──┤
-//!                        ├──last broker──┘                       │  │  └─another broker is to be had─▶ Leaving
+//!                        ├──last broker──┘                       │  │  └─a preferred broker is back──▶ Leaving
 //!                        │                                       │  │                                     │
 //!                        └───────────────────────────────lost────┘  └◀──────────Connecting◀──────────────┘
 //! ```
@@ -35,7 +35,7 @@ use super::requests::Requests;
 use super::server::{BrokerServer, ServerList};
 use super::watchdog::Pulse;
 
-/// Paho ends an attempt by itself; one that lasts longer than this has been forgotten by it.
+/// Time after which an attempt counts as overdue. Paho normally ends attempts earlier.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3 * CONNECT_TIMEOUT.as_secs());
 
 pub(super) struct Driver {
@@ -49,13 +49,13 @@ pub(super) struct Driver {
     inputs: Sender<Input>,
     waker: Waker,
     phase: Phase,
-    /// Since when paho has ended no attempt by itself, although brokers could be reached.
+    /// Start of the first in a row of overdue attempts at reachable brokers.
     owes_since: Option<Instant>,
     reconnect: Reconnect,
-    /// Where the next round begins, if not with the first of the list.
+    /// Broker at which the next round starts; `None`: the first of the list.
     next_round: Option<Arc<BrokerServer>>,
     requests: Requests,
-    /// Those who asked to disconnect and wait for it.
+    /// Callers that wait for the disconnect.
     leaving: Vec<oneshot::Sender<Result<(), MqttError>>>,
     farewell: Farewell,
 }
@@ -68,7 +68,7 @@ enum Phase {
     Leaving(Leaving),
 }
 
-/// What the thread shares with the rest.
+/// State shared with the handle and the callbacks.
 pub(super) struct Surroundings {
     pub(super) inputs: Sender<Input>,
     pub(super) on_event: Arc<dyn Fn(MqttEvent) + Send + Sync>,
@@ -99,7 +99,7 @@ impl Driver {
         }
     }
 
-    /// Runs as long as the process: paho's callbacks hold the channel open.
+    /// Runs until the process ends: paho's callbacks hold the channel open.
     pub(super) fn run(mut self, inputs: &Receiver<Input>) {
         loop {
             self.pulse.rests();
@@ -156,7 +156,7 @@ impl Driver {
         }
     }
 
-    /// The connection stays as long as its broker is in the list just as it is.
+    /// Applies a new broker list. The connection stays if its broker is in the list unchanged.
     fn take_servers(&mut self, servers: Vec<BrokerServer>) {
         if servers.is_empty() || !self.servers.replace(servers) {
             return;
@@ -182,7 +182,7 @@ impl Driver {
         }
     }
 
-    /// Goes as far as is possible without waiting.
+    /// Advances the state machine as far as possible without blocking.
     fn advance(&mut self) {
         let now = Instant::now();
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
@@ -202,7 +202,7 @@ impl Driver {
     }
 
     fn publish(&mut self, topic: &str, payload: Vec<u8>) {
-        // Paho panics on NUL, which no topic may hold.
+        // Paho panics on NUL, and MQTT forbids it in topics.
         if let Phase::Connected(connection) = &mut self.phase
             && !topic.contains('\0')
         {

@@ -1,39 +1,39 @@
-//! What a failed attempt to connect says.
+//! Classification of failed connection attempts.
 
 use paho_mqtt::{Error, ReasonCode};
 
-/// A failed attempt to connect.
+/// Failed attempt to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// The broker's code, positive; else paho's, negative.
+    /// Code of the broker, positive; otherwise the code of paho, negative.
     pub(super) code: i32,
     pub(super) kind: FailureKind,
     pub(super) text: String,
 }
 
-/// What a failure means for the next attempt.
+/// Kind of a failure, which decides the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// The broker says that it does not speak this version of MQTT.
+    /// The broker does not support this version of MQTT.
     VersionRefused,
-    /// Connected, but what came back was no answer in this version. Brokers that only know an older one do that,
-    /// but so does one that is just starting or stopping.
+    /// The broker accepted the connection, but its answer is not valid in this version. Brokers of an older version do
+    /// this, and so do brokers during start or stop.
     NotUnderstood,
-    /// Connected, and nothing came back. Some brokers that only know an older version do that, but so does one that
-    /// stands still.
+    /// The broker accepted the connection and did not answer. Some brokers of an older version do this, and so does a
+    /// hung broker.
     Silent,
-    /// The broker answered with a refusal.
+    /// The broker refused the connection.
     Refused,
-    /// Nobody answered.
+    /// The broker cannot be reached.
     Unreachable,
 }
 
-/// Paho's general failure, where nothing more precise is known.
+/// General failure code of paho.
 const GENERAL_FAILURE: i32 = -1;
 
 impl Failure {
-    /// Reads paho's error. `reachable` says whether the broker accepted a connection, or why not, because paho answers
-    /// the same whether nobody listens or a broker of MQTT 3.1.1 refuses MQTT 5.
+    /// Classifies an error of paho. `reachable` probes the broker, because paho gives the same error for an unreachable
+    /// broker and for a refusal of MQTT 5.
     pub(super) fn new(error: &Error, reachable: impl FnOnce() -> Result<(), String>) -> Failure {
         match error {
             Error::ReasonCode(code, _) => Failure {
@@ -57,17 +57,17 @@ impl Failure {
         }
     }
 
-    /// Nothing was asked of any broker: it would be of no use.
+    /// Creates a failure that occurred before any broker was contacted.
     pub(super) fn unprepared(error: &impl ToString) -> Failure {
         Failure { code: GENERAL_FAILURE, kind: FailureKind::Unreachable, text: error.to_string() }
     }
 
-    /// Paho owes the outcome of the attempt.
+    /// Creates the failure of an overdue attempt.
     pub(super) fn overdue() -> Failure {
         Failure::unprepared(&"the MQTT client did not come to an end with the attempt")
     }
 
-    /// The broker can be reached, and has not answered what was asked.
+    /// Classifies an error of a reachable broker that did not answer properly.
     fn unclear(error: &Error) -> Failure {
         let code = match error {
             Error::SocketError(code) | Error::ReceivedDisconnect(code) => *code,
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_brokers_own_code_is_kept() {
+    fn broker_codes_are_kept() {
         let v5 = Error::ReasonCode(ReasonCode::NotAuthorized, Properties::new());
         let v5 = Failure::new(&v5, || panic!("an answer needs no probe"));
         assert_eq!((v5.code, v5.kind), (135, FailureKind::Refused));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unclear_failure_counts_as_a_wrong_version_only_where_somebody_listens() {
+    fn version_is_blamed_only_when_reachable() {
         for error in [Error::Failure, Error::TcpConnectCompletionFailure] {
             assert_eq!(Failure::new(&error, || Ok(())).kind, FailureKind::NotUnderstood);
             assert_eq!(Failure::new(&error, refused_by_the_system).kind, FailureKind::Unreachable);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_told_from_a_broker_that_is_away() {
+    fn silence_differs_from_absence() {
         assert_eq!(Failure::new(&Error::TcpConnectTimeout, || Ok(())).kind, FailureKind::Silent);
         let away = Failure::new(&Error::TcpConnectTimeout, refused_by_the_system);
         assert_eq!(away.kind, FailureKind::Unreachable);

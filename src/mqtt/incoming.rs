@@ -1,4 +1,4 @@
-//! What paho's receiving thread hands over, messages turned into [`Publication`]s.
+//! Converts messages from paho's receiving thread into [`Publication`]s.
 
 use paho_mqtt::{Message, Properties, PropertyCode};
 
@@ -6,23 +6,23 @@ use super::delivery_flags::delivery_flags;
 use super::relay::{Rejected, Token};
 use crate::domain::message::{DeliveryFacts, Publication, SubscriptionId};
 
-/// What a connection brings, in order.
+/// Events of a connection, in order.
 #[derive(Debug, Clone, Copy)]
 pub enum Incoming<'a> {
-    /// A connection is there; all that follows came over it.
+    /// A connection starts. All later messages came over it.
     ConnectionBegins {
         /// `host:port` of the broker.
         server: &'a str,
-        /// The broker sends no more messages ahead of our acknowledgements than we allow.
+        /// Whether the broker limits unacknowledged messages to our receive maximum.
         in_flight_bounded: bool,
     },
-    /// A message, acknowledged when the callback returns.
+    /// Message, acknowledged when the callback returns.
     Message(&'a Publication<'a>),
 }
 
-/// Calls `take` with what was published. The topic is `token` for what the relay has rejected.
+/// Calls `take` with the message. The topic equals `token` if the relay has rejected the message.
 pub(super) fn hand_over(message: &Message, token: &Token, take: &dyn Fn(Incoming<'_>)) {
-    // Where the flags cannot be read nothing is taken for a redelivery: a duplicate is better than a loss.
+    // With unreadable flags no message counts as a redelivery: a duplicate is better than a loss.
     let (duplicate, packet_id) = delivery_flags(message).unwrap_or_default();
     let delivery = DeliveryFacts {
         qos: message.qos() as u8,
@@ -41,7 +41,7 @@ pub(super) fn hand_over(message: &Message, token: &Token, take: &dyn Fn(Incoming
     take(Incoming::Message(&Publication { topic, payload, delivery: &delivery, unfit }));
 }
 
-/// The property may come several times: a broker may send one copy for all the subscriptions that matched.
+/// Reads all subscription identifiers. A broker may send one copy for several matching subscriptions.
 fn subscription_ids(properties: &Properties) -> Vec<SubscriptionId> {
     if properties.is_empty() {
         return Vec::new();
@@ -52,10 +52,10 @@ fn subscription_ids(properties: &Properties) -> Vec<SubscriptionId> {
         .collect()
 }
 
-/// So many are looked at: the library counts from the first one at each, and the inbox bounds their bytes.
+/// Maximum number of user properties. The library counts from the first at each access; the inbox bounds their bytes.
 const MOST_USER_PROPERTIES: usize = 64;
 
-/// By number and not by the library's iterator, which ends at one that it cannot read.
+/// Reads by index, because the iterator of the library stops at the first unreadable property.
 fn user_properties(properties: &Properties) -> Vec<(String, String)> {
     let most = properties.len().min(MOST_USER_PROPERTIES);
     (0..most).filter_map(|index| properties.get_string_pair_at(PropertyCode::UserProperty, index)).collect()
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_subscription_identifier_and_user_property_is_handed_over_in_order() {
+    fn identifiers_and_user_properties_keep_their_order() {
         let mut properties = Properties::new();
         for id in [7, 268_435_455, 1] {
             properties.push_int(PropertyCode::SubscriptionIdentifier, id).unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_user_properties_the_first_are_handed_over_empty_ones_included() {
+    fn excess_user_properties_are_dropped() {
         let mut properties = Properties::new();
         for number in 0..1_000 {
             let value = if number % 2 == 0 { String::new() } else { number.to_string() };

@@ -1,4 +1,4 @@
-//! All that the thread "mqtt" reacts to comes through one channel of these.
+//! Inputs of the thread "mqtt", which all arrive through one channel.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -13,38 +13,38 @@ use super::server::BrokerServer;
 use super::version::Version;
 
 pub(super) enum Input {
-    /// Connect, and stay connected.
+    /// Connect, and reconnect after every loss.
     Connect,
     /// Subscribe or unsubscribe.
     Request(Request),
-    /// Publish at `QoS` 1, if there is a connection.
+    /// Publish at `QoS` 1 if connected.
     Publish { topic: String, payload: Vec<u8> },
-    /// Disconnect, and stay so.
+    /// Disconnect, and stay disconnected.
     Disconnect(Farewell, oneshot::Sender<Result<(), MqttError>>),
-    /// From now on these are the brokers to connect to.
+    /// Replace the broker list.
     Servers(Vec<BrokerServer>),
-    /// Paho says that a connection is gone.
+    /// Paho reports the loss of a connection.
     Gone { version: Version, why: Gone },
-    /// One of the brokers that are rather had than the present one is back.
+    /// A broker that precedes the current one in the list accepts connections again.
     Back(Arc<BrokerServer>),
-    /// Something that paho owed has come: look again.
+    /// An operation of paho has completed: poll its tokens.
     Progress,
 }
 
-/// Why a connection is gone.
+/// Cause of a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gone {
-    /// The connection broke.
+    /// The network connection broke.
     Broken,
-    /// The broker took its leave and said why (MQTT 5).
+    /// The broker sent DISCONNECT with a reason code (MQTT 5).
     Dismissed(ReasonCode),
-    /// Nobody answers, and paho has not noticed.
+    /// The broker does not answer, and paho has not noticed.
     Silent,
-    /// Paho has no connection and has not said so.
+    /// Paho is disconnected but did not report it.
     Missing,
 }
 
-/// A waker that makes the thread look at the tokens it waits for.
+/// Returns a waker that makes the thread poll its tokens.
 pub(super) fn progress_waker(inputs: Sender<Input>) -> Waker {
     Waker::from(Arc::new(Progress(inputs)))
 }
@@ -52,7 +52,7 @@ pub(super) fn progress_waker(inputs: Sender<Input>) -> Waker {
 struct Progress(Sender<Input>);
 
 impl Wake for Progress {
-    // Paho calls this within its callbacks: posting never waits, and nobody is left who could miss it.
+    // Paho wakes this inside its callbacks, so sending must not block. A closed channel has no reader to miss it.
     fn wake(self: Arc<Self>) {
         let _ = self.0.send(Input::Progress);
     }

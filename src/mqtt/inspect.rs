@@ -1,4 +1,4 @@
-//! What the certificates of a connection say, for people: for `check`.
+//! Describes the certificates of a connection for `check`.
 
 use chrono::Utc;
 
@@ -6,21 +6,21 @@ use super::certificate::{Certificate, moment};
 use super::server::BrokerServer;
 use super::tls_probe::handshake;
 
-/// Time to get a new certificate in, seconds: 30 days.
+/// Remaining validity that triggers a warning: 30 days, in seconds.
 const SOON_SECONDS: i64 = 30 * 24 * 3600;
 
-/// A certificate in use.
+/// Certificate in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InUse {
-    /// Whose it is, for whom, and until when.
+    /// Owner, names and end of validity.
     pub description: String,
-    /// It ends within 30 days.
+    /// Whether the certificate expires within 30 days.
     pub ends_soon: bool,
 }
 
-/// The certificates of the connection to this broker: its own and, where there is one, ours. None without TLS.
+/// Returns the certificate of the broker and, if configured, the client certificate. Without TLS the list is empty.
 ///
-/// Takes some seconds at most, and blocks. Fails with the reason for which a handshake does.
+/// Blocks for some seconds at most. Fails with the cause of a failed handshake.
 pub fn certificates(server: &BrokerServer) -> Result<Vec<InUse>, String> {
     let Some(files) = &server.tls else { return Ok(Vec::new()) };
     let now = Utc::now().timestamp();

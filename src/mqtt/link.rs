@@ -1,4 +1,4 @@
-//! The handle to the link.
+//! Handle of the link.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +19,12 @@ use super::requests::{Request, What};
 use super::server::BrokerServer;
 use super::watchdog::{Pulse, watch};
 
-/// How long [`MqttLink::disconnect`] waits for the MQTT client, which a blocked message callback holds up.
+/// Time that [`MqttLink::disconnect`] waits for the MQTT client, which a blocked message callback delays.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a broker that renews itself. Clones are handles to the same link.
+/// Broker connection that reconnects by itself. Clones are handles to the same link.
 ///
-/// The link lives as long as the process: the MQTT client beneath it cannot be taken down safely while a message
-/// callback waits.
+/// The link lives as long as the process: its MQTT client cannot be dropped safely while a message callback waits.
 #[derive(Debug, Clone)]
 pub struct MqttLink {
     inputs: Sender<Input>,
@@ -33,14 +32,13 @@ pub struct MqttLink {
 }
 
 impl MqttLink {
-    /// Prepares a link; it does nothing until [`connect`](Self::connect).
+    /// Creates a link, which stays idle until [`connect`](Self::connect).
     ///
-    /// `on_incoming` is called for every connection and then for every message of it, on the one thread that receives
-    /// for all MQTT clients of the process. Returning from it acknowledges the message, so it returns when the message
-    /// is safe, however long that takes, and never if it cannot be made safe. It must not panic: that would abort the
-    /// process.
+    /// `on_incoming` is called for every connection and for each of its messages, on the one receiving thread of all
+    /// MQTT clients. Its return acknowledges the message, so it must return only once the message is safe, however long
+    /// that takes. It must not panic: that would abort the process.
     ///
-    /// `on_event` is told what happens to the connection; it should not wait.
+    /// `on_event` receives the events of the connection and should not block.
     pub fn start(
         options: BrokerOptions,
         on_incoming: Box<dyn Fn(Incoming<'_>) + Send + Sync>,
@@ -66,30 +64,28 @@ impl MqttLink {
         Ok(link)
     }
 
-    /// From now on these are the brokers to connect to, in this order; an empty list changes nothing. A connection to
-    /// a broker that is no longer among them, or not just as it was, is left in good order for the first of them.
+    /// Replaces the broker list, in the order of attempts; an empty list changes nothing. If the connected broker is
+    /// removed or changed, the link reconnects to the first of the list.
     pub fn use_servers(&self, servers: Vec<BrokerServer>) {
-        // The thread ends only with the process.
+        // The thread ends only with the process, so the send cannot fail.
         let _ = self.inputs.send(Input::Servers(servers));
     }
 
-    /// From now on be connected, and connect again whenever the connection is lost, until
-    /// [`disconnect`](Self::disconnect).
+    /// Connects, and reconnects after every loss until [`disconnect`](Self::disconnect).
     pub fn connect(&self) {
-        // The thread ends only with the process.
+        // The thread ends only with the process, so the send cannot fail.
         let _ = self.inputs.send(Input::Connect);
     }
 
-    /// Whether there is a connection, as far as is known. Never waits.
+    /// Whether the link is connected, as far as is known. Never blocks.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Subscribes, and says for each filter, in no particular order, with which code the broker granted it (the
-    /// `QoS`) or refused it.
+    /// Subscribes, and returns the granted code (the `QoS`) or the refusal of each filter, in no particular order.
     ///
-    /// Identifiers are left out on connections that do not name subscriptions.
+    /// Identifiers are omitted on connections that do not support them.
     pub async fn subscribe(
         &self,
         subscriptions: Vec<Subscription>,
@@ -97,33 +93,33 @@ impl MqttLink {
         self.request(What::Subscribe(subscriptions)).await
     }
 
-    /// Unsubscribes; when it has, the broker sends nothing more for these filters but what was already under way. Says
-    /// which it refused, and why: for those it sends on.
+    /// Unsubscribes, and returns the refused filters with their codes. Afterwards the broker sends no new messages for
+    /// the accepted filters; messages in flight still arrive.
     pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<Vec<(String, RefusedCode)>, MqttError> {
         let answers = self.request(What::Unsubscribe(filters)).await?.into_iter();
         Ok(answers.filter_map(|(filter, answer)| Some((filter, answer.err()?))).collect())
     }
 
-    /// Whether the broker answers a question that changes nothing. What it sent before it did has come before its answer.
+    /// Whether the broker answers a probe request. All messages that it sent before its answer have arrived by then.
     pub async fn answers(&self) -> bool {
         self.unsubscribe(vec![NOBODYS_FILTER.to_owned()]).await.is_ok()
     }
 
-    /// Publishes at `QoS` 1, if there is a connection. What becomes of it nobody is told; it may be lost with the connection.
+    /// Publishes at `QoS` 1 if connected. The outcome is not reported; the message may be lost with the connection.
     pub fn publish(&self, topic: &str, payload: &[u8]) {
-        // The thread ends only with the process.
+        // The thread ends only with the process, so the send cannot fail.
         let _ = self.inputs.send(Input::Publish { topic: topic.to_owned(), payload: payload.to_owned() });
     }
 
-    /// Disconnects in good order and stays so. The broker keeps the session, and messages for it.
+    /// Disconnects in good order and stays disconnected. The broker keeps the session and its messages.
     ///
-    /// Fails when a message callback holds the client up: the process may end over it, the broker will notice.
+    /// Fails if a message callback blocks the client. The process may then exit; the broker notices by itself.
     pub async fn disconnect(&self) -> Result<(), MqttError> {
         self.leave(Farewell::KeepSession).await
     }
 
-    /// As [`disconnect`](Self::disconnect), and says what becomes of the session. To have it forgotten fails without a
-    /// connection.
+    /// Disconnects as [`disconnect`](Self::disconnect) does, and chooses the fate of the session. Deleting the session
+    /// fails without a connection.
     pub async fn leave(&self, farewell: Farewell) -> Result<(), MqttError> {
         let (reply, done) = oneshot::channel();
         self.inputs.send(Input::Disconnect(farewell, reply)).map_err(|_| thread_ended())?;

@@ -1,7 +1,7 @@
-//! Load for measurements: a publisher at full speed, and a subscriber that throws everything away.
+//! Load for measurements: a publisher at full speed, and a subscriber that discards all messages.
 //!
-//! Nothing of the message path uses this. All paho clients of a process share one mutex and one thread that
-//! receives, so what is to be measured by itself has to be the only client of its process.
+//! The message path does not use this module. All paho clients of a process share one mutex and one receiving thread.
+//! So a measured client has to be the only one of its process.
 
 mod connection;
 mod discard;
@@ -15,36 +15,36 @@ pub use publisher::Publisher;
 /// User name and password.
 pub type Credentials<'a> = (&'a str, &'a str);
 
-/// The longest that the broker is waited for, be it for a subscription or an acknowledgement.
+/// Timeout for subscriptions and acknowledgements.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Why load could not be made or taken.
+/// Error of a load client.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// What cannot be sent to any broker.
+    /// The text contains NUL, which MQTT forbids.
     #[error("{0} must not hold a NUL character")]
     Nul(&'static str),
-    /// There is no such quality of service, or not for this.
+    /// The quality of service is invalid or not supported here.
     #[error("QoS {0} is none of 0, 1, 2")]
     Qos(u8),
-    /// No connection came about.
+    /// The connection failed.
     #[error("cannot connect to the broker: {0}")]
     Connect(String),
-    /// The broker does not let the subscriber have the filter.
+    /// The broker refused the subscription.
     #[error("the broker refused to subscribe {filter:?}: {reason}")]
     Subscribe {
-        /// The filter.
+        /// Topic filter.
         filter: String,
-        /// Why.
+        /// Reason given by the broker.
         reason: String,
     },
-    /// A message is not, or perhaps not, at the broker.
+    /// The message was not, or perhaps not, delivered to the broker.
     #[error("publishing failed: {0}")]
     Publish(String),
-    /// The connection of the subscriber broke; nobody knows what it missed.
+    /// The subscriber lost its connection and may have missed messages.
     #[error("the subscriber lost its connection to the broker")]
     Lost,
-    /// The client library cannot go on.
+    /// The client library failed.
     #[error("MQTT client: {0}")]
     Client(String),
 }

@@ -1,4 +1,4 @@
-//! The broker's side: one link that stays connected, kept behind a small interface.
+//! Connection to the broker: one [`MqttLink`] that reconnects by itself, behind a small interface.
 //!
 //! ```text
 //!   caller ──Input──▶ thread "mqtt" ──calls──▶ paho ──▶ broker
@@ -7,14 +7,14 @@
 //!                        └──────Input────────────┘            lost, disconnected, token done
 //! ```
 //!
-//! Between paho and the broker stands the `relay`, which does TLS and keeps from paho what it cannot read.
+//! The `relay` sits between paho and the broker. It handles TLS and hides packets that paho cannot parse.
 //!
-//! * Only the thread calls paho: while a message callback waits, every call into paho waits with it, and so may
-//!   the thread, but nobody else.
-//! * Callbacks never call paho and never wait, but for the message callback: when it returns, paho sends the
-//!   acknowledgement, so it returns only when the message is safe.
-//! * Paho's own reconnecting is off: ours chooses the protocol version, backs off, and says why.
-//! * Absent: any knowledge of flows, routing or the inbox.
+//! * Only the thread "mqtt" calls paho. While a message callback waits, every call into paho blocks, and so may this
+//!   thread. No other thread does.
+//! * Callbacks never call paho, and only the message callback may block. Paho sends the acknowledgement when it
+//!   returns, so it returns once the message is safe.
+//! * Paho's own reconnect is off. `reconnect` chooses the protocol version, backs off and reports the reason.
+//! * This module knows nothing of flows, routing or the inbox.
 
 mod broker_probe;
 mod certificate;

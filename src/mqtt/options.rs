@@ -1,4 +1,4 @@
-//! What a caller gives to the link and gets from it.
+//! Options, events and errors of the link.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,91 +9,93 @@ use super::server::BrokerServer;
 use crate::domain::message::SubscriptionId;
 use crate::settings::CredentialSettings;
 
-/// Which brokers to connect to, and as whom.
+/// Brokers and session options of a link.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
-    /// In the order in which they are tried.
+    /// Brokers in the order of attempts.
     pub servers: Vec<BrokerServer>,
-    /// Name of the session at the broker. Two clients of one name throw each other out.
+    /// MQTT client id, which names the session at the broker. Two clients with the same id disconnect each other.
     pub client_id: String,
-    /// Longest silence before the connection counts as dead; zero never.
+    /// Maximum silence before the connection counts as dead; zero disables the check.
     pub keepalive: Duration,
-    /// How long the broker keeps the session of a client that is away, in seconds (MQTT 5). A broker that is not the
-    /// first of the list keeps it for a week at most.
+    /// Session expiry interval in seconds (MQTT 5). Brokers after the first of the list keep the session for a week at
+    /// most.
     pub session_expiry_seconds: u32,
     /// Quality of service of all subscriptions: 0 or 1.
     pub qos: u8,
-    /// Of a longer payload only the beginning is taken in.
+    /// Maximum payload size. Only the beginning of a longer payload is kept.
     pub max_payload_bytes: usize,
-    /// Where user names and passwords of the servers may be read from.
+    /// Sources from which user names and passwords of the servers may be read.
     pub credentials: CredentialSettings,
 }
 
-/// What happens to the connection, told in order.
+/// Events of the connection, reported in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MqttEvent {
-    /// Connected. Subscriptions of an earlier connection may or may not be there any more: subscribe again.
+    /// Connected. Earlier subscriptions may or may not still exist: subscribe again.
     Connected {
         /// `host:port` of the broker.
         server: String,
         /// `"5"` or `"3.1.1"`.
         version: &'static str,
-        /// Messages will name the subscriptions that they matched.
+        /// Whether messages carry the identifiers of the subscriptions that they matched.
         names_subscriptions: bool,
-        /// The broker says that it knows shared subscriptions. Of MQTT 3.1.1 none can say so.
+        /// Whether the broker supports shared subscriptions. Always false with MQTT 3.1.1, which cannot announce them.
         shares_subscriptions: bool,
-        /// The broker goes on with the session of an earlier connection.
+        /// Whether the broker resumed the session of an earlier connection.
         session_kept: bool,
     },
-    /// The connection is gone; the link tries again by itself.
+    /// The connection was lost. The link reconnects by itself.
     Lost {
         /// `host:port` of the broker.
         server: String,
-        /// Why, as far as anybody said.
+        /// Cause, as far as it is known.
         reason: String,
-        /// When the link tries again.
+        /// Delay until the next attempt.
         retry_in: Duration,
     },
-    /// The link has left a broker in good order, to connect to another one at once. The session stays there.
+    /// The link has disconnected in good order to connect to another broker. The session stays at the old one.
     Left {
         /// `host:port` of the broker.
         server: String,
-        /// Why.
+        /// Reason for the change.
         reason: String,
     },
-    /// The broker took the connection and gave no answer in MQTT 5. The next attempt tells whether it knows 3.1.1 only.
+    /// The broker accepted the connection but did not answer in MQTT 5. The next attempt shows whether it supports only
+    /// 3.1.1.
     Unanswered {
         /// `host:port` of the broker.
         server: String,
-        /// What happened instead.
+        /// Description of the failure.
         reason: String,
-        /// How long until the next attempt.
+        /// Delay until the next attempt.
         retry_in: Duration,
     },
-    /// An attempt to connect failed; the link tries the next broker, or again, by itself.
+    /// An attempt to connect failed. The link tries the next broker or retries by itself.
     Failed {
         /// `host:port` of the broker.
         server: String,
-        /// The broker's reason code (MQTT 5) or return code (3.1.1), positive; else the client library's, negative.
+        /// Reason code (MQTT 5) or return code (3.1.1) of the broker, positive; otherwise the error code of the client
+        /// library, negative.
         reason_code: i32,
-        /// The same in words.
+        /// Description of the failure.
         reason: String,
-        /// How long until the next attempt.
+        /// Delay until the next attempt.
         retry_in: Duration,
     },
-    /// The client library does not come back, and only a new process gets another one. No fault of a broker's.
+    /// The client library hangs. Only a new process can recover; no broker is at fault.
     Stuck {
-        /// What it owes, and since when.
+        /// Overdue operation and its age.
         reason: String,
     },
 }
 
-/// What becomes of the session at the broker when the link disconnects.
+/// Fate of the session at the broker after DISCONNECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Farewell {
-    /// The broker keeps it, and messages for it.
+    /// The broker keeps the session and its messages.
     KeepSession,
-    /// The broker forgets it. In MQTT 3.1.1 it cannot be told to.
+    /// The broker deletes the session. MQTT 3.1.1 has no way to request this.
     ForgetSession,
 }
 
@@ -106,25 +108,25 @@ impl fmt::Display for Farewell {
     }
 }
 
-/// One topic filter to subscribe.
+/// Topic filter to subscribe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// The filter.
+    /// Topic filter.
     pub filter: String,
-    /// What messages shall name it by; only on connections that name subscriptions.
+    /// Subscription identifier; sent only on connections that support identifiers.
     pub id: Option<SubscriptionId>,
 }
 
-/// The code, 128 or above, with which a broker refused one topic filter.
+/// Reason code, 128 or above, with which a broker refused a topic filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub struct RefusedCode(pub u8);
 
 impl RefusedCode {
-    /// Refused without a reason; the only refusal that MQTT 3.1.1 knows.
+    /// Unspecified error, the only refusal in MQTT 3.1.1.
     pub(super) const UNSPECIFIED: RefusedCode = RefusedCode(128);
-    /// The filter itself is at fault.
+    /// Topic filter invalid.
     pub(super) const FILTER_INVALID: RefusedCode = RefusedCode(143);
-    /// No code of MQTT: the broker closes the connection over the filter, which was therefore not sent.
+    /// Not a code of MQTT: the broker closes the connection over the filter, which was therefore not sent.
     pub const CLOSES_CONNECTION: RefusedCode = RefusedCode(255);
 }
 
@@ -137,23 +139,22 @@ impl fmt::Display for RefusedCode {
     }
 }
 
-/// Why the link could not do what was asked.
+/// Error of a link operation.
 #[derive(Debug, thiserror::Error)]
 pub enum MqttError {
-    /// There is no connection, or it went before the broker answered. Ask again at the next
-    /// [`MqttEvent::Connected`].
+    /// There is no connection, or it ended before the broker answered. Retry at the next [`MqttEvent::Connected`].
     #[error("not connected to the broker")]
     NotConnected,
-    /// The broker owes an answer. It may still come: ask again.
+    /// The broker did not answer in time. It may still answer: retry.
     #[error("no answer from the broker for {} s", .0.as_secs())]
     NoAnswer(Duration),
-    /// An option cannot be sent to any broker.
+    /// An option contains NUL, which MQTT forbids.
     #[error("{0} must not hold a NUL character")]
     Nul(&'static str),
-    /// The client library cannot go on.
+    /// The client library failed.
     #[error("MQTT client: {0}")]
     Client(String),
-    /// The operating system gives no thread.
+    /// The operating system refused a new thread.
     #[error("cannot start the MQTT thread: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_does_not_show_in_debug_output() {
+    fn debug_output_hides_passwords() {
         let server = BrokerServer {
             id: 1,
             host: "broker".to_owned(),
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_its_code_and_its_meaning() {
+    fn refusals_show_code_and_meaning() {
         assert_eq!(RefusedCode(135).to_string(), "135 (Not authorized)");
         assert!(RefusedCode::CLOSES_CONNECTION.to_string().contains("closes the connection"));
     }

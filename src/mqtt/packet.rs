@@ -1,4 +1,4 @@
-//! One SUBSCRIBE or UNSUBSCRIBE packet: what goes into it, and what its acknowledgement says.
+//! SUBSCRIBE and UNSUBSCRIBE packets, and the interpretation of their acknowledgements.
 
 use paho_mqtt::{
     AsyncClient, Error, Properties, PropertyCode, QoS, RetainHandling, ServerResponse, SubscribeOptions,
@@ -9,16 +9,16 @@ use super::options::{MqttError, RefusedCode, Subscription};
 use super::version::Version;
 use crate::domain::message::SubscriptionId;
 
-/// Filters in a packet that may hold several. The least that a known service bounds it by (AWS `IoT` Core).
+/// Maximum number of filters in a packet: the lowest limit of a known service (AWS `IoT` Core).
 const FILTERS_PER_PACKET: usize = 8;
 
-/// A filter that nobody subscribes: to end it changes nothing, and a broker that lives answers.
+/// Filter that is never subscribed. Unsubscribing it changes nothing and makes the broker answer.
 pub(super) const NOBODYS_FILTER: &str = "mqtt-gateway/sign-of-life";
 
-/// What became of each filter: the code granted, or the refusal.
+/// Outcome of each filter: the granted code or the refusal.
 pub(super) type Answers = Vec<(String, Result<u8, RefusedCode>)>;
 
-/// How subscriptions are made on the present connection.
+/// Subscription options of the current connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     pub(super) version: Version,
@@ -39,10 +39,10 @@ enum PacketKind {
 }
 
 impl Packet {
-    /// Packets that together subscribe all of `subscriptions`.
+    /// Creates the packets that subscribe all of `subscriptions`.
     pub(super) fn subscribing(subscriptions: Vec<Subscription>, terms: Terms) -> Vec<Packet> {
         match terms.version {
-            // An identifier belongs to a packet, not to a filter: a packet for each.
+            // An identifier applies to a whole packet, so each filter needs its own.
             Version::V5 => subscriptions
                 .into_iter()
                 .map(|Subscription { filter, id }| Packet {
@@ -57,12 +57,12 @@ impl Packet {
         }
     }
 
-    /// Packets that together unsubscribe all of `filters`.
+    /// Creates the packets that unsubscribe all of `filters`.
     pub(super) fn unsubscribing(filters: &[String]) -> Vec<Packet> {
         Packet::chunks(filters, PacketKind::Unsubscribe)
     }
 
-    /// Changes nothing, and a broker that lives answers.
+    /// Creates a probe request, which changes nothing and makes the broker answer.
     pub(super) fn question() -> Packet {
         Packet { filters: vec![NOBODYS_FILTER.to_owned()], kind: PacketKind::Unsubscribe }
     }
@@ -76,12 +76,12 @@ impl Packet {
         filters.chunks(FILTERS_PER_PACKET).map(packet).collect()
     }
 
-    /// Hands the packet to paho, which sends it when it can.
+    /// Hands the packet to paho, which sends it when possible.
     pub(super) fn send(&self, client: &AsyncClient, terms: Terms) -> Token {
         let qos = QoS::from(i32::from(terms.qos));
         match (self.kind, terms.version) {
             (PacketKind::Subscribe(id), Version::V5) => {
-                // Retained messages come once for a subscription, not again at each connect.
+                // Retained messages arrive once per new subscription, not again at each reconnect.
                 let options = SubscribeOptions::with_retain_handling(RetainHandling::SendRetainedOnNew);
                 let filter = self.filters.first().map_or("", String::as_str);
                 client.subscribe_with_options(filter, qos, options, identifier(id))
@@ -93,11 +93,11 @@ impl Packet {
         }
     }
 
-    /// Reads the outcome, filter by filter.
+    /// Reads the outcome of each filter.
     pub(super) fn answers(&self, outcome: Result<ServerResponse, Error>) -> Result<Answers, MqttError> {
         let codes = match outcome {
             Ok(response) => self.codes(&response),
-            // Of a single filter, paho gives a refusal as an error.
+            // For a single filter, paho reports a refusal as an error.
             Err(Error::ReasonCode(code, _)) => vec![code as u8],
             Err(Error::Failure) if self.filters.len() == 1 => vec![RefusedCode::UNSPECIFIED.0],
             Err(Error::Disconnected | Error::OperationIncomplete | Error::Failure) => {
@@ -105,7 +105,7 @@ impl Packet {
             }
             Err(other) => return Err(MqttError::Client(other.to_string())),
         };
-        // A filter that the broker left out was not granted.
+        // A filter without a code was not granted.
         let codes = codes.into_iter().chain(std::iter::repeat(RefusedCode::UNSPECIFIED.0));
         Ok(self.filters.iter().cloned().zip(codes.map(granted)).collect())
     }
@@ -132,7 +132,7 @@ fn granted(code: u8) -> Result<u8, RefusedCode> {
 fn identifier(id: Option<SubscriptionId>) -> Properties {
     let mut properties = Properties::new();
     if let Some(id) = id.and_then(|id| i32::try_from(id).ok()) {
-        // Fails only when memory is out. Without its identifier a message is routed by its topic.
+        // Fails only when out of memory. Without an identifier a message is routed by its topic.
         let _ = properties.push_int(PropertyCode::SubscriptionIdentifier, id);
     }
     properties
@@ -158,40 +158,40 @@ mod tests {
     }
 
     #[test]
-    fn every_identifier_has_a_packet_of_its_own() {
+    fn every_identifier_has_its_own_packet() {
         let packets = Packet::subscribing(subscriptions(3), V5);
         let kinds: Vec<_> = packets.iter().map(|p| p.kind).collect();
         assert_eq!(kinds, [1, 2, 3].map(|id| PacketKind::Subscribe(Some(id))));
     }
 
     #[test]
-    fn a_broker_that_names_no_subscriptions_gets_no_identifier() {
+    fn identifiers_are_omitted_without_support() {
         let terms = Terms { names_subscriptions: false, ..V5 };
         assert_eq!(Packet::subscribing(subscriptions(1), terms), [packet(&["t/1"])]);
     }
 
     #[test]
-    fn in_the_older_version_filters_share_packets_and_none_is_left_out() {
+    fn v311_packets_share_all_filters() {
         let packets = Packet::subscribing(subscriptions(19), V311);
         let sizes: Vec<_> = packets.iter().map(|p| p.filters.len()).collect();
         assert_eq!(sizes, [8, 8, 3]);
     }
 
     #[test]
-    fn a_refusal_is_given_for_its_filter() {
+    fn refusals_belong_to_their_filter() {
         let error = Error::ReasonCode(ReasonCode::NotAuthorized, Properties::new());
         let answers = packet(&["a"]).answers(Err(error)).unwrap();
         assert_eq!(answers, [("a".to_owned(), Err(RefusedCode(135)))]);
     }
 
     #[test]
-    fn an_acknowledgement_without_codes_grants_all() {
+    fn acknowledgements_without_codes_grant_all() {
         let answers = packet(&["a", "b"]).answers(Ok(ServerResponse::new())).unwrap();
         assert_eq!(answers, [("a".to_owned(), Ok(0)), ("b".to_owned(), Ok(0))]);
     }
 
     #[test]
-    fn a_packet_cut_off_by_the_end_of_the_connection_may_be_asked_again() {
+    fn interrupted_packets_can_be_retried() {
         let answers = packet(&["a", "b"]).answers(Err(Error::OperationIncomplete));
         assert!(matches!(answers, Err(MqttError::NotConnected)));
     }

@@ -1,64 +1,64 @@
-//! Decides when to try again. Plain state; the driver performs.
+//! Reconnect policy: when to try again, and at which broker. Plain state without I/O; the driver acts on it.
 
 use std::time::Duration;
 
 use crate::domain::retry::Backoff;
 
-/// For brokers that are away: quick at first, and bounded so that the gateway is back soon after them.
+/// Backoff for unreachable brokers: quick at first, and bounded so that the gateway is back soon after them.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), max: Duration::from_secs(30) };
 
-/// For a session that another client takes: each of our connects throws the other out too.
+/// Backoff after a session takeover: each of our connects disconnects the other client too.
 const CONFLICT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_mins(5) };
 
-/// A connection that did not live as long was not a success.
+/// Minimum lifetime of a successful connection. A shorter one counts as a quick loss.
 const QUICK: Duration = Duration::from_secs(10);
 
-/// As many quick losses in a row look like another client of the same id (MQTT 3.1.1 gives no reason).
+/// Number of quick losses in a row that suggests another client with the same id. MQTT 3.1.1 gives no reason.
 const QUICK_LOSSES_OF_A_CONFLICT: u32 = 3;
 
-/// A connection that lived as long has outlived the conflicts before it.
+/// Lifetime of a connection that resets the count of conflicts.
 const CONFLICT_FORGOTTEN: Duration = Duration::from_mins(5);
 
-/// What to do after a lost connection.
+/// Decision after a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AfterLoss {
     pub(super) retry_in: Duration,
-    /// Another client seems to use our client id.
+    /// Whether another client seems to use the same client id.
     pub(super) id_taken: bool,
-    /// Which broker is tried next.
+    /// Broker to try next.
     pub(super) next: NextBroker,
 }
 
-/// Where to try next.
+/// Position in the broker list of the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextBroker {
-    /// The first of the list.
+    /// First broker of the list.
     First,
-    /// The same again: those before it keep no connection.
+    /// Same broker again, because the brokers before it keep no connection.
     Same,
-    /// The one behind it: it keeps none either.
+    /// Next broker of the list, because this one keeps no connection either.
     Behind,
 }
 
-/// A broker that has lost a connection.
+/// Broker that has lost a connection.
 #[derive(Debug)]
 pub(super) struct Loser<'a> {
-    /// Connections in a row that it has lost quickly.
+    /// Number of quick losses in a row at this broker.
     pub(super) quick_losses: &'a mut u32,
-    /// There is another one behind it in the list.
+    /// Whether the list has another broker after this one.
     pub(super) is_followed: bool,
 }
 
-/// Between two looks whether a broker that is rather had is back. Longer when going back was of no use.
+/// Interval between checks for a preferred broker. Grows when returning to it did not last.
 const LOOK_BACK: Backoff = Backoff { base: Duration::from_secs(20), max: Duration::from_hours(1) };
 
-/// Memory of the attempts so far.
+/// State of the attempts so far.
 #[derive(Debug, Default)]
 pub(super) struct Reconnect {
     failures: u32,
     conflicts: u32,
     returns: u32,
-    /// Brokers were passed over because they keep no connection, and none has kept one since.
+    /// Whether brokers were skipped because they keep no connection, and none has kept one since.
     passes_over: bool,
 }
 
@@ -67,7 +67,7 @@ impl Reconnect {
         self.failures = 0;
     }
 
-    /// No broker of the list could be had: how long to wait before the next round. `random_unit`: from 0 up to 1.
+    /// Returns the delay before the next round, after every broker of the list has failed. `random_unit` is in 0..1.
     pub(super) fn failed(&mut self, random_unit: f64) -> Duration {
         if self.passes_over {
             return self.conflict(random_unit);
@@ -81,20 +81,20 @@ impl Reconnect {
         CONFLICT_BACKOFF.delay(self.conflicts, random_unit)
     }
 
-    /// How long to wait before looking whether a broker that is rather had is back. `random_unit`: from 0 up to 1.
+    /// Returns the delay before the next check for a preferred broker. `random_unit` is in 0..1.
     pub(super) fn look_back_in(&self, random_unit: f64) -> Duration {
         LOOK_BACK.delay(self.returns.saturating_add(1), random_unit)
     }
 
-    /// We go back to such a broker. Whether it was worth it shows when that connection has lived for a while.
+    /// Records a return to a preferred broker. The next connection shows whether the return lasts.
     pub(super) fn going_back(&mut self) {
         self.returns = self.returns.saturating_add(1);
-        // The connection that is left has lived long enough to look back from.
+        // The current connection has lived long enough to reach its first check.
         self.passes_over = false;
     }
 
-    /// `lived`: how long the connection was there; `taken_over`: the broker said that another client took over;
-    /// `random_unit`: from 0 up to 1.
+    /// Decides after a lost connection. `lived` is the age of the connection; `taken_over` means that the broker
+    /// reported another client; `random_unit` is in 0..1.
     pub(super) fn lost(
         &mut self,
         loser: Loser<'_>,
@@ -125,8 +125,8 @@ impl Reconnect {
         self.soon(*quick_losses, random_unit)
     }
 
-    /// The broker has closed the connection over a filter, or that is found out by another connection. It is neither
-    /// away nor taken by another client, and each such loss brings the search further.
+    /// Decides after a connection lost over a topic filter, or while the culprit is searched. The broker is neither
+    /// unreachable nor in use by another client, and each such loss narrows the search.
     pub(super) fn lost_over_a_filter(&self, random_unit: f64) -> AfterLoss {
         self.soon(1, random_unit)
     }
@@ -148,7 +148,7 @@ mod tests {
     const SHORT: Duration = Duration::from_secs(2);
 
     #[test]
-    fn waits_grow_from_half_a_second_to_half_a_minute_and_start_anew_after_a_success() {
+    fn backoff_resets_after_a_success() {
         let mut reconnect = Reconnect::default();
         let waits: Vec<_> = (0..8).map(|_| reconnect.failed(1.0).as_millis()).collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(reconnect.failed(1.0).as_millis(), 500);
     }
 
-    /// A broker by itself.
+    /// A list of one broker.
     #[derive(Default)]
     struct Alone(u32);
 
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_taken_over_backs_off_up_to_minutes() {
+    fn takeovers_back_off_up_to_minutes() {
         let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
         let mut last = Duration::ZERO;
         for _ in 0..10 {
@@ -182,21 +182,21 @@ mod tests {
     }
 
     #[test]
-    fn quick_losses_in_a_row_are_taken_for_a_second_client() {
+    fn repeated_quick_losses_suggest_a_second_client() {
         let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
         let mut is_taken = |lived| broker.loses(&mut reconnect, lived, false).id_taken;
         assert_eq!([SHORT, SHORT, SHORT, LONG, SHORT].map(&mut is_taken), [false, false, true, false, false]);
     }
 
     #[test]
-    fn a_search_for_a_bad_filter_is_not_taken_for_a_second_client() {
+    fn filter_searches_are_no_client_conflict() {
         let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
         let after: Vec<_> = (0..20).map(|_| reconnect.lost_over_a_filter(1.0)).collect();
         assert!(after.iter().all(|after| after.retry_in.as_millis() == 500 && !after.id_taken));
         assert!(!broker.loses(&mut reconnect, SHORT, false).id_taken);
     }
 
-    /// Brokers of a list that is gone through as the driver does. None of them keeps a connection; which of them accept one?
+    /// Simulates the driver on a list of brokers that keep no connection. `accept` says which of them accept one.
     fn tried(accept: &[bool], rounds: usize) -> (Vec<usize>, Vec<Duration>) {
         let (mut reconnect, mut losses) = (Reconnect::default(), vec![0; accept.len()]);
         let (mut tried, mut waits, mut at) = (Vec::new(), Vec::new(), 0);
@@ -225,8 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn brokers_that_keep_no_connection_are_passed_over_one_after_the_other_and_the_round_waits_longer_and_longer()
-     {
+    fn brokers_without_lasting_connections_are_skipped() {
         let (tried, waits) = tried(&[true, true, true], 15);
         assert_eq!(tried, [0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 1, 2, 0, 1, 2]);
         let seconds = [8, 11, 14].map(|last| waits[last].as_secs());
@@ -234,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn where_none_keeps_a_connection_or_is_there_the_round_waits_longer_and_longer_too() {
+    fn rounds_without_success_back_off() {
         let (tried, waits) = tried(&[true, false], 8);
         assert_eq!(tried, [0, 0, 0, 1, 0, 1, 0, 1]);
         assert_eq!([3, 5, 7].map(|last| waits[last].as_secs()), [5, 10, 20]);
     }
 
     #[test]
-    fn a_broker_whose_session_is_taken_is_not_passed_over() {
+    fn takeovers_do_not_skip_the_broker() {
         let (mut reconnect, mut quick_losses) = (Reconnect::default(), 0);
         let mut lost = |lived, taken_over| {
             let loser = Loser { quick_losses: &mut quick_losses, is_followed: true };
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn going_back_in_vain_is_tried_less_and_less_and_anew_after_it_was_worth_it() {
+    fn failed_returns_back_off() {
         let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
         let mut last = Duration::ZERO;
         for _ in 0..10 {
@@ -274,7 +273,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_wait_is_longer_than_five_minutes_or_shorter_than_a_quarter_second_but_on_the_way_to_the_next_broker(
+        fn delays_stay_within_bounds(
             steps in prop::collection::vec((0_u64..1000, any::<bool>(), any::<bool>(), any::<bool>()), 0..60),
             unit in 0.0..1.0_f64,
         ) {

@@ -1,6 +1,6 @@
-//! Subscribing and unsubscribing: many packets under way at once, one request after the other.
+//! Subscribe and unsubscribe requests: many packets in flight at once, one request after the other.
 //!
-//! Filters over which the broker may close the connection go last, each alone; [`FilterTrials`] says which these are.
+//! Filters that may make the broker close the connection go last, each alone; [`FilterTrials`] chooses them.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,18 +15,18 @@ use super::options::{MqttError, RefusedCode, Subscription};
 use super::packet::{Answers, NOBODYS_FILTER, Packet, Terms};
 use crate::domain::filter_trials::{FilterTrials, TrialOutcome, Turn, Unanswered};
 
-/// Packets under way at once. Brokers answer in order, so this hides the round trip and still bounds what they queue.
+/// Maximum number of packets in flight. Brokers answer in order, so this hides the round trip and bounds their queue.
 const IN_FLIGHT: usize = 100;
 
-/// A broker that leaves a request so long without any answer owes it.
+/// Time without any answer after which a request fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A connection that outlives the question before the first suspected filter for so long is not closed over it. rumqttd
-/// never answers an UNSUBSCRIBE of a filter that it does not know.
+/// Wait for the answer to a probe request. A broker that keeps the connection for this long does not close it over the
+/// probe. rumqttd never answers an UNSUBSCRIBE of an unknown filter.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Age of a connection before a suspected filter is sent. A search costs several connections, and on each of them
-/// messages come for at least as long.
+/// Minimum age of a connection before a suspected filter is sent. A search costs several connections, and each of them
+/// delivers messages for at least this long.
 const CALM: Duration = Duration::from_millis(500);
 
 pub(super) struct Request {
@@ -40,54 +40,54 @@ pub(super) enum What {
 }
 
 impl Request {
-    /// Tells the asker that there is no connection. An asker that has gone away does not mind.
+    /// Fails the request with [`MqttError::NotConnected`]. The receiver may be gone already.
     pub(super) fn refuse(self) {
         let _ = self.reply.send(Err(MqttError::NotConnected));
     }
 }
 
-/// The requests of one connection, in the order in which they came. One is worked on at a time, so that of a
-/// subscribe and an unsubscribe of the same filter the later one counts.
+/// Requests of one connection, processed one at a time in order of arrival. So the later of a subscribe and an
+/// unsubscribe of the same filter wins.
 pub(super) struct Requests {
     jobs: VecDeque<Job>,
     trials: FilterTrials,
-    /// When the clock of the trials began.
+    /// Start of the clock that `trials` uses.
     epoch: Instant,
-    /// The broker that the trials are about.
+    /// Broker that `trials` describes.
     server: String,
     calm_until: Instant,
     heard: Heard,
-    /// Left by a request that failed before the end of the connection was noticed.
+    /// Filters of a request that failed before the loss of the connection was noticed.
     unanswered: Unanswered,
 }
 
-/// What the broker has answered on this connection.
+/// Answers received on this connection.
 #[derive(Debug, Default, Clone, Copy)]
 struct Heard {
     anything: bool,
-    /// Something about a filter of ours.
+    /// Whether any of them concerned a filter of ours.
     of_a_filter: bool,
 }
 
-/// What the loss of a connection has shown.
+/// Findings about filters from the loss of a connection.
 pub(super) struct LossReport {
     pub(super) outcome: TrialOutcome,
-    /// The broker had answered for some filter on this connection.
+    /// Whether the broker had answered for any filter on this connection.
     pub(super) takes_filters: bool,
 }
 
 struct Job {
     waiting: VecDeque<Packet>,
-    /// To be sent one by one, after all others.
+    /// Packets that are sent one by one, after all others.
     alone: VecDeque<Packet>,
     in_flight: Vec<(Packet, Token)>,
-    /// What is in flight is one of those.
+    /// Whether the packet in flight comes from `alone`.
     is_alone: bool,
-    /// Will not be answered any more.
+    /// Packets that will not be answered.
     failed: Vec<Packet>,
     answers: Answers,
     reply: oneshot::Sender<Result<Answers, MqttError>>,
-    /// Moves on with every answer.
+    /// Deadline for the next answer; every answer extends it.
     deadline: Instant,
 }
 
@@ -105,7 +105,7 @@ impl Requests {
         }
     }
 
-    /// A connection to this broker is there. Another broker may take what the last one did not.
+    /// Starts on a new connection. Suspicions are dropped when the broker is another: it may accept the filters.
     pub(super) fn begin(&mut self, server: String, now: Instant) {
         if self.server != server {
             self.trials = FilterTrials::default();
@@ -121,20 +121,20 @@ impl Requests {
         self.jobs.push_back(Job::new(request, terms, &mut self.trials, time, now));
     }
 
-    /// The connection is left in good order, and with it what was under way.
+    /// Fails all requests because the connection is closed in good order.
     pub(super) fn fail_all(&mut self) {
         for job in self.jobs.drain(..) {
             let _ = job.reply.send(Err(MqttError::NotConnected));
         }
     }
 
-    /// The connection is lost. Says whether the filters that went unanswered are the reason.
+    /// Fails all requests after a lost connection, and reports whether unanswered filters are the cause.
     pub(super) fn connection_lost(&mut self, now: Instant, context: &mut Context<'_>) -> LossReport {
         let mut unanswered = std::mem::take(&mut self.unanswered);
         if let Some(job) = self.jobs.front_mut()
             && unanswered == Unanswered::Nothing
         {
-            // What the broker answered last may not have been taken in.
+            // The last answers of the broker may not have been processed yet.
             let _ = job.take_answers(&mut self.trials, &mut self.heard, now, context);
             unanswered = job.unanswered();
         }
@@ -143,12 +143,12 @@ impl Requests {
         LossReport { outcome, takes_filters: self.heard.of_a_filter }
     }
 
-    /// When to look again although nothing has come.
+    /// Returns the time of the next `advance` if no input arrives before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.jobs.front().map(|job| if job.in_flight.is_empty() { self.calm_until } else { job.deadline })
     }
 
-    /// Takes in the answers that have come and sends what may be sent.
+    /// Processes received answers and sends the next packets.
     pub(super) fn advance(
         &mut self,
         client: &AsyncClient,
@@ -197,7 +197,7 @@ impl Job {
                 let (together, mut alone) =
                     by_turn(filters, |filter| turn(filter, trials, time, &mut answers));
                 alone.sort_by_key(|filter| trials.suspicion(filter));
-                // Nobody wants those any more: if one is wanted again, it is tried again.
+                // The filters are no longer wanted. A later subscription starts without suspicion.
                 for (filter, _) in &answers {
                     trials.forget(filter);
                 }
@@ -217,7 +217,7 @@ impl Job {
         }
     }
 
-    /// The outcome, once there is one.
+    /// Returns the outcome once the request is complete or timed out.
     fn result(&self, now: Instant) -> Option<Result<(), MqttError>> {
         if self.in_flight.is_empty() {
             return self.alone.is_empty().then_some(Ok(()));
@@ -239,7 +239,7 @@ impl Job {
                     for (filter, _) in &answers {
                         trials.answered(filter);
                     }
-                    // The question before the first suspected filter is nobody's request.
+                    // The probe request belongs to no caller.
                     let ours = answers.into_iter().filter(|(filter, _)| filter != NOBODYS_FILTER);
                     let before = self.answers.len();
                     self.answers.extend(ours);
@@ -261,14 +261,14 @@ impl Job {
         result
     }
 
-    /// Whether the question before the first suspected filter is under way.
+    /// Whether the probe request is in flight.
     fn awaits_the_question(&self) -> bool {
         !self.alone.is_empty()
             && !self.in_flight.is_empty()
             && self.in_flight.iter().all(|(packet, _)| *packet == Packet::question())
     }
 
-    /// Sends as many packets as may be under way; false if there is nothing to send or no room.
+    /// Sends waiting packets up to the limit; returns false if none was sent.
     fn send(&mut self, client: &AsyncClient, terms: Terms, now: Instant) -> bool {
         let mut sent = false;
         while self.in_flight.len() < IN_FLIGHT {
@@ -281,8 +281,8 @@ impl Job {
         sent
     }
 
-    /// Sends the next suspected filter, if nothing else is under way. A broker that has answered nothing on this
-    /// connection is asked a question first: if it closes the connection over that, no filter is to blame.
+    /// Sends the next suspected filter if nothing is in flight. A broker that has answered nothing on this connection
+    /// gets a probe request first. If it closes the connection over the probe, no filter is to blame.
     fn send_alone(&mut self, client: &AsyncClient, terms: Terms, has_answered: bool, now: Instant) -> bool {
         if !self.in_flight.is_empty() || self.alone.is_empty() {
             return false;
@@ -319,10 +319,10 @@ impl Job {
     }
 }
 
-/// When to send a filter; `None` for one that is not sent, and that is answered here.
+/// Decides when to send a filter. Returns `None` if the filter is not sent; its refusal is then in `answers`.
 fn turn(filter: &str, trials: &FilterTrials, time: Duration, answers: &mut Answers) -> Option<Turn> {
     let refusal = match trials.turn(filter, time) {
-        // Paho panics on NUL, which no filter may hold.
+        // Paho panics on NUL, and MQTT forbids it in filters.
         _ if filter.contains('\0') => RefusedCode::FILTER_INVALID,
         Turn::SetAside => RefusedCode::CLOSES_CONNECTION,
         turn => return Some(turn),
@@ -331,7 +331,7 @@ fn turn(filter: &str, trials: &FilterTrials, time: Duration, answers: &mut Answe
     None
 }
 
-/// Those to be sent together, and those to be sent alone.
+/// Splits items into those sent together and those sent alone.
 fn by_turn<T>(all: Vec<T>, mut turn: impl FnMut(&T) -> Option<Turn>) -> (Vec<T>, Vec<T>) {
     let (mut together, mut alone) = (Vec::new(), Vec::new());
     for one in all {

@@ -1,4 +1,4 @@
-//! A broker of the list, and how it is reached.
+//! List of brokers, with the state of each.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use super::failure::FailureKind;
 use super::tls_files::TlsFiles;
 use super::version::Version;
 
-/// One of the brokers to connect to.
+/// Broker to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerServer {
-    /// Its key in the table, for whoever reads an error.
+    /// Key in the table, for error messages.
     pub id: i64,
-    /// Name or address, without scheme and port.
+    /// Host name or address, without scheme and port.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// User name and password, when the broker wants them.
+    /// User name and password; `None`: anonymous.
     pub credentials: Option<(Credential, Credential)>,
-    /// The files of an encrypted connection; `None`: it is not encrypted.
+    /// TLS files; `None`: no TLS.
     pub tls: Option<TlsFiles>,
-    /// The one version of MQTT to speak; `None`: 5, and 3.1.1 where the broker does not know it.
+    /// Required version of MQTT; `None`: 5, with fallback to 3.1.1.
     pub version: Option<MqttVersion>,
 }
 
-/// A version of MQTT that may be asked for.
+/// MQTT version that a row may require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MqttVersion {
     /// MQTT 5.
@@ -34,14 +34,14 @@ pub enum MqttVersion {
 }
 
 impl BrokerServer {
-    /// `host:port`, by which log lines and the inbox name it.
+    /// Returns `host:port`, which identifies the broker in log lines and in the inbox.
     #[must_use]
     pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 }
 
-/// The brokers in the order in which they are tried, and what is known of each.
+/// Brokers in the order of attempts, with the state of each.
 #[derive(Debug)]
 pub(super) struct ServerList(Vec<Entry>);
 
@@ -49,22 +49,22 @@ pub(super) struct ServerList(Vec<Entry>);
 struct Entry {
     server: Arc<BrokerServer>,
     versions: Versions,
-    /// Connections in a row that were lost quickly.
+    /// Number of quick losses in a row.
     quick_losses: u32,
 }
 
-/// Which version a broker is spoken to in.
+/// Choice of the MQTT version for a broker.
 ///
-/// Unless one is prescribed, attempts start with MQTT 5: a broker that refuses it does so at once, and one that has been
-/// upgraded, or was only starting when it seemed to refuse, is found again without a restart. A broker that lets an
-/// attempt with MQTT 5 time out is spoken to in 3.1.1 until that fails, for each such attempt takes ten seconds.
+/// Without a required version, attempts start with MQTT 5. A refusal is immediate, and an upgraded broker is recognised
+/// without a restart. After a timeout with MQTT 5 the broker gets 3.1.1 until that fails, because each timeout takes
+/// ten seconds.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     prescribed: Option<MqttVersion>,
     unanswered: u32,
     v5_worked: bool,
     v311_worked: bool,
-    /// An attempt with MQTT 5 timed out, and none with 3.1.1 has failed since.
+    /// Whether an attempt with MQTT 5 has timed out, and none with 3.1.1 has failed since.
     silent_to_v5: bool,
 }
 
@@ -73,7 +73,7 @@ impl ServerList {
         ServerList(servers.into_iter().map(Entry::new).collect())
     }
 
-    /// Makes the list another one; what is known of servers that stay is kept. False if it is the same.
+    /// Replaces the list and keeps the state of unchanged servers. Returns false if the list is the same.
     pub(super) fn replace(&mut self, servers: Vec<BrokerServer>) -> bool {
         if self.0.iter().map(|entry| &*entry.server).eq(&servers) {
             return false;
@@ -97,18 +97,18 @@ impl ServerList {
         self.0.iter().position(|entry| *entry.server == *server)
     }
 
-    /// Those that are tried before this one.
+    /// Returns the servers that precede this one.
     pub(super) fn before(&self, server: &BrokerServer) -> Vec<Arc<BrokerServer>> {
         let before = self.position(server).unwrap_or(0);
         self.0.iter().take(before).map(|entry| Arc::clone(&entry.server)).collect()
     }
 
-    /// The one that is tried after this one.
+    /// Returns the next server of the list.
     pub(super) fn behind(&self, server: &BrokerServer) -> Option<Arc<BrokerServer>> {
         self.get(self.position(server)? + 1)
     }
 
-    /// Connections in a row that this one has lost quickly.
+    /// Returns the number of quick losses in a row at this server.
     pub(super) fn quick_losses(&mut self, server: &BrokerServer) -> Option<&mut u32> {
         self.entry(server).map(|entry| &mut entry.quick_losses)
     }
@@ -121,7 +121,7 @@ impl ServerList {
         self.0.iter_mut().find(|entry| *entry.server == *server)
     }
 
-    /// For people: the addresses in order.
+    /// Lists the addresses in order, for log lines.
     pub(super) fn addresses(&self) -> String {
         let addresses: Vec<String> = self.0.iter().map(|entry| entry.server.address()).collect();
         addresses.join(", ")
@@ -135,7 +135,8 @@ impl Entry {
     }
 }
 
-/// A broker that is starting or stopping leaves a CONNECT unanswered once, an old one always.
+/// Number of unanswered attempts before the fallback. A broker during start or stop ignores one CONNECT, an old one
+/// all.
 const UNANSWERED_BEFORE_FALLBACK: u32 = 2;
 
 impl Versions {
@@ -154,7 +155,7 @@ impl Versions {
         self.v5_worked |= version == Version::V5;
     }
 
-    /// Whether a failed attempt in this version should be followed at once by one with MQTT 3.1.1.
+    /// Records a failed attempt. Returns whether to retry at once with MQTT 3.1.1.
     pub(super) fn fall_back(&mut self, version: Version, kind: FailureKind) -> bool {
         if version == Version::V311 {
             self.silent_to_v5 = false;
@@ -162,8 +163,7 @@ impl Versions {
         version == Version::V5 && self.prescribed.is_none() && self.points_to_an_old_broker(kind)
     }
 
-    /// Whether a failed attempt that is not followed by one with MQTT 3.1.1 may yet be explained by the version: the next
-    /// one tells.
+    /// Whether the version may explain a failed attempt without a fallback. The next attempt decides.
     pub(super) fn leaves_open(&self, version: Version, kind: FailureKind) -> bool {
         version == Version::V5 && self.prescribed.is_none() && kind == FailureKind::NotUnderstood
     }
@@ -175,7 +175,7 @@ impl Versions {
                 self.unanswered = self.unanswered.saturating_add(1);
                 self.v311_worked || self.unanswered >= UNANSWERED_BEFORE_FALLBACK
             }
-            // One that has known MQTT 5 does not forget it: it stands still.
+            // A broker that has accepted MQTT 5 before is hung, not old.
             FailureKind::Silent => {
                 self.silent_to_v5 = !self.v5_worked;
                 self.silent_to_v5
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_replaced_keeps_what_is_known_of_the_servers_that_stay() {
+    fn unchanged_servers_keep_their_state() {
         let mut list = ServerList::new(vec![server(1), server(2)]);
         list.versions(&server(2)).unwrap().connected(Version::V311);
         assert!(!list.replace(vec![server(1), server(2)]));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn another_password_makes_it_another_server() {
+    fn changed_password_is_another_server() {
         let with = |password: &str| BrokerServer {
             credentials: Some((Credential::new("u"), Credential::new(password))),
             ..server(1)
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_before_one_are_those_that_would_be_rather_had() {
+    fn preferred_servers_precede_in_the_list() {
         let list = ServerList::new(vec![server(1), server(2), server(3)]);
         let before: Vec<_> = list.before(&server(3)).iter().map(|server| server.id).collect();
         assert_eq!(before, [1, 2]);
@@ -228,21 +228,21 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_names_the_version_as_the_reason_is_asked_in_the_older_one_at_once() {
+    fn version_refusal_falls_back_at_once() {
         let mut versions = Versions::default();
         assert!(versions.fall_back(Version::V5, FailureKind::VersionRefused));
         assert!(!versions.fall_back(Version::V311, FailureKind::VersionRefused));
     }
 
     #[test]
-    fn one_unanswered_attempt_is_forgiven_and_two_point_to_an_old_broker() {
+    fn second_unanswered_attempt_falls_back() {
         let mut versions = Versions::default();
         assert!(!versions.fall_back(Version::V5, FailureKind::NotUnderstood));
         assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
     }
 
     #[test]
-    fn a_broker_that_is_silent_to_the_newer_version_is_spoken_to_in_the_older_one_until_that_fails() {
+    fn v311_is_kept_until_it_fails() {
         let mut versions = Versions::default();
         assert!(versions.fall_back(Version::V5, FailureKind::Silent));
         assert_eq!(versions.first(), Version::V5, "the older one has not worked yet");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_has_known_the_newer_version_and_is_silent_stands_still() {
+    fn hung_v5_brokers_do_not_fall_back() {
         let mut versions = Versions::default();
         versions.connected(Version::V5);
         assert!(!versions.fall_back(Version::V5, FailureKind::Silent));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_is_not_understood_once_says_nothing_yet() {
+    fn first_unclear_answer_is_undecided() {
         let mut versions = Versions::default();
         assert!(versions.leaves_open(Version::V5, FailureKind::NotUnderstood));
         assert!(!versions.leaves_open(Version::V311, FailureKind::NotUnderstood));
@@ -271,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_known_to_be_old_is_not_made_to_refuse_twice() {
+    fn known_v311_brokers_fall_back_at_once() {
         let mut versions = Versions::default();
         versions.connected(Version::V311);
         assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
     }
 
     #[test]
-    fn a_broker_that_is_away_or_refuses_us_is_asked_once_per_attempt() {
+    fn other_failures_never_fall_back() {
         let mut versions = Versions::default();
         versions.connected(Version::V311);
         for kind in [FailureKind::Unreachable, FailureKind::Refused] {
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prescribed_version_is_the_only_one_tried() {
+    fn required_version_is_the_only_one() {
         let prescribed = |version| Versions { prescribed: Some(version), ..Versions::default() };
         assert_eq!(prescribed(MqttVersion::V311).first(), Version::V311);
         assert_eq!(prescribed(MqttVersion::V5).first(), Version::V5);

@@ -1,6 +1,4 @@
-//! The files of an encrypted connection, looked at before they are used.
-//!
-//! What is wrong with one is said by its name.
+//! TLS files, validated before use. Every error names its file.
 
 use std::io;
 use std::path::Path;
@@ -14,81 +12,81 @@ use rustls::{Error as TlsError, InconsistentKeys};
 use super::certificate::{Certificate, moment};
 use crate::files::read_regular;
 
-/// Names of PEM files.
+/// Paths of the PEM files of a TLS connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates that the broker's one may come from; `None`: those of the system.
+    /// Certificates of trusted authorities; `None`: those of the system.
     pub ca_file: Option<String>,
-    /// Our own certificate, and those between it and the broker's CA.
+    /// Client certificate, with the intermediate certificates up to the CA of the broker.
     pub client_cert_file: Option<String>,
-    /// The key to it; `None`: it is in the file of the certificate.
+    /// Private key of the client certificate; `None`: the key is in the file of the certificate.
     pub client_key_file: Option<String>,
 }
 
-/// What was read.
+/// Parsed content of the files.
 #[derive(Debug, Default)]
 pub(super) struct TlsMaterial {
-    /// Empty without a file.
+    /// Empty without `ca_file`.
     pub(super) authorities: Vec<CertificateDer<'static>>,
     pub(super) client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
-/// A bundle of all the authorities of a system has a sixteenth of this.
+/// Maximum file size, 16 times the CA bundle of a system.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What is wrong with a file.
+/// Error in a TLS file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFileError {
-    /// It is not there, or not for us.
+    /// The file does not exist or is not readable.
     #[error("{column} {path} cannot be read: {source}")]
     Unreadable {
-        /// Where it is named.
+        /// Column of the table.
         column: &'static str,
-        /// Its name.
+        /// Path.
         path: String,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// It is something else.
+    /// The file has no object of the required kind.
     #[error("{column} {path} holds no {wanted} in PEM format{hint}")]
     Missing {
-        /// Where it is named.
+        /// Column of the table.
         column: &'static str,
-        /// Its name.
+        /// Path.
         path: String,
-        /// What was looked for.
+        /// Required kind of object.
         wanted: &'static str,
-        /// What may mend it.
+        /// Possible remedy.
         hint: &'static str,
     },
-    /// It begins well and goes wrong.
+    /// The file has PEM objects that cannot be parsed.
     #[error("{column} {path} is damaged: {problem}")]
     Damaged {
-        /// Where it is named.
+        /// Column of the table.
         column: &'static str,
-        /// Its name.
+        /// Path.
         path: String,
-        /// What is wrong.
+        /// Description of the damage.
         problem: String,
     },
-    /// Its time is over, or has not come.
+    /// The certificate is expired or not yet valid.
     #[error("the certificate in {column} {path} {problem} {at}")]
     NotValid {
-        /// Where it is named.
+        /// Column of the table.
         column: &'static str,
-        /// Its name.
+        /// Path.
         path: String,
-        /// In what way.
+        /// "has expired on" or its counterpart for a certificate that is not yet valid.
         problem: &'static str,
-        /// Since or until when.
+        /// Start or end of the validity.
         at: String,
     },
-    /// The broker would not believe us.
+    /// The private key does not match the certificate.
     #[error("the key in {key_path} does not fit the certificate in client_cert_file {cert_path}")]
     OtherKey {
-        /// File of the key.
+        /// Path of the key.
         key_path: String,
-        /// File of the certificate.
+        /// Path of the certificate.
         cert_path: String,
     },
 }
@@ -98,7 +96,7 @@ const CERT: &str = "client_cert_file";
 const KEY: &str = "client_key_file";
 
 impl TlsFiles {
-    /// Reads all of them. `now`: seconds since 1970.
+    /// Reads and validates all files. `now` is in seconds since 1970.
     pub(super) fn read(&self, now: i64) -> Result<TlsMaterial, TlsFileError> {
         let authorities = match &self.ca_file {
             Some(path) => authorities(path, now)?,
@@ -111,7 +109,7 @@ impl TlsFiles {
         Ok(TlsMaterial { authorities, client })
     }
 
-    /// Where the authorities come from, for people.
+    /// Describes the source of the authorities for error messages.
     pub(super) fn trusted(&self) -> String {
         self.ca_file
             .as_ref()
@@ -119,7 +117,7 @@ impl TlsFiles {
     }
 }
 
-/// One that still is valid is enough: bundles keep old ones.
+/// Reads the trusted authorities. One valid certificate is enough, because bundles keep expired ones.
 fn authorities(path: &str, now: i64) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let found = certificates(CA, path)?;
     let mut expired = None;
@@ -146,7 +144,7 @@ fn client(
         None => key(CERT, path)?,
     };
     let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider());
-    // The handshake refuses a kind of key that is not known here.
+    // Other errors mean an unsupported kind of key, which the handshake reports.
     if let Err(TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) = certified {
         let key_path = key_path.unwrap_or(path).to_owned();
         return Err(TlsFileError::OtherKey { key_path, cert_path: path.to_owned() });
@@ -164,7 +162,7 @@ fn certificates(column: &'static str, path: &str) -> Result<Vec<CertificateDer<'
 fn key(column: &'static str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     let text = read(column, path)?;
     let missing = |hint| TlsFileError::Missing { column, path: path.to_owned(), wanted: "private key", hint };
-    // Nobody is there to type the pass phrase.
+    // A service cannot prompt for a passphrase.
     if text.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
         return Err(missing(": it is encrypted, and nobody is there to tell the pass phrase; decrypt it"));
     }
@@ -174,7 +172,7 @@ fn key(column: &'static str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFi
     })
 }
 
-/// In the first line of an encrypted key, or in its headers.
+/// Marks an encrypted key, in its first line or its headers.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 fn read(column: &'static str, path: &str) -> Result<Vec<u8>, TlsFileError> {
@@ -222,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// Some moment at which the certificates made here are valid.
+    /// Time at which the certificates of these tests are valid.
     const NOW: i64 = 1_700_000_000;
 
     struct Files {
@@ -261,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_well_are_read() {
+    fn valid_files_are_read() {
         let files = files();
         let read = files.names.read(NOW).unwrap();
         assert_eq!(read.authorities.len(), 1);
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_stand_in_the_file_of_its_certificate() {
+    fn key_may_share_the_certificate_file() {
         let mut files = files();
         files.names.client_key_file = None;
         assert!(files.error().contains("client_cert_file") && files.error().contains("no private key"));
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn each_file_that_is_missing_or_something_else_is_named() {
+    fn errors_name_the_file() {
         for (name, column) in [("ca", "ca_file"), ("cert", "client_cert_file"), ("key", "client_key_file")] {
             let files = files();
             files.write(name, "no PEM at all");
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_cut_off_is_damaged() {
+    fn truncated_certificates_are_damaged() {
         let files = files();
         files.write("ca", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
         assert!(
@@ -309,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_certificate_is_found_out() {
+    fn foreign_keys_are_detected() {
         let files = files();
         files.write("key", &pair((2000, 2100)).1);
         assert!(files.error().contains("does not fit"), "{}", files.error());
@@ -324,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_out_of_its_time_is_told_with_the_time() {
+    fn invalid_dates_are_reported() {
         let files = files();
         let (cert, key) = pair((2000, 2010));
         files.write("cert", &cert);
@@ -335,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_may_hold_authorities_that_have_expired_but_not_only_such() {
+    fn bundles_need_one_valid_authority() {
         let files = files();
         let (old, new) = (pair((2000, 2010)).0, pair((2000, 2100)).0);
         files.write("ca", &format!("{old}{new}"));

@@ -1,4 +1,4 @@
-//! How TLS is spoken with a broker, and a handshake that explains why one failed.
+//! TLS client configuration, and a handshake that explains failures.
 
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -16,13 +16,13 @@ use super::certificate::{Certificate, moment};
 use super::server::BrokerServer;
 use super::tls_files::{TlsFiles, TlsMaterial};
 
-/// For all of it. Short: a server that is slower than this has failed for paho already.
+/// Timeout of the whole handshake. Short, because paho has already failed with a slower server.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// With TLS 1.3 the handshake ends before the broker has looked at our certificate: its word comes after.
+/// Wait for a late alert: a TLS 1.3 handshake ends before the broker has verified the client certificate.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 
-/// Does the handshake with the broker; gives its certificate, or says why there is none to be had.
+/// Performs a handshake with the broker. Returns its certificate, or the cause of the failure.
 pub(super) fn handshake(server: &BrokerServer, files: &TlsFiles) -> Result<Certificate, String> {
     let material = files.read(Utc::now().timestamp()).map_err(|error| error.to_string())?;
     let has_certificate = material.client.is_some();
@@ -55,14 +55,14 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(error)
 }
 
-/// The name that the broker's certificate has to be for.
+/// Returns the name that the certificate of the broker must contain.
 pub(super) fn server_name(server: &BrokerServer) -> Result<ServerName<'static>, String> {
     ServerName::try_from(server.host.clone()).map_err(|_| {
         format!("no certificate can be for {:?}, which is neither a host name nor an address", server.host)
     })
 }
 
-/// What is trusted, and our own certificate.
+/// Builds the configuration from trusted authorities and the client certificate.
 pub(super) fn client_config(material: TlsMaterial) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if material.authorities.is_empty() {
@@ -90,7 +90,7 @@ pub(super) fn client_config(material: TlsMaterial) -> Result<ClientConfig, Strin
     }
 }
 
-/// A step at a time: a peer that sends byte after byte would hold up the library's own loop for as long as it likes.
+/// Handshakes step by step with a deadline. The loop of the library has none, so a slow peer could block it.
 fn shake_hands(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -107,20 +107,20 @@ fn shake_hands(connection: &mut ClientConnection, stream: &mut TcpStream) -> io:
     }
 }
 
-/// What the peer has sent, as far as it is there.
+/// Reads and processes the received bytes.
 fn take_in(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
     if connection.read_tls(stream)? == 0 {
         return Err(ErrorKind::UnexpectedEof.into());
     }
     let taken = connection.process_new_packets();
     if taken.is_err() {
-        // The peer is told why, if it still listens.
+        // Sends the alert that explains the error to the peer, if possible.
         let _ = connection.write_tls(stream);
     }
     taken.map(|_| ()).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
-/// Waits for a ticket, which the broker gives when it is content, or for its refusal. Silence is no refusal.
+/// Waits for a session ticket, which signals success, or for an alert. A timeout is no refusal.
 fn await_second_thoughts(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
     let deadline = Instant::now() + SECOND_THOUGHTS;
     stream.set_read_timeout(Some(SECOND_THOUGHTS))?;
@@ -183,7 +183,7 @@ fn of_certificate(problem: &CertificateError, host: &str, files: &TlsFiles) -> S
             let at = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
             format!("the broker's certificate has expired on {}", moment(at))
         }
-        // With the name of a known authority and the signature of another one.
+        // For a bad signature, the issuer has the name of a known authority but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "wrong CA: the broker's certificate comes from none of the certificate authorities {}",
             files.trusted()
@@ -199,7 +199,7 @@ fn of_certificate(problem: &CertificateError, host: &str, files: &TlsFiles) -> S
     }
 }
 
-/// `DnsName("a.example")` and `IpAddress(::1)` as people write them.
+/// Strips the type from `DnsName("a.example")` and `IpAddress(::1)`.
 fn without_kind(presented: &str) -> &str {
     let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(presented).trim_matches('"')
@@ -208,7 +208,7 @@ fn without_kind(presented: &str) -> &str {
 fn of_alert(alert: AlertDescription, has_certificate: bool) -> String {
     let said = format!("it said {alert:?}");
     match alert {
-        // Of TLS 1.2 for a certificate that is not there, and for much else.
+        // TLS 1.2 sends this for a missing certificate, among other causes.
         AlertDescription::HandshakeFailure => format!(
             "the broker ended the TLS handshake: {said}; it may require {} client certificate",
             if has_certificate { "another" } else { "a" }

@@ -1,6 +1,6 @@
-//! The two versions of MQTT that the gateway speaks.
+//! MQTT versions that the gateway supports.
 
-/// Version of the protocol on a connection.
+/// Protocol version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     V5,
@@ -8,7 +8,7 @@ pub(super) enum Version {
 }
 
 impl Version {
-    /// As people write it.
+    /// Returns the usual spelling.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Version::V5 => "5",

@@ -1,9 +1,9 @@
-//! Notices that the client library does not come back.
+//! Detects a client library that hangs.
 //!
-//! Whatever calls paho waits for its one mutex, which its receiving thread holds during a message callback, and a
-//! callback may wait for hours while the inbox is full: no fault of paho's. But where no callback runs, no call takes
-//! longer than a connection attempt. One that does will not end, and the client cannot be made anew within the
-//! process, so the process has to end. What was acknowledged is in the inbox, on disk.
+//! Every call into paho waits for its single mutex. The receiving thread holds that mutex during a message callback,
+//! which may wait for hours while the inbox is full. That is no fault of paho. But without a callback, no call takes
+//! longer than a connection attempt. A longer call never returns. The client cannot be recreated within the process, so
+//! the process has to exit. Acknowledged messages are safe in the inbox.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,29 +13,29 @@ use std::time::{Duration, Instant};
 
 use crate::domain::suspend_detector::SuspendDetector;
 
-/// Far beyond all that paho and the look-up of a name take.
+/// Time after which a call counts as hung, far beyond any timeout of paho or of DNS.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Between two looks.
+/// Interval of the checks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long paho may stay away.
+/// Returns the time after which paho counts as hung.
 pub(super) fn patience() -> Duration {
-    // Tests have less time.
+    // Tests shorten the time.
     fail::fail_point!("mqtt-patience", |ms| {
         ms.and_then(|ms| ms.parse().ok()).map_or(PATIENCE, Duration::from_millis)
     });
     PATIENCE
 }
 
-/// What the threads around paho are at.
+/// Activity of the threads that call paho.
 #[derive(Debug)]
 pub(super) struct Pulse {
     begin: Instant,
-    /// When the thread "mqtt" began what it is at; [`RESTS`] while it waits to be told something.
+    /// Start of the current work of the thread "mqtt"; [`RESTS`] while it waits for input.
     busy_since_ms: AtomicU64,
     in_callback: AtomicBool,
-    /// When a callback ended last.
+    /// End of the last callback.
     callback_ended_ms: AtomicU64,
     suspend_detector: Mutex<SuspendDetector>,
 }
@@ -53,17 +53,17 @@ impl Pulse {
         })
     }
 
-    /// The thread "mqtt" has something to do.
+    /// Marks the thread "mqtt" as busy.
     pub(super) fn begins(&self) {
         self.busy_since_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// It waits to be told something.
+    /// Marks the thread "mqtt" as idle.
     pub(super) fn rests(&self) {
         self.busy_since_ms.store(RESTS, Ordering::Relaxed);
     }
 
-    /// Runs a callback.
+    /// Runs a callback and records its duration.
     pub(super) fn during_callback(&self, callback: impl FnOnce()) {
         self.in_callback.store(true, Ordering::Relaxed);
         callback();
@@ -71,7 +71,7 @@ impl Pulse {
         self.in_callback.store(false, Ordering::Relaxed);
     }
 
-    /// Whether no callback runs or has run for so long: paho had nobody to wait for but itself.
+    /// Whether no callback has run for `time`, so that paho has waited for nothing but itself.
     pub(super) fn is_free_for(&self, time: Duration) -> bool {
         let ended = Duration::from_millis(self.callback_ended_ms.load(Ordering::Relaxed));
         !self.in_callback.load(Ordering::Relaxed) && self.begin.elapsed().saturating_sub(ended) >= time
@@ -81,10 +81,10 @@ impl Pulse {
         u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(RESTS)
     }
 
-    /// For how long the thread "mqtt" has been at one thing, if that is longer than `patience` and has no excuse.
+    /// Returns how long the thread "mqtt" has been busy, if that exceeds `patience` without a callback.
     fn overdue(&self, patience: Duration) -> Option<Duration> {
         let now = self.begin.elapsed();
-        // A process that was stopped itself has seen nothing.
+        // A suspended process could not make progress.
         let watched = self.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner).awake_for(now);
         let since = self.busy_since_ms.load(Ordering::Relaxed);
         if since == RESTS || watched < patience {
@@ -95,7 +95,7 @@ impl Pulse {
     }
 }
 
-/// Watches for the life of the process; says once that there is no coming back.
+/// Starts the watchdog thread. Calls `on_stuck` once, when paho hangs.
 pub(super) fn watch(pulse: Arc<Pulse>, on_stuck: impl FnOnce(String) + Send + 'static) -> io::Result<()> {
     let watching = move || {
         loop {
@@ -116,7 +116,7 @@ mod tests {
 
     const SOME: Duration = Duration::from_nanos(1);
 
-    /// As a thread that looks again and again.
+    /// Checks repeatedly, as the watchdog thread does.
     fn comes_overdue(pulse: &Pulse) -> bool {
         (0..1_000).any(|_| {
             thread::yield_now();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_rests_is_never_overdue_and_one_that_works_on_is() {
+    fn only_a_busy_thread_becomes_overdue() {
         let pulse = Pulse::new();
         assert!(!comes_overdue(&pulse));
         pulse.begins();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_that_waits_excuses_it() {
+    fn running_callbacks_excuse_a_busy_thread() {
         let pulse = Pulse::new();
         pulse.begins();
         pulse.during_callback(|| assert!(!comes_overdue(&pulse)));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_that_has_just_ended_excuses_it_for_as_long_again() {
+    fn recent_callbacks_excuse_a_busy_thread() {
         let pulse = Pulse::new();
         pulse.begins();
         pulse.during_callback(|| ());

@@ -1,4 +1,4 @@
-//! A connection: serving what is asked, noticing its loss, and looking back for a broker that is rather had.
+//! Connected state: serves requests, detects losses, and checks for preferred brokers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,10 +23,10 @@ use super::sign_of_life::{Next, SignOfLife};
 use super::{Driver, Phase, wait};
 use crate::domain::filter_trials::TrialOutcome;
 
-/// How often paho is asked whether it is still connected, should it fail to say so.
+/// Interval at which the connection state of paho is polled, in case a callback is missing.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Checks in a row that must find no connection: the first may only have come before paho's own word.
+/// Number of polls in a row that must find no connection. The first may run just before the callback.
 const DOUBTS_OF_A_LOSS: u32 = 2;
 
 pub(super) struct Connection {
@@ -39,7 +39,7 @@ pub(super) struct Connection {
     doubts: u32,
     pub(super) has_published: bool,
     sign_of_life: SignOfLife,
-    /// When to look whether a broker that is rather had is back; of no meaning at the first of the list.
+    /// Time of the next check for a preferred broker; unused at the first of the list.
     pub(super) look_back_at: Instant,
 }
 
@@ -66,7 +66,7 @@ impl Connection {
         }
     }
 
-    /// When to look again although nothing has come.
+    /// Returns the time of the next check if no input arrives before.
     pub(super) fn deadline(&self) -> Instant {
         self.next_check.min(self.look_back_at).min(self.sign_of_life.deadline())
     }
@@ -98,8 +98,8 @@ impl Driver {
         Phase::Connected(connection)
     }
 
-    /// Asks our own files and the operating system alone: what the broker says to a CONNECT is found out by going there, and where that
-    /// is in vain, it is tried less and less often.
+    /// Checks for a preferred broker by its files and a TCP connection. Only a real attempt shows the answer to a
+    /// CONNECT; failed attempts make later ones rarer.
     fn look_back(&self, present: &BrokerServer) {
         let rather_had = self.servers.before(present);
         if rather_had.is_empty() {
@@ -131,7 +131,7 @@ impl Driver {
         }
     }
 
-    /// Leaves in good order, for the first broker of the list.
+    /// Disconnects in good order and starts a round at the first broker of the list.
     pub(super) fn move_away(&mut self, reason: &str) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Connected(connection) => self.leave(&connection, Some(reason)),
@@ -143,7 +143,7 @@ impl Driver {
         let Phase::Connected(connection) = &self.phase else {
             return;
         };
-        // Word of an earlier connection may come late.
+        // Events of an earlier connection may arrive late.
         if connection.terms.version != version || connection.client.paho.is_connected() {
             return;
         }
@@ -160,11 +160,11 @@ impl Driver {
         let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
         let LossReport { outcome, takes_filters } = self.report_loss(taken_over);
         let behind = self.servers.behind(&connection.server);
-        // Of one that is not in the list any more nothing is known.
+        // A broker that has left the list has no counter.
         let mut none = 0;
         let quick_losses = self.servers.quick_losses(&connection.server).unwrap_or(&mut none);
         let loser = Loser { quick_losses, is_followed: behind.is_some() };
-        // A broker that takes none of our filters keeps no connection: the next one may be better.
+        // A broker that accepts none of our filters keeps no connection: the next one may be better.
         let after = if outcome != TrialOutcome::Nothing && (takes_filters || !loser.is_followed) {
             self.reconnect.lost_over_a_filter(rand::random())
         } else {
@@ -185,7 +185,7 @@ impl Driver {
         wait(retry_in)
     }
 
-    /// Another client that takes the session over is reason enough.
+    /// Fails pending requests. A session takeover explains the loss, so no filter is suspected.
     fn report_loss(&mut self, taken_over: bool) -> LossReport {
         if taken_over {
             self.requests.fail_all();

@@ -1,4 +1,4 @@
-//! From one broker of the list to the next, until one answers.
+//! Connecting state: tries one broker of the list after the other until one answers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::{ATTEMPT_TIMEOUT, Connection, Driver, Phase, wait};
 
-/// An attempt under way.
+/// Attempt in progress.
 pub(super) struct Attempt {
     target: Target,
     client: Client,
@@ -36,7 +36,7 @@ impl Driver {
         let next = self.next_round.take().filter(|server| self.servers.position(server).is_some());
         match next.or_else(|| self.servers.get(0)) {
             Some(first) => self.attempt_server(first),
-            // Nothing is to be connected to before somebody says so.
+            // The list is empty: wait for a new one.
             None => wait(Duration::from_mins(1)),
         }
     }
@@ -70,9 +70,9 @@ impl Driver {
                 self.failed(attempt.target, &failure)
             }
             Poll::Pending if attempt.deadline <= now => {
-                // Should the attempt come to life after all: not with us.
+                // Prevents the overdue attempt from succeeding later.
                 drop(attempt.client.paho.disconnect(None));
-                // A message callback that waits holds up everything; afterwards paho had its time again.
+                // A waiting message callback blocks paho. Afterwards paho gets its full time again.
                 let excused = !self.pulse.is_free_for(2 * CONNECT_TIMEOUT);
                 self.count_what_paho_owes(!excused && attempt.relay.reachable().is_ok());
                 self.failed(attempt.target, &Failure::overdue())
@@ -81,7 +81,7 @@ impl Driver {
         }
     }
 
-    /// Attempts that never end, one after the other, although there is a broker: nothing will ever come of them.
+    /// Reports a hang after overdue attempts in a row at reachable brokers, which never recover.
     fn count_what_paho_owes(&mut self, without_excuse: bool) {
         if !without_excuse {
             self.owes_since = None;
@@ -142,7 +142,7 @@ impl Driver {
             log::info!(server = address.as_str(); "The broker at {address} seems not to speak MQTT 5 ({}): trying 3.1.1", failure.text);
             return self.attempt(Target { server, version: Version::V311 });
         }
-        // Of a list that is another one by now, the first.
+        // If the list has changed, continue with its first broker.
         let next = match self.servers.position(&server) {
             Some(_) => self.servers.behind(&server),
             None => self.servers.get(0),

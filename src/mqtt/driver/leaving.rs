@@ -1,4 +1,4 @@
-//! DISCONNECT: for good, or on the way to another broker.
+//! Leaving state: DISCONNECT, either finally or before connecting to another broker.
 
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -14,18 +14,17 @@ use super::{Connection, Driver, Phase};
 pub(super) struct Leaving {
     token: Token,
     moves_on: bool,
-    /// Where it can, the broker is told to forget the session.
+    /// Whether the broker is asked to delete the session.
     forgets: bool,
-    /// When the farewell should have come long ago.
+    /// Time at which DISCONNECT counts as overdue.
     pub(super) deadline: Instant,
 }
 
 impl Driver {
-    /// Leaves for another broker if there is a reason to, else for good.
+    /// Disconnects, and reconnects to another broker if `moving_on_because` gives a reason.
     ///
-    /// What the broker has under way to us it sends again when we come back: until then it keeps the session with
-    /// its subscriptions, for as long as CONNECT said. To unsubscribe before moving on would lose messages where
-    /// brokers share their sessions, as the nodes of a cluster do.
+    /// The broker keeps the session for its expiry interval, and sends unacknowledged messages again when the gateway
+    /// returns. Unsubscribing first would lose messages in a cluster whose nodes share sessions.
     pub(super) fn leave(&mut self, connection: &Connection, moving_on_because: Option<&str>) -> Phase {
         self.connected.store(false, Ordering::Relaxed);
         self.requests.fail_all();
@@ -41,7 +40,8 @@ impl Driver {
 
     pub(super) fn check_farewell(&mut self, mut leaving: Leaving) -> Phase {
         match self.poll(&mut leaving.token) {
-            // An error says that the connection is gone already: as good, unless there was something to be said.
+            // An error means that the connection is closed already. Only deleting the session needs the DISCONNECT
+            // itself.
             Poll::Ready(_) if leaving.moves_on && self.leaving.is_empty() => self.begin_round(),
             Poll::Ready(outcome) => self.left(leaving.forgets && outcome.is_ok()),
             Poll::Pending if leaving.deadline <= Instant::now() => {
@@ -55,24 +55,25 @@ impl Driver {
         }
     }
 
-    /// Without a connection a session is not `forgotten`: whatever the broker has for it stays there.
+    /// Answers the callers that wait for the disconnect. `forgotten` is false without a connection, because the session
+    /// then stays at the broker.
     pub(super) fn left(&mut self, forgotten: bool) -> Phase {
         let done = forgotten || self.farewell == Farewell::KeepSession;
         for reply in self.leaving.drain(..) {
-            // One who no longer waits does not mind.
+            // The receiver may be gone already.
             let _ = reply.send(if done { Ok(()) } else { Err(MqttError::NotConnected) });
         }
         Phase::Idle
     }
 }
 
-/// Has the broker forget the session at once; MQTT 3.1.1 has no word for it.
+/// Returns the options that delete the session. MQTT 3.1.1 has none.
 fn forgetting(version: Version) -> Option<DisconnectOptions> {
     if version != Version::V5 {
         return None;
     }
     let mut properties = Properties::new();
-    // Fails only when memory is out.
+    // Fails only when out of memory.
     properties.push_u32(PropertyCode::SessionExpiryInterval, 0).ok()?;
     Some(DisconnectOptionsBuilder::new().properties(properties).finalize())
 }

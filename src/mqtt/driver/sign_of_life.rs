@@ -1,13 +1,13 @@
-//! Asks a connection on which nothing comes whether it is still one.
+//! Keepalive probe of a silent connection.
 //!
-//! Paho sends its pings from the thread that receives. Were that thread gone, paho would call itself connected for ever,
-//! and nobody would notice: on a quiet topic no message is nothing strange. So after a silence the broker is asked for
-//! something that only a living thread can take in, and that changes nothing: to end a subscription that there is not.
+//! Paho sends pings from its receiving thread. If that thread hangs, paho stays "connected" for ever, and a quiet topic
+//! looks the same. So after a silence the driver unsubscribes a filter that does not exist. The request changes
+//! nothing, and only a working receiving thread can process the answer.
 //!
 //! ```text
-//!   silence ──▶ ask ──no answer──▶ ask again ──▶ … ──no answer for as long as the silence was──▶ give up
-//!      ▲         └── an answer, or a message ──┐
-//!      └───────────────────────────────────────┘
+//!   silence ──▶ probe ──no answer──▶ probe again ──▶ … ──no answer until the deadline──▶ close
+//!      ▲          └── an answer, or a message ──┐
+//!      └────────────────────────────────────────┘
 //! ```
 
 use std::time::Instant;
@@ -20,7 +20,7 @@ use super::super::packet::{Answers, NOBODYS_FILTER};
 use super::super::requests::{Request, What};
 use super::super::watchdog::patience;
 
-/// Whether the connection has answered lately.
+/// Probe state of a connection.
 pub(super) struct SignOfLife {
     next_at: Instant,
     asked: Option<Asked>,
@@ -31,13 +31,13 @@ struct Asked {
     until: Instant,
 }
 
-/// What is to be done about it.
+/// Action after an update.
 pub(super) enum Next {
-    /// Nothing.
+    /// Wait.
     Wait,
-    /// Ask this.
+    /// Send this request.
     Ask(Request),
-    /// Give the connection up.
+    /// Close the connection.
     GiveUp,
 }
 
@@ -46,23 +46,24 @@ impl SignOfLife {
         SignOfLife { next_at: now + patience(), asked: None }
     }
 
-    /// When to look again although nothing has come.
+    /// Returns the time of the next update if no input arrives before.
     pub(super) fn deadline(&self) -> Instant {
         self.asked.as_ref().map_or(self.next_at, |asked| asked.until)
     }
 
-    /// `is_silent`: nothing has come for [`patience`], and no message waits to be taken in.
+    /// Decides the next step. `is_silent` means that nothing arrived for [`patience`] and no message waits for the
+    /// inbox.
     pub(super) fn look(&mut self, is_silent: bool, now: Instant) -> Next {
         match self.asked.as_mut().map(|asked| (asked.answer.try_recv(), asked.until)) {
             None if now < self.next_at => Next::Wait,
-            // A message is a sign as well, and one that waits for room in the inbox is no silence.
+            // A message proves the connection, and so does one that waits for space in the inbox.
             _ if !is_silent => self.wait(now),
             None => self.ask(now + patience()),
             Some((Err(TryRecvError::Empty), until)) if now < until => Next::Wait,
-            // A request is given less time than a silent broker, so it is put again.
+            // A request times out before the connection does, so the probe is repeated.
             Some((Ok(Err(MqttError::NoAnswer(_))), until)) if now < until => self.ask(until),
             Some((Err(TryRecvError::Empty) | Ok(Err(MqttError::NoAnswer(_))), _)) => Next::GiveUp,
-            // An answer, be it a refusal; or the connection has ended, which is told elsewhere.
+            // Any answer proves the connection, even a refusal. A lost connection is reported elsewhere.
             Some((Ok(_) | Err(TryRecvError::Closed), _)) => self.wait(now),
         }
     }
@@ -88,7 +89,7 @@ mod tests {
 
     const NO_ANSWER: MqttError = MqttError::NoAnswer(Duration::from_mins(1));
 
-    /// Asked after a silence; with the moment.
+    /// Returns a probe after a silence, its request and the time.
     fn asked() -> (SignOfLife, Request, Instant) {
         let begin = Instant::now();
         let mut sign = SignOfLife::new(begin);
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_owes_an_answer_is_asked_again_until_its_time_is_over() {
+    fn unanswered_probes_repeat_until_the_deadline() {
         let (mut sign, mut request, asked_at) = asked();
         for minute in 1..5 {
             request.reply.send(Err(NO_ANSWER)).unwrap();
@@ -114,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_of_what_became_of_the_question_it_ends_at_the_same_time() {
+    fn lost_probe_ends_at_the_deadline() {
         let (mut sign, _request, asked_at) = asked();
         assert!(matches!(sign.look(true, asked_at + patience() / 2), Next::Wait));
         assert!(matches!(sign.look(true, asked_at + patience()), Next::GiveUp));
     }
 
     #[test]
-    fn an_answer_late_as_it_is_and_a_message_are_signs_of_life() {
+    fn late_answers_and_messages_prove_the_connection() {
         let (mut sign, request, asked_at) = asked();
         let late = asked_at + patience() / 2;
         request.reply.send(Ok(Vec::new())).unwrap();

@@ -1,4 +1,4 @@
-//! A connection without a past: MQTT 5, or 3.1.1 where the broker knows no other.
+//! Connects with a clean session: MQTT 5, or 3.1.1 if the broker does not support 5.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::mqtt::clients::{CONNECT_TIMEOUT, server_uri};
 use crate::mqtt::failure::{Failure, FailureKind};
 use crate::mqtt::version::Version;
 
-/// Long enough that no ping falls into a measurement.
+/// Long enough that no ping disturbs a measurement.
 const KEEPALIVE: Duration = Duration::from_mins(10);
 
-/// Messages of ours that may be under way; the broker's own bound, if lower, is kept to by paho (MQTT 5).
+/// Maximum number of messages in flight. With MQTT 5 paho also respects a lower limit of the broker.
 const MAX_INFLIGHT: i32 = 65_535;
 
 pub(super) struct Target<'a> {
@@ -26,7 +26,7 @@ pub(super) struct Target<'a> {
     pub(super) credentials: Option<Credentials<'a>>,
 }
 
-/// Connects a new client, to which `prepare` has given its callbacks before.
+/// Connects a new client. `prepare` sets its callbacks before.
 pub(super) fn connect(target: &Target<'_>, prepare: impl Fn(&AsyncClient)) -> Result<AsyncClient, LoadError> {
     refuse_nul(target.host, "the broker's host")?;
     refuse_nul(target.client_id, "the MQTT client id")?;
@@ -40,7 +40,7 @@ pub(super) fn connect(target: &Target<'_>, prepare: impl Fn(&AsyncClient)) -> Re
     }
 }
 
-/// Paho panics on a NUL in text that it hands to C.
+/// Paho panics on NUL in strings that it passes to C.
 pub(super) fn refuse_nul(text: &str, what: &'static str) -> Result<(), LoadError> {
     if text.contains('\0') { Err(LoadError::Nul(what)) } else { Ok(()) }
 }
@@ -65,12 +65,12 @@ fn attempt(
         })
         .create_client()
         .map_err(|error| LoadError::Client(error.to_string()))?;
-    // Paho's callbacks have handles of their own, and whichever goes last destroys the client. On paho's thread that
-    // waits for ever for the lock that the thread holds, and all clients of the process wait with it. So this one lives as
-    // long as the process, as the gateway's do.
+    // Paho's callbacks own handles, and dropping the last handle destroys the client. On paho's thread that waits for
+    // ever for a lock of the same thread, which blocks all clients of the process. So the client is leaked, as in the
+    // gateway.
     std::mem::forget(client.clone());
     prepare(&client);
-    // Paho ends the attempt by itself, but looks at its clock only now and then.
+    // Paho ends the attempt itself, but checks its clock rarely.
     let outcome = client.connect(options(target, version)).wait_for(CONNECT_TIMEOUT * 2);
     let failure = |error| {
         Failure::new(&error, || somebody_listens(target.host, target.port).map_err(|error| error.to_string()))

@@ -1,4 +1,4 @@
-//! Takes messages and throws them away.
+//! Receives messages and discards them.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,26 +7,23 @@ use std::time::{Duration, Instant};
 use super::connection::{Target, connect, refuse_nul};
 use super::{ANSWER_TIMEOUT, Credentials, LoadError};
 
-/// The least code of a refusal.
+/// Lowest reason code of a refusal.
 const REFUSED: i32 = 128;
 
-/// What came, and when.
+/// Count and times of the received messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Discarded {
-    /// Messages, repetitions included.
+    /// Number of messages, including duplicates.
     pub messages: u64,
-    /// Between the arrivals of the first and the last message.
+    /// Time between the first and the last message.
     pub first_to_last: Duration,
-    /// When the last message came.
+    /// Time of the last message.
     pub last_at: Option<Instant>,
 }
 
-/// Subscribes `filter`, says so by `on_ready`, and counts what comes until `count` messages have come, or none for as
-/// long as `idle`.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "all of them say what is subscribed, and none belongs to another"
-)]
+/// Subscribes to `filter`, calls `on_ready`, and counts messages. Ends after `count` messages, or after `idle` without
+/// any.
+#[allow(clippy::too_many_arguments, reason = "every parameter is independent")]
 pub fn discard(
     host: &str,
     port: u16,
@@ -46,7 +43,7 @@ pub fn discard(
     let tally = Arc::new(Tally { count, arrivals: Mutex::default(), tell });
     let client = connect(&Target { host, port, client_id, credentials }, |client| {
         let taking = Arc::clone(&tally);
-        // Without a message the call only marks the end of a connection.
+        // A call without a message only marks the end of a connection.
         client.set_message_callback(move |_, message| {
             if message.is_some() {
                 taking.take();
@@ -69,14 +66,14 @@ pub fn discard(
     Ok(discarded)
 }
 
-/// What ends the wait before its time.
+/// Event that ends the wait early.
 enum End {
     Counted,
     Lost,
 }
 
 struct Tally {
-    /// How many are awaited.
+    /// Number of messages to wait for.
     count: u64,
     arrivals: Mutex<Arrivals>,
     tell: SyncSender<End>,
@@ -85,12 +82,12 @@ struct Tally {
 #[derive(Clone, Copy, Default)]
 struct Arrivals {
     messages: u64,
-    /// Of the first and the last message.
+    /// Times of the first and the last message.
     span: Option<(Instant, Instant)>,
 }
 
 impl Tally {
-    /// Counts a message that comes now.
+    /// Counts a message that arrives now.
     fn take(&self) {
         let now = Instant::now();
         let mut arrivals = self.lock();
@@ -102,7 +99,7 @@ impl Tally {
     }
 
     fn end(&self, end: End) {
-        // It may be full: the first end is the one that counts.
+        // A full channel already holds the first end, which counts.
         let _ = self.tell.try_send(end);
     }
 
@@ -124,7 +121,7 @@ impl Tally {
         Ok(Discarded::from(*self.lock()))
     }
 
-    /// A counter is right also after a panic elsewhere.
+    /// Locks the counters, which stay valid after a panic elsewhere.
     fn lock(&self) -> MutexGuard<'_, Arrivals> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,20 +10,20 @@ use paho_mqtt::{AsyncClient, DeliveryToken, Message};
 use super::connection::{Target, connect, refuse_nul};
 use super::{ANSWER_TIMEOUT, Credentials, LoadError};
 
-/// Messages that may be unacknowledged. For each message that is published paho looks through all of them, twice, so
-/// more would cost more than the fewer pauses save.
+/// Maximum number of unacknowledged messages. Paho scans all of them twice per published message. A larger window costs
+/// more than the fewer pauses save.
 const WINDOW: usize = 500;
 
-/// When the window is full, so many are waited for before the next is published: to wake up for each
-/// acknowledgement would cost more than all the rest.
+/// Number of acknowledgements to wait for when the window is full. Waking up for each one would cost more than all
+/// other work.
 const STEP: usize = WINDOW / 2;
 
-/// A publisher with a connection of its own. What it could not bring to the broker is an error of
-/// [`publish`](Self::publish) or, at the latest, of [`finish`](Self::finish).
+/// Publisher with its own connection. Undelivered messages are reported by [`publish`](Self::publish) or, at the
+/// latest, by [`finish`](Self::finish).
 pub struct Publisher {
     client: AsyncClient,
     qos: i32,
-    /// The oldest first.
+    /// Delivery tokens, oldest first.
     unacknowledged: VecDeque<DeliveryToken>,
 }
 
@@ -53,7 +53,7 @@ impl Publisher {
     }
 
     /// Publishes without waiting for the acknowledgement, unless 500 are outstanding. At `QoS` 0 a message counts as
-    /// acknowledged when it has been written to the connection.
+    /// acknowledged once it is written to the connection.
     pub fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), LoadError> {
         refuse_nul(topic, "a topic")?;
         if self.unacknowledged.len() >= WINDOW {
@@ -73,8 +73,7 @@ impl Publisher {
         disconnected.map(|_| ()).map_err(|error| LoadError::Client(error.to_string()))
     }
 
-    /// The newest of them first: acknowledgements come in order, so when it is there the others are as well, and are
-    /// asked without being waited for.
+    /// Waits for the newest message first. Acknowledgements arrive in order, so the others are then complete.
     fn await_oldest(&mut self, count: usize) -> Result<(), LoadError> {
         self.unacknowledged.drain(..count).rev().try_for_each(acknowledged)
     }

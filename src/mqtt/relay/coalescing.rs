@@ -1,22 +1,22 @@
-//! Receive coalescing: under load, the thread of the relay wakes once a millisecond instead of for each packet.
+//! Receive coalescing: under load, the relay thread wakes once per millisecond instead of once per packet.
 //!
-//! A broker writes each message by itself, and paho each acknowledgement. While the thread sleeps, both gather in the
-//! sockets, and one wake-up carries them all. It saves the wake-ups of paho's receiving thread as well.
+//! Brokers write each message separately, and paho each acknowledgement. While the thread sleeps, both accumulate in
+//! the sockets, so one wake-up handles them all. Paho's receiving thread wakes less often as well.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Messages per second from which on packets are gathered. Below, each is passed on at once.
+/// Minimum rate for coalescing, in messages per second. Below it, every packet is passed on at once.
 const MIN_RATE: u32 = 4_000;
 
-/// How long packets are gathered: the most that a message or an acknowledgement is delayed by.
+/// Sleep per wake-up: the maximum added latency of a message or an acknowledgement.
 pub(super) const DELAY: Duration = Duration::from_millis(1);
 
-/// The rate is measured over this time at least.
+/// Minimum time over which the rate is measured.
 const WINDOW: Duration = Duration::from_millis(10);
 
-/// Messages that have come from the broker.
+/// Count of messages received from the broker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct MessageCount(Arc<AtomicU32>);
 
@@ -30,7 +30,7 @@ impl MessageCount {
     }
 }
 
-/// Decides before each wait for packets whether to let some gather first.
+/// Decides whether to sleep before each wait for packets.
 #[derive(Debug)]
 pub(super) struct Coalescing {
     messages: MessageCount,
@@ -48,7 +48,7 @@ impl Coalescing {
         Coalescing { messages, window: Mutex::new(Window { start: now, is_busy: false }) }
     }
 
-    /// How long to sleep before the wait, if at all.
+    /// Returns how long to sleep before the next wait, if at all.
     pub(super) fn delay(&self, now: Instant) -> Option<Duration> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = now.saturating_duration_since(window.start);
@@ -64,7 +64,7 @@ impl Coalescing {
 mod tests {
     use super::*;
 
-    /// Sleeps among `messages` that come `interval` apart, each with a wait behind it.
+    /// Counts the sleeps for `messages` messages, `interval` apart, each followed by a wait.
     fn sleeps(coalescing: &Coalescing, now: &mut Instant, messages: u32, interval: Duration) -> u32 {
         let (mut sleeps, mut awake_at) = (0, *now);
         for _ in 0..messages {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn fast_messages_wake_the_thread_once_a_millisecond() {
+    fn fast_messages_wake_once_per_millisecond() {
         let mut now = Instant::now();
         let coalescing = Coalescing::new(MessageCount::default(), now);
         let sleeps = sleeps(&coalescing, &mut now, 100_000, Duration::from_micros(50));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_after_a_burst_is_delayed_once_at_most() {
+    fn burst_delays_one_later_message() {
         let mut now = Instant::now();
         let coalescing = Coalescing::new(MessageCount::default(), now);
         sleeps(&coalescing, &mut now, 1_000, Duration::from_micros(50));

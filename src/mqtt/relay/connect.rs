@@ -1,7 +1,7 @@
-//! The CONNECT packet of our own client: who sent it, and what the broker gets.
+//! CONNECT packet of our own client: authenticates paho and inserts the credentials.
 //!
-//! Paho sends the process's token as user name and nothing else, so that nobody else can use the relay. The credentials
-//! for the broker come in here.
+//! Paho sends the token of this process as its user name, without a password. Other programs therefore cannot use the
+//! relay. The credentials of the broker replace the token here.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -13,23 +13,23 @@ const USER_NAME: u8 = 0x80;
 const PASSWORD: u8 = 0x40;
 const WILL: u8 = 0x04;
 
-/// Longer than any that our client sends.
+/// Maximum size of a CONNECT packet, above any that our client sends.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// User name and password for the broker.
 pub(in super::super) type Credentials = Option<(SecretString, SecretString)>;
 
-/// What the first bytes on a connection to the relay are.
+/// Classification of the first bytes on a connection to the relay.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Start {
     Incomplete,
-    /// Of somebody else.
+    /// Not a CONNECT packet with our token.
     Foreign,
-    /// CONNECT for the broker, and the number of bytes that it stands for.
+    /// CONNECT packet for the broker, and the number of bytes that it replaces.
     Connect(Vec<u8>, usize),
 }
 
-/// Reads CONNECT and replaces the token by the credentials.
+/// Parses CONNECT and replaces the token by the credentials.
 pub(super) fn start(bytes: &[u8], token: &Token, credentials: &Credentials) -> Start {
     match read(bytes) {
         Ok(Some((body, used))) => match replace(body, token, credentials) {
@@ -57,7 +57,7 @@ fn read(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
     Ok(fields.take(length).ok().map(|body| (body, bytes.len() - fields.0.len())))
 }
 
-/// `None`: the user name is not the token.
+/// Replaces the token. Returns `None` if the user name is not the token.
 fn replace(body: &[u8], token: &Token, credentials: &Credentials) -> Result<Option<Vec<u8>>, Malformed> {
     let mut fields = Fields(body);
     fields.prefixed()?;
@@ -98,7 +98,7 @@ mod tests {
 
     const CLIENT_ID: &[u8] = b"gateway";
 
-    /// CONNECT as paho sends it: flags, keepalive 60 and a session expiry on MQTT 5.
+    /// Builds CONNECT as paho sends it: flags, keepalive 60, and a session expiry with MQTT 5.
     fn connect(level: u8, flags: u8, behind_client_id: &[&[u8]]) -> Vec<u8> {
         let mut body = b"\0\x04MQTT".to_vec();
         body.extend_from_slice(&[level, flags, 0, 60]);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_replaced_by_the_credentials() {
+    fn credentials_replace_the_token() {
         let token = Token::new();
         for level in [4, 5] {
             let ours = connect(level, 0x80, &[token.as_str().as_bytes()]);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_gets_through() {
+    fn foreign_clients_are_rejected() {
         let token = Token::new();
         let others = Token::new();
         for foreign in [
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_it_is_waited_for() {
+    fn partial_packets_are_incomplete() {
         let token = Token::new();
         let ours = connect(5, 0x80, &[token.as_str().as_bytes()]);
         for end in 0..ours.len() {

@@ -1,4 +1,4 @@
-//! The connection to the broker: TCP, and TLS by rustls.
+//! Connects to the broker: TCP, and TLS with rustls.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use super::super::server::BrokerServer;
 use super::super::tls_files::TlsFiles;
 use super::super::tls_probe::{client_config, handshake, server_name};
 
-/// For each address, and for the TLS handshake. Together with CONNACK less than paho waits.
+/// Timeout per address and for the TLS handshake. The sum with CONNACK stays below the timeout of paho.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A connection to a broker, encrypted or not.
+/// Plain or encrypted connection to a broker.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-/// Connects, or says why not.
+/// Connects, or returns the cause of the failure.
 pub(super) async fn dial(server: &BrokerServer) -> Result<Box<dyn Stream>, String> {
     let stream = connect(&server.host, server.port).await.map_err(|error| error.to_string())?;
     // Acknowledgements are small, and the broker waits for them.
@@ -61,7 +61,7 @@ async fn encrypt(
     }
 }
 
-/// Tries the handshake once more, step by step, which shows more than its error.
+/// Repeats the handshake step by step, which shows the cause more precisely than `error`.
 pub(super) fn explain(server: &BrokerServer, error: &io::Error) -> String {
     let Some(files) = &server.tls else { return error.to_string() };
     handshake(server, files).err().unwrap_or_else(|| format!("the TLS connection failed: {error}"))

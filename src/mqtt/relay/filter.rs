@@ -1,14 +1,14 @@
-//! The stream from the broker: passes on whole packets that paho can read.
+//! Filter for the stream from the broker: passes on only complete packets that paho can parse.
 //!
 //! ```text
-//!   bytes ──▶ cut into packets ──▶ as they came ─────────────────────────▶ paho
+//!   bytes ──▶ cut into packets ──▶ unchanged ────────────────────────────▶ paho
 //!                  │                   ▲
-//!                  ├─ a bad PUBLISH ───┴─ replaced by a `Rejected`
-//!                  ├─ a long PUBLISH ──── its beginning is kept, the rest only counted and hashed; then replaced
-//!                  └─ another bad packet ─ the connection ends, with the reason
+//!                  ├─ invalid PUBLISH ─┴─ replaced by a `Rejected`
+//!                  ├─ long PUBLISH ────── beginning kept, remainder counted and hashed; then replaced
+//!                  └─ other invalid packet ─ the connection ends with the reason
 //! ```
 //!
-//! Memory is bounded by [`Limits`], whatever comes.
+//! Memory stays bounded for any input.
 
 use sha2::{Digest, Sha256};
 
@@ -18,26 +18,26 @@ use super::packet::{Header, Kind, Malformed, Publish, check};
 use super::rejected::{Rejected, Token, readable};
 use crate::domain::message::{MAX_HEAD_BYTES, Unfit, UnfitReason};
 
-/// Longest packet other than PUBLISH: far more than reason codes and texts take.
+/// Maximum size of packets other than PUBLISH, far above reason codes and strings.
 const MAX_CONTROL_BYTES: usize = 128 * 1024;
 
-/// What a PUBLISH may have besides its payload: a topic of 64 KiB and as much for properties.
+/// Maximum size of a PUBLISH without its payload: a topic of 64 KiB, and the same for properties.
 const MAX_PUBLISH_HEAD_BYTES: usize = 128 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Filter {
     version: Version,
     token: Token,
-    /// Longest body of a PUBLISH that is passed on.
+    /// Maximum body size of a PUBLISH that is passed on.
     max_publish_bytes: usize,
     messages: MessageCount,
-    /// The beginning of a packet whose end has not come.
+    /// Start of an incomplete packet.
     partial: Vec<u8>,
     is_connected: bool,
     skipping: Option<Skipping>,
 }
 
-/// A long PUBLISH of which the rest is not kept.
+/// Long PUBLISH with a remainder that is hashed but not kept.
 #[derive(Debug)]
 struct Skipping {
     flags: u8,
@@ -70,7 +70,7 @@ impl Filter {
         self.is_connected
     }
 
-    /// Takes what has come, and appends to `out` what paho gets.
+    /// Processes received bytes, and appends the packets for paho to `out`.
     pub(super) fn take(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         if !self.partial.is_empty() {
             let mut whole = std::mem::take(&mut self.partial);
@@ -87,7 +87,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Answers how many bytes are done with.
+    /// Processes complete packets. Returns the number of processed bytes.
     fn take_packets(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
         let mut rest = bytes;
         loop {
@@ -116,7 +116,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Answers the bytes of the packet; 0 while it is not complete.
+    /// Processes one packet. Returns its size, or 0 while it is incomplete.
     fn take_packet(&mut self, header: Header, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
         if header.kind != Kind::Publish && header.body_bytes > MAX_CONTROL_BYTES {
             return Err(Malformed::TooLong { kind: header.kind.name(), bytes: header.body_bytes });
@@ -142,7 +142,7 @@ impl Filter {
     }
 
     fn reject(&self, flags: u8, publish: &Publish, reason: UnfitReason, body: &[u8], out: &mut Vec<u8>) {
-        // Without a payload that can be found, all of the body is shown.
+        // If the start of the payload is unknown, the dead letter shows the whole body.
         let payload = body.get(publish.payload_at.unwrap_or(0)..).unwrap_or_default();
         let rejected = Rejected {
             unfit: Unfit { reason, length: payload.len() as u64, sha256: Sha256::digest(payload).into() },
@@ -152,7 +152,8 @@ impl Filter {
         out.extend_from_slice(&rejected.to_packet(flags, publish, &self.token, self.version));
     }
 
-    /// Waits for as much as can hold topic, properties and the beginning of the payload; answers 0 until then.
+    /// Starts to skip a long PUBLISH once topic, properties and the beginning of the payload are there. Returns 0 until
+    /// then.
     fn begin_to_skip(&mut self, header: Header, bytes: &[u8]) -> usize {
         let kept = header.body_bytes.min(MAX_PUBLISH_HEAD_BYTES + MAX_HEAD_BYTES);
         let Some(body) = bytes.get(header.bytes..header.bytes + kept) else { return 0 };
@@ -174,7 +175,7 @@ impl Filter {
         header.bytes + body.len()
     }
 
-    /// Answers what comes behind the long packet.
+    /// Skips the long PUBLISH. Returns the bytes after its end.
     fn skip<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let Some(mut skipping) = self.skipping.take() else { return bytes };
         let (skipped, rest) = bytes.split_at(skipping.left.min(bytes.len()));
@@ -219,7 +220,7 @@ mod tests {
         packet
     }
 
-    /// PUBLISH of MQTT 5 with packet identifier 7, unless at `QoS` 0.
+    /// Builds a PUBLISH of MQTT 5 with packet identifier 7, except at `QoS` 0.
     pub(super) fn publish(flags: u8, topic: &[u8], properties: &[u8], payload: &[u8]) -> Vec<u8> {
         let mut body = Vec::new();
         push_prefixed(&mut body, topic);
@@ -244,7 +245,7 @@ mod tests {
         out
     }
 
-    /// The rejected message in the one packet that paho gets, and what else the packet says.
+    /// Returns the rejected message in the only packet for paho, and the rest of that packet.
     fn rejected(filter: &Filter, out: &[u8]) -> (Rejected, u8, Publish) {
         let header = Header::read(out, Version::V5).unwrap().unwrap();
         assert_eq!((header.kind, header.packet_bytes()), (Kind::Publish, out.len()));
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_packets_pass_byte_for_byte() {
+    fn valid_packets_pass_unchanged() {
         let user_property = [0x26, 0, 1, b'k', 0, 1, b'v', 0x0b, 5];
         let packets = [
             publish(0b0010, b"plant/1", &[], b"{}"),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_with_nul_or_bad_utf8_is_rejected_with_its_identifiers() {
+    fn invalid_topics_are_rejected() {
         for topic in [b"a\0b".as_slice(), b"\xff", b"\xc0\xaf", b"\xed\xa0\x80"] {
             let mut filter = filter();
             let out = passed(&mut filter, &publish(0b1011, topic, &[0x0b, 9], b"payload"));
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_property_or_packet_identifier_or_qos_is_rejected() {
+    fn invalid_publish_fields_are_rejected() {
         let nul = [0x26, 0, 1, 0, 0, 1, b'v'];
         let cut = [0x26, 0, 9, b'k'];
         let unknown = [0x7f, 0];
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_message_the_beginning_is_kept_and_all_is_hashed() {
+    fn long_messages_are_truncated_and_hashed() {
         let mut filter = filter();
         let payload: Vec<u8> = (0..900_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let mut out = Vec::new();
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bad_packets_end_the_connection() {
+    fn other_invalid_packets_end_the_connection() {
         for bad in [
             packet(0x10, &[]),
             packet(0xf0, &[0]),
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_the_payload_of_others_is_no_rejection() {
+    fn tokens_in_payloads_reject_nothing() {
         let mut filter = filter();
         let theirs = publish(0b0010, Token::new().as_str().as_bytes(), &[], b"x");
         assert_eq!(passed(&mut filter, &theirs), theirs);
@@ -364,7 +365,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_the_stream_is_cut_makes_no_difference(
+        fn stream_boundaries_make_no_difference(
             messages in prop::collection::vec(messages(), 1..5),
             sizes in prop::collection::vec(1..5_000_usize, 1..40),
         ) {
@@ -390,7 +391,7 @@ mod fuzz {
     use super::*;
     use crate::fuzzing::{behaviour, fuzz_from};
 
-    /// Checks that `out` holds whole packets that paho can read, and gives their kinds.
+    /// Checks that `out` holds only complete packets that paho can parse, and returns their kinds.
     fn kinds_of_sound_packets(mut out: &[u8], version: Version) -> Vec<&'static str> {
         let mut kinds = Vec::new();
         while let Some(header) = Header::read(out, version).unwrap() {
@@ -408,7 +409,7 @@ mod fuzz {
     }
 
     #[test]
-    fn packets_passed_on_are_sound_whatever_comes() {
+    fn fuzzed_input_yields_valid_packets() {
         let packets = [
             publish(0b0010, b"t", &[0x26, 0, 1, b'k', 0, 1, b'v', 0x0b, 5], b"{}"),
             packet(0x90, &[0, 1, 0, 1]),
@@ -420,7 +421,7 @@ mod fuzz {
                 let mut filter = Filter::new(version, Token::new(), LIMIT, MessageCount::default());
                 filter.is_connected = true;
                 let mut out = Vec::new();
-                // An error ends the connection; what came before it was passed on.
+                // An error ends the connection. Earlier packets were passed on.
                 let error = filter.take(input, &mut out).err().map(|error| error.to_string());
                 let mut kinds = kinds_of_sound_packets(&out, version);
                 kinds.truncate(4);

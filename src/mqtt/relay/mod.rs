@@ -1,16 +1,16 @@
-//! Stands between paho and the broker, in the process: paho never sees bytes that it cannot read.
+//! Relay between paho and the broker, within the process: paho never sees bytes that it cannot parse.
 //!
 //! ```text
 //!   paho ──TCP on loopback──▶ relay ──TCP or TLS──▶ broker
 //!        ◀─whole, sound packets─┘ ◀─────any bytes──────┘
 //! ```
 //!
-//! The client library takes the process down over a topic that is not UTF-8, frees memory twice over a NUL in a property,
-//! and allocates whatever length a packet claims. The relay replaces such a PUBLISH, so that it becomes a dead letter and
-//! is acknowledged (`rejected`), keeps only the beginning of a long one (`filter`), and ends the connection over any other
-//! bad packet. It also does TLS, whose errors paho does not tell.
+//! The client library aborts the process over a topic that is not UTF-8. It frees memory twice over NUL in a property,
+//! and allocates any length that a packet claims. The relay replaces such a PUBLISH (`rejected`): it becomes a dead
+//! letter and is acknowledged. Long messages are truncated (`filter`). Any other invalid packet ends the connection.
+//! The relay also handles TLS, because paho does not report TLS errors.
 //!
-//! A relay is one attempt and the connection that comes of it, on a thread of its own.
+//! A relay serves one connection attempt and its connection, on its own thread.
 
 mod coalescing;
 mod connect;
@@ -43,32 +43,32 @@ use super::broker_probe::look;
 use super::server::BrokerServer;
 use super::version::Version;
 
-/// How long the relay waits for its own client.
+/// Time that the relay waits for its own client.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections that may begin at a time: ours is one, and others of this machine are refused.
+/// Maximum number of simultaneous new connections. One is ours; those of other local programs are refused.
 const MAX_STARTING: usize = 16;
 
-/// A relay to one broker.
+/// Relay to one broker.
 #[derive(Debug, Clone)]
 pub(super) struct Relay {
     port: u16,
     progress: Arc<Mutex<Progress>>,
 }
 
-/// How far the connection has come.
+/// Progress of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Progress {
     Dialling,
-    /// The broker accepted the connection; MQTT has not begun, or goes on.
+    /// The broker accepted the TCP connection. MQTT has not started or is running.
     Connected,
-    /// Without an answer to CONNECT.
+    /// Failed before an answer to CONNECT.
     Failed(String),
-    /// With the reason, if it is known.
+    /// Ended, with the cause if it is known.
     Ended(Option<String>),
 }
 
-/// What a relay needs for its connection.
+/// Parameters of the connection.
 pub(super) struct Route {
     pub(super) server: BrokerServer,
     pub(super) version: Version,
@@ -78,7 +78,7 @@ pub(super) struct Route {
 }
 
 impl Relay {
-    /// Listens for our client, and connects to the broker.
+    /// Starts listening for our client and connects to the broker.
     pub(super) fn start(route: Route) -> io::Result<Relay> {
         let listener = StdTcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -89,12 +89,12 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Where paho connects.
+    /// Returns the URI for paho.
     pub(super) fn uri(&self) -> String {
         format!("tcp://{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    /// Whether a connection to the broker was possible at all, or why not.
+    /// Whether the broker accepted a connection, or why not.
     pub(super) fn reachable(&self) -> Result<(), String> {
         match &*self.progress() {
             Progress::Dialling => Err("the broker did not answer in time".to_owned()),
@@ -103,7 +103,7 @@ impl Relay {
         }
     }
 
-    /// Why the connection ended, if the relay knows.
+    /// Returns why the connection ended, if the relay knows.
     pub(super) fn end_reason(&self) -> Option<String> {
         match &*self.progress() {
             Progress::Ended(reason) => reason.clone(),
@@ -122,7 +122,7 @@ impl Relay {
             Err(error) => return *self.progress() = Progress::Failed(error.to_string()),
         };
         runtime.block_on(self.carry(listener, route, messages));
-        // A look-up of a name may take longer than anybody waits.
+        // A DNS lookup may block for longer than the relay lives.
         runtime.shutdown_background();
     }
 
@@ -142,13 +142,13 @@ impl Relay {
         let mut filter = Filter::new(route.version, route.token.clone(), route.max_payload_bytes, messages);
         let mut pump = Pump::new(client, broker);
         let end = pump.run(&connect, &mut filter).await;
-        // Before paho learns of the end, and asks.
+        // Stored before paho notices the end and asks for the cause.
         *self.progress() = progress_after(&end, filter.is_connected(), &route.server);
         pump.close(&end).await;
     }
 }
 
-/// The thread of the relay does nothing else, so that it may sleep: both directions gather meanwhile.
+/// The relay thread has no other work, so it may sleep while both directions accumulate.
 fn runtime(coalescing: Coalescing) -> io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
@@ -165,7 +165,7 @@ fn progress_after(end: &End, is_connected: bool, server: &BrokerServer) -> Progr
         End::Malformed(problem) => {
             Progress::Ended(Some(format!("the broker sent a packet that is not valid: {problem}")))
         }
-        // A broker may refuse our certificate after the handshake.
+        // A broker may refuse the client certificate after the handshake.
         End::Broker(_) if !is_connected && server.tls.is_some() => {
             look(server).map_or_else(Progress::Failed, |()| Progress::Ended(None))
         }
@@ -176,7 +176,7 @@ fn progress_after(end: &End, is_connected: bool, server: &BrokerServer) -> Progr
     }
 }
 
-/// Waits for the connection that begins with the token; others are closed.
+/// Waits for the connection that starts with the token, and closes all others.
 async fn await_client(listener: StdTcpListener, route: &Arc<Route>) -> io::Result<(TcpStream, Vec<u8>)> {
     let listener = TcpListener::from_std(listener)?;
     let mut starting = JoinSet::new();
@@ -190,7 +190,7 @@ async fn await_client(listener: StdTcpListener, route: &Arc<Route>) -> io::Resul
     }
 }
 
-/// The connection with what the broker is to get first; `None` for somebody else's.
+/// Reads CONNECT. Returns the connection and the first bytes for the broker, or `None` for a foreign client.
 async fn read_start(mut stream: TcpStream, route: Arc<Route>) -> Option<(TcpStream, Vec<u8>)> {
     stream.set_nodelay(true).ok()?;
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; 4096]);

@@ -1,16 +1,16 @@
-//! MQTT packets as a broker sends them: fixed header, the parts of a PUBLISH, and properties of MQTT 5.
+//! Parser for MQTT packets from the broker: fixed header, parts of PUBLISH, and properties of MQTT 5.
 //!
-//! Reads only as far as it takes to know that paho can read the rest. Nothing is allocated here.
+//! Parses just enough to know that paho can parse the rest. Allocates nothing.
 
 use std::ops::Range;
 
 use super::super::version::Version;
 use crate::domain::message::SubscriptionId;
 
-/// Four bytes of seven bits are all that a length may take.
+/// Maximum bytes of a length field: four with seven bits each.
 const MAX_LENGTH_BYTES: usize = 4;
 
-/// Why a packet cannot be passed on.
+/// Reason why a packet cannot be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
     #[error("its length is not valid")]
@@ -70,20 +70,20 @@ impl Kind {
     }
 }
 
-/// The fixed header of a packet.
+/// Fixed header of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
-    /// The lower four bits of the first byte.
+    /// Lower four bits of the first byte.
     pub(super) flags: u8,
-    /// Bytes of the fixed header.
+    /// Size of the fixed header.
     pub(super) bytes: usize,
-    /// Bytes of the packet behind it.
+    /// Size of the body.
     pub(super) body_bytes: usize,
 }
 
 impl Header {
-    /// `None` while there are too few bytes.
+    /// Parses a fixed header. Returns `None` if bytes are missing.
     pub(super) fn read(bytes: &[u8], version: Version) -> Result<Option<Header>, Malformed> {
         let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
         let kind = Kind::from_type(first >> 4, version)?;
@@ -105,7 +105,7 @@ impl Header {
     }
 }
 
-/// Fields of a packet that were not read yet.
+/// Unread fields of a packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
@@ -125,7 +125,7 @@ impl<'a> Fields<'a> {
         Ok(u16::from_be_bytes(bytes))
     }
 
-    /// Bytes behind their length, as texts and binary data are sent.
+    /// Reads a length and as many bytes, the format of strings and binary data.
     pub(super) fn prefixed(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.two_bytes()?;
         self.take(usize::from(length))
@@ -147,7 +147,7 @@ impl<'a> Fields<'a> {
         if is_text(self.prefixed()?) { Ok(()) } else { Err(Malformed::Text) }
     }
 
-    /// Checks a block of properties. `on_subscription` gets each subscription identifier.
+    /// Checks a block of properties. Calls `on_subscription` for each subscription identifier.
     pub(super) fn properties(
         &mut self,
         mut on_subscription: impl FnMut(SubscriptionId),
@@ -184,12 +184,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What paho's Rust and C can both hold as a string.
+/// Whether both Rust and C can hold the bytes as a string.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| !text.contains('\0'))
 }
 
-/// Checks the body of a packet other than PUBLISH, of which paho reads all the fields.
+/// Checks the body of a packet other than PUBLISH, because paho parses all of its fields.
 pub(super) fn check(header: Header, body: &[u8], version: Version) -> Result<(), Malformed> {
     let mut fields = Fields(body);
     match (header.kind, version) {
@@ -213,25 +213,25 @@ pub(super) fn check(header: Header, body: &[u8], version: Version) -> Result<(),
     }
 }
 
-/// Both may be left out at the end of a packet.
+/// Checks reason code and properties, which may both be missing at the end of a packet.
 fn reason_and_properties(mut fields: Fields<'_>) -> Result<(), Malformed> {
     if fields.byte().is_err() || fields.0.is_empty() { Ok(()) } else { fields.properties(|_| {}) }
 }
 
-/// A PUBLISH as far as it could be read.
+/// Parsed parts of a PUBLISH.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Publish {
-    /// Where the topic is in the body; up to the end of the body if the body ends within it.
+    /// Range of the topic in the body; up to the end if the body is shorter.
     pub(super) topic: Range<usize>,
     pub(super) packet_id: Option<u16>,
     pub(super) subscription_ids: Vec<SubscriptionId>,
-    /// Where the payload begins; `None`: what stands before it could not be read.
+    /// Start of the payload; `None` if an earlier field is invalid.
     pub(super) payload_at: Option<usize>,
     pub(super) topic_is_text: bool,
 }
 
 impl Publish {
-    /// Reads as much as there is of a body, which may be cut off within the payload.
+    /// Parses as much of the body as possible. The body may be cut off within the payload.
     pub(super) fn read(flags: u8, body: &[u8], version: Version) -> Publish {
         let mut publish = Publish::default();
         publish.payload_at = publish.read_up_to_payload(flags, body, version).ok();

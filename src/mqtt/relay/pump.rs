@@ -1,4 +1,4 @@
-//! Carries bytes both ways until one side ends.
+//! Copies bytes in both directions until one side ends.
 
 use std::io;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use super::packet::Malformed;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A buffer that grew beyond this for a long message is given back.
+/// Maximum buffer size kept after a long message.
 const KEPT_BYTES: usize = 256 * 1024;
 
-/// How long the other side may take to read the last bytes before its connection is closed.
+/// Time for the other side to read the last bytes before its connection is closed.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Which side ended the connection, and why.
+/// Side that ended the connection, and the cause.
 #[derive(Debug)]
 pub(super) enum End {
     Client,
-    /// `None`: the broker closed it in order.
+    /// `None`: the broker closed the connection in order.
     Broker(Option<io::Error>),
-    /// The broker sent what cannot be passed on.
+    /// The broker sent an invalid packet.
     Malformed(Malformed),
 }
 
-/// Both connections.
+/// Connections to client and broker.
 pub(super) struct Pump {
     from_client: ReadHalf<TcpStream>,
     to_client: WriteHalf<TcpStream>,
@@ -44,7 +44,7 @@ impl Pump {
         Pump { from_client, to_client, from_broker, to_broker }
     }
 
-    /// Sends `connect` to the broker, then carries all the rest.
+    /// Sends `connect` to the broker, then copies in both directions.
     pub(super) async fn run(&mut self, connect: &[u8], filter: &mut Filter) -> End {
         if let Err(error) = send(&mut self.to_broker, connect).await {
             return End::Broker(Some(error));
@@ -55,7 +55,7 @@ impl Pump {
         }
     }
 
-    /// Closes the side that has not ended.
+    /// Closes the connection that has not ended.
     pub(super) async fn close(mut self, end: &End) {
         match end {
             End::Client => close(&mut self.to_broker, &mut self.from_broker).await,
@@ -78,7 +78,7 @@ async fn download(
             Err(error) => return End::Broker(Some(error)),
         };
         let taken = filter.take(bytes, &mut out);
-        // What came before a bad packet is passed on all the same.
+        // Packets before an invalid one are still passed on.
         if to.write_all(&out).await.is_err() {
             return End::Client;
         }
@@ -103,13 +103,13 @@ async fn upload(from: &mut ReadHalf<TcpStream>, to: &mut WriteHalf<Box<dyn Strea
     }
 }
 
-/// TLS keeps what it could not send at once until it is flushed.
+/// Writes and flushes, because TLS buffers unsent bytes until a flush.
 async fn send(to: &mut WriteHalf<Box<dyn Stream>>, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes).await?;
     to.flush().await
 }
 
-/// Ends one direction and reads on until the other side closes: to close at once would throw away what it has not read.
+/// Shuts down one direction and drains the other. Closing at once would discard bytes that the peer has not read.
 async fn close(to: &mut (impl AsyncWrite + Unpin), from: &mut (impl AsyncRead + Unpin)) {
     let drained = async {
         to.shutdown().await?;
@@ -117,6 +117,6 @@ async fn close(to: &mut (impl AsyncWrite + Unpin), from: &mut (impl AsyncRead + 
         while from.read(&mut chunk).await? > 0 {}
         io::Result::Ok(())
     };
-    // Both sides are done; what goes wrong now changes nothing.
+    // Both connections are finished, so errors no longer matter.
     let _ = timeout(LINGER, drained).await;
 }

@@ -1,13 +1,13 @@
-//! A PUBLISH that paho must not see, and the one that is handed to it instead.
+//! Rejected PUBLISH packets, and the replacement that paho receives.
 //!
-//! Its topic is a secret of this process, so no publisher can make one. Its payload is a [`Rejected`] in bytes.
-//! Paho takes it like any other message, and acknowledges it when the inbox has it.
+//! The topic of the replacement is a secret of this process, so publishers cannot forge it. Its payload is an encoded
+//! [`Rejected`]. Paho handles the replacement as any other message, and acknowledges it once the inbox has stored it.
 
 use super::super::version::Version;
 use super::packet::{Publish, qos};
 use crate::domain::message::{Unfit, UnfitReason};
 
-/// Names rejected publications; random for each process.
+/// Secret topic of rejected messages, random for each process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Token(String);
 
@@ -21,11 +21,11 @@ impl Token {
     }
 }
 
-/// A message that reaches nobody: why, and what is kept of it.
+/// Rejected message: reason, and the parts that are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Rejected {
     pub(in super::super) unfit: Unfit,
-    /// Bytes that are not text are replaced by U+FFFD, and NUL too.
+    /// Bytes that are not text, and NUL, are replaced by U+FFFD.
     pub(in super::super) topic: String,
     pub(in super::super) head: Vec<u8>,
 }
@@ -36,7 +36,7 @@ impl Rejected {
         push_prefixed(&mut body, token.as_str().as_bytes());
         let mut first = 0x30 | (flags & 0b1001);
         if let Some(id) = publish.packet_id {
-            // QoS 3 does not exist: to acknowledge it like QoS 1 is what may end its repetition.
+            // QoS 3 does not exist. Acknowledging it as QoS 1 may stop its redelivery.
             first |= if qos(flags) == 2 { 0b0100 } else { 0b0010 };
             body.extend_from_slice(&id.to_be_bytes());
         }
@@ -64,7 +64,7 @@ impl Rejected {
         out.extend_from_slice(&self.head);
     }
 
-    /// Reads what [`to_packet`](Self::to_packet) wrote as payload.
+    /// Decodes a payload of [`to_packet`](Self::to_packet).
     pub(in super::super) fn read(payload: &[u8]) -> Option<Rejected> {
         let (reason, rest) = payload.split_first()?;
         let (length, rest) = rest.split_first_chunk()?;
@@ -80,7 +80,7 @@ impl Rejected {
     }
 }
 
-/// A topic for people: cut so that it fits a packet, which replacement characters could make too long.
+/// Converts a topic to text, truncated to fit a packet: replacement characters could make it too long.
 pub(super) fn readable(topic: &[u8]) -> String {
     let mut readable = String::from_utf8_lossy(topic).replace('\0', "\u{fffd}");
     readable.truncate(readable.floor_char_boundary(usize::from(u16::MAX)));
@@ -93,7 +93,7 @@ pub(super) fn push_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes.iter().take(usize::from(length)));
 }
 
-/// The variable byte integer of MQTT.
+/// Appends a variable byte integer of MQTT.
 pub(super) fn push_length(out: &mut Vec<u8>, mut length: usize) {
     loop {
         let low = u8::try_from(length & 0x7f).unwrap_or(0x7f);

@@ -1,4 +1,4 @@
-//! Notices a broker that leaves subscription identifiers out of its messages, and has a new session do without them.
+//! Detects brokers that omit subscription identifiers, and disables identifiers in their next session.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,16 +8,16 @@ use crate::domain::trie::FilterTrie;
 use crate::inbox::{InboxError, SubscriptionBook};
 use crate::mqtt::{Incoming, MqttEvent};
 
-/// Shared by the thread that receives and the one that connects.
+/// Shared by the receiving and the connecting thread.
 pub(super) struct MissingIds {
     book: Arc<Mutex<SubscriptionBook>>,
     watched: Mutex<Option<Watched>>,
 }
 
-/// A connection on which every message should name a subscription.
+/// Connection on which every message should have an identifier.
 struct Watched {
     broker: String,
-    /// What the session holds; made for the first message without an identifier.
+    /// Filters of the session, built at the first message without an identifier.
     held: Option<FilterTrie<()>>,
 }
 
@@ -26,7 +26,7 @@ impl MissingIds {
         MissingIds { book, watched: Mutex::default() }
     }
 
-    /// Looks at what a connection brings, before it is taken in.
+    /// Inspects messages before they are stored.
     pub(super) fn observe(&self, incoming: Incoming<'_>) {
         match incoming {
             Incoming::ConnectionBegins { server, in_flight_bounded: is_v5 } => {
@@ -34,7 +34,7 @@ impl MissingIds {
                 *lock(&self.watched) = is_watched.then(|| Watched { broker: server.to_owned(), held: None });
             }
             Incoming::Message(publication) => {
-                // The relay hands over what it has rejected without its properties.
+                // The relay passes rejected messages without their properties.
                 if publication.delivery.subscription_ids.is_empty() && publication.unfit.is_none() {
                     self.look_at_unnamed(publication);
                 }
@@ -42,8 +42,8 @@ impl MissingIds {
         }
     }
 
-    /// Only where several filters match does it matter which one a copy is for. A broker may send by subscriptions of its
-    /// own, which have no identifiers: those alone prove nothing.
+    /// Records a missing identifier only if several filters match; otherwise the flow is certain. The broker may also
+    /// send messages for its own subscriptions, which have no identifiers and prove nothing.
     fn look_at_unnamed(&self, publication: &Publication<'_>) {
         let mut watched = lock(&self.watched);
         let Some(Watched { broker, held }) = watched.as_mut() else { return };
@@ -66,12 +66,12 @@ impl MissingIds {
         trie
     }
 
-    /// Has a connection use no identifiers where its session does without them.
+    /// Disables identifiers on a connection whose session goes without them.
     pub(super) fn amend(&self, event: &mut MqttEvent) {
         let MqttEvent::Connected { server, names_subscriptions, session_kept, .. } = event else { return };
         let mut book = lock(&self.book);
         if !*session_kept && book.id_uses().are_unreliable(server) {
-            // Where that cannot be kept, the session is subscribed as before.
+            // If the change cannot be stored, the session keeps identifiers.
             let begun = book.change_id_uses(|uses| uses.begin_session(server));
             if begun.is_ok() {
                 log::info!(
@@ -99,7 +99,7 @@ fn say_if_unkept(kept: Result<(), InboxError>) {
     }
 }
 
-/// What was shared is usable after a panic: nothing is left half done in it.
+/// Locks shared state, which stays consistent after a panic.
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

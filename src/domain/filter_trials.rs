@@ -1,7 +1,7 @@
-//! Finds the topic filters over which the broker closes the connection.
+//! Finds topic filters that make the broker close the connection.
 //!
-//! A broker may close the connection instead of answering a SUBSCRIBE or an UNSUBSCRIBE, and does not say which one was
-//! the reason. So filters that were unanswered when a connection ended are sent again, each alone:
+//! A broker may close the connection instead of answering SUBSCRIBE or UNSUBSCRIBE, and gives no reason. So the
+//! unanswered filters of a lost connection are sent again, each alone:
 //!
 //! ```text
 //!   together ──connection ends, no answer──▶ alone ──connection ends, no answer──▶ set aside
@@ -9,19 +9,19 @@
 //!      └───────────────answer────────────────┘   └───────────────time───────────────┘
 //! ```
 //!
-//! The caller sends a filter alone only after all others, and on a connection on which the broker has answered before.
-//! Then the others are subscribed whatever happens, and a broker that answers nothing convicts no filter.
-//! One by one costs a round trip for each innocent filter. Halving the suspects would cost a lost connection for each step.
+//! The caller sends suspected filters last, on a connection with an earlier answer of the broker. So the other filters
+//! are subscribed in any case, and a broker that answers nothing convicts no filter. One at a time costs a round trip
+//! per innocent filter. Halving the suspects would cost a connection per step.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::retry::Backoff;
 
-/// Waits until a filter that was set aside is tried again. Each trial of a bad filter costs a connection.
+/// Delay until a filter that was set aside is tried again. Each trial of a bad filter costs a connection.
 const RETRY: Backoff = Backoff { base: Duration::from_mins(1), max: Duration::from_hours(1) };
 
-/// What is known of the filters that went unanswered.
+/// State of filters that went unanswered.
 #[derive(Debug, Default)]
 pub struct FilterTrials {
     trials: BTreeMap<String, Trial>,
@@ -30,7 +30,7 @@ pub struct FilterTrials {
 #[derive(Debug, Clone, Copy)]
 enum Trial {
     Suspected {
-        /// Higher for what was sent earlier: brokers answer in order, so the first without an answer is the most likely.
+        /// Higher for filters sent earlier: brokers answer in order, so the first without an answer is the likeliest.
         suspicion: usize,
     },
     SetAside {
@@ -39,47 +39,47 @@ enum Trial {
     },
 }
 
-/// How a filter is to be sent.
+/// How to send a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// With others.
+    /// Together with others.
     Together,
-    /// By itself, after all others.
+    /// Alone, after all others.
     Alone,
-    /// Not now: the broker closes the connection over it.
+    /// Not now, because the broker closes the connection over it.
     SetAside,
 }
 
-/// What a connection left unanswered when it ended.
+/// Unanswered filters of a lost connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Unanswered {
-    /// Nothing.
+    /// None.
     #[default]
     Nothing,
     /// Filters that were sent together.
     Together(Vec<String>),
-    /// A filter that was sent alone, after the broker had answered others.
+    /// Filter that was sent alone, after another answer of the broker.
     Alone(String),
 }
 
-/// What the end of a connection has shown.
+/// Conclusion from the end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrialOutcome {
-    /// Nothing about filters.
+    /// None about filters.
     Nothing,
-    /// So many filters are suspected from now on.
+    /// Number of newly suspected filters.
     Suspects(usize),
     /// The broker closes the connection over this filter.
     Culprit {
-        /// The filter.
+        /// Topic filter.
         filter: String,
-        /// When it is tried again, from now on.
+        /// Delay until the filter is tried again.
         retry_in: Duration,
     },
 }
 
 impl FilterTrials {
-    /// How to send this filter. `now` is the time of a clock that does not go back.
+    /// Returns how to send this filter. `now` is the time of a monotonic clock.
     #[must_use]
     pub fn turn(&self, filter: &str, now: Duration) -> Turn {
         match self.trials.get(filter) {
@@ -89,7 +89,7 @@ impl FilterTrials {
         }
     }
 
-    /// Of those that are sent alone, the one with the least suspicion goes first.
+    /// Returns the sort key of filters that are sent alone; the least suspicious goes first.
     #[must_use]
     pub fn suspicion(&self, filter: &str) -> usize {
         match self.trials.get(filter) {
@@ -99,8 +99,8 @@ impl FilterTrials {
         }
     }
 
-    /// The broker has answered for this filter. If it had been set aside, the broker is another by now: all others that
-    /// are set aside are due.
+    /// Records an answer for this filter. If the filter was set aside, the broker has changed, so all others that are
+    /// set aside become due.
     pub fn answered(&mut self, filter: &str) {
         if let Some(Trial::SetAside { .. }) = self.trials.remove(filter) {
             for trial in self.trials.values_mut() {
@@ -111,12 +111,12 @@ impl FilterTrials {
         }
     }
 
-    /// Nobody wants this filter any more. Should it be wanted again, it is new.
+    /// Drops the state of a filter that is no longer wanted.
     pub fn forget(&mut self, filter: &str) {
         self.trials.remove(filter);
     }
 
-    /// The connection has ended.
+    /// Records the end of a connection.
     pub fn connection_ended(&mut self, unanswered: Unanswered, now: Duration) -> TrialOutcome {
         match unanswered {
             Unanswered::Nothing => TrialOutcome::Nothing,

@@ -1,9 +1,9 @@
-//! Whether subscription identifiers are used at a broker, by what it has done with them so far.
+//! Tracks whether subscription identifiers work at each broker.
 //!
-//! A broker that leaves identifiers out of what it kept (rumqttd 0.20 forgets them with the connection) sends a copy for
-//! each overlapping filter, and nothing tells the copies apart. Joined filters avoid that, but only a new session is
-//! subscribed that way. In the old one it could lose messages: a copy that went to the flows of one filter alone is
-//! acknowledged, and rumqttd drops the copies of the others when these are unsubscribed.
+//! A broker may drop the identifiers of stored subscriptions (rumqttd 0.20 does so with the connection). It then sends
+//! indistinguishable copies for overlapping filters. Joined filters avoid that, but only a new session can use them. In
+//! the old session they could lose messages. A copy for one filter is acknowledged, and rumqttd drops the copies for
+//! the others when they are unsubscribed.
 //!
 //! ```text
 //!   Used ──message without one──▶ Unreliable ──new session──▶ Abandoned
@@ -15,50 +15,50 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of identifiers in our session at a broker.
+/// State of identifiers in our session at a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum IdUse {
     /// The broker has confirmed all subscriptions with their identifiers.
     Used,
-    /// It has then sent messages without them. The session still has subscriptions with identifiers.
+    /// The broker has then sent messages without identifiers. Subscriptions with identifiers remain.
     Unreliable,
-    /// The session has subscriptions without identifiers, and so will later ones.
+    /// This session and later ones subscribe without identifiers.
     Abandoned,
 }
 
-/// The same by broker (`host:port`); nothing of those where no identifier was confirmed.
+/// State per broker (`host:port`). Brokers without a confirmed identifier have no entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IdUses(BTreeMap<String, IdUse>);
 
 impl IdUses {
-    /// Whether every message from this broker should name a subscription.
+    /// Whether every message of this broker should have an identifier.
     #[must_use]
     pub fn are_expected(&self, broker: &str) -> bool {
         self.0.get(broker) == Some(&IdUse::Used)
     }
 
-    /// Whether the broker is known to leave identifiers out in the present session.
+    /// Whether the broker drops identifiers in the current session.
     #[must_use]
     pub fn are_unreliable(&self, broker: &str) -> bool {
         self.0.get(broker) == Some(&IdUse::Unreliable)
     }
 
-    /// Whether subscriptions at this broker do without identifiers.
+    /// Whether subscriptions at this broker have no identifiers.
     #[must_use]
     pub fn are_abandoned(&self, broker: &str) -> bool {
         self.0.get(broker) == Some(&IdUse::Abandoned)
     }
 
-    /// The broker holds a new session for us.
+    /// Records a new session at the broker.
     pub fn begin_session(&mut self, broker: &str) {
         if self.are_unreliable(broker) {
             self.set(broker, IdUse::Abandoned);
         }
     }
 
-    /// Filters are about to be subscribed without identifiers.
+    /// Records that filters are about to be subscribed without identifiers.
     pub fn subscribe_without(&mut self, broker: &str) {
         if self.are_expected(broker) {
             self.0.remove(broker);
@@ -66,14 +66,14 @@ impl IdUses {
         self.begin_session(broker);
     }
 
-    /// The broker has confirmed all filters with identifiers.
+    /// Records that the broker has confirmed all filters with identifiers.
     pub fn confirm(&mut self, broker: &str) {
         if !self.0.contains_key(broker) {
             self.set(broker, IdUse::Used);
         }
     }
 
-    /// A message came without the identifier that it should have.
+    /// Records a message without the expected identifier.
     pub fn note_missing(&mut self, broker: &str) {
         if self.are_expected(broker) {
             self.set(broker, IdUse::Unreliable);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_new_session_abandons_identifiers() {
+    fn only_new_sessions_abandon_identifiers() {
         let unreliable: [fn(&mut IdUses, &str); 3] = [IdUses::confirm, IdUses::note_missing, IdUses::confirm];
         assert_eq!(uses(&unreliable), Some(IdUse::Unreliable));
         let steps =
@@ -110,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_missing_where_no_identifier_was_confirmed() {
+    fn unconfirmed_identifiers_are_never_missing() {
         assert_eq!(uses(&[IdUses::note_missing, IdUses::begin_session]), None);
         assert_eq!(uses(&[IdUses::confirm, IdUses::subscribe_without, IdUses::note_missing]), None);
     }
 
     #[test]
-    fn a_session_subscribed_without_identifiers_stays_without_them() {
+    fn sessions_without_identifiers_stay_so() {
         let steps = [IdUses::confirm, IdUses::note_missing, IdUses::subscribe_without, IdUses::confirm];
         assert_eq!(uses(&steps), Some(IdUse::Abandoned));
     }

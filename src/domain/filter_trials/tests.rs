@@ -20,7 +20,7 @@ fn culprit(filter: &str, retry_in: Duration) -> TrialOutcome {
 }
 
 #[test]
-fn one_lost_connection_sets_nothing_aside() {
+fn one_loss_only_suspects() {
     let mut trials = FilterTrials::default();
     assert_eq!(trials.connection_ended(together(&["a", "b"]), NOW), TrialOutcome::Suspects(2));
     assert_eq!(
@@ -32,7 +32,7 @@ fn one_lost_connection_sets_nothing_aside() {
 }
 
 #[test]
-fn a_filter_that_ends_the_connection_alone_is_set_aside_and_tried_less_and_less_often() {
+fn culprits_are_retried_less_often() {
     let mut trials = FilterTrials::default();
     trials.connection_ended(together(&["bad", "good"]), NOW);
     assert_eq!(trials.connection_ended(alone("bad"), NOW), culprit("bad", MINUTE));
@@ -46,18 +46,18 @@ fn a_filter_that_ends_the_connection_alone_is_set_aside_and_tried_less_and_less_
 }
 
 #[test]
-fn the_first_without_an_answer_is_tried_last() {
+fn likeliest_culprit_is_tried_last() {
     let mut trials = FilterTrials::default();
     trials.connection_ended(alone("set aside"), NOW);
     trials.connection_ended(together(&["first", "second", "third"]), NOW);
     let mut filters = ["set aside", "first", "second", "third", "unknown"];
     filters.sort_by_key(|filter| trials.suspicion(filter));
-    // Equal: what was sent last and what is not suspected at all.
+    // Equal keys: the filter sent last and the unsuspected one.
     assert_eq!(filters[2..], ["second", "first", "set aside"]);
 }
 
 #[test]
-fn one_that_comes_back_makes_all_others_due() {
+fn recovered_filter_makes_others_due() {
     let mut trials = FilterTrials::default();
     for filter in ["a", "b"] {
         trials.connection_ended(alone(filter), NOW);
@@ -69,7 +69,7 @@ fn one_that_comes_back_makes_all_others_due() {
 }
 
 #[test]
-fn a_filter_that_was_not_wanted_for_a_while_is_new() {
+fn unwanted_filters_are_forgotten() {
     let mut trials = FilterTrials::default();
     trials.connection_ended(alone("a"), NOW);
     trials.forget("a");
@@ -77,22 +77,22 @@ fn a_filter_that_was_not_wanted_for_a_while_is_new() {
 }
 
 #[test]
-fn what_is_suspected_already_is_no_finding() {
+fn known_suspects_are_no_finding() {
     let mut trials = FilterTrials::default();
     trials.connection_ended(together(&["a"]), NOW);
     assert_eq!(trials.connection_ended(together(&["a"]), NOW), TrialOutcome::Nothing);
     assert_eq!(trials.connection_ended(Unanswered::Nothing, NOW), TrialOutcome::Nothing);
 }
 
-/// A broker that closes the connection over some filters, and now and then for no reason.
+/// Broker that closes the connection over some filters, and sometimes without a cause.
 struct Broker<'a> {
     bad: &'a BTreeSet<u8>,
-    /// Packets until it closes the connection for no reason, one after the other.
+    /// Number of packets until each connection closed without a cause.
     accidents: Vec<usize>,
 }
 
 impl Broker<'_> {
-    /// Whether it answers the next packet.
+    /// Whether the broker answers the next packet.
     fn answers(&mut self, filter: u8) -> bool {
         let accident = match self.accidents.last_mut() {
             Some(0) => self.accidents.pop().is_some(),
@@ -106,7 +106,7 @@ impl Broker<'_> {
     }
 }
 
-/// One connection, as a client makes use of it: which filters were answered, and what was not.
+/// Runs one connection as a client does. Returns answered filters and unanswered ones.
 fn connect(
     broker: &mut Broker<'_>,
     trials: &FilterTrials,
@@ -135,7 +135,7 @@ fn connect(
     (answered, Unanswered::Nothing)
 }
 
-/// Connects until a connection stays: what it holds, and how many were lost on the way.
+/// Connects until a connection lasts. Returns its filters and the number of lost connections.
 fn settle(
     broker: &mut Broker<'_>,
     trials: &mut FilterTrials,
@@ -157,7 +157,7 @@ fn settle(
 
 proptest! {
     #[test]
-    fn the_bad_ones_are_found_at_the_price_of_two_connections_each(
+    fn each_bad_filter_costs_two_connections(
         wanted in prop::collection::btree_set(0..60_u8, 0..60),
         bad in prop::collection::btree_set(0..60_u8, 0..20),
         window in 1..30_usize,
@@ -169,7 +169,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_accidents_there_were_every_good_one_comes_back_and_no_bad_one_keeps_it_from_that(
+    fn good_filters_recover_after_accidents(
         wanted in prop::collection::btree_set(0..60_u8, 0..60),
         bad in prop::collection::btree_set(0..60_u8, 0..20),
         window in 1..30_usize,
@@ -179,7 +179,7 @@ proptest! {
         let mut trials = FilterTrials::default();
         settle(&mut broker, &mut trials, &wanted, window);
         broker.accidents.clear();
-        // Time goes by: all that are set aside are due.
+        // All filters that are set aside become due.
         for trial in trials.trials.values_mut() {
             *trial = match *trial {
                 Trial::SetAside { failures, .. } => Trial::SetAside { failures, until: NOW },

@@ -22,7 +22,7 @@ use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
-use crate::mqtt::{BrokerServer, Farewell, MqttError};
+use crate::mqtt::{BrokerServer, MqttError, SessionEnd};
 use crate::store::BatchFailure;
 
 /// To the broker connection: subscribe these filters. Answers once the broker has.
@@ -210,7 +210,7 @@ pub struct FollowFlows;
 #[rtype(result = "Result<(), MqttError>")]
 pub struct Disconnect {
     /// What becomes of the session.
-    pub farewell: Farewell,
+    pub session_end: SessionEnd,
 }
 
 /// To the router, at the end: answers when all of the inbox is in SQL.

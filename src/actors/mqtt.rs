@@ -330,12 +330,12 @@ impl Handler<Envelope<Disconnect>> for MqttActor {
     type Result = ResponseFuture<Result<(), MqttError>>;
 
     fn handle(&mut self, envelope: Envelope<Disconnect>, _: &mut Self::Context) -> Self::Result {
-        let (Disconnect { farewell }, handling) = envelope.open();
+        let (Disconnect { session_end }, handling) = envelope.open();
         self.life.mailbox().set_state(ActorState::Draining);
         let link = self.parts.link.clone();
         Box::pin(async move {
             let _handling = handling;
-            link.leave(farewell).await
+            link.disconnect_with(session_end).await
         })
     }
 }

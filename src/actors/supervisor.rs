@@ -28,7 +28,7 @@ use super::watchdog;
 use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, RestartDecision};
 use crate::domain::suspend_detector::SuspendDetector;
-pub use crate::mqtt::Farewell;
+pub use crate::mqtt::SessionEnd;
 use crate::observe::Observed;
 
 /// How often changes of state, heartbeats and stuck handlers are looked for.
@@ -71,7 +71,7 @@ pub struct SupervisorOptions {
     /// How long the end may take.
     pub drain_deadline: Duration,
     /// How the broker is left.
-    pub farewell: Farewell,
+    pub session_end: SessionEnd,
 }
 
 /// The actor above all others.
@@ -398,23 +398,23 @@ impl Handler<Shutdown> for SupervisorActor {
         self.observed.health.draining();
         self.mailbox.set_state(ActorState::Draining);
         let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
-        let farewell = self.options.farewell;
+        let session_end = self.options.session_end;
         let (inbox, link) = (self.factories.router.inbox.clone(), self.factories.mqtt.link.clone());
         let observed = Arc::clone(&self.observed);
         let ending = async move {
             log::info!("Shutting down: disconnecting, then draining for at most {} s", deadline.as_secs());
             crash_point!("supervisor-leaves");
             let disconnecting = async {
-                match directory.mqtt.ask(Disconnect { farewell }).await {
+                match directory.mqtt.ask(Disconnect { session_end }).await {
                     Ok(disconnected) => disconnected,
                     // The actor is down; the link is not.
-                    Err(_) => link.leave(farewell).await,
+                    Err(_) => link.disconnect_with(session_end).await,
                 }
             };
             let told = matches!(timeout(DISCONNECT, disconnecting).await, Ok(Ok(())));
             if told {
                 observed.metrics.broker.left();
-                log::info!("Disconnected from the broker, the session is {farewell}");
+                log::info!("Disconnected from the broker, the session is {session_end}");
             } else {
                 log::warn!("The broker could not be told; it keeps what it has not got acknowledged");
             }
@@ -432,7 +432,7 @@ impl Handler<Shutdown> for SupervisorActor {
             }
             inbox.close();
             // There is a next start, unless it goes for good.
-            let left_behind = farewell == Farewell::ForgetSession && !(told && drained);
+            let left_behind = session_end == SessionEnd::ForgetSession && !(told && drained);
             System::current().stop_with_code(i32::from(left_behind));
         };
         // All others end now, which is no news any more.

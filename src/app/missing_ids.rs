@@ -36,7 +36,7 @@ impl MissingIds {
             Incoming::Message(publication) => {
                 // The relay passes rejected messages without their properties.
                 if publication.delivery.subscription_ids.is_empty() && publication.unfit.is_none() {
-                    self.look_at_unnamed(publication);
+                    self.check_unidentified(publication);
                 }
             }
         }
@@ -44,7 +44,7 @@ impl MissingIds {
 
     /// Records a missing identifier only if several filters match; otherwise the flow is certain. The broker may also
     /// send messages for its own subscriptions, which have no identifiers and prove nothing.
-    fn look_at_unnamed(&self, publication: &Publication<'_>) {
+    fn check_unidentified(&self, publication: &Publication<'_>) {
         let mut watched = lock(&self.watched);
         let Some(Watched { broker, held }) = watched.as_mut() else { return };
         let held = held.get_or_insert_with(|| self.held());
@@ -53,7 +53,7 @@ impl MissingIds {
         if matching > 1 {
             let noted = lock(&self.book).change_id_uses(|uses| uses.note_missing(broker));
             warn(broker);
-            say_if_unkept(noted);
+            log_if_unsaved(noted);
             *watched = None;
         }
     }
@@ -78,7 +78,7 @@ impl MissingIds {
                     "The new session at {server} does without subscription identifiers: topics that overlap are subscribed as one"
                 );
             }
-            say_if_unkept(begun);
+            log_if_unsaved(begun);
         }
         *names_subscriptions &= !book.id_uses().are_abandoned(server);
     }
@@ -93,7 +93,7 @@ fn warn(broker: &str) {
     );
 }
 
-fn say_if_unkept(kept: Result<(), InboxError>) {
+fn log_if_unsaved(kept: Result<(), InboxError>) {
     if let Err(error) = kept {
         log::error!("Cannot keep whether the broker names subscriptions: {error}");
     }

@@ -15,7 +15,7 @@ use crate::actors::delivery::DeliveryParts;
 use crate::actors::mqtt::{MqttParts, Session};
 use crate::actors::registry::{RegistryParts, Replica};
 use crate::actors::router::RouterParts;
-use crate::actors::supervisor::{EXIT_FAILED, Factories, Farewell, SupervisorActor, SupervisorOptions};
+use crate::actors::supervisor::{EXIT_FAILED, Factories, SessionEnd, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Mailbox, Slot};
 use crate::domain::processing::ProcessingRules;
@@ -83,16 +83,16 @@ impl<'a> Stage<'a> {
     /// Starts all parts.
     pub(super) fn assemble(self, prepared: Prepared, mode: &Mode) -> Result<Assembled, StartError> {
         let factories = self.factories(prepared, mode)?;
-        let (drain_deadline, farewell) = match mode {
-            Mode::Run => (self.settings.drain_deadline, Farewell::KeepSession),
-            Mode::Retire { .. } => (NO_DEADLINE, Farewell::ForgetSession),
+        let (drain_deadline, session_end) = match mode {
+            Mode::Run => (self.settings.drain_deadline, SessionEnd::KeepSession),
+            Mode::Retire { .. } => (NO_DEADLINE, SessionEnd::ForgetSession),
         };
         let options = SupervisorOptions {
             report_interval: self.settings.mailbox_report_interval,
             max_restarts: self.settings.restarts.max,
             restart_window: self.settings.restarts.window,
             drain_deadline,
-            farewell,
+            session_end,
         };
         let link = factories.mqtt.link.clone();
         let directory = self.directory;

@@ -216,7 +216,7 @@ async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<
             let parts: Vec<&str> =
                 parts.chain(found.iter().map(|found| found.description.as_str())).collect();
             report.tell("broker", &Ok(parts.join("; ")))?;
-            for ending in found.iter().filter(|found| found.ends_soon) {
+            for ending in found.iter().filter(|found| found.expires_soon) {
                 report.warn("broker", &format!("{address}: {}", ending.description))?;
             }
             Ok(())

@@ -41,7 +41,7 @@ enum Trial {
 
 /// How to send a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum SendMode {
     /// Together with others.
     Together,
     /// Alone, after all others.
@@ -81,11 +81,11 @@ pub enum TrialOutcome {
 impl FilterTrials {
     /// Returns how to send this filter. `now` is the time of a monotonic clock.
     #[must_use]
-    pub fn turn(&self, filter: &str, now: Duration) -> Turn {
+    pub fn send_mode(&self, filter: &str, now: Duration) -> SendMode {
         match self.trials.get(filter) {
-            None => Turn::Together,
-            Some(Trial::SetAside { until, .. }) if now < *until => Turn::SetAside,
-            Some(Trial::Suspected { .. } | Trial::SetAside { .. }) => Turn::Alone,
+            None => SendMode::Together,
+            Some(Trial::SetAside { until, .. }) if now < *until => SendMode::SetAside,
+            Some(Trial::Suspected { .. } | Trial::SetAside { .. }) => SendMode::Alone,
         }
     }
 

@@ -11,7 +11,7 @@ use super::tls_probe;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Opens a TCP connection and closes it. Fails with the error of the last address.
-pub(super) fn somebody_listens(host: &str, port: u16) -> io::Result<()> {
+pub(super) fn probe_tcp(host: &str, port: u16) -> io::Result<()> {
     let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, TIMEOUT) {
@@ -24,8 +24,8 @@ pub(super) fn somebody_listens(host: &str, port: u16) -> io::Result<()> {
 
 /// Returns why the broker is unreachable, as far as TCP and TLS show. Blocks for some seconds at most, apart from the
 /// DNS lookup.
-pub(super) fn look(server: &BrokerServer) -> Result<(), String> {
-    somebody_listens(&server.host, server.port).map_err(|error| error.to_string())?;
+pub(super) fn probe(server: &BrokerServer) -> Result<(), String> {
+    probe_tcp(&server.host, server.port).map_err(|error| error.to_string())?;
     match &server.tls {
         Some(files) => tls_probe::handshake(server, files).map(|_| ()),
         None => Ok(()),

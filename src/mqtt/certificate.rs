@@ -48,7 +48,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
 }
 
 /// Formats seconds since 1970 for messages.
-pub(super) fn moment(seconds: i64) -> String {
+pub(super) fn format_time(seconds: i64) -> String {
     DateTime::from_timestamp(seconds, 0)
         .map_or_else(|| seconds.to_string(), |at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
@@ -68,8 +68,8 @@ mod tests {
         let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let certificate = Certificate::parse(der.der()).unwrap();
         assert_eq!(certificate.names, names);
-        assert_eq!(moment(certificate.not_before), "2020-01-01 00:00:00 UTC");
-        assert_eq!(moment(certificate.not_after), "2030-06-15 00:00:00 UTC");
+        assert_eq!(format_time(certificate.not_before), "2020-01-01 00:00:00 UTC");
+        assert_eq!(format_time(certificate.not_after), "2030-06-15 00:00:00 UTC");
         assert_eq!(certificate.listed_names(), "broker.example, 192.0.2.1, 2001:db8::1");
     }
 

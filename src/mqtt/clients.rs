@@ -19,8 +19,8 @@ use secrecy::ExposeSecret;
 
 use super::credential::Credential;
 use super::failure::Failure;
-use super::incoming::{Incoming, hand_over};
-use super::input::{Gone, Input};
+use super::incoming::{Incoming, convert_message};
+use super::input::{ConnectionLoss, Input};
 use super::options::{BrokerOptions, MqttError};
 use super::relay::{Credentials, Relay, Route, Token};
 use super::server::BrokerServer;
@@ -32,7 +32,7 @@ use crate::settings::CredentialSettings;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum keepalive of MQTT. Paho turns zero ("never") into one second, so this value replaces it.
-const LONGEST_KEEPALIVE: Duration = Duration::from_secs(65_535);
+const MAX_KEEPALIVE: Duration = Duration::from_secs(65_535);
 
 /// Session expiry in seconds at brokers after the first of the list: a week. After the return to the first broker, such
 /// a session collects messages that must expire some day.
@@ -46,7 +46,7 @@ pub(super) struct Clients {
     on_incoming: OnIncoming,
     inputs: Sender<Input>,
     token: Token,
-    of_versions: Vec<(Version, Client)>,
+    by_version: Vec<(Version, Client)>,
 }
 
 #[derive(Clone)]
@@ -67,9 +67,9 @@ impl Clients {
         }
         let (options, on_incoming, inputs) = (options.clone(), Arc::clone(on_incoming), inputs.clone());
         let mut clients =
-            Clients { options, on_incoming, inputs, token: Token::new(), of_versions: Vec::new() };
+            Clients { options, on_incoming, inputs, token: Token::new(), by_version: Vec::new() };
         for version in [Version::V5, Version::V311] {
-            clients.of_versions.push((version, clients.client(version)?));
+            clients.by_version.push((version, clients.client(version)?));
         }
         Ok(clients)
     }
@@ -79,7 +79,7 @@ impl Clients {
     pub(super) fn renew(&mut self, version: Version) {
         match self.client(version) {
             Ok(renewed) => {
-                for (_, client) in self.of_versions.iter_mut().filter(|(of, _)| *of == version) {
+                for (_, client) in self.by_version.iter_mut().filter(|(of, _)| *of == version) {
                     // Dropping a client waits for its callbacks, so the old one is leaked.
                     mem::forget(mem::replace(client, renewed.clone()));
                 }
@@ -100,7 +100,7 @@ impl Clients {
         version: Version,
         first: bool,
     ) -> Result<(Client, Relay, ConnectToken), Failure> {
-        let found = self.of_versions.iter().find(|(of, _)| *of == version);
+        let found = self.by_version.iter().find(|(of, _)| *of == version);
         let client = found.map(|(_, client)| client.clone()).ok_or_else(Failure::overdue)?;
         let route = Route {
             server: server.clone(),
@@ -139,8 +139,8 @@ impl Clients {
             }
         };
         let keepalive = match self.options.keepalive {
-            Duration::ZERO => LONGEST_KEEPALIVE,
-            keepalive => keepalive.min(LONGEST_KEEPALIVE),
+            Duration::ZERO => MAX_KEEPALIVE,
+            keepalive => keepalive.min(MAX_KEEPALIVE),
         };
         builder.keep_alive_interval(keepalive).connect_timeout(CONNECT_TIMEOUT);
         // The token identifies paho to the relay, which has the credentials.
@@ -174,19 +174,19 @@ impl Clients {
         paho.set_message_callback(move |_, message| {
             // A call without a message only marks the end of a connection.
             if let Some(message) = message {
-                hand_over(&message, &token, &*on_incoming);
+                convert_message(&message, &token, &*on_incoming);
             }
         });
         // A failed send means that the receiver is gone, and the event with it.
         let gone = self.inputs.clone();
         paho.set_connection_lost_callback(move |_| {
-            let why = Gone::Broken;
-            let _ = gone.send(Input::Gone { version, why });
+            let loss = ConnectionLoss::Broken;
+            let _ = gone.send(Input::Lost { version, loss });
         });
         let gone = self.inputs.clone();
         paho.set_disconnected_callback(move |_, _, reason| {
-            let why = Gone::Dismissed(reason);
-            let _ = gone.send(Input::Gone { version, why });
+            let loss = ConnectionLoss::ServerDisconnect(reason);
+            let _ = gone.send(Input::Lost { version, loss });
         });
         Ok(Client { paho, server })
     }

@@ -25,7 +25,7 @@ use crate::settings::CredentialSettings;
 pub struct Credential(SecretString);
 
 /// MQTT stores the length of a password in 16 bits.
-const MOST_BYTES: u64 = 65_535;
+const MAX_BYTES: u64 = 65_535;
 
 /// Error while reading a credential. Never contains the value.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +144,7 @@ fn read_file(reference: &str, path: &Path, allowed: &CredentialSettings) -> Resu
     if allowed.files_of_settings.iter().any(is_same) {
         return forbidden("a setting of the gateway names this file");
     }
-    let content = read_regular(&path, MOST_BYTES).map_err(unreadable)?;
+    let content = read_regular(&path, MAX_BYTES).map_err(unreadable)?;
     String::from_utf8(content).map_err(|_| useless(reference, NOT_UTF8))
 }
 

@@ -11,8 +11,8 @@
 
 mod connected;
 mod connecting;
+mod keepalive_probe;
 mod leaving;
-mod sign_of_life;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,11 +29,11 @@ use self::connecting::Attempt;
 use self::leaving::Leaving;
 use super::clients::{CONNECT_TIMEOUT, Clients};
 use super::input::{Input, progress_waker};
-use super::options::{BrokerOptions, Farewell, MqttError, MqttEvent};
+use super::options::{BrokerOptions, MqttError, MqttEvent, SessionEnd};
 use super::reconnect::Reconnect;
 use super::requests::Requests;
 use super::server::{BrokerServer, ServerList};
-use super::watchdog::Pulse;
+use super::watchdog::Heartbeat;
 
 /// Time after which an attempt counts as overdue. Paho normally ends attempts earlier.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3 * CONNECT_TIMEOUT.as_secs());
@@ -45,19 +45,19 @@ pub(super) struct Driver {
     clients: Clients,
     on_event: Arc<dyn Fn(MqttEvent) + Send + Sync>,
     connected: Arc<AtomicBool>,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     inputs: Sender<Input>,
     waker: Waker,
     phase: Phase,
     /// Start of the first in a row of overdue attempts at reachable brokers.
-    owes_since: Option<Instant>,
+    overdue_since: Option<Instant>,
     reconnect: Reconnect,
     /// Broker at which the next round starts; `None`: the first of the list.
     next_round: Option<Arc<BrokerServer>>,
     requests: Requests,
     /// Callers that wait for the disconnect.
     leaving: Vec<oneshot::Sender<Result<(), MqttError>>>,
-    farewell: Farewell,
+    session_end: SessionEnd,
 }
 
 enum Phase {
@@ -69,16 +69,16 @@ enum Phase {
 }
 
 /// State shared with the handle and the callbacks.
-pub(super) struct Surroundings {
+pub(super) struct SharedState {
     pub(super) inputs: Sender<Input>,
     pub(super) on_event: Arc<dyn Fn(MqttEvent) + Send + Sync>,
     pub(super) connected: Arc<AtomicBool>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) heartbeat: Arc<Heartbeat>,
 }
 
 impl Driver {
-    pub(super) fn new(options: BrokerOptions, clients: Clients, surroundings: Surroundings) -> Driver {
-        let Surroundings { inputs, on_event, connected, pulse } = surroundings;
+    pub(super) fn new(options: BrokerOptions, clients: Clients, shared: SharedState) -> Driver {
+        let SharedState { inputs, on_event, connected, heartbeat } = shared;
         Driver {
             servers: ServerList::new(options.servers),
             client_id: options.client_id,
@@ -86,35 +86,35 @@ impl Driver {
             clients,
             on_event,
             connected,
-            pulse,
+            heartbeat,
             waker: progress_waker(inputs.clone()),
             inputs,
             phase: Phase::Idle,
-            owes_since: None,
+            overdue_since: None,
             reconnect: Reconnect::default(),
             next_round: None,
             requests: Requests::new(),
             leaving: Vec::new(),
-            farewell: Farewell::KeepSession,
+            session_end: SessionEnd::KeepSession,
         }
     }
 
     /// Runs until the process ends: paho's callbacks hold the channel open.
     pub(super) fn run(mut self, inputs: &Receiver<Input>) {
         loop {
-            self.pulse.rests();
+            self.heartbeat.mark_idle();
             let first = match self.deadline() {
                 Some(at) => inputs.recv_timeout(at.saturating_duration_since(Instant::now())),
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            self.pulse.begins();
+            self.heartbeat.mark_busy();
             match first {
-                Ok(input) => self.take(input),
+                Ok(input) => self.handle(input),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             while let Ok(input) = inputs.try_recv() {
-                self.take(input);
+                self.handle(input);
             }
             self.advance();
         }
@@ -133,7 +133,7 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) {
         match input {
             Input::Connect => {
                 if matches!(self.phase, Phase::Idle) {
@@ -142,22 +142,22 @@ impl Driver {
             }
             Input::Request(request) => match &self.phase {
                 Phase::Connected(connection) => self.requests.push(request, connection.terms, Instant::now()),
-                _ => request.refuse(),
+                _ => request.fail(),
             },
             Input::Publish { topic, payload } => self.publish(&topic, payload),
-            Input::Disconnect(farewell, reply) => {
-                self.farewell = farewell;
+            Input::Disconnect(session_end, reply) => {
+                self.session_end = session_end;
                 self.leaving.push(reply);
             }
-            Input::Servers(servers) => self.take_servers(servers),
-            Input::Gone { version, why } => self.check_loss(version, why),
-            Input::Back(server) => self.go_back_to(&server),
+            Input::Servers(servers) => self.replace_servers(servers),
+            Input::Lost { version, loss } => self.check_loss(version, loss),
+            Input::PreferredBroker(server) => self.return_to(&server),
             Input::Progress => {}
         }
     }
 
     /// Applies a new broker list. The connection stays if its broker is in the list unchanged.
-    fn take_servers(&mut self, servers: Vec<BrokerServer>) {
+    fn replace_servers(&mut self, servers: Vec<BrokerServer>) {
         if servers.is_empty() || !self.servers.replace(servers) {
             return;
         }
@@ -170,7 +170,7 @@ impl Driver {
             }
             Phase::Connected(connection) => match self.servers.position(&connection.server) {
                 Some(_) => {
-                    connection.look_back_at = Instant::now();
+                    connection.preferred_check_at = Instant::now();
                     false
                 }
                 None => true,
@@ -189,8 +189,8 @@ impl Driver {
             Phase::Connected(connection) if self.leaving.is_empty() => self.serve(connection, now),
             Phase::Connected(connection) => self.leave(&connection, None),
             Phase::Connecting(attempt) => self.check_attempt(attempt, now),
-            Phase::Leaving(leaving) => self.check_farewell(leaving),
-            Phase::Idle | Phase::Waiting { .. } if !self.leaving.is_empty() => self.left(false),
+            Phase::Leaving(leaving) => self.check_disconnect(leaving),
+            Phase::Idle | Phase::Waiting { .. } if !self.leaving.is_empty() => self.finish_leaving(false),
             Phase::Waiting { until } if until <= now => self.begin_round(),
             phase @ (Phase::Idle | Phase::Waiting { .. }) => phase,
         };
@@ -211,7 +211,7 @@ impl Driver {
         }
     }
 
-    fn tell(&self, event: MqttEvent) {
+    fn emit(&self, event: MqttEvent) {
         (self.on_event)(event);
     }
 }

@@ -21,7 +21,7 @@ pub enum Incoming<'a> {
 }
 
 /// Calls `take` with the message. The topic equals `token` if the relay has rejected the message.
-pub(super) fn hand_over(message: &Message, token: &Token, take: &dyn Fn(Incoming<'_>)) {
+pub(super) fn convert_message(message: &Message, token: &Token, take: &dyn Fn(Incoming<'_>)) {
     // With unreadable flags no message counts as a redelivery: a duplicate is better than a loss.
     let (duplicate, packet_id) = delivery_flags(message).unwrap_or_default();
     let delivery = DeliveryFacts {
@@ -32,7 +32,7 @@ pub(super) fn hand_over(message: &Message, token: &Token, take: &dyn Fn(Incoming
         subscription_ids: subscription_ids(message.properties()),
         user_properties: user_properties(message.properties()),
     };
-    let rejected = (message.topic() == token.as_str()).then(|| Rejected::read(message.payload())).flatten();
+    let rejected = (message.topic() == token.as_str()).then(|| Rejected::decode(message.payload())).flatten();
     let (topic, payload) = match &rejected {
         Some(rejected) => (rejected.topic.as_str(), rejected.head.as_slice()),
         None => (message.topic(), message.payload()),
@@ -53,11 +53,11 @@ fn subscription_ids(properties: &Properties) -> Vec<SubscriptionId> {
 }
 
 /// Maximum number of user properties. The library counts from the first at each access; the inbox bounds their bytes.
-const MOST_USER_PROPERTIES: usize = 64;
+const MAX_USER_PROPERTIES: usize = 64;
 
 /// Reads by index, because the iterator of the library stops at the first unreadable property.
 fn user_properties(properties: &Properties) -> Vec<(String, String)> {
-    let most = properties.len().min(MOST_USER_PROPERTIES);
+    let most = properties.len().min(MAX_USER_PROPERTIES);
     (0..most).filter_map(|index| properties.get_string_pair_at(PropertyCode::UserProperty, index)).collect()
 }
 
@@ -86,7 +86,7 @@ mod tests {
             .finalize();
 
         let taken = RefCell::new(None);
-        hand_over(&message, &Token::new(), &|incoming| {
+        convert_message(&message, &Token::new(), &|incoming| {
             let Incoming::Message(publication) = incoming else { panic!("{incoming:?}") };
             assert_eq!((publication.topic, publication.payload), ("plant/1", b"x".as_slice()));
             *taken.borrow_mut() = Some(publication.delivery.clone());
@@ -109,7 +109,7 @@ mod tests {
             properties.push_string_pair(PropertyCode::UserProperty, "", &value).unwrap();
         }
         let read = user_properties(&properties);
-        assert_eq!(read.len(), MOST_USER_PROPERTIES);
+        assert_eq!(read.len(), MAX_USER_PROPERTIES);
         assert_eq!(read[..2], [(String::new(), String::new()), (String::new(), "1".to_owned())]);
         assert!(user_properties(&Properties::new()).is_empty());
     }

@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 use paho_mqtt::ReasonCode;
 use tokio::sync::oneshot;
 
-use super::options::{Farewell, MqttError};
+use super::options::{MqttError, SessionEnd};
 use super::requests::Request;
 use super::server::BrokerServer;
 use super::version::Version;
@@ -20,28 +20,28 @@ pub(super) enum Input {
     /// Publish at `QoS` 1 if connected.
     Publish { topic: String, payload: Vec<u8> },
     /// Disconnect, and stay disconnected.
-    Disconnect(Farewell, oneshot::Sender<Result<(), MqttError>>),
+    Disconnect(SessionEnd, oneshot::Sender<Result<(), MqttError>>),
     /// Replace the broker list.
     Servers(Vec<BrokerServer>),
     /// Paho reports the loss of a connection.
-    Gone { version: Version, why: Gone },
+    Lost { version: Version, loss: ConnectionLoss },
     /// A broker that precedes the current one in the list accepts connections again.
-    Back(Arc<BrokerServer>),
+    PreferredBroker(Arc<BrokerServer>),
     /// An operation of paho has completed: poll its tokens.
     Progress,
 }
 
 /// Cause of a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum ConnectionLoss {
     /// The network connection broke.
     Broken,
     /// The broker sent DISCONNECT with a reason code (MQTT 5).
-    Dismissed(ReasonCode),
+    ServerDisconnect(ReasonCode),
     /// The broker does not answer, and paho has not noticed.
     Silent,
     /// Paho is disconnected but did not report it.
-    Missing,
+    Unreported,
 }
 
 /// Returns a waker that makes the thread poll its tokens.

@@ -2,40 +2,41 @@
 
 use chrono::Utc;
 
-use super::certificate::{Certificate, moment};
+use super::certificate::{Certificate, format_time};
 use super::server::BrokerServer;
 use super::tls_probe::handshake;
 
 /// Remaining validity that triggers a warning: 30 days, in seconds.
-const SOON_SECONDS: i64 = 30 * 24 * 3600;
+const WARNING_SECONDS: i64 = 30 * 24 * 3600;
 
 /// Certificate in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InUse {
+pub struct CertificateSummary {
     /// Owner, names and end of validity.
     pub description: String,
     /// Whether the certificate expires within 30 days.
-    pub ends_soon: bool,
+    pub expires_soon: bool,
 }
 
 /// Returns the certificate of the broker and, if configured, the client certificate. Without TLS the list is empty.
 ///
 /// Blocks for some seconds at most. Fails with the cause of a failed handshake.
-pub fn certificates(server: &BrokerServer) -> Result<Vec<InUse>, String> {
+pub fn certificates(server: &BrokerServer) -> Result<Vec<CertificateSummary>, String> {
     let Some(files) = &server.tls else { return Ok(Vec::new()) };
     let now = Utc::now().timestamp();
     let theirs = handshake(server, files)?;
-    let mut found = vec![in_use(&format!("its certificate is for {}", theirs.listed_names()), &theirs, now)];
+    let mut found =
+        vec![summarize(&format!("its certificate is for {}", theirs.listed_names()), &theirs, now)];
     let material = files.read(now).map_err(|error| error.to_string())?;
     if let Some(own) = material.client.as_ref().and_then(|(chain, _)| chain.first()) {
-        found.push(in_use("the client certificate is", &Certificate::parse(own)?, now));
+        found.push(summarize("the client certificate is", &Certificate::parse(own)?, now));
     }
     Ok(found)
 }
 
-fn in_use(what: &str, certificate: &Certificate, now: i64) -> InUse {
-    InUse {
-        description: format!("{what} valid until {}", moment(certificate.not_after)),
-        ends_soon: certificate.not_after - now < SOON_SECONDS,
+fn summarize(what: &str, certificate: &Certificate, now: i64) -> CertificateSummary {
+    CertificateSummary {
+        description: format!("{what} valid until {}", format_time(certificate.not_after)),
+        expires_soon: certificate.not_after - now < WARNING_SECONDS,
     }
 }

@@ -10,14 +10,14 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::clients::{Clients, OnIncoming};
-use super::driver::{Driver, Surroundings};
+use super::driver::{Driver, SharedState};
 use super::incoming::Incoming;
 use super::input::Input;
-use super::options::{BrokerOptions, Farewell, MqttError, MqttEvent, RefusedCode, Subscription};
-use super::packet::{Answers, NOBODYS_FILTER};
-use super::requests::{Request, What};
+use super::options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, SessionEnd, Subscription};
+use super::packet::{Answers, PROBE_FILTER};
+use super::requests::{Request, RequestKind};
 use super::server::BrokerServer;
-use super::watchdog::{Pulse, watch};
+use super::watchdog::{Heartbeat, watch};
 
 /// Time that [`MqttLink::disconnect`] waits for the MQTT client, which a blocked message callback delays.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,20 +46,20 @@ impl MqttLink {
     ) -> Result<MqttLink, MqttError> {
         let (inputs, received) = mpsc::channel();
         let connected = Arc::new(AtomicBool::new(false));
-        let (pulse, on_event) = (Pulse::new(), Arc::from(on_event));
-        let watched = Arc::clone(&pulse);
+        let (heartbeat, on_event) = (Heartbeat::new(), Arc::from(on_event));
+        let watched = Arc::clone(&heartbeat);
         let on_incoming: OnIncoming =
             Arc::new(move |incoming| watched.during_callback(|| on_incoming(incoming)));
         let clients = Clients::new(&options, &on_incoming, &inputs)?;
-        watch_over(&pulse, &on_event)?;
+        start_watchdog(&heartbeat, &on_event)?;
         let link = MqttLink { inputs, connected };
-        let surroundings = Surroundings {
+        let shared = SharedState {
             inputs: link.inputs.clone(),
             on_event,
             connected: Arc::clone(&link.connected),
-            pulse,
+            heartbeat,
         };
-        let driver = Driver::new(options, clients, surroundings);
+        let driver = Driver::new(options, clients, shared);
         thread::Builder::new().name("mqtt".to_owned()).spawn(move || driver.run(&received))?;
         Ok(link)
     }
@@ -90,19 +90,19 @@ impl MqttLink {
         &self,
         subscriptions: Vec<Subscription>,
     ) -> Result<Vec<(String, Result<u8, RefusedCode>)>, MqttError> {
-        self.request(What::Subscribe(subscriptions)).await
+        self.request(RequestKind::Subscribe(subscriptions)).await
     }
 
     /// Unsubscribes, and returns the refused filters with their codes. Afterwards the broker sends no new messages for
     /// the accepted filters; messages in flight still arrive.
     pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<Vec<(String, RefusedCode)>, MqttError> {
-        let answers = self.request(What::Unsubscribe(filters)).await?.into_iter();
+        let answers = self.request(RequestKind::Unsubscribe(filters)).await?.into_iter();
         Ok(answers.filter_map(|(filter, answer)| Some((filter, answer.err()?))).collect())
     }
 
     /// Whether the broker answers a probe request. All messages that it sent before its answer have arrived by then.
     pub async fn answers(&self) -> bool {
-        self.unsubscribe(vec![NOBODYS_FILTER.to_owned()]).await.is_ok()
+        self.unsubscribe(vec![PROBE_FILTER.to_owned()]).await.is_ok()
     }
 
     /// Publishes at `QoS` 1 if connected. The outcome is not reported; the message may be lost with the connection.
@@ -115,23 +115,23 @@ impl MqttLink {
     ///
     /// Fails if a message callback blocks the client. The process may then exit; the broker notices by itself.
     pub async fn disconnect(&self) -> Result<(), MqttError> {
-        self.leave(Farewell::KeepSession).await
+        self.disconnect_with(SessionEnd::KeepSession).await
     }
 
     /// Disconnects as [`disconnect`](Self::disconnect) does, and chooses the fate of the session. Deleting the session
     /// fails without a connection.
-    pub async fn leave(&self, farewell: Farewell) -> Result<(), MqttError> {
+    pub async fn disconnect_with(&self, session_end: SessionEnd) -> Result<(), MqttError> {
         let (reply, done) = oneshot::channel();
-        self.inputs.send(Input::Disconnect(farewell, reply)).map_err(|_| thread_ended())?;
+        self.inputs.send(Input::Disconnect(session_end, reply)).map_err(|_| thread_ended())?;
         match timeout(DISCONNECT_TIMEOUT, done).await {
             Ok(done) => done.map_err(|_| thread_ended())?,
             Err(_) => Err(MqttError::NoAnswer(DISCONNECT_TIMEOUT)),
         }
     }
 
-    async fn request(&self, what: What) -> Result<Answers, MqttError> {
+    async fn request(&self, kind: RequestKind) -> Result<Answers, MqttError> {
         let (reply, answers) = oneshot::channel();
-        let request = Request { what, reply };
+        let request = Request { kind, reply };
         self.inputs.send(Input::Request(request)).map_err(|_| thread_ended())?;
         answers.await.map_err(|_| thread_ended())?
     }
@@ -139,9 +139,9 @@ impl MqttLink {
 
 type OnEvent = Arc<dyn Fn(MqttEvent) + Send + Sync>;
 
-fn watch_over(pulse: &Arc<Pulse>, on_event: &OnEvent) -> Result<(), MqttError> {
+fn start_watchdog(heartbeat: &Arc<Heartbeat>, on_event: &OnEvent) -> Result<(), MqttError> {
     let on_event = Arc::clone(on_event);
-    watch(Arc::clone(pulse), move |reason| on_event(MqttEvent::Stuck { reason }))?;
+    watch(Arc::clone(heartbeat), move |reason| on_event(MqttEvent::Stuck { reason }))?;
     Ok(())
 }
 

@@ -43,8 +43,8 @@ mod watchdog;
 
 pub use credential::{Credential, CredentialError};
 pub use incoming::Incoming;
-pub use inspect::{InUse, certificates};
+pub use inspect::{CertificateSummary, certificates};
 pub use link::MqttLink;
-pub use options::{BrokerOptions, Farewell, MqttError, MqttEvent, RefusedCode, Subscription};
+pub use options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, SessionEnd, Subscription};
 pub use server::{BrokerServer, MqttVersion};
 pub use tls_files::{TlsFileError, TlsFiles};

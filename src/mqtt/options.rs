@@ -92,18 +92,18 @@ pub enum MqttEvent {
 
 /// Fate of the session at the broker after DISCONNECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Farewell {
+pub enum SessionEnd {
     /// The broker keeps the session and its messages.
     KeepSession,
     /// The broker deletes the session. MQTT 3.1.1 has no way to request this.
     ForgetSession,
 }
 
-impl fmt::Display for Farewell {
+impl fmt::Display for SessionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Farewell::KeepSession => "kept",
-            Farewell::ForgetSession => "forgotten",
+            SessionEnd::KeepSession => "kept",
+            SessionEnd::ForgetSession => "forgotten",
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::message::SubscriptionId;
 const FILTERS_PER_PACKET: usize = 8;
 
 /// Filter that is never subscribed. Unsubscribing it changes nothing and makes the broker answer.
-pub(super) const NOBODYS_FILTER: &str = "mqtt-gateway/sign-of-life";
+pub(super) const PROBE_FILTER: &str = "mqtt-gateway/sign-of-life";
 
 /// Outcome of each filter: the granted code or the refusal.
 pub(super) type Answers = Vec<(String, Result<u8, RefusedCode>)>;
@@ -63,8 +63,8 @@ impl Packet {
     }
 
     /// Creates a probe request, which changes nothing and makes the broker answer.
-    pub(super) fn question() -> Packet {
-        Packet { filters: vec![NOBODYS_FILTER.to_owned()], kind: PacketKind::Unsubscribe }
+    pub(super) fn probe() -> Packet {
+        Packet { filters: vec![PROBE_FILTER.to_owned()], kind: PacketKind::Unsubscribe }
     }
 
     pub(super) fn filters(&self) -> &[String] {

@@ -11,13 +11,13 @@ const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), max: Durati
 const CONFLICT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_mins(5) };
 
 /// Minimum lifetime of a successful connection. A shorter one counts as a quick loss.
-const QUICK: Duration = Duration::from_secs(10);
+const MIN_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Number of quick losses in a row that suggests another client with the same id. MQTT 3.1.1 gives no reason.
-const QUICK_LOSSES_OF_A_CONFLICT: u32 = 3;
+const CONFLICT_QUICK_LOSSES: u32 = 3;
 
 /// Lifetime of a connection that resets the count of conflicts.
-const CONFLICT_FORGOTTEN: Duration = Duration::from_mins(5);
+const CONFLICT_RESET_AGE: Duration = Duration::from_mins(5);
 
 /// Decision after a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,20 +37,21 @@ pub(super) enum NextBroker {
     /// Same broker again, because the brokers before it keep no connection.
     Same,
     /// Next broker of the list, because this one keeps no connection either.
-    Behind,
+    Following,
 }
 
 /// Broker that has lost a connection.
 #[derive(Debug)]
-pub(super) struct Loser<'a> {
+pub(super) struct LosingBroker<'a> {
     /// Number of quick losses in a row at this broker.
     pub(super) quick_losses: &'a mut u32,
     /// Whether the list has another broker after this one.
-    pub(super) is_followed: bool,
+    pub(super) has_next: bool,
 }
 
 /// Interval between checks for a preferred broker. Grows when returning to it did not last.
-const LOOK_BACK: Backoff = Backoff { base: Duration::from_secs(20), max: Duration::from_hours(1) };
+const PREFERRED_CHECK_BACKOFF: Backoff =
+    Backoff { base: Duration::from_secs(20), max: Duration::from_hours(1) };
 
 /// State of the attempts so far.
 #[derive(Debug, Default)]
@@ -59,80 +60,80 @@ pub(super) struct Reconnect {
     conflicts: u32,
     returns: u32,
     /// Whether brokers were skipped because they keep no connection, and none has kept one since.
-    passes_over: bool,
+    skips_brokers: bool,
 }
 
 impl Reconnect {
-    pub(super) fn connected(&mut self) {
+    pub(super) fn record_connected(&mut self) {
         self.failures = 0;
     }
 
     /// Returns the delay before the next round, after every broker of the list has failed. `random_unit` is in 0..1.
-    pub(super) fn failed(&mut self, random_unit: f64) -> Duration {
-        if self.passes_over {
-            return self.conflict(random_unit);
+    pub(super) fn record_failure(&mut self, random_unit: f64) -> Duration {
+        if self.skips_brokers {
+            return self.record_conflict(random_unit);
         }
         self.failures = self.failures.saturating_add(1);
         BACKOFF.delay(self.failures, random_unit)
     }
 
-    fn conflict(&mut self, random_unit: f64) -> Duration {
+    fn record_conflict(&mut self, random_unit: f64) -> Duration {
         self.conflicts = self.conflicts.saturating_add(1);
         CONFLICT_BACKOFF.delay(self.conflicts, random_unit)
     }
 
     /// Returns the delay before the next check for a preferred broker. `random_unit` is in 0..1.
-    pub(super) fn look_back_in(&self, random_unit: f64) -> Duration {
-        LOOK_BACK.delay(self.returns.saturating_add(1), random_unit)
+    pub(super) fn preferred_check_delay(&self, random_unit: f64) -> Duration {
+        PREFERRED_CHECK_BACKOFF.delay(self.returns.saturating_add(1), random_unit)
     }
 
     /// Records a return to a preferred broker. The next connection shows whether the return lasts.
-    pub(super) fn going_back(&mut self) {
+    pub(super) fn record_return(&mut self) {
         self.returns = self.returns.saturating_add(1);
         // The current connection has lived long enough to reach its first check.
-        self.passes_over = false;
+        self.skips_brokers = false;
     }
 
     /// Decides after a lost connection. `lived` is the age of the connection; `taken_over` means that the broker
     /// reported another client; `random_unit` is in 0..1.
-    pub(super) fn lost(
+    pub(super) fn record_loss(
         &mut self,
-        loser: Loser<'_>,
+        losing_broker: LosingBroker<'_>,
         lived: Duration,
         taken_over: bool,
         random_unit: f64,
     ) -> AfterLoss {
-        let Loser { quick_losses, is_followed } = loser;
-        let is_quick = lived < QUICK;
+        let LosingBroker { quick_losses, has_next } = losing_broker;
+        let is_quick = lived < MIN_LIFETIME;
         *quick_losses = if is_quick { quick_losses.saturating_add(1) } else { 0 };
-        self.passes_over &= is_quick;
-        if lived >= CONFLICT_FORGOTTEN {
+        self.skips_brokers &= is_quick;
+        if lived >= CONFLICT_RESET_AGE {
             self.conflicts = 0;
             self.returns = 0;
         }
-        let keeps_none = *quick_losses >= QUICK_LOSSES_OF_A_CONFLICT;
-        if keeps_none && is_followed && !taken_over {
-            self.passes_over = true;
-            return AfterLoss { retry_in: Duration::ZERO, id_taken: true, next: NextBroker::Behind };
+        let keeps_failing = *quick_losses >= CONFLICT_QUICK_LOSSES;
+        if keeps_failing && has_next && !taken_over {
+            self.skips_brokers = true;
+            return AfterLoss { retry_in: Duration::ZERO, id_taken: true, next: NextBroker::Following };
         }
-        if taken_over || keeps_none {
+        if taken_over || keeps_failing {
             return AfterLoss {
-                retry_in: self.conflict(random_unit),
+                retry_in: self.record_conflict(random_unit),
                 id_taken: true,
                 next: NextBroker::First,
             };
         }
-        self.soon(*quick_losses, random_unit)
+        self.retry_soon(*quick_losses, random_unit)
     }
 
     /// Decides after a connection lost over a topic filter, or while the culprit is searched. The broker is neither
     /// unreachable nor in use by another client, and each such loss narrows the search.
-    pub(super) fn lost_over_a_filter(&self, random_unit: f64) -> AfterLoss {
-        self.soon(1, random_unit)
+    pub(super) fn record_filter_loss(&self, random_unit: f64) -> AfterLoss {
+        self.retry_soon(1, random_unit)
     }
 
-    fn soon(&self, losses: u32, random_unit: f64) -> AfterLoss {
-        let next = if self.passes_over { NextBroker::Same } else { NextBroker::First };
+    fn retry_soon(&self, losses: u32, random_unit: f64) -> AfterLoss {
+        let next = if self.skips_brokers { NextBroker::Same } else { NextBroker::First };
         AfterLoss { retry_in: BACKOFF.delay(losses, random_unit), id_taken: false, next }
     }
 }
@@ -150,10 +151,10 @@ mod tests {
     #[test]
     fn backoff_resets_after_a_success() {
         let mut reconnect = Reconnect::default();
-        let waits: Vec<_> = (0..8).map(|_| reconnect.failed(1.0).as_millis()).collect();
+        let waits: Vec<_> = (0..8).map(|_| reconnect.record_failure(1.0).as_millis()).collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-        reconnect.connected();
-        assert_eq!(reconnect.failed(1.0).as_millis(), 500);
+        reconnect.record_connected();
+        assert_eq!(reconnect.record_failure(1.0).as_millis(), 500);
     }
 
     /// A list of one broker.
@@ -162,9 +163,9 @@ mod tests {
 
     impl Alone {
         fn loses(&mut self, reconnect: &mut Reconnect, lived: Duration, taken_over: bool) -> AfterLoss {
-            reconnect.connected();
-            let loser = Loser { quick_losses: &mut self.0, is_followed: false };
-            reconnect.lost(loser, lived, taken_over, 1.0)
+            reconnect.record_connected();
+            let losing_broker = LosingBroker { quick_losses: &mut self.0, has_next: false };
+            reconnect.record_loss(losing_broker, lived, taken_over, 1.0)
         }
     }
 
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn filter_searches_are_no_client_conflict() {
         let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
-        let after: Vec<_> = (0..20).map(|_| reconnect.lost_over_a_filter(1.0)).collect();
+        let after: Vec<_> = (0..20).map(|_| reconnect.record_filter_loss(1.0)).collect();
         assert!(after.iter().all(|after| after.retry_in.as_millis() == 500 && !after.id_taken));
         assert!(!broker.loses(&mut reconnect, SHORT, false).id_taken);
     }
@@ -202,22 +203,22 @@ mod tests {
         let (mut tried, mut waits, mut at) = (Vec::new(), Vec::new(), 0);
         for _ in 0..rounds {
             tried.push(at);
-            let is_followed = at + 1 < accept.len();
+            let has_next = at + 1 < accept.len();
             let wait;
             (at, wait) = if accept[at] {
-                reconnect.connected();
-                let loser = Loser { quick_losses: &mut losses[at], is_followed };
-                let after = reconnect.lost(loser, SHORT, false, 1.0);
+                reconnect.record_connected();
+                let losing_broker = LosingBroker { quick_losses: &mut losses[at], has_next };
+                let after = reconnect.record_loss(losing_broker, SHORT, false, 1.0);
                 let next = match after.next {
                     NextBroker::First => 0,
                     NextBroker::Same => at,
-                    NextBroker::Behind => at + 1,
+                    NextBroker::Following => at + 1,
                 };
                 (next, after.retry_in)
-            } else if is_followed {
+            } else if has_next {
                 (at + 1, Duration::ZERO)
             } else {
-                (0, reconnect.failed(1.0))
+                (0, reconnect.record_failure(1.0))
             };
             waits.push(wait);
         }
@@ -243,14 +244,14 @@ mod tests {
     fn takeovers_do_not_skip_the_broker() {
         let (mut reconnect, mut quick_losses) = (Reconnect::default(), 0);
         let mut lost = |lived, taken_over| {
-            let loser = Loser { quick_losses: &mut quick_losses, is_followed: true };
-            reconnect.lost(loser, lived, taken_over, 1.0).next
+            let losing_broker = LosingBroker { quick_losses: &mut quick_losses, has_next: true };
+            reconnect.record_loss(losing_broker, lived, taken_over, 1.0).next
         };
         assert_eq!([(); 4].map(|()| lost(SHORT, true)), [NextBroker::First; 4]);
         assert_eq!(lost(LONG, false), NextBroker::First);
         assert_eq!(
             [(); 3].map(|()| lost(SHORT, false)),
-            [NextBroker::First, NextBroker::First, NextBroker::Behind]
+            [NextBroker::First, NextBroker::First, NextBroker::Following]
         );
         assert_eq!(lost(LONG, false), NextBroker::First, "it has kept one");
     }
@@ -260,15 +261,15 @@ mod tests {
         let (mut reconnect, mut broker) = (Reconnect::default(), Alone::default());
         let mut last = Duration::ZERO;
         for _ in 0..10 {
-            let wait = reconnect.look_back_in(1.0);
+            let wait = reconnect.preferred_check_delay(1.0);
             assert!(wait > last || wait == Duration::from_hours(1));
             last = wait;
-            reconnect.going_back();
+            reconnect.record_return();
             broker.loses(&mut reconnect, SHORT, false);
         }
         assert_eq!(last, Duration::from_hours(1));
         broker.loses(&mut reconnect, LONG, false);
-        assert_eq!(reconnect.look_back_in(1.0), Duration::from_secs(20));
+        assert_eq!(reconnect.preferred_check_delay(1.0), Duration::from_secs(20));
     }
 
     proptest! {
@@ -278,17 +279,17 @@ mod tests {
             unit in 0.0..1.0_f64,
         ) {
             let (mut reconnect, mut quick_losses) = (Reconnect::default(), 0);
-            for (lived_s, taken_over, fails, is_followed) in steps {
+            for (lived_s, taken_over, fails, has_next) in steps {
                 let (wait, next) = if fails {
-                    (reconnect.failed(unit), NextBroker::First)
+                    (reconnect.record_failure(unit), NextBroker::First)
                 } else {
-                    reconnect.connected();
-                    let loser = Loser { quick_losses: &mut quick_losses, is_followed };
-                    let after = reconnect.lost(loser, Duration::from_secs(lived_s), taken_over, unit);
+                    reconnect.record_connected();
+                    let losing_broker = LosingBroker { quick_losses: &mut quick_losses, has_next };
+                    let after = reconnect.record_loss(losing_broker, Duration::from_secs(lived_s), taken_over, unit);
                     (after.retry_in, after.next)
                 };
-                if next == NextBroker::Behind {
-                    prop_assert!(is_followed && wait.is_zero());
+                if next == NextBroker::Following {
+                    prop_assert!(has_next && wait.is_zero());
                 } else {
                     prop_assert!(wait >= Duration::from_millis(250) && wait <= Duration::from_mins(5));
                 }

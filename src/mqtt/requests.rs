@@ -12,36 +12,36 @@ use paho_mqtt::{AsyncClient, Token};
 use tokio::sync::oneshot;
 
 use super::options::{MqttError, RefusedCode, Subscription};
-use super::packet::{Answers, NOBODYS_FILTER, Packet, Terms};
-use crate::domain::filter_trials::{FilterTrials, TrialOutcome, Turn, Unanswered};
+use super::packet::{Answers, PROBE_FILTER, Packet, Terms};
+use crate::domain::filter_trials::{FilterTrials, SendMode, TrialOutcome, Unanswered};
 
 /// Maximum number of packets in flight. Brokers answer in order, so this hides the round trip and bounds their queue.
-const IN_FLIGHT: usize = 100;
+const MAX_IN_FLIGHT: usize = 100;
 
 /// Time without any answer after which a request fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Wait for the answer to a probe request. A broker that keeps the connection for this long does not close it over the
 /// probe. rumqttd never answers an UNSUBSCRIBE of an unknown filter.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Minimum age of a connection before a suspected filter is sent. A search costs several connections, and each of them
 /// delivers messages for at least this long.
-const CALM: Duration = Duration::from_millis(500);
+const MIN_CONNECTION_AGE: Duration = Duration::from_millis(500);
 
 pub(super) struct Request {
-    pub(super) what: What,
+    pub(super) kind: RequestKind,
     pub(super) reply: oneshot::Sender<Result<Answers, MqttError>>,
 }
 
-pub(super) enum What {
+pub(super) enum RequestKind {
     Subscribe(Vec<Subscription>),
     Unsubscribe(Vec<String>),
 }
 
 impl Request {
     /// Fails the request with [`MqttError::NotConnected`]. The receiver may be gone already.
-    pub(super) fn refuse(self) {
+    pub(super) fn fail(self) {
         let _ = self.reply.send(Err(MqttError::NotConnected));
     }
 }
@@ -55,18 +55,18 @@ pub(super) struct Requests {
     epoch: Instant,
     /// Broker that `trials` describes.
     server: String,
-    calm_until: Instant,
-    heard: Heard,
+    trials_allowed_at: Instant,
+    seen: AnswersSeen,
     /// Filters of a request that failed before the loss of the connection was noticed.
     unanswered: Unanswered,
 }
 
 /// Answers received on this connection.
 #[derive(Debug, Default, Clone, Copy)]
-struct Heard {
-    anything: bool,
+struct AnswersSeen {
+    any: bool,
     /// Whether any of them concerned a filter of ours.
-    of_a_filter: bool,
+    for_filter: bool,
 }
 
 /// Findings about filters from the loss of a connection.
@@ -99,8 +99,8 @@ impl Requests {
             trials: FilterTrials::default(),
             epoch: now,
             server: String::new(),
-            calm_until: now,
-            heard: Heard::default(),
+            trials_allowed_at: now,
+            seen: AnswersSeen::default(),
             unanswered: Unanswered::Nothing,
         }
     }
@@ -111,8 +111,8 @@ impl Requests {
             self.trials = FilterTrials::default();
             self.server = server;
         }
-        self.calm_until = now + CALM;
-        self.heard = Heard::default();
+        self.trials_allowed_at = now + MIN_CONNECTION_AGE;
+        self.seen = AnswersSeen::default();
         self.unanswered = Unanswered::Nothing;
     }
 
@@ -135,17 +135,19 @@ impl Requests {
             && unanswered == Unanswered::Nothing
         {
             // The last answers of the broker may not have been processed yet.
-            let _ = job.take_answers(&mut self.trials, &mut self.heard, now, context);
+            let _ = job.take_answers(&mut self.trials, &mut self.seen, now, context);
             unanswered = job.unanswered();
         }
         self.fail_all();
         let outcome = self.trials.connection_ended(unanswered, now.duration_since(self.epoch));
-        LossReport { outcome, takes_filters: self.heard.of_a_filter }
+        LossReport { outcome, takes_filters: self.seen.for_filter }
     }
 
     /// Returns the time of the next `advance` if no input arrives before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.jobs.front().map(|job| if job.in_flight.is_empty() { self.calm_until } else { job.deadline })
+        self.jobs
+            .front()
+            .map(|job| if job.in_flight.is_empty() { self.trials_allowed_at } else { job.deadline })
     }
 
     /// Processes received answers and sends the next packets.
@@ -158,11 +160,11 @@ impl Requests {
     ) {
         while let Some(job) = self.jobs.front_mut() {
             let result = loop {
-                if let Err(error) = job.take_answers(&mut self.trials, &mut self.heard, now, context) {
+                if let Err(error) = job.take_answers(&mut self.trials, &mut self.seen, now, context) {
                     break Some(Err(error));
                 }
                 let sent = job.send(client, terms, now)
-                    || (self.calm_until <= now && job.send_alone(client, terms, self.heard.anything, now));
+                    || (self.trials_allowed_at <= now && job.send_alone(client, terms, self.seen.any, now));
                 if !sent {
                     break job.result(now);
                 }
@@ -185,17 +187,17 @@ impl Requests {
 impl Job {
     fn new(request: Request, terms: Terms, trials: &mut FilterTrials, time: Duration, now: Instant) -> Job {
         let mut answers = Answers::new();
-        let (waiting, alone) = match request.what {
-            What::Subscribe(subscriptions) => {
-                let turn = |s: &Subscription| turn(&s.filter, trials, time, &mut answers);
-                let (together, mut alone) = by_turn(subscriptions, turn);
+        let (waiting, alone) = match request.kind {
+            RequestKind::Subscribe(subscriptions) => {
+                let send_mode = |s: &Subscription| send_mode(&s.filter, trials, time, &mut answers);
+                let (together, mut alone) = split_by_mode(subscriptions, send_mode);
                 alone.sort_by_key(|s| trials.suspicion(&s.filter));
                 let alone = alone.into_iter().flat_map(|s| Packet::subscribing(vec![s], terms)).collect();
                 (Packet::subscribing(together, terms), alone)
             }
-            What::Unsubscribe(filters) => {
+            RequestKind::Unsubscribe(filters) => {
                 let (together, mut alone) =
-                    by_turn(filters, |filter| turn(filter, trials, time, &mut answers));
+                    split_by_mode(filters, |filter| send_mode(filter, trials, time, &mut answers));
                 alone.sort_by_key(|filter| trials.suspicion(filter));
                 // The filters are no longer wanted. A later subscription starts without suspicion.
                 for (filter, _) in &answers {
@@ -228,7 +230,7 @@ impl Job {
     fn take_answers(
         &mut self,
         trials: &mut FilterTrials,
-        heard: &mut Heard,
+        seen: &mut AnswersSeen,
         now: Instant,
         context: &mut Context<'_>,
     ) -> Result<(), MqttError> {
@@ -240,11 +242,11 @@ impl Job {
                         trials.answered(filter);
                     }
                     // The probe request belongs to no caller.
-                    let ours = answers.into_iter().filter(|(filter, _)| filter != NOBODYS_FILTER);
+                    let ours = answers.into_iter().filter(|(filter, _)| filter != PROBE_FILTER);
                     let before = self.answers.len();
                     self.answers.extend(ours);
-                    heard.anything = true;
-                    heard.of_a_filter |= self.answers.len() > before;
+                    seen.any = true;
+                    seen.for_filter |= self.answers.len() > before;
                     self.deadline = now + ANSWER_TIMEOUT;
                 }
                 Poll::Ready(Err(error)) => {
@@ -254,28 +256,28 @@ impl Job {
                 Poll::Pending => self.in_flight.push((packet, token)),
             }
         }
-        if self.deadline <= now && self.awaits_the_question() {
+        if self.deadline <= now && self.awaits_probe() {
             self.in_flight.clear();
-            heard.anything = true;
+            seen.any = true;
         }
         result
     }
 
     /// Whether the probe request is in flight.
-    fn awaits_the_question(&self) -> bool {
+    fn awaits_probe(&self) -> bool {
         !self.alone.is_empty()
             && !self.in_flight.is_empty()
-            && self.in_flight.iter().all(|(packet, _)| *packet == Packet::question())
+            && self.in_flight.iter().all(|(packet, _)| *packet == Packet::probe())
     }
 
     /// Sends waiting packets up to the limit; returns false if none was sent.
     fn send(&mut self, client: &AsyncClient, terms: Terms, now: Instant) -> bool {
         let mut sent = false;
-        while self.in_flight.len() < IN_FLIGHT {
+        while self.in_flight.len() < MAX_IN_FLIGHT {
             let Some(packet) = self.waiting.pop_front() else {
                 break;
             };
-            self.put_under_way(packet, client, terms, now);
+            self.send_packet(packet, client, terms, now);
             sent = true;
         }
         sent
@@ -288,15 +290,15 @@ impl Job {
             return false;
         }
         self.is_alone = has_answered;
-        let next = if has_answered { self.alone.pop_front() } else { Some(Packet::question()) };
-        let sent = next.map(|packet| self.put_under_way(packet, client, terms, now)).is_some();
+        let next = if has_answered { self.alone.pop_front() } else { Some(Packet::probe()) };
+        let sent = next.map(|packet| self.send_packet(packet, client, terms, now)).is_some();
         if !has_answered {
-            self.deadline = now + QUESTION_TIMEOUT;
+            self.deadline = now + PROBE_TIMEOUT;
         }
         sent
     }
 
-    fn put_under_way(&mut self, packet: Packet, client: &AsyncClient, terms: Terms, now: Instant) {
+    fn send_packet(&mut self, packet: Packet, client: &AsyncClient, terms: Terms, now: Instant) {
         if self.in_flight.is_empty() {
             self.deadline = now + ANSWER_TIMEOUT;
         }
@@ -307,7 +309,7 @@ impl Job {
     fn unanswered(&self) -> Unanswered {
         let packets = self.failed.iter().chain(self.in_flight.iter().map(|(packet, _)| packet));
         let filters = packets.flat_map(|packet| packet.filters().iter().cloned());
-        let mut filters: Vec<String> = filters.filter(|filter| filter != NOBODYS_FILTER).collect();
+        let mut filters: Vec<String> = filters.filter(|filter| filter != PROBE_FILTER).collect();
         match filters.pop() {
             None => Unanswered::Nothing,
             Some(filter) if self.is_alone => Unanswered::Alone(filter),
@@ -320,25 +322,25 @@ impl Job {
 }
 
 /// Decides when to send a filter. Returns `None` if the filter is not sent; its refusal is then in `answers`.
-fn turn(filter: &str, trials: &FilterTrials, time: Duration, answers: &mut Answers) -> Option<Turn> {
-    let refusal = match trials.turn(filter, time) {
+fn send_mode(filter: &str, trials: &FilterTrials, time: Duration, answers: &mut Answers) -> Option<SendMode> {
+    let refusal = match trials.send_mode(filter, time) {
         // Paho panics on NUL, and MQTT forbids it in filters.
         _ if filter.contains('\0') => RefusedCode::FILTER_INVALID,
-        Turn::SetAside => RefusedCode::CLOSES_CONNECTION,
-        turn => return Some(turn),
+        SendMode::SetAside => RefusedCode::CLOSES_CONNECTION,
+        send_mode => return Some(send_mode),
     };
     answers.push((filter.to_owned(), Err(refusal)));
     None
 }
 
 /// Splits items into those sent together and those sent alone.
-fn by_turn<T>(all: Vec<T>, mut turn: impl FnMut(&T) -> Option<Turn>) -> (Vec<T>, Vec<T>) {
+fn split_by_mode<T>(all: Vec<T>, mut send_mode: impl FnMut(&T) -> Option<SendMode>) -> (Vec<T>, Vec<T>) {
     let (mut together, mut alone) = (Vec::new(), Vec::new());
     for one in all {
-        match turn(&one) {
-            Some(Turn::Together) => together.push(one),
-            Some(Turn::Alone) => alone.push(one),
-            Some(Turn::SetAside) | None => {}
+        match send_mode(&one) {
+            Some(SendMode::Together) => together.push(one),
+            Some(SendMode::Alone) => alone.push(one),
+            Some(SendMode::SetAside) | None => {}
         }
     }
     (together, alone)

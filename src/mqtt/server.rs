@@ -48,7 +48,7 @@ pub(super) struct ServerList(Vec<Entry>);
 #[derive(Debug)]
 struct Entry {
     server: Arc<BrokerServer>,
-    versions: Versions,
+    versions: VersionChoice,
     /// Number of quick losses in a row.
     quick_losses: u32,
 }
@@ -59,13 +59,13 @@ struct Entry {
 /// without a restart. After a timeout with MQTT 5 the broker gets 3.1.1 until that fails, because each timeout takes
 /// ten seconds.
 #[derive(Debug, Default)]
-pub(super) struct Versions {
+pub(super) struct VersionChoice {
     prescribed: Option<MqttVersion>,
     unanswered: u32,
     v5_worked: bool,
     v311_worked: bool,
     /// Whether an attempt with MQTT 5 has timed out, and none with 3.1.1 has failed since.
-    silent_to_v5: bool,
+    timed_out_on_v5: bool,
 }
 
 impl ServerList {
@@ -104,7 +104,7 @@ impl ServerList {
     }
 
     /// Returns the next server of the list.
-    pub(super) fn behind(&self, server: &BrokerServer) -> Option<Arc<BrokerServer>> {
+    pub(super) fn next_after(&self, server: &BrokerServer) -> Option<Arc<BrokerServer>> {
         self.get(self.position(server)? + 1)
     }
 
@@ -113,7 +113,7 @@ impl ServerList {
         self.entry(server).map(|entry| &mut entry.quick_losses)
     }
 
-    pub(super) fn versions(&mut self, server: &BrokerServer) -> Option<&mut Versions> {
+    pub(super) fn versions(&mut self, server: &BrokerServer) -> Option<&mut VersionChoice> {
         self.entry(server).map(|entry| &mut entry.versions)
     }
 
@@ -130,7 +130,7 @@ impl ServerList {
 
 impl Entry {
     fn new(server: BrokerServer) -> Entry {
-        let versions = Versions { prescribed: server.version, ..Versions::default() };
+        let versions = VersionChoice { prescribed: server.version, ..VersionChoice::default() };
         Entry { server: Arc::new(server), versions, quick_losses: 0 }
     }
 }
@@ -139,9 +139,9 @@ impl Entry {
 /// all.
 const UNANSWERED_BEFORE_FALLBACK: u32 = 2;
 
-impl Versions {
+impl VersionChoice {
     pub(super) fn first(&self) -> Version {
-        let is_known_to_be_old = self.v311_worked && self.silent_to_v5;
+        let is_known_to_be_old = self.v311_worked && self.timed_out_on_v5;
         match self.prescribed {
             Some(MqttVersion::V311) => Version::V311,
             None if is_known_to_be_old => Version::V311,
@@ -149,7 +149,7 @@ impl Versions {
         }
     }
 
-    pub(super) fn connected(&mut self, version: Version) {
+    pub(super) fn record_connected(&mut self, version: Version) {
         self.unanswered = 0;
         self.v311_worked = version == Version::V311;
         self.v5_worked |= version == Version::V5;
@@ -158,17 +158,17 @@ impl Versions {
     /// Records a failed attempt. Returns whether to retry at once with MQTT 3.1.1.
     pub(super) fn fall_back(&mut self, version: Version, kind: FailureKind) -> bool {
         if version == Version::V311 {
-            self.silent_to_v5 = false;
+            self.timed_out_on_v5 = false;
         }
-        version == Version::V5 && self.prescribed.is_none() && self.points_to_an_old_broker(kind)
+        version == Version::V5 && self.prescribed.is_none() && self.suggests_v311(kind)
     }
 
     /// Whether the version may explain a failed attempt without a fallback. The next attempt decides.
-    pub(super) fn leaves_open(&self, version: Version, kind: FailureKind) -> bool {
+    pub(super) fn may_be_version(&self, version: Version, kind: FailureKind) -> bool {
         version == Version::V5 && self.prescribed.is_none() && kind == FailureKind::NotUnderstood
     }
 
-    fn points_to_an_old_broker(&mut self, kind: FailureKind) -> bool {
+    fn suggests_v311(&mut self, kind: FailureKind) -> bool {
         match kind {
             FailureKind::VersionRefused => true,
             FailureKind::NotUnderstood => {
@@ -177,8 +177,8 @@ impl Versions {
             }
             // A broker that has accepted MQTT 5 before is hung, not old.
             FailureKind::Silent => {
-                self.silent_to_v5 = !self.v5_worked;
-                self.silent_to_v5
+                self.timed_out_on_v5 = !self.v5_worked;
+                self.timed_out_on_v5
             }
             FailureKind::Refused | FailureKind::Unreachable => {
                 self.unanswered = 0;
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn unchanged_servers_keep_their_state() {
         let mut list = ServerList::new(vec![server(1), server(2)]);
-        list.versions(&server(2)).unwrap().connected(Version::V311);
+        list.versions(&server(2)).unwrap().record_connected(Version::V311);
         assert!(!list.replace(vec![server(1), server(2)]));
         assert!(list.replace(vec![server(2), server(3)]));
         assert!(list.versions(&server(2)).unwrap().fall_back(Version::V5, FailureKind::NotUnderstood));
@@ -229,24 +229,24 @@ mod tests {
 
     #[test]
     fn version_refusal_falls_back_at_once() {
-        let mut versions = Versions::default();
+        let mut versions = VersionChoice::default();
         assert!(versions.fall_back(Version::V5, FailureKind::VersionRefused));
         assert!(!versions.fall_back(Version::V311, FailureKind::VersionRefused));
     }
 
     #[test]
     fn second_unanswered_attempt_falls_back() {
-        let mut versions = Versions::default();
+        let mut versions = VersionChoice::default();
         assert!(!versions.fall_back(Version::V5, FailureKind::NotUnderstood));
         assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
     }
 
     #[test]
     fn v311_is_kept_until_it_fails() {
-        let mut versions = Versions::default();
+        let mut versions = VersionChoice::default();
         assert!(versions.fall_back(Version::V5, FailureKind::Silent));
         assert_eq!(versions.first(), Version::V5, "the older one has not worked yet");
-        versions.connected(Version::V311);
+        versions.record_connected(Version::V311);
         assert_eq!(versions.first(), Version::V311);
         assert!(!versions.fall_back(Version::V311, FailureKind::Unreachable));
         assert_eq!(versions.first(), Version::V5);
@@ -254,33 +254,33 @@ mod tests {
 
     #[test]
     fn hung_v5_brokers_do_not_fall_back() {
-        let mut versions = Versions::default();
-        versions.connected(Version::V5);
+        let mut versions = VersionChoice::default();
+        versions.record_connected(Version::V5);
         assert!(!versions.fall_back(Version::V5, FailureKind::Silent));
         assert_eq!(versions.first(), Version::V5);
     }
 
     #[test]
     fn first_unclear_answer_is_undecided() {
-        let mut versions = Versions::default();
-        assert!(versions.leaves_open(Version::V5, FailureKind::NotUnderstood));
-        assert!(!versions.leaves_open(Version::V311, FailureKind::NotUnderstood));
-        assert!(!versions.leaves_open(Version::V5, FailureKind::Unreachable));
+        let mut versions = VersionChoice::default();
+        assert!(versions.may_be_version(Version::V5, FailureKind::NotUnderstood));
+        assert!(!versions.may_be_version(Version::V311, FailureKind::NotUnderstood));
+        assert!(!versions.may_be_version(Version::V5, FailureKind::Unreachable));
         versions.prescribed = Some(MqttVersion::V5);
-        assert!(!versions.leaves_open(Version::V5, FailureKind::NotUnderstood));
+        assert!(!versions.may_be_version(Version::V5, FailureKind::NotUnderstood));
     }
 
     #[test]
     fn known_v311_brokers_fall_back_at_once() {
-        let mut versions = Versions::default();
-        versions.connected(Version::V311);
+        let mut versions = VersionChoice::default();
+        versions.record_connected(Version::V311);
         assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
     }
 
     #[test]
     fn other_failures_never_fall_back() {
-        let mut versions = Versions::default();
-        versions.connected(Version::V311);
+        let mut versions = VersionChoice::default();
+        versions.record_connected(Version::V311);
         for kind in [FailureKind::Unreachable, FailureKind::Refused] {
             assert!((0..20).all(|_| !versions.fall_back(Version::V5, kind)));
         }
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn required_version_is_the_only_one() {
-        let prescribed = |version| Versions { prescribed: Some(version), ..Versions::default() };
+        let prescribed = |version| VersionChoice { prescribed: Some(version), ..VersionChoice::default() };
         assert_eq!(prescribed(MqttVersion::V311).first(), Version::V311);
         assert_eq!(prescribed(MqttVersion::V5).first(), Version::V5);
         assert!(!prescribed(MqttVersion::V5).fall_back(Version::V5, FailureKind::VersionRefused));

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 
-use super::certificate::{Certificate, moment};
+use super::certificate::{Certificate, format_time};
 use crate::files::read_regular;
 
 /// Paths of the PEM files of a TLS connection.
@@ -32,7 +32,7 @@ pub(super) struct TlsMaterial {
 }
 
 /// Maximum file size, 16 times the CA bundle of a system.
-const MOST_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Error in a TLS file.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +176,7 @@ fn key(column: &'static str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFi
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 fn read(column: &'static str, path: &str) -> Result<Vec<u8>, TlsFileError> {
-    read_regular(Path::new(path), MOST_BYTES).map_err(|source| TlsFileError::Unreadable {
+    read_regular(Path::new(path), MAX_BYTES).map_err(|source| TlsFileError::Unreadable {
         column,
         path: path.to_owned(),
         source,
@@ -191,7 +191,7 @@ fn check_time(
 ) -> Result<(), TlsFileError> {
     let certificate = Certificate::parse(der).map_err(|problem| damaged(column, path, &problem))?;
     let wrong =
-        |problem, at| TlsFileError::NotValid { column, path: path.to_owned(), problem, at: moment(at) };
+        |problem, at| TlsFileError::NotValid { column, path: path.to_owned(), problem, at: format_time(at) };
     if certificate.not_after < now {
         return Err(wrong("has expired on", certificate.not_after));
     }

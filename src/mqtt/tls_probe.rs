@@ -12,7 +12,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore,
 };
 
-use super::certificate::{Certificate, moment};
+use super::certificate::{Certificate, format_time};
 use super::server::BrokerServer;
 use super::tls_files::{TlsFiles, TlsMaterial};
 
@@ -20,7 +20,7 @@ use super::tls_files::{TlsFiles, TlsMaterial};
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Wait for a late alert: a TLS 1.3 handshake ends before the broker has verified the client certificate.
-const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
+const ALERT_WAIT: Duration = Duration::from_secs(1);
 
 /// Performs a handshake with the broker. Returns its certificate, or the cause of the failure.
 pub(super) fn handshake(server: &BrokerServer, files: &TlsFiles) -> Result<Certificate, String> {
@@ -30,8 +30,8 @@ pub(super) fn handshake(server: &BrokerServer, files: &TlsFiles) -> Result<Certi
     let name = server_name(server)?;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
     let mut stream = connect(&server.host, server.port).map_err(|error| error.to_string())?;
-    let outcome = shake_hands(&mut connection, &mut stream)
-        .and_then(|()| await_second_thoughts(&mut connection, &mut stream));
+    let outcome =
+        shake_hands(&mut connection, &mut stream).and_then(|()| await_alert(&mut connection, &mut stream));
     let own = connection.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
     let certificate = own.map(|der| Certificate::parse(der));
     match outcome {
@@ -103,12 +103,12 @@ fn shake_hands(connection: &mut ClientConnection, stream: &mut TcpStream) -> io:
         if deadline <= Instant::now() {
             return Err(ErrorKind::TimedOut.into());
         }
-        take_in(connection, stream)?;
+        receive(connection, stream)?;
     }
 }
 
 /// Reads and processes the received bytes.
-fn take_in(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
+fn receive(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
     if connection.read_tls(stream)? == 0 {
         return Err(ErrorKind::UnexpectedEof.into());
     }
@@ -121,14 +121,14 @@ fn take_in(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Res
 }
 
 /// Waits for a session ticket, which signals success, or for an alert. A timeout is no refusal.
-fn await_second_thoughts(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
-    let deadline = Instant::now() + SECOND_THOUGHTS;
-    stream.set_read_timeout(Some(SECOND_THOUGHTS))?;
+fn await_alert(connection: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
+    let deadline = Instant::now() + ALERT_WAIT;
+    stream.set_read_timeout(Some(ALERT_WAIT))?;
     while connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
         && connection.tls13_tickets_received() == 0
         && Instant::now() < deadline
     {
-        match take_in(connection, stream) {
+        match receive(connection, stream) {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Ok(());
@@ -148,14 +148,14 @@ fn explain(
 ) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match tls {
-        Some(Error::InvalidCertificate(problem)) => of_certificate(problem, &server.host, files),
-        Some(Error::AlertReceived(alert)) => of_alert(*alert, has_certificate),
-        Some(Error::InvalidMessage(_)) => no_tls(server.port),
+        Some(Error::InvalidCertificate(problem)) => describe_certificate_error(problem, &server.host, files),
+        Some(Error::AlertReceived(alert)) => describe_alert(*alert, has_certificate),
+        Some(Error::InvalidMessage(_)) => describe_missing_tls(server.port),
         Some(other) => format!("the TLS handshake failed: {other}"),
         None if is_end(error) && was_shown_one => {
-            of_refused_certificate("it closed the connection", has_certificate)
+            describe_refusal("it closed the connection", has_certificate)
         }
-        None if is_end(error) => no_tls(server.port),
+        None if is_end(error) => describe_missing_tls(server.port),
         None => format!("the TLS handshake failed: {error}"),
     }
 }
@@ -170,18 +170,18 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-fn no_tls(port: u16) -> String {
+fn describe_missing_tls(port: u16) -> String {
     format!(
         "what listens there does not speak TLS: set `tls` to false, or `port` ({port}) to the one with TLS, usually 8883"
     )
 }
 
-fn of_certificate(problem: &CertificateError, host: &str, files: &TlsFiles) -> String {
+fn describe_certificate_error(problem: &CertificateError, host: &str, files: &TlsFiles) -> String {
     match problem {
         CertificateError::Expired => "the broker's certificate has expired".to_owned(),
         CertificateError::ExpiredContext { not_after, .. } => {
             let at = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
-            format!("the broker's certificate has expired on {}", moment(at))
+            format!("the broker's certificate has expired on {}", format_time(at))
         }
         // For a bad signature, the issuer has the name of a known authority but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
@@ -192,7 +192,7 @@ fn of_certificate(problem: &CertificateError, host: &str, files: &TlsFiles) -> S
             format!("wrong name: the broker's certificate is not for {host}")
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let names: Vec<&str> = presented.iter().map(|name| without_kind(name)).collect();
+            let names: Vec<&str> = presented.iter().map(|name| strip_kind(name)).collect();
             format!("wrong name: the broker's certificate is not for {host} but for {}", names.join(", "))
         }
         other => format!("the broker's certificate is not accepted: {other}"),
@@ -200,12 +200,12 @@ fn of_certificate(problem: &CertificateError, host: &str, files: &TlsFiles) -> S
 }
 
 /// Strips the type from `DnsName("a.example")` and `IpAddress(::1)`.
-fn without_kind(presented: &str) -> &str {
+fn strip_kind(presented: &str) -> &str {
     let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(presented).trim_matches('"')
 }
 
-fn of_alert(alert: AlertDescription, has_certificate: bool) -> String {
+fn describe_alert(alert: AlertDescription, has_certificate: bool) -> String {
     let said = format!("it said {alert:?}");
     match alert {
         // TLS 1.2 sends this for a missing certificate, among other causes.
@@ -222,12 +222,12 @@ fn of_alert(alert: AlertDescription, has_certificate: bool) -> String {
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
         | AlertDescription::AccessDenied
-        | AlertDescription::DecryptError => of_refused_certificate(&said, has_certificate),
+        | AlertDescription::DecryptError => describe_refusal(&said, has_certificate),
         _ => format!("the broker ended the TLS handshake: {said}"),
     }
 }
 
-fn of_refused_certificate(said: &str, has_certificate: bool) -> String {
+fn describe_refusal(said: &str, has_certificate: bool) -> String {
     if has_certificate {
         format!("the broker refused the client certificate: {said}")
     } else {

@@ -17,7 +17,7 @@ use crate::domain::suspend_detector::SuspendDetector;
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Interval of the checks.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns the time after which paho counts as hung.
 pub(super) fn patience() -> Duration {
@@ -30,9 +30,9 @@ pub(super) fn patience() -> Duration {
 
 /// Activity of the threads that call paho.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct Heartbeat {
     begin: Instant,
-    /// Start of the current work of the thread "mqtt"; [`RESTS`] while it waits for input.
+    /// Start of the current work of the thread "mqtt"; [`IDLE`] while it waits for input.
     busy_since_ms: AtomicU64,
     in_callback: AtomicBool,
     /// End of the last callback.
@@ -40,13 +40,13 @@ pub(super) struct Pulse {
     suspend_detector: Mutex<SuspendDetector>,
 }
 
-const RESTS: u64 = u64::MAX;
+const IDLE: u64 = u64::MAX;
 
-impl Pulse {
-    pub(super) fn new() -> Arc<Pulse> {
-        Arc::new(Pulse {
+impl Heartbeat {
+    pub(super) fn new() -> Arc<Heartbeat> {
+        Arc::new(Heartbeat {
             begin: Instant::now(),
-            busy_since_ms: AtomicU64::new(RESTS),
+            busy_since_ms: AtomicU64::new(IDLE),
             in_callback: AtomicBool::new(false),
             callback_ended_ms: AtomicU64::new(0),
             suspend_detector: Mutex::default(),
@@ -54,13 +54,13 @@ impl Pulse {
     }
 
     /// Marks the thread "mqtt" as busy.
-    pub(super) fn begins(&self) {
+    pub(super) fn mark_busy(&self) {
         self.busy_since_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// Marks the thread "mqtt" as idle.
-    pub(super) fn rests(&self) {
-        self.busy_since_ms.store(RESTS, Ordering::Relaxed);
+    pub(super) fn mark_idle(&self) {
+        self.busy_since_ms.store(IDLE, Ordering::Relaxed);
     }
 
     /// Runs a callback and records its duration.
@@ -78,7 +78,7 @@ impl Pulse {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(RESTS)
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(IDLE)
     }
 
     /// Returns how long the thread "mqtt" has been busy, if that exceeds `patience` without a callback.
@@ -87,7 +87,7 @@ impl Pulse {
         // A suspended process could not make progress.
         let watched = self.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner).awake_for(now);
         let since = self.busy_since_ms.load(Ordering::Relaxed);
-        if since == RESTS || watched < patience {
+        if since == IDLE || watched < patience {
             return None;
         }
         let busy = now.saturating_sub(Duration::from_millis(since));
@@ -96,11 +96,14 @@ impl Pulse {
 }
 
 /// Starts the watchdog thread. Calls `on_stuck` once, when paho hangs.
-pub(super) fn watch(pulse: Arc<Pulse>, on_stuck: impl FnOnce(String) + Send + 'static) -> io::Result<()> {
+pub(super) fn watch(
+    heartbeat: Arc<Heartbeat>,
+    on_stuck: impl FnOnce(String) + Send + 'static,
+) -> io::Result<()> {
     let watching = move || {
         loop {
-            thread::sleep(LOOK);
-            if let Some(busy) = pulse.overdue(patience()) {
+            thread::sleep(CHECK_INTERVAL);
+            if let Some(busy) = heartbeat.overdue(patience()) {
                 on_stuck(format!("a call into it has not returned for {} s", busy.as_secs()));
                 return;
             }
@@ -117,36 +120,36 @@ mod tests {
     const SOME: Duration = Duration::from_nanos(1);
 
     /// Checks repeatedly, as the watchdog thread does.
-    fn comes_overdue(pulse: &Pulse) -> bool {
+    fn becomes_overdue(heartbeat: &Heartbeat) -> bool {
         (0..1_000).any(|_| {
             thread::yield_now();
-            pulse.overdue(SOME).is_some()
+            heartbeat.overdue(SOME).is_some()
         })
     }
 
     #[test]
     fn only_a_busy_thread_becomes_overdue() {
-        let pulse = Pulse::new();
-        assert!(!comes_overdue(&pulse));
-        pulse.begins();
-        assert!(comes_overdue(&pulse));
-        pulse.rests();
-        assert!(!comes_overdue(&pulse));
+        let heartbeat = Heartbeat::new();
+        assert!(!becomes_overdue(&heartbeat));
+        heartbeat.mark_busy();
+        assert!(becomes_overdue(&heartbeat));
+        heartbeat.mark_idle();
+        assert!(!becomes_overdue(&heartbeat));
     }
 
     #[test]
     fn running_callbacks_excuse_a_busy_thread() {
-        let pulse = Pulse::new();
-        pulse.begins();
-        pulse.during_callback(|| assert!(!comes_overdue(&pulse)));
-        assert!(comes_overdue(&pulse));
+        let heartbeat = Heartbeat::new();
+        heartbeat.mark_busy();
+        heartbeat.during_callback(|| assert!(!becomes_overdue(&heartbeat)));
+        assert!(becomes_overdue(&heartbeat));
     }
 
     #[test]
     fn recent_callbacks_excuse_a_busy_thread() {
-        let pulse = Pulse::new();
-        pulse.begins();
-        pulse.during_callback(|| ());
-        assert!(!pulse.is_free_for(Duration::from_hours(1)));
+        let heartbeat = Heartbeat::new();
+        heartbeat.mark_busy();
+        heartbeat.during_callback(|| ());
+        assert!(!heartbeat.is_free_for(Duration::from_hours(1)));
     }
 }

@@ -19,7 +19,7 @@ use std::thread;
 
 use mosquitto::Mosquitto;
 use mqtt_gateway::domain::message::DeliveryFacts;
-use mqtt_gateway::mqtt::{Farewell, MqttError, MqttEvent, RefusedCode, Subscription};
+use mqtt_gateway::mqtt::{MqttError, MqttEvent, RefusedCode, SessionEnd, Subscription};
 use peer::Peer;
 use scripted::Scripted;
 
@@ -95,15 +95,21 @@ async fn a_session_is_forgotten_by_a_connection_and_not_without_one() {
     let peer = Peer::connect(broker.port, "forgotten");
     peer.event();
     peer.link.disconnect().await.unwrap();
-    assert!(matches!(peer.link.leave(Farewell::ForgetSession).await, Err(MqttError::NotConnected)));
+    assert!(matches!(
+        peer.link.disconnect_with(SessionEnd::ForgetSession).await,
+        Err(MqttError::NotConnected)
+    ));
     peer.link.connect();
     assert!(matches!(peer.event(), MqttEvent::Connected { session_kept: true, .. }));
-    peer.link.leave(Farewell::ForgetSession).await.unwrap();
+    peer.link.disconnect_with(SessionEnd::ForgetSession).await.unwrap();
     peer.link.connect();
     assert_eq!(peer.event(), peer.connected("5", true));
     broker.stop();
     assert!(matches!(peer.event(), MqttEvent::Lost { .. }));
-    assert!(matches!(peer.link.leave(Farewell::ForgetSession).await, Err(MqttError::NotConnected)));
+    assert!(matches!(
+        peer.link.disconnect_with(SessionEnd::ForgetSession).await,
+        Err(MqttError::NotConnected)
+    ));
     peer.link.disconnect().await.unwrap();
 }
 

@@ -247,5 +247,5 @@ fn the_certificates_of_a_connection_are_described() {
             "the client certificate is valid until 2099-01-01 00:00:00 UTC"
         ]
     );
-    assert!(found.iter().all(|found| !found.ends_soon));
+    assert!(found.iter().all(|found| !found.expires_soon));
 }

@@ -15,7 +15,7 @@ use super::super::end_mark::EndMark;
 use super::super::startup::Prepared;
 use crate::actors::Directory;
 use crate::actors::messages::{AwaitHandover, ConnectionLost};
-use crate::mqtt::{Farewell, MqttLink, Subscription};
+use crate::mqtt::{MqttLink, SessionEnd, Subscription};
 use crate::store::MqttServer;
 
 /// How often is looked whether the broker has sent everything.
@@ -108,7 +108,7 @@ impl Sessions {
 
     /// Without a connection nothing is said, and the session stays.
     async fn is_forgotten(&self) -> bool {
-        self.link.leave(Farewell::ForgetSession).await.is_ok()
+        self.link.disconnect_with(SessionEnd::ForgetSession).await.is_ok()
     }
 
     /// Returns when there has been no connection for long.

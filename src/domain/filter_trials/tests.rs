@@ -24,11 +24,11 @@ fn one_loss_only_suspects() {
     let mut trials = FilterTrials::default();
     assert_eq!(trials.connection_ended(together(&["a", "b"]), NOW), TrialOutcome::Suspects(2));
     assert_eq!(
-        ["a", "b", "c"].map(|filter| trials.turn(filter, NOW)),
-        [Turn::Alone, Turn::Alone, Turn::Together]
+        ["a", "b", "c"].map(|filter| trials.send_mode(filter, NOW)),
+        [SendMode::Alone, SendMode::Alone, SendMode::Together]
     );
     trials.answered("a");
-    assert_eq!(trials.turn("a", NOW), Turn::Together);
+    assert_eq!(trials.send_mode("a", NOW), SendMode::Together);
 }
 
 #[test]
@@ -36,10 +36,10 @@ fn culprits_are_retried_less_often() {
     let mut trials = FilterTrials::default();
     trials.connection_ended(together(&["bad", "good"]), NOW);
     assert_eq!(trials.connection_ended(alone("bad"), NOW), culprit("bad", MINUTE));
-    assert_eq!(trials.turn("bad", NOW), Turn::SetAside);
-    assert_eq!(trials.turn("good", NOW), Turn::Alone, "it has not been judged");
+    assert_eq!(trials.send_mode("bad", NOW), SendMode::SetAside);
+    assert_eq!(trials.send_mode("good", NOW), SendMode::Alone, "it has not been judged");
     let due = NOW + MINUTE;
-    assert_eq!(trials.turn("bad", due), Turn::Alone);
+    assert_eq!(trials.send_mode("bad", due), SendMode::Alone);
     assert_eq!(trials.connection_ended(alone("bad"), due), culprit("bad", 2 * MINUTE));
     let last = (0..20).map(|_| trials.connection_ended(alone("bad"), due)).last();
     assert_eq!(last, Some(culprit("bad", 60 * MINUTE)));
@@ -63,9 +63,9 @@ fn recovered_filter_makes_others_due() {
         trials.connection_ended(alone(filter), NOW);
     }
     trials.answered("unknown");
-    assert_eq!(trials.turn("b", NOW), Turn::SetAside);
+    assert_eq!(trials.send_mode("b", NOW), SendMode::SetAside);
     trials.answered("a");
-    assert_eq!(["a", "b"].map(|filter| trials.turn(filter, NOW)), [Turn::Together, Turn::Alone]);
+    assert_eq!(["a", "b"].map(|filter| trials.send_mode(filter, NOW)), [SendMode::Together, SendMode::Alone]);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn unwanted_filters_are_forgotten() {
     let mut trials = FilterTrials::default();
     trials.connection_ended(alone("a"), NOW);
     trials.forget("a");
-    assert_eq!(trials.turn("a", NOW), Turn::Together);
+    assert_eq!(trials.send_mode("a", NOW), SendMode::Together);
 }
 
 #[test]
@@ -113,10 +113,10 @@ fn connect(
     wanted: &BTreeSet<u8>,
     window: usize,
 ) -> (Vec<u8>, Unanswered) {
-    let turn = |filter: &&u8| trials.turn(&filter.to_string(), NOW);
+    let send_mode = |filter: &&u8| trials.send_mode(&filter.to_string(), NOW);
     let mut answered = Vec::new();
     let mut waiting: Vec<u8> =
-        wanted.iter().filter(|filter| turn(filter) == Turn::Together).copied().collect();
+        wanted.iter().filter(|filter| send_mode(filter) == SendMode::Together).copied().collect();
     while let Some(&next) = waiting.first() {
         if !broker.answers(next) {
             let under_way = waiting.iter().take(window).map(u8::to_string).collect();
@@ -124,7 +124,8 @@ fn connect(
         }
         answered.push(waiting.remove(0));
     }
-    let mut alone: Vec<u8> = wanted.iter().filter(|filter| turn(filter) == Turn::Alone).copied().collect();
+    let mut alone: Vec<u8> =
+        wanted.iter().filter(|filter| send_mode(filter) == SendMode::Alone).copied().collect();
     alone.sort_by_key(|filter| trials.suspicion(&filter.to_string()));
     for filter in alone {
         if !broker.answers(filter) {

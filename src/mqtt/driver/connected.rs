@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use paho_mqtt::ReasonCode;
 
-use super::super::broker_probe::somebody_listens;
+use super::super::broker_probe::probe_tcp;
 use super::super::clients::{Client, is_prepared};
-use super::super::input::{Gone, Input};
+use super::super::input::{ConnectionLoss, Input};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
-use super::super::reconnect::{Loser, NextBroker};
+use super::super::reconnect::{LosingBroker, NextBroker};
 use super::super::relay::Relay;
 use super::super::requests::LossReport;
 use super::super::server::BrokerServer;
 use super::super::version::Version;
 use super::super::watchdog::patience;
-use super::sign_of_life::{Next, SignOfLife};
+use super::keepalive_probe::{Action, KeepaliveProbe};
 use super::{Driver, Phase, wait};
 use crate::domain::filter_trials::TrialOutcome;
 
@@ -27,7 +27,7 @@ use crate::domain::filter_trials::TrialOutcome;
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Number of polls in a row that must find no connection. The first may run just before the callback.
-const DOUBTS_OF_A_LOSS: u32 = 2;
+const MAX_MISSED_CHECKS: u32 = 2;
 
 pub(super) struct Connection {
     pub(super) server: Arc<BrokerServer>,
@@ -36,11 +36,11 @@ pub(super) struct Connection {
     pub(super) terms: Terms,
     since: Instant,
     next_check: Instant,
-    doubts: u32,
+    missed_checks: u32,
     pub(super) has_published: bool,
-    sign_of_life: SignOfLife,
+    keepalive_probe: KeepaliveProbe,
     /// Time of the next check for a preferred broker; unused at the first of the list.
-    pub(super) look_back_at: Instant,
+    pub(super) preferred_check_at: Instant,
 }
 
 impl Connection {
@@ -49,7 +49,7 @@ impl Connection {
         client: Client,
         relay: Relay,
         terms: Terms,
-        look_back_at: Instant,
+        preferred_check_at: Instant,
     ) -> Connection {
         let now = Instant::now();
         Connection {
@@ -59,38 +59,39 @@ impl Connection {
             terms,
             since: now,
             next_check: now + CHECK_INTERVAL,
-            doubts: 0,
+            missed_checks: 0,
             has_published: false,
-            sign_of_life: SignOfLife::new(now),
-            look_back_at,
+            keepalive_probe: KeepaliveProbe::new(now),
+            preferred_check_at,
         }
     }
 
     /// Returns the time of the next check if no input arrives before.
     pub(super) fn deadline(&self) -> Instant {
-        self.next_check.min(self.look_back_at).min(self.sign_of_life.deadline())
+        self.next_check.min(self.preferred_check_at).min(self.keepalive_probe.deadline())
     }
 }
 
 impl Driver {
     pub(super) fn serve(&mut self, mut connection: Connection, now: Instant) -> Phase {
         if connection.next_check <= now {
-            connection.doubts = if connection.client.paho.is_connected() { 0 } else { connection.doubts + 1 };
-            if connection.doubts >= DOUBTS_OF_A_LOSS {
-                return self.lost(&connection, Gone::Missing);
+            connection.missed_checks =
+                if connection.client.paho.is_connected() { 0 } else { connection.missed_checks + 1 };
+            if connection.missed_checks >= MAX_MISSED_CHECKS {
+                return self.lost(&connection, ConnectionLoss::Unreported);
             }
             connection.next_check = now + CHECK_INTERVAL;
         }
-        if connection.look_back_at <= now {
-            connection.look_back_at = now + self.reconnect.look_back_in(rand::random());
-            self.look_back(&connection.server);
+        if connection.preferred_check_at <= now {
+            connection.preferred_check_at = now + self.reconnect.preferred_check_delay(rand::random());
+            self.check_preferred(&connection.server);
         }
-        match connection.sign_of_life.look(self.pulse.is_free_for(patience()), now) {
-            Next::Wait => {}
-            Next::Ask(request) => self.requests.push(request, connection.terms, now),
-            Next::GiveUp => {
+        match connection.keepalive_probe.update(self.heartbeat.is_free_for(patience()), now) {
+            Action::Wait => {}
+            Action::Send(request) => self.requests.push(request, connection.terms, now),
+            Action::Close => {
                 drop(connection.client.paho.disconnect(None));
-                return self.lost(&connection, Gone::Silent);
+                return self.lost(&connection, ConnectionLoss::Silent);
             }
         }
         let mut context = Context::from_waker(&self.waker);
@@ -100,33 +101,33 @@ impl Driver {
 
     /// Checks for a preferred broker by its files and a TCP connection. Only a real attempt shows the answer to a
     /// CONNECT; failed attempts make later ones rarer.
-    fn look_back(&self, present: &BrokerServer) {
-        let rather_had = self.servers.before(present);
-        if rather_had.is_empty() {
+    fn check_preferred(&self, present: &BrokerServer) {
+        let preferred = self.servers.before(present);
+        if preferred.is_empty() {
             return;
         }
         let (inputs, allowed) = (self.inputs.clone(), self.clients.allowed_credentials().clone());
-        let looking = move || {
+        let check = move || {
             let is_back = |server: &BrokerServer| {
-                is_prepared(server, &allowed) && somebody_listens(&server.host, server.port).is_ok()
+                is_prepared(server, &allowed) && probe_tcp(&server.host, server.port).is_ok()
             };
-            let back = rather_had.into_iter().find(|server| is_back(server));
+            let back = preferred.into_iter().find(|server| is_back(server));
             if let Some(server) = back {
-                let _ = inputs.send(Input::Back(server));
+                let _ = inputs.send(Input::PreferredBroker(server));
             }
         };
-        if let Err(error) = thread::Builder::new().name("mqtt-look".to_owned()).spawn(looking) {
+        if let Err(error) = thread::Builder::new().name("mqtt-look".to_owned()).spawn(check) {
             log::warn!("Cannot look whether a broker is back: {error}");
         }
     }
 
-    pub(super) fn go_back_to(&mut self, server: &BrokerServer) {
+    pub(super) fn return_to(&mut self, server: &BrokerServer) {
         let Phase::Connected(connection) = &self.phase else {
             return;
         };
         let (there, here) = (self.servers.position(server), self.servers.position(&connection.server));
         if there.is_some() && there < here {
-            self.reconnect.going_back();
+            self.reconnect.record_return();
             self.move_away(&format!("{} is back and comes before it", server.address()));
         }
     }
@@ -139,7 +140,7 @@ impl Driver {
         };
     }
 
-    pub(super) fn check_loss(&mut self, version: Version, why: Gone) {
+    pub(super) fn check_loss(&mut self, version: Version, loss: ConnectionLoss) {
         let Phase::Connected(connection) = &self.phase else {
             return;
         };
@@ -148,40 +149,40 @@ impl Driver {
             return;
         }
         if let Phase::Connected(connection) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.phase = self.lost(&connection, why);
+            self.phase = self.lost(&connection, loss);
         }
     }
 
-    fn lost(&mut self, connection: &Connection, why: Gone) -> Phase {
+    fn lost(&mut self, connection: &Connection, loss: ConnectionLoss) -> Phase {
         self.connected.store(false, Ordering::Relaxed);
         if connection.has_published {
             self.clients.renew(connection.terms.version);
         }
-        let taken_over = why == Gone::Dismissed(ReasonCode::SessionTakenOver);
+        let taken_over = loss == ConnectionLoss::ServerDisconnect(ReasonCode::SessionTakenOver);
         let LossReport { outcome, takes_filters } = self.report_loss(taken_over);
-        let behind = self.servers.behind(&connection.server);
+        let following = self.servers.next_after(&connection.server);
         // A broker that has left the list has no counter.
         let mut none = 0;
         let quick_losses = self.servers.quick_losses(&connection.server).unwrap_or(&mut none);
-        let loser = Loser { quick_losses, is_followed: behind.is_some() };
+        let losing_broker = LosingBroker { quick_losses, has_next: following.is_some() };
         // A broker that accepts none of our filters keeps no connection: the next one may be better.
-        let after = if outcome != TrialOutcome::Nothing && (takes_filters || !loser.is_followed) {
-            self.reconnect.lost_over_a_filter(rand::random())
+        let after = if outcome != TrialOutcome::Nothing && (takes_filters || !losing_broker.has_next) {
+            self.reconnect.record_filter_loss(rand::random())
         } else {
-            self.reconnect.lost(loser, connection.since.elapsed(), taken_over, rand::random())
+            self.reconnect.record_loss(losing_broker, connection.since.elapsed(), taken_over, rand::random())
         };
         self.next_round = match after.next {
             NextBroker::First => None,
             NextBroker::Same => Some(Arc::clone(&connection.server)),
-            NextBroker::Behind => behind,
+            NextBroker::Following => following,
         };
         let cause = if after.id_taken { self.second_client() } else { String::new() };
         let further =
-            if after.next == NextBroker::Behind { "; the next broker of the list is tried" } else { "" };
+            if after.next == NextBroker::Following { "; the next broker of the list is tried" } else { "" };
         let retry_in = after.retry_in;
         let reason =
-            format!("{}{}{cause}{further}", describe(why, &connection.relay), describe_outcome(&outcome));
-        self.tell(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });
+            format!("{}{}{cause}{further}", describe(loss, &connection.relay), describe_outcome(&outcome));
+        self.emit(MqttEvent::Lost { server: connection.server.address(), reason, retry_in });
         wait(retry_in)
     }
 
@@ -218,16 +219,18 @@ fn describe_outcome(outcome: &TrialOutcome) -> String {
     }
 }
 
-fn describe(why: Gone, relay: &Relay) -> String {
-    match why {
-        Gone::Broken => match relay.end_reason() {
+fn describe(loss: ConnectionLoss, relay: &Relay) -> String {
+    match loss {
+        ConnectionLoss::Broken => match relay.end_reason() {
             Some(reason) => format!("the connection broke: {reason}"),
             None => "the connection broke".to_owned(),
         },
-        Gone::Dismissed(code) => format!("the broker closed the connection: {code} ({})", code as u8),
-        Gone::Silent => {
+        ConnectionLoss::ServerDisconnect(code) => {
+            format!("the broker closed the connection: {code} ({})", code as u8)
+        }
+        ConnectionLoss::Silent => {
             format!("nothing came, and no answer to a question, for {} s", 2 * patience().as_secs())
         }
-        Gone::Missing => "the MQTT client has no connection any more".to_owned(),
+        ConnectionLoss::Unreported => "the MQTT client has no connection any more".to_owned(),
     }
 }

@@ -62,7 +62,7 @@ impl Driver {
         match self.poll(&mut attempt.token) {
             Poll::Ready(Ok(response)) => self.established(attempt, &response),
             Poll::Ready(Err(error)) => {
-                self.owes_since = None;
+                self.overdue_since = None;
                 let mut failure = Failure::new(&error, || attempt.relay.reachable());
                 if failure.kind == FailureKind::NotUnderstood {
                     failure.text = attempt.relay.end_reason().unwrap_or(failure.text);
@@ -73,8 +73,8 @@ impl Driver {
                 // Prevents the overdue attempt from succeeding later.
                 drop(attempt.client.paho.disconnect(None));
                 // A waiting message callback blocks paho. Afterwards paho gets its full time again.
-                let excused = !self.pulse.is_free_for(2 * CONNECT_TIMEOUT);
-                self.count_what_paho_owes(!excused && attempt.relay.reachable().is_ok());
+                let excused = !self.heartbeat.is_free_for(2 * CONNECT_TIMEOUT);
+                self.report_overdue_attempts(!excused && attempt.relay.reachable().is_ok());
                 self.failed(attempt.target, &Failure::overdue())
             }
             Poll::Pending => Phase::Connecting(attempt),
@@ -82,16 +82,16 @@ impl Driver {
     }
 
     /// Reports a hang after overdue attempts in a row at reachable brokers, which never recover.
-    fn count_what_paho_owes(&mut self, without_excuse: bool) {
+    fn report_overdue_attempts(&mut self, without_excuse: bool) {
         if !without_excuse {
-            self.owes_since = None;
+            self.overdue_since = None;
             return;
         }
         let began = Instant::now().checked_sub(ATTEMPT_TIMEOUT).unwrap_or_else(Instant::now);
-        let since = *self.owes_since.get_or_insert(began);
+        let since = *self.overdue_since.get_or_insert(began);
         if since.elapsed() >= patience() {
             let owed = since.elapsed().as_secs();
-            self.tell(MqttEvent::Stuck {
+            self.emit(MqttEvent::Stuck {
                 reason: format!("it has not come to an end with an attempt to connect for {owed} s"),
             });
         }
@@ -106,14 +106,14 @@ impl Driver {
             names_subscriptions: version == Version::V5 && available != Some(0),
             qos: self.qos,
         };
-        self.owes_since = None;
+        self.overdue_since = None;
         self.requests.begin(server.address(), Instant::now());
-        self.reconnect.connected();
+        self.reconnect.record_connected();
         if let Some(versions) = self.servers.versions(&server) {
-            versions.connected(version);
+            versions.record_connected(version);
         }
         self.connected.store(true, Ordering::Relaxed);
-        self.tell(MqttEvent::Connected {
+        self.emit(MqttEvent::Connected {
             server: server.address(),
             version: version.name(),
             names_subscriptions: terms.names_subscriptions,
@@ -121,8 +121,8 @@ impl Driver {
             session_kept: response.connect_response().is_some_and(|response| response.session_present),
         });
         let listed = self.servers.position(&server).is_some();
-        let look_back_at = Instant::now() + self.reconnect.look_back_in(rand::random());
-        let connection = Connection::new(server, client, relay, terms, look_back_at);
+        let preferred_check_at = Instant::now() + self.reconnect.preferred_check_delay(rand::random());
+        let connection = Connection::new(server, client, relay, terms, preferred_check_at);
         if !self.leaving.is_empty() {
             self.leave(&connection, None)
         } else if listed {
@@ -134,7 +134,7 @@ impl Driver {
 
     fn failed(&mut self, target: Target, failure: &Failure) -> Phase {
         if !self.leaving.is_empty() {
-            return self.left(false);
+            return self.finish_leaving(false);
         }
         let Target { server, version } = target;
         if self.servers.versions(&server).is_some_and(|versions| versions.fall_back(version, failure.kind)) {
@@ -144,14 +144,15 @@ impl Driver {
         }
         // If the list has changed, continue with its first broker.
         let next = match self.servers.position(&server) {
-            Some(_) => self.servers.behind(&server),
+            Some(_) => self.servers.next_after(&server),
             None => self.servers.get(0),
         };
-        let retry_in = if next.is_some() { Duration::ZERO } else { self.reconnect.failed(rand::random()) };
+        let retry_in =
+            if next.is_some() { Duration::ZERO } else { self.reconnect.record_failure(rand::random()) };
         let (address, reason) = (server.address(), failure.text.clone());
         let versions = self.servers.versions(&server);
-        let is_open = versions.is_some_and(|versions| versions.leaves_open(version, failure.kind));
-        self.tell(if is_open {
+        let is_open = versions.is_some_and(|versions| versions.may_be_version(version, failure.kind));
+        self.emit(if is_open {
             MqttEvent::Unanswered { server: address, reason, retry_in }
         } else {
             MqttEvent::Failed { server: address, reason_code: failure.code, reason, retry_in }

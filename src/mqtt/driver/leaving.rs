@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use paho_mqtt::{DisconnectOptions, DisconnectOptionsBuilder, Properties, PropertyCode, Token};
 
-use super::super::options::{Farewell, MqttError, MqttEvent};
+use super::super::options::{MqttError, MqttEvent, SessionEnd};
 use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::{Connection, Driver, Phase};
 
 pub(super) struct Leaving {
     token: Token,
-    moves_on: bool,
+    connects_next: bool,
     /// Whether the broker is asked to delete the session.
     forgets: bool,
     /// Time at which DISCONNECT counts as overdue.
@@ -21,33 +21,38 @@ pub(super) struct Leaving {
 }
 
 impl Driver {
-    /// Disconnects, and reconnects to another broker if `moving_on_because` gives a reason.
+    /// Disconnects, and reconnects to another broker if `next_broker_reason` gives a reason.
     ///
     /// The broker keeps the session for its expiry interval, and sends unacknowledged messages again when the gateway
     /// returns. Unsubscribing first would lose messages in a cluster whose nodes share sessions.
-    pub(super) fn leave(&mut self, connection: &Connection, moving_on_because: Option<&str>) -> Phase {
+    pub(super) fn leave(&mut self, connection: &Connection, next_broker_reason: Option<&str>) -> Phase {
         self.connected.store(false, Ordering::Relaxed);
         self.requests.fail_all();
-        if let Some(reason) = moving_on_because {
-            self.tell(MqttEvent::Left { server: connection.server.address(), reason: reason.to_owned() });
+        if let Some(reason) = next_broker_reason {
+            self.emit(MqttEvent::Left { server: connection.server.address(), reason: reason.to_owned() });
         }
-        let forgets = moving_on_because.is_none() && self.farewell == Farewell::ForgetSession;
-        let options = forgets.then(|| forgetting(connection.terms.version)).flatten();
+        let forgets = next_broker_reason.is_none() && self.session_end == SessionEnd::ForgetSession;
+        let options = forgets.then(|| delete_session_options(connection.terms.version)).flatten();
         let token = connection.client.paho.disconnect(options);
         let deadline = Instant::now() + patience();
-        self.check_farewell(Leaving { token, moves_on: moving_on_because.is_some(), forgets, deadline })
+        self.check_disconnect(Leaving {
+            token,
+            connects_next: next_broker_reason.is_some(),
+            forgets,
+            deadline,
+        })
     }
 
-    pub(super) fn check_farewell(&mut self, mut leaving: Leaving) -> Phase {
+    pub(super) fn check_disconnect(&mut self, mut leaving: Leaving) -> Phase {
         match self.poll(&mut leaving.token) {
             // An error means that the connection is closed already. Only deleting the session needs the DISCONNECT
             // itself.
-            Poll::Ready(_) if leaving.moves_on && self.leaving.is_empty() => self.begin_round(),
-            Poll::Ready(outcome) => self.left(leaving.forgets && outcome.is_ok()),
+            Poll::Ready(_) if leaving.connects_next && self.leaving.is_empty() => self.begin_round(),
+            Poll::Ready(outcome) => self.finish_leaving(leaving.forgets && outcome.is_ok()),
             Poll::Pending if leaving.deadline <= Instant::now() => {
-                if self.pulse.is_free_for(patience()) {
+                if self.heartbeat.is_free_for(patience()) {
                     let reason = format!("it has not disconnected for {} s", patience().as_secs());
-                    self.tell(MqttEvent::Stuck { reason });
+                    self.emit(MqttEvent::Stuck { reason });
                 }
                 Phase::Leaving(Leaving { deadline: Instant::now() + patience(), ..leaving })
             }
@@ -57,8 +62,8 @@ impl Driver {
 
     /// Answers the callers that wait for the disconnect. `forgotten` is false without a connection, because the session
     /// then stays at the broker.
-    pub(super) fn left(&mut self, forgotten: bool) -> Phase {
-        let done = forgotten || self.farewell == Farewell::KeepSession;
+    pub(super) fn finish_leaving(&mut self, forgotten: bool) -> Phase {
+        let done = forgotten || self.session_end == SessionEnd::KeepSession;
         for reply in self.leaving.drain(..) {
             // The receiver may be gone already.
             let _ = reply.send(if done { Ok(()) } else { Err(MqttError::NotConnected) });
@@ -68,7 +73,7 @@ impl Driver {
 }
 
 /// Returns the options that delete the session. MQTT 3.1.1 has none.
-fn forgetting(version: Version) -> Option<DisconnectOptions> {
+fn delete_session_options(version: Version) -> Option<DisconnectOptions> {
     if version != Version::V5 {
         return None;
     }

@@ -8,7 +8,7 @@ use paho_mqtt::{
 };
 
 use super::{Credentials, LoadError};
-use crate::mqtt::broker_probe::somebody_listens;
+use crate::mqtt::broker_probe::probe_tcp;
 use crate::mqtt::clients::{CONNECT_TIMEOUT, server_uri};
 use crate::mqtt::failure::{Failure, FailureKind};
 use crate::mqtt::version::Version;
@@ -28,12 +28,12 @@ pub(super) struct Target<'a> {
 
 /// Connects a new client. `prepare` sets its callbacks before.
 pub(super) fn connect(target: &Target<'_>, prepare: impl Fn(&AsyncClient)) -> Result<AsyncClient, LoadError> {
-    refuse_nul(target.host, "the broker's host")?;
-    refuse_nul(target.client_id, "the MQTT client id")?;
-    refuse_nul(target.credentials.map_or("", |(user, _)| user), "the MQTT user name")?;
+    reject_nul(target.host, "the broker's host")?;
+    reject_nul(target.client_id, "the MQTT client id")?;
+    reject_nul(target.credentials.map_or("", |(user, _)| user), "the MQTT user name")?;
     match attempt(target, Version::V5, &prepare)? {
         Ok(client) => Ok(client),
-        Err(failure) if is_about_the_version(failure.kind) => {
+        Err(failure) if is_version_failure(failure.kind) => {
             attempt(target, Version::V311, &prepare)?.map_err(|failure| LoadError::Connect(failure.text))
         }
         Err(failure) => Err(LoadError::Connect(failure.text)),
@@ -41,11 +41,11 @@ pub(super) fn connect(target: &Target<'_>, prepare: impl Fn(&AsyncClient)) -> Re
 }
 
 /// Paho panics on NUL in strings that it passes to C.
-pub(super) fn refuse_nul(text: &str, what: &'static str) -> Result<(), LoadError> {
+pub(super) fn reject_nul(text: &str, what: &'static str) -> Result<(), LoadError> {
     if text.contains('\0') { Err(LoadError::Nul(what)) } else { Ok(()) }
 }
 
-fn is_about_the_version(kind: FailureKind) -> bool {
+fn is_version_failure(kind: FailureKind) -> bool {
     matches!(kind, FailureKind::VersionRefused | FailureKind::NotUnderstood | FailureKind::Silent)
 }
 
@@ -73,7 +73,7 @@ fn attempt(
     // Paho ends the attempt itself, but checks its clock rarely.
     let outcome = client.connect(options(target, version)).wait_for(CONNECT_TIMEOUT * 2);
     let failure = |error| {
-        Failure::new(&error, || somebody_listens(target.host, target.port).map_err(|error| error.to_string()))
+        Failure::new(&error, || probe_tcp(target.host, target.port).map_err(|error| error.to_string()))
     };
     Ok(outcome.map(|_| client).map_err(failure))
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection::{Target, connect, refuse_nul};
+use super::connection::{Target, connect, reject_nul};
 use super::{ANSWER_TIMEOUT, Credentials, LoadError};
 
 /// Lowest reason code of a refusal.
@@ -35,12 +35,12 @@ pub fn discard(
     idle: Duration,
     on_ready: &mut dyn FnMut(),
 ) -> Result<Discarded, LoadError> {
-    refuse_nul(filter, "a topic filter")?;
+    reject_nul(filter, "a topic filter")?;
     if qos > 2 {
         return Err(LoadError::Qos(qos));
     }
-    let (tell, told) = sync_channel(1);
-    let tally = Arc::new(Tally { count, arrivals: Mutex::default(), tell });
+    let (end_sender, end_receiver) = sync_channel(1);
+    let tally = Arc::new(Tally { count, arrivals: Mutex::default(), end_sender });
     let client = connect(&Target { host, port, client_id, credentials }, |client| {
         let taking = Arc::clone(&tally);
         // A call without a message only marks the end of a connection.
@@ -49,9 +49,9 @@ pub fn discard(
                 taking.take();
             }
         });
-        let (lost, dismissed) = (Arc::clone(&tally), Arc::clone(&tally));
+        let (lost, disconnected) = (Arc::clone(&tally), Arc::clone(&tally));
         client.set_connection_lost_callback(move |_| lost.end(End::Lost));
-        client.set_disconnected_callback(move |_, _, _| dismissed.end(End::Lost));
+        client.set_disconnected_callback(move |_, _, _| disconnected.end(End::Lost));
     })?;
     let refused = |reason| LoadError::Subscribe { filter: filter.to_owned(), reason };
     let answer = client.subscribe(filter, i32::from(qos)).wait_for(ANSWER_TIMEOUT);
@@ -60,7 +60,7 @@ pub fn discard(
         return Err(refused(format!("code {code}")));
     }
     on_ready();
-    let discarded = tally.await_end(&told, idle)?;
+    let discarded = tally.await_end(&end_receiver, idle)?;
     let disconnected = client.disconnect(None).wait_for(ANSWER_TIMEOUT);
     disconnected.map_err(|error| LoadError::Client(error.to_string()))?;
     Ok(discarded)
@@ -76,7 +76,7 @@ struct Tally {
     /// Number of messages to wait for.
     count: u64,
     arrivals: Mutex<Arrivals>,
-    tell: SyncSender<End>,
+    end_sender: SyncSender<End>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -100,14 +100,14 @@ impl Tally {
 
     fn end(&self, end: End) {
         // A full channel already holds the first end, which counts.
-        let _ = self.tell.try_send(end);
+        let _ = self.end_sender.try_send(end);
     }
 
-    fn await_end(&self, told: &Receiver<End>, idle: Duration) -> Result<Discarded, LoadError> {
+    fn await_end(&self, end_receiver: &Receiver<End>, idle: Duration) -> Result<Discarded, LoadError> {
         let begun = Instant::now();
         loop {
             let quiet_since = self.lock().span.map_or(begun, |(_, last)| last);
-            match told.recv_timeout(idle.saturating_sub(quiet_since.elapsed())) {
+            match end_receiver.recv_timeout(idle.saturating_sub(quiet_since.elapsed())) {
                 Ok(End::Lost) => return Err(LoadError::Lost),
                 Ok(End::Counted) => break,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use paho_mqtt::{AsyncClient, DeliveryToken, Message};
 
-use super::connection::{Target, connect, refuse_nul};
+use super::connection::{Target, connect, reject_nul};
 use super::{ANSWER_TIMEOUT, Credentials, LoadError};
 
 /// Maximum number of unacknowledged messages. Paho scans all of them twice per published message. A larger window costs
@@ -55,7 +55,7 @@ impl Publisher {
     /// Publishes without waiting for the acknowledgement, unless 500 are outstanding. At `QoS` 0 a message counts as
     /// acknowledged once it is written to the connection.
     pub fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), LoadError> {
-        refuse_nul(topic, "a topic")?;
+        reject_nul(topic, "a topic")?;
         if self.unacknowledged.len() >= WINDOW {
             self.await_oldest(STEP)?;
         }

@@ -30,8 +30,8 @@ pub(super) enum Start {
 }
 
 /// Parses CONNECT and replaces the token by the credentials.
-pub(super) fn start(bytes: &[u8], token: &Token, credentials: &Credentials) -> Start {
-    match read(bytes) {
+pub(super) fn parse_start(bytes: &[u8], token: &Token, credentials: &Credentials) -> Start {
+    match parse(bytes) {
         Ok(Some((body, used))) => match replace(body, token, credentials) {
             Ok(Some(packet)) => Start::Connect(packet, used),
             Ok(None) | Err(_) => Start::Foreign,
@@ -41,7 +41,7 @@ pub(super) fn start(bytes: &[u8], token: &Token, credentials: &Credentials) -> S
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
+fn parse(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
     let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
     if *first != CONNECT {
         return Err(Malformed::Type(first >> 4));
@@ -124,9 +124,12 @@ mod tests {
         for level in [4, 5] {
             let ours = connect(level, 0x80, &[token.as_str().as_bytes()]);
             let expected = connect(level, 0xc0, &[b"user", b"hush"]);
-            assert_eq!(start(&ours, &token, &Some(credentials())), Start::Connect(expected, ours.len()));
+            assert_eq!(
+                parse_start(&ours, &token, &Some(credentials())),
+                Start::Connect(expected, ours.len())
+            );
             let expected = connect(level, 0, &[]);
-            assert_eq!(start(&ours, &token, &None), Start::Connect(expected, ours.len()));
+            assert_eq!(parse_start(&ours, &token, &None), Start::Connect(expected, ours.len()));
         }
     }
 
@@ -143,7 +146,7 @@ mod tests {
             vec![CONNECT, 0xff, 0xff, 0xff, 0x7f],
             vec![CONNECT, 0],
         ] {
-            assert_eq!(start(&foreign, &token, &Some(credentials())), Start::Foreign, "{foreign:?}");
+            assert_eq!(parse_start(&foreign, &token, &Some(credentials())), Start::Foreign, "{foreign:?}");
         }
     }
 
@@ -152,7 +155,7 @@ mod tests {
         let token = Token::new();
         let ours = connect(5, 0x80, &[token.as_str().as_bytes()]);
         for end in 0..ours.len() {
-            assert_eq!(start(&ours[..end], &token, &None), Start::Incomplete);
+            assert_eq!(parse_start(&ours[..end], &token, &None), Start::Incomplete);
         }
     }
 }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::super::version::Version;
 use super::coalescing::MessageCount;
 use super::packet::{Header, Kind, Malformed, Publish, check};
-use super::rejected::{Rejected, Token, readable};
+use super::rejected::{Rejected, Token, lossy_topic};
 use crate::domain::message::{MAX_HEAD_BYTES, Unfit, UnfitReason};
 
 /// Maximum size of packets other than PUBLISH, far above reason codes and strings.
@@ -44,7 +44,7 @@ struct Skipping {
     publish: Publish,
     rejected: Rejected,
     payload_hash: Sha256,
-    left: usize,
+    remaining: usize,
 }
 
 impl Filter {
@@ -71,35 +71,35 @@ impl Filter {
     }
 
     /// Processes received bytes, and appends the packets for paho to `out`.
-    pub(super) fn take(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    pub(super) fn process(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         if !self.partial.is_empty() {
             let mut whole = std::mem::take(&mut self.partial);
             whole.extend_from_slice(bytes);
-            let used = self.take_packets(&whole, out)?;
+            let used = self.process_packets(&whole, out)?;
             if used < whole.len() {
                 whole.drain(..used);
                 self.partial = whole;
             }
             return Ok(());
         }
-        bytes = bytes.get(self.take_packets(bytes, out)?..).unwrap_or_default();
+        bytes = bytes.get(self.process_packets(bytes, out)?..).unwrap_or_default();
         self.partial.extend_from_slice(bytes);
         Ok(())
     }
 
     /// Processes complete packets. Returns the number of processed bytes.
-    fn take_packets(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
+    fn process_packets(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
         let mut rest = bytes;
         loop {
             if self.skipping.is_some() {
                 rest = self.skip(rest, out);
             }
-            let Some(header) = Header::read(rest, self.version)? else { break };
+            let Some(header) = Header::parse(rest, self.version)? else { break };
             self.check_order(header.kind)?;
             let used = if header.kind == Kind::Publish && header.body_bytes > self.max_publish_bytes {
-                self.begin_to_skip(header, rest)
+                self.start_skipping(header, rest)
             } else {
-                self.take_packet(header, rest, out)?
+                self.process_packet(header, rest, out)?
             };
             match rest.get(used..) {
                 Some(next) if used > 0 => rest = next,
@@ -117,7 +117,12 @@ impl Filter {
     }
 
     /// Processes one packet. Returns its size, or 0 while it is incomplete.
-    fn take_packet(&mut self, header: Header, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
+    fn process_packet(
+        &mut self,
+        header: Header,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Malformed> {
         if header.kind != Kind::Publish && header.body_bytes > MAX_CONTROL_BYTES {
             return Err(Malformed::TooLong { kind: header.kind.name(), bytes: header.body_bytes });
         }
@@ -126,7 +131,7 @@ impl Filter {
         match header.kind {
             Kind::Publish => {
                 self.messages.add_one();
-                let publish = Publish::read(header.flags, body, self.version);
+                let publish = Publish::parse(header.flags, body, self.version);
                 match unfit(&publish) {
                     None => out.extend_from_slice(packet),
                     Some(reason) => self.reject(header.flags, &publish, reason, body, out),
@@ -146,7 +151,7 @@ impl Filter {
         let payload = body.get(publish.payload_at.unwrap_or(0)..).unwrap_or_default();
         let rejected = Rejected {
             unfit: Unfit { reason, length: payload.len() as u64, sha256: Sha256::digest(payload).into() },
-            topic: readable(body.get(publish.topic.clone()).unwrap_or_default()),
+            topic: lossy_topic(body.get(publish.topic.clone()).unwrap_or_default()),
             head: payload.get(..MAX_HEAD_BYTES).unwrap_or(payload).to_vec(),
         };
         out.extend_from_slice(&rejected.to_packet(flags, publish, &self.token, self.version));
@@ -154,10 +159,10 @@ impl Filter {
 
     /// Starts to skip a long PUBLISH once topic, properties and the beginning of the payload are there. Returns 0 until
     /// then.
-    fn begin_to_skip(&mut self, header: Header, bytes: &[u8]) -> usize {
+    fn start_skipping(&mut self, header: Header, bytes: &[u8]) -> usize {
         let kept = header.body_bytes.min(MAX_PUBLISH_HEAD_BYTES + MAX_HEAD_BYTES);
         let Some(body) = bytes.get(header.bytes..header.bytes + kept) else { return 0 };
-        let publish = Publish::read(header.flags, body, self.version);
+        let publish = Publish::parse(header.flags, body, self.version);
         let payload_at = publish.payload_at.unwrap_or(0);
         let payload = body.get(payload_at..).unwrap_or_default();
         let rejected = Rejected {
@@ -166,22 +171,22 @@ impl Filter {
                 length: (header.body_bytes - payload_at) as u64,
                 sha256: [0; 32],
             },
-            topic: readable(body.get(publish.topic.clone()).unwrap_or_default()),
+            topic: lossy_topic(body.get(publish.topic.clone()).unwrap_or_default()),
             head: payload.get(..MAX_HEAD_BYTES).unwrap_or(payload).to_vec(),
         };
         let payload_hash = Sha256::new_with_prefix(payload);
-        let left = header.body_bytes - body.len();
-        self.skipping = Some(Skipping { flags: header.flags, publish, rejected, payload_hash, left });
+        let remaining = header.body_bytes - body.len();
+        self.skipping = Some(Skipping { flags: header.flags, publish, rejected, payload_hash, remaining });
         header.bytes + body.len()
     }
 
     /// Skips the long PUBLISH. Returns the bytes after its end.
     fn skip<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let Some(mut skipping) = self.skipping.take() else { return bytes };
-        let (skipped, rest) = bytes.split_at(skipping.left.min(bytes.len()));
+        let (skipped, rest) = bytes.split_at(skipping.remaining.min(bytes.len()));
         skipping.payload_hash.update(skipped);
-        skipping.left -= skipped.len();
-        if skipping.left > 0 {
+        skipping.remaining -= skipped.len();
+        if skipping.remaining > 0 {
             self.skipping = Some(skipping);
         } else {
             let Skipping { flags, publish, mut rejected, payload_hash, .. } = skipping;
@@ -235,24 +240,24 @@ mod tests {
 
     fn filter() -> Filter {
         let mut filter = Filter::new(Version::V5, Token::new(), LIMIT, MessageCount::default());
-        filter.take(CONNACK, &mut Vec::new()).unwrap();
+        filter.process(CONNACK, &mut Vec::new()).unwrap();
         filter
     }
 
     fn passed(filter: &mut Filter, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        filter.take(bytes, &mut out).unwrap();
+        filter.process(bytes, &mut out).unwrap();
         out
     }
 
     /// Returns the rejected message in the only packet for paho, and the rest of that packet.
     fn rejected(filter: &Filter, out: &[u8]) -> (Rejected, u8, Publish) {
-        let header = Header::read(out, Version::V5).unwrap().unwrap();
+        let header = Header::parse(out, Version::V5).unwrap().unwrap();
         assert_eq!((header.kind, header.packet_bytes()), (Kind::Publish, out.len()));
         let body = &out[header.bytes..];
-        let publish = Publish::read(header.flags, body, Version::V5);
+        let publish = Publish::parse(header.flags, body, Version::V5);
         assert_eq!(&body[publish.topic.clone()], filter.token.as_str().as_bytes());
-        (Rejected::read(&body[publish.payload_at.unwrap()..]).unwrap(), header.flags, publish)
+        (Rejected::decode(&body[publish.payload_at.unwrap()..]).unwrap(), header.flags, publish)
     }
 
     #[test]
@@ -314,7 +319,7 @@ mod tests {
         let mut out = Vec::new();
         let mut most = 0;
         for chunk in [publish(0b0010, b"long", &[], &payload), packet(0xd0, &[])].concat().chunks(1_000) {
-            filter.take(chunk, &mut out).unwrap();
+            filter.process(chunk, &mut out).unwrap();
             most = most.max(filter.partial.capacity());
         }
         assert!(most <= 1024 * 1024);
@@ -339,10 +344,10 @@ mod tests {
             vec![0x30, 0xff, 0xff, 0xff, 0xff],
             vec![0x90, 0xff, 0xff, 0xff, 0x7f],
         ] {
-            assert!(filter().take(&bad, &mut Vec::new()).is_err(), "{bad:?}");
+            assert!(filter().process(&bad, &mut Vec::new()).is_err(), "{bad:?}");
         }
         let mut fresh = Filter::new(Version::V5, Token::new(), LIMIT, MessageCount::default());
-        assert!(fresh.take(&publish(0, b"t", &[], b""), &mut Vec::new()).is_err(), "before CONNACK");
+        assert!(fresh.process(&publish(0, b"t", &[], b""), &mut Vec::new()).is_err(), "before CONNACK");
     }
 
     #[test]
@@ -376,7 +381,7 @@ mod tests {
             let (mut out, mut rest, mut sizes) = (Vec::new(), stream.as_slice(), sizes.iter().cycle());
             while !rest.is_empty() {
                 let (chunk, behind) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
-                cut.take(chunk, &mut out).unwrap();
+                cut.process(chunk, &mut out).unwrap();
                 rest = behind;
             }
             prop_assert_eq!(out, expected);
@@ -392,13 +397,13 @@ mod fuzz {
     use crate::fuzzing::{behaviour, fuzz_from};
 
     /// Checks that `out` holds only complete packets that paho can parse, and returns their kinds.
-    fn kinds_of_sound_packets(mut out: &[u8], version: Version) -> Vec<&'static str> {
+    fn kinds_of_valid_packets(mut out: &[u8], version: Version) -> Vec<&'static str> {
         let mut kinds = Vec::new();
-        while let Some(header) = Header::read(out, version).unwrap() {
+        while let Some(header) = Header::parse(out, version).unwrap() {
             let (packet, behind) = out.split_at(header.packet_bytes());
             let body = &packet[header.bytes..];
             if header.kind == Kind::Publish {
-                assert_eq!(unfit(&Publish::read(header.flags, body, version)), None);
+                assert_eq!(unfit(&Publish::parse(header.flags, body, version)), None);
             }
             check(header, body, version).unwrap();
             kinds.push(header.kind.name());
@@ -422,8 +427,8 @@ mod fuzz {
                 filter.is_connected = true;
                 let mut out = Vec::new();
                 // An error ends the connection. Earlier packets were passed on.
-                let error = filter.take(input, &mut out).err().map(|error| error.to_string());
-                let mut kinds = kinds_of_sound_packets(&out, version);
+                let error = filter.process(input, &mut out).err().map(|error| error.to_string());
+                let mut kinds = kinds_of_valid_packets(&out, version);
                 kinds.truncate(4);
                 seen.push((error, kinds));
             }

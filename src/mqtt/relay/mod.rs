@@ -34,12 +34,12 @@ use tokio::time::timeout;
 
 use self::coalescing::{Coalescing, MessageCount};
 pub(super) use self::connect::Credentials;
-use self::connect::{Start, start};
+use self::connect::{Start, parse_start};
 use self::dial::dial;
 use self::filter::Filter;
 use self::pump::{End, Pump};
 pub(super) use self::rejected::{Rejected, Token};
-use super::broker_probe::look;
+use super::broker_probe::probe;
 use super::server::BrokerServer;
 use super::version::Version;
 
@@ -167,7 +167,7 @@ fn progress_after(end: &End, is_connected: bool, server: &BrokerServer) -> Progr
         }
         // A broker may refuse the client certificate after the handshake.
         End::Broker(_) if !is_connected && server.tls.is_some() => {
-            look(server).map_or_else(Progress::Failed, |()| Progress::Ended(None))
+            probe(server).map_or_else(Progress::Failed, |()| Progress::Ended(None))
         }
         End::Broker(Some(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
             Progress::Ended(Some(error.to_string()))
@@ -197,7 +197,7 @@ async fn read_start(mut stream: TcpStream, route: Arc<Route>) -> Option<(TcpStre
     loop {
         let count = stream.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
         bytes.extend_from_slice(chunk.get(..count)?);
-        match start(&bytes, &route.token, &route.credentials) {
+        match parse_start(&bytes, &route.token, &route.credentials) {
             Start::Incomplete => {}
             Start::Foreign => return None,
             Start::Connect(mut packet, used) => {

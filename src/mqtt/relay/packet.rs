@@ -84,7 +84,7 @@ pub(super) struct Header {
 
 impl Header {
     /// Parses a fixed header. Returns `None` if bytes are missing.
-    pub(super) fn read(bytes: &[u8], version: Version) -> Result<Option<Header>, Malformed> {
+    pub(super) fn parse(bytes: &[u8], version: Version) -> Result<Option<Header>, Malformed> {
         let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
         let kind = Kind::from_type(first >> 4, version)?;
         let mut fields = Fields(rest);
@@ -232,7 +232,7 @@ pub(super) struct Publish {
 
 impl Publish {
     /// Parses as much of the body as possible. The body may be cut off within the payload.
-    pub(super) fn read(flags: u8, body: &[u8], version: Version) -> Publish {
+    pub(super) fn parse(flags: u8, body: &[u8], version: Version) -> Publish {
         let mut publish = Publish::default();
         publish.payload_at = publish.read_up_to_payload(flags, body, version).ok();
         publish

@@ -77,7 +77,7 @@ async fn download(
             Ok(count) => chunk.get(..count).unwrap_or_default(),
             Err(error) => return End::Broker(Some(error)),
         };
-        let taken = filter.take(bytes, &mut out);
+        let taken = filter.process(bytes, &mut out);
         // Packets before an invalid one are still passed on.
         if to.write_all(&out).await.is_err() {
             return End::Client;

@@ -65,7 +65,7 @@ impl Rejected {
     }
 
     /// Decodes a payload of [`to_packet`](Self::to_packet).
-    pub(in super::super) fn read(payload: &[u8]) -> Option<Rejected> {
+    pub(in super::super) fn decode(payload: &[u8]) -> Option<Rejected> {
         let (reason, rest) = payload.split_first()?;
         let (length, rest) = rest.split_first_chunk()?;
         let (sha256, rest) = rest.split_first_chunk()?;
@@ -81,10 +81,10 @@ impl Rejected {
 }
 
 /// Converts a topic to text, truncated to fit a packet: replacement characters could make it too long.
-pub(super) fn readable(topic: &[u8]) -> String {
-    let mut readable = String::from_utf8_lossy(topic).replace('\0', "\u{fffd}");
-    readable.truncate(readable.floor_char_boundary(usize::from(u16::MAX)));
-    readable
+pub(super) fn lossy_topic(topic: &[u8]) -> String {
+    let mut lossy_topic = String::from_utf8_lossy(topic).replace('\0', "\u{fffd}");
+    lossy_topic.truncate(lossy_topic.floor_char_boundary(usize::from(u16::MAX)));
+    lossy_topic
 }
 
 pub(super) fn push_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -75,7 +75,7 @@ impl MissingIds {
             let begun = book.change_id_uses(|uses| uses.begin_session(server));
             if begun.is_ok() {
                 log::info!(
-                    "The new session at {server} does without subscription identifiers: topics that overlap are subscribed as one"
+                    "New session at {server} uses no subscription identifiers: overlapping topics are subscribed as one"
                 );
             }
             log_if_unsaved(begun);
@@ -86,16 +86,16 @@ impl MissingIds {
 
 fn warn(broker: &str) {
     log::warn!(
-        "The broker {broker} has left subscription identifiers out of messages, so nothing tells which of several matching \
-         topics each copy is for: every copy goes to all flows that match, more than once. This may happen at each \
-         reconnect until the broker begins a new session; from then on the gateway does without identifiers there. \
-         A flow with a message_key stores each message once"
+        "Broker {broker} has omitted subscription identifiers from messages. Copies for overlapping topics cannot be told \
+         apart, so every copy goes to all matching flows, more than once. This may recur at each reconnect until the \
+         broker starts a new session, which will not use identifiers. A flow with a message_key stores each message \
+         once"
     );
 }
 
 fn log_if_unsaved(kept: Result<(), InboxError>) {
     if let Err(error) = kept {
-        log::error!("Cannot keep whether the broker names subscriptions: {error}");
+        log::error!("Cannot save that the broker omits subscription identifiers: {error}");
     }
 }
 

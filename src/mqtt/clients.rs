@@ -84,7 +84,7 @@ impl Clients {
                     mem::forget(mem::replace(client, renewed.clone()));
                 }
             }
-            Err(error) => log::warn!("Going on with the MQTT client that there is: {error}"),
+            Err(error) => log::warn!("Cannot replace the MQTT client, keeping the old one: {error}"),
         }
     }
 

@@ -2,10 +2,10 @@
 //!
 //! | in the table | means |
 //! | --- | --- |
-//! | `file:/run/secrets/password` | what is in this file below `CREDENTIALS_DIR`, without line ends at its end |
-//! | `env:MQTT_PASSWORD` | what this environment variable holds; its name begins with `CREDENTIALS_ENV_PREFIX` |
-//! | `plain:file:/…`, `plain:env:…`, `plain:plain:…` | the rest itself, which begins like a reference |
-//! | anything else | itself |
+//! | `file:/run/secrets/password` | content of this file below `CREDENTIALS_DIR`, without trailing line breaks |
+//! | `env:MQTT_PASSWORD` | value of this environment variable, whose name begins with `CREDENTIALS_ENV_PREFIX` |
+//! | `plain:file:/…`, `plain:env:…`, `plain:plain:…` | remainder, taken literally although it looks like a reference |
+//! | anything else | the text itself |
 //!
 //! Only `file:` with an absolute path and `env:` with a valid name are references. So hardly any existing password is
 //! mistaken for one.
@@ -31,9 +31,7 @@ const MAX_BYTES: u64 = 65_535;
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file cannot be read.
-    #[error(
-        "{reference} cannot be read: {source} (a value that only looks like this is written plain:{reference})"
-    )]
+    #[error("{reference} cannot be read: {source} (to use this text as the value, write plain:{reference})")]
     File {
         /// Reference in the table.
         reference: String,
@@ -43,8 +41,8 @@ pub enum CredentialError {
     /// The file may not be read.
     #[error(
         "{reference} is refused: {problem}; put the file below CREDENTIALS_DIR ({}), or set CREDENTIALS_DIR to a \
-         directory that holds nothing but secrets of brokers \
-         (a value that only looks like this is written plain:{reference})",
+         directory that contains only secrets of brokers \
+         (to use this text as the value, write plain:{reference})",
         .dir.display()
     )]
     ForbiddenFile {
@@ -57,9 +55,9 @@ pub enum CredentialError {
     },
     /// The variable may not be read.
     #[error(
-        "{reference} is refused: only variables that begin with {prefix} (CREDENTIALS_ENV_PREFIX) and are no settings \
+        "{reference} is refused: only variables that begin with {prefix} (CREDENTIALS_ENV_PREFIX) and are not settings \
          of the gateway are read; rename the variable, or set CREDENTIALS_ENV_PREFIX \
-         (a value that only looks like this is written plain:{reference})"
+         (to use this text as the value, write plain:{reference})"
     )]
     ForbiddenVariable {
         /// Reference in the table.
@@ -69,7 +67,7 @@ pub enum CredentialError {
     },
     /// The variable is not set.
     #[error(
-        "{reference} is not set in the environment (a value that only looks like this is written plain:{reference})"
+        "{reference} is not set in the environment (to use this text as the value, write plain:{reference})"
     )]
     Variable {
         /// Reference in the table.

@@ -162,7 +162,7 @@ impl Driver {
             return;
         }
         fail::fail_point!("mqtt-list-changed");
-        log::info!("The brokers to connect to are now, in this order: {}", self.servers.addresses());
+        log::info!("Broker list changed, in order of attempts: {}", self.servers.addresses());
         let gone = match &mut self.phase {
             Phase::Waiting { until } => {
                 *until = Instant::now();

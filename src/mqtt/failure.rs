@@ -64,7 +64,7 @@ impl Failure {
 
     /// Creates the failure of an overdue attempt.
     pub(super) fn overdue() -> Failure {
-        Failure::unprepared(&"the MQTT client did not come to an end with the attempt")
+        Failure::unprepared(&"the MQTT client did not finish the connection attempt")
     }
 
     /// Classifies an error of a reachable broker that did not answer properly.

@@ -22,10 +22,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The text contains NUL, which MQTT forbids.
-    #[error("{0} must not hold a NUL character")]
+    #[error("{0} must not contain NUL")]
     Nul(&'static str),
     /// The quality of service is invalid or not supported here.
-    #[error("QoS {0} is none of 0, 1, 2")]
+    #[error("QoS {0} is not 0, 1 or 2")]
     Qos(u8),
     /// The connection failed.
     #[error("cannot connect to the broker: {0}")]

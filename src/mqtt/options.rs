@@ -149,7 +149,7 @@ pub enum MqttError {
     #[error("no answer from the broker for {} s", .0.as_secs())]
     NoAnswer(Duration),
     /// An option contains NUL, which MQTT forbids.
-    #[error("{0} must not hold a NUL character")]
+    #[error("{0} must not contain NUL")]
     Nul(&'static str),
     /// The client library failed.
     #[error("MQTT client: {0}")]

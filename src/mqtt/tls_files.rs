@@ -48,7 +48,7 @@ pub enum TlsFileError {
         source: io::Error,
     },
     /// The file has no object of the required kind.
-    #[error("{column} {path} holds no {wanted} in PEM format{hint}")]
+    #[error("{column} {path} contains no {wanted} in PEM format{hint}")]
     Missing {
         /// Column of the table.
         column: &'static str,
@@ -82,7 +82,7 @@ pub enum TlsFileError {
         at: String,
     },
     /// The private key does not match the certificate.
-    #[error("the key in {key_path} does not fit the certificate in client_cert_file {cert_path}")]
+    #[error("the key in {key_path} does not match the certificate in client_cert_file {cert_path}")]
     OtherKey {
         /// Path of the key.
         key_path: String,
@@ -310,7 +310,7 @@ mod tests {
     fn foreign_keys_are_detected() {
         let files = files();
         files.write("key", &pair((2000, 2100)).1);
-        assert!(files.error().contains("does not fit"), "{}", files.error());
+        assert!(files.error().contains("does not match the certificate"), "{}", files.error());
     }
 
     #[test]

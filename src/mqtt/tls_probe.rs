@@ -58,7 +58,7 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 /// Returns the name that the certificate of the broker must contain.
 pub(super) fn server_name(server: &BrokerServer) -> Result<ServerName<'static>, String> {
     ServerName::try_from(server.host.clone()).map_err(|_| {
-        format!("no certificate can be for {:?}, which is neither a host name nor an address", server.host)
+        format!("{:?} is neither a host name nor an address, so no certificate can match it", server.host)
     })
 }
 
@@ -85,7 +85,7 @@ pub(super) fn client_config(material: TlsMaterial) -> Result<ClientConfig, Strin
     match material.client {
         Some((chain, key)) => builder
             .with_client_auth_cert(chain, key)
-            .map_err(|error| format!("the client certificate and its key cannot be used: {error}")),
+            .map_err(|error| format!("unusable client certificate or key: {error}")),
         None => Ok(builder.with_no_client_auth()),
     }
 }
@@ -172,7 +172,7 @@ fn is_end(error: &io::Error) -> bool {
 
 fn describe_missing_tls(port: u16) -> String {
     format!(
-        "what listens there does not speak TLS: set `tls` to false, or `port` ({port}) to the one with TLS, usually 8883"
+        "the server does not speak TLS: set `tls` to false, or `port` ({port}) to the one with TLS, usually 8883"
     )
 }
 
@@ -185,7 +185,7 @@ fn describe_certificate_error(problem: &CertificateError, host: &str, files: &Tl
         }
         // For a bad signature, the issuer has the name of a known authority but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
-            "wrong CA: the broker's certificate comes from none of the certificate authorities {}",
+            "wrong CA: the broker's certificate is not issued by any of the certificate authorities {}",
             files.trusted()
         ),
         CertificateError::NotValidForName => {
@@ -206,7 +206,7 @@ fn strip_kind(presented: &str) -> &str {
 }
 
 fn describe_alert(alert: AlertDescription, has_certificate: bool) -> String {
-    let said = format!("it said {alert:?}");
+    let said = format!("alert {alert:?}");
     match alert {
         // TLS 1.2 sends this for a missing certificate, among other causes.
         AlertDescription::HandshakeFailure => format!(

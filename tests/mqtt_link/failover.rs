@@ -39,7 +39,7 @@ async fn the_next_broker_stands_in_and_keeps_what_comes_to_it_after_the_first_is
     let event = peer.event();
     let MqttEvent::Left { server: left, reason } = event else { panic!("{event:?}") };
     assert_eq!(left, address(&second));
-    assert!(reason.contains(&address(&first)) && reason.contains("is back"), "{reason}");
+    assert!(reason.contains(&address(&first)) && reason.contains("is available again"), "{reason}");
     assert_eq!(connected_to(&peer), address(&first));
 
     second.publish("t", "after we left");

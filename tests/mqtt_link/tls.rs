@@ -214,7 +214,7 @@ async fn files_that_are_of_no_use_are_named_before_anybody_is_asked() {
 
     let Pair { certificate, .. } = stage.authority.client("gateway", VALID);
     let reason = refusal(stage.server_with_client(&certificate, &key), "other-key").await;
-    assert!(reason.contains("does not fit"), "{reason}");
+    assert!(reason.contains("does not match the certificate"), "{reason}");
 
     let mut server = stage.server();
     server.tls.as_mut().unwrap().ca_file = Some("/no/such/ca.pem".to_owned());

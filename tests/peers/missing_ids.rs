@@ -6,7 +6,7 @@ use crate::support::world::{Backend, World};
 
 const NEW_SESSION: [u8; 5] = [0x20, 3, 0, 0, 0];
 const KEPT_SESSION: [u8; 5] = [0x20, 3, 1, 0, 0];
-const WARNING: &str = "has left subscription identifiers out";
+const WARNING: &str = "has omitted subscription identifiers";
 
 struct Stage {
     broker: ScriptedBroker,

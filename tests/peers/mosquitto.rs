@@ -20,5 +20,5 @@ fn identifiers_outlive_a_restart_of_the_broker() {
     overlap.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(overlap.compare(&world), Found::default());
-    assert_eq!(gateway.count_warnings("has left subscription identifiers out"), 0);
+    assert_eq!(gateway.count_warnings("has omitted subscription identifiers"), 0);
 }

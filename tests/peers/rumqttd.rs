@@ -87,7 +87,7 @@ fn overlapping_copies_end_with_the_next_session() {
     let restarted = start();
     proxy.lead_to(restarted.v5);
     proxy.cut(How::Rst);
-    gateway.wait_for_line("does without subscription identifiers");
+    gateway.wait_for_line("uses no subscription identifiers");
     gateway.wait_for_line(r#""Subscribed","filters":1"#);
     let mut publisher = publisher_at(restarted.v4, USER);
     let gateway = restart_under_load(End::Orderly, &world, &mut overlap, &mut publisher, gateway);

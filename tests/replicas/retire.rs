@@ -238,7 +238,7 @@ fn what_each_of_several_brokers_keeps_is_taken_one_after_the_other() {
     // Both have forgotten it.
     let again = text_of(&members[1].run(&["retire"]));
     assert_eq!(again.matches("The broker has no session of").count(), 2, "{again}");
-    members[0].running().wait_for_line("is back and comes before it");
+    members[0].running().wait_for_line("is available again and precedes it");
     fleet.wait_until_stored(400);
     members[0].stop();
     assert_eq!(fleet.judge(400).twice(&fleet).0, 0);

@@ -117,7 +117,7 @@ impl Driver {
             }
         };
         if let Err(error) = thread::Builder::new().name("mqtt-look".to_owned()).spawn(check) {
-            log::warn!("Cannot look whether a broker is back: {error}");
+            log::warn!("Cannot check for a preferred broker: {error}");
         }
     }
 
@@ -128,7 +128,7 @@ impl Driver {
         let (there, here) = (self.servers.position(server), self.servers.position(&connection.server));
         if there.is_some() && there < here {
             self.reconnect.record_return();
-            self.move_away(&format!("{} is back and comes before it", server.address()));
+            self.move_away(&format!("{} is available again and precedes it", server.address()));
         }
     }
 
@@ -208,12 +208,10 @@ fn describe_outcome(outcome: &TrialOutcome) -> String {
     match outcome {
         TrialOutcome::Nothing => String::new(),
         TrialOutcome::Suspects(filters) => {
-            format!(
-                "; {filters} topic filters were unanswered, they are tried again one by one after all others"
-            )
+            format!("; {filters} topic filters were unanswered and are retried one by one after all others")
         }
         TrialOutcome::Culprit { filter, retry_in } => format!(
-            "; the topic filter {filter:?} was sent alone and is the likely cause: it is left out and tried again in {} s",
+            "; the topic filter {filter:?} was sent alone and is the likely cause: it is omitted and retried in {} s",
             retry_in.as_secs()
         ),
     }
@@ -229,7 +227,7 @@ fn describe(loss: ConnectionLoss, relay: &Relay) -> String {
             format!("the broker closed the connection: {code} ({})", code as u8)
         }
         ConnectionLoss::Silent => {
-            format!("nothing came, and no answer to a question, for {} s", 2 * patience().as_secs())
+            format!("no message and no answer to a keepalive probe for {} s", 2 * patience().as_secs())
         }
         ConnectionLoss::Unreported => "the MQTT client has no connection any more".to_owned(),
     }

@@ -92,7 +92,7 @@ impl Driver {
         if since.elapsed() >= patience() {
             let owed = since.elapsed().as_secs();
             self.emit(MqttEvent::Stuck {
-                reason: format!("it has not come to an end with an attempt to connect for {owed} s"),
+                reason: format!("a connection attempt has not ended for {owed} s"),
             });
         }
     }
@@ -139,7 +139,7 @@ impl Driver {
         let Target { server, version } = target;
         if self.servers.versions(&server).is_some_and(|versions| versions.fall_back(version, failure.kind)) {
             let address = server.address();
-            log::info!(server = address.as_str(); "The broker at {address} seems not to speak MQTT 5 ({}): trying 3.1.1", failure.text);
+            log::info!(server = address.as_str(); "Broker {address} does not seem to support MQTT 5 ({}); trying 3.1.1", failure.text);
             return self.attempt(Target { server, version: Version::V311 });
         }
         // If the list has changed, continue with its first broker.

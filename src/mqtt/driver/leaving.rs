@@ -51,7 +51,7 @@ impl Driver {
             Poll::Ready(outcome) => self.finish_leaving(leaving.forgets && outcome.is_ok()),
             Poll::Pending if leaving.deadline <= Instant::now() => {
                 if self.heartbeat.is_free_for(patience()) {
-                    let reason = format!("it has not disconnected for {} s", patience().as_secs());
+                    let reason = format!("DISCONNECT has not completed for {} s", patience().as_secs());
                     self.emit(MqttEvent::Stuck { reason });
                 }
                 Phase::Leaving(Leaving { deadline: Instant::now() + patience(), ..leaving })

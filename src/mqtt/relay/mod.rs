@@ -163,7 +163,7 @@ fn runtime(coalescing: Coalescing) -> io::Result<Runtime> {
 fn progress_after(end: &End, is_connected: bool, server: &BrokerServer) -> Progress {
     match end {
         End::Malformed(problem) => {
-            Progress::Ended(Some(format!("the broker sent a packet that is not valid: {problem}")))
+            Progress::Ended(Some(format!("the broker sent an invalid packet: {problem}")))
         }
         // A broker may refuse the client certificate after the handshake.
         End::Broker(_) if !is_connected && server.tls.is_some() => {

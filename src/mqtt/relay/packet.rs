@@ -13,21 +13,21 @@ const MAX_LENGTH_BYTES: usize = 4;
 /// Reason why a packet cannot be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("its length is not valid")]
+    #[error("invalid length field")]
     Length,
-    #[error("it ends too early")]
+    #[error("truncated packet")]
     Truncated,
-    #[error("a broker must not send a packet of type {0}")]
+    #[error("packet type {0} is not allowed from a broker")]
     Type(u8),
-    #[error("a {0} comes before the answer to CONNECT, or a second answer after it")]
+    #[error("{0} before CONNACK, or a second CONNACK")]
     Order(&'static str),
-    #[error("a {kind} of {bytes} bytes is longer than any that is valid")]
+    #[error("{kind} of {bytes} bytes exceeds the maximum size")]
     TooLong { kind: &'static str, bytes: usize },
-    #[error("a property is not valid")]
+    #[error("invalid property")]
     Property,
-    #[error("a text is not UTF-8, or holds NUL")]
+    #[error("a string is not UTF-8 or contains NUL")]
     Text,
-    #[error("a PUBLISH has no topic, QoS 3, or a packet identifier of 0")]
+    #[error("PUBLISH without topic, with QoS 3, or with packet identifier 0")]
     Publish,
 }
 

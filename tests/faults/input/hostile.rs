@@ -175,7 +175,7 @@ fn a_packet_that_ends_the_connection_is_told_and_the_next_one_serves() {
     world.flow("any", "t").insert(&world.sql);
     let mut gateway = world.start();
     broker.accept_version(5).send(&[0xf0, 0]);
-    gateway.wait_for_line("the broker sent a packet that is not valid");
+    gateway.wait_for_line("the broker sent an invalid packet");
     let mut connection = broker.accept_version(5);
     connection.publish(1, false, &world.topic("t"), r#"{"number": 1}"#);
     connection.await_puback(1);

@@ -26,7 +26,7 @@ use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{CommittedRows, Outcome};
 use crate::domain::retry::Backoff;
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 use crate::settings::{DatabaseSettings, HttpRoute};
 use crate::store::OutboxGauge;
 
@@ -73,7 +73,7 @@ pub struct DeliveryParts {
     /// Time between two messages from which on they may have the same key.
     pub keys_known_for: Duration,
     /// Where it counts what it has done.
-    pub observed: Arc<Observed>,
+    pub observed: Arc<Telemetry>,
 }
 
 /// To itself: a post is over.

@@ -31,7 +31,7 @@ impl Moment {
 
 /// What was told so far.
 #[derive(Debug, Default)]
-pub(super) struct Episode {
+pub(super) struct Condition {
     /// When it began, and when it was told last; none while there is nothing to tell.
     now: Option<(Moment, Moment)>,
 }
@@ -40,26 +40,28 @@ pub(super) struct Episode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     /// It is so since this time: to be said now. Whoever opens the log late finds it too.
-    Lasts { since: String },
+    Ongoing { since: String },
     /// It is over.
-    Over { since: String, lasted: Duration },
+    Resolved { since: String, lasted: Duration },
 }
 
-impl Episode {
+impl Condition {
     /// Looks at `now`: it is so for this long already, or it is not. Says what is to be told, which while it
     /// lasts is something once in `every`.
-    pub(super) fn look(&mut self, lasts: Option<Duration>, now: Moment, every: Duration) -> Option<Change> {
+    pub(super) fn update(&mut self, lasts: Option<Duration>, now: Moment, every: Duration) -> Option<Change> {
         match (lasts, self.now) {
             (Some(_), Some((_, told))) if now.since(told) < every => None,
             (Some(lasts), known) => {
                 let began = known.map_or(now.before(lasts), |(began, _)| began);
                 self.now = Some((began, now));
-                Some(Change::Lasts { since: timestamp(began.date) })
+                Some(Change::Ongoing { since: timestamp(began.date) })
             }
             (None, known) => {
                 self.now = None;
-                known
-                    .map(|(began, _)| Change::Over { since: timestamp(began.date), lasted: now.since(began) })
+                known.map(|(began, _)| Change::Resolved {
+                    since: timestamp(began.date),
+                    lasted: now.since(began),
+                })
             }
         }
     }
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn it_is_told_at_once_from_time_to_time_and_at_its_end() {
-        let (mut episode, born) = (Episode::default(), Moment::now());
+        let (mut episode, born) = (Condition::default(), Moment::now());
         let hour = Duration::from_hours(1);
         let born = Moment { date: DateTime::UNIX_EPOCH, ..born };
         let at = |second| Moment {
@@ -79,12 +81,13 @@ mod tests {
             date: born.date + TimeDelta::seconds(i64::try_from(second).unwrap_or(0)),
         };
         let mut look = |now, lasts: Option<u64>, every| {
-            episode.look(lasts.map(Duration::from_secs), at(now), Duration::from_secs(every))
+            episode.update(lasts.map(Duration::from_secs), at(now), Duration::from_secs(every))
         };
-        let lasts = |second: u32| Some(Change::Lasts { since: format!("1970-01-01T00:00:{second:02}.000Z") });
+        let lasts =
+            |second: u32| Some(Change::Ongoing { since: format!("1970-01-01T00:00:{second:02}.000Z") });
         let over = |second: u32, lasted| {
             let since = format!("1970-01-01T00:00:{second:02}.000Z");
-            Some(Change::Over { since, lasted: Duration::from_secs(lasted) })
+            Some(Change::Resolved { since, lasted: Duration::from_secs(lasted) })
         };
         assert_eq!(look(0, None, 10), None);
         assert_eq!(look(6, Some(5), 10), lasts(1));

@@ -42,7 +42,7 @@ use crate::domain::replicas::Role;
 use crate::domain::retry::jittered;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
 use crate::store::Database;
 
@@ -89,7 +89,7 @@ pub struct RegistryParts {
     /// What this gateway is among others on the same database.
     pub replica: Replica,
     /// Where it shows which flows there are, and that the broker has followed.
-    pub observed: Arc<Observed>,
+    pub observed: Arc<Telemetry>,
 }
 
 /// What the broker holds for us.
@@ -245,9 +245,9 @@ impl FlowRegistryActor {
             let complete = granted == Granted::All;
             self.membership.are_subscribed(complete);
             if granted == Granted::Nothing {
-                self.parts.observed.health.not_subscribed();
+                self.parts.observed.health.set_subscribed(false);
             } else {
-                self.parts.observed.health.subscribed();
+                self.parts.observed.health.set_subscribed(true);
             }
             if complete && self.has_handed_over_all() {
                 let handed_over = HandedOver {
@@ -324,7 +324,7 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
         self.session = Session { connected: true, terms, holds: Holds::default() };
         self.membership.are_subscribed(false);
         // A settlement of the connection before may have ended meanwhile.
-        self.parts.observed.health.not_subscribed();
+        self.parts.observed.health.set_subscribed(false);
         self.work.resync = true;
         self.settle(context);
     }
@@ -338,7 +338,7 @@ impl Handler<Envelope<ConnectionLost>> for FlowRegistryActor {
         self.session = Session::default();
         self.membership.are_subscribed(false);
         // A settlement may have ended between the loss and this word of it.
-        self.parts.observed.health.not_subscribed();
+        self.parts.observed.health.set_subscribed(false);
     }
 }
 

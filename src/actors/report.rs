@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use log::kv::Value;
 use log::{Level, Record};
 
-use super::episode::{Change, Episode, Moment};
+use super::episode::{Change, Condition, Moment};
 use super::mailbox::{Mailbox, MailboxReport};
 use crate::observe::metrics::ErrorKind;
 use crate::store::{ErrorClass, StoreError};
@@ -23,8 +23,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// What was warned about.
 #[derive(Debug, Default)]
 pub(super) struct Episodes {
-    full: Episode,
-    stuck: Episode,
+    full: Condition,
+    stuck: Condition,
 }
 
 /// Writes the line of one actor. How many messages a transaction holds tells how high the load is, so
@@ -71,13 +71,13 @@ pub(super) fn log_episodes(mailbox: &Mailbox, episodes: &mut Episodes, silence: 
     log_stuck(mailbox, &mut episodes.stuck, silence, now, every);
 }
 
-fn log_fullness(mailbox: &Mailbox, episode: &mut Episode, now: Moment, every: Duration) {
+fn log_fullness(mailbox: &Mailbox, episode: &mut Condition, now: Moment, every: Duration) {
     let (depth, capacity, age) = mailbox.load();
     let full = (depth * 100 > capacity * FULL_PERCENT).then_some(Duration::ZERO);
-    let Some(change) = episode.look(full, now, every) else { return };
+    let Some(change) = episode.update(full, now, every) else { return };
     let (actor, state) = (mailbox.name(), mailbox.state().as_str());
     match change {
-        Change::Lasts { since } => {
+        Change::Ongoing { since } => {
             let in_hand = in_words(mailbox.in_hand());
             let (since, in_hand, age_ms) = (since.as_str(), in_hand.as_str(), milliseconds(age));
             log::warn!(
@@ -85,7 +85,7 @@ fn log_fullness(mailbox: &Mailbox, episode: &mut Episode, now: Moment, every: Du
                 "Mailbox over {FULL_PERCENT} % full: {actor} has {depth} of {capacity} since {since}, in hand: {in_hand}"
             );
         }
-        Change::Over { since, lasted } => {
+        Change::Resolved { since, lasted } => {
             let (since, lasted_ms) = (since.as_str(), milliseconds(lasted));
             log::info!(
                 actor, since, state, depth, capacity, lasted_ms;
@@ -95,13 +95,13 @@ fn log_fullness(mailbox: &Mailbox, episode: &mut Episode, now: Moment, every: Du
     }
 }
 
-fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: Moment, every: Duration) {
+fn log_stuck(mailbox: &Mailbox, episode: &mut Condition, silence: Duration, now: Moment, every: Duration) {
     let (depth, _, age) = mailbox.load();
     let stuck = Some(age.max(silence)).filter(|longest| *longest > STUCK_AFTER);
-    let Some(change) = episode.look(stuck, now, every) else { return };
+    let Some(change) = episode.update(stuck, now, every) else { return };
     let (actor, state) = (mailbox.name(), mailbox.state().as_str());
     match change {
-        Change::Lasts { since } => {
+        Change::Ongoing { since } => {
             let in_hand = in_words(mailbox.in_hand());
             let (age_ms, silent_ms) = (milliseconds(age), milliseconds(silence));
             let (since, in_hand) = (since.as_str(), in_hand.as_str());
@@ -112,7 +112,7 @@ fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: M
                 "Handler stuck: {actor} since {since}, {how}, in hand: {in_hand}"
             );
         }
-        Change::Over { since, lasted } => {
+        Change::Resolved { since, lasted } => {
             let (since, lasted_ms) = (since.as_str(), milliseconds(lasted));
             log::info!(
                 actor, since, state, depth, lasted_ms;
@@ -124,7 +124,9 @@ fn log_stuck(mailbox: &Mailbox, episode: &mut Episode, silence: Duration, now: M
 
 /// Says that a handler that was stuck went with its actor.
 pub(super) fn log_given_up(mailbox: &Mailbox, episodes: &mut Episodes) {
-    if let Some(Change::Over { since, lasted }) = episodes.stuck.look(None, Moment::now(), Duration::ZERO) {
+    if let Some(Change::Resolved { since, lasted }) =
+        episodes.stuck.update(None, Moment::now(), Duration::ZERO)
+    {
         let (actor, since, lasted_ms) = (mailbox.name(), since.as_str(), milliseconds(lasted));
         log::info!(
             actor, since, lasted_ms;

@@ -10,7 +10,7 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
-use super::episode::{Change, Episode, Moment};
+use super::episode::{Change, Condition, Moment};
 use super::inbox_signal::InboxSignal;
 use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
@@ -25,7 +25,7 @@ use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Bindings;
 use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionBook};
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 use crate::store::BatchFailure;
 
 /// How often an idle lane's progress is written down, and what went wrong is tried again.
@@ -61,7 +61,7 @@ pub struct RouterActor {
     /// When the inbox grew the last time that it was told.
     grew: Instant,
     /// The inbox holds much.
-    growing: Episode,
+    growing: Condition,
 }
 
 /// What a router is made of; the factory keeps it for the next one.
@@ -86,7 +86,7 @@ pub struct RouterParts {
     /// Most payload bytes of a batch.
     pub batch_max_bytes: usize,
     /// Where it shows which lanes were taken over.
-    pub observed: Arc<Observed>,
+    pub observed: Arc<Telemetry>,
 }
 
 /// To itself: a turn is over, and there is more to look at.
@@ -109,7 +109,7 @@ impl RouterActor {
             looking_on: false,
             unkept: false,
             grew: Instant::now(),
-            growing: Episode::default(),
+            growing: Condition::default(),
         }
     }
 
@@ -243,7 +243,7 @@ impl RouterActor {
     fn note_opened(&mut self, lane: Lane, next_offset: Offset) {
         let deleted_below = self.parts.inbox.progress().deleted_below;
         if let Some(set_back) = self.replays.reopen(lane, next_offset, deleted_below) {
-            self.parts.observed.metrics.database.set_back();
+            self.parts.observed.metrics.database.count_set_back();
             let committed = set_back.lost.end;
             log::error!(lane, next_offset, committed; "{set_back}");
         }
@@ -259,7 +259,7 @@ impl RouterActor {
             return;
         };
         let messages = replayed.messages;
-        self.parts.observed.metrics.database.replayed(messages);
+        self.parts.observed.metrics.database.count_replayed(messages);
         log::warn!(lane, messages; "{replayed}");
         if let Some(cursor) = self.lanes.get_mut(lane) {
             cursor.end_batches_at(None);
@@ -292,8 +292,8 @@ impl RouterActor {
         let (bytes, max_bytes) = (self.parts.inbox.bytes(), self.parts.inbox.max_bytes());
         let percent = bytes.saturating_mul(100) / max_bytes.max(1);
         let growing = (percent > INBOX_GROWING_PERCENT).then_some(Duration::ZERO);
-        match self.growing.look(growing, Moment::now(), INBOX_REPORT) {
-            Some(Change::Lasts { since }) => {
+        match self.growing.update(growing, Moment::now(), INBOX_REPORT) {
+            Some(Change::Ongoing { since }) => {
                 let since = since.as_str();
                 log::warn!(
                     since, bytes, max_bytes, percent;
@@ -301,7 +301,7 @@ impl RouterActor {
                      messages come faster than the database takes them"
                 );
             }
-            Some(Change::Over { since, lasted }) => {
+            Some(Change::Resolved { since, lasted }) => {
                 let (since, lasted_ms) = (since.as_str(), whole_milliseconds(lasted));
                 log::info!(since, bytes, max_bytes, percent, lasted_ms; "Inbox shrinks again: {percent} % full");
             }
@@ -373,7 +373,7 @@ impl Handler<Envelope<LaneOpened>> for RouterActor {
         if self.lanes.open(lane, &opened) {
             self.note_opened(lane, position.next_offset);
         }
-        self.parts.observed.health.lane_opened(lane, self.parts.inbox.lanes());
+        self.parts.observed.health.mark_lane_opened(lane, self.parts.inbox.lanes());
         self.pump(context, false);
     }
 }

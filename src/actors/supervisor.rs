@@ -29,7 +29,7 @@ use super::worker::{FlowWorkerActor, WorkerParts};
 use crate::domain::restart_budget::{RestartBudget, RestartDecision};
 use crate::domain::suspend_detector::SuspendDetector;
 pub use crate::mqtt::SessionEnd;
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 
 /// How often changes of state, heartbeats and stuck handlers are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -80,7 +80,7 @@ pub struct SupervisorActor {
     factories: Factories,
     options: SupervisorOptions,
     /// Where it shows that it is alive, and that the end has begun.
-    observed: Arc<Observed>,
+    observed: Arc<Telemetry>,
     /// Of its own, from the directory.
     mailbox: Arc<Mailbox>,
     children: Vec<Child>,
@@ -149,7 +149,7 @@ impl SupervisorActor {
         directory: Directory,
         factories: Factories,
         options: SupervisorOptions,
-        observed: Arc<Observed>,
+        observed: Arc<Telemetry>,
     ) -> Self {
         let child = |id, mailbox: &Arc<Mailbox>| Child {
             id,
@@ -288,7 +288,7 @@ impl SupervisorActor {
     fn tick(&mut self, context: &mut Context<Self>) {
         let _handling = self.begin(Tick);
         crash_point!("beat-supervisor");
-        self.observed.supervisor_ticked();
+        self.observed.mark_supervisor_alive();
         let watched = self.suspend_detector.awake_for(self.born.elapsed());
         let mut silent: Vec<(ActorId, Duration)> = Vec::new();
         for child in &mut self.children {
@@ -395,7 +395,7 @@ impl Handler<Shutdown> for SupervisorActor {
             return;
         }
         // Whoever looks knows it before the broker does.
-        self.observed.health.draining();
+        self.observed.health.mark_draining();
         self.mailbox.set_state(ActorState::Draining);
         let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
         let session_end = self.options.session_end;
@@ -413,7 +413,7 @@ impl Handler<Shutdown> for SupervisorActor {
             };
             let told = matches!(timeout(DISCONNECT, disconnecting).await, Ok(Ok(())));
             if told {
-                observed.metrics.broker.left();
+                observed.metrics.broker.mark_disconnected();
                 log::info!("Disconnected from the broker, the session is {session_end}");
             } else {
                 log::warn!("The broker could not be told; it keeps what it has not got acknowledged");

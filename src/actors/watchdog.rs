@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::mailbox::Mailbox;
 use super::report::{Episodes, log_episodes};
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Looks on a thread of its own for as long as there is something to be seen, and warns of a supervisor that is stuck
 /// as that one warns of the others, again `every` so often.
-pub(super) fn watch(supervisor: Arc<Mailbox>, observed: &Arc<Observed>, every: Duration) {
+pub(super) fn watch(supervisor: Arc<Mailbox>, observed: &Arc<Telemetry>, every: Duration) {
     let observed = Arc::downgrade(observed);
     let watching = move || look_after(&supervisor, &observed, every);
     if let Err(error) = thread::Builder::new().name("watchdog".to_owned()).spawn(watching) {
@@ -21,7 +21,7 @@ pub(super) fn watch(supervisor: Arc<Mailbox>, observed: &Arc<Observed>, every: D
     }
 }
 
-fn look_after(supervisor: &Mailbox, observed: &Weak<Observed>, every: Duration) {
+fn look_after(supervisor: &Mailbox, observed: &Weak<Telemetry>, every: Duration) {
     let mut episodes = Episodes::default();
     while let Some(observed) = observed.upgrade() {
         if let Some(silence) = observed.supervisor_silence() {

@@ -21,7 +21,7 @@ use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition,
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
 use crate::store::{
     BatchFailure, BatchRules, BrokenOff, Committed, Database, LaneObserver, LaneStore, StoreError,
@@ -54,7 +54,7 @@ pub struct WorkerParts {
     /// Where the others are.
     pub directory: Directory,
     /// Where it counts what it has done.
-    pub observed: Arc<Observed>,
+    pub observed: Arc<Telemetry>,
 }
 
 impl FlowWorkerActor {
@@ -242,7 +242,7 @@ fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
 struct Observer {
     lane: Lane,
     mailbox: Arc<Mailbox>,
-    observed: Arc<Observed>,
+    observed: Arc<Telemetry>,
 }
 
 impl LaneObserver for Observer {
@@ -264,7 +264,7 @@ impl LaneObserver for Observer {
     fn progressing(&self) {
         self.mailbox.count_transaction();
         self.mailbox.set_state(ActorState::Running);
-        self.observed.metrics.database.works();
+        self.observed.metrics.database.mark_up();
     }
 
     fn committed(&self, transaction: Committed) {

@@ -8,7 +8,7 @@ use crate::actors::{Directory, Mailbox, Slot};
 use crate::http::AdminServer;
 use crate::inbox::Inbox;
 use crate::mqtt::MqttEvent;
-use crate::observe::{ActorReading, InboxReading, InboxRefusal, Observed, OutboxReading, Readings};
+use crate::observe::{ActorReading, InboxReading, InboxRefusal, OutboxReading, Snapshot, Telemetry};
 use crate::settings::AdminSettings;
 use crate::store::OutboxGauge;
 
@@ -18,7 +18,7 @@ use crate::store::OutboxGauge;
 /// before there was such a port must run after an upgrade too, also where another program has it.
 pub(super) fn serve(
     settings: Option<AdminSettings>,
-    observed: &Arc<Observed>,
+    observed: &Arc<Telemetry>,
 ) -> Result<Option<AdminServer>, StartError> {
     let Some(AdminSettings { address, is_default }) = settings else { return Ok(None) };
     match AdminServer::start(address, Arc::clone(observed)) {
@@ -67,7 +67,7 @@ impl Parts {
     }
 }
 
-impl Readings for Parts {
+impl Snapshot for Parts {
     fn actors(&self) -> Vec<ActorReading> {
         [&self.directory.supervisor]
             .into_iter()
@@ -112,12 +112,12 @@ impl Readings for Parts {
 }
 
 /// Takes note of what happened to the connection, on the thread that it happened on.
-pub(super) fn note_connection(observed: &Observed, event: &MqttEvent) {
-    observed.health.not_subscribed();
+pub(super) fn note_connection(observed: &Telemetry, event: &MqttEvent) {
+    observed.health.set_subscribed(false);
     match event {
         MqttEvent::Connected { .. } => observed.metrics.broker.connected(),
         MqttEvent::Lost { .. } => observed.metrics.broker.lost(),
-        MqttEvent::Left { .. } => observed.metrics.broker.left(),
+        MqttEvent::Left { .. } => observed.metrics.broker.mark_disconnected(),
         MqttEvent::Stuck { .. } => {}
         MqttEvent::Unanswered { .. } | MqttEvent::Failed { .. } => observed.metrics.broker.failed(),
     }

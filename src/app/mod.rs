@@ -32,7 +32,7 @@ use crate::domain::identity::{Consent, Refusal};
 use crate::inbox::{Inbox, InboxError};
 use crate::mqtt::MqttError;
 use crate::observe::health::Step;
-use crate::observe::{Observed, logging};
+use crate::observe::{Telemetry, logging};
 use crate::settings::Settings;
 use crate::store::{LoadServerError, StoreError};
 
@@ -158,7 +158,7 @@ pub fn run_with(settings: Settings, consent: Consent) -> i32 {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
-    let observed = Arc::new(Observed::default());
+    let observed = Arc::new(Telemetry::default());
     let admin = match admin::serve(settings.admin, &observed) {
         Ok(admin) => admin,
         Err(error) => return not_started(&port_or_inbox(&settings, error)),
@@ -172,7 +172,7 @@ pub fn run_with(settings: Settings, consent: Consent) -> i32 {
     code
 }
 
-fn run_observed(settings: Settings, consent: Consent, observed: Arc<Observed>) -> i32 {
+fn run_observed(settings: Settings, consent: Consent, observed: Arc<Telemetry>) -> i32 {
     let system = System::new();
     let started = system.block_on(start(settings, consent, observed));
     match started {
@@ -252,7 +252,7 @@ impl Gateway {
 async fn start(
     settings: Settings,
     consent: Consent,
-    observed: Arc<Observed>,
+    observed: Arc<Telemetry>,
 ) -> Result<Option<(Gateway, RegisteredStart, Inbox)>, StartError> {
     let mut signals = Signals::new()?;
     tokio::select! {
@@ -267,13 +267,13 @@ async fn start(
 async fn open_and_assemble(
     settings: &Settings,
     consent: Consent,
-    observed: Arc<Observed>,
+    observed: Arc<Telemetry>,
 ) -> Result<(Assembled, RegisteredStart, Inbox), StartError> {
     let stage = Stage::open(settings, observed)?;
     let inbox = stage.inbox.clone();
     let prepared = prepare_database(settings, &stage.observed).await?;
     let registered = register_start(settings, &inbox, consent, &stage.observed).await?;
-    stage.observed.health.done(Step::Database);
+    stage.observed.health.mark_done(Step::Database);
     let assembled = stage.assemble(prepared, &Mode::Run)?;
     Ok((assembled, registered, inbox))
 }

@@ -22,7 +22,7 @@ use crate::domain::processing::ProcessingRules;
 use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionBook};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::Step;
-use crate::observe::{Observed, logging};
+use crate::observe::{Telemetry, logging};
 use crate::settings::Settings;
 use crate::store::{BatchRules, MqttServer, OutboxGauge};
 
@@ -54,7 +54,7 @@ pub(super) struct Stage<'a> {
     pub(super) inbox: Inbox,
     directory: Directory,
     gauge: Arc<OutboxGauge>,
-    pub(super) observed: Arc<Observed>,
+    pub(super) observed: Arc<Telemetry>,
 }
 
 /// All parts, running.
@@ -66,12 +66,12 @@ pub(super) struct Assembled {
 
 impl<'a> Stage<'a> {
     /// Opens the inbox; from here on it can be seen from outside.
-    pub(super) fn open(settings: &'a Settings, observed: Arc<Observed>) -> Result<Stage<'a>, StartError> {
+    pub(super) fn open(settings: &'a Settings, observed: Arc<Telemetry>) -> Result<Stage<'a>, StartError> {
         let inbox = open_inbox(settings)?;
-        observed.health.done(Step::Inbox);
+        observed.health.mark_done(Step::Inbox);
         let directory = directory(settings, inbox.lanes());
         let gauge = Arc::new(OutboxGauge::default());
-        observed.read_from(Box::new(Parts {
+        observed.set_snapshot(Box::new(Parts {
             directory: directory.clone(),
             inbox: InboxPart(inbox.clone()),
             outbox: Arc::clone(&gauge),

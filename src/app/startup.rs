@@ -10,7 +10,7 @@ use crate::domain::identity::Consent;
 use crate::domain::routing_history::RoutingHistory;
 use crate::files;
 use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
     Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answer_timeout,
@@ -117,13 +117,13 @@ pub(super) struct Prepared {
 /// Migrates and reads what is needed to begin; waits for a database that is not there.
 pub(super) async fn prepare_database(
     settings: &Settings,
-    observed: &Observed,
+    observed: &Telemetry,
 ) -> Result<Prepared, StartError> {
     loop {
         // Another gateway that migrates is waited for as long as once.
         match with_timeout(2 * answer_timeout(), Box::pin(try_prepare_database(settings))).await {
             Ok(Ok(prepared)) => {
-                observed.metrics.database.works();
+                observed.metrics.database.mark_up();
                 return Ok(prepared);
             }
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
@@ -140,7 +140,7 @@ pub(super) async fn register_start(
     settings: &Settings,
     inbox: &Inbox,
     consent: Consent,
-    observed: &Observed,
+    observed: &Telemetry,
 ) -> Result<RegisteredStart, StartError> {
     loop {
         match identity::register_start(settings, inbox, consent).await {
@@ -150,7 +150,7 @@ pub(super) async fn register_start(
     }
 }
 
-async fn wait_for_database(error: &StoreError, observed: &Observed) {
+async fn wait_for_database(error: &StoreError, observed: &Telemetry) {
     observed.metrics.database.failed(kind_of(error));
     let retry_in_ms = DATABASE_RETRY.as_millis();
     if error.is_refusal() {

@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::metrics_text::MetricsText;
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 use crate::observe::health::Reason;
 use crate::observe::metrics::CONTENT_TYPE as METRICS;
 
@@ -25,12 +25,12 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         web::resource("/health/startup").route(read().to(startup)),
         web::resource("/metrics").route(read().to(metrics)),
     ] {
-        config.service(resource.default_service(web::to(only_read)));
+        config.service(resource.default_service(web::to(reject_method)));
     }
     config.default_service(web::to(async || HttpResponse::NotFound().content_type("text/plain").body(PATHS)));
 }
 
-async fn only_read() -> HttpResponse {
+async fn reject_method() -> HttpResponse {
     let mut response = HttpResponse::MethodNotAllowed();
     response.insert_header((ALLOW, "GET, HEAD")).content_type("text/plain").body("Only GET and HEAD.\n")
 }
@@ -47,8 +47,8 @@ struct Silent {
     silent_seconds: u64,
 }
 
-async fn live(observed: Data<Observed>) -> HttpResponse {
-    let dead = observed.dead();
+async fn live(telemetry: Data<Telemetry>) -> HttpResponse {
+    let dead = telemetry.dead_actors();
     let silent = dead.into_iter().map(|(actor, silence)| Silent { actor, silent_seconds: silence.as_secs() });
     let silent: Vec<Silent> = silent.collect();
     let live = silent.is_empty();
@@ -67,15 +67,15 @@ struct Since {
     since: String,
 }
 
-async fn ready(observed: Data<Observed>) -> HttpResponse {
-    let reasons: Vec<Since> = observed.unready().into_iter().map(Since::from).collect();
+async fn ready(telemetry: Data<Telemetry>) -> HttpResponse {
+    let reasons: Vec<Since> = telemetry.unready_reasons().into_iter().map(Since::from).collect();
     let ready = reasons.is_empty();
     answer(ready).json(Ready { ready, reasons })
 }
 
 impl From<Reason> for Since {
     fn from(Reason { reason, since }: Reason) -> Self {
-        Self { reason, since: in_words(since) }
+        Self { reason, since: rfc3339(since) }
     }
 }
 
@@ -86,10 +86,10 @@ struct Startup {
     since: String,
 }
 
-async fn startup(observed: Data<Observed>) -> HttpResponse {
-    let (since, missing) = observed.health.missing();
+async fn startup(telemetry: Data<Telemetry>) -> HttpResponse {
+    let (since, missing) = telemetry.health.missing_steps();
     let started = missing.is_empty();
-    answer(started).json(Startup { started, missing, since: in_words(since) })
+    answer(started).json(Startup { started, missing, since: rfc3339(since) })
 }
 
 async fn metrics(text: Data<MetricsText>) -> HttpResponse {
@@ -99,11 +99,11 @@ async fn metrics(text: Data<MetricsText>) -> HttpResponse {
     }
 }
 
-fn answer(is_well: bool) -> actix_web::HttpResponseBuilder {
-    HttpResponse::build(if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
+fn answer(is_ok: bool) -> actix_web::HttpResponseBuilder {
+    HttpResponse::build(if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
 }
 
 /// As RFC 3339 has it, in UTC.
-fn in_words(at: SystemTime) -> String {
+fn rfc3339(at: SystemTime) -> String {
     DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Millis, true)
 }

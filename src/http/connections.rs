@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use actix_web::dev::Extensions;
 
 /// How long a connection may live.
-pub(super) const LIFE: Duration = Duration::from_secs(10);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// So many are kept; a newer one ends the oldest.
-const KEPT: u16 = 128;
+const MAX_KEPT: u16 = 128;
 
 /// Connections at a time, those included that are being ended in favour of newer ones; more are not accepted meanwhile.
-pub(super) const MOST_CONNECTIONS: u16 = 2 * KEPT;
+pub(super) const MAX_CONNECTIONS: u16 = 2 * MAX_KEPT;
 
 /// All connections, by number.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ struct Entry {
 
 impl Connections {
     /// Notes a new connection.
-    pub(super) fn opened(&self, connection: &dyn Any, data: &mut Extensions) {
+    pub(super) fn register(&self, connection: &dyn Any, data: &mut Extensions) {
         let socket = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
         // An answer goes out in pieces, and none shall wait until the peer has acknowledged the one before: without it an
         // answer is only slower.
@@ -53,16 +53,16 @@ impl Connections {
         let number = open.next;
         open.next += 1;
         open.sockets.insert(number, (Instant::now(), TcpStream::from(socket)));
-        open.end_those_beyond(usize::from(KEPT));
+        open.close_oldest_beyond(usize::from(MAX_KEPT));
         drop(open);
         data.insert(Entry { connections: self.clone(), number });
     }
 
     /// Shuts down whatever was there at `now` for longer than its time.
-    pub(super) fn end_old(&self, now: Instant) {
+    pub(super) fn close_expired(&self, now: Instant) {
         for (since, socket) in self.open().sockets.values() {
-            if now.saturating_duration_since(*since) > LIFE {
-                end(socket);
+            if now.saturating_duration_since(*since) > MAX_AGE {
+                close(socket);
             }
         }
     }
@@ -73,13 +73,13 @@ impl Connections {
 }
 
 impl Open {
-    fn end_those_beyond(&self, kept: usize) {
+    fn close_oldest_beyond(&self, kept: usize) {
         let too_many = self.sockets.len().saturating_sub(kept);
-        self.sockets.values().take(too_many).for_each(|(_, socket)| end(socket));
+        self.sockets.values().take(too_many).for_each(|(_, socket)| close(socket));
     }
 }
 
-fn end(socket: &TcpStream) {
+fn close(socket: &TcpStream) {
     // Its peer may have been quicker.
     let _ = socket.shutdown(Shutdown::Both);
 }
@@ -108,9 +108,9 @@ mod tests {
         let mut data = Extensions::new();
         actix_web::rt::System::new().block_on(async {
             let server = actix_web::rt::net::TcpStream::from_std(server).unwrap();
-            connections.opened(&server, &mut data);
-            connections.end_old(Instant::now());
-            connections.end_old(Instant::now() + LIFE + Duration::from_secs(1));
+            connections.register(&server, &mut data);
+            connections.close_expired(Instant::now());
+            connections.close_expired(Instant::now() + MAX_AGE + Duration::from_secs(1));
         });
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         drop(data);
@@ -124,13 +124,13 @@ mod tests {
         let mut data: Vec<Extensions> = Vec::new();
         let mut clients = Vec::new();
         actix_web::rt::System::new().block_on(async {
-            for _ in 0..=KEPT {
+            for _ in 0..=MAX_KEPT {
                 clients.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
                 let server = listener.accept().unwrap().0;
                 server.set_nonblocking(true).unwrap();
                 let server = actix_web::rt::net::TcpStream::from_std(server).unwrap();
                 let mut own = Extensions::new();
-                connections.opened(&server, &mut own);
+                connections.register(&server, &mut own);
                 data.push(own);
             }
         });

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 use crate::observe::metrics::Exposition;
 
 /// How old the text may be.
-const FRESH: Duration = Duration::from_secs(1);
+const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// So much of it is given to a connection at a time: what a client does not read stays shared with
 /// all the others.
@@ -27,15 +27,15 @@ pub(super) struct MetricsText {
 }
 
 impl MetricsText {
-    pub(super) fn of(observed: &Arc<Observed>) -> Self {
-        Self { exposition: Exposition::of(observed), made: Mutex::default() }
+    pub(super) fn new(telemetry: &Arc<Telemetry>) -> Self {
+        Self { exposition: Exposition::new(telemetry), made: Mutex::default() }
     }
 
     /// The text as of now, or of a second ago at most.
     pub(super) fn now(&self) -> Option<Pieces> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, text)) = made.as_ref()
-            && at.elapsed() < FRESH
+            && at.elapsed() < MAX_AGE
         {
             return Some(Pieces(text.clone()));
         }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_text_is_made_once_for_all_who_ask_at_the_same_time() {
-        let text = MetricsText::of(&Arc::default());
+        let text = MetricsText::new(&Arc::default());
         let first = text.now().unwrap();
         let second = text.now().unwrap();
         assert_eq!(first.0.as_ptr(), second.0.as_ptr());

@@ -11,25 +11,25 @@ use actix_web::web::{Data, PayloadConfig};
 use actix_web::{App, HttpServer, rt};
 
 use super::answers::routes;
-use super::connections::{Connections, MOST_CONNECTIONS};
+use super::connections::{Connections, MAX_CONNECTIONS};
 use super::metrics_text::MetricsText;
 use super::thread::HttpThread;
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 
 /// By how much the server's threads step back for all others when a processor is wanted by several.
 const NICE: i32 = 10;
 
 /// The head of a request has to be there after this time.
-const HEAD: Duration = Duration::from_secs(2);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection waits so long for the next request.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a request's body that are read at most; no request needs one.
-const MOST_BODY_BYTES: usize = 1024;
+const MAX_BODY_BYTES: usize = 1024;
 
 /// How often it is looked for connections that are too old.
-const LOOK: Duration = Duration::from_secs(1);
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Waits for answers in hand at the end, in seconds.
 const SHUTDOWN_S: u64 = 1;
@@ -43,9 +43,9 @@ impl AdminServer {
     ///
     /// # Errors
     /// What the operating system says when it cannot listen there.
-    pub(crate) fn start(address: SocketAddr, observed: Arc<Observed>) -> io::Result<(Self, SocketAddr)> {
+    pub(crate) fn start(address: SocketAddr, telemetry: Arc<Telemetry>) -> io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address)?;
-        let thread = HttpThread::start("admin-http", listener, move |listener| serve(listener, &observed))?;
+        let thread = HttpThread::start("admin-http", listener, move |listener| serve(listener, &telemetry))?;
         let address = thread.address();
         Ok((Self(thread), address))
     }
@@ -56,26 +56,26 @@ impl AdminServer {
     }
 }
 
-fn serve(listener: TcpListener, observed: &Arc<Observed>) -> io::Result<Server> {
-    step_back();
+fn serve(listener: TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<Server> {
+    lower_priority();
     let connections = Connections::default();
-    rt::spawn(look_after(connections.clone()));
-    let (seen, text) = (Data::from(Arc::clone(observed)), Data::new(MetricsText::of(observed)));
+    rt::spawn(expire_connections(connections.clone()));
+    let (seen, text) = (Data::from(Arc::clone(telemetry)), Data::new(MetricsText::new(telemetry)));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(seen.clone())
             .app_data(text.clone())
-            .app_data(PayloadConfig::new(MOST_BODY_BYTES))
+            .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .wrap(DefaultHeaders::new().add(("Cache-Control", "no-store")))
             .configure(routes)
     });
     let server = server
-        .on_connect(move |connection, data| connections.opened(connection, data))
+        .on_connect(move |connection, data| connections.register(connection, data))
         .workers(1)
-        .max_connections(usize::from(MOST_CONNECTIONS))
-        .client_request_timeout(HEAD)
-        .client_disconnect_timeout(HEAD)
-        .keep_alive(KEEP_ALIVE)
+        .max_connections(usize::from(MAX_CONNECTIONS))
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(HEAD_TIMEOUT)
+        .keep_alive(KEEP_ALIVE_TIMEOUT)
         // Signals are the gateway's affair.
         .disable_signals()
         .shutdown_timeout(SHUTDOWN_S);
@@ -83,15 +83,15 @@ fn serve(listener: TcpListener, observed: &Arc<Observed>) -> io::Result<Server> 
 }
 
 /// The threads that the server starts take it over from this one.
-fn step_back() {
+fn lower_priority() {
     if let Err(error) = rustix::process::nice(NICE) {
         log::warn!("Health and metrics have the priority of messages: {error}");
     }
 }
 
-async fn look_after(connections: Connections) {
+async fn expire_connections(connections: Connections) {
     loop {
-        rt::time::sleep(LOOK).await;
-        connections.end_old(Instant::now());
+        rt::time::sleep(EXPIRY_INTERVAL).await;
+        connections.close_expired(Instant::now());
     }
 }

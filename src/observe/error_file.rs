@@ -1,6 +1,6 @@
 //! `LOG_DIR/YYYY-MM-DD.log`: what is ERROR and above, a file for each local day.
 
-mod room;
+mod retention;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,8 +11,8 @@ use chrono::{NaiveDate, NaiveDateTime};
 
 use super::line;
 use crate::files;
-pub(super) use room::CLOSING;
-use room::Room;
+pub(super) use retention::CLOSING;
+use retention::Retention;
 
 /// Tells the local date and time.
 pub(super) type LocalClock = Box<dyn Fn() -> NaiveDateTime + Send + Sync>;
@@ -38,7 +38,7 @@ pub(super) enum Appended {
     /// It is in the file.
     Written,
     /// There is no room for it, which was said before.
-    LeftOut,
+    Skipped,
     /// There is no room for it, which is to be said: the files have reached this size.
     Full {
         /// `LOG_DIR_MAX_BYTES`.
@@ -50,7 +50,7 @@ pub(super) enum Appended {
 struct State {
     open: Option<(NaiveDate, File)>,
     /// None if the files may grow without bound.
-    room: Option<Room>,
+    retention: Option<Retention>,
     /// The directory has refused a record since it last took one.
     failing: bool,
 }
@@ -67,10 +67,10 @@ impl ErrorFile {
 
     /// From now on the files take no more than that together. What is too much already is deleted.
     pub(super) fn within(self, max_bytes: u64) -> Self {
-        let mut room = Room::new(&self.dir, max_bytes);
+        let mut retention = Retention::new(&self.dir, max_bytes);
         // What cannot be deleted now is tried again, and told, when there is something to be written.
-        let _ = room.tidy((self.clock)().date());
-        let state = State { room: Some(room), ..State::default() };
+        let _ = retention.delete_excess((self.clock)().date());
+        let state = State { retention: Some(retention), ..State::default() };
         Self { state: Mutex::new(state), ..self }
     }
 
@@ -89,34 +89,37 @@ impl ErrorFile {
         match self.write(&mut state, line) {
             Ok(appended) => {
                 // What is left out is no sign that the directory is well.
-                state.failing &= appended == Appended::LeftOut;
+                state.failing &= appended == Appended::Skipped;
                 Ok(appended)
             }
             Err(error) => {
                 // Opened again for the next record: the disk may be another one by then.
                 state.open = None;
                 let known = std::mem::replace(&mut state.failing, true);
-                if known { Ok(Appended::LeftOut) } else { Err(error) }
+                if known { Ok(Appended::Skipped) } else { Err(error) }
             }
         }
     }
 
-    fn write(&self, State { open, room, .. }: &mut State, line: &ErrorLine) -> io::Result<Appended> {
+    fn write(&self, State { open, retention, .. }: &mut State, line: &ErrorLine) -> io::Result<Appended> {
         let (at, day) = (line.at, line.at.date());
-        if room.as_mut().is_some_and(|room| room.is_full(at)) {
-            return Ok(Appended::LeftOut);
+        if retention.as_mut().is_some_and(|retention| retention.is_full(at)) {
+            return Ok(Appended::Skipped);
         }
         let file = self.file_of(open, day)?;
-        if let Some(room) = room {
+        if let Some(retention) = retention {
             let today = file.metadata()?.len();
-            if !room.takes(at, today, line.text.len())? {
-                let closing = room.closing(at, today).unwrap_or_default();
+            if !retention.admits(at, today, line.text.len())? {
+                let closing = retention.closing(at, today).unwrap_or_default();
                 let written = file.write_all(closing.as_bytes());
                 // Whoever makes room may do so by deleting it.
                 *open = None;
-                let max_bytes = room.max_bytes();
-                let appended =
-                    if room.is_news(day) { Appended::Full { max_bytes } } else { Appended::LeftOut };
+                let max_bytes = retention.max_bytes();
+                let appended = if retention.mark_reported(day) {
+                    Appended::Full { max_bytes }
+                } else {
+                    Appended::Skipped
+                };
                 return written.map(|()| appended);
             }
         }

@@ -6,11 +6,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::readings::InboxRefusal;
+use super::snapshot::InboxRefusal;
 
 /// The supervisor replaces an actor that was silent for 30 s, after a delay of 5 s at most. An actor
 /// that is silent for longer than this is not going to be replaced.
-pub const DEAD_AFTER: Duration = Duration::from_mins(1);
+pub const DEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What is to be done before the gateway has started. Not that the backlog is worked off: it may be
 /// large and the database away, and a restart would only begin it again.
@@ -75,12 +75,12 @@ impl Default for Health {
 
 impl Health {
     /// A step of the start is done. What was done once stays so.
-    pub fn done(&self, step: Step) {
+    pub fn mark_done(&self, step: Step) {
         self.notes().missing.retain(|missing| *missing != step);
     }
 
     /// A lane was taken over, one of so many.
-    pub fn lane_opened(&self, lane: u32, of: u32) {
+    pub fn mark_lane_opened(&self, lane: u32, lanes: u32) {
         let mut notes = self.notes();
         if !notes.missing.contains(&Step::Lanes) {
             return;
@@ -88,24 +88,19 @@ impl Health {
         if !notes.lanes.contains(&lane) {
             notes.lanes.push(lane);
         }
-        if notes.lanes.len() >= of as usize {
+        if notes.lanes.len() >= lanes as usize {
             notes.missing.retain(|missing| *missing != Step::Lanes);
         }
     }
 
-    /// The connection to the broker came or went, did not carry what was asked for, or the broker granted nothing of
-    /// it: no message can come for sure.
-    pub fn not_subscribed(&self) {
-        self.notes().set_subscribed(false);
-    }
-
-    /// The broker has answered for every subscription that is wanted, on this connection, and granted one at least.
-    pub fn subscribed(&self) {
-        self.notes().set_subscribed(true);
+    /// Records whether the broker has answered every wanted subscription on this connection and granted at least one.
+    /// Set to `false` while no connection carries a granted subscription, because then no message can arrive.
+    pub fn set_subscribed(&self, subscribed: bool) {
+        self.notes().set_subscribed(subscribed);
     }
 
     /// The process was told to end.
-    pub fn draining(&self) {
+    pub fn mark_draining(&self) {
         let mut notes = self.notes();
         notes.draining_since = notes.draining_since.or(Some(SystemTime::now()));
     }
@@ -118,7 +113,7 @@ impl Health {
 
     /// When the process began, and which steps of its start are missing.
     #[must_use]
-    pub fn missing(&self) -> (SystemTime, Vec<&'static str>) {
+    pub fn missing_steps(&self) -> (SystemTime, Vec<&'static str>) {
         let notes = self.notes();
         (notes.started_at, notes.missing.iter().map(|step| step.as_str()).collect())
     }
@@ -162,23 +157,23 @@ mod tests {
 
     fn started() -> Health {
         let health = Health::default();
-        health.done(Step::Inbox);
-        health.done(Step::Database);
-        health.lane_opened(0, 1);
+        health.mark_done(Step::Inbox);
+        health.mark_done(Step::Database);
+        health.mark_lane_opened(0, 1);
         health
     }
 
     #[test]
     fn the_start_is_over_when_every_lane_was_taken_over_and_stays_so() {
         let health = Health::default();
-        health.done(Step::Inbox);
-        assert_eq!(health.missing().1, ["database", "lanes"]);
-        health.done(Step::Database);
-        health.lane_opened(0, 2);
-        health.lane_opened(0, 2);
-        assert_eq!(health.missing().1, ["lanes"]);
-        health.lane_opened(1, 2);
-        assert_eq!(health.missing().1, [""; 0]);
+        health.mark_done(Step::Inbox);
+        assert_eq!(health.missing_steps().1, ["database", "lanes"]);
+        health.mark_done(Step::Database);
+        health.mark_lane_opened(0, 2);
+        health.mark_lane_opened(0, 2);
+        assert_eq!(health.missing_steps().1, ["lanes"]);
+        health.mark_lane_opened(1, 2);
+        assert_eq!(health.missing_steps().1, [""; 0]);
     }
 
     #[test]
@@ -186,19 +181,19 @@ mod tests {
         let health = Health::default();
         assert_eq!(words(&health), ["starting", "not_subscribed"]);
         let health = started();
-        health.subscribed();
+        health.set_subscribed(true);
         assert_eq!(words(&health), [""; 0]);
-        health.not_subscribed();
+        health.set_subscribed(false);
         assert_eq!(words(&health), ["not_subscribed"]);
-        health.subscribed();
-        health.draining();
+        health.set_subscribed(true);
+        health.mark_draining();
         assert_eq!(words(&health), ["draining"]);
     }
 
     #[test]
     fn an_inbox_that_takes_nothing_is_not_ready_and_says_since_when() {
         let health = started();
-        health.subscribed();
+        health.set_subscribed(true);
         let since = SystemTime::UNIX_EPOCH;
         for (is_full, reason) in [(true, "inbox_full"), (false, "inbox_not_writable")] {
             let refusal = Some(InboxRefusal { is_full, since });
@@ -211,11 +206,11 @@ mod tests {
         let health = started();
         let since = |health: &Health| health.reasons(None).first().map(|reason| reason.since);
         let before = since(&health);
-        health.not_subscribed();
+        health.set_subscribed(false);
         assert_eq!(since(&health), before, "there was no connection before either");
-        health.draining();
+        health.mark_draining();
         let draining = health.reasons(None).last().copied();
-        health.draining();
+        health.mark_draining();
         assert_eq!(health.reasons(None).last().copied(), draining);
     }
 }

@@ -4,17 +4,17 @@
 /// Characters of a message, and of each text in a field.
 pub(super) const TEXT_CHARS: usize = 2_000;
 
-/// The text as it is, or with `…` in place of its middle, so that it has `most` characters. A quarter of them is its end:
+/// The text as it is, or with `…` in place of its middle, so that it has `max_chars` characters. A quarter of them is its end:
 /// what is wrong stands behind the topic, and so does the sum of what is repeated.
-pub(super) fn cut(text: String, most: usize) -> String {
-    // Nothing has more characters than bytes, so most texts need not be counted.
-    if text.len() <= most {
+pub(super) fn cut(text: String, max_chars: usize) -> String {
+    // Nothing has more characters than bytes, so max_chars texts need not be counted.
+    if text.len() <= max_chars {
         return text;
     }
-    let end = most / 4;
-    let begin = most.saturating_sub(end + 1);
+    let end = max_chars / 4;
+    let begin = max_chars.saturating_sub(end + 1);
     let count = text.chars().count();
-    if count <= most {
+    if count <= max_chars {
         return text;
     }
     let begin = text.chars().take(begin);
@@ -28,8 +28,8 @@ mod tests {
 
     use super::*;
 
-    fn cut_to(text: &str, most: usize) -> String {
-        cut(text.to_owned(), most)
+    fn cut_to(text: &str, max_chars: usize) -> String {
+        cut(text.to_owned(), max_chars)
     }
 
     #[test]
@@ -41,22 +41,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_is_no_longer_than_it_may_be_and_begins_and_ends_as_it_did(text in ".{0,40}", most in 1_usize..30) {
-            let short = cut_to(&text, most);
-            prop_assert!(short.chars().count() <= most);
-            if text.chars().count() <= most {
+        fn a_text_is_no_longer_than_it_may_be_and_begins_and_ends_as_it_did(text in ".{0,40}", max_chars in 1_usize..30) {
+            let short = cut_to(&text, max_chars);
+            prop_assert!(short.chars().count() <= max_chars);
+            if text.chars().count() <= max_chars {
                 prop_assert_eq!(&short, &text);
             } else {
-                let (begin, end) = (most - most / 4 - 1, most / 4);
+                let (begin, end) = (max_chars - max_chars / 4 - 1, max_chars / 4);
                 prop_assert!(short.chars().take(begin).eq(text.chars().take(begin)));
                 prop_assert!(short.chars().rev().take(end).eq(text.chars().rev().take(end)));
             }
         }
 
         #[test]
-        fn an_end_that_is_put_to_a_cut_text_outlives_the_next_cut(text in "[a-z]{30,60}", most in 20_usize..30) {
-            let sum = format!("{} ×7", cut_to(&text, most));
-            let short = cut_to(&sum, most);
+        fn an_end_that_is_put_to_a_cut_text_outlives_the_next_cut(text in "[a-z]{30,60}", max_chars in 20_usize..30) {
+            let sum = format!("{} ×7", cut_to(&text, max_chars));
+            let short = cut_to(&sum, max_chars);
             prop_assert!(short.ends_with(" ×7"));
             prop_assert_eq!(short.matches('…').count(), 1);
         }

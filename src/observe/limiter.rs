@@ -1,5 +1,5 @@
 //! Between the log macros and the log: of warnings and errors of the same kind a few are written and the rest is
-//! counted, and told in sums. [`Repeats`] decides; this gives it the time, and turns what it tells into records.
+//! counted, and told in sums. [`RepeatLimiter`] decides; this gives it the time, and turns what it tells into records.
 //!
 //! What is not written is not formatted, and the lock is held for nothing but the counting.
 
@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 
 use super::length::TEXT_CHARS;
 use super::line;
-use super::repeats::{Kind, Moment, News, Repeats, Rule, Verdict};
+use super::repeats::{Decision, Moment, RecordKey, RepeatLimiter, Rule, Summary};
 
 /// Fields that say what a record is about: two that differ in one of these are not the same kind.
 const ABOUT: [&str; 9] =
@@ -23,8 +23,8 @@ const ABOUT: [&str; 9] =
 
 /// Counts what is logged, and says what is to be written.
 pub(super) struct Limiter {
-    born: Instant,
-    repeats: Mutex<Repeats<Arc<Example>>>,
+    origin: Instant,
+    repeats: Mutex<RepeatLimiter<Arc<Example>>>,
 }
 
 /// A record that stands for many.
@@ -38,74 +38,74 @@ struct Example {
 impl Limiter {
     /// Nothing was logged yet.
     pub(super) fn new(rule: Rule) -> Self {
-        Self { born: Instant::now(), repeats: Mutex::new(Repeats::new(rule)) }
+        Self { origin: Instant::now(), repeats: Mutex::new(RepeatLimiter::new(rule)) }
     }
 
     /// Writes a record, or counts it; and whatever is due to be told of its kind.
     pub(super) fn pass(&self, record: &Record<'_>, write: &dyn Fn(&Record<'_>)) {
-        let (kind, now, mut news) = (kind_of(record), self.now(), Vec::new());
+        let (key, now, mut summaries) = (key_of(record), self.now(), Vec::new());
         // A statement of its own: the lock is let go before anything is formatted or written.
-        let known = self.repeats().record(kind, now, &mut news);
-        let verdict = known.unwrap_or_else(|| {
-            let example = Arc::new(Example::of(record));
-            self.repeats().admit(kind, example, now, &mut news)
+        let known = self.repeats().record(key, now, &mut summaries);
+        let decision = known.unwrap_or_else(|| {
+            let example = Arc::new(Example::from_record(record));
+            self.repeats().admit(key, example, now, &mut summaries)
         });
-        self.tell(news, write);
-        match verdict {
-            Verdict::Write => write(record),
-            Verdict::Count => {}
-            Verdict::CountAndKeep => {
-                let example = Arc::new(Example::of(record));
-                self.repeats().keep(kind, example);
+        self.emit(summaries, write);
+        match decision {
+            Decision::Write => write(record),
+            Decision::Count => {}
+            Decision::CountAndKeep => {
+                let example = Arc::new(Example::from_record(record));
+                self.repeats().keep(key, example);
             }
         }
     }
 
     /// Writes what is over by now.
-    pub(super) fn look(&self, write: &dyn Fn(&Record<'_>)) {
-        let news = self.repeats().look(self.now());
-        self.tell(news, write);
+    pub(super) fn write_due(&self, write: &dyn Fn(&Record<'_>)) {
+        let summaries = self.repeats().take_due(self.now());
+        self.emit(summaries, write);
     }
 
     /// Writes all that was not told yet.
-    pub(super) fn end(&self, write: &dyn Fn(&Record<'_>)) {
-        let news = self.repeats().end();
-        self.tell(news, write);
+    pub(super) fn write_all(&self, write: &dyn Fn(&Record<'_>)) {
+        let summaries = self.repeats().take_all();
+        self.emit(summaries, write);
     }
 
-    fn tell(&self, news: Vec<News<Arc<Example>>>, write: &dyn Fn(&Record<'_>)) {
-        for one in news {
-            match one {
-                News::Summary { example, repeated, of_many, since, until } => {
+    fn emit(&self, summaries: Vec<Summary<Arc<Example>>>, write: &dyn Fn(&Record<'_>)) {
+        for summary in summaries {
+            match summary {
+                Summary::Window { example, repeated, mixed, since, until } => {
                     let lasted = until - since;
-                    let mut fields = example.fields(of_many);
+                    let mut fields = example.fields(mixed);
                     fields.extend([("repeated", repeated.into()), ("lasted_ms", lasted.into())]);
                     let args = format_args!(
                         "{} (repeated {repeated} times in {}{}; this is one of them)",
                         example.message,
                         Seconds(lasted),
-                        of(of_many)
+                        many_kinds(mixed)
                     );
-                    self.tell_one(&example, example.level, since, fields, args, write);
+                    self.emit_one(&example, example.level, since, fields, args, write);
                 }
-                News::Over { example, total, of_many, since, until } => {
+                Summary::End { example, total, mixed, since, until } => {
                     let lasted = until - since;
-                    let mut fields = example.fields(of_many);
+                    let mut fields = example.fields(mixed);
                     fields.extend([("total", total.into()), ("lasted_ms", lasted.into())]);
                     let args = format_args!(
                         "No longer repeated, {total} times in all within {}{}: {}",
                         Seconds(lasted),
-                        of(of_many),
+                        many_kinds(mixed),
                         example.message
                     );
-                    // Good news, and the sum of what the lines of the level itself say.
-                    self.tell_one(&example, Level::Info, since, fields, args, write);
+                    // Good summaries, and the sum of what the lines of the level itself say.
+                    self.emit_one(&example, Level::Info, since, fields, args, write);
                 }
             }
         }
     }
 
-    fn tell_one(
+    fn emit_one(
         &self,
         example: &Example,
         level: Level,
@@ -129,16 +129,16 @@ impl Limiter {
     }
 
     fn now(&self) -> Moment {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn repeats(&self) -> MutexGuard<'_, Repeats<Arc<Example>>> {
+    fn repeats(&self) -> MutexGuard<'_, RepeatLimiter<Arc<Example>>> {
         self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Example {
-    fn of(record: &Record<'_>) -> Self {
+    fn from_record(record: &Record<'_>) -> Self {
         let message = line::message(record, TEXT_CHARS);
         let about = line::fields(record, TEXT_CHARS).into_iter();
         let about = about.filter(|(name, _)| ABOUT.contains(&name.as_str())).collect();
@@ -146,25 +146,25 @@ impl Example {
     }
 
     /// What all are about that it stands for: nothing where it stands for others than its own kind too.
-    fn fields(&self, of_many: bool) -> Vec<(&str, Value<'_>)> {
-        let about = self.about.iter().filter(|_| !of_many);
+    fn fields(&self, mixed: bool) -> Vec<(&str, Value<'_>)> {
+        let about = self.about.iter().filter(|_| !mixed);
         about.map(|(name, value)| (name.as_str(), as_kv(value))).collect()
     }
 }
 
 /// Whoever reads a sum has to know that its topic is not the topic of all.
-fn of(many: bool) -> &'static str {
-    if many { ", of many kinds" } else { "" }
+fn many_kinds(mixed: bool) -> &'static str {
+    if mixed { ", of many kinds" } else { "" }
 }
 
-fn kind_of(record: &Record<'_>) -> Kind {
+fn key_of(record: &Record<'_>) -> RecordKey {
     let mut hasher = DefaultHasher::new();
     (record.level(), record.target(), record.file(), record.line()).hash(&mut hasher);
     let site = hasher.finish();
     let mut about = About { hasher, any: false };
     // Only a visitor that fails makes this fail, and ours does not.
     let _ = record.key_values().visit(&mut about);
-    Kind { site, detailed: if about.any { about.hasher.finish() } else { site } }
+    RecordKey { site, detailed: if about.any { about.hasher.finish() } else { site } }
 }
 
 /// Takes the values of the fields in that say what a record is about.
@@ -231,7 +231,7 @@ mod tests {
                 limiter.pass(&record, &write);
             }
         }
-        limiter.end(&write);
+        limiter.write_all(&write);
         written.into_inner().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 

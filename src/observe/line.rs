@@ -21,28 +21,28 @@ const UNCUT: &str = "backtrace";
 /// `2026-11-22T15:04:05.123Z INFO  target message key=value`.
 ///
 /// A message of several lines keeps them, with all but the first indented, so that no topic or
-/// payload in it can look like a record of its own. No text in it has more than `most` characters.
-pub(super) fn human(record: &Record<'_>, now: DateTime<Utc>, most: usize) -> String {
-    let (target, message) = (record.target(), message(record, most));
+/// payload in it can look like a record of its own. No text in it has more than `max_chars` characters.
+pub(super) fn human(record: &Record<'_>, now: DateTime<Utc>, max_chars: usize) -> String {
+    let (target, message) = (record.target(), message(record, max_chars));
     let mut line = format!("{} {:<5} {target}", timestamp(now), record.level());
     if message != target {
         line.push(' ');
         line.push_str(&printable(&message, "\n    "));
     }
-    for (key, value) in fields(record, most) {
+    for (key, value) in fields(record, max_chars) {
         let _ = write!(line, " {key}={}", bare_or_quoted(&value));
     }
     line
 }
 
 /// A JSON object with `timestamp`, `level`, `target`, `message` and the record's key-values. No text in it has more than
-/// `most` characters.
-pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, most: usize) -> String {
-    let message = message(record, most);
+/// `max_chars` characters.
+pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, max_chars: usize) -> String {
+    let message = message(record, max_chars);
     let own = [timestamp(now), record.level().to_string(), record.target().to_owned(), message];
     let own = OWN_FIELDS.map(str::to_owned).into_iter().zip(own.map(Json::String));
     let mut line = String::from("{");
-    for (name, value) in own.chain(fields(record, most)) {
+    for (name, value) in own.chain(fields(record, max_chars)) {
         if line.len() > 1 {
             line.push(',');
         }
@@ -52,9 +52,9 @@ pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, most: usize) -> Stri
     escaped_in_json(line)
 }
 
-/// The message of a record, with no more than `most` characters.
-pub(super) fn message(record: &Record<'_>, most: usize) -> String {
-    cut(record.args().to_string(), most)
+/// The message of a record, with no more than `max_chars` characters.
+pub(super) fn message(record: &Record<'_>, max_chars: usize) -> String {
+    cut(record.args().to_string(), max_chars)
 }
 
 /// `YYYY-MM-DD HH:MM:SS | LEVEL | mqtt_gateway | MESSAGE`, the message on one line.
@@ -114,17 +114,17 @@ fn is_bare(text: &str) -> bool {
         && !text.contains(|c: char| c.is_whitespace() || is_invisible(c) || matches!(c, '"' | '='))
 }
 
-/// The key-values of a record, in order, with texts of no more than `most` characters. A key that is a field of ours gets
+/// The key-values of a record, in order, with texts of no more than `max_chars` characters. A key that is a field of ours gets
 /// an underscore.
-pub(super) fn fields(record: &Record<'_>, most: usize) -> Vec<(String, Json)> {
-    let mut fields = Fields { most, found: Vec::new() };
+pub(super) fn fields(record: &Record<'_>, max_chars: usize) -> Vec<(String, Json)> {
+    let mut fields = Fields { max_chars, found: Vec::new() };
     // Only a visitor that fails makes this fail, and ours does not.
     let _ = record.key_values().visit(&mut fields);
     fields.found
 }
 
 struct Fields {
-    most: usize,
+    max_chars: usize,
     found: Vec<(String, Json)>,
 }
 
@@ -137,7 +137,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
         let mut json = ToJson(Json::Null);
         value.visit(&mut json)?;
         let json = match json.0 {
-            Json::String(text) if name != UNCUT => Json::String(cut(text, self.most)),
+            Json::String(text) if name != UNCUT => Json::String(cut(text, self.max_chars)),
             other => other,
         };
         self.found.push((name, json));

@@ -17,7 +17,7 @@ use log::Level;
 use super::error_file::ErrorLine;
 
 /// Bytes of text that may wait.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Of all queues of the process, of which there is more than one in tests only.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -55,7 +55,7 @@ pub(super) enum Item {
 /// The queue.
 #[derive(Debug)]
 pub(super) struct LogQueue {
-    most_bytes: usize,
+    max_bytes: usize,
     state: Mutex<State>,
     /// There is something to write.
     more: Condvar,
@@ -75,24 +75,24 @@ struct State {
 
 impl LogQueue {
     pub(super) fn new() -> Self {
-        Self::of(MOST_BYTES)
+        Self::with_capacity(MAX_BYTES)
     }
 
-    fn of(most_bytes: usize) -> Self {
-        Self { most_bytes, state: Mutex::default(), more: Condvar::new(), written: Condvar::new() }
+    fn with_capacity(max_bytes: usize) -> Self {
+        Self { max_bytes, state: Mutex::default(), more: Condvar::new(), written: Condvar::new() }
     }
 
     /// Hands an entry to the writer, or drops it. Waits for nothing that takes time.
     pub(super) fn put(&self, level: Level, entry: Entry) {
-        let most = if level <= Level::Warn { self.most_bytes } else { self.most_bytes / 2 };
+        let limit = if level <= Level::Warn { self.max_bytes } else { self.max_bytes / 2 };
         let mut state = self.state();
         let bytes = state.bytes + entry.bytes();
-        if bytes <= most {
+        if bytes <= limit {
             state.bytes = bytes;
             state.push(Item::Entry(entry));
         } else {
             DROPPED.fetch_add(1, Relaxed);
-            state.leave_gap(entry.error.is_some());
+            state.record_gap(entry.error.is_some());
         }
         drop(state);
         self.more.notify_one();
@@ -112,10 +112,10 @@ impl LogQueue {
     }
 
     /// Waits until everything that was put so far is written, or for so long. Whether it is.
-    pub(super) fn flush(&self, patience: Duration) -> bool {
+    pub(super) fn flush(&self, timeout: Duration) -> bool {
         let state = self.state();
         let put = state.put;
-        let waited = self.written.wait_timeout_while(state, patience, |state| state.written < put);
+        let waited = self.written.wait_timeout_while(state, timeout, |state| state.written < put);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
@@ -130,7 +130,7 @@ impl State {
         self.put += 1;
     }
 
-    fn leave_gap(&mut self, is_error: bool) {
+    fn record_gap(&mut self, is_error: bool) {
         if let Some(Item::Gap { lines, has_errors, .. }) = self.items.back_mut() {
             *lines += 1;
             *has_errors |= is_error;
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_info_leaves_room_for_a_warning_and_each_gap_is_at_its_place() {
-        let queue = LogQueue::of(8);
+        let queue = LogQueue::with_capacity(8);
         for (level, text) in [
             (Level::Info, "iiii"),
             (Level::Info, "jj"),
@@ -205,7 +205,7 @@ mod tests {
         let clock: LocalClock = Box::new(|| chrono::Local::now().naive_local());
         let file = ErrorFile::open(&std::env::temp_dir(), clock).unwrap();
         let error = || Entry { stderr: None, error: Some(file.line(Level::Error, "e")) };
-        let queue = LogQueue::of(0);
+        let queue = LogQueue::with_capacity(0);
         let misses_errors = || match queue.take() {
             Item::Gap { has_errors, .. } => has_errors,
             entry @ Item::Entry(_) => panic!("{entry:?}"),
@@ -238,7 +238,7 @@ mod tests {
         fn what_is_taken_and_what_gaps_count_is_what_was_put_in_order(
             puts in prop::collection::vec((any::<bool>(), 0_usize..40, any::<bool>()), 0..200),
         ) {
-            let queue = LogQueue::of(100);
+            let queue = LogQueue::with_capacity(100);
             let mut taken = Vec::new();
             for (number, (is_error, padding, takes)) in puts.iter().enumerate() {
                 let level = if *is_error { Level::Error } else { Level::Info };

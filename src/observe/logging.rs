@@ -30,14 +30,14 @@ const QUIET: [(&str, LevelFilter); 5] = [
 
 /// The MQTT client library prints the connect options, password included, below this level; so
 /// nothing below it is logged, whatever `RUST_LOG` asks for.
-const TELLTALE: (&str, Level) = ("paho_mqtt", Level::Warn);
+const PASSWORD_LEAK: (&str, Level) = ("paho_mqtt", Level::Warn);
 
 /// How often it is looked for repetitions that are to be told.
-const LOOK: Duration = Duration::from_secs(1);
+const REPEATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the end of the process waits for what is not yet written: whoever does not read standard error must not keep
 /// it from ending.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why logging could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ pub(crate) fn end_process(exit_code: i32) -> ! {
 /// Begins logging to standard error alone, for commands that must run where `LOG_DIR` cannot be
 /// written. Each line is written before the next thing is done, and whole: an error may name every setting there is.
 pub(crate) fn init_stderr(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
-    let lines = Lines { most_chars: usize::MAX, ..Lines::new(format, filter) };
+    let lines = Lines { max_chars: usize::MAX, ..Lines::new(format, filter) };
     install(Logger { lines, errors: None, limiter: None, queue: None })
 }
 
@@ -113,9 +113,9 @@ fn install(logger: Logger) -> Result<(), LoggingError> {
     }
     log::set_logger(logger)?;
     log::set_max_level(most);
-    panics::log_them(|| logger.wait_until_written());
+    panics::install_hook(|| logger.wait_until_written());
     if logger.limiter.is_some() {
-        look_for_repetitions(logger);
+        start_repeats_thread(logger);
     }
     Ok(())
 }
@@ -130,10 +130,10 @@ fn write_all(logger: &Logger, queue: &LogQueue) {
 }
 
 /// On a thread of its own: whoever else could look may be what the repeated lines are about.
-fn look_for_repetitions(logger: &'static Logger) {
+fn start_repeats_thread(logger: &'static Logger) {
     let looking = move || loop {
-        thread::sleep(LOOK);
-        logger.tell_repetitions(Limiter::look);
+        thread::sleep(REPEATS_INTERVAL);
+        logger.write_summaries(Limiter::write_due);
     };
     // Without it, repetitions are told by the next of their kind, or at the end.
     if let Err(error) = thread::Builder::new().name("log-repeats".to_owned()).spawn(looking) {
@@ -147,7 +147,7 @@ struct Lines {
     filter: env_logger::Logger,
     is_human: bool,
     /// Of a text in a line.
-    most_chars: usize,
+    max_chars: usize,
 }
 
 impl Lines {
@@ -162,7 +162,7 @@ impl Lines {
         for (library, level) in QUIET {
             builder.filter_module(library, level);
         }
-        Self { filter: builder.parse_filters(filter).build(), is_human, most_chars: TEXT_CHARS }
+        Self { filter: builder.parse_filters(filter).build(), is_human, max_chars: TEXT_CHARS }
     }
 
     /// With the line break; `None` if the filter leaves it out.
@@ -171,14 +171,14 @@ impl Lines {
     }
 
     /// The same whatever its level, unless the filter leaves out even the errors of this place.
-    fn line_in_place_of_others(&self, record: &Record<'_>) -> Option<String> {
+    fn notice_line(&self, record: &Record<'_>) -> Option<String> {
         let error = Metadata::builder().level(Level::Error).target(record.target()).build();
         self.filter.enabled(&error).then(|| self.text_of(record))
     }
 
     fn text_of(&self, record: &Record<'_>) -> String {
         let write = if self.is_human { line::human } else { line::json };
-        let mut line = write(record, Utc::now(), self.most_chars);
+        let mut line = write(record, Utc::now(), self.max_chars);
         line.push('\n');
         line
     }
@@ -221,7 +221,7 @@ impl Logger {
         }
         let (Some(errors), Some(line)) = (&self.errors, error) else { return };
         match errors.append(line) {
-            Ok(Appended::Written | Appended::LeftOut) => {}
+            Ok(Appended::Written | Appended::Skipped) => {}
             Ok(Appended::Full { max_bytes }) => self.write_full(max_bytes),
             Err(error) => {
                 let args = format_args!("the error file cannot be written, going on without it: {error}");
@@ -256,13 +256,10 @@ impl Logger {
         let builder = &mut Record::builder();
         let builder = builder.level(level).target(module_path!()).key_values(&fields);
         let record = builder.args(args).build();
-        self.write_out(&Entry {
-            stderr: self.lines.line_in_place_of_others(&record),
-            error: self.error_line(&record),
-        });
+        self.write_out(&Entry { stderr: self.lines.notice_line(&record), error: self.error_line(&record) });
     }
 
-    fn tell_repetitions(&self, what: impl Fn(&Limiter, &dyn Fn(&Record<'_>))) {
+    fn write_summaries(&self, what: impl Fn(&Limiter, &dyn Fn(&Record<'_>))) {
         if let Some(limiter) = &self.limiter {
             what(limiter, &|record| self.write(record));
         }
@@ -270,7 +267,7 @@ impl Logger {
 
     fn wait_until_written(&self) {
         if let Some(queue) = &self.queue {
-            queue.flush(FLUSH);
+            queue.flush(FLUSH_TIMEOUT);
         }
     }
 }
@@ -279,11 +276,12 @@ impl Log for Logger {
     /// The MQTT client library asks once, when it starts, and then formats a line or more for every packet
     /// of a level that is enabled: what is not logged must not be enabled either.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        !is_telltale(metadata) && (metadata.level() == Level::Error || self.lines.filter.enabled(metadata))
+        !may_leak_password(metadata)
+            && (metadata.level() == Level::Error || self.lines.filter.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
-        if is_telltale(record.metadata()) {
+        if may_leak_password(record.metadata()) {
             return;
         }
         match &self.limiter {
@@ -296,13 +294,13 @@ impl Log for Logger {
 
     /// Tells what was counted and not written so far, and waits until all is written, or for a second.
     fn flush(&self) {
-        self.tell_repetitions(Limiter::end);
+        self.write_summaries(Limiter::write_all);
         self.wait_until_written();
     }
 }
 
-fn is_telltale(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with(TELLTALE.0) && metadata.level() > TELLTALE.1
+fn may_leak_password(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with(PASSWORD_LEAK.0) && metadata.level() > PASSWORD_LEAK.1
 }
 
 #[cfg(test)]
@@ -370,7 +368,7 @@ mod tests {
     fn that_lines_are_missing_is_told_whatever_the_filter_unless_it_leaves_out_everything() {
         let told = |filter: &str| {
             let record = Record::builder().level(Level::Warn).target(module_path!()).build();
-            silent(filter).lines.line_in_place_of_others(&record).is_some()
+            silent(filter).lines.notice_line(&record).is_some()
         };
         assert!(told("info") && told("error"));
         assert!(!told("off"));

@@ -15,11 +15,11 @@ mod line;
 mod log_queue;
 pub mod logging;
 pub mod metrics;
-mod observed;
 mod panics;
-mod readings;
 mod repeats;
+mod snapshot;
+mod telemetry;
 
 pub(crate) use error_file::check_writable;
-pub use observed::Observed;
-pub use readings::{ActorReading, InboxReading, InboxRefusal, OutboxReading, Readings};
+pub use snapshot::{ActorReading, InboxReading, InboxRefusal, OutboxReading, Snapshot};
+pub use telemetry::Telemetry;

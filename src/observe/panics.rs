@@ -6,7 +6,7 @@ use std::thread;
 
 /// From now on a panic of any thread is logged as ERROR, with its backtrace if `RUST_BACKTRACE`
 /// asks for one, and `written` waits until it is: this panic may be the last that the process does.
-pub(super) fn log_them(written: impl Fn() + Send + Sync + 'static) {
+pub(super) fn install_hook(written: impl Fn() + Send + Sync + 'static) {
     panic::set_hook(Box::new(move |info| {
         let message = message(info);
         // Panics at two places are not repetitions of each other.

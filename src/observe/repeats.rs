@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The first of a kind is written at once, and so are the next few of each window; the rest of the window is counted
-//! and told by one summary at its end. A window without any ends the episode. What was written and what summaries
+//! and told by one summary at its end. A window without any ends the series. What was written and what summaries
 //! tell is together exactly what there was.
 
 use std::collections::HashMap;
@@ -34,30 +34,30 @@ pub(super) struct Rule {
 
 /// What makes two records the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct RecordKey {
     /// The place in the program.
     pub(super) site: u64,
     /// The place, and what it is about; the same as `site` if it is about nothing.
     pub(super) detailed: u64,
 }
 
-/// All kinds that were seen lately, each with a record of it as an example (`E`).
+/// All series that were seen lately, each with a record of it as an example (`E`).
 #[derive(Debug)]
-pub(super) struct Repeats<E> {
+pub(super) struct RepeatLimiter<E> {
     rule: Rule,
     max_detailed: usize,
-    kinds: HashMap<u64, Episode<E>>,
-    /// How many of the kinds are of a place, by its number.
+    series: HashMap<u64, Series<E>>,
+    /// How many of the series are of a place, by its number.
     detailed: HashMap<u64, usize>,
 }
 
 #[derive(Debug)]
-struct Episode<E> {
+struct Series<E> {
     example: E,
-    /// The place that it is one of the kinds of; none if it is the place as a whole.
+    /// The place that it is one of the series of; none if it is the place as a whole.
     detailed_of: Option<u64>,
     /// Kinds were counted here that found no room of their own.
-    of_many: bool,
+    mixed: bool,
     began: Moment,
     last: Moment,
     window_began: Moment,
@@ -66,14 +66,14 @@ struct Episode<E> {
     /// Of this window, counted and not written; and when the first of them was.
     unwritten: u64,
     unwritten_since: Moment,
-    /// Of the whole episode, with this window.
+    /// Of the whole series, with this window.
     total: u64,
     total_unwritten: u64,
 }
 
 /// What to do about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     /// Write it.
     Write,
     /// It is counted.
@@ -84,28 +84,28 @@ pub(super) enum Verdict {
 
 /// What is to be told of records that were not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum News<E> {
+pub(super) enum Summary<E> {
     /// A window is over, or the process is.
-    Summary {
+    Window {
         /// One of them, or one of the same kind.
         example: E,
         /// How many were not written.
         repeated: u64,
-        /// They are of several kinds, of which the example has one.
-        of_many: bool,
+        /// They are of several series, of which the example has one.
+        mixed: bool,
         /// When the first of these came.
         since: Moment,
         /// When the last of these came.
         until: Moment,
     },
     /// Nothing came for a whole window, or the process ends.
-    Over {
+    End {
         /// As in the last summary.
         example: E,
         /// How many there were, written or not.
         total: u64,
         /// As in the last summary.
-        of_many: bool,
+        mixed: bool,
         /// When the first came.
         since: Moment,
         /// When the last came.
@@ -113,92 +113,103 @@ pub(super) enum News<E> {
     },
 }
 
-impl<E: Clone> Repeats<E> {
+impl<E: Clone> RepeatLimiter<E> {
     /// Nothing was seen yet.
     pub(super) fn new(rule: Rule) -> Self {
-        Self::of(rule, MAX_DETAILED)
+        Self::with_max_detailed(rule, MAX_DETAILED)
     }
 
-    fn of(rule: Rule, max_detailed: usize) -> Self {
-        Self { rule, max_detailed, kinds: HashMap::new(), detailed: HashMap::new() }
+    fn with_max_detailed(rule: Rule, max_detailed: usize) -> Self {
+        Self { rule, max_detailed, series: HashMap::new(), detailed: HashMap::new() }
     }
 
     /// Counts a record of a kind that is known; `None` for one that is not: it takes an example to know it.
-    pub(super) fn record(&mut self, kind: Kind, now: Moment, news: &mut Vec<News<E>>) -> Option<Verdict> {
-        let key = self.key_of(kind);
-        let episode = self.kinds.get_mut(&key)?;
-        let verdict = episode.record(self.rule, now, news);
-        episode.of_many |= key != kind.detailed;
-        Some(verdict)
+    pub(super) fn record(
+        &mut self,
+        key: RecordKey,
+        now: Moment,
+        summaries: &mut Vec<Summary<E>>,
+    ) -> Option<Decision> {
+        let id = self.series_id(key);
+        let series = self.series.get_mut(&id)?;
+        let decision = series.record(self.rule, now, summaries);
+        series.mixed |= id != key.detailed;
+        Some(decision)
     }
 
     /// Counts a record of a kind that may be new, with itself as the example.
-    pub(super) fn admit(&mut self, kind: Kind, example: E, now: Moment, news: &mut Vec<News<E>>) -> Verdict {
+    pub(super) fn admit(
+        &mut self,
+        key: RecordKey,
+        example: E,
+        now: Moment,
+        summaries: &mut Vec<Summary<E>>,
+    ) -> Decision {
         // Another thread may have been quicker.
-        if let Some(verdict) = self.record(kind, now, news) {
-            return verdict;
+        if let Some(decision) = self.record(key, now, summaries) {
+            return decision;
         }
-        let key = self.key_of(kind);
-        let detailed_of = Some(kind.site).filter(|site| *site != key);
+        let id = self.series_id(key);
+        let detailed_of = Some(key.site).filter(|site| *site != id);
         if let Some(site) = detailed_of {
             *self.detailed.entry(site).or_default() += 1;
         }
-        let mut episode = Episode::new(example, detailed_of, now);
-        episode.of_many = key != kind.detailed;
-        let verdict = episode.record(self.rule, now, news);
-        self.kinds.insert(key, episode);
-        verdict
+        let mut series = Series::new(example, detailed_of, now);
+        series.mixed = id != key.detailed;
+        let decision = series.record(self.rule, now, summaries);
+        self.series.insert(id, series);
+        decision
     }
 
     /// Keeps a newer example.
-    pub(super) fn keep(&mut self, kind: Kind, example: E) {
-        let key = self.key_of(kind);
-        if let Some(episode) = self.kinds.get_mut(&key) {
-            episode.example = example;
+    pub(super) fn keep(&mut self, key: RecordKey, example: E) {
+        let id = self.series_id(key);
+        if let Some(series) = self.series.get_mut(&id) {
+            series.example = example;
         }
     }
 
     /// Tells of the windows and episodes that are over by now.
-    pub(super) fn look(&mut self, now: Moment) -> Vec<News<E>> {
-        let mut news = Vec::new();
+    pub(super) fn take_due(&mut self, now: Moment) -> Vec<Summary<E>> {
+        let mut summaries = Vec::new();
         let window = self.rule.window_ms;
-        let Self { kinds, detailed, .. } = self;
-        kinds.retain(|_, episode| {
-            if now.saturating_sub(episode.window_began) >= window {
-                episode.tell_window(&mut news);
+        let Self { series, detailed, .. } = self;
+        series.retain(|_, series| {
+            if now.saturating_sub(series.window_began) >= window {
+                series.close_window(&mut summaries);
             }
-            let is_over = now.saturating_sub(episode.last) >= window;
+            let is_over = now.saturating_sub(series.last) >= window;
             if is_over {
-                episode.tell_end(&mut news);
-                if let Some(site) = episode.detailed_of {
-                    forget_one_of(site, detailed);
+                series.close(&mut summaries);
+                if let Some(site) = series.detailed_of {
+                    release_detailed(site, detailed);
                 }
             }
             !is_over
         });
-        news
+        summaries
     }
 
     /// Tells of everything that was not told yet; nothing is known afterwards.
-    pub(super) fn end(&mut self) -> Vec<News<E>> {
-        let mut news = Vec::new();
-        for (_, mut episode) in self.kinds.drain() {
-            episode.tell_window(&mut news);
-            episode.tell_end(&mut news);
+    pub(super) fn take_all(&mut self) -> Vec<Summary<E>> {
+        let mut summaries = Vec::new();
+        for (_, mut series) in self.series.drain() {
+            series.close_window(&mut summaries);
+            series.close(&mut summaries);
         }
         self.detailed.clear();
-        news
+        summaries
     }
 
     /// The detailed kind if it is known or can be, else the place.
-    fn key_of(&self, kind: Kind) -> u64 {
-        let detailed = self.detailed.get(&kind.site).copied().unwrap_or_default();
-        let has_room = detailed < self.max_detailed || self.kinds.contains_key(&kind.detailed);
-        if has_room { kind.detailed } else { kind.site }
+    fn series_id(&self, key: RecordKey) -> u64 {
+        let detailed = self.detailed.get(&key.site).copied().unwrap_or_default();
+        let has_room = detailed < self.max_detailed || self.series.contains_key(&key.detailed);
+        if has_room { key.detailed } else { key.site }
     }
 }
 
-fn forget_one_of(site: u64, detailed: &mut HashMap<u64, usize>) {
+fn release_detailed(site: u64, detailed: &mut HashMap<u64, usize>) {
     if let Entry::Occupied(mut count) = detailed.entry(site) {
         *count.get_mut() -= 1;
         if *count.get() == 0 {
@@ -207,12 +218,12 @@ fn forget_one_of(site: u64, detailed: &mut HashMap<u64, usize>) {
     }
 }
 
-impl<E: Clone> Episode<E> {
+impl<E: Clone> Series<E> {
     fn new(example: E, detailed_of: Option<u64>, now: Moment) -> Self {
         Self {
             example,
             detailed_of,
-            of_many: false,
+            mixed: false,
             began: now,
             last: now,
             window_began: now,
@@ -224,9 +235,9 @@ impl<E: Clone> Episode<E> {
         }
     }
 
-    fn record(&mut self, rule: Rule, now: Moment, news: &mut Vec<News<E>>) -> Verdict {
+    fn record(&mut self, rule: Rule, now: Moment, summaries: &mut Vec<Summary<E>>) -> Decision {
         if now.saturating_sub(self.window_began) >= rule.window_ms {
-            self.tell_window(news);
+            self.close_window(summaries);
             self.window_began = now;
             self.seen = 0;
         }
@@ -235,7 +246,7 @@ impl<E: Clone> Episode<E> {
         self.seen += 1;
         self.total += 1;
         if self.seen <= rule.burst {
-            return Verdict::Write;
+            return Decision::Write;
         }
         if self.unwritten == 0 {
             self.unwritten_since = now;
@@ -243,29 +254,29 @@ impl<E: Clone> Episode<E> {
         self.unwritten += 1;
         self.total_unwritten += 1;
         // To format each would cost what is to be saved; this is one of the later half, for a few.
-        if self.unwritten.is_power_of_two() { Verdict::CountAndKeep } else { Verdict::Count }
+        if self.unwritten.is_power_of_two() { Decision::CountAndKeep } else { Decision::Count }
     }
 
-    fn tell_window(&mut self, news: &mut Vec<News<E>>) {
+    fn close_window(&mut self, summaries: &mut Vec<Summary<E>>) {
         let repeated = std::mem::take(&mut self.unwritten);
         if repeated > 0 {
-            news.push(News::Summary {
+            summaries.push(Summary::Window {
                 example: self.example.clone(),
                 repeated,
-                of_many: self.of_many,
+                mixed: self.mixed,
                 since: self.unwritten_since,
                 until: self.last,
             });
         }
     }
 
-    /// An episode of which every record was written needs no end.
-    fn tell_end(&self, news: &mut Vec<News<E>>) {
+    /// An series of which every record was written needs no end.
+    fn close(&self, summaries: &mut Vec<Summary<E>>) {
         if self.total_unwritten > 0 {
-            news.push(News::Over {
+            summaries.push(Summary::End {
                 example: self.example.clone(),
                 total: self.total,
-                of_many: self.of_many,
+                mixed: self.mixed,
                 since: self.began,
                 until: self.last,
             });

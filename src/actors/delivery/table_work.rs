@@ -360,7 +360,7 @@ impl DeliveryActor {
     }
 
     fn works_again(&mut self) {
-        self.parts.observed.metrics.database.works();
+        self.parts.observed.metrics.database.mark_up();
         if std::mem::take(&mut self.table.failures) > 0 {
             log::info!("The tables of the delivery can be read and written again");
         }

@@ -8,7 +8,7 @@ use crate::actors::directory::Directory;
 use crate::actors::messages::{FollowFlows, UseServers};
 use crate::domain::flow::Flow;
 use crate::domain::replicas::Role;
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 use crate::store::{
     Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answer_timeout, load_flows,
     load_limits, load_mqtt_servers, max_dead_letters, numbers_used, timed, too_many_dead_letters,
@@ -80,7 +80,10 @@ async fn read_all(database: &Database, parts: &RegistryParts) -> Result<Vec<Flow
     let observed = &parts.observed;
     match numbers_of(database).await {
         Ok(numbers) => {
-            observed.metrics.database.use_numbers(numbers.iter().map(|used| (used.column, used.ratio())));
+            observed
+                .metrics
+                .database
+                .set_numbers_used(numbers.iter().map(|used| (used.column, used.ratio())));
             let running_out = numbers.into_iter().filter_map(NumbersUsed::warning);
             running_out.for_each(|warning| log::warn!("{warning}"));
         }
@@ -92,7 +95,7 @@ async fn read_all(database: &Database, parts: &RegistryParts) -> Result<Vec<Flow
 }
 
 /// Warns when the table has become too large, and again only after it was smaller.
-async fn look_at_dead_letters(database: &Database, observed: &Observed, warn_rows: u64) {
+async fn look_at_dead_letters(database: &Database, observed: &Telemetry, warn_rows: u64) {
     let letters = &observed.metrics.dead_letters;
     match max_dead_letters(database).await {
         Ok(rows) => {

@@ -18,7 +18,7 @@ use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::subscription_plan::plan;
 use crate::domain::topic::TopicFilter;
-use crate::observe::Observed;
+use crate::observe::Telemetry;
 
 const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
      one that is connected does not say so. Use another broker, or divide the flows by SHARD_INDEX and SHARD_COUNT";
@@ -58,7 +58,7 @@ impl Granted {
 /// One pass over everything that has to agree.
 pub(super) struct Settlement {
     pub(super) directory: Directory,
-    pub(super) observed: Arc<Observed>,
+    pub(super) observed: Arc<Telemetry>,
     pub(super) before: Option<Vec<Flow>>,
     pub(super) leaving: Vec<Flow>,
     pub(super) known_rejections: BTreeMap<FlowId, String>,

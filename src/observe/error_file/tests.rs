@@ -153,10 +153,10 @@ fn a_day_that_takes_all_is_closed_by_a_last_line_told_once_and_the_next_day_goes
     let written = (0..1_000).map(|_| append(&file, "x").unwrap());
     let first: Vec<_> = written.skip_while(|appended| *appended == Appended::Written).collect();
     assert_eq!(first[0], Appended::Full { max_bytes: 1_000 });
-    assert!(first[1..].iter().all(|appended| *appended == Appended::LeftOut));
+    assert!(first[1..].iter().all(|appended| *appended == Appended::Skipped));
     // A shorter one would fit, and does not come behind the last line.
     hand.store(3600, Ordering::Relaxed);
-    assert_eq!(append(&file, "").unwrap(), Appended::LeftOut);
+    assert_eq!(append(&file, "").unwrap(), Appended::Skipped);
     let today = text(dir.path(), "2026-11-22.log");
     assert!(today.len() <= 1_000, "{}", today.len());
     assert!(today.ends_with(&format!("2026-11-22 12:00:00 | ERROR | mqtt_gateway | {CLOSING}\n")), "{today}");
@@ -182,13 +182,13 @@ fn when_somebody_makes_room_it_goes_on_within_a_minute() {
             File::create(&today).unwrap();
         }
         hand.store(minute * 60 - 1, Ordering::Relaxed);
-        assert_eq!(append(&file, "x").unwrap(), Appended::LeftOut, "nobody has looked yet");
+        assert_eq!(append(&file, "x").unwrap(), Appended::Skipped, "nobody has looked yet");
         hand.store(minute * 60, Ordering::Relaxed);
         assert_eq!(append(&file, "again").unwrap(), Appended::Written);
         assert!(text(dir.path(), "2026-11-22.log").ends_with("| again\n"));
     }
     while append(&file, "x").unwrap() == Appended::Written {}
-    assert_eq!(append(&file, "x").unwrap(), Appended::LeftOut, "that was told today");
+    assert_eq!(append(&file, "x").unwrap(), Appended::Skipped, "that was told today");
     assert!(text(dir.path(), "2026-11-22.log").contains(CLOSING), "and is the last line once more");
 }
 

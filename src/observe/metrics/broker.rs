@@ -33,7 +33,7 @@ impl Broker {
     }
 
     /// We have ended the connection.
-    pub fn left(&self) {
+    pub fn mark_disconnected(&self) {
         self.is_connected.is(false);
     }
 

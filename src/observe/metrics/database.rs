@@ -89,7 +89,7 @@ impl Default for Database {
 
 impl Database {
     /// It has done what it was asked for.
-    pub fn works(&self) {
+    pub fn mark_up(&self) {
         self.is_up.is(true);
     }
 
@@ -113,12 +113,12 @@ impl Database {
     }
 
     /// A lane was found below the offset that was committed.
-    pub fn set_back(&self) {
+    pub fn count_set_back(&self) {
         self.set_backs.fetch_add(1, Relaxed);
     }
 
     /// So many messages were processed again because of that.
-    pub fn replayed(&self, messages: u64) {
+    pub fn count_replayed(&self, messages: u64) {
         self.replayed.fetch_add(messages, Relaxed);
     }
 
@@ -129,7 +129,7 @@ impl Database {
     }
 
     /// So far have the numbers of these columns got, each as a part of all that it has.
-    pub fn use_numbers(&self, used: impl Iterator<Item = (&'static str, f64)>) {
+    pub fn set_numbers_used(&self, used: impl Iterator<Item = (&'static str, f64)>) {
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = used.collect();
     }
 
@@ -167,13 +167,13 @@ mod tests {
     fn a_lock_of_somebody_else_is_an_error_and_no_outage() {
         let database = Database::default();
         assert_eq!(database.is_up(), None, "nobody has asked");
-        database.works();
+        database.mark_up();
         for kind in [ErrorKind::Lock, ErrorKind::Deadlock, ErrorKind::Poison] {
             database.failed(kind);
             assert_eq!(database.is_up(), Some(true), "{kind:?}");
         }
         for kind in [ErrorKind::Connection, ErrorKind::Outage, ErrorKind::Silent] {
-            database.works();
+            database.mark_up();
             database.failed(kind);
             assert_eq!(database.is_up(), Some(false), "{kind:?}");
         }

@@ -11,8 +11,8 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, amount, flag, seconds};
 use crate::observe::log_queue;
-use crate::observe::observed::Observed;
-use crate::observe::readings::{ActorReading, InboxReading, OutboxReading, Readings};
+use crate::observe::snapshot::{ActorReading, InboxReading, OutboxReading, Snapshot};
+use crate::observe::telemetry::Telemetry;
 
 /// Begins the name of every metric that is ours alone.
 const PREFIX: &str = "mqtt_gateway";
@@ -27,10 +27,12 @@ pub struct Exposition(Registry);
 impl Exposition {
     /// Of what is seen here.
     #[must_use]
-    pub fn of(observed: &Arc<Observed>) -> Self {
+    pub fn new(telemetry: &Arc<Telemetry>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Process(Arc::clone(observed))));
-        registry.sub_registry_with_prefix(PREFIX).register_collector(Box::new(Gateway(Arc::clone(observed))));
+        registry.register_collector(Box::new(Process(Arc::clone(telemetry))));
+        registry
+            .sub_registry_with_prefix(PREFIX)
+            .register_collector(Box::new(Gateway(Arc::clone(telemetry))));
         Self(registry)
     }
 
@@ -47,7 +49,7 @@ impl Exposition {
 
 /// What every process has, under the name that it has everywhere.
 #[derive(Debug)]
-struct Process(Arc<Observed>);
+struct Process(Arc<Telemetry>);
 
 impl Collector for Process {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -58,7 +60,7 @@ impl Collector for Process {
 }
 
 #[derive(Debug)]
-struct Gateway(Arc<Observed>);
+struct Gateway(Arc<Telemetry>);
 
 impl Collector for Gateway {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -78,7 +80,7 @@ impl Gateway {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         families.gauges("build_info", "Which program this is", [(version, 1.0)])?;
         let help = "Whether messages are taken, as /health/ready has it";
-        families.gauge("ready", help, flag(self.0.unready().is_empty()))?;
+        families.gauge("ready", help, flag(self.0.unready_reasons().is_empty()))?;
         let help = "Log lines that were dropped because nobody took them in time";
         families.counter("log_lines_dropped", help, log_queue::dropped())
     }
@@ -100,7 +102,7 @@ impl Gateway {
     }
 
     fn actors(&self, families: &mut Families<'_>) -> fmt::Result {
-        let readings = self.0.readings().map(Readings::actors).unwrap_or_default();
+        let readings = self.0.snapshot().map(Snapshot::actors).unwrap_or_default();
         let actors = || readings.iter().map(|actor| (vec![("actor", actor.actor.as_str())], actor));
         let gauges =
             |value: fn(&ActorReading) -> f64| actors().map(move |(labels, actor)| (labels, value(actor)));
@@ -192,7 +194,7 @@ impl Gateway {
     }
 
     fn outbox(&self, families: &mut Families<'_>) -> fmt::Result {
-        let outbox = self.0.readings().and_then(Readings::outbox);
+        let outbox = self.0.snapshot().and_then(Snapshot::outbox);
         let gauge = |value: fn(&OutboxReading) -> f64| {
             outbox.iter().map(move |outbox| (Labels::new(), value(outbox)))
         };

@@ -8,7 +8,7 @@ use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
 
 /// Most flows with numbers of their own: a database of series is paid for by the series.
-const MOST_FLOWS: usize = 1_000;
+const MAX_FLOWS: usize = 1_000;
 
 /// Stands for all other flows. One of this very name counts with them.
 const OTHERS: &str = "_other";
@@ -80,7 +80,7 @@ impl Flows {
             }
         }
         for code in codes.filter(|code| *code != OTHERS) {
-            if own.len() >= MOST_FLOWS {
+            if own.len() >= MAX_FLOWS {
                 break;
             }
             if !own.contains_key(code) {
@@ -256,11 +256,11 @@ mod tests {
     #[test]
     fn beyond_a_thousand_flows_the_rest_count_together_and_have_no_last_id() {
         let flows = Flows::default();
-        let all: Vec<String> = (0..MOST_FLOWS + 2).map(|n| format!("F{n}")).collect();
+        let all: Vec<String> = (0..MAX_FLOWS + 2).map(|n| format!("F{n}")).collect();
         flows.set(all.iter().map(String::as_str));
         flows.count(&[Ok(stored("F0", 1)), Ok(stored("F1000", 2)), Ok(stored("F1001", 3))]);
         let readings = flows.read();
-        assert_eq!(readings.len(), MOST_FLOWS + 1);
+        assert_eq!(readings.len(), MAX_FLOWS + 1);
         let others = readings.last().unwrap();
         assert_eq!((&*others.flow, others.stored, others.last_message_id), (OTHERS, 2, None));
     }
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_flow_keeps_its_numbers_when_one_before_it_comes() {
         let flows = Flows::default();
-        let mut all: Vec<String> = (0..MOST_FLOWS).map(|n| format!("F{n}")).collect();
+        let mut all: Vec<String> = (0..MAX_FLOWS).map(|n| format!("F{n}")).collect();
         flows.set(all.iter().map(String::as_str));
         all.insert(0, "new".to_owned());
         flows.set(all.iter().map(String::as_str));

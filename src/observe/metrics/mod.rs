@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! worker, delivery, broker's thread ──add──▶ Metrics ──┐
-//! mailboxes, inbox, outbox ◀──read when asked── Readings ──┴──▶ Exposition ──▶ text
+//! mailboxes, inbox, outbox ◀──read when asked── Snapshot ──┴──▶ Exposition ──▶ text
 //! ```
 //!
 //! The message path adds up by the transaction, not by the message, and never waits for a reader.

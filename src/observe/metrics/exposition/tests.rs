@@ -9,7 +9,7 @@ use crate::observe::metrics::{DURATIONS, ErrorKind, Histogram};
 #[derive(Debug)]
 struct Fixed;
 
-impl Readings for Fixed {
+impl Snapshot for Fixed {
     fn actors(&self) -> Vec<ActorReading> {
         let mut waits = Histogram::new(DURATIONS);
         waits.observe_duration(Duration::from_millis(3), 2);
@@ -43,19 +43,19 @@ impl Readings for Fixed {
 }
 
 fn text() -> String {
-    let observed = Arc::new(Observed::default());
-    observed.read_from(Box::new(Fixed));
-    observed.metrics.flows.set(["F", "quoted \"and\"\nbroken\\"].into_iter());
+    let telemetry = Arc::new(Telemetry::default());
+    telemetry.set_snapshot(Box::new(Fixed));
+    telemetry.metrics.flows.set(["F", "quoted \"and\"\nbroken\\"].into_iter());
     let result = ProcessResult { flow_code: "F".into(), message_id: 42, action: Action::StoreDb };
-    observed.metrics.processed(&[Ok(result)]);
-    observed.metrics.database.use_numbers([("data.id", 0.5)].into_iter());
-    observed.metrics.database.committed(Duration::from_millis(2), 1, 100);
-    Exposition::of(&observed).text().unwrap()
+    telemetry.metrics.processed(&[Ok(result)]);
+    telemetry.metrics.database.set_numbers_used([("data.id", 0.5)].into_iter());
+    telemetry.metrics.database.committed(Duration::from_millis(2), 1, 100);
+    Exposition::new(&telemetry).text().unwrap()
 }
 
 #[test]
 fn of_what_is_not_known_yet_there_is_no_sample() {
-    let text = Exposition::of(&Arc::default()).text().unwrap();
+    let text = Exposition::new(&Arc::default()).text().unwrap();
     for family in
         ["inbox_bytes", "inbox_writable", "outbox_depth", "outbox_oldest_age_seconds", "database_up"]
     {
@@ -94,22 +94,22 @@ fn what_is_read_and_what_is_counted_stand_under_their_names() {
 
 #[test]
 fn a_peer_that_was_not_yet_asked_is_not_told_to_be_away() {
-    let observed = Arc::new(Observed::default());
-    let samples = |observed: &Arc<Observed>| {
-        let text = Exposition::of(observed).text().unwrap();
+    let telemetry = Arc::new(Telemetry::default());
+    let samples = |telemetry: &Arc<Telemetry>| {
+        let text = Exposition::new(telemetry).text().unwrap();
         let is_one = |line: &&str| {
             line.starts_with("mqtt_gateway_database_up ")
                 || line.starts_with("mqtt_gateway_broker_connected ")
         };
         text.lines().filter(is_one).map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(samples(&observed), [""; 0]);
-    observed.metrics.database.failed(ErrorKind::Connection);
-    observed.metrics.broker.failed();
-    assert_eq!(samples(&observed), ["mqtt_gateway_database_up 0.0", "mqtt_gateway_broker_connected 0.0"]);
-    observed.metrics.database.works();
-    observed.metrics.broker.connected();
-    assert_eq!(samples(&observed), ["mqtt_gateway_database_up 1.0", "mqtt_gateway_broker_connected 1.0"]);
+    assert_eq!(samples(&telemetry), [""; 0]);
+    telemetry.metrics.database.failed(ErrorKind::Connection);
+    telemetry.metrics.broker.failed();
+    assert_eq!(samples(&telemetry), ["mqtt_gateway_database_up 0.0", "mqtt_gateway_broker_connected 0.0"]);
+    telemetry.metrics.database.mark_up();
+    telemetry.metrics.broker.connected();
+    assert_eq!(samples(&telemetry), ["mqtt_gateway_database_up 1.0", "mqtt_gateway_broker_connected 1.0"]);
 }
 
 #[test]

@@ -4,57 +4,57 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::health::{DEAD_AFTER, Health, Reason};
+use super::health::{DEAD_TIMEOUT, Health, Reason};
 use super::metrics::Metrics;
-use super::readings::{InboxReading, Readings};
+use super::snapshot::{InboxReading, Snapshot};
 use crate::domain::suspend_detector::SuspendDetector;
 
 /// What is seen. Everybody who has something to tell has a share in it, and so has the HTTP server.
 #[derive(Debug)]
-pub struct Observed {
+pub struct Telemetry {
     /// What is counted.
     pub metrics: Metrics,
     /// What happened to the process as a whole.
     pub health: Health,
     started_at: SystemTime,
-    born: Instant,
+    origin: Instant,
     /// Empty until there are actors.
-    readings: OnceLock<Box<dyn Readings>>,
+    snapshot: OnceLock<Box<dyn Snapshot>>,
     suspend_detector: Mutex<SuspendDetector>,
-    /// Time after `born` that the supervisor has ticked last, in milliseconds; none until it is there.
+    /// Time after `origin` that the supervisor has ticked last, in milliseconds; none until it is there.
     supervisor: Mutex<Option<Duration>>,
 }
 
-impl Default for Observed {
+impl Default for Telemetry {
     fn default() -> Self {
         Self {
             metrics: Metrics::default(),
             health: Health::default(),
             started_at: SystemTime::now(),
-            born: Instant::now(),
-            readings: OnceLock::new(),
+            origin: Instant::now(),
+            snapshot: OnceLock::new(),
             suspend_detector: Mutex::default(),
             supervisor: Mutex::default(),
         }
     }
 }
 
-impl Observed {
+impl Telemetry {
     /// From now on the parts can be read here.
-    pub fn read_from(&self, readings: Box<dyn Readings>) {
+    pub fn set_snapshot(&self, snapshot: Box<dyn Snapshot>) {
         // There is one gateway in a process, and it comes up once.
-        let _ = self.readings.set(readings);
+        let _ = self.snapshot.set(snapshot);
     }
 
     /// Where the parts are read, once there are any.
     #[must_use]
-    pub fn readings(&self) -> Option<&dyn Readings> {
-        self.readings.get().map(AsRef::as_ref)
+    pub fn snapshot(&self) -> Option<&dyn Snapshot> {
+        self.snapshot.get().map(AsRef::as_ref)
     }
 
     /// The supervisor is alive.
-    pub fn supervisor_ticked(&self) {
-        *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.born.elapsed());
+    pub fn mark_supervisor_alive(&self) {
+        *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.origin.elapsed());
     }
 
     /// How long the supervisor has not been at work, as far as somebody has looked; none until it is there.
@@ -62,13 +62,13 @@ impl Observed {
     pub fn supervisor_silence(&self) -> Option<Duration> {
         let watched = self.watch();
         let ticked = *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner);
-        ticked.map(|ticked| self.born.elapsed().saturating_sub(ticked).min(watched))
+        ticked.map(|ticked| self.origin.elapsed().saturating_sub(ticked).min(watched))
     }
 
     /// Whoever answers for the others has looked: without a regular look a silence cannot be told
     /// from a process that was stopped as a whole.
     fn watch(&self) -> Duration {
-        self.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner).awake_for(self.born.elapsed())
+        self.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner).awake_for(self.origin.elapsed())
     }
 
     /// Who has been silent for so long that nobody is going to replace it, and for how long.
@@ -76,30 +76,30 @@ impl Observed {
     /// While the process drains, actors that end are not replaced, and its deadline ends what hangs:
     /// then the supervisor alone counts.
     #[must_use]
-    pub fn dead(&self) -> Vec<(String, Duration)> {
+    pub fn dead_actors(&self) -> Vec<(String, Duration)> {
         let watched = self.watch();
         // Before there is a supervisor there are no actors.
         let Some(supervisor) = self.supervisor_silence() else { return Vec::new() };
         let actors = if self.health.is_draining() {
             Vec::new()
         } else {
-            self.readings().map(Readings::silences).unwrap_or_default()
+            self.snapshot().map(Snapshot::silences).unwrap_or_default()
         };
         let silences = actors.into_iter().chain([("supervisor".to_owned(), supervisor)]);
         let silences = silences.map(|(name, silence)| (name, silence.min(watched)));
-        silences.filter(|(_, silence)| *silence > DEAD_AFTER).collect()
+        silences.filter(|(_, silence)| *silence > DEAD_TIMEOUT).collect()
     }
 
     /// Everything that keeps messages from being taken.
     #[must_use]
-    pub fn unready(&self) -> Vec<Reason> {
+    pub fn unready_reasons(&self) -> Vec<Reason> {
         self.health.reasons(self.inbox().and_then(|inbox| inbox.refusal))
     }
 
     /// The inbox; none until it is open.
     #[must_use]
     pub fn inbox(&self) -> Option<InboxReading> {
-        self.readings().map(Readings::inbox)
+        self.snapshot().map(Snapshot::inbox)
     }
 
     /// When the process began.
@@ -112,12 +112,12 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::readings::{ActorReading, OutboxReading};
+    use crate::observe::snapshot::{ActorReading, OutboxReading};
 
     #[derive(Debug)]
     struct Silent(Duration);
 
-    impl Readings for Silent {
+    impl Snapshot for Silent {
         fn actors(&self) -> Vec<ActorReading> {
             Vec::new()
         }
@@ -135,21 +135,21 @@ mod tests {
         }
     }
 
-    /// Observed for a whole hour, with a router that is silent.
-    fn observed(silence: Duration) -> Observed {
-        let observed = Observed::default();
-        observed.read_from(Box::new(Silent(silence)));
+    /// Telemetry for a whole hour, with a router that is silent.
+    fn telemetry(silence: Duration) -> Telemetry {
+        let telemetry = Telemetry::default();
+        telemetry.set_snapshot(Box::new(Silent(silence)));
         let hour = Duration::from_hours(1);
-        let observed =
-            Observed { born: observed.born.checked_sub(hour).unwrap_or(observed.born), ..observed };
-        observed.supervisor_ticked();
-        observed
+        let telemetry =
+            Telemetry { origin: telemetry.origin.checked_sub(hour).unwrap_or(telemetry.origin), ..telemetry };
+        telemetry.mark_supervisor_alive();
+        telemetry
     }
 
     /// Looks regularly, as the server does, from the beginning until now.
-    fn watch(observed: &Observed) {
-        let mut suspend_detector = observed.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = observed.born.elapsed();
+    fn watch(telemetry: &Telemetry) {
+        let mut suspend_detector = telemetry.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = telemetry.origin.elapsed();
         for second in 0..=now.as_secs() {
             suspend_detector.awake_for(Duration::from_secs(second));
         }
@@ -157,34 +157,34 @@ mod tests {
 
     #[test]
     fn an_actor_that_the_supervisor_may_yet_replace_is_not_dead() {
-        let observed = observed(DEAD_AFTER);
-        watch(&observed);
-        assert_eq!(observed.dead(), []);
+        let telemetry = telemetry(DEAD_TIMEOUT);
+        watch(&telemetry);
+        assert_eq!(telemetry.dead_actors(), []);
     }
 
     #[test]
     fn an_actor_that_nobody_replaces_is_dead_unless_the_process_drains() {
-        let observed = observed(DEAD_AFTER + Duration::from_secs(1));
-        watch(&observed);
-        assert_eq!(observed.dead().len(), 1);
-        observed.health.draining();
-        assert_eq!(observed.dead(), []);
+        let telemetry = telemetry(DEAD_TIMEOUT + Duration::from_secs(1));
+        watch(&telemetry);
+        assert_eq!(telemetry.dead_actors().len(), 1);
+        telemetry.health.mark_draining();
+        assert_eq!(telemetry.dead_actors(), []);
     }
 
     #[test]
     fn a_supervisor_that_hangs_is_dead_even_while_the_process_drains() {
-        let observed = observed(Duration::ZERO);
-        *observed.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(Duration::ZERO);
-        watch(&observed);
-        observed.health.draining();
-        assert_eq!(observed.dead().first().map(|(name, _)| name.as_str()), Some("supervisor"));
-        observed.supervisor_ticked();
-        assert_eq!(observed.dead(), []);
+        let telemetry = telemetry(Duration::ZERO);
+        *telemetry.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(Duration::ZERO);
+        watch(&telemetry);
+        telemetry.health.mark_draining();
+        assert_eq!(telemetry.dead_actors().first().map(|(name, _)| name.as_str()), Some("supervisor"));
+        telemetry.mark_supervisor_alive();
+        assert_eq!(telemetry.dead_actors(), []);
     }
 
     #[test]
     fn a_process_that_was_stopped_as_a_whole_has_no_dead() {
-        let observed = observed(Duration::from_hours(1));
-        assert_eq!(observed.dead(), []);
+        let telemetry = telemetry(Duration::from_hours(1));
+        assert_eq!(telemetry.dead_actors(), []);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::metrics::Histogram;
 
 /// The parts that can be read. Nothing here may wait: whoever asks is a stranger on the network.
-pub trait Readings: Send + Sync + fmt::Debug {
+pub trait Snapshot: Send + Sync + fmt::Debug {
     /// Every actor.
     fn actors(&self) -> Vec<ActorReading>;
     /// How long every actor, and the supervisor above them, has given no sign of life.

@@ -25,32 +25,32 @@ use crate::observe::line;
 pub(in crate::observe) const CLOSING: &str = "The error files have reached LOG_DIR_MAX_BYTES: further errors go to standard error alone, until there is room or another day begins";
 
 /// Time between two looks whether there is room again.
-const LOOK_AGAIN: TimeDelta = TimeDelta::minutes(1);
+const RECHECK_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// The bound of a directory, and how far it is.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Retention {
     dir: PathBuf,
     max_bytes: u64,
     /// What the files of other days than this one had, when it was looked last.
     others: Option<(NaiveDate, u64)>,
     full: Option<Full>,
     /// The day on which it was said last that there is no room.
-    told: Option<NaiveDate>,
+    reported: Option<NaiveDate>,
 }
 
 /// Nothing is written on a day, because nothing is left to be deleted.
 #[derive(Debug)]
 struct Full {
     day: NaiveDate,
-    looked: NaiveDateTime,
+    checked_at: NaiveDateTime,
     /// What there was in all: with less, somebody has made room.
     bytes: u64,
 }
 
-impl Room {
+impl Retention {
     pub(super) fn new(dir: &Path, max_bytes: u64) -> Self {
-        Self { dir: dir.to_owned(), max_bytes, others: None, full: None, told: None }
+        Self { dir: dir.to_owned(), max_bytes, others: None, full: None, reported: None }
     }
 
     pub(super) fn max_bytes(&self) -> u64 {
@@ -58,7 +58,7 @@ impl Room {
     }
 
     /// Deletes what is too much already.
-    pub(super) fn tidy(&mut self, day: NaiveDate) -> io::Result<()> {
+    pub(super) fn delete_excess(&mut self, day: NaiveDate) -> io::Result<()> {
         let today = fs::metadata(path_of(&self.dir, day)).map_or(0, |today| today.len());
         self.delete_oldest(day, today).map(|others| self.others = Some((day, others)))
     }
@@ -68,11 +68,11 @@ impl Room {
         let Some(full) = &mut self.full else { return false };
         if full.day == at.date() {
             // Clocks are set back too.
-            if at.signed_duration_since(full.looked).abs() < LOOK_AGAIN {
+            if at.signed_duration_since(full.checked_at).abs() < RECHECK_INTERVAL {
                 return true;
             }
-            full.looked = at;
-            if taken(&self.dir).map_or(true, |bytes| bytes >= full.bytes) {
+            full.checked_at = at;
+            if total_bytes(&self.dir).map_or(true, |bytes| bytes >= full.bytes) {
                 return true;
             }
         }
@@ -83,8 +83,8 @@ impl Room {
 
     /// Whether so many more bytes fit in beside `today`, the length of the file of that day. There is always room for
     /// the closing line besides.
-    pub(super) fn takes(&mut self, at: NaiveDateTime, today: u64, more: usize) -> io::Result<bool> {
-        let (day, closing) = (at.date(), bytes_of(closing(at).len()));
+    pub(super) fn admits(&mut self, at: NaiveDateTime, today: u64, more: usize) -> io::Result<bool> {
+        let (day, closing) = (at.date(), bytes_of(closing_line(at).len()));
         let needed = today.saturating_add(bytes_of(more)).saturating_add(closing);
         let others = match self.others {
             Some((known, others)) if known == day && self.holds(others, needed) => Ok(others),
@@ -94,7 +94,7 @@ impl Room {
         if !fits {
             // What cannot be deleted today is tried again at the next look.
             let bytes = others.as_ref().map_or(u64::MAX, |others| others.saturating_add(today));
-            self.full = Some(Full { day, looked: at, bytes });
+            self.full = Some(Full { day, checked_at: at, bytes });
         }
         self.others = Some((day, others?));
         Ok(fits)
@@ -102,14 +102,14 @@ impl Room {
 
     /// The closing line, if it finds room itself: after a start on the same day there may be one already.
     pub(super) fn closing(&self, at: NaiveDateTime, today: u64) -> Option<String> {
-        let closing = closing(at);
+        let closing = closing_line(at);
         let others = self.others.map_or(0, |(_, others)| others);
         self.holds(others, today.saturating_add(bytes_of(closing.len()))).then_some(closing)
     }
 
     /// Whether it is to be said that there is no room: once a day.
-    pub(super) fn is_news(&mut self, day: NaiveDate) -> bool {
-        self.told.replace(day) != Some(day)
+    pub(super) fn mark_reported(&mut self, day: NaiveDate) -> bool {
+        self.reported.replace(day) != Some(day)
     }
 
     fn holds(&self, others: u64, needed: u64) -> bool {
@@ -139,7 +139,7 @@ impl Room {
     }
 }
 
-fn closing(at: NaiveDateTime) -> String {
+fn closing_line(at: NaiveDateTime) -> String {
     let mut text = line::error_file(Level::Error, CLOSING, at);
     text.push('\n');
     text
@@ -159,7 +159,7 @@ fn delete(path: &Path) -> io::Result<()> {
     }
 }
 
-fn taken(dir: &Path) -> io::Result<u64> {
+fn total_bytes(dir: &Path) -> io::Result<u64> {
     Ok(daily_files(dir)?.into_iter().map(|(_, bytes)| bytes).sum())
 }
 

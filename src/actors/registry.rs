@@ -244,11 +244,7 @@ impl FlowRegistryActor {
         } else if let Some(granted) = granted {
             let complete = granted == Granted::All;
             self.membership.are_subscribed(complete);
-            if granted == Granted::Nothing {
-                self.parts.observed.health.set_subscribed(false);
-            } else {
-                self.parts.observed.health.set_subscribed(true);
-            }
+            self.parts.observed.health.set_subscribed(granted != Granted::Nothing);
             if complete && self.has_handed_over_all() {
                 let handed_over = HandedOver {
                     session_kept: self.session.terms.session_kept,

@@ -1,4 +1,4 @@
-//! `LOG_DIR/YYYY-MM-DD.log`: what is ERROR and above, a file for each local day.
+//! Daily error files `LOG_DIR/YYYY-MM-DD.log`, one for each local day. They hold ERROR records only.
 
 mod retention;
 
@@ -14,32 +14,32 @@ use crate::files;
 pub(super) use retention::CLOSING;
 use retention::Retention;
 
-/// Tells the local date and time.
+/// Returns the local date and time.
 pub(super) type LocalClock = Box<dyn Fn() -> NaiveDateTime + Send + Sync>;
 
-/// A record as the error file has it, and when it was logged.
+/// A record in the format of the error file, with the time it was logged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ErrorLine {
     at: NaiveDateTime,
-    /// With the line break.
+    /// The line, including its line break.
     pub(super) text: String,
 }
 
-/// The error files of a directory. Records of several threads come one after the other.
+/// Writer for the error files of one directory. Records of several threads never interleave.
 pub(super) struct ErrorFile {
     dir: PathBuf,
     clock: LocalClock,
     state: Mutex<State>,
 }
 
-/// What became of a record.
+/// The outcome of appending a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Appended {
-    /// It is in the file.
+    /// The record is in the file.
     Written,
-    /// There is no room for it, which was said before.
+    /// The record was discarded, and the cause has been reported already.
     Skipped,
-    /// There is no room for it, which is to be said: the files have reached this size.
+    /// The record was discarded because the files have reached their size limit. The caller has to report it.
     Full {
         /// `LOG_DIR_MAX_BYTES`.
         max_bytes: u64,
@@ -49,15 +49,15 @@ pub(super) enum Appended {
 #[derive(Default)]
 struct State {
     open: Option<(NaiveDate, File)>,
-    /// None if the files may grow without bound.
+    /// None if the files have no size limit.
     retention: Option<Retention>,
-    /// The directory has refused a record since it last took one.
+    /// The last write failed.
     failing: bool,
 }
 
 impl ErrorFile {
-    /// Creates the directory if it is missing, and makes sure that it can be written. A disk that is
-    /// full now is none of its faults: the gateway has to start all the same, to work off what it holds.
+    /// Creates the directory if it is missing, and checks that it is writable. A full disk is not an error here:
+    /// the gateway has to start anyway, because processing the inbox frees space.
     pub(super) fn open(dir: &Path, clock: LocalClock) -> io::Result<Self> {
         match prepare(dir, &path_of(dir, clock().date())) {
             Err(error) if !is_full(&error) => Err(error),
@@ -65,16 +65,16 @@ impl ErrorFile {
         }
     }
 
-    /// From now on the files take no more than that together. What is too much already is deleted.
+    /// Limits the total size of the files, and deletes the oldest ones that exceed the limit already.
     pub(super) fn within(self, max_bytes: u64) -> Self {
         let mut retention = Retention::new(&self.dir, max_bytes);
-        // What cannot be deleted now is tried again, and told, when there is something to be written.
+        // A failed deletion is retried and reported by the next write.
         let _ = retention.delete_excess((self.clock)().date());
         let state = State { retention: Some(retention), ..State::default() };
         Self { state: Mutex::new(state), ..self }
     }
 
-    /// A record that is logged now; it may be written later.
+    /// Formats a record with the current time. The line may be appended later.
     pub(super) fn line(&self, level: log::Level, message: &str) -> ErrorLine {
         let at = (self.clock)();
         let mut text = line::error_file(level, message, at);
@@ -82,18 +82,19 @@ impl ErrorFile {
         ErrorLine { at, text }
     }
 
-    /// Appends a record, if there is room for it. An error comes back only for the first of several that fail in a row:
-    /// the gateway goes on without the file, and says so once.
+    /// Appends a record if the size limit permits it.
+    ///
+    /// Only the first of several consecutive failures is returned as an error, so that it is reported once.
     pub(super) fn append(&self, line: &ErrorLine) -> io::Result<Appended> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match self.write(&mut state, line) {
             Ok(appended) => {
-                // What is left out is no sign that the directory is well.
+                // A discarded record does not prove that the directory is writable again.
                 state.failing &= appended == Appended::Skipped;
                 Ok(appended)
             }
             Err(error) => {
-                // Opened again for the next record: the disk may be another one by then.
+                // The next record opens the file again, because the directory may have been replaced by then.
                 state.open = None;
                 let known = std::mem::replace(&mut state.failing, true);
                 if known { Ok(Appended::Skipped) } else { Err(error) }
@@ -112,7 +113,7 @@ impl ErrorFile {
             if !retention.admits(at, today, line.text.len())? {
                 let closing = retention.closing(at, today).unwrap_or_default();
                 let written = file.write_all(closing.as_bytes());
-                // Whoever makes room may do so by deleting it.
+                // An operator may free space by deleting the file, so no handle to it is kept.
                 *open = None;
                 let max_bytes = retention.max_bytes();
                 let appended = if retention.mark_reported(day) {
@@ -123,7 +124,7 @@ impl ErrorFile {
                 return written.map(|()| appended);
             }
         }
-        // One write, so that lines of two gateways never mix.
+        // A single write, so that lines of two gateways never interleave.
         file.write_all(line.text.as_bytes())?;
         Ok(Appended::Written)
     }
@@ -170,7 +171,7 @@ fn append_to(path: &Path) -> io::Result<File> {
     files::open_private(path, File::options().append(true).create(true))
 }
 
-/// Makes sure that files can be created in a directory, and leaves none there.
+/// Checks that files can be created in a directory, by creating and removing one.
 pub(crate) fn check_writable(dir: &Path) -> io::Result<()> {
     let probe = dir.join(format!(".writable-{}", std::process::id()));
     let created = files::open_private(&probe, File::options().write(true).create(true).truncate(true));

@@ -1,26 +1,27 @@
-//! Whether the process is alive, started, and ready.
+//! Health state of the process: started and ready.
 //!
-//! What happens is noted here by those it happens to; each question is answered from these notes, so
-//! no answer waits for anybody.
+//! Actors record their events here, and probes read them under a short lock. A probe never waits for an actor.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::snapshot::InboxRefusal;
 
-/// The supervisor replaces an actor that was silent for 30 s, after a delay of 5 s at most. An actor
-/// that is silent for longer than this is not going to be replaced.
+/// Time without a heartbeat after which an actor counts as dead.
+///
+/// The supervisor replaces an actor after 30 s without a heartbeat and a delay of at most 5 s. After this timeout no
+/// replacement can be expected any more.
 pub const DEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What is to be done before the gateway has started. Not that the backlog is worked off: it may be
-/// large and the database away, and a restart would only begin it again.
+/// A step of the startup. Processing the backlog is not a step: the backlog may be large or the database down, and a
+/// restart would not help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// The inbox is opened: its log was read to the end and mended, and its tables were read.
+    /// The inbox is open: its log is recovered and its tables are loaded.
     Inbox,
-    /// The database is migrated, and has told which broker there is.
+    /// The database is migrated, and the broker address has been read from it.
     Database,
-    /// Each lane was taken over: it is known where it stands, and what of the inbox it has to do again.
+    /// Each lane is fenced: its offset is known, and so are the inbox records to process again.
     Lanes,
 }
 
@@ -34,16 +35,16 @@ impl Step {
     }
 }
 
-/// Why no messages are taken, and since when.
+/// A reason for not accepting messages, and its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
-    /// A word for machines.
+    /// Identifier of the reason, as in the response of the probe.
     pub reason: &'static str,
-    /// Since when.
+    /// Time at which the reason began.
     pub since: SystemTime,
 }
 
-/// The notes.
+/// Thread-safe health state.
 #[derive(Debug)]
 pub struct Health(Mutex<Notes>);
 
@@ -51,10 +52,10 @@ pub struct Health(Mutex<Notes>);
 struct Notes {
     started_at: SystemTime,
     missing: Vec<Step>,
-    /// Lanes that were taken over.
+    /// Lanes that are fenced.
     lanes: Vec<u32>,
     subscribed: bool,
-    /// Since when the above is so.
+    /// Time of the last change of `subscribed`.
     subscribed_since: SystemTime,
     draining_since: Option<SystemTime>,
 }
@@ -74,12 +75,12 @@ impl Default for Health {
 }
 
 impl Health {
-    /// A step of the start is done. What was done once stays so.
+    /// Marks a startup step as done, for the lifetime of the process.
     pub fn mark_done(&self, step: Step) {
         self.notes().missing.retain(|missing| *missing != step);
     }
 
-    /// A lane was taken over, one of so many.
+    /// Marks a lane as fenced. The step `Lanes` is done when all `lanes` are.
     pub fn mark_lane_opened(&self, lane: u32, lanes: u32) {
         let mut notes = self.notes();
         if !notes.missing.contains(&Step::Lanes) {
@@ -99,26 +100,26 @@ impl Health {
         self.notes().set_subscribed(subscribed);
     }
 
-    /// The process was told to end.
+    /// Marks the process as draining.
     pub fn mark_draining(&self) {
         let mut notes = self.notes();
         notes.draining_since = notes.draining_since.or(Some(SystemTime::now()));
     }
 
-    /// Whether the process was told to end.
+    /// Returns whether the process is draining.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.notes().draining_since.is_some()
     }
 
-    /// When the process began, and which steps of its start are missing.
+    /// Returns the start time of the process, and the startup steps that are not done yet.
     #[must_use]
     pub fn missing_steps(&self) -> (SystemTime, Vec<&'static str>) {
         let notes = self.notes();
         (notes.started_at, notes.missing.iter().map(|step| step.as_str()).collect())
     }
 
-    /// Everything that keeps messages from being taken; ready if there is nothing.
+    /// Returns all reasons for not accepting messages. The process is ready if there is none.
     #[must_use]
     pub fn reasons(&self, refusal: Option<InboxRefusal>) -> Vec<Reason> {
         let notes = self.notes();
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_is_over_when_every_lane_was_taken_over_and_stays_so() {
+    fn startup_completes_when_all_lanes_are_open() {
         let health = Health::default();
         health.mark_done(Step::Inbox);
         assert_eq!(health.missing_steps().1, ["database", "lanes"]);
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_is_what_has_started_is_subscribed_and_does_not_drain() {
+    fn readiness_requires_startup_and_subscription() {
         let health = Health::default();
         assert_eq!(words(&health), ["starting", "not_subscribed"]);
         let health = started();
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_that_takes_nothing_is_not_ready_and_says_since_when() {
+    fn refusing_inbox_is_not_ready() {
         let health = started();
         health.set_subscribed(true);
         let since = SystemTime::UNIX_EPOCH;
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_keeps_the_time_at_which_it_began() {
+    fn reason_keeps_its_start_time() {
         let health = started();
         let since = |health: &Health| health.reasons(None).first().map(|reason| reason.since);
         let before = since(&health);

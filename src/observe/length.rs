@@ -1,13 +1,13 @@
-//! How long a text of the log may be: whoever can publish can make a topic of 65,535 bytes, and as many lines with it as
-//! there are messages.
+//! Length limit for texts in the log. A topic may have 65,535 bytes, and each message may cause a line with it.
 
-/// Characters of a message, and of each text in a field.
+/// Maximum characters of a message, and of each text in a field.
 pub(super) const TEXT_CHARS: usize = 2_000;
 
-/// The text as it is, or with `…` in place of its middle, so that it has `max_chars` characters. A quarter of them is its end:
-/// what is wrong stands behind the topic, and so does the sum of what is repeated.
+/// Shortens a text to `max_chars` characters by replacing its middle with `…`.
+///
+/// A quarter of the characters is taken from the end, because the error and the repeat count follow the topic.
 pub(super) fn cut(text: String, max_chars: usize) -> String {
-    // Nothing has more characters than bytes, so max_chars texts need not be counted.
+    // A text never has more characters than bytes, so short texts need no counting.
     if text.len() <= max_chars {
         return text;
     }
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_loses_its_middle() {
+    fn long_text_loses_its_middle() {
         assert_eq!(cut_to("0123456789", 10), "0123456789");
         assert_eq!(cut_to("0123456789a", 10), "0123456…9a");
         assert_eq!(cut_to("ü".repeat(10).as_str(), 10), "ü".repeat(10), "letters count, not bytes");
@@ -41,7 +41,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_is_no_longer_than_it_may_be_and_begins_and_ends_as_it_did(text in ".{0,40}", max_chars in 1_usize..30) {
+        fn cut_text_keeps_both_ends(text in ".{0,40}", max_chars in 1_usize..30) {
             let short = cut_to(&text, max_chars);
             prop_assert!(short.chars().count() <= max_chars);
             if text.chars().count() <= max_chars {
@@ -54,7 +54,7 @@ mod tests {
         }
 
         #[test]
-        fn an_end_that_is_put_to_a_cut_text_outlives_the_next_cut(text in "[a-z]{30,60}", max_chars in 20_usize..30) {
+        fn suffix_survives_a_second_cut(text in "[a-z]{30,60}", max_chars in 20_usize..30) {
             let sum = format!("{} ×7", cut_to(&text, max_chars));
             let short = cut_to(&sum, max_chars);
             prop_assert!(short.ends_with(" ×7"));

@@ -1,7 +1,7 @@
-//! Between the log macros and the log: of warnings and errors of the same kind a few are written and the rest is
-//! counted, and told in sums. [`RepeatLimiter`] decides; this gives it the time, and turns what it tells into records.
+//! Rate limiter between the log macros and the writer. Repeated warnings and errors are counted and summarised.
 //!
-//! What is not written is not formatted, and the lock is held for nothing but the counting.
+//! [`RepeatLimiter`] decides which records are written. This module supplies the time, and turns summaries into log
+//! records. A suppressed record is not formatted, and the lock is held only while counting.
 
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,17 +17,17 @@ use super::length::TEXT_CHARS;
 use super::line;
 use super::repeats::{Decision, Moment, RecordKey, RepeatLimiter, Rule, Summary};
 
-/// Fields that say what a record is about: two that differ in one of these are not the same kind.
+/// Fields that identify the subject of a record. Records that differ in one of them are counted separately.
 const ABOUT: [&str; 9] =
     ["actor", "lane", "flow_id", "flow", "topic", "endpoint", "server", "place", "reason"];
 
-/// Counts what is logged, and says what is to be written.
+/// Counts repeated records, and writes summaries of the suppressed ones.
 pub(super) struct Limiter {
     origin: Instant,
     repeats: Mutex<RepeatLimiter<Arc<Example>>>,
 }
 
-/// A record that stands for many.
+/// A record that represents others in a summary.
 struct Example {
     level: Level,
     target: String,
@@ -36,15 +36,15 @@ struct Example {
 }
 
 impl Limiter {
-    /// Nothing was logged yet.
+    /// Creates a limiter without records.
     pub(super) fn new(rule: Rule) -> Self {
         Self { origin: Instant::now(), repeats: Mutex::new(RepeatLimiter::new(rule)) }
     }
 
-    /// Writes a record, or counts it; and whatever is due to be told of its kind.
+    /// Writes or counts a record, and writes the summaries that are due for its key.
     pub(super) fn pass(&self, record: &Record<'_>, write: &dyn Fn(&Record<'_>)) {
         let (key, now, mut summaries) = (key_of(record), self.now(), Vec::new());
-        // A statement of its own: the lock is let go before anything is formatted or written.
+        // A separate statement, so that the lock is released before any formatting or writing.
         let known = self.repeats().record(key, now, &mut summaries);
         let decision = known.unwrap_or_else(|| {
             let example = Arc::new(Example::from_record(record));
@@ -61,13 +61,13 @@ impl Limiter {
         }
     }
 
-    /// Writes what is over by now.
+    /// Writes the summaries of all windows and series that have ended.
     pub(super) fn write_due(&self, write: &dyn Fn(&Record<'_>)) {
         let summaries = self.repeats().take_due(self.now());
         self.emit(summaries, write);
     }
 
-    /// Writes all that was not told yet.
+    /// Writes the summaries of all suppressed records.
     pub(super) fn write_all(&self, write: &dyn Fn(&Record<'_>)) {
         let summaries = self.repeats().take_all();
         self.emit(summaries, write);
@@ -98,7 +98,7 @@ impl Limiter {
                         many_kinds(mixed),
                         example.message
                     );
-                    // Good summaries, and the sum of what the lines of the level itself say.
+                    // INFO, because the end of the repetition needs no action.
                     self.emit_one(&example, Level::Info, since, fields, args, write);
                 }
             }
@@ -145,14 +145,14 @@ impl Example {
         Self { level: record.level(), target: record.target().to_owned(), message, about }
     }
 
-    /// What all are about that it stands for: nothing where it stands for others than its own kind too.
+    /// Returns the fields shared by all records that the example represents; none if their keys differ.
     fn fields(&self, mixed: bool) -> Vec<(&str, Value<'_>)> {
         let about = self.about.iter().filter(|_| !mixed);
         about.map(|(name, value)| (name.as_str(), as_kv(value))).collect()
     }
 }
 
-/// Whoever reads a sum has to know that its topic is not the topic of all.
+/// Marks a summary whose example has a topic that other counted records do not have.
 fn many_kinds(mixed: bool) -> &'static str {
     if mixed { ", of many kinds" } else { "" }
 }
@@ -162,12 +162,12 @@ fn key_of(record: &Record<'_>) -> RecordKey {
     (record.level(), record.target(), record.file(), record.line()).hash(&mut hasher);
     let site = hasher.finish();
     let mut about = About { hasher, any: false };
-    // Only a visitor that fails makes this fail, and ours does not.
+    // An error can only come from the visitor, and this visitor returns none.
     let _ = record.key_values().visit(&mut about);
     RecordKey { site, detailed: if about.any { about.hasher.finish() } else { site } }
 }
 
-/// Takes the values of the fields in that say what a record is about.
+/// Hashes the fields that identify the subject of a record.
 struct About {
     hasher: DefaultHasher,
     any: bool,
@@ -200,7 +200,7 @@ fn as_kv(value: &Json) -> Value<'_> {
     }
 }
 
-/// Milliseconds as seconds for people, with one place after the point.
+/// Formats milliseconds as seconds with one decimal place.
 struct Seconds(u64);
 
 impl fmt::Display for Seconds {
@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    /// Passes `count` records of each topic and gives the lines that came out, those of the end included.
+    /// Passes `count` records of each topic, and returns the written lines including the final summaries.
     fn lines(topics: &[&str], count: u64) -> Vec<Json> {
         let limiter = Limiter::new(Rule { window_ms: 3_600_000, burst: 2 });
         let written = RefCell::new(Vec::new());
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_has_the_level_the_target_and_the_topic_of_what_it_stands_for() {
+    fn summary_keeps_level_target_and_topic() {
         let lines = lines(&["a"], 1_000);
         assert_eq!(lines.len(), 4, "two, a sum, the end: {lines:?}");
         let sum = &lines[2];
@@ -245,7 +245,7 @@ mod tests {
             (&"ERROR".into(), &"t".into(), &"a".into())
         );
         assert_eq!(sum["repeated"], 998);
-        assert!(sum["number"].is_null(), "it is of one of them only");
+        assert!(sum["number"].is_null(), "only one of the records has this number");
         let message = sum["message"].as_str().unwrap();
         assert!(message.starts_with("Invalid payload in topic a: 514 (repeated 998 times in "), "{message}");
         let (end, begin) = (&lines[3], "No longer repeated, 1000 times in all within ");
@@ -255,14 +255,14 @@ mod tests {
     }
 
     #[test]
-    fn each_topic_has_its_own_count() {
+    fn topics_are_counted_separately() {
         let lines = lines(&["a", "b"], 5);
         let repeated: Vec<u64> = lines.iter().filter_map(|line| line["repeated"].as_u64()).collect();
         assert_eq!(repeated, [3, 3]);
     }
 
     #[test]
-    fn what_is_only_counted_is_not_formatted() {
+    fn suppressed_records_are_not_formatted() {
         struct Costly<'a>(&'a Cell<u64>);
         impl fmt::Display for Costly<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_logs_while_it_is_formatted_stops_nothing() {
+    fn logging_while_formatting_does_not_deadlock() {
         struct Logs<'a>(&'a Limiter);
         impl fmt::Display for Logs<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_of_many_kinds_says_so_and_names_none_of_them() {
+    fn mixed_summary_names_no_topic() {
         let topics: Vec<String> = (0..1_000).map(|number| format!("t/{number}")).collect();
         let lines = lines(&topics.iter().map(String::as_str).collect::<Vec<_>>(), 1);
         let (sums, each): (Vec<&Json>, Vec<&Json>) =
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_is_told_behind_a_message_that_was_cut() {
+    fn summary_follows_a_cut_message() {
         let long = "ü".repeat(3 * TEXT_CHARS);
         let lines = lines(&[&long], 3);
         let message = lines[2]["message"].as_str().unwrap();

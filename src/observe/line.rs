@@ -1,4 +1,4 @@
-//! One log record as one line: for people, as JSON, and for the error file.
+//! Line formats of a log record: human-readable, JSON, and error file.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -11,17 +11,17 @@ use serde_json::Value as Json;
 use super::length::cut;
 use crate::domain::invisible::is_invisible;
 
-/// The logger's name in the error file, which its readers know.
+/// The logger name in the error file, part of its documented format.
 const NAME: &str = "mqtt_gateway";
-/// Fields of the JSON object that a key-value of a record must not take.
+/// Reserved fields of the JSON object. A key-value of a record must not replace them.
 const OWN_FIELDS: [&str; 4] = ["timestamp", "level", "target", "message"];
-/// A field that is never cut: its length is ours, and each of its lines may be the one that matters.
+/// A field that is never shortened: no input controls its length, and each of its lines may matter.
 const UNCUT: &str = "backtrace";
 
 /// `2026-11-22T15:04:05.123Z INFO  target message key=value`.
 ///
-/// A message of several lines keeps them, with all but the first indented, so that no topic or
-/// payload in it can look like a record of its own. No text in it has more than `max_chars` characters.
+/// Continuation lines of a message are indented, so that no topic or payload can imitate a record.
+/// Texts are limited to `max_chars` characters.
 pub(super) fn human(record: &Record<'_>, now: DateTime<Utc>, max_chars: usize) -> String {
     let (target, message) = (record.target(), message(record, max_chars));
     let mut line = format!("{} {:<5} {target}", timestamp(now), record.level());
@@ -35,8 +35,8 @@ pub(super) fn human(record: &Record<'_>, now: DateTime<Utc>, max_chars: usize) -
     line
 }
 
-/// A JSON object with `timestamp`, `level`, `target`, `message` and the record's key-values. No text in it has more than
-/// `max_chars` characters.
+/// Formats a JSON object with `timestamp`, `level`, `target`, `message` and the record's key-values.
+/// Texts are limited to `max_chars` characters.
 pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, max_chars: usize) -> String {
     let message = message(record, max_chars);
     let own = [timestamp(now), record.level().to_string(), record.target().to_owned(), message];
@@ -52,7 +52,7 @@ pub(super) fn json(record: &Record<'_>, now: DateTime<Utc>, max_chars: usize) ->
     escaped_in_json(line)
 }
 
-/// The message of a record, with no more than `max_chars` characters.
+/// Returns the message of a record, limited to `max_chars` characters.
 pub(super) fn message(record: &Record<'_>, max_chars: usize) -> String {
     cut(record.args().to_string(), max_chars)
 }
@@ -66,8 +66,9 @@ pub(super) fn timestamp(now: DateTime<Utc>) -> String {
     now.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// The text with line breaks as given and other invisible characters escaped: what came from a
-/// broker must not move the cursor of a terminal, or make one text look like another.
+/// Replaces line breaks by `line_break` and escapes other invisible characters.
+///
+/// Text from a broker must not move the cursor of a terminal or imitate another text.
 fn printable<'a>(text: &'a str, line_break: &str) -> Cow<'a, str> {
     if !text.contains(is_invisible) {
         return Cow::Borrowed(text);
@@ -91,7 +92,7 @@ fn bare_or_quoted(value: &Json) -> String {
     }
 }
 
-/// JSON with the invisible characters escaped that may stand in it as they are; all of them are in texts.
+/// Escapes invisible characters in JSON. JSON permits them unescaped, but only inside strings.
 fn escaped_in_json(json: String) -> String {
     if !json.contains(is_invisible) {
         return json;
@@ -114,11 +115,11 @@ fn is_bare(text: &str) -> bool {
         && !text.contains(|c: char| c.is_whitespace() || is_invisible(c) || matches!(c, '"' | '='))
 }
 
-/// The key-values of a record, in order, with texts of no more than `max_chars` characters. A key that is a field of ours gets
-/// an underscore.
+/// Returns the key-values of a record in order, with texts limited to `max_chars` characters.
+/// A reserved name gets an underscore appended.
 pub(super) fn fields(record: &Record<'_>, max_chars: usize) -> Vec<(String, Json)> {
     let mut fields = Fields { max_chars, found: Vec::new() };
-    // Only a visitor that fails makes this fail, and ours does not.
+    // An error can only come from the visitor, and this visitor returns none.
     let _ = record.key_values().visit(&mut fields);
     fields.found
 }
@@ -145,7 +146,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-/// Numbers, booleans and null stay what they are; anything else becomes its text.
+/// Converts a value to JSON. Numbers, booleans and null keep their type; other values become text.
 struct ToJson(Json);
 
 impl VisitValue<'_> for ToJson {
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_time_level_target_message_and_key_values() {
+    fn human_line_has_all_parts() {
         let kvs = [("actor", Value::from("router")), ("depth", Value::from(3))];
         assert_eq!(
             with_record("mailbox", "report", &kvs, human),
@@ -229,20 +230,20 @@ mod tests {
     }
 
     #[test]
-    fn a_value_with_spaces_is_quoted_for_people() {
+    fn human_line_quotes_spaces() {
         let kvs = [("a", Value::from("x y")), ("b", Value::from("")), ("c", Value::from("q\"=\n"))];
         let line = with_record("t", "m", &kvs, human);
         assert!(line.ends_with(r#" m a="x y" b="" c="q\"=\n""#), "{line}");
     }
 
     #[test]
-    fn no_message_can_look_like_another_record_or_move_the_cursor() {
+    fn message_cannot_imitate_a_record() {
         let line = with_record("t", "one\n2026 two\x1b[2J\r", &[], human);
         assert!(line.ends_with("one\n    2026 two\\u{1b}[2J\\r"), "{line}");
     }
 
     #[test]
-    fn no_text_can_turn_the_direction_or_break_the_line_in_any_format() {
+    fn bidi_and_line_breaks_are_escaped() {
         let text = "a\u{202e}b\u{2028}c\u{9b}d\u{e0041}";
         let kvs = [("topic", Value::from(text))];
         let line = with_record("t", text, &kvs, human);
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_read_one_object_with_the_key_values_beside_our_fields() {
+    fn json_line_has_all_fields() {
         let error = std::io::Error::other("no \"disk\"");
         let kvs = [
             ("actor", Value::from("router")),
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_and_a_field_are_cut_and_a_backtrace_is_not() {
+    fn backtrace_is_never_cut() {
         let long = "ü".repeat(65_535);
         let message = format!("Invalid payload in topic {long}: no JSON");
         let kvs = [("topic", Value::from(long.as_str())), (UNCUT, Value::from(long.as_str()))];
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_file_keeps_a_record_on_one_line() {
+    fn error_file_escapes_line_breaks() {
         let noon = NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 1).unwrap();
         assert_eq!(
             error_file(Level::Error, "Invalid payload in topic a\nb: x", noon),
@@ -305,7 +306,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_record_is_one_json_object_on_one_line(message in any::<String>(), value in any::<String>()) {
+        fn json_record_is_one_line(message in any::<String>(), value in any::<String>()) {
             let line = with_record("t", &message, &[("key", Value::from(value.as_str()))], json);
             prop_assert!(!line.contains(is_invisible));
             let read: Json = serde_json::from_str(&line).unwrap();
@@ -314,7 +315,7 @@ mod tests {
         }
 
         #[test]
-        fn every_message_is_one_line_of_the_error_file(message in any::<String>()) {
+        fn error_file_record_is_one_line(message in any::<String>()) {
             let line = error_file(Level::Error, &message, NaiveDateTime::default());
             prop_assert!(!line.contains(['\n', '\r']));
         }

@@ -1,11 +1,11 @@
-//! Between those who log and the one thread that writes: nobody who logs waits for standard error or a disk.
+//! Bounded queue between logging threads and the writer thread. Logging never waits for standard error or a disk.
 //!
 //! ```text
 //! put ──▶ │ line │ line │ gap of 7 │ line │ ──▶ take (the writer)
 //! ```
 //!
-//! It is bounded. What finds no room is dropped, and a gap is left at its place that says how many lines are missing
-//! there: what is INFO or less finds room in one half only, so that warnings and errors outlive a flood of these.
+//! When the queue is full, entries are dropped and counted in a gap at their position. INFO and lower levels may fill
+//! only half of the queue, so that warnings and errors survive a flood of them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,50 +16,50 @@ use log::Level;
 
 use super::error_file::ErrorLine;
 
-/// Bytes of text that may wait.
+/// Maximum bytes of queued text.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// Of all queues of the process, of which there is more than one in tests only.
+/// Dropped lines of all queues. Only tests create more than one queue.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines this process has dropped.
+/// Returns the number of lines that this process has dropped.
 pub(crate) fn dropped() -> u64 {
     DROPPED.load(Relaxed)
 }
 
-/// A record, ready to be written.
+/// A formatted record.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// With the line break; `None` if the filter leaves it out of standard error.
+    /// The line for standard error with its line break; `None` if the filter excludes it.
     pub(super) stderr: Option<String>,
-    /// `None` if it is no error.
+    /// The line for the error file; `None` for lower levels.
     pub(super) error: Option<ErrorLine>,
 }
 
-/// What is to be written next.
+/// An item for the writer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// A record.
     Entry(Entry),
-    /// So many records are missing here.
+    /// Records were dropped at this position.
     Gap {
-        /// How many.
+        /// Number of dropped records.
         lines: u64,
-        /// Whether one of them is missing in the error file.
+        /// Whether the error file misses one of them.
         has_errors: bool,
-        /// When the first of them came.
+        /// Time at which the first of them was logged.
         since: SystemTime,
     },
 }
 
-/// The queue.
+/// The queue of log entries.
 #[derive(Debug)]
 pub(super) struct LogQueue {
     max_bytes: usize,
     state: Mutex<State>,
-    /// There is something to write.
+    /// Signalled when an item is added.
     more: Condvar,
-    /// Something was written.
+    /// Signalled when an item has been written.
     written: Condvar,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct LogQueue {
 struct State {
     items: VecDeque<Item>,
     bytes: usize,
-    /// Items that were put so far, taken so far, and taken and written so far.
+    /// Items added, taken and written since the start.
     put: u64,
     taken: u64,
     written: u64,
@@ -82,7 +82,7 @@ impl LogQueue {
         Self { max_bytes, state: Mutex::default(), more: Condvar::new(), written: Condvar::new() }
     }
 
-    /// Hands an entry to the writer, or drops it. Waits for nothing that takes time.
+    /// Queues an entry, or drops it if the queue is full. Never waits for the writer.
     pub(super) fn put(&self, level: Level, entry: Entry) {
         let limit = if level <= Level::Warn { self.max_bytes } else { self.max_bytes / 2 };
         let mut state = self.state();
@@ -98,7 +98,7 @@ impl LogQueue {
         self.more.notify_one();
     }
 
-    /// The next item; waits until there is one. To ask for it says that the last one is written.
+    /// Waits for the next item and returns it. The call also confirms that the previous item has been written.
     pub(super) fn take(&self) -> Item {
         let mut state = self.state();
         state.written = state.taken;
@@ -111,7 +111,7 @@ impl LogQueue {
         }
     }
 
-    /// Waits until everything that was put so far is written, or for so long. Whether it is.
+    /// Waits until all items queued so far are written, at most for `timeout`. Returns whether they are.
     pub(super) fn flush(&self, timeout: Duration) -> bool {
         let state = self.state();
         let put = state.put;
@@ -171,7 +171,7 @@ mod tests {
         Entry { stderr: Some(text.to_owned()), error: None }
     }
 
-    /// What is in the queue: texts, and gaps as numbers.
+    /// Takes all queued items: texts, and gaps as numbers.
     fn take_all(queue: &LogQueue) -> Vec<Result<String, u64>> {
         let waiting = queue.state().items.len();
         let items = (0..waiting).map(|_| match queue.take() {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_info_leaves_room_for_a_warning_and_each_gap_is_at_its_place() {
+    fn info_cannot_displace_warnings() {
         let queue = LogQueue::with_capacity(8);
         for (level, text) in [
             (Level::Info, "iiii"),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_tells_whether_the_error_file_misses_something() {
+    fn gap_records_missing_errors() {
         let clock: LocalClock = Box::new(|| chrono::Local::now().naive_local());
         let file = ErrorFile::open(&std::env::temp_dir(), clock).unwrap();
         let error = || Entry { stderr: None, error: Some(file.line(Level::Error, "e")) };
@@ -220,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_waits_for_what_is_being_written_and_not_for_ever() {
+    fn flush_waits_with_a_timeout() {
         let queue = Arc::new(LogQueue::new());
         assert!(queue.flush(Duration::ZERO), "there is nothing");
         queue.put(Level::Info, entry("a"));
         assert_eq!(queue.take(), Item::Entry(entry("a")));
-        assert!(!queue.flush(Duration::ZERO), "taken, and nobody knows whether it is written");
+        assert!(!queue.flush(Duration::ZERO), "taken, but not confirmed as written");
         let writer = Arc::clone(&queue);
         let writer = thread::spawn(move || writer.take());
         assert!(queue.flush(Duration::MAX));
@@ -235,7 +235,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_and_what_gaps_count_is_what_was_put_in_order(
+        fn gaps_account_for_every_dropped_entry(
             puts in prop::collection::vec((any::<bool>(), 0_usize..40, any::<bool>()), 0..200),
         ) {
             let queue = LogQueue::with_capacity(100);

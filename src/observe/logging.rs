@@ -1,4 +1,4 @@
-//! The log of the process.
+//! Logger of the process: filter, format, repeat limiter and writer thread.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -17,29 +17,28 @@ use super::repeats::Rule;
 use super::{line, panics};
 use crate::settings::{LogFormat, LogRepeats, Settings};
 
-/// Libraries that say more than their users want to know; `RUST_LOG` can ask for it.
+/// Default levels of verbose libraries. `RUST_LOG` can raise them.
 const QUIET: [(&str, LevelFilter); 5] = [
-    // Warns of every connection that breaks; what that means for us is said where it matters.
+    // sqlx warns about every broken connection; the gateway logs those that matter itself.
     ("sqlx", LevelFilter::Error),
-    // The same of the broker's connection.
+    // Paho warns about every broken broker connection.
     ("paho_mqtt", LevelFilter::Error),
     ("sea_orm", LevelFilter::Warn),
     ("rumqttd", LevelFilter::Warn),
     ("tracing", LevelFilter::Warn),
 ];
 
-/// The MQTT client library prints the connect options, password included, below this level; so
-/// nothing below it is logged, whatever `RUST_LOG` asks for.
+/// Lowest level that is logged for the MQTT client library, regardless of `RUST_LOG`. Below it, the library prints
+/// the connect options including the password.
 const PASSWORD_LEAK: (&str, Level) = ("paho_mqtt", Level::Warn);
 
-/// How often it is looked for repetitions that are to be told.
+/// Interval at which due summaries of repeated records are written.
 const REPEATS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the end of the process waits for what is not yet written: whoever does not read standard error must not keep
-/// it from ending.
+/// Maximum time that a flush waits for the writer. An unread standard error must not block the shutdown.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why logging could not begin.
+/// Errors of the logger setup.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The directory of the error files cannot be written.
@@ -47,23 +46,21 @@ pub enum LoggingError {
     LogDir {
         /// `LOG_DIR`.
         dir: PathBuf,
-        /// What the file system said.
+        /// Error of the file system.
         source: io::Error,
     },
-    /// There is no thread that writes.
-    #[error("no thread for the log: {0}")]
+    /// The writer thread could not be started.
+    #[error("cannot start the log writer thread: {0}")]
     Thread(#[source] io::Error),
-    /// The process has a logger already.
-    #[error("logging was begun twice")]
+    /// The process already has a logger.
+    #[error("logging is already initialised")]
     Twice(#[from] log::SetLoggerError),
 }
 
-/// Begins logging: to standard error, and what is ERROR to the daily file in `LOG_DIR`, panics
-/// included.
+/// Installs the logger: records go to standard error, and errors and panics also to the daily file in `LOG_DIR`.
 ///
-/// A thread of its own writes, so that nobody who logs waits for a reader or a disk. What is not written yet, and what is
-/// repeated many times and only counted so far, is written by `log::logger().flush()`, which waits for a second at most: to be
-/// called before the process ends.
+/// A separate thread writes, so that logging never waits for a reader or a disk. Call `log::logger().flush()` before
+/// the process ends. It writes the queued lines and the outstanding summaries, and waits for one second at most.
 pub fn init(settings: &Settings) -> Result<(), LoggingError> {
     let errors = open_error_file(&settings.log_dir)?;
     let errors = match settings.log_dir_max_bytes {
@@ -78,14 +75,15 @@ pub fn init(settings: &Settings) -> Result<(), LoggingError> {
     })
 }
 
-/// Ends the process where it stands, and only the log to its end.
+/// Flushes the log and exits the process without any other cleanup.
 pub(crate) fn end_process(exit_code: i32) -> ! {
     log::logger().flush();
     std::process::exit(exit_code)
 }
 
-/// Begins logging to standard error alone, for commands that must run where `LOG_DIR` cannot be
-/// written. Each line is written before the next thing is done, and whole: an error may name every setting there is.
+/// Installs a logger for standard error alone, for commands that must run where `LOG_DIR` is not writable.
+///
+/// Lines are written synchronously and are never shortened, because an error may name every setting.
 pub(crate) fn init_stderr(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
     let lines = Lines { max_chars: usize::MAX, ..Lines::new(format, filter) };
     install(Logger { lines, errors: None, limiter: None, queue: None })
@@ -102,11 +100,11 @@ fn open_error_file(dir: &Path) -> Result<ErrorFile, LoggingError> {
 }
 
 fn install(logger: Logger) -> Result<(), LoggingError> {
-    // Whatever the filter leaves out of standard error, the error file gets its errors.
+    // The filter applies to standard error only; the error file gets all errors.
     let most = logger.lines.filter.filter().max(LevelFilter::Error);
-    // There is one, for as long as the process lives.
+    // The single logger lives as long as the process.
     let logger: &'static Logger = Box::leak(Box::new(logger));
-    // First, or what is logged without it would be written by nobody.
+    // The thread starts before the logger is set, because queued lines would stay unwritten if it failed.
     if let Some(queue) = &logger.queue {
         let writing = move || write_all(logger, queue);
         thread::Builder::new().name("log-writer".to_owned()).spawn(writing).map_err(LoggingError::Thread)?;
@@ -129,24 +127,24 @@ fn write_all(logger: &Logger, queue: &LogQueue) {
     }
 }
 
-/// On a thread of its own: whoever else could look may be what the repeated lines are about.
+/// Starts a thread that writes due summaries. A shared thread could be blocked by the fault that the lines report.
 fn start_repeats_thread(logger: &'static Logger) {
     let looking = move || loop {
         thread::sleep(REPEATS_INTERVAL);
         logger.write_summaries(Limiter::write_due);
     };
-    // Without it, repetitions are told by the next of their kind, or at the end.
+    // Without the thread, a summary is written by the next record with the same key, or at the end.
     if let Err(error) = thread::Builder::new().name("log-repeats".to_owned()).spawn(looking) {
-        log::warn!("No thread for the log: repetitions are told late: {error}");
+        log::warn!("Cannot start the thread log-repeats; summaries of repeated lines will be late: {error}");
     }
 }
 
-/// Makes lines of records, for standard error.
+/// Filters and formats records for standard error.
 struct Lines {
-    /// Decides what is logged; it writes nothing itself.
+    /// Used for filtering only; this logger writes nothing.
     filter: env_logger::Logger,
     is_human: bool,
-    /// Of a text in a line.
+    /// Maximum characters of a text in a line.
     max_chars: usize,
 }
 
@@ -165,12 +163,12 @@ impl Lines {
         Self { filter: builder.parse_filters(filter).build(), is_human, max_chars: TEXT_CHARS }
     }
 
-    /// With the line break; `None` if the filter leaves it out.
+    /// Formats a line with its line break; `None` if the filter excludes the record.
     fn line(&self, record: &Record<'_>) -> Option<String> {
         self.filter.matches(record).then(|| self.text_of(record))
     }
 
-    /// The same whatever its level, unless the filter leaves out even the errors of this place.
+    /// Formats a notice about other lines at any level, unless the filter excludes even errors of its target.
     fn notice_line(&self, record: &Record<'_>) -> Option<String> {
         let error = Metadata::builder().level(Level::Error).target(record.target()).build();
         self.filter.enabled(&error).then(|| self.text_of(record))
@@ -183,7 +181,7 @@ impl Lines {
         line
     }
 
-    /// Standard error that is closed is nothing that could be told anywhere.
+    /// Writes to standard error. A failure is ignored because no other output could report it.
     fn write(line: &str) {
         let _ = io::stderr().lock().write_all(line.as_bytes());
     }
@@ -192,9 +190,9 @@ impl Lines {
 struct Logger {
     lines: Lines,
     errors: Option<ErrorFile>,
-    /// None if every record is to be written.
+    /// None if every record is written.
     limiter: Option<Limiter>,
-    /// None if who logs writes.
+    /// None if the logging thread writes synchronously.
     queue: Option<LogQueue>,
 }
 
@@ -234,7 +232,7 @@ impl Logger {
         }
     }
 
-    /// That the error file takes no more; it says so itself by its last line.
+    /// Reports on standard error that the error files are full. The file itself ends with the same line.
     fn write_full(&self, max_bytes: u64) {
         let fields: [(&str, Value<'_>); 1] = [("max_bytes", max_bytes.into())];
         let args = format_args!("{CLOSING}");
@@ -245,7 +243,7 @@ impl Logger {
         }
     }
 
-    /// Where lines are missing: on standard error, and in the error file if it misses one.
+    /// Reports dropped lines on standard error, and in the error file if it misses one of them.
     fn write_gap(&self, lines: u64, has_errors: bool, since: DateTime<Utc>) {
         let since = line::timestamp(since);
         let fields: [(&str, Value<'_>); 2] = [("dropped", lines.into()), ("since", since.as_str().into())];
@@ -273,8 +271,8 @@ impl Logger {
 }
 
 impl Log for Logger {
-    /// The MQTT client library asks once, when it starts, and then formats a line or more for every packet
-    /// of a level that is enabled: what is not logged must not be enabled either.
+    /// The MQTT client library reads the level once at its start, and then formats lines for every packet of an enabled
+    /// level. Levels that are never logged must therefore be disabled.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         !may_leak_password(metadata)
             && (metadata.level() == Level::Error || self.lines.filter.enabled(metadata))
@@ -292,7 +290,7 @@ impl Log for Logger {
         }
     }
 
-    /// Tells what was counted and not written so far, and waits until all is written, or for a second.
+    /// Writes all outstanding summaries, and waits for the writer for one second at most.
     fn flush(&self) {
         self.write_summaries(Limiter::write_all);
         self.wait_until_written();
@@ -322,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_file_gets_every_error_whatever_the_filter_and_nothing_else() {
+    fn error_file_ignores_the_filter() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(error_lines(dir.path(), "off", Level::Warn), "");
         assert_eq!(
@@ -332,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_file_tells_of_every_error_once_or_in_a_sum() {
+    fn error_file_accounts_for_every_error() {
         let dir = tempfile::tempdir().unwrap();
         let noon = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap().and_hms_opt(12, 0, 0).unwrap();
         let errors = ErrorFile::open(dir.path(), Box::new(move || noon)).unwrap();
@@ -352,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_filter_is_info_with_quiet_libraries_and_the_setting_can_ask_for_more() {
+    fn default_filter_quiets_libraries() {
         let enabled = |filter: &str, target: &str, level: Level| {
             silent(filter).lines.filter.enabled(&Metadata::builder().target(target).level(level).build())
         };
@@ -365,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn that_lines_are_missing_is_told_whatever_the_filter_unless_it_leaves_out_everything() {
+    fn only_filter_off_hides_gap_notices() {
         let told = |filter: &str| {
             let record = Record::builder().level(Level::Warn).target(module_path!()).build();
             silent(filter).lines.notice_line(&record).is_some()
@@ -375,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mqtt_client_library_is_not_asked_to_trace_whatever_the_filter() {
+    fn mqtt_library_never_traces() {
         let logger = silent("trace,paho_mqtt=trace");
         let enabled = |level| logger.enabled(&Metadata::builder().target("paho_mqtt_c").level(level).build());
         assert!(enabled(Level::Warn));
@@ -383,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_directory_that_cannot_be_written_is_told_with_its_remedy() {
+    fn unwritable_log_directory_error_names_remedy() {
         let error = open_error_file(Path::new("/proc/none")).err().unwrap().to_string();
         assert!(error.starts_with("the log directory /proc/none cannot be written: "), "{error}");
         assert!(error.ends_with("set LOG_DIR to another one"), "{error}");

@@ -1,10 +1,11 @@
-//! What people and machines can see of the gateway: the log on standard error, the daily error file,
-//! and panics in both; its health and its numbers.
+//! Logging, health state and metrics of the process.
+//!
+//! Log records go to standard error, and errors also to a daily file. Panics are logged to both.
 //!
 //! ```text
 //! log::info!, log::error! ──▶ Logger ──▶ LogQueue ──▶ log-writer ──▶ standard error (human or JSON)
 //! panic ──▶ panic hook ───────▲                           └─ ERROR ─▶ LOG_DIR/YYYY-MM-DD.log, within LOG_DIR_MAX_BYTES
-//!                             └ Limiter: WARN and ERROR of the same kind are written a few times, then counted
+//!                             └ Limiter: repeated WARN and ERROR records are written a few times, then counted
 //! ```
 
 mod error_file;

@@ -1,15 +1,16 @@
-//! Panics as records of the log, because nobody reads what is printed beside it.
+//! Panic hook that logs panics, because output outside the log is easily missed.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
 use std::thread;
 
-/// From now on a panic of any thread is logged as ERROR, with its backtrace if `RUST_BACKTRACE`
-/// asks for one, and `written` waits until it is: this panic may be the last that the process does.
+/// Installs a hook that logs panics of all threads as ERROR, with a backtrace if `RUST_BACKTRACE` is set.
+///
+/// The hook calls `written` to wait for the writer, because the panic may end the process.
 pub(super) fn install_hook(written: impl Fn() + Send + Sync + 'static) {
     panic::set_hook(Box::new(move |info| {
         let message = message(info);
-        // Panics at two places are not repetitions of each other.
+        // The location is a field, so that the repeat limiter separates panics of different locations.
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let place = place.as_str();
         let backtrace = Backtrace::capture();
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_told_with_thread_place_and_message() {
+    fn panic_names_thread_place_and_message() {
         const THREAD: &str = "a worker that panics";
         let (tell, told) = mpsc::channel();
         let others = panic::take_hook();

@@ -1,120 +1,119 @@
-//! Which of many records of the same kind are written, and how many were not: pure counting, the
-//! time is passed in.
+//! Decides which repeated records are written, and counts the others. Pure logic; the caller passes the time.
 //!
 //! ```text
 //! window 1                      window 2                      quiet window
 //! ├ written, …, written, ······┤├ written, …, written, ······┤├                           ┤
 //!                     counted   ▲                    counted  ▲                            ▲
-//!                        Summary (so many in this window)  Summary                 Over (so many in all)
+//!                       Summary::Window             Summary::Window              Summary::End (total)
 //! ```
 //!
-//! The first of a kind is written at once, and so are the next few of each window; the rest of the window is counted
-//! and told by one summary at its end. A window without any ends the series. What was written and what summaries
-//! tell is together exactly what there was.
+//! The first records of each window are written at once. The others are counted, and one summary reports them when the
+//! window ends. A window without records ends the series. Written plus summarised records equal the logged ones.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Kinds of one place in the program that are told apart by what they are about (a topic, a flow): whoever can publish can
-/// invent topics, and each costs memory and lines. Each place has as many, so that a flood at one leaves the others as
-/// clear as they were; places are few.
+/// Maximum series of one place in the program that are separated by subject, such as a topic or a flow.
+///
+/// Publishers can invent topics, and each series costs memory and log lines. The limit applies to each place, so that
+/// a flood at one place does not merge the series of another.
 const MAX_DETAILED: usize = 128;
 
-/// Milliseconds of a clock that does not go back.
+/// Milliseconds of a monotonic clock.
 pub(super) type Moment = u64;
 
-/// How much is written.
+/// Limits for repeated records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule {
     /// Length of a window in milliseconds.
     pub(super) window_ms: u64,
-    /// Records of a kind that are written in each window.
+    /// Records of a series that are written in each window.
     pub(super) burst: u64,
 }
 
-/// What makes two records the same kind.
+/// Identity of a record for counting. Records with equal keys are repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordKey {
-    /// The place in the program.
+    /// Hash of the place in the program.
     pub(super) site: u64,
-    /// The place, and what it is about; the same as `site` if it is about nothing.
+    /// Hash of the place and the subject; equal to `site` if the record has no subject.
     pub(super) detailed: u64,
 }
 
-/// All series that were seen lately, each with a record of it as an example (`E`).
+/// Active series of records, each with an example of type `E`.
 #[derive(Debug)]
 pub(super) struct RepeatLimiter<E> {
     rule: Rule,
     max_detailed: usize,
     series: HashMap<u64, Series<E>>,
-    /// How many of the series are of a place, by its number.
+    /// Number of detailed series, by place.
     detailed: HashMap<u64, usize>,
 }
 
 #[derive(Debug)]
 struct Series<E> {
     example: E,
-    /// The place that it is one of the series of; none if it is the place as a whole.
+    /// Place of a detailed series; none for the common series of a place.
     detailed_of: Option<u64>,
-    /// Kinds were counted here that found no room of their own.
+    /// The series counts records of several keys, because their place has reached its maximum.
     mixed: bool,
     began: Moment,
     last: Moment,
     window_began: Moment,
-    /// Of this window.
+    /// Records in this window.
     seen: u64,
-    /// Of this window, counted and not written; and when the first of them was.
+    /// Suppressed records in this window, and the time of the first one.
     unwritten: u64,
     unwritten_since: Moment,
-    /// Of the whole series, with this window.
+    /// Records of the whole series, including this window.
     total: u64,
     total_unwritten: u64,
 }
 
-/// What to do about a record.
+/// Decision about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Write it.
+    /// Write the record.
     Write,
-    /// It is counted.
+    /// Suppress the record.
     Count,
-    /// It is counted, and is a newer example than the one that is kept.
+    /// Suppress the record, and keep it as the new example.
     CountAndKeep,
 }
 
-/// What is to be told of records that were not written.
+/// A summary of suppressed records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Summary<E> {
-    /// A window is over, or the process is.
+    /// The end of a window, or of the process.
     Window {
-        /// One of them, or one of the same kind.
+        /// One of the records, or an earlier one of the same series.
         example: E,
-        /// How many were not written.
+        /// Number of suppressed records.
         repeated: u64,
-        /// They are of several series, of which the example has one.
+        /// Whether the records have several keys.
         mixed: bool,
-        /// When the first of these came.
+        /// Time of the first suppressed record.
         since: Moment,
-        /// When the last of these came.
+        /// Time of the last suppressed record.
         until: Moment,
     },
-    /// Nothing came for a whole window, or the process ends.
+    /// The end of a series after a window without records, or of the process.
     End {
-        /// As in the last summary.
+        /// One of the records.
         example: E,
-        /// How many there were, written or not.
+        /// Number of records, written or suppressed.
         total: u64,
-        /// As in the last summary.
+        /// Whether the records have several keys.
         mixed: bool,
-        /// When the first came.
+        /// Time of the first record.
         since: Moment,
-        /// When the last came.
+        /// Time of the last record.
         until: Moment,
     },
 }
 
 impl<E: Clone> RepeatLimiter<E> {
-    /// Nothing was seen yet.
+    /// Creates a limiter without series.
     pub(super) fn new(rule: Rule) -> Self {
         Self::with_max_detailed(rule, MAX_DETAILED)
     }
@@ -123,7 +122,7 @@ impl<E: Clone> RepeatLimiter<E> {
         Self { rule, max_detailed, series: HashMap::new(), detailed: HashMap::new() }
     }
 
-    /// Counts a record of a kind that is known; `None` for one that is not: it takes an example to know it.
+    /// Counts a record of an active series. Returns none if no series is active; [`Self::admit`] begins one.
     pub(super) fn record(
         &mut self,
         key: RecordKey,
@@ -137,7 +136,7 @@ impl<E: Clone> RepeatLimiter<E> {
         Some(decision)
     }
 
-    /// Counts a record of a kind that may be new, with itself as the example.
+    /// Counts a record, and begins a series with `example` if none is active.
     pub(super) fn admit(
         &mut self,
         key: RecordKey,
@@ -145,7 +144,7 @@ impl<E: Clone> RepeatLimiter<E> {
         now: Moment,
         summaries: &mut Vec<Summary<E>>,
     ) -> Decision {
-        // Another thread may have been quicker.
+        // Another thread may have begun the series in the meantime.
         if let Some(decision) = self.record(key, now, summaries) {
             return decision;
         }
@@ -161,7 +160,7 @@ impl<E: Clone> RepeatLimiter<E> {
         decision
     }
 
-    /// Keeps a newer example.
+    /// Replaces the example of a series.
     pub(super) fn keep(&mut self, key: RecordKey, example: E) {
         let id = self.series_id(key);
         if let Some(series) = self.series.get_mut(&id) {
@@ -169,7 +168,7 @@ impl<E: Clone> RepeatLimiter<E> {
         }
     }
 
-    /// Tells of the windows and episodes that are over by now.
+    /// Returns summaries of the windows and series that have ended.
     pub(super) fn take_due(&mut self, now: Moment) -> Vec<Summary<E>> {
         let mut summaries = Vec::new();
         let window = self.rule.window_ms;
@@ -190,7 +189,7 @@ impl<E: Clone> RepeatLimiter<E> {
         summaries
     }
 
-    /// Tells of everything that was not told yet; nothing is known afterwards.
+    /// Ends all series and returns their summaries.
     pub(super) fn take_all(&mut self) -> Vec<Summary<E>> {
         let mut summaries = Vec::new();
         for (_, mut series) in self.series.drain() {
@@ -201,7 +200,7 @@ impl<E: Clone> RepeatLimiter<E> {
         summaries
     }
 
-    /// The detailed kind if it is known or can be, else the place.
+    /// Returns the detailed series if it exists or may be added, otherwise the common series of the place.
     fn series_id(&self, key: RecordKey) -> u64 {
         let detailed = self.detailed.get(&key.site).copied().unwrap_or_default();
         let has_room = detailed < self.max_detailed || self.series.contains_key(&key.detailed);
@@ -241,7 +240,7 @@ impl<E: Clone> Series<E> {
             self.window_began = now;
             self.seen = 0;
         }
-        // Threads read the clock before they are let in, so it may step back a little.
+        // Threads read the clock before they take the lock, so times may decrease slightly.
         self.last = self.last.max(now);
         self.seen += 1;
         self.total += 1;
@@ -253,7 +252,7 @@ impl<E: Clone> Series<E> {
         }
         self.unwritten += 1;
         self.total_unwritten += 1;
-        // To format each would cost what is to be saved; this is one of the later half, for a few.
+        // Formatting every example would defeat the limiter. Powers of two keep a recent one at little cost.
         if self.unwritten.is_power_of_two() { Decision::CountAndKeep } else { Decision::Count }
     }
 
@@ -270,7 +269,7 @@ impl<E: Clone> Series<E> {
         }
     }
 
-    /// An series of which every record was written needs no end.
+    /// Adds the final summary, unless every record of the series was written.
     fn close(&self, summaries: &mut Vec<Summary<E>>) {
         if self.total_unwritten > 0 {
             summaries.push(Summary::End {

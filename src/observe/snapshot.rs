@@ -1,86 +1,86 @@
-//! What is read where it is, at the moment of the question, and costs nothing before.
+//! State of actors, inbox and outbox, read on demand.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::metrics::Histogram;
 
-/// The parts that can be read. Nothing here may wait: whoever asks is a stranger on the network.
+/// Source of the current state. Methods must not block, because remote clients trigger the calls.
 pub trait Snapshot: Send + Sync + fmt::Debug {
-    /// Every actor.
+    /// Returns the state of every actor.
     fn actors(&self) -> Vec<ActorReading>;
-    /// How long every actor, and the supervisor above them, has given no sign of life.
+    /// Returns the time since the last heartbeat of every actor.
     fn silences(&self) -> Vec<(String, Duration)>;
-    /// The inbox.
+    /// Returns the state of the inbox.
     fn inbox(&self) -> InboxReading;
-    /// The outbox; none before the table was counted.
+    /// Returns the state of the outbox; none until its table has been counted.
     fn outbox(&self) -> Option<OutboxReading>;
 }
 
-/// One actor and its mailbox.
+/// State of one actor and its mailbox.
 #[derive(Debug, Clone)]
 pub struct ActorReading {
     /// Name of the actor, as in the log.
     pub actor: String,
-    /// What it says of itself, and all that it might.
+    /// Current state of the actor.
     pub state: &'static str,
-    /// All that it might say.
+    /// All possible states.
     pub states: &'static [&'static str],
-    /// Messages waiting or in hand.
+    /// Messages waiting or being handled.
     pub depth: usize,
-    /// Permits in all.
+    /// Capacity of the mailbox in messages.
     pub capacity: usize,
-    /// Age of the oldest message in hand.
+    /// Age of the oldest message being handled.
     pub age: Duration,
-    /// Messages ever sent to it.
+    /// Messages sent to the actor since the start.
     pub received: u64,
     /// Messages handled.
     pub handled: u64,
-    /// Of those, the ones that failed.
+    /// Handled messages that failed.
     pub failed: u64,
     /// Restarts by reason.
     pub restarts: Vec<(&'static str, u64)>,
     /// Time between sending and handling, in seconds.
     pub waits: Histogram,
-    /// Time that a handling took, in seconds.
+    /// Handling time, in seconds.
     pub handles: Histogram,
 }
 
-/// The inbox.
+/// State of the inbox.
 #[derive(Debug, Clone, Default)]
 pub struct InboxReading {
-    /// Bytes that it takes.
+    /// Bytes of unfinished segments.
     pub bytes: u64,
-    /// Bytes of finished segments, which are not among them.
+    /// Bytes of retained finished segments, not included in `bytes`.
     pub kept_bytes: u64,
-    /// Bytes that it may take.
+    /// Maximum of `bytes`.
     pub max_bytes: u64,
-    /// Records that are not yet done.
+    /// Records not yet committed to the database.
     pub uncommitted_records: u64,
-    /// When the oldest of them was received; none if there are none.
+    /// Receive time of the oldest uncommitted record; none if all are committed.
     pub oldest_uncommitted: Option<SystemTime>,
-    /// Records that were appended since the start.
+    /// Records appended since the start.
     pub appended: u64,
-    /// Why it takes no message, and since when.
+    /// Reason for refusing messages; none if the inbox accepts them.
     pub refusal: Option<InboxRefusal>,
 }
 
-/// Why the inbox takes no message.
+/// Reason for refusing messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxRefusal {
-    /// It is full; else the disk refuses.
+    /// True if the inbox is full, false if the disk refuses writes.
     pub is_full: bool,
-    /// Since when.
+    /// Time at which the refusal began.
     pub since: SystemTime,
 }
 
-/// The outbox.
+/// State of the outbox.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OutboxReading {
-    /// Messages that wait.
+    /// Messages waiting to be posted.
     pub depth: u64,
-    /// Age of the oldest of them.
+    /// Age of the oldest waiting message.
     pub oldest_age: Duration,
-    /// Age at which one becomes a dead letter.
+    /// Age at which a message becomes a dead letter.
     pub max_age: Duration,
 }

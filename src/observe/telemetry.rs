@@ -1,5 +1,4 @@
-//! All that can be seen of the gateway from outside, in one hand: the notes of those who work, and
-//! where to read the rest.
+//! Telemetry of the process: metrics, health state, and access to the state of the actors.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,19 +8,19 @@ use super::metrics::Metrics;
 use super::snapshot::{InboxReading, Snapshot};
 use crate::domain::suspend_detector::SuspendDetector;
 
-/// What is seen. Everybody who has something to tell has a share in it, and so has the HTTP server.
+/// Telemetry shared by the actors, which write it, and the admin HTTP server, which reads it.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// What is counted.
+    /// Counters and gauges.
     pub metrics: Metrics,
-    /// What happened to the process as a whole.
+    /// Health state.
     pub health: Health,
     started_at: SystemTime,
     origin: Instant,
-    /// Empty until there are actors.
+    /// Empty until the actors are started.
     snapshot: OnceLock<Box<dyn Snapshot>>,
     suspend_detector: Mutex<SuspendDetector>,
-    /// Time after `origin` that the supervisor has ticked last, in milliseconds; none until it is there.
+    /// Time of the last heartbeat of the supervisor, relative to `origin`; none until it runs.
     supervisor: Mutex<Option<Duration>>,
 }
 
@@ -40,24 +39,24 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// From now on the parts can be read here.
+    /// Sets the source of actor, inbox and outbox state.
     pub fn set_snapshot(&self, snapshot: Box<dyn Snapshot>) {
-        // There is one gateway in a process, and it comes up once.
+        // A process starts one gateway, so a second call cannot happen.
         let _ = self.snapshot.set(snapshot);
     }
 
-    /// Where the parts are read, once there are any.
+    /// Returns the source of actor, inbox and outbox state; none until the actors are started.
     #[must_use]
     pub fn snapshot(&self) -> Option<&dyn Snapshot> {
         self.snapshot.get().map(AsRef::as_ref)
     }
 
-    /// The supervisor is alive.
+    /// Records a heartbeat of the supervisor.
     pub fn mark_supervisor_alive(&self) {
         *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.origin.elapsed());
     }
 
-    /// How long the supervisor has not been at work, as far as somebody has looked; none until it is there.
+    /// Returns the time since the last heartbeat of the supervisor, limited to the observed time; none until it runs.
     #[must_use]
     pub fn supervisor_silence(&self) -> Option<Duration> {
         let watched = self.watch();
@@ -65,20 +64,20 @@ impl Telemetry {
         ticked.map(|ticked| self.origin.elapsed().saturating_sub(ticked).min(watched))
     }
 
-    /// Whoever answers for the others has looked: without a regular look a silence cannot be told
-    /// from a process that was stopped as a whole.
+    /// Registers a check, and returns how long the process has been observed without a pause. Without regular checks a
+    /// hanging actor cannot be distinguished from a suspended process.
     fn watch(&self) -> Duration {
         self.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner).awake_for(self.origin.elapsed())
     }
 
-    /// Who has been silent for so long that nobody is going to replace it, and for how long.
+    /// Returns the actors without a heartbeat for more than [`DEAD_TIMEOUT`], with the time since their last one.
     ///
-    /// While the process drains, actors that end are not replaced, and its deadline ends what hangs:
-    /// then the supervisor alone counts.
+    /// While the process drains, only the supervisor counts: actors are not replaced, and the deadline stops those
+    /// that hang.
     #[must_use]
     pub fn dead_actors(&self) -> Vec<(String, Duration)> {
         let watched = self.watch();
-        // Before there is a supervisor there are no actors.
+        // Without a supervisor no actors run.
         let Some(supervisor) = self.supervisor_silence() else { return Vec::new() };
         let actors = if self.health.is_draining() {
             Vec::new()
@@ -90,19 +89,19 @@ impl Telemetry {
         silences.filter(|(_, silence)| *silence > DEAD_TIMEOUT).collect()
     }
 
-    /// Everything that keeps messages from being taken.
+    /// Returns all reasons for not accepting messages.
     #[must_use]
     pub fn unready_reasons(&self) -> Vec<Reason> {
         self.health.reasons(self.inbox().and_then(|inbox| inbox.refusal))
     }
 
-    /// The inbox; none until it is open.
+    /// Returns the state of the inbox; none until it is open.
     #[must_use]
     pub fn inbox(&self) -> Option<InboxReading> {
         self.snapshot().map(Snapshot::inbox)
     }
 
-    /// When the process began.
+    /// Returns the start time of the process.
     #[must_use]
     pub fn started_at(&self) -> SystemTime {
         self.started_at
@@ -135,7 +134,7 @@ mod tests {
         }
     }
 
-    /// Telemetry for a whole hour, with a router that is silent.
+    /// Telemetry observed for an hour, with a router that has sent no heartbeat for `silence`.
     fn telemetry(silence: Duration) -> Telemetry {
         let telemetry = Telemetry::default();
         telemetry.set_snapshot(Box::new(Silent(silence)));
@@ -146,7 +145,7 @@ mod tests {
         telemetry
     }
 
-    /// Looks regularly, as the server does, from the beginning until now.
+    /// Simulates regular checks from the start until now.
     fn watch(telemetry: &Telemetry) {
         let mut suspend_detector = telemetry.suspend_detector.lock().unwrap_or_else(PoisonError::into_inner);
         let now = telemetry.origin.elapsed();
@@ -156,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_that_the_supervisor_may_yet_replace_is_not_dead() {
+    fn replaceable_actor_is_not_dead() {
         let telemetry = telemetry(DEAD_TIMEOUT);
         watch(&telemetry);
         assert_eq!(telemetry.dead_actors(), []);
     }
 
     #[test]
-    fn an_actor_that_nobody_replaces_is_dead_unless_the_process_drains() {
+    fn hanging_actor_is_dead_unless_draining() {
         let telemetry = telemetry(DEAD_TIMEOUT + Duration::from_secs(1));
         watch(&telemetry);
         assert_eq!(telemetry.dead_actors().len(), 1);
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_supervisor_that_hangs_is_dead_even_while_the_process_drains() {
+    fn hanging_supervisor_is_dead_while_draining() {
         let telemetry = telemetry(Duration::ZERO);
         *telemetry.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(Duration::ZERO);
         watch(&telemetry);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_stopped_as_a_whole_has_no_dead() {
+    fn suspended_process_has_no_dead_actors() {
         let telemetry = telemetry(Duration::from_hours(1));
         assert_eq!(telemetry.dead_actors(), []);
     }

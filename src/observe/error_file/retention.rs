@@ -1,15 +1,15 @@
-//! What the daily files of a directory may take together.
+//! Size limit for the daily error files of a directory.
 //!
 //! ```text
-//! a line ──▶ do today's file and the others stay within the bound? ──▶ written
-//!                 │ no: the directory is read, the oldest of the others are deleted
-//!                 ▼ still no, today's alone takes all
-//!            the closing line, and nothing more until there is room or another day begins
+//! line ──▶ total size within the limit? ──▶ written
+//!               │ no: list the directory, delete the oldest files of other days
+//!               ▼ still no: today's file alone reaches the limit
+//!          closing line; nothing more until space is free or the next day begins
 //! ```
 //!
-//! The directory is read on the first line of a day, when the bound is reached, and after that once a minute. For each line
-//! only the open file is asked for its length, which counts what another gateway appends and shrinks when somebody
-//! cuts the file.
+//! The directory is listed on the first line of a day, when the limit is reached, and after that once a minute.
+//! For other lines only the length of the open file is read. It includes the lines of other gateways, and it
+//! shrinks when an operator truncates the file.
 
 use std::fs;
 use std::io;
@@ -21,30 +21,30 @@ use log::Level;
 use super::path_of;
 use crate::observe::line;
 
-/// The last line of a file that takes no more.
+/// The last line of a file that has reached the limit.
 pub(in crate::observe) const CLOSING: &str = "The error files have reached LOG_DIR_MAX_BYTES: further errors go to standard error alone, until there is room or another day begins";
 
-/// Time between two looks whether there is room again.
+/// Time between two checks for free space.
 const RECHECK_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
-/// The bound of a directory, and how far it is.
+/// The size limit of a directory, and its current usage.
 #[derive(Debug)]
 pub(super) struct Retention {
     dir: PathBuf,
     max_bytes: u64,
-    /// What the files of other days than this one had, when it was looked last.
+    /// A day, and the total bytes of the files of all other days when the directory was last listed.
     others: Option<(NaiveDate, u64)>,
     full: Option<Full>,
-    /// The day on which it was said last that there is no room.
+    /// The day on which the full limit was last reported.
     reported: Option<NaiveDate>,
 }
 
-/// Nothing is written on a day, because nothing is left to be deleted.
+/// The limit is reached on a day, and no file of another day is left to delete.
 #[derive(Debug)]
 struct Full {
     day: NaiveDate,
     checked_at: NaiveDateTime,
-    /// What there was in all: with less, somebody has made room.
+    /// Total bytes of all files. A smaller total later means that an operator has freed space.
     bytes: u64,
 }
 
@@ -57,17 +57,17 @@ impl Retention {
         self.max_bytes
     }
 
-    /// Deletes what is too much already.
+    /// Deletes the oldest files until the others fit into the limit.
     pub(super) fn delete_excess(&mut self, day: NaiveDate) -> io::Result<()> {
         let today = fs::metadata(path_of(&self.dir, day)).map_or(0, |today| today.len());
         self.delete_oldest(day, today).map(|others| self.others = Some((day, others)))
     }
 
-    /// Whether it is known that a line of this moment finds no room.
+    /// Returns whether the limit is known to be reached at this time.
     pub(super) fn is_full(&mut self, at: NaiveDateTime) -> bool {
         let Some(full) = &mut self.full else { return false };
         if full.day == at.date() {
-            // Clocks are set back too.
+            // The clock may have been set back.
             if at.signed_duration_since(full.checked_at).abs() < RECHECK_INTERVAL {
                 return true;
             }
@@ -81,8 +81,8 @@ impl Retention {
         false
     }
 
-    /// Whether so many more bytes fit in beside `today`, the length of the file of that day. There is always room for
-    /// the closing line besides.
+    /// Returns whether `more` bytes fit in addition to `today`, the length of the current file. Space for the closing
+    /// line is reserved.
     pub(super) fn admits(&mut self, at: NaiveDateTime, today: u64, more: usize) -> io::Result<bool> {
         let (day, closing) = (at.date(), bytes_of(closing_line(at).len()));
         let needed = today.saturating_add(bytes_of(more)).saturating_add(closing);
@@ -92,7 +92,7 @@ impl Retention {
         };
         let fits = others.as_ref().is_ok_and(|others| self.holds(*others, needed));
         if !fits {
-            // What cannot be deleted today is tried again at the next look.
+            // A failed deletion is retried at the next check.
             let bytes = others.as_ref().map_or(u64::MAX, |others| others.saturating_add(today));
             self.full = Some(Full { day, checked_at: at, bytes });
         }
@@ -100,14 +100,14 @@ impl Retention {
         Ok(fits)
     }
 
-    /// The closing line, if it finds room itself: after a start on the same day there may be one already.
+    /// Returns the closing line if it fits. After a restart on the same day the file may contain one already.
     pub(super) fn closing(&self, at: NaiveDateTime, today: u64) -> Option<String> {
         let closing = closing_line(at);
         let others = self.others.map_or(0, |(_, others)| others);
         self.holds(others, today.saturating_add(bytes_of(closing.len()))).then_some(closing)
     }
 
-    /// Whether it is to be said that there is no room: once a day.
+    /// Marks the day as reported, and returns whether that is the first report of the day.
     pub(super) fn mark_reported(&mut self, day: NaiveDate) -> bool {
         self.reported.replace(day) != Some(day)
     }
@@ -116,7 +116,7 @@ impl Retention {
         others.saturating_add(needed) <= self.max_bytes
     }
 
-    /// Deletes files of other days, the oldest first, as long as they leave too little room. What is left of them.
+    /// Deletes files of other days, oldest first, until `needed` bytes fit. Returns the total size of the remaining ones.
     fn delete_oldest(&self, day: NaiveDate, needed: u64) -> io::Result<u64> {
         let mut files = daily_files(&self.dir)?;
         files.retain(|(date, _)| *date != day);
@@ -149,7 +149,7 @@ fn bytes_of(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// One that another gateway has deleted meanwhile is deleted.
+/// Deletes a file. A file that another gateway has deleted already is not an error.
 fn delete(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -163,13 +163,13 @@ fn total_bytes(dir: &Path) -> io::Result<u64> {
     Ok(daily_files(dir)?.into_iter().map(|(_, bytes)| bytes).sum())
 }
 
-/// The files that are named as ours are; whatever else is there is none of our business.
+/// Lists the daily files with their lengths. Files with other names are ignored.
 fn daily_files(dir: &Path) -> io::Result<Vec<(NaiveDate, u64)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let Some(day) = entry.file_name().to_str().and_then(day_of) else { continue };
-        // One that has just gone takes nothing.
+        // A file may vanish between the listing and this call.
         if let Ok(metadata) = entry.metadata()
             && metadata.is_file()
         {
@@ -179,7 +179,7 @@ fn daily_files(dir: &Path) -> io::Result<Vec<(NaiveDate, u64)>> {
     Ok(files)
 }
 
-/// The day of a name, if it is written just as we write it.
+/// Parses the day from a file name. Returns none unless the name is exactly the one that the gateway would write.
 fn day_of(name: &str) -> Option<NaiveDate> {
     let day = NaiveDate::parse_from_str(name.strip_suffix(".log")?, "%Y-%m-%d").ok()?;
     (super::name_of(day) == name).then_some(day)
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_as_we_write_them_are_ours() {
+    fn foreign_file_names_are_ignored() {
         let day = NaiveDate::from_ymd_opt(2026, 11, 2).unwrap();
         assert_eq!(day_of("2026-11-02.log"), Some(day));
         for name in

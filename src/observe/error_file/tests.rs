@@ -8,7 +8,7 @@ use super::*;
 
 const DAY: i64 = 24 * 3600;
 
-/// A clock that is set by hand, in seconds from noon of 2026-11-22.
+/// A manual clock, in seconds from noon of 2026-11-22.
 fn clock() -> (Arc<AtomicI64>, LocalClock) {
     let seconds = Arc::new(AtomicI64::new(0));
     let hand = Arc::clone(&seconds);
@@ -29,7 +29,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_directory_is_created_and_no_file_before_the_first_error() {
+fn no_file_before_the_first_error() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("a/b");
     ErrorFile::open(&dir, clock().1).unwrap();
@@ -37,7 +37,7 @@ fn the_directory_is_created_and_no_file_before_the_first_error() {
 }
 
 #[test]
-fn records_are_appended_to_the_file_of_the_local_day() {
+fn local_day_selects_the_file() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("2026-11-22.log"), "before\n").unwrap();
     let (hand, clock) = clock();
@@ -60,7 +60,7 @@ fn records_are_appended_to_the_file_of_the_local_day() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_used_is_an_error_at_the_start() {
+fn unusable_directory_fails_at_startup() {
     let root = tempfile::tempdir().unwrap();
     let in_the_way = root.path().join("file");
     fs::write(&in_the_way, "").unwrap();
@@ -70,7 +70,7 @@ fn a_directory_that_cannot_be_used_is_an_error_at_the_start() {
 }
 
 #[test]
-fn a_directory_that_fails_later_is_complained_about_once_and_taken_up_again() {
+fn later_failure_is_reported_once() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("log");
     let file = ErrorFile::open(&dir, clock().1).unwrap();
@@ -87,7 +87,7 @@ fn text(dir: &Path, name: &str) -> String {
     fs::read_to_string(dir.join(name)).unwrap()
 }
 
-/// What all files of the directory have together.
+/// Total length of all files in the directory.
 fn size(dir: &Path) -> usize {
     names(dir).iter().map(|name| text(dir, name).len()).sum()
 }
@@ -97,19 +97,19 @@ fn bounded(dir: &Path, max_bytes: u64) -> (Arc<AtomicI64>, ErrorFile) {
     (hand, ErrorFile::open(dir, clock).unwrap().within(max_bytes))
 }
 
-/// Appends until there is no room; how many lines were written.
+/// Appends until the limit is reached, and returns the number of lines written.
 fn fill(file: &ErrorFile) -> usize {
     (0..1_000).take_while(|_| append(file, "x").unwrap() == Appended::Written).count()
 }
 
 #[test]
-fn the_oldest_files_make_room_and_no_more_of_them_than_it_takes() {
+fn oldest_files_are_deleted_as_needed() {
     let dir = tempfile::tempdir().unwrap();
     for day in ["2026-11-19", "2026-11-20", "2026-11-21"] {
         fs::write(dir.path().join(format!("{day}.log")), [b'.'; 400]).unwrap();
     }
     let (_, file) = bounded(dir.path(), 1_300);
-    assert_eq!(names(dir.path()).len(), 3, "there is room as yet");
+    assert_eq!(names(dir.path()).len(), 3, "still within the limit");
     append(&file, "y").unwrap();
     assert_eq!(names(dir.path()), ["2026-11-20.log", "2026-11-21.log", "2026-11-22.log"]);
     while names(dir.path()).len() == 3 {
@@ -120,7 +120,7 @@ fn the_oldest_files_make_room_and_no_more_of_them_than_it_takes() {
 }
 
 #[test]
-fn what_is_too_much_at_the_start_is_deleted_and_the_file_of_today_never() {
+fn startup_never_deletes_todays_file() {
     let dir = tempfile::tempdir().unwrap();
     for day in ["2026-11-20", "2026-11-21", "2026-11-22"] {
         fs::write(dir.path().join(format!("{day}.log")), [b'.'; 1_000]).unwrap();
@@ -132,7 +132,7 @@ fn what_is_too_much_at_the_start_is_deleted_and_the_file_of_today_never() {
 }
 
 #[test]
-fn files_of_others_neither_count_nor_go() {
+fn foreign_files_are_neither_counted_nor_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let theirs = ["2026-11-20.log.1", "2026-11-9.log", "app.log", "notes"];
     for name in theirs {
@@ -147,14 +147,14 @@ fn files_of_others_neither_count_nor_go() {
 }
 
 #[test]
-fn a_day_that_takes_all_is_closed_by_a_last_line_told_once_and_the_next_day_goes_on() {
+fn full_day_ends_with_one_closing_line() {
     let dir = tempfile::tempdir().unwrap();
     let (hand, file) = bounded(dir.path(), 1_000);
     let written = (0..1_000).map(|_| append(&file, "x").unwrap());
     let first: Vec<_> = written.skip_while(|appended| *appended == Appended::Written).collect();
     assert_eq!(first[0], Appended::Full { max_bytes: 1_000 });
     assert!(first[1..].iter().all(|appended| *appended == Appended::Skipped));
-    // A shorter one would fit, and does not come behind the last line.
+    // A shorter line would fit, but must not follow the closing line.
     hand.store(3600, Ordering::Relaxed);
     assert_eq!(append(&file, "").unwrap(), Appended::Skipped);
     let today = text(dir.path(), "2026-11-22.log");
@@ -170,7 +170,7 @@ fn a_day_that_takes_all_is_closed_by_a_last_line_told_once_and_the_next_day_goes
 }
 
 #[test]
-fn when_somebody_makes_room_it_goes_on_within_a_minute() {
+fn freed_space_is_used_within_a_minute() {
     let dir = tempfile::tempdir().unwrap();
     let today = dir.path().join("2026-11-22.log");
     let (hand, file) = bounded(dir.path(), 1_000);
@@ -182,18 +182,18 @@ fn when_somebody_makes_room_it_goes_on_within_a_minute() {
             File::create(&today).unwrap();
         }
         hand.store(minute * 60 - 1, Ordering::Relaxed);
-        assert_eq!(append(&file, "x").unwrap(), Appended::Skipped, "nobody has looked yet");
+        assert_eq!(append(&file, "x").unwrap(), Appended::Skipped, "not checked yet");
         hand.store(minute * 60, Ordering::Relaxed);
         assert_eq!(append(&file, "again").unwrap(), Appended::Written);
         assert!(text(dir.path(), "2026-11-22.log").ends_with("| again\n"));
     }
     while append(&file, "x").unwrap() == Appended::Written {}
-    assert_eq!(append(&file, "x").unwrap(), Appended::Skipped, "that was told today");
+    assert_eq!(append(&file, "x").unwrap(), Appended::Skipped, "reported today already");
     assert!(text(dir.path(), "2026-11-22.log").contains(CLOSING), "and is the last line once more");
 }
 
 #[test]
-fn what_another_gateway_appends_counts() {
+fn lines_of_another_gateway_count() {
     let dir = tempfile::tempdir().unwrap();
     let ((_, one), (_, other)) = (bounded(dir.path(), 1_000), bounded(dir.path(), 1_000));
     while append(&one, "x").unwrap() == Appended::Written && append(&other, "x").unwrap() == Appended::Written
@@ -205,7 +205,7 @@ fn what_another_gateway_appends_counts() {
 
 proptest! {
     #[test]
-    fn no_bound_is_exceeded_whatever_comes_when(
+    fn size_limit_is_never_exceeded(
         max_bytes in 300_u64..3_000,
         steps in prop::collection::vec((0_i64..40_000, 0_usize..400), 0..80),
     ) {

@@ -1,10 +1,10 @@
-//! How the connection to the broker fares.
+//! Metrics of the broker connection.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::known::Known;
 
-/// What was seen of the connection.
+/// State and counters of the broker connection.
 #[derive(Debug, Default)]
 pub struct Broker {
     is_connected: Known,
@@ -14,36 +14,36 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker accepted a connection.
+    /// Counts an accepted connection.
     pub fn connected(&self) {
         self.connections.fetch_add(1, Relaxed);
         self.is_connected.is(true);
     }
 
-    /// The connection is gone.
+    /// Counts a lost connection.
     pub fn lost(&self) {
         self.lost.fetch_add(1, Relaxed);
         self.is_connected.is(false);
     }
 
-    /// An attempt to connect failed.
+    /// Counts a failed connection attempt.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
         self.is_connected.is(false);
     }
 
-    /// We have ended the connection.
+    /// Marks the connection as closed by the gateway.
     pub fn mark_disconnected(&self) {
         self.is_connected.is(false);
     }
 
-    /// Whether there is a connection; `None` before the first attempt has succeeded or failed.
+    /// Returns whether the gateway is connected; `None` until the first attempt has succeeded or failed.
     #[must_use]
     pub fn is_connected(&self) -> Option<bool> {
         self.is_connected.get()
     }
 
-    /// Connections that were accepted, that were lost, and attempts that failed.
+    /// Returns the numbers of accepted connections, lost connections and failed attempts.
     #[must_use]
     pub fn counts(&self) -> [u64; 3] {
         [&self.connections, &self.lost, &self.failed].map(|count| count.load(Relaxed))

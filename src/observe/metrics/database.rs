@@ -1,4 +1,4 @@
-//! How the database fares, by what those who use it meet.
+//! Database metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -7,20 +7,20 @@ use std::time::Duration;
 use super::histogram::{BYTES, DURATIONS, Histogram, MESSAGES};
 use super::known::Known;
 
-/// Kinds of failure.
+/// Kind of a database failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// No connection, or it broke.
+    /// The connection failed or broke.
     Connection,
-    /// A transaction gave way to another.
+    /// The transaction was a deadlock victim.
     Deadlock,
-    /// Something stayed locked by somebody else for too long.
+    /// Waiting for a lock timed out.
     Lock,
-    /// The database cannot do its work: a full disk, a missing table, no rights.
+    /// The database cannot execute statements: full disk, missing table, missing privileges.
     Outage,
-    /// The database refused a value.
+    /// The database rejected a value.
     Poison,
-    /// It took a statement and said nothing more.
+    /// A statement timed out without an answer.
     Silent,
 }
 
@@ -39,33 +39,33 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the database is of no use while it lasts, for anybody.
+    /// Returns whether this failure affects every statement.
     fn means_down(self) -> bool {
         matches!(self, Self::Connection | Self::Outage | Self::Silent)
     }
 }
 
-/// What was seen of the database.
+/// State and counters of the database.
 #[derive(Debug)]
 pub struct Database {
     is_up: Known,
-    /// In the order of the kinds.
+    /// Failures in the order of [`ErrorKind::ALL`].
     errors: [AtomicU64; ErrorKind::ALL.len()],
     transactions: Mutex<Transactions>,
-    /// How far the numbers of each column have got, as a part of all.
+    /// Used fraction of the value range, by column.
     numbers: Mutex<Vec<(&'static str, f64)>>,
     set_backs: AtomicU64,
     replayed: AtomicU64,
 }
 
-/// The transactions of the workers that brought messages into SQL.
+/// Histograms of the committed transactions of the workers.
 #[derive(Debug, Clone)]
 pub struct Transactions {
-    /// Time from the batch to the answer to COMMIT.
+    /// Time from the start of the batch to the answer to COMMIT, in seconds.
     pub seconds: Histogram,
-    /// Messages in each.
+    /// Messages in a transaction.
     pub messages: Histogram,
-    /// Bytes of payload in each.
+    /// Payload bytes in a transaction.
     pub bytes: Histogram,
 }
 
@@ -88,12 +88,12 @@ impl Default for Database {
 }
 
 impl Database {
-    /// It has done what it was asked for.
+    /// Marks the database as up after a successful statement.
     pub fn mark_up(&self) {
         self.is_up.is(true);
     }
 
-    /// It has not.
+    /// Counts a failure, and marks the database as down if the failure affects every statement.
     pub fn failed(&self, kind: ErrorKind) {
         if let Some((_, count)) = ErrorKind::ALL.iter().zip(&self.errors).find(|(known, _)| **known == kind) {
             count.fetch_add(1, Relaxed);
@@ -103,8 +103,8 @@ impl Database {
         }
     }
 
-    /// A worker has committed so many messages, in a transaction that took so long.
-    #[allow(clippy::cast_precision_loss, reason = "what has more digits falls into the last bucket")]
+    /// Records a committed transaction of a worker.
+    #[allow(clippy::cast_precision_loss, reason = "larger values fall into the last bucket")]
     pub fn committed(&self, took: Duration, messages: usize, bytes: usize) {
         let mut transactions = self.transactions.lock().unwrap_or_else(PoisonError::into_inner);
         transactions.seconds.observe_duration(took, 1);
@@ -112,47 +112,47 @@ impl Database {
         transactions.bytes.observe(bytes as f64, 1);
     }
 
-    /// A lane was found below the offset that was committed.
+    /// Counts a lane whose offset was below the last committed one.
     pub fn count_set_back(&self) {
         self.set_backs.fetch_add(1, Relaxed);
     }
 
-    /// So many messages were processed again because of that.
+    /// Counts messages processed again after a set-back.
     pub fn count_replayed(&self, messages: u64) {
         self.replayed.fetch_add(messages, Relaxed);
     }
 
-    /// How often a lane was set back, and how many messages were processed again.
+    /// Returns the number of set-backs, and of messages processed again.
     #[must_use]
     pub fn replays(&self) -> (u64, u64) {
         (self.set_backs.load(Relaxed), self.replayed.load(Relaxed))
     }
 
-    /// So far have the numbers of these columns got, each as a part of all that it has.
+    /// Sets the used fraction of the value range by column.
     pub fn set_numbers_used(&self, used: impl Iterator<Item = (&'static str, f64)>) {
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = used.collect();
     }
 
-    /// The same, as it was when the flows were read last.
+    /// Returns the used fraction of the value range by column, as of the last reload of the flows.
     #[must_use]
     pub fn numbers_used(&self) -> Vec<(&'static str, f64)> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether it did the last thing that it was asked for; `None` before the first.
+    /// Returns whether the database is up; `None` before the first statement.
     #[must_use]
     pub fn is_up(&self) -> Option<bool> {
         self.is_up.get()
     }
 
-    /// Failures by kind.
+    /// Returns the failures by kind.
     #[must_use]
     pub fn errors(&self) -> Vec<(&'static str, u64)> {
         let counts = self.errors.iter().map(|count| count.load(Relaxed));
         ErrorKind::ALL.iter().map(|kind| kind.as_str()).zip(counts).collect()
     }
 
-    /// The workers' transactions.
+    /// Returns the histograms of the transactions.
     #[must_use]
     pub fn transactions(&self) -> Transactions {
         self.transactions.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -164,9 +164,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_of_somebody_else_is_an_error_and_no_outage() {
+    fn lock_timeout_is_no_outage() {
         let database = Database::default();
-        assert_eq!(database.is_up(), None, "nobody has asked");
+        assert_eq!(database.is_up(), None, "unknown before the first statement");
         database.mark_up();
         for kind in [ErrorKind::Lock, ErrorKind::Deadlock, ErrorKind::Poison] {
             database.failed(kind);

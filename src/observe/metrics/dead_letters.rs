@@ -1,45 +1,45 @@
-//! Dead letters, by reason.
+//! Metrics of dead letters.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::dead_letter::DeadLetterReason;
 
-/// Dead letters that this process has made, and those that are kept.
+/// Dead letters written by this process, and rows in the table.
 #[derive(Debug)]
 pub struct DeadLetters {
-    /// By reason. The lock is taken only where there are some.
+    /// Counts by reason. Only dead letters take the lock, so the normal path never waits for it.
     counts: Mutex<BTreeMap<&'static str, u64>>,
-    /// Rows of the table at most; `None` until they were counted.
+    /// Upper bound of the rows in the table; `None` until they have been counted.
     rows: Mutex<Option<u64>>,
 }
 
 impl Default for DeadLetters {
     fn default() -> Self {
-        // A rate is known only of a counter that exists before its first dead letter.
+        // Prometheus computes a rate only for counters that exist before their first increment.
         let counts = DeadLetterReason::ALL.iter().map(|reason| (reason.as_str(), 0)).collect();
         Self { counts: Mutex::new(counts), rows: Mutex::default() }
     }
 }
 
 impl DeadLetters {
-    /// Counts one.
+    /// Counts a dead letter.
     pub fn count(&self, reason: DeadLetterReason) {
         *self.counts().entry(reason.as_str()).or_default() += 1;
     }
 
-    /// Says how many rows the table has, and answers how many it had the last time.
+    /// Sets the number of rows in the table, and returns the previous one.
     pub fn replace_rows(&self, rows: u64) -> Option<u64> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).replace(rows)
     }
 
-    /// Rows of the table at most, as they were counted last.
+    /// Returns the upper bound of the rows in the table, as last counted.
     #[must_use]
     pub fn rows(&self) -> Option<u64> {
         *self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The counts, by reason.
+    /// Returns the counts by reason.
     #[must_use]
     pub fn read(&self) -> Vec<(&'static str, u64)> {
         self.counts().iter().map(|(reason, count)| (*reason, *count)).collect()
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_counted_from_the_start() {
+    fn all_reasons_start_at_zero() {
         let mut reasons = DeadLetterReason::ALL.map(|reason| (reason.as_str(), 0));
         reasons.sort_unstable();
         assert_eq!(DeadLetters::default().read(), reasons);

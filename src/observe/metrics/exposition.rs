@@ -1,4 +1,4 @@
-//! The text that Prometheus reads, in the `OpenMetrics` format.
+//! Encoder for all metrics in the `OpenMetrics` text format.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::observe::log_queue;
 use crate::observe::snapshot::{ActorReading, InboxReading, OutboxReading, Snapshot};
 use crate::observe::telemetry::Telemetry;
 
-/// Begins the name of every metric that is ours alone.
+/// Name prefix of every metric that is specific to the gateway.
 const PREFIX: &str = "mqtt_gateway";
 
-/// What the text is, for the header `Content-Type`.
+/// Value of the header `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Writes all metrics.
+/// Encoder for all metrics.
 #[derive(Debug)]
 pub struct Exposition(Registry);
 
 impl Exposition {
-    /// Of what is seen here.
+    /// Creates an encoder that reads from `telemetry`.
     #[must_use]
     pub fn new(telemetry: &Arc<Telemetry>) -> Self {
         let mut registry = Registry::default();
@@ -36,10 +36,10 @@ impl Exposition {
         Self(registry)
     }
 
-    /// The text as of now.
+    /// Encodes the current values.
     ///
     /// # Errors
-    /// None in practice: it is written to memory.
+    /// None in practice, because the text is written to memory.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.0)?;
@@ -47,7 +47,7 @@ impl Exposition {
     }
 }
 
-/// What every process has, under the name that it has everywhere.
+/// Standard process metrics, which have no prefix.
 #[derive(Debug)]
 struct Process(Arc<Telemetry>);
 

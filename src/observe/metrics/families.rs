@@ -1,4 +1,4 @@
-//! Writes families of metrics: a name, what it means, and a value for each set of labels.
+//! Encoder for metric families: a name, a help text, and a value for each label set.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::histogram::Histogram;
 
-/// Labels of one value, in order.
+/// Ordered labels of one value.
 pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// Takes families one after the other.
+/// Encodes one family after the other.
 pub(super) struct Families<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Families<'_> {
-    /// Counts that only rise. `_total` is added to the name.
+    /// Encodes counters. The encoder appends `_total` to the name.
     pub(super) fn counters<'l>(
         &mut self,
         name: &str,
@@ -28,12 +28,12 @@ impl Families<'_> {
         self.family(name, help, MetricType::Counter, values)
     }
 
-    /// A count without labels.
+    /// Encodes a counter without labels.
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.counters(name, help, [(Labels::new(), value)])
     }
 
-    /// Values that rise and fall.
+    /// Encodes gauges.
     pub(super) fn gauges<'l>(
         &mut self,
         name: &str,
@@ -44,12 +44,12 @@ impl Families<'_> {
         self.family(name, help, MetricType::Gauge, values)
     }
 
-    /// A value without labels.
+    /// Encodes a gauge without labels.
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.gauges(name, help, [(Labels::new(), value)])
     }
 
-    /// Whole numbers, which may be larger than what a floating point number holds.
+    /// Encodes integer gauges, whose values may exceed the exact range of floating point numbers.
     pub(super) fn numbers<'l>(
         &mut self,
         name: &str,
@@ -60,7 +60,7 @@ impl Families<'_> {
         self.family(name, help, MetricType::Gauge, values)
     }
 
-    /// Distributions.
+    /// Encodes histograms.
     pub(super) fn histograms<'l>(
         &mut self,
         name: &str,
@@ -96,7 +96,7 @@ fn for_each<'l, M: EncodeMetric>(
     values: impl IntoIterator<Item = (Labels<'l>, M)>,
 ) -> fmt::Result {
     for (labels, value) in values {
-        // A value without labels is written without braces, and has none beside it.
+        // A family without labels has exactly one value.
         if labels.is_empty() {
             return value.encode(family);
         }
@@ -105,18 +105,18 @@ fn for_each<'l, M: EncodeMetric>(
     Ok(())
 }
 
-/// One for yes, zero for no.
+/// Converts a flag to 1 or 0.
 pub(super) fn flag(is_so: bool) -> f64 {
     f64::from(u8::from(is_so))
 }
 
-/// As a number of Prometheus.
-#[allow(clippy::cast_precision_loss, reason = "more than 2^53 of anything is not told apart")]
+/// Converts a count to a gauge value.
+#[allow(clippy::cast_precision_loss, reason = "counts above 2^53 need not be exact")]
 pub(super) fn amount(count: u64) -> f64 {
     count as f64
 }
 
-/// In seconds.
+/// Converts a duration to seconds.
 pub(super) fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }

@@ -1,4 +1,4 @@
-//! What has become of the messages of each flow.
+//! Message counters by flow.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -7,16 +7,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
 
-/// Most flows with numbers of their own: a database of series is paid for by the series.
+/// Maximum flows with counters of their own. It bounds the number of time series in Prometheus.
 const MAX_FLOWS: usize = 1_000;
 
-/// Stands for all other flows. One of this very name counts with them.
+/// Label of all other flows together. A flow with this code is counted here too.
 const OTHERS: &str = "_other";
 
-/// The numbers of all flows, by code.
+/// Counters of all flows, by code.
 ///
-/// A worker takes the lock once for each transaction, to read; only a reload that has brought other
-/// flows takes it to write.
+/// A worker takes the read lock once for each transaction. Only a reload of the flows takes the write lock.
 #[derive(Debug, Default)]
 pub struct Flows {
     own: RwLock<BTreeMap<Arc<str>, Arc<Counters>>>,
@@ -29,7 +28,7 @@ struct Counters {
     stored: AtomicU64,
     posted: AtomicU64,
     invalid: AtomicU64,
-    /// [`NO_ID`] until this process has given a number.
+    /// Last sequence number assigned by this process, or [`NO_ID`].
     last_message_id: AtomicI64,
 }
 
@@ -42,7 +41,7 @@ impl Default for Counters {
     }
 }
 
-/// What one transaction has done for a flow.
+/// Results of one transaction for a flow.
 #[derive(Debug, Default)]
 struct Tally {
     received: u64,
@@ -51,26 +50,26 @@ struct Tally {
     last_message_id: Option<i64>,
 }
 
-/// The numbers of one flow, as they are now.
+/// Current counters of one flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowReading {
-    /// Its code, or the word for all the others together.
+    /// Code of the flow, or the label for all other flows.
     pub flow: Arc<str>,
-    /// Messages that were taken out of the inbox for it, whatever became of them.
+    /// Messages read from the inbox, with any outcome.
     pub received: u64,
-    /// Of those, the ones that are stored.
+    /// Messages stored.
     pub stored: u64,
-    /// Posts that its endpoint took.
+    /// Posts accepted by the endpoint.
     pub posted: u64,
-    /// Messages that became dead letters in place of being stored or posted.
+    /// Messages that became dead letters instead of being stored or posted.
     pub invalid: u64,
-    /// The number that this process gave last.
+    /// Last sequence number assigned by this process.
     pub last_message_id: Option<i64>,
 }
 
 impl Flows {
-    /// These are the flows now, in the order in which they get numbers of their own. Those that are
-    /// gone leave, and those that have some keep them.
+    /// Sets the current flows, in order of precedence for counters of their own. Existing counters are kept, and those
+    /// of removed flows are dropped.
     pub fn set<'a>(&self, codes: impl Iterator<Item = &'a str> + Clone) {
         let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *own);
@@ -89,7 +88,7 @@ impl Flows {
         }
     }
 
-    /// Counts what a transaction has done.
+    /// Counts the results of one transaction.
     pub fn count(&self, results: &[Result<ProcessResult, ProcessError>]) {
         let mut tallies: HashMap<&str, Tally> = HashMap::new();
         for result in results {
@@ -106,13 +105,13 @@ impl Flows {
         }
     }
 
-    /// The endpoint of the flow took a message.
+    /// Counts a message accepted by the endpoint of the flow.
     pub fn count_post(&self, code: &str) {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
         own.get(code).map_or(&self.others, AsRef::as_ref).posted.fetch_add(1, Relaxed);
     }
 
-    /// All numbers, by code; those of the others only if there was anything to count.
+    /// Returns all counters by code. The label for other flows appears only if its counters are not zero.
     #[must_use]
     pub fn read(&self) -> Vec<FlowReading> {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +125,7 @@ impl Flows {
     }
 }
 
-/// The flow that a result is about, if there is still one.
+/// Returns the code of the flow of a result, if the flow exists.
 fn code_of(result: &Result<ProcessResult, ProcessError>) -> Option<&str> {
     match result {
         Ok(ProcessResult { flow_code, .. })
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_counts_what_became_of_its_messages() {
+    fn outcomes_are_counted_by_flow() {
         let flows = Flows::default();
         flows.set(["A", "B"].into_iter());
         let repeated = Err(ProcessError::Repeated { flow_code: "A".into(), message_id: 1 });
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_no_flow_counts_for_none() {
+    fn results_without_flow_are_not_counted() {
         let flows = Flows::default();
         flows.set(["A"].into_iter());
         let nobody = Rejection {
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn flows_that_are_gone_leave_and_the_others_keep_their_numbers() {
+    fn removed_flows_lose_their_counters() {
         let flows = Flows::default();
         flows.set(["A", "B"].into_iter());
         flows.count(&[Ok(stored("B", 1))]);
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_a_thousand_flows_the_rest_count_together_and_have_no_last_id() {
+    fn flows_beyond_the_maximum_share_counters() {
         let flows = Flows::default();
         let all: Vec<String> = (0..MAX_FLOWS + 2).map(|n| format!("F{n}")).collect();
         flows.set(all.iter().map(String::as_str));
@@ -266,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_keeps_its_numbers_when_one_before_it_comes() {
+    fn new_flow_displaces_no_counters() {
         let flows = Flows::default();
         let mut all: Vec<String> = (0..MAX_FLOWS).map(|n| format!("F{n}")).collect();
         flows.set(all.iter().map(String::as_str));
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_that_is_called_like_the_others_counts_with_them() {
+    fn flow_named_like_others_is_counted_there() {
         let flows = Flows::default();
         flows.set([OTHERS].into_iter());
         flows.count(&[Ok(stored(OTHERS, 1))]);

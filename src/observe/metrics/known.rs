@@ -1,21 +1,21 @@
-//! Whether something is so, once anybody knows.
+//! A thread-safe `Option<bool>`.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 const NO: u8 = 1;
 const YES: u8 = 2;
 
-/// Unknown until it is told: a start that has not yet asked a peer must not look like one whose peer is away.
+/// A flag that is unknown at first, so that a peer not contacted yet is not reported as down.
 #[derive(Debug, Default)]
 pub(super) struct Known(AtomicU8);
 
 impl Known {
-    /// From now on it is known.
+    /// Sets the flag.
     pub(super) fn is(&self, so: bool) {
         self.0.store(if so { YES } else { NO }, Relaxed);
     }
 
-    /// `None` as long as nobody knows.
+    /// Returns the flag; `None` if it was never set.
     pub(super) fn get(&self) -> Option<bool> {
         match self.0.load(Relaxed) {
             NO => Some(false),

@@ -1,12 +1,12 @@
-//! Numbers for Prometheus.
+//! Metrics for Prometheus.
 //!
 //! ```text
 //! worker, delivery, broker's thread ──add──▶ Metrics ──┐
 //! mailboxes, inbox, outbox ◀──read when asked── Snapshot ──┴──▶ Exposition ──▶ text
 //! ```
 //!
-//! The message path adds up by the transaction, not by the message, and never waits for a reader.
-//! `docs/METRICS.md` is held against what is written here.
+//! Workers count once for each transaction, not for each message, and never wait for a reader.
+//! A test compares `docs/METRICS.md` with this module.
 
 mod broker;
 mod database;
@@ -26,21 +26,21 @@ pub use histogram::{DURATIONS, Histogram};
 
 use crate::domain::batch::{ProcessError, ProcessResult};
 
-/// All that is counted as it happens.
+/// Metrics that are updated by events.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// By flow.
+    /// Message counts by flow.
     pub flows: Flows,
-    /// By reason.
+    /// Dead letters by reason.
     pub dead_letters: DeadLetters,
-    /// The database.
+    /// Database metrics.
     pub database: Database,
-    /// The broker.
+    /// Broker metrics.
     pub broker: Broker,
 }
 
 impl Metrics {
-    /// Counts what a worker has done.
+    /// Counts the results of one transaction of a worker.
     pub fn processed(&self, results: &[Result<ProcessResult, ProcessError>]) {
         self.flows.count(results);
         for result in results {

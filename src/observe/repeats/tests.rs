@@ -6,14 +6,14 @@ use super::*;
 
 const RULE: Rule = Rule { window_ms: 100, burst: 3 };
 
-/// Kinds of a place that are told apart where a few have to do.
+/// Small maximum of detailed series.
 const FEW: usize = 3;
 
 fn key(site: u64, detail: u64) -> RecordKey {
     RecordKey { site, detailed: if detail == 0 { site } else { site * 1_000_000 + detail } }
 }
 
-/// A record as the logger treats it: the example is the kind that it was of.
+/// Passes a record as the logger does, with its key as the example.
 fn say(
     repeats: &mut RepeatLimiter<RecordKey>,
     key: RecordKey,
@@ -29,13 +29,13 @@ fn say(
 }
 
 #[test]
-fn the_first_few_of_a_window_are_written_and_the_rest_is_told_at_its_end() {
+fn burst_is_written_and_the_rest_summarised() {
     let mut repeats = RepeatLimiter::new(RULE);
     let mut summaries = Vec::new();
     let (a, b) = (key(1, 1), key(1, 2));
     let written = (0..10).filter(|now| say(&mut repeats, a, *now, &mut summaries) == Decision::Write).count();
     assert_eq!(written, 3);
-    assert_eq!(say(&mut repeats, b, 10, &mut summaries), Decision::Write, "another topic is another kind");
+    assert_eq!(say(&mut repeats, b, 10, &mut summaries), Decision::Write, "another topic has its own series");
     assert_eq!(repeats.take_due(99), [], "the window is not over");
     assert_eq!(
         repeats.take_due(100),
@@ -45,12 +45,12 @@ fn the_first_few_of_a_window_are_written_and_the_rest_is_told_at_its_end() {
         repeats.take_due(109),
         [Summary::End { example: a, total: 10, mixed: false, since: 0, until: 9 }]
     );
-    assert_eq!(repeats.take_due(1_000), [], "of the other everything was written");
+    assert_eq!(repeats.take_due(1_000), [], "every record of the other series was written");
     assert_eq!(summaries, []);
 }
 
 #[test]
-fn a_record_of_the_next_window_tells_of_the_last_one_and_is_written() {
+fn next_window_emits_the_last_summary() {
     let mut repeats = RepeatLimiter::new(RULE);
     let mut summaries = Vec::new();
     for now in 0..5 {
@@ -68,22 +68,22 @@ fn a_record_of_the_next_window_tells_of_the_last_one_and_is_written() {
 }
 
 #[test]
-fn invented_topics_cost_neither_memory_nor_lines_without_bound() {
+fn series_per_place_are_bounded() {
     let mut repeats = RepeatLimiter::new(RULE);
     let mut summaries = Vec::new();
     let written = (1..=1_000)
         .filter(|topic| say(&mut repeats, key(1, *topic), 0, &mut summaries) == Decision::Write)
         .count();
-    assert_eq!(written, MAX_DETAILED + 3, "one for each kind there is room for, and a burst for all others");
+    assert_eq!(written, MAX_DETAILED + 3, "one for each detailed series, and a burst for the common one");
     assert_eq!(repeats.series.len(), MAX_DETAILED + 1);
     let told = repeats.take_due(100);
     assert!(matches!(told.first(), Some(Summary::Window { repeated: 869, mixed: true, .. })), "{told:?}");
     assert_eq!(repeats.series.len(), 0);
-    assert!(repeats.detailed.is_empty(), "there is room again");
+    assert!(repeats.detailed.is_empty(), "the maximum is free again");
 }
 
 #[test]
-fn a_flood_at_one_place_leaves_the_kinds_of_another_apart() {
+fn flood_does_not_affect_other_places() {
     let mut repeats = RepeatLimiter::new(RULE);
     let mut summaries = Vec::new();
     for topic in 1..=1_000 {
@@ -103,7 +103,7 @@ fn a_flood_at_one_place_leaves_the_kinds_of_another_apart() {
 }
 
 #[test]
-fn a_sum_is_of_many_kinds_only_from_the_first_that_found_no_room() {
+fn summary_is_mixed_once_keys_share_it() {
     let mut repeats = RepeatLimiter::with_max_detailed(Rule { burst: 0, ..RULE }, 0);
     let mut summaries = Vec::new();
     say(&mut repeats, key(1, 0), 0, &mut summaries);
@@ -115,7 +115,7 @@ fn a_sum_is_of_many_kinds_only_from_the_first_that_found_no_room() {
 }
 
 #[test]
-fn the_end_tells_what_no_window_has_told_yet() {
+fn take_all_emits_outstanding_summaries() {
     let mut repeats = RepeatLimiter::new(RULE);
     let mut summaries = Vec::new();
     for now in 0..5 {
@@ -128,9 +128,9 @@ fn the_end_tells_what_no_window_has_told_yet() {
 }
 
 proptest! {
-    /// Whatever comes when, also by clocks of threads that disagree a little.
+    /// Covers times that decrease slightly between threads.
     #[test]
-    fn what_is_written_and_what_is_told_is_together_what_there_was(
+    fn written_and_summarised_equal_logged(
         burst in 0_u64..5,
         steps in prop::collection::vec((0_u64..60, 0_u64..30, 0_u64..3, 0_u64..8, any::<bool>()), 0..400),
     ) {
@@ -138,12 +138,12 @@ proptest! {
         let (mut now, mut written) = (1_000, 0);
         let (mut summaries, mut said) = (Vec::new(), BTreeMap::new());
         for (step, back, site, detail, look) in &steps {
-            // Most come at once, so that there are more series at a time than there is room for.
+            // Most records share a time, so that the maximum of detailed series is reached.
             now += step.saturating_sub(50);
             if *look && *step > 50 {
                 summaries.extend(repeats.take_due(now));
             } else {
-                // The first place has few series, whatever the others have.
+                // The first place stays below its maximum.
                 let key = key(*site + 1, if *site == 0 { detail % 4 } else { *detail });
                 let decision = say(&mut repeats, key, now - back, &mut summaries);
                 written += u64::from(decision == Decision::Write);
@@ -159,7 +159,7 @@ proptest! {
             let (Summary::Window { since, until, example, mixed, .. }
             | Summary::End { since, until, example, mixed, .. }) = one;
             prop_assert!(since <= until);
-            prop_assert!(!(*mixed && example.site == 1), "there is room for all series of the first place");
+            prop_assert!(!(*mixed && example.site == 1), "the first place stays below its maximum");
             let of_the_site = said.iter().filter(|((site, _), _)| *site == example.site);
             let most: u64 = if *mixed {
                 of_the_site.map(|(_, count)| count).sum()
@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn no_window_of_a_kind_writes_more_than_the_burst(steps in prop::collection::vec(0_u64..40, 0..300)) {
+    fn no_window_exceeds_the_burst(steps in prop::collection::vec(0_u64..40, 0..300)) {
         let mut repeats = RepeatLimiter::new(RULE);
         let (mut now, mut written) = (0, Vec::new());
         for step in steps {
@@ -187,7 +187,7 @@ proptest! {
                 written.push(now);
             }
         }
-        // Windows begin with a record, so any stretch of a window's length touches at most two of them.
+        // A window begins with a record, so an interval of one window length overlaps two windows at most.
         for (at, first) in written.iter().enumerate() {
             let within = written.iter().skip(at).take_while(|now| **now - first < RULE.window_ms).count();
             prop_assert!(within as u64 <= 2 * RULE.burst);

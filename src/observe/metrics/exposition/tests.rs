@@ -54,7 +54,7 @@ fn text() -> String {
 }
 
 #[test]
-fn of_what_is_not_known_yet_there_is_no_sample() {
+fn unknown_values_have_no_sample() {
     let text = Exposition::new(&Arc::default()).text().unwrap();
     for family in
         ["inbox_bytes", "inbox_writable", "outbox_depth", "outbox_oldest_age_seconds", "database_up"]
@@ -66,7 +66,7 @@ fn of_what_is_not_known_yet_there_is_no_sample() {
 }
 
 #[test]
-fn what_is_read_and_what_is_counted_stand_under_their_names() {
+fn samples_have_documented_names() {
     let text = text();
     for line in [
         "mqtt_gateway_ready 0.0",
@@ -93,7 +93,7 @@ fn what_is_read_and_what_is_counted_stand_under_their_names() {
 }
 
 #[test]
-fn a_peer_that_was_not_yet_asked_is_not_told_to_be_away() {
+fn uncontacted_peer_is_not_reported_down() {
     let telemetry = Arc::new(Telemetry::default());
     let samples = |telemetry: &Arc<Telemetry>| {
         let text = Exposition::new(telemetry).text().unwrap();
@@ -113,12 +113,12 @@ fn a_peer_that_was_not_yet_asked_is_not_told_to_be_away() {
 }
 
 #[test]
-fn a_code_with_quotes_and_newlines_stays_within_its_label() {
+fn label_values_are_escaped() {
     let escaped = r#"mqtt_gateway_flow_received_total{flow="quoted \"and\"\nbroken\\"} 0"#;
     assert!(text().lines().any(|line| line == escaped), "{}", text());
 }
 
-/// Name and type of each metric, with the names of its labels.
+/// Parses name, type and label names of each metric from the document.
 fn documented(document: &str) -> BTreeMap<String, (String, String)> {
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
         let mut cells = row.split('|').map(|cell| cell.trim().replace('`', ""));
@@ -129,7 +129,7 @@ fn documented(document: &str) -> BTreeMap<String, (String, String)> {
 }
 
 #[test]
-fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
+fn document_lists_exactly_the_metrics() {
     let text = text();
     let mut written = BTreeMap::new();
     for line in text.lines() {
@@ -148,7 +148,7 @@ fn the_document_lists_every_metric_with_its_type_and_labels_and_no_other() {
     assert_eq!(documented(include_str!("../../../../docs/METRICS.md")), written);
 }
 
-/// The names of the labels of a sample whose values hold none of the signs of the format.
+/// Returns the label names of a sample. Label values must not contain quotes, commas or braces.
 fn labels_of(sample: &str) -> String {
     let Some((_, labels)) = sample.split_once('{') else { return "–".to_owned() };
     let names = labels.split("\",").filter_map(|label| Some(label.trim_matches(',').split_once('=')?.0));

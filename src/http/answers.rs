@@ -1,4 +1,4 @@
-//! What is answered to which request. All of it from memory.
+//! Routes and responses. All responses come from memory.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use crate::observe::metrics::CONTENT_TYPE as METRICS;
 
 const PATHS: &str = "There are /health/live, /health/ready, /health/startup and /metrics.\n";
 
-/// All paths that there are.
+/// Registers all routes.
 pub(super) fn routes(config: &mut ServiceConfig) {
     let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     for resource in [
@@ -103,7 +103,7 @@ fn answer(is_ok: bool) -> actix_web::HttpResponseBuilder {
     HttpResponse::build(if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
 }
 
-/// As RFC 3339 has it, in UTC.
+/// Formats a time in UTC according to RFC 3339.
 fn rfc3339(at: SystemTime) -> String {
     DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -1,9 +1,9 @@
-//! The connections that there are, so that none lives for long, and who comes now is served.
+//! Limits on the number and age of connections.
 //!
-//! The server closes those that send nothing, or not a whole head in time. It would wait for ever
-//! for one that does not read its answer: so every connection is shut down at a certain age, and the
-//! oldest before that when there are too many. A probe that comes last is answered first; behind the server's own
-//! bound on connections it would wait for those that came before.
+//! The HTTP server closes idle connections and those with an incomplete head. It would wait forever for a client that
+//! does not read its response. Every connection is therefore closed at a maximum age, and the oldest ones earlier if
+//! too many are open. A new probe is thus always served. The connection limit of the HTTP server alone would make
+//! the probe wait for older connections.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -14,40 +14,39 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev::Extensions;
 
-/// How long a connection may live.
+/// Maximum age of a connection.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// So many are kept; a newer one ends the oldest.
+/// Maximum open connections. A further one closes the oldest.
 const MAX_KEPT: u16 = 128;
 
-/// Connections at a time, those included that are being ended in favour of newer ones; more are not accepted meanwhile.
+/// Maximum accepted connections, including those being closed in favour of newer ones.
 pub(super) const MAX_CONNECTIONS: u16 = 2 * MAX_KEPT;
 
-/// All connections, by number.
+/// All open connections, by id.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<Open>>);
 
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    /// In the order in which they came.
+    /// Sockets by id, oldest first.
     sockets: BTreeMap<u64, (Instant, TcpStream)>,
 }
 
-/// Held by a connection as long as it lives.
+/// Guard held by a connection. Dropping it unregisters the connection.
 struct Entry {
     connections: Connections,
     number: u64,
 }
 
 impl Connections {
-    /// Notes a new connection.
+    /// Registers a new connection.
     pub(super) fn register(&self, connection: &dyn Any, data: &mut Extensions) {
         let socket = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
-        // An answer goes out in pieces, and none shall wait until the peer has acknowledged the one before: without it an
-        // answer is only slower.
+        // A response is sent in pieces, which must not wait for acknowledgements. A failure only makes it slower.
         let _ = socket.map(|socket| socket.set_nodelay(true));
-        // One that cannot be noted is closed by the server in its own time.
+        // The timeouts of the HTTP server still apply to a connection that cannot be registered.
         let Some(Ok(socket)) = socket.map(|socket| socket.as_fd().try_clone_to_owned()) else { return };
         let mut open = self.open();
         let number = open.next;
@@ -58,7 +57,7 @@ impl Connections {
         data.insert(Entry { connections: self.clone(), number });
     }
 
-    /// Shuts down whatever was there at `now` for longer than its time.
+    /// Closes all connections that are older than the maximum age at `now`.
     pub(super) fn close_expired(&self, now: Instant) {
         for (since, socket) in self.open().sockets.values() {
             if now.saturating_duration_since(*since) > MAX_AGE {
@@ -80,7 +79,7 @@ impl Open {
 }
 
 fn close(socket: &TcpStream) {
-    // Its peer may have been quicker.
+    // The peer may have closed the connection already.
     let _ = socket.shutdown(Shutdown::Both);
 }
 
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_connection_is_ended_and_one_that_is_over_is_forgotten() {
+    fn expired_connection_is_closed_and_unregistered() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let server = listener.accept().unwrap().0;
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn one_too_many_ends_the_oldest_and_no_other() {
+    fn excess_connection_closes_only_the_oldest() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let connections = Connections::default();
         let mut data: Vec<Extensions> = Vec::new();

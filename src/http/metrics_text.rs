@@ -1,4 +1,4 @@
-//! The text of the metrics, made once for all who ask within a second, and handed out in pieces.
+//! Cache of the metrics text, sent in pieces.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,14 +12,13 @@ use actix_web::web::Bytes;
 use crate::observe::Telemetry;
 use crate::observe::metrics::Exposition;
 
-/// How old the text may be.
+/// Maximum age of the cached text.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// So much of it is given to a connection at a time: what a client does not read stays shared with
-/// all the others.
+/// Bytes given to a connection at a time. Unread text stays shared between all connections.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Makes the text.
+/// Encoder with a cache for the metrics text.
 #[derive(Debug)]
 pub(super) struct MetricsText {
     exposition: Exposition,
@@ -31,7 +30,7 @@ impl MetricsText {
         Self { exposition: Exposition::new(telemetry), made: Mutex::default() }
     }
 
-    /// The text as of now, or of a second ago at most.
+    /// Returns the metrics text, at most one second old. None if encoding fails.
     pub(super) fn now(&self) -> Option<Pieces> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, text)) = made.as_ref()
@@ -45,7 +44,7 @@ impl MetricsText {
     }
 }
 
-/// A text that goes out piece by piece.
+/// A response body that is sent piece by piece.
 #[derive(Debug)]
 pub(super) struct Pieces(Bytes);
 
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_is_made_once_for_all_who_ask_at_the_same_time() {
+    fn text_is_encoded_once_per_second() {
         let text = MetricsText::new(&Arc::default());
         let first = text.now().unwrap();
         let second = text.now().unwrap();
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pieces_are_the_whole() {
+    fn pieces_add_up_to_the_text() {
         let whole = Bytes::from(vec![7; 3 * PIECE_BYTES + 1]);
         let mut pieces = Pieces(whole.clone());
         let mut context = Context::from_waker(std::task::Waker::noop());

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! client ──▶ server (a thread of its own) ──▶ answers ──▶ observe: atomics and short locks
-//!               ▲ connections: none lives for long
+//!               ▲ connections: limited in number and age
 //! ```
 //!
-//! Whoever reaches this port may be slow or hostile. So no answer waits for an actor, the database or
-//! the broker; how many connections there are, how long each lives and how much of an answer waits in memory is
-//! bounded; the text of the metrics is made once a second, however often it is asked for; and the threads of this
-//! server step back for all others.
+//! Clients of this port may be slow or hostile:
+//!
+//! - No response waits for an actor, the database or the broker.
+//! - The number of connections, their age and the buffered response bytes are limited.
+//! - The metrics text is encoded at most once a second.
+//! - The server threads run at a lower priority than all others.
 
 mod answers;
 mod connections;

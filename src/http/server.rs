@@ -1,4 +1,4 @@
-//! The server: where it listens, and how much of the machine a client can have.
+//! Admin HTTP server and its resource limits.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,33 +16,33 @@ use super::metrics_text::MetricsText;
 use super::thread::HttpThread;
 use crate::observe::Telemetry;
 
-/// By how much the server's threads step back for all others when a processor is wanted by several.
+/// Nice value of the server threads; a higher value means a lower priority.
 const NICE: i32 = 10;
 
-/// The head of a request has to be there after this time.
+/// Maximum time for receiving the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection waits so long for the next request.
+/// Maximum time that a connection waits for its next request.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of a request's body that are read at most; no request needs one.
+/// Maximum bytes of a request body. No request needs a body.
 const MAX_BODY_BYTES: usize = 1024;
 
-/// How often it is looked for connections that are too old.
+/// Interval at which old connections are closed.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Waits for answers in hand at the end, in seconds.
+/// Maximum time that a shutdown waits for responses, in seconds.
 const SHUTDOWN_S: u64 = 1;
 
-/// The server and its thread.
+/// The running admin server.
 #[derive(Debug)]
 pub(crate) struct AdminServer(HttpThread);
 
 impl AdminServer {
-    /// Listens at `address` and answers from what is seen.
+    /// Listens on `address` and serves `telemetry`. Returns the server and the bound address.
     ///
     /// # Errors
-    /// What the operating system says when it cannot listen there.
+    /// The error of the operating system if the address cannot be bound.
     pub(crate) fn start(address: SocketAddr, telemetry: Arc<Telemetry>) -> io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address)?;
         let thread = HttpThread::start("admin-http", listener, move |listener| serve(listener, &telemetry))?;
@@ -50,7 +50,7 @@ impl AdminServer {
         Ok((Self(thread), address))
     }
 
-    /// Ends it.
+    /// Stops the server.
     pub(crate) fn end(self) {
         self.0.end();
     }
@@ -76,16 +76,16 @@ fn serve(listener: TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<Server
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(HEAD_TIMEOUT)
         .keep_alive(KEEP_ALIVE_TIMEOUT)
-        // Signals are the gateway's affair.
+        // The gateway handles signals itself.
         .disable_signals()
         .shutdown_timeout(SHUTDOWN_S);
     Ok(server.listen(listener)?.run())
 }
 
-/// The threads that the server starts take it over from this one.
+/// Lowers the priority of this thread. Threads started by the server inherit it.
 fn lower_priority() {
     if let Err(error) = rustix::process::nice(NICE) {
-        log::warn!("Health and metrics have the priority of messages: {error}");
+        log::warn!("Cannot lower the priority of the admin server threads: {error}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! An HTTP server on a thread of its own.
+//! HTTP server on a dedicated thread.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use actix_web::dev::{Server, ServerHandle};
 
-/// The server and its thread.
+/// A running HTTP server and its thread.
 #[derive(Debug)]
 pub(crate) struct HttpThread {
     address: SocketAddr,
@@ -16,7 +16,7 @@ pub(crate) struct HttpThread {
 }
 
 impl HttpThread {
-    /// Starts the server that `serve` makes to listen at `listener`, on a thread of this name.
+    /// Starts a thread called `name`, and runs the server that `serve` creates for `listener`.
     pub(crate) fn start(
         name: &'static str,
         listener: TcpListener,
@@ -27,7 +27,7 @@ impl HttpThread {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let outcome = actix_web::rt::System::new().block_on(async move {
                 let server = serve(listener)?;
-                // Who started it waits for it.
+                // The receiver waits for the handle, so sending cannot fail.
                 let _ = hand_out.send(server.handle());
                 server.await
             });
@@ -39,14 +39,14 @@ impl HttpThread {
         Ok(Self { address, server, thread })
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Ends the server and waits for its thread.
+    /// Stops the server and waits for its thread.
     pub(crate) fn end(self) {
-        // The order is given at once; its future would only tell when it is carried out.
+        // The call itself stops the server. Its future would only report completion.
         drop(self.server.stop(true));
         let _ = self.thread.join();
     }

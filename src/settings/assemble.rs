@@ -1,6 +1,6 @@
-//! Puts the settings together from what the reader gives.
+//! Assembles the typed settings from the reader.
 //!
-//! Each group reads all its settings before the first wrong one ends it: so every problem is found.
+//! Each group reads all its settings before it returns an error, so that every problem is reported.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::domain::replicas::Role;
 use crate::domain::value_style::ValueStyle;
 use crate::inbox::{FsyncPolicy, KeepPolicy};
 
-/// A segment of the inbox, unless set: small enough to be freed soon, large enough to be few.
+/// Default size of an inbox segment: small enough to be freed soon, large enough to keep the number of files low.
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Loads the settings for this purpose, from these sources and nothing else.
+/// Loads the settings for a purpose from the given sources only.
 pub(super) fn load_settings_for(purpose: Purpose, sources: &Sources<'_>) -> Result<Loaded, SettingsError> {
     let mut reader = Reader::new(Layers::read(sources), sources.files);
     let log_format = log_format(&mut reader);
@@ -40,7 +40,7 @@ pub(super) fn load_settings_for(purpose: Purpose, sources: &Sources<'_>) -> Resu
     }
 }
 
-/// Place in the catalogue; what is no setting comes first, as it may be the cause of the rest.
+/// Returns the position in the catalogue. Unknown names sort first, because they may cause the other problems.
 fn position(name: &str) -> Option<usize> {
     names::ALL.iter().position(|spec| spec.name == name)
 }
@@ -109,8 +109,10 @@ fn settings(
     })
 }
 
-/// A second lane works while the first waits for the database. `SQLite` has one writer, so it would only wait for the
-/// first; where there are other replicas these do the work meanwhile, and more transactions at a time make each dearer.
+/// Returns the default number of lanes.
+///
+/// A second lane works while the first one waits for the database. It is useless with the single writer of `SQLite`.
+/// With several replicas the others do that work, and more concurrent transactions make each one slower.
 fn usual_lanes(database: Option<&DatabaseSettings>, role: Option<&Role>) -> u32 {
     let waits_for_the_other = matches!(database, Some(DatabaseSettings::Sqlite { .. }));
     if waits_for_the_other || role.is_some_and(Role::is_one_of_several) { 1 } else { 2 }

@@ -1,4 +1,4 @@
-//! The URL of a broker, for tools that take one.
+//! Broker URLs, for tools that accept one.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -7,7 +7,7 @@ use super::url::{UrlError, decode};
 
 const DEFAULT_MQTT_PORT: u16 = 1883;
 
-/// A broker that somebody named.
+/// Address and credentials of a broker.
 #[derive(Debug, Clone)]
 pub(crate) struct BrokerAddress {
     pub(crate) host: String,
@@ -17,14 +17,14 @@ pub(crate) struct BrokerAddress {
 }
 
 impl BrokerAddress {
-    /// User name and password, in the clear.
+    /// Returns user name and password in plain text.
     pub(crate) fn login(&self) -> Option<(&str, &str)> {
         let (name, password) = self.credentials.as_ref()?;
         Some((name.as_str(), password.expose_secret()))
     }
 }
 
-/// The broker that a URL names: `mqtt://user:password@host:1883`, all but the host as may be.
+/// Parses `mqtt://user:password@host:1883`. Only the host is mandatory.
 pub(crate) fn broker_of(url: &str) -> Result<BrokerAddress, UrlError> {
     let (scheme, rest) = url.split_once("://").ok_or(UrlError::NoBroker)?;
     let (login, server) = rest.rsplit_once('@').map_or((None, rest), |(login, server)| (Some(login), server));
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broker_is_named_with_or_without_a_login() {
+    fn login_is_optional() {
         let parts = |url: &str| {
             let BrokerAddress { host, port, credentials } = broker_of(url).unwrap();
             (host, port, credentials.map(|(user, password)| (user, password.expose_secret().to_owned())))

@@ -1,64 +1,64 @@
-//! Every setting there is: its name, its default, what it may be and what it means.
+//! Catalogue of all settings: name, type, default and meaning.
 //!
-//! The reader takes names, defaults and ranges from here, and the tests hold `docs/SETTINGS.md` and
-//! `config/default.toml` against it, so that the three cannot part.
+//! The reader uses these names, defaults and ranges. Tests compare `docs/SETTINGS.md` and `config/default.toml` with
+//! the catalogue.
 
-/// A setting.
+/// Specification of a setting.
 pub(crate) struct Spec {
-    /// Name in the environment and in the files.
+    /// Name in the environment and in files.
     pub name: &'static str,
     pub kind: Kind,
     pub default: Fallback,
-    /// For people, one sentence without a full stop.
+    /// Description for users, one sentence without a full stop.
     pub meaning: &'static str,
 }
 
-/// What a setting may be.
+/// Type and range of a setting.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     /// Any text.
     Text,
-    /// A file or directory; a relative one is looked for in the working directory.
+    /// A file or directory, relative to the working directory.
     Path,
-    /// Any text that must never be shown.
+    /// A text that must never be displayed.
     Secret,
-    /// A whole number between two others, both included.
+    /// An integer from a minimum to a maximum, both inclusive.
     Integer(u32, u64),
-    /// A whole number up to this one; what is below 1 counts as 1.
+    /// An integer up to a maximum. Values below 1 are raised to 1.
     IntegerRaisedToOne(u32),
-    /// Seconds, also with a fraction: above 0 and up to this number.
+    /// Seconds with an optional fraction: above 0, up to a maximum.
     Seconds(u32),
-    /// One of these words, in lower or upper case.
+    /// One of these words, case-insensitive.
     Word(&'static [&'static str]),
-    /// True or false.
+    /// A boolean.
     Flag,
-    /// An MQTT quality of service that we can keep.
+    /// A supported MQTT quality of service.
     Qos,
-    /// The name of a group of shared subscriptions.
+    /// Name of a shared subscription group.
     ShareGroup,
-    /// A number, or a name that ends in one, such as that of a pod.
+    /// A number, or a name with a numeric suffix, such as a pod name.
     Ordinal,
-    /// An address with a port to listen at, or `off`.
+    /// A socket address to listen on, or `off`.
     Listener,
-    /// The URL of an HTTP proxy, which may hold a password.
+    /// URL of an HTTP proxy, which may contain a password.
     Proxy,
 }
 
-/// What counts when a setting is not there.
+/// Default of a setting.
 #[derive(Clone, Copy)]
 pub(crate) enum Fallback {
-    /// Nothing does: it must be set.
+    /// The setting is mandatory.
     Required,
-    /// It stays unset.
+    /// The setting stays unset.
     Unset,
-    /// This value.
+    /// A fixed value.
     Value(&'static str),
-    /// A value that depends on other settings.
+    /// A value derived from other settings by the described rule.
     Derived(&'static str),
 }
 
 impl Spec {
-    /// What is expected, as the end of a sentence.
+    /// Returns the expected form, as the end of a sentence.
     pub(crate) fn expected(&self) -> String {
         match self.kind {
             Kind::Text | Kind::Secret | Kind::Path => self.meaning.to_owned(),
@@ -81,12 +81,12 @@ impl Spec {
         }
     }
 
-    /// Whether its value must not be shown.
+    /// Returns whether the value must not be displayed.
     pub(crate) fn is_secret(&self) -> bool {
         matches!(self.kind, Kind::Secret | Kind::Proxy)
     }
 
-    /// Whether it has this name in the environment. Those of proxies count in lower case, too, as they do elsewhere.
+    /// Returns whether `name` is its name in the environment. Names of proxy settings are accepted in lower case too.
     pub(crate) fn is_named(&self, name: &str) -> bool {
         self.name == name || (self.name.ends_with("_PROXY") && self.name.to_lowercase() == name)
     }
@@ -177,15 +177,15 @@ catalogue! {
     RESTART_WINDOW_SECONDS: Integer(1, 86_400), Value("60"), "time within which these restarts count";
 }
 
-/// Settings that former versions had. A configuration that still has one starts, and a warning names it.
+/// Settings of former versions. They are ignored with a warning.
 const REMOVED: &[&str] = &["NICENESS"];
 
-/// Whether a former version had a setting of this name, in lower or upper case.
+/// Returns whether a former version had this setting, case-insensitively.
 pub(crate) fn is_removed(name: &str) -> bool {
     REMOVED.iter().any(|removed| removed.eq_ignore_ascii_case(name))
 }
 
-/// The setting of this name, in lower or upper case.
+/// Finds a setting by name, case-insensitively.
 pub(crate) fn find(name: &str) -> Option<&'static Spec> {
     ALL.iter().find(|spec| spec.name.eq_ignore_ascii_case(name))
 }

@@ -1,23 +1,24 @@
-//! Where the table `mqtt_servers` may say that a user name or password stands.
+//! Allowed sources of broker credentials.
 
 use std::path::PathBuf;
 
 use super::catalogue;
 
-/// Which files and environment variables a row of `mqtt_servers` may refer to. Without a bound, whoever may write to
-/// that table could have any file and variable of the gateway sent to a broker of theirs.
+/// Files and environment variables that a row of `mqtt_servers` may refer to.
+///
+/// Without this limit, a user with write access to the table could send any file or variable to a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialSettings {
-    /// The directory below which the files are.
+    /// Directory that must contain the files.
     pub dir: PathBuf,
-    /// The beginning of the variables' names.
+    /// Prefix of the variable names.
     pub env_prefix: String,
-    /// Files that settings name, such as `DB_PASSWORD_FILE`: no row may refer to one, wherever it is.
+    /// Files used by settings, such as `DB_PASSWORD_FILE`. A row must not refer to them, even inside `dir`.
     pub files_of_settings: Vec<PathBuf>,
 }
 
 impl CredentialSettings {
-    /// Whether a row may refer to this environment variable. Settings of the gateway are never among them.
+    /// Returns whether a row may refer to this environment variable. Settings of the gateway are never allowed.
     #[must_use]
     pub fn allows_variable(&self, name: &str) -> bool {
         name.starts_with(&self.env_prefix) && catalogue::find(name).is_none()

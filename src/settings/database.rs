@@ -1,4 +1,4 @@
-//! Which database, from the five `DB_` settings or from `DATABASE_URL`.
+//! Database settings, from the five `DB_` settings or from `DATABASE_URL`.
 
 use std::path::PathBuf;
 
@@ -14,51 +14,51 @@ use super::servers::Servers;
 use super::tls::{self, DatabaseTls};
 use super::{host_list, url};
 
-/// Stands for a `DB_PORT` that is refused, while the other settings are read.
+/// Placeholder for an invalid `DB_PORT`, so that the other settings are still checked.
 const DEFAULT_PORT: u16 = 3306;
 
-/// The database that holds the flows and takes the data.
+/// The database with the flows and the data.
 #[derive(Debug, Clone)]
 pub enum DatabaseSettings {
-    /// `MySQL`, `MariaDB` or a relative of theirs.
+    /// `MySQL`, `MariaDB` or a compatible server.
     MySql {
-        /// Where it runs: the first server that takes writes is used.
+        /// Servers; the first writable one is used.
         servers: Servers,
-        /// The database.
+        /// Name of the database.
         name: String,
-        /// Who connects.
+        /// User name.
         user: String,
-        /// Password of that user; may be empty.
+        /// Password of the user; may be empty.
         password: SecretString,
-        /// Where the password was read from.
+        /// Source of the password.
         source: SecretSource,
-        /// How the connection is protected.
+        /// TLS settings.
         tls: DatabaseTls,
     },
     /// `PostgreSQL`.
     Postgres {
-        /// Where it runs: the first server that takes writes is used.
+        /// Servers; the first writable one is used.
         servers: Servers,
-        /// The database.
+        /// Name of the database.
         name: String,
-        /// Who connects.
+        /// User name.
         user: String,
-        /// Password of that user; may be empty.
+        /// Password of the user; may be empty.
         password: SecretString,
-        /// Where the password was read from.
+        /// Source of the password.
         source: SecretSource,
-        /// How the connection is protected.
+        /// TLS settings.
         tls: DatabaseTls,
     },
-    /// A file of `SQLite`, created when missing.
+    /// A `SQLite` file, created if missing.
     Sqlite {
-        /// Path of the file, counted from the working directory if relative.
+        /// Path of the file, relative to the working directory.
         path: PathBuf,
     },
 }
 
 impl DatabaseSettings {
-    /// The servers; none for a file.
+    /// Returns the servers; none for `SQLite`.
     #[must_use]
     pub fn servers(&self) -> Option<&Servers> {
         match self {
@@ -67,7 +67,7 @@ impl DatabaseSettings {
         }
     }
 
-    /// How connections to the servers are protected; none for a file.
+    /// Returns the TLS settings; none for `SQLite`.
     #[must_use]
     pub fn tls(&self) -> Option<&DatabaseTls> {
         match self {
@@ -76,7 +76,7 @@ impl DatabaseSettings {
         }
     }
 
-    /// The same with another protection.
+    /// Replaces the TLS settings.
     pub(crate) fn with_tls(mut self, protection: DatabaseTls) -> Self {
         if let Self::MySql { tls, .. } | Self::Postgres { tls, .. } = &mut self {
             *tls = protection;
@@ -113,7 +113,7 @@ fn from_url(reader: &mut Reader<'_>, url: &str) -> Result<DatabaseSettings, Refu
     Ok(settings.with_tls(tls::read(reader, Some(in_url))?))
 }
 
-/// All are read before the first one that is wrong ends it.
+/// Reads all `DB_` settings before returning, so that every problem is reported.
 fn from_parts(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
     let hosts = reader.text(&DB_HOST);
     let port = reader.integer(&DB_PORT);

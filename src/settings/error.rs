@@ -1,11 +1,10 @@
-//! What is wrong with the settings, all of it at once.
+//! Errors of the settings, collected in one error.
 
 use std::fmt;
 
 use super::LogFormat;
 
-/// Settings that are missing or malformed. Its text names each, what was found (never a secret)
-/// and what was expected.
+/// All missing and malformed settings. The text names each with the found value (never a secret) and the expected one.
 #[derive(Debug, thiserror::Error)]
 pub struct SettingsError {
     problems: Vec<SettingProblem>,
@@ -17,13 +16,13 @@ impl SettingsError {
         Self { problems, log_format }
     }
 
-    /// Each setting that is wrong, in the order of the reference.
+    /// Returns the invalid settings in the order of the reference.
     #[must_use]
     pub fn problems(&self) -> &[SettingProblem] {
         &self.problems
     }
 
-    /// How the error itself should be logged: `LOG_FORMAT`, as far as that could be read.
+    /// Returns the format for logging this error: `LOG_FORMAT` if it is valid.
     #[must_use]
     pub fn log_format(&self) -> LogFormat {
         self.log_format
@@ -43,32 +42,32 @@ impl fmt::Display for SettingsError {
     }
 }
 
-/// One setting that is wrong.
+/// One invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingProblem {
-    /// Name of the setting, or of the file that cannot be read.
+    /// Name of the setting, or of an unreadable file.
     pub name: String,
-    /// What was found there.
+    /// Found value.
     pub found: Found,
-    /// What it should be.
+    /// Description of a valid value.
     pub expected: String,
 }
 
-/// What was found in place of a proper value.
+/// Found value of an invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing, or an empty value.
+    /// No value, or an empty one.
     Nothing,
-    /// This value, which is no secret.
+    /// A value that is no secret.
     Value {
-        /// As it was written.
+        /// Value as written.
         text: String,
-        /// Where it was written.
+        /// Layer or file that set the value.
         origin: String,
     },
-    /// A secret, or something that may be one.
+    /// A value that is or may be a secret.
     Hidden {
-        /// Where it was written.
+        /// Layer or file that set the value.
         origin: String,
     },
 }
@@ -86,7 +85,7 @@ impl fmt::Display for SettingProblem {
     }
 }
 
-/// The beginning of a value: a file pasted into a variable should not fill the screen.
+/// Shortens a long value, such as a file pasted into a variable.
 fn shortened(text: &str) -> String {
     const SHOWN_CHARS: usize = 200;
     let mut shown: String = text.chars().take(SHOWN_CHARS).collect();

@@ -1,4 +1,4 @@
-//! The files that settings are read from, behind a trait so that tests need none.
+//! File access for settings, behind a trait so that tests need no files.
 
 use std::fs;
 use std::io;
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use crate::files::read_regular;
 
-/// Larger than any file of settings: what is above it was named by mistake.
+/// Maximum file size. A larger file was configured by mistake.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Where settings are read from.
+/// Source of files.
 pub(crate) trait Files {
-    /// The whole file; none when there is no such file.
+    /// Reads a whole file; none if it does not exist.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
 
-    /// The `*.toml` files of a directory by name; none when there is no such directory.
+    /// Lists the `*.toml` files of a directory by name; none if the directory does not exist.
     fn toml_files(&self, directory: &Path) -> io::Result<Option<Vec<PathBuf>>>;
 }
 
-/// The file system, relative names counting from the working directory.
+/// The real file system. Relative paths start at the working directory.
 pub(super) struct FileSystem;
 
 impl Files for FileSystem {

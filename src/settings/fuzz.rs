@@ -1,4 +1,4 @@
-//! Settings from texts that nobody would write: no panic, and no password in anything that is shown.
+//! Fuzz tests of the settings: arbitrary input causes no panic and reveals no password.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,10 +13,10 @@ use super::replicas::Purpose;
 use super::{Loaded, SettingsError};
 use crate::fuzzing::{behaviour, fuzz};
 
-/// Nothing else holds it, so wherever it is seen, it came from a password.
+/// Unique password. Any output that contains this text has revealed a secret.
 const PASSWORD: &str = "xq7zPASSWORDxq7z";
 
-/// `.env` and a file of the configuration directory.
+/// A `.env` file and a TOML file.
 struct TwoFiles {
     dotenv: Vec<u8>,
     toml: Vec<u8>,
@@ -46,7 +46,7 @@ fn load(environment: &[(&str, Vec<u8>)], dotenv: &[u8], toml: &[u8]) -> Result<L
     load_settings_for(Purpose::Running, &Sources { environment, files: &files })
 }
 
-/// All that a person may be shown of it.
+/// Checks all displayable output for the password.
 fn judged(loaded: &Result<Loaded, SettingsError>) -> u64 {
     let shown = match loaded {
         Ok(loaded) => format!("{:?} {:?} {:?}", loaded.settings, loaded.effective, loaded.warnings),
@@ -95,8 +95,8 @@ fn an_environment_file_is_read_without_showing_the_password() {
         "\u{feff}",
     ];
     fuzz("settings_dotenv", &dictionary, |input| {
-        // The password itself stands in the file; whatever stands before it must not make it show. To name
-        // it elsewhere is what an input can do by a reference, and that shows it: such are left out.
+        // The file ends with the password, and no input before it may reveal it. Inputs that refer to the password
+        // variable are skipped, because such a reference reveals it legitimately.
         let names_it = input.windows(8).any(|bytes| bytes == b"PASSWORD");
         let quoted = input.iter().any(|byte| matches!(byte, b'\'' | b'"' | b'\\'));
         if names_it || quoted || input.contains(&b'$') {
@@ -144,7 +144,7 @@ const TRIED: [&str; 9] = [
     "MQTT_SKIP_REPEATED_RETAINED",
 ];
 
-/// An input is which setting of the environment is tried, TOML text, and that setting's value.
+/// An input consists of a setting to test, a TOML text, and the value of the setting.
 #[test]
 fn any_value_is_taken_or_refused() {
     let dictionary = [

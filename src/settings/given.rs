@@ -1,5 +1,4 @@
-//! Settings that a command gives itself, for one that must not be led astray by what lies in the
-//! working directory.
+//! Settings given by a command, which must not depend on files in the working directory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,8 +11,9 @@ use super::layers::Sources;
 use super::replicas::Purpose;
 use super::{DatabaseSettings, Settings, SettingsError, UrlError, catalogue, url};
 
-/// Settings from the defaults and `given` alone: no file is read, and of the environment only the
-/// settings named in `inherited` count, in place of what is given for them.
+/// Loads settings from the defaults and `given`, without reading files.
+///
+/// Environment variables override `given` only for the settings in `inherited`.
 pub(crate) fn load_given(given: &[(&str, &str)], inherited: &[&str]) -> Result<Settings, SettingsError> {
     let mut environment: BTreeMap<String, OsString> =
         given.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
@@ -24,12 +24,12 @@ pub(crate) fn load_given(given: &[(&str, &str)], inherited: &[&str]) -> Result<S
     Ok(loaded.settings)
 }
 
-/// The database that a URL names, as in `DATABASE_URL`.
+/// Parses a database URL, as in `DATABASE_URL`.
 pub(crate) fn database_of(url: &str) -> Result<DatabaseSettings, UrlError> {
     url::parse(url.trim())
 }
 
-/// Whether there is a setting of this name.
+/// Returns whether a setting with this name exists.
 pub(crate) fn is_setting(name: &str) -> bool {
     catalogue::ALL.iter().any(|spec| spec.name == name)
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_counts_and_the_rest_is_the_default() {
+    fn given_values_override_defaults() {
         let settings =
             load_given(&[("DATABASE_URL", "sqlite:here.sqlite"), ("MQTT_CLIENT_ID", "mine")], &[]).unwrap();
         assert_eq!(settings.mqtt.client_id, "mine");
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_is_validated() {
+    fn given_values_are_validated() {
         let error =
             load_given(&[("DATABASE_URL", "sqlite:here.sqlite"), ("MQTT_QOS", "7")], &[]).unwrap_err();
         assert_eq!(error.problems().len(), 1);

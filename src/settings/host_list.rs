@@ -4,16 +4,16 @@ use std::net::Ipv6Addr;
 
 use super::servers::{ServerAddress, Servers};
 
-/// Why a text is no list of hosts.
+/// Reason why a host list is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HostListError {
     /// An element without a host.
     NoHost,
-    /// A port that is none.
+    /// An invalid port.
     Port,
 }
 
-/// Reads the list; an element without a port has `default_port`.
+/// Parses a host list. An element without a port gets `default_port`.
 pub(super) fn parse(list: &str, default_port: u16) -> Result<Servers, HostListError> {
     let addresses: Result<Vec<_>, _> =
         list.split(',').map(|server| address(server.trim(), default_port)).collect();
@@ -28,11 +28,11 @@ fn address(server: &str, default_port: u16) -> Result<ServerAddress, HostListErr
     Ok(ServerAddress { host: host.to_owned(), port })
 }
 
-/// `host`, `host:port`, `::1`, `[::1]` or `[::1]:port`; none for a port that is none.
+/// Parses `host`, `host:port`, `::1`, `[::1]` or `[::1]:port`; none if the port is invalid.
 pub(super) fn host_and_port(server: &str, default_port: u16) -> Option<(&str, u16)> {
     let (host, port) = match server.strip_prefix('[').and_then(|server| server.split_once(']')) {
         Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(port)),
-        // An IPv6 address without brackets has no place for a port.
+        // An IPv6 address without brackets cannot have a port.
         None if server.parse::<Ipv6Addr>().is_ok() => (server, ""),
         None => server.split_once(':').unwrap_or((server, "")),
     };
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_read_with_and_without_ports() {
+    fn ports_are_optional() {
         for (list, expected) in [
             ("db", "db:3306"),
             ("db:3307", "db:3307"),
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lists_are_refused() {
+    fn invalid_lists_are_rejected() {
         for list in ["", ",", "a,,b", "a,", "a b", ":3306"] {
             assert_eq!(parse(list, 3306).err(), Some(HostListError::NoHost), "{list}");
         }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_in_use_is_tried_first_and_clones_agree_on_it() {
+    fn clones_share_the_server_in_use() {
         let servers = parse("a,b,c", 1).unwrap();
         let clone = servers.clone();
         assert_eq!(servers.by_preference().collect::<Vec<_>>(), [0, 1, 2]);

@@ -1,11 +1,10 @@
-//! The layers that settings come in, each hiding those before it:
+//! Layers of settings; each layer overrides the previous ones:
 //!
 //! ```text
 //! defaults → config/*.toml by name → .env → environment
 //! ```
 //!
-//! The `config` crate lays them over one another and remembers where each value came from. What
-//! it reads is all text at this point; what the text means is the reader's affair.
+//! The `config` crate merges the layers and keeps the origin of each value. The reader parses the values.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,25 +22,25 @@ use super::files::Files;
 pub(super) const DEFAULT: &str = "default";
 const DOTENV: &str = ".env";
 const ENVIRONMENT: &str = "environment";
-/// Names the directory of the TOML files. Not a setting: a TOML file cannot say where it is.
+/// Variable with the directory of the TOML files. A TOML file cannot contain its own location, so this is no setting.
 const CONFIG_DIR: &str = "CONFIG_DIR";
 
-/// What settings are made from.
+/// Sources of the settings.
 pub(crate) struct Sources<'a> {
-    /// The process' environment.
+    /// Environment of the process.
     pub environment: BTreeMap<String, OsString>,
     /// The file system.
     pub files: &'a dyn Files,
 }
 
-/// All layers in one, and what was wrong or odd about them.
+/// The merged layers, with problems and warnings.
 pub(super) struct Layers {
     merged: Map<String, Value>,
     pub problems: Vec<SettingProblem>,
     pub warnings: Vec<String>,
 }
 
-/// A value as it was written, and where.
+/// A value as written, with its origin.
 #[derive(Debug, Clone)]
 pub(super) struct Written {
     pub kind: ValueKind,
@@ -49,7 +48,7 @@ pub(super) struct Written {
 }
 
 impl Layers {
-    /// Reads every layer. Problems are kept, so that those of the values can join them.
+    /// Reads all layers. Problems are collected and reported together with those of the values.
     pub(super) fn read(sources: &Sources<'_>) -> Self {
         let mut problems = Vec::new();
         let dotenv = read_dotenv(sources, &mut problems);
@@ -69,15 +68,14 @@ impl Layers {
             config::ConfigBuilder::<config::builder::DefaultState>::add_source,
         );
         let merged = builder.build().and_then(|config| config.cache.into_table()).unwrap_or_else(|_| {
-            // Our layers are flat tables under proper names; should the crate refuse one all the
-            // same, its error could quote a value.
+            // Merging flat tables should never fail. The error is not shown, because it could quote a secret.
             problems.push(hidden("settings", "all layers", "settings that can be merged"));
             Map::new()
         });
         Self { merged, problems, warnings }
     }
 
-    /// What counts for a setting.
+    /// Returns the effective value of a setting.
     pub(super) fn get(&self, name: &str) -> Option<Written> {
         let value = self.merged.get(name)?;
         let origin = value.origin().unwrap_or(DEFAULT).to_owned();
@@ -85,12 +83,12 @@ impl Layers {
     }
 }
 
-/// One layer: the values of the settings it names, under their names in upper case.
+/// One layer: values by setting name in upper case.
 #[derive(Clone)]
 struct Layer {
     origin: String,
     values: Map<String, Value>,
-    /// Names of settings that former versions had.
+    /// Settings of former versions found in this layer.
     removed: Vec<String>,
 }
 
@@ -99,8 +97,8 @@ impl Layer {
         Self { origin: origin.to_owned(), values: Map::new(), removed: Vec::new() }
     }
 
-    /// A layer in which names count as the environment has them, and others than ours are nobody's business. The names
-    /// come in order, so what is in lower case replaces what is in upper case.
+    /// Builds a layer from environment-style names, and ignores unknown ones. Names must be sorted, so that lower case
+    /// overrides upper case.
     fn of_text<'a>(origin: &str, values: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut layer = Self::new(origin);
         for (name, value) in values {
@@ -113,14 +111,14 @@ impl Layer {
         layer
     }
 
-    /// A warning for each setting that former versions had.
+    /// Returns a warning for each setting of a former version.
     fn removed_settings(&self) -> impl Iterator<Item = String> {
         self.removed
             .iter()
             .map(|name| format!("{name} ({}) is no longer a setting and is ignored: remove it", self.origin))
     }
 
-    /// Sets a value; an empty one puts the default back.
+    /// Sets a value. An empty text restores the default.
     fn set(&mut self, spec: &catalogue::Spec, value: ValueKind) {
         let is_empty = matches!(&value, ValueKind::String(text) if text.is_empty());
         let value = match spec.default {
@@ -131,7 +129,7 @@ impl Layer {
     }
 }
 
-/// Values can be secrets, so only the name of the layer is shown.
+/// Shows only the name of the layer, because values may be secrets.
 impl fmt::Debug for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Layer").field("origin", &self.origin).finish_non_exhaustive()
@@ -167,7 +165,7 @@ fn read_dotenv(sources: &Sources<'_>, problems: &mut Vec<SettingProblem>) -> Dot
     dotenv::read(&text, &|name| Some(sources.environment.get(name)?.to_string_lossy().into_owned()))
 }
 
-/// python-dotenv's own switch.
+/// Returns whether the switch of python-dotenv disables `.env`.
 fn dotenv_is_disabled(sources: &Sources<'_>) -> bool {
     sources
         .environment
@@ -212,7 +210,7 @@ fn toml_layer(file: &str, text: &str, problems: &mut Vec<SettingProblem>) -> Lay
     let values = match config::File::from_str(text, FileFormat::Toml).collect() {
         Ok(values) => values,
         Err(error) => {
-            // Below its first line, which has the position, the parser quotes the file.
+            // The first line of the error has the position; the others quote the file, which may contain secrets.
             let error = error.to_string();
             let position = error.lines().next().unwrap_or_default();
             problems.push(hidden(file, position, "TOML"));
@@ -222,7 +220,7 @@ fn toml_layer(file: &str, text: &str, problems: &mut Vec<SettingProblem>) -> Lay
     let mut names: Vec<_> = values.into_iter().collect();
     names.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (name, value) in names {
-        // The value of an unknown name is not shown: it may be a mistyped `DB_PASSWORD`.
+        // The value of an unknown setting is not shown, because the name may be a mistyped `DB_PASSWORD`.
         let Some(spec) = catalogue::find(&name) else {
             if catalogue::is_removed(&name) {
                 layer.removed.push(name);
@@ -249,7 +247,7 @@ fn environment_layer(environment: &BTreeMap<String, OsString>, problems: &mut Ve
     Layer::of_text(ENVIRONMENT, texts)
 }
 
-/// The text of a file that may be missing; what keeps it from being read is a problem.
+/// Reads an optional text file, and records a problem if that fails.
 fn read_text(files: &dyn Files, path: &Path, problems: &mut Vec<SettingProblem>) -> Option<String> {
     let (found, expected) = match files.read(path) {
         Ok(None) => return None,

@@ -1,13 +1,12 @@
-//! Typed settings, all of them validated before anything else begins.
+//! Typed settings, validated before the gateway starts anything else.
 //!
 //! ```text
-//! files ──▶ layers ──▶ reader ──▶ Settings
-//!  .env      which      what        or one SettingsError
-//!  TOML      counts     it means    with every problem
+//! files ──▶ layers ─────▶ reader ──▶ Settings
+//!  .env      precedence    parsing     or one SettingsError
+//!  TOML                                with every problem
 //! ```
 //!
-//! `catalogue` says which settings there are. Nothing here opens a connection, and nothing outside
-//! reads the environment.
+//! `catalogue` defines all settings. This module opens no connection, and no other module reads the environment.
 
 mod assemble;
 #[cfg(feature = "tools")]
@@ -55,174 +54,173 @@ pub use tls::{DatabaseTls, TlsMode};
 #[cfg(feature = "tools")]
 pub(crate) use url::UrlError;
 
-/// Everything that can be set, validated.
+/// All validated settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The database.
+    /// Connection to the database.
     pub database: DatabaseSettings,
-    /// Where health and metrics are served over HTTP; none for nowhere.
+    /// Admin HTTP server for health and metrics; none if disabled.
     pub admin: Option<AdminSettings>,
     /// Directory of the daily error files.
     pub log_dir: PathBuf,
-    /// What these files may take together; none for no bound.
+    /// Maximum total bytes of these files; none for no limit.
     pub log_dir_max_bytes: Option<u64>,
-    /// Format of standard error.
+    /// Log format on standard error.
     pub log_format: LogFormat,
-    /// Which log records are written, in the language of `env_logger`.
+    /// Log filter in the syntax of `env_logger`.
     pub log_filter: String,
-    /// How many warnings and errors of the same kind are written.
+    /// Limits for repeated warnings and errors.
     pub log_repeats: LogRepeats,
-    /// Time for one POST, from connecting to the last byte.
+    /// Timeout of one POST, from connecting to the last byte of the response.
     pub http_timeout: Duration,
-    /// The way to the endpoints.
+    /// Proxies and trusted certificates for the endpoints.
     pub http_route: HttpRoute,
-    /// The client at the broker.
+    /// MQTT client.
     pub mqtt: MqttSettings,
-    /// What the gateway is among others.
+    /// Role among the replicas.
     pub role: Role,
-    /// The group of which it is a member, or was one before it was retired.
+    /// Shared group of a member, or of a retiring former member.
     pub group: Option<ShareGroup>,
-    /// Time between two looks at the table of flows.
+    /// Time between two reads of the table `flows`.
     pub flows_reload_interval: Duration,
-    /// The inbox.
+    /// Settings of the inbox.
     pub inbox: InboxSettings,
-    /// Lanes of a new inbox.
+    /// Number of lanes of a new inbox.
     pub lanes: u32,
-    /// Whether somebody wants just so many; their usual number changes with the role, and an inbox lives on.
+    /// Whether `lanes` was set explicitly. The default depends on the role, while an existing inbox keeps its lanes.
     pub lanes_are_given: bool,
-    /// Messages in one transaction at most.
+    /// Maximum messages in one transaction.
     pub batch_max_messages: usize,
-    /// Bytes of payload in one transaction at most, unless a single message has more.
+    /// Maximum payload bytes in one transaction, unless a single message exceeds them.
     pub batch_max_bytes: usize,
-    /// Time that a lane waits for a flow whose row is locked elsewhere.
+    /// Maximum time that a lane waits for the locked row of a flow.
     pub flow_lock_wait: Duration,
-    /// Time between two messages from which on they may have the same key.
+    /// Time for which a message key is remembered. A later message may use the same key again.
     pub keys_known_for: Duration,
-    /// Time for draining the inbox at a stop.
+    /// Maximum time for draining the inbox at shutdown.
     pub drain_deadline: Duration,
-    /// Messages that wait to be posted.
+    /// Limits of the outbox.
     pub outbox: OutboxSettings,
-    /// Dead letters above which the log warns.
+    /// Number of dead letters above which a warning is logged.
     pub dead_letters_warn_rows: u64,
-    /// How booleans and null are stored.
+    /// Representation of booleans and null in stored values.
     pub value_style: ValueStyle,
-    /// What a payload may be at most.
+    /// Size limits of a payload.
     pub limits: PayloadLimits,
     /// Time between two reports about each mailbox.
     pub mailbox_report_interval: Duration,
-    /// When to give up restarting actors.
+    /// Restart budget of the actors.
     pub restarts: RestartSettings,
 }
 
-/// The client at the broker; which broker, the table `mqtt_servers` says.
+/// MQTT client. The table `mqtt_servers` contains the address of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttSettings {
-    /// Its name at the broker.
+    /// MQTT client id.
     pub client_id: String,
-    /// Silence after which the broker is asked whether it is there.
+    /// Keepalive interval.
     pub keepalive: Duration,
-    /// How long the broker keeps the session of a client that is away; `u32::MAX` is for ever.
+    /// Session expiry interval in seconds; `u32::MAX` for no expiry.
     pub session_expiry_seconds: u32,
     /// Quality of service of the subscriptions, 0 or 1.
     pub qos: u8,
-    /// Whether to skip a retained message equal to the last retained one of its topic.
+    /// Whether to skip a retained message that equals the last retained message of its topic.
     pub skip_repeated_retained: bool,
-    /// Where user names and passwords of the brokers may stand.
+    /// Allowed sources of broker credentials.
     pub credentials: CredentialSettings,
 }
 
-/// The log between broker and database.
+/// Log between broker and database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxSettings {
-    /// Its directory.
+    /// Directory of the inbox.
     pub dir: PathBuf,
-    /// Bytes at which it is full.
+    /// Maximum size in bytes.
     pub max_bytes: u64,
-    /// Bytes at which a new file is begun.
+    /// Segment size in bytes.
     pub segment_bytes: u64,
-    /// For how long finished files are kept.
+    /// Retention of finished segments.
     pub keep: KeepPolicy,
-    /// When it is forced to the disk.
+    /// When the log is synced to the disk.
     pub fsync: FsyncPolicy,
 }
 
-/// The way to the endpoints.
+/// Proxies and trusted certificates for the endpoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpRoute {
-    /// Proxies in between.
+    /// HTTP proxies.
     pub proxies: Proxies,
-    /// File or directory of the certificates that are trusted in place of the system's.
+    /// File or directory of CA certificates that replace those of the system.
     pub ca_bundle: Option<PathBuf>,
 }
 
-/// Messages that wait to be posted.
+/// Limits of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxSettings {
-    /// Age at which one becomes a dead letter.
+    /// Age at which a message becomes a dead letter.
     pub max_age: Duration,
-    /// How many of one flow may wait.
+    /// Maximum waiting messages of a flow.
     pub max_rows_per_flow: u64,
 }
 
-/// Where health and metrics are served.
+/// Admin HTTP server for health and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// The address to listen at; port 0 is any that is free.
+    /// Address to listen on; port 0 selects a free port.
     pub address: SocketAddr,
-    /// Nobody has asked for it: one that cannot be had is no reason not to start.
+    /// Whether the address is the default. A default address that is in use does not prevent the start.
     pub is_default: bool,
 }
 
-/// Restarts of actors that are borne before the process gives up.
+/// Restart budget: more restarts within the window end the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartSettings {
-    /// How many.
+    /// Maximum restarts.
     pub max: u32,
-    /// Within which time.
+    /// Time within which restarts count.
     pub window: Duration,
 }
 
-/// Warnings and errors of the same kind: so many are written in each window, the rest is counted.
+/// Limits for repeated warnings and errors. Further ones in a window are counted and summarised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogRepeats {
-    /// The window; zero to write every one.
+    /// Length of a window; zero disables the limit.
     pub window: Duration,
-    /// How many are written.
+    /// Repetitions written in each window.
     pub burst: u64,
 }
 
 /// Format of the log on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people on a terminal, JSON elsewhere.
+    /// Human-readable on a terminal, JSON otherwise.
     Auto,
-    /// A line for people.
+    /// Human-readable lines.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What `load` finds: the settings, and what people may want to know about them.
+/// Result of [`load`]: the settings, and details for display.
 pub(crate) struct Loaded {
     pub settings: Settings,
-    /// Every setting in the order of the reference.
+    /// All settings in the order of the reference.
     pub effective: Vec<EffectiveSetting>,
-    /// Oddities to be logged once there is a log.
+    /// Warnings to log once the logger is installed.
     pub warnings: Vec<String>,
 }
 
-/// A setting as it counts, fit to be shown.
+/// The effective value of a setting, safe to display.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EffectiveSetting {
     pub name: &'static str,
-    /// Its value, a secret masked; none when unset.
+    /// Value, masked if secret; none if unset.
     pub value: Option<String>,
-    /// Where it was set.
+    /// Layer or file that set the value.
     pub origin: String,
 }
 
-/// Reads the settings from the defaults, `config/*.toml`, `.env` and the environment, the later of
-/// which wins.
+/// Reads the settings from the defaults, `config/*.toml`, `.env` and the environment. Later sources take precedence.
 ///
 /// # Errors
 /// One [`SettingsError`] that names every setting that is missing or malformed.
@@ -242,12 +240,12 @@ pub fn load_settings() -> Result<Settings, SettingsError> {
     Ok(loaded.settings)
 }
 
-/// As [`load_settings`], with the warnings and with what `check` shows.
+/// As [`load_settings`], and returns the warnings and the effective values for `check`.
 pub(crate) fn load() -> Result<Loaded, SettingsError> {
     load_for(Purpose::Running)
 }
 
-/// As [`load`], for a replica that goes for good: how many the others are does not matter to it.
+/// As [`load`], for a retiring replica, whose role does not depend on the number of replicas.
 pub(crate) fn load_for_retiring() -> Result<Loaded, SettingsError> {
     load_for(Purpose::Retiring)
 }

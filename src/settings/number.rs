@@ -1,7 +1,6 @@
-//! Numbers as Python's `int()` and `float()` take them, as far as settings need it.
+//! Numbers in the syntax of Python's `int()` and `float()`, as far as settings need it.
 
-/// `"10"`, `" 10 "`, `"+5"`, `"1_000"`. None for what is no whole number or has more digits than
-/// any setting takes.
+/// Parses an integer: `"10"`, `" 10 "`, `"+5"`, `"1_000"`. None if it is invalid or has too many digits for any setting.
 pub(super) fn integer(text: &str) -> Option<i128> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {
@@ -12,7 +11,7 @@ pub(super) fn integer(text: &str) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
-/// A whole number as above, or one with a fraction or an exponent: `"2.5"`, `"1e1"`.
+/// Parses an integer, or a number with a fraction or an exponent: `"2.5"`, `"1e1"`.
 pub(super) fn decimal(text: &str) -> Option<f64> {
     let text = text.trim();
     let is_numeral = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E');
@@ -23,7 +22,7 @@ pub(super) fn decimal(text: &str) -> Option<f64> {
     digits.parse().ok()
 }
 
-/// The digits without their underscores, which may only stand between two digits.
+/// Removes underscores, which are valid only between two digits.
 fn plain_digits(text: &str) -> Option<String> {
     let groups = || text.split('_');
     let proper = groups().all(|group| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit()));
@@ -38,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_taken_as_python_takes_them() {
+    fn integers_parse_as_in_python() {
         let taken =
             [(" 10 ", 10), ("+5", 5), ("-3", -3), ("1_000", 1000), ("007", 7), ("0", 0), ("\t1\n", 1)];
         for (text, value) in taken {
@@ -52,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decimal_is_an_integer_or_has_a_fraction() {
+    fn decimals_may_have_a_fraction() {
         for (text, value) in [("10", 10.0), (" 2.5 ", 2.5), ("1_000", 1000.0), ("+1e1", 10.0), (".5", 0.5)] {
             assert_eq!(decimal(text), Some(value), "{text:?}");
         }

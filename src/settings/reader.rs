@@ -1,4 +1,4 @@
-//! Reads single settings as types, and keeps what is wrong with them until all have been read.
+//! Parses single settings, and collects all problems.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -19,13 +19,13 @@ use crate::domain::replicas::{ShareGroup, ordinal};
 
 const MASK: &str = "********";
 
-/// What stands for no listener.
+/// Value that disables the listener.
 const OFF: &str = "off";
 
-/// A setting that is wrong: the reader has written down why.
+/// Marker for an invalid setting. The reader has recorded the problem.
 pub(super) struct Refused;
 
-/// Reads settings one by one. What is none of them is kept as a problem.
+/// Parser for single settings. Invalid ones are collected in `problems`.
 pub(super) struct Reader<'a> {
     layers: Layers,
     files: &'a dyn Files,
@@ -39,27 +39,27 @@ impl<'a> Reader<'a> {
         Self { layers, files, problems, effective: Vec::new() }
     }
 
-    /// The layers' warnings.
+    /// Returns the warnings of the layers.
     pub(super) fn into_warnings(self) -> Vec<String> {
         self.layers.warnings
     }
 
-    /// Text, such as a name.
+    /// Reads a text.
     pub(super) fn text(&mut self, spec: &Spec) -> Result<String, Refused> {
         self.required(spec, |text| Some(text.to_owned()))
     }
 
-    /// A path, as it was written.
+    /// Reads a path without resolving it.
     pub(super) fn path(&mut self, spec: &Spec) -> Result<PathBuf, Refused> {
         self.text(spec).map(PathBuf::from)
     }
 
-    /// A whole number.
+    /// Reads an integer.
     pub(super) fn integer<T: TryFrom<i128> + Display>(&mut self, spec: &Spec) -> Result<T, Refused> {
         self.required(spec, |text| integer_of_kind(spec.kind, text))
     }
 
-    /// A whole number, or what it is when not set.
+    /// Reads an integer, or returns `derived` if it is not set.
     pub(super) fn integer_or<T>(&mut self, spec: &Spec, derived: T) -> Result<T, Refused>
     where
         T: TryFrom<i128> + Display,
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         Ok(read.unwrap_or(derived))
     }
 
-    /// A whole number, if it is set.
+    /// Reads an optional integer.
     pub(super) fn integer_if_set<T: TryFrom<i128> + Display>(
         &mut self,
         spec: &Spec,
@@ -79,45 +79,45 @@ impl<'a> Reader<'a> {
         self.optional(spec, |text| integer_of_kind(spec.kind, text))
     }
 
-    /// Whether it is set, to whatever.
+    /// Returns whether the setting has any value.
     pub(super) fn is_given(&self, spec: &Spec) -> bool {
         self.layers.get(spec.name).is_some()
     }
 
-    /// A whole number of seconds.
+    /// Reads a whole number of seconds.
     pub(super) fn seconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
         self.integer(spec).map(Duration::from_secs)
     }
 
-    /// A number of seconds that may have a fraction.
+    /// Reads seconds with an optional fraction.
     pub(super) fn fractional_seconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
         let seconds = self.required(spec, |text| seconds_of_kind(spec.kind, text))?;
-        // Nothing shorter than a millisecond makes sense, and zero is not allowed.
+        // Tiny values are raised to a millisecond, because they would round to zero.
         Ok(Duration::from_secs_f64(seconds).max(Duration::from_millis(1)))
     }
 
-    /// One of the words that the setting may be, in lower case.
+    /// Reads one of the allowed words, in lower case.
     pub(super) fn word(&mut self, spec: &Spec) -> Result<String, Refused> {
         self.required(spec, |text| word_of_kind(spec.kind, text))
     }
 
-    /// The same, if it is set.
+    /// Reads one of the allowed words, if it is set.
     pub(super) fn word_if_set(&mut self, spec: &Spec) -> Result<Option<String>, Refused> {
         self.optional(spec, |text| word_of_kind(spec.kind, text))
     }
 
-    /// A path as it was written, if it is set.
+    /// Reads an optional path without resolving it.
     pub(super) fn path_if_set(&mut self, spec: &Spec) -> Result<Option<PathBuf>, Refused> {
         Ok(self.optional(spec, |text| Some(text.to_owned()))?.map(PathBuf::from))
     }
 
-    /// What a file holds, or why it cannot be read.
+    /// Reads a file. The error says why that failed.
     pub(super) fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
         let content = self.files.read(path).map_err(|error| error.to_string())?;
         content.ok_or_else(|| "there is no such file".to_owned())
     }
 
-    /// True or false.
+    /// Reads a boolean.
     pub(super) fn flag(&mut self, spec: &Spec) -> Result<bool, Refused> {
         self.required(spec, |text| match text.trim().to_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Some(true),
@@ -126,17 +126,17 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The name of a group of shared subscriptions, if there is one.
+    /// Reads an optional shared group.
     pub(super) fn share_group(&mut self, spec: &Spec) -> Result<Option<ShareGroup>, Refused> {
         self.optional(spec, ShareGroup::parse)
     }
 
-    /// A number, or the one at the end of a name, if there is one.
+    /// Reads an optional ordinal: a number, or the numeric suffix of a name.
     pub(super) fn ordinal(&mut self, spec: &Spec) -> Result<Option<u32>, Refused> {
         self.optional(spec, |text| ordinal(text.trim()))
     }
 
-    /// An address to listen at; none for `off`.
+    /// Reads a socket address; none for `off`.
     pub(super) fn listener(&mut self, spec: &Spec) -> Result<Option<SocketAddr>, Refused> {
         let word = self.required(spec, |text| {
             let text = text.trim().to_lowercase();
@@ -145,23 +145,23 @@ impl<'a> Reader<'a> {
         Ok(word.parse().ok())
     }
 
-    /// A proxy, if there is one.
+    /// Reads an optional proxy.
     pub(super) fn proxy(&mut self, spec: &Spec) -> Result<Option<Proxy>, Refused> {
         self.optional(spec, Proxy::parse)
     }
 
-    /// Text, if it is set.
+    /// Reads an optional text.
     pub(super) fn text_if_set(&mut self, spec: &Spec) -> Result<Option<String>, Refused> {
         self.optional(spec, |text| Some(text.to_owned()))
     }
 
-    /// Whether nobody has set it.
+    /// Returns whether the setting has its default.
     pub(super) fn is_default(&self, spec: &Spec) -> bool {
         self.origin(spec) == DEFAULT
     }
 
-    /// A secret that can be given as it is or as the file that holds it; none when neither is set.
-    /// An empty secret counts as unset where `may_be_empty` is false.
+    /// Reads a secret, either directly or from a file; none if neither is set.
+    /// An empty secret counts as unset if `may_be_empty` is false.
     pub(super) fn secret(
         &mut self,
         spec: &Spec,
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The path that a setting holds, if it is set.
+    /// Returns the path in a setting, if it is set.
     pub(super) fn path_of(&self, spec: &Spec) -> Option<PathBuf> {
         let path = self.layers.get(spec.name)?.kind.to_string();
         (!path.is_empty()).then(|| PathBuf::from(path))
@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Shows a setting that another one takes the place of, if it is there.
+    /// Shows a setting as unused because another one replaces it.
     pub(super) fn pass_over(&mut self, spec: &Spec, reason: &str) {
         if let Some(written) = self.layers.get(spec.name) {
             let value = if spec.is_secret() { MASK.to_owned() } else { written.kind.to_string() };
@@ -225,12 +225,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Writes down that a setting which must be there is not.
+    /// Records that a mandatory setting is missing.
     pub(super) fn refuse_missing(&mut self, spec: &Spec) -> Refused {
         self.refuse(spec, Found::Nothing, spec.expected())
     }
 
-    /// Writes down that a setting which can be read does not go together with another one.
+    /// Records that a setting conflicts with another one.
     pub(super) fn refuse_setting(&mut self, spec: &Spec, expected: String) -> Refused {
         let written = self.layers.get(spec.name);
         let found = written.map_or(Found::Nothing, |written| Found::Value {
@@ -240,12 +240,12 @@ impl<'a> Reader<'a> {
         self.refuse(spec, found, expected)
     }
 
-    /// Writes down that a secret is not what was expected. Its value is not shown.
+    /// Records that a secret is invalid, without its value.
     pub(super) fn refuse_secret(&mut self, spec: &Spec, origin: &str, expected: String) -> Refused {
         self.refuse(spec, Found::Hidden { origin: origin.to_owned() }, expected)
     }
 
-    /// Where a setting was written.
+    /// Returns the layer or file that set the value.
     pub(super) fn origin(&self, spec: &Spec) -> String {
         self.layers.get(spec.name).map_or_else(|| DEFAULT.to_owned(), |written| written.origin)
     }
@@ -261,7 +261,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The parsed value, or none where it is unset or empty.
+    /// Returns the parsed value; none if the setting is unset or empty.
     fn optional<T: Display>(
         &mut self,
         spec: &Spec,
@@ -280,8 +280,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A setting as text with its origin. In TOML a text must be one: of the number `1.10`, say, only
-    /// `1.1` would be left for a password.
+    /// Returns a setting as text, with its origin. TOML must quote texts: the unquoted password `1.10` would become
+    /// `1.1`.
     fn written_text(&mut self, spec: &Spec) -> Result<Option<(String, String)>, Refused> {
         let Some(written) = self.layers.get(spec.name) else {
             return Ok(None);
@@ -316,12 +316,12 @@ impl<'a> Reader<'a> {
         Refused
     }
 
-    /// Shows a value and where it comes from.
+    /// Adds a setting to the effective values.
     pub(super) fn show(&mut self, spec: &Spec, value: Option<String>, origin: &str) {
         self.effective.push(EffectiveSetting { name: spec.name, value, origin: origin.to_owned() });
     }
 
-    /// Replaces the "unset" of a setting by what it was derived to.
+    /// Replaces an unset effective value by the derived one.
     fn show_derived(&mut self, spec: &Spec, value: String) {
         self.effective.retain(|shown| shown.name != spec.name);
         let origin = match spec.default {

@@ -1,19 +1,19 @@
-//! What the gateway is among others: alone, a member of a group, or a shard.
+//! Role among the replicas: alone, member of a group, or shard.
 
 use super::catalogue as names;
 use super::reader::{Reader, Refused};
 use crate::domain::replicas::{Role, Shard, ShareGroup};
 
-/// What the settings are for.
+/// Purpose of the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To run a gateway.
+    /// Running a gateway.
     Running,
-    /// To retire one. What it was among the others need not go together with how many they are now.
+    /// Retiring a replica. Its former role is not checked against the current number of replicas.
     Retiring,
 }
 
-/// What it is, and its group: one that is retired is no member any more, but its session may know it as one.
+/// Reads the role and the group. A retiring replica keeps its group, because its session may belong to one.
 pub(super) fn role(
     reader: &mut Reader<'_>,
     purpose: Purpose,
@@ -36,7 +36,7 @@ pub(super) fn role(
         None => Role::Shard(shard(reader, index, count)?),
     };
     if role.is_one_of_several() {
-        needs_a_client_id_of_its_own(reader, &role, client_id)?;
+        require_own_client_id(reader, &role, client_id)?;
     }
     Ok((role, group))
 }
@@ -52,8 +52,8 @@ fn shard(reader: &mut Reader<'_>, index: Option<u32>, count: u32) -> Result<Shar
     }
 }
 
-/// Two clients of one name would throw each other out for ever.
-fn needs_a_client_id_of_its_own(
+/// Rejects the default client id, because clients with equal ids disconnect each other forever.
+fn require_own_client_id(
     reader: &mut Reader<'_>,
     role: &Role,
     client_id: Option<&str>,

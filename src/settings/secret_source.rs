@@ -1,4 +1,4 @@
-//! Where the database's credentials were read from, so that a rotated secret is read again.
+//! Source of the database credentials, so that rotated secrets can be read again.
 
 use std::path::{Path, PathBuf};
 
@@ -7,19 +7,19 @@ use secrecy::{ExposeSecret, SecretString};
 use super::files::{FileSystem, Files};
 use super::{DatabaseSettings, url};
 
-/// Where the password, or the URL with the password, comes from.
+/// Source of the password, or of the URL with the password.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum SecretSource {
-    /// From a setting, which lasts as long as the process.
+    /// A setting, which never changes at run time.
     #[default]
     Fixed,
-    /// From `DB_PASSWORD_FILE`.
+    /// The file in `DB_PASSWORD_FILE`.
     PasswordFile(PathBuf),
-    /// From `DATABASE_URL_FILE`.
+    /// The file in `DATABASE_URL_FILE`.
     UrlFile(PathBuf),
 }
 
-/// Why a secret was not read again. Never quotes the file's content.
+/// Error of reading a secret again. Never quotes the content of the file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {} again: {reason}", .path.display())]
 pub(crate) struct RereadError {
@@ -27,7 +27,7 @@ pub(crate) struct RereadError {
     reason: String,
 }
 
-/// The text of a file that holds one secret: one newline at its end is not part of it.
+/// Reads a secret from a file, without one newline at its end.
 pub(super) fn read_secret(files: &dyn Files, path: &Path) -> Result<String, String> {
     let content = files.read(path).map_err(|error| error.to_string())?;
     let content = content.ok_or_else(|| "there is no such file".to_owned())?;
@@ -37,10 +37,9 @@ pub(super) fn read_secret(files: &dyn Files, path: &Path) -> Result<String, Stri
 }
 
 impl DatabaseSettings {
-    /// The same settings with the user and password that the file holds now; none where they are the same.
+    /// Reads user and password from the file again. Returns the updated settings; none if nothing changed.
     ///
-    /// Host and database of a URL stay those of the start: the threads of a process connect at different times,
-    /// and must not work on two databases.
+    /// Host and database are never updated: threads connect at different times, and must not use two databases.
     pub(crate) fn reread(&self) -> Result<Option<Self>, RereadError> {
         let (Self::MySql { source, .. } | Self::Postgres { source, .. }) = self else { return Ok(None) };
         let mut fresh = self.clone();
@@ -84,7 +83,7 @@ impl DatabaseSettings {
         }
     }
 
-    /// Whether user and password are the same.
+    /// Returns whether user and password are equal.
     pub(crate) fn has_login_of(&self, other: &Self) -> bool {
         self.login() == other.login()
     }
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_changed_url_file_user_and_password_count() {
+    fn changed_url_file_updates_login_only() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("url");
         let settings = from_file("postgres://me:old@db/g", SecretSource::UrlFile(path.clone()));
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_again_is_named_without_its_content() {
+    fn reread_error_hides_file_content() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("url");
         let settings = from_file("postgres://me:old@db/g", SecretSource::UrlFile(path.clone()));

@@ -1,10 +1,10 @@
-//! The servers of one database, in the order in which they are tried.
+//! Servers of one database, in order of preference.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Where a server listens.
+/// Address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddress {
     /// Name or address of the host.
@@ -20,24 +20,24 @@ impl fmt::Display for ServerAddress {
     }
 }
 
-/// One server or more that hold the same database, of which one takes writes at a time.
+/// Servers of the same database, with one writable server at a time.
 ///
-/// Clones share the choice: the threads of a process must not write to two servers.
+/// Clones share the current server, because the threads of a process must not write to two servers.
 #[derive(Debug, Clone)]
 pub struct Servers {
-    /// At least one.
+    /// Never empty.
     addresses: Arc<[ServerAddress]>,
     in_use: Arc<AtomicUsize>,
 }
 
 impl Servers {
-    /// A single server.
+    /// Creates a list with a single server.
     #[must_use]
     pub fn single(host: impl Into<String>, port: u16) -> Self {
         Self::from_addresses(vec![ServerAddress { host: host.into(), port }])
     }
 
-    /// Several servers, the preferred one first; none for an empty list.
+    /// Creates a list in order of preference; none if it is empty.
     #[must_use]
     pub fn new(addresses: Vec<ServerAddress>) -> Option<Self> {
         (!addresses.is_empty()).then(|| Self::from_addresses(addresses))
@@ -47,37 +47,37 @@ impl Servers {
         Self { addresses: addresses.into(), in_use: Arc::default() }
     }
 
-    /// All addresses, in the order of the list.
+    /// Returns all addresses in order of preference.
     #[must_use]
     pub fn addresses(&self) -> &[ServerAddress] {
         &self.addresses
     }
 
-    /// The address at `index`; beyond the end the last one.
+    /// Returns the address at `index`, or the last one beyond the end.
     #[must_use]
     pub fn address(&self, index: usize) -> &ServerAddress {
         &self.addresses[index.min(self.addresses.len() - 1)]
     }
 
-    /// Whether another server can stand in.
+    /// Returns whether the list has more than one server.
     #[must_use]
     pub fn are_several(&self) -> bool {
         self.addresses.len() > 1
     }
 
-    /// Index of the server in use; before any connection the first.
+    /// Returns the index of the current server; the first one before any connection.
     #[must_use]
     pub fn in_use(&self) -> usize {
         self.in_use.load(Ordering::Relaxed)
     }
 
-    /// Uses another server from now on; returns the former one if it was another.
+    /// Switches to a server. Returns the former one if it differs.
     pub(crate) fn switch_to(&self, index: usize) -> Option<&ServerAddress> {
         let former = self.in_use.swap(index, Ordering::Relaxed);
         (former != index).then(|| self.address(former))
     }
 
-    /// Indices in the order to try: the server in use, then the others by the list.
+    /// Returns the indices to try in order: the current server, then the others by preference.
     pub(crate) fn by_preference(&self) -> impl Iterator<Item = usize> + use<> {
         let in_use = self.in_use();
         std::iter::once(in_use).chain((0..self.addresses.len()).filter(move |index| *index != in_use))

@@ -13,7 +13,7 @@ use super::*;
 use crate::domain::proxies::{Bypass, Proxy};
 use crate::domain::replicas::{Shard, ShareGroup};
 
-/// Files by path. A file under `locked/` cannot be read.
+/// Files by path. Reading a file in `locked/` fails.
 #[derive(Default)]
 struct FakeFiles(BTreeMap<PathBuf, Vec<u8>>);
 
@@ -40,7 +40,7 @@ fn load_from(environment: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Loa
     load_settings_for(Purpose::Running, &Sources { environment, files: &FakeFiles(files) })
 }
 
-/// With the required settings in the environment, before those given.
+/// Loads `environment` in addition to the required settings.
 fn load_with(environment: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Loaded, SettingsError> {
     load_from(&[REQUIRED, environment].concat(), files)
 }
@@ -59,7 +59,7 @@ fn shown(loaded: &Loaded, name: &str) -> (Option<String>, String) {
 }
 
 #[test]
-fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() {
+fn required_settings_suffice() {
     let settings = settings(&[]);
     let DatabaseSettings::MySql { servers, name, user, password, source, tls } = &settings.database else {
         panic!()
@@ -113,7 +113,7 @@ fn the_four_required_settings_are_enough_and_the_rest_is_as_the_contract_says() 
 }
 
 #[test]
-fn every_layer_hides_those_before_it() {
+fn later_layers_take_precedence() {
     let files = [
         ("config/10-base.toml", "DB_PORT = 1\nmqtt_keepalive = 11\nLANES = 3\nMAX_DEPTH = 10\n"),
         ("config/20-site.toml", "mqtt_keepalive = 22\nLANES = 4\nMAX_DEPTH = 20\n"),
@@ -133,7 +133,7 @@ fn every_layer_hides_those_before_it() {
 }
 
 #[test]
-fn the_directory_of_the_toml_files_can_be_named() {
+fn toml_directory_is_configurable() {
     let files = [("etc/a.toml", "LANES = 7"), ("config/b.toml", "LANES = 8")];
     assert_eq!(load_with(&[("CONFIG_DIR", "etc")], &files).unwrap().settings.lanes, 7);
     let error = error_of(load_with(&[("CONFIG_DIR", "none")], &files));
@@ -141,7 +141,7 @@ fn the_directory_of_the_toml_files_can_be_named() {
 }
 
 #[test]
-fn all_problems_are_told_at_once_and_no_password() {
+fn all_problems_are_reported_without_password() {
     let error = error_of(load_from(
         &[
             ("DB_PORT", "70000"),
@@ -168,7 +168,7 @@ fn all_problems_are_told_at_once_and_no_password() {
 }
 
 #[test]
-fn every_number_has_its_range() {
+fn numbers_have_ranges() {
     for spec in catalogue::ALL {
         let wrong: &[&str] = match spec.kind {
             catalogue::Kind::Integer(0, _) => &["-1", "1.5", "x", "99999999999999999999"],
@@ -196,7 +196,7 @@ fn every_number_has_its_range() {
 }
 
 #[test]
-fn a_proxy_in_lower_case_counts_first_and_no_password_is_shown() {
+fn lower_case_proxy_takes_precedence() {
     let loaded = load_with(
         &[
             ("HTTP_PROXY", "http://upper:1"),
@@ -217,7 +217,7 @@ fn a_proxy_in_lower_case_counts_first_and_no_password_is_shown() {
 }
 
 #[test]
-fn a_proxy_that_cannot_be_used_is_refused_without_its_password() {
+fn invalid_proxy_error_hides_password() {
     let said = problem(&[("https_proxy", "socks5://me:s3cret@host:1080")]);
     assert_eq!(
         said,
@@ -233,7 +233,7 @@ fn problem(environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_replica_is_alone_or_in_a_group_or_one_of_several_shards() {
+fn role_depends_on_group_and_shard() {
     let role = |environment: &[(&str, &str)]| settings(environment).role;
     let group = |name| Role::InGroup(ShareGroup::parse(name).unwrap());
     let shard = |index, count| Role::Shard(Shard { index, count });
@@ -246,7 +246,7 @@ fn a_replica_is_alone_or_in_a_group_or_one_of_several_shards() {
 }
 
 #[test]
-fn replicas_that_would_do_each_others_work_or_throw_each_other_out_are_refused() {
+fn conflicting_replica_settings_are_rejected() {
     let gw3 = ("MQTT_CLIENT_ID", "gw-3");
     assert_eq!(
         problem(&[gw3, ("SHARD_COUNT", "3"), ("SHARD_INDEX", "gw-3")]),
@@ -269,7 +269,7 @@ fn replicas_that_would_do_each_others_work_or_throw_each_other_out_are_refused()
 }
 
 #[test]
-fn one_lane_is_usual_where_others_work_meanwhile_and_two_where_nobody_does() {
+fn default_lanes_depend_on_role() {
     let lanes = |environment: &[(&str, &str)]| {
         let settings = settings(environment);
         (settings.lanes, settings.lanes_are_given)
@@ -282,7 +282,7 @@ fn one_lane_is_usual_where_others_work_meanwhile_and_two_where_nobody_does() {
 }
 
 #[test]
-fn a_replica_is_retired_whatever_the_others_are_now() {
+fn retiring_ignores_shard_count() {
     let environment =
         [REQUIRED, &[("SHARD_COUNT", "2"), ("SHARD_INDEX", "gw-3"), ("SHARED_GROUP", "g")]].concat();
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
@@ -293,7 +293,7 @@ fn a_replica_is_retired_whatever_the_others_are_now() {
 }
 
 #[test]
-fn numbers_are_taken_as_the_python_service_took_them() {
+fn numbers_parse_as_in_python() {
     let settings = settings(&[
         ("DB_PORT", " 3_307 "),
         ("MQTT_KEEPALIVE", "+45"),
@@ -307,7 +307,7 @@ fn numbers_are_taken_as_the_python_service_took_them() {
 }
 
 #[test]
-fn words_and_flags_count_in_any_case() {
+fn words_and_flags_are_case_insensitive() {
     let settings = settings(&[
         ("INBOX_FSYNC", "Always"),
         ("VALUE_STYLE", "JSON"),
@@ -323,7 +323,7 @@ fn words_and_flags_count_in_any_case() {
 }
 
 #[test]
-fn a_listener_is_an_address_or_off_and_it_is_known_whether_anybody_asked_for_it() {
+fn listener_is_an_address_or_off() {
     let admin = |value: &str| settings(&[("ADMIN_BIND", value)]).admin;
     let asked_for =
         |address: &str| Some(AdminSettings { address: address.parse().unwrap(), is_default: false });
@@ -336,7 +336,7 @@ fn a_listener_is_an_address_or_off_and_it_is_known_whether_anybody_asked_for_it(
 }
 
 #[test]
-fn an_empty_value_is_the_default_and_hides_earlier_layers() {
+fn empty_value_restores_the_default() {
     let loaded =
         load_with(&[("LANES", ""), ("LOG_DIR", ""), ("MAX_DEPTH", "")], &[(".env", "LANES=9\nMAX_DEPTH=9")])
             .unwrap();
@@ -346,7 +346,7 @@ fn an_empty_value_is_the_default_and_hides_earlier_layers() {
 }
 
 #[test]
-fn a_password_may_be_empty_but_not_missing() {
+fn password_may_be_empty() {
     let password = |environment: &[(&str, &str)]| match settings(environment).database {
         DatabaseSettings::MySql { password, .. } => password.expose_secret().to_owned(),
         other => panic!("{other:?}"),
@@ -358,7 +358,7 @@ fn a_password_may_be_empty_but_not_missing() {
 }
 
 #[test]
-fn a_secret_can_come_from_a_file() {
+fn secret_file_is_read() {
     let password = |text: &str| {
         let environment = [&REQUIRED[..3], &[("DB_PASSWORD_FILE", "run/pw")]].concat();
         match load_from(&environment, &[("run/pw", text)]).unwrap().settings.database {
@@ -373,7 +373,7 @@ fn a_secret_can_come_from_a_file() {
 }
 
 #[test]
-fn several_database_hosts_are_an_ordered_list() {
+fn database_hosts_keep_their_order() {
     let servers =
         |environment: &[(&str, &str)]| settings(environment).database.servers().unwrap().to_string();
     assert_eq!(servers(&[("DB_HOST", "a:3307, b,[::1]")]), "a:3307,b:3306,[::1]:3306");
@@ -383,7 +383,7 @@ fn several_database_hosts_are_an_ordered_list() {
 }
 
 #[test]
-fn the_file_of_a_secret_is_remembered_to_be_read_again() {
+fn secret_source_is_kept() {
     let source = |environment: &[(&str, &str)], files: &[(&str, &str)]| match load_from(environment, files)
         .unwrap()
         .settings
@@ -402,7 +402,7 @@ fn the_file_of_a_secret_is_remembered_to_be_read_again() {
 }
 
 #[test]
-fn a_secret_file_that_cannot_be_used_is_a_problem() {
+fn unusable_secret_file_is_a_problem() {
     let with_file = |path: &str| {
         error_of(load_from(&[&REQUIRED[..3], &[("DB_PASSWORD_FILE", path)]].concat(), &[])).to_string()
     };
@@ -416,7 +416,7 @@ fn a_secret_file_that_cannot_be_used_is_a_problem() {
 }
 
 #[test]
-fn a_database_url_takes_the_place_of_the_five() {
+fn database_url_replaces_db_settings() {
     let loaded =
         load_from(&[("DATABASE_URL", "sqlite:gateway.db"), ("DB_HOST", "old"), ("DB_PORT", "x")], &[])
             .unwrap();
@@ -433,7 +433,7 @@ fn a_database_url_takes_the_place_of_the_five() {
 }
 
 #[test]
-fn a_malformed_database_url_is_never_quoted() {
+fn malformed_database_url_is_hidden() {
     for url in ["mysql://me:s3cret@db:x/g", "postgres://me:s3cret@db:x/g", "s3cret"] {
         let error = error_of(load_from(&[("DATABASE_URL", url)], &[]));
         assert!(error.to_string().contains("DATABASE_URL (environment, not shown): expected"), "{error}");
@@ -449,7 +449,7 @@ fn no_secret_can_be_printed() {
 }
 
 #[test]
-fn an_unknown_key_of_a_toml_file_is_named_without_its_value() {
+fn unknown_toml_key_hides_its_value() {
     let error =
         error_of(load_with(&[], &[("config/site.toml", "DB_PASWORD = \"s3cret\"\n[db]\nhost = 1\n")]));
     let text = error.to_string();
@@ -462,7 +462,7 @@ fn an_unknown_key_of_a_toml_file_is_named_without_its_value() {
 }
 
 #[test]
-fn a_removed_setting_is_a_warning_wherever_it_is_set() {
+fn removed_setting_is_a_warning() {
     let expected = |origin| format!("NICENESS ({origin}) is no longer a setting and is ignored: remove it");
     for (environment, files, origin) in [
         (&[][..], &[("config/site.toml", "NICENESS = 3\n")][..], "config/site.toml"),
@@ -474,7 +474,7 @@ fn a_removed_setting_is_a_warning_wherever_it_is_set() {
 }
 
 #[test]
-fn a_broken_toml_file_is_told_by_its_position_alone() {
+fn broken_toml_error_names_only_position() {
     let text =
         error_of(load_with(&[], &[("config/a.toml", "LANES = 2\nDB_PASSWORD = \"s3cret\n")])).to_string();
     assert!(text.contains("config/a.toml (TOML parse error at line 2, column"), "{text}");
@@ -482,7 +482,7 @@ fn a_broken_toml_file_is_told_by_its_position_alone() {
 }
 
 #[test]
-fn toml_texts_are_quoted_and_a_key_stands_once_in_a_file() {
+fn toml_texts_need_quotes() {
     for (toml, expected) in [
         ("DB_PASSWORD = 1.10", "DB_PASSWORD (config/a.toml, not shown): expected a text in quotes"),
         ("LANES = [1]", "LANES (config/a.toml, not shown): expected a single value"),
@@ -496,7 +496,7 @@ fn toml_texts_are_quoted_and_a_key_stands_once_in_a_file() {
 }
 
 #[test]
-fn files_and_variables_that_are_not_utf8_are_told_without_their_content() {
+fn non_utf8_sources_hide_their_content() {
     let environment = [("DB_HOST", &b"\xff\xfe"[..]), ("OTHER", &b"\xff"[..])]
         .map(|(name, value)| (name.to_owned(), OsString::from_vec(value.to_vec())));
     let files = FakeFiles([(PathBuf::from(".env"), b"DB_NAME=\xff".to_vec())].into());
@@ -511,7 +511,7 @@ fn files_and_variables_that_are_not_utf8_are_told_without_their_content() {
 }
 
 #[test]
-fn dotenv_can_be_switched_off_as_in_python_and_its_oddities_are_warnings() {
+fn dotenv_can_be_disabled() {
     let dotenv = [(".env", "LANES=5\nwhat is this\n")];
     let loaded = load_with(&[], &dotenv).unwrap();
     assert_eq!(loaded.settings.lanes, 5);
@@ -526,7 +526,7 @@ fn a_small_inbox_has_small_segments() {
 }
 
 #[test]
-fn the_error_files_may_have_a_bound_and_not_too_small_a_one() {
+fn log_dir_limit_has_a_minimum() {
     assert_eq!(settings(&[("LOG_DIR_MAX_BYTES", "1048576")]).log_dir_max_bytes, Some(1_048_576));
     assert_eq!(settings(&[("LOG_DIR_MAX_BYTES", "")]).log_dir_max_bytes, None);
     let error = error_of(load_from(&[("LOG_DIR_MAX_BYTES", "1048575")], &[])).to_string();
@@ -537,7 +537,7 @@ fn the_error_files_may_have_a_bound_and_not_too_small_a_one() {
 }
 
 #[test]
-fn the_error_says_in_which_format_it_should_be_logged() {
+fn error_has_a_log_format() {
     let format = |value| error_of(load_from(&[("LOG_FORMAT", value)], &[])).log_format();
     assert_eq!(format("json"), LogFormat::Json);
     assert_eq!(format("loud"), LogFormat::Auto);
@@ -552,7 +552,7 @@ fn default_shown(spec: &catalogue::Spec) -> &'static str {
 }
 
 #[test]
-fn the_reference_in_the_docs_is_the_catalogue() {
+fn settings_document_matches_catalogue() {
     let documented: Vec<&str> =
         include_str!("../../docs/SETTINGS.md").lines().filter(|line| line.starts_with("| `")).collect();
     let expected: Vec<String> = catalogue::ALL
@@ -575,7 +575,7 @@ fn the_reference_in_the_docs_is_the_catalogue() {
 }
 
 #[test]
-fn the_toml_file_that_comes_along_shows_every_setting_with_its_default_and_sets_none() {
+fn default_toml_matches_catalogue() {
     let file = include_str!("../../config/default.toml");
     let settings: Vec<&str> = file
         .lines()
@@ -606,7 +606,7 @@ fn the_toml_file_that_comes_along_shows_every_setting_with_its_default_and_sets_
     assert!(load_with(&[], &[("config/default.toml", file)]).is_ok());
 }
 
-/// A certificate that signs itself, and its key, as PEM.
+/// Creates a self-signed certificate and its key as PEM.
 fn certificate() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["db".to_owned()]).unwrap();
@@ -614,7 +614,7 @@ fn certificate() -> (String, String) {
 }
 
 #[test]
-fn the_database_is_reached_as_the_tls_settings_say() {
+fn tls_settings_apply_to_the_database() {
     let (cert, key) = certificate();
     let files = [("ca", cert.as_str()), ("cert", &cert), ("key", &key)];
     let named = [("DB_SSL_CA", "ca"), ("DB_SSL_CERT", "cert"), ("DB_SSL_KEY", "key")];
@@ -638,7 +638,7 @@ fn the_database_is_reached_as_the_tls_settings_say() {
 }
 
 #[test]
-fn the_authorities_of_the_system_can_be_named() {
+fn system_authorities_are_selectable() {
     let file =
         std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_else(|_| certificate().0);
     let environment = [("DB_SSL_MODE", "verify-full"), ("DB_SSL_CA", "system")];
@@ -646,7 +646,7 @@ fn the_authorities_of_the_system_can_be_named() {
 }
 
 #[test]
-fn tls_settings_that_do_not_go_together_are_refused_by_name() {
+fn conflicting_tls_settings_are_named() {
     let (cert, key) = certificate();
     let (_, other_key) = certificate();
     let files =
@@ -690,7 +690,7 @@ fn tls_settings_that_do_not_go_together_are_refused_by_name() {
 }
 
 #[test]
-fn tls_options_of_a_url_are_refused_without_the_url() {
+fn tls_option_error_hides_the_url() {
     let (cert, _) = certificate();
     for (options, more, name, expected) in [
         ("sslmode=verify-full", None, "DATABASE_URL", "in its option `sslrootcert` (or in DB_SSL_CA) a file"),

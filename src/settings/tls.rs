@@ -1,4 +1,4 @@
-//! How connections to a database server are protected: by the `DB_SSL_` settings, or by the options of `DATABASE_URL`.
+//! TLS settings of database connections, from the `DB_SSL_` settings or the options of `DATABASE_URL`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,24 +11,24 @@ use rustls::sign::CertifiedKey;
 use super::catalogue::{DATABASE_URL, DB_SSL_CA, DB_SSL_CERT, DB_SSL_KEY, DB_SSL_MODE, Spec};
 use super::reader::{Reader, Refused};
 
-/// What is asked of a connection to a database server.
+/// TLS mode of a database connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsMode {
     /// No TLS.
     Disable,
-    /// TLS where the server offers it.
+    /// TLS if the server offers it.
     #[default]
     Prefer,
-    /// TLS, to whatever server.
+    /// TLS without verification.
     Require,
-    /// TLS to a server with a certificate of ours, for whatever name.
+    /// TLS with a verified certificate, for any host name.
     VerifyCa,
-    /// TLS to a server with a certificate of ours for its name.
+    /// TLS with a verified certificate and host name.
     VerifyFull,
 }
 
 impl TlsMode {
-    /// The mode that `PostgreSQL` (`verify-full`) or `MySQL` (`VERIFY_IDENTITY`) calls so.
+    /// Parses the name of a mode in `PostgreSQL` (`verify-full`) or `MySQL` (`VERIFY_IDENTITY`).
     pub(super) fn parse(word: &str) -> Option<Self> {
         match word.to_ascii_lowercase().replace('_', "-").as_str() {
             "disable" | "disabled" => Some(Self::Disable),
@@ -40,7 +40,7 @@ impl TlsMode {
         }
     }
 
-    /// Its word in `DB_SSL_MODE`.
+    /// Returns the value for `DB_SSL_MODE`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,33 +57,33 @@ impl TlsMode {
     }
 }
 
-/// How connections to a database server are protected. The files are read for each connection.
+/// TLS settings of database connections. The files are read for each connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DatabaseTls {
-    /// None where it is not set.
+    /// None if not set.
     pub(super) mode: Option<TlsMode>,
-    /// PEM file of the authorities that the server's certificate may come from.
+    /// PEM file with the trusted certificate authorities.
     pub(crate) ca: Option<PathBuf>,
-    /// PEM file of our own certificate.
+    /// PEM file with the client certificate.
     pub(crate) cert: Option<PathBuf>,
-    /// PEM file of the key to it.
+    /// PEM file with the key of the client certificate.
     pub(crate) key: Option<PathBuf>,
 }
 
 impl DatabaseTls {
-    /// What is asked of a connection.
+    /// Returns the mode, or the default.
     #[must_use]
     pub fn mode(&self) -> TlsMode {
         self.mode.unwrap_or_default()
     }
 
-    /// The same with another mode.
+    /// Returns a copy with another mode.
     pub(crate) fn with_mode(&self, mode: TlsMode) -> Self {
         Self { mode: Some(mode), ..self.clone() }
     }
 }
 
-/// A part of it, as the settings and a URL call it.
+/// A TLS parameter, with its names in the settings and in a URL.
 struct Part {
     spec: &'static Spec,
     in_url: &'static str,
@@ -94,8 +94,8 @@ const CA: Part = Part { spec: &DB_SSL_CA, in_url: "sslrootcert" };
 const CERT: Part = Part { spec: &DB_SSL_CERT, in_url: "sslcert" };
 const KEY: Part = Part { spec: &DB_SSL_KEY, in_url: "sslkey" };
 
-/// The protection by the settings and, where there is a URL, by its options. Its files are read, so that a wrong one
-/// is named at the start.
+/// Reads the TLS settings, which the options of a URL replace. The files are checked, so that a wrong one is reported
+/// at startup.
 pub(super) fn read(reader: &mut Reader<'_>, in_url: Option<DatabaseTls>) -> Result<DatabaseTls, Refused> {
     let mode = match in_url.as_ref().and_then(|in_url| in_url.mode) {
         Some(mode) if reader.is_default(&DB_SSL_MODE) => {
@@ -140,7 +140,7 @@ fn one_of<T>(
     Ok(set.or(in_url))
 }
 
-/// The part that is wrong, and what it should be.
+/// Returns the first invalid parameter, with a description of a valid value.
 fn problem(reader: &Reader<'_>, tls: &DatabaseTls) -> Option<(Part, String)> {
     let mode = tls.mode();
     let word = mode.as_str();

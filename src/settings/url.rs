@@ -1,7 +1,7 @@
-//! `DATABASE_URL`, in the forms that users of `SQLAlchemy` and of sqlx write.
+//! Parser for `DATABASE_URL`, as written for `SQLAlchemy` and sqlx.
 //!
-//! A URL parser proper would stop at the first `#` or `/` of a password. Like `SQLAlchemy` we only
-//! look for the characters that separate, and resolve `%40` and the like in what lies between.
+//! A standard URL parser would stop at a `#` or `/` in the password. Like `SQLAlchemy`, this parser splits at the
+//! separators and decodes percent signs in each part.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use super::{DatabaseSettings, Servers};
 const DEFAULT_MYSQL_PORT: u16 = 3306;
 const DEFAULT_POSTGRES_PORT: u16 = 5432;
 
-/// Why a URL names no database. Never quotes the URL, which may hold a password.
+/// Reason why a URL is invalid. Never quotes the URL, which may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UrlError {
     #[error(
@@ -44,11 +44,11 @@ pub(crate) enum UrlError {
     NoBroker,
 }
 
-/// The database that a URL names.
+/// Parses a database URL.
 pub(super) fn parse(url: &str) -> Result<DatabaseSettings, UrlError> {
     let (scheme, rest) = url.split_once(':').ok_or(UrlError::UnknownScheme)?;
     let scheme = scheme.to_ascii_lowercase();
-    // `mysql+pymysql`: the driver behind the plus is Python's.
+    // In `mysql+pymysql`, the suffix selects a Python driver and is ignored.
     match scheme.split('+').next().unwrap_or_default() {
         "mysql" | "mariadb" => mysql(rest.strip_prefix("//").ok_or(UrlError::Incomplete)?),
         "sqlite" => sqlite(rest),
@@ -68,7 +68,7 @@ fn postgres(rest: &str) -> Result<DatabaseSettings, UrlError> {
     Ok(DatabaseSettings::Postgres { servers, name, user, password, source: SecretSource::Fixed, tls })
 }
 
-/// A database on a server, and who connects to it.
+/// A database on a server, with the login.
 struct Server {
     servers: Servers,
     name: String,
@@ -77,8 +77,7 @@ struct Server {
     tls: DatabaseTls,
 }
 
-/// `user:password@host:port/name`, or several `host:port` with commas, with options behind it for TLS, and some that
-/// change nothing.
+/// Parses `user:password@host:port/name`, with one or several `host:port`. TLS options and harmless ones may follow.
 fn server(rest: &str, default_port: u16, is_harmless: fn(&str) -> bool) -> Result<Server, UrlError> {
     let (login, place) = rest.rsplit_once('@').ok_or(UrlError::Incomplete)?;
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
@@ -95,8 +94,8 @@ fn server(rest: &str, default_port: u16, is_harmless: fn(&str) -> bool) -> Resul
     Ok(Server { servers, name: decode(name)?, user: decode(user)?, password: decode(password)?.into(), tls })
 }
 
-/// The options that libpq calls `sslmode` and `sslrootcert`, and `MySQL` `ssl-mode` and `ssl-ca` or, in its files,
-/// `ssl_mode` and `ssl_ca`.
+/// Parses TLS options in the spellings of libpq (`sslmode`), of `MySQL` (`ssl-mode`) and of its option files
+/// (`ssl_mode`).
 fn tls_options(options: &str, is_harmless: fn(&str) -> bool) -> Result<DatabaseTls, UrlError> {
     let mut tls = DatabaseTls::default();
     for option in options.split('&').filter(|option| !option.is_empty() && !is_harmless(option)) {
@@ -116,11 +115,11 @@ fn tls_options(options: &str, is_harmless: fn(&str) -> bool) -> Result<DatabaseT
     Ok(tls)
 }
 
-/// `sqlite:path`, `sqlite://relative`, `sqlite:///absolute`.
+/// Parses `sqlite:path`, `sqlite://relative` or `sqlite:///absolute`.
 fn sqlite(rest: &str) -> Result<DatabaseSettings, UrlError> {
     let path = rest.strip_prefix("//").unwrap_or(rest);
     let (path, options) = path.split_once('?').unwrap_or((path, ""));
-    // An option that we would leave unheeded is an error.
+    // An unsupported option is an error, because ignoring it could change the behaviour.
     if !options.split('&').all(|option| option.is_empty() || option == "mode=rwc") {
         return Err(UrlError::Option);
     }
@@ -134,7 +133,7 @@ fn sqlite(rest: &str) -> Result<DatabaseSettings, UrlError> {
     Ok(DatabaseSettings::Sqlite { path: PathBuf::from(path) })
 }
 
-/// Resolves `%XX`; a percent sign without two hexadecimal digits behind it stays, as in Python.
+/// Decodes `%XX`. A percent sign without two hexadecimal digits is kept, as in Python.
 pub(super) fn decode(text: &str) -> Result<String, UrlError> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn mysql_urls_are_taken_as_sqlalchemy_takes_them() {
+    fn mysql_urls_parse_as_in_sqlalchemy() {
         let plain = parts("db", 3307, "gateway", "me", "secret");
         assert_eq!(mysql_parts("mysql://me:secret@db:3307/gateway"), plain);
         assert_eq!(mysql_parts("mariadb://me:secret@db:3307/gateway"), plain);
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn postgres_urls_are_taken_as_libpq_and_sqlalchemy_take_them() {
+    fn postgres_urls_parse_as_in_libpq() {
         for (url, expected) in [
             ("postgres://me:secret@db:5433/gateway", ("db", 5433, "gateway", "me", "secret")),
             ("postgresql://me:secret@db/gateway", ("db", 5432, "gateway", "me", "secret")),
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_a_url_may_hold_any_character() {
+    fn password_may_contain_any_character() {
         assert_eq!(
             mysql_parts("mysql://m%40e:p%40s%2Fs%25%C3%A9@db/g"),
             parts("db", 3306, "g", "m@e", "p@s/s%é")
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn options_for_tls_are_taken_in_the_spellings_of_both_families() {
+    fn tls_options_accept_all_spellings() {
         let files = |mode| DatabaseTls {
             mode: Some(mode),
             ca: Some(PathBuf::from("/c a.pem")),
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_database_of_ours_is_refused_with_the_reason() {
+    fn invalid_urls_are_rejected_with_reason() {
         for (url, expected) in [
             ("gateway", UrlError::UnknownScheme),
             ("oracle://me:p@db/g", UrlError::UnknownScheme),
@@ -330,7 +329,7 @@ mod tests {
         }
 
         #[test]
-        fn no_url_makes_the_parser_fail_otherwise(url in "(mysql:|postgres:|sqlite:|)[ -~é]{0,40}") {
+        fn parser_never_panics(url in "(mysql:|postgres:|sqlite:|)[ -~é]{0,40}") {
             let _ = parse(&url);
         }
     }

@@ -1,7 +1,8 @@
-//! `${NAME}` and `${NAME:-default}` in a value.
+//! Expansion of `${NAME}` and `${NAME:-default}` in a value.
 
-/// Puts in what `lookup` knows of the names. An unknown one gives its default, or nothing; a `$`
-/// without a well-formed `{…}` behind it stays as it is, and defaults are not expanded again.
+/// Expands variables with `lookup`. An unknown name becomes its default, or an empty text.
+///
+/// A `$` without a well-formed `{…}` is kept. Defaults are not expanded.
 pub(super) fn expand(value: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
     let mut expanded = String::with_capacity(value.len());
     let mut rest = value;
@@ -23,8 +24,9 @@ pub(super) fn expand(value: &str, lookup: &dyn Fn(&str) -> Option<String>) -> St
     expanded
 }
 
-/// Splits `NAME}…` or `NAME:-default}…` into name, default and what comes behind the brace. Fails with
-/// the text in which no other variable begins either, so that no text is looked at again and again.
+/// Splits `NAME}…` or `NAME:-default}…` into name, default and remaining text.
+///
+/// The error contains the text that can be skipped without missing a variable, so that the run time stays linear.
 fn variable(text: &str) -> Result<(&str, Option<&str>, &str), &str> {
     let end_of_name = text.find(['}', ':']).ok_or(text)?;
     let (name, rest) = text.split_at_checked(end_of_name).ok_or(text)?;
@@ -42,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    /// The rules, with every `${` looked at by itself.
+    /// Reference implementation that examines every `${` separately.
     fn one_by_one(value: &str) -> String {
         let Some((before, after)) = value.split_once("${") else { return value.to_owned() };
         let (put_in, behind) = match variable(after) {
@@ -54,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_passed_over_holds_no_variable(value in "([$][{]|[}]|:|:-|-|a|[$]){0,30}") {
+        fn skipped_text_has_no_variable(value in "([$][{]|[}]|:|:-|-|a|[$]){0,30}") {
             prop_assert_eq!(expand(&value, &|name| Some(format!("<{name}>"))), one_by_one(&value));
         }
     }

@@ -1,7 +1,7 @@
-//! `.env` as python-dotenv reads it, because the files that come to us were written for it.
+//! Parser for `.env` that is compatible with python-dotenv, because existing files were written for it.
 //!
-//! The dotenv crates differ from it just where passwords live: `$` and ` #` inside values, what an
-//! escape means in which quotes, `${VAR}` alone being expanded and `$VAR` not. The grammar is small:
+//! The dotenv crates differ in details that affect passwords: `$` and ` #` inside values, the meaning of escapes in
+//! quotes, and the expansion of `${VAR}` but not of `$VAR`. The grammar is small:
 //!
 //! ```text
 //! statement = [export] key [= value] [comment] end-of-line
@@ -9,24 +9,23 @@
 //! value     = 'may span lines, \' \\' | "may span lines, \n \" and the like" | rest of the line up to " #"
 //! ```
 //!
-//! A statement that does not fit is left out and reading goes on with the next line. `${NAME}` and
-//! `${NAME:-default}` are expanded in every kind of value, single-quoted ones too; the environment
-//! counts before names set earlier in the file.
+//! An invalid statement is skipped, and parsing continues with the next line. `${NAME}` and `${NAME:-default}` are
+//! expanded in all values, including single-quoted ones. The environment takes precedence over earlier lines.
 
 mod expand;
 mod parse;
 
 use std::collections::BTreeMap;
 
-/// What a `.env` file sets, and the lines that say nothing.
+/// Values and warnings of a `.env` file.
 pub(crate) struct Dotenv {
-    /// Values by name, expanded.
+    /// Expanded values by name.
     pub values: BTreeMap<String, String>,
-    /// For people: what could not be read. Names lines, never what is in them.
+    /// Warnings about invalid lines. They contain line numbers, never content.
     pub warnings: Vec<String>,
 }
 
-/// Reads the text of a `.env` file. `environment` is what `${NAME}` looks in first.
+/// Parses the text of a `.env` file. `environment` is the first source for `${NAME}`.
 pub(crate) fn read(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Dotenv {
     // Python reads the file with universal newlines, so its parser never sees a carriage return.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
@@ -36,7 +35,7 @@ pub(crate) fn read(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> 
             "starts with a byte order mark, which becomes part of the first name: save it without".to_owned(),
         );
     }
-    // A name without a value hides an earlier value of the same name, hence the options.
+    // A name without a value removes an earlier value, so values are optional here.
     let mut values: BTreeMap<String, Option<String>> = BTreeMap::new();
     for statement in parse::statements(&text) {
         match statement {

@@ -1,23 +1,23 @@
-//! The statements of a `.env` file.
+//! Statement parser for `.env` files.
 
 /// One statement of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Statement {
     /// `key=value`, or `key` alone.
     Binding {
-        /// Name that is set.
+        /// Name of the variable.
         key: String,
-        /// Its value with escapes resolved and `${…}` as written; none without a `=`.
+        /// Value with escapes resolved and `${…}` unexpanded; none without a `=`.
         value: Option<String>,
     },
-    /// Something else, beginning in this line (from 1).
+    /// An invalid statement.
     Unreadable {
-        /// Line of the file.
+        /// First line of the statement, counted from 1.
         line: usize,
     },
 }
 
-/// All statements of `text`, which has newlines as its only line ends.
+/// Parses all statements of `text`. Line ends must be newlines.
 pub(super) fn statements(text: &str) -> Vec<Statement> {
     let mut cursor = Cursor { rest: text, line: 1 };
     let mut found = Vec::new();
@@ -38,10 +38,10 @@ pub(super) fn statements(text: &str) -> Vec<Statement> {
     }
 }
 
-/// A name and what was set; nothing for a line that is only a comment.
+/// Name and value of a statement; none for a comment.
 type Binding = Option<(String, Option<String>)>;
 
-/// One statement; none when it does not fit the grammar, with the cursor where reading stopped.
+/// Parses one statement. None if it is invalid; the cursor then stays at the error.
 fn statement(cursor: &mut Cursor<'_>) -> Option<Binding> {
     skip_export(cursor);
     let key = if cursor.next_is('#') { None } else { Some(key(cursor)?) };
@@ -60,7 +60,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Option<Binding> {
     at_end.then_some(key.map(|key| (key, value)))
 }
 
-/// `export` counts as a word of its own only when white space follows in the same line.
+/// Skips the keyword `export`. It must be followed by white space in the same line.
 fn skip_export(cursor: &mut Cursor<'_>) {
     if cursor.rest.strip_prefix("export").is_some_and(|after| after.starts_with(is_blank)) {
         cursor.take("export".len());
@@ -90,7 +90,7 @@ fn value(cursor: &mut Cursor<'_>) -> Option<String> {
     }
 }
 
-/// What stands between two quotes, and moves past them.
+/// Returns the text between two quotes, and moves the cursor past them.
 fn quoted<'a>(cursor: &mut Cursor<'a>, quote: char) -> Option<&'a str> {
     let inside = cursor.rest.strip_prefix(quote)?;
     let (inside, _) = inside.split_at_checked(closing_quote(inside, quote)?)?;
@@ -98,8 +98,9 @@ fn quoted<'a>(cursor: &mut Cursor<'a>, quote: char) -> Option<&'a str> {
     Some(inside)
 }
 
-/// Where a quoted value ends: at the first quote without a backslash before it. When there is
-/// none in the whole file, at the last quote that has one, so `"C:\dir\"` at the end can be read.
+/// Finds the end of a quoted value: the first quote without a preceding backslash.
+///
+/// If the file has none, the last escaped quote ends the value, so that a final `"C:\dir\"` is valid.
 fn closing_quote(text: &str, quote: char) -> Option<usize> {
     let mut before = quote;
     let mut last_escaped = None;
@@ -115,7 +116,7 @@ fn closing_quote(text: &str, quote: char) -> Option<usize> {
     last_escaped
 }
 
-/// A `#` begins a comment only behind white space; `pass#word` is a value.
+/// Removes a comment. A `#` begins a comment only after white space, so `pass#word` is a value.
 fn without_comment(line: &str) -> &str {
     let mut before = None;
     for (at, c) in line.char_indices() {
@@ -127,7 +128,7 @@ fn without_comment(line: &str) -> &str {
     line
 }
 
-/// Resolves the escapes that `meaning` knows and leaves all other backslashes as they are.
+/// Resolves the escapes known to `meaning`, and keeps all other backslashes.
 fn unescape(text: &str, meaning: fn(char) -> Option<char>) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -159,17 +160,17 @@ fn double_quote_escape(c: char) -> Option<char> {
     })
 }
 
-/// White space as Python has it: Unicode's, and the four separators U+001C to U+001F.
+/// Returns whether Python treats the character as white space: Unicode white space and U+001C to U+001F.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// White space within a line.
+/// Returns whether the character is white space within a line.
 fn is_blank(c: char) -> bool {
     is_space(c) && c != '\n'
 }
 
-/// What is left of the file, and the line it begins in.
+/// The remaining text, and its first line number.
 struct Cursor<'a> {
     rest: &'a str,
     line: usize,

@@ -4,8 +4,8 @@ use super::*;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
-/// File, what python-dotenv 1.2.2 makes of it (`override=False`, with `HOST=outer` and an empty
-/// `EMPTY` in the environment), and how many statements it warns about.
+/// File content, the values that python-dotenv 1.2.2 reads from it, and its number of warnings.
+/// It ran with `override=False`, with `HOST=outer` and an empty `EMPTY` in the environment.
 #[rustfmt::skip]
 const KNOWN_ANSWERS: &[(&str, Pairs<'_>, usize)] = &[
     ("A=b", &[("A", "b")], 0),
@@ -159,7 +159,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_file_means_what_it_means_to_python_dotenv() {
+fn values_match_python_dotenv() {
     for (text, expected, unreadable) in KNOWN_ANSWERS {
         let read = read(text, &environment);
         let pairs: Vec<(&str, &str)> =
@@ -171,7 +171,7 @@ fn a_file_means_what_it_means_to_python_dotenv() {
 }
 
 #[test]
-fn a_warning_names_the_line_and_nothing_that_stands_in_it() {
+fn warning_names_only_the_line() {
     let read = read("\n\nA=1\n\n  DB_PASSWORD='se' cret\nB=2\n", &environment);
     assert_eq!(read.warnings, ["line 5 is no NAME=value and was left out"]);
 }
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn an_unquoted_password_without_white_space_braces_and_quotes_is_kept(
+    fn plain_unquoted_password_is_kept(
         password in "[!#-&(-z|~]{1,40}",
     ) {
         let read = read(&format!("DB_PASSWORD={password} # comment"), &environment);

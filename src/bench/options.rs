@@ -80,7 +80,7 @@ impl BenchOptions {
     /// The broker that is named.
     pub(super) fn broker(&self) -> Result<Option<BrokerAddress>, BenchError> {
         let url = self.broker.as_ref().map(ExposeSecret::expose_secret);
-        url.map(settings::broker_of).transpose().map_err(BenchError::BrokerUrl)
+        url.map(settings::parse_broker_url).transpose().map_err(BenchError::BrokerUrl)
     }
 
     /// The settings that are named, by name.

@@ -10,7 +10,7 @@ use super::options::BenchOptions;
 use super::workload::Workload;
 use crate::embedded::broker::{EmbeddedBroker, Ports};
 use crate::mqtt::load::Publisher;
-use crate::settings::{BrokerAddress, DatabaseSettings, database_of, load_given};
+use crate::settings::{BrokerAddress, DatabaseSettings, load_given, parse_database_url};
 use crate::store::Database;
 use crate::store::bench::schema::{self, BenchBroker, BenchFlows};
 
@@ -170,7 +170,7 @@ fn database(
     options: &BenchOptions,
     directory: &Path,
 ) -> Result<(DatabaseSettings, SecretString), BenchError> {
-    let named = options.database.as_ref().map(|url| Ok((url, database_of(url.expose_secret())?)));
+    let named = options.database.as_ref().map(|url| Ok((url, parse_database_url(url.expose_secret())?)));
     match named.transpose().map_err(BenchError::DatabaseUrl)? {
         Some((url, settings @ (DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. }))) => {
             Ok((settings, url.clone()))

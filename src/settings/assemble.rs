@@ -62,8 +62,8 @@ fn settings(
     let limits = limits(reader);
     let inbox = inbox(reader);
     let role = role_and_group.as_ref().ok().map(|(role, _)| role);
-    let lanes = reader.integer_or(&names::LANES, usual_lanes(database.as_ref().ok(), role));
-    let lanes_are_given = reader.is_given(&names::LANES);
+    let lanes = reader.integer_or(&names::LANES, default_lanes(database.as_ref().ok(), role));
+    let has_explicit_lanes = reader.is_set(&names::LANES);
     let batch_max_messages = reader.integer(&names::BATCH_MAX_MESSAGES);
     let batch_max_bytes = reader.integer(&names::BATCH_MAX_BYTES);
     let flow_lock_wait = reader.seconds(&names::FLOW_LOCK_WAIT_SECONDS);
@@ -94,7 +94,7 @@ fn settings(
         flows_reload_interval: flows_reload_interval?,
         inbox: inbox?,
         lanes: lanes?,
-        lanes_are_given,
+        has_explicit_lanes,
         batch_max_messages: batch_max_messages?,
         batch_max_bytes: batch_max_bytes?,
         flow_lock_wait: flow_lock_wait?,
@@ -113,7 +113,7 @@ fn settings(
 ///
 /// A second lane works while the first one waits for the database. It is useless with the single writer of `SQLite`.
 /// With several replicas the others do that work, and more concurrent transactions make each one slower.
-fn usual_lanes(database: Option<&DatabaseSettings>, role: Option<&Role>) -> u32 {
+fn default_lanes(database: Option<&DatabaseSettings>, role: Option<&Role>) -> u32 {
     let waits_for_the_other = matches!(database, Some(DatabaseSettings::Sqlite { .. }));
     if waits_for_the_other || role.is_some_and(Role::is_one_of_several) { 1 } else { 2 }
 }
@@ -140,7 +140,7 @@ fn credentials(reader: &mut Reader<'_>) -> Result<CredentialSettings, Refused> {
     let env_prefix = reader.text(&names::CREDENTIALS_ENV_PREFIX);
     let names_a_file = |spec: &&Spec| spec.name.ends_with("_FILE");
     let files_of_settings =
-        names::ALL.iter().filter(names_a_file).filter_map(|spec| reader.path_of(spec)).collect();
+        names::ALL.iter().filter(names_a_file).filter_map(|spec| reader.configured_path(spec)).collect();
     Ok(CredentialSettings { dir: dir?, env_prefix: env_prefix?, files_of_settings })
 }
 

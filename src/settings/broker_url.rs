@@ -25,7 +25,7 @@ impl BrokerAddress {
 }
 
 /// Parses `mqtt://user:password@host:1883`. Only the host is mandatory.
-pub(crate) fn broker_of(url: &str) -> Result<BrokerAddress, UrlError> {
+pub(crate) fn parse_broker_url(url: &str) -> Result<BrokerAddress, UrlError> {
     let (scheme, rest) = url.split_once("://").ok_or(UrlError::NoBroker)?;
     let (login, server) = rest.rsplit_once('@').map_or((None, rest), |(login, server)| (Some(login), server));
     let server = server.strip_suffix('/').unwrap_or(server);
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn login_is_optional() {
         let parts = |url: &str| {
-            let BrokerAddress { host, port, credentials } = broker_of(url).unwrap();
+            let BrokerAddress { host, port, credentials } = parse_broker_url(url).unwrap();
             (host, port, credentials.map(|(user, password)| (user, password.expose_secret().to_owned())))
         };
         assert_eq!(parts("mqtt://here"), ("here".into(), 1883, None));
@@ -59,8 +59,8 @@ mod tests {
         let login = Some(("me".into(), "p@s/s".into()));
         assert_eq!(parts("mqtt://me:p%40s/s@here:1"), ("here".into(), 1, login));
         for url in ["here:1883", "mqtts://here", "mqtt://", "mqtt://me@here", "mqtt://here/topic"] {
-            assert_eq!(broker_of(url).err(), Some(UrlError::NoBroker), "{url}");
+            assert_eq!(parse_broker_url(url).err(), Some(UrlError::NoBroker), "{url}");
         }
-        assert_eq!(broker_of("mqtt://here:0").err(), Some(UrlError::Port));
+        assert_eq!(parse_broker_url("mqtt://here:0").err(), Some(UrlError::Port));
     }
 }

@@ -94,19 +94,19 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused>
 
 fn from_url(reader: &mut Reader<'_>, url: &str) -> Result<DatabaseSettings, Refused> {
     for spec in [&DB_HOST, &DB_PORT, &DB_NAME, &DB_USER, &DB_PASSWORD, &DB_PASSWORD_FILE] {
-        reader.pass_over(spec, "DATABASE_URL is set");
+        reader.show_unused(spec, "DATABASE_URL is set");
     }
     let origin = reader.origin(&DATABASE_URL);
     let mut settings = url::parse(url.trim())
         .map_err(|error| reader.refuse_secret(&DATABASE_URL, &origin, error.to_string()))?;
     if let (Some(path), DatabaseSettings::MySql { source, .. } | DatabaseSettings::Postgres { source, .. }) =
-        (reader.path_of(&DATABASE_URL_FILE), &mut settings)
+        (reader.configured_path(&DATABASE_URL_FILE), &mut settings)
     {
         *source = SecretSource::UrlFile(path);
     }
     let Some(in_url) = settings.tls().cloned() else {
         for spec in [&DB_SSL_MODE, &DB_SSL_CA, &DB_SSL_CERT, &DB_SSL_KEY] {
-            reader.pass_over(spec, "the database is a file");
+            reader.show_unused(spec, "the database is a file");
         }
         return Ok(settings);
     };
@@ -130,7 +130,9 @@ fn from_parts(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
         name: name?,
         user: user?,
         password: password?.into(),
-        source: reader.path_of(&DB_PASSWORD_FILE).map_or(SecretSource::Fixed, SecretSource::PasswordFile),
+        source: reader
+            .configured_path(&DB_PASSWORD_FILE)
+            .map_or(SecretSource::Fixed, SecretSource::PasswordFile),
         tls: tls?,
     })
 }

@@ -25,7 +25,7 @@ pub(crate) fn load_given(given: &[(&str, &str)], inherited: &[&str]) -> Result<S
 }
 
 /// Parses a database URL, as in `DATABASE_URL`.
-pub(crate) fn database_of(url: &str) -> Result<DatabaseSettings, UrlError> {
+pub(crate) fn parse_database_url(url: &str) -> Result<DatabaseSettings, UrlError> {
     url::parse(url.trim())
 }
 

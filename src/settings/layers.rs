@@ -54,7 +54,7 @@ impl Layers {
         let dotenv = read_dotenv(sources, &mut problems);
         let mut layers = vec![defaults()];
         layers.extend(toml_layers(sources, &dotenv, &mut problems));
-        layers.push(Layer::of_text(
+        layers.push(Layer::from_text(
             DOTENV,
             dotenv.values.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         ));
@@ -99,7 +99,7 @@ impl Layer {
 
     /// Builds a layer from environment-style names, and ignores unknown ones. Names must be sorted, so that lower case
     /// overrides upper case.
-    fn of_text<'a>(origin: &str, values: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+    fn from_text<'a>(origin: &str, values: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut layer = Self::new(origin);
         for (name, value) in values {
             if let Some(spec) = catalogue::ALL.iter().find(|spec| spec.is_named(name)) {
@@ -151,7 +151,7 @@ fn defaults() -> Layer {
         Fallback::Value(value) => Some((spec.name, value)),
         Fallback::Required | Fallback::Unset | Fallback::Derived(_) => None,
     });
-    Layer::of_text(DEFAULT, values)
+    Layer::from_text(DEFAULT, values)
 }
 
 fn read_dotenv(sources: &Sources<'_>, problems: &mut Vec<SettingProblem>) -> Dotenv {
@@ -244,7 +244,7 @@ fn environment_layer(environment: &BTreeMap<String, OsString>, problems: &mut Ve
         }
     }
     let texts = environment.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str()?)));
-    Layer::of_text(ENVIRONMENT, texts)
+    Layer::from_text(ENVIRONMENT, texts)
 }
 
 /// Reads an optional text file, and records a problem if that fails.

@@ -42,12 +42,12 @@ use crate::inbox::{FsyncPolicy, KeepPolicy};
 use replicas::Purpose;
 
 #[cfg(feature = "tools")]
-pub(crate) use broker_url::{BrokerAddress, broker_of};
+pub(crate) use broker_url::{BrokerAddress, parse_broker_url};
 pub use credentials::CredentialSettings;
 pub use database::DatabaseSettings;
 pub use error::{Found, SettingProblem, SettingsError};
 #[cfg(feature = "tools")]
-pub(crate) use given::{database_of, is_setting, load_given};
+pub(crate) use given::{is_setting, load_given, parse_database_url};
 pub use secret_source::SecretSource;
 pub use servers::{ServerAddress, Servers};
 pub use tls::{DatabaseTls, TlsMode};
@@ -88,7 +88,7 @@ pub struct Settings {
     /// Number of lanes of a new inbox.
     pub lanes: u32,
     /// Whether `lanes` was set explicitly. The default depends on the role, while an existing inbox keeps its lanes.
-    pub lanes_are_given: bool,
+    pub has_explicit_lanes: bool,
     /// Maximum messages in one transaction.
     pub batch_max_messages: usize,
     /// Maximum payload bytes in one transaction, unless a single message exceeds them.

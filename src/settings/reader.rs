@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns whether the setting has any value.
-    pub(super) fn is_given(&self, spec: &Spec) -> bool {
+    pub(super) fn is_set(&self, spec: &Spec) -> bool {
         self.layers.get(spec.name).is_some()
     }
 
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the path in a setting, if it is set.
-    pub(super) fn path_of(&self, spec: &Spec) -> Option<PathBuf> {
+    pub(super) fn configured_path(&self, spec: &Spec) -> Option<PathBuf> {
         let path = self.layers.get(spec.name)?.kind.to_string();
         (!path.is_empty()).then(|| PathBuf::from(path))
     }
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Shows a setting as unused because another one replaces it.
-    pub(super) fn pass_over(&mut self, spec: &Spec, reason: &str) {
+    pub(super) fn show_unused(&mut self, spec: &Spec, reason: &str) {
         if let Some(written) = self.layers.get(spec.name) {
             let value = if spec.is_secret() { MASK.to_owned() } else { written.kind.to_string() };
             self.show(spec, Some(value), &format!("{}, not used: {reason}", written.origin));

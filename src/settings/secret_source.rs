@@ -49,7 +49,7 @@ impl DatabaseSettings {
             SecretSource::UrlFile(path) => (path, fresh.reread_url(path)),
         };
         read.map_err(|reason| RereadError { path: path.clone(), reason })?;
-        Ok((!self.has_login_of(&fresh)).then_some(fresh))
+        Ok((!self.has_same_login(&fresh)).then_some(fresh))
     }
 
     fn reread_password(&mut self, path: &Path) -> Result<(), String> {
@@ -84,7 +84,7 @@ impl DatabaseSettings {
     }
 
     /// Returns whether user and password are equal.
-    pub(crate) fn has_login_of(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_login(&self, other: &Self) -> bool {
         self.login() == other.login()
     }
 

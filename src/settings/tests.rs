@@ -272,7 +272,7 @@ fn conflicting_replica_settings_are_rejected() {
 fn default_lanes_depend_on_role() {
     let lanes = |environment: &[(&str, &str)]| {
         let settings = settings(environment);
-        (settings.lanes, settings.lanes_are_given)
+        (settings.lanes, settings.has_explicit_lanes)
     };
     let gw3 = ("MQTT_CLIENT_ID", "gw-3");
     assert_eq!(lanes(&[("SHARD_INDEX", "gw-0")]), (2, false));

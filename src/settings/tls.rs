@@ -118,7 +118,7 @@ pub(super) fn read(reader: &mut Reader<'_>, in_url: Option<DatabaseTls>) -> Resu
     };
     match problem(reader, &tls) {
         None => Ok(tls),
-        Some((part, expected)) if has_url && !reader.is_given(part.spec) => {
+        Some((part, expected)) if has_url && !reader.is_set(part.spec) => {
             let origin = reader.origin(&DATABASE_URL);
             let expected = format!("in its option `{}` (or in {}) {expected}", part.in_url, part.spec.name);
             Err(reader.refuse_secret(&DATABASE_URL, &origin, expected))

@@ -51,7 +51,7 @@ impl Database {
     /// Makes a new pool if the file of the secret holds other credentials than this pool uses.
     fn takes_new_credentials(&mut self) -> bool {
         let origin = self.origin.with_present_secret();
-        if origin.settings.has_login_of(&self.origin.settings) {
+        if origin.settings.has_same_login(&self.origin.settings) {
             return false;
         }
         *self = Self::with_origin(Arc::new(origin), self.server);

@@ -104,14 +104,14 @@ impl ErrorFile {
 
     fn write(&self, State { open, retention, .. }: &mut State, line: &ErrorLine) -> io::Result<Appended> {
         let (at, day) = (line.at, line.at.date());
-        if retention.as_mut().is_some_and(|retention| retention.is_full(at)) {
+        if retention.as_mut().is_some_and(|retention| retention.check_full(at)) {
             return Ok(Appended::Skipped);
         }
         let file = self.file_of(open, day)?;
         if let Some(retention) = retention {
             let today = file.metadata()?.len();
-            if !retention.admits(at, today, line.text.len())? {
-                let closing = retention.closing(at, today).unwrap_or_default();
+            if !retention.make_space(at, today, line.text.len())? {
+                let closing = retention.closing_if_fits(at, today).unwrap_or_default();
                 let written = file.write_all(closing.as_bytes());
                 // An operator may free space by deleting the file, so no handle to it is kept.
                 *open = None;

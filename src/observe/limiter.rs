@@ -18,7 +18,7 @@ use super::line;
 use super::repeats::{Decision, Moment, RecordKey, RepeatLimiter, Rule, Summary};
 
 /// Fields that identify the subject of a record. Records that differ in one of them are counted separately.
-const ABOUT: [&str; 9] =
+const SUBJECT_FIELDS: [&str; 9] =
     ["actor", "lane", "flow_id", "flow", "topic", "endpoint", "server", "place", "reason"];
 
 /// Counts repeated records, and writes summaries of the suppressed ones.
@@ -141,14 +141,14 @@ impl Example {
     fn from_record(record: &Record<'_>) -> Self {
         let message = line::message(record, TEXT_CHARS);
         let about = line::fields(record, TEXT_CHARS).into_iter();
-        let about = about.filter(|(name, _)| ABOUT.contains(&name.as_str())).collect();
+        let about = about.filter(|(name, _)| SUBJECT_FIELDS.contains(&name.as_str())).collect();
         Self { level: record.level(), target: record.target().to_owned(), message, about }
     }
 
     /// Returns the fields shared by all records that the example represents; none if their keys differ.
     fn fields(&self, mixed: bool) -> Vec<(&str, Value<'_>)> {
         let about = self.about.iter().filter(|_| !mixed);
-        about.map(|(name, value)| (name.as_str(), as_kv(value))).collect()
+        about.map(|(name, value)| (name.as_str(), to_kv(value))).collect()
     }
 }
 
@@ -161,21 +161,21 @@ fn key_of(record: &Record<'_>) -> RecordKey {
     let mut hasher = DefaultHasher::new();
     (record.level(), record.target(), record.file(), record.line()).hash(&mut hasher);
     let site = hasher.finish();
-    let mut about = About { hasher, any: false };
+    let mut about = SubjectHasher { hasher, any: false };
     // An error can only come from the visitor, and this visitor returns none.
     let _ = record.key_values().visit(&mut about);
     RecordKey { site, detailed: if about.any { about.hasher.finish() } else { site } }
 }
 
 /// Hashes the fields that identify the subject of a record.
-struct About {
+struct SubjectHasher {
     hasher: DefaultHasher,
     any: bool,
 }
 
-impl<'kvs> VisitSource<'kvs> for About {
+impl<'kvs> VisitSource<'kvs> for SubjectHasher {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        if ABOUT.contains(&key.as_str()) {
+        if SUBJECT_FIELDS.contains(&key.as_str()) {
             self.any = true;
             key.as_str().hash(&mut self.hasher);
             let _ = write!(self, "{value}");
@@ -184,14 +184,14 @@ impl<'kvs> VisitSource<'kvs> for About {
     }
 }
 
-impl Write for About {
+impl Write for SubjectHasher {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.hasher.write(text.as_bytes());
         Ok(())
     }
 }
 
-fn as_kv(value: &Json) -> Value<'_> {
+fn to_kv(value: &Json) -> Value<'_> {
     match value {
         Json::String(text) => text.as_str().into(),
         Json::Number(number) if number.is_u64() => number.as_u64().unwrap_or_default().into(),

@@ -129,12 +129,12 @@ fn write_all(logger: &Logger, queue: &LogQueue) {
 
 /// Starts a thread that writes due summaries. A shared thread could be blocked by the fault that the lines report.
 fn start_repeats_thread(logger: &'static Logger) {
-    let looking = move || loop {
+    let write_due = move || loop {
         thread::sleep(REPEATS_INTERVAL);
         logger.write_summaries(Limiter::write_due);
     };
     // Without the thread, a summary is written by the next record with the same key, or at the end.
-    if let Err(error) = thread::Builder::new().name("log-repeats".to_owned()).spawn(looking) {
+    if let Err(error) = thread::Builder::new().name("log-repeats".to_owned()).spawn(write_due) {
         log::warn!("Cannot start the thread log-repeats; summaries of repeated lines will be late: {error}");
     }
 }
@@ -222,7 +222,7 @@ impl Logger {
             Ok(Appended::Written | Appended::Skipped) => {}
             Ok(Appended::Full { max_bytes }) => self.write_full(max_bytes),
             Err(error) => {
-                let args = format_args!("the error file cannot be written, going on without it: {error}");
+                let args = format_args!("Cannot write the error file; continuing without it: {error}");
                 let builder = &mut Record::builder();
                 let record = builder.level(Level::Error).target(module_path!()).args(args).build();
                 if let Some(line) = self.lines.line(&record) {
@@ -364,12 +364,12 @@ mod tests {
 
     #[test]
     fn only_filter_off_hides_gap_notices() {
-        let told = |filter: &str| {
+        let is_written = |filter: &str| {
             let record = Record::builder().level(Level::Warn).target(module_path!()).build();
             silent(filter).lines.notice_line(&record).is_some()
         };
-        assert!(told("info") && told("error"));
-        assert!(!told("off"));
+        assert!(is_written("info") && is_written("error"));
+        assert!(!is_written("off"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn judged(loaded: &Result<Loaded, SettingsError>) -> u64 {
 }
 
 #[test]
-fn an_environment_file_is_read_without_showing_the_password() {
+fn dotenv_input_reveals_no_password() {
     let dictionary = [
         "\n",
         "=",
@@ -108,7 +108,7 @@ fn an_environment_file_is_read_without_showing_the_password() {
 }
 
 #[test]
-fn a_database_url_is_read_without_showing_the_password() {
+fn database_url_input_reveals_no_password() {
     let dictionary = [
         "@",
         ":",
@@ -146,7 +146,7 @@ const TRIED: [&str; 9] = [
 
 /// An input consists of a setting to test, a TOML text, and the value of the setting.
 #[test]
-fn any_value_is_taken_or_refused() {
+fn any_value_parses_or_fails() {
     let dictionary = [
         "\0",
         "\n",

@@ -1,6 +1,6 @@
 //! Numbers in the syntax of Python's `int()` and `float()`, as far as settings need it.
 
-/// Parses an integer: `"10"`, `" 10 "`, `"+5"`, `"1_000"`. None if it is invalid or has too many digits for any setting.
+/// Parses an integer: `"10"`, `" 10 "`, `"+5"`, `"1_000"`. None if invalid, or with more digits than any setting has.
 pub(super) fn integer(text: &str) -> Option<i128> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {

@@ -63,8 +63,8 @@ impl Retention {
         self.delete_oldest(day, today).map(|others| self.others = Some((day, others)))
     }
 
-    /// Returns whether the limit is known to be reached at this time.
-    pub(super) fn is_full(&mut self, at: NaiveDateTime) -> bool {
+    /// Checks for freed space once a minute, and returns whether the limit is still reached.
+    pub(super) fn check_full(&mut self, at: NaiveDateTime) -> bool {
         let Some(full) = &mut self.full else { return false };
         if full.day == at.date() {
             // The clock may have been set back.
@@ -81,16 +81,16 @@ impl Retention {
         false
     }
 
-    /// Returns whether `more` bytes fit in addition to `today`, the length of the current file. Space for the closing
-    /// line is reserved.
-    pub(super) fn admits(&mut self, at: NaiveDateTime, today: u64, more: usize) -> io::Result<bool> {
+    /// Makes space for `more` bytes in addition to the `today` bytes of the current file. Returns whether they fit.
+    /// Space for the closing line is reserved.
+    pub(super) fn make_space(&mut self, at: NaiveDateTime, today: u64, more: usize) -> io::Result<bool> {
         let (day, closing) = (at.date(), bytes_of(closing_line(at).len()));
         let needed = today.saturating_add(bytes_of(more)).saturating_add(closing);
         let others = match self.others {
-            Some((known, others)) if known == day && self.holds(others, needed) => Ok(others),
+            Some((known, others)) if known == day && self.fits(others, needed) => Ok(others),
             _ => self.delete_oldest(day, needed),
         };
-        let fits = others.as_ref().is_ok_and(|others| self.holds(*others, needed));
+        let fits = others.as_ref().is_ok_and(|others| self.fits(*others, needed));
         if !fits {
             // A failed deletion is retried at the next check.
             let bytes = others.as_ref().map_or(u64::MAX, |others| others.saturating_add(today));
@@ -101,10 +101,10 @@ impl Retention {
     }
 
     /// Returns the closing line if it fits. After a restart on the same day the file may contain one already.
-    pub(super) fn closing(&self, at: NaiveDateTime, today: u64) -> Option<String> {
+    pub(super) fn closing_if_fits(&self, at: NaiveDateTime, today: u64) -> Option<String> {
         let closing = closing_line(at);
         let others = self.others.map_or(0, |(_, others)| others);
-        self.holds(others, today.saturating_add(bytes_of(closing.len()))).then_some(closing)
+        self.fits(others, today.saturating_add(bytes_of(closing.len()))).then_some(closing)
     }
 
     /// Marks the day as reported, and returns whether that is the first report of the day.
@@ -112,11 +112,11 @@ impl Retention {
         self.reported.replace(day) != Some(day)
     }
 
-    fn holds(&self, others: u64, needed: u64) -> bool {
+    fn fits(&self, others: u64, needed: u64) -> bool {
         others.saturating_add(needed) <= self.max_bytes
     }
 
-    /// Deletes files of other days, oldest first, until `needed` bytes fit. Returns the total size of the remaining ones.
+    /// Deletes files of other days, oldest first, until `needed` bytes fit. Returns the total size of the others.
     fn delete_oldest(&self, day: NaiveDate, needed: u64) -> io::Result<u64> {
         let mut files = daily_files(&self.dir)?;
         files.retain(|(date, _)| *date != day);
@@ -124,7 +124,7 @@ impl Retention {
         let mut left = files.iter().map(|(_, bytes)| bytes).sum();
         let mut failure = None;
         for (date, bytes) in files {
-            if self.holds(left, needed) {
+            if self.fits(left, needed) {
                 break;
             }
             match delete(&path_of(&self.dir, date)) {
@@ -133,7 +133,7 @@ impl Retention {
             }
         }
         match failure {
-            Some(error) if !self.holds(left, needed) => Err(error),
+            Some(error) if !self.fits(left, needed) => Err(error),
             _ => Ok(left),
         }
     }

@@ -17,24 +17,24 @@ impl Broker {
     /// Counts an accepted connection.
     pub fn connected(&self) {
         self.connections.fetch_add(1, Relaxed);
-        self.is_connected.is(true);
+        self.is_connected.set(true);
     }
 
     /// Counts a lost connection.
     pub fn lost(&self) {
         self.lost.fetch_add(1, Relaxed);
-        self.is_connected.is(false);
+        self.is_connected.set(false);
     }
 
     /// Counts a failed connection attempt.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
-        self.is_connected.is(false);
+        self.is_connected.set(false);
     }
 
     /// Marks the connection as closed by the gateway.
     pub fn mark_disconnected(&self) {
-        self.is_connected.is(false);
+        self.is_connected.set(false);
     }
 
     /// Returns whether the gateway is connected; `None` until the first attempt has succeeded or failed.

@@ -90,7 +90,7 @@ impl Default for Database {
 impl Database {
     /// Marks the database as up after a successful statement.
     pub fn mark_up(&self) {
-        self.is_up.is(true);
+        self.is_up.set(true);
     }
 
     /// Counts a failure, and marks the database as down if the failure affects every statement.
@@ -99,7 +99,7 @@ impl Database {
             count.fetch_add(1, Relaxed);
         }
         if kind.means_down() {
-            self.is_up.is(false);
+            self.is_up.set(false);
         }
     }
 

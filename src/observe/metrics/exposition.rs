@@ -54,7 +54,7 @@ struct Process(Arc<Telemetry>);
 impl Collector for Process {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let started = self.0.started_at().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let help = "When the process began, in seconds since 1970";
+        let help = "Start time of the process, in seconds since 1970";
         Families(encoder).gauge("process_start_time_seconds", help, seconds(started))
     }
 }
@@ -78,25 +78,25 @@ impl Collector for Gateway {
 impl Gateway {
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-        families.gauges("build_info", "Which program this is", [(version, 1.0)])?;
-        let help = "Whether messages are taken, as /health/ready has it";
+        families.gauges("build_info", "Version of the program", [(version, 1.0)])?;
+        let help = "Whether the gateway accepts messages, as in /health/ready";
         families.gauge("ready", help, flag(self.0.unready_reasons().is_empty()))?;
-        let help = "Log lines that were dropped because nobody took them in time";
+        let help = "Log lines dropped because the log writer fell behind";
         families.counter("log_lines_dropped", help, log_queue::dropped())
     }
 
     fn flows(&self, families: &mut Families<'_>) -> fmt::Result {
         let readings = self.0.metrics.flows.read();
         let flows = || readings.iter().map(|flow| (vec![("flow", &*flow.flow)], flow));
-        let help = "Messages taken out of the inbox for the flow, whatever became of them";
+        let help = "Messages read from the inbox for the flow, with any outcome";
         families.counters("flow_received", help, flows().map(|(labels, flow)| (labels, flow.received)))?;
         let help = "Messages stored";
         families.counters("flow_stored", help, flows().map(|(labels, flow)| (labels, flow.stored)))?;
-        let help = "Posts that the endpoint took";
+        let help = "Posts accepted by the endpoint";
         families.counters("flow_posted", help, flows().map(|(labels, flow)| (labels, flow.posted)))?;
-        let help = "Messages that became dead letters in place of being stored or posted";
+        let help = "Messages that became dead letters instead of being stored or posted";
         families.counters("flow_invalid", help, flows().map(|(labels, flow)| (labels, flow.invalid)))?;
-        let help = "Number of the last message that this process has numbered";
+        let help = "Last sequence number assigned by this process";
         let last = flows().filter_map(|(labels, flow)| Some((labels, flow.last_message_id?)));
         families.numbers("flow_last_message_id", help, last)
     }
@@ -108,13 +108,13 @@ impl Gateway {
             |value: fn(&ActorReading) -> f64| actors().map(move |(labels, actor)| (labels, value(actor)));
         let counters =
             |value: fn(&ActorReading) -> u64| actors().map(move |(labels, actor)| (labels, value(actor)));
-        let help = "Messages waiting or in hand";
+        let help = "Messages waiting or being handled";
         families.gauges("actor_mailbox_depth", help, gauges(|actor| amount(actor.depth as u64)))?;
-        let help = "Messages that may wait or be in hand";
+        let help = "Maximum messages waiting or being handled";
         families.gauges("actor_mailbox_capacity", help, gauges(|actor| amount(actor.capacity as u64)))?;
-        let help = "Age of the oldest message in hand";
+        let help = "Age of the oldest message being handled";
         families.gauges("actor_message_age_seconds", help, gauges(|actor| seconds(actor.age)))?;
-        families.gauges("actor_state", "1 for the state that the actor is in", states(&readings))?;
+        families.gauges("actor_state", "1 for the current state of the actor", states(&readings))?;
         let help = "Messages sent to the actor";
         families.counters("actor_received", help, counters(|actor| actor.received))?;
         families.counters("actor_handled", "Messages handled", counters(|actor| actor.handled))?;
@@ -123,7 +123,7 @@ impl Gateway {
         let help = "Time between sending and handling";
         let waits = actors().map(|(labels, actor)| (labels, actor.waits.clone()));
         families.histograms("actor_wait_seconds", help, waits)?;
-        let help = "Time that a handling took";
+        let help = "Time for handling a message";
         let handles = actors().map(|(labels, actor)| (labels, actor.handles.clone()));
         families.histograms("actor_handle_seconds", help, handles)
     }
@@ -134,12 +134,12 @@ impl Gateway {
             |value: fn(&InboxReading) -> f64| inbox.iter().map(move |inbox| (Labels::new(), value(inbox)));
         families.gauges(
             "inbox_bytes",
-            "Bytes that the inbox takes on disk, without finished segments",
+            "Bytes of the inbox on disk, without finished segments",
             gauge(|inbox| amount(inbox.bytes)),
         )?;
-        let help = "Bytes of finished segments that are kept in case the database goes back";
+        let help = "Bytes of finished segments, kept in case the database is set back";
         families.gauges("inbox_kept_bytes", help, gauge(|inbox| amount(inbox.kept_bytes)))?;
-        let help = "Bytes that the inbox may take on disk";
+        let help = "Maximum bytes of the inbox on disk";
         families.gauges("inbox_max_bytes", help, gauge(|inbox| amount(inbox.max_bytes)))?;
         let help = "Messages in the inbox that are not yet in the database";
         families.gauges(
@@ -149,7 +149,7 @@ impl Gateway {
         )?;
         let help = "Age of the oldest message that is not yet in the database";
         families.gauges("inbox_oldest_uncommitted_age_seconds", help, gauge(age_of_the_oldest))?;
-        let help = "Whether the inbox took the last message that it was given";
+        let help = "Whether the inbox accepted the last message";
         families.gauges("inbox_writable", help, gauge(|inbox| flag(inbox.refusal.is_none())))?;
         let appended = inbox.as_ref().map(|inbox| inbox.appended).unwrap_or_default();
         families.counter("inbox_appended", "Messages appended to the inbox", appended)
@@ -157,19 +157,18 @@ impl Gateway {
 
     fn database(&self, families: &mut Families<'_>) -> fmt::Result {
         let database = &self.0.metrics.database;
-        let help = "Whether the database did the last thing that it was asked for";
+        let help = "Whether the last database operation succeeded";
         families.gauges("database_up", help, database.is_up().map(|is_up| (Labels::new(), flag(is_up))))?;
         let errors = database.errors();
         let errors = errors.iter().map(|(kind, count)| (vec![("kind", *kind)], *count));
         families.counters("database_errors", "Failures of the database", errors)?;
         let (set_backs, replayed) = database.replays();
-        let help =
-            "Times that a lane stood below the offset that was committed, because the database went back";
+        let help = "Lanes found below their committed offset because the database was set back";
         families.counter("lane_set_backs", help, set_backs)?;
-        let help = "Messages processed again because the database went back";
+        let help = "Messages processed again because the database was set back";
         families.counter("messages_replayed", help, replayed)?;
         let numbers = database.numbers_used();
-        let help = "How far the numbers of a column have got, as a part of all that it can hold";
+        let help = "Used fraction of the value range of a column";
         let numbers = numbers.iter().map(|(column, used)| (vec![("column", *column)], *used));
         families.gauges("numbers_used_ratio", help, numbers)?;
         let transactions = database.transactions();
@@ -185,12 +184,12 @@ impl Gateway {
     fn broker(&self, families: &mut Families<'_>) -> fmt::Result {
         let broker = &self.0.metrics.broker;
         let [connections, lost, failed] = broker.counts();
-        let help = "Whether there is a connection to the broker";
+        let help = "Whether the gateway is connected to the broker";
         let connected = broker.is_connected().map(|connected| (Labels::new(), flag(connected)));
         families.gauges("broker_connected", help, connected)?;
-        families.counter("broker_connections", "Connections that the broker accepted", connections)?;
-        families.counter("broker_connections_lost", "Connections that were lost", lost)?;
-        families.counter("broker_connections_failed", "Attempts to connect that failed", failed)
+        families.counter("broker_connections", "Connections accepted by the broker", connections)?;
+        families.counter("broker_connections_lost", "Connections lost", lost)?;
+        families.counter("broker_connections_failed", "Failed connection attempts", failed)
     }
 
     fn outbox(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -198,17 +197,17 @@ impl Gateway {
         let gauge = |value: fn(&OutboxReading) -> f64| {
             outbox.iter().map(move |outbox| (Labels::new(), value(outbox)))
         };
-        let help = "Messages that wait to be posted";
+        let help = "Messages waiting to be posted";
         families.gauges("outbox_depth", help, gauge(|outbox| amount(outbox.depth)))?;
-        let help = "Age of the oldest message that waits to be posted";
+        let help = "Age of the oldest message waiting to be posted";
         families.gauges("outbox_oldest_age_seconds", help, gauge(|outbox| seconds(outbox.oldest_age)))?;
-        let help = "Age at which a message that waits to be posted becomes a dead letter";
+        let help = "Age at which a message waiting to be posted becomes a dead letter";
         families.gauges("outbox_max_age_seconds", help, gauge(|outbox| seconds(outbox.max_age)))?;
         let letters = self.0.metrics.dead_letters.read();
         let letters = letters.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
         families.counters("dead_letters", "Messages that could not be processed or posted", letters)?;
         let rows = self.0.metrics.dead_letters.rows();
-        let help = "Rows of the table of dead letters at most, as of the last reload of the flows";
+        let help = "Upper bound of the rows in dead_letters, as of the last reload of the flows";
         families.gauges("dead_letters_rows", help, rows.map(|rows| (Labels::new(), amount(rows))))
     }
 }

@@ -106,8 +106,8 @@ fn for_each<'l, M: EncodeMetric>(
 }
 
 /// Converts a flag to 1 or 0.
-pub(super) fn flag(is_so: bool) -> f64 {
-    f64::from(u8::from(is_so))
+pub(super) fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
 }
 
 /// Converts a count to a gauge value.

@@ -11,8 +11,8 @@ pub(super) struct Known(AtomicU8);
 
 impl Known {
     /// Sets the flag.
-    pub(super) fn is(&self, so: bool) {
-        self.0.store(if so { YES } else { NO }, Relaxed);
+    pub(super) fn set(&self, value: bool) {
+        self.0.store(if value { YES } else { NO }, Relaxed);
     }
 
     /// Returns the flag; `None` if it was never set.

@@ -18,7 +18,7 @@ use database::TestDatabase;
 use http_sink::{Reply, Sink, TOO_LONG};
 use mqtt_gateway::actors::delivery::{DeliveryActor, DeliveryParts};
 use mqtt_gateway::actors::messages::{ActorExited, Deliver, DeliverFromTable, DrainDelivery};
-use mqtt_gateway::actors::{ActorId, ActorState, Life, Mailbox};
+use mqtt_gateway::actors::{ActorGuard, ActorId, ActorState, Mailbox};
 use mqtt_gateway::delivery::client::{EndpointClients, PostError};
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Record};
 use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
@@ -88,8 +88,9 @@ impl Gateway {
         };
         let supervisor = Supervisor.start();
         let mailbox = Mailbox::new("delivery", 100_000);
-        let life = Life::new(ActorId::Delivery, 1, Arc::clone(&mailbox), supervisor.clone().recipient());
-        let address = DeliveryActor::new(life, parts).start();
+        let guard =
+            ActorGuard::new(ActorId::Delivery, 1, Arc::clone(&mailbox), supervisor.clone().recipient());
+        let address = DeliveryActor::new(guard, parts).start();
         let gateway = Self { test, address, mailbox, gauge, _supervisor: supervisor };
         gateway.until("the delivery is ready", async |gateway| gateway.state() != ActorState::Starting).await;
         gateway

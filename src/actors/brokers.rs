@@ -1,4 +1,4 @@
-//! A row of `mqtt_servers` as the link takes it: the adapters do not know each other.
+//! Converts a row of `mqtt_servers` to the link's type, so that the two adapters stay independent.
 
 use secrecy::ExposeSecret;
 

@@ -1,10 +1,8 @@
-//! Posts what the workers have numbered: the outgoing hand of the flows.
+//! Posts messages from the outbox to HTTP endpoints.
 //!
-//! What is decided is decided by [`DeliveryQueue`]; this performs it. It asks the queue for posts
-//! and loads whenever something has happened, and gives back what became of them. Posts run as
-//! tasks of this thread, at most one piece of each kind of work on the table at a time
-//! (`table_work`).
-
+//! [`DeliveryQueue`] makes the decisions and this actor performs them. After every event the actor asks the queue for
+//! posts and loads, and reports their outcomes to it. Posts run as tasks on the actor's thread. Work on the table runs
+//! in `table_work`, at most one piece of each kind at a time.
 mod table_work;
 
 use std::rc::Rc;
@@ -15,8 +13,8 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use self::table_work::{Chore, TableWork};
-use super::life::Life;
+use self::table_work::{MaintenanceTask, TableWork};
+use super::actor_guard::ActorGuard;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{Deliver, DeliverFromTable, DrainDelivery, FollowFlows};
 use crate::delivery::client::{EndpointClients, PostError};
@@ -30,53 +28,53 @@ use crate::observe::Telemetry;
 use crate::settings::{DatabaseSettings, HttpRoute};
 use crate::store::OutboxGauge;
 
-/// Time between two attempts at the same message.
+/// Delay between two attempts at the same message.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), max: Duration::from_mins(1) };
 
-/// How often the state is told and idle connections are looked for.
-const TICK: Duration = Duration::from_secs(1);
+/// Interval at which the state is published and idle connections are closed.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The poster.
+/// Posts messages to endpoints.
 #[derive(Debug)]
 pub struct DeliveryActor {
-    life: Life,
+    guard: ActorGuard,
     parts: DeliveryParts,
     queue: DeliveryQueue,
-    /// The moments of the queue count from here.
+    /// Origin of the queue's moments.
     born: Instant,
     clients: Rc<EndpointClients>,
-    /// Posts under way; they end with the actor.
+    /// Posts in flight; they end with the actor.
     posts: JoinSet<()>,
     table: TableWork,
-    /// The next time at which the queue is to be asked although nothing has happened.
+    /// Next time at which the queue must be asked without an event.
     wake: Option<(Moment, SpawnHandle)>,
-    /// Who waits for the last post.
+    /// Callers that wait for the last post.
     drained: Vec<oneshot::Sender<()>>,
     draining: bool,
 }
 
-/// What a delivery is made of; the factory keeps it for the next one.
+/// Dependencies of the delivery; the factory keeps them for a restart.
 #[derive(Debug, Clone)]
 pub struct DeliveryParts {
-    /// Where the outbox is.
+    /// The database of the outbox.
     pub database: DatabaseSettings,
-    /// The inbox of this process: the owner of its rows.
+    /// The inbox id of this process, which owns its rows.
     pub inbox_id: Arc<str>,
-    /// How many messages wait, for the workers.
+    /// Number of waiting messages, shared with the workers.
     pub gauge: Arc<OutboxGauge>,
-    /// For one post, from the connect to the last byte of the answer.
+    /// Timeout of one post, from the connect to the last byte of the answer.
     pub http_timeout: Duration,
-    /// The way to the endpoints.
+    /// Proxy and TLS options for the endpoints.
     pub http_route: HttpRoute,
-    /// A message that fails at this age becomes a dead letter.
+    /// Age at which a failing message becomes a dead letter.
     pub max_age: Duration,
-    /// Time between two messages from which on they may have the same key.
+    /// Time after which a key of a message may be used again.
     pub keys_known_for: Duration,
-    /// Where it counts what it has done.
+    /// Receives the delivery's counters.
     pub observed: Arc<Telemetry>,
 }
 
-/// To itself: a post is over.
+/// Sent by the delivery to itself: a post has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct PostEnded {
@@ -84,7 +82,7 @@ struct PostEnded {
     outcome: Result<(), PostError>,
 }
 
-/// Says that a post is over when it is dropped, be it by a panic: its flow would wait for ever.
+/// Reports the end of a post when dropped, including by a panic. Without the report its flow would wait forever.
 struct PostReport {
     actor: Addr<DeliveryActor>,
     item: Arc<OutboxItem>,
@@ -105,14 +103,14 @@ impl Drop for PostReport {
 }
 
 impl DeliveryActor {
-    /// A delivery; it connects to the database when it has started, on its own arbiter.
+    /// Creates a delivery. It connects to the database in `started`, on its own arbiter.
     #[must_use]
-    pub fn new(life: Life, parts: DeliveryParts) -> Self {
+    pub fn new(guard: ActorGuard, parts: DeliveryParts) -> Self {
         let rule = RetryRule { backoff: BACKOFF, max_age: parts.max_age };
         Self {
             queue: DeliveryQueue::new(Arc::clone(&parts.inbox_id), Limits::default(), rule),
             clients: Rc::new(EndpointClients::new(parts.http_timeout, &parts.http_route)),
-            life,
+            guard,
             parts,
             born: Instant::now(),
             posts: JoinSet::new(),
@@ -127,7 +125,7 @@ impl DeliveryActor {
         self.born.elapsed()
     }
 
-    /// Begins whatever may begin now.
+    /// Starts all posts and loads that are possible now.
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = self.now();
         while let Some(item) = self.queue.next_post(now) {
@@ -141,13 +139,13 @@ impl DeliveryActor {
         self.set_alarm(context);
         if self.draining && self.queue.is_quiet() {
             for waiting in self.drained.drain(..) {
-                // Whoever asked may have gone.
+                // A caller that timed out has dropped its receiver.
                 let _ = waiting.send(());
             }
         }
     }
 
-    /// That the flow was deleted, the log says once for all of its messages.
+    /// Dead-letters a message of a deleted flow. The deletion itself is logged once per flow.
     fn give_up_deleted(&mut self, item: &OutboxItem) {
         let detail = "the flow was deleted while the post waited".to_owned();
         let outcome =
@@ -209,7 +207,7 @@ impl DeliveryActor {
         } else {
             ActorState::Starting
         };
-        self.life.mailbox().set_state(state);
+        self.guard.mailbox().set_state(state);
     }
 }
 
@@ -217,9 +215,9 @@ impl Actor for DeliveryActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.life.keep_beating(context);
+        self.guard.start_heartbeat(context);
         self.open_table(context);
-        context.run_interval(TICK, |delivery, _| delivery.tick());
+        context.run_interval(TICK_INTERVAL, |delivery, _| delivery.tick());
     }
 }
 
@@ -232,7 +230,7 @@ impl Handler<Envelope<Deliver>> for DeliveryActor {
         if self.table.is_ready() {
             self.queue.deliver(items, now);
         } else {
-            // Rows from before may be in the table, and they come first.
+            // Older rows may be in the table and must be posted first.
             self.queue.committed(&CommittedRows::from_items(&items), now);
         }
         self.pump(context);
@@ -246,7 +244,7 @@ impl Handler<Envelope<DeliverFromTable>> for DeliveryActor {
         let (DeliverFromTable { rows }, _handling) = envelope.open();
         match rows {
             Some(rows) => self.queue.committed(&rows, self.now()),
-            None => self.table.want(Chore::ThoroughSweep),
+            None => self.table.want(MaintenanceTask::ThoroughSweep),
         }
         self.pump(context);
     }
@@ -257,7 +255,7 @@ impl Handler<Envelope<FollowFlows>> for DeliveryActor {
 
     fn handle(&mut self, envelope: Envelope<FollowFlows>, context: &mut Self::Context) {
         let (FollowFlows, _handling) = envelope.open();
-        self.table.want(Chore::RoutineSweep);
+        self.table.want(MaintenanceTask::RoutineSweep);
         self.pump(context);
     }
 }
@@ -267,7 +265,7 @@ impl Handler<PostEnded> for DeliveryActor {
 
     fn handle(&mut self, ended: PostEnded, context: &mut Self::Context) {
         crash_point!("delivery-answered");
-        // Its task is over, or about to be.
+        // The task of the post has ended or is about to end.
         while self.posts.try_join_next().is_some() {}
         let PostEnded { item, outcome } = ended;
         let outcome = match outcome {
@@ -298,7 +296,7 @@ impl Handler<Envelope<DrainDelivery>> for DeliveryActor {
         self.pump(context);
         Box::pin(async move {
             let (DrainDelivery, _handling) = envelope.open();
-            // An error means that the actor is gone, and so is whoever waits for it.
+            // An error means that the actor has ended.
             let _ = told.await;
         })
     }
@@ -326,7 +324,7 @@ fn log_delivery(item: &OutboxItem) {
             "Endpoint {endpoint} of flow {flow} takes messages again, after {attempts} failed attempts"
         );
     } else if log::log_enabled!(log::Level::Debug) {
-        // For each post, so that it costs nothing where nobody reads it.
+        // Runs for each post, so the URL is redacted only if the line is logged.
         let endpoint = redacted(&item.url);
         let endpoint = endpoint.as_str();
         log::debug!(flow_id, flow, endpoint, message_id; "Posted flow {flow} to endpoint {endpoint}");

@@ -1,7 +1,7 @@
-//! Where every actor is reached now.
+//! Current addresses of all actors.
 //!
-//! Actors find each other here at every send instead of keeping addresses: after a restart the
-//! new address is in its slot, and nobody has to be told.
+//! Actors resolve addresses here at every send. After a restart the slot holds the new address, so senders need no
+//! notification.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,24 +16,24 @@ use super::registry::FlowRegistryActor;
 use super::router::RouterActor;
 use super::worker::FlowWorkerActor;
 
-/// The slots of all actors but the supervisor, to which nobody sends by its mailbox.
+/// The slots of all actors. The supervisor has only a mailbox, because no message reaches it through a slot.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    /// Counts what the supervisor does.
+    /// Counters of the supervisor's work.
     pub supervisor: Arc<Mailbox>,
     /// The actor that holds the broker connection.
     pub mqtt: Slot<MqttActor>,
-    /// The actor that knows the flows.
+    /// The actor that loads the flows.
     pub registry: Slot<FlowRegistryActor>,
     /// The actor that reads the inbox.
     pub router: Slot<RouterActor>,
     /// One worker for each lane.
     pub workers: Vec<Slot<FlowWorkerActor>>,
-    /// The actor that posts.
+    /// The actor that posts messages.
     pub delivery: Slot<DeliveryActor>,
 }
 
-/// One actor's mailbox and, while it lives, its address.
+/// An actor's mailbox and, while the actor runs, its address.
 pub struct Slot<A: Actor> {
     mailbox: Arc<Mailbox>,
     address: Arc<Mutex<Option<Addr<A>>>>,
@@ -52,7 +52,7 @@ impl<A: Actor> Clone for Slot<A> {
 }
 
 impl<A: Actor> Slot<A> {
-    /// An empty slot with a mailbox of `capacity` permits.
+    /// Creates an empty slot with a mailbox of `capacity` permits.
     #[must_use]
     pub fn new(name: impl Into<String>, capacity: usize) -> Self {
         Self { mailbox: Mailbox::new(name, capacity), address: Arc::default() }
@@ -64,19 +64,19 @@ impl<A: Actor> Slot<A> {
         &self.mailbox
     }
 
-    /// From now on the actor is reached at `address`; `None` while it is down.
+    /// Sets the actor's address; `None` while it is down.
     pub fn set(&self, address: Option<Addr<A>>) {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
-    /// Where the actor is reached now.
+    /// The actor's current address; `None` while it is down.
     #[must_use]
     pub fn address(&self) -> Option<Addr<A>> {
         self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sends a message of the actors' own protocol. An actor that is down does not get it: each
-    /// asks for what it needs when it starts.
+    /// Sends a control message without waiting. A message to an actor that is down is dropped: actors request their state
+    /// when they start.
     pub fn tell<M>(&self, message: M)
     where
         M: Message + Send + 'static,
@@ -89,7 +89,7 @@ impl<A: Actor> Slot<A> {
         }
     }
 
-    /// Sends a message of the actors' own protocol and waits for the reply.
+    /// Sends a control message and waits for the reply.
     ///
     /// # Errors
     /// `Closed` when the actor is down or ends before it replies.

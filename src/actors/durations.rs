@@ -1,15 +1,15 @@
-//! Durations of an actor's messages, for the metrics and for the report of its mailbox.
+//! Durations of an actor's messages, for the metrics and for the mailbox report.
 
 use std::time::Duration;
 
 use crate::observe::metrics::{DURATIONS, Histogram};
 
-/// Durations of all times, and which of them the last report had.
+/// Durations since the start, and the part of them that the last report covered.
 #[derive(Debug)]
 pub(super) struct Durations {
     ever: Histogram,
     reported: Histogram,
-    /// The longest one since the last report.
+    /// The longest duration since the last report.
     longest: Duration,
 }
 
@@ -24,13 +24,13 @@ impl Durations {
         self.longest = self.longest.max(duration);
     }
 
-    /// All of them.
+    /// All durations since the start.
     pub(super) fn ever(&self) -> &Histogram {
         &self.ever
     }
 
-    /// The 99th percentile of those since the last report, rounded up to a bound of the histogram but to no more than the
-    /// longest of them. Begins a new report.
+    /// The 99th percentile since the last report, rounded up to a bound of the histogram, at most the longest duration.
+    /// Starts a new report.
     pub(super) fn take_p99(&mut self) -> Duration {
         let bound = self.ever.p99_since(&self.reported);
         self.reported.clone_from(&self.ever);
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn p99_is_never_longer_than_the_longest() {
+    fn p99_is_at_most_the_longest() {
         let mut durations = Durations::new();
         for longest in [MS * 3, MS * 300_000] {
             durations.record(longest, 1);
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn each_report_has_only_what_came_since_the_last() {
+    fn reports_cover_disjoint_intervals() {
         let mut durations = Durations::new();
         durations.record(MS * 900, 1);
         durations.take_p99();

@@ -1,4 +1,4 @@
-//! Wakes the router when the inbox has grown: once, however many messages came.
+//! Wakes the router when the inbox has grown. Several appends between two reads cause one wake-up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,7 @@ use super::directory::Slot;
 use super::messages::InboxGrew;
 use super::router::RouterActor;
 
-/// Shared by the broker's callback, which raises it, and the router, which takes it down before
-/// it reads.
+/// A flag shared by the broker's callback, which raises it, and the router, which lowers it before reading.
 #[derive(Debug, Clone)]
 pub struct InboxSignal {
     raised: Arc<AtomicBool>,
@@ -16,23 +15,23 @@ pub struct InboxSignal {
 }
 
 impl InboxSignal {
-    /// A signal for this router.
+    /// Creates a lowered signal for this router.
     #[must_use]
     pub fn new(router: Slot<RouterActor>) -> Self {
         Self { raised: Arc::default(), router }
     }
 
-    /// Something was appended.
+    /// Signals that a message was appended; wakes the router if the signal was down.
     pub fn raise(&self) {
         if !self.raised.swap(true, Ordering::AcqRel) {
             self.router.tell(InboxGrew);
         }
     }
 
-    /// The router is about to read: what is appended from now on raises the signal again.
+    /// Lowers the signal before a read. Every later append raises it again.
     pub fn take_down(&self) {
-        // A swap, not a store: it reads what the last `raise` wrote, so that what was appended before
-        // that is seen; a store could take a signal down unseen, and nobody would come for the message.
+        // A swap, not a store: the swap acquires the last `raise` and so sees every append before it.
+        // A store could lower the signal without that, and the appended message would not be read.
         self.raised.swap(false, Ordering::AcqRel);
     }
 }

@@ -1,9 +1,8 @@
 //! Permits and counters of one actor's mailbox.
 //!
-//! Actix bounds nothing by itself (a `do_send` queues for ever, and an actor that waits for a
-//! future goes on pulling messages), and its queue cannot be read. So every message travels in an
-//! [`Envelope`] that holds permits of a [`Mailbox`]: the sender takes them before it sends, and
-//! they come back when the message was handled, or was thrown away with its actor.
+//! Actix queues are unbounded and cannot be inspected: `do_send` always queues, and an actor that waits for a future
+//! keeps receiving messages. Every message therefore travels in an [`Envelope`] that holds permits of a [`Mailbox`].
+//! The sender takes the permits. They are returned when the message was handled or dropped with its actor.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -13,33 +12,33 @@ use std::time::{Duration, Instant};
 use actix::Message;
 use chrono::{DateTime, Utc};
 
+use super::actor_guard::ExitReason;
 use super::durations::Durations;
-use super::life::ExitReason;
 use super::report::whole_milliseconds;
 use crate::observe::ActorReading;
 
-/// What an actor says of itself in the mailbox report.
+/// State of an actor in the mailbox report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActorState {
     /// Not yet ready for work.
     Starting,
-    /// Doing its work, or waiting for some.
+    /// Working or idle.
     Running,
-    /// The other side (database, endpoint) refuses; it tries again.
+    /// Retrying after an error of the database or an endpoint.
     Retrying,
     /// No connection to the broker.
     Disconnected,
-    /// Finishing what is in hand before the end.
+    /// Finishing its work before the shutdown.
     Draining,
     /// Ended; waits for its restart.
     Down,
 }
 
 impl ActorState {
-    /// The words of all states.
+    /// The names of all states.
     const WORDS: &[&str] = &["starting", "running", "retrying", "disconnected", "draining", "down"];
 
-    /// The word in the log.
+    /// The name in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +52,7 @@ impl ActorState {
     }
 }
 
-/// The permits and counters of one actor; they outlive its restarts.
+/// Permits and counters of one actor; they outlive its restarts.
 #[derive(Debug)]
 pub struct Mailbox {
     name: String,
@@ -64,13 +63,13 @@ pub struct Mailbox {
     received: AtomicU64,
     handled: AtomicU64,
     failed: AtomicU64,
-    /// In the order of the reasons.
+    /// Indexed by reason.
     restarts: [AtomicU64; ExitReason::ALL.len()],
-    /// Transactions of an actor whose work is counted in them.
+    /// Committed transactions, for actors that commit.
     transactions: AtomicU64,
-    /// Milliseconds after `born` of the last sign of life.
+    /// Time of the last heartbeat, in milliseconds after `born`.
     beat_ms: AtomicU64,
-    /// The life of the actor that counts.
+    /// The current generation of the actor.
     generation: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -83,22 +82,22 @@ struct Inner {
     waits: Durations,
     handles: Durations,
     in_hand: Vec<InHand>,
-    /// What was in hand when the actor panicked over it.
+    /// The message in hand when the actor panicked.
     panicked_over: Option<InHand>,
     next_handling: u64,
 }
 
-/// A handling under way.
+/// A message being handled.
 #[derive(Debug)]
 struct InHand {
     number: u64,
     began: Instant,
-    /// The type of the message, with its path.
+    /// Full type name of the message.
     message: &'static str,
     detail: Option<Box<dyn Detail>>,
 }
 
-/// What a message in hand is about, told only when somebody wants to know.
+/// Describes a message in hand; formatted only on demand.
 pub trait Detail: fmt::Display + fmt::Debug + Send + Sync {}
 
 impl<T: fmt::Display + fmt::Debug + Send + Sync> Detail for T {}
@@ -108,36 +107,36 @@ impl<T: fmt::Display + fmt::Debug + Send + Sync> Detail for T {}
 pub struct MailboxReport {
     /// Name of the actor.
     pub actor: String,
-    /// Its state.
+    /// State of the actor.
     pub state: ActorState,
-    /// Since when it is in this state.
+    /// Start of that state.
     pub since: DateTime<Utc>,
     /// Messages waiting or in hand.
     pub depth: usize,
-    /// Permits in all.
+    /// Total number of permits.
     pub capacity: usize,
     /// The largest depth since the start.
     pub high_water: usize,
-    /// Messages ever sent to it.
+    /// Messages sent to the actor since the start.
     pub received: u64,
     /// Messages handled.
     pub handled: u64,
-    /// Of those, the ones that failed.
+    /// Handled messages that failed.
     pub failed: u64,
-    /// Times it was restarted.
+    /// Number of restarts.
     pub restarts: u64,
-    /// Transactions that it has committed; none for an actor that has committed none.
+    /// Committed transactions; `None` for an actor that has not committed any.
     pub transactions: Option<u64>,
     /// 99th percentile of the time between sending and handling, since the last report.
     pub wait_p99: Duration,
-    /// 99th percentile of the time a handling took, since the last report.
+    /// 99th percentile of the handling time, since the last report.
     pub handle_p99: Duration,
     /// Age of the oldest message in hand.
     pub age: Duration,
 }
 
 impl Mailbox {
-    /// A mailbox for the actor `name` with `capacity` permits.
+    /// Creates a mailbox for the actor `name` with `capacity` permits.
     #[must_use]
     pub fn new(name: impl Into<String>, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -172,8 +171,8 @@ impl Mailbox {
         &self.name
     }
 
-    /// Takes `weight` permits for `message`, or gives the message back when there are not enough.
-    /// A message heavier than the whole capacity is let in alone.
+    /// Takes `weight` permits for `message`. Returns the message if too few are free. A message heavier than the whole
+    /// capacity is accepted into an empty mailbox.
     pub fn try_enclose<M>(self: &Arc<Self>, message: M, weight: usize) -> Result<Envelope<M>, M> {
         let taken = self.depth.try_update(Relaxed, Relaxed, |depth| {
             (depth == 0 || depth + weight <= self.capacity).then_some(depth + weight)
@@ -184,8 +183,8 @@ impl Mailbox {
         }
     }
 
-    /// Takes a permit for a message of the actors' own protocol, of which there are never more
-    /// than the protocol makes: it is counted, and never refused.
+    /// Takes a permit for a control message. Control messages are counted and never refused, because the protocol bounds
+    /// their number.
     pub fn enclose<M>(self: &Arc<Self>, message: M) -> Envelope<M> {
         let depth = self.depth.fetch_add(1, Relaxed) + 1;
         self.enclosed(message, 1, depth)
@@ -197,7 +196,7 @@ impl Mailbox {
         Envelope { message, permits: Permits { mailbox: Arc::clone(self), weight, taken: Instant::now() } }
     }
 
-    /// The actor is alive: its arbiter runs and it takes its turn.
+    /// Records a heartbeat.
     pub fn beat(&self) {
         self.beat_ms.store(whole_milliseconds(self.born.elapsed()), Relaxed);
     }
@@ -208,18 +207,18 @@ impl Mailbox {
         self.born.elapsed().saturating_sub(Duration::from_millis(self.beat_ms.load(Relaxed)))
     }
 
-    /// From now on it is that of the actor in this life.
-    pub fn belongs_to(&self, generation: u64) {
+    /// Sets the current generation of the actor.
+    pub fn set_generation(&self, generation: u64) {
         self.generation.store(generation, Relaxed);
     }
 
-    /// In which life its actor is.
+    /// The current generation of the actor.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Relaxed)
     }
 
-    /// States a change of state; the supervisor reports it at once.
+    /// Sets the state; the supervisor reports a change at its next tick.
     pub fn set_state(&self, state: ActorState) {
         let mut inner = self.inner();
         if inner.state != state {
@@ -241,12 +240,12 @@ impl Mailbox {
         self.transactions.fetch_add(1, Relaxed);
     }
 
-    /// Whether the state changed since this was asked last.
+    /// Whether the state changed since the last call.
     pub fn take_state_change(&self) -> bool {
         !std::mem::replace(&mut self.inner().state_reported, true)
     }
 
-    /// The line for the log; begins a new interval for the percentiles.
+    /// The data of the mailbox line; starts a new interval for the percentiles.
     pub fn report(&self) -> MailboxReport {
         let mut inner = self.inner();
         MailboxReport {
@@ -267,7 +266,7 @@ impl Mailbox {
         }
     }
 
-    /// All that is counted, for those who look from outside; touches no interval.
+    /// All counters, for metrics and the admin port; does not affect the percentile intervals.
     #[must_use]
     pub fn reading(&self) -> ActorReading {
         let restarts = self.restarts.iter().map(|count| count.load(Relaxed));
@@ -288,25 +287,25 @@ impl Mailbox {
         }
     }
 
-    /// Depth, capacity and the age of the oldest message in hand, without touching the interval.
+    /// Depth, capacity and age of the oldest message in hand; does not affect the percentile intervals.
     #[must_use]
     pub fn load(&self) -> (usize, usize, Duration) {
         (self.depth.load(Relaxed), self.capacity, age(&self.inner().in_hand))
     }
 
-    /// What the actor says of itself.
+    /// The actor's state.
     #[must_use]
     pub fn state(&self) -> ActorState {
         self.inner().state
     }
 
-    /// The message that is in hand for the longest, in words; `None` when none is.
+    /// Describes the oldest message in hand; `None` if the actor is idle.
     #[must_use]
     pub fn in_hand(&self) -> Option<String> {
         self.inner().oldest().map(ToString::to_string)
     }
 
-    /// What an actor that has ended had in hand, in words: what it panicked over, or else what it had for the longest.
+    /// Describes the last work of an actor that has ended: the message over which it panicked, or its oldest message.
     #[must_use]
     pub fn take_last_in_hand(&self) -> Option<String> {
         let mut inner = self.inner();
@@ -315,7 +314,7 @@ impl Mailbox {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // The counters stay usable after a panic of the actor that held the lock.
+        // The counters stay consistent after a panic under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -337,7 +336,7 @@ fn age(in_hand: &[InHand]) -> Duration {
     in_hand.iter().map(|handling| handling.began.elapsed()).max().unwrap_or_default()
 }
 
-/// Permits that a message holds until it was handled or thrown away.
+/// Permits held by a message until it is handled or dropped.
 #[derive(Debug)]
 struct Permits {
     mailbox: Arc<Mailbox>,
@@ -351,7 +350,7 @@ impl Drop for Permits {
     }
 }
 
-/// A message and the permits it holds.
+/// A message and its permits.
 #[derive(Debug)]
 pub struct Envelope<M> {
     message: M,
@@ -363,7 +362,7 @@ impl<M: Message> Message for Envelope<M> {
 }
 
 impl<M> Envelope<M> {
-    /// Begins the handling: it lasts until the returned guard is dropped.
+    /// Starts the handling, which lasts until the returned guard is dropped.
     pub fn open(self) -> (M, Handling) {
         let Self { message, permits } = self;
         let began = Instant::now();
@@ -378,7 +377,7 @@ impl<M> Envelope<M> {
     }
 }
 
-/// A handling under way; its end is counted when this is dropped.
+/// A handling in progress; counted as handled when dropped.
 #[derive(Debug)]
 pub struct Handling {
     permits: Permits,
@@ -389,15 +388,15 @@ pub struct Handling {
 }
 
 impl Handling {
-    /// States what the message is about, for the case that somebody asks.
-    pub fn is_about(&self, detail: impl Detail + 'static) {
+    /// Sets the description of the message for reports.
+    pub fn describe(&self, detail: impl Detail + 'static) {
         let mut inner = self.permits.mailbox.inner();
         if let Some(own) = inner.in_hand.iter_mut().find(|handling| handling.number == self.number) {
             own.detail = Some(Box::new(detail));
         }
     }
 
-    /// States that `count` of the messages failed.
+    /// Records that `count` of the messages failed.
     pub fn fail(&mut self, count: usize) {
         self.failed += count as u64;
     }
@@ -408,7 +407,7 @@ impl Drop for Handling {
         let mailbox = &self.permits.mailbox;
         let weight = self.permits.weight as u64;
         let panics = std::thread::panicking();
-        // Nothing of it is done when its handler panics, whatever was said of it before.
+        // A panic fails the whole message, whatever `fail` recorded before.
         let failed = if panics { weight } else { self.failed };
         mailbox.handled.fetch_add(weight, Relaxed);
         mailbox.failed.fetch_add(failed, Relaxed);
@@ -416,8 +415,8 @@ impl Drop for Handling {
         inner.handles.record(self.began.elapsed(), 1);
         let own = inner.in_hand.iter().position(|handling| handling.number == self.number);
         let own = own.map(|index| inner.in_hand.swap_remove(index));
-        // Others in hand are dropped after the one whose handler has panicked.
-        // Nobody asks for what one that was given up panics over later.
+        // During unwinding the panicking handler is dropped first; the other messages in hand follow.
+        // A panic of a replaced generation is ignored.
         if panics && inner.panicked_over.is_none() && self.generation == mailbox.generation() {
             inner.panicked_over = own;
         }
@@ -429,7 +428,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permits_come_back_when_the_message_was_handled() {
+    fn handling_returns_permits() {
         let mailbox = Mailbox::new("worker", 10);
         let envelope = mailbox.try_enclose("batch", 8).expect("there is room");
         assert_eq!(mailbox.try_enclose("next", 3).err(), Some("next"));
@@ -443,13 +442,13 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_whose_handling_panics_has_failed_as_a_whole() {
+    fn panic_fails_the_whole_batch() {
         let mailbox = Mailbox::new("worker", 10);
         let own = Arc::clone(&mailbox);
         let panicking = std::thread::spawn(move || {
             let (_, mut handling) = own.try_enclose("batch", 8).expect("there is room").open();
             handling.fail(2);
-            handling.is_about("8 messages");
+            handling.describe("8 messages");
             panic!("while it is in hand");
         });
         panicking.join().expect_err("it panics");
@@ -457,11 +456,11 @@ mod tests {
         assert_eq!((report.depth, report.handled, report.failed), (0, 8, 8));
         assert_eq!(mailbox.in_hand(), None);
         assert_eq!(mailbox.take_last_in_hand().as_deref(), Some("&str: 8 messages"));
-        assert_eq!(mailbox.take_last_in_hand(), None, "of its successor nothing is known");
+        assert_eq!(mailbox.take_last_in_hand(), None, "the successor starts without a record");
     }
 
     #[test]
-    fn an_actor_that_ends_without_a_panic_had_in_hand_what_it_still_has() {
+    fn last_message_is_reported_without_panic() {
         let mailbox = Mailbox::new("worker", 10);
         assert_eq!(mailbox.take_last_in_hand(), None);
         let (_, _handling) = mailbox.enclose("batch").open();
@@ -469,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn permits_come_back_when_the_message_is_thrown_away_unread() {
+    fn dropping_a_message_returns_permits() {
         let mailbox = Mailbox::new("worker", 10);
         drop(mailbox.try_enclose("lost with its actor", 10));
         let report = mailbox.report();
@@ -477,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_heavier_than_the_capacity_is_let_in_alone() {
+    fn oversized_message_needs_an_empty_mailbox() {
         let mailbox = Mailbox::new("worker", 10);
         let heavy = mailbox.try_enclose("heavy", 50).expect("the mailbox is empty");
         assert!(mailbox.try_enclose("light", 1).is_err());
@@ -486,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn transactions_are_told_of_those_who_commit_some() {
+    fn transactions_appear_after_a_commit() {
         let mailbox = Mailbox::new("worker", 1);
         assert_eq!(mailbox.report().transactions, None);
         mailbox.count_transaction();
@@ -494,22 +493,22 @@ mod tests {
     }
 
     #[test]
-    fn the_message_that_is_in_hand_for_the_longest_is_told_by_its_name_and_what_it_is_about() {
+    fn oldest_message_is_described() {
         struct Batch;
         let mailbox = Mailbox::new("worker", 10);
         assert_eq!(mailbox.in_hand(), None);
         let (_, first) = mailbox.enclose(Batch).open();
         let (_, second) = mailbox.enclose("another").open();
         assert_eq!(mailbox.in_hand().as_deref(), Some("Batch"));
-        first.is_about("3 messages");
-        second.is_about("1 message");
+        first.describe("3 messages");
+        second.describe("1 message");
         assert_eq!(mailbox.in_hand().as_deref(), Some("Batch: 3 messages"));
         drop(first);
         assert_eq!(mailbox.in_hand().as_deref(), Some("&str: 1 message"));
     }
 
     #[test]
-    fn a_change_of_state_is_told_once() {
+    fn state_change_is_reported_once() {
         let mailbox = Mailbox::new("worker", 1);
         assert!(!mailbox.take_state_change());
         mailbox.set_state(ActorState::Running);

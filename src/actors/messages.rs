@@ -1,4 +1,4 @@
-//! What the actors say to each other. All of it in one place, to be read as one protocol.
+//! The messages between the actors, in one place, to be read as one protocol.
 //!
 //! ```text
 //!  MqttActor ── ConnectionEstablished, ConnectionLost ──▶ FlowRegistryActor ── AnnounceConnection ──▶ MqttActor
@@ -25,66 +25,66 @@ use crate::inbox::InboxError;
 use crate::mqtt::{BrokerServer, MqttError, SessionEnd};
 use crate::store::BatchFailure;
 
-/// To the broker connection: subscribe these filters. Answers once the broker has.
+/// To the MQTT actor: subscribes these filters. Answered after the SUBACK.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
 pub struct Subscribe {
-    /// Filters that are wanted, and the flows for which.
+    /// Wanted filters, each with its flows.
     pub filters: Subscriptions,
-    /// Whether each gets a v5 subscription identifier.
+    /// Whether each filter gets an MQTT 5 subscription identifier.
     pub with_ids: bool,
 }
 
-/// Why the broker's subscriptions are not what was asked for. All of it is worth another try.
+/// Reasons for which the broker's subscriptions differ from the requested ones. Each of them may be retried.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscribeError {
-    /// The connection does not carry it.
+    /// The request could not be sent or was not answered.
     #[error(transparent)]
     Link(#[from] MqttError),
-    /// The identifiers cannot be kept in the inbox directory.
+    /// The subscription identifiers cannot be stored in the inbox directory.
     #[error(transparent)]
     Book(#[from] InboxError),
 }
 
-/// What the broker said to one filter.
+/// The broker's answer for one filter.
 #[derive(Debug, Clone)]
 pub struct SubscribeOutcome {
     /// The filter.
     pub filter: String,
-    /// The reason the broker gave, when it refused.
+    /// The broker's reason code, if it refused the filter.
     pub refusal: Option<String>,
-    /// The `QoS` that it granted, where that is lower than what was asked for.
+    /// The granted `QoS`, if it is lower than the requested one.
     pub lowered_to: Option<u8>,
 }
 
-/// To the broker connection: these filters are no longer wanted. Answers once the broker has, or has refused: then it
-/// sends on, which the log says, and the session goes on to hold them.
+/// To the MQTT actor: unsubscribes these filters. Answered after the UNSUBACK. A filter whose removal the broker
+/// refuses is logged and stays in the session.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), SubscribeError>")]
 pub struct Unsubscribe {
-    /// Filters that go.
+    /// Filters to remove.
     pub filters: BTreeSet<TopicFilter>,
 }
 
-/// To the broker connection, after each connect: make the session's filters these.
+/// To the MQTT actor, after each connect: makes the session hold exactly these filters.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscribeOutcome>, SubscribeError>")]
 pub struct ResyncSubscriptions {
-    /// The broker for whose session it was found out; at another one it would be wrong.
+    /// The broker for whose session the request was computed. It does not apply to any other broker.
     pub server: Arc<str>,
-    /// All filters that are wanted, and the flows for which.
+    /// All wanted filters, each with its flows.
     pub filters: Subscriptions,
-    /// Whether each gets a v5 subscription identifier.
+    /// Whether each filter gets an MQTT 5 subscription identifier.
     pub with_ids: bool,
 }
 
-/// To the broker connection: the table of brokers was read anew.
+/// To the MQTT actor: the table of brokers was reloaded.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct UseServers {
-    /// Those to connect to, in order.
+    /// Brokers to connect to, in order of preference.
     pub servers: Vec<BrokerServer>,
-    /// Why other rows are passed over.
+    /// Reasons for which rows of the table are skipped.
     pub skipped: Vec<String>,
 }
 
@@ -94,80 +94,80 @@ pub struct UseServers {
 pub struct ConnectionEstablished {
     /// `host:port` of the broker.
     pub server: Arc<str>,
-    /// Whether messages name the subscriptions they come by (v5).
+    /// Whether messages carry subscription identifiers (MQTT 5).
     pub names_subscriptions: bool,
-    /// Whether `$share/…` is understood, by the broker's own word (v5).
+    /// Whether the broker announced support of `$share/…` (MQTT 5).
     pub shares_subscriptions: bool,
-    /// Whether the broker goes on with the session of an earlier connection.
+    /// Whether the broker resumed the session of an earlier connection.
     pub session_kept: bool,
 }
 
-/// The connection to the broker is gone.
+/// The connection to the broker is lost.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct ConnectionLost;
 
-/// Reads the flows from the database anew, now.
+/// Reloads the flows from the database now.
 ///
-/// Sent by the registry to itself at each interval, by SIGHUP, and by whoever changed a flow.
+/// Sent by the registry to itself at each interval, on SIGHUP, and after a flow was changed.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct ReloadFlows;
 
-/// To the registry of a gateway that goes for good: answers when others have all its flows, and the broker was told. No
-/// answer means that the registry ended.
+/// To the registry of a retiring gateway: answered when other gateways have subscribed all its flows and the broker
+/// has confirmed the UNSUBSCRIBE. A closed channel means that the registry ended.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Option<HandedOver>")]
 pub struct AwaitHandover;
 
-/// Nothing is subscribed any more by a gateway that goes for good.
+/// State in which a retiring gateway has unsubscribed everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandedOver {
-    /// The broker to which that was told went on with an earlier session, and may have messages for it.
+    /// The broker resumed an earlier session, which may still queue messages.
     pub session_kept: bool,
-    /// Whether it is known what that session held; else something may still be subscribed.
-    pub has_book: bool,
+    /// The subscriptions of that session are on record. If not, the session may still hold some.
+    pub has_record: bool,
 }
 
-/// To the registry: the router has started and has no table.
+/// To the registry: the router has started and needs a routing table.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct AnnounceTable;
 
-/// To the broker connection: the registry has started and does not know whether there is one.
+/// To the MQTT actor: the registry has started and needs the state of the connection.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct AnnounceConnection;
 
-/// To the router: route by this table from the next record on. Answers when it does.
+/// To the router: use this routing table from the next record on. Answered when it is in use.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct NewRoutingTable {
-    /// The table.
+    /// The routing table.
     pub table: Arc<RoutingTable>,
 }
 
-/// To the router: there is something to read.
+/// To the router: records are waiting.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct InboxGrew;
 
-/// To a worker: take your lane over (again) and say where it stands.
+/// To a worker: takes over the lane (again) and reports its position.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct OpenLane;
 
-/// To the router: a lane was taken over; batches of older epochs are void.
+/// To the router: a lane was taken over. Batches of older epochs are void.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct LaneOpened {
     /// The lane.
     pub lane: Lane,
-    /// Where it stands, and which flows it has left behind.
+    /// The lane's position and its lagging flows.
     pub opened: OpenedLane,
 }
 
-/// To the router: the database is behind what was committed to it. Have the lane taken over again.
+/// To the router: the database lacks transactions that it had committed. Causes the lane to be taken over again.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct ReopenLane {
@@ -175,50 +175,50 @@ pub struct ReopenLane {
     pub lane: Lane,
 }
 
-/// To a worker: bring this into SQL. Answers when it is there, with one result for each message
-/// and flow; flows that are locked elsewhere are named instead, and nothing of theirs is done.
+/// To a worker: writes this batch to the database. Answered after the commit, with one result per message and flow.
+/// Flows that another process locks are listed in the answer; none of their messages is written.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<BatchOutcome, BatchFailure>")]
 pub struct ProcessBatch {
-    /// The work.
+    /// The batch.
     pub batch: Batch,
 }
 
-/// To the delivery: these are committed, post them.
+/// To the delivery: posts these committed messages.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Deliver {
-    /// In the order of their numbers, within a flow.
+    /// Messages, ordered by sequence number within a flow.
     pub items: Vec<OutboxItem>,
 }
 
-/// To the delivery: the table has rows that nobody handed it.
+/// To the delivery: loads rows of the outbox that were not handed over in memory.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct DeliverFromTable {
-    /// Those that a worker committed; `None` for whatever is there.
+    /// Rows that a worker committed; `None` requests a sweep of the whole table.
     pub rows: Option<Vec<CommittedRows>>,
 }
 
-/// To the delivery: the flows were read. Look where those post whose messages wait.
+/// To the delivery: the flows were reloaded. Refreshes the destinations of waiting messages.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct FollowFlows;
 
-/// To the broker connection, at the end: disconnect.
+/// To the MQTT actor, at shutdown: disconnects.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<(), MqttError>")]
 pub struct Disconnect {
-    /// What becomes of the session.
+    /// Decides whether the broker keeps the session.
     pub session_end: SessionEnd,
 }
 
-/// To the router, at the end: answers when all of the inbox is in SQL.
+/// To the router, at shutdown: answered when the whole inbox is in the database.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct DrainInbox;
 
-/// To the delivery, at the end: begin no post; answers when none is under way.
+/// To the delivery, at shutdown: starts no further posts. Answered when none is in flight.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct DrainDelivery;
@@ -227,17 +227,17 @@ pub struct DrainDelivery;
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct ActorExited {
-    /// Which.
+    /// The actor.
     pub actor: super::ActorId,
-    /// Which of its lives ended.
+    /// The generation that ended.
     pub generation: u64,
-    /// Why, in a word.
+    /// Reason as a keyword.
     pub reason: super::ExitReason,
-    /// Why, for people.
+    /// Cause as text for the log.
     pub cause: String,
 }
 
-/// To the supervisor: end everything, in order.
+/// To the supervisor: shuts everything down in order.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Shutdown;

@@ -1,16 +1,16 @@
-//! The actor system: thin shells that receive, decide by plain code, and send.
+//! The actor system: thin shells that receive messages, decide with pure functions, and send messages.
 //!
-//! Each actor runs on an arbiter (a thread) of its own, is reached through its slot in the
-//! [`Directory`], takes its messages in [`Envelope`]s that hold permits of its [`Mailbox`], and is
-//! restarted from a factory by the [`SupervisorActor`](supervisor::SupervisorActor) when it panics or falls silent.
+//! Each actor runs on its own arbiter (a thread) and is addressed through its [`Slot`] in the [`Directory`].
+//! Messages travel in [`Envelope`]s that hold permits of the actor's [`Mailbox`].
+//! The [`SupervisorActor`](supervisor::SupervisorActor) restarts an actor that panics or stops its heartbeat.
 
+mod actor_guard;
 mod brokers;
+mod condition;
 pub mod delivery;
 mod directory;
 mod durations;
-mod episode;
 mod inbox_signal;
-mod life;
 mod mailbox;
 pub mod messages;
 pub mod mqtt;
@@ -24,30 +24,30 @@ pub mod worker;
 
 use std::fmt;
 
+pub use actor_guard::{ActorGuard, ExitReason, remember_panics};
 pub use directory::{Directory, Slot};
 pub use inbox_signal::InboxSignal;
-pub use life::{ExitReason, Life, remember_panics};
 pub use mailbox::{ActorState, Detail, Envelope, Handling, Mailbox, MailboxReport};
 pub(crate) use report::kind_of;
 
 use crate::domain::batch::Lane;
 
-/// Tells the actors apart.
+/// Identifies an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ActorId {
-    /// The broker connection.
+    /// Holds the broker connection.
     Mqtt,
-    /// The flows.
+    /// Loads the flows and assigns subscriptions.
     Registry,
-    /// The inbox and its cursor.
+    /// Reads the inbox and its cursor.
     Router,
-    /// The worker of a lane.
+    /// Writes the batches of a lane.
     Worker(Lane),
-    /// The posts.
+    /// Posts messages to endpoints.
     Delivery,
 }
 
-/// The name in the log.
+/// The actor's name in the log.
 impl fmt::Display for ActorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

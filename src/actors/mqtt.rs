@@ -1,15 +1,15 @@
-//! Holds the broker connection: subscribes and unsubscribes, and says when it comes and goes.
+//! Holds the broker connection: subscribes, unsubscribes, and announces connects and disconnects.
 //!
-//! The paho client itself lives on a thread of its own for as long as the process: a restart of
-//! this actor does not touch the connection.
+//! The paho client runs on its own thread for the lifetime of the process. A restart of this actor does not affect the
+//! connection.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 
+use super::actor_guard::ActorGuard;
 use super::directory::{Directory, Slot};
-use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceConnection, ConnectionEstablished, ConnectionLost, Disconnect, ResyncSubscriptions, Subscribe,
@@ -21,36 +21,36 @@ use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionBook;
 use crate::mqtt::{MqttError, MqttEvent, MqttLink, RefusedCode, Subscription};
 
-/// The holder of the broker connection.
+/// Holds the broker connection.
 #[derive(Debug)]
 pub struct MqttActor {
-    life: Life,
+    guard: ActorGuard,
     parts: MqttParts,
-    /// Why rows of `mqtt_servers` are passed over: to log it once and not at every reload.
+    /// Reasons for skipped rows of `mqtt_servers`; avoids logging them at every reload.
     skipped: Vec<String>,
 }
 
-/// What the actor is made of; the factory keeps it for the next one.
+/// Dependencies of the actor; the factory keeps them for a restart.
 #[derive(Debug, Clone)]
 pub struct MqttParts {
     /// The connection.
     pub link: MqttLink,
-    /// What the link's thread said of it last.
+    /// The connection state as last reported by the link's thread.
     pub session: Session,
-    /// Our name at the broker.
+    /// The MQTT client id.
     pub client_id: String,
-    /// The `QoS` that is asked for.
+    /// The requested `QoS`.
     pub qos: u8,
-    /// Filters the session holds, and their identifiers.
+    /// Filters that the session holds, with their identifiers.
     pub book: Arc<Mutex<SubscriptionBook>>,
-    /// Where the others are.
+    /// Addresses of the other actors.
     pub directory: Directory,
 }
 
-/// Whether there is a connection, and whether messages on it name their subscriptions.
+/// State of the connection, and whether its messages carry subscription identifiers.
 ///
-/// Kept by the link's thread, which goes on while the actor is being restarted: what the actor is
-/// told meanwhile does not reach it, so it asks here when it starts.
+/// The link's thread maintains it and keeps running while the actor restarts. Events sent meanwhile do not reach the
+/// actor, so the actor reads this state when it starts.
 #[derive(Debug, Clone, Default)]
 pub struct Session(Arc<Mutex<Option<Established>>>);
 
@@ -63,19 +63,19 @@ struct Established {
     server: Arc<str>,
 }
 
-/// How far the session at the broker is.
+/// State of the broker's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SessionState {
-    /// New with this connection, and nothing was subscribed in it.
+    /// New with this connection, without subscriptions.
     Blank,
     /// New with this connection.
     New,
-    /// Of an earlier connection.
+    /// Resumed from an earlier connection.
     Kept,
 }
 
 impl Session {
-    /// Takes note of what happened to the connection and passes it on to the actor, if it is there.
+    /// Records a connection event and forwards it to the actor, if that is running.
     pub fn hear(&self, event: MqttEvent, actor: &Slot<MqttActor>) {
         *lock(&self.0) = match event {
             MqttEvent::Connected {
@@ -103,7 +103,7 @@ impl Session {
         lock(&self.0).clone()
     }
 
-    /// Whether nothing is subscribed, to be asked once: from then on something may be.
+    /// Whether the session has no subscriptions. Returns `true` once; the caller is expected to subscribe.
     fn take_blank(&self) -> bool {
         let mut established = lock(&self.0);
         let blank = established.as_mut().filter(|established| established.state == SessionState::Blank);
@@ -111,34 +111,34 @@ impl Session {
     }
 }
 
-/// From the link's thread.
+/// Sent by the link's thread.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct LinkEvent(MqttEvent);
 
 impl MqttActor {
-    /// An actor for this connection.
+    /// Creates an actor for this connection.
     #[must_use]
-    pub fn new(life: Life, parts: MqttParts) -> Self {
-        Self { life, parts, skipped: Vec::new() }
+    pub fn new(guard: ActorGuard, parts: MqttParts) -> Self {
+        Self { guard, parts, skipped: Vec::new() }
     }
 
-    /// Has all filters of the enabled flows subscribed: after each connect, and for whoever asks.
+    /// Requests a resubscription of all enabled flows from the registry, after a connect or on request.
     pub fn on_connect(&self) {
         match self.parts.session.established() {
             Some(Established { names_subscriptions, shares_subscriptions, state, server }) => {
-                self.life.mailbox().set_state(ActorState::Running);
+                self.guard.mailbox().set_state(ActorState::Running);
                 let session_kept = state == SessionState::Kept;
                 let established =
                     ConnectionEstablished { server, names_subscriptions, shares_subscriptions, session_kept };
                 self.parts.directory.registry.tell(established);
             }
-            None => self.life.mailbox().set_state(ActorState::Disconnected),
+            None => self.guard.mailbox().set_state(ActorState::Disconnected),
         }
     }
 
-    /// A broker that has forgotten the identifiers of a kept session names subscriptions again once they are renewed. To
-    /// wait for the flows would have all that comes meanwhile go to every flow that matches.
+    /// Renews the identifiers of a kept session whose broker has lost them. Until the renewal, every message goes to all
+    /// matching flows; waiting for the flows to load would prolong that.
     fn renew_identifiers(&self) {
         let Some(Established { names_subscriptions: true, state: SessionState::Kept, server, .. }) =
             self.parts.session.established()
@@ -159,19 +159,19 @@ impl MqttActor {
         });
     }
 
-    /// An actor that was replaced while it stood still may only now get to an event that another connection has followed: its
-    /// successor has told of that already.
+    /// Handles a lost connection. A replaced actor may process the event after a newer connection was established; its
+    /// successor has announced that connection already.
     fn connection_ended(&self) {
         if self.show_disconnected() {
             self.parts.directory.registry.tell(ConnectionLost);
         }
     }
 
-    /// Shows that there is no connection, if there is none; answers whether that is so.
+    /// Publishes the loss of the connection and returns `true`, unless a connection exists.
     fn show_disconnected(&self) -> bool {
         let is_disconnected = self.parts.session.established().is_none();
         if is_disconnected {
-            self.life.mailbox().set_state(ActorState::Disconnected);
+            self.guard.mailbox().set_state(ActorState::Disconnected);
         }
         is_disconnected
     }
@@ -181,7 +181,7 @@ impl Actor for MqttActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.life.keep_beating(context);
+        self.guard.start_heartbeat(context);
         self.on_connect();
         self.parts.link.connect();
     }
@@ -233,7 +233,7 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                 );
                 self.show_disconnected();
             }
-            // The process is about to end over it.
+            // The process is about to exit because of it.
             MqttEvent::Stuck { .. } => _ = self.show_disconnected(),
         }
     }
@@ -253,7 +253,7 @@ impl Handler<Envelope<UseServers>> for MqttActor {
 
     fn handle(&mut self, envelope: Envelope<UseServers>, _: &mut Self::Context) {
         let (UseServers { servers, skipped }, _handling) = envelope.open();
-        if self.life.is_over() {
+        if self.guard.is_superseded() {
             return;
         }
         self.parts.link.use_servers(servers);
@@ -310,12 +310,12 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
                 held.filter(|filter| !wanted.contains(filter.as_str())).collect::<Vec<_>>()
             };
             if parts.session.take_blank() {
-                // Gone with the old session. Not every broker answers when it is to end what it does not know.
+                // These ended with the old session. Some brokers do not answer an UNSUBSCRIBE for an unknown filter.
                 let gone = unwanted();
                 lock(&parts.book).forget(gone.iter().map(String::as_str))?;
             }
             let outcomes = subscribe(&parts, &filters, with_ids).await?;
-            // What the kept session still holds from an earlier run.
+            // Subscriptions that the kept session still holds from an earlier run.
             let unwanted = unwanted();
             unsubscribe(&parts, unwanted).await?;
             if with_ids {
@@ -331,7 +331,7 @@ impl Handler<Envelope<Disconnect>> for MqttActor {
 
     fn handle(&mut self, envelope: Envelope<Disconnect>, _: &mut Self::Context) -> Self::Result {
         let (Disconnect { session_end }, handling) = envelope.open();
-        self.life.mailbox().set_state(ActorState::Draining);
+        self.guard.mailbox().set_state(ActorState::Draining);
         let link = self.parts.link.clone();
         Box::pin(async move {
             let _handling = handling;
@@ -340,13 +340,13 @@ impl Handler<Envelope<Disconnect>> for MqttActor {
     }
 }
 
-/// The book knows an identifier, on disk, before the broker does.
+/// Subscribes filters. An identifier is on disk before the broker receives it.
 async fn subscribe(
     parts: &MqttParts,
     filters: &Subscriptions,
     with_ids: bool,
 ) -> Result<Vec<SubscribeOutcome>, SubscribeError> {
-    // Decided for a connection that another one has followed.
+    // The request was computed for an earlier connection.
     if parts.session.established().is_none_or(|established| established.names_subscriptions != with_ids) {
         return Err(MqttError::NotConnected.into());
     }
@@ -369,8 +369,8 @@ async fn subscribe(
     Ok(outcomes.collect())
 }
 
-/// What the broker refuses is said and stays in the book: all else has to go on, and the next connect tries again, unless
-/// the broker closes the connection over it.
+/// Unsubscribes filters. A refused filter is logged and stays on record, so that the next connect retries it. A filter
+/// over which the broker closes the connection is not retried.
 async fn unsubscribe(parts: &MqttParts, mut filters: Vec<String>) -> Result<(), SubscribeError> {
     if filters.is_empty() {
         return Ok(());
@@ -381,14 +381,14 @@ async fn unsubscribe(parts: &MqttParts, mut filters: Vec<String>) -> Result<(), 
         filters.retain(|filter| filter != refused);
     }
     let mut book = lock(&parts.book);
-    // To ask once more, be it after a restart, would cost the connection once more.
+    // A retry, even after a restart, would cost the connection again.
     let shunned = refusals.iter().filter(|(_, code)| *code == RefusedCode::CLOSES_CONNECTION);
     book.note_answers(std::iter::empty(), shunned.map(|(filter, _)| filter.as_str()))?;
     book.forget(filters.iter().map(String::as_str))?;
     Ok(())
 }
 
-/// What was shared is usable after a panic: nothing is left half done in it.
+/// Locks shared state, which is consistent even after a panic.
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -400,7 +400,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happens_to_the_connection_while_the_actor_is_down_is_known_to_the_next_one() {
+    fn restarted_actor_knows_the_connection() {
         let (session, down) = (Session::default(), Slot::new("mqtt", 1));
         let server = || "broker:1883".to_owned();
         let connected = || MqttEvent::Connected {

@@ -1,19 +1,19 @@
-//! Knows the flows: reads them from the database, and makes router and broker follow.
+//! Loads the flows from the database and keeps the routing table and the broker's subscriptions consistent with them.
 //!
-//! One settlement at a time. What comes in meanwhile is remembered and settled next, so that
-//! table and subscriptions never overtake each other:
+//! One reconciliation runs at a time. Work that arrives meanwhile is queued for the next one, so that table and
+//! subscriptions never overtake each other:
 //!
 //! ```text
 //!   flows read ─▶ table of old and new ─▶ SUBSCRIBE new ─▶ UNSUBSCRIBE old, UNSUBACK ─▶ new table
 //! ```
 //!
-//! A filter that stays with other flows than before is subscribed again, by an identifier that stands for these.
+//! A filter whose set of flows changes is subscribed again, with an identifier for the new set.
 //!
-//! Which of the flows are this gateway's own, where there are others, `membership` says.
+//! The submodule `membership` decides which flows belong to this gateway when several share the database.
 
 mod membership;
 mod reading;
-mod settlement;
+mod reconciliation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -26,9 +26,9 @@ use tokio::sync::{Mutex, oneshot};
 use self::membership::Membership;
 pub use self::membership::Replica;
 use self::reading::refresh;
-use self::settlement::{Granted, Settled, Settlement};
+use self::reconciliation::{Granted, Reconciled, Reconciliation};
+use super::actor_guard::ActorGuard;
 use super::directory::Directory;
-use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionEstablished, ConnectionLost, HandedOver,
@@ -46,95 +46,96 @@ use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
 use crate::store::Database;
 
-/// How soon to try again while there is no table at all, or the broker did not follow.
-const RETRY: Duration = Duration::from_secs(1);
+/// Delay before a retry while no flows are loaded or the broker has not confirmed the subscriptions.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Flows that become active together and are named, a line for each.
-const NAMED_ACTIVE: usize = 20;
+/// Maximum number of newly active flows that get a log line each.
+const MAX_NAMED_ACTIVE: usize = 20;
 
-/// The keeper of the flows.
+/// Loads the flows and reconciles routing table and subscriptions.
 #[derive(Debug)]
 pub struct FlowRegistryActor {
-    life: Life,
+    guard: ActorGuard,
     parts: RegistryParts,
     database: Rc<Mutex<Option<Database>>>,
-    /// The flows in force; `None` until they were read once.
+    /// The flows in force; `None` until the first successful load.
     flows: Option<Vec<Flow>>,
-    /// Flows as they were before an edit or their end, until the broker has confirmed that nothing
-    /// more comes by their filters.
+    /// Former versions of edited or removed flows. They are routed until the broker confirms that their filters are
+    /// unsubscribed.
     leaving: Vec<Flow>,
-    /// Why flows are not subscribed, by flow: to log it once and not at every reload.
+    /// Reason for which a flow is not subscribed, by flow; avoids logging it at every reload.
     rejections: BTreeMap<FlowId, String>,
     session: Session,
-    /// Of which flows it was said that they are subscribed.
+    /// Flows that were logged as subscribed.
     active: ActiveFlows,
     membership: Membership,
-    /// Who waits until others have all flows of a gateway that goes for good.
+    /// Callers that wait until other gateways have taken over all flows of this retiring gateway.
     awaiting_handover: Vec<oneshot::Sender<HandedOver>>,
-    settling: bool,
+    reconciling: bool,
     work: Work,
 }
 
-/// What a registry is made of; the factory keeps it for the next one.
+/// Dependencies of the registry; the factory keeps them for a restart.
 #[derive(Debug, Clone)]
 pub struct RegistryParts {
-    /// Where the flows stand.
+    /// The database of the flows.
     pub database: DatabaseSettings,
-    /// Time between two reloads.
+    /// Interval between two reloads.
     pub reload_interval: Duration,
-    /// Dead letters above which the log warns.
+    /// Number of dead letters above which the log warns.
     pub dead_letters_warn_rows: u64,
-    /// Where the others are.
+    /// Addresses of the other actors.
     pub directory: Directory,
-    /// What this gateway is among others on the same database.
+    /// This gateway's role among the gateways on the same database.
     pub replica: Replica,
-    /// Where it shows which flows there are, and that the broker has followed.
+    /// Receives the loaded flows and the state of the subscriptions.
     pub observed: Arc<Telemetry>,
 }
 
-/// What the broker holds for us.
+/// The broker's session of this gateway.
 #[derive(Debug, Clone, Default)]
 struct Session {
     connected: bool,
-    /// What the broker said when it was.
+    /// Properties of the connection, from the CONNACK.
     terms: ConnectionEstablished,
     holds: Holds,
 }
 
-/// What the broker has answered to what was wanted.
+/// The broker's answers to the requested subscriptions.
 #[derive(Debug, Clone, Default)]
 struct Holds {
     subscribed: Subscriptions,
     refused: BTreeSet<TopicFilter>,
 }
 
-/// What is to be settled next.
+/// Work for the next reconciliation.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 struct Work {
     reload: bool,
-    /// How the other gateways stand.
-    look: bool,
+    /// Read the state of the other gateways.
+    membership: bool,
     resync: bool,
     announce: bool,
 }
 
 impl Holds {
-    /// Where the broker names no subscriptions, a filter may stand for several flows, and all are wanted.
-    fn have_subscribed(&self, flow: &Flow, names_subscriptions: bool) -> bool {
+    /// Without subscription identifiers one filter may cover several flows. A flow then counts as subscribed unless a
+    /// covering filter was refused.
+    fn has_subscribed(&self, flow: &Flow, names_subscriptions: bool) -> bool {
         let Ok(filter) = TopicFilter::parse(&flow.topic) else { return false };
-        let stands_for_it = |other: &TopicFilter| other.covers(&filter);
+        let covers_it = |other: &TopicFilter| other.covers(&filter);
         self.subscribed.contains_key(&filter)
-            || !(names_subscriptions || self.subscribed.is_empty() || self.refused.iter().any(stands_for_it))
+            || !(names_subscriptions || self.subscribed.is_empty() || self.refused.iter().any(covers_it))
     }
 }
 
 impl FlowRegistryActor {
-    /// A registry; it reads the flows when it has started.
+    /// Creates a registry. It loads the flows in `started`.
     #[must_use]
-    pub fn new(life: Life, parts: RegistryParts) -> Self {
+    pub fn new(guard: ActorGuard, parts: RegistryParts) -> Self {
         Self {
-            life,
+            guard,
             membership: Membership::new(parts.replica.clone()),
             awaiting_handover: Vec::new(),
             parts,
@@ -144,18 +145,18 @@ impl FlowRegistryActor {
             rejections: BTreeMap::new(),
             session: Session::default(),
             active: ActiveFlows::default(),
-            settling: false,
+            reconciling: false,
             work: Work::default(),
         }
     }
 
-    fn settle(&mut self, context: &mut Context<Self>) {
-        if self.settling || self.work == Work::default() || self.life.is_over() {
+    fn reconcile(&mut self, context: &mut Context<Self>) {
+        if self.reconciling || self.work == Work::default() || self.guard.is_superseded() {
             return;
         }
-        self.settling = true;
+        self.reconciling = true;
         let work = std::mem::take(&mut self.work);
-        let settlement = Settlement {
+        let reconciliation = Reconciliation {
             directory: self.parts.directory.clone(),
             observed: Arc::clone(&self.parts.observed),
             before: self.flows.clone(),
@@ -168,123 +169,131 @@ impl FlowRegistryActor {
         };
         let (database, parts) = (Rc::clone(&self.database), self.parts.clone());
         let mut membership = self.membership.clone();
-        let settling = async move {
-            let before = settlement.before.as_deref();
+        let reconciling = async move {
+            let before = reconciliation.before.as_deref();
             let refreshed = refresh(&mut membership, &database, &parts, &work, before).await;
             if let Err(error) = &refreshed {
                 parts.observed.metrics.database.failed(kind_of(error));
             }
             let failed = refreshed.as_ref().err().map(ToString::to_string);
             let flows = refreshed.ok().flatten();
-            (settlement.run(flows, &membership, work.is_only_a_look()).await, membership, failed)
+            (reconciliation.run(flows, &membership, work.is_only_membership()).await, membership, failed)
         };
-        context.spawn(settling.into_actor(self).map(|(settled, membership, failed), registry, context| {
-            registry.membership = membership;
-            registry.settled(context, settled, failed);
-        }));
+        context.spawn(reconciling.into_actor(self).map(
+            |(reconciled, membership, failed), registry, context| {
+                registry.membership = membership;
+                registry.apply(context, reconciled, failed);
+            },
+        ));
     }
 
-    fn settled(&mut self, context: &mut Context<Self>, settled: Settled, failed: Option<String>) {
+    fn apply(&mut self, context: &mut Context<Self>, reconciled: Reconciled, failed: Option<String>) {
         crash_point!("registry-settled");
-        self.settling = false;
+        self.reconciling = false;
         match failed {
             Some(error) => {
                 log::error!("Error reloading flows: {error}; the flows in force stay");
-                self.life.mailbox().set_state(ActorState::Retrying);
+                self.guard.mailbox().set_state(ActorState::Retrying);
             }
-            None => self.life.mailbox().set_state(ActorState::Running),
+            None => self.guard.mailbox().set_state(ActorState::Running),
         }
-        self.flows = settled.flows.or(self.flows.take());
-        self.leaving = settled.leaving;
-        self.rejections = settled.rejections.unwrap_or(std::mem::take(&mut self.rejections));
+        self.flows = reconciled.flows.or(self.flows.take());
+        self.leaving = reconciled.leaving;
+        self.rejections = reconciled.rejections.unwrap_or(std::mem::take(&mut self.rejections));
         if self.flows.is_none() {
-            // Nothing was settled: what the broker kept of an earlier run is still to be looked at.
+            // The reconciliation did not run, so subscriptions kept from an earlier session have not been checked.
             self.work.resync |= self.session.connected;
-            context.run_later(RETRY, Self::reload);
+            context.run_later(RETRY_DELAY, Self::reload);
             return;
         }
-        self.note_granted(settled.granted);
-        if let Some(holds) = settled.holds {
+        self.publish_granted(reconciled.granted);
+        if let Some(holds) = reconciled.holds {
             self.session.holds = holds;
-            if settled.granted.is_some() {
-                self.say_what_is_active();
+            if reconciled.granted.is_some() {
+                self.log_active_flows();
             }
-            self.settle(context);
+            self.reconcile(context);
         } else {
             self.work.resync |= self.session.connected;
-            context.run_later(RETRY, Self::settle);
+            context.run_later(RETRY_DELAY, Self::reconcile);
         }
     }
 
-    /// A message that is published before its flow is subscribed does not come, so the log says when each one is.
-    fn say_what_is_active(&mut self) {
+    /// Logs the flows that became active. A message published before its flow is subscribed is not received.
+    fn log_active_flows(&mut self) {
         let Session { connected: true, terms, holds } = &self.session else { return };
         let flows = self.flows.iter().flatten();
-        let active = flows.filter(|flow| holds.have_subscribed(flow, terms.names_subscriptions));
+        let active = flows.filter(|flow| holds.has_subscribed(flow, terms.names_subscriptions));
         let new = self.active.replace(active);
-        for flow in new.iter().take(NAMED_ACTIVE) {
+        for flow in new.iter().take(MAX_NAMED_ACTIVE) {
             let (flow_id, code, topic) = (flow.id, &*flow.code, &*flow.topic);
             log::info!(flow_id, flow = code; "Flow {code} is active: {topic:?} is subscribed");
         }
-        if new.len() > NAMED_ACTIVE {
-            log::info!(flows = new.len() - NAMED_ACTIVE; "So many more flows are active");
+        if new.len() > MAX_NAMED_ACTIVE {
+            let flows = new.len() - MAX_NAMED_ACTIVE;
+            log::info!(flows; "{flows} more flows are active");
         }
     }
 
     fn reload(&mut self, context: &mut Context<Self>) {
         self.work.reload = true;
-        self.settle(context);
+        self.reconcile(context);
     }
 
-    /// A connection that came meanwhile has not been dealt with, and one that went holds nothing for sure.
-    fn note_granted(&mut self, granted: Option<Granted>) {
-        let is_sure = self.session.connected && !self.work.resync;
-        if !is_sure {
-            self.membership.are_subscribed(false);
+    /// Publishes the granted subscriptions, unless the connection was lost or replaced during the reconciliation.
+    fn publish_granted(&mut self, granted: Option<Granted>) {
+        let is_current = self.session.connected && !self.work.resync;
+        if !is_current {
+            self.membership.set_subscribed(false);
         } else if let Some(granted) = granted {
             let complete = granted == Granted::All;
-            self.membership.are_subscribed(complete);
-            self.parts.observed.health.set_subscribed(granted != Granted::Nothing);
+            self.membership.set_subscribed(complete);
+            if granted == Granted::Nothing {
+                self.parts.observed.health.not_subscribed();
+            } else {
+                self.parts.observed.health.subscribed();
+            }
             if complete && self.has_handed_over_all() {
                 let handed_over = HandedOver {
                     session_kept: self.session.terms.session_kept,
-                    has_book: self.membership.has_book(),
+                    has_record: self.membership.has_record(),
                 };
-                // Whoever gave up waiting does not need to know.
+                // A caller that timed out has dropped its receiver.
                 self.awaiting_handover.drain(..).for_each(|waiting| _ = waiting.send(handed_over));
             }
         }
-        self.work.look |= self.membership.has_news();
+        self.work.membership |= self.membership.needs_update();
     }
 
-    /// What the broker has not kept, nobody can take over.
+    /// Whether other gateways have all flows of this retiring gateway. A session that the broker did not keep holds
+    /// nothing to hand over.
     fn has_handed_over_all(&self) -> bool {
         let has_none = self.flows.as_ref().is_some_and(Vec::is_empty) && self.leaving.is_empty();
         *self.membership.role() == Role::Leaving && (has_none || !self.session.terms.session_kept)
     }
 
-    /// The first time after a part of the interval: replicas that were started together do not reload together.
-    fn reload_later(context: &mut Context<Self>, wait: Duration) {
+    /// Schedules periodic reloads. The first delay is random, so that replicas started together reload at different times.
+    fn schedule_reload(context: &mut Context<Self>, wait: Duration) {
         context.run_later(wait, |registry, context| {
-            context.notify(registry.life.mailbox().enclose(ReloadFlows));
+            context.notify(registry.guard.mailbox().enclose(ReloadFlows));
             let next = jittered(registry.parts.reload_interval, rand::random());
-            Self::reload_later(context, next);
+            Self::schedule_reload(context, next);
         });
     }
 
-    fn look_later(&self, context: &mut Context<Self>) {
-        let wait = jittered(self.membership.time_between_looks(), rand::random());
+    fn schedule_membership_update(&self, context: &mut Context<Self>) {
+        let wait = jittered(self.membership.update_interval(), rand::random());
         context.run_later(wait, |registry, context| {
-            registry.work.look |= registry.membership.takes_part();
-            registry.settle(context);
-            registry.look_later(context);
+            registry.work.membership |= registry.membership.participates();
+            registry.reconcile(context);
+            registry.schedule_membership_update(context);
         });
     }
 }
 
 impl Work {
-    fn is_only_a_look(&self) -> bool {
-        self.look && !self.reload && !self.resync && !self.announce
+    fn is_only_membership(&self) -> bool {
+        self.membership && !self.reload && !self.resync && !self.announce
     }
 }
 
@@ -292,10 +301,10 @@ impl Actor for FlowRegistryActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.life.keep_beating(context);
-        Self::reload_later(context, self.parts.reload_interval.mul_f64(rand::random()));
-        self.look_later(context);
-        context.notify(self.life.mailbox().enclose(ReloadFlows));
+        self.guard.start_heartbeat(context);
+        Self::schedule_reload(context, self.parts.reload_interval.mul_f64(rand::random()));
+        self.schedule_membership_update(context);
+        context.notify(self.guard.mailbox().enclose(ReloadFlows));
         self.parts.directory.mqtt.tell(AnnounceConnection);
     }
 }
@@ -318,11 +327,11 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
             self.active = ActiveFlows::default();
         }
         self.session = Session { connected: true, terms, holds: Holds::default() };
-        self.membership.are_subscribed(false);
-        // A settlement of the connection before may have ended meanwhile.
-        self.parts.observed.health.set_subscribed(false);
+        self.membership.set_subscribed(false);
+        // A reconciliation of the previous connection may have ended meanwhile.
+        self.parts.observed.health.not_subscribed();
         self.work.resync = true;
-        self.settle(context);
+        self.reconcile(context);
     }
 }
 
@@ -332,9 +341,9 @@ impl Handler<Envelope<ConnectionLost>> for FlowRegistryActor {
     fn handle(&mut self, envelope: Envelope<ConnectionLost>, _: &mut Self::Context) {
         let (ConnectionLost, _handling) = envelope.open();
         self.session = Session::default();
-        self.membership.are_subscribed(false);
-        // A settlement may have ended between the loss and this word of it.
-        self.parts.observed.health.set_subscribed(false);
+        self.membership.set_subscribed(false);
+        // A reconciliation may have ended between the loss and this message.
+        self.parts.observed.health.not_subscribed();
     }
 }
 
@@ -344,7 +353,7 @@ impl Handler<Envelope<AnnounceTable>> for FlowRegistryActor {
     fn handle(&mut self, envelope: Envelope<AnnounceTable>, context: &mut Self::Context) {
         let (AnnounceTable, _handling) = envelope.open();
         self.work.announce = true;
-        self.settle(context);
+        self.reconcile(context);
     }
 }
 
@@ -355,9 +364,9 @@ impl Handler<Envelope<AwaitHandover>> for FlowRegistryActor {
         let (AwaitHandover, handling) = envelope.open();
         let (sender, handed_over) = oneshot::channel();
         self.awaiting_handover.push(sender);
-        // It may be over already.
+        // The handover may be complete already.
         self.work.resync |= self.session.connected;
-        self.settle(context);
+        self.reconcile(context);
         Box::pin(async move {
             drop(handling);
             handed_over.await.ok()

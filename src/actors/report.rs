@@ -1,4 +1,4 @@
-//! The mailbox lines of the log, and the warnings about what is full or stuck.
+//! Writes the mailbox lines of the log and the warnings about full mailboxes and stuck handlers.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use log::kv::Value;
 use log::{Level, Record};
 
-use super::episode::{Change, Condition, Moment};
+use super::condition::{Change, Condition, Moment};
 use super::mailbox::{Mailbox, MailboxReport};
 use crate::observe::metrics::ErrorKind;
 use crate::store::{ErrorClass, StoreError};
 
-/// Target of the lines about mailboxes, and their message.
+/// Target and message of the mailbox lines.
 const MAILBOX: &str = "mailbox";
 
-/// A mailbox fuller than this is a warning, in percent.
+/// Fill level in percent above which a mailbox is reported.
 const FULL_PERCENT: usize = 80;
 
-/// A message in hand for longer than this is a warning, and so is an actor that takes no turn.
+/// Age above which a message in hand, or a missing heartbeat, is reported.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// What was warned about.
+/// The reported conditions of one actor.
 #[derive(Debug, Default)]
-pub(super) struct Episodes {
+pub(super) struct Conditions {
     full: Condition,
     stuck: Condition,
 }
 
-/// Writes the line of one actor. How many messages a transaction holds tells how high the load is, so
-/// those who commit say how many they have committed.
+/// Writes the mailbox line of one actor. Actors that commit also report their transactions: messages per transaction
+/// show the load.
 pub(super) fn log_mailbox(mailbox: &Mailbox) {
     let report = mailbox.report();
     let since = timestamp(report.since);
@@ -63,22 +63,27 @@ fn fields<'a>(report: &'a MailboxReport, since: &'a str) -> Vec<(&'static str, V
     fields
 }
 
-/// Warns of a mailbox that runs full and of a handler that does not end: at once, and again `every` so often while
-/// it lasts. `silence` is how long the actor has taken no turn.
-pub(super) fn log_episodes(mailbox: &Mailbox, episodes: &mut Episodes, silence: Duration, every: Duration) {
+/// Warns of a full mailbox and of a stuck handler: at once, and then at the interval `every`. `silence` is the time
+/// since the last heartbeat.
+pub(super) fn log_conditions(
+    mailbox: &Mailbox,
+    conditions: &mut Conditions,
+    silence: Duration,
+    every: Duration,
+) {
     let now = Moment::now();
-    log_fullness(mailbox, &mut episodes.full, now, every);
-    log_stuck(mailbox, &mut episodes.stuck, silence, now, every);
+    log_fullness(mailbox, &mut conditions.full, now, every);
+    log_stuck(mailbox, &mut conditions.stuck, silence, now, every);
 }
 
-fn log_fullness(mailbox: &Mailbox, episode: &mut Condition, now: Moment, every: Duration) {
+fn log_fullness(mailbox: &Mailbox, condition: &mut Condition, now: Moment, every: Duration) {
     let (depth, capacity, age) = mailbox.load();
     let full = (depth * 100 > capacity * FULL_PERCENT).then_some(Duration::ZERO);
-    let Some(change) = episode.update(full, now, every) else { return };
+    let Some(change) = condition.update(full, now, every) else { return };
     let (actor, state) = (mailbox.name(), mailbox.state().as_str());
     match change {
         Change::Ongoing { since } => {
-            let in_hand = in_words(mailbox.in_hand());
+            let in_hand = describe_in_hand(mailbox.in_hand());
             let (since, in_hand, age_ms) = (since.as_str(), in_hand.as_str(), milliseconds(age));
             log::warn!(
                 actor, since, state, depth, capacity, age_ms, in_hand;
@@ -95,17 +100,17 @@ fn log_fullness(mailbox: &Mailbox, episode: &mut Condition, now: Moment, every: 
     }
 }
 
-fn log_stuck(mailbox: &Mailbox, episode: &mut Condition, silence: Duration, now: Moment, every: Duration) {
+fn log_stuck(mailbox: &Mailbox, condition: &mut Condition, silence: Duration, now: Moment, every: Duration) {
     let (depth, _, age) = mailbox.load();
     let stuck = Some(age.max(silence)).filter(|longest| *longest > STUCK_AFTER);
-    let Some(change) = episode.update(stuck, now, every) else { return };
+    let Some(change) = condition.update(stuck, now, every) else { return };
     let (actor, state) = (mailbox.name(), mailbox.state().as_str());
     match change {
         Change::Ongoing { since } => {
-            let in_hand = in_words(mailbox.in_hand());
+            let in_hand = describe_in_hand(mailbox.in_hand());
             let (age_ms, silent_ms) = (milliseconds(age), milliseconds(silence));
             let (since, in_hand) = (since.as_str(), in_hand.as_str());
-            // Whether it waits for somebody or holds its thread is the first thing one wants to know.
+            // The first question of an operator: does the handler wait for an answer, or does it block its thread?
             let how = if silence > STUCK_AFTER { "its thread is blocked" } else { "it waits for an answer" };
             log::warn!(
                 actor, since, state, depth, age_ms, silent_ms, in_hand;
@@ -122,10 +127,10 @@ fn log_stuck(mailbox: &Mailbox, episode: &mut Condition, silence: Duration, now:
     }
 }
 
-/// Says that a handler that was stuck went with its actor.
-pub(super) fn log_given_up(mailbox: &Mailbox, episodes: &mut Episodes) {
+/// Logs that a stuck handler ended because its actor was replaced.
+pub(super) fn log_abandoned_handler(mailbox: &Mailbox, conditions: &mut Conditions) {
     if let Some(Change::Resolved { since, lasted }) =
-        episodes.stuck.update(None, Moment::now(), Duration::ZERO)
+        conditions.stuck.update(None, Moment::now(), Duration::ZERO)
     {
         let (actor, since, lasted_ms) = (mailbox.name(), since.as_str(), milliseconds(lasted));
         log::info!(
@@ -135,27 +140,27 @@ pub(super) fn log_given_up(mailbox: &Mailbox, episodes: &mut Episodes) {
     }
 }
 
-/// What an actor has in hand.
-pub(super) fn in_words(in_hand: Option<String>) -> String {
+/// Describes the message in hand.
+pub(super) fn describe_in_hand(in_hand: Option<String>) -> String {
     in_hand.unwrap_or_else(|| "nothing".to_owned())
 }
 
-/// A moment as the log has it.
+/// Formats a time for the log.
 pub(super) fn timestamp(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Milliseconds with a fraction: most waits are shorter than one.
+/// Milliseconds with a fraction, because most waits are shorter than one.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A duration as a number of the log.
+/// Converts a duration for a numeric log field.
 pub(super) fn whole_milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What is counted of a failure of the database.
+/// Maps a database error to the kind that the metrics count.
 pub(crate) fn kind_of(error: &StoreError) -> ErrorKind {
     match (error, error.class()) {
         (StoreError::TimedOut { .. }, _) => ErrorKind::Silent,

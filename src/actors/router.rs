@@ -1,4 +1,4 @@
-//! Reads the inbox, finds the flows of each message, and hands every lane its batches.
+//! Reads the inbox, finds the flows of each message, and sends batches to the lanes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
+use super::actor_guard::ActorGuard;
+use super::condition::{Change, Condition, Moment};
 use super::directory::Directory;
-use super::episode::{Change, Condition, Moment};
 use super::inbox_signal::InboxSignal;
-use super::life::Life;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch, ReopenLane,
@@ -28,97 +28,98 @@ use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionBook};
 use crate::observe::Telemetry;
 use crate::store::BatchFailure;
 
-/// How often an idle lane's progress is written down, and what went wrong is tried again.
-const TICK: Duration = Duration::from_secs(1);
+/// Interval at which the progress of idle lanes is stored and failed work is retried.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Messages that come faster than this are looked at together, after a pause: to wake the router costs more
-/// than to route a message, and what then waits for the database does not mind a millisecond.
-const CLOSE_TOGETHER: Duration = Duration::from_micros(250);
+/// Wake-ups closer together than this are coalesced after a pause. A wake-up costs more than routing a message, and
+/// a batch that waits for the database tolerates a millisecond more.
+const COALESCE_INTERVAL: Duration = Duration::from_micros(250);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// An inbox fuller than this is a warning, in percent: what is done leaves it by whole files, so it is never empty.
+/// Fill level in percent above which the log warns. Done records leave the inbox by whole segments, so the inbox is
+/// never empty.
 const INBOX_GROWING_PERCENT: u64 = 50;
 
-/// How often that is said while it lasts.
-const INBOX_REPORT: Duration = Duration::from_secs(30);
+/// Interval between two warnings while the inbox stays above that level.
+const INBOX_REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Most records that a lane looks at in one turn.
+/// Maximum number of records that one lane scans per turn.
 const SCAN_LIMIT: usize = 4_096;
 
-/// The reader of the inbox.
+/// Reads the inbox and dispatches batches.
 pub struct RouterActor {
-    life: Life,
+    guard: ActorGuard,
     parts: RouterParts,
     lanes: Lanes<Reader>,
-    /// The replays after the database went back.
+    /// Replays after the database was restored to an earlier state.
     replays: Replays,
-    /// Who waits for the inbox to be drained.
+    /// Callers that wait until the inbox is drained.
     drained: Vec<oneshot::Sender<()>>,
-    /// A lane has more to look at, and the message to go on is under way.
-    looking_on: bool,
-    /// The tables in force are not on disk.
-    unkept: bool,
-    /// When the inbox grew the last time that it was told.
+    /// `Continue` has been sent to this actor and not been handled yet.
+    continue_queued: bool,
+    /// The routing tables in force have not been written to disk.
+    tables_unsaved: bool,
+    /// Time of the last signal that the inbox has grown.
     grew: Instant,
-    /// The inbox holds much.
-    growing: Condition,
+    /// Tracks whether the fill level is above the warning threshold.
+    growth: Condition,
 }
 
-/// What a router is made of; the factory keeps it for the next one.
+/// Dependencies of the router; the factory keeps them for a restart.
 #[derive(Clone)]
 pub struct RouterParts {
-    /// What it reads.
+    /// The inbox to read.
     pub inbox: Inbox,
     /// Raised when the inbox has grown.
     pub signal: InboxSignal,
-    /// Which table is for which record; outlives the router.
+    /// Routing tables by offset; they outlive the router.
     pub tables: Arc<Mutex<RoutingHistory>>,
-    /// Where the tables outlive the process.
+    /// Persistent copy of the routing tables.
     pub kept_tables: KeptTables,
-    /// What subscription identifiers stand for.
+    /// Meaning of subscription identifiers.
     pub book: Arc<Mutex<SubscriptionBook>>,
-    /// Where the others are.
+    /// Addresses of the other actors.
     pub directory: Directory,
-    /// Bounds of a payload, the same that the workers use.
+    /// Limits of a payload, equal to the workers' limits.
     pub payload: PayloadLimits,
-    /// Most messages of a batch, counted once for each flow.
+    /// Maximum number of messages per batch; a message counts once for each of its flows.
     pub batch_max_messages: usize,
-    /// Most payload bytes of a batch.
+    /// Maximum number of payload bytes per batch.
     pub batch_max_bytes: usize,
-    /// Where it shows which lanes were taken over.
+    /// Receives the opened lanes and the counters of the inbox.
     pub observed: Arc<Telemetry>,
 }
 
-/// To itself: a turn is over, and there is more to look at.
+/// Sent by the router to itself when a turn is over and more records are available.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 struct LookOn;
 
 impl RouterActor {
-    /// A router; it reads nothing until it has a table and a lane was opened.
+    /// Creates a router. It reads nothing before it has a routing table and an open lane.
     #[must_use]
-    pub fn new(life: Life, parts: RouterParts) -> Self {
+    pub fn new(guard: ActorGuard, parts: RouterParts) -> Self {
         let lanes = Lanes::new(parts.inbox.lanes(), &parts.inbox.reader(0));
         let replays = Replays::new(parts.inbox.progress().lanes);
         Self {
-            life,
+            guard,
             parts,
             lanes,
             replays,
             drained: Vec::new(),
-            looking_on: false,
-            unkept: false,
+            continue_queued: false,
+            tables_unsaved: false,
             grew: Instant::now(),
-            growing: Condition::default(),
+            growth: Condition::default(),
         }
     }
 
-    /// Gives every lane that is free what there is for it.
+    /// Sends a batch to every free lane for which records are available.
     fn pump(&mut self, context: &mut Context<Self>, idle_too: bool) {
         if !self.tables().is_current() {
             return;
         }
-        // While all lanes have a batch in hand nothing can be done about what comes, and nobody needs to say so.
+        // While every lane is busy, new records cannot be dispatched and no wake-up is needed.
         if self.lanes.is_any_free() {
             self.parts.signal.take_down();
         }
@@ -127,15 +128,15 @@ impl RouterActor {
         for lane in 0..self.parts.inbox.lanes() {
             more |= self.pump_lane(context, lane, idle_too);
         }
-        // One for all lanes: with one for each, every turn would leave more messages than it took.
-        if more && !std::mem::replace(&mut self.looking_on, true) {
-            context.notify(self.life.mailbox().enclose(LookOn));
+        // One message for all lanes: with one per lane, every turn would queue more messages than it handles.
+        if more && !std::mem::replace(&mut self.continue_queued, true) {
+            context.notify(self.guard.mailbox().enclose(LookOn));
         }
         self.release();
         self.tell_if_drained();
     }
 
-    /// Answers whether there is more to look at, for a lane that is still free.
+    /// Returns whether a lane that is still free has more records to scan.
     fn pump_lane(&mut self, context: &mut Context<Self>, lane: Lane, idle_too: bool) -> bool {
         let bindings = self.bindings();
         let tables = Arc::clone(&self.parts.tables);
@@ -154,40 +155,40 @@ impl RouterActor {
         match cursor.next_batch(&batch_context, idle_too) {
             Ok((Some(batch), more)) => self.dispatch(context, batch, more),
             Ok((None, more)) => return more,
-            // The tick tries again.
+            // The next tick retries.
             Err(error) => log::error!(lane; "Cannot read the inbox: {error}"),
         }
         false
     }
 
-    /// `more`: the batch is not all that there is for the lane.
+    /// Sends `batch` to its worker. `more` states that the lane has records beyond the batch.
     fn dispatch(&mut self, context: &mut Context<Self>, batch: Batch, more: bool) {
         crash_point!("router-dispatch");
         let (lane, epoch) = (batch.lane, batch.epoch);
         let Some(slot) = self.parts.directory.workers.get(lane as usize) else { return };
         let weight = batch.pairs().max(1);
         let Some(worker) = slot.address() else {
-            // Down: its successor opens the lane.
+            // The worker is down; its successor opens the lane.
             self.lanes.close(lane, epoch);
             return;
         };
         let Ok(envelope) = slot.mailbox().try_enclose(ProcessBatch { batch }, weight) else {
-            // A batch of an older epoch is in its hands still; the lane opens when that is over.
+            // The worker still processes a batch of an older epoch and opens the lane afterwards.
             self.lanes.close(lane, epoch);
-            context.run_later(TICK, move |router, _| router.open(lane));
+            context.run_later(TICK_INTERVAL, move |router, _| router.open(lane));
             return;
         };
         let sent = Instant::now();
         let reply = worker.send(envelope).into_actor(self);
         context.spawn(reply.map(move |reply, router, context| {
-            // Whoever waits for the end of the inbox does not wait for more to come.
-            let caught_up = !more && router.drained.is_empty();
-            let linger = linger_after(sent.elapsed(), weight, caught_up);
-            if linger.is_zero() {
+            // During a drain no further records are worth waiting for.
+            let is_all = !more && router.drained.is_empty();
+            let rest = rest(sent.elapsed(), weight, is_all);
+            if rest.is_zero() {
                 router.reply(context, lane, epoch, &reply);
             } else {
-                // Until it is heard the lane has its batch in hand, and is given no other.
-                context.run_later(linger, move |router, context| router.reply(context, lane, epoch, &reply));
+                // The lane counts as busy until `reply` runs, so no second batch is sent.
+                context.run_later(rest, move |router, context| router.reply(context, lane, epoch, &reply));
             }
         }));
     }
@@ -207,11 +208,12 @@ impl RouterActor {
             }
             Ok(Err(BatchFailure::Fenced(found))) => {
                 if self.lanes.close(lane, epoch) {
-                    log::warn!(lane, epoch, found_epoch = found.epoch; "Lane stands elsewhere than expected, opening it anew");
+                    let found_epoch = found.epoch;
+                    log::warn!(lane, epoch, found_epoch; "Lane fenced: epoch {found_epoch} found, {epoch} expected; reopening it");
                     self.open(lane);
                 }
             }
-            // It panicked or was replaced: its successor opens the lane.
+            // The worker panicked or was replaced; its successor opens the lane.
             Err(_) => {
                 self.lanes.close(lane, epoch);
             }
@@ -224,15 +226,15 @@ impl RouterActor {
         }
     }
 
-    /// Lets go of what every lane, and every flow that lags, is past.
+    /// Releases the records, and the routing tables, that all lanes and all lagging flows have passed.
     fn release(&mut self) {
         if !self.lanes.were_all_opened() {
             return;
         }
         self.parts.inbox.note_lanes(self.replays.committed().to_vec());
         let watermark = self.lanes.watermark();
-        // A record that is done is there for as long as its segment, and may be looked at again: by the table of
-        // its time, or a flow edited since would get what was never for it.
+        // A finished record stays readable until its segment is deleted and may be routed again. The tables of these
+        // records are kept, because a newer table could send old messages to an edited flow.
         self.tables().forget_below(self.lanes.rescan_offset().min(self.parts.inbox.first_offset()));
         if let Err(error) = self.parts.inbox.release(watermark) {
             log::error!("Cannot delete finished segments of the inbox: {error}");
@@ -270,34 +272,35 @@ impl RouterActor {
         let end = self.parts.inbox.next_offset();
         if self.lanes.are_drained(end) {
             for waiting in self.drained.drain(..) {
-                // Whoever gave up waiting does not need to know.
+                // A caller that timed out has dropped its receiver.
                 let _ = waiting.send(());
             }
         }
     }
 
-    /// A disk that refuses stops nothing: it only matters to an edit that comes together with a restart.
-    fn keep_tables(&mut self) {
+    /// Writes the routing tables to disk. A failure only matters if a flow is edited and the process restarts, so
+    /// routing continues and the write is retried.
+    fn save_tables(&mut self) {
         let text = self.tables().to_text();
         let kept = self.parts.kept_tables.replace(&text);
         if let Err(error) = &kept
-            && !self.unkept
+            && !self.tables_unsaved
         {
-            log::error!("Cannot keep the routing table, trying on: {error}");
+            log::error!("Cannot write the routing tables, retrying: {error}");
         }
-        self.unkept = kept.is_err();
+        self.tables_unsaved = kept.is_err();
     }
 
     fn tell_if_growing(&mut self) {
         let (bytes, max_bytes) = (self.parts.inbox.bytes(), self.parts.inbox.max_bytes());
         let percent = bytes.saturating_mul(100) / max_bytes.max(1);
-        let growing = (percent > INBOX_GROWING_PERCENT).then_some(Duration::ZERO);
-        match self.growing.update(growing, Moment::now(), INBOX_REPORT) {
+        let growth = (percent > INBOX_GROWING_PERCENT).then_some(Duration::ZERO);
+        match self.growth.update(growth, Moment::now(), INBOX_REPORT_INTERVAL) {
             Some(Change::Ongoing { since }) => {
                 let since = since.as_str();
                 log::warn!(
                     since, bytes, max_bytes, percent;
-                    "Inbox growing: {percent} % full, over {INBOX_GROWING_PERCENT} % since {since}: \
+                    "Inbox growth: {percent} % full, over {INBOX_GROWING_PERCENT} % since {since}: \
                      messages come faster than the database takes them"
                 );
             }
@@ -322,10 +325,10 @@ impl Actor for RouterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.life.keep_beating(context);
-        context.run_interval(TICK, |router, context| {
-            if router.unkept {
-                router.keep_tables();
+        self.guard.start_heartbeat(context);
+        context.run_interval(TICK_INTERVAL, |router, context| {
+            if router.tables_unsaved {
+                router.save_tables();
             }
             router.lanes.tick();
             router.pump(context, true);
@@ -343,10 +346,10 @@ impl Handler<Envelope<InboxGrew>> for RouterActor {
 
     fn handle(&mut self, envelope: Envelope<InboxGrew>, context: &mut Self::Context) {
         let (InboxGrew, _handling) = envelope.open();
-        if std::mem::replace(&mut self.grew, Instant::now()).elapsed() >= CLOSE_TOGETHER {
+        if std::mem::replace(&mut self.grew, Instant::now()).elapsed() >= COALESCE_INTERVAL {
             self.pump(context, false);
         } else {
-            // The signal stays up meanwhile, so nobody knocks again.
+            // The signal stays raised during the pause, so no further wake-up arrives.
             context.run_later(PAUSE, |router, context| router.pump(context, false));
         }
     }
@@ -357,7 +360,7 @@ impl Handler<Envelope<LookOn>> for RouterActor {
 
     fn handle(&mut self, envelope: Envelope<LookOn>, context: &mut Self::Context) {
         let (LookOn, _handling) = envelope.open();
-        self.looking_on = false;
+        self.continue_queued = false;
         self.pump(context, false);
     }
 }
@@ -394,10 +397,10 @@ impl Handler<Envelope<NewRoutingTable>> for RouterActor {
     fn handle(&mut self, envelope: Envelope<NewRoutingTable>, context: &mut Self::Context) -> Self::Result {
         let (NewRoutingTable { table }, _handling) = envelope.open();
         self.tables().push(self.parts.inbox.next_offset(), table);
-        // On disk before the first record is routed by it: what waits in the inbox over a restart is
-        // then routed by the table of its time, whatever becomes of the flows meanwhile.
-        self.keep_tables();
-        self.life.mailbox().set_state(ActorState::Running);
+        // On disk before the first record is routed with the new table: after a restart, waiting records are routed by
+        // the table of their time.
+        self.save_tables();
+        self.guard.mailbox().set_state(ActorState::Running);
         self.pump(context, false);
         MessageResult(())
     }
@@ -409,13 +412,13 @@ impl Handler<Envelope<DrainInbox>> for RouterActor {
     fn handle(&mut self, envelope: Envelope<DrainInbox>, context: &mut Self::Context) -> Self::Result {
         let (DrainInbox, handling) = envelope.open();
         crash_point!("router-drain");
-        self.life.mailbox().set_state(ActorState::Draining);
+        self.guard.mailbox().set_state(ActorState::Draining);
         let (sender, drained) = oneshot::channel();
         self.drained.push(sender);
         self.pump(context, true);
         Box::pin(async move {
             let _handling = handling;
-            // Without an answer the router has ended, and so has this.
+            // A closed channel means that the router has ended, and this request with it.
             let _ = drained.await;
         })
     }

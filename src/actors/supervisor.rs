@@ -1,5 +1,5 @@
-//! Starts the other actors, restarts them from their factories, reports their mailboxes, and ends
-//! everything in order.
+//! Starts the other actors, restarts them from their factories, reports their mailboxes, and shuts the process down
+//! in order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,15 +12,16 @@ use chrono::{DateTime, Utc};
 use tokio::time::{sleep, timeout};
 
 use super::ActorId;
+use super::actor_guard::{ActorGuard, ExitReason};
 use super::delivery::{DeliveryActor, DeliveryParts};
 use super::directory::{Directory, Slot};
-use super::life::{ExitReason, Life};
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
 use super::report::{
-    Episodes, in_words, log_episodes, log_given_up, log_mailbox, timestamp, whole_milliseconds,
+    Conditions, describe_in_hand, log_abandoned_handler, log_conditions, log_mailbox, timestamp,
+    whole_milliseconds,
 };
 use super::router::{RouterActor, RouterParts};
 use super::thread;
@@ -31,94 +32,94 @@ use crate::domain::suspend_detector::SuspendDetector;
 pub use crate::mqtt::SessionEnd;
 use crate::observe::Telemetry;
 
-/// How often changes of state, heartbeats and stuck handlers are looked for.
-const TICK: Duration = Duration::from_millis(500);
+/// Interval at which state changes, heartbeats and stuck handlers are checked.
+const TICK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// An actor that has not taken its turn for this long is replaced. Well above any pause that a
-/// loaded machine makes: waiting for input and output does not silence an actor.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Time without a heartbeat after which an actor is replaced. An actor that waits for input or output still beats;
+/// the value is well above any scheduling pause of a loaded machine.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the broker may take to be told goodbye.
-const DISCONNECT: Duration = Duration::from_secs(5);
+/// Maximum time for the DISCONNECT to reach the broker.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Exit code when a part of the gateway failed for good and a new process may do better: Kubernetes takes over.
+/// Exit code after an unrecoverable failure that a new process may not have. Kubernetes restarts the container.
 pub const EXIT_FAILED: i32 = 3;
 
-/// The factories of all actors.
+/// Factories of all actors.
 #[derive(Clone)]
 pub struct Factories {
-    /// For the broker connection.
+    /// For the MQTT actor.
     pub mqtt: MqttParts,
-    /// For the keeper of the flows.
+    /// For the flow registry.
     pub registry: RegistryParts,
-    /// For the reader of the inbox.
+    /// For the router.
     pub router: RouterParts,
-    /// For the workers, by lane.
+    /// For the workers, indexed by lane.
     pub workers: Vec<WorkerParts>,
-    /// For the posts.
+    /// For the delivery.
     pub delivery: DeliveryParts,
 }
 
-/// Times of the supervisor.
+/// Timing and shutdown options of the supervisor.
 #[derive(Debug, Clone, Copy)]
 pub struct SupervisorOptions {
-    /// Time between two mailbox reports.
+    /// Interval between two mailbox reports.
     pub report_interval: Duration,
-    /// Restarts of all actors together within `restart_window`.
+    /// Maximum number of restarts within `restart_window`, summed over all actors.
     pub max_restarts: u32,
     /// See `max_restarts`.
     pub restart_window: Duration,
-    /// How long the end may take.
+    /// Maximum duration of the shutdown.
     pub drain_deadline: Duration,
-    /// How the broker is left.
+    /// Decides whether the broker keeps the session.
     pub session_end: SessionEnd,
 }
 
-/// The actor above all others.
+/// Supervises all other actors.
 pub struct SupervisorActor {
     directory: Directory,
     factories: Factories,
     options: SupervisorOptions,
-    /// Where it shows that it is alive, and that the end has begun.
+    /// Receives the supervisor's heartbeat and the start of the shutdown.
     observed: Arc<Telemetry>,
-    /// Of its own, from the directory.
+    /// The supervisor's own mailbox, from the directory.
     mailbox: Arc<Mailbox>,
     children: Vec<Child>,
-    /// One for all: ten workers that each fail twice are as broken as one that fails twenty times.
+    /// Shared by all actors: ten workers that fail twice are as broken as one that fails twenty times.
     budget: RestartBudget,
     born: Instant,
     suspend_detector: SuspendDetector,
     ending: bool,
 }
 
-/// An actor that is supervised.
+/// A supervised actor.
 #[derive(Debug)]
 struct Child {
     id: ActorId,
     mailbox: Arc<Mailbox>,
-    /// Which of its lives it is in, or will be in when it is started.
+    /// Number of the current run, or of the next run while the actor is down.
     generation: u64,
-    /// The thread it runs on; none while it is down.
+    /// The actor's thread; `None` while the actor is down.
     arbiter: Option<Arbiter>,
-    episodes: Episodes,
-    /// Why and when it ended, until its successor is at work.
+    conditions: Conditions,
+    /// Reason and time of the last exit, until the successor is running.
     ended: Option<(ExitReason, Instant, DateTime<Utc>)>,
 }
 
-/// Its own doings, by the names under which the log has them.
+/// The supervisor's periodic work, under its name in the log.
 struct Tick;
 
 impl Child {
-    /// Ends the life it is in; answers the thread to stop. Whatever that life still says is no news.
+    /// Ends the current generation and returns its thread for stopping. Later events of that generation are ignored.
     fn end_life(&mut self) -> Option<Arbiter> {
         self.generation += 1;
-        self.mailbox.belongs_to(self.generation);
+        self.mailbox.set_generation(self.generation);
         self.arbiter.take()
     }
 
-    /// An end over which the gateway gives up is no restart.
-    fn count_restart(&self, reason: ExitReason, decision: &RestartDecision) {
-        if let RestartDecision::Restart { .. } = decision {
+    /// Counts a restart, unless the budget is exhausted and the gateway exits instead.
+    fn count_restart(&self, reason: ExitReason, verdict: &Verdict) {
+        if let Verdict::Restart { .. } = verdict {
             self.mailbox.count_restart(reason);
         }
     }
@@ -127,8 +128,8 @@ impl Child {
         self.generation == generation
     }
 
-    /// Says that it is at work again, once it is.
-    fn tell_if_back(&mut self) {
+    /// Logs that the actor is running again after a restart.
+    fn log_recovery(&mut self) {
         let state = self.mailbox.state();
         if matches!(state, ActorState::Down | ActorState::Starting) {
             return;
@@ -143,7 +144,7 @@ impl Child {
 }
 
 impl SupervisorActor {
-    /// A supervisor; it starts the others when it has started.
+    /// Creates a supervisor. It starts the other actors in `started`.
     #[must_use]
     pub fn new(
         directory: Directory,
@@ -156,10 +157,10 @@ impl SupervisorActor {
             mailbox: Arc::clone(mailbox),
             generation: 0,
             arbiter: None,
-            episodes: Episodes::default(),
+            conditions: Conditions::default(),
             ended: None,
         };
-        // In the order of starting: whoever is asked for something is there first.
+        // Receivers start before their senders.
         let mut children = vec![child(ActorId::Delivery, directory.delivery.mailbox())];
         let lanes = 0_u32..;
         children.extend(
@@ -186,14 +187,14 @@ impl SupervisorActor {
     fn start(&mut self, id: ActorId, context: &mut Context<Self>) {
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         let exited = context.address().recipient();
-        let life = Life::new(id, child.generation, Arc::clone(&child.mailbox), exited);
+        let guard = ActorGuard::new(id, child.generation, Arc::clone(&child.mailbox), exited);
         let arbiter = match thread::arbiter() {
             Ok(arbiter) => arbiter,
             Err(error) => {
                 let actor = child.mailbox.name();
                 log::error!(
                     actor;
-                    "There is no thread for actor {id}, giving up with exit code {EXIT_FAILED}: {error}"
+                    "Cannot start a thread for actor {id}, giving up with exit code {EXIT_FAILED}: {error}"
                 );
                 return self.end(context, EXIT_FAILED);
             }
@@ -201,31 +202,33 @@ impl SupervisorActor {
         let factories = self.factories.clone();
         match id {
             ActorId::Mqtt => {
-                start_in(&arbiter, &self.directory.mqtt, || MqttActor::new(life, factories.mqtt));
+                start_in(&arbiter, &self.directory.mqtt, || MqttActor::new(guard, factories.mqtt));
             }
             ActorId::Registry => {
                 start_in(&arbiter, &self.directory.registry, || {
-                    FlowRegistryActor::new(life, factories.registry)
+                    FlowRegistryActor::new(guard, factories.registry)
                 });
             }
             ActorId::Router => {
-                start_in(&arbiter, &self.directory.router, || RouterActor::new(life, factories.router));
+                start_in(&arbiter, &self.directory.router, || RouterActor::new(guard, factories.router));
             }
             ActorId::Worker(lane) => {
                 let lane = lane as usize;
                 let parts = factories.workers.into_iter().nth(lane);
                 if let Some((slot, parts)) = self.directory.workers.get(lane).zip(parts) {
-                    start_in(&arbiter, slot, || FlowWorkerActor::new(life, parts));
+                    start_in(&arbiter, slot, || FlowWorkerActor::new(guard, parts));
                 }
             }
             ActorId::Delivery => {
-                start_in(&arbiter, &self.directory.delivery, || DeliveryActor::new(life, factories.delivery));
+                start_in(&arbiter, &self.directory.delivery, || {
+                    DeliveryActor::new(guard, factories.delivery)
+                });
             }
         }
         child.arbiter = Some(arbiter);
     }
 
-    /// Nobody sends to it any more, and its thread ends when it can.
+    /// Clears the actor's slot, so that no more messages reach it, and stops its thread.
     fn forget(&mut self, id: ActorId) {
         match id {
             ActorId::Mqtt => self.directory.mqtt.set(None),
@@ -244,7 +247,7 @@ impl SupervisorActor {
         }
     }
 
-    /// Counts what it does until the guard is dropped.
+    /// Counts supervisor work as a handling until the guard is dropped.
     fn begin<D>(&self, doing: D) -> Handling {
         self.mailbox.enclose(doing).open().1
     }
@@ -254,12 +257,12 @@ impl SupervisorActor {
         let now_ms = whole_milliseconds(self.born.elapsed());
         let Some(child) = self.children.iter_mut().find(|child| child.id == id) else { return };
         child.mailbox.set_state(ActorState::Down);
-        log_given_up(&child.mailbox, &mut child.episodes);
+        log_abandoned_handler(&child.mailbox, &mut child.conditions);
         child.ended.get_or_insert((reason, Instant::now(), Utc::now()));
         let decision = self.budget.record(now_ms);
         child.count_restart(reason, &decision);
         let (actor, reason) = (child.mailbox.name(), reason.as_str());
-        let in_hand = in_words(child.mailbox.take_last_in_hand());
+        let in_hand = describe_in_hand(child.mailbox.take_last_in_hand());
         let in_hand = in_hand.as_str();
         let (budget, window) = (self.options.max_restarts, self.options.restart_window.as_secs());
         match decision {
@@ -292,15 +295,15 @@ impl SupervisorActor {
         let watched = self.suspend_detector.awake_for(self.born.elapsed());
         let mut silent: Vec<(ActorId, Duration)> = Vec::new();
         for child in &mut self.children {
-            // One that is down is not silent.
+            // An actor that is down has no heartbeat to miss.
             let silence =
                 child.arbiter.as_ref().map_or(Duration::ZERO, |_| child.mailbox.silence().min(watched));
             if child.mailbox.take_state_change() {
                 log_mailbox(&child.mailbox);
             }
-            child.tell_if_back();
-            log_episodes(&child.mailbox, &mut child.episodes, silence, self.options.report_interval);
-            if silence > SILENCE && is_needed(child.id, self.ending) {
+            child.log_recovery();
+            log_conditions(&child.mailbox, &mut child.conditions, silence, self.options.report_interval);
+            if silence > HEARTBEAT_TIMEOUT && is_needed(child.id, self.ending) {
                 silent.push((child.id, silence));
             }
         }
@@ -320,12 +323,12 @@ impl SupervisorActor {
     }
 }
 
-/// At the end everything is needed for the drain but a new connection.
+/// During shutdown every actor is needed for the drain except the one that would reconnect.
 fn is_needed(id: ActorId, ending: bool) -> bool {
     !(ending && id == ActorId::Mqtt)
 }
 
-/// Waits until it has drained. One that ends meanwhile is replaced, and its successor asked again.
+/// Waits until the actor has drained. If the actor is replaced meanwhile, the order is sent to its successor.
 async fn drain<A, M>(slot: &Slot<A>, order: impl Fn() -> M)
 where
     A: Handler<Envelope<M>>,
@@ -333,11 +336,11 @@ where
     M: Message<Result = ()> + Send + 'static,
 {
     while slot.ask(order()).await.is_err() {
-        sleep(TICK).await;
+        sleep(TICK_INTERVAL).await;
     }
 }
 
-/// Starts an actor on its thread.
+/// Starts an actor on `arbiter` and publishes its address in `slot`.
 fn start_in<A: Actor<Context = Context<A>>>(
     arbiter: &Arbiter,
     slot: &Slot<A>,
@@ -345,7 +348,7 @@ fn start_in<A: Actor<Context = Context<A>>>(
 ) {
     let own = slot.clone();
     let address = A::start_in_arbiter(&arbiter.handle(), move |context| {
-        // When it starts it asks others, and their answers may be quicker than the line below.
+        // `started` sends requests whose replies may arrive before `start_in_arbiter` returns.
         own.set(Some(context.address()));
         actor()
     });
@@ -361,7 +364,7 @@ impl Actor for SupervisorActor {
             self.start(id, context);
         }
         watchdog::watch(Arc::clone(&self.mailbox), &self.observed, self.options.report_interval);
-        context.run_interval(TICK, Self::tick);
+        context.run_interval(TICK_INTERVAL, Self::tick);
         context.run_interval(self.options.report_interval, |supervisor, _| {
             log_mailbox(&supervisor.mailbox);
             supervisor.children.iter().for_each(|child| log_mailbox(&child.mailbox));
@@ -377,8 +380,8 @@ impl Handler<ActorExited> for SupervisorActor {
         let _handling = self.begin(exited.clone());
         let ActorExited { actor, generation, reason, cause } = exited;
         let current = self.children.iter().any(|child| child.id == actor && child.is_in_life(generation));
-        // One that was replaced because of its silence may end much later, or before its successor
-        // is started: to start another one then would make two.
+        // An actor replaced for its missing heartbeat may end much later, or before its successor starts.
+        // Another restart would then run two of them.
         if current && is_needed(actor, self.ending) {
             self.restart(context, actor, reason, &cause);
         }
@@ -388,13 +391,13 @@ impl Handler<ActorExited> for SupervisorActor {
 impl Handler<Shutdown> for SupervisorActor {
     type Result = ();
 
-    /// Away from the broker first, so that the inbox ends; then everything that is in it.
+    /// Disconnects from the broker first, so that the inbox stops growing, then drains inbox and outbox.
     fn handle(&mut self, _: Shutdown, context: &mut Self::Context) {
         let _handling = self.begin(Shutdown);
         if std::mem::replace(&mut self.ending, true) {
             return;
         }
-        // Whoever looks knows it before the broker does.
+        // Readiness turns false before the broker connection closes.
         self.observed.health.mark_draining();
         self.mailbox.set_state(ActorState::Draining);
         let (directory, deadline) = (self.directory.clone(), self.options.drain_deadline);
@@ -407,16 +410,16 @@ impl Handler<Shutdown> for SupervisorActor {
             let disconnecting = async {
                 match directory.mqtt.ask(Disconnect { session_end }).await {
                     Ok(disconnected) => disconnected,
-                    // The actor is down; the link is not.
+                    // The link outlives its actor.
                     Err(_) => link.disconnect_with(session_end).await,
                 }
             };
-            let told = matches!(timeout(DISCONNECT, disconnecting).await, Ok(Ok(())));
-            if told {
+            let disconnected = matches!(timeout(DISCONNECT_TIMEOUT, disconnecting).await, Ok(Ok(())));
+            if disconnected {
                 observed.metrics.broker.mark_disconnected();
                 log::info!("Disconnected from the broker, the session is {session_end}");
             } else {
-                log::warn!("The broker could not be told; it keeps what it has not got acknowledged");
+                log::warn!("DISCONNECT was not sent; the broker keeps the unacknowledged messages");
             }
             let draining = async {
                 drain(&directory.router, || DrainInbox).await;
@@ -431,11 +434,11 @@ impl Handler<Shutdown> for SupervisorActor {
                 );
             }
             inbox.close();
-            // There is a next start, unless it goes for good.
-            let left_behind = session_end == SessionEnd::ForgetSession && !(told && drained);
+            // Messages left in the inbox wait for the next start, which a retiring replica does not have.
+            let left_behind = session_end == SessionEnd::ForgetSession && !(disconnected && drained);
             System::current().stop_with_code(i32::from(left_behind));
         };
-        // All others end now, which is no news any more.
+        // The other actors end with the system; their exits need no handling.
         context.spawn(ending.into_actor(self).map(|(), _, context| context.stop()));
     }
 }
@@ -453,13 +456,13 @@ mod tests {
             mailbox: Mailbox::new("router", 1),
             generation: 0,
             arbiter: None,
-            episodes: Episodes::default(),
+            conditions: Conditions::default(),
             ended: None,
         }
     }
 
     #[test]
-    fn only_restarts_that_are_made_are_counted() {
+    fn only_performed_restarts_are_counted() {
         let (child, mut budget) = (router(), RestartBudget::new(2, Duration::from_mins(1)));
         for _ in 0..5 {
             child.count_restart(ExitReason::Panic, &budget.record(0));
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_that_ends_while_it_is_being_replaced_is_replaced_once() {
+    fn exit_during_replacement_restarts_once() {
         let mut child = router();
         let silent = child.generation;
         assert!(child.is_in_life(silent));
@@ -492,15 +495,15 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_can_be_answered_as_soon_as_it_asks() {
+    fn replies_reach_a_starting_actor() {
         let system = System::new();
-        let (found, told) = mpsc::channel();
+        let (found, disconnected) = mpsc::channel();
         system.block_on(async {
             let slot = Slot::new("asks", 1);
             let own = slot.clone();
             start_in(&thread::arbiter().unwrap(), &slot, || Asks { slot: own, found });
         });
         system.run().unwrap();
-        assert!(told.recv().unwrap());
+        assert!(disconnected.recv().unwrap());
     }
 }

@@ -1,22 +1,22 @@
-//! The thread of an actor.
+//! Creates the thread of an actor.
 
 use std::io;
 
 use actix::Arbiter;
 use tokio::runtime::Builder;
 
-/// A thread for one actor, whose tasks may hold connections to the database when it ends.
+/// Starts a thread for one actor whose tasks may hold database connections when the thread ends.
 ///
-/// They are dropped with the tasks, after the loop has ended. The SQL driver then gives a connection back by a task of its own,
-/// and panics where it finds no runtime for that; so the thread keeps to its runtime until its last breath. The
-/// driver's task does not run any more: it is dropped as well, and that closes the connection.
+/// These tasks are dropped after the event loop has ended. The SQL driver then spawns a task to return the connection
+/// and panics without a runtime. The thread therefore stays inside its runtime context until it exits. The spawned
+/// task never runs; dropping it closes the connection.
 ///
 /// # Errors
-/// The operating system has no thread or no descriptor left.
+/// The operating system has no thread or file descriptor left.
 pub(super) fn arbiter() -> io::Result<Arbiter> {
     Arbiter::try_with_tokio_rt(|| {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        // Dropped, the guard would leave the runtime again.
+        // Dropping the guard would leave the runtime context.
         std::mem::forget(runtime.enter());
         Ok(runtime)
     })
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_task_still_holds_when_its_thread_ends_finds_a_runtime() {
+    fn tasks_dropped_at_thread_end_have_a_runtime() {
         let _system = System::new();
         let (found, told) = mpsc::channel();
         let held = Looks(found);

@@ -1,4 +1,4 @@
-//! Serves one lane: one batch at a time, in one transaction each.
+//! Serves one lane: writes one batch at a time, each in one transaction.
 
 mod stopped_flows;
 
@@ -12,8 +12,8 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFu
 use tokio::sync::Mutex;
 
 use self::stopped_flows::StoppedFlows;
+use super::actor_guard::ActorGuard;
 use super::directory::Directory;
-use super::life::Life;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch, ReloadFlows};
 use super::report::{kind_of, whole_milliseconds};
@@ -30,38 +30,38 @@ use crate::store::{
 /// Interval at which an unused prepared transaction is dropped.
 const DROP_STALE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A lane's worker.
+/// The worker of a lane.
 #[derive(Debug)]
 pub struct FlowWorkerActor {
-    life: Life,
+    guard: ActorGuard,
     parts: WorkerParts,
-    /// Held while a batch runs, so that a take-over waits for it. Empty until the first take-over.
+    /// Locked while a batch runs, so that a takeover waits for the batch. Empty until the first takeover.
     store: Rc<Mutex<Option<LaneStore>>>,
     stopped_flows: StoppedFlows,
 }
 
-/// What a worker is made of; the factory keeps it for the next one.
+/// Dependencies of a worker; the factory keeps them for a restart.
 #[derive(Debug, Clone)]
 pub struct WorkerParts {
-    /// Its lane.
+    /// The worker's lane.
     pub lane: Lane,
-    /// Where its lane's rows are.
+    /// The database of the lane.
     pub database: DatabaseSettings,
-    /// What batches are measured against.
+    /// Limits and checks for messages.
     pub rules: Arc<BatchRules>,
-    /// How long the lane waits for a flow whose row is locked elsewhere.
+    /// Maximum wait for a flow whose row another process locks.
     pub flow_lock_wait: Duration,
-    /// Where the others are.
+    /// Addresses of the other actors.
     pub directory: Directory,
-    /// Where it counts what it has done.
+    /// Receives the worker's counters.
     pub observed: Arc<Telemetry>,
 }
 
 impl FlowWorkerActor {
-    /// A worker; it connects when it has started, on its own arbiter.
+    /// Creates a worker. It connects in `started`, on its own arbiter.
     #[must_use]
-    pub fn new(life: Life, parts: WorkerParts) -> Self {
-        Self { life, parts, store: Rc::default(), stopped_flows: StoppedFlows::default() }
+    pub fn new(guard: ActorGuard, parts: WorkerParts) -> Self {
+        Self { guard, parts, store: Rc::default(), stopped_flows: StoppedFlows::default() }
     }
 
     /// Opens the next transaction ahead of time, after the reply was sent.
@@ -78,7 +78,7 @@ impl FlowWorkerActor {
     fn observer(&self) -> Observer {
         Observer {
             lane: self.parts.lane,
-            mailbox: Arc::clone(self.life.mailbox()),
+            mailbox: Arc::clone(self.guard.mailbox()),
             observed: Arc::clone(&self.parts.observed),
         }
     }
@@ -88,10 +88,10 @@ impl Actor for FlowWorkerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.life.keep_beating(context);
-        context.notify(self.life.mailbox().enclose(OpenLane));
+        self.guard.start_heartbeat(context);
+        context.notify(self.guard.mailbox().enclose(OpenLane));
         context.run_interval(DROP_STALE_INTERVAL, |worker, _| {
-            // A store at work has no unused transaction.
+            // A locked store is processing a batch and has no unused transaction.
             if let Ok(mut store) = worker.store.try_lock()
                 && let Some(store) = store.as_mut()
             {
@@ -116,7 +116,7 @@ impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
             if let Some(store) = store.as_mut() {
                 let opened = store.open(&observer).await;
                 parts.directory.router.tell(LaneOpened { lane: parts.lane, opened });
-                // What the predecessor committed and did not hand on is in the table only.
+                // Rows that the predecessor committed without handing them over exist only in the table.
                 parts.directory.delivery.tell(DeliverFromTable { rows: None });
             }
         };
@@ -134,7 +134,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
         let processing = async move {
             let (ProcessBatch { batch }, mut handling) = envelope.open();
             let batch = Arc::new(batch);
-            handling.is_about(BatchInHand(Arc::clone(&batch)));
+            handling.describe(BatchInHand(Arc::clone(&batch)));
             crash_point!("worker-batch");
             let mut store = store.lock().await;
             let never_opened = BatchFailure::Fenced(LanePosition { epoch: 0, next_offset: 0 });
@@ -158,8 +158,8 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
     }
 }
 
-/// Connects on the arbiter that calls, as soon as the database lets it. One connection, because a
-/// lane has one transaction at a time, and one to spare for the one that a lost one leaves behind.
+/// Connects on the calling arbiter and retries until the database accepts. A lane has one transaction at a time; the
+/// second connection replaces one that a lost transaction still occupies.
 async fn connect(parts: &WorkerParts, observer: &Observer) -> Database {
     const RETRY: Duration = Duration::from_secs(1);
     let mut failures = 0;
@@ -196,13 +196,13 @@ fn log_rejection(rejection: &Rejection) {
     }
 }
 
-/// A batch as somebody wants to see it who asks why it takes so long.
+/// Describes a batch for reports about a slow handler.
 #[derive(Debug)]
 struct BatchInHand(Arc<Batch>);
 
 impl fmt::Display for BatchInHand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Most flows that are named.
+        /// Maximum number of flows that are listed.
         const NAMED: usize = 5;
         let batch = &*self.0;
         write!(f, "{} messages of the inbox from {} to {}", batch.pairs(), batch.from, batch.next)?;
@@ -221,7 +221,7 @@ impl fmt::Display for BatchInHand {
     }
 }
 
-/// Hands over what is committed: at once if the delivery has room, else it is told what to load.
+/// Hands committed messages to the delivery, or only their row ranges if its mailbox is full.
 fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
     if items.is_empty() {
         return;
@@ -230,7 +230,7 @@ fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
     let weight = items.len();
     match (delivery.mailbox().try_enclose(Deliver { items }, weight), delivery.address()) {
         (Ok(envelope), Some(address)) => address.do_send(envelope),
-        // One that is down reads the table when it starts.
+        // A delivery that is down reads the table when it starts.
         (Ok(_), None) => {}
         (Err(Deliver { items }), _) => {
             delivery.tell(DeliverFromTable { rows: Some(CommittedRows::from_items(&items)) });
@@ -238,7 +238,7 @@ fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
     }
 }
 
-/// Shows in mailbox and log how the lane fares.
+/// Publishes the state of the lane in its mailbox, the metrics and the log.
 struct Observer {
     lane: Lane,
     mailbox: Arc<Mailbox>,
@@ -253,7 +253,7 @@ impl LaneObserver for Observer {
     fn retrying(&self, error: &StoreError, failures: u32, delay: Duration) {
         self.mailbox.set_state(ActorState::Retrying);
         let (lane, delay_ms) = (self.lane, whole_milliseconds(delay));
-        // The first failure is an alarm, and so is an outage that lasts; what lies between is noise.
+        // The first failure and every tenth are errors; the failures between them are warnings.
         if failures == 1 || failures.is_multiple_of(10) {
             log::error!(lane, failures, retry_in_ms = delay_ms; "Database refuses, nothing is lost, trying again: {error}");
         } else {

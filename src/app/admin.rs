@@ -1,4 +1,4 @@
-//! Health and metrics: where they are served, and where they are read.
+//! Serves health and metrics, and collects their data.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,10 +12,10 @@ use crate::observe::{ActorReading, InboxReading, InboxRefusal, OutboxReading, Sn
 use crate::settings::AdminSettings;
 use crate::store::OutboxGauge;
 
-/// Serves what is seen, from before the start to after the end of everything else.
+/// Serves health and metrics from before the start until after the shutdown of all other parts.
 ///
-/// An address that was asked for has to be had. That of the default need not: a gateway that ran
-/// before there was such a port must run after an upgrade too, also where another program has it.
+/// A configured address must be available. The default address may be unavailable: a gateway from before this port
+/// existed must still run after an upgrade if another program uses the port.
 pub(super) fn serve(
     settings: Option<AdminSettings>,
     observed: &Arc<Telemetry>,
@@ -37,7 +37,7 @@ pub(super) fn serve(
     }
 }
 
-/// The parts that are read when somebody asks.
+/// The parts whose data is collected on request.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) directory: Directory,
@@ -46,7 +46,7 @@ pub(super) struct Parts {
     pub(super) outbox_max_age: Duration,
 }
 
-/// The inbox, without what it holds.
+/// The inbox, with a `Debug` that omits its content.
 pub(super) struct InboxPart(pub(super) Inbox);
 
 impl std::fmt::Debug for InboxPart {
@@ -56,7 +56,7 @@ impl std::fmt::Debug for InboxPart {
 }
 
 impl Parts {
-    /// Of all whom the supervisor looks after.
+    /// The mailboxes of all supervised actors.
     fn mailboxes(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
         let Directory { supervisor: _, mqtt, registry, router, workers, delivery } = &self.directory;
         let workers = workers.iter().map(Slot::mailbox);
@@ -111,9 +111,9 @@ impl Snapshot for Parts {
     }
 }
 
-/// Takes note of what happened to the connection, on the thread that it happened on.
+/// Records a connection event, on the thread of the event.
 pub(super) fn note_connection(observed: &Telemetry, event: &MqttEvent) {
-    observed.health.set_subscribed(false);
+    observed.health.not_subscribed();
     match event {
         MqttEvent::Connected { .. } => observed.metrics.broker.connected(),
         MqttEvent::Lost { .. } => observed.metrics.broker.lost(),

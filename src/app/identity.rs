@@ -1,6 +1,6 @@
-//! Registers this start in the database before the broker is connected, and gives signs of life afterwards.
+//! Registers this start in the database before the broker is connected, and sends heartbeats afterwards.
 //!
-//! `domain::identity` decides; this reads the directory, asks the database and watches.
+//! The decisions are in `domain::identity`; this module reads the directory, queries the database and sends heartbeats.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -22,19 +22,19 @@ use crate::observe::logging;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{Beat, Database, StoreError, beat, lane_offsets, note_end, register};
 
-/// Interval between two signs of life.
+/// Interval between two heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a start that may still run is watched. Covers two signs of life and a slow database.
+/// Time for which a start that may still run is watched. Covers two heartbeats and a slow database.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How long the end waits for the database.
+/// Maximum wait for the database during shutdown.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Interval between two looks at it.
+/// Interval between two checks of a watched start.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A start that is registered.
+/// A registered start.
 #[derive(Debug, Clone)]
 pub(super) struct RegisteredStart {
     directory: Arc<Directory>,
@@ -53,7 +53,7 @@ fn directory_of(settings: &Settings, inbox: &Inbox) -> Directory {
     }
 }
 
-/// The same, seen from outside.
+/// The state of an inbox directory that another process may have open.
 pub(crate) fn directory_of_survey(settings: &Settings, found: &Survey) -> Directory {
     Directory {
         next_base: found.never_issued,
@@ -78,7 +78,7 @@ fn described(settings: &Settings, inbox_id: String, registration: Option<Registe
     }
 }
 
-/// Registers this start, or says why it must not go on. Watches another process that may be at work under the same id.
+/// Registers this start. Returns an error if it must not continue. Watches a process that may use the same id.
 pub(super) async fn register_start(
     settings: &Settings,
     inbox: &Inbox,
@@ -91,10 +91,10 @@ pub(super) async fn register_start(
     let (registry, registration) = loop {
         let judged = |registry: &RegisteredStarts| decide_start(&directory, registry, consent, &silent);
         match register(&database, &directory, &start_id, judged).await? {
-            (registry, StartDecision::Register(registration)) => break (registry, registration),
-            (_, StartDecision::Refuse(refusal)) => return Err(StartError::Identity(refusal)),
-            (_, StartDecision::Watch(start)) => {
-                if lives(&database, &directory, &start).await? {
+            (registry, Verdict::Register(registration)) => break (registry, registration),
+            (_, Verdict::Refuse(refusal)) => return Err(StartError::Identity(refusal)),
+            (_, Verdict::Watch(start)) => {
+                if is_alive(&database, &directory, &start).await? {
                     return Err(StartError::Identity(refuse_for(&directory, &start)));
                 }
                 silent.push(start.start_id);
@@ -102,7 +102,7 @@ pub(super) async fn register_start(
         }
     };
     database.close().await?;
-    take_up(inbox, &registry, &registration)?;
+    apply_registration(inbox, &registry, &registration)?;
     warn_of_unused(consent, &registry, &registration);
     let database_id = registry.database_id;
     inbox.register(Registered { database_id: database_id.clone(), start_id: start_id.clone() })?;
@@ -114,10 +114,10 @@ pub(super) async fn register_start(
     })
 }
 
-/// Brings the inbox to where the registration says, and tells people.
-fn take_up(
+/// Applies the registration to the inbox and logs its notices.
+fn apply_registration(
     inbox: &Inbox,
-    registry: &RegisteredStarts,
+    registry: &Registry,
     registration: &Registration,
 ) -> Result<(), StartError> {
     for notice in &registration.notices {
@@ -125,8 +125,8 @@ fn take_up(
         log::log!(level, "Inbox: {notice}");
     }
     inbox.begin_above(registration.base)?;
-    // Lanes that were set, or that are those of another database, do not stand where the directory remembers them: that is
-    // no database that went back.
+    // Lanes with a new position, or of another database, differ from the position in the directory without any
+    // restore of the database.
     if !registration.lanes.is_empty() || has_moved(registration) {
         let stands = |lane| registration.lanes.get(&lane).or(registry.lanes.get(&lane)).copied();
         inbox.remember_lanes((0..inbox.lanes()).map(|lane| stands(lane).unwrap_or(0)).collect());
@@ -138,8 +138,8 @@ fn has_moved(registration: &Registration) -> bool {
     registration.notices.iter().any(|notice| matches!(notice, Notice::OtherDatabase { .. }))
 }
 
-/// An option that stays in a manifest would consent to the next accident, too.
-fn warn_of_unused(consent: Consent, registry: &RegisteredStarts, registration: &Registration) {
+/// Warns of an unused consent option. Left in a manifest, it would also consent to the next accident.
+fn warn_of_unused(consent: Consent, registry: &Registry, registration: &Registration) {
     let has_not_moved = consent.database.is_some() && !has_moved(registration);
     if has_not_moved || (consent.new_inbox && registry.others.is_empty()) {
         log::warn!(
@@ -148,8 +148,8 @@ fn warn_of_unused(consent: Consent, registry: &RegisteredStarts, registration: &
     }
 }
 
-/// Whether a start gives a sign of life while it is watched.
-async fn lives(database: &Database, directory: &Directory, start: &Start) -> Result<bool, StoreError> {
+/// Whether a watched start sends a heartbeat.
+async fn is_alive(database: &Database, directory: &Directory, start: &Start) -> Result<bool, StoreError> {
     let location = start.location.as_str();
     log::warn!(
         "Another gateway may run with this inbox or client id ({location}): watching it for {} s",
@@ -168,8 +168,8 @@ async fn lives(database: &Database, directory: &Directory, start: &Start) -> Res
 }
 
 impl RegisteredStart {
-    /// Gives signs of life for as long as the process runs. Ends the process when another one has taken the inbox over:
-    /// what is in this directory stays there, and nothing more is acknowledged.
+    /// Sends heartbeats while the process runs. Exits the process if another one has taken the inbox over. The messages in
+    /// this directory then stay there, and nothing more is acknowledged.
     pub(super) async fn keep_alive(self, inbox: Inbox, actors: actors::Directory) {
         let mut database = None;
         loop {
@@ -184,7 +184,7 @@ impl RegisteredStart {
             match self.beat(&mut database, &inbox, &actors).await {
                 Ok(()) => {}
                 Err(error) => {
-                    log::debug!("No sign of life could be given: {error}");
+                    log::debug!("Cannot send the heartbeat: {error}");
                     database = None;
                 }
             }
@@ -216,14 +216,14 @@ impl RegisteredStart {
         }
     }
 
-    /// A lane at work notices by itself that the database went back. One that has nothing to do is told here.
+    /// Reopens idle lanes after the database was set back. Busy lanes detect it with their next batch.
     async fn reopen_lanes_set_back(
         &self,
         database: &Database,
         inbox: &Inbox,
         actors: &actors::Directory,
     ) -> Result<(), StoreError> {
-        // Taken before the read: commits in between only move the database further.
+        // Taken before the read, because commits in between only advance the database.
         let known = inbox.progress();
         let stored = lane_offsets(database, &self.directory.inbox_id).await?;
         for (lane, committed) in (0..).zip(known.lanes) {
@@ -253,7 +253,7 @@ impl RegisteredStart {
         Ok(())
     }
 
-    /// Notes at an orderly end whether messages are left in the inbox.
+    /// Records during an orderly shutdown whether messages remain in the inbox.
     pub(super) fn note_end(&self, inbox: &Inbox) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let noted = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
@@ -264,7 +264,7 @@ impl RegisteredStart {
             }
         });
         if let Err(error) = noted {
-            log::warn!("The database does not know that this gateway has ended in order: {error}");
+            log::warn!("Cannot record the orderly shutdown in the database: {error}");
         }
     }
 
@@ -282,7 +282,7 @@ fn host() -> String {
         .map_or_else(|_| "?".to_owned(), |name| name.trim().to_owned())
 }
 
-/// Names the directory on this machine, until the machine is started again. A copy has another device or number.
+/// Identifies the directory on this machine until the next reboot. A copy has another device or inode number.
 fn place(dir: &Path) -> String {
     let found = fs::metadata(dir).map(|found| format!("{}:{}", found.dev(), found.ino()));
     format!("{}:{}", boot_id().unwrap_or_default(), found.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! From the broker's callback into the inbox.
+//! Passes messages from the broker's callback into the inbox.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,8 +12,8 @@ use crate::domain::redelivery::InFlight;
 use crate::inbox::{AppendError, Inbox, RetainedMemory};
 use crate::mqtt::{Incoming, MqttEvent};
 
-/// What happens to a message in the broker's callback. When it returns, the broker is told that
-/// the message is received; so it returns only when the message is in the inbox.
+/// Receives messages in the broker's callback. The return of the callback acknowledges the message, so it returns only
+/// after the inbox has stored the message.
 pub struct Intake {
     inbox: Inbox,
     signal: InboxSignal,
@@ -21,17 +21,17 @@ pub struct Intake {
     /// The broker of the connection.
     server: Mutex<Option<String>>,
     retained: Mutex<Option<RetainedMemory>>,
-    /// Since when the inbox takes nothing, or one only when another is done.
-    complained: Mutex<Option<Refusal>>,
-    /// Messages in a row that the broker had sent before.
+    /// The current or recent refusal by the inbox.
+    refusal: Mutex<Option<Refusal>>,
+    /// Consecutive messages that the broker had sent before.
     recognised: AtomicU64,
 }
 
-/// What an event of the connection says about the session, told to the inbox before anybody subscribes.
-pub(super) fn judge_session(inbox: &Inbox, client_id: &str, event: &MqttEvent) {
+/// Records in the inbox how a connection event affects the session, before anything is subscribed.
+pub(super) fn track_session(inbox: &Inbox, client_id: &str, event: &MqttEvent) {
     let kept = match event {
         MqttEvent::Connected { session_kept: false, .. } => inbox.begin_session(),
-        // No answer of the broker's: it may be restarting, or the answer got lost.
+        // No CONNACK arrived: the broker may be restarting, or the CONNACK was lost after a new session began.
         MqttEvent::Unanswered { server, .. } => inbox.doubt_session(&session_name(client_id, server)),
         MqttEvent::Failed { reason_code, server, .. } if *reason_code < 0 => {
             inbox.doubt_session(&session_name(client_id, server))
@@ -43,19 +43,19 @@ pub(super) fn judge_session(inbox: &Inbox, client_id: &str, event: &MqttEvent) {
         | MqttEvent::Stuck { .. } => Ok(()),
     };
     if let Err(error) = kept {
-        log::error!("The inbox cannot keep that the session at the broker may be another: {error}");
+        log::error!("Cannot record in the inbox that the broker's session may be a new one: {error}");
     }
 }
 
-/// By which the inbox tells the sessions at several brokers apart.
+/// Name under which the inbox distinguishes the sessions at several brokers.
 fn session_name(client_id: &str, server: &str) -> String {
     format!("{client_id}@{server}")
 }
 
-/// That messages wait is said once in this time.
-const COMPLAINT: Duration = Duration::from_secs(10);
+/// Minimum interval between two log lines about waiting messages.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The inbox refuses, or did a moment ago.
+/// A refusal by the inbox that lasts or has just ended.
 struct Refusal {
     since: DateTime<Utc>,
     began: Instant,
@@ -64,8 +64,8 @@ struct Refusal {
 }
 
 impl Intake {
-    /// Takes messages, sent to this client id, into `inbox` and raises `signal`; with a memory of retained messages it passes
-    /// over those that repeat the topic's last one.
+    /// Creates an intake for messages to this client id, which stores them in `inbox` and raises `signal`. With a memory of
+    /// retained messages it skips those that repeat the last one of their topic.
     #[must_use]
     pub fn new(
         inbox: Inbox,
@@ -79,26 +79,26 @@ impl Intake {
             client_id: client_id.into(),
             server: Mutex::default(),
             retained: Mutex::new(retained),
-            complained: Mutex::default(),
+            refusal: Mutex::default(),
             recognised: AtomicU64::new(0),
         }
     }
 
-    /// Takes in whatever the broker connection brings.
+    /// Handles input from the broker connection.
     pub fn on_incoming(&self, incoming: Incoming<'_>) {
         match incoming {
             Incoming::ConnectionBegins { server, in_flight_bounded } => {
                 self.come_to(server);
                 let in_flight = if in_flight_bounded { InFlight::Bounded } else { InFlight::Unbounded };
                 self.inbox.begin_connection(in_flight);
-                // Nothing new may have followed on the connection before.
-                self.tell_recognised();
+                // The previous connection may have ended without a new message, which would have triggered the log line.
+                self.log_recognised();
             }
             Incoming::Message(publication) => self.on_message(publication),
         }
     }
 
-    /// Another broker than before has sent none of what was received so far.
+    /// Records the broker of the connection. Another broker has sent none of the messages received so far.
     fn come_to(&self, server: &str) {
         let mut known = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         if known.as_deref() == Some(server) {
@@ -106,18 +106,18 @@ impl Intake {
         }
         *known = Some(server.to_owned());
         if let Err(error) = self.inbox.expect_redelivery_from(&session_name(&self.client_id, server)) {
-            log::error!("The inbox cannot keep that the messages come from another broker now: {error}");
+            log::error!("Cannot record in the inbox that the broker has changed: {error}");
         }
     }
 
-    /// Takes a message in, however long that takes; does not return when it cannot be taken.
+    /// Stores a message, however long it takes. Does not return if the message cannot be stored.
     pub fn on_message(&self, publication: &Publication<'_>) {
         if self.inbox.recognises(publication) {
             self.recognised.fetch_add(1, Ordering::Relaxed);
             log::debug!("Sent again by the broker: packet {}", publication.delivery.packet_id);
             return;
         }
-        self.tell_recognised();
+        self.log_recognised();
         let mut memory = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let retained = memory.as_mut().filter(|_| publication.delivery.retained);
         if retained.as_ref().is_some_and(|memory| memory.is_repeat(publication.topic, publication.payload)) {
@@ -126,7 +126,7 @@ impl Intake {
         crash_point!("intake-before-append");
         let received_at_us = Utc::now().timestamp_micros();
         if self.inbox.append_blocking(publication, received_at_us, &|error| self.complain(error)).is_err() {
-            // To return would acknowledge a message that is nowhere. The process ends over this.
+            // A return would acknowledge a message that is not stored. The process exits because of the error.
             loop {
                 std::thread::park();
             }
@@ -137,12 +137,12 @@ impl Intake {
         {
             log::warn!("Cannot remember a retained message, it will be taken again: {error}");
         }
-        self.tell_if_taken_again();
+        self.log_recovery();
         crash_point!("intake-before-puback");
     }
 
-    /// Says, once all has come again that would, how much that was.
-    fn tell_recognised(&self) {
+    /// Logs the number of redelivered messages once all of them have arrived.
+    fn log_recognised(&self) {
         if self.recognised.load(Ordering::Relaxed) > 0 {
             let messages = self.recognised.swap(0, Ordering::Relaxed);
             log::info!(messages; "The broker has sent messages again that were in the inbox already: not taken twice");
@@ -151,12 +151,12 @@ impl Intake {
 
     fn complain(&self, error: &AppendError) {
         let now = Instant::now();
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = complained.is_none();
+        let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = refusal.is_none();
         let refusal =
-            complained.get_or_insert_with(|| Refusal { since: Utc::now(), began: now, last: now, said: now });
+            refusal.get_or_insert_with(|| Refusal { since: Utc::now(), began: now, last: now, said: now });
         refusal.last = now;
-        if is_new || refusal.said.elapsed() >= COMPLAINT {
+        if is_new || refusal.said.elapsed() >= REFUSAL_LOG_INTERVAL {
             refusal.said = now;
             let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
             let since = since.as_str();
@@ -164,10 +164,10 @@ impl Intake {
         }
     }
 
-    /// Says that it is over once no message had to wait for a while: at its bound the inbox takes one now and then.
-    fn tell_if_taken_again(&self) {
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refusal) = complained.take_if(|_| self.inbox.refusal().is_none()) {
+    /// Logs the end of a refusal once no message had to wait for a while. A full inbox accepts single messages meanwhile.
+    fn log_recovery(&self) {
+        let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusal) = refusal.take_if(|_| self.inbox.refusal().is_none()) {
             let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
             let lasted_ms = refusal.last.duration_since(refusal.began).as_millis();
             log::info!(since = since.as_str(), lasted_ms; "The inbox takes messages again");
@@ -208,7 +208,7 @@ mod tests {
         Incoming::ConnectionBegins { server, in_flight_bounded: true }
     }
 
-    /// Hands a message over on a thread of its own, which says where the inbox ends once the callback has returned.
+    /// Hands a message over on its own thread, which reports the end of the inbox after the callback has returned.
     fn hand_over(intake: &Arc<Intake>) -> mpsc::Receiver<Offset> {
         let (returns, returned) = mpsc::channel();
         let intake = Arc::clone(intake);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callback_returns_only_when_the_message_is_in_the_inbox() {
+    fn callback_returns_after_the_inbox_write() {
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(&dir);
         let intake = intake(&inbox);
@@ -238,9 +238,9 @@ mod tests {
         let before = inbox.next_offset();
 
         let returned = hand_over(&intake);
-        // It says that it waits before it does; one that returns says nothing, or is gone.
+        // The thread reports before it waits; a thread that returns reports nothing or has ended.
         let mut early = None;
-        while early.is_none() && intake.complained.lock().unwrap().is_none() {
+        while early.is_none() && intake.refusal.lock().unwrap().is_none() {
             early = returned.try_recv().ok();
             thread::yield_now();
         }
@@ -253,7 +253,7 @@ mod tests {
         DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() }
     }
 
-    /// Whether the last of many equal messages is recognised on the next connection, which such an event comes before.
+    /// Whether the last of many equal messages is recognised on the connection after this event.
     fn recognises_after(event: &MqttEvent) -> bool {
         recognises_at("broker:1883", event)
     }
@@ -268,7 +268,7 @@ mod tests {
             let delivery = numbered(packet_id, false);
             intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery, unfit: None });
         }
-        judge_session(&inbox, "gateway", event);
+        track_session(&inbox, "gateway", event);
         intake.on_incoming(begins(next_server));
         let delivery = numbered(last, true);
         let before = inbox.next_offset();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_the_broker_has_begun_anew_holds_nothing_of_before() {
+    fn new_session_forgets_earlier_messages() {
         assert!(recognises_after(&connected(true)));
         assert!(!recognises_after(&connected(false)));
     }
@@ -294,12 +294,12 @@ mod tests {
     }
 
     #[test]
-    fn another_broker_has_sent_nothing_of_before() {
+    fn another_broker_shares_no_history() {
         assert!(!recognises_at("another:1883", &connected(true)));
     }
 
     #[test]
-    fn an_attempt_at_another_broker_says_nothing_of_this_one() {
+    fn failed_attempt_elsewhere_changes_nothing() {
         assert!(recognises_after(&failed("another:1883", -1)));
     }
 
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_again_is_told_with_the_next_connection_at_the_latest() {
+    fn redeliveries_are_logged_by_the_next_connect() {
         let dir = tempfile::tempdir().unwrap();
         let intake = intake(&open(&dir));
         intake.recognised.store(3, Ordering::Relaxed);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_to_connect_that_nobody_answered_ends_the_proof() {
+    fn unanswered_connect_invalidates_the_filter() {
         assert!(recognises_after(&failed("broker:1883", 135)), "the broker has answered");
         assert!(!recognises_after(&failed("broker:1883", -1)));
         let (server, reason) = ("broker:1883".to_owned(), String::new());

@@ -1,4 +1,4 @@
-//! The composition root: the only place that knows all parts.
+//! The composition root: the only module that knows all parts.
 
 mod admin;
 mod end_mark;
@@ -20,7 +20,7 @@ use self::identity::RegisteredStart;
 pub(crate) use self::identity::directory_of_survey;
 pub use self::intake::Intake;
 pub use self::retire::{RetireOrder, Retired, retire};
-use self::signals::{Signals, Told};
+use self::signals::{SignalAction, Signals};
 use self::stage::{Assembled, Mode, Stage};
 pub(crate) use self::startup::volatile_file_system;
 use self::startup::{prepare_database, register_start};
@@ -36,13 +36,13 @@ use crate::observe::{Telemetry, logging};
 use crate::settings::Settings;
 use crate::store::{LoadServerError, StoreError};
 
-/// Why the gateway did not start.
+/// Reasons for which the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The inbox cannot be used.
     #[error(transparent)]
     Inbox(#[from] InboxError),
-    /// The operating system does not let us use the inbox directory.
+    /// The operating system denies access to the inbox directory.
     #[error(
         "{source}; let this user write in the inbox directory {}, or set INBOX_DIR to another one",
         dir.display()
@@ -50,19 +50,19 @@ pub enum StartError {
     InboxDirectory {
         /// `INBOX_DIR`.
         dir: PathBuf,
-        /// What it refused.
+        /// The refused operation.
         source: InboxError,
     },
-    /// This directory must not go on at this database.
+    /// This inbox directory must not be used with this database.
     #[error("{0}")]
     Identity(Refusal),
-    /// The table of brokers holds nothing to connect to.
+    /// The table of brokers has no usable row.
     #[error(transparent)]
     Server(LoadServerError),
     /// The broker client cannot be set up.
     #[error(transparent)]
     Mqtt(#[from] MqttError),
-    /// There is no database into which what a replica has left could be brought.
+    /// The database for the messages of a retiring replica does not exist.
     #[error("there is no database {}: set DATABASE_URL to that of the other gateways", path.display())]
     NoDatabase {
         /// The file of `DATABASE_URL`.
@@ -77,7 +77,7 @@ pub enum StartError {
         /// `INBOX_DIR`.
         dir: PathBuf,
     },
-    /// Nobody would take the flows of the replica that is to be retired.
+    /// No other gateway could take the flows of the retiring replica.
     #[error(
         "no other gateway is known to live on this database that could take the flows over: start one, if there is none. \
          One that has been alone makes itself known when it has read the flows again, within its \
@@ -85,60 +85,62 @@ pub enum StartError {
          to have the flows any more"
     )]
     NobodyElse {
-        /// Seconds between two looks at the flows.
+        /// Seconds between two reloads of the flows.
         reload_s: u64,
     },
-    /// The replica that is to be retired is at work with another inbox: to end its session would lose messages.
+    /// The retiring replica is running with another inbox. Ending its session would lose messages.
     #[error(
         "a gateway with MQTT_CLIENT_ID={client_id} still runs, with another inbox than the one in INBOX_DIR: stop it first, \
          and set INBOX_DIR to its inbox; one that was killed counts as running for 20 s: run this again after that"
     )]
     StillRuns {
-        /// Its name at the broker.
+        /// Its MQTT client id.
         client_id: String,
     },
-    /// The replica may have a session at a broker that cannot be gone to.
+    /// The replica may have a session at a broker that is not usable.
     #[error(
         "the replica may have a session at a broker whose row cannot be used: {reasons}; mend the row, or disable it if there \
          is no session; to leave it for later, name each of the others by `--broker`"
     )]
     UnusableBrokers {
-        /// What is wrong, by row.
+        /// The reasons, by row.
         reasons: String,
     },
-    /// There is no such broker.
+    /// The requested broker does not exist.
     #[error("no enabled row of mqtt_servers has the id {wanted}; there are: {brokers}")]
     NoSuchBroker {
-        /// What was asked for.
+        /// The requested id.
         wanted: i64,
-        /// Those that there are, each with its id.
+        /// The existing brokers, each with its id.
         brokers: String,
     },
-    /// The database server lacks something that the gateway uses.
+    /// The database server lacks a required feature.
     #[error("this database server cannot be used, see the list of servers in docs/TABLES.md: {0}")]
     Unsupported(StoreError),
-    /// The database does not tell of the others.
+    /// The database did not return the other gateways.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The address that was asked for cannot be listened at.
+    /// The configured address cannot be bound.
     #[error(
         "cannot listen at ADMIN_BIND={address}: {source}; set it to a free address, or to off for no health and no metrics"
     )]
     Admin {
         /// `ADMIN_BIND`.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The process cannot listen to signals.
+    /// The process cannot install its signal handlers.
     #[error("cannot listen to signals: {0}")]
     Signals(#[from] std::io::Error),
 }
 
-/// Runs the gateway until it is told to end (SIGTERM, SIGINT, or SIGHUP of its terminal), and returns the exit code: 0 after
-/// an orderly end, 1 when it could not start, 3 when an actor failed again and again or has no thread, or the MQTT client does not come back.
+/// Runs the gateway until it receives SIGTERM, SIGINT, or SIGHUP of its terminal, and returns the exit code.
 ///
-/// Without a terminal SIGHUP reloads the flows. A database or a broker that is not there is waited for.
+/// The exit code is 0 after an orderly shutdown and 1 if the start failed. It is 3 if an actor failed repeatedly or has
+/// no thread, or if the MQTT client does not come back.
+///
+/// Without a terminal, SIGHUP reloads the flows. The gateway waits for an unavailable database or broker.
 ///
 /// ```no_run
 /// let settings = mqtt_gateway::load_settings()?;
@@ -151,10 +153,10 @@ pub fn run_forever(settings: Settings) -> i32 {
     run_with(settings, Consent::default())
 }
 
-/// As [`run_forever`], with what the operator consents to where directory and database do not belong together.
+/// Runs the gateway as [`run_forever`] does, with the operator's consent to a mismatch of directory and database.
 #[must_use]
 pub fn run_with(settings: Settings, consent: Consent) -> i32 {
-    // Reads FAILPOINTS from the environment, in builds for tests only.
+    // Reads FAILPOINTS from the environment, in test builds only.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
@@ -167,7 +169,7 @@ pub fn run_with(settings: Settings, consent: Consent) -> i32 {
     if let Some(admin) = admin {
         admin.end();
     }
-    // Who embeds the gateway may end the process next.
+    // An embedding process may exit right after this function returns.
     log::logger().flush();
     code
 }
@@ -196,8 +198,8 @@ fn run_observed(settings: Settings, consent: Consent, observed: Arc<Telemetry>) 
     }
 }
 
-/// A second gateway with the same settings finds the port taken first. The reason is the other process, and the lock of the
-/// inbox knows it.
+/// Replaces an occupied port by an inbox lock as the reason. A second gateway with the same settings finds the port
+/// occupied first, but the lock of the inbox names the other process.
 fn port_or_inbox(settings: &Settings, error: StartError) -> StartError {
     Inbox::ensure_unlocked(&settings.inbox.dir).err().map_or(error, StartError::from)
 }
@@ -207,8 +209,8 @@ fn not_started(error: &StartError) -> i32 {
     1
 }
 
-/// Has the flows read from the database now, without waiting for the interval. What goes wrong is
-/// logged as `Error reloading flows: …`, and the flows in force stay.
+/// Reloads the flows from the database now, without waiting for the interval. Errors are logged as
+/// `Error reloading flows: …`, and the flows in force stay.
 ///
 /// ```no_run
 /// # fn example(directory: &mqtt_gateway::actors::Directory) {
@@ -219,7 +221,7 @@ pub fn reload_flows(directory: &Directory) {
     directory.registry.tell(ReloadFlows);
 }
 
-/// A gateway that runs.
+/// A running gateway.
 struct Gateway {
     supervisor: Addr<SupervisorActor>,
     directory: Directory,
@@ -230,25 +232,25 @@ impl Gateway {
     async fn obey_signals(mut self) {
         loop {
             match self.signals.next().await {
-                Told::Reload => {
+                SignalAction::Reload => {
                     log::info!("SIGHUP: reloading the flows");
                     reload_flows(&self.directory);
                 }
-                Told::HungUp => {
+                SignalAction::HungUp => {
                     log::info!("SIGHUP: the terminal was closed");
                     break;
                 }
-                Told::End => break,
+                SignalAction::End => break,
             }
         }
         self.supervisor.do_send(Shutdown);
-        while !matches!(self.signals.next().await, Told::End) {}
+        while !matches!(self.signals.next().await, SignalAction::End) {}
         log::warn!("Second signal: ending at once");
         logging::end_process(1);
     }
 }
 
-/// Brings all parts up; `None` when it was told to end meanwhile.
+/// Starts all parts; returns `None` if a shutdown was requested meanwhile.
 async fn start(
     settings: Settings,
     consent: Consent,

@@ -1,12 +1,12 @@
-//! `mqtt-gateway retire`: a replica that is gone for good leaves nothing behind.
+//! `mqtt-gateway retire`: removes a replica permanently, without leaving messages behind.
 //!
 //! ```text
-//!   inbox and session of the replica ─▶ others have its flows? ─▶ UNSUBSCRIBE ─▶ take what the broker still has
-//!     ─▶ DISCONNECT, and the broker forgets the session ─▶ inbox into SQL ─▶ no member any more
+//!   inbox and session of the replica ─▶ others have its flows? ─▶ UNSUBSCRIBE ─▶ receive the queued messages
+//!     ─▶ DISCONNECT, and the broker deletes the session ─▶ inbox into SQL ─▶ row of the member deleted
 //! ```
 //!
-//! The same actors as ever do all of it: the registry hands over and takes nothing, and the end is the orderly one, only
-//! without a deadline. What was done stays done, so a run that broke off is repeated.
+//! The usual actors do the work: the registry hands its flows over and takes none, and the shutdown is the orderly one
+//! without a deadline. Completed steps persist, so an interrupted run is repeated.
 
 mod others;
 mod sessions;
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::{Addr, Arbiter, System};
 
-use self::others::ask_the_others;
+use self::others::check_others;
 use self::sessions::{Sessions, brokers_of, named};
 use super::StartError;
 use super::end_mark::EndMark;
@@ -34,36 +34,37 @@ use crate::settings::Settings;
 use crate::store::outbox::Outbox;
 use crate::store::{Database, MqttServer, StoreError, forget_inbox, missing_file, remove_member};
 
-/// What came of it.
+/// The result of a retirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retired {
-    /// Messages that the broker still had for it.
+    /// Messages that the broker had queued for the replica.
     pub from_the_broker: u64,
-    /// Messages in the outbox that wait to be posted, by others.
+    /// Messages in the outbox, which other gateways post.
     pub to_be_posted: u64,
 }
 
 /// The options of `retire`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RetireOrder {
-    /// Let go of the flows although no other gateway takes them.
-    pub the_last: bool,
-    /// Only the session at the broker with this id in `mqtt_servers`.
+    /// Release the flows although no other gateway takes them.
+    pub is_last: bool,
+    /// Drain only the session at the broker with this id in `mqtt_servers`.
     pub broker: Option<i64>,
-    /// The inbox of the replica is lost: begin with an empty one.
+    /// The inbox of the replica is lost; begin with an empty one.
     pub new_inbox: bool,
 }
 
-/// Takes over for good what is left of the replica with these settings: its inbox, and what the broker keeps for it.
-/// Returns when all of it is in the database and the broker has forgotten the session.
+/// Takes over the inbox and the broker's sessions of the replica with these settings, permanently. Returns when all
+/// messages are in the database and the broker has deleted the session.
 ///
-/// Unless it is the last, others have to have its flows before it lets go of them. Where several rows of `mqtt_servers` are
-/// enabled, each of these brokers may keep a session: all of them are gone to, or only the one with the id `broker`.
+/// Unless the replica is the last one, other gateways must have its flows before it releases them. If several rows of
+/// `mqtt_servers` are enabled, each of these brokers may keep a session. All of them are drained, or only the broker
+/// with the id `broker`.
 ///
 /// # Errors
 /// The exit code, after the reason was logged.
 pub fn retire(settings: &Settings, options: RetireOrder) -> Result<Retired, i32> {
-    // Reads FAILPOINTS from the environment, in builds for tests only.
+    // Reads FAILPOINTS from the environment, in test builds only.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     remember_panics();
@@ -83,14 +84,14 @@ pub fn retire(settings: &Settings, options: RetireOrder) -> Result<Retired, i32>
         );
         return Err(code.max(1));
     }
-    let to_be_posted = farewell(settings, &inbox_id).map_err(|error| {
+    let to_be_posted = leave_database(settings, &inbox_id).map_err(|error| {
         log::error!("Everything is in the database, but its row among the gateways could not be removed: {error}; run this again");
         1
     })?;
     Ok(Retired { from_the_broker: mark.messages(), to_be_posted })
 }
 
-/// All parts of a gateway, on their way out.
+/// The parts of a gateway during its retirement.
 struct Retirement {
     supervisor: Addr<SupervisorActor>,
     sessions: Sessions,
@@ -109,7 +110,7 @@ impl Retirement {
                 Arbiter::current().spawn(registered.keep_alive(inbox, actors));
                 Ok(Retirement { supervisor, sessions, signals, inbox_id, done: Arc::default() })
             }
-            () = signals.end() => give_up(),
+            () = signals.end() => exit_interrupted(),
         }
     }
 
@@ -120,25 +121,25 @@ impl Retirement {
     async fn run(mut self) {
         let left = tokio::select! {
             left = self.sessions.empty() => left,
-            () = self.signals.end() => give_up(),
+            () = self.signals.end() => exit_interrupted(),
         };
         if !left.is_empty() {
-            end_with_sessions_left(&left);
+            exit_with_sessions_left(&left);
         }
         self.done.store(true, Ordering::Relaxed);
         self.supervisor.do_send(Shutdown);
         self.signals.end().await;
-        give_up();
+        exit_interrupted();
     }
 }
 
-/// Opens what the replica has left, and starts the parts of a gateway on it.
+/// Opens the replica's inbox and starts the parts of a gateway on it.
 async fn open(
     settings: &Settings,
     order: RetireOrder,
 ) -> Result<(Addr<SupervisorActor>, Sessions, String, RegisteredStart, Inbox), StartError> {
-    let RetireOrder { the_last, broker, new_inbox } = order;
-    // To make an empty one here and to be done with it would be the wrong kind of success.
+    let RetireOrder { is_last, broker, new_inbox } = order;
+    // Creating an empty inbox and draining it would report a false success.
     if !settings.inbox.dir.is_dir() {
         return Err(StartError::NoInbox { dir: settings.inbox.dir.clone() });
     }
@@ -150,26 +151,26 @@ async fn open(
     let prepared = prepare_database(settings, &stage.observed).await?;
     let brokers = brokers_of(&prepared, broker)?;
     let prepared = Prepared { servers: brokers.iter().take(1).cloned().collect(), ..prepared };
-    ask_the_others(settings, &inbox_id, the_last).await?;
+    check_others(settings, &inbox_id, is_last).await?;
     let inbox = stage.inbox.clone();
     let consent = Consent { database: None, new_inbox };
     let registered = register_start(settings, &inbox, consent, &stage.observed).await?;
     let mark = Arc::new(EndMark::new(&inbox_id));
-    let mode = Mode::Retire { is_the_last: the_last, mark: Arc::clone(&mark) };
+    let mode = Mode::Retire { is_last_replica: is_last, mark: Arc::clone(&mark) };
     let Assembled { supervisor, directory, link } = stage.assemble(prepared, &mode)?;
     let client_id = settings.mqtt.client_id.clone();
     let sessions = Sessions { brokers, directory, link, mark, client_id };
     Ok((supervisor, sessions, inbox_id, registered, inbox))
 }
 
-/// As after `kill -9`: the next run finds everything where it is.
-fn give_up() -> ! {
+/// Exits at once, as after `kill -9`: the next run continues.
+fn exit_interrupted() -> ! {
     log::warn!("Interrupted: nothing is lost; run this again to bring it to its end");
     logging::end_process(1)
 }
 
-/// The next run finds the inbox where it is. An orderly end would have the session forgotten that is connected last.
-fn end_with_sessions_left(brokers: &[&MqttServer]) -> ! {
+/// Exits with the inbox in place for the next run. An orderly shutdown would delete the session connected last.
+fn exit_with_sessions_left(brokers: &[&MqttServer]) -> ! {
     for broker in brokers {
         log::error!(
             "Could not reach the broker {} to its end: when it is back, run this again with `--broker {}`; if it is not to \
@@ -181,11 +182,11 @@ fn end_with_sessions_left(brokers: &[&MqttServer]) -> ! {
     logging::end_process(1)
 }
 
-/// It is no member any more. Answers how many of its messages wait to be posted.
-fn farewell(settings: &Settings, inbox_id: &str) -> Result<u64, String> {
+/// Deletes the replica's row among the members. Returns how many of its messages wait to be posted.
+fn leave_database(settings: &Settings, inbox_id: &str) -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let farewell = async {
+    let removal = async {
         let database = Database::connect(&settings.database, 1).await?;
         remove_member(&database, inbox_id).await?;
         forget_inbox(&database, inbox_id).await?;
@@ -193,5 +194,5 @@ fn farewell(settings: &Settings, inbox_id: &str) -> Result<u64, String> {
         database.close().await?;
         Ok(waiting.iter().map(|flow| flow.rows).sum())
     };
-    runtime.block_on(farewell).map_err(|error: StoreError| error.to_string())
+    runtime.block_on(removal).map_err(|error: StoreError| error.to_string())
 }

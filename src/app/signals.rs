@@ -1,34 +1,35 @@
-//! What the process is told from outside.
+//! Handles the signals of the operating system.
 
 use std::fs::{self, File};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
+/// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    /// SIGHUP without a terminal: read the flows again.
+pub(super) enum SignalAction {
+    /// SIGHUP without a terminal: reload the flows.
     Reload,
-    /// SIGHUP with a terminal, which was closed: end in order. It may come twice, from the shell and from the kernel, so the second
-    /// one asks for nothing more.
+    /// SIGHUP after the terminal was closed: shut down in order. Shell and kernel may both send it, so a second one is
+    /// ignored.
     HungUp,
-    /// SIGTERM or SIGINT: end in order, and at once the second time.
+    /// SIGTERM or SIGINT: shut down in order; the second one exits at once.
     End,
 }
 
-/// The signals that the gateway obeys.
+/// The handled signals.
 pub(super) struct Signals {
     hangup: Signal,
-    on_hangup: Told,
+    on_hangup: SignalAction,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     pub(super) fn new() -> std::io::Result<Self> {
-        // Before the first handler, which replaces what `nohup` has set; and at the start, because a process whose terminal was
-        // closed has none any more.
-        let on_hangup = if has_terminal() && !ignores_hangup() { Told::HungUp } else { Told::Reload };
+        // Before the first handler, which replaces the setting of `nohup`. At startup, because a process loses its
+        // terminal when that is closed.
+        let on_hangup =
+            if has_terminal() && !ignores_hangup() { SignalAction::HungUp } else { SignalAction::Reload };
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             on_hangup,
@@ -38,26 +39,26 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
             _ = self.hangup.recv() => self.on_hangup,
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
+            _ = self.terminate.recv() => SignalAction::End,
+            _ = self.interrupt.recv() => SignalAction::End,
         }
     }
 
-    /// Waits until it is told to end.
+    /// Waits for a signal that requests a shutdown.
     pub(super) async fn end(&mut self) {
-        while matches!(self.next().await, Told::Reload) {}
+        while matches!(self.next().await, SignalAction::Reload) {}
     }
 }
 
-/// Whether a terminal controls the process: only then the kernel finds one under this name.
+/// Whether a terminal controls the process. Only then can the kernel open this path.
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Whether the process was started with SIGHUP ignored, as `nohup` does it.
+/// Whether the process was started with SIGHUP ignored, as `nohup` does.
 fn ignores_hangup() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| names_hangup_as_ignored(&status))
 }
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ignored_hangup_is_read_from_the_mask() {
+    fn ignored_hangup_is_read_from_the_mask() {
         let status =
             |mask: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
         assert!(names_hangup_as_ignored(&status("0000000000001001")));

@@ -1,4 +1,4 @@
-//! All parts, put together on an inbox: to run, or to retire what is left of another gateway.
+//! Assembles all parts on an inbox, to run the gateway or to retire a replica.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use actix::{Actor, Addr};
 use super::StartError;
 use super::admin::{InboxPart, Parts, note_connection};
 use super::end_mark::EndMark;
-use super::intake::{Intake, judge_session};
+use super::intake::{Intake, track_session};
 use super::missing_ids::MissingIds;
 use super::startup::{Prepared, open_inbox, tables_of_before};
 use crate::actors::delivery::DeliveryParts;
@@ -26,29 +26,29 @@ use crate::observe::{Telemetry, logging};
 use crate::settings::Settings;
 use crate::store::{BatchRules, MqttServer, OutboxGauge};
 
-/// Permits of actors whose messages are few by their protocol.
+/// Permits of actors whose protocol bounds their messages to a few.
 const CONTROL_PERMITS: usize = 64;
 
 /// Permits of the delivery: messages handed over and not yet in its queues.
 const DELIVERY_PERMITS: usize = 8_192;
 
-/// Longer than any drain takes: what is retired has to be in the database.
+/// Drain deadline of a retirement: longer than any drain, because the whole inbox must reach the database.
 const NO_DEADLINE: Duration = Duration::from_hours(24 * 365);
 
-/// What the parts are put together for.
+/// The purpose of the assembled parts.
 pub(super) enum Mode {
-    /// To run.
+    /// Run the gateway.
     Run,
-    /// To retire a replica that is gone for good.
+    /// Retire a replica permanently.
     Retire {
-        /// It lets go of its flows although nobody else has them.
-        is_the_last: bool,
-        /// Tells when the broker has nothing more.
+        /// Release the flows although no other gateway has them.
+        is_last_replica: bool,
+        /// Reports when the broker has sent all queued messages.
         mark: Arc<EndMark>,
     },
 }
 
-/// What all parts stand on.
+/// The parts that all other parts need.
 pub(super) struct Stage<'a> {
     settings: &'a Settings,
     pub(super) inbox: Inbox,
@@ -57,7 +57,7 @@ pub(super) struct Stage<'a> {
     pub(super) observed: Arc<Telemetry>,
 }
 
-/// All parts, running.
+/// All running parts.
 pub(super) struct Assembled {
     pub(super) supervisor: Addr<SupervisorActor>,
     pub(super) directory: Directory,
@@ -65,7 +65,7 @@ pub(super) struct Assembled {
 }
 
 impl<'a> Stage<'a> {
-    /// Opens the inbox; from here on it can be seen from outside.
+    /// Opens the inbox and publishes its state.
     pub(super) fn open(settings: &'a Settings, observed: Arc<Telemetry>) -> Result<Stage<'a>, StartError> {
         let inbox = open_inbox(settings)?;
         observed.health.mark_done(Step::Inbox);
@@ -118,9 +118,9 @@ impl<'a> Stage<'a> {
         let tables = Arc::new(Mutex::new(tables_of_before(&kept_tables)?));
         let signal = InboxSignal::new(directory.router.clone());
         let session = Session::default();
-        let (is_the_last, mark) = match mode {
+        let (is_last_replica, mark) = match mode {
             Mode::Run => (false, None),
-            Mode::Retire { is_the_last, mark } => (*is_the_last, Some(Arc::clone(mark))),
+            Mode::Retire { is_last_replica, mark } => (*is_last_replica, Some(Arc::clone(mark))),
         };
         let link = self.link(servers, &signal, mark, &session, &book)?;
         let worker = |lane| WorkerParts {
@@ -152,7 +152,7 @@ impl<'a> Stage<'a> {
                     client_id: settings.mqtt.client_id.clone(),
                     tables: Arc::clone(&tables),
                     book: Arc::clone(&book),
-                    is_the_last,
+                    is_last_replica,
                 },
                 observed: Arc::clone(observed),
             },
@@ -204,7 +204,7 @@ impl<'a> Stage<'a> {
         let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
         let client_id = options.client_id.clone();
         let intake = Intake::new(self.inbox.clone(), signal.clone(), &client_id, retained);
-        // The members of a group have to subscribe the same filters, whatever each of them has seen.
+        // The members of a group must subscribe the same filters, independently of their own history.
         let ids = settings.group.is_none().then(|| Arc::new(MissingIds::new(Arc::clone(book))));
         let observing = ids.clone();
         let on_incoming = move |incoming: Incoming<'_>| {
@@ -230,7 +230,7 @@ impl<'a> Stage<'a> {
             if let MqttEvent::Stuck { reason } = &event {
                 end_without_mqtt(reason);
             }
-            judge_session(&inbox, &client_id, &event);
+            track_session(&inbox, &client_id, &event);
             note_connection(&observed, &event);
             session.hear(event, &mqtt);
         };
@@ -239,7 +239,7 @@ impl<'a> Stage<'a> {
 }
 
 fn directory(settings: &Settings, lanes: u32) -> Directory {
-    // A batch in hand and one that waits.
+    // One batch in progress and one that waits.
     let worker_permits = settings.batch_max_messages.saturating_mul(2);
     Directory {
         supervisor: Mailbox::new("supervisor", CONTROL_PERMITS),
@@ -251,9 +251,9 @@ fn directory(settings: &Settings, lanes: u32) -> Directory {
     }
 }
 
-/// The client library cannot be made anew within a process. What it has acknowledged is in the inbox, and the broker keeps
-/// the rest: nothing is lost by an end without ceremony, and one with it would wait for the library.
+/// Exits the process, because the client library cannot be restarted within it. Nothing is lost: acknowledged messages
+/// are in the inbox and the broker keeps the rest. An orderly shutdown would wait for the library.
 fn end_without_mqtt(reason: &str) -> ! {
-    log::error!("The MQTT client does not come back: {reason}. Ending, to be started anew");
+    log::error!("The MQTT client does not come back: {reason}. Exiting, to be started again");
     logging::end_process(EXIT_FAILED)
 }

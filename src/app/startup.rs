@@ -1,4 +1,4 @@
-//! What has to be there before the actors are: the inbox at once, the database as soon as it comes.
+//! Prepares inbox and database before the actors start. Waits for an unavailable database.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::store::{
     check_tables, commit_risk, load_limits, load_mqtt_servers, migrate, protection, with_timeout,
 };
 
-/// Waits between two attempts to reach the database at the start.
+/// Delay between two attempts to reach the database at startup.
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
-/// Bits of a file's mode.
+/// Write permission for other users in a file mode.
 const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_READ_OR_WRITE: u32 = 0o006;
 
-/// Opens the inbox and says loudly what of it was lost.
+/// Opens the inbox and logs any damage.
 pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
-    // SQLite has one writer: a second lane would only wait for the first.
+    // SQLite has one writer, so a second lane would only wait for the first.
     let lanes = match settings.database {
         DatabaseSettings::Sqlite { .. } => 1,
         DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. } => settings.lanes,
@@ -80,7 +80,7 @@ pub(super) fn open_inbox(settings: &Settings) -> Result<Inbox, StartError> {
     Ok(inbox)
 }
 
-/// The kind of the file system where it does not outlive a restart of the machine or the container.
+/// The kind of the file system, if its content is lost when the machine or the container restarts.
 pub(crate) fn volatile_file_system(dir: &Path) -> Option<&'static str> {
     const TMPFS: i64 = 0x0102_1994;
     const RAMFS: i64 = 0x8584_58f6;
@@ -93,7 +93,7 @@ pub(crate) fn volatile_file_system(dir: &Path) -> Option<&'static str> {
     }
 }
 
-/// The routing tables by which records that are in the inbox from an earlier run are routed.
+/// The routing tables for records that an earlier run left in the inbox.
 pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, InboxError> {
     let Some(text) = kept.read()? else { return Ok(RoutingHistory::default()) };
     let history = RoutingHistory::from_text(&text);
@@ -105,29 +105,29 @@ pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, Inbo
     Ok(history.unwrap_or_default())
 }
 
-/// What the database had to say at the start.
+/// The result of the database preparation.
 pub(super) struct Prepared {
     pub(super) limits: StoreLimits,
-    /// In the order in which they are tried.
+    /// Brokers in the order of connection attempts.
     pub(super) servers: Vec<MqttServer>,
-    /// Why others are passed over.
+    /// Reasons for which rows of the table are skipped.
     pub(super) skipped: Vec<String>,
 }
 
-/// Migrates and reads what is needed to begin; waits for a database that is not there.
+/// Migrates the database and reads the startup data. Waits for an unavailable database.
 pub(super) async fn prepare_database(
     settings: &Settings,
     observed: &Telemetry,
 ) -> Result<Prepared, StartError> {
     loop {
-        // Another gateway that migrates is waited for as long as once.
+        // A concurrent migration by another gateway counts towards the same timeout.
         match with_timeout(2 * answer_timeout(), Box::pin(try_prepare_database(settings))).await {
             Ok(Ok(prepared)) => {
                 observed.metrics.database.mark_up();
                 return Ok(prepared);
             }
             Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
-            // To wait for a person to alter a table, or to replace the server, would look like waiting for the database.
+            // A retry would hide that an operator must alter a table or replace the server.
             Err(error) if error.is_about_the_tables() => return Err(StartError::Store(error)),
             Err(error) if error.is_unsupported() => return Err(StartError::Unsupported(error)),
             Err(error) => wait_for_database(&error, observed).await,
@@ -135,7 +135,7 @@ pub(super) async fn prepare_database(
     }
 }
 
-/// Registers this start; waits for a database that is not there.
+/// Registers this start. Waits for an unavailable database.
 pub(super) async fn register_start(
     settings: &Settings,
     inbox: &Inbox,
@@ -168,7 +168,7 @@ async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, Lo
     }
     check_tables(&database).await?;
     let limits = load_limits(&database).await?;
-    // Why rows are passed over is said at the first reload, which comes at once.
+    // The first reload follows at once and logs the skipped rows.
     let servers = match load_mqtt_servers(&database).await {
         Ok(MqttServers { usable, skipped }) => {
             let skipped = skipped.iter().map(ToString::to_string).collect();

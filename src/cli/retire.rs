@@ -31,8 +31,8 @@ pub(super) struct RetireOptions {
 
 /// Retires, and says on standard output what came of it. Gives the exit code.
 pub(super) fn run(settings: &Settings, options: RetireOptions) -> i32 {
-    let RetireOptions { last: the_last, broker, new_inbox } = options;
-    match retire(settings, RetireOrder { the_last, broker, new_inbox }) {
+    let RetireOptions { last: is_last, broker, new_inbox } = options;
+    match retire(settings, RetireOrder { is_last, broker, new_inbox }) {
         Ok(retired) => {
             // Whoever closed standard output does not want to know.
             let _ = tell(&settings.mqtt.client_id, retired);

@@ -1,15 +1,13 @@
 //! Posts messages to endpoints.
 //!
-//! An awc client bounds its connections over all hosts together, and waiting for one counts in the
-//! timeout: a slow endpoint would starve the others. So there is a client for each origin. What
-//! bounds the posts in flight is the queue.
+//! An awc client limits its connections over all hosts together, and the wait for one counts towards the timeout. A
+//! slow endpoint would starve the others, so each origin has its own client. The queue limits the posts in flight.
 //!
-//! Below awc, `route` makes the connections and `stream` gives it plain heads of answers to read.
+//! Below awc, `route` makes the connections and `stream` hands awc normalised response heads.
 //!
-//! Connections are used again, and an endpoint may close one at any moment: the post that is just
-//! being sent on it gets no answer, through no fault of the endpoint or the message, and a failed
-//! attempt may be the last one. So it is sent once more, on a connection of its own. To send it
-//! twice is safe as an attempt after a failure is: the key is the same.
+//! An endpoint may close an idle connection at any moment. A post sent at that moment gets no response, which is no
+//! fault of endpoint or message, and the failed attempt might be the last. The post is therefore sent once more, on a
+//! new connection. Sending it twice is as safe as any retry, because the idempotency key is the same.
 
 mod answer;
 mod origins;
@@ -42,68 +40,68 @@ use crate::settings::HttpRoute;
 const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// How much of an answer is read so that its connection can be used again. Nobody needs the answer.
+/// Maximum number of response bytes to read so that the connection can be reused. The response body is not used.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// A post that failed. No variant shows the URL, which may hold secrets.
+/// A failed post. No variant shows the URL, which may hold secrets.
 #[derive(Debug, Error)]
 pub enum PostError {
-    /// The URL cannot be posted to.
+    /// The URL is not valid.
     #[error("not a usable URL: {0}")]
     Url(#[from] url::ParseError),
     /// The URL has no host, or is neither http nor https.
     #[error("not a usable URL: http or https with a host is needed")]
     Scheme,
-    /// It is an `https` URL and there are no root certificates to verify the endpoint with.
+    /// The URL is `https` and there are no root certificates to verify the endpoint.
     #[error("no https: there are no root certificates, see the log line on them")]
     NoCertificates,
-    /// Nobody listens there, the name is unknown, the certificate is not valid …
+    /// The connection failed, for example because of an unknown name or an invalid certificate.
     #[error("cannot connect: {0}")]
     Connect(String),
     /// The endpoint closed the connection instead of answering.
     #[error("the connection was closed without an answer")]
     NoAnswer,
-    /// Sending the request or reading the answer failed.
+    /// Sending the request or reading the response failed.
     #[error("the exchange broke off: {0}")]
     Exchange(String),
-    /// The answer was announced to be longer than what came.
+    /// The response was shorter than announced.
     #[error("the answer was cut off after {got} of {announced} bytes")]
     CutOff {
-        /// Bytes of the body that came.
+        /// Received bytes of the body.
         got: usize,
-        /// Its `Content-Length`.
+        /// The announced `Content-Length`.
         announced: usize,
     },
-    /// Connect, request and answer took too long.
+    /// Connect, request and response took too long.
     #[error("no complete answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
-    /// The endpoint answered, and not with success.
+    /// The endpoint answered with a status other than success.
     #[error("HTTP status {0}")]
     Status(u16),
-    /// The endpoint redirects to where the post must not follow.
+    /// The endpoint redirects to a location that a post must not follow.
     #[error("HTTP status {status} leads to {to}: {reason}")]
     Redirect {
         /// The status.
         status: u16,
-        /// Where it leads, without what may be a secret.
+        /// The location, without secrets.
         to: String,
-        /// Why it is not followed, and what helps.
+        /// The reason for not following it, and the remedy.
         reason: &'static str,
     },
-    /// One redirect led to the next.
+    /// The chain of redirects is too long.
     #[error("more than {MAX_REDIRECTS} redirects, the last to {to}")]
     TooManyRedirects {
-        /// Where the last one led, without what may be a secret.
+        /// The last location, without secrets.
         to: String,
     },
-    /// The post ended in a panic.
+    /// The post panicked.
     #[error("the post ended in a panic")]
     Panicked,
 }
 
 impl PostError {
-    /// Whether the endpoint refuses this message for what is in it, so that another attempt would end the same. What else an
-    /// endpoint answers may be about itself, or about who asks, and concerns the next message as well.
+    /// Whether the endpoint rejects the content of this message, so that a retry would fail the same way. Other statuses
+    /// may concern the endpoint or the credentials and so affect the next message as well.
     #[must_use]
     pub fn blames_message(&self) -> bool {
         matches!(self, Self::Status(400 | 413 | 415 | 422))
@@ -112,7 +110,7 @@ impl PostError {
 
 /// Posts to all endpoints. Lives on one thread.
 pub struct EndpointClients {
-    /// For one post, from the connect to the last byte of the answer.
+    /// Timeout of one post, from the connect to the last byte of the response.
     timeout: Duration,
     targets: Targets,
     origins: Origins,
@@ -125,7 +123,7 @@ impl fmt::Debug for EndpointClients {
 }
 
 impl EndpointClients {
-    /// No connection yet; a post may take as long as `timeout`.
+    /// Creates clients without connections; a post may take as long as `timeout`.
     #[must_use]
     pub fn new(timeout: Duration, route: &HttpRoute) -> Self {
         let tls = Tls::new(route.ca_bundle.clone());
@@ -133,10 +131,10 @@ impl EndpointClients {
         Self { timeout, targets, origins: Origins::new(timeout, tls) }
     }
 
-    /// Posts the payload, byte for byte, as JSON.
+    /// Posts the payload unchanged, as JSON.
     ///
     /// # Errors
-    /// Whatever is not an answer with a status of success, read to its end or to 64 KiB.
+    /// Any outcome other than a success status whose body was read to its end or to 64 KiB.
     pub async fn post(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
         match tokio::time::timeout(self.timeout, self.exchange(item)).await {
             Ok(outcome) => outcome,
@@ -144,7 +142,7 @@ impl EndpointClients {
         }
     }
 
-    /// Drops the clients that nobody uses any more.
+    /// Drops idle clients.
     pub fn drop_idle(&self) {
         self.origins.drop_idle();
     }
@@ -168,7 +166,7 @@ impl EndpointClients {
             }
             match next {
                 None => return outcome,
-                // How its own body ends says nothing of the message.
+                // The end of a redirect's body does not affect the message.
                 Some(next) => target = self.targets.redirected(&target, next)?,
             }
         }
@@ -214,7 +212,7 @@ impl AsRef<[u8]> for Body {
     }
 }
 
-/// The connection was closed before a byte of an answer came.
+/// Whether the connection was closed before the first byte of a response.
 fn was_closed(error: &SendRequestError) -> bool {
     match error {
         SendRequestError::Connect(ConnectError::Disconnected) => true,
@@ -232,13 +230,13 @@ fn was_closed(error: &SendRequestError) -> bool {
 
 async fn read_body(mut response: ClientResponse) -> Result<(), PostError> {
     let status = response.status();
-    // A body of no bytes is announced by these, whatever the header says.
+    // These statuses never have a body, although the header may announce one.
     let may_have_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
     let announced = response.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let got = match response.body().limit(MAX_ANSWER_BYTES).await {
         Ok(body) => body.len(),
-        // The connection goes with the response.
+        // Dropping the response closes its connection.
         Err(PayloadError::Overflow) => return Ok(()),
         Err(error) => return Err(PostError::Exchange(without_links(&error))),
     };

@@ -1,4 +1,4 @@
-//! The HTTP side: which message is posted when, and how.
+//! The HTTP side: the delivery queue and the HTTP client.
 
 pub mod client;
 pub mod queue;

@@ -1,36 +1,34 @@
-//! Which message is posted when: a plain state machine, without a clock and without I/O.
+//! Decides which message is posted when: a pure state machine without clock and I/O.
 //!
 //! ```text
 //!  deliver ──room──▶ waiting ──next_post──▶ in flight ──posted───▶ Delivered ─┐
-//!     │                 ▲                       │                             ├─ settled ─▶ row gone
+//!     │                 ▲                       │                             ├─ flushed ─▶ row gone
 //!     │ no room         │ loaded                └─failed──▶ GivenUp, or ──────┘
-//!     ▼                 │                                   Failed ── settled ─▶ parked
+//!     ▼                 │                                   Failed ── flushed ─▶ parked
 //!  spilled ── half of its memory is free ── next_load                              │
 //!     ▲                                                                            │
 //!     └─────────── from the start, when the backoff is over ───────────────────────┘
 //! ```
 //!
-//! * **Order.** A flow has at most one post in flight, and what failed comes before what follows it.
-//! * **Bounded memory.** A flow without room is *spilled*: its messages stay in the table, where
-//!   they are anyway, and are loaded as it drains. A flow that waits for its next attempt holds no
-//!   message at all, however many flows do so.
-//! * **Nothing is forgotten.** A spilled flow takes nothing from memory until a load has seen the end
-//!   of its rows with nothing new announced meanwhile; until then it loads again.
-//! * **Nothing is posted twice** (by this process, while its lease holds): a load goes on above the
-//!   *cursor*, the highest number that was in memory, or it begins at the start and then only when no
-//!   row of the flow is in memory or delivered but not yet deleted. What a load has seen already is
-//!   skipped when it is announced late: offsets of a flow rise.
-//! * **Loads run ahead.** One above the cursor is made while earlier messages are still posted and
-//!   deleted. That nothing was missed below the cursor rests on numbers that rise as rows are
-//!   committed. Whatever breaks that makes the next load begin at the start: rows that changed hands or
-//!   that nobody announced, a failure or a lost lease, which drop memory, and a counter that was set
-//!   back, which shows as a later row with a lower number or as rows with the same one. Rows announced
-//!   during a load are compared with the rows it brings: they may lie below its end and not be among them.
-//! * **Destinations.** A flow posts to where its row says, as far as that was told; else to where its messages were to go when
-//!   they were numbered. One on hold posts nothing and holds no message in memory.
-//! * **Fairness.** Flows take turns, a message each; flows whose last attempt failed may hold only
-//!   a part of the posts in flight, so endpoints that hang do not starve the others. A flow that still
-//!   has messages loads only if there is room for a whole load.
+//! * **Order.** A flow has at most one post in flight. A failed message is retried before its successors.
+//! * **Bounded memory.** A flow without room is *spilled*: its messages stay in the table and are loaded as memory
+//!   drains. A flow that waits for its next attempt holds no message in memory.
+//! * **Nothing is forgotten.** A spilled flow takes no message from memory until a load has reached the end of its rows
+//!   with nothing announced meanwhile. Until then it loads again.
+//! * **Nothing is posted twice** (by this process, while its lease holds). A load continues above the *cursor*, the
+//!   highest sequence number that was in memory. Otherwise it begins at the start, and only when no row of the flow is
+//!   in memory or delivered but not yet deleted. A late announcement of loaded rows is skipped, because the offsets of
+//!   a flow rise.
+//! * **Loads run ahead.** A load above the cursor runs while earlier messages are still posted and deleted. This is
+//!   correct because sequence numbers rise in commit order. The next load begins at the start after any event that
+//!   breaks that order: rows that changed hands or were never announced, a failure or a lost lease (both drop the
+//!   memory), or a counter that was set back. A later row with a lower or equal number reveals a counter set back. Rows
+//!   announced during a load are compared with the loaded rows, because they may lie below its end.
+//! * **Destinations.** A flow posts to the destination in its row, if known; otherwise to the destination recorded with
+//!   each message. A flow on hold posts nothing and holds no message in memory.
+//! * **Fairness.** Flows take turns, one message each. Flows whose last attempt failed may hold only a part of the
+//!   posts in flight, so that hanging endpoints do not starve the others. A flow that still has messages loads only if
+//!   there is room for a whole load.
 
 mod destinations;
 mod flow;
@@ -43,44 +41,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::flow::{Entry, FlowQueue, Load, Need, Place, Table, is_not_due};
-use self::limits::SHORTEST_RETRY;
+use self::limits::MIN_RETRY_DELAY;
 pub use self::limits::{Limits, LoadOrder, MAX_REFUSED_IN_A_ROW, RetryRule};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{CommittedRows, LoadedFlow, Outcome, Remainder, RowNumber, WaitingFlow};
 
-/// A point in time: the time since a moment of the caller's choice.
+/// A point in time, as the duration since an origin chosen by the caller.
 pub type Moment = Duration;
 
-/// All messages on their way, by flow.
+/// All undelivered messages, by flow.
 #[derive(Debug)]
 pub struct DeliveryQueue {
     own_inbox: Arc<str>,
     limits: Limits,
     rule: RetryRule,
     flows: HashMap<FlowId, FlowQueue>,
-    /// Flows that are ready, in turn: those in order, and those whose last attempt failed.
+    /// Flows that are ready to post, in turn: flows in order, and flows whose last attempt failed.
     fresh: VecDeque<FlowId>,
     retrying: VecDeque<FlowId>,
     retry_has_turn: bool,
-    /// Flows that are to be loaded, in turn.
+    /// Flows that wait for a load, in turn.
     unloaded: VecDeque<FlowId>,
-    /// The load under way.
+    /// The load in progress.
     loading: Option<LoadOrder>,
     parked: BTreeSet<(Moment, FlowId)>,
     messages: usize,
     bytes: usize,
     posts: usize,
     retries: usize,
-    unsettled: usize,
-    /// A flow could go on if what became of its messages were written.
-    settling_is_urgent: bool,
+    unflushed: usize,
+    /// A flow waits only for its outcomes to be written.
+    flush_is_urgent: bool,
     stopped: bool,
 }
 
 impl DeliveryQueue {
-    /// An empty queue of the process that owns `own_inbox`.
+    /// Creates an empty queue for the process that owns `own_inbox`.
     #[must_use]
     pub fn new(own_inbox: Arc<str>, limits: Limits, rule: RetryRule) -> Self {
         Self {
@@ -98,17 +96,17 @@ impl DeliveryQueue {
             bytes: 0,
             posts: 0,
             retries: 0,
-            unsettled: 0,
-            settling_is_urgent: false,
+            unflushed: 0,
+            flush_is_urgent: false,
             stopped: false,
         }
     }
 
-    /// Takes messages whose rows were just committed, in order for each flow.
+    /// Adds messages whose rows were just committed, in order for each flow.
     pub fn deliver(&mut self, items: Vec<OutboxItem>, now: Moment) {
         for item in items {
             let flow = item.key.flow_id;
-            if !self.flows.entry(flow).or_default().has_had(&item, &self.own_inbox) {
+            if !self.flows.entry(flow).or_default().has_seen(&item, &self.own_inbox) {
                 self.deliver_one(item, now);
                 self.advance(flow, now);
             }
@@ -124,7 +122,7 @@ impl DeliveryQueue {
         if queue.table != Table::Nothing || queue.is_loading() || !has_room {
             return queue.spill_row(RowNumber::from_item(&entry.item));
         }
-        // Where a counter was set back, a later row finds that it is below the cursor.
+        // After a counter was set back, a later row reveals that it is below the cursor.
         queue.note(&entry.item, &self.own_inbox);
         queue.bytes += entry.bytes;
         self.messages += 1;
@@ -146,7 +144,7 @@ impl DeliveryQueue {
         in_all && in_flow
     }
 
-    /// The table has these rows of our own inbox, which were not handed over.
+    /// Records rows of the own inbox that were committed but not handed over.
     pub fn committed(&mut self, rows: &[CommittedRows], now: Moment) {
         for rows in rows {
             let queue = self.flows.entry(rows.flow).or_default();
@@ -156,7 +154,7 @@ impl DeliveryQueue {
         }
     }
 
-    /// The table has rows of these flows that were not handed over, and nobody knows which.
+    /// Records that the table has unknown rows of these flows.
     pub fn spill(&mut self, flows: impl IntoIterator<Item = FlowId>, now: Moment) {
         for flow in flows {
             self.flows.entry(flow).or_default().spill();
@@ -164,15 +162,15 @@ impl DeliveryQueue {
         }
     }
 
-    /// Compares with what the table was seen to hold, and spills flows with rows nobody announced:
-    /// a worker may have ended between its commit and its message. The table was read a while ago,
-    /// so a busy flow is believed only when the same row was there the last time too.
+    /// Compares the queue with the rows that a sweep found, and spills flows with unannounced rows: a worker may have ended
+    /// between its commit and its announcement. The sweep's data is slightly old, so a busy flow is spilled only if the
+    /// previous sweep found the same row.
     pub fn swept(&mut self, waiting: &[WaitingFlow], now: Moment) {
         for found in waiting {
             let queue = self.flows.entry(found.flow).or_default();
             let unknown = queue.lowest_message_id().is_none_or(|lowest| found.lowest_message_id < lowest);
             let before = queue.suspect.replace(found.lowest_message_id);
-            let idle = queue.messages() == 0 && queue.unsettled == 0;
+            let idle = queue.messages() == 0 && queue.unflushed == 0;
             if unknown && (idle || before == Some(found.lowest_message_id)) {
                 queue.spill();
                 self.advance(found.flow, now);
@@ -180,7 +178,7 @@ impl DeliveryQueue {
         }
     }
 
-    /// Drops what waits in memory and loads every flow again: rows may have changed hands.
+    /// Drops all waiting messages from memory and reloads every flow, because rows may have changed hands.
     pub fn reload_all(&mut self, now: Moment) {
         self.fresh.clear();
         self.retrying.clear();
@@ -199,30 +197,30 @@ impl DeliveryQueue {
         }
     }
 
-    /// From now on nothing is posted and nothing is loaded.
+    /// Starts no further posts and loads.
     pub fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// No post is in flight, and what became of all earlier ones is written.
+    /// Whether no post is in flight and all outcomes are written.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.posts == 0 && self.unsettled == 0
+        self.posts == 0 && self.unflushed == 0
     }
 
-    /// A flow waits for nothing but that the outcomes so far are written.
+    /// Whether a flow waits only for its outcomes to be written.
     #[must_use]
-    pub fn settling_is_urgent(&self) -> bool {
-        self.settling_is_urgent
+    pub fn flush_is_urgent(&self) -> bool {
+        self.flush_is_urgent
     }
 
-    /// Whether some endpoint failed at the last attempt.
+    /// Whether the last attempt at any endpoint failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.flows.values().any(|queue| queue.failing)
     }
 
-    /// When the first message of `flow` that is in memory was numbered, in microseconds since 1970.
+    /// Time at which the first message of `flow` in memory was numbered, in microseconds since 1970.
     #[must_use]
     pub fn oldest_at_us(&self, flow: FlowId) -> Option<i64> {
         let queue = self.flows.get(&flow)?;
@@ -230,7 +228,7 @@ impl DeliveryQueue {
         Some(first.item.created_at_us)
     }
 
-    /// When to ask again although nothing has happened.
+    /// The next time at which the queue must be asked without an event.
     #[must_use]
     pub fn next_wake(&self) -> Option<Moment> {
         self.parked.first().map(|(at, _)| *at)
@@ -241,7 +239,7 @@ impl DeliveryQueue {
         self.wake(now);
         if self.stopped
             || self.posts >= self.limits.posts
-            || self.unsettled + self.posts >= self.limits.unsettled
+            || self.unflushed + self.posts >= self.limits.unflushed
         {
             return None;
         }
@@ -265,7 +263,7 @@ impl DeliveryQueue {
         if retry { self.retrying.pop_front() } else { self.fresh.pop_front() }
     }
 
-    /// The endpoint took the message of `flow` that was in flight.
+    /// Records that the endpoint accepted the message of `flow` in flight.
     pub fn posted(&mut self, flow: FlowId, now: Moment) -> Option<Outcome> {
         let entry = self.take_in_flight(flow)?;
         let queue = self.flows.get_mut(&flow)?;
@@ -277,7 +275,7 @@ impl DeliveryQueue {
         Some(Outcome::Delivered { key: entry.item.key.clone() })
     }
 
-    /// The endpoint refused the message of `flow` that was in flight for what is in it: another attempt would end the same.
+    /// Records that the endpoint rejected the content of the message of `flow` in flight. A retry would fail the same way.
     pub fn refused(&mut self, flow: FlowId, error: String, now: Moment, random_unit: f64) -> Option<Outcome> {
         let queue = self.flows.get_mut(&flow)?;
         if queue.refused_in_a_row >= MAX_REFUSED_IN_A_ROW {
@@ -287,7 +285,7 @@ impl DeliveryQueue {
         self.given_up(flow, DeadLetterReason::EndpointRefused, error, now)
     }
 
-    /// The message of `flow` that was in flight is not tried again: it becomes a dead letter.
+    /// Gives up the message of `flow` in flight: it becomes a dead letter.
     pub fn given_up(
         &mut self,
         flow: FlowId,
@@ -308,8 +306,7 @@ impl DeliveryQueue {
         Outcome::GivenUp { key, reason, detail }
     }
 
-    /// The message of `flow` that was in flight failed. `random_unit`, from 0 to below 1, spreads
-    /// the next attempts.
+    /// Records that the post of `flow` in flight failed. `random_unit`, from 0 to below 1, spreads the next attempts.
     pub fn failed(&mut self, flow: FlowId, error: String, now: Moment, random_unit: f64) -> Option<Outcome> {
         let entry = self.take_in_flight(flow)?;
         let queue = self.flows.get_mut(&flow)?;
@@ -321,37 +318,37 @@ impl DeliveryQueue {
             let detail = format!("given up at attempt {attempts}: {error}");
             return Some(self.give_up(&entry, DeadLetterReason::OutboxExpired, detail, now));
         }
-        queue.place = Place::Settling;
+        queue.place = Place::Flushing;
         self.evict(flow);
         let backoff = self.rule.backoff.delay(attempts, random_unit);
-        let retry_in = backoff.min(entry.expires_at.saturating_sub(now)).max(SHORTEST_RETRY);
+        let retry_in = backoff.min(entry.expires_at.saturating_sub(now)).max(MIN_RETRY_DELAY);
         Some(Outcome::Failed { key, attempts, retry_in, error })
     }
 
-    /// Ends the post of `flow`: its outcome is to be written.
+    /// Ends the post of `flow`, whose outcome must then be written.
     fn take_in_flight(&mut self, flow: FlowId) -> Option<Entry> {
         let queue = self.flows.get_mut(&flow)?;
         let entry = queue.in_flight.take()?;
         queue.bytes -= entry.bytes;
-        queue.unsettled += 1;
+        queue.unflushed += 1;
         self.messages -= 1;
         self.bytes -= entry.bytes;
         self.posts -= 1;
         self.retries -= usize::from(queue.failing);
-        self.unsettled += 1;
+        self.unflushed += 1;
         Some(entry)
     }
 
-    /// These outcomes are written to the table.
-    pub fn settled(&mut self, outcomes: &[Outcome], now: Moment) {
-        self.settling_is_urgent = false;
+    /// Records that these outcomes are written to the table.
+    pub fn flushed(&mut self, outcomes: &[Outcome], now: Moment) {
+        self.flush_is_urgent = false;
         for outcome in outcomes {
             let flow = outcome.key().flow_id;
             let Some(queue) = self.flows.get_mut(&flow) else {
                 continue;
             };
-            queue.unsettled -= 1;
-            self.unsettled -= 1;
+            queue.unflushed -= 1;
+            self.unflushed -= 1;
             if let Outcome::Failed { retry_in, .. } = outcome {
                 queue.place = Place::Idle;
                 queue.retry_at = (!queue.is_due).then_some(now + *retry_in);
@@ -360,7 +357,7 @@ impl DeliveryQueue {
         }
     }
 
-    /// The next load to make, if one may be made now: one at a time.
+    /// The next load, if one may start now. One load runs at a time.
     pub fn next_load(&mut self, now: Moment) -> Option<LoadOrder> {
         self.wake(now);
         let messages = self.limits.messages.saturating_sub(self.messages);
@@ -375,25 +372,25 @@ impl DeliveryQueue {
             queue.load = Load::Idle;
             match queue.need(&self.limits) {
                 Need::Nothing => continue,
-                Need::Settlement => {
-                    self.settling_is_urgent = true;
+                Need::Flush => {
+                    self.flush_is_urgent = true;
                     continue;
                 }
                 Need::Load => {}
             }
             let wanted = self.limits.wanted(queue);
             if queue.messages() > 0 && (wanted.0 > messages || wanted.1 > bytes) {
-                // What is there keeps it busy, and others may need the rest of the room more.
+                // The flow has enough messages, and other flows may need the remaining room more.
                 continue;
             }
-            let after = queue.place_to_go_on();
+            let after = queue.resume_after();
             let order = LoadOrder {
                 flow,
                 after,
                 max_messages: wanted.0.min(messages),
                 max_bytes: wanted.1.min(bytes),
             };
-            queue.load = Load::UnderWay;
+            queue.load = Load::Running;
             queue.table = Table::Nothing;
             queue.lowest_announced = None;
             queue.cursor = after;
@@ -403,7 +400,7 @@ impl DeliveryQueue {
         None
     }
 
-    /// The load of `flow` came back.
+    /// Records the result of the load of `flow`.
     pub fn loaded(&mut self, flow: FlowId, loaded: LoadedFlow, now: Moment) {
         self.loading = None;
         let Some(queue) = self.flows.get_mut(&flow) else {
@@ -422,7 +419,7 @@ impl DeliveryQueue {
         }
         for loaded in loaded.items {
             if is_not_due(&loaded) && !queue.is_due {
-                // It waits in the table, and so does all that follows it.
+                // The message waits in the table, and so does every successor.
                 queue.table = Table::Anywhere;
                 if queue.messages() == 0 {
                     queue.failing = true;
@@ -444,7 +441,7 @@ impl DeliveryQueue {
         self.advance(flow, now);
     }
 
-    /// The load of `flow` failed; it is to be made again.
+    /// Records that the load of `flow` failed and must be repeated.
     pub fn load_failed(&mut self, flow: FlowId, now: Moment) {
         let after = self.loading.take().and_then(|order| order.after);
         if let Some(queue) = self.flows.get_mut(&flow) {
@@ -454,7 +451,7 @@ impl DeliveryQueue {
         }
     }
 
-    /// Frees the memory of what waits; it stays in the table.
+    /// Frees the memory of the waiting messages, which stay in the table.
     fn evict(&mut self, flow: FlowId) {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
@@ -464,7 +461,7 @@ impl DeliveryQueue {
             self.messages -= 1;
             self.bytes -= entry.bytes;
         }
-        queue.forget_place();
+        queue.reset_cursor();
     }
 
     fn wake(&mut self, now: Moment) {
@@ -477,7 +474,7 @@ impl DeliveryQueue {
         }
     }
 
-    /// Puts a flow where it has to wait next.
+    /// Moves a flow to its next waiting place.
     fn advance(&mut self, flow: FlowId, now: Moment) {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
@@ -496,7 +493,7 @@ impl DeliveryQueue {
         if queue.load == Load::Idle {
             match queue.need(&self.limits) {
                 Need::Nothing => {}
-                Need::Settlement => self.settling_is_urgent = true,
+                Need::Flush => self.flush_is_urgent = true,
                 Need::Load => {
                     queue.load = Load::Queued;
                     self.unloaded.push_back(flow);

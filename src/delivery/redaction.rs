@@ -1,11 +1,11 @@
-//! URLs as they may be shown.
+//! Removes secrets from URLs that are shown.
 
 use url::Url;
 
 const HIDDEN: &str = "***";
 
-/// `url` without what may be a secret: user name and password, the path (that of a webhook often is one), and the
-/// values in the query. What is no `http` or `https` URL is not shown at all.
+/// `url` without possible secrets: user name, password, path (webhook paths often are secrets), and query values. Text
+/// that is no `http` or `https` URL is hidden entirely.
 #[must_use]
 pub fn redacted(url: &str) -> String {
     let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -43,13 +43,13 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_url_stays_as_it_is() {
+    fn plain_url_is_unchanged() {
         assert_eq!(redacted("http://127.0.0.1:8080/"), "http://127.0.0.1:8080/");
         assert_eq!(redacted("http://127.0.0.1:8080"), "http://127.0.0.1:8080/");
     }
 
     #[test]
-    fn what_is_no_url_is_not_shown() {
+    fn invalid_urls_are_hidden() {
         for text in ["me:s3cret at nowhere", "s3cret", "", "ftp://me:s3cret@host/", "http://:s3cret"] {
             assert_eq!(redacted(text), "(not a URL)");
         }

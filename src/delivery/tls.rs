@@ -1,4 +1,4 @@
-//! TLS towards endpoints: the root certificates of the system or of a bundle, *ring* for the cryptography.
+//! TLS for connections to endpoints: root certificates of the system or of a bundle, with *ring* as crypto provider.
 
 mod pinned;
 
@@ -13,22 +13,22 @@ use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_
 
 use self::pinned::PinnedOrChained;
 
-/// The configuration of all `https` connections, read at the first of them.
+/// The configuration of all `https` connections, loaded at the first connection.
 #[derive(Debug, Default)]
 pub(super) struct Tls {
-    /// File or directory of the certificates that are trusted in place of the system's.
+    /// File or directory with trusted certificates that replace the system's.
     bundle: Option<PathBuf>,
     config: OnceCell<Arc<ClientConfig>>,
     complained: Cell<bool>,
 }
 
 impl Tls {
-    /// Trusts the certificates of `bundle`, or else those of the system.
+    /// Trusts the certificates of `bundle` if given, otherwise those of the system.
     pub(super) fn new(bundle: Option<PathBuf>) -> Self {
         Self { bundle, ..Self::default() }
     }
 
-    /// `None` where there are no root certificates; it is looked again the next time.
+    /// The configuration; `None` if there are no root certificates. The next call tries again.
     pub(super) fn config(&self) -> Option<Arc<ClientConfig>> {
         if self.config.get().is_none() {
             self.read();
@@ -39,7 +39,7 @@ impl Tls {
     fn read(&self) {
         let found = self.bundle.as_deref().map_or_else(load_native_certs, certificates_at);
         match client_config(&found) {
-            // Set by nobody else: this runs on one thread.
+            // The cell is still empty, because this code runs on one thread.
             Ok(config) => drop(self.config.set(Arc::new(config))),
             Err(error) if !self.complained.replace(true) => self.complain(&*error, &found),
             Err(_) => {}
@@ -81,7 +81,7 @@ fn client_config(found: &CertificateResult) -> Result<ClientConfig, Box<dyn std:
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(PinnedOrChained::new(chains, found.certs.clone())))
         .with_no_client_auth();
-    // HTTP/1.1 only: a connection for each post under way, so that one that stalls holds up no other.
+    // HTTP/1.1 only: with one connection per post, a stalled post delays no other.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

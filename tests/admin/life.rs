@@ -148,8 +148,7 @@ fn ready_turns_false_before_leave_is_taken_and_the_port_answers_through_the_drai
     proxy.stall(Way::ToServer);
     gateway.signal("TERM");
     let left = || {
-        gateway.count_lines("Disconnected from the broker")
-            + gateway.count_lines("The broker could not be told")
+        gateway.count_lines("Disconnected from the broker") + gateway.count_lines("DISCONNECT was not sent")
     };
     wait_for(admin, "/health/ready", 503);
     assert_eq!(left(), 0, "the leave was taken before");

@@ -94,7 +94,7 @@ fn a_member_whose_session_is_read_only_tells_of_itself_by_a_new_one() {
     let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     sql.run(&format!("SELECT pg_terminate_backend(pid) {others}"));
     member.running().wait_for_line_that("a look by a session that is read-only", &|line| {
-        line.contains("Cannot tell the other gateways") && line.contains("read-only")
+        line.contains("Cannot publish the state of this gateway") && line.contains("read-only")
     });
     new_sessions_are_read_only("off");
     sql.run("UPDATE gateway_members SET seen_at = '2000-01-01'");

@@ -132,7 +132,7 @@ fn a_survivor_that_nobody_knew_of_makes_itself_known_to_a_retirement_that_was_re
     fleet.world.publish_all(fleet.messages(0..100));
     let refused = text_of(&shards[1].run(&["retire"]));
     assert!(refused.contains("run this again after that"), "{refused}");
-    shards[0].running().wait_for_line("There are other gateways on this database");
+    shards[0].running().wait_for_line("Other gateways found on this database");
     eventually("the survivor to announce itself", || (has_members(&fleet) == 2).then_some(()));
     shards[1].retire();
     fleet.wait_until_stored(100);

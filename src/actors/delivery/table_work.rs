@@ -1,8 +1,7 @@
-//! The delivery's work on the table: loads, what became of posts, the lease, the sweep.
+//! The delivery's database work: loads, outcomes of posts, the lease, and sweeps.
 //!
-//! A failing database costs nothing but time: what is to be written is kept and written again, a
-//! load is made again, and meanwhile there is a pause for all of them together. One that takes a
-//! statement and says nothing more is left for new connections.
+//! A failing database only costs time: outcomes are kept and written again, loads are repeated, and all work pauses
+//! together. A connection that accepts a statement and does not answer is replaced.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,109 +22,109 @@ use crate::store::{
     Database, ErrorClass, Recovery, StoreError, Waiting, answer_timeout, forget_keys, with_timeout,
 };
 
-/// A load, a write and a sweep may be under way at a time.
+/// One load, one write and one maintenance task may run at a time.
 const CONNECTIONS: u32 = 3;
 
-/// What became of posts is written so long after the first of them, or when there are so many.
-const SETTLE_AFTER: Duration = Duration::from_millis(50);
+/// Delay after the first outcome before outcomes are written. A full batch is written at once.
+const FLUSH_DELAY: Duration = Duration::from_millis(50);
 const SETTLE_AT: usize = 512;
 
-/// Three renewals may fail before a lease runs out.
-const RENEW_EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 4);
+/// Interval between two renewals. Three renewals may fail before the lease expires.
+const RENEW_INTERVAL: Duration = Duration::from_secs(LEASE.as_secs() / 4);
 
-/// How often the table is looked through for rows nobody told of, and for abandoned ones.
-const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// Interval between two sweeps for unannounced and abandoned rows.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Pause after a failure of the database.
+/// Delay after a database error.
 const PAUSE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(10) };
 
-/// What is to be done on the table, and what is under way.
+/// Pending and running database work.
 #[derive(Debug, Default)]
 pub(super) struct TableWork {
-    /// None until the database was reached.
+    /// `None` until the database was reached.
     outbox: Option<Outbox>,
-    /// A sweep has told what the table held at the start.
+    /// A sweep has determined the rows that existed at startup.
     ready: bool,
-    /// What became of posts, to be written.
+    /// Outcomes of posts that are not written yet.
     outcomes: Vec<Outcome>,
-    settling: Settling,
-    chores: BTreeSet<Chore>,
-    /// A chore is under way.
-    keeping_house: bool,
-    /// Failures in a row.
+    flush: FlushState,
+    tasks: BTreeSet<MaintenanceTask>,
+    /// A maintenance task is running.
+    maintaining: bool,
+    /// Consecutive failures.
     failures: u32,
-    /// After a failure nothing begins for a while.
+    /// No work starts until the delay after a failure has passed.
     paused: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Settling {
+enum FlushState {
     #[default]
     Idle,
-    /// A timer runs.
+    /// The timer is running.
     Soon,
     Due,
-    UnderWay,
+    Running,
 }
 
-/// What a sweep has found in the tables.
+/// Result of a sweep.
 struct Swept {
-    /// Rows that were taken over from others.
+    /// Rows taken over from other processes.
     claimed: u64,
     waiting: Vec<WaitingFlow>,
     destinations: Vec<FlowDestination>,
 }
 
-/// What is done besides loads and writes, one at a time, the first of them first.
+/// Work besides loads and writes. One task runs at a time, in the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Chore {
+pub(super) enum MaintenanceTask {
     /// Renew the lease.
     Renewal,
-    /// See what the table holds, and load every flow that has rows.
+    /// Count the rows of the table and load every flow that has some.
     ThoroughSweep,
-    /// See what the table holds; memory should know most of it.
+    /// Count the rows of the table; most of them should be in memory.
     RoutineSweep,
-    /// Delete old keys of messages. It is no part of the delivery, which only happens to have the
-    /// connection, the rhythm and the patience that it takes.
+    /// Delete expired keys of messages. It runs here because it shares connection, schedule and retries with the other
+    /// tasks.
     Forgetting,
 }
 
 impl TableWork {
-    /// From now on messages may be posted from memory.
+    /// Whether messages may be posted from memory.
     pub(super) fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// The database refuses.
+    /// Whether the last database access failed.
     pub(super) fn is_failing(&self) -> bool {
         self.failures > 0
     }
 
-    /// Asks for a chore to be done.
-    pub(super) fn want(&mut self, chore: Chore) {
-        self.chores.insert(chore);
+    /// Requests a maintenance task.
+    pub(super) fn want(&mut self, task: MaintenanceTask) {
+        self.tasks.insert(task);
     }
 
-    /// Keeps what became of a post, to be written.
+    /// Adds the outcome of a post to the next write.
     pub(super) fn add(&mut self, outcome: Outcome) {
         self.outcomes.push(outcome);
     }
 
-    fn next_chore(&mut self) -> Option<Chore> {
-        if self.keeping_house {
+    fn next_task(&mut self) -> Option<MaintenanceTask> {
+        if self.maintaining {
             return None;
         }
-        let chore = self.chores.pop_first()?;
-        if chore == Chore::ThoroughSweep {
-            self.chores.remove(&Chore::RoutineSweep);
+        let task = self.tasks.pop_first()?;
+        if task == MaintenanceTask::ThoroughSweep {
+            self.tasks.remove(&MaintenanceTask::RoutineSweep);
         }
-        self.keeping_house = true;
-        Some(chore)
+        self.maintaining = true;
+        Some(task)
     }
 }
 
 impl DeliveryActor {
-    /// Connects, however long it takes, and then begins the regular work.
+    /// Connects, retrying until it succeeds, and then starts the periodic work.
     pub(super) fn open_table(&mut self, context: &mut Context<Self>) {
         let settings = self.parts.database.clone();
         let connecting = async move { Database::connect(&settings, CONNECTIONS).await };
@@ -140,24 +139,24 @@ impl DeliveryActor {
 
     fn opened(&mut self, context: &mut Context<Self>, database: Database) {
         self.table.outbox = Some(Outbox::new(database, self.parts.inbox_id.clone()));
-        self.table.want(Chore::Renewal);
-        self.table.want(Chore::ThoroughSweep);
-        self.table.want(Chore::Forgetting);
+        self.table.want(MaintenanceTask::Renewal);
+        self.table.want(MaintenanceTask::ThoroughSweep);
+        self.table.want(MaintenanceTask::Forgetting);
         let regular = [
-            (RENEW_EVERY, Chore::Renewal),
-            (SWEEP_EVERY, Chore::RoutineSweep),
-            (SWEEP_EVERY, Chore::Forgetting),
+            (RENEW_INTERVAL, MaintenanceTask::Renewal),
+            (SWEEP_INTERVAL, MaintenanceTask::RoutineSweep),
+            (SWEEP_INTERVAL, MaintenanceTask::Forgetting),
         ];
-        for (every, chore) in regular {
+        for (every, task) in regular {
             context.run_interval(every, move |delivery, context| {
-                delivery.table.want(chore);
+                delivery.table.want(task);
                 delivery.pump(context);
             });
         }
         self.pump(context);
     }
 
-    /// Begins what is due and not yet under way.
+    /// Starts all work that is due and not running.
     pub(super) fn work_on_table(&mut self, context: &mut Context<Self>) {
         if let Some(outbox) = self.table.outbox.as_mut().filter(|outbox| outbox.database().is_superseded()) {
             *outbox = outbox.anew();
@@ -165,48 +164,48 @@ impl DeliveryActor {
         let Some(outbox) = self.table.outbox.clone().filter(|_| !self.table.paused) else {
             return;
         };
-        self.settle(context, &outbox);
+        self.flush_outcomes(context, &outbox);
         if self.table.ready {
             self.load(context, &outbox);
         }
-        match self.table.next_chore() {
-            Some(Chore::Renewal) => self.renew(context, outbox),
-            Some(Chore::Forgetting) => self.forget_keys(context, outbox.database().clone()),
+        match self.table.next_task() {
+            Some(MaintenanceTask::Renewal) => self.renew(context, outbox),
+            Some(MaintenanceTask::Forgetting) => self.forget_keys(context, outbox.database().clone()),
             Some(sweep) => self.sweep(context, outbox, sweep),
             None => {}
         }
     }
 
-    fn settle(&mut self, context: &mut Context<Self>, outbox: &Outbox) {
-        if self.table.settling == Settling::UnderWay || self.table.outcomes.is_empty() {
+    fn flush_outcomes(&mut self, context: &mut Context<Self>, outbox: &Outbox) {
+        if self.table.flush == FlushState::Running || self.table.outcomes.is_empty() {
             return;
         }
-        let at_once = self.table.settling == Settling::Due
+        let at_once = self.table.flush == FlushState::Due
             || self.draining
-            || self.queue.settling_is_urgent()
+            || self.queue.flush_is_urgent()
             || self.table.outcomes.len() >= SETTLE_AT;
         if at_once {
-            self.settle_now(context, outbox.clone());
-        } else if self.table.settling == Settling::Idle {
-            self.table.settling = Settling::Soon;
-            context.run_later(SETTLE_AFTER, |delivery, context| {
-                if delivery.table.settling == Settling::Soon {
-                    delivery.table.settling = Settling::Due;
+            self.flush_now(context, outbox.clone());
+        } else if self.table.flush == FlushState::Idle {
+            self.table.flush = FlushState::Soon;
+            context.run_later(FLUSH_DELAY, |delivery, context| {
+                if delivery.table.flush == FlushState::Soon {
+                    delivery.table.flush = FlushState::Due;
                     delivery.pump(context);
                 }
             });
         }
     }
 
-    fn settle_now(&mut self, context: &mut Context<Self>, outbox: Outbox) {
-        self.table.settling = Settling::UnderWay;
+    fn flush_now(&mut self, context: &mut Context<Self>, outbox: Outbox) {
+        self.table.flush = FlushState::Running;
         let outcomes = std::mem::take(&mut self.table.outcomes);
         let writing =
             async move { (with_timeout(answer_timeout(), outbox.settle(&outcomes)).await, outcomes) };
         context.spawn(writing.into_actor(self).map(|(written, outcomes), delivery, context| {
-            delivery.table.settling = Settling::Idle;
+            delivery.table.flush = FlushState::Idle;
             match written {
-                Ok(()) => delivery.settled(&outcomes),
+                Ok(()) => delivery.apply_flushed(&outcomes),
                 Err(error) => {
                     let later = std::mem::replace(&mut delivery.table.outcomes, outcomes);
                     delivery.table.outcomes.extend(later);
@@ -217,7 +216,7 @@ impl DeliveryActor {
         }));
     }
 
-    fn settled(&mut self, outcomes: &[Outcome]) {
+    fn apply_flushed(&mut self, outcomes: &[Outcome]) {
         self.works_again();
         for outcome in outcomes.iter().filter(|outcome| outcome.removes_row()) {
             let flow = outcome.key().flow_id;
@@ -231,7 +230,7 @@ impl DeliveryActor {
                 self.parts.observed.metrics.dead_letters.count(*reason);
             }
         }
-        self.queue.settled(outcomes, self.now());
+        self.queue.flushed(outcomes, self.now());
     }
 
     fn load(&mut self, context: &mut Context<Self>, outbox: &Outbox) {
@@ -262,12 +261,12 @@ impl DeliveryActor {
     fn renew(&mut self, context: &mut Context<Self>, outbox: Outbox) {
         let renewing = async move { with_timeout(answer_timeout(), outbox.renew_lease()).await };
         context.spawn(renewing.into_actor(self).map(|renewed, delivery, context| {
-            delivery.table.keeping_house = false;
+            delivery.table.maintaining = false;
             match renewed {
                 Ok(Lease::Held) => delivery.works_again(),
                 Ok(Lease::Begun) => delivery.begin_lease(),
                 Err(error) => {
-                    delivery.table.want(Chore::Renewal);
+                    delivery.table.want(MaintenanceTask::Renewal);
                     delivery.pause(context, "renewing the lease on the outbox", error);
                 }
             }
@@ -278,13 +277,13 @@ impl DeliveryActor {
     fn begin_lease(&mut self) {
         self.works_again();
         if self.table.ready {
-            log::warn!("The lease on the outbox had run out: others may post some messages a second time");
+            log::warn!("The outbox lease expired: another process may post some messages again");
             self.queue.reload_all(self.now());
-            self.table.want(Chore::ThoroughSweep);
+            self.table.want(MaintenanceTask::ThoroughSweep);
         }
     }
 
-    fn sweep(&mut self, context: &mut Context<Self>, outbox: Outbox, sweep: Chore) {
+    fn sweep(&mut self, context: &mut Context<Self>, outbox: Outbox, sweep: MaintenanceTask) {
         let sweeping = async move {
             let claimed = outbox.claim_abandoned().await?;
             let waiting = outbox.waiting().await?;
@@ -294,7 +293,7 @@ impl DeliveryActor {
         };
         context.spawn(with_timeout(answer_timeout(), sweeping).into_actor(self).map(
             move |swept, delivery, context| {
-                delivery.table.keeping_house = false;
+                delivery.table.maintaining = false;
                 match swept {
                     Ok(swept) => delivery.swept(sweep, swept),
                     Err(error) => {
@@ -307,7 +306,7 @@ impl DeliveryActor {
         ));
     }
 
-    fn swept(&mut self, sweep: Chore, swept: Swept) {
+    fn swept(&mut self, sweep: MaintenanceTask, swept: Swept) {
         let Swept { claimed, waiting, destinations } = swept;
         self.works_again();
         let now_us = Utc::now().timestamp_micros();
@@ -324,7 +323,7 @@ impl DeliveryActor {
             let rows = waiting.iter().find(|found| found.flow == changed.flow).map_or(0, |found| found.rows);
             log_destination(&changed, rows);
         }
-        if sweep == Chore::ThoroughSweep || claimed > 0 {
+        if sweep == MaintenanceTask::ThoroughSweep || claimed > 0 {
             self.queue.spill(waiting.iter().map(|found| found.flow), now);
         } else {
             self.queue.swept(&waiting, now);
@@ -336,23 +335,23 @@ impl DeliveryActor {
         }
     }
 
-    /// A bit at a time, so that no other chore waits for long.
+    /// Deletes expired keys in small portions, so that no other maintenance task waits for long.
     ///
-    /// A key is kept for twice the time for which it is known: a repetition may wait in an inbox as
-    /// long as that before it is looked for.
+    /// A key is kept for twice its validity, because a repetition may wait in an inbox for the validity before its key is
+    /// checked.
     fn forget_keys(&mut self, context: &mut Context<Self>, database: Database) {
         let age = self.parts.keys_known_for.saturating_mul(2);
         let forgetting = async move { with_timeout(answer_timeout(), forget_keys(&database, age)).await };
         context.spawn(forgetting.into_actor(self).map(|forgotten, delivery, context| {
-            delivery.table.keeping_house = false;
+            delivery.table.maintaining = false;
             match forgotten {
                 Ok(more) => {
                     delivery.works_again();
                     if more {
-                        delivery.table.want(Chore::Forgetting);
+                        delivery.table.want(MaintenanceTask::Forgetting);
                     }
                 }
-                // The next time is soon enough.
+                // The next run retries.
                 Err(error) => delivery.pause(context, "forgetting keys of messages", error),
             }
             delivery.pump(context);
@@ -362,13 +361,13 @@ impl DeliveryActor {
     fn works_again(&mut self) {
         self.parts.observed.metrics.database.mark_up();
         if std::mem::take(&mut self.table.failures) > 0 {
-            log::info!("The tables of the delivery can be read and written again");
+            log::info!("The delivery can access its tables again");
         }
     }
 
-    /// Stops the work for a while, or until its connections are replaced, where that may help.
+    /// Pauses the work. Waits for new connections instead, if they may help.
     ///
-    /// A write that went through on the old connections may be repeated without harm.
+    /// A write that succeeded on the old connections can be repeated safely.
     fn pause(&mut self, context: &mut Context<Self>, doing: &str, error: StoreError) {
         let pause = self.failed_on_table(doing, &error);
         if std::mem::replace(&mut self.table.paused, true) {
@@ -409,7 +408,7 @@ impl DeliveryActor {
     }
 }
 
-/// Said once, when it is found out.
+/// Logs a changed destination, once per change.
 fn log_destination(changed: &FlowDestination, messages: u64) {
     let FlowDestination { flow: flow_id, code, destination } = changed;
     let (flow_id, flow) = (*flow_id, code.as_str());

@@ -1,6 +1,7 @@
-//! The gateway among the others: what it tells them, what it hears of them, and which flows are its own for now.
+//! Membership of this gateway among the gateways on the same database: publishes its state, reads the state of the
+//! others, and decides which flows belong to this gateway.
 //!
-//! A gateway alone tells nobody anything, unless it finds rows of others when it reads the flows.
+//! A single gateway publishes nothing, unless it finds rows of other gateways when it loads the flows.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,41 +20,41 @@ use crate::domain::topic::TopicFilter;
 use crate::inbox::{InboxError, SubscriptionBook};
 use crate::store::{Database, Span, StoreError, announce, members};
 
-/// Time between two looks at the others: several within the time for which a member counts as alive.
-const LOOK: Duration = Duration::from_secs(3);
+/// Interval between two membership updates; several fit into the time after which a member counts as dead.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The same while flows are held for others or are left to them: they move within seconds.
-const LOOK_IN_HANDOVER: Duration = Duration::from_secs(1);
+/// Interval between two membership updates during a handover, because flows then move within seconds.
+const HANDOVER_UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// While replicas are started one after the other they do not agree; after this time it is worth a warning.
+/// Duration of a dispute above which the log warns. Replicas that start one after the other disagree for a while.
 const LASTING: Duration = Duration::from_mins(1);
 
-/// How often a handover that goes on is told of.
-const REMINDER: Duration = Duration::from_secs(30);
+/// Interval between two log lines about an unfinished handover.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Flows that a line of the log names.
-const NAMED: usize = 5;
+/// Maximum number of flows that a log line lists.
+const MAX_NAMED: usize = 5;
 
-/// This gateway among others; what the factory of the registry keeps.
+/// Identity of this gateway among the gateways; the factory of the registry keeps it for a restart.
 #[derive(Debug, Clone)]
 pub struct Replica {
-    /// What it is.
+    /// The role.
     pub role: Role,
-    /// The group that it is or was a member of.
+    /// The group of which this gateway is or was a member.
     pub group: Option<ShareGroup>,
-    /// The id of its inbox.
+    /// The id of this gateway's inbox.
     pub inbox_id: Arc<str>,
-    /// Its name at the broker.
+    /// The MQTT client id.
     pub client_id: String,
-    /// What it routes, also for the registries and the processes before this one.
+    /// The routed flows, shared with earlier registries and restored from earlier processes.
     pub tables: Arc<Mutex<RoutingHistory>>,
-    /// What the session at the broker may hold.
+    /// Subscriptions that the broker's session may hold.
     pub book: Arc<Mutex<SubscriptionBook>>,
-    /// Whether it lets go of its flows although nobody else has them.
-    pub is_the_last: bool,
+    /// Whether this gateway releases its flows although no other gateway has them.
+    pub is_last_replica: bool,
 }
 
-/// The flows as they were read last: all that are enabled, subscribed as this gateway subscribes them.
+/// The flows as last loaded: all enabled flows, with the filters that this gateway subscribes.
 #[derive(Debug, Clone)]
 struct Reading {
     flows: Vec<Flow>,
@@ -63,45 +64,45 @@ struct Reading {
 #[derive(Debug, Clone)]
 pub(super) struct Membership {
     replica: Replica,
-    /// Whether it writes its row.
-    takes_part: bool,
+    /// Whether this gateway publishes its row.
+    participates: bool,
     others: Vec<Member>,
     reading: Option<Reading>,
     handover: Handover,
-    /// How many flows that fall to it are left to others for now.
+    /// Number of assigned flows that other gateways still hold.
     waiting: usize,
-    /// What it had when the process began; for one that goes for good.
-    had_at_first: BTreeSet<FlowId>,
-    /// All that falls to it and was there at this moment is subscribed.
+    /// Flows of this gateway at process start; used when it retires.
+    initial_flows: BTreeSet<FlowId>,
+    /// Time at which all assigned flows were subscribed, in microseconds.
     subscribed_at_us: Option<i64>,
-    /// What the others were told last; none while they could not be told.
-    told: Option<Member>,
-    cannot_tell: bool,
+    /// The row as last published; `None` after a failed write.
+    published: Option<Member>,
+    update_failed: bool,
     reminded: Instant,
     disputed: Vec<Dispute>,
     disputed_since: Instant,
-    dispute_told: bool,
+    dispute_logged: bool,
 }
 
 impl Membership {
     pub(super) fn new(replica: Replica) -> Self {
-        let takes_part = replica.role != Role::ALONE;
+        let participates = replica.role != Role::ALONE;
         let now = Instant::now();
         Self {
             replica,
-            takes_part,
+            participates,
             others: Vec::new(),
             reading: None,
             handover: Handover::default(),
             waiting: 0,
-            had_at_first: BTreeSet::new(),
+            initial_flows: BTreeSet::new(),
             subscribed_at_us: None,
-            told: None,
-            cannot_tell: false,
+            published: None,
+            update_failed: false,
             reminded: now,
             disputed: Vec::new(),
             disputed_since: now,
-            dispute_told: false,
+            dispute_logged: false,
         }
     }
 
@@ -109,15 +110,15 @@ impl Membership {
         &self.replica.role
     }
 
-    pub(super) fn takes_part(&self) -> bool {
-        self.takes_part
+    pub(super) fn participates(&self) -> bool {
+        self.participates
     }
 
-    pub(super) fn time_between_looks(&self) -> Duration {
-        if self.is_moving_flows() { LOOK_IN_HANDOVER } else { LOOK }
+    pub(super) fn update_interval(&self) -> Duration {
+        if self.is_moving_flows() { HANDOVER_UPDATE_INTERVAL } else { UPDATE_INTERVAL }
     }
 
-    // ---- what it tells and hears
+    // ---- publishing and reading the membership
 
     fn me(&self) -> Member {
         Member {
@@ -130,43 +131,43 @@ impl Membership {
         }
     }
 
-    /// Whether the others should hear of something before the next look is due.
-    pub(super) fn has_news(&self) -> bool {
-        self.takes_part && !self.cannot_tell && self.told.as_ref() != Some(&self.me())
+    /// Whether the state should be published before the next interval.
+    pub(super) fn needs_update(&self) -> bool {
+        self.participates && !self.update_failed && self.published.as_ref() != Some(&self.me())
     }
 
-    /// Tells the others how this one stands, and hears of them: how many there are or were. What cannot be done now is
-    /// done at the next look.
-    pub(super) async fn look(&mut self, database: &Database) -> Result<usize, StoreError> {
-        let looked = self.try_to_look(database).await;
-        let could_not = std::mem::replace(&mut self.cannot_tell, looked.is_err());
-        if let Err(error) = &looked {
-            // Once is enough, but for whoever wants to know all.
-            let level = if could_not { Level::Debug } else { Level::Warn };
-            log::log!(level, "Cannot tell the other gateways how this one stands, trying on: {error}");
+    /// Publishes the state of this gateway and reads the others. Returns the number of other rows. A failed write is
+    /// retried at the next update.
+    pub(super) async fn update(&mut self, database: &Database) -> Result<usize, StoreError> {
+        let result = self.try_update(database).await;
+        let failed_before = std::mem::replace(&mut self.update_failed, result.is_err());
+        if let Err(error) = &result {
+            // Only the first failure in a row is a warning.
+            let level = if failed_before { Level::Debug } else { Level::Warn };
+            log::log!(level, "Cannot publish the state of this gateway to the others, retrying: {error}");
         }
-        looked
+        result
     }
 
-    async fn try_to_look(&mut self, database: &Database) -> Result<usize, StoreError> {
+    async fn try_update(&mut self, database: &Database) -> Result<usize, StoreError> {
         let me = self.me();
-        if self.takes_part {
+        if self.participates {
             announce(database, &me).await?;
-            self.told = Some(me);
+            self.published = Some(me);
         }
         let all = members(database).await?;
         let is_other = |member: &Member| *member.inbox_id != *self.replica.inbox_id;
         let others: Vec<Member> = all.into_iter().filter(is_other).collect();
-        self.tell_disputes(&others);
+        self.log_disputes(&others);
         let rows = others.len();
-        // Gateways of one name have one session between them: what one has subscribed, the other takes with it.
+        // Gateways with the same client id share one session: each takes the subscriptions of the other.
         let client_id = &self.replica.client_id;
         self.others = others.into_iter().filter(|other| !other.is_named(client_id)).collect();
         Ok(rows)
     }
 
-    /// Whether somebody holds flows for us that were not there when we read them last.
-    pub(super) fn is_asked_to_read(&self) -> bool {
+    /// Whether another gateway holds flows for this one that the last load did not contain.
+    pub(super) fn needs_reload(&self) -> bool {
         let Some(read_at_us) = self.reading.as_ref().map(|reading| reading.span.from_us) else {
             return false;
         };
@@ -175,17 +176,17 @@ impl Membership {
         holding.any(|since_us| since_us > read_at_us)
     }
 
-    /// A gateway alone finds out whether it still is.
-    pub(super) async fn look_whether_alone(&mut self, database: &Database) -> Result<usize, StoreError> {
-        let others = self.look(database).await?;
-        if !self.takes_part && others > 0 {
-            self.takes_part = true;
-            log::info!(others; "There are other gateways on this database: telling them of this one");
+    /// Checks whether a single gateway still is the only one on the database.
+    pub(super) async fn detect_others(&mut self, database: &Database) -> Result<usize, StoreError> {
+        let others = self.update(database).await?;
+        if !self.participates && others > 0 {
+            self.participates = true;
+            log::info!(others; "Other gateways found on this database; publishing the state of this one");
         }
         Ok(others)
     }
 
-    // ---- which flows are its own
+    // ---- which flows belong to this gateway
 
     pub(super) fn have_read(&mut self, mut flows: Vec<Flow>, span: Span) {
         for flow in &mut flows {
@@ -194,25 +195,25 @@ impl Membership {
         self.reading = Some(Reading { flows, span });
     }
 
-    /// The flows that are subscribed from now on, by what was read and heard; `before` are those so far, none at the
-    /// beginning.
+    /// Decides which flows are subscribed, from the last load and the other members. `before` are the flows subscribed
+    /// until now; `None` at startup.
     pub(super) fn flows_in_force(&mut self, before: Option<&[Flow]>) -> Option<Vec<Flow>> {
         let reading = self.reading.as_ref()?;
         let had = match before {
             Some(before) => before.iter().map(|flow| flow.id).collect(),
-            None => self.had_before_the_start(&reading.flows),
+            None => self.flows_before_start(&reading.flows),
         };
         let holders = match before {
-            // The first time nothing is let go: what is routed has to be known first.
+            // At startup no flow is released, because the routed flows are not known yet.
             None => Holders::Members(&[]),
-            Some(_) if self.replica.is_the_last => Holders::NotNeeded,
+            Some(_) if self.replica.is_last_replica => Holders::NotNeeded,
             Some(_) => Holders::Members(&self.others),
         };
         let (role, until_us) = (&self.replica.role, reading.span.until_us);
         let next = |holders| self.handover.next(role, &reading.flows, until_us, &had, holders);
         let (mut in_force, mut handover) = next(&holders);
         if *role == Role::Leaving && !handover.flows().is_empty() {
-            // It keeps its session as it is, and lets go of all at once.
+            // A retiring gateway keeps its session unchanged and releases everything at once.
             (in_force, handover) = next(&Holders::Members(&[]));
         }
         let new: Vec<FlowId> =
@@ -223,20 +224,20 @@ impl Membership {
         }
         self.tell_waiting(if waits { new.len() } else { 0 });
         if before.is_none() {
-            self.had_at_first = had;
+            self.initial_flows = had;
         }
         self.tell_progress(&handover);
         self.handover = handover;
         Some(in_force)
     }
 
-    /// What this gateway routed when it was stopped, or may be in its session at the broker.
-    fn had_before_the_start(&self, flows: &[Flow]) -> BTreeSet<FlowId> {
+    /// Flows that this gateway routed when it was stopped, or that its session may hold.
+    fn flows_before_start(&self, flows: &[Flow]) -> BTreeSet<FlowId> {
         let routed = self.replica.tables.lock().unwrap_or_else(PoisonError::into_inner).routed_last();
         let held = self.book().held();
-        // One that goes for good and does not know what it had may have had any.
+        // A retiring gateway whose routing tables are lost may have owned any flow.
         let any = routed.is_none() && self.replica.role == Role::Leaving;
-        // A topic tells nothing where it is known whose it was: another shard may have a flow of the same.
+        // With known tables the topic proves nothing, because another shard may have a flow with the same topic.
         let by_topic = |flow: &Flow| routed.is_none() && held.contains_key(&flow.topic);
         let known: BTreeSet<FlowId> =
             routed.iter().flatten().chain(held.values().flatten()).copied().collect();
@@ -248,15 +249,15 @@ impl Membership {
         self.replica.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Flows of which nothing is subscribed any more, and whose messages are still routed: one that goes for good takes
-    /// all that the broker has for it.
+    /// Flows that are no longer subscribed but still routed. A retiring gateway accepts every message that the broker has
+    /// queued for it.
     pub(super) fn routed_beyond(&self, in_force: &[Flow]) -> Vec<Flow> {
         let (Role::Leaving, Some(reading)) = (&self.replica.role, &self.reading) else { return Vec::new() };
-        let beyond = |flow: &&Flow| self.had_at_first.contains(&flow.id) && !in_force.contains(flow);
+        let beyond = |flow: &&Flow| self.initial_flows.contains(&flow.id) && !in_force.contains(flow);
         reading.flows.iter().filter(beyond).cloned().collect()
     }
 
-    /// What the session at this broker may hold.
+    /// Subscriptions that the session at this broker may hold.
     pub(super) fn held_at(&self, broker: &str) -> Result<Subscriptions, InboxError> {
         let mut book = self.book();
         book.come_to(broker)?;
@@ -264,15 +265,15 @@ impl Membership {
         Ok(held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows))).collect())
     }
 
-    /// Whether anything tells what was ever subscribed.
-    pub(super) fn has_book(&self) -> bool {
-        !self.book().bindings().is_empty()
+    /// Whether a record of all earlier subscriptions exists.
+    pub(super) fn has_record(&self) -> bool {
+        !self.book().meanings().is_empty()
     }
 
-    /// What the session of one that goes for good may hold although no book tells of it, because the book was lost with
-    /// its inbox: every topic, in each form in which it may have been subscribed.
-    pub(super) fn may_hold_without_a_book(&self) -> BTreeSet<TopicFilter> {
-        let (Role::Leaving, Some(reading), false) = (&self.replica.role, &self.reading, self.has_book())
+    /// Filters that the session of a retiring gateway may hold when the record of its subscriptions was lost with its
+    /// inbox: every topic, in each form in which it may have been subscribed.
+    pub(super) fn possible_filters(&self) -> BTreeSet<TopicFilter> {
+        let (Role::Leaving, Some(reading), false) = (&self.replica.role, &self.reading, self.has_record())
         else {
             return BTreeSet::new();
         };
@@ -285,23 +286,23 @@ impl Membership {
         topics.filter_map(|topic| TopicFilter::parse(&topic).ok()).collect()
     }
 
-    /// Whether flows are held for others or left to them.
+    /// Whether flows are being handed over to or awaited from other gateways.
     pub(super) fn is_moving_flows(&self) -> bool {
         !self.handover.flows().is_empty() || self.waiting > 0
     }
 
-    /// Whether others are being started with settings that go with its own. A dispute that lasts is not waited for.
+    /// Whether other gateways are still starting with matching settings. A lasting dispute is not waited for.
     fn others_are_being_started(&self) -> bool {
-        !self.disputed.is_empty() && !self.dispute_told
+        !self.disputed.is_empty() && !self.dispute_logged
     }
 
-    /// Everything that was wanted by the last reading is subscribed, or it is not.
-    pub(super) fn are_subscribed(&mut self, complete: bool) {
+    /// Records whether every flow of the last load is subscribed.
+    pub(super) fn set_subscribed(&mut self, complete: bool) {
         let read_at_us = self.reading.as_ref().map(|reading| reading.span.from_us);
         self.subscribed_at_us = read_at_us.filter(|_| complete && self.waiting == 0);
     }
 
-    // ---- what is logged
+    // ---- logging
 
     fn tell_waiting(&mut self, flows: usize) {
         let before = std::mem::replace(&mut self.waiting, flows);
@@ -324,47 +325,47 @@ impl Membership {
         } else if after < before {
             log::info!(flows = before - after, left = after; "Handed over {} flows, {after} are left", before - after);
             self.reminded = Instant::now();
-        } else if after > 0 && self.reminded.elapsed() >= REMINDER {
+        } else if after > 0 && self.reminded.elapsed() >= REMINDER_INTERVAL {
             let flows = named(next.flows());
             log::warn!(flows = after, others; "Still handing over {after} flows ({flows}): no living gateway to which they fall has subscribed them");
             self.reminded = Instant::now();
         }
     }
 
-    fn tell_disputes(&mut self, others: &[Member]) {
+    fn log_disputes(&mut self, others: &[Member]) {
         let mut now = disputes(&self.replica.role, others);
         now.sort_unstable();
         if now != self.disputed {
-            if self.dispute_told && now.is_empty() {
+            if self.dispute_logged && now.is_empty() {
                 log::info!("The gateways on this database agree again on who takes what");
             }
             self.disputed = now;
             self.disputed_since = Instant::now();
-            self.dispute_told = false;
+            self.dispute_logged = false;
         }
         if !self.disputed.is_empty() && self.disputed_since.elapsed() >= lasting() {
             self.disputed_since = Instant::now();
-            self.dispute_told = true;
-            for dispute in self.disputed.iter().take(NAMED) {
+            self.dispute_logged = true;
+            for dispute in self.disputed.iter().take(MAX_NAMED) {
                 log::warn!("This gateway is {}, and {dispute}", self.replica.role);
             }
         }
     }
 }
 
-/// How long a dispute lasts that is worth a warning.
+/// Duration above which a dispute is logged.
 fn lasting() -> Duration {
-    // Tests have less time.
+    // Tests shorten the duration.
     fail::fail_point!("dispute-lasts", |ms| {
         ms.and_then(|ms| ms.parse().ok()).map_or(LASTING, Duration::from_millis)
     });
     LASTING
 }
 
-/// The first of these flows by their codes.
+/// Lists the codes of the first flows.
 fn named(flows: &[Flow]) -> String {
-    let mut named: Vec<&str> = flows.iter().take(NAMED).map(|flow| flow.code.as_str()).collect();
-    if flows.len() > NAMED {
+    let mut named: Vec<&str> = flows.iter().take(MAX_NAMED).map(|flow| flow.code.as_str()).collect();
+    if flows.len() > MAX_NAMED {
         named.push("…");
     }
     named.join(", ")

@@ -1,4 +1,4 @@
-//! What the registry asks the database: who else there is, the flows, the brokers, and whether numbers run out.
+//! The registry's database reads: other gateways, flows, brokers, and sequence numbers that run out.
 
 use tokio::sync::Mutex;
 
@@ -15,8 +15,8 @@ use crate::store::{
     with_timeout,
 };
 
-/// Hears of the other gateways and reads the flows, as far as that is due. Gives the flows that are to be in force,
-/// if anything can have changed.
+/// Updates the membership and loads the flows, as far as due. Returns the flows to put in force, or `None` if nothing
+/// can have changed.
 pub(super) async fn refresh(
     membership: &mut Membership,
     database: &Mutex<Option<Database>>,
@@ -24,11 +24,11 @@ pub(super) async fn refresh(
     work: &Work,
     before: Option<&[Flow]>,
 ) -> Result<Option<Vec<Flow>>, StoreError> {
-    if !(work.reload || work.look || before.is_none()) {
+    if !(work.reload || work.membership || before.is_none()) {
         return Ok(None);
     }
     let mut database = database.lock().await;
-    // Connects on the arbiter that calls, the first time.
+    // The first call connects, on the calling arbiter.
     if database.is_none() {
         *database = Some(Database::connect(&parts.database, 1).await?);
     }
@@ -37,7 +37,7 @@ pub(super) async fn refresh(
         *database = database.anew();
     }
     let due = work.reload || before.is_none();
-    let refreshed = with_timeout(answer_timeout(), hear_and_read(membership, database, parts, due)).await;
+    let refreshed = with_timeout(answer_timeout(), update_and_load(membership, database, parts, due)).await;
     if let Err(error) = &refreshed {
         database.recover(error).await?;
     }
@@ -46,28 +46,28 @@ pub(super) async fn refresh(
     Ok(if may_have_changed { membership.flows_in_force(before) } else { None })
 }
 
-/// Answers whether the flows were read.
-async fn hear_and_read(
+/// Returns whether the flows were loaded.
+async fn update_and_load(
     membership: &mut Membership,
     database: &mut Database,
     parts: &RegistryParts,
     due: bool,
 ) -> Result<bool, StoreError> {
-    // Flows are worth more than what others say: a look that failed was told of, and nothing is let go by it.
-    let looked = if membership.takes_part() {
-        membership.look(database).await
+    // Loading flows has priority: a failed membership update is logged, and no flow is released because of it.
+    let updated = if membership.participates() {
+        membership.update(database).await
     } else {
-        membership.look_whether_alone(database).await
+        membership.detect_others(database).await
     };
-    // A server that is read-only now answers the rest, and then nobody else would do this.
-    if let Err(error) = looked {
+    // A server that became read-only still answers the other queries, so only this error triggers the recovery.
+    if let Err(error) = updated {
         database.recover(&error).await?;
     }
-    let due = due || membership.is_asked_to_read();
+    let due = due || membership.needs_reload();
     if due {
-        // Who goes for good is there for the session at one broker, and stays with that.
+        // A retiring gateway serves the session at one broker and stays with that broker.
         if *membership.role() != Role::Leaving {
-            pass_on_brokers(database, &parts.directory).await;
+            reload_brokers(database, &parts.directory).await;
         }
         let (flows, span): (_, Span) = timed(database, read_all(database, parts)).await?;
         membership.have_read(flows, span);
@@ -87,15 +87,15 @@ async fn read_all(database: &Database, parts: &RegistryParts) -> Result<Vec<Flow
             let running_out = numbers.into_iter().filter_map(NumbersUsed::warning);
             running_out.for_each(|warning| log::warn!("{warning}"));
         }
-        // Flows are worth more than a warning.
-        Err(error) => log::warn!("Cannot tell whether numbers run out: {error}"),
+        // A failed check must not fail the load.
+        Err(error) => log::warn!("Cannot check the remaining sequence numbers: {error}"),
     }
-    look_at_dead_letters(database, observed, parts.dead_letters_warn_rows).await;
+    check_dead_letters(database, observed, parts.dead_letters_warn_rows).await;
     load_flows(database).await
 }
 
-/// Warns when the table has become too large, and again only after it was smaller.
-async fn look_at_dead_letters(database: &Database, observed: &Telemetry, warn_rows: u64) {
+/// Warns when the dead-letter table exceeds the limit, and again only after it was below.
+async fn check_dead_letters(database: &Database, observed: &Telemetry, warn_rows: u64) {
     let letters = &observed.metrics.dead_letters;
     match max_dead_letters(database).await {
         Ok(rows) => {
@@ -104,12 +104,12 @@ async fn look_at_dead_letters(database: &Database, observed: &Telemetry, warn_ro
                 log::warn!("{warning}");
             }
         }
-        Err(error) => log::warn!("Cannot tell how many dead letters there are: {error}"),
+        Err(error) => log::warn!("Cannot count the dead letters: {error}"),
     }
 }
 
-/// The list of brokers is read with the flows; those in force stay where it cannot be.
-async fn pass_on_brokers(database: &mut Database, directory: &Directory) {
+/// Reloads the list of brokers. On an error the current list stays in use.
+async fn reload_brokers(database: &mut Database, directory: &Directory) {
     match load_mqtt_servers(database).await {
         Ok(MqttServers { usable, skipped }) => directory.mqtt.tell(UseServers {
             servers: usable.into_iter().map(Into::into).collect(),
@@ -117,7 +117,7 @@ async fn pass_on_brokers(database: &mut Database, directory: &Directory) {
         }),
         Err(error) => {
             log::error!("Error reloading the brokers: {error}; those in force stay");
-            // The flows may be read without an error, and then nobody else would do this.
+            // The flows may load without an error, so only this error triggers the recovery.
             if let LoadServerError::Store(error) = error
                 && let Err(error) = database.recover(&error).await
             {

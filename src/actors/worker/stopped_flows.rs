@@ -1,6 +1,6 @@
-//! Tells the registry that messages still come for flows that were disabled or deleted.
+//! Requests a reload when messages still arrive for disabled or deleted flows.
 //!
-//! Otherwise the broker would send them until the next reload, and each would become a dead letter.
+//! Without it the broker would send such messages until the next periodic reload, and each would become a dead letter.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use crate::domain::batch::{ProcessError, ProcessResult};
 
-/// Shortest time between two reloads that one worker asks for.
+/// Minimum interval between two reload requests of one worker.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// When a worker last asked for a reload.
+/// Time of the worker's last reload request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StoppedFlows {
     asked_at: Rc<Cell<Option<Instant>>>,
 }
 
 impl StoppedFlows {
-    /// Whether the worker asks for a reload now, after these results.
+    /// Returns whether these results require a reload now, and records the request.
     pub(super) fn wants_reload(&self, results: &[Result<ProcessResult, ProcessError>], now: Instant) -> bool {
         let is_due = self.asked_at.get().is_none_or(|asked_at| now.duration_since(asked_at) >= MIN_INTERVAL);
         let wants = is_due && results.iter().any(is_rejected_for_stopped_flow);
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_is_asked_for_at_most_once_in_5_seconds() {
+    fn reloads_are_requested_every_5_seconds_at_most() {
         let (flows, start) = (StoppedFlows::default(), Instant::now());
         let seconds_later = |seconds| start + Duration::from_secs(seconds);
         assert!(flows.wants_reload(&[rejected(DeadLetterReason::FlowDisabled)], start));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn other_rejections_ask_for_no_reload() {
+    fn other_rejections_request_no_reload() {
         let flows = StoppedFlows::default();
         assert!(!flows.wants_reload(&[rejected(DeadLetterReason::ValidationFailed)], Instant::now()));
     }

@@ -1,32 +1,32 @@
-//! Who else lives on this database: without others nobody would have the flows any more, and one that still runs is not retired.
+//! Checks the other gateways before a retirement: some gateway must take the flows, and the replica must not run.
 
 use super::super::StartError;
 use crate::domain::replicas::{Member, Role};
 use crate::settings::Settings;
 use crate::store::{Database, announce, members};
 
-/// What the rows of `gateway_members` say to a retirement.
+/// The state of `gateway_members` from the view of a retirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OtherMembers {
-    /// The one that is to be retired runs, with another inbox.
-    SameName,
-    /// Somebody takes flows over.
-    Active,
-    None,
+    /// The retiring replica is running with another inbox.
+    Itself,
+    /// Another gateway can take the flows.
+    Others,
+    Nobody,
 }
 
-/// Refuses while the replica runs elsewhere and, unless it is the last, while nobody could take its flows over.
-pub(super) async fn ask_the_others(
+/// Refuses if the replica runs elsewhere or, unless it is the last, if no other gateway could take its flows.
+pub(super) async fn check_others(
     settings: &Settings,
     inbox_id: &str,
-    the_last: bool,
+    is_last: bool,
 ) -> Result<(), StartError> {
     let database = Database::connect(&settings.database, 1).await?;
     let client_id = &settings.mqtt.client_id;
-    let answer = match other_members(&members(&database).await?, inbox_id, client_id) {
-        OtherMembers::SameName => Err(StartError::StillRuns { client_id: client_id.clone() }),
-        OtherMembers::None if !the_last => {
-            // A gateway alone tells of itself when it has found somebody else's row.
+    let answer = match company(&members(&database).await?, inbox_id, client_id) {
+        OtherMembers::Itself => Err(StartError::StillRuns { client_id: client_id.clone() }),
+        OtherMembers::Nobody if !is_last => {
+            // A single gateway publishes its row after it has found another row.
             announce(&database, &leaving(inbox_id, client_id)).await?;
             Err(StartError::NobodyElse { reload_s: settings.flows_reload_interval.as_secs() })
         }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_living_count_and_one_of_the_same_name_is_nobody_else() {
+    fn dead_members_and_own_names_do_not_count() {
         const LONG_US: i64 = 60_000_000;
         let own = "gw-1";
         let cases = [

@@ -1,8 +1,8 @@
-//! The sessions that a replica may have: one at each broker of the list, gone to in turn.
+//! Drains the sessions of a replica: one at each broker of the list, in turn.
 //!
 //! ```text
-//!   others have its flows? ─▶ UNSUBSCRIBE ─▶ take what the broker still has ─▶ DISCONNECT, forget ─▶ the next broker
-//!                          └── out of reach: its session stays, and is named ────────────────────────▲
+//!   others have its flows? ─▶ UNSUBSCRIBE ─▶ receive the queued messages ─▶ DISCONNECT, delete ─▶ the next broker
+//!        └── out of reach: its session stays, and is named ─────────────────────────▲
 //! ```
 
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use crate::actors::messages::{AwaitHandover, ConnectionLost};
 use crate::mqtt::{MqttLink, SessionEnd, Subscription};
 use crate::store::MqttServer;
 
-/// How often is looked whether the broker has sent everything.
-const LOOK: Duration = Duration::from_millis(200);
+/// Interval at which the state of the drain is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A mark may get lost: it is published again after so many looks.
-const LOOKS_TO_A_MARK: u32 = 10;
+/// Number of checks after which the mark is published again, because it may get lost.
+const CHECKS_PER_MARK: u32 = 10;
 
-/// The same when the connection has been lost since the mark was tried: a broker that does not allow it may end the
-/// connection over it. By then silence has been the end, if there was any.
-const LOOKS_TO_A_MARK_AFTER_A_LOSS: u32 = 75;
+/// Number of checks before the next mark if the connection was lost after the last one: some brokers close the
+/// connection because of the mark. By then silence has ended the drain, if there was any.
+const CHECKS_PER_MARK_AFTER_A_LOSS: u32 = 75;
 
-/// A broker that lives answers within this time.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Time within which a working broker answers the probe.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A broker that was asleep sends what it has as soon as it has answered: it is listened to for so many looks.
-const AFTER_THE_ANSWER: u32 = 5;
+/// Number of checks after the answer. A broker that was suspended sends its queue right after the answer.
+const CHECKS_AFTER_ANSWER: u32 = 5;
 
-/// How often it is told that the broker still sends.
-const REMINDER: Duration = Duration::from_secs(30);
+/// Interval between two log lines about an unfinished drain.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long one of several brokers is waited for.
+/// Maximum wait for one of several brokers.
 const OUT_OF_REACH: Duration = Duration::from_mins(1);
 
-/// All that are enabled, or the one that is wanted.
+/// All enabled brokers, or the wanted one.
 pub(super) fn brokers_of(prepared: &Prepared, wanted: Option<i64>) -> Result<Vec<MqttServer>, StartError> {
     let Prepared { servers, skipped, .. } = prepared;
     let Some(wanted) = wanted else {
@@ -55,7 +55,7 @@ pub(super) fn brokers_of(prepared: &Prepared, wanted: Option<i64>) -> Result<Vec
     })
 }
 
-/// The sessions of a replica, and what empties them.
+/// The sessions of a replica and the parts that drain them.
 pub(super) struct Sessions {
     pub(super) brokers: Vec<MqttServer>,
     pub(super) directory: Directory,
@@ -65,8 +65,8 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Takes what all of them hold. Where that is done at all, the last one is still connected, for the orderly end to
-    /// have it forgotten; else it was forgotten like the others. Answers at which brokers something may be left.
+    /// Drains all sessions. The last one stays connected, so that the orderly shutdown deletes it; the others are deleted
+    /// here. Returns the brokers that may still hold messages.
     pub(super) async fn empty(&self) -> Vec<&MqttServer> {
         let mut left = Vec::new();
         for (turn, broker) in (1..).zip(&self.brokers) {
@@ -90,50 +90,50 @@ impl Sessions {
     fn turn_to(&self, broker: &MqttServer) {
         log::info!("Turning to the session at the broker {}", named(broker));
         self.link.use_servers(vec![broker.clone().into()]);
-        // The link does not tell of an end that it was asked for.
+        // The link does not report a disconnect that it was asked for.
         self.directory.registry.tell(ConnectionLost);
         self.link.connect();
     }
 
     async fn is_emptied(&self) -> bool {
         if self.brokers.len() == 1 {
-            self.hand_over_and_take_the_rest().await;
+            self.hand_over_and_drain().await;
             return true;
         }
         tokio::select! {
-            () = self.hand_over_and_take_the_rest() => true,
+            () = self.hand_over_and_drain() => true,
             () = self.is_out_of_reach() => false,
         }
     }
 
-    /// Without a connection nothing is said, and the session stays.
+    /// Deletes the session. Without a connection nothing is sent, and the session stays.
     async fn is_forgotten(&self) -> bool {
         self.link.disconnect_with(SessionEnd::ForgetSession).await.is_ok()
     }
 
-    /// Returns when there has been no connection for long.
+    /// Returns when there has been no connection for a long time.
     async fn is_out_of_reach(&self) {
         let mut since = Instant::now();
         while since.elapsed() < out_of_reach() {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
             if self.link.is_connected() {
                 since = Instant::now();
             }
         }
     }
 
-    async fn hand_over_and_take_the_rest(&self) {
+    async fn hand_over_and_drain(&self) {
         let client_id = &self.client_id;
         let handed_over = loop {
             if let Ok(Some(handed_over)) = self.directory.registry.ask(AwaitHandover).await {
                 break handed_over;
             }
-            // It is being restarted.
-            sleep(LOOK).await;
+            // The registry is being restarted.
+            sleep(CHECK_INTERVAL).await;
         };
         if handed_over.session_kept {
             log::info!("Nothing is subscribed any more; taking what the broker still has for {client_id:?}");
-            self.take_the_rest(handed_over.has_book).await;
+            self.drain(handed_over.has_record).await;
             let messages = self.mark.messages();
             if self.mark.is_endless() {
                 log::warn!(messages; "The broker sends on for {client_id:?}: something is subscribed that no book tells of, and what comes by it from now on is left");
@@ -145,17 +145,17 @@ impl Sessions {
         }
     }
 
-    async fn take_the_rest(&self, has_book: bool) {
+    async fn drain(&self, has_record: bool) {
         let (link, mark) = (&self.link, &self.mark);
         let mut publishing = MarkPublishing::default();
         let mut told = Instant::now();
-        mark.begin_anew(has_book);
+        mark.restart(has_record);
         loop {
             if link.is_connected() {
-                publishing.look(link, mark.topic()).await;
+                publishing.tick(link, mark.topic()).await;
             } else {
-                // Nothing can come.
-                mark.listen_anew();
+                // Without a connection no message can arrive.
+                mark.restart_silence();
                 publishing.connection_lost();
             }
             if mark.is_reached() {
@@ -165,33 +165,33 @@ impl Sessions {
                 Silence::IsNone => {}
                 Silence::IsTheEnd => return,
                 Silence::OfTheConnection => {
-                    mark.listen_anew();
+                    mark.restart_silence();
                     publishing.connection_lost();
                 }
             }
-            if told.elapsed() >= REMINDER {
+            if told.elapsed() >= REMINDER_INTERVAL {
                 told = Instant::now();
-                self.tell_what_is_waited_for();
+                self.log_progress();
             }
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Whether the broker has been silent for long and still is when it has answered a question. A network or a broker that stands
-    /// still looks the same until then, and what it has would be lost with the session.
+    /// Whether the broker has been silent for a long time and still is after it answered a probe. A suspended broker or
+    /// network looks the same without the probe, and its messages would be lost with the session.
     async fn silence(&self) -> Silence {
         let Some(since) = self.mark.long_quiet_since() else { return Silence::IsNone };
-        let answers = timeout(ANSWER, self.link.answers()).await.unwrap_or(false);
-        if !(answers && self.stays_connected_for(AFTER_THE_ANSWER).await) {
+        let answers = timeout(ANSWER_TIMEOUT, self.link.answers()).await.unwrap_or(false);
+        if !(answers && self.stays_connected_for(CHECKS_AFTER_ANSWER).await) {
             return Silence::OfTheConnection;
         }
         if self.mark.long_quiet_since() == Some(since) { Silence::IsTheEnd } else { Silence::IsNone }
     }
 
-    /// Looks so often that no loss between two looks is mended at the next one.
+    /// Checks often enough that a connection cannot be lost and restored between two checks.
     async fn stays_connected_for(&self, looks: u32) -> bool {
         for _ in 0..looks {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
             if !self.link.is_connected() {
                 return false;
             }
@@ -199,7 +199,7 @@ impl Sessions {
         true
     }
 
-    fn tell_what_is_waited_for(&self) {
+    fn log_progress(&self) {
         let (messages, client_id) = (self.mark.messages(), &self.client_id);
         if !self.link.is_connected() {
             log::info!(messages; "There is no connection to the broker, which still has something for {client_id:?}");
@@ -211,30 +211,30 @@ impl Sessions {
     }
 }
 
-/// What it means that nothing comes.
+/// The meaning of the silence.
 enum Silence {
-    /// It has not lasted for long.
+    /// The silence is too short.
     IsNone,
-    /// The broker has nothing more.
+    /// The broker has sent everything.
     IsTheEnd,
-    /// Nothing can come.
+    /// The connection is stalled.
     OfTheConnection,
 }
 
-/// Publishes the mark now and then, where the broker lets us.
+/// Publishes the mark periodically, if the broker permits it.
 #[derive(Debug, Default)]
 struct MarkPublishing {
-    /// What the broker has said to our subscribing it.
+    /// Whether the broker granted the subscription of the mark.
     is_granted: Option<bool>,
     was_tried: bool,
-    /// Looks until it is due.
+    /// Checks until the next mark.
     due_in: u32,
 }
 
 impl MarkPublishing {
-    async fn look(&mut self, link: &MqttLink, topic: &str) {
+    async fn tick(&mut self, link: &MqttLink, topic: &str) {
         if self.is_granted == Some(false) {
-            // Silence stands for it.
+            // Silence replaces the mark.
             return;
         }
         if self.due_in > 0 {
@@ -242,7 +242,7 @@ impl MarkPublishing {
             return;
         }
         self.was_tried = true;
-        self.due_in = LOOKS_TO_A_MARK;
+        self.due_in = CHECKS_PER_MARK;
         if self.is_granted.is_none() {
             let answers = link.subscribe(vec![Subscription { filter: topic.to_owned(), id: None }]).await;
             self.is_granted = answers.ok().map(|answers| answers.iter().all(|(_, answer)| answer.is_ok()));
@@ -254,18 +254,18 @@ impl MarkPublishing {
 
     fn connection_lost(&mut self) {
         if self.was_tried {
-            self.due_in = LOOKS_TO_A_MARK_AFTER_A_LOSS;
+            self.due_in = CHECKS_PER_MARK_AFTER_A_LOSS;
         }
     }
 }
 
-/// For people: with its id and its address.
+/// The broker's id and address, for messages.
 pub(super) fn named(server: &MqttServer) -> String {
     format!("{} ({}:{})", server.id, server.host, server.port)
 }
 
 fn out_of_reach() -> Duration {
-    // Tests have less time.
+    // Tests shorten the time.
     fail::fail_point!("broker-out-of-reach", |ms| {
         ms.and_then(|ms| ms.parse().ok()).map_or(OUT_OF_REACH, Duration::from_millis)
     });

@@ -1,58 +1,58 @@
-//! Reads the head of an answer, whatever it looks like, and writes a plain one in its place.
+//! Reads the head of a response tolerantly and replaces it with a normalised one.
 //!
 //! ```text
 //!  endpoint ──▶ HTTP/1.1 103 …   ──▶ HeadReader ──▶ (dropped)
 //!               HTTP/1.1 200 OK  ──▶            ──▶ HTTP/1.1 200, its framing, Location ──▶ awc
 //! ```
 //!
-//! An endpoint whose status line was read has taken the message or has refused it. awc takes an interim
-//! answer (100 to 199) for the final one, and refuses a whole head for a flaw in a header that nobody
-//! needs: the endpoint would get the message again and again. So awc sees only what the delivery needs.
-//! A head whose framing is in doubt ends with its connection, and its body is not read.
+//! A readable status line shows whether the endpoint accepted the message. awc takes an interim response (100 to 199)
+//! for the final one, and rejects a head for a flaw in an unused header. The endpoint would then receive the message
+//! repeatedly, so awc sees only the parts of the head that the delivery needs. If the framing of a response is
+//! ambiguous, its body is not read and its connection is closed.
 
 use thiserror::Error;
 
-/// Bytes of an answer's heads, the interim ones included.
+/// Maximum size of a response's heads, including the interim ones.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// Why an answer has no head.
+/// Reason for which a response has no head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum HeadError {
-    /// It does not begin with a status line.
+    /// The response does not begin with a status line.
     #[error("the answer is not HTTP")]
     NotHttp,
-    /// Interim answers, or a status line, without an end.
+    /// Endless interim responses, or an endless status line.
     #[error("the head of the answer is longer than {MAX_HEAD_BYTES} bytes")]
     TooLong,
 }
 
-/// Reads heads line by line, until one is final.
+/// Reads heads line by line, until the final one is complete.
 #[derive(Debug, Default)]
 pub(super) struct HeadReader {
-    /// The beginning of a line whose end has not come.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
     read_bytes: usize,
     head: Option<Head>,
 }
 
-/// What of a head counts.
+/// The relevant parts of a head.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: u16,
     framing: Framing,
     closes: bool,
     location: Option<Vec<u8>>,
-    /// The header that a folded line goes on with.
+    /// The header to which a folded line belongs.
     last: Field,
 }
 
-/// How the end of the body is found.
+/// Delimitation of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     NotSaid,
     Length(u64),
     Chunked,
-    /// Said twice, or in words that have no meaning here.
+    /// Contradictory or unknown framing headers.
     InDoubt,
 }
 
@@ -64,17 +64,17 @@ enum Field {
 }
 
 impl HeadReader {
-    /// No byte has come yet.
+    /// Whether no byte was read yet.
     pub(super) fn is_untouched(&self) -> bool {
         self.read_bytes == 0
     }
 
-    /// Takes from `bytes` what belongs to heads; answers the final one once it is whole.
+    /// Consumes the bytes of heads from `bytes`. Returns the final head once it is complete.
     pub(super) fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Head>, HeadError> {
         while !bytes.is_empty() {
             let room = MAX_HEAD_BYTES.saturating_sub(self.read_bytes);
             if room == 0 {
-                // The status counts, however much is said besides.
+                // The status counts, even if the headers are too long.
                 *bytes = &[];
                 let head = self.head.take().filter(|head| !head.is_interim());
                 return head.map(|head| Some(head.in_doubt())).ok_or(HeadError::TooLong);
@@ -92,7 +92,7 @@ impl HeadReader {
         Ok(None)
     }
 
-    /// Interprets a whole line. True if it ends the final head.
+    /// Interprets a complete line. Returns `true` if it ends the final head.
     fn end_line(&mut self) -> Result<bool, HeadError> {
         let line = std::mem::take(&mut self.line);
         let line = line.trim_ascii_end();
@@ -116,18 +116,18 @@ impl HeadReader {
 }
 
 impl Head {
-    /// Reads a status line: a version, a status of three digits, and words that do not count.
+    /// Reads a status line: a version, a three-digit status, and an ignored reason phrase.
     fn begin(line: &[u8]) -> Option<Self> {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let version = words.next().filter(|version| version.starts_with(b"HTTP/"))?;
         let digits = words.next().filter(|digits| digits.len() == 3)?;
         let status = u16::try_from(number(digits)?).ok().filter(|status| *status >= 100)?;
-        // Those of HTTP/1.0 keep a connection only by a word of its own.
+        // HTTP/1.0 keeps a connection only on request.
         let closes = version != b"HTTP/1.1";
         Some(Self { status, framing: Framing::NotSaid, closes, location: None, last: Field::Other })
     }
 
-    /// Another head follows on the same connection. After 101 none does.
+    /// Whether another head follows on the same connection. None follows a 101.
     fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
     }
@@ -171,7 +171,7 @@ impl Head {
         }
     }
 
-    /// Takes what a header says of the framing; a second one may only repeat the first.
+    /// Records a framing header. A second one must repeat the first.
     fn frame(&mut self, said: Framing) {
         let agrees =
             self.framing == Framing::NotSaid || (self.framing == said && matches!(said, Framing::Length(_)));
@@ -179,7 +179,7 @@ impl Head {
         self.last = Field::Framing;
     }
 
-    /// The head in the form that is read from it. Its body follows, unless the connection ends with it.
+    /// The normalised head. The body follows, unless the connection ends with the head.
     pub(super) fn plain(&self) -> Vec<u8> {
         let (length, ends) = match self.framing {
             _ if matches!(self.status, 204 | 304) => ("Content-Length: 0".to_owned(), self.closes),
@@ -202,7 +202,7 @@ impl Head {
     }
 }
 
-/// A number of digits alone.
+/// Parses a number that consists of digits only.
 fn number(digits: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()

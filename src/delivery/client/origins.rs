@@ -1,4 +1,4 @@
-//! A client for each origin, and what is known of the connections it keeps.
+//! One HTTP client per origin, with the state of its kept connections.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,20 +15,20 @@ use super::targets::{Target, address};
 use crate::delivery::tls::Tls;
 use crate::domain::proxies::Proxy;
 
-/// Origins that have a client at a time; the one that was idle for longest gives way.
+/// Maximum number of origins with a client; the longest idle client is evicted.
 const MAX_CLIENTS: usize = 256;
 
-/// A client that was idle for longer is dropped, and with it the connections it kept: awc looks at
-/// them only when it needs one.
+/// Idle time after which a client and its kept connections are dropped. awc checks kept connections only when it needs
+/// one.
 const CLIENT_IDLE: Duration = Duration::from_secs(10);
 
-/// How long a connection is kept for the next post. Servers close idle ones after 2 s (gunicorn), 5 s
-/// (uvicorn, node) or more; the shorter it is, the fewer posts meet that moment.
+/// Time for which a connection is kept for the next post. Servers close idle connections after 2 s (gunicorn), 5 s
+/// (uvicorn, node) or more. A shorter time means fewer posts on a connection that is just being closed.
 const CONNECTION_IDLE: Duration = Duration::from_secs(1);
 
 /// The clients of all origins. Lives on one thread.
 pub(super) struct Origins {
-    /// Longer than a post may take: what ends it is the one timeout around everything.
+    /// A timeout that never fires, because one outer timeout covers the whole post.
     never: Duration,
     tls: Tls,
     clients: RefCell<HashMap<String, KnownClient>>,
@@ -37,7 +37,7 @@ pub(super) struct Origins {
 struct KnownClient {
     client: Client,
     used: Instant,
-    /// When it was last given back a connection.
+    /// Time at which a connection was last returned to the client.
     kept: Option<Instant>,
 }
 
@@ -46,7 +46,7 @@ impl Origins {
         Self { never: post_timeout.saturating_mul(2), tls, clients: RefCell::default() }
     }
 
-    /// The client for `target`, a new one if there is none.
+    /// The client for `target`; created if there is none.
     pub(super) fn client(&self, target: &Target) -> Result<Client, PostError> {
         let mut clients = self.clients.borrow_mut();
         if let Some(known) = clients.get_mut(&target.origin) {
@@ -65,26 +65,26 @@ impl Origins {
         Ok(client)
     }
 
-    /// Whether a post to `target` may be sent on a connection that was used before.
+    /// Whether a post to `target` may use a kept connection.
     pub(super) fn may_reuse(&self, target: &Target) -> bool {
         let clients = self.clients.borrow();
         let kept = clients.get(&target.origin).and_then(|known| known.kept);
         kept.is_some_and(|kept| kept.elapsed() <= CONNECTION_IDLE)
     }
 
-    /// A connection to the origin of `target` is kept from now on.
+    /// Records that a connection to the origin of `target` is kept.
     pub(super) fn keep(&self, target: &Target) {
         if let Some(known) = self.clients.borrow_mut().get_mut(&target.origin) {
             known.kept = Some(Instant::now());
         }
     }
 
-    /// No connection made so far to the origin of `target` is used again.
+    /// Ensures that no existing connection to the origin of `target` is reused.
     pub(super) fn forget(&self, target: &Target) {
         self.clients.borrow_mut().remove(&target.origin);
     }
 
-    /// Drops the clients that nobody uses any more.
+    /// Drops idle clients.
     pub(super) fn drop_idle(&self) {
         self.clients.borrow_mut().retain(|_, known| known.used.elapsed() < CLIENT_IDLE);
     }
@@ -105,7 +105,7 @@ impl Origins {
 
     fn new_client(&self, target: &Target) -> Result<Client, PostError> {
         let route = self.route(target)?;
-        // awc takes every origin for plain HTTP: what it is given is the inside of a connection.
+        // awc treats every origin as plain HTTP, because TLS is handled below it.
         let connect = move |info: ConnectInfo<Uri>| {
             let route = route.clone();
             async move {

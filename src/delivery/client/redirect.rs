@@ -1,17 +1,17 @@
-//! Which redirects are followed, and what goes along.
+//! Decides which redirects are followed, and with which credentials.
 //!
-//! 307 and 308 ask for the same request at another address. 301, 302 and 303 are read by most clients as a GET without
-//! a body, whose success says nothing about the message; so they are failures, as is a way back from https to http.
+//! 307 and 308 request the same POST at another address. Most clients follow 301, 302 and 303 with a GET without a body,
+//! whose success proves nothing about the message. These are failures, and so is a redirect from https to http.
 
 use awc::http::StatusCode;
 use url::Url;
 
 use super::PostError;
 
-/// Redirects that one post follows.
+/// Maximum number of redirects per post.
 pub(super) const MAX_REDIRECTS: usize = 5;
 
-/// Where the answer `status` with this `Location` leads from `from`: nowhere if it is no redirect.
+/// The URL to which the response with this `status` and `Location` redirects; `None` if it is no redirect.
 pub(super) fn next(from: &Url, status: StatusCode, location: Option<&str>) -> Result<Option<Url>, PostError> {
     let Some(location) = location.filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)) else {
         return Ok(None);
@@ -36,8 +36,8 @@ pub(super) fn next(from: &Url, status: StatusCode, location: Option<&str>) -> Re
     Ok(Some(to))
 }
 
-/// Whether user and password of `from` are sent to `to`, as the Python service's HTTP client decides it: to the same
-/// origin, and from plain http to https on the same host.
+/// Whether the credentials of `from` are sent to `to`, by the rule of the Python service's HTTP client: to the same
+/// origin, and from http to https on the same host.
 pub(super) fn keeps_credentials(from: &Url, to: &Url) -> bool {
     let standard = |url: &Url| url.port().is_none();
     from.origin() == to.origin()
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn permanent_and_temporary_redirects_are_followed() {
+    fn redirects_307_and_308_are_followed() {
         for status in [307, 308] {
             assert_eq!(led("http://h/hook", status, "/hook/"), Ok(Some("http://h/hook/".to_owned())));
             assert_eq!(led("http://h/a", status, "https://o:1/b?c"), Ok(Some("https://o:1/b?c".to_owned())));
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn other_redirects_say_where_they_lead_and_no_secret() {
+    fn rejected_redirects_show_no_secret() {
         for status in [301, 302, 303] {
             let error = led("http://h/", status, "https://me:s3cret@o/login?next=s3cret#s3cret").unwrap_err();
             assert!(error.contains("https://o/login") && !error.contains("s3cret"), "{error}");

@@ -1,9 +1,9 @@
-//! The way to an origin: how a connection to it is made.
+//! Connects to an origin, directly or through a proxy.
 //!
 //! ```text
 //!  http                TCP ─▶ endpoint
 //!  https               TCP ─▶ TLS ─▶ endpoint
-//!  http by a proxy     TCP ─▶ proxy, which is asked for the whole URL
+//!  http by a proxy     TCP ─▶ proxy, which receives the whole URL
 //!  https by a proxy    TCP ─▶ proxy ─▶ CONNECT ─▶ TLS ─▶ endpoint
 //! ```
 
@@ -20,15 +20,15 @@ use tokio_rustls::TlsConnector;
 use super::answer::HeadReader;
 use super::stream::{AnswerStream, Wire};
 
-/// Bytes of a proxy's answer that are read at a time.
+/// Buffer size for reading a proxy's response.
 const PIECE_BYTES: usize = 1024;
 
-/// Where a connection goes, and what it goes through.
+/// The destination of a connection and the proxy on the way.
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) endpoint: Hop,
     pub(super) proxy: Option<Hop>,
-    /// What is said to the proxy on behalf of the user, for CONNECT.
+    /// The header `Proxy-Authorization` for CONNECT.
     pub(super) proxy_authorization: Option<String>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Hop {
     /// A name or an address, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// Where it is spoken to by TLS.
+    /// TLS configuration, if this hop uses TLS.
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
@@ -56,7 +56,7 @@ impl Route {
         Ok(AnswerStream::new(wire))
     }
 
-    /// Connects to the proxy; for `https`, by it to the endpoint.
+    /// Connects to the proxy and, for `https`, through it to the endpoint.
     async fn reach(&self, proxy: &Hop) -> io::Result<Box<dyn Wire>> {
         let mut wire = proxy.secure(proxy.open().await?).await?;
         if self.endpoint.tls.is_some() {
@@ -83,7 +83,7 @@ impl Route {
             let mut bytes = piece.get(..count).filter(|bytes| !bytes.is_empty()).ok_or_else(closed)?;
             if let Some(head) = reader.read(&mut bytes).map_err(io::Error::other)? {
                 let is_open = StatusCode::from_u16(head.status).is_ok_and(|status| status.is_success());
-                // The endpoint says nothing before it was greeted.
+                // An endpoint sends nothing before the TLS handshake, so further bytes are an error.
                 return if is_open && bytes.is_empty() { Ok(()) } else { Err(refused(head.status)) };
             }
         }
@@ -93,8 +93,8 @@ impl Route {
 impl Hop {
     async fn open(&self) -> io::Result<Box<dyn Wire>> {
         let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        // A request goes out in pieces, and none shall wait until the one before is acknowledged. Without it a post is
-        // only slower.
+        // A request is written in pieces, which must not wait for the acknowledgement of earlier ones. A failure here only
+        // slows the post down.
         let _ = socket.set_nodelay(true);
         Ok(Box::new(socket))
     }

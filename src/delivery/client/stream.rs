@@ -1,4 +1,4 @@
-//! A connection to an endpoint, as awc sees it: each answer begins with a plain head.
+//! A connection to an endpoint as seen by awc: each response begins with a normalised head.
 
 use std::fmt;
 use std::io;
@@ -10,15 +10,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Ready};
 
 use super::answer::HeadReader;
 
-/// Bytes read at a time while a head is awaited. Most heads are shorter.
+/// Buffer size for reading a head. Most heads are shorter.
 const PIECE_BYTES: usize = 1024;
 
-/// What carries bytes to an endpoint and back.
+/// A byte stream to an endpoint.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
 
-/// The connection. awc writes a whole request before it reads the answer, so a write begins an exchange.
+/// The connection. awc writes a whole request before it reads the response, so a write starts an exchange.
 pub(super) struct AnswerStream {
     wire: Box<dyn Wire>,
     reading: Reading,
@@ -26,7 +26,7 @@ pub(super) struct AnswerStream {
 
 enum Reading {
     Head(HeadReader),
-    /// Bytes that come before those that are still to be read.
+    /// Buffered bytes that precede the unread bytes of the connection.
     Body(Vec<u8>),
 }
 
@@ -74,7 +74,7 @@ impl AsyncRead for AnswerStream {
     }
 }
 
-/// The connection was closed: nothing came, or not a whole head.
+/// Handles a closed connection: no response, or an incomplete head.
 fn ended(reader: &HeadReader) -> io::Result<()> {
     if reader.is_untouched() {
         return Ok(());
@@ -82,7 +82,7 @@ fn ended(reader: &HeadReader) -> io::Result<()> {
     Err(unreadable("the answer was cut off within its head"))
 }
 
-/// Never an error that stands for a closed connection: something was answered.
+/// Creates an error that never means a closed connection, because the endpoint did answer.
 fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
@@ -103,7 +103,7 @@ impl AsyncWrite for AnswerStream {
     }
 }
 
-/// awc asks for this trait and never calls it.
+/// awc requires this trait but never calls it.
 impl ActixStream for AnswerStream {
     fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         Poll::Ready(Ok(Ready::READABLE))

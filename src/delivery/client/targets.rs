@@ -1,4 +1,4 @@
-//! What a URL says of the request, read once and not again for each message.
+//! Parses the URL of a request once and caches the result.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,30 +16,30 @@ use super::PostError;
 use super::redirect::keeps_credentials;
 use crate::domain::proxies::{Proxies, Proxy};
 
-/// URLs that are remembered; when there are more, all are read anew.
+/// Maximum number of cached URLs; when it is exceeded, the cache is cleared.
 const MAX_TARGETS: usize = 1024;
 
-/// Where a post goes.
+/// The destination of a post.
 pub(super) struct Target {
     /// The URL, without user and fragment.
     pub(super) url: Url,
-    /// Scheme, host and port: what a connection is for.
+    /// Scheme, host and port, which identify a connection.
     pub(super) origin: String,
     pub(super) is_https: bool,
     /// A name or an address, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// What awc is asked for: it knows no https, which is made below it.
+    /// The URI for awc, always with the scheme http: TLS is handled below awc.
     pub(super) uri: Uri,
     /// The header `Host`.
     pub(super) host_header: HeaderValue,
-    /// Name and password, if the URL has one of them.
+    /// Name and password, if the URL contains one of them.
     pub(super) user: Option<User>,
-    /// What it is reached through.
+    /// The proxy, if one is used.
     pub(super) proxy: Option<Proxy>,
 }
 
-/// Name and password of a URL, as they were before they were escaped.
+/// Name and password of a URL, unescaped.
 pub(super) type User = (String, Option<String>);
 
 impl Target {
@@ -62,7 +62,7 @@ impl Target {
 }
 
 impl Target {
-    /// What is said to the proxy on behalf of its user.
+    /// The header `Proxy-Authorization` for the user of the proxy.
     pub(super) fn proxy_authorization(&self) -> Option<String> {
         let (name, password) = user(self.proxy.as_ref()?.url())?;
         let words = format!("{name}:{}", password.unwrap_or_default());
@@ -79,13 +79,13 @@ pub(super) fn address(url: &Url) -> Option<(String, u16)> {
     Some((host, url.port_or_known_default()?))
 }
 
-/// Name and password, if it has one of them. Users write `%40` for an `@` in a password.
+/// Name and password, if the URL contains one of them. An `@` in a password is written as `%40`.
 pub(super) fn user(url: &Url) -> Option<User> {
     let (name, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
     (!name.is_empty() || password.is_some()).then_some((name, password))
 }
 
-/// What awc is asked for. It writes the path into the request, and a proxy wants to read the whole URL there.
+/// The request URI for awc, which writes its path into the request. A proxy needs the whole URL there.
 fn request_uri(url: &Url, is_for_proxy: bool) -> Option<Uri> {
     let mut parts = Uri::try_from(url.as_str()).ok()?.into_parts();
     parts.scheme = Some(Scheme::HTTP);
@@ -107,13 +107,13 @@ impl Targets {
         Self { proxies, known: RefCell::default() }
     }
 
-    /// Where a redirect of `from` leads. What user and password it names itself does not count.
+    /// The target of a redirect from `from`. User and password in the location are ignored.
     pub(super) fn redirected(&self, from: &Target, to: Url) -> Result<Rc<Target>, PostError> {
         let user = from.user.clone().filter(|_| keeps_credentials(&from.url, &to));
         Ok(Rc::new(Target { user, ..Target::new(to, &self.proxies)? }))
     }
 
-    /// What `url` says.
+    /// The target of `url`.
     pub(super) fn of(&self, url: &Arc<str>) -> Result<Rc<Target>, PostError> {
         let mut known = self.known.borrow_mut();
         if let Some(target) = known.get(url) {
@@ -128,7 +128,7 @@ impl Targets {
     }
 }
 
-/// awc leaves out the ports 80 and 443 whatever the scheme.
+/// The header `Host`. awc would omit the ports 80 and 443 for any scheme.
 fn host_header(url: &Url) -> Result<String, PostError> {
     let host = url.host_str().ok_or(PostError::Scheme)?;
     Ok(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
@@ -156,12 +156,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_in_passwords_are_undone_and_other_percent_signs_stay() {
+    fn only_valid_password_escapes_are_decoded() {
         assert_eq!(percent_decoded("p%40ss%3a%zz%4"), "p@ss:%zz%4");
     }
 
     #[test]
-    fn the_host_header_names_the_port_unless_it_is_the_default() {
+    fn host_header_omits_the_default_port() {
         let header = |url: &str| host_header(&Url::parse(url).unwrap()).unwrap();
         assert_eq!(header("http://example.com:443/"), "example.com:443");
         assert_eq!(header("https://example.com:443/"), "example.com");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn user_and_fragment_are_no_part_of_the_address() {
+    fn address_excludes_user_and_fragment() {
         let target = Targets::default().of(&"http://me:p%40ss@example.com/in?a=1#here".into()).unwrap();
         assert_eq!(target.uri.to_string(), "http://example.com/in?a=1");
         assert_eq!(target.user, Some(("me".to_owned(), Some("p@ss".to_owned()))));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_urls_there_are_few_are_remembered() {
+    fn remembered_urls_are_bounded() {
         let targets = Targets::default();
         for number in 0..=MAX_TARGETS {
             targets.of(&format!("http://localhost/{number}").into()).unwrap();

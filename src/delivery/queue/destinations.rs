@@ -1,4 +1,4 @@
-//! Where flows post: what their rows say now, against what their messages were told when they were numbered.
+//! Destinations of flows: the current destination in the flow's row overrides the one recorded with a message.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{Destination, FlowDestination};
 
 impl DeliveryQueue {
-    /// Follows the rows of all flows that have messages in the table. Gives those that go elsewhere from now on, or
-    /// nowhere. Of all other flows nothing is known any more.
+    /// Updates the destinations of all flows that have messages in the table. Returns the flows whose destination changed.
+    /// Destinations of all other flows are forgotten.
     pub fn follow(&mut self, destinations: Vec<FlowDestination>, now: Moment) -> Vec<FlowDestination> {
         let mut before = self.take_destinations();
         let mut changed = destinations;
@@ -31,13 +31,13 @@ impl DeliveryQueue {
         known.filter_map(|(flow, queue)| Some((*flow, queue.destination.take()?))).collect()
     }
 
-    /// Whether the flow was deleted: its messages are given up instead of posted.
+    /// Whether the flow was deleted. Its messages become dead letters.
     #[must_use]
     pub fn is_deleted(&self, flow: FlowId) -> bool {
         self.flows.get(&flow).is_some_and(|queue| queue.destination == Some(Destination::Deleted))
     }
 
-    /// What failures have taught of these flows does not count any more.
+    /// Resets the failure state of these flows.
     fn restart(&mut self, flows: &HashSet<FlowId>, now: Moment) {
         self.fresh.retain(|flow| !flows.contains(flow));
         self.retrying.retain(|flow| !flows.contains(flow));
@@ -46,7 +46,7 @@ impl DeliveryQueue {
             let Some(queue) = self.flows.get_mut(flow) else {
                 continue;
             };
-            // A post under way still counts as the retry that it began as.
+            // A post in flight still counts as the retry as which it began.
             queue.failing &= queue.in_flight.is_some();
             queue.refused_in_a_row = 0;
             queue.retry_at = None;
@@ -64,17 +64,17 @@ impl DeliveryQueue {
 }
 
 impl FlowQueue {
-    /// Nothing is posted or loaded.
+    /// Whether posting and loading are suspended.
     pub(super) fn is_on_hold(&self) -> bool {
         matches!(self.destination, Some(Destination::OnHold(_)))
     }
 
-    /// Whether a failure to post `item` says nothing of where the flow posts now.
+    /// Whether `item` was posted to another destination, so that its failure does not concern the current one.
     pub(super) fn posts_elsewhere_than(&self, item: &OutboxItem) -> bool {
         matches!(&self.destination, Some(Destination::Url(url)) if item.url != *url)
     }
 
-    /// Sends `item` to where the flow posts now.
+    /// Addresses `item` to the current destination of the flow.
     pub(super) fn address(&mut self, item: &mut Arc<OutboxItem>) {
         if let Some(Destination::Url(url)) = &self.destination
             && item.url != *url

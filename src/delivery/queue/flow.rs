@@ -1,4 +1,4 @@
-//! The messages of one flow, and what the flow waits for.
+//! The messages of one flow and its waiting state.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,90 +14,90 @@ pub(super) struct FlowQueue {
     pub(super) place: Place,
     pub(super) table: Table,
     pub(super) load: Load,
-    /// The highest number that was in memory since the last load from the start: no row above it was.
+    /// The highest sequence number in memory since the last load from the start. No row above it was in memory.
     pub(super) cursor: Option<i64>,
-    /// In order. What is in flight is not among them.
+    /// Waiting messages in order, without the message in flight.
     pub(super) waiting: VecDeque<Entry>,
     pub(super) in_flight: Option<Entry>,
-    /// Bytes of all of them.
+    /// Bytes of the waiting messages.
     pub(super) bytes: usize,
-    /// Outcomes decided and not yet written.
-    pub(super) unsettled: usize,
-    /// The highest offset of our own inbox that was ever in memory.
+    /// Number of outcomes that are not written yet.
+    pub(super) unflushed: usize,
+    /// The highest offset of the own inbox that was ever in memory.
     pub(super) highest: Option<Offset>,
-    /// The row of our own inbox with the highest offset that memory or an announcement told of.
+    /// The row of the own inbox with the highest offset that was in memory or announced.
     pub(super) latest: Option<RowNumber>,
-    /// The row of our own inbox with the lowest number that was announced since the last load began.
+    /// The row of the own inbox with the lowest number that was announced since the last load began.
     pub(super) lowest_announced: Option<RowNumber>,
-    /// The last attempt failed.
+    /// Whether the last attempt failed.
     pub(super) failing: bool,
-    /// No attempt before.
+    /// Earliest time of the next attempt.
     pub(super) retry_at: Option<Moment>,
-    /// Messages that the endpoint has refused for what is in them, since it last took one.
+    /// Consecutive messages whose content the endpoint rejected.
     pub(super) refused_in_a_row: u32,
-    /// Where its row says that it posts, as far as that was told.
+    /// The destination in the flow's row, if known.
     pub(super) destination: Option<Destination>,
-    /// Where its last post went.
+    /// Destination of the last post.
     pub(super) posted_to: Option<Arc<str>>,
-    /// The next attempt is due, whatever the table says: failures before were at another place.
+    /// The next attempt is due regardless of the table, because earlier failures concerned another destination.
     pub(super) is_due: bool,
-    /// Its messages are not given up before this moment.
+    /// No message of the flow expires before this moment.
     pub(super) none_expires_before: Moment,
-    /// Lowest number in the table at the last sweep, where memory knew only higher ones.
+    /// Lowest number in the table at the last sweep, if memory held only higher ones.
     pub(super) suspect: Option<i64>,
 }
 
-/// What a flow waits for.
+/// The waiting state of a flow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Place {
-    /// For messages, for the writing of what became of earlier ones, or on hold.
+    /// Waits for messages or for its outcomes to be written, or is on hold.
     #[default]
     Idle,
-    /// For its turn to post.
+    /// Waits for its turn to post.
     Ready,
-    /// For the endpoint.
+    /// Waits for the endpoint.
     Posting,
-    /// For the writing of its failure.
-    Settling,
-    /// For its next attempt.
+    /// Waits for its failure to be written.
+    Flushing,
+    /// Waits for its next attempt.
     Parked,
 }
 
-/// What the table has of a flow that memory has not; while a load is under way, what was announced
-/// since it began. The greater includes the lesser.
+/// Rows of a flow that are in the table and not in memory. During a load: rows announced since it began. A greater
+/// value includes the lesser ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Table {
-    /// Nothing.
+    /// No rows.
     #[default]
     Nothing,
-    /// Maybe something, and all of it is above the cursor.
+    /// Possibly some rows, all of them above the cursor.
     Above,
-    /// Maybe something, wherever.
+    /// Possibly some rows, anywhere.
     Anywhere,
 }
 
-/// How far the next load has come.
+/// Progress of the next load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Load {
-    /// None is to be made.
+    /// No load is needed.
     #[default]
     Idle,
-    /// It waits for its turn.
+    /// The load waits for its turn.
     Queued,
-    /// It is under way.
-    UnderWay,
-    /// It is under way, and what it brings is of no use any more.
+    /// The load is running.
+    Running,
+    /// The load is running, and its result must be discarded.
     Void,
 }
 
-/// What keeps a flow from loading.
+/// The precondition of a flow's next load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
-    /// That it needs nothing, or has to post or to wait first.
+    /// The flow needs no load now.
     Nothing,
-    /// That rows are still in the table that are delivered.
-    Settlement,
-    /// Nothing: it should load.
+    /// Delivered rows must be deleted from the table first.
+    Flush,
+    /// The flow should load.
     Load,
 }
 
@@ -117,12 +117,12 @@ impl FlowQueue {
         self.waiting.len() + usize::from(self.in_flight.is_some())
     }
 
-    /// The table has rows that memory has not, and there is no telling which.
+    /// Records that the table has unknown rows of the flow.
     pub(super) fn spill(&mut self) {
         self.table = Table::Anywhere;
     }
 
-    /// The table has a row that memory has not, and that our own inbox brought.
+    /// Records a row of the own inbox that is in the table and not in memory.
     pub(super) fn spill_row(&mut self, row: RowNumber) {
         if self.lowest_announced.is_none_or(|lowest| row.message_id < lowest.message_id) {
             self.lowest_announced = Some(row);
@@ -131,21 +131,21 @@ impl FlowQueue {
         self.table = self.table.max(if above { Table::Above } else { Table::Anywhere });
     }
 
-    /// Memory is empty, and the next load is to begin at the start.
-    pub(super) fn forget_place(&mut self) {
+    /// Records that memory is empty and the next load must begin at the start.
+    pub(super) fn reset_cursor(&mut self) {
         self.spill();
         self.cursor = None;
-        if self.load == Load::UnderWay {
+        if self.load == Load::Running {
             self.load = Load::Void;
         }
     }
 
     pub(super) fn is_loading(&self) -> bool {
-        matches!(self.load, Load::UnderWay | Load::Void)
+        matches!(self.load, Load::Running | Load::Void)
     }
 
-    /// Takes notice of a row of our own inbox. False if its flow's counter was set back: then there are
-    /// rows with lower numbers than those before them.
+    /// Records a row of the own inbox. Returns `false` if the flow's counter was set back, so that new rows may have lower
+    /// numbers than earlier ones.
     fn learn(&mut self, row: RowNumber) -> bool {
         let Some(latest) = self.latest else {
             self.latest = Some(row);
@@ -157,37 +157,37 @@ impl FlowQueue {
         rise_together(row, latest)
     }
 
-    /// Whether a load should be made now.
+    /// Whether a load should start now.
     ///
-    /// One that goes on above the cursor may be made while rows below it are posted or deleted. One from
-    /// the start would see those again.
+    /// A load above the cursor may run while rows below it are posted or deleted. A load from the start would read these
+    /// rows again.
     pub(super) fn need(&self, limits: &Limits) -> Need {
-        let waits = matches!(self.place, Place::Settling | Place::Parked) || self.is_on_hold();
+        let waits = matches!(self.place, Place::Flushing | Place::Parked) || self.is_on_hold();
         if self.table == Table::Nothing || waits {
             return Need::Nothing;
         }
-        let goes_on = self.place_to_go_on().is_some();
+        let goes_on = self.resume_after().is_some();
         let is_low = self.messages() <= limits.flow_messages / 2 && self.bytes <= limits.flow_bytes / 2;
         match (self.messages() == 0, goes_on) {
             (true, true) => Need::Load,
-            (true, false) if self.unsettled == 0 => Need::Load,
-            (true, false) => Need::Settlement,
+            (true, false) if self.unflushed == 0 => Need::Load,
+            (true, false) => Need::Flush,
             (false, true) if is_low && !self.failing => Need::Load,
             (false, _) => Need::Nothing,
         }
     }
 
-    /// The number after which the next load may go on, unless it has to begin at the start.
-    pub(super) fn place_to_go_on(&self) -> Option<i64> {
+    /// The number above which the next load may continue; `None` if it must begin at the start.
+    pub(super) fn resume_after(&self) -> Option<i64> {
         self.cursor.filter(|_| self.table == Table::Above)
     }
 
-    /// Remembers that `item` was in memory. False if its flow's counter was set back, or may have been.
+    /// Records that `item` was in memory. Returns `false` if the flow's counter was, or may have been, set back.
     pub(super) fn note(&mut self, item: &OutboxItem, own_inbox: &str) -> bool {
         self.cursor = self.cursor.max(Some(item.message_id));
         let row = RowNumber::from_item(item);
         if *item.key.inbox_id != *own_inbox {
-            // Offsets of two inboxes do not compare.
+            // Offsets of two inboxes are not comparable.
             return self.lowest_announced.is_none_or(|lowest| row.message_id < lowest.message_id);
         }
         self.highest = self.highest.max(Some(row.inbox_offset));
@@ -195,18 +195,18 @@ impl FlowQueue {
         self.learn(row) && self.lowest_announced.is_none_or(|lowest| rise_together(row, lowest))
     }
 
-    /// Whether `item` was in memory before: rows of our own inbox are committed by rising offset.
-    pub(super) fn has_had(&self, item: &OutboxItem, own_inbox: &str) -> bool {
+    /// Whether `item` was in memory before. Rows of the own inbox are committed in the order of their offsets.
+    pub(super) fn has_seen(&self, item: &OutboxItem, own_inbox: &str) -> bool {
         *item.key.inbox_id == *own_inbox && Some(item.key.inbox_offset) <= self.highest
     }
 }
 
-/// Whether the row with the higher offset has the higher number, as it has unless a counter was set back.
+/// Whether the row with the higher offset has the higher number. Only a counter that was set back violates this.
 fn rise_together(one: RowNumber, other: RowNumber) -> bool {
     one.inbox_offset.cmp(&other.inbox_offset) == one.message_id.cmp(&other.message_id)
 }
 
-/// A first attempt is always due: what the database's clock says of it may be rounded up.
+/// Whether the attempt is in the future. A first attempt is always due, although the database may round its time up.
 pub(super) fn is_not_due(loaded: &LoadedItem) -> bool {
     loaded.item.attempts > 0 && loaded.due_in > Duration::ZERO
 }

@@ -1,4 +1,4 @@
-//! The queue against a table and an endpoint that exist only here.
+//! Tests of the queue against an in-memory table and endpoint.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
@@ -22,10 +22,10 @@ const LIMITS: Limits = Limits {
     flow_bytes: 4 * 712,
     posts: 2,
     retries: 1,
-    unsettled: 6,
+    unflushed: 6,
 };
 
-/// The place of a row in the index: flow, number, offset.
+/// The position of a row in the index: flow, number, offset.
 type RowPlace = (FlowId, i64, u64);
 
 fn rule() -> RetryRule {
@@ -77,7 +77,7 @@ fn numbers(queue: &mut DeliveryQueue, now: Moment) -> Vec<(FlowId, i64)> {
 }
 
 #[test]
-fn a_flow_has_one_post_in_flight_and_flows_take_turns() {
+fn flows_take_turns_with_one_post_each() {
     let mut queue = queue(Limits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0), item(2, 1, 0)], secs(0));
     assert_eq!(numbers(&mut queue, secs(0)), [(1, 1), (2, 1)]);
@@ -86,14 +86,14 @@ fn a_flow_has_one_post_in_flight_and_flows_take_turns() {
 }
 
 #[test]
-fn a_failed_flow_holds_no_memory_and_is_loaded_when_its_attempt_is_due() {
+fn failed_flow_holds_no_memory_until_its_retry() {
     let mut queue = queue(Limits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     let failed = queue.failed(1, "refused".into(), secs(0), 0.0).unwrap();
     assert_eq!((queue.messages, queue.bytes), (0, 0));
     assert_eq!(queue.next_load(secs(0)), None);
-    queue.settled(&[failed], secs(1));
+    queue.flushed(&[failed], secs(1));
     assert_eq!(queue.next_load(secs(1)), None);
     let due = queue.next_wake().unwrap();
     let order = queue.next_load(due).unwrap();
@@ -101,7 +101,7 @@ fn a_failed_flow_holds_no_memory_and_is_loaded_when_its_attempt_is_due() {
 }
 
 #[test]
-fn what_a_load_has_seen_is_not_taken_again_when_it_is_announced_late() {
+fn late_announcements_of_loaded_rows_are_skipped() {
     let mut queue = queue(Limits::default());
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
@@ -111,7 +111,7 @@ fn what_a_load_has_seen_is_not_taken_again_when_it_is_announced_late() {
 }
 
 #[test]
-fn what_is_announced_during_a_load_is_loaded_next() {
+fn rows_announced_during_a_load_load_next() {
     let mut queue = queue(Limits::default());
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
@@ -121,19 +121,19 @@ fn what_is_announced_during_a_load_is_loaded_next() {
 }
 
 #[test]
-fn no_load_begins_while_a_delivered_row_is_still_in_the_table() {
+fn delivered_rows_in_the_table_block_loads() {
     let mut queue = queue(Limits::default());
     queue.deliver(vec![item(1, 1, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     queue.spill([1], secs(0));
     let delivered = queue.posted(1, secs(0)).unwrap();
     assert_eq!(queue.next_load(secs(0)), None);
-    queue.settled(&[delivered], secs(0));
+    queue.flushed(&[delivered], secs(0));
     assert_eq!(queue.next_load(secs(0)).unwrap().flow, 1);
 }
 
 #[test]
-fn an_attempt_that_is_not_due_is_waited_for_after_a_restart() {
+fn retry_time_survives_a_restart() {
     let mut queue = queue(Limits::default());
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
@@ -147,7 +147,7 @@ fn an_attempt_that_is_not_due_is_waited_for_after_a_restart() {
 }
 
 #[test]
-fn an_old_message_has_one_attempt_and_then_makes_room_for_the_next() {
+fn expired_message_has_one_attempt() {
     let mut queue = queue(Limits::default());
     let later = secs(100);
     queue.spill([1], later);
@@ -163,7 +163,7 @@ fn an_old_message_has_one_attempt_and_then_makes_room_for_the_next() {
 }
 
 #[test]
-fn what_became_too_old_while_nobody_could_post_it_is_tried_as_long_as_a_new_message() {
+fn messages_that_aged_in_an_outage_are_retried() {
     let mut queue = queue(Limits::default());
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
@@ -176,13 +176,13 @@ fn what_became_too_old_while_nobody_could_post_it_is_tried_as_long_as_a_new_mess
 }
 
 #[test]
-fn a_backlog_that_is_too_old_is_given_up_an_hour_after_the_start() {
+fn old_backlog_expires_an_hour_after_start() {
     let rule = RetryRule { max_age: Duration::from_hours(24), ..rule() };
     assert_eq!(rule.none_expires_before(), Duration::from_hours(1));
 }
 
 #[test]
-fn the_last_attempt_is_made_when_the_message_expires() {
+fn last_attempt_is_made_at_expiry() {
     let mut queue = queue(Limits::default());
     queue.deliver(vec![item(1, 1, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
@@ -192,7 +192,7 @@ fn the_last_attempt_is_made_when_the_message_expires() {
 }
 
 #[test]
-fn endpoints_that_hang_leave_posts_to_the_others() {
+fn hanging_endpoints_do_not_block_others() {
     let limits = Limits { posts: 4, retries: 2, ..Limits::default() };
     let mut queue = queue(limits);
     for flow in 1..=4 {
@@ -214,7 +214,7 @@ fn endpoints_that_hang_leave_posts_to_the_others() {
 }
 
 #[test]
-fn a_row_that_nobody_announced_is_found_by_the_sweeps() {
+fn sweeps_find_unannounced_rows() {
     let mut queue = queue(Limits::default());
     queue.swept(
         &[WaitingFlow { flow: 1, rows: 1, lowest_message_id: 1, oldest_age: Duration::ZERO }],
@@ -230,18 +230,18 @@ fn a_row_that_nobody_announced_is_found_by_the_sweeps() {
 }
 
 #[test]
-fn after_a_lost_lease_nothing_that_waited_is_posted_from_memory() {
+fn lost_lease_clears_memory() {
     let mut queue = queue(Limits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0), item(2, 1, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     queue.reload_all(secs(0));
     assert_eq!(numbers(&mut queue, secs(0)), []);
     let delivered = queue.posted(1, secs(0)).unwrap();
-    queue.settled(&[delivered], secs(0));
+    queue.flushed(&[delivered], secs(0));
     assert_eq!(queue.next_load(secs(0)).unwrap().flow, 2);
 }
 
-/// A queue with messages 1 to 4 of flow 1 in memory, with 5 and 6 in the table, and with room for 4.
+/// A queue with messages 1 to 4 of flow 1 in memory, 5 and 6 in the table, and room for 4.
 fn overfull_queue() -> DeliveryQueue {
     let mut queue = queue(LIMITS);
     queue.deliver((1..=6).map(|number| item(1, number, 0)).collect(), secs(0));
@@ -249,14 +249,14 @@ fn overfull_queue() -> DeliveryQueue {
     queue
 }
 
-/// Posts the next message of flow 1, with success.
+/// Posts the next message of flow 1 successfully.
 fn post_one(queue: &mut DeliveryQueue) -> Outcome {
     queue.next_post(secs(0)).unwrap();
     queue.posted(1, secs(0)).unwrap()
 }
 
 #[test]
-fn the_next_load_goes_on_where_memory_ends_and_begins_before_that_is_empty_or_settled() {
+fn next_load_starts_early_above_the_cursor() {
     let mut queue = overfull_queue();
     assert_eq!(queue.next_load(secs(0)), None);
     post_one(&mut queue);
@@ -274,7 +274,7 @@ fn the_next_load_goes_on_where_memory_ends_and_begins_before_that_is_empty_or_se
 }
 
 #[test]
-fn a_failure_while_more_is_loaded_drops_what_the_load_brings() {
+fn failure_during_a_load_voids_it() {
     let mut queue = overfull_queue();
     post_one(&mut queue);
     let delivered = post_one(&mut queue);
@@ -283,15 +283,15 @@ fn a_failure_while_more_is_loaded_drops_what_the_load_brings() {
     let failed = queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
     queue.loaded(1, loaded(vec![item(1, 5, 0), item(1, 6, 0)], true), secs(0));
     assert_eq!((queue.messages, queue.bytes), (0, 0));
-    queue.settled(&[delivered, failed], secs(0));
-    assert_eq!(queue.next_load(secs(60)), None, "the first of them is not settled");
-    queue.settled(&[Outcome::Delivered { key: item(1, 1, 0).key }], secs(60));
+    queue.flushed(&[delivered, failed], secs(0));
+    assert_eq!(queue.next_load(secs(60)), None, "the first outcome is not written");
+    queue.flushed(&[Outcome::Delivered { key: item(1, 1, 0).key }], secs(60));
     let order = queue.next_load(secs(60)).unwrap();
     assert_eq!((order.after, order.max_messages), (None, 1));
 }
 
 #[test]
-fn what_is_announced_while_more_is_loaded_is_loaded_after_that() {
+fn rows_announced_during_a_continued_load_follow() {
     let mut queue = overfull_queue();
     post_one(&mut queue);
     post_one(&mut queue);
@@ -304,7 +304,7 @@ fn what_is_announced_while_more_is_loaded_is_loaded_after_that() {
 }
 
 #[test]
-fn a_load_that_failed_is_made_again_from_the_same_place() {
+fn failed_load_resumes_at_the_same_cursor() {
     let mut queue = overfull_queue();
     post_one(&mut queue);
     post_one(&mut queue);
@@ -313,9 +313,9 @@ fn a_load_that_failed_is_made_again_from_the_same_place() {
     assert_eq!(queue.next_load(secs(0)), Some(order));
 }
 
-/// The rows after a counter was set back are below those before it, where no load looks that goes on.
+/// After a counter was set back, new rows have lower numbers than earlier ones, so a load above the cursor misses them.
 #[test]
-fn when_a_counter_was_set_back_the_next_load_is_from_the_start_and_waits_for_the_settlement() {
+fn counter_set_back_restarts_loads_after_a_flush() {
     type Announce<'a> = &'a dyn Fn(&mut DeliveryQueue);
     let late = item_at((1, 1, 7), 0);
     let as_items: Announce = &|queue| queue.deliver(vec![late.clone()], secs(0));
@@ -326,14 +326,14 @@ fn when_a_counter_was_set_back_the_next_load_is_from_the_start_and_waits_for_the
         announce(&mut queue);
         let delivered: Vec<_> = (1..=4).map(|_| post_one(&mut queue)).collect();
         assert_eq!(queue.next_load(secs(0)), None);
-        assert!(queue.settling_is_urgent());
-        queue.settled(&delivered, secs(0));
+        assert!(queue.flush_is_urgent());
+        queue.flushed(&delivered, secs(0));
         assert_eq!(queue.next_load(secs(0)).unwrap().after, None);
     }
 }
 
 #[test]
-fn rows_below_the_last_of_memory_are_not_taken_for_rows_above_it() {
+fn rows_below_the_cursor_are_recognised() {
     let mut queue = queue(LIMITS);
     queue.deliver(vec![item(1, 9, 0)], secs(0));
     // Set back to 0; what comes now rises again, and the last two have no room.
@@ -343,11 +343,11 @@ fn rows_below_the_last_of_memory_are_not_taken_for_rows_above_it() {
         post_one(&mut queue);
     }
     assert_eq!(queue.next_load(secs(0)), None);
-    assert!(queue.settling_is_urgent());
+    assert!(queue.flush_is_urgent());
 }
 
 #[test]
-fn a_load_that_shows_a_counter_set_back_is_not_gone_on_from() {
+fn load_revealing_a_set_back_restarts() {
     let mut queue = queue(LIMITS);
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
@@ -358,9 +358,9 @@ fn a_load_that_shows_a_counter_set_back_is_not_gone_on_from() {
 
 /// The load was read before the row was committed, and ends above it.
 #[test]
-fn load_restarts_when_a_row_announced_meanwhile_is_below_its_end() {
-    // Rows that the load brings, and rows that are announced while it is under way. All numbers rise
-    // with the offsets among the announced rows, and from the last loaded row to the last announced one.
+fn load_restarts_for_announced_rows_below_its_end() {
+    // Rows of the load, and rows announced during the load. All numbers rise with the offsets among the announced
+    // rows, and from the last loaded row to the last announced one.
     let foreign = OutboxItem { message_id: 4, ..item_of("other", 1, 1, 0) };
     for (brings, announced) in [
         (vec![item_at((1, 3, 7), 0), item_at((1, 4, 5), 0)], vec![(1, 4, 8), (1, 5, 9)]),
@@ -377,17 +377,17 @@ fn load_restarts_when_a_row_announced_meanwhile_is_below_its_end() {
 }
 
 #[test]
-fn load_continues_above_rows_that_it_brings_and_that_are_announced_meanwhile() {
+fn load_continues_above_rows_announced_meanwhile() {
     let mut queue = queue(LIMITS);
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
     queue.deliver((2..=4).map(|number| item(1, number, 0)).collect(), secs(0));
     queue.loaded(1, loaded((1..=3).map(|number| item(1, number, 0)).collect(), true), secs(0));
-    assert_eq!(queue.flows[&1].place_to_go_on(), Some(3));
+    assert_eq!(queue.flows[&1].resume_after(), Some(3));
 }
 
 #[test]
-fn a_load_that_is_cut_within_a_number_is_not_gone_on_from() {
+fn load_cut_within_a_number_restarts() {
     let mut queue = queue(LIMITS);
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
@@ -398,7 +398,7 @@ fn a_load_that_is_cut_within_a_number_is_not_gone_on_from() {
 }
 
 #[test]
-fn rows_that_changed_hands_are_looked_for_from_the_start_after_the_load_under_way() {
+fn claimed_rows_restart_the_next_load() {
     let mut queue = overfull_queue();
     let mut delivered = vec![post_one(&mut queue), post_one(&mut queue)];
     queue.next_load(secs(0)).unwrap();
@@ -406,7 +406,7 @@ fn rows_that_changed_hands_are_looked_for_from_the_start_after_the_load_under_wa
     queue.loaded(1, loaded(vec![item(1, 5, 0), item(1, 6, 0)], true), secs(0));
     delivered.extend((3..=6).map(|_| post_one(&mut queue)));
     assert_eq!(queue.next_load(secs(0)), None);
-    queue.settled(&delivered, secs(0));
+    queue.flushed(&delivered, secs(0));
     assert_eq!(queue.next_load(secs(0)).unwrap().after, None);
 }
 
@@ -419,13 +419,13 @@ fn follow(queue: &mut DeliveryQueue, destination: Destination, now: Moment) -> u
     queue.follow(vec![found], now).len()
 }
 
-/// Fails the first post of flow 1, which then waits for its next attempt with another behind it.
+/// Fails the first post of flow 1, which then waits for its next attempt with a second message behind it.
 fn failed_once() -> DeliveryQueue {
     let mut queue = queue(Limits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     let failed = queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
-    queue.settled(&[failed], secs(0));
+    queue.flushed(&[failed], secs(0));
     queue
 }
 
@@ -438,28 +438,28 @@ fn load_both(queue: &mut DeliveryQueue, now: Moment) {
 }
 
 #[test]
-fn a_changed_url_is_tried_at_once() {
+fn changed_url_is_tried_at_once() {
     let mut queue = failed_once();
     assert_eq!(follow(&mut queue, to("http://localhost/"), secs(0)), 0, "it is where it was");
     assert_eq!(queue.next_load(secs(0)), None);
     assert_eq!(follow(&mut queue, to("http://other/"), secs(0)), 1);
     load_both(&mut queue, secs(0));
     assert_eq!(&*queue.next_post(secs(0)).unwrap().url, "http://other/");
-    // There it has failed now, and waits as any other.
+    // The new destination has failed as well, and the flow waits as usual.
     queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
     assert_eq!(follow(&mut queue, to("http://other/"), secs(0)), 0, "told once");
     assert_eq!(queue.next_post(secs(0)).map(|item| item.message_id), None);
 }
 
 #[test]
-fn a_flow_on_hold_posts_nothing_and_goes_on_with_all_it_had() {
+fn resumed_flow_posts_everything_held() {
     let mut queue = failed_once();
     let hold = || Destination::OnHold(HoldReason::Disabled);
     assert_eq!((follow(&mut queue, hold(), secs(0)), follow(&mut queue, hold(), secs(1))), (1, 0));
     queue.deliver(vec![item(1, 3, 0)], secs(1));
     queue.spill([1], secs(1));
     assert_eq!((queue.next_load(secs(200)), queue.next_wake(), queue.messages), (None, None, 0));
-    // What grew old meanwhile is tried as long as a new message.
+    // A message that grew old on hold is retried as long as a new one.
     assert_eq!(follow(&mut queue, to("http://localhost/"), secs(200)), 1);
     load_both(&mut queue, secs(200));
     assert_eq!(numbers(&mut queue, secs(200)), [(1, 1)]);
@@ -468,7 +468,7 @@ fn a_flow_on_hold_posts_nothing_and_goes_on_with_all_it_had() {
 }
 
 #[test]
-fn a_deleted_flow_is_known_until_nothing_of_it_waits() {
+fn deleted_flow_is_known_while_rows_wait() {
     let mut queue = failed_once();
     assert_eq!(follow(&mut queue, Destination::Deleted, secs(0)), 1);
     assert!(queue.is_deleted(1));
@@ -482,13 +482,13 @@ fn a_deleted_flow_is_known_until_nothing_of_it_waits() {
 }
 
 #[test]
-fn refusals_in_a_row_make_a_flow_wait_until_a_message_is_taken() {
+fn consecutive_refusals_delay_the_flow() {
     let mut queue = queue(Limits::default());
     let refuse = |queue: &mut DeliveryQueue, number| {
         queue.deliver(vec![item(1, number, 0)], secs(0));
         queue.next_post(secs(0)).unwrap();
         let outcome = queue.refused(1, "HTTP status 422".into(), secs(0), 0.0).unwrap();
-        queue.settled(std::slice::from_ref(&outcome), secs(0));
+        queue.flushed(std::slice::from_ref(&outcome), secs(0));
         outcome
     };
     let limit = i64::from(MAX_REFUSED_IN_A_ROW);
@@ -498,7 +498,7 @@ fn refusals_in_a_row_make_a_flow_wait_until_a_message_is_taken() {
     queue.deliver(vec![item(1, limit, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     let taken = queue.posted(1, secs(0)).unwrap();
-    queue.settled(&[taken], secs(0));
+    queue.flushed(&[taken], secs(0));
     for number in 1..=limit {
         assert!(refuse(&mut queue, limit + number).removes_row());
     }

@@ -1,8 +1,9 @@
-//! Accepts what rustls accepts, and a trusted certificate that is the endpoint's own.
+//! Accepts certificates that rustls accepts, and trusted self-signed certificates of endpoints.
 //!
-//! `openssl req -x509` makes a certificate that is its own authority. rustls refuses such a one from a server, be it trusted
-//! or not; OpenSSL, and with it the Python service, accepts it. Here it is accepted if it is, byte for byte, one of those
-//! that are trusted, and valid now, for this name and for servers. The handshake proves that the server has its key.
+//! `openssl req -x509` creates a certificate that is its own authority. rustls rejects it as a server certificate, even
+//! if it is trusted; OpenSSL, and with it the Python service, accepts it. This verifier accepts it if it equals a
+//! trusted certificate byte for byte and is valid now, for this name and for servers. The handshake proves that the
+//! server has the private key.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-/// The verifier of certificates of endpoints.
+/// The verifier of endpoint certificates.
 #[derive(Debug)]
 pub(super) struct PinnedOrChained {
     chains: Arc<WebPkiServerVerifier>,
@@ -33,7 +34,7 @@ impl PinnedOrChained {
     }
 }
 
-/// Whether it is its own authority, valid now, and not made for something else than servers.
+/// Whether the certificate is its own authority, valid now, and not restricted to other uses than servers.
 fn is_authority_for_servers(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
         return false;

@@ -1,10 +1,10 @@
-//! Heads that nobody would send: read the same in whatever pieces, and written in the one plain form.
+//! Malformed heads are read the same in any pieces and written in one normalised form.
 
 use super::*;
 use crate::fuzzing::{behaviour, fuzz};
 
 #[test]
-fn answers_are_read_the_same_in_any_pieces() {
+fn responses_parse_the_same_in_any_pieces() {
     let words = [
         "HTTP/1.1 200",
         "HTTP/1.0 103",

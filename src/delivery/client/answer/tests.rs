@@ -1,6 +1,6 @@
 use super::*;
 
-/// The plain head of `bytes`, and what follows it.
+/// The normalised head of `bytes`, and the bytes after it.
 fn read(bytes: &[u8]) -> Result<Option<(String, &[u8])>, HeadError> {
     let mut rest = bytes;
     let head = HeadReader::default().read(&mut rest)?;
@@ -12,7 +12,7 @@ fn plain(head: &str) -> String {
 }
 
 #[test]
-fn interim_answers_are_passed_over() {
+fn interim_responses_are_skipped() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
     let answer = format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let (head, rest) = read(answer.as_bytes()).unwrap().unwrap();
@@ -22,13 +22,13 @@ fn interim_answers_are_passed_over() {
 }
 
 #[test]
-fn interim_answers_without_end_are_no_answer() {
+fn endless_interim_responses_fail() {
     let endless = "HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_HEAD_BYTES / 20);
     assert_eq!(read(endless.as_bytes()), Err(HeadError::TooLong));
 }
 
 #[test]
-fn the_framing_stays_where_it_is_clear() {
+fn clear_framing_is_kept() {
     for framing in ["Content-Length: 17", "Transfer-Encoding: chunked"] {
         assert_eq!(
             plain(&format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n")),
@@ -41,7 +41,7 @@ fn the_framing_stays_where_it_is_clear() {
 }
 
 #[test]
-fn a_connection_ends_where_the_framing_is_in_doubt() {
+fn ambiguous_framing_closes_the_connection() {
     let many_headers = "X: y\r\n".repeat(MAX_HEAD_BYTES / 6);
     for headers in [
         "",
@@ -60,7 +60,7 @@ fn a_connection_ends_where_the_framing_is_in_doubt() {
 }
 
 #[test]
-fn a_connection_ends_where_the_answer_says_so() {
+fn connection_close_is_respected() {
     for head in ["HTTP/1.1 200 OK\r\nConnection: x, Close\r\n", "HTTP/1.0 200 OK\r\n", "HTTP/2 200\r\n"] {
         let head = plain(&format!("{head}Content-Length: 5\r\n\r\n"));
         assert_eq!(head, "HTTP/1.1 200 \r\nContent-Length: 5\r\nConnection: close\r\n\r\n");
@@ -68,7 +68,7 @@ fn a_connection_ends_where_the_answer_says_so() {
 }
 
 #[test]
-fn a_location_is_kept_unless_it_would_break_the_head() {
+fn unsafe_location_is_dropped() {
     let head = |location: &str| plain(&format!("HTTP/1.1 307 T\r\nContent-Length: 0\r\n{location}\r\n\r\n"));
     assert!(head("Location: /a?b").contains("\r\nLocation: /a?b\r\n"));
     assert!(head("Location:\r\n /a").contains("\r\nLocation: /a\r\n"));
@@ -76,7 +76,7 @@ fn a_location_is_kept_unless_it_would_break_the_head() {
 }
 
 #[test]
-fn what_has_no_status_line_is_not_http() {
+fn missing_status_line_is_not_http() {
     for head in [
         "SSH-2.0-OpenSSH\r\n\r\n",
         "HTTP/1.1\r\n",

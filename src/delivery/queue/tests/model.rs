@@ -1,4 +1,4 @@
-//! The queue against a model of table and endpoint, in which anything may happen at any time.
+//! Property test of the queue against a model of table and endpoint, with events in any order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -7,51 +7,51 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason};
 
-/// The flow whose messages come in any order, since somebody sets its counter back.
+/// The flow whose counter is set back, so that its messages come in any order.
 const SET_BACK: FlowId = 3;
 
-/// What may happen next.
+/// A possible event.
 #[derive(Debug, Clone)]
 enum Event {
-    /// A worker commits rows; the announcement travels.
+    /// A worker commits rows; the announcement is in transit.
     Commit {
         flow: FlowId,
         rows: usize,
         bytes: usize,
     },
-    /// Somebody sets the counter of [`SET_BACK`] back.
+    /// The counter of [`SET_BACK`] is set back.
     SetBack {
         by: i64,
     },
-    /// An announcement arrives, or only the word that there is one.
+    /// An announcement arrives, with or without its messages.
     Announce {
         as_spilled: bool,
     },
     /// An announcement is lost with its worker.
     LoseAnnouncement,
-    /// Posts begin.
+    /// Posts start.
     Post,
     /// A post ends.
     End {
         which: usize,
         well: bool,
     },
-    /// A post ends because its endpoint refuses the message.
+    /// The endpoint rejects a message.
     Refuse {
         which: usize,
     },
-    /// What has ended is written, or the database refuses.
-    Settle {
+    /// Outcomes are written, or the database fails.
+    Flush {
         well: bool,
     },
-    /// A load begins, reads the table, or comes back.
+    /// A load begins, reads the table, or returns.
     BeginLoad,
     ReadTable,
     EndLoad {
         well: bool,
     },
     Sweep,
-    /// Somebody edits the row of a flow, or disables it; the queue is told.
+    /// The row of a flow is edited or disabled, and the queue is informed.
     Edit {
         flow: FlowId,
         to: Destination,
@@ -70,9 +70,9 @@ fn destination() -> impl Strategy<Value = Destination> {
     ]
 }
 
-/// The larger `calm` is, the rarer are faults, so that backlogs grow and one load goes on from another.
+/// A larger `calm` makes faults rarer, so that backlogs grow and loads continue above earlier ones.
 fn event(calm: u32) -> impl Strategy<Value = Event> {
-    // In 30 s nearly every message is too old for another attempt.
+    // After 30 s nearly every message is too old for another attempt.
     let (success, most_seconds) = if calm > 1 { (0.9, 2_u64) } else { (0.8, 30) };
     prop_oneof![
         6 * calm => (1..4_i64, 1..5_usize, 0..400_usize)
@@ -84,7 +84,7 @@ fn event(calm: u32) -> impl Strategy<Value = Event> {
         9 * calm => (0..8_usize, proptest::bool::weighted(success))
             .prop_map(|(which, well)| Event::End { which, well }),
         calm => (0..8_usize).prop_map(|which| Event::Refuse { which }),
-        4 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::Settle { well }),
+        4 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::Flush { well }),
         3 * calm => Just(Event::BeginLoad),
         3 * calm => Just(Event::ReadTable),
         3 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::EndLoad { well }),
@@ -96,7 +96,7 @@ fn event(calm: u32) -> impl Strategy<Value = Event> {
     ]
 }
 
-/// The queue of a world, where messages soon are too old.
+/// A queue whose messages expire soon.
 fn impatient_queue() -> DeliveryQueue {
     DeliveryQueue::new(OWN.into(), LIMITS, RetryRule { max_age: secs(10), ..rule() })
 }
@@ -114,24 +114,24 @@ struct World {
     now: Moment,
     table: BTreeMap<RowPlace, Row>,
     next_number: HashMap<FlowId, i64>,
-    /// Of any flow.
+    /// Shared by all flows.
     next_offset: u64,
     announcements: VecDeque<Vec<RowPlace>>,
     in_flight: Vec<RowPlace>,
     outcomes: Vec<Outcome>,
     load: Option<(LoadOrder, Option<LoadedFlow>)>,
-    /// Ended well or given up, since the process started.
+    /// Delivered or given up since the process started.
     ended: HashSet<RowPlace>,
-    /// Ended well or given up, ever.
+    /// Delivered or given up since the beginning of the test.
     ever_ended: HashSet<RowPlace>,
     committed: Vec<RowPlace>,
-    /// The highest number posted, by flow, since order could last be broken.
+    /// The highest number posted, by flow, since the order could last be violated.
     last_posted: HashMap<FlowId, i64>,
-    /// Announcements were lost: their rows come out of order.
+    /// Announcements were lost, so their rows come out of order.
     order_broken: bool,
-    /// What the rows of the flows say.
+    /// Destinations in the rows of the flows.
     rows: BTreeMap<FlowId, Destination>,
-    /// What the queue was told of them.
+    /// Destinations as last passed to the queue.
     told: BTreeMap<FlowId, Destination>,
 }
 
@@ -175,8 +175,8 @@ impl World {
             Event::Refuse { which } => {
                 self.end(which, |queue, flow, now| queue.refused(flow, "no".into(), now, 0.5));
             }
-            Event::Settle { well: true } => self.settle(),
-            Event::Settle { well: false } => {}
+            Event::Flush { well: true } => self.flush(),
+            Event::Flush { well: false } => {}
             Event::BeginLoad => {
                 if let Some(order) = self.queue.next_load(self.now) {
                     assert!(self.load.is_none(), "two loads at a time");
@@ -216,7 +216,7 @@ impl World {
             return;
         };
         let items = places.iter().map(|place| {
-            // A row that was loaded and deleted meanwhile is announced all the same.
+            // A row that was loaded and deleted before its announcement is still announced.
             item_at(*place, self.table.get(place).map_or(0, |row| row.bytes))
         });
         let items: Vec<_> = items.collect();
@@ -260,7 +260,7 @@ impl World {
         self.outcomes.push(outcome);
     }
 
-    fn settle(&mut self) {
+    fn flush(&mut self) {
         let outcomes = std::mem::take(&mut self.outcomes);
         for outcome in &outcomes {
             let key = outcome.key();
@@ -276,7 +276,7 @@ impl World {
                 }
             }
         }
-        self.queue.settled(&outcomes, self.now);
+        self.queue.flushed(&outcomes, self.now);
     }
 
     fn read_table(&mut self) {
@@ -321,7 +321,7 @@ impl World {
         }
     }
 
-    /// Tells the queue what the rows say of the flows that have messages in the table.
+    /// Passes the destinations of all flows with messages in the table to the queue.
     fn follow(&mut self) {
         let waiting: BTreeSet<FlowId> = self.table.keys().map(|(flow, ..)| *flow).collect();
         let default = || Destination::Url("http://localhost/".into());
@@ -347,7 +347,7 @@ impl World {
         self.queue.swept(&found, self.now);
     }
 
-    /// Memory is gone, posts in flight may or may not have arrived, the table stays.
+    /// Crashes the process: memory is lost, posts in flight may have arrived, the table stays.
     fn crash(&mut self) {
         self.queue = impatient_queue();
         self.announcements.clear();
@@ -365,19 +365,19 @@ impl World {
         assert!(queue.messages <= LIMITS.messages);
         assert!(queue.bytes <= LIMITS.bytes + cost(400));
         assert!(queue.posts <= LIMITS.posts && queue.retries <= LIMITS.retries);
-        assert!(queue.unsettled <= LIMITS.unsettled);
+        assert!(queue.unflushed <= LIMITS.unflushed);
         assert_eq!(queue.posts, self.in_flight.len());
-        assert_eq!(queue.unsettled, self.outcomes.len());
+        assert_eq!(queue.unflushed, self.outcomes.len());
         assert_eq!(queue.messages, queue.flows.values().map(FlowQueue::messages).sum::<usize>());
         assert_eq!(queue.bytes, queue.flows.values().map(|flow| flow.bytes).sum::<usize>());
     }
 
-    /// Time passes until the queue wants to be asked, and no longer.
+    /// Advances the time to the queue's next wake-up.
     fn sleep(&mut self) {
         self.now = self.now.max(self.queue.next_wake().unwrap_or(self.now));
     }
 
-    /// All is well from now on: how it must end. Nothing but a lost announcement needs a sweep.
+    /// Runs without faults until everything is delivered. Only a lost announcement needs a sweep.
     fn run_out(&mut self) {
         self.rows.clear();
         self.follow();
@@ -388,7 +388,7 @@ impl World {
             for event in [
                 Event::Post,
                 Event::End { which: 0, well: true },
-                Event::Settle { well: true },
+                Event::Flush { well: true },
                 Event::BeginLoad,
                 Event::ReadTable,
                 Event::EndLoad { well: true },
@@ -408,7 +408,7 @@ impl World {
     }
 }
 
-/// Runs of the property test: 512 unless `PROPTEST_CASES` says otherwise.
+/// Number of runs of the property test: 512, or `PROPTEST_CASES`.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(512)
 }
@@ -417,7 +417,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
-    fn every_message_is_posted_in_order_within_bounds_whatever_happens(
+    fn every_message_is_posted_in_order(
         events in prop_oneof![Just(1), Just(20)].prop_flat_map(|calm| proptest::collection::vec(event(calm), 1..150))
     ) {
         let mut world = World::new();
@@ -428,10 +428,10 @@ proptest! {
     }
 }
 
-/// The smallest input of the property test that left a row behind: number 4 is given again while a load
-/// that brings the first number 4 is under way.
+/// The smallest input of the property test that left a row behind: number 4 is assigned again during a load that
+/// returns the first number 4.
 #[test]
-fn number_given_again_during_a_load_is_posted() {
+fn reused_number_during_a_load_is_posted() {
     let announce = || Event::Announce { as_spilled: false };
     let end = |which, well| Event::End { which, well };
     let commit = |flow, rows, bytes| Event::Commit { flow, rows, bytes };
@@ -456,7 +456,7 @@ fn number_given_again_during_a_load_is_posted() {
         Event::Post,
         end(0, true),
         announce(),
-        Event::Settle { well: true },
+        Event::Flush { well: true },
         Event::BeginLoad,
         Event::ReadTable,
         commit(SET_BACK, 2, 0),

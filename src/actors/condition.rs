@@ -1,4 +1,4 @@
-//! Something that lasts for a while, and is told when it begins, from time to time, and when it ends.
+//! A condition that is logged when it begins, at intervals while it lasts, and when it is resolved.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::report::timestamp;
 
-/// A moment by the clock that never jumps, and by the one that people know.
+/// A point in time on the monotonic clock and on the wall clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     instant: Instant,
@@ -18,7 +18,7 @@ impl Moment {
         Self { instant: Instant::now(), date: Utc::now() }
     }
 
-    /// So long before.
+    /// The moment `ago` earlier.
     pub(super) fn before(self, ago: Duration) -> Self {
         let instant = self.instant.checked_sub(ago).unwrap_or(self.instant);
         Self { instant, date: self.date - TimeDelta::from_std(ago).unwrap_or_default() }
@@ -29,25 +29,25 @@ impl Moment {
     }
 }
 
-/// What was told so far.
+/// Tracks one condition and when it was last reported.
 #[derive(Debug, Default)]
 pub(super) struct Condition {
-    /// When it began, and when it was told last; none while there is nothing to tell.
+    /// Start of the condition and time of the last report; `None` while the condition does not hold.
     now: Option<(Moment, Moment)>,
 }
 
-/// What there is to tell.
+/// A change to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is so since this time: to be said now. Whoever opens the log late finds it too.
+    /// The condition holds since this time. Repeated, so that a log read from any point shows it.
     Ongoing { since: String },
-    /// It is over.
+    /// The condition no longer holds.
     Resolved { since: String, lasted: Duration },
 }
 
 impl Condition {
-    /// Looks at `now`: it is so for this long already, or it is not. Says what is to be told, which while it
-    /// lasts is something once in `every`.
+    /// Updates the condition: `lasts` is its duration so far, or `None` if it does not hold. Returns a change to report,
+    /// at most once per `every` while the condition holds.
     pub(super) fn update(&mut self, lasts: Option<Duration>, now: Moment, every: Duration) -> Option<Change> {
         match (lasts, self.now) {
             (Some(_), Some((_, told))) if now.since(told) < every => None,
@@ -72,8 +72,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_told_at_once_from_time_to_time_and_at_its_end() {
-        let (mut episode, born) = (Condition::default(), Moment::now());
+    fn start_reminders_and_end_are_reported() {
+        let (mut condition, born) = (Condition::default(), Moment::now());
         let hour = Duration::from_hours(1);
         let born = Moment { date: DateTime::UNIX_EPOCH, ..born };
         let at = |second| Moment {
@@ -81,7 +81,7 @@ mod tests {
             date: born.date + TimeDelta::seconds(i64::try_from(second).unwrap_or(0)),
         };
         let mut look = |now, lasts: Option<u64>, every| {
-            episode.update(lasts.map(Duration::from_secs), at(now), Duration::from_secs(every))
+            condition.update(lasts.map(Duration::from_secs), at(now), Duration::from_secs(every))
         };
         let lasts =
             |second: u32| Some(Change::Ongoing { since: format!("1970-01-01T00:00:{second:02}.000Z") });

@@ -1,4 +1,4 @@
-//! One pass over everything that has to agree: the flows, the routing table, and what the broker has subscribed.
+//! Reconciles flows, routing table and the broker's subscriptions in one pass.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,23 +23,23 @@ use crate::observe::Telemetry;
 const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
      one that is connected does not say so. Use another broker, or divide the flows by SHARD_INDEX and SHARD_COUNT";
 
-/// What one settlement came to.
-pub(super) struct Settled {
+/// Result of a reconciliation.
+pub(super) struct Reconciled {
     pub(super) flows: Option<Vec<Flow>>,
     pub(super) leaving: Vec<Flow>,
     pub(super) rejections: Option<BTreeMap<FlowId, String>>,
-    /// `None` when the connection went meanwhile: the next connect resynchronises everything.
+    /// `None` if the connection was lost meanwhile: the next connect resynchronises everything.
     pub(super) holds: Option<Holds>,
-    /// How much of what is wanted the broker holds, where that was looked at.
+    /// Extent to which the broker granted the wanted subscriptions; `None` if it was not determined.
     pub(super) granted: Option<Granted>,
 }
 
-/// How much of what is wanted the broker holds for sure.
+/// Confirmed extent of the granted subscriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Granted {
     All,
     Some,
-    /// No message can come, although there are flows for some.
+    /// No wanted subscription is granted, so no message can arrive.
     Nothing,
 }
 
@@ -55,8 +55,8 @@ impl Granted {
     }
 }
 
-/// One pass over everything that has to agree.
-pub(super) struct Settlement {
+/// One pass over flows, routing table and subscriptions.
+pub(super) struct Reconciliation {
     pub(super) directory: Directory,
     pub(super) observed: Arc<Telemetry>,
     pub(super) before: Option<Vec<Flow>>,
@@ -68,16 +68,16 @@ pub(super) struct Settlement {
     pub(super) announce: bool,
 }
 
-impl Settlement {
-    /// With `only_if_changed` nothing is done where the flows are the same and none is leaving.
+impl Reconciliation {
+    /// Runs the pass. With `only_if_changed` it does nothing if the flows are unchanged and none is leaving.
     pub(super) async fn run(
         self,
         read: Option<Vec<Flow>>,
         membership: &Membership,
         only_if_changed: bool,
-    ) -> Settled {
+    ) -> Reconciled {
         let changed = read.is_some() && read != self.before;
-        let unchanged = |holds| Settled {
+        let unchanged = |holds| Reconciled {
             flows: None,
             leaving: self.leaving.clone(),
             rejections: None,
@@ -92,7 +92,7 @@ impl Settlement {
         };
         let (table, rejections) = self.table(&flows);
         if changed {
-            // Before a message of theirs can have come.
+            // The metrics know a flow before its first message can arrive.
             self.observed.metrics.flows.set(flows.iter().map(|flow| flow.code.as_str()));
             log::info!(flows = flows.len(), rejected = rejections.len(); "Flows loaded");
         }
@@ -104,7 +104,7 @@ impl Settlement {
         }
         let wanted = self.wanted(&table, membership);
         let holds = self.subscribe(wanted.as_ref(), &table).await;
-        let ended = self.end_what_no_book_knows(&table, membership).await;
+        let ended = self.unsubscribe_unrecorded(&table, membership).await;
         let holds = holds.filter(|_| ended);
         let confirmed = holds.as_ref().filter(|_| self.session.connected && self.can_share());
         let both = wanted.as_ref().zip(confirmed);
@@ -115,10 +115,16 @@ impl Settlement {
         } else {
             leaving
         };
-        Settled { flows: Some(flows), leaving, rejections: Some(rejections), holds, granted: Some(granted) }
+        Reconciled {
+            flows: Some(flows),
+            leaving,
+            rejections: Some(rejections),
+            holds,
+            granted: Some(granted),
+        }
     }
 
-    /// `None` while that cannot be found out.
+    /// The wanted subscriptions; `None` while they cannot be determined.
     fn wanted(&self, table: &RoutingTable, membership: &Membership) -> Option<Subscriptions> {
         let ConnectionEstablished { ref server, names_subscriptions, session_kept, .. } = self.session.terms;
         if *membership.role() != Role::Leaving {
@@ -129,23 +135,24 @@ impl Settlement {
             };
             return Some(filters.into_iter().map(|filter| (filter.clone(), flows_of(&filter))).collect());
         }
-        // One that goes for good takes up nothing, not even what the broker has lost.
+        // A retiring gateway subscribes nothing, not even filters that the broker has lost.
         if !session_kept || table.filter_count() == 0 {
             return Some(Subscriptions::new());
         }
-        // The book has to be about this broker's session: by that of another one, too little would be kept.
+        // The record must belong to this broker's session; the record of another session would be incomplete.
         let held = membership.held_at(server);
-        held.inspect_err(|error| log::error!("Cannot tell what is subscribed, trying on: {error}")).ok()
+        held.inspect_err(|error| log::error!("Cannot read the recorded subscriptions, retrying: {error}"))
+            .ok()
     }
 
-    /// One that goes for good and has lost its book ends whatever it may have subscribed: all of it is stored by others
-    /// already. Answers whether that is done.
-    async fn end_what_no_book_knows(&self, table: &RoutingTable, membership: &Membership) -> bool {
+    /// Unsubscribes every filter that a retiring gateway without a record of subscriptions may have subscribed. Other
+    /// gateways store these flows already. Returns whether it succeeded.
+    async fn unsubscribe_unrecorded(&self, table: &RoutingTable, membership: &Membership) -> bool {
         let may_have_some = self.session.connected && self.session.terms.session_kept;
         if !may_have_some || table.filter_count() > 0 {
             return true;
         }
-        let filters = membership.may_hold_without_a_book();
+        let filters = membership.possible_filters();
         if filters.is_empty() {
             return true;
         }
@@ -159,7 +166,7 @@ impl Settlement {
         }
     }
 
-    /// A broker that does not know shared subscriptions takes them for topics on which nothing ever comes.
+    /// Whether shared subscriptions are possible. A broker without them treats `$share/…` as a topic that nobody uses.
     fn can_share(&self) -> bool {
         self.group.is_none() || self.session.terms.shares_subscriptions
     }
@@ -182,11 +189,11 @@ impl Settlement {
     }
 
     async fn swap(&self, table: Arc<RoutingTable>) {
-        // A router that is down asks for the table when it starts.
+        // A router that is down requests the table when it starts.
         let _ = self.directory.router.ask(NewRoutingTable { table }).await;
     }
 
-    /// Makes the broker follow; answers what it holds afterwards.
+    /// Applies the wanted subscriptions at the broker and returns the resulting state.
     async fn subscribe(&self, wanted: Option<&Subscriptions>, table: &RoutingTable) -> Option<Holds> {
         let wanted = wanted?;
         if !self.session.connected {
@@ -227,7 +234,7 @@ impl Settlement {
         let with_ids = self.session.terms.names_subscriptions;
         let (mqtt, before) = (&self.directory.mqtt, &self.session.holds);
         let FlowDiff { subscribe, mut unsubscribe } = diff(&before.subscribed, wanted);
-        // The broker may know one of these all the same; and one that is wanted again later is to be tried again.
+        // The broker may hold a refused filter anyway, and a filter that is wanted again later must be retried.
         unsubscribe.extend(before.refused.iter().filter(|filter| !wanted.contains_key(filter)).cloned());
         let mut holds = before.subscribed.clone();
         if !subscribe.is_empty() {
@@ -244,7 +251,7 @@ impl Settlement {
     }
 }
 
-/// Until the broker has been told, messages come by the old filters as well as by the new.
+/// Routes by old and new filters, because messages arrive by both until the broker confirms the change.
 fn table_of_both(flows: &[Flow], leaving: &[Flow], table: &Arc<RoutingTable>) -> Arc<RoutingTable> {
     if leaving.is_empty() {
         return Arc::clone(table);
@@ -252,19 +259,19 @@ fn table_of_both(flows: &[Flow], leaving: &[Flow], table: &Arc<RoutingTable>) ->
     Arc::new(RoutingTable::new(flows.iter().chain(leaving).cloned().collect()).0)
 }
 
-/// The error is dealt with by saying so: the next connect, or the next try, settles everything.
+/// Logs the error. The next connect or the next retry reconciles everything.
 fn log_broker_error(error: &SubscribeError) {
     log::warn!("The broker did not take the subscriptions, trying again when it is back: {error}");
 }
 
-/// What of `asked` the broker granted; what it refused or granted for less is shown for every flow that it concerns.
+/// Returns the filters of `asked` that the broker granted. Logs each affected flow for a refusal or a lower `QoS`.
 fn granted(outcomes: Vec<SubscribeOutcome>, mut asked: Subscriptions, table: &RoutingTable) -> Subscriptions {
     for SubscribeOutcome { filter, refusal, lowered_to } in outcomes {
         if refusal.is_none() && lowered_to.is_none() {
             continue;
         }
         let Some(own) = asked.keys().find(|asked| asked.as_str() == filter).cloned() else { continue };
-        for flow in concerned(table, &own) {
+        for flow in affected_flows(table, &own) {
             let (flow_id, code) = (flow.id, &*flow.code);
             if let Some(refusal) = &refusal {
                 log::error!(flow_id, flow = code; "Flow {code} gets no messages: the broker refused {filter:?}: {refusal}");
@@ -283,8 +290,8 @@ fn granted(outcomes: Vec<SubscribeOutcome>, mut asked: Subscriptions, table: &Ro
     asked
 }
 
-/// Without subscription identifiers one filter may stand for those of several flows.
-fn concerned<'a>(table: &'a RoutingTable, filter: &'a TopicFilter) -> impl Iterator<Item = &'a Flow> {
+/// Flows that a filter affects. Without subscription identifiers one filter may cover the filters of several flows.
+fn affected_flows<'a>(table: &'a RoutingTable, filter: &'a TopicFilter) -> impl Iterator<Item = &'a Flow> {
     let flows = table.flows().iter();
     flows.filter(|flow| TopicFilter::parse(&flow.topic).is_ok_and(|own| filter.covers(&own)))
 }

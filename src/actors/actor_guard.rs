@@ -1,7 +1,7 @@
-//! One life of an actor: its heartbeat, and the word to the supervisor when it ends.
+//! The guard of a running actor: sends its heartbeat and reports its exit to the supervisor.
 //!
-//! Actix does not say that an actor panicked: its task ends and its value is dropped. So the
-//! value holds a [`Life`], and the drop of that is the news.
+//! Actix does not report that an actor panicked: it ends the task and drops the actor. Each actor therefore holds an
+//! [`ActorGuard`], whose `Drop` reports the exit.
 
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
@@ -14,25 +14,25 @@ use super::ActorId;
 use super::mailbox::{ActorState, Mailbox};
 use super::messages::ActorExited;
 
-/// Time between two beats.
+/// Interval between two heartbeats.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Why an actor had to be restarted.
+/// Reason for a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitReason {
-    /// It panicked.
+    /// The actor panicked.
     Panic,
-    /// It ended by itself.
+    /// The actor stopped by itself.
     Error,
-    /// It gave no sign of life.
+    /// The heartbeat stopped.
     Silent,
 }
 
 impl ExitReason {
-    /// All of them, in order.
+    /// All reasons, in order.
     pub const ALL: [Self; 3] = [Self::Panic, Self::Error, Self::Silent];
 
-    /// The word for it.
+    /// The reason as it appears in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,8 +47,8 @@ thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps what a panic said, so that the end of its actor can be reported with its cause. Call
-/// once, at the start; what was set to hear of panics before still does.
+/// Installs a panic hook that records the message of a panic for the exit report of the actor. Call once, at startup.
+/// The previous hook still runs.
 pub fn remember_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -65,17 +65,17 @@ fn cause_of(panic: &PanicHookInfo<'_>) -> String {
     }
 }
 
-/// Held by an actor as long as it lives.
+/// Held by an actor as long as it runs.
 #[derive(Debug)]
-pub struct Life {
+pub struct ActorGuard {
     actor: ActorId,
     generation: u64,
     mailbox: Arc<Mailbox>,
     supervisor: Recipient<ActorExited>,
 }
 
-impl Life {
-    /// The `generation`th life of `actor`.
+impl ActorGuard {
+    /// Creates the guard for run number `generation` of `actor`.
     #[must_use]
     pub fn new(
         actor: ActorId,
@@ -94,14 +94,14 @@ impl Life {
         &self.mailbox
     }
 
-    /// Whether the actor was given up. One that stood still and wakes up has messages left that are not for it any more.
+    /// Whether a newer generation has replaced this actor. A replaced actor that resumes must ignore its queued messages.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub fn is_superseded(&self) -> bool {
         self.mailbox.generation() != self.generation
     }
 
-    /// Beats as long as the actor takes its turns, also while it waits for input or output.
-    pub fn keep_beating<A: Actor<Context = Context<A>>>(&self, context: &mut Context<A>) {
+    /// Starts the heartbeat. It beats while the event loop runs, including while the actor waits for input or output.
+    pub fn start_heartbeat<A: Actor<Context = Context<A>>>(&self, context: &mut Context<A>) {
         let mailbox = Arc::clone(&self.mailbox);
         mailbox.beat();
         context.run_interval(BEAT, move |_, _| {
@@ -111,7 +111,7 @@ impl Life {
     }
 }
 
-impl Drop for Life {
+impl Drop for ActorGuard {
     fn drop(&mut self) {
         let reason = if std::thread::panicking() { ExitReason::Panic } else { ExitReason::Error };
         let cause = LAST_PANIC.take().filter(|_| reason == ExitReason::Panic);

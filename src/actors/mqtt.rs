@@ -220,7 +220,7 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
                 let (server, retry_in_ms) = (server.as_str(), whole_milliseconds(retry_in));
                 log::info!(
                     server, retry_in_ms;
-                    "The broker at {server} gives no answer in MQTT 5 ({reason}): it may know 3.1.1 only, the next attempt tells"
+                    "The broker at {server} does not answer in MQTT 5 ({reason}): it may support 3.1.1 only, the next attempt uses that"
                 );
                 self.show_disconnected();
             }

@@ -93,7 +93,7 @@ pub struct RouterParts {
 /// Sent by the router to itself when a turn is over and more records are available.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-struct LookOn;
+struct Continue;
 
 impl RouterActor {
     /// Creates a router. It reads nothing before it has a routing table and an open lane.
@@ -130,10 +130,10 @@ impl RouterActor {
         }
         // One message for all lanes: with one per lane, every turn would queue more messages than it handles.
         if more && !std::mem::replace(&mut self.continue_queued, true) {
-            context.notify(self.guard.mailbox().enclose(LookOn));
+            context.notify(self.guard.mailbox().enclose(Continue));
         }
         self.release();
-        self.tell_if_drained();
+        self.notify_if_drained();
     }
 
     /// Returns whether a lane that is still free has more records to scan.
@@ -268,7 +268,7 @@ impl RouterActor {
         }
     }
 
-    fn tell_if_drained(&mut self) {
+    fn notify_if_drained(&mut self) {
         let end = self.parts.inbox.next_offset();
         if self.lanes.are_drained(end) {
             for waiting in self.drained.drain(..) {
@@ -291,7 +291,7 @@ impl RouterActor {
         self.tables_unsaved = kept.is_err();
     }
 
-    fn tell_if_growing(&mut self) {
+    fn log_growth(&mut self) {
         let (bytes, max_bytes) = (self.parts.inbox.bytes(), self.parts.inbox.max_bytes());
         let percent = bytes.saturating_mul(100) / max_bytes.max(1);
         let growth = (percent > INBOX_GROWING_PERCENT).then_some(Duration::ZERO);
@@ -332,7 +332,7 @@ impl Actor for RouterActor {
             }
             router.lanes.tick();
             router.pump(context, true);
-            router.tell_if_growing();
+            router.log_growth();
         });
         self.parts.directory.registry.tell(AnnounceTable);
         for worker in &self.parts.directory.workers {
@@ -355,11 +355,11 @@ impl Handler<Envelope<InboxGrew>> for RouterActor {
     }
 }
 
-impl Handler<Envelope<LookOn>> for RouterActor {
+impl Handler<Envelope<Continue>> for RouterActor {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<LookOn>, context: &mut Self::Context) {
-        let (LookOn, _handling) = envelope.open();
+    fn handle(&mut self, envelope: Envelope<Continue>, context: &mut Self::Context) {
+        let (Continue, _handling) = envelope.open();
         self.continue_queued = false;
         self.pump(context, false);
     }

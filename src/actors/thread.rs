@@ -33,9 +33,9 @@ mod tests {
 
     use super::*;
 
-    struct Looks(mpsc::Sender<bool>);
+    struct RuntimeProbe(mpsc::Sender<bool>);
 
-    impl Drop for Looks {
+    impl Drop for RuntimeProbe {
         fn drop(&mut self) {
             self.0.send(Handle::try_current().is_ok()).unwrap();
         }
@@ -45,7 +45,7 @@ mod tests {
     fn tasks_dropped_at_thread_end_have_a_runtime() {
         let _system = System::new();
         let (found, told) = mpsc::channel();
-        let held = Looks(found);
+        let held = RuntimeProbe(found);
         let arbiter = arbiter().unwrap();
         arbiter.spawn(async move {
             let _held = held;

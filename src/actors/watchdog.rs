@@ -15,17 +15,17 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// after `every`. The thread ends when the supervisor's state is dropped.
 pub(super) fn watch(supervisor: Arc<Mailbox>, observed: &Arc<Telemetry>, every: Duration) {
     let observed = Arc::downgrade(observed);
-    let watching = move || look_after(&supervisor, &observed, every);
+    let watching = move || watch_supervisor(&supervisor, &observed, every);
     if let Err(error) = thread::Builder::new().name("watchdog".to_owned()).spawn(watching) {
         log::warn!("Cannot start the watchdog thread; a stuck supervisor will not be reported: {error}");
     }
 }
 
-fn look_after(supervisor: &Mailbox, observed: &Weak<Telemetry>, every: Duration) {
-    let mut episodes = Conditions::default();
+fn watch_supervisor(supervisor: &Mailbox, observed: &Weak<Telemetry>, every: Duration) {
+    let mut conditions = Conditions::default();
     while let Some(observed) = observed.upgrade() {
         if let Some(silence) = observed.supervisor_silence() {
-            log_conditions(supervisor, &mut episodes, silence, every);
+            log_conditions(supervisor, &mut conditions, silence, every);
         }
         drop(observed);
         thread::sleep(CHECK_INTERVAL);

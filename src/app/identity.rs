@@ -245,9 +245,7 @@ impl RegisteredStart {
             |_: &RegisteredStarts| StartDecision::Register(Registration { base, ..Registration::default() });
         let (registry, _) = register(database, &self.directory, &self.start_id, again).await?;
         if registry.database_id != *self.database_id {
-            log::error!(
-                "It is another database than the one that the inbox belongs to: ending, so that somebody decides"
-            );
+            log::error!("This is not the database of the inbox: exiting, because an operator must decide");
             logging::end_process(1);
         }
         Ok(())

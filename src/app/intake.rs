@@ -125,7 +125,8 @@ impl Intake {
         }
         crash_point!("intake-before-append");
         let received_at_us = Utc::now().timestamp_micros();
-        if self.inbox.append_blocking(publication, received_at_us, &|error| self.complain(error)).is_err() {
+        if self.inbox.append_blocking(publication, received_at_us, &|error| self.log_refusal(error)).is_err()
+        {
             // A return would acknowledge a message that is not stored. The process exits because of the error.
             loop {
                 std::thread::park();
@@ -135,7 +136,7 @@ impl Intake {
         if let Some(Err(error)) =
             retained.map(|memory| memory.remember(publication.topic, publication.payload))
         {
-            log::warn!("Cannot remember a retained message, it will be taken again: {error}");
+            log::warn!("Cannot record a retained message; its repetitions will be stored again: {error}");
         }
         self.log_recovery();
         crash_point!("intake-before-puback");
@@ -145,11 +146,11 @@ impl Intake {
     fn log_recognised(&self) {
         if self.recognised.load(Ordering::Relaxed) > 0 {
             let messages = self.recognised.swap(0, Ordering::Relaxed);
-            log::info!(messages; "The broker has sent messages again that were in the inbox already: not taken twice");
+            log::info!(messages; "The broker redelivered messages that the inbox already has; they were skipped");
         }
     }
 
-    fn complain(&self, error: &AppendError) {
+    fn log_refusal(&self, error: &AppendError) {
         let now = Instant::now();
         let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = refusal.is_none();

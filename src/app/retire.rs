@@ -78,10 +78,7 @@ pub fn retire(settings: &Settings, options: RetireOrder) -> Result<Retired, i32>
     Arbiter::current().spawn(retirement.run());
     let code = system.run_with_code().unwrap_or(1);
     if code != 0 || !done.load(Ordering::Relaxed) {
-        log::error!(
-            "Nothing is lost, and something of {:?} is left: run this again",
-            settings.mqtt.client_id
-        );
+        log::error!("Nothing is lost, but messages of {:?} remain: run this again", settings.mqtt.client_id);
         return Err(code.max(1));
     }
     let to_be_posted = leave_database(settings, &inbox_id).map_err(|error| {

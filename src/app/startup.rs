@@ -98,9 +98,7 @@ pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, Inbo
     let Some(text) = kept.read()? else { return Ok(RoutingHistory::default()) };
     let history = RoutingHistory::from_text(&text);
     if history.is_none() {
-        log::error!(
-            "Inbox: the routing tables of the last run are not understood; today's flows stand for them"
-        );
+        log::error!("Inbox: cannot read the routing tables of the last run; the current flows replace them");
     }
     Ok(history.unwrap_or_default())
 }

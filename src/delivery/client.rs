@@ -53,7 +53,7 @@ pub enum PostError {
     #[error("not a usable URL: http or https with a host is needed")]
     Scheme,
     /// The URL is `https` and there are no root certificates to verify the endpoint.
-    #[error("no https: there are no root certificates, see the log line on them")]
+    #[error("https is not available without root certificates, see the log line about them")]
     NoCertificates,
     /// The connection failed, for example because of an unknown name or an invalid certificate.
     #[error("cannot connect: {0}")]
@@ -62,7 +62,7 @@ pub enum PostError {
     #[error("the connection was closed without an answer")]
     NoAnswer,
     /// Sending the request or reading the response failed.
-    #[error("the exchange broke off: {0}")]
+    #[error("the request failed: {0}")]
     Exchange(String),
     /// The response was shorter than announced.
     #[error("the answer was cut off after {got} of {announced} bytes")]
@@ -149,7 +149,7 @@ impl EndpointClients {
 
     /// Posts, and follows redirects with the same body and the same key.
     async fn exchange(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
-        let mut target = self.targets.of(&item.url)?;
+        let mut target = self.targets.get_or_parse(&item.url)?;
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(&target, &item).await?;
             let location =

@@ -19,7 +19,7 @@ pub(super) struct Tls {
     /// File or directory with trusted certificates that replace the system's.
     bundle: Option<PathBuf>,
     config: OnceCell<Arc<ClientConfig>>,
-    complained: Cell<bool>,
+    logged: Cell<bool>,
 }
 
 impl Tls {
@@ -41,12 +41,12 @@ impl Tls {
         match client_config(&found) {
             // The cell is still empty, because this code runs on one thread.
             Ok(config) => drop(self.config.set(Arc::new(config))),
-            Err(error) if !self.complained.replace(true) => self.complain(&*error, &found),
+            Err(error) if !self.logged.replace(true) => self.log_missing(&*error, &found),
             Err(_) => {}
         }
     }
 
-    fn complain(&self, error: &dyn std::error::Error, found: &CertificateResult) {
+    fn log_missing(&self, error: &dyn std::error::Error, found: &CertificateResult) {
         let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
         let place = match &self.bundle {
             Some(path) => format!(
@@ -56,7 +56,7 @@ impl Tls {
             None => "on this system; install ca-certificates or set SSL_CERT_FILE".to_owned(),
         };
         log::error!(
-            "No root certificates that can be used {place}. Endpoints with https cannot be reached: {error}. {}",
+            "No usable root certificates {place}. Endpoints with https cannot be reached: {error}. {}",
             errors.join("; ")
         );
     }

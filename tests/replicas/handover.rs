@@ -49,7 +49,7 @@ fn a_new_shard_takes_its_flows_when_the_last_of_the_others_counts_as_it_does() {
         shard.start_subscribed();
     }
     let stream = publishing(&fleet);
-    all[2].start().wait_for_line("stay for now with gateways that divide them otherwise");
+    all[2].start().wait_for_line("stay for now with gateways that divide them differently");
     stream.wait_for_more(300);
     restarted(&mut all[1], 3);
     stream.wait_for_more(300);
@@ -89,11 +89,11 @@ fn a_retirement_that_comes_before_the_smaller_count_keeps_its_flows_until_all_ha
     retiring.wait_for_line("Handing over");
     all[1].stop();
     all[1].is_one_of(2);
-    all[1].start().wait_for_line("stay for now with gateways that divide them otherwise");
+    all[1].start().wait_for_line("stay for now with gateways that divide them differently");
     stream.wait_for_more(300);
     let begun = stream.acknowledged();
     restarted(&mut all[0], 2);
-    retiring.wait_for_line("Nothing is subscribed any more");
+    retiring.wait_for_line("All flows are unsubscribed");
     let over = stream.acknowledged();
     assert_eq!(retiring.wait_for_exit().code(), Some(0));
     all.truncate(2);

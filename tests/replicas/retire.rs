@@ -352,7 +352,7 @@ fn what_no_book_tells_of_is_unsubscribed_before_the_rest_is_taken() {
         stream.hold();
         let before = stream.acknowledged();
         let mut retiring = lost.begin_to_retire_with(&["--new-inbox"], &[]);
-        retiring.wait_for_line("Nothing is subscribed any more");
+        retiring.wait_for_line("All flows are unsubscribed");
         retiring.kill();
         stream.go_on();
         stream.wait_for_more(before + 100);

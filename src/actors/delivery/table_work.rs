@@ -27,7 +27,7 @@ const CONNECTIONS: u32 = 3;
 
 /// Delay after the first outcome before outcomes are written. A full batch is written at once.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
-const SETTLE_AT: usize = 512;
+const FLUSH_AT: usize = 512;
 
 /// Interval between two renewals. Three renewals may fail before the lease expires.
 const RENEW_INTERVAL: Duration = Duration::from_secs(LEASE.as_secs() / 4);
@@ -183,7 +183,7 @@ impl DeliveryActor {
         let at_once = self.table.flush == FlushState::Due
             || self.draining
             || self.queue.flush_is_urgent()
-            || self.table.outcomes.len() >= SETTLE_AT;
+            || self.table.outcomes.len() >= FLUSH_AT;
         if at_once {
             self.flush_now(context, outbox.clone());
         } else if self.table.flush == FlushState::Idle {
@@ -217,7 +217,7 @@ impl DeliveryActor {
     }
 
     fn apply_flushed(&mut self, outcomes: &[Outcome]) {
-        self.works_again();
+        self.record_success();
         for outcome in outcomes.iter().filter(|outcome| outcome.removes_row()) {
             let flow = outcome.key().flow_id;
             self.parts.gauge.subtract(flow, 1);
@@ -246,7 +246,7 @@ impl DeliveryActor {
             let now = delivery.now();
             match loaded {
                 Ok(loaded) => {
-                    delivery.works_again();
+                    delivery.record_success();
                     delivery.queue.loaded(order.flow, loaded, now);
                 }
                 Err(error) => {
@@ -263,7 +263,7 @@ impl DeliveryActor {
         context.spawn(renewing.into_actor(self).map(|renewed, delivery, context| {
             delivery.table.maintaining = false;
             match renewed {
-                Ok(Lease::Held) => delivery.works_again(),
+                Ok(Lease::Held) => delivery.record_success(),
                 Ok(Lease::Begun) => delivery.begin_lease(),
                 Err(error) => {
                     delivery.table.want(MaintenanceTask::Renewal);
@@ -275,7 +275,7 @@ impl DeliveryActor {
     }
 
     fn begin_lease(&mut self) {
-        self.works_again();
+        self.record_success();
         if self.table.ready {
             log::warn!("The outbox lease expired: another process may post some messages again");
             self.queue.reload_all(self.now());
@@ -308,7 +308,7 @@ impl DeliveryActor {
 
     fn swept(&mut self, sweep: MaintenanceTask, swept: Swept) {
         let Swept { claimed, waiting, destinations } = swept;
-        self.works_again();
+        self.record_success();
         let now_us = Utc::now().timestamp_micros();
         let oldest_at_us = |age: Duration| now_us.saturating_sub_unsigned(whole_micros(age));
         let counted = waiting.iter().map(|found| {
@@ -346,7 +346,7 @@ impl DeliveryActor {
             delivery.table.maintaining = false;
             match forgotten {
                 Ok(more) => {
-                    delivery.works_again();
+                    delivery.record_success();
                     if more {
                         delivery.table.want(MaintenanceTask::Forgetting);
                     }
@@ -358,8 +358,8 @@ impl DeliveryActor {
         }));
     }
 
-    fn works_again(&mut self) {
-        self.parts.observed.metrics.database.mark_up();
+    fn record_success(&mut self) {
+        self.parts.observed.metrics.database.works();
         if std::mem::take(&mut self.table.failures) > 0 {
             log::info!("The delivery can access its tables again");
         }

@@ -222,11 +222,11 @@ impl Membership {
         if waits {
             in_force.retain(|flow| had.contains(&flow.id));
         }
-        self.tell_waiting(if waits { new.len() } else { 0 });
+        self.log_waiting(if waits { new.len() } else { 0 });
         if before.is_none() {
             self.initial_flows = had;
         }
-        self.tell_progress(&handover);
+        self.log_handover(&handover);
         self.handover = handover;
         Some(in_force)
     }
@@ -304,16 +304,16 @@ impl Membership {
 
     // ---- logging
 
-    fn tell_waiting(&mut self, flows: usize) {
+    fn log_waiting(&mut self, flows: usize) {
         let before = std::mem::replace(&mut self.waiting, flows);
         if before == 0 && flows > 0 {
-            log::info!(flows; "{flows} flows that fall to this gateway stay for now with gateways that divide them otherwise: it subscribes them when those have been started with its settings, or still have not after a minute");
+            log::info!(flows; "{flows} flows of this gateway stay for now with gateways that divide them differently: it subscribes them when those gateways run with its settings, or after a minute");
         } else if before > 0 && flows == 0 {
-            log::info!(flows = before; "{before} flows that others had are subscribed here from now on");
+            log::info!(flows = before; "{before} flows were taken over from other gateways and are subscribed here");
         }
     }
 
-    fn tell_progress(&mut self, next: &Handover) {
+    fn log_handover(&mut self, next: &Handover) {
         let (before, after) = (self.handover.flows().len(), next.flows().len());
         let others = self.others.iter().filter(|other| other.is_alive()).count();
         if before == 0 && after > 0 {
@@ -321,7 +321,7 @@ impl Membership {
             log::info!(flows = after, others; "Handing over {after} flows ({flows}): they stay subscribed here until others have subscribed them");
             self.reminded = Instant::now();
         } else if before > 0 && after == 0 {
-            log::info!(flows = before; "Handover finished: others have subscribed all flows that are not of this gateway any more");
+            log::info!(flows = before; "Handover finished: other gateways have subscribed all flows that left this one");
         } else if after < before {
             log::info!(flows = before - after, left = after; "Handed over {} flows, {after} are left", before - after);
             self.reminded = Instant::now();
@@ -337,7 +337,7 @@ impl Membership {
         now.sort_unstable();
         if now != self.disputed {
             if self.dispute_logged && now.is_empty() {
-                log::info!("The gateways on this database agree again on who takes what");
+                log::info!("The gateways on this database agree again on the distribution of flows");
             }
             self.disputed = now;
             self.disputed_since = Instant::now();

@@ -21,7 +21,7 @@ use crate::domain::topic::TopicFilter;
 use crate::observe::Telemetry;
 
 const CANNOT_SHARE: &str = "Nothing is subscribed: SHARED_GROUP needs a broker that shares subscriptions by MQTT 5, and the \
-     one that is connected does not say so. Use another broker, or divide the flows by SHARD_INDEX and SHARD_COUNT";
+     connected one does not announce that. Use another broker, or divide the flows by SHARD_INDEX and SHARD_COUNT";
 
 /// Result of a reconciliation.
 pub(super) struct Reconciled {
@@ -44,7 +44,7 @@ pub(super) enum Granted {
 }
 
 impl Granted {
-    fn of(wanted: &Subscriptions, holds: &Subscriptions) -> Self {
+    fn from_holds(wanted: &Subscriptions, holds: &Subscriptions) -> Self {
         if diff(holds, wanted).subscribe.is_empty() {
             Self::All
         } else if wanted.keys().any(|filter| holds.contains_key(filter)) {
@@ -108,7 +108,8 @@ impl Reconciliation {
         let holds = holds.filter(|_| ended);
         let confirmed = holds.as_ref().filter(|_| self.session.connected && self.can_share());
         let both = wanted.as_ref().zip(confirmed);
-        let granted = both.map_or(Granted::Nothing, |(wanted, holds)| Granted::of(wanted, &holds.subscribed));
+        let granted =
+            both.map_or(Granted::Nothing, |(wanted, holds)| Granted::from_holds(wanted, &holds.subscribed));
         let leaving = if confirmed.is_some() && !leaving.is_empty() {
             self.swap(table_of_both(&flows, &beyond, &table)).await;
             Vec::new()
@@ -261,7 +262,7 @@ fn table_of_both(flows: &[Flow], leaving: &[Flow], table: &Arc<RoutingTable>) ->
 
 /// Logs the error. The next connect or the next retry reconciles everything.
 fn log_broker_error(error: &SubscribeError) {
-    log::warn!("The broker did not take the subscriptions, trying again when it is back: {error}");
+    log::warn!("The broker did not accept the subscriptions, retrying after the next connect: {error}");
 }
 
 /// Returns the filters of `asked` that the broker granted. Logs each affected flow for a refusal or a lower `QoS`.

@@ -9,10 +9,10 @@ use crate::store::{Database, announce, members};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OtherMembers {
     /// The retiring replica is running with another inbox.
-    Itself,
+    SameReplica,
     /// Another gateway can take the flows.
-    Others,
-    Nobody,
+    Successor,
+    NoSuccessor,
 }
 
 /// Refuses if the replica runs elsewhere or, unless it is the last, if no other gateway could take its flows.
@@ -23,14 +23,14 @@ pub(super) async fn check_others(
 ) -> Result<(), StartError> {
     let database = Database::connect(&settings.database, 1).await?;
     let client_id = &settings.mqtt.client_id;
-    let answer = match company(&members(&database).await?, inbox_id, client_id) {
-        OtherMembers::Itself => Err(StartError::StillRuns { client_id: client_id.clone() }),
-        OtherMembers::Nobody if !is_last => {
+    let answer = match classify(&members(&database).await?, inbox_id, client_id) {
+        OtherMembers::SameReplica => Err(StartError::StillRuns { client_id: client_id.clone() }),
+        OtherMembers::NoSuccessor if !is_last => {
             // A single gateway publishes its row after it has found another row.
             announce(&database, &leaving(inbox_id, client_id)).await?;
             Err(StartError::NobodyElse { reload_s: settings.flows_reload_interval.as_secs() })
         }
-        OtherMembers::None | OtherMembers::Active => Ok(()),
+        OtherMembers::NoSuccessor | OtherMembers::Successor => Ok(()),
     };
     database.close().await?;
     answer
@@ -47,14 +47,14 @@ fn leaving(inbox_id: &str, client_id: &str) -> Member {
     }
 }
 
-fn other_members(all: &[Member], inbox_id: &str, client_id: &str) -> OtherMembers {
+fn classify(all: &[Member], inbox_id: &str, client_id: &str) -> OtherMembers {
     let living = || all.iter().filter(|member| member.inbox_id != inbox_id && member.is_alive());
     if living().any(|member| member.is_named(client_id)) {
-        OtherMembers::SameName
+        OtherMembers::SameReplica
     } else if living().any(|member| member.role != Role::Leaving) {
-        OtherMembers::Active
+        OtherMembers::Successor
     } else {
-        OtherMembers::None
+        OtherMembers::NoSuccessor
     }
 }
 
@@ -78,17 +78,17 @@ mod tests {
         const LONG_US: i64 = 60_000_000;
         let own = "gw-1";
         let cases = [
-            (member("gw-2", Role::ALONE, 0), OtherMembers::Active),
-            (member("gw-2", Role::ALONE, LONG_US), OtherMembers::None),
-            (member("gw-2", Role::Leaving, 0), OtherMembers::None),
-            (member(own, Role::ALONE, 0), OtherMembers::SameName),
-            (member(own, Role::Leaving, 0), OtherMembers::SameName),
-            (member(own, Role::ALONE, LONG_US), OtherMembers::None),
+            (member("gw-2", Role::ALONE, 0), OtherMembers::Successor),
+            (member("gw-2", Role::ALONE, LONG_US), OtherMembers::NoSuccessor),
+            (member("gw-2", Role::Leaving, 0), OtherMembers::NoSuccessor),
+            (member(own, Role::ALONE, 0), OtherMembers::SameReplica),
+            (member(own, Role::Leaving, 0), OtherMembers::SameReplica),
+            (member(own, Role::ALONE, LONG_US), OtherMembers::NoSuccessor),
         ];
         for (other, expected) in cases {
-            assert_eq!(other_members(std::slice::from_ref(&other), "mine", own), expected, "{other:?}");
+            assert_eq!(classify(std::slice::from_ref(&other), "mine", own), expected, "{other:?}");
         }
         let itself = member(own, Role::ALONE, 0);
-        assert_eq!(other_members(&[itself], "inbox of gw-1", own), OtherMembers::None, "its own row");
+        assert_eq!(classify(&[itself], "inbox of gw-1", own), OtherMembers::NoSuccessor, "its own row");
     }
 }

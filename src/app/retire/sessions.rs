@@ -77,7 +77,7 @@ impl Sessions {
             let ends_in_order = turn == self.brokers.len() && left.is_empty();
             if !is_empty || !(ends_in_order || self.is_forgotten().await) {
                 log::error!(
-                    "At the broker {} the session of {:?} is still there, and what it holds",
+                    "The broker {} still has the session of {:?} and its messages",
                     named(broker),
                     self.client_id
                 );
@@ -88,7 +88,7 @@ impl Sessions {
     }
 
     fn turn_to(&self, broker: &MqttServer) {
-        log::info!("Turning to the session at the broker {}", named(broker));
+        log::info!("Draining the session at the broker {}", named(broker));
         self.link.use_servers(vec![broker.clone().into()]);
         // The link does not report a disconnect that it was asked for.
         self.directory.registry.tell(ConnectionLost);
@@ -132,13 +132,15 @@ impl Sessions {
             sleep(CHECK_INTERVAL).await;
         };
         if handed_over.session_kept {
-            log::info!("Nothing is subscribed any more; taking what the broker still has for {client_id:?}");
+            log::info!(
+                "All flows are unsubscribed; receiving the messages that the broker still has for {client_id:?}"
+            );
             self.drain(handed_over.has_record).await;
             let messages = self.mark.messages();
             if self.mark.is_endless() {
-                log::warn!(messages; "The broker sends on for {client_id:?}: something is subscribed that no book tells of, and what comes by it from now on is left");
+                log::warn!(messages; "The broker keeps sending for {client_id:?}: an unrecorded subscription remains, and its further messages are not received");
             } else {
-                log::info!(messages; "The broker has nothing more for {client_id:?}");
+                log::info!(messages; "The broker has sent all messages for {client_id:?}");
             }
         } else {
             log::info!("The broker has no session of {client_id:?}: there is only the inbox");
@@ -147,7 +149,7 @@ impl Sessions {
 
     async fn drain(&self, has_record: bool) {
         let (link, mark) = (&self.link, &self.mark);
-        let mut publishing = MarkPublishing::default();
+        let mut publishing = MarkPublisher::default();
         let mut told = Instant::now();
         mark.restart(has_record);
         loop {
@@ -162,9 +164,9 @@ impl Sessions {
                 return;
             }
             match self.silence().await {
-                Silence::IsNone => {}
-                Silence::IsTheEnd => return,
-                Silence::OfTheConnection => {
+                Silence::TooShort => {}
+                Silence::Drained => return,
+                Silence::Stalled => {
                     mark.restart_silence();
                     publishing.connection_lost();
                 }
@@ -178,19 +180,19 @@ impl Sessions {
     }
 
     /// Whether the broker has been silent for a long time and still is after it answered a probe. A suspended broker or
-    /// network looks the same without the probe, and its messages would be lost with the session.
+    /// network checks the same without the probe, and its messages would be lost with the session.
     async fn silence(&self) -> Silence {
-        let Some(since) = self.mark.long_quiet_since() else { return Silence::IsNone };
+        let Some(since) = self.mark.long_quiet_since() else { return Silence::TooShort };
         let answers = timeout(ANSWER_TIMEOUT, self.link.answers()).await.unwrap_or(false);
         if !(answers && self.stays_connected_for(CHECKS_AFTER_ANSWER).await) {
-            return Silence::OfTheConnection;
+            return Silence::Stalled;
         }
-        if self.mark.long_quiet_since() == Some(since) { Silence::IsTheEnd } else { Silence::IsNone }
+        if self.mark.long_quiet_since() == Some(since) { Silence::Drained } else { Silence::TooShort }
     }
 
     /// Checks often enough that a connection cannot be lost and restored between two checks.
-    async fn stays_connected_for(&self, looks: u32) -> bool {
-        for _ in 0..looks {
+    async fn stays_connected_for(&self, checks: u32) -> bool {
+        for _ in 0..checks {
             sleep(CHECK_INTERVAL).await;
             if !self.link.is_connected() {
                 return false;
@@ -202,9 +204,9 @@ impl Sessions {
     fn log_progress(&self) {
         let (messages, client_id) = (self.mark.messages(), &self.client_id);
         if !self.link.is_connected() {
-            log::info!(messages; "There is no connection to the broker, which still has something for {client_id:?}");
+            log::info!(messages; "No connection to the broker, which still has messages for {client_id:?}");
         } else if self.mark.is_there() {
-            log::info!(messages; "The broker sends on for {client_id:?} after what it had when all was unsubscribed");
+            log::info!(messages; "The broker keeps sending for {client_id:?} after its queued messages");
         } else {
             log::info!(messages; "The broker still has something for {client_id:?}");
         }
@@ -214,16 +216,16 @@ impl Sessions {
 /// The meaning of the silence.
 enum Silence {
     /// The silence is too short.
-    IsNone,
+    TooShort,
     /// The broker has sent everything.
-    IsTheEnd,
+    Drained,
     /// The connection is stalled.
-    OfTheConnection,
+    Stalled,
 }
 
 /// Publishes the mark periodically, if the broker permits it.
 #[derive(Debug, Default)]
-struct MarkPublishing {
+struct MarkPublisher {
     /// Whether the broker granted the subscription of the mark.
     is_granted: Option<bool>,
     was_tried: bool,
@@ -231,7 +233,7 @@ struct MarkPublishing {
     due_in: u32,
 }
 
-impl MarkPublishing {
+impl MarkPublisher {
     async fn tick(&mut self, link: &MqttLink, topic: &str) {
         if self.is_granted == Some(false) {
             // Silence replaces the mark.

@@ -49,7 +49,7 @@ impl Route {
         let wire = match &self.proxy {
             None => endpoint.secure(endpoint.open().await?).await?,
             Some(proxy) => {
-                let wire = self.reach(proxy).await.map_err(|error| of_proxy(proxy, &error))?;
+                let wire = self.reach(proxy).await.map_err(|error| proxy_error(proxy, &error))?;
                 endpoint.secure(wire).await?
             }
         };
@@ -108,7 +108,7 @@ impl Hop {
     }
 }
 
-fn of_proxy(proxy: &Hop, error: &io::Error) -> io::Error {
+fn proxy_error(proxy: &Hop, error: &io::Error) -> io::Error {
     io::Error::other(format!("proxy {}:{}: {error}", proxy.host, proxy.port))
 }
 

@@ -114,7 +114,7 @@ impl Targets {
     }
 
     /// The target of `url`.
-    pub(super) fn of(&self, url: &Arc<str>) -> Result<Rc<Target>, PostError> {
+    pub(super) fn get_or_parse(&self, url: &Arc<str>) -> Result<Rc<Target>, PostError> {
         let mut known = self.known.borrow_mut();
         if let Some(target) = known.get(url) {
             return Ok(Rc::clone(target));
@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn address_excludes_user_and_fragment() {
-        let target = Targets::default().of(&"http://me:p%40ss@example.com/in?a=1#here".into()).unwrap();
+        let target =
+            Targets::default().get_or_parse(&"http://me:p%40ss@example.com/in?a=1#here".into()).unwrap();
         assert_eq!(target.uri.to_string(), "http://example.com/in?a=1");
         assert_eq!(target.user, Some(("me".to_owned(), Some("p@ss".to_owned()))));
         assert_eq!(target.origin, "http://example.com");
@@ -180,7 +181,7 @@ mod tests {
     fn remembered_urls_are_bounded() {
         let targets = Targets::default();
         for number in 0..=MAX_TARGETS {
-            targets.of(&format!("http://localhost/{number}").into()).unwrap();
+            targets.get_or_parse(&format!("http://localhost/{number}").into()).unwrap();
         }
         assert!(targets.known.borrow().len() <= MAX_TARGETS);
     }

@@ -153,7 +153,7 @@ fn a_full_disk_at_the_start_does_not_keep_the_records_from_being_worked_off() {
 /// Whether the last of many messages is recognised when the inbox is opened anew.
 fn recognises_last(dir: &Path) -> bool {
     let inbox = open(dir, FsyncPolicy::Never);
-    inbox.expect_redelivery_from("gateway@broker:1883").unwrap();
+    inbox.set_broker_session("gateway@broker:1883").unwrap();
     inbox.begin_connection(InFlight::Bounded);
     inbox.recognises(&Publication {
         topic: "t",
@@ -186,7 +186,7 @@ fn where_no_file_can_be_written_segments_go_all_the_same_and_recognition_with_th
     for (fails, expected) in [(false, true), (true, false)] {
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(dir.path(), FsyncPolicy::Never);
-        inbox.expect_redelivery_from("gateway@broker:1883").unwrap();
+        inbox.set_broker_session("gateway@broker:1883").unwrap();
         append_numbered(&inbox, 1..=99);
         drop(inbox);
         let inbox = open(dir.path(), FsyncPolicy::Never);

@@ -8,7 +8,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use mqtt_gateway::actors::{InboxSignal, Slot};
 use mqtt_gateway::app::Intake;
 use mqtt_gateway::domain::message::{DeliveryFacts, Publication};
-use mqtt_gateway::domain::redelivery::PROOF;
+use mqtt_gateway::domain::redelivery::MIN_RISING_IDS;
 use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
 use mqtt_gateway::mqtt::Incoming;
 use tempfile::TempDir;
@@ -126,7 +126,7 @@ fn take_in(calls: u64) -> Duration {
 fn recognise(calls: u64) -> Duration {
     let (_dir, inbox) = empty();
     let intake = intake(&inbox);
-    let known = u64::from(PROOF) + 1;
+    let known = u64::from(MIN_RISING_IDS) + 1;
     for number in 0..known {
         intake.on_incoming(Incoming::Message(&publication(&delivery(number, false))));
     }

@@ -18,7 +18,7 @@ use super::messages::{
 use super::report::whole_milliseconds;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
-use crate::inbox::SubscriptionBook;
+use crate::inbox::SubscriptionIdStore;
 use crate::mqtt::{MqttError, MqttEvent, MqttLink, RefusedCode, Subscription};
 
 /// Holds the broker connection.
@@ -42,7 +42,7 @@ pub struct MqttParts {
     /// The requested `QoS`.
     pub qos: u8,
     /// Filters that the session holds, with their identifiers.
-    pub book: Arc<Mutex<SubscriptionBook>>,
+    pub book: Arc<Mutex<SubscriptionIdStore>>,
     /// Addresses of the other actors.
     pub directory: Directory,
 }
@@ -300,7 +300,7 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
             if parts.session.established().is_none_or(|established| established.server != server) {
                 return Err(MqttError::NotConnected.into());
             }
-            lock(&parts.book).come_to(&server)?;
+            lock(&parts.book).switch_broker(&server)?;
             if !with_ids {
                 lock(&parts.book).change_id_uses(|uses| uses.subscribe_without(&server))?;
             }

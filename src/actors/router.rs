@@ -24,7 +24,7 @@ use crate::domain::message::Offset;
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Bindings;
-use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionBook};
+use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionIdStore};
 use crate::observe::Telemetry;
 use crate::store::BatchFailure;
 
@@ -77,7 +77,7 @@ pub struct RouterParts {
     /// Persistent copy of the routing tables.
     pub kept_tables: KeptTables,
     /// Meaning of subscription identifiers.
-    pub book: Arc<Mutex<SubscriptionBook>>,
+    pub book: Arc<Mutex<SubscriptionIdStore>>,
     /// Addresses of the other actors.
     pub directory: Directory,
     /// Limits of a payload, equal to the workers' limits.

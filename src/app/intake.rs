@@ -32,9 +32,9 @@ pub(super) fn track_session(inbox: &Inbox, client_id: &str, event: &MqttEvent) {
     let kept = match event {
         MqttEvent::Connected { session_kept: false, .. } => inbox.begin_session(),
         // No CONNACK arrived: the broker may be restarting, or the CONNACK was lost after a new session began.
-        MqttEvent::Unanswered { server, .. } => inbox.doubt_session(&session_name(client_id, server)),
+        MqttEvent::Unanswered { server, .. } => inbox.invalidate_session(&session_name(client_id, server)),
         MqttEvent::Failed { reason_code, server, .. } if *reason_code < 0 => {
-            inbox.doubt_session(&session_name(client_id, server))
+            inbox.invalidate_session(&session_name(client_id, server))
         }
         MqttEvent::Connected { .. }
         | MqttEvent::Lost { .. }
@@ -88,7 +88,7 @@ impl Intake {
     pub fn on_incoming(&self, incoming: Incoming<'_>) {
         match incoming {
             Incoming::ConnectionBegins { server, in_flight_bounded } => {
-                self.come_to(server);
+                self.switch_broker(server);
                 let in_flight = if in_flight_bounded { InFlight::Bounded } else { InFlight::Unbounded };
                 self.inbox.begin_connection(in_flight);
                 // The previous connection may have ended without a new message, which would have triggered the log line.
@@ -99,13 +99,13 @@ impl Intake {
     }
 
     /// Records the broker of the connection. Another broker has sent none of the messages received so far.
-    fn come_to(&self, server: &str) {
+    fn switch_broker(&self, server: &str) {
         let mut known = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         if known.as_deref() == Some(server) {
             return;
         }
         *known = Some(server.to_owned());
-        if let Err(error) = self.inbox.expect_redelivery_from(&session_name(&self.client_id, server)) {
+        if let Err(error) = self.inbox.set_broker_session(&session_name(&self.client_id, server)) {
             log::error!("Cannot record in the inbox that the broker has changed: {error}");
         }
     }
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::actors::Slot;
     use crate::domain::message::{DeliveryFacts, Offset};
-    use crate::domain::redelivery::PROOF;
+    use crate::domain::redelivery::MIN_RISING_IDS;
     use crate::inbox::{FsyncPolicy, InboxOptions, KeepPolicy};
 
     fn open(dir: &tempfile::TempDir) -> Inbox {
@@ -264,7 +264,7 @@ mod tests {
         let inbox = open(&dir);
         let intake = intake(&inbox);
         intake.on_incoming(begins("broker:1883"));
-        let last = u16::try_from(PROOF).unwrap() + 1;
+        let last = u16::try_from(MIN_RISING_IDS).unwrap() + 1;
         for packet_id in 1..=last {
             let delivery = numbered(packet_id, false);
             intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery, unfit: None });

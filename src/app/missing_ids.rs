@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::domain::message::Publication;
 use crate::domain::topic::TopicFilter;
 use crate::domain::trie::FilterTrie;
-use crate::inbox::{InboxError, SubscriptionBook};
+use crate::inbox::{InboxError, SubscriptionIdStore};
 use crate::mqtt::{Incoming, MqttEvent};
 
 /// Shared by the receiving and the connecting thread.
 pub(super) struct MissingIds {
-    book: Arc<Mutex<SubscriptionBook>>,
+    book: Arc<Mutex<SubscriptionIdStore>>,
     watched: Mutex<Option<Watched>>,
 }
 
@@ -22,7 +22,7 @@ struct Watched {
 }
 
 impl MissingIds {
-    pub(super) fn new(book: Arc<Mutex<SubscriptionBook>>) -> MissingIds {
+    pub(super) fn new(book: Arc<Mutex<SubscriptionIdStore>>) -> MissingIds {
         MissingIds { book, watched: Mutex::default() }
     }
 

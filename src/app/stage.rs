@@ -19,7 +19,7 @@ use crate::actors::supervisor::{EXIT_FAILED, Factories, SessionEnd, SupervisorAc
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Mailbox, Slot};
 use crate::domain::processing::ProcessingRules;
-use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionBook};
+use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionIdStore};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::Step;
 use crate::observe::{Telemetry, logging};
@@ -113,8 +113,8 @@ impl<'a> Stage<'a> {
             settings.keys_known_for,
         );
         let rules = Arc::new(BatchRules { processing, gauge: Arc::clone(gauge) });
-        let book = Arc::new(Mutex::new(SubscriptionBook::open(&settings.inbox.dir)?));
-        let kept_tables = KeptTables::of(&settings.inbox.dir);
+        let book = Arc::new(Mutex::new(SubscriptionIdStore::open(&settings.inbox.dir)?));
+        let kept_tables = KeptTables::new(&settings.inbox.dir);
         let tables = Arc::new(Mutex::new(tables_of_before(&kept_tables)?));
         let signal = InboxSignal::new(directory.router.clone());
         let session = Session::default();
@@ -188,7 +188,7 @@ impl<'a> Stage<'a> {
         signal: &InboxSignal,
         mark: Option<Arc<EndMark>>,
         session: &Session,
-        book: &Arc<Mutex<SubscriptionBook>>,
+        book: &Arc<Mutex<SubscriptionIdStore>>,
     ) -> Result<MqttLink, StartError> {
         let settings = &self.settings;
         let options = BrokerOptions {

@@ -12,7 +12,7 @@
 //!          │ some place on, in its order, DUP     │ │ seen: must be stored      │ │ DUP
 //! ```
 //!
-//! The [`RedeliveryGuard`] remembers the *tail*: the last [`TAIL_MESSAGES`] messages of `QoS` 1 of this session.
+//! The [`RedeliveryGuard`] remembers the *tail*: the last [`MAX_WINDOW_MESSAGES`] messages of `QoS` 1 of this session.
 //! On each connection it follows R along the tail, and the first message that is not the next one ends recognition
 //! until the next connection. What it recognises stays in the tail, so a third delivery is recognised as well.
 //!
@@ -21,7 +21,7 @@
 //! tail: the broker has to use an identifier again while we remember it. So the guard judges the
 //! broker's way of giving out identifiers, by what it has seen since the session (or its doubt) began:
 //!
-//! * **Proven**: [`PROOF`] messages in a row had rising identifiers (65,535 is followed by 1). A broker that takes the
+//! * **Proven**: [`MIN_RISING_IDS`] messages in a row had rising identifiers (65,535 is followed by 1). A broker that takes the
 //!   lowest free one, or goes round a pool, cannot get there: with a Receive Maximum of 1,024 it has to repeat one
 //!   earlier. (MQTT 3.1.1 bounds nothing, so there the proof takes a whole round of 65,535.) New messages then lie
 //!   beyond the tail's end for another 32,000 messages: identifier and content suffice, whatever repeats. Where a round is
@@ -55,33 +55,33 @@
 //! another client of our name has replaced, under the same conditions.
 
 mod evidence;
-mod sighting;
-mod tail;
+mod fingerprint;
+mod recent_window;
 #[cfg(test)]
 mod tests;
 
 use self::evidence::{Evidence, Trust};
-pub use self::sighting::{Content, Sighting};
-pub use self::tail::TailEntry;
-use self::tail::{Joined, Tail};
+pub use self::fingerprint::{Content, Fingerprint};
+pub use self::recent_window::WindowEntry;
+use self::recent_window::{Joined, RecentWindow};
 
 /// Messages that we allow a broker to have under way to us unacknowledged (MQTT 5).
 pub const RECEIVE_MAXIMUM: u16 = 1024;
 
 /// Packet identifiers are 1 to this.
-const LARGEST_ID: u16 = u16::MAX;
+const MAX_PACKET_ID: u16 = u16::MAX;
 
-const HALF_OF_ALL_IDS: u16 = LARGEST_ID / 2;
+const HALF_ID_SPACE: u16 = MAX_PACKET_ID / 2;
 
 /// Messages remembered. Not all brokers keep to the Receive Maximum: mosquitto 2.0 has tens of thousands under way in a flood.
 /// So it is as many as there are identifiers, but for one: the next message's.
-pub const TAIL_MESSAGES: usize = LARGEST_ID as usize - 1;
+pub const MAX_WINDOW_MESSAGES: usize = MAX_PACKET_ID as usize - 1;
 
 /// So many rising identifiers in a row exclude early reuse where at most 1,024 messages are under way: twice that.
-pub const PROOF: u32 = 2 * 1024;
+pub const MIN_RISING_IDS: u32 = 2 * 1024;
 
 /// Where nothing bounds the messages under way: all identifiers there are.
-const PROOF_WITHOUT_BOUND: u32 = 65_535;
+const MIN_RISING_IDS_UNBOUNDED: u32 = 65_535;
 
 /// So many messages without two equal ones make one that comes again unlikely; topics that have fewer different
 /// payloads, all counted together, never get there.
@@ -98,7 +98,7 @@ pub enum InFlight {
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DeliveryKind {
     /// It is in the inbox already: acknowledge it, nothing else.
     Redelivered,
     /// Take it in.
@@ -113,14 +113,14 @@ pub struct RedeliveryMemory {
     /// An identifier stepped back in this session.
     pub stepped_back: bool,
     /// The messages received last, oldest first.
-    pub tail: Vec<TailEntry>,
+    pub window: Vec<WindowEntry>,
 }
 
 /// Recognises redelivery within one session at one broker.
 #[derive(Debug, Clone)]
 pub struct RedeliveryGuard {
     evidence: Evidence,
-    tail: Tail,
+    window: RecentWindow,
     in_flight: InFlight,
     place: Place,
 }
@@ -150,7 +150,7 @@ impl RedeliveryGuard {
     pub fn resume(memory: RedeliveryMemory) -> RedeliveryGuard {
         RedeliveryGuard {
             evidence: Evidence { risen: memory.risen, stepped_back: memory.stepped_back },
-            tail: Tail::of(memory.tail),
+            window: RecentWindow::from_entries(memory.window),
             in_flight: InFlight::Bounded,
             place: Place::Over,
         }
@@ -162,7 +162,7 @@ impl RedeliveryGuard {
         RedeliveryMemory {
             risen: self.evidence.risen,
             stepped_back: self.evidence.stepped_back,
-            tail: self.tail.entries(),
+            window: self.window.entries(),
         }
     }
 
@@ -179,71 +179,71 @@ impl RedeliveryGuard {
 
     /// Something happened to the broker, or to the session, that we did not see: the proof has to be made again.
     /// True when anything of it was there.
-    pub fn doubt(&mut self) -> bool {
+    pub fn invalidate(&mut self) -> bool {
         std::mem::take(&mut self.evidence.risen) > 0
     }
 
     /// What was received cannot be relied on to be in the inbox still.
     pub fn forget_messages(&mut self) {
-        self.tail = Tail::default();
+        self.window = RecentWindow::default();
         self.place = Place::Over;
-        self.doubt();
+        self.invalidate();
     }
 
     /// Judges a message before it is taken in; [`received`](Self::received) has to follow for a new one, unless it is
     /// passed over for a reason of its own (then it counts as never sent).
     #[must_use]
-    pub fn judge(&mut self, sighting: &Sighting) -> Verdict {
-        let Some(index) = self.index_in_tail(sighting) else {
-            return Verdict::New;
+    pub fn classify(&mut self, fingerprint: &Fingerprint) -> DeliveryKind {
+        let Some(index) = self.index_in_window(fingerprint) else {
+            return DeliveryKind::New;
         };
         let begins_with_the_oldest = self.place == Place::Beginning && index == 0;
-        let back = self.tail.len().saturating_sub(index);
+        let back = self.window.len().saturating_sub(index);
         let sure = match self.evidence.trust(self.in_flight, back) {
-            Trust::Proven => true,
-            Trust::Young if begins_with_the_oldest => return Verdict::New,
-            Trust::Young => self.tail.is_varied(sighting.content.topic),
-            Trust::Distrusted => return Verdict::New,
+            Trust::Trusted => true,
+            Trust::Warming if begins_with_the_oldest => return DeliveryKind::New,
+            Trust::Warming => self.window.is_varied(fingerprint.content.topic),
+            Trust::Untrusted => return DeliveryKind::New,
         };
         if sure {
             self.place = Place::At(index + 1);
-            Verdict::Redelivered
+            DeliveryKind::Redelivered
         } else {
             self.place = Place::UnsureBefore(index + 1);
-            Verdict::New
+            DeliveryKind::New
         }
     }
 
     /// Where the message lies in the tail if it goes on with, or begins, what is sent again.
-    fn index_in_tail(&self, sighting: &Sighting) -> Option<usize> {
+    fn index_in_window(&self, fingerprint: &Fingerprint) -> Option<usize> {
         match self.place {
-            _ if !sighting.duplicate => None,
-            Place::Beginning => self.tail.position(sighting),
+            _ if !fingerprint.duplicate => None,
+            Place::Beginning => self.window.position(fingerprint),
             Place::At(index) | Place::UnsureBefore(index) => {
-                self.tail.is_at(index, sighting).then_some(index)
+                self.window.is_at(index, fingerprint).then_some(index)
             }
             Place::Over => None,
         }
     }
 
     /// Whether this message has just been judged to be the expected one, on too little evidence.
-    fn is_unsure_of(&self, sighting: &Sighting) -> bool {
+    fn is_unsure_of(&self, fingerprint: &Fingerprint) -> bool {
         match self.place {
-            Place::UnsureBefore(next) => sighting.duplicate && self.tail.is_at(next - 1, sighting),
+            Place::UnsureBefore(next) => fingerprint.duplicate && self.window.is_at(next - 1, fingerprint),
             Place::Beginning | Place::At(_) | Place::Over => false,
         }
     }
 
     /// Takes note of a message that is in the inbox now. True when it shows for the first time in the session that
     /// the broker reuses packet identifiers early.
-    pub fn received(&mut self, sighting: &Sighting) -> bool {
-        if self.is_unsure_of(sighting) {
+    pub fn received(&mut self, fingerprint: &Fingerprint) -> bool {
+        if self.is_unsure_of(fingerprint) {
             // The tail has it already, in its place.
             self.evidence.risen = 0;
             return false;
         }
         self.place = Place::Over;
-        match self.tail.join(sighting) {
+        match self.window.join(fingerprint) {
             Joined::Rising => {
                 self.evidence.risen = self.evidence.risen.saturating_add(1);
                 false

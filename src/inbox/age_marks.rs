@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use crate::domain::message::Offset;
 
 /// Microseconds between two marks, at first.
-const SPACING_US: i64 = 1_000_000;
+const MIN_SPACING_US: i64 = 1_000_000;
 
 /// So many are kept; beyond that every second one goes, and the next ones come half as often.
-const MOST: usize = 4_096;
+const MAX_MARKS: usize = 4_096;
 
 /// Marks in the order of their offsets.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct AgeMarks {
 
 impl Default for AgeMarks {
     fn default() -> Self {
-        Self { marks: VecDeque::new(), spacing_us: SPACING_US }
+        Self { marks: VecDeque::new(), spacing_us: MIN_SPACING_US }
     }
 }
 
@@ -32,7 +32,7 @@ impl AgeMarks {
             Some((_, last)) if at_us.abs_diff(*last) < self.spacing_us.unsigned_abs() => {}
             _ => self.marks.push_back((offset, at_us)),
         }
-        if self.marks.len() > MOST {
+        if self.marks.len() > MAX_MARKS {
             let mut keep = false;
             self.marks.retain(|_| {
                 keep = !keep;
@@ -49,8 +49,8 @@ impl AgeMarks {
         while self.marks.get(1).is_some_and(|(next, _)| *next <= offset) {
             self.marks.pop_front();
         }
-        if self.marks.len() < MOST / 2 {
-            self.spacing_us = (self.spacing_us / 2).max(SPACING_US);
+        if self.marks.len() < MAX_MARKS / 2 {
+            self.spacing_us = (self.spacing_us / 2).max(MIN_SPACING_US);
         }
         self.marks.front().map(|(_, at_us)| *at_us)
     }
@@ -69,7 +69,7 @@ mod tests {
         for offset in 0..100 {
             let exact = i64::try_from(offset).unwrap_or(0) * 300_000;
             let found = marks.received_at(offset).unwrap_or(i64::MAX);
-            assert!((exact - SPACING_US..=exact).contains(&found), "{offset}: {found}");
+            assert!((exact - MIN_SPACING_US..=exact).contains(&found), "{offset}: {found}");
         }
     }
 
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn a_long_backlog_takes_little_memory_and_is_known_less_exactly() {
         let mut marks = AgeMarks::default();
-        let day_us = 24 * 3_600 * SPACING_US;
+        let day_us = 24 * 3_600 * MIN_SPACING_US;
         let seconds = 24 * 3_600;
         for second in 0..seconds {
-            marks.received(second, i64::try_from(second).unwrap_or(0) * SPACING_US);
+            marks.received(second, i64::try_from(second).unwrap_or(0) * MIN_SPACING_US);
         }
-        assert!(marks.marks.len() <= MOST);
+        assert!(marks.marks.len() <= MAX_MARKS);
         let spacing = marks.spacing_us;
         assert!(spacing < day_us / 1_000, "{spacing}");
         let half = marks.received_at(seconds / 2).unwrap_or(i64::MAX);

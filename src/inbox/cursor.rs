@@ -26,7 +26,7 @@ pub(super) struct Cursor {
     codec: Codec,
     at: u64,
     /// A record with a lower offset is not one of this place.
-    least: Offset,
+    min_offset: Offset,
     chunk: Chunk,
 }
 
@@ -46,7 +46,7 @@ impl Cursor {
         Ok(Cursor {
             file: files::open_private(&segment.path, File::options().read(true))?,
             at: segment.start,
-            least: segment.base,
+            min_offset: segment.base,
             segment: Arc::clone(segment),
             codec,
             chunk: Chunk::default(),
@@ -77,7 +77,7 @@ impl Cursor {
             return Ok(Step::Damage(from..self.at));
         };
         self.at += frame.record_bytes;
-        self.least = frame.offset + 1;
+        self.min_offset = frame.offset + 1;
         let record = self.chunk.load(&self.file, from..self.at, end)?.unwrap_or_default();
         Ok(Step::Record(frame.offset, record))
     }
@@ -85,13 +85,13 @@ impl Cursor {
     /// Takes back the step over the record that begins at byte `at`.
     pub(super) fn step_back(&mut self, at: u64, offset: Offset) {
         self.at = at;
-        self.least = offset;
+        self.min_offset = offset;
     }
 
     fn intact_at(&mut self, at: u64, end: u64, limit: Offset) -> io::Result<Option<Frame>> {
         let head = self.chunk.load(&self.file, at..at + FRAME_BYTES as u64, end)?;
         let plausible = |frame: &Frame| {
-            (self.least..limit).contains(&frame.offset) && frame.record_bytes <= end.saturating_sub(at)
+            (self.min_offset..limit).contains(&frame.offset) && frame.record_bytes <= end.saturating_sub(at)
         };
         let Some(frame) = head.and_then(|head| self.codec.frame(head)).filter(plausible) else {
             return Ok(None);

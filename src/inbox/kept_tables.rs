@@ -17,7 +17,7 @@ pub struct KeptTables {
 impl KeptTables {
     /// The one in the inbox directory, which must exist.
     #[must_use]
-    pub fn of(dir: &Path) -> KeptTables {
+    pub fn new(dir: &Path) -> KeptTables {
         KeptTables { dir: dir.to_path_buf() }
     }
 
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn what_was_kept_comes_back_and_damage_counts_as_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = KeptTables::of(dir.path());
+        let kept = KeptTables::new(dir.path());
         assert_eq!(kept.read().unwrap(), None);
         kept.replace("one").unwrap();
         kept.replace("two").unwrap();

@@ -22,15 +22,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::duplicate_filter::{DuplicateFilter, Extent, Unstored};
 use super::error::{AppendError, InboxError};
 use super::meta::{Meta, Registered};
 use super::progress::Progress;
 use super::record::Codec;
-use super::redelivery_watch::{Extent, RedeliveryWatch, Unstored};
 use super::segment::{HEADER_BYTES, Segment};
 use super::{FsyncPolicy, InboxOptions, KeepPolicy, durable};
 use crate::domain::message::{Offset, Publication};
-use crate::domain::redelivery::Sighting;
+use crate::domain::redelivery::Fingerprint;
 
 /// The reused buffer keeps no more than this after a large record.
 const KEPT_BUFFER_BYTES: usize = 1024 * 1024;
@@ -52,7 +52,7 @@ pub(super) struct Log {
     keep: KeepPolicy,
     /// All below is done, as the lanes have said since the inbox was opened. Nothing is deleted before.
     done_below: Option<Offset>,
-    redelivery: RedeliveryWatch,
+    redelivery: DuplicateFilter,
     active: Option<Active>,
     /// Names were created or deleted since the directory was synced.
     dir_dirty: bool,
@@ -97,7 +97,7 @@ impl Log {
         options: InboxOptions,
         meta: Meta,
         segments: BTreeMap<Offset, Arc<Segment>>,
-        redelivery: RedeliveryWatch,
+        redelivery: DuplicateFilter,
         progress: &Progress,
     ) -> Result<Log, InboxError> {
         let quarter = options.max_bytes / 4;
@@ -183,7 +183,7 @@ impl Log {
     pub(super) fn append(
         &mut self,
         publication: &Publication<'_>,
-        sighting: Option<&Sighting>,
+        fingerprint: Option<&Fingerprint>,
         received_at_us: i64,
     ) -> Result<Offset, AppendError> {
         if self.closed {
@@ -205,8 +205,8 @@ impl Log {
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BUFFER_BYTES);
         // With the append under one lock: no file about redelivery can know one without the other.
-        if let Some(sighting) = sighting {
-            self.redelivery.received(sighting);
+        if let Some(fingerprint) = fingerprint {
+            self.redelivery.received(fingerprint);
         }
         Ok(offset)
     }
@@ -304,7 +304,7 @@ impl Log {
 
     /// Keeps the sealed segments wholly below `watermark` and takes out those that were kept for long enough; the
     /// active one is sealed for that only when it is large, so that a small log does not create a file for each release.
-    pub(super) fn take_expired(&mut self, watermark: Offset) -> Vec<Arc<Segment>> {
+    pub(super) fn detach_expired(&mut self, watermark: Offset) -> Vec<Arc<Segment>> {
         self.done_below = Some(watermark);
         let rollable =
             |segment: &Segment| segment.end() <= watermark && segment.len() > self.limits.segment / 2;
@@ -317,13 +317,13 @@ impl Log {
         while let Some(kept) = self.kept.pop_front_if(|kept| {
             self.kept_bytes > self.keep.max_bytes || now.duration_since(kept.since) >= self.keep.max_age
         }) {
-            expired.push(self.take_out(kept));
+            expired.push(self.detach(kept));
         }
         expired
     }
 
     /// Takes out all finished segments, also the active one if it is finished, because the disk is full.
-    pub(super) fn take_kept(&mut self) -> Vec<Arc<Segment>> {
+    pub(super) fn detach_kept(&mut self) -> Vec<Arc<Segment>> {
         let Some(watermark) = self.done_below else { return Vec::new() };
         if self.active.as_ref().is_some_and(|active| active.segment.end() <= watermark) {
             self.seal_active_with_records();
@@ -331,7 +331,7 @@ impl Log {
         self.keep_finished(watermark);
         let mut taken = Vec::new();
         while let Some(kept) = self.kept.pop_front() {
-            taken.push(self.take_out(kept));
+            taken.push(self.detach(kept));
         }
         taken
     }
@@ -356,7 +356,7 @@ impl Log {
         }
     }
 
-    fn take_out(&mut self, kept: Kept) -> Arc<Segment> {
+    fn detach(&mut self, kept: Kept) -> Arc<Segment> {
         let Kept { segment, .. } = kept;
         self.segments.remove(&segment.base);
         self.kept_bytes -= segment.len();
@@ -378,13 +378,13 @@ impl Log {
         self.kept.push_front(Kept { segment, since: Instant::now() });
     }
 
-    pub(super) fn redelivery(&mut self) -> &mut RedeliveryWatch {
+    pub(super) fn redelivery(&mut self) -> &mut DuplicateFilter {
         &mut self.redelivery
     }
 
     /// What the file about redelivery does not know yet.
     pub(super) fn take_unstored_redelivery(&mut self, extent: Extent) -> Option<Unstored> {
-        let most = extent.most_messages(self.limits.segment);
+        let most = extent.max_messages(self.limits.segment);
         self.redelivery.take_unstored(&self.dir, &self.meta.id, self.next_offset, most)
     }
 
@@ -458,7 +458,7 @@ impl Log {
     }
 
     /// Where at most so many segments begin, spread over all, in order.
-    pub(super) fn some_bases(&self, most: usize) -> Vec<Offset> {
+    pub(super) fn sample_bases(&self, most: usize) -> Vec<Offset> {
         let step = self.segments.len().div_ceil(most.max(1)).max(1);
         self.segments.keys().copied().step_by(step).collect()
     }

@@ -19,6 +19,7 @@
 mod age_marks;
 mod boot;
 mod cursor;
+mod duplicate_filter;
 mod durable;
 mod error;
 mod kept_tables;
@@ -30,11 +31,10 @@ mod quarantine;
 mod reader;
 mod record;
 mod recovery;
-mod redelivery_watch;
 mod retained;
 mod segment;
 mod shared;
-mod standing;
+mod stats;
 mod subscriptions;
 mod survey;
 
@@ -51,24 +51,24 @@ pub use self::progress::Progress;
 pub use self::reader::Reader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
-pub use self::standing::{Refusal, Unreleased};
-pub use self::subscriptions::{SubscriptionBook, shunned_filters};
+pub use self::stats::{Refusal, Unreleased};
+pub use self::subscriptions::{SubscriptionIdStore, shunned_filters};
 pub use self::survey::{Survey, survey};
 
+use self::duplicate_filter::DuplicateFilter;
 use self::lock::DirectoryLock;
 use self::log_file::Log;
 use self::progress::ProgressFile;
-use self::redelivery_watch::RedeliveryWatch;
 use self::shared::Shared;
 use crate::domain::message::{Offset, Publication};
-use crate::domain::redelivery::{InFlight, Sighting};
+use crate::domain::redelivery::{Fingerprint, InFlight};
 
 /// The least `max_bytes`: the largest record that can come (a quarter of it as payload, the longest
 /// topic, all subscription identifiers) then fits into an empty inbox, so no record waits for ever.
-const LEAST_MAX_BYTES: u64 = 1024 * 1024;
+const MIN_MAX_BYTES: u64 = 1024 * 1024;
 
 /// How many segments are looked into for the age of what they hold.
-const MOST_LOOKS: usize = 64;
+const MAX_SAMPLED_SEGMENTS: usize = 64;
 
 /// When appended records are forced to the disk. Without it they survive `kill -9`, not power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +132,8 @@ struct Handle {
 impl Inbox {
     /// Opens or creates the inbox, mends what can be mended and says what it found: log the report.
     pub fn open(options: InboxOptions) -> Result<(Inbox, RecoveryReport), InboxError> {
-        if options.max_bytes < LEAST_MAX_BYTES {
-            return Err(InboxError::TooSmall { max_bytes: options.max_bytes, least: LEAST_MAX_BYTES });
+        if options.max_bytes < MIN_MAX_BYTES {
+            return Err(InboxError::TooSmall { max_bytes: options.max_bytes, least: MIN_MAX_BYTES });
         }
         durable::create_private_dir(&options.dir)?;
         let lock = DirectoryLock::acquire(&options.dir)?;
@@ -150,7 +150,7 @@ impl Inbox {
         };
         let handle = Handle { shared, id, lanes, syncer: Mutex::new(syncer), lock };
         let inbox = Inbox { handle: Arc::new(handle) };
-        inbox.look_for_ages();
+        inbox.sample_record_ages();
         Ok((inbox, report))
     }
 
@@ -166,14 +166,14 @@ impl Inbox {
     }
 
     /// Reads of some segments when their first record was received, so that the age of a backlog is known.
-    fn look_for_ages(&self) {
-        let bases = self.handle.shared.lock().some_bases(MOST_LOOKS);
+    fn sample_record_ages(&self) {
+        let bases = self.handle.shared.lock().sample_bases(MAX_SAMPLED_SEGMENTS);
         for base in bases {
             let mut found = Vec::new();
             // Whoever has to process it says so when it cannot be read.
             let _ = self.reader(base).read(1, 1, &mut found);
             if let Some(record) = found.first() {
-                self.handle.shared.standing().is_there(record.offset, record.received_at_us);
+                self.handle.shared.stats().note_existing(record.offset, record.received_at_us);
             }
         }
     }
@@ -248,13 +248,13 @@ impl Inbox {
 
     /// Says from which broker, and under which name of ours, messages come from now on. Another one than before
     /// has sent none of what was received so far.
-    pub fn expect_redelivery_from(&self, session: &str) -> Result<(), InboxError> {
-        self.handle.shared.change_redelivery(|watch| watch.expect_from(session))
+    pub fn set_broker_session(&self, session: &str) -> Result<(), InboxError> {
+        self.handle.shared.change_redelivery(|watch| watch.set_session(session))
     }
 
     /// Says that the broker has begun a new session: nothing in it was sent before.
     pub fn begin_session(&self) -> Result<(), InboxError> {
-        self.handle.shared.change_redelivery(RedeliveryWatch::begin_session)
+        self.handle.shared.change_redelivery(DuplicateFilter::begin_session)
     }
 
     /// Says that the messages appended or judged from now on come over a new connection.
@@ -262,10 +262,10 @@ impl Inbox {
         self.handle.shared.lock().redelivery().begin_connection(in_flight);
     }
 
-    /// Says that this broker, named as in [`Self::expect_redelivery_from`], may have been restarted, or may have begun
+    /// Says that this broker, named as in [`Self::set_broker_session`], may have been restarted, or may have begun
     /// a session, without our having been told.
-    pub fn doubt_session(&self, session: &str) -> Result<(), InboxError> {
-        self.handle.shared.doubt_redelivery(session)
+    pub fn invalidate_session(&self, session: &str) -> Result<(), InboxError> {
+        self.handle.shared.invalidate_redelivery(session)
     }
 
     /// Whether the broker has sent this message before and it is in the log already: it then only has to be
@@ -273,8 +273,8 @@ impl Inbox {
     #[must_use]
     pub fn recognises(&self, publication: &Publication<'_>) -> bool {
         publication.delivery.duplicate
-            && Sighting::of(publication)
-                .is_some_and(|sighting| self.handle.shared.lock().redelivery().recognises(&sighting))
+            && Fingerprint::from_publication(publication)
+                .is_some_and(|fingerprint| self.handle.shared.lock().redelivery().recognises(&fingerprint))
     }
 
     /// A reader of all records at and above `from`.
@@ -322,19 +322,19 @@ impl Inbox {
     /// Records appended since it was opened. This and the next two never wait for the disk.
     #[must_use]
     pub fn appended(&self) -> u64 {
-        self.handle.shared.standing().appended()
+        self.handle.shared.stats().appended()
     }
 
     /// Why it takes no message, as far as it was given one.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
-        self.handle.shared.standing().refusal()
+        self.handle.shared.stats().refusal()
     }
 
     /// What is not released yet.
     #[must_use]
     pub fn unreleased(&self) -> Unreleased {
-        self.handle.shared.standing().unreleased()
+        self.handle.shared.stats().unreleased()
     }
 
     /// Says that all records below `watermark` are done: segments wholly below it are kept for a while and then

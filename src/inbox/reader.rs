@@ -80,7 +80,7 @@ impl Reader {
     ) -> Result<(), InboxError> {
         let target = self.shared.published();
         if self.position >= target {
-            self.let_go_of_removed();
+            self.close_removed();
             return Ok(());
         }
         let mut room = max_bytes as u64;
@@ -93,7 +93,7 @@ impl Reader {
                 break;
             };
             if count > 0 && found.bytes > room {
-                self.give_back(&found);
+                self.unread(&found);
                 break;
             }
             room = room.saturating_sub(found.bytes);
@@ -106,8 +106,8 @@ impl Reader {
     /// The next record at or above the position; `None` when all that was published is passed.
     fn next(&mut self) -> Result<Option<Found>, InboxError> {
         loop {
-            self.let_go_of_removed();
-            self.enter()?;
+            self.close_removed();
+            self.open_segment()?;
             let Some(cursor) = &mut self.cursor else {
                 return Ok(None);
             };
@@ -129,7 +129,7 @@ impl Reader {
                 ),
                 Ok(Step::Damage(_)) => {}
                 Ok(Step::End) => {
-                    if !self.leave(&segment, at) {
+                    if !self.finish_segment(&segment, at) {
                         return Ok(None);
                     }
                 }
@@ -139,7 +139,7 @@ impl Reader {
     }
 
     /// Opens the segment that the position lies in, if there is one.
-    fn enter(&mut self) -> Result<(), InboxError> {
+    fn open_segment(&mut self) -> Result<(), InboxError> {
         while self.cursor.is_none() {
             let Some(segment) = self.shared.lock().segment_at(self.position) else {
                 break;
@@ -155,7 +155,7 @@ impl Reader {
     }
 
     /// At the end of a segment: whether there is more to read, here or in a later segment.
-    fn leave(&mut self, segment: &Segment, at: u64) -> bool {
+    fn finish_segment(&mut self, segment: &Segment, at: u64) -> bool {
         // Length and successors are looked at together: the writer may have gone on meanwhile.
         let log = self.shared.lock();
         if segment.len() > at && !segment.is_removed() {
@@ -170,14 +170,14 @@ impl Reader {
         more
     }
 
-    fn give_back(&mut self, found: &Found) {
+    fn unread(&mut self, found: &Found) {
         if let Some(cursor) = &mut self.cursor {
             cursor.step_back(found.at, found.record.offset);
         }
     }
 
     /// An open file keeps its room on the disk even when it is deleted.
-    fn let_go_of_removed(&mut self) {
+    fn close_removed(&mut self) {
         if self.cursor.as_ref().is_some_and(|cursor| cursor.segment().is_removed()) {
             self.cursor = None;
         }

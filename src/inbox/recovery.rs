@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Step};
+use super::duplicate_filter::DuplicateFilter;
 use super::durable;
 use super::error::InboxError;
 use super::meta::{META_FILE, Meta, StoredMeta};
 use super::quarantine;
 use super::record::{self, Codec};
-use super::redelivery_watch::RedeliveryWatch;
 use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
 use crate::domain::message::Offset;
 use crate::files;
@@ -104,7 +104,7 @@ pub(super) struct Recovered {
     pub(super) meta: Meta,
     pub(super) segments: BTreeMap<Offset, Arc<Segment>>,
     pub(super) report: RecoveryReport,
-    pub(super) redelivery: RedeliveryWatch,
+    pub(super) redelivery: DuplicateFilter,
 }
 
 /// A segment file before it is walked through.
@@ -122,7 +122,7 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
     let mut recovery = Recovery {
         dir,
         codec: Codec::new(&meta.id),
-        redelivery: RedeliveryWatch::load(dir, &meta.id),
+        redelivery: DuplicateFilter::load(dir, &meta.id),
         segments: BTreeMap::new(),
         report: RecoveryReport { meta: origin, segments: 0, records: 0, bytes: 0, damages: Vec::new() },
     };
@@ -131,9 +131,9 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
         // A following segment of ours bounds the offsets: what is above was never acknowledged.
         let next = candidates.iter().skip(index + 1).find(|candidate| ours(candidate));
         let limit = next.map_or(Offset::MAX, |next| next.base);
-        recovery.take_in(candidate, ours(candidate), limit)?;
+        recovery.recover_segment(candidate, ours(candidate), limit)?;
     }
-    recovery.redelivery.wake_up();
+    recovery.redelivery.finish_recovery();
     let Recovery { segments, report, redelivery, .. } = recovery;
     Ok(Recovered { meta, segments, report, redelivery })
 }
@@ -180,12 +180,12 @@ struct Recovery<'a> {
     codec: Codec,
     segments: BTreeMap<Offset, Arc<Segment>>,
     report: RecoveryReport,
-    redelivery: RedeliveryWatch,
+    redelivery: DuplicateFilter,
 }
 
 impl Recovery<'_> {
     /// Walks through a file and keeps it, cuts it, moves it away, or deletes it when it is empty.
-    fn take_in(
+    fn recover_segment(
         &mut self,
         candidate: &Candidate,
         header_intact: bool,
@@ -196,7 +196,7 @@ impl Recovery<'_> {
         let start = if header_intact { HEADER_BYTES } else { 0 };
         let (walked, records) = self.walk(candidate, start, file_bytes, limit)?;
         if records == 0 && !header_intact && file_bytes > 0 {
-            return self.take_out(path, file_bytes);
+            return self.quarantine_file(path, file_bytes);
         }
         for range in &walked.damage {
             self.keep_copy(path, range.clone(), DamageKind::Middle);
@@ -242,7 +242,7 @@ impl Recovery<'_> {
                     }
                 }
                 Step::Damage(range) => {
-                    self.redelivery.miss(walked.end);
+                    self.redelivery.note_damage(walked.end);
                     if range.end >= file_bytes {
                         break;
                     }
@@ -255,7 +255,7 @@ impl Recovery<'_> {
         Ok((walked, records))
     }
 
-    fn take_out(&mut self, path: &Path, file_bytes: u64) -> Result<(), InboxError> {
+    fn quarantine_file(&mut self, path: &Path, file_bytes: u64) -> Result<(), InboxError> {
         let moved = quarantine::move_file(self.dir, path)?;
         durable::sync_dir(self.dir)?;
         self.report.damages.push(Damage {

@@ -8,27 +8,27 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::duplicate_filter::{DuplicateFilter, Extent};
 use super::durable;
 use super::error::{AppendError, Closed, InboxError};
 use super::log_file::{Log, Unsynced};
 use super::progress::{Progress, ProgressFile};
 use super::record::Codec;
-use super::redelivery_watch::{Extent, RedeliveryWatch};
 use super::segment::Segment;
-use super::standing::Standing;
+use super::stats::InboxStats;
 use crate::domain::message::{Offset, Publication};
-use crate::domain::redelivery::Sighting;
+use crate::domain::redelivery::Fingerprint;
 
 /// A full inbox is looked at again this often even if nobody says that there is room; it is also how
 /// often a waiting appender tells that it still waits.
-const FULL_PAUSE: Duration = Duration::from_secs(10);
+const FULL_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A disk that refuses is tried again after this, then after twice as long, up to the maximum.
-const DISK_PAUSE: Duration = Duration::from_millis(50);
-const DISK_PAUSE_MAX: Duration = Duration::from_secs(5);
+const DISK_RETRY_DELAY: Duration = Duration::from_millis(50);
+const MAX_DISK_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Syncing without a pause would take the disk from the writer.
-const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+const MIN_SYNC_INTERVAL: Duration = Duration::from_millis(1);
 
 pub(super) struct Shared {
     log: Mutex<Log>,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     kept_bytes: AtomicU64,
     max_bytes: u64,
     codec: Codec,
-    standing: Standing,
+    stats: InboxStats,
     progress: Mutex<ProgressFile>,
     /// Held while everything is being synced: who comes second has to wait for the first.
     syncing: Mutex<()>,
@@ -58,7 +58,7 @@ impl Shared {
             kept_bytes: AtomicU64::new(log.kept_bytes()),
             max_bytes: log.max_bytes(),
             codec: log.codec(),
-            standing: Standing::new(done_below, log.records_from(done_below)),
+            stats: InboxStats::new(done_below, log.records_from(done_below)),
             progress: Mutex::new(progress),
             syncing: Mutex::default(),
             storing: Mutex::default(),
@@ -89,8 +89,8 @@ impl Shared {
         self.max_bytes
     }
 
-    pub(super) fn standing(&self) -> &Standing {
-        &self.standing
+    pub(super) fn stats(&self) -> &InboxStats {
+        &self.stats
     }
 
     pub(super) fn codec(&self) -> Codec {
@@ -102,21 +102,21 @@ impl Shared {
         publication: &Publication<'_>,
         received_at_us: i64,
     ) -> Result<Offset, AppendError> {
-        let sighting = Sighting::of(publication);
-        self.append_locked(&mut self.lock(), publication, sighting.as_ref(), received_at_us)
+        let fingerprint = Fingerprint::from_publication(publication);
+        self.append_locked(&mut self.lock(), publication, fingerprint.as_ref(), received_at_us)
     }
 
     fn append_locked(
         &self,
         log: &mut Log,
         publication: &Publication<'_>,
-        sighting: Option<&Sighting>,
+        fingerprint: Option<&Fingerprint>,
         received_at_us: i64,
     ) -> Result<Offset, AppendError> {
-        let appended = log.append(publication, sighting, received_at_us);
+        let appended = log.append(publication, fingerprint, received_at_us);
         match &appended {
-            Ok(offset) => self.standing.took(*offset, received_at_us),
-            Err(refusal) => self.standing.refused(refusal),
+            Ok(offset) => self.stats.note_appended(*offset, received_at_us),
+            Err(refusal) => self.stats.note_refused(refusal),
         }
         self.note_bytes(log);
         self.published.store(log.next_offset(), Ordering::Release);
@@ -129,26 +129,27 @@ impl Shared {
         received_at_us: i64,
         on_wait: &dyn Fn(&AppendError),
     ) -> Result<Offset, Closed> {
-        let mut disk_pause = DISK_PAUSE;
-        let sighting = Sighting::of(publication);
+        let mut disk_pause = DISK_RETRY_DELAY;
+        let fingerprint = Fingerprint::from_publication(publication);
         loop {
             let mut log = self.lock();
-            let refusal = match self.append_locked(&mut log, publication, sighting.as_ref(), received_at_us) {
-                Ok(offset) => return Ok(offset),
-                Err(refusal) => refusal,
-            };
+            let refusal =
+                match self.append_locked(&mut log, publication, fingerprint.as_ref(), received_at_us) {
+                    Ok(offset) => return Ok(offset),
+                    Err(refusal) => refusal,
+                };
             let seen = log.wakeups();
             drop(log);
-            if matches!(&refusal, AppendError::Io(error) if error.is_disk_full()) && self.give_up_kept() {
+            if matches!(&refusal, AppendError::Io(error) if error.is_disk_full()) && self.free_kept() {
                 continue;
             }
             let pause = match &refusal {
                 AppendError::Closed => return Err(Closed),
-                AppendError::Full => FULL_PAUSE,
+                AppendError::Full => FULL_RETRY_INTERVAL,
                 AppendError::Io(_) => disk_pause,
             };
             if matches!(refusal, AppendError::Io(_)) {
-                disk_pause = (disk_pause * 2).min(DISK_PAUSE_MAX);
+                disk_pause = (disk_pause * 2).min(MAX_DISK_RETRY_DELAY);
             }
             on_wait(&refusal);
             self.sleep_while(pause, |log| log.wakeups() == seen);
@@ -162,11 +163,11 @@ impl Shared {
 
     pub(super) fn release(&self, watermark: Offset) -> Result<(), InboxError> {
         let expired = {
-            let _turn = turn(&self.storing);
+            let _gate = lock_gate(&self.storing);
             let expired = {
                 let mut log = self.lock();
-                self.standing.released(watermark, log.records_from(watermark));
-                let expired = log.take_expired(watermark);
+                self.stats.note_released(watermark, log.records_from(watermark));
+                let expired = log.detach_expired(watermark);
                 self.note_bytes(&log);
                 expired
             };
@@ -179,10 +180,10 @@ impl Shared {
     }
 
     /// Deletes all finished segments because the disk is full. Returns whether there was one.
-    fn give_up_kept(&self) -> bool {
+    fn free_kept(&self) -> bool {
         let given_up = {
-            let _turn = turn(&self.storing);
-            let taken = self.lock().take_kept();
+            let _gate = lock_gate(&self.storing);
+            let taken = self.lock().detach_kept();
             self.prepare_deletion(taken)
         };
         match given_up {
@@ -216,7 +217,7 @@ impl Shared {
     /// of storing.
     fn prepare_deletion(&self, taken: Vec<Arc<Segment>>) -> Result<Vec<Arc<Segment>>, InboxError> {
         let Some(end) = taken.iter().map(|segment| segment.end()).max() else { return Ok(taken) };
-        match self.store_redelivery(Extent::SmallBesideASegment) {
+        match self.store_redelivery(Extent::Bounded) {
             Ok(()) => {
                 self.remember(|known| known.deleted_below = known.deleted_below.max(end));
                 Ok(taken)
@@ -281,23 +282,27 @@ impl Shared {
     /// Tells what the next messages are to be compared with, and keeps what has to outlive the process of it.
     pub(super) fn change_redelivery(
         &self,
-        change: impl FnOnce(&mut RedeliveryWatch),
+        change: impl FnOnce(&mut DuplicateFilter),
     ) -> Result<(), InboxError> {
-        let _turn = turn(&self.storing);
+        let _gate = lock_gate(&self.storing);
         change(self.lock().redelivery());
-        self.store_redelivery(Extent::Whole)
+        self.store_redelivery(Extent::Complete)
     }
 
     /// Keeps what was received last, if the file does not know it yet.
     pub(super) fn keep_redelivery(&self) -> Result<(), InboxError> {
-        let _turn = turn(&self.storing);
-        self.store_redelivery(Extent::Whole)
+        let _gate = lock_gate(&self.storing);
+        self.store_redelivery(Extent::Complete)
     }
 
     /// Takes the proof back, also for the next start. Repeated doubt writes nothing.
-    pub(super) fn doubt_redelivery(&self, session: &str) -> Result<(), InboxError> {
-        let _turn = turn(&self.storing);
-        if self.lock().redelivery().doubt(session) { self.store_redelivery(Extent::Whole) } else { Ok(()) }
+    pub(super) fn invalidate_redelivery(&self, session: &str) -> Result<(), InboxError> {
+        let _gate = lock_gate(&self.storing);
+        if self.lock().redelivery().invalidate(session) {
+            self.store_redelivery(Extent::Complete)
+        } else {
+            Ok(())
+        }
     }
 
     /// Replaces the file about redelivery when there is something new. Where that fails the file is removed:
@@ -326,7 +331,7 @@ impl Shared {
     }
 
     pub(super) fn sync(&self) -> Result<(), InboxError> {
-        let _turn = turn(&self.syncing);
+        let _gate = lock_gate(&self.syncing);
         let unsynced = self.lock().take_unsynced();
         let result = sync_all(&unsynced);
         if result.is_err() {
@@ -357,7 +362,7 @@ impl Shared {
     fn sync_every(&self, interval: Duration) {
         let mut failing = false;
         loop {
-            self.sleep_while(interval.max(LEAST_INTERVAL), |log| !log.is_closed());
+            self.sleep_while(interval.max(MIN_SYNC_INTERVAL), |log| !log.is_closed());
             if self.lock().is_closed() {
                 return;
             }
@@ -371,7 +376,7 @@ impl Shared {
     }
 }
 
-fn turn(taken: &Mutex<()>) -> MutexGuard<'_, ()> {
+fn lock_gate(taken: &Mutex<()>) -> MutexGuard<'_, ()> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -16,8 +16,8 @@ use crate::domain::id_use::IdUses;
 use crate::domain::message::{FlowId, SubscriptionId};
 use crate::domain::subscription_ids::{Bindings, SubscriptionIds};
 
-const BOOK_FILE: &str = "subscriptions";
-const BOOK_FORMAT: u32 = 1;
+const STORE_FILE: &str = "subscriptions";
+const STORE_FORMAT: u32 = 1;
 
 /// A new book begins at a random identifier up to this one: should a book get lost, its identifiers
 /// are then unknown to the next one instead of meaning another filter.
@@ -25,14 +25,14 @@ const MAX_FIRST_ID: SubscriptionId = 1 << 27;
 
 /// The identifiers of all filters that were ever subscribed; kept in the inbox directory.
 #[derive(Debug)]
-pub struct SubscriptionBook {
+pub struct SubscriptionIdStore {
     dir: PathBuf,
-    pages: Pages,
+    file: StoreFile,
     bindings: Arc<Bindings>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Pages {
+struct StoreFile {
     format: u32,
     /// The broker whose session it is about; `None` in books of before there were several.
     #[serde(default)]
@@ -48,29 +48,29 @@ struct FormatOnly {
     format: u32,
 }
 
-impl SubscriptionBook {
+impl SubscriptionIdStore {
     /// Opens the book in the inbox directory (which must exist), or begins one. A damaged one is
     /// put into quarantine, loudly: old identifiers are then unknown.
-    pub fn open(dir: &Path) -> Result<SubscriptionBook, InboxError> {
-        let stored = match durable::read_small_file(dir, BOOK_FILE)? {
+    pub fn open(dir: &Path) -> Result<SubscriptionIdStore, InboxError> {
+        let stored = match durable::read_small_file(dir, STORE_FILE)? {
             SmallFile::Missing => None,
             SmallFile::Corrupt => Some(None),
             SmallFile::Intact(text) => Some(parse(dir, &text)?),
         };
         if let Some(None) = stored {
-            let moved = quarantine::move_file(dir, &dir.join(BOOK_FILE))?;
+            let moved = quarantine::move_file(dir, &dir.join(STORE_FILE))?;
             log::error!(
                 "the book of subscriptions was damaged, a new one begins; kept as {}",
                 moved.display()
             );
         }
-        let pages = stored.flatten().unwrap_or_else(|| Pages {
-            format: BOOK_FORMAT,
+        let file = stored.flatten().unwrap_or_else(|| StoreFile {
+            format: STORE_FORMAT,
             broker: None,
             id_uses: IdUses::default(),
             ids: SubscriptionIds::starting_at(rand::random_range(1..=MAX_FIRST_ID)),
         });
-        Ok(SubscriptionBook { dir: dir.to_path_buf(), bindings: Arc::new(pages.ids.bindings()), pages })
+        Ok(SubscriptionIdStore { dir: dir.to_path_buf(), bindings: Arc::new(file.ids.bindings()), file })
     }
 
     /// The identifiers by which these filters are to be subscribed for these flows, in their order; new ones where a
@@ -80,17 +80,17 @@ impl SubscriptionBook {
         &mut self,
         subscriptions: impl Iterator<Item = (&'a str, &'a [FlowId])>,
     ) -> Result<Vec<SubscriptionId>, InboxError> {
-        let mut pages = self.pages.clone();
-        let ids = pages.ids.assign(subscriptions).ok_or(InboxError::SubscriptionIdsUsedUp)?;
-        self.turn_to(pages)?;
+        let mut file = self.file.clone();
+        let ids = file.ids.hold(subscriptions).ok_or(InboxError::SubscriptionIdsUsedUp)?;
+        self.replace_file(file)?;
         Ok(ids)
     }
 
     /// These filters are unsubscribed: the session no longer holds them. Their identifiers stay known.
     pub fn forget<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> Result<(), InboxError> {
-        let mut pages = self.pages.clone();
-        filters.for_each(|filter| pages.ids.mark_unsubscribed(filter));
-        self.turn_to(pages)
+        let mut file = self.file.clone();
+        filters.for_each(|filter| file.ids.mark_unsubscribed(filter));
+        self.replace_file(file)
     }
 
     /// The broker has answered: what it grants, and over which filters it closes the connection.
@@ -99,48 +99,48 @@ impl SubscriptionBook {
         granted: impl Iterator<Item = &'a str>,
         shunned: impl Iterator<Item = &'a str>,
     ) -> Result<(), InboxError> {
-        let mut pages = self.pages.clone();
-        granted.for_each(|filter| pages.ids.grant(filter));
-        shunned.for_each(|filter| pages.ids.shun(filter));
-        self.turn_to(pages)
+        let mut file = self.file.clone();
+        granted.for_each(|filter| file.ids.grant(filter));
+        shunned.for_each(|filter| file.ids.shun(filter));
+        self.replace_file(file)
     }
 
     /// We are connected to this broker. The session at another one than the last time may hold any filter that was
     /// ever subscribed.
-    pub fn come_to(&mut self, broker: &str) -> Result<(), InboxError> {
-        let mut pages = self.pages.clone();
-        let last = pages.broker.replace(broker.to_owned());
+    pub fn switch_broker(&mut self, broker: &str) -> Result<(), InboxError> {
+        let mut file = self.file.clone();
+        let last = file.broker.replace(broker.to_owned());
         if last.is_some_and(|last| last != broker) {
-            pages.ids.mark_all_held();
+            file.ids.hold_all();
         }
-        self.turn_to(pages)
+        self.replace_file(file)
     }
 
     /// Which brokers have used subscription identifiers, and which leave them out.
     #[must_use]
     pub fn id_uses(&self) -> &IdUses {
-        &self.pages.id_uses
+        &self.file.id_uses
     }
 
     /// Changes what is known of that. It is on disk when this returns.
     pub fn change_id_uses(&mut self, change: impl FnOnce(&mut IdUses)) -> Result<(), InboxError> {
-        let mut pages = self.pages.clone();
-        change(&mut pages.id_uses);
-        self.turn_to(pages)
+        let mut file = self.file.clone();
+        change(&mut file.id_uses);
+        self.replace_file(file)
     }
 
     /// What the session holds, if it is at this broker and that is known to leave identifiers out.
     #[must_use]
     pub fn held_unreliably_at(&self, broker: &str) -> BTreeMap<String, Vec<FlowId>> {
-        let is_there = self.pages.broker.as_deref() == Some(broker);
-        if is_there && self.pages.id_uses.are_unreliable(broker) { self.held() } else { BTreeMap::new() }
+        let is_there = self.file.broker.as_deref() == Some(broker);
+        if is_there && self.file.id_uses.are_unreliable(broker) { self.held() } else { BTreeMap::new() }
     }
 
     /// The filters that the broker's session may hold, each with the flows for which it was subscribed; none where that
     /// is not known.
     #[must_use]
     pub fn held(&self) -> BTreeMap<String, Vec<FlowId>> {
-        self.pages.ids.held().map(|(filter, flows)| (filter.to_owned(), flows.to_vec())).collect()
+        self.file.ids.held().map(|(filter, flows)| (filter.to_owned(), flows.to_vec())).collect()
     }
 
     /// What all identifiers stand for as of now, to be shared.
@@ -150,30 +150,30 @@ impl SubscriptionBook {
     }
 
     /// Takes the change over once it is on disk.
-    fn turn_to(&mut self, pages: Pages) -> Result<(), InboxError> {
-        if pages == self.pages {
+    fn replace_file(&mut self, file: StoreFile) -> Result<(), InboxError> {
+        if file == self.file {
             return Ok(());
         }
-        durable::replace_small_file(&self.dir, BOOK_FILE, &format!("{}\n", serde_json::json!(pages)))?;
-        self.bindings = Arc::new(pages.ids.bindings());
-        self.pages = pages;
+        durable::replace_small_file(&self.dir, STORE_FILE, &format!("{}\n", serde_json::json!(file)))?;
+        self.bindings = Arc::new(file.ids.bindings());
+        self.file = file;
         Ok(())
     }
 }
 
 /// The filters over which the broker closes the connection, by the book in this directory. Changes nothing.
 pub fn shunned_filters(dir: &Path) -> Result<Vec<String>, InboxError> {
-    let pages = match durable::read_small_file(dir, BOOK_FILE)? {
+    let file = match durable::read_small_file(dir, STORE_FILE)? {
         SmallFile::Intact(text) => parse(dir, &text)?,
         SmallFile::Missing | SmallFile::Corrupt => None,
     };
-    Ok(pages.iter().flat_map(|pages| pages.ids.shunned()).map(str::to_owned).collect())
+    Ok(file.iter().flat_map(|file| file.ids.shunned()).map(str::to_owned).collect())
 }
 
-fn parse(dir: &Path, text: &str) -> Result<Option<Pages>, InboxError> {
+fn parse(dir: &Path, text: &str) -> Result<Option<StoreFile>, InboxError> {
     match serde_json::from_str::<FormatOnly>(text) {
-        Ok(FormatOnly { format }) if format != BOOK_FORMAT => {
-            Err(InboxError::UnknownFormat { path: dir.join(BOOK_FILE), format })
+        Ok(FormatOnly { format }) if format != STORE_FORMAT => {
+            Err(InboxError::UnknownFormat { path: dir.join(STORE_FILE), format })
         }
         _ => Ok(serde_json::from_str(text).ok()),
     }
@@ -185,121 +185,121 @@ mod tests {
     use super::*;
     use crate::domain::subscription_ids::Binding;
 
-    fn ids_for(book: &mut SubscriptionBook, filters: &[&str]) -> Vec<SubscriptionId> {
-        book.ids_for(filters.iter().map(|filter| (*filter, &[7][..]))).unwrap()
+    fn ids_for(store: &mut SubscriptionIdStore, filters: &[&str]) -> Vec<SubscriptionId> {
+        store.ids_for(filters.iter().map(|filter| (*filter, &[7][..]))).unwrap()
     }
 
-    fn held(book: &SubscriptionBook) -> Vec<String> {
-        book.held().into_keys().collect()
+    fn held(store: &SubscriptionIdStore) -> Vec<String> {
+        store.held().into_keys().collect()
     }
 
     #[test]
     fn an_identifier_stands_for_its_filter_and_flows_for_ever() {
         let dir = tempfile::tempdir().unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        let ids = ids_for(&mut book, &["a/+", "b/#"]);
-        book.forget(["a/+"].into_iter()).unwrap();
-        drop(book);
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        let ids = ids_for(&mut store, &["a/+", "b/#"]);
+        store.forget(["a/+"].into_iter()).unwrap();
+        drop(store);
 
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        let meaning = Binding { filter: "a/+", flows: &[7] };
-        assert_eq!(book.bindings().get(ids[0]), Some(meaning));
-        let again = ids_for(&mut book, &["c", "a/+"]);
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        let binding = Binding { filter: "a/+", flows: &[7] };
+        assert_eq!(store.bindings().of(ids[0]), Some(binding));
+        let again = ids_for(&mut store, &["c", "a/+"]);
         assert_eq!(again[1], ids[0]);
         assert!(!ids.contains(&again[0]));
-        let anew = book.ids_for([("a/+", &[8][..])].into_iter()).unwrap();
-        drop(book);
+        let changed = store.ids_for([("a/+", &[8][..])].into_iter()).unwrap();
+        drop(store);
 
-        let book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.bindings().get(ids[0]), Some(meaning));
-        assert_eq!(book.bindings().get(anew[0]), Some(Binding { filter: "a/+", flows: &[8] }));
+        let store = SubscriptionIdStore::open(dir.path()).unwrap();
+        assert_eq!(store.bindings().of(ids[0]), Some(binding));
+        assert_eq!(store.bindings().of(changed[0]), Some(Binding { filter: "a/+", flows: &[8] }));
     }
 
     #[test]
     fn the_book_remembers_what_the_session_holds() {
         let dir = tempfile::tempdir().unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        ids_for(&mut book, &["a", "b", "c"]);
-        book.forget(["b", "never subscribed"].into_iter()).unwrap();
-        let book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.held(), BTreeMap::from([("a".to_owned(), vec![7]), ("c".to_owned(), vec![7])]));
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        ids_for(&mut store, &["a", "b", "c"]);
+        store.forget(["b", "never subscribed"].into_iter()).unwrap();
+        let store = SubscriptionIdStore::open(dir.path()).unwrap();
+        assert_eq!(store.held(), BTreeMap::from([("a".to_owned(), vec![7]), ("c".to_owned(), vec![7])]));
     }
 
     #[test]
     fn what_closes_the_connection_is_remembered_and_read_without_a_change() {
         let dir = tempfile::tempdir().unwrap();
         assert!(shunned_filters(dir.path()).unwrap().is_empty());
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        ids_for(&mut book, &["a", "b", "c"]);
-        book.note_answers(["a"].into_iter(), ["b", "c"].into_iter()).unwrap();
-        book.note_answers(["c"].into_iter(), std::iter::empty()).unwrap();
-        let book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(held(&book), ["a", "c"]);
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        ids_for(&mut store, &["a", "b", "c"]);
+        store.note_answers(["a"].into_iter(), ["b", "c"].into_iter()).unwrap();
+        store.note_answers(["c"].into_iter(), std::iter::empty()).unwrap();
+        let store = SubscriptionIdStore::open(dir.path()).unwrap();
+        assert_eq!(held(&store), ["a", "c"]);
         assert_eq!(shunned_filters(dir.path()).unwrap(), ["b"]);
-        std::fs::write(dir.path().join(BOOK_FILE), "torn").unwrap();
+        std::fs::write(dir.path().join(STORE_FILE), "torn").unwrap();
         assert!(shunned_filters(dir.path()).unwrap().is_empty());
-        assert!(dir.path().join(BOOK_FILE).exists());
+        assert!(dir.path().join(STORE_FILE).exists());
     }
 
     #[test]
     fn at_another_broker_anything_may_be_held_and_at_the_same_one_what_was() {
         let dir = tempfile::tempdir().unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        ids_for(&mut book, &["a", "b"]);
-        book.forget(["b"].into_iter()).unwrap();
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        ids_for(&mut store, &["a", "b"]);
+        store.forget(["b"].into_iter()).unwrap();
         // A book of before knows of one broker, which it has no name for.
-        book.come_to("first:1883").unwrap();
-        book.come_to("first:1883").unwrap();
-        assert_eq!(held(&book), ["a"]);
-        drop(book);
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        book.come_to("second:1883").unwrap();
-        assert_eq!(held(&book), ["a", "b"]);
+        store.switch_broker("first:1883").unwrap();
+        store.switch_broker("first:1883").unwrap();
+        assert_eq!(held(&store), ["a"]);
+        drop(store);
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        store.switch_broker("second:1883").unwrap();
+        assert_eq!(held(&store), ["a", "b"]);
     }
 
     #[test]
     fn what_a_broker_leaves_out_is_remembered() {
         let dir = tempfile::tempdir().unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        ids_for(&mut book, &["a"]);
-        book.come_to("b:1").unwrap();
-        book.change_id_uses(|uses| uses.confirm("b:1")).unwrap();
-        assert!(book.held_unreliably_at("b:1").is_empty());
-        book.change_id_uses(|uses| uses.note_missing("b:1")).unwrap();
-        let book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.held_unreliably_at("b:1"), BTreeMap::from([("a".to_owned(), vec![7])]));
-        assert!(book.held_unreliably_at("c:1").is_empty());
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        ids_for(&mut store, &["a"]);
+        store.switch_broker("b:1").unwrap();
+        store.change_id_uses(|uses| uses.confirm("b:1")).unwrap();
+        assert!(store.held_unreliably_at("b:1").is_empty());
+        store.change_id_uses(|uses| uses.note_missing("b:1")).unwrap();
+        let store = SubscriptionIdStore::open(dir.path()).unwrap();
+        assert_eq!(store.held_unreliably_at("b:1"), BTreeMap::from([("a".to_owned(), vec![7])]));
+        assert!(store.held_unreliably_at("c:1").is_empty());
     }
 
     #[test]
     fn a_book_of_before_identifiers_stood_for_flows_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let before = r#"{"format":1,"next_id":9,"broker":"b:1","entries":{"a":{"id":8,"held":true}}}"#;
-        durable::replace_small_file(dir.path(), BOOK_FILE, before).unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.bindings().get(8), Some(Binding { filter: "a", flows: &[] }));
-        assert_eq!(ids_for(&mut book, &["a"]), [9], "from now on it is known for whom");
+        durable::replace_small_file(dir.path(), STORE_FILE, before).unwrap();
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        assert_eq!(store.bindings().of(8), Some(Binding { filter: "a", flows: &[] }));
+        assert_eq!(ids_for(&mut store, &["a"]), [9], "from now on it is known for whom");
     }
 
     #[test]
     fn a_damaged_book_goes_into_quarantine_and_its_identifiers_are_unknown() {
         let dir = tempfile::tempdir().unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        book.pages.ids = SubscriptionIds::starting_at(MAX_FIRST_ID + 1);
-        let old = ids_for(&mut book, &["a"]);
-        std::fs::write(dir.path().join(BOOK_FILE), "torn").unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
-        assert_eq!(book.bindings().get(old[0]), None);
-        assert_ne!(ids_for(&mut book, &["b"]), old);
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        store.file.ids = SubscriptionIds::beginning_with(MAX_FIRST_ID + 1);
+        let old = ids_for(&mut store, &["a"]);
+        std::fs::write(dir.path().join(STORE_FILE), "torn").unwrap();
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
+        assert_eq!(store.bindings().of(old[0]), None);
+        assert_ne!(ids_for(&mut store, &["b"]), old);
         assert!(dir.path().join("quarantine/subscriptions.whole.0").exists());
     }
 
     #[test]
     fn what_could_not_be_stored_is_not_taken_over() {
         let dir = tempfile::tempdir().unwrap();
-        let mut book = SubscriptionBook::open(dir.path()).unwrap();
+        let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         dir.close().unwrap();
-        assert!(book.ids_for([("a", &[7][..])].into_iter()).is_err());
-        assert!(book.held().is_empty());
+        assert!(store.ids_for([("a", &[7][..])].into_iter()).is_err());
+        assert!(store.held().is_empty());
     }
 }

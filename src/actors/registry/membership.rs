@@ -17,7 +17,7 @@ use crate::domain::replicas::{
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
-use crate::inbox::{InboxError, SubscriptionBook};
+use crate::inbox::{InboxError, SubscriptionIdStore};
 use crate::store::{Database, Span, StoreError, announce, members};
 
 /// Interval between two membership updates; several fit into the time after which a member counts as dead.
@@ -49,7 +49,7 @@ pub struct Replica {
     /// The routed flows, shared with earlier registries and restored from earlier processes.
     pub tables: Arc<Mutex<RoutingHistory>>,
     /// Subscriptions that the broker's session may hold.
-    pub book: Arc<Mutex<SubscriptionBook>>,
+    pub book: Arc<Mutex<SubscriptionIdStore>>,
     /// Whether this gateway releases its flows although no other gateway has them.
     pub is_last_replica: bool,
 }
@@ -245,7 +245,7 @@ impl Membership {
         had.map(|flow| flow.id).collect()
     }
 
-    fn book(&self) -> MutexGuard<'_, SubscriptionBook> {
+    fn book(&self) -> MutexGuard<'_, SubscriptionIdStore> {
         self.replica.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,14 +260,14 @@ impl Membership {
     /// Subscriptions that the session at this broker may hold.
     pub(super) fn held_at(&self, broker: &str) -> Result<Subscriptions, InboxError> {
         let mut book = self.book();
-        book.come_to(broker)?;
+        book.switch_broker(broker)?;
         let held = book.held().into_iter();
         Ok(held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows))).collect())
     }
 
     /// Whether a record of all earlier subscriptions exists.
     pub(super) fn has_record(&self) -> bool {
-        !self.book().meanings().is_empty()
+        !self.book().bindings().is_empty()
     }
 
     /// Filters that the session of a retiring gateway may hold when the record of its subscriptions was lost with its

@@ -1,6 +1,6 @@
 //! What is known of how the broker gives out packet identifiers.
 
-use super::{HALF_OF_ALL_IDS, InFlight, PROOF, PROOF_WITHOUT_BOUND};
+use super::{HALF_ID_SPACE, InFlight, MIN_RISING_IDS, MIN_RISING_IDS_UNBOUNDED};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Evidence {
@@ -14,26 +14,26 @@ pub(super) struct Evidence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
     /// It is the same message.
-    Proven,
+    Trusted,
     /// Nothing speaks against it, nor enough for it.
-    Young,
+    Warming,
     /// Nothing.
-    Distrusted,
+    Untrusted,
 }
 
 impl Evidence {
     /// For a message that came `back` messages before the next one, the last one being 1 back.
     pub(super) fn trust(self, in_flight: InFlight, back: usize) -> Trust {
         let proof = match in_flight {
-            InFlight::Bounded => PROOF,
-            InFlight::Unbounded => PROOF_WITHOUT_BOUND,
+            InFlight::Bounded => MIN_RISING_IDS,
+            InFlight::Unbounded => MIN_RISING_IDS_UNBOUNDED,
         };
         let proof = u32::try_from(2 * back).unwrap_or(u32::MAX).max(proof);
-        let is_near = back <= usize::from(HALF_OF_ALL_IDS);
+        let is_near = back <= usize::from(HALF_ID_SPACE);
         match self {
-            Evidence { risen, .. } if is_near && risen >= proof => Trust::Proven,
-            Evidence { stepped_back: false, .. } => Trust::Young,
-            Evidence { stepped_back: true, .. } => Trust::Distrusted,
+            Evidence { risen, .. } if is_near && risen >= proof => Trust::Trusted,
+            Evidence { stepped_back: false, .. } => Trust::Warming,
+            Evidence { stepped_back: true, .. } => Trust::Untrusted,
         }
     }
 }

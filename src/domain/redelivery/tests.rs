@@ -164,12 +164,12 @@ impl World {
         let Some(Packet { id, duplicate, message }) = self.to_us.pop_front() else {
             return;
         };
-        let sighting = Sighting { packet_id: id, duplicate, content: message.content };
+        let fingerprint = Fingerprint { packet_id: id, duplicate, content: message.content };
         let known = self.received.contains(&message.serial);
-        match self.guard.judge(&sighting) {
-            Verdict::Redelivered => assert!(known, "lost: {message:?} under {id}"),
-            Verdict::New => {
-                self.guard.received(&sighting);
+        match self.guard.classify(&fingerprint) {
+            DeliveryKind::Redelivered => assert!(known, "lost: {message:?} under {id}"),
+            DeliveryKind::New => {
+                self.guard.received(&fingerprint);
                 self.repeated += u64::from(known);
                 self.received.insert(message.serial);
             }
@@ -308,7 +308,7 @@ proptest! {
     ) {
         let mut world = World::new(Allocator::Rising(first), window, period, 1);
         world.warm_up(5);
-        world.guard = RedeliveryGuard::resume(RedeliveryMemory { risen: PROOF, ..world.guard.memory() });
+        world.guard = RedeliveryGuard::resume(RedeliveryMemory { risen: MIN_RISING_IDS, ..world.guard.memory() });
         world.guard.begin_connection(InFlight::Bounded);
         play(&mut world, &steps);
         prop_assert_eq!(world.repeated, 0);
@@ -345,14 +345,14 @@ proptest! {
         length in 1..=u16::MAX, rounds in 1..3_usize,
     ) {
         let mut guard = received((1..=length).cycle().take(rounds * usize::from(length)).map(sent_again));
-        prop_assert_eq!(guard.judge(&sent_again(1)), Verdict::New);
+        prop_assert_eq!(guard.classify(&sent_again(1)), DeliveryKind::New);
     }
 }
 
 /// A guard that trusts the broker, and one topic whose payload is always the same.
-fn proven() -> World {
+fn trusted() -> World {
     let mut world = World::new(Allocator::Rising(0), 50, 1, 1);
-    world.warm_up(PROOF as usize);
+    world.warm_up(MIN_RISING_IDS as usize);
     world
 }
 
@@ -363,55 +363,55 @@ fn lose_acknowledgements(world: &mut World, count: usize) {
 }
 
 /// A guard that has received these messages, and a connection that begins anew.
-fn received(sightings: impl Iterator<Item = Sighting>) -> RedeliveryGuard {
+fn received(fingerprints: impl Iterator<Item = Fingerprint>) -> RedeliveryGuard {
     let mut guard = RedeliveryGuard::default();
-    for sighting in sightings {
-        guard.received(&Sighting { duplicate: false, ..sighting });
+    for fingerprint in fingerprints {
+        guard.received(&Fingerprint { duplicate: false, ..fingerprint });
     }
     guard.begin_connection(InFlight::Bounded);
     guard
 }
 
 /// All of one content.
-fn sent_again(packet_id: u16) -> Sighting {
-    Sighting { packet_id, duplicate: true, content: Content { topic: 1, payload: 1, retained: false } }
+fn sent_again(packet_id: u16) -> Fingerprint {
+    Fingerprint { packet_id, duplicate: true, content: Content { topic: 1, payload: 1, retained: false } }
 }
 
 #[test]
 fn a_broker_that_has_more_under_way_than_it_may_is_followed_half_as_far_back_as_identifiers_rose() {
     let mut guard = received((1..=20_000).map(sent_again));
-    assert_eq!(guard.judge(&sent_again(10_000)), Verdict::New);
-    assert!((10_001..=20_000).all(|id| guard.judge(&sent_again(id)) == Verdict::Redelivered));
-    assert_eq!(guard.judge(&sent_again(20_001)), Verdict::New);
+    assert_eq!(guard.classify(&sent_again(10_000)), DeliveryKind::New);
+    assert!((10_001..=20_000).all(|id| guard.classify(&sent_again(id)) == DeliveryKind::Redelivered));
+    assert_eq!(guard.classify(&sent_again(20_001)), DeliveryKind::New);
 }
 
 #[test]
 fn beyond_half_of_all_identifiers_payloads_have_to_differ() {
-    let varied = |packet_id: u16| Sighting {
+    let varied = |packet_id: u16| Fingerprint {
         content: Content { payload: packet_id.into(), ..sent_again(packet_id).content },
         ..sent_again(packet_id)
     };
     let rounds = || (1..=u16::MAX).cycle().take(2 * usize::from(u16::MAX));
     let mut equal = received(rounds().map(sent_again));
-    assert_eq!(equal.judge(&sent_again(u16::MAX / 2)), Verdict::New);
+    assert_eq!(equal.classify(&sent_again(u16::MAX / 2)), DeliveryKind::New);
     equal.begin_connection(InFlight::Bounded);
-    assert_eq!(equal.judge(&sent_again(u16::MAX / 2 + 2)), Verdict::Redelivered);
+    assert_eq!(equal.classify(&sent_again(u16::MAX / 2 + 2)), DeliveryKind::Redelivered);
     let mut different = received(rounds().map(varied));
-    assert!((3..=u16::MAX).all(|id| different.judge(&varied(id)) == Verdict::Redelivered));
+    assert!((3..=u16::MAX).all(|id| different.classify(&varied(id)) == DeliveryKind::Redelivered));
 }
 
 #[test]
 fn identifiers_that_are_passed_over_shorten_the_memory_and_are_no_step_back() {
     let rising = |step: usize| (0..65_535_u32).cycle().step_by(step).map(|id| u16::try_from(id + 1).unwrap());
-    for (step, remembered) in [(1, TAIL_MESSAGES), (3, 21_845), (60, 1_093)] {
+    for (step, remembered) in [(1, MAX_WINDOW_MESSAGES), (3, 21_845), (60, 1_093)] {
         let guard = received(rising(step).take(140_000).map(sent_again));
-        assert_eq!((guard.memory().stepped_back, guard.memory().tail.len()), (false, remembered), "{step}");
+        assert_eq!((guard.memory().stepped_back, guard.memory().window.len()), (false, remembered), "{step}");
     }
 }
 
 #[test]
 fn a_third_delivery_is_recognised_as_well() {
-    let mut world = proven();
+    let mut world = trusted();
     lose_acknowledgements(&mut world, 7);
     for _ in 0..3 {
         world.perform(Step::Receive(4));
@@ -423,7 +423,7 @@ fn a_third_delivery_is_recognised_as_well() {
 
 #[test]
 fn the_first_message_that_is_not_the_next_one_ends_recognition() {
-    let mut world = proven();
+    let mut world = trusted();
     lose_acknowledgements(&mut world, 3);
     // The second comes before the first.
     world.to_us.swap(0, 1);
@@ -433,7 +433,7 @@ fn the_first_message_that_is_not_the_next_one_ends_recognition() {
 
 #[test]
 fn without_dup_nothing_is_a_redelivery() {
-    let mut world = proven();
+    let mut world = trusted();
     lose_acknowledgements(&mut world, 3);
     world.to_us.iter_mut().for_each(|packet| packet.duplicate = false);
     world.drain();
@@ -442,21 +442,21 @@ fn without_dup_nothing_is_a_redelivery() {
 
 #[test]
 fn a_new_session_forgets_what_was_received() {
-    let mut world = proven();
+    let mut world = trusted();
     lose_acknowledgements(&mut world, 3);
     world.guard.begin_session();
     world.drain();
     assert_eq!(world.repeated, 3);
-    assert!(world.guard.memory().tail.len() == 3);
+    assert!(world.guard.memory().window.len() == 3);
 }
 
 #[test]
 fn a_doubt_ends_the_proof_but_not_the_recognition_of_varied_payloads() {
     for (period, expected) in [(1, 3), (u64::MAX, 0)] {
         let mut world = World::new(Allocator::Rising(0), 50, period, 1);
-        world.warm_up(PROOF as usize);
+        world.warm_up(MIN_RISING_IDS as usize);
         lose_acknowledgements(&mut world, 3);
-        world.guard.doubt();
+        world.guard.invalidate();
         world.drain();
         assert_eq!(world.repeated, expected, "payloads of period {period}");
     }
@@ -464,8 +464,8 @@ fn a_doubt_ends_the_proof_but_not_the_recognition_of_varied_payloads() {
 
 #[test]
 fn without_a_bound_only_a_whole_round_of_identifiers_is_a_proof() {
-    for (risen, expected) in [(PROOF, 3), (PROOF_WITHOUT_BOUND, 0)] {
-        let mut world = proven();
+    for (risen, expected) in [(MIN_RISING_IDS, 3), (MIN_RISING_IDS_UNBOUNDED, 0)] {
+        let mut world = trusted();
         world.guard = RedeliveryGuard::resume(RedeliveryMemory { risen, ..world.guard.memory() });
         lose_acknowledgements(&mut world, 3);
         world.guard.begin_connection(InFlight::Unbounded);
@@ -486,19 +486,19 @@ fn the_oldest_message_of_a_young_session_is_never_taken_for_sent_again() {
 fn a_step_back_is_told_once_and_ends_all_recognition_until_the_proof() {
     let mut world = World::new(Allocator::Rising(0), 50, u64::MAX, 1);
     world.warm_up(100);
-    let sighting = |packet_id| Sighting {
+    let fingerprint = |packet_id| Fingerprint {
         packet_id,
         duplicate: false,
         content: Content { topic: 1, payload: u128::from(packet_id), retained: false },
     };
-    assert!(world.guard.received(&sighting(50)));
-    assert!(!world.guard.received(&sighting(40)));
+    assert!(world.guard.received(&fingerprint(50)));
+    assert!(!world.guard.received(&fingerprint(40)));
     world.allocator = Allocator::Rising(40);
-    world.warm_up(PROOF as usize - 10);
+    world.warm_up(MIN_RISING_IDS as usize - 10);
     lose_acknowledgements(&mut world, 3);
     world.drain();
     assert_eq!(world.repeated, 3, "not proven yet");
-    world.warm_up(PROOF as usize);
+    world.warm_up(MIN_RISING_IDS as usize);
     lose_acknowledgements(&mut world, 3);
     world.drain();
     assert_eq!(world.repeated, 3, "proven again");
@@ -508,9 +508,9 @@ fn a_step_back_is_told_once_and_ends_all_recognition_until_the_proof() {
 fn a_short_round_of_long_steps_is_no_rise() {
     let mut guard = RedeliveryGuard::default();
     let content = Content { topic: 1, payload: 1, retained: false };
-    let mut round = [1, 22_000, 44_000].into_iter().cycle().take(3 * PROOF as usize);
+    let mut round = [1, 22_000, 44_000].into_iter().cycle().take(3 * MIN_RISING_IDS as usize);
     round.all(|packet_id| {
-        guard.received(&Sighting { packet_id, duplicate: false, content });
+        guard.received(&Fingerprint { packet_id, duplicate: false, content });
         true
     });
     assert!(guard.memory().stepped_back && guard.memory().risen < 4);
@@ -524,8 +524,8 @@ fn a_message_passed_over_counts_as_never_sent() {
     // It came between the first and the second, and was passed over then as it is now.
     let other = Content { topic: 9, payload: 9, retained: true };
     world.receive();
-    let passed_over = Sighting { packet_id: 60_000, duplicate: true, content: other };
-    assert_eq!(world.guard.judge(&passed_over), Verdict::New);
+    let passed_over = Fingerprint { packet_id: 60_000, duplicate: true, content: other };
+    assert_eq!(world.guard.classify(&passed_over), DeliveryKind::New);
     world.drain();
     assert_eq!(world.repeated, 0);
 }
@@ -534,8 +534,8 @@ fn a_message_passed_over_counts_as_never_sent() {
 fn identifiers_that_cannot_be_read_are_never_trusted() {
     let mut guard = RedeliveryGuard::default();
     let content = Content { topic: 1, payload: 1, retained: false };
-    for _ in 0..3 * PROOF {
-        guard.received(&Sighting { packet_id: 0, duplicate: false, content });
+    for _ in 0..3 * MIN_RISING_IDS {
+        guard.received(&Fingerprint { packet_id: 0, duplicate: false, content });
     }
-    assert!(guard.memory().risen == 0 && guard.memory().tail.len() == 1);
+    assert!(guard.memory().risen == 0 && guard.memory().window.len() == 1);
 }

@@ -25,8 +25,8 @@ use super::meta::InboxId;
 use super::quarantine;
 use crate::domain::message::{Offset, Record};
 use crate::domain::redelivery::{
-    Content, InFlight, PROOF, RECEIVE_MAXIMUM, RedeliveryGuard, RedeliveryMemory, Sighting, TAIL_MESSAGES,
-    TailEntry, Verdict,
+    Content, DeliveryKind, Fingerprint, InFlight, MAX_WINDOW_MESSAGES, MIN_RISING_IDS, RECEIVE_MAXIMUM,
+    RedeliveryGuard, RedeliveryMemory, WindowEntry,
 };
 
 const REDELIVERY_FILE: &str = "redelivery";
@@ -36,7 +36,7 @@ const FORMAT_WITHOUT_BOOT: u32 = 1;
 
 /// The guard of one session, and what of it is on disk.
 #[derive(Debug)]
-pub(super) struct RedeliveryWatch {
+pub(super) struct DuplicateFilter {
     guard: RedeliveryGuard,
     /// Broker and client id; `None` until somebody says: then nothing is watched.
     session: Option<String>,
@@ -70,17 +70,17 @@ struct Line(u16, bool, String, String);
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Extent {
     /// All of it.
-    Whole,
+    Complete,
     /// What is in proportion where the file is written for each segment that is deleted.
-    SmallBesideASegment,
+    Bounded,
 }
 
 impl Extent {
     /// A message takes 70 bytes: this keeps them to a seventh of the segment. No fewer than the broker may have under way.
-    pub(super) fn most_messages(self, segment_bytes: u64) -> usize {
+    pub(super) fn max_messages(self, segment_bytes: u64) -> usize {
         match self {
-            Extent::Whole => TAIL_MESSAGES,
-            Extent::SmallBesideASegment => {
+            Extent::Complete => MAX_WINDOW_MESSAGES,
+            Extent::Bounded => {
                 usize::try_from(segment_bytes / 512).unwrap_or(usize::MAX).max(usize::from(RECEIVE_MAXIMUM))
             }
         }
@@ -96,11 +96,11 @@ pub(super) struct Unstored {
     memory: RedeliveryMemory,
 }
 
-impl RedeliveryWatch {
+impl DuplicateFilter {
     /// As the file of this inbox has it. A file that cannot be used is put aside, loudly, and stops nothing.
-    pub(super) fn load(dir: &Path, inbox: &InboxId) -> RedeliveryWatch {
+    pub(super) fn load(dir: &Path, inbox: &InboxId) -> DuplicateFilter {
         let page = match durable::read_small_file(dir, REDELIVERY_FILE) {
-            Ok(SmallFile::Missing) => return RedeliveryWatch::unaware(),
+            Ok(SmallFile::Missing) => return DuplicateFilter::disabled(),
             Ok(SmallFile::Intact(text)) => Page::parse(&text, inbox),
             Ok(SmallFile::Corrupt) => None,
             Err(error) => {
@@ -115,12 +115,12 @@ impl RedeliveryWatch {
             if let Err(error) = quarantine::move_file(dir, &dir.join(REDELIVERY_FILE)) {
                 log::error!("inbox: {error}");
             }
-            RedeliveryWatch::unaware()
+            DuplicateFilter::disabled()
         })
     }
 
-    fn unaware() -> RedeliveryWatch {
-        RedeliveryWatch {
+    fn disabled() -> DuplicateFilter {
+        DuplicateFilter {
             guard: RedeliveryGuard::default(),
             session: None,
             seen: Offset::MAX,
@@ -137,14 +137,14 @@ impl RedeliveryWatch {
 
     /// Takes note of a record of an earlier run.
     pub(super) fn recall(&mut self, record: &Record) {
-        if let Some(sighting) = Sighting::of_record(record) {
-            self.guard.received(&sighting);
+        if let Some(fingerprint) = Fingerprint::from_record(record) {
+            self.guard.received(&fingerprint);
             self.is_unstored = true;
         }
     }
 
     /// Takes note of damage in the log, at or above this offset: what the file knows of may have been in it.
-    pub(super) fn miss(&mut self, from: Offset) {
+    pub(super) fn note_damage(&mut self, from: Offset) {
         if from < self.seen {
             self.guard.forget_messages();
             self.is_unstored = true;
@@ -152,34 +152,34 @@ impl RedeliveryWatch {
     }
 
     /// Ends the recalling: what was proven holds only if the machine, and so maybe the broker, was not restarted.
-    pub(super) fn wake_up(&mut self) {
+    pub(super) fn finish_recovery(&mut self) {
         if !self.is_same_boot {
-            self.guard.doubt();
+            self.guard.invalidate();
             self.is_unstored = true;
         }
     }
 
     /// Takes note of a message that has just been appended.
-    pub(super) fn received(&mut self, sighting: &Sighting) {
+    pub(super) fn received(&mut self, fingerprint: &Fingerprint) {
         if self.session.is_none() {
             return;
         }
         self.is_unstored = true;
-        if self.guard.received(sighting) {
+        if self.guard.received(fingerprint) {
             log::info!(
                 "A packet identifier stepped back (the broker uses them again early, fell back to an older state, or \
-                 sent again what could not be told from new messages): until {PROOF} have come in rising order, what it \
+                 sent again what could not be told from new messages): until {MIN_RISING_IDS} have come in rising order, what it \
                  sends again after a lost connection is taken in again"
             );
         }
     }
 
-    pub(super) fn recognises(&mut self, sighting: &Sighting) -> bool {
-        self.session.is_some() && self.guard.judge(sighting) == Verdict::Redelivered
+    pub(super) fn recognises(&mut self, fingerprint: &Fingerprint) -> bool {
+        self.session.is_some() && self.guard.classify(fingerprint) == DeliveryKind::Redelivered
     }
 
     /// The session at the broker by its names; another one than before begins anew.
-    pub(super) fn expect_from(&mut self, session: &str) {
+    pub(super) fn set_session(&mut self, session: &str) {
         if self.session.as_deref() != Some(session) {
             self.session = Some(session.to_owned());
             self.begin_session();
@@ -197,8 +197,8 @@ impl RedeliveryWatch {
 
     /// True when the file has to be replaced for it: a restart would bring the proof back. Nothing is known of the
     /// sessions at other brokers.
-    pub(super) fn doubt(&mut self, session: &str) -> bool {
-        if self.session.as_deref() == Some(session) && self.guard.doubt() {
+    pub(super) fn invalidate(&mut self, session: &str) -> bool {
+        if self.session.as_deref() == Some(session) && self.guard.invalidate() {
             self.mark_unstored();
         }
         self.is_urgent
@@ -224,8 +224,8 @@ impl RedeliveryWatch {
         }
         self.is_urgent = false;
         let mut memory = self.guard.memory();
-        let surplus = memory.tail.len().saturating_sub(most);
-        memory.tail.drain(..surplus);
+        let surplus = memory.window.len().saturating_sub(most);
+        memory.window.drain(..surplus);
         // An orderly end stores the rest.
         self.is_unstored = surplus > 0;
         let (dir, inbox) = (dir.to_path_buf(), inbox.to_string());
@@ -234,7 +234,7 @@ impl RedeliveryWatch {
 }
 
 impl Page {
-    fn of(unstored: &Unstored) -> Page {
+    fn from_unstored(unstored: &Unstored) -> Page {
         let Unstored { inbox, session, seen, memory, .. } = unstored;
         Page {
             format: REDELIVERY_FORMAT,
@@ -244,20 +244,20 @@ impl Page {
             seen: *seen,
             risen: memory.risen,
             stepped_back: memory.stepped_back,
-            tail: memory.tail.iter().map(Line::of).collect(),
+            tail: memory.window.iter().map(Line::from_entry).collect(),
         }
     }
 
     /// `None` for a file of another inbox or format, or one that makes no sense.
-    fn parse(text: &str, inbox: &InboxId) -> Option<RedeliveryWatch> {
+    fn parse(text: &str, inbox: &InboxId) -> Option<DuplicateFilter> {
         let page: Page = serde_json::from_str(text).ok()?;
         let is_known = matches!(page.format, REDELIVERY_FORMAT | FORMAT_WITHOUT_BOOT);
         if !is_known || page.inbox != inbox.to_string() {
             return None;
         }
-        let tail = page.tail.iter().map(Line::entry).collect::<Option<_>>()?;
-        let memory = RedeliveryMemory { risen: page.risen, stepped_back: page.stepped_back, tail };
-        Some(RedeliveryWatch {
+        let window = page.tail.iter().map(Line::entry).collect::<Option<_>>()?;
+        let memory = RedeliveryMemory { risen: page.risen, stepped_back: page.stepped_back, window };
+        Some(DuplicateFilter {
             guard: RedeliveryGuard::resume(memory),
             session: Some(page.session),
             seen: page.seen,
@@ -269,22 +269,22 @@ impl Page {
 }
 
 impl Line {
-    fn of(entry: &TailEntry) -> Line {
+    fn from_entry(entry: &WindowEntry) -> Line {
         let Content { topic, payload, retained } = entry.content;
         Line(entry.packet_id, retained, format!("{topic:016x}"), format!("{payload:032x}"))
     }
 
-    fn entry(&self) -> Option<TailEntry> {
+    fn entry(&self) -> Option<WindowEntry> {
         let Line(packet_id, retained, topic, payload) = self;
         let topic = u64::from_str_radix(topic, 16).ok()?;
         let payload = u128::from_str_radix(payload, 16).ok()?;
-        Some(TailEntry { packet_id: *packet_id, content: Content { topic, payload, retained: *retained } })
+        Some(WindowEntry { packet_id: *packet_id, content: Content { topic, payload, retained: *retained } })
     }
 }
 
 impl Unstored {
     pub(super) fn store(&self) -> Result<(), InboxError> {
-        let text = format!("{}\n", serde_json::json!(Page::of(self)));
+        let text = format!("{}\n", serde_json::json!(Page::from_unstored(self)));
         durable::replace_small_file(&self.dir, REDELIVERY_FILE, &text)
     }
 

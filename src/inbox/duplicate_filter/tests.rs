@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::message::{DeliveryFacts, Publication};
-use crate::domain::redelivery::PROOF;
+use crate::domain::redelivery::MIN_RISING_IDS;
 use crate::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
 
 const SESSION: &str = "gateway@broker:1883";
@@ -25,7 +25,7 @@ fn open_for(dir: &TempDir, session: &str) -> Inbox {
         max_payload_bytes: 100_000,
     })
     .unwrap();
-    inbox.expect_redelivery_from(session).unwrap();
+    inbox.set_broker_session(session).unwrap();
     inbox.begin_connection(InFlight::Bounded);
     inbox
 }
@@ -120,7 +120,7 @@ fn the_file_is_small_beside_a_segment_while_segments_are_deleted_and_complete_at
     assert_eq!(stored(), usize::from(RECEIVE_MAXIMUM));
     drop(inbox);
     assert_eq!(stored(), usize::from(MANY));
-    assert_eq!(Extent::SmallBesideASegment.most_messages(16 * 1024 * 1024), 32_768, "the usual segment");
+    assert_eq!(Extent::Bounded.max_messages(16 * 1024 * 1024), 32_768, "the usual segment");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_restart_remembers_whether_the_broker_is_trusted() {
     append(&inbox, 1..=200);
     kill(&dir, inbox);
     assert!(recognised(&open(&dir), 199..=200).is_empty());
-    append(&open(&dir), 201..=u16::try_from(PROOF).unwrap() + 10);
+    append(&open(&dir), 201..=u16::try_from(MIN_RISING_IDS).unwrap() + 10);
     assert_eq!(recognised(&open(&dir), 2_000..=2_001), [2_000, 2_001]);
 }
 
@@ -211,7 +211,7 @@ fn a_doubt_outlives_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append_equal(&inbox, 1..=MANY);
-    inbox.doubt_session(SESSION).unwrap();
+    inbox.invalidate_session(SESSION).unwrap();
     kill(&dir, inbox);
     let inbox = open(&dir);
     assert!(!is_proven_at(&inbox, MANY));
@@ -225,13 +225,13 @@ fn a_repeated_doubt_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append_equal(&inbox, 1..=10);
-    inbox.doubt_session(SESSION).unwrap();
+    inbox.invalidate_session(SESSION).unwrap();
     // Had it been replaced it would be here again.
     fs::remove_file(file(&dir)).unwrap();
-    inbox.doubt_session(SESSION).unwrap();
+    inbox.invalidate_session(SESSION).unwrap();
     assert!(!file(&dir).exists());
     append_equal(&inbox, [11]);
-    inbox.doubt_session(SESSION).unwrap();
+    inbox.invalidate_session(SESSION).unwrap();
     assert!(file(&dir).exists());
 }
 
@@ -243,9 +243,9 @@ fn a_doubt_that_could_not_be_kept_is_kept_with_the_next() {
     // Neither can be replaced nor removed.
     fs::remove_file(file(&dir)).unwrap();
     fs::create_dir(file(&dir)).unwrap();
-    inbox.doubt_session(SESSION).unwrap_err();
+    inbox.invalidate_session(SESSION).unwrap_err();
     fs::remove_dir(file(&dir)).unwrap();
-    inbox.doubt_session(SESSION).unwrap();
+    inbox.invalidate_session(SESSION).unwrap();
     assert!(file(&dir).is_file());
 }
 
@@ -348,7 +348,7 @@ fn a_payload_above_the_limit_is_recognised_from_what_is_kept_of_it() {
         take(&Publication { topic: "large", payload: &payload, delivery: &delivery, unfit: None })
     };
     let inbox = open(&dir);
-    append(&inbox, 1..=u16::try_from(PROOF).unwrap());
+    append(&inbox, 1..=u16::try_from(MIN_RISING_IDS).unwrap());
     assert!(large(2_049, false, 1, &|publication| inbox.append(publication, 1).is_ok()));
     kill(&dir, inbox);
     assert!(!large(2_049, true, 2, &|publication| open(&dir).recognises(publication)));

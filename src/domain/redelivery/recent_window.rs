@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::sighting::{Content, Sighting};
-use super::{HALF_OF_ALL_IDS, LARGEST_ID, RECEIVE_MAXIMUM, TAIL_MESSAGES, VARIED_PAYLOADS};
+use super::fingerprint::{Content, Fingerprint};
+use super::{HALF_ID_SPACE, MAX_PACKET_ID, MAX_WINDOW_MESSAGES, RECEIVE_MAXIMUM, VARIED_PAYLOADS};
 
 /// A message that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TailEntry {
+pub struct WindowEntry {
     /// As the broker numbered it.
     pub packet_id: u16,
     /// What it held.
@@ -15,9 +15,9 @@ pub struct TailEntry {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tail {
+pub(super) struct RecentWindow {
     /// Each with its step ahead of the one before.
-    entries: VecDeque<(TailEntry, u16)>,
+    entries: VecDeque<(WindowEntry, u16)>,
     /// Steps from the first to the last: below 65,535, so that all identifiers differ.
     span: u32,
     /// The topics whose payloads never repeat, once somebody has asked since the last change.
@@ -33,36 +33,36 @@ pub(super) enum Joined {
     SteppedBack,
 }
 
-impl Tail {
-    pub(super) fn of(entries: Vec<TailEntry>) -> Tail {
-        let mut tail = Tail::default();
+impl RecentWindow {
+    pub(super) fn from_entries(entries: Vec<WindowEntry>) -> RecentWindow {
+        let mut window = RecentWindow::default();
         for entry in entries {
-            tail.push(entry);
+            window.push(entry);
         }
-        tail
+        window
     }
 
-    pub(super) fn entries(&self) -> Vec<TailEntry> {
+    pub(super) fn entries(&self) -> Vec<WindowEntry> {
         self.entries.iter().map(|(entry, _)| *entry).collect()
     }
 
-    pub(super) fn join(&mut self, sighting: &Sighting) -> Joined {
-        self.push(TailEntry { packet_id: sighting.packet_id, content: sighting.content })
+    pub(super) fn join(&mut self, fingerprint: &Fingerprint) -> Joined {
+        self.push(WindowEntry { packet_id: fingerprint.packet_id, content: fingerprint.content })
     }
 
-    fn push(&mut self, entry: TailEntry) -> Joined {
+    fn push(&mut self, entry: WindowEntry) -> Joined {
         self.varied = None;
         let Some(last) = self.entries.back().map(|(last, _)| last.packet_id) else {
             self.begin(entry);
             return Joined::Rising;
         };
         let step = step_ahead(last, entry.packet_id);
-        if self.entries.len() == TAIL_MESSAGES {
+        if self.entries.len() == MAX_WINDOW_MESSAGES {
             self.forget_oldest();
         }
         self.make_room_for(step);
         match step {
-            Some(step) if self.span + u32::from(step) < u32::from(LARGEST_ID) => {
+            Some(step) if self.span + u32::from(step) < u32::from(MAX_PACKET_ID) => {
                 self.span += u32::from(step);
                 self.entries.push_back((entry, step));
                 Joined::Rising
@@ -74,7 +74,7 @@ impl Tail {
         }
     }
 
-    fn begin(&mut self, entry: TailEntry) {
+    fn begin(&mut self, entry: WindowEntry) {
         self.entries.clear();
         self.span = 0;
         self.entries.push_back((entry, 0));
@@ -84,7 +84,7 @@ impl Tail {
     /// make room.
     fn make_room_for(&mut self, step: Option<u16>) {
         let Some(step) = step else { return };
-        while self.span + u32::from(step) >= u32::from(LARGEST_ID)
+        while self.span + u32::from(step) >= u32::from(MAX_PACKET_ID)
             && self.entries.len() > usize::from(RECEIVE_MAXIMUM)
         {
             self.forget_oldest();
@@ -102,26 +102,27 @@ impl Tail {
         self.entries.len()
     }
 
-    pub(super) fn position(&self, sighting: &Sighting) -> Option<usize> {
-        (0..self.entries.len()).find(|index| self.is_at(*index, sighting))
+    pub(super) fn position(&self, fingerprint: &Fingerprint) -> Option<usize> {
+        (0..self.entries.len()).find(|index| self.is_at(*index, fingerprint))
     }
 
-    pub(super) fn is_at(&self, index: usize, sighting: &Sighting) -> bool {
-        let equal =
-            |entry: &TailEntry| (entry.packet_id, &entry.content) == (sighting.packet_id, &sighting.content);
+    pub(super) fn is_at(&self, index: usize, fingerprint: &Fingerprint) -> bool {
+        let equal = |entry: &WindowEntry| {
+            (entry.packet_id, &entry.content) == (fingerprint.packet_id, &fingerprint.content)
+        };
         self.entries.get(index).is_some_and(|(entry, _)| equal(entry))
     }
 
     /// Whether the topic, or all topics together, have many messages here, and no two of the same content.
     pub(super) fn is_varied(&mut self, topic: u64) -> bool {
-        let Tail { entries, varied, .. } = self;
+        let RecentWindow { entries, varied, .. } = self;
         varied.get_or_insert_with(|| varied_topics(entries)).contains(&topic)
     }
 }
 
-fn varied_topics(entries: &VecDeque<(TailEntry, u16)>) -> HashSet<u64> {
+fn varied_topics(entries: &VecDeque<(WindowEntry, u16)>) -> HashSet<u64> {
     let mut topics: HashMap<u64, Vec<u128>> = HashMap::new();
-    for (TailEntry { content, .. }, _) in entries {
+    for (WindowEntry { content, .. }, _) in entries {
         topics.entry(content.topic).or_default().push(content.payload);
     }
     topics.retain(|_, payloads| payloads.iter().collect::<HashSet<_>>().len() == payloads.len());
@@ -138,6 +139,6 @@ fn step_ahead(from: u16, to: u16) -> Option<u16> {
     if from == 0 || to == 0 {
         return None;
     }
-    let step = if to > from { to - from } else { LARGEST_ID - (from - to) };
-    (from != to && step <= HALF_OF_ALL_IDS).then_some(step)
+    let step = if to > from { to - from } else { MAX_PACKET_ID - (from - to) };
+    (from != to && step <= HALF_ID_SPACE).then_some(step)
 }

@@ -6,7 +6,7 @@ use crate::domain::message::{Body, DeliveryFacts, Publication, Record};
 
 /// A message of `QoS` 1 or 2, reduced to what tells it from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sighting {
+pub struct Fingerprint {
     /// As the broker numbered it; 0 where it could not be read.
     pub packet_id: u16,
     /// The broker says that it may have sent it before.
@@ -26,33 +26,33 @@ pub struct Content {
     pub retained: bool,
 }
 
-impl Sighting {
+impl Fingerprint {
     /// Of a message as the broker hands it over; `None` at `QoS` 0, which is never sent again.
     #[must_use]
-    pub fn of(publication: &Publication<'_>) -> Option<Sighting> {
+    pub fn from_publication(publication: &Publication<'_>) -> Option<Fingerprint> {
         let payload = || {
             let sha256 = publication.unfit.map(|unfit| unfit.sha256);
             leading_bits(sha256.unwrap_or_else(|| Sha256::digest(publication.payload).into()))
         };
-        Sighting::new(publication.delivery, publication.topic, payload)
+        Fingerprint::new(publication.delivery, publication.topic, payload)
     }
 
     /// Of a message in the inbox: equal to what it was when it came.
     #[must_use]
-    pub fn of_record(record: &Record) -> Option<Sighting> {
+    pub fn from_record(record: &Record) -> Option<Fingerprint> {
         let payload = || match &record.body {
             Body::Whole(payload) => leading_bits(Sha256::digest(payload).into()),
             Body::Head { unfit, .. } => leading_bits(unfit.sha256),
         };
-        Sighting::new(&record.delivery, &record.topic, payload)
+        Fingerprint::new(&record.delivery, &record.topic, payload)
     }
 
-    fn new(delivery: &DeliveryFacts, topic: &str, payload: impl FnOnce() -> u128) -> Option<Sighting> {
+    fn new(delivery: &DeliveryFacts, topic: &str, payload: impl FnOnce() -> u128) -> Option<Fingerprint> {
         if delivery.qos == 0 {
             return None;
         }
         let topic = leading_bits(Sha256::digest(topic).into()) >> 64;
-        Some(Sighting {
+        Some(Fingerprint {
             packet_id: delivery.packet_id,
             duplicate: delivery.duplicate,
             content: Content {

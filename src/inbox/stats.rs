@@ -12,7 +12,7 @@ use super::error::AppendError;
 use crate::domain::message::Offset;
 
 /// An inbox at its bound takes a message whenever one is done: it refuses until none had to wait for so long.
-const REFUSES_ON: Duration = Duration::from_secs(10);
+const REFUSAL_HOLD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why no message is taken, or one only when another is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ struct Refusing {
 
 impl Refusing {
     fn lasts(&self) -> bool {
-        !self.has_taken_since || self.last.elapsed() < REFUSES_ON
+        !self.has_taken_since || self.last.elapsed() < REFUSAL_HOLD_INTERVAL
     }
 }
 
@@ -46,7 +46,7 @@ pub struct Unreleased {
 }
 
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct InboxStats {
     appended: AtomicU64,
     /// Whether the last message was refused: read for each message, without the lock below.
     refuses: AtomicBool,
@@ -68,7 +68,7 @@ struct Released {
     appended: u64,
 }
 
-impl Standing {
+impl InboxStats {
     /// Of an inbox with so many records at and above `watermark`.
     pub(super) fn new(watermark: Offset, records: u64) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl Standing {
     }
 
     /// A message was appended.
-    pub(super) fn took(&self, offset: Offset, received_at_us: i64) {
+    pub(super) fn note_appended(&self, offset: Offset, received_at_us: i64) {
         self.appended.fetch_add(1, Relaxed);
         if self.refuses.load(Relaxed) {
             self.refuses.store(false, Relaxed);
@@ -93,11 +93,11 @@ impl Standing {
                 refusing.has_taken_since = true;
             }
         }
-        self.is_there(offset, received_at_us);
+        self.note_existing(offset, received_at_us);
     }
 
     /// There is a record; those that are told must be told in the order of their offsets.
-    pub(super) fn is_there(&self, offset: Offset, received_at_us: i64) {
+    pub(super) fn note_existing(&self, offset: Offset, received_at_us: i64) {
         let distance = received_at_us.abs_diff(self.marked_us.load(Relaxed));
         if distance >= self.spacing_us.load(Relaxed).unsigned_abs() {
             let (marked_us, spacing_us) = lock(&self.marks).received(offset, received_at_us);
@@ -107,7 +107,7 @@ impl Standing {
     }
 
     /// A message was not appended. A closed inbox refuses by order.
-    pub(super) fn refused(&self, error: &AppendError) {
+    pub(super) fn note_refused(&self, error: &AppendError) {
         let is_full = match error {
             AppendError::Closed => return,
             AppendError::Full => true,
@@ -122,7 +122,7 @@ impl Standing {
     }
 
     /// All below `watermark` is released, and so many records are left. To be called while nothing is appended.
-    pub(super) fn released(&self, watermark: Offset, left: u64) {
+    pub(super) fn note_released(&self, watermark: Offset, left: u64) {
         *lock(&self.released) = Released { watermark, left, appended: self.appended() };
     }
 
@@ -157,40 +157,40 @@ mod tests {
 
     #[test]
     fn a_refusal_lasts_until_no_message_had_to_wait_for_a_while_and_keeps_its_begin() {
-        let standing = Standing::new(0, 0);
-        standing.refused(&AppendError::Full);
-        let first = standing.refusal();
+        let stats = InboxStats::new(0, 0);
+        stats.note_refused(&AppendError::Full);
+        let first = stats.refusal();
         assert!(first.is_some_and(|refusal| refusal.is_full));
-        standing.refused(&AppendError::Full);
-        assert_eq!(standing.refusal(), first);
-        standing.took(1, 0);
-        assert_eq!(standing.refusal(), first, "one was done, and another one taken");
-        let long_ago = || lock(&standing.refusing).as_mut().unwrap().last -= REFUSES_ON;
+        stats.note_refused(&AppendError::Full);
+        assert_eq!(stats.refusal(), first);
+        stats.note_appended(1, 0);
+        assert_eq!(stats.refusal(), first, "one was done, and another one taken");
+        let long_ago = || lock(&stats.refusing).as_mut().unwrap().last -= REFUSAL_HOLD_INTERVAL;
         long_ago();
-        assert_eq!(standing.refusal(), None);
-        standing.refused(&AppendError::Full);
-        assert!(standing.refusal().is_some() && standing.refusal() != first, "another one");
+        assert_eq!(stats.refusal(), None);
+        stats.note_refused(&AppendError::Full);
+        assert!(stats.refusal().is_some() && stats.refusal() != first, "another one");
         long_ago();
-        assert!(standing.refusal().is_some(), "none was taken since");
-        standing.took(2, 0);
+        assert!(stats.refusal().is_some(), "none was taken since");
+        stats.note_appended(2, 0);
         long_ago();
-        standing.refused(&AppendError::Closed);
-        assert_eq!(standing.refusal(), None, "it was closed by order");
+        stats.note_refused(&AppendError::Closed);
+        assert_eq!(stats.refusal(), None, "it was closed by order");
     }
 
     #[test]
     fn what_is_appended_counts_until_it_is_released() {
-        let standing = Standing::new(0, 3);
-        assert_eq!(standing.unreleased().records, 3);
-        standing.took(10, 1_000_000);
-        standing.took(11, 9_000_000);
-        let unreleased = standing.unreleased();
+        let stats = InboxStats::new(0, 3);
+        assert_eq!(stats.unreleased().records, 3);
+        stats.note_appended(10, 1_000_000);
+        stats.note_appended(11, 9_000_000);
+        let unreleased = stats.unreleased();
         assert_eq!((unreleased.records, unreleased.oldest), (5, Some(time_of(1_000_000))));
-        standing.released(11, 1);
-        standing.took(12, 9_100_000);
-        let unreleased = standing.unreleased();
+        stats.note_released(11, 1);
+        stats.note_appended(12, 9_100_000);
+        let unreleased = stats.unreleased();
         assert_eq!((unreleased.records, unreleased.oldest), (2, Some(time_of(9_000_000))));
-        standing.released(13, 0);
-        assert_eq!(standing.unreleased(), Unreleased { records: 0, oldest: None });
+        stats.note_released(13, 0);
+        assert_eq!(stats.unreleased(), Unreleased { records: 0, oldest: None });
     }
 }

@@ -1,7 +1,7 @@
-//! Files as this program opens them.
+//! Safe access to files and directories.
 //!
-//! Files that settings or tables name are regular ones of bounded size. Files that it makes are for its own user alone,
-//! and are not reached by symbolic links: in a directory where others may write, these lead anywhere.
+//! Files named by settings or tables must be regular and of bounded size. Files created by this program are
+//! private and never opened through symbolic links, which another user of the directory could plant.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -11,13 +11,13 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// The content of a regular file of at most `max_bytes`.
+/// Reads a regular file of at most `max_bytes`.
 ///
-/// Whatever else the path may lead to is refused before it is opened: a FIFO without a writer would block the
-/// thread for ever, and to open a device may have consequences.
+/// Other file types are rejected before they are opened: a FIFO without a writer would block the thread for
+/// ever, and opening a device may have side effects.
 pub(crate) fn read_regular(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     check_regular(&fs::metadata(path)?)?;
-    // It may have been replaced meanwhile.
+    // The file may have been replaced since the check.
     let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path)?;
     check_regular(&file.metadata()?)?;
     let mut content = Vec::new();
@@ -42,7 +42,7 @@ fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
     ))
 }
 
-/// Opens a file in one of our directories; when it is created, for our user alone.
+/// Opens a file in a directory of this program; a new file gets mode 0600.
 pub(crate) fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let options = options.mode(0o600).custom_flags(flags(OFlags::NOFOLLOW.union(OFlags::NONBLOCK)));
     let file = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
@@ -56,24 +56,24 @@ pub(crate) fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result
     Ok(file)
 }
 
-/// Reads such a file.
+/// Reads a private file; see [`open_private`].
 pub(crate) fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open_private(path, File::options().read(true))?.read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Creates a directory and its parents for our user alone. Those that are there stay as they are.
+/// Creates a directory and its parents with mode 0700. Existing ones keep their mode.
 pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// From now on whatever this process creates is for its own user alone, files of `SQLite` among them.
-pub(crate) fn create_for_ourselves_alone() {
+/// Sets the umask so that all new files are private, including those created by `SQLite`.
+pub(crate) fn make_new_files_private() {
     rustix::process::umask(Mode::RWXG.union(Mode::RWXO));
 }
 
-/// Whether one of these permission bits of a file or directory is set. Unknown counts as no.
+/// Returns whether any of these permission bits is set. Returns false if the file cannot be read.
 pub(crate) fn allows(path: &Path, bits: u32) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & bits != 0)
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fifo_is_refused_without_being_waited_for() {
+    fn a_fifo_is_rejected_without_blocking() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symbolic_link_is_neither_followed_nor_truncated() {
+    fn symbolic_links_are_never_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (target, link) = (directory.path().join("target"), directory.path().join("link"));
         fs::write(&target, "kept").unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_created_is_for_our_user_alone() {
+    fn created_files_are_private() {
         let directory = tempfile::tempdir().unwrap();
         let (dir, file) = (directory.path().join("a/b"), directory.path().join("a/b/file"));
         create_private_dir(&dir).unwrap();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_file_is_read_up_to_its_bound() {
+    fn regular_files_are_read_up_to_a_limit() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "0123456789").unwrap();
         assert_eq!(read_regular(file.path(), 10).unwrap(), b"0123456789");

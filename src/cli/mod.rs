@@ -99,7 +99,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     // Before there is any other thread.
-    files::create_for_ourselves_alone();
+    files::make_new_files_private();
     let code = match line.command.unwrap_or(Command::Run(line.run)) {
         Command::Run(options) => run(options.consent()),
         Command::Check => check_settings(),

@@ -1,6 +1,6 @@
-//! The embedded broker: two listeners on the loopback interface, since a port of `rumqttd` speaks
-//! one version of MQTT. The gateway uses version 5; the first port is for people, whose tools speak
-//! 3.1.1 unless told otherwise.
+//! The embedded broker with two listeners on the loopback interface, since each `rumqttd` port speaks one
+//! version of MQTT. The gateway uses version 5. The first port is for command-line clients, which use 3.1.1 by
+//! default.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,38 +11,36 @@ use std::time::{Duration, Instant};
 use rumqttd::local::{LinkError, LinkRx, LinkTx};
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 
-/// Where brokers listen by custom.
-const CUSTOMARY_PORT: u16 = 1883;
+/// Default port of MQTT brokers.
+const DEFAULT_PORT: u16 = 1883;
 
-/// How many ports after a taken one are tried.
+/// Number of ports tried after the first one.
 const PORTS_TRIED: u16 = 100;
 
-/// The broker needs milliseconds to open its ports.
-const OPENING: Duration = Duration::from_secs(5);
+/// Maximum time to open the ports, which normally takes milliseconds.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// More than the gateway takes, so that the gateway's own limit can be seen at work.
+/// Larger than the gateway's own limit, so that this limit takes effect.
 const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes of the segments in which the broker keeps the messages of a topic in memory. When there are
-/// as many segments as it may have, the oldest messages are gone, whoever has not got them yet.
+/// Segment size of the in-memory queue of a topic. When the maximum number of segments is reached, the oldest
+/// messages are dropped, even if undelivered.
 const SEGMENT_BYTES: usize = 1024 * 1024;
 
-/// Why there is no broker.
+/// A failure to start the broker.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrokerError {
     #[error(
         "port {port} of 127.0.0.1 cannot be used for the broker: {source}; choose another one with --port"
     )]
     Port { port: u16, source: io::Error },
-    #[error(
-        "port {CUSTOMARY_PORT} of 127.0.0.1 and the next {PORTS_TRIED} are taken; choose one with --port"
-    )]
+    #[error("port {DEFAULT_PORT} of 127.0.0.1 and the next {PORTS_TRIED} are taken; choose one with --port")]
     NoPort,
-    #[error("the broker does not listen at port {port} of 127.0.0.1")]
+    #[error("the broker does not listen on port {port} of 127.0.0.1")]
     Silent { port: u16 },
     #[error("the broker's thread cannot be started: {0}")]
     Thread(#[from] io::Error),
-    #[error("there is no connection to the broker: {0}")]
+    #[error("cannot connect to the broker: {0}")]
     Link(Box<LinkError>),
 }
 
@@ -56,14 +54,14 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Finds free ports: the first is the one that is `wanted` (0: any), or near the customary one.
+    /// Chooses two free ports. The first is `wanted` (0: any), or the first free one from the default port on.
     pub(crate) fn choose(wanted: Option<u16>) -> Result<Self, BrokerError> {
         let first = match wanted {
             Some(port) => listen(port).map_err(|source| BrokerError::Port { port, source })?,
-            None => first_free(CUSTOMARY_PORT)?,
+            None => first_free(DEFAULT_PORT)?,
         };
         let v4 = port_of(&first)?;
-        // The first is held until the second is found, so that they differ.
+        // The first listener stays open, so that the ports differ.
         let second = match wanted {
             Some(0) => listen(0).map_err(|source| BrokerError::Port { port: 0, source })?,
             _ => first_free(v4.saturating_add(1))?,
@@ -89,22 +87,22 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Both ends of a connection to the broker inside the process.
+/// Both ends of an in-process connection to the broker.
 pub(crate) type Link = (LinkTx, LinkRx);
 
-/// The broker, not yet open.
+/// The broker before its start.
 pub(crate) struct EmbeddedBroker {
     broker: Broker,
     ports: Ports,
 }
 
 impl EmbeddedBroker {
-    /// A broker that keeps so many mebibytes of messages for each topic.
+    /// Creates a broker that keeps this many mebibytes of messages per topic.
     pub(crate) fn new(ports: Ports, mebibytes_per_topic: usize) -> Self {
         Self { broker: Broker::new(config(ports, mebibytes_per_topic)), ports }
     }
 
-    /// A client inside the process.
+    /// Connects an in-process client.
     pub(crate) fn link(&mut self, client_id: &str) -> Result<Link, BrokerError> {
         self.broker.link(client_id).map_err(|error| BrokerError::Link(error.into()))
     }
@@ -120,10 +118,10 @@ impl EmbeddedBroker {
     }
 }
 
-/// The broker does not tell when it listens, so it is asked.
+/// Polls the port, because the broker does not report when it listens.
 fn wait_until_open(port: u16) -> Result<(), BrokerError> {
     const PAUSE: Duration = Duration::from_millis(10);
-    let deadline = Instant::now() + OPENING;
+    let deadline = Instant::now() + OPEN_TIMEOUT;
     while TcpStream::connect(loopback(port)).is_err() {
         if Instant::now() >= deadline {
             return Err(BrokerError::Silent { port });
@@ -171,13 +169,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_two_free_ports_differ() {
+    fn free_ports_differ() {
         let ports = Ports::choose(Some(0)).unwrap();
         assert!(ports.v4 > 0 && ports.v5 > 0 && ports.v4 != ports.v5, "{ports:?}");
     }
 
     #[test]
-    fn a_wanted_port_that_is_taken_is_an_error_that_names_it() {
+    fn a_taken_port_is_named() {
         let taken = listen(0).unwrap();
         let port = port_of(&taken).unwrap();
         let error = Ports::choose(Some(port)).unwrap_err();
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_passed_over() {
+    fn taken_ports_are_skipped() {
         let taken = listen(0).unwrap();
         let port = port_of(&taken).unwrap();
         assert!(port_of(&first_free(port).unwrap()).unwrap() > port);

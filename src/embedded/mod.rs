@@ -1,3 +1,3 @@
-//! Parts that are otherwise servers of their own, for commands that bring their surroundings with them.
+//! Embedded servers for commands that need no external infrastructure.
 
 pub(crate) mod broker;

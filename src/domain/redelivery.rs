@@ -1,58 +1,68 @@
-//! Tells a message that the broker sends again, because our PUBACK did not reach it, from a new one.
+//! Distinguishes messages that the broker redelivers, because it did not receive our PUBACK, from new messages.
 //!
-//! # What a redelivery looks like
-//! We acknowledge in the order of receipt, over one TCP connection, so a broker has seen the acknowledgements of a
-//! *prefix* of what we received. When the session resumes, it first sends again what it holds unacknowledged, in the
-//! original order and with the same packet identifiers (MQTT 5, 4.4 and 4.6). So after a lost connection come
+//! # Redelivery on the wire
+//! We acknowledge in order of receipt over one TCP connection, so the broker has received the acknowledgements
+//! of a *prefix* of our messages. When the session resumes, the broker first resends its unacknowledged
+//! messages. They have the original order and packet identifiers (MQTT 5, 4.4 and 4.6). After a lost connection
+//! the messages are therefore:
 //!
 //! ```text
 //!            R: received by us, PUBACK lost            L: lost on the way to us        new
 //!   ───────┬──────────────────────────────────────┬─┬───────────────────────────┬─┬──────────
-//!  acked   │ exactly the end of our tail, from    │ │ DUP as well, and never    │ │ without
-//!          │ some place on, in its order, DUP     │ │ seen: must be stored      │ │ DUP
+//!  acked   │ the end of the recent window from    │ │ DUP as well, but never    │ │ without
+//!          │ some entry on, in order, DUP         │ │ received: must be stored  │ │ DUP
 //! ```
 //!
-//! The [`RedeliveryGuard`] remembers the *tail*: the last [`MAX_WINDOW_MESSAGES`] messages of `QoS` 1 of this session.
-//! On each connection it follows R along the tail, and the first message that is not the next one ends recognition
-//! until the next connection. What it recognises stays in the tail, so a third delivery is recognised as well.
+//! The [`RedeliveryGuard`] keeps the *recent window*: the last [`MAX_WINDOW_MESSAGES`] messages of `QoS` 1 of
+//! this session. On each connection it follows R along the window. The first message that is not the expected
+//! next one ends recognition until the next connection. Recognised messages stay in the window, so a third
+//! delivery is recognised as well.
 //!
-//! # Why nothing is lost
-//! To lose a message, L must begin with a message that has the packet identifier *and* the content of one in the
-//! tail: the broker has to use an identifier again while we remember it. So the guard judges the
-//! broker's way of giving out identifiers, by what it has seen since the session (or its doubt) began:
+//! # Why no message is lost
+//! A message is lost only if L begins with a message that has the packet identifier *and* the content of a
+//! window entry. For that, the broker must reuse an identifier while the window still contains it. So the guard
+//! observes how the broker assigns identifiers, from the start of the session or its last invalidation:
 //!
-//! * **Proven**: [`MIN_RISING_IDS`] messages in a row had rising identifiers (65,535 is followed by 1). A broker that takes the
-//!   lowest free one, or goes round a pool, cannot get there: with a Receive Maximum of 1,024 it has to repeat one
-//!   earlier. (MQTT 3.1.1 bounds nothing, so there the proof takes a whole round of 65,535.) New messages then lie
-//!   beyond the tail's end for another 32,000 messages: identifier and content suffice, whatever repeats. Where a round is
-//!   longer than that but short all the same, L begins with what came one round ago, which is no less than all that has risen:
-//!   so this goes only for the later half of those. It does not go beyond half of all identifiers either, because a broker that
-//!   throws messages away may have passed over many of them; there the rules for young sessions hold.
-//! * **Young**: rising so far, but not long enough for a message that far back. Identifier and content, and besides
-//!   - it is not the oldest message known. Where nothing has stepped back yet, a broker of the lowest free
-//!     identifier reuses the first one first: acknowledgements come in order, so any other is free only after it and is
-//!     taken only when a message that we have seen has taken the first again. A pool in order of return, or a short
-//!     cycle, comes back to its first one first as well;
-//!   - payloads differ: no two messages of its topic in the tail are equal, and there are [`VARIED_PAYLOADS`] of
-//!     them, or as many of all topics among which no two are equal. That is for pools that give out the last
-//!     returned first, or any: a reused identifier has to meet a payload that comes again for the first time.
-//! * **Distrusted**: an identifier stepped back. The tail begins anew with that message, and nothing is
-//!   recognised until the proof is there. A broker that reuses early never gets there.
+//! * **Trusted**: [`MIN_RISING_IDS`] consecutive messages had rising identifiers (65,535 is followed by 1).
+//!   Identifier and content then suffice.
+//!   - A broker that assigns the lowest free identifier, or cycles through a pool, cannot reach this state. With
+//!     a Receive Maximum of 1,024 it has to repeat an identifier earlier. MQTT 3.1.1 has no such limit, so the
+//!     state requires a full cycle of 65,535.
+//!   - New messages are then beyond the window for another 32,000 messages, even if payloads repeat.
+//!   - If a broker cycles through fewer identifiers than exist, L begins with the identifiers of the previous
+//!     cycle, and the whole cycle has risen. So trust covers only the later half of the risen messages.
+//!   - Trust never covers more than half of all identifiers, because a broker that drops messages may have
+//!     skipped many. Beyond that, the rules of warming sessions apply.
+//! * **Warming**: the identifiers have risen so far, but not long enough for a message that far back.
+//!   Identifier and content must match, and two conditions apply:
+//!   - The message is not the oldest in the window. While no identifier has stepped back, a broker that assigns
+//!     the lowest free identifier reuses the first one first. Acknowledgements arrive in order, so any other
+//!     identifier is free only later. It is assigned only when a received message has reused the first one.
+//!     First-in-first-out pools and short cycles also reuse their first identifier first.
+//!   - The payloads differ: no two messages of its topic in the window are equal, and there are at least
+//!     [`VARIED_PAYLOADS`] of them. Instead, all topics together may have that many messages without a
+//!     repetition. This covers last-in-first-out and random pools: a reused identifier would have to meet the
+//!     first repetition of a payload.
+//! * **Untrusted**: an identifier stepped back. The window is reset to that message, and nothing is recognised
+//!   until the broker is trusted. A broker that reuses identifiers early never becomes trusted.
 //!
-//! A new session (CONNACK without Session Present, another broker) forgets all. An attempt to connect whose outcome we did
-//! not learn may have been a restart of the broker from older state, or the beginning of a session: the proof
-//! begins anew then, too ([`RedeliveryGuard::doubt`]), and so it does when our own machine was restarted, because the
-//! broker may run on it, or have lost its power with it.
+//! A new session (CONNACK without Session Present, another broker) resets everything. The rising identifiers
+//! are counted from zero again after two events ([`RedeliveryGuard::invalidate`]):
+//! * A connection attempt with an unknown outcome: the broker may have restarted from older state or started a
+//!   new session.
+//! * A reboot of our machine: the broker may run on it or may have lost power with it.
 //!
-//! In all other cases the message is kept: a duplicate is better than a loss. So is it after a restart that finds in
-//! the log what was kept for lack of evidence: live, such a message is known to be the expected one, but the log does
-//! not tell where a connection began. There its identifier steps back, and the guard wakes up distrusting the broker.
+//! In all other cases the message is stored: a duplicate is better than a loss. The same applies to messages
+//! stored for lack of evidence before a restart. While running, the guard knows that such a message was the
+//! expected one, but the log does not record where a connection began. During the replay its identifier steps
+//! back, so the guard starts untrusted.
 //!
-//! # What it cannot know
-//! A broker that is proven, then falls back to an older state of the session without being away for any attempt to
-//! connect, and then loses on the way a message of the same content under the same identifier: it was quicker than our
-//! next attempt, or it was restarted, elsewhere, while our process was down and our machine was not. A session that
-//! another client of our name has replaced, under the same conditions.
+//! # Undetected cases
+//! A loss remains possible if all of the following hold. A trusted broker falls back to an older state of the
+//! session, and no connection attempt of ours fails meanwhile. That is the case if the broker restarts faster
+//! than our next attempt, or on another machine while only our process is down. Then a message with the same
+//! content and identifier is lost on the way. Another client that takes over our session under the same
+//! conditions has the same effect.
 
 mod evidence;
 mod fingerprint;
@@ -65,58 +75,58 @@ pub use self::fingerprint::{Content, Fingerprint};
 pub use self::recent_window::WindowEntry;
 use self::recent_window::{Joined, RecentWindow};
 
-/// Messages that we allow a broker to have under way to us unacknowledged (MQTT 5).
+/// Maximum number of unacknowledged messages that we allow a broker (MQTT 5).
 pub const RECEIVE_MAXIMUM: u16 = 1024;
 
-/// Packet identifiers are 1 to this.
+/// Largest packet identifier; the smallest is 1.
 const MAX_PACKET_ID: u16 = u16::MAX;
 
 const HALF_ID_SPACE: u16 = MAX_PACKET_ID / 2;
 
-/// Messages remembered. Not all brokers keep to the Receive Maximum: mosquitto 2.0 has tens of thousands under way in a flood.
-/// So it is as many as there are identifiers, but for one: the next message's.
+/// Maximum number of messages in the recent window. Some brokers exceed the Receive Maximum: mosquitto 2.0 has
+/// tens of thousands in flight under load. The window holds one message per identifier except the next one.
 pub const MAX_WINDOW_MESSAGES: usize = MAX_PACKET_ID as usize - 1;
 
-/// So many rising identifiers in a row exclude early reuse where at most 1,024 messages are under way: twice that.
+/// Number of consecutive rising identifiers that exclude early reuse with at most 1,024 messages in flight.
 pub const MIN_RISING_IDS: u32 = 2 * 1024;
 
-/// Where nothing bounds the messages under way: all identifiers there are.
+/// The same without a limit of messages in flight: all identifiers.
 const MIN_RISING_IDS_UNBOUNDED: u32 = 65_535;
 
-/// So many messages without two equal ones make one that comes again unlikely; topics that have fewer different
-/// payloads, all counted together, never get there.
+/// Number of messages without a repetition that make a repeated payload unlikely. Topics with fewer different
+/// payloads in total never reach it.
 pub const VARIED_PAYLOADS: usize = 16;
 
-/// How many messages a broker may have under way to us unacknowledged.
+/// Limit of the unacknowledged messages of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InFlight {
     /// At most our Receive Maximum (MQTT 5).
     Bounded,
-    /// As many as it likes (MQTT 3.1.1).
+    /// No limit (MQTT 3.1.1).
     Unbounded,
 }
 
-/// What a message is.
+/// Classification of a received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryKind {
-    /// It is in the inbox already: acknowledge it, nothing else.
+    /// The message is in the inbox already and only has to be acknowledged.
     Redelivered,
-    /// Take it in.
+    /// The message must be stored.
     New,
 }
 
-/// Everything that outlives the process.
+/// State of the guard that survives the process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RedeliveryMemory {
-    /// Messages in a row whose identifiers rose.
+    /// Number of consecutive messages with rising identifiers.
     pub risen: u32,
-    /// An identifier stepped back in this session.
+    /// Whether an identifier stepped back in this session.
     pub stepped_back: bool,
-    /// The messages received last, oldest first.
+    /// Recent messages, oldest first.
     pub window: Vec<WindowEntry>,
 }
 
-/// Recognises redelivery within one session at one broker.
+/// Recognises redelivered messages within one session at one broker.
 #[derive(Debug, Clone)]
 pub struct RedeliveryGuard {
     evidence: Evidence,
@@ -125,16 +135,16 @@ pub struct RedeliveryGuard {
     place: Place,
 }
 
-/// How far the broker's sending again has come on this connection.
+/// Progress of the redelivery on this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Nothing has come yet.
+    /// No message was received yet.
     Beginning,
-    /// The tail's message with this index is expected next.
+    /// The window entry with this index is expected next.
     At(usize),
-    /// As `At`, but the message just judged is taken in for lack of evidence, although it was the expected one.
+    /// Like `At`, but the last message was the expected one and was stored for lack of evidence.
     UnsureBefore(usize),
-    /// No more of it.
+    /// The redelivery is over.
     Over,
 }
 
@@ -145,7 +155,7 @@ impl Default for RedeliveryGuard {
 }
 
 impl RedeliveryGuard {
-    /// Goes on from what was remembered.
+    /// Creates a guard from stored state.
     #[must_use]
     pub fn resume(memory: RedeliveryMemory) -> RedeliveryGuard {
         RedeliveryGuard {
@@ -156,7 +166,7 @@ impl RedeliveryGuard {
         }
     }
 
-    /// What has to be remembered.
+    /// Returns the state to store.
     #[must_use]
     pub fn memory(&self) -> RedeliveryMemory {
         RedeliveryMemory {
@@ -166,32 +176,32 @@ impl RedeliveryGuard {
         }
     }
 
-    /// The messages judged from now on come over a new connection.
+    /// Notes that the following messages arrive over a new connection.
     pub fn begin_connection(&mut self, in_flight: InFlight) {
         self.in_flight = in_flight;
         self.place = Place::Beginning;
     }
 
-    /// The broker holds a new session for us: nothing in it can have been sent before.
+    /// Notes a new session, in which no message was sent before.
     pub fn begin_session(&mut self) {
         *self = RedeliveryGuard { in_flight: self.in_flight, ..RedeliveryGuard::default() };
     }
 
-    /// Something happened to the broker, or to the session, that we did not see: the proof has to be made again.
-    /// True when anything of it was there.
+    /// Withdraws the trust, because the broker or session may have changed unnoticed. Returns whether there was
+    /// any evidence to drop.
     pub fn invalidate(&mut self) -> bool {
         std::mem::take(&mut self.evidence.risen) > 0
     }
 
-    /// What was received cannot be relied on to be in the inbox still.
+    /// Drops all remembered messages, because they may be missing from the inbox.
     pub fn forget_messages(&mut self) {
         self.window = RecentWindow::default();
         self.place = Place::Over;
         self.invalidate();
     }
 
-    /// Judges a message before it is taken in; [`received`](Self::received) has to follow for a new one, unless it is
-    /// passed over for a reason of its own (then it counts as never sent).
+    /// Classifies a message before it is stored. The caller must call [`received`](Self::received) for a new
+    /// message, unless it discards the message; a discarded message counts as never sent.
     #[must_use]
     pub fn classify(&mut self, fingerprint: &Fingerprint) -> DeliveryKind {
         let Some(index) = self.index_in_window(fingerprint) else {
@@ -214,7 +224,7 @@ impl RedeliveryGuard {
         }
     }
 
-    /// Where the message lies in the tail if it goes on with, or begins, what is sent again.
+    /// Returns the message's index in the window if the message continues or begins a redelivery.
     fn index_in_window(&self, fingerprint: &Fingerprint) -> Option<usize> {
         match self.place {
             _ if !fingerprint.duplicate => None,
@@ -226,7 +236,7 @@ impl RedeliveryGuard {
         }
     }
 
-    /// Whether this message has just been judged to be the expected one, on too little evidence.
+    /// Returns whether this message was just classified as expected, but with too little evidence.
     fn is_unsure_of(&self, fingerprint: &Fingerprint) -> bool {
         match self.place {
             Place::UnsureBefore(next) => fingerprint.duplicate && self.window.is_at(next - 1, fingerprint),
@@ -234,11 +244,11 @@ impl RedeliveryGuard {
         }
     }
 
-    /// Takes note of a message that is in the inbox now. True when it shows for the first time in the session that
-    /// the broker reuses packet identifiers early.
+    /// Notes a stored message. Returns true when it shows for the first time in the session that the broker
+    /// reuses packet identifiers early.
     pub fn received(&mut self, fingerprint: &Fingerprint) -> bool {
         if self.is_unsure_of(fingerprint) {
-            // The tail has it already, in its place.
+            // The window already contains this message.
             self.evidence.risen = 0;
             return false;
         }

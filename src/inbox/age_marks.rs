@@ -1,14 +1,13 @@
-//! When records were received, by a mark now and then: so that the age of any record is known without
-//! reading it.
+//! Sampled receive times of records, which give the age of any record without reading it.
 
 use std::collections::VecDeque;
 
 use crate::domain::message::Offset;
 
-/// Microseconds between two marks, at first.
+/// Smallest spacing of two marks, in microseconds.
 const MIN_SPACING_US: i64 = 1_000_000;
 
-/// So many are kept; beyond that every second one goes, and the next ones come half as often.
+/// Maximum number of marks. Beyond it every second mark is dropped and the spacing doubles.
 const MAX_MARKS: usize = 4_096;
 
 /// Marks in the order of their offsets.
@@ -25,8 +24,8 @@ impl Default for AgeMarks {
 }
 
 impl AgeMarks {
-    /// A record was received, in microseconds since 1970. Answers the time around which no further
-    /// record needs to be told, and how far from it.
+    /// Notes the receive time of a record, in microseconds since 1970. Returns the time of the last mark and
+    /// the spacing: records closer to that mark need no call.
     pub(super) fn received(&mut self, offset: Offset, at_us: i64) -> (i64, i64) {
         match self.marks.back() {
             Some((_, last)) if at_us.abs_diff(*last) < self.spacing_us.unsigned_abs() => {}
@@ -43,8 +42,8 @@ impl AgeMarks {
         (self.marks.back().map_or(at_us, |(_, at_us)| *at_us), self.spacing_us)
     }
 
-    /// When the record at `offset` was received; at most by the spacing too early. Marks of the
-    /// records before are forgotten.
+    /// Returns the receive time of the record at `offset`, at most one spacing too early. Forgets the marks of
+    /// earlier records.
     pub(super) fn received_at(&mut self, offset: Offset) -> Option<i64> {
         while self.marks.get(1).is_some_and(|(next, _)| *next <= offset) {
             self.marks.pop_front();
@@ -61,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_as_old_as_the_mark_before_it() {
+    fn age_comes_from_the_mark_before() {
         let mut marks = AgeMarks::default();
         for offset in 0..100 {
             marks.received(offset, i64::try_from(offset).unwrap_or(0) * 300_000);
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn lone_records_are_known_exactly() {
+    fn lone_records_have_exact_ages() {
         let mut marks = AgeMarks::default();
         marks.received(7, 1_000_000_000);
         marks.received(8, 5_000_000_000);
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_backlog_takes_little_memory_and_is_known_less_exactly() {
+    fn marks_of_a_long_backlog_are_bounded() {
         let mut marks = AgeMarks::default();
         let day_us = 24 * 3_600 * MIN_SPACING_US;
         let seconds = 24 * 3_600;
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_is_followed() {
+    fn marks_follow_a_clock_set_back() {
         let mut marks = AgeMarks::default();
         marks.received(1, 5_000_000_000);
         marks.received(2, 1_000_000_000);

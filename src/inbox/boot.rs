@@ -1,11 +1,11 @@
-//! Which run of the machine this is.
+//! The boot id of the machine.
 
 use std::fs;
 
-/// A random name that the Linux kernel takes when it starts, the same in all containers.
+/// Random id that the Linux kernel draws at boot. All containers of a machine see the same one.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The name of this run; `None` where the system has none.
+/// Returns the boot id, or `None` where the system has none.
 #[must_use]
 pub fn boot_id() -> Option<String> {
     let text = fs::read_to_string(BOOT_ID).ok()?;

@@ -1,6 +1,6 @@
-//! A walk through one segment, record by record, past what cannot be read.
+//! A walk through one segment, record by record, that skips unreadable bytes.
 //!
-//! Recovery and readers share it, so what recovery calls damage no reader hands out.
+//! Recovery and readers share this code, so readers never return a record that recovery reports as damaged.
 
 use std::fs::File;
 use std::io;
@@ -13,35 +13,35 @@ use super::segment::Segment;
 use crate::domain::message::Offset;
 use crate::files;
 
-/// So much is read at once: a system call serves many records.
+/// Bytes read at once, so that one system call serves many records.
 const CHUNK_BYTES: u64 = 256 * 1024;
 
-/// So much is searched for a marker at once.
+/// Bytes searched for a marker at once.
 const SEARCH_BYTES: u64 = 4096;
 
-/// A place in a segment.
+/// A position in a segment.
 pub(super) struct Cursor {
     segment: Arc<Segment>,
     file: File,
     codec: Codec,
     at: u64,
-    /// A record with a lower offset is not one of this place.
+    /// Lowest valid offset at this position; a lower one marks a record as damaged.
     min_offset: Offset,
     chunk: Chunk,
 }
 
-/// What lies at the cursor.
+/// The result of one step.
 pub(super) enum Step<'a> {
-    /// An intact record; the cursor now stands behind it.
+    /// An intact record; the cursor is now behind it.
     Record(Offset, &'a [u8]),
-    /// Unreadable bytes; the cursor now stands at the next intact record or the end.
+    /// Unreadable bytes; the cursor is now at the next intact record or at the end.
     Damage(Range<u64>),
-    /// Nothing more below `end`.
+    /// No more bytes below `end`.
     End,
 }
 
 impl Cursor {
-    /// Stands before the first record. Fails when the file cannot be opened.
+    /// Opens the segment's file at its first record.
     pub(super) fn open(segment: &Arc<Segment>, codec: Codec) -> io::Result<Cursor> {
         Ok(Cursor {
             file: files::open_private(&segment.path, File::options().read(true))?,
@@ -57,13 +57,13 @@ impl Cursor {
         &self.segment
     }
 
-    /// The byte it stands at.
+    /// Byte position in the file.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Steps over the next record, or over damage. Looks at bytes below `end` only, and takes only
-    /// offsets below `limit` for real.
+    /// Steps over the next record or over damage. Reads only bytes below `end` and accepts only offsets below
+    /// `limit`.
     pub(super) fn step(&mut self, end: u64, limit: Offset) -> io::Result<Step<'_>> {
         if let Some(known) = self.segment.damage_at(self.at) {
             self.at = known.end;
@@ -82,7 +82,7 @@ impl Cursor {
         Ok(Step::Record(frame.offset, record))
     }
 
-    /// Takes back the step over the record that begins at byte `at`.
+    /// Undoes the step over the record that begins at byte `at`.
     pub(super) fn step_back(&mut self, at: u64, offset: Offset) {
         self.at = at;
         self.min_offset = offset;
@@ -100,7 +100,7 @@ impl Cursor {
         Ok(record.is_some_and(|record| self.codec.is_intact(&frame, record)).then_some(frame))
     }
 
-    /// Where the next intact record begins at or behind `at`; `end` when there is none.
+    /// Finds the start of the next intact record at or behind `at`; returns `end` if there is none.
     fn next_intact(&mut self, mut at: u64, end: u64, limit: Offset) -> io::Result<u64> {
         while let Some(candidate) = self.next_marker(at, end)? {
             if self.intact_at(candidate, end, limit)?.is_some() {
@@ -121,14 +121,14 @@ impl Cursor {
             if let Some(index) = bytes.windows(MARKER_BYTES).position(|bytes| bytes == marker) {
                 return Ok(Some(at + index as u64));
             }
-            // A marker may lie across the border of two windows.
+            // A marker may span two windows.
             at = window.end - (MARKER_BYTES as u64 - 1);
         }
         Ok(None)
     }
 }
 
-/// A stretch of the file in memory.
+/// A part of the file in memory.
 #[derive(Default)]
 struct Chunk {
     at: u64,
@@ -136,7 +136,8 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// The bytes of `range`, read ahead as far as `end`; `None` when the file or `end` comes first.
+    /// Returns the bytes of `range`, reading ahead up to `end`. Returns `None` if the file or `end` comes
+    /// first.
     fn load(&mut self, file: &File, range: Range<u64>, end: u64) -> io::Result<Option<&[u8]>> {
         if range.end > end {
             return Ok(None);
@@ -151,7 +152,7 @@ impl Chunk {
 
     fn fill(&mut self, file: &File, at: u64, count: usize) -> io::Result<()> {
         self.bytes.resize(count, 0);
-        // One huge record must not keep its memory for ever.
+        // A huge record must not hold its memory for ever.
         self.bytes.shrink_to(count.max(to_usize(CHUNK_BYTES)));
         self.at = at;
         let mut filled = 0;

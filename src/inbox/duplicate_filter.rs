@@ -1,16 +1,15 @@
-//! What the inbox knows of the messages received last, across restarts and the deletion of segments.
+//! Recognition of redelivered messages across restarts and the deletion of segments.
 //!
-//! The log is the journal, and the small file `redelivery` the state it goes on from: the guard's memory and the
-//! offset up to which it has seen the log. It is replaced when a session begins or comes into doubt, before segments
-//! are deleted, and when the inbox is closed, never for a message; what came since is in the segments that are left. At
-//! the start the walk through them brings the state up to date.
+//! The small file `redelivery` is a snapshot: the guard's memory and the log offset up to which it was updated.
+//! It is replaced when a session begins or is invalidated, before segments are deleted, and when the inbox is
+//! closed, but never for a single message. At startup, recovery replays the later records from the log.
 //!
-//! Without the file, or with one that cannot be read, nothing of before is recognised: messages may then come twice.
-//! The same holds when a part of the log that the file knows of turns out to be damaged: the message is no longer there.
+//! If the file is missing or unreadable, no earlier message is recognised, so duplicates are possible. The same
+//! holds if a part of the log covered by the file is damaged, because its messages are lost.
 //!
-//! While the process is down nobody sees the broker restart. A power cut that takes both away is told by the kernel's
-//! boot id, which the file has: the proof of another boot, or of one that cannot be named, does not count. What stays
-//! unseen is a broker that was restarted from older state, elsewhere or by itself, while only our process was down.
+//! A restart of the broker goes unnoticed while the process is down. After a power cut of both, the kernel's
+//! boot id in the file differs, and the collected evidence is dropped. A broker that alone restarts from older
+//! state at that time remains unnoticed.
 
 use std::fs;
 use std::io;
@@ -31,22 +30,22 @@ use crate::domain::redelivery::{
 
 const REDELIVERY_FILE: &str = "redelivery";
 const REDELIVERY_FORMAT: u32 = 2;
-/// As the present one, but it does not name the boot.
+/// Like the current format, but without the boot id.
 const FORMAT_WITHOUT_BOOT: u32 = 1;
 
-/// The guard of one session, and what of it is on disk.
+/// The guard of one session and its storage state.
 #[derive(Debug)]
 pub(super) struct DuplicateFilter {
     guard: RedeliveryGuard,
-    /// Broker and client id; `None` until somebody says: then nothing is watched.
+    /// Broker and client id. While it is `None`, no message is recognised.
     session: Option<String>,
-    /// The guard has seen every record below.
+    /// Offset below which the guard has seen every record.
     seen: Offset,
-    /// The guard knows more than file and log would tell after the next deletion of segments.
+    /// The guard holds state that file and log would lack after the next deletion of segments.
     is_unstored: bool,
-    /// The file knows less, or something else, than has to be kept at once.
+    /// The file is outdated in a way that must be stored at once.
     is_urgent: bool,
-    /// The machine has run without a restart since the file was written.
+    /// The machine was not rebooted since the file was written.
     is_same_boot: bool,
 }
 
@@ -62,21 +61,22 @@ struct Page {
     tail: Vec<Line>,
 }
 
-/// Packet identifier, retained, and the two hashes in hexadecimal digits.
+/// Packet identifier, retained flag, and the two hashes in hexadecimal digits.
 #[derive(Serialize, Deserialize)]
 struct Line(u16, bool, String, String);
 
-/// How much of what is remembered goes into the file.
+/// Number of recent messages that are stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Extent {
-    /// All of it.
+    /// All messages.
     Complete,
-    /// What is in proportion where the file is written for each segment that is deleted.
+    /// A number in proportion to a segment, for writes at the deletion of segments.
     Bounded,
 }
 
 impl Extent {
-    /// A message takes 70 bytes: this keeps them to a seventh of the segment. No fewer than the broker may have under way.
+    /// Returns the maximum number of stored messages. A message takes 70 bytes, so the bounded file stays below
+    /// a seventh of a segment. The broker's receive maximum is the lower limit.
     pub(super) fn max_messages(self, segment_bytes: u64) -> usize {
         match self {
             Extent::Complete => MAX_WINDOW_MESSAGES,
@@ -87,7 +87,7 @@ impl Extent {
     }
 }
 
-/// A new content of the file. It becomes text where nobody waits for the log.
+/// New content of the file. It is encoded outside the log's lock.
 pub(super) struct Unstored {
     dir: PathBuf,
     inbox: String,
@@ -97,7 +97,7 @@ pub(super) struct Unstored {
 }
 
 impl DuplicateFilter {
-    /// As the file of this inbox has it. A file that cannot be used is put aside, loudly, and stops nothing.
+    /// Loads the file of this inbox. An unusable file is logged and moved into quarantine.
     pub(super) fn load(dir: &Path, inbox: &InboxId) -> DuplicateFilter {
         let page = match durable::read_small_file(dir, REDELIVERY_FILE) {
             Ok(SmallFile::Missing) => return DuplicateFilter::disabled(),
@@ -110,7 +110,7 @@ impl DuplicateFilter {
         };
         page.unwrap_or_else(|| {
             log::error!(
-                "inbox: the file about redelivery cannot be used; what the broker sends again now is taken in again"
+                "inbox: the redelivery file is unusable; messages that the broker redelivers now are stored twice"
             );
             if let Err(error) = quarantine::move_file(dir, &dir.join(REDELIVERY_FILE)) {
                 log::error!("inbox: {error}");
@@ -130,12 +130,12 @@ impl DuplicateFilter {
         }
     }
 
-    /// Whether the record comes after all that the file knows of.
+    /// Returns whether the file does not cover the record.
     pub(super) fn follows(&self, offset: Offset) -> bool {
         offset >= self.seen
     }
 
-    /// Takes note of a record of an earlier run.
+    /// Replays a record of an earlier run.
     pub(super) fn recall(&mut self, record: &Record) {
         if let Some(fingerprint) = Fingerprint::from_record(record) {
             self.guard.received(&fingerprint);
@@ -143,7 +143,8 @@ impl DuplicateFilter {
         }
     }
 
-    /// Takes note of damage in the log, at or above this offset: what the file knows of may have been in it.
+    /// Notes damage in the log at or above this offset. If the file covers it, all remembered messages are
+    /// dropped.
     pub(super) fn note_damage(&mut self, from: Offset) {
         if from < self.seen {
             self.guard.forget_messages();
@@ -151,7 +152,7 @@ impl DuplicateFilter {
         }
     }
 
-    /// Ends the recalling: what was proven holds only if the machine, and so maybe the broker, was not restarted.
+    /// Ends the replay. The evidence is dropped if the machine, and so possibly the broker, was rebooted.
     pub(super) fn finish_recovery(&mut self) {
         if !self.is_same_boot {
             self.guard.invalidate();
@@ -159,7 +160,7 @@ impl DuplicateFilter {
         }
     }
 
-    /// Takes note of a message that has just been appended.
+    /// Notes an appended message.
     pub(super) fn received(&mut self, fingerprint: &Fingerprint) {
         if self.session.is_none() {
             return;
@@ -167,9 +168,9 @@ impl DuplicateFilter {
         self.is_unstored = true;
         if self.guard.received(fingerprint) {
             log::info!(
-                "A packet identifier stepped back (the broker uses them again early, fell back to an older state, or \
-                 sent again what could not be told from new messages): until {MIN_RISING_IDS} have come in rising order, what it \
-                 sends again after a lost connection is taken in again"
+                "A packet identifier stepped back: the broker reuses identifiers early, fell back to an older state, or \
+                 redelivered messages that could not be recognised. Until {MIN_RISING_IDS} identifiers have risen in a row, \
+                 messages redelivered after a lost connection are stored twice"
             );
         }
     }
@@ -178,7 +179,7 @@ impl DuplicateFilter {
         self.session.is_some() && self.guard.classify(fingerprint) == DeliveryKind::Redelivered
     }
 
-    /// The session at the broker by its names; another one than before begins anew.
+    /// Sets the session by broker and client id; a change starts a new session.
     pub(super) fn set_session(&mut self, session: &str) {
         if self.session.as_deref() != Some(session) {
             self.session = Some(session.to_owned());
@@ -195,8 +196,8 @@ impl DuplicateFilter {
         self.guard.begin_connection(in_flight);
     }
 
-    /// True when the file has to be replaced for it: a restart would bring the proof back. Nothing is known of the
-    /// sessions at other brokers.
+    /// Withdraws the trust in this session's broker. Returns whether the file must be replaced, because a
+    /// restart would otherwise restore the trust. Sessions at other brokers are unknown here.
     pub(super) fn invalidate(&mut self, session: &str) -> bool {
         if self.session.as_deref() == Some(session) && self.guard.invalidate() {
             self.mark_unstored();
@@ -209,8 +210,8 @@ impl DuplicateFilter {
         self.is_urgent = true;
     }
 
-    /// What the file should hold now that the log reaches up to `seen`, with the last `most` messages; `None` when it needs no
-    /// change.
+    /// Takes the content to store, with `seen` as the end of the log and at most `most` messages. Returns
+    /// `None` if the file is up to date.
     pub(super) fn take_unstored(
         &mut self,
         dir: &Path,
@@ -226,7 +227,7 @@ impl DuplicateFilter {
         let mut memory = self.guard.memory();
         let surplus = memory.window.len().saturating_sub(most);
         memory.window.drain(..surplus);
-        // An orderly end stores the rest.
+        // An orderly shutdown stores the omitted messages.
         self.is_unstored = surplus > 0;
         let (dir, inbox) = (dir.to_path_buf(), inbox.to_string());
         Some(Unstored { dir, inbox, session, seen, memory })
@@ -248,7 +249,7 @@ impl Page {
         }
     }
 
-    /// `None` for a file of another inbox or format, or one that makes no sense.
+    /// Parses the file. Returns `None` if it belongs to another inbox, has another format, or is invalid.
     fn parse(text: &str, inbox: &InboxId) -> Option<DuplicateFilter> {
         let page: Page = serde_json::from_str(text).ok()?;
         let is_known = matches!(page.format, REDELIVERY_FORMAT | FORMAT_WITHOUT_BOOT);
@@ -288,7 +289,7 @@ impl Unstored {
         durable::replace_small_file(&self.dir, REDELIVERY_FILE, &text)
     }
 
-    /// Takes away what was stored before.
+    /// Removes the stored file.
     pub(super) fn remove_stored(&self) -> Result<(), InboxError> {
         let path = self.dir.join(REDELIVERY_FILE);
         match fs::remove_file(&path) {

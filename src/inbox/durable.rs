@@ -1,4 +1,4 @@
-//! Files and directories that only we may read, and small files that are replaced as a whole.
+//! Private files and directories, and small files that are replaced atomically.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,22 +7,22 @@ use std::path::Path;
 use super::error::InboxError;
 use crate::files;
 
-/// Creates the directory and its parents for our user alone: payloads may be private.
+/// Creates the directory and its parents with mode 0700, because payloads may be private.
 pub(super) fn create_private_dir(dir: &Path) -> Result<(), InboxError> {
     files::create_private_dir(dir).map_err(InboxError::io("create the directory", dir))
 }
 
-/// Creates an empty file for our user alone; an old one of the name is emptied.
+/// Creates an empty file with mode 0600; truncates an existing one.
 pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
     files::open_private(path, File::options().read(true).write(true).create(true).truncate(true))
 }
 
-/// Makes created, renamed and deleted names of a directory durable.
+/// Syncs a directory, so that created, renamed and deleted names are durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), InboxError> {
     File::open(dir).and_then(|opened| opened.sync_all()).map_err(InboxError::io("sync the directory", dir))
 }
 
-/// A small file as it was found.
+/// The result of reading a small file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SmallFile {
     Missing,
@@ -30,8 +30,8 @@ pub(super) enum SmallFile {
     Intact(String),
 }
 
-/// Replaces a small file so that after a crash either the old or the new one is there, whole.
-/// Its first line is a checksum of the rest.
+/// Replaces a small file atomically: after a crash either the old or the new content is there. The first line
+/// is a checksum of the rest.
 pub(super) fn replace_small_file(dir: &Path, name: &str, body: &str) -> Result<(), InboxError> {
     let path = dir.join(name);
     fail::fail_point!("inbox-replace-file", |_| Err(InboxError::io("replace", &path)(
@@ -45,8 +45,8 @@ pub(super) fn replace_small_file(dir: &Path, name: &str, body: &str) -> Result<(
     sync_dir(dir)
 }
 
-/// Replaces a small file so that the new content survives `kill -9`. After a loss of power the file may be
-/// damaged: only for content that the start can do without.
+/// Replaces a small file without syncing it. The content survives `kill -9`, but a power loss may damage the
+/// file. Use this only for content that startup can do without.
 pub(super) fn replace_small_file_unsynced(dir: &Path, name: &str, body: &str) -> Result<(), InboxError> {
     let path = dir.join(name);
     let staged = dir.join(format!("{name}.new"));
@@ -61,7 +61,7 @@ fn write_checked(path: &Path, body: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads what [`replace_small_file`] wrote.
+/// Reads a file written by [`replace_small_file`].
 pub(super) fn read_small_file(dir: &Path, name: &str) -> Result<SmallFile, InboxError> {
     let path = dir.join(name);
     let bytes = match files::read_private(&path) {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_file_comes_back_as_it_was_written() {
+    fn a_small_file_is_read_back() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read_small_file(dir.path(), "meta").unwrap(), SmallFile::Missing);
         replace_small_file(dir.path(), "meta", "one\ntwo").unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_of_a_small_file_is_noticed() {
+    fn any_flipped_bit_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         replace_small_file(dir.path(), "meta", "{\"lanes\":2}").unwrap();
         let good = fs::read(dir.path().join("meta")).unwrap();

@@ -1,4 +1,4 @@
-//! Files of the inbox, changed in ways that no disk would: nothing false comes out, nothing intact is lost.
+//! Fuzz tests of the inbox files: recovery never returns false records and never loses intact ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,11 +22,11 @@ const ID: &[u8; 16] = b"MARKfuzz90123456";
 const BASE: Offset = 1 << 40;
 const LANES: u32 = 2;
 
-/// Text that stands for a record's marker, so that a corpus can be written by hand.
+/// Printable tokens, so that a corpus can be written by hand.
 const WORDS: [&str; 8] =
     ["MARK", "mqgwlog\n", "MARKfuzz90123456", "\0\0\0\0", "t/0", "{\"a\":1}", "\u{1}", "MAR"];
 
-/// A log of several records with all kinds of bodies, and the bytes of each.
+/// A log of several records with all kinds of bodies, and the byte range of each.
 struct Log {
     bytes: Vec<u8>,
     records: Vec<(Range<usize>, Record)>,
@@ -40,7 +40,7 @@ impl Log {
         for index in 0..12_u32 {
             let delivery =
                 DeliveryFacts { qos: 1, subscription_ids: vec![index; 2], ..DeliveryFacts::default() };
-            // Also such as hold what looks like the beginning of a record.
+            // The payload contains the marker of a record.
             let payload = format!("{{\"n\":{index}}}MARK{}", "x".repeat(index as usize * 7)).into_bytes();
             let limit = if index % 5 == 4 { 10 } else { 1_000 };
             let topic = format!("t/{index}");
@@ -56,12 +56,12 @@ impl Log {
     }
 }
 
-/// In memory where the system has such a place: what is written is forced to the disk.
+/// Uses a memory file system if available, because all writes are synced.
 fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// An inbox directory with these bytes as its only segment.
+/// Creates an inbox directory with these bytes as its only segment.
 fn inbox_with(bytes: &[u8]) -> TempDir {
     let dir = directory();
     let meta = format!(
@@ -86,13 +86,13 @@ fn options(dir: &Path) -> InboxOptions {
     }
 }
 
-/// Opens, reads everything, and appends: whatever was there, the inbox works.
+/// Opens the inbox, reads all records, and appends one.
 fn opened(dir: &Path) -> (Vec<Record>, Vec<Damage>) {
     survey(dir, &[0, BASE]).unwrap();
     let (inbox, report) = Inbox::open(options(dir)).unwrap();
     let mut records = Vec::new();
     inbox.reader(0).read(usize::MAX, usize::MAX, &mut records).unwrap();
-    assert_eq!(records.len() as u64, report.records, "what recovery counts is read");
+    assert_eq!(records.len() as u64, report.records, "readers return the records that recovery counts");
     assert!(records.windows(2).all(|pair| pair[0].offset < pair[1].offset), "in order");
     let publication =
         Publication { topic: "t", payload: b"new", delivery: &DeliveryFacts::default(), unfit: None };
@@ -105,7 +105,7 @@ fn opened(dir: &Path) -> (Vec<Record>, Vec<Damage>) {
 }
 
 #[test]
-fn no_bytes_make_recovery_hand_out_what_was_never_written() {
+fn recovery_returns_only_written_records() {
     let log = Log::new();
     let written: BTreeMap<Offset, &Record> =
         log.records.iter().map(|(_, record)| (record.offset, record)).collect();
@@ -119,9 +119,9 @@ fn no_bytes_make_recovery_hand_out_what_was_never_written() {
     });
 }
 
-/// An input is a list of changes: place (2 bytes), length (1 byte), and what each byte is `XORed` with.
+/// The input is a list of changes: position (2 bytes), length (1 byte), and the `XOR` mask.
 #[test]
-fn all_records_that_were_not_touched_come_back() {
+fn untouched_records_are_recovered() {
     let log = Log::new();
     fuzz("inbox_changes", &[], |input| {
         let mut bytes = log.bytes.clone();
@@ -151,7 +151,7 @@ fn any_meta_file_is_read_or_replaced() {
         &["\"format\":", "\"id\":", "\"lanes\":", "\"next_base\":", "18446744073709551615", "2", "\n"],
         |input| {
             let dir = inbox_with(&log.bytes);
-            // With a checksum that fits: what is in it counts.
+            // The checksum is valid, so the content is parsed.
             match str::from_utf8(input) {
                 Ok(text) => durable::replace_small_file(dir.path(), META_FILE, text).unwrap(),
                 Err(_) => fs::write(dir.path().join(META_FILE), input).unwrap(),
@@ -165,7 +165,7 @@ fn any_meta_file_is_read_or_replaced() {
 }
 
 #[test]
-fn what_decodes_as_a_record_is_written_as_it_was_read() {
+fn decoding_and_encoding_agree() {
     let codec = Codec::new(&InboxId::from_bytes(*ID));
     let log = Log::new();
     let seeds: Vec<&[u8]> = log.records.iter().map(|(range, _)| &log.bytes[range.clone()]).collect();
@@ -185,7 +185,7 @@ fn what_decodes_as_a_record_is_written_as_it_was_read() {
     });
 }
 
-/// The walk beneath recovery, over bytes that another program is writing: it ends.
+/// The walk of recovery ends even over bytes that another program is writing.
 #[test]
 fn a_walk_ends_over_any_bytes() {
     let log = Log::new();
@@ -199,7 +199,7 @@ fn a_walk_ends_over_any_bytes() {
         let end = (log.bytes.len() + input.len()) as u64;
         let (mut records, mut last) = (0, HEADER_BYTES);
         while let Step::Record(..) | Step::Damage(_) = cursor.step(end, Offset::MAX).unwrap() {
-            assert!(cursor.at() > last, "it stands still");
+            assert!(cursor.at() > last, "the cursor does not advance");
             (records, last) = (records + 1, cursor.at());
         }
         assert!(records >= log.records.len());

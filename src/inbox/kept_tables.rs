@@ -1,4 +1,4 @@
-//! The routing tables of the records in the log, kept beside it as a text whose meaning is not ours.
+//! Storage of the routing tables that the records in the log refer to. The inbox does not interpret the text.
 
 use std::path::{Path, PathBuf};
 
@@ -8,33 +8,33 @@ use super::quarantine;
 
 const TABLES_FILE: &str = "tables";
 
-/// A small file in the inbox directory, replaced as a whole.
+/// A small file in the inbox directory that is replaced atomically.
 #[derive(Debug, Clone)]
 pub struct KeptTables {
     dir: PathBuf,
 }
 
 impl KeptTables {
-    /// The one in the inbox directory, which must exist.
+    /// Refers to the file in the inbox directory, which must exist.
     #[must_use]
     pub fn new(dir: &Path) -> KeptTables {
         KeptTables { dir: dir.to_path_buf() }
     }
 
-    /// What was kept last. A damaged file is put into quarantine, loudly, and counts as none.
+    /// Reads the stored text. A damaged file is logged, moved into quarantine, and treated as missing.
     pub fn read(&self) -> Result<Option<String>, InboxError> {
         match durable::read_small_file(&self.dir, TABLES_FILE)? {
             SmallFile::Missing => Ok(None),
             SmallFile::Intact(text) => Ok(Some(text)),
             SmallFile::Corrupt => {
                 let moved = quarantine::move_file(&self.dir, &self.dir.join(TABLES_FILE))?;
-                log::error!("the kept routing tables were damaged; put aside as {}", moved.display());
+                log::error!("the stored routing tables were damaged; moved to {}", moved.display());
                 Ok(None)
             }
         }
     }
 
-    /// Keeps `text` from now on: on disk, and after a crash either it or what was kept before.
+    /// Replaces the stored text durably and atomically.
     pub fn replace(&self, text: &str) -> Result<(), InboxError> {
         durable::replace_small_file(&self.dir, TABLES_FILE, text)
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_kept_comes_back_and_damage_counts_as_nothing() {
+    fn tables_are_read_back_unless_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let kept = KeptTables::new(dir.path());
         assert_eq!(kept.read().unwrap(), None);

@@ -1,7 +1,7 @@
 //! One process per inbox directory.
 //!
-//! The lock is held on the directory itself, which cannot be removed and made again unnoticed as a file in it can.
-//! The file `lock` is locked too: gateways of versions before this one know no other lock, and it names the holder.
+//! The lock is held on the directory itself, which cannot be removed and created again unnoticed. The file
+//! `lock` is locked too: it names the holder, and older gateways know no other lock.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use super::error::InboxError;
 use crate::files;
 
-/// Held as long as this value lives; the kernel lets go when the process dies, however it dies.
+/// A lock that is held while this value lives. The kernel releases it when the process dies.
 pub(super) struct DirectoryLock {
     path: PathBuf,
     dir: File,
@@ -21,7 +21,7 @@ pub(super) struct DirectoryLock {
 }
 
 impl DirectoryLock {
-    /// Takes the lock of the directory, or says which process has it.
+    /// Locks the directory. Fails with [`InboxError::Locked`] if another process holds the lock.
     pub(super) fn acquire(dir: &Path) -> Result<DirectoryLock, InboxError> {
         let path = dir.join("lock");
         let locked = |lock: Result<(), TryLockError>, path: &Path| match lock {
@@ -33,7 +33,8 @@ impl DirectoryLock {
         };
         let directory = File::open(dir).map_err(InboxError::io("open", dir))?;
         match directory.try_lock() {
-            // Some network file systems lock only files that are open for writing. There the file has to do.
+            // Some network file systems lock only files that are open for writing. The lock file must suffice
+            // there.
             Err(TryLockError::Error(error)) if is_unsupported(&error) => {
                 log::warn!("cannot lock the directory {}, only the file in it: {error}", dir.display());
             }
@@ -43,22 +44,22 @@ impl DirectoryLock {
         let mut file = files::open_private(&path, options.read(true).write(true).create(true))
             .map_err(InboxError::io("open", &path))?;
         locked(file.try_lock(), &path)?;
-        // The note only helps a person; a disk too full for it is no reason not to start.
+        // The note only informs operators, so a full disk must not prevent the start.
         if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", note())) {
             log::warn!("cannot write the process id into {}: {error}", path.display());
         }
         Ok(DirectoryLock { path: dir.to_path_buf(), dir: directory, _file: file })
     }
 
-    /// Whether the path still leads to the directory that is locked. When it was removed, moved or replaced, what is
-    /// appended from now on would be lost.
+    /// Returns whether the path still leads to the locked directory. If it was removed, moved or replaced, new
+    /// records would be lost.
     pub(super) fn is_in_place(&self) -> bool {
         let held = self.dir.metadata().map(|held| (held.dev(), held.ino()));
         let found = fs::metadata(&self.path).map(|found| (found.dev(), found.ino()));
         match (held, found) {
             (Ok(held), Ok(found)) => held == found,
             (_, Err(error)) => error.kind() != io::ErrorKind::NotFound,
-            // A disk that does not answer is not a directory that was replaced.
+            // A disk error does not prove that the directory was replaced.
             (Err(_), Ok(_)) => true,
         }
     }
@@ -69,13 +70,13 @@ fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(BAD_DESCRIPTOR)
 }
 
-/// Process id and host. Pods have process ids of their own, so that most gateways in pods have the same one.
+/// Returns process id and host name. The host matters because gateways in pods often have the same process id.
 fn note() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{} {host}", std::process::id()).trim_end().to_owned()
 }
 
-/// Who has the lock, by what it wrote into the file and when.
+/// Describes the holder of the lock from the content and age of its lock file.
 fn holder(path: &Path) -> String {
     let Ok(note) = fs::read_to_string(path) else { return "another process".to_owned() };
     let mut words = note.split_whitespace();
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_removed_lock_file_opens_the_directory_to_nobody() {
+    fn a_removed_lock_file_frees_no_lock() {
         let dir = tempfile::tempdir().unwrap();
         let _held = DirectoryLock::acquire(dir.path()).unwrap();
         fs::remove_file(dir.path().join("lock")).unwrap();
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_process_host_and_time() {
+    fn a_refused_lock_names_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let _held = DirectoryLock::acquire(dir.path()).unwrap();
         let refused = DirectoryLock::acquire(dir.path()).err().unwrap().to_string();
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_of_an_older_gateway_names_the_process() {
+    fn an_old_lock_file_names_the_process() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("lock"), "4711\n").unwrap();
         let holder = holder(&dir.path().join("lock"));
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_directory_is_noticed() {
+    fn a_replaced_directory_is_detected() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("inbox");
         fs::create_dir(&dir).unwrap();

@@ -1,4 +1,4 @@
-//! The writer's side: which segments there are, appending to the last, sealing, keeping and deleting.
+//! The writer's side of the log: creates, appends to, seals, keeps and deletes segments.
 //!
 //! ```text
 //!            roll, full, failed write          release           expired, no room
@@ -7,12 +7,12 @@
 //!    └──────── next append creates ──────┘  the database went back
 //! ```
 //!
-//! No active segment is a state like any other. A kept segment is finished: all its records are done. It can still be
-//! read, in case the database loses what it had committed, and it does not count towards the bound of the log.
+//! The log may have no active segment. All records of a kept segment are done. A kept segment stays readable,
+//! in case the database loses commits, and does not count towards the size limit.
 //!
-//! A segment that could not be cut back after a failed append is sealed at its last good length. The
-//! next one then begins at the offset that failed; recovery takes a record that lies in a segment at or
-//! above the base of the following one for what it is: something that was never acknowledged.
+//! A segment that cannot be truncated after a failed append is sealed at its last good length. The next segment
+//! then begins at the offset that failed. Recovery ignores records at or above the base of the following
+//! segment, since they were never acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -32,35 +32,35 @@ use super::{FsyncPolicy, InboxOptions, KeepPolicy, durable};
 use crate::domain::message::{Offset, Publication};
 use crate::domain::redelivery::Fingerprint;
 
-/// The reused buffer keeps no more than this after a large record.
+/// Maximum capacity that the reused buffer keeps after a large record.
 const KEPT_BUFFER_BYTES: usize = 1024 * 1024;
 
-/// All that the writer knows; behind one mutex.
+/// State of the writer, behind one mutex.
 #[allow(clippy::struct_excessive_bools, reason = "each is about something else")]
 pub(super) struct Log {
     dir: PathBuf,
     meta: Meta,
-    /// The file of it lacks something.
+    /// The meta file is older than `meta`.
     meta_dirty: bool,
     codec: Codec,
     limits: Limits,
     fsync_each: bool,
     segments: BTreeMap<Offset, Arc<Segment>>,
-    /// The finished ones among them, oldest first.
+    /// The finished segments, oldest first.
     kept: VecDeque<Kept>,
     kept_bytes: u64,
     keep: KeepPolicy,
-    /// All below is done, as the lanes have said since the inbox was opened. Nothing is deleted before.
+    /// Watermark reported by the lanes since the inbox was opened. Nothing is deleted before the first report.
     done_below: Option<Offset>,
     redelivery: DuplicateFilter,
     active: Option<Active>,
-    /// Names were created or deleted since the directory was synced.
+    /// Files were created or deleted since the last sync of the directory.
     dir_dirty: bool,
     next_offset: Offset,
     /// Bytes of all segments that are not kept.
     bytes: u64,
     closed: bool,
-    /// Rises whenever waiting appenders should look again.
+    /// Incremented when waiting appenders should retry.
     wakeups: u64,
     buffer: Vec<u8>,
 }
@@ -72,7 +72,7 @@ struct Limits {
     payload: usize,
 }
 
-/// The segment that is appended to.
+/// The segment that receives appends.
 struct Active {
     segment: Arc<Segment>,
     file: File,
@@ -84,15 +84,15 @@ struct Kept {
     since: Instant,
 }
 
-/// What has to be synced, taken out so that syncing holds no lock.
+/// Segments and directory to sync, taken out of the log so that syncing holds no lock.
 pub(super) struct Unsynced {
     pub(super) segments: Vec<Arc<Segment>>,
     pub(super) dir: Option<PathBuf>,
 }
 
 impl Log {
-    /// Begins a run over recovered segments: with a segment at a base that was never issued, on disk
-    /// with its name before the first append.
+    /// Starts a run over recovered segments. Creates a segment at an offset that was never issued and makes its
+    /// name durable before the first append.
     pub(super) fn begin(
         options: InboxOptions,
         meta: Meta,
@@ -110,7 +110,7 @@ impl Log {
             },
             fsync_each: options.fsync == FsyncPolicy::Always,
             bytes: segments.values().map(|segment| segment.len()).sum(),
-            // Nothing is left of the range before this start: the first segment reserves one.
+            // The first segment reserves a new range of offsets.
             next_offset: meta.next_base,
             dir: options.dir,
             meta,
@@ -134,9 +134,9 @@ impl Log {
 
     fn begin_run(&mut self) -> Result<(), InboxError> {
         match self.try_begin_run() {
-            // What is in the log can still be worked off, which makes room; appends wait until then.
+            // Processing the existing records frees space; appends wait until then.
             Err(error) if error.is_disk_full() => {
-                log::error!("the inbox begins without room to append: {error}");
+                log::error!("the inbox starts without disk space to append: {error}");
                 Ok(())
             }
             begun => begun,
@@ -151,8 +151,8 @@ impl Log {
         durable::sync_dir(&self.dir)
     }
 
-    /// Begins the run again at a base at or above `offset`, before the first append: offsets below were issued by
-    /// another directory with the id of this inbox.
+    /// Restarts the run at a base at or above `offset`, before the first append. Another directory with the
+    /// same inbox id may have issued lower offsets.
     pub(super) fn begin_above(&mut self, offset: Offset) -> Result<(), InboxError> {
         if self.next_offset >= offset {
             return Ok(());
@@ -167,19 +167,20 @@ impl Log {
         self.meta.registration.as_ref()
     }
 
-    /// Remembers the registration of this start. On a full disk it is written before the first append.
+    /// Stores the registration of this start. On a full disk it is written before the first append.
     pub(super) fn register(&mut self, registered: Registered) -> Result<(), InboxError> {
         match self.meta.register(&self.dir, registered) {
             Err(error) if error.is_disk_full() => {
                 self.meta_dirty = true;
-                log::error!("the inbox cannot remember its start yet: {error}");
+                log::error!("the inbox cannot store the registration of this start yet: {error}");
                 Ok(())
             }
             stored => stored,
         }
     }
 
-    /// Appends a record; it is published (and synced, where each is) when this returns its offset.
+    /// Appends a record and returns its offset. The record is then visible to readers, and synced if each
+    /// append is.
     pub(super) fn append(
         &mut self,
         publication: &Publication<'_>,
@@ -204,14 +205,14 @@ impl Log {
         self.next_offset = offset + 1;
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BUFFER_BYTES);
-        // With the append under one lock: no file about redelivery can know one without the other.
+        // Both happen under one lock, so that the redelivery file never covers one without the other.
         if let Some(fingerprint) = fingerprint {
             self.redelivery.received(fingerprint);
         }
         Ok(offset)
     }
 
-    /// Writes the buffered record behind the active segment's last one, or leaves no trace of it.
+    /// Writes the buffered record at the end of the active segment, or leaves no trace of it.
     fn write(&mut self, active: Active) -> Result<(), InboxError> {
         let Active { segment, file } = &active;
         let at = segment.len();
@@ -229,7 +230,7 @@ impl Log {
         }
         let cut = truncate(file, at);
         self.active = Some(active);
-        // After a failed sync nobody knows which pages of the file the kernel has given up.
+        // After a failed sync the kernel may have dropped pages of the file.
         if cut.is_err() || synced.is_err() {
             self.seal_active();
         }
@@ -237,8 +238,8 @@ impl Log {
         synced.map_err(InboxError::io("sync", &path))
     }
 
-    /// Seals the active segment where the record would make it too large, and refuses the record
-    /// where it would make the log too large; sealed, `release` can delete what is in the way.
+    /// Seals the active segment if the record would make it too large. Rejects the record if it would make the
+    /// log too large; the segment is then sealed, so that `release` can delete it.
     fn make_room(&mut self, record_bytes: u64) -> Result<(), AppendError> {
         if self.active_bytes().is_some_and(|bytes| bytes + record_bytes > self.limits.segment) {
             self.seal_active_with_records();
@@ -261,7 +262,7 @@ impl Log {
         }
     }
 
-    /// Ends the active segment. Without records it goes altogether: the next has the same base and name.
+    /// Seals the active segment. An empty one is deleted, because the next segment has the same base and name.
     fn seal_active(&mut self) {
         let Some(Active { segment, .. }) = self.active.take() else {
             return;
@@ -291,7 +292,7 @@ impl Log {
         Ok(Active { segment, file })
     }
 
-    /// Keeps the next offset within what the meta file says may have been issued.
+    /// Ensures that the meta file covers the next offset.
     fn reserve_offset(&mut self) -> Result<(), InboxError> {
         if self.next_offset == self.meta.next_base {
             self.meta.reserve(&self.dir)?;
@@ -302,8 +303,9 @@ impl Log {
         Ok(())
     }
 
-    /// Keeps the sealed segments wholly below `watermark` and takes out those that were kept for long enough; the
-    /// active one is sealed for that only when it is large, so that a small log does not create a file for each release.
+    /// Moves sealed segments wholly below `watermark` to the kept ones, and takes out those whose time has
+    /// expired. A small active segment is not sealed for this, so that a small log does not create a file for
+    /// each release.
     pub(super) fn detach_expired(&mut self, watermark: Offset) -> Vec<Arc<Segment>> {
         self.done_below = Some(watermark);
         let rollable =
@@ -322,7 +324,7 @@ impl Log {
         expired
     }
 
-    /// Takes out all finished segments, also the active one if it is finished, because the disk is full.
+    /// Takes out all finished segments, including a finished active one, because the disk is full.
     pub(super) fn detach_kept(&mut self) -> Vec<Arc<Segment>> {
         let Some(watermark) = self.done_below else { return Vec::new() };
         if self.active.as_ref().is_some_and(|active| active.segment.end() <= watermark) {
@@ -337,7 +339,7 @@ impl Log {
     }
 
     fn keep_finished(&mut self, watermark: Offset) {
-        // A lane that the database has set back needs them again.
+        // A lane that the database has set back needs these records again.
         while let Some(needed) = self.kept.pop_back_if(|kept| kept.segment.end() > watermark) {
             self.kept_bytes -= needed.segment.len();
             self.bytes += needed.segment.len();
@@ -364,13 +366,13 @@ impl Log {
         segment
     }
 
-    /// The file of a segment that was taken out is gone.
+    /// Notes that the file of a detached segment was deleted.
     pub(super) fn forget_deleted(&mut self) {
         self.dir_dirty = true;
         self.wake();
     }
 
-    /// The file of a segment that was taken out could not be deleted: the next release tries again.
+    /// Puts back a segment whose file could not be deleted; the next release retries.
     pub(super) fn restore_kept(&mut self, segment: Arc<Segment>) {
         segment.mark_removed(false);
         self.kept_bytes += segment.len();
@@ -382,13 +384,13 @@ impl Log {
         &mut self.redelivery
     }
 
-    /// What the file about redelivery does not know yet.
+    /// Returns changes that the redelivery file does not contain yet.
     pub(super) fn take_unstored_redelivery(&mut self, extent: Extent) -> Option<Unstored> {
         let most = extent.max_messages(self.limits.segment);
         self.redelivery.take_unstored(&self.dir, &self.meta.id, self.next_offset, most)
     }
 
-    /// What was written since the last call.
+    /// Takes the segments written since the last call.
     pub(super) fn take_unsynced(&mut self) -> Unsynced {
         let dirty = self.segments.values().filter(|segment| segment.take_dirty());
         Unsynced {
@@ -397,7 +399,7 @@ impl Log {
         }
     }
 
-    /// Syncing failed: all of it is to be tried again, and nothing more goes into the active segment.
+    /// Marks everything as unsynced after a failed sync, and stops appending to the active segment.
     pub(super) fn sync_failed(&mut self, unsynced: &Unsynced) {
         for segment in &unsynced.segments {
             segment.mark_dirty();
@@ -406,7 +408,7 @@ impl Log {
         self.seal_active_with_records();
     }
 
-    /// Refuses all further appends; false when that was so already.
+    /// Rejects all further appends. Returns false if the log was already closed.
     pub(super) fn close(&mut self) -> bool {
         self.wake();
         !std::mem::replace(&mut self.closed, true)
@@ -448,7 +450,7 @@ impl Log {
         self.next_offset
     }
 
-    /// Above the last record; 0 where there is none.
+    /// Offset after the last record; 0 if there is none.
     pub(super) fn log_end(&self) -> Offset {
         self.segments.values().rfind(|segment| segment.has_records()).map_or(0, |segment| segment.end())
     }
@@ -457,20 +459,20 @@ impl Log {
         self.segments.keys().next().copied().unwrap_or(self.next_offset)
     }
 
-    /// Where at most so many segments begin, spread over all, in order.
+    /// Returns the bases of at most `most` segments, evenly spread, in order.
     pub(super) fn sample_bases(&self, most: usize) -> Vec<Offset> {
         let step = self.segments.len().div_ceil(most.max(1)).max(1);
         self.segments.keys().copied().step_by(step).collect()
     }
 
-    /// How many records there are at or above `offset`, as far as the offsets tell: what is damaged counts.
+    /// Counts the records at or above `offset` by their offsets, including damaged ones.
     pub(super) fn records_from(&self, offset: Offset) -> u64 {
         let at = self.segments.range(..=offset).next_back().map_or(offset, |(base, _)| *base);
         let there = self.segments.range(at..);
         there.map(|(base, segment)| segment.end().saturating_sub((*base).max(offset))).sum()
     }
 
-    /// The segment that holds the next record at or above `offset`.
+    /// Returns the segment with the next record at or above `offset`.
     pub(super) fn segment_at(&self, offset: Offset) -> Option<Arc<Segment>> {
         let before = self.segments.range(..=offset).next_back();
         let behind = self.segments.range(offset.saturating_add(1)..).next();
@@ -481,7 +483,7 @@ impl Log {
 
 fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     fail::fail_point!("inbox-append-write", |_| {
-        // As a disk does that fills up in the middle of a record.
+        // Imitates a disk that fills up in the middle of a record.
         file.write_all_at(&bytes[..bytes.len() / 2], at)?;
         Err(io::ErrorKind::StorageFull.into())
     });

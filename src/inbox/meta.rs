@@ -1,4 +1,4 @@
-//! What the inbox remembers about itself beside its records.
+//! The meta file: id, lanes, offset reservation and registration of an inbox.
 
 use std::fmt;
 use std::path::Path;
@@ -15,11 +15,11 @@ pub(super) const META_FILE: &str = "meta";
 /// Format of the meta file.
 const FORMAT: u8 = 1;
 
-/// Starts that a lost meta file is taken to have forgotten: offsets beyond the last surviving
-/// segment may have been issued, and there are eight million starts to spend.
+/// Number of starts skipped when the meta file is lost, because offsets beyond the last segment may have been
+/// issued. Eight million starts are available.
 const STARTS_SKIPPED_WITHOUT_META: u64 = 1024;
 
-/// The random name of an inbox; shown as 32 lowercase hexadecimal digits.
+/// Random id of an inbox, shown as 32 lowercase hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InboxId([u8; 16]);
 
@@ -48,9 +48,9 @@ impl fmt::Display for InboxId {
 pub(super) struct Meta {
     pub(super) id: InboxId,
     pub(super) lanes: u32,
-    /// No offset at or above it was ever issued.
+    /// First offset that was never issued.
     pub(super) next_base: Offset,
-    /// The registration of the last start.
+    /// Registration of the last start.
     pub(super) registration: Option<Registered>,
 }
 
@@ -63,7 +63,7 @@ pub struct Registered {
     pub start_id: String,
 }
 
-/// The meta file as it was found.
+/// The result of reading the meta file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StoredMeta {
     Missing,
@@ -77,7 +77,7 @@ struct Line {
     id: String,
     lanes: u32,
     next_base: Offset,
-    /// Absent in directories of versions that registered nothing.
+    /// Missing in files of versions without registration.
     #[serde(default)]
     registration: Option<Registered>,
 }
@@ -88,12 +88,12 @@ struct FormatOnly {
 }
 
 impl Meta {
-    /// A new inbox.
+    /// Creates the meta data of a new inbox.
     pub(super) fn new(lanes: u32) -> Meta {
         Meta { id: InboxId::random(), lanes, next_base: OFFSETS_PER_START, registration: None }
     }
 
-    /// The meta of an inbox whose meta file is lost, from what its segments tell.
+    /// Rebuilds the meta data from segment headers when the meta file is lost.
     pub(super) fn rebuilt(id: InboxId, lanes: u32, highest_base: Offset) -> Result<Meta, InboxError> {
         let start = highest_base / OFFSETS_PER_START + STARTS_SKIPPED_WITHOUT_META;
         let next_base = start.checked_mul(OFFSETS_PER_START).ok_or(InboxError::OffsetsUsedUp)?;
@@ -121,8 +121,8 @@ impl Meta {
         Some(Meta { id, lanes: line.lanes, next_base: line.next_base, registration: line.registration })
     }
 
-    /// Reserves the next range of offsets and returns its first, once the reservation is on disk:
-    /// even if everything but the meta file is lost after that, no offset of the range comes again.
+    /// Reserves the next range of offsets and returns its first offset. The reservation is durable when this
+    /// returns, so no offset of the range is issued again.
     pub(super) fn reserve(&mut self, dir: &Path) -> Result<Offset, InboxError> {
         let base = self.next_base;
         let next = base
@@ -134,7 +134,7 @@ impl Meta {
         Ok(base)
     }
 
-    /// Goes to a range at or above `offset`, before any offset of the present one was issued.
+    /// Moves to a range at or above `offset`. Must be called before an offset of the current range is issued.
     pub(super) fn skip_to(&mut self, offset: Offset) -> Result<(), InboxError> {
         let ranges = offset.div_ceil(OFFSETS_PER_START);
         let base = ranges.checked_mul(OFFSETS_PER_START).ok_or(InboxError::OffsetsUsedUp)?;
@@ -142,7 +142,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Remembers the registration of this start. It is on disk when this returns.
+    /// Stores the registration of this start durably.
     pub(super) fn register(&mut self, dir: &Path, registered: Registered) -> Result<(), InboxError> {
         self.registration = Some(registered);
         self.store(dir)
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reserved_range_is_on_disk_before_it_is_used() {
+    fn a_reserved_range_is_durable_before_use() {
         let dir = tempfile::tempdir().unwrap();
         let mut meta = Meta::new(3);
         let first = meta.reserve(dir.path()).unwrap();
@@ -176,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn offsets_never_leave_the_range_of_a_signed_integer() {
+    fn offsets_fit_a_signed_integer() {
         let dir = tempfile::tempdir().unwrap();
         let mut meta = Meta { next_base: (1 << 63) - OFFSETS_PER_START, ..Meta::new(1) };
         assert!(matches!(meta.reserve(dir.path()), Err(InboxError::OffsetsUsedUp)));
     }
 
     #[test]
-    fn a_meta_file_of_an_unknown_format_is_refused() {
+    fn an_unknown_meta_format_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         durable::replace_small_file(dir.path(), META_FILE, "{\"format\":2,\"new\":true}").unwrap();
         assert!(matches!(Meta::load(dir.path()), Err(InboxError::UnknownFormat { format: 2, .. })));

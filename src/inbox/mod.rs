@@ -3,18 +3,18 @@
 //! ```text
 //!  append ──▶ log ──▶ segment │ segment │ segment (active)      meta: id, lanes, next base, registration
 //!                        ▲        ▲         ▲                    lock: one process per directory
-//!  release ──keeps───────┘      reader    reader                 redelivery: what was received last
-//!           and deletes                                          progress: how far the database was
-//!                                                                quarantine/: bytes nobody can read
+//!  release ──keeps───────┘      reader    reader                 redelivery: recent messages
+//!           and deletes                                          progress: committed offsets
+//!                                                                quarantine/: unreadable bytes
 //! ```
 //!
-//! The promise: a record whose `append` returned is handed out by every reader that starts at or
-//! below its offset, in order, until `release` passes it — across `kill -9`, full disks, bit rot
-//! and, as far as [`FsyncPolicy`] goes, power loss. An offset is never used twice, whatever is lost:
-//! every start begins at a base that the meta file, synced beforehand, says was never issued.
+//! After `append` returns, every reader that starts at or below the offset returns the record, in order, until
+//! `release` passes it. This holds across `kill -9`, full disks, bit rot and, as far as [`FsyncPolicy`] covers
+//! it, power loss. An offset is never used twice, whatever is lost: every start begins at a base that the
+//! synced meta file marks as never issued.
 //!
-//! What is absent: an index (readers go forward; a seek backwards walks one segment), compaction,
-//! and any knowledge of topics, flows or lanes beyond their number.
+//! The inbox has no index (readers go forward; a seek backwards walks one segment) and no compaction. Of
+//! topics, flows and lanes it knows only the number of lanes.
 
 mod age_marks;
 mod boot;
@@ -63,30 +63,31 @@ use self::shared::Shared;
 use crate::domain::message::{Offset, Publication};
 use crate::domain::redelivery::{Fingerprint, InFlight};
 
-/// The least `max_bytes`: the largest record that can come (a quarter of it as payload, the longest
-/// topic, all subscription identifiers) then fits into an empty inbox, so no record waits for ever.
+/// Minimum of `max_bytes`. The largest possible record then fits into an empty inbox, so no record waits for
+/// ever. That record has a quarter of `max_bytes` as payload, the longest topic and all subscription
+/// identifiers.
 const MIN_MAX_BYTES: u64 = 1024 * 1024;
 
-/// How many segments are looked into for the age of what they hold.
+/// Maximum number of segments whose first record is read for its age.
 const MAX_SAMPLED_SEGMENTS: usize = 64;
 
-/// When appended records are forced to the disk. Without it they survive `kill -9`, not power loss.
+/// When appended records are synced. Unsynced records survive `kill -9`, but not power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsyncPolicy {
     /// Before each `append` returns.
     Always,
-    /// In the background, this often.
+    /// In the background, at this interval.
     Interval(Duration),
-    /// Only on close; the operating system writes when it likes.
+    /// Only on close; the operating system decides when to write.
     Never,
 }
 
-/// For how long finished segments are kept, in case the database loses commits.
+/// Retention of finished segments, in case the database loses commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepPolicy {
-    /// A segment is deleted when it was finished so long ago.
+    /// Maximum age of a finished segment.
     pub max_age: Duration,
-    /// Bytes of all kept segments together; beyond, the oldest are deleted.
+    /// Maximum total bytes of kept segments; beyond it the oldest are deleted.
     pub max_bytes: u64,
 }
 
@@ -95,32 +96,32 @@ impl KeepPolicy {
     pub const NONE: KeepPolicy = KeepPolicy { max_age: Duration::ZERO, max_bytes: 0 };
 }
 
-/// Where an inbox is and how large it may become.
+/// Location and limits of an inbox.
 #[derive(Debug, Clone)]
 pub struct InboxOptions {
-    /// Its directory, created when missing; nothing else may be kept there.
+    /// Directory, created if missing. It must hold nothing else.
     pub dir: PathBuf,
     /// Bytes of all segments together (quarantine and kept segments excluded); at least 1 MiB.
     pub max_bytes: u64,
-    /// How long finished segments are kept.
+    /// Retention of finished segments.
     pub keep: KeepPolicy,
-    /// A segment that would become larger is followed by a new one; at most a quarter of `max_bytes` counts.
+    /// Maximum size of a segment; at most a quarter of `max_bytes`.
     pub segment_bytes: u64,
-    /// When records are forced to the disk.
+    /// When records are synced.
     pub fsync: FsyncPolicy,
-    /// Lanes of a new inbox; an existing one keeps its own number.
+    /// Number of lanes of a new inbox; an existing inbox keeps its number.
     pub lanes: u32,
-    /// Payloads above this (or above a quarter of `max_bytes`) are kept as head, length and hash.
+    /// Larger payloads (or above a quarter of `max_bytes`) are reduced to head, length and hash.
     pub max_payload_bytes: usize,
 }
 
-/// An open inbox; clones share it. It is closed when the last clone goes.
+/// An open inbox. Clones share it, and dropping the last clone closes it.
 #[derive(Clone)]
 pub struct Inbox {
     handle: Arc<Handle>,
 }
 
-/// What lives as long as any clone: unlike `Shared`, readers and the syncing thread do not keep it.
+/// State that lives as long as any clone. Readers and the syncing thread hold only `Shared`.
 struct Handle {
     shared: Arc<Shared>,
     id: InboxId,
@@ -130,7 +131,7 @@ struct Handle {
 }
 
 impl Inbox {
-    /// Opens or creates the inbox, mends what can be mended and says what it found: log the report.
+    /// Opens or creates the inbox and repairs damage. The caller must log the report.
     pub fn open(options: InboxOptions) -> Result<(Inbox, RecoveryReport), InboxError> {
         if options.max_bytes < MIN_MAX_BYTES {
             return Err(InboxError::TooSmall { max_bytes: options.max_bytes, least: MIN_MAX_BYTES });
@@ -154,10 +155,9 @@ impl Inbox {
         Ok((inbox, report))
     }
 
-    /// Whether no process has the directory; otherwise the error says which one.
+    /// Checks that no other process holds the lock of the directory.
     ///
-    /// # Errors
-    /// [`InboxError::Locked`], and nothing else: what keeps the inbox from being opened otherwise, `open` says.
+    /// Only [`InboxError::Locked`], which names the process. [`Inbox::open`] reports all other problems.
     pub fn ensure_unlocked(dir: &Path) -> Result<(), InboxError> {
         match DirectoryLock::acquire(dir) {
             Err(locked @ InboxError::Locked { .. }) => Err(locked),
@@ -165,12 +165,12 @@ impl Inbox {
         }
     }
 
-    /// Reads of some segments when their first record was received, so that the age of a backlog is known.
+    /// Reads the receive time of the first record of some segments, for the age of the backlog.
     fn sample_record_ages(&self) {
         let bases = self.handle.shared.lock().sample_bases(MAX_SAMPLED_SEGMENTS);
         for base in bases {
             let mut found = Vec::new();
-            // Whoever has to process it says so when it cannot be read.
+            // Processing reports unreadable records.
             let _ = self.reader(base).read(1, 1, &mut found);
             if let Some(record) = found.first() {
                 self.handle.shared.stats().note_existing(record.offset, record.received_at_us);
@@ -178,41 +178,41 @@ impl Inbox {
         }
     }
 
-    /// The random name of this inbox: with an offset it names a record for ever.
+    /// Random id of this inbox. Together with an offset it identifies a record permanently.
     #[must_use]
     pub fn id(&self) -> &InboxId {
         &self.handle.id
     }
 
-    /// Number of lanes its records are spread over; fixed when the inbox was made.
+    /// Number of lanes, fixed when the inbox was created.
     #[must_use]
     pub fn lanes(&self) -> u32 {
         self.handle.lanes
     }
 
-    /// The registration of the last start.
+    /// Returns the registration of the last start.
     #[must_use]
     pub fn registration(&self) -> Option<Registered> {
         self.handle.shared.lock().registration().cloned()
     }
 
-    /// Remembers the registration of this start. It is on disk when this returns.
+    /// Stores the registration of this start durably.
     pub fn register(&self, registered: Registered) -> Result<(), InboxError> {
         self.handle.shared.lock().register(registered)
     }
 
-    /// Begins at an offset at or above this one. To be called before the first append.
+    /// Moves the next offset to this one or above. Must be called before the first append.
     pub fn begin_above(&self, offset: Offset) -> Result<(), InboxError> {
         self.handle.shared.begin_above(offset)
     }
 
-    /// How far the database was, as the directory remembers it.
+    /// Returns the last known progress of the database.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.handle.shared.progress()
     }
 
-    /// Notes how far each lane is committed. The file follows within seconds.
+    /// Notes the committed offset of each lane. The file follows within seconds.
     pub fn note_lanes(&self, lanes: Vec<Offset>) {
         self.handle.shared.note_lanes(lanes);
     }
@@ -222,21 +222,20 @@ impl Inbox {
         self.handle.shared.remember(|known| known.lanes = lanes);
     }
 
-    /// Whether the directory is still where it was opened. When it was removed or replaced, what is appended is lost
+    /// Returns whether the directory is still in place. If it was removed or replaced, new records are lost
     /// with the process.
     #[must_use]
     pub fn is_in_place(&self) -> bool {
         self.handle.lock.is_in_place()
     }
 
-    /// Appends a message or fails at once; after a failure nothing of it is left in the log.
+    /// Appends a message or fails at once. A failed append leaves nothing in the log.
     pub fn append(&self, publication: &Publication<'_>, received_at_us: i64) -> Result<Offset, AppendError> {
         self.handle.shared.append(publication, received_at_us)
     }
 
-    /// Appends a message, waiting as long as the inbox is full or the disk refuses. Calls `on_wait`
-    /// with the cause before each wait. Fails only when the inbox is closed: the message must then
-    /// never be acknowledged.
+    /// Appends a message, waiting while the inbox is full or the disk fails. Calls `on_wait` with the cause
+    /// before each wait. Fails only when the inbox is closed; the message must then never be acknowledged.
     pub fn append_blocking(
         &self,
         publication: &Publication<'_>,
@@ -246,30 +245,30 @@ impl Inbox {
         self.handle.shared.append_blocking(publication, received_at_us, on_wait)
     }
 
-    /// Says from which broker, and under which name of ours, messages come from now on. Another one than before
-    /// has sent none of what was received so far.
+    /// Sets the broker and client id of the following messages. A change invalidates everything received so
+    /// far.
     pub fn set_broker_session(&self, session: &str) -> Result<(), InboxError> {
         self.handle.shared.change_redelivery(|watch| watch.set_session(session))
     }
 
-    /// Says that the broker has begun a new session: nothing in it was sent before.
+    /// Notes that the broker has started a new session, in which nothing was sent before.
     pub fn begin_session(&self) -> Result<(), InboxError> {
         self.handle.shared.change_redelivery(DuplicateFilter::begin_session)
     }
 
-    /// Says that the messages appended or judged from now on come over a new connection.
+    /// Notes that the following messages arrive over a new connection.
     pub fn begin_connection(&self, in_flight: InFlight) {
         self.handle.shared.lock().redelivery().begin_connection(in_flight);
     }
 
-    /// Says that this broker, named as in [`Self::set_broker_session`], may have been restarted, or may have begun
-    /// a session, without our having been told.
+    /// Notes that this broker, named as in [`Self::set_broker_session`], may have restarted or started a new
+    /// session unnoticed.
     pub fn invalidate_session(&self, session: &str) -> Result<(), InboxError> {
         self.handle.shared.invalidate_redelivery(session)
     }
 
-    /// Whether the broker has sent this message before and it is in the log already: it then only has to be
-    /// acknowledged. To be asked before the append, on the thread that appends.
+    /// Returns whether the log already contains this message, so that the caller only has to acknowledge it.
+    /// Must be called before the append, on the thread that appends.
     #[must_use]
     pub fn recognises(&self, publication: &Publication<'_>) -> bool {
         publication.delivery.duplicate
@@ -277,78 +276,79 @@ impl Inbox {
                 .is_some_and(|fingerprint| self.handle.shared.lock().redelivery().recognises(&fingerprint))
     }
 
-    /// A reader of all records at and above `from`.
+    /// Returns a reader of all records at and above `from`.
     #[must_use]
     pub fn reader(&self, from: Offset) -> Reader {
         Reader::new(Arc::clone(&self.handle.shared), from)
     }
 
-    /// Above the last record; 0 where there is none.
+    /// Offset after the last record; 0 if there is none.
     #[must_use]
     pub fn log_end(&self) -> Offset {
         self.handle.shared.lock().log_end()
     }
 
-    /// A lower bound of the offsets that are still there.
+    /// Lower bound of the offsets still in the log.
     #[must_use]
     pub fn first_offset(&self) -> Offset {
         self.handle.shared.lock().first_offset()
     }
 
-    /// The offset that the next record takes: above all that were ever issued.
+    /// Offset of the next record, above all offsets ever issued.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
         self.handle.shared.published()
     }
 
-    /// Bytes that finished segments take, beside the others.
+    /// Bytes of finished segments, not included in [`Self::bytes`].
     #[must_use]
     pub fn kept_bytes(&self) -> u64 {
         self.handle.shared.kept_bytes()
     }
 
-    /// Bytes that all segments take but for the finished ones.
+    /// Bytes of all segments that are not finished.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.handle.shared.bytes()
     }
 
-    /// Bytes that they may take.
+    /// Maximum of [`Self::bytes`].
     #[must_use]
     pub fn max_bytes(&self) -> u64 {
         self.handle.shared.max_bytes()
     }
 
-    /// Records appended since it was opened. This and the next two never wait for the disk.
+    /// Records appended since the inbox was opened. This call and the next two never wait for the disk.
     #[must_use]
     pub fn appended(&self) -> u64 {
         self.handle.shared.stats().appended()
     }
 
-    /// Why it takes no message, as far as it was given one.
+    /// Returns why appends fail at present, if one was attempted.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         self.handle.shared.stats().refusal()
     }
 
-    /// What is not released yet.
+    /// Returns the records that are not released yet.
     #[must_use]
     pub fn unreleased(&self) -> Unreleased {
         self.handle.shared.stats().unreleased()
     }
 
-    /// Says that all records below `watermark` are done: segments wholly below it are kept for a while and then
-    /// deleted, and appenders that wait for room go on. A lower watermark than before makes kept segments needed again.
+    /// Marks all records below `watermark` as done. Segments wholly below it are kept for a while and then
+    /// deleted, and waiting appenders retry. A lower watermark than before makes kept segments needed again.
     pub fn release(&self, watermark: Offset) -> Result<(), InboxError> {
         self.handle.shared.release(watermark)
     }
 
-    /// Forces all that was appended to the disk.
+    /// Syncs all appended records.
     pub fn sync(&self) -> Result<(), InboxError> {
         self.handle.shared.sync()
     }
 
-    /// Ends appending: waiting appenders return [`Closed`], then all is synced. Reading goes on.
+    /// Stops appending: waiting appenders return [`Closed`], then all records are synced. Reading stays
+    /// possible.
     pub fn close(&self) {
         self.handle.close();
     }
@@ -361,15 +361,15 @@ impl Handle {
         }
         let syncer = self.syncer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if syncer.is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the thread that syncs the inbox had panicked");
+            log::error!("the syncing thread of the inbox panicked");
         }
         if let Err(error) = self.shared.sync() {
-            log::error!("the inbox could not be synced while closing: {error}");
+            log::error!("the inbox cannot be synced while closing: {error}");
         }
         self.shared.remember(|_| {});
-        // The next start then needs none of the records for it.
+        // The next start then restores the duplicate filter without reading the log.
         if let Err(error) = self.shared.keep_redelivery() {
-            log::error!("the inbox could not keep what was received last while closing: {error}");
+            log::error!("the inbox cannot store the duplicate filter while closing: {error}");
         }
     }
 }

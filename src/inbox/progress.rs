@@ -1,8 +1,8 @@
-//! The directory's memory of the database: how far each lane was committed, and which segments were deleted.
+//! Progress of the database as known to the inbox directory: committed offsets per lane, and deleted segments.
 //!
-//! The database is the truth while it stands. This memory is for the day when it goes back (a restore, a failover
-//! to a replica that lacks commits): only the directory then knows that it did. The file may be a few seconds old,
-//! since nothing is lost by that: a lane is always carried on from where the database has it.
+//! The database is authoritative. This file detects that the database went back, after a restore or a failover
+//! to a replica that lacks commits. It may be a few seconds old without harm, because lanes resume from the
+//! offsets in the database.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ const FORMAT: u32 = 1;
 /// Interval between two writes of the file, unless a write must not wait.
 const STORE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How far the database was, as the directory remembers it.
+/// Last known progress of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The committed offset of each lane; empty where nothing is remembered.
+    /// Committed offset of each lane; empty if unknown.
     pub lanes: Vec<Offset>,
     /// All records below are done.
     pub done_below: Offset,
@@ -50,7 +50,7 @@ pub(super) struct ProgressFile {
 }
 
 impl Progress {
-    /// Reads the file of this inbox. A file that is missing, damaged or of another inbox counts as no memory.
+    /// Reads the file of this inbox. Returns the default if the file is missing, damaged or from another inbox.
     pub(super) fn load(dir: &Path, id: &InboxId) -> Result<Progress, InboxError> {
         let SmallFile::Intact(text) = durable::read_small_file(dir, PROGRESS_FILE)? else {
             return Ok(Progress::default());
@@ -70,17 +70,17 @@ impl ProgressFile {
         ProgressFile { inbox: id.to_string(), stored: known.clone(), known, stored_at: Instant::now() }
     }
 
-    /// Whether the file is behind and has not been written for a while.
+    /// Returns whether the file is outdated and its last write was long enough ago.
     pub(super) fn is_due(&self) -> bool {
         self.known != self.stored && self.stored_at.elapsed() >= STORE_INTERVAL
     }
 
-    /// Brings the file up to date.
+    /// Writes the file if it is outdated.
     pub(super) fn store(&mut self, dir: &Path) -> Result<(), InboxError> {
         if self.known == self.stored {
             return Ok(());
         }
-        // Also after a failure, so that a disk that refuses is not asked for each batch.
+        // A failed write counts too, so that a failing disk is not retried for each batch.
         self.stored_at = Instant::now();
         let page = Page {
             format: FORMAT,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_or_foreign_progress_counts_as_none() {
+    fn damaged_or_foreign_progress_is_ignored() {
         let (dir, id) = (tempfile::tempdir().unwrap(), InboxId::random());
         let mut file = ProgressFile::new(&id, Progress::default());
         file.known = progress();

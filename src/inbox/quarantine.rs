@@ -1,4 +1,4 @@
-//! A place beside the log for bytes that nobody can read: kept for a person to look at, never read by us.
+//! A directory for unreadable bytes, kept for an operator and never read by the gateway.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,8 +11,8 @@ use crate::files;
 
 const QUARANTINE_DIR: &str = "quarantine";
 
-/// Copies a range of a file, once: the name says where the bytes come from, so a later start that
-/// meets the same damage finds the copy. Returns the copy and whether it was made now.
+/// Copies a range of a file, unless an earlier start did. The copy is named after its origin. Returns the copy
+/// and whether it is new.
 pub(super) fn copy_range(dir: &Path, file: &Path, range: &Range<u64>) -> Result<(PathBuf, bool), InboxError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let copy = open_quarantine(dir)?.join(format!("{name}.{}-{}", range.start, range.end));
@@ -35,7 +35,7 @@ fn write_range(file: &Path, range: &Range<u64>, to: &Path) -> io::Result<()> {
     copy.sync_all()
 }
 
-/// Moves a whole file out of the way, under a name that no earlier one has.
+/// Moves a whole file into quarantine under a new name and returns its path.
 pub(super) fn move_file(dir: &Path, file: &Path) -> Result<PathBuf, InboxError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let quarantine = open_quarantine(dir)?;

@@ -1,4 +1,4 @@
-//! Reading in order, beside the writer and other readers.
+//! In-order reading, concurrent with the writer and other readers.
 
 use std::io;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use super::shared::Shared;
 use crate::domain::lanes::RecordSource;
 use crate::domain::message::{Offset, Record};
 
-/// Reads an inbox forward from an offset; sees only what is wholly written. Several may exist; one
-/// that has nothing to read costs a comparison. It outlives the closing of its inbox.
+/// Reads an inbox forward from an offset and returns only complete records. Several readers may exist; an idle
+/// one costs a comparison per call. A reader outlives the closing of its inbox.
 pub struct Reader {
     shared: Arc<Shared>,
     position: Offset,
@@ -44,7 +44,7 @@ impl RecordSource for Reader {
     }
 }
 
-/// A record as it lies in the file, and where.
+/// A record and its location in the file.
 struct Found {
     at: u64,
     bytes: u64,
@@ -56,13 +56,13 @@ impl Reader {
         Reader { shared, position: from, cursor: None }
     }
 
-    /// Every record below it has been handed out, was released, or could not be read.
+    /// Offset below which every record was returned, released, or unreadable.
     #[must_use]
     pub fn position(&self) -> Offset {
         self.position
     }
 
-    /// Goes on at `offset` (or the next one that exists). Backwards costs a walk through a segment.
+    /// Moves to `offset` or the next existing one. A seek backwards walks through one segment.
     pub fn seek(&mut self, offset: Offset) {
         if offset < self.position {
             self.cursor = None;
@@ -70,8 +70,8 @@ impl Reader {
         self.position = offset;
     }
 
-    /// Appends the next records to `out`: at most `max_records`, and at most `max_bytes` as they lie
-    /// on disk, but at least one if there is one. Unreadable bytes are reported in the log and passed.
+    /// Appends the next records to `out`. The limits are `max_records` and `max_bytes` of encoded records, but
+    /// at least one available record is returned. Unreadable bytes are logged and skipped.
     pub fn read(
         &mut self,
         max_records: usize,
@@ -103,7 +103,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The next record at or above the position; `None` when all that was published is passed.
+    /// Reads the next record at or above the position. Returns `None` if there is no published record left.
     fn next(&mut self) -> Result<Option<Found>, InboxError> {
         loop {
             self.close_removed();
@@ -119,10 +119,10 @@ impl Reader {
                     Some(record) => {
                         return Ok(Some(Found { at, bytes: bytes.len() as u64, record }));
                     }
-                    None => log::error!("inbox: record {offset} in {} has no sense", segment.path.display()),
+                    None => log::error!("inbox: cannot decode record {offset} in {}", segment.path.display()),
                 },
                 Ok(Step::Damage(range)) if !segment.is_removed() => log::error!(
-                    "inbox: bytes {} to {} of {} cannot be read and are passed over",
+                    "inbox: bytes {} to {} of {} cannot be read and are skipped",
                     range.start,
                     range.end,
                     segment.path.display()
@@ -138,7 +138,7 @@ impl Reader {
         }
     }
 
-    /// Opens the segment that the position lies in, if there is one.
+    /// Opens the segment that contains the position, if there is one.
     fn open_segment(&mut self) -> Result<(), InboxError> {
         while self.cursor.is_none() {
             let Some(segment) = self.shared.lock().segment_at(self.position) else {
@@ -146,7 +146,7 @@ impl Reader {
             };
             match Cursor::open(&segment, self.shared.codec()) {
                 Ok(cursor) => self.cursor = Some(cursor),
-                // Released between looking it up and opening it: look again.
+                // The segment was released between lookup and opening, so look it up again.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && segment.is_removed() => {}
                 Err(error) => return Err(InboxError::io("open", &segment.path)(error)),
             }
@@ -154,9 +154,9 @@ impl Reader {
         Ok(())
     }
 
-    /// At the end of a segment: whether there is more to read, here or in a later segment.
+    /// Handles the end of a segment. Returns whether more can be read, here or in a later segment.
     fn finish_segment(&mut self, segment: &Segment, at: u64) -> bool {
-        // Length and successors are looked at together: the writer may have gone on meanwhile.
+        // Length and successors are read under one lock, because the writer may have continued.
         let log = self.shared.lock();
         if segment.len() > at && !segment.is_removed() {
             return true;
@@ -176,7 +176,7 @@ impl Reader {
         }
     }
 
-    /// An open file keeps its room on the disk even when it is deleted.
+    /// Closes a deleted file, which would occupy disk space while open.
     fn close_removed(&mut self) {
         if self.cursor.as_ref().is_some_and(|cursor| cursor.segment().is_removed()) {
             self.cursor = None;

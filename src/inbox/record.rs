@@ -1,4 +1,4 @@
-//! How a record lies on disk, little endian:
+//! The encoding of a record on disk, little endian:
 //!
 //! ```text
 //! marker 4 │ body length 4 │ crc32 4 │ offset 8 │ body: received_at 8, flags 1, packet id 2,
@@ -7,11 +7,11 @@
 //!          [length 8 and sha256 32 of the whole payload, when only its head is kept], payload
 //! ```
 //!
-//! What stands in brackets is there when a flag says so. Format 1 knows no user properties, and what it
-//! wrote has no such flag: it is read by the same code.
+//! Fields in brackets are present if a flag is set. Format 1 has no user properties and never sets that flag,
+//! so the same code reads it.
 //!
-//! The checksum covers length, offset and body. It starts from the inbox id, and the marker is taken
-//! from it: the bytes of a record inside a payload are then never mistaken for one of ours.
+//! The checksum covers length, offset and body. Its seed and the marker are derived from the inbox id, so a
+//! record of another inbox inside a payload is never read as a record of this inbox.
 
 use sha2::{Digest, Sha256};
 
@@ -35,17 +35,17 @@ const DUPLICATE: u8 = 0b0000_0100;
 const RETAINED: u8 = 0b0000_1000;
 const HEAD_ONLY: u8 = 0b0001_0000;
 const USER_PROPERTIES: u8 = 0b0010_0000;
-/// The two highest bits say why only the head is kept. An older version of this program reads "too large".
+/// The two highest bits hold the reason why only the head is kept. Older versions read "too large".
 const UNFIT_REASON_SHIFT: u8 = 6;
 
-/// Writes and reads the records of one inbox.
+/// Encodes and decodes the records of one inbox.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Codec {
     marker: [u8; MARKER_BYTES],
     seed: u32,
 }
 
-/// What stands before a record's body.
+/// The header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) offset: Offset,
@@ -64,8 +64,8 @@ impl Codec {
         self.marker
     }
 
-    /// Writes a record into `out` in place of what was there. A payload above `payload_limit` bytes
-    /// is reduced to head, length and hash.
+    /// Replaces the content of `out` with an encoded record. A payload above `payload_limit` bytes is reduced
+    /// to head, length and hash.
     pub(super) fn encode(
         self,
         out: &mut Vec<u8>,
@@ -76,7 +76,7 @@ impl Codec {
     ) {
         let topic = sendable(publication.topic);
         let delivery = publication.delivery;
-        // Without identifiers a record is routed by its topic, so none is better than some.
+        // A record without identifiers is routed by its topic, which is better than an incomplete list.
         let ids = Some(delivery.subscription_ids.as_slice())
             .filter(|ids| u16::try_from(ids.len()).is_ok())
             .unwrap_or_default();
@@ -109,7 +109,7 @@ impl Codec {
         self.seal(out);
     }
 
-    /// Fills in length and checksum.
+    /// Writes length and checksum into the frame.
     fn seal(self, record: &mut [u8]) {
         let body_bytes = u32::try_from(record.len() - FRAME_BYTES).unwrap_or(u32::MAX);
         record[4..8].copy_from_slice(&body_bytes.to_le_bytes());
@@ -124,7 +124,7 @@ impl Codec {
         hasher.finalize()
     }
 
-    /// Reads the frame at the beginning of `bytes`; `None` when there is none.
+    /// Reads the frame at the start of `bytes`. Returns `None` if there is no frame.
     pub(super) fn frame(self, bytes: &[u8]) -> Option<Frame> {
         let mut fields = Fields(bytes);
         if fields.array()? != self.marker {
@@ -136,13 +136,13 @@ impl Codec {
         Some(Frame { offset, record_bytes: FRAME_BYTES as u64 + u64::from(body_bytes), checksum })
     }
 
-    /// Whether `record`, as long as its frame says, is what was written.
+    /// Returns whether the checksum of `record`, which has the length of its frame, is correct.
     pub(super) fn is_intact(self, frame: &Frame, record: &[u8]) -> bool {
         record.len() >= FRAME_BYTES && self.checksum(record) == frame.checksum
     }
 }
 
-/// Reads an intact record; `None` can only mean that a defective program wrote it.
+/// Decodes an intact record. Returns `None` only for a record written by a defective program.
 pub(super) fn decode(record: &[u8]) -> Option<Record> {
     let mut fields = Fields(record);
     fields.take(FRAME_BYTES - 8)?;
@@ -175,7 +175,7 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
     Some(Record { offset, received_at_us, topic, body, delivery })
 }
 
-/// The bytes of a record that were not read yet.
+/// The unread bytes of a record.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -190,18 +190,18 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The first properties that are not too much together: a publisher may send megabytes of them.
+/// Returns the first properties up to the size limit, because a publisher may send megabytes of them.
 fn kept(properties: &[(String, String)]) -> &[(String, String)] {
     let mut bytes = 0;
     let fitting = properties.iter().take_while(|(name, value)| {
-        // Their two lengths count, so that empty ones cannot come in any number.
+        // The two length fields count as well, which bounds the number of empty properties.
         bytes += name.len() + value.len() + 4;
         bytes <= MAX_USER_PROPERTIES_BYTES
     });
     properties.get(..fitting.count()).unwrap_or_default()
 }
 
-/// Nothing at all where there are none.
+/// Writes the properties, or nothing if there are none.
 fn write_properties(out: &mut Vec<u8>, properties: &[(String, String)]) {
     if properties.is_empty() {
         return;
@@ -247,7 +247,8 @@ fn too_large(payload: &[u8], limit: usize) -> Option<Unfit> {
     })
 }
 
-/// No broker sends a longer topic; cut rather than refuse, for a refusal would block the intake.
+/// Truncates a topic that is longer than MQTT allows. No broker sends one, and a refusal would block the
+/// intake.
 fn sendable(topic: &str) -> &str {
     topic.get(..topic.floor_char_boundary(MAX_TOPIC_BYTES)).unwrap_or(topic)
 }
@@ -296,7 +297,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_comes_back_as_it_was_written(
+        fn a_record_is_read_back(
             offset: u64, topic in ".{0,40}", payload in prop::collection::vec(any::<u8>(), 0..300), delivery in delivery()
         ) {
             let bytes = encoded(offset, &topic, &payload, &delivery, 300);
@@ -310,7 +311,7 @@ mod tests {
         }
 
         #[test]
-        fn any_flipped_bit_is_noticed(byte in 0..60_usize, bit in 0..8) {
+        fn any_flipped_bit_is_detected(byte in 0..60_usize, bit in 0..8) {
             let mut bytes = encoded(77, "plant/1", &[9; 30], &DeliveryFacts::default(), 100);
             let length = bytes.len();
             bytes[byte % length] ^= 1_u8 << bit;
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_above_the_limit_is_kept_as_head_length_and_hash() {
+    fn a_large_payload_becomes_head_and_hash() {
         let payload = vec![b'x'; MAX_HEAD_BYTES + 10];
         let bytes = encoded(1, "t", &payload, &DeliveryFacts::default(), MAX_HEAD_BYTES + 9);
         let expected = Body::Head {
@@ -336,9 +337,9 @@ mod tests {
         assert_eq!(decode(&bytes).unwrap().body, expected);
     }
 
-    /// As the first version of this program wrote it.
+    /// A record in format 1.
     #[test]
-    fn a_record_without_user_properties_has_the_bytes_that_it_always_had() {
+    fn records_without_properties_keep_their_encoding() {
         const FORMAT_1: &[u8] = b"0123\x16\x00\x00\x00C\xc4\xad\xe3M\x00\x00\x00\x00\x00\x00\x00\
             \xfb\xff\xff\xff\xff\xff\xff\xff\x094\x12\x01\x00\x01\x00,\x01\x00\x00t{}";
         let delivery = DeliveryFacts {
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_user_properties_the_first_are_kept() {
+    fn excess_user_properties_are_dropped() {
         let with = |user_properties| DeliveryFacts { user_properties, ..DeliveryFacts::default() };
         let kept = |properties: &[(String, String)]| {
             let bytes = encoded(1, "t", b"{}", &with(properties.to_vec()), 10);
@@ -372,13 +373,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_inbox_is_none_of_ours() {
+    fn a_record_of_another_inbox_is_rejected() {
         let bytes = encoded(1, "t", b"{}", &DeliveryFacts::default(), 10);
         assert_eq!(Codec::new(&InboxId::from_bytes([3; 16])).frame(&bytes), None);
     }
 
     #[test]
-    fn a_topic_longer_than_mqtt_allows_is_cut_at_a_character() {
+    fn a_long_topic_is_cut_at_a_character() {
         let topic = "ä".repeat(MAX_TOPIC_BYTES);
         let bytes = encoded(1, &topic, b"", &DeliveryFacts::default(), 10);
         assert_eq!(decode(&bytes).unwrap().topic.len(), MAX_TOPIC_BYTES - 1);

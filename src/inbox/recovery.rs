@@ -1,7 +1,7 @@
-//! What happens before the first append: every segment is walked through, what cannot be read is put
-//! into quarantine and passed, and what is found is told. The start goes on.
+//! Recovery before the first append: walks through every segment, moves unreadable bytes into quarantine, skips
+//! them, and reports the result. Damage does not prevent the start.
 //!
-//! Only two things stop it: files of a later format, which would be destroyed, and a disk that refuses.
+//! Recovery fails only on files of a later format, which it would destroy, and on disk errors.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,65 +21,66 @@ use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
 use crate::domain::message::Offset;
 use crate::files;
 
-/// What opening an inbox found; worth a line in the log, and loud ones when it is not clean.
+/// The result of opening an inbox. A report that is not clean must be logged as a warning or error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// Where the inbox id came from.
+    /// Origin of the inbox id.
     pub meta: MetaOrigin,
-    /// Segments that hold records.
+    /// Number of segments with records.
     pub segments: usize,
-    /// Records in them.
+    /// Number of records.
     pub records: u64,
-    /// Bytes of them.
+    /// Size of these segments in bytes.
     pub bytes: u64,
-    /// All that could not be read, known from earlier starts or new.
+    /// Unreadable byte ranges, new ones and those known from earlier starts.
     pub damages: Vec<Damage>,
 }
 
 impl RecoveryReport {
-    /// Whether nothing was lost or mended.
+    /// Returns whether nothing was lost or repaired.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.damages.is_empty() && matches!(self.meta, MetaOrigin::Created | MetaOrigin::Read)
     }
 }
 
-/// Where the id, the lanes and the next offsets of an inbox came from.
+/// The origin of an inbox's id, lanes and next offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetaOrigin {
     /// The directory was empty: a new inbox.
     Created,
     /// The meta file.
     Read,
-    /// The meta file was lost; the headers of the segments still had it all.
+    /// The meta file was lost and rebuilt from segment headers.
     Rebuilt,
-    /// The meta file was lost and no segment could tell: a new id; what there was is in quarantine.
+    /// The meta file was lost and no segment header was intact. The inbox has a new id, and the old files are
+    /// in quarantine.
     Replaced,
 }
 
-/// Bytes that could not be read.
+/// An unreadable byte range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The file they were in.
+    /// The damaged file.
     pub file: PathBuf,
-    /// Which bytes of it.
+    /// The unreadable bytes.
     pub range: Range<u64>,
-    /// What was done about them.
+    /// How the damage was handled.
     pub kind: DamageKind,
-    /// Where they are now, if they could be put there.
+    /// The copy in quarantine, if it could be written.
     pub quarantined: Option<PathBuf>,
     /// Not reported by an earlier start.
     pub is_new: bool,
 }
 
-/// What was done about damage.
+/// How damage was handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DamageKind {
-    /// Valid records follow: the bytes stay and are passed over from now on.
+    /// Valid records follow: the bytes stay in the file and are skipped.
     Middle,
-    /// Nothing valid followed: cut off.
+    /// Nothing valid follows: the bytes were cut off.
     Tail,
-    /// No record of this inbox was in the file: moved away.
+    /// The file held no record of this inbox and was moved to quarantine.
     WholeFile,
 }
 
@@ -87,14 +88,14 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Range { start, end } = self.range;
         let done = match self.kind {
-            DamageKind::Middle => "are passed over",
+            DamageKind::Middle => "are skipped",
             DamageKind::Tail => "were cut off, nothing valid follows",
-            DamageKind::WholeFile => "hold no record of this inbox, the file was taken out",
+            DamageKind::WholeFile => "hold no record of this inbox, the file was moved away",
         };
         write!(f, "{}: bytes {start} to {end} cannot be read and {done}", self.file.display())?;
         match &self.quarantined {
             Some(copy) => write!(f, "; kept as {}", copy.display()),
-            None => f.write_str("; they could not be put into quarantine"),
+            None => f.write_str("; they could not be copied into quarantine"),
         }
     }
 }
@@ -107,15 +108,15 @@ pub(super) struct Recovered {
     pub(super) redelivery: DuplicateFilter,
 }
 
-/// A segment file before it is walked through.
+/// A segment file before the walk.
 struct Candidate {
     base: Offset,
     path: PathBuf,
-    /// Intact, and of the base that the file name says.
+    /// The header, if it is intact and matches the file name.
     header: Option<Header>,
 }
 
-/// Walks through the directory and mends it.
+/// Walks through the directory and repairs it.
 pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
     let candidates = candidates(dir)?;
     let (meta, origin) = find_meta(dir, lanes, &candidates)?;
@@ -128,7 +129,7 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
     };
     let ours = |candidate: &Candidate| candidate.header.is_some_and(|header| header.id == meta.id);
     for (index, candidate) in candidates.iter().enumerate() {
-        // A following segment of ours bounds the offsets: what is above was never acknowledged.
+        // The next segment of this inbox limits the offsets: higher ones were never acknowledged.
         let next = candidates.iter().skip(index + 1).find(|candidate| ours(candidate));
         let limit = next.map_or(Offset::MAX, |next| next.base);
         recovery.recover_segment(candidate, ours(candidate), limit)?;
@@ -161,7 +162,7 @@ fn find_meta(dir: &Path, lanes: u32, candidates: &[Candidate]) -> Result<(Meta, 
         quarantine::move_file(dir, &dir.join(META_FILE))?;
     }
     let highest = candidates.last().map_or(0, |candidate| candidate.base);
-    // The newest header is the one of the last start, whatever was copied into the directory before.
+    // The newest header belongs to the last start, even if other files were copied into the directory.
     match candidates.iter().rev().find_map(|candidate| candidate.header) {
         Some(header) => Ok((Meta::rebuilt(header.id, header.lanes, highest)?, MetaOrigin::Rebuilt)),
         None if unusable || !candidates.is_empty() => Ok((Meta::new(lanes), MetaOrigin::Replaced)),
@@ -169,7 +170,7 @@ fn find_meta(dir: &Path, lanes: u32, candidates: &[Candidate]) -> Result<(Meta, 
     }
 }
 
-/// An old copy of the meta file was put back: its offsets were issued meanwhile.
+/// Returns whether the meta file is an old copy: its offsets were issued since.
 fn is_outdated(meta: &Meta, candidates: &[Candidate]) -> bool {
     let headers = candidates.iter().filter_map(|candidate| candidate.header);
     headers.filter(|header| header.id == meta.id).any(|header| header.base >= meta.next_base)
@@ -184,7 +185,7 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// Walks through a file and keeps it, cuts it, moves it away, or deletes it when it is empty.
+    /// Walks through a file and keeps it, truncates it, moves it to quarantine, or deletes it if it is empty.
     fn recover_segment(
         &mut self,
         candidate: &Candidate,
@@ -192,7 +193,7 @@ impl Recovery<'_> {
         limit: Offset,
     ) -> Result<(), InboxError> {
         let path = &candidate.path;
-        let file_bytes = fs::metadata(path).map_err(InboxError::io("look at", path))?.len();
+        let file_bytes = fs::metadata(path).map_err(InboxError::io("read the size of", path))?.len();
         let start = if header_intact { HEADER_BYTES } else { 0 };
         let (walked, records) = self.walk(candidate, start, file_bytes, limit)?;
         if records == 0 && !header_intact && file_bytes > 0 {
@@ -206,7 +207,7 @@ impl Recovery<'_> {
             return Ok(());
         }
         if records == 0 {
-            // Left by a start that appended nothing.
+            // An earlier start created this file and appended nothing.
             return fs::remove_file(path).map_err(InboxError::io("delete", path));
         }
         self.report.segments += 1;
@@ -217,7 +218,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// The ranges that cannot be read, the length up to the last record, and the number of records.
+    /// Returns the unreadable ranges, the length up to the last record, and the number of records.
     fn walk(
         &mut self,
         candidate: &Candidate,
@@ -268,7 +269,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Cuts off a tail, if a copy of it could be kept; else it stays and is cut at a later start.
+    /// Cuts off the unreadable end of a file if a copy could be made. Otherwise a later start does it.
     fn cut(&mut self, path: &Path, range: Range<u64>) -> Result<bool, InboxError> {
         let len = range.start;
         if !self.keep_copy(path, range, DamageKind::Tail) {
@@ -280,10 +281,10 @@ impl Recovery<'_> {
         Ok(true)
     }
 
-    /// Copies damage into quarantine and reports it. A quarantine that has no room stops nothing.
+    /// Copies damage into quarantine and reports it. A failed copy does not stop recovery.
     fn keep_copy(&mut self, path: &Path, range: Range<u64>, kind: DamageKind) -> bool {
         let copied = quarantine::copy_range(self.dir, path, &range)
-            .inspect_err(|error| log::error!("the inbox could not keep damaged bytes: {error}"))
+            .inspect_err(|error| log::error!("the inbox cannot copy damaged bytes into quarantine: {error}"))
             .ok();
         let is_new = copied.as_ref().is_none_or(|(_, made_now)| *made_now);
         let quarantined = copied.map(|(copy, _)| copy);

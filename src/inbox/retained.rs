@@ -1,5 +1,5 @@
-//! Remembers what each topic's last retained message was, so that a copy that the broker sends again
-//! can be told from a new one. Forgetting is harmless: a copy more is kept.
+//! Hashes of each topic's last retained message, which identify repeated copies. A forgotten hash only means
+//! that one more copy is stored.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::error::InboxError;
 use crate::files;
 
-/// Topics that one generation remembers.
+/// Maximum number of topics in one generation.
 const TOPICS_PER_GENERATION: usize = 50_000;
 
 const YOUNG_FILE: &str = "retained.young";
@@ -22,8 +22,8 @@ const LINE_BYTES: usize = 36;
 
 type Hash = [u8; 16];
 
-/// Hashes of the last retained payload per topic: of the last 50,000 to 100,000 topics. What was
-/// remembered is appended to the young file; when that is full, it takes the place of the old one.
+/// Hashes of the last retained payload of the latest 50,000 to 100,000 topics. New hashes are appended to the
+/// young file; when it is full, it replaces the old file.
 #[derive(Debug)]
 pub struct RetainedMemory {
     dir: PathBuf,
@@ -35,7 +35,7 @@ pub struct RetainedMemory {
 }
 
 impl RetainedMemory {
-    /// Opens the memory in the inbox directory, which must exist.
+    /// Opens the files in the inbox directory, which must exist.
     pub fn open(dir: &Path) -> Result<RetainedMemory, InboxError> {
         RetainedMemory::open_with(dir, TOPICS_PER_GENERATION)
     }
@@ -45,12 +45,12 @@ impl RetainedMemory {
         let path = dir.join(YOUNG_FILE);
         let (young, lines) = read_lines(&path)?;
         let file = open_for_append(&path)?;
-        // A torn last line would shift all that follow.
+        // A torn last line would misalign all following lines.
         file.set_len((lines * LINE_BYTES) as u64).map_err(InboxError::io("cut", &path))?;
         Ok(RetainedMemory { dir: dir.to_path_buf(), capacity, young, old, file, lines })
     }
 
-    /// Whether this payload is the last that was remembered for the topic.
+    /// Returns whether this payload equals the last one remembered for the topic.
     #[must_use]
     pub fn is_repeat(&self, topic: &str, payload: &[u8]) -> bool {
         let topic = hash(topic.as_bytes());
@@ -58,8 +58,8 @@ impl RetainedMemory {
         last.is_some_and(|last| *last == hash(payload))
     }
 
-    /// Remembers the payload as the topic's last. To be called once the message is in the inbox:
-    /// the other way round a crash in between would make a message that is nowhere a repetition.
+    /// Remembers the payload as the topic's last. Must be called after the message is in the inbox: otherwise a
+    /// crash in between would drop the message as a repetition.
     pub fn remember(&mut self, topic: &str, payload: &[u8]) -> Result<(), InboxError> {
         if self.lines >= self.capacity {
             self.begin_generation()?;
@@ -102,7 +102,7 @@ fn decode(line: &[u8; LINE_BYTES]) -> Option<(Hash, Hash)> {
     (encode(&topic, &payload) == *line).then_some((topic, payload))
 }
 
-/// The lines of a file up to the first that cannot be read, and their number.
+/// Reads the lines of a file up to the first damaged one, and counts them.
 fn read_lines(path: &Path) -> Result<(HashMap<Hash, Hash>, usize), InboxError> {
     let bytes = match files::read_private(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_last_payload_of_a_topic_is_a_repeat() {
+    fn only_the_last_payload_is_a_repeat() {
         let dir = tempfile::tempdir().unwrap();
         let mut memory = RetainedMemory::open(dir.path()).unwrap();
         memory.remember("a", b"1").unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_survives_a_restart_and_a_torn_line() {
+    fn hashes_survive_restart_and_torn_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(YOUNG_FILE);
         RetainedMemory::open(dir.path()).unwrap().remember("a", b"1").unwrap();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_bounded_and_forgets_the_oldest_first() {
+    fn oldest_topics_are_forgotten_first() {
         let dir = tempfile::tempdir().unwrap();
         let mut memory = RetainedMemory::open_with(dir.path(), 10).unwrap();
         for topic in 0..25 {

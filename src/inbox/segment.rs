@@ -4,8 +4,8 @@
 //! magic 8 │ format 1 │ zero 3 │ lanes 4 │ inbox id 16 │ base offset 8 │ crc32 4 │ records …
 //! ```
 //!
-//! Magic, format and checksum keep their place in later formats. Lanes and id are repeated in every
-//! segment so that a lost meta file can be made again.
+//! Magic, format and checksum keep their place in later formats. Every segment repeats lanes and id, so that a
+//! lost meta file can be rebuilt.
 
 use std::fs::File;
 use std::io;
@@ -27,11 +27,11 @@ const HEADER_LENGTH: usize = 44;
 const CHECKED_LENGTH: usize = HEADER_LENGTH - 4;
 const MAGIC: &[u8; 8] = b"mqgwlog\n";
 
-/// The format that is written: 2 since records may hold user properties, which a program that knows
-/// only format 1 would take for payload. All formats up to it are read.
+/// The written format. Format 2 adds user properties, which a program for format 1 would read as payload. All
+/// formats up to this one can be read.
 const FORMAT: u8 = 2;
 
-/// What a segment's header says.
+/// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) id: InboxId,
@@ -52,7 +52,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the header of a segment file; `None` when it is damaged.
+    /// Reads the header of a segment file. Returns `None` if it is damaged.
     pub(super) fn read(path: &Path) -> Result<Option<Header>, InboxError> {
         let mut bytes = [0; HEADER_LENGTH];
         let opened = files::open_private(path, File::options().read(true));
@@ -83,29 +83,29 @@ impl Header {
     }
 }
 
-/// What a walk through a segment file has found.
+/// The result of a walk through a segment file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Walked {
-    /// Where records begin: behind the header, or at 0 where the header is damaged.
+    /// Start of the records: behind the header, or 0 if the header is damaged.
     pub(super) start: u64,
-    /// Bytes that count.
+    /// Valid length in bytes.
     pub(super) len: u64,
     /// All its offsets are below this one.
     pub(super) end: Offset,
-    /// Ranges of unreadable bytes, in order.
+    /// Unreadable byte ranges, in order.
     pub(super) damage: Vec<Range<u64>>,
 }
 
-/// A segment as writer and readers share it. Only the writer changes `len` and `end`, and only after
-/// the bytes are in the file: what lies below `len` is whole.
+/// A segment shared by the writer and readers. Only the writer changes `len` and `end`, after the bytes are in
+/// the file. All bytes below `len` are complete.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Its first offset, and its file name.
+    /// First offset, which is also the file name.
     pub(super) base: Offset,
     pub(super) path: PathBuf,
-    /// Where records begin.
+    /// Start of the records in the file.
     pub(super) start: u64,
-    /// Byte ranges that recovery found unreadable.
+    /// Unreadable byte ranges found by recovery.
     damage: Vec<Range<u64>>,
     len: AtomicU64,
     end: AtomicU64,
@@ -114,7 +114,7 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// A segment file of which this much is known.
+    /// Creates a segment from the result of a walk.
     pub(super) fn new(path: PathBuf, base: Offset, walked: Walked) -> Segment {
         Segment {
             base,
@@ -128,7 +128,7 @@ impl Segment {
         }
     }
 
-    /// Creates the file of an empty segment with its header. It is not synced yet.
+    /// Creates the file of an empty segment with its header, without syncing it.
     pub(super) fn create(dir: &Path, meta: &Meta, base: Offset) -> Result<(Segment, File), InboxError> {
         let path = path_of(dir, base);
         let header = Header { id: meta.id, lanes: meta.lanes, base };
@@ -141,7 +141,7 @@ impl Segment {
         Ok((segment, file))
     }
 
-    /// Bytes that may be read.
+    /// Readable length in bytes.
     pub(super) fn len(&self) -> u64 {
         self.len.load(Ordering::Acquire)
     }
@@ -155,7 +155,7 @@ impl Segment {
         self.end() > self.base
     }
 
-    /// Lets readers see a record that was written at `len`.
+    /// Makes the record written at `len` visible to readers.
     pub(super) fn publish(&self, record_bytes: u64, offset: Offset) {
         self.end.store(offset + 1, Ordering::Release);
         self.len.fetch_add(record_bytes, Ordering::Release);
@@ -165,12 +165,12 @@ impl Segment {
         self.dirty.store(true, Ordering::Relaxed);
     }
 
-    /// Whether something was written since the last call.
+    /// Returns whether something was written since the last call, and resets the mark.
     pub(super) fn take_dirty(&self) -> bool {
         self.dirty.swap(false, Ordering::Relaxed)
     }
 
-    /// Tells readers that the file is gone or will be.
+    /// Marks whether the file is deleted or about to be.
     pub(super) fn mark_removed(&self, removed: bool) {
         self.removed.store(removed, Ordering::Release);
     }
@@ -179,7 +179,7 @@ impl Segment {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// Forces its bytes to the disk.
+    /// Syncs the file. Succeeds if the file was deleted.
     pub(super) fn sync(&self) -> Result<(), InboxError> {
         match files::open_private(&self.path, File::options().read(true)).and_then(|file| file.sync_data()) {
             Err(_) if self.is_removed() => Ok(()),
@@ -187,18 +187,18 @@ impl Segment {
         }
     }
 
-    /// The known damage that byte `at` lies in.
+    /// Returns the known damage that contains byte `at`.
     pub(super) fn damage_at(&self, at: u64) -> Option<&Range<u64>> {
         self.damage.iter().find(|range| range.contains(&at))
     }
 }
 
-/// Where the segment with this base lies; names sort as offsets do.
+/// Returns the path of the segment with this base. Names sort in the order of offsets.
 pub(super) fn path_of(dir: &Path, base: Offset) -> PathBuf {
     dir.join(format!("{base:020}.segment"))
 }
 
-/// The base that a segment's file name says; `None` for all other files.
+/// Parses the base from a segment's file name. Returns `None` for all other files.
 pub(super) fn base_of(path: &Path) -> Option<Offset> {
     let base = path.file_name()?.to_str()?.strip_suffix(".segment")?;
     (base.len() == 20).then(|| base.parse().ok())?
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_says_what_was_written_and_notices_any_flipped_bit() {
+    fn a_header_detects_any_flipped_bit() {
         let dir = tempfile::tempdir().unwrap();
         let meta = Meta::new(4);
         let (segment, _file) = Segment::create(dir.path(), &meta, 9).unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_of_a_later_format_is_refused_not_taken_for_damaged() {
+    fn a_later_segment_format_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = Header { id: InboxId::random(), lanes: 1, base: 0 }.encode();
         bytes[8] = FORMAT + 1;
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_give_back_the_base() {
+    fn a_file_name_contains_the_base() {
         let path = path_of(Path::new("/inbox"), 1 << 40);
         assert_eq!(base_of(&path), Some(1 << 40));
         assert_eq!(base_of(Path::new("/inbox/meta")), None);

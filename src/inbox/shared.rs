@@ -1,5 +1,5 @@
-//! What the clones of an inbox and its readers share: the log behind its mutex, the numbers that are
-//! read without it, and the waiting.
+//! State shared by the clones of an inbox and its readers: the log behind its mutex, counters that are read
+//! without it, and blocking appends.
 
 use std::fs;
 use std::io;
@@ -19,20 +19,20 @@ use super::stats::InboxStats;
 use crate::domain::message::{Offset, Publication};
 use crate::domain::redelivery::Fingerprint;
 
-/// A full inbox is looked at again this often even if nobody says that there is room; it is also how
-/// often a waiting appender tells that it still waits.
+/// Interval at which a blocked append retries on a full inbox without a wakeup, and reports that it still
+/// waits.
 const FULL_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A disk that refuses is tried again after this, then after twice as long, up to the maximum.
+/// Delay before the first retry after a disk error. Each further delay doubles, up to the maximum.
 const DISK_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_DISK_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Syncing without a pause would take the disk from the writer.
+/// Minimum sync interval. Syncing without a pause would starve the writer.
 const MIN_SYNC_INTERVAL: Duration = Duration::from_millis(1);
 
 pub(super) struct Shared {
     log: Mutex<Log>,
-    /// Waiting appenders and the syncing thread sleep on it.
+    /// Wakes waiting appenders and the syncing thread.
     changed: Condvar,
     published: AtomicU64,
     bytes: AtomicU64,
@@ -41,10 +41,10 @@ pub(super) struct Shared {
     codec: Codec,
     stats: InboxStats,
     progress: Mutex<ProgressFile>,
-    /// Held while everything is being synced: who comes second has to wait for the first.
+    /// Held during a sync, so that a second caller waits for the first.
     syncing: Mutex<()>,
-    /// Held while the file about redelivery is being replaced, so that an older state never follows a newer one.
-    /// Taken before the log's lock.
+    /// Held while the redelivery file is replaced, so that an older state never overwrites a newer one. Locked
+    /// before the log.
     storing: Mutex<()>,
 }
 
@@ -66,12 +66,12 @@ impl Shared {
         }
     }
 
-    /// A panic elsewhere does not spoil the log: each of its steps leaves it whole.
+    /// Locks the log. A panic in another thread cannot corrupt it, because each step leaves it consistent.
     pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every record below it can be read.
+    /// Offset below which every record is readable.
     pub(super) fn published(&self) -> Offset {
         self.published.load(Ordering::Acquire)
     }
@@ -80,7 +80,7 @@ impl Shared {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of finished segments, which are not among the others.
+    /// Bytes of finished segments, not included in `bytes`.
     pub(super) fn kept_bytes(&self) -> u64 {
         self.kept_bytes.load(Ordering::Relaxed)
     }
@@ -174,12 +174,12 @@ impl Shared {
             lock_progress(&self.progress).known.done_below = watermark;
             self.prepare_deletion(expired)?
         };
-        // Kept segments do not count, so there may be room for waiting appends.
+        // Kept segments do not count towards the limit, so waiting appends may succeed now.
         self.changed.notify_all();
         self.delete(expired)
     }
 
-    /// Deletes all finished segments because the disk is full. Returns whether there was one.
+    /// Deletes all finished segments because the disk is full. Returns whether any was deleted.
     fn free_kept(&self) -> bool {
         let given_up = {
             let _gate = lock_gate(&self.storing);
@@ -190,7 +190,7 @@ impl Shared {
             Ok(given_up) if given_up.is_empty() => false,
             Ok(given_up) => {
                 let segments = given_up.len();
-                log::warn!(segments; "The disk is full: finished segments of the inbox are deleted early. If the database goes back, their messages cannot be processed again");
+                log::warn!(segments; "The disk is full: deleting finished segments of the inbox early. If the database loses commits, their messages cannot be processed again");
                 self.delete(given_up).is_ok()
             }
             Err(_) => false,
@@ -200,7 +200,7 @@ impl Shared {
     fn delete(&self, segments: Vec<Arc<Segment>>) -> Result<(), InboxError> {
         let (mut first_failure, mut left) = (Ok(()), Vec::new());
         for segment in segments {
-            // Without the lock: deleting a large file takes the file system a while.
+            // The log is not locked here, because deleting a large file takes time.
             match fs::remove_file(&segment.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     first_failure = first_failure.and(Err(InboxError::io("delete", &segment.path)(error)));
@@ -213,8 +213,7 @@ impl Shared {
         first_failure
     }
 
-    /// Remembers what segments that were taken out are needed for, before their files go. To be called in the turn
-    /// of storing.
+    /// Stores state derived from detached segments before their files are deleted. Requires the `storing` lock.
     fn prepare_deletion(&self, taken: Vec<Arc<Segment>>) -> Result<Vec<Arc<Segment>>, InboxError> {
         let Some(end) = taken.iter().map(|segment| segment.end()).max() else { return Ok(taken) };
         match self.store_redelivery(Extent::Bounded) {
@@ -229,7 +228,7 @@ impl Shared {
         }
     }
 
-    /// Puts segments back whose files stay: the oldest comes first again.
+    /// Puts back segments whose files were not deleted, oldest first.
     fn restore_kept(&self, segments: Vec<Arc<Segment>>) {
         let mut log = self.lock();
         for segment in segments.into_iter().rev() {
@@ -242,7 +241,7 @@ impl Shared {
         lock_progress(&self.progress).known.clone()
     }
 
-    /// Notes how far the lanes are committed. The file follows within seconds.
+    /// Notes the committed offsets of the lanes. The file follows within seconds.
     pub(super) fn note_lanes(&self, lanes: Vec<Offset>) {
         let mut progress = lock_progress(&self.progress);
         progress.known.lanes = lanes;
@@ -251,7 +250,7 @@ impl Shared {
         }
     }
 
-    /// Changes the progress, and the file at once.
+    /// Changes the progress and writes the file at once.
     pub(super) fn remember(&self, change: impl FnOnce(&mut Progress)) {
         let mut progress = lock_progress(&self.progress);
         change(&mut progress.known);
@@ -261,7 +260,7 @@ impl Shared {
     fn store_progress(&self, progress: &mut ProgressFile) {
         let dir = self.lock().dir().to_path_buf();
         if let Err(error) = progress.store(&dir) {
-            log::warn!("The inbox cannot remember how far the database is: {error}");
+            log::warn!("The inbox cannot store the progress of the database: {error}");
         }
     }
 
@@ -279,7 +278,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells what the next messages are to be compared with, and keeps what has to outlive the process of it.
+    /// Changes the duplicate filter and stores it.
     pub(super) fn change_redelivery(
         &self,
         change: impl FnOnce(&mut DuplicateFilter),
@@ -289,13 +288,13 @@ impl Shared {
         self.store_redelivery(Extent::Complete)
     }
 
-    /// Keeps what was received last, if the file does not know it yet.
+    /// Stores the duplicate filter if the file is outdated.
     pub(super) fn keep_redelivery(&self) -> Result<(), InboxError> {
         let _gate = lock_gate(&self.storing);
         self.store_redelivery(Extent::Complete)
     }
 
-    /// Takes the proof back, also for the next start. Repeated doubt writes nothing.
+    /// Withdraws the trust in the broker, also for the next start. A repeated call writes nothing.
     pub(super) fn invalidate_redelivery(&self, session: &str) -> Result<(), InboxError> {
         let _gate = lock_gate(&self.storing);
         if self.lock().redelivery().invalidate(session) {
@@ -305,19 +304,17 @@ impl Shared {
         }
     }
 
-    /// Replaces the file about redelivery when there is something new. Where that fails the file is removed:
-    /// without it messages may come twice, with an old one they might be taken for others.
+    /// Replaces the redelivery file if it is outdated. If that fails, the file is removed. A missing file can
+    /// only cause duplicates, but an outdated one could make new messages look like duplicates.
     fn store_redelivery(&self, extent: Extent) -> Result<(), InboxError> {
         let Some(unstored) = self.lock().take_unstored_redelivery(extent) else {
             return Ok(());
         };
-        // What the file knows as received must be at least as durable as the file.
+        // Messages recorded as received must be at least as durable as the file.
         let Err(error) = self.sync().and_then(|()| unstored.store()) else {
             return Ok(());
         };
-        log::error!(
-            "inbox: what was received last cannot be kept for the recognition of redelivery: {error}"
-        );
+        log::error!("inbox: cannot store the recent messages that identify duplicates: {error}");
         self.lock().redelivery().mark_unstored();
         unstored.remove_stored()
     }
@@ -340,7 +337,7 @@ impl Shared {
         result
     }
 
-    /// Refuses further appends and wakes who waits; false when that was done before.
+    /// Rejects further appends and wakes waiting threads. Returns false if the inbox was already closing.
     pub(super) fn begin_close(&self) -> bool {
         let first = self.lock().close();
         self.changed.notify_all();
@@ -367,7 +364,7 @@ impl Shared {
                 return;
             }
             match self.sync() {
-                Err(error) if !failing => log::error!("the inbox cannot be synced, trying on: {error}"),
+                Err(error) if !failing => log::error!("the inbox cannot be synced, retrying: {error}"),
                 Ok(()) if failing => log::info!("the inbox can be synced again"),
                 _ => continue,
             }

@@ -1,7 +1,7 @@
-//! How the inbox stands, for those who look from outside.
+//! Statistics of the inbox, for metrics and health checks.
 //!
-//! Kept beside the log and never under its lock, which is held while the disk writes: whoever looks
-//! must not wait for a disk.
+//! They are not protected by the log's lock, which is held during disk writes. Reading them never waits for a
+//! disk.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,15 +11,16 @@ use super::age_marks::AgeMarks;
 use super::error::AppendError;
 use crate::domain::message::Offset;
 
-/// An inbox at its bound takes a message whenever one is done: it refuses until none had to wait for so long.
+/// A full inbox accepts a message whenever another one is done. A refusal therefore lasts until no append had
+/// to wait for this long.
 const REFUSAL_HOLD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why no message is taken, or one only when another is done.
+/// A persistent failure of appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// The inbox is full; else the disk refuses.
+    /// Whether the inbox is full; otherwise the disk fails.
     pub is_full: bool,
-    /// When the first message in a row was refused.
+    /// Time of the first refused message in a row.
     pub since: SystemTime,
 }
 
@@ -36,40 +37,40 @@ impl Refusing {
     }
 }
 
-/// What is not released yet.
+/// Records that are not released yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreleased {
-    /// How many records; what is damaged may count among them.
+    /// Number of records; damaged ones may be included.
     pub records: u64,
-    /// When the oldest of them was received, a little too early at most; none if there are none.
+    /// Receive time of the oldest record, possibly slightly too early. `None` if there are no records.
     pub oldest: Option<SystemTime>,
 }
 
 #[derive(Debug)]
 pub(super) struct InboxStats {
     appended: AtomicU64,
-    /// Whether the last message was refused: read for each message, without the lock below.
+    /// Whether the last append was refused. Read for each message without the lock below.
     refuses: AtomicBool,
     refusing: Mutex<Option<Refusing>>,
     released: Mutex<Released>,
     marks: Mutex<AgeMarks>,
-    /// Around this time, and so far from it, a record needs no mark.
+    /// A record closer to this time than the spacing needs no mark.
     marked_us: AtomicI64,
     spacing_us: AtomicI64,
 }
 
-/// As of the last release.
+/// State at the last release.
 #[derive(Debug, Clone, Copy)]
 struct Released {
     watermark: Offset,
-    /// Records at or above it.
+    /// Records at or above the watermark.
     left: u64,
-    /// Records that had been appended.
+    /// Value of `appended` at the release.
     appended: u64,
 }
 
 impl InboxStats {
-    /// Of an inbox with so many records at and above `watermark`.
+    /// Creates the statistics of an inbox with `records` records at and above `watermark`.
     pub(super) fn new(watermark: Offset, records: u64) -> Self {
         Self {
             appended: AtomicU64::new(0),
@@ -82,13 +83,13 @@ impl InboxStats {
         }
     }
 
-    /// A message was appended.
+    /// Notes an appended message.
     pub(super) fn note_appended(&self, offset: Offset, received_at_us: i64) {
         self.appended.fetch_add(1, Relaxed);
         if self.refuses.load(Relaxed) {
             self.refuses.store(false, Relaxed);
             if let Some(refusing) = lock(&self.refusing).as_mut() {
-                // It has waited until now.
+                // This message has waited until now.
                 refusing.last = Instant::now();
                 refusing.has_taken_since = true;
             }
@@ -96,7 +97,7 @@ impl InboxStats {
         self.note_existing(offset, received_at_us);
     }
 
-    /// There is a record; those that are told must be told in the order of their offsets.
+    /// Notes an existing record. Must be called in the order of offsets.
     pub(super) fn note_existing(&self, offset: Offset, received_at_us: i64) {
         let distance = received_at_us.abs_diff(self.marked_us.load(Relaxed));
         if distance >= self.spacing_us.load(Relaxed).unsigned_abs() {
@@ -106,7 +107,7 @@ impl InboxStats {
         }
     }
 
-    /// A message was not appended. A closed inbox refuses by order.
+    /// Notes a failed append. A closed inbox is no failure.
     pub(super) fn note_refused(&self, error: &AppendError) {
         let is_full = match error {
             AppendError::Closed => return,
@@ -121,7 +122,7 @@ impl InboxStats {
         self.refuses.store(true, Relaxed);
     }
 
-    /// All below `watermark` is released, and so many records are left. To be called while nothing is appended.
+    /// Notes a release with `left` records remaining. Must not run concurrently with an append.
     pub(super) fn note_released(&self, watermark: Offset, left: u64) {
         *lock(&self.released) = Released { watermark, left, appended: self.appended() };
     }
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_lasts_until_no_message_had_to_wait_for_a_while_and_keeps_its_begin() {
+    fn a_refusal_lasts_until_appends_stop_waiting() {
         let stats = InboxStats::new(0, 0);
         stats.note_refused(&AppendError::Full);
         let first = stats.refusal();
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_counts_until_it_is_released() {
+    fn appended_records_count_until_released() {
         let stats = InboxStats::new(0, 3);
         assert_eq!(stats.unreleased().records, 3);
         stats.note_appended(10, 1_000_000);

@@ -1,7 +1,8 @@
-//! Which MQTT v5 subscription identifier stands for which filter and flows, and what the broker's session holds.
+//! The stored MQTT 5 subscription identifiers of filters and flows, and the subscriptions of the broker's
+//! session.
 //!
-//! Records in the inbox carry identifiers, and so do messages that the broker queued while we were
-//! away. So an identifier keeps its meaning for ever and is on disk before it is sent in a SUBSCRIBE.
+//! Records in the inbox and messages queued at the broker carry identifiers. So an identifier keeps its binding
+//! for ever and is durable before a SUBSCRIBE uses it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,11 @@ use crate::domain::subscription_ids::{Bindings, SubscriptionIds};
 const STORE_FILE: &str = "subscriptions";
 const STORE_FORMAT: u32 = 1;
 
-/// A new book begins at a random identifier up to this one: should a book get lost, its identifiers
-/// are then unknown to the next one instead of meaning another filter.
+/// Maximum of the random first identifier of a new store. If a store is lost, its identifiers are then unknown
+/// to the next one instead of bound to another filter.
 const MAX_FIRST_ID: SubscriptionId = 1 << 27;
 
-/// The identifiers of all filters that were ever subscribed; kept in the inbox directory.
+/// The identifiers of all filters ever subscribed, stored in the inbox directory.
 #[derive(Debug)]
 pub struct SubscriptionIdStore {
     dir: PathBuf,
@@ -34,7 +35,7 @@ pub struct SubscriptionIdStore {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoreFile {
     format: u32,
-    /// The broker whose session it is about; `None` in books of before there were several.
+    /// The broker of the session; `None` in files of versions with a single broker.
     #[serde(default)]
     broker: Option<String>,
     #[serde(default)]
@@ -49,8 +50,8 @@ struct FormatOnly {
 }
 
 impl SubscriptionIdStore {
-    /// Opens the book in the inbox directory (which must exist), or begins one. A damaged one is
-    /// put into quarantine, loudly: old identifiers are then unknown.
+    /// Opens or creates the store in the inbox directory, which must exist. A damaged file is logged and moved
+    /// into quarantine; its identifiers are then unknown.
     pub fn open(dir: &Path) -> Result<SubscriptionIdStore, InboxError> {
         let stored = match durable::read_small_file(dir, STORE_FILE)? {
             SmallFile::Missing => None,
@@ -60,7 +61,7 @@ impl SubscriptionIdStore {
         if let Some(None) = stored {
             let moved = quarantine::move_file(dir, &dir.join(STORE_FILE))?;
             log::error!(
-                "the book of subscriptions was damaged, a new one begins; kept as {}",
+                "the stored subscription identifiers were damaged and are reset; damaged file kept as {}",
                 moved.display()
             );
         }
@@ -73,9 +74,9 @@ impl SubscriptionIdStore {
         Ok(SubscriptionIdStore { dir: dir.to_path_buf(), bindings: Arc::new(file.ids.bindings()), file })
     }
 
-    /// The identifiers by which these filters are to be subscribed for these flows, in their order; new ones where a
-    /// filter has none, or one for other flows. All are marked as held by the broker's session, and on disk, when this
-    /// returns. No flows: as the filter was subscribed before.
+    /// Returns the identifiers for subscribing these filters for these flows, in order. A filter gets a new
+    /// identifier if it has none or its flows changed. An empty list of flows keeps the previous binding. All
+    /// filters are durably marked as held by the broker's session when this returns.
     pub fn ids_for<'a>(
         &mut self,
         subscriptions: impl Iterator<Item = (&'a str, &'a [FlowId])>,
@@ -86,14 +87,14 @@ impl SubscriptionIdStore {
         Ok(ids)
     }
 
-    /// These filters are unsubscribed: the session no longer holds them. Their identifiers stay known.
+    /// Marks these filters as unsubscribed. Their identifiers stay known.
     pub fn forget<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> Result<(), InboxError> {
         let mut file = self.file.clone();
         filters.for_each(|filter| file.ids.mark_unsubscribed(filter));
         self.replace_file(file)
     }
 
-    /// The broker has answered: what it grants, and over which filters it closes the connection.
+    /// Stores the broker's answer: granted filters, and filters that made it close the connection.
     pub fn note_answers<'a>(
         &mut self,
         granted: impl Iterator<Item = &'a str>,
@@ -105,8 +106,7 @@ impl SubscriptionIdStore {
         self.replace_file(file)
     }
 
-    /// We are connected to this broker. The session at another one than the last time may hold any filter that was
-    /// ever subscribed.
+    /// Sets the connected broker. After a change, the session may hold any filter that was ever subscribed.
     pub fn switch_broker(&mut self, broker: &str) -> Result<(), InboxError> {
         let mut file = self.file.clone();
         let last = file.broker.replace(broker.to_owned());
@@ -116,40 +116,41 @@ impl SubscriptionIdStore {
         self.replace_file(file)
     }
 
-    /// Which brokers have used subscription identifiers, and which leave them out.
+    /// Returns which brokers use subscription identifiers and which omit them.
     #[must_use]
     pub fn id_uses(&self) -> &IdUses {
         &self.file.id_uses
     }
 
-    /// Changes what is known of that. It is on disk when this returns.
+    /// Changes the known uses of identifiers durably.
     pub fn change_id_uses(&mut self, change: impl FnOnce(&mut IdUses)) -> Result<(), InboxError> {
         let mut file = self.file.clone();
         change(&mut file.id_uses);
         self.replace_file(file)
     }
 
-    /// What the session holds, if it is at this broker and that is known to leave identifiers out.
+    /// Returns the held filters if the session is at `broker` and that broker omits identifiers. Otherwise the
+    /// result is empty.
     #[must_use]
     pub fn held_unreliably_at(&self, broker: &str) -> BTreeMap<String, Vec<FlowId>> {
         let is_there = self.file.broker.as_deref() == Some(broker);
         if is_there && self.file.id_uses.are_unreliable(broker) { self.held() } else { BTreeMap::new() }
     }
 
-    /// The filters that the broker's session may hold, each with the flows for which it was subscribed; none where that
-    /// is not known.
+    /// Returns the filters that the broker's session may hold, with the flows they were subscribed for. The
+    /// flows are empty if unknown.
     #[must_use]
     pub fn held(&self) -> BTreeMap<String, Vec<FlowId>> {
         self.file.ids.held().map(|(filter, flows)| (filter.to_owned(), flows.to_vec())).collect()
     }
 
-    /// What all identifiers stand for as of now, to be shared.
+    /// Returns a shared snapshot of all bindings.
     #[must_use]
     pub fn bindings(&self) -> Arc<Bindings> {
         Arc::clone(&self.bindings)
     }
 
-    /// Takes the change over once it is on disk.
+    /// Applies the change after it is durable.
     fn replace_file(&mut self, file: StoreFile) -> Result<(), InboxError> {
         if file == self.file {
             return Ok(());
@@ -161,7 +162,7 @@ impl SubscriptionIdStore {
     }
 }
 
-/// The filters over which the broker closes the connection, by the book in this directory. Changes nothing.
+/// Reads the filters that make the broker close the connection from the file in this directory.
 pub fn shunned_filters(dir: &Path) -> Result<Vec<String>, InboxError> {
     let file = match durable::read_small_file(dir, STORE_FILE)? {
         SmallFile::Intact(text) => parse(dir, &text)?,
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identifier_stands_for_its_filter_and_flows_for_ever() {
+    fn an_identifier_keeps_its_binding() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         let ids = ids_for(&mut store, &["a/+", "b/#"]);
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_book_remembers_what_the_session_holds() {
+    fn held_filters_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         ids_for(&mut store, &["a", "b", "c"]);
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_closes_the_connection_is_remembered_and_read_without_a_change() {
+    fn shunned_filters_are_stored() {
         let dir = tempfile::tempdir().unwrap();
         assert!(shunned_filters(dir.path()).unwrap().is_empty());
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
@@ -242,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn at_another_broker_anything_may_be_held_and_at_the_same_one_what_was() {
+    fn another_broker_may_hold_any_filter() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         ids_for(&mut store, &["a", "b"]);
         store.forget(["b"].into_iter()).unwrap();
-        // A book of before knows of one broker, which it has no name for.
+        // A file of an older version names no broker.
         store.switch_broker("first:1883").unwrap();
         store.switch_broker("first:1883").unwrap();
         assert_eq!(held(&store), ["a"]);
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_broker_leaves_out_is_remembered() {
+    fn omitted_identifiers_are_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         ids_for(&mut store, &["a"]);
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_book_of_before_identifiers_stood_for_flows_is_read() {
+    fn a_file_without_flows_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let before = r#"{"format":1,"next_id":9,"broker":"b:1","entries":{"a":{"id":8,"held":true}}}"#;
         durable::replace_small_file(dir.path(), STORE_FILE, before).unwrap();
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_book_goes_into_quarantine_and_its_identifiers_are_unknown() {
+    fn a_damaged_file_is_quarantined() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         store.file.ids = SubscriptionIds::beginning_with(MAX_FIRST_ID + 1);
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_stored_is_not_taken_over() {
+    fn unstored_changes_are_discarded() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         dir.close().unwrap();

@@ -1,6 +1,6 @@
-//! A look at an inbox from outside, while a gateway may be at work on it: takes no lock, changes nothing.
+//! A read-only scan of an inbox that a gateway may be using. It takes no lock.
 //!
-//! What is seen is never ahead of the log, and behind it by what was appended or released meanwhile.
+//! The result is never ahead of the log. It may lack records that were appended or released meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,37 +16,37 @@ use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
 use super::{InboxId, Progress, Registered};
 use crate::domain::message::Offset;
 
-/// What an inbox directory holds.
+/// The content of an inbox directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// Its name.
+    /// Id of the inbox.
     pub id: InboxId,
-    /// Lanes its records are spread over.
+    /// Number of lanes.
     pub lanes: u32,
-    /// No offset at or above it was ever issued.
+    /// First offset that was never issued.
     pub never_issued: Offset,
-    /// The registration of its last start.
+    /// Registration of the last start.
     pub registration: Option<Registered>,
-    /// How far the database was, as the directory remembers it.
+    /// Last known progress of the database.
     pub progress: Progress,
-    /// First offset of the segment that is appended to; none where all segments are released.
+    /// Base of the newest segment; `None` if all segments were released.
     pub newest_base: Option<Offset>,
-    /// Above the last record that was found.
+    /// Offset after the last record found.
     pub end: Offset,
-    /// Records that were found.
+    /// Number of records found.
     pub records: u64,
-    /// Bytes that they take, with those that cannot be read.
+    /// Size of the segments in bytes, including unreadable ones.
     pub bytes: u64,
-    /// Stretches that cannot be read, with intact records behind them.
+    /// Number of unreadable ranges that are followed by intact records.
     pub damages: u64,
-    /// What could not be read was below this offset.
+    /// Offset of the first intact record after the last damage.
     pub damaged_below: Offset,
-    /// Records at and above each offset that was asked for.
+    /// Number of records at and above each requested offset.
     pub waiting: BTreeMap<Offset, u64>,
 }
 
-/// Walks through the log, and counts the records at and above each of `marks`. `None` where there is
-/// no inbox, or none whose meta file can be read.
+/// Scans the log and counts the records at and above each of `marks`. Returns `None` if there is no inbox or
+/// its meta file is unreadable.
 pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError> {
     if !dir.is_dir() {
         return Ok(None);
@@ -72,7 +72,7 @@ pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError
         let limit = segments.get(index + 1).map_or(Offset::MAX, |(next, _)| *next);
         match survey.walk(*base, path, limit) {
             Ok(()) => survey.newest_base = Some(*base),
-            // Released since it was listed, and perhaps followed by one that is not on the list.
+            // The segment was released after the listing, which may also lack a newer one.
             Err(error) if error.kind() == io::ErrorKind::NotFound => is_moving = true,
             Err(error) => return Err(InboxError::io("read", path)(error)),
         }
@@ -81,7 +81,7 @@ pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError
     Ok(Some(survey))
 }
 
-/// Segments of this inbox with an intact header, in the order of their offsets.
+/// Lists the segments of this inbox with an intact header, ordered by offset.
 fn segments_of(dir: &Path, id: &InboxId) -> Result<Vec<(Offset, PathBuf)>, InboxError> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(dir).map_err(InboxError::io("list", dir))? {
@@ -89,7 +89,7 @@ fn segments_of(dir: &Path, id: &InboxId) -> Result<Vec<(Offset, PathBuf)>, Inbox
         let Some(base) = segment::base_of(&path) else { continue };
         match Header::read(&path) {
             Ok(Some(header)) if header.base == base && header.id == *id => segments.push((base, path)),
-            // Of another inbox, damaged, or without its header yet: for the next start to look at.
+            // The file is damaged, incomplete or from another inbox; the next start handles it.
             Ok(_) => {}
             Err(InboxError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -121,7 +121,7 @@ impl Survey {
                     self.damages += 1;
                     behind_damage = true;
                 }
-                // At the end it is a record that is being written, or what recovery cuts off.
+                // Damage at the end is an unfinished append, or bytes that recovery cuts off.
                 Step::Damage(_) | Step::End => return Ok(()),
             }
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_in_use_is_surveyed_and_left_as_it_was() {
+    fn a_survey_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(dir.path());
         let offsets = append(&inbox, 100);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_counted_but_for_a_record_that_is_being_written() {
+    fn an_unfinished_record_is_no_damage() {
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(dir.path());
         let offsets = append(&inbox, 60);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_segments_are_released_nothing_is_said_of_the_newest() {
+    fn an_empty_log_has_no_newest_segment() {
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(dir.path());
         for (path, _) in files(dir.path()) {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_no_inbox_has_nothing_to_survey() {
+    fn other_directories_have_no_survey() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(survey(dir.path(), &[]).unwrap(), None);
         assert_eq!(survey(&dir.path().join("none"), &[]).unwrap(), None);

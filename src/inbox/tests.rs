@@ -73,9 +73,9 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
-/// Its records have no user properties, and these lie on disk as they always did.
+/// Records without user properties have the same encoding in both formats.
 #[test]
-fn an_inbox_of_the_first_format_is_carried_on() {
+fn a_format_1_inbox_is_continued() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     append(&inbox, b"old").unwrap();
@@ -135,7 +135,7 @@ fn a_read_is_bounded_but_hands_out_at_least_one_record() {
 }
 
 #[test]
-fn a_second_process_is_told_who_has_the_directory() {
+fn a_second_process_learns_the_lock_holder() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     let error = Inbox::open(options(dir.path())).err().unwrap().to_string();
@@ -146,7 +146,7 @@ fn a_second_process_is_told_who_has_the_directory() {
 }
 
 #[test]
-fn directory_and_files_are_for_our_user_alone() {
+fn directory_and_files_are_private() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     append(&inbox, b"private").unwrap();
@@ -158,7 +158,7 @@ fn directory_and_files_are_for_our_user_alone() {
 }
 
 #[test]
-fn an_existing_inbox_keeps_its_id_and_its_lanes() {
+fn an_existing_inbox_keeps_its_identity() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     let id = *inbox.id();
@@ -170,7 +170,7 @@ fn an_existing_inbox_keeps_its_id_and_its_lanes() {
 }
 
 #[test]
-fn starts_without_a_message_leave_no_files_behind() {
+fn empty_runs_leave_no_segments() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..5 {
         open(&dir);
@@ -179,7 +179,7 @@ fn starts_without_a_message_leave_no_files_behind() {
 }
 
 #[test]
-fn offsets_are_never_used_again_even_when_all_segments_are_gone() {
+fn offsets_are_never_reused() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     let last = (0..10).map(|_| append(&inbox, b"x").unwrap()).max().unwrap();
@@ -192,7 +192,7 @@ fn offsets_are_never_used_again_even_when_all_segments_are_gone() {
 }
 
 #[test]
-fn a_torn_tail_is_cut_and_nothing_before_it_is_lost() {
+fn a_torn_tail_is_cut() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     append(&inbox, b"whole").unwrap();
@@ -211,7 +211,7 @@ fn a_torn_tail_is_cut_and_nothing_before_it_is_lost() {
 }
 
 #[test]
-fn unreadable_bytes_in_the_middle_are_passed_and_kept_once() {
+fn damage_in_the_middle_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     append(&inbox, b"first").unwrap();
@@ -231,7 +231,7 @@ fn unreadable_bytes_in_the_middle_are_passed_and_kept_once() {
 }
 
 #[test]
-fn a_reader_passes_what_became_unreadable_while_running() {
+fn a_reader_skips_new_damage() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     append(&inbox, b"first").unwrap();
@@ -246,7 +246,7 @@ fn a_reader_passes_what_became_unreadable_while_running() {
 }
 
 #[test]
-fn a_reader_gets_past_a_sealed_segment_whose_end_became_unreadable() {
+fn a_reader_skips_a_damaged_segment_end() {
     let dir = tempfile::tempdir().unwrap();
     let options = InboxOptions { segment_bytes: 3000, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
@@ -259,7 +259,7 @@ fn a_reader_gets_past_a_sealed_segment_whose_end_became_unreadable() {
 }
 
 #[test]
-fn a_record_inside_a_payload_is_not_taken_for_one_of_ours() {
+fn a_record_inside_a_payload_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     append(&inbox, b"inner").unwrap();
@@ -274,7 +274,7 @@ fn a_record_inside_a_payload_is_not_taken_for_one_of_ours() {
 }
 
 #[test]
-fn records_behind_a_damaged_header_are_used() {
+fn records_behind_damaged_headers_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     append(&inbox, b"kept").unwrap();
@@ -286,7 +286,7 @@ fn records_behind_a_damaged_header_are_used() {
 }
 
 #[test]
-fn a_file_without_any_record_of_ours_is_taken_out_whole() {
+fn a_foreign_file_is_quarantined() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(&dir));
     let foreign = segment::path_of(&dir.path().join("inbox"), 5);
@@ -298,7 +298,7 @@ fn a_file_without_any_record_of_ours_is_taken_out_whole() {
 }
 
 #[test]
-fn a_lost_meta_file_is_made_again_from_the_segments() {
+fn a_lost_meta_file_is_rebuilt() {
     for lose in [|path: &Path| fs::remove_file(path).unwrap(), |path: &Path| flip(path, 12)] {
         let dir = tempfile::tempdir().unwrap();
         let (inbox, _) = open(&dir);
@@ -314,7 +314,7 @@ fn a_lost_meta_file_is_made_again_from_the_segments() {
 }
 
 #[test]
-fn an_old_copy_of_the_meta_file_brings_no_offset_back() {
+fn an_old_meta_file_reuses_no_offset() {
     let dir = tempfile::tempdir().unwrap();
     let meta = dir.path().join("inbox/meta");
     drop(open(&dir));
@@ -330,7 +330,7 @@ fn an_old_copy_of_the_meta_file_brings_no_offset_back() {
 }
 
 #[test]
-fn with_meta_and_headers_lost_a_new_inbox_begins_and_nothing_is_thrown_away() {
+fn without_meta_and_headers_all_is_quarantined() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     let id = *inbox.id();
@@ -358,7 +358,7 @@ fn a_payload_above_the_limit_becomes_a_head() {
 }
 
 #[test]
-fn a_payload_above_a_quarter_of_the_inbox_becomes_a_head_rather_than_waiting_for_ever() {
+fn a_quarter_of_the_inbox_limits_payloads() {
     let dir = tempfile::tempdir().unwrap();
     let options = InboxOptions { max_payload_bytes: usize::MAX, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
@@ -368,7 +368,7 @@ fn a_payload_above_a_quarter_of_the_inbox_becomes_a_head_rather_than_waiting_for
 }
 
 #[test]
-fn a_full_inbox_refuses_and_takes_again_after_a_release() {
+fn release_frees_a_full_inbox() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     while append(&inbox, &[1; 10_000]).is_ok() {}
@@ -382,7 +382,7 @@ fn a_full_inbox_refuses_and_takes_again_after_a_release() {
 }
 
 #[test]
-fn an_inbox_filled_by_one_segment_can_be_emptied() {
+fn a_single_full_segment_is_released() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     while append(&inbox, &vec![1; 90_000]).is_ok() {}
@@ -392,7 +392,7 @@ fn an_inbox_filled_by_one_segment_can_be_emptied() {
 }
 
 #[test]
-fn release_keeps_every_segment_that_holds_a_record_not_done() {
+fn release_keeps_unfinished_segments() {
     let dir = tempfile::tempdir().unwrap();
     let options = InboxOptions { segment_bytes: 3000, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
@@ -407,7 +407,7 @@ fn release_keeps_every_segment_that_holds_a_record_not_done() {
 }
 
 #[test]
-fn a_reader_whose_segment_is_gone_goes_on_at_the_first_record_that_is_there() {
+fn a_reader_continues_after_a_deleted_segment() {
     let dir = tempfile::tempdir().unwrap();
     let options = InboxOptions { segment_bytes: 3000, ..options(dir.path()) };
     let (inbox, _) = Inbox::open(options).unwrap();
@@ -420,7 +420,7 @@ fn a_reader_whose_segment_is_gone_goes_on_at_the_first_record_that_is_there() {
     assert_eq!(rest.last().unwrap().offset, offsets[29]);
 }
 
-/// Fills the inbox, then appends one more on a thread of its own that reports each wait.
+/// Fills the inbox, then appends one more message on a thread that reports each wait.
 fn blocked_appender(inbox: &Inbox) -> (JoinHandle<Result<Offset, Closed>>, mpsc::Receiver<String>) {
     while append(inbox, &[1; 10_000]).is_ok() {}
     let (waits, waiting) = mpsc::channel();
@@ -440,7 +440,7 @@ fn blocked_appender(inbox: &Inbox) -> (JoinHandle<Result<Offset, Closed>>, mpsc:
 }
 
 #[test]
-fn a_blocked_appender_goes_on_when_there_is_room() {
+fn a_release_unblocks_appenders() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     let (thread, waiting) = blocked_appender(&inbox);
@@ -451,7 +451,7 @@ fn a_blocked_appender_goes_on_when_there_is_room() {
 }
 
 #[test]
-fn closing_sends_a_blocked_appender_away_without_an_offset() {
+fn closing_fails_a_blocked_append() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     let (thread, waiting) = blocked_appender(&inbox);
@@ -463,7 +463,7 @@ fn closing_sends_a_blocked_appender_away_without_an_offset() {
 }
 
 #[test]
-fn every_fsync_policy_keeps_what_was_appended() {
+fn every_fsync_policy_keeps_appended_records() {
     for fsync in [FsyncPolicy::Always, FsyncPolicy::Interval(Duration::from_millis(1)), FsyncPolicy::Never] {
         let dir = tempfile::tempdir().unwrap();
         let options = || InboxOptions { fsync, segment_bytes: 2000, ..options(dir.path()) };
@@ -480,14 +480,14 @@ fn every_fsync_policy_keeps_what_was_appended() {
 }
 
 #[test]
-fn an_inbox_that_could_not_hold_the_largest_record_is_refused() {
+fn too_small_an_inbox_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let options = InboxOptions { max_bytes: MIB - 1, ..options(dir.path()) };
     assert!(matches!(Inbox::open(options), Err(InboxError::TooSmall { .. })));
 }
 
 #[test]
-fn readers_beside_writers_see_every_record_once_and_whole() {
+fn concurrent_readers_see_every_record_once() {
     const RECORDS: usize = 3000;
     let dir = tempfile::tempdir().unwrap();
     let options = InboxOptions { segment_bytes: 20_000, ..options(dir.path()) };
@@ -518,7 +518,7 @@ fn readers_beside_writers_see_every_record_once_and_whole() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn any_bytes_as_a_segment_never_stop_the_start(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+    fn no_segment_content_prevents_opening(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
         let dir = tempfile::tempdir().unwrap();
         drop(open(&dir));
         fs::write(segment::path_of(&dir.path().join("inbox"), 5), bytes).unwrap();

@@ -1,33 +1,33 @@
-//! A message as the guard sees it: its packet identifier and hashes of what it holds.
+//! The fingerprint of a message: its packet identifier and hashes of its content.
 
 use sha2::{Digest, Sha256};
 
 use crate::domain::message::{Body, DeliveryFacts, Publication, Record};
 
-/// A message of `QoS` 1 or 2, reduced to what tells it from others.
+/// Identifying features of a message of `QoS` 1 or 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// As the broker numbered it; 0 where it could not be read.
+    /// Packet identifier assigned by the broker; 0 if it could not be read.
     pub packet_id: u16,
-    /// The broker says that it may have sent it before.
+    /// DUP flag: the broker may have sent the message before.
     pub duplicate: bool,
-    /// What it holds.
+    /// Hashes of the content.
     pub content: Content,
 }
 
-/// What is equal in two deliveries of the same message.
+/// Features that are equal in all deliveries of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
     /// 64 bits of the topic's SHA-256.
     pub topic: u64,
     /// 128 bits of the payload's SHA-256.
     pub payload: u128,
-    /// Sent as a retained message.
+    /// Retained flag.
     pub retained: bool,
 }
 
 impl Fingerprint {
-    /// Of a message as the broker hands it over; `None` at `QoS` 0, which is never sent again.
+    /// Returns the fingerprint of a received message, or `None` at `QoS` 0, which is never redelivered.
     #[must_use]
     pub fn from_publication(publication: &Publication<'_>) -> Option<Fingerprint> {
         let payload = || {
@@ -37,7 +37,7 @@ impl Fingerprint {
         Fingerprint::new(publication.delivery, publication.topic, payload)
     }
 
-    /// Of a message in the inbox: equal to what it was when it came.
+    /// Returns the fingerprint of a stored message, equal to its fingerprint on receipt.
     #[must_use]
     pub fn from_record(record: &Record) -> Option<Fingerprint> {
         let payload = || match &record.body {

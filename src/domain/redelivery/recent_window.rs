@@ -1,35 +1,35 @@
-//! The messages received last, in order, no two with the same packet identifier.
+//! The recent window: the last messages in order of receipt, without a repeated packet identifier.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::fingerprint::{Content, Fingerprint};
 use super::{HALF_ID_SPACE, MAX_PACKET_ID, MAX_WINDOW_MESSAGES, RECEIVE_MAXIMUM, VARIED_PAYLOADS};
 
-/// A message that was received.
+/// A received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowEntry {
-    /// As the broker numbered it.
+    /// Packet identifier assigned by the broker.
     pub packet_id: u16,
-    /// What it held.
+    /// Hashes of the content.
     pub content: Content,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct RecentWindow {
-    /// Each with its step ahead of the one before.
+    /// Messages, each with the distance of its identifier from the previous one.
     entries: VecDeque<(WindowEntry, u16)>,
-    /// Steps from the first to the last: below 65,535, so that all identifiers differ.
+    /// Sum of all steps. It stays below 65,535, so all identifiers differ.
     span: u32,
-    /// The topics whose payloads never repeat, once somebody has asked since the last change.
+    /// Cached topics whose payloads never repeat; `None` after a change.
     varied: Option<HashSet<u64>>,
 }
 
-/// How a message goes on with those before it.
+/// How the identifier of a new message relates to the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Joined {
-    /// Its identifier lies ahead of all others.
+    /// The identifier is ahead of all others.
     Rising,
-    /// It does not; the tail begins anew with it.
+    /// The identifier is not ahead; the window was reset to this message.
     SteppedBack,
 }
 
@@ -80,8 +80,8 @@ impl RecentWindow {
         self.entries.push_back((entry, 0));
     }
 
-    /// Where identifiers are passed over, fewer messages fit on the circle: those count that have to be known, and the others
-    /// make room.
+    /// Drops old messages beyond the receive maximum if skipped identifiers leave too little space on the
+    /// identifier circle.
     fn make_room_for(&mut self, step: Option<u16>) {
         let Some(step) = step else { return };
         while self.span + u32::from(step) >= u32::from(MAX_PACKET_ID)
@@ -113,7 +113,8 @@ impl RecentWindow {
         self.entries.get(index).is_some_and(|(entry, _)| equal(entry))
     }
 
-    /// Whether the topic, or all topics together, have many messages here, and no two of the same content.
+    /// Returns whether the topic, or all topics together, have many messages in the window and no repeated
+    /// payload.
     pub(super) fn is_varied(&mut self, topic: u64) -> bool {
         let RecentWindow { entries, varied, .. } = self;
         varied.get_or_insert_with(|| varied_topics(entries)).contains(&topic)
@@ -133,8 +134,8 @@ fn varied_topics(entries: &VecDeque<(WindowEntry, u16)>) -> HashSet<u64> {
     topics.into_keys().collect()
 }
 
-/// How far `to` lies ahead of `from` on the circle of identifiers; `None` when it does not. A step of more than half a
-/// circle could as well be one back.
+/// Returns how far `to` is ahead of `from` on the identifier circle. Returns `None` beyond half a circle,
+/// because the step could then be backwards.
 fn step_ahead(from: u16, to: u16) -> Option<u16> {
     if from == 0 || to == 0 {
         return None;

@@ -1,4 +1,5 @@
-//! The guard against a model of a broker that sends in order within a window, on a line that is cut anywhere.
+//! Tests of the guard with a model broker that sends in order within a window, over a connection that fails
+//! anywhere.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
@@ -6,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// How a broker chooses packet identifiers.
+/// A broker's policy of assigning packet identifiers.
 #[derive(Debug, Clone)]
 enum Allocator {
     /// 1 to 65,535, then 1.
@@ -21,7 +22,7 @@ enum Allocator {
     Fifo(VecDeque<u16>),
     /// A stack of free identifiers.
     Lifo(Vec<u16>),
-    /// Any that is free, of so many; the state of a generator.
+    /// A random free identifier of the first `of`; `state` is the state of the generator.
     Random {
         of: u16,
         state: u64,
@@ -62,7 +63,7 @@ impl Allocator {
     }
 }
 
-/// A message: `serial` is what only the test knows of it.
+/// A message. The guard does not see `serial`.
 #[derive(Debug, Clone, Copy)]
 struct Message {
     serial: u64,
@@ -76,17 +77,17 @@ struct Packet {
     message: Message,
 }
 
-/// What happens next. Numbers are upper bounds.
+/// A step of a run. Numbers are upper bounds.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Publish(usize),
-    /// So many messages come to us.
+    /// We receive messages.
     Receive(usize),
-    /// So many acknowledgements come to the broker.
+    /// The broker receives acknowledgements.
     Acknowledge(usize),
-    /// All under way in both directions is lost; the session resumes.
+    /// All data in flight is lost in both directions, and the session resumes.
     Cut,
-    /// As a cut, and the gateway starts anew with what it has on disk.
+    /// Like a cut, and the gateway restarts from its stored state.
     Kill,
 }
 
@@ -94,7 +95,7 @@ struct World {
     guard: RedeliveryGuard,
     allocator: Allocator,
     window: usize,
-    /// Payloads come round after so many.
+    /// Number of messages after which payloads repeat.
     period: u64,
     topics: u64,
     next_serial: u64,
@@ -197,7 +198,7 @@ impl World {
         self.guard.begin_connection(InFlight::Bounded);
     }
 
-    /// Everything published so far comes through and is acknowledged.
+    /// Delivers and acknowledges all published messages.
     fn drain(&mut self) {
         while !self.to_us.is_empty() || !self.to_broker.is_empty() {
             self.receive();
@@ -228,8 +229,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 1..150)
 }
 
-/// As many messages, all acknowledged, then some that are lost on the way: what a reused identifier needs to be
-/// taken for an old message. Where payloads come round after the same number, they even agree.
+/// Publishes messages that are all acknowledged, then some that are lost on the way. A reused identifier could
+/// then be mistaken for an old message, and payloads may even repeat after the same number.
 fn opening() -> impl Strategy<Value = (Vec<Step>, u64)> {
     let count = 1..80_usize;
     (count, 1..80_usize, 1..80_u64, any::<bool>()).prop_map(|(count, lost, period, agree)| {
@@ -244,7 +245,7 @@ fn opening() -> impl Strategy<Value = (Vec<Step>, u64)> {
     })
 }
 
-/// Those whose first early reuse can be foretold: they lose nothing, whatever the payloads.
+/// Policies with a predictable first reuse, which lose nothing whatever the payloads.
 fn orderly(window: u16) -> impl Strategy<Value = Allocator> {
     prop_oneof![
         Just(Allocator::LowestFree),
@@ -279,14 +280,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn a_broker_that_reuses_identifiers_in_some_order_loses_nothing(
+    fn predictable_reuse_loses_nothing(
         (window, allocator) in with_window(orderly), (opening, period) in opening(), topics in 1..3_u64, steps in steps(),
     ) {
         play(&mut World::new(allocator, window, period, topics), &[opening, steps].concat());
     }
 
     #[test]
-    fn payloads_that_repeat_lose_nothing_however_early_identifiers_are_reused(
+    fn repeated_payloads_lose_nothing(
         (window, allocator) in with_window(any_early_reuse),
         (opening, period) in opening(), topics in 1..4_u64, steps in steps(),
     ) {
@@ -295,7 +296,7 @@ proptest! {
     }
 
     #[test]
-    fn payloads_that_differ_lose_nothing_however_early_identifiers_are_reused(
+    fn different_payloads_lose_nothing(
         (window, allocator) in with_window(any_early_reuse),
         (opening, _) in opening(), topics in 1..4_u64, steps in steps(),
     ) {
@@ -303,7 +304,7 @@ proptest! {
     }
 
     #[test]
-    fn a_proven_broker_loses_nothing_and_repeats_nothing_even_if_all_payloads_are_equal(
+    fn a_trusted_broker_repeats_nothing(
         first in any::<u16>(), window in 1..40_usize, period in 1..5_u64, steps in steps(),
     ) {
         let mut world = World::new(Allocator::Rising(first), window, period, 1);
@@ -315,7 +316,7 @@ proptest! {
     }
 
     #[test]
-    fn a_young_session_repeats_nothing_where_payloads_differ(
+    fn a_warming_session_repeats_nothing(
         first in any::<u16>(), window in 1..40_usize, topics in 1..4_u64, steps in steps(),
     ) {
         let mut world = World::new(Allocator::Rising(first), window, u64::MAX, topics);
@@ -325,7 +326,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_remembered_is_all_that_a_restart_needs(
+    fn stored_memory_suffices_for_a_restart(
         (window, allocator) in with_window(any_early_reuse), period in 1..80_u64, steps in steps(),
     ) {
         let mut world = World::new(allocator, window, period.min(VARIED_PAYLOADS as u64 - 1), 1);
@@ -341,7 +342,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn the_first_message_of_a_new_round_of_identifiers_is_not_lost_however_long_the_round(
+    fn a_new_identifier_cycle_loses_nothing(
         length in 1..=u16::MAX, rounds in 1..3_usize,
     ) {
         let mut guard = received((1..=length).cycle().take(rounds * usize::from(length)).map(sent_again));
@@ -349,7 +350,7 @@ proptest! {
     }
 }
 
-/// A guard that trusts the broker, and one topic whose payload is always the same.
+/// A guard that trusts the broker, with one topic of equal payloads.
 fn trusted() -> World {
     let mut world = World::new(Allocator::Rising(0), 50, 1, 1);
     world.warm_up(MIN_RISING_IDS as usize);
@@ -362,7 +363,7 @@ fn lose_acknowledgements(world: &mut World, count: usize) {
     world.perform(Step::Cut);
 }
 
-/// A guard that has received these messages, and a connection that begins anew.
+/// A guard that has received these messages, at the start of a connection.
 fn received(fingerprints: impl Iterator<Item = Fingerprint>) -> RedeliveryGuard {
     let mut guard = RedeliveryGuard::default();
     for fingerprint in fingerprints {
@@ -372,13 +373,13 @@ fn received(fingerprints: impl Iterator<Item = Fingerprint>) -> RedeliveryGuard 
     guard
 }
 
-/// All of one content.
+/// A redelivered message; all have equal content.
 fn sent_again(packet_id: u16) -> Fingerprint {
     Fingerprint { packet_id, duplicate: true, content: Content { topic: 1, payload: 1, retained: false } }
 }
 
 #[test]
-fn a_broker_that_has_more_under_way_than_it_may_is_followed_half_as_far_back_as_identifiers_rose() {
+fn trust_covers_half_the_rise() {
     let mut guard = received((1..=20_000).map(sent_again));
     assert_eq!(guard.classify(&sent_again(10_000)), DeliveryKind::New);
     assert!((10_001..=20_000).all(|id| guard.classify(&sent_again(id)) == DeliveryKind::Redelivered));
@@ -386,7 +387,7 @@ fn a_broker_that_has_more_under_way_than_it_may_is_followed_half_as_far_back_as_
 }
 
 #[test]
-fn beyond_half_of_all_identifiers_payloads_have_to_differ() {
+fn beyond_half_the_identifiers_payloads_decide() {
     let varied = |packet_id: u16| Fingerprint {
         content: Content { payload: packet_id.into(), ..sent_again(packet_id).content },
         ..sent_again(packet_id)
@@ -401,7 +402,7 @@ fn beyond_half_of_all_identifiers_payloads_have_to_differ() {
 }
 
 #[test]
-fn identifiers_that_are_passed_over_shorten_the_memory_and_are_no_step_back() {
+fn skipped_identifiers_shorten_the_window() {
     let rising = |step: usize| (0..65_535_u32).cycle().step_by(step).map(|id| u16::try_from(id + 1).unwrap());
     for (step, remembered) in [(1, MAX_WINDOW_MESSAGES), (3, 21_845), (60, 1_093)] {
         let guard = received(rising(step).take(140_000).map(sent_again));
@@ -410,7 +411,7 @@ fn identifiers_that_are_passed_over_shorten_the_memory_and_are_no_step_back() {
 }
 
 #[test]
-fn a_third_delivery_is_recognised_as_well() {
+fn a_third_delivery_is_recognised() {
     let mut world = trusted();
     lose_acknowledgements(&mut world, 7);
     for _ in 0..3 {
@@ -422,17 +423,17 @@ fn a_third_delivery_is_recognised_as_well() {
 }
 
 #[test]
-fn the_first_message_that_is_not_the_next_one_ends_recognition() {
+fn an_unexpected_message_ends_recognition() {
     let mut world = trusted();
     lose_acknowledgements(&mut world, 3);
-    // The second comes before the first.
+    // The first two messages arrive in reverse order.
     world.to_us.swap(0, 1);
     world.drain();
     assert_eq!(world.repeated, 2);
 }
 
 #[test]
-fn without_dup_nothing_is_a_redelivery() {
+fn messages_without_dup_are_new() {
     let mut world = trusted();
     lose_acknowledgements(&mut world, 3);
     world.to_us.iter_mut().for_each(|packet| packet.duplicate = false);
@@ -441,7 +442,7 @@ fn without_dup_nothing_is_a_redelivery() {
 }
 
 #[test]
-fn a_new_session_forgets_what_was_received() {
+fn a_new_session_forgets_messages() {
     let mut world = trusted();
     lose_acknowledgements(&mut world, 3);
     world.guard.begin_session();
@@ -451,7 +452,7 @@ fn a_new_session_forgets_what_was_received() {
 }
 
 #[test]
-fn a_doubt_ends_the_proof_but_not_the_recognition_of_varied_payloads() {
+fn invalidation_spares_varied_payloads() {
     for (period, expected) in [(1, 3), (u64::MAX, 0)] {
         let mut world = World::new(Allocator::Rising(0), 50, period, 1);
         world.warm_up(MIN_RISING_IDS as usize);
@@ -463,7 +464,7 @@ fn a_doubt_ends_the_proof_but_not_the_recognition_of_varied_payloads() {
 }
 
 #[test]
-fn without_a_bound_only_a_whole_round_of_identifiers_is_a_proof() {
+fn unbounded_trust_needs_a_full_cycle() {
     for (risen, expected) in [(MIN_RISING_IDS, 3), (MIN_RISING_IDS_UNBOUNDED, 0)] {
         let mut world = trusted();
         world.guard = RedeliveryGuard::resume(RedeliveryMemory { risen, ..world.guard.memory() });
@@ -475,7 +476,7 @@ fn without_a_bound_only_a_whole_round_of_identifiers_is_a_proof() {
 }
 
 #[test]
-fn the_oldest_message_of_a_young_session_is_never_taken_for_sent_again() {
+fn the_oldest_warming_message_is_new() {
     let mut world = World::new(Allocator::Rising(0), 50, u64::MAX, 1);
     lose_acknowledgements(&mut world, 40);
     world.drain();
@@ -483,7 +484,7 @@ fn the_oldest_message_of_a_young_session_is_never_taken_for_sent_again() {
 }
 
 #[test]
-fn a_step_back_is_told_once_and_ends_all_recognition_until_the_proof() {
+fn a_step_back_ends_trust() {
     let mut world = World::new(Allocator::Rising(0), 50, u64::MAX, 1);
     world.warm_up(100);
     let fingerprint = |packet_id| Fingerprint {
@@ -497,15 +498,15 @@ fn a_step_back_is_told_once_and_ends_all_recognition_until_the_proof() {
     world.warm_up(MIN_RISING_IDS as usize - 10);
     lose_acknowledgements(&mut world, 3);
     world.drain();
-    assert_eq!(world.repeated, 3, "not proven yet");
+    assert_eq!(world.repeated, 3, "not trusted yet");
     world.warm_up(MIN_RISING_IDS as usize);
     lose_acknowledgements(&mut world, 3);
     world.drain();
-    assert_eq!(world.repeated, 3, "proven again");
+    assert_eq!(world.repeated, 3, "trusted again");
 }
 
 #[test]
-fn a_short_round_of_long_steps_is_no_rise() {
+fn long_steps_are_no_rise() {
     let mut guard = RedeliveryGuard::default();
     let content = Content { topic: 1, payload: 1, retained: false };
     let mut round = [1, 22_000, 44_000].into_iter().cycle().take(3 * MIN_RISING_IDS as usize);
@@ -517,11 +518,11 @@ fn a_short_round_of_long_steps_is_no_rise() {
 }
 
 #[test]
-fn a_message_passed_over_counts_as_never_sent() {
+fn a_discarded_message_counts_as_unsent() {
     let mut world = World::new(Allocator::Rising(0), 50, u64::MAX, 1);
     world.warm_up(50);
     lose_acknowledgements(&mut world, 3);
-    // It came between the first and the second, and was passed over then as it is now.
+    // The message arrives between the first and the second and is discarded, as before.
     let other = Content { topic: 9, payload: 9, retained: true };
     world.receive();
     let passed_over = Fingerprint { packet_id: 60_000, duplicate: true, content: other };
@@ -531,7 +532,7 @@ fn a_message_passed_over_counts_as_never_sent() {
 }
 
 #[test]
-fn identifiers_that_cannot_be_read_are_never_trusted() {
+fn unreadable_identifiers_are_never_trusted() {
     let mut guard = RedeliveryGuard::default();
     let content = Content { topic: 1, payload: 1, retained: false };
     for _ in 0..3 * MIN_RISING_IDS {

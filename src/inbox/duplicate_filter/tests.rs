@@ -9,7 +9,7 @@ use crate::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
 
 const SESSION: &str = "gateway@broker:1883";
 
-/// An inbox of small segments, told of its broker, at the beginning of a connection.
+/// Opens an inbox with small segments at the start of a connection.
 fn open(dir: &TempDir) -> Inbox {
     open_for(dir, SESSION)
 }
@@ -51,18 +51,18 @@ fn file(dir: &TempDir) -> PathBuf {
     dir.path().join(REDELIVERY_FILE)
 }
 
-/// Ends as `kill -9` does: the file is as it was, and the log tells what came since.
+/// Imitates `kill -9`: the file stays as it was, and the log holds the newer messages.
 fn kill(dir: &TempDir, inbox: Inbox) {
     let before = fs::read(file(dir)).unwrap();
     drop(inbox);
     fs::write(file(dir), before).unwrap();
 }
 
-/// Enough for the proof, and for many segments.
+/// Enough messages for a trusted broker and for many segments.
 const MANY: u16 = 3_000;
 
 #[test]
-fn what_was_received_is_recognised_after_a_restart() {
+fn messages_are_recognised_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     for is_killed in [false, true] {
         let inbox = open(&dir);
@@ -78,7 +78,7 @@ fn what_was_received_is_recognised_after_a_restart() {
 }
 
 #[test]
-fn after_an_orderly_end_the_file_knows_of_every_record() {
+fn an_orderly_shutdown_stores_every_record() {
     let dir = tempfile::tempdir().unwrap();
     let seen = || {
         let page: Page = serde_json::from_str(&text(&dir)).unwrap();
@@ -93,7 +93,7 @@ fn after_an_orderly_end_the_file_knows_of_every_record() {
 }
 
 #[test]
-fn what_was_received_is_recognised_when_its_segments_are_gone() {
+fn messages_of_deleted_segments_are_recognised() {
     let dir = tempfile::tempdir().unwrap();
     for watermark_from_the_end in [0, 500] {
         let inbox = open(&dir);
@@ -111,7 +111,7 @@ fn what_was_received_is_recognised_when_its_segments_are_gone() {
 }
 
 #[test]
-fn the_file_is_small_beside_a_segment_while_segments_are_deleted_and_complete_at_the_end() {
+fn only_the_final_file_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let stored = || serde_json::from_str::<Page>(&text(&dir)).unwrap().tail.len();
     let inbox = open(&dir);
@@ -124,11 +124,11 @@ fn the_file_is_small_beside_a_segment_while_segments_are_deleted_and_complete_at
 }
 
 #[test]
-fn a_restart_remembers_whether_the_broker_is_trusted() {
+fn trust_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append(&inbox, 1..=100);
-    // One step back ends all recognition; only the proof brings it again.
+    // One step back ends all recognition until enough identifiers have risen again.
     append(&inbox, 1..=200);
     kill(&dir, inbox);
     assert!(recognised(&open(&dir), 199..=200).is_empty());
@@ -137,7 +137,7 @@ fn a_restart_remembers_whether_the_broker_is_trusted() {
 }
 
 #[test]
-fn nothing_of_before_is_recognised_in_a_new_session_or_at_another_broker() {
+fn another_session_recognises_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append(&inbox, 1..=MANY);
@@ -153,7 +153,7 @@ fn nothing_of_before_is_recognised_in_a_new_session_or_at_another_broker() {
 }
 
 #[test]
-fn a_lost_or_damaged_file_costs_recognition_and_nothing_else() {
+fn a_damaged_file_costs_only_recognition() {
     for damage in [
         |path: &Path| fs::remove_file(path).unwrap(),
         |path: &Path| fs::write(path, "00000000\n{}").unwrap(),
@@ -176,7 +176,7 @@ fn a_lost_or_damaged_file_costs_recognition_and_nothing_else() {
     }
 }
 
-/// Messages that all hold the same: only the proof tells them apart.
+/// Messages with equal content are recognised only at a trusted broker.
 fn take_equal<T>(packet_id: u16, duplicate: bool, take: impl FnOnce(&Publication<'_>) -> T) -> T {
     let delivery = DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() };
     take(&Publication { topic: "equal", payload: b"{}", delivery: &delivery, unfit: None })
@@ -199,7 +199,7 @@ fn text(dir: &TempDir) -> String {
     }
 }
 
-/// Changes the file as if another program, or another boot, had written it.
+/// Changes the file as another program or another boot would.
 fn rewrite(dir: &TempDir, change: impl FnOnce(&mut serde_json::Value)) {
     let mut page = serde_json::from_str(&text(dir)).unwrap();
     change(&mut page);
@@ -207,7 +207,7 @@ fn rewrite(dir: &TempDir, change: impl FnOnce(&mut serde_json::Value)) {
 }
 
 #[test]
-fn a_doubt_outlives_the_process() {
+fn an_invalidation_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append_equal(&inbox, 1..=MANY);
@@ -217,16 +217,16 @@ fn a_doubt_outlives_the_process() {
     assert!(!is_proven_at(&inbox, MANY));
     append_equal(&inbox, MANY + 1..=MANY + 100);
     kill(&dir, inbox);
-    assert!(!is_proven_at(&open(&dir), MANY + 100), "the proof begins with what came after the doubt");
+    assert!(!is_proven_at(&open(&dir), MANY + 100), "evidence starts after the invalidation");
 }
 
 #[test]
-fn a_repeated_doubt_writes_nothing() {
+fn a_repeated_invalidation_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append_equal(&inbox, 1..=10);
     inbox.invalidate_session(SESSION).unwrap();
-    // Had it been replaced it would be here again.
+    // Replacing the file would create it again.
     fs::remove_file(file(&dir)).unwrap();
     inbox.invalidate_session(SESSION).unwrap();
     assert!(!file(&dir).exists());
@@ -236,11 +236,11 @@ fn a_repeated_doubt_writes_nothing() {
 }
 
 #[test]
-fn a_doubt_that_could_not_be_kept_is_kept_with_the_next() {
+fn an_unstored_invalidation_is_stored_later() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append_equal(&inbox, 1..=10);
-    // Neither can be replaced nor removed.
+    // A directory can be neither replaced nor removed as a file.
     fs::remove_file(file(&dir)).unwrap();
     fs::create_dir(file(&dir)).unwrap();
     inbox.invalidate_session(SESSION).unwrap_err();
@@ -250,7 +250,7 @@ fn a_doubt_that_could_not_be_kept_is_kept_with_the_next() {
 }
 
 #[test]
-fn the_proof_outlives_the_process_and_not_the_machines_run() {
+fn trust_ends_with_the_boot() {
     let another_boot = |page: &mut serde_json::Value| page["boot"] = "another".into();
     let unknown_boot = |page: &mut serde_json::Value| page["boot"] = serde_json::Value::Null;
     let before_boots = |page: &mut serde_json::Value| {
@@ -270,19 +270,19 @@ fn the_proof_outlives_the_process_and_not_the_machines_run() {
         if let Some(change) = change {
             rewrite(&dir, change);
         }
-        // Without the boot's name every start is a doubt.
+        // Without a boot id every start drops the evidence.
         let is_proven = is_same && boot_id().is_some();
         assert_eq!(is_proven_at(&open(&dir), MANY), is_proven);
         let inbox = open(&dir);
         assert_eq!(is_proven_at(&inbox, MANY), is_proven, "no later start on this boot brings it back");
         append_equal(&inbox, MANY + 1..=2 * MANY);
         kill(&dir, inbox);
-        assert_eq!(is_proven_at(&open(&dir), 2 * MANY), boot_id().is_some(), "a proof of this boot");
+        assert_eq!(is_proven_at(&open(&dir), 2 * MANY), boot_id().is_some(), "evidence of this boot");
     }
 }
 
 #[test]
-fn a_file_without_a_proof_learns_the_new_boot_as_well() {
+fn an_untrusted_file_records_the_boot() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(&dir));
     rewrite(&dir, |page| page["boot"] = "another".into());
@@ -293,7 +293,7 @@ fn a_file_without_a_proof_learns_the_new_boot_as_well() {
 }
 
 #[test]
-fn nothing_is_recognised_of_a_log_whose_known_part_is_damaged() {
+fn a_damaged_log_recognises_nothing() {
     let dir = tempfile::tempdir().unwrap();
     append(&open(&dir), 1..=MANY);
     let newest = newest_segment(&dir);
@@ -315,7 +315,7 @@ fn newest_segment(dir: &TempDir) -> PathBuf {
 }
 
 #[test]
-fn the_file_of_another_inbox_is_not_believed() {
+fn a_foreign_file_is_rejected() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let inbox = open(&dir);
     append(&inbox, 1..=MANY);
@@ -327,7 +327,7 @@ fn the_file_of_another_inbox_is_not_believed() {
 }
 
 #[test]
-fn a_record_that_is_torn_off_is_not_recognised_and_those_before_it_are() {
+fn a_torn_record_is_not_recognised() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir);
     append(&inbox, 1..=MANY);
@@ -339,7 +339,7 @@ fn a_record_that_is_torn_off_is_not_recognised_and_those_before_it_are() {
 }
 
 #[test]
-fn a_payload_above_the_limit_is_recognised_from_what_is_kept_of_it() {
+fn a_large_payload_is_recognised() {
     let dir = tempfile::tempdir().unwrap();
     let large = |packet_id, duplicate, first: u8, take: &dyn Fn(&Publication<'_>) -> bool| {
         let delivery = DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() };
@@ -356,7 +356,7 @@ fn a_payload_above_the_limit_is_recognised_from_what_is_kept_of_it() {
 }
 
 #[test]
-fn messages_of_qos_0_come_in_between_without_being_missed() {
+fn qos_0_messages_do_not_interfere() {
     let dir = tempfile::tempdir().unwrap();
     let fleeting = |inbox: &Inbox| {
         let publication =

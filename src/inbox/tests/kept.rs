@@ -1,11 +1,11 @@
-//! Finished segments, kept in case the database goes back.
+//! Retention of finished segments, in case the database loses commits.
 
 use super::*;
 use crate::domain::message::OFFSETS_PER_START;
 
 const PAYLOAD: [u8; 900] = [7; 900];
 
-/// Of segments with three messages each.
+/// Opens an inbox with three messages per segment.
 fn keeping(dir: &TempDir, keep: KeepPolicy) -> Inbox {
     Inbox::open(InboxOptions { segment_bytes: 3_000, keep, ..options(dir.path()) }).unwrap().0
 }
@@ -19,7 +19,7 @@ fn fill(inbox: &Inbox, messages: usize) -> Vec<Offset> {
 }
 
 #[test]
-fn a_finished_segment_can_be_read_and_takes_no_room() {
+fn finished_segments_stay_readable() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = keeping(&dir, for_long(MIB));
     let offsets = fill(&inbox, 9);
@@ -32,7 +32,7 @@ fn a_finished_segment_can_be_read_and_takes_no_room() {
 }
 
 #[test]
-fn the_oldest_kept_segments_go_beyond_the_bound() {
+fn the_size_limit_deletes_oldest_segments() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = keeping(&dir, for_long(6_000));
     let offsets = fill(&inbox, 12);
@@ -43,7 +43,7 @@ fn the_oldest_kept_segments_go_beyond_the_bound() {
 }
 
 #[test]
-fn kept_segments_go_when_they_are_old() {
+fn expired_segments_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = keeping(&dir, KeepPolicy { max_age: Duration::ZERO, max_bytes: MIB });
     let offsets = fill(&inbox, 9);
@@ -52,7 +52,7 @@ fn kept_segments_go_when_they_are_old() {
 }
 
 #[test]
-fn a_lower_watermark_makes_kept_segments_needed_again() {
+fn a_lower_watermark_restores_kept_segments() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = keeping(&dir, for_long(MIB));
     let offsets = fill(&inbox, 12);
@@ -64,9 +64,9 @@ fn a_lower_watermark_makes_kept_segments_needed_again() {
     assert_eq!((inbox.bytes(), inbox.kept_bytes()), (all, 0));
 }
 
-/// Before the lanes have said where they are, nothing is known to be done.
+/// Until the lanes report their offsets, no record is known to be done.
 #[test]
-fn kept_segments_are_kept_over_a_restart_until_the_lanes_are_open() {
+fn kept_segments_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = keeping(&dir, for_long(MIB));
     let offsets = fill(&inbox, 12);
@@ -75,7 +75,7 @@ fn kept_segments_are_kept_over_a_restart_until_the_lanes_are_open() {
     drop(inbox);
     let inbox = keeping(&dir, KeepPolicy::NONE);
     assert_eq!(inbox.kept_bytes(), kept, "they count as before");
-    assert_eq!(inbox.bytes(), live + segment::HEADER_BYTES, "and one is begun");
+    assert_eq!(inbox.bytes(), live + segment::HEADER_BYTES, "and a new segment");
     assert_eq!(inbox.unreleased().records, 3);
     inbox.release(offsets[9]).unwrap();
     assert_eq!(inbox.kept_bytes(), 0);
@@ -83,7 +83,7 @@ fn kept_segments_are_kept_over_a_restart_until_the_lanes_are_open() {
 }
 
 #[test]
-fn a_full_inbox_has_room_for_others_when_segments_are_kept() {
+fn kept_segments_do_not_count_as_full() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = keeping(&dir, for_long(8 * MIB));
     let mut last = 0;
@@ -95,7 +95,7 @@ fn a_full_inbox_has_room_for_others_when_segments_are_kept() {
 }
 
 #[test]
-fn an_inbox_begins_above_offsets_that_others_have_issued() {
+fn begin_above_skips_issued_offsets() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open(&dir);
     let own = inbox.next_offset();

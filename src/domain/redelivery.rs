@@ -1,7 +1,7 @@
 //! Distinguishes messages that the broker redelivers, because it did not receive our PUBACK, from new messages.
 //!
 //! # Redelivery on the wire
-//! We acknowledge in order of receipt over one TCP connection, so the broker has received the acknowledgements
+//! We acknowledge in order of receipt over one TCP connection. So the broker has received the acknowledgements
 //! of a *prefix* of our messages. When the session resumes, the broker first resends its unacknowledged
 //! messages. They have the original order and packet identifiers (MQTT 5, 4.4 and 4.6). After a lost connection
 //! the messages are therefore:
@@ -19,8 +19,8 @@
 //! delivery is recognised as well.
 //!
 //! # Why no message is lost
-//! A message is lost only if L begins with a message that has the packet identifier *and* the content of a
-//! window entry. For that, the broker must reuse an identifier while the window still contains it. So the guard
+//! A message is lost only if L begins with a message that equals a window entry in packet identifier *and*
+//! content. For that, the broker must reuse an identifier while the window still contains it. So the guard
 //! observes how the broker assigns identifiers, from the start of the session or its last invalidation:
 //!
 //! * **Trusted**: [`MIN_RISING_IDS`] consecutive messages had rising identifiers (65,535 is followed by 1).
@@ -132,20 +132,20 @@ pub struct RedeliveryGuard {
     evidence: Evidence,
     window: RecentWindow,
     in_flight: InFlight,
-    place: Place,
+    replay: ReplayState,
 }
 
 /// Progress of the redelivery on this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ReplayState {
     /// No message was received yet.
-    Beginning,
+    NotStarted,
     /// The window entry with this index is expected next.
-    At(usize),
-    /// Like `At`, but the last message was the expected one and was stored for lack of evidence.
-    UnsureBefore(usize),
+    Expecting(usize),
+    /// Like `Expecting`, but the last message was the expected one and was stored for lack of evidence.
+    Unproven(usize),
     /// The redelivery is over.
-    Over,
+    Ended,
 }
 
 impl Default for RedeliveryGuard {
@@ -162,7 +162,7 @@ impl RedeliveryGuard {
             evidence: Evidence { risen: memory.risen, stepped_back: memory.stepped_back },
             window: RecentWindow::from_entries(memory.window),
             in_flight: InFlight::Bounded,
-            place: Place::Over,
+            replay: ReplayState::Ended,
         }
     }
 
@@ -179,7 +179,7 @@ impl RedeliveryGuard {
     /// Notes that the following messages arrive over a new connection.
     pub fn begin_connection(&mut self, in_flight: InFlight) {
         self.in_flight = in_flight;
-        self.place = Place::Beginning;
+        self.replay = ReplayState::NotStarted;
     }
 
     /// Notes a new session, in which no message was sent before.
@@ -196,7 +196,7 @@ impl RedeliveryGuard {
     /// Drops all remembered messages, because they may be missing from the inbox.
     pub fn forget_messages(&mut self) {
         self.window = RecentWindow::default();
-        self.place = Place::Over;
+        self.replay = ReplayState::Ended;
         self.invalidate();
     }
 
@@ -207,52 +207,52 @@ impl RedeliveryGuard {
         let Some(index) = self.index_in_window(fingerprint) else {
             return DeliveryKind::New;
         };
-        let begins_with_the_oldest = self.place == Place::Beginning && index == 0;
+        let starts_with_oldest = self.replay == ReplayState::NotStarted && index == 0;
         let back = self.window.len().saturating_sub(index);
         let sure = match self.evidence.trust(self.in_flight, back) {
             Trust::Trusted => true,
-            Trust::Warming if begins_with_the_oldest => return DeliveryKind::New,
+            Trust::Warming if starts_with_oldest => return DeliveryKind::New,
             Trust::Warming => self.window.is_varied(fingerprint.content.topic),
             Trust::Untrusted => return DeliveryKind::New,
         };
         if sure {
-            self.place = Place::At(index + 1);
+            self.replay = ReplayState::Expecting(index + 1);
             DeliveryKind::Redelivered
         } else {
-            self.place = Place::UnsureBefore(index + 1);
+            self.replay = ReplayState::Unproven(index + 1);
             DeliveryKind::New
         }
     }
 
     /// Returns the message's index in the window if the message continues or begins a redelivery.
     fn index_in_window(&self, fingerprint: &Fingerprint) -> Option<usize> {
-        match self.place {
+        match self.replay {
             _ if !fingerprint.duplicate => None,
-            Place::Beginning => self.window.position(fingerprint),
-            Place::At(index) | Place::UnsureBefore(index) => {
+            ReplayState::NotStarted => self.window.position(fingerprint),
+            ReplayState::Expecting(index) | ReplayState::Unproven(index) => {
                 self.window.is_at(index, fingerprint).then_some(index)
             }
-            Place::Over => None,
+            ReplayState::Ended => None,
         }
     }
 
     /// Returns whether this message was just classified as expected, but with too little evidence.
-    fn is_unsure_of(&self, fingerprint: &Fingerprint) -> bool {
-        match self.place {
-            Place::UnsureBefore(next) => fingerprint.duplicate && self.window.is_at(next - 1, fingerprint),
-            Place::Beginning | Place::At(_) | Place::Over => false,
+    fn was_unproven(&self, fingerprint: &Fingerprint) -> bool {
+        match self.replay {
+            ReplayState::Unproven(next) => fingerprint.duplicate && self.window.is_at(next - 1, fingerprint),
+            ReplayState::NotStarted | ReplayState::Expecting(_) | ReplayState::Ended => false,
         }
     }
 
     /// Notes a stored message. Returns true when it shows for the first time in the session that the broker
     /// reuses packet identifiers early.
     pub fn received(&mut self, fingerprint: &Fingerprint) -> bool {
-        if self.is_unsure_of(fingerprint) {
+        if self.was_unproven(fingerprint) {
             // The window already contains this message.
             self.evidence.risen = 0;
             return false;
         }
-        self.place = Place::Over;
+        self.replay = ReplayState::Ended;
         match self.window.join(fingerprint) {
             Joined::Rising => {
                 self.evidence.risen = self.evidence.risen.saturating_add(1);

@@ -2,7 +2,7 @@
 //!
 //! The small file `redelivery` is a snapshot: the guard's memory and the log offset up to which it was updated.
 //! It is replaced when a session begins or is invalidated, before segments are deleted, and when the inbox is
-//! closed, but never for a single message. At startup, recovery replays the later records from the log.
+//! closed. No single message causes a write. At startup, recovery replays the later records from the log.
 //!
 //! If the file is missing or unreadable, no earlier message is recognised, so duplicates are possible. The same
 //! holds if a part of the log covered by the file is damaged, because its messages are lost.
@@ -210,14 +210,14 @@ impl DuplicateFilter {
         self.is_urgent = true;
     }
 
-    /// Takes the content to store, with `seen` as the end of the log and at most `most` messages. Returns
+    /// Takes the content to store, with `seen` as the end of the log and at most `max_messages` messages. Returns
     /// `None` if the file is up to date.
     pub(super) fn take_unstored(
         &mut self,
         dir: &Path,
         inbox: &InboxId,
         seen: Offset,
-        most: usize,
+        max_messages: usize,
     ) -> Option<Unstored> {
         let session = self.session.clone()?;
         if !std::mem::take(&mut self.is_unstored) {
@@ -225,7 +225,7 @@ impl DuplicateFilter {
         }
         self.is_urgent = false;
         let mut memory = self.guard.memory();
-        let surplus = memory.window.len().saturating_sub(most);
+        let surplus = memory.window.len().saturating_sub(max_messages);
         memory.window.drain(..surplus);
         // An orderly shutdown stores the omitted messages.
         self.is_unstored = surplus > 0;

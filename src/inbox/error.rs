@@ -37,12 +37,12 @@ pub enum InboxError {
         format: u32,
     },
     /// `max_bytes` is below the minimum.
-    #[error("an inbox of {max_bytes} bytes is too small: INBOX_MAX_BYTES must be at least {least}")]
+    #[error("an inbox of {max_bytes} bytes is too small: INBOX_MAX_BYTES must be at least {minimum}")]
     TooSmall {
         /// The configured value.
         max_bytes: u64,
         /// The minimum.
-        least: u64,
+        minimum: u64,
     },
     /// All offsets were issued (after eight million starts).
     #[error("the offsets of this inbox are used up: drain it and start with an empty directory")]

@@ -386,8 +386,8 @@ impl Log {
 
     /// Returns changes that the redelivery file does not contain yet.
     pub(super) fn take_unstored_redelivery(&mut self, extent: Extent) -> Option<Unstored> {
-        let most = extent.max_messages(self.limits.segment);
-        self.redelivery.take_unstored(&self.dir, &self.meta.id, self.next_offset, most)
+        let max_messages = extent.max_messages(self.limits.segment);
+        self.redelivery.take_unstored(&self.dir, &self.meta.id, self.next_offset, max_messages)
     }
 
     /// Takes the segments written since the last call.
@@ -459,9 +459,9 @@ impl Log {
         self.segments.keys().next().copied().unwrap_or(self.next_offset)
     }
 
-    /// Returns the bases of at most `most` segments, evenly spread, in order.
-    pub(super) fn sample_bases(&self, most: usize) -> Vec<Offset> {
-        let step = self.segments.len().div_ceil(most.max(1)).max(1);
+    /// Returns the bases of at most `max` segments, evenly spread, in order.
+    pub(super) fn sample_bases(&self, max: usize) -> Vec<Offset> {
+        let step = self.segments.len().div_ceil(max.max(1)).max(1);
         self.segments.keys().copied().step_by(step).collect()
     }
 

@@ -134,7 +134,7 @@ impl Inbox {
     /// Opens or creates the inbox and repairs damage. The caller must log the report.
     pub fn open(options: InboxOptions) -> Result<(Inbox, RecoveryReport), InboxError> {
         if options.max_bytes < MIN_MAX_BYTES {
-            return Err(InboxError::TooSmall { max_bytes: options.max_bytes, least: MIN_MAX_BYTES });
+            return Err(InboxError::TooSmall { max_bytes: options.max_bytes, minimum: MIN_MAX_BYTES });
         }
         durable::create_private_dir(&options.dir)?;
         let lock = DirectoryLock::acquire(&options.dir)?;

@@ -10,8 +10,8 @@
 //! Fields in brackets are present if a flag is set. Format 1 has no user properties and never sets that flag,
 //! so the same code reads it.
 //!
-//! The checksum covers length, offset and body. Its seed and the marker are derived from the inbox id, so a
-//! record of another inbox inside a payload is never read as a record of this inbox.
+//! The checksum covers length, offset and body. Its seed and the marker are derived from the inbox id. A record
+//! of another inbox inside a payload is therefore never read as a record of this inbox.
 
 use sha2::{Digest, Sha256};
 

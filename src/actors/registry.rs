@@ -248,11 +248,7 @@ impl FlowRegistryActor {
         } else if let Some(granted) = granted {
             let complete = granted == Granted::All;
             self.membership.set_subscribed(complete);
-            if granted == Granted::Nothing {
-                self.parts.observed.health.not_subscribed();
-            } else {
-                self.parts.observed.health.subscribed();
-            }
+            self.parts.observed.health.set_subscribed(granted != Granted::Nothing);
             if complete && self.has_handed_over_all() {
                 let handed_over = HandedOver {
                     session_kept: self.session.terms.session_kept,
@@ -329,7 +325,7 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
         self.session = Session { connected: true, terms, holds: Holds::default() };
         self.membership.set_subscribed(false);
         // A reconciliation of the previous connection may have ended meanwhile.
-        self.parts.observed.health.not_subscribed();
+        self.parts.observed.health.set_subscribed(false);
         self.work.resync = true;
         self.reconcile(context);
     }
@@ -343,7 +339,7 @@ impl Handler<Envelope<ConnectionLost>> for FlowRegistryActor {
         self.session = Session::default();
         self.membership.set_subscribed(false);
         // A reconciliation may have ended between the loss and this message.
-        self.parts.observed.health.not_subscribed();
+        self.parts.observed.health.set_subscribed(false);
     }
 }
 

@@ -183,12 +183,12 @@ impl RouterActor {
         context.spawn(reply.map(move |reply, router, context| {
             // During a drain no further records are worth waiting for.
             let is_all = !more && router.drained.is_empty();
-            let rest = rest(sent.elapsed(), weight, is_all);
-            if rest.is_zero() {
+            let linger = linger_after(sent.elapsed(), weight, is_all);
+            if linger.is_zero() {
                 router.reply(context, lane, epoch, &reply);
             } else {
                 // The lane counts as busy until `reply` runs, so no second batch is sent.
-                context.run_later(rest, move |router, context| router.reply(context, lane, epoch, &reply));
+                context.run_later(linger, move |router, context| router.reply(context, lane, epoch, &reply));
             }
         }));
     }

@@ -118,8 +118,8 @@ impl Child {
     }
 
     /// Counts a restart, unless the budget is exhausted and the gateway exits instead.
-    fn count_restart(&self, reason: ExitReason, verdict: &Verdict) {
-        if let Verdict::Restart { .. } = verdict {
+    fn count_restart(&self, reason: ExitReason, verdict: &RestartDecision) {
+        if let RestartDecision::Restart { .. } = verdict {
             self.mailbox.count_restart(reason);
         }
     }

@@ -113,7 +113,7 @@ impl Snapshot for Parts {
 
 /// Records a connection event, on the thread of the event.
 pub(super) fn note_connection(observed: &Telemetry, event: &MqttEvent) {
-    observed.health.not_subscribed();
+    observed.health.set_subscribed(false);
     match event {
         MqttEvent::Connected { .. } => observed.metrics.broker.connected(),
         MqttEvent::Lost { .. } => observed.metrics.broker.lost(),

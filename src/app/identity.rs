@@ -91,9 +91,9 @@ pub(super) async fn register_start(
     let (registry, registration) = loop {
         let judged = |registry: &RegisteredStarts| decide_start(&directory, registry, consent, &silent);
         match register(&database, &directory, &start_id, judged).await? {
-            (registry, Verdict::Register(registration)) => break (registry, registration),
-            (_, Verdict::Refuse(refusal)) => return Err(StartError::Identity(refusal)),
-            (_, Verdict::Watch(start)) => {
+            (registry, StartDecision::Register(registration)) => break (registry, registration),
+            (_, StartDecision::Refuse(refusal)) => return Err(StartError::Identity(refusal)),
+            (_, StartDecision::Watch(start)) => {
                 if is_alive(&database, &directory, &start).await? {
                     return Err(StartError::Identity(refuse_for(&directory, &start)));
                 }
@@ -117,7 +117,7 @@ pub(super) async fn register_start(
 /// Applies the registration to the inbox and logs its notices.
 fn apply_registration(
     inbox: &Inbox,
-    registry: &Registry,
+    registry: &RegisteredStarts,
     registration: &Registration,
 ) -> Result<(), StartError> {
     for notice in &registration.notices {
@@ -139,7 +139,7 @@ fn has_moved(registration: &Registration) -> bool {
 }
 
 /// Warns of an unused consent option. Left in a manifest, it would also consent to the next accident.
-fn warn_of_unused(consent: Consent, registry: &Registry, registration: &Registration) {
+fn warn_of_unused(consent: Consent, registry: &RegisteredStarts, registration: &Registration) {
     let has_not_moved = consent.database.is_some() && !has_moved(registration);
     if has_not_moved || (consent.new_inbox && registry.others.is_empty()) {
         log::warn!(

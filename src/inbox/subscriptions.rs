@@ -82,7 +82,7 @@ impl SubscriptionIdStore {
         subscriptions: impl Iterator<Item = (&'a str, &'a [FlowId])>,
     ) -> Result<Vec<SubscriptionId>, InboxError> {
         let mut file = self.file.clone();
-        let ids = file.ids.hold(subscriptions).ok_or(InboxError::SubscriptionIdsUsedUp)?;
+        let ids = file.ids.assign(subscriptions).ok_or(InboxError::SubscriptionIdsUsedUp)?;
         self.replace_file(file)?;
         Ok(ids)
     }
@@ -111,7 +111,7 @@ impl SubscriptionIdStore {
         let mut file = self.file.clone();
         let last = file.broker.replace(broker.to_owned());
         if last.is_some_and(|last| last != broker) {
-            file.ids.hold_all();
+            file.ids.mark_all_held();
         }
         self.replace_file(file)
     }
@@ -204,7 +204,7 @@ mod tests {
 
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         let binding = Binding { filter: "a/+", flows: &[7] };
-        assert_eq!(store.bindings().of(ids[0]), Some(binding));
+        assert_eq!(store.bindings().get(ids[0]), Some(binding));
         let again = ids_for(&mut store, &["c", "a/+"]);
         assert_eq!(again[1], ids[0]);
         assert!(!ids.contains(&again[0]));
@@ -212,8 +212,8 @@ mod tests {
         drop(store);
 
         let store = SubscriptionIdStore::open(dir.path()).unwrap();
-        assert_eq!(store.bindings().of(ids[0]), Some(binding));
-        assert_eq!(store.bindings().of(changed[0]), Some(Binding { filter: "a/+", flows: &[8] }));
+        assert_eq!(store.bindings().get(ids[0]), Some(binding));
+        assert_eq!(store.bindings().get(changed[0]), Some(Binding { filter: "a/+", flows: &[8] }));
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
         let before = r#"{"format":1,"next_id":9,"broker":"b:1","entries":{"a":{"id":8,"held":true}}}"#;
         durable::replace_small_file(dir.path(), STORE_FILE, before).unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
-        assert_eq!(store.bindings().of(8), Some(Binding { filter: "a", flows: &[] }));
+        assert_eq!(store.bindings().get(8), Some(Binding { filter: "a", flows: &[] }));
         assert_eq!(ids_for(&mut store, &["a"]), [9], "from now on it is known for whom");
     }
 
@@ -286,11 +286,11 @@ mod tests {
     fn a_damaged_file_is_quarantined() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
-        store.file.ids = SubscriptionIds::beginning_with(MAX_FIRST_ID + 1);
+        store.file.ids = SubscriptionIds::starting_at(MAX_FIRST_ID + 1);
         let old = ids_for(&mut store, &["a"]);
         std::fs::write(dir.path().join(STORE_FILE), "torn").unwrap();
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
-        assert_eq!(store.bindings().of(old[0]), None);
+        assert_eq!(store.bindings().get(old[0]), None);
         assert_ne!(ids_for(&mut store, &["b"]), old);
         assert!(dir.path().join("quarantine/subscriptions.whole.0").exists());
     }

@@ -21,7 +21,7 @@ fn messages(step: &'static str) -> impl Iterator<Item = Message> {
     let calls = step.lines().filter_map(|line| line.strip_prefix("mosquitto_pub -q 1 -t "));
     calls.map(|call| {
         let (topic, payload) = call.split_once(" -m '").unwrap();
-        Message::new(topic, payload.strip_suffix('\'').unwrap().to_owned())
+        Message::new(topic, payload.strip_suffix('\'').unwrap())
     })
 }
 

@@ -359,7 +359,7 @@ impl DeliveryActor {
     }
 
     fn record_success(&mut self) {
-        self.parts.observed.metrics.database.works();
+        self.parts.observed.metrics.database.mark_up();
         if std::mem::take(&mut self.table.failures) > 0 {
             log::info!("The delivery can access its tables again");
         }

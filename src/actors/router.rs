@@ -300,7 +300,7 @@ impl RouterActor {
                 let since = since.as_str();
                 log::warn!(
                     since, bytes, max_bytes, percent;
-                    "Inbox growth: {percent} % full, over {INBOX_GROWING_PERCENT} % since {since}: \
+                    "Inbox growing: {percent} % full, over {INBOX_GROWING_PERCENT} % since {since}: \
                      messages come faster than the database takes them"
                 );
             }

@@ -22,8 +22,8 @@ fn the_page_lists_every_field_of_the_log_and_no_other() {
 #[test]
 fn what_makes_messages_different_kinds_is_on_the_page_under_both_headings() {
     let source = fs::read_to_string(root().join("src/observe/limiter.rs")).unwrap();
-    let list =
-        source.split("const ABOUT: ").nth(1).unwrap().split_once('=').unwrap().1.split(';').next().unwrap();
+    let (_, declaration) = source.split_once("const SUBJECT_FIELDS: ").unwrap();
+    let list = declaration.split_once('=').unwrap().1.split(';').next().unwrap();
     let about: BTreeSet<String> = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
     assert!(about.len() > 5, "{about:?}");
     let listed = listed();

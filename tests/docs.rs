@@ -228,6 +228,22 @@ fn the_architecture_page_names_functions_and_tests_that_exist() {
     }
 }
 
+#[test]
+fn fail_points_are_documented() {
+    let page = read("docs/internals/testing.md");
+    let macros = ["crash_point!(\"", "fail_point!(\""];
+    let sources = sources_below(&root().join("src"));
+    let used: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| macros.iter().flat_map(|name| source.split(name).skip(1)))
+        .filter_map(|rest| rest.split_once('"').map(|(name, _)| name))
+        .collect();
+    assert!(used.len() > 20, "{used:?}");
+    let documented: BTreeSet<String> = quoted(&page).into_iter().collect();
+    let missing: Vec<_> = used.iter().filter(|name| !documented.contains(**name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// The targets of all links of a page.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)

@@ -1,5 +1,6 @@
 //! Several servers hold the database, and the one that takes writes changes.
 
+use crate::support::eventually;
 use crate::support::mariadb::{MariaDbServer, ReplicatedPair};
 use crate::support::mosquitto::Broker;
 use crate::support::net;
@@ -92,15 +93,18 @@ fn posts_go_on_after_a_failover() {
     world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "86400");
     let sink = Sink::new();
     world.flow("posted", "posted").posts_to(&sink.url("/")).insert(&world.sql);
+    // A post that waits has the delivery read its table.
+    sink.answer_with(503);
     let mut gateway = world.start_subscribed();
     world.publish("posted", r#"{"n": 1}"#);
-    sink.wait_for_delivered(1);
+    eventually("an attempt", || (!sink.requests().is_empty()).then_some(()));
     pair.wait_until_caught_up();
     pair.primary.kill();
-    pair.promote_replica();
-    // No message comes that would have a lane notice: the delivery finds out by itself.
+    // Nobody can switch before there is a server that takes writes: the delivery finds out by itself.
     gateway.wait_for_line_that("the delivery's word", &|line| line.contains("Outbox: "));
+    pair.promote_replica();
     wait_for_switch(&gateway, &pair.replica, &pair.primary);
+    sink.answer_with(200);
     world.look_at_mariadb(&pair.replica.url());
     world.publish("posted", r#"{"n": 2}"#);
     sink.wait_for_delivered(2);

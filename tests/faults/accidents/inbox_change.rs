@@ -46,7 +46,7 @@ fn a_lost_inbox_is_given_up_when_told() {
     let other = world.directory().join("other");
     let mark = world.broker.mark();
     let mut gateway = Gateway::start(&["--new-inbox"], &with_inbox(&world, &other), world.directory());
-    gateway.wait_for_line("is given up");
+    gateway.wait_for_line("is abandoned");
     world.wait_for_flows(mark);
     let messages = load.next(&world, 50);
     world.publish_all(messages);

@@ -11,7 +11,7 @@
 //! | `FLOW_ACTION_STORE_DB`, `FLOW_ACTION_POST_ENDPOINT` | [`FLOW_ACTION_STORE_DB`], [`FLOW_ACTION_POST_ENDPOINT`] |
 //! | `load_mqtt_server()`, `load_flows()` | [`load_mqtt_server`], [`load_flows`] |
 //! | `reload_flows()` | [`reload_flows`], which sends the message [`ReloadFlows`](actors::messages::ReloadFlows) |
-//! | `on_connect` | [`MqttActor::on_connect`](actors::mqtt::MqttActor::on_connect): all filters are subscribed anew |
+//! | `on_connect` | [`MqttActor::on_connect`](actors::mqtt::MqttActor::on_connect): all filters are subscribed again |
 //! | `on_message` | [`Intake::on_message`](app::Intake::on_message): into the inbox; the [router](actors::router) does the rest |
 //! | `process_flow_message()` | [`process_flow_message`] |
 //! | `validate_payload()` | [`validate_payload`] |

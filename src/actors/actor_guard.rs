@@ -94,7 +94,8 @@ impl ActorGuard {
         &self.mailbox
     }
 
-    /// Whether a newer generation has replaced this actor. A replaced actor that resumes must ignore its queued messages.
+    /// Whether a newer generation has replaced this actor. A replaced actor that resumes must ignore its queued
+    /// messages.
     #[must_use]
     pub fn is_superseded(&self) -> bool {
         self.mailbox.generation() != self.generation

@@ -46,8 +46,8 @@ pub(super) enum Change {
 }
 
 impl Condition {
-    /// Updates the condition: `lasts` is its duration so far, or `None` if it does not hold. Returns a change to report,
-    /// at most once per `every` while the condition holds.
+    /// Updates the condition: `lasts` is its duration so far, or `None` if it does not hold. Returns a change to
+    /// report, at most once per `every` while the condition holds.
     pub(super) fn update(&mut self, lasts: Option<Duration>, now: Moment, every: Duration) -> Option<Change> {
         match (lasts, self.now) {
             (Some(_), Some((_, told))) if now.since(told) < every => None,

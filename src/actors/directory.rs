@@ -75,8 +75,8 @@ impl<A: Actor> Slot<A> {
         self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sends a control message without waiting. A message to an actor that is down is dropped: actors request their state
-    /// when they start.
+    /// Sends a control message without waiting. A message to an actor that is down is dropped: actors request their
+    /// state when they start.
     pub fn tell<M>(&self, message: M)
     where
         M: Message + Send + 'static,

@@ -183,8 +183,8 @@ impl Mailbox {
         }
     }
 
-    /// Takes a permit for a control message. Control messages are counted and never refused, because the protocol bounds
-    /// their number.
+    /// Takes a permit for a control message. Control messages are counted and never refused, because the protocol
+    /// bounds their number.
     pub fn enclose<M>(self: &Arc<Self>, message: M) -> Envelope<M> {
         let depth = self.depth.fetch_add(1, Relaxed) + 1;
         self.enclosed(message, 1, depth)

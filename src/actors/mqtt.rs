@@ -137,8 +137,8 @@ impl MqttActor {
         }
     }
 
-    /// Renews the identifiers of a kept session whose broker has lost them. Until the renewal, every message goes to all
-    /// matching flows; waiting for the flows to load would prolong that.
+    /// Renews the identifiers of a kept session whose broker has lost them. Until the renewal, every message goes to
+    /// all matching flows; waiting for the flows to load would prolong that.
     fn renew_identifiers(&self) {
         let Some(Established { names_subscriptions: true, state: SessionState::Kept, server, .. }) =
             self.parts.session.established()

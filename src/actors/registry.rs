@@ -268,7 +268,8 @@ impl FlowRegistryActor {
         *self.membership.role() == Role::Leaving && (has_none || !self.session.terms.session_kept)
     }
 
-    /// Schedules periodic reloads. The first delay is random, so that replicas started together reload at different times.
+    /// Schedules periodic reloads. The first delay is random, so that replicas started together reload at different
+    /// times.
     fn schedule_reload(context: &mut Context<Self>, wait: Duration) {
         context.run_later(wait, |registry, context| {
             context.notify(registry.guard.mailbox().enclose(ReloadFlows));

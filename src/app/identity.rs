@@ -168,8 +168,8 @@ async fn is_alive(database: &Database, directory: &Directory, start: &Start) -> 
 }
 
 impl RegisteredStart {
-    /// Sends heartbeats while the process runs. Exits the process if another one has taken the inbox over. The messages in
-    /// this directory then stay there, and nothing more is acknowledged.
+    /// Sends heartbeats while the process runs. Exits the process if another one has taken the inbox over. The messages
+    /// in this directory then stay there, and nothing more is acknowledged.
     pub(super) async fn keep_alive(self, inbox: Inbox, actors: actors::Directory) {
         let mut database = None;
         loop {

@@ -64,8 +64,8 @@ struct Refusal {
 }
 
 impl Intake {
-    /// Creates an intake for messages to this client id, which stores them in `inbox` and raises `signal`. With a memory of
-    /// retained messages it skips those that repeat the last one of their topic.
+    /// Creates an intake for messages to this client id, which stores them in `inbox` and raises `signal`. With a
+    /// memory of retained messages it skips those that repeat the last one of their topic.
     #[must_use]
     pub fn new(
         inbox: Inbox,
@@ -91,7 +91,8 @@ impl Intake {
                 self.switch_broker(server);
                 let in_flight = if in_flight_bounded { InFlight::Bounded } else { InFlight::Unbounded };
                 self.inbox.begin_connection(in_flight);
-                // The previous connection may have ended without a new message, which would have triggered the log line.
+                // The previous connection may have ended without a new message, which would have triggered the log
+                // line.
                 self.log_recognised();
             }
             Incoming::Message(publication) => self.on_message(publication),
@@ -165,7 +166,8 @@ impl Intake {
         }
     }
 
-    /// Logs the end of a refusal once no message had to wait for a while. A full inbox accepts single messages meanwhile.
+    /// Logs the end of a refusal once no message had to wait for a while. A full inbox accepts single messages
+    /// meanwhile.
     fn log_recovery(&self) {
         let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusal) = refusal.take_if(|_| self.inbox.refusal().is_none()) {

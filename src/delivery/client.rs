@@ -100,8 +100,8 @@ pub enum PostError {
 }
 
 impl PostError {
-    /// Whether the endpoint rejects the content of this message, so that a retry would fail the same way. Other statuses
-    /// may concern the endpoint or the credentials and so affect the next message as well.
+    /// Whether the endpoint rejects the content of this message, so that a retry would fail the same way. Other
+    /// statuses may concern the endpoint or the credentials and so affect the next message as well.
     #[must_use]
     pub fn blames_message(&self) -> bool {
         matches!(self, Self::Status(400 | 413 | 415 | 422))

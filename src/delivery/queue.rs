@@ -162,9 +162,9 @@ impl DeliveryQueue {
         }
     }
 
-    /// Compares the queue with the rows that a sweep found, and spills flows with unannounced rows: a worker may have ended
-    /// between its commit and its announcement. The sweep's data is slightly old, so a busy flow is spilled only if the
-    /// previous sweep found the same row.
+    /// Compares the queue with the rows that a sweep found, and spills flows with unannounced rows: a worker may have
+    /// ended between its commit and its announcement. The sweep's data is slightly old, so a busy flow is spilled only
+    /// if the previous sweep found the same row.
     pub fn swept(&mut self, waiting: &[WaitingFlow], now: Moment) {
         for found in waiting {
             let queue = self.flows.entry(found.flow).or_default();
@@ -275,7 +275,8 @@ impl DeliveryQueue {
         Some(Outcome::Delivered { key: entry.item.key.clone() })
     }
 
-    /// Records that the endpoint rejected the content of the message of `flow` in flight. A retry would fail the same way.
+    /// Records that the endpoint rejected the content of the message of `flow` in flight. A retry would fail the same
+    /// way.
     pub fn refused(&mut self, flow: FlowId, error: String, now: Moment, random_unit: f64) -> Option<Outcome> {
         let queue = self.flows.get_mut(&flow)?;
         if queue.refused_in_a_row >= MAX_REFUSED_IN_A_ROW {

@@ -1,6 +1,7 @@
 //! The consistency checks between the tables and the inbox.
 //!
-//! A finding is *wrong* only if no regular use of the gateway leads to it. A finding with a possible harmless cause needs a
+//! A finding is *wrong* only if no regular use of the gateway leads to it. A finding with a possible harmless cause
+//! needs a
 //! *look*, and its text names the cause. For example, an empty object takes a sequence number and writes no row.
 
 mod inbox;

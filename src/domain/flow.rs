@@ -10,8 +10,8 @@ pub const FLOW_ACTION_STORE_DB: &str = "STORE_DB";
 /// Value of `flows.action`: the payload is posted to the flow's endpoint.
 pub const FLOW_ACTION_POST_ENDPOINT: &str = "POST_ENDPOINT";
 
-/// A flow as used for routing. Schema and counter are read from the locked row during processing. Action and URL are also
-/// checked then, so that a flow with an invalid value still receives its messages.
+/// A flow as used for routing. Schema and counter are read from the locked row during processing. Action and URL are
+/// also checked then, so that a flow with an invalid value still receives its messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// Primary key.

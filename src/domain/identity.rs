@@ -1,8 +1,8 @@
 //! The check at each start whether an inbox directory and a database belong together.
 //!
-//! An offset is valid only for the directory that issued it. Directories can be copied, restored or lost, and databases can
-//! be restored or exchanged. Therefore each start registers in the database, and the directory remembers its registration.
-//! This module compares the two before the gateway connects to the broker:
+//! An offset is valid only for the directory that issued it. Directories can be copied, restored or lost, and databases
+//! can be restored or exchanged. Therefore each start registers in the database, and the directory remembers its
+//! registration. This module compares the two before the gateway connects to the broker:
 //!
 //! ```text
 //!  the last start of the directory is …
@@ -318,7 +318,8 @@ pub fn refuse_for(directory: &Directory, living: &Start) -> Refusal {
     }
 }
 
-/// Whether the last start used this directory on this machine. Its process has ended, because the directory is locked now.
+/// Whether the last start used this directory on this machine. Its process has ended, because the directory is locked
+/// now.
 fn is_ours(directory: &Directory, last: &Start) -> bool {
     last.place == directory.place && directory.start_id.as_ref().is_none_or(|start| *start == last.start_id)
 }
@@ -366,7 +367,8 @@ fn at_its_database(
     Ok(registration)
 }
 
-/// Whether the directory that ran last is a copy of this directory with all its records. The lanes then cover all records.
+/// Whether the directory that ran last is a copy of this directory with all its records. The lanes then cover all
+/// records.
 fn others_have_all(directory: &Directory, registry: &RegisteredStarts) -> bool {
     let mut descendant = registry.starts.first();
     while let Some(start) = descendant {

@@ -1,7 +1,7 @@
 //! Characters that are not displayed or change the display of others.
 
-/// Whether the character can disguise a text: control characters, line and paragraph separators, and the Unicode category
-/// Cf, such as marks of writing direction.
+/// Whether the character can disguise a text: control characters, line and paragraph separators, and the Unicode
+/// category Cf, such as marks of writing direction.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     if c.is_ascii() {

@@ -42,8 +42,8 @@ pub struct DeliveryFacts {
     pub user_properties: Vec<(String, String)>,
 }
 
-/// Maximum size of the kept user properties: bytes of names and values. They are neither stored nor posted, and serve only
-/// as message keys, which are short.
+/// Maximum size of the kept user properties: bytes of names and values. They are neither stored nor posted, and serve
+/// only as message keys, which are short.
 pub const MAX_USER_PROPERTIES_BYTES: usize = 16 * 1024;
 
 /// A message in the inbox.

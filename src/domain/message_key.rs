@@ -56,8 +56,8 @@ impl MessageKey {
 
     /// Returns the hash of the key of a message, or `None` for a message without a key.
     ///
-    /// A missing value, null and an empty string are no key. Otherwise, all messages without a key would be duplicates of
-    /// each other.
+    /// A missing value, null and an empty string are no key. Otherwise, all messages without a key would be duplicates
+    /// of each other.
     ///
     /// The hash covers the location too, so that values of a new location never equal those of the old location.
     #[must_use]

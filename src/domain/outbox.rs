@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::message::{FlowId, Offset, Record};
 
-/// The idempotency key of a delivery. It is the same for each attempt and is never reused, even if the counter of the flow
-/// is reset by hand.
+/// The idempotency key of a delivery. It is the same for each attempt and is never reused, even if the counter of the
+/// flow is reset by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OutboxKey {
     /// The inbox of the message.

@@ -131,8 +131,8 @@ impl<'a> Attribute<'a> {
 
     /// Returns the stored form of the value.
     ///
-    /// A string is stored as its content and a number in its original spelling. An object or array is stored as JSON with
-    /// the separators `", "` and `": "` and with non-ASCII characters. `style` determines booleans and null.
+    /// A string is stored as its content and a number in its original spelling. An object or array is stored as JSON
+    /// with the separators `", "` and `": "` and with non-ASCII characters. `style` determines booleans and null.
     #[must_use]
     pub fn text(&self, style: ValueStyle) -> Cow<'a, str> {
         match self.kind {

@@ -106,9 +106,9 @@ impl RoutingTable {
 
     /// Appends the flows of a message to `out`, sorted and without duplicates.
     ///
-    /// A broker with subscription identifiers sends one copy for each subscription. A copy belongs to the current flows of
-    /// the filters of `ids`, and to the flows for which these filters were subscribed. The latter may have other filters
-    /// now, but had these when the broker matched the message.
+    /// A broker with subscription identifiers sends one copy for each subscription. A copy belongs to the current flows
+    /// of the filters of `ids`, and to the flows for which these filters were subscribed. The latter may have other
+    /// filters now, but had these when the broker matched the message.
     ///
     /// Without identifiers, or with an identifier unknown to `binding_of`, the topic determines the flows.
     pub fn route<'m>(

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::message::{FlowId, Offset};
 use super::routing::RoutingTable;
 
-/// Maximum number of filters in all tables together. It bounds the memory and the size of the file that is written at each
-/// edit. Beyond it the oldest tables are dropped, and the next table applies to their records.
+/// Maximum number of filters in all tables together. It bounds the memory and the size of the file that is written at
+/// each edit. Beyond it the oldest tables are dropped, and the next table applies to their records.
 const MAX_FILTERS: usize = 250_000;
 
 /// Minimum number of kept tables.
@@ -61,7 +61,8 @@ impl RoutingHistory {
         self.is_current = true;
     }
 
-    /// Drops the oldest tables beyond the limit. A locked row can keep a record in the inbox while flows are edited often.
+    /// Drops the oldest tables beyond the limit. A locked row can keep a record in the inbox while flows are edited
+    /// often.
     fn drop_oldest(&mut self) {
         let mut filters = 0;
         let is_kept = |(place, era): &(usize, &Era)| {

@@ -1,8 +1,8 @@
 //! The payload schema of a flow (`flows.payload_schema`).
 //!
 //! A schema lists fields with types, in one of the forms `{"field": "type"}`, `{"field": {"type": "type"}}` and
-//! `{"properties": {"field": …}}`. All listed fields are required, and further fields are allowed. A schema with the key
-//! `$schema` is a JSON Schema.
+//! `{"properties": {"field": …}}`. All listed fields are required, and further fields are allowed. A schema with the
+//! key `$schema` is a JSON Schema.
 //!
 //! | type | accepts |
 //! | --- | --- |
@@ -41,8 +41,8 @@ struct Field {
 impl PayloadSchema {
     /// Compiles the text of `flows.payload_schema`. `{}` and `null` accept any object.
     ///
-    /// If `properties` is an object, all other keys are ignored. In the description of a field, all keys except `type` are
-    /// ignored. Both rules are those of the former Python service.
+    /// If `properties` is an object, all other keys are ignored. In the description of a field, all keys except `type`
+    /// are ignored. Both rules are those of the former Python service.
     pub fn compile(schema_json_text: &str) -> Result<PayloadSchema, SchemaError> {
         let schema = match Payload::parse(schema_json_text.as_bytes(), &PayloadLimits::default()) {
             Ok(schema) => schema,

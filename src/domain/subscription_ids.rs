@@ -19,8 +19,8 @@ use super::topic::TopicFilter;
 /// The maximum identifier of MQTT 5.
 const MAX_ID: SubscriptionId = 268_435_455;
 
-/// Maximum size of the replaced bindings: identifiers and their flows together. It bounds the memory and the size of the
-/// file that is written at each change. Messages with a dropped identifier are routed by their topic.
+/// Maximum size of the replaced bindings: identifiers and their flows together. It bounds the memory and the size of
+/// the file that is written at each change. Messages with a dropped identifier are routed by their topic.
 const MAX_REPLACED: usize = 250_000;
 
 /// Minimum number of kept replaced bindings.
@@ -96,8 +96,8 @@ impl SubscriptionIds {
 
     /// Returns the identifier of each subscription, and marks the filters as held.
     ///
-    /// The flows must be in order of their ids. A filter without flows keeps its current binding. Returns `None` when all
-    /// identifiers are used.
+    /// The flows must be in order of their ids. A filter without flows keeps its current binding. Returns `None` when
+    /// all identifiers are used.
     pub fn assign<'a>(
         &mut self,
         subscriptions: impl Iterator<Item = (&'a str, &'a [FlowId])>,
@@ -127,7 +127,8 @@ impl SubscriptionIds {
         Some(id)
     }
 
-    /// Marks a filter as unsubscribed. Its bindings stay known, because the broker may hold messages with its identifiers.
+    /// Marks a filter as unsubscribed. Its bindings stay known, because the broker may hold messages with its
+    /// identifiers.
     pub fn mark_unsubscribed(&mut self, filter: &str) {
         if let Some(entry) = self.entries.get_mut(filter) {
             entry.held = false;
@@ -142,8 +143,8 @@ impl SubscriptionIds {
         }
     }
 
-    /// Records that the broker closes the connection when the filter is subscribed or unsubscribed. Until a broker grants
-    /// it, the filter does not count as held.
+    /// Records that the broker closes the connection when the filter is subscribed or unsubscribed. Until a broker
+    /// grants it, the filter does not count as held.
     pub fn shun(&mut self, filter: &str) {
         if let Some(entry) = self.entries.get_mut(filter) {
             entry.held = false;

@@ -1,8 +1,8 @@
 //! Selects the filters to subscribe, so that copies of one message cannot be mistaken for several messages.
 //!
 //! An MQTT 5 broker with subscription identifiers names the subscription in every copy, so all filters are subscribed
-//! unchanged. Any other broker may send one copy for each matching filter, and the copies are indistinguishable. There, a
-//! covered filter is not subscribed, and overlapping filters are replaced by their join. A join may match additional
+//! unchanged. Any other broker may send one copy for each matching filter, and the copies are indistinguishable. There,
+//! a covered filter is not subscribed, and overlapping filters are replaced by their join. A join may match additional
 //! topics (`a/+` and `+/b` become `+/+`); the routing table drops their messages.
 
 use std::collections::BTreeSet;

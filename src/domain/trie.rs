@@ -1,4 +1,5 @@
-//! A trie of topic filters by level. The cost of a match depends on the levels of the topic, not on the number of filters.
+//! A trie of topic filters by level. The cost of a match depends on the levels of the topic, not on the number of
+//! filters.
 //!
 //! ```text
 //! a/+/c ─┐            ┌ "c" ▸ exact: a/+/c

@@ -244,9 +244,9 @@ fn class_of(error: &DbErr) -> ErrorClass {
     }
 }
 
-/// `PostgreSQL` refuses to execute a prepared statement whose columns were altered, and the driver would execute it again.
-/// A server that is read-only, or not part of its cluster, may have been replaced, and its name may lead to another one
-/// now. `MariaDB` and `MySQL` apply some GRANTs to new connections only, `PostgreSQL` to all at once.
+/// `PostgreSQL` refuses to execute a prepared statement whose columns were altered, and the driver would execute it
+/// again. A server that is read-only, or not part of its cluster, may have been replaced, and its name may lead to
+/// another one now. `MariaDB` and `MySQL` apply some GRANTs to new connections only, `PostgreSQL` to all at once.
 fn is_about_the_connection(error: &DbErr) -> bool {
     const FEATURE_NOT_SUPPORTED: &str = "0A000";
     const READ_ONLY: &str = "25006";

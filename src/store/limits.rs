@@ -12,8 +12,8 @@ pub use crate::domain::processing::StoreLimits;
 /// Bytes of one statement if the database sets no limit: `SQLite`'s default for the longest text.
 const SQLITE_MAX_STATEMENT_BYTES: usize = 1_000_000_000;
 
-/// `PostgreSQL` accepts up to 1 GiB, and holds it in memory several times. A quarter of this is more than any reasonable
-/// payload.
+/// `PostgreSQL` accepts up to 1 GiB, and holds it in memory several times. A quarter of this is more than any
+/// reasonable payload.
 const POSTGRES_MAX_STATEMENT_BYTES: usize = 256 << 20;
 
 /// Characters of an attribute's name if the column declares none.

@@ -1,4 +1,5 @@
-//! The real gateway with several brokers, with encrypted connections, and with a client library that does not come back.
+//! The real gateway with several brokers, with encrypted connections, and with a client library that does not come
+//! back.
 //!
 //! Run by `scripts/test`, which starts the servers.
 #![allow(

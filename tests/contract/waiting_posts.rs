@@ -1,4 +1,5 @@
-//! Posts that wait go where their flow's row says at the next reload: elsewhere, nowhere for now, or to the dead letters.
+//! Posts that wait go where their flow's row says at the next reload: elsewhere, nowhere for now, or to the dead
+//! letters.
 
 use crate::support::eventually;
 use crate::support::process::Gateway;

@@ -20,8 +20,8 @@ pub(crate) struct TlsSink {
 }
 
 impl TlsSink {
-    /// With a certificate as `openssl req -x509 -subj /CN=localhost -addext subjectAltName=DNS:localhost` makes it, but for
-    /// what `change` does to it.
+    /// With a certificate as `openssl req -x509 -subj /CN=localhost -addext subjectAltName=DNS:localhost` makes it, but
+    /// for what `change` does to it.
     pub(crate) fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,6 +1,7 @@
 //! Brokers of other makers: what arrives at the gateway through each of them, over restarts and kills.
 //!
-//! `scripts/faults` runs these cases and installs the brokers. One that is not there is named, and counted by the script.
+//! `scripts/faults` runs these cases and installs the brokers. One that is not there is named, and counted by the
+//! script.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

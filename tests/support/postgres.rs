@@ -36,8 +36,8 @@ impl PostgresServer {
         server
     }
 
-    /// Starts it again so that users other than root get in by TLS alone, with a client certificate of `authority` where
-    /// `wants_client`.
+    /// Starts it again so that users other than root get in by TLS alone, with a client certificate of `authority`
+    /// where `wants_client`.
     pub fn encrypt(&mut self, own: &Pair, authority: &Authority, wants_client: bool) {
         let data = self.directory.path().join("data");
         self.stop();

@@ -100,7 +100,8 @@ pub enum Mqtt {
 pub enum Act {
     /// Nothing: the test only wants to know.
     Pass,
-    /// The connection ends. Before the packet: it is not passed on. After: it is, and the peer may or may not act on it.
+    /// The connection ends. Before the packet: it is not passed on. After: it is, and the peer may or may not act on
+    /// it.
     Cut(How),
     /// Everything both ways is kept until `flow()`; before the packet: it, too.
     Stall,

@@ -1,4 +1,5 @@
-//! A broker, of MQTT 5 if not said otherwise, that gives out packet identifiers, and sends again, just as the test says.
+//! A broker, of MQTT 5 if not said otherwise, that gives out packet identifiers, and sends again, just as the test
+//! says.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -279,7 +279,8 @@ impl World {
         proxy
     }
 
-    /// Whether a session of the gateway asks for the row of a lane, to take it over or to lock it, and has no answer yet.
+    /// Whether a session of the gateway asks for the row of a lane, to take it over or to lock it, and has no answer
+    /// yet.
     pub fn waits_for_a_lane(&self) -> bool {
         let sql = if self.backend == Backend::Postgres {
             "SELECT pid FROM pg_stat_activity \

@@ -337,8 +337,8 @@ impl DeliveryActor {
 
     /// Deletes expired keys in small portions, so that no other maintenance task waits for long.
     ///
-    /// A key is kept for twice its validity, because a repetition may wait in an inbox for the validity before its key is
-    /// checked.
+    /// A key is kept for twice its validity, because a repetition may wait in an inbox for the validity before its key
+    /// is checked.
     fn forget_keys(&mut self, context: &mut Context<Self>, database: Database) {
         let age = self.parts.keys_known_for.saturating_mul(2);
         let forgetting = async move { with_timeout(answer_timeout(), forget_keys(&database, age)).await };

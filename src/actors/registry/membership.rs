@@ -249,8 +249,8 @@ impl Membership {
         self.replica.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Flows that are no longer subscribed but still routed. A retiring gateway accepts every message that the broker has
-    /// queued for it.
+    /// Flows that are no longer subscribed but still routed. A retiring gateway accepts every message that the broker
+    /// has queued for it.
     pub(super) fn routed_beyond(&self, in_force: &[Flow]) -> Vec<Flow> {
         let (Role::Leaving, Some(reading)) = (&self.replica.role, &self.reading) else { return Vec::new() };
         let beyond = |flow: &&Flow| self.initial_flows.contains(&flow.id) && !in_force.contains(flow);

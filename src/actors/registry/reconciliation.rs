@@ -167,7 +167,8 @@ impl Reconciliation {
         }
     }
 
-    /// Whether shared subscriptions are possible. A broker without them treats `$share/…` as a topic that nobody uses.
+    /// Whether shared subscriptions are possible. A broker without them treats `$share/…` as a topic without
+    /// publishers.
     fn can_share(&self) -> bool {
         self.group.is_none() || self.session.terms.shares_subscriptions
     }

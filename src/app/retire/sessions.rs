@@ -65,8 +65,8 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Drains all sessions. The last one stays connected, so that the orderly shutdown deletes it; the others are deleted
-    /// here. Returns the brokers that may still hold messages.
+    /// Drains all sessions. The last one stays connected, so that the orderly shutdown deletes it; the others are
+    /// deleted here. Returns the brokers that may still hold messages.
     pub(super) async fn empty(&self) -> Vec<&MqttServer> {
         let mut left = Vec::new();
         for (turn, broker) in (1..).zip(&self.brokers) {

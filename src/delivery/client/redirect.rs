@@ -1,7 +1,7 @@
 //! Decides which redirects are followed, and with which credentials.
 //!
-//! 307 and 308 request the same POST at another address. Most clients follow 301, 302 and 303 with a GET without a body,
-//! whose success proves nothing about the message. These are failures, and so is a redirect from https to http.
+//! 307 and 308 request the same POST at another address. Most clients follow 301, 302 and 303 with a GET without a
+//! body, whose success proves nothing about the message. These are failures, and so is a redirect from https to http.
 
 use awc::http::StatusCode;
 use url::Url;

@@ -93,8 +93,8 @@ impl Route {
 impl Hop {
     async fn open(&self) -> io::Result<Box<dyn Wire>> {
         let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        // A request is written in pieces, which must not wait for the acknowledgement of earlier ones. A failure here only
-        // slows the post down.
+        // A request is written in pieces, which must not wait for the acknowledgement of earlier ones. A failure here
+        // only slows the post down.
         let _ = socket.set_nodelay(true);
         Ok(Box::new(socket))
     }

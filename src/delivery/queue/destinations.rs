@@ -10,8 +10,8 @@ use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{Destination, FlowDestination};
 
 impl DeliveryQueue {
-    /// Updates the destinations of all flows that have messages in the table. Returns the flows whose destination changed.
-    /// Destinations of all other flows are forgotten.
+    /// Updates the destinations of all flows that have messages in the table. Returns the flows whose destination
+    /// changed. Destinations of all other flows are forgotten.
     pub fn follow(&mut self, destinations: Vec<FlowDestination>, now: Moment) -> Vec<FlowDestination> {
         let mut before = self.take_destinations();
         let mut changed = destinations;

@@ -144,8 +144,8 @@ impl FlowQueue {
         matches!(self.load, Load::Running | Load::Void)
     }
 
-    /// Records a row of the own inbox. Returns `false` if the flow's counter was set back, so that new rows may have lower
-    /// numbers than earlier ones.
+    /// Records a row of the own inbox. Returns `false` if the flow's counter was set back, so that new rows may have
+    /// lower numbers than earlier ones.
     fn learn(&mut self, row: RowNumber) -> bool {
         let Some(latest) = self.latest else {
             self.latest = Some(row);
@@ -159,8 +159,8 @@ impl FlowQueue {
 
     /// Whether a load should start now.
     ///
-    /// A load above the cursor may run while rows below it are posted or deleted. A load from the start would read these
-    /// rows again.
+    /// A load above the cursor may run while rows below it are posted or deleted. A load from the start would read
+    /// these rows again.
     pub(super) fn need(&self, limits: &Limits) -> Need {
         let waits = matches!(self.place, Place::Flushing | Place::Parked) || self.is_on_hold();
         if self.table == Table::Nothing || waits {

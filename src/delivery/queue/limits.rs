@@ -19,7 +19,8 @@ pub(super) const MIN_RETRY_DELAY: Duration = Duration::from_millis(10);
 pub struct Limits {
     /// Messages in memory. A quarter is reserved for loads, so that a spilled flow gets its turn.
     pub messages: usize,
-    /// Bytes in memory by [`cost`](crate::domain::outbox_work::cost). One message that is larger than a load may exceed it.
+    /// Bytes in memory by [`cost`](crate::domain::outbox_work::cost). One message that is larger than a load may exceed
+    /// it.
     pub bytes: usize,
     /// Messages of one flow in memory.
     pub flow_messages: usize,
@@ -61,8 +62,9 @@ impl Limits {
 pub struct RetryRule {
     /// Delay between attempts.
     pub backoff: Backoff,
-    /// Age from which a failing message is given up. During the first hour after the start, or during this time if it is
-    /// shorter, no message is given up. Each message has at least one attempt at the head of its flow, whatever its age.
+    /// Age from which a failing message is given up. During the first hour after the start, or during this time if it
+    /// is shorter, no message is given up. Each message has at least one attempt at the head of its flow, whatever its
+    /// age.
     pub max_age: Duration,
 }
 

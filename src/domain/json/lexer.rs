@@ -28,7 +28,8 @@ pub(super) fn string_end(
 
 /// Returns the end of an escape sequence.
 ///
-/// JSON allows unpaired surrogates, which neither UTF-8 nor a database can represent. The first is stored in `half_pair`.
+/// JSON allows unpaired surrogates, which neither UTF-8 nor a database can represent. The first is stored in
+/// `half_pair`.
 fn escape_end(text: &[u8], at: usize, half_pair: &mut Option<usize>) -> Result<usize, SyntaxError> {
     match text.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),

@@ -12,8 +12,8 @@ pub(in super::super) trait Named<'a> {
     fn name(&self) -> &Cow<'a, str>;
 }
 
-/// An ordered list of members with distinct names. Large lists use a hash map, so that the cost of a payload is linear in
-/// its length.
+/// An ordered list of members with distinct names. Large lists use a hash map, so that the cost of a payload is linear
+/// in its length.
 #[derive(Debug)]
 pub(in super::super) struct NamedList<'a, T> {
     items: Vec<T>,

@@ -20,8 +20,8 @@ pub struct BatchContext<'a> {
     pub max_pairs: usize,
     /// Maximum payload bytes of a batch.
     pub max_bytes: usize,
-    /// Maximum number of scanned records for a batch. It bounds the time in the router, even if a million records belong
-    /// to other lanes.
+    /// Maximum number of scanned records for a batch. It bounds the time in the router, even if a million records
+    /// belong to other lanes.
     pub scan_limit: usize,
     /// Maximum number of lagging flows of a lane.
     pub max_lagging: usize,

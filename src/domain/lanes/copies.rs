@@ -19,8 +19,8 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// Whether `record` is another copy of the last reported message: equal content, a small distance, and a subscription
-    /// that has not delivered it before. Uncertain cases are not copies.
+    /// Whether `record` is another copy of the last reported message: equal content, a small distance, and a
+    /// subscription that has not delivered it before. Uncertain cases are not copies.
     pub(super) fn is_copy(&self, record: &Record) -> bool {
         let ids = &record.delivery.subscription_ids;
         !ids.is_empty()

@@ -11,8 +11,8 @@ use super::copies::Copies;
 use super::lagging::LaggingFlows;
 use super::source::{Ahead, ReadAhead, RecordSource};
 
-/// The lane that writes the dead letters of invalid payloads, which belong to no flow. Exactly one lane must write them,
-/// and the flows of a lane may change, so the lane is fixed.
+/// The lane that writes the dead letters of invalid payloads, which belong to no flow. Exactly one lane must write
+/// them, and the flows of a lane may change, so the lane is fixed.
 const INVALID_PAYLOAD_LANE: Lane = 0;
 
 const AHEAD: Ahead = Ahead { records: 256, bytes: 1 << 20 };
@@ -77,10 +77,11 @@ impl<R: RecordSource> LaneCursor<R> {
         }
     }
 
-    /// Opens the lane at its position in SQL, after a worker has taken it over. Returns whether the position was accepted.
+    /// Opens the lane at its position in SQL, after a worker has taken it over. Returns whether the position was
+    /// accepted.
     ///
-    /// An open lane ignores older epochs. A closed lane accepts any epoch, because epochs restart after a deleted row or a
-    /// restored backup. If the position is outdated, the first batch is fenced.
+    /// An open lane ignores older epochs. A closed lane accepts any epoch, because epochs restart after a deleted row
+    /// or a restored backup. If the position is outdated, the first batch is fenced.
     pub fn open(&mut self, opened: &OpenedLane) -> bool {
         let position = opened.position;
         if self.state != State::Closed && position.epoch <= self.in_sql.epoch {
@@ -193,8 +194,8 @@ impl<R: RecordSource> LaneCursor<R> {
 
     /// Returns the next batch if the lane is free. The lane and its lagging flows take turns.
     ///
-    /// With `even_if_empty`, an idle lane returns an empty batch that only advances its offset. The second value is true if
-    /// more records remain to be scanned.
+    /// With `even_if_empty`, an idle lane returns an empty batch that only advances its offset. The second value is
+    /// true if more records remain to be scanned.
     pub fn next_batch(
         &mut self,
         context: &BatchContext<'_>,

@@ -18,8 +18,8 @@ const MAX_LAGGING: usize = 64;
 
 /// Returns the maximum number of lagging flows of a lane, given the size of the inbox.
 ///
-/// In an inbox that is more than half full, no further flow is deferred and the lane waits instead. The records of lagging
-/// flows would take the space of all other flows.
+/// In an inbox that is more than half full, no further flow is deferred and the lane waits instead. The records of
+/// lagging flows would take the space of all other flows.
 #[must_use]
 pub fn max_lagging(bytes: u64, max_bytes: u64) -> usize {
     if bytes > max_bytes / 2 { 0 } else { MAX_LAGGING }

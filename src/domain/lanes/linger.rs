@@ -2,14 +2,15 @@
 //!
 //! Messages that arrive during a transaction form the next batch. One lane with all messages has large batches. Several
 //! replicas that share one database have small batches, and the cost of a transaction exceeds the cost of its messages.
-//! Therefore a lane that keeps up with many messages lingers after a transaction. Slow transactions cause a longer pause:
+//! Therefore a lane that keeps up with many messages lingers after a transaction. Slow transactions cause a longer
+//! pause:
 //!
 //! ```text
 //! without   │tx│tx│tx│tx│tx│tx│tx│        with   │ tx │           │ tx │
 //! ```
 //!
-//! With a fast database the pause is short. A lane with few messages does not linger. A lane with a backlog does not linger
-//! either, so that the pause never reduces the throughput.
+//! With a fast database the pause is short. A lane with few messages does not linger. A lane with a backlog does not
+//! linger either, so that the pause never reduces the throughput.
 
 use std::time::Duration;
 

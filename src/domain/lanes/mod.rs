@@ -12,7 +12,8 @@
 //!
 //! A flow with a locked row does not delay its lane either. The worker stores the offset of the flow, and the lane
 //! continues without the flow. The flow catches up with its own batches, up to the offset of the lane in SQL and never
-//! beyond. There it rejoins the lane. The lane moves back to that offset, because it scanned later records without the flow.
+//! beyond. There it rejoins the lane. The lane moves back to that offset, because it scanned later records without the
+//! flow.
 //!
 //! This module has no side effects. The router and a simulation dispatch the batches.
 

@@ -1,8 +1,8 @@
 //! Replays after the database was set back.
 //!
 //! A lane continues at its offset in the database. An offset below the remembered one means that a backup was restored,
-//! or that a failover lost the last commits. The records between the two offsets are processed again, as far as the inbox
-//! holds them. Sequence numbers are then assigned again, because the counters were set back with the lane.
+//! or that a failover lost the last commits. The records between the two offsets are processed again, as far as the
+//! inbox holds them. Sequence numbers are then assigned again, because the counters were set back with the lane.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -90,7 +90,8 @@ impl Replays {
         (self.committed_of(lane) < until).then_some(until)
     }
 
-    /// Records that a batch of the lane is committed up to `next`. Returns the summary after the last batch of a replay.
+    /// Records that a batch of the lane is committed up to `next`. Returns the summary after the last batch of a
+    /// replay.
     pub fn record_commit(
         &mut self,
         lane: Lane,

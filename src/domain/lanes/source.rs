@@ -16,8 +16,8 @@ pub trait RecordSource: Sized {
     /// Continues at `offset`, or at the next existing record. Seeking backward may be expensive.
     fn seek(&mut self, offset: Offset);
 
-    /// Appends the next records to `out`: at most `max_records` and `max_bytes`, but at least one if there is one. Records
-    /// that were appended before an error are valid.
+    /// Appends the next records to `out`: at most `max_records` and `max_bytes`, but at least one if there is one.
+    /// Records that were appended before an error are valid.
     fn read(
         &mut self,
         max_records: usize,

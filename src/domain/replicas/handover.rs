@@ -5,11 +5,11 @@
 //! ```
 //!
 //! A gateway releases a flow only after another member, the owner by its own settings, has subscribed the flow. The new
-//! owner releases the flow by the same rule, and only after a restart with other settings. Therefore every flow always has a
-//! subscriber. During the handover it has two, and its messages are stored twice unless they have a message key.
+//! owner releases the flow by the same rule, and only after a restart with other settings. Therefore every flow always
+//! has a subscriber. During the handover it has two, and its messages are stored twice unless they have a message key.
 //!
-//! The new owner must know the current version of the flow. This is proven by time: it has read the flows later than this
-//! gateway.
+//! The new owner must know the current version of the flow. This is proven by time: it has read the flows later than
+//! this gateway.
 
 use std::collections::BTreeSet;
 

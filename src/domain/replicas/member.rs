@@ -11,8 +11,8 @@ pub struct Member {
     pub client_id: String,
     /// Its role.
     pub role: Role,
-    /// All its assigned flows of this moment are subscribed. `None` while this is uncertain, or while flows wait for other
-    /// members.
+    /// All its assigned flows of this moment are subscribed. `None` while this is uncertain, or while flows wait for
+    /// other members.
     pub subscribed_at_us: Option<i64>,
     /// It keeps flows for their new owners, which must have read the flows after this moment.
     pub handing_over_since_us: Option<i64>,

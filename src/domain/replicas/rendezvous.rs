@@ -1,7 +1,7 @@
 //! Rendezvous hashing: every shard bids for a flow, and the highest bid wins.
 //!
-//! A bid depends on the flow and the shard alone. An added shard only takes flows. When the last shard is removed, its flows
-//! are distributed over the others, and no other flow moves.
+//! A bid depends on the flow and the shard alone. An added shard only takes flows. When the last shard is removed, its
+//! flows are distributed over the others, and no other flow moves.
 
 use super::super::message::FlowId;
 use super::super::stable_hash::mix;

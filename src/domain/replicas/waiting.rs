@@ -4,9 +4,10 @@
 //!   new here, and a living member with old settings has it ──▶ waits ──▶ all settings agree ──▶ subscribed
 //! ```
 //!
-//! Such a member cannot release the flow before its restart with the new settings, and until then both gateways would store
-//! each message. A waiting gateway releases nothing and does not report its flows as subscribed, so no other gateway
-//! releases a flow either. All new flows wait together, because members do not publish the state of single flows.
+//! Such a member cannot release the flow before its restart with the new settings, and until then both gateways would
+//! store each message. A waiting gateway releases nothing and does not report its flows as subscribed, so no other
+//! gateway releases a flow either. All new flows wait together, because members do not publish the state of single
+//! flows.
 
 use super::super::message::FlowId;
 use super::{Dispute, Member, Role, disputes};

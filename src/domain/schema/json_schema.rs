@@ -1,8 +1,8 @@
 //! JSON Schema validation with the crate `jsonschema`, for a `payload_schema` with the key `$schema`.
 //!
-//! The crate works on `serde_json` values. Integers beyond 64 bits are compared as the nearest double, and `1.0` is of type
-//! `integer`. A payload is rejected if a number is outside the range of a double (`1e400`). It is also rejected with more
-//! than [`MAX_DEPTH`] levels, or more than [`MAX_NODES`] values and names. Stored values keep all digits.
+//! The crate works on `serde_json` values. Integers beyond 64 bits are compared as the nearest double, and `1.0` is of
+//! type `integer`. A payload is rejected if a number is outside the range of a double (`1e400`). It is also rejected
+//! with more than [`MAX_DEPTH`] levels, or more than [`MAX_NODES`] values and names. Stored values keep all digits.
 
 use std::fmt::{self, Write};
 

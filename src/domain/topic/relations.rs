@@ -69,7 +69,8 @@ impl<'a> Shape<'a> {
         Shape { prefix, open }
     }
 
-    /// Returns the number of levels of the shortest matching topic. A topic is not empty, so it is 1 for `#` and 2 for `/#`.
+    /// Returns the number of levels of the shortest matching topic. A topic is not empty, so it is 1 for `#` and 2 for
+    /// `/#`.
     fn min_levels(&self) -> usize {
         match self.prefix.as_slice() {
             [] => 1,

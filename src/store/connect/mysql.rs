@@ -16,8 +16,8 @@ const READ_ONLY_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN 
 
 /// The setup of every session on `MySQL`, with the timeout for a locked row in seconds.
 ///
-/// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server frees the locks of a dead
-/// host after 20 s; a live connection sends a statement within that time, also in a long transaction.
+/// `sql_mode`: without strictness 70,000 bytes silently become 65,535. `wait_timeout`: a server frees the locks of a
+/// dead host after 20 s; a live connection sends a statement within that time, also in a long transaction.
 /// `innodb_lock_wait_timeout`: a locked row; `lock_wait_timeout`: a table that is being altered, for which the default
 /// is a day.
 fn session(lock_wait: Duration) -> [String; 2] {

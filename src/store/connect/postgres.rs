@@ -91,10 +91,10 @@ async fn access(connection: &mut PgConnection) -> Result<Access, sqlx::Error> {
 
 /// The setup of every session, with the timeout for locks.
 ///
-/// `idle_in_transaction_session_timeout` and the `tcp_` ones: a server frees the locks of a dead host after 20 s; a live
-/// connection sends a statement within that time, also in a long transaction. `plan_cache_mode`: a plan cached for an
-/// empty outbox would scan a long one. `synchronous_commit`: committed messages are deleted from the inbox, so a commit
-/// has to be on a disk; the operator decides whether on one server or on several.
+/// `idle_in_transaction_session_timeout` and the `tcp_` ones: a server frees the locks of a dead host after 20 s; a
+/// live connection sends a statement within that time, also in a long transaction. `plan_cache_mode`: a plan cached for
+/// an empty outbox would scan a long one. `synchronous_commit`: committed messages are deleted from the inbox, so a
+/// commit has to be on a disk; the operator decides whether on one server or on several.
 fn session(lock_wait: Duration) -> String {
     format!(
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \

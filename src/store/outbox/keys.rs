@@ -1,8 +1,9 @@
 //! Addresses rows by primary key, by few shapes of statements and at the least cost.
 //!
-//! `MariaDB` takes three times as long for a list of triples as for a list of offsets per flow: it builds a tree of ranges of
-//! three columns for each triple and merges them. So keys are sorted by flow, and flows with about the same number of
-//! keys share a condition. Sizes are powers of two, padded by repetition, which keeps the number of statements small.
+//! `MariaDB` takes three times as long for a list of triples as for a list of offsets per flow: it builds a tree of
+//! ranges of three columns for each triple and merges them. So keys are sorted by flow, and flows with about the same
+//! number of keys share a condition. Sizes are powers of two, padded by repetition, which keeps the number of
+//! statements small.
 
 use std::collections::BTreeMap;
 

@@ -64,8 +64,8 @@ fn cut_at_commit_again_and_again(backend: Backend) {
     assert_eq!(gateway.stop(), Some(0));
     let failures =
         gateway.count_errors("Database refuses") + gateway.count_warnings("Database still refuses");
-    // Where the connection is cut after the COMMIT was passed on, the answer may have been quicker than the cut. Of the four
-    // kinds of round that is one; in the others nobody can have been told that it is done.
+    // Where the connection is cut after the COMMIT was passed on, the answer may have been quicker than the cut. Of the
+    // four kinds of round that is one; in the others nobody can have been told that it is done.
     assert!(failures >= 12, "a failure for each cut that no answer can have overtaken: {failures}");
     assert_eq!(load.judge(&world), [0; 0]);
 }

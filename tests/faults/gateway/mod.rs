@@ -44,8 +44,8 @@ impl Flood {
         flows
     }
 
-    /// Ends the load, waits until all of it has a number, stops the gateway, and judges: nothing lost, nothing twice, no
-    /// gap, in order.
+    /// Ends the load, waits until all of it has a number, stops the gateway, and judges: nothing lost, nothing twice,
+    /// no gap, in order.
     fn end_and_judge(self, world: &World, mut gateway: Gateway) {
         let published = self.stream.end();
         // Before that it may not listen to signals yet, and would not end in order.

@@ -1,7 +1,7 @@
 //! What a connection to `PostgreSQL` says: as much of its protocol as triggers need.
 //!
-//! A statement is sent as text, or in three steps: parsed under a name, bound under that name to a portal, and the portal
-//! executed. The client chooses the names, so nothing the server says is needed.
+//! A statement is sent as text, or in three steps: parsed under a name, bound under that name to a portal, and the
+//! portal executed. The client chooses the names, so nothing the server says is needed.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! The second pass over an output with duplicate names.
 //!
-//! It copies the remaining members once, in their order. The content of an object is visited only with its member, so the
-//! cost is linear in the length of the payload.
+//! It copies the remaining members once, in their order. The content of an object is visited only with its member, so
+//! the cost is linear in the length of the payload.
 
 use std::ops::Range;
 

@@ -1,8 +1,7 @@
-//! Places where a test breaks the process: an actor that panics or stands still, or the end of everything at once.
+//! Fail points at which a test aborts the process.
 
-/// A fail point that does not return an error but ends the process when it is told to `return`: there and then, with
-/// nothing written, closed or said any more, which is what `kill -9` leaves behind. Nothing in a build without the
-/// feature.
+/// Defines a fail point that aborts the process when its action is `return`. Like `kill -9`, it flushes and closes
+/// nothing. It expands to nothing without the feature `failpoints`.
 macro_rules! crash_point {
     ($name:expr) => {
         #[cfg(feature = "failpoints")]

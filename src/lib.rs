@@ -1,18 +1,18 @@
 //! An actor-based MQTT message router: every message of a flow gets a consecutive id inside a
 //! database transaction and is stored or posted, exactly once.
 //!
-//! `docs/ARCHITECTURE.md` has the code map; the binary is a thin user of this library.
+//! `docs/ARCHITECTURE.md` has the code map. The binary is a thin wrapper of this library.
 //!
-//! # For those who know the Python service
+//! # Names in the Python service
 //!
-//! | there | here |
+//! | Python service | this crate |
 //! | --- | --- |
 //! | `Settings`, `load_settings()` | [`Settings`], [`load_settings`] |
 //! | `FLOW_ACTION_STORE_DB`, `FLOW_ACTION_POST_ENDPOINT` | [`FLOW_ACTION_STORE_DB`], [`FLOW_ACTION_POST_ENDPOINT`] |
 //! | `load_mqtt_server()`, `load_flows()` | [`load_mqtt_server`], [`load_flows`] |
 //! | `reload_flows()` | [`reload_flows`], which sends the message [`ReloadFlows`](actors::messages::ReloadFlows) |
-//! | `on_connect` | [`MqttActor::on_connect`](actors::mqtt::MqttActor::on_connect): all filters are subscribed again |
-//! | `on_message` | [`Intake::on_message`](app::Intake::on_message): into the inbox; the [router](actors::router) does the rest |
+//! | `on_connect` | [`MqttActor::on_connect`](actors::mqtt::MqttActor::on_connect): subscribes to all filters again |
+//! | `on_message` | [`Intake::on_message`](app::Intake::on_message): appends to the inbox, from which the [router](actors::router) reads |
 //! | `process_flow_message()` | [`process_flow_message`] |
 //! | `validate_payload()` | [`validate_payload`] |
 //! | `run_forever()` | [`run_forever`] |

@@ -1,4 +1,4 @@
-//! The `mqtt-gateway` command: a thin user of the library.
+//! The `mqtt-gateway` command: a thin wrapper of the library.
 
 use std::process::ExitCode;
 

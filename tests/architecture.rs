@@ -97,7 +97,8 @@ const NEVER_IN: &[(&str, &[&str])] = &[
     ("observe", &["crate::store", "crate::mqtt", "crate::delivery", "crate::inbox"]),
 ];
 
-/// All functions of SQL that the gateway calls. Before adding one, look it up for every server of the list in `docs/TABLES.md`.
+/// All functions of SQL that the gateway calls. Before adding one, look it up for every server of the list in
+/// `docs/TABLES.md`.
 const SQL_FUNCTIONS: &[&str] = &[
     // In every dialect; `ROW_NUMBER` is not in MySQL before 8, where `audit` cannot run.
     "CAST",

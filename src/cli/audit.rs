@@ -1,7 +1,7 @@
-//! `mqtt-gateway audit`: do the tables and the inbox agree, after an incident or at any time.
+//! `mqtt-gateway audit`: checks that the tables and the inbox agree.
 //!
-//! Reads only, and beside a gateway that runs. The findings go to standard output, as a table or as
-//! one JSON object; how far it is goes to standard error.
+//! The audit is read-only and may run beside the gateway. Findings go to standard output, as a table or as one JSON
+//! object. Progress goes to standard error.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,30 +15,30 @@ use crate::inbox::{Survey, survey};
 use crate::settings::Settings;
 use crate::store::{self, AuditProgress, Database, LaneRow};
 
-/// A line of progress at most this often.
+/// Minimum time between two progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the exit code means.
+/// Text below the options in `--help`.
 pub(super) const HELP: &str = "\
-WRONG (exit code 1): two messages with one number, a counter below a number that was given, a gap in a \
-flow that stores and whose schema refuses an empty object, unreadable bytes of the log that are still \
-to be done, a lane beyond the log.
-look (exit code 0): what can have a harmless cause, which is named with it.
-It reads one moment of the database, locks nothing and may run beside the gateway. On a large table it \
-takes minutes, for which the server keeps old versions of rows, as for a dump.";
+WRONG (exit code 1): two messages with the same sequence number, a counter below an assigned number, a gap in a \
+flow that stores and whose schema rejects an empty object, unreadable bytes in the unprocessed part of the log, \
+a lane beyond the end of the log.
+look (exit code 0): findings that can have a harmless cause, which is named.
+The audit reads one snapshot of the database, takes no locks and may run beside the gateway. On a large table it \
+takes minutes. Meanwhile the server keeps old row versions, as during a dump.";
 
-/// What the command line asks for.
+/// Options of `audit`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub(super) struct AuditOptions {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Look at the flow with this code alone.
+    /// Audit only the flow with this code.
     #[arg(long, value_name = "CODE")]
     pub flow: Option<String>,
 }
 
-/// Why there is no audit.
+/// Reasons why an audit failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AuditError {
     #[error(transparent)]
@@ -51,11 +51,11 @@ pub(super) enum AuditError {
     Schema(String),
     #[error("there is no flow with the code {0:?}")]
     NoFlow(String),
-    #[error("the findings cannot be printed: {0}")]
+    #[error("cannot print the findings: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Audits, prints, and says whether nothing is wrong.
+/// Runs the audit and prints its findings. Returns true if no finding has the severity `WRONG`.
 pub(super) fn run(
     settings: &Settings,
     options: &AuditOptions,
@@ -81,8 +81,9 @@ async fn read(settings: &Settings, only: Option<&str>) -> Result<Facts, AuditErr
     if let Some(table) = lacking.into_iter().find(|lacking| lacking.starts_with("table ")) {
         return Err(AuditError::Schema(table));
     }
-    let mut told = Instant::now();
-    let mut facts = store::audit(&database, only, &mut |progress| tell(&mut told, progress)).await?;
+    let mut logged_at = Instant::now();
+    let mut facts =
+        store::audit(&database, only, &mut |progress| log_progress(&mut logged_at, progress)).await?;
     if let Some(code) = only.filter(|_| facts.flows.is_empty()) {
         return Err(AuditError::NoFlow(code.to_owned()));
     }
@@ -92,15 +93,15 @@ async fn read(settings: &Settings, only: Option<&str>) -> Result<Facts, AuditErr
     Ok(facts)
 }
 
-fn tell(told: &mut Instant, progress: AuditProgress) {
-    if told.elapsed() >= PROGRESS_INTERVAL {
-        *told = Instant::now();
+fn log_progress(logged_at: &mut Instant, progress: AuditProgress) {
+    if logged_at.elapsed() >= PROGRESS_INTERVAL {
+        *logged_at = Instant::now();
         let AuditProgress { table, rows, key, highest_key } = progress;
-        log::info!("{rows} rows of {table} read, at id {key} of {highest_key}");
+        log::info!("Read {rows} rows of {table}, at id {key} of {highest_key}");
     }
 }
 
-/// The lanes are read before the log: what they have done must then be in the log, or have been.
+/// Reads the inbox. The lanes are read before the log, so that no lane can be ahead of a log that grows meanwhile.
 async fn inbox(settings: &Settings, database: &Database) -> Result<Option<InboxFacts>, AuditError> {
     let dir: &Path = &settings.inbox.dir;
     let lanes = store::lane_rows(database).await?;
@@ -121,7 +122,7 @@ async fn inbox(settings: &Settings, database: &Database) -> Result<Option<InboxF
     }))
 }
 
-/// The notices or the refusal of the next start.
+/// Returns the notices of the next start, or the reason why it would be refused.
 async fn mismatches(
     settings: &Settings,
     found: &Survey,

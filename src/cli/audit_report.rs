@@ -1,4 +1,4 @@
-//! How the findings of an audit look.
+//! Formats the findings of an audit as JSON or as a table.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::domain::audit::{Facts, Finding, FlowFacts, InboxFacts, Severity};
 use crate::domain::invisible::is_invisible;
 
-/// For machines: one object, on one line.
+/// Prints the findings for machines: one JSON object on one line.
 pub(super) fn json(facts: &Facts, findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     let flows: Vec<Value> = facts.flows.iter().map(flow_json).collect();
     let wrong = findings.iter().filter(|finding| finding.severity == Severity::Wrong).count();
@@ -38,7 +38,7 @@ fn flow_json(flow: &FlowFacts) -> Value {
     })
 }
 
-/// For people: a line for each flow, the inbox, then the findings and a conclusion.
+/// Prints the findings for people: a line for each flow, the inbox, the findings and a summary.
 pub(super) fn table(facts: &Facts, findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     const HEAD: [&str; 8] =
         ["FLOW", "LAST_MSG_ID", "ROWS", "IDS IN DATA", "MISSING", "REPEATED", "OUTBOX", "DEAD LETTERS"];
@@ -55,8 +55,8 @@ pub(super) fn table(facts: &Facts, findings: &[Finding], out: &mut dyn Write) ->
         writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     match &facts.inbox {
-        Some(inbox) => tell_inbox(inbox, out)?,
-        None => writeln!(out, "\ninbox: not looked at")?,
+        Some(inbox) => write_inbox(inbox, out)?,
+        None => writeln!(out, "\ninbox: not checked")?,
     }
     writeln!(out)?;
     for finding in findings {
@@ -86,20 +86,16 @@ fn cells(flow: &FlowFacts) -> [String; 8] {
     ]
 }
 
-fn tell_inbox(inbox: &InboxFacts, out: &mut dyn Write) -> io::Result<()> {
+fn write_inbox(inbox: &InboxFacts, out: &mut dyn Write) -> io::Result<()> {
     let use_of_it = if inbox.in_use { "in use" } else { "not in use" };
     let InboxFacts { id, records, bytes, .. } = inbox;
     writeln!(out, "\ninbox {id}, {use_of_it}: {records} records in {bytes} bytes of log")?;
     for lane in &inbox.lanes {
         match lane.next_offset {
             Some(next) => {
-                writeln!(
-                    out,
-                    "lane {}: at offset {next}, {} records are not before it",
-                    lane.lane, lane.waiting
-                )?;
+                writeln!(out, "lane {}: at offset {next}, {} records wait", lane.lane, lane.waiting)?;
             }
-            None => writeln!(out, "lane {}: has not begun, {} records wait", lane.lane, lane.waiting)?,
+            None => writeln!(out, "lane {}: not started, {} records wait", lane.lane, lane.waiting)?,
         }
     }
     Ok(())
@@ -124,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_line_for_each_flow_and_for_each_finding() {
+    fn table_lists_flows_and_findings() {
         let facts = facts();
         let mut out = Vec::new();
         table(&facts, &check(&facts), &mut out).unwrap();
@@ -136,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_gets_the_same() {
+    fn json_lists_the_same_findings() {
         let facts = facts();
         let mut out = Vec::new();
         json(&facts, &check(&facts), &mut out).unwrap();

@@ -1,7 +1,7 @@
-//! `mqtt-gateway check`: what is set, and whether it works, before the gateway depends on it.
+//! `mqtt-gateway check`: shows the settings and checks that they work.
 //!
-//! First the settings, one a line; then one line for each thing tried, either `ok` or `FAIL` with
-//! what to do about it, and `warn` where it will fail some day. Nothing is changed, and a gateway that runs meanwhile is not disturbed.
+//! The settings come first, one per line. Then each check prints one line: `ok`, `FAIL` with a remedy, or `warn` for a
+//! future failure. The command changes nothing and does not disturb a running gateway.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,13 +12,13 @@ use crate::domain::invisible::is_invisible;
 use crate::observe::check_writable;
 use crate::settings::{EffectiveSetting, Loaded};
 
-/// Name of the file in the inbox that a running gateway holds a lock on.
+/// File in the inbox that a running gateway keeps locked.
 const INBOX_LOCK: &str = "lock";
 
-/// What came of trying one thing: a fact, or a failure.
+/// Result of one check: a fact to print, or a failure.
 pub(super) type Outcome = Result<String, Failure>;
 
-/// Why something does not work, and what may mend it.
+/// Reason of a failed check, and its remedy.
 pub(super) struct Failure {
     pub reason: String,
     pub remedy: String,
@@ -30,42 +30,42 @@ impl Failure {
     }
 }
 
-/// Prints what was found as it is found, and remembers whether all of it was well.
+/// Prints the results as they arrive, and remembers whether any check failed.
 pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
-    all_well: bool,
+    all_ok: bool,
 }
 
 impl Report<'_> {
-    /// One line for one thing that was tried.
-    pub(super) fn tell(&mut self, what: &str, outcome: &Outcome) -> io::Result<()> {
+    /// Prints the result of one check on one line.
+    pub(super) fn add(&mut self, subject: &str, outcome: &Outcome) -> io::Result<()> {
         let line = match outcome {
-            Ok(fact) => format!("ok   {what} {fact}"),
+            Ok(fact) => format!("ok   {subject} {fact}"),
             Err(Failure { reason, remedy }) => {
-                self.all_well = false;
-                format!("FAIL {what}: {reason} — {remedy}")
+                self.all_ok = false;
+                format!("FAIL {subject}: {reason} — {remedy}")
             }
         };
         writeln!(self.out, "{}", on_one_line(&line))
     }
 
-    /// What is well today and will not stay so.
-    pub(super) fn warn(&mut self, what: &str, warning: &str) -> io::Result<()> {
-        writeln!(self.out, "{}", on_one_line(&format!("warn {what} {warning}")))
+    /// Prints a warning about a problem that does not fail the check.
+    pub(super) fn warn(&mut self, subject: &str, warning: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", on_one_line(&format!("warn {subject} {warning}")))
     }
 }
 
-/// Shows the settings, tries everything, and says whether all is well.
+/// Prints the settings and runs all checks. Returns true if none failed.
 pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> io::Result<bool> {
     for setting in &loaded.effective {
         writeln!(out, "{}", on_one_line(&shown(setting)))?;
     }
     writeln!(out)?;
-    let mut report = Report { out, all_well: true };
+    let mut report = Report { out, all_ok: true };
     super::check_probes::run(&loaded.settings, &mut report)?;
-    report.tell("log", &log_dir(&loaded.settings.log_dir))?;
-    report.tell("inbox", &inbox_dir(&loaded.settings.inbox.dir))?;
-    Ok(report.all_well)
+    report.add("log", &log_dir(&loaded.settings.log_dir))?;
+    report.add("inbox", &inbox_dir(&loaded.settings.inbox.dir))?;
+    Ok(report.all_ok)
 }
 
 fn on_one_line(text: &str) -> String {
@@ -87,8 +87,8 @@ fn log_dir(dir: &Path) -> Outcome {
     })
 }
 
-/// Looks for a gateway at work there, but leaves the lock alone: taking it only for a moment could
-/// keep one that is just starting from it.
+/// Checks the inbox directory and names the gateway that uses it. The lock is not taken, because a gateway that starts
+/// at that moment would fail to get it.
 fn inbox_dir(dir: &Path) -> Outcome {
     let fact = directory(dir).map_err(|error| {
         let remedy = "let this user write there, or set INBOX_DIR to another directory";
@@ -100,14 +100,14 @@ fn inbox_dir(dir: &Path) -> Outcome {
     })
 }
 
-/// The process id of the gateway at work on an inbox.
+/// Returns the process id of the gateway that uses an inbox.
 pub(super) fn inbox_holder(dir: &Path) -> Option<String> {
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let lock = fs::metadata(dir.join(INBOX_LOCK)).ok()?;
     holder(&locks, lock.ino()).map(str::to_owned)
 }
 
-/// Whether files can be created in a directory, or in the one that it would be created in.
+/// Checks that files can be created in a directory, or in its nearest existing ancestor.
 fn directory(dir: &Path) -> io::Result<String> {
     if dir.exists() {
         check_writable(dir)?;
@@ -123,7 +123,7 @@ fn directory(dir: &Path) -> io::Result<String> {
     }
 }
 
-/// The process that holds a lock on the file with this inode, from the text of `/proc/locks`:
+/// Returns the process that holds a lock on the file with this inode, from the text of `/proc/locks`:
 ///
 /// ```text
 /// 1: FLOCK  ADVISORY  WRITE 4242 08:01:131081 0 EOF
@@ -148,25 +148,25 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_shown_with_where_it_was_set() {
+    fn settings_show_their_origin() {
         assert_eq!(shown(&setting("LANES", Some("3"))), "LANES = 3  (.env)");
         assert_eq!(shown(&setting("DATABASE_URL", None)), "DATABASE_URL is unset");
     }
 
     #[test]
-    fn what_was_found_is_one_line_and_a_failure_has_its_remedy() {
+    fn failures_print_their_remedy_on_one_line() {
         let mut out = Vec::new();
-        let mut report = Report { out: &mut out, all_well: true };
-        report.tell("log", &Ok("./log can be written".to_owned())).unwrap();
-        assert!(report.all_well);
-        report.tell("broker", &Err(Failure::new(&"refused\nagain", "start it"))).unwrap();
-        assert!(!report.all_well);
+        let mut report = Report { out: &mut out, all_ok: true };
+        report.add("log", &Ok("./log can be written".to_owned())).unwrap();
+        assert!(report.all_ok);
+        report.add("broker", &Err(Failure::new(&"refused\nagain", "start it"))).unwrap();
+        assert!(!report.all_ok);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "ok   log ./log can be written\nFAIL broker: refused again — start it\n");
     }
 
     #[test]
-    fn a_directory_is_tried_and_left_as_it_was() {
+    fn checking_a_directory_creates_nothing() {
         let root = tempfile::tempdir().unwrap();
         assert!(directory(root.path()).unwrap().ends_with("can be written"));
         assert!(directory(&root.path().join("a/b")).unwrap().ends_with("a/b will be created"));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_used_fails_with_its_remedy() {
+    fn unusable_directories_fail_with_a_remedy() {
         let failure = log_dir(Path::new("/proc/none")).err().unwrap();
         assert!(failure.reason.starts_with("/proc/none: "), "{}", failure.reason);
         assert!(failure.remedy.contains("LOG_DIR"));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_of_a_lock_is_found_by_the_inode_of_its_file() {
+    fn lock_holder_is_found_by_inode() {
         let locks = "1: POSIX  ADVISORY  WRITE 7 08:01:42 0 EOF\n\
                      2: FLOCK  ADVISORY  WRITE 4242 08:01:42 0 EOF\n\
                      2: -> FLOCK  ADVISORY  WRITE 9 08:01:42 0 EOF\n";
@@ -194,15 +194,15 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_at_work_is_told_and_keeps_its_lock() {
+    fn running_gateway_is_named_and_keeps_its_lock() {
         let dir = tempfile::tempdir().unwrap();
         let lock = fs::File::create(dir.path().join(INBOX_LOCK)).unwrap();
         assert!(!inbox_dir(dir.path()).ok().unwrap().contains("in use"));
         lock.lock().unwrap();
-        let told = inbox_dir(dir.path()).ok().unwrap();
+        let fact = inbox_dir(dir.path()).ok().unwrap();
         assert!(
-            told.ends_with(&format!("in use by the gateway with process id {}", std::process::id())),
-            "{told}"
+            fact.ends_with(&format!("in use by the gateway with process id {}", std::process::id())),
+            "{fact}"
         );
         assert!(fs::File::open(dir.path().join(INBOX_LOCK)).unwrap().try_lock().is_err(), "still held");
     }

@@ -1,4 +1,4 @@
-//! Whether the flows can be subscribed, as far as that can be told without subscribing them.
+//! Checks the topic filters of the flows without subscribing to them.
 
 use std::io;
 
@@ -9,8 +9,8 @@ use crate::inbox::shunned_filters;
 use crate::settings::Settings;
 use crate::store::{self, Database};
 
-/// Names the flows that get no messages. What a broker says to a filter is known from the gateway that runs or ran with
-/// this inbox.
+/// Reports the flows that get no messages. Filters that a broker rejects are read from the inbox, where the gateway
+/// keeps them.
 pub(super) async fn run(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     let lacking = store::plan(database).await.map(|plan| plan.added).unwrap_or_default();
     if lacking.iter().any(|lacking| lacking.starts_with("table ")) {
@@ -19,23 +19,23 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
     let flows = match store::load_flows(database).await {
         Ok(flows) => flows,
         Err(error) => {
-            return report.tell("flows", &Err(Failure::new(&error, "let this user read the table flows")));
+            return report.add("flows", &Err(Failure::new(&error, "let this user read the table flows")));
         }
     };
-    // An inbox that cannot be read is told of by its own line.
+    // The inbox check reports an unreadable inbox on a separate line.
     let shunned = shunned_filters(&settings.inbox.dir).unwrap_or_default();
     let mut usable = 0;
     for flow in &flows {
         let filter = settings.role.subscribes(&flow.topic);
-        match fault(flow, shunned.contains(&filter)) {
-            Some(failure) => report.tell("flow", &Err(failure))?,
+        match check_flow(flow, shunned.contains(&filter)) {
+            Some(failure) => report.add("flow", &Err(failure))?,
             None => usable += 1,
         }
     }
-    report.tell("flows", &Ok(format!("that are enabled: {}, with a usable topic: {usable}", flows.len())))
+    report.add("flows", &Ok(format!("that are enabled: {}, with a usable topic: {usable}", flows.len())))
 }
 
-fn fault(flow: &Flow, is_shunned: bool) -> Option<Failure> {
+fn check_flow(flow: &Flow, is_shunned: bool) -> Option<Failure> {
     let Flow { code, topic, .. } = flow;
     match TopicFilter::parse(topic) {
         Err(error) => {
@@ -65,11 +65,11 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_that_gets_no_messages_is_named_with_its_filter_and_the_reason() {
-        assert!(fault(&flow("a/b"), false).is_none());
-        let invalid = fault(&flow("a\n"), false).unwrap().reason;
+    fn unusable_filters_are_named_with_the_reason() {
+        assert!(check_flow(&flow("a/b"), false).is_none());
+        let invalid = check_flow(&flow("a\n"), false).unwrap().reason;
         assert!(invalid.starts_with("F gets no messages") && invalid.contains("U+000A"), "{invalid}");
-        let shunned = fault(&flow("a/b"), true).unwrap().reason;
+        let shunned = check_flow(&flow("a/b"), true).unwrap().reason;
         assert!(shunned.contains("closes the connection") && shunned.contains("\"a/b\""), "{shunned}");
     }
 }

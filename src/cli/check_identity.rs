@@ -1,4 +1,4 @@
-//! Whether inbox and database belong together, before a start depends on it.
+//! Checks that inbox and database belong together.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::store::{self, Database, StoreError};
 
 const NAME: &str = "identity";
 
-/// Reports the decision on the next start. Changes nothing.
+/// Reports how the next start would decide. Changes nothing.
 pub(super) async fn run(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     if let Some(kind) = volatile_file_system(&settings.inbox.dir) {
         let warning =
@@ -20,24 +20,24 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
     }
     let found = match survey(&settings.inbox.dir, &[]) {
         Ok(Some(found)) => found,
-        Ok(None) => return report.tell(NAME, &Ok("will be chosen with a new inbox".to_owned())),
+        Ok(None) => return report.add(NAME, &Ok("will be chosen with a new inbox".to_owned())),
         Err(error) => {
-            return report.tell(NAME, &Err(Failure::new(&error, "see that this user may read INBOX_DIR")));
+            return report.add(NAME, &Err(Failure::new(&error, "see that this user may read INBOX_DIR")));
         }
     };
     let directory = directory_of_survey(settings, &found);
     match compare(database, &directory).await {
         Ok(Some((decision, behind))) => {
-            tell(&directory, decision, report)?;
+            report_decision(&directory, decision, report)?;
             behind.iter().try_for_each(|lane| report.warn(NAME, lane))
         }
-        Ok(None) => report.tell(NAME, &Ok("will be registered with the first start".to_owned())),
-        Err(error) => report.tell(NAME, &Err(Failure::new(&error, "see that this user may read the tables"))),
+        Ok(None) => report.add(NAME, &Ok("will be registered with the first start".to_owned())),
+        Err(error) => report.add(NAME, &Err(Failure::new(&error, "see that this user may read the tables"))),
     }
 }
 
-/// The decision over the next start, and a sentence for each lane that the database has set back. None where the tables
-/// are not there yet.
+/// Returns the decision of the next start, and a warning for each lane whose offset in the database went back.
+/// Returns `None` if tables are missing.
 async fn compare(
     database: &Database,
     directory: &Directory,
@@ -48,11 +48,11 @@ async fn compare(
     }
     let registry = store::registry(database, directory).await?;
     let behind = (0..).zip(&directory.committed).filter_map(|(lane, committed)| {
-        let stands = registry.lanes.get(&lane).copied().unwrap_or(0);
-        (stands < *committed).then(|| {
+        let offset = registry.lanes.get(&lane).copied().unwrap_or(0);
+        (offset < *committed).then(|| {
             format!(
                 "The database went back: lane {lane} was committed up to offset {committed}, but the database has offset \
-                 {stands}. The next start processes the messages again that the inbox holds"
+                 {offset}. The next start processes the messages again that the inbox holds"
             )
         })
     });
@@ -60,13 +60,17 @@ async fn compare(
     Ok(Some((decide_start(directory, &registry, Consent::default(), &[]), behind)))
 }
 
-fn tell(directory: &Directory, decision: StartDecision, report: &mut Report<'_>) -> io::Result<()> {
+fn report_decision(
+    directory: &Directory,
+    decision: StartDecision,
+    report: &mut Report<'_>,
+) -> io::Result<()> {
     match decision {
         StartDecision::Register(registration) => {
             for notice in &registration.notices {
                 report.warn(NAME, &notice.to_string())?;
             }
-            report.tell(NAME, &Ok(format!("inbox {} and the database belong together", directory.inbox_id)))
+            report.add(NAME, &Ok(format!("inbox {} and the database belong together", directory.inbox_id)))
         }
         StartDecision::Watch(start) => {
             let warning = format!(
@@ -76,7 +80,7 @@ fn tell(directory: &Directory, decision: StartDecision, report: &mut Report<'_>)
             report.warn(NAME, &warning)
         }
         StartDecision::Refuse(refusal) => {
-            report.tell(NAME, &Err(Failure::new(&refusal, "a start is refused until then")))
+            report.add(NAME, &Err(Failure::new(&refusal, "a start is refused until then")))
         }
     }
 }

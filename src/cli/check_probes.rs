@@ -1,4 +1,4 @@
-//! What `check` tries over the network: the database, its schema, and the brokers named there.
+//! Network checks of `check`: the database, its schema, and the brokers listed in it.
 
 use std::io;
 use std::path::Path;
@@ -14,17 +14,17 @@ use crate::observe::check_writable;
 use crate::settings::{DatabaseSettings, Servers, Settings};
 use crate::store::{self, Access, Database, StoreError};
 
-/// The remedy where a server does not know a statement.
+/// Remedy for a server that does not support a statement.
 const UNSUPPORTED: &str = "use a server of the list in docs/TABLES.md";
 
-/// How long a broker may take for an answer; longer than the client library's own patience, which knows why, with MQTT 5
-/// and then with 3.1.1.
+/// Time limit for a broker's answer. It exceeds the two timeouts of the client library, for MQTT 5 and then for 3.1.1,
+/// because the library's errors state the cause.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Codes of a broker that does not know the user or the password, in MQTT 3.1.1 and in 5.
+/// Reason codes for rejected credentials, in MQTT 3.1.1 and in MQTT 5.
 const WRONG_CREDENTIALS: [i32; 4] = [4, 5, 134, 135];
 
-/// Tries database, schema and brokers, in this order, as each needs the one before.
+/// Checks database, schema and brokers in this order, because each step needs the previous one.
 pub(super) fn run(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(try_all(settings, report))
@@ -38,24 +38,24 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     let database = match Database::connect(&settings.database, 1).await {
         Ok(database) => database,
         Err(error) => {
-            report.tell("database", &Err(Failure::new(&error, remedy_of(&error, &settings.database))))?;
-            report.tell("schema", &Err(not_tried()))?;
-            return report.tell("broker", &Err(not_tried()));
+            report.add("database", &Err(Failure::new(&error, remedy_of(&error, &settings.database))))?;
+            report.add("schema", &Err(not_tried()))?;
+            return report.add("broker", &Err(not_tried()));
         }
     };
-    report.tell("database", &Ok(describe(&settings.database)))?;
+    report.add("database", &Ok(describe(&settings.database)))?;
     if let Some(protection) = store::protection(&settings.database).await {
-        report.tell("database", &Ok(format!("connection is {protection}")))?;
+        report.add("database", &Ok(format!("connection is {protection}")))?;
     }
     durability(&database, report).await?;
-    report.tell("schema", &schema(&database).await)?;
+    report.add("schema", &schema(&database).await)?;
     super::check_identity::run(&database, settings, report).await?;
     dead_letters(&database, settings, report).await?;
     super::check_flows::run(&database, settings, report).await?;
     brokers(&database, settings, report).await
 }
 
-/// What there is to say of a database that the start would make, perhaps where nobody wants one.
+/// Reports on an SQLite file that does not exist. A start would create it, perhaps in the wrong place.
 fn no_file_yet(path: &Path, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     let place = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made =
@@ -63,11 +63,11 @@ fn no_file_yet(path: &Path, settings: &Settings, report: &mut Report<'_>) -> io:
             let reason = format!("{}: {error}", path.display());
             Failure::new(&reason, database_remedy(&settings.database))
         });
-    report.tell("database", &made)?;
+    report.add("database", &made)?;
     let remedy =
         "see that this is the right file, and run `mqtt-gateway migrate`, which makes it with a first broker";
-    report.tell("schema", &Err(Failure::new(&"not tried", remedy)))?;
-    report.tell("broker", &Err(not_tried()))
+    report.add("schema", &Err(Failure::new(&"not tried", remedy)))?;
+    report.add("broker", &Err(not_tried()))
 }
 
 fn not_tried() -> Failure {
@@ -84,17 +84,17 @@ fn describe(database: &DatabaseSettings) -> String {
     }
 }
 
-/// Each server of a list: all of them are to be there when one is not. That none takes writes, the line of the
-/// database says.
+/// Checks each server of a list, because any of them may have to replace another. The line of the database reports that
+/// no server accepts writes.
 async fn servers(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     if !settings.database.servers().is_some_and(Servers::are_several) {
         return Ok(());
     }
     for (address, answer) in store::probe(&settings.database, settings.flow_lock_wait).await {
         match answer {
-            Ok(Access::Reads) => report.tell("server", &Ok(format!("{address} is there and read-only")))?,
+            Ok(Access::Reads) => report.add("server", &Ok(format!("{address} is there and read-only")))?,
             Ok(Access::Writes | Access::Unknown) => {
-                report.tell("server", &Ok(format!("{address} takes writes")))?;
+                report.add("server", &Ok(format!("{address} takes writes")))?;
             }
             Err(error) => {
                 report.warn("server", &format!("{address} cannot stand in for the others: {error}"))?;
@@ -104,7 +104,7 @@ async fn servers(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     Ok(())
 }
 
-/// Commits that may be lost are a warning and no failure, because the gateway works.
+/// Warns if the database may lose commits. This is not a failure, because the gateway works.
 async fn durability(database: &Database, report: &mut Report<'_>) -> io::Result<()> {
     match store::commit_risk(database).await {
         Some(risk) => report.warn("database", &risk.to_string()),
@@ -136,7 +136,7 @@ fn database_remedy(database: &DatabaseSettings) -> &'static str {
     }
 }
 
-/// What is missing is no failure: the gateway adds it when it starts.
+/// Checks the schema. Missing tables and columns are not a failure, because the gateway adds them when it starts.
 async fn schema(database: &Database) -> Outcome {
     let failed = |error: &StoreError, remedy| {
         let remedy = if error.is_unsupported() { UNSUPPORTED } else { remedy };
@@ -158,7 +158,7 @@ async fn schema(database: &Database) -> Outcome {
     }
 }
 
-/// A table that is not there yet has none.
+/// Warns of too many dead letters. A missing table counts as empty.
 async fn dead_letters(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     let rows = store::max_dead_letters(database).await.unwrap_or(0);
     match store::too_many_dead_letters(rows, settings.dead_letters_warn_rows) {
@@ -167,20 +167,20 @@ async fn dead_letters(database: &Database, settings: &Settings, report: &mut Rep
     }
 }
 
-/// Each broker of the list: all of them are to be there when one is not.
+/// Checks each broker of the list, because any of them may have to replace another.
 async fn brokers(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     let servers = match store::load_mqtt_servers_before_migration(database).await {
         Ok(servers) => servers,
         Err(error) => {
             let remedy = "run `mqtt-gateway migrate`, or mend or enable a row of mqtt_servers";
-            return report.tell("broker", &Err(Failure::new(&error, remedy)));
+            return report.add("broker", &Err(Failure::new(&error, remedy)));
         }
     };
     for server in servers.usable {
         broker(&server.into(), settings, report).await?;
     }
     for error in servers.skipped {
-        report.tell(
+        report.add(
             "broker",
             &Err(Failure::new(&error, "mend this row of mqtt_servers; others are used meanwhile")),
         )?;
@@ -194,7 +194,7 @@ async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<
         |reason: &dyn std::fmt::Display, remedy| Failure::new(&format!("{address}: {reason}"), remedy);
     if let Err(error) = reach(server).await {
         let remedy = "see that the broker runs, and that host and port in mqtt_servers are right";
-        return report.tell("broker", &Err(failed(&error, remedy)));
+        return report.add("broker", &Err(failed(&error, remedy)));
     }
     let version = match connect(server, settings).await {
         Ok(version) => version,
@@ -204,38 +204,39 @@ async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<
             } else {
                 "see the broker's log, and username, password and the files for TLS in mqtt_servers"
             };
-            return report.tell("broker", &Err(failed(&reason, remedy)));
+            return report.add("broker", &Err(failed(&reason, remedy)));
         }
     };
     let tls = if server.tls.is_some() { ", TLS verified" } else { "" };
     let accepted = format!("{address} accepts us by MQTT {version}{tls}");
-    // It blocks; nothing else is under way here.
+    // Blocking is acceptable, because no other task runs on this runtime.
     match certificates(server) {
         Ok(found) => {
             let parts = std::iter::once(accepted.as_str());
             let parts: Vec<&str> =
                 parts.chain(found.iter().map(|found| found.description.as_str())).collect();
-            report.tell("broker", &Ok(parts.join("; ")))?;
+            report.add("broker", &Ok(parts.join("; ")))?;
             for ending in found.iter().filter(|found| found.expires_soon) {
                 report.warn("broker", &format!("{address}: {}", ending.description))?;
             }
             Ok(())
         }
-        // The connection was accepted a moment ago: that decides.
+        // The check succeeds, because the broker has just accepted a connection.
         Err(reason) => {
-            report.tell("broker", &Ok(format!("{accepted}; its certificate cannot be shown: {reason}")))
+            report.add("broker", &Ok(format!("{accepted}; its certificate cannot be shown: {reason}")))
         }
     }
 }
 
-/// A connection without MQTT first: its errors say more than those of the client library.
+/// Opens a plain TCP connection first, because its errors are more precise than the errors of the client library.
 async fn reach(server: &BrokerServer) -> io::Result<()> {
     timeout(BROKER_TIMEOUT, TcpStream::connect((server.host.as_str(), server.port))).await??;
     Ok(())
 }
 
-/// Connects under a name of its own and without a session, so that a gateway that runs keeps both. Fails with the
-/// broker's code, if there was one, and the reason.
+/// Connects with a separate client id and without a session, so that a running gateway keeps its session.
+///
+/// Returns the MQTT version. Fails with the broker's reason code, if any, and the reason.
 async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static str, (Option<i32>, String)> {
     let options = BrokerOptions {
         servers: vec![server.clone()],
@@ -246,24 +247,24 @@ async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static 
         max_payload_bytes: settings.limits.max_payload_bytes,
         credentials: settings.mqtt.credentials.clone(),
     };
-    let (events, mut told) = mpsc::unbounded_channel();
+    let (sender, mut events) = mpsc::unbounded_channel();
     let on_event = move |event| {
-        // Nobody listens any more once the first answer is there.
-        let _ = events.send(event);
+        // The receiver is dropped after the first answer.
+        let _ = sender.send(event);
     };
     let link = MqttLink::start(options, Box::new(|_| {}), Box::new(on_event))
         .map_err(|error| (None, error.to_string()))?;
     link.connect();
-    let answer = timeout(BROKER_TIMEOUT, answer(&mut told)).await;
-    // The answer is what counts; the process ends in a moment anyway.
+    let answer = timeout(BROKER_TIMEOUT, answer(&mut events)).await;
+    // A failed disconnect does not matter, because the process ends soon.
     let _ = link.disconnect().await;
     answer.unwrap_or_else(|_| Err((None, format!("no answer within {} s", BROKER_TIMEOUT.as_secs()))))
 }
 
-/// What the broker says in the end: an attempt that leaves open which version it knows is followed by another.
-async fn answer(told: &mut UnboundedReceiver<MqttEvent>) -> Result<&'static str, (Option<i32>, String)> {
+/// Waits for the broker's final answer. The client tries another MQTT version after an attempt without an answer.
+async fn answer(events: &mut UnboundedReceiver<MqttEvent>) -> Result<&'static str, (Option<i32>, String)> {
     loop {
-        return match told.recv().await {
+        return match events.recv().await {
             Some(MqttEvent::Unanswered { .. }) => continue,
             Some(MqttEvent::Connected { version, .. }) => Ok(version),
             Some(MqttEvent::Failed { reason_code, reason, .. }) => Err((

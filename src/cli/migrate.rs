@@ -2,7 +2,7 @@
 
 use crate::settings::Settings;
 
-/// Adds what the schema lacks, and widens the ids on request. Gives the exit code.
+/// Adds missing tables and columns, and widens the ids on request. Returns the exit code.
 pub(super) fn run(settings: &Settings, widen_ids: bool) -> i32 {
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()

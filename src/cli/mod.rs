@@ -1,4 +1,4 @@
-//! The command line: which command, its settings and its log, its exit code.
+//! The command line: parses the arguments, loads settings and log, and runs the command.
 
 mod audit;
 mod audit_report;
@@ -23,9 +23,9 @@ use crate::observe::logging;
 use crate::settings::{self, Loaded, LogFormat, Settings, SettingsError};
 use crate::{app, files};
 
-/// All that can go wrong beside the settings and the restarts.
+/// Exit code of every failure without a code of its own.
 const FAILURE: i32 = 1;
-/// A setting is missing or malformed.
+/// Exit code for a missing or malformed setting.
 const WRONG_SETTINGS: i32 = 2;
 
 /// An actor-based MQTT message router: every message of a flow numbered and stored or posted,
@@ -45,17 +45,17 @@ struct CommandLine {
     command: Option<Command>,
 }
 
-/// The consent of the operator, for one start.
+/// Consent of the operator to a changed database or inbox, for one start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
 struct RunOptions {
-    /// The database is another one than before: go on where the inbox stood, and store there nothing twice.
+    /// Accept a different database: continue at the position of the inbox, and store nothing twice.
     #[arg(long)]
     adopt_database: bool,
-    /// Process everything that the inbox still holds and the database may not have: at another database than before, or
-    /// where a copy of the inbox has run meanwhile.
+    /// Process all messages in the inbox that the database may lack: after a change of the database, or if a copy of
+    /// the inbox was used meanwhile.
     #[arg(long, conflicts_with = "adopt_database")]
     replay: bool,
-    /// The inbox that this client id had before is lost: begin with this one.
+    /// Replace the lost inbox of this client id with this one.
     #[arg(long)]
     new_inbox: bool,
 }
@@ -75,18 +75,18 @@ impl RunOptions {
 enum Command {
     /// Run the gateway (also without a command).
     Run(RunOptions),
-    /// Show the settings and try database, schema, broker, log and inbox.
+    /// Show the settings and check database, schema, broker, log and inbox.
     Check,
-    /// Create missing tables and columns, and end.
+    /// Create missing tables and columns, then exit.
     Migrate {
-        /// Widen the ids of old tables to 64 bits too. Large tables are locked for minutes.
+        /// Also widen the ids of old tables to 64 bits. Large tables are locked for minutes.
         #[arg(long)]
         widen_ids: bool,
     },
-    /// Read database and inbox and report what does not agree: ids, counters, outbox, dead letters, log.
+    /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
     #[command(after_help = audit::HELP)]
     Audit(audit::AuditOptions),
-    /// Bring what a replica that is gone for good has left into the database: its inbox, and what the broker keeps for it.
+    /// Move the remaining messages of a retired replica into the database, from its inbox and from the broker.
     #[command(after_help = retire::HELP)]
     Retire(retire::RetireOptions),
     #[cfg(feature = "tools")]
@@ -94,11 +94,11 @@ enum Command {
     Tool(tools::Tool),
 }
 
-/// The whole program: does what the command line says and gives the exit code.
+/// Runs the command that the command line names and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
-    // Before there is any other thread.
+    // The umask belongs to the process, so it is set before other threads start.
     files::make_new_files_private();
     let code = match line.command.unwrap_or(Command::Run(line.run)) {
         Command::Run(options) => run(options.consent()),
@@ -111,7 +111,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "tools")]
         Command::Tool(tool) => tool.run(),
     };
-    // What was counted and not written is told before the end.
+    // Write the counts of suppressed log lines before the process ends.
     log::logger().flush();
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
@@ -120,7 +120,7 @@ fn run(consent: Consent) -> i32 {
     with_settings(|settings| app::run_with(settings, consent))
 }
 
-/// Loads the settings and begins the log before `command` begins.
+/// Loads the settings and opens the log before `command` runs. Returns its exit code.
 fn with_settings(command: impl FnOnce(Settings) -> i32) -> i32 {
     with_loaded(settings::load(), command)
 }
@@ -137,7 +137,7 @@ fn with_loaded(loaded: Result<Loaded, SettingsError>, command: impl FnOnce(Setti
     command(loaded.settings)
 }
 
-/// Logs to standard error alone: whether the log directory can be used is one of the questions.
+/// Runs `check`. The log goes to standard error only, because the log directory is itself checked.
 fn check_settings() -> i32 {
     let loaded = match load_settings() {
         Ok(loaded) => loaded,
@@ -151,13 +151,13 @@ fn check_settings() -> i32 {
         Ok(true) => 0,
         Ok(false) => FAILURE,
         Err(error) => {
-            log::error!("The findings cannot be printed: {error}");
+            log::error!("Cannot print the findings: {error}");
             FAILURE
         }
     }
 }
 
-/// Logs to standard error alone, so that nothing of the gateway's own log is touched.
+/// Runs `audit`. The log goes to standard error only, so that the gateway's log files stay untouched.
 fn audit_tables(options: &audit::AuditOptions) -> i32 {
     let loaded = match load_settings() {
         Ok(loaded) => loaded,
@@ -170,7 +170,7 @@ fn audit_tables(options: &audit::AuditOptions) -> i32 {
         Ok(true) => 0,
         Ok(false) => FAILURE,
         Err(error) => {
-            log::error!("There is no audit: {error}");
+            log::error!("Audit failed: {error}");
             FAILURE
         }
     }
@@ -186,9 +186,9 @@ fn warn(loaded: &Loaded) {
     }
 }
 
-/// Logs what keeps the program from starting, before there is a log.
+/// Logs an error that prevents the start, before the log is open. Returns `code`.
 fn fatal(format: LogFormat, error: &dyn std::error::Error, code: i32) -> i32 {
-    // That there is a logger already would be as well: it takes the record.
+    // An error means that a logger is already installed, which takes the record.
     let _ = logging::init_stderr(format, "info");
     log::error!("Fatal error during startup: {error}");
     code
@@ -208,12 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         CommandLine::command().debug_assert();
     }
 
     #[test]
-    fn without_a_word_the_gateway_runs() {
+    fn run_is_the_default_command() {
         assert_eq!(command(&[]), Some(Command::Run(RunOptions::default())));
         assert_eq!(command(&["run"]), Some(Command::Run(RunOptions::default())));
         let replay = RunOptions { replay: true, ..RunOptions::default() };
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_its_word() {
+    fn commands_are_parsed() {
         assert_eq!(command(&["check"]), Some(Command::Check));
         assert_eq!(command(&["migrate"]), Some(Command::Migrate { widen_ids: false }));
         assert_eq!(command(&["migrate", "--widen-ids"]), Some(Command::Migrate { widen_ids: true }));
@@ -235,7 +235,7 @@ mod tests {
 
     #[cfg(feature = "tools")]
     #[test]
-    fn the_demo_has_its_word() {
+    fn demo_options_are_parsed() {
         let demo = |dir: &str, port| Some(Command::Tool(tools::Tool::Demo { dir: dir.into(), port }));
         assert_eq!(command(&["demo"]), demo("demo-data", None));
         assert_eq!(command(&["demo", "--dir", "here", "--port", "0"]), demo("here", Some(0)));
@@ -243,7 +243,7 @@ mod tests {
 
     #[cfg(not(feature = "tools"))]
     #[test]
-    fn a_build_without_tools_has_no_commands_for_them() {
+    fn builds_without_tools_reject_their_commands() {
         assert_eq!(command(&["demo"]), None);
         assert_eq!(command(&["bench"]), None);
     }

@@ -1,4 +1,4 @@
-//! The commands around the gateway, which it does not need itself.
+//! Commands for demonstration and measurement, which the gateway itself does not need.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,25 +10,25 @@ use crate::demo::{self, DemoOptions};
 
 #[derive(Debug, PartialEq, Subcommand)]
 pub(super) enum Tool {
-    /// Measure what the gateway does with this database and this broker, and what bounds it.
+    /// Measure the throughput and latency of the gateway with this database and this broker, and its limits.
     #[command(after_help = bench::HELP)]
     Bench(bench::BenchArguments),
-    /// Run by itself, with a broker, a database and sensors of its own.
+    /// Run the gateway with an embedded broker, a database and simulated sensors.
     Demo {
         /// Directory of the database, the inbox and the log; created when missing.
         #[arg(long, value_name = "DIR", default_value = "demo-data")]
         dir: PathBuf,
-        /// Port of the broker on 127.0.0.1, 0 for any that is free [default: 1883 or the next free one]
+        /// Port of the broker on 127.0.0.1, 0 for any free port [default: 1883 or the next free port]
         #[arg(long)]
         port: Option<u16>,
     },
-    /// The other end of a measurement of the broker; started by it, and of no use by itself.
+    /// Subscriber process of a broker measurement, started by `bench`.
     #[command(hide = true)]
     BenchSubscriber,
 }
 
 impl Tool {
-    /// Does it, and gives the exit code.
+    /// Runs the command and returns its exit code.
     pub(super) fn run(self) -> i32 {
         match self {
             Self::Bench(arguments) => bench::run(arguments),

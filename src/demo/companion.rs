@@ -1,4 +1,4 @@
-//! A thread beside the gateway that runs until it is told to end.
+//! A background thread with a stop signal.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,22 +6,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How long an ending thread is waited for: one that writes to a terminal that is held up might
-/// never end.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time limit for the end of the thread. A thread that writes to a blocked terminal might never end.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The thread, as its owner holds it. Nothing is ever sent: that an end of a channel is gone is the
-/// message, so a thread that panicked has ended too.
+/// Handle of the thread. Both channels signal by disconnecting and carry no values. A panicked thread therefore counts
+/// as ended.
 pub(super) struct Companion {
     stop: Sender<Infallible>,
     ended: Receiver<Infallible>,
 }
 
-/// Tells the thread whether to go on.
+/// Signals the thread to stop.
 pub(super) struct StopSignal(Receiver<Infallible>);
 
 impl Companion {
-    /// Starts a thread that ends soon after its signal says so.
+    /// Starts a thread. The body must return soon after its signal fires.
     pub(super) fn start(name: &str, body: impl FnOnce(&StopSignal) + Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = channel();
         let (ending, ended) = channel::<Infallible>();
@@ -32,17 +31,17 @@ impl Companion {
         Ok(Self { stop, ended })
     }
 
-    /// Tells the thread to end, and waits until it has, or the patience is spent.
+    /// Stops the thread and waits for its end, for at most [`END_TIMEOUT`].
     pub(super) fn end(self) {
         drop(self.stop);
-        let _ = self.ended.recv_timeout(PATIENCE);
+        let _ = self.ended.recv_timeout(END_TIMEOUT);
     }
 }
 
 impl StopSignal {
-    /// Waits for so long, or less if the thread is to end, and says whether it is.
-    pub(super) fn wait(&self, longest: Duration) -> bool {
-        matches!(self.0.recv_timeout(longest), Err(RecvTimeoutError::Disconnected))
+    /// Waits until the signal fires or `timeout` has passed. Returns true if the signal has fired.
+    pub(super) fn wait(&self, timeout: Duration) -> bool {
+        matches!(self.0.recv_timeout(timeout), Err(RecvTimeoutError::Disconnected))
     }
 }
 
@@ -52,10 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_is_told_to_end_is_waited_for() {
+    fn end_waits_for_the_thread() {
         let (done, is_done) = channel();
         let companion = Companion::start("t", move |stop| {
-            while !stop.wait(PATIENCE) {}
+            while !stop.wait(END_TIMEOUT) {}
             done.send(()).unwrap();
         });
         companion.unwrap().end();

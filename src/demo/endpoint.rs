@@ -1,4 +1,4 @@
-//! The built-in HTTP endpoint: takes what the gateway posts and passes it on to the view.
+//! The built-in HTTP endpoint: receives posts from the gateway and forwards them to the view.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -11,42 +11,41 @@ use chrono::{NaiveDateTime, Utc};
 
 use crate::http::thread::HttpThread;
 
-/// Tried first: the same port each time lets messages that an earlier demo could not post any more
-/// reach this one.
-const CUSTOMARY_PORT: u16 = 8088;
+/// Preferred port. With a stable port, messages that an earlier demo could not post reach this endpoint.
+const DEFAULT_PORT: u16 = 8088;
 
-/// Beginning of the addresses of all demos' endpoints.
+/// Prefix of the endpoint URLs of all demos.
 pub(super) const ORIGIN: &str = "http://127.0.0.1:";
 
-/// Twice what the gateway takes.
+/// Limit of a request body, twice the payload limit of the gateway.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
-/// Waits for requests in hand at the end, in seconds.
+/// Time for open requests to complete at shutdown, in seconds.
 const SHUTDOWN_S: u64 = 1;
 
-/// Something that was posted.
+/// A received post.
 pub(super) struct Post {
-    /// UTC.
+    /// Time of receipt, in UTC.
     pub(super) received_at: NaiveDateTime,
-    /// The last part of the path.
+    /// Last segment of the path.
     pub(super) flow_code: String,
-    /// `Idempotency-Key`; the same again means the same message again.
+    /// Value of `Idempotency-Key`. A repeated key marks a repeated message.
     pub(super) key: String,
     pub(super) body: String,
 }
 
-/// The endpoint, on a thread of its own.
+/// The endpoint, which runs on its own thread.
 pub(super) struct Endpoint(HttpThread);
 
 impl Endpoint {
-    /// Listens on the loopback interface.
+    /// Starts the endpoint on the loopback interface.
     pub(super) fn start(posts: SyncSender<Post>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, CUSTOMARY_PORT))
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, DEFAULT_PORT))
             .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         HttpThread::start("demo-endpoint", listener, |listener| serve(listener, posts)).map(Self)
     }
 
-    /// Where the flow of this code posts to.
+    /// Returns the URL to which the flow with this code posts.
     pub(super) fn url(&self, flow_code: &str) -> String {
         format!("{ORIGIN}{}{}", self.0.address().port(), path(flow_code))
     }
@@ -57,7 +56,7 @@ impl Endpoint {
     }
 }
 
-/// Path that the flow of this code posts to.
+/// Returns the path to which the flow with this code posts.
 pub(super) fn path(flow_code: &str) -> String {
     format!("/demo/{flow_code}")
 }
@@ -70,7 +69,7 @@ fn serve(listener: TcpListener, posts: SyncSender<Post>) -> io::Result<Server> {
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .route("/demo/{flow_code}", web::post().to(take))
     });
-    // Signals are the gateway's affair.
+    // The gateway handles the signals.
     Ok(server.workers(1).disable_signals().shutdown_timeout(SHUTDOWN_S).listen(listener)?.run())
 }
 
@@ -88,7 +87,7 @@ async fn take(
         body: String::from_utf8_lossy(&body).into_owned(),
     };
     match posts.try_send(post) {
-        // Nobody watches any more; the endpoint serves all the same.
+        // The endpoint keeps serving after the view has ended.
         Ok(()) | Err(TrySendError::Disconnected(_)) => HttpResponse::NoContent().finish(),
         Err(TrySendError::Full(_)) => HttpResponse::ServiceUnavailable().finish(),
     }

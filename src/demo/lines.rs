@@ -1,5 +1,5 @@
-//! What the demo prints, as text. Everything that came from outside is made harmless first: a payload
-//! must not be able to steer the terminal.
+//! Formats the output of the demo. Invisible characters in external data are escaped, because a payload must not
+//! control the terminal.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -12,20 +12,20 @@ use crate::domain::invisible::is_invisible;
 use crate::embedded::broker::Ports;
 use crate::store::demo::{ShownDeadLetter, StoredAttribute};
 
-/// Attributes of a message that are shown; a line should stay a line.
-const ATTRIBUTES_SHOWN: usize = 12;
-/// Characters of a value, a name or a code that are shown.
-const VALUE_CHARS: usize = 60;
-/// Characters of a payload or a text that are shown.
-const TEXT_CHARS: usize = 160;
-/// Characters of a key.
-const KEY_CHARS: usize = 80;
+/// Maximum number of attributes shown per message, which keeps the line short.
+const MAX_ATTRIBUTES_SHOWN: usize = 12;
+/// Maximum length of a value, a name or a code, in characters.
+const MAX_VALUE_CHARS: usize = 60;
+/// Maximum length of a payload or a text, in characters.
+const MAX_TEXT_CHARS: usize = 160;
+/// Maximum length of a key, in characters.
+const MAX_KEY_CHARS: usize = 80;
 
-/// What somebody who has just started the demo wants to know.
+/// Text at the start of the demo: its flows, ports and files.
 pub(super) struct Introduction {
     pub(super) database: PathBuf,
     pub(super) ports: Ports,
-    /// Where alarms are posted to.
+    /// URL to which alarms are posted.
     pub(super) endpoint: String,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Introduction {
     }
 }
 
-/// Counts of what has been shown.
+/// Numbers of messages shown.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Messages stored, by flow.
@@ -81,50 +81,50 @@ fn by_flow(f: &mut fmt::Formatter<'_>, counts: &BTreeMap<String, u64>) -> fmt::R
     }
     for (index, (flow_code, count)) in counts.iter().enumerate() {
         let separator = if index == 0 { "" } else { ", " };
-        write!(f, "{separator}{} {count}", shown(flow_code, VALUE_CHARS))?;
+        write!(f, "{separator}{} {count}", shown(flow_code, MAX_VALUE_CHARS))?;
     }
     Ok(())
 }
 
-/// A message in the table `data`, from all its rows.
+/// Formats a stored message from all its rows in the table `data`.
 pub(super) fn stored(message: &[StoredAttribute]) -> String {
     let Some(first) = message.first() else { return String::new() };
-    let mut line = beginning(first.received_at, "stored", &first.flow_code);
+    let mut line = line_prefix(first.received_at, "stored", &first.flow_code);
     let _ = write!(line, " #{}", first.message_id);
-    for attribute in message.iter().take(ATTRIBUTES_SHOWN) {
-        let (name, value) = (shown(&attribute.name, VALUE_CHARS), shown(&attribute.value, VALUE_CHARS));
+    for attribute in message.iter().take(MAX_ATTRIBUTES_SHOWN) {
+        let (name, value) =
+            (shown(&attribute.name, MAX_VALUE_CHARS), shown(&attribute.value, MAX_VALUE_CHARS));
         let _ = write!(line, "  {name}={value}");
     }
-    if message.len() > ATTRIBUTES_SHOWN {
-        let _ = write!(line, "  and {} more", message.len() - ATTRIBUTES_SHOWN);
+    if message.len() > MAX_ATTRIBUTES_SHOWN {
+        let _ = write!(line, "  and {} more", message.len() - MAX_ATTRIBUTES_SHOWN);
     }
     line
 }
 
-/// A message at the endpoint.
+/// Formats a message that the endpoint received.
 pub(super) fn posted(post: &Post) -> String {
-    let beginning = beginning(post.received_at, "posted", &post.flow_code);
-    format!("{beginning} {}  key={}", shown(&post.body, TEXT_CHARS), shown(&post.key, KEY_CHARS))
+    let prefix = line_prefix(post.received_at, "posted", &post.flow_code);
+    format!("{prefix} {}  key={}", shown(&post.body, MAX_TEXT_CHARS), shown(&post.key, MAX_KEY_CHARS))
 }
 
-/// A message in the table `dead_letters`.
+/// Formats a row of the table `dead_letters`.
 pub(super) fn dead_letter(letter: &ShownDeadLetter) -> String {
-    let mut line = beginning(letter.received_at, "dead letter", letter.flow_code.as_deref().unwrap_or("-"));
-    let _ = write!(line, " {}", shown(&letter.reason, VALUE_CHARS));
+    let mut line = line_prefix(letter.received_at, "dead letter", letter.flow_code.as_deref().unwrap_or("-"));
+    let _ = write!(line, " {}", shown(&letter.reason, MAX_VALUE_CHARS));
     if let Some(detail) = &letter.detail {
-        let _ = write!(line, ": {}", shown(detail, TEXT_CHARS));
+        let _ = write!(line, ": {}", shown(detail, MAX_TEXT_CHARS));
     }
     let payload = String::from_utf8_lossy(&letter.payload);
-    let _ = write!(line, "  {} {}", shown(&letter.topic, VALUE_CHARS), shown(&payload, TEXT_CHARS));
+    let _ = write!(line, "  {} {}", shown(&letter.topic, MAX_VALUE_CHARS), shown(&payload, MAX_TEXT_CHARS));
     line
 }
 
-fn beginning(time: NaiveDateTime, what: &str, flow_code: &str) -> String {
-    format!("{}    {what:<12} {:<12}", time.format("%H:%M:%S"), shown(flow_code, VALUE_CHARS))
+fn line_prefix(time: NaiveDateTime, kind: &str, flow_code: &str) -> String {
+    format!("{}    {kind:<12} {:<12}", time.format("%H:%M:%S"), shown(flow_code, MAX_VALUE_CHARS))
 }
 
-/// The beginning of `text`, of at most `max_chars` characters and a mark for the rest, with escape
-/// sequences in place of what is no visible character.
+/// Returns at most `max_chars` characters of `text` and escapes invisible characters. An ellipsis marks shortened text.
 fn shown(text: &str, max_chars: usize) -> String {
     let mut line = String::new();
     let mut rest = text.chars();
@@ -160,19 +160,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_message_is_one_line_with_its_number_and_attributes() {
+    fn stored_messages_show_number_and_attributes() {
         let line = stored(&[attribute("sensor", "kitchen"), attribute("value", "21.5")]);
         assert_eq!(line, "00:00:00    stored       TEMPERATURE  #7  sensor=kitchen  value=21.5");
     }
 
     #[test]
-    fn a_message_of_many_attributes_says_how_many_are_left_out() {
+    fn omitted_attributes_are_counted() {
         let message: Vec<_> = (0..20).map(|_| attribute("a", "1")).collect();
         assert!(stored(&message).ends_with("  a=1  and 8 more"));
     }
 
     #[test]
-    fn a_dead_letter_shows_why_and_what() {
+    fn dead_letters_show_reason_and_payload() {
         let letter = ShownDeadLetter {
             id: 1,
             received_at: NaiveDateTime::default(),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_names_every_flow() {
+    fn summary_names_every_flow() {
         let mut counts = Counts::default();
         assert_eq!(
             counts.to_string(),
@@ -202,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_can_steer_the_terminal(text in any::<String>(), max in 0_usize..20) {
+        fn text_cannot_control_the_terminal(text in any::<String>(), max in 0_usize..20) {
             let line = shown(&text, max);
             prop_assert!(!line.chars().any(is_invisible));
             prop_assert_eq!(line.ends_with('…'), text.chars().count() > max || text.ends_with('…'));

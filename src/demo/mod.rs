@@ -1,4 +1,4 @@
-//! `mqtt-gateway demo`: the real gateway among embedded parts, to be watched at work.
+//! `mqtt-gateway demo`: runs the real gateway with an embedded broker, sensors and an endpoint.
 //!
 //! ```text
 //! sensors ─┐                             ┌─▶ SQLite ──┐
@@ -6,9 +6,8 @@
 //! yourself ┘   (rumqttd)                 └─▶ endpoint ┘
 //! ```
 //!
-//! The gateway itself does not know: it finds its broker and its flows in the database as ever. What
-//! is kept is in one directory, so that the next demo there goes on where this one ended; the broker
-//! keeps nothing.
+//! The gateway runs unchanged and reads its broker and its flows from the database. All state is in one directory, so
+//! that the next demo there continues. The broker keeps nothing on disk.
 
 mod companion;
 mod endpoint;
@@ -33,32 +32,31 @@ use crate::settings::{DatabaseSettings, LogFormat, Settings, SettingsError, load
 use crate::store::demo::LastRows;
 use crate::store::{LoadServerError, StoreError};
 
-/// Exit code of a demo that could not start.
+/// Exit code of a demo that failed to start.
 const FAILURE: i32 = 1;
 
-/// Posts that were received and are not yet shown. The endpoint refuses more, and the gateway tries
-/// those again.
-const POSTS_NOT_YET_SHOWN: usize = 1_024;
+/// Maximum number of received posts that are not yet shown. The endpoint rejects further posts, which the gateway
+/// retries.
+const MAX_PENDING_POSTS: usize = 1_024;
 
-/// Mebibytes that the broker keeps for each topic.
-const BROKER_KEEPS_MIB: usize = 8;
+/// Buffer of the broker per topic, in mebibytes.
+const BROKER_BUFFER_MIB: usize = 8;
 
-/// What the gateway is told beside its defaults. Mailbox reports are shown less often than usual,
-/// and libraries only when something is wrong, so that the view stays readable. The broker's log is
-/// left out: it calls every client that closes its connection an error.
+/// Settings of the gateway that differ from the defaults. Rare mailbox reports and only warnings of libraries keep the
+/// view readable. The broker's log is off, because it reports every closed connection as an error.
 const SETTINGS: [(&str, &str); 7] = [
     ("DATABASE_URL", "sqlite:gateway.sqlite"),
     ("MQTT_CLIENT_ID", "mqtt-gateway-demo"),
     ("FLOWS_RELOAD_INTERVAL_SECONDS", "5"),
     ("MAILBOX_REPORT_SECONDS", "30"),
-    // The usual port may be that of a real gateway.
+    // A real gateway may use the default port.
     ("ADMIN_BIND", "127.0.0.1:0"),
     ("LOG_FORMAT", "human"),
     ("RUST_LOG", "warn,mqtt_gateway=info,mailbox=info,rumqttd=off"),
 ];
 
-/// What the environment may set all the same. Nothing else: where there is a `.env` of a real
-/// gateway, the demo must not touch its database.
+/// Settings that the environment may override. All others are ignored, because a `.env` may belong to a real gateway
+/// whose database the demo must not touch.
 const INHERITED: [&str; 4] = ["ADMIN_BIND", "MAILBOX_REPORT_SECONDS", "LOG_FORMAT", "RUST_LOG"];
 
 /// Options of `mqtt-gateway demo`.
@@ -66,17 +64,16 @@ const INHERITED: [&str; 4] = ["ADMIN_BIND", "MAILBOX_REPORT_SECONDS", "LOG_FORMA
 pub struct DemoOptions {
     /// Directory of the database, the inbox and the log; created when missing.
     pub dir: PathBuf,
-    /// Port of the embedded broker on 127.0.0.1; 0 is any that is free, none is 1883 or the next
-    /// free one.
+    /// Port of the embedded broker on 127.0.0.1: 0 for any free port, `None` for 1883 or the next free port.
     pub port: Option<u16>,
 }
 
-/// Why the demo did not start.
+/// Reasons why the demo failed to start.
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
-    #[error("the directory {} cannot be used: {source}; choose another one with --dir", dir.display())]
+    #[error("cannot use the directory {}: {source}; choose another one with --dir", dir.display())]
     Directory { dir: PathBuf, source: io::Error },
-    #[error("a demo is running in the directory {} already; choose another one with --dir", dir.display())]
+    #[error("another demo uses the directory {}; choose another one with --dir", dir.display())]
     Running { dir: PathBuf },
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -84,25 +81,26 @@ enum DemoError {
     Logging(#[from] LoggingError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    #[error("the endpoint cannot be started: {0}")]
+    #[error("cannot start the endpoint: {0}")]
     Endpoint(io::Error),
-    #[error("the database cannot be prepared: {0}")]
+    #[error("cannot prepare the database: {0}")]
     Store(#[from] StoreError),
-    #[error("the broker cannot be written down: {0}")]
+    #[error("cannot store the address of the broker: {0}")]
     Server(#[from] LoadServerError),
-    #[error("a thread cannot be started: {0}")]
+    #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Runs the demo until it is told to end (Ctrl-C), and returns the exit code: 0 after an orderly
-/// end, 1 when it could not start, else that of the gateway.
+/// Runs the demo until it is interrupted (Ctrl-C).
+///
+/// Returns the exit code: 0 after an orderly end, 1 after a failed start, otherwise the exit code of the gateway.
 #[must_use]
 pub fn run(options: DemoOptions) -> i32 {
     let DemoOptions { dir, port } = options;
     let (demo, settings) = match Demo::start(&dir, port) {
         Ok(started) => started,
         Err(error) => {
-            // If there is a log already, it takes the record.
+            // An error means that a logger is already installed, which takes the record.
             let _ = logging::init_stderr(LogFormat::Human, "info");
             log::error!("Fatal error during startup: {error}");
             return FAILURE;
@@ -113,12 +111,12 @@ pub fn run(options: DemoOptions) -> i32 {
     code
 }
 
-/// What runs beside the gateway.
+/// The parts that run beside the gateway.
 struct Demo {
     sensors: Companion,
     endpoint: Endpoint,
     view: Companion,
-    /// Keeps a second demo out of the directory for as long as it is open.
+    /// Open and locked, so that no second demo uses the directory.
     _lock: File,
 }
 
@@ -128,10 +126,10 @@ impl Demo {
         let settings = settings(dir)?;
         logging::init(&settings)?;
         let ports = Ports::choose(port)?;
-        let mut broker = EmbeddedBroker::new(ports, BROKER_KEEPS_MIB);
+        let mut broker = EmbeddedBroker::new(ports, BROKER_BUFFER_MIB);
         let link = broker.link("demo-sensors")?;
         broker.start()?;
-        let (show, posted) = sync_channel(POSTS_NOT_YET_SHOWN);
+        let (show, posted) = sync_channel(MAX_PENDING_POSTS);
         let endpoint = Endpoint::start(show).map_err(DemoError::Endpoint)?;
         let seen = prepare(&settings.database, &endpoint, ports)?;
         let introduction = Introduction {
@@ -144,7 +142,7 @@ impl Demo {
         Ok((Self { sensors, endpoint, view, _lock: lock }, settings))
     }
 
-    /// Ends the companions; the broker ends with the process.
+    /// Ends sensors, endpoint and view. The broker ends with the process.
     fn end(self) {
         self.sensors.end();
         self.endpoint.end();
@@ -176,8 +174,7 @@ fn database_path(dir: &Path) -> PathBuf {
     dir.join("gateway.sqlite")
 }
 
-/// Brings the schema up to date and writes down flows and broker, as an operator would before the
-/// first start.
+/// Migrates the schema and inserts flows and broker, as an operator would before the first start.
 fn prepare(database: &DatabaseSettings, endpoint: &Endpoint, ports: Ports) -> Result<LastRows, DemoError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(samples::write(database, endpoint, ports.v5))
@@ -189,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_is_kept_is_in_the_directory() {
+    fn all_state_is_in_the_directory() {
         let settings = settings(Path::new("/somewhere")).unwrap();
         let DatabaseSettings::Sqlite { path } = settings.database else { panic!("no SQLite") };
         for place in [path, settings.inbox.dir, settings.log_dir] {
@@ -198,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_demo_in_the_same_directory_is_refused() {
+    fn second_demo_in_the_directory_fails() {
         let directory = tempfile::tempdir().unwrap();
         let first = lock(directory.path()).unwrap();
         assert!(matches!(lock(directory.path()), Err(DemoError::Running { .. })));

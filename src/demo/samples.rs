@@ -1,4 +1,4 @@
-//! The sample flows, one for each thing worth seeing, and how they get into the database.
+//! The sample flows of the demo, and their insertion into the database.
 
 use serde_json::json;
 
@@ -12,8 +12,8 @@ use crate::store::{Database, migrate};
 /// Code of the flow that posts.
 pub(super) const POSTING_FLOW: &str = "ALARMS";
 
-/// Writes flows and broker into the database and says which rows it holds already. What somebody
-/// has changed in a sample flow stays as it is.
+/// Inserts flows and broker into the database and returns the ids of its last rows. Existing sample flows keep their
+/// changes.
 pub(super) async fn write(
     database: &DatabaseSettings,
     endpoint: &Endpoint,

@@ -1,4 +1,4 @@
-//! Simulated sensors: a steady stream in which, now and then, one is broken.
+//! Simulated sensors, which occasionally publish an invalid message.
 
 use std::io;
 use std::time::Duration;
@@ -6,28 +6,28 @@ use std::time::Duration;
 use super::companion::Companion;
 use crate::embedded::broker::Link;
 
-/// Between two ticks, each of which publishes one to three messages.
-const TICK: Duration = Duration::from_millis(600);
+/// Time between two ticks. Each tick publishes one to three messages.
+const TICK_INTERVAL: Duration = Duration::from_millis(600);
 
 const ROOMS: [&str; 3] = ["kitchen", "cellar", "roof"];
 
-/// Something a sensor publishes.
+/// A message of a sensor.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
     topic: String,
     payload: String,
 }
 
-/// Publishes readings until it is told to end.
+/// Starts a thread that publishes readings until it is stopped.
 pub(super) fn start(link: Link) -> io::Result<Companion> {
     Companion::start("demo-sensors", move |stop| {
-        // The receiving end stays: without it the broker would think the client gone.
+        // The receiver stays alive, because the broker would otherwise consider the client disconnected.
         let (mut publisher, _receiver) = link;
         let mut tick = 0_u32;
-        while !stop.wait(TICK) {
+        while !stop.wait(TICK_INTERVAL) {
             for reading in readings(tick) {
                 if let Err(error) = publisher.publish(reading.topic, reading.payload) {
-                    log::error!("The demo's sensors lost their broker: {error}");
+                    log::error!("Demo sensors stopped: cannot publish to the broker: {error}");
                     return;
                 }
             }
@@ -36,7 +36,7 @@ pub(super) fn start(link: Link) -> io::Result<Companion> {
     })
 }
 
-/// What is published at this tick: a temperature always, something else on some.
+/// Returns the messages of a tick: a temperature always, other messages on some ticks.
 fn readings(tick: u32) -> Vec<Reading> {
     let mut readings = vec![temperature(tick)];
     if tick % 2 == 1 {
@@ -45,7 +45,7 @@ fn readings(tick: u32) -> Vec<Reading> {
     match tick % 12 {
         3 | 10 => readings.push(alarm(tick)),
         5 => readings.push(humidity_of_the_wrong_type(tick)),
-        11 => readings.push(torn(tick)),
+        11 => readings.push(truncated_json(tick)),
         _ => {}
     }
     readings
@@ -76,14 +76,14 @@ fn alarm(tick: u32) -> Reading {
     }
 }
 
-/// Violates the flow's schema.
+/// Returns a message that violates the schema of its flow.
 fn humidity_of_the_wrong_type(tick: u32) -> Reading {
     let room = room(tick);
     reading(room, "humidity", format!(r#"{{"sensor": "{room}", "percent": "wet", "battery_low": false}}"#))
 }
 
-/// Is no JSON.
-fn torn(tick: u32) -> Reading {
+/// Returns a truncated message, which is not valid JSON.
+fn truncated_json(tick: u32) -> Reading {
     let room = room(tick);
     reading(room, "temperature", format!(r#"{{"sensor": "{room}", "val"#))
 }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_shows_every_flow_and_both_ways_to_be_wrong() {
+    fn every_flow_and_both_errors_appear() {
         let round: Vec<Reading> = (0..12).flat_map(readings).collect();
         let about = |part: &str| round.iter().filter(|reading| reading.topic.contains(part)).count();
         assert_eq!((about("temperature"), about("humidity"), about("alarms/")), (13, 7, 2));

@@ -1,4 +1,4 @@
-//! The live view: what has arrived in the database and at the endpoint, a line for each message.
+//! The live view: prints a line for each message that arrives in the database or at the endpoint.
 
 use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
@@ -13,28 +13,27 @@ use crate::settings::DatabaseSettings;
 use crate::store::demo::{LastRows, StoredAttribute, data_after, dead_letters_after};
 use crate::store::{Database, StoreError};
 
-/// Time between two looks: the database does not tell by itself.
-const LOOK: Duration = Duration::from_millis(250);
+/// Time between two queries. The database is polled, because it sends no notifications.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Rows of `data` in one look. More than a message can have attributes, so that the rows of a
-/// message, which are written together, are never torn apart for good.
+/// Rows of `data` per query. A message has fewer attributes, so that its rows, which are committed together, always fit
+/// into one page.
 const DATA_PAGE: u64 = 40_000;
 
-/// Dead letters in one look; their payloads can be large.
+/// Dead letters per query. The number is small because payloads can be large.
 const DEAD_LETTER_PAGE: u64 = 100;
 
-/// Why the view ended before the demo.
+/// Reasons why the view ended before the demo.
 #[derive(Debug, thiserror::Error)]
 enum ViewError {
-    /// Standard output takes nothing any more: the reader of a pipe has gone.
+    /// Standard output is closed, for example by the reader of a pipe.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Starts the view: first the introduction, then what arrives after the rows that were `seen`, and
-/// at the end a summary.
+/// Starts the view. It prints the introduction, then all rows after `seen` and all posts, and at the end a summary.
 pub(super) fn start(
     database: DatabaseSettings,
     seen: LastRows,
@@ -51,7 +50,7 @@ pub(super) fn start(
         match shown {
             Ok(()) => {}
             Err(ViewError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(error) => log::error!("The live view has ended, the demo goes on: {error}"),
+            Err(error) => log::error!("Live view ended; the demo continues: {error}"),
         }
     })
 }
@@ -70,9 +69,9 @@ impl<W: Write> View<W> {
         self.out.write_all(introduction.as_bytes())?;
         let mut is_ending = false;
         while !is_ending {
-            is_ending = stop.wait(LOOK);
-            match self.show_news() {
-                Err(ViewError::Store(error)) => log::warn!("The live view cannot look: {error}"),
+            is_ending = stop.wait(POLL_INTERVAL);
+            match self.show_new_rows() {
+                Err(ViewError::Store(error)) => log::warn!("Live view cannot read the database: {error}"),
                 outcome => outcome?,
             }
         }
@@ -81,7 +80,7 @@ impl<W: Write> View<W> {
         Ok(())
     }
 
-    fn show_news(&mut self) -> Result<(), ViewError> {
+    fn show_new_rows(&mut self) -> Result<(), ViewError> {
         self.show_posts()?;
         while self.show_stored()? {}
         while self.show_dead_letters()? {}
@@ -90,14 +89,14 @@ impl<W: Write> View<W> {
     }
 
     fn show_posts(&mut self) -> Result<(), ViewError> {
-        for post in self.posts.try_iter().take(super::POSTS_NOT_YET_SHOWN) {
+        for post in self.posts.try_iter().take(super::MAX_PENDING_POSTS) {
             writeln!(self.out, "{}", lines::posted(&post))?;
             *self.counts.posted.entry(post.flow_code).or_default() += 1;
         }
         Ok(())
     }
 
-    /// Shows a page; says whether there may be more.
+    /// Shows a page of stored messages. Returns true if there may be more.
     fn show_stored(&mut self) -> Result<bool, ViewError> {
         let page = self.runtime.block_on(data_after(&self.database, self.seen.data, DATA_PAGE))?;
         let is_full = page.len() as u64 == DATA_PAGE;
@@ -106,7 +105,7 @@ impl<W: Write> View<W> {
         };
         let mut messages: Vec<&[StoredAttribute]> = page.chunk_by(same_message).collect();
         if is_full && messages.len() > 1 {
-            // The last one may go on behind the page.
+            // The rows of the last message may continue on the next page.
             messages.pop();
         }
         for message in messages {
@@ -119,7 +118,7 @@ impl<W: Write> View<W> {
         Ok(is_full)
     }
 
-    /// Shows a page; says whether there may be more.
+    /// Shows a page of dead letters. Returns true if there may be more.
     fn show_dead_letters(&mut self) -> Result<bool, ViewError> {
         let letters = dead_letters_after(&self.database, self.seen.dead_letters, DEAD_LETTER_PAGE);
         let page = self.runtime.block_on(letters)?;

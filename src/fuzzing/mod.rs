@@ -1,4 +1,4 @@
-//! Fuzzing on the stable toolchain: what reads bytes from outside is fed bytes that nobody would send.
+//! Fuzzing on the stable toolchain: feeds mutated bytes to every parser of external data.
 //!
 //! ```text
 //! corpus/<target>/* ──▶ pool ──mutate──▶ input ──▶ check ──▶ behaviour ──new──▶ pool
@@ -6,13 +6,13 @@
 //!                                                    └──▶ minimise ──▶ corpus/<target>/crash-…
 //! ```
 //!
-//! Each target is a function of bytes that panics when something is wrong, and otherwise names the
-//! behaviour it saw (which error, how many records …). An input with a new behaviour joins the pool. So
-//! mutation is guided by what comes out, not by coverage: the compiler's counters can be read by unsafe
-//! code alone, which this crate forbids.
+//! A target is a function of bytes. It panics if it finds an error. Otherwise it returns a hash of the observed
+//! behaviour, such as the kind of an error or the number of records. An input with a new behaviour joins the pool.
+//! Mutation is guided by behaviour instead of coverage, because coverage counters need unsafe code, which this crate
+//! forbids.
 //!
-//! A test run replays the corpus and does [`SHORT_RUN`] random inputs. `scripts/fuzz` runs for longer
-//! and keeps what it finds in the corpus; `FUZZ_SECONDS`, `FUZZ_TARGET` and `FUZZ_SEED` are its words to us.
+//! A test run replays the corpus and tries [`SHORT_RUN`] random inputs. `scripts/fuzz` runs longer and adds its finds
+//! to the corpus. It passes its options in `FUZZ_SECONDS`, `FUZZ_TARGET` and `FUZZ_SEED`.
 
 mod mutate;
 mod payload;
@@ -29,33 +29,33 @@ use std::time::{Duration, Instant};
 
 use mutate::{Mutator, Random};
 
-/// Random inputs of a target in a test run.
+/// Number of random inputs per target in a test run.
 const SHORT_RUN: u64 = 400;
 
-/// Inputs that long runs let a target's corpus grow to, and how long those may be: the corpus is kept in
-/// the repository. What made a target fail is always added.
-const MOST_KEPT: usize = 30;
-const LONGEST_KEPT: usize = 400;
+/// Maximum number of inputs in the corpus of a target, and their maximum length in bytes. The limits are small because
+/// the corpus is part of the repository. Failing inputs are always added.
+const MAX_CORPUS_INPUTS: usize = 30;
+const MAX_CORPUS_INPUT_BYTES: usize = 400;
 
-/// Longest input that is tried.
-const LONGEST_INPUT: usize = 100_000;
+/// Maximum length of an input, in bytes.
+const MAX_INPUT_BYTES: usize = 100_000;
 
-/// Inputs that mutation begins with.
-const MOST_POOLED: usize = 5_000;
+/// Maximum number of inputs in the pool from which mutation starts.
+const MAX_POOL_INPUTS: usize = 5_000;
 
-/// Names a behaviour.
+/// Hashes an observed behaviour.
 pub(crate) fn behaviour(seen: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     seen.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Replays the corpus of `name`, then feeds `check` mutations of it made with the words of `dictionary`.
+/// Replays the corpus of `name`, then calls `check` with mutated inputs. Mutations may insert words of `dictionary`.
 pub(crate) fn fuzz(name: &str, dictionary: &[&str], check: impl Fn(&[u8]) -> u64) {
     fuzz_from(name, &[], dictionary, check);
 }
 
-/// The same, with seeds that the program itself makes and a file would only keep from changing.
+/// Fuzzes as [`fuzz`] does, with additional seeds. The program generates the seeds, so that they follow its formats.
 pub(crate) fn fuzz_from(name: &str, seeds: &[&[u8]], dictionary: &[&str], check: impl Fn(&[u8]) -> u64) {
     if std::env::var("FUZZ_TARGET").is_ok_and(|only| only != name) {
         return;
@@ -83,7 +83,7 @@ struct Run<'a, C> {
 }
 
 impl<C: Fn(&[u8]) -> u64> Run<'_, C> {
-    /// What was found before must not come again.
+    /// Tries all seeds and the whole corpus, which holds the inputs of former failures.
     fn replay(&mut self, seeds: &[&[u8]]) {
         let seeds = seeds.iter().map(|seed| seed.to_vec());
         for input in seeds.chain(self.corpus()) {
@@ -94,13 +94,13 @@ impl<C: Fn(&[u8]) -> u64> Run<'_, C> {
     }
 
     fn explore(&mut self, dictionary: &[&str]) {
-        let mut mutator = Mutator { random: Random(self.seed), dictionary, longest: LONGEST_INPUT };
+        let mut mutator = Mutator { random: Random(self.seed), dictionary, max_bytes: MAX_INPUT_BYTES };
         let (begun, mut tried, mut kept) = (Instant::now(), 0, self.pool.len());
         while self.long.map_or(tried < SHORT_RUN, |time| begun.elapsed() < time) {
             let input = mutator.next(&self.pool);
             tried += 1;
-            if self.try_input(&input) && self.pool.len() < MOST_POOLED {
-                if self.long.is_some() && kept < MOST_KEPT && input.len() <= LONGEST_KEPT {
+            if self.try_input(&input) && self.pool.len() < MAX_POOL_INPUTS {
+                if self.long.is_some() && kept < MAX_CORPUS_INPUTS && input.len() <= MAX_CORPUS_INPUT_BYTES {
                     kept += 1;
                     self.keep("found", &input);
                 }
@@ -114,16 +114,17 @@ impl<C: Fn(&[u8]) -> u64> Run<'_, C> {
         }
     }
 
-    /// Whether the behaviour is new. A panic ends the run, with the input that made it in the corpus.
+    /// Runs the check and returns true if its behaviour is new. After a panic, the minimised input is saved in the
+    /// corpus and the run ends.
     fn try_input(&mut self, input: &[u8]) -> bool {
         if self.long.is_some() {
-            // What overflows the stack ends the process and cannot be caught.
+            // A stack overflow aborts the process and cannot be caught, so the input is saved first.
             fs::write(std::env::temp_dir().join(format!("mqtt-gateway-fuzz-{}", self.name)), input).unwrap();
         }
         match catch_unwind(AssertUnwindSafe(|| (self.check)(input))) {
             Ok(seen) => self.seen.insert(seen),
             Err(panic) => {
-                let input = self.minimised(input);
+                let input = self.minimise(input);
                 let path = self.keep("crash", &input);
                 let message = panic.downcast_ref::<String>().map_or("see above", String::as_str);
                 panic!("{} fails with seed {} for {}: {message}", self.name, self.seed, path.display());
@@ -131,15 +132,15 @@ impl<C: Fn(&[u8]) -> u64> Run<'_, C> {
         }
     }
 
-    /// As short as taking out pieces makes it.
-    fn minimised(&self, input: &[u8]) -> Vec<u8> {
-        const MOST_ATTEMPTS: usize = 2_000;
+    /// Removes pieces of a failing input as long as it still fails.
+    fn minimise(&self, input: &[u8]) -> Vec<u8> {
+        const MAX_ATTEMPTS: usize = 2_000;
         let fails = |input: &[u8]| catch_unwind(AssertUnwindSafe(|| (self.check)(input))).is_err();
         let (mut least, mut attempts) = (input.to_vec(), 0);
         let mut size = least.len() / 2;
-        while size > 0 && attempts < MOST_ATTEMPTS {
+        while size > 0 && attempts < MAX_ATTEMPTS {
             let mut at = 0;
-            while at < least.len() && attempts < MOST_ATTEMPTS {
+            while at < least.len() && attempts < MAX_ATTEMPTS {
                 attempts += 1;
                 let shorter = [&least[..at], &least[(at + size).min(least.len())..]].concat();
                 if fails(&shorter) { least = shorter } else { at += size }
@@ -170,7 +171,7 @@ impl<C: Fn(&[u8]) -> u64> Run<'_, C> {
 }
 
 #[test]
-fn what_makes_a_target_fail_is_found_shortened_and_kept() {
+fn failing_inputs_are_minimised_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let check = |input: &[u8]| {
         assert!(!input.windows(2).any(|bytes| bytes == b"{{"), "two braces");

@@ -1,6 +1,6 @@
-//! Changes to inputs: small ones, and such as stack up to deep or long ones.
+//! Mutation of inputs, from single bits to thousands of repetitions.
 
-/// `SplitMix64`: a seed repeats a run.
+/// The `SplitMix64` generator. The same seed repeats a run.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -11,7 +11,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `bound`; 0 when that is 0.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % (bound.max(1) as u64)).unwrap_or(0)
     }
@@ -24,10 +24,11 @@ impl Random {
 pub(super) struct Mutator<'a> {
     pub(super) random: Random,
     pub(super) dictionary: &'a [&'a str],
-    pub(super) longest: usize,
+    /// Maximum length of an input.
+    pub(super) max_bytes: usize,
 }
 
-/// At which numbers programs count wrongly.
+/// Boundary values of integer types, where off-by-one errors and overflows occur.
 const EDGES: [u64; 10] = [
     0,
     1,
@@ -42,7 +43,7 @@ const EDGES: [u64; 10] = [
 ];
 
 impl Mutator<'_> {
-    /// An input of the pool with a few changes; now and then one of random bytes alone.
+    /// Returns an input of the pool with a few changes, or occasionally random bytes.
     pub(super) fn next(&mut self, pool: &[Vec<u8>]) -> Vec<u8> {
         let mut input = if self.random.below(50) == 0 {
             (0..self.random.below(300)).map(|_| self.random.byte()).collect()
@@ -52,7 +53,7 @@ impl Mutator<'_> {
         for _ in 0..=self.random.below(6) {
             self.change(&mut input, pool);
         }
-        input.truncate(self.longest);
+        input.truncate(self.max_bytes);
         input
     }
 
@@ -86,11 +87,11 @@ impl Mutator<'_> {
         }
     }
 
-    /// Mostly short ones.
+    /// Returns a random range below `length`, in most cases a short one.
     fn range(&mut self, length: usize) -> (usize, usize) {
         let from = self.random.below(length + 1);
-        let most = if self.random.below(4) == 0 { length } else { 12 };
-        (from, (from + self.random.below(most + 1)).min(length))
+        let max = if self.random.below(4) == 0 { length } else { 12 };
+        (from, (from + self.random.below(max + 1)).min(length))
     }
 
     fn insert(&mut self, input: &mut Vec<u8>, piece: &[u8]) {
@@ -98,11 +99,11 @@ impl Mutator<'_> {
         input.splice(at..at, piece.iter().copied());
     }
 
-    /// Up to thousands of times: depth and length are where recursion and sizes fail.
+    /// Repeats a range up to thousands of times, because deep and long inputs exercise recursion and size limits.
     fn repeat(&mut self, input: &mut Vec<u8>, from: usize, to: usize) {
         let piece = input[from..to].to_vec();
-        let most = if self.random.below(20) == 0 { 5_000 } else { 8 };
-        let times = self.random.below(most).min(self.longest / piece.len().max(1));
+        let max = if self.random.below(20) == 0 { 5_000 } else { 8 };
+        let times = self.random.below(max).min(self.max_bytes / piece.len().max(1));
         input.splice(to..to, piece.repeat(times));
     }
 

@@ -1,4 +1,4 @@
-//! Payloads: ours and `serde_json` must agree on what is a JSON object and on what is in it.
+//! Payload parser: it must agree with `serde_json` on which inputs are JSON objects and on their attributes.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ const LIMITS: PayloadLimits =
     PayloadLimits { max_payload_bytes: 90_000, max_depth: 100, max_attributes: 200 };
 
 #[test]
-fn a_payload_is_what_another_parser_says() {
+fn payloads_agree_with_serde_json() {
     let dictionary = [
         "{",
         "}",
@@ -53,15 +53,15 @@ fn a_payload_is_what_another_parser_says() {
 
 fn check(input: &[u8]) -> u64 {
     let ours = Payload::parse(input, &LIMITS);
-    // Whatever is inside of each other: no recursion, no overflow.
+    // Without a depth limit, deep nesting must not overflow the stack.
     let unbounded = PayloadLimits { max_depth: usize::MAX, max_attributes: usize::MAX, ..LIMITS };
     if let Ok(payload) = Payload::parse(input, &unbounded) {
         payload.attributes().iter().for_each(|attribute| drop(attribute.text(ValueStyle::Python)));
     }
     match (&ours, serde_json::from_slice::<Value>(input)) {
-        (Ok(payload), Ok(theirs)) => agree(payload, input, &theirs),
-        (Err(error), Ok(theirs)) => refused_rightly(*error, input, &theirs),
-        // Numbers that no f64 holds are kept as they were written, and so are halves of surrogate pairs.
+        (Ok(payload), Ok(theirs)) => check_agreement(payload, input, &theirs),
+        (Err(error), Ok(theirs)) => check_rejection(*error, input, &theirs),
+        // The parser accepts numbers beyond the range of f64 and unpaired surrogates, and keeps them as written.
         (Ok(payload), Err(error)) => assert!(
             payload.half_pair().is_some() || error.to_string().contains("number out of range"),
             "{error}"
@@ -79,7 +79,7 @@ fn check(input: &[u8]) -> u64 {
     }
 }
 
-fn refused_rightly(error: PayloadError, input: &[u8], theirs: &Value) {
+fn check_rejection(error: PayloadError, input: &[u8], theirs: &Value) {
     match error {
         PayloadError::TooLarge { .. } => assert!(input.len() > LIMITS.max_payload_bytes),
         PayloadError::NotAnObject(_) => assert!(!theirs.is_object()),
@@ -92,7 +92,7 @@ fn refused_rightly(error: PayloadError, input: &[u8], theirs: &Value) {
     }
 }
 
-/// Objects and arrays inside of each other, of text that is JSON.
+/// Returns the nesting depth of valid JSON text.
 fn depth(text: &[u8]) -> usize {
     let (mut open, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in text {
@@ -112,7 +112,7 @@ fn depth(text: &[u8]) -> usize {
     deepest
 }
 
-fn agree(payload: &Payload<'_>, input: &[u8], theirs: &Value) {
+fn check_agreement(payload: &Payload<'_>, input: &[u8], theirs: &Value) {
     assert!(depth(input) <= LIMITS.max_depth);
     let raw: BTreeMap<String, &RawValue> = serde_json::from_slice(input).unwrap();
     assert_eq!(payload.attributes().len(), raw.len());

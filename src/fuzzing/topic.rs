@@ -1,13 +1,13 @@
-//! Topic filters: tree and filter against a matcher written from the MQTT specification alone.
+//! Topic filters: compares tree and filter with a matcher written from the MQTT specification alone.
 //!
-//! An input is lines of text: the topic first, then filters.
+//! An input consists of lines: a topic, then filters.
 
 use super::{behaviour, fuzz};
 use crate::domain::topic::TopicFilter;
 use crate::domain::trie::FilterTrie;
 
 #[test]
-fn filters_match_what_the_specification_says() {
+fn filters_match_the_specification() {
     let dictionary = [
         "/",
         "+",
@@ -55,12 +55,12 @@ fn check(topic: &str, filters: &[&str]) -> u64 {
     tree.visit(topic, |index| found.push(*index));
     found.sort_unstable();
     assert_eq!(found, expected, "the tree on {topic:?}");
-    relations(topic, &parsed);
+    check_relations(topic, &parsed);
     behaviour((found.len(), parsed.len(), filters.len(), topic.split('/').count().min(20)))
 }
 
-/// Covering, overlapping and joining say something of every topic, and so of this one.
-fn relations(topic: &str, filters: &[(TopicFilter, bool)]) {
+/// Checks `covers`, `overlaps` and `join` of all pairs of filters on this topic.
+fn check_relations(topic: &str, filters: &[(TopicFilter, bool)]) {
     for (one, one_matches) in filters {
         for (other, other_matches) in filters {
             if one.covers(other) {
@@ -77,7 +77,7 @@ fn relations(topic: &str, filters: &[(TopicFilter, bool)]) {
     }
 }
 
-/// Sections 4.7 and 4.8.2 of MQTT 5.0, sentence by sentence, with no thought of speed.
+/// Implements sections 4.7 and 4.8.2 of MQTT 5.0 literally, without optimisation.
 mod specification {
     pub(super) fn is_filter(filter: &str) -> bool {
         // "All Topic Names and Topic Filters MUST be at least one character long", "MUST NOT include

@@ -1,4 +1,4 @@
-//! What has arrived at the endpoint: what of it for the first time, and in which order.
+//! Tracks the messages that arrive at the endpoint, with repetitions and order.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::sink::Arrival;
 use super::workload::Workload;
 use crate::store::bench::progress::flow_index;
 
-/// Arrivals so far.
+/// Arrived messages of a measurement.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    /// By message.
+    /// Whether each message has arrived.
     has_arrived: Vec<bool>,
-    /// Number of the last message that arrived, by flow.
+    /// Highest number that has arrived, by flow.
     last_number: Vec<u64>,
     count: u64,
     repeated: u64,
@@ -24,8 +24,8 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    /// None yet.
-    pub(super) fn of(workload: &Workload) -> Self {
+    /// Creates the state for a workload, without any arrivals.
+    pub(super) fn new(workload: &Workload) -> Self {
         let many = |count| usize::try_from(count).unwrap_or(0);
         Self {
             has_arrived: vec![false; many(workload.messages)],
@@ -35,11 +35,11 @@ impl Arrivals {
             out_of_order: 0,
             unknown: 0,
             last: Duration::ZERO,
-            latencies: Latencies::of(&[]),
+            latencies: Latencies::new(&[]),
         }
     }
 
-    /// Something has arrived.
+    /// Records an arrival.
     pub(super) fn note(&mut self, workload: &Workload, times: &PublishTimes, arrival: &Arrival) {
         let at = times.since_epoch(arrival.at);
         let flow = flow_index(&arrival.flow_code).filter(|flow| *flow < workload.flows);
@@ -58,7 +58,7 @@ impl Arrivals {
                 self.count += 1;
                 self.last = self.last.max(at);
                 self.note_order(flow, number);
-                if let Some(published) = times.of(message) {
+                if let Some(published) = times.published_at(message) {
                     self.latencies.record(at.saturating_sub(published));
                 }
             }
@@ -75,32 +75,32 @@ impl Arrivals {
         *last = number.max(*last);
     }
 
-    /// Messages that have arrived.
+    /// Returns the number of distinct messages that have arrived.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Arrivals of messages that had arrived before.
+    /// Returns the number of repeated arrivals.
     pub(super) fn repeated(&self) -> u64 {
         self.repeated
     }
 
-    /// Messages that arrived after a later one of their flow.
+    /// Returns the number of messages that arrived after a later message of their flow.
     pub(super) fn out_of_order(&self) -> u64 {
         self.out_of_order
     }
 
-    /// Arrivals that are none of the messages that were published.
+    /// Returns the number of arrivals that match no published message.
     pub(super) fn unknown(&self) -> u64 {
         self.unknown
     }
 
-    /// When the last message arrived.
+    /// Returns the time of the last first-time arrival, since the epoch of the publish times.
     pub(super) fn last(&self) -> Duration {
         self.last
     }
 
-    /// How long they took.
+    /// Returns the percentiles of the latencies, or `None` without an arrival.
     pub(super) fn percentiles(&self) -> Option<Percentiles> {
         self.latencies.percentiles()
     }
@@ -117,7 +117,7 @@ mod tests {
         let workload = Workload { messages: 6, flows: 2, attributes: 1, prefix: String::new() };
         let times = PublishTimes::new(6);
         (0..6).for_each(|message| times.note(message, Duration::ZERO));
-        let mut arrivals = Arrivals::of(&workload);
+        let mut arrivals = Arrivals::new(&workload);
         for (flow, n) in numbers {
             let (flow_code, key) = (flow_code(*flow), String::new());
             let arrival = Arrival { at: Instant::now(), flow_code, key, n: Some(*n) };
@@ -127,19 +127,19 @@ mod tests {
     }
 
     #[test]
-    fn a_message_counts_when_it_arrives_for_the_first_time() {
+    fn repeated_arrivals_count_once() {
         let arrivals = arrivals_of(&[(0, 1), (0, 2), (0, 1), (1, 1)]);
         assert_eq!((arrivals.count(), arrivals.repeated(), arrivals.out_of_order()), (3, 1, 0));
         assert_eq!(arrivals.percentiles().map(|seen| seen.samples), Some(3));
     }
 
     #[test]
-    fn a_message_that_overtakes_another_of_its_flow_is_noticed() {
+    fn overtaking_messages_are_counted() {
         assert_eq!(arrivals_of(&[(0, 2), (1, 1), (0, 1)]).out_of_order(), 1);
     }
 
     #[test]
-    fn what_was_never_published_is_noticed() {
+    fn unpublished_messages_are_counted() {
         assert_eq!(arrivals_of(&[(0, 4), (2, 1), (0, 0), (1, -1)]).unknown(), 4);
     }
 }

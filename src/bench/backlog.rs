@@ -1,4 +1,4 @@
-//! A backlog: the database is held up until the inbox has everything, and then let go.
+//! Backlog measurement: blocks the database until the inbox holds all messages, then measures how it drains.
 
 use std::time::{Duration, Instant};
 
@@ -13,19 +13,19 @@ use crate::mqtt::load::Publisher;
 use crate::store::Database;
 use crate::store::bench::hold::Hold;
 
-/// Between two looks at the inbox, and two signs of life to the database.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between two checks of the inbox, and between two keepalives of the blocking transaction.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The broker has passed everything on long before, or never will.
-const STANDSTILL: Duration = Duration::from_mins(1);
+/// Maximum time without a new record in the inbox. A working broker forwards all messages sooner.
+const PROGRESS_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Fills the inbox, lets go, and times from the first progress to the last.
+/// Fills the inbox, unblocks the database and measures the time between the first and the last progress.
 pub(super) async fn drain(
     turn: &mut Turn<'_>,
     publisher: Publisher,
     stage: &Stage,
 ) -> Result<Seen, BenchError> {
-    // A connection of its own, since the observer needs one.
+    // The observer uses the other connection.
     let holder = Database::connect(&stage.database, 1).await?;
     turn.gateway.expect_errors(true);
     let hold = Hold::take(&holder).await?;
@@ -35,8 +35,8 @@ pub(super) async fn drain(
     turn.gateway.expect_errors(false);
     holder.close().await?;
 
-    let bar = ProgressBar::of("drained", turn.workload.messages);
-    let observer = Observer::of(turn);
+    let bar = ProgressBar::new("drained", turn.workload.messages);
+    let observer = Observer::new(turn);
     let watched = observer.watch(&mut turn.gateway, None, &bar).await?;
     let (first, begun) = watched.first_seen.unwrap_or_default();
     Ok(Seen {
@@ -54,10 +54,10 @@ async fn fill(
     hold: &Hold,
 ) -> Result<(), BenchError> {
     let messages = turn.workload.messages;
-    let bar = ProgressBar::of("in the inbox", messages);
+    let bar = ProgressBar::new("in the inbox", messages);
     let (mut taken, mut moved_at) = (0, Instant::now());
     while taken < messages {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         hold.keep().await?;
         turn.gateway.check()?;
         publishing.is_over()?;
@@ -65,10 +65,15 @@ async fn fill(
             inbox::survey(&stage.directory().join("inbox"), &[])?.map_or(0, |survey| survey.records);
         if records > taken {
             (taken, moved_at) = (records, Instant::now());
-            bar.reached(taken);
-        } else if moved_at.elapsed() >= STANDSTILL {
+            bar.set_position(taken);
+        } else if moved_at.elapsed() >= PROGRESS_TIMEOUT {
             let last_lines = turn.gateway.last_lines();
-            return Err(BenchError::NoProgress { waited: STANDSTILL, done: taken, messages, last_lines });
+            return Err(BenchError::NoProgress {
+                waited: PROGRESS_TIMEOUT,
+                done: taken,
+                messages,
+                last_lines,
+            });
         }
     }
     publishing.join()

@@ -1,4 +1,4 @@
-//! What the machine gives without a gateway, measured before and after the gateway's own turn.
+//! Measures the limits of the machine without a gateway, before and after the gateway's own measurement.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -18,32 +18,32 @@ use crate::store::Database;
 use crate::store::bench::progress::flow_code;
 use crate::store::bench::rows::{SampleMessage, empty};
 
-/// Different messages that are inserted over and over.
+/// Number of distinct messages that are inserted repeatedly.
 const SAMPLES: u64 = 1_024;
 
-/// Messages for which a limit is known well enough.
-const ENOUGH: u64 = 60_000;
+/// Maximum number of messages per limit, which is enough for a stable result.
+const MAX_MESSAGES: u64 = 60_000;
 
-/// Time for which the database is asked for each size of statement; less for a measurement of few messages.
-const LONG_ENOUGH: Duration = Duration::from_secs(2);
+/// Minimum time per statement size at the database. It is reduced in proportion for small workloads.
+const MIN_DURATION: Duration = Duration::from_secs(2);
 
-/// Limits, as far as they were measured.
+/// The measured limits; `None` where a limit was not measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Bounds {
-    /// Messages a second whose rows the database takes.
+    /// Messages per second whose rows the database inserts.
     pub(super) database: Option<f64>,
-    /// Messages a second that the broker passes on.
+    /// Messages per second that the broker forwards.
     pub(super) broker: Option<f64>,
-    /// Messages a second that the HTTP client posts.
+    /// Messages per second that the HTTP client posts.
     pub(super) post: Option<f64>,
-    /// Median of the time that the commit of one row takes, in seconds.
+    /// Median time of a commit of one row, in seconds.
     pub(super) commit: Option<f64>,
-    /// The 99th percentile of it.
+    /// 99th percentile of the time of a commit of one row, in seconds.
     pub(super) commit_p99: Option<f64>,
 }
 
 impl Bounds {
-    /// The mean of what was measured before and after.
+    /// Returns the mean of the limits before and after.
     pub(super) fn mean(self, after: Self) -> Self {
         let mean = |before: Option<f64>, after: Option<f64>| match before.zip(after) {
             Some((before, after)) => Some(f64::midpoint(before, after)),
@@ -58,7 +58,8 @@ impl Bounds {
         }
     }
 
-    /// Messages a second when everything shares one machine: the times for one message add up.
+    /// Returns the combined limit in messages per second. All parts share one machine, so their times per message add
+    /// up.
     pub(super) fn together(&self) -> Option<f64> {
         let each: Vec<f64> = [self.database, self.broker, self.post].into_iter().flatten().collect();
         let seconds: f64 = each.iter().map(|rate| 1.0 / rate).sum();
@@ -66,7 +67,7 @@ impl Bounds {
     }
 }
 
-/// Measures what counts for these options; nothing where limits are not wanted.
+/// Measures the limits that are relevant for these options. Returns no limits if they are disabled.
 pub(super) async fn measure(
     options: &BenchOptions,
     stage: &Stage,
@@ -77,7 +78,7 @@ pub(super) async fn measure(
     if !options.limits {
         return Ok(bounds);
     }
-    let _bar = ProgressBar::waiting("measuring what bounds it");
+    let _bar = ProgressBar::waiting("measuring the limits");
     empty(database).await?;
     if options.rate.is_some() {
         let times = commits(stage, workload).await?;
@@ -96,14 +97,14 @@ pub(super) async fn measure(
 
 async fn commits(stage: &Stage, workload: &Workload) -> Result<CommitTimes, BenchError> {
     let (settings, sample) = (stage.database.clone(), sample(workload, 0));
-    Ok(apart(move || commit_times(&settings, &sample)).await??)
+    Ok(run_blocking(move || commit_times(&settings, &sample)).await??)
 }
 
 async fn inserts(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
     let samples: Vec<SampleMessage> = (0..SAMPLES).map(|message| sample(workload, message)).collect();
-    let (settings, messages) = (stage.database.clone(), workload.messages.min(ENOUGH));
-    let at_least = LONG_ENOUGH.mul_f64(share_of_enough(messages));
-    let limit = apart(move || database_limit(&settings, &samples, messages, at_least)).await??;
+    let (settings, messages) = (stage.database.clone(), workload.messages.min(MAX_MESSAGES));
+    let min_duration = MIN_DURATION.mul_f64(share_of_max(messages));
+    let limit = run_blocking(move || database_limit(&settings, &samples, messages, min_duration)).await??;
     Ok(limit.messages_per_second)
 }
 
@@ -111,7 +112,7 @@ async fn passes(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
     let (broker, name, qos) = (stage.broker.clone(), stage.limit_name(), stage.qos());
     let program = std::env::current_exe().map_err(BenchError::Start)?;
     let workload = Workload { prefix: name.clone(), ..workload.clone() };
-    let limit = apart(move || {
+    let limit = run_blocking(move || {
         let topics: Vec<String> = (0..workload.flows).map(|flow| workload.topic_of(flow)).collect();
         let load = BrokerLoad {
             host: &broker.host,
@@ -121,7 +122,7 @@ async fn passes(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
             qos,
             filter: &format!("{}/#", workload.prefix),
             topics: &topics,
-            messages: workload.messages.min(ENOUGH),
+            messages: workload.messages.min(MAX_MESSAGES),
             payload: &|message| workload.payload_of(message),
         };
         broker_limit(&program, &load)
@@ -133,12 +134,12 @@ async fn posts(workload: &Workload) -> Result<f64, BenchError> {
     let workload = workload.clone();
     let (arrivals, arrived) = channel();
     let sink = Sink::start(arrivals).map_err(BenchError::Thread)?;
-    // Whatever arrives is of no interest, and must not pile up.
+    // Arrivals are discarded, so that the channel does not grow.
     let draining = thread::spawn(move || arrived.into_iter().for_each(drop));
     let url = |flow| (flow_code(flow).into(), sink.url(&flow_code(flow)).into());
     let flows: Vec<(Arc<str>, Arc<str>)> = (0..workload.flows).map(url).collect();
-    let limit = apart(move || {
-        let messages = workload.messages.min(ENOUGH);
+    let limit = run_blocking(move || {
+        let messages = workload.messages.min(MAX_MESSAGES);
         let payload = Arc::new(move |message| workload.payload_of(message));
         post_limit(&PostLoad { flows, messages, payload })
     });
@@ -148,8 +149,10 @@ async fn posts(workload: &Workload) -> Result<f64, BenchError> {
     Ok(limit??.messages_per_second)
 }
 
-/// The limits have runtimes of their own.
-async fn apart<T: Send + 'static>(measure: impl FnOnce() -> T + Send + 'static) -> Result<T, BenchError> {
+/// Runs `measure` on a blocking thread, because each limit creates its own runtime.
+async fn run_blocking<T: Send + 'static>(
+    measure: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BenchError> {
     let measured = tokio::task::spawn_blocking(measure).await;
     measured.map_err(|error| BenchError::Thread(error.into()))
 }
@@ -162,8 +165,8 @@ fn sample(workload: &Workload, message: u64) -> SampleMessage {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "both are small")]
-fn share_of_enough(messages: u64) -> f64 {
-    messages as f64 / ENOUGH as f64
+fn share_of_max(messages: u64) -> f64 {
+    messages as f64 / MAX_MESSAGES as f64
 }
 
 #[cfg(test)]
@@ -172,14 +175,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_limits_that_share_a_machine_leave_less_than_either() {
+    fn shared_limits_add_their_times() {
         let bounds = Bounds { database: Some(60_000.0), broker: Some(30_000.0), ..Bounds::default() };
         assert!((bounds.together().unwrap() - 20_000.0).abs() < 1e-6);
         assert_eq!(Bounds::default().together(), None);
     }
 
     #[test]
-    fn the_mean_is_of_what_was_measured_twice() {
+    fn mean_covers_limits_measured_twice() {
         let before = Bounds { database: Some(10.0), broker: Some(4.0), ..Bounds::default() };
         let after = Bounds { database: Some(20.0), ..Bounds::default() };
         let mean = before.mean(after);

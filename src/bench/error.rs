@@ -1,4 +1,4 @@
-//! Why there is no measurement, or none that counts.
+//! Errors of a measurement.
 
 use std::io;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::settings::{SettingsError, UrlError};
 use crate::store::StoreError;
 use crate::store::bench::schema::SchemaError;
 
-/// Why a measurement broke off.
+/// Reasons why a measurement was aborted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
     #[error("--database: expected {0}")]
@@ -30,7 +30,7 @@ pub(crate) enum BenchError {
     Backlog,
     #[error("--set: {0}")]
     Settings(#[from] SettingsError),
-    #[error("a directory for the measurement cannot be made: {0}")]
+    #[error("cannot create a directory for the measurement: {0}")]
     Directory(io::Error),
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -40,22 +40,22 @@ pub(crate) enum BenchError {
     Store(#[from] StoreError),
     #[error("the publisher: {0}")]
     Load(#[from] LoadError),
-    #[error("a thread or the runtime cannot be started: {0}")]
+    #[error("cannot start a thread or the runtime: {0}")]
     Thread(io::Error),
-    #[error("the gateway cannot be started: {0}")]
+    #[error("cannot start the gateway: {0}")]
     Start(io::Error),
-    #[error("the gateway has ended by itself ({status}); its last lines:\n{}", .last_lines.join("\n"))]
+    #[error("the gateway ended unexpectedly ({status}); its last log lines:\n{}", .last_lines.join("\n"))]
     GatewayEnded { status: String, last_lines: Vec<String> },
     #[error(
-        "the gateway has not subscribed to all flows within {} s; its last lines:\n{}",
+        "the gateway has not subscribed to all flows within {} s; its last log lines:\n{}",
         .waited.as_secs(), .last_lines.join("\n")
     )]
     NotReady { waited: Duration, last_lines: Vec<String> },
-    #[error("what the gateway has used cannot be read: {0}")]
+    #[error("cannot read the resource usage of the gateway: {0}")]
     Usage(String),
     #[error(
-        "nothing has moved for {} s: {done} of {messages} messages are through. A broker may have dropped what it \
-         could not queue (mosquitto: max_queued_messages). The gateway's last lines:\n{}",
+        "no progress for {} s: {done} of {messages} messages are complete. The broker may have dropped messages that \
+         it could not queue (mosquitto: max_queued_messages). The gateway's last log lines:\n{}",
         .waited.as_secs(), .last_lines.join("\n")
     )]
     NoProgress { waited: Duration, done: u64, messages: u64, last_lines: Vec<String> },
@@ -65,10 +65,10 @@ pub(crate) enum BenchError {
     BrokerLimit(#[from] BrokerLimitError),
     #[error("the limit of the posts: {0}")]
     PostLimit(#[from] PostLimitError),
-    #[error("the inbox cannot be read: {0}")]
+    #[error("cannot read the inbox: {0}")]
     Inbox(#[from] InboxError),
     #[error("interrupted")]
     Interrupted,
-    #[error("the result cannot be printed: {0}")]
+    #[error("cannot print the result: {0}")]
     Print(io::Error),
 }

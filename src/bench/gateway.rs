@@ -1,4 +1,4 @@
-//! The gateway under test: a process of its own, as it would run anywhere.
+//! The gateway under test, which runs in a separate process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -16,17 +16,17 @@ use super::error::BenchError;
 use super::gateway_log::LogState;
 use super::usage::Usage;
 
-/// What a process needs of the machine; none of it is a setting of the gateway.
+/// Environment variables that the process inherits. None of them is a setting of the gateway.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "LD_LIBRARY_PATH", "LD_PRELOAD"];
 
-/// How long it may take to start and to subscribe.
-const READY: Duration = Duration::from_mins(2);
+/// Time limit for the start and the subscriptions of the gateway.
+const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How long it may take to end; longer than it gives itself.
-const END: Duration = Duration::from_mins(1);
+/// Time limit for the end of the gateway, longer than the gateway's own shutdown limit.
+const END_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Between two looks whether the process is gone.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval between two checks whether the process has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running gateway.
 pub(super) struct Gateway {
@@ -34,24 +34,24 @@ pub(super) struct Gateway {
     log: Arc<Log>,
 }
 
-/// Its log, as the thread that reads it leaves it behind.
+/// Log of the gateway, as far as the reader thread has parsed it.
 #[derive(Default)]
 struct Log {
     state: Mutex<LogState>,
     changed: Condvar,
-    /// Errors are expected, and not shown.
+    /// Errors are expected and therefore not printed.
     is_muted: AtomicBool,
 }
 
 impl Gateway {
-    /// Starts this very program as a gateway in `directory`, with these settings and no others.
+    /// Starts this program as a gateway in `directory`, with these settings only.
     pub(super) fn start(directory: &Path, settings: &[(String, String)]) -> Result<Self, BenchError> {
         let program = std::env::current_exe().map_err(BenchError::Start)?;
         let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         let mut child = Command::new(program)
             .arg("run")
             .current_dir(directory)
-            // What a terminal sends to all of a command's processes is the bench's to deal with.
+            // A separate process group, because only the bench handles the signals of the terminal.
             .process_group(0)
             .env_clear()
             .envs(inherited)
@@ -70,18 +70,22 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Waits until it takes the messages of so many flows.
+    /// Waits until the gateway has subscribed to this number of flows.
     pub(super) fn wait_until_subscribed(&mut self, flows: u64) -> Result<(), BenchError> {
-        let state = self.log.wait(READY, |state| state.is_over || state.filters >= flows);
+        let state = self.log.wait(READY_TIMEOUT, |state| state.is_over || state.filters >= flows);
         if state.filters >= flows {
             return Ok(());
         }
         let (is_over, last_lines) = (state.is_over, state.last_lines());
         drop(state);
-        if is_over { Err(self.ended()) } else { Err(BenchError::NotReady { waited: READY, last_lines }) }
+        if is_over {
+            Err(self.ended())
+        } else {
+            Err(BenchError::NotReady { waited: READY_TIMEOUT, last_lines })
+        }
     }
 
-    /// An error when it has ended by itself.
+    /// Returns an error if the gateway has ended.
     pub(super) fn check(&mut self) -> Result<(), BenchError> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -89,44 +93,44 @@ impl Gateway {
         }
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of the log.
     pub(super) fn last_lines(&self) -> Vec<String> {
         self.log.state().last_lines()
     }
 
-    /// The version of MQTT that it speaks with the broker.
+    /// Returns the MQTT version of the connection to the broker.
     pub(super) fn mqtt_version(&self) -> String {
         self.log.state().version.clone()
     }
 
-    /// Whether errors are what is wanted, and so not worth being shown.
+    /// Sets whether errors are expected. Expected errors are not printed.
     pub(super) fn expect_errors(&self, expected: bool) {
         self.log.is_muted.store(expected, Relaxed);
     }
 
-    /// What it has used so far.
+    /// Returns the resource usage of the gateway so far.
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        Usage::of(self.child.id())
+        Usage::from_pid(self.child.id())
     }
 
-    /// Transactions that it has committed until now, by its own count, which it tells every second.
+    /// Returns the number of committed transactions, which the gateway logs every second.
     pub(super) fn transactions(&self) -> Option<u64> {
-        const PATIENCE: Duration = Duration::from_secs(15);
+        const COUNT_TIMEOUT: Duration = Duration::from_secs(15);
         let now = Instant::now();
         let has_counts = |state: &LogState| state.is_over || state.transactions_since(now).is_some();
-        self.log.wait(PATIENCE, has_counts).transactions_since(now)
+        self.log.wait(COUNT_TIMEOUT, has_counts).transactions_since(now)
     }
 
-    /// Ends it as an operator would, and waits for that.
+    /// Ends the gateway with SIGTERM and waits for its exit.
     pub(super) fn end(mut self) -> Result<(), BenchError> {
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            // One that is gone already shows below.
+            // The loop below reports a process that has already ended.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
-        let deadline = Instant::now() + END;
+        let deadline = Instant::now() + END_TIMEOUT;
         while Instant::now() < deadline {
             match self.child.try_wait() {
-                Ok(None) => thread::sleep(LOOK),
+                Ok(None) => thread::sleep(POLL_INTERVAL),
                 Ok(Some(status)) if status.success() => return Ok(()),
                 _ => return Err(self.ended()),
             }
@@ -144,7 +148,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // One that has ended is not there to be killed, which is as well.
+        // The error is ignored, because the process may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -169,10 +173,10 @@ impl Log {
 
     fn wait(
         &self,
-        patience: Duration,
+        timeout: Duration,
         mut condition: impl FnMut(&LogState) -> bool,
     ) -> MutexGuard<'_, LogState> {
-        let waiting = self.changed.wait_timeout_while(self.state(), patience, |state| !condition(state));
+        let waiting = self.changed.wait_timeout_while(self.state(), timeout, |state| !condition(state));
         waiting.unwrap_or_else(PoisonError::into_inner).0
     }
 }

@@ -1,29 +1,29 @@
-//! What the log of the gateway under test says: one JSON object a line.
+//! Parses the log of the gateway under test, one JSON object per line.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use serde_json::Value;
 
-/// Lines that are kept for the case that it fails.
-const LINES_KEPT: usize = 20;
+/// Maximum number of lines kept for error messages.
+const MAX_LINES: usize = 20;
 
-/// What a line of the log means to the bench.
+/// A line of the log that is relevant for the bench.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LogEvent {
-    /// The broker has granted so many filters.
+    /// The broker has granted this number of filters.
     Subscribed { filters: u64 },
-    /// Connected, by this version of MQTT.
+    /// The gateway has connected with this version of MQTT.
     Connected { version: String },
-    /// A lane's worker has committed so many transactions.
+    /// The worker of a lane has committed this number of transactions.
     Transactions { worker: String, transactions: u64 },
-    /// Something is wrong.
+    /// An error, or a line that is not JSON.
     Error(String),
-    /// Nothing of interest.
+    /// Any other line.
     Other,
 }
 
-/// What a line says.
+/// Parses a line.
 pub(super) fn event(line: &str) -> LogEvent {
     let Ok(record) = serde_json::from_str::<Value>(line) else { return LogEvent::Error(line.to_owned()) };
     let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
@@ -39,26 +39,26 @@ pub(super) fn event(line: &str) -> LogEvent {
     }
 }
 
-/// What has been event so far.
+/// State of the gateway, as far as its log has reported it.
 #[derive(Debug, Default)]
 pub(super) struct LogState {
     /// Filters that the broker has granted.
     pub(super) filters: u64,
-    /// Version of MQTT.
+    /// MQTT version of the connection.
     pub(super) version: String,
-    /// Transactions of each worker, and when that was event.
+    /// Transactions of each worker, with the time of the report.
     workers: BTreeMap<String, (u64, Instant)>,
     last_lines: VecDeque<String>,
-    /// There will be no more lines.
+    /// The log has ended.
     pub(super) is_over: bool,
 }
 
 impl LogState {
-    /// Takes a line in; gives what is wrong.
+    /// Applies a line. Returns the message if the line is an error.
     pub(super) fn apply(&mut self, line: &str, now: Instant) -> Option<String> {
         let event = event(line);
         if !matches!(event, LogEvent::Transactions { .. }) && !line.contains("\"mailbox\"") {
-            if self.last_lines.len() == LINES_KEPT {
+            if self.last_lines.len() == MAX_LINES {
                 self.last_lines.pop_front();
             }
             self.last_lines.push_back(line.to_owned());
@@ -75,16 +75,16 @@ impl LogState {
         None
     }
 
-    /// Its last lines, but for the mailboxes.
+    /// Returns the last lines, without mailbox reports.
     pub(super) fn last_lines(&self) -> Vec<String> {
         self.last_lines.iter().cloned().collect()
     }
 
-    /// Transactions of all workers, when all have told since `moment`.
+    /// Returns the transactions of all workers, or `None` until every worker has reported since `moment`.
     pub(super) fn transactions_since(&self, moment: Instant) -> Option<u64> {
-        let have_all_told =
-            !self.workers.is_empty() && self.workers.values().all(|(_, told)| *told >= moment);
-        have_all_told.then(|| self.workers.values().map(|(transactions, _)| transactions).sum())
+        let have_all_reported =
+            !self.workers.is_empty() && self.workers.values().all(|(_, reported_at)| *reported_at >= moment);
+        have_all_reported.then(|| self.workers.values().map(|(transactions, _)| transactions).sum())
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_is_told_from_what_does_not() {
+    fn relevant_lines_are_recognised() {
         assert_eq!(
             event(r#"{"level":"INFO","message":"Subscribed","filters":16}"#),
             LogEvent::Subscribed { filters: 16 }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn transactions_are_known_when_every_worker_has_told_lately() {
+    fn transactions_need_reports_of_all_workers() {
         let (mut state, begin) = (LogState::default(), Instant::now());
         let later = begin + Duration::from_secs(1);
         state.apply(&worker(0, 3), begin);
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_lines_are_kept_and_no_mailboxes() {
+    fn last_lines_exclude_mailbox_reports() {
         let mut state = LogState::default();
         for number in 0..100 {
             state.apply(&format!(r#"{{"level":"INFO","message":"line {number}"}}"#), Instant::now());
             state.apply(&worker(0, number), Instant::now());
         }
         let lines = state.last_lines();
-        assert_eq!(lines.len(), LINES_KEPT);
+        assert_eq!(lines.len(), MAX_LINES);
         assert!(lines.last().unwrap().contains("line 99"));
     }
 }

@@ -1,11 +1,11 @@
-//! What the gateway uses when there is nothing to do.
+//! Measures the CPU usage of the idle gateway.
 
 use std::time::{Duration, Instant};
 
 use super::error::BenchError;
 use super::gateway::Gateway;
 
-/// Share of one processor that it uses over this time, in percent.
+/// Returns the share of one processor that the gateway uses during `over`, in percent.
 pub(super) async fn idle_percent(gateway: &Gateway, over: Duration) -> Result<f64, BenchError> {
     let (begin, before) = (Instant::now(), gateway.usage()?.cpu);
     tokio::time::sleep(over).await;

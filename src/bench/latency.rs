@@ -1,4 +1,4 @@
-//! From what is seen of the flows to how long the messages took.
+//! Computes the latencies of messages from the counters of their flows.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,31 +9,31 @@ use super::workload::Workload;
 /// Latencies of the messages of some flows.
 #[derive(Debug)]
 pub(super) struct Latencies {
-    /// Messages that are through, by flow.
+    /// Completed messages, by flow.
     through: HashMap<u64, u64>,
-    /// In the order in which they were seen.
+    /// Recorded latencies, in the order of observation.
     known: Vec<Duration>,
 }
 
-/// What is told of latencies.
+/// Percentiles of the recorded latencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Percentiles {
     pub(super) p50: Duration,
     pub(super) p99: Duration,
     pub(super) p999: Duration,
     pub(super) max: Duration,
-    /// Messages whose latency is known.
+    /// Number of messages with a known latency.
     pub(super) samples: u64,
 }
 
 impl Latencies {
-    /// For the flows with these indices.
-    pub(super) fn of(flows: &[u64]) -> Self {
+    /// Creates the state for the flows with these indices.
+    pub(super) fn new(flows: &[u64]) -> Self {
         let through = flows.iter().map(|flow| (*flow, 0)).collect();
         Self { through, known: Vec::new() }
     }
 
-    /// At `seen` the first `through` messages of `flow` were through.
+    /// Records that the first `through` messages of `flow` were complete at `seen`.
     pub(super) fn note(
         &mut self,
         workload: &Workload,
@@ -46,7 +46,7 @@ impl Latencies {
         let newly = (*before + 1)..=through.min(workload.messages_of(flow));
         *before = through.max(*before);
         for number in newly {
-            if let Some(published) = times.of(workload.message_of(flow, number)) {
+            if let Some(published) = times.published_at(workload.message_of(flow, number)) {
                 self.record(seen.saturating_sub(published));
             }
         }
@@ -57,12 +57,12 @@ impl Latencies {
         self.known.push(latency);
     }
 
-    /// Whether all messages of these flows are through.
+    /// Returns true if all messages of these flows are complete.
     pub(super) fn are_complete(&self, workload: &Workload) -> bool {
         self.through.iter().all(|(flow, through)| *through >= workload.messages_of(*flow))
     }
 
-    /// What came of it; none without a single message.
+    /// Returns the percentiles, or `None` without a message.
     pub(super) fn percentiles(&self) -> Option<Percentiles> {
         let mut sorted = self.known.clone();
         sorted.sort_unstable();
@@ -82,26 +82,26 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Six messages over two flows, message `i` published at `i` milliseconds.
+    /// Six messages over two flows. Message `i` is published at `i` milliseconds.
     fn six() -> (Workload, PublishTimes, Latencies) {
         let workload = Workload { messages: 6, flows: 2, attributes: 1, prefix: String::new() };
         let times = PublishTimes::new(6);
         (0..6).for_each(|message| times.note(message, MS * u32::try_from(message).unwrap()));
-        (workload, times, Latencies::of(&[0, 1]))
+        (workload, times, Latencies::new(&[0, 1]))
     }
 
     #[test]
-    fn a_message_is_through_when_the_counter_has_reached_its_number() {
+    fn counters_complete_messages() {
         let (workload, times, mut latencies) = six();
         latencies.note(&workload, &times, 1, 2, MS * 13);
-        // Messages 1 and 3, which are the first two of flow 1.
+        // The first two messages of flow 1 are messages 1 and 3.
         let seen = latencies.percentiles().unwrap();
         assert_eq!((seen.samples, seen.max.as_millis(), seen.p50.as_millis()), (2, 12, 10));
         assert!(!latencies.are_complete(&workload));
     }
 
     #[test]
-    fn every_message_counts_once_however_often_the_counter_is_read() {
+    fn repeated_reads_count_messages_once() {
         let (workload, times, mut latencies) = six();
         for seen in [20, 30, 40] {
             latencies.note(&workload, &times, 0, 3, MS * seen);
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_beyond_what_was_published_makes_no_latency_up() {
+    fn unpublished_messages_have_no_latency() {
         let (workload, times, mut latencies) = six();
         latencies.note(&workload, &times, 0, 9, MS * 10);
         assert_eq!(latencies.percentiles().unwrap().samples, 3);
     }
 
     #[test]
-    fn without_a_message_there_is_no_percentile() {
-        assert_eq!(Latencies::of(&[0]).percentiles(), None);
+    fn percentiles_need_messages() {
+        assert_eq!(Latencies::new(&[0]).percentiles(), None);
     }
 }

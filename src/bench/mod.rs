@@ -1,13 +1,13 @@
-//! `mqtt-gateway bench`: what the gateway does with a database and a broker, seen from outside.
+//! `mqtt-gateway bench`: measures the gateway with a database and a broker, from outside the process.
 //!
 //! ```text
 //! publisher ──▶ broker ──▶ the gateway ──▶ database ◀── observer
 //!  this process             a process of its own         this process
 //! ```
 //!
-//! The gateway is this very program as an operator would run it. Nothing in it is measured from within: a message is
-//! through when somebody else can read that it is. Latency counts from the moment at which a message was published or,
-//! at a rate, was due: what a publisher was kept from publishing is late all the same.
+//! The gateway is this program, run as an operator would run it. A message is complete when another process can read
+//! its result. Latency starts when a message is published, or at a fixed rate when it is due. A blocked publisher
+//! therefore increases the latency.
 
 mod arrivals;
 mod backlog;
@@ -47,7 +47,7 @@ use self::workload::Workload;
 use crate::store::Database;
 use crate::store::bench::schema;
 
-/// Measures, prints to `out`, and says whether everything that was published arrived.
+/// Runs the measurement and prints the report to `out`. Returns true if all published messages arrived.
 pub(crate) fn run(options: &BenchOptions, out: &mut dyn Write) -> Result<bool, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let report = runtime.map_err(BenchError::Thread)?.block_on(measure(options))?;
@@ -55,21 +55,21 @@ pub(crate) fn run(options: &BenchOptions, out: &mut dyn Write) -> Result<bool, B
     Ok(report.problems.is_empty())
 }
 
-/// Measures until told to end: one that is interrupted leaves nothing behind either.
+/// Measures until the end or a signal. An interrupted measurement also cleans up.
 async fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
-    let stage = Stage::set(options).await?;
+    let stage = Stage::set_up(options).await?;
     let measured = tokio::select! {
         measured = measure_on(&stage, options) => measured,
-        told = told_to_end() => Err(told.map_or_else(BenchError::Thread, |()| BenchError::Interrupted)),
+        ended = end_signal() => Err(ended.map_or_else(BenchError::Thread, |()| BenchError::Interrupted)),
     };
-    let struck = stage.strike().await;
+    let cleaned_up = stage.tear_down().await;
     let report = measured?;
-    struck?;
+    cleaned_up?;
     Ok(report)
 }
 
-/// Ctrl-C, SIGTERM, or the end of the terminal.
-async fn told_to_end() -> io::Result<()> {
+/// Waits for Ctrl-C, SIGTERM or SIGHUP.
+async fn end_signal() -> io::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut hung_up = signal(SignalKind::hangup())?;
@@ -81,11 +81,11 @@ async fn told_to_end() -> io::Result<()> {
     Ok(())
 }
 
-/// The gateway's turn, with a look at what bounds it before and after.
+/// Measures the gateway, and the limits of the machine before and after it.
 async fn measure_on(stage: &Stage, options: &BenchOptions) -> Result<Report, BenchError> {
-    let workload = Workload::of(options, stage.topic_prefix());
+    let workload = Workload::new(options, stage.topic_prefix());
     let database = Database::connect(&stage.database, 1).await?;
-    let mut report = Report::of(options);
+    let mut report = Report::new(options);
     report.database = schema::version(&database).await?;
     report.broker = stage.broker_name();
     let before = bounds::measure(options, stage, &workload, &database).await?;
@@ -94,7 +94,7 @@ async fn measure_on(stage: &Stage, options: &BenchOptions) -> Result<Report, Ben
     } else {
         post_run::run(options, stage, &workload, &database, &mut report).await?;
     }
-    // What is to be kept is not to be mixed with anything.
+    // A kept database must contain only the rows of the gateway.
     let after = if options.keep {
         Bounds::default()
     } else {

@@ -1,4 +1,4 @@
-//! Watches the gateway commit, as anybody could: by reading what it has committed.
+//! Observes the gateway from outside, by reading its committed counters.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,49 +15,49 @@ use super::workload::Workload;
 use crate::store::Database;
 use crate::store::bench::progress::{Counters, numbered};
 
-/// Flows whose messages are watched one by one.
-const FLOWS_WATCHED: u64 = 64;
+/// Maximum number of flows whose messages are observed individually.
+const MAX_FLOWS_WATCHED: u64 = 64;
 
-/// Between two looks when latency is what matters: about half of it is added to what is seen.
-const PAUSE_AT_A_RATE: Duration = Duration::from_micros(200);
+/// Interval between two reads when latency is measured. About half of it adds to the measured latency.
+const RATE_POLL_INTERVAL: Duration = Duration::from_micros(200);
 
-/// Between two looks when the looks must not cost the database anything.
-const PAUSE_AT_FULL_SPEED: Duration = Duration::from_millis(10);
+/// Interval between two reads at full speed, long enough not to load the database.
+const FULL_SPEED_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Between two looks at all flows.
-const PAUSE_BETWEEN_TOTALS: Duration = Duration::from_millis(250);
+/// Interval between two reads of all flows.
+const TOTAL_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Without any progress for so long, something is wrong.
-const STANDSTILL: Duration = Duration::from_mins(1);
+/// Maximum time without progress before the measurement fails.
+const PROGRESS_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// At QoS 0 the broker may drop messages: what has not come so long after the last one will not come.
-const STANDSTILL_AT_QOS_0: Duration = Duration::from_secs(5);
+/// Time without progress after which the remaining messages count as lost at QoS 0, where brokers may drop messages.
+const LOSS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was seen.
+/// Result of an observation.
 #[derive(Debug)]
 pub(super) struct Observed {
     pub(super) latencies: Latencies,
-    /// Messages that are through.
+    /// Number of completed messages.
     pub(super) through: u64,
-    /// When the last one was seen.
+    /// Time at which the last progress was seen.
     pub(super) last_seen: Duration,
-    /// How many were through when the first one was seen, and when that was.
+    /// Number of completed messages at the first progress, and its time.
     pub(super) first_seen: Option<(u64, Duration)>,
 }
 
 impl Observed {
-    fn of(flows: &[u64]) -> Self {
-        let latencies = Latencies::of(flows);
+    fn new(flows: &[u64]) -> Self {
+        let latencies = Latencies::new(flows);
         Self { latencies, through: 0, last_seen: Duration::ZERO, first_seen: None }
     }
 
-    fn reach(&mut self, through: u64, seen: Duration) {
+    fn record_progress(&mut self, through: u64, seen: Duration) {
         (self.through, self.last_seen) = (through, seen);
         self.first_seen.get_or_insert((through, seen));
     }
 }
 
-/// What is watched.
+/// Observer of a gateway under test.
 pub(super) struct Observer<'a> {
     pub(super) database: &'a Database,
     pub(super) workload: &'a Workload,
@@ -67,8 +67,8 @@ pub(super) struct Observer<'a> {
 }
 
 impl<'a> Observer<'a> {
-    /// For a gateway whose turn it is.
-    pub(super) fn of(turn: &Turn<'a>) -> Self {
+    /// Creates the observer for a turn.
+    pub(super) fn new(turn: &Turn<'a>) -> Self {
         Self {
             database: turn.database,
             workload: turn.workload,
@@ -78,7 +78,7 @@ impl<'a> Observer<'a> {
         }
     }
 
-    /// Watches until every message is through, or none comes any more.
+    /// Observes until all messages are complete, or at QoS 0 until progress stops.
     pub(super) async fn watch(
         &self,
         gateway: &mut Gateway,
@@ -87,7 +87,7 @@ impl<'a> Observer<'a> {
     ) -> Result<Observed, BenchError> {
         let flows = watched_flows(self.workload.flows);
         let counters = Counters::of(self.database, &flows);
-        let mut observed = Observed::of(&flows);
+        let mut observed = Observed::new(&flows);
         let mut moved_at = Instant::now();
         let mut last_total = None::<Instant>;
         loop {
@@ -96,43 +96,43 @@ impl<'a> Observer<'a> {
                 observed.latencies.note(self.workload, &self.times, flow, through, seen);
             }
             let may_be_all = observed.latencies.are_complete(self.workload);
-            if may_be_all || last_total.is_none_or(|at| at.elapsed() >= PAUSE_BETWEEN_TOTALS) {
+            if may_be_all || last_total.is_none_or(|at| at.elapsed() >= TOTAL_POLL_INTERVAL) {
                 last_total = Some(Instant::now());
                 let through = numbered(self.database).await?;
                 if through > observed.through {
-                    observed.reach(through, self.times.now());
+                    observed.record_progress(through, self.times.now());
                     moved_at = Instant::now();
-                    bar.reached(through);
+                    bar.set_position(through);
                 }
                 if through >= self.workload.messages {
                     return Ok(observed);
                 }
                 gateway.check()?;
                 let is_published = publishing.as_mut().map_or(Ok(true), |publishing| publishing.is_over())?;
-                if self.qos == 0 && is_published && moved_at.elapsed() >= STANDSTILL_AT_QOS_0 {
+                if self.qos == 0 && is_published && moved_at.elapsed() >= LOSS_TIMEOUT {
                     return Ok(observed);
                 }
-                if moved_at.elapsed() >= STANDSTILL {
-                    return Err(self.stands_still(through, gateway));
+                if moved_at.elapsed() >= PROGRESS_TIMEOUT {
+                    return Err(self.no_progress_error(through, gateway));
                 }
             }
-            thread::sleep(self.pause());
+            thread::sleep(self.poll_interval());
         }
     }
 
-    fn pause(&self) -> Duration {
-        if self.pace == Pace::FullSpeed { PAUSE_AT_FULL_SPEED } else { PAUSE_AT_A_RATE }
+    fn poll_interval(&self) -> Duration {
+        if self.pace == Pace::FullSpeed { FULL_SPEED_POLL_INTERVAL } else { RATE_POLL_INTERVAL }
     }
 
-    fn stands_still(&self, done: u64, gateway: &Gateway) -> BenchError {
+    fn no_progress_error(&self, done: u64, gateway: &Gateway) -> BenchError {
         let messages = self.workload.messages;
-        BenchError::NoProgress { waited: STANDSTILL, done, messages, last_lines: gateway.last_lines() }
+        BenchError::NoProgress { waited: PROGRESS_TIMEOUT, done, messages, last_lines: gateway.last_lines() }
     }
 }
 
-/// All flows, or as many as can be watched, evenly spread.
+/// Returns all flows, or an evenly spread selection of at most [`MAX_FLOWS_WATCHED`].
 fn watched_flows(flows: u64) -> Vec<u64> {
-    let watched = flows.min(FLOWS_WATCHED);
+    let watched = flows.min(MAX_FLOWS_WATCHED);
     (0..watched).map(|index| index * flows / watched).collect()
 }
 
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_flows_are_all_watched_and_of_many_some_from_first_to_last() {
+    fn watched_flows_are_evenly_spread() {
         assert_eq!(watched_flows(3), [0, 1, 2]);
         let of_many = watched_flows(10_000);
         assert_eq!(of_many.len(), 64);

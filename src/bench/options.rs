@@ -1,4 +1,4 @@
-//! What is asked of a measurement, and whether it can be done.
+//! Options of a measurement, and their validation.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::error::BenchError;
 use crate::domain::flow::FLOW_ACTION_STORE_DB;
 use crate::settings::{self, BrokerAddress};
 
-/// What the bench gives the gateway itself.
+/// Settings of the gateway that the bench itself sets.
 const OWN_SETTINGS: [&str; 16] = [
     "DATABASE_URL",
     "DATABASE_URL_FILE",
@@ -28,48 +28,48 @@ const OWN_SETTINGS: [&str; 16] = [
     "ADMIN_BIND",
 ];
 
-/// What is to be measured, and with what.
+/// Options of a measurement.
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct BenchOptions {
     /// Messages to publish.
     pub(crate) messages: u64,
-    /// Flows that they are spread over.
+    /// Flows that the messages are spread over.
     pub(crate) flows: u64,
     /// Quality of service of publisher and gateway, 0 or 1.
     pub(crate) qos: u8,
-    /// Messages a second; none is as fast as they are taken.
+    /// Messages per second. `None` is as fast as the broker accepts them.
     pub(crate) rate: Option<f64>,
     /// `STORE_DB` or `POST_ENDPOINT`.
     pub(crate) action: &'static str,
-    /// Attributes of a message.
+    /// Attributes per message.
     pub(crate) attributes: u32,
-    /// A URL as in `DATABASE_URL`; none is a file of the bench's own.
+    /// URL as in `DATABASE_URL`. `None` is a temporary SQLite file.
     pub(crate) database: Option<SecretString>,
-    /// Whether that database may be dropped if it is there.
+    /// Whether an existing database may be dropped first.
     pub(crate) may_replace: bool,
-    /// Whether it stays at the end.
+    /// Whether the database is kept at the end.
     pub(crate) keep: bool,
-    /// A URL; none is the embedded broker.
+    /// URL of the broker. `None` is the embedded broker.
     pub(crate) broker: Option<SecretString>,
     /// Settings of the gateway, `NAME=VALUE`.
     pub(crate) set: Vec<String>,
-    /// Whether what bounds the gateway is measured too.
+    /// Whether the limits of the machine are also measured.
     pub(crate) limits: bool,
-    /// Whether the messages are to pile up in the inbox first.
+    /// Whether all messages are collected in the inbox first.
     pub(crate) backlog: bool,
-    /// How long the gateway is watched when there is nothing to do.
+    /// Duration of the measurement of the idle gateway.
     pub(crate) idle: Option<Duration>,
-    /// Whether a machine reads the result.
+    /// Whether the result is printed as JSON.
     pub(crate) json: bool,
 }
 
 impl BenchOptions {
-    /// Whether the flows store.
+    /// Returns true if the flows store their messages.
     pub(super) fn stores(&self) -> bool {
         self.action == FLOW_ACTION_STORE_DB
     }
 
-    /// An error when they contradict each other.
+    /// Returns an error if options contradict each other.
     pub(super) fn check(&self) -> Result<(), BenchError> {
         if self.backlog && (self.rate.is_some() || self.qos == 0 || !self.stores()) {
             return Err(BenchError::Backlog);
@@ -77,13 +77,13 @@ impl BenchOptions {
         Ok(())
     }
 
-    /// The broker that is named.
+    /// Returns the address of the broker, if an option names it.
     pub(super) fn broker(&self) -> Result<Option<BrokerAddress>, BenchError> {
         let url = self.broker.as_ref().map(ExposeSecret::expose_secret);
         url.map(settings::parse_broker_url).transpose().map_err(BenchError::BrokerUrl)
     }
 
-    /// The settings that are named, by name.
+    /// Returns the settings of the gateway, by name.
     pub(super) fn settings(&self) -> Result<Vec<(String, String)>, BenchError> {
         self.set.iter().map(|pair| setting(pair)).collect()
     }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_has_a_name_that_there_is_and_that_the_bench_leaves_alone() {
+    fn unknown_and_own_settings_are_rejected() {
         let settings = |pair: &str| BenchOptions { set: vec![pair.to_owned()], ..options() }.settings();
         assert_eq!(settings("LANES=4").unwrap(), [("LANES".to_owned(), "4".to_owned())]);
         assert!(matches!(settings("LANES"), Err(BenchError::NoSetting)));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_is_of_messages_that_are_stored_and_cannot_be_lost() {
+    fn backlogs_need_stored_lossless_messages() {
         let backlog = || BenchOptions { backlog: true, ..options() };
         assert!(backlog().check().is_ok());
         for refused in [
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_about_a_url_does_not_quote_it() {
+    fn url_errors_hide_the_url() {
         let options = BenchOptions { broker: Some("mqtts://me:hush@here".into()), ..options() };
         assert!(!options.broker().unwrap_err().to_string().contains("hush"));
     }

@@ -1,4 +1,4 @@
-//! Publishes the messages of a measurement, on a thread of its own.
+//! Publishes the messages of a measurement on a separate thread.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -8,15 +8,14 @@ use super::schedule::{Pace, PublishTimes};
 use super::workload::Workload;
 use crate::mqtt::load::{LoadError, Publisher};
 
-/// Publishing under way.
+/// Handle of the publishing thread.
 pub(super) struct Publishing {
-    /// Gone once it has ended and its outcome is told.
+    /// `None` after the thread was joined.
     thread: Option<JoinHandle<Result<(), LoadError>>>,
 }
 
 impl Publishing {
-    /// Publishes everything through `publisher`, which is connected, and waits for what the broker
-    /// has to acknowledge.
+    /// Starts a thread that publishes all messages and waits for the acknowledgements. `publisher` must be connected.
     pub(super) fn start(
         publisher: Publisher,
         workload: Workload,
@@ -28,7 +27,7 @@ impl Publishing {
         Ok(Self { thread: Some(thread.map_err(BenchError::Thread)?) })
     }
 
-    /// Whether everything is published; an error when something will never be.
+    /// Returns true if all messages are published, or an error if publishing failed.
     pub(super) fn is_over(&mut self) -> Result<bool, BenchError> {
         if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return Ok(false);
@@ -36,7 +35,7 @@ impl Publishing {
         self.join().map(|()| true)
     }
 
-    /// Waits until everything is published.
+    /// Waits until all messages are published.
     pub(super) fn join(&mut self) -> Result<(), BenchError> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let panicked = |_| Err(LoadError::Client("its thread panicked".to_owned()));

@@ -1,4 +1,4 @@
-//! The result: computed, for people, for machines.
+//! The result of a measurement, and its output as JSON or as a table.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -12,26 +12,26 @@ use super::turn::Seen;
 use super::usage::Usage;
 use crate::domain::flow::FLOW_ACTION_STORE_DB;
 
-/// What was measured. The names are those of the JSON object, and stay.
+/// Result of a measurement. The field names are the keys of the JSON object and must not change.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Report {
-    // What was asked.
+    // Options of the measurement.
     pub(super) action: &'static str,
     pub(super) messages: u64,
     pub(super) flows: u64,
     pub(super) qos: u8,
     pub(super) attributes: u32,
-    /// Taken into the inbox first: rate and time are those of the draining.
+    /// The inbox was filled first; rate and time refer to the draining.
     pub(super) backlog: bool,
-    /// None is full speed.
+    /// `None` is full speed.
     pub(super) asked_messages_per_second: Option<f64>,
-    // On what.
+    // Environment.
     pub(super) gateway_version: &'static str,
     pub(super) database: String,
     pub(super) broker: String,
     pub(super) mqtt_version: String,
     pub(super) cores: usize,
-    // What came of it.
+    // Results.
     pub(super) messages_through: u64,
     pub(super) seconds: f64,
     pub(super) messages_per_second: f64,
@@ -44,29 +44,29 @@ pub(super) struct Report {
     pub(super) peak_memory_bytes: u64,
     pub(super) transactions: Option<u64>,
     pub(super) messages_per_transaction: Option<f64>,
-    /// Posts of messages that had been posted before.
+    /// Number of repeated posts.
     pub(super) posts_repeated: Option<u64>,
     pub(super) idle_cpu_percent: Option<f64>,
-    // What bounds it.
+    // Limits of the machine.
     pub(super) limit_database_messages_per_second: Option<f64>,
     pub(super) limit_broker_messages_per_second: Option<f64>,
     pub(super) limit_post_messages_per_second: Option<f64>,
-    /// All of them, one after the other.
+    /// Combined limit of all parts.
     pub(super) bound_messages_per_second: Option<f64>,
     pub(super) share_of_bound: Option<f64>,
-    /// Median of the commit of one row.
+    /// Median time of a commit of one row.
     pub(super) commit_p50_ms: Option<f64>,
-    /// 99th percentile of it: what the machine lets even the smallest transaction wait.
+    /// 99th percentile of the time of a commit of one row.
     pub(super) commit_p99_ms: Option<f64>,
     pub(super) latency_p50_commits: Option<f64>,
     pub(super) latency_p99_commits: Option<f64>,
-    /// What is not as it must be; empty when all is well.
+    /// Violated expectations; empty if there are none.
     pub(super) problems: Vec<String>,
 }
 
 impl Report {
-    /// The part that was asked for.
-    pub(super) fn of(options: &BenchOptions) -> Self {
+    /// Creates a report with the options of the measurement.
+    pub(super) fn new(options: &BenchOptions) -> Self {
         Self {
             action: options.action,
             messages: options.messages,
@@ -81,12 +81,12 @@ impl Report {
         }
     }
 
-    /// What was seen of the messages.
+    /// Sets the observed throughput and latencies.
     pub(super) fn set_seen(&mut self, seen: &Seen) {
         self.messages_through = seen.through;
         self.seconds = rounded(seen.took.as_secs_f64(), 3);
         self.messages_per_second = per(seen.timed, seen.took.as_secs_f64());
-        // Which message was lost is not known, and so neither which one came when.
+        // Counters do not show which message was lost. After a loss, the latencies of stored messages are unknown.
         if seen.through >= self.messages || self.action != FLOW_ACTION_STORE_DB {
             self.set_latencies(seen.latencies);
         }
@@ -102,7 +102,7 @@ impl Report {
         self.latency_max_ms = ms(latencies.max);
     }
 
-    /// What the gateway had used before the first message, and after the last.
+    /// Sets the resource usage from the values before the first message and after the last.
     pub(super) fn set_usage(&mut self, before: Usage, after: Usage) {
         let cpu = after.cpu.saturating_sub(before.cpu);
         #[allow(clippy::cast_precision_loss, reason = "2^53 messages are never published")]
@@ -112,7 +112,7 @@ impl Report {
         self.peak_memory_bytes = after.peak_memory_bytes;
     }
 
-    /// How many transactions it had committed before and after, by its own count.
+    /// Sets the number of transactions from the gateway's own counts before and after.
     pub(super) fn set_transactions(&mut self, before: Option<u64>, after: Option<u64>) {
         let Some(transactions) = after.zip(before).map(|(after, before)| after.saturating_sub(before)) else {
             return;
@@ -123,12 +123,12 @@ impl Report {
         self.messages_per_transaction = (transactions > 0).then(|| per(self.messages_through, count));
     }
 
-    /// What it uses when there is nothing to do.
+    /// Sets the CPU usage of the idle gateway.
     pub(super) fn set_idle(&mut self, percent: f64) {
         self.idle_cpu_percent = Some(rounded(percent, 2));
     }
 
-    /// What bounds it; to be called last.
+    /// Sets the limits of the machine. Must be called last, because it compares them with the results.
     pub(super) fn set_bounds(&mut self, bounds: &Bounds) {
         let whole = |rate: Option<f64>| rate.map(|rate| rounded(rate, 0));
         self.limit_database_messages_per_second = whole(bounds.database);
@@ -145,12 +145,12 @@ impl Report {
         self.latency_p99_commits = in_commits(self.latency_p99_ms);
     }
 
-    /// For machines: one object, on one line.
+    /// Prints the report for machines: one JSON object on one line.
     pub(super) fn json(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", serde_json::to_string(self)?)
     }
 
-    /// For people: a line for each figure.
+    /// Prints the report for people: a line for each figure.
     pub(super) fn table(&self, out: &mut dyn Write) -> io::Result<()> {
         let lines = self.lines();
         let width = lines.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
@@ -187,7 +187,7 @@ impl Report {
         lines.extend(self.bound_lines());
         if self.messages_through < self.messages && self.qos == 0 {
             let lost = self.messages - self.messages_through;
-            lines.push(("lost", format!("{lost} messages: at QoS 0 the broker may drop what it likes")));
+            lines.push(("lost", format!("{lost} messages: at QoS 0 the broker may drop messages")));
         }
         lines
     }
@@ -243,14 +243,14 @@ impl Report {
     }
 }
 
-/// So many in so much, to a tenth.
+/// Returns the ratio, rounded to a tenth.
 pub(super) fn per(count: u64, of: f64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "2^53 is never reached")]
     let count = count as f64;
     if of > 0.0 { rounded(count / of, 1) } else { 0.0 }
 }
 
-/// To so many digits behind the point.
+/// Rounds to this number of decimal places.
 pub(super) fn rounded(number: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (number * scale).round() / scale
@@ -260,7 +260,7 @@ fn mebibytes(bytes: u64) -> f64 {
     per(bytes, 1_048_576.0)
 }
 
-/// `12,345`.
+/// Formats a number with thousands separators, such as `12,345`.
 fn figure(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut figure = String::new();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_the_bound_is_of_all_limits_together() {
+    fn share_refers_to_the_combined_limit() {
         let mut report =
             Report { messages_per_second: 16_000.0, latency_p99_ms: Some(9.0), ..Report::default() };
         let (database, broker) = (Some(60_000.0), Some(30_000.0));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_computed_from_what_came_through() {
+    fn figures_refer_to_completed_messages() {
         let mut report = Report { messages: 1_000, ..Report::default() };
         report.set_seen(&seen(800, Duration::from_millis(1_600)));
         let usage = |cpu_ms| Usage { cpu: Duration::from_millis(cpu_ms), peak_memory_bytes: 1 << 20 };
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_came_through_there_is_no_division_by_it() {
+    fn zero_messages_cause_no_division() {
         let mut report = Report::default();
         report.set_seen(&seen(0, Duration::ZERO));
         let usage = Usage { cpu: Duration::ZERO, peak_memory_bytes: 0 };
@@ -316,12 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn large_figures_are_set_off_in_threes() {
+    fn large_figures_have_separators() {
         assert_eq!([0.0, 999.4, 1_000.0, 1_234_567.0].map(figure), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
-    fn a_loss_is_said_aloud() {
+    fn lost_messages_are_reported() {
         let lossy = Report { messages: 10, messages_through: 9, ..Report::default() };
         let mut out = Vec::new();
         lossy.table(&mut out).unwrap();

@@ -1,25 +1,25 @@
-//! When each message is due, and when it was published.
+//! Publishing schedule: due times and publish times of the messages.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How fast is published.
+/// Publishing speed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Pace {
-    /// As fast as the messages are taken.
+    /// As fast as the broker accepts messages.
     FullSpeed,
-    /// So many messages a second, whatever becomes of them.
+    /// A fixed rate in messages per second, independent of the progress of the gateway.
     Rate(f64),
 }
 
 impl Pace {
-    /// The pace that was asked for.
-    pub(super) fn of(rate: Option<f64>) -> Self {
+    /// Returns the pace for an optional rate in messages per second.
+    pub(super) fn from_rate(rate: Option<f64>) -> Self {
         rate.map_or(Self::FullSpeed, Self::Rate)
     }
 
-    /// When a message is due, after the first one. The schedule is absolute: a message that is late
-    /// does not make the next one late.
+    /// Returns the due time of a message, relative to the first. The schedule is absolute: a late message does not
+    /// delay the next.
     pub(super) fn due(self, message: u64) -> Option<Duration> {
         match self {
             Self::FullSpeed => None,
@@ -29,33 +29,33 @@ impl Pace {
     }
 }
 
-/// When each message was published, or at a rate when it was due: what kept it back, its latency
-/// shall show. Written by the publisher, read by the observer.
+/// Publish time of each message, or its due time at a fixed rate, so that latency includes the delay of a blocked
+/// publisher. The publisher writes the times and the observer reads them.
 #[derive(Debug)]
 pub(super) struct PublishTimes {
     epoch: Instant,
-    /// Nanoseconds after the epoch, and one; 0 is not yet.
+    /// Nanoseconds after the epoch plus one; 0 marks an unpublished message.
     nanos: Vec<AtomicU64>,
 }
 
 impl PublishTimes {
-    /// For so many messages, counted from now.
+    /// Creates the times for this number of messages. The epoch is now.
     pub(super) fn new(messages: u64) -> Self {
         let nanos = (0..messages).map(|_| AtomicU64::new(0)).collect();
         Self { epoch: Instant::now(), nanos }
     }
 
-    /// Time since the epoch.
+    /// Returns the time since the epoch.
     pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
-    /// How long after the epoch a moment is.
+    /// Converts an instant to the time since the epoch.
     pub(super) fn since_epoch(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.epoch)
     }
 
-    /// A message is published.
+    /// Records the publish time of a message.
     pub(super) fn note(&self, message: u64, at: Duration) {
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX - 1) + 1;
         if let Some(place) = self.place(message) {
@@ -63,8 +63,8 @@ impl PublishTimes {
         }
     }
 
-    /// When a message was published, if it was.
-    pub(super) fn of(&self, message: u64) -> Option<Duration> {
+    /// Returns the publish time of a message, or `None` if it is unpublished.
+    pub(super) fn published_at(&self, message: u64) -> Option<Duration> {
         let nanos = self.place(message)?.load(Relaxed);
         nanos.checked_sub(1).map(Duration::from_nanos)
     }
@@ -80,22 +80,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn at_a_rate_messages_are_due_at_even_distances_from_the_first() {
-        let pace = Pace::of(Some(500.0));
+    fn fixed_rates_have_even_intervals() {
+        let pace = Pace::from_rate(Some(500.0));
         assert_eq!(pace.due(0), Some(Duration::ZERO));
         assert_eq!(pace.due(1), Some(Duration::from_millis(2)));
         assert_eq!(pace.due(1_000_000), Some(Duration::from_secs(2_000)));
     }
 
     #[test]
-    fn at_full_speed_nothing_is_ever_due() {
-        assert_eq!(Pace::of(None).due(7), None);
+    fn full_speed_has_no_due_times() {
+        assert_eq!(Pace::from_rate(None).due(7), None);
     }
 
     #[test]
-    fn a_message_has_a_time_once_it_is_published() {
+    fn unpublished_messages_have_no_time() {
         let times = PublishTimes::new(2);
         times.note(1, Duration::ZERO);
-        assert_eq!((times.of(0), times.of(1), times.of(2)), (None, Some(Duration::ZERO), None));
+        assert_eq!(
+            (times.published_at(0), times.published_at(1), times.published_at(2)),
+            (None, Some(Duration::ZERO), None)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! An HTTP endpoint that answers at once and tells what came.
+//! An HTTP endpoint that answers immediately and forwards the arrivals.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,43 +12,43 @@ use serde::Deserialize;
 
 use crate::http::thread::HttpThread;
 
-/// More than a message of a measurement ever has.
+/// Limit of a request body, larger than any message of a measurement.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// Waits for requests in hand at the end, in seconds.
+/// Time for open requests to complete at shutdown, in seconds.
 const SHUTDOWN_S: u64 = 1;
 
-/// A message that was posted.
+/// A posted message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
-    /// When it was read.
+    /// Time at which the request was read.
     pub at: Instant,
-    /// Last part of the path.
+    /// Last segment of the path.
     pub flow_code: String,
-    /// `Idempotency-Key`; empty if there was none.
+    /// Value of `Idempotency-Key`; empty if the header is missing.
     pub key: String,
-    /// The attribute `n` of the body.
+    /// Attribute `n` of the body.
     pub n: Option<i64>,
 }
 
-/// The endpoint, on a thread of its own.
+/// The endpoint, which runs on its own thread.
 #[derive(Debug)]
 pub struct Sink(HttpThread);
 
 impl Sink {
-    /// Listens on a free port of the loopback interface.
+    /// Starts the endpoint on a free port of the loopback interface.
     pub fn start(arrivals: Sender<Arrival>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         HttpThread::start("bench-sink", listener, |listener| serve(listener, arrivals)).map(Self)
     }
 
-    /// Where the flow of this code posts to.
+    /// Returns the URL to which the flow with this code posts.
     #[must_use]
     pub fn url(&self, flow_code: &str) -> String {
         format!("http://127.0.0.1:{}/{flow_code}", self.0.address().port())
     }
 
-    /// Ends the server and waits for its thread. Then nothing more is told.
+    /// Ends the server and waits for its thread. No arrivals are sent afterwards.
     pub fn end(self) {
         self.0.end();
     }
@@ -62,7 +62,7 @@ fn serve(listener: TcpListener, arrivals: Sender<Arrival>) -> io::Result<Server>
             .app_data(PayloadConfig::new(MAX_BODY_BYTES))
             .route("/{flow_code}", web::post().to(take))
     });
-    // Signals are the measurement's affair.
+    // The measurement handles the signals.
     Ok(server.workers(1).disable_signals().shutdown_timeout(SHUTDOWN_S).listen(listener)?.run())
 }
 
@@ -85,7 +85,7 @@ async fn take(
     };
     match arrivals.send(arrival) {
         Ok(()) => HttpResponse::NoContent().finish(),
-        // Nobody looks any more: it must not pass for delivered.
+        // Without a receiver, the message must not count as delivered.
         Err(_) => HttpResponse::ServiceUnavailable().finish(),
     }
 }

@@ -1,4 +1,4 @@
-//! What stands around the gateway under test: a directory, a database and a broker.
+//! The environment of the gateway under test: a directory, a database and a broker.
 
 use std::path::{self, Path};
 
@@ -14,22 +14,22 @@ use crate::settings::{BrokerAddress, DatabaseSettings, load_given, parse_databas
 use crate::store::Database;
 use crate::store::bench::schema::{self, BenchBroker, BenchFlows};
 
-/// Mebibytes that the embedded broker keeps for each topic: as much as a gateway may ever be behind.
-const BROKER_KEEPS_MIB: usize = 1_024;
+/// Buffer of the embedded broker per topic, in mebibytes. It limits how far the gateway may lag.
+const BROKER_BUFFER_MIB: usize = 1_024;
 
-/// How long a broker keeps the session of a gateway that is gone for good, in seconds.
+/// Expiry of the gateway's session at the broker, in seconds.
 const SESSION_EXPIRY_SECONDS: &str = "300";
 
-/// The surroundings of one measurement.
+/// Environment of one measurement.
 pub(super) struct Stage {
     directory: TempDir,
-    /// The same as `database`, as the gateway is told it.
+    /// URL of `database`, as the gateway receives it.
     database_url: SecretString,
     pub(super) database: DatabaseSettings,
     pub(super) broker: BrokerAddress,
-    /// Where the gateway finds the broker: the embedded one has a port for each version of MQTT.
+    /// Whether the broker is embedded.
     has_embedded_broker: bool,
-    /// In the names of all clients and topics.
+    /// Unique prefix of all client ids and topics.
     name: String,
     qos: u8,
     settings: Vec<(String, String)>,
@@ -37,9 +37,9 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Makes the database, and starts a broker where none is named. Nothing is touched before all
-    /// options are known to be good.
-    pub(super) async fn set(options: &BenchOptions) -> Result<Self, BenchError> {
+    /// Creates the database, and starts a broker if the options name none. All options are validated before anything is
+    /// changed.
+    pub(super) async fn set_up(options: &BenchOptions) -> Result<Self, BenchError> {
         options.check()?;
         let (named_broker, settings) = (options.broker()?, options.settings()?);
         let directory = tempfile::Builder::new().prefix("mqtt-gateway-bench-").tempdir();
@@ -65,39 +65,39 @@ impl Stage {
             keep,
         };
         stage.check_settings()?;
-        // A database must not be dropped for a broker that is not there.
+        // The broker is checked first, because the next step may drop an existing database.
         stage.publisher()?.finish()?;
         schema::make(&stage.database, options.may_replace).await?;
         Ok(stage)
     }
 
-    /// Where the gateway runs.
+    /// Returns the working directory of the gateway.
     pub(super) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Begins the names and topics of a measurement of the broker: nothing of the gateway's.
+    /// Returns the prefix of client ids and topics for the measurement of the broker, which the gateway does not use.
     pub(super) fn limit_name(&self) -> String {
         format!("{}-limit", self.name)
     }
 
-    /// Quality of service of publisher and gateway.
+    /// Returns the quality of service of publisher and gateway.
     pub(super) fn qos(&self) -> u8 {
         self.qos
     }
 
-    /// Begins all topics of this measurement.
+    /// Returns the prefix of all topics of this measurement.
     pub(super) fn topic_prefix(&self) -> String {
         self.name.clone()
     }
 
-    /// What the broker is called.
+    /// Returns the name of the broker for the report.
     pub(super) fn broker_name(&self) -> String {
         let BrokerAddress { host, port, .. } = &self.broker;
         if self.has_embedded_broker { "embedded rumqttd".to_owned() } else { format!("{host}:{port}") }
     }
 
-    /// Everything that the gateway is told.
+    /// Returns all settings of the gateway.
     pub(super) fn gateway_settings(&self) -> Vec<(String, String)> {
         let own = [
             ("DATABASE_URL", self.database_url.expose_secret()),
@@ -112,7 +112,7 @@ impl Stage {
         own.into_iter().chain(self.settings.iter().cloned()).collect()
     }
 
-    /// Writes down the flows and the broker.
+    /// Inserts the flows and the broker into the database.
     pub(super) async fn furnish(
         &self,
         database: &Database,
@@ -132,15 +132,15 @@ impl Stage {
         Ok(schema::furnish(database, &flows, &broker).await?)
     }
 
-    /// A publisher, connected.
+    /// Connects a publisher to the broker.
     pub(super) fn publisher(&self) -> Result<Publisher, BenchError> {
         let BrokerAddress { host, port, .. } = &self.broker;
         let client_id = format!("{}-publisher", self.name);
         Ok(Publisher::connect(host, *port, &client_id, self.qos, self.broker.login())?)
     }
 
-    /// Leaves nothing behind: neither the database, unless it is to be kept, nor the gateway's session.
-    pub(super) async fn strike(self) -> Result<(), BenchError> {
+    /// Deletes the directory, the gateway's session and, unless it is kept, the database.
+    pub(super) async fn tear_down(self) -> Result<(), BenchError> {
         let dropped = if self.keep { Ok(()) } else { schema::drop(&self.database).await };
         let forgotten = if self.has_embedded_broker { Ok(()) } else { self.forget_session() };
         let cleared = self.directory.close().map_err(BenchError::Directory);
@@ -149,13 +149,13 @@ impl Stage {
         cleared
     }
 
-    /// Whoever begins a session of that name anew, and ends it, ends the gateway's.
+    /// Deletes the gateway's session: a clean connection with its client id replaces the session and then ends.
     fn forget_session(&self) -> Result<(), BenchError> {
         let BrokerAddress { host, port, .. } = &self.broker;
         Ok(Publisher::connect(host, *port, &self.name, self.qos, self.broker.login())?.finish()?)
     }
 
-    /// What is wrong in a setting is told before anything is made.
+    /// Validates the settings of the gateway.
     fn check_settings(&self) -> Result<(), BenchError> {
         let settings = self.gateway_settings();
         let given: Vec<(&str, &str)> =
@@ -165,7 +165,7 @@ impl Stage {
     }
 }
 
-/// The database that is named, or a file in `directory`; and how the gateway is told.
+/// Returns the settings and the URL of the named database, or of an SQLite file in `directory`.
 fn database(
     options: &BenchOptions,
     directory: &Path,
@@ -175,7 +175,7 @@ fn database(
         Some((url, settings @ (DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. }))) => {
             Ok((settings, url.clone()))
         }
-        // The gateway has a working directory of its own.
+        // The path is made absolute, because the gateway has a different working directory.
         Some((_, DatabaseSettings::Sqlite { path })) => {
             Ok(sqlite(&path::absolute(path).map_err(BenchError::Directory)?))
         }
@@ -190,6 +190,6 @@ fn sqlite(path: &Path) -> (DatabaseSettings, SecretString) {
 
 fn start_broker() -> Result<BrokerAddress, BenchError> {
     let ports = Ports::choose(Some(0))?;
-    EmbeddedBroker::new(ports, BROKER_KEEPS_MIB).start()?;
+    EmbeddedBroker::new(ports, BROKER_BUFFER_MIB).start()?;
     Ok(BrokerAddress { host: "127.0.0.1".to_owned(), port: ports.v5, credentials: None })
 }

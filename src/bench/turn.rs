@@ -1,4 +1,4 @@
-//! The gateway's turn: started, loaded, asked what it has used, ended.
+//! One run of the gateway under test, from its start to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::workload::Workload;
 use crate::mqtt::load::Publisher;
 use crate::store::Database;
 
-/// A gateway that has subscribed.
+/// A running gateway that has subscribed, with its workload.
 pub(super) struct Turn<'a> {
     pub(super) options: &'a BenchOptions,
     pub(super) workload: &'a Workload,
@@ -25,24 +25,24 @@ pub(super) struct Turn<'a> {
     pub(super) gateway: Gateway,
     pub(super) pace: Pace,
     pub(super) times: Arc<PublishTimes>,
-    /// What it had committed and used before the first message.
+    /// Transactions and resource usage before the first message.
     before: (Option<u64>, Usage),
 }
 
-/// What was seen of the messages.
+/// Observed throughput and latencies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    /// Messages that came through.
+    /// Number of completed messages.
     pub(super) through: u64,
-    /// Those that `took` is about: all, but for a backlog.
+    /// Number of messages completed during `took`. It is below `through` only for a backlog.
     pub(super) timed: u64,
     pub(super) took: Duration,
     pub(super) latencies: Option<Percentiles>,
 }
 
 impl<'a> Turn<'a> {
-    /// Writes down the flows, starts the gateway and connects a publisher.
-    pub(super) async fn begin(
+    /// Inserts the flows, starts the gateway and connects a publisher.
+    pub(super) async fn start(
         options: &'a BenchOptions,
         stage: &Stage,
         workload: &'a Workload,
@@ -55,21 +55,21 @@ impl<'a> Turn<'a> {
         let publisher = stage.publisher()?;
         let times = Arc::new(PublishTimes::new(workload.messages));
         let before = (gateway.transactions(), gateway.usage()?);
-        let pace = Pace::of(options.rate);
+        let pace = Pace::from_rate(options.rate);
         Ok((Self { options, workload, database, gateway, pace, times, before }, publisher))
     }
 
-    /// Begins to publish.
+    /// Starts to publish the workload.
     pub(super) fn publish(&self, publisher: Publisher) -> Result<Publishing, BenchError> {
         Publishing::start(publisher, self.workload.clone(), self.pace, Arc::clone(&self.times))
     }
 
-    /// When the first message was published.
-    pub(super) fn begun(&self) -> Duration {
-        self.times.of(0).unwrap_or_default()
+    /// Returns the publish time of the first message.
+    pub(super) fn started_at(&self) -> Duration {
+        self.times.published_at(0).unwrap_or_default()
     }
 
-    /// Writes down what it has used, and ends the gateway.
+    /// Adds the results to the report and ends the gateway.
     pub(super) async fn end(self, seen: &Seen, report: &mut Report) -> Result<(), BenchError> {
         let (transactions, usage) = self.before;
         report.mqtt_version = self.gateway.mqtt_version();

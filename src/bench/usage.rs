@@ -1,4 +1,4 @@
-//! What a process has used, by the kernel's own count.
+//! Resource usage of a process, as counted by the kernel.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use super::error::BenchError;
 /// Processor time and memory of a process so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// User and system, of all its threads.
+    /// User and system time of all threads.
     pub(super) cpu: Duration,
-    /// The most memory that it has held at once, in bytes.
+    /// Peak resident memory, in bytes.
     pub(super) peak_memory_bytes: u64,
 }
 
 impl Usage {
-    /// Of the process with this id.
-    pub(super) fn of(pid: u32) -> Result<Self, BenchError> {
+    /// Reads the usage of the process with this id.
+    pub(super) fn from_pid(pid: u32) -> Result<Self, BenchError> {
         let unreadable = |error: procfs::ProcError| BenchError::Usage(error.to_string());
         let process = i32::try_from(pid).map_err(|error| BenchError::Usage(error.to_string()))?;
         let process = Process::new(process).map_err(unreadable)?;
@@ -37,17 +37,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_works_uses_processor_and_memory() {
-        let usage = || Usage::of(std::process::id()).unwrap();
+    fn busy_processes_use_cpu_and_memory() {
+        let usage = || Usage::from_pid(std::process::id()).unwrap();
         let before = usage();
         assert!(before.peak_memory_bytes > 0);
-        // Until the count moves: it goes in steps of the kernel's clock.
+        // The kernel counts in clock ticks, so the loop runs until the next tick.
         while usage().cpu == before.cpu {}
         assert!(usage().cpu > before.cpu);
     }
 
     #[test]
-    fn a_process_that_is_not_there_is_an_error() {
-        assert!(Usage::of(u32::MAX).is_err());
+    fn missing_processes_are_errors() {
+        assert!(Usage::from_pid(u32::MAX).is_err());
     }
 }

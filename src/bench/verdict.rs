@@ -1,15 +1,15 @@
-//! Whether everything that was published is where it belongs.
+//! Checks that all published messages have arrived and are stored correctly.
 
 use super::arrivals::Arrivals;
 use super::workload::Workload;
 use crate::store::bench::progress::{StoredFlow, flow_code};
 
-/// Flows that are named when something is wrong with many.
-const FLOWS_NAMED: usize = 10;
+/// Maximum number of flows listed as problems.
+const MAX_FLOWS_NAMED: usize = 10;
 
-/// What is not as it must be, in words; nothing when all is well. `through` are the messages that
-/// have a number, fewer than were published only at QoS 0.
-pub(super) fn judge_stored(
+/// Returns the problems of flows that store. `through` is the number of messages with a sequence number. It may be
+/// below the number of published messages only if `may_lose` is set.
+pub(super) fn stored_problems(
     workload: &Workload,
     may_lose: bool,
     through: u64,
@@ -33,16 +33,16 @@ pub(super) fn judge_stored(
         problems.push(format!("{rows} rows are stored, {expected} belong to {through} messages"));
     }
     let wrong: Vec<String> = flows_that_differ(workload, may_lose, stored);
-    let more = wrong.len().saturating_sub(FLOWS_NAMED);
-    problems.extend(wrong.into_iter().take(FLOWS_NAMED));
+    let more = wrong.len().saturating_sub(MAX_FLOWS_NAMED);
+    problems.extend(wrong.into_iter().take(MAX_FLOWS_NAMED));
     if more > 0 {
-        problems.push(format!("and {more} flows more"));
+        problems.push(format!("and {more} more flows"));
     }
     problems
 }
 
-/// The same for messages that were to be posted: `waiting` are still in the outbox.
-pub(super) fn judge_posted(
+/// Returns the problems of flows that post. `waiting` is the number of messages in the outbox.
+pub(super) fn posted_problems(
     workload: &Workload,
     may_lose: bool,
     arrivals: &Arrivals,
@@ -101,15 +101,15 @@ mod tests {
     }
 
     #[test]
-    fn all_messages_in_all_rows_are_all_right() {
+    fn complete_flows_have_no_problems() {
         let flows = [stored(0, 3), stored(1, 2)];
-        assert_eq!(judge_stored(&workload(), false, 5, &flows, 0), [""; 0]);
+        assert_eq!(stored_problems(&workload(), false, 5, &flows, 0), [""; 0]);
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_rows_are_named() {
         let of_flows = |flows: &[StoredFlow], through, refused| {
-            judge_stored(&workload(), false, through, flows, refused).join("; ")
+            stored_problems(&workload(), false, through, flows, refused).join("; ")
         };
         assert!(of_flows(&[stored(0, 3)], 3, 0).contains("flow BENCH_1: nothing of 2 is stored"));
         assert!(of_flows(&[stored(0, 3), stored(1, 1)], 4, 1).contains("1 messages are dead letters"));
@@ -121,22 +121,22 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_arrive_or_was_not_cleared_away_is_named() {
-        let none = Arrivals::of(&workload());
+    fn missing_and_waiting_posts_are_named() {
+        let none = Arrivals::new(&workload());
         assert_eq!(
-            judge_posted(&workload(), false, &none, 2, 1),
+            posted_problems(&workload(), false, &none, 2, 1),
             [
                 "5 messages have not arrived",
                 "2 messages are still in the outbox",
                 "1 messages are dead letters"
             ]
         );
-        assert_eq!(judge_posted(&workload(), true, &none, 0, 0), [""; 0]);
+        assert_eq!(posted_problems(&workload(), true, &none, 0, 0), [""; 0]);
     }
 
     #[test]
-    fn where_messages_may_be_lost_the_rest_must_still_be_in_order() {
-        let judged = |flows: &[StoredFlow]| judge_stored(&workload(), true, 4, flows, 0);
+    fn lossy_flows_must_still_be_consecutive() {
+        let judged = |flows: &[StoredFlow]| stored_problems(&workload(), true, 4, flows, 0);
         assert_eq!(judged(&[stored(0, 2), stored(1, 2)]), [""; 0]);
         let gap = StoredFlow { first_id: 2, last_id: 3, ..stored(0, 2) };
         assert_eq!(judged(&[gap, stored(1, 2)]).len(), 1);

@@ -1,4 +1,4 @@
-//! What is published: message `i` belongs to flow `i % flows`, in which it is number `i / flows + 1`.
+//! The published messages: message `i` belongs to flow `i % flows` and has number `i / flows + 1` there.
 
 use std::fmt::Write;
 
@@ -6,55 +6,55 @@ use serde_json::{Map, Value};
 
 use super::options::BenchOptions;
 
-/// What the first attributes of a message are called, and what a flow asks of them.
+/// Names of the first attributes of a message, with their types in the payload schema.
 const FIRST_ATTRIBUTES: [(&str, &str); 3] = [("n", "int"), ("value", "number"), ("text", "string")];
 
 /// Values of the attribute `text`.
 const ROOMS: [&str; 4] = ["kitchen", "cellar", "attic", "living room"];
 
-/// Messages, and how they are spread over flows.
+/// Messages and their distribution over flows.
 #[derive(Debug, Clone)]
 pub(super) struct Workload {
     pub(super) messages: u64,
     pub(super) flows: u64,
     pub(super) attributes: u32,
-    /// Begins all topics; of no other measurement.
+    /// Prefix of all topics, unique to this measurement.
     pub(super) prefix: String,
 }
 
 impl Workload {
-    /// What these options ask for, under topics that begin with `prefix`.
-    pub(super) fn of(options: &BenchOptions, prefix: String) -> Self {
+    /// Creates the workload for these options, with topics that start with `prefix`.
+    pub(super) fn new(options: &BenchOptions, prefix: String) -> Self {
         let BenchOptions { messages, flows, attributes, .. } = *options;
         Self { messages, flows, attributes, prefix }
     }
 
-    /// Flow of a message.
+    /// Returns the flow of a message.
     pub(super) fn flow_of(&self, message: u64) -> u64 {
         message % self.flows
     }
 
-    /// Number of a message within its flow, from 1.
+    /// Returns the number of a message within its flow, from 1.
     pub(super) fn number_of(&self, message: u64) -> u64 {
         message / self.flows + 1
     }
 
-    /// The message that has this number in this flow.
+    /// Returns the message with this number in this flow.
     pub(super) fn message_of(&self, flow: u64, number: u64) -> u64 {
         (number - 1) * self.flows + flow
     }
 
-    /// Messages of a flow.
+    /// Returns the number of messages of a flow.
     pub(super) fn messages_of(&self, flow: u64) -> u64 {
         self.messages / self.flows + u64::from(flow < self.messages % self.flows)
     }
 
-    /// Topic of a flow.
+    /// Returns the topic of a flow.
     pub(super) fn topic_of(&self, flow: u64) -> String {
         format!("{}/{flow}", self.prefix)
     }
 
-    /// What the flows ask of a payload.
+    /// Returns the payload schema of the flows.
     pub(super) fn payload_schema(&self) -> Value {
         let count = usize::try_from(self.attributes).unwrap_or(usize::MAX);
         let fields = FIRST_ATTRIBUTES.iter().take(count);
@@ -63,13 +63,13 @@ impl Workload {
         )
     }
 
-    /// Payload of a message.
+    /// Returns the payload of a message.
     pub(super) fn payload_of(&self, message: u64) -> Vec<u8> {
         let number = self.number_of(message);
         let (hundredths, room) = (message % 4_000, ROOMS[usize::try_from(message % 4).unwrap_or(0)]);
         let mut text = format!(r#"{{"n": {number}"#);
         for index in 1..self.attributes {
-            // Writing to a text does not fail.
+            // Writing to a string cannot fail.
             let _ = match index {
                 1 => write!(text, r#", "value": {}.{:02}"#, hundredths / 100, hundredths % 100),
                 2 => write!(text, r#", "text": "{room}""#),
@@ -82,7 +82,7 @@ impl Workload {
 }
 
 impl Workload {
-    /// Names and values of a message's attributes, as they are stored.
+    /// Returns names and values of a message's attributes, as they are stored.
     pub(super) fn attributes_of(&self, message: u64) -> Vec<(String, String)> {
         let payload: Map<String, Value> =
             serde_json::from_slice(&self.payload_of(message)).unwrap_or_default();
@@ -104,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_message_has_one_place_and_the_places_have_no_gaps(messages in 1..500_u64, flows in 1..40_u64) {
+        fn numbers_have_no_gaps(messages in 1..500_u64, flows in 1..40_u64) {
             let workload = workload(messages, flows, 3);
             let mut seen = vec![0; usize::try_from(flows).unwrap()];
             for message in 0..messages {
@@ -120,7 +120,7 @@ mod tests {
         }
 
         #[test]
-        fn a_payload_has_as_many_attributes_as_were_asked_for_and_what_the_flow_asks(
+        fn payloads_match_options_and_schema(
             message in 0..100_000_u64,
             attributes in 1..20_u32,
         ) {

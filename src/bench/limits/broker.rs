@@ -1,4 +1,4 @@
-//! B: how many messages a second the broker passes from the publisher to a subscriber that throws them away.
+//! Limit B: messages per second that the broker forwards from a publisher to a subscriber, which discards them.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -11,58 +11,58 @@ use super::per_second;
 use crate::bench::subscriber::{Answer, Order};
 use crate::mqtt::load::{Credentials, LoadError, Publisher};
 
-/// A subscriber to which nothing comes for so long has got all it will get: at `QoS` 0 messages may be lost.
-const IDLE: Duration = Duration::from_secs(5);
+/// Time without a message after which the subscriber ends, because messages may be lost at `QoS` 0.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is published, and where.
+/// Workload of the measurement, and the broker.
 pub struct BrokerLoad<'a> {
     /// Name or address of the broker.
     pub host: &'a str,
     /// TCP port.
     pub port: u16,
-    /// As whom.
+    /// User name and password.
     pub credentials: Option<Credentials<'a>>,
-    /// Begins the names of both clients.
+    /// Prefix of both client ids.
     pub client_id: &'a str,
-    /// Quality of service of both.
+    /// Quality of service of both clients.
     pub qos: u8,
-    /// What the subscriber takes: all the topics.
+    /// Topic filter of the subscriber, which must match all topics.
     pub filter: &'a str,
-    /// Topics in turn; not empty.
+    /// Topics, used in turn. Must not be empty.
     pub topics: &'a [String],
-    /// How many messages are published.
+    /// Number of published messages.
     pub messages: u64,
-    /// Payload of the message with this number, from 0.
+    /// Returns the payload of the message with this number, from 0.
     pub payload: &'a dyn Fn(u64) -> Vec<u8>,
 }
 
-/// What the broker passed on.
+/// Result of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BrokerLimit {
-    /// B: messages that came, by the time from the first publish to the last arrival.
+    /// Limit B: received messages divided by the time from the first publish to the last arrival.
     pub messages_per_second: f64,
-    /// Messages that came; repetitions count.
+    /// Number of received messages, including repetitions.
     pub messages: u64,
 }
 
-/// Why the limit of the broker is not known.
+/// Errors of the measurement of the broker.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerLimitError {
     /// The publisher failed.
     #[error(transparent)]
     Publisher(#[from] LoadError),
-    /// The subscriber's process cannot be started or talked to.
+    /// The subscriber process cannot be started, or its pipes failed.
     #[error("cannot run the subscriber: {0}")]
     Process(#[from] io::Error),
     /// The subscriber failed.
     #[error("the subscriber: {0}")]
     Subscriber(String),
-    /// Nothing was passed on.
-    #[error("no message came through the broker")]
+    /// The subscriber received no message.
+    #[error("the broker forwarded no message")]
     Nothing,
 }
 
-/// Measures B. `program` is this program, of which a second process subscribes.
+/// Measures limit B. `program` is this program, which a second process runs as the subscriber.
 pub fn broker_limit(program: &Path, load: &BrokerLoad<'_>) -> Result<BrokerLimit, BrokerLimitError> {
     let subscriber = Subscriber::start(program, load)?;
     match subscriber.answer()? {
@@ -89,11 +89,11 @@ pub fn broker_limit(program: &Path, load: &BrokerLoad<'_>) -> Result<BrokerLimit
 fn unexpected(answer: Answer) -> BrokerLimitError {
     BrokerLimitError::Subscriber(match answer {
         Answer::Failed(why) => why,
-        answer => format!("it should not have said {answer:?} now"),
+        answer => format!("unexpected answer {answer:?}"),
     })
 }
 
-/// The process that subscribes; ended with this.
+/// The subscriber process, which is killed on drop.
 struct Subscriber {
     child: Child,
     answers: Receiver<(Instant, Answer)>,
@@ -117,15 +117,15 @@ impl Subscriber {
         Ok(subscriber)
     }
 
-    /// Its next answer, and when it came.
+    /// Waits for the next answer and returns it with its time.
     fn answer(&self) -> Result<(Instant, Answer), BrokerLimitError> {
-        self.answers.recv().map_err(|_| BrokerLimitError::Subscriber("it has ended by itself".to_owned()))
+        self.answers.recv().map_err(|_| BrokerLimitError::Subscriber("ended unexpectedly".to_owned()))
     }
 }
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The error is ignored, because the process may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -140,18 +140,18 @@ fn order(load: &BrokerLoad<'_>) -> Order {
         filter: load.filter.to_owned(),
         credentials: load.credentials.map(|(user, password)| (user.to_owned(), password.to_owned())),
         count: load.messages,
-        idle_ms: u64::try_from(IDLE.as_millis()).unwrap_or(u64::MAX),
+        idle_ms: u64::try_from(IDLE_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
-/// Reads on a thread of its own: what counts is when an answer comes, not when somebody has time for it.
+/// Reads answers on a separate thread, so that each gets its exact time of arrival.
 fn answers_of(stdout: ChildStdout) -> io::Result<Receiver<(Instant, Answer)>> {
     let (sender, answers) = channel();
     thread::Builder::new().name("bench-subscriber".to_owned()).spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let at = Instant::now();
-            let answer =
-                serde_json::from_str(&line).unwrap_or_else(|_| Answer::Failed(format!("it said {line:?}")));
+            let answer = serde_json::from_str(&line)
+                .unwrap_or_else(|_| Answer::Failed(format!("cannot parse {line:?}")));
             if sender.send((at, answer)).is_err() {
                 return;
             }

@@ -1,4 +1,4 @@
-//! D: how many messages a second the database takes, by the plainest inserts there are.
+//! Limit D: messages per second that the database stores with plain inserts.
 
 use std::io;
 use std::sync::Barrier;
@@ -12,52 +12,53 @@ use crate::store::bench::insert::{InsertLoad, Inserted};
 use crate::store::bench::rows::{SampleMessage, TableError, check_empty, empty};
 use crate::store::{Database, StoreError};
 
-/// Messages a statement that are tried: which is best depends on the database, and the limit must not be too low.
-const TRIED: [usize; 3] = [512, 1_024, 2_048];
+/// Numbers of messages per statement that are tried. The best size depends on the database.
+const STATEMENT_SIZES: [usize; 3] = [512, 1_024, 2_048];
 
-/// Commits of a single row that are measured.
+/// Number of measured commits of a single row.
 const COMMITS: u64 = 400;
 
-/// Why a limit of the database is not known.
+/// Errors of the measurement of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseLimitError {
-    /// The table is in use, or the database refused.
+    /// The table is not empty, or the database returned an error.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The same while inserting.
+    /// The database returned an error during the inserts.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The operating system gives no thread, or none that can wait for the database.
+    /// The operating system refused a thread or a runtime.
     #[error("cannot start a thread for the database: {0}")]
     Thread(#[from] io::Error),
-    /// A thread came to no end of its own.
-    #[error("a thread that inserted has panicked")]
+    /// A thread panicked.
+    #[error("an inserting thread panicked")]
     Panicked,
 }
 
-/// The best of what was tried.
+/// The best result of all statement sizes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DatabaseLimit {
-    /// D.
+    /// Limit D.
     pub messages_per_second: f64,
-    /// Messages a statement at which it was reached.
+    /// Messages per statement of the best result.
     pub per_statement: u64,
-    /// Connections that inserted at the same time.
+    /// Number of concurrent connections.
     pub connections: usize,
 }
 
 /// Times of commits of a single row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitTimes {
-    /// Half of them were faster.
+    /// Median.
     pub median: Duration,
-    /// A hundredth was slower.
+    /// 99th percentile.
     pub p99: Duration,
 }
 
-/// Measures D with `samples`, which must not be empty; each size of statement gets so many messages, and at least so
-/// much time (some seconds, for a figure). The table `data` has to be empty, and is afterwards. Blocks; the calling
-/// thread must have no runtime of its own.
+/// Measures limit D. Each statement size inserts at least `messages` messages and runs for at least `at_least`.
+///
+/// `samples` must not be empty. The table `data` must be empty, and is emptied afterwards. Blocks; the calling thread
+/// must not run inside a runtime.
 pub fn database_limit(
     settings: &DatabaseSettings,
     samples: &[SampleMessage],
@@ -66,11 +67,11 @@ pub fn database_limit(
 ) -> Result<DatabaseLimit, DatabaseLimitError> {
     let connections = match settings {
         DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. } => 2,
-        // It has one writer at a time.
+        // SQLite allows only one writer at a time.
         DatabaseSettings::Sqlite { .. } => 1,
     };
     let mut best: Option<DatabaseLimit> = None;
-    for wanted in TRIED {
+    for wanted in STATEMENT_SIZES {
         let load = InsertLoad::new(samples, wanted, messages, at_least);
         let messages_per_second = on_empty_table(settings, || rate(settings, &load, connections))?;
         if best.is_none_or(|best| best.messages_per_second < messages_per_second) {
@@ -81,8 +82,9 @@ pub fn database_limit(
     best.ok_or(DatabaseLimitError::Panicked)
 }
 
-/// Measures what the latency of the gateway is compared with. The table `data` has to be empty, and is afterwards.
-/// Blocks; the calling thread must have no runtime of its own.
+/// Measures the commit times of single rows, to which the latency of the gateway is compared.
+///
+/// The table `data` must be empty, and is emptied afterwards. Blocks; the calling thread must not run inside a runtime.
 pub fn commit_times(
     settings: &DatabaseSettings,
     sample: &SampleMessage,
@@ -117,8 +119,8 @@ fn on_empty_table<T>(
     measured
 }
 
-/// Messages a second over all connections, each by its own time: so nothing is lost where one of them ends before
-/// another.
+/// Returns the messages per second of all connections. The rates are added per connection, so that connections which
+/// end early do not lower the result.
 fn rate(
     settings: &DatabaseSettings,
     load: &InsertLoad<'_>,
@@ -139,7 +141,8 @@ fn rate(
     inserted.into_iter().map(|inserted| inserted.map(|done| per_second(done.messages, done.elapsed))).sum()
 }
 
-/// A connection's input and output belong to the runtime that opened it, and each thread has its own.
+/// Runs `work` on a new runtime. Each thread needs its own, because a connection is bound to the runtime that opened
+/// it.
 fn block_on<T>(work: impl Future<Output = Result<T, DatabaseLimitError>>) -> Result<T, DatabaseLimitError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

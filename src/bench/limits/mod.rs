@@ -1,4 +1,4 @@
-//! What the machine gives when there is no gateway: each limit is measured by itself, with nothing else running.
+//! Limits of the machine without a gateway. Each limit is measured alone.
 
 pub mod broker;
 pub mod database;

@@ -1,4 +1,4 @@
-//! P: how many messages a second the gateway's HTTP client posts when there is nothing else to do.
+//! Limit P: messages per second that the gateway's HTTP client posts without any other load.
 
 use std::io;
 use std::rc::Rc;
@@ -15,45 +15,46 @@ use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::settings::HttpRoute;
 
-/// For one post.
+/// Time limit of one post.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is posted, and where.
+/// Workload of the measurement.
 #[derive(Clone)]
 pub struct PostLoad {
-    /// Code and address of each flow; message `i` is posted for flow `i % flows`. Not empty.
+    /// Code and URL of each flow. Message `i` is posted for flow `i % flows`. Must not be empty.
     pub flows: Vec<(Arc<str>, Arc<str>)>,
-    /// How many messages are posted.
+    /// Number of posted messages.
     pub messages: u64,
-    /// Body of the message with this number, from 0.
+    /// Returns the body of the message with this number, from 0.
     pub payload: Arc<dyn Fn(u64) -> Vec<u8>>,
 }
 
-/// What the client reached.
+/// Result of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PostLimit {
-    /// P: messages posted, by the time from the first post to the last answer.
+    /// Limit P: posted messages divided by the time from the first post to the last answer.
     pub messages_per_second: f64,
-    /// Posts under way at a time.
+    /// Number of concurrent posts.
     pub in_flight: u64,
 }
 
-/// Why the limit of the posts is not known.
+/// Errors of the measurement of posts.
 #[derive(Debug, thiserror::Error)]
 pub enum PostLimitError {
     /// A post failed.
     #[error("a post failed: {0}")]
     Post(#[from] PostError),
-    /// A post ended in a panic.
-    #[error("a post ended in a panic")]
+    /// A post panicked.
+    #[error("a post panicked")]
     Panicked,
-    /// The calling thread cannot wait for posts.
+    /// The runtime of the HTTP client cannot be created.
     #[error("cannot run the HTTP client: {0}")]
     Runtime(#[from] io::Error),
 }
 
-/// Measures P, with as many posts under way as the gateway has for so many flows: one for each, and no more than its
-/// queue allows. Blocks; the calling thread must have no runtime of its own.
+/// Measures limit P. The number of concurrent posts equals the gateway's: one per flow, up to the limit of its queue.
+///
+/// Blocks; the calling thread must not run inside a runtime.
 pub fn post_limit(load: &PostLoad) -> Result<PostLimit, PostLimitError> {
     let in_flight = load.flow_count().min(Limits::default().posts as u64);
     let begun = Instant::now();
@@ -67,7 +68,7 @@ async fn post_all(load: &PostLoad, in_flight: u64) -> Result<(), PostLimitError>
     for poster in 0..in_flight {
         let (load, clients) = (load.clone(), Rc::clone(&clients));
         posters.spawn_local(async move {
-            // The messages of a flow one after the other, as the gateway posts them.
+            // Like the gateway, post the messages of a flow one at a time.
             for number in load.numbers(poster, in_flight) {
                 clients.post(Arc::new(load.item(number))).await?;
             }
@@ -85,7 +86,7 @@ impl PostLoad {
         self.flows.len().max(1) as u64
     }
 
-    /// The messages of every `step`th flow from `first` on, in order.
+    /// Returns the messages of every `step`th flow, starting with flow `first`, in order.
     fn numbers(&self, first: u64, step: u64) -> impl Iterator<Item = u64> + use<> {
         let (messages, flows) = (self.messages, self.flow_count());
         let turn = usize::try_from(flows).unwrap_or(usize::MAX);

@@ -82,7 +82,7 @@ fn shown(setting: &EffectiveSetting) -> String {
 
 fn log_dir(dir: &Path) -> Outcome {
     directory(dir).map_err(|error| {
-        let remedy = "let this user write there, or set LOG_DIR to another directory";
+        let remedy = "allow this user to write there, or set LOG_DIR to another directory";
         Failure::new(&format!("{}: {error}", dir.display()), remedy)
     })
 }
@@ -91,7 +91,7 @@ fn log_dir(dir: &Path) -> Outcome {
 /// at that moment would fail to get it.
 fn inbox_dir(dir: &Path) -> Outcome {
     let fact = directory(dir).map_err(|error| {
-        let remedy = "let this user write there, or set INBOX_DIR to another directory";
+        let remedy = "allow this user to write there, or set INBOX_DIR to another directory";
         Failure::new(&format!("{}: {error}", dir.display()), remedy)
     })?;
     Ok(match inbox_holder(dir) {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_print_their_remedy_on_one_line() {
+    fn failures_print_their_remedy() {
         let mut out = Vec::new();
         let mut report = Report { out: &mut out, all_ok: true };
         report.add("log", &Ok("./log can be written".to_owned())).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn running_gateway_is_named_and_keeps_its_lock() {
+    fn running_gateways_keep_their_lock() {
         let dir = tempfile::tempdir().unwrap();
         let lock = fs::File::create(dir.path().join(INBOX_LOCK)).unwrap();
         assert!(!inbox_dir(dir.path()).ok().unwrap().contains("in use"));

@@ -19,7 +19,8 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
     let flows = match store::load_flows(database).await {
         Ok(flows) => flows,
         Err(error) => {
-            return report.add("flows", &Err(Failure::new(&error, "let this user read the table flows")));
+            return report
+                .add("flows", &Err(Failure::new(&error, "allow this user to read the table flows")));
         }
     };
     // The inbox check reports an unreadable inbox on a separate line.
@@ -40,14 +41,14 @@ fn check_flow(flow: &Flow, is_shunned: bool) -> Option<Failure> {
     match TopicFilter::parse(topic) {
         Err(error) => {
             let reason = format!("{code} gets no messages: its topic filter {topic:?} is not valid: {error}");
-            Some(Failure::new(&reason, "mend the column topic of this row"))
+            Some(Failure::new(&reason, "correct the column topic of this row"))
         }
         Ok(_) if is_shunned => {
             let reason = format!(
                 "{code} gets no messages: the broker closes the connection over its topic filter {topic:?}"
             );
-            let remedy = "mend the column topic of this row, or the broker's rules for this user; \
-                          the gateway tries again within an hour, and at once after the row was disabled and enabled";
+            let remedy = "correct the column topic of this row, or the broker's rules for this user; \
+                          the gateway tries again within an hour, or at once after the row is disabled and enabled";
             Some(Failure::new(&reason, remedy))
         }
         Ok(_) => None,
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn unusable_filters_are_named_with_the_reason() {
+    fn unusable_filters_are_named() {
         assert!(check_flow(&flow("a/b"), false).is_none());
         let invalid = check_flow(&flow("a\n"), false).unwrap().reason;
         assert!(invalid.starts_with("F gets no messages") && invalid.contains("U+000A"), "{invalid}");

@@ -22,7 +22,7 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
         Ok(Some(found)) => found,
         Ok(None) => return report.add(NAME, &Ok("will be chosen with a new inbox".to_owned())),
         Err(error) => {
-            return report.add(NAME, &Err(Failure::new(&error, "see that this user may read INBOX_DIR")));
+            return report.add(NAME, &Err(Failure::new(&error, "allow this user to read INBOX_DIR")));
         }
     };
     let directory = directory_of_survey(settings, &found);
@@ -32,7 +32,7 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
             behind.iter().try_for_each(|lane| report.warn(NAME, lane))
         }
         Ok(None) => report.add(NAME, &Ok("will be registered with the first start".to_owned())),
-        Err(error) => report.add(NAME, &Err(Failure::new(&error, "see that this user may read the tables"))),
+        Err(error) => report.add(NAME, &Err(Failure::new(&error, "allow this user to read the tables"))),
     }
 }
 
@@ -51,8 +51,8 @@ async fn compare(
         let offset = registry.lanes.get(&lane).copied().unwrap_or(0);
         (offset < *committed).then(|| {
             format!(
-                "The database went back: lane {lane} was committed up to offset {committed}, but the database has offset \
-                 {offset}. The next start processes the messages again that the inbox holds"
+                "The database went back: lane {lane} was committed up to offset {committed}, but the database has \
+                 offset {offset}. The next start processes the messages again that the inbox holds"
             )
         })
     });

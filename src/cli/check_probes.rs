@@ -64,14 +64,14 @@ fn no_file_yet(path: &Path, settings: &Settings, report: &mut Report<'_>) -> io:
             Failure::new(&reason, database_remedy(&settings.database))
         });
     report.add("database", &made)?;
-    let remedy =
-        "see that this is the right file, and run `mqtt-gateway migrate`, which makes it with a first broker";
+    let remedy = "check that this is the right file, and run `mqtt-gateway migrate`, \
+                  which creates it with a first broker";
     report.add("schema", &Err(Failure::new(&"not tried", remedy)))?;
     report.add("broker", &Err(not_tried()))
 }
 
 fn not_tried() -> Failure {
-    Failure::new(&"not tried", "mend the database first")
+    Failure::new(&"not tried", "repair the database first")
 }
 
 fn describe(database: &DatabaseSettings) -> String {
@@ -97,7 +97,7 @@ async fn servers(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
                 report.add("server", &Ok(format!("{address} takes writes")))?;
             }
             Err(error) => {
-                report.warn("server", &format!("{address} cannot stand in for the others: {error}"))?;
+                report.warn("server", &format!("{address} cannot replace the others: {error}"))?;
             }
         }
     }
@@ -116,8 +116,8 @@ fn remedy_of(error: &StoreError, database: &DatabaseSettings) -> &'static str {
     if error.is_unsupported() {
         UNSUPPORTED
     } else if error.is_about_tls() {
-        "see the certificate of the server, and DB_SSL_MODE, DB_SSL_CA, DB_SSL_CERT and DB_SSL_KEY (or the options of \
-         DATABASE_URL)"
+        "check the certificate of the server, and DB_SSL_MODE, DB_SSL_CA, DB_SSL_CERT and DB_SSL_KEY (or the options \
+         of DATABASE_URL)"
     } else {
         database_remedy(database)
     }
@@ -126,12 +126,12 @@ fn remedy_of(error: &StoreError, database: &DatabaseSettings) -> &'static str {
 fn database_remedy(database: &DatabaseSettings) -> &'static str {
     match database {
         DatabaseSettings::MySql { .. } => {
-            "see that the server runs and that DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD \
-             (or DATABASE_URL) are right"
+            "check that the server runs and that DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD \
+             (or DATABASE_URL) are correct"
         }
-        DatabaseSettings::Postgres { .. } => "see that the server runs and that DATABASE_URL is right",
+        DatabaseSettings::Postgres { .. } => "check that the server runs and that DATABASE_URL is correct",
         DatabaseSettings::Sqlite { .. } => {
-            "see that the directory is there and that this user may write in it"
+            "check that the directory exists and that this user may write to it"
         }
     }
 }
@@ -146,7 +146,7 @@ async fn schema(database: &Database) -> Outcome {
         let remedy = if error.is_about_the_tables() {
             "alter the table while no gateway runs"
         } else {
-            "let this user read the schema"
+            "allow this user to read the schema"
         };
         return Err(failed(&error, remedy));
     }
@@ -154,7 +154,7 @@ async fn schema(database: &Database) -> Outcome {
     match store::plan(database).await {
         Ok(report) if report.added.is_empty() => Ok("is complete".to_owned()),
         Ok(report) => Ok(format!("lacks, and the start adds: {report}")),
-        Err(error) => Err(failed(&error, "let this user read the schema and create tables in it")),
+        Err(error) => Err(failed(&error, "allow this user to read the schema and to create tables in it")),
     }
 }
 
@@ -172,7 +172,7 @@ async fn brokers(database: &Database, settings: &Settings, report: &mut Report<'
     let servers = match store::load_mqtt_servers_before_migration(database).await {
         Ok(servers) => servers,
         Err(error) => {
-            let remedy = "run `mqtt-gateway migrate`, or mend or enable a row of mqtt_servers";
+            let remedy = "run `mqtt-gateway migrate`, or correct or enable a row of mqtt_servers";
             return report.add("broker", &Err(Failure::new(&error, remedy)));
         }
     };
@@ -182,7 +182,7 @@ async fn brokers(database: &Database, settings: &Settings, report: &mut Report<'
     for error in servers.skipped {
         report.add(
             "broker",
-            &Err(Failure::new(&error, "mend this row of mqtt_servers; others are used meanwhile")),
+            &Err(Failure::new(&error, "correct this row of mqtt_servers; others are used meanwhile")),
         )?;
     }
     Ok(())
@@ -193,16 +193,16 @@ async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<
     let failed =
         |reason: &dyn std::fmt::Display, remedy| Failure::new(&format!("{address}: {reason}"), remedy);
     if let Err(error) = reach(server).await {
-        let remedy = "see that the broker runs, and that host and port in mqtt_servers are right";
+        let remedy = "check that the broker runs, and that host and port in mqtt_servers are correct";
         return report.add("broker", &Err(failed(&error, remedy)));
     }
     let version = match connect(server, settings).await {
         Ok(version) => version,
         Err((code, reason)) => {
             let remedy = if code.is_some_and(|code| WRONG_CREDENTIALS.contains(&code)) {
-                "mend username and password in mqtt_servers, or let this user and client id in at the broker"
+                "correct username and password in mqtt_servers, or allow this user and client id at the broker"
             } else {
-                "see the broker's log, and username, password and the files for TLS in mqtt_servers"
+                "check the broker's log, and username, password and TLS files in mqtt_servers"
             };
             return report.add("broker", &Err(failed(&reason, remedy)));
         }

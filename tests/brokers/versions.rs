@@ -74,7 +74,7 @@ fn a_wrong_password_is_told_by_a_broker_of_the_older_version_too() {
         let checked = world.command(&["check"]);
         let told = text_of(&checked);
         let failure = format!("MQTT connection failed with reason code: {code}");
-        assert!(told.contains(&failure) && told.contains("mend username and password"), "{told}");
+        assert!(told.contains(&failure) && told.contains("correct username and password"), "{told}");
         assert_eq!(checked.status.code(), Some(1));
 
         let mut gateway = world.start();

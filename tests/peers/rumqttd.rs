@@ -70,7 +70,7 @@ fn overlapping_copies_end_with_the_next_session() {
     let proxy = Proxy::to(broker.v5);
     let world = world_at(proxy.address(), USER);
     // It says nothing and closes the connection.
-    assert_check_tells_a_wrong_password(&world, USER, "see the broker's log, and username, password");
+    assert_check_tells_a_wrong_password(&world, USER, "check the broker's log, and username, password");
     let mut overlap = Overlap::over(&world);
     let gateway = world.start();
     gateway.wait_for_line("\"Subscribed\"");

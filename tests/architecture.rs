@@ -258,6 +258,42 @@ fn module_of(path: &Path) -> String {
     Path::new(first.as_os_str()).file_stem().unwrap().to_string_lossy().into_owned()
 }
 
+/// Words of comments that a reader has to decode. `docs/GLOSSARY.md` has the words that we use.
+const UNCLEAR: [&str; 5] = ["nobody", "somebody", "whoever", "anew", "be had"];
+
+const MAX_COMMENT_WIDTH: usize = 120;
+
+#[test]
+fn comments_are_clear_and_fit_the_screen() {
+    let mut faults = Vec::new();
+    for path in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let source = fs::read_to_string(&path).unwrap();
+        for (number, line) in (1..).zip(source.lines()) {
+            faults.extend(faults_of(line).map(|fault| format!("{}:{number}: {fault}", path.display())));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What is wrong with a line, if it is a comment.
+fn faults_of(line: &str) -> impl Iterator<Item = String> {
+    let comment = line.trim_start().strip_prefix("//").unwrap_or_default();
+    // Tables and links cannot be wrapped.
+    let is_wide = line.chars().count() > MAX_COMMENT_WIDTH && !comment.contains(['|', '`']);
+    let width = (is_wide && !comment.is_empty()).then(|| "too wide".to_owned());
+    let text = format!(" {} ", comment.replace(|c: char| !c.is_alphanumeric(), " "));
+    let words = UNCLEAR.into_iter().filter(move |word| text.contains(&format!(" {word} ")));
+    words.map(str::to_owned).chain(width)
+}
+
+#[test]
+fn faults_of_comments_are_found_and_code_has_none() {
+    let faults = |line: &str| faults_of(line).collect::<Vec<_>>();
+    assert_eq!(faults("    /// Nothing anew, whoever asks."), ["whoever", "anew"]);
+    assert_eq!(faults(&format!("// {}", "x".repeat(118))), ["too wide"]);
+    assert!(faults("let anew = 1;").is_empty() && faults("// A renewal").is_empty());
+}
+
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

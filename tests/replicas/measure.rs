@@ -11,7 +11,7 @@ const FLOWS: usize = 16;
 const DEVICES: usize = 3;
 
 /// Words of the log that tell of replicas in each other's way.
-const TROUBLE: [&str; 4] = ["is locked by somebody else", "Deadlock", "Lock wait timeout", "opening it anew"];
+const TROUBLE: [&str; 4] = ["is locked by somebody else", "Deadlock", "Lock wait timeout", "reopening it"];
 
 #[test]
 #[ignore = "takes minutes and measures; REPLICAS_MESSAGES says how many messages"]

@@ -222,6 +222,7 @@ fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Creden
     Ok(Some((user, password)))
 }
 
+#[cfg(any(test, feature = "tools"))]
 pub(super) fn server_uri(host: &str, port: u16) -> String {
     // An IPv6 address needs brackets before a port.
     if host.contains(':') { format!("tcp://[{host}]:{port}") } else { format!("tcp://{host}:{port}") }

@@ -18,7 +18,6 @@
 
 mod broker_probe;
 mod certificate;
-#[cfg_attr(not(feature = "tools"), allow(dead_code, reason = "`load` needs the URI of a broker"))]
 mod clients;
 mod credential;
 mod delivery_flags;

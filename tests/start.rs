@@ -51,7 +51,7 @@ fn people_read_a_problem_a_line() {
     let output = gateway(dir.path(), &[], &[("LOG_FORMAT", "human")]);
     let text = stderr(&output);
     assert_eq!(text.lines().count(), 5, "{text}");
-    assert!(text.contains("\n      DB_HOST is not set: expected the host"), "{text}");
+    assert!(text.contains("\n      DB_HOST is not set: expected host"), "{text}");
 }
 
 #[test]

@@ -156,10 +156,11 @@ fn all_problems_are_reported_without_password() {
     assert_eq!(
         error.to_string(),
         "7 settings are missing or malformed:\n  \
-         DB_HOST is not set: expected the host of the MySQL or MariaDB server, or several with commas: `db-a:3306,db-b:3306`\n  \
+         DB_HOST is not set: expected host of the MySQL or MariaDB server, or a failover list \
+         separated by commas: `db-a:3306,db-b:3306`; not needed with `DATABASE_URL`\n  \
          DB_PORT = \"70000\" (environment): expected a whole number from 1 to 65535\n  \
-         DB_NAME is not set: expected the name of the database\n  \
-         DB_USER is not set: expected the user who connects to the database\n  \
+         DB_NAME is not set: expected name of the database\n  \
+         DB_USER is not set: expected user name for the database\n  \
          MQTT_KEEPALIVE = \"-1\" (environment): expected a whole number from 0 to 65535\n  \
          MQTT_QOS = \"2\" (environment): expected 0 or 1 (at 2 the client library can lose messages over a crash; \
          at 1, with the inbox, none is lost)\n  \

@@ -93,6 +93,8 @@ pub struct Settings {
     pub batch_max_messages: usize,
     /// Maximum payload bytes in one transaction, unless a single message exceeds them.
     pub batch_max_bytes: usize,
+    /// Maximum time for which a busy lane waits for a larger batch.
+    pub max_linger: Duration,
     /// Maximum time that a lane waits for the locked row of a flow.
     pub flow_lock_wait: Duration,
     /// Time for which a message key is remembered. A later message may use the same key again.

@@ -86,6 +86,8 @@ pub struct RouterParts {
     pub batch_max_messages: usize,
     /// Maximum number of payload bytes per batch.
     pub batch_max_bytes: usize,
+    /// Maximum pause of a busy lane between two batches.
+    pub max_linger: Duration,
     /// Receives the opened lanes and the counters of the inbox.
     pub observed: Arc<Telemetry>,
 }
@@ -183,7 +185,7 @@ impl RouterActor {
         context.spawn(reply.map(move |reply, router, context| {
             // During a drain no further records are worth waiting for.
             let is_all = !more && router.drained.is_empty();
-            let linger = linger_after(sent.elapsed(), weight, is_all);
+            let linger = linger_after(sent.elapsed(), weight, is_all, router.parts.max_linger);
             if linger.is_zero() {
                 router.reply(context, lane, epoch, &reply);
             } else {

@@ -166,6 +166,7 @@ impl<'a> Stage<'a> {
                 payload: rules.processing.payload,
                 batch_max_messages: settings.batch_max_messages,
                 batch_max_bytes: settings.batch_max_bytes,
+                max_linger: settings.max_linger,
                 observed: Arc::clone(observed),
             },
             workers: (0..inbox.lanes()).map(worker).collect(),

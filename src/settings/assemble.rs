@@ -66,6 +66,7 @@ fn settings(
     let has_explicit_lanes = reader.is_set(&names::LANES);
     let batch_max_messages = reader.integer(&names::BATCH_MAX_MESSAGES);
     let batch_max_bytes = reader.integer(&names::BATCH_MAX_BYTES);
+    let max_linger = reader.milliseconds(&names::LINGER_MAX_MS);
     let flow_lock_wait = reader.seconds(&names::FLOW_LOCK_WAIT_SECONDS);
     let keys_known_for = reader.seconds(&names::MESSAGE_KEY_SECONDS);
     let drain_deadline = reader.seconds(&names::DRAIN_DEADLINE_SECONDS);
@@ -97,6 +98,7 @@ fn settings(
         has_explicit_lanes,
         batch_max_messages: batch_max_messages?,
         batch_max_bytes: batch_max_bytes?,
+        max_linger: max_linger?,
         flow_lock_wait: flow_lock_wait?,
         keys_known_for: keys_known_for?,
         drain_deadline: drain_deadline?,
@@ -190,7 +192,7 @@ fn inbox(reader: &mut Reader<'_>) -> Result<InboxSettings, Refused> {
 
 fn fsync(reader: &mut Reader<'_>) -> Result<FsyncPolicy, Refused> {
     let policy = reader.word(&names::INBOX_FSYNC);
-    let interval = reader.integer(&names::INBOX_FSYNC_INTERVAL_MS).map(Duration::from_millis)?;
+    let interval = reader.milliseconds(&names::INBOX_FSYNC_INTERVAL_MS)?;
     Ok(match policy?.as_str() {
         "always" => FsyncPolicy::Always,
         "never" => FsyncPolicy::Never,

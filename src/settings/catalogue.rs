@@ -157,6 +157,7 @@ catalogue! {
     LANES: Integer(1, 64), Derived("2, on SQLite, in a group or as one of several shards 1"), "number of lanes of a new inbox, each with a worker and a database connection; an existing inbox keeps its number";
     BATCH_MAX_MESSAGES: Integer(1, 65_536), Value("1024"), "maximum number of messages in one transaction";
     BATCH_MAX_BYTES: Integer(1_024, 1_073_741_824), Value("4194304"), "maximum payload bytes in one transaction";
+    LINGER_MAX_MS: Integer(0, 1_000), Value("50"), "maximum time in milliseconds for which a busy lane waits for a larger batch after a transaction; 0 never waits";
     FLOW_LOCK_WAIT_SECONDS: Integer(1, 30), Value("5"), "time in seconds that a lane waits for the locked row of a flow before it continues with the other flows";
     MESSAGE_KEY_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "time in seconds for which a message key is remembered; a message with a remembered key is a duplicate";
     DRAIN_DEADLINE_SECONDS: Integer(1, 3_600), Value("30"), "time in seconds for storing received messages at shutdown; the remaining messages stay in the inbox";

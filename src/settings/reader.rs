@@ -84,6 +84,11 @@ impl<'a> Reader<'a> {
         self.layers.get(spec.name).is_some()
     }
 
+    /// Reads a whole number of milliseconds.
+    pub(super) fn milliseconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
+        self.integer(spec).map(Duration::from_millis)
+    }
+
     /// Reads a whole number of seconds.
     pub(super) fn seconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
         self.integer(spec).map(Duration::from_secs)

@@ -3,7 +3,6 @@
 //! Each group reads all its settings before it returns an error, so that every problem is reported.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::catalogue::{self as names, Spec};
 use super::layers::{Layers, Sources};

@@ -1,6 +1,6 @@
-//! Appending to the inbox, alone and as the broker's callback does, and reading it.
+//! Appends to the inbox, alone and from the broker's callback, and reads.
 //!
-//! In memory where the system has such a place: it is not the disk that is to be measured.
+//! The inbox is in memory if possible, because the disk is not measured.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,10 @@ use crate::payloads::THREE_ATTRIBUTES;
 
 const TOPIC: &str = "plant1/line2/machine3/temperature";
 
-/// Messages after which room is made; that is not measured.
+/// Messages between two unmeasured truncations.
 const ROUND: u64 = 4_096;
 
-/// Messages of the inbox that is read.
+/// Messages in the inbox that is read.
 const BACKLOG: usize = 10_000;
 
 /// Messages that the broker sends again after a lost connection.
@@ -43,7 +43,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
     }
     drop(inbox);
     group.bench_function("open", |bencher| {
-        // One at a time may be open.
+        // Only one inbox may be open in a directory.
         bencher.iter_batched(|| (), |()| Inbox::open(options(&dir)).unwrap().0, BatchSize::PerIteration);
     });
     group.finish();
@@ -67,7 +67,7 @@ fn empty() -> (TempDir, Inbox) {
     (dir, inbox)
 }
 
-/// As a broker of MQTT 5 numbers them.
+/// Packet identifiers as an MQTT 5 broker assigns them.
 fn delivery(number: u64, duplicate: bool) -> DeliveryFacts {
     let packet_id = u16::try_from(number % 65_535).unwrap() + 1;
     DeliveryFacts { qos: 1, packet_id, duplicate, subscription_ids: vec![7], ..DeliveryFacts::default() }
@@ -77,7 +77,7 @@ fn publication(delivery: &DeliveryFacts) -> Publication<'_> {
     Publication { topic: TOPIC, payload: THREE_ATTRIBUTES.as_bytes(), delivery, unfit: None }
 }
 
-/// The time of so many calls of `each`, which is given their numbers; `between` is called now and then.
+/// Times `count` calls of `each` with their numbers, without the calls of `between`.
 fn timed(calls: u64, mut each: impl FnMut(u64), mut between: impl FnMut()) -> Duration {
     let mut elapsed = Duration::ZERO;
     for from in (0..calls).step_by(usize::try_from(ROUND).unwrap()) {
@@ -101,7 +101,7 @@ fn append(calls: u64) -> Duration {
     )
 }
 
-/// An intake whose router is down, so that nobody is woken: what it does for a message and nothing else.
+/// An intake without a router, so that only the work for a message is measured.
 fn intake(inbox: &Inbox) -> Intake {
     let intake = Intake::new(inbox.clone(), InboxSignal::new(Slot::new("router", 1)), "gateway", None);
     intake.on_incoming(Incoming::ConnectionBegins { server: "broker", in_flight_bounded: true });
@@ -122,7 +122,7 @@ fn take_in(calls: u64) -> Duration {
     )
 }
 
-/// After each of many lost connections the same messages come again, and are in the inbox already.
+/// After each lost connection the broker sends messages again that the inbox has.
 fn recognise(calls: u64) -> Duration {
     let (_dir, inbox) = empty();
     let intake = intake(&inbox);
@@ -159,7 +159,7 @@ fn backlog() -> (TempDir, Inbox) {
     (dir, inbox)
 }
 
-/// All of it, so many records at once.
+/// Reads the whole inbox in pages.
 fn read(mut reader: mqtt_gateway::inbox::Reader, at_once: usize) -> usize {
     let mut records = Vec::new();
     let mut read = 0;

@@ -1,7 +1,7 @@
-//! What every message costs outside of MQTT client and SQL driver: routing, reading and validating, the inbox,
-//! building statements. Nothing is random, and nothing waits for a network or a disk.
+//! Cost of a message outside the MQTT client and the SQL driver: routing, parsing, validation, the inbox and
+//! statements. The benchmarks use no randomness, network or disk.
 //!
-//! `cargo bench --features bench-internals -- [NAME]` measures; under `cargo test` each runs once.
+//! `cargo bench --features bench-internals -- [NAME]` measures. `cargo test` runs each once.
 #![allow(clippy::unwrap_used)]
 
 mod inbox;

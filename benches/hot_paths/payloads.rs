@@ -1,4 +1,4 @@
-//! A payload read, checked against its flow's schema, and its values written as text.
+//! Parsing a payload, validating it by its schema, and formatting its values.
 
 use std::hint::black_box;
 
@@ -23,7 +23,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Numbers, texts, one in five with an escape or nested.
+/// Numbers and texts; one in five has an escape or is nested.
 fn thirty_attributes() -> String {
     let attribute = |number: usize| match number % 5 {
         0 => format!(r#""number_{number}": {number}.25"#),

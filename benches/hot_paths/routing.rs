@@ -1,4 +1,4 @@
-//! From a topic to the flows, and from the inbox's records to the batches of a lane.
+//! Routing of topics to flows, and of records to the batches of a lane.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use crate::payloads::THREE_ATTRIBUTES;
 
 const FILTERS: [usize; 4] = [10, 1_000, 10_000, 100_000];
 
-/// Topics are asked for in turn, so that not one path alone is in the processor's cache.
+/// Topics are used in turn, so that the processor caches more than one path.
 const TOPICS: usize = 1_000;
 
 pub(super) fn bench(criterion: &mut Criterion) {
@@ -45,7 +45,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The filter with this number; every tenth has a wildcard, in turn `+` inside, `+` in front and `#` at the end.
+/// Returns the filter with this number. Every tenth has a wildcard: in turn `+` inside, `+` first, `#` last.
 fn filter(number: usize) -> String {
     let (plant, line) = (number % 7, number % 53);
     match number % 30 {
@@ -56,12 +56,12 @@ fn filter(number: usize) -> String {
     }
 }
 
-/// A topic that at least the filter with this number matches.
+/// Returns a topic that matches the filter with this number, and possibly others.
 fn topic(number: usize) -> String {
     format!("plant{}/line{}/machine{number}/temperature", number % 7, number % 53)
 }
 
-/// Topics of filters all over the table, in an order without a pattern.
+/// Topics of filters from the whole table, in an irregular order.
 fn topics(count: usize) -> Vec<String> {
     (0..TOPICS).map(|turn| topic(turn * 7_919 % count)).collect()
 }
@@ -104,7 +104,7 @@ fn bench_match(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     });
 }
 
-/// What the book of the subscriptions says; the identifiers are 1, 2, 3 and so on.
+/// Bindings of the subscription identifiers 1, 2, 3 and so on.
 fn book(count: usize) -> HashMap<SubscriptionId, (String, [FlowId; 1])> {
     let meaning = |number| (filter(number), [FlowId::try_from(number).unwrap()]);
     (1..).zip((0..count).map(meaning)).collect()
@@ -132,10 +132,10 @@ fn bench_route(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     }
 }
 
-/// Messages of a batch.
+/// Number of messages in a batch.
 const BATCH: usize = 512;
 
-/// A lane is given batches of 512 of its own messages, with as many between them that are the other lane's.
+/// Batches of 512 messages of a lane, from an inbox in which every other message belongs to another lane.
 fn bench_gather(group: &mut BenchmarkGroup<'_, WallTime>, flows: usize) {
     let history = history(flows);
     let log: Arc<[Arc<Record>]> = (0..16 * BATCH).map(|turn| record(turn, flows)).collect();

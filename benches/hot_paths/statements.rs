@@ -1,4 +1,4 @@
-//! The statements of a transaction: SQL text and bound values, up to what is handed to the driver.
+//! Statements of a transaction: SQL text and bound values, as given to the driver.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use mqtt_gateway::store::for_benches::{DataRows, lock, write_counters_of};
 
 use crate::payloads::THREE_ATTRIBUTES;
 
-/// Messages whose rows fill a statement of 512 exactly, two of them with one attribute.
+/// Messages whose rows exactly fill a statement of 512 rows; two of them have one attribute.
 const FULL: usize = 172;
 
 pub(super) fn bench(criterion: &mut Criterion) {

@@ -1,4 +1,4 @@
-//! One attribute of one stored message.
+//! Attributes of stored messages.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,25 +6,25 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "data")]
 pub struct Model {
-    /// Key of the row; says nothing about the message.
+    /// Key of the row, unrelated to the message.
     #[sea_orm(primary_key)]
     pub id: i64,
-    /// When the message entered the inbox, UTC.
+    /// Time at which the message entered the inbox, UTC.
     pub received_at: DateTime,
     /// `flows.code` of the flow that stored it.
     #[sea_orm(column_type = "String(StringLen::N(100))", nullable)]
     pub flow_code: Option<String>,
-    /// Key in the payload.
+    /// Name of the attribute in the payload.
     #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
     pub attribute_name: Option<String>,
-    /// Value under that key, as text.
+    /// Its value, as text.
     #[sea_orm(column_type = "Text", nullable)]
     pub attribute_value: Option<String>,
-    /// Number of the message within its flow.
+    /// Sequence number of the message within its flow.
     pub last_msg_id: Option<i64>,
 }
 
-/// Nothing refers to anything: the tables have no foreign keys.
+/// The tables have no foreign keys.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

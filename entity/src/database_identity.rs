@@ -1,8 +1,8 @@
-//! The identity of the database: an inbox belongs to one.
+//! The identity of the database, by which an inbox recognises its database.
 
 use sea_orm::entity::prelude::*;
 
-/// The row of `database_identity`. There is one.
+/// The only row of `database_identity`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "database_identity")]
 pub struct Model {
@@ -14,7 +14,7 @@ pub struct Model {
     pub database_id: String,
 }
 
-/// Nothing refers to anything: the tables have no foreign keys.
+/// The tables have no foreign keys.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

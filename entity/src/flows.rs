@@ -1,4 +1,4 @@
-//! What to do with the messages of a topic filter.
+//! Flows: a topic filter each, and the action on its messages.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,10 +9,10 @@ pub struct Model {
     /// Key of the flow.
     #[sea_orm(primary_key)]
     pub id: i64,
-    /// Name of the flow, as `data.flow_code` repeats it.
+    /// Unique name of the flow, repeated in `data.flow_code`.
     #[sea_orm(column_type = "String(StringLen::N(100))", unique)]
     pub code: String,
-    /// For people.
+    /// Description for operators.
     #[sea_orm(column_type = "String(StringLen::N(255))")]
     pub description: String,
     /// MQTT topic filter.
@@ -21,23 +21,21 @@ pub struct Model {
     /// `STORE_DB` or `POST_ENDPOINT`.
     #[sea_orm(column_type = "String(StringLen::N(30))")]
     pub action: String,
-    /// Fields a payload must have, with their types. What is not JSON fails to decode here: where
-    /// that must not stop the reader, select the column as text instead.
+    /// Schema of the payload. A value that is not JSON fails to decode; a tolerant reader selects the column as text.
     pub payload_schema: Json,
-    /// Where `POST_ENDPOINT` posts to.
+    /// URL of the endpoint of a `POST_ENDPOINT` flow.
     #[sea_orm(column_type = "String(StringLen::N(500))", nullable)]
     pub endpoint_url: Option<String>,
-    /// Number of the last message; NULL counts as 0.
+    /// Sequence number of the last message; NULL counts as 0.
     pub last_msg_id: Option<i64>,
     /// NULL counts as not enabled.
     pub enabled: Option<bool>,
-    /// Where a message has the key by which its repetition is recognised: a JSON pointer or
-    /// `property:NAME`; NULL for nowhere.
+    /// Location of the message key: a JSON pointer or `property:NAME`; NULL for none.
     #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
     pub message_key: Option<String>,
 }
 
-/// Nothing refers to anything: the tables have no foreign keys.
+/// The tables have no foreign keys.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

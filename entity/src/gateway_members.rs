@@ -1,4 +1,4 @@
-//! Gateways that divide the flows or the messages among themselves, and what each has subscribed.
+//! Gateways that share the flows or the messages, with the state of their subscriptions.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,28 +6,28 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "gateway_members")]
 pub struct Model {
-    /// Its inbox: 32 hexadecimal digits.
+    /// The inbox of the gateway: 32 hexadecimal digits.
     #[sea_orm(primary_key, auto_increment = false, column_type = "Char(Some(32))")]
     pub inbox_id: String,
-    /// Its name at the broker.
+    /// Its MQTT client id.
     #[sea_orm(column_type = "String(StringLen::N(255))")]
     pub client_id: String,
-    /// The group of shared subscriptions, of a member of one.
+    /// Its `SHARED_GROUP`.
     #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
     pub shared_group: Option<String>,
-    /// Which shard, of one that takes a shard.
+    /// Its `SHARD_INDEX`.
     pub shard_index: Option<i32>,
-    /// Of how many.
+    /// Its `SHARD_COUNT`.
     pub shard_count: Option<i32>,
-    /// All flows that fall to it and were there at this moment are subscribed.
+    /// All its flows that existed at this time are subscribed.
     pub subscribed_at: Option<DateTime>,
-    /// It holds flows for others; who looks after this moment finds them.
+    /// It holds flows of other gateways; a reader after this time finds them.
     pub handing_over_since: Option<DateTime>,
-    /// When it was heard of last, UTC by the database's clock.
+    /// Time of the last heartbeat, UTC by the database's clock.
     pub seen_at: DateTime,
 }
 
-/// Nothing refers to anything: the tables have no foreign keys.
+/// The tables have no foreign keys.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,4 +1,4 @@
-//! How far each lane of each inbox has come: the fence of every batch.
+//! Position and epoch of each lane, the fence of every batch.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,21 +6,21 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "inbox_offsets")]
 pub struct Model {
-    /// Inbox: 32 hexadecimal digits.
+    /// The inbox: 32 hexadecimal digits.
     #[sea_orm(primary_key, auto_increment = false, column_type = "Char(Some(32))")]
     pub inbox_id: String,
-    /// Lane of that inbox.
+    /// Lane of this inbox.
     #[sea_orm(primary_key, auto_increment = false)]
     pub lane: i32,
-    /// Raised by each worker that takes the lane over; what carries an older one is void.
+    /// Epoch of the lane, increased by each worker that opens it. A batch with an older epoch is rejected.
     pub epoch: i64,
-    /// All records of the lane below this offset are done.
+    /// All records of the lane below this offset are processed.
     pub next_offset: i64,
-    /// When the row was last written, UTC; for people.
+    /// Time of the last write, UTC; for operators.
     pub updated_at: Option<DateTime>,
 }
 
-/// Nothing refers to anything: the tables have no foreign keys.
+/// The tables have no foreign keys.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,8 +1,7 @@
-//! The tables as sea-orm sees them.
+//! Entities of sea-orm for all tables.
 //!
-//! `data`, `flows` and `mqtt_servers` are shared with the service this gateway succeeds: their
-//! columns keep the names and the nullability they have there. Identifiers are `i64` although old
-//! tables have `INT` columns: the drivers read either, and fresh tables are wide.
+//! `data`, `flows` and `mqtt_servers` are shared with the former Python service: names and nullability of their columns
+//! are the same. Identifiers are `i64`, although old tables have `INT` columns. The drivers read both.
 
 pub mod data;
 pub mod database_identity;

@@ -1,4 +1,4 @@
-//! Brokers to choose from.
+//! MQTT brokers.
 
 use std::fmt;
 
@@ -24,25 +24,25 @@ pub struct Model {
     pub password: Option<String>,
     /// NULL counts as not enabled.
     pub enabled: Option<bool>,
-    /// Comes first among the enabled ones; NULL counts as no.
+    /// The first broker of the list; NULL counts as false.
     pub is_default: Option<bool>,
-    /// Whether the connection is encrypted; NULL counts as no.
+    /// Whether the connection uses TLS; NULL counts as false.
     pub tls: Option<bool>,
-    /// PEM file of the certificates that the broker's one may come from; NULL: those of the system.
+    /// PEM file with the certificate authorities of the broker; NULL for those of the system.
     #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
     pub ca_file: Option<String>,
-    /// PEM file of our own certificate, when the broker wants one.
+    /// PEM file with a client certificate.
     #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
     pub client_cert_file: Option<String>,
-    /// PEM file of the key to it; NULL: it is in the same file.
+    /// PEM file with its key; NULL if `cert_file` contains the key.
     #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
     pub client_key_file: Option<String>,
-    /// `5` or `3.1.1`; NULL: 5, and 3.1.1 with a broker that does not know it.
+    /// `5` or `3.1.1`; NULL for 5 with a fallback to 3.1.1.
     #[sea_orm(column_type = "String(StringLen::N(10))", nullable)]
     pub protocol_version: Option<String>,
 }
 
-/// Everything but the password.
+/// Shows all columns but the password.
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model")
@@ -57,7 +57,7 @@ impl fmt::Debug for Model {
     }
 }
 
-/// Nothing refers to anything: the tables have no foreign keys.
+/// The tables have no foreign keys.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,4 +1,4 @@
-//! Processes that deliver outbox rows, each with a lease.
+//! Leases of the processes that deliver outbox rows.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,14 +6,14 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "outbox_owners")]
 pub struct Model {
-    /// Process: 32 hexadecimal digits.
+    /// Id of the process: 32 hexadecimal digits.
     #[sea_orm(primary_key, auto_increment = false, column_type = "Char(Some(32))")]
     pub owner: String,
-    /// Its rows are free for others after this, UTC by the database's clock.
+    /// End of the lease, UTC by the database's clock. Other processes may then take its rows.
     pub lease_until: DateTime,
 }
 
-/// Nothing refers to anything: the tables have no foreign keys.
+/// The tables have no foreign keys.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

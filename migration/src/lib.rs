@@ -1,13 +1,12 @@
-//! Brings a database's schema up to what the gateway needs.
+//! Adds missing tables, columns and indexes to a database.
 //!
-//! The schema itself is the record of what has been done: every step looks whether what it adds is
-//! there, so all of them can run at every start, on tables that another service made, on what a
-//! broken-off run left behind (`MySQL` keeps DDL that a failing migration has run), and beside a
-//! gateway of another version. A table of applied migrations could not: an older gateway refuses to
-//! start over an entry it does not know, and none of them would see that a table was dropped.
+//! There is no table of applied migrations. Each step checks the schema, so all steps can run at every start: on tables
+//! of another service, after an interrupted run (`MySQL` cannot roll back DDL), and beside a gateway of another
+//! version. With a table of migrations, an older gateway would refuse an unknown entry, and a dropped table would go
+//! unnoticed.
 //!
-//! Steps only ever add: tables, indexes, and columns that are nullable or have a default, so that
-//! whatever else uses the database goes on working.
+//! Steps only add tables, indexes, and columns that are nullable or have a default. Other users of the database keep
+//! working.
 //!
 //! To add a column or a table to the schema, add it to `tables.rs`: the steps follow from it.
 

@@ -7,9 +7,9 @@ use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager};
 
 use crate::tables::{TableDefinition, tables};
 
-/// Adds one thing to the schema, unless it is there.
+/// Adds a table, column or index unless it exists.
 pub struct Step {
-    /// What it adds, in words: `column flows.enabled`.
+    /// Description of the addition, such as `column flows.enabled`.
     name: String,
     table: &'static str,
     addition: Addition,
@@ -21,7 +21,7 @@ enum Addition {
     Index { name: &'static str, create: IndexCreateStatement },
 }
 
-/// All steps to the whole schema, in order.
+/// All steps to the complete schema, in order.
 #[must_use]
 pub fn steps(backend: DbBackend) -> Vec<Step> {
     tables(backend).into_iter().flat_map(steps_of).collect()
@@ -44,16 +44,16 @@ fn steps_of(definition: TableDefinition) -> Vec<Step> {
 }
 
 impl Step {
-    /// The table to which it adds.
+    /// The table that it changes.
     #[must_use]
     pub fn table(&self) -> &'static str {
         self.table
     }
 
-    /// Whether there is something to do. A column is not missing by itself while its whole table is.
+    /// Whether the step is needed. While a table is missing, the steps of its columns are not needed.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database failed.
     pub async fn is_missing(&self, manager: &SchemaManager<'_>) -> Result<bool, DbErr> {
         let has_table = manager.has_table(self.table).await?;
         Ok(match &self.addition {
@@ -83,7 +83,7 @@ impl Step {
     }
 }
 
-/// Whether the column can be added to a table with rows in it, written by those who do not know it.
+/// Whether the column can be added to a table with rows, which other programs write without it.
 fn is_additive(column: &ColumnDef) -> bool {
     let spec = column.get_column_spec();
     spec.nullable == Some(true) || spec.default.is_some()
@@ -97,14 +97,14 @@ impl MigrationName for Step {
 
 #[async_trait]
 impl MigrationTrait for Step {
-    /// Where a lock does not reach (the nodes of a cluster have one each), another gateway can have
-    /// added the same thing in this moment: that is no failure.
+    /// A lock covers one node of a cluster. At another node, another gateway may have added the same at this moment,
+    /// which is no failure.
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         if !self.is_missing(manager).await? {
             return Ok(());
         }
         match self.add(manager).await {
-            // On PostgreSQL nobody can look any more after a failure: the transaction has failed with it.
+            // On PostgreSQL a failed statement fails the transaction, so no further query is possible.
             Err(error) if !matches!(self.is_missing(manager).await, Ok(false)) => Err(error),
             _ => Ok(()),
         }

@@ -1,8 +1,8 @@
-//! The whole schema, as it is made where nothing is.
+//! The schema of an empty database.
 //!
-//! `data`, `flows` and `mqtt_servers` are what `SQLAlchemy` makes of the models of the service that
-//! came before, but for identifiers, which are `BIGINT` (`INT` lasts 40 hours at full speed), and for
-//! `flows.message_key` and the last five columns of `mqtt_servers`, which it does not know.
+//! `data`, `flows` and `mqtt_servers` equal the tables that `SQLAlchemy` creates for the former Python service, with
+//! two exceptions. Identifiers are `BIGINT`, because `INT` lasts 40 hours at full speed. `flows.message_key` and the
+//! last five columns of `mqtt_servers` are additional.
 
 use mqtt_gateway_entity::{
     data, database_identity, dead_letters, flows, gateway_members, gateway_starts, inbox_lagging,
@@ -11,14 +11,14 @@ use mqtt_gateway_entity::{
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
 
-/// A table and, where it has one beside its keys, its index.
+/// A table with its index, if any.
 pub(crate) struct TableDefinition {
     pub(crate) table: &'static str,
     pub(crate) create: TableCreateStatement,
     pub(crate) index: Option<(&'static str, IndexCreateStatement)>,
 }
 
-/// All tables, in the order in which they are made.
+/// All tables, in the order of creation.
 pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
     let types = Types { backend };
     vec![
@@ -185,7 +185,7 @@ fn message_keys_table(types: Types) -> TableDefinition {
             .col(types.instant(Column::WrittenAt).not_null())
             .primary_key(Index::create().col(Column::FlowId).col(Column::KeyHash));
         if types.backend == DbBackend::Sqlite {
-            // The key is most of the row: else SQLite would keep it twice.
+            // The key is most of the row, and SQLite would otherwise store it twice.
             table.extra("WITHOUT ROWID");
         }
     });
@@ -240,14 +240,14 @@ fn database_identity_table(types: Types) -> TableDefinition {
     })
 }
 
-/// The column types in which the databases differ.
+/// Column types that differ between databases.
 #[derive(Clone, Copy)]
 struct Types {
     backend: DbBackend,
 }
 
 impl Types {
-    /// A table of any name, with what its database needs to be told about it.
+    /// Begins a table, with the options of its database.
     fn table(self, name: &'static str, columns: impl FnOnce(&mut TableCreateStatement)) -> TableDefinition {
         let mut create = Table::create();
         create.table(name.into_iden());
@@ -259,7 +259,7 @@ impl Types {
         TableDefinition { table: name, create, index: None }
     }
 
-    /// A key that the database counts up. `SQLite` does so for every integer key.
+    /// A key assigned by the database. `SQLite` assigns every integer key.
     fn key(self, name: impl Iden + 'static) -> ColumnDef {
         let mut column = ColumnDef::new(name);
         column.big_integer().not_null().primary_key();
@@ -293,8 +293,8 @@ impl Types {
         self.digits(name, 32).not_null().take()
     }
 
-    /// So many characters, never more or fewer. What `PostgreSQL` calls `CHAR` is compared with a text in
-    /// a way that no index of it helps with.
+    /// A text of fixed length. On `PostgreSQL` a comparison of `CHAR` with a text uses no index, so the type differs
+    /// there.
     fn digits(self, name: impl Iden + 'static, count: u32) -> ColumnDef {
         let mut column = ColumnDef::new(name);
         match self.backend {
@@ -304,7 +304,7 @@ impl Types {
         column
     }
 
-    /// Bytes, up to the largest payload there may be.
+    /// Bytes, up to the largest payload.
     fn bytes(self, name: impl Iden + 'static) -> ColumnDef {
         let long = match self.backend {
             DbBackend::MySql => "LONGBLOB",

@@ -6,5 +6,5 @@
 
 use rustls_pki_types::TrustAnchor;
 
-/// Nothing is trusted by default.
+/// The list of trusted authorities, which is empty.
 pub const TLS_SERVER_ROOTS: &[TrustAnchor<'static>] = &[];

@@ -12,6 +12,7 @@
 mod arrivals;
 mod backlog;
 mod bounds;
+mod environment;
 mod error;
 mod gateway;
 mod gateway_log;
@@ -21,17 +22,16 @@ pub mod limits;
 mod observer;
 mod options;
 mod post_run;
+mod problems;
 mod progress_bar;
 mod publisher;
 mod report;
+mod run;
 mod schedule;
 pub mod sink;
-mod stage;
 mod store_run;
 pub mod subscriber;
-mod turn;
 mod usage;
-mod verdict;
 mod workload;
 
 use std::io::{self, Write};
@@ -39,10 +39,10 @@ use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::bounds::Bounds;
+use self::environment::Environment;
 pub(crate) use self::error::BenchError;
 pub(crate) use self::options::BenchOptions;
-use self::report::Report;
-use self::stage::Stage;
+use self::report::BenchReport;
 use self::workload::Workload;
 use crate::store::Database;
 use crate::store::bench::schema;
@@ -56,13 +56,13 @@ pub(crate) fn run(options: &BenchOptions, out: &mut dyn Write) -> Result<bool, B
 }
 
 /// Measures until the end or a signal. An interrupted measurement also cleans up.
-async fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
-    let stage = Stage::set_up(options).await?;
+async fn measure(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    let environment = Environment::set_up(options).await?;
     let measured = tokio::select! {
-        measured = measure_on(&stage, options) => measured,
+        measured = measure_on(&environment, options) => measured,
         ended = end_signal() => Err(ended.map_or_else(BenchError::Thread, |()| BenchError::Interrupted)),
     };
-    let cleaned_up = stage.tear_down().await;
+    let cleaned_up = environment.tear_down().await;
     let report = measured?;
     cleaned_up?;
     Ok(report)
@@ -82,23 +82,23 @@ async fn end_signal() -> io::Result<()> {
 }
 
 /// Measures the gateway, and the limits of the machine before and after it.
-async fn measure_on(stage: &Stage, options: &BenchOptions) -> Result<Report, BenchError> {
-    let workload = Workload::new(options, stage.topic_prefix());
-    let database = Database::connect(&stage.database, 1).await?;
-    let mut report = Report::new(options);
+async fn measure_on(environment: &Environment, options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    let workload = Workload::new(options, environment.topic_prefix());
+    let database = Database::connect(&environment.database, 1).await?;
+    let mut report = BenchReport::new(options);
     report.database = schema::version(&database).await?;
-    report.broker = stage.broker_name();
-    let before = bounds::measure(options, stage, &workload, &database).await?;
+    report.broker = environment.broker_name();
+    let before = bounds::measure(options, environment, &workload, &database).await?;
     if options.stores() {
-        store_run::run(options, stage, &workload, &database, &mut report).await?;
+        store_run::run(options, environment, &workload, &database, &mut report).await?;
     } else {
-        post_run::run(options, stage, &workload, &database, &mut report).await?;
+        post_run::run(options, environment, &workload, &database, &mut report).await?;
     }
     // A kept database must contain only the rows of the gateway.
     let after = if options.keep {
         Bounds::default()
     } else {
-        bounds::measure(options, stage, &workload, &database).await?
+        bounds::measure(options, environment, &workload, &database).await?
     };
     report.set_bounds(&before.mean(after));
     database.close().await?;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::environment::Environment;
 use super::error::BenchError;
 use super::observer::Observer;
 use super::progress_bar::ProgressBar;
 use super::publisher::Publishing;
-use super::stage::Stage;
-use super::turn::{Seen, Turn};
+use super::run::{BenchRun, Measurement};
 use crate::inbox;
 use crate::mqtt::load::Publisher;
 use crate::store::Database;
@@ -21,25 +21,25 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Fills the inbox, unblocks the database and measures the time between the first and the last progress.
 pub(super) async fn drain(
-    turn: &mut Turn<'_>,
+    run: &mut BenchRun<'_>,
     publisher: Publisher,
-    stage: &Stage,
-) -> Result<Seen, BenchError> {
+    environment: &Environment,
+) -> Result<Measurement, BenchError> {
     // The observer uses the other connection.
-    let holder = Database::connect(&stage.database, 1).await?;
-    turn.gateway.expect_errors(true);
+    let holder = Database::connect(&environment.database, 1).await?;
+    run.gateway.expect_errors(true);
     let hold = Hold::take(&holder).await?;
-    let publishing = turn.publish(publisher)?;
-    fill(turn, publishing, stage, &hold).await?;
+    let publishing = run.publish(publisher)?;
+    fill(run, publishing, environment, &hold).await?;
     hold.release().await?;
-    turn.gateway.expect_errors(false);
+    run.gateway.expect_errors(false);
     holder.close().await?;
 
-    let bar = ProgressBar::new("drained", turn.workload.messages);
-    let observer = Observer::new(turn);
-    let watched = observer.watch(&mut turn.gateway, None, &bar).await?;
+    let bar = ProgressBar::new("drained", run.workload.messages);
+    let observer = Observer::new(run);
+    let watched = observer.watch(&mut run.gateway, None, &bar).await?;
     let (first, begun) = watched.first_seen.unwrap_or_default();
-    Ok(Seen {
+    Ok(Measurement {
         through: watched.through,
         timed: watched.through.saturating_sub(first),
         took: watched.last_seen.saturating_sub(begun),
@@ -48,26 +48,26 @@ pub(super) async fn drain(
 }
 
 async fn fill(
-    turn: &mut Turn<'_>,
+    run: &mut BenchRun<'_>,
     mut publishing: Publishing,
-    stage: &Stage,
+    environment: &Environment,
     hold: &Hold,
 ) -> Result<(), BenchError> {
-    let messages = turn.workload.messages;
+    let messages = run.workload.messages;
     let bar = ProgressBar::new("in the inbox", messages);
     let (mut taken, mut moved_at) = (0, Instant::now());
     while taken < messages {
         tokio::time::sleep(POLL_INTERVAL).await;
         hold.keep().await?;
-        turn.gateway.check()?;
+        run.gateway.check()?;
         publishing.is_over()?;
         let records =
-            inbox::survey(&stage.directory().join("inbox"), &[])?.map_or(0, |survey| survey.records);
+            inbox::survey(&environment.directory().join("inbox"), &[])?.map_or(0, |survey| survey.records);
         if records > taken {
             (taken, moved_at) = (records, Instant::now());
             bar.set_position(taken);
         } else if moved_at.elapsed() >= PROGRESS_TIMEOUT {
-            let last_lines = turn.gateway.last_lines();
+            let last_lines = run.gateway.last_lines();
             return Err(BenchError::NoProgress {
                 waited: PROGRESS_TIMEOUT,
                 done: taken,

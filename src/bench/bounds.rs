@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use super::environment::Environment;
 use super::error::BenchError;
 use super::limits::broker::{BrokerLoad, broker_limit};
 use super::limits::database::{CommitTimes, commit_times, database_limit};
@@ -12,7 +13,6 @@ use super::limits::post::{PostLoad, post_limit};
 use super::options::BenchOptions;
 use super::progress_bar::ProgressBar;
 use super::sink::Sink;
-use super::stage::Stage;
 use super::workload::Workload;
 use crate::store::Database;
 use crate::store::bench::progress::flow_code;
@@ -70,7 +70,7 @@ impl Bounds {
 /// Measures the limits that are relevant for these options. Returns no limits if they are disabled.
 pub(super) async fn measure(
     options: &BenchOptions,
-    stage: &Stage,
+    environment: &Environment,
     workload: &Workload,
     database: &Database,
 ) -> Result<Bounds, BenchError> {
@@ -81,13 +81,13 @@ pub(super) async fn measure(
     let _bar = ProgressBar::waiting("measuring the limits");
     empty(database).await?;
     if options.rate.is_some() {
-        let times = commits(stage, workload).await?;
+        let times = commits(environment, workload).await?;
         bounds.commit = Some(times.median.as_secs_f64());
         bounds.commit_p99 = Some(times.p99.as_secs_f64());
     } else if options.stores() {
-        bounds.database = Some(inserts(stage, workload).await?);
+        bounds.database = Some(inserts(environment, workload).await?);
         if !options.backlog {
-            bounds.broker = Some(passes(stage, workload).await?);
+            bounds.broker = Some(passes(environment, workload).await?);
         }
     } else {
         bounds.post = Some(posts(workload).await?);
@@ -95,21 +95,21 @@ pub(super) async fn measure(
     Ok(bounds)
 }
 
-async fn commits(stage: &Stage, workload: &Workload) -> Result<CommitTimes, BenchError> {
-    let (settings, sample) = (stage.database.clone(), sample(workload, 0));
+async fn commits(environment: &Environment, workload: &Workload) -> Result<CommitTimes, BenchError> {
+    let (settings, sample) = (environment.database.clone(), sample(workload, 0));
     Ok(run_blocking(move || commit_times(&settings, &sample)).await??)
 }
 
-async fn inserts(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
+async fn inserts(environment: &Environment, workload: &Workload) -> Result<f64, BenchError> {
     let samples: Vec<SampleMessage> = (0..SAMPLES).map(|message| sample(workload, message)).collect();
-    let (settings, messages) = (stage.database.clone(), workload.messages.min(MAX_MESSAGES));
+    let (settings, messages) = (environment.database.clone(), workload.messages.min(MAX_MESSAGES));
     let min_duration = MIN_DURATION.mul_f64(share_of_max(messages));
     let limit = run_blocking(move || database_limit(&settings, &samples, messages, min_duration)).await??;
     Ok(limit.messages_per_second)
 }
 
-async fn passes(stage: &Stage, workload: &Workload) -> Result<f64, BenchError> {
-    let (broker, name, qos) = (stage.broker.clone(), stage.limit_name(), stage.qos());
+async fn passes(environment: &Environment, workload: &Workload) -> Result<f64, BenchError> {
+    let (broker, name, qos) = (environment.broker.clone(), environment.limit_name(), environment.qos());
     let program = std::env::current_exe().map_err(BenchError::Start)?;
     let workload = Workload { prefix: name.clone(), ..workload.clone() };
     let limit = run_blocking(move || {

@@ -11,7 +11,7 @@ use crate::inbox::InboxError;
 use crate::mqtt::load::LoadError;
 use crate::settings::{SettingsError, UrlError};
 use crate::store::StoreError;
-use crate::store::bench::schema::SchemaError;
+use crate::store::bench::schema::BenchSchemaError;
 
 /// Reasons why a measurement was aborted.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
-    Schema(#[from] SchemaError),
+    Schema(#[from] BenchSchemaError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the publisher: {0}")]

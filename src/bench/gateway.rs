@@ -29,21 +29,21 @@ const END_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running gateway.
-pub(super) struct Gateway {
+pub(super) struct GatewayProcess {
     child: Child,
-    log: Arc<Log>,
+    log: Arc<GatewayLog>,
 }
 
 /// Log of the gateway, as far as the reader thread has parsed it.
 #[derive(Default)]
-struct Log {
+struct GatewayLog {
     state: Mutex<LogState>,
     changed: Condvar,
     /// Errors are expected and therefore not printed.
     is_muted: AtomicBool,
 }
 
-impl Gateway {
+impl GatewayProcess {
     /// Starts this program as a gateway in `directory`, with these settings only.
     pub(super) fn start(directory: &Path, settings: &[(String, String)]) -> Result<Self, BenchError> {
         let program = std::env::current_exe().map_err(BenchError::Start)?;
@@ -61,7 +61,7 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(BenchError::Start)?;
-        let (stderr, log) = (child.stderr.take(), Arc::new(Log::default()));
+        let (stderr, log) = (child.stderr.take(), Arc::new(GatewayLog::default()));
         let gateway = Self { child, log: Arc::clone(&log) };
         if let Some(stderr) = stderr {
             let reading = thread::Builder::new().name("gateway-log".to_owned());
@@ -146,7 +146,7 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
+impl Drop for GatewayProcess {
     fn drop(&mut self) {
         // The error is ignored, because the process may already have ended.
         let _ = self.child.kill();
@@ -154,7 +154,7 @@ impl Drop for Gateway {
     }
 }
 
-impl Log {
+impl GatewayLog {
     fn read(&self, stderr: impl Read) {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let error = self.state().apply(&line, Instant::now());

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::error::BenchError;
-use super::gateway::Gateway;
+use super::gateway::GatewayProcess;
 
 /// Returns the share of one processor that the gateway uses during `over`, in percent.
-pub(super) async fn idle_percent(gateway: &Gateway, over: Duration) -> Result<f64, BenchError> {
+pub(super) async fn idle_percent(gateway: &GatewayProcess, over: Duration) -> Result<f64, BenchError> {
     let (begin, before) = (Instant::now(), gateway.usage()?.cpu);
     tokio::time::sleep(over).await;
     let used = gateway.usage()?.cpu.saturating_sub(before);

@@ -5,15 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::BenchError;
-use super::gateway::Gateway;
+use super::gateway::GatewayProcess;
 use super::latency::Latencies;
 use super::progress_bar::ProgressBar;
 use super::publisher::Publishing;
+use super::run::BenchRun;
 use super::schedule::{Pace, PublishTimes};
-use super::turn::Turn;
 use super::workload::Workload;
 use crate::store::Database;
-use crate::store::bench::progress::{Counters, numbered};
+use crate::store::bench::progress::{CounterQuery, numbered};
 
 /// Maximum number of flows whose messages are observed individually.
 const MAX_FLOWS_WATCHED: u64 = 64;
@@ -68,25 +68,25 @@ pub(super) struct Observer<'a> {
 
 impl<'a> Observer<'a> {
     /// Creates the observer for a turn.
-    pub(super) fn new(turn: &Turn<'a>) -> Self {
+    pub(super) fn new(run: &BenchRun<'a>) -> Self {
         Self {
-            database: turn.database,
-            workload: turn.workload,
-            times: Arc::clone(&turn.times),
-            qos: turn.options.qos,
-            pace: turn.pace,
+            database: run.database,
+            workload: run.workload,
+            times: Arc::clone(&run.times),
+            qos: run.options.qos,
+            pace: run.pace,
         }
     }
 
     /// Observes until all messages are complete, or at QoS 0 until progress stops.
     pub(super) async fn watch(
         &self,
-        gateway: &mut Gateway,
+        gateway: &mut GatewayProcess,
         mut publishing: Option<&mut Publishing>,
         bar: &ProgressBar,
     ) -> Result<Observed, BenchError> {
         let flows = watched_flows(self.workload.flows);
-        let counters = Counters::of(self.database, &flows);
+        let counters = CounterQuery::of(self.database, &flows);
         let mut observed = Observed::new(&flows);
         let mut moved_at = Instant::now();
         let mut last_total = None::<Instant>;
@@ -124,7 +124,7 @@ impl<'a> Observer<'a> {
         if self.pace == Pace::FullSpeed { FULL_SPEED_POLL_INTERVAL } else { RATE_POLL_INTERVAL }
     }
 
-    fn no_progress_error(&self, done: u64, gateway: &Gateway) -> BenchError {
+    fn no_progress_error(&self, done: u64, gateway: &GatewayProcess) -> BenchError {
         let messages = self.workload.messages;
         BenchError::NoProgress { waited: PROGRESS_TIMEOUT, done, messages, last_lines: gateway.last_lines() }
     }

@@ -4,14 +4,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use super::arrivals::Arrivals;
+use super::environment::Environment;
 use super::error::BenchError;
 use super::options::BenchOptions;
+use super::problems::posted_problems;
 use super::progress_bar::ProgressBar;
-use super::report::Report;
+use super::report::BenchReport;
+use super::run::{BenchRun, Measurement};
 use super::sink::{Arrival, Sink};
-use super::stage::Stage;
-use super::turn::{Seen, Turn};
-use super::verdict::posted_problems;
 use super::workload::Workload;
 use crate::mqtt::load::Publisher;
 use crate::store::Database;
@@ -29,19 +29,19 @@ const LOSS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Publishes all messages and observes their arrival. Reports missing messages and a non-empty outbox as problems.
 pub(super) async fn run(
     options: &BenchOptions,
-    stage: &Stage,
+    environment: &Environment,
     workload: &Workload,
     database: &Database,
-    report: &mut Report,
+    report: &mut BenchReport,
 ) -> Result<(), BenchError> {
     let (sender, arrived) = channel();
     let sink = Sink::start(sender).map_err(BenchError::Thread)?;
     let url = |flow| Some(sink.url(&flow_code(flow)));
-    let (mut turn, publisher) = Turn::start(options, stage, workload, database, &url).await?;
+    let (mut run, publisher) = BenchRun::start(options, environment, workload, database, &url).await?;
     let mut arrivals = Arrivals::new(workload);
-    let seen = watch(&mut turn, publisher, &arrived, &mut arrivals).await?;
+    let measurement = watch(&mut run, publisher, &arrived, &mut arrivals).await?;
     let waiting = wait_until_outbox_is_empty(database).await?;
-    turn.end(&seen, report).await?;
+    run.end(&measurement, report).await?;
     sink.end();
     report.posts_repeated = Some(arrivals.repeated());
     let refused = progress::refused(database).await?;
@@ -50,39 +50,39 @@ pub(super) async fn run(
 }
 
 async fn watch(
-    turn: &mut Turn<'_>,
+    run: &mut BenchRun<'_>,
     publisher: Publisher,
     arrived: &Receiver<Arrival>,
     arrivals: &mut Arrivals,
-) -> Result<Seen, BenchError> {
-    let messages = turn.workload.messages;
+) -> Result<Measurement, BenchError> {
+    let messages = run.workload.messages;
     let bar = ProgressBar::new("posted", messages);
-    let mut publishing = turn.publish(publisher)?;
+    let mut publishing = run.publish(publisher)?;
     let mut moved_at = Instant::now();
     while arrivals.count() < messages {
         tokio::time::sleep(POLL_INTERVAL).await;
         let before = arrivals.count();
         for arrival in arrived.try_iter() {
-            arrivals.note(turn.workload, &turn.times, &arrival);
+            arrivals.note(run.workload, &run.times, &arrival);
         }
-        turn.gateway.check()?;
+        run.gateway.check()?;
         let is_published = publishing.is_over()?;
         if arrivals.count() > before {
             moved_at = Instant::now();
             bar.set_position(arrivals.count());
         }
-        if turn.options.qos == 0 && is_published && moved_at.elapsed() >= LOSS_TIMEOUT {
+        if run.options.qos == 0 && is_published && moved_at.elapsed() >= LOSS_TIMEOUT {
             break;
         }
         if moved_at.elapsed() >= PROGRESS_TIMEOUT {
-            let (done, last_lines) = (arrivals.count(), turn.gateway.last_lines());
+            let (done, last_lines) = (arrivals.count(), run.gateway.last_lines());
             return Err(BenchError::NoProgress { waited: PROGRESS_TIMEOUT, done, messages, last_lines });
         }
     }
     publishing.join()?;
-    let took = arrivals.last().saturating_sub(turn.started_at());
+    let took = arrivals.last().saturating_sub(run.started_at());
     let (through, latencies) = (arrivals.count(), arrivals.percentiles());
-    Ok(Seen { through, timed: through, took, latencies })
+    Ok(Measurement { through, timed: through, took, latencies })
 }
 
 /// Waits until the outbox is empty, because delivered messages are deleted with a delay. Returns the number of

@@ -8,13 +8,13 @@ use serde::Serialize;
 use super::bounds::Bounds;
 use super::latency::Percentiles;
 use super::options::BenchOptions;
-use super::turn::Seen;
+use super::run::Measurement;
 use super::usage::Usage;
 use crate::domain::flow::FLOW_ACTION_STORE_DB;
 
 /// Result of a measurement. The field names are the keys of the JSON object and must not change.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub(super) struct Report {
+pub(super) struct BenchReport {
     // Options of the measurement.
     pub(super) action: &'static str,
     pub(super) messages: u64,
@@ -64,7 +64,7 @@ pub(super) struct Report {
     pub(super) problems: Vec<String>,
 }
 
-impl Report {
+impl BenchReport {
     /// Creates a report with the options of the measurement.
     pub(super) fn new(options: &BenchOptions) -> Self {
         Self {
@@ -82,13 +82,13 @@ impl Report {
     }
 
     /// Sets the observed throughput and latencies.
-    pub(super) fn set_seen(&mut self, seen: &Seen) {
-        self.messages_through = seen.through;
-        self.seconds = rounded(seen.took.as_secs_f64(), 3);
-        self.messages_per_second = per(seen.timed, seen.took.as_secs_f64());
+    pub(super) fn set_measurement(&mut self, measurement: &Measurement) {
+        self.messages_through = measurement.through;
+        self.seconds = rounded(measurement.took.as_secs_f64(), 3);
+        self.messages_per_second = per(measurement.timed, measurement.took.as_secs_f64());
         // Counters do not show which message was lost. After a loss, the latencies of stored messages are unknown.
-        if seen.through >= self.messages || self.action != FLOW_ACTION_STORE_DB {
-            self.set_latencies(seen.latencies);
+        if measurement.through >= self.messages || self.action != FLOW_ACTION_STORE_DB {
+            self.set_latencies(measurement.latencies);
         }
     }
 
@@ -278,14 +278,17 @@ fn figure(number: f64) -> String {
 mod tests {
     use super::*;
 
-    fn seen(through: u64, took: Duration) -> Seen {
-        Seen { through, timed: through, took, latencies: None }
+    fn measurement(through: u64, took: Duration) -> Measurement {
+        Measurement { through, timed: through, took, latencies: None }
     }
 
     #[test]
     fn share_refers_to_the_combined_limit() {
-        let mut report =
-            Report { messages_per_second: 16_000.0, latency_p99_ms: Some(9.0), ..Report::default() };
+        let mut report = BenchReport {
+            messages_per_second: 16_000.0,
+            latency_p99_ms: Some(9.0),
+            ..BenchReport::default()
+        };
         let (database, broker) = (Some(60_000.0), Some(30_000.0));
         report.set_bounds(&Bounds { database, broker, commit: Some(0.003), ..Bounds::default() });
         assert_eq!((report.bound_messages_per_second, report.share_of_bound), (Some(20_000.0), Some(0.8)));
@@ -294,8 +297,8 @@ mod tests {
 
     #[test]
     fn figures_refer_to_completed_messages() {
-        let mut report = Report { messages: 1_000, ..Report::default() };
-        report.set_seen(&seen(800, Duration::from_millis(1_600)));
+        let mut report = BenchReport { messages: 1_000, ..BenchReport::default() };
+        report.set_measurement(&measurement(800, Duration::from_millis(1_600)));
         let usage = |cpu_ms| Usage { cpu: Duration::from_millis(cpu_ms), peak_memory_bytes: 1 << 20 };
         report.set_usage(usage(500), usage(540));
         report.set_transactions(Some(2), Some(22));
@@ -306,8 +309,8 @@ mod tests {
 
     #[test]
     fn zero_messages_cause_no_division() {
-        let mut report = Report::default();
-        report.set_seen(&seen(0, Duration::ZERO));
+        let mut report = BenchReport::default();
+        report.set_measurement(&measurement(0, Duration::ZERO));
         let usage = Usage { cpu: Duration::ZERO, peak_memory_bytes: 0 };
         report.set_usage(usage, usage);
         report.set_transactions(Some(0), Some(0));
@@ -322,7 +325,7 @@ mod tests {
 
     #[test]
     fn lost_messages_are_reported() {
-        let lossy = Report { messages: 10, messages_through: 9, ..Report::default() };
+        let lossy = BenchReport { messages: 10, messages_through: 9, ..BenchReport::default() };
         let mut out = Vec::new();
         lossy.table(&mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().contains("1 messages: at QoS 0"));

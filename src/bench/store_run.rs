@@ -1,14 +1,14 @@
 //! Measures flows that store their messages.
 
 use super::backlog;
+use super::environment::Environment;
 use super::error::BenchError;
 use super::observer::Observer;
 use super::options::BenchOptions;
+use super::problems::stored_problems;
 use super::progress_bar::ProgressBar;
-use super::report::Report;
-use super::stage::Stage;
-use super::turn::{Seen, Turn};
-use super::verdict::stored_problems;
+use super::report::BenchReport;
+use super::run::{BenchRun, Measurement};
 use super::workload::Workload;
 use crate::mqtt::load::Publisher;
 use crate::store::Database;
@@ -17,18 +17,18 @@ use crate::store::bench::progress;
 /// Publishes all messages and observes their commits. Reports missing rows and messages as problems.
 pub(super) async fn run(
     options: &BenchOptions,
-    stage: &Stage,
+    environment: &Environment,
     workload: &Workload,
     database: &Database,
-    report: &mut Report,
+    report: &mut BenchReport,
 ) -> Result<(), BenchError> {
-    let (mut turn, publisher) = Turn::start(options, stage, workload, database, &|_| None).await?;
-    let seen = if options.backlog {
-        backlog::drain(&mut turn, publisher, stage).await?
+    let (mut run, publisher) = BenchRun::start(options, environment, workload, database, &|_| None).await?;
+    let measurement = if options.backlog {
+        backlog::drain(&mut run, publisher, environment).await?
     } else {
-        watch(&mut turn, publisher).await?
+        watch(&mut run, publisher).await?
     };
-    turn.end(&seen, report).await?;
+    run.end(&measurement, report).await?;
 
     let stored = progress::stored(database).await?;
     let (through, refused) = (progress::numbered(database).await?, progress::refused(database).await?);
@@ -36,16 +36,16 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn watch(turn: &mut Turn<'_>, publisher: Publisher) -> Result<Seen, BenchError> {
-    let mut publishing = turn.publish(publisher)?;
-    let bar = ProgressBar::new("stored", turn.workload.messages);
-    let observer = Observer::new(turn);
-    let watched = observer.watch(&mut turn.gateway, Some(&mut publishing), &bar).await?;
+async fn watch(run: &mut BenchRun<'_>, publisher: Publisher) -> Result<Measurement, BenchError> {
+    let mut publishing = run.publish(publisher)?;
+    let bar = ProgressBar::new("stored", run.workload.messages);
+    let observer = Observer::new(run);
+    let watched = observer.watch(&mut run.gateway, Some(&mut publishing), &bar).await?;
     publishing.join()?;
-    Ok(Seen {
+    Ok(Measurement {
         through: watched.through,
         timed: watched.through,
-        took: watched.last_seen.saturating_sub(turn.started_at()),
+        took: watched.last_seen.saturating_sub(run.started_at()),
         latencies: watched.latencies.percentiles(),
     })
 }

@@ -39,11 +39,11 @@ pub(crate) fn flow_index(code: &str) -> Option<u64> {
 }
 
 /// Reads the counters of some flows by their keys, again and again.
-pub(crate) struct Counters {
+pub(crate) struct CounterQuery {
     query: Statement,
 }
 
-impl Counters {
+impl CounterQuery {
     /// For the flows with these indices.
     pub(crate) fn of(database: &Database, indices: &[u64]) -> Self {
         let places = vec!["?"; indices.len()].join(", ");

@@ -76,20 +76,20 @@ pub(super) fn messages_per_statement(samples: &[SampleMessage], wanted: usize) -
 
 /// Writes messages by its own connection.
 pub(super) struct Inserter<'a> {
-    connection: Connection,
+    connection: PooledConnection,
     samples: &'a [SampleMessage],
     /// The statement for a number of rows; the same each time, except for messages of different shapes.
     statement: (usize, Arc<str>),
     now: NaiveDateTime,
 }
 
-enum Connection {
+enum PooledConnection {
     MySql(PoolConnection<MySql>),
     Postgres(PoolConnection<Postgres>),
     Sqlite(PoolConnection<Sqlite>),
 }
 
-impl Connection {
+impl PooledConnection {
     fn backend(&self) -> DbBackend {
         match self {
             Self::MySql(_) => DbBackend::MySql,
@@ -103,13 +103,16 @@ impl<'a> Inserter<'a> {
     pub(super) async fn new(database: &Database, samples: &'a [SampleMessage]) -> Result<Self, StoreError> {
         let connection = match database.dialect {
             Dialect::MySql => {
-                database.connection.get_mysql_connection_pool().acquire().await.map(Connection::MySql)
+                database.connection.get_mysql_connection_pool().acquire().await.map(PooledConnection::MySql)
             }
-            Dialect::Postgres => {
-                database.connection.get_postgres_connection_pool().acquire().await.map(Connection::Postgres)
-            }
+            Dialect::Postgres => database
+                .connection
+                .get_postgres_connection_pool()
+                .acquire()
+                .await
+                .map(PooledConnection::Postgres),
             Dialect::Sqlite => {
-                database.connection.get_sqlite_connection_pool().acquire().await.map(Connection::Sqlite)
+                database.connection.get_sqlite_connection_pool().acquire().await.map(PooledConnection::Sqlite)
             }
         };
         let now = Utc::now().naive_utc();
@@ -132,15 +135,15 @@ impl<'a> Inserter<'a> {
     async fn execute(&mut self, messages: Messages<'_>) -> Result<(), sqlx::Error> {
         let sql = AssertSqlSafe(Arc::clone(&self.statement.1));
         match &mut self.connection {
-            Connection::MySql(connection) => {
+            PooledConnection::MySql(connection) => {
                 let bound: MySqlArguments = messages.bind(self.now).map_err(sqlx::Error::Encode)?;
                 sqlx::query_with(sql, bound).execute(&mut **connection).await?;
             }
-            Connection::Postgres(connection) => {
+            PooledConnection::Postgres(connection) => {
                 let bound: PgArguments = messages.bind(self.now).map_err(sqlx::Error::Encode)?;
                 sqlx::query_with(sql, bound).execute(&mut **connection).await?;
             }
-            Connection::Sqlite(connection) => {
+            PooledConnection::Sqlite(connection) => {
                 let now = self.now.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
                 let bound: SqliteArguments = messages.bind(now).map_err(sqlx::Error::Encode)?;
                 sqlx::query_with(sql, bound).execute(&mut **connection).await?;

@@ -33,7 +33,7 @@ const FLOWS_PER_STATEMENT: usize = 500;
 
 /// Why there is no schema for a measurement.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SchemaError {
+pub(crate) enum BenchSchemaError {
     #[error("the database {name} exists: name another one, or let it be dropped with all it holds (--yes)")]
     Exists { name: String },
     #[error("the database {name} belongs to the server itself: name another one")]
@@ -68,7 +68,7 @@ pub(crate) struct BenchBroker<'a> {
 
 /// Creates the empty schema that `settings` name. An existing one is an error, or is dropped first if it may be
 /// replaced.
-pub(crate) async fn make(settings: &DatabaseSettings, may_replace: bool) -> Result<(), SchemaError> {
+pub(crate) async fn make(settings: &DatabaseSettings, may_replace: bool) -> Result<(), BenchSchemaError> {
     match settings {
         DatabaseSettings::MySql { name, .. } | DatabaseSettings::Postgres { name, .. } => {
             make_on_server(settings, name, may_replace).await
@@ -90,7 +90,7 @@ async fn make_tables(settings: &DatabaseSettings) -> Result<(), StoreError> {
 }
 
 /// Drops the schema that `settings` name, if it exists.
-pub(crate) async fn drop(settings: &DatabaseSettings) -> Result<(), SchemaError> {
+pub(crate) async fn drop(settings: &DatabaseSettings) -> Result<(), BenchSchemaError> {
     match settings {
         DatabaseSettings::MySql { name, .. } | DatabaseSettings::Postgres { name, .. } => {
             let server = server(settings).await?;
@@ -169,14 +169,14 @@ async fn make_on_server(
     settings: &DatabaseSettings,
     name: &str,
     may_replace: bool,
-) -> Result<(), SchemaError> {
+) -> Result<(), BenchSchemaError> {
     if SYSTEM_SCHEMAS.iter().any(|system| name.eq_ignore_ascii_case(system)) {
-        return Err(SchemaError::OfTheServer { name: name.to_owned() });
+        return Err(BenchSchemaError::OfTheServer { name: name.to_owned() });
     }
     let server = server(settings).await?;
     if is_there(&server, name).await? {
         if !may_replace {
-            return Err(SchemaError::Exists { name: name.to_owned() });
+            return Err(BenchSchemaError::Exists { name: name.to_owned() });
         }
         let drop = format!("DROP DATABASE {}", quoted(server.dialect, name));
         run(&server, &drop, "dropping the schema").await?;
@@ -228,21 +228,21 @@ fn quoted(dialect: Dialect, name: &str) -> String {
     }
 }
 
-fn make_room_for_file(path: &Path, may_replace: bool) -> Result<(), SchemaError> {
+fn make_room_for_file(path: &Path, may_replace: bool) -> Result<(), BenchSchemaError> {
     if !path.exists() {
         return Ok(());
     }
     if !may_replace {
-        return Err(SchemaError::Exists { name: path.display().to_string() });
+        return Err(BenchSchemaError::Exists { name: path.display().to_string() });
     }
     delete_file(path)
 }
 
 /// Deletes only files that are databases, in case of a mistyped name.
-fn delete_file(path: &Path) -> Result<(), SchemaError> {
-    let unusable = |source| SchemaError::File { path: path.to_owned(), source };
+fn delete_file(path: &Path) -> Result<(), BenchSchemaError> {
+    let unusable = |source| BenchSchemaError::File { path: path.to_owned(), source };
     if !is_sqlite(path).map_err(unusable)? {
-        return Err(SchemaError::NoDatabase { path: path.to_owned() });
+        return Err(BenchSchemaError::NoDatabase { path: path.to_owned() });
     }
     for companion in SQLITE_COMPANIONS {
         let mut name = path.as_os_str().to_owned();
@@ -277,7 +277,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let settings = DatabaseSettings::Sqlite { path: directory.path().join("bench.db") };
         make(&settings, false).await.unwrap();
-        assert!(matches!(make(&settings, false).await, Err(SchemaError::Exists { .. })));
+        assert!(matches!(make(&settings, false).await, Err(BenchSchemaError::Exists { .. })));
         make(&settings, true).await.unwrap();
         drop(&settings).await.unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -289,7 +289,7 @@ mod tests {
         let path = directory.path().join("thesis.odt");
         fs::write(&path, "years of work").unwrap();
         let settings = DatabaseSettings::Sqlite { path: path.clone() };
-        assert!(matches!(make(&settings, true).await, Err(SchemaError::NoDatabase { .. })));
+        assert!(matches!(make(&settings, true).await, Err(BenchSchemaError::NoDatabase { .. })));
         assert!(path.exists());
     }
 }

@@ -21,7 +21,7 @@ const BROKER_BUFFER_MIB: usize = 1_024;
 const SESSION_EXPIRY_SECONDS: &str = "300";
 
 /// Environment of one measurement.
-pub(super) struct Stage {
+pub(super) struct Environment {
     directory: TempDir,
     /// URL of `database`, as the gateway receives it.
     database_url: SecretString,
@@ -36,7 +36,7 @@ pub(super) struct Stage {
     keep: bool,
 }
 
-impl Stage {
+impl Environment {
     /// Creates the database, and starts a broker if the options name none. All options are validated before anything is
     /// changed.
     pub(super) async fn set_up(options: &BenchOptions) -> Result<Self, BenchError> {
@@ -53,7 +53,7 @@ impl Stage {
         let name = format!("mqtt-gateway-bench-{:08x}", rand::random::<u32>());
         let keep = options.keep;
         let qos = options.qos;
-        let stage = Self {
+        let environment = Self {
             directory,
             database_url,
             database,
@@ -64,11 +64,11 @@ impl Stage {
             settings,
             keep,
         };
-        stage.check_settings()?;
+        environment.check_settings()?;
         // The broker is checked first, because the next step may drop an existing database.
-        stage.publisher()?.finish()?;
-        schema::make(&stage.database, options.may_replace).await?;
-        Ok(stage)
+        environment.publisher()?.finish()?;
+        schema::make(&environment.database, options.may_replace).await?;
+        Ok(environment)
     }
 
     /// Returns the working directory of the gateway.

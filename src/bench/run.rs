@@ -3,26 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::environment::Environment;
 use super::error::BenchError;
-use super::gateway::Gateway;
+use super::gateway::GatewayProcess;
 use super::idle::idle_percent;
 use super::latency::Percentiles;
 use super::options::BenchOptions;
 use super::publisher::Publishing;
-use super::report::Report;
+use super::report::BenchReport;
 use super::schedule::{Pace, PublishTimes};
-use super::stage::Stage;
 use super::usage::Usage;
 use super::workload::Workload;
 use crate::mqtt::load::Publisher;
 use crate::store::Database;
 
 /// A running gateway that has subscribed, with its workload.
-pub(super) struct Turn<'a> {
+pub(super) struct BenchRun<'a> {
     pub(super) options: &'a BenchOptions,
     pub(super) workload: &'a Workload,
     pub(super) database: &'a Database,
-    pub(super) gateway: Gateway,
+    pub(super) gateway: GatewayProcess,
     pub(super) pace: Pace,
     pub(super) times: Arc<PublishTimes>,
     /// Transactions and resource usage before the first message.
@@ -31,7 +31,7 @@ pub(super) struct Turn<'a> {
 
 /// Observed throughput and latencies.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct Measurement {
     /// Number of completed messages.
     pub(super) through: u64,
     /// Number of messages completed during `took`. It is below `through` only for a backlog.
@@ -40,19 +40,19 @@ pub(super) struct Seen {
     pub(super) latencies: Option<Percentiles>,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> BenchRun<'a> {
     /// Inserts the flows, starts the gateway and connects a publisher.
     pub(super) async fn start(
         options: &'a BenchOptions,
-        stage: &Stage,
+        environment: &Environment,
         workload: &'a Workload,
         database: &'a Database,
         endpoint_url: &dyn Fn(u64) -> Option<String>,
     ) -> Result<(Self, Publisher), BenchError> {
-        stage.furnish(database, workload, options.action, endpoint_url).await?;
-        let mut gateway = Gateway::start(stage.directory(), &stage.gateway_settings())?;
+        environment.furnish(database, workload, options.action, endpoint_url).await?;
+        let mut gateway = GatewayProcess::start(environment.directory(), &environment.gateway_settings())?;
         gateway.wait_until_subscribed(workload.flows)?;
-        let publisher = stage.publisher()?;
+        let publisher = environment.publisher()?;
         let times = Arc::new(PublishTimes::new(workload.messages));
         let before = (gateway.transactions(), gateway.usage()?);
         let pace = Pace::from_rate(options.rate);
@@ -70,10 +70,14 @@ impl<'a> Turn<'a> {
     }
 
     /// Adds the results to the report and ends the gateway.
-    pub(super) async fn end(self, seen: &Seen, report: &mut Report) -> Result<(), BenchError> {
+    pub(super) async fn end(
+        self,
+        measurement: &Measurement,
+        report: &mut BenchReport,
+    ) -> Result<(), BenchError> {
         let (transactions, usage) = self.before;
         report.mqtt_version = self.gateway.mqtt_version();
-        report.set_seen(seen);
+        report.set_measurement(measurement);
         report.set_usage(usage, self.gateway.usage()?);
         report.set_transactions(transactions, self.gateway.transactions());
         if let Some(over) = self.options.idle {

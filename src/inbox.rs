@@ -47,11 +47,11 @@ pub use self::boot::boot_id;
 pub use self::error::{AppendError, Closed, InboxError};
 pub use self::kept_tables::KeptTables;
 pub use self::meta::{InboxId, Registered};
-pub use self::progress::Progress;
-pub use self::reader::Reader;
+pub use self::progress::InboxProgress;
+pub use self::reader::InboxReader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
-pub use self::stats::{Refusal, Unreleased};
+pub use self::stats::{AppendRefusal, Unreleased};
 pub use self::subscriptions::{SubscriptionIdStore, shunned_filters};
 pub use self::survey::{Survey, survey};
 
@@ -142,7 +142,7 @@ impl Inbox {
         let report = recovered.report;
         let fsync = options.fsync;
         let (id, lanes) = (recovered.meta.id, recovered.meta.lanes);
-        let progress = Progress::load(&options.dir, &id)?;
+        let progress = InboxProgress::load(&options.dir, &id)?;
         let log = Log::begin(options, recovered.meta, recovered.segments, recovered.redelivery, &progress)?;
         let shared = Arc::new(Shared::new(log, ProgressFile::new(&id, progress)));
         let syncer = match fsync {
@@ -208,7 +208,7 @@ impl Inbox {
 
     /// Returns the last known progress of the database.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> InboxProgress {
         self.handle.shared.progress()
     }
 
@@ -270,16 +270,17 @@ impl Inbox {
     /// Returns whether the log already contains this message, so that the caller only has to acknowledge it.
     /// Must be called before the append, on the thread that appends.
     #[must_use]
-    pub fn recognises(&self, publication: &Publication<'_>) -> bool {
+    pub fn is_redelivered(&self, publication: &Publication<'_>) -> bool {
         publication.delivery.duplicate
-            && Fingerprint::from_publication(publication)
-                .is_some_and(|fingerprint| self.handle.shared.lock().redelivery().recognises(&fingerprint))
+            && Fingerprint::from_publication(publication).is_some_and(|fingerprint| {
+                self.handle.shared.lock().redelivery().is_redelivered(&fingerprint)
+            })
     }
 
     /// Returns a reader of all records at and above `from`.
     #[must_use]
-    pub fn reader(&self, from: Offset) -> Reader {
-        Reader::new(Arc::clone(&self.handle.shared), from)
+    pub fn reader(&self, from: Offset) -> InboxReader {
+        InboxReader::new(Arc::clone(&self.handle.shared), from)
     }
 
     /// Offset after the last record; 0 if there is none.
@@ -326,7 +327,7 @@ impl Inbox {
 
     /// Returns why appends fail at present, if one was attempted.
     #[must_use]
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub fn refusal(&self) -> Option<AppendRefusal> {
         self.handle.shared.stats().refusal()
     }
 

@@ -155,7 +155,7 @@ fn recognises_last(dir: &Path) -> bool {
     let inbox = open(dir, FsyncPolicy::Never);
     inbox.set_broker_session("gateway@broker:1883").unwrap();
     inbox.begin_connection(InFlight::Bounded);
-    inbox.recognises(&Publication {
+    inbox.is_redelivered(&Publication {
         topic: "t",
         payload: b"100",
         delivery: &numbered(100, true),

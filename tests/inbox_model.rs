@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Offset, Publication, Record};
-use mqtt_gateway::inbox::{AppendError, FsyncPolicy, Inbox, InboxOptions, KeepPolicy, Reader};
+use mqtt_gateway::inbox::{AppendError, FsyncPolicy, Inbox, InboxOptions, InboxReader, KeepPolicy};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -75,7 +75,7 @@ struct Entry {
 struct World {
     dir: tempfile::TempDir,
     inbox: Option<Inbox>,
-    readers: Vec<Reader>,
+    readers: Vec<InboxReader>,
     /// What must be there, in order; what damage took is no longer in it.
     entries: Vec<Entry>,
     /// Every entry below it may be gone.

@@ -160,7 +160,7 @@ fn backlog() -> (TempDir, Inbox) {
 }
 
 /// Reads the whole inbox in pages.
-fn read(mut reader: mqtt_gateway::inbox::Reader, at_once: usize) -> usize {
+fn read(mut reader: mqtt_gateway::inbox::InboxReader, at_once: usize) -> usize {
     let mut records = Vec::new();
     let mut read = 0;
     loop {

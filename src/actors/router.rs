@@ -24,7 +24,7 @@ use crate::domain::message::Offset;
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Bindings;
-use crate::inbox::{Inbox, KeptTables, Reader, SubscriptionIdStore};
+use crate::inbox::{Inbox, InboxReader, KeptTables, SubscriptionIdStore};
 use crate::observe::Telemetry;
 use crate::store::BatchFailure;
 
@@ -50,7 +50,7 @@ const SCAN_LIMIT: usize = 4_096;
 pub struct RouterActor {
     guard: ActorGuard,
     parts: RouterParts,
-    lanes: Lanes<Reader>,
+    lanes: Lanes<InboxReader>,
     /// Replays after the database was restored to an earlier state.
     replays: Replays,
     /// Callers that wait until the inbox is drained.

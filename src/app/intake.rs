@@ -113,7 +113,7 @@ impl Intake {
 
     /// Stores a message, however long it takes. Does not return if the message cannot be stored.
     pub fn on_message(&self, publication: &Publication<'_>) {
-        if self.inbox.recognises(publication) {
+        if self.inbox.is_redelivered(publication) {
             self.recognised.fetch_add(1, Ordering::Relaxed);
             log::debug!("Sent again by the broker: packet {}", publication.delivery.packet_id);
             return;

@@ -31,7 +31,7 @@ pub(super) struct Cursor {
 }
 
 /// The result of one step.
-pub(super) enum Step<'a> {
+pub(super) enum CursorStep<'a> {
     /// An intact record; the cursor is now behind it.
     Record(Offset, &'a [u8]),
     /// Unreadable bytes; the cursor is now at the next intact record or at the end.
@@ -64,22 +64,22 @@ impl Cursor {
 
     /// Steps over the next record or over damage. Reads only bytes below `end` and accepts only offsets below
     /// `limit`.
-    pub(super) fn step(&mut self, end: u64, limit: Offset) -> io::Result<Step<'_>> {
+    pub(super) fn step(&mut self, end: u64, limit: Offset) -> io::Result<CursorStep<'_>> {
         if let Some(known) = self.segment.damage_at(self.at) {
             self.at = known.end;
         }
         if self.at >= end {
-            return Ok(Step::End);
+            return Ok(CursorStep::End);
         }
         let from = self.at;
         let Some(frame) = self.intact_at(from, end, limit)? else {
             self.at = self.next_intact(from + 1, end, limit)?;
-            return Ok(Step::Damage(from..self.at));
+            return Ok(CursorStep::Damage(from..self.at));
         };
         self.at += frame.record_bytes;
         self.min_offset = frame.offset + 1;
         let record = self.chunk.load(&self.file, from..self.at, end)?.unwrap_or_default();
-        Ok(Step::Record(frame.offset, record))
+        Ok(CursorStep::Record(frame.offset, record))
     }
 
     /// Undoes the step over the record that begins at byte `at`.

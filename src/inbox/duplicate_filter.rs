@@ -50,7 +50,7 @@ pub(super) struct DuplicateFilter {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Page {
+struct DuplicateFilterFile {
     format: u32,
     inbox: String,
     boot: Option<String>,
@@ -58,12 +58,12 @@ struct Page {
     seen: Offset,
     risen: u32,
     stepped_back: bool,
-    tail: Vec<Line>,
+    tail: Vec<StoredFingerprint>,
 }
 
 /// Packet identifier, retained flag, and the two hashes in hexadecimal digits.
 #[derive(Serialize, Deserialize)]
-struct Line(u16, bool, String, String);
+struct StoredFingerprint(u16, bool, String, String);
 
 /// Number of recent messages that are stored.
 #[derive(Debug, Clone, Copy)]
@@ -99,16 +99,16 @@ pub(super) struct Unstored {
 impl DuplicateFilter {
     /// Loads the file of this inbox. An unusable file is logged and moved into quarantine.
     pub(super) fn load(dir: &Path, inbox: &InboxId) -> DuplicateFilter {
-        let page = match durable::read_small_file(dir, REDELIVERY_FILE) {
+        let file = match durable::read_small_file(dir, REDELIVERY_FILE) {
             Ok(SmallFile::Missing) => return DuplicateFilter::disabled(),
-            Ok(SmallFile::Intact(text)) => Page::parse(&text, inbox),
+            Ok(SmallFile::Intact(text)) => DuplicateFilterFile::parse(&text, inbox),
             Ok(SmallFile::Corrupt) => None,
             Err(error) => {
                 log::error!("inbox: {error}");
                 None
             }
         };
-        page.unwrap_or_else(|| {
+        file.unwrap_or_else(|| {
             log::error!(
                 "inbox: the redelivery file is unusable; messages that the broker redelivers now are stored twice"
             );
@@ -175,7 +175,7 @@ impl DuplicateFilter {
         }
     }
 
-    pub(super) fn recognises(&mut self, fingerprint: &Fingerprint) -> bool {
+    pub(super) fn is_redelivered(&mut self, fingerprint: &Fingerprint) -> bool {
         self.session.is_some() && self.guard.classify(fingerprint) == DeliveryKind::Redelivered
     }
 
@@ -234,10 +234,10 @@ impl DuplicateFilter {
     }
 }
 
-impl Page {
-    fn from_unstored(unstored: &Unstored) -> Page {
+impl DuplicateFilterFile {
+    fn from_unstored(unstored: &Unstored) -> DuplicateFilterFile {
         let Unstored { inbox, session, seen, memory, .. } = unstored;
-        Page {
+        DuplicateFilterFile {
             format: REDELIVERY_FORMAT,
             inbox: inbox.clone(),
             boot: boot_id(),
@@ -245,38 +245,38 @@ impl Page {
             seen: *seen,
             risen: memory.risen,
             stepped_back: memory.stepped_back,
-            tail: memory.window.iter().map(Line::from_entry).collect(),
+            tail: memory.window.iter().map(StoredFingerprint::from_entry).collect(),
         }
     }
 
     /// Parses the file. Returns `None` if it belongs to another inbox, has another format, or is invalid.
     fn parse(text: &str, inbox: &InboxId) -> Option<DuplicateFilter> {
-        let page: Page = serde_json::from_str(text).ok()?;
-        let is_known = matches!(page.format, REDELIVERY_FORMAT | FORMAT_WITHOUT_BOOT);
-        if !is_known || page.inbox != inbox.to_string() {
+        let file: DuplicateFilterFile = serde_json::from_str(text).ok()?;
+        let is_known = matches!(file.format, REDELIVERY_FORMAT | FORMAT_WITHOUT_BOOT);
+        if !is_known || file.inbox != inbox.to_string() {
             return None;
         }
-        let window = page.tail.iter().map(Line::entry).collect::<Option<_>>()?;
-        let memory = RedeliveryMemory { risen: page.risen, stepped_back: page.stepped_back, window };
+        let window = file.tail.iter().map(StoredFingerprint::entry).collect::<Option<_>>()?;
+        let memory = RedeliveryMemory { risen: file.risen, stepped_back: file.stepped_back, window };
         Some(DuplicateFilter {
             guard: RedeliveryGuard::resume(memory),
-            session: Some(page.session),
-            seen: page.seen,
+            session: Some(file.session),
+            seen: file.seen,
             is_unstored: false,
             is_urgent: false,
-            is_same_boot: page.boot.is_some() && page.boot == boot_id(),
+            is_same_boot: file.boot.is_some() && file.boot == boot_id(),
         })
     }
 }
 
-impl Line {
-    fn from_entry(entry: &WindowEntry) -> Line {
+impl StoredFingerprint {
+    fn from_entry(entry: &WindowEntry) -> StoredFingerprint {
         let Content { topic, payload, retained } = entry.content;
-        Line(entry.packet_id, retained, format!("{topic:016x}"), format!("{payload:032x}"))
+        StoredFingerprint(entry.packet_id, retained, format!("{topic:016x}"), format!("{payload:032x}"))
     }
 
     fn entry(&self) -> Option<WindowEntry> {
-        let Line(packet_id, retained, topic, payload) = self;
+        let StoredFingerprint(packet_id, retained, topic, payload) = self;
         let topic = u64::from_str_radix(topic, 16).ok()?;
         let payload = u128::from_str_radix(payload, 16).ok()?;
         Some(WindowEntry { packet_id: *packet_id, content: Content { topic, payload, retained: *retained } })
@@ -285,7 +285,7 @@ impl Line {
 
 impl Unstored {
     pub(super) fn store(&self) -> Result<(), InboxError> {
-        let text = format!("{}\n", serde_json::json!(Page::from_unstored(self)));
+        let text = format!("{}\n", serde_json::json!(DuplicateFilterFile::from_unstored(self)));
         durable::replace_small_file(&self.dir, REDELIVERY_FILE, &text)
     }
 

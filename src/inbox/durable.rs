@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Deserialize;
+
 use super::error::InboxError;
 use crate::files;
 
@@ -20,6 +22,12 @@ pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
 /// Syncs a directory, so that created, renamed and deleted names are durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), InboxError> {
     File::open(dir).and_then(|opened| opened.sync_all()).map_err(InboxError::io("sync the directory", dir))
+}
+
+/// The member of each small file that tells how to read the others.
+#[derive(Deserialize)]
+pub(super) struct FileFormat {
+    pub(super) format: u32,
 }
 
 /// The result of reading a small file.

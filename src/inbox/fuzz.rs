@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::cursor::{Cursor, Step};
+use super::cursor::{Cursor, CursorStep};
 use super::meta::META_FILE;
 use super::record::{self, Codec};
-use super::segment::{HEADER_BYTES, Header, Segment, Walked};
+use super::segment::{HEADER_BYTES, Segment, SegmentHeader, Walked};
 use super::{
     Damage, FsyncPolicy, Inbox, InboxId, InboxOptions, KeepPolicy, durable, recovery, segment, survey,
 };
@@ -27,16 +27,16 @@ const WORDS: [&str; 8] =
     ["MARK", "mqgwlog\n", "MARKfuzz90123456", "\0\0\0\0", "t/0", "{\"a\":1}", "\u{1}", "MAR"];
 
 /// A log of several records with all kinds of bodies, and the byte range of each.
-struct Log {
+struct FuzzLog {
     bytes: Vec<u8>,
     records: Vec<(Range<usize>, Record)>,
 }
 
-impl Log {
-    fn new() -> Log {
+impl FuzzLog {
+    fn new() -> FuzzLog {
         let codec = Codec::new(&InboxId::from_bytes(*ID));
-        let header = Header { id: InboxId::from_bytes(*ID), lanes: LANES, base: BASE };
-        let mut log = Log { bytes: header.encode().to_vec(), records: Vec::new() };
+        let header = SegmentHeader { id: InboxId::from_bytes(*ID), lanes: LANES, base: BASE };
+        let mut log = FuzzLog { bytes: header.encode().to_vec(), records: Vec::new() };
         for index in 0..12_u32 {
             let delivery =
                 DeliveryFacts { qos: 1, subscription_ids: vec![index; 2], ..DeliveryFacts::default() };
@@ -106,7 +106,7 @@ fn opened(dir: &Path) -> (Vec<Record>, Vec<Damage>) {
 
 #[test]
 fn recovery_returns_only_written_records() {
-    let log = Log::new();
+    let log = FuzzLog::new();
     let written: BTreeMap<Offset, &Record> =
         log.records.iter().map(|(_, record)| (record.offset, record)).collect();
     fuzz_from("inbox_segment", &[&log.bytes], &WORDS, |input| {
@@ -122,7 +122,7 @@ fn recovery_returns_only_written_records() {
 /// The input is a list of changes: position (2 bytes), length (1 byte), and the `XOR` mask.
 #[test]
 fn untouched_records_are_recovered() {
-    let log = Log::new();
+    let log = FuzzLog::new();
     fuzz("inbox_changes", &[], |input| {
         let mut bytes = log.bytes.clone();
         for change in input.chunks(4).take(40) {
@@ -145,7 +145,7 @@ fn untouched_records_are_recovered() {
 
 #[test]
 fn any_meta_file_is_read_or_replaced() {
-    let log = Log::new();
+    let log = FuzzLog::new();
     fuzz(
         "inbox_meta",
         &["\"format\":", "\"id\":", "\"lanes\":", "\"next_base\":", "18446744073709551615", "2", "\n"],
@@ -167,7 +167,7 @@ fn any_meta_file_is_read_or_replaced() {
 #[test]
 fn decoding_and_encoding_agree() {
     let codec = Codec::new(&InboxId::from_bytes(*ID));
-    let log = Log::new();
+    let log = FuzzLog::new();
     let seeds: Vec<&[u8]> = log.records.iter().map(|(range, _)| &log.bytes[range.clone()]).collect();
     fuzz_from("inbox_record", &seeds, &WORDS, |input| {
         let Some(record) = record::decode(input) else { return behaviour("none") };
@@ -188,7 +188,7 @@ fn decoding_and_encoding_agree() {
 /// The walk of recovery ends even over bytes that another program is writing.
 #[test]
 fn a_walk_ends_over_any_bytes() {
-    let log = Log::new();
+    let log = FuzzLog::new();
     fuzz("inbox_walk", &WORDS, |input| {
         let dir = directory();
         let path = segment::path_of(dir.path(), BASE);
@@ -198,7 +198,7 @@ fn a_walk_ends_over_any_bytes() {
         let mut cursor = Cursor::open(&segment, Codec::new(&InboxId::from_bytes(*ID))).unwrap();
         let end = (log.bytes.len() + input.len()) as u64;
         let (mut records, mut last) = (0, HEADER_BYTES);
-        while let Step::Record(..) | Step::Damage(_) = cursor.step(end, Offset::MAX).unwrap() {
+        while let CursorStep::Record(..) | CursorStep::Damage(_) = cursor.step(end, Offset::MAX).unwrap() {
             assert!(cursor.at() > last, "the cursor does not advance");
             (records, last) = (records + 1, cursor.at());
         }

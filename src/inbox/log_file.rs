@@ -25,7 +25,7 @@ use std::time::Instant;
 use super::duplicate_filter::{DuplicateFilter, Extent, Unstored};
 use super::error::{AppendError, InboxError};
 use super::meta::{Meta, Registered};
-use super::progress::Progress;
+use super::progress::InboxProgress;
 use super::record::Codec;
 use super::segment::{HEADER_BYTES, Segment};
 use super::{FsyncPolicy, InboxOptions, KeepPolicy, durable};
@@ -43,11 +43,11 @@ pub(super) struct Log {
     /// The meta file is older than `meta`.
     meta_dirty: bool,
     codec: Codec,
-    limits: Limits,
+    limits: LogLimits,
     fsync_each: bool,
     segments: BTreeMap<Offset, Arc<Segment>>,
     /// The finished segments, oldest first.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<KeptSegment>,
     kept_bytes: u64,
     keep: KeepPolicy,
     /// Watermark reported by the lanes since the inbox was opened. Nothing is deleted before the first report.
@@ -66,7 +66,7 @@ pub(super) struct Log {
 }
 
 /// In bytes.
-struct Limits {
+struct LogLimits {
     log: u64,
     segment: u64,
     payload: usize,
@@ -79,7 +79,7 @@ struct Active {
 }
 
 /// A finished segment.
-struct Kept {
+struct KeptSegment {
     segment: Arc<Segment>,
     since: Instant,
 }
@@ -98,12 +98,12 @@ impl Log {
         meta: Meta,
         segments: BTreeMap<Offset, Arc<Segment>>,
         redelivery: DuplicateFilter,
-        progress: &Progress,
+        progress: &InboxProgress,
     ) -> Result<Log, InboxError> {
         let quarter = options.max_bytes / 4;
         let mut log = Log {
             codec: Codec::new(&meta.id),
-            limits: Limits {
+            limits: LogLimits {
                 log: options.max_bytes,
                 segment: options.segment_bytes.min(quarter),
                 payload: options.max_payload_bytes.min(usize::try_from(quarter).unwrap_or(usize::MAX)),
@@ -353,13 +353,13 @@ impl Log {
         {
             self.bytes -= segment.len();
             self.kept_bytes += segment.len();
-            self.kept.push_back(Kept { segment: Arc::clone(segment), since });
+            self.kept.push_back(KeptSegment { segment: Arc::clone(segment), since });
             self.wakeups += 1;
         }
     }
 
-    fn detach(&mut self, kept: Kept) -> Arc<Segment> {
-        let Kept { segment, .. } = kept;
+    fn detach(&mut self, kept: KeptSegment) -> Arc<Segment> {
+        let KeptSegment { segment, .. } = kept;
         self.segments.remove(&segment.base);
         self.kept_bytes -= segment.len();
         segment.mark_removed(true);
@@ -377,7 +377,7 @@ impl Log {
         segment.mark_removed(false);
         self.kept_bytes += segment.len();
         self.segments.insert(segment.base, Arc::clone(&segment));
-        self.kept.push_front(Kept { segment, since: Instant::now() });
+        self.kept.push_front(KeptSegment { segment, since: Instant::now() });
     }
 
     pub(super) fn redelivery(&mut self) -> &mut DuplicateFilter {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::durable::{self, SmallFile};
+use super::durable::{self, FileFormat, SmallFile};
 use super::error::InboxError;
 use crate::domain::message::{OFFSETS_PER_START, Offset};
 
@@ -72,7 +72,7 @@ pub(super) enum StoredMeta {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct MetaFile {
     format: u32,
     id: String,
     lanes: u32,
@@ -80,11 +80,6 @@ struct Line {
     /// Missing in files of versions without registration.
     #[serde(default)]
     registration: Option<Registered>,
-}
-
-#[derive(Deserialize)]
-struct FormatOnly {
-    format: u32,
 }
 
 impl Meta {
@@ -107,8 +102,8 @@ impl Meta {
             SmallFile::Corrupt => return Ok(StoredMeta::Corrupt),
             SmallFile::Intact(text) => text,
         };
-        match serde_json::from_str::<FormatOnly>(&text) {
-            Ok(FormatOnly { format }) if format != u32::from(FORMAT) => {
+        match serde_json::from_str::<FileFormat>(&text) {
+            Ok(FileFormat { format }) if format != u32::from(FORMAT) => {
                 Err(InboxError::UnknownFormat { path: dir.join(META_FILE), format })
             }
             _ => Ok(Meta::parse(&text).map_or(StoredMeta::Corrupt, StoredMeta::Intact)),
@@ -116,9 +111,9 @@ impl Meta {
     }
 
     fn parse(text: &str) -> Option<Meta> {
-        let line: Line = serde_json::from_str(text).ok()?;
-        let id = InboxId(u128::from_str_radix(&line.id, 16).ok()?.to_be_bytes());
-        Some(Meta { id, lanes: line.lanes, next_base: line.next_base, registration: line.registration })
+        let file: MetaFile = serde_json::from_str(text).ok()?;
+        let id = InboxId(u128::from_str_radix(&file.id, 16).ok()?.to_be_bytes());
+        Some(Meta { id, lanes: file.lanes, next_base: file.next_base, registration: file.registration })
     }
 
     /// Reserves the next range of offsets and returns its first offset. The reservation is durable when this
@@ -149,7 +144,7 @@ impl Meta {
     }
 
     pub(super) fn store(&self, dir: &Path) -> Result<(), InboxError> {
-        let text = serde_json::json!(Line {
+        let text = serde_json::json!(MetaFile {
             format: u32::from(FORMAT),
             id: self.id.to_string(),
             lanes: self.lanes,

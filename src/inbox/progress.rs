@@ -22,7 +22,7 @@ const STORE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Last known progress of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct InboxProgress {
     /// Committed offset of each lane; empty if unknown.
     pub lanes: Vec<Offset>,
     /// All records below are done.
@@ -32,7 +32,7 @@ pub struct Progress {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Page {
+struct StoredProgress {
     format: u32,
     inbox: String,
     lanes: Vec<Offset>,
@@ -44,29 +44,29 @@ struct Page {
 #[derive(Debug)]
 pub(super) struct ProgressFile {
     inbox: String,
-    pub(super) known: Progress,
-    stored: Progress,
+    pub(super) known: InboxProgress,
+    stored: InboxProgress,
     stored_at: Instant,
 }
 
-impl Progress {
+impl InboxProgress {
     /// Reads the file of this inbox. Returns the default if the file is missing, damaged or from another inbox.
-    pub(super) fn load(dir: &Path, id: &InboxId) -> Result<Progress, InboxError> {
+    pub(super) fn load(dir: &Path, id: &InboxId) -> Result<InboxProgress, InboxError> {
         let SmallFile::Intact(text) = durable::read_small_file(dir, PROGRESS_FILE)? else {
-            return Ok(Progress::default());
+            return Ok(InboxProgress::default());
         };
-        let page = serde_json::from_str::<Page>(&text).ok();
-        let page = page.filter(|page| page.format == FORMAT && page.inbox == id.to_string());
-        Ok(page.map_or_else(Progress::default, |page| Progress {
-            lanes: page.lanes,
-            done_below: page.done_below,
-            deleted_below: page.deleted_below,
+        let file = serde_json::from_str::<StoredProgress>(&text).ok();
+        let file = file.filter(|file| file.format == FORMAT && file.inbox == id.to_string());
+        Ok(file.map_or_else(InboxProgress::default, |file| InboxProgress {
+            lanes: file.lanes,
+            done_below: file.done_below,
+            deleted_below: file.deleted_below,
         }))
     }
 }
 
 impl ProgressFile {
-    pub(super) fn new(id: &InboxId, known: Progress) -> ProgressFile {
+    pub(super) fn new(id: &InboxId, known: InboxProgress) -> ProgressFile {
         ProgressFile { inbox: id.to_string(), stored: known.clone(), known, stored_at: Instant::now() }
     }
 
@@ -82,14 +82,14 @@ impl ProgressFile {
         }
         // A failed write counts too, so that a failing disk is not retried for each batch.
         self.stored_at = Instant::now();
-        let page = Page {
+        let file = StoredProgress {
             format: FORMAT,
             inbox: self.inbox.clone(),
             lanes: self.known.lanes.clone(),
             done_below: self.known.done_below,
             deleted_below: self.known.deleted_below,
         };
-        durable::replace_small_file_unsynced(dir, PROGRESS_FILE, &serde_json::json!(page).to_string())?;
+        durable::replace_small_file_unsynced(dir, PROGRESS_FILE, &serde_json::json!(file).to_string())?;
         self.stored = self.known.clone();
         Ok(())
     }
@@ -100,28 +100,28 @@ impl ProgressFile {
 mod tests {
     use super::*;
 
-    fn progress() -> Progress {
-        Progress { lanes: vec![7, 9], done_below: 7, deleted_below: 3 }
+    fn progress() -> InboxProgress {
+        InboxProgress { lanes: vec![7, 9], done_below: 7, deleted_below: 3 }
     }
 
     #[test]
     fn progress_is_read_back() {
         let (dir, id) = (tempfile::tempdir().unwrap(), InboxId::random());
-        let mut file = ProgressFile::new(&id, Progress::load(dir.path(), &id).unwrap());
-        assert_eq!(file.known, Progress::default());
+        let mut file = ProgressFile::new(&id, InboxProgress::load(dir.path(), &id).unwrap());
+        assert_eq!(file.known, InboxProgress::default());
         file.known = progress();
         file.store(dir.path()).unwrap();
-        assert_eq!(Progress::load(dir.path(), &id).unwrap(), progress());
+        assert_eq!(InboxProgress::load(dir.path(), &id).unwrap(), progress());
     }
 
     #[test]
     fn damaged_or_foreign_progress_is_ignored() {
         let (dir, id) = (tempfile::tempdir().unwrap(), InboxId::random());
-        let mut file = ProgressFile::new(&id, Progress::default());
+        let mut file = ProgressFile::new(&id, InboxProgress::default());
         file.known = progress();
         file.store(dir.path()).unwrap();
-        assert_eq!(Progress::load(dir.path(), &InboxId::random()).unwrap(), Progress::default());
+        assert_eq!(InboxProgress::load(dir.path(), &InboxId::random()).unwrap(), InboxProgress::default());
         std::fs::write(dir.path().join(PROGRESS_FILE), "torn").unwrap();
-        assert_eq!(Progress::load(dir.path(), &id).unwrap(), Progress::default());
+        assert_eq!(InboxProgress::load(dir.path(), &id).unwrap(), InboxProgress::default());
     }
 }

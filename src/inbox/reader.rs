@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::cursor::{Cursor, Step};
+use super::cursor::{Cursor, CursorStep};
 use super::error::InboxError;
 use super::record;
 use super::segment::Segment;
@@ -13,13 +13,13 @@ use crate::domain::message::{Offset, Record};
 
 /// Reads an inbox forward from an offset and returns only complete records. Several readers may exist; an idle
 /// one costs a comparison per call. A reader outlives the closing of its inbox.
-pub struct Reader {
+pub struct InboxReader {
     shared: Arc<Shared>,
     position: Offset,
     cursor: Option<Cursor>,
 }
 
-impl RecordSource for Reader {
+impl RecordSource for InboxReader {
     type Error = InboxError;
 
     fn position(&self) -> Offset {
@@ -40,20 +40,20 @@ impl RecordSource for Reader {
     }
 
     fn reader_at(&self, offset: Offset) -> Self {
-        Reader::new(Arc::clone(&self.shared), offset)
+        InboxReader::new(Arc::clone(&self.shared), offset)
     }
 }
 
 /// A record and its location in the file.
-struct Found {
+struct LocatedRecord {
     at: u64,
     bytes: u64,
     record: Record,
 }
 
-impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, from: Offset) -> Reader {
-        Reader { shared, position: from, cursor: None }
+impl InboxReader {
+    pub(super) fn new(shared: Arc<Shared>, from: Offset) -> InboxReader {
+        InboxReader { shared, position: from, cursor: None }
     }
 
     /// Offset below which every record was returned, released, or unreadable.
@@ -104,7 +104,7 @@ impl Reader {
     }
 
     /// Reads the next record at or above the position. Returns `None` if there is no published record left.
-    fn next(&mut self) -> Result<Option<Found>, InboxError> {
+    fn next(&mut self) -> Result<Option<LocatedRecord>, InboxError> {
         loop {
             self.close_removed();
             self.open_segment()?;
@@ -114,21 +114,21 @@ impl Reader {
             let segment = Arc::clone(cursor.segment());
             let at = cursor.at();
             match cursor.step(segment.len(), Offset::MAX) {
-                Ok(Step::Record(offset, _)) if offset < self.position => {}
-                Ok(Step::Record(offset, bytes)) => match record::decode(bytes) {
+                Ok(CursorStep::Record(offset, _)) if offset < self.position => {}
+                Ok(CursorStep::Record(offset, bytes)) => match record::decode(bytes) {
                     Some(record) => {
-                        return Ok(Some(Found { at, bytes: bytes.len() as u64, record }));
+                        return Ok(Some(LocatedRecord { at, bytes: bytes.len() as u64, record }));
                     }
                     None => log::error!("inbox: cannot decode record {offset} in {}", segment.path.display()),
                 },
-                Ok(Step::Damage(range)) if !segment.is_removed() => log::error!(
+                Ok(CursorStep::Damage(range)) if !segment.is_removed() => log::error!(
                     "inbox: bytes {} to {} of {} cannot be read and are skipped",
                     range.start,
                     range.end,
                     segment.path.display()
                 ),
-                Ok(Step::Damage(_)) => {}
-                Ok(Step::End) => {
+                Ok(CursorStep::Damage(_)) => {}
+                Ok(CursorStep::End) => {
                     if !self.finish_segment(&segment, at) {
                         return Ok(None);
                     }
@@ -170,7 +170,7 @@ impl Reader {
         more
     }
 
-    fn unread(&mut self, found: &Found) {
+    fn unread(&mut self, found: &LocatedRecord) {
         if let Some(cursor) = &mut self.cursor {
             cursor.step_back(found.at, found.record.offset);
         }

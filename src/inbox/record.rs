@@ -126,7 +126,7 @@ impl Codec {
 
     /// Reads the frame at the start of `bytes`. Returns `None` if there is no frame.
     pub(super) fn frame(self, bytes: &[u8]) -> Option<Frame> {
-        let mut fields = Fields(bytes);
+        let mut fields = RecordFields(bytes);
         if fields.array()? != self.marker {
             return None;
         }
@@ -144,7 +144,7 @@ impl Codec {
 
 /// Decodes an intact record. Returns `None` only for a record written by a defective program.
 pub(super) fn decode(record: &[u8]) -> Option<Record> {
-    let mut fields = Fields(record);
+    let mut fields = RecordFields(record);
     fields.take(FRAME_BYTES - 8)?;
     let offset = u64::from_le_bytes(fields.array()?);
     let received_at_us = i64::from_le_bytes(fields.array()?);
@@ -176,9 +176,9 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
 }
 
 /// The unread bytes of a record.
-struct Fields<'a>(&'a [u8]);
+struct RecordFields<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> RecordFields<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
@@ -215,7 +215,7 @@ fn write_properties(out: &mut Vec<u8>, properties: &[(String, String)]) {
     }
 }
 
-fn read_properties(fields: &mut Fields<'_>) -> Option<Vec<(String, String)>> {
+fn read_properties(fields: &mut RecordFields<'_>) -> Option<Vec<(String, String)>> {
     let count = u16::from_le_bytes(fields.array()?);
     let property = |_| {
         let name_bytes = usize::from(u16::from_le_bytes(fields.array()?));

@@ -10,14 +10,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cursor::{Cursor, Step};
+use super::cursor::{Cursor, CursorStep};
 use super::duplicate_filter::DuplicateFilter;
 use super::durable;
 use super::error::InboxError;
 use super::meta::{META_FILE, Meta, StoredMeta};
 use super::quarantine;
 use super::record::{self, Codec};
-use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
+use super::segment::{self, HEADER_BYTES, Segment, SegmentHeader, Walked};
 use crate::domain::message::Offset;
 use crate::files;
 
@@ -113,14 +113,14 @@ struct Candidate {
     base: Offset,
     path: PathBuf,
     /// The header, if it is intact and matches the file name.
-    header: Option<Header>,
+    header: Option<SegmentHeader>,
 }
 
 /// Walks through the directory and repairs it.
 pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
     let candidates = candidates(dir)?;
     let (meta, origin) = find_meta(dir, lanes, &candidates)?;
-    let mut recovery = Recovery {
+    let mut recovery = LogRecovery {
         dir,
         codec: Codec::new(&meta.id),
         redelivery: DuplicateFilter::load(dir, &meta.id),
@@ -135,7 +135,7 @@ pub(super) fn recover(dir: &Path, lanes: u32) -> Result<Recovered, InboxError> {
         recovery.recover_segment(candidate, ours(candidate), limit)?;
     }
     recovery.redelivery.finish_recovery();
-    let Recovery { segments, report, redelivery, .. } = recovery;
+    let LogRecovery { segments, report, redelivery, .. } = recovery;
     Ok(Recovered { meta, segments, report, redelivery })
 }
 
@@ -144,7 +144,7 @@ fn candidates(dir: &Path) -> Result<Vec<Candidate>, InboxError> {
     for entry in fs::read_dir(dir).map_err(InboxError::io("list", dir))? {
         let path = entry.map_err(InboxError::io("list", dir))?.path();
         if let Some(base) = segment::base_of(&path) {
-            let header = Header::read(&path)?.filter(|header| header.base == base);
+            let header = SegmentHeader::read(&path)?.filter(|header| header.base == base);
             candidates.push(Candidate { base, path, header });
         }
     }
@@ -176,7 +176,7 @@ fn is_outdated(meta: &Meta, candidates: &[Candidate]) -> bool {
     headers.filter(|header| header.id == meta.id).any(|header| header.base >= meta.next_base)
 }
 
-struct Recovery<'a> {
+struct LogRecovery<'a> {
     dir: &'a Path,
     codec: Codec,
     segments: BTreeMap<Offset, Arc<Segment>>,
@@ -184,7 +184,7 @@ struct Recovery<'a> {
     redelivery: DuplicateFilter,
 }
 
-impl Recovery<'_> {
+impl LogRecovery<'_> {
     /// Walks through a file and keeps it, truncates it, moves it to quarantine, or deletes it if it is empty.
     fn recover_segment(
         &mut self,
@@ -233,7 +233,7 @@ impl Recovery<'_> {
         let mut records = 0;
         loop {
             match cursor.step(file_bytes, limit).map_err(failed)? {
-                Step::Record(offset, bytes) => {
+                CursorStep::Record(offset, bytes) => {
                     records += 1;
                     walked.end = offset + 1;
                     if self.redelivery.follows(offset)
@@ -242,14 +242,14 @@ impl Recovery<'_> {
                         self.redelivery.recall(&record);
                     }
                 }
-                Step::Damage(range) => {
+                CursorStep::Damage(range) => {
                     self.redelivery.note_damage(walked.end);
                     if range.end >= file_bytes {
                         break;
                     }
                     walked.damage.push(range);
                 }
-                Step::End => break,
+                CursorStep::End => break,
             }
             walked.len = cursor.at();
         }

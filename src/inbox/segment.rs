@@ -33,13 +33,13 @@ const FORMAT: u8 = 2;
 
 /// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct SegmentHeader {
     pub(super) id: InboxId,
     pub(super) lanes: u32,
     pub(super) base: Offset,
 }
 
-impl Header {
+impl SegmentHeader {
     pub(super) fn encode(&self) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
         bytes[..8].copy_from_slice(MAGIC);
@@ -53,7 +53,7 @@ impl Header {
     }
 
     /// Reads the header of a segment file. Returns `None` if it is damaged.
-    pub(super) fn read(path: &Path) -> Result<Option<Header>, InboxError> {
+    pub(super) fn read(path: &Path) -> Result<Option<SegmentHeader>, InboxError> {
         let mut bytes = [0; HEADER_LENGTH];
         let opened = files::open_private(path, File::options().read(true));
         let read = opened.and_then(|file| file.read_exact_at(&mut bytes, 0));
@@ -71,11 +71,11 @@ impl Header {
         if !(1..=FORMAT).contains(&bytes[8]) {
             return Err(InboxError::UnknownFormat { path: path.to_path_buf(), format: u32::from(bytes[8]) });
         }
-        Ok(Header::fields(&bytes))
+        Ok(SegmentHeader::fields(&bytes))
     }
 
-    fn fields(bytes: &[u8; HEADER_LENGTH]) -> Option<Header> {
-        Some(Header {
+    fn fields(bytes: &[u8; HEADER_LENGTH]) -> Option<SegmentHeader> {
+        Some(SegmentHeader {
             lanes: u32::from_le_bytes(bytes[12..16].try_into().ok()?),
             id: InboxId::from_bytes(bytes[16..32].try_into().ok()?),
             base: u64::from_le_bytes(bytes[32..40].try_into().ok()?),
@@ -131,7 +131,7 @@ impl Segment {
     /// Creates the file of an empty segment with its header, without syncing it.
     pub(super) fn create(dir: &Path, meta: &Meta, base: Offset) -> Result<(Segment, File), InboxError> {
         let path = path_of(dir, base);
-        let header = Header { id: meta.id, lanes: meta.lanes, base };
+        let header = SegmentHeader { id: meta.id, lanes: meta.lanes, base };
         let file = durable::create_private_file(&path)
             .and_then(|file| file.write_all_at(&header.encode(), 0).map(|()| file))
             .map_err(InboxError::io("create", &path))?;
@@ -214,26 +214,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let meta = Meta::new(4);
         let (segment, _file) = Segment::create(dir.path(), &meta, 9).unwrap();
-        let header = Header { id: meta.id, lanes: 4, base: 9 };
-        assert_eq!(Header::read(&segment.path).unwrap(), Some(header));
+        let header = SegmentHeader { id: meta.id, lanes: 4, base: 9 };
+        assert_eq!(SegmentHeader::read(&segment.path).unwrap(), Some(header));
         for index in 0..HEADER_LENGTH {
             let mut bytes = header.encode();
             bytes[index] ^= 0x20;
             std::fs::write(&segment.path, bytes).unwrap();
-            assert_eq!(Header::read(&segment.path).unwrap(), None, "byte {index}");
+            assert_eq!(SegmentHeader::read(&segment.path).unwrap(), None, "byte {index}");
         }
     }
 
     #[test]
     fn a_later_segment_format_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
-        let mut bytes = Header { id: InboxId::random(), lanes: 1, base: 0 }.encode();
+        let mut bytes = SegmentHeader { id: InboxId::random(), lanes: 1, base: 0 }.encode();
         bytes[8] = FORMAT + 1;
         let checksum = crc32fast::hash(&bytes[..CHECKED_LENGTH]);
         bytes[CHECKED_LENGTH..].copy_from_slice(&checksum.to_le_bytes());
         let path = path_of(dir.path(), 0);
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(Header::read(&path), Err(InboxError::UnknownFormat { format: 3, .. })));
+        assert!(matches!(SegmentHeader::read(&path), Err(InboxError::UnknownFormat { format: 3, .. })));
     }
 
     #[test]

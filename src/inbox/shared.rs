@@ -12,7 +12,7 @@ use super::duplicate_filter::{DuplicateFilter, Extent};
 use super::durable;
 use super::error::{AppendError, Closed, InboxError};
 use super::log_file::{Log, Unsynced};
-use super::progress::{Progress, ProgressFile};
+use super::progress::{InboxProgress, ProgressFile};
 use super::record::Codec;
 use super::segment::Segment;
 use super::stats::InboxStats;
@@ -237,7 +237,7 @@ impl Shared {
         self.note_bytes(&log);
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> InboxProgress {
         lock_progress(&self.progress).known.clone()
     }
 
@@ -251,7 +251,7 @@ impl Shared {
     }
 
     /// Changes the progress and writes the file at once.
-    pub(super) fn remember(&self, change: impl FnOnce(&mut Progress)) {
+    pub(super) fn remember(&self, change: impl FnOnce(&mut InboxProgress)) {
         let mut progress = lock_progress(&self.progress);
         change(&mut progress.known);
         self.store_progress(&mut progress);

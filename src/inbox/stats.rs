@@ -17,7 +17,7 @@ const REFUSAL_HOLD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A persistent failure of appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct AppendRefusal {
     /// Whether the inbox is full; otherwise the disk fails.
     pub is_full: bool,
     /// Time of the first refused message in a row.
@@ -26,7 +26,7 @@ pub struct Refusal {
 
 #[derive(Debug, Clone, Copy)]
 struct Refusing {
-    refusal: Refusal,
+    refusal: AppendRefusal,
     last: Instant,
     has_taken_since: bool,
 }
@@ -117,7 +117,7 @@ impl InboxStats {
         let mut refusing = lock(&self.refusing);
         let before = refusing.filter(Refusing::lasts);
         let since = before.map_or_else(SystemTime::now, |before| before.refusal.since);
-        let refusal = Refusal { is_full, since };
+        let refusal = AppendRefusal { is_full, since };
         *refusing = Some(Refusing { refusal, last: Instant::now(), has_taken_since: false });
         self.refuses.store(true, Relaxed);
     }
@@ -131,7 +131,7 @@ impl InboxStats {
         self.appended.load(Relaxed)
     }
 
-    pub(super) fn refusal(&self) -> Option<Refusal> {
+    pub(super) fn refusal(&self) -> Option<AppendRefusal> {
         lock(&self.refusing).filter(Refusing::lasts).map(|refusing| refusing.refusal)
     }
 

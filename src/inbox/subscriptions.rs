@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::durable::{self, SmallFile};
+use super::durable::{self, FileFormat, SmallFile};
 use super::error::InboxError;
 use super::quarantine;
 use crate::domain::id_use::IdUses;
@@ -42,11 +42,6 @@ struct StoreFile {
     id_uses: IdUses,
     #[serde(flatten)]
     ids: SubscriptionIds,
-}
-
-#[derive(Deserialize)]
-struct FormatOnly {
-    format: u32,
 }
 
 impl SubscriptionIdStore {
@@ -172,8 +167,8 @@ pub fn shunned_filters(dir: &Path) -> Result<Vec<String>, InboxError> {
 }
 
 fn parse(dir: &Path, text: &str) -> Result<Option<StoreFile>, InboxError> {
-    match serde_json::from_str::<FormatOnly>(text) {
-        Ok(FormatOnly { format }) if format != STORE_FORMAT => {
+    match serde_json::from_str::<FileFormat>(text) {
+        Ok(FileFormat { format }) if format != STORE_FORMAT => {
             Err(InboxError::UnknownFormat { path: dir.join(STORE_FILE), format })
         }
         _ => Ok(serde_json::from_str(text).ok()),

@@ -8,12 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cursor::{Cursor, Step};
+use super::cursor::{Cursor, CursorStep};
 use super::error::InboxError;
 use super::meta::{Meta, StoredMeta};
 use super::record::Codec;
-use super::segment::{self, HEADER_BYTES, Header, Segment, Walked};
-use super::{InboxId, Progress, Registered};
+use super::segment::{self, HEADER_BYTES, Segment, SegmentHeader, Walked};
+use super::{InboxId, InboxProgress, Registered};
 use crate::domain::message::Offset;
 
 /// The content of an inbox directory.
@@ -28,7 +28,7 @@ pub struct Survey {
     /// Registration of the last start.
     pub registration: Option<Registered>,
     /// Last known progress of the database.
-    pub progress: Progress,
+    pub progress: InboxProgress,
     /// Base of the newest segment; `None` if all segments were released.
     pub newest_base: Option<Offset>,
     /// Offset after the last record found.
@@ -56,7 +56,7 @@ pub fn survey(dir: &Path, marks: &[Offset]) -> Result<Option<Survey>, InboxError
         id: meta.id,
         lanes: meta.lanes,
         never_issued: meta.next_base,
-        progress: Progress::load(dir, &meta.id)?,
+        progress: InboxProgress::load(dir, &meta.id)?,
         registration: meta.registration,
         newest_base: None,
         end: 0,
@@ -87,7 +87,7 @@ fn segments_of(dir: &Path, id: &InboxId) -> Result<Vec<(Offset, PathBuf)>, Inbox
     for entry in fs::read_dir(dir).map_err(InboxError::io("list", dir))? {
         let path = entry.map_err(InboxError::io("list", dir))?.path();
         let Some(base) = segment::base_of(&path) else { continue };
-        match Header::read(&path) {
+        match SegmentHeader::read(&path) {
             Ok(Some(header)) if header.base == base && header.id == *id => segments.push((base, path)),
             // The file is damaged, incomplete or from another inbox; the next start handles it.
             Ok(_) => {}
@@ -109,7 +109,7 @@ impl Survey {
         let mut behind_damage = false;
         loop {
             match cursor.step(bytes, limit)? {
-                Step::Record(offset, _) => {
+                CursorStep::Record(offset, _) => {
                     self.records += 1;
                     self.end = offset + 1;
                     if std::mem::take(&mut behind_damage) {
@@ -117,12 +117,12 @@ impl Survey {
                     }
                     self.waiting.range_mut(..=offset).for_each(|(_, count)| *count += 1);
                 }
-                Step::Damage(range) if range.end < bytes => {
+                CursorStep::Damage(range) if range.end < bytes => {
                     self.damages += 1;
                     behind_damage = true;
                 }
                 // Damage at the end is an unfinished append, or bytes that recovery cuts off.
-                Step::Damage(_) | Step::End => return Ok(()),
+                CursorStep::Damage(_) | CursorStep::End => return Ok(()),
             }
         }
     }

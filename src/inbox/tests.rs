@@ -36,7 +36,7 @@ fn append(inbox: &Inbox, payload: &[u8]) -> Result<Offset, AppendError> {
     )
 }
 
-fn read_all(reader: &mut Reader) -> Vec<Arc<Record>> {
+fn read_all(reader: &mut InboxReader) -> Vec<Arc<Record>> {
     let mut out = Vec::new();
     reader.read(usize::MAX, usize::MAX, &mut out).unwrap();
     out

@@ -43,8 +43,8 @@ fn append(inbox: &Inbox, ids: impl IntoIterator<Item = u16>) {
 }
 
 fn recognised(inbox: &Inbox, ids: impl IntoIterator<Item = u16>) -> Vec<u16> {
-    let recognises = |id: &u16| with_message(*id, true, |publication| inbox.recognises(publication));
-    ids.into_iter().filter(recognises).collect()
+    let is_redelivered = |id: &u16| with_message(*id, true, |publication| inbox.is_redelivered(publication));
+    ids.into_iter().filter(is_redelivered).collect()
 }
 
 fn file(dir: &TempDir) -> PathBuf {
@@ -81,8 +81,8 @@ fn messages_are_recognised_after_a_restart() {
 fn an_orderly_shutdown_stores_every_record() {
     let dir = tempfile::tempdir().unwrap();
     let seen = || {
-        let page: Page = serde_json::from_str(&text(&dir)).unwrap();
-        page.seen
+        let file: DuplicateFilterFile = serde_json::from_str(&text(&dir)).unwrap();
+        file.seen
     };
     let inbox = open(&dir);
     append(&inbox, 1..=10);
@@ -113,7 +113,7 @@ fn messages_of_deleted_segments_are_recognised() {
 #[test]
 fn only_the_final_file_is_complete() {
     let dir = tempfile::tempdir().unwrap();
-    let stored = || serde_json::from_str::<Page>(&text(&dir)).unwrap().tail.len();
+    let stored = || serde_json::from_str::<DuplicateFilterFile>(&text(&dir)).unwrap().tail.len();
     let inbox = open(&dir);
     append(&inbox, 1..=MANY);
     inbox.release(inbox.next_offset()).unwrap();
@@ -189,7 +189,7 @@ fn append_equal(inbox: &Inbox, ids: impl IntoIterator<Item = u16>) {
 }
 
 fn is_proven_at(inbox: &Inbox, last: u16) -> bool {
-    take_equal(last, true, |publication| inbox.recognises(publication))
+    take_equal(last, true, |publication| inbox.is_redelivered(publication))
 }
 
 fn text(dir: &TempDir) -> String {
@@ -201,9 +201,9 @@ fn text(dir: &TempDir) -> String {
 
 /// Changes the file as another program or another boot would.
 fn rewrite(dir: &TempDir, change: impl FnOnce(&mut serde_json::Value)) {
-    let mut page = serde_json::from_str(&text(dir)).unwrap();
-    change(&mut page);
-    durable::replace_small_file(dir.path(), REDELIVERY_FILE, &page.to_string()).unwrap();
+    let mut file = serde_json::from_str(&text(dir)).unwrap();
+    change(&mut file);
+    durable::replace_small_file(dir.path(), REDELIVERY_FILE, &file.to_string()).unwrap();
 }
 
 #[test]
@@ -251,11 +251,11 @@ fn an_unstored_invalidation_is_stored_later() {
 
 #[test]
 fn trust_ends_with_the_boot() {
-    let another_boot = |page: &mut serde_json::Value| page["boot"] = "another".into();
-    let unknown_boot = |page: &mut serde_json::Value| page["boot"] = serde_json::Value::Null;
-    let before_boots = |page: &mut serde_json::Value| {
-        page["format"] = 1.into();
-        page.as_object_mut().unwrap().remove("boot");
+    let another_boot = |file: &mut serde_json::Value| file["boot"] = "another".into();
+    let unknown_boot = |file: &mut serde_json::Value| file["boot"] = serde_json::Value::Null;
+    let before_boots = |file: &mut serde_json::Value| {
+        file["format"] = 1.into();
+        file.as_object_mut().unwrap().remove("boot");
     };
     for (change, is_same) in [
         (None::<fn(&mut serde_json::Value)>, true),
@@ -285,7 +285,7 @@ fn trust_ends_with_the_boot() {
 fn an_untrusted_file_records_the_boot() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(&dir));
-    rewrite(&dir, |page| page["boot"] = "another".into());
+    rewrite(&dir, |file| file["boot"] = "another".into());
     let inbox = open(&dir);
     append_equal(&inbox, 1..=MANY);
     kill(&dir, inbox);
@@ -351,8 +351,8 @@ fn a_large_payload_is_recognised() {
     append(&inbox, 1..=u16::try_from(MIN_RISING_IDS).unwrap());
     assert!(large(2_049, false, 1, &|publication| inbox.append(publication, 1).is_ok()));
     kill(&dir, inbox);
-    assert!(!large(2_049, true, 2, &|publication| open(&dir).recognises(publication)));
-    assert!(large(2_049, true, 1, &|publication| open(&dir).recognises(publication)));
+    assert!(!large(2_049, true, 2, &|publication| open(&dir).is_redelivered(publication)));
+    assert!(large(2_049, true, 1, &|publication| open(&dir).is_redelivered(publication)));
 }
 
 #[test]

@@ -18,11 +18,11 @@ use paho_mqtt::{
 use secrecy::ExposeSecret;
 
 use super::credential::Credential;
-use super::failure::Failure;
+use super::failure::ConnectFailure;
 use super::incoming::{Incoming, convert_message};
 use super::input::{ConnectionLoss, Input};
 use super::options::{BrokerOptions, MqttError};
-use super::relay::{Credentials, Relay, Route, Token};
+use super::relay::{Credentials, Relay, RelayRoute, Token};
 use super::server::BrokerServer;
 use super::version::Version;
 use crate::domain::redelivery::RECEIVE_MAXIMUM;
@@ -99,17 +99,17 @@ impl Clients {
         server: &BrokerServer,
         version: Version,
         first: bool,
-    ) -> Result<(Client, Relay, ConnectToken), Failure> {
+    ) -> Result<(Client, Relay, ConnectToken), ConnectFailure> {
         let found = self.by_version.iter().find(|(of, _)| *of == version);
-        let client = found.map(|(_, client)| client.clone()).ok_or_else(Failure::overdue)?;
-        let route = Route {
+        let client = found.map(|(_, client)| client.clone()).ok_or_else(ConnectFailure::overdue)?;
+        let route = RelayRoute {
             server: server.clone(),
             version,
             credentials: prepare(server, &self.options.credentials)?,
             token: self.token.clone(),
             max_payload_bytes: self.options.max_payload_bytes,
         };
-        let relay = Relay::start(route).map_err(|error| Failure::unprepared(&error))?;
+        let relay = Relay::start(route).map_err(|error| ConnectFailure::unprepared(&error))?;
         let options = self.connect_options(&relay, version, first)?;
         server.address().clone_into(&mut client.server.lock().unwrap_or_else(PoisonError::into_inner));
         let token = client.paho.connect(options);
@@ -121,12 +121,12 @@ impl Clients {
         relay: &Relay,
         version: Version,
         first: bool,
-    ) -> Result<ConnectOptions, Failure> {
+    ) -> Result<ConnectOptions, ConnectFailure> {
         let mut builder = match version {
             Version::V5 => {
                 let expiry = self.options.session_expiry_seconds;
                 let expiry = if first { expiry } else { expiry.min(LATER_SESSION_SECONDS) };
-                let properties = properties_v5(expiry).map_err(|error| Failure::unprepared(&error))?;
+                let properties = properties_v5(expiry).map_err(|error| ConnectFailure::unprepared(&error))?;
                 let mut builder = ConnectOptionsBuilder::new_v5();
                 // `clean_session` would silently turn this into a 3.1.1 connect.
                 builder.clean_start(false).properties(properties);
@@ -198,26 +198,26 @@ pub(super) fn is_prepared(server: &BrokerServer, allowed: &CredentialSettings) -
 }
 
 /// Reads the credentials and validates the TLS files. Both may change between attempts.
-fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Credentials, Failure> {
+fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Credentials, ConnectFailure> {
     let in_row = |error: &dyn Display| format!("{error} (MQTT server with id {})", server.id);
     if let Some(files) = &server.tls {
-        files.read(Utc::now().timestamp()).map_err(|error| Failure::unprepared(&in_row(&error)))?;
+        files.read(Utc::now().timestamp()).map_err(|error| ConnectFailure::unprepared(&in_row(&error)))?;
     }
     let Some((user, password)) = &server.credentials else { return Ok(None) };
     let read = |credential: &Credential, column| {
         credential.read(allowed).map_err(|error| {
-            Failure::unprepared(&format!("{column} of the MQTT server with id {}: {error}", server.id))
+            ConnectFailure::unprepared(&format!("{column} of the MQTT server with id {}: {error}", server.id))
         })
     };
     let (user, password) = (read(user, "username")?, read(password, "password")?);
     // MQTT can send neither.
     let text = user.expose_secret();
     if text.contains('\0') {
-        return Err(Failure::unprepared(&MqttError::Nul("the MQTT user name")));
+        return Err(ConnectFailure::unprepared(&MqttError::Nul("the MQTT user name")));
     }
     if text.len().max(password.expose_secret().len()) > usize::from(u16::MAX) {
         let reason = "username or password is longer than 65,535 bytes";
-        return Err(Failure::unprepared(&in_row(&reason)));
+        return Err(ConnectFailure::unprepared(&in_row(&reason)));
     }
     Ok(Some((user, password)))
 }

@@ -14,7 +14,7 @@ const HEAD_BYTES: usize = 256;
 
 /// Returns DUP and packet identifier, or `None` if the debug format is unknown.
 pub(super) fn delivery_flags(message: &Message) -> Option<(bool, u16)> {
-    let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
+    let mut head = PacketPrefix { bytes: [0; HEAD_BYTES], length: 0 };
     // The writer stops the output with an error on purpose.
     let _ = write!(head, "{message:?}");
     let text = std::str::from_utf8(head.bytes.get(..head.length)?).ok()?;
@@ -30,12 +30,12 @@ fn number_after(text: &str, name: &str) -> Option<u32> {
 }
 
 /// Keeps the first bytes, and fails the write once it has enough.
-struct Head {
+struct PacketPrefix {
     bytes: [u8; HEAD_BYTES],
     length: usize,
 }
 
-impl Write for Head {
+impl Write for PacketPrefix {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         let end = self.length + piece.len();
         let room = self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?;
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn writer_respects_its_capacity() {
-        let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
+        let mut head = PacketPrefix { bytes: [0; HEAD_BYTES], length: 0 };
         assert!(head.write_str(&"x".repeat(HEAD_BYTES)).is_ok());
         assert!(head.write_str("x").is_err());
         assert_eq!(head.length, HEAD_BYTES);
@@ -87,7 +87,7 @@ mod fuzz {
         let dictionary = ["dup: ", "msgid: ", ", ", "properties", "\n", "65536", "1", "-", "ä"];
         crate::fuzzing::fuzz("mqtt_flags", &dictionary, |input| {
             let text = String::from_utf8_lossy(input);
-            let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
+            let mut head = PacketPrefix { bytes: [0; HEAD_BYTES], length: 0 };
             let taken = text.split_inclusive('\n').take_while(|piece| head.write_str(piece).is_ok()).count();
             let kept = std::str::from_utf8(head.bytes.get(..head.length).unwrap()).unwrap();
             assert!(text.starts_with(kept));

@@ -4,7 +4,7 @@ use paho_mqtt::{Error, ReasonCode};
 
 /// Failed attempt to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct ConnectFailure {
     /// Code of the broker, positive; otherwise the code of paho, negative.
     pub(super) code: i32,
     pub(super) kind: FailureKind,
@@ -31,12 +31,12 @@ pub(super) enum FailureKind {
 /// General failure code of paho.
 const GENERAL_FAILURE: i32 = -1;
 
-impl Failure {
+impl ConnectFailure {
     /// Classifies an error of paho. `reachable` probes the broker, because paho gives the same error for an unreachable
     /// broker and for a refusal of MQTT 5.
-    pub(super) fn new(error: &Error, reachable: impl FnOnce() -> Result<(), String>) -> Failure {
+    pub(super) fn new(error: &Error, reachable: impl FnOnce() -> Result<(), String>) -> ConnectFailure {
         match error {
-            Error::ReasonCode(code, _) => Failure {
+            Error::ReasonCode(code, _) => ConnectFailure {
                 code: i32::from(*code as u8),
                 kind: if *code == ReasonCode::UnsupportedProtocolVersion {
                     FailureKind::VersionRefused
@@ -45,30 +45,34 @@ impl Failure {
                 },
                 text: code.to_string(),
             },
-            Error::ConnectReturn(code) => {
-                Failure { code: i32::from(*code as u8), kind: FailureKind::Refused, text: code.to_string() }
-            }
+            Error::ConnectReturn(code) => ConnectFailure {
+                code: i32::from(*code as u8),
+                kind: FailureKind::Refused,
+                text: code.to_string(),
+            },
             error => match reachable() {
-                Ok(()) => Failure::unclear(error),
-                Err(reason) => {
-                    Failure { text: reason, kind: FailureKind::Unreachable, ..Failure::unclear(error) }
-                }
+                Ok(()) => ConnectFailure::unclear(error),
+                Err(reason) => ConnectFailure {
+                    text: reason,
+                    kind: FailureKind::Unreachable,
+                    ..ConnectFailure::unclear(error)
+                },
             },
         }
     }
 
     /// Creates a failure that occurred before any broker was contacted.
-    pub(super) fn unprepared(error: &impl ToString) -> Failure {
-        Failure { code: GENERAL_FAILURE, kind: FailureKind::Unreachable, text: error.to_string() }
+    pub(super) fn unprepared(error: &impl ToString) -> ConnectFailure {
+        ConnectFailure { code: GENERAL_FAILURE, kind: FailureKind::Unreachable, text: error.to_string() }
     }
 
     /// Creates the failure of an overdue attempt.
-    pub(super) fn overdue() -> Failure {
-        Failure::unprepared(&"the MQTT client did not finish the connection attempt")
+    pub(super) fn overdue() -> ConnectFailure {
+        ConnectFailure::unprepared(&"the MQTT client did not finish the connection attempt")
     }
 
     /// Classifies an error of a reachable broker that did not answer properly.
-    fn unclear(error: &Error) -> Failure {
+    fn unclear(error: &Error) -> ConnectFailure {
         let code = match error {
             Error::SocketError(code) | Error::ReceivedDisconnect(code) => *code,
             _ => GENERAL_FAILURE,
@@ -83,7 +87,7 @@ impl Failure {
             Error::TcpConnectTimeout => (FailureKind::Silent, "the broker did not answer in time".to_owned()),
             other => (FailureKind::Unreachable, other.to_string()),
         };
-        Failure { code, kind, text }
+        ConnectFailure { code, kind, text }
     }
 }
 
@@ -101,25 +105,25 @@ mod tests {
     #[test]
     fn broker_codes_are_kept() {
         let v5 = Error::ReasonCode(ReasonCode::NotAuthorized, Properties::new());
-        let v5 = Failure::new(&v5, || panic!("an answer needs no probe"));
+        let v5 = ConnectFailure::new(&v5, || panic!("an answer needs no probe"));
         assert_eq!((v5.code, v5.kind), (135, FailureKind::Refused));
         let v311 = Error::ConnectReturn(ConnectReturnCode::NotAuthorized);
-        let v311 = Failure::new(&v311, || panic!("an answer needs no probe"));
+        let v311 = ConnectFailure::new(&v311, || panic!("an answer needs no probe"));
         assert_eq!((v311.code, v311.kind), (5, FailureKind::Refused));
     }
 
     #[test]
     fn version_is_blamed_only_when_reachable() {
         for error in [Error::Failure, Error::TcpConnectCompletionFailure] {
-            assert_eq!(Failure::new(&error, || Ok(())).kind, FailureKind::NotUnderstood);
-            assert_eq!(Failure::new(&error, refused_by_the_system).kind, FailureKind::Unreachable);
+            assert_eq!(ConnectFailure::new(&error, || Ok(())).kind, FailureKind::NotUnderstood);
+            assert_eq!(ConnectFailure::new(&error, refused_by_the_system).kind, FailureKind::Unreachable);
         }
     }
 
     #[test]
     fn silence_differs_from_absence() {
-        assert_eq!(Failure::new(&Error::TcpConnectTimeout, || Ok(())).kind, FailureKind::Silent);
-        let away = Failure::new(&Error::TcpConnectTimeout, refused_by_the_system);
+        assert_eq!(ConnectFailure::new(&Error::TcpConnectTimeout, || Ok(())).kind, FailureKind::Silent);
+        let away = ConnectFailure::new(&Error::TcpConnectTimeout, refused_by_the_system);
         assert_eq!(away.kind, FailureKind::Unreachable);
     }
 }

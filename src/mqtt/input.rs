@@ -46,12 +46,12 @@ pub(super) enum ConnectionLoss {
 
 /// Returns a waker that makes the thread poll its tokens.
 pub(super) fn progress_waker(inputs: Sender<Input>) -> Waker {
-    Waker::from(Arc::new(Progress(inputs)))
+    Waker::from(Arc::new(ProgressWaker(inputs)))
 }
 
-struct Progress(Sender<Input>);
+struct ProgressWaker(Sender<Input>);
 
-impl Wake for Progress {
+impl Wake for ProgressWaker {
     // Paho wakes this inside its callbacks, so sending must not block. A closed channel has no reader to miss it.
     fn wake(self: Arc<Self>) {
         let _ = self.0.send(Input::Progress);

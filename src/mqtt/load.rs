@@ -13,7 +13,7 @@ pub use discard::{Discarded, discard};
 pub use publisher::Publisher;
 
 /// User name and password.
-pub type Credentials<'a> = (&'a str, &'a str);
+pub type UserPassword<'a> = (&'a str, &'a str);
 
 /// Timeout for subscriptions and acknowledgements.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);

@@ -34,10 +34,10 @@ use tokio::time::timeout;
 
 use self::coalescing::{Coalescing, MessageCount};
 pub(super) use self::connect::Credentials;
-use self::connect::{Start, parse_start};
+use self::connect::{FirstPacket, parse_start};
 use self::dial::dial;
 use self::filter::Filter;
-use self::pump::{End, Pump};
+use self::pump::{ConnectionEnd, Pump};
 pub(super) use self::rejected::{Rejected, Token};
 use super::broker_probe::probe;
 use super::server::BrokerServer;
@@ -53,12 +53,12 @@ const MAX_STARTING: usize = 16;
 #[derive(Debug, Clone)]
 pub(super) struct Relay {
     port: u16,
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<RelayProgress>>,
 }
 
 /// Progress of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Progress {
+enum RelayProgress {
     Dialling,
     /// The broker accepted the TCP connection. MQTT has not started or is running.
     Connected,
@@ -69,7 +69,7 @@ enum Progress {
 }
 
 /// Parameters of the connection.
-pub(super) struct Route {
+pub(super) struct RelayRoute {
     pub(super) server: BrokerServer,
     pub(super) version: Version,
     pub(super) credentials: Credentials,
@@ -79,10 +79,10 @@ pub(super) struct Route {
 
 impl Relay {
     /// Starts listening for our client and connects to the broker.
-    pub(super) fn start(route: Route) -> io::Result<Relay> {
+    pub(super) fn start(route: RelayRoute) -> io::Result<Relay> {
         let listener = StdTcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
-        let progress = Arc::new(Mutex::new(Progress::Dialling));
+        let progress = Arc::new(Mutex::new(RelayProgress::Dialling));
         let relay = Relay { port: listener.local_addr()?.port(), progress };
         let (own, route) = (relay.clone(), Arc::new(route));
         thread::Builder::new().name("mqtt-relay".to_owned()).spawn(move || own.run(listener, &route))?;
@@ -97,46 +97,47 @@ impl Relay {
     /// Whether the broker accepted a connection, or why not.
     pub(super) fn reachable(&self) -> Result<(), String> {
         match &*self.progress() {
-            Progress::Dialling => Err("the broker did not answer in time".to_owned()),
-            Progress::Failed(reason) => Err(reason.clone()),
-            Progress::Connected | Progress::Ended(_) => Ok(()),
+            RelayProgress::Dialling => Err("the broker did not answer in time".to_owned()),
+            RelayProgress::Failed(reason) => Err(reason.clone()),
+            RelayProgress::Connected | RelayProgress::Ended(_) => Ok(()),
         }
     }
 
     /// Returns why the connection ended, if the relay knows.
     pub(super) fn end_reason(&self) -> Option<String> {
         match &*self.progress() {
-            Progress::Ended(reason) => reason.clone(),
+            RelayProgress::Ended(reason) => reason.clone(),
             _ => None,
         }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, RelayProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, listener: StdTcpListener, route: &Arc<Route>) {
+    fn run(&self, listener: StdTcpListener, route: &Arc<RelayRoute>) {
         let messages = MessageCount::default();
         let runtime = match runtime(Coalescing::new(messages.clone(), Instant::now())) {
             Ok(runtime) => runtime,
-            Err(error) => return *self.progress() = Progress::Failed(error.to_string()),
+            Err(error) => return *self.progress() = RelayProgress::Failed(error.to_string()),
         };
         runtime.block_on(self.carry(listener, route, messages));
         // A DNS lookup may block for longer than the relay lives.
         runtime.shutdown_background();
     }
 
-    async fn carry(&self, listener: StdTcpListener, route: &Arc<Route>, messages: MessageCount) {
+    async fn carry(&self, listener: StdTcpListener, route: &Arc<RelayRoute>, messages: MessageCount) {
         let broker = match dial(&route.server).await {
             Ok(broker) => broker,
-            Err(reason) => return *self.progress() = Progress::Failed(reason),
+            Err(reason) => return *self.progress() = RelayProgress::Failed(reason),
         };
-        *self.progress() = Progress::Connected;
+        *self.progress() = RelayProgress::Connected;
         let (client, connect) = match timeout(CLIENT_TIMEOUT, await_client(listener, route)).await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return *self.progress() = Progress::Failed(error.to_string()),
+            Ok(Err(error)) => return *self.progress() = RelayProgress::Failed(error.to_string()),
             Err(_) => {
-                return *self.progress() = Progress::Failed("the MQTT client did not connect".to_owned());
+                return *self.progress() =
+                    RelayProgress::Failed("the MQTT client did not connect".to_owned());
             }
         };
         let mut filter = Filter::new(route.version, route.token.clone(), route.max_payload_bytes, messages);
@@ -160,24 +161,24 @@ fn runtime(coalescing: Coalescing) -> io::Result<Runtime> {
         .build()
 }
 
-fn progress_after(end: &End, is_connected: bool, server: &BrokerServer) -> Progress {
+fn progress_after(end: &ConnectionEnd, is_connected: bool, server: &BrokerServer) -> RelayProgress {
     match end {
-        End::Malformed(problem) => {
-            Progress::Ended(Some(format!("the broker sent an invalid packet: {problem}")))
+        ConnectionEnd::Malformed(problem) => {
+            RelayProgress::Ended(Some(format!("the broker sent an invalid packet: {problem}")))
         }
         // A broker may refuse the client certificate after the handshake.
-        End::Broker(_) if !is_connected && server.tls.is_some() => {
-            probe(server).map_or_else(Progress::Failed, |()| Progress::Ended(None))
+        ConnectionEnd::Broker(_) if !is_connected && server.tls.is_some() => {
+            probe(server).map_or_else(RelayProgress::Failed, |()| RelayProgress::Ended(None))
         }
-        End::Broker(Some(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
-            Progress::Ended(Some(error.to_string()))
+        ConnectionEnd::Broker(Some(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            RelayProgress::Ended(Some(error.to_string()))
         }
-        End::Client | End::Broker(_) => Progress::Ended(None),
+        ConnectionEnd::Client | ConnectionEnd::Broker(_) => RelayProgress::Ended(None),
     }
 }
 
 /// Waits for the connection that starts with the token, and closes all others.
-async fn await_client(listener: StdTcpListener, route: &Arc<Route>) -> io::Result<(TcpStream, Vec<u8>)> {
+async fn await_client(listener: StdTcpListener, route: &Arc<RelayRoute>) -> io::Result<(TcpStream, Vec<u8>)> {
     let listener = TcpListener::from_std(listener)?;
     let mut starting = JoinSet::new();
     loop {
@@ -191,16 +192,16 @@ async fn await_client(listener: StdTcpListener, route: &Arc<Route>) -> io::Resul
 }
 
 /// Reads CONNECT. Returns the connection and the first bytes for the broker, or `None` for a foreign client.
-async fn read_start(mut stream: TcpStream, route: Arc<Route>) -> Option<(TcpStream, Vec<u8>)> {
+async fn read_start(mut stream: TcpStream, route: Arc<RelayRoute>) -> Option<(TcpStream, Vec<u8>)> {
     stream.set_nodelay(true).ok()?;
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; 4096]);
     loop {
         let count = stream.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
         bytes.extend_from_slice(chunk.get(..count)?);
         match parse_start(&bytes, &route.token, &route.credentials) {
-            Start::Incomplete => {}
-            Start::Foreign => return None,
-            Start::Connect(mut packet, used) => {
+            FirstPacket::Incomplete => {}
+            FirstPacket::Foreign => return None,
+            FirstPacket::Connect(mut packet, used) => {
                 packet.extend_from_slice(bytes.get(used..)?);
                 return Some((stream, packet));
             }

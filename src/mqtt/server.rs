@@ -43,10 +43,10 @@ impl BrokerServer {
 
 /// Brokers in the order of attempts, with the state of each.
 #[derive(Debug)]
-pub(super) struct ServerList(Vec<Entry>);
+pub(super) struct ServerList(Vec<ServerEntry>);
 
 #[derive(Debug)]
-struct Entry {
+struct ServerEntry {
     server: Arc<BrokerServer>,
     versions: VersionChoice,
     /// Number of quick losses in a row.
@@ -70,7 +70,7 @@ pub(super) struct VersionChoice {
 
 impl ServerList {
     pub(super) fn new(servers: Vec<BrokerServer>) -> ServerList {
-        ServerList(servers.into_iter().map(Entry::new).collect())
+        ServerList(servers.into_iter().map(ServerEntry::new).collect())
     }
 
     /// Replaces the list and keeps the state of unchanged servers. Returns false if the list is the same.
@@ -83,7 +83,7 @@ impl ServerList {
             .into_iter()
             .map(|server| match before.iter().position(|entry| *entry.server == server) {
                 Some(at) => before.swap_remove(at),
-                None => Entry::new(server),
+                None => ServerEntry::new(server),
             })
             .collect();
         true
@@ -117,7 +117,7 @@ impl ServerList {
         self.entry(server).map(|entry| &mut entry.versions)
     }
 
-    fn entry(&mut self, server: &BrokerServer) -> Option<&mut Entry> {
+    fn entry(&mut self, server: &BrokerServer) -> Option<&mut ServerEntry> {
         self.0.iter_mut().find(|entry| *entry.server == *server)
     }
 
@@ -128,10 +128,10 @@ impl ServerList {
     }
 }
 
-impl Entry {
-    fn new(server: BrokerServer) -> Entry {
+impl ServerEntry {
+    fn new(server: BrokerServer) -> ServerEntry {
         let versions = VersionChoice { prescribed: server.version, ..VersionChoice::default() };
-        Entry { server: Arc::new(server), versions, quick_losses: 0 }
+        ServerEntry { server: Arc::new(server), versions, quick_losses: 0 }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::per_second;
 use crate::bench::subscriber::{Answer, Order};
-use crate::mqtt::load::{Credentials, LoadError, Publisher};
+use crate::mqtt::load::{LoadError, Publisher, UserPassword};
 
 /// Time without a message after which the subscriber ends, because messages may be lost at `QoS` 0.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ pub struct BrokerLoad<'a> {
     /// TCP port.
     pub port: u16,
     /// User name and password.
-    pub credentials: Option<Credentials<'a>>,
+    pub credentials: Option<UserPassword<'a>>,
     /// Prefix of both client ids.
     pub client_id: &'a str,
     /// Quality of service of both clients.

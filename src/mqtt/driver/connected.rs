@@ -19,7 +19,7 @@ use super::super::requests::LossReport;
 use super::super::server::BrokerServer;
 use super::super::version::Version;
 use super::super::watchdog::patience;
-use super::keepalive_probe::{Action, KeepaliveProbe};
+use super::keepalive_probe::{KeepaliveAction, KeepaliveProbe};
 use super::{Driver, Phase, wait};
 use crate::domain::filter_trials::TrialOutcome;
 
@@ -87,9 +87,9 @@ impl Driver {
             self.check_preferred(&connection.server);
         }
         match connection.keepalive_probe.update(self.heartbeat.is_free_for(patience()), now) {
-            Action::Wait => {}
-            Action::Send(request) => self.requests.push(request, connection.terms, now),
-            Action::Close => {
+            KeepaliveAction::Wait => {}
+            KeepaliveAction::Send(request) => self.requests.push(request, connection.terms, now),
+            KeepaliveAction::Close => {
                 drop(connection.client.paho.disconnect(None));
                 return self.lost(&connection, ConnectionLoss::Silent);
             }

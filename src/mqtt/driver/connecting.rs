@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use paho_mqtt::{PropertyCode, ServerResponse, Token};
 
 use super::super::clients::{CONNECT_TIMEOUT, Client};
-use super::super::failure::{Failure, FailureKind};
+use super::super::failure::{ConnectFailure, FailureKind};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
 use super::super::relay::Relay;
@@ -19,14 +19,14 @@ use super::{ATTEMPT_TIMEOUT, Connection, Driver, Phase, wait};
 
 /// Attempt in progress.
 pub(super) struct Attempt {
-    target: Target,
+    target: ConnectTarget,
     client: Client,
     relay: Relay,
     token: Token,
     pub(super) deadline: Instant,
 }
 
-struct Target {
+struct ConnectTarget {
     server: Arc<BrokerServer>,
     version: Version,
 }
@@ -43,10 +43,10 @@ impl Driver {
 
     fn attempt_server(&mut self, server: Arc<BrokerServer>) -> Phase {
         let version = self.servers.versions(&server).map_or(Version::V5, |versions| versions.first());
-        self.attempt(Target { server, version })
+        self.attempt(ConnectTarget { server, version })
     }
 
-    fn attempt(&mut self, target: Target) -> Phase {
+    fn attempt(&mut self, target: ConnectTarget) -> Phase {
         let now = Instant::now();
         let first = self.servers.position(&target.server) == Some(0);
         match self.clients.connect(&target.server, target.version, first) {
@@ -63,7 +63,7 @@ impl Driver {
             Poll::Ready(Ok(response)) => self.established(attempt, &response),
             Poll::Ready(Err(error)) => {
                 self.overdue_since = None;
-                let mut failure = Failure::new(&error, || attempt.relay.reachable());
+                let mut failure = ConnectFailure::new(&error, || attempt.relay.reachable());
                 if failure.kind == FailureKind::NotUnderstood {
                     failure.text = attempt.relay.end_reason().unwrap_or(failure.text);
                 }
@@ -75,7 +75,7 @@ impl Driver {
                 // A waiting message callback blocks paho. Afterwards paho gets its full time again.
                 let excused = !self.heartbeat.is_free_for(2 * CONNECT_TIMEOUT);
                 self.report_overdue_attempts(!excused && attempt.relay.reachable().is_ok());
-                self.failed(attempt.target, &Failure::overdue())
+                self.failed(attempt.target, &ConnectFailure::overdue())
             }
             Poll::Pending => Phase::Connecting(attempt),
         }
@@ -98,7 +98,7 @@ impl Driver {
     }
 
     fn established(&mut self, attempt: Attempt, response: &ServerResponse) -> Phase {
-        let Attempt { target: Target { server, version }, client, relay, .. } = attempt;
+        let Attempt { target: ConnectTarget { server, version }, client, relay, .. } = attempt;
         let available = response.properties().get_int(PropertyCode::SubscriptionIdentifiersAvailable);
         let shares = response.properties().get_int(PropertyCode::SharedSubscriptionAvailable) != Some(0);
         let terms = Terms {
@@ -132,15 +132,15 @@ impl Driver {
         }
     }
 
-    fn failed(&mut self, target: Target, failure: &Failure) -> Phase {
+    fn failed(&mut self, target: ConnectTarget, failure: &ConnectFailure) -> Phase {
         if !self.leaving.is_empty() {
             return self.finish_leaving(false);
         }
-        let Target { server, version } = target;
+        let ConnectTarget { server, version } = target;
         if self.servers.versions(&server).is_some_and(|versions| versions.fall_back(version, failure.kind)) {
             let address = server.address();
             log::info!(server = address.as_str(); "Broker {address} does not seem to support MQTT 5 ({}); trying 3.1.1", failure.text);
-            return self.attempt(Target { server, version: Version::V311 });
+            return self.attempt(ConnectTarget { server, version: Version::V311 });
         }
         // If the list has changed, continue with its first broker.
         let next = match self.servers.position(&server) {

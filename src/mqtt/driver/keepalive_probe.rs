@@ -23,16 +23,16 @@ use super::super::watchdog::patience;
 /// Probe state of a connection.
 pub(super) struct KeepaliveProbe {
     next_at: Instant,
-    pending: Option<Pending>,
+    pending: Option<PendingProbe>,
 }
 
-struct Pending {
+struct PendingProbe {
     answer: oneshot::Receiver<Result<Answers, MqttError>>,
     until: Instant,
 }
 
 /// Action after an update.
-pub(super) enum Action {
+pub(super) enum KeepaliveAction {
     /// Wait.
     Wait,
     /// Send this request.
@@ -53,30 +53,33 @@ impl KeepaliveProbe {
 
     /// Decides the next step. `is_silent` means that nothing arrived for [`patience`] and no message waits for the
     /// inbox.
-    pub(super) fn update(&mut self, is_silent: bool, now: Instant) -> Action {
+    pub(super) fn update(&mut self, is_silent: bool, now: Instant) -> KeepaliveAction {
         match self.pending.as_mut().map(|pending| (pending.answer.try_recv(), pending.until)) {
-            None if now < self.next_at => Action::Wait,
+            None if now < self.next_at => KeepaliveAction::Wait,
             // A message proves the connection, and so does one that waits for space in the inbox.
             _ if !is_silent => self.wait(now),
             None => self.send(now + patience()),
-            Some((Err(TryRecvError::Empty), until)) if now < until => Action::Wait,
+            Some((Err(TryRecvError::Empty), until)) if now < until => KeepaliveAction::Wait,
             // A request times out before the connection does, so the probe is repeated.
             Some((Ok(Err(MqttError::NoAnswer(_))), until)) if now < until => self.send(until),
-            Some((Err(TryRecvError::Empty) | Ok(Err(MqttError::NoAnswer(_))), _)) => Action::Close,
+            Some((Err(TryRecvError::Empty) | Ok(Err(MqttError::NoAnswer(_))), _)) => KeepaliveAction::Close,
             // Any answer proves the connection, even a refusal. A lost connection is reported elsewhere.
             Some((Ok(_) | Err(TryRecvError::Closed), _)) => self.wait(now),
         }
     }
 
-    fn wait(&mut self, now: Instant) -> Action {
+    fn wait(&mut self, now: Instant) -> KeepaliveAction {
         *self = KeepaliveProbe::new(now);
-        Action::Wait
+        KeepaliveAction::Wait
     }
 
-    fn send(&mut self, until: Instant) -> Action {
+    fn send(&mut self, until: Instant) -> KeepaliveAction {
         let (reply, answer) = oneshot::channel();
-        self.pending = Some(Pending { answer, until });
-        Action::Send(Request { kind: RequestKind::Unsubscribe(vec![PROBE_FILTER.to_owned()]), reply })
+        self.pending = Some(PendingProbe { answer, until });
+        KeepaliveAction::Send(Request {
+            kind: RequestKind::Unsubscribe(vec![PROBE_FILTER.to_owned()]),
+            reply,
+        })
     }
 }
 
@@ -93,9 +96,11 @@ mod tests {
     fn sent_probe() -> (KeepaliveProbe, Request, Instant) {
         let begin = Instant::now();
         let mut probe = KeepaliveProbe::new(begin);
-        assert!(matches!(probe.update(true, begin), Action::Wait));
+        assert!(matches!(probe.update(true, begin), KeepaliveAction::Wait));
         let now = begin + patience();
-        let Action::Send(request) = probe.update(true, now) else { panic!("no probe after a silence") };
+        let KeepaliveAction::Send(request) = probe.update(true, now) else {
+            panic!("no probe after a silence")
+        };
         assert_eq!(probe.deadline(), now + patience());
         (probe, request, now)
     }
@@ -106,19 +111,19 @@ mod tests {
         for minute in 1..5 {
             request.reply.send(Err(NO_ANSWER)).unwrap();
             let now = sent_at + Duration::from_mins(minute);
-            let Action::Send(again) = probe.update(true, now) else { panic!("minute {minute}") };
+            let KeepaliveAction::Send(again) = probe.update(true, now) else { panic!("minute {minute}") };
             request = again;
-            assert!(matches!(probe.update(true, now), Action::Wait));
+            assert!(matches!(probe.update(true, now), KeepaliveAction::Wait));
         }
         request.reply.send(Err(NO_ANSWER)).unwrap();
-        assert!(matches!(probe.update(true, sent_at + patience()), Action::Close));
+        assert!(matches!(probe.update(true, sent_at + patience()), KeepaliveAction::Close));
     }
 
     #[test]
     fn lost_probe_ends_at_the_deadline() {
         let (mut probe, _request, sent_at) = sent_probe();
-        assert!(matches!(probe.update(true, sent_at + patience() / 2), Action::Wait));
-        assert!(matches!(probe.update(true, sent_at + patience()), Action::Close));
+        assert!(matches!(probe.update(true, sent_at + patience() / 2), KeepaliveAction::Wait));
+        assert!(matches!(probe.update(true, sent_at + patience()), KeepaliveAction::Close));
     }
 
     #[test]
@@ -126,13 +131,13 @@ mod tests {
         let (mut probe, request, sent_at) = sent_probe();
         let late = sent_at + patience() / 2;
         request.reply.send(Ok(Vec::new())).unwrap();
-        assert!(matches!(probe.update(true, late), Action::Wait));
+        assert!(matches!(probe.update(true, late), KeepaliveAction::Wait));
         assert_eq!(probe.deadline(), late + patience());
 
         let (mut probe, request, sent_at) = sent_probe();
         request.reply.send(Err(NO_ANSWER)).unwrap();
         let much_later = sent_at + 2 * patience();
-        assert!(matches!(probe.update(false, much_later), Action::Wait));
+        assert!(matches!(probe.update(false, much_later), KeepaliveAction::Wait));
         assert_eq!(probe.deadline(), much_later + patience(), "no update is due meanwhile");
     }
 }

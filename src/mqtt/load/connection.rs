@@ -7,10 +7,10 @@ use paho_mqtt::{
     MQTT_VERSION_5, PersistenceType,
 };
 
-use super::{Credentials, LoadError};
+use super::{LoadError, UserPassword};
 use crate::mqtt::broker_probe::probe_tcp;
 use crate::mqtt::clients::{CONNECT_TIMEOUT, server_uri};
-use crate::mqtt::failure::{Failure, FailureKind};
+use crate::mqtt::failure::{ConnectFailure, FailureKind};
 use crate::mqtt::version::Version;
 
 /// Long enough that no ping disturbs a measurement.
@@ -19,15 +19,18 @@ const KEEPALIVE: Duration = Duration::from_mins(10);
 /// Maximum number of messages in flight. With MQTT 5 paho also respects a lower limit of the broker.
 const MAX_INFLIGHT: i32 = 65_535;
 
-pub(super) struct Target<'a> {
+pub(super) struct LoadTarget<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) client_id: &'a str,
-    pub(super) credentials: Option<Credentials<'a>>,
+    pub(super) credentials: Option<UserPassword<'a>>,
 }
 
 /// Connects a new client. `prepare` sets its callbacks before.
-pub(super) fn connect(target: &Target<'_>, prepare: impl Fn(&AsyncClient)) -> Result<AsyncClient, LoadError> {
+pub(super) fn connect(
+    target: &LoadTarget<'_>,
+    prepare: impl Fn(&AsyncClient),
+) -> Result<AsyncClient, LoadError> {
     reject_nul(target.host, "the broker's host")?;
     reject_nul(target.client_id, "the MQTT client id")?;
     reject_nul(target.credentials.map_or("", |(user, _)| user), "the MQTT user name")?;
@@ -50,10 +53,10 @@ fn is_version_failure(kind: FailureKind) -> bool {
 }
 
 fn attempt(
-    target: &Target<'_>,
+    target: &LoadTarget<'_>,
     version: Version,
     prepare: &impl Fn(&AsyncClient),
-) -> Result<Result<AsyncClient, Failure>, LoadError> {
+) -> Result<Result<AsyncClient, ConnectFailure>, LoadError> {
     let client = CreateOptionsBuilder::new()
         .server_uri(server_uri(target.host, target.port))
         .client_id(target.client_id)
@@ -73,12 +76,12 @@ fn attempt(
     // Paho ends the attempt itself, but checks its clock rarely.
     let outcome = client.connect(options(target, version)).wait_for(CONNECT_TIMEOUT * 2);
     let failure = |error| {
-        Failure::new(&error, || probe_tcp(target.host, target.port).map_err(|error| error.to_string()))
+        ConnectFailure::new(&error, || probe_tcp(target.host, target.port).map_err(|error| error.to_string()))
     };
     Ok(outcome.map(|_| client).map_err(failure))
 }
 
-fn options(target: &Target<'_>, version: Version) -> ConnectOptions {
+fn options(target: &LoadTarget<'_>, version: Version) -> ConnectOptions {
     let mut builder = match version {
         Version::V5 => ConnectOptionsBuilder::new_v5(),
         Version::V311 => ConnectOptionsBuilder::with_mqtt_version(MQTT_VERSION_3_1_1),

@@ -4,8 +4,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection::{Target, connect, reject_nul};
-use super::{ANSWER_TIMEOUT, Credentials, LoadError};
+use super::connection::{LoadTarget, connect, reject_nul};
+use super::{ANSWER_TIMEOUT, LoadError, UserPassword};
 
 /// Lowest reason code of a refusal.
 const REFUSED: i32 = 128;
@@ -30,7 +30,7 @@ pub fn discard(
     client_id: &str,
     qos: u8,
     filter: &str,
-    credentials: Option<Credentials<'_>>,
+    credentials: Option<UserPassword<'_>>,
     count: u64,
     idle: Duration,
     on_ready: &mut dyn FnMut(),
@@ -41,7 +41,7 @@ pub fn discard(
     }
     let (end_sender, end_receiver) = sync_channel(1);
     let tally = Arc::new(Tally { count, arrivals: Mutex::default(), end_sender });
-    let client = connect(&Target { host, port, client_id, credentials }, |client| {
+    let client = connect(&LoadTarget { host, port, client_id, credentials }, |client| {
         let taking = Arc::clone(&tally);
         // A call without a message only marks the end of a connection.
         client.set_message_callback(move |_, message| {
@@ -50,8 +50,8 @@ pub fn discard(
             }
         });
         let (lost, disconnected) = (Arc::clone(&tally), Arc::clone(&tally));
-        client.set_connection_lost_callback(move |_| lost.end(End::Lost));
-        client.set_disconnected_callback(move |_, _, _| disconnected.end(End::Lost));
+        client.set_connection_lost_callback(move |_| lost.end(DiscardEvent::Lost));
+        client.set_disconnected_callback(move |_, _, _| disconnected.end(DiscardEvent::Lost));
     })?;
     let refused = |reason| LoadError::Subscribe { filter: filter.to_owned(), reason };
     let answer = client.subscribe(filter, i32::from(qos)).wait_for(ANSWER_TIMEOUT);
@@ -67,7 +67,7 @@ pub fn discard(
 }
 
 /// Event that ends the wait early.
-enum End {
+enum DiscardEvent {
     Counted,
     Lost,
 }
@@ -75,12 +75,12 @@ enum End {
 struct Tally {
     /// Number of messages to wait for.
     count: u64,
-    arrivals: Mutex<Arrivals>,
-    end_sender: SyncSender<End>,
+    arrivals: Mutex<ReceivedCount>,
+    end_sender: SyncSender<DiscardEvent>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Arrivals {
+struct ReceivedCount {
     messages: u64,
     /// Times of the first and the last message.
     span: Option<(Instant, Instant)>,
@@ -94,22 +94,26 @@ impl Tally {
         arrivals.messages += 1;
         arrivals.span = Some((arrivals.span.map_or(now, |(first, _)| first), now));
         if arrivals.messages == self.count {
-            self.end(End::Counted);
+            self.end(DiscardEvent::Counted);
         }
     }
 
-    fn end(&self, end: End) {
+    fn end(&self, end: DiscardEvent) {
         // A full channel already holds the first end, which counts.
         let _ = self.end_sender.try_send(end);
     }
 
-    fn await_end(&self, end_receiver: &Receiver<End>, idle: Duration) -> Result<Discarded, LoadError> {
+    fn await_end(
+        &self,
+        end_receiver: &Receiver<DiscardEvent>,
+        idle: Duration,
+    ) -> Result<Discarded, LoadError> {
         let begun = Instant::now();
         loop {
             let quiet_since = self.lock().span.map_or(begun, |(_, last)| last);
             match end_receiver.recv_timeout(idle.saturating_sub(quiet_since.elapsed())) {
-                Ok(End::Lost) => return Err(LoadError::Lost),
-                Ok(End::Counted) => break,
+                Ok(DiscardEvent::Lost) => return Err(LoadError::Lost),
+                Ok(DiscardEvent::Counted) => break,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     let last = self.lock().span.map_or(begun, |(_, last)| last);
                     if last == quiet_since {
@@ -122,13 +126,13 @@ impl Tally {
     }
 
     /// Locks the counters, which stay valid after a panic elsewhere.
-    fn lock(&self) -> MutexGuard<'_, Arrivals> {
+    fn lock(&self) -> MutexGuard<'_, ReceivedCount> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl From<Arrivals> for Discarded {
-    fn from(arrivals: Arrivals) -> Discarded {
+impl From<ReceivedCount> for Discarded {
+    fn from(arrivals: ReceivedCount) -> Discarded {
         let Some((first, last)) = arrivals.span else { return Discarded::default() };
         Discarded { messages: arrivals.messages, first_to_last: last - first, last_at: Some(last) }
     }

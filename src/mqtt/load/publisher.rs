@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use paho_mqtt::{AsyncClient, DeliveryToken, Message};
 
-use super::connection::{Target, connect, reject_nul};
-use super::{ANSWER_TIMEOUT, Credentials, LoadError};
+use super::connection::{LoadTarget, connect, reject_nul};
+use super::{ANSWER_TIMEOUT, LoadError, UserPassword};
 
 /// Maximum number of unacknowledged messages. Paho scans all of them twice per published message. A larger window costs
 /// more than the fewer pauses save.
@@ -42,12 +42,12 @@ impl Publisher {
         port: u16,
         client_id: &str,
         qos: u8,
-        credentials: Option<Credentials<'_>>,
+        credentials: Option<UserPassword<'_>>,
     ) -> Result<Publisher, LoadError> {
         if qos > 2 {
             return Err(LoadError::Qos(qos));
         }
-        let client = connect(&Target { host, port, client_id, credentials }, |_| ())?;
+        let client = connect(&LoadTarget { host, port, client_id, credentials }, |_| ())?;
         let unacknowledged = VecDeque::with_capacity(WINDOW);
         Ok(Publisher { client, qos: i32::from(qos), unacknowledged })
     }

@@ -5,7 +5,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::packet::{Fields, Malformed};
+use super::packet::{Malformed, PacketFields};
 use super::rejected::{Token, push_length, push_prefixed};
 
 const CONNECT: u8 = 0x10;
@@ -21,7 +21,7 @@ pub(in super::super) type Credentials = Option<(SecretString, SecretString)>;
 
 /// Classification of the first bytes on a connection to the relay.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub(super) enum FirstPacket {
     Incomplete,
     /// Not a CONNECT packet with our token.
     Foreign,
@@ -30,14 +30,14 @@ pub(super) enum Start {
 }
 
 /// Parses CONNECT and replaces the token by the credentials.
-pub(super) fn parse_start(bytes: &[u8], token: &Token, credentials: &Credentials) -> Start {
+pub(super) fn parse_start(bytes: &[u8], token: &Token, credentials: &Credentials) -> FirstPacket {
     match parse(bytes) {
         Ok(Some((body, used))) => match replace(body, token, credentials) {
-            Ok(Some(packet)) => Start::Connect(packet, used),
-            Ok(None) | Err(_) => Start::Foreign,
+            Ok(Some(packet)) => FirstPacket::Connect(packet, used),
+            Ok(None) | Err(_) => FirstPacket::Foreign,
         },
-        Ok(None) => Start::Incomplete,
-        Err(_) => Start::Foreign,
+        Ok(None) => FirstPacket::Incomplete,
+        Err(_) => FirstPacket::Foreign,
     }
 }
 
@@ -46,7 +46,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
     if *first != CONNECT {
         return Err(Malformed::Type(first >> 4));
     }
-    let mut fields = Fields(rest);
+    let mut fields = PacketFields(rest);
     let length = match fields.variable_length() {
         Err(Malformed::Truncated) => return Ok(None),
         length => length?,
@@ -59,7 +59,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
 
 /// Replaces the token. Returns `None` if the user name is not the token.
 fn replace(body: &[u8], token: &Token, credentials: &Credentials) -> Result<Option<Vec<u8>>, Malformed> {
-    let mut fields = Fields(body);
+    let mut fields = PacketFields(body);
     fields.prefixed()?;
     let level = fields.byte()?;
     let flags_at = body.len() - fields.0.len();
@@ -126,10 +126,10 @@ mod tests {
             let expected = connect(level, 0xc0, &[b"user", b"hush"]);
             assert_eq!(
                 parse_start(&ours, &token, &Some(credentials())),
-                Start::Connect(expected, ours.len())
+                FirstPacket::Connect(expected, ours.len())
             );
             let expected = connect(level, 0, &[]);
-            assert_eq!(parse_start(&ours, &token, &None), Start::Connect(expected, ours.len()));
+            assert_eq!(parse_start(&ours, &token, &None), FirstPacket::Connect(expected, ours.len()));
         }
     }
 
@@ -146,7 +146,11 @@ mod tests {
             vec![CONNECT, 0xff, 0xff, 0xff, 0x7f],
             vec![CONNECT, 0],
         ] {
-            assert_eq!(parse_start(&foreign, &token, &Some(credentials())), Start::Foreign, "{foreign:?}");
+            assert_eq!(
+                parse_start(&foreign, &token, &Some(credentials())),
+                FirstPacket::Foreign,
+                "{foreign:?}"
+            );
         }
     }
 
@@ -155,7 +159,7 @@ mod tests {
         let token = Token::new();
         let ours = connect(5, 0x80, &[token.as_str().as_bytes()]);
         for end in 0..ours.len() {
-            assert_eq!(parse_start(&ours[..end], &token, &None), Start::Incomplete);
+            assert_eq!(parse_start(&ours[..end], &token, &None), FirstPacket::Incomplete);
         }
     }
 }

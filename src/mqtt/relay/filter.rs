@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::version::Version;
 use super::coalescing::MessageCount;
-use super::packet::{Header, Kind, Malformed, Publish, check};
+use super::packet::{FixedHeader, Malformed, PacketType, Publish, check};
 use super::rejected::{Rejected, Token, lossy_topic};
 use crate::domain::message::{MAX_HEAD_BYTES, Unfit, UnfitReason};
 
@@ -94,9 +94,9 @@ impl Filter {
             if self.skipping.is_some() {
                 rest = self.skip(rest, out);
             }
-            let Some(header) = Header::parse(rest, self.version)? else { break };
+            let Some(header) = FixedHeader::parse(rest, self.version)? else { break };
             self.check_order(header.kind)?;
-            let used = if header.kind == Kind::Publish && header.body_bytes > self.max_publish_bytes {
+            let used = if header.kind == PacketType::Publish && header.body_bytes > self.max_publish_bytes {
                 self.start_skipping(header, rest)
             } else {
                 self.process_packet(header, rest, out)?
@@ -109,8 +109,8 @@ impl Filter {
         Ok(bytes.len() - rest.len())
     }
 
-    fn check_order(&self, kind: Kind) -> Result<(), Malformed> {
-        if (kind == Kind::ConnAck) == self.is_connected && kind != Kind::Disconnect {
+    fn check_order(&self, kind: PacketType) -> Result<(), Malformed> {
+        if (kind == PacketType::ConnAck) == self.is_connected && kind != PacketType::Disconnect {
             return Err(Malformed::Order(kind.name()));
         }
         Ok(())
@@ -119,17 +119,17 @@ impl Filter {
     /// Processes one packet. Returns its size, or 0 while it is incomplete.
     fn process_packet(
         &mut self,
-        header: Header,
+        header: FixedHeader,
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<usize, Malformed> {
-        if header.kind != Kind::Publish && header.body_bytes > MAX_CONTROL_BYTES {
+        if header.kind != PacketType::Publish && header.body_bytes > MAX_CONTROL_BYTES {
             return Err(Malformed::TooLong { kind: header.kind.name(), bytes: header.body_bytes });
         }
         let Some(packet) = bytes.get(..header.packet_bytes()) else { return Ok(0) };
         let body = packet.get(header.bytes..).unwrap_or_default();
         match header.kind {
-            Kind::Publish => {
+            PacketType::Publish => {
                 self.messages.add_one();
                 let publish = Publish::parse(header.flags, body, self.version);
                 match unfit(&publish) {
@@ -139,7 +139,7 @@ impl Filter {
             }
             kind => {
                 check(header, body, self.version)?;
-                self.is_connected |= kind == Kind::ConnAck;
+                self.is_connected |= kind == PacketType::ConnAck;
                 out.extend_from_slice(packet);
             }
         }
@@ -159,7 +159,7 @@ impl Filter {
 
     /// Starts to skip a long PUBLISH once topic, properties and the beginning of the payload are there. Returns 0 until
     /// then.
-    fn start_skipping(&mut self, header: Header, bytes: &[u8]) -> usize {
+    fn start_skipping(&mut self, header: FixedHeader, bytes: &[u8]) -> usize {
         let kept = header.body_bytes.min(MAX_PUBLISH_HEAD_BYTES + MAX_HEAD_BYTES);
         let Some(body) = bytes.get(header.bytes..header.bytes + kept) else { return 0 };
         let publish = Publish::parse(header.flags, body, self.version);
@@ -252,8 +252,8 @@ mod tests {
 
     /// Returns the rejected message in the only packet for paho, and the rest of that packet.
     fn rejected(filter: &Filter, out: &[u8]) -> (Rejected, u8, Publish) {
-        let header = Header::parse(out, Version::V5).unwrap().unwrap();
-        assert_eq!((header.kind, header.packet_bytes()), (Kind::Publish, out.len()));
+        let header = FixedHeader::parse(out, Version::V5).unwrap().unwrap();
+        assert_eq!((header.kind, header.packet_bytes()), (PacketType::Publish, out.len()));
         let body = &out[header.bytes..];
         let publish = Publish::parse(header.flags, body, Version::V5);
         assert_eq!(&body[publish.topic.clone()], filter.token.as_str().as_bytes());
@@ -399,10 +399,10 @@ mod fuzz {
     /// Checks that `out` holds only complete packets that paho can parse, and returns their kinds.
     fn kinds_of_valid_packets(mut out: &[u8], version: Version) -> Vec<&'static str> {
         let mut kinds = Vec::new();
-        while let Some(header) = Header::parse(out, version).unwrap() {
+        while let Some(header) = FixedHeader::parse(out, version).unwrap() {
             let (packet, behind) = out.split_at(header.packet_bytes());
             let body = &packet[header.bytes..];
-            if header.kind == Kind::Publish {
+            if header.kind == PacketType::Publish {
                 assert_eq!(unfit(&Publish::parse(header.flags, body, version)), None);
             }
             check(header, body, version).unwrap();

@@ -32,7 +32,7 @@ pub(super) enum Malformed {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PacketType {
     ConnAck,
     Publish,
     /// PUBACK, PUBREC, PUBREL and PUBCOMP.
@@ -43,37 +43,37 @@ pub(super) enum Kind {
     Disconnect,
 }
 
-impl Kind {
-    fn from_type(number: u8, version: Version) -> Result<Kind, Malformed> {
+impl PacketType {
+    fn from_type(number: u8, version: Version) -> Result<PacketType, Malformed> {
         Ok(match number {
-            2 => Kind::ConnAck,
-            3 => Kind::Publish,
-            4..=7 => Kind::Ack,
-            9 => Kind::SubAck,
-            11 => Kind::UnsubAck,
-            13 => Kind::PingResp,
-            14 if version == Version::V5 => Kind::Disconnect,
+            2 => PacketType::ConnAck,
+            3 => PacketType::Publish,
+            4..=7 => PacketType::Ack,
+            9 => PacketType::SubAck,
+            11 => PacketType::UnsubAck,
+            13 => PacketType::PingResp,
+            14 if version == Version::V5 => PacketType::Disconnect,
             other => return Err(Malformed::Type(other)),
         })
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Kind::ConnAck => "CONNACK",
-            Kind::Publish => "PUBLISH",
-            Kind::Ack => "PUBACK, PUBREC, PUBREL or PUBCOMP",
-            Kind::SubAck => "SUBACK",
-            Kind::UnsubAck => "UNSUBACK",
-            Kind::PingResp => "PINGRESP",
-            Kind::Disconnect => "DISCONNECT",
+            PacketType::ConnAck => "CONNACK",
+            PacketType::Publish => "PUBLISH",
+            PacketType::Ack => "PUBACK, PUBREC, PUBREL or PUBCOMP",
+            PacketType::SubAck => "SUBACK",
+            PacketType::UnsubAck => "UNSUBACK",
+            PacketType::PingResp => "PINGRESP",
+            PacketType::Disconnect => "DISCONNECT",
         }
     }
 }
 
 /// Fixed header of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: Kind,
+pub(super) struct FixedHeader {
+    pub(super) kind: PacketType,
     /// Lower four bits of the first byte.
     pub(super) flags: u8,
     /// Size of the fixed header.
@@ -82,14 +82,14 @@ pub(super) struct Header {
     pub(super) body_bytes: usize,
 }
 
-impl Header {
+impl FixedHeader {
     /// Parses a fixed header. Returns `None` if bytes are missing.
-    pub(super) fn parse(bytes: &[u8], version: Version) -> Result<Option<Header>, Malformed> {
+    pub(super) fn parse(bytes: &[u8], version: Version) -> Result<Option<FixedHeader>, Malformed> {
         let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
-        let kind = Kind::from_type(first >> 4, version)?;
-        let mut fields = Fields(rest);
+        let kind = PacketType::from_type(first >> 4, version)?;
+        let mut fields = PacketFields(rest);
         match fields.variable_length() {
-            Ok(body_bytes) => Ok(Some(Header {
+            Ok(body_bytes) => Ok(Some(FixedHeader {
                 kind,
                 flags: first & 0x0f,
                 bytes: bytes.len() - fields.0.len(),
@@ -107,9 +107,9 @@ impl Header {
 
 /// Unread fields of a packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(super) struct PacketFields<'a>(pub(super) &'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> PacketFields<'a> {
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed::Truncated)?;
         self.0 = rest;
@@ -153,7 +153,7 @@ impl<'a> Fields<'a> {
         mut on_subscription: impl FnMut(SubscriptionId),
     ) -> Result<(), Malformed> {
         let length = self.variable_length()?;
-        let mut properties = Fields(self.take(length)?);
+        let mut properties = PacketFields(self.take(length)?);
         while !properties.0.is_empty() {
             match properties.byte()? {
                 0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28..=0x2a => {
@@ -190,31 +190,33 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
 }
 
 /// Checks the body of a packet other than PUBLISH, because paho parses all of its fields.
-pub(super) fn check(header: Header, body: &[u8], version: Version) -> Result<(), Malformed> {
-    let mut fields = Fields(body);
+pub(super) fn check(header: FixedHeader, body: &[u8], version: Version) -> Result<(), Malformed> {
+    let mut fields = PacketFields(body);
     match (header.kind, version) {
-        (Kind::Publish | Kind::PingResp, _) => Ok(()),
-        (Kind::ConnAck | Kind::Ack | Kind::UnsubAck, Version::V311) => fields.take(2).map(|_| ()),
-        (Kind::ConnAck, Version::V5) => {
+        (PacketType::Publish | PacketType::PingResp, _) => Ok(()),
+        (PacketType::ConnAck | PacketType::Ack | PacketType::UnsubAck, Version::V311) => {
+            fields.take(2).map(|_| ())
+        }
+        (PacketType::ConnAck, Version::V5) => {
             fields.take(2)?;
             fields.properties(|_| {})
         }
-        (Kind::SubAck, Version::V311) => fields.take(3).map(|_| ()),
-        (Kind::SubAck | Kind::UnsubAck, Version::V5) => {
+        (PacketType::SubAck, Version::V311) => fields.take(3).map(|_| ()),
+        (PacketType::SubAck | PacketType::UnsubAck, Version::V5) => {
             fields.take(2)?;
             fields.properties(|_| {})?;
             fields.byte().map(|_| ())
         }
-        (Kind::Ack, Version::V5) => {
+        (PacketType::Ack, Version::V5) => {
             fields.take(2)?;
             reason_and_properties(fields)
         }
-        (Kind::Disconnect, _) => reason_and_properties(fields),
+        (PacketType::Disconnect, _) => reason_and_properties(fields),
     }
 }
 
 /// Checks reason code and properties, which may both be missing at the end of a packet.
-fn reason_and_properties(mut fields: Fields<'_>) -> Result<(), Malformed> {
+fn reason_and_properties(mut fields: PacketFields<'_>) -> Result<(), Malformed> {
     if fields.byte().is_err() || fields.0.is_empty() { Ok(()) } else { fields.properties(|_| {}) }
 }
 
@@ -239,7 +241,7 @@ impl Publish {
     }
 
     fn read_up_to_payload(&mut self, flags: u8, body: &[u8], version: Version) -> Result<usize, Malformed> {
-        let mut fields = Fields(body);
+        let mut fields = PacketFields(body);
         let topic_bytes = usize::from(fields.two_bytes()?);
         self.topic = 2..(2 + topic_bytes).min(body.len());
         self.topic_is_text = is_text(body.get(self.topic.clone()).unwrap_or_default());

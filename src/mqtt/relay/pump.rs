@@ -21,7 +21,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Side that ended the connection, and the cause.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ConnectionEnd {
     Client,
     /// `None`: the broker closed the connection in order.
     Broker(Option<io::Error>),
@@ -45,9 +45,9 @@ impl Pump {
     }
 
     /// Sends `connect` to the broker, then copies in both directions.
-    pub(super) async fn run(&mut self, connect: &[u8], filter: &mut Filter) -> End {
+    pub(super) async fn run(&mut self, connect: &[u8], filter: &mut Filter) -> ConnectionEnd {
         if let Err(error) = send(&mut self.to_broker, connect).await {
-            return End::Broker(Some(error));
+            return ConnectionEnd::Broker(Some(error));
         }
         tokio::select! {
             end = download(&mut self.from_broker, &mut self.to_client, filter) => end,
@@ -56,10 +56,12 @@ impl Pump {
     }
 
     /// Closes the connection that has not ended.
-    pub(super) async fn close(mut self, end: &End) {
+    pub(super) async fn close(mut self, end: &ConnectionEnd) {
         match end {
-            End::Client => close(&mut self.to_broker, &mut self.from_broker).await,
-            End::Broker(_) | End::Malformed(_) => close(&mut self.to_client, &mut self.from_client).await,
+            ConnectionEnd::Client => close(&mut self.to_broker, &mut self.from_broker).await,
+            ConnectionEnd::Broker(_) | ConnectionEnd::Malformed(_) => {
+                close(&mut self.to_client, &mut self.from_client).await
+            }
         }
     }
 }
@@ -68,37 +70,37 @@ async fn download(
     from: &mut ReadHalf<Box<dyn Stream>>,
     to: &mut WriteHalf<TcpStream>,
     filter: &mut Filter,
-) -> End {
+) -> ConnectionEnd {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut out = Vec::with_capacity(CHUNK_BYTES);
     loop {
         let bytes = match from.read(&mut chunk).await {
-            Ok(0) => return End::Broker(None),
+            Ok(0) => return ConnectionEnd::Broker(None),
             Ok(count) => chunk.get(..count).unwrap_or_default(),
-            Err(error) => return End::Broker(Some(error)),
+            Err(error) => return ConnectionEnd::Broker(Some(error)),
         };
         let taken = filter.process(bytes, &mut out);
         // Packets before an invalid one are still passed on.
         if to.write_all(&out).await.is_err() {
-            return End::Client;
+            return ConnectionEnd::Client;
         }
         if let Err(malformed) = taken {
-            return End::Malformed(malformed);
+            return ConnectionEnd::Malformed(malformed);
         }
         out.clear();
         out.shrink_to(KEPT_BYTES);
     }
 }
 
-async fn upload(from: &mut ReadHalf<TcpStream>, to: &mut WriteHalf<Box<dyn Stream>>) -> End {
+async fn upload(from: &mut ReadHalf<TcpStream>, to: &mut WriteHalf<Box<dyn Stream>>) -> ConnectionEnd {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let bytes = match from.read(&mut chunk).await {
-            Ok(0) | Err(_) => return End::Client,
+            Ok(0) | Err(_) => return ConnectionEnd::Client,
             Ok(count) => chunk.get(..count).unwrap_or_default(),
         };
         if let Err(error) = send(to, bytes).await {
-            return End::Broker(Some(error));
+            return ConnectionEnd::Broker(Some(error));
         }
     }
 }

@@ -33,7 +33,7 @@ mod tables;
 mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};
-pub use audit::{AuditProgress, LaneRow, audit, lane_rows};
+pub use audit::{AuditProgress, StoredLane, audit, lane_rows};
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use batch::for_benches;

@@ -137,13 +137,13 @@ async fn what_is_delivered_is_deleted_and_nothing_else(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
     insert(&test, US, 1, 1..=5).await;
     insert(&test, US, 2, 1..=5).await;
-    outbox.settle(&[]).await.unwrap();
+    outbox.write_outcomes(&[]).await.unwrap();
     assert_eq!(rows_left(&test).await, 10);
     let delivered = [(1, 1), (1, 2), (1, 3), (2, 5), (2, 77)];
     let delivered = delivered.map(|(flow, offset)| Outcome::Delivered { key: key(US, flow, offset) });
-    outbox.settle(&delivered).await.unwrap();
+    outbox.write_outcomes(&delivered).await.unwrap();
     // Of unknown outcome: once more does no harm.
-    outbox.settle(&delivered).await.unwrap();
+    outbox.write_outcomes(&delivered).await.unwrap();
     assert_eq!(numbers(&outbox.load(1, None, 9, 9999).await.unwrap()), [4, 5]);
     assert_eq!(numbers(&outbox.load(2, None, 9, 9999).await.unwrap()), [1, 2, 3, 4]);
 }
@@ -154,7 +154,7 @@ async fn a_failed_delivery_is_put_off_by_the_clock_of_the_database(test: TestDat
     let error = "é".repeat(3000);
     let retry_in = Duration::from_millis(600_500);
     let failed = Outcome::Failed { key: key(US, 1, 1), attempts: 3, retry_in, error };
-    outbox.settle(&[failed]).await.unwrap();
+    outbox.write_outcomes(&[failed]).await.unwrap();
     let loaded = outbox.load(1, None, 1, 9999).await.unwrap();
     let row = &loaded.items[0];
     assert_eq!(row.item.attempts, 3);
@@ -171,8 +171,8 @@ async fn what_expires_becomes_a_dead_letter_with_all_it_was(test: TestDatabase) 
         reason: DeadLetterReason::OutboxExpired,
         detail: "HTTP status 500".to_owned(),
     };
-    outbox.settle(std::slice::from_ref(&expired)).await.unwrap();
-    outbox.settle(&[expired]).await.unwrap();
+    outbox.write_outcomes(std::slice::from_ref(&expired)).await.unwrap();
+    outbox.write_outcomes(&[expired]).await.unwrap();
     assert_eq!(numbers(&outbox.load(7, None, 9, 9999).await.unwrap()), [42]);
     let row = &test.rows("SELECT * FROM dead_letters").await[0];
     assert_eq!(row.try_get::<String>("", "reason").unwrap(), "outbox_expired");
@@ -203,7 +203,7 @@ async fn rows_that_have_changed_hands_are_left_to_their_new_owner_unless_deliver
         Outcome::GivenUp { key: key(US, 1, 2), reason: DeadLetterReason::OutboxExpired, detail: error },
         Outcome::Delivered { key: key(US, 1, 3) },
     ];
-    outbox.settle(&outcomes).await.unwrap();
+    outbox.write_outcomes(&outcomes).await.unwrap();
     assert_eq!(rows_left(&test).await, 2);
     assert_eq!(test.value::<i64>("SELECT MAX(attempts) FROM outbox").await, 0);
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM dead_letters").await, 0);
@@ -211,10 +211,10 @@ async fn rows_that_have_changed_hands_are_left_to_their_new_owner_unless_deliver
 
 async fn a_lease_that_ran_out_is_begun_anew(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
-    assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Begun);
+    assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Acquired);
     assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Held);
     lease(&test, US, -1).await;
-    assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Begun);
+    assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Acquired);
     assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Held);
 }
 

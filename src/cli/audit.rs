@@ -13,7 +13,7 @@ use crate::domain::audit::{Facts, InboxFacts, LaneFacts, Severity, check};
 use crate::domain::identity::{Consent, StartDecision, decide_start};
 use crate::inbox::{Survey, survey};
 use crate::settings::Settings;
-use crate::store::{self, AuditProgress, Database, LaneRow};
+use crate::store::{self, AuditProgress, Database, StoredLane};
 
 /// Minimum time between two progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ async fn mismatches(
     })
 }
 
-fn lane_facts(found: &Survey, lane: u32, rows: &[LaneRow]) -> LaneFacts {
+fn lane_facts(found: &Survey, lane: u32, rows: &[StoredLane]) -> LaneFacts {
     let id = found.id.to_string();
     let row = rows.iter().find(|row| row.inbox_id == id && row.lane == i64::from(lane));
     let next_offset = row.map(|row| row.next_offset);

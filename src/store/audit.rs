@@ -23,7 +23,7 @@ use crate::domain::audit::{Facts, FlowFacts, StoredFacts};
 use crate::domain::message::Offset;
 
 /// The progress of the reading: rows of `data` read, and the highest key ahead.
-type Progress<'a> = dyn FnMut(AuditProgress) + 'a;
+type ProgressCallback<'a> = dyn FnMut(AuditProgress) + 'a;
 
 /// A place in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct AuditProgress {
 
 /// The position of a lane of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaneRow {
+pub struct StoredLane {
     /// The name of the inbox.
     pub inbox_id: String,
     /// The lane.
@@ -55,12 +55,12 @@ pub struct LaneRow {
 pub async fn audit(
     database: &Database,
     only: Option<&str>,
-    progress: &mut Progress<'_>,
+    progress: &mut ProgressCallback<'_>,
 ) -> Result<Facts, StoreError> {
     let limits = load_limits(database).await?;
     let numbers = numbers_used(database, &limits).await?;
     let running_out = numbers.into_iter().filter_map(NumbersUsed::warning).collect();
-    let snapshot = Snapshot::begin(database).await?;
+    let snapshot = AuditSnapshot::begin(database).await?;
     let mut flows = snapshot.flows(only).await?;
     let mut stored = snapshot.stored(only, progress).await?;
     for flow in flows.values_mut() {
@@ -77,7 +77,7 @@ pub async fn audit(
 }
 
 /// The present positions of the lanes of all inboxes.
-pub async fn lane_rows(database: &Database) -> Result<Vec<LaneRow>, StoreError> {
+pub async fn lane_rows(database: &Database) -> Result<Vec<StoredLane>, StoreError> {
     tables::lane_rows(database).await
 }
 
@@ -92,15 +92,15 @@ fn take_strangers(stored: BTreeMap<String, StoredFacts>, facts: &mut Facts) {
     }
 }
 
-type Flows = BTreeMap<i64, FlowFacts>;
+type FactsByFlow = BTreeMap<i64, FlowFacts>;
 
 /// A snapshot of the tables.
-struct Snapshot {
+struct AuditSnapshot {
     transaction: DatabaseTransaction,
     dialect: Dialect,
 }
 
-impl Snapshot {
+impl AuditSnapshot {
     /// The snapshot is that of the first read.
     async fn begin(database: &Database) -> Result<Self, StoreError> {
         let options = match database.dialect {

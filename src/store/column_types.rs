@@ -11,14 +11,14 @@ use super::error::{StoreError, While};
 
 /// A table whose rows people write, and its columns that are no texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Table {
+pub(super) enum OperatorTable {
     Flows,
     MqttServers,
 }
 
 /// The type that a column must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ColumnKind {
     Integer,
     Flag,
 }
@@ -31,7 +31,7 @@ struct Declared {
     column_type: String,
 }
 
-impl Table {
+impl OperatorTable {
     fn name(self) -> &'static str {
         match self {
             Self::Flows => "flows",
@@ -39,21 +39,25 @@ impl Table {
         }
     }
 
-    fn columns(self) -> &'static [(&'static str, Kind)] {
+    fn columns(self) -> &'static [(&'static str, ColumnKind)] {
         match self {
-            Self::Flows => &[("id", Kind::Integer), ("last_msg_id", Kind::Integer), ("enabled", Kind::Flag)],
+            Self::Flows => &[
+                ("id", ColumnKind::Integer),
+                ("last_msg_id", ColumnKind::Integer),
+                ("enabled", ColumnKind::Flag),
+            ],
             Self::MqttServers => &[
-                ("id", Kind::Integer),
-                ("port", Kind::Integer),
-                ("enabled", Kind::Flag),
-                ("is_default", Kind::Flag),
-                ("tls", Kind::Flag),
+                ("id", ColumnKind::Integer),
+                ("port", ColumnKind::Integer),
+                ("enabled", ColumnKind::Flag),
+                ("is_default", ColumnKind::Flag),
+                ("tls", ColumnKind::Flag),
             ],
         }
     }
 }
 
-impl Kind {
+impl ColumnKind {
     fn expected(self) -> &'static str {
         match self {
             Self::Integer => "an integer",
@@ -72,7 +76,7 @@ impl Kind {
 
 /// Fails with [`StoreError::ColumnType`] if a column of the table has a type that cannot be read. A missing table has
 /// no such column. On `SQLite` any column holds any value, so the driver finds out.
-pub(super) async fn check_column_types(database: &Database, table: Table) -> Result<(), StoreError> {
+pub(super) async fn check_column_types(database: &Database, table: OperatorTable) -> Result<(), StoreError> {
     let Some(query) = declared(database.dialect, table) else { return Ok(()) };
     let found = async {
         let rows = database.connection.query_all_raw(query).await?;
@@ -90,7 +94,7 @@ pub(super) async fn check_column_types(database: &Database, table: Table) -> Res
     Ok(())
 }
 
-fn declared(dialect: Dialect, table: Table) -> Option<Statement> {
+fn declared(dialect: Dialect, table: OperatorTable) -> Option<Statement> {
     let select = match dialect {
         Dialect::MySql => {
             "SELECT CAST(column_name AS CHAR) AS column_name, CAST(data_type AS CHAR) AS data_type, \
@@ -115,13 +119,13 @@ mod tests {
     #[test]
     fn integers_of_any_width_are_taken_and_texts_are_not() {
         for integer in ["tinyint", "SMALLINT", "mediumint", "int", "integer", "bigint", "numeric"] {
-            assert!(Kind::Integer.takes(integer) && Kind::Flag.takes(integer), "{integer}");
+            assert!(ColumnKind::Integer.takes(integer) && ColumnKind::Flag.takes(integer), "{integer}");
         }
         for flag in ["boolean", "bit"] {
-            assert!(Kind::Flag.takes(flag) && !Kind::Integer.takes(flag), "{flag}");
+            assert!(ColumnKind::Flag.takes(flag) && !ColumnKind::Integer.takes(flag), "{flag}");
         }
         for other in ["varchar", "character varying", "enum", "json", "double", "datetime"] {
-            assert!(!Kind::Integer.takes(other) && !Kind::Flag.takes(other), "{other}");
+            assert!(!ColumnKind::Integer.takes(other) && !ColumnKind::Flag.takes(other), "{other}");
         }
     }
 }

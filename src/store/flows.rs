@@ -4,13 +4,13 @@ use mqtt_gateway_entity::flows;
 use sea_orm::sea_query::Expr;
 use sea_orm::{EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::column_types::{Table, check_column_types};
+use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::error::{StoreError, While};
 use crate::domain::flow::Flow;
 
 /// The columns that are loaded; `payload_schema` and the counter are read when the row is locked.
-type Row = (i64, String, String, String, Option<String>);
+type FlowRow = (i64, String, String, String, Option<String>);
 
 /// Loads all enabled flows, in the order of their ids. A flow is enabled unless its `enabled` is NULL or 0.
 ///
@@ -25,8 +25,8 @@ type Row = (i64, String, String, String, Option<String>);
 pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
     const DOING: &str = "reading the flows";
     fail::fail_point!("flows-read", |_| Err(sea_orm::DbErr::Custom("injected".into())).while_doing(DOING));
-    check_column_types(database, Table::Flows).await?;
-    let rows: Vec<Row> = flows::Entity::find()
+    check_column_types(database, OperatorTable::Flows).await?;
+    let rows: Vec<FlowRow> = flows::Entity::find()
         .select_only()
         .column_as(Expr::cust(database.dialect.wide("id")), "id")
         .columns([

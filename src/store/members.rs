@@ -102,7 +102,7 @@ fn columns_of(dialect: Dialect, member: &Member) -> Vec<(Column, SimpleExpr)> {
 }
 
 #[derive(Debug, FromQueryResult)]
-struct Row {
+struct MemberRow {
     inbox_id: String,
     client_id: String,
     shared_group: Option<String>,
@@ -128,7 +128,7 @@ pub async fn members(database: &Database) -> Result<Vec<Member>, StoreError> {
             Column::HandingOverSince,
         ])
         .column_as(Expr::cust(seen_in), "seen_in_us")
-        .into_model::<Row>()
+        .into_model::<MemberRow>()
         .all(&database.connection)
         .await
         .while_doing("reading the other gateways")?;
@@ -142,7 +142,7 @@ pub async fn remove_member(database: &Database, inbox_id: &str) -> Result<(), St
     Ok(())
 }
 
-fn member(row: Row) -> Member {
+fn member(row: MemberRow) -> Member {
     let shard = |index: i32, count: i32| {
         Some(Shard { index: u32::try_from(index).ok()?, count: u32::try_from(count).ok()? })
     };

@@ -56,9 +56,9 @@ impl fmt::Display for MigrationReport {
 /// Adds the missing parts of the schema, and a first broker if there is none. Any number of gateways may do this at the
 /// same time. Without missing parts it needs no right to change tables.
 pub async fn migrate(database: &Database) -> Result<MigrationReport, StoreError> {
-    let turn = Turn::take(database).await?;
-    let outcome = add_what_is_missing(&turn.session, database.dialect).await;
-    let mut report = turn.end(outcome).await?;
+    let lock = MigrationLock::take(database).await?;
+    let outcome = add_what_is_missing(&lock.session, database.dialect).await;
+    let mut report = lock.end(outcome).await?;
     // INSERT is needed only while there is no row, because some users lack the right.
     if !has_a_server(&database.connection).await? && insert_default_server(database).await? {
         report.added.push(DEFAULT_SERVER.to_owned());
@@ -97,8 +97,8 @@ pub(crate) async fn try_migration_lock(database: &Database) -> Result<(), StoreE
     if database.dialect == Dialect::Sqlite {
         return Ok(());
     }
-    match Turn::take_within(database, LOCK_TRIAL_S).await {
-        Ok(turn) => turn.end(Ok(())).await,
+    match MigrationLock::take_within(database, LOCK_TRIAL_S).await {
+        Ok(lock) => lock.end(Ok(())).await,
         Err(StoreError::MigrationBusy { .. }) => Ok(()),
         Err(error) => Err(error),
     }
@@ -121,10 +121,10 @@ async fn add_what_is_missing(
 
 /// Returns whether it did: another gateway may have been faster.
 async fn insert_default_server(database: &Database) -> Result<bool, StoreError> {
-    let turn = Turn::take(database).await?;
-    let inserted = turn.session.execute_unprepared(INSERT_DEFAULT_SERVER).await;
+    let lock = MigrationLock::take(database).await?;
+    let inserted = lock.session.execute_unprepared(INSERT_DEFAULT_SERVER).await;
     let inserted = inserted.while_doing("inserting the default broker");
-    turn.end(inserted.map(|inserted| inserted.rows_affected() > 0)).await
+    lock.end(inserted.map(|inserted| inserted.rows_affected() > 0)).await
 }
 
 async fn has_a_server(connection: &impl ConnectionTrait) -> Result<bool, StoreError> {
@@ -139,7 +139,7 @@ async fn has_a_server(connection: &impl ConnectionTrait) -> Result<bool, StoreEr
 /// uses `session`. If this is dropped half-way, the lock ends with the connection, which the pool or the server closes
 /// when it is idle. On `PostgreSQL` and `SQLite` the whole migration is one transaction, which holds the lock or is the
 /// lock.
-pub(super) struct Turn {
+pub(super) struct MigrationLock {
     pub(super) session: DatabaseTransaction,
     lock: Lock,
 }
@@ -152,7 +152,7 @@ enum Lock {
     Transaction,
 }
 
-impl Turn {
+impl MigrationLock {
     pub(super) async fn take(database: &Database) -> Result<Self, StoreError> {
         Self::take_within(database, LOCK_TIMEOUT_S).await
     }

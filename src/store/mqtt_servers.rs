@@ -8,7 +8,7 @@ use sea_orm::{
 use secrecy::SecretString;
 use thiserror::Error;
 
-use super::column_types::{Table, check_column_types};
+use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While, is_unknown_column};
@@ -146,14 +146,14 @@ pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadSer
 ///
 /// A row that cannot be used is skipped. Fails if none is left, with the error of the first.
 pub async fn load_mqtt_servers(database: &Database) -> Result<MqttServers, LoadServerError> {
-    check_column_types(database, Table::MqttServers).await?;
+    check_column_types(database, OperatorTable::MqttServers).await?;
     sort(rows(database.dialect, Columns::All).all(&database.connection).await)
 }
 
 /// The same from a table that need not have been migrated yet. Its rows have no TLS columns then, so a connection must
 /// not use them if the table is going to have the columns.
 pub async fn load_mqtt_servers_before_migration(database: &Database) -> Result<MqttServers, LoadServerError> {
-    check_column_types(database, Table::MqttServers).await?;
+    check_column_types(database, OperatorTable::MqttServers).await?;
     match rows(database.dialect, Columns::All).all(&database.connection).await {
         // Only after this error: after a lock or a lost connection the second query may succeed, and would read
         // brokers with TLS as brokers without.
@@ -164,7 +164,7 @@ pub async fn load_mqtt_servers_before_migration(database: &Database) -> Result<M
     }
 }
 
-fn sort(rows: Result<Vec<Row>, DbErr>) -> Result<MqttServers, LoadServerError> {
+fn sort(rows: Result<Vec<ServerRow>, DbErr>) -> Result<MqttServers, LoadServerError> {
     let mut servers = MqttServers { usable: Vec::new(), skipped: Vec::new() };
     for row in rows.while_doing("reading the MQTT servers")? {
         match server(row) {
@@ -187,7 +187,7 @@ enum Columns {
 }
 
 /// Selects the enabled rows, the default ones first. Integers of any type are read.
-fn rows(dialect: Dialect, columns: Columns) -> Selector<SelectModel<Row>> {
+fn rows(dialect: Dialect, columns: Columns) -> Selector<SelectModel<ServerRow>> {
     let is_default = Func::coalesce([Expr::cust(dialect.is_set("is_default")), Expr::val(false)]);
     let rows = Entity::find()
         .select_only()
@@ -223,7 +223,7 @@ fn without_new_columns(rows: Select<Entity>) -> Select<Entity> {
 
 /// The columns of a row. Without `Debug`, because one is a password.
 #[derive(FromQueryResult)]
-struct Row {
+struct ServerRow {
     id: i64,
     host: String,
     port: Option<i64>,
@@ -236,7 +236,7 @@ struct Row {
     protocol_version: Option<String>,
 }
 
-fn server(row: Row) -> Result<MqttServer, LoadServerError> {
+fn server(row: ServerRow) -> Result<MqttServer, LoadServerError> {
     let id = row.id;
     let default_port = if row.tls == Some(true) { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
     let port = match row.port {
@@ -299,8 +299,8 @@ fn protocol_version(id: i64, version: Option<&str>) -> Result<Option<ProtocolVer
 mod tests {
     use super::*;
 
-    fn row(port: Option<i64>, username: Option<&str>, password: Option<&str>) -> Row {
-        Row {
+    fn row(port: Option<i64>, username: Option<&str>, password: Option<&str>) -> ServerRow {
+        ServerRow {
             id: 3,
             host: "broker.example".to_owned(),
             port,
@@ -314,8 +314,8 @@ mod tests {
         }
     }
 
-    fn with_tls() -> Row {
-        Row { tls: Some(true), ..row(None, None, None) }
+    fn with_tls() -> ServerRow {
+        ServerRow { tls: Some(true), ..row(None, None, None) }
     }
 
     #[test]
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn files_for_a_connection_that_is_not_encrypted_are_refused() {
         for tls in [None, Some(false)] {
-            let row = Row { tls, ca_file: Some("/ca.pem".to_owned()), ..row(None, None, None) };
+            let row = ServerRow { tls, ca_file: Some("/ca.pem".to_owned()), ..row(None, None, None) };
             let error = server(row).unwrap_err().to_string();
             assert!(error.contains("id 3") && error.contains("`tls` is not true"), "{error}");
         }
@@ -343,15 +343,15 @@ mod tests {
     #[test]
     fn a_key_needs_its_certificate_and_not_the_other_way_round() {
         let (cert, key) = (Some("/cert.pem".to_owned()), Some("/key.pem".to_owned()));
-        assert!(server(Row { client_key_file: key.clone(), ..with_tls() }).is_err());
-        assert!(server(Row { client_cert_file: cert.clone(), ..with_tls() }).is_ok());
-        assert!(server(Row { client_cert_file: cert, client_key_file: key, ..with_tls() }).is_ok());
+        assert!(server(ServerRow { client_key_file: key.clone(), ..with_tls() }).is_err());
+        assert!(server(ServerRow { client_cert_file: cert.clone(), ..with_tls() }).is_ok());
+        assert!(server(ServerRow { client_cert_file: cert, client_key_file: key, ..with_tls() }).is_ok());
     }
 
     #[test]
     fn a_version_is_one_of_two_or_left_open() {
         let version = |text: Option<&str>| {
-            let row = Row { protocol_version: text.map(str::to_owned), ..row(None, None, None) };
+            let row = ServerRow { protocol_version: text.map(str::to_owned), ..row(None, None, None) };
             server(row).map(|server| server.protocol_version)
         };
         assert_eq!(version(None).unwrap(), None);

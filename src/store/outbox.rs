@@ -6,7 +6,7 @@
 //! is in memory already and is deleted a moment later.
 //!
 //! The guarantee is *at least once*: a process that was stopped for longer than its lease continues the posts in flight
-//! while another posts the same rows, with the same keys. It notices at the renewal ([`Lease::Begun`]), and reads from
+//! while another posts the same rows, with the same keys. It notices at the renewal ([`Lease::Acquired`]), and reads from
 //! the table which rows are still its own.
 //!
 //! All times are the database's. Rows are locked by primary key; a claim locks the lease first.
@@ -57,7 +57,7 @@ struct WaitingRow {
 }
 
 #[derive(Debug, FromQueryResult)]
-struct Row {
+struct OutboxRow {
     inbox_id: String,
     flow_id: i64,
     inbox_offset: i64,
@@ -143,7 +143,7 @@ impl Outbox {
         after: Option<i64>,
         limit: usize,
         small_bytes: usize,
-    ) -> Result<Vec<Row>, DbErr> {
+    ) -> Result<Vec<OutboxRow>, DbErr> {
         let dialect = self.database.dialect;
         let small_bytes = i64::try_from(small_bytes).unwrap_or(i64::MAX);
         let small = marked(dialect.backend(), "CASE WHEN LENGTH(payload) <= ? THEN payload END".to_owned());
@@ -162,14 +162,14 @@ impl Outbox {
             .order_by_asc(Column::InboxId)
             .order_by_asc(Column::InboxOffset)
             .limit(u64::try_from(limit).unwrap_or(u64::MAX))
-            .into_model::<Row>()
+            .into_model::<OutboxRow>()
             .all(&self.database.connection)
             .await
     }
 
     /// Reads the payloads that the first query left out.
-    async fn fetch_large(&self, rows: &mut [Row]) -> Result<(), DbErr> {
-        let mut large: HashMap<OutboxKey, &mut Row> =
+    async fn fetch_large(&self, rows: &mut [OutboxRow]) -> Result<(), DbErr> {
+        let mut large: HashMap<OutboxKey, &mut OutboxRow> =
             rows.iter_mut().filter(|row| row.payload.is_none()).map(|row| (row.key(), row)).collect();
         let keys: Vec<OutboxKey> = large.keys().cloned().collect();
         for these in rows_with(self.database.dialect, &keys.iter().collect::<Vec<_>>()) {
@@ -215,7 +215,7 @@ impl Outbox {
     }
 
     /// Writes the outcomes of messages, all or none. Idempotent.
-    pub async fn settle(&self, outcomes: &[Outcome]) -> Result<(), StoreError> {
+    pub async fn write_outcomes(&self, outcomes: &[Outcome]) -> Result<(), StoreError> {
         let transaction = self.database.begin().await?;
         let mut delivered = Vec::new();
         for outcome in outcomes {
@@ -304,7 +304,7 @@ impl Outbox {
 
 const LOADING: &str = "reading the outbox";
 
-impl Row {
+impl OutboxRow {
     fn key(&self) -> OutboxKey {
         key(&self.inbox_id, self.inbox_offset, self.flow_id)
     }
@@ -321,7 +321,7 @@ fn key(inbox_id: &str, inbox_offset: i64, flow_id: FlowId) -> OutboxKey {
 }
 
 /// `None` for a row that was gone when its payload was read.
-fn loaded_item(row: Row) -> Option<LoadedItem> {
+fn loaded_item(row: OutboxRow) -> Option<LoadedItem> {
     let item = OutboxItem {
         key: row.key(),
         message_id: row.message_id,

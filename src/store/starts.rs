@@ -42,7 +42,7 @@ pub async fn register(
     decide: impl FnOnce(&RegisteredStarts) -> StartDecision,
 ) -> Result<(RegisteredStarts, StartDecision), StoreError> {
     let transaction = database.begin().await?;
-    let session = Session { database, connection: &transaction, lock: database.dialect.for_update() };
+    let session = StartsSession { database, connection: &transaction, lock: database.dialect.for_update() };
     let registry = session.registry(directory).await?;
     let decision = decide(&registry);
     if let StartDecision::Register(registration) = &decision {
@@ -56,12 +56,12 @@ pub async fn register(
 
 /// The rows of the database about this directory. Changes and locks nothing.
 pub async fn registry(database: &Database, directory: &Directory) -> Result<RegisteredStarts, StoreError> {
-    Session { database, connection: &database.connection, lock: "" }.read(directory).await
+    StartsSession { database, connection: &database.connection, lock: "" }.read(directory).await
 }
 
 /// Sends a heartbeat.
 pub async fn beat(database: &Database, inbox_id: &str, start_id: &str) -> Result<Beat, StoreError> {
-    let session = Session { database, connection: &database.connection, lock: "" };
+    let session = StartsSession { database, connection: &database.connection, lock: "" };
     let sql = format!(
         "UPDATE gateway_starts SET beats = beats + 1, seen_at = {} \
          WHERE inbox_id = ? AND start_id = ? AND resume_at IS NULL",
@@ -83,7 +83,7 @@ pub async fn lane_offsets(
     database: &Database,
     inbox_id: &str,
 ) -> Result<BTreeMap<Lane, (Offset, Option<Offset>)>, StoreError> {
-    let session = Session { database, connection: &database.connection, lock: "" };
+    let session = StartsSession { database, connection: &database.connection, lock: "" };
     let lanes = session.lanes(inbox_id).await?;
     let lagging = session.lagging(inbox_id).await?;
     let lowest = |lane| lagging.iter().filter(|(of, ..)| *of == lane).map(|(.., at)| *at).min();
@@ -97,7 +97,7 @@ pub async fn note_end(
     start_id: &str,
     state: StartState,
 ) -> Result<(), StoreError> {
-    let session = Session { database, connection: &database.connection, lock: "" };
+    let session = StartsSession { database, connection: &database.connection, lock: "" };
     let sql = "UPDATE gateway_starts SET state = ? WHERE inbox_id = ? AND start_id = ?";
     session.execute(sql, [state.as_str().into(), inbox_id.into(), start_id.into()]).await?;
     Ok(())
@@ -105,13 +105,13 @@ pub async fn note_end(
 
 /// Deletes all starts of an inbox that is gone for good.
 pub async fn forget_inbox(database: &Database, inbox_id: &str) -> Result<(), StoreError> {
-    let session = Session { database, connection: &database.connection, lock: "" };
+    let session = StartsSession { database, connection: &database.connection, lock: "" };
     session.execute("DELETE FROM gateway_starts WHERE inbox_id = ?", [inbox_id.into()]).await?;
     Ok(())
 }
 
 /// A connection, and whether its reads lock rows.
-struct Session<'a, C> {
+struct StartsSession<'a, C> {
     database: &'a Database,
     connection: &'a C,
     lock: &'static str,
@@ -168,7 +168,7 @@ impl From<StartRow> for Start {
     }
 }
 
-impl<C: ConnectionTrait> Session<'_, C> {
+impl<C: ConnectionTrait> StartsSession<'_, C> {
     /// As [`Self::read`]; gives the database an identity if it has none.
     async fn registry(&self, directory: &Directory) -> Result<RegisteredStarts, StoreError> {
         let insert =

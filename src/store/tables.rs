@@ -1,6 +1,6 @@
 //! Whether the gateway can work with the existing tables.
 
-use super::column_types::{Table, check_column_types};
+use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::engines::check_engines;
 use super::error::StoreError;
@@ -18,6 +18,6 @@ use super::error::StoreError;
 /// [`StoreError::NoTransactions`], [`StoreError::ColumnType`], or a failure of the database.
 pub async fn check_tables(database: &Database) -> Result<(), StoreError> {
     check_engines(database).await?;
-    check_column_types(database, Table::Flows).await?;
-    check_column_types(database, Table::MqttServers).await
+    check_column_types(database, OperatorTable::Flows).await?;
+    check_column_types(database, OperatorTable::MqttServers).await
 }

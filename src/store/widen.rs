@@ -8,7 +8,7 @@ use super::columns::{LiveColumn, live_columns, of_data, of_flows};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
-use super::migrate::{MigrationReport, Turn};
+use super::migrate::{MigrationLock, MigrationReport};
 use super::statement::statement;
 
 /// Widens `data.id`, `data.last_msg_id` and `flows.last_msg_id` to `BIGINT` where they are narrower.
@@ -19,12 +19,12 @@ pub async fn widen_ids(database: &Database) -> Result<MigrationReport, StoreErro
     if database.dialect == Dialect::Sqlite {
         return Ok(MigrationReport::default());
     }
-    let turn = Turn::take(database).await?;
+    let lock = MigrationLock::take(database).await?;
     let outcome = match database.dialect {
-        Dialect::Postgres => widen_on_postgres(database, &turn.session).await,
-        Dialect::MySql | Dialect::Sqlite => widen(database, &turn.session).await,
+        Dialect::Postgres => widen_on_postgres(database, &lock.session).await,
+        Dialect::MySql | Dialect::Sqlite => widen(database, &lock.session).await,
     };
-    turn.end(outcome).await
+    lock.end(outcome).await
 }
 
 /// Changes the types only. The sequence of a `SERIAL` ends with the range of its column.

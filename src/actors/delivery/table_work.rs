@@ -201,7 +201,7 @@ impl DeliveryActor {
         self.table.flush = FlushState::Running;
         let outcomes = std::mem::take(&mut self.table.outcomes);
         let writing =
-            async move { (with_timeout(answer_timeout(), outbox.settle(&outcomes)).await, outcomes) };
+            async move { (with_timeout(answer_timeout(), outbox.write_outcomes(&outcomes)).await, outcomes) };
         context.spawn(writing.into_actor(self).map(|(written, outcomes), delivery, context| {
             delivery.table.flush = FlushState::Idle;
             match written {
@@ -264,7 +264,7 @@ impl DeliveryActor {
             delivery.table.maintaining = false;
             match renewed {
                 Ok(Lease::Held) => delivery.record_success(),
-                Ok(Lease::Begun) => delivery.begin_lease(),
+                Ok(Lease::Acquired) => delivery.begin_lease(),
                 Err(error) => {
                     delivery.table.want(MaintenanceTask::Renewal);
                     delivery.pause(context, "renewing the lease on the outbox", error);
@@ -379,7 +379,7 @@ impl DeliveryActor {
                 delivery.table.outbox = outbox;
                 let pause = match recovered {
                     Ok(Recovery::Mended) => Duration::ZERO,
-                    Ok(Recovery::Kept | Recovery::Renewed) => pause,
+                    Ok(Recovery::Unchanged | Recovery::Renewed) => pause,
                     Err(error) => {
                         log::warn!("Outbox: {error}");
                         pause
@@ -440,7 +440,7 @@ async fn recover(
 ) -> (Option<Outbox>, Result<Recovery, StoreError>) {
     let recovered = match outbox.as_mut() {
         Some(outbox) => outbox.recover(&error).await,
-        None => Ok(Recovery::Kept),
+        None => Ok(Recovery::Unchanged),
     };
     (outbox, recovered)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{FromQueryResult, Value};
 
-use super::{AuditProgress, Progress, Snapshot};
+use super::{AuditProgress, AuditSnapshot, ProgressCallback};
 use crate::domain::audit::StoredFacts;
 use crate::store::dialect::Dialect;
 use crate::store::error::StoreError;
@@ -64,12 +64,12 @@ struct Running {
     highest_in: Option<Keys>,
 }
 
-impl Snapshot {
+impl AuditSnapshot {
     /// The contents of `data` by code, or of one code. Rows without a code are under an empty one.
     pub(super) async fn stored(
         &self,
         only: Option<&str>,
-        progress: &mut Progress<'_>,
+        progress: &mut ProgressCallback<'_>,
     ) -> Result<BTreeMap<String, StoredFacts>, StoreError> {
         let mut flows: BTreeMap<String, Running> = BTreeMap::new();
         let highest_key = self.highest_key("data").await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{FromQueryResult, Statement};
 
-use super::{AuditProgress, Flows, LaneRow, Progress, Snapshot};
+use super::{AuditProgress, AuditSnapshot, FactsByFlow, ProgressCallback, StoredLane};
 use crate::domain::audit::{Facts, FlowFacts, LaggingFacts, OutboxFacts, OwnerFacts};
 use crate::domain::flow::FLOW_ACTION_STORE_DB;
 use crate::domain::payload::{Payload, PayloadLimits};
@@ -16,7 +16,7 @@ use crate::store::error::{StoreError, While};
 const PIECE_ROWS: i64 = 20_000;
 
 #[derive(Debug, FromQueryResult)]
-struct FlowRow {
+struct AuditFlowRow {
     id: i64,
     code: String,
     action: String,
@@ -25,7 +25,7 @@ struct FlowRow {
 }
 
 #[derive(Debug, FromQueryResult)]
-struct OutboxRow {
+struct AuditOutboxRow {
     flow_id: i64,
     waiting: i64,
     oldest_micros: Option<i64>,
@@ -35,14 +35,14 @@ struct OutboxRow {
 }
 
 #[derive(Debug, FromQueryResult)]
-struct OwnerRow {
+struct AuditOwnerRow {
     owner: String,
     waiting: i64,
     lease_micros: Option<i64>,
 }
 
 #[derive(Debug, FromQueryResult)]
-struct DeadLetterRow {
+struct AuditDeadLetterRow {
     flow_id: Option<i64>,
     reason: String,
     letters: i64,
@@ -50,7 +50,7 @@ struct DeadLetterRow {
 }
 
 #[derive(Debug, FromQueryResult)]
-struct LaggingRow {
+struct AuditLaggingRow {
     inbox_id: String,
     flow_id: i64,
     micros: Option<i64>,
@@ -64,9 +64,9 @@ struct OffsetRow {
     lagging_from: Option<i64>,
 }
 
-impl Snapshot {
+impl AuditSnapshot {
     /// The flows, by id.
-    pub(super) async fn flows(&self, only: Option<&str>) -> Result<Flows, StoreError> {
+    pub(super) async fn flows(&self, only: Option<&str>) -> Result<FactsByFlow, StoreError> {
         let of_one = if only.is_some() { " WHERE code = ?" } else { "" };
         let sql = format!(
             "SELECT {} AS id, code, action, {} AS payload_schema, {} AS last_msg_id FROM flows{of_one} ORDER BY id",
@@ -74,17 +74,17 @@ impl Snapshot {
             self.dialect.json_text("payload_schema"),
             self.dialect.wide("last_msg_id"),
         );
-        let rows: Vec<FlowRow> = self.all("reading the flows", &sql, only.map(Into::into)).await?;
+        let rows: Vec<AuditFlowRow> = self.all("reading the flows", &sql, only.map(Into::into)).await?;
         Ok(rows.into_iter().map(|row| (row.id, flow_of(row))).collect())
     }
 
     /// The lagging flows. Waiting messages of a deleted flow become dead letters.
-    pub(super) async fn lagging(&self, flows: &mut Flows) -> Result<(), StoreError> {
+    pub(super) async fn lagging(&self, flows: &mut FactsByFlow) -> Result<(), StoreError> {
         let sql = format!(
             "SELECT inbox_id, flow_id, {} AS micros FROM inbox_lagging ORDER BY inbox_id, flow_id",
             self.dialect.micros_until("since")
         );
-        for row in self.all::<LaggingRow>("reading the flows that lag", &sql, []).await? {
+        for row in self.all::<AuditLaggingRow>("reading the flows that lag", &sql, []).await? {
             if let Some(flow) = flows.get_mut(&row.flow_id) {
                 let seconds = -row.micros.unwrap_or(0) / 1_000_000;
                 flow.lagging.push(LaggingFacts { inbox: row.inbox_id, seconds });
@@ -97,7 +97,7 @@ impl Snapshot {
     pub(super) async fn outbox(
         &self,
         only_known: bool,
-        flows: &mut Flows,
+        flows: &mut FactsByFlow,
         facts: &mut Facts,
     ) -> Result<(), StoreError> {
         const DOING: &str = "reading the outbox";
@@ -108,7 +108,7 @@ impl Snapshot {
             self.dialect.micros_until("MIN(created_at)"),
             self.dialect.integer("MAX(attempts)"),
         );
-        for row in self.all::<OutboxRow>(DOING, &sql, []).await? {
+        for row in self.all::<AuditOutboxRow>(DOING, &sql, []).await? {
             let waiting = row.waiting.cast_unsigned();
             match flows.get_mut(&row.flow_id) {
                 Some(flow) => flow.outbox = outbox_of(&row),
@@ -125,7 +125,7 @@ impl Snapshot {
              LEFT JOIN outbox_owners AS l ON l.owner = o.owner ORDER BY o.owner",
             self.dialect.micros_until("l.lease_until")
         );
-        let owners = self.all::<OwnerRow>(DOING, &sql, []).await?;
+        let owners = self.all::<AuditOwnerRow>(DOING, &sql, []).await?;
         facts.owners = owners.into_iter().map(owner_of).collect();
         Ok(())
     }
@@ -134,9 +134,9 @@ impl Snapshot {
     pub(super) async fn dead_letters(
         &self,
         only_known: bool,
-        flows: &mut Flows,
+        flows: &mut FactsByFlow,
         facts: &mut Facts,
-        progress: &mut Progress<'_>,
+        progress: &mut ProgressCallback<'_>,
     ) -> Result<(), StoreError> {
         const SQL: &str = "SELECT flow_id, reason, COUNT(*) AS letters, MAX(message_id) AS highest \
                            FROM dead_letters WHERE id > ? AND id <= ? GROUP BY flow_id, reason";
@@ -155,14 +155,14 @@ impl Snapshot {
 }
 
 /// The positions of all lanes.
-pub(super) async fn lane_rows(database: &Database) -> Result<Vec<LaneRow>, StoreError> {
+pub(super) async fn lane_rows(database: &Database) -> Result<Vec<StoredLane>, StoreError> {
     let sql = "SELECT o.inbox_id AS inbox_id, o.lane AS lane, o.next_offset AS next_offset, \
                (SELECT MIN(l.next_offset) FROM inbox_lagging AS l \
                 WHERE l.inbox_id = o.inbox_id AND l.lane = o.lane) AS lagging_from \
                FROM inbox_offsets AS o ORDER BY o.inbox_id, o.lane";
     let statement = Statement::from_string(database.dialect.backend(), sql);
     let rows = OffsetRow::find_by_statement(statement).all(&database.connection).await;
-    let lane = |row: OffsetRow| LaneRow {
+    let lane = |row: OffsetRow| StoredLane {
         inbox_id: row.inbox_id,
         lane: row.lane.into(),
         next_offset: row.next_offset.cast_unsigned(),
@@ -171,7 +171,7 @@ pub(super) async fn lane_rows(database: &Database) -> Result<Vec<LaneRow>, Store
     Ok(rows.while_doing("reading the lanes")?.into_iter().map(lane).collect())
 }
 
-fn flow_of(row: FlowRow) -> FlowFacts {
+fn flow_of(row: AuditFlowRow) -> FlowFacts {
     let stores = row.action == FLOW_ACTION_STORE_DB;
     FlowFacts {
         code: row.code,
@@ -188,7 +188,7 @@ fn refuses_an_empty_object(schema: &str) -> bool {
     PayloadSchema::compile(schema).is_ok_and(|schema| schema.validate(&empty).is_err())
 }
 
-fn outbox_of(row: &OutboxRow) -> OutboxFacts {
+fn outbox_of(row: &AuditOutboxRow) -> OutboxFacts {
     OutboxFacts {
         waiting: row.waiting.cast_unsigned(),
         oldest_seconds: row.oldest_micros.map(|micros| -micros / 1_000_000),
@@ -198,7 +198,7 @@ fn outbox_of(row: &OutboxRow) -> OutboxFacts {
     }
 }
 
-fn owner_of(row: OwnerRow) -> OwnerFacts {
+fn owner_of(row: AuditOwnerRow) -> OwnerFacts {
     OwnerFacts {
         owner: row.owner,
         waiting: row.waiting.cast_unsigned(),
@@ -206,7 +206,12 @@ fn owner_of(row: OwnerRow) -> OwnerFacts {
     }
 }
 
-fn take_letters(row: DeadLetterRow, only_known: bool, flows: &mut Flows, others: &mut BTreeMap<String, u64>) {
+fn take_letters(
+    row: AuditDeadLetterRow,
+    only_known: bool,
+    flows: &mut FactsByFlow,
+    others: &mut BTreeMap<String, u64>,
+) {
     let counts = match row.flow_id.and_then(|id| flows.get_mut(&id)) {
         Some(flow) => {
             flow.highest_dead_letter = flow.highest_dead_letter.max(row.highest);

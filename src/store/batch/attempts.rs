@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::BatchRules;
 use super::lane::BatchFailure;
 use super::position::Position;
-use super::progress::{Progress, Step};
-use super::transaction::{FlowScope, Work};
+use super::progress::{BatchProgress, BatchStep};
+use super::transaction::{BatchPart, FlowScope};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, Scope};
 use crate::domain::message::FlowId;
 use crate::domain::processing::{ParsedMessage, PoisonMessages};
@@ -14,10 +14,10 @@ use crate::domain::processing::{ParsedMessage, PoisonMessages};
 pub(super) struct Attempts<'a> {
     messages: &'a [ParsedMessage<'a>],
     scope: Scope,
-    pub(super) progress: Progress<'a>,
+    pub(super) progress: BatchProgress<'a>,
     pub(super) poison: PoisonMessages,
     /// A step whose COMMIT was not answered, with its outcome if it took place.
-    pub(super) unknown: Option<(Step, BatchOutcome)>,
+    pub(super) unknown: Option<(BatchStep, BatchOutcome)>,
     pub(super) outcome: BatchOutcome,
 }
 
@@ -26,7 +26,7 @@ impl<'a> Attempts<'a> {
         Self {
             messages,
             scope: batch.scope,
-            progress: Progress::new(batch),
+            progress: BatchProgress::new(batch),
             poison: PoisonMessages::new(),
             unknown: None,
             outcome: BatchOutcome::default(),
@@ -51,9 +51,9 @@ impl<'a> Attempts<'a> {
 
     /// The work of a step. The lock of a lagging flow is as a rule not waited for: the other flows of the lane would
     /// wait as well.
-    pub(super) fn work<'w>(&'w self, step: &Step, lagging: &'w BTreeSet<FlowId>) -> Work<'w> {
+    pub(super) fn part<'w>(&'w self, step: &BatchStep, lagging: &'w BTreeSet<FlowId>) -> BatchPart<'w> {
         let flow = self.lagging_flow();
-        Work {
+        BatchPart {
             messages: self.messages,
             range: step.range.clone(),
             scope: flow.map_or(FlowScope::Except(lagging), FlowScope::Only),
@@ -63,13 +63,13 @@ impl<'a> Attempts<'a> {
     }
 
     /// Payload bytes of a step.
-    pub(super) fn bytes(&self, step: &Step) -> usize {
+    pub(super) fn bytes(&self, step: &BatchStep) -> usize {
         let messages = self.messages.get(step.range.clone()).unwrap_or_default();
         messages.iter().map(|message| message.record.body.as_bytes().len()).sum()
     }
 
     /// Records that the step is committed.
-    pub(super) fn committed(&mut self, step: &Step, outcome: BatchOutcome, rules: &BatchRules) {
+    pub(super) fn committed(&mut self, step: &BatchStep, outcome: BatchOutcome, rules: &BatchRules) {
         for post in &outcome.posts {
             rules.gauge.add(post.key.flow_id, post.created_at_us);
         }
@@ -81,13 +81,13 @@ impl<'a> Attempts<'a> {
     }
 
     /// Resolves a position that was not expected: it is fine if an unanswered COMMIT explains it.
-    pub(super) fn resolve(&mut self, found: Position) -> Result<(Step, BatchOutcome), BatchFailure> {
+    pub(super) fn resolve(&mut self, found: Position) -> Result<(BatchStep, BatchOutcome), BatchFailure> {
         let lost = self.unknown.take();
         lost.filter(|(step, _)| found == step.next).ok_or(BatchFailure::Fenced(found.lane))
     }
 
     /// Ends the batch because the row of the lagging flow is locked. After a committed step the lane must be reopened.
-    pub(super) fn still_locked(&mut self, step: &Step) -> Result<(), BatchFailure> {
+    pub(super) fn still_locked(&mut self, step: &BatchStep) -> Result<(), BatchFailure> {
         if self.outcome.catch_up.is_some() {
             return Err(BatchFailure::Fenced(step.expected.lane));
         }

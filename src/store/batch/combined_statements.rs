@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, Value};
 
-use super::fence::{LaneRow, LaneState, NO_LANE, lane_columns, lane_state};
+use super::fence::{LaneKey, LaneState, NO_LANE, lane_columns, lane_state};
 use super::locked_flow::{SchemaCache, flow_columns, locked_flow, padded_to};
 use crate::domain::batch::LanePosition;
 use crate::domain::message::FlowId;
@@ -28,7 +28,7 @@ pub(super) fn fits_combined(flows: usize, dialect: Dialect) -> bool {
 /// Locks the row of the lane and then the rows of `ids`, ascending, and reads them.
 pub(super) async fn lock_lane_and_flows(
     connection: &impl ConnectionTrait,
-    row: LaneRow<'_>,
+    row: LaneKey<'_>,
     ids: &[FlowId],
     schemas: &mut SchemaCache,
 ) -> Result<(LaneState, BTreeMap<FlowId, FlowState>), StoreError> {
@@ -71,7 +71,7 @@ fn lock_sql(ids: usize) -> String {
 /// Sets `last_msg_id` of the flows, and the position of the lane.
 pub(super) async fn write_counters_and_lane(
     connection: &impl ConnectionTrait,
-    row: LaneRow<'_>,
+    row: LaneKey<'_>,
     counters: &[Counter],
     position: LanePosition,
 ) -> Result<(), StoreError> {

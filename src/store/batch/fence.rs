@@ -59,7 +59,7 @@ pub(super) fn lagging_sum<'a>(flows: impl IntoIterator<Item = &'a FlowId>) -> i6
 
 /// Addresses the row of a lane.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LaneRow<'a> {
+pub(super) struct LaneKey<'a> {
     pub(super) inbox_id: &'a str,
     pub(super) lane: Lane,
 }
@@ -67,7 +67,7 @@ pub(super) struct LaneRow<'a> {
 /// The condition under which a batch counts, and the position that it leads to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fence<'a> {
-    pub(super) row: LaneRow<'a>,
+    pub(super) row: LaneKey<'a>,
     /// The flow of a batch of a lagging flow.
     pub(super) flow: Option<FlowId>,
     pub(super) expected: Position,
@@ -112,7 +112,7 @@ impl Fence<'_> {
     }
 }
 
-impl LaneRow<'_> {
+impl LaneKey<'_> {
     /// Takes the lane over. From then on only batches of the returned epoch count.
     pub(super) async fn take_over(&self, database: &Database) -> Result<OpenedLane, StoreError> {
         let transaction = database.begin().await?;

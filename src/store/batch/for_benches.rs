@@ -81,9 +81,9 @@ fn at_once<T>(work: impl Future<Output = T>) -> T {
 struct Nowhere(Dialect);
 
 /// The type that the functions of the trait return.
-type Answer<'t, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 't>>;
+type DbFuture<'t, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 't>>;
 
-fn answer<'t, T: Send + 't>(answer: T) -> Answer<'t, T> {
+fn answer<'t, T: Send + 't>(answer: T) -> DbFuture<'t, T> {
     Box::pin(ready(Ok(answer)))
 }
 
@@ -92,7 +92,7 @@ impl ConnectionTrait for Nowhere {
         self.0.backend()
     }
 
-    fn execute_raw<'s, 't>(&'s self, statement: Statement) -> Answer<'t, ExecResult>
+    fn execute_raw<'s, 't>(&'s self, statement: Statement) -> DbFuture<'t, ExecResult>
     where
         's: 't,
         Self: 't,
@@ -101,7 +101,7 @@ impl ConnectionTrait for Nowhere {
         answer(MySqlQueryResult::default().into())
     }
 
-    fn execute_unprepared<'s, 'q, 't>(&'s self, _: &'q str) -> Answer<'t, ExecResult>
+    fn execute_unprepared<'s, 'q, 't>(&'s self, _: &'q str) -> DbFuture<'t, ExecResult>
     where
         's: 't,
         'q: 't,
@@ -110,7 +110,7 @@ impl ConnectionTrait for Nowhere {
         answer(MySqlQueryResult::default().into())
     }
 
-    fn query_one_raw<'s, 't>(&'s self, statement: Statement) -> Answer<'t, Option<QueryResult>>
+    fn query_one_raw<'s, 't>(&'s self, statement: Statement) -> DbFuture<'t, Option<QueryResult>>
     where
         's: 't,
         Self: 't,
@@ -119,7 +119,7 @@ impl ConnectionTrait for Nowhere {
         answer(None)
     }
 
-    fn query_all_raw<'s, 't>(&'s self, statement: Statement) -> Answer<'t, Vec<QueryResult>>
+    fn query_all_raw<'s, 't>(&'s self, statement: Statement) -> DbFuture<'t, Vec<QueryResult>>
     where
         's: 't,
         Self: 't,

@@ -10,7 +10,7 @@ use super::counters::write_counters;
 use super::fence::Fence;
 use super::locked_flow::{SchemaCache, lock_flows};
 use super::position::Lag;
-use super::transaction::{Failed, Work};
+use super::transaction::{BatchPart, Failed};
 use crate::domain::message::FlowId;
 use crate::domain::processing::{Counter, FlowState};
 use crate::store::connect::Database;
@@ -22,11 +22,11 @@ pub(super) async fn lock_and_fence(
     database: &Database,
     schemas: &mut SchemaCache,
     fence: Option<Fence<'_>>,
-    work: &Work<'_>,
+    part: &BatchPart<'_>,
 ) -> Result<BTreeMap<FlowId, FlowState>, Failed> {
-    let ids = work.flows();
+    let ids = part.flows();
     let Some(fence) = fence else {
-        return Ok(lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await?);
+        return Ok(lock_flows(transaction, database.dialect, &ids, part.waits, schemas).await?);
     };
     if fence.flow.is_none() && fits_combined(ids.len(), database.dialect) {
         let (lane, flows) = lock_lane_and_flows(transaction, fence.row, &ids, schemas).await?;
@@ -34,7 +34,7 @@ pub(super) async fn lock_and_fence(
     }
     let (lane, lag) = fence.lock_and_read(database, transaction).await?;
     fence.check(lane, lag)?;
-    match lock_flows(transaction, database.dialect, &ids, work.waits, schemas).await {
+    match lock_flows(transaction, database.dialect, &ids, part.waits, schemas).await {
         Err(error) if fence.flow.is_some() && error.class() == ErrorClass::LockTimeout => {
             Err(Failed::StillLocked)
         }

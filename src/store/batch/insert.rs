@@ -20,7 +20,7 @@ const CHUNKS: [usize; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// A row that can be inserted together with others.
-pub(super) trait Row {
+pub(super) trait InsertRow {
     const TABLE: &'static str;
     /// The beginning of an error message: "storing the rows".
     const DOING: &'static str;
@@ -40,7 +40,7 @@ pub(super) trait Row {
 }
 
 /// Inserts `rows`, in order.
-pub(super) async fn insert_rows<R: Row>(
+pub(super) async fn insert_rows<R: InsertRow>(
     connection: &impl ConnectionTrait,
     context: &WriteContext<'_>,
     mut rows: &[R],
@@ -60,11 +60,11 @@ pub(super) async fn insert_rows<R: Row>(
 }
 
 /// The largest chunk of rows that one statement may hold; at least one row.
-fn chunk_length<R: Row>(rows: &[R], most_bytes: usize) -> usize {
+fn chunk_length<R: InsertRow>(rows: &[R], most_bytes: usize) -> usize {
     let mut length = 0;
     let mut bytes = 0;
     for chunk in CHUNKS.into_iter().take_while(|chunk| *chunk <= rows.len()) {
-        bytes += rows.iter().take(chunk).skip(length).map(Row::bytes).sum::<usize>();
+        bytes += rows.iter().take(chunk).skip(length).map(InsertRow::bytes).sum::<usize>();
         if length > 0 && bytes > most_bytes {
             break;
         }
@@ -73,7 +73,7 @@ fn chunk_length<R: Row>(rows: &[R], most_bytes: usize) -> usize {
     length
 }
 
-fn insert_sql<R: Row>(dialect: Dialect, rows: usize) -> String {
+fn insert_sql<R: InsertRow>(dialect: Dialect, rows: usize) -> String {
     let columns = [R::COLUMNS, R::NOW_COLUMNS].concat().join(", ");
     let marks = [vec!["?"; R::COLUMNS.len()], vec![dialect.now(); R::NOW_COLUMNS.len()]].concat().join(", ");
     let tuple = format!("({marks})");
@@ -87,7 +87,7 @@ mod tests {
 
     struct Sized(usize);
 
-    impl Row for Sized {
+    impl InsertRow for Sized {
         const TABLE: &'static str = "t";
         const DOING: &'static str = "testing";
         const COLUMNS: &'static [&'static str] = &["a", "b"];

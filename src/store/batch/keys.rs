@@ -10,9 +10,9 @@ use std::time::Duration;
 use sea_orm::prelude::DateTime;
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
-use super::insert::Row;
+use super::insert::InsertRow;
 use super::locked_flow::padded_to;
-use super::transaction::Work;
+use super::transaction::BatchPart;
 use super::writes::WriteContext;
 use crate::domain::message::FlowId;
 use crate::domain::message_key::KeyHash;
@@ -25,16 +25,16 @@ use crate::store::statement::statement;
 /// scans a small table for it.
 const CHUNK_KEYS: usize = 256;
 
-/// Reads which keys of the messages of `work` are known. Without flows whose messages have keys it executes no
+/// Reads which keys of the messages of `part` are known. Without flows whose messages have keys it executes no
 /// statement.
 pub(super) async fn load_keys(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
     flows: &BTreeMap<FlowId, FlowState>,
-    work: &Work<'_>,
+    part: &BatchPart<'_>,
     retention: Duration,
 ) -> Result<MessageKeys, StoreError> {
-    let mut keys = MessageKeys::new(flows, work.numbered_messages(), retention);
+    let mut keys = MessageKeys::new(flows, part.numbered_messages(), retention);
     for chunk in keys.wanted().chunks(CHUNK_KEYS) {
         let padded = chunk.len().next_power_of_two();
         let values =
@@ -63,7 +63,7 @@ fn known_key(row: &QueryResult) -> Result<Option<(FlowKey, KeyHolder)>, sea_orm:
     Ok(KeyHash::try_from(hash).ok().map(|hash| ((flow, hash), holder)))
 }
 
-impl Row for KeyRow {
+impl InsertRow for KeyRow {
     const TABLE: &'static str = "message_keys";
     const DOING: &'static str = "writing message keys";
     const COLUMNS: &'static [&'static str] = &["flow_id", "key_hash", "message_id", "received_at"];

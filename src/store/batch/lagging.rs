@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
 
-use super::fence::LaneRow;
+use super::fence::LaneKey;
 use super::locked_flow::padded_to;
 use super::position::{Lag, Position};
 use super::transaction::{Failed, commit};
@@ -31,7 +31,7 @@ pub(super) struct DeferredFlow {
 /// was done. Defers none if there are more than `max`.
 pub(super) async fn defer_locked(
     database: &Database,
-    row: LaneRow<'_>,
+    row: LaneKey<'_>,
     expected: LanePosition,
     flows: &[FlowId],
     max: usize,
@@ -47,7 +47,7 @@ pub(super) async fn defer_locked(
 /// Defers `flows`, whose messages the database rejects, at the offset of the lane.
 pub(super) async fn set_aside(
     database: &Database,
-    row: LaneRow<'_>,
+    row: LaneKey<'_>,
     expected: LanePosition,
     flows: Vec<DeferredFlow>,
 ) -> Result<Vec<DeferredFlow>, Failed> {
@@ -58,7 +58,7 @@ pub(super) async fn set_aside(
 /// Begins with the row of the lane. Once that is free, so are all other locks of the earlier attempt.
 async fn begin(
     database: &Database,
-    row: LaneRow<'_>,
+    row: LaneKey<'_>,
     expected: LanePosition,
 ) -> Result<DatabaseTransaction, Failed> {
     let transaction = database.begin().await?;
@@ -71,7 +71,7 @@ async fn begin(
 
 async fn insert_deferred(
     database: &Database,
-    row: LaneRow<'_>,
+    row: LaneKey<'_>,
     lane: LanePosition,
     transaction: DatabaseTransaction,
     flows: Vec<DeferredFlow>,
@@ -119,7 +119,7 @@ fn deferred_flow(row: &QueryResult) -> Result<DeferredFlow, sea_orm::DbErr> {
     Ok(DeferredFlow { id: row.try_get("", "id")?, code: row.try_get("", "code")? })
 }
 
-impl LaneRow<'_> {
+impl LaneKey<'_> {
     /// The lagging flows of the lane, by flow.
     pub(super) async fn lagging(
         &self,

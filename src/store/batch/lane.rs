@@ -8,14 +8,14 @@ use tokio::time::timeout;
 
 use super::BatchRules;
 use super::attempts::Attempts;
-use super::fence::{Fence, LaneRow, lagging_sum};
+use super::fence::{Fence, LaneKey, lagging_sum};
 use super::lagging::{DeferredFlow, defer_locked, set_aside};
 use super::locked_flow::SchemaCache;
 use super::prepared::PreparedTransaction;
-use super::progress::Step;
+use super::progress::BatchStep;
 use super::refusals::{MAX_REFUSED, Refusals};
 use super::suspects::refusal_of;
-use super::transaction::{Failed, FlowScope, Work, run};
+use super::transaction::{BatchPart, Failed, FlowScope, run};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::processing::ParsedMessage;
@@ -228,13 +228,17 @@ impl LaneStore {
         Ok(())
     }
 
-    async fn attempt(&mut self, attempts: &mut Attempts<'_>, step: &Step) -> Result<BatchOutcome, Failed> {
+    async fn attempt(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        step: &BatchStep,
+    ) -> Result<BatchOutcome, Failed> {
         if self.database.is_superseded() {
             self.reconnect();
         }
         self.check_limits().await?;
         let rules = Arc::clone(&self.rules);
-        let row = LaneRow { inbox_id: rules.inbox_id(), lane: self.lane };
+        let row = LaneKey { inbox_id: rules.inbox_id(), lane: self.lane };
         let fence = Fence {
             row,
             flow: attempts.lagging_flow(),
@@ -243,9 +247,9 @@ impl LaneStore {
             lagging_sum: lagging_sum(&self.lagging),
         };
         let waits = attempts.lagging_flow().is_none_or(|flow| self.unlocked.contains(&flow));
-        let work = Work { waits, ..attempts.work(step, &self.lagging) };
+        let part = BatchPart { waits, ..attempts.part(step, &self.lagging) };
         let prepared = self.prepared.take();
-        let running = run(prepared, &self.database, &rules, &mut self.schemas, Some(fence), &work);
+        let running = run(prepared, &self.database, &rules, &mut self.schemas, Some(fence), &part);
         if let Ok(attempted) = timeout(self.transaction_timeout, running).await {
             return attempted;
         }
@@ -257,7 +261,7 @@ impl LaneStore {
     fn committed(
         &mut self,
         attempts: &mut Attempts<'_>,
-        step: &Step,
+        step: &BatchStep,
         outcome: BatchOutcome,
         observer: &impl LaneObserver,
     ) {
@@ -272,7 +276,7 @@ impl LaneStore {
         }
     }
 
-    fn stay_lagging(&mut self, attempts: &mut Attempts<'_>, step: &Step) -> Result<(), BatchFailure> {
+    fn stay_lagging(&mut self, attempts: &mut Attempts<'_>, step: &BatchStep) -> Result<(), BatchFailure> {
         self.update_lagging(attempts.lagging_flow(), Some(CatchUp::StillLocked));
         attempts.still_locked(step)
     }
@@ -293,7 +297,7 @@ impl LaneStore {
     async fn recover(
         &mut self,
         attempts: &mut Attempts<'_>,
-        step: &Step,
+        step: &BatchStep,
         error: StoreError,
         observer: &impl LaneObserver,
     ) -> Result<Reaction, BatchFailure> {
@@ -316,14 +320,14 @@ impl LaneStore {
     async fn defer_locked(
         &mut self,
         attempts: &mut Attempts<'_>,
-        step: &Step,
+        step: &BatchStep,
         observer: &impl LaneObserver,
     ) -> Result<bool, BatchFailure> {
         let max = attempts.max_deferred();
         if max == 0 || self.database.dialect == Dialect::Sqlite {
             return Ok(false);
         }
-        let flows = attempts.work(step, &self.lagging).flows();
+        let flows = attempts.part(step, &self.lagging).flows();
         let deferring = defer_locked(&self.database, self.row(), step.expected.lane, &flows, max);
         let written = timeout(self.transaction_timeout, deferring).await.ok();
         let Some(flows) = self.resolve_deferral(attempts, step, written, observer).await? else {
@@ -340,7 +344,7 @@ impl LaneStore {
     async fn set_aside(
         &mut self,
         attempts: &mut Attempts<'_>,
-        step: &Step,
+        step: &BatchStep,
         flows: Vec<DeferredFlow>,
         refusal: &StoreError,
         observer: &impl LaneObserver,
@@ -376,7 +380,7 @@ impl LaneStore {
     async fn resolve_deferral(
         &mut self,
         attempts: &mut Attempts<'_>,
-        step: &Step,
+        step: &BatchStep,
         written: Option<Result<Vec<DeferredFlow>, Failed>>,
         observer: &impl LaneObserver,
     ) -> Result<Option<Vec<(LaggingFlow, String)>>, BatchFailure> {
@@ -415,12 +419,12 @@ impl LaneStore {
     /// once, else the error to wait for.
     async fn recover_connections(&mut self, error: StoreError) -> Result<(), StoreError> {
         let recovered = self.database.recover(&error).await;
-        if !matches!(recovered, Ok(Recovery::Kept)) {
+        if !matches!(recovered, Ok(Recovery::Unchanged)) {
             self.prepared = PreparedTransaction::default();
         }
         match recovered? {
             Recovery::Mended => Ok(()),
-            Recovery::Kept | Recovery::Renewed => Err(error),
+            Recovery::Unchanged | Recovery::Renewed => Err(error),
         }
     }
 
@@ -462,7 +466,7 @@ impl LaneStore {
     async fn isolate(
         &mut self,
         attempts: &mut Attempts<'_>,
-        step: &Step,
+        step: &BatchStep,
         refusal: StoreError,
         observer: &impl LaneObserver,
     ) -> Result<Reaction, BatchFailure> {
@@ -505,20 +509,20 @@ impl LaneStore {
     async fn refused_flows(
         &mut self,
         attempts: &Attempts<'_>,
-        step: &Step,
+        step: &BatchStep,
     ) -> Result<Vec<(FlowId, String)>, StoreError> {
         self.check_limits().await?;
         let rules = Arc::clone(&self.rules);
         let mut found = Vec::new();
-        for flow in attempts.work(step, &self.lagging).flows() {
+        for flow in attempts.part(step, &self.lagging).flows() {
             if attempts.poison.contains_key(&(step.range.start, flow)) {
                 continue;
             }
             // The failed attempt may release its lock only now.
-            let work =
-                Work { scope: FlowScope::Only(flow), waits: true, ..attempts.work(step, &self.lagging) };
+            let part =
+                BatchPart { scope: FlowScope::Only(flow), waits: true, ..attempts.part(step, &self.lagging) };
             let trying =
-                refusal_of(&self.database, &rules, &mut self.schemas, &work, flow, self.transaction_timeout);
+                refusal_of(&self.database, &rules, &mut self.schemas, &part, flow, self.transaction_timeout);
             let tried = trying.await;
             if let Some(refusal) = self.reconnect_if_timed_out(tried)? {
                 found.push((flow, refusal.to_string()));
@@ -527,8 +531,8 @@ impl LaneStore {
         Ok(found)
     }
 
-    fn row(&self) -> LaneRow<'_> {
-        LaneRow { inbox_id: self.rules.inbox_id(), lane: self.lane }
+    fn row(&self) -> LaneKey<'_> {
+        LaneKey { inbox_id: self.rules.inbox_id(), lane: self.lane }
     }
 }
 

@@ -21,10 +21,10 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The transaction for the next batch, if one is open.
 #[derive(Debug, Default)]
-pub(super) struct PreparedTransaction(Option<Pending>);
+pub(super) struct PreparedTransaction(Option<PendingTransaction>);
 
 #[derive(Debug)]
-struct Pending {
+struct PendingTransaction {
     transaction: DatabaseTransaction,
     since: Instant,
     /// The runtime of the connection.
@@ -36,7 +36,7 @@ impl PreparedTransaction {
     pub(super) async fn prepare(&mut self, database: &Database) {
         if self.0.is_none() && database.dialect != Dialect::Sqlite {
             let prepared = timeout(BEGIN_TIMEOUT, database.begin()).await;
-            self.0 = prepared.ok().and_then(Result::ok).map(|transaction| Pending {
+            self.0 = prepared.ok().and_then(Result::ok).map(|transaction| PendingTransaction {
                 transaction,
                 since: Instant::now(),
                 runtime: Handle::current(),
@@ -60,7 +60,7 @@ impl Drop for PreparedTransaction {
     /// Enters the runtime first: the driver rolls back in a task, and panics without a runtime. At the end of a thread
     /// its actors are dropped after the runtime was left.
     fn drop(&mut self) {
-        if let Some(Pending { transaction, runtime, .. }) = self.0.take() {
+        if let Some(PendingTransaction { transaction, runtime, .. }) = self.0.take() {
             let _entered = runtime.enter();
             drop(transaction);
         }

@@ -10,7 +10,7 @@ const FAILURES_BEFORE_HALVING: u32 = 3;
 
 /// The part of a batch that one transaction processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct BatchStep {
     /// Messages of the batch.
     pub(super) range: Range<usize>,
     /// The expected position.
@@ -21,7 +21,7 @@ pub(super) struct Step {
 
 /// A batch in progress.
 #[derive(Debug)]
-pub(super) struct Progress<'a> {
+pub(super) struct BatchProgress<'a> {
     batch: &'a Batch,
     /// Number of committed messages.
     done: usize,
@@ -34,7 +34,7 @@ pub(super) struct Progress<'a> {
     finished: bool,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> BatchProgress<'a> {
     pub(super) fn new(batch: &'a Batch) -> Self {
         let (position, end) = (Position::before(batch), Position::after(batch, batch.next));
         Self {
@@ -49,18 +49,18 @@ impl<'a> Progress<'a> {
     }
 
     /// The next step; `None` when all is committed.
-    pub(super) fn step(&self) -> Option<Step> {
+    pub(super) fn step(&self) -> Option<BatchStep> {
         if self.finished {
             return None;
         }
         let end = (self.done + self.span).min(self.batch.entries.len());
         let next = self.batch.entries.get(end).map_or(self.batch.next, |entry| entry.record.offset);
         let next = Position::after(self.batch, next);
-        Some(Step { range: self.done..end, expected: self.position, next })
+        Some(BatchStep { range: self.done..end, expected: self.position, next })
     }
 
     /// Records that the step is committed, and doubles the next one.
-    pub(super) fn committed(&mut self, step: &Step) {
+    pub(super) fn committed(&mut self, step: &BatchStep) {
         self.done = step.range.end;
         self.position = step.next;
         self.finished = self.position == self.end;
@@ -139,7 +139,7 @@ mod tests {
             outcomes in proptest::collection::vec(0_u8..3, 0..200),
         ) {
             let batch = batch(scope, length);
-            let mut progress = Progress::new(&batch);
+            let mut progress = BatchProgress::new(&batch);
             let (mut covered, mut position) = (0, batch.from);
             let mut outcomes = outcomes.into_iter();
             while let Some(step) = progress.step() {
@@ -163,14 +163,14 @@ mod tests {
     #[test]
     fn flow_at_the_offset_of_its_lane_rejoins() {
         let batch = Batch { from: 500, ..batch(Scope::Lagging { flow: 1, lane_at: 500 }, 0) };
-        let step = Progress::new(&batch).step().unwrap();
+        let step = BatchProgress::new(&batch).step().unwrap();
         assert_eq!((step.expected.lag, step.next.lag), (Lag::At(500), Lag::Over));
     }
 
     #[test]
     fn repeated_failures_halve_the_step_down_to_one_message() {
         let batch = batch(LANE, 8);
-        let mut progress = Progress::new(&batch);
+        let mut progress = BatchProgress::new(&batch);
         for _ in 0..12 {
             progress.failed();
         }

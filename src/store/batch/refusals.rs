@@ -17,11 +17,11 @@ pub(super) const MAX_REFUSED: u32 = 20;
 /// The flows whose last messages were rejected.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    flows: HashMap<FlowId, Refused>,
+    flows: HashMap<FlowId, RefusedFlow>,
 }
 
 #[derive(Debug)]
-struct Refused {
+struct RefusedFlow {
     code: Arc<str>,
     in_a_row: u32,
     is_announced: bool,
@@ -46,7 +46,7 @@ impl Refusals {
     }
 
     fn add(&mut self, flow: FlowId, code: &Arc<str>) {
-        let new = Refused { code: Arc::clone(code), in_a_row: 0, is_announced: false };
+        let new = RefusedFlow { code: Arc::clone(code), in_a_row: 0, is_announced: false };
         let refused = self.flows.entry(flow).or_insert(new);
         // The code may have been edited.
         refused.code = Arc::clone(code);

@@ -6,7 +6,7 @@ use std::slice;
 use super::BatchRules;
 use super::locked_flow::SchemaCache;
 use super::suspects::refusal_of;
-use super::transaction::{Failed, FlowScope, Work, run};
+use super::transaction::{BatchPart, Failed, FlowScope, run};
 use crate::domain::batch::{BatchEntry, ProcessError, ProcessResult};
 use crate::domain::message::{FlowId, Record};
 use crate::domain::processing::{ParsedMessage, PoisonMessages};
@@ -74,20 +74,20 @@ pub async fn process_flow_message(
     let mut poison = PoisonMessages::new();
     let mut schemas = SchemaCache::default();
     loop {
-        let work = Work {
+        let part = BatchPart {
             messages: slice::from_ref(&message),
             range: 0..1,
             scope: FlowScope::Except(&no_flows),
             waits: true,
             poison: &poison,
         };
-        match run(None, database, rules, &mut schemas, None, &work).await {
+        match run(None, database, rules, &mut schemas, None, &part).await {
             Ok(outcome) => {
                 let result = outcome.results.into_iter().next().ok_or(ProcessMessageError::NoResult)?;
                 return Ok(result?);
             }
             Err(Failed::Error(error)) if error.class() == ErrorClass::Poison && poison.is_empty() => {
-                match refusal_of(database, rules, &mut schemas, &work, flow, answer_timeout()).await? {
+                match refusal_of(database, rules, &mut schemas, &part, flow, answer_timeout()).await? {
                     Some(refusal) => drop(poison.insert((0, flow), refusal.to_string())),
                     // Another attempt would succeed, or the database is at fault.
                     None => return Err(error.into()),

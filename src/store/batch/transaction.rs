@@ -23,7 +23,7 @@ use crate::store::error::{StoreError, While};
 
 /// A part of a batch, and for which flows it is processed.
 #[derive(Debug, Clone)]
-pub(super) struct Work<'a> {
+pub(super) struct BatchPart<'a> {
     /// All messages of the batch.
     pub(super) messages: &'a [ParsedMessage<'a>],
     /// The messages of this transaction.
@@ -54,7 +54,7 @@ impl FlowScope<'_> {
     }
 }
 
-impl<'a> Work<'a> {
+impl<'a> BatchPart<'a> {
     /// The flows to lock, ascending. A single flow is locked even without a message.
     pub(super) fn flows(&self) -> Vec<FlowId> {
         if let FlowScope::Only(flow) = self.scope {
@@ -102,14 +102,14 @@ pub(super) async fn run(
     rules: &BatchRules,
     schemas: &mut SchemaCache,
     fence: Option<Fence<'_>>,
-    work: &Work<'_>,
+    part: &BatchPart<'_>,
 ) -> Result<BatchOutcome, Failed> {
     let transaction = match prepared {
         Some(transaction) => transaction,
         None => database.begin().await?,
     };
-    let flows = lock_and_fence(&transaction, database, schemas, fence, work).await?;
-    let processed = process(&transaction, database, rules, flows, work).await?;
+    let flows = lock_and_fence(&transaction, database, schemas, fence, part).await?;
+    let processed = process(&transaction, database, rules, flows, part).await?;
     write_rows(&transaction, &WriteContext::new(database, rules), &processed).await?;
     advance_offset(&transaction, database, fence, &processed.counters).await?;
     let catch_up = fence.and_then(|fence| fence.next.catch_up());
@@ -141,12 +141,12 @@ pub(super) async fn rehearse(
     database: &Database,
     rules: &BatchRules,
     schemas: &mut SchemaCache,
-    work: &Work<'_>,
+    part: &BatchPart<'_>,
 ) -> Result<(), StoreError> {
     let transaction = database.begin().await?;
     let result = async {
-        let flows = lock_flows(&transaction, database.dialect, &work.flows(), work.waits, schemas).await?;
-        let processed = process(&transaction, database, rules, flows, work).await?;
+        let flows = lock_flows(&transaction, database.dialect, &part.flows(), part.waits, schemas).await?;
+        let processed = process(&transaction, database, rules, flows, part).await?;
         write_rows(&transaction, &WriteContext::new(database, rules), &processed).await?;
         write_counters(&transaction, database.dialect, &processed.counters).await
     };
@@ -164,20 +164,20 @@ pub(super) async fn roll_back<T>(
     result.and_then(|value| ended.map(|()| value))
 }
 
-/// Applies the rules to all messages of `work`, with what the locked rows say.
+/// Applies the rules to all messages of `part`, with what the locked rows say.
 async fn process<'a>(
     transaction: &DatabaseTransaction,
     database: &Database,
     rules: &'a BatchRules,
     flows: BTreeMap<FlowId, FlowState>,
-    work: &Work<'a>,
+    part: &BatchPart<'a>,
 ) -> Result<ProcessingOutcome<'a>, StoreError> {
     let retention = rules.processing.key_retention;
-    let keys = load_keys(transaction, database.dialect, &flows, work, retention).await?;
+    let keys = load_keys(transaction, database.dialect, &flows, part, retention).await?;
     let waiting = |flow| rules.gauge.waiting(flow);
-    let mut processor = MessageProcessor::new(&rules.processing, flows, keys, work.poison, &waiting);
-    for (index, message) in work.numbered_messages() {
-        let flows = message.flows.iter().copied().filter(|flow| work.scope.contains(*flow));
+    let mut processor = MessageProcessor::new(&rules.processing, flows, keys, part.poison, &waiting);
+    for (index, message) in part.numbered_messages() {
+        let flows = message.flows.iter().copied().filter(|flow| part.scope.contains(*flow));
         processor.process(index, message, flows);
     }
     Ok(processor.into_outcome())

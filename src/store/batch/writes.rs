@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, Value};
 use sha2::{Digest, Sha256};
 
 use super::BatchRules;
-use super::insert::{Row, insert_rows};
+use super::insert::{InsertRow, insert_rows};
 use crate::domain::message::Body;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::processing::{DataRow, DeadLetterRow, ProcessingOutcome};
@@ -47,7 +47,7 @@ impl<'a> WriteContext<'a> {
     }
 }
 
-impl Row for DataRow<'_> {
+impl InsertRow for DataRow<'_> {
     const TABLE: &'static str = "data";
     const DOING: &'static str = "storing messages";
     const COLUMNS: &'static [&'static str] =
@@ -66,7 +66,7 @@ impl Row for DataRow<'_> {
     }
 }
 
-impl Row for OutboxItem {
+impl InsertRow for OutboxItem {
     const TABLE: &'static str = "outbox";
     const DOING: &'static str = "writing the outbox";
     const COLUMNS: &'static [&'static str] = &[
@@ -99,7 +99,7 @@ impl Row for OutboxItem {
     }
 }
 
-impl Row for DeadLetterRow<'_> {
+impl InsertRow for DeadLetterRow<'_> {
     const TABLE: &'static str = "dead_letters";
     const DOING: &'static str = "writing dead letters";
     const COLUMNS: &'static [&'static str] = &[

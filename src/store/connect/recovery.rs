@@ -11,7 +11,7 @@ use crate::store::error::{ErrorClass, StoreError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recovery {
     /// None: the connections are as good as before.
-    Kept,
+    Unchanged,
     /// The pool is new, and connects to the same server.
     Renewed,
     /// The cause is gone: another server is used, or other credentials. Worth a retry at once.
@@ -36,7 +36,7 @@ impl Database {
         }
         // All servers were tried just before.
         if matches!(error, StoreError::NoServer { .. }) {
-            return Ok(Recovery::Kept);
+            return Ok(Recovery::Unchanged);
         }
         if self.concerns_the_server(error) {
             return self.choose_again(error).await;
@@ -45,7 +45,7 @@ impl Database {
             *self = self.anew();
             return Ok(Recovery::Renewed);
         }
-        Ok(Recovery::Kept)
+        Ok(Recovery::Unchanged)
     }
 
     /// Makes a new pool if the file of the secret holds other credentials than this pool uses.
@@ -76,7 +76,7 @@ impl Database {
         };
         let is_another = server != self.server;
         if !is_another && !self.is_closed && !error.wants_new_connections() {
-            return Ok(Recovery::Kept);
+            return Ok(Recovery::Unchanged);
         }
         let was_closed = self.is_closed;
         *self = Self::with_origin(origin, server);

@@ -17,7 +17,7 @@ use crate::store::error::{StoreError, While};
 const CHUNK_IDS: usize = 512;
 
 #[derive(Debug, FromQueryResult)]
-struct Row {
+struct DestinationRow {
     id: i64,
     code: String,
     endpoint_url: Option<String>,
@@ -28,16 +28,17 @@ impl Outbox {
     /// Reads the destinations of the messages of `flows`. A flow without a row was deleted: the row existed, and was
     /// locked, when its messages were put into the outbox.
     pub async fn destinations(&self, flows: &[FlowId]) -> Result<Vec<FlowDestination>, StoreError> {
-        let mut found: HashMap<FlowId, Row> = HashMap::new();
+        let mut found: HashMap<FlowId, DestinationRow> = HashMap::new();
         for ids in flows.chunks(CHUNK_IDS) {
             found.extend(self.flow_rows(ids).await?.into_iter().map(|row| (row.id, row)));
         }
         let deleted = |flow| FlowDestination { flow, code: String::new(), destination: Destination::Deleted };
-        let destination = |flow: &FlowId| found.remove(flow).map_or_else(|| deleted(*flow), Row::destination);
+        let destination =
+            |flow: &FlowId| found.remove(flow).map_or_else(|| deleted(*flow), DestinationRow::destination);
         Ok(flows.iter().map(destination).collect())
     }
 
-    async fn flow_rows(&self, ids: &[FlowId]) -> Result<Vec<Row>, StoreError> {
+    async fn flow_rows(&self, ids: &[FlowId]) -> Result<Vec<DestinationRow>, StoreError> {
         let dialect = self.database.dialect;
         Entity::find()
             .select_only()
@@ -45,14 +46,14 @@ impl Outbox {
             .columns([Column::Code, Column::EndpointUrl])
             .column_as(Expr::cust(dialect.flag("enabled")), "is_enabled")
             .filter(Column::Id.is_in(ids.iter().copied()))
-            .into_model::<Row>()
+            .into_model::<DestinationRow>()
             .all(&self.database.connection)
             .await
             .while_doing("reading the destinations of posts")
     }
 }
 
-impl Row {
+impl DestinationRow {
     fn destination(self) -> FlowDestination {
         let destination = if self.is_enabled.unwrap_or(false) {
             match endpoint_url(self.endpoint_url.as_deref()) {

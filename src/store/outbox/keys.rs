@@ -40,14 +40,14 @@ fn by_triple(dialect: Dialect, keys: &[&OutboxKey]) -> Expr {
 }
 
 /// The offsets of one flow in one inbox.
-type Group<'a> = ((&'a str, FlowId), Vec<i64>);
+type FlowOffsets<'a> = ((&'a str, FlowId), Vec<i64>);
 
 fn by_flow(keys: &[&OutboxKey]) -> Vec<Expr> {
     let mut offsets: BTreeMap<(&str, FlowId), Vec<i64>> = BTreeMap::new();
     for key in keys {
         offsets.entry((&key.inbox_id, key.flow_id)).or_default().push(offset(key));
     }
-    let mut by_size: BTreeMap<usize, Vec<Group<'_>>> = BTreeMap::new();
+    let mut by_size: BTreeMap<usize, Vec<FlowOffsets<'_>>> = BTreeMap::new();
     for (flow, offsets) in offsets {
         for offsets in offsets.chunks(MAX_KEYS) {
             let size = offsets.len().next_power_of_two();
@@ -61,7 +61,7 @@ fn by_flow(keys: &[&OutboxKey]) -> Vec<Expr> {
 }
 
 /// A condition on `size` offsets for each of `groups`.
-fn condition(size: usize, groups: &[Group<'_>]) -> Expr {
+fn condition(size: usize, groups: &[FlowOffsets<'_>]) -> Expr {
     let count = groups.len().next_power_of_two();
     let group =
         format!("(inbox_id = ? AND flow_id = ? AND inbox_offset IN ({}))", vec!["?"; size].join(", "));

@@ -19,7 +19,7 @@ pub enum Lease {
     /// The lease was valid all the time.
     Held,
     /// The lease begins now: there was none, or it had expired and others may have claimed the rows.
-    Begun,
+    Acquired,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -40,7 +40,7 @@ impl Outbox {
         let held = format!("{renewal} AND lease_until > {now}");
         let mut found = Lease::Held;
         if self.execute(&transaction, held, [lease(), owner()]).await.while_doing(DOING)? == 0 {
-            found = Lease::Begun;
+            found = Lease::Acquired;
             if self.execute(&transaction, renewal, [lease(), owner()]).await.while_doing(DOING)? == 0 {
                 let insert = format!("INSERT INTO outbox_owners (lease_until, owner) VALUES ({until}, ?)");
                 self.execute(&transaction, insert, [lease(), owner()]).await.while_doing(DOING)?;

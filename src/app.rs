@@ -28,7 +28,7 @@ use self::startup::{prepare_database, register_start};
 use crate::actors::messages::{ReloadFlows, Shutdown};
 use crate::actors::supervisor::SupervisorActor;
 use crate::actors::{Directory, remember_panics};
-use crate::domain::identity::{Consent, Refusal};
+use crate::domain::identity::{Consent, StartRefusal};
 use crate::inbox::{Inbox, InboxError};
 use crate::mqtt::MqttError;
 use crate::observe::health::Step;
@@ -55,7 +55,7 @@ pub enum StartError {
     },
     /// This inbox directory must not be used with this database.
     #[error("{0}")]
-    Identity(Refusal),
+    Identity(StartRefusal),
     /// The table of brokers has no usable row.
     #[error(transparent)]
     Server(LoadServerError),

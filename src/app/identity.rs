@@ -14,7 +14,7 @@ use super::StartError;
 use crate::actors;
 use crate::actors::messages::ReopenLane;
 use crate::domain::identity::{
-    Consent, Directory, Notice, RegisteredStarts, Registration, Start, StartDecision, StartState,
+    Consent, InboxDirectory, Notice, RegisteredStarts, Registration, Start, StartDecision, StartState,
     decide_start, refuse_for,
 };
 use crate::inbox::{Inbox, Registered, Survey, boot_id};
@@ -37,15 +37,15 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// A registered start.
 #[derive(Debug, Clone)]
 pub(super) struct RegisteredStart {
-    directory: Arc<Directory>,
+    directory: Arc<InboxDirectory>,
     start_id: Arc<str>,
     database_id: Arc<str>,
     database: DatabaseSettings,
 }
 
 /// The state of the inbox directory before this start is registered.
-fn directory_of(settings: &Settings, inbox: &Inbox) -> Directory {
-    Directory {
+fn directory_of(settings: &Settings, inbox: &Inbox) -> InboxDirectory {
+    InboxDirectory {
         next_base: inbox.next_offset(),
         log_end: inbox.log_end().max(inbox.progress().deleted_below),
         committed: inbox.progress().lanes,
@@ -54,8 +54,8 @@ fn directory_of(settings: &Settings, inbox: &Inbox) -> Directory {
 }
 
 /// The state of an inbox directory that another process may have open.
-pub(crate) fn directory_of_survey(settings: &Settings, found: &Survey) -> Directory {
-    Directory {
+pub(crate) fn directory_of_survey(settings: &Settings, found: &Survey) -> InboxDirectory {
+    InboxDirectory {
         next_base: found.never_issued,
         log_end: found.end.max(found.progress.deleted_below),
         committed: found.progress.lanes.clone(),
@@ -63,9 +63,9 @@ pub(crate) fn directory_of_survey(settings: &Settings, found: &Survey) -> Direct
     }
 }
 
-fn described(settings: &Settings, inbox_id: String, registration: Option<Registered>) -> Directory {
+fn described(settings: &Settings, inbox_id: String, registration: Option<Registered>) -> InboxDirectory {
     let path = std::path::absolute(&settings.inbox.dir).unwrap_or_else(|_| settings.inbox.dir.clone());
-    Directory {
+    InboxDirectory {
         inbox_id,
         client_id: settings.mqtt.client_id.clone(),
         location: format!("{}:{}, process {}", host(), path.display(), std::process::id()),
@@ -149,7 +149,11 @@ fn warn_of_unused(consent: Consent, registry: &RegisteredStarts, registration: &
 }
 
 /// Whether a watched start sends a heartbeat.
-async fn is_alive(database: &Database, directory: &Directory, start: &Start) -> Result<bool, StoreError> {
+async fn is_alive(
+    database: &Database,
+    directory: &InboxDirectory,
+    start: &Start,
+) -> Result<bool, StoreError> {
     let location = start.location.as_str();
     log::warn!(
         "Another gateway may run with this inbox or client id ({location}): watching it for {} s",

@@ -4,7 +4,7 @@ use std::io;
 
 use super::check::{Failure, Report};
 use crate::app::{directory_of_survey, volatile_file_system};
-use crate::domain::identity::{Consent, Directory, StartDecision, decide_start};
+use crate::domain::identity::{Consent, InboxDirectory, StartDecision, decide_start};
 use crate::inbox::survey;
 use crate::settings::Settings;
 use crate::store::{self, Database, StoreError};
@@ -40,7 +40,7 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
 /// Returns `None` if tables are missing.
 async fn compare(
     database: &Database,
-    directory: &Directory,
+    directory: &InboxDirectory,
 ) -> Result<Option<(StartDecision, Vec<String>)>, StoreError> {
     let lacking = store::plan(database).await?.added;
     if lacking.iter().any(|lacking| lacking.starts_with("table ")) {
@@ -61,7 +61,7 @@ async fn compare(
 }
 
 fn report_decision(
-    directory: &Directory,
+    directory: &InboxDirectory,
     decision: StartDecision,
     report: &mut Report<'_>,
 ) -> io::Result<()> {

@@ -27,7 +27,7 @@ use super::message::{FlowId, OFFSETS_PER_START, Offset};
 
 /// The inbox directory of this start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directory {
+pub struct InboxDirectory {
     /// The id of its inbox.
     pub inbox_id: String,
     /// The client id that the gateway uses at the broker.
@@ -70,9 +70,9 @@ pub struct Start {
     pub start_id: String,
     /// Incremented with each start of an inbox.
     pub generation: i64,
-    /// See [`Directory::location`].
+    /// See [`InboxDirectory::location`].
     pub location: String,
-    /// See [`Directory::place`].
+    /// See [`InboxDirectory::place`].
     pub place: String,
     /// Id of the previous start of its directory.
     pub parent: Option<String>,
@@ -155,7 +155,7 @@ pub enum StartDecision {
     /// Another process may use the same id: wait for its heartbeat.
     Watch(Start),
     /// Exit with an error.
-    Refuse(Refusal),
+    Refuse(StartRefusal),
 }
 
 /// The data to register a start.
@@ -208,7 +208,7 @@ pub enum Notice {
 
 /// The reason for a refused start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum StartRefusal {
     /// Another process uses the same inbox id.
     InboxInUse {
         /// The inbox.
@@ -257,7 +257,7 @@ pub enum Refusal {
 /// Decides whether a start may continue. `silent` lists watched starts without a heartbeat.
 #[must_use]
 pub fn decide_start(
-    directory: &Directory,
+    directory: &InboxDirectory,
     registry: &RegisteredStarts,
     consent: Consent,
     silent: &[String],
@@ -272,7 +272,7 @@ pub fn decide_start(
         return StartDecision::Watch(other.clone());
     }
     if let Some(other) = others.next().filter(|_| !consent.new_inbox) {
-        return StartDecision::Refuse(Refusal::OtherInbox {
+        return StartDecision::Refuse(StartRefusal::OtherInbox {
             client_id: directory.client_id.clone(),
             inbox_id: other.inbox_id.clone(),
             location: other.location.clone(),
@@ -283,7 +283,7 @@ pub fn decide_start(
         Some(before) if *before != registry.database_id => match consent.database {
             Some(change) => at_another_database(directory, registry, before, change),
             None => {
-                return StartDecision::Refuse(Refusal::OtherDatabase {
+                return StartDecision::Refuse(StartRefusal::OtherDatabase {
                     inbox_id: directory.inbox_id.clone(),
                     belongs_to: before.clone(),
                     found: registry.database_id.clone(),
@@ -309,23 +309,23 @@ pub fn decide_start(
 
 /// Returns the refusal for a watched start with a heartbeat.
 #[must_use]
-pub fn refuse_for(directory: &Directory, living: &Start) -> Refusal {
+pub fn refuse_for(directory: &InboxDirectory, living: &Start) -> StartRefusal {
     let (inbox_id, location) = (living.inbox_id.clone(), living.location.clone());
     if living.inbox_id == directory.inbox_id {
-        Refusal::InboxInUse { inbox_id, location }
+        StartRefusal::InboxInUse { inbox_id, location }
     } else {
-        Refusal::ClientIdInUse { client_id: directory.client_id.clone(), inbox_id, location }
+        StartRefusal::ClientIdInUse { client_id: directory.client_id.clone(), inbox_id, location }
     }
 }
 
 /// Whether the last start used this directory on this machine. Its process has ended, because the directory is locked
 /// now.
-fn is_ours(directory: &Directory, last: &Start) -> bool {
+fn is_ours(directory: &InboxDirectory, last: &Start) -> bool {
     last.place == directory.place && directory.start_id.as_ref().is_none_or(|start| *start == last.start_id)
 }
 
 /// Returns the first offset of an unused range, above all lanes and all starts of this inbox.
-fn base(directory: &Directory, registry: &RegisteredStarts) -> Offset {
+fn base(directory: &InboxDirectory, registry: &RegisteredStarts) -> Offset {
     let others = registry.starts.iter().filter(|start| directory.start_id.as_ref() != Some(&start.start_id));
     let issued = others.map(|start| start.base + 1);
     let passed = registry.lanes.values().copied();
@@ -334,10 +334,10 @@ fn base(directory: &Directory, registry: &RegisteredStarts) -> Offset {
 }
 
 fn at_its_database(
-    directory: &Directory,
+    directory: &InboxDirectory,
     registry: &RegisteredStarts,
     consent: Consent,
-) -> Result<Registration, Refusal> {
+) -> Result<Registration, StartRefusal> {
     let mut registration = Registration::default();
     let (Some(start_id), Some(last)) = (&directory.start_id, registry.starts.first()) else {
         return Ok(registration);
@@ -355,7 +355,7 @@ fn at_its_database(
     }
     if consent.database != Some(DatabaseChange::Replay) {
         let (inbox_id, location) = (directory.inbox_id.clone(), last.location.clone());
-        return Err(Refusal::Fork { inbox_id, location });
+        return Err(StartRefusal::Fork { inbox_id, location });
     }
     registration.notices.push(Notice::ForkReplayed);
     let resume = start.resume.clone().unwrap_or_default();
@@ -369,7 +369,7 @@ fn at_its_database(
 
 /// Whether the directory that ran last is a copy of this directory with all its records. The lanes then cover all
 /// records.
-fn others_have_all(directory: &Directory, registry: &RegisteredStarts) -> bool {
+fn others_have_all(directory: &InboxDirectory, registry: &RegisteredStarts) -> bool {
     let mut descendant = registry.starts.first();
     while let Some(start) = descendant {
         if start.parent == directory.start_id {
@@ -385,7 +385,7 @@ fn others_have_all(directory: &Directory, registry: &RegisteredStarts) -> bool {
 }
 
 fn at_another_database(
-    directory: &Directory,
+    directory: &InboxDirectory,
     registry: &RegisteredStarts,
     before: &str,
     change: DatabaseChange,
@@ -451,7 +451,7 @@ impl fmt::Display for Notice {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for StartRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InboxInUse { inbox_id, location } => write!(

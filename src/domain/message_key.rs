@@ -18,11 +18,11 @@ pub type KeyHash = [u8; 16];
 pub struct MessageKey {
     /// The text of `flows.message_key`.
     text: String,
-    place: Place,
+    place: KeyLocation,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum KeyLocation {
     /// JSON pointer: name or index for each level of the payload; at least one.
     Pointer(Vec<String>),
     /// Name of a user property.
@@ -46,9 +46,9 @@ impl MessageKey {
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
         let place = match text.strip_prefix(PROPERTY) {
             Some(name) => {
-                Some(name).filter(|name| !name.is_empty()).map(|name| Place::Property(name.to_owned()))
+                Some(name).filter(|name| !name.is_empty()).map(|name| KeyLocation::Property(name.to_owned()))
             }
-            None => pointer(text).map(Place::Pointer),
+            None => pointer(text).map(KeyLocation::Pointer),
         };
         let place = place.ok_or_else(|| UnusableKey(text.to_owned()))?;
         Ok(Some(MessageKey { text: text.to_owned(), place }))
@@ -63,8 +63,8 @@ impl MessageKey {
     #[must_use]
     pub fn hash_of(&self, payload: &Payload<'_>, delivery: &DeliveryFacts) -> Option<KeyHash> {
         let (sort, content) = match &self.place {
-            Place::Pointer(tokens) => content_at(payload, tokens)?,
-            Place::Property(name) => (b'p', Cow::Borrowed(property(delivery, name)?)),
+            KeyLocation::Pointer(tokens) => content_at(payload, tokens)?,
+            KeyLocation::Property(name) => (b'p', Cow::Borrowed(property(delivery, name)?)),
         };
         let mut hasher = Sha256::new();
         hasher.update((self.text.len() as u64).to_le_bytes());

@@ -47,7 +47,8 @@ impl<'a> Payload<'a> {
         }
         let text =
             str::from_utf8(bytes).map_err(|error| PayloadError::NotUtf8 { at: error.valid_up_to() })?;
-        let mut reader = Reader { text, walker: Walker::new(text, limits.max_depth), nodes: 0, limits };
+        let mut reader =
+            PayloadReader { text, walker: Walker::new(text, limits.max_depth), nodes: 0, limits };
         let attributes = reader.object()?;
         let (depth, half_pair) = (reader.walker.deepest(), reader.walker.half_pair());
         Ok(Payload { text, attributes, depth, nodes: reader.nodes, half_pair })
@@ -213,14 +214,14 @@ impl PayloadError {
     }
 }
 
-struct Reader<'a, 'l> {
+struct PayloadReader<'a, 'l> {
     text: &'a str,
     walker: Walker<'a>,
     nodes: usize,
     limits: &'l PayloadLimits,
 }
 
-impl<'a> Reader<'a, '_> {
+impl<'a> PayloadReader<'a, '_> {
     fn object(&mut self) -> Result<NamedList<'a, Attribute<'a>>, PayloadError> {
         match self.next()? {
             Event::Open(JsonKind::Object) => {}

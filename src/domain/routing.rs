@@ -13,14 +13,14 @@ use super::trie::FilterTrie;
 pub struct RoutingTable {
     flows: Vec<Flow>,
     /// Ordered by the filter's text.
-    groups: Vec<Group>,
+    groups: Vec<FilterFlows>,
     /// Indexes into `groups`.
     trie: FilterTrie<usize>,
 }
 
 /// The flows of one filter, in order of their ids.
 #[derive(Debug)]
-struct Group {
+struct FilterFlows {
     filter: TopicFilter,
     flows: Vec<FlowId>,
 }
@@ -64,7 +64,7 @@ impl RoutingTable {
         RoutingTable::over(Vec::new(), groups(filters.collect()))
     }
 
-    fn over(flows: Vec<Flow>, groups: Vec<Group>) -> RoutingTable {
+    fn over(flows: Vec<Flow>, groups: Vec<FilterFlows>) -> RoutingTable {
         let mut trie = FilterTrie::default();
         for (place, group) in groups.iter().enumerate() {
             trie.insert(&group.filter, place);
@@ -157,13 +157,13 @@ fn is_excluded(topic: &str, filter: &str) -> bool {
     is_reserved(topic) && TopicFilter::parse(filter).is_ok_and(|filter| !filter.matches(topic))
 }
 
-fn groups(mut filters: Vec<(TopicFilter, FlowId)>) -> Vec<Group> {
+fn groups(mut filters: Vec<(TopicFilter, FlowId)>) -> Vec<FilterFlows> {
     filters.sort_unstable();
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups: Vec<FilterFlows> = Vec::new();
     for (filter, flow) in filters {
         match groups.last_mut() {
             Some(group) if group.filter == filter => group.flows.push(flow),
-            _ => groups.push(Group { filter, flows: vec![flow] }),
+            _ => groups.push(FilterFlows { filter, flows: vec![flow] }),
         }
     }
     groups

@@ -40,13 +40,13 @@ struct Era {
 type Routes = BTreeMap<String, Vec<FlowId>>;
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredHistory {
     format: u32,
-    tables: Vec<KeptEra>,
+    tables: Vec<StoredEra>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptEra {
+struct StoredEra {
     from: Offset,
     routes: Routes,
 }
@@ -104,16 +104,17 @@ impl RoutingHistory {
     /// Serialises the history for the next start.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let tables = self.eras.iter().map(Era::to_kept).collect();
+        let tables = self.eras.iter().map(Era::to_stored).collect();
         // Strings and numbers always serialise.
-        serde_json::to_string(&Kept { format: FORMAT, tables }).unwrap_or_default()
+        serde_json::to_string(&StoredHistory { format: FORMAT, tables }).unwrap_or_default()
     }
 
     /// Parses the text of [`Self::to_text`] of an earlier process. Returns `None` if the text is invalid.
     #[must_use]
     pub fn from_text(text: &str) -> Option<RoutingHistory> {
-        let kept: Kept = serde_json::from_str(text).ok().filter(|kept: &Kept| kept.format == FORMAT)?;
-        let mut eras: Vec<Era> = kept.tables.into_iter().map(Era::from_kept).collect();
+        let stored: StoredHistory =
+            serde_json::from_str(text).ok().filter(|stored: &StoredHistory| stored.format == FORMAT)?;
+        let mut eras: Vec<Era> = stored.tables.into_iter().map(Era::from_stored).collect();
         if let Some(oldest) = eras.first_mut() {
             oldest.from = 0;
         }
@@ -122,13 +123,13 @@ impl RoutingHistory {
 }
 
 impl Era {
-    fn to_kept(&self) -> KeptEra {
+    fn to_stored(&self) -> StoredEra {
         let routes = self.table.routes().map(|(filter, flows)| (filter.to_owned(), flows.to_vec())).collect();
-        KeptEra { from: self.from, routes }
+        StoredEra { from: self.from, routes }
     }
 
-    fn from_kept(kept: KeptEra) -> Era {
-        Era { from: kept.from, table: Arc::new(RoutingTable::from_routes(kept.routes)) }
+    fn from_stored(stored: StoredEra) -> Era {
+        Era { from: stored.from, table: Arc::new(RoutingTable::from_routes(stored.routes)) }
     }
 }
 
@@ -223,8 +224,8 @@ mod tests {
             history.push(turn, table(&many));
         }
         assert_eq!(history.eras.len(), 20);
-        let kept = RoutingHistory::from_text(&history.to_text()).unwrap();
-        assert_eq!((kept.eras[0].from, kept.eras[1].from), (0, 11), "the newest");
+        let stored = RoutingHistory::from_text(&history.to_text()).unwrap();
+        assert_eq!((stored.eras[0].from, stored.eras[1].from), (0, 11), "the newest");
     }
 
     proptest! {
@@ -239,12 +240,12 @@ mod tests {
                 let flows: Vec<_> = flows.iter().map(|(id, filter)| (*id, filter.as_str())).collect();
                 history.push(turn, table(&flows));
             }
-            let kept = RoutingHistory::from_text(&history.to_text()).unwrap();
+            let stored = RoutingHistory::from_text(&history.to_text()).unwrap();
             for offset in 0..turns.len() as Offset {
                 for ids in [&[][..], &[1], &[2, 3]] {
                     prop_assert_eq!(
                         routed(&history, offset, &topic, ids),
-                        routed(&kept, offset, &topic, ids)
+                        routed(&stored, offset, &topic, ids)
                     );
                 }
             }

@@ -33,14 +33,14 @@ pub type Subscriptions = BTreeMap<TopicFilter, Vec<FlowId>>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionIds {
     next_id: SubscriptionId,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, FilterEntry>,
     /// In order of replacement, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replaced: Vec<Replaced>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+struct FilterEntry {
     id: SubscriptionId,
     /// Whether the session at the broker may hold a subscription to the filter.
     held: bool,
@@ -120,8 +120,8 @@ impl SubscriptionIds {
         }
         self.next_id += 1;
         let closes_connection = self.entries.get(filter).is_some_and(|entry| entry.closes_connection);
-        let entry = Entry { id, held: !closes_connection, closes_connection, flows: flows.to_vec() };
-        if let Some(Entry { id, flows, .. }) = self.entries.insert(filter.to_owned(), entry) {
+        let entry = FilterEntry { id, held: !closes_connection, closes_connection, flows: flows.to_vec() };
+        if let Some(FilterEntry { id, flows, .. }) = self.entries.insert(filter.to_owned(), entry) {
             self.replaced.push(Replaced { id, filter: filter.to_owned(), flows });
         }
         Some(id)

@@ -11,7 +11,7 @@ use super::error::{StoreError, While};
 use super::statement::statement;
 use crate::domain::batch::Lane;
 use crate::domain::identity::{
-    Directory, RegisteredStarts, Registration, Resume, Start, StartDecision, StartState,
+    InboxDirectory, RegisteredStarts, Registration, Resume, Start, StartDecision, StartState,
 };
 use crate::domain::message::{FlowId, Offset};
 
@@ -37,7 +37,7 @@ pub enum Beat {
 /// Checks a start against the rows of the database and registers it if it may go on, in one transaction.
 pub async fn register(
     database: &Database,
-    directory: &Directory,
+    directory: &InboxDirectory,
     start_id: &str,
     decide: impl FnOnce(&RegisteredStarts) -> StartDecision,
 ) -> Result<(RegisteredStarts, StartDecision), StoreError> {
@@ -55,7 +55,10 @@ pub async fn register(
 }
 
 /// The rows of the database about this directory. Changes and locks nothing.
-pub async fn registry(database: &Database, directory: &Directory) -> Result<RegisteredStarts, StoreError> {
+pub async fn registry(
+    database: &Database,
+    directory: &InboxDirectory,
+) -> Result<RegisteredStarts, StoreError> {
     StartsSession { database, connection: &database.connection, lock: "" }.read(directory).await
 }
 
@@ -170,7 +173,7 @@ impl From<StartRow> for Start {
 
 impl<C: ConnectionTrait> StartsSession<'_, C> {
     /// As [`Self::read`]; gives the database an identity if it has none.
-    async fn registry(&self, directory: &Directory) -> Result<RegisteredStarts, StoreError> {
+    async fn registry(&self, directory: &InboxDirectory) -> Result<RegisteredStarts, StoreError> {
         let insert =
             self.database.dialect.insert_unless_there("database_identity (id, database_id)", "VALUES (1, ?)");
         let new = format!("{:032x}", rand::random::<u128>());
@@ -178,7 +181,7 @@ impl<C: ConnectionTrait> StartsSession<'_, C> {
         self.read(directory).await
     }
 
-    async fn read(&self, directory: &Directory) -> Result<RegisteredStarts, StoreError> {
+    async fn read(&self, directory: &InboxDirectory) -> Result<RegisteredStarts, StoreError> {
         let sql = format!("SELECT database_id FROM database_identity WHERE id = 1 {}", self.lock);
         let identity: Vec<IdentityRow> = self.rows(&sql, []).await?;
         let (inbox, client) = (directory.inbox_id.as_str(), directory.client_id.as_str());
@@ -225,7 +228,7 @@ impl<C: ConnectionTrait> StartsSession<'_, C> {
 
     async fn write(
         &self,
-        directory: &Directory,
+        directory: &InboxDirectory,
         start_id: &str,
         registry: &RegisteredStarts,
         registration: &Registration,
@@ -258,7 +261,11 @@ impl<C: ConnectionTrait> StartsSession<'_, C> {
     }
 
     /// Records the position of the last start, in case that its directory returns.
-    async fn succeed(&self, directory: &Directory, registry: &RegisteredStarts) -> Result<(), StoreError> {
+    async fn succeed(
+        &self,
+        directory: &InboxDirectory,
+        registry: &RegisteredStarts,
+    ) -> Result<(), StoreError> {
         let inbox = directory.inbox_id.as_str();
         let resume = Resume { lanes: registry.lanes.clone(), lagging: self.lagging(inbox).await? };
         let resume = serde_json::json!(resume).to_string();
@@ -282,7 +289,7 @@ impl<C: ConnectionTrait> StartsSession<'_, C> {
 
     async fn insert(
         &self,
-        directory: &Directory,
+        directory: &InboxDirectory,
         start_id: &str,
         generation: i64,
         base: Offset,

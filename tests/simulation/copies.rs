@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mqtt_gateway::domain::identity::{
-    Consent, DatabaseChange, Directory, RegisteredStarts, Registration, Resume, Start, StartDecision,
+    Consent, DatabaseChange, InboxDirectory, RegisteredStarts, Registration, Resume, Start, StartDecision,
     StartState, decide_start,
 };
 use mqtt_gateway::domain::message::{OFFSETS_PER_START, Offset};
@@ -82,9 +82,9 @@ impl World {
         self.directories[to] = self.directories[from].clone().map(|inbox| Inbox { place, ..inbox });
     }
 
-    fn directory(&self, slot: usize) -> Directory {
+    fn directory(&self, slot: usize) -> InboxDirectory {
         let inbox = self.directories[slot].as_ref().expect("it was made");
-        Directory {
+        InboxDirectory {
             inbox_id: "inbox".to_owned(),
             client_id: "gateway".to_owned(),
             location: format!("directory {slot}"),
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    fn register(&mut self, slot: usize, directory: &Directory, registration: &Registration) {
+    fn register(&mut self, slot: usize, directory: &InboxDirectory, registration: &Registration) {
         let resume = Resume { lanes: self.registry().lanes, lagging: Vec::new() };
         if let Some(last) = self.starts.last_mut() {
             last.resume.get_or_insert(resume);

@@ -4,8 +4,8 @@ const DATABASE: &str = "db";
 
 const RANGE: Offset = OFFSETS_PER_START;
 
-fn directory(start_id: Option<&str>) -> Directory {
-    Directory {
+fn directory(start_id: Option<&str>) -> InboxDirectory {
+    InboxDirectory {
         inbox_id: "inbox".to_owned(),
         client_id: "gw".to_owned(),
         location: "host:/inbox".to_owned(),
@@ -39,7 +39,7 @@ fn registry(starts: Vec<Start>) -> RegisteredStarts {
     RegisteredStarts { database_id: DATABASE.to_owned(), starts, lanes, others: Vec::new() }
 }
 
-fn registered(directory: &Directory, registry: &RegisteredStarts) -> Registration {
+fn registered(directory: &InboxDirectory, registry: &RegisteredStarts) -> Registration {
     match decide_start(directory, registry, Consent::default(), &[]) {
         StartDecision::Register(registration) => registration,
         decision => panic!("{decision:?}"),
@@ -67,7 +67,7 @@ fn own_directory_is_not_watched() {
 #[test]
 fn copy_watches_the_running_original() {
     let running = Start { state: StartState::Running, ..start("a", 1) };
-    let copy = Directory { place: "boot:1:3".to_owned(), ..directory(Some("a")) };
+    let copy = InboxDirectory { place: "boot:1:3".to_owned(), ..directory(Some("a")) };
     let registry = registry(vec![running.clone()]);
     assert_eq!(
         decide_start(&copy, &registry, Consent::default(), &[]),
@@ -127,7 +127,7 @@ fn forked_directory_is_refused_or_replayed() {
 fn directory_without_descendants_is_refused() {
     let registry = registry(vec![child("c", 3, "a", 900), child("b", 2, "a", 900), start("a", 1)]);
     let decision = decide_start(&directory(Some("b")), &registry, Consent::default(), &[]);
-    assert!(matches!(decision, StartDecision::Refuse(Refusal::Fork { .. })));
+    assert!(matches!(decision, StartDecision::Refuse(StartRefusal::Fork { .. })));
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn other_inbox_is_refused_unless_drained() {
     {
         let decision = decide_start(&directory, &with_other_inbox(state), Consent::default(), &[]);
         assert_eq!(
-            matches!(decision, StartDecision::Refuse(Refusal::OtherInbox { .. })),
+            matches!(decision, StartDecision::Refuse(StartRefusal::OtherInbox { .. })),
             refused,
             "{state:?}"
         );
@@ -207,7 +207,7 @@ fn lost_inbox_needs_consent() {
     let registry = with_other_inbox(StartState::Running);
     let directory = directory(None);
     let StartDecision::Watch(other) = decide_start(&directory, &registry, consent, &[]) else { panic!() };
-    assert!(matches!(refuse_for(&directory, &other), Refusal::ClientIdInUse { .. }));
+    assert!(matches!(refuse_for(&directory, &other), StartRefusal::ClientIdInUse { .. }));
     let StartDecision::Register(registration) =
         decide_start(&directory, &registry, consent, &[other.start_id])
     else {

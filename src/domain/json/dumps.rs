@@ -33,16 +33,16 @@ pub(in super::super) fn dumps(raw: &str) -> String {
 struct Dump<'a> {
     out: String,
     /// The open objects and arrays.
-    frames: Vec<Frame<'a>>,
+    frames: Vec<OpenContainer<'a>>,
     /// The closed objects with duplicate names.
     rearranged: Vec<Rearranged>,
 }
 
-struct Frame<'a> {
+struct OpenContainer<'a> {
     /// Start of the content in the output.
     starts_at: usize,
     /// `None` for an array.
-    members: Option<NamedList<'a, Member<'a>>>,
+    members: Option<NamedList<'a, ObjectMember<'a>>>,
     /// Index of the current member.
     current: usize,
     /// Whether the output contains members that were replaced by a duplicate name.
@@ -50,12 +50,12 @@ struct Frame<'a> {
 }
 
 /// A member of an open object, and the range of its name and value in the output.
-struct Member<'a> {
+struct ObjectMember<'a> {
     name: Cow<'a, str>,
     written: Range<usize>,
 }
 
-impl<'a> Named<'a> for Member<'a> {
+impl<'a> Named<'a> for ObjectMember<'a> {
     fn name(&self) -> &Cow<'a, str> {
         &self.name
     }
@@ -76,7 +76,7 @@ impl<'a> Dump<'a> {
         self.separate_element();
         let object = kind == JsonKind::Object;
         self.out.push(if object { '{' } else { '[' });
-        self.frames.push(Frame {
+        self.frames.push(OpenContainer {
             starts_at: self.out.len(),
             members: object.then(NamedList::new),
             current: 0,
@@ -103,7 +103,8 @@ impl<'a> Dump<'a> {
             && let Some(members) = &mut frame.members
         {
             let before = members.items().len();
-            frame.current = members.set(Member { name: content_of(quoted), written: starts_at..starts_at });
+            frame.current =
+                members.set(ObjectMember { name: content_of(quoted), written: starts_at..starts_at });
             frame.replaced |= frame.current < before;
         }
         push_minimal(quoted, &mut self.out);

@@ -19,7 +19,7 @@ const AHEAD: Ahead = Ahead { records: 256, bytes: 1 << 20 };
 
 /// The state of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LaneStatus {
     /// No worker owns the lane.
     Closed,
     /// Ready for a batch.
@@ -30,7 +30,7 @@ enum State {
 
 /// The owner of the next batch: the lane or one of its lagging flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum BatchSource {
     Lane,
     LaggingFlows,
 }
@@ -45,7 +45,7 @@ struct Classified {
 pub struct LaneCursor<R> {
     lane: Lane,
     log: ReadAhead<R>,
-    state: State,
+    state: LaneStatus,
     /// The position of the lane in SQL.
     in_sql: LanePosition,
     /// All records below are committed for this lane or belong to other lanes. Lagging flows are excepted.
@@ -53,7 +53,7 @@ pub struct LaneCursor<R> {
     /// See [`Self::end_batches_at`].
     ends_at: Option<Offset>,
     lagging: LaggingFlows<R>,
-    turn: Turn,
+    next_source: BatchSource,
     /// The last invalid message that lane 0 reported.
     invalid: Copies,
     /// The value of `invalid` at the offset in SQL.
@@ -66,12 +66,12 @@ impl<R: RecordSource> LaneCursor<R> {
         Self {
             lane,
             log: ReadAhead::new(reader, AHEAD),
-            state: State::Closed,
+            state: LaneStatus::Closed,
             in_sql: LanePosition { epoch: 0, next_offset: 0 },
             done: 0,
             ends_at: None,
             lagging: LaggingFlows::new(),
-            turn: Turn::Lane,
+            next_source: BatchSource::Lane,
             invalid: Copies::default(),
             invalid_in_sql: Copies::default(),
         }
@@ -84,7 +84,7 @@ impl<R: RecordSource> LaneCursor<R> {
     /// or a restored backup. If the position is outdated, the first batch is fenced.
     pub fn open(&mut self, opened: &OpenedLane) -> bool {
         let position = opened.position;
-        if self.state != State::Closed && position.epoch <= self.in_sql.epoch {
+        if self.state != LaneStatus::Closed && position.epoch <= self.in_sql.epoch {
             return false;
         }
         self.log.seek(position.next_offset);
@@ -96,7 +96,7 @@ impl<R: RecordSource> LaneCursor<R> {
         for lagging in &opened.lagging {
             self.lagging.add(*lagging, self.log.reader_at(lagging.next_offset), false);
         }
-        self.state = State::Open;
+        self.state = LaneStatus::Open;
         true
     }
 
@@ -104,7 +104,7 @@ impl<R: RecordSource> LaneCursor<R> {
     pub fn close(&mut self, epoch: i64) -> bool {
         let current = epoch == self.in_sql.epoch;
         if current {
-            self.state = State::Closed;
+            self.state = LaneStatus::Closed;
         }
         current
     }
@@ -127,16 +127,16 @@ impl<R: RecordSource> LaneCursor<R> {
 
     /// Whether the lane can process a batch.
     pub fn is_free(&self) -> bool {
-        self.state == State::Open
+        self.state == LaneStatus::Open
     }
 
     /// Applies the outcome of a batch. Outcomes of older epochs are ignored.
     pub fn apply_outcome(&mut self, epoch: i64, outcome: &BatchOutcome) {
-        let State::Busy { scope, next } = self.state else { return };
+        let LaneStatus::Busy { scope, next } = self.state else { return };
         if epoch != self.in_sql.epoch {
             return;
         }
-        self.state = State::Open;
+        self.state = LaneStatus::Open;
         match scope {
             Scope::Lane { .. } => self.advance(next, outcome),
             Scope::Lagging { flow, .. } => {
@@ -184,7 +184,7 @@ impl<R: RecordSource> LaneCursor<R> {
     /// records stay in the inbox.
     #[must_use]
     pub fn is_drained(&self, end: Offset) -> bool {
-        self.state == State::Open && self.done >= end && self.in_sql.next_offset >= self.done
+        self.state == LaneStatus::Open && self.done >= end && self.in_sql.next_offset >= self.done
     }
 
     /// Lets lagging flows retry their locked rows. Called at regular intervals.
@@ -201,23 +201,23 @@ impl<R: RecordSource> LaneCursor<R> {
         context: &BatchContext<'_>,
         even_if_empty: bool,
     ) -> Result<(Option<Batch>, bool), R::Error> {
-        if self.state != State::Open {
+        if self.state != LaneStatus::Open {
             return Ok((None, false));
         }
-        let turns = match self.turn {
-            Turn::Lane => [Turn::Lane, Turn::LaggingFlows],
-            Turn::LaggingFlows => [Turn::LaggingFlows, Turn::Lane],
+        let sources = match self.next_source {
+            BatchSource::Lane => [BatchSource::Lane, BatchSource::LaggingFlows],
+            BatchSource::LaggingFlows => [BatchSource::LaggingFlows, BatchSource::Lane],
         };
         let mut more = false;
-        for turn in turns {
+        for source in sources {
             // The turn changes before any error, so that an unreadable record does not block the other side.
-            self.turn = turn.other();
-            let (batch, further) = match turn {
-                Turn::Lane => self.batch_of_the_lane(context, even_if_empty)?,
-                Turn::LaggingFlows => self.lagging.next_batch(self.lane, self.in_sql, context)?,
+            self.next_source = source.other();
+            let (batch, further) = match source {
+                BatchSource::Lane => self.batch_of_the_lane(context, even_if_empty)?,
+                BatchSource::LaggingFlows => self.lagging.next_batch(self.lane, self.in_sql, context)?,
             };
             if let Some(batch) = batch {
-                self.state = State::Busy { scope: batch.scope, next: batch.next };
+                self.state = LaneStatus::Busy { scope: batch.scope, next: batch.next };
                 return Ok((Some(batch), further || self.lagging.len() > 0));
             }
             more |= further;
@@ -285,7 +285,7 @@ impl<R: RecordSource> LaneCursor<R> {
     }
 }
 
-impl Turn {
+impl BatchSource {
     fn other(self) -> Self {
         match self {
             Self::Lane => Self::LaggingFlows,

@@ -45,7 +45,7 @@ use replicas::Purpose;
 pub(crate) use broker_url::{BrokerAddress, parse_broker_url};
 pub use credentials::CredentialSettings;
 pub use database::DatabaseSettings;
-pub use error::{Found, SettingProblem, SettingsError};
+pub use error::{FoundValue, SettingProblem, SettingsError};
 #[cfg(feature = "tools")]
 pub(crate) use given::{is_setting, load_given, parse_database_url};
 pub use secret_source::SecretSource;

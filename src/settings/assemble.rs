@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::catalogue::{self as names, Spec};
 use super::layers::{Layers, Sources};
-use super::reader::{Reader, Refused};
+use super::reader::{InvalidSetting, SettingsReader};
 use super::replicas::Purpose;
 use super::{
     AdminSettings, CredentialSettings, DatabaseSettings, HttpRoute, InboxSettings, Loaded, LogFormat,
@@ -23,7 +23,7 @@ const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Loads the settings for a purpose from the given sources only.
 pub(super) fn load_settings_for(purpose: Purpose, sources: &Sources<'_>) -> Result<Loaded, SettingsError> {
-    let mut reader = Reader::new(Layers::read(sources), sources.files);
+    let mut reader = SettingsReader::new(Layers::read(sources), sources.files);
     let log_format = log_format(&mut reader);
     let error_format = log_format.as_ref().map_or(LogFormat::Auto, |format| *format);
     let settings = settings(&mut reader, purpose, log_format);
@@ -45,10 +45,10 @@ fn position(name: &str) -> Option<usize> {
 }
 
 fn settings(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingsReader<'_>,
     purpose: Purpose,
-    log_format: Result<LogFormat, Refused>,
-) -> Result<Settings, Refused> {
+    log_format: Result<LogFormat, InvalidSetting>,
+) -> Result<Settings, InvalidSetting> {
     let database = database::read(reader);
     let mqtt = mqtt(reader);
     let client_id = mqtt.as_ref().ok().map(|mqtt| mqtt.client_id.as_str());
@@ -119,7 +119,7 @@ fn default_lanes(database: Option<&DatabaseSettings>, role: Option<&Role>) -> u3
     if waits_for_the_other || role.is_some_and(Role::is_one_of_several) { 1 } else { 2 }
 }
 
-fn mqtt(reader: &mut Reader<'_>) -> Result<MqttSettings, Refused> {
+fn mqtt(reader: &mut SettingsReader<'_>) -> Result<MqttSettings, InvalidSetting> {
     let client_id = reader.text(&names::MQTT_CLIENT_ID);
     let keepalive = reader.seconds(&names::MQTT_KEEPALIVE);
     let session_expiry_seconds = reader.integer(&names::MQTT_SESSION_EXPIRY_SECONDS);
@@ -136,7 +136,7 @@ fn mqtt(reader: &mut Reader<'_>) -> Result<MqttSettings, Refused> {
     })
 }
 
-fn credentials(reader: &mut Reader<'_>) -> Result<CredentialSettings, Refused> {
+fn credentials(reader: &mut SettingsReader<'_>) -> Result<CredentialSettings, InvalidSetting> {
     let dir = reader.path(&names::CREDENTIALS_DIR);
     let env_prefix = reader.text(&names::CREDENTIALS_ENV_PREFIX);
     let names_a_file = |spec: &&Spec| spec.name.ends_with("_FILE");
@@ -145,7 +145,7 @@ fn credentials(reader: &mut Reader<'_>) -> Result<CredentialSettings, Refused> {
     Ok(CredentialSettings { dir: dir?, env_prefix: env_prefix?, files_of_settings })
 }
 
-fn http_route(reader: &mut Reader<'_>) -> Result<HttpRoute, Refused> {
+fn http_route(reader: &mut SettingsReader<'_>) -> Result<HttpRoute, InvalidSetting> {
     let http = reader.proxy(&names::HTTP_PROXY);
     let https = reader.proxy(&names::HTTPS_PROXY);
     let all = reader.proxy(&names::ALL_PROXY);
@@ -159,13 +159,13 @@ fn http_route(reader: &mut Reader<'_>) -> Result<HttpRoute, Refused> {
     })
 }
 
-fn outbox(reader: &mut Reader<'_>) -> Result<OutboxSettings, Refused> {
+fn outbox(reader: &mut SettingsReader<'_>) -> Result<OutboxSettings, InvalidSetting> {
     let max_age = reader.seconds(&names::OUTBOX_MAX_AGE_SECONDS);
     let max_rows_per_flow = reader.integer(&names::OUTBOX_MAX_ROWS_PER_FLOW);
     Ok(OutboxSettings { max_age: max_age?, max_rows_per_flow: max_rows_per_flow? })
 }
 
-fn limits(reader: &mut Reader<'_>) -> Result<PayloadLimits, Refused> {
+fn limits(reader: &mut SettingsReader<'_>) -> Result<PayloadLimits, InvalidSetting> {
     let max_payload_bytes = reader.integer(&names::MAX_PAYLOAD_BYTES);
     let max_depth = reader.integer(&names::MAX_DEPTH);
     let max_attributes = reader.integer(&names::MAX_ATTRIBUTES);
@@ -176,7 +176,7 @@ fn limits(reader: &mut Reader<'_>) -> Result<PayloadLimits, Refused> {
     })
 }
 
-fn inbox(reader: &mut Reader<'_>) -> Result<InboxSettings, Refused> {
+fn inbox(reader: &mut SettingsReader<'_>) -> Result<InboxSettings, InvalidSetting> {
     let dir = reader.path(&names::INBOX_DIR);
     let max_bytes = reader.integer(&names::INBOX_MAX_BYTES);
     let default_segment = max_bytes.as_ref().map_or(SEGMENT_BYTES, |max: &u64| SEGMENT_BYTES.min(max / 4));
@@ -189,7 +189,7 @@ fn inbox(reader: &mut Reader<'_>) -> Result<InboxSettings, Refused> {
     Ok(InboxSettings { dir: dir?, max_bytes: max_bytes?, segment_bytes: segment_bytes?, keep, fsync: fsync? })
 }
 
-fn fsync(reader: &mut Reader<'_>) -> Result<FsyncPolicy, Refused> {
+fn fsync(reader: &mut SettingsReader<'_>) -> Result<FsyncPolicy, InvalidSetting> {
     let policy = reader.word(&names::INBOX_FSYNC);
     let interval = reader.milliseconds(&names::INBOX_FSYNC_INTERVAL_MS)?;
     Ok(match policy?.as_str() {
@@ -199,20 +199,20 @@ fn fsync(reader: &mut Reader<'_>) -> Result<FsyncPolicy, Refused> {
     })
 }
 
-fn value_style(reader: &mut Reader<'_>) -> Result<ValueStyle, Refused> {
+fn value_style(reader: &mut SettingsReader<'_>) -> Result<ValueStyle, InvalidSetting> {
     Ok(match reader.word(&names::VALUE_STYLE)?.as_str() {
         "json" => ValueStyle::Json,
         _ => ValueStyle::Python,
     })
 }
 
-fn admin(reader: &mut Reader<'_>) -> Result<Option<AdminSettings>, Refused> {
+fn admin(reader: &mut SettingsReader<'_>) -> Result<Option<AdminSettings>, InvalidSetting> {
     let address = reader.listener(&names::ADMIN_BIND)?;
     let is_default = reader.is_default(&names::ADMIN_BIND);
     Ok(address.map(|address| AdminSettings { address, is_default }))
 }
 
-fn log_format(reader: &mut Reader<'_>) -> Result<LogFormat, Refused> {
+fn log_format(reader: &mut SettingsReader<'_>) -> Result<LogFormat, InvalidSetting> {
     Ok(match reader.word(&names::LOG_FORMAT)?.as_str() {
         "human" => LogFormat::Human,
         "json" => LogFormat::Json,
@@ -220,13 +220,13 @@ fn log_format(reader: &mut Reader<'_>) -> Result<LogFormat, Refused> {
     })
 }
 
-fn log_repeats(reader: &mut Reader<'_>) -> Result<LogRepeats, Refused> {
+fn log_repeats(reader: &mut SettingsReader<'_>) -> Result<LogRepeats, InvalidSetting> {
     let window = reader.seconds(&names::LOG_REPEAT_SECONDS);
     let burst = reader.integer(&names::LOG_REPEAT_BURST);
     Ok(LogRepeats { window: window?, burst: burst? })
 }
 
-fn restarts(reader: &mut Reader<'_>) -> Result<RestartSettings, Refused> {
+fn restarts(reader: &mut SettingsReader<'_>) -> Result<RestartSettings, InvalidSetting> {
     let max = reader.integer(&names::RESTART_BUDGET);
     let window = reader.seconds(&names::RESTART_WINDOW_SECONDS);
     Ok(RestartSettings { max: max?, window: window? })

@@ -7,7 +7,7 @@
 pub(crate) struct Spec {
     /// Name in the environment and in files.
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: SettingKind,
     pub default: Fallback,
     /// Description for users, one sentence without a full stop.
     pub meaning: &'static str,
@@ -15,7 +15,7 @@ pub(crate) struct Spec {
 
 /// Type and range of a setting.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum SettingKind {
     /// Any text.
     Text,
     /// A file or directory, relative to the working directory.
@@ -61,21 +61,23 @@ impl Spec {
     /// Returns the expected form, as the end of a sentence.
     pub(crate) fn expected(&self) -> String {
         match self.kind {
-            Kind::Text | Kind::Secret | Kind::Path => self.meaning.to_owned(),
-            Kind::Integer(min, max) => format!("a whole number from {min} to {max}"),
-            Kind::IntegerRaisedToOne(max) => {
+            SettingKind::Text | SettingKind::Secret | SettingKind::Path => self.meaning.to_owned(),
+            SettingKind::Integer(min, max) => format!("a whole number from {min} to {max}"),
+            SettingKind::IntegerRaisedToOne(max) => {
                 format!("a whole number up to {max} (less than 1 counts as 1)")
             }
-            Kind::Seconds(max) => format!("a number of seconds above 0 and up to {max}"),
-            Kind::Word(words) => words.join(" or "),
-            Kind::Flag => "true or false".to_owned(),
-            Kind::Qos => "0 or 1 (at 2 the client library can lose messages over a crash; \
+            SettingKind::Seconds(max) => format!("a number of seconds above 0 and up to {max}"),
+            SettingKind::Word(words) => words.join(" or "),
+            SettingKind::Flag => "true or false".to_owned(),
+            SettingKind::Qos => "0 or 1 (at 2 the client library can lose messages over a crash; \
                           at 1, with the inbox, none is lost)"
                 .to_owned(),
-            Kind::ShareGroup => "a name without `/`, `+` and `#`".to_owned(),
-            Kind::Ordinal => "a number from 0, or a name that ends in one: `mqtt-gateway-3`".to_owned(),
-            Kind::Listener => "an IP address and a port, or off".to_owned(),
-            Kind::Proxy => {
+            SettingKind::ShareGroup => "a name without `/`, `+` and `#`".to_owned(),
+            SettingKind::Ordinal => {
+                "a number from 0, or a name that ends in one: `mqtt-gateway-3`".to_owned()
+            }
+            SettingKind::Listener => "an IP address and a port, or off".to_owned(),
+            SettingKind::Proxy => {
                 "an http or https URL of a proxy, as in `http://user:password@host:3128`".to_owned()
             }
         }
@@ -83,7 +85,7 @@ impl Spec {
 
     /// Returns whether the value must not be displayed.
     pub(crate) fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret | Kind::Proxy)
+        matches!(self.kind, SettingKind::Secret | SettingKind::Proxy)
     }
 
     /// Returns whether `name` is its name in the environment. Names of proxy settings are accepted in lower case too.
@@ -103,7 +105,7 @@ macro_rules! catalogue {
 }
 
 use Fallback::{Derived, Required, Unset, Value};
-use Kind::{
+use SettingKind::{
     Flag, Integer, IntegerRaisedToOne, Listener, Ordinal, Path, Proxy, Qos, Seconds, Secret, ShareGroup,
     Text, Word,
 };

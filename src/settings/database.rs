@@ -8,7 +8,7 @@ use super::catalogue::{
     DATABASE_URL, DATABASE_URL_FILE, DB_HOST, DB_NAME, DB_PASSWORD, DB_PASSWORD_FILE, DB_PORT, DB_SSL_CA,
     DB_SSL_CERT, DB_SSL_KEY, DB_SSL_MODE, DB_USER,
 };
-use super::reader::{Reader, Refused};
+use super::reader::{InvalidSetting, SettingsReader};
 use super::secret_source::SecretSource;
 use super::servers::Servers;
 use super::tls::{self, DatabaseTls};
@@ -85,14 +85,14 @@ impl DatabaseSettings {
     }
 }
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
+pub(super) fn read(reader: &mut SettingsReader<'_>) -> Result<DatabaseSettings, InvalidSetting> {
     match reader.secret(&DATABASE_URL, &DATABASE_URL_FILE, false)? {
         Some(url) => from_url(reader, &url),
         None => from_parts(reader),
     }
 }
 
-fn from_url(reader: &mut Reader<'_>, url: &str) -> Result<DatabaseSettings, Refused> {
+fn from_url(reader: &mut SettingsReader<'_>, url: &str) -> Result<DatabaseSettings, InvalidSetting> {
     for spec in [&DB_HOST, &DB_PORT, &DB_NAME, &DB_USER, &DB_PASSWORD, &DB_PASSWORD_FILE] {
         reader.show_unused(spec, "DATABASE_URL is set");
     }
@@ -114,7 +114,7 @@ fn from_url(reader: &mut Reader<'_>, url: &str) -> Result<DatabaseSettings, Refu
 }
 
 /// Reads all `DB_` settings before returning, so that every problem is reported.
-fn from_parts(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
+fn from_parts(reader: &mut SettingsReader<'_>) -> Result<DatabaseSettings, InvalidSetting> {
     let hosts = reader.text(&DB_HOST);
     let port = reader.integer(&DB_PORT);
     let servers = hosts.and_then(|hosts| servers(reader, &hosts, *port.as_ref().unwrap_or(&DEFAULT_PORT)));
@@ -137,7 +137,7 @@ fn from_parts(reader: &mut Reader<'_>) -> Result<DatabaseSettings, Refused> {
     })
 }
 
-fn servers(reader: &mut Reader<'_>, hosts: &str, port: u16) -> Result<Servers, Refused> {
+fn servers(reader: &mut SettingsReader<'_>, hosts: &str, port: u16) -> Result<Servers, InvalidSetting> {
     host_list::parse(hosts, port).map_err(|_| {
         reader.refuse_setting(&DB_HOST, "a host, or several as in `db-a:3306,db-b:3306`".to_owned())
     })

@@ -48,14 +48,14 @@ pub struct SettingProblem {
     /// Name of the setting, or of an unreadable file.
     pub name: String,
     /// Found value.
-    pub found: Found,
+    pub found: FoundValue,
     /// Description of a valid value.
     pub expected: String,
 }
 
 /// Found value of an invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum FoundValue {
     /// No value, or an empty one.
     Nothing,
     /// A value that is no secret.
@@ -76,11 +76,11 @@ impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, found, expected } = self;
         match found {
-            Found::Nothing => write!(f, "{name} is not set: expected {expected}"),
-            Found::Value { text, origin } => {
+            FoundValue::Nothing => write!(f, "{name} is not set: expected {expected}"),
+            FoundValue::Value { text, origin } => {
                 write!(f, "{name} = {:?} ({origin}): expected {expected}", shortened(text))
             }
-            Found::Hidden { origin } => write!(f, "{name} ({origin}, not shown): expected {expected}"),
+            FoundValue::Hidden { origin } => write!(f, "{name} ({origin}, not shown): expected {expected}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use config::{FileFormat, Map, Source, Value, ValueKind};
 
 use super::catalogue::{self, Fallback};
 use super::dotenv::{self, Dotenv};
-use super::error::{Found, SettingProblem};
+use super::error::{FoundValue, SettingProblem};
 use super::files::Files;
 
 /// Origin of a value that was not set.
@@ -199,7 +199,7 @@ fn toml_layers(sources: &Sources<'_>, dotenv: &Dotenv, problems: &mut Vec<Settin
 fn unreadable_directory(directory: &Path, reason: &str, problems: &mut Vec<SettingProblem>) -> Vec<Layer> {
     problems.push(SettingProblem {
         name: CONFIG_DIR.to_owned(),
-        found: Found::Value { text: directory.display().to_string(), origin: reason.to_owned() },
+        found: FoundValue::Value { text: directory.display().to_string(), origin: reason.to_owned() },
         expected: "a directory that can be read".to_owned(),
     });
     Vec::new()
@@ -264,7 +264,7 @@ fn read_text(files: &dyn Files, path: &Path, problems: &mut Vec<SettingProblem>)
 fn hidden(name: &str, origin: &str, expected: &str) -> SettingProblem {
     SettingProblem {
         name: name.to_owned(),
-        found: Found::Hidden { origin: origin.to_owned() },
+        found: FoundValue::Hidden { origin: origin.to_owned() },
         expected: expected.to_owned(),
     }
 }

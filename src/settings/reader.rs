@@ -8,8 +8,8 @@ use std::time::Duration;
 use config::ValueKind;
 
 use super::EffectiveSetting;
-use super::catalogue::{Fallback, Kind, Spec};
-use super::error::{Found, SettingProblem};
+use super::catalogue::{Fallback, SettingKind, Spec};
+use super::error::{FoundValue, SettingProblem};
 use super::files::Files;
 use super::layers::{DEFAULT, Layers};
 use super::number;
@@ -23,17 +23,17 @@ const MASK: &str = "********";
 const OFF: &str = "off";
 
 /// Marker for an invalid setting. The reader has recorded the problem.
-pub(super) struct Refused;
+pub(super) struct InvalidSetting;
 
 /// Parser for single settings. Invalid ones are collected in `problems`.
-pub(super) struct Reader<'a> {
+pub(super) struct SettingsReader<'a> {
     layers: Layers,
     files: &'a dyn Files,
     pub problems: Vec<SettingProblem>,
     pub effective: Vec<EffectiveSetting>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SettingsReader<'a> {
     pub(super) fn new(mut layers: Layers, files: &'a dyn Files) -> Self {
         let problems = std::mem::take(&mut layers.problems);
         Self { layers, files, problems, effective: Vec::new() }
@@ -45,22 +45,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a text.
-    pub(super) fn text(&mut self, spec: &Spec) -> Result<String, Refused> {
+    pub(super) fn text(&mut self, spec: &Spec) -> Result<String, InvalidSetting> {
         self.required(spec, |text| Some(text.to_owned()))
     }
 
     /// Reads a path without resolving it.
-    pub(super) fn path(&mut self, spec: &Spec) -> Result<PathBuf, Refused> {
+    pub(super) fn path(&mut self, spec: &Spec) -> Result<PathBuf, InvalidSetting> {
         self.text(spec).map(PathBuf::from)
     }
 
     /// Reads an integer.
-    pub(super) fn integer<T: TryFrom<i128> + Display>(&mut self, spec: &Spec) -> Result<T, Refused> {
+    pub(super) fn integer<T: TryFrom<i128> + Display>(&mut self, spec: &Spec) -> Result<T, InvalidSetting> {
         self.required(spec, |text| integer_of_kind(spec.kind, text))
     }
 
     /// Reads an integer, or returns `derived` if it is not set.
-    pub(super) fn integer_or<T>(&mut self, spec: &Spec, derived: T) -> Result<T, Refused>
+    pub(super) fn integer_or<T>(&mut self, spec: &Spec, derived: T) -> Result<T, InvalidSetting>
     where
         T: TryFrom<i128> + Display,
     {
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
     pub(super) fn integer_if_set<T: TryFrom<i128> + Display>(
         &mut self,
         spec: &Spec,
-    ) -> Result<Option<T>, Refused> {
+    ) -> Result<Option<T>, InvalidSetting> {
         self.optional(spec, |text| integer_of_kind(spec.kind, text))
     }
 
@@ -90,29 +90,29 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a whole number of seconds.
-    pub(super) fn seconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
+    pub(super) fn seconds(&mut self, spec: &Spec) -> Result<Duration, InvalidSetting> {
         self.integer(spec).map(Duration::from_secs)
     }
 
     /// Reads seconds with an optional fraction.
-    pub(super) fn fractional_seconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
+    pub(super) fn fractional_seconds(&mut self, spec: &Spec) -> Result<Duration, InvalidSetting> {
         let seconds = self.required(spec, |text| seconds_of_kind(spec.kind, text))?;
         // Tiny values are raised to a millisecond, because they would round to zero.
         Ok(Duration::from_secs_f64(seconds).max(Duration::from_millis(1)))
     }
 
     /// Reads one of the allowed words, in lower case.
-    pub(super) fn word(&mut self, spec: &Spec) -> Result<String, Refused> {
+    pub(super) fn word(&mut self, spec: &Spec) -> Result<String, InvalidSetting> {
         self.required(spec, |text| word_of_kind(spec.kind, text))
     }
 
     /// Reads one of the allowed words, if it is set.
-    pub(super) fn word_if_set(&mut self, spec: &Spec) -> Result<Option<String>, Refused> {
+    pub(super) fn word_if_set(&mut self, spec: &Spec) -> Result<Option<String>, InvalidSetting> {
         self.optional(spec, |text| word_of_kind(spec.kind, text))
     }
 
     /// Reads an optional path without resolving it.
-    pub(super) fn path_if_set(&mut self, spec: &Spec) -> Result<Option<PathBuf>, Refused> {
+    pub(super) fn path_if_set(&mut self, spec: &Spec) -> Result<Option<PathBuf>, InvalidSetting> {
         Ok(self.optional(spec, |text| Some(text.to_owned()))?.map(PathBuf::from))
     }
 
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a boolean.
-    pub(super) fn flag(&mut self, spec: &Spec) -> Result<bool, Refused> {
+    pub(super) fn flag(&mut self, spec: &Spec) -> Result<bool, InvalidSetting> {
         self.required(spec, |text| match text.trim().to_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Some(true),
             "false" | "0" | "no" | "off" => Some(false),
@@ -132,17 +132,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an optional shared group.
-    pub(super) fn share_group(&mut self, spec: &Spec) -> Result<Option<ShareGroup>, Refused> {
+    pub(super) fn share_group(&mut self, spec: &Spec) -> Result<Option<ShareGroup>, InvalidSetting> {
         self.optional(spec, ShareGroup::parse)
     }
 
     /// Reads an optional ordinal: a number, or the numeric suffix of a name.
-    pub(super) fn ordinal(&mut self, spec: &Spec) -> Result<Option<u32>, Refused> {
+    pub(super) fn ordinal(&mut self, spec: &Spec) -> Result<Option<u32>, InvalidSetting> {
         self.optional(spec, |text| ordinal(text.trim()))
     }
 
     /// Reads a socket address; none for `off`.
-    pub(super) fn listener(&mut self, spec: &Spec) -> Result<Option<SocketAddr>, Refused> {
+    pub(super) fn listener(&mut self, spec: &Spec) -> Result<Option<SocketAddr>, InvalidSetting> {
         let word = self.required(spec, |text| {
             let text = text.trim().to_lowercase();
             (text == OFF || text.parse::<SocketAddr>().is_ok()).then_some(text)
@@ -151,12 +151,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an optional proxy.
-    pub(super) fn proxy(&mut self, spec: &Spec) -> Result<Option<Proxy>, Refused> {
+    pub(super) fn proxy(&mut self, spec: &Spec) -> Result<Option<Proxy>, InvalidSetting> {
         self.optional(spec, Proxy::parse)
     }
 
     /// Reads an optional text.
-    pub(super) fn text_if_set(&mut self, spec: &Spec) -> Result<Option<String>, Refused> {
+    pub(super) fn text_if_set(&mut self, spec: &Spec) -> Result<Option<String>, InvalidSetting> {
         self.optional(spec, |text| Some(text.to_owned()))
     }
 
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
         spec: &Spec,
         file_spec: &Spec,
         may_be_empty: bool,
-    ) -> Result<Option<String>, Refused> {
+    ) -> Result<Option<String>, InvalidSetting> {
         let given = self.written_text(spec)?.filter(|(text, _)| may_be_empty || !text.is_empty());
         let file = self.written_text(file_spec)?.filter(|(path, _)| !path.is_empty());
         match (given, file) {
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
         file_spec: &Spec,
         path: String,
         origin: String,
-    ) -> Result<String, Refused> {
+    ) -> Result<String, InvalidSetting> {
         match read_secret(self.files, Path::new(&path)) {
             Ok(secret) => {
                 self.show(spec, Some(MASK.to_owned()), &path);
@@ -231,14 +231,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Records that a mandatory setting is missing.
-    pub(super) fn refuse_missing(&mut self, spec: &Spec) -> Refused {
-        self.refuse(spec, Found::Nothing, spec.expected())
+    pub(super) fn refuse_missing(&mut self, spec: &Spec) -> InvalidSetting {
+        self.refuse(spec, FoundValue::Nothing, spec.expected())
     }
 
     /// Records that a setting conflicts with another one.
-    pub(super) fn refuse_setting(&mut self, spec: &Spec, expected: String) -> Refused {
+    pub(super) fn refuse_setting(&mut self, spec: &Spec, expected: String) -> InvalidSetting {
         let written = self.layers.get(spec.name);
-        let found = written.map_or(Found::Nothing, |written| Found::Value {
+        let found = written.map_or(FoundValue::Nothing, |written| FoundValue::Value {
             text: written.kind.to_string(),
             origin: written.origin,
         });
@@ -246,8 +246,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Records that a secret is invalid, without its value.
-    pub(super) fn refuse_secret(&mut self, spec: &Spec, origin: &str, expected: String) -> Refused {
-        self.refuse(spec, Found::Hidden { origin: origin.to_owned() }, expected)
+    pub(super) fn refuse_secret(&mut self, spec: &Spec, origin: &str, expected: String) -> InvalidSetting {
+        self.refuse(spec, FoundValue::Hidden { origin: origin.to_owned() }, expected)
     }
 
     /// Returns the layer or file that set the value.
@@ -259,7 +259,7 @@ impl<'a> Reader<'a> {
         &mut self,
         spec: &Spec,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, Refused> {
+    ) -> Result<T, InvalidSetting> {
         match self.optional(spec, parse)? {
             Some(value) => Ok(value),
             None => Err(self.refuse_missing(spec)),
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
         &mut self,
         spec: &Spec,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, Refused> {
+    ) -> Result<Option<T>, InvalidSetting> {
         let Some((text, origin)) = self.written_text(spec)?.filter(|(text, _)| !text.is_empty()) else {
             self.show(spec, None, DEFAULT);
             return Ok(None);
@@ -287,38 +287,48 @@ impl<'a> Reader<'a> {
 
     /// Returns a setting as text, with its origin. TOML must quote texts: the unquoted password `1.10` would become
     /// `1.1`.
-    fn written_text(&mut self, spec: &Spec) -> Result<Option<(String, String)>, Refused> {
+    fn written_text(&mut self, spec: &Spec) -> Result<Option<(String, String)>, InvalidSetting> {
         let Some(written) = self.layers.get(spec.name) else {
             return Ok(None);
         };
-        let is_text_setting = matches!(spec.kind, Kind::Text | Kind::Path | Kind::Secret | Kind::Proxy);
+        let is_text_setting = matches!(
+            spec.kind,
+            SettingKind::Text | SettingKind::Path | SettingKind::Secret | SettingKind::Proxy
+        );
         let text = match written.kind {
             ValueKind::String(text) => text,
             ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil => {
-                let found = Found::Hidden { origin: written.origin };
+                let found = FoundValue::Hidden { origin: written.origin };
                 return Err(self.refuse(spec, found, "a single value".to_owned()));
             }
             _ if is_text_setting => {
-                let found = Found::Hidden { origin: written.origin };
+                let found = FoundValue::Hidden { origin: written.origin };
                 return Err(self.refuse(spec, found, "a text in quotes".to_owned()));
             }
             scalar => scalar.to_string(),
         };
         if text.contains('\0') {
-            let found = Found::Hidden { origin: written.origin };
+            let found = FoundValue::Hidden { origin: written.origin };
             return Err(self.refuse(spec, found, "a text without NUL".to_owned()));
         }
         Ok(Some((text, written.origin)))
     }
 
-    fn refuse_value(&mut self, spec: &Spec, text: String, origin: String, expected: String) -> Refused {
-        let found = if spec.is_secret() { Found::Hidden { origin } } else { Found::Value { text, origin } };
+    fn refuse_value(
+        &mut self,
+        spec: &Spec,
+        text: String,
+        origin: String,
+        expected: String,
+    ) -> InvalidSetting {
+        let found =
+            if spec.is_secret() { FoundValue::Hidden { origin } } else { FoundValue::Value { text, origin } };
         self.refuse(spec, found, expected)
     }
 
-    fn refuse(&mut self, spec: &Spec, found: Found, expected: String) -> Refused {
+    fn refuse(&mut self, spec: &Spec, found: FoundValue, expected: String) -> InvalidSetting {
         self.problems.push(SettingProblem { name: spec.name.to_owned(), found, expected });
-        Refused
+        InvalidSetting
     }
 
     /// Adds a setting to the effective values.
@@ -337,24 +347,24 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn integer_of_kind<T: TryFrom<i128>>(kind: Kind, text: &str) -> Option<T> {
+fn integer_of_kind<T: TryFrom<i128>>(kind: SettingKind, text: &str) -> Option<T> {
     let value = number::integer(text)?;
     let (value, min, max) = match kind {
-        Kind::Integer(min, max) => (value, min.into(), max.into()),
-        Kind::IntegerRaisedToOne(max) => (value.max(1), 1, max.into()),
-        Kind::Qos => (value, 0, 1),
+        SettingKind::Integer(min, max) => (value, min.into(), max.into()),
+        SettingKind::IntegerRaisedToOne(max) => (value.max(1), 1, max.into()),
+        SettingKind::Qos => (value, 0, 1),
         _ => return None,
     };
     if (min..=max).contains(&value) { T::try_from(value).ok() } else { None }
 }
 
-fn seconds_of_kind(kind: Kind, text: &str) -> Option<f64> {
-    let Kind::Seconds(max) = kind else { return None };
+fn seconds_of_kind(kind: SettingKind, text: &str) -> Option<f64> {
+    let SettingKind::Seconds(max) = kind else { return None };
     number::decimal(text).filter(|seconds| *seconds > 0.0 && *seconds <= f64::from(max))
 }
 
-fn word_of_kind(kind: Kind, text: &str) -> Option<String> {
-    let Kind::Word(words) = kind else { return None };
+fn word_of_kind(kind: SettingKind, text: &str) -> Option<String> {
+    let SettingKind::Word(words) = kind else { return None };
     let text = text.trim().to_lowercase();
     words.contains(&text.as_str()).then_some(text)
 }

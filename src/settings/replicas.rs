@@ -1,7 +1,7 @@
 //! Role among the replicas: alone, member of a group, or shard.
 
 use super::catalogue as names;
-use super::reader::{Reader, Refused};
+use super::reader::{InvalidSetting, SettingsReader};
 use crate::domain::replicas::{Role, Shard, ShareGroup};
 
 /// Purpose of the settings.
@@ -15,10 +15,10 @@ pub(super) enum Purpose {
 
 /// Reads the role and the group. A retiring replica keeps its group, because its session may belong to one.
 pub(super) fn role(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingsReader<'_>,
     purpose: Purpose,
     client_id: Option<&str>,
-) -> Result<(Role, Option<ShareGroup>), Refused> {
+) -> Result<(Role, Option<ShareGroup>), InvalidSetting> {
     let group = reader.share_group(&names::SHARED_GROUP);
     let index = reader.ordinal(&names::SHARD_INDEX);
     let count: Result<u32, _> = reader.integer(&names::SHARD_COUNT);
@@ -41,7 +41,7 @@ pub(super) fn role(
     Ok((role, group))
 }
 
-fn shard(reader: &mut Reader<'_>, index: Option<u32>, count: u32) -> Result<Shard, Refused> {
+fn shard(reader: &mut SettingsReader<'_>, index: Option<u32>, count: u32) -> Result<Shard, InvalidSetting> {
     match index {
         None if count > 1 => Err(reader.refuse_missing(&names::SHARD_INDEX)),
         Some(index) if index >= count => {
@@ -54,10 +54,10 @@ fn shard(reader: &mut Reader<'_>, index: Option<u32>, count: u32) -> Result<Shar
 
 /// Rejects the default client id, because clients with equal ids disconnect each other forever.
 fn require_own_client_id(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingsReader<'_>,
     role: &Role,
     client_id: Option<&str>,
-) -> Result<(), Refused> {
+) -> Result<(), InvalidSetting> {
     let names::Fallback::Value(default) = names::MQTT_CLIENT_ID.default else { return Ok(()) };
     if client_id != Some(default) {
         return Ok(());

@@ -172,20 +172,20 @@ fn all_problems_are_reported_without_password() {
 fn numbers_have_ranges() {
     for spec in catalogue::ALL {
         let wrong: &[&str] = match spec.kind {
-            catalogue::Kind::Integer(0, _) => &["-1", "1.5", "x", "99999999999999999999"],
-            catalogue::Kind::Integer(..) => &["0", "-1", "1.5", "x", "99999999999999999999"],
-            catalogue::Kind::IntegerRaisedToOne(_) => &["99999999999", "1.5", "x"],
-            catalogue::Kind::Seconds(_) => &["0", "-1", "nan", "inf", "1e9", "x"],
-            catalogue::Kind::Word(_)
-            | catalogue::Kind::Flag
-            | catalogue::Kind::Qos
-            | catalogue::Kind::Listener => &["-1", "perhaps"],
-            catalogue::Kind::ShareGroup => &["a/b", "+"],
-            catalogue::Kind::Ordinal => &["-1", "gateway", "4294967296"],
-            catalogue::Kind::Text
-            | catalogue::Kind::Path
-            | catalogue::Kind::Secret
-            | catalogue::Kind::Proxy => &[],
+            catalogue::SettingKind::Integer(0, _) => &["-1", "1.5", "x", "99999999999999999999"],
+            catalogue::SettingKind::Integer(..) => &["0", "-1", "1.5", "x", "99999999999999999999"],
+            catalogue::SettingKind::IntegerRaisedToOne(_) => &["99999999999", "1.5", "x"],
+            catalogue::SettingKind::Seconds(_) => &["0", "-1", "nan", "inf", "1e9", "x"],
+            catalogue::SettingKind::Word(_)
+            | catalogue::SettingKind::Flag
+            | catalogue::SettingKind::Qos
+            | catalogue::SettingKind::Listener => &["-1", "perhaps"],
+            catalogue::SettingKind::ShareGroup => &["a/b", "+"],
+            catalogue::SettingKind::Ordinal => &["-1", "gateway", "4294967296"],
+            catalogue::SettingKind::Text
+            | catalogue::SettingKind::Path
+            | catalogue::SettingKind::Secret
+            | catalogue::SettingKind::Proxy => &[],
         };
         for value in wrong {
             let error = error_of(load_with(&[(spec.name, value)], &[]));
@@ -560,9 +560,9 @@ fn settings_document_matches_catalogue() {
         .iter()
         .map(|spec| {
             let range = match spec.kind {
-                catalogue::Kind::Text => "text".to_owned(),
-                catalogue::Kind::Path => "path".to_owned(),
-                catalogue::Kind::Secret => "secret".to_owned(),
+                catalogue::SettingKind::Text => "text".to_owned(),
+                catalogue::SettingKind::Path => "path".to_owned(),
+                catalogue::SettingKind::Secret => "secret".to_owned(),
                 _ => spec.expected(),
             };
             let default = match spec.default {
@@ -589,10 +589,10 @@ fn default_toml_matches_catalogue() {
                 format!("#{} = \"\"", spec.name)
             }
             (
-                catalogue::Kind::Text
-                | catalogue::Kind::Path
-                | catalogue::Kind::Word(_)
-                | catalogue::Kind::Listener,
+                catalogue::SettingKind::Text
+                | catalogue::SettingKind::Path
+                | catalogue::SettingKind::Word(_)
+                | catalogue::SettingKind::Listener,
                 _,
             ) => {
                 format!("#{} = \"{}\"", spec.name, default_shown(spec))

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::catalogue::{DATABASE_URL, DB_SSL_CA, DB_SSL_CERT, DB_SSL_KEY, DB_SSL_MODE, Spec};
-use super::reader::{Reader, Refused};
+use super::reader::{InvalidSetting, SettingsReader};
 
 /// TLS mode of a database connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,7 +96,10 @@ const KEY: Part = Part { spec: &DB_SSL_KEY, in_url: "sslkey" };
 
 /// Reads the TLS settings, which the options of a URL replace. The files are checked, so that a wrong one is reported
 /// at startup.
-pub(super) fn read(reader: &mut Reader<'_>, in_url: Option<DatabaseTls>) -> Result<DatabaseTls, Refused> {
+pub(super) fn read(
+    reader: &mut SettingsReader<'_>,
+    in_url: Option<DatabaseTls>,
+) -> Result<DatabaseTls, InvalidSetting> {
     let mode = match in_url.as_ref().and_then(|in_url| in_url.mode) {
         Some(mode) if reader.is_default(&DB_SSL_MODE) => {
             reader.show(&DB_SSL_MODE, Some(mode.as_str().to_owned()), DATABASE_URL.name);
@@ -128,11 +131,11 @@ pub(super) fn read(reader: &mut Reader<'_>, in_url: Option<DatabaseTls>) -> Resu
 }
 
 fn one_of<T>(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingsReader<'_>,
     part: &Part,
     set: Option<T>,
     in_url: Option<T>,
-) -> Result<Option<T>, Refused> {
+) -> Result<Option<T>, InvalidSetting> {
     if set.is_some() && in_url.is_some() {
         let expected = format!("to be unset, because DATABASE_URL has `{}`", part.in_url);
         return Err(reader.refuse_setting(part.spec, expected));
@@ -141,7 +144,7 @@ fn one_of<T>(
 }
 
 /// Returns the first invalid parameter, with a description of a valid value.
-fn problem(reader: &Reader<'_>, tls: &DatabaseTls) -> Option<(Part, String)> {
+fn problem(reader: &SettingsReader<'_>, tls: &DatabaseTls) -> Option<(Part, String)> {
     let mode = tls.mode();
     let word = mode.as_str();
     match (&tls.ca, &tls.cert, &tls.key) {
@@ -167,7 +170,7 @@ fn problem(reader: &Reader<'_>, tls: &DatabaseTls) -> Option<(Part, String)> {
     }
 }
 
-fn problem_of_ca(reader: &Reader<'_>, path: &Path) -> Option<(Part, String)> {
+fn problem_of_ca(reader: &SettingsReader<'_>, path: &Path) -> Option<(Part, String)> {
     const EXPECTED: &str = "a file with the certificate authorities of the server";
     let usable = certificates(reader, path).and_then(|found| {
         let mut store = RootCertStore::empty();
@@ -176,7 +179,7 @@ fn problem_of_ca(reader: &Reader<'_>, path: &Path) -> Option<(Part, String)> {
     usable.err().map(|reason| (CA, wrong(EXPECTED, path, &reason)))
 }
 
-fn problem_of_client(reader: &Reader<'_>, cert: &Path, key: &Path) -> Option<(Part, String)> {
+fn problem_of_client(reader: &SettingsReader<'_>, cert: &Path, key: &Path) -> Option<(Part, String)> {
     let chain = match certificates(reader, cert) {
         Ok(chain) => chain,
         Err(reason) => return Some((CERT, wrong("a file with a certificate", cert, &reason))),
@@ -190,7 +193,7 @@ fn problem_of_client(reader: &Reader<'_>, cert: &Path, key: &Path) -> Option<(Pa
     usable.err().map(|reason| (KEY, wrong(&expected, key, &reason)))
 }
 
-fn certificates(reader: &Reader<'_>, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(reader: &SettingsReader<'_>, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = reader.file(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let found = found.map_err(|error| error.to_string())?;

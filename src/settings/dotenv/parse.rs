@@ -19,7 +19,7 @@ pub(super) enum Statement {
 
 /// Parses all statements of `text`. Line ends must be newlines.
 pub(super) fn statements(text: &str) -> Vec<Statement> {
-    let mut cursor = Cursor { rest: text, line: 1 };
+    let mut cursor = RemainingText { rest: text, line: 1 };
     let mut found = Vec::new();
     loop {
         cursor.take_while(is_space);
@@ -39,10 +39,10 @@ pub(super) fn statements(text: &str) -> Vec<Statement> {
 }
 
 /// Name and value of a statement; none for a comment.
-type Binding = Option<(String, Option<String>)>;
+type Assignment = Option<(String, Option<String>)>;
 
 /// Parses one statement. None if it is invalid; the cursor then stays at the error.
-fn statement(cursor: &mut Cursor<'_>) -> Option<Binding> {
+fn statement(cursor: &mut RemainingText<'_>) -> Option<Assignment> {
     skip_export(cursor);
     let key = if cursor.next_is('#') { None } else { Some(key(cursor)?) };
     cursor.take_while(is_blank);
@@ -61,14 +61,14 @@ fn statement(cursor: &mut Cursor<'_>) -> Option<Binding> {
 }
 
 /// Skips the keyword `export`. It must be followed by white space in the same line.
-fn skip_export(cursor: &mut Cursor<'_>) {
+fn skip_export(cursor: &mut RemainingText<'_>) {
     if cursor.rest.strip_prefix("export").is_some_and(|after| after.starts_with(is_blank)) {
         cursor.take("export".len());
         cursor.take_while(is_blank);
     }
 }
 
-fn key(cursor: &mut Cursor<'_>) -> Option<String> {
+fn key(cursor: &mut RemainingText<'_>) -> Option<String> {
     let key = if cursor.next_is('\'') {
         let (inside, _) = cursor.rest.strip_prefix('\'')?.split_once('\'')?;
         cursor.take(inside.len() + 2);
@@ -79,7 +79,7 @@ fn key(cursor: &mut Cursor<'_>) -> Option<String> {
     (!key.is_empty()).then(|| key.to_owned())
 }
 
-fn value(cursor: &mut Cursor<'_>) -> Option<String> {
+fn value(cursor: &mut RemainingText<'_>) -> Option<String> {
     if cursor.next_is('\'') {
         Some(unescape(quoted(cursor, '\'')?, single_quote_escape))
     } else if cursor.next_is('"') {
@@ -91,7 +91,7 @@ fn value(cursor: &mut Cursor<'_>) -> Option<String> {
 }
 
 /// Returns the text between two quotes, and moves the cursor past them.
-fn quoted<'a>(cursor: &mut Cursor<'a>, quote: char) -> Option<&'a str> {
+fn quoted<'a>(cursor: &mut RemainingText<'a>, quote: char) -> Option<&'a str> {
     let inside = cursor.rest.strip_prefix(quote)?;
     let (inside, _) = inside.split_at_checked(closing_quote(inside, quote)?)?;
     cursor.take(inside.len() + 2);
@@ -171,12 +171,12 @@ fn is_blank(c: char) -> bool {
 }
 
 /// The remaining text, and its first line number.
-struct Cursor<'a> {
+struct RemainingText<'a> {
     rest: &'a str,
     line: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> RemainingText<'a> {
     fn take(&mut self, bytes: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
         self.line += taken.matches('\n').count();

@@ -31,7 +31,7 @@ use crate::actors::{Directory, remember_panics};
 use crate::domain::identity::{Consent, StartRefusal};
 use crate::inbox::{Inbox, InboxError};
 use crate::mqtt::MqttError;
-use crate::observe::health::Step;
+use crate::observe::health::StartupStep;
 use crate::observe::{Telemetry, logging};
 use crate::settings::Settings;
 use crate::store::{LoadServerError, StoreError};
@@ -275,7 +275,7 @@ async fn open_and_assemble(
     let inbox = stage.inbox.clone();
     let prepared = prepare_database(settings, &stage.observed).await?;
     let registered = register_start(settings, &inbox, consent, &stage.observed).await?;
-    stage.observed.health.mark_done(Step::Database);
+    stage.observed.health.mark_done(StartupStep::Database);
     let assembled = stage.assemble(prepared, &Mode::Run)?;
     Ok((assembled, registered, inbox))
 }

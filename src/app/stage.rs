@@ -21,7 +21,7 @@ use crate::actors::{Directory, InboxSignal, Mailbox, Slot};
 use crate::domain::processing::ProcessingRules;
 use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionIdStore};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
-use crate::observe::health::Step;
+use crate::observe::health::StartupStep;
 use crate::observe::{Telemetry, logging};
 use crate::settings::Settings;
 use crate::store::{BatchRules, MqttServer, OutboxGauge};
@@ -68,7 +68,7 @@ impl<'a> Stage<'a> {
     /// Opens the inbox and publishes its state.
     pub(super) fn open(settings: &'a Settings, observed: Arc<Telemetry>) -> Result<Stage<'a>, StartError> {
         let inbox = open_inbox(settings)?;
-        observed.health.mark_done(Step::Inbox);
+        observed.health.mark_done(StartupStep::Inbox);
         let directory = directory(settings, inbox.lanes());
         let gauge = Arc::new(OutboxGauge::default());
         observed.set_snapshot(Box::new(Parts {

@@ -29,7 +29,7 @@ pub(super) struct ErrorLine {
 pub(super) struct ErrorFile {
     dir: PathBuf,
     clock: LocalClock,
-    state: Mutex<State>,
+    state: Mutex<FileState>,
 }
 
 /// The outcome of appending a record.
@@ -47,7 +47,7 @@ pub(super) enum Appended {
 }
 
 #[derive(Default)]
-struct State {
+struct FileState {
     open: Option<(NaiveDate, File)>,
     /// None if the files have no size limit.
     retention: Option<Retention>,
@@ -70,7 +70,7 @@ impl ErrorFile {
         let mut retention = Retention::new(&self.dir, max_bytes);
         // A failed deletion is retried and reported by the next write.
         let _ = retention.delete_excess((self.clock)().date());
-        let state = State { retention: Some(retention), ..State::default() };
+        let state = FileState { retention: Some(retention), ..FileState::default() };
         Self { state: Mutex::new(state), ..self }
     }
 
@@ -102,7 +102,11 @@ impl ErrorFile {
         }
     }
 
-    fn write(&self, State { open, retention, .. }: &mut State, line: &ErrorLine) -> io::Result<Appended> {
+    fn write(
+        &self,
+        FileState { open, retention, .. }: &mut FileState,
+        line: &ErrorLine,
+    ) -> io::Result<Appended> {
         let (at, day) = (line.at, line.at.date());
         if retention.as_mut().is_some_and(|retention| retention.check_full(at)) {
             return Ok(Appended::Skipped);

@@ -16,7 +16,7 @@ pub const DEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// A step of the startup. Processing the backlog is not a step: the backlog may be large or the database down, and a
 /// restart would not help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum StartupStep {
     /// The inbox is open: its log is recovered and its tables are loaded.
     Inbox,
     /// The database is migrated, and the broker address has been read from it.
@@ -25,7 +25,7 @@ pub enum Step {
     Lanes,
 }
 
-impl Step {
+impl StartupStep {
     fn as_str(self) -> &'static str {
         match self {
             Self::Inbox => "inbox",
@@ -51,7 +51,7 @@ pub struct Health(Mutex<Notes>);
 #[derive(Debug)]
 struct Notes {
     started_at: SystemTime,
-    missing: Vec<Step>,
+    missing: Vec<StartupStep>,
     /// Lanes that are fenced.
     lanes: Vec<u32>,
     subscribed: bool,
@@ -65,7 +65,7 @@ impl Default for Health {
         let now = SystemTime::now();
         Self(Mutex::new(Notes {
             started_at: now,
-            missing: vec![Step::Inbox, Step::Database, Step::Lanes],
+            missing: vec![StartupStep::Inbox, StartupStep::Database, StartupStep::Lanes],
             lanes: Vec::new(),
             subscribed: false,
             subscribed_since: now,
@@ -76,21 +76,21 @@ impl Default for Health {
 
 impl Health {
     /// Marks a startup step as done, for the lifetime of the process.
-    pub fn mark_done(&self, step: Step) {
+    pub fn mark_done(&self, step: StartupStep) {
         self.notes().missing.retain(|missing| *missing != step);
     }
 
     /// Marks a lane as fenced. The step `Lanes` is done when all `lanes` are.
     pub fn mark_lane_opened(&self, lane: u32, lanes: u32) {
         let mut notes = self.notes();
-        if !notes.missing.contains(&Step::Lanes) {
+        if !notes.missing.contains(&StartupStep::Lanes) {
             return;
         }
         if !notes.lanes.contains(&lane) {
             notes.lanes.push(lane);
         }
         if notes.lanes.len() >= lanes as usize {
-            notes.missing.retain(|missing| *missing != Step::Lanes);
+            notes.missing.retain(|missing| *missing != StartupStep::Lanes);
         }
     }
 
@@ -158,8 +158,8 @@ mod tests {
 
     fn started() -> Health {
         let health = Health::default();
-        health.mark_done(Step::Inbox);
-        health.mark_done(Step::Database);
+        health.mark_done(StartupStep::Inbox);
+        health.mark_done(StartupStep::Database);
         health.mark_lane_opened(0, 1);
         health
     }
@@ -167,9 +167,9 @@ mod tests {
     #[test]
     fn startup_completes_when_all_lanes_are_open() {
         let health = Health::default();
-        health.mark_done(Step::Inbox);
+        health.mark_done(StartupStep::Inbox);
         assert_eq!(health.missing_steps().1, ["database", "lanes"]);
-        health.mark_done(Step::Database);
+        health.mark_done(StartupStep::Database);
         health.mark_lane_opened(0, 2);
         health.mark_lane_opened(0, 2);
         assert_eq!(health.missing_steps().1, ["lanes"]);

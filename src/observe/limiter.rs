@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 
 use super::length::TEXT_CHARS;
 use super::line;
-use super::repeats::{Decision, Moment, RecordKey, RepeatLimiter, Rule, Summary};
+use super::repeats::{Decision, Millis, RecordKey, RepeatLimiter, Rule, Summary};
 
 /// Fields that identify the subject of a record. Records that differ in one of them are counted separately.
 const SUBJECT_FIELDS: [&str; 9] =
@@ -109,7 +109,7 @@ impl Limiter {
         &self,
         example: &Example,
         level: Level,
-        since: Moment,
+        since: Millis,
         fields: Vec<(&str, Value<'_>)>,
         args: fmt::Arguments<'_>,
         write: &dyn Fn(&Record<'_>),
@@ -128,7 +128,7 @@ impl Limiter {
         );
     }
 
-    fn now(&self) -> Moment {
+    fn now(&self) -> Millis {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 

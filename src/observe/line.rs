@@ -118,18 +118,18 @@ fn is_bare(text: &str) -> bool {
 /// Returns the key-values of a record in order, with texts limited to `max_chars` characters.
 /// A reserved name gets an underscore appended.
 pub(super) fn fields(record: &Record<'_>, max_chars: usize) -> Vec<(String, Json)> {
-    let mut fields = Fields { max_chars, found: Vec::new() };
+    let mut fields = LineFields { max_chars, found: Vec::new() };
     // An error can only come from the visitor, and this visitor returns none.
     let _ = record.key_values().visit(&mut fields);
     fields.found
 }
 
-struct Fields {
+struct LineFields {
     max_chars: usize,
     found: Vec<(String, Json)>,
 }
 
-impl<'kvs> VisitSource<'kvs> for Fields {
+impl<'kvs> VisitSource<'kvs> for LineFields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let mut name = key.as_str().to_owned();
         if OWN_FIELDS.contains(&key.as_str()) {

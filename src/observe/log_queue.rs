@@ -29,7 +29,7 @@ pub(crate) fn dropped() -> u64 {
 
 /// A formatted record.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct LogEntry {
     /// The line for standard error with its line break; `None` if the filter excludes it.
     pub(super) stderr: Option<String>,
     /// The line for the error file; `None` for lower levels.
@@ -40,7 +40,7 @@ pub(super) struct Entry {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// A record.
-    Entry(Entry),
+    Entry(LogEntry),
     /// Records were dropped at this position.
     Gap {
         /// Number of dropped records.
@@ -56,7 +56,7 @@ pub(super) enum Item {
 #[derive(Debug)]
 pub(super) struct LogQueue {
     max_bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Signalled when an item is added.
     more: Condvar,
     /// Signalled when an item has been written.
@@ -64,7 +64,7 @@ pub(super) struct LogQueue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     items: VecDeque<Item>,
     bytes: usize,
     /// Items added, taken and written since the start.
@@ -83,7 +83,7 @@ impl LogQueue {
     }
 
     /// Queues an entry, or drops it if the queue is full. Never waits for the writer.
-    pub(super) fn put(&self, level: Level, entry: Entry) {
+    pub(super) fn put(&self, level: Level, entry: LogEntry) {
         let limit = if level <= Level::Warn { self.max_bytes } else { self.max_bytes / 2 };
         let mut state = self.state();
         let bytes = state.bytes + entry.bytes();
@@ -119,12 +119,12 @@ impl LogQueue {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     fn push(&mut self, item: Item) {
         self.items.push_back(item);
         self.put += 1;
@@ -149,7 +149,7 @@ impl State {
     }
 }
 
-impl Entry {
+impl LogEntry {
     fn bytes(&self) -> usize {
         let error = self.error.as_ref().map_or(0, |error| error.text.len());
         self.stderr.as_ref().map_or(0, String::len) + error
@@ -167,8 +167,8 @@ mod tests {
     use super::super::error_file::{ErrorFile, LocalClock};
     use super::*;
 
-    fn entry(text: &str) -> Entry {
-        Entry { stderr: Some(text.to_owned()), error: None }
+    fn entry(text: &str) -> LogEntry {
+        LogEntry { stderr: Some(text.to_owned()), error: None }
     }
 
     /// Takes all queued items: texts, and gaps as numbers.
@@ -204,7 +204,7 @@ mod tests {
     fn gap_records_missing_errors() {
         let clock: LocalClock = Box::new(|| chrono::Local::now().naive_local());
         let file = ErrorFile::open(&std::env::temp_dir(), clock).unwrap();
-        let error = || Entry { stderr: None, error: Some(file.line(Level::Error, "e")) };
+        let error = || LogEntry { stderr: None, error: Some(file.line(Level::Error, "e")) };
         let queue = LogQueue::with_capacity(0);
         let misses_errors = || match queue.take() {
             Item::Gap { has_errors, .. } => has_errors,

@@ -12,7 +12,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use super::error_file::{Appended, CLOSING, ErrorFile, ErrorLine, LocalClock};
 use super::length::TEXT_CHARS;
 use super::limiter::Limiter;
-use super::log_queue::{Entry, Item, LogQueue};
+use super::log_queue::{Item, LogEntry, LogQueue};
 use super::repeats::Rule;
 use super::{line, panics};
 use crate::settings::{LogFormat, LogRepeats, Settings};
@@ -198,8 +198,8 @@ struct Logger {
 
 impl Logger {
     fn write(&self, record: &Record<'_>) {
-        let entry = Entry { stderr: self.lines.line(record), error: self.error_line(record) };
-        if entry == Entry::default() {
+        let entry = LogEntry { stderr: self.lines.line(record), error: self.error_line(record) };
+        if entry == LogEntry::default() {
             return;
         }
         match &self.queue {
@@ -213,7 +213,7 @@ impl Logger {
         Some(errors.line(record.level(), &line::message(record, TEXT_CHARS)))
     }
 
-    fn write_out(&self, Entry { stderr, error }: &Entry) {
+    fn write_out(&self, LogEntry { stderr, error }: &LogEntry) {
         if let Some(line) = stderr {
             Lines::write(line);
         }
@@ -254,7 +254,10 @@ impl Logger {
         let builder = &mut Record::builder();
         let builder = builder.level(level).target(module_path!()).key_values(&fields);
         let record = builder.args(args).build();
-        self.write_out(&Entry { stderr: self.lines.notice_line(&record), error: self.error_line(&record) });
+        self.write_out(&LogEntry {
+            stderr: self.lines.notice_line(&record),
+            error: self.error_line(&record),
+        });
     }
 
     fn write_summaries(&self, what: impl Fn(&Limiter, &dyn Fn(&Record<'_>))) {

@@ -17,11 +17,11 @@ mod flows;
 mod histogram;
 mod known;
 
-pub use broker::Broker;
-pub use database::{Database, ErrorKind};
-pub use dead_letters::DeadLetters;
+pub use broker::BrokerMetrics;
+pub use database::{DatabaseMetrics, ErrorKind};
+pub use dead_letters::DeadLetterMetrics;
 pub use exposition::{CONTENT_TYPE, Exposition};
-pub use flows::Flows;
+pub use flows::FlowMetrics;
 pub use histogram::{DURATIONS, Histogram};
 
 use crate::domain::batch::{ProcessError, ProcessResult};
@@ -30,13 +30,13 @@ use crate::domain::batch::{ProcessError, ProcessResult};
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Message counts by flow.
-    pub flows: Flows,
+    pub flows: FlowMetrics,
     /// Dead letters by reason.
-    pub dead_letters: DeadLetters,
+    pub dead_letters: DeadLetterMetrics,
     /// Database metrics.
-    pub database: Database,
+    pub database: DatabaseMetrics,
     /// Broker metrics.
-    pub broker: Broker,
+    pub broker: BrokerMetrics,
 }
 
 impl Metrics {

@@ -20,7 +20,7 @@ use std::collections::hash_map::Entry;
 const MAX_DETAILED: usize = 128;
 
 /// Milliseconds of a monotonic clock.
-pub(super) type Moment = u64;
+pub(super) type Millis = u64;
 
 /// Limits for repeated records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +57,14 @@ struct Series<E> {
     detailed_of: Option<u64>,
     /// The series counts records of several keys, because their place has reached its maximum.
     mixed: bool,
-    began: Moment,
-    last: Moment,
-    window_began: Moment,
+    began: Millis,
+    last: Millis,
+    window_began: Millis,
     /// Records in this window.
     seen: u64,
     /// Suppressed records in this window, and the time of the first one.
     unwritten: u64,
-    unwritten_since: Moment,
+    unwritten_since: Millis,
     /// Records of the whole series, including this window.
     total: u64,
     total_unwritten: u64,
@@ -93,9 +93,9 @@ pub(super) enum Summary<E> {
         /// Whether the records have several keys.
         mixed: bool,
         /// Time of the first suppressed record.
-        since: Moment,
+        since: Millis,
         /// Time of the last suppressed record.
-        until: Moment,
+        until: Millis,
     },
     /// The end of a series after a window without records, or of the process.
     End {
@@ -106,9 +106,9 @@ pub(super) enum Summary<E> {
         /// Whether the records have several keys.
         mixed: bool,
         /// Time of the first record.
-        since: Moment,
+        since: Millis,
         /// Time of the last record.
-        until: Moment,
+        until: Millis,
     },
 }
 
@@ -126,7 +126,7 @@ impl<E: Clone> RepeatLimiter<E> {
     pub(super) fn record(
         &mut self,
         key: RecordKey,
-        now: Moment,
+        now: Millis,
         summaries: &mut Vec<Summary<E>>,
     ) -> Option<Decision> {
         let id = self.series_id(key);
@@ -141,7 +141,7 @@ impl<E: Clone> RepeatLimiter<E> {
         &mut self,
         key: RecordKey,
         example: E,
-        now: Moment,
+        now: Millis,
         summaries: &mut Vec<Summary<E>>,
     ) -> Decision {
         // Another thread may have begun the series in the meantime.
@@ -169,7 +169,7 @@ impl<E: Clone> RepeatLimiter<E> {
     }
 
     /// Returns summaries of the windows and series that have ended.
-    pub(super) fn take_due(&mut self, now: Moment) -> Vec<Summary<E>> {
+    pub(super) fn take_due(&mut self, now: Millis) -> Vec<Summary<E>> {
         let mut summaries = Vec::new();
         let window = self.rule.window_ms;
         let Self { series, detailed, .. } = self;
@@ -218,7 +218,7 @@ fn release_detailed(site: u64, detailed: &mut HashMap<u64, usize>) {
 }
 
 impl<E: Clone> Series<E> {
-    fn new(example: E, detailed_of: Option<u64>, now: Moment) -> Self {
+    fn new(example: E, detailed_of: Option<u64>, now: Millis) -> Self {
         Self {
             example,
             detailed_of,
@@ -234,7 +234,7 @@ impl<E: Clone> Series<E> {
         }
     }
 
-    fn record(&mut self, rule: Rule, now: Moment, summaries: &mut Vec<Summary<E>>) -> Decision {
+    fn record(&mut self, rule: Rule, now: Millis, summaries: &mut Vec<Summary<E>>) -> Decision {
         if now.saturating_sub(self.window_began) >= rule.window_ms {
             self.close_window(summaries);
             self.window_began = now;

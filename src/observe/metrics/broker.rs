@@ -6,14 +6,14 @@ use super::known::Known;
 
 /// State and counters of the broker connection.
 #[derive(Debug, Default)]
-pub struct Broker {
+pub struct BrokerMetrics {
     is_connected: Known,
     connections: AtomicU64,
     lost: AtomicU64,
     failed: AtomicU64,
 }
 
-impl Broker {
+impl BrokerMetrics {
     /// Counts an accepted connection.
     pub fn connected(&self) {
         self.connections.fetch_add(1, Relaxed);

@@ -47,7 +47,7 @@ impl ErrorKind {
 
 /// State and counters of the database.
 #[derive(Debug)]
-pub struct Database {
+pub struct DatabaseMetrics {
     is_up: Known,
     /// Failures in the order of [`ErrorKind::ALL`].
     errors: [AtomicU64; ErrorKind::ALL.len()],
@@ -69,7 +69,7 @@ pub struct Transactions {
     pub bytes: Histogram,
 }
 
-impl Default for Database {
+impl Default for DatabaseMetrics {
     fn default() -> Self {
         let transactions = Transactions {
             seconds: Histogram::new(DURATIONS),
@@ -87,7 +87,7 @@ impl Default for Database {
     }
 }
 
-impl Database {
+impl DatabaseMetrics {
     /// Marks the database as up after a successful statement.
     pub fn mark_up(&self) {
         self.is_up.set(true);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn lock_timeout_is_no_outage() {
-        let database = Database::default();
+        let database = DatabaseMetrics::default();
         assert_eq!(database.is_up(), None, "unknown before the first statement");
         database.mark_up();
         for kind in [ErrorKind::Lock, ErrorKind::Deadlock, ErrorKind::Poison] {

@@ -7,14 +7,14 @@ use crate::domain::dead_letter::DeadLetterReason;
 
 /// Dead letters written by this process, and rows in the table.
 #[derive(Debug)]
-pub struct DeadLetters {
+pub struct DeadLetterMetrics {
     /// Counts by reason. Only dead letters take the lock, so the normal path never waits for it.
     counts: Mutex<BTreeMap<&'static str, u64>>,
     /// Upper bound of the rows in the table; `None` until they have been counted.
     rows: Mutex<Option<u64>>,
 }
 
-impl Default for DeadLetters {
+impl Default for DeadLetterMetrics {
     fn default() -> Self {
         // Prometheus computes a rate only for counters that exist before their first increment.
         let counts = DeadLetterReason::ALL.iter().map(|reason| (reason.as_str(), 0)).collect();
@@ -22,7 +22,7 @@ impl Default for DeadLetters {
     }
 }
 
-impl DeadLetters {
+impl DeadLetterMetrics {
     /// Counts a dead letter.
     pub fn count(&self, reason: DeadLetterReason) {
         *self.counts().entry(reason.as_str()).or_default() += 1;
@@ -58,6 +58,6 @@ mod tests {
     fn all_reasons_start_at_zero() {
         let mut reasons = DeadLetterReason::ALL.map(|reason| (reason.as_str(), 0));
         reasons.sort_unstable();
-        assert_eq!(DeadLetters::default().read(), reasons);
+        assert_eq!(DeadLetterMetrics::default().read(), reasons);
     }
 }

@@ -29,10 +29,10 @@ impl Exposition {
     #[must_use]
     pub fn new(telemetry: &Arc<Telemetry>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Process(Arc::clone(telemetry))));
+        registry.register_collector(Box::new(ProcessCollector(Arc::clone(telemetry))));
         registry
             .sub_registry_with_prefix(PREFIX)
-            .register_collector(Box::new(Gateway(Arc::clone(telemetry))));
+            .register_collector(Box::new(GatewayCollector(Arc::clone(telemetry))));
         Self(registry)
     }
 
@@ -49,9 +49,9 @@ impl Exposition {
 
 /// Standard process metrics, which have no prefix.
 #[derive(Debug)]
-struct Process(Arc<Telemetry>);
+struct ProcessCollector(Arc<Telemetry>);
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let started = self.0.started_at().duration_since(UNIX_EPOCH).unwrap_or_default();
         let help = "Start time of the process, in seconds since 1970";
@@ -60,9 +60,9 @@ impl Collector for Process {
 }
 
 #[derive(Debug)]
-struct Gateway(Arc<Telemetry>);
+struct GatewayCollector(Arc<Telemetry>);
 
-impl Collector for Gateway {
+impl Collector for GatewayCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families(encoder);
         self.process(&mut families)?;
@@ -75,7 +75,7 @@ impl Collector for Gateway {
     }
 }
 
-impl Gateway {
+impl GatewayCollector {
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         families.gauges("build_info", "Version of the program", [(version, 1.0)])?;

@@ -17,13 +17,13 @@ const OTHERS: &str = "_other";
 ///
 /// A worker takes the read lock once for each transaction. Only a reload of the flows takes the write lock.
 #[derive(Debug, Default)]
-pub struct Flows {
-    own: RwLock<BTreeMap<Arc<str>, Arc<Counters>>>,
-    others: Counters,
+pub struct FlowMetrics {
+    own: RwLock<BTreeMap<Arc<str>, Arc<FlowCounters>>>,
+    others: FlowCounters,
 }
 
 #[derive(Debug)]
-struct Counters {
+struct FlowCounters {
     received: AtomicU64,
     stored: AtomicU64,
     posted: AtomicU64,
@@ -34,7 +34,7 @@ struct Counters {
 
 const NO_ID: i64 = i64::MIN;
 
-impl Default for Counters {
+impl Default for FlowCounters {
     fn default() -> Self {
         let [received, stored, posted, invalid] = [const { AtomicU64::new(0) }; 4];
         Self { received, stored, posted, invalid, last_message_id: AtomicI64::new(NO_ID) }
@@ -43,7 +43,7 @@ impl Default for Counters {
 
 /// Results of one transaction for a flow.
 #[derive(Debug, Default)]
-struct Tally {
+struct FlowTally {
     received: u64,
     stored: u64,
     invalid: u64,
@@ -67,7 +67,7 @@ pub struct FlowReading {
     pub last_message_id: Option<i64>,
 }
 
-impl Flows {
+impl FlowMetrics {
     /// Sets the current flows, in order of precedence for counters of their own. Existing counters are kept, and those
     /// of removed flows are dropped.
     pub fn set<'a>(&self, codes: impl Iterator<Item = &'a str> + Clone) {
@@ -90,7 +90,7 @@ impl Flows {
 
     /// Counts the results of one transaction.
     pub fn count(&self, results: &[Result<ProcessResult, ProcessError>]) {
-        let mut tallies: HashMap<&str, Tally> = HashMap::new();
+        let mut tallies: HashMap<&str, FlowTally> = HashMap::new();
         for result in results {
             if let Some(code) = code_of(result) {
                 tallies.entry(code).or_default().count(result);
@@ -100,7 +100,7 @@ impl Flows {
         for (code, tally) in tallies {
             match own.get(code) {
                 Some(counters) => counters.add(&tally),
-                None => self.others.add(&Tally { last_message_id: None, ..tally }),
+                None => self.others.add(&FlowTally { last_message_id: None, ..tally }),
             }
         }
     }
@@ -137,7 +137,7 @@ fn code_of(result: &Result<ProcessResult, ProcessError>) -> Option<&str> {
     }
 }
 
-impl Tally {
+impl FlowTally {
     fn count(&mut self, result: &Result<ProcessResult, ProcessError>) {
         self.received += 1;
         let message_id = match result {
@@ -155,8 +155,8 @@ impl Tally {
     }
 }
 
-impl Counters {
-    fn add(&self, tally: &Tally) {
+impl FlowCounters {
+    fn add(&self, tally: &FlowTally) {
         self.received.fetch_add(tally.received, Relaxed);
         self.stored.fetch_add(tally.stored, Relaxed);
         self.invalid.fetch_add(tally.invalid, Relaxed);
@@ -199,13 +199,13 @@ mod tests {
         ProcessError::Rejected(rejection)
     }
 
-    fn codes(flows: &Flows) -> Vec<String> {
+    fn codes(flows: &FlowMetrics) -> Vec<String> {
         flows.read().iter().map(|reading| reading.flow.to_string()).collect()
     }
 
     #[test]
     fn outcomes_are_counted_by_flow() {
-        let flows = Flows::default();
+        let flows = FlowMetrics::default();
         flows.set(["A", "B"].into_iter());
         let repeated = Err(ProcessError::Repeated { flow_code: "A".into(), message_id: 1 });
         let results = [
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn results_without_flow_are_not_counted() {
-        let flows = Flows::default();
+        let flows = FlowMetrics::default();
         flows.set(["A"].into_iter());
         let nobody = Rejection {
             flow: None,
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn removed_flows_lose_their_counters() {
-        let flows = Flows::default();
+        let flows = FlowMetrics::default();
         flows.set(["A", "B"].into_iter());
         flows.count(&[Ok(stored("B", 1))]);
         flows.set(["B", "C"].into_iter());
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn flows_beyond_the_maximum_share_counters() {
-        let flows = Flows::default();
+        let flows = FlowMetrics::default();
         let all: Vec<String> = (0..MAX_FLOWS + 2).map(|n| format!("F{n}")).collect();
         flows.set(all.iter().map(String::as_str));
         flows.count(&[Ok(stored("F0", 1)), Ok(stored("F1000", 2)), Ok(stored("F1001", 3))]);
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn new_flow_displaces_no_counters() {
-        let flows = Flows::default();
+        let flows = FlowMetrics::default();
         let mut all: Vec<String> = (0..MAX_FLOWS).map(|n| format!("F{n}")).collect();
         flows.set(all.iter().map(String::as_str));
         all.insert(0, "new".to_owned());
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn flow_named_like_others_is_counted_there() {
-        let flows = Flows::default();
+        let flows = FlowMetrics::default();
         flows.set([OTHERS].into_iter());
         flows.count(&[Ok(stored(OTHERS, 1))]);
         assert_eq!(codes(&flows), [OTHERS]);

@@ -17,7 +17,7 @@ fn key(site: u64, detail: u64) -> RecordKey {
 fn say(
     repeats: &mut RepeatLimiter<RecordKey>,
     key: RecordKey,
-    now: Moment,
+    now: Millis,
     summaries: &mut Vec<Summary<RecordKey>>,
 ) -> Decision {
     let known = repeats.record(key, now, summaries);

@@ -16,32 +16,32 @@ use crate::settings::{EffectiveSetting, Loaded};
 const INBOX_LOCK: &str = "lock";
 
 /// Result of one check: a fact to print, or a failure.
-pub(super) type Outcome = Result<String, Failure>;
+pub(super) type CheckResult = Result<String, CheckFailure>;
 
 /// Reason of a failed check, and its remedy.
-pub(super) struct Failure {
+pub(super) struct CheckFailure {
     pub reason: String,
     pub remedy: String,
 }
 
-impl Failure {
+impl CheckFailure {
     pub(super) fn new(reason: &impl ToString, remedy: impl Into<String>) -> Self {
         Self { reason: reason.to_string(), remedy: remedy.into() }
     }
 }
 
 /// Prints the results as they arrive, and remembers whether any check failed.
-pub(super) struct Report<'a> {
+pub(super) struct CheckReport<'a> {
     out: &'a mut dyn Write,
     all_ok: bool,
 }
 
-impl Report<'_> {
+impl CheckReport<'_> {
     /// Prints the result of one check on one line.
-    pub(super) fn add(&mut self, subject: &str, outcome: &Outcome) -> io::Result<()> {
+    pub(super) fn add(&mut self, subject: &str, outcome: &CheckResult) -> io::Result<()> {
         let line = match outcome {
             Ok(fact) => format!("ok   {subject} {fact}"),
-            Err(Failure { reason, remedy }) => {
+            Err(CheckFailure { reason, remedy }) => {
                 self.all_ok = false;
                 format!("FAIL {subject}: {reason} — {remedy}")
             }
@@ -61,7 +61,7 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> io::Result<bool> {
         writeln!(out, "{}", on_one_line(&shown(setting)))?;
     }
     writeln!(out)?;
-    let mut report = Report { out, all_ok: true };
+    let mut report = CheckReport { out, all_ok: true };
     super::check_probes::run(&loaded.settings, &mut report)?;
     report.add("log", &log_dir(&loaded.settings.log_dir))?;
     report.add("inbox", &inbox_dir(&loaded.settings.inbox.dir))?;
@@ -80,19 +80,19 @@ fn shown(setting: &EffectiveSetting) -> String {
     }
 }
 
-fn log_dir(dir: &Path) -> Outcome {
+fn log_dir(dir: &Path) -> CheckResult {
     directory(dir).map_err(|error| {
         let remedy = "allow this user to write there, or set LOG_DIR to another directory";
-        Failure::new(&format!("{}: {error}", dir.display()), remedy)
+        CheckFailure::new(&format!("{}: {error}", dir.display()), remedy)
     })
 }
 
 /// Checks the inbox directory and names the gateway that uses it. The lock is not taken, because a gateway that starts
 /// at that moment would fail to get it.
-fn inbox_dir(dir: &Path) -> Outcome {
+fn inbox_dir(dir: &Path) -> CheckResult {
     let fact = directory(dir).map_err(|error| {
         let remedy = "allow this user to write there, or set INBOX_DIR to another directory";
-        Failure::new(&format!("{}: {error}", dir.display()), remedy)
+        CheckFailure::new(&format!("{}: {error}", dir.display()), remedy)
     })?;
     Ok(match inbox_holder(dir) {
         Some(process) => format!("{fact}, in use by the gateway with process id {process}"),
@@ -156,10 +156,10 @@ mod tests {
     #[test]
     fn failures_print_their_remedy() {
         let mut out = Vec::new();
-        let mut report = Report { out: &mut out, all_ok: true };
+        let mut report = CheckReport { out: &mut out, all_ok: true };
         report.add("log", &Ok("./log can be written".to_owned())).unwrap();
         assert!(report.all_ok);
-        report.add("broker", &Err(Failure::new(&"refused\nagain", "start it"))).unwrap();
+        report.add("broker", &Err(CheckFailure::new(&"refused\nagain", "start it"))).unwrap();
         assert!(!report.all_ok);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "ok   log ./log can be written\nFAIL broker: refused again — start it\n");

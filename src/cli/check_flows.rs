@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::check::{Failure, Report};
+use super::check::{CheckFailure, CheckReport};
 use crate::domain::flow::Flow;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::shunned_filters;
@@ -11,7 +11,11 @@ use crate::store::{self, Database};
 
 /// Reports the flows that get no messages. Filters that a broker rejects are read from the inbox, where the gateway
 /// keeps them.
-pub(super) async fn run(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+pub(super) async fn run(
+    database: &Database,
+    settings: &Settings,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let lacking = store::plan(database).await.map(|plan| plan.added).unwrap_or_default();
     if lacking.iter().any(|lacking| lacking.starts_with("table ")) {
         return Ok(());
@@ -20,7 +24,7 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
         Ok(flows) => flows,
         Err(error) => {
             return report
-                .add("flows", &Err(Failure::new(&error, "allow this user to read the table flows")));
+                .add("flows", &Err(CheckFailure::new(&error, "allow this user to read the table flows")));
         }
     };
     // The inbox check reports an unreadable inbox on a separate line.
@@ -36,12 +40,12 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
     report.add("flows", &Ok(format!("that are enabled: {}, with a usable topic: {usable}", flows.len())))
 }
 
-fn check_flow(flow: &Flow, is_shunned: bool) -> Option<Failure> {
+fn check_flow(flow: &Flow, is_shunned: bool) -> Option<CheckFailure> {
     let Flow { code, topic, .. } = flow;
     match TopicFilter::parse(topic) {
         Err(error) => {
             let reason = format!("{code} gets no messages: its topic filter {topic:?} is not valid: {error}");
-            Some(Failure::new(&reason, "correct the column topic of this row"))
+            Some(CheckFailure::new(&reason, "correct the column topic of this row"))
         }
         Ok(_) if is_shunned => {
             let reason = format!(
@@ -49,7 +53,7 @@ fn check_flow(flow: &Flow, is_shunned: bool) -> Option<Failure> {
             );
             let remedy = "correct the column topic of this row, or the broker's rules for this user; \
                           the gateway tries again within an hour, or at once after the row is disabled and enabled";
-            Some(Failure::new(&reason, remedy))
+            Some(CheckFailure::new(&reason, remedy))
         }
         Ok(_) => None,
     }

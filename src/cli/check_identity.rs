@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::check::{Failure, Report};
+use super::check::{CheckFailure, CheckReport};
 use crate::app::{directory_of_survey, volatile_file_system};
 use crate::domain::identity::{Consent, InboxDirectory, StartDecision, decide_start};
 use crate::inbox::survey;
@@ -12,7 +12,11 @@ use crate::store::{self, Database, StoreError};
 const NAME: &str = "identity";
 
 /// Reports how the next start would decide. Changes nothing.
-pub(super) async fn run(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+pub(super) async fn run(
+    database: &Database,
+    settings: &Settings,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     if let Some(kind) = volatile_file_system(&settings.inbox.dir) {
         let warning =
             format!("INBOX_DIR is on {kind}: what it holds is lost with the machine or the container");
@@ -22,7 +26,7 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
         Ok(Some(found)) => found,
         Ok(None) => return report.add(NAME, &Ok("will be chosen with a new inbox".to_owned())),
         Err(error) => {
-            return report.add(NAME, &Err(Failure::new(&error, "allow this user to read INBOX_DIR")));
+            return report.add(NAME, &Err(CheckFailure::new(&error, "allow this user to read INBOX_DIR")));
         }
     };
     let directory = directory_of_survey(settings, &found);
@@ -32,7 +36,7 @@ pub(super) async fn run(database: &Database, settings: &Settings, report: &mut R
             behind.iter().try_for_each(|lane| report.warn(NAME, lane))
         }
         Ok(None) => report.add(NAME, &Ok("will be registered with the first start".to_owned())),
-        Err(error) => report.add(NAME, &Err(Failure::new(&error, "allow this user to read the tables"))),
+        Err(error) => report.add(NAME, &Err(CheckFailure::new(&error, "allow this user to read the tables"))),
     }
 }
 
@@ -63,7 +67,7 @@ async fn compare(
 fn report_decision(
     directory: &InboxDirectory,
     decision: StartDecision,
-    report: &mut Report<'_>,
+    report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
     match decision {
         StartDecision::Register(registration) => {
@@ -80,7 +84,7 @@ fn report_decision(
             report.warn(NAME, &warning)
         }
         StartDecision::Refuse(refusal) => {
-            report.add(NAME, &Err(Failure::new(&refusal, "a start is refused until then")))
+            report.add(NAME, &Err(CheckFailure::new(&refusal, "a start is refused until then")))
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::timeout;
 
-use super::check::{Failure, Outcome, Report};
+use super::check::{CheckFailure, CheckReport, CheckResult};
 use crate::mqtt::{BrokerOptions, BrokerServer, MqttEvent, MqttLink, certificates};
 use crate::observe::check_writable;
 use crate::settings::{DatabaseSettings, Servers, Settings};
@@ -25,12 +25,12 @@ const BROKER_TIMEOUT: Duration = Duration::from_secs(40);
 const WRONG_CREDENTIALS: [i32; 4] = [4, 5, 134, 135];
 
 /// Checks database, schema and brokers in this order, because each step needs the previous one.
-pub(super) fn run(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+pub(super) fn run(settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(try_all(settings, report))
 }
 
-async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+async fn try_all(settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
     if let Some(path) = store::missing_file(&settings.database) {
         return no_file_yet(path, settings, report);
     }
@@ -38,7 +38,7 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
     let database = match Database::connect(&settings.database, 1).await {
         Ok(database) => database,
         Err(error) => {
-            report.add("database", &Err(Failure::new(&error, remedy_of(&error, &settings.database))))?;
+            report.add("database", &Err(CheckFailure::new(&error, remedy_of(&error, &settings.database))))?;
             report.add("schema", &Err(not_tried()))?;
             return report.add("broker", &Err(not_tried()));
         }
@@ -56,22 +56,22 @@ async fn try_all(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
 }
 
 /// Reports on an SQLite file that does not exist. A start would create it, perhaps in the wrong place.
-fn no_file_yet(path: &Path, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+fn no_file_yet(path: &Path, settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
     let place = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made =
         check_writable(place).map(|()| format!("{} will be created", path.display())).map_err(|error| {
             let reason = format!("{}: {error}", path.display());
-            Failure::new(&reason, database_remedy(&settings.database))
+            CheckFailure::new(&reason, database_remedy(&settings.database))
         });
     report.add("database", &made)?;
     let remedy = "check that this is the right file, and run `mqtt-gateway migrate`, \
                   which creates it with a first broker";
-    report.add("schema", &Err(Failure::new(&"not tried", remedy)))?;
+    report.add("schema", &Err(CheckFailure::new(&"not tried", remedy)))?;
     report.add("broker", &Err(not_tried()))
 }
 
-fn not_tried() -> Failure {
-    Failure::new(&"not tried", "repair the database first")
+fn not_tried() -> CheckFailure {
+    CheckFailure::new(&"not tried", "repair the database first")
 }
 
 fn describe(database: &DatabaseSettings) -> String {
@@ -86,7 +86,7 @@ fn describe(database: &DatabaseSettings) -> String {
 
 /// Checks each server of a list, because any of them may have to replace another. The line of the database reports that
 /// no server accepts writes.
-async fn servers(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+async fn servers(settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
     if !settings.database.servers().is_some_and(Servers::are_several) {
         return Ok(());
     }
@@ -105,7 +105,7 @@ async fn servers(settings: &Settings, report: &mut Report<'_>) -> io::Result<()>
 }
 
 /// Warns if the database may lose commits. This is not a failure, because the gateway works.
-async fn durability(database: &Database, report: &mut Report<'_>) -> io::Result<()> {
+async fn durability(database: &Database, report: &mut CheckReport<'_>) -> io::Result<()> {
     match store::commit_risk(database).await {
         Some(risk) => report.warn("database", &risk.to_string()),
         None => Ok(()),
@@ -137,10 +137,10 @@ fn database_remedy(database: &DatabaseSettings) -> &'static str {
 }
 
 /// Checks the schema. Missing tables and columns are not a failure, because the gateway adds them when it starts.
-async fn schema(database: &Database) -> Outcome {
+async fn schema(database: &Database) -> CheckResult {
     let failed = |error: &StoreError, remedy| {
         let remedy = if error.is_unsupported() { UNSUPPORTED } else { remedy };
-        Failure::new(error, remedy)
+        CheckFailure::new(error, remedy)
     };
     if let Err(error) = store::check_tables(database).await {
         let remedy = if error.is_about_the_tables() {
@@ -159,7 +159,11 @@ async fn schema(database: &Database) -> Outcome {
 }
 
 /// Warns of too many dead letters. A missing table counts as empty.
-async fn dead_letters(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+async fn dead_letters(
+    database: &Database,
+    settings: &Settings,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let rows = store::max_dead_letters(database).await.unwrap_or(0);
     match store::too_many_dead_letters(rows, settings.dead_letters_warn_rows) {
         Some(warning) => report.warn("schema", &warning),
@@ -168,12 +172,12 @@ async fn dead_letters(database: &Database, settings: &Settings, report: &mut Rep
 }
 
 /// Checks each broker of the list, because any of them may have to replace another.
-async fn brokers(database: &Database, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+async fn brokers(database: &Database, settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
     let servers = match store::load_mqtt_servers_before_migration(database).await {
         Ok(servers) => servers,
         Err(error) => {
             let remedy = "run `mqtt-gateway migrate`, or correct or enable a row of mqtt_servers";
-            return report.add("broker", &Err(Failure::new(&error, remedy)));
+            return report.add("broker", &Err(CheckFailure::new(&error, remedy)));
         }
     };
     for server in servers.usable {
@@ -182,16 +186,16 @@ async fn brokers(database: &Database, settings: &Settings, report: &mut Report<'
     for error in servers.skipped {
         report.add(
             "broker",
-            &Err(Failure::new(&error, "correct this row of mqtt_servers; others are used meanwhile")),
+            &Err(CheckFailure::new(&error, "correct this row of mqtt_servers; others are used meanwhile")),
         )?;
     }
     Ok(())
 }
 
-async fn broker(server: &BrokerServer, settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+async fn broker(server: &BrokerServer, settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
     let address = server.address();
     let failed =
-        |reason: &dyn std::fmt::Display, remedy| Failure::new(&format!("{address}: {reason}"), remedy);
+        |reason: &dyn std::fmt::Display, remedy| CheckFailure::new(&format!("{address}: {reason}"), remedy);
     if let Err(error) = reach(server).await {
         let remedy = "check that the broker runs, and that host and port in mqtt_servers are correct";
         return report.add("broker", &Err(failed(&error, remedy)));

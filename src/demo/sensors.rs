@@ -13,7 +13,7 @@ const ROOMS: [&str; 3] = ["kitchen", "cellar", "roof"];
 
 /// A message of a sensor.
 #[derive(Debug, PartialEq, Eq)]
-struct Reading {
+struct SensorReading {
     topic: String,
     payload: String,
 }
@@ -37,7 +37,7 @@ pub(super) fn start(link: Link) -> io::Result<Companion> {
 }
 
 /// Returns the messages of a tick: a temperature always, other messages on some ticks.
-fn readings(tick: u32) -> Vec<Reading> {
+fn readings(tick: u32) -> Vec<SensorReading> {
     let mut readings = vec![temperature(tick)];
     if tick % 2 == 1 {
         readings.push(humidity(tick));
@@ -51,13 +51,13 @@ fn readings(tick: u32) -> Vec<Reading> {
     readings
 }
 
-fn temperature(tick: u32) -> Reading {
+fn temperature(tick: u32) -> SensorReading {
     let room = room(tick);
     let celsius = 21.0 + 3.0 * (f64::from(tick) / 10.0).sin();
     reading(room, "temperature", format!(r#"{{"sensor": "{room}", "value": {celsius:.1}, "unit": "°C"}}"#))
 }
 
-fn humidity(tick: u32) -> Reading {
+fn humidity(tick: u32) -> SensorReading {
     let room = room(tick);
     let percent = 45 + tick % 10;
     let battery_low = tick.is_multiple_of(9);
@@ -68,28 +68,28 @@ fn humidity(tick: u32) -> Reading {
     )
 }
 
-fn alarm(tick: u32) -> Reading {
+fn alarm(tick: u32) -> SensorReading {
     let room = room(tick);
-    Reading {
+    SensorReading {
         topic: format!("alarms/{room}/door"),
         payload: format!(r#"{{"severity": "high", "text": "the {room} door is open"}}"#),
     }
 }
 
 /// Returns a message that violates the schema of its flow.
-fn humidity_of_the_wrong_type(tick: u32) -> Reading {
+fn humidity_of_the_wrong_type(tick: u32) -> SensorReading {
     let room = room(tick);
     reading(room, "humidity", format!(r#"{{"sensor": "{room}", "percent": "wet", "battery_low": false}}"#))
 }
 
 /// Returns a truncated message, which is not valid JSON.
-fn truncated_json(tick: u32) -> Reading {
+fn truncated_json(tick: u32) -> SensorReading {
     let room = room(tick);
     reading(room, "temperature", format!(r#"{{"sensor": "{room}", "val"#))
 }
 
-fn reading(room: &str, quantity: &str, payload: String) -> Reading {
-    Reading { topic: format!("sensors/{room}/{quantity}"), payload }
+fn reading(room: &str, quantity: &str, payload: String) -> SensorReading {
+    SensorReading { topic: format!("sensors/{room}/{quantity}"), payload }
 }
 
 fn room(tick: u32) -> &'static str {
@@ -105,13 +105,13 @@ fn room(tick: u32) -> &'static str {
 mod tests {
     use super::*;
 
-    fn is_json(reading: &Reading) -> bool {
+    fn is_json(reading: &SensorReading) -> bool {
         serde_json::from_str::<serde_json::Value>(&reading.payload).is_ok()
     }
 
     #[test]
     fn every_flow_and_both_errors_appear() {
-        let round: Vec<Reading> = (0..12).flat_map(readings).collect();
+        let round: Vec<SensorReading> = (0..12).flat_map(readings).collect();
         let about = |part: &str| round.iter().filter(|reading| reading.topic.contains(part)).count();
         assert_eq!((about("temperature"), about("humidity"), about("alarms/")), (13, 7, 2));
         assert_eq!(round.iter().filter(|reading| !is_json(reading)).count(), 1);

@@ -18,7 +18,7 @@ use super::actor_guard::ActorGuard;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{Deliver, DeliverFromTable, DrainDelivery, FollowFlows};
 use crate::delivery::client::{EndpointClients, PostError};
-use crate::delivery::queue::{DeliveryQueue, Limits, MAX_REFUSED_IN_A_ROW, Moment, RetryRule};
+use crate::delivery::queue::{DeliveryQueue, MAX_REFUSED_IN_A_ROW, Moment, QueueLimits, RetryRule};
 use crate::delivery::redaction::redacted;
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::outbox::OutboxItem;
@@ -108,7 +108,7 @@ impl DeliveryActor {
     pub fn new(guard: ActorGuard, parts: DeliveryParts) -> Self {
         let rule = RetryRule { backoff: BACKOFF, max_age: parts.max_age };
         Self {
-            queue: DeliveryQueue::new(Arc::clone(&parts.inbox_id), Limits::default(), rule),
+            queue: DeliveryQueue::new(Arc::clone(&parts.inbox_id), QueueLimits::default(), rule),
             clients: Rc::new(EndpointClients::new(parts.http_timeout, &parts.http_route)),
             guard,
             parts,

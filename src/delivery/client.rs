@@ -31,7 +31,7 @@ use thiserror::Error;
 
 use self::origins::Origins;
 use self::redirect::MAX_REDIRECTS;
-use self::targets::{Target, Targets};
+use self::targets::{PostTarget, Targets};
 use crate::delivery::tls::Tls;
 use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
@@ -173,8 +173,8 @@ impl EndpointClients {
         Err(PostError::TooManyRedirects { to: redirect::shown(&target.url) })
     }
 
-    async fn send(&self, target: &Target, item: &Arc<OutboxItem>) -> Result<ClientResponse, PostError> {
-        let body = || Bytes::from_owner(Body(Arc::clone(item)));
+    async fn send(&self, target: &PostTarget, item: &Arc<OutboxItem>) -> Result<ClientResponse, PostError> {
+        let body = || Bytes::from_owner(PostBody(Arc::clone(item)));
         let may_reuse = self.origins.may_reuse(target);
         let mut sent = self.request(target, item)?.send_body(body()).await;
         if may_reuse && sent.as_ref().is_err_and(was_closed) {
@@ -184,7 +184,7 @@ impl EndpointClients {
         Ok(sent?)
     }
 
-    fn request(&self, target: &Target, item: &OutboxItem) -> Result<ClientRequest, PostError> {
+    fn request(&self, target: &PostTarget, item: &OutboxItem) -> Result<ClientRequest, PostError> {
         let client = self.origins.client(target)?;
         let request = client
             .post(target.uri.clone())
@@ -204,9 +204,9 @@ impl EndpointClients {
 }
 
 /// The payload of a message, without a copy.
-struct Body(Arc<OutboxItem>);
+struct PostBody(Arc<OutboxItem>);
 
-impl AsRef<[u8]> for Body {
+impl AsRef<[u8]> for PostBody {
     fn as_ref(&self) -> &[u8] {
         self.0.payload.as_bytes()
     }

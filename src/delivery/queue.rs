@@ -40,9 +40,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::flow::{Entry, FlowQueue, Load, Need, Place, Table, is_not_due};
+use self::flow::{FlowQueue, Load, Need, QueueEntry, TableRows, WaitState, is_not_due};
 use self::limits::MIN_RETRY_DELAY;
-pub use self::limits::{Limits, LoadOrder, MAX_REFUSED_IN_A_ROW, RetryRule};
+pub use self::limits::{LoadOrder, MAX_REFUSED_IN_A_ROW, QueueLimits, RetryRule};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
@@ -55,7 +55,7 @@ pub type Moment = Duration;
 #[derive(Debug)]
 pub struct DeliveryQueue {
     own_inbox: Arc<str>,
-    limits: Limits,
+    limits: QueueLimits,
     rule: RetryRule,
     flows: HashMap<FlowId, FlowQueue>,
     /// Flows that are ready to post, in turn: flows in order, and flows whose last attempt failed.
@@ -80,7 +80,7 @@ pub struct DeliveryQueue {
 impl DeliveryQueue {
     /// Creates an empty queue for the process that owns `own_inbox`.
     #[must_use]
-    pub fn new(own_inbox: Arc<str>, limits: Limits, rule: RetryRule) -> Self {
+    pub fn new(own_inbox: Arc<str>, limits: QueueLimits, rule: RetryRule) -> Self {
         Self {
             own_inbox,
             limits,
@@ -114,12 +114,12 @@ impl DeliveryQueue {
     }
 
     fn deliver_one(&mut self, item: OutboxItem, now: Moment) {
-        let entry = Entry::new(item, now + self.rule.max_age);
+        let entry = QueueEntry::new(item, now + self.rule.max_age);
         let has_room = self.has_room(&entry);
         let Some(queue) = self.flows.get_mut(&entry.item.key.flow_id) else {
             return;
         };
-        if queue.table != Table::Nothing || queue.is_loading() || !has_room {
+        if queue.table != TableRows::Nothing || queue.is_loading() || !has_room {
             return queue.spill_row(RowNumber::from_item(&entry.item));
         }
         // After a counter was set back, a later row reveals that it is below the cursor.
@@ -130,7 +130,7 @@ impl DeliveryQueue {
         queue.waiting.push_back(entry);
     }
 
-    fn has_room(&self, entry: &Entry) -> bool {
+    fn has_room(&self, entry: &QueueEntry) -> bool {
         let reserved = self.loading.map_or((0, 0), |order| (order.max_messages, order.max_bytes));
         let messages = self.messages + reserved.0;
         let bytes = self.bytes + reserved.1 + entry.bytes;
@@ -190,8 +190,8 @@ impl DeliveryQueue {
                 continue;
             };
             queue.retry_at = None;
-            if matches!(queue.place, Place::Ready | Place::Parked) {
-                queue.place = Place::Idle;
+            if matches!(queue.place, WaitState::Ready | WaitState::Parked) {
+                queue.place = WaitState::Idle;
             }
             self.advance(flow, now);
         }
@@ -249,7 +249,7 @@ impl DeliveryQueue {
         queue.address(&mut entry.item);
         let item = Arc::clone(&entry.item);
         queue.in_flight = Some(entry);
-        queue.place = Place::Posting;
+        queue.place = WaitState::Posting;
         self.posts += 1;
         self.retries += usize::from(queue.failing);
         Some(item)
@@ -270,7 +270,7 @@ impl DeliveryQueue {
         queue.failing = false;
         queue.is_due = false;
         queue.refused_in_a_row = 0;
-        queue.place = Place::Idle;
+        queue.place = WaitState::Idle;
         self.advance(flow, now);
         Some(Outcome::Delivered { key: entry.item.key.clone() })
     }
@@ -298,10 +298,16 @@ impl DeliveryQueue {
         Some(self.give_up(&entry, reason, detail, now))
     }
 
-    fn give_up(&mut self, entry: &Entry, reason: DeadLetterReason, detail: String, now: Moment) -> Outcome {
+    fn give_up(
+        &mut self,
+        entry: &QueueEntry,
+        reason: DeadLetterReason,
+        detail: String,
+        now: Moment,
+    ) -> Outcome {
         let key = entry.item.key.clone();
         if let Some(queue) = self.flows.get_mut(&key.flow_id) {
-            queue.place = Place::Idle;
+            queue.place = WaitState::Idle;
         }
         self.advance(key.flow_id, now);
         Outcome::GivenUp { key, reason, detail }
@@ -319,7 +325,7 @@ impl DeliveryQueue {
             let detail = format!("given up at attempt {attempts}: {error}");
             return Some(self.give_up(&entry, DeadLetterReason::OutboxExpired, detail, now));
         }
-        queue.place = Place::Flushing;
+        queue.place = WaitState::Flushing;
         self.evict(flow);
         let backoff = self.rule.backoff.delay(attempts, random_unit);
         let retry_in = backoff.min(entry.expires_at.saturating_sub(now)).max(MIN_RETRY_DELAY);
@@ -327,7 +333,7 @@ impl DeliveryQueue {
     }
 
     /// Ends the post of `flow`, whose outcome must then be written.
-    fn take_in_flight(&mut self, flow: FlowId) -> Option<Entry> {
+    fn take_in_flight(&mut self, flow: FlowId) -> Option<QueueEntry> {
         let queue = self.flows.get_mut(&flow)?;
         let entry = queue.in_flight.take()?;
         queue.bytes -= entry.bytes;
@@ -351,7 +357,7 @@ impl DeliveryQueue {
             queue.unflushed -= 1;
             self.unflushed -= 1;
             if let Outcome::Failed { retry_in, .. } = outcome {
-                queue.place = Place::Idle;
+                queue.place = WaitState::Idle;
                 queue.retry_at = (!queue.is_due).then_some(now + *retry_in);
             }
             self.advance(flow, now);
@@ -392,7 +398,7 @@ impl DeliveryQueue {
                 max_bytes: wanted.1.min(bytes),
             };
             queue.load = Load::Running;
-            queue.table = Table::Nothing;
+            queue.table = TableRows::Nothing;
             queue.lowest_announced = None;
             queue.cursor = after;
             self.loading = Some(order);
@@ -411,9 +417,9 @@ impl DeliveryQueue {
             return self.advance(flow, now);
         }
         queue.table = queue.table.max(match loaded.remainder {
-            Remainder::Nothing => Table::Nothing,
-            Remainder::Above => Table::Above,
-            Remainder::Same => Table::Anywhere,
+            Remainder::Nothing => TableRows::Nothing,
+            Remainder::Above => TableRows::Above,
+            Remainder::Same => TableRows::Anywhere,
         });
         if loaded.items.is_empty() && queue.messages() == 0 {
             queue.failing = false;
@@ -421,7 +427,7 @@ impl DeliveryQueue {
         for loaded in loaded.items {
             if is_not_due(&loaded) && !queue.is_due {
                 // The message waits in the table, and so does every successor.
-                queue.table = Table::Anywhere;
+                queue.table = TableRows::Anywhere;
                 if queue.messages() == 0 {
                     queue.failing = true;
                     queue.retry_at = Some(now + loaded.due_in);
@@ -429,11 +435,11 @@ impl DeliveryQueue {
                 break;
             }
             if !queue.note(&loaded.item, &self.own_inbox) {
-                queue.table = Table::Anywhere;
+                queue.table = TableRows::Anywhere;
             }
             let expires_at = now + self.rule.max_age.saturating_sub(loaded.age);
             let earliest = self.rule.none_expires_before().max(queue.none_expires_before);
-            let entry = Entry::new(loaded.item, expires_at.max(earliest));
+            let entry = QueueEntry::new(loaded.item, expires_at.max(earliest));
             queue.bytes += entry.bytes;
             self.messages += 1;
             self.bytes += entry.bytes;
@@ -447,7 +453,8 @@ impl DeliveryQueue {
         let after = self.loading.take().and_then(|order| order.after);
         if let Some(queue) = self.flows.get_mut(&flow) {
             queue.load = Load::Idle;
-            queue.table = queue.table.max(if after.is_some() { Table::Above } else { Table::Anywhere });
+            queue.table =
+                queue.table.max(if after.is_some() { TableRows::Above } else { TableRows::Anywhere });
             self.advance(flow, now);
         }
     }
@@ -469,7 +476,7 @@ impl DeliveryQueue {
         while let Some(&(at, flow)) = self.parked.first().filter(|(at, _)| *at <= now) {
             self.parked.remove(&(at, flow));
             if let Some(queue) = self.flows.get_mut(&flow) {
-                queue.place = Place::Idle;
+                queue.place = WaitState::Idle;
             }
             self.advance(flow, now);
         }
@@ -480,13 +487,13 @@ impl DeliveryQueue {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
         };
-        if queue.place == Place::Idle && !queue.is_on_hold() {
+        if queue.place == WaitState::Idle && !queue.is_on_hold() {
             queue.retry_at = queue.retry_at.filter(|at| *at > now);
             if let Some(at) = queue.retry_at {
-                queue.place = Place::Parked;
+                queue.place = WaitState::Parked;
                 self.parked.insert((at, flow));
             } else if !queue.waiting.is_empty() {
-                queue.place = Place::Ready;
+                queue.place = WaitState::Ready;
                 let ring = if queue.failing { &mut self.retrying } else { &mut self.fresh };
                 ring.push_back(flow);
             }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::per_second;
 use crate::delivery::client::{EndpointClients, PostError};
-use crate::delivery::queue::Limits;
+use crate::delivery::queue::QueueLimits;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::settings::HttpRoute;
@@ -56,7 +56,7 @@ pub enum PostLimitError {
 ///
 /// Blocks; the calling thread must not run inside a runtime.
 pub fn post_limit(load: &PostLoad) -> Result<PostLimit, PostLimitError> {
-    let in_flight = load.flow_count().min(Limits::default().posts as u64);
+    let in_flight = load.flow_count().min(QueueLimits::default().posts as u64);
     let begun = Instant::now();
     System::new().block_on(post_all(load, in_flight))?;
     Ok(PostLimit { messages_per_second: per_second(load.messages, begun.elapsed()), in_flight })

@@ -32,24 +32,24 @@ pub(super) struct HeadReader {
     /// The beginning of an incomplete line.
     line: Vec<u8>,
     read_bytes: usize,
-    head: Option<Head>,
+    head: Option<ResponseHead>,
 }
 
 /// The relevant parts of a head.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
     framing: Framing,
     closes: bool,
     location: Option<Vec<u8>>,
     /// The header to which a folded line belongs.
-    last: Field,
+    last: HeaderKind,
 }
 
 /// Delimitation of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
-    NotSaid,
+    Unspecified,
     Length(u64),
     Chunked,
     /// Contradictory or unknown framing headers.
@@ -57,7 +57,7 @@ enum Framing {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Field {
+enum HeaderKind {
     Framing,
     Location,
     Other,
@@ -70,7 +70,7 @@ impl HeadReader {
     }
 
     /// Consumes the bytes of heads from `bytes`. Returns the final head once it is complete.
-    pub(super) fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Head>, HeadError> {
+    pub(super) fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<ResponseHead>, HeadError> {
         while !bytes.is_empty() {
             let room = MAX_HEAD_BYTES.saturating_sub(self.read_bytes);
             if room == 0 {
@@ -99,7 +99,7 @@ impl HeadReader {
         match self.head.as_mut() {
             None if line.is_empty() => Ok(false),
             None => {
-                self.head = Some(Head::begin(line).ok_or(HeadError::NotHttp)?);
+                self.head = Some(ResponseHead::begin(line).ok_or(HeadError::NotHttp)?);
                 Ok(false)
             }
             Some(head) if !line.is_empty() => {
@@ -115,7 +115,7 @@ impl HeadReader {
     }
 }
 
-impl Head {
+impl ResponseHead {
     /// Reads a status line: a version, a three-digit status, and an ignored reason phrase.
     fn begin(line: &[u8]) -> Option<Self> {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -124,7 +124,7 @@ impl Head {
         let status = u16::try_from(number(digits)?).ok().filter(|status| *status >= 100)?;
         // HTTP/1.0 keeps a connection only on request.
         let closes = version != b"HTTP/1.1";
-        Some(Self { status, framing: Framing::NotSaid, closes, location: None, last: Field::Other })
+        Some(Self { status, framing: Framing::Unspecified, closes, location: None, last: HeaderKind::Other })
     }
 
     /// Whether another head follows on the same connection. None follows a 101.
@@ -140,7 +140,7 @@ impl Head {
         if line.first().is_some_and(u8::is_ascii_whitespace) {
             return self.read_folded(line.trim_ascii_start());
         }
-        self.last = Field::Other;
+        self.last = HeaderKind::Other;
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             return;
         };
@@ -157,7 +157,7 @@ impl Head {
             }
             b"location" if self.location.is_none() => {
                 self.location = Some(value.to_vec());
-                self.last = Field::Location;
+                self.last = HeaderKind::Location;
             }
             _ => {}
         }
@@ -165,18 +165,18 @@ impl Head {
 
     fn read_folded(&mut self, line: &[u8]) {
         match (self.last, self.location.as_mut()) {
-            (Field::Framing, _) => self.framing = Framing::InDoubt,
-            (Field::Location, Some(location)) => location.extend_from_slice(line),
+            (HeaderKind::Framing, _) => self.framing = Framing::InDoubt,
+            (HeaderKind::Location, Some(location)) => location.extend_from_slice(line),
             _ => {}
         }
     }
 
     /// Records a framing header. A second one must repeat the first.
     fn frame(&mut self, said: Framing) {
-        let agrees =
-            self.framing == Framing::NotSaid || (self.framing == said && matches!(said, Framing::Length(_)));
+        let agrees = self.framing == Framing::Unspecified
+            || (self.framing == said && matches!(said, Framing::Length(_)));
         self.framing = if agrees { said } else { Framing::InDoubt };
-        self.last = Field::Framing;
+        self.last = HeaderKind::Framing;
     }
 
     /// The normalised head. The body follows, unless the connection ends with the head.
@@ -185,7 +185,7 @@ impl Head {
             _ if matches!(self.status, 204 | 304) => ("Content-Length: 0".to_owned(), self.closes),
             Framing::Length(bytes) => (format!("Content-Length: {bytes}"), self.closes),
             Framing::Chunked => ("Transfer-Encoding: chunked".to_owned(), self.closes),
-            Framing::NotSaid | Framing::InDoubt => ("Content-Length: 0".to_owned(), true),
+            Framing::Unspecified | Framing::InDoubt => ("Content-Length: 0".to_owned(), true),
         };
         let mut plain = format!("HTTP/1.1 {} \r\n{length}\r\n", self.status).into_bytes();
         if ends {

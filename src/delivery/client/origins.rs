@@ -11,7 +11,7 @@ use awc::{Client, Connector};
 
 use super::PostError;
 use super::route::{Hop, Route};
-use super::targets::{Target, address};
+use super::targets::{PostTarget, address};
 use crate::delivery::tls::Tls;
 use crate::domain::proxies::Proxy;
 
@@ -47,7 +47,7 @@ impl Origins {
     }
 
     /// The client for `target`; created if there is none.
-    pub(super) fn client(&self, target: &Target) -> Result<Client, PostError> {
+    pub(super) fn client(&self, target: &PostTarget) -> Result<Client, PostError> {
         let mut clients = self.clients.borrow_mut();
         if let Some(known) = clients.get_mut(&target.origin) {
             known.used = Instant::now();
@@ -66,21 +66,21 @@ impl Origins {
     }
 
     /// Whether a post to `target` may use a kept connection.
-    pub(super) fn may_reuse(&self, target: &Target) -> bool {
+    pub(super) fn may_reuse(&self, target: &PostTarget) -> bool {
         let clients = self.clients.borrow();
         let kept = clients.get(&target.origin).and_then(|known| known.kept);
         kept.is_some_and(|kept| kept.elapsed() <= CONNECTION_IDLE)
     }
 
     /// Records that a connection to the origin of `target` is kept.
-    pub(super) fn keep(&self, target: &Target) {
+    pub(super) fn keep(&self, target: &PostTarget) {
         if let Some(known) = self.clients.borrow_mut().get_mut(&target.origin) {
             known.kept = Some(Instant::now());
         }
     }
 
     /// Ensures that no existing connection to the origin of `target` is reused.
-    pub(super) fn forget(&self, target: &Target) {
+    pub(super) fn forget(&self, target: &PostTarget) {
         self.clients.borrow_mut().remove(&target.origin);
     }
 
@@ -89,7 +89,7 @@ impl Origins {
         self.clients.borrow_mut().retain(|_, known| known.used.elapsed() < CLIENT_IDLE);
     }
 
-    fn route(&self, target: &Target) -> Result<Route, PostError> {
+    fn route(&self, target: &PostTarget) -> Result<Route, PostError> {
         let hop = |(host, port), is_tls: bool| {
             let tls = is_tls.then(|| self.tls.config().ok_or(PostError::NoCertificates)).transpose()?;
             Ok::<_, PostError>(Hop { host, port, tls })
@@ -103,7 +103,7 @@ impl Origins {
         })
     }
 
-    fn new_client(&self, target: &Target) -> Result<Client, PostError> {
+    fn new_client(&self, target: &PostTarget) -> Result<Client, PostError> {
         let route = self.route(target)?;
         // awc treats every origin as plain HTTP, because TLS is handled below it.
         let connect = move |info: ConnectInfo<Uri>| {

@@ -21,10 +21,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
 /// The connection. awc writes a whole request before it reads the response, so a write starts an exchange.
 pub(super) struct AnswerStream {
     wire: Box<dyn Wire>,
-    reading: Reading,
+    reading: ReadState,
 }
 
-enum Reading {
+enum ReadState {
     Head(HeadReader),
     /// Buffered bytes that precede the unread bytes of the connection.
     Body(Vec<u8>),
@@ -32,12 +32,12 @@ enum Reading {
 
 impl AnswerStream {
     pub(super) fn new(wire: Box<dyn Wire>) -> Self {
-        Self { wire, reading: Reading::Head(HeadReader::default()) }
+        Self { wire, reading: ReadState::Head(HeadReader::default()) }
     }
 
     fn begin_exchange(&mut self) {
-        if !matches!(&self.reading, Reading::Head(head) if head.is_untouched()) {
-            self.reading = Reading::Head(HeadReader::default());
+        if !matches!(&self.reading, ReadState::Head(head) if head.is_untouched()) {
+            self.reading = ReadState::Head(HeadReader::default());
         }
     }
 }
@@ -47,7 +47,7 @@ impl AsyncRead for AnswerStream {
         let this = self.get_mut();
         loop {
             match &mut this.reading {
-                Reading::Head(reader) => {
+                ReadState::Head(reader) => {
                     let mut piece = [0; PIECE_BYTES];
                     let mut piece = ReadBuf::new(&mut piece);
                     ready!(Pin::new(&mut this.wire).poll_read(cx, &mut piece))?;
@@ -58,13 +58,13 @@ impl AsyncRead for AnswerStream {
                     if let Some(head) = reader.read(&mut bytes).map_err(unreadable)? {
                         let mut plain = head.plain();
                         plain.extend_from_slice(bytes);
-                        this.reading = Reading::Body(plain);
+                        this.reading = ReadState::Body(plain);
                     }
                 }
-                Reading::Body(first) if first.is_empty() => {
+                ReadState::Body(first) if first.is_empty() => {
                     return Pin::new(&mut this.wire).poll_read(cx, into);
                 }
-                Reading::Body(first) => {
+                ReadState::Body(first) => {
                     let taken = first.drain(..first.len().min(into.remaining()));
                     into.put_slice(taken.as_slice());
                     return Poll::Ready(Ok(()));

@@ -20,7 +20,7 @@ use crate::domain::proxies::{Proxies, Proxy};
 const MAX_TARGETS: usize = 1024;
 
 /// The destination of a post.
-pub(super) struct Target {
+pub(super) struct PostTarget {
     /// The URL, without user and fragment.
     pub(super) url: Url,
     /// Scheme, host and port, which identify a connection.
@@ -42,7 +42,7 @@ pub(super) struct Target {
 /// Name and password of a URL, unescaped.
 pub(super) type User = (String, Option<String>);
 
-impl Target {
+impl PostTarget {
     fn new(mut url: Url, proxies: &Proxies) -> Result<Self, PostError> {
         let is_https = match url.scheme() {
             "http" => false,
@@ -61,7 +61,7 @@ impl Target {
     }
 }
 
-impl Target {
+impl PostTarget {
     /// The header `Proxy-Authorization` for the user of the proxy.
     pub(super) fn proxy_authorization(&self) -> Option<String> {
         let (name, password) = user(self.proxy.as_ref()?.url())?;
@@ -99,7 +99,7 @@ fn request_uri(url: &Url, is_for_proxy: bool) -> Option<Uri> {
 #[derive(Default)]
 pub(super) struct Targets {
     proxies: Proxies,
-    known: RefCell<HashMap<Arc<str>, Rc<Target>>>,
+    known: RefCell<HashMap<Arc<str>, Rc<PostTarget>>>,
 }
 
 impl Targets {
@@ -108,18 +108,18 @@ impl Targets {
     }
 
     /// The target of a redirect from `from`. User and password in the location are ignored.
-    pub(super) fn redirected(&self, from: &Target, to: Url) -> Result<Rc<Target>, PostError> {
+    pub(super) fn redirected(&self, from: &PostTarget, to: Url) -> Result<Rc<PostTarget>, PostError> {
         let user = from.user.clone().filter(|_| keeps_credentials(&from.url, &to));
-        Ok(Rc::new(Target { user, ..Target::new(to, &self.proxies)? }))
+        Ok(Rc::new(PostTarget { user, ..PostTarget::new(to, &self.proxies)? }))
     }
 
     /// The target of `url`.
-    pub(super) fn get_or_parse(&self, url: &Arc<str>) -> Result<Rc<Target>, PostError> {
+    pub(super) fn get_or_parse(&self, url: &Arc<str>) -> Result<Rc<PostTarget>, PostError> {
         let mut known = self.known.borrow_mut();
         if let Some(target) = known.get(url) {
             return Ok(Rc::clone(target));
         }
-        let target = Rc::new(Target::new(Url::parse(url)?, &self.proxies)?);
+        let target = Rc::new(PostTarget::new(Url::parse(url)?, &self.proxies)?);
         if known.len() >= MAX_TARGETS {
             known.clear();
         }

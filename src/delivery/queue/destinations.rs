@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::flow::{FlowQueue, Place};
+use super::flow::{FlowQueue, WaitState};
 use super::{DeliveryQueue, Moment};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
@@ -52,8 +52,8 @@ impl DeliveryQueue {
             queue.retry_at = None;
             queue.is_due = true;
             queue.none_expires_before = now + self.rule.none_expires_before();
-            if matches!(queue.place, Place::Ready | Place::Parked) {
-                queue.place = Place::Idle;
+            if matches!(queue.place, WaitState::Ready | WaitState::Parked) {
+                queue.place = WaitState::Idle;
             }
             if queue.is_on_hold() {
                 self.evict(*flow);

@@ -4,21 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Limits, Moment};
+use super::{Moment, QueueLimits};
 use crate::domain::message::Offset;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{Destination, LoadedItem, RowNumber, cost};
 
 #[derive(Debug, Default)]
 pub(super) struct FlowQueue {
-    pub(super) place: Place,
-    pub(super) table: Table,
+    pub(super) place: WaitState,
+    pub(super) table: TableRows,
     pub(super) load: Load,
     /// The highest sequence number in memory since the last load from the start. No row above it was in memory.
     pub(super) cursor: Option<i64>,
     /// Waiting messages in order, without the message in flight.
-    pub(super) waiting: VecDeque<Entry>,
-    pub(super) in_flight: Option<Entry>,
+    pub(super) waiting: VecDeque<QueueEntry>,
+    pub(super) in_flight: Option<QueueEntry>,
     /// Bytes of the waiting messages.
     pub(super) bytes: usize,
     /// Number of outcomes that are not written yet.
@@ -49,7 +49,7 @@ pub(super) struct FlowQueue {
 
 /// The waiting state of a flow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum WaitState {
     /// Waits for messages or for its outcomes to be written, or is on hold.
     #[default]
     Idle,
@@ -66,7 +66,7 @@ pub(super) enum Place {
 /// Rows of a flow that are in the table and not in memory. During a load: rows announced since it began. A greater
 /// value includes the lesser ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Table {
+pub(super) enum TableRows {
     /// No rows.
     #[default]
     Nothing,
@@ -102,7 +102,7 @@ pub(super) enum Need {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct QueueEntry {
     pub(super) item: Arc<OutboxItem>,
     pub(super) bytes: usize,
     pub(super) expires_at: Moment,
@@ -119,7 +119,7 @@ impl FlowQueue {
 
     /// Records that the table has unknown rows of the flow.
     pub(super) fn spill(&mut self) {
-        self.table = Table::Anywhere;
+        self.table = TableRows::Anywhere;
     }
 
     /// Records a row of the own inbox that is in the table and not in memory.
@@ -128,7 +128,7 @@ impl FlowQueue {
             self.lowest_announced = Some(row);
         }
         let above = self.learn(row) && self.cursor.is_none_or(|cursor| row.message_id > cursor);
-        self.table = self.table.max(if above { Table::Above } else { Table::Anywhere });
+        self.table = self.table.max(if above { TableRows::Above } else { TableRows::Anywhere });
     }
 
     /// Records that memory is empty and the next load must begin at the start.
@@ -161,9 +161,9 @@ impl FlowQueue {
     ///
     /// A load above the cursor may run while rows below it are posted or deleted. A load from the start would read
     /// these rows again.
-    pub(super) fn need(&self, limits: &Limits) -> Need {
-        let waits = matches!(self.place, Place::Flushing | Place::Parked) || self.is_on_hold();
-        if self.table == Table::Nothing || waits {
+    pub(super) fn need(&self, limits: &QueueLimits) -> Need {
+        let waits = matches!(self.place, WaitState::Flushing | WaitState::Parked) || self.is_on_hold();
+        if self.table == TableRows::Nothing || waits {
             return Need::Nothing;
         }
         let goes_on = self.resume_after().is_some();
@@ -179,7 +179,7 @@ impl FlowQueue {
 
     /// The number above which the next load may continue; `None` if it must begin at the start.
     pub(super) fn resume_after(&self) -> Option<i64> {
-        self.cursor.filter(|_| self.table == Table::Above)
+        self.cursor.filter(|_| self.table == TableRows::Above)
     }
 
     /// Records that `item` was in memory. Returns `false` if the flow's counter was, or may have been, set back.
@@ -211,7 +211,7 @@ pub(super) fn is_not_due(loaded: &LoadedItem) -> bool {
     loaded.item.attempts > 0 && loaded.due_in > Duration::ZERO
 }
 
-impl Entry {
+impl QueueEntry {
     pub(super) fn new(item: OutboxItem, expires_at: Moment) -> Self {
         let bytes = cost(item.payload.as_bytes().len());
         Self { item: Arc::new(item), bytes, expires_at }

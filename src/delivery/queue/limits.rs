@@ -16,7 +16,7 @@ pub(super) const MIN_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Limits of a [`DeliveryQueue`](super::DeliveryQueue).
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct QueueLimits {
     /// Messages in memory. A quarter is reserved for loads, so that a spilled flow gets its turn.
     pub messages: usize,
     /// Bytes in memory by [`cost`](crate::domain::outbox_work::cost). One message that is larger than a load may exceed
@@ -34,7 +34,7 @@ pub struct Limits {
     pub unflushed: usize,
 }
 
-impl Default for Limits {
+impl Default for QueueLimits {
     fn default() -> Self {
         Self {
             messages: 8192,
@@ -48,7 +48,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl QueueLimits {
     /// Number of messages and bytes for the next load.
     pub(super) fn wanted(&self, queue: &FlowQueue) -> (usize, usize) {
         // After a failure one message suffices to test the endpoint.

@@ -15,7 +15,7 @@ use crate::domain::retry::Backoff;
 
 const OWN: &str = "own";
 
-const LIMITS: Limits = Limits {
+const LIMITS: QueueLimits = QueueLimits {
     messages: 8,
     bytes: 8 * 712,
     flow_messages: 4,
@@ -33,7 +33,7 @@ fn rule() -> RetryRule {
     RetryRule { backoff, max_age: Duration::from_secs(100) }
 }
 
-fn queue(limits: Limits) -> DeliveryQueue {
+fn queue(limits: QueueLimits) -> DeliveryQueue {
     DeliveryQueue::new(OWN.into(), limits, rule())
 }
 
@@ -78,7 +78,7 @@ fn numbers(queue: &mut DeliveryQueue, now: Moment) -> Vec<(FlowId, i64)> {
 
 #[test]
 fn flows_take_turns_with_one_post_each() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0), item(2, 1, 0)], secs(0));
     assert_eq!(numbers(&mut queue, secs(0)), [(1, 1), (2, 1)]);
     queue.posted(1, secs(0));
@@ -87,7 +87,7 @@ fn flows_take_turns_with_one_post_each() {
 
 #[test]
 fn failed_flow_holds_no_memory_until_its_retry() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     let failed = queue.failed(1, "refused".into(), secs(0), 0.0).unwrap();
@@ -102,7 +102,7 @@ fn failed_flow_holds_no_memory_until_its_retry() {
 
 #[test]
 fn late_announcements_of_loaded_rows_are_skipped() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
     queue.loaded(1, loaded(vec![item(1, 1, 0), item(1, 2, 0)], true), secs(0));
@@ -112,7 +112,7 @@ fn late_announcements_of_loaded_rows_are_skipped() {
 
 #[test]
 fn rows_announced_during_a_load_load_next() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
     queue.deliver(vec![item(1, 1, 0)], secs(0));
@@ -122,7 +122,7 @@ fn rows_announced_during_a_load_load_next() {
 
 #[test]
 fn delivered_rows_in_the_table_block_loads() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     queue.spill([1], secs(0));
@@ -134,7 +134,7 @@ fn delivered_rows_in_the_table_block_loads() {
 
 #[test]
 fn retry_time_survives_a_restart() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
     let mut rows = loaded(vec![item(1, 1, 0), item(1, 2, 0)], true);
@@ -148,7 +148,7 @@ fn retry_time_survives_a_restart() {
 
 #[test]
 fn expired_message_has_one_attempt() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     let later = secs(100);
     queue.spill([1], later);
     queue.next_load(later).unwrap();
@@ -164,7 +164,7 @@ fn expired_message_has_one_attempt() {
 
 #[test]
 fn messages_that_aged_in_an_outage_are_retried() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.spill([1], secs(0));
     queue.next_load(secs(0)).unwrap();
     let mut rows = loaded(vec![item(1, 1, 0)], true);
@@ -183,7 +183,7 @@ fn old_backlog_expires_an_hour_after_start() {
 
 #[test]
 fn last_attempt_is_made_at_expiry() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     let at = secs(100).saturating_sub(Duration::from_millis(50));
@@ -193,7 +193,7 @@ fn last_attempt_is_made_at_expiry() {
 
 #[test]
 fn hanging_endpoints_do_not_block_others() {
-    let limits = Limits { posts: 4, retries: 2, ..Limits::default() };
+    let limits = QueueLimits { posts: 4, retries: 2, ..QueueLimits::default() };
     let mut queue = queue(limits);
     for flow in 1..=4 {
         queue.spill([flow], secs(0));
@@ -215,7 +215,7 @@ fn hanging_endpoints_do_not_block_others() {
 
 #[test]
 fn sweeps_find_unannounced_rows() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.swept(
         &[WaitingFlow { flow: 1, rows: 1, lowest_message_id: 1, oldest_age: Duration::ZERO }],
         secs(0),
@@ -224,14 +224,14 @@ fn sweeps_find_unannounced_rows() {
     queue.loaded(1, loaded(vec![item(1, 5, 0)], true), secs(0));
     let forgotten = WaitingFlow { flow: 1, rows: 2, lowest_message_id: 4, oldest_age: Duration::ZERO };
     queue.swept(&[forgotten], secs(60));
-    assert_eq!(queue.flows[&1].table, Table::Nothing, "it may just have been deleted");
+    assert_eq!(queue.flows[&1].table, TableRows::Nothing, "it may just have been deleted");
     queue.swept(&[forgotten], secs(120));
-    assert_eq!(queue.flows[&1].table, Table::Anywhere);
+    assert_eq!(queue.flows[&1].table, TableRows::Anywhere);
 }
 
 #[test]
 fn lost_lease_clears_memory() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0), item(2, 1, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     queue.reload_all(secs(0));
@@ -266,7 +266,7 @@ fn next_load_starts_early_above_the_cursor() {
     assert_eq!((order.flow, order.after, order.max_messages), (1, Some(4), 2));
     post_one(&mut queue);
     queue.loaded(1, loaded(vec![item(1, 5, 0), item(1, 6, 0)], true), secs(0));
-    assert_eq!(queue.flows[&1].table, Table::Nothing);
+    assert_eq!(queue.flows[&1].table, TableRows::Nothing);
     queue.deliver(vec![item(1, 6, 0), item(1, 7, 0)], secs(0));
     assert_eq!(numbers(&mut queue, secs(0)), [(1, 4)]);
     let waiting: Vec<_> = queue.flows[&1].waiting.iter().map(|entry| entry.item.message_id).collect();
@@ -353,7 +353,7 @@ fn load_revealing_a_set_back_restarts() {
     queue.next_load(secs(0)).unwrap();
     let rows = vec![item_at((1, 1, 5), 0), item_at((1, 2, 6), 0), item_at((1, 100, 3), 0)];
     queue.loaded(1, loaded(rows, true), secs(0));
-    assert_eq!(queue.flows[&1].table, Table::Anywhere);
+    assert_eq!(queue.flows[&1].table, TableRows::Anywhere);
 }
 
 /// The load was read before the row was committed, and ends above it.
@@ -372,7 +372,7 @@ fn load_restarts_for_announced_rows_below_its_end() {
         queue.next_load(secs(0)).unwrap();
         queue.deliver(announced.into_iter().map(|place| item_at(place, 0)).collect(), secs(0));
         queue.loaded(1, loaded(brings, true), secs(0));
-        assert_eq!(queue.flows[&1].table, Table::Anywhere);
+        assert_eq!(queue.flows[&1].table, TableRows::Anywhere);
     }
 }
 
@@ -421,7 +421,7 @@ fn follow(queue: &mut DeliveryQueue, destination: Destination, now: Moment) -> u
 
 /// Fails the first post of flow 1, which then waits for its next attempt with a second message behind it.
 fn failed_once() -> DeliveryQueue {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0)], secs(0));
     queue.next_post(secs(0)).unwrap();
     let failed = queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
@@ -483,7 +483,7 @@ fn deleted_flow_is_known_while_rows_wait() {
 
 #[test]
 fn consecutive_refusals_delay_the_flow() {
-    let mut queue = queue(Limits::default());
+    let mut queue = queue(QueueLimits::default());
     let refuse = |queue: &mut DeliveryQueue, number| {
         queue.deliver(vec![item(1, number, 0)], secs(0));
         queue.next_post(secs(0)).unwrap();

@@ -35,7 +35,7 @@ struct Open {
 }
 
 /// Guard held by a connection. Dropping it unregisters the connection.
-struct Entry {
+struct ConnectionGuard {
     connections: Connections,
     number: u64,
 }
@@ -54,7 +54,7 @@ impl Connections {
         open.sockets.insert(number, (Instant::now(), TcpStream::from(socket)));
         open.close_oldest_beyond(usize::from(MAX_KEPT));
         drop(open);
-        data.insert(Entry { connections: self.clone(), number });
+        data.insert(ConnectionGuard { connections: self.clone(), number });
     }
 
     /// Closes all connections that are older than the maximum age at `now`.
@@ -83,7 +83,7 @@ fn close(socket: &TcpStream) {
     let _ = socket.shutdown(Shutdown::Both);
 }
 
-impl Drop for Entry {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.connections.open().sockets.remove(&self.number);
     }

@@ -222,13 +222,13 @@ pub fn reload_flows(directory: &Directory) {
 }
 
 /// A running gateway.
-struct Gateway {
+struct RunningGateway {
     supervisor: Addr<SupervisorActor>,
     directory: Directory,
     signals: Signals,
 }
 
-impl Gateway {
+impl RunningGateway {
     async fn obey_signals(mut self) {
         loop {
             match self.signals.next().await {
@@ -255,12 +255,12 @@ async fn start(
     settings: Settings,
     consent: Consent,
     observed: Arc<Telemetry>,
-) -> Result<Option<(Gateway, RegisteredStart, Inbox)>, StartError> {
+) -> Result<Option<(RunningGateway, RegisteredStart, Inbox)>, StartError> {
     let mut signals = Signals::new()?;
     tokio::select! {
         gateway = open_and_assemble(&settings, consent, observed) => {
             let (Assembled { supervisor, directory, .. }, registered, inbox) = gateway?;
-            Ok(Some((Gateway { supervisor, directory, signals }, registered, inbox)))
+            Ok(Some((RunningGateway { supervisor, directory, signals }, registered, inbox)))
         }
         () = signals.end() => Ok(None),
     }

@@ -8,12 +8,12 @@ use super::report::timestamp;
 
 /// A point in time on the monotonic clock and on the wall clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct ClockReading {
     instant: Instant,
     date: DateTime<Utc>,
 }
 
-impl Moment {
+impl ClockReading {
     pub(super) fn now() -> Self {
         Self { instant: Instant::now(), date: Utc::now() }
     }
@@ -33,7 +33,7 @@ impl Moment {
 #[derive(Debug, Default)]
 pub(super) struct Condition {
     /// Start of the condition and time of the last report; `None` while the condition does not hold.
-    now: Option<(Moment, Moment)>,
+    now: Option<(ClockReading, ClockReading)>,
 }
 
 /// A change to report.
@@ -48,7 +48,12 @@ pub(super) enum Change {
 impl Condition {
     /// Updates the condition: `lasts` is its duration so far, or `None` if it does not hold. Returns a change to
     /// report, at most once per `every` while the condition holds.
-    pub(super) fn update(&mut self, lasts: Option<Duration>, now: Moment, every: Duration) -> Option<Change> {
+    pub(super) fn update(
+        &mut self,
+        lasts: Option<Duration>,
+        now: ClockReading,
+        every: Duration,
+    ) -> Option<Change> {
         match (lasts, self.now) {
             (Some(_), Some((_, told))) if now.since(told) < every => None,
             (Some(lasts), known) => {
@@ -73,10 +78,10 @@ mod tests {
 
     #[test]
     fn start_reminders_and_end_are_reported() {
-        let (mut condition, born) = (Condition::default(), Moment::now());
+        let (mut condition, born) = (Condition::default(), ClockReading::now());
         let hour = Duration::from_hours(1);
-        let born = Moment { date: DateTime::UNIX_EPOCH, ..born };
-        let at = |second| Moment {
+        let born = ClockReading { date: DateTime::UNIX_EPOCH, ..born };
+        let at = |second| ClockReading {
             instant: born.instant + Duration::from_secs(second),
             date: born.date + TimeDelta::seconds(i64::try_from(second).unwrap_or(0)),
         };

@@ -36,7 +36,7 @@ pub struct MqttParts {
     /// The connection.
     pub link: MqttLink,
     /// The connection state as last reported by the link's thread.
-    pub session: Session,
+    pub session: LinkSession,
     /// The MQTT client id.
     pub client_id: String,
     /// The requested `QoS`.
@@ -52,7 +52,7 @@ pub struct MqttParts {
 /// The link's thread maintains it and keeps running while the actor restarts. Events sent meanwhile do not reach the
 /// actor, so the actor reads this state when it starts.
 #[derive(Debug, Clone, Default)]
-pub struct Session(Arc<Mutex<Option<Established>>>);
+pub struct LinkSession(Arc<Mutex<Option<Established>>>);
 
 #[derive(Debug, Clone)]
 struct Established {
@@ -71,10 +71,10 @@ enum SessionState {
     /// New with this connection.
     New,
     /// Resumed from an earlier connection.
-    Kept,
+    Resumed,
 }
 
-impl Session {
+impl LinkSession {
     /// Records a connection event and forwards it to the actor, if that is running.
     pub fn hear(&self, event: MqttEvent, actor: &Slot<MqttActor>) {
         *lock(&self.0) = match event {
@@ -87,7 +87,7 @@ impl Session {
             } => Some(Established {
                 names_subscriptions,
                 shares_subscriptions,
-                state: if session_kept { SessionState::Kept } else { SessionState::Blank },
+                state: if session_kept { SessionState::Resumed } else { SessionState::Blank },
                 server: Arc::from(server.as_str()),
             }),
             MqttEvent::Lost { .. }
@@ -128,7 +128,7 @@ impl MqttActor {
         match self.parts.session.established() {
             Some(Established { names_subscriptions, shares_subscriptions, state, server }) => {
                 self.guard.mailbox().set_state(ActorState::Running);
-                let session_kept = state == SessionState::Kept;
+                let session_kept = state == SessionState::Resumed;
                 let established =
                     ConnectionEstablished { server, names_subscriptions, shares_subscriptions, session_kept };
                 self.parts.directory.registry.tell(established);
@@ -140,7 +140,7 @@ impl MqttActor {
     /// Renews the identifiers of a kept session whose broker has lost them. Until the renewal, every message goes to
     /// all matching flows; waiting for the flows to load would prolong that.
     fn renew_identifiers(&self) {
-        let Some(Established { names_subscriptions: true, state: SessionState::Kept, server, .. }) =
+        let Some(Established { names_subscriptions: true, state: SessionState::Resumed, server, .. }) =
             self.parts.session.established()
         else {
             return;
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn restarted_actor_knows_the_connection() {
-        let (session, down) = (Session::default(), Slot::new("mqtt", 1));
+        let (session, down) = (LinkSession::default(), Slot::new("mqtt", 1));
         let server = || "broker:1883".to_owned();
         let connected = || MqttEvent::Connected {
             server: server(),

@@ -65,14 +65,14 @@ pub struct FlowRegistryActor {
     leaving: Vec<Flow>,
     /// Reason for which a flow is not subscribed, by flow; avoids logging it at every reload.
     rejections: BTreeMap<FlowId, String>,
-    session: Session,
+    session: BrokerSession,
     /// Flows that were logged as subscribed.
     active: ActiveFlows,
     membership: Membership,
     /// Callers that wait until other gateways have taken over all flows of this retiring gateway.
     awaiting_handover: Vec<oneshot::Sender<HandedOver>>,
     reconciling: bool,
-    work: Work,
+    work: PendingWork,
 }
 
 /// Dependencies of the registry; the factory keeps them for a restart.
@@ -94,7 +94,7 @@ pub struct RegistryParts {
 
 /// The broker's session of this gateway.
 #[derive(Debug, Clone, Default)]
-struct Session {
+struct BrokerSession {
     connected: bool,
     /// Properties of the connection, from the CONNACK.
     terms: ConnectionEstablished,
@@ -111,7 +111,7 @@ struct Holds {
 /// Work for the next reconciliation.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
-struct Work {
+struct PendingWork {
     reload: bool,
     /// Read the state of the other gateways.
     membership: bool,
@@ -143,15 +143,15 @@ impl FlowRegistryActor {
             flows: None,
             leaving: Vec::new(),
             rejections: BTreeMap::new(),
-            session: Session::default(),
+            session: BrokerSession::default(),
             active: ActiveFlows::default(),
             reconciling: false,
-            work: Work::default(),
+            work: PendingWork::default(),
         }
     }
 
     fn reconcile(&mut self, context: &mut Context<Self>) {
-        if self.reconciling || self.work == Work::default() || self.guard.is_superseded() {
+        if self.reconciling || self.work == PendingWork::default() || self.guard.is_superseded() {
             return;
         }
         self.reconciling = true;
@@ -221,7 +221,7 @@ impl FlowRegistryActor {
 
     /// Logs the flows that became active. A message published before its flow is subscribed is not received.
     fn log_active_flows(&mut self) {
-        let Session { connected: true, terms, holds } = &self.session else { return };
+        let BrokerSession { connected: true, terms, holds } = &self.session else { return };
         let flows = self.flows.iter().flatten();
         let active = flows.filter(|flow| holds.has_subscribed(flow, terms.names_subscriptions));
         let new = self.active.replace(active);
@@ -288,7 +288,7 @@ impl FlowRegistryActor {
     }
 }
 
-impl Work {
+impl PendingWork {
     fn is_only_membership(&self) -> bool {
         self.membership && !self.reload && !self.resync && !self.announce
     }
@@ -323,7 +323,7 @@ impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
         if !terms.session_kept {
             self.active = ActiveFlows::default();
         }
-        self.session = Session { connected: true, terms, holds: Holds::default() };
+        self.session = BrokerSession { connected: true, terms, holds: Holds::default() };
         self.membership.set_subscribed(false);
         // A reconciliation of the previous connection may have ended meanwhile.
         self.parts.observed.health.set_subscribed(false);
@@ -337,7 +337,7 @@ impl Handler<Envelope<ConnectionLost>> for FlowRegistryActor {
 
     fn handle(&mut self, envelope: Envelope<ConnectionLost>, _: &mut Self::Context) {
         let (ConnectionLost, _handling) = envelope.open();
-        self.session = Session::default();
+        self.session = BrokerSession::default();
         self.membership.set_subscribed(false);
         // A reconciliation may have ended between the loss and this message.
         self.parts.observed.health.set_subscribed(false);

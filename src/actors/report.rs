@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use log::kv::Value;
 use log::{Level, Record};
 
-use super::condition::{Change, Condition, Moment};
+use super::condition::{Change, ClockReading, Condition};
 use super::mailbox::{Mailbox, MailboxReport};
 use crate::observe::metrics::ErrorKind;
 use crate::store::{ErrorClass, StoreError};
@@ -71,12 +71,12 @@ pub(super) fn log_conditions(
     silence: Duration,
     every: Duration,
 ) {
-    let now = Moment::now();
+    let now = ClockReading::now();
     log_fullness(mailbox, &mut conditions.full, now, every);
     log_stuck(mailbox, &mut conditions.stuck, silence, now, every);
 }
 
-fn log_fullness(mailbox: &Mailbox, condition: &mut Condition, now: Moment, every: Duration) {
+fn log_fullness(mailbox: &Mailbox, condition: &mut Condition, now: ClockReading, every: Duration) {
     let (depth, capacity, age) = mailbox.load();
     let full = (depth * 100 > capacity * FULL_PERCENT).then_some(Duration::ZERO);
     let Some(change) = condition.update(full, now, every) else { return };
@@ -100,7 +100,13 @@ fn log_fullness(mailbox: &Mailbox, condition: &mut Condition, now: Moment, every
     }
 }
 
-fn log_stuck(mailbox: &Mailbox, condition: &mut Condition, silence: Duration, now: Moment, every: Duration) {
+fn log_stuck(
+    mailbox: &Mailbox,
+    condition: &mut Condition,
+    silence: Duration,
+    now: ClockReading,
+    every: Duration,
+) {
     let (depth, _, age) = mailbox.load();
     let stuck = Some(age.max(silence)).filter(|longest| *longest > STUCK_AFTER);
     let Some(change) = condition.update(stuck, now, every) else { return };
@@ -130,7 +136,7 @@ fn log_stuck(mailbox: &Mailbox, condition: &mut Condition, silence: Duration, no
 /// Logs that a stuck handler ended because its actor was replaced.
 pub(super) fn log_abandoned_handler(mailbox: &Mailbox, conditions: &mut Conditions) {
     if let Some(Change::Resolved { since, lasted }) =
-        conditions.stuck.update(None, Moment::now(), Duration::ZERO)
+        conditions.stuck.update(None, ClockReading::now(), Duration::ZERO)
     {
         let (actor, since, lasted_ms) = (mailbox.name(), since.as_str(), milliseconds(lasted));
         log::info!(

@@ -10,7 +10,7 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::actor_guard::ActorGuard;
-use super::condition::{Change, Condition, Moment};
+use super::condition::{Change, ClockReading, Condition};
 use super::directory::Directory;
 use super::inbox_signal::InboxSignal;
 use super::mailbox::{ActorState, Envelope};
@@ -297,7 +297,7 @@ impl RouterActor {
         let (bytes, max_bytes) = (self.parts.inbox.bytes(), self.parts.inbox.max_bytes());
         let percent = bytes.saturating_mul(100) / max_bytes.max(1);
         let growth = (percent > INBOX_GROWING_PERCENT).then_some(Duration::ZERO);
-        match self.growth.update(growth, Moment::now(), INBOX_REPORT_INTERVAL) {
+        match self.growth.update(growth, ClockReading::now(), INBOX_REPORT_INTERVAL) {
             Some(Change::Ongoing { since }) => {
                 let since = since.as_str();
                 log::warn!(

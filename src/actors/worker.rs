@@ -75,8 +75,8 @@ impl FlowWorkerActor {
         context.spawn(preparing.into_actor(self));
     }
 
-    fn observer(&self) -> Observer {
-        Observer {
+    fn observer(&self) -> WorkerObserver {
+        WorkerObserver {
             lane: self.parts.lane,
             mailbox: Arc::clone(self.guard.mailbox()),
             observed: Arc::clone(&self.parts.observed),
@@ -160,7 +160,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
 
 /// Connects on the calling arbiter and retries until the database accepts. A lane has one transaction at a time; the
 /// second connection replaces one that a lost transaction still occupies.
-async fn connect(parts: &WorkerParts, observer: &Observer) -> Database {
+async fn connect(parts: &WorkerParts, observer: &WorkerObserver) -> Database {
     const RETRY: Duration = Duration::from_secs(1);
     let mut failures = 0;
     loop {
@@ -239,13 +239,13 @@ fn deliver(directory: &Directory, items: Vec<OutboxItem>) {
 }
 
 /// Publishes the state of the lane in its mailbox, the metrics and the log.
-struct Observer {
+struct WorkerObserver {
     lane: Lane,
     mailbox: Arc<Mailbox>,
     observed: Arc<Telemetry>,
 }
 
-impl LaneObserver for Observer {
+impl LaneObserver for WorkerObserver {
     fn failed(&self, error: &StoreError) {
         self.observed.metrics.database.failed(kind_of(error));
     }

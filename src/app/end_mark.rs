@@ -29,11 +29,11 @@ const QUIET_WITHOUT_MARK: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct EndMark {
     topic: String,
-    arrivals: Mutex<Arrivals>,
+    arrivals: Mutex<EndMarkState>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Arrivals {
+struct EndMarkState {
     messages: u64,
     /// Arrival of the mark, on a connection that has lasted since.
     marked_at: Option<Instant>,
@@ -49,7 +49,7 @@ struct Arrivals {
 impl EndMark {
     /// Creates a mark for the session of this inbox. No wildcard matches its topic.
     pub(super) fn new(inbox_id: &str) -> EndMark {
-        let arrivals = Arrivals {
+        let arrivals = EndMarkState {
             messages: 0,
             marked_at: None,
             in_hand: false,
@@ -135,12 +135,12 @@ impl EndMark {
         arrivals.is_quiet_for(QUIET_WITHOUT_MARK).then_some(arrivals.quiet_since)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arrivals> {
+    fn lock(&self) -> MutexGuard<'_, EndMarkState> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Arrivals {
+impl EndMarkState {
     fn marked_for(&self) -> Option<Duration> {
         self.marked_at.map(|at| at.elapsed())
     }

@@ -22,7 +22,7 @@ pub struct Intake {
     server: Mutex<Option<String>>,
     retained: Mutex<Option<RetainedMemory>>,
     /// The current or recent refusal by the inbox.
-    refusal: Mutex<Option<Refusal>>,
+    refusal: Mutex<Option<RefusalPeriod>>,
     /// Consecutive messages that the broker had sent before.
     recognised: AtomicU64,
 }
@@ -56,11 +56,11 @@ fn session_name(client_id: &str, server: &str) -> String {
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A refusal by the inbox that lasts or has just ended.
-struct Refusal {
+struct RefusalPeriod {
     since: DateTime<Utc>,
     began: Instant,
     last: Instant,
-    said: Instant,
+    logged_at: Instant,
 }
 
 impl Intake {
@@ -155,11 +155,15 @@ impl Intake {
         let now = Instant::now();
         let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = refusal.is_none();
-        let refusal =
-            refusal.get_or_insert_with(|| Refusal { since: Utc::now(), began: now, last: now, said: now });
+        let refusal = refusal.get_or_insert_with(|| RefusalPeriod {
+            since: Utc::now(),
+            began: now,
+            last: now,
+            logged_at: now,
+        });
         refusal.last = now;
-        if is_new || refusal.said.elapsed() >= REFUSAL_LOG_INTERVAL {
-            refusal.said = now;
+        if is_new || refusal.logged_at.elapsed() >= REFUSAL_LOG_INTERVAL {
+            refusal.logged_at = now;
             let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
             let since = since.as_str();
             log::error!(since; "The inbox takes no message, so the broker holds them: {error}");

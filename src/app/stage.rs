@@ -12,7 +12,7 @@ use super::intake::{Intake, track_session};
 use super::missing_ids::MissingIds;
 use super::startup::{Prepared, open_inbox, tables_of_before};
 use crate::actors::delivery::DeliveryParts;
-use crate::actors::mqtt::{MqttParts, Session};
+use crate::actors::mqtt::{LinkSession, MqttParts};
 use crate::actors::registry::{RegistryParts, Replica};
 use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{EXIT_FAILED, Factories, SessionEnd, SupervisorActor, SupervisorOptions};
@@ -117,7 +117,7 @@ impl<'a> Stage<'a> {
         let kept_tables = KeptTables::new(&settings.inbox.dir);
         let tables = Arc::new(Mutex::new(tables_of_before(&kept_tables)?));
         let signal = InboxSignal::new(directory.router.clone());
-        let session = Session::default();
+        let session = LinkSession::default();
         let (is_last_replica, mark) = match mode {
             Mode::Run => (false, None),
             Mode::Retire { is_last_replica, mark } => (*is_last_replica, Some(Arc::clone(mark))),
@@ -188,7 +188,7 @@ impl<'a> Stage<'a> {
         servers: Vec<MqttServer>,
         signal: &InboxSignal,
         mark: Option<Arc<EndMark>>,
-        session: &Session,
+        session: &LinkSession,
         book: &Arc<Mutex<SubscriptionIdStore>>,
     ) -> Result<MqttLink, StartError> {
         let settings = &self.settings;

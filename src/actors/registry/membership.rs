@@ -56,7 +56,7 @@ pub struct Replica {
 
 /// The flows as last loaded: all enabled flows, with the filters that this gateway subscribes.
 #[derive(Debug, Clone)]
-struct Reading {
+struct LoadedFlows {
     flows: Vec<Flow>,
     span: Span,
 }
@@ -67,7 +67,7 @@ pub(super) struct Membership {
     /// Whether this gateway publishes its row.
     participates: bool,
     others: Vec<Member>,
-    reading: Option<Reading>,
+    reading: Option<LoadedFlows>,
     handover: Handover,
     /// Number of assigned flows that other gateways still hold.
     waiting: usize,
@@ -192,7 +192,7 @@ impl Membership {
         for flow in &mut flows {
             flow.topic = self.replica.role.subscribes(&flow.topic);
         }
-        self.reading = Some(Reading { flows, span });
+        self.reading = Some(LoadedFlows { flows, span });
     }
 
     /// Decides which flows are subscribed, from the last load and the other members. `before` are the flows subscribed

@@ -3,7 +3,7 @@
 use tokio::sync::Mutex;
 
 use super::membership::Membership;
-use super::{RegistryParts, Work};
+use super::{PendingWork, RegistryParts};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{FollowFlows, UseServers};
 use crate::domain::flow::Flow;
@@ -21,7 +21,7 @@ pub(super) async fn refresh(
     membership: &mut Membership,
     database: &Mutex<Option<Database>>,
     parts: &RegistryParts,
-    work: &Work,
+    work: &PendingWork,
     before: Option<&[Flow]>,
 ) -> Result<Option<Vec<Flow>>, StoreError> {
     if !(work.reload || work.membership || before.is_none()) {

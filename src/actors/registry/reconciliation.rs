@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::membership::Membership;
-use super::{Holds, Session};
+use super::{BrokerSession, Holds};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{
     ConnectionEstablished, NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome,
@@ -62,7 +62,7 @@ pub(super) struct Reconciliation {
     pub(super) before: Option<Vec<Flow>>,
     pub(super) leaving: Vec<Flow>,
     pub(super) known_rejections: BTreeMap<FlowId, String>,
-    pub(super) session: Session,
+    pub(super) session: BrokerSession,
     pub(super) group: Option<ShareGroup>,
     pub(super) resync: bool,
     pub(super) announce: bool,

@@ -52,7 +52,7 @@ pub use self::reader::InboxReader;
 pub use self::recovery::{Damage, DamageKind, MetaOrigin, RecoveryReport};
 pub use self::retained::RetainedMemory;
 pub use self::stats::{AppendRefusal, Unreleased};
-pub use self::subscriptions::{SubscriptionIdStore, shunned_filters};
+pub use self::subscriptions::{SubscriptionIdStore, avoided_filters};
 pub use self::survey::{Survey, survey};
 
 use self::duplicate_filter::DuplicateFilter;

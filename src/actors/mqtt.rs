@@ -42,7 +42,7 @@ pub struct MqttParts {
     /// The requested `QoS`.
     pub qos: u8,
     /// Filters that the session holds, with their identifiers.
-    pub book: Arc<Mutex<SubscriptionIdStore>>,
+    pub subscription_ids: Arc<Mutex<SubscriptionIdStore>>,
     /// Addresses of the other actors.
     pub directory: Directory,
 }
@@ -145,7 +145,7 @@ impl MqttActor {
         else {
             return;
         };
-        let held = lock(&self.parts.book).held_unreliably_at(&server).into_iter();
+        let held = lock(&self.parts.subscription_ids).held_unreliably_at(&server).into_iter();
         let held = held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows)));
         let filters: Subscriptions = held.filter(|(_, flows)| !flows.is_empty()).collect();
         if filters.is_empty() {
@@ -300,26 +300,26 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
             if parts.session.established().is_none_or(|established| established.server != server) {
                 return Err(MqttError::NotConnected.into());
             }
-            lock(&parts.book).switch_broker(&server)?;
+            lock(&parts.subscription_ids).switch_broker(&server)?;
             if !with_ids {
-                lock(&parts.book).change_id_uses(|uses| uses.subscribe_without(&server))?;
+                lock(&parts.subscription_ids).change_id_uses(|uses| uses.subscribe_without(&server))?;
             }
             let wanted: BTreeSet<&str> = filters.keys().map(TopicFilter::as_str).collect();
             let unwanted = || {
-                let held = lock(&parts.book).held().into_keys();
+                let held = lock(&parts.subscription_ids).held().into_keys();
                 held.filter(|filter| !wanted.contains(filter.as_str())).collect::<Vec<_>>()
             };
             if parts.session.take_blank() {
                 // These ended with the old session. Some brokers do not answer an UNSUBSCRIBE for an unknown filter.
                 let gone = unwanted();
-                lock(&parts.book).forget(gone.iter().map(String::as_str))?;
+                lock(&parts.subscription_ids).forget(gone.iter().map(String::as_str))?;
             }
             let outcomes = subscribe(&parts, &filters, with_ids).await?;
             // Subscriptions that the kept session still holds from an earlier run.
             let unwanted = unwanted();
             unsubscribe(&parts, unwanted).await?;
             if with_ids {
-                lock(&parts.book).change_id_uses(|uses| uses.confirm(&server))?;
+                lock(&parts.subscription_ids).change_id_uses(|uses| uses.confirm(&server))?;
             }
             Ok(outcomes)
         })
@@ -351,16 +351,16 @@ async fn subscribe(
         return Err(MqttError::NotConnected.into());
     }
     let for_flows = filters.iter().map(|(filter, flows)| (filter.as_str(), flows.as_slice()));
-    let ids = lock(&parts.book).ids_for(for_flows)?;
+    let ids = lock(&parts.subscription_ids).ids_for(for_flows)?;
     let subscriptions = filters
         .keys()
         .zip(ids)
         .map(|(filter, id)| Subscription { filter: filter.as_str().to_owned(), id: with_ids.then_some(id) });
     let answers = parts.link.subscribe(subscriptions.collect()).await?;
     let granted = answers.iter().filter(|(_, answer)| answer.is_ok());
-    let shunned = answers.iter().filter(|(_, answer)| *answer == Err(RefusedCode::CLOSES_CONNECTION));
-    lock(&parts.book)
-        .note_answers(granted.map(|(filter, _)| &**filter), shunned.map(|(filter, _)| &**filter))?;
+    let avoided = answers.iter().filter(|(_, answer)| *answer == Err(RefusedCode::CLOSES_CONNECTION));
+    lock(&parts.subscription_ids)
+        .note_answers(granted.map(|(filter, _)| &**filter), avoided.map(|(filter, _)| &**filter))?;
     let outcomes = answers.into_iter().map(|(filter, answer)| SubscribeOutcome {
         filter,
         lowered_to: answer.ok().filter(|granted| *granted < parts.qos),
@@ -380,11 +380,11 @@ async fn unsubscribe(parts: &MqttParts, mut filters: Vec<String>) -> Result<(), 
         log::warn!("The broker refuses to unsubscribe {refused:?} ({code}): it sends on what that matches");
         filters.retain(|filter| filter != refused);
     }
-    let mut book = lock(&parts.book);
+    let mut subscription_ids = lock(&parts.subscription_ids);
     // A retry, even after a restart, would cost the connection again.
-    let shunned = refusals.iter().filter(|(_, code)| *code == RefusedCode::CLOSES_CONNECTION);
-    book.note_answers(std::iter::empty(), shunned.map(|(filter, _)| filter.as_str()))?;
-    book.forget(filters.iter().map(String::as_str))?;
+    let avoided = refusals.iter().filter(|(_, code)| *code == RefusedCode::CLOSES_CONNECTION);
+    subscription_ids.note_answers(std::iter::empty(), avoided.map(|(filter, _)| filter.as_str()))?;
+    subscription_ids.forget(filters.iter().map(String::as_str))?;
     Ok(())
 }
 

@@ -77,7 +77,7 @@ pub struct RouterParts {
     /// Persistent copy of the routing tables.
     pub kept_tables: KeptTables,
     /// Meaning of subscription identifiers.
-    pub book: Arc<Mutex<SubscriptionIdStore>>,
+    pub subscription_ids: Arc<Mutex<SubscriptionIdStore>>,
     /// Addresses of the other actors.
     pub directory: Directory,
     /// Limits of a payload, equal to the workers' limits.
@@ -319,7 +319,7 @@ impl RouterActor {
     }
 
     fn bindings(&self) -> Arc<Bindings> {
-        self.parts.book.lock().unwrap_or_else(PoisonError::into_inner).bindings()
+        self.parts.subscription_ids.lock().unwrap_or_else(PoisonError::into_inner).bindings()
     }
 }
 

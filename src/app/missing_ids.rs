@@ -10,7 +10,7 @@ use crate::mqtt::{Incoming, MqttEvent};
 
 /// Shared by the receiving and the connecting thread.
 pub(super) struct MissingIds {
-    book: Arc<Mutex<SubscriptionIdStore>>,
+    subscription_ids: Arc<Mutex<SubscriptionIdStore>>,
     watched: Mutex<Option<Watched>>,
 }
 
@@ -22,15 +22,15 @@ struct Watched {
 }
 
 impl MissingIds {
-    pub(super) fn new(book: Arc<Mutex<SubscriptionIdStore>>) -> MissingIds {
-        MissingIds { book, watched: Mutex::default() }
+    pub(super) fn new(subscription_ids: Arc<Mutex<SubscriptionIdStore>>) -> MissingIds {
+        MissingIds { subscription_ids, watched: Mutex::default() }
     }
 
     /// Inspects messages before they are stored.
     pub(super) fn observe(&self, incoming: Incoming<'_>) {
         match incoming {
             Incoming::ConnectionBegins { server, in_flight_bounded: is_v5 } => {
-                let is_watched = is_v5 && lock(&self.book).id_uses().are_expected(server);
+                let is_watched = is_v5 && lock(&self.subscription_ids).id_uses().are_expected(server);
                 *lock(&self.watched) = is_watched.then(|| Watched { broker: server.to_owned(), held: None });
             }
             Incoming::Message(publication) => {
@@ -51,7 +51,7 @@ impl MissingIds {
         let mut matching = 0;
         held.visit(publication.topic, |()| matching += 1);
         if matching > 1 {
-            let noted = lock(&self.book).change_id_uses(|uses| uses.note_missing(broker));
+            let noted = lock(&self.subscription_ids).change_id_uses(|uses| uses.note_missing(broker));
             warn(broker);
             log_if_unsaved(noted);
             *watched = None;
@@ -60,7 +60,9 @@ impl MissingIds {
 
     fn held(&self) -> FilterTrie<()> {
         let mut trie = FilterTrie::default();
-        for filter in lock(&self.book).held().keys().filter_map(|filter| TopicFilter::parse(filter).ok()) {
+        for filter in
+            lock(&self.subscription_ids).held().keys().filter_map(|filter| TopicFilter::parse(filter).ok())
+        {
             trie.insert(&filter, ());
         }
         trie
@@ -69,10 +71,10 @@ impl MissingIds {
     /// Disables identifiers on a connection whose session goes without them.
     pub(super) fn amend(&self, event: &mut MqttEvent) {
         let MqttEvent::Connected { server, names_subscriptions, session_kept, .. } = event else { return };
-        let mut book = lock(&self.book);
-        if !*session_kept && book.id_uses().are_unreliable(server) {
+        let mut subscription_ids = lock(&self.subscription_ids);
+        if !*session_kept && subscription_ids.id_uses().are_unreliable(server) {
             // If the change cannot be stored, the session keeps identifiers.
-            let begun = book.change_id_uses(|uses| uses.begin_session(server));
+            let begun = subscription_ids.change_id_uses(|uses| uses.begin_session(server));
             if begun.is_ok() {
                 log::info!(
                     "New session at {server} uses no subscription identifiers: overlapping topics are subscribed as one"
@@ -80,7 +82,7 @@ impl MissingIds {
             }
             log_if_unsaved(begun);
         }
-        *names_subscriptions &= !book.id_uses().are_abandoned(server);
+        *names_subscriptions &= !subscription_ids.id_uses().are_abandoned(server);
     }
 }
 

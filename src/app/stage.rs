@@ -113,7 +113,7 @@ impl<'a> Stage<'a> {
             settings.keys_known_for,
         );
         let rules = Arc::new(BatchRules { processing, gauge: Arc::clone(gauge) });
-        let book = Arc::new(Mutex::new(SubscriptionIdStore::open(&settings.inbox.dir)?));
+        let subscription_ids = Arc::new(Mutex::new(SubscriptionIdStore::open(&settings.inbox.dir)?));
         let kept_tables = KeptTables::new(&settings.inbox.dir);
         let tables = Arc::new(Mutex::new(tables_of_before(&kept_tables)?));
         let signal = InboxSignal::new(directory.router.clone());
@@ -122,7 +122,7 @@ impl<'a> Stage<'a> {
             Mode::Run => (false, None),
             Mode::Retire { is_last_replica, mark } => (*is_last_replica, Some(Arc::clone(mark))),
         };
-        let link = self.link(servers, &signal, mark, &session, &book)?;
+        let link = self.link(servers, &signal, mark, &session, &subscription_ids)?;
         let worker = |lane| WorkerParts {
             lane,
             database: settings.database.clone(),
@@ -137,7 +137,7 @@ impl<'a> Stage<'a> {
                 session,
                 client_id: settings.mqtt.client_id.clone(),
                 qos: settings.mqtt.qos,
-                book: Arc::clone(&book),
+                subscription_ids: Arc::clone(&subscription_ids),
                 directory: directory.clone(),
             },
             registry: RegistryParts {
@@ -151,7 +151,7 @@ impl<'a> Stage<'a> {
                     inbox_id: Arc::clone(&inbox_id),
                     client_id: settings.mqtt.client_id.clone(),
                     tables: Arc::clone(&tables),
-                    book: Arc::clone(&book),
+                    subscription_ids: Arc::clone(&subscription_ids),
                     is_last_replica,
                 },
                 observed: Arc::clone(observed),
@@ -161,7 +161,7 @@ impl<'a> Stage<'a> {
                 signal,
                 tables: Arc::clone(&tables),
                 kept_tables,
-                book,
+                subscription_ids,
                 directory: directory.clone(),
                 payload: rules.processing.payload,
                 batch_max_messages: settings.batch_max_messages,
@@ -189,7 +189,7 @@ impl<'a> Stage<'a> {
         signal: &InboxSignal,
         mark: Option<Arc<EndMark>>,
         session: &LinkSession,
-        book: &Arc<Mutex<SubscriptionIdStore>>,
+        subscription_ids: &Arc<Mutex<SubscriptionIdStore>>,
     ) -> Result<MqttLink, StartError> {
         let settings = &self.settings;
         let options = BrokerOptions {
@@ -206,7 +206,7 @@ impl<'a> Stage<'a> {
         let client_id = options.client_id.clone();
         let intake = Intake::new(self.inbox.clone(), signal.clone(), &client_id, retained);
         // The members of a group must subscribe the same filters, independently of their own history.
-        let ids = settings.group.is_none().then(|| Arc::new(MissingIds::new(Arc::clone(book))));
+        let ids = settings.group.is_none().then(|| Arc::new(MissingIds::new(Arc::clone(subscription_ids))));
         let observing = ids.clone();
         let on_incoming = move |incoming: Incoming<'_>| {
             if let Some(ids) = &observing {

@@ -5,7 +5,7 @@ use std::io;
 use super::check::{CheckFailure, CheckReport};
 use crate::domain::flow::Flow;
 use crate::domain::topic::TopicFilter;
-use crate::inbox::shunned_filters;
+use crate::inbox::avoided_filters;
 use crate::settings::Settings;
 use crate::store::{self, Database};
 
@@ -28,11 +28,11 @@ pub(super) async fn run(
         }
     };
     // The inbox check reports an unreadable inbox on a separate line.
-    let shunned = shunned_filters(&settings.inbox.dir).unwrap_or_default();
+    let avoided = avoided_filters(&settings.inbox.dir).unwrap_or_default();
     let mut usable = 0;
     for flow in &flows {
         let filter = settings.role.subscribes(&flow.topic);
-        match check_flow(flow, shunned.contains(&filter)) {
+        match check_flow(flow, avoided.contains(&filter)) {
             Some(failure) => report.add("flow", &Err(failure))?,
             None => usable += 1,
         }
@@ -40,14 +40,14 @@ pub(super) async fn run(
     report.add("flows", &Ok(format!("that are enabled: {}, with a usable topic: {usable}", flows.len())))
 }
 
-fn check_flow(flow: &Flow, is_shunned: bool) -> Option<CheckFailure> {
+fn check_flow(flow: &Flow, is_avoided: bool) -> Option<CheckFailure> {
     let Flow { code, topic, .. } = flow;
     match TopicFilter::parse(topic) {
         Err(error) => {
             let reason = format!("{code} gets no messages: its topic filter {topic:?} is not valid: {error}");
             Some(CheckFailure::new(&reason, "correct the column topic of this row"))
         }
-        Ok(_) if is_shunned => {
+        Ok(_) if is_avoided => {
             let reason = format!(
                 "{code} gets no messages: the broker closes the connection over its topic filter {topic:?}"
             );
@@ -74,7 +74,7 @@ mod tests {
         assert!(check_flow(&flow("a/b"), false).is_none());
         let invalid = check_flow(&flow("a\n"), false).unwrap().reason;
         assert!(invalid.starts_with("F gets no messages") && invalid.contains("U+000A"), "{invalid}");
-        let shunned = check_flow(&flow("a/b"), true).unwrap().reason;
-        assert!(shunned.contains("closes the connection") && shunned.contains("\"a/b\""), "{shunned}");
+        let avoided = check_flow(&flow("a/b"), true).unwrap().reason;
+        assert!(avoided.contains("closes the connection") && avoided.contains("\"a/b\""), "{avoided}");
     }
 }

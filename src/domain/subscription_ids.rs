@@ -145,7 +145,7 @@ impl SubscriptionIds {
 
     /// Records that the broker closes the connection when the filter is subscribed or unsubscribed. Until a broker
     /// grants it, the filter does not count as held.
-    pub fn shun(&mut self, filter: &str) {
+    pub fn avoid(&mut self, filter: &str) {
         if let Some(entry) = self.entries.get_mut(filter) {
             entry.held = false;
             entry.closes_connection = true;
@@ -153,9 +153,9 @@ impl SubscriptionIds {
     }
 
     /// The filters for which the broker closes the connection.
-    pub fn shunned(&self) -> impl Iterator<Item = &str> {
-        let shunned = self.entries.iter().filter(|(_, entry)| entry.closes_connection);
-        shunned.map(|(filter, _)| filter.as_str())
+    pub fn avoided(&self) -> impl Iterator<Item = &str> {
+        let avoided = self.entries.iter().filter(|(_, entry)| entry.closes_connection);
+        avoided.map(|(filter, _)| filter.as_str())
     }
 
     /// Marks all filters as held, because the session may contain any former subscription.

@@ -93,11 +93,11 @@ impl SubscriptionIdStore {
     pub fn note_answers<'a>(
         &mut self,
         granted: impl Iterator<Item = &'a str>,
-        shunned: impl Iterator<Item = &'a str>,
+        avoided: impl Iterator<Item = &'a str>,
     ) -> Result<(), InboxError> {
         let mut file = self.file.clone();
         granted.for_each(|filter| file.ids.grant(filter));
-        shunned.for_each(|filter| file.ids.shun(filter));
+        avoided.for_each(|filter| file.ids.avoid(filter));
         self.replace_file(file)
     }
 
@@ -158,12 +158,12 @@ impl SubscriptionIdStore {
 }
 
 /// Reads the filters that make the broker close the connection from the file in this directory.
-pub fn shunned_filters(dir: &Path) -> Result<Vec<String>, InboxError> {
+pub fn avoided_filters(dir: &Path) -> Result<Vec<String>, InboxError> {
     let file = match durable::read_small_file(dir, STORE_FILE)? {
         SmallFile::Intact(text) => parse(dir, &text)?,
         SmallFile::Missing | SmallFile::Corrupt => None,
     };
-    Ok(file.iter().flat_map(|file| file.ids.shunned()).map(str::to_owned).collect())
+    Ok(file.iter().flat_map(|file| file.ids.avoided()).map(str::to_owned).collect())
 }
 
 fn parse(dir: &Path, text: &str) -> Result<Option<StoreFile>, InboxError> {
@@ -222,18 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn shunned_filters_are_stored() {
+    fn avoided_filters_are_stored() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(shunned_filters(dir.path()).unwrap().is_empty());
+        assert!(avoided_filters(dir.path()).unwrap().is_empty());
         let mut store = SubscriptionIdStore::open(dir.path()).unwrap();
         ids_for(&mut store, &["a", "b", "c"]);
         store.note_answers(["a"].into_iter(), ["b", "c"].into_iter()).unwrap();
         store.note_answers(["c"].into_iter(), std::iter::empty()).unwrap();
         let store = SubscriptionIdStore::open(dir.path()).unwrap();
         assert_eq!(held(&store), ["a", "c"]);
-        assert_eq!(shunned_filters(dir.path()).unwrap(), ["b"]);
+        assert_eq!(avoided_filters(dir.path()).unwrap(), ["b"]);
         std::fs::write(dir.path().join(STORE_FILE), "torn").unwrap();
-        assert!(shunned_filters(dir.path()).unwrap().is_empty());
+        assert!(avoided_filters(dir.path()).unwrap().is_empty());
         assert!(dir.path().join(STORE_FILE).exists());
     }
 

@@ -49,7 +49,7 @@ pub struct Replica {
     /// The routed flows, shared with earlier registries and restored from earlier processes.
     pub tables: Arc<Mutex<RoutingHistory>>,
     /// Subscriptions that the broker's session may hold.
-    pub book: Arc<Mutex<SubscriptionIdStore>>,
+    pub subscription_ids: Arc<Mutex<SubscriptionIdStore>>,
     /// Whether this gateway releases its flows although no other gateway has them.
     pub is_last_replica: bool,
 }
@@ -234,7 +234,7 @@ impl Membership {
     /// Flows that this gateway routed when it was stopped, or that its session may hold.
     fn flows_before_start(&self, flows: &[Flow]) -> BTreeSet<FlowId> {
         let routed = self.replica.tables.lock().unwrap_or_else(PoisonError::into_inner).routed_last();
-        let held = self.book().held();
+        let held = self.subscription_ids().held();
         // A retiring gateway whose routing tables are lost may have owned any flow.
         let any = routed.is_none() && self.replica.role == Role::Leaving;
         // With known tables the topic proves nothing, because another shard may have a flow with the same topic.
@@ -245,8 +245,8 @@ impl Membership {
         had.map(|flow| flow.id).collect()
     }
 
-    fn book(&self) -> MutexGuard<'_, SubscriptionIdStore> {
-        self.replica.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn subscription_ids(&self) -> MutexGuard<'_, SubscriptionIdStore> {
+        self.replica.subscription_ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Flows that are no longer subscribed but still routed. A retiring gateway accepts every message that the broker
@@ -259,15 +259,15 @@ impl Membership {
 
     /// Subscriptions that the session at this broker may hold.
     pub(super) fn held_at(&self, broker: &str) -> Result<Subscriptions, InboxError> {
-        let mut book = self.book();
-        book.switch_broker(broker)?;
-        let held = book.held().into_iter();
+        let mut subscription_ids = self.subscription_ids();
+        subscription_ids.switch_broker(broker)?;
+        let held = subscription_ids.held().into_iter();
         Ok(held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows))).collect())
     }
 
     /// Whether a record of all earlier subscriptions exists.
     pub(super) fn has_record(&self) -> bool {
-        !self.book().bindings().is_empty()
+        !self.subscription_ids().bindings().is_empty()
     }
 
     /// Filters that the session of a retiring gateway may hold when the record of its subscriptions was lost with its

@@ -26,11 +26,11 @@ fn identifier_changes_with_the_flows() {
 }
 
 #[test]
-fn shunned_filter_is_not_held_until_granted() {
+fn avoided_filter_is_not_held_until_granted() {
     let mut ids = SubscriptionIds::starting_at(1);
     assign(&mut ids, "a", &[1]);
     assign(&mut ids, "b", &[1]);
-    ids.shun("a");
+    ids.avoid("a");
     let is_held = |ids: &SubscriptionIds| ids.held().any(|(filter, _)| filter == "a");
     assert!(!is_held(&ids));
     ids.mark_all_held();
@@ -39,10 +39,10 @@ fn shunned_filter_is_not_held_until_granted() {
     assign(&mut ids, "a", &[1, 2]);
     assert!(!is_held(&ids), "asked for once more");
     let read: SubscriptionIds = serde_json::from_value(serde_json::json!(ids)).unwrap();
-    assert_eq!(read.shunned().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(read.avoided().collect::<Vec<_>>(), ["a"]);
     ids.grant("a");
     assert!(is_held(&ids));
-    assert_eq!(ids.shunned().count(), 0);
+    assert_eq!(ids.avoided().count(), 0);
 }
 
 #[test]

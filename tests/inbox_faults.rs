@@ -151,7 +151,7 @@ fn a_full_disk_at_the_start_does_not_keep_the_records_from_being_worked_off() {
 }
 
 /// Whether the last of many messages is recognised when the inbox is opened anew.
-fn recognises_last(dir: &Path) -> bool {
+fn is_last_recognised(dir: &Path) -> bool {
     let inbox = open(dir, FsyncPolicy::Never);
     inbox.set_broker_session("gateway@broker:1883").unwrap();
     inbox.begin_connection(InFlight::Bounded);
@@ -198,7 +198,7 @@ fn where_no_file_can_be_written_segments_go_all_the_same_and_recognition_with_th
         assert_eq!(segments(dir.path()), 1, "only the one that was just begun");
         drop(inbox);
         fail::remove("inbox-replace-file");
-        assert_eq!(recognises_last(dir.path()), expected);
+        assert_eq!(is_last_recognised(dir.path()), expected);
     }
     scenario.teardown();
 }

@@ -104,16 +104,16 @@ fn bench_match(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     });
 }
 
-/// Bindings of the subscription identifiers 1, 2, 3 and so on.
-fn book(count: usize) -> HashMap<SubscriptionId, (String, [FlowId; 1])> {
+/// The subscription identifiers with their filters and flows; the identifiers are 1, 2, 3 and so on.
+fn bindings(count: usize) -> HashMap<SubscriptionId, (String, [FlowId; 1])> {
     let meaning = |number| (filter(number), [FlowId::try_from(number).unwrap()]);
     (1..).zip((0..count).map(meaning)).collect()
 }
 
 fn bench_route(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     let history = history(count);
-    let book = book(count);
-    let binding_of = |id| book.get(&id).map(|(filter, flows)| Binding { filter, flows });
+    let bindings = bindings(count);
+    let binding_of = |id| bindings.get(&id).map(|(filter, flows)| Binding { filter, flows });
     let messages: Vec<(String, [SubscriptionId; 1])> = (0..TOPICS)
         .map(|turn| turn * 7_919 % count)
         .map(|number| (topic(number), [SubscriptionId::try_from(number).unwrap() + 1]))

@@ -261,11 +261,11 @@ mod tests {
     }
 
     /// Whether the last of many equal messages is recognised on the connection after this event.
-    fn recognises_after(event: &MqttEvent) -> bool {
-        recognises_at("broker:1883", event)
+    fn is_recognised_after(event: &MqttEvent) -> bool {
+        is_recognised_at("broker:1883", event)
     }
 
-    fn recognises_at(next_server: &str, event: &MqttEvent) -> bool {
+    fn is_recognised_at(next_server: &str, event: &MqttEvent) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(&dir);
         let intake = intake(&inbox);
@@ -285,8 +285,8 @@ mod tests {
 
     #[test]
     fn new_session_forgets_earlier_messages() {
-        assert!(recognises_after(&connected(true)));
-        assert!(!recognises_after(&connected(false)));
+        assert!(is_recognised_after(&connected(true)));
+        assert!(!is_recognised_after(&connected(false)));
     }
 
     fn connected(session_kept: bool) -> MqttEvent {
@@ -302,12 +302,12 @@ mod tests {
 
     #[test]
     fn another_broker_shares_no_history() {
-        assert!(!recognises_at("another:1883", &connected(true)));
+        assert!(!is_recognised_at("another:1883", &connected(true)));
     }
 
     #[test]
     fn failed_attempt_elsewhere_changes_nothing() {
-        assert!(recognises_after(&failed("another:1883", -1)));
+        assert!(is_recognised_after(&failed("another:1883", -1)));
     }
 
     fn failed(server: &str, reason_code: i32) -> MqttEvent {
@@ -326,10 +326,10 @@ mod tests {
 
     #[test]
     fn unanswered_connect_invalidates_the_filter() {
-        assert!(recognises_after(&failed("broker:1883", 135)), "the broker has answered");
-        assert!(!recognises_after(&failed("broker:1883", -1)));
+        assert!(is_recognised_after(&failed("broker:1883", 135)), "the broker has answered");
+        assert!(!is_recognised_after(&failed("broker:1883", -1)));
         let (server, reason) = ("broker:1883".to_owned(), String::new());
         let unanswered = MqttEvent::Unanswered { server, reason, retry_in: Duration::ZERO };
-        assert!(!recognises_after(&unanswered));
+        assert!(!is_recognised_after(&unanswered));
     }
 }

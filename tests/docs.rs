@@ -312,7 +312,7 @@ fn add<E: EntityTrait + Default + EntityName>(columns: &mut Columns) {
 fn documents() -> BTreeMap<String, String> {
     let pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|page| (page.to_owned(), read(page)));
     let mut documents = BTreeMap::from(pages);
-    for directory in ["docs", "docs/internals"] {
+    for directory in ["docs", "docs/howto", "docs/internals"] {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "md") {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// What a section says that has no line of the log to quote.
-const NO_LINE: &str = "No line of the log tells of it";
+const NO_LINE: &str = "No log line reports it";
 
 /// Sections of no trouble.
 const EXPLAINING: [&str; 2] = ["Where to look", "Mailbox lines"];

@@ -9,6 +9,9 @@ die() {
     exit 1
 }
 
+# Features of all test builds: with the same ones everywhere nothing is built twice.
+FEATURES=failpoints,bench-internals
+
 # help_if_asked "$@": what the head of the script says, and that is all.
 help_if_asked() {
     case ${1:-} in -h | --help) ;; *) return 0 ;; esac

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
-#[path = "support/batches.rs"]
+#[path = "in_process/batches.rs"]
 mod batches;
 #[macro_use]
-#[path = "support/database.rs"]
+#[path = "in_process/database.rs"]
 mod database;
 
 use std::collections::{BTreeMap, BTreeSet};

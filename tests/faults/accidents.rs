@@ -11,9 +11,9 @@ mod restore;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::process::{Gateway, Settings};
-use crate::support::sql::Sql;
-use crate::support::world::{Backend, World};
+use test_support::process::{Gateway, Settings};
+use test_support::sql::Sql;
+use test_support::world::{Backend, World};
 
 /// Every table that a gateway writes or reads.
 const TABLES: [&str; 12] = [

@@ -1,8 +1,8 @@
 //! Messages that are in the inbox and in no table yet.
 
-use crate::support::mosquitto::Broker;
-use crate::support::publisher::Message;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::publisher::Message;
+use test_support::world::{Backend, World};
 
 /// A world on SQLite, whose only writer can be kept out, and a broker that tells what was acknowledged.
 pub(crate) fn world() -> World {

@@ -15,8 +15,8 @@ mod silence;
 mod site_rules;
 mod tables;
 
-use crate::support::eventually;
-use crate::support::world::World;
+use test_support::eventually;
+use test_support::world::World;
 
 /// The test's own connection was cut as well; the pool finds that out at its next statement.
 fn reconnected(world: &World) {

@@ -5,8 +5,8 @@ mod stopped;
 mod topics;
 
 use crate::backlog;
-use crate::support::publisher::Message;
-use crate::support::world::World;
+use test_support::publisher::Message;
+use test_support::world::World;
 
 /// Numbered messages for one flow, by whatever topic it has at the time.
 pub(crate) struct Stream {

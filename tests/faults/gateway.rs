@@ -8,11 +8,11 @@ mod replaced;
 mod stop;
 mod twin;
 
-use crate::soak::stream::{Pace, Stream};
 use crate::soak::verdict::{Posts, judge};
-use crate::support::eventually;
-use crate::support::process::Gateway;
-use crate::support::world::World;
+use test_support::eventually;
+use test_support::process::Gateway;
+use test_support::stream::{Pace, Stream};
+use test_support::world::World;
 
 /// No broker here has more messages on their way to a gateway.
 const MOST_UNDER_WAY: u64 = 1_000;

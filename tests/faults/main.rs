@@ -11,10 +11,8 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
-#[path = "../support/kept_table.rs"]
+#[path = "../in_process/kept_table.rs"]
 mod kept_table;
-#[path = "../support/mod.rs"]
-mod support;
 
 mod accidents;
 mod backlog;

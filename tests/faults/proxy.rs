@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
-use crate::support::{PATIENCE, eventually};
+use test_support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
+use test_support::{PATIENCE, eventually};
 
 const PUBACK: [u8; 4] = [0x40, 2, 0, 7];
 const PUBLISH: [u8; 6] = [0x32, 4, 0, 0, 0, 7];

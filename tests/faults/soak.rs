@@ -11,7 +11,6 @@ mod fault;
 mod memory;
 mod scenario;
 mod stage;
-pub(crate) mod stream;
 pub(crate) mod verdict;
 
 use std::time::Duration;

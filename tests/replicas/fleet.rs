@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use crate::stream::{Pace, Stream};
-use crate::support::eventually;
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::process::{Gateway, Settings};
-use crate::support::publisher::Message;
-use crate::support::world::{Backend, World, command, text_of};
+use test_support::eventually;
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::process::{Gateway, Settings};
+use test_support::publisher::Message;
+use test_support::stream::{Pace, Stream};
+use test_support::world::{Backend, World, command, text_of};
 
 /// The broker, the database and the flows of a fleet.
 pub(crate) struct Fleet {

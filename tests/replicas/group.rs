@@ -2,8 +2,8 @@
 
 use crate::fleet::Fleet;
 use crate::many_messages;
-use crate::support::eventually;
-use crate::support::world::{Backend, SERVERS};
+use test_support::eventually;
+use test_support::world::{Backend, SERVERS};
 
 const FLOWS: usize = 16;
 

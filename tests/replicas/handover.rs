@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, Replica};
-use crate::stream::{Pace, Stream};
+use test_support::stream::{Pace, Stream};
 
 const FLOWS: usize = 12;
 

@@ -11,10 +11,8 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
-#[path = "../support/kept_table.rs"]
+#[path = "../in_process/kept_table.rs"]
 mod kept_table;
-#[path = "../support/mod.rs"]
-mod support;
 
 mod fleet;
 mod group;
@@ -25,8 +23,6 @@ mod retire;
 mod rolling;
 mod same_topic;
 mod shards;
-#[path = "../faults/soak/stream.rs"]
-mod stream;
 mod verdict;
 
 /// How many messages the large variants publish; `REPLICAS_MESSAGES` says otherwise.

@@ -33,7 +33,7 @@ fn measure(what: &str, replicas: impl FnOnce(&Fleet) -> Vec<Replica>) {
     for device in &devices {
         device.wait_for_more(part.saturating_sub(device.acknowledged()));
     }
-    let published: u64 = devices.into_iter().map(crate::stream::Stream::end).sum();
+    let published: u64 = devices.into_iter().map(test_support::stream::Stream::end).sum();
     let at_the_broker = begun.elapsed();
     fleet.wait_until_numbered(published);
     let stored = begun.elapsed();

@@ -1,10 +1,10 @@
 //! What replicas are not started with, or do not subscribe.
 
 use crate::fleet::Fleet;
-use crate::support::eventually;
-use crate::support::http::{admin_of, get};
-use crate::support::scripted_broker::ScriptedBroker;
-use crate::support::world::text_of;
+use test_support::eventually;
+use test_support::http::{admin_of, get};
+use test_support::scripted_broker::ScriptedBroker;
+use test_support::world::text_of;
 
 #[test]
 fn settings_by_which_replicas_would_disturb_each_other_are_refused() {

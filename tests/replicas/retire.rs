@@ -3,11 +3,11 @@
 use mqtt_gateway::domain::replicas::owner_of;
 
 use crate::fleet::{Fleet, Replica};
-use crate::support::eventually;
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
-use crate::support::publisher::Publisher;
-use crate::support::world::{Backend, text_of};
+use test_support::eventually;
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
+use test_support::publisher::Publisher;
+use test_support::world::{Backend, text_of};
 
 fn has_members(fleet: &Fleet) -> i64 {
     fleet.world.sql.count("SELECT COUNT(*) FROM gateway_members", [])

@@ -2,8 +2,8 @@
 
 use crate::fleet::{Fleet, Replica};
 use crate::kept_table::wait_until_routed_to;
-use crate::support::proxy::{Mqtt, Proxy, Sign, Way};
-use crate::support::world::Backend;
+use test_support::proxy::{Mqtt, Proxy, Sign, Way};
+use test_support::world::Backend;
 
 /// The third of them moves from one shard to another one of two.
 const FLOWS: usize = 4;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::fleet::{Fleet, Replica};
 use crate::many_messages;
-use crate::support::world::{Backend, SERVERS};
+use test_support::world::{Backend, SERVERS};
 
 const FLOWS: usize = 16;
 
@@ -64,7 +64,7 @@ fn shards_come_and_go(backend: Backend, published_in_all: u64) {
 }
 
 /// Holds the publisher until all is stored; gives how many were published.
-fn settled(fleet: &Fleet, stream: &crate::stream::Stream) -> u64 {
+fn settled(fleet: &Fleet, stream: &test_support::stream::Stream) -> u64 {
     stream.hold();
     let published = stream.acknowledged();
     fleet.wait_until_stored(published);

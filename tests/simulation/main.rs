@@ -17,6 +17,7 @@
 
 mod claims;
 mod copies;
+mod inbox_model;
 mod log;
 mod oracle;
 mod seen;

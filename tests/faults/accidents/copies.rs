@@ -2,10 +2,10 @@
 
 use super::{copy_directory, free_lanes, hold_lanes, is_refused, put_back, with_inbox};
 use crate::backlog;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::process::Gateway;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::process::Gateway;
+use test_support::world::{Backend, World};
 
 const NOT_THE_LAST: &str = "is not the one that ran last";
 
@@ -105,7 +105,7 @@ fn of_two_copies_started_at_once_one_runs() {
     let settings = with_inbox(&world, &copy);
     let [mut first, mut second] =
         [&world.settings, &settings].map(|settings| Gateway::start(&[], settings, world.directory()));
-    let refused = crate::support::eventually("the end of one of them", || {
+    let refused = test_support::eventually("the end of one of them", || {
         if !first.is_running() {
             return Some(0);
         }

@@ -2,11 +2,11 @@
 
 use super::{free_lanes, hold_lanes, is_refused};
 use crate::backlog;
-use crate::support::eventually;
-use crate::support::mosquitto::Broker;
-use crate::support::process::{Gateway, Settings};
-use crate::support::publisher::Message;
-use crate::support::world::{Backend, World};
+use test_support::eventually;
+use test_support::mosquitto::Broker;
+use test_support::process::{Gateway, Settings};
+use test_support::publisher::Message;
+use test_support::world::{Backend, World};
 
 const ALL: [Backend; 3] = [Backend::MariaDb, Backend::Postgres, Backend::Sqlite];
 
@@ -25,7 +25,7 @@ impl TwoDatabases {
         let address = first.broker.address;
         second.add_server(&address.ip().to_string(), Some(address.port()), Some(true), Some(true));
         for world in [&first, &second] {
-            let flow = crate::support::flows::NewFlow::new("moved", &first.topic("t"));
+            let flow = test_support::flows::NewFlow::new("moved", &first.topic("t"));
             flow.schema(r#"{"n": "int"}"#).insert(&world.sql);
         }
         let mut at_second = first.settings.clone();

@@ -2,10 +2,10 @@
 
 use super::{free_lanes, hold_lanes, is_refused, with_inbox};
 use crate::backlog;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::process::Gateway;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::process::Gateway;
+use test_support::world::{Backend, World};
 
 const ALL: [Backend; 3] = [Backend::MariaDb, Backend::Postgres, Backend::Sqlite];
 

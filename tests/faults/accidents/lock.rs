@@ -1,9 +1,9 @@
 //! Files of the inbox are removed under a running gateway.
 
 use super::is_refused;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::world::{Backend, World};
 
 #[test]
 fn a_second_gateway_is_refused_although_the_lock_file_was_removed() {

@@ -1,10 +1,10 @@
 //! The database goes back: a backup is restored, with the gateway running or down.
 
 use super::{back_up, restore};
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::process::Gateway;
-use crate::support::world::{Backend, SERVERS, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::process::Gateway;
+use test_support::world::{Backend, SERVERS, World};
 
 const WENT_BACK: &str = "The database went back: lane";
 

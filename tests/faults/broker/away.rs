@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::publisher::Publisher;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::publisher::Publisher;
+use test_support::world::{Backend, World};
 
 /// Longer than the gateway's longest pause between two attempts.
 const A_MINUTE: Duration = Duration::from_mins(1);

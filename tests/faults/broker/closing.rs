@@ -1,10 +1,10 @@
 //! A broker that closes the connection over a topic filter instead of refusing it.
 
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::process::Gateway;
-use crate::support::proxy::{Proxy, Sign};
-use crate::support::world::{Backend, World, text_of};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::process::Gateway;
+use test_support::proxy::{Proxy, Sign};
+use test_support::world::{Backend, World, text_of};
 
 const LOST: &str = "Connection to the broker lost";
 

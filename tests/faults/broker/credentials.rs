@@ -1,8 +1,8 @@
 //! Credentials that the broker refuses, and takes later on.
 
-use crate::support::oracle::Load;
-use crate::support::passwords::{Passwords, USER};
-use crate::support::world::{Backend, World};
+use test_support::oracle::Load;
+use test_support::passwords::{Passwords, USER};
+use test_support::world::{Backend, World};
 
 const RIGHT: &str = "the-right-word";
 

@@ -1,10 +1,10 @@
 //! `kill -9` of the broker. What it had acknowledged to the publisher and not saved is its own loss: mosquitto saves at
 //! an orderly stop and every half hour. What it had handed over is ours.
 
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::publisher::Publisher;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::publisher::Publisher;
+use test_support::world::{Backend, World};
 
 #[test]
 fn a_killed_broker_is_subscribed_again_and_what_it_had_handed_over_is_numbered_once_without_a_gap() {

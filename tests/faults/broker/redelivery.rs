@@ -4,10 +4,10 @@
 //! well. All that was sent on a connection has been received there and acknowledged; whether the broker knows of the
 //! acknowledgements shows in what it sends next.
 
-use crate::support::flows::Stored;
-use crate::support::mosquitto::Broker;
-use crate::support::scripted_broker::{Connection, ScriptedBroker};
-use crate::support::world::{Backend, World};
+use test_support::flows::Stored;
+use test_support::mosquitto::Broker;
+use test_support::scripted_broker::{Connection, ScriptedBroker};
+use test_support::world::{Backend, World};
 
 /// More than the rising identifiers that the gateway wants to see before it trusts them.
 const PROVEN: u16 = 2_100;

@@ -2,13 +2,13 @@
 
 use tempfile::NamedTempFile;
 
-use crate::support::eventually;
-use crate::support::flows::NewFlow;
-use crate::support::http::{admin_of, get};
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::oracle::Load;
-use crate::support::scripted_broker::ScriptedBroker;
-use crate::support::world::{Backend, World};
+use test_support::eventually;
+use test_support::flows::NewFlow;
+use test_support::http::{admin_of, get};
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::oracle::Load;
+use test_support::scripted_broker::ScriptedBroker;
+use test_support::world::{Backend, World};
 
 /// mosquitto's own access lists grant every subscription and then send nothing; this plugin answers with a refusal.
 fn rules(acltype: &str) -> String {

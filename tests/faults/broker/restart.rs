@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::oracle::Load;
-use crate::support::publisher::Publisher;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::oracle::Load;
+use test_support::publisher::Publisher;
+use test_support::world::{Backend, World};
 
 const RESTARTS: usize = 2;
 

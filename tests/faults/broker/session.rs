@@ -2,12 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::eventually;
-use crate::support::flows::DeadLetter;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::publisher::Publisher;
-use crate::support::world::{Backend, World};
+use test_support::eventually;
+use test_support::flows::DeadLetter;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::publisher::Publisher;
+use test_support::world::{Backend, World};
 
 #[test]
 fn a_broker_that_has_forgotten_the_session_is_subscribed_again() {

@@ -1,10 +1,10 @@
 //! The way to the broker breaks, at a place of the test's choice, in the midst of the stream.
 
 use crate::backlog;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::proxy::{Act, How, Mqtt, Proxy, Sign, Way};
+use test_support::world::{Backend, World};
 
 fn world_behind_a_proxy() -> (World, Proxy) {
     let world = World::with_broker(Backend::Sqlite, Broker::private());

@@ -3,11 +3,11 @@
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use super::wall_clock::WallClock;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::proxy::{How, Proxy};
-use crate::support::sink::Sink;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::proxy::{How, Proxy};
+use test_support::sink::Sink;
+use test_support::world::{Backend, World};
 
 const HOUR: i64 = 3600;
 

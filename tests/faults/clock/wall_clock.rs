@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::world::World;
+use test_support::world::World;
 
 /// Moves the clock of the gateways that are started in its world.
 pub(super) struct WallClock {

@@ -1,9 +1,9 @@
 //! COMMIT, and the connection that breaks around it: was it done or not?
 
-use crate::support::eventually;
-use crate::support::oracle::Load;
-use crate::support::proxy::{Act, How, Proxy, Sign, Way};
-use crate::support::world::{Backend, SERVERS, World};
+use test_support::eventually;
+use test_support::oracle::Load;
+use test_support::proxy::{Act, How, Proxy, Sign, Way};
+use test_support::world::{Backend, SERVERS, World};
 
 /// That of a lane.
 const COMMIT: Sign = Sign::Statement("COMMIT AFTER UPDATE inbox_offsets");

@@ -1,12 +1,12 @@
 //! Connections that are refused, ended in the middle of a transaction, or that fall silent.
 
-use crate::support::eventually;
-use crate::support::mariadb::MariaDbServer;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::process::Gateway;
-use crate::support::sql::Sql;
-use crate::support::world::{Backend, PASSWORD, World};
+use test_support::eventually;
+use test_support::mariadb::MariaDbServer;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::process::Gateway;
+use test_support::sql::Sql;
+use test_support::world::{Backend, PASSWORD, World};
 
 use super::{end_sessions, inbox_bytes, reconnected, sql_text};
 

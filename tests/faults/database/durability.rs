@@ -1,9 +1,9 @@
 //! A server that may lose what it has committed.
 
-use crate::support::mariadb::MariaDbServer;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::world::{Backend, World, text_of};
+use test_support::mariadb::MariaDbServer;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::world::{Backend, World, text_of};
 
 #[test]
 fn a_server_that_does_not_flush_at_commit_is_warned_of() {

@@ -1,7 +1,7 @@
 //! Numbers that come to the end of an `INT`.
 
-use crate::support::oracle::Load;
-use crate::support::world::{Backend, SERVERS, World, text_of};
+use test_support::oracle::Load;
+use test_support::world::{Backend, SERVERS, World, text_of};
 
 const HIGHEST: i64 = i32::MAX as i64;
 

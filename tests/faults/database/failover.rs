@@ -1,15 +1,15 @@
 //! Several servers hold the database, and the one that takes writes changes.
 
-use crate::support::eventually;
-use crate::support::mariadb::{MariaDbServer, ReplicatedPair};
-use crate::support::mosquitto::Broker;
-use crate::support::net;
-use crate::support::oracle::Load;
-use crate::support::postgres::PostgresServer;
-use crate::support::process::Gateway;
-use crate::support::sink::Sink;
-use crate::support::sql::Sql;
-use crate::support::world::{World, text_of};
+use test_support::eventually;
+use test_support::mariadb::{MariaDbServer, ReplicatedPair};
+use test_support::mosquitto::Broker;
+use test_support::net;
+use test_support::oracle::Load;
+use test_support::postgres::PostgresServer;
+use test_support::process::Gateway;
+use test_support::sink::Sink;
+use test_support::sql::Sql;
+use test_support::world::{World, text_of};
 
 /// A world on the primary of a pair, whose gateway knows both servers; the replica has all tables.
 fn replicated(ports: impl FnOnce(&ReplicatedPair) -> [u16; 2]) -> (World, ReplicatedPair) {

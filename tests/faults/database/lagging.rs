@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::support::eventually;
-use crate::support::flows::DeadLetter;
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::oracle::Load;
-use crate::support::process::Gateway;
-use crate::support::sql::Sql;
-use crate::support::world::{Backend, SERVERS, World};
+use test_support::eventually;
+use test_support::flows::DeadLetter;
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::oracle::Load;
+use test_support::process::Gateway;
+use test_support::sql::Sql;
+use test_support::world::{Backend, SERVERS, World};
 
 const FLOWS: usize = 4;
 /// The flow whose row is locked, by its code and its number.

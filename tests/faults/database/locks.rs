@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mqtt_gateway::domain::batch::lane_of;
 
-use crate::support::eventually;
-use crate::support::oracle::Load;
-use crate::support::sql::Sql;
-use crate::support::world::{Backend, SERVERS, World};
+use test_support::eventually;
+use test_support::oracle::Load;
+use test_support::sql::Sql;
+use test_support::world::{Backend, SERVERS, World};
 
 const LANES: u32 = 2;
 const FLOWS: usize = 8;

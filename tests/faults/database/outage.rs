@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-use crate::support::mariadb::MariaDbServer;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::postgres::PostgresServer;
-use crate::support::world::World;
+use test_support::mariadb::MariaDbServer;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::postgres::PostgresServer;
+use test_support::world::World;
 
 use super::reconnected;
 

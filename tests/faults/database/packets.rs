@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::mariadb::MariaDbServer;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::publisher::Message;
-use crate::support::sink::Sink;
-use crate::support::world::World;
+use test_support::mariadb::MariaDbServer;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::publisher::Message;
+use test_support::sink::Sink;
+use test_support::world::World;
 
 use super::end_sessions;
 

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::eventually_within;
-use crate::support::mariadb::MariaDbServer;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::world::{Backend, World, text_of};
+use test_support::eventually_within;
+use test_support::mariadb::MariaDbServer;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::world::{Backend, World, text_of};
 
 use super::reconnected;
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::support::oracle::Load;
-use crate::support::process::Gateway;
-use crate::support::world::{Backend, PASSWORD, World};
+use test_support::oracle::Load;
+use test_support::process::Gateway;
+use test_support::world::{Backend, PASSWORD, World};
 
 use super::sql_text;
 

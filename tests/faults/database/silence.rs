@@ -1,10 +1,10 @@
 //! A server that takes a statement and says nothing more, as one does whose host has vanished.
 
-use crate::support::eventually;
-use crate::support::oracle::Load;
-use crate::support::proxy::{Act, Proxy, Sign};
-use crate::support::sink::Sink;
-use crate::support::world::{Backend, SERVERS, World};
+use test_support::eventually;
+use test_support::oracle::Load;
+use test_support::proxy::{Act, Proxy, Sign};
+use test_support::sink::Sink;
+use test_support::world::{Backend, SERVERS, World};
 
 /// Silence is borne for two seconds, not for a minute.
 fn impatient(backend: Backend) -> (World, Proxy) {

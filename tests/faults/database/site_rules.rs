@@ -1,9 +1,9 @@
 //! Constraints and triggers of a site: the message that breaks one is a dead letter, and all others go on. A flow whose
 //! messages all break one is set aside.
 
-use crate::support::eventually;
-use crate::support::publisher::Message;
-use crate::support::world::{Backend, SERVERS, World};
+use test_support::eventually;
+use test_support::publisher::Message;
+use test_support::world::{Backend, SERVERS, World};
 
 /// One lane with the flows `strict` and `other`.
 fn world(backend: Backend) -> World {

@@ -1,8 +1,8 @@
 //! Tables that were made otherwise than the Python service makes them.
 
-use crate::support::oracle::Load;
-use crate::support::sql::Sql;
-use crate::support::world::{Backend, World, text_of};
+use test_support::oracle::Load;
+use test_support::sql::Sql;
+use test_support::world::{Backend, World, text_of};
 
 /// That `run` and `check` end with this, and `migrate` as well.
 fn assert_refused_by_every_command(world: &World, words: &[&str]) {

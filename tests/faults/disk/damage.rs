@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::volume::flip;
 use crate::backlog;
-use crate::support::oracle::Load;
-use crate::support::world::World;
+use test_support::oracle::Load;
+use test_support::world::World;
 
 const MESSAGES: usize = 400;
 

@@ -2,9 +2,9 @@
 
 use super::volume::Memory;
 use crate::backlog;
-use crate::support::eventually;
-use crate::support::oracle::Load;
-use crate::support::world::World;
+use test_support::eventually;
+use test_support::oracle::Load;
+use test_support::world::World;
 
 /// Inbox and error log on a volume of 6 MiB, as they are beside each other by default.
 fn world_on(volume: &Memory) -> World {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::volume::Disk;
 use crate::backlog;
-use crate::support::oracle::Load;
-use crate::support::world::World;
+use test_support::oracle::Load;
+use test_support::world::World;
 
 fn world_on(disk: &Disk, fsync: &str) -> World {
     let mut world = backlog::world();

@@ -103,7 +103,7 @@ fn mount(arguments: &[&str], directory: &Path) {
 }
 
 fn run(command: &mut Command) {
-    command.env("PATH", crate::support::mosquitto::path_with_sbin());
+    command.env("PATH", test_support::mosquitto::path_with_sbin());
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}(file systems are mounted by root alone)");

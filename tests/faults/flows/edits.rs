@@ -2,8 +2,8 @@
 
 use super::{Stream, dead, edit};
 use crate::backlog;
-use crate::support::mosquitto::LogMark;
-use crate::support::world::World;
+use test_support::mosquitto::LogMark;
+use test_support::world::World;
 
 /// Waits until the gateway has left the flow's topic.
 fn wait_until_unsubscribed(world: &World, mark: LogMark, topic: &str) {

@@ -1,11 +1,11 @@
 //! A flow is disabled or deleted while its messages wait: they become dead letters, and it is unsubscribed at once.
 
 use super::{Stream, dead};
-use crate::support::eventually;
-use crate::support::mosquitto::{Broker, LogMark};
-use crate::support::process::Gateway;
-use crate::support::publisher::Message;
-use crate::support::world::{Backend, SERVERS, World, text_of};
+use test_support::eventually;
+use test_support::mosquitto::{Broker, LogMark};
+use test_support::process::Gateway;
+use test_support::publisher::Message;
+use test_support::world::{Backend, SERVERS, World, text_of};
 
 const MESSAGES: i64 = 50;
 

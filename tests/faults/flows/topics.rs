@@ -3,11 +3,11 @@
 use super::{Stream, edit};
 use crate::backlog;
 use crate::kept_table::wait_until_routed_to;
-use crate::support::eventually;
-use crate::support::oracle::Load;
-use crate::support::proxy::{Proxy, Way};
-use crate::support::publisher::{Message, Publisher};
-use crate::support::world::World;
+use test_support::eventually;
+use test_support::oracle::Load;
+use test_support::proxy::{Proxy, Way};
+use test_support::publisher::{Message, Publisher};
+use test_support::world::World;
 
 fn move_to(world: &World, topic: &str) {
     edit(world, "moving", &format!("topic = '{}'", world.topic(topic)));

@@ -1,12 +1,12 @@
 //! The process dies at the very places where a message is in one hand and not yet in the other.
 
 use crate::soak::verdict::{Posts, Verdict, judge};
-use crate::support::eventually;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::publisher::Message;
-use crate::support::sink::Sink;
-use crate::support::world::{Backend, World};
+use test_support::eventually;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::publisher::Message;
+use test_support::sink::Sink;
+use test_support::world::{Backend, World};
 
 /// The process ends when it has come by `point` so many times `before`, without another word.
 fn dies_once_at(backend: Backend, point: &str, before: usize) {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::eventually;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::world::{Backend, World};
+use test_support::eventually;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::world::{Backend, World};
 
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]

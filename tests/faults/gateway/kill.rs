@@ -2,9 +2,9 @@
 //! is taken twice.
 
 use super::Flood;
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::oracle::Load;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::oracle::Load;
+use test_support::world::{Backend, World};
 
 const KILLS: usize = 5;
 const MANY_KILLS: usize = 100;

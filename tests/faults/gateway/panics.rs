@@ -1,11 +1,11 @@
 //! An actor that panics is restarted where it was; one that never stops panicking ends the process.
 
 use crate::soak::verdict::{Posts, judge};
-use crate::support::eventually;
-use crate::support::oracle::Load;
-use crate::support::publisher::Message;
-use crate::support::sink::Sink;
-use crate::support::world::{Backend, World};
+use test_support::eventually;
+use test_support::oracle::Load;
+use test_support::publisher::Message;
+use test_support::sink::Sink;
+use test_support::world::{Backend, World};
 
 /// Exit code of a spent restart budget.
 const BUDGET_SPENT: i32 = 3;

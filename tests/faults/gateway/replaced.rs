@@ -1,10 +1,10 @@
 //! A worker is replaced while the COMMIT of its predecessor is still under way.
 
-use crate::support::eventually;
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::proxy::{Act, Sign};
-use crate::support::world::{Backend, SERVERS, World};
+use test_support::eventually;
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::proxy::{Act, Sign};
+use test_support::world::{Backend, SERVERS, World};
 
 const PANIC: &str = "made to panic";
 

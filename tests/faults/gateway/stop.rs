@@ -1,9 +1,9 @@
 //! The gateway is told to end while messages flow, and killed while it ends.
 
 use super::Flood;
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::oracle::Load;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::oracle::Load;
+use test_support::world::{Backend, World};
 
 const STOPS: u64 = 4;
 

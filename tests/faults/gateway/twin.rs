@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
-use crate::support::mosquitto::Broker;
-use crate::support::oracle::Load;
-use crate::support::process::{Gateway, Settings};
-use crate::support::proxy::{Act, Sign};
-use crate::support::publisher::take_session;
-use crate::support::world::{Backend, SERVERS, World};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::process::{Gateway, Settings};
+use test_support::proxy::{Act, Sign};
+use test_support::publisher::take_session;
+use test_support::world::{Backend, SERVERS, World};
 
 const FLOWS: usize = 2;
 const TAKEN_OVER: &str = "another client with the client id";

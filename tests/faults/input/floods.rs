@@ -1,9 +1,9 @@
 //! Floods of messages that nobody can read, between good ones; payloads at the limit; odd topics.
 
 use crate::flows::Stream;
-use crate::support::mosquitto::Broker;
-use crate::support::publisher::Message;
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::publisher::Message;
+use test_support::world::{Backend, World};
 
 const LIMIT: usize = 10_000;
 

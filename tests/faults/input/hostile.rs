@@ -1,10 +1,10 @@
 //! A broker that passes on what no broker should: each bad message is a dead letter and acknowledged, and the good ones
 //! in between are stored.
 
-use crate::support::mosquitto::Broker;
-use crate::support::publisher::{packet, string};
-use crate::support::scripted_broker::{Connection, ScriptedBroker};
-use crate::support::world::{Backend, World};
+use test_support::mosquitto::Broker;
+use test_support::publisher::{packet, string};
+use test_support::scripted_broker::{Connection, ScriptedBroker};
+use test_support::world::{Backend, World};
 
 const QOS_1: u8 = 0x32;
 const DUP: u8 = 0x08;

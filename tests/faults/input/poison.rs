@@ -1,8 +1,8 @@
 //! A message that the database refuses, in the midst of a batch: exactly it becomes a dead letter.
 
-use crate::support::eventually;
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::world::{Backend, World};
+use test_support::eventually;
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::world::{Backend, World};
 
 const MESSAGES: usize = 1_000;
 

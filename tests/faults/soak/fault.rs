@@ -1,6 +1,6 @@
 //! What can go wrong, by name.
 
-use crate::support::proxy::{How, Way};
+use test_support::proxy::{How, Way};
 
 /// A fault and how long it lasts: mostly not in seconds but in messages that the broker takes meanwhile, so that a
 /// slow machine does not make it a lesser one.

@@ -1,7 +1,7 @@
 //! Faults over time, the same for the same seed.
 
 use super::fault::{Fault, Reached};
-use crate::support::proxy::{How, Way};
+use test_support::proxy::{How, Way};
 
 /// A fault, and how many messages the broker takes before it strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::fault::{Fault, Reached};
 use super::memory::{Memory, MemoryReport};
-use super::stream::{Pace, Stream};
 use super::verdict::{Posts, Verdict, judge};
-use crate::support::mariadb::MariaDbServer;
-use crate::support::mosquitto::{Broker, BrokerOptions};
-use crate::support::process::Gateway;
-use crate::support::proxy::{Act, How, Mqtt, Proxy, Sign, Watch, Way};
-use crate::support::sink::Sink;
-use crate::support::world::World;
+use test_support::mariadb::MariaDbServer;
+use test_support::mosquitto::{Broker, BrokerOptions};
+use test_support::process::Gateway;
+use test_support::proxy::{Act, How, Mqtt, Proxy, Sign, Watch, Way};
+use test_support::sink::Sink;
+use test_support::stream::{Pace, Stream};
+use test_support::world::World;
 
 const STORING: u64 = 4;
 const POSTING: u64 = 2;

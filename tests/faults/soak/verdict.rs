@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::support::sink::Request;
-use crate::support::world::World;
+use test_support::sink::Request;
+use test_support::world::World;
 
 /// Rows of a message: its key and its text.
 const ROWS: usize = 2;

@@ -1,0 +1,68 @@
+//! What the tests from outside share: the parts around the gateway, each started, watched and ended here.
+//!
+//! The gateway under test is the real binary; what it did is read from the database, the broker's log, the endpoint
+//! and its standard error. Nothing here knows its insides, and nothing here uses its crate: so a change of the gateway
+//! does not compile this crate again, and a test of the library alone does not compile the library twice.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use,
+    clippy::new_without_default,
+    reason = "a test reports a failure by a panic"
+)]
+
+pub mod audit;
+pub mod cell;
+pub mod certificates;
+pub mod flows;
+pub mod http;
+pub mod http_sink;
+pub mod mariadb;
+pub mod mosquitto;
+pub mod net;
+pub mod oracle;
+pub mod passwords;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod publisher;
+pub mod scripted_broker;
+pub mod sink;
+pub mod sql;
+pub mod sqlalchemy;
+pub mod stream;
+pub mod world;
+
+use std::time::{Duration, Instant};
+
+/// How long anything awaited may take. A bound for what has gone wrong, not a measure of anything: it has to hold on
+/// a slow machine that runs all tests at once.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until `probe` gives something; for events that can only be seen by looking (a row in a table).
+///
+/// # Panics
+/// When nothing came in time, saying `what` was awaited.
+pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, probe)
+}
+
+/// The same for what takes its time by design.
+///
+/// # Panics
+/// When nothing came in that time, saying `what` was awaited.
+pub fn eventually_within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "in vain awaited: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

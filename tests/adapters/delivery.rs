@@ -1,0 +1,540 @@
+//! From the outbox to the endpoint: real HTTP, real databases.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::database::TestDatabase;
+use actix::{Actor, Addr, Context, Handler};
+use mqtt_gateway::actors::delivery::{DeliveryActor, DeliveryParts};
+use mqtt_gateway::actors::messages::{ActorExited, Deliver, DeliverFromTable, DrainDelivery};
+use mqtt_gateway::actors::{ActorGuard, ActorId, ActorState, Mailbox};
+use mqtt_gateway::delivery::client::{EndpointClients, PostError};
+use mqtt_gateway::domain::message::{Body, DeliveryFacts, Record};
+use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use mqtt_gateway::domain::outbox_work::CommittedRows;
+use test_support::http_sink::{Reply, Sink, TOO_LONG};
+
+use mqtt_gateway::settings::HttpRoute;
+use mqtt_gateway::store::{Database, OutboxGauge, migrate};
+
+const US: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const DAY: Duration = Duration::from_hours(24);
+
+on_every_database! { #[actix::test]
+    what_is_handed_over_is_posted_byte_for_byte_with_its_key_and_then_deleted
+    what_was_left_behind_is_posted_before_what_comes
+    a_flow_stays_in_order_through_failures_and_holds_up_no_other
+    more_than_memory_holds_is_posted_in_order
+    what_fails_for_too_long_becomes_a_dead_letter_and_the_flow_goes_on
+    a_refused_message_becomes_a_dead_letter_and_the_flow_goes_on
+    a_flow_whose_messages_are_all_refused_waits
+    rows_of_a_process_that_is_gone_are_taken_over
+    what_was_delivered_is_deleted_once_when_the_database_is_back
+    a_drain_waits_for_the_post_under_way_and_begins_none
+    keys_of_messages_twice_as_old_as_they_are_known_are_forgotten
+}
+
+/// Hears that the actor ended.
+struct Supervisor;
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+}
+
+impl Handler<ActorExited> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: ActorExited, _: &mut Self::Context) {}
+}
+
+/// A delivery on a database of its own.
+struct Gateway {
+    test: TestDatabase,
+    address: Addr<DeliveryActor>,
+    mailbox: Arc<Mailbox>,
+    gauge: Arc<OutboxGauge>,
+    _supervisor: Addr<Supervisor>,
+}
+
+impl Gateway {
+    async fn migrated(test: &TestDatabase) {
+        let database = Database::connect(test.settings(), 1).await.unwrap();
+        migrate(&database).await.unwrap();
+    }
+
+    async fn start(test: TestDatabase, max_age: Duration) -> Self {
+        Self::migrated(&test).await;
+        let gauge = Arc::new(OutboxGauge::default());
+        let parts = DeliveryParts {
+            database: test.settings().clone(),
+            inbox_id: US.into(),
+            gauge: Arc::clone(&gauge),
+            http_timeout: TOO_LONG,
+            http_route: HttpRoute::default(),
+            max_age,
+            keys_known_for: DAY,
+            observed: Arc::default(),
+        };
+        let supervisor = Supervisor.start();
+        let mailbox = Mailbox::new("delivery", 100_000);
+        let guard =
+            ActorGuard::new(ActorId::Delivery, 1, Arc::clone(&mailbox), supervisor.clone().recipient());
+        let address = DeliveryActor::new(guard, parts).start();
+        let gateway = Self { test, address, mailbox, gauge, _supervisor: supervisor };
+        gateway.until("the delivery is ready", async |gateway| gateway.state() != ActorState::Starting).await;
+        gateway
+    }
+
+    fn state(&self) -> ActorState {
+        self.mailbox.report().state
+    }
+
+    /// Commits the rows and hands them over, as a worker does.
+    async fn hand_over(&self, items: Vec<OutboxItem>) {
+        insert(&self.test, US, &items).await;
+        for item in &items {
+            self.gauge.add(item.key.flow_id, item.created_at_us);
+        }
+        let weight = items.len();
+        self.address.do_send(self.mailbox.try_enclose(Deliver { items }, weight).unwrap());
+    }
+
+    async fn drain(&self) {
+        let drained = self.address.send(self.mailbox.enclose(DrainDelivery));
+        tokio::time::timeout(TOO_LONG, drained).await.expect("drained within the time").unwrap();
+    }
+
+    async fn rows(&self) -> i64 {
+        self.test.value("SELECT COUNT(*) FROM outbox").await
+    }
+
+    async fn until(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
+        let waiting = async {
+            while !holds(self).await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(TOO_LONG, waiting).await;
+        waited.unwrap_or_else(|_| panic!("not within the time: {what}"));
+    }
+}
+
+/// Makes the flow of each item that has none, with the URL of the item.
+async fn make_flows(test: &TestDatabase, items: &[OutboxItem]) {
+    let flows: BTreeMap<i64, &str> = items.iter().map(|item| (item.key.flow_id, &*item.url)).collect();
+    for (id, url) in flows {
+        test.execute(&format!(
+            "INSERT INTO flows (id, code, description, topic, action, payload_schema, endpoint_url, enabled) \
+             SELECT {id}, 'f{id}', '', 't', 'POST_ENDPOINT', '{{}}', '{url}', TRUE FROM (SELECT 1 AS one) AS row_of_one \
+             WHERE NOT EXISTS (SELECT 1 FROM flows WHERE id = {id})"
+        ))
+        .await;
+    }
+}
+
+async fn insert(test: &TestDatabase, owner: &str, items: &[OutboxItem]) {
+    make_flows(test, items).await;
+    let now = test.seconds_from_now(0);
+    for items in items.chunks(500) {
+        let rows = items.iter().map(|item| {
+            let key = &item.key;
+            format!(
+                "('{}', {}, {}, {}, 'code', 't', '{}', '{}', '{owner}', 0, {now}, {now})",
+                key.inbox_id,
+                key.flow_id,
+                key.inbox_offset,
+                item.message_id,
+                item.url,
+                String::from_utf8_lossy(item.payload.as_bytes()),
+            )
+        });
+        let sql = format!(
+            "INSERT INTO outbox (inbox_id, flow_id, inbox_offset, message_id, flow_code, topic, url, payload, \
+             owner, attempts, created_at, next_attempt_at) VALUES {}",
+            rows.collect::<Vec<_>>().join(", ")
+        );
+        test.execute(&sql).await;
+    }
+}
+
+fn item(url: &str, flow: i64, number: i64) -> OutboxItem {
+    item_with(url, flow, number, format!("{{\"flow\":{flow},  \"n\":{number}}}").into_bytes())
+}
+
+fn item_with(url: &str, flow: i64, number: i64, payload: Vec<u8>) -> OutboxItem {
+    let record = Record {
+        offset: number.unsigned_abs(),
+        received_at_us: 0,
+        topic: "t".to_owned(),
+        body: Body::Whole(payload),
+        delivery: DeliveryFacts::default(),
+    };
+    OutboxItem {
+        key: OutboxKey { inbox_id: US.into(), inbox_offset: record.offset, flow_id: flow },
+        message_id: number,
+        flow_code: "code".into(),
+        url: url.into(),
+        topic: "t".to_owned(),
+        payload: OutboxPayload::Received(Arc::new(record)),
+        attempts: 0,
+        created_at_us: 0,
+    }
+}
+
+fn body(flow: i64, number: i64) -> String {
+    format!("{{\"flow\":{flow},  \"n\":{number}}}")
+}
+
+fn bodies(flow: i64, numbers: std::ops::RangeInclusive<i64>) -> Vec<String> {
+    numbers.map(|number| body(flow, number)).collect()
+}
+
+async fn what_is_handed_over_is_posted_byte_for_byte_with_its_key_and_then_deleted(test: TestDatabase) {
+    let mut sink = Sink::start(|_| Reply::ok());
+    let gateway = Gateway::start(test, DAY).await;
+    gateway.hand_over(vec![item(&sink.url(), 7, 41)]).await;
+    let request = sink.next().await;
+    assert_eq!(request.line, "POST /in HTTP/1.1");
+    assert_eq!(request.header("content-type"), "application/json");
+    assert_eq!(request.header("idempotency-key"), format!("{US}-41-7"));
+    assert_eq!(request.header("user-agent"), concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(request.header("host"), sink.address().to_string());
+    assert_eq!(request.text(), "{\"flow\":7,  \"n\":41}");
+    gateway.until("the row is gone", async |gateway| gateway.rows().await == 0).await;
+    gateway.until("nothing waits", async |gateway| gateway.gauge.total() == 0).await;
+    assert_eq!(gateway.state(), ActorState::Running);
+}
+
+async fn what_was_left_behind_is_posted_before_what_comes(test: TestDatabase) {
+    let mut sink = Sink::start(|_| Reply::ok());
+    Gateway::migrated(&test).await;
+    let left: Vec<_> = (1..=600).map(|number| item(&sink.url(), 1, number)).collect();
+    insert(&test, US, &left).await;
+    let gateway = Gateway::start(test, DAY).await;
+    gateway.hand_over((601..=700).map(|number| item(&sink.url(), 1, number)).collect()).await;
+    assert_eq!(sink.bodies(700).await, bodies(1, 1..=700));
+    gateway.drain().await;
+    assert_eq!((gateway.rows().await, sink.try_next().is_none()), (0, true));
+}
+
+async fn a_flow_stays_in_order_through_failures_and_holds_up_no_other(test: TestDatabase) {
+    let failures = AtomicUsize::new(2);
+    let mut bad = Sink::start(move |_| {
+        let fails = failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if fails.is_ok() { Reply::unavailable() } else { Reply::ok() }
+    });
+    let mut good = Sink::start(|_| Reply::ok());
+    let gateway = Gateway::start(test, DAY).await;
+    let mut items: Vec<_> = (1..=3).map(|number| item(&bad.url(), 1, number)).collect();
+    items.extend((1..=50).map(|number| item(&good.url(), 2, number)));
+    gateway.hand_over(items).await;
+    assert_eq!(good.bodies(50).await, bodies(2, 1..=50));
+    let first = bad.next().await;
+    let again = bad.next().await;
+    assert_eq!((first.text(), again.text()), (body(1, 1), body(1, 1)));
+    assert_eq!(first.header("idempotency-key"), again.header("idempotency-key"));
+    gateway.hand_over(vec![item(&bad.url(), 1, 4)]).await;
+    assert_eq!(bad.bodies(4).await, bodies(1, 1..=4));
+    gateway.until("all rows are gone", async |gateway| gateway.rows().await == 0).await;
+}
+
+async fn more_than_memory_holds_is_posted_in_order(test: TestDatabase) {
+    let mut sink = Sink::start(|_| Reply::ok());
+    let gateway = Gateway::start(test, DAY).await;
+    for batch in 0..10 {
+        let numbers = (batch * 200 + 1)..=(batch * 200 + 200);
+        gateway.hand_over(numbers.map(|number| item(&sink.url(), 1, number)).collect()).await;
+    }
+    assert_eq!(sink.bodies(2000).await, bodies(1, 1..=2000));
+    // A worker that found no room.
+    let late = [item(&sink.url(), 1, 2001)];
+    insert(&gateway.test, US, &late).await;
+    let unannounced = CommittedRows::from_items(&late);
+    gateway.address.do_send(gateway.mailbox.enclose(DeliverFromTable { rows: Some(unannounced) }));
+    assert_eq!(sink.bodies(1).await, bodies(1, 2001..=2001));
+    // A worker that ended between its commit and its message.
+    insert(&gateway.test, US, &[item(&sink.url(), 2, 1)]).await;
+    gateway.address.do_send(gateway.mailbox.enclose(DeliverFromTable { rows: None }));
+    assert_eq!(sink.bodies(1).await, bodies(2, 1..=1));
+    gateway.drain().await;
+    assert_eq!((gateway.rows().await, sink.try_next().is_none()), (0, true));
+}
+
+async fn what_fails_for_too_long_becomes_a_dead_letter_and_the_flow_goes_on(test: TestDatabase) {
+    let mut sink = Sink::start(|request| {
+        if request.text().contains("\"n\":1}") {
+            return Reply::unavailable();
+        }
+        Reply::ok()
+    });
+    let gateway = Gateway::start(test, Duration::ZERO).await;
+    gateway.hand_over((1..=2).map(|number| item(&sink.url(), 5, number)).collect()).await;
+    assert_eq!(sink.bodies(2).await, bodies(5, 1..=2));
+    gateway.drain().await;
+    assert_eq!((gateway.rows().await, gateway.gauge.total()), (0, 0));
+    let letter = &gateway.test.rows("SELECT * FROM dead_letters").await[0];
+    assert_eq!(letter.try_get::<String>("", "reason").unwrap(), "outbox_expired");
+    assert_eq!(letter.try_get::<i64>("", "message_id").unwrap(), 1);
+    assert_eq!(letter.try_get::<Vec<u8>>("", "payload").unwrap(), body(5, 1).into_bytes());
+    let detail = letter.try_get::<String>("", "detail").unwrap();
+    assert_eq!(detail, "given up at attempt 1: HTTP status 503");
+}
+
+async fn a_refused_message_becomes_a_dead_letter_and_the_flow_goes_on(test: TestDatabase) {
+    let mut sink = Sink::start(|request| {
+        let statuses =
+            ["400 Bad Request", "413 Content Too Large", "415 Unsupported Media Type", "422 Unprocessable"];
+        let refusal = (1..).zip(statuses).find(|(number, _)| request.text() == body(5, *number));
+        let status = refusal.map_or("200 OK", |(_, status)| status);
+        Reply::Bytes(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes())
+    });
+    let gateway = Gateway::start(test, DAY).await;
+    gateway.hand_over((1..=5).map(|number| item(&sink.url(), 5, number)).collect()).await;
+    assert_eq!(sink.bodies(5).await, bodies(5, 1..=5));
+    gateway.drain().await;
+    assert_eq!((gateway.rows().await, gateway.gauge.total(), sink.try_next().is_none()), (0, 0, true));
+    let letters = gateway.test.rows("SELECT * FROM dead_letters ORDER BY message_id").await;
+    for (letter, (number, status)) in letters.iter().zip((1..).zip([400, 413, 415, 422])) {
+        assert_eq!(letter.try_get::<String>("", "reason").unwrap(), "endpoint_refused");
+        assert_eq!(letter.try_get::<String>("", "detail").unwrap(), format!("HTTP status {status}"));
+        assert_eq!(letter.try_get::<Vec<u8>>("", "payload").unwrap(), body(5, number).into_bytes());
+    }
+    assert_eq!(letters.len(), 4);
+}
+
+async fn a_flow_whose_messages_are_all_refused_waits(test: TestDatabase) {
+    const UNPROCESSABLE: &[u8] = b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 0\r\n\r\n";
+    let mended = Arc::new(AtomicBool::new(false));
+    let is_mended = Arc::clone(&mended);
+    let mut sink = Sink::start(move |_| {
+        if is_mended.load(Ordering::Relaxed) { Reply::ok() } else { Reply::Bytes(UNPROCESSABLE.to_vec()) }
+    });
+    let gateway = Gateway::start(test, DAY).await;
+    gateway.hand_over((1..=30).map(|number| item(&sink.url(), 5, number)).collect()).await;
+    assert_eq!(sink.bodies(22).await[19..], [body(5, 20), body(5, 21), body(5, 21)]);
+    mended.store(true, Ordering::Relaxed);
+    gateway.until("the outbox is empty", async |gateway| gateway.rows().await == 0).await;
+    assert_eq!(gateway.test.value::<i64>("SELECT COUNT(*) FROM dead_letters").await, 20);
+    assert_eq!(gateway.test.value::<i64>("SELECT MAX(message_id) FROM dead_letters").await, 20);
+}
+
+async fn rows_of_a_process_that_is_gone_are_taken_over(test: TestDatabase) {
+    let mut sink = Sink::start(|_| Reply::ok());
+    Gateway::migrated(&test).await;
+    let mut theirs = item(&sink.url(), 1, 1);
+    theirs.key.inbox_id = THEM.into();
+    insert(&test, THEM, &[theirs]).await;
+    test.execute(&format!("INSERT INTO outbox_owners VALUES ('{THEM}', '2020-01-01 00:00:00')")).await;
+    let gateway = Gateway::start(test, DAY).await;
+    assert_eq!(sink.next().await.header("idempotency-key"), format!("{THEM}-1-1"));
+    gateway.until("the row is gone", async |gateway| gateway.rows().await == 0).await;
+}
+
+async fn what_was_delivered_is_deleted_once_when_the_database_is_back(test: TestDatabase) {
+    let mut sink = Sink::start(|_| Reply::ok());
+    let gateway = Gateway::start(test, DAY).await;
+    let rename = |from, to| format!("ALTER TABLE {from} RENAME TO {to}");
+    insert(&gateway.test, US, &[item(&sink.url(), 1, 1), item(&sink.url(), 1, 2)]).await;
+    gateway.test.execute(&rename("outbox", "away")).await;
+    let items = vec![item(&sink.url(), 1, 1), item(&sink.url(), 1, 2)];
+    gateway.address.do_send(gateway.mailbox.try_enclose(Deliver { items }, 2).unwrap());
+    assert_eq!(sink.bodies(2).await, bodies(1, 1..=2));
+    gateway.until("it is noticed", async |gateway| gateway.state() == ActorState::Retrying).await;
+    gateway.test.execute(&rename("away", "outbox")).await;
+    gateway.drain().await;
+    assert_eq!((gateway.rows().await, sink.try_next().is_none()), (0, true));
+}
+
+async fn a_drain_waits_for_the_post_under_way_and_begins_none(test: TestDatabase) {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let mut sink = Sink::start(move |_| {
+        // Ends when the test sends, or is over.
+        let _ = released.lock().unwrap().recv();
+        Reply::ok()
+    });
+    let gateway = Gateway::start(test, DAY).await;
+    gateway.hand_over((1..=2).map(|number| item(&sink.url(), 1, number)).collect()).await;
+    gateway.until("a post is under way", async |_| sink.connections() == 1).await;
+    let drained = Arc::new(AtomicBool::new(false));
+    let drain = async {
+        gateway.drain().await;
+        drained.store(true, Ordering::Relaxed);
+    };
+    let watch = async {
+        gateway.until("it drains", async |gateway| gateway.state() == ActorState::Draining).await;
+        assert!(!drained.load(Ordering::Relaxed));
+        release.send(()).unwrap();
+    };
+    tokio::join!(drain, watch);
+    assert_eq!(sink.bodies(1).await, bodies(1, 1..=1));
+    assert_eq!((gateway.rows().await, sink.try_next().is_none()), (1, true));
+}
+
+async fn keys_of_messages_twice_as_old_as_they_are_known_are_forgotten(test: TestDatabase) {
+    Gateway::migrated(&test).await;
+    let (now, young) = (test.seconds_from_now(0), test.seconds_from_now(-47 * 3600));
+    // More than are deleted at once.
+    let hash = |n: usize| test.bytes(&format!("{n:032x}"));
+    let old = (0..1_300).map(|n| format!("(1, {}, {n}, {now}, '2020-01-02 03:04:05')", hash(n)));
+    let kept = format!("(2, {}, 7, {now}, {young})", hash(0));
+    let rows: Vec<String> = old.chain([kept]).collect();
+    test.execute(&format!("INSERT INTO message_keys VALUES {}", rows.join(", "))).await;
+
+    let gateway = Gateway::start(test, DAY).await;
+
+    let left = "SELECT COUNT(*) FROM message_keys";
+    gateway.until("old keys are gone", async |gateway| gateway.test.value::<i64>(left).await == 1).await;
+    assert_eq!(gateway.test.value::<i64>("SELECT message_id FROM message_keys").await, 7);
+}
+
+async fn post(url: &str) -> Result<(), PostError> {
+    let clients = EndpointClients::new(Duration::from_millis(300), &HttpRoute::default());
+    clients.post(Arc::new(item(url, 1, 1))).await
+}
+
+async fn post_to(reply: Reply) -> Result<(), PostError> {
+    let sink = Sink::start(move |_| reply.clone());
+    post(&sink.url()).await
+}
+
+#[actix::test]
+async fn every_status_of_success_is_one_and_no_other() {
+    for status in ["200 OK", "201 Created", "202 Accepted", "204 No Content", "299 Custom"] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        post_to(Reply::Bytes(answer.into_bytes())).await.unwrap();
+    }
+    for (status, code) in [("400 Bad Request", 400), ("404 Not Found", 404), ("503 Service Unavailable", 503)]
+    {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        let outcome = post_to(Reply::Bytes(answer.into_bytes())).await;
+        assert!(matches!(outcome, Err(PostError::Status(found)) if found == code), "{outcome:?}");
+    }
+}
+
+#[actix::test]
+async fn a_redirect_is_not_followed() {
+    let mut target = Sink::start(|_| Reply::ok());
+    let answer = format!("HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", target.url());
+    let outcome = post_to(Reply::Bytes(answer.into_bytes())).await;
+    assert!(matches!(outcome, Err(PostError::Redirect { status: 302, .. })), "{outcome:?}");
+    assert!(target.try_next().is_none());
+}
+
+#[actix::test]
+async fn the_timeout_covers_everything_up_to_the_last_byte() {
+    for begun in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"] {
+        let outcome = post_to(Reply::Stall(begun.into())).await;
+        assert!(matches!(outcome, Err(PostError::Timeout(_))), "{begun:?}: {outcome:?}");
+    }
+}
+
+#[actix::test]
+async fn an_answer_that_breaks_off_is_no_success() {
+    let outcome = post_to(Reply::Last(Vec::new())).await;
+    assert!(matches!(outcome, Err(PostError::NoAnswer)), "{outcome:?}");
+    let outcome = post_to(Reply::Last(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec())).await;
+    assert!(matches!(outcome, Err(PostError::CutOff { got: 4, announced: 10 })), "{outcome:?}");
+    let outcome = post_to(Reply::Last(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec())).await;
+    assert!(matches!(outcome, Err(PostError::Exchange(_))), "{outcome:?}");
+}
+
+#[actix::test]
+async fn a_long_answer_is_not_read_to_its_end() {
+    let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n".to_vec();
+    answer.resize(answer.len() + 0x20000, b'x');
+    post_to(Reply::Stall(answer)).await.unwrap();
+}
+
+#[actix::test]
+async fn an_endpoint_that_is_not_there_is_said_to_be_so() {
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = unused.local_addr().unwrap();
+    drop(unused);
+    let refused = post(&format!("http://me:s3cret@{address}/?token=s3cret")).await.unwrap_err();
+    assert!(matches!(refused, PostError::Connect(_)), "{refused:?}");
+    let no_tls = Sink::start(|_| Reply::ok());
+    let no_tls = post(&format!("https://me:s3cret@{}/?token=s3cret", no_tls.address())).await.unwrap_err();
+    let no_url = post("http://me:s3cret@:80:/").await.unwrap_err();
+    let no_http = post("ftp://me:s3cret@127.0.0.1/").await.unwrap_err();
+    for error in [refused, no_tls, no_url, no_http] {
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+}
+
+#[actix::test]
+async fn user_and_password_of_the_url_are_sent_as_basic_authentication() {
+    let mut sink = Sink::start(|_| Reply::ok());
+    post(&format!("http://me:p%40ss@{}/in?a=b#c", sink.address())).await.unwrap();
+    let request = sink.next().await;
+    assert_eq!(request.line, "POST /in?a=b HTTP/1.1");
+    assert_eq!(request.header("authorization"), "Basic bWU6cEBzcw==");
+    assert_eq!(request.header("host"), sink.address().to_string());
+}
+
+#[actix::test]
+async fn a_connection_is_used_again() {
+    let sink = Sink::start(|_| Reply::ok());
+    let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
+    for number in 1..=5 {
+        clients.post(Arc::new(item(&sink.url(), 1, number))).await.unwrap();
+    }
+    assert_eq!(sink.connections(), 1);
+}
+
+/// Posts twice; what became of the second, and the sink.
+async fn post_twice(replies: [Reply; 3]) -> (Result<(), PostError>, Sink) {
+    let replies = std::sync::Mutex::new(replies.into_iter());
+    let sink = Sink::start(move |_| replies.lock().unwrap().next().expect("a request too many"));
+    let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
+    // Ends well or not, as the test wants.
+    let _ = clients.post(Arc::new(item(&sink.url(), 1, 1))).await;
+    (clients.post(Arc::new(item(&sink.url(), 1, 2))).await, sink)
+}
+
+#[actix::test]
+async fn a_kept_connection_that_the_endpoint_closes_costs_no_attempt() {
+    let gone = Reply::Last(Vec::new());
+    let (outcome, mut sink) = post_twice([Reply::ok(), gone.clone(), Reply::ok()]).await;
+    outcome.unwrap();
+    assert_eq!(sink.connections(), 2);
+    let (_first, unanswered, again) = (sink.next().await, sink.next().await, sink.next().await);
+    assert_eq!((again.text(), again.line.as_str()), (unanswered.text(), "POST /in HTTP/1.1"));
+    assert_eq!(again.header("idempotency-key"), unanswered.header("idempotency-key"));
+    // Once: an endpoint that closes every connection has failed.
+    let (outcome, _) = post_twice([Reply::ok(), gone.clone(), gone.clone()]).await;
+    assert!(matches!(outcome, Err(PostError::NoAnswer)), "{outcome:?}");
+    // Never on a new connection, be it the first or one after a failure.
+    let (outcome, mut sink) = post_twice([gone.clone(), gone.clone(), Reply::ok()]).await;
+    assert!(matches!(outcome, Err(PostError::NoAnswer)), "{outcome:?}");
+    assert_eq!((sink.bodies(2).await.len(), sink.try_next().is_none()), (2, true));
+}
+
+#[actix::test]
+async fn a_connection_whose_answer_ends_only_with_it_is_not_used_again() {
+    for status in ["200 OK", "422 Unprocessable Content", "205 Reset Content"] {
+        // It stays open, as if the rest of the answer were on its way.
+        let endless = Reply::Bytes(format!("HTTP/1.1 {status}\r\n\r\n").into_bytes());
+        let (outcome, sink) = post_twice([endless, Reply::ok(), Reply::ok()]).await;
+        assert!(outcome.is_ok() && sink.connections() == 2, "{status}: {outcome:?}");
+    }
+    for answer in
+        ["204 No Content\r\n\r\n", "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"]
+    {
+        let ended = Reply::Bytes(format!("HTTP/1.1 {answer}").into_bytes());
+        let (outcome, sink) = post_twice([ended, Reply::ok(), Reply::ok()]).await;
+        assert!(outcome.is_ok() && sink.connections() == 1, "{answer}: {outcome:?}");
+    }
+}
+
+#[actix::test]
+async fn a_large_payload_arrives_whole() {
+    let mut sink = Sink::start(|_| Reply::ok());
+    let payload: Vec<u8> = (0..=250_u8).cycle().take(4 << 20).collect();
+    let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
+    clients.post(Arc::new(item_with(&sink.url(), 1, 1, payload.clone()))).await.unwrap();
+    assert!(sink.next().await.body == payload);
+}

@@ -1,0 +1,4 @@
+//! `mqtt-gateway audit`: silent over what is well, also while a gateway works, and by name over each defect.
+
+mod defects;
+mod traffic;

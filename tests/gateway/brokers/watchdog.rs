@@ -1,0 +1,109 @@
+//! A client library that does not come back, and nothing else, ends the process, and nothing is lost by it.
+
+use test_support::eventually;
+use test_support::http::{admin_of, get};
+use test_support::mosquitto::Broker;
+use test_support::oracle::Load;
+use test_support::proxy::{How, Proxy};
+use test_support::scripted_broker::ScriptedBroker;
+use test_support::world::{Backend, World};
+
+const NOT_BACK: &str = "The MQTT client does not come back";
+
+#[test]
+fn a_call_that_never_returns_ends_the_process_and_the_next_one_loses_nothing() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    let mut load = Load::over(&world, 2);
+    // The thread stands still for the rest of the day at the first change of the list.
+    world.set("FAILPOINTS", "mqtt-patience=return(10000);mqtt-list-changed=sleep(86400000)");
+    let mut gateway = world.start_subscribed();
+    world.publish_all(load.next(&world, 100));
+    world.add_server("127.0.0.1", Some(1), Some(true), Some(false));
+    let line = gateway.wait_for_line(NOT_BACK);
+    assert!(line.contains("a call into it has not returned"), "{line}");
+    assert_eq!(gateway.wait_for_exit().code(), Some(3));
+    // What comes while nobody is there waits at the broker.
+    world.publish_all(load.next(&world, 100));
+
+    world.settings.remove("FAILPOINTS");
+    let mark = world.broker.mark();
+    let mut gateway = world.start();
+    world.wait_for_flows(mark);
+    world.publish_all(load.next(&world, 100));
+    load.wait_until_stored(&world);
+    assert_eq!(gateway.stop(), Some(0));
+    world.audit();
+}
+
+#[test]
+fn attempts_that_never_end_although_there_is_a_broker_end_the_process() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("FAILPOINTS", "mqtt-patience=return(20000);mqtt-outcome=return");
+    let mut gateway = world.start();
+    let line = gateway.wait_for_line(NOT_BACK);
+    assert!(line.contains("a connection attempt has not ended"), "{line}");
+    assert_eq!(gateway.wait_for_exit().code(), Some(3));
+}
+
+/// The actor stands still over the news of a lost connection until its successor has told of the next one.
+#[test]
+fn news_that_comes_after_the_next_connection_disconnects_nobody() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    let proxy = Proxy::to_mqtt(world.broker.address);
+    world.reach_broker_at(proxy.address());
+    world.flow("before", "before").insert(&world.sql);
+    world.set("FAILPOINTS", "mqtt-event=1*off->1*sleep(50000)->off").set("ADMIN_BIND", "127.0.0.1:0");
+    let mut gateway = world.start_subscribed();
+    proxy.refuse();
+    proxy.cut(How::Fin);
+    gateway.wait_for_line("Actor mqtt is back");
+    world.add_broker();
+    gateway.signal("HUP");
+    eventually("the second connection", || (gateway.count_lines("Subscribed") == 2).then_some(()));
+    gateway.wait_for_line("Connection to the broker lost");
+    let mark = world.broker.mark();
+    world.flow("after", "after").insert(&world.sql);
+    gateway.signal("HUP");
+    world.wait_for_filters(mark, &[&world.topic("after")]);
+    let ready = get(admin_of(&gateway), "/health/ready");
+    assert_eq!(ready.status, 200, "{}", ready.body);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn a_connection_on_which_nothing_comes_and_nobody_answers_is_made_anew() {
+    let broker = ScriptedBroker::new();
+    let mut world = World::without_broker(Backend::Sqlite, Broker::shared());
+    world.add_server("127.0.0.1", Some(broker.port()), Some(true), Some(true));
+    world.flow("any", "t").insert(&world.sql);
+    world.set("FAILPOINTS", "mqtt-patience=return(10000)");
+    let mut gateway = world.start();
+    let silent = broker.accept(false);
+    gateway.wait_for_line("no message and no answer to a keepalive probe");
+    let mut connection = broker.accept(true);
+    drop(silent);
+    // Whoever answers is left in peace.
+    connection.await_unsubscribe();
+    connection.publish(1, false, &world.topic("t"), r#"{"a": 1}"#);
+    connection.await_puback(1);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(world.stored("any").len(), 1);
+    assert_eq!(gateway.count_lines("Connection to the broker lost"), 1);
+}
+
+#[test]
+fn a_broker_that_is_away_ends_nothing() {
+    let mut world = World::with_broker(Backend::Sqlite, Broker::private());
+    world.flow("any", "t").insert(&world.sql);
+    world.set("FAILPOINTS", "mqtt-patience=return(10000)");
+    world.broker.stop();
+    let mut gateway = world.start();
+    test_support::eventually("many attempts", || {
+        (gateway.count_lines("MQTT connection failed with reason code: ") >= 5).then_some(())
+    });
+    let mark = world.broker.mark();
+    world.broker.start();
+    world.wait_for_flows(mark);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(gateway.count_lines(NOT_BACK), 0);
+}

@@ -1,0 +1,145 @@
+//! What is said a thousand times a second is counted, and no count is lost.
+
+use crate::logs::page::assert_quoted;
+use crate::logs::{Record, assert_one_object_a_line, await_record, parse, text};
+use test_support::net::free_port;
+use test_support::publisher::Message;
+use test_support::world::{Backend, World};
+
+const INVALID: &str = "Invalid payload in topic ";
+
+/// Of the errors whose message begins like this: lines, and how many errors these stand for.
+fn lines_and_errors(gateway: &crate::logs::Gateway, begin: &str) -> (usize, u64) {
+    let stderr = gateway.stderr();
+    let records = stderr.lines().filter_map(parse);
+    let errors: Vec<Record> = records
+        .filter(|record| text(record, "level") == "ERROR" && text(record, "message").starts_with(begin))
+        .collect();
+    let stands_for = |record: &Record| record.get("repeated").map_or(1, |many| many.as_u64().unwrap());
+    (errors.len(), errors.iter().map(stands_for).sum())
+}
+
+/// The same by the daily error file, which has no fields.
+fn in_the_error_files(world: &World, begin: &str) -> u64 {
+    let text = world.error_log();
+    let messages = text.lines().filter_map(|line| line.split_once(" | ERROR | mqtt_gateway | "));
+    messages
+        .filter(|(_, message)| message.starts_with(begin))
+        .map(|(_, message)| {
+            let many = message.rsplit_once("(repeated ").and_then(|(_, rest)| rest.split_once(" times in "));
+            many.map_or(1, |(many, _)| many.parse().unwrap())
+        })
+        .sum()
+}
+
+fn flood(world: &World, topics: usize, messages: usize) {
+    let garbage: [&[u8]; 4] = [b"garbage", b"", b"\xff\xfe", b"[1,\n 2]"];
+    let message =
+        |n: usize| Message::new(&world.topic(&format!("t/{}", n % topics)), garbage[n % garbage.len()]);
+    world.publish_all((0..messages).map(message));
+    world.wait_for_dead_letters(messages);
+}
+
+fn a_flood_is_summed_up(backend: Backend) {
+    let mut world = World::on(backend);
+    // One window for the whole test: what is in which does not depend on the machine.
+    world.set("LOG_REPEAT_SECONDS", "3600");
+    world.flow("any", "t/#").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    flood(&world, 3, 3_000);
+    assert_eq!(gateway.stop(), Some(0));
+    let kinds = 3 * 3;
+    assert_eq!(lines_and_errors(&gateway, INVALID), (kinds * 10 + kinds, 3_000), "ten of each, and a sum");
+    assert_eq!(in_the_error_files(&world, INVALID), 3_000);
+    for topic in 0..3 {
+        let topic = world.topic(&format!("t/{topic}"));
+        for (reason, count) in
+            [("payload_not_json", 500), ("payload_not_utf8", 250), ("payload_not_object", 250)]
+        {
+            let repeated = (count - 10).to_string();
+            let about = [("topic", topic.as_str()), ("reason", reason)];
+            let sum = await_record(&gateway, INVALID, &[about[0], about[1], ("repeated", &repeated)]);
+            let told = format!("(repeated {repeated} times in ");
+            assert!(text(&sum, "message").contains(&told), "{sum:?}");
+            await_record(&gateway, &format!("No longer repeated, {count} times in all within "), &about);
+        }
+    }
+    assert_one_object_a_line(&gateway);
+    assert_quoted("Dead letters", &["Invalid payload in topic ", "No longer repeated, "]);
+}
+
+#[test]
+fn a_flood_of_invalid_payloads_is_summed_up_for_each_topic_with_no_count_lost() {
+    a_flood_is_summed_up(Backend::MariaDb);
+    a_flood_is_summed_up(Backend::Sqlite);
+}
+
+#[test]
+fn a_flood_over_more_topics_than_are_told_apart_is_counted_all_the_same() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("LOG_REPEAT_SECONDS", "3600");
+    world.flow("any", "t/#").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    flood(&world, 1_000, 3_000);
+    assert_eq!(gateway.stop(), Some(0));
+    let (lines, errors) = lines_and_errors(&gateway, INVALID);
+    assert_eq!(errors, 3_000);
+    assert!(lines < 1_000, "{lines} lines");
+    let sum = await_record(&gateway, INVALID, &[("message", " s, of many kinds; this is one of them)")]);
+    assert!(!sum.contains_key("topic") && !sum.contains_key("reason"), "{sum:?}");
+    assert_one_object_a_line(&gateway);
+}
+
+#[test]
+fn the_sum_of_a_window_and_the_end_of_the_flood_are_told_while_the_gateway_runs() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("LOG_REPEAT_SECONDS", "1").set("LOG_REPEAT_BURST", "2");
+    world.flow("any", "t/#").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    flood(&world, 1, 500);
+    await_record(&gateway, "No longer repeated, ", &[("topic", &world.topic("t/0"))]);
+    assert_eq!(gateway.stop(), Some(0));
+    let (lines, errors) = lines_and_errors(&gateway, INVALID);
+    assert_eq!(errors, 500);
+    assert!(lines < 250, "{lines} lines");
+}
+
+#[test]
+fn every_error_is_written_when_that_is_asked_for() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("LOG_REPEAT_SECONDS", "0");
+    world.flow("any", "t/#").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    flood(&world, 1, 300);
+    assert_eq!(gateway.stop(), Some(0));
+    assert_eq!(lines_and_errors(&gateway, INVALID), (300, 300));
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_counted_for_each_flow() {
+    let mut world = World::on(Backend::Sqlite);
+    world.set("LOG_REPEAT_SECONDS", "3600").set("LOG_REPEAT_BURST", "1");
+    let server = format!("http://127.0.0.1:{}", free_port());
+    let url = format!("{server}/***");
+    for flow in ["a", "b"] {
+        world.flow(flow, "t").posts_to(&format!("{server}/hook")).insert(&world.sql);
+    }
+    let mut gateway = world.start_subscribed();
+    world.publish("t", "{}");
+    for flow in ["a", "b"] {
+        let begin = format!("Error posting flow {flow} to endpoint {url}: ");
+        await_record(&gateway, &begin, &[("flow", flow), ("endpoint", &url), ("attempts", "1")]);
+    }
+    let tried = || {
+        let sql = "SELECT COUNT(*) FROM outbox WHERE attempts >= 3";
+        (world.sql.count(sql, []) == 2).then_some(())
+    };
+    test_support::eventually("three attempts for each flow", tried);
+    assert_eq!(gateway.stop(), Some(0));
+    for flow in ["a", "b"] {
+        let (lines, errors) = lines_and_errors(&gateway, &format!("Error posting flow {flow} "));
+        assert_eq!(lines, 2, "the first and the sum");
+        assert!(errors >= 3, "{errors}");
+    }
+    assert_quoted("Outbox growing", &["Error posting flow "]);
+}

@@ -1,0 +1,252 @@
+//! The table of undelivered messages, its owners and their leases, on real databases.
+
+use std::time::Duration;
+
+use crate::database::TestDatabase;
+use mqtt_gateway::domain::dead_letter::DeadLetterReason;
+use mqtt_gateway::domain::outbox::OutboxKey;
+use mqtt_gateway::domain::outbox_work::{LoadedFlow, Outcome, Remainder, cost};
+use mqtt_gateway::store::outbox::{Lease, Outbox};
+use mqtt_gateway::store::{Database, migrate};
+
+const US: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const OTHERS: &str = "cccccccccccccccccccccccccccccccc";
+
+on_every_database! {
+    a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds
+    what_is_delivered_is_deleted_and_nothing_else
+    large_and_small_payloads_are_loaded_together
+    a_failed_delivery_is_put_off_by_the_clock_of_the_database
+    what_expires_becomes_a_dead_letter_with_all_it_was
+    rows_that_have_changed_hands_are_left_to_their_new_owner_unless_delivered
+    a_lease_that_ran_out_is_begun_anew
+    rows_of_an_owner_without_a_lease_change_hands_once
+    an_owner_that_lives_keeps_its_rows
+    an_owner_that_never_had_a_lease_is_given_time_to_get_one
+}
+
+async fn outbox(test: &TestDatabase, owner: &str) -> Outbox {
+    let database = Database::connect(test.settings(), 2).await.unwrap();
+    migrate(&database).await.unwrap();
+    Outbox::new(database, owner.into())
+}
+
+/// Rows of `owner`, numbered like their offsets.
+async fn insert(test: &TestDatabase, owner: &str, flow: i64, numbers: std::ops::RangeInclusive<i64>) {
+    let now = test.seconds_from_now(0);
+    for number in numbers {
+        let sql = format!(
+            "INSERT INTO outbox (inbox_id, flow_id, inbox_offset, message_id, flow_code, topic, url, payload, \
+             owner, attempts, created_at, next_attempt_at) VALUES ('{owner}', {flow}, {number}, {number}, \
+             'code', 'a/b', 'http://localhost/', '{{\"n\": {number:04}}}', '{owner}', 0, {now}, {now})"
+        );
+        test.execute(&sql).await;
+    }
+}
+
+/// Gives a lease that ends so many seconds from now.
+async fn lease(test: &TestDatabase, owner: &str, seconds: i64) {
+    let until = test.seconds_from_now(seconds);
+    test.execute(&format!("DELETE FROM outbox_owners WHERE owner = '{owner}'")).await;
+    test.execute(&format!("INSERT INTO outbox_owners (owner, lease_until) VALUES ('{owner}', {until})"))
+        .await;
+}
+
+fn key(inbox: &str, flow: i64, offset: u64) -> OutboxKey {
+    OutboxKey { inbox_id: inbox.into(), inbox_offset: offset, flow_id: flow }
+}
+
+fn numbers(loaded: &LoadedFlow) -> Vec<i64> {
+    loaded.items.iter().map(|loaded| loaded.item.message_id).collect()
+}
+
+async fn rows_left(test: &TestDatabase) -> i64 {
+    test.value("SELECT COUNT(*) FROM outbox").await
+}
+
+async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=9).await;
+    insert(&test, US, 2, 1..=1).await;
+    insert(&test, THEM, 1, 10..=10).await;
+    // A counter that was set back by hand.
+    test.execute("UPDATE outbox SET message_id = 100 WHERE flow_id = 1 AND inbox_offset = 1").await;
+
+    let all = outbox.load(1, None, 100, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&all), all.remainder), (vec![2, 3, 4, 5, 6, 7, 8, 9, 100], Remainder::Nothing));
+    let first = &all.items[0];
+    assert_eq!(first.item.key, key(US, 1, 2));
+    assert_eq!(first.item.payload.as_bytes(), b"{\"n\": 0002}");
+    assert_eq!(
+        (&*first.item.flow_code, &*first.item.topic, &*first.item.url),
+        ("code", "a/b", "http://localhost/")
+    );
+    assert!(first.age < Duration::from_mins(5) && first.due_in.is_zero());
+
+    let some = outbox.load(1, None, 4, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&some), some.remainder), (vec![2, 3, 4, 5], Remainder::Above));
+    let small = outbox.load(1, None, 100, 3 * cost(11)).await.unwrap();
+    assert_eq!((numbers(&small), small.remainder), (vec![2, 3, 4], Remainder::Above));
+    let one = outbox.load(1, None, 100, 0).await.unwrap();
+    assert_eq!((numbers(&one), one.remainder), (vec![2], Remainder::Above));
+    let none = outbox.load(3, None, 100, 100).await.unwrap();
+    assert_eq!((numbers(&none), none.remainder), (vec![], Remainder::Nothing));
+
+    let later = outbox.load(1, Some(7), 2, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&later), later.remainder), (vec![8, 9], Remainder::Above));
+    let last = outbox.load(1, Some(9), 1, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&last), last.remainder), (vec![100], Remainder::Nothing));
+    test.execute("UPDATE outbox SET message_id = 3 WHERE flow_id = 1 AND inbox_offset = 1").await;
+    let cut = outbox.load(1, Some(2), 1, 1 << 20).await.unwrap();
+    assert_eq!((numbers(&cut), cut.remainder), (vec![3], Remainder::Same));
+    test.execute("UPDATE outbox SET message_id = 100 WHERE flow_id = 1 AND inbox_offset = 1").await;
+
+    let mut waiting = outbox.waiting().await.unwrap();
+    waiting.sort_unstable_by_key(|waiting| waiting.flow);
+    let found: Vec<_> =
+        waiting.iter().map(|found| (found.flow, found.rows, found.lowest_message_id)).collect();
+    assert_eq!(found, [(1, 9, 2), (2, 1, 1)]);
+    test.execute("UPDATE outbox SET created_at = '2020-01-01 00:00:00' WHERE flow_id = 2").await;
+    let aged = outbox.waiting().await.unwrap();
+    let year = Duration::from_hours(365 * 24);
+    let old: Vec<_> = aged.iter().filter(|found| found.oldest_age > year).map(|found| found.flow).collect();
+    assert_eq!(old, [2]);
+}
+
+async fn large_and_small_payloads_are_loaded_together(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=4).await;
+    let large = "x".repeat(1000);
+    test.execute(&format!("UPDATE outbox SET payload = '{large}' WHERE inbox_offset IN (1, 3)")).await;
+    let loaded = outbox.load(1, None, 10, 2 * cost(1000) + 2 * cost(11)).await.unwrap();
+    let payloads: Vec<_> = loaded.items.iter().map(|loaded| loaded.item.payload.as_bytes()).collect();
+    let large = large.as_bytes();
+    assert_eq!(payloads, [large, b"{\"n\": 0002}", large, b"{\"n\": 0004}"]);
+    let bounded = outbox.load(1, None, 10, 2 * cost(1000)).await.unwrap();
+    assert_eq!((numbers(&bounded), bounded.remainder), (vec![1, 2], Remainder::Above));
+}
+
+async fn what_is_delivered_is_deleted_and_nothing_else(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=5).await;
+    insert(&test, US, 2, 1..=5).await;
+    outbox.write_outcomes(&[]).await.unwrap();
+    assert_eq!(rows_left(&test).await, 10);
+    let delivered = [(1, 1), (1, 2), (1, 3), (2, 5), (2, 77)];
+    let delivered = delivered.map(|(flow, offset)| Outcome::Delivered { key: key(US, flow, offset) });
+    outbox.write_outcomes(&delivered).await.unwrap();
+    // Of unknown outcome: once more does no harm.
+    outbox.write_outcomes(&delivered).await.unwrap();
+    assert_eq!(numbers(&outbox.load(1, None, 9, 9999).await.unwrap()), [4, 5]);
+    assert_eq!(numbers(&outbox.load(2, None, 9, 9999).await.unwrap()), [1, 2, 3, 4]);
+}
+
+async fn a_failed_delivery_is_put_off_by_the_clock_of_the_database(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=1).await;
+    let error = "é".repeat(3000);
+    let retry_in = Duration::from_millis(600_500);
+    let failed = Outcome::Failed { key: key(US, 1, 1), attempts: 3, retry_in, error };
+    outbox.write_outcomes(&[failed]).await.unwrap();
+    let loaded = outbox.load(1, None, 1, 9999).await.unwrap();
+    let row = &loaded.items[0];
+    assert_eq!(row.item.attempts, 3);
+    assert!(row.due_in <= retry_in && row.due_in > Duration::from_mins(9), "due in {:?}", row.due_in);
+    let kept: String = test.value("SELECT last_error FROM outbox").await;
+    assert_eq!(kept, "é".repeat(1000));
+}
+
+async fn what_expires_becomes_a_dead_letter_with_all_it_was(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 7, 41..=42).await;
+    let expired = Outcome::GivenUp {
+        key: key(US, 7, 41),
+        reason: DeadLetterReason::OutboxExpired,
+        detail: "HTTP status 500".to_owned(),
+    };
+    outbox.write_outcomes(std::slice::from_ref(&expired)).await.unwrap();
+    outbox.write_outcomes(&[expired]).await.unwrap();
+    assert_eq!(numbers(&outbox.load(7, None, 9, 9999).await.unwrap()), [42]);
+    let row = &test.rows("SELECT * FROM dead_letters").await[0];
+    assert_eq!(row.try_get::<String>("", "reason").unwrap(), "outbox_expired");
+    assert_eq!(row.try_get::<String>("", "detail").unwrap(), "HTTP status 500");
+    assert_eq!(row.try_get::<Vec<u8>>("", "payload").unwrap(), b"{\"n\": 0041}");
+    assert_eq!(row.try_get::<i64>("", "payload_bytes").unwrap(), 11);
+    assert_eq!(row.try_get::<i64>("", "message_id").unwrap(), 41);
+    assert_eq!(row.try_get::<i64>("", "flow_id").unwrap(), 7);
+    assert_eq!(row.try_get::<i64>("", "inbox_offset").unwrap(), 41);
+    assert_eq!(row.try_get::<String>("", "inbox_id").unwrap(), US);
+    assert_eq!(row.try_get::<String>("", "flow_code").unwrap(), "code");
+    assert_eq!(row.try_get::<String>("", "topic").unwrap(), "a/b");
+    assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM dead_letters").await, 1);
+}
+
+async fn rows_that_have_changed_hands_are_left_to_their_new_owner_unless_delivered(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=3).await;
+    test.execute(&format!("UPDATE outbox SET owner = '{THEM}'")).await;
+    let error = "refused".to_owned();
+    let outcomes = [
+        Outcome::Failed {
+            key: key(US, 1, 1),
+            attempts: 9,
+            retry_in: Duration::from_mins(1),
+            error: error.clone(),
+        },
+        Outcome::GivenUp { key: key(US, 1, 2), reason: DeadLetterReason::OutboxExpired, detail: error },
+        Outcome::Delivered { key: key(US, 1, 3) },
+    ];
+    outbox.write_outcomes(&outcomes).await.unwrap();
+    assert_eq!(rows_left(&test).await, 2);
+    assert_eq!(test.value::<i64>("SELECT MAX(attempts) FROM outbox").await, 0);
+    assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM dead_letters").await, 0);
+}
+
+async fn a_lease_that_ran_out_is_begun_anew(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Acquired);
+    assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Held);
+    lease(&test, US, -1).await;
+    assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Acquired);
+    assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Held);
+}
+
+async fn rows_of_an_owner_without_a_lease_change_hands_once(test: TestDatabase) {
+    let (us, others) = (outbox(&test, US).await, outbox(&test, OTHERS).await);
+    insert(&test, THEM, 1, 1..=20).await;
+    lease(&test, THEM, -1).await;
+    let (ours, theirs) = tokio::join!(us.claim_abandoned(), others.claim_abandoned());
+    let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+    assert_eq!(ours.max(theirs), 20);
+    assert_eq!(ours.min(theirs), 0);
+    let winner = if ours > 0 { us } else { others };
+    let loaded = winner.load(1, None, 100, 1 << 20).await.unwrap();
+    assert_eq!(loaded.items.len(), 20);
+    assert_eq!(loaded.items[0].item.key, key(THEM, 1, 1), "the key stays the same");
+    // A transaction of theirs that ends late.
+    insert(&test, THEM, 1, 21..=21).await;
+    assert_eq!(winner.claim_abandoned().await.unwrap(), 1);
+}
+
+async fn an_owner_that_lives_keeps_its_rows(test: TestDatabase) {
+    let (us, them) = (outbox(&test, US).await, outbox(&test, THEM).await);
+    insert(&test, THEM, 1, 1..=1).await;
+    them.renew_lease().await.unwrap();
+    assert_eq!(us.claim_abandoned().await.unwrap(), 0);
+    assert_eq!(them.load(1, None, 9, 9999).await.unwrap().items.len(), 1);
+    // Long dead, and without rows: forgotten.
+    lease(&test, THEM, -100_000).await;
+    test.execute("DELETE FROM outbox").await;
+    assert_eq!(us.claim_abandoned().await.unwrap(), 0);
+    assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM outbox_owners").await, 0);
+}
+
+async fn an_owner_that_never_had_a_lease_is_given_time_to_get_one(test: TestDatabase) {
+    let (us, them) = (outbox(&test, US).await, outbox(&test, THEM).await);
+    insert(&test, THEM, 1, 1..=1).await;
+    assert_eq!(us.claim_abandoned().await.unwrap(), 0);
+    assert_eq!(them.renew_lease().await.unwrap(), Lease::Held);
+    lease(&test, THEM, -1).await;
+    assert_eq!(us.claim_abandoned().await.unwrap(), 1);
+}

@@ -85,7 +85,7 @@ impl<'a> SettingsReader<'a> {
     }
 
     /// Reads a whole number of milliseconds.
-    pub(super) fn milliseconds(&mut self, spec: &Spec) -> Result<Duration, Refused> {
+    pub(super) fn milliseconds(&mut self, spec: &Spec) -> Result<Duration, InvalidSetting> {
         self.integer(spec).map(Duration::from_millis)
     }
 

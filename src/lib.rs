@@ -19,6 +19,8 @@
 
 #[macro_use]
 mod fail_points;
+#[macro_use]
+mod named_enum;
 
 pub mod actors;
 pub mod app;

@@ -16,6 +16,7 @@ use std::process::Command;
 use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway::domain::dead_letter::DeadLetterReason;
+use mqtt_gateway::observe::health::UnreadyReason;
 use mqtt_gateway::store::{Database, Dialect, load_mqtt_servers, migrate};
 use mqtt_gateway_entity::{
     data, database_identity, dead_letters, flows, gateway_members, gateway_starts, inbox_lagging,
@@ -64,6 +65,15 @@ fn the_tables_document_lists_every_reason_of_a_dead_letter_and_no_other() {
     let documented = sections(TABLES).into_iter().find(|(heading, _)| heading == "### Reasons").unwrap().1;
     let reasons = DeadLetterReason::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(documented, reasons);
+}
+
+#[test]
+fn every_reason_for_being_unready_is_documented() {
+    let page = read("docs/METRICS.md");
+    let (_, table) = page.split_once("\n| reason | meaning |\n| --- | --- |\n").unwrap();
+    let rows = table.lines().map_while(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let documented: Vec<&str> = rows.map(|(reason, _)| reason).collect();
+    assert_eq!(documented, UnreadyReason::ALL.map(UnreadyReason::as_str));
 }
 
 #[test]

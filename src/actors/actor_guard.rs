@@ -17,29 +17,16 @@ use super::messages::ActorExited;
 /// Interval between two heartbeats.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Reason for a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitReason {
-    /// The actor panicked.
-    Panic,
-    /// The actor stopped by itself.
-    Error,
-    /// The heartbeat stopped.
-    Silent,
-}
-
-impl ExitReason {
-    /// All reasons, in order.
-    pub const ALL: [Self; 3] = [Self::Panic, Self::Error, Self::Silent];
-
-    /// The reason as it appears in the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Panic => "panic",
-            Self::Error => "error",
-            Self::Silent => "silent",
-        }
+named_enum! {
+    /// Reason for a restart.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum ExitReason {
+        /// The actor panicked.
+        Panic = "panic",
+        /// The actor stopped by itself.
+        Error = "error",
+        /// The heartbeat stopped.
+        Silent = "silent",
     }
 }
 

@@ -17,38 +17,22 @@ use super::durations::Durations;
 use super::report::whole_milliseconds;
 use crate::observe::ActorReading;
 
-/// State of an actor in the mailbox report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ActorState {
-    /// Not yet ready for work.
-    Starting,
-    /// Working or idle.
-    Running,
-    /// Retrying after an error of the database or an endpoint.
-    Retrying,
-    /// No connection to the broker.
-    Disconnected,
-    /// Finishing its work before the shutdown.
-    Draining,
-    /// Ended; waits for its restart.
-    Down,
-}
-
-impl ActorState {
-    /// The names of all states.
-    const WORDS: &[&str] = &["starting", "running", "retrying", "disconnected", "draining", "down"];
-
-    /// The name in the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Retrying => "retrying",
-            Self::Disconnected => "disconnected",
-            Self::Draining => "draining",
-            Self::Down => "down",
-        }
+named_enum! {
+    /// State of an actor in the mailbox report.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum ActorState {
+        /// Not yet ready for work.
+        Starting = "starting",
+        /// Working or idle.
+        Running = "running",
+        /// Retrying after an error of the database or an endpoint.
+        Retrying = "retrying",
+        /// No connection to the broker.
+        Disconnected = "disconnected",
+        /// Finishing its work before the shutdown.
+        Draining = "draining",
+        /// Ended; waits for its restart.
+        Down = "down",
     }
 }
 
@@ -274,7 +258,7 @@ impl Mailbox {
         ActorReading {
             actor: self.name.clone(),
             state: inner.state.as_str(),
-            states: ActorState::WORDS,
+            states: ActorState::ALL.map(ActorState::as_str).to_vec(),
             depth: self.depth.load(Relaxed),
             capacity: self.capacity,
             age: age(&inner.in_hand),

@@ -9,7 +9,7 @@ mod ledger;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use inbox::{InboxFacts, LaneFacts};
 pub use ledger::{Gaps, IdLedger};
@@ -116,13 +116,56 @@ pub enum Severity {
     Look,
 }
 
+named_enum! {
+    /// The kind of a finding, with its name in the output.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum FindingKind {
+        /// Numbers have no row in `data`.
+        Gap = "gap",
+        /// Numbers belong to more than one message.
+        Repeated = "repeated",
+        /// A flow's counter is below an assigned number.
+        CounterTooLow = "counter_too_low",
+        /// A flow's counter is above the last number of its rows.
+        CounterAhead = "counter_ahead",
+        /// Rows of `data` lack a number or a code.
+        NoNumber = "no_number",
+        /// Messages wait whose posts have failed.
+        FailingPosts = "failing_posts",
+        /// A flow lags behind its lane.
+        Lagging = "lagging",
+        /// There are dead letters.
+        DeadLetters = "dead_letters",
+        /// Rows belong to a missing flow.
+        NoSuchFlow = "no_such_flow",
+        /// Messages of the outbox belong to a gateway without a lease.
+        NoLease = "no_lease",
+        /// A column is close to the end of its value range.
+        RunningOut = "running_out",
+        /// The inbox and the database do not match.
+        Identity = "identity",
+        /// Parts of the log cannot be read.
+        Damage = "damage",
+        /// The database has a lower offset than the lane had committed.
+        DatabaseWentBack = "database_went_back",
+        /// A lane is beyond the end of the log.
+        OffsetTooHigh = "offset_too_high",
+    }
+}
+
+impl Serialize for FindingKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// An inconsistency to report to the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The severity of a finding.
     pub severity: Severity,
-    /// The kind of the finding, in one word.
-    pub kind: &'static str,
+    /// The kind of the finding.
+    pub kind: FindingKind,
     /// Code of the flow, if the finding is about a flow.
     pub flow: Option<String>,
     /// Description with figures and possible causes.
@@ -153,15 +196,15 @@ struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    fn wrong(&mut self, kind: &'static str, detail: String) {
+    fn wrong(&mut self, kind: FindingKind, detail: String) {
         self.add(Severity::Wrong, kind, detail);
     }
 
-    fn look(&mut self, kind: &'static str, detail: String) {
+    fn look(&mut self, kind: FindingKind, detail: String) {
         self.add(Severity::Look, kind, detail);
     }
 
-    fn add(&mut self, severity: Severity, kind: &'static str, detail: String) {
+    fn add(&mut self, severity: Severity, kind: FindingKind, detail: String) {
         self.all.push(Finding { severity, kind, flow: self.flow.map(str::to_owned), detail });
     }
 }
@@ -170,7 +213,7 @@ fn check_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
     check_gaps(flow, findings);
     if let (count, Some(first)) = flow.stored.numbers.repeated() {
         findings.wrong(
-            "repeated",
+            FindingKind::Repeated,
             format!(
                 "{count} numbers belong to more than one message in data, the lowest is {first}; \
                  it is harmless only if last_msg_id was set back by hand"
@@ -179,20 +222,23 @@ fn check_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
     }
     if flow.outbox.repeated > 0 {
         let count = flow.outbox.repeated;
-        findings.wrong("repeated", format!("{count} numbers belong to more than one message in outbox"));
+        findings.wrong(
+            FindingKind::Repeated,
+            format!("{count} numbers belong to more than one message in outbox"),
+        );
     }
     check_counter(flow, findings);
     if flow.outbox.waiting > 0 && flow.outbox.attempts > 0 {
         let OutboxFacts { waiting, attempts, .. } = flow.outbox;
         let oldest = flow.outbox.oldest_seconds.unwrap_or(0);
         findings.look(
-            "failing_posts",
+            FindingKind::FailingPosts,
             format!("{waiting} messages wait to be posted, the oldest for {oldest} s, with up to {attempts} failed attempts"),
         );
     }
     for LaggingFacts { inbox, seconds } in &flow.lagging {
         findings.look(
-            "lagging",
+            FindingKind::Lagging,
             format!(
                 "the flow lags behind its lane in the inbox {inbox} for {seconds} s: its row in flows is locked by another \
                  session, the database rejects its messages (see the log), or the flow is catching up"
@@ -200,7 +246,7 @@ fn check_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
         );
     }
     if !flow.dead_letters.is_empty() {
-        findings.look("dead_letters", by_reason(&flow.dead_letters));
+        findings.look(FindingKind::DeadLetters, by_reason(&flow.dead_letters));
     }
 }
 
@@ -209,14 +255,15 @@ fn check_gaps(flow: &FlowFacts, findings: &mut Findings<'_>) {
     let found = format!("{ids} numbers in {count} gaps have no row in data, the first gap is {from} to {to}");
     if flow.every_number_has_rows {
         findings.wrong(
-            "gap",
+            FindingKind::Gap,
             format!(
                 "{found}; the schema rejects empty objects, so this is harmless only if schema, action \
                  or last_msg_id were changed, or rows were deleted"
             ),
         );
     } else {
-        findings.look("gap", format!("{found}: empty objects, posts of an earlier action, or a loss"));
+        findings
+            .look(FindingKind::Gap, format!("{found}: empty objects, posts of an earlier action, or a loss"));
     }
 }
 
@@ -230,7 +277,7 @@ fn check_counter(flow: &FlowFacts, findings: &mut Findings<'_>) {
     for (table, highest) in numbered {
         if let Some(highest) = highest.filter(|highest| *highest > counter) {
             findings.wrong(
-                "counter_too_low",
+                FindingKind::CounterTooLow,
                 format!(
                     "last_msg_id is {counter}, but {table} has number {highest}: the next messages \
                      repeat numbers; set it to {highest} while the gateway is down"
@@ -242,7 +289,7 @@ fn check_counter(flow: &FlowFacts, findings: &mut Findings<'_>) {
         flow.stored.numbers.last().filter(|last| flow.every_number_has_rows && *last < counter)
     {
         findings.look(
-            "counter_ahead",
+            FindingKind::CounterAhead,
             format!(
                 "last_msg_id is {counter}, but the last number in data is {last}: it was set by hand, \
                  the action was changed, rows were deleted, or there is a loss"
@@ -251,24 +298,24 @@ fn check_counter(flow: &FlowFacts, findings: &mut Findings<'_>) {
     }
     if flow.stored.rows_without_number > 0 {
         let rows = flow.stored.rows_without_number;
-        findings.look("no_number", format!("{rows} rows in data have no number"));
+        findings.look(FindingKind::NoNumber, format!("{rows} rows in data have no number"));
     }
 }
 
 fn check_tables(facts: &Facts, findings: &mut Findings<'_>) {
     for (code, rows) in &facts.strange_codes {
         findings.look(
-            "no_such_flow",
+            FindingKind::NoSuchFlow,
             format!("{rows} rows in data have the code {code:?} of no flow: the flow was renamed or deleted"),
         );
     }
     if facts.rows_without_code > 0 {
         let rows = facts.rows_without_code;
-        findings.look("no_number", format!("{rows} rows in data have no code of a flow"));
+        findings.look(FindingKind::NoNumber, format!("{rows} rows in data have no code of a flow"));
     }
     for (flow, waiting) in &facts.strange_posts {
         findings.look(
-            "no_such_flow",
+            FindingKind::NoSuchFlow,
             format!("{waiting} messages in outbox belong to the deleted flow {flow}; they are still posted"),
         );
     }
@@ -280,17 +327,17 @@ fn check_tables(facts: &Facts, findings: &mut Findings<'_>) {
             Some(_) => continue,
         };
         findings.look(
-            "no_lease",
+            FindingKind::NoLease,
             format!(
                 "{waiting} messages in outbox belong to {owner}, {lease}: a running gateway takes them over"
             ),
         );
     }
     if !facts.dead_letters.is_empty() {
-        findings.look("dead_letters", by_reason(&facts.dead_letters));
+        findings.look(FindingKind::DeadLetters, by_reason(&facts.dead_letters));
     }
     for sentence in &facts.running_out {
-        findings.look("running_out", sentence.clone());
+        findings.look(FindingKind::RunningOut, sentence.clone());
     }
 }
 

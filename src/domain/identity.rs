@@ -88,31 +88,20 @@ pub struct Start {
     pub resume: Option<Resume>,
 }
 
-/// The state of a registered start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartState {
-    /// The gateway runs, or was killed.
-    Running,
-    /// The gateway shut down and left messages in its inbox.
-    Ended,
-    /// The gateway shut down, and all its messages are in the database.
-    Drained,
+named_enum! {
+    /// The state of a registered start.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum StartState {
+        /// The gateway runs, or was killed.
+        Running = "running",
+        /// The gateway shut down and left messages in its inbox.
+        Ended = "ended",
+        /// The gateway shut down, and all its messages are in the database.
+        Drained = "drained",
+    }
 }
 
 impl StartState {
-    /// All states.
-    pub const ALL: [StartState; 3] = [Self::Running, Self::Ended, Self::Drained];
-
-    /// The value in the table.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Ended => "ended",
-            Self::Drained => "drained",
-        }
-    }
-
     /// Parses the value in the table. An unknown value counts as running, which is the safe interpretation.
     #[must_use]
     pub fn parse(word: &str) -> StartState {

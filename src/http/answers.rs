@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::metrics_text::MetricsText;
 use crate::observe::Telemetry;
-use crate::observe::health::Reason;
+use crate::observe::health::{StartupStep, Unready};
 use crate::observe::metrics::CONTENT_TYPE as METRICS;
 
 const PATHS: &str = "There are /health/live, /health/ready, /health/startup and /metrics.\n";
@@ -73,9 +73,9 @@ async fn ready(telemetry: Data<Telemetry>) -> HttpResponse {
     answer(ready).json(Ready { ready, reasons })
 }
 
-impl From<Reason> for Since {
-    fn from(Reason { reason, since }: Reason) -> Self {
-        Self { reason, since: rfc3339(since) }
+impl From<Unready> for Since {
+    fn from(Unready { reason, since }: Unready) -> Self {
+        Self { reason: reason.as_str(), since: rfc3339(since) }
     }
 }
 
@@ -88,6 +88,7 @@ struct Startup {
 
 async fn startup(telemetry: Data<Telemetry>) -> HttpResponse {
     let (since, missing) = telemetry.health.missing_steps();
+    let missing: Vec<_> = missing.into_iter().map(StartupStep::as_str).collect();
     let started = missing.is_empty();
     answer(started).json(Startup { started, missing, since: rfc3339(since) })
 }

@@ -13,33 +13,42 @@ use super::snapshot::InboxRefusal;
 /// replacement can be expected any more.
 pub const DEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A step of the startup. Processing the backlog is not a step: the backlog may be large or the database down, and a
-/// restart would not help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StartupStep {
-    /// The inbox is open: its log is recovered and its tables are loaded.
-    Inbox,
-    /// The database is migrated, and the broker address has been read from it.
-    Database,
-    /// Each lane is fenced: its offset is known, and so are the inbox records to process again.
-    Lanes,
+named_enum! {
+    /// A step of the startup. Processing the backlog is not a step: the backlog may be large or the database down, and
+    /// a restart would not help.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum StartupStep {
+        /// The inbox is open: its log is recovered and its tables are loaded.
+        Inbox = "inbox",
+        /// The database is migrated, and the broker address has been read from it.
+        Database = "database",
+        /// Each lane is fenced: its offset is known, and so are the inbox records to process again.
+        Lanes = "lanes",
+    }
 }
 
-impl StartupStep {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Inbox => "inbox",
-            Self::Database => "database",
-            Self::Lanes => "lanes",
-        }
+named_enum! {
+    /// A reason for not accepting messages, with its name in the response of the probe.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum UnreadyReason {
+        /// The startup is not done.
+        Starting = "starting",
+        /// No connection carries a granted subscription.
+        NotSubscribed = "not_subscribed",
+        /// The inbox is full.
+        InboxFull = "inbox_full",
+        /// The disk refuses writes.
+        InboxNotWritable = "inbox_not_writable",
+        /// The process is draining.
+        Draining = "draining",
     }
 }
 
 /// A reason for not accepting messages, and its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reason {
-    /// Identifier of the reason, as in the response of the probe.
-    pub reason: &'static str,
+pub struct Unready {
+    /// The reason.
+    pub reason: UnreadyReason,
     /// Time at which the reason began.
     pub since: SystemTime,
 }
@@ -114,25 +123,24 @@ impl Health {
 
     /// Returns the start time of the process, and the startup steps that are not done yet.
     #[must_use]
-    pub fn missing_steps(&self) -> (SystemTime, Vec<&'static str>) {
+    pub fn missing_steps(&self) -> (SystemTime, Vec<StartupStep>) {
         let notes = self.notes();
-        (notes.started_at, notes.missing.iter().map(|step| step.as_str()).collect())
+        (notes.started_at, notes.missing.clone())
     }
 
     /// Returns all reasons for not accepting messages. The process is ready if there is none.
     #[must_use]
-    pub fn reasons(&self, refusal: Option<InboxRefusal>) -> Vec<Reason> {
+    pub fn reasons(&self, refusal: Option<InboxRefusal>) -> Vec<Unready> {
         let notes = self.notes();
-        let starting =
-            (!notes.missing.is_empty()).then_some(Reason { reason: "starting", since: notes.started_at });
+        let starting = (!notes.missing.is_empty()).then_some((UnreadyReason::Starting, notes.started_at));
         let not_subscribed =
-            (!notes.subscribed).then_some(Reason { reason: "not_subscribed", since: notes.subscribed_since });
-        let refusal = refusal.map(|refusal| Reason {
-            reason: if refusal.is_full { "inbox_full" } else { "inbox_not_writable" },
-            since: refusal.since,
+            (!notes.subscribed).then_some((UnreadyReason::NotSubscribed, notes.subscribed_since));
+        let refusal = refusal.map(|InboxRefusal { is_full, since }| {
+            (if is_full { UnreadyReason::InboxFull } else { UnreadyReason::InboxNotWritable }, since)
         });
-        let draining = notes.draining_since.map(|since| Reason { reason: "draining", since });
-        [starting, not_subscribed, refusal, draining].into_iter().flatten().collect()
+        let draining = notes.draining_since.map(|since| (UnreadyReason::Draining, since));
+        let reasons = [starting, not_subscribed, refusal, draining].into_iter().flatten();
+        reasons.map(|(reason, since)| Unready { reason, since }).collect()
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -153,7 +161,7 @@ mod tests {
     use super::*;
 
     fn words(health: &Health) -> Vec<&'static str> {
-        health.reasons(None).iter().map(|reason| reason.reason).collect()
+        health.reasons(None).iter().map(|unready| unready.reason.as_str()).collect()
     }
 
     fn started() -> Health {
@@ -168,13 +176,13 @@ mod tests {
     fn startup_completes_when_all_lanes_are_open() {
         let health = Health::default();
         health.mark_done(StartupStep::Inbox);
-        assert_eq!(health.missing_steps().1, ["database", "lanes"]);
+        assert_eq!(health.missing_steps().1, [StartupStep::Database, StartupStep::Lanes]);
         health.mark_done(StartupStep::Database);
         health.mark_lane_opened(0, 2);
         health.mark_lane_opened(0, 2);
-        assert_eq!(health.missing_steps().1, ["lanes"]);
+        assert_eq!(health.missing_steps().1, [StartupStep::Lanes]);
         health.mark_lane_opened(1, 2);
-        assert_eq!(health.missing_steps().1, [""; 0]);
+        assert_eq!(health.missing_steps().1, []);
     }
 
     #[test]
@@ -198,7 +206,9 @@ mod tests {
         let since = SystemTime::UNIX_EPOCH;
         for (is_full, reason) in [(true, "inbox_full"), (false, "inbox_not_writable")] {
             let refusal = Some(InboxRefusal { is_full, since });
-            assert_eq!(health.reasons(refusal), [Reason { reason, since }]);
+            let found: Vec<_> =
+                health.reasons(refusal).iter().map(|u| (u.reason.as_str(), u.since)).collect();
+            assert_eq!(found, [(reason, since)]);
         }
     }
 

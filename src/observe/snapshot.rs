@@ -25,7 +25,7 @@ pub struct ActorReading {
     /// Current state of the actor.
     pub state: &'static str,
     /// All possible states.
-    pub states: &'static [&'static str],
+    pub states: Vec<&'static str>,
     /// Messages waiting or being handled.
     pub depth: usize,
     /// Capacity of the mailbox in messages.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::health::{DEAD_TIMEOUT, Health, Reason};
+use super::health::{DEAD_TIMEOUT, Health, Unready};
 use super::metrics::Metrics;
 use super::snapshot::{InboxReading, Snapshot};
 use crate::domain::suspend_detector::SuspendDetector;
@@ -91,7 +91,7 @@ impl Telemetry {
 
     /// Returns all reasons for not accepting messages.
     #[must_use]
-    pub fn unready_reasons(&self) -> Vec<Reason> {
+    pub fn unready_reasons(&self) -> Vec<Unready> {
         self.health.reasons(self.inbox().and_then(|inbox| inbox.refusal))
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Findings;
+use super::{FindingKind, Findings};
 use crate::domain::message::Offset;
 
 /// The contents of an inbox directory.
@@ -52,7 +52,7 @@ pub(super) fn check(inbox: &InboxFacts, findings: &mut Findings<'_>) {
         check_damage(inbox, findings);
     }
     for mismatch in &inbox.mismatches {
-        findings.look("identity", mismatch.clone());
+        findings.look(FindingKind::Identity, mismatch.clone());
     }
     for lane in &inbox.lanes {
         check_set_back(lane, findings);
@@ -69,11 +69,12 @@ fn check_damage(inbox: &InboxFacts, findings: &mut Findings<'_>) {
     let is_before = |lane: &LaneFacts| done_below(lane) < inbox.damaged_below;
     if inbox.lanes.iter().any(is_before) {
         findings.wrong(
-            "damage",
+            FindingKind::Damage,
             format!("{found}, and not all lanes are past them: their messages are lost; the next start keeps a copy in quarantine"),
         );
     } else {
-        findings.look("damage", format!("{found}; their messages were processed before, or are lost"));
+        findings
+            .look(FindingKind::Damage, format!("{found}; their messages were processed before, or are lost"));
     }
 }
 
@@ -82,7 +83,7 @@ fn check_set_back(lane: &LaneFacts, findings: &mut Findings<'_>) {
     let now = lane.next_offset.unwrap_or(0);
     let Some(committed) = lane.committed.filter(|committed| *committed > now) else { return };
     findings.wrong(
-        "database_went_back",
+        FindingKind::DatabaseWentBack,
         format!(
             "lane {} was committed up to offset {committed}, but the database has offset {now}: a backup was restored, or a \
              failover lost the last commits. A running gateway processes the messages again that the inbox holds",
@@ -99,17 +100,18 @@ fn check_lane(inbox: &InboxFacts, lane: u32, next: Offset, findings: &mut Findin
             inbox.never_issued
         );
         if inbox.in_use {
-            findings.wrong("offset_too_high", format!("{found}, and the next messages are skipped"));
+            findings.wrong(FindingKind::OffsetTooHigh, format!("{found}, and the next messages are skipped"));
         } else {
-            findings.look("offset_too_high", format!("{found}; the next start issues offsets above it"));
+            findings
+                .look(FindingKind::OffsetTooHigh, format!("{found}; the next start issues offsets above it"));
         }
     } else if inbox.newest_base.is_some_and(|newest| next > inbox.end.max(newest)) {
         let found = format!("lane {lane} is at offset {next} in SQL, but the log ends at {}", inbox.end);
         if inbox.in_use {
-            findings.wrong("offset_too_high", format!("{found}: the next messages are skipped"));
+            findings.wrong(FindingKind::OffsetTooHigh, format!("{found}: the next messages are skipped"));
         } else {
             findings.look(
-                "offset_too_high",
+                FindingKind::OffsetTooHigh,
                 format!("{found}: its end was lost, by a power failure or by hand, after the commit in SQL"),
             );
         }

@@ -19,7 +19,7 @@ fn of_inbox(inbox: InboxFacts) -> Vec<(Severity, &'static str)> {
 }
 
 fn kinds(facts: &Facts) -> Vec<(Severity, &'static str)> {
-    check(facts).into_iter().map(|finding| (finding.severity, finding.kind)).collect()
+    check(facts).into_iter().map(|finding| (finding.severity, finding.kind.as_str())).collect()
 }
 
 #[test]

@@ -7,38 +7,26 @@ use std::time::Duration;
 use super::histogram::{BYTES, DURATIONS, Histogram, MESSAGES};
 use super::known::Known;
 
-/// Kind of a database failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The connection failed or broke.
-    Connection,
-    /// The transaction was a deadlock victim.
-    Deadlock,
-    /// Waiting for a lock timed out.
-    Lock,
-    /// The database cannot execute statements: full disk, missing table, missing privileges.
-    Outage,
-    /// The database rejected a value.
-    Poison,
-    /// A statement timed out without an answer.
-    Silent,
+named_enum! {
+    /// Kind of a database failure.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum ErrorKind {
+        /// The connection failed or broke.
+        Connection = "connection",
+        /// The transaction was a deadlock victim.
+        Deadlock = "deadlock",
+        /// Waiting for a lock timed out.
+        Lock = "lock",
+        /// The database cannot execute statements: full disk, missing table, missing privileges.
+        Outage = "outage",
+        /// The database rejected a value.
+        Poison = "poison",
+        /// A statement timed out without an answer.
+        Silent = "silent",
+    }
 }
 
 impl ErrorKind {
-    const ALL: [ErrorKind; 6] =
-        [Self::Connection, Self::Deadlock, Self::Lock, Self::Outage, Self::Poison, Self::Silent];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Connection => "connection",
-            Self::Deadlock => "deadlock",
-            Self::Lock => "lock",
-            Self::Outage => "outage",
-            Self::Poison => "poison",
-            Self::Silent => "silent",
-        }
-    }
-
     /// Returns whether this failure affects every statement.
     fn means_down(self) -> bool {
         matches!(self, Self::Connection | Self::Outage | Self::Silent)

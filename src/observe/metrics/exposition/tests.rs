@@ -16,7 +16,7 @@ impl Snapshot for Fixed {
         vec![ActorReading {
             actor: "router".to_owned(),
             state: "running",
-            states: &["running", "down"],
+            states: vec!["running", "down"],
             depth: 3,
             capacity: 64,
             age: Duration::from_millis(1500),

@@ -3,6 +3,7 @@
 pub mod active_flows;
 pub mod audit;
 pub mod batch;
+pub mod broker;
 pub mod dead_letter;
 pub mod filter_trials;
 pub mod flow;

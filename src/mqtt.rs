@@ -37,13 +37,11 @@ mod requests;
 mod server;
 mod tls_files;
 mod tls_probe;
-mod version;
 mod watchdog;
 
-pub use credential::{Credential, CredentialError};
+pub use credential::CredentialError;
 pub use incoming::Incoming;
 pub use inspect::{CertificateSummary, certificates};
 pub use link::MqttLink;
 pub use options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, SessionEnd, Subscription};
-pub use server::{BrokerServer, MqttVersion};
-pub use tls_files::{TlsFileError, TlsFiles};
+pub use tls_files::TlsFileError;

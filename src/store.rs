@@ -57,8 +57,7 @@ pub use message_keys::forget_keys;
 pub(crate) use migrate::try_migration_lock;
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{
-    LoadServerError, MqttServer, MqttServers, ProtocolVersion, TlsColumns, load_mqtt_server,
-    load_mqtt_servers, load_mqtt_servers_before_migration,
+    LoadServerError, MqttServers, load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration,
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};

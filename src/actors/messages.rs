@@ -1,7 +1,7 @@
 //! The messages between the actors, in one place, to be read as one protocol.
 //!
 //! ```text
-//!  MqttActor ── ConnectionEstablished, ConnectionLost ──▶ FlowRegistryActor ── AnnounceConnection ──▶ MqttActor
+//!  MqttActor ── BrokerConnection, ConnectionLost ──▶ FlowRegistryActor ── AnnounceConnection ──▶ MqttActor
 //!  FlowRegistryActor ── Subscribe, Unsubscribe, ResyncSubscriptions, UseServers ──▶ MqttActor
 //!  FlowRegistryActor ── NewRoutingTable ──▶ RouterActor ── AnnounceTable ──▶ FlowRegistryActor
 //!  paho callback ── InboxGrew ──▶ RouterActor
@@ -16,13 +16,14 @@ use std::sync::Arc;
 use actix::Message;
 
 use crate::domain::batch::{Batch, BatchOutcome, Lane, OpenedLane};
+use crate::domain::broker::{Broker, BrokerConnection};
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
 use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
-use crate::mqtt::{BrokerServer, MqttError, SessionEnd};
+use crate::mqtt::{MqttError, SessionEnd};
 use crate::store::BatchFailure;
 
 /// To the MQTT actor: subscribes these filters. Answered after the SUBACK.
@@ -83,23 +84,14 @@ pub struct ResyncSubscriptions {
 #[rtype(result = "()")]
 pub struct UseServers {
     /// Brokers to connect to, in order of preference.
-    pub servers: Vec<BrokerServer>,
+    pub servers: Vec<Broker>,
     /// Reasons for which rows of the table are skipped.
     pub skipped: Vec<String>,
 }
 
 /// The broker accepted the connection.
-#[derive(Debug, Clone, Default, Message)]
-#[rtype(result = "()")]
-pub struct ConnectionEstablished {
-    /// `host:port` of the broker.
-    pub server: Arc<str>,
-    /// Whether messages carry subscription identifiers (MQTT 5).
-    pub names_subscriptions: bool,
-    /// Whether the broker announced support of `$share/…` (MQTT 5).
-    pub shares_subscriptions: bool,
-    /// Whether the broker resumed the session of an earlier connection.
-    pub session_kept: bool,
+impl Message for BrokerConnection {
+    type Result = ();
 }
 
 /// The connection to the broker is lost.

@@ -12,10 +12,11 @@ use super::actor_guard::ActorGuard;
 use super::directory::{Directory, Slot};
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
-    AnnounceConnection, ConnectionEstablished, ConnectionLost, Disconnect, ResyncSubscriptions, Subscribe,
-    SubscribeError, SubscribeOutcome, Unsubscribe, UseServers,
+    AnnounceConnection, ConnectionLost, Disconnect, ResyncSubscriptions, Subscribe, SubscribeError,
+    SubscribeOutcome, Unsubscribe, UseServers,
 };
 use super::report::whole_milliseconds;
+use crate::domain::broker::BrokerConnection;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionIdStore;
@@ -47,67 +48,43 @@ pub struct MqttParts {
     pub directory: Directory,
 }
 
-/// State of the connection, and whether its messages carry subscription identifiers.
+/// State of the connection.
 ///
 /// The link's thread maintains it and keeps running while the actor restarts. Events sent meanwhile do not reach the
 /// actor, so the actor reads this state when it starts.
 #[derive(Debug, Clone, Default)]
-pub struct LinkSession(Arc<Mutex<Option<Established>>>);
+pub struct LinkSession(Arc<Mutex<SessionState>>);
 
-#[derive(Debug, Clone)]
-struct Established {
-    names_subscriptions: bool,
-    shares_subscriptions: bool,
-    state: SessionState,
-    /// `host:port` of the broker.
-    server: Arc<str>,
-}
-
-/// State of the broker's session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SessionState {
-    /// New with this connection, without subscriptions.
-    Blank,
-    /// New with this connection.
-    New,
-    /// Resumed from an earlier connection.
-    Resumed,
+#[derive(Debug, Default)]
+struct SessionState {
+    connection: Option<BrokerConnection>,
+    /// Whether the session is new with this connection and has no subscriptions.
+    is_blank: bool,
 }
 
 impl LinkSession {
     /// Records a connection event and forwards it to the actor, if that is running.
     pub fn hear(&self, event: MqttEvent, actor: &Slot<MqttActor>) {
-        *lock(&self.0) = match event {
-            MqttEvent::Connected {
-                names_subscriptions,
-                shares_subscriptions,
-                session_kept,
-                ref server,
-                ..
-            } => Some(Established {
-                names_subscriptions,
-                shares_subscriptions,
-                state: if session_kept { SessionState::Resumed } else { SessionState::Blank },
-                server: Arc::from(server.as_str()),
-            }),
+        let connection = match &event {
+            MqttEvent::Connected(connection) => Some(connection.clone()),
             MqttEvent::Lost { .. }
             | MqttEvent::Left { .. }
             | MqttEvent::Unanswered { .. }
             | MqttEvent::Failed { .. }
             | MqttEvent::Stuck { .. } => None,
         };
+        let is_blank = connection.as_ref().is_some_and(|connection| !connection.session_kept);
+        *lock(&self.0) = SessionState { connection, is_blank };
         actor.tell(LinkEvent(event));
     }
 
-    fn established(&self) -> Option<Established> {
-        lock(&self.0).clone()
+    fn connection(&self) -> Option<BrokerConnection> {
+        lock(&self.0).connection.clone()
     }
 
     /// Whether the session has no subscriptions. Returns `true` once; the caller is expected to subscribe.
     fn take_blank(&self) -> bool {
-        let mut established = lock(&self.0);
-        let blank = established.as_mut().filter(|established| established.state == SessionState::Blank);
-        blank.map(|established| established.state = SessionState::New).is_some()
+        std::mem::take(&mut lock(&self.0).is_blank)
     }
 }
 
@@ -125,13 +102,10 @@ impl MqttActor {
 
     /// Requests a resubscription of all enabled flows from the registry, after a connect or on request.
     pub fn on_connect(&self) {
-        match self.parts.session.established() {
-            Some(Established { names_subscriptions, shares_subscriptions, state, server }) => {
+        match self.parts.session.connection() {
+            Some(connection) => {
                 self.guard.mailbox().set_state(ActorState::Running);
-                let session_kept = state == SessionState::Resumed;
-                let established =
-                    ConnectionEstablished { server, names_subscriptions, shares_subscriptions, session_kept };
-                self.parts.directory.registry.tell(established);
+                self.parts.directory.registry.tell(connection);
             }
             None => self.guard.mailbox().set_state(ActorState::Disconnected),
         }
@@ -140,8 +114,8 @@ impl MqttActor {
     /// Renews the identifiers of a kept session whose broker has lost them. Until the renewal, every message goes to
     /// all matching flows; waiting for the flows to load would prolong that.
     fn renew_identifiers(&self) {
-        let Some(Established { names_subscriptions: true, state: SessionState::Resumed, server, .. }) =
-            self.parts.session.established()
+        let Some(BrokerConnection { names_subscriptions: true, session_kept: true, server, .. }) =
+            self.parts.session.connection()
         else {
             return;
         };
@@ -169,7 +143,7 @@ impl MqttActor {
 
     /// Publishes the loss of the connection and returns `true`, unless a connection exists.
     fn show_disconnected(&self) -> bool {
-        let is_disconnected = self.parts.session.established().is_none();
+        let is_disconnected = self.parts.session.connection().is_none();
         if is_disconnected {
             self.guard.mailbox().set_state(ActorState::Disconnected);
         }
@@ -194,8 +168,15 @@ impl Handler<Envelope<LinkEvent>> for MqttActor {
         let (LinkEvent(event), mut handling) = envelope.open();
         crash_point!("mqtt-event");
         match event {
-            MqttEvent::Connected { server, version, names_subscriptions, session_kept, .. } => {
-                let (server, client_id) = (server.as_str(), self.parts.client_id.as_str());
+            MqttEvent::Connected(BrokerConnection {
+                server,
+                version,
+                names_subscriptions,
+                session_kept,
+                ..
+            }) => {
+                let (server, version) = (&*server, version.as_str());
+                let client_id = self.parts.client_id.as_str();
                 log::info!(
                     server, version, client_id, names_subscriptions, session_kept;
                     "Connected to the broker"
@@ -297,7 +278,7 @@ impl Handler<Envelope<ResyncSubscriptions>> for MqttActor {
         let parts = self.parts.clone();
         Box::pin(async move {
             let (ResyncSubscriptions { server, filters, with_ids }, _handling) = envelope.open();
-            if parts.session.established().is_none_or(|established| established.server != server) {
+            if parts.session.connection().is_none_or(|connection| connection.server != server) {
                 return Err(MqttError::NotConnected.into());
             }
             lock(&parts.subscription_ids).switch_broker(&server)?;
@@ -347,7 +328,7 @@ async fn subscribe(
     with_ids: bool,
 ) -> Result<Vec<SubscribeOutcome>, SubscribeError> {
     // The request was computed for an earlier connection.
-    if parts.session.established().is_none_or(|established| established.names_subscriptions != with_ids) {
+    if parts.session.connection().is_none_or(|connection| connection.names_subscriptions != with_ids) {
         return Err(MqttError::NotConnected.into());
     }
     let for_flows = filters.iter().map(|(filter, flows)| (filter.as_str(), flows.as_slice()));
@@ -403,23 +384,23 @@ mod tests {
     fn restarted_actor_knows_the_connection() {
         let (session, down) = (LinkSession::default(), Slot::new("mqtt", 1));
         let server = || "broker:1883".to_owned();
-        let connected = || MqttEvent::Connected {
-            server: server(),
-            version: "5",
-            names_subscriptions: true,
-            shares_subscriptions: true,
-            session_kept: true,
+        let connected = || {
+            MqttEvent::Connected(BrokerConnection {
+                names_subscriptions: true,
+                session_kept: true,
+                ..BrokerConnection::default()
+            })
         };
         session.hear(connected(), &down);
-        assert!(session.established().is_some_and(|session| session.names_subscriptions));
+        assert!(session.connection().is_some_and(|session| session.names_subscriptions));
         let lost =
             MqttEvent::Lost { server: server(), reason: String::new(), retry_in: Duration::from_secs(1) };
         session.hear(lost, &down);
-        assert!(session.established().is_none());
+        assert!(session.connection().is_none());
         session.hear(connected(), &down);
         session.hear(MqttEvent::Left { server: server(), reason: String::new() }, &down);
-        assert!(session.established().is_none());
+        assert!(session.connection().is_none());
         session.hear(connected(), &down);
-        assert!(session.established().is_some());
+        assert!(session.connection().is_some());
     }
 }

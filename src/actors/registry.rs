@@ -31,11 +31,11 @@ use super::actor_guard::ActorGuard;
 use super::directory::Directory;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
-    AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionEstablished, ConnectionLost, HandedOver,
-    ReloadFlows,
+    AnnounceConnection, AnnounceTable, AwaitHandover, ConnectionLost, HandedOver, ReloadFlows,
 };
 use super::report::kind_of;
 use crate::domain::active_flows::ActiveFlows;
+use crate::domain::broker::BrokerConnection;
 use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
 use crate::domain::replicas::Role;
@@ -97,7 +97,7 @@ pub struct RegistryParts {
 struct BrokerSession {
     connected: bool,
     /// Properties of the connection, from the CONNACK.
-    terms: ConnectionEstablished,
+    terms: BrokerConnection,
     holds: Holds,
 }
 
@@ -315,10 +315,10 @@ impl Handler<Envelope<ReloadFlows>> for FlowRegistryActor {
     }
 }
 
-impl Handler<Envelope<ConnectionEstablished>> for FlowRegistryActor {
+impl Handler<Envelope<BrokerConnection>> for FlowRegistryActor {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<ConnectionEstablished>, context: &mut Self::Context) {
+    fn handle(&mut self, envelope: Envelope<BrokerConnection>, context: &mut Self::Context) {
         let (terms, _handling) = envelope.open();
         if !terms.session_kept {
             self.active = ActiveFlows::default();

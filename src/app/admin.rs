@@ -115,7 +115,7 @@ impl Snapshot for Parts {
 pub(super) fn note_connection(observed: &Telemetry, event: &MqttEvent) {
     observed.health.set_subscribed(false);
     match event {
-        MqttEvent::Connected { .. } => observed.metrics.broker.connected(),
+        MqttEvent::Connected(_) => observed.metrics.broker.connected(),
         MqttEvent::Lost { .. } => observed.metrics.broker.lost(),
         MqttEvent::Left { .. } => observed.metrics.broker.mark_disconnected(),
         MqttEvent::Stuck { .. } => {}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::actors::InboxSignal;
+use crate::domain::broker::BrokerConnection;
 use crate::domain::message::Publication;
 use crate::domain::redelivery::InFlight;
 use crate::inbox::{AppendError, Inbox, RetainedMemory};
@@ -30,13 +31,13 @@ pub struct Intake {
 /// Records in the inbox how a connection event affects the session, before anything is subscribed.
 pub(super) fn track_session(inbox: &Inbox, client_id: &str, event: &MqttEvent) {
     let kept = match event {
-        MqttEvent::Connected { session_kept: false, .. } => inbox.begin_session(),
+        MqttEvent::Connected(BrokerConnection { session_kept: false, .. }) => inbox.begin_session(),
         // No CONNACK arrived: the broker may be restarting, or the CONNACK was lost after a new session began.
         MqttEvent::Unanswered { server, .. } => inbox.invalidate_session(&session_name(client_id, server)),
         MqttEvent::Failed { reason_code, server, .. } if *reason_code < 0 => {
             inbox.invalidate_session(&session_name(client_id, server))
         }
-        MqttEvent::Connected { .. }
+        MqttEvent::Connected(_)
         | MqttEvent::Lost { .. }
         | MqttEvent::Left { .. }
         | MqttEvent::Failed { .. }
@@ -290,14 +291,8 @@ mod tests {
     }
 
     fn connected(session_kept: bool) -> MqttEvent {
-        let server = "broker:1883".to_owned();
-        MqttEvent::Connected {
-            server,
-            version: "5",
-            names_subscriptions: true,
-            shares_subscriptions: true,
-            session_kept,
-        }
+        let server = "broker:1883".into();
+        MqttEvent::Connected(BrokerConnection { server, session_kept, ..BrokerConnection::default() })
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::domain::broker::BrokerConnection;
 use crate::domain::message::Publication;
 use crate::domain::topic::TopicFilter;
 use crate::domain::trie::FilterTrie;
@@ -70,7 +71,10 @@ impl MissingIds {
 
     /// Disables identifiers on a connection whose session goes without them.
     pub(super) fn amend(&self, event: &mut MqttEvent) {
-        let MqttEvent::Connected { server, names_subscriptions, session_kept, .. } = event else { return };
+        let MqttEvent::Connected(BrokerConnection { server, names_subscriptions, session_kept, .. }) = event
+        else {
+            return;
+        };
         let mut subscription_ids = lock(&self.subscription_ids);
         if !*session_kept && subscription_ids.id_uses().are_unreliable(server) {
             // If the change cannot be stored, the session keeps identifiers.

@@ -27,12 +27,13 @@ use super::startup::{Prepared, prepare_database, register_start};
 use crate::actors::messages::Shutdown;
 use crate::actors::remember_panics;
 use crate::actors::supervisor::SupervisorActor;
+use crate::domain::broker::Broker;
 use crate::domain::identity::Consent;
 use crate::inbox::Inbox;
 use crate::observe::logging;
 use crate::settings::Settings;
 use crate::store::outbox::Outbox;
-use crate::store::{Database, MqttServer, StoreError, forget_inbox, missing_file, remove_member};
+use crate::store::{Database, StoreError, forget_inbox, missing_file, remove_member};
 
 /// The result of a retirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +168,7 @@ fn exit_interrupted() -> ! {
 }
 
 /// Exits with the inbox in place for the next run. An orderly shutdown would delete the session connected last.
-fn exit_with_sessions_left(brokers: &[&MqttServer]) -> ! {
+fn exit_with_sessions_left(brokers: &[&Broker]) -> ! {
     for broker in brokers {
         log::error!(
             "Could not reach the broker {} to its end: when it is back, run this again with `--broker {}`; if it is not to \

@@ -18,13 +18,14 @@ use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{EXIT_FAILED, Factories, SessionEnd, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Mailbox, Slot};
+use crate::domain::broker::Broker;
 use crate::domain::processing::ProcessingRules;
 use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionIdStore};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::StartupStep;
 use crate::observe::{Telemetry, logging};
 use crate::settings::Settings;
-use crate::store::{BatchRules, MqttServer, OutboxGauge};
+use crate::store::{BatchRules, OutboxGauge};
 
 /// Permits of actors whose protocol bounds their messages to a few.
 const CONTROL_PERMITS: usize = 64;
@@ -185,7 +186,7 @@ impl<'a> Stage<'a> {
 
     fn link(
         &self,
-        servers: Vec<MqttServer>,
+        servers: Vec<Broker>,
         signal: &InboxSignal,
         mark: Option<Arc<EndMark>>,
         session: &LinkSession,
@@ -193,7 +194,7 @@ impl<'a> Stage<'a> {
     ) -> Result<MqttLink, StartError> {
         let settings = &self.settings;
         let options = BrokerOptions {
-            servers: servers.into_iter().map(Into::into).collect(),
+            servers,
             client_id: settings.mqtt.client_id.clone(),
             keepalive: settings.mqtt.keepalive,
             session_expiry_seconds: settings.mqtt.session_expiry_seconds,

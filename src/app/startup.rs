@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::StartError;
 use super::identity::{self, RegisteredStart};
 use crate::actors::kind_of;
+use crate::domain::broker::Broker;
 use crate::domain::identity::Consent;
 use crate::domain::routing_history::RoutingHistory;
 use crate::files;
@@ -13,8 +14,8 @@ use crate::inbox::{Inbox, InboxError, InboxOptions, KeptTables, MetaOrigin};
 use crate::observe::Telemetry;
 use crate::settings::{DatabaseSettings, Settings};
 use crate::store::{
-    Database, LoadServerError, MqttServer, MqttServers, StoreError, StoreLimits, answer_timeout,
-    check_tables, commit_risk, load_limits, load_mqtt_servers, migrate, protection, with_timeout,
+    Database, LoadServerError, MqttServers, StoreError, StoreLimits, answer_timeout, check_tables,
+    commit_risk, load_limits, load_mqtt_servers, migrate, protection, with_timeout,
 };
 
 /// Delay between two attempts to reach the database at startup.
@@ -107,7 +108,7 @@ pub(super) fn tables_of_before(kept: &KeptTables) -> Result<RoutingHistory, Inbo
 pub(super) struct Prepared {
     pub(super) limits: StoreLimits,
     /// Brokers in the order of connection attempts.
-    pub(super) servers: Vec<MqttServer>,
+    pub(super) servers: Vec<Broker>,
     /// Reasons for which rows of the table are skipped.
     pub(super) skipped: Vec<String>,
 }

@@ -9,7 +9,8 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::timeout;
 
 use super::check::{CheckFailure, CheckReport, CheckResult};
-use crate::mqtt::{BrokerOptions, BrokerServer, MqttEvent, MqttLink, certificates};
+use crate::domain::broker::{Broker, MqttVersion};
+use crate::mqtt::{BrokerOptions, MqttEvent, MqttLink, certificates};
 use crate::observe::check_writable;
 use crate::settings::{DatabaseSettings, Servers, Settings};
 use crate::store::{self, Access, Database, StoreError};
@@ -181,7 +182,7 @@ async fn brokers(database: &Database, settings: &Settings, report: &mut CheckRep
         }
     };
     for server in servers.usable {
-        broker(&server.into(), settings, report).await?;
+        broker(&server, settings, report).await?;
     }
     for error in servers.skipped {
         report.add(
@@ -192,7 +193,7 @@ async fn brokers(database: &Database, settings: &Settings, report: &mut CheckRep
     Ok(())
 }
 
-async fn broker(server: &BrokerServer, settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
+async fn broker(server: &Broker, settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
     let address = server.address();
     let failed =
         |reason: &dyn std::fmt::Display, remedy| CheckFailure::new(&format!("{address}: {reason}"), remedy);
@@ -233,7 +234,7 @@ async fn broker(server: &BrokerServer, settings: &Settings, report: &mut CheckRe
 }
 
 /// Opens a plain TCP connection first, because its errors are more precise than the errors of the client library.
-async fn reach(server: &BrokerServer) -> io::Result<()> {
+async fn reach(server: &Broker) -> io::Result<()> {
     timeout(BROKER_TIMEOUT, TcpStream::connect((server.host.as_str(), server.port))).await??;
     Ok(())
 }
@@ -241,7 +242,7 @@ async fn reach(server: &BrokerServer) -> io::Result<()> {
 /// Connects with a separate client id and without a session, so that a running gateway keeps its session.
 ///
 /// Returns the MQTT version. Fails with the broker's reason code, if any, and the reason.
-async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static str, (Option<i32>, String)> {
+async fn connect(server: &Broker, settings: &Settings) -> Result<MqttVersion, (Option<i32>, String)> {
     let options = BrokerOptions {
         servers: vec![server.clone()],
         client_id: format!("{}-check-{}", settings.mqtt.client_id, std::process::id()),
@@ -266,11 +267,11 @@ async fn connect(server: &BrokerServer, settings: &Settings) -> Result<&'static 
 }
 
 /// Waits for the broker's final answer. The client tries another MQTT version after an attempt without an answer.
-async fn answer(events: &mut UnboundedReceiver<MqttEvent>) -> Result<&'static str, (Option<i32>, String)> {
+async fn answer(events: &mut UnboundedReceiver<MqttEvent>) -> Result<MqttVersion, (Option<i32>, String)> {
     loop {
         return match events.recv().await {
             Some(MqttEvent::Unanswered { .. }) => continue,
-            Some(MqttEvent::Connected { version, .. }) => Ok(version),
+            Some(MqttEvent::Connected(connection)) => Ok(connection.version),
             Some(MqttEvent::Failed { reason_code, reason, .. }) => Err((
                 Some(reason_code),
                 format!("MQTT connection failed with reason code: {reason_code} ({reason})"),

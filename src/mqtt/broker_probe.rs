@@ -4,8 +4,8 @@ use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use super::server::BrokerServer;
 use super::tls_probe;
+use crate::domain::broker::Broker;
 
 /// Short, because the probe runs only after a failed connection attempt.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,7 +24,7 @@ pub(super) fn probe_tcp(host: &str, port: u16) -> io::Result<()> {
 
 /// Returns why the broker is unreachable, as far as TCP and TLS show. Blocks for some seconds at most, apart from the
 /// DNS lookup.
-pub(super) fn probe(server: &BrokerServer) -> Result<(), String> {
+pub(super) fn probe(server: &Broker) -> Result<(), String> {
     probe_tcp(&server.host, server.port).map_err(|error| error.to_string())?;
     match &server.tls {
         Some(files) => tls_probe::handshake(server, files).map(|_| ()),

@@ -17,14 +17,12 @@ use paho_mqtt::{
 
 use secrecy::ExposeSecret;
 
-use super::credential::Credential;
 use super::failure::ConnectFailure;
 use super::incoming::{Incoming, convert_message};
 use super::input::{ConnectionLoss, Input};
 use super::options::{BrokerOptions, MqttError};
 use super::relay::{Credentials, Relay, RelayRoute, Token};
-use super::server::BrokerServer;
-use super::version::Version;
+use crate::domain::broker::{Broker, Credential, MqttVersion};
 use crate::domain::redelivery::RECEIVE_MAXIMUM;
 use crate::settings::CredentialSettings;
 
@@ -46,7 +44,7 @@ pub(super) struct Clients {
     on_incoming: OnIncoming,
     inputs: Sender<Input>,
     token: Token,
-    by_version: Vec<(Version, Client)>,
+    by_version: Vec<(MqttVersion, Client)>,
 }
 
 #[derive(Clone)]
@@ -68,7 +66,7 @@ impl Clients {
         let (options, on_incoming, inputs) = (options.clone(), Arc::clone(on_incoming), inputs.clone());
         let mut clients =
             Clients { options, on_incoming, inputs, token: Token::new(), by_version: Vec::new() };
-        for version in [Version::V5, Version::V311] {
+        for version in [MqttVersion::V5, MqttVersion::V311] {
             clients.by_version.push((version, clients.client(version)?));
         }
         Ok(clients)
@@ -76,7 +74,7 @@ impl Clients {
 
     /// Replaces the client after a lost connection. The old client would publish unacknowledged messages again, for
     /// ever if the broker closes the connection over them.
-    pub(super) fn renew(&mut self, version: Version) {
+    pub(super) fn renew(&mut self, version: MqttVersion) {
         match self.client(version) {
             Ok(renewed) => {
                 for (_, client) in self.by_version.iter_mut().filter(|(of, _)| *of == version) {
@@ -96,8 +94,8 @@ impl Clients {
     /// Starts an attempt, or returns why it cannot succeed. `first` means the first broker of the list.
     pub(super) fn connect(
         &self,
-        server: &BrokerServer,
-        version: Version,
+        server: &Broker,
+        version: MqttVersion,
         first: bool,
     ) -> Result<(Client, Relay, ConnectToken), ConnectFailure> {
         let found = self.by_version.iter().find(|(of, _)| *of == version);
@@ -119,11 +117,11 @@ impl Clients {
     fn connect_options(
         &self,
         relay: &Relay,
-        version: Version,
+        version: MqttVersion,
         first: bool,
     ) -> Result<ConnectOptions, ConnectFailure> {
         let mut builder = match version {
-            Version::V5 => {
+            MqttVersion::V5 => {
                 let expiry = self.options.session_expiry_seconds;
                 let expiry = if first { expiry } else { expiry.min(LATER_SESSION_SECONDS) };
                 let properties = properties_v5(expiry).map_err(|error| ConnectFailure::unprepared(&error))?;
@@ -132,7 +130,7 @@ impl Clients {
                 builder.clean_start(false).properties(properties);
                 builder
             }
-            Version::V311 => {
+            MqttVersion::V311 => {
                 let mut builder = ConnectOptionsBuilder::with_mqtt_version(MQTT_VERSION_3_1_1);
                 builder.clean_session(false);
                 builder
@@ -148,7 +146,7 @@ impl Clients {
         Ok(builder.finalize())
     }
 
-    fn client(&self, version: Version) -> Result<Client, MqttError> {
+    fn client(&self, version: MqttVersion) -> Result<Client, MqttError> {
         let paho = CreateOptionsBuilder::new()
             // Every attempt sets its own URI.
             .server_uri("tcp://127.0.0.1:1883")
@@ -156,8 +154,8 @@ impl Clients {
             // The inbox is the persistence; paho's own queues must hold nothing else.
             .persistence(PersistenceType::None)
             .mqtt_version(match version {
-                Version::V5 => MQTT_VERSION_5,
-                Version::V311 => MQTT_VERSION_3_1_1,
+                MqttVersion::V5 => MQTT_VERSION_5,
+                MqttVersion::V311 => MQTT_VERSION_3_1_1,
             })
             .create_client()
             .map_err(|error| MqttError::Client(error.to_string()))?;
@@ -167,7 +165,7 @@ impl Clients {
         // Runs on the receiving thread, before the first message of the connection.
         paho.set_connected_callback(move |_| {
             let server = of.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let in_flight_bounded = version == Version::V5;
+            let in_flight_bounded = version == MqttVersion::V5;
             begins(Incoming::ConnectionBegins { server: &server, in_flight_bounded });
         });
         let (on_incoming, token) = (Arc::clone(&self.on_incoming), self.token.clone());
@@ -193,12 +191,12 @@ impl Clients {
 }
 
 /// Whether an attempt would reach the broker.
-pub(super) fn is_prepared(server: &BrokerServer, allowed: &CredentialSettings) -> bool {
+pub(super) fn is_prepared(server: &Broker, allowed: &CredentialSettings) -> bool {
     prepare(server, allowed).is_ok()
 }
 
 /// Reads the credentials and validates the TLS files. Both may change between attempts.
-fn prepare(server: &BrokerServer, allowed: &CredentialSettings) -> Result<Credentials, ConnectFailure> {
+fn prepare(server: &Broker, allowed: &CredentialSettings) -> Result<Credentials, ConnectFailure> {
     let in_row = |error: &dyn Display| format!("{error} (MQTT server with id {})", server.id);
     if let Some(files) = &server.tls {
         files.read(Utc::now().timestamp()).map_err(|error| ConnectFailure::unprepared(&in_row(&error)))?;

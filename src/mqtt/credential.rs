@@ -11,18 +11,14 @@
 //! mistaken for one.
 
 use std::env;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
+use crate::domain::broker::Credential;
 use crate::files::read_regular;
 use crate::settings::CredentialSettings;
-
-/// User name or password, or a reference to it.
-#[derive(Clone)]
-pub struct Credential(SecretString);
 
 /// MQTT stores the length of a password in 16 bits.
 const MAX_BYTES: u64 = 65_535;
@@ -90,15 +86,9 @@ enum Source<'a> {
 }
 
 impl Credential {
-    /// Creates a credential from the text in the table.
-    #[must_use]
-    pub fn new(text: impl Into<SecretString>) -> Credential {
-        Credential(text.into())
-    }
-
     /// Reads the current value.
     pub(super) fn read(&self, allowed: &CredentialSettings) -> Result<SecretString, CredentialError> {
-        let reference = self.0.expose_secret();
+        let reference = self.expose();
         let value = match Source::of(reference) {
             Source::Itself(text) => return Ok(SecretString::from(text)),
             Source::File(path) => read_file(reference, Path::new(path), allowed)?,
@@ -167,21 +157,6 @@ fn is_name(text: &str) -> bool {
     text.starts_with(is_letter) && text.chars().all(|c| is_letter(c) || c.is_ascii_digit())
 }
 
-/// Compares the text of the table, not the values.
-impl PartialEq for Credential {
-    fn eq(&self, other: &Credential) -> bool {
-        self.0.expose_secret() == other.0.expose_secret()
-    }
-}
-
-impl Eq for Credential {}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential([hidden])")
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -190,6 +165,7 @@ mod tests {
 
     use proptest::prelude::*;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use secrecy::ExposeSecret;
     use tempfile::TempDir;
 
     use super::*;

@@ -32,8 +32,9 @@ use super::input::{Input, progress_waker};
 use super::options::{BrokerOptions, MqttError, MqttEvent, SessionEnd};
 use super::reconnect::Reconnect;
 use super::requests::Requests;
-use super::server::{BrokerServer, ServerList};
+use super::server::ServerList;
 use super::watchdog::Heartbeat;
+use crate::domain::broker::Broker;
 
 /// Time after which an attempt counts as overdue. Paho normally ends attempts earlier.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3 * CONNECT_TIMEOUT.as_secs());
@@ -53,7 +54,7 @@ pub(super) struct Driver {
     overdue_since: Option<Instant>,
     reconnect: Reconnect,
     /// Broker at which the next round starts; `None`: the first of the list.
-    next_round: Option<Arc<BrokerServer>>,
+    next_round: Option<Arc<Broker>>,
     requests: Requests,
     /// Callers that wait for the disconnect.
     leaving: Vec<oneshot::Sender<Result<(), MqttError>>>,
@@ -157,7 +158,7 @@ impl Driver {
     }
 
     /// Applies a new broker list. The connection stays if its broker is in the list unchanged.
-    fn replace_servers(&mut self, servers: Vec<BrokerServer>) {
+    fn replace_servers(&mut self, servers: Vec<Broker>) {
         if servers.is_empty() || !self.servers.replace(servers) {
             return;
         }

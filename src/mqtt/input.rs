@@ -9,8 +9,7 @@ use tokio::sync::oneshot;
 
 use super::options::{MqttError, SessionEnd};
 use super::requests::Request;
-use super::server::BrokerServer;
-use super::version::Version;
+use crate::domain::broker::{Broker, MqttVersion};
 
 pub(super) enum Input {
     /// Connect, and reconnect after every loss.
@@ -22,11 +21,11 @@ pub(super) enum Input {
     /// Disconnect, and stay disconnected.
     Disconnect(SessionEnd, oneshot::Sender<Result<(), MqttError>>),
     /// Replace the broker list.
-    Servers(Vec<BrokerServer>),
+    Servers(Vec<Broker>),
     /// Paho reports the loss of a connection.
-    Lost { version: Version, loss: ConnectionLoss },
+    Lost { version: MqttVersion, loss: ConnectionLoss },
     /// A broker that precedes the current one in the list accepts connections again.
-    PreferredBroker(Arc<BrokerServer>),
+    PreferredBroker(Arc<Broker>),
     /// An operation of paho has completed: poll its tokens.
     Progress,
 }

@@ -3,8 +3,8 @@
 use chrono::Utc;
 
 use super::certificate::{Certificate, format_time};
-use super::server::BrokerServer;
 use super::tls_probe::handshake;
+use crate::domain::broker::Broker;
 
 /// Remaining validity that triggers a warning: 30 days, in seconds.
 const WARNING_SECONDS: i64 = 30 * 24 * 3600;
@@ -21,7 +21,7 @@ pub struct CertificateSummary {
 /// Returns the certificate of the broker and, if configured, the client certificate. Without TLS the list is empty.
 ///
 /// Blocks for some seconds at most. Fails with the cause of a failed handshake.
-pub fn certificates(server: &BrokerServer) -> Result<Vec<CertificateSummary>, String> {
+pub fn certificates(server: &Broker) -> Result<Vec<CertificateSummary>, String> {
     let Some(files) = &server.tls else { return Ok(Vec::new()) };
     let now = Utc::now().timestamp();
     let theirs = handshake(server, files)?;

@@ -16,8 +16,8 @@ use super::input::Input;
 use super::options::{BrokerOptions, MqttError, MqttEvent, RefusedCode, SessionEnd, Subscription};
 use super::packet::{Answers, PROBE_FILTER};
 use super::requests::{Request, RequestKind};
-use super::server::BrokerServer;
 use super::watchdog::{Heartbeat, watch};
+use crate::domain::broker::Broker;
 
 /// Time that [`MqttLink::disconnect`] waits for the MQTT client, which a blocked message callback delays.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ impl MqttLink {
 
     /// Replaces the broker list, in the order of attempts; an empty list changes nothing. If the connected broker is
     /// removed or changed, the link reconnects to the first of the list.
-    pub fn use_servers(&self, servers: Vec<BrokerServer>) {
+    pub fn use_servers(&self, servers: Vec<Broker>) {
         // The thread ends only with the process, so the send cannot fail.
         let _ = self.inputs.send(Input::Servers(servers));
     }

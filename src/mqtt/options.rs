@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paho_mqtt::ReasonCode;
 
-use super::server::BrokerServer;
+use crate::domain::broker::{Broker, BrokerConnection};
 use crate::domain::message::SubscriptionId;
 use crate::settings::CredentialSettings;
 
@@ -13,7 +13,7 @@ use crate::settings::CredentialSettings;
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
     /// Brokers in the order of attempts.
-    pub servers: Vec<BrokerServer>,
+    pub servers: Vec<Broker>,
     /// MQTT client id, which names the session at the broker. Two clients with the same id disconnect each other.
     pub client_id: String,
     /// Maximum silence before the connection counts as dead; zero disables the check.
@@ -33,18 +33,7 @@ pub struct BrokerOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MqttEvent {
     /// Connected. Earlier subscriptions may or may not still exist: subscribe again.
-    Connected {
-        /// `host:port` of the broker.
-        server: String,
-        /// `"5"` or `"3.1.1"`.
-        version: &'static str,
-        /// Whether messages carry the identifiers of the subscriptions that they matched.
-        names_subscriptions: bool,
-        /// Whether the broker supports shared subscriptions. Always false with MQTT 3.1.1, which cannot announce them.
-        shares_subscriptions: bool,
-        /// Whether the broker resumed the session of an earlier connection.
-        session_kept: bool,
-    },
+    Connected(BrokerConnection),
     /// The connection was lost. The link reconnects by itself.
     Lost {
         /// `host:port` of the broker.
@@ -162,12 +151,12 @@ pub enum MqttError {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use super::super::credential::Credential;
     use super::*;
+    use crate::domain::broker::Credential;
 
     #[test]
     fn debug_output_hides_passwords() {
-        let server = BrokerServer {
+        let server = Broker {
             id: 1,
             host: "broker".to_owned(),
             port: 1883,

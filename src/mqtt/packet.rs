@@ -6,7 +6,7 @@ use paho_mqtt::{
 };
 
 use super::options::{MqttError, RefusedCode, Subscription};
-use super::version::Version;
+use crate::domain::broker::MqttVersion;
 use crate::domain::message::SubscriptionId;
 
 /// Maximum number of filters in a packet: the lowest limit of a known service (AWS `IoT` Core).
@@ -21,7 +21,7 @@ pub(super) type Answers = Vec<(String, Result<u8, RefusedCode>)>;
 /// Subscription options of the current connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
-    pub(super) version: Version,
+    pub(super) version: MqttVersion,
     pub(super) names_subscriptions: bool,
     pub(super) qos: u8,
 }
@@ -43,14 +43,14 @@ impl Packet {
     pub(super) fn subscribing(subscriptions: Vec<Subscription>, terms: Terms) -> Vec<Packet> {
         match terms.version {
             // An identifier applies to a whole packet, so each filter needs its own.
-            Version::V5 => subscriptions
+            MqttVersion::V5 => subscriptions
                 .into_iter()
                 .map(|Subscription { filter, id }| Packet {
                     filters: vec![filter],
                     kind: PacketKind::Subscribe(id.filter(|_| terms.names_subscriptions)),
                 })
                 .collect(),
-            Version::V311 => {
+            MqttVersion::V311 => {
                 let filters: Vec<_> = subscriptions.into_iter().map(|s| s.filter).collect();
                 Packet::chunks(&filters, PacketKind::Subscribe(None))
             }
@@ -80,13 +80,13 @@ impl Packet {
     pub(super) fn send(&self, client: &AsyncClient, terms: Terms) -> Token {
         let qos = QoS::from(i32::from(terms.qos));
         match (self.kind, terms.version) {
-            (PacketKind::Subscribe(id), Version::V5) => {
+            (PacketKind::Subscribe(id), MqttVersion::V5) => {
                 // Retained messages arrive once per new subscription, not again at each reconnect.
                 let options = SubscribeOptions::with_retain_handling(RetainHandling::SendRetainedOnNew);
                 let filter = self.filters.first().map_or("", String::as_str);
                 client.subscribe_with_options(filter, qos, options, identifier(id))
             }
-            (PacketKind::Subscribe(_), Version::V311) => {
+            (PacketKind::Subscribe(_), MqttVersion::V311) => {
                 client.subscribe_many(&self.filters, &vec![qos; self.filters.len()])
             }
             (PacketKind::Unsubscribe, _) => client.unsubscribe_many(&self.filters),
@@ -145,8 +145,8 @@ mod tests {
 
     use super::*;
 
-    const V5: Terms = Terms { version: Version::V5, names_subscriptions: true, qos: 1 };
-    const V311: Terms = Terms { version: Version::V311, names_subscriptions: false, qos: 1 };
+    const V5: Terms = Terms { version: MqttVersion::V5, names_subscriptions: true, qos: 1 };
+    const V311: Terms = Terms { version: MqttVersion::V311, names_subscriptions: false, qos: 1 };
 
     fn subscriptions(count: u32) -> Vec<Subscription> {
         let subscription = |n| Subscription { filter: format!("t/{n}"), id: Some(n) };

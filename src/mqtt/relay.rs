@@ -40,8 +40,7 @@ use self::filter::Filter;
 use self::pump::{ConnectionEnd, Pump};
 pub(super) use self::rejected::{Rejected, Token};
 use super::broker_probe::probe;
-use super::server::BrokerServer;
-use super::version::Version;
+use crate::domain::broker::{Broker, MqttVersion};
 
 /// Time that the relay waits for its own client.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,8 +69,8 @@ enum RelayProgress {
 
 /// Parameters of the connection.
 pub(super) struct RelayRoute {
-    pub(super) server: BrokerServer,
-    pub(super) version: Version,
+    pub(super) server: Broker,
+    pub(super) version: MqttVersion,
     pub(super) credentials: Credentials,
     pub(super) token: Token,
     pub(super) max_payload_bytes: usize,
@@ -161,7 +160,7 @@ fn runtime(coalescing: Coalescing) -> io::Result<Runtime> {
         .build()
 }
 
-fn progress_after(end: &ConnectionEnd, is_connected: bool, server: &BrokerServer) -> RelayProgress {
+fn progress_after(end: &ConnectionEnd, is_connected: bool, server: &Broker) -> RelayProgress {
     match end {
         ConnectionEnd::Malformed(problem) => {
             RelayProgress::Ended(Some(format!("the broker sent an invalid packet: {problem}")))

@@ -2,44 +2,8 @@
 
 use std::sync::Arc;
 
-use super::credential::Credential;
 use super::failure::FailureKind;
-use super::tls_files::TlsFiles;
-use super::version::Version;
-
-/// Broker to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerServer {
-    /// Key in the table, for error messages.
-    pub id: i64,
-    /// Host name or address, without scheme and port.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// User name and password; `None`: anonymous.
-    pub credentials: Option<(Credential, Credential)>,
-    /// TLS files; `None`: no TLS.
-    pub tls: Option<TlsFiles>,
-    /// Required version of MQTT; `None`: 5, with fallback to 3.1.1.
-    pub version: Option<MqttVersion>,
-}
-
-/// MQTT version that a row may require.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MqttVersion {
-    /// MQTT 5.
-    V5,
-    /// MQTT 3.1.1.
-    V311,
-}
-
-impl BrokerServer {
-    /// Returns `host:port`, which identifies the broker in log lines and in the inbox.
-    #[must_use]
-    pub fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-}
+use crate::domain::broker::{Broker, MqttVersion};
 
 /// Brokers in the order of attempts, with the state of each.
 #[derive(Debug)]
@@ -47,7 +11,7 @@ pub(super) struct ServerList(Vec<ServerEntry>);
 
 #[derive(Debug)]
 struct ServerEntry {
-    server: Arc<BrokerServer>,
+    server: Arc<Broker>,
     versions: VersionChoice,
     /// Number of quick losses in a row.
     quick_losses: u32,
@@ -69,12 +33,12 @@ pub(super) struct VersionChoice {
 }
 
 impl ServerList {
-    pub(super) fn new(servers: Vec<BrokerServer>) -> ServerList {
+    pub(super) fn new(servers: Vec<Broker>) -> ServerList {
         ServerList(servers.into_iter().map(ServerEntry::new).collect())
     }
 
     /// Replaces the list and keeps the state of unchanged servers. Returns false if the list is the same.
-    pub(super) fn replace(&mut self, servers: Vec<BrokerServer>) -> bool {
+    pub(super) fn replace(&mut self, servers: Vec<Broker>) -> bool {
         if self.0.iter().map(|entry| &*entry.server).eq(&servers) {
             return false;
         }
@@ -89,35 +53,35 @@ impl ServerList {
         true
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<Arc<BrokerServer>> {
+    pub(super) fn get(&self, index: usize) -> Option<Arc<Broker>> {
         self.0.get(index).map(|entry| Arc::clone(&entry.server))
     }
 
-    pub(super) fn position(&self, server: &BrokerServer) -> Option<usize> {
+    pub(super) fn position(&self, server: &Broker) -> Option<usize> {
         self.0.iter().position(|entry| *entry.server == *server)
     }
 
     /// Returns the servers that precede this one.
-    pub(super) fn before(&self, server: &BrokerServer) -> Vec<Arc<BrokerServer>> {
+    pub(super) fn before(&self, server: &Broker) -> Vec<Arc<Broker>> {
         let before = self.position(server).unwrap_or(0);
         self.0.iter().take(before).map(|entry| Arc::clone(&entry.server)).collect()
     }
 
     /// Returns the next server of the list.
-    pub(super) fn next_after(&self, server: &BrokerServer) -> Option<Arc<BrokerServer>> {
+    pub(super) fn next_after(&self, server: &Broker) -> Option<Arc<Broker>> {
         self.get(self.position(server)? + 1)
     }
 
     /// Returns the number of quick losses in a row at this server.
-    pub(super) fn quick_losses(&mut self, server: &BrokerServer) -> Option<&mut u32> {
+    pub(super) fn quick_losses(&mut self, server: &Broker) -> Option<&mut u32> {
         self.entry(server).map(|entry| &mut entry.quick_losses)
     }
 
-    pub(super) fn versions(&mut self, server: &BrokerServer) -> Option<&mut VersionChoice> {
+    pub(super) fn versions(&mut self, server: &Broker) -> Option<&mut VersionChoice> {
         self.entry(server).map(|entry| &mut entry.versions)
     }
 
-    fn entry(&mut self, server: &BrokerServer) -> Option<&mut ServerEntry> {
+    fn entry(&mut self, server: &Broker) -> Option<&mut ServerEntry> {
         self.0.iter_mut().find(|entry| *entry.server == *server)
     }
 
@@ -129,7 +93,7 @@ impl ServerList {
 }
 
 impl ServerEntry {
-    fn new(server: BrokerServer) -> ServerEntry {
+    fn new(server: Broker) -> ServerEntry {
         let versions = VersionChoice { prescribed: server.version, ..VersionChoice::default() };
         ServerEntry { server: Arc::new(server), versions, quick_losses: 0 }
     }
@@ -140,32 +104,32 @@ impl ServerEntry {
 const UNANSWERED_BEFORE_FALLBACK: u32 = 2;
 
 impl VersionChoice {
-    pub(super) fn first(&self) -> Version {
+    pub(super) fn first(&self) -> MqttVersion {
         let is_known_to_be_old = self.v311_worked && self.timed_out_on_v5;
         match self.prescribed {
-            Some(MqttVersion::V311) => Version::V311,
-            None if is_known_to_be_old => Version::V311,
-            Some(MqttVersion::V5) | None => Version::V5,
+            Some(MqttVersion::V311) => MqttVersion::V311,
+            None if is_known_to_be_old => MqttVersion::V311,
+            Some(MqttVersion::V5) | None => MqttVersion::V5,
         }
     }
 
-    pub(super) fn record_connected(&mut self, version: Version) {
+    pub(super) fn record_connected(&mut self, version: MqttVersion) {
         self.unanswered = 0;
-        self.v311_worked = version == Version::V311;
-        self.v5_worked |= version == Version::V5;
+        self.v311_worked = version == MqttVersion::V311;
+        self.v5_worked |= version == MqttVersion::V5;
     }
 
     /// Records a failed attempt. Returns whether to retry at once with MQTT 3.1.1.
-    pub(super) fn fall_back(&mut self, version: Version, kind: FailureKind) -> bool {
-        if version == Version::V311 {
+    pub(super) fn fall_back(&mut self, version: MqttVersion, kind: FailureKind) -> bool {
+        if version == MqttVersion::V311 {
             self.timed_out_on_v5 = false;
         }
-        version == Version::V5 && self.prescribed.is_none() && self.suggests_v311(kind)
+        version == MqttVersion::V5 && self.prescribed.is_none() && self.suggests_v311(kind)
     }
 
     /// Whether the version may explain a failed attempt without a fallback. The next attempt decides.
-    pub(super) fn may_be_version(&self, version: Version, kind: FailureKind) -> bool {
-        version == Version::V5 && self.prescribed.is_none() && kind == FailureKind::NotUnderstood
+    pub(super) fn may_be_version(&self, version: MqttVersion, kind: FailureKind) -> bool {
+        version == MqttVersion::V5 && self.prescribed.is_none() && kind == FailureKind::NotUnderstood
     }
 
     fn suggests_v311(&mut self, kind: FailureKind) -> bool {
@@ -192,26 +156,27 @@ impl VersionChoice {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::domain::broker::Credential;
 
-    fn server(id: i64) -> BrokerServer {
-        BrokerServer { id, host: format!("h{id}"), port: 1883, credentials: None, tls: None, version: None }
+    fn server(id: i64) -> Broker {
+        Broker { id, host: format!("h{id}"), port: 1883, credentials: None, tls: None, version: None }
     }
 
     #[test]
     fn unchanged_servers_keep_their_state() {
         let mut list = ServerList::new(vec![server(1), server(2)]);
-        list.versions(&server(2)).unwrap().record_connected(Version::V311);
+        list.versions(&server(2)).unwrap().record_connected(MqttVersion::V311);
         assert!(!list.replace(vec![server(1), server(2)]));
         assert!(list.replace(vec![server(2), server(3)]));
-        assert!(list.versions(&server(2)).unwrap().fall_back(Version::V5, FailureKind::NotUnderstood));
-        assert!(!list.versions(&server(3)).unwrap().fall_back(Version::V5, FailureKind::NotUnderstood));
+        assert!(list.versions(&server(2)).unwrap().fall_back(MqttVersion::V5, FailureKind::NotUnderstood));
+        assert!(!list.versions(&server(3)).unwrap().fall_back(MqttVersion::V5, FailureKind::NotUnderstood));
         assert_eq!((list.position(&server(1)), list.position(&server(3))), (None, Some(1)));
         assert_eq!(list.addresses(), "h2:1883, h3:1883");
     }
 
     #[test]
     fn changed_password_is_another_server() {
-        let with = |password: &str| BrokerServer {
+        let with = |password: &str| Broker {
             credentials: Some((Credential::new("u"), Credential::new(password))),
             ..server(1)
         };
@@ -230,67 +195,67 @@ mod tests {
     #[test]
     fn version_refusal_falls_back_at_once() {
         let mut versions = VersionChoice::default();
-        assert!(versions.fall_back(Version::V5, FailureKind::VersionRefused));
-        assert!(!versions.fall_back(Version::V311, FailureKind::VersionRefused));
+        assert!(versions.fall_back(MqttVersion::V5, FailureKind::VersionRefused));
+        assert!(!versions.fall_back(MqttVersion::V311, FailureKind::VersionRefused));
     }
 
     #[test]
     fn second_unanswered_attempt_falls_back() {
         let mut versions = VersionChoice::default();
-        assert!(!versions.fall_back(Version::V5, FailureKind::NotUnderstood));
-        assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
+        assert!(!versions.fall_back(MqttVersion::V5, FailureKind::NotUnderstood));
+        assert!(versions.fall_back(MqttVersion::V5, FailureKind::NotUnderstood));
     }
 
     #[test]
     fn v311_is_kept_until_it_fails() {
         let mut versions = VersionChoice::default();
-        assert!(versions.fall_back(Version::V5, FailureKind::Silent));
-        assert_eq!(versions.first(), Version::V5, "the older one has not worked yet");
-        versions.record_connected(Version::V311);
-        assert_eq!(versions.first(), Version::V311);
-        assert!(!versions.fall_back(Version::V311, FailureKind::Unreachable));
-        assert_eq!(versions.first(), Version::V5);
+        assert!(versions.fall_back(MqttVersion::V5, FailureKind::Silent));
+        assert_eq!(versions.first(), MqttVersion::V5, "the older one has not worked yet");
+        versions.record_connected(MqttVersion::V311);
+        assert_eq!(versions.first(), MqttVersion::V311);
+        assert!(!versions.fall_back(MqttVersion::V311, FailureKind::Unreachable));
+        assert_eq!(versions.first(), MqttVersion::V5);
     }
 
     #[test]
     fn hung_v5_brokers_do_not_fall_back() {
         let mut versions = VersionChoice::default();
-        versions.record_connected(Version::V5);
-        assert!(!versions.fall_back(Version::V5, FailureKind::Silent));
-        assert_eq!(versions.first(), Version::V5);
+        versions.record_connected(MqttVersion::V5);
+        assert!(!versions.fall_back(MqttVersion::V5, FailureKind::Silent));
+        assert_eq!(versions.first(), MqttVersion::V5);
     }
 
     #[test]
     fn first_unclear_answer_is_undecided() {
         let mut versions = VersionChoice::default();
-        assert!(versions.may_be_version(Version::V5, FailureKind::NotUnderstood));
-        assert!(!versions.may_be_version(Version::V311, FailureKind::NotUnderstood));
-        assert!(!versions.may_be_version(Version::V5, FailureKind::Unreachable));
+        assert!(versions.may_be_version(MqttVersion::V5, FailureKind::NotUnderstood));
+        assert!(!versions.may_be_version(MqttVersion::V311, FailureKind::NotUnderstood));
+        assert!(!versions.may_be_version(MqttVersion::V5, FailureKind::Unreachable));
         versions.prescribed = Some(MqttVersion::V5);
-        assert!(!versions.may_be_version(Version::V5, FailureKind::NotUnderstood));
+        assert!(!versions.may_be_version(MqttVersion::V5, FailureKind::NotUnderstood));
     }
 
     #[test]
     fn known_v311_brokers_fall_back_at_once() {
         let mut versions = VersionChoice::default();
-        versions.record_connected(Version::V311);
-        assert!(versions.fall_back(Version::V5, FailureKind::NotUnderstood));
+        versions.record_connected(MqttVersion::V311);
+        assert!(versions.fall_back(MqttVersion::V5, FailureKind::NotUnderstood));
     }
 
     #[test]
     fn other_failures_never_fall_back() {
         let mut versions = VersionChoice::default();
-        versions.record_connected(Version::V311);
+        versions.record_connected(MqttVersion::V311);
         for kind in [FailureKind::Unreachable, FailureKind::Refused] {
-            assert!((0..20).all(|_| !versions.fall_back(Version::V5, kind)));
+            assert!((0..20).all(|_| !versions.fall_back(MqttVersion::V5, kind)));
         }
     }
 
     #[test]
     fn required_version_is_the_only_one() {
         let prescribed = |version| VersionChoice { prescribed: Some(version), ..VersionChoice::default() };
-        assert_eq!(prescribed(MqttVersion::V311).first(), Version::V311);
-        assert_eq!(prescribed(MqttVersion::V5).first(), Version::V5);
-        assert!(!prescribed(MqttVersion::V5).fall_back(Version::V5, FailureKind::VersionRefused));
+        assert_eq!(prescribed(MqttVersion::V311).first(), MqttVersion::V311);
+        assert_eq!(prescribed(MqttVersion::V5).first(), MqttVersion::V5);
+        assert!(!prescribed(MqttVersion::V5).fall_back(MqttVersion::V5, FailureKind::VersionRefused));
     }
 }

@@ -10,18 +10,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 
 use super::certificate::{Certificate, format_time};
+use crate::domain::broker::TlsFiles;
 use crate::files::read_regular;
-
-/// Paths of the PEM files of a TLS connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificates of trusted authorities; `None`: those of the system.
-    pub ca_file: Option<String>,
-    /// Client certificate, with the intermediate certificates up to the CA of the broker.
-    pub client_cert_file: Option<String>,
-    /// Private key of the client certificate; `None`: the key is in the file of the certificate.
-    pub client_key_file: Option<String>,
-}
 
 /// Parsed content of the files.
 #[derive(Debug, Default)]

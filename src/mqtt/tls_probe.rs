@@ -13,8 +13,8 @@ use rustls::{
 };
 
 use super::certificate::{Certificate, format_time};
-use super::server::BrokerServer;
-use super::tls_files::{TlsFiles, TlsMaterial};
+use super::tls_files::TlsMaterial;
+use crate::domain::broker::{Broker, TlsFiles};
 
 /// Timeout of the whole handshake. Short, because paho has already failed with a slower server.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const ALERT_WAIT: Duration = Duration::from_secs(1);
 
 /// Performs a handshake with the broker. Returns its certificate, or the cause of the failure.
-pub(super) fn handshake(server: &BrokerServer, files: &TlsFiles) -> Result<Certificate, String> {
+pub(super) fn handshake(server: &Broker, files: &TlsFiles) -> Result<Certificate, String> {
     let material = files.read(Utc::now().timestamp()).map_err(|error| error.to_string())?;
     let has_certificate = material.client.is_some();
     let config = client_config(material)?;
@@ -56,7 +56,7 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 /// Returns the name that the certificate of the broker must contain.
-pub(super) fn server_name(server: &BrokerServer) -> Result<ServerName<'static>, String> {
+pub(super) fn server_name(server: &Broker) -> Result<ServerName<'static>, String> {
     ServerName::try_from(server.host.clone()).map_err(|_| {
         format!("{:?} is neither a host name nor an address, so no certificate can match it", server.host)
     })
@@ -141,7 +141,7 @@ fn await_alert(connection: &mut ClientConnection, stream: &mut TcpStream) -> io:
 
 fn explain(
     error: &io::Error,
-    server: &BrokerServer,
+    server: &Broker,
     files: &TlsFiles,
     has_certificate: bool,
     was_shown_one: bool,

@@ -5,13 +5,13 @@ use sea_orm::sea_query::{Expr, Func};
 use sea_orm::{
     DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select, SelectModel, Selector,
 };
-use secrecy::SecretString;
 use thiserror::Error;
 
 use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While, is_unknown_column};
+use crate::domain::broker::{Broker, Credential, MqttVersion, TlsFiles};
 
 /// Port of a broker that gives none.
 const DEFAULT_PORT: u16 = 1883;
@@ -19,60 +19,11 @@ const DEFAULT_PORT: u16 = 1883;
 /// The same with TLS.
 const DEFAULT_TLS_PORT: u16 = 8883;
 
-/// A broker to connect to.
-#[derive(Debug, Clone)]
-pub struct MqttServer {
-    /// Key in `mqtt_servers`.
-    pub id: i64,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// User name as written in the row; see [`credentials`](Self::credentials).
-    pub username: Option<String>,
-    /// Password as written in the row; see [`credentials`](Self::credentials).
-    pub password: Option<SecretString>,
-    /// The files of an encrypted connection; `None`: the connection is not encrypted.
-    pub tls: Option<TlsColumns>,
-    /// The only version of MQTT to use; `None`: the newest that the broker knows.
-    pub protocol_version: Option<ProtocolVersion>,
-}
-
-/// The TLS columns of a row: names of PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsColumns {
-    /// The trusted certificates of authorities; `None`: those of the system.
-    pub ca_file: Option<String>,
-    /// The client certificate.
-    pub client_cert_file: Option<String>,
-    /// Its private key; `None`: it is in the file of the certificate.
-    pub client_key_file: Option<String>,
-}
-
-/// A version of MQTT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProtocolVersion {
-    /// MQTT 5.
-    V5,
-    /// MQTT 3.1.1.
-    V311,
-}
-
-impl MqttServer {
-    /// User name and password, when both are set. One without the other, or an empty one, counts as none.
-    ///
-    /// Both may be references to the place of the value (`file:/…`, `env:…`).
-    #[must_use]
-    pub fn credentials(&self) -> Option<(String, SecretString)> {
-        self.username.clone().zip(self.password.clone())
-    }
-}
-
 /// The enabled rows of `mqtt_servers`.
 #[derive(Debug)]
 pub struct MqttServers {
     /// Those to connect to, in the order in which they are tried. At least one.
-    pub usable: Vec<MqttServer>,
+    pub usable: Vec<Broker>,
     /// Why other rows are skipped.
     pub skipped: Vec<LoadServerError>,
 }
@@ -138,7 +89,7 @@ impl LoadServerError {
 /// # Ok(())
 /// # }
 /// ```
-pub async fn load_mqtt_server(database: &Database) -> Result<MqttServer, LoadServerError> {
+pub async fn load_mqtt_server(database: &Database) -> Result<Broker, LoadServerError> {
     load_mqtt_servers(database).await?.usable.into_iter().next().ok_or(LoadServerError::NoneEnabled)
 }
 
@@ -236,7 +187,7 @@ struct ServerRow {
     protocol_version: Option<String>,
 }
 
-fn server(row: ServerRow) -> Result<MqttServer, LoadServerError> {
+fn server(row: ServerRow) -> Result<Broker, LoadServerError> {
     let id = row.id;
     let default_port = if row.tls == Some(true) { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
     let port = match row.port {
@@ -246,27 +197,31 @@ fn server(row: ServerRow) -> Result<MqttServer, LoadServerError> {
             .filter(|port| *port > 0)
             .ok_or(LoadServerError::InvalidPort { id, port })?,
     };
-    let files = TlsColumns {
+    let files = TlsFiles {
         ca_file: non_empty(row.ca_file),
         client_cert_file: non_empty(row.client_cert_file),
         client_key_file: non_empty(row.client_key_file),
     };
-    Ok(MqttServer {
+    Ok(Broker {
         id,
         host: row.host,
         port,
-        username: non_empty(row.username),
-        password: non_empty(row.password).map(SecretString::from),
+        // One without the other counts as none.
+        credentials: credential(row.username).zip(credential(row.password)),
         tls: tls(row.tls, files).map_err(|problem| LoadServerError::InvalidTls { id, problem })?,
-        protocol_version: protocol_version(id, row.protocol_version.as_deref())?,
+        version: protocol_version(id, row.protocol_version.as_deref())?,
     })
+}
+
+fn credential(text: Option<String>) -> Option<Credential> {
+    non_empty(text).map(Credential::new)
 }
 
 fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-fn tls(wanted: Option<bool>, files: TlsColumns) -> Result<Option<TlsColumns>, &'static str> {
+fn tls(wanted: Option<bool>, files: TlsFiles) -> Result<Option<TlsFiles>, &'static str> {
     if wanted != Some(true) {
         let none =
             files.ca_file.is_none() && files.client_cert_file.is_none() && files.client_key_file.is_none();
@@ -285,13 +240,10 @@ fn tls(wanted: Option<bool>, files: TlsColumns) -> Result<Option<TlsColumns>, &'
     Ok(Some(files))
 }
 
-fn protocol_version(id: i64, version: Option<&str>) -> Result<Option<ProtocolVersion>, LoadServerError> {
-    match version.map(str::trim) {
-        None | Some("") => Ok(None),
-        Some("5") => Ok(Some(ProtocolVersion::V5)),
-        Some("3.1.1") => Ok(Some(ProtocolVersion::V311)),
-        Some(version) => Err(LoadServerError::InvalidVersion { id, version: version.to_owned() }),
-    }
+fn protocol_version(id: i64, version: Option<&str>) -> Result<Option<MqttVersion>, LoadServerError> {
+    let Some(version) = version.map(str::trim).filter(|version| !version.is_empty()) else { return Ok(None) };
+    let known = MqttVersion::ALL.into_iter().find(|known| known.as_str() == version);
+    known.map(Some).ok_or_else(|| LoadServerError::InvalidVersion { id, version: version.to_owned() })
 }
 
 #[cfg(test)]
@@ -352,12 +304,12 @@ mod tests {
     fn a_version_is_one_of_two_or_left_open() {
         let version = |text: Option<&str>| {
             let row = ServerRow { protocol_version: text.map(str::to_owned), ..row(None, None, None) };
-            server(row).map(|server| server.protocol_version)
+            server(row).map(|server| server.version)
         };
         assert_eq!(version(None).unwrap(), None);
         assert_eq!(version(Some("")).unwrap(), None);
-        assert_eq!(version(Some("5")).unwrap(), Some(ProtocolVersion::V5));
-        assert_eq!(version(Some("3.1.1")).unwrap(), Some(ProtocolVersion::V311));
+        assert_eq!(version(Some("5")).unwrap(), Some(MqttVersion::V5));
+        assert_eq!(version(Some("3.1.1")).unwrap(), Some(MqttVersion::V311));
         let error = version(Some("4")).unwrap_err();
         assert_eq!(error.id(), Some(3));
         assert!(error.to_string().contains("\"4\""), "{error}");
@@ -373,7 +325,7 @@ mod tests {
 
     #[test]
     fn credentials_need_both_halves() {
-        let credentials = |name, password| server(row(None, name, password)).unwrap().credentials();
+        let credentials = |name, password| server(row(None, name, password)).unwrap().credentials;
         assert!(credentials(Some("gateway"), Some("secret")).is_some());
         assert!(credentials(Some("gateway"), None).is_none());
         assert!(credentials(None, Some("secret")).is_none());

@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use mosquitto::Mosquitto;
+use mqtt_gateway::domain::broker::{BrokerConnection, MqttVersion};
 use mqtt_gateway::domain::message::DeliveryFacts;
 use mqtt_gateway::mqtt::{MqttError, MqttEvent, RefusedCode, SessionEnd, Subscription};
 use peer::Peer;
@@ -31,7 +32,7 @@ fn free_port() -> u16 {
 async fn overlapping_filters_are_told_apart_by_their_identifiers() {
     let broker = Mosquitto::start("allow_anonymous true");
     let peer = Peer::connect(broker.port, "overlap");
-    assert_eq!(peer.event(), peer.connected("5", true));
+    assert_eq!(peer.event(), peer.connected(MqttVersion::V5, true));
     assert!(peer.link.is_connected());
     let granted =
         peer.link.subscribe(vec![subscription("a/+", 1), subscription("a/#", 268_435_455)]).await.unwrap();
@@ -78,7 +79,7 @@ async fn a_message_published_while_away_is_waiting_at_the_next_connect() {
 
     broker.publish("t", "while away");
     peer.link.connect();
-    assert!(matches!(peer.event(), MqttEvent::Connected { session_kept: true, .. }));
+    assert!(matches!(peer.event(), MqttEvent::Connected(BrokerConnection { session_kept: true, .. })));
     let message = peer.message();
     assert_eq!((message.payload.as_str(), message.delivery.subscription_ids), ("while away", vec![7]));
     peer.link.disconnect().await.unwrap();
@@ -95,10 +96,10 @@ async fn a_session_is_forgotten_by_a_connection_and_not_without_one() {
         Err(MqttError::NotConnected)
     ));
     peer.link.connect();
-    assert!(matches!(peer.event(), MqttEvent::Connected { session_kept: true, .. }));
+    assert!(matches!(peer.event(), MqttEvent::Connected(BrokerConnection { session_kept: true, .. })));
     peer.link.disconnect_with(SessionEnd::ForgetSession).await.unwrap();
     peer.link.connect();
-    assert_eq!(peer.event(), peer.connected("5", true));
+    assert_eq!(peer.event(), peer.connected(MqttVersion::V5, true));
     broker.stop();
     assert!(matches!(peer.event(), MqttEvent::Lost { .. }));
     assert!(matches!(
@@ -123,7 +124,7 @@ async fn the_link_comes_back_when_the_broker_does() {
     assert!(reason_code < 0 && reason.contains("refused"), "{reason_code} {reason}");
 
     broker.start_again();
-    assert_eq!(peer.event_after_failures(), peer.connected("5", true));
+    assert_eq!(peer.event_after_failures(), peer.connected(MqttVersion::V5, true));
     peer.link.subscribe(vec![subscription("t", 1)]).await.unwrap();
     broker.publish("t", "again");
     assert_eq!(peer.message().payload, "again");
@@ -142,7 +143,7 @@ async fn refused_credentials_say_so_and_are_tried_again() {
     }
     peer.link.disconnect().await.unwrap();
     let peer = Peer::connect_as(broker.port, "credentials", Some(("gateway", "right")));
-    assert_eq!(peer.event(), peer.connected("5", true));
+    assert_eq!(peer.event(), peer.connected(MqttVersion::V5, true));
     peer.link.disconnect().await.unwrap();
 }
 
@@ -244,7 +245,7 @@ async fn a_broker_that_says_that_the_session_was_taken_over_is_believed_at_once(
 async fn an_old_broker_is_spoken_to_in_its_version() {
     let port = old_broker::start();
     let peer = Peer::connect(port, "old");
-    assert_eq!(peer.event_after_failures(), peer.connected("3.1.1", false));
+    assert_eq!(peer.event_after_failures(), peer.connected(MqttVersion::V311, false));
     let filters: Vec<_> = (1..=20).map(|n| subscription(&format!("old/{n}"), n)).collect();
     let answers = peer.link.subscribe(filters).await.unwrap();
     assert_eq!(answers.iter().filter(|(_, code)| *code == Ok(1)).count(), 20);
@@ -283,14 +284,14 @@ async fn an_answer_in_the_old_version_twice_leads_to_the_old_version_and_back_to
     let mut connection = broker.accept_client();
     assert_eq!(connection.connect_level(), 4);
     connection.send(scripted::CONNACK_V311);
-    assert_eq!(peer.event_after_failures(), peer.connected("3.1.1", false));
+    assert_eq!(peer.event_after_failures(), peer.connected(MqttVersion::V311, false));
     drop(connection);
     // It was upgraded meanwhile.
     let mut connection = broker.accept_client();
     assert_eq!(connection.connect_level(), 5);
     connection.send(scripted::CONNACK_V5);
     assert!(matches!(peer.event(), MqttEvent::Lost { .. }));
-    assert_eq!(peer.event(), peer.connected("5", true));
+    assert_eq!(peer.event(), peer.connected(MqttVersion::V5, true));
 }
 
 #[tokio::test]
@@ -324,7 +325,7 @@ async fn a_broker_without_identifiers_is_sent_none() {
     let mut connection = broker.accept();
     connection.connect_level();
     connection.send(scripted::CONNACK_V5_WITHOUT_IDENTIFIERS);
-    assert_eq!(peer.event(), peer.connected("5", false));
+    assert_eq!(peer.event(), peer.connected(MqttVersion::V5, false));
     let script = thread::spawn(move || {
         let packet = connection.packet();
         connection.send(&scripted::suback_v5(&packet, 1));

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use crate::database::TestDatabase;
 use crate::refusals::{class_of, fault};
+use mqtt_gateway::domain::broker::MqttVersion;
 use mqtt_gateway::settings::{DatabaseSettings, DatabaseTls, SecretSource, ServerAddress, Servers};
 use mqtt_gateway::store::{
-    Database, Dialect, ErrorClass, LoadServerError, ProtocolVersion, StoreError, load_flows, load_limits,
-    load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration, migrate,
+    Database, Dialect, ErrorClass, LoadServerError, StoreError, load_flows, load_limits, load_mqtt_server,
+    load_mqtt_servers, load_mqtt_servers_before_migration, migrate,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
@@ -85,7 +86,7 @@ async fn all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_tol
     let usable: Vec<_> = servers.usable.iter().map(|server| (server.id, server.port)).collect();
     assert_eq!(usable, [(3, 8883), (1, 1883)]);
     assert_eq!(servers.usable[0].tls.as_ref().unwrap().ca_file.as_deref(), Some("/ca.pem"));
-    assert_eq!(servers.usable[0].protocol_version, Some(ProtocolVersion::V311));
+    assert_eq!(servers.usable[0].version, Some(MqttVersion::V311));
     let skipped: Vec<_> = servers.skipped.iter().map(LoadServerError::id).collect();
     assert_eq!(skipped, [Some(2), Some(4), Some(6)]);
     test.execute("DELETE FROM mqtt_servers WHERE id IN (1, 3)").await;

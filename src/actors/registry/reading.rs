@@ -111,10 +111,9 @@ async fn check_dead_letters(database: &Database, observed: &Telemetry, warn_rows
 /// Reloads the list of brokers. On an error the current list stays in use.
 async fn reload_brokers(database: &mut Database, directory: &Directory) {
     match load_mqtt_servers(database).await {
-        Ok(MqttServers { usable, skipped }) => directory.mqtt.tell(UseServers {
-            servers: usable.into_iter().map(Into::into).collect(),
-            skipped: skipped.iter().map(ToString::to_string).collect(),
-        }),
+        Ok(MqttServers { usable, skipped }) => directory
+            .mqtt
+            .tell(UseServers { servers: usable, skipped: skipped.iter().map(ToString::to_string).collect() }),
         Err(error) => {
             log::error!("Error reloading the brokers: {error}; those in force stay");
             // The flows may load without an error, so only this error triggers the recovery.

@@ -7,9 +7,9 @@ use super::membership::Membership;
 use super::{BrokerSession, Holds};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{
-    ConnectionEstablished, NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome,
-    Unsubscribe,
+    NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe,
 };
+use crate::domain::broker::BrokerConnection;
 use crate::domain::flow::Flow;
 use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
@@ -127,7 +127,7 @@ impl Reconciliation {
 
     /// The wanted subscriptions; `None` while they cannot be determined.
     fn wanted(&self, table: &RoutingTable, membership: &Membership) -> Option<Subscriptions> {
-        let ConnectionEstablished { ref server, names_subscriptions, session_kept, .. } = self.session.terms;
+        let BrokerConnection { ref server, names_subscriptions, session_kept, .. } = self.session.terms;
         if *membership.role() != Role::Leaving {
             let filters = plan(&table.filters(), names_subscriptions, self.group.as_ref());
             let flows_of = |filter: &TopicFilter| {

@@ -15,8 +15,8 @@ use super::super::end_mark::EndMark;
 use super::super::startup::Prepared;
 use crate::actors::Directory;
 use crate::actors::messages::{AwaitHandover, ConnectionLost};
+use crate::domain::broker::Broker;
 use crate::mqtt::{MqttLink, SessionEnd, Subscription};
-use crate::store::MqttServer;
 
 /// Interval at which the state of the drain is checked.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
@@ -41,7 +41,7 @@ const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
 const OUT_OF_REACH: Duration = Duration::from_mins(1);
 
 /// All enabled brokers, or the wanted one.
-pub(super) fn brokers_of(prepared: &Prepared, wanted: Option<i64>) -> Result<Vec<MqttServer>, StartError> {
+pub(super) fn brokers_of(prepared: &Prepared, wanted: Option<i64>) -> Result<Vec<Broker>, StartError> {
     let Prepared { servers, skipped, .. } = prepared;
     let Some(wanted) = wanted else {
         let is_known = skipped.is_empty();
@@ -57,7 +57,7 @@ pub(super) fn brokers_of(prepared: &Prepared, wanted: Option<i64>) -> Result<Vec
 
 /// The sessions of a replica and the parts that drain them.
 pub(super) struct Sessions {
-    pub(super) brokers: Vec<MqttServer>,
+    pub(super) brokers: Vec<Broker>,
     pub(super) directory: Directory,
     pub(super) link: MqttLink,
     pub(super) mark: Arc<EndMark>,
@@ -67,7 +67,7 @@ pub(super) struct Sessions {
 impl Sessions {
     /// Drains all sessions. The last one stays connected, so that the orderly shutdown deletes it; the others are
     /// deleted here. Returns the brokers that may still hold messages.
-    pub(super) async fn empty(&self) -> Vec<&MqttServer> {
+    pub(super) async fn empty(&self) -> Vec<&Broker> {
         let mut left = Vec::new();
         for (turn, broker) in (1..).zip(&self.brokers) {
             if turn > 1 {
@@ -87,9 +87,9 @@ impl Sessions {
         left
     }
 
-    fn turn_to(&self, broker: &MqttServer) {
+    fn turn_to(&self, broker: &Broker) {
         log::info!("Draining the session at the broker {}", named(broker));
-        self.link.use_servers(vec![broker.clone().into()]);
+        self.link.use_servers(vec![broker.clone()]);
         // The link does not report a disconnect that it was asked for.
         self.directory.registry.tell(ConnectionLost);
         self.link.connect();
@@ -262,8 +262,8 @@ impl MarkPublisher {
 }
 
 /// The broker's id and address, for messages.
-pub(super) fn named(server: &MqttServer) -> String {
-    format!("{} ({}:{})", server.id, server.host, server.port)
+pub(super) fn named(server: &Broker) -> String {
+    format!("{} ({})", server.id, server.address())
 }
 
 fn out_of_reach() -> Duration {

@@ -16,11 +16,10 @@ use super::super::packet::Terms;
 use super::super::reconnect::{LosingBroker, NextBroker};
 use super::super::relay::Relay;
 use super::super::requests::LossReport;
-use super::super::server::BrokerServer;
-use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::keepalive_probe::{KeepaliveAction, KeepaliveProbe};
 use super::{Driver, Phase, wait};
+use crate::domain::broker::{Broker, MqttVersion};
 use crate::domain::filter_trials::TrialOutcome;
 
 /// Interval at which the connection state of paho is polled, in case a callback is missing.
@@ -30,7 +29,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 const MAX_MISSED_CHECKS: u32 = 2;
 
 pub(super) struct Connection {
-    pub(super) server: Arc<BrokerServer>,
+    pub(super) server: Arc<Broker>,
     pub(super) client: Client,
     relay: Relay,
     pub(super) terms: Terms,
@@ -45,7 +44,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(
-        server: Arc<BrokerServer>,
+        server: Arc<Broker>,
         client: Client,
         relay: Relay,
         terms: Terms,
@@ -101,14 +100,14 @@ impl Driver {
 
     /// Checks for a preferred broker by its files and a TCP connection. Only a real attempt shows the answer to a
     /// CONNECT; failed attempts make later ones rarer.
-    fn check_preferred(&self, present: &BrokerServer) {
+    fn check_preferred(&self, present: &Broker) {
         let preferred = self.servers.before(present);
         if preferred.is_empty() {
             return;
         }
         let (inputs, allowed) = (self.inputs.clone(), self.clients.allowed_credentials().clone());
         let check = move || {
-            let is_back = |server: &BrokerServer| {
+            let is_back = |server: &Broker| {
                 is_prepared(server, &allowed) && probe_tcp(&server.host, server.port).is_ok()
             };
             let back = preferred.into_iter().find(|server| is_back(server));
@@ -121,7 +120,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn return_to(&mut self, server: &BrokerServer) {
+    pub(super) fn return_to(&mut self, server: &Broker) {
         let Phase::Connected(connection) = &self.phase else {
             return;
         };
@@ -140,7 +139,7 @@ impl Driver {
         };
     }
 
-    pub(super) fn check_loss(&mut self, version: Version, loss: ConnectionLoss) {
+    pub(super) fn check_loss(&mut self, version: MqttVersion, loss: ConnectionLoss) {
         let Phase::Connected(connection) = &self.phase else {
             return;
         };

@@ -12,10 +12,9 @@ use super::super::failure::{ConnectFailure, FailureKind};
 use super::super::options::MqttEvent;
 use super::super::packet::Terms;
 use super::super::relay::Relay;
-use super::super::server::BrokerServer;
-use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::{ATTEMPT_TIMEOUT, Connection, Driver, Phase, wait};
+use crate::domain::broker::{Broker, BrokerConnection, MqttVersion};
 
 /// Attempt in progress.
 pub(super) struct Attempt {
@@ -27,8 +26,8 @@ pub(super) struct Attempt {
 }
 
 struct ConnectTarget {
-    server: Arc<BrokerServer>,
-    version: Version,
+    server: Arc<Broker>,
+    version: MqttVersion,
 }
 
 impl Driver {
@@ -41,8 +40,8 @@ impl Driver {
         }
     }
 
-    fn attempt_server(&mut self, server: Arc<BrokerServer>) -> Phase {
-        let version = self.servers.versions(&server).map_or(Version::V5, |versions| versions.first());
+    fn attempt_server(&mut self, server: Arc<Broker>) -> Phase {
+        let version = self.servers.versions(&server).map_or(MqttVersion::V5, |versions| versions.first());
         self.attempt(ConnectTarget { server, version })
     }
 
@@ -103,7 +102,7 @@ impl Driver {
         let shares = response.properties().get_int(PropertyCode::SharedSubscriptionAvailable) != Some(0);
         let terms = Terms {
             version,
-            names_subscriptions: version == Version::V5 && available != Some(0),
+            names_subscriptions: version == MqttVersion::V5 && available != Some(0),
             qos: self.qos,
         };
         self.overdue_since = None;
@@ -113,13 +112,13 @@ impl Driver {
             versions.record_connected(version);
         }
         self.connected.store(true, Ordering::Relaxed);
-        self.emit(MqttEvent::Connected {
-            server: server.address(),
-            version: version.name(),
+        self.emit(MqttEvent::Connected(BrokerConnection {
+            server: server.address().into(),
+            version,
             names_subscriptions: terms.names_subscriptions,
-            shares_subscriptions: version == Version::V5 && shares,
+            shares_subscriptions: version == MqttVersion::V5 && shares,
             session_kept: response.connect_response().is_some_and(|response| response.session_present),
-        });
+        }));
         let listed = self.servers.position(&server).is_some();
         let preferred_check_at = Instant::now() + self.reconnect.preferred_check_delay(rand::random());
         let connection = Connection::new(server, client, relay, terms, preferred_check_at);
@@ -140,7 +139,7 @@ impl Driver {
         if self.servers.versions(&server).is_some_and(|versions| versions.fall_back(version, failure.kind)) {
             let address = server.address();
             log::info!(server = address.as_str(); "Broker {address} does not seem to support MQTT 5 ({}); trying 3.1.1", failure.text);
-            return self.attempt(ConnectTarget { server, version: Version::V311 });
+            return self.attempt(ConnectTarget { server, version: MqttVersion::V311 });
         }
         // If the list has changed, continue with its first broker.
         let next = match self.servers.position(&server) {

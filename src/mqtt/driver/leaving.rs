@@ -7,9 +7,9 @@ use std::time::Instant;
 use paho_mqtt::{DisconnectOptions, DisconnectOptionsBuilder, Properties, PropertyCode, Token};
 
 use super::super::options::{MqttError, MqttEvent, SessionEnd};
-use super::super::version::Version;
 use super::super::watchdog::patience;
 use super::{Connection, Driver, Phase};
+use crate::domain::broker::MqttVersion;
 
 pub(super) struct Leaving {
     token: Token,
@@ -73,8 +73,8 @@ impl Driver {
 }
 
 /// Returns the options that delete the session. MQTT 3.1.1 has none.
-fn delete_session_options(version: Version) -> Option<DisconnectOptions> {
-    if version != Version::V5 {
+fn delete_session_options(version: MqttVersion) -> Option<DisconnectOptions> {
+    if version != MqttVersion::V5 {
         return None;
     }
     let mut properties = Properties::new();

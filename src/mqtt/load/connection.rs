@@ -8,10 +8,10 @@ use paho_mqtt::{
 };
 
 use super::{LoadError, UserPassword};
+use crate::domain::broker::MqttVersion;
 use crate::mqtt::broker_probe::probe_tcp;
 use crate::mqtt::clients::{CONNECT_TIMEOUT, server_uri};
 use crate::mqtt::failure::{ConnectFailure, FailureKind};
-use crate::mqtt::version::Version;
 
 /// Long enough that no ping disturbs a measurement.
 const KEEPALIVE: Duration = Duration::from_mins(10);
@@ -34,10 +34,10 @@ pub(super) fn connect(
     reject_nul(target.host, "the broker's host")?;
     reject_nul(target.client_id, "the MQTT client id")?;
     reject_nul(target.credentials.map_or("", |(user, _)| user), "the MQTT user name")?;
-    match attempt(target, Version::V5, &prepare)? {
+    match attempt(target, MqttVersion::V5, &prepare)? {
         Ok(client) => Ok(client),
         Err(failure) if is_version_failure(failure.kind) => {
-            attempt(target, Version::V311, &prepare)?.map_err(|failure| LoadError::Connect(failure.text))
+            attempt(target, MqttVersion::V311, &prepare)?.map_err(|failure| LoadError::Connect(failure.text))
         }
         Err(failure) => Err(LoadError::Connect(failure.text)),
     }
@@ -54,7 +54,7 @@ fn is_version_failure(kind: FailureKind) -> bool {
 
 fn attempt(
     target: &LoadTarget<'_>,
-    version: Version,
+    version: MqttVersion,
     prepare: &impl Fn(&AsyncClient),
 ) -> Result<Result<AsyncClient, ConnectFailure>, LoadError> {
     let client = CreateOptionsBuilder::new()
@@ -63,8 +63,8 @@ fn attempt(
         .persistence(PersistenceType::None)
         .max_buffered_messages(MAX_INFLIGHT)
         .mqtt_version(match version {
-            Version::V5 => MQTT_VERSION_5,
-            Version::V311 => MQTT_VERSION_3_1_1,
+            MqttVersion::V5 => MQTT_VERSION_5,
+            MqttVersion::V311 => MQTT_VERSION_3_1_1,
         })
         .create_client()
         .map_err(|error| LoadError::Client(error.to_string()))?;
@@ -81,15 +81,15 @@ fn attempt(
     Ok(outcome.map(|_| client).map_err(failure))
 }
 
-fn options(target: &LoadTarget<'_>, version: Version) -> ConnectOptions {
+fn options(target: &LoadTarget<'_>, version: MqttVersion) -> ConnectOptions {
     let mut builder = match version {
-        Version::V5 => ConnectOptionsBuilder::new_v5(),
-        Version::V311 => ConnectOptionsBuilder::with_mqtt_version(MQTT_VERSION_3_1_1),
+        MqttVersion::V5 => ConnectOptionsBuilder::new_v5(),
+        MqttVersion::V311 => ConnectOptionsBuilder::with_mqtt_version(MQTT_VERSION_3_1_1),
     };
     match version {
         // `clean_session` would silently turn this into a 3.1.1 connect.
-        Version::V5 => builder.clean_start(true),
-        Version::V311 => builder.clean_session(true),
+        MqttVersion::V5 => builder.clean_start(true),
+        MqttVersion::V311 => builder.clean_session(true),
     };
     builder.keep_alive_interval(KEEPALIVE).connect_timeout(CONNECT_TIMEOUT).max_inflight(MAX_INFLIGHT);
     if let Some((user, password)) = target.credentials {

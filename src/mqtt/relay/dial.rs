@@ -11,9 +11,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::super::server::BrokerServer;
-use super::super::tls_files::TlsFiles;
 use super::super::tls_probe::{client_config, handshake, server_name};
+use crate::domain::broker::{Broker, TlsFiles};
 
 /// Timeout per address and for the TLS handshake. The sum with CONNACK stays below the timeout of paho.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,7 +23,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// Connects, or returns the cause of the failure.
-pub(super) async fn dial(server: &BrokerServer) -> Result<Box<dyn Stream>, String> {
+pub(super) async fn dial(server: &Broker) -> Result<Box<dyn Stream>, String> {
     let stream = connect(&server.host, server.port).await.map_err(|error| error.to_string())?;
     // Acknowledgements are small, and the broker waits for them.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -46,11 +45,7 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(error)
 }
 
-async fn encrypt(
-    stream: TcpStream,
-    server: &BrokerServer,
-    files: &TlsFiles,
-) -> Result<Box<dyn Stream>, String> {
+async fn encrypt(stream: TcpStream, server: &Broker, files: &TlsFiles) -> Result<Box<dyn Stream>, String> {
     let material = files.read(Utc::now().timestamp()).map_err(|error| error.to_string())?;
     let connector = TlsConnector::from(Arc::new(client_config(material)?));
     let name: ServerName<'static> = server_name(server)?;
@@ -62,7 +57,7 @@ async fn encrypt(
 }
 
 /// Repeats the handshake step by step, which shows the cause more precisely than `error`.
-pub(super) fn explain(server: &BrokerServer, error: &io::Error) -> String {
+pub(super) fn explain(server: &Broker, error: &io::Error) -> String {
     let Some(files) = &server.tls else { return error.to_string() };
     handshake(server, files).err().unwrap_or_else(|| format!("the TLS connection failed: {error}"))
 }

@@ -12,10 +12,10 @@
 
 use sha2::{Digest, Sha256};
 
-use super::super::version::Version;
 use super::coalescing::MessageCount;
 use super::packet::{FixedHeader, Malformed, PacketType, Publish, check};
 use super::rejected::{Rejected, Token, lossy_topic};
+use crate::domain::broker::MqttVersion;
 use crate::domain::message::{MAX_HEAD_BYTES, Unfit, UnfitReason};
 
 /// Maximum size of packets other than PUBLISH, far above reason codes and strings.
@@ -26,7 +26,7 @@ const MAX_PUBLISH_HEAD_BYTES: usize = 128 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Filter {
-    version: Version,
+    version: MqttVersion,
     token: Token,
     /// Maximum body size of a PUBLISH that is passed on.
     max_publish_bytes: usize,
@@ -49,7 +49,7 @@ struct Skipping {
 
 impl Filter {
     pub(super) fn new(
-        version: Version,
+        version: MqttVersion,
         token: Token,
         max_payload_bytes: usize,
         messages: MessageCount,
@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn filter() -> Filter {
-        let mut filter = Filter::new(Version::V5, Token::new(), LIMIT, MessageCount::default());
+        let mut filter = Filter::new(MqttVersion::V5, Token::new(), LIMIT, MessageCount::default());
         filter.process(CONNACK, &mut Vec::new()).unwrap();
         filter
     }
@@ -252,10 +252,10 @@ mod tests {
 
     /// Returns the rejected message in the only packet for paho, and the rest of that packet.
     fn rejected(filter: &Filter, out: &[u8]) -> (Rejected, u8, Publish) {
-        let header = FixedHeader::parse(out, Version::V5).unwrap().unwrap();
+        let header = FixedHeader::parse(out, MqttVersion::V5).unwrap().unwrap();
         assert_eq!((header.kind, header.packet_bytes()), (PacketType::Publish, out.len()));
         let body = &out[header.bytes..];
-        let publish = Publish::parse(header.flags, body, Version::V5);
+        let publish = Publish::parse(header.flags, body, MqttVersion::V5);
         assert_eq!(&body[publish.topic.clone()], filter.token.as_str().as_bytes());
         (Rejected::decode(&body[publish.payload_at.unwrap()..]).unwrap(), header.flags, publish)
     }
@@ -346,7 +346,7 @@ mod tests {
         ] {
             assert!(filter().process(&bad, &mut Vec::new()).is_err(), "{bad:?}");
         }
-        let mut fresh = Filter::new(Version::V5, Token::new(), LIMIT, MessageCount::default());
+        let mut fresh = Filter::new(MqttVersion::V5, Token::new(), LIMIT, MessageCount::default());
         assert!(fresh.process(&publish(0, b"t", &[], b""), &mut Vec::new()).is_err(), "before CONNACK");
     }
 
@@ -397,7 +397,7 @@ mod fuzz {
     use crate::fuzzing::{behaviour, fuzz_from};
 
     /// Checks that `out` holds only complete packets that paho can parse, and returns their kinds.
-    fn kinds_of_valid_packets(mut out: &[u8], version: Version) -> Vec<&'static str> {
+    fn kinds_of_valid_packets(mut out: &[u8], version: MqttVersion) -> Vec<&'static str> {
         let mut kinds = Vec::new();
         while let Some(header) = FixedHeader::parse(out, version).unwrap() {
             let (packet, behind) = out.split_at(header.packet_bytes());
@@ -422,7 +422,7 @@ mod fuzz {
         ];
         fuzz_from("mqtt_packets", &[&packets.concat()], &["\0", "\u{26}", "t/#", "\u{b}\u{1}"], |input| {
             let mut seen = Vec::new();
-            for version in [Version::V5, Version::V311] {
+            for version in [MqttVersion::V5, MqttVersion::V311] {
                 let mut filter = Filter::new(version, Token::new(), LIMIT, MessageCount::default());
                 filter.is_connected = true;
                 let mut out = Vec::new();

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::super::version::Version;
+use crate::domain::broker::MqttVersion;
 use crate::domain::message::SubscriptionId;
 
 /// Maximum bytes of a length field: four with seven bits each.
@@ -44,7 +44,7 @@ pub(super) enum PacketType {
 }
 
 impl PacketType {
-    fn from_type(number: u8, version: Version) -> Result<PacketType, Malformed> {
+    fn from_type(number: u8, version: MqttVersion) -> Result<PacketType, Malformed> {
         Ok(match number {
             2 => PacketType::ConnAck,
             3 => PacketType::Publish,
@@ -52,7 +52,7 @@ impl PacketType {
             9 => PacketType::SubAck,
             11 => PacketType::UnsubAck,
             13 => PacketType::PingResp,
-            14 if version == Version::V5 => PacketType::Disconnect,
+            14 if version == MqttVersion::V5 => PacketType::Disconnect,
             other => return Err(Malformed::Type(other)),
         })
     }
@@ -84,7 +84,7 @@ pub(super) struct FixedHeader {
 
 impl FixedHeader {
     /// Parses a fixed header. Returns `None` if bytes are missing.
-    pub(super) fn parse(bytes: &[u8], version: Version) -> Result<Option<FixedHeader>, Malformed> {
+    pub(super) fn parse(bytes: &[u8], version: MqttVersion) -> Result<Option<FixedHeader>, Malformed> {
         let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
         let kind = PacketType::from_type(first >> 4, version)?;
         let mut fields = PacketFields(rest);
@@ -190,24 +190,24 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
 }
 
 /// Checks the body of a packet other than PUBLISH, because paho parses all of its fields.
-pub(super) fn check(header: FixedHeader, body: &[u8], version: Version) -> Result<(), Malformed> {
+pub(super) fn check(header: FixedHeader, body: &[u8], version: MqttVersion) -> Result<(), Malformed> {
     let mut fields = PacketFields(body);
     match (header.kind, version) {
         (PacketType::Publish | PacketType::PingResp, _) => Ok(()),
-        (PacketType::ConnAck | PacketType::Ack | PacketType::UnsubAck, Version::V311) => {
+        (PacketType::ConnAck | PacketType::Ack | PacketType::UnsubAck, MqttVersion::V311) => {
             fields.take(2).map(|_| ())
         }
-        (PacketType::ConnAck, Version::V5) => {
+        (PacketType::ConnAck, MqttVersion::V5) => {
             fields.take(2)?;
             fields.properties(|_| {})
         }
-        (PacketType::SubAck, Version::V311) => fields.take(3).map(|_| ()),
-        (PacketType::SubAck | PacketType::UnsubAck, Version::V5) => {
+        (PacketType::SubAck, MqttVersion::V311) => fields.take(3).map(|_| ()),
+        (PacketType::SubAck | PacketType::UnsubAck, MqttVersion::V5) => {
             fields.take(2)?;
             fields.properties(|_| {})?;
             fields.byte().map(|_| ())
         }
-        (PacketType::Ack, Version::V5) => {
+        (PacketType::Ack, MqttVersion::V5) => {
             fields.take(2)?;
             reason_and_properties(fields)
         }
@@ -234,13 +234,18 @@ pub(super) struct Publish {
 
 impl Publish {
     /// Parses as much of the body as possible. The body may be cut off within the payload.
-    pub(super) fn parse(flags: u8, body: &[u8], version: Version) -> Publish {
+    pub(super) fn parse(flags: u8, body: &[u8], version: MqttVersion) -> Publish {
         let mut publish = Publish::default();
         publish.payload_at = publish.read_up_to_payload(flags, body, version).ok();
         publish
     }
 
-    fn read_up_to_payload(&mut self, flags: u8, body: &[u8], version: Version) -> Result<usize, Malformed> {
+    fn read_up_to_payload(
+        &mut self,
+        flags: u8,
+        body: &[u8],
+        version: MqttVersion,
+    ) -> Result<usize, Malformed> {
         let mut fields = PacketFields(body);
         let topic_bytes = usize::from(fields.two_bytes()?);
         self.topic = 2..(2 + topic_bytes).min(body.len());
@@ -250,7 +255,7 @@ impl Publish {
         if has_id {
             self.packet_id = Some(fields.two_bytes()?).filter(|id| *id != 0);
         }
-        if version == Version::V5 {
+        if version == MqttVersion::V5 {
             fields.properties(|id| self.subscription_ids.push(id))?;
         }
         if topic_bytes == 0 || qos(flags) > 2 || self.packet_id.is_some() != has_id {

@@ -3,8 +3,8 @@
 //! The topic of the replacement is a secret of this process, so publishers cannot forge it. Its payload is an encoded
 //! [`Rejected`]. Paho handles the replacement as any other message, and acknowledges it once the inbox has stored it.
 
-use super::super::version::Version;
 use super::packet::{Publish, qos};
+use crate::domain::broker::MqttVersion;
 use crate::domain::message::{Unfit, UnfitReason};
 
 /// Secret topic of rejected messages, random for each process.
@@ -31,7 +31,13 @@ pub(in super::super) struct Rejected {
 }
 
 impl Rejected {
-    pub(super) fn to_packet(&self, flags: u8, publish: &Publish, token: &Token, version: Version) -> Vec<u8> {
+    pub(super) fn to_packet(
+        &self,
+        flags: u8,
+        publish: &Publish,
+        token: &Token,
+        version: MqttVersion,
+    ) -> Vec<u8> {
         let mut body = Vec::new();
         push_prefixed(&mut body, token.as_str().as_bytes());
         let mut first = 0x30 | (flags & 0b1001);
@@ -40,7 +46,7 @@ impl Rejected {
             first |= if qos(flags) == 2 { 0b0100 } else { 0b0010 };
             body.extend_from_slice(&id.to_be_bytes());
         }
-        if version == Version::V5 {
+        if version == MqttVersion::V5 {
             let mut properties = Vec::new();
             for id in &publish.subscription_ids {
                 properties.push(0x0b);

@@ -1,6 +1,7 @@
 //! More than one broker: the next when one is away, back to the first, and a list that changes.
 
-use mqtt_gateway::mqtt::{BrokerServer, Credential, MqttEvent};
+use mqtt_gateway::domain::broker::{Broker, BrokerConnection, Credential};
+use mqtt_gateway::mqtt::MqttEvent;
 
 use crate::mqtt_link::mosquitto::Mosquitto;
 use crate::mqtt_link::peer::{Peer, server};
@@ -18,8 +19,8 @@ fn address(broker: &Mosquitto) -> String {
 /// The address of the broker that the next connection is to.
 fn connected_to(peer: &Peer) -> String {
     let event = peer.event_after_failures();
-    let MqttEvent::Connected { server, .. } = event else { panic!("{event:?}") };
-    server
+    let MqttEvent::Connected(BrokerConnection { server, .. }) = event else { panic!("{event:?}") };
+    server.to_string()
 }
 
 #[tokio::test]
@@ -49,7 +50,7 @@ async fn the_next_broker_stands_in_and_keeps_what_comes_to_it_after_the_first_is
     first.stop();
     assert!(matches!(peer.event(), MqttEvent::Lost { .. }));
     let event = peer.event_after_failures();
-    assert!(matches!(event, MqttEvent::Connected { session_kept: true, .. }), "{event:?}");
+    assert!(matches!(event, MqttEvent::Connected(BrokerConnection { session_kept: true, .. })), "{event:?}");
     assert_eq!(peer.message().payload, "after we left");
     peer.link.disconnect().await.unwrap();
 }
@@ -75,8 +76,8 @@ async fn a_broker_that_keeps_no_connection_is_left_for_the_next_one() {
     assert_eq!(losses, [false, false, true]);
     // The first one is not tried again before.
     let event = peer.event();
-    let MqttEvent::Connected { server, .. } = event else { panic!("{event:?}") };
-    assert_eq!(server, address(&steady));
+    let MqttEvent::Connected(BrokerConnection { server, .. }) = event else { panic!("{event:?}") };
+    assert_eq!(*server, *address(&steady));
     peer.link.disconnect().await.unwrap();
 }
 
@@ -93,7 +94,7 @@ async fn a_connection_outlives_changes_of_the_list_that_do_not_concern_it_and_no
 
     // It wants another password now, which this broker does not mind.
     let credentials = Some((Credential::new("user"), Credential::new("word")));
-    peer.link.use_servers(vec![BrokerServer { credentials, ..server(first.port) }, server(second.port)]);
+    peer.link.use_servers(vec![Broker { credentials, ..server(first.port) }, server(second.port)]);
     let event = peer.event();
     assert!(matches!(&event, MqttEvent::Left { reason, .. } if reason.contains("has changed")), "{event:?}");
     assert_eq!(connected_to(&peer), address(&first));
@@ -133,7 +134,7 @@ async fn a_password_file_is_read_for_each_attempt_and_a_missing_one_is_named() {
     let file = directory.path().join("password");
     let reference = format!("file:{}", file.display());
     let credentials = Some((Credential::new("gateway"), Credential::new(reference.as_str())));
-    let peer = Peer::connect_to(vec![BrokerServer { credentials, ..server(broker.port) }], "rotated-word");
+    let peer = Peer::connect_to(vec![Broker { credentials, ..server(broker.port) }], "rotated-word");
     let event = peer.event();
     let MqttEvent::Failed { reason, .. } = event else { panic!("{event:?}") };
     let row = format!("password of the MQTT server with id {}", broker.port);

@@ -4,8 +4,9 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use mqtt_gateway::domain::broker::{Broker, BrokerConnection, Credential, MqttVersion};
 use mqtt_gateway::domain::message::DeliveryFacts;
-use mqtt_gateway::mqtt::{BrokerOptions, BrokerServer, Credential, Incoming, MqttEvent, MqttLink};
+use mqtt_gateway::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use mqtt_gateway::settings::CredentialSettings;
 
 /// Far more than anything here takes: only a failing test waits as long.
@@ -26,9 +27,9 @@ pub(crate) struct Got {
 }
 
 /// On this machine, without anything.
-pub(crate) fn server(port: u16) -> BrokerServer {
+pub(crate) fn server(port: u16) -> Broker {
     let host = "127.0.0.1".to_owned();
-    BrokerServer { id: i64::from(port), host, port, credentials: None, tls: None, version: None }
+    Broker { id: i64::from(port), host, port, credentials: None, tls: None, version: None }
 }
 
 impl Peer {
@@ -37,14 +38,14 @@ impl Peer {
     }
 
     /// With a list of brokers.
-    pub(crate) fn connect_to(servers: Vec<BrokerServer>, client_id: &str) -> Peer {
+    pub(crate) fn connect_to(servers: Vec<Broker>, client_id: &str) -> Peer {
         Peer::new(servers, client_id, None)
     }
 
     pub(crate) fn connect_as(port: u16, client_id: &str, credentials: Option<(&str, &str)>) -> Peer {
         let credentials =
             credentials.map(|(user, password)| (Credential::new(user), Credential::new(password)));
-        Peer::new(vec![BrokerServer { credentials, ..server(port) }], client_id, None)
+        Peer::new(vec![Broker { credentials, ..server(port) }], client_id, None)
     }
 
     /// The callback, having handed out its message, does not return until the other end of `gate` is dropped.
@@ -52,7 +53,7 @@ impl Peer {
         Peer::new(vec![server(port)], client_id, Some(gate))
     }
 
-    fn new(servers: Vec<BrokerServer>, client_id: &str, gate: Option<Receiver<()>>) -> Peer {
+    fn new(servers: Vec<Broker>, client_id: &str, gate: Option<Receiver<()>>) -> Peer {
         let server = servers[0].address();
         let options = BrokerOptions {
             servers,
@@ -94,15 +95,15 @@ impl Peer {
     }
 
     /// The event of a new session at the first broker of the list.
-    pub(crate) fn connected(&self, version: &'static str, names_subscriptions: bool) -> MqttEvent {
-        let server = self.server.clone();
-        MqttEvent::Connected {
+    pub(crate) fn connected(&self, version: MqttVersion, names_subscriptions: bool) -> MqttEvent {
+        let server = self.server.as_str().into();
+        MqttEvent::Connected(BrokerConnection {
             server,
             version,
             names_subscriptions,
-            shares_subscriptions: version == "5",
+            shares_subscriptions: version == MqttVersion::V5,
             session_kept: false,
-        }
+        })
     }
 
     pub(crate) fn event(&self) -> MqttEvent {

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use mqtt_gateway::mqtt::{BrokerServer, MqttEvent, MqttVersion, TlsFiles, certificates as certificates_of};
+use mqtt_gateway::domain::broker::{Broker, BrokerConnection, MqttVersion, TlsFiles};
+use mqtt_gateway::mqtt::{MqttEvent, certificates as certificates_of};
 use tempfile::TempDir;
 
 use crate::mqtt_link::mosquitto::Mosquitto;
@@ -42,19 +43,19 @@ impl Stage {
     }
 
     /// The broker as it should be reached.
-    fn server(&self) -> BrokerServer {
+    fn server(&self) -> Broker {
         let ca = write(self.place(), "ca.pem", &self.authority.pem());
         let tls = TlsFiles { ca_file: Some(text(&ca)), client_cert_file: None, client_key_file: None };
-        BrokerServer { host: "localhost".to_owned(), tls: Some(tls), ..server(self.broker.port) }
+        Broker { host: "localhost".to_owned(), tls: Some(tls), ..server(self.broker.port) }
     }
 
-    fn server_trusting(&self, authority: &Authority) -> BrokerServer {
+    fn server_trusting(&self, authority: &Authority) -> Broker {
         let server = self.server();
         write(self.place(), "ca.pem", &authority.pem());
         server
     }
 
-    fn server_with_client(&self, certificate: &str, key: &str) -> BrokerServer {
+    fn server_with_client(&self, certificate: &str, key: &str) -> Broker {
         let mut server = self.server();
         let tls = server.tls.as_mut().unwrap();
         tls.client_cert_file = Some(text(&write(self.place(), "client.pem", certificate)));
@@ -68,10 +69,10 @@ fn text(path: &Path) -> String {
 }
 
 /// Connects and gets a message.
-async fn works(stage: &Stage, server: BrokerServer, client_id: &str) {
+async fn works(stage: &Stage, server: Broker, client_id: &str) {
     let peer = Peer::connect_to(vec![server], client_id);
     let event = peer.event();
-    assert!(matches!(event, MqttEvent::Connected { .. }), "{event:?}");
+    assert!(matches!(event, MqttEvent::Connected(_)), "{event:?}");
     peer.link.subscribe(vec![subscription("t", 1)]).await.unwrap();
     let ca = stage.place().join("listener-ca.pem");
     let mut arguments = vec!["-h", "localhost", "--cafile", ca.to_str().unwrap(), "-t", "t", "-m", "x"];
@@ -85,7 +86,7 @@ async fn works(stage: &Stage, server: BrokerServer, client_id: &str) {
 }
 
 /// What is said of the attempt.
-async fn refusal(server: BrokerServer, client_id: &str) -> String {
+async fn refusal(server: Broker, client_id: &str) -> String {
     let peer = Peer::connect_to(vec![server], client_id);
     let event = peer.event();
     let MqttEvent::Failed { reason_code, reason, .. } = event else { panic!("{event:?}") };
@@ -98,10 +99,13 @@ async fn refusal(server: BrokerServer, client_id: &str) -> String {
 async fn a_broker_with_a_certificate_of_the_authority_and_for_its_name_is_accepted() {
     let stage = Stage::new();
     works(&stage, stage.server(), "tls").await;
-    works(&stage, BrokerServer { host: "127.0.0.1".to_owned(), ..stage.server() }, "tls-address").await;
-    let old = BrokerServer { version: Some(MqttVersion::V311), ..stage.server() };
+    works(&stage, Broker { host: "127.0.0.1".to_owned(), ..stage.server() }, "tls-address").await;
+    let old = Broker { version: Some(MqttVersion::V311), ..stage.server() };
     let peer = Peer::connect_to(vec![old], "tls-old");
-    assert!(matches!(peer.event(), MqttEvent::Connected { version: "3.1.1", .. }));
+    assert!(matches!(
+        peer.event(),
+        MqttEvent::Connected(BrokerConnection { version: MqttVersion::V311, .. })
+    ));
     peer.link.disconnect().await.unwrap();
 }
 
@@ -113,9 +117,9 @@ async fn an_address_of_ipv6_is_compared_to_the_certificate_too() {
     let _broker = Mosquitto::start(&format!("allow_anonymous true\nlistener {port} ::1\n{lines}"));
     let ca = write(directory.path(), "ca.pem", &authority.pem());
     let tls = TlsFiles { ca_file: Some(text(&ca)), client_cert_file: None, client_key_file: None };
-    let there = BrokerServer { host: "::1".to_owned(), tls: Some(tls), ..server(port) };
+    let there = Broker { host: "::1".to_owned(), tls: Some(tls), ..server(port) };
     let peer = Peer::connect_to(vec![there], "tls-ipv6");
-    assert!(matches!(peer.event(), MqttEvent::Connected { .. }));
+    assert!(matches!(peer.event(), MqttEvent::Connected(_)));
     peer.link.disconnect().await.unwrap();
 }
 
@@ -135,8 +139,7 @@ async fn a_certificate_for_another_name_is_refused_with_the_names_that_it_is_for
     let reason = refusal(stage.server(), "wrong-name").await;
     assert!(reason.contains("wrong name") && reason.contains("not for localhost"), "{reason}");
     assert!(reason.contains("broker.example"), "{reason}");
-    let reason =
-        refusal(BrokerServer { host: "127.0.0.1".to_owned(), ..stage.server() }, "wrong-address").await;
+    let reason = refusal(Broker { host: "127.0.0.1".to_owned(), ..stage.server() }, "wrong-address").await;
     assert!(reason.contains("wrong name") && reason.contains("not for 127.0.0.1"), "{reason}");
 }
 
@@ -151,7 +154,7 @@ async fn a_certificate_of_the_broker_that_has_expired_is_refused_with_the_day() 
 async fn a_port_that_does_not_speak_tls_is_told_as_such() {
     let stage = Stage::new();
     let plain = Mosquitto::start("allow_anonymous true");
-    let reason = refusal(BrokerServer { port: plain.port, ..stage.server() }, "plain").await;
+    let reason = refusal(Broker { port: plain.port, ..stage.server() }, "plain").await;
     assert!(reason.contains("does not speak TLS") && reason.contains(&plain.port.to_string()), "{reason}");
 }
 
@@ -166,11 +169,11 @@ async fn a_peer_that_sends_a_byte_at_a_time_does_not_keep_the_next_broker_from_b
             thread::spawn(move || drip(stream.unwrap()));
         }
     });
-    let peer = Peer::connect_to(vec![BrokerServer { port, ..stage.server() }, stage.server()], "tarpit");
+    let peer = Peer::connect_to(vec![Broker { port, ..stage.server() }, stage.server()], "tarpit");
     let event = peer.event();
     let MqttEvent::Failed { reason, .. } = event else { panic!("{event:?}") };
     assert!(reason.contains("the TLS handshake failed"), "{reason}");
-    assert!(matches!(peer.event(), MqttEvent::Connected { .. }));
+    assert!(matches!(peer.event(), MqttEvent::Connected(_)));
     peer.link.disconnect().await.unwrap();
 }
 
@@ -230,7 +233,7 @@ async fn files_that_have_become_right_are_taken_up_by_the_next_attempt() {
     let peer = Peer::connect_to(vec![stage.server_trusting(&Authority::new("another"))], "rotated");
     assert!(matches!(peer.event(), MqttEvent::Failed { .. }));
     write(stage.place(), "ca.pem", &stage.authority.pem());
-    assert!(matches!(peer.event_after_failures(), MqttEvent::Connected { .. }));
+    assert!(matches!(peer.event_after_failures(), MqttEvent::Connected(_)));
     peer.link.disconnect().await.unwrap();
 }
 

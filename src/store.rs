@@ -38,7 +38,7 @@ pub use audit::{AuditProgress, StoredLane, audit, lane_rows};
 #[doc(hidden)]
 pub use batch::for_benches;
 pub use batch::{
-    BatchFailure, BatchRules, BrokenOff, Committed, LaneObserver, LaneStore, ProcessMessageError,
+    BatchRules, BrokenOff, Committed, LaneFenced, LaneObserver, LaneStore, ProcessMessageError,
     process_flow_message,
 };
 pub(crate) use connect::{Access, Recovery, answer_timeout, probe, protection, with_timeout};

@@ -24,7 +24,7 @@ use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::InboxError;
 use crate::mqtt::{MqttError, SessionEnd};
-use crate::store::BatchFailure;
+use crate::store::LaneFenced;
 
 /// To the MQTT actor: subscribes these filters. Answered after the SUBACK.
 #[derive(Debug, Message)]
@@ -170,7 +170,7 @@ pub struct ReopenLane {
 /// To a worker: writes this batch to the database. Answered after the commit, with one result per message and flow.
 /// Flows that another process locks are listed in the answer; none of their messages is written.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<BatchOutcome, BatchFailure>")]
+#[rtype(result = "Result<BatchOutcome, LaneFenced>")]
 pub struct ProcessBatch {
     /// The batch.
     pub batch: Batch,

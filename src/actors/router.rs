@@ -26,7 +26,7 @@ use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Bindings;
 use crate::inbox::{Inbox, InboxReader, KeptTables, SubscriptionIdStore};
 use crate::observe::Telemetry;
-use crate::store::BatchFailure;
+use crate::store::LaneFenced;
 
 /// Interval at which the progress of idle lanes is stored and failed work is retried.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
@@ -200,7 +200,7 @@ impl RouterActor {
         context: &mut Context<Self>,
         lane: Lane,
         epoch: i64,
-        reply: &Result<Result<BatchOutcome, BatchFailure>, MailboxError>,
+        reply: &Result<Result<BatchOutcome, LaneFenced>, MailboxError>,
     ) {
         match reply {
             Ok(Ok(outcome)) => {
@@ -208,7 +208,7 @@ impl RouterActor {
                 self.note_replayed(lane, outcome);
                 self.pump(context, false);
             }
-            Ok(Err(BatchFailure::Fenced(found))) => {
+            Ok(Err(LaneFenced(found))) => {
                 if self.lanes.close(lane, epoch) {
                     let found_epoch = found.epoch;
                     log::warn!(lane, epoch, found_epoch; "Lane fenced: epoch {found_epoch} found, {epoch} expected; reopening it");

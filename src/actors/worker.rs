@@ -24,7 +24,7 @@ use crate::domain::outbox_work::CommittedRows;
 use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
 use crate::store::{
-    BatchFailure, BatchRules, BrokenOff, Committed, Database, LaneObserver, LaneStore, StoreError,
+    BatchRules, BrokenOff, Committed, Database, LaneFenced, LaneObserver, LaneStore, StoreError,
 };
 
 /// Interval at which an unused prepared transaction is dropped.
@@ -125,7 +125,7 @@ impl Handler<Envelope<OpenLane>> for FlowWorkerActor {
 }
 
 impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
-    type Result = ResponseActFuture<Self, Result<BatchOutcome, BatchFailure>>;
+    type Result = ResponseActFuture<Self, Result<BatchOutcome, LaneFenced>>;
 
     fn handle(&mut self, envelope: Envelope<ProcessBatch>, _: &mut Self::Context) -> Self::Result {
         let (store, directory, observer) =
@@ -137,7 +137,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             handling.describe(BatchInHand(Arc::clone(&batch)));
             crash_point!("worker-batch");
             let mut store = store.lock().await;
-            let never_opened = BatchFailure::Fenced(LanePosition { epoch: 0, next_offset: 0 });
+            let never_opened = LaneFenced(LanePosition { epoch: 0, next_offset: 0 });
             let store = store.as_mut().ok_or(never_opened)?;
             let (mut done, failure) = match store.process(&batch, &observer).await {
                 Ok(outcome) => (outcome, None),

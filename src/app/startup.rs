@@ -121,15 +121,19 @@ pub(super) async fn prepare_database(
     loop {
         // A concurrent migration by another gateway counts towards the same timeout.
         match with_timeout(2 * answer_timeout(), Box::pin(try_prepare_database(settings))).await {
-            Ok(Ok(prepared)) => {
+            Ok(prepared) => {
                 observed.metrics.database.mark_up();
                 return Ok(prepared);
             }
-            Ok(Err(no_server)) => return Err(StartError::Server(no_server)),
             // A retry would hide that an operator must alter a table or replace the server.
-            Err(error) if error.is_about_the_tables() => return Err(StartError::Store(error)),
-            Err(error) if error.is_unsupported() => return Err(StartError::Unsupported(error)),
-            Err(error) => wait_for_database(&error, observed).await,
+            Err(LoadServerError::Store(error)) if error.is_about_the_tables() => {
+                return Err(StartError::Store(error));
+            }
+            Err(LoadServerError::Store(error)) if error.is_unsupported() => {
+                return Err(StartError::Unsupported(error));
+            }
+            Err(LoadServerError::Store(error)) => wait_for_database(&error, observed).await,
+            Err(no_server) => return Err(StartError::Server(no_server)),
         }
     }
 }
@@ -160,21 +164,16 @@ async fn wait_for_database(error: &StoreError, observed: &Telemetry) {
     actix_rt::time::sleep(DATABASE_RETRY).await;
 }
 
-async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, LoadServerError>, StoreError> {
+async fn try_prepare_database(settings: &Settings) -> Result<Prepared, LoadServerError> {
     let database = Database::connect(&settings.database, 1).await?;
     for step in migrate(&database).await?.added {
         log::info!("Database: added {step}");
     }
     check_tables(&database).await?;
     let limits = load_limits(&database).await?;
-    // The first reload follows at once and logs the skipped rows.
     let servers = match load_mqtt_servers(&database).await {
-        Ok(MqttServers { usable, skipped }) => {
-            let skipped = skipped.iter().map(ToString::to_string).collect();
-            Ok(Prepared { limits, servers: usable, skipped })
-        }
-        Err(LoadServerError::Store(error)) => return Err(error),
-        Err(no_server) => Err(no_server),
+        Err(LoadServerError::Store(error)) => return Err(error.into()),
+        servers => servers,
     };
     if let Some(protection) = protection(&settings.database).await {
         log::info!("Database: the connection is {protection}");
@@ -191,5 +190,8 @@ async fn try_prepare_database(settings: &Settings) -> Result<Result<Prepared, Lo
         );
     }
     database.close().await?;
-    Ok(servers)
+    let MqttServers { usable: servers, skipped } = servers?;
+    // The first reload follows at once and logs the skipped rows.
+    let skipped = skipped.iter().map(ToString::to_string).collect();
+    Ok(Prepared { limits, servers, skipped })
 }

@@ -13,6 +13,8 @@ use sea_orm::{
     TransactionOptions, TransactionTrait, Value,
 };
 
+pub use tables::lane_rows;
+
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
@@ -74,11 +76,6 @@ pub async fn audit(
     take_strangers(stored, &mut facts);
     snapshot.transaction.rollback().await.while_doing("ending the audit")?;
     Ok(facts)
-}
-
-/// The present positions of the lanes of all inboxes.
-pub async fn lane_rows(database: &Database) -> Result<Vec<StoredLane>, StoreError> {
-    tables::lane_rows(database).await
 }
 
 /// The rest after every flow has its part. Rows without a code belong to no flow.

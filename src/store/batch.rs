@@ -44,7 +44,8 @@ mod writes;
 
 use std::sync::Arc;
 
-pub use lane::{BatchFailure, BrokenOff, Committed, LaneObserver, LaneStore};
+pub use fence::LaneFenced;
+pub use lane::{BrokenOff, Committed, LaneObserver, LaneStore};
 pub use single::{ProcessMessageError, process_flow_message};
 
 use super::outbox_gauge::OutboxGauge;

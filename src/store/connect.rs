@@ -177,12 +177,12 @@ pub(crate) fn answer_timeout() -> Duration {
 }
 
 /// Cancels `work` after `timeout`, and drops its connection.
-pub(crate) async fn with_timeout<T>(
+pub(crate) async fn with_timeout<T, E: From<StoreError>>(
     timeout: Duration,
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let silent = Err(StoreError::TimedOut { waited: timeout });
-    tokio::time::timeout(timeout, work).await.unwrap_or(silent)
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let silent = StoreError::TimedOut { waited: timeout };
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| Err(silent.into()))
 }
 
 fn sqlite_options(path: &Path) -> SqliteConnectOptions {

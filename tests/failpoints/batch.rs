@@ -10,7 +10,7 @@ use fail::FailScenario;
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, ProcessError};
 use mqtt_gateway::settings::DatabaseSettings;
 use mqtt_gateway::store::{
-    BatchFailure, Database, Dialect, ErrorClass, LanePosition, LaneStore, ProcessMessageError,
+    Database, Dialect, ErrorClass, LaneFenced, LanePosition, LaneStore, ProcessMessageError,
     process_flow_message,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
@@ -100,7 +100,7 @@ async fn a_lost_answer_is_void_once_another_worker_has_the_lane(test: TestDataba
 
     // The successor begins where the lost COMMIT has brought the lane.
     assert_eq!(taken, LanePosition { epoch: taken.epoch.max(batch.epoch + 1), next_offset: batch.next });
-    assert_eq!(processed.err().map(|broken| broken.failure), Some(BatchFailure::Fenced(taken)));
+    assert_eq!(processed.err().map(|broken| broken.failure), Some(LaneFenced(taken)));
     assert_rows_are_there_once(&setup, &batch).await;
 }
 
@@ -174,7 +174,7 @@ async fn what_was_done_before_a_batch_broke_off_is_told(test: TestDatabase) {
     let broken = lane.process(&batch, &setup.observer).await.unwrap_err();
 
     let there = LanePosition { epoch: batch.epoch + 1, next_offset: 5 };
-    assert_eq!(broken.failure, BatchFailure::Fenced(there));
+    assert_eq!(broken.failure, LaneFenced(there));
     assert_eq!(broken.done.results.len(), 10);
     let posts = broken.done.posts.iter().map(|post| post.message_id);
     assert!(posts.eq(1..=5), "{:?}", broken.done.posts);

@@ -11,7 +11,7 @@ use fail::FailScenario;
 use lane::Lane;
 use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, CatchUp, LaggingFlow, Scope};
 use mqtt_gateway::domain::message::{FlowId, Offset};
-use mqtt_gateway::store::{BatchFailure, Database};
+use mqtt_gateway::store::{Database, LaneFenced};
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
 /// Two flows that store, `A` and `C`, and one that posts, `B`.
@@ -213,7 +213,7 @@ async fn a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew(test: Te
 
     let broken = lane.store.process(&batch, &lane.setup.observer).await.unwrap_err();
 
-    assert_eq!(broken.failure, BatchFailure::Fenced(lane.position));
+    assert_eq!(broken.failure, LaneFenced(lane.position));
     assert_eq!(numbers(&broken.done, "A"), [1, 2, 3, 4, 5]);
     held.lock().unwrap().take().unwrap().release();
     assert_eq!(lane.reopen().await.lagging, [lagging(A, 5)]);
@@ -250,13 +250,13 @@ async fn a_batch_for_another_list_of_lagging_flows_is_void(test: TestDatabase) {
     let batch = lane.batch(0..5, 1);
     lane.write_down(A, 0, 0).await;
     let refused = lane.store.process(&batch, &lane.setup.observer).await;
-    assert!(matches!(refused.map_err(|broken| broken.failure), Err(BatchFailure::Fenced(_))));
+    assert!(matches!(refused.map_err(|broken| broken.failure), Err(LaneFenced(_))));
 
     lane.reopen().await;
     let batch = lane.batch(0..5, 1);
     lane.setup.test.execute("DELETE FROM inbox_lagging").await;
     let refused = lane.store.process(&batch, &lane.setup.observer).await;
-    assert!(matches!(refused.map_err(|broken| broken.failure), Err(BatchFailure::Fenced(_))));
+    assert!(matches!(refused.map_err(|broken| broken.failure), Err(LaneFenced(_))));
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM data").await, 0);
 }
 
@@ -270,7 +270,7 @@ async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew(test: 
 
         let broken = lane.store.process(&batch, &lane.setup.observer).await.unwrap_err();
 
-        assert_eq!(broken.failure, BatchFailure::Fenced(lane.position));
+        assert_eq!(broken.failure, LaneFenced(lane.position));
         assert_eq!(broken.done.deferred, []);
         assert_eq!(lane.reopen().await.lagging, there, "{fault}");
         lane.process(&lane.batch(0..5, 1)).await;
@@ -337,7 +337,7 @@ async fn a_batch_of_a_flow_that_stands_elsewhere_is_void(test: TestDatabase) {
 
     for wrong in [lane.catch_up(A, 3..5), older, elsewhere, no_lag] {
         let refused = lane.store.process(&wrong, &lane.setup.observer).await.unwrap_err();
-        assert_eq!(refused.failure, BatchFailure::Fenced(lane.position), "{wrong:?}");
+        assert_eq!(refused.failure, LaneFenced(lane.position), "{wrong:?}");
     }
     assert_eq!(lane.list().await, [lagging(A, 0)]);
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NULL").await, 1);

@@ -8,7 +8,7 @@ use mqtt_gateway::domain::batch::{Batch, BatchEntry, BatchOutcome, ProcessError,
 use mqtt_gateway::domain::flow::Action;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::store::{
-    BatchFailure, Database, Dialect, ErrorClass, LanePosition, ProcessMessageError, process_flow_message,
+    Database, Dialect, ErrorClass, LaneFenced, LanePosition, ProcessMessageError, process_flow_message,
 };
 
 on_every_database! {
@@ -155,7 +155,7 @@ async fn a_batch_of_an_older_epoch_is_void(test: TestDatabase) {
     let batch = batch_of(before, vec![entry(10, r#"{"a":1}"#, &[1])]);
     let refused = old.process(&batch, &setup.observer).await;
 
-    assert_eq!(refused.err().map(|broken| broken.failure), Some(BatchFailure::Fenced(after)));
+    assert_eq!(refused.err().map(|broken| broken.failure), Some(LaneFenced(after)));
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 0);
     assert_eq!(setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NOT NULL").await, 0);
 }
@@ -181,7 +181,7 @@ async fn a_batch_that_is_in_sql_already_is_not_done_again(test: TestDatabase) {
     let again = lane.process(&batch, &setup.observer).await;
 
     let there = LanePosition { next_offset: batch.next, ..position };
-    assert_eq!(again.err().map(|broken| broken.failure), Some(BatchFailure::Fenced(there)));
+    assert_eq!(again.err().map(|broken| broken.failure), Some(LaneFenced(there)));
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 1);
 }
 

@@ -34,13 +34,14 @@ pub(super) fn connect(
     reject_nul(target.host, "the broker's host")?;
     reject_nul(target.client_id, "the MQTT client id")?;
     reject_nul(target.credentials.map_or("", |(user, _)| user), "the MQTT user name")?;
-    match attempt(target, MqttVersion::V5, &prepare)? {
-        Ok(client) => Ok(client),
-        Err(failure) if is_version_failure(failure.kind) => {
-            attempt(target, MqttVersion::V311, &prepare)?.map_err(|failure| LoadError::Connect(failure.text))
-        }
-        Err(failure) => Err(LoadError::Connect(failure.text)),
+    let client = create_client(target, MqttVersion::V5, &prepare)?;
+    let Err(failure) = establish(&client, target, MqttVersion::V5) else { return Ok(client) };
+    if !is_version_failure(failure.kind) {
+        return Err(LoadError::Connect(failure.text));
     }
+    let client = create_client(target, MqttVersion::V311, &prepare)?;
+    establish(&client, target, MqttVersion::V311).map_err(|failure| LoadError::Connect(failure.text))?;
+    Ok(client)
 }
 
 /// Paho panics on NUL in strings that it passes to C.
@@ -52,11 +53,11 @@ fn is_version_failure(kind: FailureKind) -> bool {
     matches!(kind, FailureKind::VersionRefused | FailureKind::NotUnderstood | FailureKind::Silent)
 }
 
-fn attempt(
+fn create_client(
     target: &LoadTarget<'_>,
     version: MqttVersion,
     prepare: &impl Fn(&AsyncClient),
-) -> Result<Result<AsyncClient, ConnectFailure>, LoadError> {
+) -> Result<AsyncClient, LoadError> {
     let client = CreateOptionsBuilder::new()
         .server_uri(server_uri(target.host, target.port))
         .client_id(target.client_id)
@@ -73,12 +74,20 @@ fn attempt(
     // gateway.
     std::mem::forget(client.clone());
     prepare(&client);
+    Ok(client)
+}
+
+fn establish(
+    client: &AsyncClient,
+    target: &LoadTarget<'_>,
+    version: MqttVersion,
+) -> Result<(), ConnectFailure> {
     // Paho ends the attempt itself, but checks its clock rarely.
     let outcome = client.connect(options(target, version)).wait_for(CONNECT_TIMEOUT * 2);
     let failure = |error| {
         ConnectFailure::new(&error, || probe_tcp(target.host, target.port).map_err(|error| error.to_string()))
     };
-    Ok(outcome.map(|_| client).map_err(failure))
+    outcome.map(|_| ()).map_err(failure)
 }
 
 fn options(target: &LoadTarget<'_>, version: MqttVersion) -> ConnectOptions {

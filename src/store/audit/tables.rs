@@ -154,8 +154,8 @@ impl AuditSnapshot {
     }
 }
 
-/// The positions of all lanes.
-pub(super) async fn lane_rows(database: &Database) -> Result<Vec<StoredLane>, StoreError> {
+/// The positions of the lanes of all inboxes.
+pub async fn lane_rows(database: &Database) -> Result<Vec<StoredLane>, StoreError> {
     let sql = "SELECT o.inbox_id AS inbox_id, o.lane AS lane, o.next_offset AS next_offset, \
                (SELECT MIN(l.next_offset) FROM inbox_lagging AS l \
                 WHERE l.inbox_id = o.inbox_id AND l.lane = o.lane) AS lagging_from \

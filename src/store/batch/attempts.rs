@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::BatchRules;
-use super::lane::BatchFailure;
+use super::fence::LaneFenced;
 use super::position::Position;
 use super::progress::{BatchProgress, BatchStep};
 use super::transaction::{BatchPart, FlowScope};
@@ -81,15 +81,15 @@ impl<'a> Attempts<'a> {
     }
 
     /// Resolves a position that was not expected: it is fine if an unanswered COMMIT explains it.
-    pub(super) fn resolve(&mut self, found: Position) -> Result<(BatchStep, BatchOutcome), BatchFailure> {
+    pub(super) fn resolve(&mut self, found: Position) -> Result<(BatchStep, BatchOutcome), LaneFenced> {
         let lost = self.unknown.take();
-        lost.filter(|(step, _)| found == step.next).ok_or(BatchFailure::Fenced(found.lane))
+        lost.filter(|(step, _)| found == step.next).ok_or(LaneFenced(found.lane))
     }
 
     /// Ends the batch because the row of the lagging flow is locked. After a committed step the lane must be reopened.
-    pub(super) fn still_locked(&mut self, step: &BatchStep) -> Result<(), BatchFailure> {
+    pub(super) fn still_locked(&mut self, step: &BatchStep) -> Result<(), LaneFenced> {
         if self.outcome.catch_up.is_some() {
-            return Err(BatchFailure::Fenced(step.expected.lane));
+            return Err(LaneFenced(step.expected.lane));
         }
         self.outcome.catch_up = Some(CatchUp::StillLocked);
         Ok(())

@@ -15,6 +15,12 @@ use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
+/// A batch was void: another worker has taken the lane over, which is at this position. Reopen the lane. The records of
+/// the batch are still in the inbox, or already committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lane is at offset {} in epoch {}", .0.next_offset, .0.epoch)]
+pub struct LaneFenced(pub LanePosition);
+
 /// The position of a lane without a row; no batch expects it.
 pub(super) const NO_POSITION: LanePosition = LanePosition { epoch: -1, next_offset: 0 };
 

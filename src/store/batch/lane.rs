@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::BatchRules;
 use super::attempts::Attempts;
-use super::fence::{Fence, LaneKey, lagging_sum};
+use super::fence::{Fence, LaneFenced, LaneKey, lagging_sum};
 use super::lagging::{DeferredFlow, defer_locked, set_aside};
 use super::locked_flow::SchemaCache;
 use super::prepared::PreparedTransaction;
@@ -16,7 +16,7 @@ use super::progress::BatchStep;
 use super::refusals::{MAX_REFUSED, Refusals};
 use super::suspects::refusal_of;
 use super::transaction::{BatchPart, Failed, FlowScope, run};
-use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane};
+use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::processing::ParsedMessage;
 use crate::domain::retry::Backoff;
@@ -69,22 +69,13 @@ enum Reaction {
     StayLagging,
 }
 
-/// Why a batch was not processed to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BatchFailure {
-    /// The lane is at another offset or epoch: reopen it. The records of the batch are still in the inbox, or already
-    /// committed.
-    #[error("the lane is at offset {} in epoch {}", .0.next_offset, .0.epoch)]
-    Fenced(LanePosition),
-}
-
 /// A batch that was not processed to its end, with the outcome of the part that is committed.
 #[derive(Debug, thiserror::Error)]
 #[error("{failure}")]
 pub struct BrokenOff {
     /// Why.
     #[source]
-    pub failure: BatchFailure,
+    pub failure: LaneFenced,
     /// The committed part.
     pub done: BatchOutcome,
 }
@@ -168,7 +159,7 @@ impl LaneStore {
     /// Processes a batch; returns when all of it is committed, or when its lagging flow is still locked.
     ///
     /// # Errors
-    /// [`BatchFailure::Fenced`] when another worker has taken the lane over, with the part that was committed before.
+    /// [`LaneFenced`] when another worker has taken the lane over, with the part that was committed before.
     pub async fn process(
         &mut self,
         batch: &Batch,
@@ -188,7 +179,7 @@ impl LaneStore {
         &mut self,
         attempts: &mut Attempts<'_>,
         observer: &impl LaneObserver,
-    ) -> Result<(), BatchFailure> {
+    ) -> Result<(), LaneFenced> {
         while let Some(step) = attempts.progress.step() {
             let began = Instant::now();
             match self.attempt(attempts, &step).await {
@@ -276,7 +267,7 @@ impl LaneStore {
         }
     }
 
-    fn stay_lagging(&mut self, attempts: &mut Attempts<'_>, step: &BatchStep) -> Result<(), BatchFailure> {
+    fn stay_lagging(&mut self, attempts: &mut Attempts<'_>, step: &BatchStep) -> Result<(), LaneFenced> {
         self.update_lagging(attempts.lagging_flow(), Some(CatchUp::StillLocked));
         attempts.still_locked(step)
     }
@@ -300,7 +291,7 @@ impl LaneStore {
         step: &BatchStep,
         error: StoreError,
         observer: &impl LaneObserver,
-    ) -> Result<Reaction, BatchFailure> {
+    ) -> Result<Reaction, LaneFenced> {
         self.recheck_limits = true;
         let error = match self.recover_connections(error).await {
             Ok(()) => return Ok(Reaction::Retry),
@@ -322,7 +313,7 @@ impl LaneStore {
         attempts: &mut Attempts<'_>,
         step: &BatchStep,
         observer: &impl LaneObserver,
-    ) -> Result<bool, BatchFailure> {
+    ) -> Result<bool, LaneFenced> {
         let max = attempts.max_deferred();
         if max == 0 || self.database.dialect == Dialect::Sqlite {
             return Ok(false);
@@ -348,7 +339,7 @@ impl LaneStore {
         flows: Vec<DeferredFlow>,
         refusal: &StoreError,
         observer: &impl LaneObserver,
-    ) -> Result<bool, BatchFailure> {
+    ) -> Result<bool, LaneFenced> {
         if flows.len() > attempts.max_deferred() {
             return Ok(false);
         }
@@ -383,12 +374,12 @@ impl LaneStore {
         step: &BatchStep,
         written: Option<Result<Vec<DeferredFlow>, Failed>>,
         observer: &impl LaneObserver,
-    ) -> Result<Option<Vec<(LaggingFlow, String)>>, BatchFailure> {
+    ) -> Result<Option<Vec<(LaggingFlow, String)>>, LaneFenced> {
         let lane = step.expected.lane;
         let Some(written) = written else {
             let error = self.reconnect_after_timeout();
             pause(&error, attempts.progress.failed(), observer).await;
-            return Err(BatchFailure::Fenced(lane));
+            return Err(LaneFenced(lane));
         };
         match written {
             Ok(flows) if flows.is_empty() => Ok(None),
@@ -409,7 +400,7 @@ impl LaneStore {
             }
             Err(Failed::Unknown(error, _)) => {
                 pause(&error, attempts.progress.failed(), observer).await;
-                Err(BatchFailure::Fenced(lane))
+                Err(LaneFenced(lane))
             }
             Err(Failed::Error(_) | Failed::StillLocked) => Ok(None),
         }
@@ -469,7 +460,7 @@ impl LaneStore {
         step: &BatchStep,
         refusal: StoreError,
         observer: &impl LaneObserver,
-    ) -> Result<Reaction, BatchFailure> {
+    ) -> Result<Reaction, LaneFenced> {
         if step.range.len() > 1 {
             attempts.progress.halve();
             return Ok(Reaction::Retry);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mqtt_gateway::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Scope};
 use mqtt_gateway::domain::message::{FlowId, Offset};
-use mqtt_gateway::store::{BatchFailure, LanePosition, LaneStore};
+use mqtt_gateway::store::{LaneFenced, LanePosition, LaneStore};
 
 use crate::batches::{Setup, entry};
 use crate::database::TestDatabase;
@@ -151,7 +151,7 @@ async fn refused_flow_that_lags_stays_where_it_is(test: TestDatabase) {
 
     // A part of the batch is done, so the lane has to be opened again.
     let broken = lane.store.process(&lane.catch_up(0..30), &lane.setup.observer).await.unwrap_err();
-    assert!(matches!(broken.failure, BatchFailure::Fenced(_)));
+    assert!(matches!(broken.failure, LaneFenced(_)));
     assert_eq!((lane.dead_letters().await, broken.done.results.len()), (20, 20));
     let opened = lane.store.open(&lane.setup.observer).await;
     assert_eq!(opened.lagging, [at(LIMIT)]);

@@ -9,24 +9,24 @@
 //!
 //! A filter whose set of flows changes is subscribed again, with an identifier for the new set.
 //!
-//! The submodule `membership` decides which flows belong to this gateway when several share the database.
+//! [`Membership`] decides which flows belong to this gateway when several share the database.
 
 mod membership;
 mod reading;
 mod reconciliation;
+mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use tokio::sync::{Mutex, oneshot};
 
-use self::membership::Membership;
-pub use self::membership::Replica;
 use self::reading::refresh;
 use self::reconciliation::{Granted, Reconciled, Reconciliation};
+pub use self::records::Records;
 use super::actor_guard::ActorGuard;
 use super::directory::Directory;
 use super::mailbox::{ActorState, Envelope};
@@ -38,7 +38,7 @@ use crate::domain::active_flows::ActiveFlows;
 use crate::domain::broker::BrokerConnection;
 use crate::domain::flow::Flow;
 use crate::domain::message::FlowId;
-use crate::domain::replicas::Role;
+use crate::domain::replicas::{Membership, Replica, Role};
 use crate::domain::retry::jittered;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
@@ -69,6 +69,8 @@ pub struct FlowRegistryActor {
     /// Flows that were logged as subscribed.
     active: ActiveFlows,
     membership: Membership,
+    /// Zero of the times that the decisions get.
+    clock: Instant,
     /// Callers that wait until other gateways have taken over all flows of this retiring gateway.
     awaiting_handover: Vec<oneshot::Sender<HandedOver>>,
     reconciling: bool,
@@ -88,6 +90,8 @@ pub struct RegistryParts {
     pub directory: Directory,
     /// This gateway's role among the gateways on the same database.
     pub replica: Replica,
+    /// Records of earlier subscriptions.
+    pub records: Records,
     /// Receives the loaded flows and the state of the subscriptions.
     pub observed: Arc<Telemetry>,
 }
@@ -137,6 +141,7 @@ impl FlowRegistryActor {
         Self {
             guard,
             membership: Membership::new(parts.replica.clone()),
+            clock: Instant::now(),
             awaiting_handover: Vec::new(),
             parts,
             database: Rc::default(),
@@ -159,6 +164,7 @@ impl FlowRegistryActor {
         let reconciliation = Reconciliation {
             directory: self.parts.directory.clone(),
             observed: Arc::clone(&self.parts.observed),
+            records: self.parts.records.clone(),
             before: self.flows.clone(),
             leaving: self.leaving.clone(),
             known_rejections: self.rejections.clone(),
@@ -167,11 +173,11 @@ impl FlowRegistryActor {
             resync: work.resync,
             announce: work.announce,
         };
-        let (database, parts) = (Rc::clone(&self.database), self.parts.clone());
+        let (database, parts, now) = (Rc::clone(&self.database), self.parts.clone(), self.clock.elapsed());
         let mut membership = self.membership.clone();
         let reconciling = async move {
             let before = reconciliation.before.as_deref();
-            let refreshed = refresh(&mut membership, &database, &parts, &work, before).await;
+            let refreshed = refresh(&mut membership, &database, &parts, &work, before, now).await;
             if let Err(error) = &refreshed {
                 parts.observed.metrics.database.failed(kind_of(error));
             }
@@ -252,7 +258,7 @@ impl FlowRegistryActor {
             if complete && self.has_handed_over_all() {
                 let handed_over = HandedOver {
                     session_kept: self.session.terms.session_kept,
-                    has_record: self.membership.has_record(),
+                    has_record: self.parts.records.has_subscriptions(),
                 };
                 // A caller that timed out has dropped its receiver.
                 self.awaiting_handover.drain(..).for_each(|waiting| _ = waiting.send(handed_over));

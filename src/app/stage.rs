@@ -13,13 +13,14 @@ use super::missing_ids::MissingIds;
 use super::startup::{Prepared, open_inbox, tables_of_before};
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::mqtt::{LinkSession, MqttParts};
-use crate::actors::registry::{RegistryParts, Replica};
+use crate::actors::registry::{Records, RegistryParts};
 use crate::actors::router::RouterParts;
 use crate::actors::supervisor::{EXIT_FAILED, Factories, SessionEnd, SupervisorActor, SupervisorOptions};
 use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Mailbox, Slot};
 use crate::domain::broker::Broker;
 use crate::domain::processing::ProcessingRules;
+use crate::domain::replicas::Replica;
 use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionIdStore};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::StartupStep;
@@ -151,9 +152,11 @@ impl<'a> Stage<'a> {
                     group: settings.group.clone(),
                     inbox_id: Arc::clone(&inbox_id),
                     client_id: settings.mqtt.client_id.clone(),
+                    is_last_replica,
+                },
+                records: Records {
                     tables: Arc::clone(&tables),
                     subscription_ids: Arc::clone(&subscription_ids),
-                    is_last_replica,
                 },
                 observed: Arc::clone(observed),
             },

@@ -11,6 +11,7 @@
 mod disputes;
 mod handover;
 mod member;
+mod membership;
 mod rendezvous;
 mod waiting;
 
@@ -19,6 +20,7 @@ use std::fmt;
 pub use disputes::{Dispute, disputes};
 pub use handover::{Handover, Holders};
 pub use member::{MAX_SHARED_NAME_CHARS, Member};
+pub use membership::{FormerFlows, Membership, MembershipEvent, Replica};
 pub use rendezvous::owner_of;
 pub use waiting::must_wait_for_others;
 

@@ -1,13 +1,15 @@
 //! The registry's database reads: other gateways, flows, brokers, and sequence numbers that run out.
 
+use std::time::Duration;
+
 use tokio::sync::Mutex;
 
-use super::membership::Membership;
+use super::membership::{log_events, update};
 use super::{PendingWork, RegistryParts};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{FollowFlows, UseServers};
 use crate::domain::flow::Flow;
-use crate::domain::replicas::Role;
+use crate::domain::replicas::{Membership, Role};
 use crate::observe::Telemetry;
 use crate::store::{
     Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answer_timeout, load_flows,
@@ -23,6 +25,7 @@ pub(super) async fn refresh(
     parts: &RegistryParts,
     work: &PendingWork,
     before: Option<&[Flow]>,
+    now: Duration,
 ) -> Result<Option<Vec<Flow>>, StoreError> {
     if !(work.reload || work.membership || before.is_none()) {
         return Ok(None);
@@ -37,13 +40,19 @@ pub(super) async fn refresh(
         *database = database.anew();
     }
     let due = work.reload || before.is_none();
-    let refreshed = with_timeout(answer_timeout(), update_and_load(membership, database, parts, due)).await;
+    let refreshed =
+        with_timeout(answer_timeout(), update_and_load(membership, database, parts, due, now)).await;
     if let Err(error) = &refreshed {
         database.recover(error).await?;
     }
     let has_read = refreshed?;
     let may_have_changed = has_read || membership.is_moving_flows();
-    Ok(if may_have_changed { membership.flows_in_force(before) } else { None })
+    if !may_have_changed {
+        return Ok(None);
+    }
+    let flows = membership.flows_in_force(before, || parts.records.former_flows(), now);
+    log_events(membership);
+    Ok(flows)
 }
 
 /// Returns whether the flows were loaded.
@@ -52,15 +61,11 @@ async fn update_and_load(
     database: &mut Database,
     parts: &RegistryParts,
     due: bool,
+    now: Duration,
 ) -> Result<bool, StoreError> {
     // Loading flows has priority: a failed membership update is logged, and no flow is released because of it.
-    let updated = if membership.participates() {
-        membership.update(database).await
-    } else {
-        membership.detect_others(database).await
-    };
     // A server that became read-only still answers the other queries, so only this error triggers the recovery.
-    if let Err(error) = updated {
+    if let Err(error) = update(membership, database, now).await {
         database.recover(&error).await?;
     }
     let due = due || membership.needs_reload();
@@ -69,8 +74,8 @@ async fn update_and_load(
         if *membership.role() != Role::Leaving {
             reload_brokers(database, &parts.directory).await;
         }
-        let (flows, span): (_, Span) = timed(database, read_all(database, parts)).await?;
-        membership.have_read(flows, span);
+        let (flows, Span { from_us, until_us }) = timed(database, read_all(database, parts)).await?;
+        membership.set_flows(flows, from_us, until_us);
         parts.directory.delivery.tell(FollowFlows);
     }
     Ok(due)

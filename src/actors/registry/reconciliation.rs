@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::membership::Membership;
-use super::{BrokerSession, Holds};
+use super::{BrokerSession, Holds, Records};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{
     NewRoutingTable, ResyncSubscriptions, Subscribe, SubscribeError, SubscribeOutcome, Unsubscribe,
@@ -13,7 +12,7 @@ use crate::domain::broker::BrokerConnection;
 use crate::domain::flow::Flow;
 use crate::domain::flow_diff::{FlowDiff, diff, leaving};
 use crate::domain::message::FlowId;
-use crate::domain::replicas::{Role, ShareGroup};
+use crate::domain::replicas::{Membership, Role, ShareGroup};
 use crate::domain::routing::RoutingTable;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::subscription_plan::plan;
@@ -59,6 +58,7 @@ impl Granted {
 pub(super) struct Reconciliation {
     pub(super) directory: Directory,
     pub(super) observed: Arc<Telemetry>,
+    pub(super) records: Records,
     pub(super) before: Option<Vec<Flow>>,
     pub(super) leaving: Vec<Flow>,
     pub(super) known_rejections: BTreeMap<FlowId, String>,
@@ -141,7 +141,7 @@ impl Reconciliation {
             return Some(Subscriptions::new());
         }
         // The record must belong to this broker's session; the record of another session would be incomplete.
-        let held = membership.held_at(server);
+        let held = self.records.held_at(server);
         held.inspect_err(|error| log::error!("Cannot read the recorded subscriptions, retrying: {error}"))
             .ok()
     }
@@ -150,7 +150,7 @@ impl Reconciliation {
     /// gateways store these flows already. Returns whether it succeeded.
     async fn unsubscribe_unrecorded(&self, table: &RoutingTable, membership: &Membership) -> bool {
         let may_have_some = self.session.connected && self.session.terms.session_kept;
-        if !may_have_some || table.filter_count() > 0 {
+        if !may_have_some || table.filter_count() > 0 || self.records.has_subscriptions() {
             return true;
         }
         let filters = membership.possible_filters();

@@ -5,7 +5,6 @@
 //! The [`SupervisorActor`](supervisor::SupervisorActor) restarts an actor that panics or stops its heartbeat.
 
 mod actor_guard;
-mod condition;
 pub mod delivery;
 mod directory;
 mod durations;

@@ -1,13 +1,14 @@
 //! Writes the mailbox lines of the log and the warnings about full mailboxes and stuck handlers.
 
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use log::kv::Value;
 use log::{Level, Record};
 
-use super::condition::{Change, ClockReading, Condition};
 use super::mailbox::{Mailbox, MailboxReport};
+use crate::domain::condition::{Change, ClockReading, Condition};
 use crate::observe::metrics::ErrorKind;
 use crate::store::{ErrorClass, StoreError};
 
@@ -71,7 +72,7 @@ pub(super) fn log_conditions(
     silence: Duration,
     every: Duration,
 ) {
-    let now = ClockReading::now();
+    let now = moment();
     log_fullness(mailbox, &mut conditions.full, now, every);
     log_stuck(mailbox, &mut conditions.stuck, silence, now, every);
 }
@@ -135,8 +136,7 @@ fn log_stuck(
 
 /// Logs that a stuck handler ended because its actor was replaced.
 pub(super) fn log_abandoned_handler(mailbox: &Mailbox, conditions: &mut Conditions) {
-    if let Some(Change::Resolved { since, lasted }) =
-        conditions.stuck.update(None, ClockReading::now(), Duration::ZERO)
+    if let Some(Change::Resolved { since, lasted }) = conditions.stuck.update(None, moment(), Duration::ZERO)
     {
         let (actor, since, lasted_ms) = (mailbox.name(), since.as_str(), milliseconds(lasted));
         log::info!(
@@ -149,6 +149,12 @@ pub(super) fn log_abandoned_handler(mailbox: &Mailbox, conditions: &mut Conditio
 /// Describes the message in hand.
 pub(super) fn describe_in_hand(in_hand: Option<String>) -> String {
     in_hand.unwrap_or_else(|| "nothing".to_owned())
+}
+
+/// The present time on both clocks.
+pub(super) fn moment() -> ClockReading {
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    ClockReading { monotonic: ORIGIN.elapsed(), unix_us: Utc::now().timestamp_micros() }
 }
 
 /// Formats a time for the log.

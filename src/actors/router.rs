@@ -10,17 +10,19 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::actor_guard::ActorGuard;
-use super::condition::{Change, ClockReading, Condition};
 use super::directory::Directory;
 use super::inbox_signal::InboxSignal;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch, ReopenLane,
 };
-use super::report::whole_milliseconds;
+use super::report::{moment, whole_milliseconds};
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
-use crate::domain::lanes::{BatchContext, Lanes, Replays, linger_after, max_lagging};
-use crate::domain::message::Offset;
+use crate::domain::condition::Change;
+use crate::domain::inbox_growth::{INBOX_GROWING_PERCENT, InboxGrowth};
+use crate::domain::lanes::{
+    BatchContext, Lanes, Opening, Replayed, SetBack, Wakeups, linger_after, max_lagging,
+};
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Bindings;
@@ -31,18 +33,6 @@ use crate::store::LaneFenced;
 /// Interval at which the progress of idle lanes is stored and failed work is retried.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Wake-ups closer together than this are coalesced after a pause. A wake-up costs more than routing a message, and
-/// a batch that waits for the database tolerates a millisecond more.
-const COALESCE_INTERVAL: Duration = Duration::from_micros(250);
-const PAUSE: Duration = Duration::from_millis(1);
-
-/// Fill level in percent above which the log warns. Done records leave the inbox by whole segments, so the inbox is
-/// never empty.
-const INBOX_GROWING_PERCENT: u64 = 50;
-
-/// Interval between two warnings while the inbox stays above that level.
-const INBOX_REPORT_INTERVAL: Duration = Duration::from_secs(30);
-
 /// Maximum number of records that one lane scans per turn.
 const SCAN_LIMIT: usize = 4_096;
 
@@ -50,19 +40,14 @@ const SCAN_LIMIT: usize = 4_096;
 pub struct RouterActor {
     guard: ActorGuard,
     parts: RouterParts,
-    lanes: Lanes<InboxReader>,
-    /// Replays after the database was restored to an earlier state.
-    replays: Replays,
-    /// Callers that wait until the inbox is drained.
-    drained: Vec<oneshot::Sender<()>>,
-    /// `Continue` has been sent to this actor and not been handled yet.
-    continue_queued: bool,
+    /// With the callers that wait until the inbox is drained.
+    lanes: Lanes<InboxReader, oneshot::Sender<()>>,
     /// The routing tables in force have not been written to disk.
     tables_unsaved: bool,
-    /// Time of the last signal that the inbox has grown.
-    grew: Instant,
-    /// Tracks whether the fill level is above the warning threshold.
-    growth: Condition,
+    /// Origin of the times of `wakeups`.
+    born: Instant,
+    wakeups: Wakeups,
+    growth: InboxGrowth,
 }
 
 /// Dependencies of the router; the factory keeps them for a restart.
@@ -101,18 +86,15 @@ impl RouterActor {
     /// Creates a router. It reads nothing before it has a routing table and an open lane.
     #[must_use]
     pub fn new(guard: ActorGuard, parts: RouterParts) -> Self {
-        let lanes = Lanes::new(parts.inbox.lanes(), &parts.inbox.reader(0));
-        let replays = Replays::new(parts.inbox.progress().lanes);
+        let lanes = Lanes::new(parts.inbox.lanes(), &parts.inbox.reader(0), parts.inbox.progress().lanes);
         Self {
             guard,
             parts,
             lanes,
-            replays,
-            drained: Vec::new(),
-            continue_queued: false,
             tables_unsaved: false,
-            grew: Instant::now(),
-            growth: Condition::default(),
+            born: Instant::now(),
+            wakeups: Wakeups::default(),
+            growth: InboxGrowth::default(),
         }
     }
 
@@ -125,21 +107,20 @@ impl RouterActor {
         if self.lanes.is_any_free() {
             self.parts.signal.take_down();
         }
-        let idle_too = idle_too || !self.drained.is_empty();
-        let mut more = false;
         for lane in 0..self.parts.inbox.lanes() {
-            more |= self.pump_lane(context, lane, idle_too);
+            self.pump_lane(context, lane, idle_too);
         }
-        // One message for all lanes: with one per lane, every turn would queue more messages than it handles.
-        if more && !std::mem::replace(&mut self.continue_queued, true) {
+        if self.lanes.queue_scan() {
             context.notify(self.guard.mailbox().enclose(Continue));
         }
         self.release();
-        self.notify_if_drained();
+        for caller in self.lanes.take_drained(self.parts.inbox.next_offset()) {
+            // A caller that timed out has dropped its receiver.
+            let _ = caller.send(());
+        }
     }
 
-    /// Returns whether a lane that is still free has more records to scan.
-    fn pump_lane(&mut self, context: &mut Context<Self>, lane: Lane, idle_too: bool) -> bool {
+    fn pump_lane(&mut self, context: &mut Context<Self>, lane: Lane, idle_too: bool) {
         let bindings = self.bindings();
         let tables = Arc::clone(&self.parts.tables);
         let tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,14 +134,12 @@ impl RouterActor {
             scan_limit: SCAN_LIMIT,
             max_lagging: max_lagging(self.parts.inbox.bytes(), self.parts.inbox.max_bytes()),
         };
-        let Some(cursor) = self.lanes.get_mut(lane) else { return false };
-        match cursor.next_batch(&batch_context, idle_too) {
-            Ok((Some(batch), more)) => self.dispatch(context, batch, more),
-            Ok((None, more)) => return more,
+        match self.lanes.next_batch(lane, &batch_context, idle_too) {
+            Ok(Some((batch, more))) => self.dispatch(context, batch, more),
+            Ok(None) => {}
             // The next tick retries.
             Err(error) => log::error!(lane; "Cannot read the inbox: {error}"),
         }
-        false
     }
 
     /// Sends `batch` to its worker. `more` states that the lane has records beyond the batch.
@@ -184,7 +163,7 @@ impl RouterActor {
         let reply = worker.send(envelope).into_actor(self);
         context.spawn(reply.map(move |reply, router, context| {
             // During a drain no further records are worth waiting for.
-            let is_all = !more && router.drained.is_empty();
+            let is_all = !more && !router.lanes.is_draining();
             let linger = linger_after(sent.elapsed(), weight, is_all, router.parts.max_linger);
             if linger.is_zero() {
                 router.reply(context, lane, epoch, &reply);
@@ -204,8 +183,9 @@ impl RouterActor {
     ) {
         match reply {
             Ok(Ok(outcome)) => {
-                self.lanes.apply_outcome(lane, epoch, outcome);
-                self.note_replayed(lane, outcome);
+                if let Some(replayed) = self.lanes.apply_outcome(lane, epoch, outcome) {
+                    self.report_replayed(&replayed);
+                }
                 self.pump(context, false);
             }
             Ok(Err(LaneFenced(found))) => {
@@ -230,54 +210,26 @@ impl RouterActor {
 
     /// Releases the records, and the routing tables, that all lanes and all lagging flows have passed.
     fn release(&mut self) {
-        if !self.lanes.were_all_opened() {
-            return;
-        }
-        self.parts.inbox.note_lanes(self.replays.committed().to_vec());
-        let watermark = self.lanes.watermark();
+        let Some(released) = self.lanes.released() else { return };
+        self.parts.inbox.note_lanes(released.committed.to_vec());
         // A finished record stays readable until its segment is deleted and may be routed again. The tables of these
         // records are kept, because a newer table could send old messages to an edited flow.
-        self.tables().forget_below(self.lanes.rescan_offset().min(self.parts.inbox.first_offset()));
-        if let Err(error) = self.parts.inbox.release(watermark) {
+        self.tables().forget_below(released.rescan_offset.min(self.parts.inbox.first_offset()));
+        if let Err(error) = self.parts.inbox.release(released.watermark) {
             log::error!("Cannot delete finished segments of the inbox: {error}");
         }
     }
 
-    /// Logs an error if the database lacks offsets that were committed to it.
-    fn note_opened(&mut self, lane: Lane, next_offset: Offset) {
-        let deleted_below = self.parts.inbox.progress().deleted_below;
-        if let Some(set_back) = self.replays.reopen(lane, next_offset, deleted_below) {
-            self.parts.observed.metrics.database.count_set_back();
-            let committed = set_back.lost.end;
-            log::error!(lane, next_offset, committed; "{set_back}");
-        }
-        if let Some(cursor) = self.lanes.get_mut(lane) {
-            cursor.end_batches_at(self.replays.ends_at(lane));
-        }
+    fn report_set_back(&self, set_back: &SetBack) {
+        self.parts.observed.metrics.database.count_set_back();
+        let (lane, next_offset, committed) = (set_back.lane, set_back.lost.start, set_back.lost.end);
+        log::error!(lane, next_offset, committed; "{set_back}");
     }
 
-    /// Logs the replayed messages once the lane reaches its former offset.
-    fn note_replayed(&mut self, lane: Lane, outcome: &BatchOutcome) {
-        let Some(position) = self.lanes.get_mut(lane).map(|cursor| cursor.position()) else { return };
-        let Some(replayed) = self.replays.record_commit(lane, position.next_offset, &outcome.results) else {
-            return;
-        };
-        let messages = replayed.messages;
+    fn report_replayed(&self, replayed: &Replayed) {
+        let (lane, messages) = (replayed.lane, replayed.messages);
         self.parts.observed.metrics.database.count_replayed(messages);
         log::warn!(lane, messages; "{replayed}");
-        if let Some(cursor) = self.lanes.get_mut(lane) {
-            cursor.end_batches_at(None);
-        }
-    }
-
-    fn notify_if_drained(&mut self) {
-        let end = self.parts.inbox.next_offset();
-        if self.lanes.are_drained(end) {
-            for waiting in self.drained.drain(..) {
-                // A caller that timed out has dropped its receiver.
-                let _ = waiting.send(());
-            }
-        }
     }
 
     /// Writes the routing tables to disk. A failure only matters if a flow is edited and the process restarts, so
@@ -295,10 +247,9 @@ impl RouterActor {
 
     fn log_growth(&mut self) {
         let (bytes, max_bytes) = (self.parts.inbox.bytes(), self.parts.inbox.max_bytes());
-        let percent = bytes.saturating_mul(100) / max_bytes.max(1);
-        let growth = (percent > INBOX_GROWING_PERCENT).then_some(Duration::ZERO);
-        match self.growth.update(growth, ClockReading::now(), INBOX_REPORT_INTERVAL) {
-            Some(Change::Ongoing { since }) => {
+        let Some((percent, change)) = self.growth.update(bytes, max_bytes, moment()) else { return };
+        match change {
+            Change::Ongoing { since } => {
                 let since = since.as_str();
                 log::warn!(
                     since, bytes, max_bytes, percent;
@@ -306,11 +257,10 @@ impl RouterActor {
                      messages come faster than the database takes them"
                 );
             }
-            Some(Change::Resolved { since, lasted }) => {
+            Change::Resolved { since, lasted } => {
                 let (since, lasted_ms) = (since.as_str(), whole_milliseconds(lasted));
                 log::info!(since, bytes, max_bytes, percent, lasted_ms; "Inbox shrinks again: {percent} % full");
             }
-            None => {}
         }
     }
 
@@ -348,11 +298,12 @@ impl Handler<Envelope<InboxGrew>> for RouterActor {
 
     fn handle(&mut self, envelope: Envelope<InboxGrew>, context: &mut Self::Context) {
         let (InboxGrew, _handling) = envelope.open();
-        if std::mem::replace(&mut self.grew, Instant::now()).elapsed() >= COALESCE_INTERVAL {
-            self.pump(context, false);
-        } else {
+        match self.wakeups.pause(self.born.elapsed()) {
+            None => self.pump(context, false),
             // The signal stays raised during the pause, so no further wake-up arrives.
-            context.run_later(PAUSE, |router, context| router.pump(context, false));
+            Some(pause) => {
+                context.run_later(pause, |router, context| router.pump(context, false));
+            }
         }
     }
 }
@@ -362,7 +313,7 @@ impl Handler<Envelope<Continue>> for RouterActor {
 
     fn handle(&mut self, envelope: Envelope<Continue>, context: &mut Self::Context) {
         let (Continue, _handling) = envelope.open();
-        self.continue_queued = false;
+        self.lanes.begin_scan();
         self.pump(context, false);
     }
 }
@@ -375,8 +326,9 @@ impl Handler<Envelope<LaneOpened>> for RouterActor {
         let position = opened.position;
         let lagging = opened.lagging.len();
         log::info!(lane, epoch = position.epoch, next_offset = position.next_offset, lagging; "Lane opened");
-        if self.lanes.open(lane, &opened) {
-            self.note_opened(lane, position.next_offset);
+        let deleted_below = self.parts.inbox.progress().deleted_below;
+        if let Opening::SetBack(set_back) = self.lanes.open(lane, &opened, deleted_below) {
+            self.report_set_back(&set_back);
         }
         self.parts.observed.health.mark_lane_opened(lane, self.parts.inbox.lanes());
         self.pump(context, false);
@@ -416,7 +368,7 @@ impl Handler<Envelope<DrainInbox>> for RouterActor {
         crash_point!("router-drain");
         self.guard.mailbox().set_state(ActorState::Draining);
         let (sender, drained) = oneshot::channel();
-        self.drained.push(sender);
+        self.lanes.drain(sender);
         self.pump(context, true);
         Box::pin(async move {
             let _handling = handling;

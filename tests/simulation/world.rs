@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mqtt_gateway::domain::batch::{BatchOutcome, Lane, OpenedLane};
-use mqtt_gateway::domain::lanes::{Lanes, Replays};
+use mqtt_gateway::domain::lanes::Lanes;
 use mqtt_gateway::domain::message::{FlowId, Offset, Record};
 use mqtt_gateway::domain::routing_history::RoutingHistory;
 
@@ -43,7 +43,6 @@ pub(crate) struct World {
     log: ModelLog,
     sql: Sql,
     lanes: Lanes<ModelReader>,
-    replays: Replays,
     /// What the directory remembers of the lanes.
     progress: Vec<Offset>,
     backup: Option<Sql>,
@@ -77,8 +76,7 @@ impl World {
             sql.flows.insert(flow, FlowRow { topic, enabled: true, last_id: 0, locked_elsewhere: false });
         }
         let mut world = Self {
-            lanes: Lanes::new(LANES, &log.reader()),
-            replays: Replays::default(),
+            lanes: Lanes::new(LANES, &log.reader(), Vec::new()),
             progress: Vec::new(),
             backup: None,
             set_back: BTreeSet::new(),

@@ -17,7 +17,7 @@ const MAX_NAMED_FLOWS: usize = 20;
 
 /// The committed offset of each lane, and the running replays.
 #[derive(Debug, Default)]
-pub struct Replays {
+pub(super) struct Replays {
     committed: Vec<Offset>,
     running: BTreeMap<Lane, Replay>,
 }
@@ -53,21 +53,19 @@ pub struct Replayed {
 
 impl Replays {
     /// Creates the state from the remembered committed offsets.
-    #[must_use]
-    pub fn new(committed: Vec<Offset>) -> Self {
+    pub(super) fn new(committed: Vec<Offset>) -> Self {
         Self { committed, running: BTreeMap::new() }
     }
 
     /// The committed offset of each lane.
-    #[must_use]
-    pub fn committed(&self) -> &[Offset] {
+    pub(super) fn committed(&self) -> &[Offset] {
         &self.committed
     }
 
     /// Records that a worker has opened the lane at offset `now`. Returns the loss if the lane was set back.
     ///
     /// The inbox holds no records below `deleted_below`.
-    pub fn reopen(&mut self, lane: Lane, now: Offset, deleted_below: Offset) -> Option<SetBack> {
+    pub(super) fn reopen(&mut self, lane: Lane, now: Offset, deleted_below: Offset) -> Option<SetBack> {
         let committed = self.committed_of(lane);
         let until = self.running.get(&lane).map_or(committed, |replay| replay.until.max(committed));
         self.set_committed(lane, now);
@@ -84,15 +82,14 @@ impl Replays {
     }
 
     /// Returns the end of the running replay of the lane. No batch may extend beyond it.
-    #[must_use]
-    pub fn ends_at(&self, lane: Lane) -> Option<Offset> {
+    pub(super) fn ends_at(&self, lane: Lane) -> Option<Offset> {
         let until = self.running.get(&lane)?.until;
         (self.committed_of(lane) < until).then_some(until)
     }
 
     /// Records that a batch of the lane is committed up to `next`. Returns the summary after the last batch of a
     /// replay.
-    pub fn record_commit(
+    pub(super) fn record_commit(
         &mut self,
         lane: Lane,
         next: Offset,

@@ -1,6 +1,6 @@
 //! What ends and begins anew.
 
-use mqtt_gateway::domain::lanes::{Lanes, Replays};
+use mqtt_gateway::domain::lanes::Lanes;
 use mqtt_gateway::domain::message::Offset;
 use mqtt_gateway::domain::routing_history::RoutingHistory;
 
@@ -11,8 +11,7 @@ use crate::worker::{Order, Worker};
 impl World {
     pub(super) fn restart_router(&mut self) {
         self.router += 1;
-        self.lanes = Lanes::new(LANES, &self.log.reader());
-        self.replays = Replays::new(self.progress.clone());
+        self.lanes = Lanes::new(LANES, &self.log.reader(), self.progress.clone());
         // A new router believes the first news of a lane, be it from before a restore.
         let old = self.news.iter().filter_map(|news| match news {
             News::Opened(lane, _, restores) if *restores < self.seen.restored => Some(*lane),

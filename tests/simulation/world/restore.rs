@@ -1,6 +1,7 @@
 //! The database goes back, and the gateway notices. As `actors/router.rs` and `app/identity.rs` do it.
 
 use mqtt_gateway::domain::batch::{Lane, OpenedLane};
+use mqtt_gateway::domain::lanes::Opening;
 
 use super::{News, World};
 use crate::oracle::LANES;
@@ -64,30 +65,15 @@ impl World {
     }
 
     pub(super) fn opened(&mut self, lane: Lane, opened: &OpenedLane, restores: u64) {
-        if !self.lanes.open(lane, opened) {
-            return;
-        }
-        if restores == self.seen.restored {
+        let opening = self.lanes.open(lane, opened, self.log.deleted_below());
+        if opening != Opening::Outdated && restores == self.seen.restored {
             self.set_back.remove(&lane);
-        }
-        self.replays.reopen(lane, opened.position.next_offset, self.log.deleted_below());
-        if let Some(cursor) = self.lanes.get_mut(lane) {
-            cursor.end_batches_at(self.replays.ends_at(lane));
-        }
-    }
-
-    pub(super) fn note_replayed(&mut self, lane: Lane) {
-        let Some(cursor) = self.lanes.get_mut(lane) else { return };
-        let position = cursor.position();
-        if self.replays.record_commit(lane, position.next_offset, &[]).is_some() {
-            self.seen.replayed += 1;
-            cursor.end_batches_at(None);
         }
     }
 
     /// A batch whose COMMIT was undone by the restore is done again by itself: then the router is right all the same.
     pub(super) fn forget_what_is_over(&mut self) {
-        let lanes = &mut self.lanes;
+        let lanes = &self.lanes;
         let workers = &self.workers;
         let is_told = |lane: Lane| {
             let is_about = |news: &News| match news {
@@ -96,7 +82,7 @@ impl World {
             workers[lane as usize].job.is_none() && !self.news.iter().any(is_about)
         };
         self.set_back.retain(|lane| {
-            let known = lanes.get_mut(*lane).map(|cursor| cursor.position());
+            let known = lanes.position(*lane);
             let lags = self.sql.lagging_in(*lane).next().is_some();
             lags || !is_told(*lane) || known != Some(self.sql.lanes[*lane as usize])
         });

@@ -47,10 +47,8 @@ impl World {
                 scan_limit,
                 max_lagging: MOST_LAGGING,
             };
-            let cursor = self.lanes.get_mut(lane).expect("there is such a lane");
-            let Ok((Some(batch), _)) = cursor.next_batch(&batch_context, tick || self.draining) else {
-                continue;
-            };
+            let next = self.lanes.next_batch(lane, &batch_context, tick || self.draining);
+            let Ok(Some((batch, _))) = next else { continue };
             assert!(batch.from < batch.next || matches!(batch.scope, Scope::Lagging { .. }));
             let job = Job::new(batch, self.router, self.history.clone());
             self.workers[lane as usize].orders.push_back(Order::Process(job));
@@ -62,12 +60,10 @@ impl World {
     }
 
     pub(super) fn release(&mut self) {
-        if !self.lanes.were_all_opened() {
-            return;
-        }
-        self.progress = self.replays.committed().to_vec();
-        self.tables.forget_below(self.lanes.rescan_offset().min(self.log.first_offset()));
-        self.log.release(self.lanes.watermark());
+        let Some(released) = self.lanes.released() else { return };
+        self.progress = released.committed.to_vec();
+        self.tables.forget_below(released.rescan_offset.min(self.log.first_offset()));
+        self.log.release(released.watermark);
     }
 
     /// All is in SQL, as far as the lanes know: the process ends in order.
@@ -91,8 +87,8 @@ impl World {
             News::Opened(lane, opened, restores) => self.opened(lane, &opened, restores),
             News::Reply(router, ..) if router != self.router => {}
             News::Reply(_, lane, epoch, Reply::Done(outcome)) => {
-                self.lanes.apply_outcome(lane, epoch, &outcome);
-                self.note_replayed(lane);
+                let replayed = self.lanes.apply_outcome(lane, epoch, &outcome);
+                self.seen.replayed += u64::from(replayed.is_some());
             }
             News::Reply(_, lane, epoch, Reply::Fenced | Reply::Lost) => {
                 if self.lanes.close(lane, epoch) {

@@ -1,8 +1,8 @@
 //! Posts messages from the outbox to HTTP endpoints.
 //!
-//! [`DeliveryQueue`] makes the decisions and this actor performs them. After every event the actor asks the queue for
-//! posts and loads, and reports their outcomes to it. Posts run as tasks on the actor's thread. Work on the table runs
-//! in `table_work`, at most one piece of each kind at a time.
+//! [`DeliveryQueue`] and [`TableWork`] make the decisions and this actor performs them. After every event the actor asks
+//! them for posts, loads and writes, and reports their outcomes to them. Posts run as tasks on the actor's thread. Work
+//! on the table runs in `table_work`, at most one piece of each kind at a time.
 mod table_work;
 
 use std::rc::Rc;
@@ -13,23 +13,26 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use self::table_work::{MaintenanceTask, TableWork};
 use super::actor_guard::ActorGuard;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{Deliver, DeliverFromTable, DrainDelivery, FollowFlows};
 use crate::delivery::client::{EndpointClients, PostError};
 use crate::delivery::queue::{DeliveryQueue, MAX_REFUSED_IN_A_ROW, Moment, QueueLimits, RetryRule};
 use crate::delivery::redaction::redacted;
-use crate::domain::dead_letter::DeadLetterReason;
+use crate::delivery::table_work::{MaintenanceTask, TableWork};
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{CommittedRows, Outcome};
+use crate::domain::outbox_work::Outcome;
 use crate::domain::retry::Backoff;
 use crate::observe::Telemetry;
 use crate::settings::{DatabaseSettings, HttpRoute};
 use crate::store::OutboxGauge;
+use crate::store::outbox::{LEASE, Outbox};
 
 /// Delay between two attempts at the same message.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), max: Duration::from_mins(1) };
+
+/// Interval between two renewals. Three renewals may fail before the lease expires.
+const RENEW_INTERVAL: Duration = Duration::from_secs(LEASE.as_secs() / 4);
 
 /// Interval at which the state is published and idle connections are closed.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,13 +43,15 @@ pub struct DeliveryActor {
     guard: ActorGuard,
     parts: DeliveryParts,
     queue: DeliveryQueue,
-    /// Origin of the queue's moments.
+    work: TableWork,
+    /// `None` until the database was reached.
+    outbox: Option<Outbox>,
+    /// Origin of the moments of `queue` and `work`.
     born: Instant,
     clients: Rc<EndpointClients>,
     /// Posts in flight; they end with the actor.
     posts: JoinSet<()>,
-    table: TableWork,
-    /// Next time at which the queue must be asked without an event.
+    /// Next time at which `queue` and `work` must be asked without an event.
     wake: Option<(Moment, SpawnHandle)>,
     /// Callers that wait for the last post.
     drained: Vec<oneshot::Sender<()>>,
@@ -68,8 +73,6 @@ pub struct DeliveryParts {
     pub http_route: HttpRoute,
     /// Age at which a failing message becomes a dead letter.
     pub max_age: Duration,
-    /// Time after which a key of a message may be used again.
-    pub keys_known_for: Duration,
     /// Receives the delivery's counters.
     pub observed: Arc<Telemetry>,
 }
@@ -109,12 +112,13 @@ impl DeliveryActor {
         let rule = RetryRule { backoff: BACKOFF, max_age: parts.max_age };
         Self {
             queue: DeliveryQueue::new(Arc::clone(&parts.inbox_id), QueueLimits::default(), rule),
+            work: TableWork::new(RENEW_INTERVAL),
+            outbox: None,
             clients: Rc::new(EndpointClients::new(parts.http_timeout, &parts.http_route)),
             guard,
             parts,
             born: Instant::now(),
             posts: JoinSet::new(),
-            table: TableWork::default(),
             wake: None,
             drained: Vec::new(),
             draining: false,
@@ -128,12 +132,8 @@ impl DeliveryActor {
     /// Starts all posts and loads that are possible now.
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = self.now();
-        while let Some(item) = self.queue.next_post(now) {
-            if self.queue.is_deleted(item.key.flow_id) {
-                self.give_up_deleted(&item);
-            } else {
-                self.post(context, item);
-            }
+        while let Some(item) = self.work.next_post(&mut self.queue, now) {
+            self.post(context, item);
         }
         self.work_on_table(context);
         self.set_alarm(context);
@@ -142,16 +142,6 @@ impl DeliveryActor {
                 // A caller that timed out has dropped its receiver.
                 let _ = waiting.send(());
             }
-        }
-    }
-
-    /// Dead-letters a message of a deleted flow. The deletion itself is logged once per flow.
-    fn give_up_deleted(&mut self, item: &OutboxItem) {
-        let detail = "the flow was deleted while the post waited".to_owned();
-        let outcome =
-            self.queue.given_up(item.key.flow_id, DeadLetterReason::FlowDeleted, detail, self.now());
-        if let Some(outcome) = outcome {
-            self.table.add(outcome);
         }
     }
 
@@ -180,7 +170,7 @@ impl DeliveryActor {
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {
-        let next = self.queue.next_wake();
+        let next = self.queue.next_wake().into_iter().chain(self.work.next_wake()).min();
         if self.wake.map(|(at, _)| at) == next {
             return;
         }
@@ -200,9 +190,9 @@ impl DeliveryActor {
         self.clients.drop_idle();
         let state = if self.draining {
             ActorState::Draining
-        } else if self.table.is_failing() || self.queue.is_failing() {
+        } else if self.work.is_failing() || self.queue.is_failing() {
             ActorState::Retrying
-        } else if self.table.is_ready() {
+        } else if self.work.is_ready() {
             ActorState::Running
         } else {
             ActorState::Starting
@@ -226,13 +216,7 @@ impl Handler<Envelope<Deliver>> for DeliveryActor {
 
     fn handle(&mut self, envelope: Envelope<Deliver>, context: &mut Self::Context) {
         let (Deliver { items }, _handling) = envelope.open();
-        let now = self.now();
-        if self.table.is_ready() {
-            self.queue.deliver(items, now);
-        } else {
-            // Older rows may be in the table and must be posted first.
-            self.queue.committed(&CommittedRows::from_items(&items), now);
-        }
+        self.work.deliver(&mut self.queue, items, self.born.elapsed());
         self.pump(context);
     }
 }
@@ -244,7 +228,7 @@ impl Handler<Envelope<DeliverFromTable>> for DeliveryActor {
         let (DeliverFromTable { rows }, _handling) = envelope.open();
         match rows {
             Some(rows) => self.queue.committed(&rows, self.now()),
-            None => self.table.want(MaintenanceTask::ThoroughSweep),
+            None => self.work.want(MaintenanceTask::ThoroughSweep),
         }
         self.pump(context);
     }
@@ -255,7 +239,7 @@ impl Handler<Envelope<FollowFlows>> for DeliveryActor {
 
     fn handle(&mut self, envelope: Envelope<FollowFlows>, context: &mut Self::Context) {
         let (FollowFlows, _handling) = envelope.open();
-        self.table.want(MaintenanceTask::RoutineSweep);
+        self.work.want(MaintenanceTask::RoutineSweep);
         self.pump(context);
     }
 }
@@ -278,7 +262,7 @@ impl Handler<PostEnded> for DeliveryActor {
         };
         if let Some(outcome) = outcome {
             log_dead_letter(&item, &outcome);
-            self.table.add(outcome);
+            self.work.add(outcome);
         }
         self.pump(context);
     }

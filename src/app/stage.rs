@@ -9,6 +9,7 @@ use super::StartError;
 use super::admin::{InboxPart, Parts, note_connection};
 use super::end_mark::EndMark;
 use super::intake::{Intake, track_session};
+use super::key_expiry::forget_expired_keys;
 use super::missing_ids::MissingIds;
 use super::startup::{Prepared, open_inbox, tables_of_before};
 use crate::actors::delivery::DeliveryParts;
@@ -97,6 +98,8 @@ impl<'a> Stage<'a> {
             session_end,
         };
         let link = factories.mqtt.link.clone();
+        let Settings { database, keys_known_for, .. } = self.settings;
+        actix::spawn(forget_expired_keys(database.clone(), *keys_known_for, Arc::clone(&self.observed)));
         let directory = self.directory;
         let supervisor = SupervisorActor::new(directory.clone(), factories, options, self.observed).start();
         Ok(Assembled { supervisor, directory, link })
@@ -181,7 +184,6 @@ impl<'a> Stage<'a> {
                 http_timeout: settings.http_timeout,
                 http_route: settings.http_route.clone(),
                 max_age: settings.outbox.max_age,
-                keys_known_for: settings.keys_known_for,
                 observed: Arc::clone(observed),
             },
         })

@@ -34,7 +34,6 @@ on_every_database! { #[actix::test]
     rows_of_a_process_that_is_gone_are_taken_over
     what_was_delivered_is_deleted_once_when_the_database_is_back
     a_drain_waits_for_the_post_under_way_and_begins_none
-    keys_of_messages_twice_as_old_as_they_are_known_are_forgotten
 }
 
 /// Hears that the actor ended.
@@ -75,7 +74,6 @@ impl Gateway {
             http_timeout: TOO_LONG,
             http_route: HttpRoute::default(),
             max_age,
-            keys_known_for: DAY,
             observed: Arc::default(),
         };
         let supervisor = Supervisor.start();
@@ -372,23 +370,6 @@ async fn a_drain_waits_for_the_post_under_way_and_begins_none(test: TestDatabase
     tokio::join!(drain, watch);
     assert_eq!(sink.bodies(1).await, bodies(1, 1..=1));
     assert_eq!((gateway.rows().await, sink.try_next().is_none()), (1, true));
-}
-
-async fn keys_of_messages_twice_as_old_as_they_are_known_are_forgotten(test: TestDatabase) {
-    Gateway::migrated(&test).await;
-    let (now, young) = (test.seconds_from_now(0), test.seconds_from_now(-47 * 3600));
-    // More than are deleted at once.
-    let hash = |n: usize| test.bytes(&format!("{n:032x}"));
-    let old = (0..1_300).map(|n| format!("(1, {}, {n}, {now}, '2020-01-02 03:04:05')", hash(n)));
-    let kept = format!("(2, {}, 7, {now}, {young})", hash(0));
-    let rows: Vec<String> = old.chain([kept]).collect();
-    test.execute(&format!("INSERT INTO message_keys VALUES {}", rows.join(", "))).await;
-
-    let gateway = Gateway::start(test, DAY).await;
-
-    let left = "SELECT COUNT(*) FROM message_keys";
-    gateway.until("old keys are gone", async |gateway| gateway.test.value::<i64>(left).await == 1).await;
-    assert_eq!(gateway.test.value::<i64>("SELECT message_id FROM message_keys").await, 7);
 }
 
 async fn post(url: &str) -> Result<(), PostError> {

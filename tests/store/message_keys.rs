@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::batches::{INBOX, KEYS_KNOWN_FOR, Setup, batch_of, entry, record};
 use crate::database::TestDatabase;
+use mqtt_gateway::app::forget_expired_keys;
 use mqtt_gateway::domain::batch::{BatchEntry, BatchOutcome, ProcessError};
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::store::{
@@ -34,6 +35,7 @@ on_every_database! {
     many_keys_of_many_flows_are_told_apart
     the_batch_of_one_knows_keys
     old_keys_are_forgotten_a_bit_at_a_time_and_young_ones_stay
+    keys_of_messages_twice_as_old_as_they_are_known_are_forgotten
 }
 
 on_every_server! {
@@ -392,6 +394,33 @@ async fn old_keys_are_forgotten_a_bit_at_a_time_and_young_ones_stay(test: TestDa
     assert_eq!(numbers(&process(&setup, vec![entry(3_000, r#"{"k":1000}"#, &[1])]).await), [-701]);
     assert_eq!(numbers(&process(&setup, vec![entry(3_001, r#"{"k":0}"#, &[1])]).await), [1_401]);
     assert_eq!(setup.rules.processing.inbox_id.as_ref(), INBOX);
+}
+
+async fn keys_of_messages_twice_as_old_as_they_are_known_are_forgotten(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    let (now, young) = (setup.test.seconds_from_now(0), setup.test.seconds_from_now(-47 * 3600));
+    // More than are deleted at once.
+    let hash = |n: usize| setup.test.bytes(&format!("{n:032x}"));
+    let old = (0..1_300).map(|n| format!("(1, {}, {n}, {now}, '2020-01-02 03:04:05')", hash(n)));
+    let kept = format!("(2, {}, 7, {now}, {young})", hash(0));
+    let rows: Vec<String> = old.chain([kept]).collect();
+    setup.test.execute(&format!("INSERT INTO message_keys VALUES {}", rows.join(", "))).await;
+
+    let forgetting =
+        forget_expired_keys(setup.test.settings().clone(), Duration::from_hours(24), Arc::default());
+    let old_are_gone = async {
+        while setup.count("SELECT COUNT(*) FROM message_keys").await > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_mins(1), async {
+        tokio::select! {
+            () = forgetting => unreachable!("it goes on as long as the process"),
+            () = old_are_gone => {}
+        }
+    });
+    waited.await.expect("old keys are gone");
+    assert_eq!(setup.count("SELECT message_id FROM message_keys").await, 7);
 }
 
 mod cost {

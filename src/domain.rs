@@ -31,6 +31,7 @@ pub mod routing;
 pub mod routing_history;
 pub mod schema;
 mod stable_hash;
+pub mod stopped_flows;
 pub mod subscription_ids;
 pub mod subscription_plan;
 pub mod suspend_detector;

@@ -1,9 +1,5 @@
 //! Serves one lane: writes one batch at a time, each in one transaction.
 
-mod stopped_flows;
-
-use std::collections::BTreeSet;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,16 +7,16 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
 use tokio::sync::Mutex;
 
-use self::stopped_flows::StoppedFlows;
 use super::actor_guard::ActorGuard;
 use super::directory::Directory;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch, ReloadFlows};
 use super::report::{kind_of, whole_milliseconds};
-use crate::domain::batch::{Batch, BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError, Rejection};
+use crate::domain::batch::{BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError, Rejection};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
+use crate::domain::stopped_flows::StoppedFlows;
 use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
 use crate::store::{
@@ -37,7 +33,9 @@ pub struct FlowWorkerActor {
     parts: WorkerParts,
     /// Locked while a batch runs, so that a takeover waits for the batch. Empty until the first takeover.
     store: Rc<Mutex<Option<LaneStore>>>,
-    stopped_flows: StoppedFlows,
+    /// Origin of the times of `stopped_flows`.
+    born: Instant,
+    stopped_flows: Rc<StoppedFlows>,
 }
 
 /// Dependencies of a worker; the factory keeps them for a restart.
@@ -61,7 +59,7 @@ impl FlowWorkerActor {
     /// Creates a worker. It connects in `started`, on its own arbiter.
     #[must_use]
     pub fn new(guard: ActorGuard, parts: WorkerParts) -> Self {
-        Self { guard, parts, store: Rc::default(), stopped_flows: StoppedFlows::default() }
+        Self { guard, parts, store: Rc::default(), born: Instant::now(), stopped_flows: Rc::default() }
     }
 
     /// Opens the next transaction ahead of time, after the reply was sent.
@@ -130,11 +128,11 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
     fn handle(&mut self, envelope: Envelope<ProcessBatch>, _: &mut Self::Context) -> Self::Result {
         let (store, directory, observer) =
             (Rc::clone(&self.store), self.parts.directory.clone(), self.observer());
-        let stopped_flows = self.stopped_flows.clone();
+        let (born, stopped_flows) = (self.born, Rc::clone(&self.stopped_flows));
         let processing = async move {
             let (ProcessBatch { batch }, mut handling) = envelope.open();
             let batch = Arc::new(batch);
-            handling.describe(BatchInHand(Arc::clone(&batch)));
+            handling.describe(Arc::clone(&batch));
             crash_point!("worker-batch");
             let mut store = store.lock().await;
             let never_opened = LaneFenced(LanePosition { epoch: 0, next_offset: 0 });
@@ -145,7 +143,7 @@ impl Handler<Envelope<ProcessBatch>> for FlowWorkerActor {
             };
             observer.observed.metrics.processed(&done.results);
             report_failures(&done, &mut handling);
-            if stopped_flows.wants_reload(&done.results, Instant::now()) {
+            if stopped_flows.wants_reload(&done.results, born.elapsed()) {
                 directory.registry.tell(ReloadFlows);
             }
             deliver(&directory, std::mem::take(&mut done.posts));
@@ -193,31 +191,6 @@ fn log_rejection(rejection: &Rejection) {
         Some((flow_id, Some(flow))) => log::error!(topic, flow_id, flow = &**flow, reason; "{rejection}"),
         Some((flow_id, None)) => log::error!(topic, flow_id, reason; "{rejection}"),
         None => log::error!(topic, reason; "{rejection}"),
-    }
-}
-
-/// Describes a batch for reports about a slow handler.
-#[derive(Debug)]
-struct BatchInHand(Arc<Batch>);
-
-impl fmt::Display for BatchInHand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Maximum number of flows that are listed.
-        const NAMED: usize = 5;
-        let batch = &*self.0;
-        write!(f, "{} messages of the inbox from {} to {}", batch.pairs(), batch.from, batch.next)?;
-        let flows: BTreeSet<FlowId> = batch.entries.iter().flat_map(|entry| &entry.flows).copied().collect();
-        let named: Vec<String> = flows.iter().take(NAMED).map(ToString::to_string).collect();
-        if !named.is_empty() {
-            write!(f, ", flow_id {}", named.join(", "))?;
-        }
-        if flows.len() > NAMED {
-            write!(f, " and {} more", flows.len() - NAMED)?;
-        }
-        match batch.entries.first() {
-            Some(entry) => write!(f, ", first topic {:?}", entry.record.topic),
-            None => Ok(()),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The batches that a lane's worker processes, and their outcomes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,6 +88,27 @@ impl Batch {
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.entries.iter().map(|entry| entry.flows.len().max(1)).sum()
+    }
+}
+
+/// Names the first few flows, for reports about a slow handler.
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Maximum number of flows that are listed.
+        const NAMED: usize = 5;
+        write!(f, "{} messages of the inbox from {} to {}", self.pairs(), self.from, self.next)?;
+        let flows: BTreeSet<FlowId> = self.entries.iter().flat_map(|entry| &entry.flows).copied().collect();
+        let named: Vec<String> = flows.iter().take(NAMED).map(ToString::to_string).collect();
+        if !named.is_empty() {
+            write!(f, ", flow_id {}", named.join(", "))?;
+        }
+        if flows.len() > NAMED {
+            write!(f, " and {} more", flows.len() - NAMED)?;
+        }
+        match self.entries.first() {
+            Some(entry) => write!(f, ", first topic {:?}", entry.record.topic),
+            None => Ok(()),
+        }
     }
 }
 
@@ -181,7 +203,32 @@ pub enum CatchUp {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::{Body, DeliveryFacts};
     use super::*;
+
+    #[test]
+    fn batch_is_described_by_its_first_flows() {
+        let record = |topic: &str| Record {
+            offset: 7,
+            received_at_us: 0,
+            topic: topic.to_owned(),
+            body: Body::Whole(Vec::new()),
+            delivery: DeliveryFacts::default(),
+        };
+        let entry = |topic, flows| BatchEntry {
+            record: Arc::new(record(topic)),
+            flows,
+            reports_invalid_payload: false,
+        };
+        let scope = Scope::Lane { max_deferred: 0 };
+        let mut batch = Batch { lane: 0, epoch: 1, scope, from: 7, next: 9, entries: Vec::new() };
+        assert_eq!(batch.to_string(), "0 messages of the inbox from 7 to 9");
+        batch.entries = vec![entry("a", vec![1, 2, 3]), entry("b", vec![2, 4, 5, 6, 7])];
+        assert_eq!(
+            batch.to_string(),
+            "8 messages of the inbox from 7 to 9, flow_id 1, 2, 3, 4, 5 and 2 more, first topic \"a\""
+        );
+    }
 
     #[test]
     fn lane_of_is_stable_across_builds() {

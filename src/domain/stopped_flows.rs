@@ -3,24 +3,23 @@
 //! Without it the broker would send such messages until the next periodic reload, and each would become a dead letter.
 
 use std::cell::Cell;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::domain::batch::{ProcessError, ProcessResult};
+use super::batch::{ProcessError, ProcessResult};
 
 /// Minimum interval between two reload requests of one worker.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time of the worker's last reload request.
-#[derive(Debug, Clone, Default)]
-pub(super) struct StoppedFlows {
-    asked_at: Rc<Cell<Option<Instant>>>,
+/// Time of the worker's last reload request, from an origin chosen by the caller.
+#[derive(Debug, Default)]
+pub struct StoppedFlows {
+    asked_at: Cell<Option<Duration>>,
 }
 
 impl StoppedFlows {
     /// Returns whether these results require a reload now, and records the request.
-    pub(super) fn wants_reload(&self, results: &[Result<ProcessResult, ProcessError>], now: Instant) -> bool {
-        let is_due = self.asked_at.get().is_none_or(|asked_at| now.duration_since(asked_at) >= MIN_INTERVAL);
+    pub fn wants_reload(&self, results: &[Result<ProcessResult, ProcessError>], now: Duration) -> bool {
+        let is_due = self.asked_at.get().is_none_or(|asked_at| now.saturating_sub(asked_at) >= MIN_INTERVAL);
         let wants = is_due && results.iter().any(is_rejected_for_stopped_flow);
         if wants {
             self.asked_at.set(Some(now));
@@ -35,9 +34,9 @@ fn is_rejected_for_stopped_flow(result: &Result<ProcessResult, ProcessError>) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::Rejection;
+    use super::super::dead_letter::DeadLetterReason;
     use super::*;
-    use crate::domain::batch::Rejection;
-    use crate::domain::dead_letter::DeadLetterReason;
 
     fn rejected(reason: DeadLetterReason) -> Result<ProcessResult, ProcessError> {
         Err(ProcessError::Rejected(Rejection {
@@ -51,7 +50,7 @@ mod tests {
 
     #[test]
     fn reloads_are_requested_every_5_seconds_at_most() {
-        let (flows, start) = (StoppedFlows::default(), Instant::now());
+        let (flows, start) = (StoppedFlows::default(), Duration::from_secs(1));
         let seconds_later = |seconds| start + Duration::from_secs(seconds);
         assert!(flows.wants_reload(&[rejected(DeadLetterReason::FlowDisabled)], start));
         assert!(!flows.wants_reload(&[rejected(DeadLetterReason::FlowDeleted)], seconds_later(4)));
@@ -61,6 +60,6 @@ mod tests {
     #[test]
     fn other_rejections_request_no_reload() {
         let flows = StoppedFlows::default();
-        assert!(!flows.wants_reload(&[rejected(DeadLetterReason::ValidationFailed)], Instant::now()));
+        assert!(!flows.wants_reload(&[rejected(DeadLetterReason::ValidationFailed)], Duration::ZERO));
     }
 }

@@ -2,7 +2,10 @@
 //! [`domain::processing`](crate::domain::processing).
 //!
 //! ```text
-//!  lane.rs                 the loop: attempt, retry, split, isolate poison, resolve a lost COMMIT
+//!  lane.rs                 the loop: attempt, recover, resolve a lost COMMIT
+//!  lane/deferral.rs        goes on without the flows whose rows are locked elsewhere
+//!  lane/isolation.rs       isolates poison: dead letters, or the flow is set aside
+//!  remedy.rs               what to do about a failed attempt; pure
 //!  transaction.rs          one attempt: lock, process, write, commit
 //!  frame.rs                first and last statements of a transaction: locks; counters and offset
 //!  attempts.rs             the state of a batch over its attempts
@@ -37,6 +40,7 @@ mod position;
 mod prepared;
 mod progress;
 mod refusals;
+mod remedy;
 mod single;
 mod suspects;
 mod transaction;

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use super::super::queue::{Limits, RetryRule};
+use super::super::queue::{QueueLimits, RetryRule};
 use super::*;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, OutboxPayload};
@@ -44,7 +44,7 @@ impl Delivery {
     fn new() -> Self {
         let backoff = Backoff { base: secs(1), max: secs(60) };
         let rule = RetryRule { backoff, max_age: secs(100) };
-        Self { work: TableWork::new(RENEW), queue: DeliveryQueue::new("own".into(), Limits::default(), rule) }
+        Self { work: TableWork::new(RENEW), queue: DeliveryQueue::new("own".into(), QueueLimits::default(), rule) }
     }
 
     /// A delivery that has swept an empty table at second 0.

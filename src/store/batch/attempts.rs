@@ -95,3 +95,55 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::position::Lag;
+    use super::*;
+    use crate::domain::batch::LanePosition;
+
+    const HERE: LanePosition = LanePosition { epoch: 7, next_offset: 90 };
+    const ELSEWHERE: LanePosition = LanePosition { epoch: 8, next_offset: 90 };
+
+    /// An empty batch from offset 90 to 100 in epoch 7.
+    fn batch(scope: Scope) -> Batch {
+        Batch { lane: 0, epoch: 7, scope, from: 90, next: 100, entries: Vec::new() }
+    }
+
+    fn of_lane() -> Batch {
+        batch(Scope::Lane { max_deferred: 0 })
+    }
+
+    #[test]
+    fn unexpected_position_fences_the_batch() {
+        let batch = of_lane();
+        let mut attempts = Attempts::new(&batch, &[]);
+        let found = Position { lane: ELSEWHERE, lag: Lag::NotAsked };
+        assert_eq!(attempts.resolve(found).map(|_| ()), Err(LaneFenced(ELSEWHERE)));
+    }
+
+    #[test]
+    fn lost_commit_explains_the_next_position() {
+        let batch = of_lane();
+        for (took_place, resolved) in [(true, Ok(())), (false, Err(LaneFenced(HERE)))] {
+            let mut attempts = Attempts::new(&batch, &[]);
+            let step = attempts.progress.step();
+            let found = step.as_ref().map(|step| if took_place { step.next } else { step.expected });
+            attempts.unknown = step.map(|step| (step, BatchOutcome::default()));
+            assert_eq!(found.map(|found| attempts.resolve(found).map(|_| ())), Some(resolved));
+            assert!(attempts.unknown.is_none(), "it explains one position only");
+        }
+    }
+
+    #[test]
+    fn flow_locked_after_a_commit_fences_the_batch() {
+        let batch = batch(Scope::Lagging { flow: 1, lane_at: 100 });
+        let mut attempts = Attempts::new(&batch, &[]);
+        let step = attempts.progress.step().unwrap();
+        assert_eq!(attempts.still_locked(&step), Ok(()));
+        assert_eq!(attempts.outcome.catch_up, Some(CatchUp::StillLocked));
+        attempts.outcome.catch_up = Some(CatchUp::Advanced);
+        assert_eq!(attempts.still_locked(&step), Err(LaneFenced(step.expected.lane)));
+    }
+}

@@ -1,63 +1,31 @@
 //! Writes the batches of one lane: retries until each is committed, and commits none twice.
 
+mod deferral;
+mod isolation;
+mod observer;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+pub use self::observer::{Committed, LaneObserver};
 use super::BatchRules;
 use super::attempts::Attempts;
 use super::fence::{Fence, LaneFenced, LaneKey, lagging_sum};
-use super::lagging::{DeferredFlow, defer_locked, set_aside};
 use super::locked_flow::SchemaCache;
 use super::prepared::PreparedTransaction;
 use super::progress::BatchStep;
-use super::refusals::{MAX_REFUSED, Refusals};
-use super::suspects::refusal_of;
-use super::transaction::{BatchPart, Failed, FlowScope, run};
+use super::refusals::Refusals;
+use super::remedy::{Remedy, backoff, remedy};
+use super::transaction::{Failed, BatchPart, run};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::processing::ParsedMessage;
-use crate::domain::retry::Backoff;
 use crate::store::connect::{Database, Recovery, answer_timeout, with_timeout};
-use crate::store::dialect::Dialect;
-use crate::store::error::{ErrorClass, StoreError};
+use crate::store::error::StoreError;
 use crate::store::limits::max_packet_bytes;
-
-/// After a deadlock: the transactions only have to run one after the other.
-const AFTER_DEADLOCK: Backoff = Backoff { base: Duration::from_millis(10), max: Duration::from_millis(500) };
-/// After an outage: the database gets time to recover.
-const AFTER_OUTAGE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
-
-/// A committed transaction with messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Committed {
-    /// Time from the batch to the answer to COMMIT.
-    pub took: Duration,
-    /// Messages, counted once for each flow.
-    pub messages: usize,
-    /// Their payloads, in bytes.
-    pub bytes: usize,
-}
-
-/// Receives the events of a lane.
-pub trait LaneObserver {
-    /// The database failed, whether or not the lane can recover at once.
-    fn failed(&self, error: &StoreError);
-    /// A transaction with messages was committed and answered.
-    fn committed(&self, transaction: Committed);
-    /// The database failed for the `failures`th time in a row; the next attempt is after `delay`.
-    fn retrying(&self, error: &StoreError, failures: u32, delay: Duration);
-    /// A transaction was committed.
-    fn progressing(&self);
-    /// The lane goes on without a flow because its row is locked elsewhere.
-    fn deferred(&self, flow: LaggingFlow, code: &str);
-    /// The lane goes on without a flow because the database rejected `refused` of its messages in a row.
-    fn set_aside(&self, flow: LaggingFlow, code: &str, refused: u32, refusal: &StoreError);
-    /// A lagging flow has caught up with the lane.
-    fn rejoined(&self, flow: FlowId);
-}
 
 /// The reaction to a failure.
 enum Reaction {
@@ -284,7 +252,7 @@ impl LaneStore {
         }
     }
 
-    /// Handles a failed attempt: isolates poison, defers locked flows, or else retries after a pause.
+    /// Handles a failed attempt by its remedy.
     async fn recover(
         &mut self,
         attempts: &mut Attempts<'_>,
@@ -297,113 +265,21 @@ impl LaneStore {
             Ok(()) => return Ok(Reaction::Retry),
             Err(error) => error,
         };
-        Ok(match error.class() {
-            ErrorClass::Poison => self.isolate(attempts, step, error, observer).await?,
-            ErrorClass::LockTimeout if self.defer_locked(attempts, step, observer).await? => Reaction::Retry,
-            _ => Reaction::RetryLater(error),
+        let refused = attempts.lagging_flow().and_then(|flow| Some((flow, self.refusals.exceeded(flow)?)));
+        Ok(match remedy(error.class(), step.range.len(), refused) {
+            Remedy::Defer if self.defer_locked(attempts, step, observer).await? => Reaction::Retry,
+            Remedy::Defer | Remedy::Wait => Reaction::RetryLater(error),
+            Remedy::Split => {
+                attempts.progress.halve();
+                Reaction::Retry
+            }
+            Remedy::Examine => self.examine(attempts, step, error, observer).await?,
+            Remedy::StayLagging { flow, code } => {
+                let next_offset = step.expected.lag.offset().unwrap_or_default();
+                self.announce(LaggingFlow { flow, next_offset }, &code, &error, observer);
+                Reaction::StayLagging
+            }
         })
-    }
-
-    /// Defers the flows whose rows are locked elsewhere. Returns whether that changed anything: not if something else
-    /// was locked, if they are too many, or if the database fails.
-    ///
-    /// After a lost COMMIT the list of lagging flows is unknown, and the lane must be reopened.
-    async fn defer_locked(
-        &mut self,
-        attempts: &mut Attempts<'_>,
-        step: &BatchStep,
-        observer: &impl LaneObserver,
-    ) -> Result<bool, LaneFenced> {
-        let max = attempts.max_deferred();
-        if max == 0 || self.database.dialect == Dialect::Sqlite {
-            return Ok(false);
-        }
-        let flows = attempts.part(step, &self.lagging).flows();
-        let deferring = defer_locked(&self.database, self.row(), step.expected.lane, &flows, max);
-        let written = timeout(self.transaction_timeout, deferring).await.ok();
-        let Some(flows) = self.resolve_deferral(attempts, step, written, observer).await? else {
-            return Ok(false);
-        };
-        for (lagging, code) in flows {
-            observer.deferred(lagging, &code);
-        }
-        Ok(true)
-    }
-
-    /// Defers flows whose messages the database rejects one after the other. Returns whether it could: not if they are
-    /// too many, or if the database fails.
-    async fn set_aside(
-        &mut self,
-        attempts: &mut Attempts<'_>,
-        step: &BatchStep,
-        flows: Vec<DeferredFlow>,
-        refusal: &StoreError,
-        observer: &impl LaneObserver,
-    ) -> Result<bool, LaneFenced> {
-        if flows.len() > attempts.max_deferred() {
-            return Ok(false);
-        }
-        let writing = set_aside(&self.database, self.row(), step.expected.lane, flows);
-        let written = timeout(self.transaction_timeout, writing).await.ok();
-        let Some(flows) = self.resolve_deferral(attempts, step, written, observer).await? else {
-            return Ok(false);
-        };
-        for (lagging, code) in flows {
-            self.announce(lagging, &code, refusal, observer);
-        }
-        Ok(true)
-    }
-
-    fn announce(
-        &mut self,
-        lagging: LaggingFlow,
-        code: &str,
-        refusal: &StoreError,
-        observer: &impl LaneObserver,
-    ) {
-        if self.refusals.announce(lagging.flow) {
-            observer.set_aside(lagging, code, MAX_REFUSED, refusal);
-        }
-    }
-
-    /// Evaluates an attempt to defer flows; `None` is a timeout. Returns the flows that lag from now on, with their
-    /// codes, or `None` if nothing has changed.
-    async fn resolve_deferral(
-        &mut self,
-        attempts: &mut Attempts<'_>,
-        step: &BatchStep,
-        written: Option<Result<Vec<DeferredFlow>, Failed>>,
-        observer: &impl LaneObserver,
-    ) -> Result<Option<Vec<(LaggingFlow, String)>>, LaneFenced> {
-        let lane = step.expected.lane;
-        let Some(written) = written else {
-            let error = self.reconnect_after_timeout();
-            pause(&error, attempts.progress.failed(), observer).await;
-            return Err(LaneFenced(lane));
-        };
-        match written {
-            Ok(flows) if flows.is_empty() => Ok(None),
-            Ok(flows) => {
-                let lag = |flow: DeferredFlow| {
-                    let lagging = LaggingFlow { flow: flow.id, next_offset: lane.next_offset };
-                    (lagging, flow.code)
-                };
-                let flows: Vec<_> = flows.into_iter().map(lag).collect();
-                self.lagging.extend(flows.iter().map(|(lagging, _)| lagging.flow));
-                attempts.outcome.deferred.extend(flows.iter().map(|(lagging, _)| *lagging));
-                Ok(Some(flows))
-            }
-            Err(Failed::Fenced(found)) => {
-                let (step, outcome) = attempts.resolve(found)?;
-                self.committed(attempts, &step, outcome, observer);
-                Ok(Some(Vec::new()))
-            }
-            Err(Failed::Unknown(error, _)) => {
-                pause(&error, attempts.progress.failed(), observer).await;
-                Err(LaneFenced(lane))
-            }
-            Err(Failed::Error(_) | Failed::StillLocked) => Ok(None),
-        }
     }
 
     /// Replaces connections after a failure, if that may help. `Ok` if the cause is gone, so that the caller retries at
@@ -451,88 +327,13 @@ impl LaneStore {
         Ok(())
     }
 
-    /// Isolates data that the database seems to reject. The step is split down to one message, which is then tried for
-    /// each of its flows. If the message is at fault it becomes a dead letter, else the database is waited for. A flow
-    /// with too many such dead letters is set aside, or goes on lagging.
-    async fn isolate(
-        &mut self,
-        attempts: &mut Attempts<'_>,
-        step: &BatchStep,
-        refusal: StoreError,
-        observer: &impl LaneObserver,
-    ) -> Result<Reaction, LaneFenced> {
-        if step.range.len() > 1 {
-            attempts.progress.halve();
-            return Ok(Reaction::Retry);
-        }
-        if let Some(flow) = attempts.lagging_flow()
-            && let Some(code) = self.refusals.exceeded(flow)
-        {
-            // The flow waits, whether the message or the database is at fault.
-            let lagging = LaggingFlow { flow, next_offset: step.expected.lag.offset().unwrap_or_default() };
-            self.announce(lagging, &code, &refusal, observer);
-            return Ok(Reaction::StayLagging);
-        }
-        let found = match self.refused_flows(attempts, step).await {
-            Ok(found) if found.is_empty() => return Ok(Reaction::RetryLater(refusal)),
-            Ok(found) => found,
-            Err(error) => {
-                observer.failed(&error);
-                return Ok(Reaction::RetryLater(error));
-            }
-        };
-        let exceeded = |(flow, _): &(FlowId, String)| {
-            let code = self.refusals.exceeded(*flow)?;
-            Some(DeferredFlow { id: *flow, code: code.to_string() })
-        };
-        let exceeded: Vec<DeferredFlow> = found.iter().filter_map(exceeded).collect();
-        if exceeded.is_empty() {
-            let index = step.range.start;
-            attempts.poison.extend(found.into_iter().map(|(flow, reason)| ((index, flow), reason)));
-            return Ok(Reaction::Retry);
-        }
-        let is_set_aside = self.set_aside(attempts, step, exceeded, &refusal, observer).await?;
-        Ok(if is_set_aside { Reaction::Retry } else { Reaction::RetryLater(refusal) })
-    }
-
-    /// The flows for which the only message of a step is at fault, with the error. A message whose dead letter was
-    /// rejected as well is not tried again.
-    async fn refused_flows(
-        &mut self,
-        attempts: &Attempts<'_>,
-        step: &BatchStep,
-    ) -> Result<Vec<(FlowId, String)>, StoreError> {
-        self.check_limits().await?;
-        let rules = Arc::clone(&self.rules);
-        let mut found = Vec::new();
-        for flow in attempts.part(step, &self.lagging).flows() {
-            if attempts.poison.contains_key(&(step.range.start, flow)) {
-                continue;
-            }
-            // The failed attempt may release its lock only now.
-            let part =
-                BatchPart { scope: FlowScope::Only(flow), waits: true, ..attempts.part(step, &self.lagging) };
-            let trying =
-                refusal_of(&self.database, &rules, &mut self.schemas, &part, flow, self.transaction_timeout);
-            let tried = trying.await;
-            if let Some(refusal) = self.reconnect_if_timed_out(tried)? {
-                found.push((flow, refusal.to_string()));
-            }
-        }
-        Ok(found)
-    }
-
     fn row(&self) -> LaneKey<'_> {
         LaneKey { inbox_id: self.rules.inbox_id(), lane: self.lane }
     }
 }
 
 async fn pause(error: &StoreError, failures: u32, observer: &impl LaneObserver) {
-    let backoff = match error.class() {
-        ErrorClass::Deadlock => AFTER_DEADLOCK,
-        _ => AFTER_OUTAGE,
-    };
-    let delay = backoff.delay(failures, rand::random());
+    let delay = backoff(error.class()).delay(failures, rand::random());
     observer.retrying(error, failures, delay);
     tokio::time::sleep(delay).await;
 }

@@ -190,6 +190,16 @@ fn lagging_flow_holds_back_the_release() {
 }
 
 #[test]
+fn idle_scan_releases_records_but_no_tables() {
+    let mut router = Router::opened(2);
+    assert_eq!(router.offsets(1), None, "all records belong to lane 0");
+    router.next(0);
+    router.commit(0);
+    let released = router.lanes.released().map(|released| (released.watermark, released.rescan_offset));
+    assert_eq!(released, Some((2, 0)), "a restarted lane 1 scans the records again");
+}
+
+#[test]
 fn replay_ends_with_a_batch_and_is_summarised() {
     let mut router = Router::opened(10);
     for _ in 0..2 {

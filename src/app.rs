@@ -3,7 +3,6 @@
 mod admin;
 mod end_mark;
 mod identity;
-mod intake;
 mod key_expiry;
 mod missing_ids;
 mod retire;
@@ -19,7 +18,6 @@ use actix::{Addr, Arbiter, System};
 
 use self::identity::RegisteredStart;
 pub(crate) use self::identity::directory_of_survey;
-pub use self::intake::Intake;
 pub use self::key_expiry::forget_expired_keys;
 pub use self::retire::{RetireOrder, Retired, retire};
 use self::signals::{SignalAction, Signals};

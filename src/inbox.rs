@@ -22,6 +22,7 @@ mod cursor;
 mod duplicate_filter;
 mod durable;
 mod error;
+mod intake;
 mod kept_tables;
 mod lock;
 mod log_file;
@@ -45,6 +46,7 @@ use std::time::Duration;
 
 pub use self::boot::boot_id;
 pub use self::error::{AppendError, Closed, InboxError};
+pub use self::intake::Intake;
 pub use self::kept_tables::KeptTables;
 pub use self::meta::{InboxId, Registered};
 pub use self::progress::InboxProgress;

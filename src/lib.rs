@@ -12,7 +12,7 @@
 //! | `load_mqtt_server()`, `load_flows()` | [`load_mqtt_server`], [`load_flows`] |
 //! | `reload_flows()` | [`reload_flows`], which sends the message [`ReloadFlows`](actors::messages::ReloadFlows) |
 //! | `on_connect` | [`MqttActor::on_connect`](actors::mqtt::MqttActor::on_connect): subscribes to all filters again |
-//! | `on_message` | [`Intake::on_message`](app::Intake::on_message): appends to the inbox, from which the [router](actors::router) reads |
+//! | `on_message` | [`Intake::on_message`](inbox::Intake::on_message): appends to the inbox, from which the [router](actors::router) reads |
 //! | `process_flow_message()` | [`process_flow_message`] |
 //! | `validate_payload()` | [`validate_payload`] |
 //! | `run_forever()` | [`run_forever`] |

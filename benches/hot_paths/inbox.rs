@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use mqtt_gateway::actors::{InboxSignal, Slot};
-use mqtt_gateway::app::Intake;
 use mqtt_gateway::domain::message::{DeliveryFacts, Publication};
-use mqtt_gateway::domain::redelivery::MIN_RISING_IDS;
-use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions, KeepPolicy};
-use mqtt_gateway::mqtt::Incoming;
+use mqtt_gateway::domain::redelivery::{InFlight, MIN_RISING_IDS};
+use mqtt_gateway::inbox::{FsyncPolicy, Inbox, InboxOptions, Intake, KeepPolicy};
 use tempfile::TempDir;
 
 use crate::payloads::THREE_ATTRIBUTES;
@@ -101,22 +99,38 @@ fn append(calls: u64) -> Duration {
     )
 }
 
-/// An intake without a router, so that only the work for a message is measured.
-fn intake(inbox: &Inbox) -> Intake {
-    let intake = Intake::new(inbox.clone(), InboxSignal::new(Slot::new("router", 1)), "gateway", None);
-    intake.on_incoming(Incoming::ConnectionBegins { server: "broker", in_flight_bounded: true });
-    intake
+/// The callback, with a router that is down, so that nobody is woken: what it does for a message and nothing else.
+struct Callback {
+    intake: Intake,
+    signal: InboxSignal,
+}
+
+impl Callback {
+    fn new(inbox: &Inbox) -> Self {
+        let intake = Intake::new(inbox.clone(), "gateway", None);
+        let callback = Self { intake, signal: InboxSignal::new(Slot::new("router", 1)) };
+        callback.connect();
+        callback
+    }
+
+    fn connect(&self) {
+        self.intake.begin_connection("broker", InFlight::Bounded);
+    }
+
+    fn take_in(&self, delivery: &DeliveryFacts) {
+        self.intake.on_message(&publication(delivery), || self.signal.raise());
+    }
 }
 
 fn take_in(calls: u64) -> Duration {
     let (_dir, inbox) = empty();
-    let intake = intake(&inbox);
+    let callback = Callback::new(&inbox);
     let mut delivery = delivery(0, false);
     timed(
         calls,
         |number| {
             delivery.packet_id = u16::try_from(number % 65_535).unwrap() + 1;
-            intake.on_incoming(Incoming::Message(&publication(&delivery)));
+            callback.take_in(&delivery);
         },
         || inbox.release(inbox.next_offset()).unwrap(),
     )
@@ -125,10 +139,10 @@ fn take_in(calls: u64) -> Duration {
 /// After each lost connection the broker sends messages again that the inbox has.
 fn recognise(calls: u64) -> Duration {
     let (_dir, inbox) = empty();
-    let intake = intake(&inbox);
+    let callback = Callback::new(&inbox);
     let known = u64::from(MIN_RISING_IDS) + 1;
     for number in 0..known {
-        intake.on_incoming(Incoming::Message(&publication(&delivery(number, false))));
+        callback.take_in(&delivery(number, false));
     }
     let again: Vec<DeliveryFacts> =
         (known - u64::from(SENT_AGAIN)..known).map(|number| delivery(number, true)).collect();
@@ -138,11 +152,11 @@ fn recognise(calls: u64) -> Duration {
         calls,
         |_| {
             let delivery = next.next().unwrap_or_else(|| {
-                intake.on_incoming(Incoming::ConnectionBegins { server: "broker", in_flight_bounded: true });
+                callback.connect();
                 next = again.iter();
                 next.next().unwrap()
             });
-            intake.on_incoming(Incoming::Message(&publication(delivery)));
+            callback.take_in(delivery);
         },
         || {},
     );

@@ -8,7 +8,6 @@ use actix::{Actor, Addr};
 use super::StartError;
 use super::admin::{InboxPart, Parts, note_connection};
 use super::end_mark::EndMark;
-use super::intake::{Intake, track_session};
 use super::key_expiry::forget_expired_keys;
 use super::missing_ids::MissingIds;
 use super::startup::{Prepared, open_inbox, tables_of_before};
@@ -21,8 +20,9 @@ use crate::actors::worker::WorkerParts;
 use crate::actors::{Directory, InboxSignal, Mailbox, Slot};
 use crate::domain::broker::Broker;
 use crate::domain::processing::ProcessingRules;
+use crate::domain::redelivery::InFlight;
+use crate::inbox::{Inbox, Intake, KeptTables, RetainedMemory, SubscriptionIdStore};
 use crate::domain::replicas::Replica;
-use crate::inbox::{Inbox, KeptTables, RetainedMemory, SubscriptionIdStore};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::StartupStep;
 use crate::observe::{Telemetry, logging};
@@ -209,8 +209,15 @@ impl<'a> Stage<'a> {
         };
         let wanted = settings.mqtt.skip_repeated_retained;
         let retained = wanted.then(|| RetainedMemory::open(&settings.inbox.dir)).transpose()?;
-        let client_id = options.client_id.clone();
-        let intake = Intake::new(self.inbox.clone(), signal.clone(), &client_id, retained);
+        let intake = Arc::new(Intake::new(self.inbox.clone(), &options.client_id, retained));
+        let (receiving, signal) = (Arc::clone(&intake), signal.clone());
+        let receive = move |incoming: Incoming<'_>| match incoming {
+            Incoming::ConnectionBegins { server, in_flight_bounded } => {
+                let in_flight = if in_flight_bounded { InFlight::Bounded } else { InFlight::Unbounded };
+                receiving.begin_connection(server, in_flight);
+            }
+            Incoming::Message(publication) => receiving.on_message(publication, || signal.raise()),
+        };
         // The members of a group must subscribe the same filters, independently of their own history.
         let ids = settings.group.is_none().then(|| Arc::new(MissingIds::new(Arc::clone(subscription_ids))));
         let observing = ids.clone();
@@ -221,14 +228,14 @@ impl<'a> Stage<'a> {
             match (&mark, incoming) {
                 (Some(mark), Incoming::Message(publication)) => {
                     if !mark.begin(publication.topic) {
-                        intake.on_incoming(incoming);
+                        receive(incoming);
                         mark.done();
                     }
                 }
-                _ => intake.on_incoming(incoming),
+                _ => receive(incoming),
             }
         };
-        let (session, mqtt, inbox) = (session.clone(), self.directory.mqtt.clone(), self.inbox.clone());
+        let (session, mqtt) = (session.clone(), self.directory.mqtt.clone());
         let observed = Arc::clone(&self.observed);
         let on_event = move |mut event: MqttEvent| {
             if let Some(ids) = &ids {
@@ -237,7 +244,7 @@ impl<'a> Stage<'a> {
             if let MqttEvent::Stuck { reason } = &event {
                 end_without_mqtt(reason);
             }
-            track_session(&inbox, &client_id, &event);
+            intake.note_session(event.session_evidence());
             note_connection(&observed, &event);
             session.hear(event, &mqtt);
         };

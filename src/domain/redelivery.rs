@@ -106,6 +106,20 @@ pub enum InFlight {
     Unbounded,
 }
 
+/// What a connection event says about the session at the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEvidence<'a> {
+    /// The session is what it was.
+    Unchanged,
+    /// The broker has started a new session, in which nothing was sent before.
+    New,
+    /// This broker may have started a new session unnoticed.
+    Uncertain {
+        /// `host:port` of the broker.
+        server: &'a str,
+    },
+}
+
 /// Classification of a received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryKind {

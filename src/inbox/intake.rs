@@ -1,103 +1,76 @@
-//! Passes messages from the broker's callback into the inbox.
+//! Decides whether a message from the broker is stored, skipped because it is known, or made to wait.
+
+mod refusal_log;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::Utc;
 
-use crate::actors::InboxSignal;
-use crate::domain::broker::BrokerConnection;
+use self::refusal_log::RefusalLog;
+use super::{AppendError, Inbox, RetainedMemory};
+use crate::domain::condition::Moment;
 use crate::domain::message::Publication;
-use crate::domain::redelivery::InFlight;
-use crate::inbox::{AppendError, Inbox, RetainedMemory};
-use crate::mqtt::{Incoming, MqttEvent};
+use crate::domain::redelivery::{InFlight, SessionEvidence};
 
 /// Receives messages in the broker's callback. The return of the callback acknowledges the message, so it returns only
 /// after the inbox has stored the message.
 pub struct Intake {
     inbox: Inbox,
-    signal: InboxSignal,
     client_id: String,
     /// The broker of the connection.
     server: Mutex<Option<String>>,
     retained: Mutex<Option<RetainedMemory>>,
     /// The current or recent refusal by the inbox.
-    refusal: Mutex<Option<RefusalPeriod>>,
+    refusal: Mutex<RefusalLog>,
+    /// Origin of the times of `refusal`.
+    born: Instant,
     /// Consecutive messages that the broker had sent before.
     recognised: AtomicU64,
 }
 
-/// Records in the inbox how a connection event affects the session, before anything is subscribed.
-pub(super) fn track_session(inbox: &Inbox, client_id: &str, event: &MqttEvent) {
-    let kept = match event {
-        MqttEvent::Connected(BrokerConnection { session_kept: false, .. }) => inbox.begin_session(),
-        // No CONNACK arrived: the broker may be restarting, or the CONNACK was lost after a new session began.
-        MqttEvent::Unanswered { server, .. } => inbox.invalidate_session(&session_name(client_id, server)),
-        MqttEvent::Failed { reason_code, server, .. } if *reason_code < 0 => {
-            inbox.invalidate_session(&session_name(client_id, server))
-        }
-        MqttEvent::Connected(_)
-        | MqttEvent::Lost { .. }
-        | MqttEvent::Left { .. }
-        | MqttEvent::Failed { .. }
-        | MqttEvent::Stuck { .. } => Ok(()),
-    };
-    if let Err(error) = kept {
-        log::error!("Cannot record in the inbox that the broker's session may be a new one: {error}");
-    }
-}
-
-/// Name under which the inbox distinguishes the sessions at several brokers.
-fn session_name(client_id: &str, server: &str) -> String {
-    format!("{client_id}@{server}")
-}
-
-/// Minimum interval between two log lines about waiting messages.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// A refusal by the inbox that lasts or has just ended.
-struct RefusalPeriod {
-    since: DateTime<Utc>,
-    began: Instant,
-    last: Instant,
-    logged_at: Instant,
-}
-
 impl Intake {
-    /// Creates an intake for messages to this client id, which stores them in `inbox` and raises `signal`. With a
-    /// memory of retained messages it skips those that repeat the last one of their topic.
+    /// Creates an intake for messages to this client id. With a memory of retained messages it skips those that repeat
+    /// the last one of their topic.
     #[must_use]
-    pub fn new(
-        inbox: Inbox,
-        signal: InboxSignal,
-        client_id: impl Into<String>,
-        retained: Option<RetainedMemory>,
-    ) -> Self {
+    pub fn new(inbox: Inbox, client_id: impl Into<String>, retained: Option<RetainedMemory>) -> Self {
         Self {
             inbox,
-            signal,
             client_id: client_id.into(),
             server: Mutex::default(),
             retained: Mutex::new(retained),
             refusal: Mutex::default(),
+            born: Instant::now(),
             recognised: AtomicU64::new(0),
         }
     }
 
-    /// Handles input from the broker connection.
-    pub fn on_incoming(&self, incoming: Incoming<'_>) {
-        match incoming {
-            Incoming::ConnectionBegins { server, in_flight_bounded } => {
-                self.switch_broker(server);
-                let in_flight = if in_flight_bounded { InFlight::Bounded } else { InFlight::Unbounded };
-                self.inbox.begin_connection(in_flight);
-                // The previous connection may have ended without a new message, which would have triggered the log
-                // line.
-                self.log_recognised();
+    /// Records that a connection to this broker begins.
+    pub fn begin_connection(&self, server: &str, in_flight: InFlight) {
+        self.switch_broker(server);
+        self.inbox.begin_connection(in_flight);
+        // The previous connection may have ended without a new message, which would have triggered the log line.
+        self.log_recognised();
+    }
+
+    /// Records what a connection event says about the session, before anything is subscribed.
+    pub fn note_session(&self, evidence: SessionEvidence<'_>) {
+        let kept = match evidence {
+            SessionEvidence::Unchanged => Ok(()),
+            SessionEvidence::New => self.inbox.begin_session(),
+            SessionEvidence::Uncertain { server } => {
+                self.inbox.invalidate_session(&self.session_name(server))
             }
-            Incoming::Message(publication) => self.on_message(publication),
+        };
+        if let Err(error) = kept {
+            log::error!("Cannot record in the inbox that the broker's session may be a new one: {error}");
         }
+    }
+
+    /// Name under which the inbox distinguishes the sessions at several brokers.
+    fn session_name(&self, server: &str) -> String {
+        format!("{}@{server}", self.client_id)
     }
 
     /// Records the broker of the connection. Another broker has sent none of the messages received so far.
@@ -107,14 +80,14 @@ impl Intake {
             return;
         }
         *known = Some(server.to_owned());
-        if let Err(error) = self.inbox.set_broker_session(&session_name(&self.client_id, server)) {
+        if let Err(error) = self.inbox.set_broker_session(&self.session_name(server)) {
             log::error!("Cannot record in the inbox that the broker has changed: {error}");
         }
     }
 
-    /// Stores a message, however long it takes. Does not return if the message cannot be stored.
-    pub fn on_message(&self, publication: &Publication<'_>) {
-        if self.inbox.is_redelivered(publication) {
+    /// Stores a message, however long it takes, and calls `stored`. Does not return if the message cannot be stored.
+    pub fn on_message(&self, publication: &Publication<'_>, stored: impl FnOnce()) {
+        if self.inbox.recognises(publication) {
             self.recognised.fetch_add(1, Ordering::Relaxed);
             log::debug!("Sent again by the broker: packet {}", publication.delivery.packet_id);
             return;
@@ -134,7 +107,7 @@ impl Intake {
                 std::thread::park();
             }
         }
-        self.signal.raise();
+        stored();
         if let Some(Err(error)) =
             retained.map(|memory| memory.remember(publication.topic, publication.payload))
         {
@@ -153,20 +126,9 @@ impl Intake {
     }
 
     fn log_refusal(&self, error: &AppendError) {
-        let now = Instant::now();
-        let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = refusal.is_none();
-        let refusal = refusal.get_or_insert_with(|| RefusalPeriod {
-            since: Utc::now(),
-            began: now,
-            last: now,
-            logged_at: now,
-        });
-        refusal.last = now;
-        if is_new || refusal.logged_at.elapsed() >= REFUSAL_LOG_INTERVAL {
-            refusal.logged_at = now;
-            let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
-            let since = since.as_str();
+        let now = Moment { monotonic: self.born.elapsed(), unix_us: Utc::now().timestamp_micros() };
+        let reported = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).refused(now);
+        if let Some(since) = reported.as_deref() {
             log::error!(since; "The inbox takes no message, so the broker holds them: {error}");
         }
     }
@@ -175,10 +137,9 @@ impl Intake {
     /// meanwhile.
     fn log_recovery(&self) {
         let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refusal) = refusal.take_if(|_| self.inbox.refusal().is_none()) {
-            let since = refusal.since.to_rfc3339_opts(SecondsFormat::Millis, true);
-            let lasted_ms = refusal.last.duration_since(refusal.began).as_millis();
-            log::info!(since = since.as_str(), lasted_ms; "The inbox takes messages again");
+        if let Some((since, lasted)) = refusal.resolve_if(|| self.inbox.refusal().is_none()) {
+            let (since, lasted_ms) = (since.as_str(), lasted.as_millis());
+            log::info!(since, lasted_ms; "The inbox takes messages again");
         }
     }
 }
@@ -189,11 +150,10 @@ mod tests {
     use std::sync::{Arc, mpsc};
     use std::thread;
 
+    use super::super::{FsyncPolicy, InboxOptions, KeepPolicy};
     use super::*;
-    use crate::actors::Slot;
     use crate::domain::message::{DeliveryFacts, Offset};
     use crate::domain::redelivery::MIN_RISING_IDS;
-    use crate::inbox::{FsyncPolicy, InboxOptions, KeepPolicy};
 
     fn open(dir: &tempfile::TempDir) -> Inbox {
         let options = InboxOptions {
@@ -209,11 +169,7 @@ mod tests {
     }
 
     fn intake(inbox: &Inbox) -> Arc<Intake> {
-        Arc::new(Intake::new(inbox.clone(), InboxSignal::new(Slot::new("router", 1)), "gateway", None))
-    }
-
-    fn begins(server: &str) -> Incoming<'_> {
-        Incoming::ConnectionBegins { server, in_flight_bounded: true }
+        Arc::new(Intake::new(inbox.clone(), "gateway", None))
     }
 
     /// Hands a message over on its own thread, which reports the end of the inbox after the callback has returned.
@@ -222,12 +178,9 @@ mod tests {
         let intake = Arc::clone(intake);
         thread::spawn(move || {
             let delivery = DeliveryFacts::default();
-            intake.on_message(&Publication {
-                topic: "t",
-                payload: &[1; 10_000],
-                delivery: &delivery,
-                unfit: None,
-            });
+            let publication =
+                Publication { topic: "t", payload: &[1; 10_000], delivery: &delivery, unfit: None };
+            intake.on_message(&publication, || {});
             returns.send(intake.inbox.next_offset())
         });
         returned
@@ -248,7 +201,7 @@ mod tests {
         let returned = hand_over(&intake);
         // The thread reports before it waits; a thread that returns reports nothing or has ended.
         let mut early = None;
-        while early.is_none() && intake.refusal.lock().unwrap().is_none() {
+        while early.is_none() && !intake.refusal.lock().unwrap().is_open() {
             early = returned.try_recv().ok();
             thread::yield_now();
         }
@@ -261,53 +214,50 @@ mod tests {
         DeliveryFacts { qos: 1, packet_id, duplicate, ..DeliveryFacts::default() }
     }
 
-    /// Whether the last of many equal messages is recognised on the connection after this event.
-    fn is_recognised_after(event: &MqttEvent) -> bool {
-        is_recognised_at("broker:1883", event)
+    fn take_in(intake: &Intake, payload: &[u8], delivery: &DeliveryFacts) {
+        intake.on_message(&Publication { topic: "t", payload, delivery, unfit: None }, || {});
     }
 
-    fn is_recognised_at(next_server: &str, event: &MqttEvent) -> bool {
+    /// Whether the last of many equal messages is recognised on the connection after this evidence.
+    fn recognises_after(evidence: SessionEvidence<'_>) -> bool {
+        recognises_at("broker:1883", evidence)
+    }
+
+    fn recognises_at(next_server: &str, evidence: SessionEvidence<'_>) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let inbox = open(&dir);
         let intake = intake(&inbox);
-        intake.on_incoming(begins("broker:1883"));
+        intake.begin_connection("broker:1883", InFlight::Bounded);
         let last = u16::try_from(MIN_RISING_IDS).unwrap() + 1;
         for packet_id in 1..=last {
-            let delivery = numbered(packet_id, false);
-            intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery, unfit: None });
+            take_in(&intake, b"{}", &numbered(packet_id, false));
         }
-        track_session(&inbox, "gateway", event);
-        intake.on_incoming(begins(next_server));
-        let delivery = numbered(last, true);
+        intake.note_session(evidence);
+        intake.begin_connection(next_server, InFlight::Bounded);
         let before = inbox.next_offset();
-        intake.on_message(&Publication { topic: "t", payload: b"{}", delivery: &delivery, unfit: None });
+        take_in(&intake, b"{}", &numbered(last, true));
         inbox.next_offset() == before
     }
 
     #[test]
     fn new_session_forgets_earlier_messages() {
-        assert!(is_recognised_after(&connected(true)));
-        assert!(!is_recognised_after(&connected(false)));
-    }
-
-    fn connected(session_kept: bool) -> MqttEvent {
-        let server = "broker:1883".into();
-        MqttEvent::Connected(BrokerConnection { server, session_kept, ..BrokerConnection::default() })
+        assert!(recognises_after(SessionEvidence::Unchanged));
+        assert!(!recognises_after(SessionEvidence::New));
     }
 
     #[test]
     fn another_broker_shares_no_history() {
-        assert!(!is_recognised_at("another:1883", &connected(true)));
+        assert!(!recognises_at("another:1883", SessionEvidence::Unchanged));
     }
 
     #[test]
     fn failed_attempt_elsewhere_changes_nothing() {
-        assert!(is_recognised_after(&failed("another:1883", -1)));
+        assert!(recognises_after(SessionEvidence::Uncertain { server: "another:1883" }));
     }
 
-    fn failed(server: &str, reason_code: i32) -> MqttEvent {
-        let server = server.to_owned();
-        MqttEvent::Failed { server, reason_code, reason: String::new(), retry_in: Duration::ZERO }
+    #[test]
+    fn uncertain_session_invalidates_the_filter() {
+        assert!(!recognises_after(SessionEvidence::Uncertain { server: "broker:1883" }));
     }
 
     #[test]
@@ -315,16 +265,37 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let intake = intake(&open(&dir));
         intake.recognised.store(3, Ordering::Relaxed);
-        intake.on_incoming(begins("broker:1883"));
+        intake.begin_connection("broker:1883", InFlight::Bounded);
         assert_eq!(intake.recognised.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn unanswered_connect_invalidates_the_filter() {
-        assert!(is_recognised_after(&failed("broker:1883", 135)), "the broker has answered");
-        assert!(!is_recognised_after(&failed("broker:1883", -1)));
-        let (server, reason) = ("broker:1883".to_owned(), String::new());
-        let unanswered = MqttEvent::Unanswered { server, reason, retry_in: Duration::ZERO };
-        assert!(!is_recognised_after(&unanswered));
+    fn repeated_retained_message_is_acknowledged_unstored() {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = open(&dir);
+        let memory = RetainedMemory::open(dir.path()).unwrap();
+        let intake = Intake::new(inbox.clone(), "gateway", Some(memory));
+        let retained = DeliveryFacts { retained: true, ..DeliveryFacts::default() };
+        let stored = |payload: &[u8], delivery: &DeliveryFacts| {
+            let before = inbox.next_offset();
+            take_in(&intake, payload, delivery);
+            inbox.next_offset() > before
+        };
+        assert!(stored(b"1", &retained));
+        assert!(!stored(b"1", &retained));
+        assert!(stored(b"1", &DeliveryFacts::default()), "published again");
+        assert!(stored(b"2", &retained));
+    }
+
+    #[test]
+    fn router_is_woken_after_the_append() {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = open(&dir);
+        let mut next_offset = 0;
+        let delivery = DeliveryFacts::default();
+        let publication = Publication { topic: "t", payload: b"{}", delivery: &delivery, unfit: None };
+        let before = inbox.next_offset();
+        intake(&inbox).on_message(&publication, || next_offset = inbox.next_offset());
+        assert_eq!(next_offset, before + 1);
     }
 }

@@ -7,6 +7,7 @@ use paho_mqtt::ReasonCode;
 
 use crate::domain::broker::{Broker, BrokerConnection};
 use crate::domain::message::SubscriptionId;
+use crate::domain::redelivery::SessionEvidence;
 use crate::settings::CredentialSettings;
 
 /// Brokers and session options of a link.
@@ -77,6 +78,26 @@ pub enum MqttEvent {
         /// Overdue operation and its age.
         reason: String,
     },
+}
+
+impl MqttEvent {
+    /// Returns what the event says about the session at the broker.
+    #[must_use]
+    pub fn session_evidence(&self) -> SessionEvidence<'_> {
+        match self {
+            MqttEvent::Connected(BrokerConnection { session_kept: false, .. }) => SessionEvidence::New,
+            // No CONNACK arrived: the broker may be restarting, or the CONNACK was lost after a new session began.
+            MqttEvent::Unanswered { server, .. } => SessionEvidence::Uncertain { server },
+            MqttEvent::Failed { reason_code, server, .. } if *reason_code < 0 => {
+                SessionEvidence::Uncertain { server }
+            }
+            MqttEvent::Connected(_)
+            | MqttEvent::Lost { .. }
+            | MqttEvent::Left { .. }
+            | MqttEvent::Failed { .. }
+            | MqttEvent::Stuck { .. } => SessionEvidence::Unchanged,
+        }
+    }
 }
 
 /// Fate of the session at the broker after DISCONNECT.
@@ -154,6 +175,8 @@ mod tests {
     use super::*;
     use crate::domain::broker::Credential;
 
+    const SERVER: &str = "broker:1883";
+
     #[test]
     fn debug_output_hides_passwords() {
         let server = Broker {
@@ -184,5 +207,36 @@ mod tests {
     fn refusals_show_code_and_meaning() {
         assert_eq!(RefusedCode(135).to_string(), "135 (Not authorized)");
         assert!(RefusedCode::CLOSES_CONNECTION.to_string().contains("closes the connection"));
+    }
+
+    fn connected(session_kept: bool) -> MqttEvent {
+        MqttEvent::Connected {
+            server: SERVER.to_owned(),
+            version: "5",
+            names_subscriptions: true,
+            shares_subscriptions: true,
+            session_kept,
+        }
+    }
+
+    fn failed(reason_code: i32) -> MqttEvent {
+        let (server, reason) = (SERVER.to_owned(), String::new());
+        MqttEvent::Failed { server, reason_code, reason, retry_in: Duration::ZERO }
+    }
+
+    #[test]
+    fn connack_tells_whether_the_session_is_new() {
+        assert_eq!(connected(true).session_evidence(), SessionEvidence::Unchanged);
+        assert_eq!(connected(false).session_evidence(), SessionEvidence::New);
+    }
+
+    #[test]
+    fn unanswered_connect_makes_the_session_uncertain() {
+        let uncertain = SessionEvidence::Uncertain { server: SERVER };
+        assert_eq!(failed(135).session_evidence(), SessionEvidence::Unchanged, "the broker has answered");
+        assert_eq!(failed(-1).session_evidence(), uncertain);
+        let (server, reason) = (SERVER.to_owned(), String::new());
+        let unanswered = MqttEvent::Unanswered { server, reason, retry_in: Duration::ZERO };
+        assert_eq!(unanswered.session_evidence(), uncertain);
     }
 }

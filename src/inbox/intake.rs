@@ -10,7 +10,7 @@ use chrono::Utc;
 
 use self::refusal_log::RefusalLog;
 use super::{AppendError, Inbox, RetainedMemory};
-use crate::domain::condition::Moment;
+use crate::domain::condition::ClockReading;
 use crate::domain::message::Publication;
 use crate::domain::redelivery::{InFlight, SessionEvidence};
 
@@ -87,7 +87,7 @@ impl Intake {
 
     /// Stores a message, however long it takes, and calls `stored`. Does not return if the message cannot be stored.
     pub fn on_message(&self, publication: &Publication<'_>, stored: impl FnOnce()) {
-        if self.inbox.recognises(publication) {
+        if self.inbox.is_redelivered(publication) {
             self.recognised.fetch_add(1, Ordering::Relaxed);
             log::debug!("Sent again by the broker: packet {}", publication.delivery.packet_id);
             return;
@@ -126,7 +126,7 @@ impl Intake {
     }
 
     fn log_refusal(&self, error: &AppendError) {
-        let now = Moment { monotonic: self.born.elapsed(), unix_us: Utc::now().timestamp_micros() };
+        let now = ClockReading { monotonic: self.born.elapsed(), unix_us: Utc::now().timestamp_micros() };
         let reported = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).refused(now);
         if let Some(since) = reported.as_deref() {
             log::error!(since; "The inbox takes no message, so the broker holds them: {error}");

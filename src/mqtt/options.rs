@@ -174,6 +174,7 @@ pub enum MqttError {
 mod tests {
     use super::*;
     use crate::domain::broker::Credential;
+    use crate::domain::broker::MqttVersion;
 
     const SERVER: &str = "broker:1883";
 
@@ -210,13 +211,13 @@ mod tests {
     }
 
     fn connected(session_kept: bool) -> MqttEvent {
-        MqttEvent::Connected {
-            server: SERVER.to_owned(),
-            version: "5",
+        MqttEvent::Connected(BrokerConnection {
+            server: SERVER.into(),
+            version: MqttVersion::V5,
             names_subscriptions: true,
             shares_subscriptions: true,
             session_kept,
-        }
+        })
     }
 
     fn failed(reason_code: i32) -> MqttEvent {

@@ -44,7 +44,10 @@ impl Delivery {
     fn new() -> Self {
         let backoff = Backoff { base: secs(1), max: secs(60) };
         let rule = RetryRule { backoff, max_age: secs(100) };
-        Self { work: TableWork::new(RENEW), queue: DeliveryQueue::new("own".into(), QueueLimits::default(), rule) }
+        Self {
+            work: TableWork::new(RENEW),
+            queue: DeliveryQueue::new("own".into(), QueueLimits::default(), rule),
+        }
     }
 
     /// A delivery that has swept an empty table at second 0.

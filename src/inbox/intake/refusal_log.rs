@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::condition::Moment;
+use crate::domain::condition::ClockReading;
 
 /// Minimum interval between two log lines about waiting messages.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -15,14 +15,14 @@ pub(super) struct RefusalLog {
 
 #[derive(Debug)]
 struct Refused {
-    began: Moment,
+    began: ClockReading,
     last: Duration,
     reported: Duration,
 }
 
 impl RefusalLog {
     /// Records that a message waits. Returns the start of the refusal if it is to be logged now.
-    pub(super) fn refused(&mut self, now: Moment) -> Option<String> {
+    pub(super) fn refused(&mut self, now: ClockReading) -> Option<String> {
         let is_new = self.current.is_none();
         let new = Refused { began: now, last: now.monotonic, reported: now.monotonic };
         let refused = self.current.get_or_insert(new);
@@ -52,8 +52,11 @@ impl RefusalLog {
 mod tests {
     use super::*;
 
-    fn at(seconds: u32) -> Moment {
-        Moment { monotonic: Duration::from_secs(seconds.into()), unix_us: i64::from(seconds) * 1_000_000 }
+    fn at(seconds: u32) -> ClockReading {
+        ClockReading {
+            monotonic: Duration::from_secs(seconds.into()),
+            unix_us: i64::from(seconds) * 1_000_000,
+        }
     }
 
     fn since_second_3() -> String {

@@ -19,7 +19,7 @@ use super::prepared::PreparedTransaction;
 use super::progress::BatchStep;
 use super::refusals::Refusals;
 use super::remedy::{Remedy, backoff, remedy};
-use super::transaction::{Failed, BatchPart, run};
+use super::transaction::{BatchPart, Failed, run};
 use crate::domain::batch::{Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::domain::processing::ParsedMessage;

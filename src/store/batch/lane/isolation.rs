@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::super::attempts::Attempts;
+use super::super::fence::LaneFenced;
 use super::super::lagging::{DeferredFlow, set_aside};
 use super::super::progress::BatchStep;
 use super::super::refusals::MAX_REFUSED;
 use super::super::suspects::refusal_of;
-use super::super::transaction::{FlowScope, BatchPart};
-use super::super::fence::LaneFenced;
+use super::super::transaction::{BatchPart, FlowScope};
 use super::{LaneObserver, LaneStore, Reaction};
 use crate::domain::batch::LaggingFlow;
 use crate::domain::message::FlowId;

@@ -70,8 +70,8 @@ pub async fn audit(
     }
     let mut facts = Facts { running_out, ..Facts::default() };
     snapshot.lagging(&mut flows).await?;
-    snapshot.outbox(only.is_some(), &mut flows, &mut facts).await?;
-    snapshot.dead_letters(only.is_some(), &mut flows, &mut facts, progress).await?;
+    snapshot.outbox(only, &mut flows, &mut facts).await?;
+    snapshot.dead_letters(only, &mut flows, &mut facts, progress).await?;
     facts.flows = flows.into_values().collect();
     take_strangers(stored, &mut facts);
     snapshot.transaction.rollback().await.while_doing("ending the audit")?;

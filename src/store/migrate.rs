@@ -173,7 +173,9 @@ impl MigrationLock {
     pub(super) async fn end<T>(self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         const DOING: &str = "ending the migration";
         let released = match &self.lock {
-            Lock::Named(name) => self.release_lock(name, outcome.is_ok()).await,
+            Lock::Named(name) => {
+                self.release_lock(name, if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" }).await
+            }
             Lock::Transaction => Ok(()),
         };
         let ended = match outcome {
@@ -186,8 +188,8 @@ impl MigrationLock {
     }
 
     /// The lock belongs to the session, which the driver keeps only until the end of the transaction. So SQL ends it.
-    async fn release_lock(&self, name: &str, commit: bool) -> Result<(), DbErr> {
-        let ended = self.session.execute_unprepared(if commit { "COMMIT" } else { "ROLLBACK" }).await;
+    async fn release_lock(&self, name: &str, ending: &str) -> Result<(), DbErr> {
+        let ended = self.session.execute_unprepared(ending).await;
         let released = self.session.execute_unprepared(&format!("DO RELEASE_LOCK('{name}')")).await;
         ended.and(released).map(|_| ())
     }

@@ -112,7 +112,7 @@ impl AuditSnapshot {
     async fn stretches(&self, keys: Keys, only: Option<&str>) -> Result<Vec<Stretch>, StoreError> {
         let mut values: Vec<Value> = vec![keys.above.into(), keys.last.into()];
         values.extend(only.map(Value::from));
-        self.all(DOING, &stretches_sql(self.dialect, only.is_some()), values).await
+        self.all(DOING, &stretches_sql(self.dialect, only), values).await
     }
 
     async fn take(&self, stretch: Stretch, keys: Keys, running: &mut Running) -> Result<(), StoreError> {
@@ -164,8 +164,8 @@ fn is_mixed_sql(dialect: Dialect) -> String {
     )
 }
 
-fn stretches_sql(dialect: Dialect, one_flow: bool) -> String {
-    let of_flow = if one_flow { " AND flow_code = ?" } else { "" };
+fn stretches_sql(dialect: Dialect, only: Option<&str>) -> String {
+    let of_flow = if only.is_some() { " AND flow_code = ?" } else { "" };
     let code = dialect.exact_text("flow_code");
     format!(
         "SELECT MIN(flow_code) AS flow_code, MIN(message_id) AS first_id, MAX(message_id) AS last_id, \

@@ -96,7 +96,7 @@ impl AuditSnapshot {
     /// The waiting posts, and their owners.
     pub(super) async fn outbox(
         &self,
-        only_known: bool,
+        only: Option<&str>,
         flows: &mut FactsByFlow,
         facts: &mut Facts,
     ) -> Result<(), StoreError> {
@@ -112,11 +112,11 @@ impl AuditSnapshot {
             let waiting = row.waiting.cast_unsigned();
             match flows.get_mut(&row.flow_id) {
                 Some(flow) => flow.outbox = outbox_of(&row),
-                None if only_known => {}
+                None if only.is_some() => {}
                 None => _ = facts.strange_posts.insert(row.flow_id, waiting),
             }
         }
-        if only_known {
+        if only.is_some() {
             return Ok(());
         }
         let sql = format!(
@@ -133,7 +133,7 @@ impl AuditSnapshot {
     /// The dead letters. The table may be long, so it is read in pieces.
     pub(super) async fn dead_letters(
         &self,
-        only_known: bool,
+        only: Option<&str>,
         flows: &mut FactsByFlow,
         facts: &mut Facts,
         progress: &mut ProgressCallback<'_>,
@@ -145,7 +145,7 @@ impl AuditSnapshot {
         while let Some((last, count)) = self.piece("dead_letters", above, PIECE_ROWS).await? {
             let found = self.all("reading the dead letters", SQL, [above.into(), last.into()]).await?;
             for letters in found {
-                take_letters(letters, only_known, flows, &mut facts.dead_letters);
+                take_letters(letters, only, flows, &mut facts.dead_letters);
             }
             (above, rows) = (last, rows + count);
             progress(AuditProgress { table: "dead_letters", rows, key: last, highest_key });
@@ -208,7 +208,7 @@ fn owner_of(row: AuditOwnerRow) -> OwnerFacts {
 
 fn take_letters(
     row: AuditDeadLetterRow,
-    only_known: bool,
+    only: Option<&str>,
     flows: &mut FactsByFlow,
     others: &mut BTreeMap<String, u64>,
 ) {
@@ -217,7 +217,7 @@ fn take_letters(
             flow.highest_dead_letter = flow.highest_dead_letter.max(row.highest);
             &mut flow.dead_letters
         }
-        None if only_known => return,
+        None if only.is_some() => return,
         None => others,
     };
     *counts.entry(row.reason).or_default() += row.letters.cast_unsigned();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::BatchRules;
 use super::fence::LaneFenced;
+use super::locked_flow::IfLocked;
 use super::position::Position;
 use super::progress::{BatchProgress, BatchStep};
 use super::transaction::{BatchPart, FlowScope};
@@ -57,7 +58,7 @@ impl<'a> Attempts<'a> {
             messages: self.messages,
             range: step.range.clone(),
             scope: flow.map_or(FlowScope::Except(lagging), FlowScope::Only),
-            waits: flow.is_none(),
+            if_locked: if flow.is_none() { IfLocked::Wait } else { IfLocked::Fail },
             poison: &self.poison,
         }
     }

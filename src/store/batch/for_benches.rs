@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statem
 
 use super::counters::write_counters;
 use super::insert::insert_rows;
-use super::locked_flow::{SchemaCache, lock_flows};
+use super::locked_flow::{IfLocked, SchemaCache, lock_flows};
 use super::writes::WriteContext;
 use crate::domain::message::FlowId;
 use crate::domain::payload::Payload;
@@ -64,7 +64,7 @@ pub fn write_counters_of(dialect: Dialect, counters: &[(FlowId, i64)]) -> Result
 /// Builds the statements that lock these flows, ascending by id. None is found.
 pub fn lock(dialect: Dialect, flows: &[FlowId]) -> Result<(), StoreError> {
     let mut schemas = SchemaCache::default();
-    at_once(lock_flows(&Nowhere(dialect), dialect, flows, true, &mut schemas)).map(drop)
+    at_once(lock_flows(&Nowhere(dialect), dialect, flows, IfLocked::Wait, &mut schemas)).map(drop)
 }
 
 /// Runs a future that is always ready.

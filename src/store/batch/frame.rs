@@ -26,7 +26,7 @@ pub(super) async fn lock_and_fence(
 ) -> Result<BTreeMap<FlowId, FlowState>, Failed> {
     let ids = part.flows();
     let Some(fence) = fence else {
-        return Ok(lock_flows(transaction, database.dialect, &ids, part.waits, schemas).await?);
+        return Ok(lock_flows(transaction, database.dialect, &ids, part.if_locked, schemas).await?);
     };
     if fence.flow.is_none() && fits_combined(ids.len(), database.dialect) {
         let (lane, flows) = lock_lane_and_flows(transaction, fence.row, &ids, schemas).await?;
@@ -34,7 +34,7 @@ pub(super) async fn lock_and_fence(
     }
     let (lane, lag) = fence.lock_and_read(database, transaction).await?;
     fence.check(lane, lag)?;
-    match lock_flows(transaction, database.dialect, &ids, part.waits, schemas).await {
+    match lock_flows(transaction, database.dialect, &ids, part.if_locked, schemas).await {
         Err(error) if fence.flow.is_some() && error.class() == ErrorClass::LockTimeout => {
             Err(Failed::StillLocked)
         }

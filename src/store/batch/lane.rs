@@ -206,7 +206,8 @@ impl LaneStore {
             lagging_sum: lagging_sum(&self.lagging),
         };
         let waits = attempts.lagging_flow().is_none_or(|flow| self.unlocked.contains(&flow));
-        let part = BatchPart { waits, ..attempts.part(step, &self.lagging) };
+        let if_locked = if waits { IfLocked::Wait } else { IfLocked::Fail };
+        let part = BatchPart { if_locked, ..attempts.part(step, &self.lagging) };
         let prepared = self.prepared.take();
         let running = run(prepared, &self.database, &rules, &mut self.schemas, Some(fence), &part);
         if let Ok(attempted) = timeout(self.transaction_timeout, running).await {

@@ -36,16 +36,28 @@ impl SchemaCache {
 /// Most ids of one statement.
 const CHUNK_IDS: usize = 512;
 
+/// What happens if another client has locked a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfLocked {
+    /// The statement waits for the row.
+    Wait,
+    /// The statement fails at once, with a lock timeout.
+    Fail,
+}
+
 /// Locks the rows of `ids` and reads them. The ids are ascending, so that two transactions cannot deadlock. Missing
-/// rows are left out. A row that is locked elsewhere is waited for, or is a lock timeout at once.
+/// rows are left out.
 pub(super) async fn lock_flows(
     connection: &impl ConnectionTrait,
     dialect: Dialect,
     ids: &[FlowId],
-    waits: bool,
+    if_locked: IfLocked,
     schemas: &mut SchemaCache,
 ) -> Result<BTreeMap<FlowId, FlowState>, StoreError> {
-    let lock = if waits { dialect.for_update() } else { dialect.for_update_nowait() };
+    let lock = match if_locked {
+        IfLocked::Wait => dialect.for_update(),
+        IfLocked::Fail => dialect.for_update_nowait(),
+    };
     let mut flows = BTreeMap::new();
     for chunk in ids.chunks(CHUNK_IDS) {
         let padded = chunk.len().next_power_of_two();

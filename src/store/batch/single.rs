@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::slice;
 
 use super::BatchRules;
-use super::locked_flow::SchemaCache;
+use super::locked_flow::{IfLocked, SchemaCache};
 use super::suspects::refusal_of;
 use super::transaction::{BatchPart, Failed, FlowScope, run};
 use crate::domain::batch::{BatchEntry, ProcessError, ProcessResult};
@@ -78,7 +78,7 @@ pub async fn process_flow_message(
             messages: slice::from_ref(&message),
             range: 0..1,
             scope: FlowScope::Except(&no_flows),
-            waits: true,
+            if_locked: IfLocked::Wait,
             poison: &poison,
         };
         match run(None, database, rules, &mut schemas, None, &part).await {

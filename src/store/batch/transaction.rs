@@ -10,7 +10,7 @@ use super::counters::write_counters;
 use super::fence::Fence;
 use super::frame::{advance_offset, lock_and_fence};
 use super::keys::load_keys;
-use super::locked_flow::{SchemaCache, lock_flows};
+use super::locked_flow::{IfLocked, SchemaCache, lock_flows};
 use super::position::Position;
 use super::writes::{WriteContext, write_rows};
 use crate::domain::batch::BatchOutcome;
@@ -30,8 +30,8 @@ pub(super) struct BatchPart<'a> {
     pub(super) range: Range<usize>,
     /// The flows that they are processed for.
     pub(super) scope: FlowScope<'a>,
-    /// Whether to wait for a flow that is locked elsewhere.
-    pub(super) waits: bool,
+    /// For a flow that is locked elsewhere.
+    pub(super) if_locked: IfLocked,
     /// Messages that the database rejects.
     pub(super) poison: &'a PoisonMessages,
 }
@@ -145,7 +145,8 @@ pub(super) async fn rehearse(
 ) -> Result<(), StoreError> {
     let transaction = database.begin().await?;
     let result = async {
-        let flows = lock_flows(&transaction, database.dialect, &part.flows(), part.waits, schemas).await?;
+        let flows =
+            lock_flows(&transaction, database.dialect, &part.flows(), part.if_locked, schemas).await?;
         let processed = process(&transaction, database, rules, flows, part).await?;
         write_rows(&transaction, &WriteContext::new(database, rules), &processed).await?;
         write_counters(&transaction, database.dialect, &processed.counters).await

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::super::attempts::Attempts;
 use super::super::fence::LaneFenced;
 use super::super::lagging::{DeferredFlow, set_aside};
+use super::super::locked_flow::IfLocked;
 use super::super::progress::BatchStep;
 use super::super::refusals::MAX_REFUSED;
 use super::super::suspects::refusal_of;
@@ -63,8 +64,11 @@ impl LaneStore {
                 continue;
             }
             // The failed attempt may release its lock only now.
-            let work =
-                BatchPart { scope: FlowScope::Only(flow), waits: true, ..attempts.part(step, &self.lagging) };
+            let work = BatchPart {
+                scope: FlowScope::Only(flow),
+                if_locked: IfLocked::Wait,
+                ..attempts.part(step, &self.lagging)
+            };
             let trying =
                 refusal_of(&self.database, &rules, &mut self.schemas, &work, flow, self.transaction_timeout);
             let tried = trying.await;

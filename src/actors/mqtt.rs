@@ -114,8 +114,9 @@ impl MqttActor {
     /// Renews the identifiers of a kept session whose broker has lost them. Until the renewal, every message goes to
     /// all matching flows; waiting for the flows to load would prolong that.
     fn renew_identifiers(&self) {
-        let Some(BrokerConnection { names_subscriptions: true, session_kept: true, server, .. }) =
-            self.parts.session.connection()
+        let Some(BrokerConnection {
+            names_subscriptions: with_ids @ true, session_kept: true, server, ..
+        }) = self.parts.session.connection()
         else {
             return;
         };
@@ -127,7 +128,7 @@ impl MqttActor {
         }
         let parts = self.parts.clone();
         actix::spawn(async move {
-            if let Err(error) = subscribe(&parts, &filters, true).await {
+            if let Err(error) = subscribe(&parts, &filters, with_ids).await {
                 log::debug!("The subscriptions at {server} were not renewed: {error}");
             }
         });

@@ -191,7 +191,9 @@ impl Driver {
             Phase::Connected(connection) => self.leave(&connection, None),
             Phase::Connecting(attempt) => self.check_attempt(attempt, now),
             Phase::Leaving(leaving) => self.check_disconnect(leaving),
-            Phase::Idle | Phase::Waiting { .. } if !self.leaving.is_empty() => self.finish_leaving(false),
+            Phase::Idle | Phase::Waiting { .. } if !self.leaving.is_empty() => {
+                self.finish_leaving(SessionEnd::KeepSession)
+            }
             Phase::Waiting { until } if until <= now => self.begin_round(),
             phase @ (Phase::Idle | Phase::Waiting { .. }) => phase,
         };

@@ -9,7 +9,7 @@ use paho_mqtt::{PropertyCode, ServerResponse, Token};
 
 use super::super::clients::{CONNECT_TIMEOUT, Client};
 use super::super::failure::{ConnectFailure, FailureKind};
-use super::super::options::MqttEvent;
+use super::super::options::{MqttEvent, SessionEnd};
 use super::super::packet::Terms;
 use super::super::relay::Relay;
 use super::super::watchdog::patience;
@@ -73,7 +73,11 @@ impl Driver {
                 drop(attempt.client.paho.disconnect(None));
                 // A waiting message callback blocks paho. Afterwards paho gets its full time again.
                 let excused = !self.heartbeat.is_free_for(2 * CONNECT_TIMEOUT);
-                self.report_overdue_attempts(!excused && attempt.relay.reachable().is_ok());
+                if excused || attempt.relay.reachable().is_err() {
+                    self.overdue_since = None;
+                } else {
+                    self.report_overdue_attempts();
+                }
                 self.failed(attempt.target, &ConnectFailure::overdue())
             }
             Poll::Pending => Phase::Connecting(attempt),
@@ -81,11 +85,7 @@ impl Driver {
     }
 
     /// Reports a hang after overdue attempts in a row at reachable brokers, which never recover.
-    fn report_overdue_attempts(&mut self, without_excuse: bool) {
-        if !without_excuse {
-            self.overdue_since = None;
-            return;
-        }
+    fn report_overdue_attempts(&mut self) {
         let began = Instant::now().checked_sub(ATTEMPT_TIMEOUT).unwrap_or_else(Instant::now);
         let since = *self.overdue_since.get_or_insert(began);
         if since.elapsed() >= patience() {
@@ -133,7 +133,7 @@ impl Driver {
 
     fn failed(&mut self, target: ConnectTarget, failure: &ConnectFailure) -> Phase {
         if !self.leaving.is_empty() {
-            return self.finish_leaving(false);
+            return self.finish_leaving(SessionEnd::KeepSession);
         }
         let ConnectTarget { server, version } = target;
         if self.servers.versions(&server).is_some_and(|versions| versions.fall_back(version, failure.kind)) {

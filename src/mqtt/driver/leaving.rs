@@ -48,7 +48,8 @@ impl Driver {
             // An error means that the connection is closed already. Only deleting the session needs the DISCONNECT
             // itself.
             Poll::Ready(_) if leaving.connects_next && self.leaving.is_empty() => self.begin_round(),
-            Poll::Ready(outcome) => self.finish_leaving(leaving.forgets && outcome.is_ok()),
+            Poll::Ready(Ok(_)) if leaving.forgets => self.finish_leaving(SessionEnd::ForgetSession),
+            Poll::Ready(_) => self.finish_leaving(SessionEnd::KeepSession),
             Poll::Pending if leaving.deadline <= Instant::now() => {
                 if self.heartbeat.is_free_for(patience()) {
                     let reason = format!("DISCONNECT has not completed for {} s", patience().as_secs());
@@ -60,10 +61,9 @@ impl Driver {
         }
     }
 
-    /// Answers the callers that wait for the disconnect. `forgotten` is false without a connection, because the session
-    /// then stays at the broker.
-    pub(super) fn finish_leaving(&mut self, forgotten: bool) -> Phase {
-        let done = forgotten || self.session_end == SessionEnd::KeepSession;
+    /// Answers the callers that wait for the disconnect. Without a connection, the session stays at the broker.
+    pub(super) fn finish_leaving(&mut self, reached: SessionEnd) -> Phase {
+        let done = reached == SessionEnd::ForgetSession || self.session_end == SessionEnd::KeepSession;
         for reply in self.leaving.drain(..) {
             // The receiver may be gone already.
             let _ = reply.send(if done { Ok(()) } else { Err(MqttError::NotConnected) });

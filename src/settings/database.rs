@@ -86,7 +86,7 @@ impl DatabaseSettings {
 }
 
 pub(super) fn read(reader: &mut SettingsReader<'_>) -> Result<DatabaseSettings, InvalidSetting> {
-    match reader.secret(&DATABASE_URL, &DATABASE_URL_FILE, false)? {
+    match reader.secret(&DATABASE_URL, &DATABASE_URL_FILE)? {
         Some(url) => from_url(reader, &url),
         None => from_parts(reader),
     }
@@ -121,7 +121,7 @@ fn from_parts(reader: &mut SettingsReader<'_>) -> Result<DatabaseSettings, Inval
     let name = reader.text(&DB_NAME);
     let user = reader.text(&DB_USER);
     let password = reader
-        .secret(&DB_PASSWORD, &DB_PASSWORD_FILE, true)
+        .secret_or_empty(&DB_PASSWORD, &DB_PASSWORD_FILE)
         .and_then(|password| password.ok_or_else(|| reader.refuse_missing(&DB_PASSWORD)));
     let tls = tls::read(reader, None);
     port?;

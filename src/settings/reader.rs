@@ -166,14 +166,29 @@ impl<'a> SettingsReader<'a> {
     }
 
     /// Reads a secret, either directly or from a file; none if neither is set.
-    /// An empty secret counts as unset if `may_be_empty` is false.
-    pub(super) fn secret(
+    /// An empty secret counts as unset.
+    pub(super) fn secret(&mut self, spec: &Spec, file_spec: &Spec) -> Result<Option<String>, InvalidSetting> {
+        let given = self.written_text(spec)?.filter(|(text, _)| !text.is_empty());
+        self.secret_or_file(spec, given, file_spec)
+    }
+
+    /// As [`Self::secret`], but an empty secret is a valid one.
+    pub(super) fn secret_or_empty(
         &mut self,
         spec: &Spec,
         file_spec: &Spec,
-        may_be_empty: bool,
     ) -> Result<Option<String>, InvalidSetting> {
-        let given = self.written_text(spec)?.filter(|(text, _)| may_be_empty || !text.is_empty());
+        let given = self.written_text(spec)?;
+        self.secret_or_file(spec, given, file_spec)
+    }
+
+    /// Returns the text and origin that are `given`, or the content of the file.
+    fn secret_or_file(
+        &mut self,
+        spec: &Spec,
+        given: Option<(String, String)>,
+        file_spec: &Spec,
+    ) -> Result<Option<String>, InvalidSetting> {
         let file = self.written_text(file_spec)?.filter(|(path, _)| !path.is_empty());
         match (given, file) {
             (given, Some((path, origin))) => {

@@ -7,7 +7,7 @@ use super::arrivals::Arrivals;
 use super::environment::Environment;
 use super::error::BenchError;
 use super::options::BenchOptions;
-use super::problems::posted_problems;
+use super::problems::{Losses, posted_problems};
 use super::progress_bar::ProgressBar;
 use super::report::BenchReport;
 use super::run::{BenchRun, Measurement};
@@ -45,7 +45,7 @@ pub(super) async fn run(
     sink.end();
     report.posts_repeated = Some(arrivals.repeated());
     let refused = progress::refused(database).await?;
-    report.problems = posted_problems(workload, options.qos == 0, &arrivals, waiting, refused);
+    report.problems = posted_problems(workload, Losses::at_qos(options.qos), &arrivals, waiting, refused);
     Ok(())
 }
 

@@ -7,11 +7,26 @@ use crate::store::bench::progress::{StoredFlow, flow_code};
 /// Maximum number of flows listed as problems.
 const MAX_FLOWS_NAMED: usize = 10;
 
+/// What lost messages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Losses {
+    /// Normal at QoS 0.
+    Allowed,
+    Faults,
+}
+
+impl Losses {
+    /// Returns what lost messages are at a QoS.
+    pub(super) fn at_qos(qos: u8) -> Self {
+        if qos == 0 { Self::Allowed } else { Self::Faults }
+    }
+}
+
 /// Returns the problems of flows that store. `through` is the number of messages with a sequence number. It may be
-/// below the number of published messages only if `may_lose` is set.
+/// below the number of published messages only if losses are allowed.
 pub(super) fn stored_problems(
     workload: &Workload,
-    may_lose: bool,
+    losses: Losses,
     through: u64,
     stored: &[StoredFlow],
     refused: u64,
@@ -20,7 +35,7 @@ pub(super) fn stored_problems(
     if through > workload.messages {
         problems.push(format!("{through} messages have a number, {} were published", workload.messages));
     }
-    if through < workload.messages && !may_lose {
+    if through < workload.messages && losses == Losses::Faults {
         let missing = workload.messages - through;
         problems.push(format!("{missing} of {} messages have no number", workload.messages));
     }
@@ -32,7 +47,7 @@ pub(super) fn stored_problems(
     if rows != expected {
         problems.push(format!("{rows} rows are stored, {expected} belong to {through} messages"));
     }
-    let wrong: Vec<String> = flows_that_differ(workload, may_lose, stored);
+    let wrong: Vec<String> = flows_that_differ(workload, losses, stored);
     let more = wrong.len().saturating_sub(MAX_FLOWS_NAMED);
     problems.extend(wrong.into_iter().take(MAX_FLOWS_NAMED));
     if more > 0 {
@@ -44,14 +59,14 @@ pub(super) fn stored_problems(
 /// Returns the problems of flows that post. `waiting` is the number of messages in the outbox.
 pub(super) fn posted_problems(
     workload: &Workload,
-    may_lose: bool,
+    losses: Losses,
     arrivals: &Arrivals,
     waiting: u64,
     refused: u64,
 ) -> Vec<String> {
     let missing = workload.messages.saturating_sub(arrivals.count());
     [
-        (if may_lose { 0 } else { missing }, "messages have not arrived"),
+        (if losses == Losses::Allowed { 0 } else { missing }, "messages have not arrived"),
         (arrivals.unknown(), "arrivals are none of the messages that were published"),
         (arrivals.out_of_order(), "messages arrived after a later one of their flow"),
         (waiting, "messages are still in the outbox"),
@@ -63,19 +78,19 @@ pub(super) fn posted_problems(
     .collect()
 }
 
-fn flows_that_differ(workload: &Workload, may_lose: bool, stored: &[StoredFlow]) -> Vec<String> {
+fn flows_that_differ(workload: &Workload, losses: Losses, stored: &[StoredFlow]) -> Vec<String> {
     let by_code: std::collections::HashMap<&str, &StoredFlow> =
         stored.iter().map(|flow| (flow.flow_code.as_str(), flow)).collect();
     let of_flow = |flow: u64| {
         let published = i64::try_from(workload.messages_of(flow)).unwrap_or(i64::MAX);
         let code = flow_code(flow);
         let Some(stored) = by_code.get(code.as_str()) else {
-            return (published > 0 && !may_lose)
+            return (published > 0 && losses == Losses::Faults)
                 .then(|| format!("flow {code}: nothing of {published} is stored"));
         };
         let StoredFlow { row_count, messages, first_id, last_id, .. } = stored;
         let is_consecutive = *first_id == 1 && last_id == messages;
-        let is_complete = *messages == published || (may_lose && *messages < published);
+        let is_complete = *messages == published || (losses == Losses::Allowed && *messages < published);
         let is_whole = *row_count == messages * i64::from(workload.attributes);
         (!is_consecutive || !is_complete || !is_whole).then(|| {
             format!(
@@ -103,13 +118,13 @@ mod tests {
     #[test]
     fn complete_flows_have_no_problems() {
         let flows = [stored(0, 3), stored(1, 2)];
-        assert_eq!(stored_problems(&workload(), false, 5, &flows, 0), [""; 0]);
+        assert_eq!(stored_problems(&workload(), Losses::Faults, 5, &flows, 0), [""; 0]);
     }
 
     #[test]
     fn missing_rows_are_named() {
         let of_flows = |flows: &[StoredFlow], through, refused| {
-            stored_problems(&workload(), false, through, flows, refused).join("; ")
+            stored_problems(&workload(), Losses::Faults, through, flows, refused).join("; ")
         };
         assert!(of_flows(&[stored(0, 3)], 3, 0).contains("flow BENCH_1: nothing of 2 is stored"));
         assert!(of_flows(&[stored(0, 3), stored(1, 1)], 4, 1).contains("1 messages are dead letters"));
@@ -124,19 +139,19 @@ mod tests {
     fn missing_and_waiting_posts_are_named() {
         let none = Arrivals::new(&workload());
         assert_eq!(
-            posted_problems(&workload(), false, &none, 2, 1),
+            posted_problems(&workload(), Losses::Faults, &none, 2, 1),
             [
                 "5 messages have not arrived",
                 "2 messages are still in the outbox",
                 "1 messages are dead letters"
             ]
         );
-        assert_eq!(posted_problems(&workload(), true, &none, 0, 0), [""; 0]);
+        assert_eq!(posted_problems(&workload(), Losses::Allowed, &none, 0, 0), [""; 0]);
     }
 
     #[test]
     fn lossy_flows_must_still_be_consecutive() {
-        let judged = |flows: &[StoredFlow]| stored_problems(&workload(), true, 4, flows, 0);
+        let judged = |flows: &[StoredFlow]| stored_problems(&workload(), Losses::Allowed, 4, flows, 0);
         assert_eq!(judged(&[stored(0, 2), stored(1, 2)]), [""; 0]);
         let gap = StoredFlow { first_id: 2, last_id: 3, ..stored(0, 2) };
         assert_eq!(judged(&[gap, stored(1, 2)]).len(), 1);

@@ -5,7 +5,7 @@ use super::environment::Environment;
 use super::error::BenchError;
 use super::observer::Observer;
 use super::options::BenchOptions;
-use super::problems::stored_problems;
+use super::problems::{Losses, stored_problems};
 use super::progress_bar::ProgressBar;
 use super::report::BenchReport;
 use super::run::{BenchRun, Measurement};
@@ -32,7 +32,7 @@ pub(super) async fn run(
 
     let stored = progress::stored(database).await?;
     let (through, refused) = (progress::numbered(database).await?, progress::refused(database).await?);
-    report.problems = stored_problems(workload, options.qos == 0, through, &stored, refused);
+    report.problems = stored_problems(workload, Losses::at_qos(options.qos), through, &stored, refused);
     Ok(())
 }
 

@@ -272,7 +272,7 @@ impl Log {
         }
         self.segments.remove(&segment.base);
         self.bytes -= segment.len();
-        segment.mark_removed(true);
+        segment.set_removed(true);
         if let Err(error) = fs::remove_file(&segment.path) {
             log::warn!("inbox: cannot delete the empty {}: {error}", segment.path.display());
         }
@@ -362,7 +362,7 @@ impl Log {
         let KeptSegment { segment, .. } = kept;
         self.segments.remove(&segment.base);
         self.kept_bytes -= segment.len();
-        segment.mark_removed(true);
+        segment.set_removed(true);
         segment
     }
 
@@ -374,7 +374,7 @@ impl Log {
 
     /// Puts back a segment whose file could not be deleted; the next release retries.
     pub(super) fn restore_kept(&mut self, segment: Arc<Segment>) {
-        segment.mark_removed(false);
+        segment.set_removed(false);
         self.kept_bytes += segment.len();
         self.segments.insert(segment.base, Arc::clone(&segment));
         self.kept.push_front(KeptSegment { segment, since: Instant::now() });

@@ -171,7 +171,7 @@ impl Segment {
     }
 
     /// Marks whether the file is deleted or about to be.
-    pub(super) fn mark_removed(&self, removed: bool) {
+    pub(super) fn set_removed(&self, removed: bool) {
         self.removed.store(removed, Ordering::Release);
     }
 

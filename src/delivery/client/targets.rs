@@ -55,7 +55,8 @@ impl PostTarget {
         url.set_username("").and(url.set_password(None)).map_err(|()| PostError::Scheme)?;
         url.set_fragment(None);
         let proxy = proxies.for_url(&url).cloned();
-        let uri = request_uri(&url, proxy.is_some() && !is_https).ok_or(PostError::Scheme)?;
+        let is_for_proxy = proxy.is_some() && !is_https;
+        let uri = request_uri(&url, is_for_proxy).ok_or(PostError::Scheme)?;
         let origin = url.origin().ascii_serialization();
         Ok(Self { url, origin, is_https, host, port, uri, host_header, user, proxy })
     }

@@ -22,10 +22,10 @@ pub mod worker;
 
 use std::fmt;
 
-pub use actor_guard::{ActorGuard, ExitReason, remember_panics};
+pub use actor_guard::{ActorGuard, remember_panics};
 pub use directory::{Directory, Slot};
 pub use inbox_signal::InboxSignal;
-pub use mailbox::{ActorState, Detail, Envelope, Handling, Mailbox, MailboxReport};
+pub use mailbox::{ActorState, Detail, Envelope, ExitReason, Handling, Mailbox, MailboxReport};
 pub(crate) use report::kind_of;
 
 use crate::domain::batch::Lane;

@@ -9,6 +9,7 @@
 //! ```
 
 mod error_file;
+mod format;
 pub mod health;
 mod length;
 mod limiter;
@@ -22,5 +23,6 @@ mod snapshot;
 mod telemetry;
 
 pub(crate) use error_file::check_writable;
+pub(crate) use format::{timestamp, whole_milliseconds};
 pub use snapshot::{ActorReading, InboxReading, InboxRefusal, OutboxReading, Snapshot};
 pub use telemetry::Telemetry;

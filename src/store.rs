@@ -30,6 +30,7 @@ mod sentence;
 mod starts;
 mod statement;
 mod tables;
+mod unsafe_table;
 mod widen;
 
 pub use crate::domain::batch::{LanePosition, OpenedLane};
@@ -47,7 +48,6 @@ pub use dead_letters::max_dead_letters;
 pub(crate) use dead_letters::too_many_dead_letters;
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
-pub use engines::UnsafeTable;
 pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
 pub use flows::load_flows;
@@ -62,4 +62,5 @@ pub use mqtt_servers::{
 pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};
 pub use tables::check_tables;
+pub use unsafe_table::UnsafeTable;
 pub use widen::widen_ids;

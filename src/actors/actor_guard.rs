@@ -11,24 +11,11 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Recipient};
 
 use super::ActorId;
-use super::mailbox::{ActorState, Mailbox};
+use super::mailbox::{ActorState, ExitReason, Mailbox};
 use super::messages::ActorExited;
 
 /// Interval between two heartbeats.
 const BEAT: Duration = Duration::from_secs(1);
-
-named_enum! {
-    /// Reason for a restart.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum ExitReason {
-        /// The actor panicked.
-        Panic = "panic",
-        /// The actor stopped by itself.
-        Error = "error",
-        /// The heartbeat stopped.
-        Silent = "silent",
-    }
-}
 
 thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };

@@ -12,10 +12,8 @@ use std::time::{Duration, Instant};
 use actix::Message;
 use chrono::{DateTime, Utc};
 
-use super::actor_guard::ExitReason;
 use super::durations::Durations;
-use super::report::whole_milliseconds;
-use crate::observe::ActorReading;
+use crate::observe::{ActorReading, whole_milliseconds};
 
 named_enum! {
     /// State of an actor in the mailbox report.
@@ -33,6 +31,19 @@ named_enum! {
         Draining = "draining",
         /// Ended; waits for its restart.
         Down = "down",
+    }
+}
+
+named_enum! {
+    /// Reason for a restart.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum ExitReason {
+        /// The actor panicked.
+        Panic = "panic",
+        /// The actor stopped by itself.
+        Error = "error",
+        /// The heartbeat stopped.
+        Silent = "silent",
     }
 }
 

@@ -224,7 +224,7 @@ pub struct ActorExited {
     /// The generation that ended.
     pub generation: u64,
     /// Reason as a keyword.
-    pub reason: super::ExitReason,
+    pub reason: super::mailbox::ExitReason,
     /// Cause as text for the log.
     pub cause: String,
 }

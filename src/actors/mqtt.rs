@@ -15,12 +15,12 @@ use super::messages::{
     AnnounceConnection, ConnectionLost, Disconnect, ResyncSubscriptions, Subscribe, SubscribeError,
     SubscribeOutcome, Unsubscribe, UseServers,
 };
-use super::report::whole_milliseconds;
 use crate::domain::broker::BrokerConnection;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
 use crate::inbox::SubscriptionIdStore;
 use crate::mqtt::{MqttError, MqttEvent, MqttLink, RefusedCode, Subscription};
+use crate::observe::whole_milliseconds;
 
 /// Holds the broker connection.
 #[derive(Debug)]

@@ -3,13 +3,14 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::Utc;
 use log::kv::Value;
 use log::{Level, Record};
 
 use super::mailbox::{Mailbox, MailboxReport};
 use crate::domain::condition::{Change, ClockReading, Condition};
 use crate::observe::metrics::ErrorKind;
+use crate::observe::timestamp;
 use crate::store::{ErrorClass, StoreError};
 
 /// Target and message of the mailbox lines.
@@ -157,19 +158,9 @@ pub(super) fn moment() -> ClockReading {
     ClockReading { monotonic: ORIGIN.elapsed(), unix_us: Utc::now().timestamp_micros() }
 }
 
-/// Formats a time for the log.
-pub(super) fn timestamp(moment: DateTime<Utc>) -> String {
-    moment.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
 /// Milliseconds with a fraction, because most waits are shorter than one.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// Converts a duration for a numeric log field.
-pub(super) fn whole_milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Maps a database error to the kind that the metrics count.

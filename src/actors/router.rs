@@ -16,7 +16,7 @@ use super::mailbox::{ActorState, Envelope};
 use super::messages::{
     AnnounceTable, DrainInbox, InboxGrew, LaneOpened, NewRoutingTable, OpenLane, ProcessBatch, ReopenLane,
 };
-use super::report::{moment, whole_milliseconds};
+use super::report::moment;
 use crate::domain::batch::{Batch, BatchOutcome, Lane};
 use crate::domain::condition::Change;
 use crate::domain::inbox_growth::{INBOX_GROWING_PERCENT, InboxGrowth};
@@ -28,6 +28,7 @@ use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Bindings;
 use crate::inbox::{Inbox, InboxReader, KeptTables, SubscriptionIdStore};
 use crate::observe::Telemetry;
+use crate::observe::whole_milliseconds;
 use crate::store::LaneFenced;
 
 /// Interval at which the progress of idle lanes is stored and failed work is retried.

@@ -12,17 +12,14 @@ use chrono::{DateTime, Utc};
 use tokio::time::{sleep, timeout};
 
 use super::ActorId;
-use super::actor_guard::{ActorGuard, ExitReason};
+use super::actor_guard::ActorGuard;
 use super::delivery::{DeliveryActor, DeliveryParts};
 use super::directory::{Directory, Slot};
-use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
+use super::mailbox::{ActorState, Envelope, ExitReason, Handling, Mailbox};
 use super::messages::{ActorExited, Disconnect, DrainDelivery, DrainInbox, Shutdown};
 use super::mqtt::{MqttActor, MqttParts};
 use super::registry::{FlowRegistryActor, RegistryParts};
-use super::report::{
-    Conditions, describe_in_hand, log_abandoned_handler, log_conditions, log_mailbox, timestamp,
-    whole_milliseconds,
-};
+use super::report::{Conditions, describe_in_hand, log_abandoned_handler, log_conditions, log_mailbox};
 use super::router::{RouterActor, RouterParts};
 use super::thread;
 use super::watchdog;
@@ -31,6 +28,7 @@ use crate::domain::restart_budget::{RestartBudget, RestartDecision};
 use crate::domain::suspend_detector::SuspendDetector;
 pub use crate::mqtt::SessionEnd;
 use crate::observe::Telemetry;
+use crate::observe::{timestamp, whole_milliseconds};
 
 /// Interval at which state changes, heartbeats and stuck handlers are checked.
 const TICK_INTERVAL: Duration = Duration::from_millis(500);

@@ -11,13 +11,14 @@ use super::actor_guard::ActorGuard;
 use super::directory::Directory;
 use super::mailbox::{ActorState, Envelope, Handling, Mailbox};
 use super::messages::{Deliver, DeliverFromTable, LaneOpened, OpenLane, ProcessBatch, ReloadFlows};
-use super::report::{kind_of, whole_milliseconds};
+use super::report::kind_of;
 use crate::domain::batch::{BatchOutcome, LaggingFlow, Lane, LanePosition, ProcessError, Rejection};
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::CommittedRows;
 use crate::domain::stopped_flows::StoppedFlows;
 use crate::observe::Telemetry;
+use crate::observe::whole_milliseconds;
 use crate::settings::DatabaseSettings;
 use crate::store::{
     BatchRules, BrokenOff, Committed, Database, LaneFenced, LaneObserver, LaneStore, StoreError,

@@ -385,7 +385,7 @@ impl DeliveryQueue {
                 }
                 Need::Load => {}
             }
-            let wanted = self.limits.wanted(queue);
+            let wanted = queue.wanted(&self.limits);
             if queue.messages() > 0 && (wanted.0 > messages || wanted.1 > bytes) {
                 // The flow has enough messages, and other flows may need the remaining room more.
                 continue;

@@ -50,10 +50,10 @@ mod reject;
 mod rules;
 mod stored_values;
 
-pub(crate) use flow_state::FlowState;
-pub(crate) use keys::{FlowKey, KeyHolder, MessageKeys};
+pub(crate) use flow_state::{Counter, FlowState};
+pub(crate) use keys::{FlowKey, KeyHolder, KeyRow, MessageKeys};
 pub(crate) use message::ParsedMessage;
-pub(crate) use outcome::{Counter, DataRow, DeadLetterRow, KeyRow, ProcessingOutcome};
+pub(crate) use outcome::{DataRow, DeadLetterRow, ProcessingOutcome};
 pub(crate) use processor::{MessageProcessor, PoisonMessages};
 pub use rules::{ProcessingRules, StoreLimits};
 

@@ -1,18 +1,15 @@
 //! Routes and responses. All responses come from memory.
 
-use std::time::SystemTime;
-
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, guard};
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::metrics_text::MetricsText;
-use crate::observe::Telemetry;
 use crate::observe::health::{StartupStep, Unready};
 use crate::observe::metrics::CONTENT_TYPE as METRICS;
+use crate::observe::{Telemetry, timestamp};
 
 const PATHS: &str = "There are /health/live, /health/ready, /health/startup and /metrics.\n";
 
@@ -75,7 +72,7 @@ async fn ready(telemetry: Data<Telemetry>) -> HttpResponse {
 
 impl From<Unready> for Since {
     fn from(Unready { reason, since }: Unready) -> Self {
-        Self { reason: reason.as_str(), since: rfc3339(since) }
+        Self { reason: reason.as_str(), since: timestamp(since) }
     }
 }
 
@@ -90,7 +87,7 @@ async fn startup(telemetry: Data<Telemetry>) -> HttpResponse {
     let (since, missing) = telemetry.health.missing_steps();
     let missing: Vec<_> = missing.into_iter().map(StartupStep::as_str).collect();
     let started = missing.is_empty();
-    answer(started).json(Startup { started, missing, since: rfc3339(since) })
+    answer(started).json(Startup { started, missing, since: timestamp(since) })
 }
 
 async fn metrics(text: Data<MetricsText>) -> HttpResponse {
@@ -102,9 +99,4 @@ async fn metrics(text: Data<MetricsText>) -> HttpResponse {
 
 fn answer(is_ok: bool) -> actix_web::HttpResponseBuilder {
     HttpResponse::build(if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
-}
-
-/// Formats a time in UTC according to RFC 3339.
-fn rfc3339(at: SystemTime) -> String {
-    DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Millis, true)
 }

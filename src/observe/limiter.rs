@@ -13,6 +13,7 @@ use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, Record};
 use serde_json::Value as Json;
 
+use super::format::timestamp;
 use super::length::TEXT_CHARS;
 use super::line;
 use super::repeats::{Decision, Millis, RecordKey, RepeatLimiter, Rule, Summary};
@@ -115,7 +116,7 @@ impl Limiter {
         write: &dyn Fn(&Record<'_>),
     ) {
         let ago = i64::try_from(self.now().saturating_sub(since)).unwrap_or(i64::MAX);
-        let since = line::timestamp(Utc::now() - TimeDelta::milliseconds(ago));
+        let since = timestamp(Utc::now() - TimeDelta::milliseconds(ago));
         let mut fields: Vec<(&str, Value<'_>)> = fields;
         fields.push(("since", since.as_str().into()));
         write(

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use log::Record;
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use serde_json::Value as Json;
 
+use super::format::timestamp;
 use super::length::cut;
 use crate::domain::invisible::is_invisible;
 
@@ -60,10 +61,6 @@ pub(super) fn message(record: &Record<'_>, max_chars: usize) -> String {
 /// `YYYY-MM-DD HH:MM:SS | LEVEL | mqtt_gateway | MESSAGE`, the message on one line.
 pub(super) fn error_file(level: log::Level, message: &str, now: NaiveDateTime) -> String {
     format!("{} | {level} | {NAME} | {}", now.format("%Y-%m-%d %H:%M:%S"), printable(message, "\\n"))
-}
-
-pub(super) fn timestamp(now: DateTime<Utc>) -> String {
-    now.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// Replaces line breaks by `line_break` and escapes other invisible characters.

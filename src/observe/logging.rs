@@ -10,6 +10,7 @@ use log::kv::Value;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::error_file::{Appended, CLOSING, ErrorFile, ErrorLine, LocalClock};
+use super::format::timestamp;
 use super::length::TEXT_CHARS;
 use super::limiter::Limiter;
 use super::log_queue::{Item, LogEntry, LogQueue};
@@ -245,7 +246,7 @@ impl Logger {
 
     /// Reports dropped lines on standard error, and in the error file if it misses one of them.
     fn write_gap(&self, lines: u64, has_errors: bool, since: DateTime<Utc>) {
-        let since = line::timestamp(since);
+        let since = timestamp(since);
         let fields: [(&str, Value<'_>); 2] = [("dropped", lines.into()), ("since", since.as_str().into())];
         let args = format_args!(
             "Log lines were dropped here: {lines} since {since}; standard error was not read, or LOG_DIR did not answer"

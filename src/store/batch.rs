@@ -26,6 +26,7 @@
 mod attempts;
 mod combined_statements;
 mod counters;
+mod failed;
 mod fence;
 #[cfg(feature = "bench-internals")]
 pub mod for_benches;
@@ -36,6 +37,7 @@ mod keys;
 mod lagging;
 mod lane;
 mod locked_flow;
+mod part;
 mod position;
 mod prepared;
 mod progress;

@@ -3,6 +3,7 @@
 //! A connection's input and output belong to the runtime that opened it, so every thread with its own runtime opens its
 //! own [`Database`].
 
+mod access;
 mod choice;
 mod mysql;
 mod postgres;
@@ -21,8 +22,9 @@ use sea_orm::{
     DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
-use choice::Demand;
-pub(crate) use choice::{Access, probe};
+pub(crate) use access::Access;
+use access::{Demand, set_up_session};
+pub(crate) use choice::probe;
 pub(crate) use protection::protection;
 pub(crate) use recovery::Recovery;
 
@@ -129,14 +131,14 @@ impl Database {
         let (connection, dialect) = match &origin.settings {
             DatabaseSettings::MySql { servers, .. } => {
                 let pool = pool_options::<sqlx::MySql>(most).after_connect(move |connection, _| {
-                    Box::pin(mysql::set_up_session(connection, lock_wait, demanded))
+                    Box::pin(set_up_session(connection, lock_wait, demanded))
                 });
                 let options = mysql::options(&origin.settings, servers.address(server));
                 (pool.connect_lazy_with(options).into(), Dialect::MySql)
             }
             DatabaseSettings::Postgres { servers, .. } => {
                 let pool = pool_options::<sqlx::Postgres>(most).after_connect(move |connection, _| {
-                    Box::pin(postgres::set_up_session(connection, lock_wait, demanded))
+                    Box::pin(set_up_session(connection, lock_wait, demanded))
                 });
                 let options = postgres::options(&origin.settings, servers.address(server));
                 (pool.connect_lazy_with(options).into(), Dialect::Postgres)

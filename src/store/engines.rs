@@ -9,15 +9,7 @@ use sea_orm::{ConnectionTrait, Statement};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
-
-/// A table of the gateway whose engine has no transactions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnsafeTable {
-    /// Its name.
-    pub table: String,
-    /// Its storage engine.
-    pub engine: String,
-}
+use super::unsafe_table::UnsafeTable;
 
 /// Fails with [`StoreError::NoTransactions`] when one of the gateway's tables has an engine without
 /// transactions. Views have no engine and count as fine.
@@ -46,12 +38,4 @@ pub(super) async fn check_engines(database: &Database) -> Result<(), StoreError>
     };
     let tables = found.await.while_doing(DOING)?;
     if tables.is_empty() { Ok(()) } else { Err(StoreError::NoTransactions { tables }) }
-}
-
-/// Names each table with its engine, and the statement that fixes it.
-pub(super) fn describe(tables: &[UnsafeTable]) -> String {
-    let each = tables.iter().map(|UnsafeTable { table, engine }| {
-        format!("{table} has the storage engine {engine}: ALTER TABLE {table} ENGINE=InnoDB")
-    });
-    each.collect::<Vec<_>>().join("; ")
 }

@@ -10,7 +10,7 @@ use sea_orm::sqlx::sqlite::SqliteError;
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 use thiserror::Error;
 
-use super::engines::{UnsafeTable, describe};
+use super::unsafe_table::{UnsafeTable, describe};
 use crate::domain::library_text::without_links;
 
 /// An operation on the database failed. No variant holds a password or an address with one in it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use chrono::Utc;
 
-use super::super::report::{kind_of, whole_milliseconds};
+use super::super::report::kind_of;
 use super::DeliveryActor;
 use crate::delivery::queue::LoadOrder;
 use crate::delivery::redaction::redacted;
@@ -15,6 +15,7 @@ use crate::delivery::table_work::MaintenanceTask;
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox_work::{Destination, FlowDestination, Outcome, WaitingFlow};
+use crate::observe::whole_milliseconds;
 use crate::store::outbox::{Lease, Outbox};
 use crate::store::{Database, ErrorClass, Recovery, StoreError, Waiting, answer_timeout, with_timeout};
 

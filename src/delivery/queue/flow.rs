@@ -117,6 +117,13 @@ impl FlowQueue {
         self.waiting.len() + usize::from(self.in_flight.is_some())
     }
 
+    /// Number of messages and bytes for the next load.
+    pub(super) fn wanted(&self, limits: &QueueLimits) -> (usize, usize) {
+        // After a failure one message suffices to test the endpoint.
+        let messages = if self.failing { 1 } else { limits.flow_messages.saturating_sub(self.messages()) };
+        (messages, limits.flow_bytes.saturating_sub(self.bytes))
+    }
+
     /// Records that the table has unknown rows of the flow.
     pub(super) fn spill(&mut self) {
         self.table = TableRows::Anywhere;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Moment;
-use super::flow::FlowQueue;
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 
@@ -45,15 +44,6 @@ impl Default for QueueLimits {
             retries: 64,
             unflushed: 4096,
         }
-    }
-}
-
-impl QueueLimits {
-    /// Number of messages and bytes for the next load.
-    pub(super) fn wanted(&self, queue: &FlowQueue) -> (usize, usize) {
-        // After a failure one message suffices to test the endpoint.
-        let messages = if queue.failing { 1 } else { self.flow_messages.saturating_sub(queue.messages()) };
-        (messages, self.flow_bytes.saturating_sub(queue.bytes))
     }
 }
 

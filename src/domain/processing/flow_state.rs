@@ -6,7 +6,6 @@ use super::super::flow::{Action, EndpointError, UnknownAction};
 use super::super::message::FlowId;
 use super::super::message_key::{MessageKey, UnusableKey};
 use super::super::schema::{PayloadSchema, SchemaError};
-use super::outcome::Counter;
 
 /// A flow as its locked row says. A column that cannot be used is an error here: the message that needs it is rejected.
 #[derive(Debug)]
@@ -36,4 +35,14 @@ impl FlowState {
     pub(super) fn counter(&self) -> Option<Counter> {
         (self.taken > 0).then_some(Counter { flow: self.id, last: self.last_message_id, taken: self.taken })
     }
+}
+
+/// The counter of a flow that has numbered messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counter {
+    pub(crate) flow: FlowId,
+    /// The highest number taken.
+    pub(crate) last: i64,
+    /// How many numbers this transaction took.
+    pub(crate) taken: i64,
 }

@@ -7,7 +7,6 @@ use super::super::message::FlowId;
 use super::super::message_key::KeyHash;
 use super::flow_state::FlowState;
 use super::message::ParsedMessage;
-use super::outcome::KeyRow;
 
 /// A key; each flow has keys of its own.
 pub(crate) type FlowKey = (FlowId, KeyHash);
@@ -17,6 +16,14 @@ pub(crate) type FlowKey = (FlowId, KeyHash);
 pub(crate) struct KeyHolder {
     pub(crate) message_id: i64,
     pub(crate) received_at_us: i64,
+}
+
+/// A key, and the message that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyRow {
+    pub(crate) flow: FlowId,
+    pub(crate) hash: KeyHash,
+    pub(crate) holder: KeyHolder,
 }
 
 /// The keys of the messages of one transaction.

@@ -5,10 +5,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::super::batch::{ProcessError, ProcessResult, Rejection};
-use super::super::message::{FlowId, Record};
-use super::super::message_key::KeyHash;
+use super::super::message::Record;
 use super::super::outbox::OutboxItem;
-use super::keys::KeyHolder;
+use super::flow_state::Counter;
+use super::keys::KeyRow;
 
 /// The rows and results of the messages of one transaction.
 #[derive(Debug, Default)]
@@ -65,22 +65,4 @@ impl Deref for StoredText<'_> {
 pub(crate) struct DeadLetterRow<'a> {
     pub(crate) record: &'a Record,
     pub(crate) rejection: Rejection,
-}
-
-/// A key, and the message that has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyRow {
-    pub(crate) flow: FlowId,
-    pub(crate) hash: KeyHash,
-    pub(crate) holder: KeyHolder,
-}
-
-/// The counter of a flow that has numbered messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Counter {
-    pub(crate) flow: FlowId,
-    /// The highest number taken.
-    pub(crate) last: i64,
-    /// How many numbers this transaction took.
-    pub(crate) taken: i64,
 }

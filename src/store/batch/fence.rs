@@ -6,8 +6,8 @@
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
+use super::failed::Failed;
 use super::position::{Lag, Position};
-use super::transaction::Failed;
 use crate::domain::batch::{Lane, LanePosition, OpenedLane};
 use crate::domain::message::FlowId;
 use crate::store::connect::Database;

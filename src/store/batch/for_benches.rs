@@ -10,9 +10,8 @@ use sea_orm::sqlx::mysql::MySqlQueryResult;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 
 use super::counters::write_counters;
-use super::insert::insert_rows;
+use super::insert::{WriteContext, insert_rows};
 use super::locked_flow::{IfLocked, SchemaCache, lock_flows};
-use super::writes::WriteContext;
 use crate::domain::message::FlowId;
 use crate::domain::payload::Payload;
 use crate::domain::processing::{Counter, DataRow};

@@ -7,10 +7,11 @@ use sea_orm::DatabaseTransaction;
 
 use super::combined_statements::{fits_combined, lock_lane_and_flows, write_counters_and_lane};
 use super::counters::write_counters;
+use super::failed::Failed;
 use super::fence::Fence;
 use super::locked_flow::{SchemaCache, lock_flows};
+use super::part::BatchPart;
 use super::position::Lag;
-use super::transaction::{BatchPart, Failed};
 use crate::domain::message::FlowId;
 use crate::domain::processing::{Counter, FlowState};
 use crate::store::connect::Database;

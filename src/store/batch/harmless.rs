@@ -10,9 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
 
 use super::BatchRules;
-use super::insert::insert_rows;
+use super::insert::{WriteContext, insert_rows};
 use super::transaction::roll_back;
-use super::writes::WriteContext;
 use crate::domain::message::{FlowId, Offset};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::store::connect::Database;

@@ -5,7 +5,8 @@
 
 use sea_orm::{ConnectionTrait, Value};
 
-use super::writes::WriteContext;
+use super::BatchRules;
+use crate::store::connect::Database;
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
@@ -18,6 +19,25 @@ const CHUNKS: [usize; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 
 /// Bytes of rows in a statement, unless one row has more: the driver gets a copy of them. What the server takes may be
 /// far more, and one message of some megabytes is a row in each of its flows.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// The target of the rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WriteContext<'a> {
+    pub(super) dialect: Dialect,
+    pub(super) inbox_id: &'a str,
+    /// Longest statement in bytes.
+    pub(super) max_statement_bytes: usize,
+}
+
+impl<'a> WriteContext<'a> {
+    pub(super) fn new(database: &Database, rules: &'a BatchRules) -> Self {
+        Self {
+            dialect: database.dialect,
+            inbox_id: rules.inbox_id(),
+            max_statement_bytes: rules.processing.max_statement_bytes,
+        }
+    }
+}
 
 /// A row that can be inserted together with others.
 pub(super) trait InsertRow {

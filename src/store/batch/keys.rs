@@ -10,10 +10,9 @@ use std::time::Duration;
 use sea_orm::prelude::DateTime;
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
-use super::insert::InsertRow;
+use super::insert::{InsertRow, WriteContext};
 use super::locked_flow::padded_to;
-use super::transaction::BatchPart;
-use super::writes::WriteContext;
+use super::part::BatchPart;
 use crate::domain::message::FlowId;
 use crate::domain::message_key::KeyHash;
 use crate::domain::processing::{FlowKey, FlowState, KeyHolder, KeyRow, MessageKeys};

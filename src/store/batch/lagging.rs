@@ -7,10 +7,11 @@ use std::collections::HashSet;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Value};
 
+use super::failed::Failed;
 use super::fence::LaneKey;
 use super::locked_flow::padded_to;
 use super::position::{Lag, Position};
-use super::transaction::{Failed, commit};
+use super::transaction::commit;
 use crate::domain::batch::{LaggingFlow, LanePosition};
 use crate::domain::message::{FlowId, Offset};
 use crate::store::connect::Database;

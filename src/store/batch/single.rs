@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::slice;
 
 use super::BatchRules;
+use super::failed::Failed;
 use super::locked_flow::{IfLocked, SchemaCache};
+use super::part::{BatchPart, FlowScope};
 use super::suspects::refusal_of;
-use super::transaction::{BatchPart, Failed, FlowScope, run};
+use super::transaction::run;
 use crate::domain::batch::{BatchEntry, ProcessError, ProcessResult};
 use crate::domain::message::{FlowId, Record};
 use crate::domain::processing::{ParsedMessage, PoisonMessages};

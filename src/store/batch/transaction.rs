@@ -1,98 +1,24 @@
 //! One attempt to write a part of a batch: one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 use sea_orm::DatabaseTransaction;
 
 use super::BatchRules;
 use super::counters::write_counters;
+use super::failed::Failed;
 use super::fence::Fence;
 use super::frame::{advance_offset, lock_and_fence};
+use super::insert::WriteContext;
 use super::keys::load_keys;
-use super::locked_flow::{IfLocked, SchemaCache, lock_flows};
-use super::position::Position;
-use super::writes::{WriteContext, write_rows};
+use super::locked_flow::{SchemaCache, lock_flows};
+use super::part::BatchPart;
+use super::writes::write_rows;
 use crate::domain::batch::BatchOutcome;
 use crate::domain::message::FlowId;
-use crate::domain::processing::{
-    FlowState, MessageProcessor, ParsedMessage, PoisonMessages, ProcessingOutcome,
-};
+use crate::domain::processing::{FlowState, MessageProcessor, ProcessingOutcome};
 use crate::store::connect::Database;
 use crate::store::error::{StoreError, While};
-
-/// A part of a batch, and for which flows it is processed.
-#[derive(Debug, Clone)]
-pub(super) struct BatchPart<'a> {
-    /// All messages of the batch.
-    pub(super) messages: &'a [ParsedMessage<'a>],
-    /// The messages of this transaction.
-    pub(super) range: Range<usize>,
-    /// The flows that they are processed for.
-    pub(super) scope: FlowScope<'a>,
-    /// For a flow that is locked elsewhere.
-    pub(super) if_locked: IfLocked,
-    /// Messages that the database rejects.
-    pub(super) poison: &'a PoisonMessages,
-}
-
-/// The flows that a transaction processes.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum FlowScope<'a> {
-    /// All flows of its messages, except these.
-    Except(&'a BTreeSet<FlowId>),
-    /// Only this flow: it lags, or it is rehearsed.
-    Only(FlowId),
-}
-
-impl FlowScope<'_> {
-    fn contains(self, flow: FlowId) -> bool {
-        match self {
-            Self::Except(others) => !others.contains(&flow),
-            Self::Only(only) => only == flow,
-        }
-    }
-}
-
-impl<'a> BatchPart<'a> {
-    /// The flows to lock, ascending. A single flow is locked even without a message.
-    pub(super) fn flows(&self) -> Vec<FlowId> {
-        if let FlowScope::Only(flow) = self.scope {
-            return vec![flow];
-        }
-        let all = self.messages().iter().flat_map(|message| message.flows).copied();
-        let flows: BTreeSet<FlowId> = all.filter(|flow| self.scope.contains(*flow)).collect();
-        flows.into_iter().collect()
-    }
-
-    pub(super) fn messages(&self) -> &'a [ParsedMessage<'a>] {
-        self.messages.get(self.range.clone()).unwrap_or_default()
-    }
-
-    /// The messages, each with its place in the batch.
-    pub(super) fn numbered_messages(&self) -> impl Iterator<Item = (usize, &'a ParsedMessage<'a>)> {
-        self.range.clone().zip(self.messages())
-    }
-}
-
-/// Why a transaction did not succeed.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// The position is not the expected one; nothing was written.
-    Fenced(Position),
-    /// The lagging flow is locked elsewhere; nothing was written.
-    StillLocked,
-    /// The database failed; nothing was written.
-    Error(StoreError),
-    /// The connection broke during COMMIT: the outcome may be written or not.
-    Unknown(StoreError, Box<BatchOutcome>),
-}
-
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Self {
-        Self::Error(error)
-    }
-}
 
 /// Locks, processes, writes and commits, in the prepared transaction or in a new one. A message that belongs to no
 /// inbox has no fence.

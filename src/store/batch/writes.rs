@@ -3,13 +3,10 @@
 use sea_orm::{ConnectionTrait, Value};
 use sha2::{Digest, Sha256};
 
-use super::BatchRules;
-use super::insert::{InsertRow, insert_rows};
+use super::insert::{InsertRow, WriteContext, insert_rows};
 use crate::domain::message::Body;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::processing::{DataRow, DeadLetterRow, ProcessingOutcome};
-use crate::store::connect::Database;
-use crate::store::dialect::Dialect;
 use crate::store::error::StoreError;
 use crate::store::sentence::{hex, sentence};
 
@@ -26,25 +23,6 @@ pub(super) async fn write_rows(
     insert_rows(connection, context, &outcome.posts).await?;
     insert_rows(connection, context, &outcome.dead_letters).await?;
     insert_rows(connection, context, &outcome.keys).await
-}
-
-/// The target of the rows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct WriteContext<'a> {
-    pub(super) dialect: Dialect,
-    pub(super) inbox_id: &'a str,
-    /// Longest statement in bytes.
-    pub(super) max_statement_bytes: usize,
-}
-
-impl<'a> WriteContext<'a> {
-    pub(super) fn new(database: &Database, rules: &'a BatchRules) -> Self {
-        Self {
-            dialect: database.dialect,
-            inbox_id: rules.inbox_id(),
-            max_statement_bytes: rules.processing.max_statement_bytes,
-        }
-    }
 }
 
 impl InsertRow for DataRow<'_> {

@@ -8,45 +8,11 @@ use std::time::Duration;
 use sea_orm::sqlx;
 use sea_orm::{DbErr, RuntimeErr};
 
+use super::access::{Access, Demand, connect_once};
 use super::{CONNECT_TIMEOUT, first_sqlite_connection, mysql, postgres};
 use crate::domain::library_text::without_links;
 use crate::settings::{DatabaseSettings, ServerAddress, Servers};
 use crate::store::error::StoreError;
-
-/// The access that a server grants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// It accepts writes.
-    Writes,
-    /// It is a replica, or was set read-only.
-    Reads,
-    /// It was not asked.
-    Unknown,
-}
-
-/// The access that a connection must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Demand {
-    /// Any access: there is no other server, and its errors name what is denied.
-    Anything,
-    /// Another server may accept the writes that this one rejects.
-    Writes,
-}
-
-impl Demand {
-    pub(super) fn of(settings: &DatabaseSettings) -> Self {
-        let several = settings.servers().is_some_and(Servers::are_several);
-        if several { Self::Writes } else { Self::Anything }
-    }
-}
-
-/// Fails a connection to a server that accepts no writes.
-pub(super) fn demand(access: Access) -> Result<(), sqlx::Error> {
-    match access {
-        Access::Reads => Err(sqlx::Error::Configuration("the server takes no writes".into())),
-        Access::Writes | Access::Unknown => Ok(()),
-    }
-}
 
 /// Connects once, which gives a precise error, to the server in use or else to the others in the order of the list.
 /// Returns the index of the first usable one, which is in use from then on.
@@ -120,11 +86,12 @@ async fn try_server(
     lock_wait: Duration,
 ) -> Result<Access, StoreError> {
     let target = target(settings, address);
-    let asked = Demand::of(settings);
+    let demanded = Demand::of(settings);
     if matches!(settings, DatabaseSettings::Postgres { .. }) {
-        first_connection(postgres::first_connection(settings, address, lock_wait, asked), target).await
+        first_connection(connect_once(postgres::options(settings, address), lock_wait, demanded), target)
+            .await
     } else {
-        first_connection(mysql::first_connection(settings, address, lock_wait, asked), target).await
+        first_connection(connect_once(mysql::options(settings, address), lock_wait, demanded), target).await
     }
 }
 

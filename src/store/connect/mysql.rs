@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, Row};
+use sea_orm::sqlx::{self, ConnectOptions, Executor, Row};
 use secrecy::ExposeSecret;
 
 use super::STATEMENT_CACHE;
-use super::choice::{Access, Demand, demand};
+use super::access::{Access, ServerConnection};
 use crate::settings::{DatabaseSettings, DatabaseTls, ServerAddress, TlsMode};
 
 /// The variables that say whether a server accepts writes. Each relative has some of them (`MySQL`, Aurora, `TiDB`).
@@ -67,50 +67,22 @@ fn with_tls(mut options: MySqlConnectOptions, tls: &DatabaseTls) -> MySqlConnect
     })
 }
 
-/// Connects once and sets the session up; returns whether the server accepts writes, if that is demanded.
-pub(super) async fn first_connection(
-    settings: &DatabaseSettings,
-    address: &ServerAddress,
-    lock_wait: Duration,
-    asked: Demand,
-) -> Result<Access, sqlx::Error> {
-    let mut connection = options(settings, address).connect().await?;
-    set_session(&mut connection, lock_wait).await?;
-    let access = match asked {
-        Demand::Anything => Access::Unknown,
-        Demand::Writes => access(&mut connection).await?,
-    };
-    connection.close().await?;
-    Ok(access)
-}
-
-/// Sets up a session of a pool.
-pub(super) async fn set_up_session(
-    connection: &mut MySqlConnection,
-    lock_wait: Duration,
-    demanded: Demand,
-) -> Result<(), sqlx::Error> {
-    set_session(connection, lock_wait).await?;
-    match demanded {
-        Demand::Anything => Ok(()),
-        Demand::Writes => demand(access(connection).await?),
-    }
-}
-
-async fn set_session(connection: &mut MySqlConnection, lock_wait: Duration) -> Result<(), sqlx::Error> {
-    for statement in session(lock_wait) {
-        connection.execute(sqlx::AssertSqlSafe(statement)).await?;
-    }
-    Ok(())
-}
-
-/// The variables decide, even if this user may write in spite of them.
-async fn access(connection: &mut MySqlConnection) -> Result<Access, sqlx::Error> {
-    for row in connection.fetch_all(READ_ONLY_VARIABLES).await? {
-        let value: String = row.try_get(1)?;
-        if !["OFF", "0"].contains(&value.to_uppercase().as_str()) {
-            return Ok(Access::Reads);
+impl ServerConnection for MySqlConnection {
+    async fn set_session(&mut self, lock_wait: Duration) -> Result<(), sqlx::Error> {
+        for statement in session(lock_wait) {
+            self.execute(sqlx::AssertSqlSafe(statement)).await?;
         }
+        Ok(())
     }
-    Ok(Access::Writes)
+
+    /// The variables decide, even if this user may write in spite of them.
+    async fn access(&mut self) -> Result<Access, sqlx::Error> {
+        for row in self.fetch_all(READ_ONLY_VARIABLES).await? {
+            let value: String = row.try_get(1)?;
+            if !["OFF", "0"].contains(&value.to_uppercase().as_str()) {
+                return Ok(Access::Reads);
+            }
+        }
+        Ok(Access::Writes)
+    }
 }

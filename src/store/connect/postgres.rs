@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, Row};
+use sea_orm::sqlx::{self, ConnectOptions, Executor, Row};
 use secrecy::ExposeSecret;
 
 use super::STATEMENT_CACHE;
-use super::choice::{Access, Demand, demand};
+use super::access::{Access, ServerConnection};
 use crate::settings::{DatabaseSettings, DatabaseTls, ServerAddress, TlsMode};
 
 /// The name that the operator of the server sees for each session.
@@ -46,47 +46,19 @@ fn with_tls(mut options: PgConnectOptions, tls: &DatabaseTls) -> PgConnectOption
     })
 }
 
-/// Connects once and sets the session up; returns whether the server accepts writes, if that is demanded.
-pub(super) async fn first_connection(
-    settings: &DatabaseSettings,
-    address: &ServerAddress,
-    lock_wait: Duration,
-    asked: Demand,
-) -> Result<Access, sqlx::Error> {
-    let mut connection = options(settings, address).connect().await?;
-    set_session(&mut connection, lock_wait).await?;
-    let access = match asked {
-        Demand::Anything => Access::Unknown,
-        Demand::Writes => access(&mut connection).await?,
-    };
-    connection.close().await?;
-    Ok(access)
-}
-
-/// Sets up a session of a pool.
-pub(super) async fn set_up_session(
-    connection: &mut PgConnection,
-    lock_wait: Duration,
-    demanded: Demand,
-) -> Result<(), sqlx::Error> {
-    set_session(connection, lock_wait).await?;
-    match demanded {
-        Demand::Anything => Ok(()),
-        Demand::Writes => demand(access(connection).await?),
+impl ServerConnection for PgConnection {
+    async fn set_session(&mut self, lock_wait: Duration) -> Result<(), sqlx::Error> {
+        self.execute(sqlx::AssertSqlSafe(session(lock_wait))).await?;
+        Ok(())
     }
-}
 
-async fn set_session(connection: &mut PgConnection, lock_wait: Duration) -> Result<(), sqlx::Error> {
-    connection.execute(sqlx::AssertSqlSafe(session(lock_wait))).await?;
-    Ok(())
-}
-
-/// A standby rejects writes, and so does a server whose sessions begin with read-only transactions.
-async fn access(connection: &mut PgConnection) -> Result<Access, sqlx::Error> {
-    const READ_ONLY: &str =
-        "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'";
-    let is_read_only: bool = connection.fetch_one(READ_ONLY).await?.try_get(0)?;
-    Ok(if is_read_only { Access::Reads } else { Access::Writes })
+    /// A standby rejects writes, and so does a server whose sessions begin with read-only transactions.
+    async fn access(&mut self) -> Result<Access, sqlx::Error> {
+        const READ_ONLY: &str =
+            "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'";
+        let is_read_only: bool = self.fetch_one(READ_ONLY).await?.try_get(0)?;
+        Ok(if is_read_only { Access::Reads } else { Access::Writes })
+    }
 }
 
 /// The setup of every session, with the timeout for locks.

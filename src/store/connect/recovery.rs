@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::choice::{Demand, choose};
+use super::access::Demand;
+use super::choice::choose;
 use super::{Database, Origin};
 use crate::settings::Servers;
 use crate::store::error::{ErrorClass, StoreError};

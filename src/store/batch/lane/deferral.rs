@@ -3,10 +3,10 @@
 use tokio::time::timeout;
 
 use super::super::attempts::Attempts;
+use super::super::failed::Failed;
 use super::super::fence::LaneFenced;
 use super::super::lagging::{DeferredFlow, defer_locked};
 use super::super::progress::BatchStep;
-use super::super::transaction::Failed;
 use super::{LaneObserver, LaneStore, pause};
 use crate::domain::batch::LaggingFlow;
 use crate::store::dialect::Dialect;

@@ -13,7 +13,7 @@ mod retire;
 #[cfg(feature = "tools")]
 mod tools;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -137,47 +137,37 @@ fn with_loaded(loaded: Result<Loaded, SettingsError>, command: impl FnOnce(Setti
     command(loaded.settings)
 }
 
-/// Runs `check`. The log goes to standard error only, because the log directory is itself checked.
+/// Runs a command that prints findings, and returns its exit code. The log goes to standard error only: `check` checks
+/// the log directory itself, and `audit` leaves the gateway's log files untouched.
+fn print_findings(command: impl FnOnce(&Loaded, &mut dyn Write) -> Result<bool, String>) -> i32 {
+    let loaded = match settings::load() {
+        Ok(loaded) => loaded,
+        Err(error) => return fatal(error.log_format(), &error, WRONG_SETTINGS),
+    };
+    if let Err(error) = logging::init_stderr(loaded.settings.log_format, &loaded.settings.log_filter) {
+        return fatal(loaded.settings.log_format, &error, FAILURE);
+    }
+    match command(&loaded, &mut io::stdout().lock()) {
+        Ok(true) => 0,
+        Ok(false) => FAILURE,
+        Err(error) => {
+            log::error!("{error}");
+            FAILURE
+        }
+    }
+}
+
 fn check_settings() -> i32 {
-    let loaded = match load_settings() {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
-    };
-    if let Err(error) = logging::init_stderr(loaded.settings.log_format, &loaded.settings.log_filter) {
-        return fatal(loaded.settings.log_format, &error, FAILURE);
-    }
-    warn(&loaded);
-    match check::run(&loaded, &mut io::stdout().lock()) {
-        Ok(true) => 0,
-        Ok(false) => FAILURE,
-        Err(error) => {
-            log::error!("Cannot print the findings: {error}");
-            FAILURE
-        }
-    }
+    print_findings(|loaded, out| {
+        warn(loaded);
+        check::run(loaded, out).map_err(|error| format!("Cannot print the findings: {error}"))
+    })
 }
 
-/// Runs `audit`. The log goes to standard error only, so that the gateway's log files stay untouched.
 fn audit_tables(options: &audit::AuditOptions) -> i32 {
-    let loaded = match load_settings() {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
-    };
-    if let Err(error) = logging::init_stderr(loaded.settings.log_format, &loaded.settings.log_filter) {
-        return fatal(loaded.settings.log_format, &error, FAILURE);
-    }
-    match audit::run(&loaded.settings, options, &mut io::stdout().lock()) {
-        Ok(true) => 0,
-        Ok(false) => FAILURE,
-        Err(error) => {
-            log::error!("Audit failed: {error}");
-            FAILURE
-        }
-    }
-}
-
-fn load_settings() -> Result<Loaded, i32> {
-    settings::load().map_err(|error| fatal(error.log_format(), &error, WRONG_SETTINGS))
+    print_findings(|loaded, out| {
+        audit::run(&loaded.settings, options, out).map_err(|error| format!("Audit failed: {error}"))
+    })
 }
 
 fn warn(loaded: &Loaded) {

@@ -10,3 +10,17 @@ macro_rules! crash_point {
         }
     };
 }
+
+/// Returns the time in milliseconds that a test has set for this fail point, or else `$time`.
+macro_rules! time_point {
+    ($name:expr, $time:expr) => {{
+        #[cfg(feature = "failpoints")]
+        let time =
+            fail::eval($name, |ms| ms.and_then(|ms| ms.parse().ok()).map(std::time::Duration::from_millis))
+                .flatten()
+                .unwrap_or($time);
+        #[cfg(not(feature = "failpoints"))]
+        let time = $time;
+        time
+    }};
+}

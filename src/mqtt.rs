@@ -35,6 +35,7 @@ mod reconnect;
 mod relay;
 mod requests;
 mod server;
+mod tcp;
 mod tls_files;
 mod tls_probe;
 mod watchdog;

@@ -241,7 +241,7 @@ fn the_architecture_page_names_functions_and_tests_that_exist() {
 #[test]
 fn fail_points_are_documented() {
     let page = read("docs/internals/testing.md");
-    let macros = ["crash_point!(\"", "fail_point!(\""];
+    let macros = ["crash_point!(\"", "fail_point!(\"", "time_point!(\""];
     let sources = sources_below(&root().join("src"));
     let used: BTreeSet<&str> = sources
         .iter()

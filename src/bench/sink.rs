@@ -5,18 +5,14 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use actix_web::dev::Server;
-use actix_web::web::{self, Bytes, Data, Path, PayloadConfig};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use actix_web::web::{self, Bytes, Data, Path, PayloadConfig, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
 use crate::http::thread::HttpThread;
 
 /// Limit of a request body, larger than any message of a measurement.
 const MAX_BODY_BYTES: usize = 8 << 20;
-
-/// Time for open requests to complete at shutdown, in seconds.
-const SHUTDOWN_S: u64 = 1;
 
 /// A posted message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +35,13 @@ impl Sink {
     /// Starts the endpoint on a free port of the loopback interface.
     pub fn start(arrivals: Sender<Arrival>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        HttpThread::start("bench-sink", listener, |listener| serve(listener, arrivals)).map(Self)
+        let arrivals = Data::new(arrivals);
+        let configure = move |app: &mut ServiceConfig| {
+            app.app_data(Data::clone(&arrivals))
+                .app_data(PayloadConfig::new(MAX_BODY_BYTES))
+                .route("/{flow_code}", web::post().to(take));
+        };
+        HttpThread::start_routes("bench-sink", listener, configure).map(Self)
     }
 
     /// Returns the URL to which the flow with this code posts.
@@ -52,18 +54,6 @@ impl Sink {
     pub fn end(self) {
         self.0.end();
     }
-}
-
-fn serve(listener: TcpListener, arrivals: Sender<Arrival>) -> io::Result<Server> {
-    let arrivals = Data::new(arrivals);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(Data::clone(&arrivals))
-            .app_data(PayloadConfig::new(MAX_BODY_BYTES))
-            .route("/{flow_code}", web::post().to(take))
-    });
-    // The measurement handles the signals.
-    Ok(server.workers(1).disable_signals().shutdown_timeout(SHUTDOWN_S).listen(listener)?.run())
 }
 
 async fn take(

@@ -4,9 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
-use actix_web::dev::Server;
-use actix_web::web::{self, Bytes, Data, Path, PayloadConfig};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use actix_web::web::{self, Bytes, Data, Path, PayloadConfig, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 use chrono::{NaiveDateTime, Utc};
 
 use crate::http::thread::HttpThread;
@@ -19,9 +18,6 @@ pub(super) const ORIGIN: &str = "http://127.0.0.1:";
 
 /// Limit of a request body, twice the payload limit of the gateway.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
-
-/// Time for open requests to complete at shutdown, in seconds.
-const SHUTDOWN_S: u64 = 1;
 
 /// A received post.
 pub(super) struct Post {
@@ -42,7 +38,13 @@ impl Endpoint {
     pub(super) fn start(posts: SyncSender<Post>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, DEFAULT_PORT))
             .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        HttpThread::start("demo-endpoint", listener, |listener| serve(listener, posts)).map(Self)
+        let posts = Data::new(posts);
+        let configure = move |app: &mut ServiceConfig| {
+            app.app_data(Data::clone(&posts))
+                .app_data(PayloadConfig::new(MAX_BODY_BYTES))
+                .route("/demo/{flow_code}", web::post().to(take));
+        };
+        HttpThread::start_routes("demo-endpoint", listener, configure).map(Self)
     }
 
     /// Returns the URL to which the flow with this code posts.
@@ -59,18 +61,6 @@ impl Endpoint {
 /// Returns the path to which the flow with this code posts.
 pub(super) fn path(flow_code: &str) -> String {
     format!("/demo/{flow_code}")
-}
-
-fn serve(listener: TcpListener, posts: SyncSender<Post>) -> io::Result<Server> {
-    let posts = Data::new(posts);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(Data::clone(&posts))
-            .app_data(PayloadConfig::new(MAX_BODY_BYTES))
-            .route("/demo/{flow_code}", web::post().to(take))
-    });
-    // The gateway handles the signals.
-    Ok(server.workers(1).disable_signals().shutdown_timeout(SHUTDOWN_S).listen(listener)?.run())
 }
 
 async fn take(

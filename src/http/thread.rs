@@ -6,6 +6,12 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
 use actix_web::dev::{Server, ServerHandle};
+#[cfg(feature = "tools")]
+use actix_web::{App, HttpServer, web::ServiceConfig};
+
+/// Time for open requests to complete at shutdown, in seconds.
+#[cfg(feature = "tools")]
+const SHUTDOWN_S: u64 = 1;
 
 /// A running HTTP server and its thread.
 #[derive(Debug)]
@@ -37,6 +43,20 @@ impl HttpThread {
         })?;
         let server = server.recv().map_err(|_| io::Error::other("its server did not start"))?;
         Ok(Self { address, server, thread })
+    }
+
+    /// Starts a thread called `name` that serves the routes of `configure`.
+    #[cfg(feature = "tools")]
+    pub(crate) fn start_routes(
+        name: &'static str,
+        listener: TcpListener,
+        configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start(name, listener, |listener| {
+            let server = HttpServer::new(move || App::new().configure(configure.clone()));
+            // The process handles the signals.
+            Ok(server.workers(1).disable_signals().shutdown_timeout(SHUTDOWN_S).listen(listener)?.run())
+        })
     }
 
     /// Returns the address that the server listens on.

@@ -1,7 +1,7 @@
 //! TLS client configuration, and a handshake that explains failures.
 
 use std::io::{self, ErrorKind};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,9 @@ use rustls::{
 };
 
 use super::certificate::{Certificate, format_time};
+use super::tcp::{self, TIMEOUT};
 use super::tls_files::TlsMaterial;
 use crate::domain::broker::{Broker, TlsFiles};
-
-/// Timeout of the whole handshake. Short, because paho has already failed with a slower server.
-const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Wait for a late alert: a TLS 1.3 handshake ends before the broker has verified the client certificate.
 const ALERT_WAIT: Duration = Duration::from_secs(1);
@@ -29,7 +27,13 @@ pub(super) fn handshake(server: &Broker, files: &TlsFiles) -> Result<Certificate
     let config = client_config(material)?;
     let name = server_name(server)?;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
-    let mut stream = connect(&server.host, server.port).map_err(|error| error.to_string())?;
+    let mut stream = tcp::connect(&server.host, server.port)
+        .and_then(|stream| {
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
+            Ok(stream)
+        })
+        .map_err(|error| error.to_string())?;
     let outcome =
         shake_hands(&mut connection, &mut stream).and_then(|()| await_alert(&mut connection, &mut stream));
     let own = connection.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
@@ -38,21 +42,6 @@ pub(super) fn handshake(server: &Broker, files: &TlsFiles) -> Result<Certificate
         Ok(()) => certificate.unwrap_or_else(|| Err("the broker showed no certificate".to_owned())),
         Err(error) => Err(explain(&error, server, files, has_certificate, certificate.is_some())),
     }
-}
-
-fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut error = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, TIMEOUT) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                return Ok(stream);
-            }
-            Err(e) => error = e,
-        }
-    }
-    Err(error)
 }
 
 /// Returns the name that the certificate of the broker must contain.

@@ -21,11 +21,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns the time after which paho counts as hung.
 pub(super) fn patience() -> Duration {
-    // Tests shorten the time.
-    fail::fail_point!("mqtt-patience", |ms| {
-        ms.and_then(|ms| ms.parse().ok()).map_or(PATIENCE, Duration::from_millis)
-    });
-    PATIENCE
+    time_point!("mqtt-patience", PATIENCE)
 }
 
 /// Activity of the threads that call paho.

@@ -11,20 +11,22 @@ use rustls::sign::CertifiedKey;
 use super::catalogue::{DATABASE_URL, DB_SSL_CA, DB_SSL_CERT, DB_SSL_KEY, DB_SSL_MODE, Spec};
 use super::reader::{InvalidSetting, SettingsReader};
 
-/// TLS mode of a database connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TlsMode {
-    /// No TLS.
-    Disable,
-    /// TLS if the server offers it.
-    #[default]
-    Prefer,
-    /// TLS without verification.
-    Require,
-    /// TLS with a verified certificate, for any host name.
-    VerifyCa,
-    /// TLS with a verified certificate and host name.
-    VerifyFull,
+named_enum! {
+    /// TLS mode of a database connection.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum TlsMode {
+        /// No TLS.
+        Disable = "disable",
+        /// TLS if the server offers it.
+        #[default]
+        Prefer = "prefer",
+        /// TLS without verification.
+        Require = "require",
+        /// TLS with a verified certificate, for any host name.
+        VerifyCa = "verify-ca",
+        /// TLS with a verified certificate and host name.
+        VerifyFull = "verify-full",
+    }
 }
 
 impl TlsMode {
@@ -37,18 +39,6 @@ impl TlsMode {
             "verify-ca" => Some(Self::VerifyCa),
             "verify-full" | "verify-identity" => Some(Self::VerifyFull),
             _ => None,
-        }
-    }
-
-    /// Returns the value for `DB_SSL_MODE`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
         }
     }
 

@@ -19,7 +19,8 @@ use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor};
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
 };
 
 pub(crate) use access::Access;
@@ -162,6 +163,12 @@ impl Database {
         self.connection.begin_with_options(options).await.while_doing("beginning a transaction")
     }
 
+    /// The number that a query returns; 0 without a row.
+    pub(crate) async fn number(&self, query: Statement, doing: &'static str) -> Result<i64, StoreError> {
+        let row = self.connection.query_one_raw(query).await.while_doing(doing)?;
+        row.map_or(Ok(0), |row| row.try_get_by_index(0)).while_doing(doing)
+    }
+
     /// Closes all connections, once those in use are returned.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.connection.close_by_ref().await.while_doing("closing the database")
@@ -171,11 +178,7 @@ impl Database {
 /// The timeout for an operation of the database.
 #[must_use]
 pub(crate) fn answer_timeout() -> Duration {
-    // Tests set a shorter one.
-    fail::fail_point!("answer-timeout", |ms| {
-        ms.and_then(|ms| ms.parse().ok()).map_or(ANSWER_TIMEOUT, Duration::from_millis)
-    });
-    ANSWER_TIMEOUT
+    time_point!("answer-timeout", ANSWER_TIMEOUT)
 }
 
 /// Cancels `work` after `timeout`, and drops its connection.

@@ -1,9 +1,9 @@
 //! The number of dead letters. The gateway deletes none, so an operator must.
 
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::Statement;
 
 use super::connect::Database;
-use super::error::{StoreError, While};
+use super::error::StoreError;
 
 /// Reads how many rows the table has at most: from the lowest to the highest id, which costs no scan. Where
 /// rows between them were deleted there are fewer.
@@ -20,11 +20,7 @@ pub async fn max_dead_letters(database: &Database) -> Result<u64, StoreError> {
     let range = "(SELECT MAX(id) FROM dead_letters) - (SELECT MIN(id) FROM dead_letters) + 1";
     let sql = format!("SELECT {} AS letters", database.dialect.integer(&format!("COALESCE({range}, 0)")));
     let query = Statement::from_string(database.dialect.backend(), sql);
-    let read = async {
-        let row = database.connection.query_one_raw(query).await?;
-        row.map(|row| row.try_get::<i64>("", "letters")).transpose()
-    };
-    Ok(u64::try_from(read.await.while_doing(DOING)?.unwrap_or(0)).unwrap_or(0))
+    Ok(u64::try_from(database.number(query, DOING).await?).unwrap_or(0))
 }
 
 /// The warning with its remedy, if there are more rows than `warn_rows`.

@@ -267,9 +267,5 @@ pub(super) fn named(server: &Broker) -> String {
 }
 
 fn out_of_reach() -> Duration {
-    // Tests shorten the time.
-    fail::fail_point!("broker-out-of-reach", |ms| {
-        ms.and_then(|ms| ms.parse().ok()).map_or(OUT_OF_REACH, Duration::from_millis)
-    });
-    OUT_OF_REACH
+    time_point!("broker-out-of-reach", OUT_OF_REACH)
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use paho_mqtt::ReasonCode;
 
-use super::super::broker_probe::probe_tcp;
 use super::super::clients::{Client, is_prepared};
 use super::super::input::{ConnectionLoss, Input};
 use super::super::options::MqttEvent;
@@ -16,6 +15,7 @@ use super::super::packet::Terms;
 use super::super::reconnect::{LosingBroker, NextBroker};
 use super::super::relay::Relay;
 use super::super::requests::LossReport;
+use super::super::tcp;
 use super::super::watchdog::patience;
 use super::keepalive_probe::{KeepaliveAction, KeepaliveProbe};
 use super::{Driver, Phase, wait};
@@ -108,7 +108,7 @@ impl Driver {
         let (inputs, allowed) = (self.inputs.clone(), self.clients.allowed_credentials().clone());
         let check = move || {
             let is_back = |server: &Broker| {
-                is_prepared(server, &allowed) && probe_tcp(&server.host, server.port).is_ok()
+                is_prepared(server, &allowed) && tcp::connect(&server.host, server.port).is_ok()
             };
             let back = preferred.into_iter().find(|server| is_back(server));
             if let Some(server) = back {

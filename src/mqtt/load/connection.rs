@@ -9,9 +9,9 @@ use paho_mqtt::{
 
 use super::{LoadError, UserPassword};
 use crate::domain::broker::MqttVersion;
-use crate::mqtt::broker_probe::probe_tcp;
 use crate::mqtt::clients::{CONNECT_TIMEOUT, server_uri};
 use crate::mqtt::failure::{ConnectFailure, FailureKind};
+use crate::mqtt::tcp;
 
 /// Long enough that no ping disturbs a measurement.
 const KEEPALIVE: Duration = Duration::from_mins(10);
@@ -85,7 +85,9 @@ fn establish(
     // Paho ends the attempt itself, but checks its clock rarely.
     let outcome = client.connect(options(target, version)).wait_for(CONNECT_TIMEOUT * 2);
     let failure = |error| {
-        ConnectFailure::new(&error, || probe_tcp(target.host, target.port).map_err(|error| error.to_string()))
+        ConnectFailure::new(&error, || {
+            tcp::connect(target.host, target.port).map(drop).map_err(|error| error.to_string())
+        })
     };
     outcome.map(|_| ()).map_err(failure)
 }

@@ -60,7 +60,7 @@ impl Pump {
         match end {
             ConnectionEnd::Client => close(&mut self.to_broker, &mut self.from_broker).await,
             ConnectionEnd::Broker(_) | ConnectionEnd::Malformed(_) => {
-                close(&mut self.to_client, &mut self.from_client).await
+                close(&mut self.to_client, &mut self.from_client).await;
             }
         }
     }

@@ -72,11 +72,7 @@ impl CounterQuery {
 pub(crate) async fn numbered(database: &Database) -> Result<u64, StoreError> {
     let sql = format!("SELECT {} FROM flows", database.dialect.integer("COALESCE(SUM(last_msg_id), 0)"));
     let query = Statement::from_string(database.dialect.backend(), sql);
-    let answer = async {
-        let row = database.connection.query_one_raw(query).await?;
-        row.map(|row| row.try_get_by_index::<i64>(0)).transpose()
-    };
-    Ok(unsigned(answer.await.while_doing("adding up the counters")?.unwrap_or(0)))
+    Ok(unsigned(database.number(query, "adding up the counters").await?))
 }
 
 /// Row counts of all non-empty flows.

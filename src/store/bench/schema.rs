@@ -209,11 +209,7 @@ async fn is_there(server: &Database, name: &str) -> Result<bool, StoreError> {
     };
     let sql = format!("SELECT {} FROM {counted}", server.dialect.integer("COUNT(*)"));
     let query = statement(server.dialect.backend(), sql, [name.into()]);
-    let answer = async {
-        let row = server.connection.query_one_raw(query).await?;
-        row.map(|row| row.try_get_by_index::<i64>(0)).transpose()
-    };
-    Ok(answer.await.while_doing("finding the schema")?.unwrap_or(0) > 0)
+    Ok(server.number(query, "finding the schema").await? > 0)
 }
 
 async fn run(server: &Database, sql: &str, doing: &'static str) -> Result<(), StoreError> {

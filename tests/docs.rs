@@ -157,9 +157,9 @@ async fn goes_back_into_the_outbox(setup: Setup) {
 
 /// Beside the row that the first start enters, which is the default one.
 #[tokio::test]
-async fn the_brokers_of_the_readme_are_the_ones_that_are_used() {
-    let readme = read("README.md");
-    let mut examples = readme.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
+async fn the_brokers_of_the_howto_are_the_ones_that_are_used() {
+    let page = read("docs/howto/brokers.md");
+    let mut examples = page.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
     let statements = examples.find(|statements| statements.contains("mqtt_servers")).unwrap();
     for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await, TestDatabase::sqlite()] {
         let database = Database::connect(test.settings(), 1).await.unwrap();

@@ -318,10 +318,16 @@ fn add<E: EntityTrait + Default + EntityName>(columns: &mut Columns) {
     columns.insert(E::default().table_name().to_owned(), names);
 }
 
-/// The README and everything in `docs`, by path.
+/// The README, the pages of `deploy` and everything in `docs`, by path.
 fn documents() -> BTreeMap<String, String> {
-    let pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|page| (page.to_owned(), read(page)));
-    let mut documents = BTreeMap::from(pages);
+    let pages = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "deploy/docker/README.md",
+        "deploy/kubernetes/README.md",
+    ];
+    let mut documents = BTreeMap::from(pages.map(|page| (page.to_owned(), read(page))));
     for directory in ["docs", "docs/howto", "docs/internals"] {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();

@@ -294,13 +294,13 @@ fn no_authority_is_trusted_by_default() {
 }
 
 #[test]
-fn the_binary_is_a_thin_user_of_the_library() {
+fn main_file_is_short() {
     let main = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs")).unwrap();
     assert!(main.lines().count() <= 40);
 }
 
 #[test]
-fn a_forbidden_use_is_found_and_a_mention_is_none() {
+fn forbidden_uses_are_found_in_code_only() {
     let found = |module: &str, source: &str| forbidden_names(module, source);
     assert_eq!(found("domain", "use tokio::sync::mpsc;"), ["tokio"]);
     assert_eq!(found("domain", "use std::{fs, net};"), ["std::fs", "std::net"]);
@@ -368,7 +368,7 @@ fn faults_of(line: &str) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn faults_of_comments_are_found_and_code_has_none() {
+fn comment_faults_are_found_in_comments_only() {
     let faults = |line: &str| faults_of(line).collect::<Vec<_>>();
     assert_eq!(faults("    /// Nothing anew, whoever asks."), ["whoever", "anew"]);
     assert_eq!(faults(&format!("// {}", "x".repeat(118))), ["too wide"]);

@@ -29,7 +29,7 @@ const TABLES: &str = include_str!("../docs/TABLES.md");
 type Columns = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn the_tables_document_lists_every_column_and_no_other() {
+fn tables_page_lists_every_column() {
     let mut columns = Columns::new();
     add::<data::Entity>(&mut columns);
     add::<flows::Entity>(&mut columns);
@@ -50,7 +50,7 @@ fn the_tables_document_lists_every_column_and_no_other() {
 }
 
 #[test]
-fn the_tables_document_names_only_columns_that_there_are() {
+fn tables_page_names_existing_columns() {
     let columns = documented_columns();
     for word in quoted(TABLES) {
         let Some((table, column)) = word.split_once('.') else { continue };
@@ -61,7 +61,7 @@ fn the_tables_document_names_only_columns_that_there_are() {
 }
 
 #[test]
-fn the_tables_document_lists_every_reason_of_a_dead_letter_and_no_other() {
+fn tables_page_lists_every_reason() {
     let documented = sections(TABLES).into_iter().find(|(heading, _)| heading == "### Reasons").unwrap().1;
     let reasons = DeadLetterReason::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(documented, reasons);
@@ -125,7 +125,7 @@ fn the_documents_name_only_settings_that_there_are() {
 
 /// The statements of the document, on messages that found the outbox full.
 #[tokio::test]
-async fn a_numbered_dead_letter_goes_back_into_the_outbox_as_it_is_written() {
+async fn documented_requeue_statements_work() {
     for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await] {
         goes_back_into_the_outbox(Setup::new(test).await).await;
     }
@@ -174,7 +174,7 @@ async fn the_brokers_of_the_howto_are_the_ones_that_are_used() {
 }
 
 #[test]
-fn the_reliability_document_lists_every_case_of_the_matrix_and_no_test_that_is_not_there() {
+fn reliability_page_lists_every_fault_case() {
     let document = read("docs/RELIABILITY.md");
     let (page, _) = document.split_once("\n## Mutations\n").unwrap();
     let listed: BTreeSet<String> =
@@ -214,7 +214,7 @@ fn links_between_documents_work() {
 }
 
 #[test]
-fn the_architecture_page_names_functions_and_tests_that_exist() {
+fn architecture_page_names_existing_items() {
     let page = read("docs/ARCHITECTURE.md");
     assert!(page.lines().count() <= 150, "{} lines", page.lines().count());
     let mut items = 0;

@@ -24,16 +24,16 @@ const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const DAY: Duration = Duration::from_hours(24);
 
 on_every_database! { #[actix::test]
-    what_is_handed_over_is_posted_byte_for_byte_with_its_key_and_then_deleted
-    what_was_left_behind_is_posted_before_what_comes
-    a_flow_stays_in_order_through_failures_and_holds_up_no_other
+    post_is_verbatim_keyed_then_deleted
+    leftover_posts_go_first
+    failing_flow_keeps_order_blocks_no_other
     more_than_memory_holds_is_posted_in_order
-    what_fails_for_too_long_becomes_a_dead_letter_and_the_flow_goes_on
-    a_refused_message_becomes_a_dead_letter_and_the_flow_goes_on
+    expired_delivery_unblocks_its_flow
+    rejected_post_becomes_dead_letter
     a_flow_whose_messages_are_all_refused_waits
-    rows_of_a_process_that_is_gone_are_taken_over
-    what_was_delivered_is_deleted_once_when_the_database_is_back
-    a_drain_waits_for_the_post_under_way_and_begins_none
+    rows_of_dead_process_are_taken_over
+    delivered_rows_are_deleted_after_outage
+    drain_finishes_post_and_starts_none
 }
 
 /// Hears that the actor ended.
@@ -190,7 +190,7 @@ fn bodies(flow: i64, numbers: std::ops::RangeInclusive<i64>) -> Vec<String> {
     numbers.map(|number| body(flow, number)).collect()
 }
 
-async fn what_is_handed_over_is_posted_byte_for_byte_with_its_key_and_then_deleted(test: TestDatabase) {
+async fn post_is_verbatim_keyed_then_deleted(test: TestDatabase) {
     let mut sink = Sink::start(|_| Reply::ok());
     let gateway = Gateway::start(test, DAY).await;
     gateway.hand_over(vec![item(&sink.url(), 7, 41)]).await;
@@ -206,7 +206,7 @@ async fn what_is_handed_over_is_posted_byte_for_byte_with_its_key_and_then_delet
     assert_eq!(gateway.state(), ActorState::Running);
 }
 
-async fn what_was_left_behind_is_posted_before_what_comes(test: TestDatabase) {
+async fn leftover_posts_go_first(test: TestDatabase) {
     let mut sink = Sink::start(|_| Reply::ok());
     Gateway::migrated(&test).await;
     let left: Vec<_> = (1..=600).map(|number| item(&sink.url(), 1, number)).collect();
@@ -218,7 +218,7 @@ async fn what_was_left_behind_is_posted_before_what_comes(test: TestDatabase) {
     assert_eq!((gateway.rows().await, sink.try_next().is_none()), (0, true));
 }
 
-async fn a_flow_stays_in_order_through_failures_and_holds_up_no_other(test: TestDatabase) {
+async fn failing_flow_keeps_order_blocks_no_other(test: TestDatabase) {
     let failures = AtomicUsize::new(2);
     let mut bad = Sink::start(move |_| {
         let fails = failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
@@ -261,7 +261,7 @@ async fn more_than_memory_holds_is_posted_in_order(test: TestDatabase) {
     assert_eq!((gateway.rows().await, sink.try_next().is_none()), (0, true));
 }
 
-async fn what_fails_for_too_long_becomes_a_dead_letter_and_the_flow_goes_on(test: TestDatabase) {
+async fn expired_delivery_unblocks_its_flow(test: TestDatabase) {
     let mut sink = Sink::start(|request| {
         if request.text().contains("\"n\":1}") {
             return Reply::unavailable();
@@ -281,7 +281,7 @@ async fn what_fails_for_too_long_becomes_a_dead_letter_and_the_flow_goes_on(test
     assert_eq!(detail, "given up at attempt 1: HTTP status 503");
 }
 
-async fn a_refused_message_becomes_a_dead_letter_and_the_flow_goes_on(test: TestDatabase) {
+async fn rejected_post_becomes_dead_letter(test: TestDatabase) {
     let mut sink = Sink::start(|request| {
         let statuses =
             ["400 Bad Request", "413 Content Too Large", "415 Unsupported Media Type", "422 Unprocessable"];
@@ -319,7 +319,7 @@ async fn a_flow_whose_messages_are_all_refused_waits(test: TestDatabase) {
     assert_eq!(gateway.test.value::<i64>("SELECT MAX(message_id) FROM dead_letters").await, 20);
 }
 
-async fn rows_of_a_process_that_is_gone_are_taken_over(test: TestDatabase) {
+async fn rows_of_dead_process_are_taken_over(test: TestDatabase) {
     let mut sink = Sink::start(|_| Reply::ok());
     Gateway::migrated(&test).await;
     let mut theirs = item(&sink.url(), 1, 1);
@@ -331,7 +331,7 @@ async fn rows_of_a_process_that_is_gone_are_taken_over(test: TestDatabase) {
     gateway.until("the row is gone", async |gateway| gateway.rows().await == 0).await;
 }
 
-async fn what_was_delivered_is_deleted_once_when_the_database_is_back(test: TestDatabase) {
+async fn delivered_rows_are_deleted_after_outage(test: TestDatabase) {
     let mut sink = Sink::start(|_| Reply::ok());
     let gateway = Gateway::start(test, DAY).await;
     let rename = |from, to| format!("ALTER TABLE {from} RENAME TO {to}");
@@ -346,7 +346,7 @@ async fn what_was_delivered_is_deleted_once_when_the_database_is_back(test: Test
     assert_eq!((gateway.rows().await, sink.try_next().is_none()), (0, true));
 }
 
-async fn a_drain_waits_for_the_post_under_way_and_begins_none(test: TestDatabase) {
+async fn drain_finishes_post_and_starts_none(test: TestDatabase) {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let mut sink = Sink::start(move |_| {
@@ -383,7 +383,7 @@ async fn post_to(reply: Reply) -> Result<(), PostError> {
 }
 
 #[actix::test]
-async fn every_status_of_success_is_one_and_no_other() {
+async fn only_2xx_statuses_succeed() {
     for status in ["200 OK", "201 Created", "202 Accepted", "204 No Content", "299 Custom"] {
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
         post_to(Reply::Bytes(answer.into_bytes())).await.unwrap();
@@ -406,7 +406,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[actix::test]
-async fn the_timeout_covers_everything_up_to_the_last_byte() {
+async fn timeout_covers_the_whole_answer() {
     for begun in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"] {
         let outcome = post_to(Reply::Stall(begun.into())).await;
         assert!(matches!(outcome, Err(PostError::Timeout(_))), "{begun:?}: {outcome:?}");
@@ -424,14 +424,14 @@ async fn an_answer_that_breaks_off_is_no_success() {
 }
 
 #[actix::test]
-async fn a_long_answer_is_not_read_to_its_end() {
+async fn long_answer_is_not_read_to_end() {
     let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n".to_vec();
     answer.resize(answer.len() + 0x20000, b'x');
     post_to(Reply::Stall(answer)).await.unwrap();
 }
 
 #[actix::test]
-async fn an_endpoint_that_is_not_there_is_said_to_be_so() {
+async fn missing_endpoint_is_reported() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = unused.local_addr().unwrap();
     drop(unused);
@@ -447,7 +447,7 @@ async fn an_endpoint_that_is_not_there_is_said_to_be_so() {
 }
 
 #[actix::test]
-async fn user_and_password_of_the_url_are_sent_as_basic_authentication() {
+async fn url_credentials_become_basic_authentication() {
     let mut sink = Sink::start(|_| Reply::ok());
     post(&format!("http://me:p%40ss@{}/in?a=b#c", sink.address())).await.unwrap();
     let request = sink.next().await;
@@ -477,7 +477,7 @@ async fn post_twice(replies: [Reply; 3]) -> (Result<(), PostError>, Sink) {
 }
 
 #[actix::test]
-async fn a_kept_connection_that_the_endpoint_closes_costs_no_attempt() {
+async fn closed_idle_connection_costs_no_attempt() {
     let gone = Reply::Last(Vec::new());
     let (outcome, mut sink) = post_twice([Reply::ok(), gone.clone(), Reply::ok()]).await;
     outcome.unwrap();
@@ -495,7 +495,7 @@ async fn a_kept_connection_that_the_endpoint_closes_costs_no_attempt() {
 }
 
 #[actix::test]
-async fn a_connection_whose_answer_ends_only_with_it_is_not_used_again() {
+async fn connection_delimited_answer_is_not_reused() {
     for status in ["200 OK", "422 Unprocessable Content", "205 Reset Content"] {
         // It stays open, as if the rest of the answer were on its way.
         let endless = Reply::Bytes(format!("HTTP/1.1 {status}\r\n\r\n").into_bytes());

@@ -53,7 +53,7 @@ async fn overlapping_filters_are_told_apart_by_their_identifiers() {
 }
 
 #[tokio::test]
-async fn a_retained_message_is_marked_and_comes_once_for_a_subscription() {
+async fn retained_message_comes_once_per_subscription() {
     let broker = Mosquitto::start("allow_anonymous true");
     broker.publish_retained("state", "old");
     let peer = Peer::connect(broker.port, "retained");
@@ -68,7 +68,7 @@ async fn a_retained_message_is_marked_and_comes_once_for_a_subscription() {
 }
 
 #[tokio::test]
-async fn a_message_published_while_away_is_waiting_at_the_next_connect() {
+async fn message_published_while_away_waits() {
     let broker = Mosquitto::start("allow_anonymous true");
     let peer = Peer::connect(broker.port, "away");
     peer.event();
@@ -86,7 +86,7 @@ async fn a_message_published_while_away_is_waiting_at_the_next_connect() {
 }
 
 #[tokio::test]
-async fn a_session_is_forgotten_by_a_connection_and_not_without_one() {
+async fn session_is_cleared_only_by_connecting() {
     let mut broker = Mosquitto::start("allow_anonymous true");
     let peer = Peer::connect(broker.port, "forgotten");
     peer.event();
@@ -148,7 +148,7 @@ async fn refused_credentials_say_so_and_are_tried_again() {
 }
 
 #[tokio::test]
-async fn a_refused_filter_is_told_and_the_others_are_granted() {
+async fn refused_filter_spares_the_others() {
     let broker = Mosquitto::start_allowing_only("open/#");
     let peer = Peer::connect(broker.port, "acl");
     peer.event();
@@ -185,7 +185,7 @@ async fn thousands_of_filters_are_subscribed_and_unsubscribed() {
 }
 
 #[tokio::test]
-async fn a_blocked_callback_holds_messages_back_and_none_is_lost() {
+async fn blocked_callback_loses_no_message() {
     let broker = Mosquitto::start("allow_anonymous true");
     let (release, released) = mpsc::channel::<()>();
     let peer = Peer::connect_blocked(broker.port, "blocked", released);
@@ -212,7 +212,7 @@ async fn a_blocked_callback_holds_messages_back_and_none_is_lost() {
 }
 
 #[tokio::test]
-async fn two_clients_of_the_same_id_are_recognised_by_their_quick_losses() {
+async fn duplicate_client_id_is_detected_by_quick_losses() {
     // mosquitto 2.0 just closes the connection that it gives to another.
     let broker = Mosquitto::start("allow_anonymous true");
     let first = Peer::connect(broker.port, "taken");
@@ -227,7 +227,7 @@ async fn two_clients_of_the_same_id_are_recognised_by_their_quick_losses() {
 }
 
 #[tokio::test]
-async fn a_broker_that_says_that_the_session_was_taken_over_is_believed_at_once() {
+async fn session_taken_over_is_detected_at_once() {
     let broker = Scripted::new();
     let peer = Peer::connect(broker.port(), "told");
     let mut connection = broker.accept();
@@ -242,7 +242,7 @@ async fn a_broker_that_says_that_the_session_was_taken_over_is_believed_at_once(
 }
 
 #[tokio::test]
-async fn an_old_broker_is_spoken_to_in_its_version() {
+async fn mqtt_3_broker_gets_mqtt_3() {
     let port = old_broker::start();
     let peer = Peer::connect(port, "old");
     assert_eq!(peer.event_after_failures(), peer.connected(MqttVersion::V311, false));
@@ -257,7 +257,7 @@ async fn an_old_broker_is_spoken_to_in_its_version() {
 }
 
 #[tokio::test]
-async fn the_return_code_of_an_old_broker_is_kept() {
+async fn mqtt_3_return_code_is_kept() {
     let broker = Scripted::new();
     let peer = Peer::connect(broker.port(), "old-code");
     let mut connection = broker.accept();
@@ -273,7 +273,7 @@ async fn the_return_code_of_an_old_broker_is_kept() {
 }
 
 #[tokio::test]
-async fn an_answer_in_the_old_version_twice_leads_to_the_old_version_and_back_to_the_new() {
+async fn two_mqtt_3_answers_switch_version() {
     let broker = Scripted::new();
     let peer = Peer::connect(broker.port(), "old-answer");
     for _ in 0..2 {
@@ -295,7 +295,7 @@ async fn an_answer_in_the_old_version_twice_leads_to_the_old_version_and_back_to
 }
 
 #[tokio::test]
-async fn a_redelivery_shows_dup_its_packet_id_and_all_identifiers_and_is_acknowledged_after_the_callback() {
+async fn redelivery_is_complete_and_acknowledged_after_callback() {
     let broker = Scripted::new();
     let (release, released) = mpsc::channel::<()>();
     let peer = Peer::connect_blocked(broker.port(), "dup", released);
@@ -339,7 +339,7 @@ async fn a_broker_without_identifiers_is_sent_none() {
 }
 
 #[tokio::test]
-async fn a_subscribe_that_the_broker_never_answers_ends_with_the_connection() {
+async fn unanswered_subscribe_ends_with_connection() {
     let broker = Scripted::new();
     let peer = Peer::connect(broker.port(), "cut");
     let mut connection = broker.accept();

@@ -16,27 +16,27 @@ use mqtt_gateway::store::{
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 on_every_database! {
-    a_commit_that_took_place_unanswered_is_not_done_twice
-    a_commit_that_did_not_take_place_is_done_again
-    a_lost_answer_is_recognised_although_less_is_attempted_next
-    answers_that_are_lost_again_and_again_are_each_resolved
-    a_lost_answer_is_void_once_another_worker_has_the_lane
-    a_lane_that_is_locked_elsewhere_is_waited_for
-    an_attempt_that_came_to_nothing_or_went_unanswered_makes_no_repetition
-    the_batch_of_one_tells_who_asks_again_that_it_was_done
-    what_was_done_before_a_batch_broke_off_is_told
+    unanswered_commit_is_not_repeated
+    failed_commit_is_retried
+    lost_answer_is_recognised_by_smaller_retry
+    repeated_lost_answers_are_each_resolved
+    lost_answer_is_fenced_after_takeover
+    locked_lane_is_awaited
+    retries_never_store_twice
+    unfenced_message_reports_earlier_commit
+    interrupted_batch_reports_committed_part
 }
 
 on_every_server! {
-    a_flow_that_is_locked_for_too_long_is_tried_again
-    a_session_that_says_nothing_any_more_is_left_for_a_new_one
-    the_victim_of_a_deadlock_does_it_all_again
-    a_session_killed_while_it_waits_for_a_lock_is_replaced
-    a_session_killed_just_before_its_commit_is_replaced
-    a_session_killed_while_a_transaction_is_begun_ahead_in_it_is_replaced
+    lock_timeout_of_flow_is_retried
+    unresponsive_session_is_replaced
+    deadlock_victim_retries_batch
+    session_killed_during_lock_wait_is_replaced
+    session_killed_before_commit_is_replaced
+    killed_prepared_session_is_replaced
 }
 
-async fn a_commit_that_took_place_unanswered_is_not_done_twice(test: TestDatabase) {
+async fn unanswered_commit_is_not_repeated(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     fail::cfg("commit-not-answered", "1*return").unwrap();
@@ -48,7 +48,7 @@ async fn a_commit_that_took_place_unanswered_is_not_done_twice(test: TestDatabas
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-async fn a_commit_that_did_not_take_place_is_done_again(test: TestDatabase) {
+async fn failed_commit_is_retried(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     fail::cfg("commit-not-sent", "1*return").unwrap();
@@ -61,7 +61,7 @@ async fn a_commit_that_did_not_take_place_is_done_again(test: TestDatabase) {
 
 /// The third failure in a row halves the step, and it is the one whose COMMIT took place: the step
 /// that finds it out is about less than what is there.
-async fn a_lost_answer_is_recognised_although_less_is_attempted_next(test: TestDatabase) {
+async fn lost_answer_is_recognised_by_smaller_retry(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     fail::cfg("commit-not-sent", "2*return->off").unwrap();
@@ -74,7 +74,7 @@ async fn a_lost_answer_is_recognised_although_less_is_attempted_next(test: TestD
 }
 
 /// Not sent: done again, by halves. Not answered: taken as done.
-async fn answers_that_are_lost_again_and_again_are_each_resolved(test: TestDatabase) {
+async fn repeated_lost_answers_are_each_resolved(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     fail::cfg("commit-not-sent", "4*return->1*off->1*return").unwrap();
@@ -86,7 +86,7 @@ async fn answers_that_are_lost_again_and_again_are_each_resolved(test: TestDatab
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-async fn a_lost_answer_is_void_once_another_worker_has_the_lane(test: TestDatabase) {
+async fn lost_answer_is_fenced_after_takeover(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     fail::cfg("commit-not-answered", "1*return").unwrap();
@@ -104,7 +104,7 @@ async fn a_lost_answer_is_void_once_another_worker_has_the_lane(test: TestDataba
     assert_rows_are_there_once(&setup, &batch).await;
 }
 
-async fn a_lane_that_is_locked_elsewhere_is_waited_for(test: TestDatabase) {
+async fn locked_lane_is_awaited(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_lane_that_is_locked_elsewhere_is_waited_for(test: TestDatabase) {
 }
 
 /// Every message has a key, and is attempted three times: it must not be taken for its own repetition.
-async fn an_attempt_that_came_to_nothing_or_went_unanswered_makes_no_repetition(test: TestDatabase) {
+async fn retries_never_store_twice(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     setup.test.execute("UPDATE flows SET message_key = '/n'").await;
@@ -138,7 +138,7 @@ async fn an_attempt_that_came_to_nothing_or_went_unanswered_makes_no_repetition(
 }
 
 /// It has no fence, so whether a COMMIT took place without an answer only the key can tell.
-async fn the_batch_of_one_tells_who_asks_again_that_it_was_done(test: TestDatabase) {
+async fn unfenced_message_reports_earlier_commit(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
@@ -157,7 +157,7 @@ async fn the_batch_of_one_tells_who_asks_again_that_it_was_done(test: TestDataba
 }
 
 /// The batch goes in two steps, and another worker takes the lane over in between.
-async fn what_was_done_before_a_batch_broke_off_is_told(test: TestDatabase) {
+async fn interrupted_batch_reports_committed_part(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, mut batch) = a_batch_of_ten(test).await;
     setup.refuse_the_value("poison").await;
@@ -181,7 +181,7 @@ async fn what_was_done_before_a_batch_broke_off_is_told(test: TestDatabase) {
     assert_eq!(setup.count("SELECT COUNT(*) FROM outbox").await, 5);
 }
 
-async fn a_flow_that_is_locked_for_too_long_is_tried_again(test: TestDatabase) {
+async fn lock_timeout_of_flow_is_retried(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_flow_that_is_locked_for_too_long_is_tried_again(test: TestDatabase) {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-async fn a_session_that_says_nothing_any_more_is_left_for_a_new_one(test: TestDatabase) {
+async fn unresponsive_session_is_replaced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, lane, batch) = a_batch_of_ten(test).await;
     // Well below the time after which the server would give up waiting for the lock.
@@ -219,7 +219,7 @@ async fn a_session_that_says_nothing_any_more_is_left_for_a_new_one(test: TestDa
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-async fn the_victim_of_a_deadlock_does_it_all_again(test: TestDatabase) {
+async fn deadlock_victim_retries_batch(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     test.look_late_for_deadlocks().await;
     let (setup, mut lane, batch) = a_batch_of_ten(test).await;
@@ -244,7 +244,7 @@ async fn the_victim_of_a_deadlock_does_it_all_again(test: TestDatabase) {
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-async fn a_session_killed_while_it_waits_for_a_lock_is_replaced(test: TestDatabase) {
+async fn session_killed_during_lock_wait_is_replaced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, _, batch) = a_batch_of_ten(test).await;
     let (mut lane, session) = lane_with_one_session(&setup).await;
@@ -266,7 +266,7 @@ async fn a_session_killed_while_it_waits_for_a_lock_is_replaced(test: TestDataba
 }
 
 /// All is written when the server ends the session; COMMIT meets a connection that is gone.
-async fn a_session_killed_just_before_its_commit_is_replaced(test: TestDatabase) {
+async fn session_killed_before_commit_is_replaced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, _, batch) = a_batch_of_ten(test).await;
     let (mut lane, session) = lane_with_one_session(&setup).await;
@@ -288,7 +288,7 @@ async fn a_session_killed_just_before_its_commit_is_replaced(test: TestDatabase)
     assert_all_are_there_once(&setup, &batch, &outcome).await;
 }
 
-async fn a_session_killed_while_a_transaction_is_begun_ahead_in_it_is_replaced(test: TestDatabase) {
+async fn killed_prepared_session_is_replaced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let (setup, _, batch) = a_batch_of_ten(test).await;
     let (mut lane, session) = lane_with_one_session(&setup).await;

@@ -82,7 +82,7 @@ fn a_failed_append_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_segment_whose_first_append_fails_beyond_repair_is_replaced() {
+fn unrepairable_new_segment_is_replaced() {
     let scenario = FailScenario::setup();
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(dir.path(), FsyncPolicy::Never);
@@ -96,7 +96,7 @@ fn a_segment_whose_first_append_fails_beyond_repair_is_replaced() {
 }
 
 #[test]
-fn a_blocked_appender_goes_on_when_the_disk_does() {
+fn blocked_append_resumes_with_disk() {
     let scenario = FailScenario::setup();
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(dir.path(), FsyncPolicy::Never);
@@ -113,7 +113,7 @@ fn a_blocked_appender_goes_on_when_the_disk_does() {
 }
 
 #[test]
-fn after_a_failed_sync_appends_go_to_a_new_segment_and_all_is_synced_again() {
+fn failed_sync_opens_new_segment() {
     let scenario = FailScenario::setup();
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(dir.path(), FsyncPolicy::Interval(Duration::from_hours(1)));
@@ -129,7 +129,7 @@ fn after_a_failed_sync_appends_go_to_a_new_segment_and_all_is_synced_again() {
 }
 
 #[test]
-fn a_full_disk_at_the_start_does_not_keep_the_records_from_being_worked_off() {
+fn full_disk_at_start_still_drains() {
     let scenario = FailScenario::setup();
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(dir.path(), FsyncPolicy::Never);
@@ -178,7 +178,7 @@ fn append_numbered(inbox: &Inbox, ids: RangeInclusive<u16>) {
 }
 
 #[test]
-fn where_no_file_can_be_written_segments_go_all_the_same_and_recognition_with_them() {
+fn unwritable_disk_still_releases_segments() {
     let scenario = FailScenario::setup();
     for (fails, expected) in [(false, true), (true, false)] {
         let dir = tempfile::tempdir().unwrap();

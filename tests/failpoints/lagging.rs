@@ -24,35 +24,35 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 on_every_database! {
     whoever_takes_a_lane_over_finds_its_list
-    a_batch_for_another_list_of_lagging_flows_is_void
-    a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_its_lane
-    a_batch_of_a_flow_that_stands_elsewhere_is_void
-    a_lagging_flow_that_was_deleted_catches_up_by_dead_letters
-    a_lagging_flow_that_was_disabled_catches_up_by_dead_letters
-    poison_of_a_flow_that_lags_is_put_aside
-    lost_answers_to_a_flow_that_catches_up_are_recognised
-    a_lost_answer_about_a_deleted_flow_makes_no_dead_letter_twice
-    a_catch_up_whose_commit_did_not_take_place_is_done_again
+    batch_for_other_lagging_list_is_fenced
+    lagging_flow_rejoins_at_lane_offset
+    batch_of_flow_at_other_offset_is_fenced
+    deleted_lagging_flow_catches_up_by_dead_letters
+    disabled_lagging_flow_catches_up_by_dead_letters
+    poison_of_lagging_flow_is_dead_letter
+    lost_catch_up_answers_are_recognised
+    lost_answer_repeats_no_dead_letter
+    failed_catch_up_commit_is_retried
 }
 
 on_every_server! {
-    the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order
-    a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch
-    flows_that_are_locked_together_are_left_behind_together
-    a_lane_waits_where_nobody_may_be_left_behind
-    a_lane_waits_if_more_flows_are_locked_than_may_be_left_behind
-    nobody_is_left_behind_when_it_is_the_lane_itself_that_is_locked
-    a_flow_that_is_locked_still_holds_nobody_up
-    a_flow_that_catches_up_queues_for_its_row
-    a_flow_that_is_locked_anew_while_it_catches_up_lags_on
-    a_flow_that_is_being_deleted_lags_until_it_is_gone
-    a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew
-    whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody
-    a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew
-    a_lost_answer_to_a_batch_without_the_flows_left_behind_is_recognised
+    locked_flow_catches_up_in_order
+    flow_is_deferred_within_a_batch
+    flows_locked_together_are_deferred_together
+    lane_waits_if_deferring_is_disabled
+    lane_waits_above_deferral_limit
+    locked_lane_defers_no_flow
+    still_locked_flow_blocks_no_other
+    catch_up_queues_for_row_lock
+    flow_relocked_in_catch_up_stays_deferred
+    flow_under_deletion_lags_until_deleted
+    lock_during_catch_up_reopens_lane
+    takeover_during_deferral_misses_no_flow
+    uncertain_lagging_list_is_reread
+    lost_answer_with_deferred_flows_is_recognised
 }
 
-async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order(test: TestDatabase) {
+async fn locked_flow_catches_up_in_order(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     for flow in [A, B, C] {
         let mut lane = Lane::new(test.another().await).await;
@@ -79,7 +79,7 @@ async fn the_others_of_a_lane_go_on_and_a_locked_flow_catches_up_in_order(test: 
     }
 }
 
-async fn a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch(test: TestDatabase) {
+async fn flow_is_deferred_within_a_batch(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let batch = lane.batch_in_two_steps(Scope::Lane { max_deferred: 1 }, &[A, B, C]).await;
@@ -97,7 +97,7 @@ async fn a_flow_is_left_behind_where_its_lane_stands_in_the_midst_of_a_batch(tes
     assert_eq!(numbers(&outcome, "A"), [6, 7, 8, 9, 10]);
 }
 
-async fn flows_that_are_locked_together_are_left_behind_together(test: TestDatabase) {
+async fn flows_locked_together_are_deferred_together(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let held = lane.hold(&[lane.setup.lock_flow(A), lane.setup.lock_flow(C)]);
@@ -113,28 +113,28 @@ async fn flows_that_are_locked_together_are_left_behind_together(test: TestDatab
     lane.assert_all_are_there_in_order(5).await;
 }
 
-async fn a_lane_waits_where_nobody_may_be_left_behind(test: TestDatabase) {
+async fn lane_waits_if_deferring_is_disabled(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let batch = lane.batch(0..5, 0);
     lane.assert_it_waits(&batch, &[lane.setup.lock_flow(A)]).await;
 }
 
-async fn a_lane_waits_if_more_flows_are_locked_than_may_be_left_behind(test: TestDatabase) {
+async fn lane_waits_above_deferral_limit(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let batch = lane.batch(0..5, 1);
     lane.assert_it_waits(&batch, &[lane.setup.lock_flow(A), lane.setup.lock_flow(C)]).await;
 }
 
-async fn nobody_is_left_behind_when_it_is_the_lane_itself_that_is_locked(test: TestDatabase) {
+async fn locked_lane_defers_no_flow(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let batch = lane.batch(0..5, 3);
     lane.assert_it_waits(&batch, &["UPDATE inbox_offsets SET updated_at = NULL".to_owned()]).await;
 }
 
-async fn a_flow_that_is_locked_still_holds_nobody_up(test: TestDatabase) {
+async fn still_locked_flow_blocks_no_other(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let held = lane.hold(&["UPDATE flows SET description = 'edited' WHERE id = 1".to_owned()]);
@@ -151,7 +151,7 @@ async fn a_flow_that_is_locked_still_holds_nobody_up(test: TestDatabase) {
 }
 
 /// Another gateway that has the row time and again must not win each time.
-async fn a_flow_that_catches_up_queues_for_its_row(test: TestDatabase) {
+async fn catch_up_queues_for_row_lock(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     lane.store = lane.setup.lane();
@@ -171,7 +171,7 @@ async fn a_flow_that_catches_up_queues_for_its_row(test: TestDatabase) {
     lane.assert_all_are_there_in_order(10).await;
 }
 
-async fn a_flow_that_is_locked_anew_while_it_catches_up_lags_on(test: TestDatabase) {
+async fn flow_relocked_in_catch_up_stays_deferred(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     lane.process(&lane.catch_up(A, 0..4)).await;
@@ -188,7 +188,7 @@ async fn a_flow_that_is_locked_anew_while_it_catches_up_lags_on(test: TestDataba
 }
 
 /// A row that is being deleted is locked; it may yet come back.
-async fn a_flow_that_is_being_deleted_lags_until_it_is_gone(test: TestDatabase) {
+async fn flow_under_deletion_lags_until_deleted(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let held = lane.hold(&["DELETE FROM flows WHERE id = 1".to_owned()]);
@@ -204,7 +204,7 @@ async fn a_flow_that_is_being_deleted_lags_until_it_is_gone(test: TestDatabase) 
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM dead_letters WHERE reason = 'flow_deleted'").await, 5);
 }
 
-async fn a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew(test: TestDatabase) {
+async fn lock_during_catch_up_reopens_lane(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     let scope = Scope::Lagging { flow: A, lane_at: lane.position.next_offset };
@@ -220,7 +220,7 @@ async fn a_catch_up_that_meets_a_lock_half_way_has_the_lane_opened_anew(test: Te
 }
 
 /// Whether the list was written before the lane was taken over or not at all: the successor knows.
-async fn whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody(test: TestDatabase) {
+async fn takeover_during_deferral_misses_no_flow(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let held = lane.hold(&[lane.setup.lock_flow(A)]);
@@ -244,7 +244,7 @@ async fn whoever_takes_a_lane_over_in_the_midst_of_it_misses_nobody(test: TestDa
 }
 
 /// A database that went back may have another list at the same epoch and offset.
-async fn a_batch_for_another_list_of_lagging_flows_is_void(test: TestDatabase) {
+async fn batch_for_other_lagging_list_is_fenced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let batch = lane.batch(0..5, 1);
@@ -260,7 +260,7 @@ async fn a_batch_for_another_list_of_lagging_flows_is_void(test: TestDatabase) {
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM data").await, 0);
 }
 
-async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew(test: TestDatabase) {
+async fn uncertain_lagging_list_is_reread(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     for (fault, there) in [("commit-not-answered", vec![lagging(A, 0)]), ("commit-not-sent", vec![])] {
         let mut lane = Lane::new(test.another().await).await;
@@ -282,7 +282,7 @@ async fn a_list_of_which_nobody_knows_whether_it_was_written_is_read_anew(test: 
 }
 
 /// The list is written, the rest of the batch is not known to be.
-async fn a_lost_answer_to_a_batch_without_the_flows_left_behind_is_recognised(test: TestDatabase) {
+async fn lost_answer_with_deferred_flows_is_recognised(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::new(test).await;
     let held = lane.hold(&[lane.setup.lock_flow(A)]);
@@ -309,7 +309,7 @@ async fn whoever_takes_a_lane_over_finds_its_list(test: TestDatabase) {
     assert_eq!((numbers(&outcome, "C"), outcome.results.len()), (vec![11, 12], 2));
 }
 
-async fn a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_its_lane(test: TestDatabase) {
+async fn lagging_flow_rejoins_at_lane_offset(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
 
@@ -327,7 +327,7 @@ async fn a_flow_that_lags_moves_by_itself_and_leaves_exactly_at_the_offset_of_it
     lane.assert_all_are_there_in_order(12).await;
 }
 
-async fn a_batch_of_a_flow_that_stands_elsewhere_is_void(test: TestDatabase) {
+async fn batch_of_flow_at_other_offset_is_fenced(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     let right = lane.catch_up(A, 0..4);
@@ -343,12 +343,12 @@ async fn a_batch_of_a_flow_that_stands_elsewhere_is_void(test: TestDatabase) {
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NULL").await, 1);
 }
 
-async fn a_lagging_flow_that_was_deleted_catches_up_by_dead_letters(test: TestDatabase) {
+async fn deleted_lagging_flow_catches_up_by_dead_letters(test: TestDatabase) {
     let change = "DELETE FROM flows WHERE id = 1";
     catches_up_by_dead_letters(test, change, "reason = 'flow_deleted' AND flow_code IS NULL").await;
 }
 
-async fn a_lagging_flow_that_was_disabled_catches_up_by_dead_letters(test: TestDatabase) {
+async fn disabled_lagging_flow_catches_up_by_dead_letters(test: TestDatabase) {
     let change = "UPDATE flows SET enabled = FALSE WHERE id = 1";
     catches_up_by_dead_letters(test, change, "reason = 'flow_disabled' AND flow_code = 'A'").await;
 }
@@ -375,7 +375,7 @@ async fn catches_up_by_dead_letters(test: TestDatabase, change: &str, expected: 
     assert_eq!(lane.setup.lane_offset().await, 10);
 }
 
-async fn poison_of_a_flow_that_lags_is_put_aside(test: TestDatabase) {
+async fn poison_of_lagging_flow_is_dead_letter(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     lane.setup.refuse_the_value("poison").await;
@@ -390,7 +390,7 @@ async fn poison_of_a_flow_that_lags_is_put_aside(test: TestDatabase) {
     assert_eq!(lane.list().await, []);
 }
 
-async fn lost_answers_to_a_flow_that_catches_up_are_recognised(test: TestDatabase) {
+async fn lost_catch_up_answers_are_recognised(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     for (part, said) in [(0..4, CatchUp::Advanced), (4..10, CatchUp::Rejoined)] {
@@ -403,7 +403,7 @@ async fn lost_answers_to_a_flow_that_catches_up_are_recognised(test: TestDatabas
     lane.assert_all_are_there_in_order(10).await;
 }
 
-async fn a_lost_answer_about_a_deleted_flow_makes_no_dead_letter_twice(test: TestDatabase) {
+async fn lost_answer_repeats_no_dead_letter(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     lane.setup.test.execute("DELETE FROM flows WHERE id = 1").await;
@@ -417,7 +417,7 @@ async fn a_lost_answer_about_a_deleted_flow_makes_no_dead_letter_twice(test: Tes
     assert_eq!(lane.setup.count("SELECT COUNT(*) FROM dead_letters").await, 10);
 }
 
-async fn a_catch_up_whose_commit_did_not_take_place_is_done_again(test: TestDatabase) {
+async fn failed_catch_up_commit_is_retried(test: TestDatabase) {
     let _scenario = FailScenario::setup();
     let mut lane = Lane::with_a_lagging_flow(test).await;
     fail::cfg("commit-not-sent", "1*return").unwrap();

@@ -55,7 +55,7 @@ fn mysql(sequence: u8, command: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn bytes_pass_both_ways_and_so_does_the_end_of_each() {
+fn proxy_passes_bytes_and_ends() {
     let mut pair = pair(Proxy::to);
     pair.client.write_all(b"there").unwrap();
     assert_eq!(read(&mut pair.server, 5), b"there");
@@ -70,7 +70,7 @@ fn bytes_pass_both_ways_and_so_does_the_end_of_each() {
 }
 
 #[test]
-fn a_cut_is_an_end_in_order_or_a_reset_for_both_sides() {
+fn cut_is_orderly_or_reset() {
     for (how, in_order) in [(How::Fin, true), (How::Rst, false)] {
         let mut pair = pair(Proxy::to);
         pair.client.write_all(b"x").unwrap();
@@ -93,7 +93,7 @@ fn a_closed_port_refuses_and_takes_again() {
 }
 
 #[test]
-fn a_stalled_way_keeps_bytes_and_the_end_while_the_other_way_goes_on() {
+fn stalled_way_holds_bytes_other_goes_on() {
     let mut pair = pair(Proxy::to);
     pair.proxy.stall(Way::ToServer);
     pair.client.write_all(b"kept").unwrap();
@@ -108,7 +108,7 @@ fn a_stalled_way_keeps_bytes_and_the_end_while_the_other_way_goes_on() {
 }
 
 #[test]
-fn a_half_closed_way_ends_and_the_other_goes_on() {
+fn half_closed_way_spares_the_other() {
     let mut pair = pair(Proxy::to);
     pair.proxy.half_close(Way::ToServer);
     assert_eq!(read_to_end(&mut pair.server), (vec![], true));
@@ -143,7 +143,7 @@ fn exactly_the_chosen_number_of_bytes_passes() {
 }
 
 #[test]
-fn the_nth_packet_of_a_type_is_met_however_the_stream_is_cut_into_pieces() {
+fn nth_packet_is_found_in_any_fragments() {
     let mut pair = pair(Proxy::to_mqtt);
     let before = pair.proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), 2).before(Act::Cut(How::Fin));
     let stream = [&PUBLISH[..], &PUBACK, &PUBLISH, &PUBACK, &PUBLISH].concat();
@@ -156,7 +156,7 @@ fn the_nth_packet_of_a_type_is_met_however_the_stream_is_cut_into_pieces() {
 }
 
 #[test]
-fn every_packet_with_a_filter_ends_its_connection_until_that_is_disarmed() {
+fn armed_filter_ends_connections_until_disarmed() {
     // SUBSCRIBE and UNSUBSCRIBE of `bad` under the packet identifier 1.
     let packets = [&b"\x82\x08\0\x01\0\x03bad\x01"[..], b"\xA2\x07\0\x01\0\x03bad"];
     let other = b"\xA2\x08\0\x01\0\x04good";
@@ -173,7 +173,7 @@ fn every_packet_with_a_filter_ends_its_connection_until_that_is_disarmed() {
 }
 
 #[test]
-fn after_a_packet_means_that_it_was_passed_on() {
+fn after_packet_means_passed_on() {
     let mut pair = pair(Proxy::to_mqtt);
     let after = pair.proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), 1).after(Act::Stall);
     pair.client.write_all(&[&PUBACK[..], &PUBLISH].concat()).unwrap();
@@ -186,7 +186,7 @@ fn after_a_packet_means_that_it_was_passed_on() {
 }
 
 #[test]
-fn the_answer_to_a_statement_is_swallowed_with_the_connection() {
+fn statement_answer_is_swallowed_with_connection() {
     let mut pair = pair(Proxy::to_mysql);
     let cut = pair.proxy.at(Sign::Statement("commit"), 2).after(Act::CutAtAnswer);
     let (commit, done) = (mysql(0, 3, b"COMMIT"), mysql(1, 0, b""));
@@ -217,7 +217,7 @@ fn an_answer_is_held_until_it_may_flow() {
 }
 
 #[test]
-fn a_prepared_statement_is_known_by_its_text_when_it_is_executed() {
+fn prepared_statement_is_known_by_text() {
     let mut pair = pair(Proxy::to_mysql);
     let sign = Sign::Statement("INSERT INTO data");
     let met = pair.proxy.at(sign, 1).before(Act::Cut(How::Rst));
@@ -241,7 +241,7 @@ fn postgres(kind: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_statement_to_postgresql_is_known_by_its_text_when_it_is_executed() {
+fn postgres_statement_is_known_by_text() {
     let mut pair = pair(Proxy::to_postgres);
     let met = pair.proxy.at(Sign::Statement("INSERT INTO data"), 1).before(Act::Cut(How::Rst));
     // The question for TLS and what introduces the client have no type.

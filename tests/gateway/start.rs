@@ -23,7 +23,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn wrong_settings_end_every_command_with_one_error_and_exit_code_2() {
+fn wrong_settings_exit_with_code_2() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(".env"), "DB_HOST=db\nDB_PORT=many\nDB_PASSWORD=s3cret\n").unwrap();
     for arguments in [&[][..], &["run"], &["check"], &["migrate"]] {
@@ -54,7 +54,7 @@ fn people_read_a_problem_a_line() {
 }
 
 #[test]
-fn a_log_directory_that_cannot_be_written_ends_the_start_with_exit_code_1() {
+fn unwritable_log_directory_exits_with_code_1() {
     let dir = tempfile::tempdir().unwrap();
     let output = gateway(dir.path(), &["run"], &[DATABASE, &[("LOG_DIR", "/proc/none")]].concat());
     assert_eq!(output.status.code(), Some(1));

@@ -46,7 +46,7 @@ fn every_test_that_catches_a_mutation_exists() {
 }
 
 #[test]
-fn the_document_lists_every_mutation_with_its_tests_and_no_other() {
+fn reliability_page_lists_every_mutation() {
     let document = read(&root().join("docs/RELIABILITY.md"));
     let section = document.split("\n## Mutations\n").nth(1).expect("the section about mutations");
     let section = section.split("\n## ").next().unwrap();

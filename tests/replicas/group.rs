@@ -38,7 +38,7 @@ fn a_group_goes_through_all_of_it(backend: Backend, published_in_all: u64) {
 }
 
 #[test]
-fn members_are_killed_added_and_ended_for_good_and_nothing_is_lost() {
+fn changing_group_loses_nothing() {
     for backend in SERVERS {
         a_group_goes_through_all_of_it(backend, 6_000);
     }
@@ -46,7 +46,7 @@ fn members_are_killed_added_and_ended_for_good_and_nothing_is_lost() {
 
 #[test]
 #[ignore = "takes minutes; REPLICAS_MESSAGES says how many messages"]
-fn members_are_killed_added_and_ended_for_good_among_very_many_messages() {
+fn changing_group_loses_nothing_at_volume() {
     a_group_goes_through_all_of_it(Backend::MariaDb, many_messages());
 }
 
@@ -64,7 +64,7 @@ fn members_on_sqlite_take_turns() {
 }
 
 #[test]
-fn a_flow_that_is_shared_by_its_topic_stays_as_it_is() {
+fn explicitly_shared_flow_stays_unchanged() {
     let fleet = Fleet::with_flows(1);
     let world = &fleet.world;
     let own = format!("$share/own/{}", world.topic("other"));
@@ -80,7 +80,7 @@ fn a_flow_that_is_shared_by_its_topic_stays_as_it_is() {
 
 /// A server that has become a standby may keep the sessions that it has: the registry's one goes to the new primary.
 #[test]
-fn a_member_whose_session_is_read_only_tells_of_itself_by_a_new_one() {
+fn member_with_read_only_session_reconnects() {
     let fleet = Fleet::on(Backend::Postgres, 1);
     let (sql, mut member) = (&fleet.world.sql, fleet.group(1).remove(0));
     member.set(&[("RUST_LOG", "info,mqtt_gateway::actors::registry=debug")]);

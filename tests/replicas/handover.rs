@@ -41,7 +41,7 @@ fn ends(fleet: &Fleet, stream: Stream, mut shards: Vec<Replica>, begun: u64, ove
 const UNDER_WAY: u64 = BURST;
 
 #[test]
-fn a_new_shard_takes_its_flows_when_the_last_of_the_others_counts_as_it_does() {
+fn new_shard_waits_for_agreeing_counts() {
     let fleet = fleet();
     let mut all = fleet.shards(3);
     for shard in &mut all[..2] {
@@ -61,7 +61,7 @@ fn a_new_shard_takes_its_flows_when_the_last_of_the_others_counts_as_it_does() {
 }
 
 #[test]
-fn one_that_counts_more_shards_than_there_are_keeps_all_until_they_come() {
+fn shard_keeps_flows_until_others_arrive() {
     let fleet = fleet();
     let mut all = fleet.shards(3);
     all[0].is_one_of(1);
@@ -79,7 +79,7 @@ fn one_that_counts_more_shards_than_there_are_keeps_all_until_they_come() {
 }
 
 #[test]
-fn a_retirement_that_comes_before_the_smaller_count_keeps_its_flows_until_all_have_that() {
+fn early_retirement_keeps_flows_until_agreement() {
     let fleet = fleet();
     let mut all = fleet.shards(3);
     all.iter_mut().for_each(Replica::start_subscribed);
@@ -115,7 +115,7 @@ enum Order {
 
 #[test]
 #[ignore = "takes minutes and measures"]
-fn how_many_messages_are_twice_when_the_count_changes() {
+fn how_many_messages_are_twice_at_handover() {
     for order in [Order::AtOnce, Order::InSteps] {
         more(1, order);
         more(2, order);

@@ -7,7 +7,7 @@ use test_support::scripted_broker::ScriptedBroker;
 use test_support::world::text_of;
 
 #[test]
-fn settings_by_which_replicas_would_disturb_each_other_are_refused() {
+fn conflicting_replica_settings_are_refused() {
     let fleet = Fleet::with_flows(1);
     let cases: [(&[(&str, &str)], &str); 3] = [
         (&[("SHARED_GROUP", "g"), ("SHARD_COUNT", "2"), ("SHARD_INDEX", "0")], "SHARD_COUNT is 2"),
@@ -22,7 +22,7 @@ fn settings_by_which_replicas_would_disturb_each_other_are_refused() {
 }
 
 #[test]
-fn replicas_that_take_the_same_shard_or_count_otherwise_say_so() {
+fn conflicting_shards_are_reported() {
     let fleet = Fleet::with_flows(2);
     let mut shards = fleet.shards(3);
     shards[2].set(&[("SHARD_COUNT", "5")]);
@@ -59,13 +59,13 @@ fn is_not_subscribed_in_a_group(broker: &ScriptedBroker, connacks: &[&[u8]]) {
 const DISCONNECT: u8 = 0xE0;
 
 #[test]
-fn a_broker_that_says_that_it_shares_nothing_gets_no_shared_subscription() {
+fn broker_without_sharing_is_not_subscribed() {
     // Property 42, Shared Subscription Available: no.
     is_not_subscribed_in_a_group(&ScriptedBroker::new(), &[&[0x20, 5, 0, 0, 2, 42, 0]]);
 }
 
 #[test]
-fn an_old_broker_that_may_take_a_shared_subscription_for_a_topic_gets_none() {
+fn mqtt_3_broker_is_not_subscribed_in_group() {
     let wrong_version: &[u8] = &[0x20, 3, 0, 0x84, 0];
     is_not_subscribed_in_a_group(&ScriptedBroker::new(), &[wrong_version, &[0x20, 2, 0, 0]]);
 }

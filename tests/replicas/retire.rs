@@ -32,7 +32,7 @@ fn is_long_silent(fleet: &Fleet, name: &str) {
 }
 
 #[test]
-fn what_the_broker_keeps_for_a_member_that_is_gone_comes_only_by_retiring_it() {
+fn retiring_drains_the_lost_session() {
     let fleet = Fleet::with_flows(2);
     let mut members = fleet.group(2);
     members.iter_mut().for_each(Replica::start_subscribed);
@@ -51,7 +51,7 @@ fn what_the_broker_keeps_for_a_member_that_is_gone_comes_only_by_retiring_it() {
 }
 
 #[test]
-fn retiring_a_shard_waits_until_others_have_its_flows() {
+fn retirement_waits_for_handover() {
     let fleet = Fleet::with_flows(6);
     let mut shards = fleet.shards(2);
     shards.iter_mut().for_each(Replica::start_subscribed);
@@ -77,7 +77,7 @@ fn retiring_a_shard_waits_until_others_have_its_flows() {
 }
 
 #[test]
-fn a_retirement_that_is_killed_is_repeated_and_loses_nothing() {
+fn killed_retirement_can_be_repeated() {
     let fleet = Fleet::with_flows(4);
     let mut members = fleet.group(2);
     members.iter_mut().for_each(Replica::start_subscribed);
@@ -106,7 +106,7 @@ fn a_retirement_that_is_killed_is_repeated_and_loses_nothing() {
 }
 
 #[test]
-fn only_the_last_one_is_retired_without_another_and_only_when_told_so() {
+fn last_replica_is_retired_only_on_request() {
     let fleet = Fleet::with_flows(2);
     let mut alone = fleet.replica(0, &[]);
     alone.start_subscribed();
@@ -121,7 +121,7 @@ fn only_the_last_one_is_retired_without_another_and_only_when_told_so() {
 }
 
 #[test]
-fn a_survivor_that_nobody_knew_of_makes_itself_known_to_a_retirement_that_was_refused() {
+fn unknown_survivor_appears_after_refused_retirement() {
     let fleet = Fleet::with_flows(2);
     let mut shards = fleet.shards(2);
     shards.iter_mut().for_each(Replica::start_subscribed);
@@ -144,7 +144,7 @@ fn a_survivor_that_nobody_knew_of_makes_itself_known_to_a_retirement_that_was_re
 }
 
 #[test]
-fn a_gateway_alone_hands_all_over_to_a_group_and_is_gone() {
+fn single_gateway_hands_over_to_group() {
     let fleet = Fleet::with_flows(4);
     let mut alone = fleet.replica(9, &[]);
     alone.start_subscribed();
@@ -161,7 +161,7 @@ fn a_gateway_alone_hands_all_over_to_a_group_and_is_gone() {
 }
 
 #[test]
-fn a_replica_that_runs_or_has_no_inbox_is_not_retired() {
+fn running_or_inboxless_replica_is_not_retired() {
     let fleet = Fleet::with_flows(1);
     let mut alone = fleet.replica(0, &[]);
     alone.start_subscribed();
@@ -175,7 +175,7 @@ fn a_replica_that_runs_or_has_no_inbox_is_not_retired() {
 }
 
 #[test]
-fn what_a_replica_has_left_is_not_brought_into_a_database_file_that_is_not_there() {
+fn retirement_creates_no_database_file() {
     let fleet = Fleet::on(Backend::Sqlite, 1);
     let mut alone = fleet.replica(0, &[]);
     alone.start_subscribed();
@@ -189,7 +189,7 @@ fn what_a_replica_has_left_is_not_brought_into_a_database_file_that_is_not_there
 }
 
 #[test]
-fn a_replica_that_runs_with_another_inbox_is_not_retired_until_it_has_been_silent() {
+fn replica_with_other_inbox_must_be_silent() {
     let fleet = Fleet::with_flows(2);
     let mut shards = fleet.shards(2);
     shards.iter_mut().for_each(Replica::start_subscribed);
@@ -219,7 +219,7 @@ fn a_replica_that_runs_with_another_inbox_is_not_retired_until_it_has_been_silen
 }
 
 #[test]
-fn what_each_of_several_brokers_keeps_is_taken_one_after_the_other() {
+fn retirement_drains_every_broker() {
     let fleet = Fleet::with_flows(4);
     let second = Broker::with(&BrokerOptions { verbose: false, ..BrokerOptions::default() });
     fleet.world.add_server("127.0.0.1", Some(second.address.port()), Some(false), Some(false));
@@ -249,7 +249,7 @@ fn what_each_of_several_brokers_keeps_is_taken_one_after_the_other() {
 
 /// The first broker has nothing to hand over, and the others do not know yet that they are to take the flows.
 #[test]
-fn what_another_broker_holds_stays_subscribed_until_others_have_the_flows() {
+fn other_brokers_stay_subscribed_until_handover() {
     let fleet = Fleet::with_flows(6);
     let second = Broker::with(&BrokerOptions { verbose: false, ..BrokerOptions::default() });
     fleet.world.add_server("127.0.0.1", Some(second.address.port()), Some(true), Some(true));
@@ -285,7 +285,7 @@ fn what_another_broker_holds_stays_subscribed_until_others_have_the_flows() {
 }
 
 #[test]
-fn a_broker_that_is_out_of_reach_is_named_and_what_the_others_keep_is_taken() {
+fn unreachable_broker_is_named_others_drained() {
     for it_comes_first in [false, true] {
         let fleet = Fleet::with_flows(1);
         // Nobody listens there.
@@ -310,7 +310,7 @@ fn a_broker_that_is_out_of_reach_is_named_and_what_the_others_keep_is_taken() {
 }
 
 #[test]
-fn a_replica_whose_inbox_is_lost_is_retired_while_devices_publish() {
+fn inboxless_replica_retires_under_load() {
     let fleet = Fleet::with_flows(4);
     let mut shards = fleet.shards(2);
     shards.iter_mut().for_each(Replica::start_subscribed);
@@ -336,7 +336,7 @@ fn a_replica_whose_inbox_is_lost_is_retired_while_devices_publish() {
 }
 
 #[test]
-fn what_no_book_tells_of_is_unsubscribed_before_the_rest_is_taken() {
+fn unrecorded_filters_are_unsubscribed_first() {
     for is_a_group in [true, false] {
         let fleet = Fleet::with_flows(4);
         let mut replicas = if is_a_group { fleet.group(2) } else { fleet.shards(2) };
@@ -381,7 +381,7 @@ fn gone_while_a_hundred_come(fleet: &Fleet) -> (Replica, Proxy) {
 
 /// MQTT 3.1.1 lets a broker answer so to a PUBLISH that it does not allow.
 #[test]
-fn a_broker_that_ends_the_connection_over_the_mark_is_heard_until_it_is_silent() {
+fn retirement_without_marker_drains_until_silence() {
     let fleet = Fleet::with_flows(1);
     let (alone, proxy) = gone_while_a_hundred_come(&fleet);
     let publish = Sign::Packet(Way::ToServer, Mqtt::Publish);
@@ -396,7 +396,7 @@ fn a_broker_that_ends_the_connection_over_the_mark_is_heard_until_it_is_silent()
 
 /// What the broker has would be gone with the session.
 #[test]
-fn a_connection_that_stands_still_is_not_taken_for_a_broker_that_has_nothing_more() {
+fn stalled_connection_is_not_end_of_messages() {
     let fleet = Fleet::with_flows(1);
     let (alone, proxy) = gone_while_a_hundred_come(&fleet);
     // The mark.
@@ -411,7 +411,7 @@ fn a_connection_that_stands_still_is_not_taken_for_a_broker_that_has_nothing_mor
 }
 
 #[test]
-fn a_worker_that_panics_while_the_inbox_of_a_retired_replica_is_drained_is_replaced() {
+fn worker_panic_during_retirement_is_replaced() {
     let fleet = Fleet::with_flows(1);
     let mut alone = fleet.replica(0, &[]);
     alone.start_subscribed();

@@ -21,7 +21,7 @@ fn roll(fleet: &Fleet, mut replicas: Vec<Replica>) -> u64 {
 }
 
 #[test]
-fn a_rolling_restart_of_three_shards_is_invisible_in_the_data() {
+fn rolling_shard_restart_is_exactly_once() {
     let fleet = Fleet::with_flows(FLOWS);
     let published = roll(&fleet, fleet.shards(3));
     let verdict = fleet.judge(published);
@@ -30,7 +30,7 @@ fn a_rolling_restart_of_three_shards_is_invisible_in_the_data() {
 }
 
 #[test]
-fn a_rolling_restart_of_a_group_of_three_loses_and_doubles_nothing() {
+fn rolling_group_restart_is_exactly_once() {
     let fleet = Fleet::with_flows(FLOWS);
     let published = roll(&fleet, fleet.group(3));
     assert_eq!(fleet.judge(published).twice(&fleet), (0, 0));

@@ -12,7 +12,7 @@ const FLOWS: usize = 4;
 const WAITING: u64 = 10_000;
 
 #[test]
-fn what_the_broker_holds_of_a_topic_is_also_for_the_flows_that_have_left_it() {
+fn queued_messages_reach_moved_flows() {
     let fleet = Fleet::of_topics(Backend::MariaDb, FLOWS, 1);
     let proxy = Proxy::to_mqtt(fleet.world.broker.address);
     fleet.world.reach_broker_at(proxy.address());
@@ -53,7 +53,7 @@ fn all_is_there(fleet: &Fleet, mut shards: Vec<Replica>) -> (usize, usize) {
 
 /// It has the topic for flows of its own, and nothing for the others.
 #[test]
-fn a_shard_that_is_started_again_leaves_the_flows_of_its_topic_that_others_have() {
+fn restarted_shard_leaves_flows_of_others() {
     let fleet = Fleet::of_topics(Backend::MariaDb, FLOWS, 1);
     let mut shards = fleet.shards(2);
     shards.iter_mut().for_each(Replica::start_subscribed);

@@ -72,7 +72,7 @@ fn settled(fleet: &Fleet, stream: &test_support::stream::Stream) -> u64 {
 }
 
 #[test]
-fn one_shard_becomes_four_and_four_become_two_and_nothing_is_lost() {
+fn resharding_loses_nothing() {
     for backend in SERVERS {
         shards_come_and_go(backend, 5_000);
     }
@@ -80,7 +80,7 @@ fn one_shard_becomes_four_and_four_become_two_and_nothing_is_lost() {
 
 #[test]
 #[ignore = "takes minutes; REPLICAS_MESSAGES says how many messages"]
-fn one_shard_becomes_four_and_four_become_two_among_very_many_messages() {
+fn resharding_loses_nothing_at_volume() {
     shards_come_and_go(Backend::MariaDb, many_messages());
 }
 
@@ -103,7 +103,7 @@ fn every_flow_is_subscribed_by_one_shard() {
 }
 
 #[test]
-fn a_flow_that_moves_stays_subscribed_until_its_new_shard_is_there() {
+fn moving_flow_stays_subscribed_until_handover() {
     let fleet = Fleet::with_flows(FLOWS);
     let mut shards = fleet.shards(2);
     shards[0].is_one_of(1);
@@ -130,7 +130,7 @@ fn a_flow_that_moves_stays_subscribed_until_its_new_shard_is_there() {
 }
 
 #[test]
-fn a_group_becomes_shards_and_shards_become_a_group_and_nothing_is_lost() {
+fn group_and_shards_convert_without_loss() {
     let fleet = Fleet::with_flows(FLOWS);
     let mut replicas = fleet.group(2);
     replicas.iter_mut().for_each(Replica::start_subscribed);

@@ -107,7 +107,7 @@ fn flows(batch: &Batch) -> Vec<FlowId> {
 }
 
 #[test]
-fn every_message_goes_once_to_the_lane_of_each_of_its_flows() {
+fn messages_reach_each_lane_once() {
     let setup = Setup::new(&["a/#", "a/+", "b"], 5);
     for n in 0..20 {
         setup.publish(if n % 3 == 0 { "b" } else { "a/x" }, 1);
@@ -133,7 +133,7 @@ fn every_message_goes_once_to_the_lane_of_each_of_its_flows() {
 }
 
 #[test]
-fn an_unreadable_message_is_answered_for_once_also_when_its_copy_was_held_back() {
+fn held_back_copy_is_rejected_once() {
     let setup = Setup::new(&["t"], 1);
     for _ in 0..3 {
         setup.log.append("t", "garbage", &[7], 0);
@@ -151,7 +151,7 @@ fn an_unreadable_message_is_answered_for_once_also_when_its_copy_was_held_back()
 }
 
 #[test]
-fn an_unreadable_message_is_answered_for_once_also_when_a_flow_came_back_between_its_copies() {
+fn rejoined_flow_rejects_copy_once() {
     let setup = Setup::new(&["t"], 9);
     let mut cursor = setup.cursor(0);
     let first = setup.log.append("t", "garbage", &[7], 0);
@@ -172,7 +172,7 @@ fn an_unreadable_message_is_answered_for_once_also_when_a_flow_came_back_between
 }
 
 #[test]
-fn an_idle_lane_follows_and_says_so_when_asked() {
+fn idle_lane_reports_offset_on_request() {
     let setup = Setup::new(&["t"], 5);
     let mut cursor = setup.cursor(1);
     setup.publish("t", 1);
@@ -189,7 +189,7 @@ fn an_idle_lane_follows_and_says_so_when_asked() {
 }
 
 #[test]
-fn a_batch_comes_with_whether_it_is_all_that_the_lane_has_to_do() {
+fn batch_says_if_lane_is_done() {
     let setup = Setup::new(&["t", "-", "t"], 4);
     setup.publish("t", 3);
     let mut cursor = setup.cursor(0);
@@ -207,7 +207,7 @@ fn a_batch_comes_with_whether_it_is_all_that_the_lane_has_to_do() {
 }
 
 #[test]
-fn a_lane_that_was_taken_over_begins_where_sql_stands_and_ignores_older_replies() {
+fn takeover_starts_at_sql_position() {
     let setup = Setup::new(&["t"], 5);
     setup.publish("t", 3);
     let mut cursor = setup.cursor(0);
@@ -226,7 +226,7 @@ fn a_lane_that_was_taken_over_begins_where_sql_stands_and_ignores_older_replies(
 }
 
 #[test]
-fn a_lane_whose_row_was_deleted_opens_in_an_epoch_that_began_again() {
+fn deleted_lane_row_restarts_epochs() {
     let setup = Setup::new(&["t"], 5);
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
@@ -243,7 +243,7 @@ fn a_lane_whose_row_was_deleted_opens_in_an_epoch_that_began_again() {
 }
 
 #[test]
-fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
+fn deferred_flow_catches_up_beside_lane() {
     let setup = Setup::new(&["t", "-", "t"], 4);
     setup.publish("t", 2);
     let mut cursor = setup.cursor(0);
@@ -282,7 +282,7 @@ fn a_flow_left_behind_catches_up_by_itself_while_its_lane_goes_on() {
 }
 
 #[test]
-fn what_the_lane_looked_at_without_a_flow_is_looked_at_again_when_the_flow_is_back() {
+fn rejoined_flow_rescans_its_records() {
     let setup = Setup::new(&["t"], 9);
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
@@ -328,7 +328,7 @@ fn lane_and_lagging_flows_take_turns() {
 }
 
 #[test]
-fn beyond_half_the_inbox_nobody_new_is_left_behind_and_those_who_lag_go_on() {
+fn half_full_inbox_defers_no_more_flows() {
     assert!(max_lagging(50, 100) > 0);
     let mut setup = Setup::new(&["t", "-", "t"], 9);
     setup.max_lagging = max_lagging(51, 100);
@@ -343,7 +343,7 @@ fn beyond_half_the_inbox_nobody_new_is_left_behind_and_those_who_lag_go_on() {
 }
 
 #[test]
-fn a_lane_is_drained_although_a_flow_of_it_lags() {
+fn lane_drains_despite_lagging_flow() {
     let setup = Setup::new(&["t"], 9);
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
@@ -372,7 +372,7 @@ fn a_lane_taken_over_knows_which_flows_lag() {
 }
 
 #[test]
-fn what_was_gathered_before_the_disk_failed_is_not_passed_over() {
+fn gathered_records_survive_disk_failure() {
     const MESSAGES: usize = 100;
     let setup = Setup::new(&["t"], 1_000);
     let directory = tempfile::tempdir().unwrap();

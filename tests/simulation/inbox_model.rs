@@ -294,7 +294,7 @@ fn len(path: &Path) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
     #[test]
-    fn nothing_acknowledged_and_undamaged_is_lost_order_is_kept_and_no_offset_comes_twice(
+    fn inbox_matches_the_model(
         steps in prop::collection::vec(step(), 1..120)
     ) {
         let mut world = World::new();

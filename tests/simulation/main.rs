@@ -40,7 +40,7 @@ const RUNS: u32 = 2_000;
 const REGRESSIONS: &str = "tests/simulation/regressions.txt";
 
 #[test]
-fn each_message_counts_once_for_each_flow_and_nothing_needed_is_released_whatever_fails() {
+fn simulated_failures_are_exactly_once() {
     let runs = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(RUNS);
     let mut runner = TestRunner::new(Config {
         cases: runs,

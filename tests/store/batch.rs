@@ -12,30 +12,30 @@ use mqtt_gateway::store::{
 };
 
 on_every_database! {
-    messages_are_numbered_in_order_and_the_lane_moves_with_them
-    what_was_made_ready_for_a_batch_sees_what_was_written_since
-    a_batch_over_many_flows_numbers_each_by_itself
+    messages_are_numbered_in_order
+    prepared_transaction_sees_later_writes
+    flows_of_a_batch_are_numbered_separately
     a_batch_of_an_older_epoch_is_void
-    an_epoch_is_not_given_again_when_the_row_goes_back
-    a_batch_that_is_in_sql_already_is_not_done_again
-    poison_is_put_aside_and_all_others_are_stored
-    poison_of_one_flow_does_not_touch_the_same_message_of_another
-    an_outage_keeps_the_batch_until_the_database_is_mended
-    a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody
-    messages_of_disabled_and_deleted_flows_become_dead_letters
-    a_flow_at_its_maximum_is_refused_before_numbering
-    a_message_of_too_many_rows_is_stored_for_its_first_flows_alone
-    a_post_is_numbered_and_put_into_the_outbox
-    an_outbox_at_its_bound_turns_messages_into_dead_letters
+    epoch_rises_after_row_rollback
+    committed_batch_is_not_repeated
+    poison_becomes_dead_letter_others_stored
+    poison_is_decided_per_flow
+    outage_keeps_batch_until_recovery
+    rejecting_every_row_is_an_outage
+    disabled_and_deleted_flows_get_dead_letters
+    exhausted_flow_is_rejected_before_numbering
+    message_over_row_limit_serves_first_flows
+    post_is_numbered_and_queued
+    full_outbox_makes_dead_letters
     an_unreadable_payload_is_answered_for_once
     the_batch_of_one_does_the_same
 }
 
 on_every_server! {
-    flows_locked_elsewhere_hold_up_only_those_who_need_them
+    locked_flows_block_only_their_batches
 }
 
-async fn flows_locked_elsewhere_hold_up_only_those_who_need_them(test: TestDatabase) {
+async fn locked_flows_block_only_their_batches(test: TestDatabase) {
     const LOCKED: FlowId = 41;
     let setup = Setup::new(test).await;
     for flow in 1..=LOCKED {
@@ -82,7 +82,7 @@ fn a_lane_that_outlives_its_runtime_ends_quietly() {
     }
 }
 
-async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestDatabase) {
+async fn messages_are_numbered_in_order(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     setup.test.execute("UPDATE flows SET last_msg_id = 41").await;
@@ -107,7 +107,7 @@ async fn messages_are_numbered_in_order_and_the_lane_moves_with_them(test: TestD
     assert_eq!(setup.lane_offset().await, batch.next.cast_signed());
 }
 
-async fn what_was_made_ready_for_a_batch_sees_what_was_written_since(test: TestDatabase) {
+async fn prepared_transaction_sees_later_writes(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
@@ -125,7 +125,7 @@ async fn what_was_made_ready_for_a_batch_sees_what_was_written_since(test: TestD
     assert_eq!(setup.lane_offset().await, second.next.cast_signed());
 }
 
-async fn a_batch_over_many_flows_numbers_each_by_itself(test: TestDatabase) {
+async fn flows_of_a_batch_are_numbered_separately(test: TestDatabase) {
     const FLOWS: i64 = 700;
     let setup = Setup::new(test).await;
     for flow in 1..=FLOWS {
@@ -160,7 +160,7 @@ async fn a_batch_of_an_older_epoch_is_void(test: TestDatabase) {
     assert_eq!(setup.count("SELECT COUNT(*) FROM flows WHERE last_msg_id IS NOT NULL").await, 0);
 }
 
-async fn an_epoch_is_not_given_again_when_the_row_goes_back(test: TestDatabase) {
+async fn epoch_rises_after_row_rollback(test: TestDatabase) {
     let setup = Setup::new(test).await;
     let mut lane = setup.lane();
     let first = lane.open(&setup.observer).await.position;
@@ -170,7 +170,7 @@ async fn an_epoch_is_not_given_again_when_the_row_goes_back(test: TestDatabase) 
     assert!(after.epoch > before.epoch, "{before:?}, {after:?}");
 }
 
-async fn a_batch_that_is_in_sql_already_is_not_done_again(test: TestDatabase) {
+async fn committed_batch_is_not_repeated(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
@@ -185,7 +185,7 @@ async fn a_batch_that_is_in_sql_already_is_not_done_again(test: TestDatabase) {
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 1);
 }
 
-async fn poison_is_put_aside_and_all_others_are_stored(test: TestDatabase) {
+async fn poison_becomes_dead_letter_others_stored(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     setup.refuse_the_value("poison").await;
@@ -214,7 +214,7 @@ async fn poison_is_put_aside_and_all_others_are_stored(test: TestDatabase) {
     assert_eq!(messages, 600, "what was tried again counts once");
 }
 
-async fn poison_of_one_flow_does_not_touch_the_same_message_of_another(test: TestDatabase) {
+async fn poison_is_decided_per_flow(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("STORES", "STORE_DB").await;
     setup.flow("POSTS", "POST_ENDPOINT").await;
@@ -230,7 +230,7 @@ async fn poison_of_one_flow_does_not_touch_the_same_message_of_another(test: Tes
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters WHERE flow_id = 1").await, 1);
 }
 
-async fn an_outage_keeps_the_batch_until_the_database_is_mended(test: TestDatabase) {
+async fn outage_keeps_batch_until_recovery(test: TestDatabase) {
     let setup = Arc::new(Setup::new(test).await);
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
@@ -253,7 +253,7 @@ async fn an_outage_keeps_the_batch_until_the_database_is_mended(test: TestDataba
     assert_eq!(setup.observer.committed(), [(10, 10 * r#"{"a":1}"#.len())], "messages and bytes, once");
 }
 
-async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: TestDatabase) {
+async fn rejecting_every_row_is_an_outage(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     let mut lane = setup.lane();
@@ -274,7 +274,7 @@ async fn a_rule_that_refuses_every_row_is_an_outage_and_buries_nobody(test: Test
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 3);
 }
 
-async fn a_message_of_too_many_rows_is_stored_for_its_first_flows_alone(test: TestDatabase) {
+async fn message_over_row_limit_serves_first_flows(test: TestDatabase) {
     let mut setup = Setup::new(test).await;
     setup.rules = Arc::new(setup.rules_with(|rules| rules.max_rows_per_message = 5));
     for (code, action) in [
@@ -306,7 +306,7 @@ async fn a_message_of_too_many_rows_is_stored_for_its_first_flows_alone(test: Te
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 2 * 2 + 4 + 2 * 2);
 }
 
-async fn messages_of_disabled_and_deleted_flows_become_dead_letters(test: TestDatabase) {
+async fn disabled_and_deleted_flows_get_dead_letters(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("DISABLED", "STORE_DB").await;
     setup.flow("NULL", "POST_ENDPOINT").await;
@@ -352,7 +352,7 @@ fn rejections(outcome: &BatchOutcome) -> Vec<String> {
     words.collect()
 }
 
-async fn a_flow_at_its_maximum_is_refused_before_numbering(test: TestDatabase) {
+async fn exhausted_flow_is_rejected_before_numbering(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     let maximum = setup.rules.processing.limits.max_message_id;
@@ -369,7 +369,7 @@ async fn a_flow_at_its_maximum_is_refused_before_numbering(test: TestDatabase) {
     assert_eq!(reason, "counter_exhausted");
 }
 
-async fn a_post_is_numbered_and_put_into_the_outbox(test: TestDatabase) {
+async fn post_is_numbered_and_queued(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "POST_ENDPOINT").await;
     let mut lane = setup.lane();
@@ -389,7 +389,7 @@ async fn a_post_is_numbered_and_put_into_the_outbox(test: TestDatabase) {
     assert_eq!(setup.count("SELECT COUNT(*) FROM data").await, 0);
 }
 
-async fn an_outbox_at_its_bound_turns_messages_into_dead_letters(test: TestDatabase) {
+async fn full_outbox_makes_dead_letters(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "POST_ENDPOINT").await;
     let mut lane = setup.lane();

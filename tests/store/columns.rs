@@ -12,17 +12,17 @@ use mqtt_gateway::store::{
 };
 
 on_every_database! {
-    a_flag_is_set_for_every_value_but_0_and_null
-    a_broker_flag_is_set_for_every_value_but_0_and_null
-    tables_as_the_gateway_makes_them_pass_the_check
+    nonzero_flow_flag_is_set
+    nonzero_broker_flag_is_set
+    own_tables_pass_the_check
     dead_letters_are_counted_by_their_ids
 }
 
 on_every_server! {
     integers_of_any_width_and_sign_are_read
-    a_locked_flow_with_a_narrow_key_holds_up_no_other
+    locked_narrow_key_blocks_no_other_flow
     a_column_of_a_wrong_type_is_named
-    a_user_who_may_not_insert_brokers_migrates_where_there_is_one
+    migration_with_broker_needs_no_insert_right
 }
 
 /// Changes the type of a column. `SQLite` keeps any value in any column.
@@ -73,7 +73,7 @@ async fn retype_flag(test: &TestDatabase, table: &str, column: &str, kind: &str)
     }
 }
 
-async fn a_flag_is_set_for_every_value_but_0_and_null(test: TestDatabase) {
+async fn nonzero_flow_flag_is_set(test: TestDatabase) {
     for (kind, values) in flags(test.dialect()) {
         let setup = Setup::new(test.another().await).await;
         retype_flag(&setup.test, "flows", "enabled", kind).await;
@@ -106,7 +106,7 @@ async fn a_flag_is_set_for_every_value_but_0_and_null(test: TestDatabase) {
     }
 }
 
-async fn a_broker_flag_is_set_for_every_value_but_0_and_null(test: TestDatabase) {
+async fn nonzero_broker_flag_is_set(test: TestDatabase) {
     for (kind, values) in flags(test.dialect()) {
         let setup = Setup::new(test.another().await).await;
         for column in ["enabled", "is_default", "tls"] {
@@ -130,7 +130,7 @@ async fn a_broker_flag_is_set_for_every_value_but_0_and_null(test: TestDatabase)
     }
 }
 
-async fn tables_as_the_gateway_makes_them_pass_the_check(test: TestDatabase) {
+async fn own_tables_pass_the_check(test: TestDatabase) {
     let database = Database::connect(test.settings(), 1).await.unwrap();
     check_tables(&database).await.unwrap();
     migrate(&database).await.unwrap();
@@ -186,7 +186,7 @@ async fn integers_of_any_width_and_sign_are_read(test: TestDatabase) {
     }
 }
 
-async fn a_locked_flow_with_a_narrow_key_holds_up_no_other(test: TestDatabase) {
+async fn locked_narrow_key_blocks_no_other_flow(test: TestDatabase) {
     for (mysql, postgres) in INTEGERS {
         let setup = with_integers(test.another().await, mysql, postgres).await;
         for flow in 1..=40 {
@@ -251,7 +251,7 @@ async fn a_value_that_sqlite_cannot_read_is_named() {
 
 /// The rows that were there are there still, which no statement can say of these engines after a failure.
 #[tokio::test]
-async fn tables_without_transactions_are_named_with_what_mends_them() {
+async fn nontransactional_tables_are_named_with_remedy() {
     for engine in ["MyISAM", "Aria"] {
         let test = TestDatabase::mariadb().await;
         test.create_sqlalchemy_tables().await;
@@ -283,7 +283,7 @@ async fn tables_without_transactions_are_named_with_what_mends_them() {
     }
 }
 
-async fn a_user_who_may_not_insert_brokers_migrates_where_there_is_one(test: TestDatabase) {
+async fn migration_with_broker_needs_no_insert_right(test: TestDatabase) {
     let database = Database::connect(test.settings(), 1).await.unwrap();
     migrate(&database).await.unwrap();
     let limited = test.create_user("s3cret").await;

@@ -16,11 +16,11 @@ on_every_database! {
     only_enabled_flows_are_loaded
     the_default_broker_comes_first_among_the_enabled
     a_broker_port_out_of_range_is_refused
-    all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_told
-    only_who_asks_for_it_reads_brokers_from_a_table_that_nobody_has_migrated
-    brokers_whose_tls_cannot_be_read_are_not_taken_for_brokers_without
-    two_who_read_and_then_write_wait_for_each_other
-    what_a_person_can_mend_is_an_outage_and_no_poison
+    enabled_brokers_load_in_order
+    unmigrated_broker_table_needs_explicit_read
+    unreadable_tls_columns_are_an_error
+    read_then_write_transactions_serialise
+    repairable_errors_are_outages
 }
 
 /// With the tables of the service that came before, and ours.
@@ -71,7 +71,7 @@ async fn the_default_broker_comes_first_among_the_enabled(test: TestDatabase) {
     assert!(matches!(error, LoadServerError::NoneEnabled), "{error}");
 }
 
-async fn all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_told(test: TestDatabase) {
+async fn enabled_brokers_load_in_order(test: TestDatabase) {
     let database = migrated(&test).await;
     test.execute(
         "DELETE FROM mqtt_servers; \
@@ -94,7 +94,7 @@ async fn all_enabled_brokers_come_in_order_and_those_that_cannot_be_used_are_tol
     assert_eq!(error.id(), Some(2), "what is wrong with the first: {error}");
 }
 
-async fn only_who_asks_for_it_reads_brokers_from_a_table_that_nobody_has_migrated(test: TestDatabase) {
+async fn unmigrated_broker_table_needs_explicit_read(test: TestDatabase) {
     test.create_sqlalchemy_tables().await;
     test.execute("INSERT INTO mqtt_servers (host, port, enabled) VALUES ('127.0.0.1', 1883, TRUE)").await;
     let database = Database::connect(test.settings(), 1).await.unwrap();
@@ -106,7 +106,7 @@ async fn only_who_asks_for_it_reads_brokers_from_a_table_that_nobody_has_migrate
 }
 
 /// The columns of the table that nobody has migrated can be read all the while.
-async fn brokers_whose_tls_cannot_be_read_are_not_taken_for_brokers_without(test: TestDatabase) {
+async fn unreadable_tls_columns_are_an_error(test: TestDatabase) {
     let database = migrated(&test).await;
     test.execute("DELETE FROM mqtt_servers").await;
     test.execute("INSERT INTO mqtt_servers (host, enabled, tls) VALUES ('encrypted', TRUE, TRUE)").await;
@@ -136,7 +136,7 @@ async fn a_broker_port_out_of_range_is_refused(test: TestDatabase) {
     assert!(matches!(error, LoadServerError::InvalidPort { port: 70_000, .. }), "{error}");
 }
 
-async fn two_who_read_and_then_write_wait_for_each_other(test: TestDatabase) {
+async fn read_then_write_transactions_serialise(test: TestDatabase) {
     let database = migrated(&test).await;
     test.execute("INSERT INTO outbox_owners VALUES ('a', '2026-01-01 00:00:00')").await;
     test.execute("INSERT INTO inbox_offsets (inbox_id, lane, epoch, next_offset) VALUES ('a', 0, 0, 0)")
@@ -160,7 +160,7 @@ async fn two_who_read_and_then_write_wait_for_each_other(test: TestDatabase) {
     assert_eq!(test.value::<i64>("SELECT epoch FROM inbox_offsets").await, 40);
 }
 
-async fn what_a_person_can_mend_is_an_outage_and_no_poison(test: TestDatabase) {
+async fn repairable_errors_are_outages(test: TestDatabase) {
     let database = migrated(&test).await;
     test.execute("INSERT INTO data (id, received_at) VALUES (1, '2026-01-01 00:00:00')").await;
     for sql in [
@@ -191,7 +191,7 @@ async fn every_mysql_session_is_set_up() {
 }
 
 #[tokio::test]
-async fn every_sqlite_connection_is_durable_and_lets_others_read() {
+async fn sqlite_connections_are_durable_and_shared() {
     let test = TestDatabase::sqlite();
     let database = Database::connect(test.settings(), 2).await.unwrap();
     let session = database.begin().await.unwrap();
@@ -207,7 +207,7 @@ async fn a_password_may_hold_any_character() {
 }
 
 #[tokio::test]
-async fn a_failed_connection_says_what_is_wrong_and_no_password() {
+async fn connection_error_hides_password() {
     let test = TestDatabase::mariadb().await;
     let DatabaseSettings::MySql { servers, name, .. } = test.settings().clone() else { unreachable!() };
     let ServerAddress { host, port } = servers.address(0).clone();
@@ -233,7 +233,7 @@ async fn a_failed_connection_says_what_is_wrong_and_no_password() {
 }
 
 #[tokio::test]
-async fn a_list_of_servers_that_cannot_be_used_is_named_whole() {
+async fn unusable_servers_are_all_named() {
     let mut settings = TestDatabase::mariadb().await.settings().clone();
     let DatabaseSettings::MySql { servers, .. } = &mut settings else { unreachable!() };
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -315,7 +315,7 @@ async fn refused_values_are_poison_on_sqlite() {
 }
 
 #[tokio::test]
-async fn a_row_locked_by_another_is_a_lock_timeout() {
+async fn locked_row_is_lock_timeout() {
     let test = TestDatabase::mariadb().await;
     let database = migrated(&test).await;
     let holder = database.begin().await.unwrap();
@@ -327,7 +327,7 @@ async fn a_row_locked_by_another_is_a_lock_timeout() {
 }
 
 #[tokio::test]
-async fn a_second_writer_on_sqlite_is_a_lock_timeout() {
+async fn second_sqlite_writer_is_lock_timeout() {
     let test = TestDatabase::sqlite();
     let database = migrated(&test).await;
     let _holder = database.begin().await.unwrap();
@@ -335,7 +335,7 @@ async fn a_second_writer_on_sqlite_is_a_lock_timeout() {
 }
 
 #[tokio::test]
-async fn of_two_in_each_others_way_one_is_told_of_a_deadlock() {
+async fn deadlock_is_reported_to_one_session() {
     let test = TestDatabase::mariadb().await;
     let database = migrated(&test).await;
     test.execute("INSERT INTO mqtt_servers (id, host) VALUES (11, 'a'), (12, 'b')").await;
@@ -359,7 +359,7 @@ async fn of_two_in_each_others_way_one_is_told_of_a_deadlock() {
 }
 
 #[tokio::test]
-async fn a_killed_connection_is_lost_and_the_next_one_is_new() {
+async fn killed_connection_is_replaced() {
     let test = TestDatabase::mariadb().await;
     let database = migrated(&test).await;
     let session = database.begin().await.unwrap();

@@ -6,10 +6,10 @@ use mqtt_gateway::store::{Database, announce, members, migrate, remove_member, t
 
 on_every_database! {
     a_member_is_heard_as_it_announced_itself
-    what_is_announced_takes_the_place_of_what_was
-    a_gateway_that_has_lost_its_inbox_is_still_one_member
+    announcement_replaces_the_former
+    new_inbox_keeps_the_member
     a_member_that_says_nothing_counts_as_dead
-    what_is_done_later_is_later_by_the_clock_of_the_database
+    member_times_follow_database_clock
 }
 
 async fn migrated(test: &TestDatabase) -> Database {
@@ -60,7 +60,7 @@ async fn a_member_is_heard_as_it_announced_itself(test: TestDatabase) {
     assert_eq!(heard(&database).await, [all[0].clone(), all[2].clone(), all[3].clone()]);
 }
 
-async fn what_is_announced_takes_the_place_of_what_was(test: TestDatabase) {
+async fn announcement_replaces_the_former(test: TestDatabase) {
     let database = migrated(&test).await;
     let before = Member {
         subscribed_at_us: Some(1_700_000_000_000_000),
@@ -73,7 +73,7 @@ async fn what_is_announced_takes_the_place_of_what_was(test: TestDatabase) {
     assert_eq!(heard(&database).await, [now]);
 }
 
-async fn a_gateway_that_has_lost_its_inbox_is_still_one_member(test: TestDatabase) {
+async fn new_inbox_keeps_the_member(test: TestDatabase) {
     let database = migrated(&test).await;
     announce(&database, &member(1, Role::ALONE)).await.unwrap();
     let anew = Member { client_id: "gateway-1".to_owned(), ..member(2, Role::ALONE) };
@@ -90,7 +90,7 @@ async fn a_member_that_says_nothing_counts_as_dead(test: TestDatabase) {
     assert!(members(&database).await.unwrap()[0].is_alive());
 }
 
-async fn what_is_done_later_is_later_by_the_clock_of_the_database(test: TestDatabase) {
+async fn member_times_follow_database_clock(test: TestDatabase) {
     let database = migrated(&test).await;
     let nothing = || async { Ok(()) };
     let ((), first) = timed(&database, nothing()).await.unwrap();

@@ -18,33 +18,33 @@ use sea_orm::ConnectionTrait;
 const OTHER_INBOX: &str = "fedcba9876543210fedcba9876543210";
 
 on_every_database! {
-    a_key_that_comes_again_takes_no_number_and_stores_nothing
-    a_key_is_known_to_the_next_batch_and_to_another_worker
-    two_gateways_that_take_the_same_messages_at_once_store_each_once
-    two_gateways_with_messages_of_many_flows_number_each_flow_without_a_gap
+    repeated_key_takes_no_id
+    keys_are_known_across_batches_and_workers
+    concurrent_gateways_store_keys_once
+    concurrent_gateways_number_without_gap
     each_flow_has_its_own_keys
-    a_message_without_a_key_is_processed_like_any_other
+    message_without_key_is_processed
     what_is_refused_leaves_its_key_free
-    poison_leaves_its_key_free_and_costs_no_other_message_its_own
-    a_key_is_free_again_after_its_time_and_not_before
-    time_counts_from_receipt_to_receipt_in_either_order
-    a_message_key_that_is_none_keeps_the_messages_as_dead_letters
+    poison_leaves_its_key_free
+    key_expires_after_its_time
+    key_age_counts_between_receipts
+    invalid_key_column_makes_dead_letters
     another_message_key_begins_anew
-    a_post_that_comes_again_is_not_put_into_the_outbox
-    a_message_that_found_the_outbox_full_keeps_its_key
+    repeated_post_is_not_queued
+    full_outbox_keeps_message_key
     many_keys_of_many_flows_are_told_apart
     the_batch_of_one_knows_keys
-    old_keys_are_forgotten_a_bit_at_a_time_and_young_ones_stay
+    old_keys_are_forgotten_in_steps
     keys_of_messages_twice_as_old_as_they_are_known_are_forgotten
 }
 
 on_every_server! {
-    forgetting_waits_for_no_row_that_it_does_not_delete
-    a_key_that_is_taken_anew_while_it_is_being_forgotten_stays_and_nobody_deadlocks
+    key_cleanup_waits_for_no_other_row
+    key_retaken_during_cleanup_stays
 }
 
 /// A scan of the table would come upon the locked row and wait.
-async fn forgetting_waits_for_no_row_that_it_does_not_delete(test: TestDatabase) {
+async fn key_cleanup_waits_for_no_other_row(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     process(&setup, (0..4).map(|n| entry(n, &format!(r#"{{"k":{n}}}"#), &[1])).collect()).await;
@@ -65,7 +65,7 @@ async fn forgetting_waits_for_no_row_that_it_does_not_delete(test: TestDatabase)
 }
 
 /// The keys are old enough to be taken anew and to be forgotten, both at once.
-async fn a_key_that_is_taken_anew_while_it_is_being_forgotten_stays_and_nobody_deadlocks(test: TestDatabase) {
+async fn key_retaken_during_cleanup_stays(test: TestDatabase) {
     const KEYS: u64 = 700;
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
@@ -124,7 +124,7 @@ fn numbers(outcome: &BatchOutcome) -> Vec<i64> {
     outcome.results.iter().map(number).collect()
 }
 
-async fn a_key_that_comes_again_takes_no_number_and_stores_nothing(test: TestDatabase) {
+async fn repeated_key_takes_no_id(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     let payloads = [r#"{"k":"a"}"#, r#"{"k":"b"}"#, r#"{"x":1,"k":"a"}"#, r#"{"k":"c"}"#, r#"{"k":"b"}"#];
@@ -141,7 +141,7 @@ async fn a_key_that_comes_again_takes_no_number_and_stores_nothing(test: TestDat
     assert_eq!(known, [1, 2, 3]);
 }
 
-async fn a_key_is_known_to_the_next_batch_and_to_another_worker(test: TestDatabase) {
+async fn keys_are_known_across_batches_and_workers(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     let mut lane = setup.lane();
@@ -158,12 +158,12 @@ async fn a_key_is_known_to_the_next_batch_and_to_another_worker(test: TestDataba
     assert_eq!(numbers(&outcome), [-1, 2]);
 }
 
-async fn two_gateways_that_take_the_same_messages_at_once_store_each_once(test: TestDatabase) {
+async fn concurrent_gateways_store_keys_once(test: TestDatabase) {
     two_gateways_take_the_same_messages(test, 1, 200).await;
 }
 
 /// More than go into one statement with the lane.
-async fn two_gateways_with_messages_of_many_flows_number_each_flow_without_a_gap(test: TestDatabase) {
+async fn concurrent_gateways_number_without_gap(test: TestDatabase) {
     two_gateways_take_the_same_messages(test, 20, 100).await;
 }
 
@@ -220,7 +220,7 @@ async fn each_flow_has_its_own_keys(test: TestDatabase) {
     assert_eq!(numbers(&process(&setup, entries).await), [1, 1, 1, -1, 2, -1]);
 }
 
-async fn a_message_without_a_key_is_processed_like_any_other(test: TestDatabase) {
+async fn message_without_key_is_processed(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     let payloads =
@@ -240,7 +240,7 @@ async fn what_is_refused_leaves_its_key_free(test: TestDatabase) {
     assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters").await, 1, "a repetition is not refused");
 }
 
-async fn poison_leaves_its_key_free_and_costs_no_other_message_its_own(test: TestDatabase) {
+async fn poison_leaves_its_key_free(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     setup.refuse_the_value("poison").await;
@@ -264,7 +264,7 @@ async fn poison_leaves_its_key_free_and_costs_no_other_message_its_own(test: Tes
     assert_eq!(setup.count("SELECT MAX(last_msg_id) FROM data").await, 100);
 }
 
-async fn a_key_is_free_again_after_its_time_and_not_before(test: TestDatabase) {
+async fn key_expires_after_its_time(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     let hour = KEYS_KNOWN_FOR.as_secs().cast_signed();
@@ -277,7 +277,7 @@ async fn a_key_is_free_again_after_its_time_and_not_before(test: TestDatabase) {
 }
 
 /// Of two gateways, the one whose message came first may process it last.
-async fn time_counts_from_receipt_to_receipt_in_either_order(test: TestDatabase) {
+async fn key_age_counts_between_receipts(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     let hour = KEYS_KNOWN_FOR.as_secs().cast_signed();
@@ -291,7 +291,7 @@ async fn time_counts_from_receipt_to_receipt_in_either_order(test: TestDatabase)
     );
 }
 
-async fn a_message_key_that_is_none_keeps_the_messages_as_dead_letters(test: TestDatabase) {
+async fn invalid_key_column_makes_dead_letters(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.flow("F", "STORE_DB").await;
     setup.test.execute("UPDATE flows SET message_key = 'k'").await;
@@ -316,7 +316,7 @@ async fn another_message_key_begins_anew(test: TestDatabase) {
     assert_eq!(numbers(&process(&setup, vec![same(6)]).await), [-1]);
 }
 
-async fn a_post_that_comes_again_is_not_put_into_the_outbox(test: TestDatabase) {
+async fn repeated_post_is_not_queued(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "POST_ENDPOINT").await;
     let outcome = process(&setup, (0..3).map(|n| entry(n, r#"{"k":1}"#, &[1])).collect()).await;
@@ -327,7 +327,7 @@ async fn a_post_that_comes_again_is_not_put_into_the_outbox(test: TestDatabase) 
 }
 
 /// It has its number, and the dead letter goes back into the outbox with it.
-async fn a_message_that_found_the_outbox_full_keeps_its_key(test: TestDatabase) {
+async fn full_outbox_keeps_message_key(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "POST_ENDPOINT").await;
     (0..crate::batches::OUTBOX_BOUND).for_each(|_| setup.rules.gauge.add(1, 0));
@@ -370,7 +370,7 @@ async fn the_batch_of_one_knows_keys(test: TestDatabase) {
     assert_eq!(process(3, "y").await.unwrap().message_id, 2);
 }
 
-async fn old_keys_are_forgotten_a_bit_at_a_time_and_young_ones_stay(test: TestDatabase) {
+async fn old_keys_are_forgotten_in_steps(test: TestDatabase) {
     let setup = Setup::new(test).await;
     keyed_flow(&setup, "F", "STORE_DB").await;
     keyed_flow(&setup, "G", "STORE_DB").await;

@@ -14,16 +14,16 @@ const THEM: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const OTHERS: &str = "cccccccccccccccccccccccccccccccc";
 
 on_every_database! {
-    a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds
+    outbox_loads_in_order_within_limits
     what_is_delivered_is_deleted_and_nothing_else
     large_and_small_payloads_are_loaded_together
-    a_failed_delivery_is_put_off_by_the_clock_of_the_database
-    what_expires_becomes_a_dead_letter_with_all_it_was
-    rows_that_have_changed_hands_are_left_to_their_new_owner_unless_delivered
+    failed_delivery_waits_by_database_clock
+    expired_row_becomes_complete_dead_letter
+    reassigned_rows_belong_to_new_owner
     a_lease_that_ran_out_is_begun_anew
-    rows_of_an_owner_without_a_lease_change_hands_once
+    leaseless_rows_are_reassigned_once
     an_owner_that_lives_keeps_its_rows
-    an_owner_that_never_had_a_lease_is_given_time_to_get_one
+    new_owner_gets_time_for_lease
 }
 
 async fn outbox(test: &TestDatabase, owner: &str) -> Outbox {
@@ -65,7 +65,7 @@ async fn rows_left(test: &TestDatabase) -> i64 {
     test.value("SELECT COUNT(*) FROM outbox").await
 }
 
-async fn a_flow_is_loaded_in_the_order_of_its_numbers_and_within_bounds(test: TestDatabase) {
+async fn outbox_loads_in_order_within_limits(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
     insert(&test, US, 1, 1..=9).await;
     insert(&test, US, 2, 1..=1).await;
@@ -142,7 +142,7 @@ async fn what_is_delivered_is_deleted_and_nothing_else(test: TestDatabase) {
     assert_eq!(numbers(&outbox.load(2, None, 9, 9999).await.unwrap()), [1, 2, 3, 4]);
 }
 
-async fn a_failed_delivery_is_put_off_by_the_clock_of_the_database(test: TestDatabase) {
+async fn failed_delivery_waits_by_database_clock(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
     insert(&test, US, 1, 1..=1).await;
     let error = "é".repeat(3000);
@@ -157,7 +157,7 @@ async fn a_failed_delivery_is_put_off_by_the_clock_of_the_database(test: TestDat
     assert_eq!(kept, "é".repeat(1000));
 }
 
-async fn what_expires_becomes_a_dead_letter_with_all_it_was(test: TestDatabase) {
+async fn expired_row_becomes_complete_dead_letter(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
     insert(&test, US, 7, 41..=42).await;
     let expired = Outcome::GivenUp {
@@ -182,7 +182,7 @@ async fn what_expires_becomes_a_dead_letter_with_all_it_was(test: TestDatabase) 
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM dead_letters").await, 1);
 }
 
-async fn rows_that_have_changed_hands_are_left_to_their_new_owner_unless_delivered(test: TestDatabase) {
+async fn reassigned_rows_belong_to_new_owner(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
     insert(&test, US, 1, 1..=3).await;
     test.execute(&format!("UPDATE outbox SET owner = '{THEM}'")).await;
@@ -212,7 +212,7 @@ async fn a_lease_that_ran_out_is_begun_anew(test: TestDatabase) {
     assert_eq!(outbox.renew_lease().await.unwrap(), Lease::Held);
 }
 
-async fn rows_of_an_owner_without_a_lease_change_hands_once(test: TestDatabase) {
+async fn leaseless_rows_are_reassigned_once(test: TestDatabase) {
     let (us, others) = (outbox(&test, US).await, outbox(&test, OTHERS).await);
     insert(&test, THEM, 1, 1..=20).await;
     lease(&test, THEM, -1).await;
@@ -242,7 +242,7 @@ async fn an_owner_that_lives_keeps_its_rows(test: TestDatabase) {
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM outbox_owners").await, 0);
 }
 
-async fn an_owner_that_never_had_a_lease_is_given_time_to_get_one(test: TestDatabase) {
+async fn new_owner_gets_time_for_lease(test: TestDatabase) {
     let (us, them) = (outbox(&test, US).await, outbox(&test, THEM).await);
     insert(&test, THEM, 1, 1..=1).await;
     assert_eq!(us.claim_abandoned().await.unwrap(), 0);

@@ -45,7 +45,7 @@ async fn every_session_is_set_up() {
 
 /// What was committed is deleted from the inbox.
 #[tokio::test]
-async fn a_commit_is_on_a_disk_whatever_the_database_prefers() {
+async fn commits_are_always_durable() {
     let test = TestDatabase::postgres().await;
     let DatabaseSettings::Postgres { name, .. } = test.settings() else { unreachable!() };
     for (preferred, used) in [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")] {
@@ -70,7 +70,7 @@ async fn a_password_may_hold_any_character() {
 }
 
 #[tokio::test]
-async fn a_failed_connection_says_what_is_wrong_and_no_password() {
+async fn connection_error_hides_password() {
     let (test, _) = migrated().await;
     let mut wrong = test.create_user("secret").await;
     let DatabaseSettings::Postgres { password, .. } = &mut wrong else { unreachable!() };
@@ -125,7 +125,7 @@ async fn refused_values_are_poison() {
 }
 
 #[tokio::test]
-async fn a_row_locked_by_another_is_a_lock_timeout() {
+async fn locked_row_is_lock_timeout() {
     let (_test, database) = migrated().await;
     let holder = database.begin().await.unwrap();
     let lock = "SELECT id FROM mqtt_servers FOR UPDATE";
@@ -139,7 +139,7 @@ async fn a_row_locked_by_another_is_a_lock_timeout() {
 }
 
 #[tokio::test]
-async fn a_killed_connection_is_lost_and_the_next_one_is_new() {
+async fn killed_connection_is_replaced() {
     let (test, database) = migrated().await;
     let session = database.begin().await.unwrap();
     let statement = Statement::from_string(session.get_database_backend(), "SELECT pg_backend_pid()");
@@ -166,7 +166,7 @@ async fn limits_are_those_of_the_live_tables() {
 }
 
 #[tokio::test]
-async fn new_tables_have_wide_identifiers_and_no_text_that_is_filled_up_with_blanks() {
+async fn new_tables_have_wide_ids_unpadded_texts() {
     let test = TestDatabase::postgres().await;
     migrate(&Database::connect(test.settings(), 1).await.unwrap()).await.unwrap();
     let odd: Vec<String> = test
@@ -180,7 +180,7 @@ async fn new_tables_have_wide_identifiers_and_no_text_that_is_filled_up_with_bla
 }
 
 #[tokio::test]
-async fn identifiers_are_widened_on_request_with_what_counts_them() {
+async fn ids_and_sequences_are_widened_on_request() {
     let (test, database) = migrated().await;
     test.execute("ALTER TABLE flows ALTER last_msg_id SET DEFAULT 0").await;
     assert_eq!(plan(&database).await.unwrap().added, Vec::<String>::new(), "a start widens nothing");
@@ -213,7 +213,7 @@ async fn identifiers_are_widened_on_request_with_what_counts_them() {
 
 /// After a failed statement the server refuses all others of the transaction: that is not what is told.
 #[tokio::test]
-async fn a_complete_schema_needs_no_right_to_change_it_and_a_missing_right_is_named() {
+async fn missing_schema_right_is_named() {
     let (test, _) = migrated().await;
     let restricted = Database::connect(&test.create_user("secret").await, 1).await.unwrap();
     assert_eq!(migrate(&restricted).await.unwrap().to_string(), "nothing");
@@ -224,7 +224,7 @@ async fn a_complete_schema_needs_no_right_to_change_it_and_a_missing_right_is_na
 }
 
 #[tokio::test]
-async fn a_text_with_nul_becomes_a_dead_letter_that_can_be_read_and_takes_no_number() {
+async fn text_with_nul_becomes_dead_letter() {
     let setup = Setup::new(TestDatabase::postgres().await).await;
     setup.flow("STORES", "STORE_DB").await;
     setup.flow("POSTS", "POST_ENDPOINT").await;
@@ -258,7 +258,7 @@ async fn a_text_with_nul_becomes_a_dead_letter_that_can_be_read_and_takes_no_num
 
 /// The server refuses a prepared statement whose columns have changed, and the driver would use it for ever.
 #[tokio::test]
-async fn a_table_that_is_altered_under_way_costs_one_attempt() {
+async fn altered_table_costs_one_attempt() {
     let setup = Setup::new(TestDatabase::postgres().await).await;
     setup.flow("F", "STORE_DB").await;
     let one_session = Database::connect(setup.test.settings(), 1).await.unwrap();
@@ -277,7 +277,7 @@ async fn a_table_that_is_altered_under_way_costs_one_attempt() {
 
 /// A name may lead to another server once one has become a standby: here to the same, as new sessions see it.
 #[tokio::test]
-async fn a_session_that_is_read_only_is_left_for_a_new_one() {
+async fn read_only_session_is_replaced() {
     let setup = Setup::new(TestDatabase::postgres().await).await;
     setup.flow("F", "STORE_DB").await;
     let DatabaseSettings::Postgres { name, .. } = setup.test.settings() else { unreachable!() };

@@ -25,14 +25,14 @@ const FURTHER: usize = 3;
 
 on_every_database! {
     from_nothing_everything_is_made
-    what_sqlalchemy_made_is_left_as_it_is_but_for_the_columns_that_it_does_not_know
+    migration_only_adds_to_sqlalchemy_tables
     a_second_migration_adds_nothing
     gateways_that_start_at_once_add_everything_once
     gateways_that_start_at_once_insert_one_broker
     what_a_broken_off_migration_lacks_is_added
-    a_plan_says_what_a_migration_adds_and_changes_nothing
-    a_broker_is_inserted_only_where_there_is_none
-    a_foreign_table_of_the_same_name_is_refused_and_left_alone
+    plan_lists_additions_and_changes_nothing
+    default_broker_is_inserted_once
+    foreign_table_is_refused_unchanged
 }
 
 async fn connect(test: &TestDatabase) -> Database {
@@ -63,7 +63,7 @@ const NEW_COLUMNS: [(&str, &str); 6] = [
     ("mqtt_servers", "protocol_version"),
 ];
 
-async fn what_sqlalchemy_made_is_left_as_it_is_but_for_the_columns_that_it_does_not_know(test: TestDatabase) {
+async fn migration_only_adds_to_sqlalchemy_tables(test: TestDatabase) {
     test.create_sqlalchemy_tables().await;
     insert_as_python_does(&test).await;
     let (declared, stored) = (declarations(&test).await, contents(&test).await);
@@ -149,7 +149,7 @@ async fn what_a_broken_off_migration_lacks_is_added(test: TestDatabase) {
     assert_eq!(declarations(&test).await.len(), whole.len());
 }
 
-async fn a_plan_says_what_a_migration_adds_and_changes_nothing(test: TestDatabase) {
+async fn plan_lists_additions_and_changes_nothing(test: TestDatabase) {
     test.create_sqlalchemy_tables().await;
     let database = connect(&test).await;
     let before = declarations(&test).await;
@@ -160,7 +160,7 @@ async fn a_plan_says_what_a_migration_adds_and_changes_nothing(test: TestDatabas
     assert!(plan(&database).await.unwrap().added.is_empty());
 }
 
-async fn a_broker_is_inserted_only_where_there_is_none(test: TestDatabase) {
+async fn default_broker_is_inserted_once(test: TestDatabase) {
     let database = connect(&test).await;
     migrate(&database).await.unwrap();
     let row = "SELECT COUNT(*) FROM mqtt_servers WHERE host = '127.0.0.1' AND port = 1883 \
@@ -171,7 +171,7 @@ async fn a_broker_is_inserted_only_where_there_is_none(test: TestDatabase) {
     assert_eq!(test.column::<String>("SELECT host FROM mqtt_servers").await, ["broker.example"]);
 }
 
-async fn a_foreign_table_of_the_same_name_is_refused_and_left_alone(test: TestDatabase) {
+async fn foreign_table_is_refused_unchanged(test: TestDatabase) {
     test.execute("CREATE TABLE data (colour VARCHAR(10)); INSERT INTO data VALUES ('red')").await;
     let before = declarations(&test).await;
     let error = migrate(&connect(&test).await).await.unwrap_err();
@@ -183,7 +183,7 @@ async fn a_foreign_table_of_the_same_name_is_refused_and_left_alone(test: TestDa
 }
 
 #[tokio::test]
-async fn new_tables_are_innodb_with_utf8_and_wide_identifiers_whatever_the_server_prefers() {
+async fn new_tables_ignore_server_defaults() {
     let test = TestDatabase::mariadb().await;
     let name: String = test.value("SELECT DATABASE()").await;
     test.execute(&format!("ALTER DATABASE {name} CHARACTER SET latin1")).await;
@@ -209,7 +209,7 @@ async fn new_tables_are_innodb_with_utf8_and_wide_identifiers_whatever_the_serve
 }
 
 #[tokio::test]
-async fn identifiers_are_widened_on_request_and_nothing_else_changes() {
+async fn widening_changes_only_ids() {
     let test = TestDatabase::mariadb().await;
     test.create_sqlalchemy_tables().await;
     test.execute("ALTER TABLE flows MODIFY last_msg_id INTEGER DEFAULT 0 COMMENT 'the user''s \\\\ note'")
@@ -257,7 +257,7 @@ async fn on_sqlite_there_is_nothing_to_widen() {
 }
 
 #[tokio::test]
-async fn a_complete_schema_needs_no_right_to_change_it() {
+async fn complete_schema_needs_no_ddl_right() {
     let test = TestDatabase::mariadb().await;
     migrate(&connect(&test).await).await.unwrap();
     let user = test.create_user("secret").await;

@@ -48,7 +48,7 @@ fn number(report: &Value, name: &str) -> f64 {
 }
 
 #[test]
-fn on_its_own_parts_everything_is_stored_and_every_figure_is_there() {
+fn embedded_run_stores_all_and_reports_all() {
     let report = measured(&["--messages", "300", "--flows", "7", "--attributes", "2", "--json"]);
     assert_eq!((&report["action"], &report["problems"]), (&"STORE_DB".into(), &Value::Array(vec![])));
     assert_eq!((number(&report, "messages_through"), number(&report, "latency_samples")), (300.0, 300.0));
@@ -78,7 +78,7 @@ fn on_its_own_parts_everything_is_stored_and_every_figure_is_there() {
 }
 
 #[test]
-fn at_a_rate_the_latency_is_compared_with_the_commit_of_one_row() {
+fn fixed_rate_compares_latency_with_commit() {
     let report = measured(&["--messages", "100", "--flows", "3", "--rate", "400", "--json"]);
     // A quarter of a second's worth, the last of them due just before it.
     assert!(number(&report, "seconds") >= 0.247, "{report}");
@@ -88,7 +88,7 @@ fn at_a_rate_the_latency_is_compared_with_the_commit_of_one_row() {
 }
 
 #[test]
-fn everything_is_posted_and_nothing_is_left_in_the_outbox() {
+fn bench_posts_empty_the_outbox() {
     let report = measured(&["--messages", "200", "--flows", "5", "--action", "post", "--json"]);
     assert_eq!((&report["action"], &report["problems"]), (&"POST_ENDPOINT".into(), &Value::Array(vec![])));
     assert_eq!(number(&report, "messages_through"), 200.0);
@@ -116,7 +116,7 @@ fn a_backlog_waits_in_the_inbox_and_drains() {
 }
 
 #[test]
-fn for_people_there_is_a_table_and_nothing_else() {
+fn human_output_is_one_table() {
     let output = run(&["--messages", "50", "--no-limits"]);
     let text = String::from_utf8(output.stdout).unwrap();
     let words: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
@@ -125,7 +125,7 @@ fn for_people_there_is_a_table_and_nothing_else() {
 }
 
 #[test]
-fn what_lies_in_the_working_directory_and_in_the_environment_is_not_touched() {
+fn bench_ignores_directory_and_environment() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join(".env"), "DATABASE_URL=sqlite:production.db\nMQTT_QOS=7\n").unwrap();
     let mut command = bench(&["--messages", "20", "--no-limits"]);
@@ -135,7 +135,7 @@ fn what_lies_in_the_working_directory_and_in_the_environment_is_not_touched() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_there_is_refused_and_left_as_it_is() {
+async fn existing_database_is_refused_unchanged() {
     for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await, TestDatabase::sqlite()] {
         test.execute("CREATE TABLE treasure (id INT)").await;
         test.execute("INSERT INTO treasure VALUES (42)").await;
@@ -148,7 +148,7 @@ async fn a_database_that_is_there_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_measured_is_told_before_a_database_is_dropped() {
+async fn impossible_bench_fails_before_dropping_database() {
     let test = TestDatabase::mariadb().await;
     test.execute("CREATE TABLE treasure (id INT)").await;
     let (url, broker) = (url_of(&test), shared_broker());
@@ -169,7 +169,7 @@ async fn what_cannot_be_measured_is_told_before_a_database_is_dropped() {
 }
 
 #[tokio::test]
-async fn with_leave_a_database_is_replaced_and_with_keep_it_stays() {
+async fn replace_and_keep_options_are_honoured() {
     let test = TestDatabase::mariadb().await;
     test.execute("CREATE TABLE treasure (id INT)").await;
     let url = url_of(&test);
@@ -182,7 +182,7 @@ async fn with_leave_a_database_is_replaced_and_with_keep_it_stays() {
 }
 
 #[tokio::test]
-async fn at_the_end_everything_is_stored_and_the_database_is_gone() {
+async fn bench_stores_all_and_drops_database() {
     for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await] {
         let own = format!("{}_own", url_of(&test));
         let name = own.rsplit('/').next().unwrap().to_owned();

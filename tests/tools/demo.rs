@@ -101,7 +101,7 @@ fn publish(port: u16, topic: &str, payload: &str) {
 }
 
 #[test]
-fn the_demo_shows_what_is_stored_posted_and_refused_and_takes_messages_from_outside() {
+fn demo_shows_outcomes_and_takes_publications() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let port = port_in(&demo.line_with(&["MQTT 3.1.1 at port "]));
@@ -123,7 +123,7 @@ fn the_demo_shows_what_is_stored_posted_and_refused_and_takes_messages_from_outs
 }
 
 #[test]
-fn the_sensors_alone_show_a_row_a_post_and_a_dead_letter() {
+fn sensors_show_every_outcome() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let mut missing = vec![" stored ", " posted ", " dead letter "];
@@ -153,7 +153,7 @@ fn a_second_start_continues_the_numbers() {
 }
 
 #[test]
-fn a_second_demo_in_the_same_directory_is_refused_and_does_not_disturb_the_first() {
+fn second_demo_in_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     demo.line_with(&[" stored "]);
@@ -165,7 +165,7 @@ fn a_second_demo_in_the_same_directory_is_refused_and_does_not_disturb_the_first
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_view_and_not_the_demo() {
+fn closed_output_does_not_end_demo() {
     let dir = tempfile::tempdir().unwrap();
     let mut process = command(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let log = lines_of(process.stderr.take().unwrap());

@@ -17,7 +17,7 @@ use mqtt_gateway::store::{Database, Dialect, migrate};
 
 on_every_database! {
     what_counts_as_inserted_is_in_the_table
-    the_limit_of_the_database_leaves_its_table_empty
+    database_limit_leaves_table_empty
     single_commits_leave_the_table_empty
     a_table_that_holds_rows_is_not_touched
 }
@@ -54,7 +54,7 @@ async fn what_counts_as_inserted_is_in_the_table(test: TestDatabase) {
     assert_eq!(test.column::<String>(one).await, ["123456", "degree Celsius", "21.5"]);
 }
 
-async fn the_limit_of_the_database_leaves_its_table_empty(test: TestDatabase) {
+async fn database_limit_leaves_table_empty(test: TestDatabase) {
     migrated(&test).await;
     let settings = test.settings().clone();
     let limit = apart(move || database_limit(&settings, &[sample()], 1, Duration::ZERO)).await.unwrap();
@@ -103,26 +103,26 @@ fn program() -> &'static Path {
 }
 
 #[test]
-fn the_broker_passes_every_message_to_the_subscriber_in_the_other_process() {
+fn broker_limit_counts_every_message() {
     let limit = broker_load(5_000, None, |load| broker_limit(program(), load)).unwrap();
     assert_eq!(limit.messages, 5_000);
     assert!(limit.messages_per_second > 0.0 && limit.messages_per_second.is_finite());
 }
 
 #[test]
-fn a_subscription_that_the_broker_does_not_grant_is_told_by_the_other_process() {
+fn refused_subscription_is_reported_by_child() {
     let error = broker_load(1, Some("a/#/b"), |load| broker_limit(program(), load)).unwrap_err();
     assert!(matches!(&error, BrokerLimitError::Subscriber(why) if why.contains("a/#/b")), "{error}");
 }
 
 #[test]
-fn a_subscriber_that_ends_by_itself_is_no_limit() {
+fn early_subscriber_exit_is_no_limit() {
     let error = broker_load(2, None, |load| broker_limit(Path::new("/bin/true"), load)).unwrap_err();
     assert!(matches!(error, BrokerLimitError::Subscriber(_) | BrokerLimitError::Process(_)), "{error}");
 }
 
 #[test]
-fn the_sink_tells_every_message_that_was_posted_once_and_in_the_order_of_its_flow() {
+fn sink_reports_posts_once_in_order() {
     let (sender, arrivals) = channel();
     let sink = Sink::start(sender).unwrap();
     let flows = ["A", "B", "C"].map(|code| (Arc::from(code), Arc::from(sink.url(code)))).to_vec();

@@ -45,18 +45,18 @@ fn every_published_message_is_discarded_once_and_counted() {
 }
 
 #[test]
-fn at_qos_0_every_message_is_counted_as_well() {
+fn qos_0_messages_are_counted() {
     assert_eq!(discarded_of(3_000, 3_000, PATIENCE, 0).messages, 3_000);
 }
 
 #[test]
-fn a_subscriber_that_awaits_more_than_comes_ends_when_nothing_comes_any_more() {
+fn subscriber_ends_after_silence() {
     assert_eq!(discarded_of(10, 11, Duration::from_secs(10), 1).messages, 10);
     assert_eq!(discarded_of(0, 1, Duration::from_millis(10), 1), Discarded::default());
 }
 
 #[test]
-fn a_subscriber_whose_connection_is_lost_does_not_pass_for_one_that_saw_everything() {
+fn disconnected_subscriber_is_not_complete() {
     let name = unique("load-lost");
     let mut on_ready = || publisher(&name, 1).finish().unwrap();
     let error = discard(HOST, port(), &name, 1, &format!("{name}/#"), None, 1, PATIENCE, &mut on_ready);
@@ -74,7 +74,7 @@ fn a_publisher_whose_connection_is_lost_says_so() {
 }
 
 #[test]
-fn a_broker_that_is_not_there_is_an_error() {
+fn missing_broker_is_an_error() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);

@@ -57,7 +57,7 @@ async fn the_status_counts_in_a_malformed_head() {
 }
 
 #[actix::test]
-async fn the_rest_of_an_answer_is_not_taken_for_the_next() {
+async fn leftover_bytes_are_not_the_next_answer() {
     // Two answers to one request, the second of them a lie.
     let sink = answering(
         "HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",

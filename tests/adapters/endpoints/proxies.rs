@@ -74,7 +74,7 @@ async fn post(url: &str, route: &HttpRoute) -> Result<(), PostError> {
 }
 
 #[actix::test]
-async fn a_proxy_is_asked_for_the_whole_url_of_an_http_endpoint() {
+async fn proxy_gets_absolute_http_url() {
     let mut proxy = Sink::start(|_| Reply::ok());
     let address = format!("http://us%40er:s3cret@{}", proxy.address());
     post("http://me:mine@nowhere.invalid:81/in?a=b#c", &through(&address, "")).await.unwrap();
@@ -120,7 +120,7 @@ async fn a_tunnel_leads_to_an_https_endpoint() {
 }
 
 #[actix::test]
-async fn a_proxy_that_refuses_is_named_without_its_password() {
+async fn refusing_proxy_is_named_without_password() {
     let endpoint = TlsSink::self_signed(|_| ());
     for (answer, said) in [
         ("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "HTTP status 407"),
@@ -136,7 +136,7 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
 }
 
 #[actix::test]
-async fn a_bundle_takes_the_place_of_the_system_certificates() {
+async fn ca_bundle_replaces_system_certificates() {
     let (endpoint, other) = (TlsSink::self_signed(|_| ()), TlsSink::self_signed(|_| ()));
     post(&endpoint.url(), &trusting(endpoint.bundle())).await.unwrap();
     assert_eq!(endpoint.next().text(), BODY);
@@ -149,7 +149,7 @@ async fn a_bundle_takes_the_place_of_the_system_certificates() {
 }
 
 #[actix::test]
-async fn a_trusted_certificate_of_the_endpoint_itself_has_to_be_right_in_all_else() {
+async fn pinned_certificate_is_still_validated() {
     for wrong in [for_clients, expired, of_another_name] {
         let endpoint = TlsSink::self_signed(wrong);
         let error = post(&endpoint.url(), &trusting(endpoint.bundle())).await.unwrap_err();

@@ -57,7 +57,7 @@ async fn a_circle_of_redirects_ends() {
 }
 
 #[actix::test]
-async fn redirects_that_turn_a_post_into_a_get_are_failures() {
+async fn get_redirects_are_failures() {
     for status in [301, 302, 303] {
         let mut sink = redirecting(status, "/login?s3cret".to_owned());
         let error = clients().post(item(&sink.url())).await.unwrap_err();

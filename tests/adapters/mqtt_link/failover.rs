@@ -24,7 +24,7 @@ fn connected_to(peer: &Peer) -> String {
 }
 
 #[tokio::test]
-async fn the_next_broker_stands_in_and_keeps_what_comes_to_it_after_the_first_is_back() {
+async fn standby_broker_keeps_connection_after_recovery() {
     let (mut first, second) = (broker(), broker());
     first.stop();
     let peer = Peer::connect_to(vec![server(first.port), server(second.port)], "stand-in");
@@ -56,7 +56,7 @@ async fn the_next_broker_stands_in_and_keeps_what_comes_to_it_after_the_first_is
 }
 
 #[tokio::test]
-async fn a_broker_that_keeps_no_connection_is_left_for_the_next_one() {
+async fn dropping_broker_is_left_for_next() {
     let (unsteady, steady) = (Scripted::new(), broker());
     let servers = vec![server(unsteady.port()), server(steady.port)];
     let first = servers[0].address();
@@ -82,7 +82,7 @@ async fn a_broker_that_keeps_no_connection_is_left_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_connection_outlives_changes_of_the_list_that_do_not_concern_it_and_no_others() {
+async fn only_relevant_list_changes_reconnect() {
     let (first, second) = (broker(), broker());
     let peer = Peer::connect_to(vec![server(first.port)], "list");
     assert_eq!(connected_to(&peer), address(&first));
@@ -106,7 +106,7 @@ async fn a_connection_outlives_changes_of_the_list_that_do_not_concern_it_and_no
 }
 
 #[tokio::test]
-async fn a_broker_that_has_come_before_the_present_one_is_gone_to_at_once() {
+async fn higher_ranked_broker_is_used_at_once() {
     let (first, second) = (broker(), broker());
     let peer = Peer::connect_to(vec![server(second.port)], "reordered");
     assert_eq!(connected_to(&peer), address(&second));
@@ -117,7 +117,7 @@ async fn a_broker_that_has_come_before_the_present_one_is_gone_to_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_list_is_tried_at_once_where_none_of_the_old_could_be_had() {
+async fn new_list_is_tried_at_once_when_unconnected() {
     let (mut away, there) = (broker(), broker());
     away.stop();
     let peer = Peer::connect_to(vec![server(away.port)], "mended");
@@ -128,7 +128,7 @@ async fn a_new_list_is_tried_at_once_where_none_of_the_old_could_be_had() {
 }
 
 #[tokio::test]
-async fn a_password_file_is_read_for_each_attempt_and_a_missing_one_is_named() {
+async fn password_file_is_read_per_attempt() {
     let broker = Mosquitto::start_with_password("gateway", "right");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");

@@ -96,7 +96,7 @@ async fn refusal(server: Broker, client_id: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_broker_with_a_certificate_of_the_authority_and_for_its_name_is_accepted() {
+async fn matching_broker_certificate_is_accepted() {
     let stage = Stage::new();
     works(&stage, stage.server(), "tls").await;
     works(&stage, Broker { host: "127.0.0.1".to_owned(), ..stage.server() }, "tls-address").await;
@@ -110,7 +110,7 @@ async fn a_broker_with_a_certificate_of_the_authority_and_for_its_name_is_accept
 }
 
 #[tokio::test]
-async fn an_address_of_ipv6_is_compared_to_the_certificate_too() {
+async fn ipv6_address_is_compared_to_certificate() {
     let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let authority = Authority::new("test authority");
     let lines = listener_lines(directory.path(), &authority, &authority.server(&["::1"], VALID), false);
@@ -124,7 +124,7 @@ async fn an_address_of_ipv6_is_compared_to_the_certificate_too() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_authority_is_refused_as_such() {
+async fn foreign_authority_is_refused() {
     let stage = Stage::new();
     let reason = refusal(stage.server_trusting(&Authority::new("another")), "wrong-ca").await;
     assert!(reason.contains("wrong CA") && reason.contains("ca.pem"), "{reason}");
@@ -134,7 +134,7 @@ async fn a_certificate_of_another_authority_is_refused_as_such() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_is_refused_with_the_names_that_it_is_for() {
+async fn wrong_certificate_name_lists_valid_names() {
     let stage = Stage::with(&["broker.example", "192.0.2.1"], VALID, false);
     let reason = refusal(stage.server(), "wrong-name").await;
     assert!(reason.contains("wrong name") && reason.contains("not for localhost"), "{reason}");
@@ -144,14 +144,14 @@ async fn a_certificate_for_another_name_is_refused_with_the_names_that_it_is_for
 }
 
 #[tokio::test]
-async fn a_certificate_of_the_broker_that_has_expired_is_refused_with_the_day() {
+async fn expired_certificate_is_refused_with_date() {
     let stage = Stage::with(NAMES, EXPIRED, false);
     let reason = refusal(stage.server(), "expired").await;
     assert!(reason.contains("the broker's certificate has expired on 2015-01-01"), "{reason}");
 }
 
 #[tokio::test]
-async fn a_port_that_does_not_speak_tls_is_told_as_such() {
+async fn plaintext_port_is_reported() {
     let stage = Stage::new();
     let plain = Mosquitto::start("allow_anonymous true");
     let reason = refusal(Broker { port: plain.port, ..stage.server() }, "plain").await;
@@ -160,7 +160,7 @@ async fn a_port_that_does_not_speak_tls_is_told_as_such() {
 
 /// A record of TLS that never ends: each byte of it comes in time.
 #[tokio::test]
-async fn a_peer_that_sends_a_byte_at_a_time_does_not_keep_the_next_broker_from_being_tried() {
+async fn slow_handshake_does_not_block_next_broker() {
     let stage = Stage::new();
     let tarpit = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = tarpit.local_addr().unwrap().port();
@@ -199,7 +199,7 @@ async fn a_broker_that_wants_our_certificate_gets_it() {
 }
 
 #[tokio::test]
-async fn a_broker_that_wants_a_certificate_and_gets_none_or_a_strangers_says_so() {
+async fn required_client_certificate_is_reported() {
     let stage = Stage::with(NAMES, VALID, true);
     let reason = refusal(stage.server(), "no-certificate").await;
     assert!(reason.contains("requires a client certificate"), "{reason}");
@@ -209,7 +209,7 @@ async fn a_broker_that_wants_a_certificate_and_gets_none_or_a_strangers_says_so(
 }
 
 #[tokio::test]
-async fn files_that_are_of_no_use_are_named_before_anybody_is_asked() {
+async fn unusable_tls_files_fail_before_connecting() {
     let stage = Stage::with(NAMES, VALID, true);
     let Pair { certificate, key } = stage.authority.client("gateway", EXPIRED);
     let reason = refusal(stage.server_with_client(&certificate, &key), "own-expired").await;
@@ -228,7 +228,7 @@ async fn files_that_are_of_no_use_are_named_before_anybody_is_asked() {
 }
 
 #[tokio::test]
-async fn files_that_have_become_right_are_taken_up_by_the_next_attempt() {
+async fn corrected_tls_files_are_used_next() {
     let stage = Stage::new();
     let peer = Peer::connect_to(vec![stage.server_trusting(&Authority::new("another"))], "rotated");
     assert!(matches!(peer.event(), MqttEvent::Failed { .. }));

@@ -52,7 +52,7 @@ fn old_copy_loses_nothing(backend: Backend) {
 
 /// The copy holds messages that were stored after it was made.
 #[test]
-fn an_old_copy_repeats_nothing_that_was_stored_since() {
+fn old_inbox_copy_repeats_nothing() {
     ALL.into_iter().for_each(old_copy_repeats_nothing);
 }
 
@@ -125,7 +125,7 @@ fn of_two_copies_started_at_once_one_runs() {
 
 /// The original stands still while its copy takes over, and has messages that the copy lacks.
 #[test]
-fn a_gateway_whose_copy_took_over_ends_and_keeps_its_messages() {
+fn superseded_gateway_ends_keeping_messages() {
     let world = world(Backend::MariaDb);
     let mut load = Load::over(&world, 2);
     let mut original = world.start_subscribed();

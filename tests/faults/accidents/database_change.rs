@@ -68,7 +68,7 @@ fn numbers_in(world: &World) -> Vec<u32> {
 }
 
 #[test]
-fn another_database_is_refused_and_adopted_without_repeating_or_losing_a_message() {
+fn changed_database_is_refused_then_adopted() {
     ALL.into_iter().for_each(is_refused_and_adopted);
 }
 
@@ -102,7 +102,7 @@ fn is_refused_and_adopted(backend: Backend) {
 }
 
 #[test]
-fn a_replay_brings_what_the_inbox_holds_into_the_other_database() {
+fn replay_fills_the_new_database() {
     for backend in ALL {
         let two = TwoDatabases::on(backend);
         let mut gateway = two.start(0, &[]);

@@ -23,7 +23,7 @@ fn killed(backend: Backend) -> (World, Load) {
 }
 
 #[test]
-fn another_inbox_is_refused_while_the_first_may_hold_messages() {
+fn changed_inbox_is_refused_while_first_lives() {
     for backend in ALL {
         let (world, load) = killed(backend);
         let other = world.directory().join("other");
@@ -59,7 +59,7 @@ fn a_lost_inbox_is_given_up_when_told() {
 }
 
 #[test]
-fn a_client_id_in_use_is_refused_even_for_a_new_inbox() {
+fn client_id_in_use_is_refused() {
     let world = World::with_broker(Backend::MariaDb, Broker::private());
     Load::over(&world, 1);
     let mut gateway = world.start_subscribed();

@@ -6,7 +6,7 @@ use test_support::oracle::Load;
 use test_support::world::{Backend, World};
 
 #[test]
-fn a_second_gateway_is_refused_although_the_lock_file_was_removed() {
+fn removed_lock_file_does_not_admit_second_gateway() {
     let world = World::with_broker(Backend::MariaDb, Broker::private());
     let mut load = Load::over(&world, 2);
     let mut gateway = world.start_subscribed();
@@ -20,7 +20,7 @@ fn a_second_gateway_is_refused_although_the_lock_file_was_removed() {
 }
 
 #[test]
-fn a_gateway_ends_when_its_inbox_directory_was_removed() {
+fn removed_inbox_directory_ends_gateway() {
     let world = World::with_broker(Backend::MariaDb, Broker::private());
     let mut load = Load::over(&world, 2);
     let mut gateway = world.start_subscribed();

@@ -32,7 +32,7 @@ fn wait_for_replay(gateway: &Gateway, load: &Load, world: &World) {
 }
 
 #[test]
-fn a_database_restored_under_a_running_gateway_is_replayed_from_kept_segments() {
+fn restore_under_running_gateway_is_replayed() {
     for backend in SERVERS {
         let (world, mut load) = world_with(backend, &[]);
         let mut gateway = world.start_subscribed();
@@ -49,7 +49,7 @@ fn a_database_restored_under_a_running_gateway_is_replayed_from_kept_segments() 
 }
 
 #[test]
-fn a_database_restored_while_the_gateway_is_down_is_replayed_from_kept_segments() {
+fn restore_during_downtime_is_replayed() {
     for backend in SERVERS {
         let (world, mut load) = world_with(backend, &[]);
         let mut gateway = world.start_subscribed();
@@ -72,7 +72,7 @@ fn a_database_restored_while_the_gateway_is_down_is_replayed_from_kept_segments(
 }
 
 #[test]
-fn what_was_not_kept_is_named_when_the_database_goes_back() {
+fn restore_beyond_kept_segments_is_reported() {
     let (world, mut load) = world_with(Backend::MariaDb, &[("INBOX_KEEP_SECONDS", "0")]);
     let mut gateway = world.start_subscribed();
     store(&world, &mut load, 100);

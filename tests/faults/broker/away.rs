@@ -32,12 +32,12 @@ fn a_broker_that_is_gone_for(how_long: Duration) {
 }
 
 #[test]
-fn a_broker_that_is_gone_for_a_moment_is_found_again_with_all_that_it_had_queued() {
+fn short_broker_outage_loses_nothing() {
     a_broker_that_is_gone_for(Duration::ZERO);
 }
 
 #[test]
 #[ignore = "takes a minute; run by scripts/faults"]
-fn a_broker_that_is_gone_for_a_minute_is_found_again_with_all_that_it_had_queued() {
+fn minute_long_broker_outage_loses_nothing() {
     a_broker_that_is_gone_for(A_MINUTE);
 }

@@ -105,17 +105,17 @@ fn good_flows_run_beside_bad_ones(world: &World, bad: usize, filter: fn(usize) -
 }
 
 #[test]
-fn fifteen_filters_that_mosquitto_closes_the_connection_over_leave_the_others_alone() {
+fn fifteen_offending_filters_spare_the_others() {
     good_flows_run_beside_bad_ones(&world("5"), 15, too_deep);
 }
 
 #[test]
-fn filters_that_mosquitto_closes_the_connection_over_leave_the_others_alone_in_the_older_version() {
+fn offending_filters_spare_others_on_mqtt_3() {
     good_flows_run_beside_bad_ones(&world("3.1.1"), 3, too_deep);
 }
 
 #[test]
-fn filters_that_a_policy_closes_the_connection_over_leave_the_others_alone() {
+fn policy_violating_filters_spare_the_others() {
     for version in ["5", "3.1.1"] {
         let (world, _proxy) = world_that_forbids(version);
         good_flows_run_beside_bad_ones(&world, 3, forbidden);
@@ -124,7 +124,7 @@ fn filters_that_a_policy_closes_the_connection_over_leave_the_others_alone() {
 
 /// There is no other filter whose answer shows that the broker works.
 #[test]
-fn a_bad_filter_without_others_is_found_too_and_its_mended_row_works() {
+fn lone_bad_filter_is_found_and_fixed() {
     for version in ["5", "3.1.1"] {
         let (world, _proxy) = world_that_forbids(version);
         world.flow("only", "").topic(&forbidden(0)).insert(&world.sql);
@@ -140,7 +140,7 @@ fn a_bad_filter_without_others_is_found_too_and_its_mended_row_works() {
 }
 
 #[test]
-fn an_unsubscribe_that_closes_the_connection_is_not_repeated() {
+fn connection_closing_unsubscribe_is_not_repeated() {
     for version in ["5", "3.1.1"] {
         let (world, proxy) = world_that_forbids(version);
         proxy.disarm();
@@ -166,7 +166,7 @@ fn an_unsubscribe_that_closes_the_connection_is_not_repeated() {
 }
 
 #[test]
-fn a_filter_that_was_set_aside_is_tried_at_once_when_its_row_has_changed() {
+fn edited_row_retries_suspended_filter() {
     let (world, proxy) = world_that_forbids("5");
     let mut load = Load::over(&world, 2);
     world.flow("back", "").topic(&forbidden(0)).insert(&world.sql);
@@ -184,7 +184,7 @@ fn a_filter_that_was_set_aside_is_tried_at_once_when_its_row_has_changed() {
 
 #[test]
 #[ignore = "waits until a filter is tried again; run by scripts/faults"]
-fn a_filter_that_was_set_aside_comes_back_by_itself_when_the_broker_takes_it() {
+fn suspended_filter_recovers_by_itself() {
     let (world, proxy) = world_that_forbids("5");
     let mut load = Load::over(&world, 2);
     for number in 0..2 {
@@ -206,7 +206,7 @@ fn a_filter_that_was_set_aside_comes_back_by_itself_when_the_broker_takes_it() {
 
 /// The connection ends for another reason, just when a good filter is unanswered.
 #[test]
-fn a_connection_that_is_lost_by_chance_sets_no_flow_aside() {
+fn random_connection_loss_suspends_no_filter() {
     let (world, proxy) = world_that_forbids("5");
     let mut load = Load::over(&world, 2);
     let mut gateway = world.start_subscribed();

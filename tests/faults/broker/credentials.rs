@@ -14,7 +14,7 @@ fn world_with_passwords() -> (World, Passwords) {
 }
 
 #[test]
-fn credentials_that_are_refused_for_a_while_stop_nothing_for_good_and_lose_nothing() {
+fn temporarily_refused_credentials_lose_nothing() {
     let (mut world, passwords) = world_with_passwords();
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
@@ -44,7 +44,7 @@ fn credentials_that_are_refused_for_a_while_stop_nothing_for_good_and_lose_nothi
 }
 
 #[test]
-fn credentials_that_are_wrong_at_the_start_and_become_right_need_no_restart() {
+fn corrected_credentials_need_no_restart() {
     let (mut world, passwords) = world_with_passwords();
     passwords.set("another-word");
     world.broker.reload();

@@ -7,7 +7,7 @@ use test_support::publisher::Publisher;
 use test_support::world::{Backend, World};
 
 #[test]
-fn a_killed_broker_is_subscribed_again_and_what_it_had_handed_over_is_numbered_once_without_a_gap() {
+fn killed_broker_causes_no_gap_or_duplicate() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();

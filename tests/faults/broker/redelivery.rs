@@ -89,7 +89,7 @@ fn all_alike(ids: std::ops::RangeInclusive<u16>, sent: fn(u16, u32) -> Sent) -> 
 }
 
 #[test]
-fn a_message_under_the_lowest_free_identifier_is_stored_although_it_equals_the_last_one() {
+fn equal_message_under_lowest_id_is_stored() {
     // One at a time, so each has the identifier 1. All were acknowledged; the last one is new, and was lost on the way.
     let before: Vec<_> = (0..30).map(|number| new(1, number)).collect();
     let expected: Vec<_> = (0..30).chain([29]).collect();
@@ -97,21 +97,21 @@ fn a_message_under_the_lowest_free_identifier_is_stored_although_it_equals_the_l
 }
 
 #[test]
-fn a_burst_under_reused_identifiers_is_stored_although_it_equals_the_burst_before() {
+fn equal_burst_under_reused_ids_is_stored() {
     let expected: Vec<_> = (1..=40).chain(1..=40).collect();
     let lost_on_the_way: Vec<_> = (1..=40).map(|id| again(id, u32::from(id))).collect();
     assert_stored(&[begun(numbered(1..=40)), resumed(lost_on_the_way)], &expected);
 }
 
 #[test]
-fn equal_payloads_under_reused_identifiers_are_stored_wherever_the_reuse_begins() {
+fn equal_payloads_under_reused_ids_are_stored() {
     let expected = [7; 46];
     let lost_on_the_way = all_alike(15..=20, again);
     assert_stored(&[begun(all_alike(1..=40, new)), resumed(lost_on_the_way)], &expected);
 }
 
 #[test]
-fn equal_payloads_under_rising_identifiers_are_all_stored_and_none_twice() {
+fn equal_payloads_under_rising_ids_stored_once() {
     let last = PROVEN;
     // Ten are sent again and again; behind them come five that were lost on the way, and new ones.
     let sent_again = || all_alike(last - 9..=last, again);
@@ -129,7 +129,7 @@ fn equal_payloads_under_rising_identifiers_are_all_stored_and_none_twice() {
 }
 
 #[test]
-fn payloads_that_differ_are_not_stored_twice_from_the_first_minute_on() {
+fn different_payloads_are_deduplicated_at_once() {
     let sent_again = || (31..=40).map(|id| again(id, u32::from(id)));
     let stretches = [
         begun(numbered(1..=40)),
@@ -140,7 +140,7 @@ fn payloads_that_differ_are_not_stored_twice_from_the_first_minute_on() {
 }
 
 #[test]
-fn a_new_session_has_nothing_that_was_sent_before() {
+fn new_session_has_no_redeliveries() {
     let last = u32::from(PROVEN);
     let expected: Vec<_> = (1..=last).chain(last - 9..=last).collect();
     // By chance the new session is where the old one was.

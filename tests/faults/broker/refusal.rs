@@ -42,7 +42,7 @@ fn plugin() -> String {
 }
 
 #[test]
-fn a_refused_subscription_is_said_for_its_flow_and_the_others_run() {
+fn refused_subscription_spares_other_flows() {
     let (world, _rules) = world_that_refuses("subscribeLiteral");
     let mut load = Load::over(&world, 2);
     NewFlow::new("shut_out", "forbidden/+").insert(&world.sql);
@@ -62,7 +62,7 @@ fn a_refused_subscription_is_said_for_its_flow_and_the_others_run() {
 }
 
 #[test]
-fn a_gateway_that_is_refused_all_it_wants_is_not_ready_until_one_is_granted() {
+fn unready_until_one_subscription_is_granted() {
     let (mut world, _rules) = world_that_refuses("subscribeLiteral");
     world.set("ADMIN_BIND", "127.0.0.1:0");
     NewFlow::new("shut_out", "forbidden/+").insert(&world.sql);
@@ -82,7 +82,7 @@ fn a_gateway_that_is_refused_all_it_wants_is_not_ready_until_one_is_granted() {
 }
 
 #[test]
-fn a_refused_end_of_a_subscription_is_said_and_everything_else_goes_on() {
+fn refused_unsubscribe_is_reported_only() {
     let (world, _rules) = world_that_refuses("unsubscribeLiteral");
     let mut load = Load::over(&world, 2);
     NewFlow::new("kept", "forbidden/+").insert(&world.sql);
@@ -110,7 +110,7 @@ fn a_refused_end_of_a_subscription_is_said_and_everything_else_goes_on() {
 
 /// Messages come, and the broker keeps none of them for a gateway that is away.
 #[test]
-fn a_flow_that_is_granted_less_than_was_asked_for_is_named() {
+fn lower_granted_qos_is_reported() {
     let broker = ScriptedBroker::new();
     let world = World::without_broker(Backend::Sqlite, Broker::shared());
     world.add_server("127.0.0.1", Some(broker.port()), Some(true), Some(true));

@@ -10,7 +10,7 @@ use test_support::world::{Backend, World};
 const RESTARTS: usize = 2;
 
 #[test]
-fn a_restarted_broker_is_subscribed_again_and_nothing_acknowledged_is_lost() {
+fn broker_restart_loses_no_acknowledged_message() {
     let mut world = World::with_broker(Backend::MariaDb, Broker::with(&BrokerOptions::default()));
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();

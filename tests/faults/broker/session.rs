@@ -10,7 +10,7 @@ use test_support::publisher::Publisher;
 use test_support::world::{Backend, World};
 
 #[test]
-fn a_broker_that_has_forgotten_the_session_is_subscribed_again() {
+fn forgotten_session_is_subscribed_again() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     let mut load = Load::over(&world, 2);
     let mut gateway = world.start_subscribed();
@@ -33,7 +33,7 @@ fn a_broker_that_has_forgotten_the_session_is_subscribed_again() {
 
 /// A message that is published before its flow is active is lost.
 #[test]
-fn a_flow_is_told_to_be_active_once_for_each_session_and_topic() {
+fn active_flow_is_logged_once_per_session() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     // More than are named at once.
     for number in 0..30 {
@@ -65,7 +65,7 @@ fn a_flow_is_told_to_be_active_once_for_each_session_and_topic() {
 }
 
 #[test]
-fn a_filter_that_the_kept_session_holds_and_no_flow_wants_is_unsubscribed_at_connect() {
+fn unused_session_filter_is_unsubscribed_at_connect() {
     let world = World::with_broker(Backend::Sqlite, Broker::private());
     let mut load = Load::over(&world, 2);
     world.flow("dropped", "dropped/#").insert(&world.sql);
@@ -98,7 +98,7 @@ fn a_filter_that_the_kept_session_holds_and_no_flow_wants_is_unsubscribed_at_con
 }
 
 #[test]
-fn what_somebody_else_had_subscribed_under_our_client_id_does_no_harm() {
+fn foreign_subscription_in_session_is_harmless() {
     let world = World::with_broker(Backend::Sqlite, Broker::private());
     let mut load = Load::over(&world, 2);
     let subscribed = Command::new("mosquitto_sub")

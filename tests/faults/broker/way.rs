@@ -38,7 +38,7 @@ fn nothing_is_lost_or_doubled(breaks: impl Fn(&Proxy)) {
 }
 
 #[test]
-fn a_connection_cut_in_the_midst_of_a_publish_loses_and_doubles_nothing() {
+fn cut_within_publish_is_exactly_once() {
     // Not all at the same place of a packet; each is some 80 bytes long.
     for bytes in [1_013, 4_042, 9_771] {
         let cut = |proxy: &Proxy| drop(proxy.cut_at_byte(Way::ToClient, bytes, How::Rst));
@@ -47,7 +47,7 @@ fn a_connection_cut_in_the_midst_of_a_publish_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_connection_cut_before_a_puback_arrives_loses_and_doubles_nothing() {
+fn cut_before_puback_is_exactly_once() {
     for nth in [1, 50] {
         let cut = |proxy: &Proxy| {
             drop(proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), nth).before(Act::Cut(How::Rst)));
@@ -57,7 +57,7 @@ fn a_connection_cut_before_a_puback_arrives_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_connection_that_the_broker_closes_in_order_loses_and_doubles_nothing() {
+fn orderly_broker_close_is_exactly_once() {
     let close = |proxy: &Proxy| {
         drop(proxy.at(Sign::Packet(Way::ToServer, Mqtt::Puback), 30).after(Act::Cut(How::Fin)));
     };
@@ -65,7 +65,7 @@ fn a_connection_that_the_broker_closes_in_order_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_subscription_that_is_not_confirmed_is_asked_for_again() {
+fn unconfirmed_subscription_is_repeated() {
     let (world, proxy) = world_behind_a_proxy();
     let mut load = Load::over(&world, 2);
     let cut = proxy.at(Sign::Packet(Way::ToClient, Mqtt::Suback), 1).before(Act::Cut(How::Rst));
@@ -82,14 +82,14 @@ fn a_subscription_that_is_not_confirmed_is_asked_for_again() {
 /// Nothing tells of a host that has vanished: no FIN, no RST, only silence.
 #[test]
 #[ignore = "waits for the keepalive; run by scripts/faults"]
-fn a_half_open_connection_is_noticed_by_the_keepalive_and_left() {
+fn keepalive_detects_half_open_connection() {
     silence_is_noticed(&[Way::ToServer, Way::ToClient]);
 }
 
 /// One way only: we hear the broker, the broker does not hear us.
 #[test]
 #[ignore = "waits for the keepalive; run by scripts/faults"]
-fn a_connection_that_is_mute_one_way_is_noticed_by_the_keepalive_and_left() {
+fn keepalive_detects_one_way_silence() {
     silence_is_noticed(&[Way::ToServer]);
 }
 
@@ -114,7 +114,7 @@ fn silence_is_noticed(mute: &[Way]) {
 
 #[test]
 #[ignore = "waits for an attempt to time out; run by scripts/faults"]
-fn a_broker_that_accepts_and_never_answers_is_tried_again() {
+fn unresponsive_broker_is_retried() {
     let (world, proxy) = world_behind_a_proxy();
     let mut load = Load::over(&world, 2);
     proxy.stall(Way::ToClient);

@@ -16,7 +16,7 @@ fn received_at(text: &str) -> DateTime<Utc> {
 }
 
 #[test]
-fn a_clock_that_jumps_an_hour_forth_and_back_loses_doubles_and_stops_nothing() {
+fn clock_jumps_are_exactly_once() {
     let mut world = World::with_broker(Backend::MariaDb, Broker::private());
     let proxy = Proxy::to_mqtt(world.broker.address);
     world.reach_broker_at(proxy.address());
@@ -57,7 +57,7 @@ fn a_clock_that_jumps_an_hour_forth_and_back_loses_doubles_and_stops_nothing() {
 }
 
 #[test]
-fn a_flow_edited_after_the_clock_was_set_back_is_taken_up_all_the_same() {
+fn edit_after_clock_set_back_applies() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     let clock = WallClock::in_world(&mut world);
     let mut load = Load::over(&world, 2);
@@ -77,7 +77,7 @@ fn a_flow_edited_after_the_clock_was_set_back_is_taken_up_all_the_same() {
 }
 
 #[test]
-fn a_gateway_that_starts_with_a_clock_an_hour_behind_its_last_run_goes_on() {
+fn start_with_earlier_clock_works() {
     let mut world = World::with_broker(Backend::MariaDb, Broker::private());
     let clock = WallClock::in_world(&mut world);
     let mut load = Load::over(&world, 2);

@@ -24,21 +24,21 @@ fn commits_that_fail(backend: Backend, point: &str) {
 }
 
 #[test]
-fn a_commit_that_was_not_sent_is_made_good() {
+fn unsent_commit_is_repeated() {
     commits_that_fail(Backend::MariaDb, "commit-not-sent");
     commits_that_fail(Backend::Postgres, "commit-not-sent");
     commits_that_fail(Backend::Sqlite, "commit-not-sent");
 }
 
 #[test]
-fn a_commit_that_was_not_answered_is_not_done_again() {
+fn cut_commit_answer_is_not_repeated() {
     commits_that_fail(Backend::MariaDb, "commit-not-answered");
     commits_that_fail(Backend::Postgres, "commit-not-answered");
     commits_that_fail(Backend::Sqlite, "commit-not-answered");
 }
 
 #[test]
-fn connections_cut_at_commit_again_and_again_leave_each_message_there_once() {
+fn repeated_cuts_at_commit_are_exactly_once() {
     SERVERS.into_iter().for_each(cut_at_commit_again_and_again);
 }
 
@@ -73,7 +73,7 @@ fn cut_at_commit_again_and_again(backend: Backend) {
 /// The COMMIT is still on its way when the gateway is told that its connection is over. It arrives while the next
 /// session already waits for the lane's row.
 #[test]
-fn a_commit_that_arrives_after_the_gateway_has_reconnected_counts_once() {
+fn late_commit_after_reconnect_counts_once() {
     SERVERS.into_iter().for_each(arrives_after_the_gateway_has_reconnected);
 }
 

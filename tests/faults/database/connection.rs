@@ -14,7 +14,7 @@ use super::{end_sessions, inbox_bytes, reconnected, sql_text};
 const LINGERING: &str = "worker-before-commit=50%sleep(200)";
 
 #[test]
-fn a_database_killed_in_the_midst_of_transactions_keeps_no_half_of_one() {
+fn killed_database_keeps_no_partial_transaction() {
     let mut server = MariaDbServer::new();
     let mut world = World::on_server(&server, Broker::shared());
     world.set("FAILPOINTS", LINGERING);
@@ -66,13 +66,13 @@ fn frozen(then: impl FnOnce(&Gateway)) {
 }
 
 #[test]
-fn what_comes_while_the_database_is_frozen_waits_in_the_inbox() {
+fn frozen_database_makes_messages_wait() {
     frozen(|_| {});
 }
 
 #[test]
 #[ignore = "takes two minutes; run by scripts/faults"]
-fn a_database_frozen_for_longer_than_its_silence_is_borne_does_nothing_twice_when_it_thaws() {
+fn database_frozen_past_timeout_is_exactly_once() {
     frozen(|gateway| {
         gateway.wait_long_for_line("no answer");
         // With connections of their own by now, and these get no answer either.
@@ -84,7 +84,7 @@ fn a_database_frozen_for_longer_than_its_silence_is_borne_does_nothing_twice_whe
 }
 
 #[test]
-fn a_server_with_too_many_connections_is_waited_for_at_the_start_and_later() {
+fn connection_limit_is_waited_out() {
     let server = MariaDbServer::new();
     let world = World::on_server(&server, Broker::shared());
     let mut load = Load::over(&world, 4);
@@ -124,7 +124,7 @@ fn a_server_with_too_many_connections_is_waited_for_at_the_start_and_later() {
 }
 
 #[test]
-fn a_server_that_is_not_there_at_the_start_is_waited_for() {
+fn absent_database_at_start_is_awaited() {
     let mut server = MariaDbServer::new();
     let world = World::on_server(&server, Broker::shared());
     let mut load = Load::over(&world, 4);
@@ -143,7 +143,7 @@ fn a_server_that_is_not_there_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_password_that_becomes_right_later_is_all_it_takes() {
+fn corrected_database_password_is_enough() {
     let world = World::on(Backend::MariaDb);
     let mut load = Load::over(&world, 4);
     let set_password = |password: &str| {
@@ -172,7 +172,7 @@ fn a_password_that_becomes_right_later_is_all_it_takes() {
 }
 
 #[test]
-fn a_database_that_is_created_later_is_waited_for_and_filled() {
+fn database_created_later_is_filled() {
     let mut world = World::on(Backend::MariaDb);
     let later = format!("{}_later", world.name);
     world.set("DB_NAME", &later);

@@ -6,7 +6,7 @@ use test_support::oracle::Load;
 use test_support::world::{Backend, World, text_of};
 
 #[test]
-fn a_server_that_does_not_flush_at_commit_is_warned_of() {
+fn nondurable_server_is_warned_about() {
     let server = MariaDbServer::with(&["--innodb-flush-log-at-trx-commit=2"]);
     let world = World::on_server(&server, Broker::shared());
     let risk =
@@ -22,7 +22,7 @@ fn a_server_that_does_not_flush_at_commit_is_warned_of() {
 }
 
 #[test]
-fn a_server_that_flushes_at_commit_is_not_warned_of() {
+fn durable_server_gets_no_warning() {
     for backend in [Backend::MariaDb, Backend::Postgres, Backend::Sqlite] {
         let world = World::on(backend);
         let _flow = Load::over(&world, 1);

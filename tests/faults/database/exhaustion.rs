@@ -6,7 +6,7 @@ use test_support::world::{Backend, SERVERS, World, text_of};
 const HIGHEST: i64 = i32::MAX as i64;
 
 #[test]
-fn a_flow_at_the_highest_number_takes_none_until_its_column_is_widened() {
+fn exhausted_ids_wait_for_wider_column() {
     SERVERS.into_iter().for_each(takes_no_number_until_its_column_is_widened);
 }
 
@@ -40,7 +40,7 @@ fn takes_no_number_until_its_column_is_widened(backend: Backend) {
 }
 
 #[test]
-fn rows_that_have_no_id_left_wait_in_the_inbox_until_the_column_is_widened() {
+fn exhausted_row_ids_wait_for_wider_column() {
     SERVERS.into_iter().for_each(wait_until_the_column_is_widened);
 }
 

@@ -45,7 +45,7 @@ fn finish(world: &World, load: &Load, mut gateway: Gateway) {
 }
 
 #[test]
-fn a_promoted_replica_that_lacks_commits_gets_every_message_once() {
+fn promoted_replica_gets_missing_commits_once() {
     let (mut world, mut pair) = replicated(primary_first);
     // What the replica lacks is in segments that are finished long before it is promoted.
     world.set("INBOX_SEGMENT_BYTES", "65536");
@@ -134,7 +134,7 @@ fn the_first_server_that_takes_writes_is_used() {
 }
 
 #[test]
-fn on_postgresql_a_server_that_is_away_or_read_only_is_passed_over() {
+fn absent_or_read_only_postgres_is_skipped() {
     let (read_only, writable) = (PostgresServer::new(), PostgresServer::new());
     let mut world = World::on_postgres_server(&writable, Broker::shared());
     let admin = Sql::open(&format!("{}/postgres", read_only.url()));

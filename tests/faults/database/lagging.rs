@@ -72,7 +72,7 @@ fn goes_on_after(backend: Backend, end: impl Fn(&mut Gateway)) {
 }
 
 #[test]
-fn a_flow_that_stays_locked_waits_alone_and_gets_its_messages_in_order() {
+fn locked_flow_waits_alone_in_order() {
     SERVERS.into_iter().for_each(waits_alone_and_gets_its_messages_in_order);
 }
 
@@ -94,19 +94,19 @@ fn waits_alone_and_gets_its_messages_in_order(backend: Backend) {
 }
 
 #[test]
-fn a_lagging_flow_loses_nothing_when_the_gateway_is_killed() {
+fn lagging_flow_survives_gateway_kill() {
     for backend in SERVERS {
         goes_on_after(backend, Gateway::kill);
     }
 }
 
 #[test]
-fn a_lagging_flow_does_not_hold_up_an_orderly_end() {
+fn lagging_flow_does_not_block_shutdown() {
     goes_on_after(Backend::MariaDb, |gateway| assert_eq!(gateway.stop(), Some(0)));
 }
 
 #[test]
-fn a_lagging_flow_that_is_deleted_catches_up_by_dead_letters() {
+fn deleted_lagging_flow_gets_dead_letters() {
     for backend in SERVERS {
         let world = world(backend);
         let mut load = Load::over(&world, FLOWS);

@@ -55,11 +55,11 @@ fn collide(session: &Sql, over: &AtomicBool) {
 }
 
 #[test]
-fn a_flow_that_is_locked_elsewhere_holds_up_no_other_lane_and_goes_on_afterwards() {
-    SERVERS.into_iter().for_each(holds_up_no_other_lane_and_goes_on_afterwards);
+fn locked_flow_blocks_no_other_lane() {
+    SERVERS.into_iter().for_each(assert_lock_blocks_no_other_lane);
 }
 
-fn holds_up_no_other_lane_and_goes_on_afterwards(backend: Backend) {
+fn assert_lock_blocks_no_other_lane(backend: Backend) {
     let world = World::on(backend);
     let mut load = Load::over(&world, FLOWS);
     let id = |code: &str| world.sql.count("SELECT id FROM flows WHERE code = ?", [code.into()]);
@@ -87,7 +87,7 @@ fn holds_up_no_other_lane_and_goes_on_afterwards(backend: Backend) {
 }
 
 #[test]
-fn a_table_that_is_being_altered_is_waited_for() {
+fn altered_table_is_awaited() {
     SERVERS.into_iter().for_each(an_altered_table_is_waited_for);
 }
 
@@ -121,7 +121,7 @@ fn an_altered_table_is_waited_for(backend: Backend) {
 }
 
 #[test]
-fn another_writer_of_an_sqlite_file_is_waited_for() {
+fn other_sqlite_writer_is_awaited() {
     let world = World::on(Backend::Sqlite);
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();

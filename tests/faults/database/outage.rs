@@ -39,7 +39,7 @@ fn survives(world: &World, end: impl Fn(), start: impl Fn()) {
 }
 
 #[test]
-fn a_full_inbox_leaves_the_rest_with_the_broker() {
+fn full_inbox_leaves_rest_at_broker() {
     let mut server = MariaDbServer::new();
     let mut world = World::on_server(&server, Broker::private());
     world.set("INBOX_MAX_BYTES", "2097152").set("INBOX_SEGMENT_BYTES", "262144");

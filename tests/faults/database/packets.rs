@@ -12,7 +12,7 @@ use test_support::world::World;
 use super::end_sessions;
 
 #[test]
-fn batches_stay_below_what_the_server_takes_and_what_never_fits_becomes_a_dead_letter() {
+fn batches_fit_server_packet_limit() {
     let server = MariaDbServer::with(&["--max-allowed-packet=64K"]);
     let mut world = World::on_server(&server, Broker::shared());
     world.set("BATCH_MAX_MESSAGES", "1000");
@@ -43,7 +43,7 @@ fn batches_stay_below_what_the_server_takes_and_what_never_fits_becomes_a_dead_l
 }
 
 #[test]
-fn a_server_that_takes_less_than_at_the_start_gets_smaller_statements() {
+fn lowered_packet_limit_shrinks_statements() {
     let server = MariaDbServer::with(&["--max-allowed-packet=4M"]);
     let world = World::on_server(&server, Broker::shared());
     let sink = Sink::new();

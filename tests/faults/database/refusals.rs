@@ -45,7 +45,7 @@ fn a_read_only_server_is_waited_for() {
 
 /// The server's one file of tables may grow no further: what it says then is what it says of a full disk.
 #[test]
-fn a_server_whose_files_are_full_is_waited_for() {
+fn full_server_files_are_waited_out() {
     let one_file = |most: &str| {
         [
             format!("--innodb-data-file-path=ibdata1:12M:autoextend:max:{most}"),
@@ -71,7 +71,7 @@ fn a_server_whose_files_are_full_is_waited_for() {
 
 #[test]
 #[ignore = "mounts a file system, which takes root; run by scripts/faults"]
-fn a_server_on_a_full_disk_is_waited_for() {
+fn full_server_disk_is_waited_out() {
     let disk = SmallDisk::mount(160);
     let server = MariaDbServer::in_directory(disk.path(), &["--innodb-log-file-size=8M"]);
     let world = World::on_server(&server, Broker::shared());
@@ -82,7 +82,7 @@ fn a_server_on_a_full_disk_is_waited_for() {
 /// The inbox is on the same disk: when it is full, the broker has to hold what comes.
 #[test]
 #[ignore = "mounts a file system, which takes root; run by scripts/faults"]
-fn an_sqlite_file_on_a_full_disk_is_waited_for() {
+fn full_sqlite_disk_is_waited_out() {
     let disk = SmallDisk::mount(24);
     let world = World::on_sqlite_below(disk.path(), Broker::private());
     world.add_broker();
@@ -140,7 +140,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_table_of_the_gateway_that_was_dropped_is_waited_for_until_it_is_made_again() {
+fn dropped_table_is_awaited() {
     let world = World::on(Backend::MariaDb);
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
@@ -165,7 +165,7 @@ fn a_table_of_the_gateway_that_was_dropped_is_waited_for_until_it_is_made_again(
 
 /// A GRANT on the whole database is not for connections that are in use already.
 #[test]
-fn a_privilege_that_is_granted_is_noticed_while_messages_come() {
+fn granted_privilege_is_noticed_under_load() {
     let world = World::on(Backend::MariaDb);
     let mut load = Load::over(&world, 4);
     let output = world.command(&["migrate"]);
@@ -201,7 +201,7 @@ fn a_privilege_that_is_granted_is_noticed_while_messages_come() {
 
 /// Left to itself such a server cuts what is too long and writes a question mark for what it does not know.
 #[test]
-fn a_lax_server_with_an_old_character_set_alters_no_value() {
+fn lax_server_alters_no_value() {
     let server = MariaDbServer::with(&["--sql-mode=", "--character-set-server=utf8mb3"]);
     let world = World::on_server(&server, Broker::shared());
     world.sql.run("ALTER TABLE data MODIFY attribute_value TEXT CHARACTER SET utf8mb3");

@@ -96,7 +96,7 @@ fn a_rotated_url_takes_effect_without_a_restart() {
 }
 
 #[test]
-fn a_password_that_goes_back_is_read_again_as_well() {
+fn reverted_password_is_read_again() {
     let mut world = World::on(Backend::MariaDb);
     let file = world.keep_secret_in_file();
     let mut load = Load::over(&world, 4);

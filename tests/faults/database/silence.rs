@@ -15,7 +15,7 @@ fn impatient(backend: Backend) -> (World, Proxy) {
 }
 
 #[test]
-fn posts_go_on_by_new_connections_when_the_outbox_gets_no_answer() {
+fn unanswered_outbox_statement_reconnects() {
     SERVERS.into_iter().for_each(posts_go_on);
 }
 
@@ -45,7 +45,7 @@ fn posts_go_on(backend: Backend) {
 
 /// What keeps the house of the delivery does one thing at a time: one that never ended would also end the lease.
 #[test]
-fn the_house_is_kept_by_new_connections_when_forgetting_keys_gets_no_answer() {
+fn unanswered_key_cleanup_reconnects() {
     SERVERS.into_iter().for_each(the_house_is_kept);
 }
 
@@ -61,7 +61,7 @@ fn the_house_is_kept(backend: Backend) {
 }
 
 #[test]
-fn flows_are_read_by_a_new_connection_when_a_reload_gets_no_answer() {
+fn unanswered_reload_reconnects() {
     SERVERS.into_iter().for_each(flows_are_read);
 }
 
@@ -83,7 +83,7 @@ fn flows_are_read(backend: Backend) {
 }
 
 #[test]
-fn the_start_goes_on_by_a_new_connection_when_it_gets_no_answer() {
+fn unanswered_start_reconnects() {
     SERVERS.into_iter().for_each(the_start_goes_on);
 }
 
@@ -103,7 +103,7 @@ fn the_start_goes_on(backend: Backend) {
 /// The server holds what the silent session has locked until it gives the session up, after 20 s.
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]
-fn lanes_go_on_when_their_statements_get_no_answer() {
+fn unanswered_lane_statement_reconnects() {
     SERVERS.into_iter().for_each(lanes_go_on);
 }
 

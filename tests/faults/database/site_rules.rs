@@ -53,7 +53,7 @@ fn only_the_bad_one_is_refused(world: &World, good: [&str; 2], bad: &str, words:
 
 /// `MariaDB` keeps whole seconds of the time, so the index of `PostgreSQL` does, too.
 #[test]
-fn duplicate_of_a_unique_key_is_the_only_dead_letter() {
+fn unique_key_violation_is_only_dead_letter() {
     for backend in SERVERS {
         let world = world(backend);
         let second =
@@ -85,7 +85,7 @@ fn duplicate_of_a_unique_key_is_the_only_dead_letter() {
 }
 
 #[test]
-fn name_that_breaks_a_foreign_key_is_the_only_dead_letter() {
+fn foreign_key_violation_is_only_dead_letter() {
     for backend in SERVERS {
         let world = world(backend);
         world.sql.run("CREATE TABLE names (n VARCHAR(255) NOT NULL PRIMARY KEY)");
@@ -102,7 +102,7 @@ fn name_that_breaks_a_foreign_key_is_the_only_dead_letter() {
 
 /// The site keeps the latest value of each attribute, and does not expect a second one.
 #[test]
-fn duplicate_in_a_table_that_a_trigger_fills_is_the_only_dead_letter() {
+fn trigger_duplicate_is_only_dead_letter() {
     for backend in SERVERS {
         let world = world(backend);
         world.sql.run(
@@ -116,7 +116,7 @@ fn duplicate_in_a_table_that_a_trigger_fills_is_the_only_dead_letter() {
 }
 
 #[test]
-fn division_by_zero_in_a_trigger_is_the_only_dead_letter() {
+fn trigger_division_is_only_dead_letter() {
     for backend in SERVERS {
         let world = world(backend);
         create_trigger(
@@ -176,6 +176,6 @@ fn refused_flow_is_set_aside(backend: Backend) {
 }
 
 #[test]
-fn flow_whose_messages_are_all_refused_is_set_aside_until_the_trigger_is_gone() {
+fn rejected_flow_waits_until_trigger_is_gone() {
     [Backend::MariaDb, Backend::Postgres, Backend::Sqlite].into_iter().for_each(refused_flow_is_set_aside);
 }

@@ -72,7 +72,7 @@ fn a_column_that_cannot_be_read_is_named() {
 
 /// As a server of another version may lack it.
 #[test]
-fn a_server_that_lacks_a_function_is_not_waited_for() {
+fn server_without_function_ends_start() {
     let world = World::on(Backend::Postgres);
     let mut database = url::Url::parse(&std::env::var("TEST_POSTGRES_URL").unwrap()).unwrap();
     database.set_path(&world.name);
@@ -122,7 +122,7 @@ fn unsigned_keys_and_ports_are_read() {
 }
 
 #[test]
-fn a_flow_and_a_broker_enabled_by_another_number_than_1_run() {
+fn nonzero_enabled_flags_run() {
     for backend in [Backend::MariaDb, Backend::Postgres, Backend::Sqlite] {
         let world = World::on(backend);
         let mut load = Load::over(&world, 2);
@@ -152,7 +152,7 @@ fn a_flow_and_a_broker_enabled_by_another_number_than_1_run() {
 }
 
 #[test]
-fn a_user_who_may_not_insert_brokers_starts_where_there_is_one() {
+fn start_with_broker_needs_no_insert_right() {
     let world = World::on(Backend::MariaDb);
     let mut load = Load::over(&world, 2);
     assert!(world.command(&["migrate"]).status.success());

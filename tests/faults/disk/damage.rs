@@ -49,7 +49,7 @@ fn quarantined(world: &World) -> usize {
 }
 
 #[test]
-fn flipped_bytes_cost_the_records_they_belong_to_and_no_other() {
+fn flipped_bytes_cost_only_their_records() {
     let (world, load) = killed_with_a_backlog();
     let damaged = [3, 120, 121, 250];
     for key in damaged {
@@ -68,7 +68,7 @@ fn flipped_bytes_cost_the_records_they_belong_to_and_no_other() {
 }
 
 #[test]
-fn a_torn_tail_costs_the_record_that_it_tore_and_the_next_start_says_nothing_of_it() {
+fn torn_tail_costs_one_record_once() {
     let (world, mut load) = killed_with_a_backlog();
     let last = segments(&world).pop().unwrap();
     let length = fs::metadata(&last).unwrap().len();
@@ -90,7 +90,7 @@ fn a_torn_tail_costs_the_record_that_it_tore_and_the_next_start_says_nothing_of_
 }
 
 #[test]
-fn a_lost_file_of_the_inbox_identity_costs_no_message() {
+fn lost_identity_file_loses_no_message() {
     let (world, load) = killed_with_a_backlog();
     fs::write(world.inbox_directory().join("meta"), "torn").unwrap();
     let mut gateway = world.start_subscribed();

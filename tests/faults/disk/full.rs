@@ -17,7 +17,7 @@ fn world_on(volume: &Memory) -> World {
 }
 
 #[test]
-fn a_gateway_whose_disk_is_full_stops_acknowledging_and_goes_on_when_there_is_room() {
+fn full_disk_stops_acknowledging_until_room() {
     let volume = Memory::of_mebibytes(6);
     let world = world_on(&volume);
     let mut load = Load::over(&world, 4).of_bytes(2_000);
@@ -51,7 +51,7 @@ fn a_gateway_whose_disk_is_full_stops_acknowledging_and_goes_on_when_there_is_ro
 }
 
 #[test]
-fn a_gateway_that_starts_on_a_full_disk_works_off_what_is_there_and_takes_more_when_there_is_room() {
+fn start_on_full_disk_drains_then_accepts() {
     let volume = Memory::of_mebibytes(6);
     let world = world_on(&volume);
     let mut load = Load::over(&world, 4).of_bytes(2_000);
@@ -79,7 +79,7 @@ fn a_gateway_that_starts_on_a_full_disk_works_off_what_is_there_and_takes_more_w
 
 /// Somebody else's bytes stay where they are, and leave less than half a segment takes.
 #[test]
-fn a_gateway_on_a_full_disk_goes_on_by_itself_when_all_is_stored() {
+fn full_disk_recovers_after_draining() {
     let volume = Memory::of_mebibytes(6);
     let world = world_on(&volume);
     let mut load = Load::over(&world, 4).of_bytes(2_000);

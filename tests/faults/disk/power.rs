@@ -24,7 +24,7 @@ fn offset_in_sql(world: &World) -> i64 {
 }
 
 #[test]
-fn with_fsync_always_a_power_cut_loses_nothing_that_was_acknowledged() {
+fn fsync_always_survives_power_cut() {
     let mut disk = Disk::of_mebibytes(64);
     let mut world = world_on(&disk, "always");
     let mut load = Load::over(&world, 4);
@@ -44,7 +44,7 @@ fn with_fsync_always_a_power_cut_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn with_fsync_interval_a_power_cut_loses_the_last_interval_at_most() {
+fn fsync_interval_loses_one_interval_at_most() {
     let mut disk = Disk::of_mebibytes(64);
     let mut world = world_on(&disk, "interval");
     let mut load = Load::over(&world, 4);
@@ -73,7 +73,7 @@ fn with_fsync_interval_a_power_cut_loses_the_last_interval_at_most() {
 
 /// The database is ahead of the log: its offsets are those of records that the log has lost.
 #[test]
-fn offsets_that_were_lost_with_the_power_are_not_used_again_and_nothing_is_skipped() {
+fn offsets_lost_to_power_are_not_reused() {
     let mut disk = Disk::of_mebibytes(64);
     let mut world = world_on(&disk, "never");
     let mut load = Load::over(&world, 4);

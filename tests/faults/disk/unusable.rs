@@ -17,7 +17,7 @@ fn is_refused(variable: &str, directory: &Path) {
 }
 
 #[test]
-fn a_directory_on_a_read_only_volume_is_named_with_the_remedy() {
+fn read_only_directory_is_named_with_remedy() {
     let volume = Memory::of_mebibytes(1);
     for directory in ["there", "log"] {
         std::fs::create_dir(volume.path().join(directory)).unwrap();
@@ -30,7 +30,7 @@ fn a_directory_on_a_read_only_volume_is_named_with_the_remedy() {
 }
 
 #[test]
-fn a_directory_that_is_a_file_is_named_with_the_remedy() {
+fn file_as_directory_is_named_with_remedy() {
     let file = tempfile::NamedTempFile::new().unwrap();
     is_refused("INBOX_DIR", file.path());
     is_refused("LOG_DIR", file.path());

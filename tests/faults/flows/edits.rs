@@ -11,7 +11,7 @@ fn wait_until_unsubscribed(world: &World, mark: LogMark, topic: &str) {
 }
 
 #[test]
-fn a_flow_disabled_and_enabled_again_goes_on_where_it_was() {
+fn reenabled_flow_continues_its_ids() {
     let world = backlog::world();
     let mut steady = Stream::new(&world, "steady", "t");
     let sleepy = Stream::new(&world, "sleepy", "t");
@@ -45,7 +45,7 @@ fn a_flow_disabled_and_enabled_again_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_flow_deleted_and_made_again_with_its_code_counts_from_its_new_row() {
+fn recreated_flow_counts_from_new_row() {
     let world = backlog::world();
     let mut first = Stream::new(&world, "phoenix", "t");
     let mut gateway = world.start_subscribed();
@@ -67,7 +67,7 @@ fn a_flow_deleted_and_made_again_with_its_code_counts_from_its_new_row() {
 
 /// In one batch with messages of the old row, whose place nobody takes.
 #[test]
-fn what_waits_for_a_deleted_flow_becomes_dead_letters_and_takes_no_id_of_its_successor() {
+fn deleted_flow_takes_no_successor_id() {
     let world = backlog::world();
     let mut stream = Stream::new(&world, "phoenix", "t");
     let mut steady = Stream::new(&world, "steady", "t");
@@ -91,7 +91,7 @@ fn what_waits_for_a_deleted_flow_becomes_dead_letters_and_takes_no_id_of_its_suc
 }
 
 #[test]
-fn a_counter_set_by_hand_in_the_stream_is_continued_from() {
+fn hand_set_counter_is_continued() {
     let world = backlog::world();
     let mut stream = Stream::new(&world, "counted", "t");
     let mut gateway = world.start_subscribed();
@@ -109,7 +109,7 @@ fn a_counter_set_by_hand_in_the_stream_is_continued_from() {
 }
 
 #[test]
-fn a_schema_edited_in_the_stream_acts_on_the_next_message_and_leaves_no_gap() {
+fn schema_edit_in_stream_leaves_no_gap() {
     let world = backlog::world();
     let mut stream = Stream::new(&world, "strict", "t");
     let mut gateway = world.start_subscribed();

@@ -54,7 +54,7 @@ fn assert_dead(world: &World, flow_id: i64, reason: &str) {
 }
 
 #[test]
-fn the_backlog_of_a_disabled_flow_becomes_dead_letters_that_can_be_replayed() {
+fn disabled_backlog_becomes_replayable_dead_letters() {
     for backend in SERVERS {
         let world = world(backend);
         let change = "UPDATE flows SET enabled = FALSE WHERE code = 'stopped'";
@@ -79,7 +79,7 @@ fn the_backlog_of_a_disabled_flow_becomes_dead_letters_that_can_be_replayed() {
 }
 
 #[test]
-fn the_backlog_of_a_deleted_flow_becomes_dead_letters() {
+fn deleted_backlog_becomes_dead_letters() {
     for backend in SERVERS {
         let world = world(backend);
         let change = "DELETE FROM flows WHERE code = 'stopped'";
@@ -95,7 +95,7 @@ fn the_backlog_of_a_deleted_flow_becomes_dead_letters() {
 }
 
 #[test]
-fn a_table_of_dead_letters_that_grows_too_large_is_warned_of_once() {
+fn large_dead_letter_table_warns_once() {
     let mut world = World::on(Backend::MariaDb);
     world.set("DEAD_LETTERS_WARN_ROWS", "2");
     let _strict = Stream::new(&world, "strict", "t");

@@ -14,7 +14,7 @@ fn move_to(world: &World, topic: &str) {
 }
 
 #[test]
-fn a_topic_edited_under_load_loses_nothing_of_the_old_or_the_new_one() {
+fn topic_edit_under_load_loses_nothing() {
     let world = backlog::world();
     let mut stream = Stream::new(&world, "moving", "topic0");
     let mut load = Load::over(&world, 4);
@@ -50,7 +50,7 @@ fn a_topic_edited_under_load_loses_nothing_of_the_old_or_the_new_one() {
 }
 
 #[test]
-fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_in_its_inbox() {
+fn offline_topic_edit_keeps_inbox_messages() {
     let world = backlog::world();
     let mut stream = Stream::new(&world, "moving", "old");
     let mut other = Stream::new(&world, "other", "other");
@@ -75,7 +75,7 @@ fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_in_its_inbo
 }
 
 #[test]
-fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_at_the_broker() {
+fn offline_topic_edit_keeps_broker_messages() {
     let world = backlog::world();
     let mut stream = Stream::new(&world, "moving", "old");
     let mut gateway = world.start_subscribed();
@@ -94,7 +94,7 @@ fn a_topic_edited_while_the_gateway_is_down_loses_nothing_that_waits_at_the_brok
 
 /// The broker still has the old filter, under the flow's identifier.
 #[test]
-fn a_topic_edited_while_the_gateway_is_down_is_left_also_where_the_flows_cannot_be_read_at_first() {
+fn offline_topic_edit_survives_unreadable_flows() {
     let mut world = backlog::world();
     let mut stream = Stream::new(&world, "moving", "old");
     let mut gateway = world.start_subscribed();
@@ -136,7 +136,7 @@ fn each_has_its_own_from_now_on(world: &World, mut streams: [Stream; 2]) {
 }
 
 #[test]
-fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_while_the_gateway_is_down() {
+fn shared_topic_survives_offline_edit() {
     let world = backlog::world();
     let mut streams = another_flow_keeps_the_topic(&world);
     let mut gateway = world.start_subscribed();
@@ -151,7 +151,7 @@ fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_while_the_gateway_is
 }
 
 #[test]
-fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_under_load() {
+fn shared_topic_survives_edit_under_load() {
     let world = backlog::world();
     let mut streams = another_flow_keeps_the_topic(&world);
     let proxy = Proxy::to_mqtt(world.broker.address);
@@ -173,7 +173,7 @@ fn a_topic_that_another_flow_keeps_loses_nothing_at_an_edit_under_load() {
 /// The broker sends them the moment it has the first filters, and has yet to confirm the others. Where it does not name
 /// the subscriptions, nothing but the table tells whose they are.
 #[test]
-fn retained_messages_of_new_flows_are_routed_to_them() {
+fn retained_messages_reach_new_flows() {
     for version in ["5", "3.1.1"] {
         retained_messages_come_by(version);
     }

@@ -30,14 +30,14 @@ fn dies_once_at(backend: Backend, point: &str, before: usize) {
 }
 
 #[test]
-fn an_end_before_the_append_loses_nothing_for_the_broker_still_has_it() {
+fn crash_before_append_loses_nothing() {
     dies_once_at(Backend::MariaDb, "intake-before-append", 299);
     dies_once_at(Backend::Postgres, "intake-before-append", 299);
     dies_once_at(Backend::Sqlite, "intake-before-append", 299);
 }
 
 #[test]
-fn an_end_between_append_and_puback_doubles_nothing_though_the_broker_sends_it_again() {
+fn crash_before_puback_doubles_nothing() {
     dies_once_at(Backend::MariaDb, "intake-before-puback", 299);
     dies_once_at(Backend::Postgres, "intake-before-puback", 299);
     dies_once_at(Backend::Sqlite, "intake-before-puback", 299);
@@ -51,7 +51,7 @@ fn an_end_before_the_commit_costs_no_number() {
 }
 
 #[test]
-fn an_end_after_the_commit_and_before_the_watermark_doubles_nothing() {
+fn crash_before_watermark_doubles_nothing() {
     dies_once_at(Backend::MariaDb, "worker-after-commit", 4);
     dies_once_at(Backend::Postgres, "worker-after-commit", 4);
     dies_once_at(Backend::Sqlite, "worker-after-commit", 4);
@@ -79,19 +79,19 @@ fn dies_while_posting(point: &str, before: usize) -> Verdict {
 }
 
 #[test]
-fn an_end_before_a_post_leaves_it_to_the_next_start() {
+fn crash_before_post_leaves_it_queued() {
     let verdict = dies_while_posting("delivery-post", 10);
     assert!(verdict.keeps_the_promise(), "{verdict:?}");
 }
 
 #[test]
-fn an_end_between_the_endpoints_answer_and_the_row_posts_again_under_the_same_key() {
+fn crash_after_answer_reposts_same_key() {
     let verdict = dies_while_posting("delivery-answered", 10);
     assert!(verdict.keeps_the_promise(), "{verdict:?}");
     assert!(verdict.posted_again > 0, "the eleventh was answered, and nobody knew: {verdict:?}");
 }
 
 #[test]
-fn an_end_with_a_batch_gathered_and_not_handed_over_loses_nothing() {
+fn crash_with_gathered_batch_loses_nothing() {
     dies_once_at(Backend::MariaDb, "router-dispatch", 4);
 }

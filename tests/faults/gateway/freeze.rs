@@ -9,7 +9,7 @@ use test_support::world::{Backend, World};
 
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]
-fn a_process_stopped_beyond_the_keepalive_comes_back_and_nobody_is_blamed() {
+fn stopped_process_resumes_without_restarts() {
     let mut world = World::with_broker(Backend::MariaDb, Broker::private());
     world.set("MQTT_KEEPALIVE", "2");
     let mut load = Load::over(&world, 4);
@@ -38,7 +38,7 @@ fn a_process_stopped_beyond_the_keepalive_comes_back_and_nobody_is_blamed() {
 
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]
-fn an_actor_that_stands_still_is_replaced_whichever_it_is_and_nothing_is_lost() {
+fn any_frozen_actor_is_replaced_without_loss() {
     let actors = ["router", "flow-worker-0", "flow-worker-1", "flow-registry", "mqtt", "delivery"];
     let mut world = World::with_broker(Backend::MariaDb, Broker::private());
     let stand_still = actors.map(|actor| format!("beat-{actor}=1*off->1*pause->off")).join(";");

@@ -12,7 +12,7 @@ const MANY_KILLS: usize = 100;
 /// So many messages may be on their way when the gateway is killed.
 const IN_FLIGHT: u32 = 1_000;
 
-fn a_killed_gateway_loses_nothing_and_numbers_without_a_gap(backend: Backend) {
+fn killed_gateway_loses_nothing(backend: Backend) {
     let broker = Broker::with(&BrokerOptions { max_inflight: IN_FLIGHT, ..BrokerOptions::default() });
     let world = World::with_broker(backend, broker);
     let mut load = Load::over(&world, 4);
@@ -39,22 +39,22 @@ fn a_killed_gateway_loses_nothing_and_numbers_without_a_gap(backend: Backend) {
 
 #[test]
 fn on_mariadb() {
-    a_killed_gateway_loses_nothing_and_numbers_without_a_gap(Backend::MariaDb);
+    killed_gateway_loses_nothing(Backend::MariaDb);
 }
 
 #[test]
 fn on_postgres() {
-    a_killed_gateway_loses_nothing_and_numbers_without_a_gap(Backend::Postgres);
+    killed_gateway_loses_nothing(Backend::Postgres);
 }
 
 #[test]
 fn on_sqlite() {
-    a_killed_gateway_loses_nothing_and_numbers_without_a_gap(Backend::Sqlite);
+    killed_gateway_loses_nothing(Backend::Sqlite);
 }
 
 #[test]
 #[ignore = "takes some minutes; run by scripts/faults"]
-fn a_hundred_kills_under_load_lose_and_double_nothing() {
+fn hundred_kills_are_exactly_once() {
     let quiet = BrokerOptions { max_inflight: IN_FLIGHT, verbose: false, ..BrokerOptions::default() };
     let world = World::with_broker(Backend::MariaDb, Broker::with(&quiet));
     let flows = Flood::make_flows(&world, 8);

@@ -28,21 +28,21 @@ fn panics_once(backend: Backend, point: &str) {
 }
 
 #[test]
-fn a_panic_before_the_batch_loses_nothing_and_skips_no_id() {
+fn panic_before_batch_loses_nothing() {
     panics_once(Backend::MariaDb, "worker-batch");
     panics_once(Backend::Postgres, "worker-batch");
     panics_once(Backend::Sqlite, "worker-batch");
 }
 
 #[test]
-fn a_panic_before_the_commit_loses_nothing_and_skips_no_id() {
+fn panic_before_commit_loses_nothing() {
     panics_once(Backend::MariaDb, "worker-before-commit");
     panics_once(Backend::Postgres, "worker-before-commit");
     panics_once(Backend::Sqlite, "worker-before-commit");
 }
 
 #[test]
-fn a_panic_after_the_commit_doubles_nothing_and_skips_no_id() {
+fn panic_after_commit_doubles_nothing() {
     panics_once(Backend::MariaDb, "worker-after-commit");
     panics_once(Backend::Postgres, "worker-after-commit");
     panics_once(Backend::Sqlite, "worker-after-commit");
@@ -67,18 +67,18 @@ fn panics_elsewhere(point: &str, before: usize) {
 }
 
 #[test]
-fn a_router_that_panics_with_a_batch_in_hand_reads_it_again() {
+fn router_panic_rereads_its_batch() {
     // Both lanes have messages, so there is a second batch for certain, and more only by chance.
     panics_elsewhere("router-dispatch", 1);
 }
 
 #[test]
-fn a_router_that_panics_between_messages_reads_on_where_the_lanes_are() {
+fn idle_router_panic_resumes_at_lanes() {
     panics_elsewhere("beat-router", 1);
 }
 
 #[test]
-fn a_router_that_panics_when_it_is_told_to_drain_is_replaced_and_told_again() {
+fn router_panic_during_drain_is_replaced() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", "router-drain=1*panic(made to panic)->off");
     let mut load = Load::over(&world, 4);
@@ -102,22 +102,22 @@ fn a_router_that_panics_when_it_is_told_to_drain_is_replaced_and_told_again() {
 }
 
 #[test]
-fn a_registry_that_panics_when_the_broker_has_followed_loses_nothing() {
+fn registry_panic_loses_nothing() {
     panics_elsewhere("registry-settled", 1);
 }
 
 #[test]
-fn a_holder_of_the_connection_that_panics_when_it_comes_up_is_told_again() {
+fn link_panic_at_connect_is_repeated() {
     panics_elsewhere("mqtt-event", 0);
 }
 
 #[test]
-fn a_holder_of_the_connection_that_panics_later_disturbs_nobody() {
+fn later_link_panic_disturbs_no_actor() {
     panics_elsewhere("beat-mqtt", 1);
 }
 
 #[test]
-fn a_delivery_that_panics_posts_everything_in_order_under_one_key_each() {
+fn delivery_panic_keeps_order_and_keys() {
     for point in ["delivery-post", "beat-delivery"] {
         let sink = Sink::new();
         let mut world = World::on(Backend::MariaDb);
@@ -141,7 +141,7 @@ fn a_delivery_that_panics_posts_everything_in_order_under_one_key_each() {
 }
 
 #[test]
-fn panics_without_end_spend_the_budget_and_nothing_is_lost() {
+fn endless_panics_spend_budget_without_loss() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", "worker-batch=10*panic(made to panic)->off");
     let mut load = Load::over(&world, 4);
@@ -157,7 +157,7 @@ fn panics_without_end_spend_the_budget_and_nothing_is_lost() {
 }
 
 #[test]
-fn an_end_in_the_midst_of_a_transaction_panics_nowhere() {
+fn exit_within_transaction_does_not_panic() {
     for backend in [Backend::MariaDb, Backend::Postgres] {
         let mut world = World::on(backend);
         world.set("DRAIN_DEADLINE_SECONDS", "1");

@@ -62,11 +62,11 @@ fn is_replaced_in_time(backend: Backend, old: Old) -> bool {
 }
 
 #[test]
-fn a_worker_replaced_before_its_commit_arrives_doubles_nothing() {
+fn worker_replaced_before_commit_doubles_nothing() {
     is_replaced_while_its_commit_is(Old::NotYet);
 }
 
 #[test]
-fn a_worker_replaced_before_it_hears_of_its_commit_doubles_nothing() {
+fn worker_replaced_before_answer_doubles_nothing() {
     is_replaced_while_its_commit_is(Old::Done);
 }

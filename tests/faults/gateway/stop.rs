@@ -8,7 +8,7 @@ use test_support::world::{Backend, World};
 const STOPS: u64 = 4;
 
 #[test]
-fn stops_under_load_are_orderly_and_lose_and_double_nothing() {
+fn stops_under_load_are_exactly_once() {
     let quiet = BrokerOptions { verbose: false, ..BrokerOptions::default() };
     let world = World::with_broker(Backend::MariaDb, Broker::with(&quiet));
     let flows = Flood::make_flows(&world, 4);
@@ -24,7 +24,7 @@ fn stops_under_load_are_orderly_and_lose_and_double_nothing() {
 }
 
 #[test]
-fn a_kill_during_the_drain_loses_and_doubles_nothing() {
+fn kill_during_drain_is_exactly_once() {
     let mut world = World::with_broker(Backend::MariaDb, Broker::private());
     // Batches so slow that there is something to drain for longer than it takes to be killed.
     world.set("FAILPOINTS", "worker-batch=sleep(300)").set("BATCH_MAX_MESSAGES", "50");

@@ -41,7 +41,7 @@ fn all_is_there_and_numbered_without_a_gap(world: &World, load: &Load, published
 }
 
 #[test]
-fn a_client_id_taken_twice_is_said_loudly_and_nothing_is_lost_once_one_is_gone() {
+fn duplicate_client_id_is_reported_without_loss() {
     let world = World::with_broker(Backend::MariaDb, Broker::private());
     let mut load = Load::over(&world, FLOWS);
     let mut gateway = world.start_subscribed();
@@ -64,7 +64,7 @@ fn a_client_id_taken_twice_is_said_loudly_and_nothing_is_lost_once_one_is_gone()
 }
 
 #[test]
-fn a_second_process_with_the_client_id_and_another_inbox_is_refused() {
+fn client_id_with_second_inbox_is_refused() {
     let world = World::with_broker(Backend::MariaDb, Broker::private());
     let mut load = Load::over(&world, FLOWS);
     let mut first = world.start_subscribed();
@@ -82,7 +82,7 @@ fn a_second_process_with_the_client_id_and_another_inbox_is_refused() {
 }
 
 #[test]
-fn a_second_process_on_the_inbox_of_a_stopped_one_is_refused() {
+fn inbox_of_stopped_process_is_refused() {
     let mut world = World::with_broker(Backend::MariaDb, Broker::private());
     let proxy = world.reach_database_by_proxy();
     let mut load = Load::over(&world, FLOWS);
@@ -106,11 +106,11 @@ fn a_second_process_on_the_inbox_of_a_stopped_one_is_refused() {
 
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]
-fn a_process_stopped_in_its_transaction_holds_up_its_twin_no_longer_than_its_session_lasts() {
-    SERVERS.into_iter().for_each(holds_up_its_twin_no_longer_than_its_session_lasts);
+fn stopped_twin_blocks_until_session_ends() {
+    SERVERS.into_iter().for_each(assert_stopped_twin_blocks_until_session_ends);
 }
 
-fn holds_up_its_twin_no_longer_than_its_session_lasts(backend: Backend) {
+fn assert_stopped_twin_blocks_until_session_ends(backend: Backend) {
     let mut world = World::with_broker(backend, Broker::private());
     let straight = twin_of(&world);
     let proxy = world.reach_database_by_proxy();

@@ -8,7 +8,7 @@ use test_support::world::{Backend, World};
 const LIMIT: usize = 10_000;
 
 #[test]
-fn a_flood_of_unreadable_messages_costs_no_good_one_and_leaves_a_letter_each_and_lines_that_count_them() {
+fn unreadable_flood_costs_no_good_message() {
     let world = World::with_broker(Backend::Sqlite, Broker::private());
     let mut stream = Stream::new(&world, "good", "t");
     let mut gateway = world.start_subscribed();
@@ -28,7 +28,7 @@ fn a_flood_of_unreadable_messages_costs_no_good_one_and_leaves_a_letter_each_and
 }
 
 #[test]
-fn a_payload_of_exactly_the_limit_is_stored_and_one_byte_more_is_not() {
+fn payload_limit_is_exact() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     world.set("MAX_PAYLOAD_BYTES", &LIMIT.to_string());
     world.flow("sized", "t").insert(&world.sql);
@@ -47,7 +47,7 @@ fn a_payload_of_exactly_the_limit_is_stored_and_one_byte_more_is_not() {
 }
 
 #[test]
-fn json_schema_is_not_checked_for_a_payload_of_too_many_nodes() {
+fn too_many_nodes_skip_schema_check() {
     let world = World::with_broker(Backend::Sqlite, Broker::private());
     let schema = r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}"#;
     world.flow("checked", "t").schema(schema).insert(&world.sql);
@@ -65,7 +65,7 @@ fn json_schema_is_not_checked_for_a_payload_of_too_many_nodes() {
     assert_eq!(gateway.stop(), Some(0));
 }
 
-fn a_topic_of_any_characters_is_routed_and_kept_as_it_was(backend: Backend) {
+fn any_topic_characters_are_kept(backend: Backend) {
     let world = World::with_broker(backend, Broker::private());
     world.flow("any", "odd/#").insert(&world.sql);
     let mut gateway = world.start_subscribed();
@@ -103,22 +103,22 @@ fn a_topic_of_any_characters_is_routed_and_kept_as_it_was(backend: Backend) {
 }
 
 #[test]
-fn a_topic_of_any_characters_is_routed_and_kept_on_mariadb() {
-    a_topic_of_any_characters_is_routed_and_kept_as_it_was(Backend::MariaDb);
+fn any_topic_characters_are_kept_on_mariadb() {
+    any_topic_characters_are_kept(Backend::MariaDb);
 }
 
 #[test]
-fn a_topic_of_any_characters_is_routed_and_kept_on_postgres() {
-    a_topic_of_any_characters_is_routed_and_kept_as_it_was(Backend::Postgres);
+fn any_topic_characters_are_kept_on_postgres() {
+    any_topic_characters_are_kept(Backend::Postgres);
 }
 
 #[test]
-fn a_topic_of_any_characters_is_routed_and_kept_on_sqlite() {
-    a_topic_of_any_characters_is_routed_and_kept_as_it_was(Backend::Sqlite);
+fn any_topic_characters_are_kept_on_sqlite() {
+    any_topic_characters_are_kept(Backend::Sqlite);
 }
 
 #[test]
-fn a_worker_that_is_given_one_message_at_a_time_never_runs_out_of_permits() {
+fn single_messages_do_not_exhaust_permits() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     world.set("BATCH_MAX_MESSAGES", "1").set("LANES", "1");
     let mut stream = Stream::new(&world, "good", "t");

@@ -89,7 +89,7 @@ impl Bad {
     }
 }
 
-fn every_bad_message_is_a_dead_letter_and_good_ones_are_stored(version: u8, bad: &[Bad]) {
+fn bad_messages_become_dead_letters_good_stored(version: u8, bad: &[Bad]) {
     let broker = ScriptedBroker::new();
     let world = World::without_broker(Backend::Sqlite, Broker::shared());
     world.add_server("127.0.0.1", Some(broker.port()), Some(true), Some(true));
@@ -129,17 +129,17 @@ fn every_bad_message_is_a_dead_letter_and_good_ones_are_stored(version: u8, bad:
 #[test]
 fn topics_that_are_no_text_are_dead_letters() {
     for version in [4, 5] {
-        every_bad_message_is_a_dead_letter_and_good_ones_are_stored(version, &bad_topics());
+        bad_messages_become_dead_letters_good_stored(version, &bad_topics());
     }
 }
 
 #[test]
 fn properties_that_are_no_text_are_dead_letters() {
-    every_bad_message_is_a_dead_letter_and_good_ones_are_stored(5, &bad_properties());
+    bad_messages_become_dead_letters_good_stored(5, &bad_properties());
 }
 
 #[test]
-fn a_long_message_is_a_dead_letter_without_its_bytes_in_memory() {
+fn long_message_is_rejected_without_buffering() {
     const LENGTH: usize = 200 * 1024 * 1024;
     let broker = ScriptedBroker::new();
     let world = World::without_broker(Backend::Sqlite, Broker::shared());
@@ -168,7 +168,7 @@ fn a_long_message_is_a_dead_letter_without_its_bytes_in_memory() {
 }
 
 #[test]
-fn a_packet_that_ends_the_connection_is_told_and_the_next_one_serves() {
+fn connection_ending_packet_is_reported() {
     let broker = ScriptedBroker::new();
     let world = World::without_broker(Backend::Sqlite, Broker::shared());
     world.add_server("127.0.0.1", Some(broker.port()), Some(true), Some(true));

@@ -39,7 +39,7 @@ fn publish_in_one_batch(world: &World, poison: &[usize]) {
     world.sql.run("COMMIT");
 }
 
-fn poison_is_a_dead_letter_for_each_flow_and_all_else_is_stored(poison: &[usize]) {
+fn poison_is_dead_letter_per_flow(poison: &[usize]) {
     let world = world();
     let mut gateway = world.start_subscribed();
     gateway.wait_for_line("Lane opened");
@@ -69,11 +69,11 @@ fn poison_is_a_dead_letter_for_each_flow_and_all_else_is_stored(poison: &[usize]
 }
 
 #[test]
-fn a_poison_message_in_the_midst_of_a_thousand_is_the_only_dead_letter() {
-    poison_is_a_dead_letter_for_each_flow_and_all_else_is_stored(&[500]);
+fn poison_among_thousand_is_only_dead_letter() {
+    poison_is_dead_letter_per_flow(&[500]);
 }
 
 #[test]
-fn poison_at_both_ends_of_a_batch_and_side_by_side_is_all_that_is_not_stored() {
-    poison_is_a_dead_letter_for_each_flow_and_all_else_is_stored(&[0, 1, 498, 499, 500, 999]);
+fn poison_at_batch_ends_spares_the_rest() {
+    poison_is_dead_letter_per_flow(&[0, 1, 498, 499, 500, 999]);
 }

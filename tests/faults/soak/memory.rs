@@ -113,7 +113,7 @@ fn slope(samples: &[Sample]) -> f64 {
 }
 
 #[test]
-fn the_slope_is_that_of_the_line_through_the_samples() {
+fn slope_fits_the_samples() {
     let at = |second, kib| Sample { at: Duration::from_secs(second), process: 1, kib };
     let rising: Vec<Sample> = (0..10).map(|minute| at(60 * minute, 1_000 + 7 * minute)).collect();
     assert!((slope(&rising) - 7.0).abs() < 1e-6);

@@ -83,7 +83,7 @@ impl Iterator for Scenario {
 }
 
 #[test]
-fn a_seed_makes_the_same_faults_again_and_another_seed_makes_others() {
+fn seed_determines_the_faults() {
     let of = |seed| Scenario::from_seed(seed).take(20).collect::<Vec<_>>();
     assert_eq!(of(7), of(7));
     assert_ne!(of(7), of(8));

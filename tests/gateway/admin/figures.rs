@@ -57,17 +57,17 @@ fn agree(backend: Backend) {
 }
 
 #[test]
-fn stored_posted_invalid_and_dead_letters_are_those_of_mariadb() {
+fn outcome_counts_match_mariadb() {
     agree(Backend::MariaDb);
 }
 
 #[test]
-fn stored_posted_invalid_and_dead_letters_are_those_of_sqlite() {
+fn outcome_counts_match_sqlite() {
     agree(Backend::Sqlite);
 }
 
 #[test]
-fn what_an_endpoint_does_not_take_waits_with_its_age_and_expires_as_a_dead_letter() {
+fn undelivered_posts_report_age_and_expire() {
     let mut world = world(Backend::MariaDb);
     world.set("OUTBOX_MAX_AGE_SECONDS", "3");
     let sink = Sink::new();
@@ -85,7 +85,7 @@ fn what_an_endpoint_does_not_take_waits_with_its_age_and_expires_as_a_dead_lette
 }
 
 #[test]
-fn a_panic_is_counted_as_a_restart_with_its_reason_and_nobody_is_dead() {
+fn panic_counts_as_restart_with_reason() {
     let mut world = world(Backend::MariaDb);
     world.set("LANES", "1").set("FAILPOINTS", "worker-batch=1*panic(made to panic)->off");
     world.flow("F", "f").insert(&world.sql);
@@ -105,7 +105,7 @@ fn a_panic_is_counted_as_a_restart_with_its_reason_and_nobody_is_dead() {
 
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]
-fn an_actor_that_stands_still_is_counted_as_silent_and_the_gateway_stays_alive_and_ready() {
+fn frozen_actor_counts_as_silent_only() {
     let mut world = world(Backend::MariaDb);
     world.set("FAILPOINTS", "beat-router=3*off->1*pause->off");
     world.flow("F", "f").insert(&world.sql);
@@ -151,7 +151,7 @@ fn beyond_a_thousand_flows_the_rest_count_together() {
 }
 
 #[test]
-fn a_code_with_quotes_and_newlines_breaks_no_line() {
+fn flow_codes_are_escaped_in_metrics() {
     let world = world(Backend::Sqlite);
     world.flow("a\"} 1\n\\b", "f").insert(&world.sql);
     let gateway = world.start();

@@ -58,7 +58,7 @@ fn slow_idle_greedy_and_rude_clients_hurt_nobody() {
 
 /// In the order in which they came, a probe would be answered when the last of those before it was thrown out.
 #[test]
-fn however_many_connections_are_held_the_next_one_is_answered() {
+fn held_connections_do_not_block_probes() {
     let mut world = World::on(Backend::Sqlite);
     world.set("ADMIN_BIND", "127.0.0.1:0");
     let gateway = world.start();
@@ -81,7 +81,7 @@ fn however_many_connections_are_held_the_next_one_is_answered() {
 
 /// The message path has the processors first: whoever floods the port gets what it leaves.
 #[test]
-fn the_threads_of_the_port_step_back_for_all_others() {
+fn admin_threads_have_low_priority() {
     let mut world = World::on(Backend::Sqlite);
     world.set("ADMIN_BIND", "127.0.0.1:0");
     world.flow("F", "f").insert(&world.sql);

@@ -27,7 +27,7 @@ fn with_a_proxy_before_its_database() -> (World, Proxy) {
 }
 
 #[test]
-fn a_start_without_a_database_says_what_is_missing_and_is_alive() {
+fn start_without_database_is_alive_not_ready() {
     let (world, proxy) = with_a_proxy_before_its_database();
     world.flow("F", "f").insert(&world.sql);
     proxy.refuse();
@@ -51,7 +51,7 @@ fn a_start_without_a_database_says_what_is_missing_and_is_alive() {
 }
 
 #[test]
-fn a_database_that_is_away_makes_nobody_restart_the_gateway() {
+fn database_outage_keeps_gateway_alive() {
     let (world, proxy) = with_a_proxy_before_its_database();
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
@@ -77,7 +77,7 @@ fn a_database_that_is_away_makes_nobody_restart_the_gateway() {
 
 #[test]
 #[ignore = "takes three minutes; run by scripts/faults"]
-fn a_database_that_is_away_or_silent_for_longer_than_the_dead_are_waited_for_kills_nobody() {
+fn long_database_outage_keeps_gateway_alive() {
     let (world, proxy) = with_a_proxy_before_its_database();
     let mut load = Load::over(&world, 4);
     let mut gateway = world.start_subscribed();
@@ -108,7 +108,7 @@ fn a_database_that_is_away_or_silent_for_longer_than_the_dead_are_waited_for_kil
 }
 
 #[test]
-fn a_broker_that_is_away_makes_the_gateway_unready_until_it_has_the_subscriptions_again() {
+fn broker_outage_is_unready_until_subscribed() {
     let mut world = on_mariadb();
     world.flow("F", "f").insert(&world.sql);
     let gateway = world.start_subscribed();
@@ -127,7 +127,7 @@ fn a_broker_that_is_away_makes_the_gateway_unready_until_it_has_the_subscription
 }
 
 #[test]
-fn ready_turns_false_before_leave_is_taken_and_the_port_answers_through_the_drain() {
+fn drain_is_unready_and_port_answers() {
     let mut world = on_mariadb();
     // Long enough to be looked at before.
     world.set("FAILPOINTS", "supervisor-leaves=sleep(3000)");
@@ -166,7 +166,7 @@ fn ready_turns_false_before_leave_is_taken_and_the_port_answers_through_the_drai
 
 #[test]
 #[ignore = "takes a minute; run by scripts/faults"]
-fn a_supervisor_that_stands_still_makes_the_gateway_dead_and_nothing_else_does() {
+fn only_frozen_supervisor_fails_liveness() {
     let mut world = on_mariadb();
     world.set("FAILPOINTS", "beat-supervisor=20*off->1*pause->off");
     world.flow("F", "f").insert(&world.sql);

@@ -13,7 +13,7 @@ fn on_sqlite(bind: &str) -> World {
 }
 
 #[test]
-fn only_what_is_there_is_answered_and_nothing_is_to_be_kept() {
+fn admin_port_serves_its_paths_uncached() {
     let world = on_sqlite("127.0.0.1:0");
     let gateway = world.start();
     let admin = admin_of(&gateway);
@@ -36,7 +36,7 @@ fn only_what_is_there_is_answered_and_nothing_is_to_be_kept() {
 }
 
 #[test]
-fn an_address_that_was_asked_for_and_is_taken_ends_the_start_with_the_remedy() {
+fn configured_address_in_use_ends_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut gateway = on_sqlite(&address).start();
@@ -46,7 +46,7 @@ fn an_address_that_was_asked_for_and_is_taken_ends_the_start_with_the_remedy() {
 }
 
 #[test]
-fn a_default_that_is_taken_is_a_warning_and_the_gateway_runs() {
+fn default_address_in_use_only_warns() {
     let mut world = on_sqlite("off");
     world.settings.remove("ADMIN_BIND");
     world.flow("F", "f").insert(&world.sql);

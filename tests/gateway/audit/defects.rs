@@ -49,7 +49,7 @@ fn a_gap() {
 }
 
 #[test]
-fn a_gap_that_an_empty_object_can_have_made() {
+fn gap_may_come_from_empty_object() {
     on_each(0, &["look gap of F"], |world| {
         world.sql.run("DELETE FROM data WHERE last_msg_id = 2; UPDATE flows SET payload_schema = '{}'");
     });
@@ -66,7 +66,7 @@ fn a_number_received_at_two_times() {
 }
 
 #[test]
-fn names_that_differ_in_case_and_blanks_are_two() {
+fn attribute_names_compare_by_bytes() {
     on_each(0, &[], |world| store(world, "F", 3, &["A", "a "], 3));
 }
 
@@ -132,7 +132,7 @@ fn a_flow_that_lags() {
 }
 
 #[test]
-fn a_number_in_the_outbox_twice_or_above_the_counter() {
+fn duplicate_or_excess_outbox_ids_are_found() {
     on_each(1, &["wrong repeated of F", "look no_lease"], |world| {
         post(world, flow_id(world), 1, 3, 0);
         post(world, flow_id(world), 2, 3, 0);
@@ -157,7 +157,7 @@ fn dead_letters_by_flow_and_of_none() {
 }
 
 #[test]
-fn a_lane_beyond_the_log_and_a_log_with_a_hole() {
+fn lane_beyond_log_and_hole_are_found() {
     let world = World::on(Backend::Sqlite);
     world.flow("F", "f").insert(&world.sql);
     let mut gateway = world.start_subscribed();
@@ -200,7 +200,7 @@ fn one_flow_alone_can_be_asked_for() {
 }
 
 #[test]
-fn a_database_that_is_not_there_is_told_and_not_made() {
+fn missing_database_is_reported_not_created() {
     let mut world = World::on(Backend::Sqlite);
     let path = world.directory().join("none.sqlite");
     world.set("DATABASE_URL", &format!("sqlite://{}", path.display()));
@@ -211,7 +211,7 @@ fn a_database_that_is_not_there_is_told_and_not_made() {
 }
 
 #[test]
-fn tables_that_are_missing_are_told_and_not_made() {
+fn missing_tables_are_reported_not_created() {
     let world = World::on(Backend::Sqlite);
     let output = world.command(&["audit"]);
     assert_eq!(output.status.code(), Some(1));

@@ -43,7 +43,7 @@ fn what_is_being_written_is_no_defect(world: World) {
     assert!(load.judge(&world).is_empty(), "nothing twice");
 }
 
-fn a_killed_gateway_leaves_its_records_waiting_and_nothing_wrong(world: World) {
+fn killed_gateway_leaves_only_waiting_records(world: World) {
     let mut load = Load::over(&world, 2);
     let mut gateway = world.start_subscribed();
     let messages = load.next(&world, 500);
@@ -68,5 +68,5 @@ macro_rules! on_each_database {
 on_each_database! {
     every_kind_of_message_leaves_nothing_wrong
     what_is_being_written_is_no_defect
-    a_killed_gateway_leaves_its_records_waiting_and_nothing_wrong
+    killed_gateway_leaves_only_waiting_records
 }

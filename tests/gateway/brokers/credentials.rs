@@ -19,7 +19,7 @@ fn world_with_passwords() -> (World, Passwords) {
 }
 
 #[test]
-fn a_password_file_that_rotates_is_read_at_the_next_reconnect() {
+fn rotated_password_is_read_on_reconnect() {
     let (mut world, passwords) = world_with_passwords();
     let file = world.directory().join("secrets/password");
     fs::write(&file, format!("{OLD}\n")).unwrap();
@@ -61,7 +61,7 @@ fn name_and_password_may_stand_in_the_environment() {
 }
 
 #[test]
-fn a_password_that_looks_like_a_reference_can_be_written_down() {
+fn password_like_a_reference_can_be_escaped() {
     let (mut world, passwords) = world_with_passwords();
     world.flow("any", "t").insert(&world.sql);
     passwords.set("env:HOME");
@@ -72,7 +72,7 @@ fn a_password_that_looks_like_a_reference_can_be_written_down() {
 }
 
 #[test]
-fn a_row_reaches_no_secret_of_the_gateway_and_no_other_file() {
+fn broker_row_cannot_read_foreign_secrets() {
     let (mut world, passwords) = world_with_passwords();
     world.flow("any", "t").insert(&world.sql);
     let database = world.keep_secret_in_file();

@@ -99,7 +99,7 @@ fn nothing_is_lost_between_two_brokers_on_sqlite() {
 }
 
 #[test]
-fn what_no_flow_wants_any_more_is_unsubscribed_at_each_broker_when_it_is_come_to() {
+fn unused_filters_are_unsubscribed_per_broker() {
     let (mut world, second) = world_of_two(Backend::Sqlite);
     world.flow("kept", "kept").insert(&world.sql);
     world.flow("dropped", "dropped").insert(&world.sql);

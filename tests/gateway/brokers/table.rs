@@ -6,7 +6,7 @@ use test_support::oracle::Load;
 use test_support::publisher::Publisher;
 use test_support::world::{Backend, World, text_of};
 
-fn a_row_that_has_changed_is_taken_up_without_a_restart_or_a_loss(backend: Backend) {
+fn changed_broker_row_applies_without_loss(backend: Backend) {
     let (mut world, second) = (World::with_broker(backend, Broker::private()), Broker::private());
     let mut load = Load::over(&world, 2);
     let mut gateway = world.start_subscribed();
@@ -25,17 +25,17 @@ fn a_row_that_has_changed_is_taken_up_without_a_restart_or_a_loss(backend: Backe
 }
 
 #[test]
-fn a_row_that_has_changed_is_taken_up_on_mariadb() {
-    a_row_that_has_changed_is_taken_up_without_a_restart_or_a_loss(Backend::MariaDb);
+fn changed_broker_row_applies_on_mariadb() {
+    changed_broker_row_applies_without_loss(Backend::MariaDb);
 }
 
 #[test]
-fn a_row_that_has_changed_is_taken_up_on_sqlite() {
-    a_row_that_has_changed_is_taken_up_without_a_restart_or_a_loss(Backend::Sqlite);
+fn changed_broker_row_applies_on_sqlite() {
+    changed_broker_row_applies_without_loss(Backend::Sqlite);
 }
 
 #[test]
-fn sighup_takes_a_changed_row_up_where_the_interval_is_long() {
+fn sighup_applies_changed_broker_row() {
     let (mut world, second) = (World::with_broker(Backend::Sqlite, Broker::private()), Broker::private());
     world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "3600");
     world.flow("any", "t").insert(&world.sql);
@@ -49,7 +49,7 @@ fn sighup_takes_a_changed_row_up_where_the_interval_is_long() {
 }
 
 #[test]
-fn a_row_that_cannot_be_used_is_told_once_and_the_others_are_used() {
+fn unusable_broker_row_is_reported_once() {
     let world = World::on(Backend::Sqlite);
     world.flow("any", "t").insert(&world.sql);
     world.sql.run(

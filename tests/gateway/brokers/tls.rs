@@ -87,7 +87,7 @@ fn a_message_comes_by_tls_on_sqlite() {
 }
 
 #[test]
-fn without_a_ca_file_the_authorities_of_the_system_count() {
+fn system_authorities_are_the_default() {
     let mut stage = Stage::new(Backend::Sqlite, false);
     stage.world.sql.run("UPDATE mqtt_servers SET ca_file = NULL");
     let refusal = stage.refusal();
@@ -124,7 +124,7 @@ fn each_refusal_says_which() {
 }
 
 #[test]
-fn check_shows_what_the_certificates_say_and_warns_of_their_end() {
+fn check_shows_certificates_and_expiry() {
     let stage = Stage::new(Backend::Sqlite, true);
     stage.set_client(&stage.authority.client("gateway", VALID));
     let checked = text_of(&stage.world.command(&["check"]));

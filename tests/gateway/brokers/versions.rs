@@ -51,7 +51,7 @@ fn world(port: u16) -> World {
 }
 
 #[test]
-fn check_and_run_find_a_broker_of_the_older_version_without_an_error() {
+fn mqtt_3_broker_is_detected_without_error() {
     for to_v5 in [ToV5::Closes, ToV5::AnswersInItsOwnVersion, ToV5::IsSilent] {
         let world = world(old_broker(to_v5, 0));
         let checked = world.command(&["check"]);
@@ -68,7 +68,7 @@ fn check_and_run_find_a_broker_of_the_older_version_without_an_error() {
 }
 
 #[test]
-fn a_wrong_password_is_told_by_a_broker_of_the_older_version_too() {
+fn mqtt_3_broker_reports_wrong_password() {
     for (to_v5, code) in [(ToV5::Closes, 4), (ToV5::AnswersInItsOwnVersion, 5)] {
         let world = world(old_broker(to_v5, code));
         let checked = world.command(&["check"]);
@@ -86,7 +86,7 @@ fn a_wrong_password_is_told_by_a_broker_of_the_older_version_too() {
 
 /// Who listens and says nothing at all is no broker of any version.
 #[test]
-fn a_broker_that_closes_every_connection_is_an_error_and_no_old_one() {
+fn closing_broker_is_not_taken_for_mqtt_3() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let world = world(listener.local_addr().unwrap().port());
     std::thread::spawn(move || listener.incoming().for_each(drop));

@@ -11,7 +11,7 @@ use test_support::world::{Backend, World};
 const NOT_BACK: &str = "The MQTT client does not come back";
 
 #[test]
-fn a_call_that_never_returns_ends_the_process_and_the_next_one_loses_nothing() {
+fn hung_client_call_ends_process_without_loss() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     let mut load = Load::over(&world, 2);
     // The thread stands still for the rest of the day at the first change of the list.
@@ -36,7 +36,7 @@ fn a_call_that_never_returns_ends_the_process_and_the_next_one_loses_nothing() {
 }
 
 #[test]
-fn attempts_that_never_end_although_there_is_a_broker_end_the_process() {
+fn endless_connect_attempts_end_process() {
     let mut world = World::on(Backend::Sqlite);
     world.set("FAILPOINTS", "mqtt-patience=return(20000);mqtt-outcome=return");
     let mut gateway = world.start();
@@ -47,7 +47,7 @@ fn attempts_that_never_end_although_there_is_a_broker_end_the_process() {
 
 /// The actor stands still over the news of a lost connection until its successor has told of the next one.
 #[test]
-fn news_that_comes_after_the_next_connection_disconnects_nobody() {
+fn stale_loss_event_is_ignored() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     let proxy = Proxy::to_mqtt(world.broker.address);
     world.reach_broker_at(proxy.address());
@@ -71,7 +71,7 @@ fn news_that_comes_after_the_next_connection_disconnects_nobody() {
 }
 
 #[test]
-fn a_connection_on_which_nothing_comes_and_nobody_answers_is_made_anew() {
+fn silent_connection_is_reopened() {
     let broker = ScriptedBroker::new();
     let mut world = World::without_broker(Backend::Sqlite, Broker::shared());
     world.add_server("127.0.0.1", Some(broker.port()), Some(true), Some(true));

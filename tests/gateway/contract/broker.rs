@@ -61,7 +61,7 @@ fn an_empty_table_gets_the_local_broker(backend: Backend) {
 
 /// On an address of its own, so that the standard port is free whatever else runs on the machine,
 /// other runs of these tests included.
-fn a_port_that_is_null_is_the_standard_one(backend: Backend) {
+fn null_port_is_the_standard_port(backend: Backend) {
     let [.., high, low] = std::process::id().to_be_bytes();
     let place = match backend {
         Backend::MariaDb => 77,
@@ -125,12 +125,12 @@ on_each_database!(
 
 mod private {
     use super::{
-        a_broker_that_is_not_there_is_awaited, a_port_that_is_null_is_the_standard_one,
-        an_empty_table_gets_the_local_broker, credentials_are_used_when_both_are_there,
+        a_broker_that_is_not_there_is_awaited, an_empty_table_gets_the_local_broker,
+        credentials_are_used_when_both_are_there, null_port_is_the_standard_port,
     };
     on_each_backend!(
         an_empty_table_gets_the_local_broker,
-        a_port_that_is_null_is_the_standard_one,
+        null_port_is_the_standard_port,
         credentials_are_used_when_both_are_there,
         a_broker_that_is_not_there_is_awaited,
     );

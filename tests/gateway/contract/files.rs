@@ -45,7 +45,7 @@ fn whatever_is_made_is_for_our_user_alone() {
 }
 
 #[test]
-fn a_link_in_the_inbox_or_log_directory_is_not_followed() {
+fn symlinks_in_own_directories_are_refused() {
     let world = World::on(Backend::Sqlite);
     let (target, inbox, log) =
         (world.directory().join("target"), world.inbox_directory(), world.log_directory());
@@ -68,7 +68,7 @@ fn a_link_in_the_inbox_or_log_directory_is_not_followed() {
 }
 
 #[test]
-fn what_others_may_read_or_write_is_warned_of() {
+fn loose_permissions_are_warned_about() {
     let world = World::on(Backend::Sqlite);
     fs::create_dir(world.inbox_directory()).unwrap();
     fs::set_permissions(world.inbox_directory(), fs::Permissions::from_mode(0o777)).unwrap();

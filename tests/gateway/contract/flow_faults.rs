@@ -4,7 +4,7 @@
 use test_support::sink::Sink;
 use test_support::world::World;
 
-fn a_message_of_a_wrong_flow_is_a_dead_letter_until_the_flow_is_mended(world: World) {
+fn broken_flow_dead_letters_until_fixed(world: World) {
     let sink = Sink::new();
     let ids = [
         world.flow("action", "t").action("MAIL").insert(&world.sql),
@@ -42,4 +42,4 @@ fn a_message_of_a_wrong_flow_is_a_dead_letter_until_the_flow_is_mended(world: Wo
     assert_eq!(sink.wait_for_delivered(1)[0].body, br#"{"a": 2}"#);
 }
 
-on_each_database!(a_message_of_a_wrong_flow_is_a_dead_letter_until_the_flow_is_mended);
+on_each_database!(broken_flow_dead_letters_until_fixed);

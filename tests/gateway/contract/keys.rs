@@ -17,7 +17,7 @@ fn values<'a>(stored: &'a [test_support::flows::Stored], name: &str) -> Vec<&'a 
     stored.iter().map(|message| message.value(name).unwrap()).collect()
 }
 
-fn a_message_published_twice_is_stored_once_and_is_no_error(world: World) {
+fn duplicate_key_is_stored_once(world: World) {
     keyed_flow(&world, "keyed", "t", "/meta/id");
     let gateway = world.start_subscribed();
     for (id, n) in [(1, 1), (2, 2), (1, 3), (3, 4)] {
@@ -32,7 +32,7 @@ fn a_message_published_twice_is_stored_once_and_is_no_error(world: World) {
 }
 
 /// As a producer does that cannot know what has arrived.
-fn a_producer_may_publish_everything_again_after_a_crash(world: World) {
+fn republished_keys_after_crash_store_nothing(world: World) {
     const MESSAGES: usize = 600;
     keyed_flow(&world, "keyed", "t", "/id");
     let all = || (0..MESSAGES).map(|id| Message::new(&world.topic("t"), format!(r#"{{"id": "m{id}"}}"#)));
@@ -73,7 +73,7 @@ fn publish_with_property(world: &World, name: &str, value: &str, payload: &str) 
 }
 
 on_each_database!(
-    a_message_published_twice_is_stored_once_and_is_no_error,
-    a_producer_may_publish_everything_again_after_a_crash,
+    duplicate_key_is_stored_once,
+    republished_keys_after_crash_store_nothing,
     a_user_property_can_be_the_key,
 );

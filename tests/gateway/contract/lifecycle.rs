@@ -12,7 +12,7 @@ use test_support::process::{Gateway, binary, command};
 use test_support::publisher::Message;
 use test_support::world::{Backend, World};
 
-fn a_stop_keeps_the_session_and_a_restart_continues_the_ids(world: World) {
+fn restart_keeps_session_and_continues_ids(world: World) {
     world.flow("any", "t").insert(&world.sql);
     for run in 0..3 {
         let mut gateway = world.start_subscribed();
@@ -48,7 +48,7 @@ fn a_stop_drains_what_was_taken_in(world: World) {
     assert!(numbers.eq(0..3_100), "all of them once and in order; {after_stop} before the stop");
 }
 
-fn a_retained_message_is_taken_when_a_flow_subscribes(world: World) {
+fn retained_message_arrives_at_subscribe(world: World) {
     let retained = Message { retained: true, ..Message::new(&world.topic("t"), r#"{"at": "before"}"#) };
     world.publish_all([retained]);
     world.flow("any", "t").insert(&world.sql);
@@ -63,7 +63,7 @@ fn sigint_ends_it_as_well(world: World) {
     assert_eq!(gateway.wait_for_exit().code(), Some(0));
 }
 
-fn a_second_gateway_on_the_same_inbox_is_refused(mut world: World) {
+fn second_gateway_on_inbox_is_refused(mut world: World) {
     world.flow("any", "t").insert(&world.sql);
     let mut first = world.start_subscribed();
     world.set("MQTT_CLIENT_ID", "second");
@@ -79,7 +79,7 @@ fn a_second_gateway_on_the_same_inbox_is_refused(mut world: World) {
 }
 
 #[test]
-fn a_second_gateway_at_the_same_port_names_the_first() {
+fn second_gateway_on_port_is_explained() {
     let mut world = World::on(Backend::Sqlite);
     world.set("ADMIN_BIND", &format!("127.0.0.1:{}", free_port()));
     let first = world.start();
@@ -140,7 +140,7 @@ fn replica(world: &World, name: &str) -> Gateway {
     Gateway::start(&[], &settings, &directory)
 }
 
-fn replicas_share_the_messages_of_a_flow_without_gap_or_repetition(world: World) {
+fn replicas_share_flow_without_gap_or_duplicate(world: World) {
     let filter = format!("$share/replicas/{}", world.topic("s/+"));
     NewFlow::new("shared", &filter).insert(&world.sql);
     let mark = world.broker.mark();
@@ -178,10 +178,10 @@ fn a_database_that_is_not_there_is_awaited() {
 }
 
 on_each_database!(
-    a_stop_keeps_the_session_and_a_restart_continues_the_ids,
+    restart_keeps_session_and_continues_ids,
     a_stop_drains_what_was_taken_in,
-    a_retained_message_is_taken_when_a_flow_subscribes,
+    retained_message_arrives_at_subscribe,
     sigint_ends_it_as_well,
-    a_second_gateway_on_the_same_inbox_is_refused,
-    replicas_share_the_messages_of_a_flow_without_gap_or_repetition,
+    second_gateway_on_inbox_is_refused,
+    replicas_share_flow_without_gap_or_duplicate,
 );

@@ -3,7 +3,7 @@
 use test_support::eventually;
 use test_support::world::World;
 
-fn an_invalid_payload_is_logged_and_kept_in_the_error_file_of_the_day(world: World) {
+fn invalid_payload_is_logged_and_kept(world: World) {
     let id = world.flow("strict", "t").schema(r#"{"a": "int"}"#).insert(&world.sql);
     let days = [today()];
     let gateway = world.start_subscribed();
@@ -78,7 +78,7 @@ fn no_line_holds_a_password(world: World) {
 }
 
 on_each_database!(
-    an_invalid_payload_is_logged_and_kept_in_the_error_file_of_the_day,
+    invalid_payload_is_logged_and_kept,
     the_error_file_is_appended_to,
     every_line_is_json_when_asked_for,
     the_mailboxes_of_all_actors_are_reported,

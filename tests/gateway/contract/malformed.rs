@@ -76,7 +76,7 @@ fn odd_payloads(backend: Backend) -> Vec<(&'static str, Vec<u8>, End)> {
     ]
 }
 
-fn each_ends_as_a_row_or_a_dead_letter_and_the_flow_goes_on(mut world: World) {
+fn malformed_messages_become_rows_or_dead_letters(mut world: World) {
     world.set("MAX_PAYLOAD_BYTES", "1200000");
     let flow_id = world.flow("any", "any").insert(&world.sql);
     world.flow("other", "any").insert(&world.sql);
@@ -121,7 +121,7 @@ fn each_ends_as_a_row_or_a_dead_letter_and_the_flow_goes_on(mut world: World) {
 }
 
 /// NUL and lone surrogates: a value cannot hold them everywhere, so either end is right, but there has to be one.
-fn a_character_that_the_column_may_refuse_ends_somewhere(world: World) {
+fn unstorable_character_is_accounted_for(world: World) {
     world.flow("any", "any").insert(&world.sql);
     let _gateway = world.start_subscribed();
     let payloads =
@@ -141,7 +141,4 @@ fn a_character_that_the_column_may_refuse_ends_somewhere(world: World) {
     }
 }
 
-on_each_database!(
-    each_ends_as_a_row_or_a_dead_letter_and_the_flow_goes_on,
-    a_character_that_the_column_may_refuse_ends_somewhere,
-);
+on_each_database!(malformed_messages_become_rows_or_dead_letters, unstorable_character_is_accounted_for,);

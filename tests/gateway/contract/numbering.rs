@@ -50,7 +50,7 @@ fn a_counter_set_by_hand_is_continued_from(mut world: World) {
     assert_eq!(ids(&world, "reset", 3), [1, 1001, 1]);
 }
 
-fn an_edit_of_the_row_acts_on_the_next_message_without_a_reload(mut world: World) {
+fn flow_edit_applies_to_next_message(mut world: World) {
     // One lane: what the second flow has stored, the first has passed.
     world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "3600").set("LANES", "1");
     world.flow("edited", "t").insert(&world.sql);
@@ -71,7 +71,7 @@ fn an_edit_of_the_row_acts_on_the_next_message_without_a_reload(mut world: World
     assert_eq!(world.wait_for_dead_letters(2)[1].reason, "flow_disabled");
 }
 
-fn an_empty_object_takes_an_id_and_writes_no_row(world: World) {
+fn empty_object_takes_id_without_row(world: World) {
     world.flow("sparse", "t").insert(&world.sql);
     let _gateway = world.start_subscribed();
     for payload in ["{}", r#"{"a": 1}"#, " { } "] {
@@ -85,6 +85,6 @@ on_each_database!(
     ids_are_consecutive_in_the_order_of_arrival,
     numbering_continues_from_the_row,
     a_counter_set_by_hand_is_continued_from,
-    an_edit_of_the_row_acts_on_the_next_message_without_a_reload,
-    an_empty_object_takes_an_id_and_writes_no_row,
+    flow_edit_applies_to_next_message,
+    empty_object_takes_id_without_row,
 );

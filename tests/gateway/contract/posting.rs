@@ -36,7 +36,7 @@ fn the_body_is_the_payload_byte_for_byte(world: World) {
     outbox_is_empty(&world);
 }
 
-fn half_a_surrogate_pair_is_posted_as_it_came_and_not_stored(world: World) {
+fn lone_surrogate_is_posted_not_stored(world: World) {
     let sink = Sink::new();
     world.flow("post", "t").schema(r#"{"v": "string"}"#).posts_to(&sink.url("/in")).insert(&world.sql);
     world.flow("store", "t").insert(&world.sql);
@@ -51,7 +51,7 @@ fn half_a_surrogate_pair_is_posted_as_it_came_and_not_stored(world: World) {
     assert_eq!(letters[0].payload, cut.as_bytes());
 }
 
-fn a_failing_endpoint_keeps_the_id_and_is_tried_until_it_works(world: World) {
+fn failing_endpoint_is_retried_with_same_id(world: World) {
     let sink = Sink::new();
     sink.answer_with(500);
     let url = sink.url("/hook");
@@ -105,7 +105,7 @@ fn a_proxy_of_the_environment_is_used(mut world: World) {
     assert_eq!(gateway.count_lines("s3cret"), 0);
 }
 
-fn a_refused_connection_keeps_the_id_and_is_tried_until_it_is_taken(world: World) {
+fn refused_connection_is_retried_with_same_id(world: World) {
     let port = free_port();
     world.flow("post", "t").posts_to(&format!("http://127.0.0.1:{port}/x")).insert(&world.sql);
     let gateway = world.start_subscribed();
@@ -116,7 +116,7 @@ fn a_refused_connection_keeps_the_id_and_is_tried_until_it_is_taken(world: World
     assert_eq!(sink.wait_for_delivered(1)[0].body, br#"{"a": 1}"#);
 }
 
-fn what_was_not_delivered_is_delivered_after_a_restart_with_the_same_key(world: World) {
+fn undelivered_post_survives_restart_with_key(world: World) {
     let sink = Sink::new();
     sink.answer_with(503);
     world.flow("post", "t").posts_to(&sink.url("/")).insert(&world.sql);
@@ -150,7 +150,7 @@ fn a_failing_endpoint_does_not_hold_up_another(world: World) {
     assert!(failing.delivered().is_empty());
 }
 
-fn an_endpoint_that_never_answers_is_given_up_in_time_and_tried_again(mut world: World) {
+fn unresponsive_endpoint_times_out_and_retries(mut world: World) {
     world.set("HTTP_TIMEOUT_SECONDS", "1");
     let sink = Sink::new();
     sink.stall();
@@ -162,7 +162,7 @@ fn an_endpoint_that_never_answers_is_given_up_in_time_and_tried_again(mut world:
     assert_eq!(sink.wait_for_delivered(1)[0].body, br#"{"a": 1}"#);
 }
 
-fn what_is_too_old_to_be_delivered_becomes_a_dead_letter(mut world: World) {
+fn expired_post_becomes_dead_letter(mut world: World) {
     world.set("OUTBOX_MAX_AGE_SECONDS", "1");
     let sink = Sink::new();
     sink.answer_with(500);
@@ -177,13 +177,13 @@ fn what_is_too_old_to_be_delivered_becomes_a_dead_letter(mut world: World) {
 
 on_each_database!(
     the_body_is_the_payload_byte_for_byte,
-    half_a_surrogate_pair_is_posted_as_it_came_and_not_stored,
-    a_failing_endpoint_keeps_the_id_and_is_tried_until_it_works,
+    lone_surrogate_is_posted_not_stored,
+    failing_endpoint_is_retried_with_same_id,
     a_redirect_is_a_failure_and_not_followed,
     a_proxy_of_the_environment_is_used,
-    a_refused_connection_keeps_the_id_and_is_tried_until_it_is_taken,
-    what_was_not_delivered_is_delivered_after_a_restart_with_the_same_key,
+    refused_connection_is_retried_with_same_id,
+    undelivered_post_survives_restart_with_key,
     a_failing_endpoint_does_not_hold_up_another,
-    an_endpoint_that_never_answers_is_given_up_in_time_and_tried_again,
-    what_is_too_old_to_be_delivered_becomes_a_dead_letter,
+    unresponsive_endpoint_times_out_and_retries,
+    expired_post_becomes_dead_letter,
 );

@@ -3,7 +3,7 @@
 use test_support::eventually;
 use test_support::world::World;
 
-fn a_new_flow_is_subscribed_and_a_removed_or_disabled_one_unsubscribed(world: World) {
+fn reload_follows_added_and_removed_flows(world: World) {
     for code in ["stays", "goes", "sleeps"] {
         world.flow(code, code).insert(&world.sql);
     }
@@ -51,7 +51,7 @@ fn a_changed_topic_is_followed(world: World) {
     assert_eq!(world.wait_for_stored("moving", 1)[0].value("at"), Some("new"));
 }
 
-fn a_bad_filter_is_rejected_alone_and_with_its_reason(world: World) {
+fn bad_filter_is_rejected_alone(world: World) {
     for (code, filter) in [("hash_inside", "a/#/b"), ("hash_in_word", "a#"), ("plus_in_word", "a/b+")] {
         world.flow(code, filter).insert(&world.sql);
     }
@@ -66,7 +66,7 @@ fn a_bad_filter_is_rejected_alone_and_with_its_reason(world: World) {
     world.wait_for_stored("good", 1);
 }
 
-fn a_failing_reload_is_logged_and_the_flows_stay(world: World) {
+fn failed_reload_keeps_flows(world: World) {
     world.flow("kept", "kept").insert(&world.sql);
     let gateway = world.start_subscribed();
     let mark = world.broker.mark();
@@ -106,11 +106,11 @@ fn an_interval_below_one_second_counts_as_one(mut world: World) {
 }
 
 on_each_database!(
-    a_new_flow_is_subscribed_and_a_removed_or_disabled_one_unsubscribed,
+    reload_follows_added_and_removed_flows,
     a_disabled_flow_is_not_subscribed,
     a_changed_topic_is_followed,
-    a_bad_filter_is_rejected_alone_and_with_its_reason,
-    a_failing_reload_is_logged_and_the_flows_stay,
+    bad_filter_is_rejected_alone,
+    failed_reload_keeps_flows,
     sighup_reloads_at_once,
     an_interval_below_one_second_counts_as_one,
 );

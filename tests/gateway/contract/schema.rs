@@ -3,7 +3,7 @@
 use test_support::flows::NewFlow;
 use test_support::world::{World, text_of};
 
-fn migrating_twice_changes_nothing_and_python_can_still_write(world: World) {
+fn second_migration_changes_nothing(world: World) {
     for _ in 0..2 {
         let output = world.command(&["migrate"]);
         assert!(output.status.success(), "{}", text_of(&output));
@@ -20,7 +20,7 @@ fn migrating_twice_changes_nothing_and_python_can_still_write(world: World) {
     assert_eq!(world.stored("python").len(), 1);
 }
 
-fn the_rows_of_the_python_service_stay_as_they_were(world: World) {
+fn python_rows_stay_unchanged(world: World) {
     NewFlow::new("old", "p").schema(r#"{"a": "int"}"#).continues_from(7).insert(&world.sql);
     world.sql.run(
         "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
@@ -33,7 +33,7 @@ fn the_rows_of_the_python_service_stay_as_they_were(world: World) {
     assert!(stored[0].received_at.starts_with("2026-01-02 03:04:05"));
 }
 
-fn migrations_at_the_same_time_do_not_trip_over_each_other(world: World) {
+fn concurrent_migrations_succeed(world: World) {
     std::thread::scope(|scope| {
         let (settings, directory) = (&world.settings, world.directory());
         let runs: Vec<_> = (0..3)
@@ -58,8 +58,8 @@ fn a_start_migrates_by_itself(world: World) {
 }
 
 on_each_database!(
-    migrating_twice_changes_nothing_and_python_can_still_write,
-    the_rows_of_the_python_service_stay_as_they_were,
-    migrations_at_the_same_time_do_not_trip_over_each_other,
+    second_migration_changes_nothing,
+    python_rows_stay_unchanged,
+    concurrent_migrations_succeed,
     a_start_migrates_by_itself,
 );

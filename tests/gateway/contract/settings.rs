@@ -13,7 +13,7 @@ fn settings(pairs: &[(&str, &str)]) -> Settings {
 }
 
 #[test]
-fn one_error_names_every_wrong_variable_and_no_password() {
+fn one_error_names_all_wrong_variables() {
     let directory = tempfile::tempdir().unwrap();
     let wrong = settings(&[
         ("DB_PORT", "many"),
@@ -46,7 +46,7 @@ fn fifo(directory: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_secret_file_that_is_no_regular_or_a_huge_file_is_an_error_at_once() {
+fn irregular_or_huge_secret_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let huge = directory.path().join("huge");
     std::fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
@@ -68,7 +68,7 @@ fn a_secret_file_that_is_no_regular_or_a_huge_file_is_an_error_at_once() {
 }
 
 #[test]
-fn a_fifo_in_the_place_of_a_settings_file_is_an_error_at_once() {
+fn fifo_as_settings_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = fifo(directory.path(), ".env");
     let output = command(&[], &settings(&[]), directory.path());
@@ -82,7 +82,7 @@ fn a_fifo_in_the_place_of_a_settings_file_is_an_error_at_once() {
     assert!(text_of(&output).contains("site.toml"), "{}", text_of(&output));
 }
 
-fn a_dot_env_file_is_read_and_the_environment_has_the_last_word(mut world: World) {
+fn environment_overrides_dot_env(mut world: World) {
     world.flow("any", "t").insert(&world.sql);
     // Unquoted values with spaces at the end, quotes, a comment, export; a `$` that is no `${…}` stays as it is.
     let mut file =
@@ -103,7 +103,7 @@ fn a_dot_env_file_is_read_and_the_environment_has_the_last_word(mut world: World
     world.wait_for_stored("any", 1);
 }
 
-fn check_says_what_is_there_and_what_is_not(mut world: World) {
+fn check_reports_present_and_missing_parts(mut world: World) {
     let good = world.command(&["check"]);
     assert_eq!(good.status.code(), Some(0), "{}", text_of(&good));
     assert!(!text_of(&good).contains("p@ss:w/o"), "{}", text_of(&good));
@@ -117,7 +117,7 @@ fn check_says_what_is_there_and_what_is_not(mut world: World) {
 }
 
 #[test]
-fn check_does_not_make_the_database_file_that_it_misses() {
+fn check_creates_no_database_file() {
     let mut world = World::on(Backend::Sqlite);
     let mistyped = world.directory().join("mistyped.db");
     world.set("DATABASE_URL", &format!("sqlite:{}", mistyped.display()));
@@ -130,7 +130,4 @@ fn check_does_not_make_the_database_file_that_it_misses() {
     assert!(checked.contains("FAIL database") && checked.contains("none/gateway.db"), "{checked}");
 }
 
-on_each_database!(
-    a_dot_env_file_is_read_and_the_environment_has_the_last_word,
-    check_says_what_is_there_and_what_is_not,
-);
+on_each_database!(environment_overrides_dot_env, check_reports_present_and_missing_parts,);

@@ -24,7 +24,7 @@ fn publish_values(world: &World, topic: &str, values: &[&str]) -> usize {
     values.len()
 }
 
-fn each_type_takes_its_own_values_and_refuses_the_others(world: World) {
+fn types_accept_only_their_values(world: World) {
     for (names, _, _) in TYPES {
         for name in names {
             let schema = format!(r#"{{"field": "{name}"}}"#);
@@ -56,7 +56,7 @@ fn each_type_takes_its_own_values_and_refuses_the_others(world: World) {
     }
 }
 
-fn a_schema_may_be_written_in_any_of_its_forms(world: World) {
+fn all_schema_forms_are_accepted(world: World) {
     let forms = [
         ("short", r#"{"field": "int"}"#),
         ("typed", r#"{"field": {"type": "int"}}"#),
@@ -99,7 +99,7 @@ fn a_json_schema_is_more_than_types(world: World) {
     assert!(world.wait_for_dead_letters(1)[0].detail.contains("level"));
 }
 
-fn a_refusal_names_the_field_what_was_expected_and_what_came(world: World) {
+fn rejection_names_field_and_types(world: World) {
     let id = world.flow("strict", "t").schema(r#"{"temperature": "number"}"#).insert(&world.sql);
     let gateway = world.start_subscribed();
     world.publish("t", r#"{"temperature": "warm"}"#);
@@ -115,8 +115,8 @@ fn a_refusal_names_the_field_what_was_expected_and_what_came(world: World) {
 }
 
 on_each_database!(
-    each_type_takes_its_own_values_and_refuses_the_others,
-    a_schema_may_be_written_in_any_of_its_forms,
+    types_accept_only_their_values,
+    all_schema_forms_are_accepted,
     a_json_schema_is_more_than_types,
-    a_refusal_names_the_field_what_was_expected_and_what_came,
+    rejection_names_field_and_types,
 );

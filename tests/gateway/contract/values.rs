@@ -8,7 +8,7 @@ const PAYLOAD: &str = r#" { "text": "héllo wörld 😀", "quote": "a \"b\" \\ c
     "object": {"ü" : [1,2.50,{"a":null,"b":true}],"x":"é 😀", "esc":"\u00e9\n"}, "array":[1 ,"two",[]],
     "no_members":{}, "twice": 1, "after": 0, "twice": "last" }"#;
 
-fn every_key_is_a_row_with_its_value_as_it_was_written(world: World) {
+fn keys_become_rows_with_verbatim_values(world: World) {
     world.flow("all", "t").schema(r#"{"text": "string"}"#).insert(&world.sql);
     let _gateway = world.start_subscribed();
     world.publish("t", PAYLOAD);
@@ -35,7 +35,7 @@ fn every_key_is_a_row_with_its_value_as_it_was_written(world: World) {
     assert_eq!(values, expected);
 }
 
-fn booleans_and_null_are_written_as_in_json_when_asked_for(mut world: World) {
+fn json_style_writes_booleans_and_null(mut world: World) {
     world.set("VALUE_STYLE", "json");
     world.flow("json", "t").insert(&world.sql);
     let _gateway = world.start_subscribed();
@@ -61,7 +61,7 @@ fn utc_now() -> String {
 }
 
 on_each_database!(
-    every_key_is_a_row_with_its_value_as_it_was_written,
-    booleans_and_null_are_written_as_in_json_when_asked_for,
+    keys_become_rows_with_verbatim_values,
+    json_style_writes_booleans_and_null,
     the_time_of_reception_is_utc,
 );

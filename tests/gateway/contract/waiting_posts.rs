@@ -54,7 +54,7 @@ fn posts_that_wait_follow_a_mended_url(mut world: World) {
     eventually("an empty outbox", || (outbox_rows(&world) == 0).then_some(()));
 }
 
-fn posts_of_a_disabled_flow_wait_until_it_is_enabled(mut world: World) {
+fn posts_of_disabled_flow_wait(mut world: World) {
     let sink = Sink::new();
     let mut gateway = start_with_waiting_posts(&mut world, &sink);
     edit(&world, &gateway, "UPDATE flows SET enabled = FALSE");
@@ -75,7 +75,7 @@ fn posts_of_a_disabled_flow_wait_until_it_is_enabled(mut world: World) {
     eventually("an empty outbox", || (outbox_rows(&world) == 0).then_some(()));
 }
 
-fn posts_of_a_flow_without_a_usable_url_wait(mut world: World) {
+fn posts_without_usable_url_wait(mut world: World) {
     let (old, new) = (Sink::new(), Sink::new());
     let gateway = start_with_waiting_posts(&mut world, &old);
     edit(&world, &gateway, "UPDATE flows SET endpoint_url = NULL");
@@ -106,7 +106,7 @@ fn posts_of_a_deleted_flow_become_dead_letters(mut world: World) {
 
 on_each_database!(
     posts_that_wait_follow_a_mended_url,
-    posts_of_a_disabled_flow_wait_until_it_is_enabled,
-    posts_of_a_flow_without_a_usable_url_wait,
+    posts_of_disabled_flow_wait,
+    posts_without_usable_url_wait,
     posts_of_a_deleted_flow_become_dead_letters,
 );

@@ -16,7 +16,7 @@ fn at_false_server(backend: Backend, offer: Offer) -> (FalseServer, World, Strin
 }
 
 #[test]
-fn a_false_server_gets_the_password_where_it_is_not_verified() {
+fn unverified_impostor_gets_the_password() {
     for backend in SERVERS {
         for mode in ["prefer", "require"] {
             let (server, world, _) = at_false_server(backend, Offer::Tls);
@@ -27,7 +27,7 @@ fn a_false_server_gets_the_password_where_it_is_not_verified() {
 }
 
 #[test]
-fn a_false_server_never_gets_the_password_where_it_is_verified() {
+fn verified_impostor_never_gets_the_password() {
     for backend in SERVERS {
         for mode in ["verify-ca", "verify-full"] {
             let (server, mut world, ca) = at_false_server(backend, Offer::Tls);

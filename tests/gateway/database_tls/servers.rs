@@ -112,7 +112,7 @@ fn every_mode_is_kept_and_told() {
 }
 
 #[test]
-fn another_name_and_another_authority_are_refused_by_name() {
+fn wrong_name_and_authority_are_refused() {
     for backend in SERVERS {
         let mut stage = Stage::new(backend, "127.0.0.1", false);
         let other = write(stage.directory.path(), "other.pem", &Authority::new("another authority").pem());
@@ -132,7 +132,7 @@ fn another_name_and_another_authority_are_refused_by_name() {
 }
 
 #[test]
-fn a_client_certificate_is_shown_to_a_server_that_wants_one() {
+fn client_certificate_is_presented() {
     for backend in SERVERS {
         let stage = Stage::new(backend, "localhost", true);
         let [cert, key] = stage.client(&stage.authority.client("gateway", VALID));
@@ -147,7 +147,7 @@ fn a_client_certificate_is_shown_to_a_server_that_wants_one() {
 
 /// The files are read for each connection, so a new one is taken without a restart.
 #[test]
-fn messages_are_stored_by_a_verified_connection_also_after_a_failover_and_a_rotation() {
+fn verified_connection_survives_failover_and_rotation() {
     for backend in SERVERS {
         let mut stage = Stage::new(backend, "127.0.0.1", true);
         // The first of the list is not there.
@@ -203,7 +203,7 @@ fn end_sessions(world: &World) {
 }
 
 #[test]
-fn a_server_without_tls_is_refused_where_tls_is_required() {
+fn required_tls_refuses_plain_server() {
     for backend in SERVERS {
         let world = World::on(backend);
         let text = check(&world, &[]);

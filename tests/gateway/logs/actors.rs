@@ -15,7 +15,7 @@ const BUDGET_SPENT: i32 = 3;
 const LONG: &str = "sleep(12000)";
 
 #[test]
-fn a_worker_whose_thread_is_blocked_is_told_with_its_batch_and_since_when() {
+fn blocked_worker_is_logged_with_batch() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", &format!("worker-before-commit={LONG}"));
     let flow = world.flow("slow", "t").insert(&world.sql);
@@ -42,7 +42,7 @@ fn a_worker_whose_thread_is_blocked_is_told_with_its_batch_and_since_when() {
 }
 
 #[test]
-fn a_worker_that_waits_for_a_row_is_told_to_wait() {
+fn worker_waiting_for_row_is_logged() {
     let world = World::on(Backend::MariaDb);
     world.flow("held", "t").insert(&world.sql);
     let mut gateway = world.start_subscribed();
@@ -67,7 +67,7 @@ fn a_worker_that_waits_for_a_row_is_told_to_wait() {
 }
 
 #[test]
-fn an_actor_that_falls_silent_is_told_at_once_replaced_later_and_told_to_be_back() {
+fn silent_actor_is_logged_and_replaced() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", "beat-router=2*off->1*sleep(40000)->off");
     world.flow("any", "t").insert(&world.sql);
@@ -91,7 +91,7 @@ fn an_actor_that_falls_silent_is_told_at_once_replaced_later_and_told_to_be_back
 }
 
 #[test]
-fn a_supervisor_that_stands_still_is_told_by_somebody_else() {
+fn frozen_supervisor_is_logged_by_another_thread() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", &format!("beat-supervisor=10*off->1*{LONG}->off"));
     world.flow("any", "t").insert(&world.sql);
@@ -108,7 +108,7 @@ fn a_supervisor_that_stands_still_is_told_by_somebody_else() {
 }
 
 #[test]
-fn a_panic_is_told_with_its_place_the_budget_and_when_the_actor_is_back() {
+fn panic_is_logged_with_place_and_budget() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", "worker-batch=1*panic(two\nlines)->off");
     let flow = world.flow("any", "t").insert(&world.sql);
@@ -145,7 +145,7 @@ fn a_panic_is_told_with_its_place_the_budget_and_when_the_actor_is_back() {
 }
 
 #[test]
-fn a_spent_restart_budget_is_told_with_the_exit_code() {
+fn spent_restart_budget_logs_exit_code() {
     let mut world = World::on(Backend::MariaDb);
     world.set("FAILPOINTS", "worker-batch=10*panic(made to panic)->off").set("RESTART_BUDGET", "2");
     world.flow("any", "t").insert(&world.sql);
@@ -160,7 +160,7 @@ fn a_spent_restart_budget_is_told_with_the_exit_code() {
 
 /// The delivery is the one whose mailbox is filled by others: committed messages are handed to it by their number.
 #[test]
-fn a_mailbox_that_runs_full_is_told_with_its_actor_since_when_and_what_it_does() {
+fn full_mailbox_is_logged_with_actor() {
     // More than it takes, also if it handles some before it stands still.
     const MESSAGES: usize = 12_000;
     let sink = Sink::new();

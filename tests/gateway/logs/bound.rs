@@ -29,7 +29,7 @@ fn daily_file(days_ago: u64) -> String {
 }
 
 #[test]
-fn error_files_that_reach_their_bound_give_way_by_age_and_the_one_of_today_is_closed() {
+fn oldest_error_files_are_removed_first() {
     let mut world = World::on(Backend::Sqlite);
     world.set("LOG_DIR_MAX_BYTES", &MAX_BYTES.to_string()).set("LOG_REPEAT_SECONDS", "0");
     world.flow("any", "t/#").insert(&world.sql);
@@ -67,7 +67,7 @@ fn error_files_that_reach_their_bound_give_way_by_age_and_the_one_of_today_is_cl
 }
 
 #[test]
-fn no_topic_makes_a_line_longer_than_the_page_says() {
+fn long_topics_are_shortened_in_lines() {
     const MOST: usize = 2_000;
     let world = World::on(Backend::Sqlite);
     world.flow("any", "t/#").insert(&world.sql);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn the_page_lists_every_field_of_the_log_and_no_other() {
+fn page_lists_every_log_field() {
     let used: BTreeSet<String> = sources()
         .iter()
         // What only tests write is no field of the log.
@@ -20,7 +20,7 @@ fn the_page_lists_every_field_of_the_log_and_no_other() {
 }
 
 #[test]
-fn what_makes_messages_different_kinds_is_on_the_page_under_both_headings() {
+fn page_lists_fields_that_distinguish_messages() {
     let source = fs::read_to_string(root().join("src/observe/limiter.rs")).unwrap();
     let (_, declaration) = source.split_once("const SUBJECT_FIELDS: ").unwrap();
     let list = declaration.split_once('=').unwrap().1.split(';').next().unwrap();
@@ -37,7 +37,7 @@ fn what_makes_messages_different_kinds_is_on_the_page_under_both_headings() {
 }
 
 #[test]
-fn the_fields_of_a_line_are_found_however_it_is_written() {
+fn log_fields_are_found_in_any_notation() {
     let found = |source: &str| keys(source).into_iter().collect::<Vec<_>>();
     assert_eq!(found(r#"log::info!(a, b = x(1, 2), c:% = z; "d = {e}");"#), ["a", "b", "c"]);
     assert_eq!(found("log::warn!(\n    target: \"t\", a;\n    \"b; {c}\", d\n);"), ["a"]);

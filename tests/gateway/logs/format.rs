@@ -4,7 +4,7 @@ use crate::logs::{assert_one_object_a_line, await_record, parse, text};
 use test_support::world::{Backend, World};
 
 #[test]
-fn without_a_terminal_every_line_is_an_object_unless_it_is_asked_for_otherwise() {
+fn piped_log_is_json_by_default() {
     let mut world = World::on(Backend::Sqlite);
     world.settings.remove("LOG_FORMAT");
     world.flow("any", "t").insert(&world.sql);
@@ -21,7 +21,7 @@ fn without_a_terminal_every_line_is_an_object_unless_it_is_asked_for_otherwise()
 }
 
 #[test]
-fn a_start_that_fails_for_its_settings_says_so_in_one_object_a_line() {
+fn failed_start_logs_json_lines() {
     let mut world = World::on(Backend::Sqlite);
     world.settings.remove("LOG_FORMAT");
     world.set("LANES", "many\nlanes");

@@ -40,7 +40,7 @@ pub(crate) fn assert_quoted(heading: &str, texts: &[&str]) {
 }
 
 #[test]
-fn every_trouble_that_an_alert_links_to_has_a_section_with_a_line_or_says_that_there_is_none_and_a_remedy() {
+fn alerts_link_to_complete_sections() {
     let sections = sections();
     for heading in headings_of_alerts() {
         let section = &sections[&heading];
@@ -55,7 +55,7 @@ fn every_trouble_that_an_alert_links_to_has_a_section_with_a_line_or_says_that_t
 }
 
 #[test]
-fn every_section_that_quotes_a_line_names_the_test_that_made_its_trouble() {
+fn quoted_lines_name_their_test() {
     let logs =
         ["actors", "bound", "peers", "repeats", "unread"].map(|name| format!("tests/gateway/logs/{name}.rs"));
     let faults = ["copies", "restore"].map(|name| format!("tests/faults/accidents/{name}.rs"));
@@ -76,7 +76,7 @@ fn every_section_that_quotes_a_line_names_the_test_that_made_its_trouble() {
 }
 
 #[test]
-fn every_line_that_the_page_quotes_is_one_that_the_gateway_writes() {
+fn quoted_lines_exist_in_the_sources() {
     let templates: Vec<Vec<String>> =
         crate::logs::fields::sources().iter().flat_map(|(_, source)| templates(source)).collect();
     let mut quoted = 0;
@@ -92,13 +92,13 @@ fn every_line_that_the_page_quotes_is_one_that_the_gateway_writes() {
 }
 
 #[test]
-fn an_anchor_is_made_of_a_heading_as_those_who_show_the_page_do() {
+fn anchors_follow_markdown_renderers() {
     assert_eq!(anchor_of("Mailbox over 80 % full"), "mailbox-over-80--full");
     assert_eq!(anchor_of("Not ready"), "not-ready");
 }
 
 #[test]
-fn a_message_fits_the_template_that_it_was_made_of() {
+fn messages_fit_their_templates() {
     let fit = |literal: &str, message: &str| fits(&template(literal), message);
     assert!(fit("Actor {id} is back after {ms} ms", "Actor router is back after 7 ms"));
     assert!(!fit("Actor {id} is back after {ms} ms", "Actor router is back"));

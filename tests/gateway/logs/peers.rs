@@ -10,7 +10,7 @@ use test_support::publisher::Message;
 use test_support::world::{Backend, World};
 
 #[test]
-fn a_broker_that_is_gone_is_told_with_the_next_attempt() {
+fn broker_loss_is_logged_with_next_attempt() {
     let mut world = World::with_broker(Backend::Sqlite, Broker::private());
     world.flow("any", "t").insert(&world.sql);
     let mut gateway = world.start_subscribed();
@@ -39,7 +39,7 @@ fn a_broker_that_is_gone_is_told_with_the_next_attempt() {
 }
 
 #[test]
-fn an_inbox_that_fills_is_told_before_it_is_full_when_it_is_and_when_it_is_over() {
+fn filling_inbox_is_logged_in_stages() {
     let mut server = MariaDbServer::new();
     let mut world = World::on_server(&server, Broker::private());
     world.set("INBOX_MAX_BYTES", "1048576").set("INBOX_SEGMENT_BYTES", "65536");
@@ -78,7 +78,7 @@ fn an_inbox_that_fills_is_told_before_it_is_full_when_it_is_and_when_it_is_over(
 }
 
 #[test]
-fn a_database_that_is_not_there_at_the_start_is_told_with_the_next_attempt() {
+fn absent_database_is_logged_with_next_attempt() {
     let mut world = World::on(Backend::MariaDb);
     world.set("DB_PORT", &free_port().to_string());
     let mut gateway = world.start();
@@ -91,7 +91,7 @@ fn a_database_that_is_not_there_at_the_start_is_told_with_the_next_attempt() {
 }
 
 #[test]
-fn a_message_that_cannot_be_processed_is_told_with_topic_flow_and_reason() {
+fn unprocessable_message_is_logged_with_reason() {
     let world = World::on(Backend::Sqlite);
     let id = world.flow("strict", "t").schema(r#"{"a": "int"}"#).insert(&world.sql);
     let mut gateway = world.start_subscribed();
@@ -105,7 +105,7 @@ fn a_message_that_cannot_be_processed_is_told_with_topic_flow_and_reason() {
 }
 
 #[test]
-fn a_flow_whose_messages_are_all_refused_is_told_with_the_refusal_and_when_it_is_back() {
+fn rejected_flow_is_logged_until_recovery() {
     let world = World::on(Backend::Sqlite);
     let id = world.flow("strict", "t").insert(&world.sql).to_string();
     world.sql.run("CREATE TRIGGER site BEFORE INSERT ON data WHEN NEW.flow_code = 'strict' BEGIN SELECT RAISE(ABORT, 'not now'); END");
@@ -123,7 +123,7 @@ fn a_flow_whose_messages_are_all_refused_is_told_with_the_refusal_and_when_it_is
 }
 
 #[test]
-fn a_flow_whose_topic_is_no_filter_is_told_by_name() {
+fn flow_with_invalid_filter_is_named() {
     let world = World::on(Backend::Sqlite);
     world.flow("odd", "a/#/b").insert(&world.sql);
     world.flow("any", "t").insert(&world.sql);
@@ -134,7 +134,7 @@ fn a_flow_whose_topic_is_no_filter_is_told_by_name() {
 }
 
 #[test]
-fn numbers_that_run_out_are_told_with_the_remedy() {
+fn exhausted_ids_are_logged_with_remedy() {
     let world = World::on(Backend::MariaDb);
     world.flow("high", "t").continues_from(i64::from(i32::MAX) - 5).insert(&world.sql);
     let gateway = world.start();

@@ -69,13 +69,13 @@ fn a_flood_is_summed_up(backend: Backend) {
 }
 
 #[test]
-fn a_flood_of_invalid_payloads_is_summed_up_for_each_topic_with_no_count_lost() {
+fn invalid_payload_flood_is_summed_per_topic() {
     a_flood_is_summed_up(Backend::MariaDb);
     a_flood_is_summed_up(Backend::Sqlite);
 }
 
 #[test]
-fn a_flood_over_more_topics_than_are_told_apart_is_counted_all_the_same() {
+fn flood_over_many_topics_is_counted() {
     let mut world = World::on(Backend::Sqlite);
     world.set("LOG_REPEAT_SECONDS", "3600");
     world.flow("any", "t/#").insert(&world.sql);
@@ -91,7 +91,7 @@ fn a_flood_over_more_topics_than_are_told_apart_is_counted_all_the_same() {
 }
 
 #[test]
-fn the_sum_of_a_window_and_the_end_of_the_flood_are_told_while_the_gateway_runs() {
+fn window_sums_are_logged_while_running() {
     let mut world = World::on(Backend::Sqlite);
     world.set("LOG_REPEAT_SECONDS", "1").set("LOG_REPEAT_BURST", "2");
     world.flow("any", "t/#").insert(&world.sql);
@@ -105,7 +105,7 @@ fn the_sum_of_a_window_and_the_end_of_the_flood_are_told_while_the_gateway_runs(
 }
 
 #[test]
-fn every_error_is_written_when_that_is_asked_for() {
+fn unsummed_errors_can_be_configured() {
     let mut world = World::on(Backend::Sqlite);
     world.set("LOG_REPEAT_SECONDS", "0");
     world.flow("any", "t/#").insert(&world.sql);
@@ -116,7 +116,7 @@ fn every_error_is_written_when_that_is_asked_for() {
 }
 
 #[test]
-fn an_endpoint_that_refuses_is_counted_for_each_flow() {
+fn rejecting_endpoint_is_counted_per_flow() {
     let mut world = World::on(Backend::Sqlite);
     world.set("LOG_REPEAT_SECONDS", "3600").set("LOG_REPEAT_BURST", "1");
     let server = format!("http://127.0.0.1:{}", free_port());

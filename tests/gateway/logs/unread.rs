@@ -35,7 +35,7 @@ fn still_works(world: &World, gateway: &Gateway) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nothing_and_tells_later_what_is_missing() {
+fn unread_log_stops_nothing() {
     let world = world();
     let mut gateway = world.start_subscribed();
     gateway.leave_unread();
@@ -60,7 +60,7 @@ fn a_log_that_nobody_reads_stops_nothing_and_tells_later_what_is_missing() {
 }
 
 #[test]
-fn a_gateway_whose_log_nobody_reads_ends_in_order_when_it_is_told_to() {
+fn unread_log_does_not_block_shutdown() {
     let world = world();
     let mut gateway = world.start_subscribed();
     gateway.leave_unread();
@@ -69,7 +69,7 @@ fn a_gateway_whose_log_nobody_reads_ends_in_order_when_it_is_told_to() {
 }
 
 #[test]
-fn a_log_directory_that_does_not_answer_stops_nothing() {
+fn hung_log_directory_stops_nothing() {
     let mut world = world();
     // As on a network disk whose server is away.
     world.set("FAILPOINTS", "error-file-open=sleep(600000)");

@@ -104,7 +104,7 @@ fn overlapping_copies_end_with_the_next_session() {
 
 #[test]
 #[ignore = "takes a quarter of a minute; run by scripts/faults"]
-fn a_connection_cut_between_two_subscribes_leaves_no_flow_out() {
+fn cut_between_subscribes_misses_no_flow() {
     let proxy = Proxy::to_mqtt(start().v5);
     let world = world_at(proxy.address(), USER);
     Overlap::over(&world);

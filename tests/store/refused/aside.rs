@@ -11,7 +11,7 @@ use crate::database::TestDatabase;
 
 on_every_database! {
     refused_flow_is_set_aside_and_catches_up
-    lane_waits_where_no_flow_may_be_set_aside
+    rejected_flow_holds_lane_without_deferral
     refused_flow_that_lags_stays_where_it_is
     worker_that_begins_counts_anew
 }
@@ -117,7 +117,7 @@ async fn refused_flow_is_set_aside_and_catches_up(test: TestDatabase) {
     assert_eq!(lane.dead_letters().await, 20);
 }
 
-async fn lane_waits_where_no_flow_may_be_set_aside(test: TestDatabase) {
+async fn rejected_flow_holds_lane_without_deferral(test: TestDatabase) {
     let mut lane = Lane::new(test).await;
     let batch = lane.batch(0..22, 0);
 

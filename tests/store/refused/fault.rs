@@ -8,16 +8,16 @@ use crate::batches::{Setup, batch_of, entry, record};
 use crate::database::TestDatabase;
 
 on_every_database! {
-    duplicate_of_a_unique_key_is_a_dead_letter
-    name_without_its_foreign_key_is_a_dead_letter
-    foreign_key_on_a_column_that_takes_no_null_is_decided_by_a_stored_row
-    duplicate_in_a_table_filled_by_a_trigger_is_a_dead_letter
+    unique_key_violation_is_dead_letter
+    foreign_key_violation_is_dead_letter
+    foreign_key_without_null_uses_stored_row
+    trigger_duplicate_is_dead_letter
     post_whose_key_is_in_the_outbox_waits
     batch_of_one_is_decided_the_same_way
 }
 
 on_every_server! {
-    division_by_zero_in_a_trigger_is_a_dead_letter
+    trigger_division_is_dead_letter
     rows_that_find_no_identifier_wait
 }
 
@@ -56,7 +56,7 @@ fn numbers(outcome: &BatchOutcome, code: &str) -> Vec<i64> {
     numbered.map(|result| result.message_id).collect()
 }
 
-async fn duplicate_of_a_unique_key_is_a_dead_letter(test: TestDatabase) {
+async fn unique_key_violation_is_dead_letter(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.test.execute("CREATE UNIQUE INDEX once ON data (flow_code, attribute_name, received_at)").await;
     let messages: [(&str, &[FlowId]); 4] = [
@@ -106,7 +106,7 @@ async fn refer_to_names(setup: &Setup, null: &str) {
 const WITH_A_NAME_THAT_IS_UNKNOWN: [(&str, &[FlowId]); 3] =
     [(r#"{"a":1}"#, &[1, 2]), (r#"{"unknown":2}"#, &[1]), (r#"{"a":3}"#, &[1, 2])];
 
-async fn name_without_its_foreign_key_is_a_dead_letter(test: TestDatabase) {
+async fn foreign_key_violation_is_dead_letter(test: TestDatabase) {
     let setup = Setup::new(test).await;
     refer_to_names(&setup, "NULL").await;
     let (mut lane, batch) = lane_with(&setup, &WITH_A_NAME_THAT_IS_UNKNOWN).await;
@@ -116,7 +116,7 @@ async fn name_without_its_foreign_key_is_a_dead_letter(test: TestDatabase) {
     assert_refused(&setup, &outcome, &[1]).await;
 }
 
-async fn foreign_key_on_a_column_that_takes_no_null_is_decided_by_a_stored_row(test: TestDatabase) {
+async fn foreign_key_without_null_uses_stored_row(test: TestDatabase) {
     let setup = Setup::new(test).await;
     refer_to_names(&setup, "NOT NULL").await;
     let (mut lane, batch) = lane_with(&setup, &WITH_A_NAME_THAT_IS_UNKNOWN).await;
@@ -127,7 +127,7 @@ async fn foreign_key_on_a_column_that_takes_no_null_is_decided_by_a_stored_row(t
 }
 
 /// The site keeps the latest value of each flow, and does not expect a second one.
-async fn duplicate_in_a_table_filled_by_a_trigger_is_a_dead_letter(test: TestDatabase) {
+async fn trigger_duplicate_is_dead_letter(test: TestDatabase) {
     let setup = Setup::new(test).await;
     setup.test.execute("CREATE TABLE latest (code VARCHAR(100) NOT NULL PRIMARY KEY, value TEXT)").await;
     let fill = "INSERT INTO latest VALUES (NEW.flow_code, NEW.attribute_value)";
@@ -148,7 +148,7 @@ async fn duplicate_in_a_table_filled_by_a_trigger_is_a_dead_letter(test: TestDat
     assert_refused(&setup, &outcome, &[1]).await;
 }
 
-async fn division_by_zero_in_a_trigger_is_a_dead_letter(test: TestDatabase) {
+async fn trigger_division_is_dead_letter(test: TestDatabase) {
     let setup = Setup::new(test).await;
     let trigger = match setup.test.dialect() {
         Dialect::MySql | Dialect::Sqlite => {

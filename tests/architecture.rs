@@ -65,7 +65,7 @@ const NEVER_IN: &[(&str, &[&str])] = &[
             "crate::store",
         ],
     ),
-    // No adapter knows another, nor those who use it.
+    // No adapter uses another one or a user of adapters.
     ("inbox", &["crate::store", "crate::mqtt", "crate::delivery", "crate::settings"]),
     ("store", &["crate::inbox", "crate::mqtt", "crate::delivery"]),
     ("mqtt", &["crate::inbox", "crate::store", "crate::delivery"]),
@@ -77,7 +77,7 @@ const NEVER_IN: &[(&str, &[&str])] = &[
     ("settings", ABOVE),
     ("settings", &["crate::store", "crate::mqtt", "crate::delivery", "crate::observe"]),
     ("observe", ABOVE),
-    // What it serves is handed to it, so that no request can reach further.
+    // Its content is passed in, so that no request can reach further.
     (
         "http",
         &[
@@ -138,7 +138,7 @@ const SQL_FUNCTIONS: &[&str] = &[
     "wal_checkpoint",
 ];
 
-/// The same for what is set in a session.
+/// The same for session variables.
 const SQL_VARIABLES: &[&str] = &[
     // MySQL and MariaDB.
     "innodb_lock_wait_timeout",
@@ -158,7 +158,7 @@ const SQL_VARIABLES: &[&str] = &[
     "tcp_user_timeout",
 ];
 
-/// What puts the parts together, and is known to none of them.
+/// Modules that combine the parts. No part uses them.
 const ABOVE: &[&str] = &[
     "crate::actors",
     "crate::app",
@@ -356,7 +356,7 @@ fn comments_are_clear_and_fit_the_screen() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What is wrong with a line, if it is a comment.
+/// Faults of a line, if it is a comment.
 fn faults_of(line: &str) -> impl Iterator<Item = String> {
     let comment = line.trim_start().strip_prefix("//").unwrap_or_default();
     // Tables and links cannot be wrapped.
@@ -515,7 +515,7 @@ fn literal_or_comment(rest: &str, before: Option<char>) -> usize {
         }
         return rest.len();
     }
-    // Of characters only those that could be taken for the beginning of a text.
+    // Only character literals that look like the start of a text.
     ["'\"'", "'\\\"'", "'\\\\'", "'\\''"].iter().find(|c| rest.starts_with(**c)).map_or(0, |c| c.len())
 }
 

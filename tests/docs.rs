@@ -1,4 +1,4 @@
-//! What the documents name, held against what there is.
+//! Compares the documents with code, tables and tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::world::{World, text_of};
 
-/// What the program printed and its exit code.
+/// Output and exit code of the program.
 pub struct Audit {
     pub report: Value,
     pub code: Option<i32>,
@@ -26,7 +26,7 @@ impl Audit {
 }
 
 impl World {
-    /// Audits, and nothing may be wrong. What is worth a look is given back.
+    /// Audits and asserts that nothing is wrong. Returns the doubtful findings.
     pub fn audit(&self) -> Vec<String> {
         let audit = self.audit_with(&[]);
         assert_eq!(audit.code, Some(0), "{:#}", audit.report["findings"]);

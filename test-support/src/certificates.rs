@@ -1,4 +1,4 @@
-//! Certificate authorities of a test's own, and what they sign.
+//! Certificate authorities of a test's own, and certificates that they sign.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ impl Authority {
         self.issue(&[name], years, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    /// Valid from now on, for so many days.
+    /// Valid for this number of days from now.
     pub fn client_for_days(&self, name: &str, days: u64) -> Pair {
         self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, |params| {
             let now = std::time::SystemTime::now();

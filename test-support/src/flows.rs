@@ -1,4 +1,4 @@
-//! Flows put into the table, and what has become of their messages read from it.
+//! Inserts flows and reads the outcomes of their messages.
 
 use sea_orm::DbBackend;
 
@@ -7,7 +7,7 @@ use super::eventually;
 use super::sql::Sql;
 use super::world::{Backend, World};
 
-/// A row of `flows` to be. Unless told otherwise: enabled, `STORE_DB`, no required field, no message yet.
+/// A row of `flows` to insert. Defaults: enabled, `STORE_DB`, no required field, no message yet.
 pub struct NewFlow {
     code: String,
     topic: String,

@@ -1,4 +1,4 @@
-//! Requests to the gateway's own port, and what it answers.
+//! Requests to the gateway's admin port, and the answers.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use super::PATIENCE;
 use super::process::Gateway;
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

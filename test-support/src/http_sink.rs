@@ -1,4 +1,4 @@
-//! An HTTP endpoint that says exactly what a test wants, byte for byte, or nothing at all.
+//! An HTTP endpoint that answers with the bytes that a test gives, or not at all.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -35,7 +35,7 @@ impl Request {
     }
 }
 
-/// What the endpoint does with a request.
+/// Reaction of the endpoint to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
     /// Sends these bytes and waits for the next request.

@@ -1,7 +1,7 @@
-//! What the tests from outside share: the parts around the gateway, each started, watched and ended here.
+//! The parts around the gateway under test: servers, brokers, proxies, endpoints and publishers.
 //!
-//! The gateway under test is the real binary; what it did is read from the database, the broker's log, the endpoint
-//! and its standard error. Nothing here knows its insides, and nothing here uses its crate: so a change of the gateway
+//! The gateway is the real binary. Its effects are read from the database, the broker's log, the endpoint
+//! and its standard error. Nothing here uses its crate. So a change of the gateway
 //! does not compile this crate again, and a test of the library alone does not compile the library twice.
 #![allow(
     clippy::unwrap_used,
@@ -40,29 +40,29 @@ pub mod world;
 
 use std::time::{Duration, Instant};
 
-/// How long anything awaited may take. A bound for what has gone wrong, not a measure of anything: it has to hold on
+/// Timeout for any event. It bounds failures and measures nothing: it has to hold on
 /// a slow machine that runs all tests at once.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Waits until `probe` gives something; for events that can only be seen by looking (a row in a table).
+/// Polls until `probe` returns a value. For events without a notification, such as a row in a table.
 ///
 /// # Panics
-/// When nothing came in time, saying `what` was awaited.
+/// When `probe` found nothing in time, with `what` in the message.
 pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, probe)
 }
 
-/// The same for what takes its time by design.
+/// The same with another timeout, for events that are slow by design.
 ///
 /// # Panics
-/// When nothing came in that time, saying `what` was awaited.
+/// When `probe` found nothing in time, with `what` in the message.
 pub fn eventually_within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(Instant::now() < deadline, "in vain awaited: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -13,7 +13,7 @@ use super::{eventually, net, process};
 pub struct MariaDbServer {
     pub port: u16,
     directory: TempDir,
-    /// Options beside those that every server gets, for its tables as well as for its runs.
+    /// Options beside the common ones, for creating the tables and for each run.
     options: Vec<String>,
     child: Option<Child>,
 }
@@ -72,11 +72,11 @@ impl MariaDbServer {
             .unwrap();
         self.child = Some(child);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        // The port is open long before; a server that is told to end before it is ready may never end.
+        // The port opens long before. A server that is stopped before it is ready may never end.
         eventually("mariadbd's greeting", || net::greets(address).then_some(()));
     }
 
-    /// `kill -9`: what was not committed is lost, what was is there after the next start.
+    /// `kill -9`: only committed data is there after the next start.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
@@ -104,7 +104,7 @@ impl MariaDbServer {
             .env("PATH", path_with_sbin())
             .arg("--no-defaults")
             .arg(format!("--datadir={}/data", self.directory.path().display()))
-            // A server that starts deletes what others have in the same place.
+            // A starting server deletes the files of others in the same directory.
             .arg(format!("--tmpdir={}", self.directory.path().display()))
             .arg(format!("--user={}", user_name()))
             .args(&self.options);
@@ -151,12 +151,12 @@ impl ReplicatedPair {
         assert_eq!(replica.count(&waited, []), 0, "the replica does not catch up");
     }
 
-    /// The replica falls behind from now on. What it receives meanwhile is lost when it is promoted.
+    /// The replica falls behind from now on. A promotion loses the changes that it received meanwhile.
     pub fn hold_replica(&self) {
         self.run_on_replica("STOP SLAVE SQL_THREAD");
     }
 
-    /// Makes the replica a primary with what it has.
+    /// Promotes the replica with the data it has.
     pub fn promote_replica(&self) {
         for statement in ["STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = 0"] {
             self.run_on_replica(statement);
@@ -168,7 +168,7 @@ impl ReplicatedPair {
     }
 }
 
-/// The server refuses root unless it is told so by name.
+/// The server runs as root only when root is named.
 fn user_name() -> String {
     let output = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -1,4 +1,4 @@
-//! The broker: the one all tests share, or a private one that can be restarted.
+//! The broker: shared by all tests, or private and restartable.
 //!
 //! A subscription is awaited in the broker's own log (`log_type subscribe` writes a line per filter), so that a test
 //! publishes when the broker will deliver and not when the gateway says so.
@@ -24,7 +24,7 @@ struct Private {
     child: Option<Child>,
 }
 
-/// What a private broker may have beyond its defaults.
+/// Options of a private broker.
 pub struct BrokerOptions {
     pub address: SocketAddr,
     /// Lines of `mosquitto.conf`; by default anyone may connect.
@@ -71,7 +71,7 @@ impl Broker {
         child.wait().unwrap();
     }
 
-    /// `kill -9`: it keeps what it had saved, which is what there was at its last orderly stop.
+    /// `kill -9`: it keeps the state that it saved at its last orderly stop.
     pub fn kill(&mut self) {
         let mut child = self.own().child.take().unwrap();
         child.kill().unwrap();
@@ -96,12 +96,12 @@ impl Broker {
         process::signal(self.own().child.as_ref().unwrap().id(), "CONT");
     }
 
-    /// Has the broker that is stopped forget all sessions and what it had queued for them.
+    /// Deletes all sessions and their queues. The broker must be stopped.
     pub fn forget_sessions(&mut self) {
         std::fs::remove_file(self.own().directory.path().join("mosquitto.db")).unwrap();
     }
 
-    /// SIGHUP: passwords and access lists are read anew, and connections that they no longer allow are closed.
+    /// SIGHUP: the broker reads passwords and access lists again, and closes connections that they no longer allow.
     pub fn reload(&mut self) {
         process::signal(self.own().child.as_ref().unwrap().id(), "HUP");
     }
@@ -127,7 +127,7 @@ impl Broker {
         self.private.as_mut().expect("only a private broker is started and stopped")
     }
 
-    /// Where the log ends now; what is awaited later is looked for from here on.
+    /// The present end of the log. Later waits search from here.
     pub fn mark(&self) -> LogMark {
         LogMark(std::fs::metadata(&self.log).map_or(0, |log| log.len()))
     }
@@ -219,7 +219,7 @@ fn configuration(options: &BrokerOptions, directory: &TempDir) -> String {
     )
 }
 
-/// Debian keeps servers where only root looks for programs.
+/// Debian keeps servers in directories that only root has in its PATH.
 pub fn path_with_sbin() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! The judge of the crash tests: what was acknowledged to the publisher against what is in the tables.
+//! Compares the messages that were acknowledged to the publisher with the tables.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -63,7 +63,7 @@ impl Load {
         Load::wait_for_count(world, usize::try_from(self.next_key).unwrap());
     }
 
-    /// Waits until so many different keys are in `data`.
+    /// Waits until `data` has this number of different keys.
     pub fn wait_for_count(world: &World, count: usize) {
         let wanted = i64::try_from(count).unwrap();
         let sql = "SELECT COUNT(DISTINCT attribute_value) FROM data WHERE attribute_name = 'key'";
@@ -104,7 +104,7 @@ impl Load {
     }
 }
 
-/// What was found of a load.
+/// Outcome of a load.
 #[derive(Debug, Default)]
 pub struct Judgement {
     /// All messages in `data`, repeated ones included.

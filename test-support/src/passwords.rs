@@ -19,13 +19,13 @@ impl Passwords {
         passwords
     }
 
-    /// A broker that lets anyone in who gives no name.
+    /// A broker that accepts anonymous clients.
     pub fn broker(&self) -> Broker {
         let access = format!("allow_anonymous true\npassword_file {}", self.0.path().display());
         Broker::with(&BrokerOptions { access, ..BrokerOptions::default() })
     }
 
-    /// The broker knows it when it is told to reload, and then throws out who has come in by another.
+    /// Applies at the broker's next reload, which also closes connections with another password.
     pub fn set(&self, password: &str) {
         let status = Command::new("mosquitto_passwd")
             .env("PATH", path_with_sbin())

@@ -86,14 +86,14 @@ impl PostgresServer {
             .unwrap()
     }
 
-    /// `kill -9`: what was not committed is lost, what was is there after the next start.
+    /// `kill -9`: only committed data is there after the next start.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// In order, whoever is connected.
+    /// An orderly stop, despite open connections.
     pub fn stop(&mut self) {
         let mut child = self.child.take().unwrap();
         process::signal(child.id(), "INT");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, eventually};
 
-/// What a process needs of the machine; none of it is a setting of the gateway.
+/// Variables that a process inherits from the machine. None of them is a setting of the gateway.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// The gateway's settings by variable.
@@ -26,7 +26,7 @@ pub fn binary() -> PathBuf {
     path.expect("CARGO_BIN_EXE_mqtt-gateway is not set: run the test by cargo 1.94 or later").into()
 }
 
-/// A command in `directory` with these settings, and nothing inherited but what programs need of the machine.
+/// A command in `directory` with these settings and the `INHERITED` variables alone.
 pub fn command(program: &str, settings: &Settings, directory: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(directory).env_clear().stdin(Stdio::null());
@@ -42,7 +42,7 @@ pub fn command(program: &str, settings: &Settings, directory: &Path) -> Command 
 impl Gateway {
     /// Starts `mqtt-gateway` with `arguments` in `directory`, with these settings and no inherited ones.
     pub fn start(arguments: &[&str], settings: &Settings, directory: &Path) -> Gateway {
-        // Whoever runs the tests in a terminal has it control the gateway, which then would end at SIGHUP.
+        // The terminal that runs the tests would control the gateway, which then would end at SIGHUP.
         Gateway::start_by("nohup", arguments, settings, directory)
     }
 
@@ -64,7 +64,7 @@ impl Gateway {
         self.stderr.wait_for(what, is_it, PATIENCE)
     }
 
-    /// For what the gateway itself does only after a minute.
+    /// Waits longer, for a line that takes the gateway a minute.
     pub fn wait_long_for_line(&self, text: &str) -> String {
         self.stderr.wait_for(text, &|line| line.contains(text), 3 * PATIENCE)
     }
@@ -78,7 +78,7 @@ impl Gateway {
         self.stderr.seen.lock().unwrap().lines.iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Errors whose message contains `text`, those included that are only told in sums.
+    /// Number of errors whose message contains `text`, including errors that are summed up.
     pub fn count_errors(&self, text: &str) -> u64 {
         self.count_records("ERROR", text)
     }
@@ -116,12 +116,12 @@ impl Gateway {
         signal(self.child.id(), name);
     }
 
-    /// From now on nobody reads standard error.
+    /// Stops reading standard error.
     pub fn leave_unread(&self) {
         self.stderr.seen.lock().unwrap().unread = true;
     }
 
-    /// It is read again.
+    /// Reads standard error again.
     pub fn read_on(&self) {
         self.stderr.seen.lock().unwrap().unread = false;
         self.stderr.changed.notify_all();
@@ -129,7 +129,7 @@ impl Gateway {
 
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         let status = eventually("the exit of the gateway", || self.child.try_wait().unwrap());
-        // What is left in the pipe.
+        // The rest of the pipe.
         self.read_on();
         self.stderr.wait_for_end();
         status

@@ -5,9 +5,9 @@
 //!           ◀──Way::ToClient──
 //! ```
 //!
-//! What a test can do, at any time and from any thread:
+//! Calls for tests, at any time and from any thread:
 //!
-//! | call | what happens |
+//! | call | effect |
 //! | --- | --- |
 //! | `cut(How)` | every connection ends, by FIN or by RST |
 //! | `lead_to(server)` | new connections go to another server |
@@ -95,7 +95,7 @@ pub enum Mqtt {
     Disconnect = 14,
 }
 
-/// What happens at a trigger, to the connection that pulled it.
+/// Action of a trigger on the connection that pulled it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Nothing: the test only wants to know.
@@ -149,7 +149,7 @@ struct State {
     swallowed: Option<Sign>,
     /// Packets that end their connection.
     cut_at_every: Option<Sign>,
-    /// Bytes that may still pass, and what comes then.
+    /// Bytes that may still pass, and the action after them.
     cut_at: [Option<(u64, How, u64)>; 2],
     fired: HashMap<u64, bool>,
     watches: u64,
@@ -161,9 +161,9 @@ struct Connection {
     server: TcpStream,
     dialogue: Dialogue,
     stalled: [bool; 2],
-    /// Told the receiver that no more comes.
+    /// The receiver had its end of stream.
     half_closed: [bool; 2],
-    /// What becomes of the next bytes this way.
+    /// Fate of the next bytes this way.
     answer: [Option<(Act, u64)>; 2],
     /// Ways on which the sender has said that it is done.
     ended: [bool; 2],
@@ -199,7 +199,7 @@ impl Watch {
     }
 }
 
-/// A trigger that still needs to be told what to do.
+/// A trigger without an action yet.
 pub struct At<'a> {
     proxy: &'a Proxy,
     sign: Sign,
@@ -226,7 +226,7 @@ impl At<'_> {
 }
 
 impl Proxy {
-    /// Knows nothing of what it carries, so no [`Sign`] is ever seen.
+    /// Does not parse the bytes, so no [`Sign`] is ever seen.
     pub fn to(server: SocketAddr) -> Proxy {
         Proxy::with(server, Protocol::Raw)
     }
@@ -293,7 +293,7 @@ impl Proxy {
     /// Returns when the port is closed.
     pub fn refuse(&self) {
         self.shared.lock().refusing = true;
-        // The listener sits in accept; a last connection lets it look.
+        // The listener blocks in accept. A last connection wakes it.
         let _ = TcpStream::connect(self.address);
         self.shared.wait_until("the port to be closed", |state| !state.listening);
     }
@@ -319,7 +319,7 @@ impl Proxy {
         self.shared.lock().cut_at_every = Some(sign);
     }
 
-    /// Ends every stall, of all connections and of single ones. What was swallowed is gone.
+    /// Ends every stall, of all connections and of single ones. Swallowed bytes are lost.
     pub fn flow(&self) {
         let mut state = self.shared.lock();
         state.stalled = [false; 2];
@@ -330,7 +330,7 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// What the receiver is still sent that way is lost.
+    /// Later bytes that way are lost.
     pub fn half_close(&self, way: Way) {
         for connection in self.shared.lock().connections.values_mut() {
             connection.half_closed[way as usize] = true;
@@ -382,7 +382,7 @@ impl Shared {
         let (state, waited) =
             self.changed.wait_timeout_while(self.lock(), PATIENCE, |state| !is_so(state)).unwrap();
         drop(state);
-        assert!(!waited.timed_out(), "in vain awaited: {what}");
+        assert!(!waited.timed_out(), "timed out waiting for: {what}");
     }
 
     fn fire(&self, state: &mut State, watch: u64) {
@@ -422,7 +422,7 @@ impl Connection {
     }
 }
 
-/// Opens a port again that was closed a moment ago; somebody's outgoing connection may have it just now.
+/// Opens a port again that was just closed. An outgoing connection of another process may have it meanwhile.
 fn open_again(address: SocketAddr) -> TcpListener {
     eventually("the proxy's port to be free again", || TcpListener::bind(address).ok())
 }

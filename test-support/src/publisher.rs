@@ -1,4 +1,4 @@
-//! A device: an MQTT 3.1.1 client that publishes at QoS 1 and knows what the broker has acknowledged.
+//! A device: an MQTT 3.1.1 client that publishes at QoS 1 and keeps track of acknowledgements.
 //!
 //! Written out by hand: the tests are about what happens between two acknowledgements, and a client library would
 //! add its own queues and repetitions to that.
@@ -33,7 +33,7 @@ impl Message {
     }
 }
 
-/// Who a client is to the broker.
+/// Client id and credentials.
 #[derive(Clone, Default)]
 pub struct Login {
     /// Empty: the broker's to fill.

@@ -61,7 +61,7 @@ impl ScriptedBroker {
             let (stream, _) = self.0.accept().unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             stream.set_nodelay(true).unwrap();
-            // It may only look whether anybody listens.
+            // The gateway may only probe the port.
             if stream.peek(&mut [0]).unwrap() > 0 {
                 break Connection(stream);
             }
@@ -93,7 +93,7 @@ impl Connection {
         self.send(&packet(PUBLISH_QOS_1 | if duplicate { DUP } else { 0 }, &body));
     }
 
-    /// Grants the next SUBSCRIBEs, so many, of one filter each. Gives the filters, and whether each has an identifier.
+    /// Grants the next `count` SUBSCRIBEs of one filter each. Returns the filters, and whether each has an identifier.
     pub fn grant(&mut self, count: usize) -> Vec<(String, bool)> {
         let mut granted = Vec::new();
         while granted.len() < count {

@@ -1,4 +1,4 @@
-//! An HTTP endpoint that keeps what it is sent and answers as it is told.
+//! An HTTP endpoint that keeps its requests and answers with a status that the test sets.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ pub struct Request {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// What it was answered with.
+    /// Status of the answer.
     pub status: u16,
 }
 
@@ -86,7 +86,7 @@ impl Sink {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 
-    /// Those that were answered with 200, in order.
+    /// Requests that were answered with 200, in order.
     pub fn delivered(&self) -> Vec<Request> {
         self.requests().into_iter().filter(|request| request.status == 200).collect()
     }
@@ -102,7 +102,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.state.lock().unwrap().open = false;
-        // The listener sits in accept; a last connection lets it look.
+        // The listener blocks in accept. A last connection wakes it.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }

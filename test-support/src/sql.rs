@@ -31,7 +31,7 @@ impl Sql {
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// The same, for what the server may refuse.
+    /// The same for a statement that the server may reject.
     pub fn try_run(&self, sql: &str) -> Result<(), sea_orm::DbErr> {
         self.runtime.block_on(self.connection.execute_unprepared(sql)).map(|_| ())
     }

@@ -1,4 +1,4 @@
-//! A device that publishes without end, at a settled pace, and counts what the broker has acknowledged.
+//! A device that publishes without end at a fixed rate, and counts acknowledgements.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
@@ -85,9 +85,9 @@ impl Stream {
 
     fn wait_until(&self, what: &str, is_so: impl Fn(&State) -> bool) {
         let state = self.shared.state.lock().unwrap();
-        // Many times what anything may take: the broker may stand still for some seconds of that.
+        // Many times a normal wait: faults may freeze the broker for some seconds of it.
         let waiting = self.shared.changed.wait_timeout_while(state, 3 * PATIENCE, |state| !is_so(state));
-        assert!(!waiting.unwrap().1.timed_out(), "in vain awaited: {what}");
+        assert!(!waiting.unwrap().1.timed_out(), "timed out waiting for: {what}");
     }
 }
 

@@ -54,7 +54,7 @@ struct PostgresDatabase {
 
 impl Drop for PostgresDatabase {
     fn drop(&mut self) {
-        // Of a test that failed it stays, to be looked at.
+        // A failed test keeps it for inspection.
         if !std::thread::panicking() {
             let admin = Sql::open(&self.maintenance);
             let _ = admin.try_run(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
@@ -185,7 +185,7 @@ impl World {
             .set("FLOWS_RELOAD_INTERVAL_SECONDS", "1")
             .set("MAILBOX_REPORT_SECONDS", "1")
             .set("LOG_FORMAT", "json")
-            // Nobody asks it in most tests; those that do want any port that is free.
+            // Most tests do not use it. The others set any free port.
             .set("ADMIN_BIND", "off");
         world
     }
@@ -219,7 +219,7 @@ impl World {
         );
     }
 
-    /// Has the gateway look for its default broker here, say behind a proxy; publishers still go straight to it.
+    /// Directs the gateway to its default broker at this address, say a proxy. Publishers connect directly.
     pub fn reach_broker_at(&self, address: SocketAddr) {
         self.sql.execute(
             "UPDATE mqtt_servers SET host = ?, port = ? WHERE is_default = TRUE",
@@ -227,7 +227,7 @@ impl World {
         );
     }
 
-    /// Has the gateway look for its server here, say behind a proxy; the test's own statements still go straight to it.
+    /// Directs the gateway to its server at this address, say a proxy. The test's own statements go directly.
     pub fn reach_database_at(&mut self, address: SocketAddr) {
         if self.backend == Backend::MariaDb {
             self.set("DB_HOST", &address.ip().to_string()).set("DB_PORT", &address.port().to_string());
@@ -272,7 +272,7 @@ impl World {
         path
     }
 
-    /// Has the gateway reach its server by a proxy that knows what it carries.
+    /// Directs the gateway to its server through a proxy that parses the protocol.
     pub fn reach_database_by_proxy(&mut self) -> Proxy {
         let to = if self.backend == Backend::Postgres { Proxy::to_postgres } else { Proxy::to_mysql };
         let proxy = to(self.database_address());
@@ -316,7 +316,7 @@ impl World {
         self.directory.path().join("log")
     }
 
-    /// What is in all error files.
+    /// The content of all error files.
     pub fn error_log(&self) -> String {
         let files = std::fs::read_dir(self.log_directory()).unwrap();
         files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
@@ -377,7 +377,7 @@ pub fn command(arguments: &[&str], settings: &Settings, directory: &Path) -> Out
     Command::new(binary()).args(arguments).current_dir(directory).env_clear().envs(settings).output().unwrap()
 }
 
-/// What the program wrote, both streams together.
+/// Standard output and standard error together.
 pub fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -116,7 +116,7 @@ impl Gateway {
             }
         };
         let waited = tokio::time::timeout(TOO_LONG, waiting).await;
-        waited.unwrap_or_else(|_| panic!("not within the time: {what}"));
+        waited.unwrap_or_else(|_| panic!("timed out waiting for: {what}"));
     }
 }
 
@@ -466,7 +466,7 @@ async fn a_connection_is_used_again() {
     assert_eq!(sink.connections(), 1);
 }
 
-/// Posts twice; what became of the second, and the sink.
+/// Posts twice. Returns the outcome of the second post, and the sink.
 async fn post_twice(replies: [Reply; 3]) -> (Result<(), PostError>, Sink) {
     let replies = std::sync::Mutex::new(replies.into_iter());
     let sink = Sink::start(move |_| replies.lock().unwrap().next().expect("a request too many"));

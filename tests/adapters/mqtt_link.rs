@@ -23,7 +23,7 @@ fn subscription(filter: &str, id: u32) -> Subscription {
     Subscription { filter: filter.to_owned(), id: Some(id) }
 }
 
-/// A port that nobody listens on just now.
+/// A free port.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -60,7 +60,7 @@ async fn retained_message_comes_once_per_subscription() {
     peer.event();
     peer.link.subscribe(vec![subscription("state", 1)]).await.unwrap();
     assert!(peer.message().delivery.retained);
-    // The same subscription again: what comes next must be the live message.
+    // The same subscription again: the live message must come next.
     peer.link.subscribe(vec![subscription("state", 1)]).await.unwrap();
     broker.publish("state", "live");
     assert_eq!(peer.message().payload, "live");
@@ -200,7 +200,7 @@ async fn blocked_callback_loses_no_message() {
     assert!(peer.messages.try_recv().is_err());
 
     drop(release);
-    // Freed, the link disconnects as it was asked to; what it had not taken waits at the broker.
+    // The link then disconnects as requested. Messages that it did not take wait at the broker.
     peer.link.disconnect().await.unwrap();
     peer.link.connect();
     peer.event();

@@ -226,7 +226,7 @@ async fn deadlock_victim_retries_batch(test: TestDatabase) {
     let other = Database::connect(setup.test.settings(), 1).await.unwrap();
     let holding = other.begin().await.unwrap();
     holding_finds_no_deadlock(&setup, &holding).await;
-    // MariaDB ends the one that has changed less.
+    // MariaDB ends the transaction with fewer changes.
     let rows = vec![format!("({}, 'X')", setup.test.seconds_from_now(0)); 200].join(", ");
     run(&holding, &format!("INSERT INTO data (received_at, flow_code) VALUES {rows}")).await;
     run(&holding, &setup.lock_flow(2)).await;
@@ -333,7 +333,7 @@ async fn assert_rows_are_there_once(setup: &Setup, batch: &Batch) {
     assert_eq!(setup.lane_offset().await, batch.next.cast_signed());
 }
 
-/// `PostgreSQL` ends whoever looks first, and everybody looks once.
+/// `PostgreSQL` ends the session that checks first, and each session checks once.
 async fn holding_finds_no_deadlock(setup: &Setup, holding: &DatabaseTransaction) {
     if setup.test.dialect() == Dialect::Postgres {
         run(holding, "SET LOCAL deadlock_timeout = '1h'").await;

@@ -66,7 +66,7 @@ fn a_failed_append_leaves_nothing_behind() {
         // Not even cut back: the segment is sealed at its last good length.
         (&["inbox-append-write", "inbox-truncate"][..], FsyncPolicy::Never, 2),
         (&["inbox-fsync"][..], FsyncPolicy::Always, 2),
-        // The whole refused record stays in the file, where nobody may ever find it.
+        // The whole failed record stays in the file and must never be read.
         (&["inbox-fsync", "inbox-truncate"][..], FsyncPolicy::Always, 2),
     ] {
         let dir = tempfile::tempdir().unwrap();
@@ -147,7 +147,7 @@ fn full_disk_at_start_still_drains() {
     scenario.teardown();
 }
 
-/// Whether the last of many messages is recognised when the inbox is opened anew.
+/// Whether the last of many messages is recognised after the inbox is reopened.
 fn is_last_recognised(dir: &Path) -> bool {
     let inbox = open(dir, FsyncPolicy::Never);
     inbox.set_broker_session("gateway@broker:1883").unwrap();

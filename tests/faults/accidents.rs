@@ -1,4 +1,4 @@
-//! What people do to inbox and database: snapshots put back, volumes copied, databases restored and exchanged.
+//! Accidents with inbox and database: restored snapshots, copied volumes, restored and exchanged databases.
 //!
 //! Each accident is recovered without a loss, or refused before the first loss with the remedy in the message.
 

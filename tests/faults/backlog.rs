@@ -4,7 +4,7 @@ use test_support::mosquitto::Broker;
 use test_support::publisher::Message;
 use test_support::world::{Backend, World};
 
-/// A world on SQLite, whose only writer can be kept out, and a broker that tells what was acknowledged.
+/// A world on SQLite, whose only writer can be locked out, and a broker that logs acknowledgements.
 pub(crate) fn world() -> World {
     World::with_broker(Backend::Sqlite, Broker::private())
 }

@@ -1,4 +1,4 @@
-//! What befalls the broker and the way to it.
+//! Faults of the broker and of the connection to it.
 
 mod away;
 mod closing;

@@ -1,4 +1,4 @@
-//! What befalls the database: kills, freezes, cuts, refusals, locks.
+//! Faults of the database: kills, freezes, cuts, refusals, locks.
 
 mod commit;
 mod connection;
@@ -33,7 +33,7 @@ fn end_sessions(world: &World) {
     }
 }
 
-/// What the segments of the inbox hold.
+/// Content of the inbox's segments.
 fn inbox_bytes(world: &World) -> u64 {
     let entries = std::fs::read_dir(world.inbox_directory()).unwrap();
     entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|file| file.len()).sum()

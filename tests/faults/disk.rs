@@ -1,4 +1,4 @@
-//! What befalls the inbox's disk.
+//! Faults of the inbox's disk.
 
 mod damage;
 mod full;

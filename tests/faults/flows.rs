@@ -8,7 +8,7 @@ use crate::backlog;
 use test_support::publisher::Message;
 use test_support::world::World;
 
-/// Numbered messages for one flow, by whatever topic it has at the time.
+/// Numbered messages for one flow, to its present topic.
 pub(crate) struct Stream {
     code: &'static str,
     published: i64,
@@ -35,7 +35,7 @@ impl Stream {
         backlog::publish(world, messages);
     }
 
-    /// What is stored by now: ids and numbers, by row.
+    /// Ids and numbers stored so far, by row.
     pub(crate) fn stored(&self, world: &World) -> Vec<(i64, i64)> {
         let stored = world.stored(self.code);
         stored.iter().map(|message| (message.id, message.value("n").unwrap().parse().unwrap())).collect()

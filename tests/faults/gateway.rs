@@ -1,4 +1,4 @@
-//! What befalls the gateway itself: kills, panics, stops, freezes, a twin.
+//! Faults of the gateway itself: kills, panics, stops, freezes, a twin.
 
 mod crash_points;
 mod freeze;
@@ -17,7 +17,7 @@ use test_support::world::World;
 /// No broker here has more messages on their way to a gateway.
 const MOST_UNDER_WAY: u64 = 1_000;
 
-/// Flows under a load that does not stop for what befalls the gateway, and that is judged as a whole.
+/// Flows under a load that goes on during all faults and is judged as a whole.
 struct Flood {
     flows: Vec<String>,
     stream: Stream,
@@ -29,7 +29,7 @@ impl Flood {
         let topics = flows.iter().map(|code| world.topic(code)).collect();
         let pace = Pace { burst: 100, pause_ms: 20 };
         let stream = Stream::start(world.broker.address, topics, pace);
-        // What is sent again can be told from new messages only where something came before it.
+        // A redelivery can be recognised only after an earlier message.
         eventually("more messages than may be under way", || {
             (numbered(world) > MOST_UNDER_WAY).then_some(())
         });

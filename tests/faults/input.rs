@@ -1,4 +1,4 @@
-//! What comes in: messages that the database refuses, floods of what nobody can read, odd topics.
+//! Input: messages that the database rejects, floods of unreadable messages, odd topics.
 
 mod floods;
 mod hostile;

@@ -1,4 +1,4 @@
-//! The proxy does what it says, or the fault tests prove nothing.
+//! Tests of the proxy that the fault tests rely on.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -42,7 +42,7 @@ fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// What comes until the end, and whether the end was in order.
+/// Reads to the end. Returns the bytes, and whether the end was orderly.
 fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let end = stream.read_to_end(&mut bytes);
@@ -244,7 +244,7 @@ fn postgres(kind: u8, rest: &[u8]) -> Vec<u8> {
 fn postgres_statement_is_known_by_text() {
     let mut pair = pair(Proxy::to_postgres);
     let met = pair.proxy.at(Sign::Statement("INSERT INTO data"), 1).before(Act::Cut(How::Rst));
-    // The question for TLS and what introduces the client have no type.
+    // The request for TLS and the start-up packet have no type.
     let handshake = [&[0, 0, 0, 8, 4, 210, 22, 47][..], &[0, 0, 0, 9, 0, 3, 0, 0, 0]].concat();
     let prepared = [
         postgres(b'P', b"one\0insert into \"data\" values ($1)\0\0\0"),

@@ -6,7 +6,7 @@ mod servers;
 
 use test_support::world::{World, command, text_of};
 
-/// What `check` prints with these settings besides.
+/// Output of `check` with these additional settings.
 fn check(world: &World, settings: &[(&str, &str)]) -> String {
     let mut all = world.settings.clone();
     all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));

@@ -24,7 +24,7 @@ fn await_record(gateway: &Gateway, begin: &str, told: &[(&str, &str)]) -> Record
     parse(&line).unwrap()
 }
 
-/// The same line again, with whatever it has in common: for what is said from time to time.
+/// The next repetition of a periodic line.
 fn await_again(gateway: &Gateway, first: &Record, begin: &str) -> Record {
     let is_it = |line: &str| {
         parse(line).is_some_and(|record| {
@@ -57,7 +57,7 @@ fn number(record: &Record, field: &str) -> f64 {
     record.get(field).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {field} in {record:?}"))
 }
 
-/// `since` lies at least so many milliseconds before the line.
+/// Asserts that `since` lies at least `ms` milliseconds before the line.
 fn assert_since(record: &Record, at_least_ms: i64) {
     let moment = |field| chrono::DateTime::parse_from_rfc3339(text(record, field)).unwrap();
     let lasted = (moment("timestamp") - moment("since")).num_milliseconds();

@@ -1,4 +1,4 @@
-//! The binary from outside, between a broker, a database and an endpoint. What it did is read from their side.
+//! The binary from outside, between a broker, a database and an endpoint.
 //!
 //! `scripts/test` starts the servers. Slow cases are ignored there; `scripts/faults` runs them.
 #![allow(

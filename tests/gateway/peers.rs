@@ -1,6 +1,6 @@
-//! Brokers of other makers: what arrives at the gateway through each of them, over restarts and kills.
+//! Brokers of other makers: delivery through each of them, over restarts and kills.
 //!
-//! `scripts/faults` installs the brokers. It counts one that cannot be installed.
+//! `scripts/faults` installs the brokers, and counts those that cannot be installed.
 
 mod makers;
 mod missing_ids;

@@ -1,4 +1,4 @@
-//! What the binary says and gives back when it cannot start.
+//! Message and exit code when the binary cannot start.
 
 use std::fs;
 use std::path::Path;

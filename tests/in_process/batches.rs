@@ -152,7 +152,7 @@ pub(crate) fn record(offset: Offset, payload: &str) -> Record {
     }
 }
 
-/// Keeps what the lane tells of failures.
+/// Records the failures that a lane reports.
 #[derive(Default)]
 pub(crate) struct Failures {
     count: AtomicU32,
@@ -173,7 +173,7 @@ impl Failures {
         self.faults.lock().unwrap().clone()
     }
 
-    /// Everything that failed, also what was not tried again.
+    /// All failures, with and without a retry.
     pub(crate) fn failed(&self) -> Vec<ErrorClass> {
         self.failed.lock().unwrap().clone()
     }

@@ -136,7 +136,7 @@ impl TestDatabase {
         .await;
     }
 
-    /// A user of this database who may read and write rows and nothing else.
+    /// Creates a user of this database with rights on rows alone.
     pub(crate) async fn create_user(&self, password: &str) -> DatabaseSettings {
         let mut server = Server::of_environment(self.dialect());
         let name = self.name_on_server().expect("SQLite has no users");
@@ -178,7 +178,7 @@ impl TestDatabase {
         }
     }
 
-    /// The time of the database, so many seconds from now, as its own columns hold it.
+    /// SQL for the time of the database `seconds` from now, as its columns hold it.
     pub(crate) fn seconds_from_now(&self, seconds: i64) -> String {
         match self.dialect() {
             Dialect::MySql => format!("UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND"),

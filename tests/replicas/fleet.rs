@@ -14,12 +14,12 @@ use test_support::world::{Backend, World, command, text_of};
 pub(crate) struct Fleet {
     pub(crate) world: World,
     pub(crate) flows: Vec<String>,
-    /// The flows have so many topics in turn.
+    /// Gives the flows this number of topics in turn.
     topics: usize,
 }
 
 impl Fleet {
-    /// With so many flows, every other of which has a key by which a repetition is known.
+    /// With this number of flows. Every other flow has a message key.
     pub(crate) fn with_flows(count: usize) -> Fleet {
         Fleet::on(Backend::MariaDb, count)
     }
@@ -28,7 +28,7 @@ impl Fleet {
         Fleet::of_topics(backend, count, count)
     }
 
-    /// With so many flows that share so many topics.
+    /// With flows that share topics.
     pub(crate) fn of_topics(backend: Backend, count: usize, topics: usize) -> Fleet {
         let options = BrokerOptions { verbose: false, ..BrokerOptions::default() };
         let world = World::with_broker(backend, Broker::with(&options));
@@ -72,7 +72,7 @@ impl Fleet {
         (0..count).map(|number| self.replica(number, &[("SHARED_GROUP", "gateways")])).collect()
     }
 
-    /// Shards, the first `count` of so many.
+    /// The first `count` shards.
     pub(crate) fn shards(&self, count: usize) -> Vec<Replica> {
         let mut shards: Vec<Replica> = (0..count).map(|number| self.replica(number, &[])).collect();
         for shard in &mut shards {
@@ -111,7 +111,7 @@ impl Fleet {
         Stream::start(self.world.broker.address, self.topics(), Pace { burst: 500, pause_ms: 0 })
     }
 
-    /// Waits until so many numbers are given, as long as it goes on.
+    /// Waits until this number of ids is assigned, while there is progress.
     pub(crate) fn wait_until_numbered(&self, published: u64) {
         let sql = "SELECT CAST(COALESCE(SUM(last_msg_id), 0) AS SIGNED) FROM flows";
         wait_for(published, "numbers", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
@@ -122,7 +122,7 @@ impl Fleet {
         usize::try_from(key).unwrap() % self.topics == flow % self.topics
     }
 
-    /// Waits until so many keys are in `data`, those of each flow counted by themselves, as long as it goes on.
+    /// Waits until `data` has this number of keys, counted per flow, while there is progress.
     pub(crate) fn wait_until_stored(&self, keys: u64) {
         let each_once = "SELECT DISTINCT flow_code, attribute_value FROM data WHERE attribute_name = 'key'";
         let sql = &format!("SELECT COUNT(*) FROM ({each_once}) AS each_once");
@@ -169,7 +169,7 @@ impl Replica {
         self.gateway.insert(Gateway::start(&[], &self.settings, &self.directory))
     }
 
-    /// Starts it, and returns when it has subscribed what it takes.
+    /// Starts it and waits for its subscriptions.
     pub(crate) fn start_subscribed(&mut self) {
         self.start().wait_for_line("Subscribed");
     }
@@ -187,7 +187,7 @@ impl Replica {
         PathBuf::from(&self.settings["INBOX_DIR"])
     }
 
-    /// Its volume is gone: what it is given instead is empty.
+    /// Replaces its volume by an empty one.
     pub(crate) fn lose_inbox(&self) {
         assert!(self.gateway.is_none());
         std::fs::remove_dir_all(self.inbox()).unwrap();

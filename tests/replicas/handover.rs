@@ -1,4 +1,4 @@
-//! What is there twice when the number of shards changes: no more than comes while one flow is at two of them.
+//! Duplicates when the number of shards changes: only messages that arrive while two shards have the flow.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn restarted(shard: &mut Replica, of: usize) {
     shard.start_subscribed();
 }
 
-/// All is there, and what is there twice was published from `begun` on, and before the handover was `over`.
+/// Asserts that all is stored, and that duplicates were published between `begun` and `over`.
 fn ends(fleet: &Fleet, stream: Stream, mut shards: Vec<Replica>, begun: u64, over: u64) {
     stream.wait_for_more(300);
     let published = stream.end();
@@ -37,7 +37,7 @@ fn ends(fleet: &Fleet, stream: Stream, mut shards: Vec<Replica>, begun: u64, ove
     fleet.judge(published).is_once_but_within(begun..over + UNDER_WAY);
 }
 
-/// What may be under way to the broker when it is asked how many it has acknowledged.
+/// Messages in flight to the broker when its acknowledgements are counted.
 const UNDER_WAY: u64 = BURST;
 
 #[test]

@@ -1,4 +1,4 @@
-//! What replicas are not started with, or do not subscribe.
+//! Settings and brokers that replicas refuse.
 
 use crate::fleet::Fleet;
 use test_support::eventually;
@@ -46,7 +46,7 @@ fn is_not_subscribed_in_a_group(broker: &ScriptedBroker, connacks: &[&[u8]]) {
     let mut connections: Vec<_> = connacks.iter().map(|connack| broker.accept_with(connack)).collect();
     let gateway = member.running();
     gateway.wait_for_line("SHARED_GROUP needs a broker that shares subscriptions by MQTT 5");
-    // When it deals with the next reading it is done with what it made of the connection.
+    // The next reading shows that the connection was handled.
     fleet.world.flow("another", "another").insert(&fleet.world.sql);
     gateway.signal("HUP");
     eventually("the reload", || (gateway.count_lines("Flows loaded") > 1).then_some(()));

@@ -25,7 +25,7 @@ fn wait_for_a_look(fleet: &Fleet, name: &str) {
     });
 }
 
-/// For one that does not run: nothing was heard of it for long.
+/// Backdates the heartbeat of a replica that does not run.
 fn is_long_silent(fleet: &Fleet, name: &str) {
     let sql = "UPDATE gateway_members SET seen_at = '2000-01-01' WHERE client_id = ?";
     fleet.world.sql.execute(sql, [name.into()]);
@@ -41,7 +41,7 @@ fn retiring_drains_the_lost_session() {
     let kept = members[1].retire();
     assert!(kept > 0 && kept < 400, "{kept}");
     fleet.wait_until_stored(400);
-    // The session is gone, and with it what it was subscribed to: nothing is kept any more.
+    // The session is gone with its subscriptions, so the broker queues nothing more.
     fleet.world.publish_all(fleet.messages(400..800));
     fleet.wait_until_stored(800);
     assert_eq!(members[1].retire(), 0);
@@ -127,7 +127,7 @@ fn unknown_survivor_appears_after_refused_retirement() {
     shards.iter_mut().for_each(Replica::start_subscribed);
     shards[1].kill();
     shards[0].stop();
-    // As where somebody has cleaned up.
+    // As after a manual clean-up.
     fleet.world.sql.execute("DELETE FROM gateway_members", []);
     shards[0].is_one_of(1);
     shards[0].start_subscribed();
@@ -194,7 +194,7 @@ fn replica_with_other_inbox_must_be_silent() {
     let mut shards = fleet.shards(2);
     shards.iter_mut().for_each(Replica::start_subscribed);
     eventually("the shards to announce themselves", || (has_members(&fleet) == 2).then_some(()));
-    // Somebody mistakes it for dead, and gives its name an inbox of its own.
+    // An operator mistakes it for dead and starts its name with a new inbox.
     let mut mistaken = fleet.replica(7, &[("MQTT_CLIENT_ID", &shards[1].name)]);
     mistaken.name.clone_from(&shards[1].name);
     mistaken.make_inbox();
@@ -288,7 +288,7 @@ fn other_brokers_stay_subscribed_until_handover() {
 fn unreachable_broker_is_named_others_drained() {
     for it_comes_first in [false, true] {
         let fleet = Fleet::with_flows(1);
-        // Nobody listens there.
+        // A port without a listener.
         fleet.world.add_server("127.0.0.1", Some(9), Some(true), Some(it_comes_first));
         fleet
             .world
@@ -394,7 +394,7 @@ fn retirement_without_marker_drains_until_silence() {
     assert_eq!(fleet.judge(100).twice(&fleet), (0, 0));
 }
 
-/// What the broker has would be gone with the session.
+/// The queue of the broker would be lost with the session.
 #[test]
 fn stalled_connection_is_not_end_of_messages() {
     let fleet = Fleet::with_flows(1);

@@ -7,7 +7,7 @@ const FLOWS: usize = 6;
 fn roll(fleet: &Fleet, mut replicas: Vec<Replica>) -> u64 {
     replicas.iter_mut().for_each(Replica::start_subscribed);
     let stream = fleet.publishing(100);
-    // More than may be under way: what is sent again is then told from what is new.
+    // More than may be in flight, so that redeliveries can be recognised.
     stream.wait_for_more(3_000);
     for replica in &mut replicas {
         replica.stop();

@@ -8,7 +8,7 @@ use test_support::world::Backend;
 /// The third of them moves from one shard to another one of two.
 const FLOWS: usize = 4;
 
-/// Many times what may be on the way to a gateway unacknowledged.
+/// Many times the number of messages in flight to a gateway.
 const WAITING: u64 = 10_000;
 
 #[test]
@@ -22,7 +22,7 @@ fn queued_messages_reach_moved_flows() {
     shards[0].stop();
     fleet.world.publish_all(fleet.messages(0..WAITING));
     shards[1].start_subscribed();
-    // The broker hears what is subscribed, and not that anything was received: it keeps nearly all.
+    // The broker gets SUBSCRIBEs and no PUBACKs, so it keeps nearly all messages.
     proxy.swallow(Sign::Packet(Way::ToServer, Mqtt::Puback));
     shards[0].is_one_of(2);
     shards[0].start();
@@ -38,7 +38,7 @@ fn queued_messages_reach_moved_flows() {
     shards[0].start_subscribed();
     assert_eq!(shards[0].running().count_lines("Handing over"), 0);
     let (with_a_key, _) = all_is_there(&fleet, shards);
-    // Some of what was not acknowledged may not be told from something new.
+    // Some unacknowledged messages may look new.
     assert_eq!(with_a_key, 0);
 }
 

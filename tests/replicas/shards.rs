@@ -111,13 +111,13 @@ fn moving_flow_stays_subscribed_until_handover() {
     shards[0].stop();
     shards[0].is_one_of(2);
     shards[0].start().wait_for_line("Handing over");
-    // Nobody else is there, so everything still comes here.
+    // No other shard runs, so all messages still arrive here.
     let stream = fleet.publishing(100);
     stream.wait_for_more(500);
     stream.hold();
     fleet.wait_until_stored(stream.acknowledged());
     stream.go_on();
-    // Killed in the midst of it, it knows what it had.
+    // Killed during the handover, it remembers its flows.
     shards[0].kill();
     shards[0].start().wait_for_line("Handing over");
     shards[1].start_subscribed();

@@ -1,4 +1,4 @@
-//! What was published against what is in the tables.
+//! Compares published messages with the tables.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,7 +12,7 @@ pub(crate) struct Verdict {
 }
 
 impl Fleet {
-    /// Reads what is stored; the ids of each flow must be 1 to n, and no key may be missing.
+    /// Reads the tables. Asserts that ids of each flow are 1 to n, and that no key is missing.
     pub(crate) fn judge(&self, published: u64) -> Verdict {
         let mut keys = Vec::new();
         for (flow, code) in self.flows.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What a lane's cursor promises, one claim at a time.
+//! The contract of a lane's cursor, one claim at a time.
 
 use std::fs;
 use std::path::Path;

@@ -69,12 +69,12 @@ struct Entry {
     bytes: std::ops::Range<u64>,
 }
 
-/// The inbox and what it should be.
+/// The inbox and its model.
 struct World {
     dir: tempfile::TempDir,
     inbox: Option<Inbox>,
     readers: Vec<InboxReader>,
-    /// What must be there, in order; what damage took is no longer in it.
+    /// The records that must be there, in order, without damaged ones.
     entries: Vec<Entry>,
     /// Every entry below it may be gone.
     released: Offset,

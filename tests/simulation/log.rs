@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mqtt_gateway::domain::lanes::RecordSource;
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Offset, Record, SubscriptionId};
 
-/// What each start of the process begins at a multiple of.
+/// Each start of the process begins at a multiple of this offset.
 const BASE: Offset = 1 << 40;
 const SEGMENT_RECORDS: usize = 4;
 /// Fewer than asked for, so that readers come back for more.
@@ -70,7 +70,7 @@ impl ModelLog {
         self.0.borrow_mut().records.iter_mut().for_each(|stored| stored.synced = true);
     }
 
-    /// The process begins anew; with the power gone, what was not synced is gone as well.
+    /// The process restarts. After a power cut unsynced records are lost.
     pub(crate) fn restart(&self, power_was_lost: bool) {
         let inner = &mut *self.0.borrow_mut();
         if power_was_lost {
@@ -104,7 +104,7 @@ impl ModelLog {
         inner.records.first().map_or(inner.next, |stored| stored.record.offset)
     }
 
-    /// Deletes the finished segments, but for the one that is written to.
+    /// Deletes finished segments, except the one that is written to.
     pub(crate) fn expire(&self) {
         let before = self.records();
         self.delete_finished();
@@ -174,7 +174,7 @@ impl RecordSource for ModelReader {
         let inner = &mut *self.log.0.borrow_mut();
         let fails = inner.failing_reads > 0;
         inner.failing_reads = inner.failing_reads.saturating_sub(1);
-        // A disk may fail in the middle: what was read before counts.
+        // A disk may fail in the middle. Earlier reads count.
         let most = if fails { (inner.failing_reads % 2) as usize } else { max_records.min(READ_AT_ONCE) };
         let above = inner.records.iter().filter(|stored| stored.record.offset >= self.position);
         let records: Vec<_> = above.take(most).map(|stored| Arc::clone(&stored.record)).collect();

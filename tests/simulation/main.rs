@@ -33,7 +33,7 @@ use seen::Seen;
 use steps::{Step, choices};
 use world::World;
 
-/// Runs unless `PROPTEST_CASES` says otherwise; fewer prove nothing of what is rare.
+/// Number of runs, unless `PROPTEST_CASES` sets it. Fewer runs miss rare cases.
 const RUNS: u32 = 2_000;
 
 /// Steps that once brought a defect about are kept here and tried first.

@@ -1,4 +1,4 @@
-//! What has to be true after every step, by means that owe nothing to the code under test.
+//! Invariants after every step, checked independently of the code under test.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

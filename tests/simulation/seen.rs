@@ -1,4 +1,4 @@
-//! What came about in a run: a simulation in which nothing ever lags proves nothing about lagging.
+//! Coverage of a run: a simulation without lagging flows proves nothing about them.
 
 use mqtt_gateway::domain::batch::{CatchUp, Scope};
 

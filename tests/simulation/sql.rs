@@ -38,7 +38,7 @@ pub(crate) struct Sql {
     pub(crate) passed: BTreeSet<(FlowId, Offset)>,
     /// Dead letters that belong to no flow.
     pub(crate) judged: Vec<Offset>,
-    /// What the clock does for the real one: no epoch is given twice, although the database goes back.
+    /// In place of the real clock: no epoch is given twice, although the database goes back.
     pub(crate) takeovers: i64,
     /// Lanes whose rows a transaction holds.
     pub(crate) held: BTreeSet<Lane>,
@@ -55,7 +55,7 @@ pub(crate) struct Part {
     pub(crate) from: Offset,
     pub(crate) next: Offset,
     pub(crate) entries: Vec<BatchEntry>,
-    /// What the routing tables were for the router that made the batch.
+    /// The routing tables of the router that made the batch.
     pub(crate) history: History,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Transaction {
     flows: Vec<FlowId>,
 }
 
-/// What a part comes to once its transaction is committed.
+/// Outcome of a part once its transaction is committed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CameTo {
     pub(crate) deferred: Vec<LaggingFlow>,
@@ -86,7 +86,7 @@ enum Write {
 
 /// How the attempt to do a part ended.
 pub(crate) enum Attempt {
-    /// Another transaction holds the lane's row, or somebody else a flow's: nothing happened yet.
+    /// Another transaction holds the row of the lane or of a flow. Nothing happened yet.
     Waits,
     /// The lane, or the flow that lags, stands elsewhere.
     Fenced(LanePosition, Option<Offset>),
@@ -100,7 +100,7 @@ impl Sql {
         Self { lanes: (0..lanes).map(|_| start).collect(), ..Self::default() }
     }
 
-    /// A copy without the locks that somebody holds.
+    /// A copy without locks.
     pub(crate) fn backup(&self) -> Self {
         let mut backup = Self { held: BTreeSet::new(), held_flows: BTreeSet::new(), ..self.clone() };
         backup.flows.values_mut().for_each(|row| row.locked_elsewhere = false);
@@ -124,7 +124,7 @@ impl Sql {
         Some(OpenedLane { position: *self.lane(lane), lagging })
     }
 
-    /// Locks, compares, and does all but COMMIT. `patient`: what is locked is waited for.
+    /// Locks, compares, and does all but COMMIT. `patient` waits for locks.
     pub(crate) fn attempt(&mut self, part: &Part, patient: bool, known: &BTreeSet<FlowId>) -> Attempt {
         if self.held.contains(&part.lane) {
             return Attempt::Waits;
@@ -230,12 +230,12 @@ impl Sql {
         self.held_flows.retain(|flow| !transaction.flows.contains(flow));
     }
 
-    /// The row of a flow, for somebody else who changes or locks it.
+    /// The row of a flow, for another client that changes or locks it.
     pub(crate) fn row(&mut self, flow: FlowId) -> Option<&mut FlowRow> {
         if self.held_flows.contains(&flow) { None } else { self.flows.get_mut(&flow) }
     }
 
-    /// Whether it is settled what became of a message of a flow.
+    /// Whether the outcome of a message in a flow is final.
     pub(crate) fn is_settled(&self, flow: FlowId, record: &Arc<Record>) -> bool {
         let stored = self.data.get(&flow).into_iter().flatten().rev();
         self.passed.contains(&(flow, record.offset))

@@ -1,4 +1,4 @@
-//! What may happen next.
+//! The steps that may happen next.
 
 use proptest::prelude::*;
 
@@ -59,7 +59,7 @@ pub(crate) enum Step {
     },
     /// SIGTERM.
     Drain,
-    /// Somebody else locks a flow's row, or lets it go.
+    /// Another client locks or releases a flow's row.
     Lock {
         flow: usize,
         locked: bool,
@@ -94,7 +94,7 @@ pub(crate) enum Step {
     Expire,
 }
 
-/// What becomes of a COMMIT.
+/// Outcome of a COMMIT.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
     Answered,

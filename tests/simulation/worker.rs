@@ -9,7 +9,7 @@ use mqtt_gateway::domain::message::{FlowId, Offset};
 use crate::oracle::History;
 use crate::sql::{Attempt, CameTo, Part, Sql, Transaction};
 
-/// What a worker was told to do.
+/// An order to a worker.
 #[allow(clippy::large_enum_variant, reason = "there are only a few of them")]
 pub(crate) enum Order {
     Open,

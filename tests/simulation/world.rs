@@ -24,7 +24,7 @@ use crate::worker::{Job, Worker};
 const FIRST_FLOWS: [&str; 6] = ["t0", "t0", "t1", "t1", "#", "t2"];
 const MOST_LAGGING: usize = 2;
 
-/// What is under way to the router.
+/// Messages to the router.
 enum News {
     /// With the number of restores until then.
     Opened(Lane, OpenedLane, u64),
@@ -43,7 +43,7 @@ pub(crate) struct World {
     log: ModelLog,
     sql: Sql,
     lanes: Lanes<ModelReader>,
-    /// What the directory remembers of the lanes.
+    /// The persistent state of the lanes.
     progress: Vec<Offset>,
     backup: Option<Sql>,
     /// Lanes that the database has set back, until the router has heard where they stand.

@@ -1,4 +1,4 @@
-//! A table that is read in several pieces, and one that changes meanwhile.
+//! Audit of a table in several pieces, and of one that changes meanwhile.
 
 use mqtt_gateway::domain::audit::{Facts, Gaps, StoredFacts};
 use mqtt_gateway::store::{AuditProgress, Database, audit, migrate};
@@ -70,7 +70,7 @@ async fn messages_across_the_borders_of_pieces_are_whole(test: TestDatabase) {
 
 async fn defects_are_found_across_the_borders_of_pieces(test: TestDatabase) {
     let database = filled(&test).await;
-    // The first piece ends within message 16,667; what is taken away or added lies around that.
+    // The first piece ends within message 16,667. The defects lie around it.
     test.execute("DELETE FROM data WHERE flow_code = 'F' AND last_msg_id BETWEEN 16000 AND 17000").await;
     let border: i64 = test.value("SELECT id FROM data ORDER BY id LIMIT 1 OFFSET 49999").await;
     let cut: i64 = test

@@ -1,4 +1,4 @@
-//! Batches on real databases: what makes them count once, and what one bad message costs the rest.
+//! Batches on real databases: exactly once, and the effect of a bad message on the others.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ async fn locked_flows_block_only_their_batches(test: TestDatabase) {
     holding.rollback().await.unwrap();
 }
 
-/// As at the end of the process: what an actor holds is dropped after its runtime was left.
+/// As at the end of the process: an actor's state is dropped outside its runtime.
 #[test]
 fn a_lane_that_outlives_its_runtime_ends_quietly() {
     for dialect in [Dialect::MySql, Dialect::Postgres] {

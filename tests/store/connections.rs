@@ -1,4 +1,4 @@
-//! Connections, the sorting of their faults, and what is read at start, on real databases.
+//! Connections, the classification of their errors, and reads at start, on real databases.
 
 use std::path::PathBuf;
 
@@ -105,7 +105,7 @@ async fn unmigrated_broker_table_needs_explicit_read(test: TestDatabase) {
     assert!(matches!(error, LoadServerError::Store(_)), "{error}");
 }
 
-/// The columns of the table that nobody has migrated can be read all the while.
+/// The columns of the unmigrated table stay readable.
 async fn unreadable_tls_columns_are_an_error(test: TestDatabase) {
     let database = migrated(&test).await;
     test.execute("DELETE FROM mqtt_servers").await;
@@ -170,7 +170,7 @@ async fn repairable_errors_are_outages(test: TestDatabase) {
     ] {
         assert_eq!(class_of(&database, sql).await, ErrorClass::Outage, "{sql}");
     }
-    // A key that is used up or given by a device: what it is, only trying tells.
+    // An exhausted key or a key from a device: only a retry can tell.
     let duplicate = "INSERT INTO data (id, received_at) VALUES (1, '2026-01-01 00:00:00')";
     assert_eq!(class_of(&database, duplicate).await, ErrorClass::Poison);
 }
@@ -371,7 +371,7 @@ async fn killed_connection_is_replaced() {
     assert_ne!(number(&next, "SELECT CAST(CONNECTION_ID() AS SIGNED)").await, id);
 }
 
-/// MariaDB says what its relatives would say.
+/// MariaDB raises the errors of MySQL.
 #[tokio::test]
 async fn what_relatives_of_mariadb_say_is_understood() {
     let test = TestDatabase::mariadb().await;

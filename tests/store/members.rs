@@ -1,4 +1,4 @@
-//! What gateways tell each other through the table of members, on real databases.
+//! The table of members on real databases.
 
 use crate::database::TestDatabase;
 use mqtt_gateway::domain::replicas::{Member, Role, Shard, ShareGroup};

@@ -1,4 +1,4 @@
-//! Producers' keys on real databases: what was published twice counts once, and nothing else is lost by it.
+//! Producers' keys on real databases: a repeated message counts once, and no other message is lost.
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "the measurement")]
 
@@ -64,7 +64,7 @@ async fn key_cleanup_waits_for_no_other_row(test: TestDatabase) {
     holding.rollback().await.unwrap();
 }
 
-/// The keys are old enough to be taken anew and to be forgotten, both at once.
+/// The keys are old enough to be taken again and to be forgotten at the same time.
 async fn key_retaken_during_cleanup_stays(test: TestDatabase) {
     const KEYS: u64 = 700;
     let setup = Setup::new(test).await;
@@ -188,7 +188,7 @@ async fn two_gateways_take_the_same_messages(test: TestDatabase, flows: usize, m
             results.extend(numbers(&lane.process(&batch, &setup.observer).await.unwrap()));
             position.next_offset = batch.next;
         }
-        // By message, what each flow made of it.
+        // The outcomes of each message, by flow.
         let by_message = results.chunks(ids.len()).map(<[i64]>::to_vec);
         if backwards { by_message.rev().collect() } else { by_message.collect::<Vec<_>>() }
     };
@@ -270,7 +270,7 @@ async fn key_expires_after_its_time(test: TestDatabase) {
     let hour = KEYS_KNOWN_FOR.as_secs().cast_signed();
     let same = |n, seconds| at(seconds, entry(n, r#"{"k":1}"#, &[1]));
     assert_eq!(numbers(&process(&setup, vec![same(1, 0), same(2, hour - 1)]).await), [1, -1]);
-    // The repetition did not make it longer, and the next message takes the key anew.
+    // The repetition did not extend it, and the next message takes the key again.
     assert_eq!(numbers(&process(&setup, vec![same(3, hour), same(4, 2 * hour - 1)]).await), [2, -2]);
     assert_eq!(numbers(&process(&setup, vec![same(5, 2 * hour - 1), same(6, 2 * hour)]).await), [-2, 3]);
     assert_eq!(setup.count("SELECT message_id FROM message_keys").await, 3);

@@ -45,7 +45,7 @@ async fn insert(test: &TestDatabase, owner: &str, flow: i64, numbers: std::ops::
     }
 }
 
-/// Gives a lease that ends so many seconds from now.
+/// Sets a lease that ends `seconds` from now.
 async fn lease(test: &TestDatabase, owner: &str, seconds: i64) {
     let until = test.seconds_from_now(seconds);
     test.execute(&format!("DELETE FROM outbox_owners WHERE owner = '{owner}'")).await;

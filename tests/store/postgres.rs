@@ -1,4 +1,4 @@
-//! What is said of `PostgreSQL` alone: sessions, refusals, types and prepared statements, on a real server.
+//! Properties of `PostgreSQL` alone: sessions, errors, types and prepared statements, on a real server.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn every_session_is_set_up() {
     }
 }
 
-/// What was committed is deleted from the inbox.
+/// Committed messages are deleted from the inbox, so commits must be durable.
 #[tokio::test]
 async fn commits_are_always_durable() {
     let test = TestDatabase::postgres().await;
@@ -211,7 +211,7 @@ async fn ids_and_sequences_are_widened_on_request() {
     assert_eq!(widen_ids(&database).await.unwrap().to_string(), "nothing");
 }
 
-/// After a failed statement the server refuses all others of the transaction: that is not what is told.
+/// After a failed statement the server rejects all others of the transaction. The first error is reported.
 #[tokio::test]
 async fn missing_schema_right_is_named() {
     let (test, _) = migrated().await;

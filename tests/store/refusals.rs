@@ -1,4 +1,4 @@
-//! What the store makes of what a database refuses.
+//! Classification of a database's errors.
 
 use mqtt_gateway::store::{Database, ErrorClass, StoreError};
 use sea_orm::{ConnectionTrait, DbErr};

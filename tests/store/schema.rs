@@ -1,4 +1,4 @@
-//! What a migration makes of a database, and what it leaves alone.
+//! Migrations: their additions, and tables that they leave alone.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ const TABLES: [&str; 12] = [
     "gateway_members",
 ];
 
-/// What is made besides the tables: two indexes and the row of a broker.
+/// Additions besides the tables: two indexes and the row of a broker.
 const FURTHER: usize = 3;
 
 on_every_database! {
@@ -53,7 +53,7 @@ async fn from_nothing_everything_is_made(test: TestDatabase) {
     python_inserts_work(&test).await;
 }
 
-/// What the Python service's tables get, all of it nullable.
+/// Columns added to the Python service's tables, all nullable.
 const NEW_COLUMNS: [(&str, &str); 6] = [
     ("flows", "message_key"),
     ("mqtt_servers", "tls"),

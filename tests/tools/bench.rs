@@ -1,4 +1,4 @@
-//! The bench as an operator runs it: what it prints is consistent, and it touches nothing that is not its own.
+//! The bench as an operator runs it: its output is consistent, and it touches only its own data.
 
 use std::process::{Command, Output, Stdio};
 
@@ -207,7 +207,7 @@ async fn an_interrupted_measurement_leaves_no_database_behind() {
     let arguments =
         ["--rate", "50", "--messages", "100000", "--no-limits", "--database", &url, "--broker", &broker];
     let mut process = bench(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    // Changes a row once there is a flow of which something is stored.
+    // Changes a row once a flow has stored messages.
     let stored = format!("UPDATE {name}.flows SET description = 'seen' WHERE last_msg_id > 0");
     while test.try_execute(&stored).await.unwrap_or(0) == 0 {
         assert!(process.try_wait().unwrap().is_none(), "it has ended by itself");

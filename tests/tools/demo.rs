@@ -12,7 +12,7 @@ use paho_mqtt as mqtt;
 /// Far more than anything here takes; only a demo that hangs reaches it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A running demo and what it prints.
+/// A running demo and its output.
 struct Demo {
     process: Child,
     lines: Receiver<String>,

@@ -1,4 +1,4 @@
-//! The measured limits, on real databases: what they write is there to be counted, and gone afterwards.
+//! The measured limits on real databases. They count their rows and delete them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -80,7 +80,7 @@ async fn a_table_that_holds_rows_is_not_touched(test: TestDatabase) {
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM data").await, 1);
 }
 
-/// Publishes so many messages to topics of its own, and to none of those if nobody is to hear it.
+/// Publishes messages to topics of its own. `filter` replaces the subscription to them.
 fn broker_load<T>(messages: u64, filter: Option<&str>, measure: impl FnOnce(&BrokerLoad<'_>) -> T) -> T {
     let name = format!("limits-{}-{messages}", std::process::id());
     let topics: Vec<String> = (0..16).map(|flow| format!("{name}/{flow}")).collect();

@@ -1,4 +1,4 @@
-//! The tools of the measurements, on a real broker: what they count is all there was.
+//! The load generators on a real broker: their counts are complete.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use mqtt_gateway::mqtt::load::{Discarded, LoadError, Publisher, discard};
 
 const HOST: &str = "127.0.0.1";
 
-/// Only what has failed waits as long.
+/// Only failures wait this long.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn port() -> u16 {
@@ -22,7 +22,7 @@ fn publisher(client_id: &str, qos: u8) -> Publisher {
     Publisher::connect(HOST, port(), client_id, qos, None).unwrap()
 }
 
-/// What a subscriber of `count` messages sees of `published`, which are published as soon as it is ready.
+/// Result of a subscriber of `count` messages when `published` are published after it is ready.
 fn discarded_of(published: u64, count: u64, idle: Duration, qos: u8) -> Discarded {
     let name = unique(&format!("load-{published}-{count}-{qos}"));
     let mut on_ready = || {

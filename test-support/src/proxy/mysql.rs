@@ -1,4 +1,4 @@
-//! What a connection to MariaDB or its relatives says: as much of their protocol as triggers need.
+//! The part of the protocol of MariaDB and MySQL that triggers need.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ pub(super) fn length(bytes: &[u8]) -> Option<usize> {
     Some(4 + byte(0)? + (byte(1)? << 8) + (byte(2)? << 16))
 }
 
-/// What the server has named.
+/// Statements by the id that the server gave them.
 #[derive(Default)]
 pub(super) struct Named {
     /// Asked to be prepared, and not yet named.

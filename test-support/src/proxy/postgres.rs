@@ -1,4 +1,4 @@
-//! What a connection to `PostgreSQL` says: as much of its protocol as triggers need.
+//! The part of the protocol of `PostgreSQL` that triggers need.
 //!
 //! A statement is sent as text, or in three steps: parsed under a name, bound under that name to a portal, and the
 //! portal executed. The client chooses the names, so nothing the server says is needed.
@@ -22,7 +22,7 @@ fn big_endian(bytes: &[u8]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?)).ok()
 }
 
-/// What the client has named.
+/// Statements by the name that the client gave them.
 #[derive(Default)]
 pub(super) struct Named {
     statements: HashMap<Vec<u8>, String>,
@@ -51,7 +51,7 @@ impl Named {
     }
 }
 
-/// A string that ends with a zero, and what comes after it.
+/// Splits a string that ends with a zero from the bytes after it.
 fn cut(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     Some((&bytes[..end], &bytes[end + 1..]))

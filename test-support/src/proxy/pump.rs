@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Act, Connection, Dialogue, How, Moment, Shared, State, Way, open_again};
 
-/// How often a pump that cannot write looks whether it is still wanted.
+/// Interval at which a blocked pump checks whether it is still needed.
 const BLOCKED: Duration = Duration::from_millis(100);
 
 pub(super) fn accept(shared: &Arc<Shared>, mut listener: TcpListener, address: SocketAddr) {
@@ -87,7 +87,7 @@ struct Pump {
 /// The connection is over, or this way of it.
 struct Over;
 
-/// The watch of what nobody waits for.
+/// A watch that no test waits for.
 const NOBODY: u64 = u64::MAX;
 
 impl Pump {
@@ -118,7 +118,7 @@ impl Pump {
         }
     }
 
-    /// Passes on the whole packets; what is left is the beginning of one.
+    /// Passes on whole packets and keeps the beginning of the next one.
     fn carry(&mut self, waiting: &mut Vec<u8>) -> Result<(), Over> {
         let delay = self.shared.lock().delay[self.way as usize];
         if !delay.is_zero() {
@@ -167,7 +167,7 @@ impl Pump {
     }
 
     fn obey(&mut self, &(moment, act, watch): &(Moment, Act, u64), packet: &[u8]) -> Result<(), Over> {
-        // What is to befall the answer has to be known before the question is asked.
+        // The action on the answer has to be set before the question is passed on.
         if matches!(act, Act::CutAtAnswer | Act::HoldAnswer) {
             self.with_connection(|connection, back| connection.answer[back] = Some((act, watch)))?;
             return self.send(packet);
@@ -192,7 +192,7 @@ impl Pump {
         Ok(())
     }
 
-    /// Waits while this way is stalled; the state is that of a connection that is there.
+    /// Waits while this way is stalled.
     fn gate(&self) -> Result<std::sync::MutexGuard<'_, State>, Over> {
         let way = self.way as usize;
         let is_kept = |state: &mut State| {
@@ -234,7 +234,7 @@ impl Pump {
         Err(Over)
     }
 
-    /// What is about to go this way may be an answer that somebody waits for.
+    /// The next bytes this way may be an answer that a trigger waits for.
     fn meet_answer(&self) -> Result<(), Over> {
         let way = self.way as usize;
         let mut state = self.shared.lock();
@@ -269,7 +269,7 @@ impl Pump {
                         self.shared.end(&mut state, self.id, How::Rst);
                         return Err(Over);
                     }
-                    // It was told that no more comes; the sender need not know.
+                    // The receiver had its end of stream. The sender need not know.
                     return Ok(());
                 }
             }
@@ -291,7 +291,7 @@ impl Pump {
     }
 }
 
-/// Makes the close of a stream's last handle a RST, and has whoever reads from it stop.
+/// Makes the close of the stream's last handle a RST, and ends its readers.
 pub(super) fn end_reading_to_reset(stream: &TcpStream) {
     if let Ok(copy) = stream.try_clone() {
         let _ = tokio::net::TcpSocket::from_std_stream(copy).set_zero_linger();

@@ -1,4 +1,4 @@
-//! Where packets end on the wire, and what they are: as much of the protocols as triggers need.
+//! Splits the stream into packets and classifies them, as far as triggers need it.
 
 use super::{Mqtt, Sign, Way, mysql, postgres};
 
@@ -43,22 +43,22 @@ fn mqtt_label(way: Way, packet: &[u8]) -> Label {
     }
 }
 
-/// What one connection has said so far that later packets refer to.
+/// State of a connection that later packets refer to.
 #[derive(Default)]
 pub(super) struct Dialogue {
     mysql: mysql::Named,
     postgres: postgres::Named,
-    /// What was sent last.
+    /// The last statement.
     previous: String,
 }
 
-/// What a packet is.
+/// Class of a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Label {
     Other,
     Statement(String),
     Packet(Way, u8),
-    /// A SUBSCRIBE or UNSUBSCRIBE, with what is in it.
+    /// A SUBSCRIBE or UNSUBSCRIBE with its content.
     Filters(Mqtt, String),
 }
 
@@ -101,12 +101,12 @@ impl Dialogue {
     fn statement(&mut self, sent: Option<String>) -> Label {
         let Some(sent) = sent else { return Label::Other };
         let before = std::mem::replace(&mut self.previous, sent.clone());
-        // What it commits is said by what came before it.
+        // The statements before it say what it commits.
         Label::Statement(if sent == "COMMIT" { format!("COMMIT AFTER {before}") } else { sent })
     }
 }
 
-/// A statement without what differs between databases and means nothing: upper and lower case, and quotes about names.
+/// A statement in lower case and without quotes about names, which differ between databases.
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).to_uppercase().replace(['`', '"'], "")
 }

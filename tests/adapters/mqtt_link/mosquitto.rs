@@ -34,7 +34,7 @@ impl Mosquitto {
         Mosquitto::start_in(directory, &settings)
     }
 
-    /// Anybody may connect, and subscribe to what `pattern` covers.
+    /// Any client may connect, and subscribe to filters that `pattern` covers.
     pub(crate) fn start_allowing_only(pattern: &str) -> Mosquitto {
         const RULES: &str = r#"{
             "defaultACLAccess": {"publishClientSend": true, "publishClientReceive": true, "subscribe": false, "unsubscribe": true},
@@ -56,7 +56,7 @@ impl Mosquitto {
 
     fn start_in(directory: TempDir, settings: &str) -> Mosquitto {
         let port = free_port();
-        // As root it would otherwise become a user who may not read the directory.
+        // As root it would otherwise switch to a user that cannot read the directory.
         let user = "user root";
         let config =
             format!("listener {port} 127.0.0.1\n{user}\nlog_type all\nmax_queued_messages 0\n{settings}\n");

@@ -1,4 +1,4 @@
-//! A broker that says, byte for byte, what the test wants.
+//! A broker that sends the bytes that the test gives.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Encrypted connections to a mosquitto, and what is said of those that do not come about.
+//! Encrypted connections to a mosquitto, and the errors of failed ones.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -85,7 +85,7 @@ async fn works(stage: &Stage, server: Broker, client_id: &str) {
     peer.link.disconnect().await.unwrap();
 }
 
-/// What is said of the attempt.
+/// The error of the attempt.
 async fn refusal(server: Broker, client_id: &str) -> String {
     let peer = Peer::connect_to(vec![server], client_id);
     let event = peer.event();

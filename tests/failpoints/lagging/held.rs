@@ -1,4 +1,4 @@
-//! Rows that somebody else has locked.
+//! Rows that another client has locked.
 
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -30,7 +30,7 @@ impl Held {
                         .unwrap_or_else(|error| panic!("{sql}: {error}"));
                 }
                 done.send(()).unwrap();
-                // When the test has failed nobody sends anything.
+                // A failed test sends nothing.
                 match ending.recv() {
                     Ok("commit") => transaction.commit().await.unwrap(),
                     _ => transaction.rollback().await.unwrap(),

@@ -1,4 +1,4 @@
-//! A lane with three flows, and what tests do with it.
+//! A lane with three flows, and its test helpers.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -116,7 +116,7 @@ impl Lane {
         held
     }
 
-    /// That nobody is left behind while this is held, and all is done once it is free.
+    /// Asserts that no flow is deferred while this lock is held, and that all is done afterwards.
     pub(crate) async fn assert_it_waits(&mut self, batch: &Batch, held: &[String]) {
         let held = self.hold(held);
         let setup = &self.setup;

@@ -15,7 +15,7 @@ fn world(backend: Backend) -> World {
     World::with_broker(backend, Broker::private())
 }
 
-/// A run of the gateway that stores so many messages and ends in order.
+/// Runs the gateway until it has stored `count` messages, and stops it.
 fn run(world: &World, load: &mut Load, messages: usize) {
     let mut gateway = world.start_subscribed();
     let messages = load.next(world, messages);

@@ -43,7 +43,7 @@ fn exchange(world: &World, load: &mut Load, messages: usize) {
     load.wait_until_stored(world);
 }
 
-/// The flow gets what is published to its topic from now on.
+/// The flow gets messages that are published from now on.
 fn takes_messages(world: &World, code: &str, rest_of_topic: &str) {
     let before = world.stored(code).len();
     world.publish(rest_of_topic, r#"{"n": 1}"#);
@@ -97,7 +97,7 @@ fn good_flows_run_beside_bad_ones(world: &World, bad: usize, filter: fn(usize) -
     for number in 1..bad {
         wait_until_set_aside(&gateway, &format!("bad{number}"));
     }
-    // As it stands in a line: in quotes, of which the format escapes each.
+    // As a log line shows it: in quotes, which the format escapes.
     let old_filter = format!("\\\"{}", filter(0));
     assert_eq!(gateway.count_lines(&old_filter), 0, "nothing is said to the broker about it");
     assert_eq!(gateway.stop(), Some(0));

@@ -28,7 +28,7 @@ fn again(id: u16, number: u32) -> Sent {
     Sent { id, duplicate: true, number }
 }
 
-/// What is sent on one connection.
+/// Packets of one connection.
 struct Stretch {
     session_present: bool,
     messages: Vec<Sent>,
@@ -150,7 +150,7 @@ fn new_session_has_no_redeliveries() {
 
 #[test]
 fn an_identifier_that_steps_back_ends_the_trust() {
-    // As a broker does that was killed and goes on from what it had last written down.
+    // As a killed broker that resumes from its last saved state.
     let fallen_back = || all_alike(1_000..=1_010, new);
     let lost_on_the_way = || all_alike(1_009..=1_010, again);
     let expected = vec![7; usize::from(PROVEN) + 11 + 2];

@@ -1,4 +1,4 @@
-//! What the broker remembers of the gateway's session, and what it should not.
+//! The gateway's session at the broker: lost, kept, and shared with another client.
 
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,7 @@ fn forgotten_session_is_subscribed_again() {
     let mut gateway = world.start_subscribed();
     let messages = load.next(&world, 300);
     world.publish_all(messages);
-    // What it forgets must be ours by then.
+    // The gateway must have received the messages before the session is lost.
     world.broker.wait_for_acknowledged(&world.name, 300);
     world.broker.stop();
     world.broker.forget_sessions();
@@ -72,7 +72,7 @@ fn unused_session_filter_is_unsubscribed_at_connect() {
     world.start_subscribed().stop();
 
     world.sql.run("DELETE FROM flows WHERE code = 'dropped'");
-    // Queued for the session as long as nobody has told the broker.
+    // Queued for the session until the filter is unsubscribed.
     world.publish("dropped/1", r#"{"a": 1}"#);
     let messages = load.next(&world, 100);
     world.publish_all(messages);
@@ -89,7 +89,7 @@ fn unused_session_filter_is_unsubscribed_at_connect() {
     assert_eq!(gateway.stop(), Some(0));
     assert_eq!(load.judge(&world), [0; 0]);
     assert!(world.stored("dropped").is_empty());
-    // What the broker had kept for the flow, and nothing of after it was told.
+    // The messages that the broker had queued before the unsubscribe, and none after it.
     let letters = world.dead_letters();
     let [DeadLetter { topic, reason, .. }] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!((topic, &**reason), (&world.topic("dropped/1"), "flow_deleted"));

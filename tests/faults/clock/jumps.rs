@@ -1,4 +1,4 @@
-//! An hour forth and back, under load: nothing stalls, and `received_at` is what the clock says.
+//! Clock jumps of an hour under load: nothing stalls, and `received_at` follows the clock.
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
@@ -33,7 +33,7 @@ fn clock_jumps_are_exactly_once() {
         world.publish("posted", format!(r#"{{"ahead": {ahead}}}"#));
         posts += 1;
         load.wait_until_stored(&world);
-        // The lease on the outbox is the database's time: nobody is thrown out of it, nothing is held back.
+        // The lease on the outbox uses the database's time: it stays, and no post is held back.
         sink.wait_for_delivered(posts);
 
         let last = world.stored("flow0").pop().unwrap();

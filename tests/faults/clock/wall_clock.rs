@@ -1,4 +1,4 @@
-//! A wall clock of the gateway's own, by a small library that is preloaded: nobody else's clock is touched.
+//! A wall clock for the gateway alone, by a preloaded library.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -5,7 +5,7 @@ use test_support::oracle::Load;
 use test_support::proxy::{Act, How, Proxy, Sign, Way};
 use test_support::world::{Backend, SERVERS, World};
 
-/// That of a lane.
+/// The row of a lane.
 const COMMIT: Sign = Sign::Statement("COMMIT AFTER UPDATE inbox_offsets");
 
 fn commits_that_fail(backend: Backend, point: &str) {

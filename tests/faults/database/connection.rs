@@ -24,7 +24,7 @@ fn killed_database_keeps_no_partial_transaction() {
         eventually("a transaction that has written", || {
             let messages = load.next(&world, 50);
             world.publish_all(messages);
-            // Its first lock is that of its lane's row, its last act before COMMIT to write it.
+            // A transaction first locks its lane's row, and writes it last before COMMIT.
             let probe = world.sql.try_run("SELECT lane FROM inbox_offsets FOR UPDATE NOWAIT");
             probe.err().filter(|error| error.to_string().contains("Lock wait timeout"))
         });

@@ -1,4 +1,4 @@
-//! A server that may lose what it has committed.
+//! A server that may lose commits.
 
 use test_support::mariadb::MariaDbServer;
 use test_support::mosquitto::Broker;

@@ -1,4 +1,4 @@
-//! Several servers hold the database, and the one that takes writes changes.
+//! Several servers hold the database, and another one becomes writable.
 
 use test_support::eventually;
 use test_support::mariadb::{MariaDbServer, ReplicatedPair};
@@ -47,7 +47,7 @@ fn finish(world: &World, load: &Load, mut gateway: Gateway) {
 #[test]
 fn promoted_replica_gets_missing_commits_once() {
     let (mut world, mut pair) = replicated(primary_first);
-    // What the replica lacks is in segments that are finished long before it is promoted.
+    // The missing commits are in segments that were finished long before the promotion.
     world.set("INBOX_SEGMENT_BYTES", "65536");
     let mut load = Load::over(&world, 4).of_bytes(200);
     let gateway = world.start_subscribed();
@@ -100,7 +100,7 @@ fn posts_go_on_after_a_failover() {
     eventually("an attempt", || (!sink.requests().is_empty()).then_some(()));
     pair.wait_until_caught_up();
     pair.primary.kill();
-    // Nobody can switch before there is a server that takes writes: the delivery finds out by itself.
+    // A switch needs a writable server, and the delivery finds it by itself.
     gateway.wait_for_line_that("the delivery's word", &|line| line.contains("Outbox: "));
     pair.promote_replica();
     wait_for_switch(&gateway, &pair.replica, &pair.primary);

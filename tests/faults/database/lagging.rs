@@ -1,4 +1,4 @@
-//! The row of one flow is locked by somebody else: the others of its lane go on, and it catches up.
+//! Another client locks the row of a flow: the others of its lane go on, and it catches up.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Rows that somebody else has locked.
+//! Rows that another client has locked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,7 +47,7 @@ fn collide(session: &Sql, over: &AtomicBool) {
         session.run("BEGIN");
         session.run(&format!("INSERT INTO data (received_at, flow_code) VALUES {rows}"));
         for flow in (1..=FLOWS).rev() {
-            // Refused where the gateway was spared; what follows is then a transaction of its own.
+            // Fails if this session is the deadlock's victim. The next statements are then a transaction of their own.
             let _ = session.try_run(&format!("SELECT id FROM flows WHERE id = {flow} FOR UPDATE"));
         }
         session.run("ROLLBACK");

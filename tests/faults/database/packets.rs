@@ -57,7 +57,7 @@ fn lowered_packet_limit_shrinks_statements() {
 
     world.sql.run("SET GLOBAL max_allowed_packet = 65536");
     end_sessions(&world);
-    // A quarter of what the server takes is what a payload may be, as it would be after a new start.
+    // A payload may take a quarter of the server's limit, as after a new start.
     let attributes: BTreeMap<String, String> =
         (0..15).map(|n| (format!("a{n}"), "x".repeat(1_000))).collect();
     let wide = serde_json::to_string(&attributes).unwrap();

@@ -43,7 +43,7 @@ fn a_read_only_server_is_waited_for() {
     waits_until(&world, "read-only", || read_only(1), || read_only(0));
 }
 
-/// The server's one file of tables may grow no further: what it says then is what it says of a full disk.
+/// The server's tablespace may not grow. Its error is that of a full disk.
 #[test]
 fn full_server_files_are_waited_out() {
     let one_file = |most: &str| {
@@ -79,7 +79,7 @@ fn full_server_disk_is_waited_out() {
     waits_until(&world, "is full", || fill(&ballast), || std::fs::remove_file(&ballast).unwrap());
 }
 
-/// The inbox is on the same disk: when it is full, the broker has to hold what comes.
+/// The inbox is on the same disk. When it is full, the broker has to queue messages.
 #[test]
 #[ignore = "mounts a file system, which takes root; run by scripts/faults"]
 fn full_sqlite_disk_is_waited_out() {
@@ -158,7 +158,7 @@ fn dropped_table_is_awaited() {
     load.wait_until_stored(&world);
     gateway.wait_for_line("processed again");
     assert_eq!(gateway.stop(), Some(0));
-    // The table said how far the gateway was: what the inbox still held is there twice, and nothing else.
+    // The dropped table held the offset. So the records of the inbox are stored twice, and nothing else is.
     let twice = load.judge(&world).len();
     assert!(twice <= 300, "{twice}");
 }
@@ -199,7 +199,7 @@ fn granted_privilege_is_noticed_under_load() {
     assert_eq!(world.dead_letters(), []);
 }
 
-/// Left to itself such a server cuts what is too long and writes a question mark for what it does not know.
+/// Such a server truncates long values and replaces unknown characters by question marks, if allowed.
 #[test]
 fn lax_server_alters_no_value() {
     let server = MariaDbServer::with(&["--sql-mode=", "--character-set-server=utf8mb3"]);

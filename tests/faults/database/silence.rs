@@ -26,7 +26,7 @@ fn posts_go_on(backend: Backend) {
     let mut gateway = world.start_subscribed();
     let failed = || sink.requests().iter().filter(|request| request.status == 500).count();
     for statement in ["LENGTH(payload)", "DELETE FROM outbox", "UPDATE outbox SET attempts"] {
-        // What failed once is read from the table for its next attempt.
+        // A failed post is read from the table for its next attempt.
         sink.answer_with(500);
         let (posted, failures) = (sink.delivered().len(), failed());
         let stalled = proxy.at(Sign::Statement(statement), 1).before(Act::Stall);
@@ -100,7 +100,7 @@ fn the_start_goes_on(backend: Backend) {
     assert_eq!(load.judge(&world), [0; 0]);
 }
 
-/// The server holds what the silent session has locked until it gives the session up, after 20 s.
+/// The server keeps the locks of the silent session until it closes the session, after 20 s.
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults"]
 fn unanswered_lane_statement_reconnects() {

@@ -65,7 +65,7 @@ fn recreated_flow_counts_from_new_row() {
     assert_eq!(gateway.stop(), Some(0));
 }
 
-/// In one batch with messages of the old row, whose place nobody takes.
+/// In one batch with messages of the old row, whose ids stay unused.
 #[test]
 fn deleted_flow_takes_no_successor_id() {
     let world = backlog::world();

@@ -1,4 +1,4 @@
-//! A topic is edited: what was acknowledged for the old one is not lost, wherever it waits.
+//! Edits of topics: acknowledged messages of the old topic are not lost, wherever they wait.
 
 use super::{Stream, edit};
 use crate::backlog;
@@ -61,7 +61,7 @@ fn offline_topic_edit_keeps_inbox_messages() {
     gateway.kill();
     backlog::release(&world);
     move_to(&world, "new");
-    // It takes the topic over, but not what came before.
+    // It takes over the topic, but not earlier messages.
     edit(&world, "other", &format!("topic = '{}'", world.topic("old")));
 
     let mut gateway = world.start_subscribed();
@@ -114,7 +114,7 @@ fn offline_topic_edit_survives_unreadable_flows() {
     assert_eq!(gateway.stop(), Some(0));
 }
 
-/// The broker keeps the filter, so nothing but the identifier tells what was published before the edit.
+/// The broker keeps the filter. So only the identifier marks messages from before the edit.
 fn another_flow_keeps_the_topic(world: &World) -> [Stream; 2] {
     let [moving, staying] = ["moving", "staying"].map(|code| Stream::new(world, code, "old"));
     [moving, staying]

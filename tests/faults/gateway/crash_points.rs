@@ -8,7 +8,7 @@ use test_support::publisher::Message;
 use test_support::sink::Sink;
 use test_support::world::{Backend, World};
 
-/// The process ends when it has come by `point` so many times `before`, without another word.
+/// The process ends without a log line when it passes `point` for the time after `before`.
 fn dies_once_at(backend: Backend, point: &str, before: usize) {
     let mut world = World::with_broker(backend, Broker::private());
     world.set("FAILPOINTS", &format!("{point}={before}*off->return"));

@@ -9,7 +9,7 @@ use test_support::world::{Backend, World};
 const KILLS: usize = 5;
 const MANY_KILLS: usize = 100;
 
-/// So many messages may be on their way when the gateway is killed.
+/// Messages that may be in flight when the gateway is killed.
 const IN_FLIGHT: u32 = 1_000;
 
 fn killed_gateway_loses_nothing(backend: Backend) {

@@ -1,4 +1,4 @@
-//! An actor that panics is restarted where it was; one that never stops panicking ends the process.
+//! A panicking actor is restarted. Endless panics end the process.
 
 use crate::soak::verdict::{Posts, judge};
 use test_support::eventually;
@@ -94,7 +94,7 @@ fn router_panic_during_drain_is_replaced() {
     assert_eq!(gateway.wait_for_exit().code(), Some(0));
     assert_eq!(gateway.count_lines("Drained"), 1);
     assert_eq!(gateway.count_lines("Not drained"), 0);
-    // What was still at the broker when it ended.
+    // Messages that were still at the broker at the end.
     let mut gateway = world.start_subscribed();
     load.wait_until_stored(&world);
     assert_eq!(gateway.stop(), Some(0));

@@ -1,4 +1,4 @@
-//! Floods of messages that nobody can read, between good ones; payloads at the limit; odd topics.
+//! Floods of unreadable messages between good ones, payloads at the limit, odd topics.
 
 use crate::flows::Stream;
 use test_support::mosquitto::Broker;

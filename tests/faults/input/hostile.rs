@@ -12,7 +12,7 @@ const RETAINED: u8 = 0x01;
 
 const PAYLOAD: &[u8] = br#"{"bad": 1}"#;
 
-/// A PUBLISH, and what becomes of it.
+/// A PUBLISH and its outcome.
 struct Bad {
     first: u8,
     topic: Vec<u8>,

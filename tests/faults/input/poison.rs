@@ -22,7 +22,7 @@ fn world() -> World {
 /// Publishes a thousand messages to the two flows, with poison at these places; all of them wait in the inbox when
 /// the lane is let go, so they are one batch.
 fn publish_in_one_batch(world: &World, poison: &[usize]) {
-    // The gateway may just be taking the lane over anew, and a deadlock with that ends our transaction.
+    // The gateway may be taking over the lane again, and a deadlock with it ends our transaction.
     eventually("the lane's row", || {
         world.sql.run("BEGIN");
         world.sql.try_rows("SELECT * FROM inbox_offsets FOR UPDATE", []).ok()

@@ -1,4 +1,4 @@
-//! What can go wrong, by name.
+//! Faults by name.
 
 use test_support::proxy::{How, Way};
 

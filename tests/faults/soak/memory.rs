@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A process needs a moment until it has what it always has.
+/// Memory settles after a while.
 const WARM_UP: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Memory {
     thread: JoinHandle<()>,
 }
 
-/// What was seen.
+/// The samples.
 #[derive(Debug)]
 pub(super) struct MemoryReport {
     pub(super) samples: usize,

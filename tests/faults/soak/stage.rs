@@ -25,7 +25,7 @@ const PACE: Pace = Pace { burst: 15, pause_ms: 30 };
 /// before it connects, lest it quarrel with another client of its name.
 const REST: Duration = Duration::from_mins(12);
 
-/// What a run came to.
+/// Outcome of a run.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) seconds: u64,
@@ -34,7 +34,7 @@ pub(super) struct Outcome {
     pub(super) triggered: usize,
     pub(super) verdict: Verdict,
     pub(super) memory: MemoryReport,
-    /// What should not have happened at all, in words.
+    /// Unexpected events, in words.
     pub(super) surprises: Vec<String>,
 }
 
@@ -175,7 +175,7 @@ impl Stage {
         }
     }
 
-    /// Nothing is under way to the broker meanwhile: what it has taken is never published a second time.
+    /// No message is in flight to the broker meanwhile, so none is published a second time.
     fn strike_broker(&mut self, fault: Fault) {
         self.stream.hold();
         match fault {

@@ -1,4 +1,4 @@
-//! The judge of a long run: goes through `data` once, whatever its size, and through the posts as they came.
+//! The verdict on a long run: reads `data` once, and the posts in order of arrival.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,7 +8,7 @@ use test_support::world::World;
 /// Rows of a message: its key and its text.
 const ROWS: usize = 2;
 
-/// What a run came to. All but `messages` and `posted_again` have to be 0.
+/// Outcome of a run. All but `messages` and `posted_again` have to be 0.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) messages: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Verdict {
     pub(crate) dead_letters: u64,
     /// Rows in the outbox after everything was posted.
     pub(crate) left_over: u64,
-    /// Posts that were repeated under their own key: at least once is what is promised.
+    /// Posts that were repeated under their own key. Delivery is at least once.
     pub(crate) posted_again: u64,
 }
 
@@ -72,7 +72,7 @@ impl Sequence {
     }
 }
 
-/// What has been posted.
+/// The posts.
 #[derive(Debug)]
 pub(crate) struct Posts {
     flows: BTreeMap<String, PostedFlow>,
@@ -107,7 +107,7 @@ impl PostedFlow {
 }
 
 impl Posts {
-    /// Expects posts of these flows, each to the path `/` and its code; the number is that of the flow in the round.
+    /// Expects posts of these flows, each to the path `/` and its code. The number is the flow's place in the round.
     pub(crate) fn of(flows: &[(u64, String)], round: u64) -> Posts {
         let posted = |first: u64| PostedFlow {
             arrivals: Sequence::from(first, round),

@@ -1,4 +1,4 @@
-//! What is counted is what is in the tables.
+//! Metrics equal the tables.
 
 use std::fmt::Write;
 

@@ -14,7 +14,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).unwrap()
 }
 
-/// Messages go through, and whoever asks is answered.
+/// Messages are processed and probes answered.
 fn nobody_is_hurt(world: &World, load: &mut Load, admin: SocketAddr) {
     let messages = load.next(world, 500);
     world.publish_all(messages);
@@ -79,7 +79,7 @@ fn held_connections_do_not_block_probes() {
     assert_eq!(end, Some(ErrorKind::WouldBlock), "it was thrown out before the probe was answered");
 }
 
-/// The message path has the processors first: whoever floods the port gets what it leaves.
+/// The message path has priority over a flood of requests.
 #[test]
 fn admin_threads_have_low_priority() {
     let mut world = World::on(Backend::Sqlite);
@@ -92,7 +92,7 @@ fn admin_threads_have_low_priority() {
     let nice_of = |name: &str| -> Vec<i32> {
         threads.iter().filter(|(thread, _)| thread.starts_with(name)).map(|(_, nice)| *nice).collect()
     };
-    // The tests may have stepped back themselves, and beyond 19 nobody can.
+    // The tests may run at low priority themselves, and 19 is the lowest.
     let on_the_way = rustix::process::getpriority_process(None).unwrap();
     let of_the_port = (on_the_way + 10).min(19);
     assert_eq!(nice_of("admin-http"), [of_the_port], "{threads:?}");

@@ -10,7 +10,7 @@ use test_support::proxy::{How, Proxy, Way};
 use test_support::world::{Backend, World};
 use test_support::{PATIENCE, eventually, eventually_within};
 
-/// Who is silent for a minute is dead.
+/// An actor is dead after a minute of silence.
 const LONGER_THAN_THE_DEAD: Duration = Duration::from_secs(75);
 
 fn on_mariadb() -> World {
@@ -138,13 +138,13 @@ fn drain_is_unready_and_port_answers() {
     let admin = admin_of(&gateway);
     wait_for(admin, "/health/ready", 200);
     let other = world.another_session();
-    // Whoever has the lanes' rows holds the drain.
+    // A lock on the lanes' rows holds up the drain.
     other.run("BEGIN");
     other.rows("SELECT * FROM inbox_offsets FOR UPDATE", []);
     let messages = load.next(&world, 100);
     world.publish_all(messages);
     wait_for_value(admin, "mqtt_gateway_inbox_appended_total", 100.0);
-    // The broker does not hear the DISCONNECT, and nobody takes leave before it has.
+    // The DISCONNECT does not reach the broker, and the gateway waits for that.
     proxy.stall(Way::ToServer);
     gateway.signal("TERM");
     let left = || {

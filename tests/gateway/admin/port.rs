@@ -1,4 +1,4 @@
-//! The port itself: what it answers to, and where it cannot be had.
+//! The port itself: its paths, and addresses in use.
 
 use std::net::TcpListener;
 

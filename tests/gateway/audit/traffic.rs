@@ -1,4 +1,4 @@
-//! What real traffic leaves behind is well.
+//! Real traffic leaves nothing wrong.
 
 use test_support::oracle::Load;
 use test_support::sink::Sink;

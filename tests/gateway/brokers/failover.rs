@@ -72,10 +72,10 @@ fn nothing_is_lost_between_two_brokers(backend: Backend) {
     let messages = load.next(&world, 300);
     let keys = Load::keys_of(&messages);
     Publisher::connect(world.broker.address).publish_all(messages);
-    // What is not ours by then would stay at the first.
+    // Later messages would stay at the first broker.
     wait_until_stored(&world, &keys);
 
-    // What came to the second after we had left waits there for us.
+    // Messages that reached the second broker afterwards wait in the session.
     world.broker.stop();
     wait_for_connections(&gateway, second.address, 2);
     load.wait_until_stored(&world);

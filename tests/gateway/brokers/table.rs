@@ -1,4 +1,4 @@
-//! `mqtt_servers` changes while the gateway runs, and what `check` says of its rows.
+//! Changes of `mqtt_servers` while the gateway runs, and the report of `check` on its rows.
 
 use test_support::mosquitto::Broker;
 use test_support::net::free_port;

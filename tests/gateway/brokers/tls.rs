@@ -63,7 +63,7 @@ impl Stage {
         assert!(!gateway.stderr().contains("checking ssl"), "the client library's own words");
     }
 
-    /// What the log says of the attempt.
+    /// The log line about the attempt.
     fn refusal(&self) -> String {
         let gateway = self.world.start();
         let line = gateway.wait_for_line("MQTT connection failed with reason code: -");

@@ -7,7 +7,7 @@ use test_support::mosquitto::Broker;
 use test_support::publisher::read_packet;
 use test_support::world::{Backend, World, text_of};
 
-/// What the broker does with a CONNECT of MQTT 5.
+/// The broker's reaction to a CONNECT of MQTT 5.
 #[derive(Clone, Copy, Debug)]
 enum ToV5 {
     /// As `RabbitMQ` 3.10 does.
@@ -31,7 +31,7 @@ fn old_broker(to_v5: ToV5, code: u8) -> u16 {
 }
 
 fn serve(mut stream: TcpStream, to_v5: ToV5, code: u8) {
-    // Somebody may only look whether anybody listens.
+    // The client may only probe the port.
     let Ok((_, connect)) = read_packet(&mut stream) else { return };
     let level = connect[6];
     match (level, to_v5) {
@@ -84,7 +84,7 @@ fn mqtt_3_broker_reports_wrong_password() {
     }
 }
 
-/// Who listens and says nothing at all is no broker of any version.
+/// A silent listener is no broker of any version.
 #[test]
 fn closing_broker_is_not_taken_for_mqtt_3() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

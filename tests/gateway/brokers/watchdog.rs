@@ -22,7 +22,7 @@ fn hung_client_call_ends_process_without_loss() {
     let line = gateway.wait_for_line(NOT_BACK);
     assert!(line.contains("a call into it has not returned"), "{line}");
     assert_eq!(gateway.wait_for_exit().code(), Some(3));
-    // What comes while nobody is there waits at the broker.
+    // Messages wait at the broker while no gateway is connected.
     world.publish_all(load.next(&world, 100));
 
     world.settings.remove("FAILPOINTS");
@@ -82,7 +82,7 @@ fn silent_connection_is_reopened() {
     gateway.wait_for_line("no message and no answer to a keepalive probe");
     let mut connection = broker.accept(true);
     drop(silent);
-    // Whoever answers is left in peace.
+    // A broker that answers keeps its connection.
     connection.await_unsubscribe();
     connection.publish(1, false, &world.topic("t"), r#"{"a": 1}"#);
     connection.await_puback(1);

@@ -59,7 +59,7 @@ fn an_empty_table_gets_the_local_broker(backend: Backend) {
     });
 }
 
-/// On an address of its own, so that the standard port is free whatever else runs on the machine,
+/// On an address of its own, so that the standard port is free despite other programs,
 /// other runs of these tests included.
 fn null_port_is_the_standard_port(backend: Backend) {
     let [.., high, low] = std::process::id().to_be_bytes();

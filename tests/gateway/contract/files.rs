@@ -1,4 +1,4 @@
-//! Files that the gateway makes: who may read them, and where they may not lead.
+//! Files of the gateway: their permissions, and links that are refused.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,4 +1,4 @@
-//! Producers' keys: what is published twice counts once, also across crashes.
+//! Producers' keys: a repeated message counts once, also across crashes.
 
 use std::process::Command;
 
@@ -31,7 +31,7 @@ fn duplicate_key_is_stored_once(world: World) {
     assert_eq!(gateway.count_lines(r#""level":"ERROR""#), 0, "{}", gateway.stderr());
 }
 
-/// As a producer does that cannot know what has arrived.
+/// A producer without acknowledgements publishes everything again.
 fn republished_keys_after_crash_store_nothing(world: World) {
     const MESSAGES: usize = 600;
     keyed_flow(&world, "keyed", "t", "/id");

@@ -106,7 +106,7 @@ fn with_a_terminal_sighup_ends_it_in_order() {
     let world = World::on(Backend::Sqlite);
     world.flow("any", "t").insert(&world.sql);
     let [said, code] = ["said", "code"].map(|name| world.directory().join(name));
-    // As shells do, it hands on what the kernel sends to it alone; and it stays, to tell the exit code.
+    // Shells pass on signals that the kernel sends to them alone. This one stays to report the exit code.
     let shell = format!(
         "trap 'kill -HUP $!' HUP; {} run & wait $!; wait $!; echo $? >{}",
         binary().display(),

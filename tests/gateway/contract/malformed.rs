@@ -1,4 +1,4 @@
-//! The malformed set: whatever comes ends as a row or as a dead letter with its reason, and the flow goes on.
+//! The malformed set: each message becomes a row or a dead letter with its reason, and the flow goes on.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Message ids: consecutive, continued from the row, taken only by what is stored or posted.
+//! Message ids: consecutive, continued from the row, taken only by stored or posted messages.
 
 use test_support::publisher::Message;
 use test_support::world::World;
@@ -51,7 +51,7 @@ fn a_counter_set_by_hand_is_continued_from(mut world: World) {
 }
 
 fn flow_edit_applies_to_next_message(mut world: World) {
-    // One lane: what the second flow has stored, the first has passed.
+    // In one lane, rows of the second flow show that the first is done.
     world.set("FLOWS_RELOAD_INTERVAL_SECONDS", "3600").set("LANES", "1");
     world.flow("edited", "t").insert(&world.sql);
     world.flow("witness", "t").insert(&world.sql);

@@ -1,4 +1,4 @@
-//! `reload_flows`: what has changed in the table is subscribed and unsubscribed within the interval.
+//! `reload_flows`: changes of the table are subscribed and unsubscribed within the interval.
 
 use test_support::eventually;
 use test_support::world::World;

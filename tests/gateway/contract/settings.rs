@@ -1,4 +1,4 @@
-//! The environment and the `.env` file; what is wrong with them is said at once and in full.
+//! The environment and the `.env` file. All their errors are reported at once.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn one_error_names_all_wrong_variables() {
     }
 }
 
-/// A FIFO to which nobody writes.
+/// A FIFO without a writer.
 fn fifo(directory: &Path, name: &str) -> PathBuf {
     let path = directory.join(name);
     mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();

@@ -16,7 +16,7 @@ fn statements(step: &'static str) -> impl Iterator<Item = &'static str> {
     step.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap())
 }
 
-/// What the step publishes with `mosquitto_pub`.
+/// Payload of the step's `mosquitto_pub`.
 fn messages(step: &'static str) -> impl Iterator<Item = Message> {
     let calls = step.lines().filter_map(|line| line.strip_prefix("mosquitto_pub -q 1 -t "));
     calls.map(|call| {

@@ -1,4 +1,4 @@
-//! `validate_payload`: every type, every way to write a schema, and what a refusal says.
+//! `validate_payload`: every type, every form of a schema, and the text of a rejection.
 
 use test_support::world::World;
 

@@ -1,4 +1,4 @@
-//! What is written to `data`.
+//! Rows of `data`.
 
 use test_support::world::World;
 

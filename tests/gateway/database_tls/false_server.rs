@@ -1,4 +1,4 @@
-//! A server that offers a certificate nobody has vouched for, asks for the password in the clear, and keeps every byte.
+//! A server with an untrusted certificate that asks for the password in the clear and keeps every byte.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,7 +36,7 @@ impl FalseServer {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let wire = Wire { stream, received: Arc::clone(&received) };
-                // Whatever ends the dialogue.
+                // Any error ends the dialogue.
                 let _ = if backend == Backend::Postgres {
                     speak_postgres(wire, offer, &config)
                 } else {
@@ -70,7 +70,7 @@ fn config() -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// A connection that keeps what is read.
+/// A connection that records the bytes read.
 struct Wire {
     stream: TcpStream,
     received: Arc<Mutex<Vec<u8>>>,

@@ -171,7 +171,7 @@ fn verified_connection_survives_failover_and_rotation() {
         stage.world.publish("t", r#"{"a": 1}"#);
         stage.world.wait_for_stored("any", 1);
 
-        // A new connection is made with what the files hold by then.
+        // A new connection uses the present content of the files.
         stage.client(&Authority::new("another authority").client("gateway", VALID));
         end_sessions(&stage.world);
         stage.world.publish("t", r#"{"a": 2}"#);

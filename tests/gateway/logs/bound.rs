@@ -1,4 +1,4 @@
-//! How much the log takes, whatever is published.
+//! The log is bounded for any input.
 
 use std::fs;
 use std::path::Path;

@@ -8,7 +8,7 @@ use std::path::Path;
 fn page_lists_every_log_field() {
     let used: BTreeSet<String> = sources()
         .iter()
-        // What only tests write is no field of the log.
+        // Records of tests have no fields of the log.
         .filter(|(path, _)| !path.ends_with("tests.rs"))
         .flat_map(|(_, source)| keys(source.split("#[cfg(test)]").next().unwrap()))
         .collect();

@@ -1,4 +1,4 @@
-//! Where nobody has said otherwise.
+//! Formats of the log, by default and by setting.
 
 use crate::logs::{assert_one_object_a_line, await_record, parse, text};
 use test_support::world::{Backend, World};

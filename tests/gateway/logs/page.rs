@@ -1,10 +1,10 @@
-//! `docs/OPERATIONS.md` against the sources: what it quotes is said by the gateway, and the alerts find their headings.
+//! `docs/OPERATIONS.md` against the sources: quoted lines exist, and alerts find their headings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// What a section says that has no line of the log to quote.
+/// The words of a section without a log line.
 const NO_LINE: &str = "No log line reports it";
 
 /// Sections of no trouble.
@@ -25,7 +25,7 @@ fn headings_of_alerts() -> Vec<String> {
     anchors.iter().map(heading).cloned().collect()
 }
 
-/// As those who show the page make it of a heading.
+/// The anchor that renderers make of a heading.
 fn anchor_of(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -140,7 +140,7 @@ fn quoted_lines() -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// What stands between the target and the first field; nothing if they are all there is.
+/// The text between the target and the first field. May be empty.
 fn message_of(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().skip(3).collect();
     let is_field =
@@ -148,7 +148,7 @@ fn message_of(line: &str) -> String {
     words.into_iter().take_while(|word| !is_field(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// The string literals of a source that say something, without what is filled in.
+/// The string literals of a source as templates, without their placeholders.
 fn templates(source: &str) -> Vec<Vec<String>> {
     let joined = source.replace("\\\n", "\u{1}");
     let mut literals = Vec::new();

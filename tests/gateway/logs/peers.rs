@@ -1,4 +1,4 @@
-//! The broker, the database, the endpoint and the disk as the cause of what the log says.
+//! Log lines about the broker, the database, the endpoint and the disk.
 
 use crate::logs::page::assert_quoted;
 use crate::logs::{assert_one_object_a_line, assert_since, await_record, number, text};

@@ -1,4 +1,4 @@
-//! What is said a thousand times a second is counted, and no count is lost.
+//! Frequent messages are summed up, and no count is lost.
 
 use crate::logs::page::assert_quoted;
 use crate::logs::{Record, assert_one_object_a_line, await_record, parse, text};
@@ -42,7 +42,7 @@ fn flood(world: &World, topics: usize, messages: usize) {
 
 fn a_flood_is_summed_up(backend: Backend) {
     let mut world = World::on(backend);
-    // One window for the whole test: what is in which does not depend on the machine.
+    // One window for the whole test, independent of the machine's speed.
     world.set("LOG_REPEAT_SECONDS", "3600");
     world.flow("any", "t/#").insert(&world.sql);
     let mut gateway = world.start_subscribed();

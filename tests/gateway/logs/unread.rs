@@ -1,4 +1,4 @@
-//! Whoever does not read the log, and a disk that does not take it, stop nothing.
+//! An unread log and a hung disk stop nothing.
 
 use crate::logs::page::assert_quoted;
 use crate::logs::{Gateway, assert_one_object_a_line, await_record, parse};
@@ -18,7 +18,7 @@ fn world() -> World {
     world
 }
 
-/// Fills whatever is between the gateway and the reader of its log, and what may wait within.
+/// Fills the pipe and the gateway's own buffer.
 fn fill(world: &World, gateway: &Gateway) {
     let topic = world.topic(&format!("t/{}", "x".repeat(1_000)));
     world.publish_all((0..GARBAGE).map(|_| Message::new(&topic, b"garbage")));

@@ -7,7 +7,7 @@ use super::peer::{ENDS, PASSWORD, Peer, serve, starter};
 mod rabbitmq {
     use super::*;
 
-    /// What it sends ahead of acknowledgements, unless it is told otherwise.
+    /// Default number of unacknowledged messages in flight.
     const PREFETCH: usize = 10;
 
     #[test]
@@ -20,7 +20,7 @@ mod rabbitmq {
         });
         let found = serve("RabbitMQ", &peer, "gw");
         assert_eq!(found.out_of_order, 0);
-        // It numbers packets anew on each connection. Each message is for three flows.
+        // It restarts packet identifiers on each connection. Each message is for three flows.
         assert!(found.twice <= ENDS * PREFETCH * 3, "{found:?}");
     }
 }

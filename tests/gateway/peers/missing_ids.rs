@@ -1,4 +1,4 @@
-//! A broker that leaves subscription identifiers out of what it kept while the gateway was away, played by the test.
+//! A scripted broker that omits subscription identifiers from queued messages.
 
 use test_support::mosquitto::Broker;
 use test_support::scripted_broker::{Connection, ScriptedBroker};
@@ -25,7 +25,7 @@ impl Stage {
         Stage { broker, world }
     }
 
-    /// Takes a connection and grants so many filters; gives those without the world's prefix, in order.
+    /// Accepts a connection and grants `count` filters. Returns them without the world's prefix, in order.
     fn accept(&self, connack: &[u8], count: usize) -> (Connection, Vec<(String, bool)>) {
         let mut connection = self.broker.accept_with(connack);
         let granted = self.granted(&mut connection, count);

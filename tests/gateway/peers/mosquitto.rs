@@ -1,4 +1,4 @@
-//! mosquitto, by which the others are measured.
+//! mosquitto, the reference for the others.
 
 use super::overlap::{Found, Overlap};
 use test_support::mosquitto::Broker;

@@ -1,4 +1,4 @@
-//! Messages that belong to three flows each, by filters that overlap, and what has become of them.
+//! Messages that belong to three flows each by overlapping filters, and their outcomes.
 
 use std::collections::HashSet;
 
@@ -9,13 +9,13 @@ use test_support::{PATIENCE, eventually_within};
 
 const TOPICS: usize = 4;
 
-/// What was published, by flow.
+/// Published messages, by flow.
 pub(crate) struct Overlap {
     published: Vec<(String, Vec<u64>)>,
     next_key: u64,
 }
 
-/// Differences between what was published and what is in the table, all flows together.
+/// Differences between published and stored messages, over all flows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) lost: usize,

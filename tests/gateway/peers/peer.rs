@@ -1,4 +1,4 @@
-//! A broker of another maker, started by a script of `starters`, and what every one of them has to go through.
+//! A broker of another maker, started by a script of `starters`, and the cases for all of them.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// By the command that `starter` makes of a directory and four ports, the first of which is for MQTT.
+    /// Started by the command that `starter` makes of a directory and four ports. The first port is for MQTT.
     pub(crate) fn start(starter: impl FnOnce(&Path, [String; 4]) -> Command) -> Peer {
         let directory = TempDir::new().unwrap();
         let ports = [(); 4].map(|()| net::free_port());
@@ -110,7 +110,7 @@ pub(crate) fn restart_under_load(
             End::Orderly => assert_eq!(gateway.stop(), Some(0)),
             End::Kill => gateway.kill(),
         }
-        // What the session has to keep.
+        // The session has to keep these.
         publisher.publish_all(overlap.next(world, 1_000));
         gateway = world.start();
         gateway.wait_for_line("Connected to the broker");

@@ -98,7 +98,7 @@ fn overlapping_copies_end_with_the_next_session() {
     let killed = overlap.compare(&world);
     eprintln!("rumqttd, without identifiers, {ENDS} kills: {killed:?}");
     assert_eq!((killed.lost, killed.out_of_order), (0, found.out_of_order));
-    // It numbers packets anew on each connection, so what was under way comes again, for three flows.
+    // It restarts packet identifiers on each connection. So messages in flight come again, for three flows.
     assert!(killed.twice - found.twice <= ENDS * MAX_IN_FLIGHT * 3, "{killed:?} after {found:?}");
 }
 

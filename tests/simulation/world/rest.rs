@@ -5,7 +5,7 @@ use crate::oracle::LANES;
 use crate::steps::{End, Step};
 
 impl World {
-    /// Nothing fails any more and nobody holds a lock: all must come to rest, with all in SQL.
+    /// Without faults and locks all messages must reach SQL.
     pub(crate) fn come_to_rest(&mut self) {
         self.draining = false;
         self.log.fail_reads(0);

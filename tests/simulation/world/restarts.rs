@@ -1,4 +1,4 @@
-//! What ends and begins anew.
+//! Restarts of workers, router and process.
 
 use mqtt_gateway::domain::lanes::Lanes;
 use mqtt_gateway::domain::message::Offset;
@@ -23,7 +23,7 @@ impl World {
         }
     }
 
-    /// Everything in memory is gone; what was under way at the server ends now or later.
+    /// Everything in memory is lost. Transactions at the server end now or later.
     pub(super) fn restart_process(&mut self, power_was_lost: bool, commits: bool) {
         let jobs = self.workers.drain(..).filter_map(|worker| worker.job).chain(self.zombies.drain(..));
         let transactions: Vec<_> = jobs.filter_map(|job| job.transaction).collect();
@@ -45,7 +45,7 @@ impl World {
     }
 
     pub(super) fn start_process(&mut self) {
-        // The tables are kept beside the log; what is routed by them is what was routed by them before.
+        // The tables are kept beside the log, so routing stays the same.
         self.tables =
             RoutingHistory::from_text(&self.tables.to_text()).expect("the text of a history is one");
         self.draining = false;

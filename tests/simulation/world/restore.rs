@@ -33,7 +33,7 @@ impl World {
         self.forget_lost();
     }
 
-    /// What was deleted cannot be brought back; what the database lacks of it is lost.
+    /// Deleted records cannot be replayed. The database loses them.
     fn forget_lost(&mut self) {
         let there = self.log.records();
         self.published.retain(|(record, due)| {

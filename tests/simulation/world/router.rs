@@ -1,4 +1,4 @@
-//! The router: tables, turns, replies, and what it lets go of. As `actors/router.rs` does it.
+//! The router: tables, batches, replies and releases, as in `actors/router.rs`.
 
 use std::sync::Arc;
 

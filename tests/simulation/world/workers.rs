@@ -1,4 +1,4 @@
-//! The workers, those that were replaced, and transactions without a connection.
+//! The workers, replaced workers, and transactions without a connection.
 
 use mqtt_gateway::domain::batch::{Lane, lane_of};
 

@@ -208,7 +208,7 @@ async fn rows_that_find_no_identifier_wait(test: TestDatabase) {
     assert_eq!(setup.count("SELECT COUNT(*) FROM data WHERE flow_code = 'A'").await, 3);
 }
 
-/// Each attempt takes identifiers from the sequence, so it is past those that are in use at some time.
+/// Each attempt takes ids from the sequence, so retries get past the ids in use.
 #[tokio::test]
 async fn identifiers_that_were_set_back_are_waited_for() {
     for in_use in 1..=12 {

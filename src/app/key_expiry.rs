@@ -4,29 +4,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actors::kind_of;
+use crate::domain::retry::Backoff;
 use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
 use crate::store::{Database, ErrorClass, StoreError, answer_timeout, forget_keys, with_timeout};
 
-/// Interval between two searches for expired keys. A failed search is repeated at the next one.
+/// Interval between two searches for expired keys.
 const INTERVAL: Duration = Duration::from_mins(1);
+
+/// Delay after a database error.
+const PAUSE: Backoff = Backoff { base: Duration::from_secs(1), max: INTERVAL };
 
 /// Deletes the keys that are older than twice `known_for`, because a repetition may wait in an inbox for the validity
 /// before its key is checked.
 pub async fn forget_expired_keys(settings: DatabaseSettings, known_for: Duration, observed: Arc<Telemetry>) {
     let age = known_for.saturating_mul(2);
-    let mut database = None;
+    let (mut database, mut failures) = (None, 0_u32);
     loop {
-        if let Err(error) = forget_all(&mut database, &settings, age, &observed).await {
-            observed.metrics.database.failed(kind_of(&error));
-            log_failure(&error);
-            if let Some(database) = &mut database
-                && let Err(error) = database.recover(&error).await
-            {
-                log::warn!("Outbox: {error}");
+        let pause = match forget_all(&mut database, &settings, age, &observed).await {
+            Ok(()) => {
+                if std::mem::take(&mut failures) > 0 {
+                    log::info!("The delivery can access its tables again");
+                }
+                INTERVAL
             }
-        }
-        tokio::time::sleep(INTERVAL).await;
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                let pause = PAUSE.delay(failures, rand::random());
+                observed.metrics.database.failed(kind_of(&error));
+                log_failure(&error, pause);
+                if let Some(database) = &mut database
+                    && let Err(error) = database.recover(&error).await
+                {
+                    log::warn!("Outbox: {error}");
+                }
+                pause
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -51,9 +66,9 @@ async fn forget_all(
     Ok(())
 }
 
-fn log_failure(error: &StoreError) {
+fn log_failure(error: &StoreError, pause: Duration) {
     const DOING: &str = "forgetting keys of messages";
-    let retry_in_ms = INTERVAL.as_secs() * 1_000;
+    let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
     if error.class() == ErrorClass::Deadlock {
         log::debug!(retry_in_ms; "Outbox: {DOING} gave way to another transaction: {error}");
     } else {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lagging::DeferredFlow;
+use super::refusals::Refusals;
 use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 use crate::store::error::ErrorClass;
@@ -44,6 +46,35 @@ pub(super) fn remedy(class: ErrorClass, messages: usize, refused: Option<(FlowId
     }
 }
 
+/// What the examination of a message has found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// The database accepts the message for each of its flows, so the database is waited for.
+    MessageIsAccepted,
+    /// The message becomes a dead letter for these flows, with the reason.
+    DeadLetters(Vec<(FlowId, String)>),
+    /// These flows have had too many such dead letters in a row, and wait as a whole.
+    SetAside(Vec<DeferredFlow>),
+}
+
+impl Finding {
+    /// Decides by the flows for which the database rejects the message, with the reason.
+    pub(super) fn new(rejected: Vec<(FlowId, String)>, refusals: &Refusals) -> Self {
+        let exceeded = |(id, _): &(FlowId, String)| {
+            let code = refusals.exceeded(*id)?;
+            Some(DeferredFlow { id: *id, code: code.to_string() })
+        };
+        let exceeded: Vec<DeferredFlow> = rejected.iter().filter_map(exceeded).collect();
+        if !exceeded.is_empty() {
+            Self::SetAside(exceeded)
+        } else if rejected.is_empty() {
+            Self::MessageIsAccepted
+        } else {
+            Self::DeadLetters(rejected)
+        }
+    }
+}
+
 /// The delays between the attempts after errors of this class.
 pub(super) fn backoff(class: ErrorClass) -> Backoff {
     match class {
@@ -54,7 +85,10 @@ pub(super) fn backoff(class: ErrorClass) -> Backoff {
 
 #[cfg(test)]
 mod tests {
+    use super::super::refusals::MAX_REFUSED;
     use super::*;
+    use crate::domain::batch::{ProcessError, Rejection};
+    use crate::domain::dead_letter::DeadLetterReason;
 
     #[test]
     fn retryable_failures_back_off() {
@@ -81,6 +115,40 @@ mod tests {
         let stays = Remedy::StayLagging { flow: 7, code: "F".into() };
         assert_eq!(remedy(ErrorClass::Poison, 1, refused()), stays);
         assert_eq!(remedy(ErrorClass::Outage, 1, refused()), Remedy::Wait);
+    }
+
+    /// The counts after this many rejected messages of flow 7 in a row.
+    fn refusals(rejected: u32) -> Refusals {
+        let mut refusals = Refusals::default();
+        for _ in 0..rejected {
+            refusals.count(&[Err(ProcessError::Rejected(Rejection {
+                flow: Some((7, Some("F".into()))),
+                message_id: None,
+                topic: String::new(),
+                reason: DeadLetterReason::RefusedByDatabase,
+                detail: String::new(),
+            }))]);
+        }
+        refusals
+    }
+
+    #[test]
+    fn rejected_message_becomes_a_dead_letter() {
+        let rejected = || vec![(7, "too long".to_owned()), (8, "too long".to_owned())];
+        let finding = Finding::new(rejected(), &refusals(MAX_REFUSED - 1));
+        assert_eq!(finding, Finding::DeadLetters(rejected()));
+    }
+
+    #[test]
+    fn flow_with_too_many_rejections_is_set_aside() {
+        let rejected = vec![(7, "too long".to_owned()), (8, "too long".to_owned())];
+        let flows = vec![DeferredFlow { id: 7, code: "F".to_owned() }];
+        assert_eq!(Finding::new(rejected, &refusals(MAX_REFUSED)), Finding::SetAside(flows));
+    }
+
+    #[test]
+    fn accepted_message_waits_for_the_database() {
+        assert_eq!(Finding::new(Vec::new(), &refusals(MAX_REFUSED)), Finding::MessageIsAccepted);
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn posts_go_on(backend: Backend) {
     assert_eq!(gateway.stop(), Some(0));
 }
 
-/// What keeps the house of the delivery does one thing at a time: one that never ended would also end the lease.
+/// A search for expired keys that never ended would leave all later ones in the table.
 #[test]
 fn unanswered_key_cleanup_reconnects() {
     SERVERS.into_iter().for_each(the_house_is_kept);

@@ -11,6 +11,7 @@ use super::super::locked_flow::IfLocked;
 use super::super::part::{BatchPart, FlowScope};
 use super::super::progress::BatchStep;
 use super::super::refusals::MAX_REFUSED;
+use super::super::remedy::Finding;
 use super::super::suspects::refusal_of;
 use super::{LaneObserver, LaneStore, Reaction};
 use crate::domain::batch::LaggingFlow;
@@ -28,25 +29,22 @@ impl LaneStore {
         observer: &impl LaneObserver,
     ) -> Result<Reaction, LaneFenced> {
         let found = match self.refused_flows(attempts, step).await {
-            Ok(found) if found.is_empty() => return Ok(Reaction::RetryLater(refusal)),
             Ok(found) => found,
             Err(error) => {
                 observer.failed(&error);
                 return Ok(Reaction::RetryLater(error));
             }
         };
-        let exceeded = |(flow, _): &(FlowId, String)| {
-            let code = self.refusals.exceeded(*flow)?;
-            Some(DeferredFlow { id: *flow, code: code.to_string() })
+        let is_resolved = match Finding::new(found, &self.refusals) {
+            Finding::MessageIsAccepted => false,
+            Finding::DeadLetters(flows) => {
+                let index = step.range.start;
+                attempts.poison.extend(flows.into_iter().map(|(flow, reason)| ((index, flow), reason)));
+                true
+            }
+            Finding::SetAside(flows) => self.set_aside(attempts, step, flows, &refusal, observer).await?,
         };
-        let exceeded: Vec<DeferredFlow> = found.iter().filter_map(exceeded).collect();
-        if exceeded.is_empty() {
-            let index = step.range.start;
-            attempts.poison.extend(found.into_iter().map(|(flow, reason)| ((index, flow), reason)));
-            return Ok(Reaction::Retry);
-        }
-        let is_set_aside = self.set_aside(attempts, step, exceeded, &refusal, observer).await?;
-        Ok(if is_set_aside { Reaction::Retry } else { Reaction::RetryLater(refusal) })
+        Ok(if is_resolved { Reaction::Retry } else { Reaction::RetryLater(refusal) })
     }
 
     /// The flows for which the only message of a step is at fault, with the error. A message whose dead letter was

@@ -403,13 +403,14 @@ fn type_names(source: &str) -> Vec<&str> {
     names
 }
 
-/// The type that a line begins to define. An indented `type` is an associated one and defines none.
+/// The type that a line begins to define. An indented `type` is an associated one and defines none, and a `$` begins
+/// the parameter of a macro.
 fn defined_type(line: &str) -> Option<&str> {
     let code = line.trim_start();
     let mut words = code.split(|c| !is_identifier(c)).filter(|word| !word.is_empty());
     let keyword = words.find(|word| !["pub", "crate", "super", "self", "in", "unsafe"].contains(word))?;
     let is_definition = match keyword {
-        "struct" | "enum" | "trait" | "union" => code.starts_with(is_identifier),
+        "struct" | "enum" | "trait" | "union" => code.starts_with(is_identifier) && !code.contains('$'),
         "type" => line.starts_with(is_identifier),
         _ => false,
     };
@@ -420,7 +421,7 @@ fn defined_type(line: &str) -> Option<&str> {
 fn defined_types_are_found_and_uses_are_none() {
     let source = "pub(in super::super) type A = u8;\nimpl B for C {\n    type D = u8;\n}\n    struct E;\n\
                   /// struct F\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    struct G;\n}\npub struct H<'a> {\n\
-                  #[cfg(test)]\nmod tests;\nunsafe trait I {}\nlet j = \"enum J\";\n";
+                  #[cfg(test)]\nmod tests;\nunsafe trait I {}\nlet j = \"enum J\";\npub enum $name {\n";
     assert_eq!(type_names(source), ["A", "E", "H", "I"]);
 }
 

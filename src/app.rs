@@ -70,8 +70,8 @@ pub enum StartError {
     },
     /// There is nothing to retire.
     #[error(
-        "there is no inbox in {}: set INBOX_DIR to that of the replica that is to be retired; if it is lost, make the \
-         directory, and what the broker keeps is taken", dir.display()
+        "there is no inbox in {}: set INBOX_DIR to that of the retiring replica; if it is lost, create an empty directory",
+        dir.display()
     )]
     NoInbox {
         /// `INBOX_DIR`.
@@ -79,10 +79,8 @@ pub enum StartError {
     },
     /// No other gateway could take the flows of the retiring replica.
     #[error(
-        "no other gateway is known to live on this database that could take the flows over: start one, if there is none. \
-         One that has been alone makes itself known when it has read the flows again, within its \
-         FLOWS_RELOAD_INTERVAL_SECONDS ({reload_s} here) or at SIGHUP: run this again after that. Say `--last` if nobody is \
-         to have the flows any more"
+        "no other gateway on this database can take the flows: start one and run this again after {reload_s} s, or use \
+         `--last` to give up the flows"
     )]
     NobodyElse {
         /// Seconds between two reloads of the flows.
@@ -90,8 +88,8 @@ pub enum StartError {
     },
     /// The retiring replica is running with another inbox. Ending its session would lose messages.
     #[error(
-        "a gateway with MQTT_CLIENT_ID={client_id} still runs, with another inbox than the one in INBOX_DIR: stop it first, \
-         and set INBOX_DIR to its inbox; one that was killed counts as running for 20 s: run this again after that"
+        "a gateway with MQTT_CLIENT_ID={client_id} still runs, with another inbox: stop it, set INBOX_DIR to its inbox, \
+         wait 20 s, and run this again after that"
     )]
     StillRuns {
         /// Its MQTT client id.
@@ -99,8 +97,8 @@ pub enum StartError {
     },
     /// The replica may have a session at a broker that is not usable.
     #[error(
-        "the replica may have a session at a broker whose row cannot be used: {reasons}; mend the row, or disable it if there \
-         is no session; to leave it for later, name each of the others by `--broker`"
+        "brokers with an unusable row may hold a session: {reasons}; correct or disable the row, or name the other brokers by \
+         `--broker`"
     )]
     UnusableBrokers {
         /// The reasons, by row.

@@ -446,7 +446,7 @@ impl fmt::Display for StartRefusal {
             Self::InboxInUse { inbox_id, location } => write!(
                 f,
                 "another gateway runs with the inbox id {inbox_id}: {location}. INBOX_DIR is a copy of its directory. Set \
-                 INBOX_DIR to an empty directory and MQTT_CLIENT_ID to a unique name, or stop the other gateway first"
+                 an empty INBOX_DIR and a unique MQTT_CLIENT_ID"
             ),
             Self::ClientIdInUse { client_id, inbox_id, location } => write!(
                 f,
@@ -455,21 +455,18 @@ impl fmt::Display for StartRefusal {
             ),
             Self::OtherInbox { client_id, inbox_id, location, found } => write!(
                 f,
-                "MQTT_CLIENT_ID={client_id} has the inbox {inbox_id} ({location}), which may hold messages that are not in \
-                 the database; INBOX_DIR is the inbox {found}. Set INBOX_DIR to the former. If it is lost, start once \
-                 with --new-inbox"
+                "MQTT_CLIENT_ID={client_id} has the inbox {inbox_id} ({location}), but INBOX_DIR is {found}. Set INBOX_DIR to \
+                 the former. If it is lost, start once with --new-inbox"
             ),
             Self::Fork { inbox_id, location } => write!(
                 f,
-                "this inbox directory and a copy of it ({location}) have both received messages under the id {inbox_id}, and \
-                 this one holds messages that the other lacks. Start once with --replay to store them; messages in both may be \
-                 stored twice. To use the other directory instead, restore it"
+                "INBOX_DIR and its copy {location} have both received messages as inbox {inbox_id}. Restore the copy, or start \
+                 once with --replay, which may store messages twice"
             ),
             Self::OtherDatabase { inbox_id, belongs_to, found } => write!(
                 f,
-                "the inbox {inbox_id} belongs to the database {belongs_to}, and this is the database {found}. Set the \
-                 former database again, or start once with --adopt-database (continue here: stored messages are not stored \
-                 again) or with --replay (process all messages that the inbox holds)"
+                "the inbox {inbox_id} belongs to the database {belongs_to}, not {found}. Set that database, or start once with \
+                 --adopt-database (continue) or --replay (process the whole inbox)"
             ),
         }
     }

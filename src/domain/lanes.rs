@@ -66,7 +66,7 @@ pub enum Opening {
 
 /// What no lane needs any more.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Released<'a> {
+pub struct ReleasedRecords<'a> {
     /// The committed offset of each lane.
     pub committed: &'a [Offset],
     /// Records below are done.
@@ -182,11 +182,11 @@ impl<R: RecordSource, C> Lanes<R, C> {
 
     /// Returns what no lane needs any more, once each lane was opened and the offsets of all lanes are known.
     #[must_use]
-    pub fn released(&self) -> Option<Released<'_>> {
+    pub fn released(&self) -> Option<ReleasedRecords<'_>> {
         let rescan_offset = self.cursors.iter().map(LaneCursor::rescan_offset).min().unwrap_or(0);
         let (committed, watermark) = (self.replays.committed(), self.watermark());
         let is_known = self.cursors.iter().all(LaneCursor::was_opened);
-        is_known.then_some(Released { committed, watermark, rescan_offset })
+        is_known.then_some(ReleasedRecords { committed, watermark, rescan_offset })
     }
 
     /// Returns the offset below which no lane and no lagging flow needs a record.

@@ -371,7 +371,7 @@ async fn killed_connection_is_replaced() {
     assert_ne!(number(&next, "SELECT CAST(CONNECTION_ID() AS SIGNED)").await, id);
 }
 
-/// MariaDB raises the errors of MySQL.
+/// MariaDB raises the errors of `MySQL`.
 #[tokio::test]
 async fn what_relatives_of_mariadb_say_is_understood() {
     let test = TestDatabase::mariadb().await;

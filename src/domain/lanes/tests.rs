@@ -172,7 +172,7 @@ fn nothing_is_released_before_all_lanes_opened() {
     router.open(0, 1, 2);
     assert_eq!(router.lanes.released(), None);
     router.open(1, 1, 1);
-    let released = Released { committed: &[2, 1], watermark: 1, rescan_offset: 1 };
+    let released = ReleasedRecords { committed: &[2, 1], watermark: 1, rescan_offset: 1 };
     assert_eq!(router.lanes.released(), Some(released));
 }
 

@@ -48,7 +48,7 @@ pub(super) fn remedy(class: ErrorClass, messages: usize, refused: Option<(FlowId
 
 /// What the examination of a message has found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum ExaminedMessage {
     /// The database accepts the message for each of its flows, so the database is waited for.
     MessageIsAccepted,
     /// The message becomes a dead letter for these flows, with the reason.
@@ -57,7 +57,7 @@ pub(super) enum Finding {
     SetAside(Vec<DeferredFlow>),
 }
 
-impl Finding {
+impl ExaminedMessage {
     /// Decides by the flows for which the database rejects the message, with the reason.
     pub(super) fn new(rejected: Vec<(FlowId, String)>, refusals: &Refusals) -> Self {
         let exceeded = |(id, _): &(FlowId, String)| {
@@ -135,20 +135,23 @@ mod tests {
     #[test]
     fn rejected_message_becomes_a_dead_letter() {
         let rejected = || vec![(7, "too long".to_owned()), (8, "too long".to_owned())];
-        let finding = Finding::new(rejected(), &refusals(MAX_REFUSED - 1));
-        assert_eq!(finding, Finding::DeadLetters(rejected()));
+        let finding = ExaminedMessage::new(rejected(), &refusals(MAX_REFUSED - 1));
+        assert_eq!(finding, ExaminedMessage::DeadLetters(rejected()));
     }
 
     #[test]
     fn flow_with_too_many_rejections_is_set_aside() {
         let rejected = vec![(7, "too long".to_owned()), (8, "too long".to_owned())];
         let flows = vec![DeferredFlow { id: 7, code: "F".to_owned() }];
-        assert_eq!(Finding::new(rejected, &refusals(MAX_REFUSED)), Finding::SetAside(flows));
+        assert_eq!(ExaminedMessage::new(rejected, &refusals(MAX_REFUSED)), ExaminedMessage::SetAside(flows));
     }
 
     #[test]
     fn accepted_message_waits_for_the_database() {
-        assert_eq!(Finding::new(Vec::new(), &refusals(MAX_REFUSED)), Finding::MessageIsAccepted);
+        assert_eq!(
+            ExaminedMessage::new(Vec::new(), &refusals(MAX_REFUSED)),
+            ExaminedMessage::MessageIsAccepted
+        );
     }
 
     #[test]

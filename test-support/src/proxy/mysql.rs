@@ -1,4 +1,4 @@
-//! The part of the protocol of MariaDB and MySQL that triggers need.
+//! The part of the protocol of MariaDB and `MySQL` that triggers need.
 
 use std::collections::HashMap;
 

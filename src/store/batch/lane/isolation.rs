@@ -11,7 +11,7 @@ use super::super::locked_flow::IfLocked;
 use super::super::part::{BatchPart, FlowScope};
 use super::super::progress::BatchStep;
 use super::super::refusals::MAX_REFUSED;
-use super::super::remedy::Finding;
+use super::super::remedy::ExaminedMessage;
 use super::super::suspects::refusal_of;
 use super::{LaneObserver, LaneStore, Reaction};
 use crate::domain::batch::LaggingFlow;
@@ -35,14 +35,16 @@ impl LaneStore {
                 return Ok(Reaction::RetryLater(error));
             }
         };
-        let is_resolved = match Finding::new(found, &self.refusals) {
-            Finding::MessageIsAccepted => false,
-            Finding::DeadLetters(flows) => {
+        let is_resolved = match ExaminedMessage::new(found, &self.refusals) {
+            ExaminedMessage::MessageIsAccepted => false,
+            ExaminedMessage::DeadLetters(flows) => {
                 let index = step.range.start;
                 attempts.poison.extend(flows.into_iter().map(|(flow, reason)| ((index, flow), reason)));
                 true
             }
-            Finding::SetAside(flows) => self.set_aside(attempts, step, flows, &refusal, observer).await?,
+            ExaminedMessage::SetAside(flows) => {
+                self.set_aside(attempts, step, flows, &refusal, observer).await?
+            }
         };
         Ok(if is_resolved { Reaction::Retry } else { Reaction::RetryLater(refusal) })
     }

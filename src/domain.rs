@@ -21,6 +21,7 @@ pub mod message_key;
 pub mod outbox;
 pub mod outbox_work;
 pub mod payload;
+pub mod posting;
 pub mod processing;
 pub mod proxies;
 pub mod redelivery;

@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::payload::PayloadLimits;
+use crate::domain::posting::address_guard::EndpointNetworks;
 use crate::domain::proxies::Proxies;
 use crate::domain::replicas::{Role, ShareGroup};
 use crate::domain::value_style::ValueStyle;
@@ -73,7 +74,7 @@ pub struct Settings {
     pub log_repeats: LogRepeats,
     /// Timeout of one POST, from connecting to the last byte of the response.
     pub http_timeout: Duration,
-    /// Proxies and trusted certificates for the endpoints.
+    /// Proxies, trusted certificates and networks of the endpoints.
     pub http_route: HttpRoute,
     /// MQTT client.
     pub mqtt: MqttSettings,
@@ -154,6 +155,8 @@ pub struct HttpRoute {
     pub proxies: Proxies,
     /// File or directory of CA certificates that replace those of the system.
     pub ca_bundle: Option<PathBuf>,
+    /// Networks in which endpoints may be.
+    pub networks: EndpointNetworks,
 }
 
 /// Limits of the outbox.

@@ -10,6 +10,7 @@
 //! new connection. Sending it twice is as safe as any retry, because the idempotency key is the same.
 
 mod answer;
+mod dial;
 mod origins;
 mod redirect;
 mod route;
@@ -128,7 +129,7 @@ impl EndpointClients {
     pub fn new(timeout: Duration, route: &HttpRoute) -> Self {
         let tls = Tls::new(route.ca_bundle.clone());
         let targets = Targets::new(route.proxies.clone());
-        Self { timeout, targets, origins: Origins::new(timeout, tls) }
+        Self { timeout, targets, origins: Origins::new(timeout, tls, route.networks.clone()) }
     }
 
     /// Posts the payload unchanged, as JSON.

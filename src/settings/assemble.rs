@@ -152,10 +152,12 @@ fn http_route(reader: &mut SettingsReader<'_>) -> Result<HttpRoute, InvalidSetti
     let bypass = reader.text_if_set(&names::NO_PROXY);
     let ca_bundle = reader.text_if_set(&names::REQUESTS_CA_BUNDLE);
     let curls_ca_bundle = reader.text_if_set(&names::CURL_CA_BUNDLE);
+    let networks = reader.networks(&names::ENDPOINT_NETWORKS);
     let bypass = Bypass::parse(&bypass?.unwrap_or_default());
     Ok(HttpRoute {
         proxies: Proxies { http: http?, https: https?, all: all?, bypass },
         ca_bundle: ca_bundle?.or(curls_ca_bundle?).map(PathBuf::from),
+        networks: networks?.unwrap_or_default(),
     })
 }
 

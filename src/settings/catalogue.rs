@@ -42,6 +42,8 @@ pub(crate) enum SettingKind {
     Listener,
     /// URL of an HTTP proxy, which may contain a password.
     Proxy,
+    /// `public`, or networks separated by commas.
+    Networks,
 }
 
 /// Default of a setting.
@@ -77,6 +79,9 @@ impl Spec {
                 "a number from 0, or a name that ends in one: `mqtt-gateway-3`".to_owned()
             }
             SettingKind::Listener => "an IP address and a port, or off".to_owned(),
+            SettingKind::Networks => {
+                "`public`, or networks separated by commas: `10.0.0.0/8,fd12::/16`".to_owned()
+            }
             SettingKind::Proxy => {
                 "an http or https URL of a proxy, as in `http://user:password@host:3128`".to_owned()
             }
@@ -106,8 +111,8 @@ macro_rules! catalogue {
 
 use Fallback::{Derived, Required, Unset, Value};
 use SettingKind::{
-    Flag, Integer, IntegerRaisedToOne, Listener, Ordinal, Path, Proxy, Qos, Seconds, Secret, ShareGroup,
-    Text, Word,
+    Flag, Integer, IntegerRaisedToOne, Listener, Networks, Ordinal, Path, Proxy, Qos, Seconds, Secret,
+    ShareGroup, Text, Word,
 };
 
 catalogue! {
@@ -144,6 +149,7 @@ catalogue! {
     NO_PROXY: Text, Unset, "hosts without a proxy, separated by commas: names (with all subdomains), addresses, networks such as `10.0.0.0/8`, or `*` for all; `no_proxy` has precedence";
     REQUESTS_CA_BUNDLE: Path, Unset, "PEM file, or directory of PEM files, with the certificate authorities for endpoints, which replace those of the system";
     CURL_CA_BUNDLE: Path, Unset, "the same, if `REQUESTS_CA_BUNDLE` is not set";
+    ENDPOINT_NETWORKS: Networks, Unset, "networks in which endpoints may be: `public`, or a list of networks. If unset, all networks; link-local, cloud metadata, multicast and unspecified addresses are always refused";
     OUTBOX_MAX_AGE_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "age in seconds at which a message that could not be posted becomes a dead letter";
     OUTBOX_MAX_ROWS_PER_FLOW: Integer(1, 1_000_000_000), Value("100000"), "maximum number of messages of one flow that wait to be posted";
     DEAD_LETTERS_WARN_ROWS: Integer(1, 1_000_000_000_000), Value("100000"), "number of rows in `dead_letters` above which the log and `check` warn; the gateway never deletes dead letters";

@@ -14,6 +14,7 @@ use super::files::Files;
 use super::layers::{DEFAULT, Layers};
 use super::number;
 use super::secret_source::read_secret;
+use crate::domain::posting::address_guard::EndpointNetworks;
 use crate::domain::proxies::Proxy;
 use crate::domain::replicas::{ShareGroup, ordinal};
 
@@ -153,6 +154,11 @@ impl<'a> SettingsReader<'a> {
     /// Reads an optional proxy.
     pub(super) fn proxy(&mut self, spec: &Spec) -> Result<Option<Proxy>, InvalidSetting> {
         self.optional(spec, Proxy::parse)
+    }
+
+    /// Reads the networks of endpoints.
+    pub(super) fn networks(&mut self, spec: &Spec) -> Result<Option<EndpointNetworks>, InvalidSetting> {
+        self.optional(spec, |text| text.parse().ok())
     }
 
     /// Reads an optional text.
@@ -308,7 +314,11 @@ impl<'a> SettingsReader<'a> {
         };
         let is_text_setting = matches!(
             spec.kind,
-            SettingKind::Text | SettingKind::Path | SettingKind::Secret | SettingKind::Proxy
+            SettingKind::Text
+                | SettingKind::Path
+                | SettingKind::Secret
+                | SettingKind::Proxy
+                | SettingKind::Networks
         );
         let text = match written.kind {
             ValueKind::String(text) => text,

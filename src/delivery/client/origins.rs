@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
@@ -13,6 +14,7 @@ use super::PostError;
 use super::route::{Hop, Route};
 use super::targets::{PostTarget, address};
 use crate::delivery::tls::Tls;
+use crate::domain::posting::address_guard::EndpointNetworks;
 use crate::domain::proxies::Proxy;
 
 /// Maximum number of origins with a client; the longest idle client is evicted.
@@ -31,6 +33,7 @@ pub(super) struct Origins {
     /// A timeout that never fires, because one outer timeout covers the whole post.
     never: Duration,
     tls: Tls,
+    networks: Arc<EndpointNetworks>,
     clients: RefCell<HashMap<String, KnownClient>>,
 }
 
@@ -42,8 +45,9 @@ struct KnownClient {
 }
 
 impl Origins {
-    pub(super) fn new(post_timeout: Duration, tls: Tls) -> Self {
-        Self { never: post_timeout.saturating_mul(2), tls, clients: RefCell::default() }
+    pub(super) fn new(post_timeout: Duration, tls: Tls, networks: EndpointNetworks) -> Self {
+        let networks = Arc::new(networks);
+        Self { never: post_timeout.saturating_mul(2), tls, networks, clients: RefCell::default() }
     }
 
     /// The client for `target`; created if there is none.
@@ -100,6 +104,7 @@ impl Origins {
             endpoint: hop((target.host.clone(), target.port), target.is_https)?,
             proxy: proxy.map(|(address, is_tls)| hop(address, is_tls)).transpose()?,
             proxy_authorization: target.proxy_authorization(),
+            networks: Arc::clone(&self.networks),
         })
     }
 

@@ -14,11 +14,12 @@ use awc::http::StatusCode;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::answer::HeadReader;
+use super::dial::{System, check_behind_proxy, dial};
 use super::stream::{AnswerStream, Wire};
+use crate::domain::posting::address_guard::EndpointNetworks;
 
 /// Buffer size for reading a proxy's response.
 const PIECE_BYTES: usize = 1024;
@@ -30,6 +31,8 @@ pub(super) struct Route {
     pub(super) proxy: Option<Hop>,
     /// The header `Proxy-Authorization` for CONNECT.
     pub(super) proxy_authorization: Option<String>,
+    /// The networks in which the endpoint may be.
+    pub(super) networks: Arc<EndpointNetworks>,
 }
 
 /// One end of a connection.
@@ -47,8 +50,9 @@ impl Route {
     pub(super) async fn connect(&self) -> io::Result<AnswerStream> {
         let endpoint = &self.endpoint;
         let wire = match &self.proxy {
-            None => endpoint.secure(endpoint.open().await?).await?,
+            None => endpoint.secure(endpoint.open(&self.networks).await?).await?,
             Some(proxy) => {
+                check_behind_proxy(&self.networks, &endpoint.host)?;
                 let wire = self.reach(proxy).await.map_err(|error| proxy_error(proxy, &error))?;
                 endpoint.secure(wire).await?
             }
@@ -58,7 +62,7 @@ impl Route {
 
     /// Connects to the proxy and, for `https`, through it to the endpoint.
     async fn reach(&self, proxy: &Hop) -> io::Result<Box<dyn Wire>> {
-        let mut wire = proxy.secure(proxy.open().await?).await?;
+        let mut wire = proxy.secure(proxy.open(&EndpointNetworks::All).await?).await?;
         if self.endpoint.tls.is_some() {
             self.ask_for_tunnel(&mut wire).await?;
         }
@@ -91,12 +95,8 @@ impl Route {
 }
 
 impl Hop {
-    async fn open(&self) -> io::Result<Box<dyn Wire>> {
-        let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        // A request is written in pieces, which must not wait for the acknowledgement of earlier ones. A failure here
-        // only slows the post down.
-        let _ = socket.set_nodelay(true);
-        Ok(Box::new(socket))
+    async fn open(&self, networks: &EndpointNetworks) -> io::Result<Box<dyn Wire>> {
+        dial(&System, networks, &self.host, self.port).await
     }
 
     async fn secure(&self, wire: Box<dyn Wire>) -> io::Result<Box<dyn Wire>> {

@@ -14,7 +14,7 @@ fn lower_case_proxy_takes_precedence() {
         &[(".env", "https_proxy=http://me:s3cret@dotenv:3\nREQUESTS_CA_BUNDLE=requests.pem\n")],
     );
     let loaded = loaded.unwrap();
-    let HttpRoute { proxies, ca_bundle } = &loaded.settings.http_route;
+    let HttpRoute { proxies, ca_bundle, .. } = &loaded.settings.http_route;
     let shown = |proxy: &Option<Proxy>| proxy.as_ref().map(ToString::to_string);
     assert_eq!(shown(&proxies.http).as_deref(), Some("http://lower:2"));
     assert_eq!(shown(&proxies.https).as_deref(), Some("http://dotenv:3"));

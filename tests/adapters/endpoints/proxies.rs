@@ -61,7 +61,7 @@ fn through(proxy: &str, bypass: &str) -> HttpRoute {
     let all = Some(Proxy::parse(proxy).unwrap());
     HttpRoute {
         proxies: Proxies { all, bypass: Bypass::parse(bypass), ..Proxies::default() },
-        ca_bundle: None,
+        ..HttpRoute::default()
     }
 }
 

@@ -1,0 +1,3 @@
+//! The rules of posts.
+
+pub mod address_guard;

@@ -20,15 +20,16 @@ mod targets;
 use std::fmt;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::error::ParseError;
 use actix_web::web::Bytes;
-use awc::error::{ConnectError, PayloadError, SendRequestError};
-use awc::http::StatusCode;
+use awc::error::{ConnectError, SendRequestError};
 use awc::http::header::{self, HeaderValue};
 use awc::{ClientRequest, ClientResponse};
+use futures_util::StreamExt;
 use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
 
 use self::origins::Origins;
 use self::redirect::MAX_REDIRECTS;
@@ -36,13 +37,17 @@ use self::targets::{PostTarget, Targets};
 use crate::delivery::tls::Tls;
 use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
+use crate::domain::posting::retry_after;
 use crate::settings::HttpRoute;
 
 const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// Maximum number of response bytes to read so that the connection can be reused. The response body is not used.
+/// Maximum number of response bytes to read so that the connection can be reused.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// Maximum number of response bytes that are kept for operators.
+const MAX_ANSWER_TEXT: usize = 2 << 10;
 
 /// A failed post. No variant shows the URL, which may hold secrets.
 #[derive(Debug, Error)]
@@ -65,20 +70,12 @@ pub enum PostError {
     /// Sending the request or reading the response failed.
     #[error("the request failed: {0}")]
     Exchange(String),
-    /// The response was shorter than announced.
-    #[error("the answer was cut off after {got} of {announced} bytes")]
-    CutOff {
-        /// Received bytes of the body.
-        got: usize,
-        /// The announced `Content-Length`.
-        announced: usize,
-    },
-    /// Connect, request and response took too long.
-    #[error("no complete answer within {} s", .0.as_secs_f64())]
+    /// Connect, request and the head of the response took too long.
+    #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
     /// The endpoint answered with a status other than success.
-    #[error("HTTP status {0}")]
-    Status(u16),
+    #[error("HTTP status {}", .0.status)]
+    Status(FailedAnswer),
     /// The endpoint redirects to a location that a post must not follow.
     #[error("HTTP status {status} leads to {to}: {reason}")]
     Redirect {
@@ -100,12 +97,42 @@ pub enum PostError {
     Panicked,
 }
 
+/// An answer whose status is not a success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The delay that the endpoint asks for, by `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// The first 2 KiB of the body.
+    pub text: String,
+}
+
 impl PostError {
     /// Whether the endpoint rejects the content of this message, so that a retry would fail the same way. Other
     /// statuses may concern the endpoint or the credentials and so affect the next message as well.
     #[must_use]
     pub fn blames_message(&self) -> bool {
-        matches!(self, Self::Status(400 | 413 | 415 | 422))
+        matches!(self, Self::Status(FailedAnswer { status: 400 | 413 | 415 | 422, .. }))
+    }
+
+    /// The delay that the endpoint asks for.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status(answer) => answer.retry_after,
+            _ => None,
+        }
+    }
+
+    /// The error with the text of the answer, for the row of the message. The log does not show the text, because it
+    /// may repeat credentials.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Status(answer) if !answer.text.is_empty() => format!("{self}: {}", answer.text),
+            _ => self.to_string(),
+        }
     }
 }
 
@@ -135,43 +162,41 @@ impl EndpointClients {
     /// Posts the payload unchanged, as JSON.
     ///
     /// # Errors
-    /// Any outcome other than a success status whose body was read to its end or to 64 KiB.
+    /// Any outcome other than a success status. The status counts, however the rest of the answer ends.
     pub async fn post(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
-        match tokio::time::timeout(self.timeout, self.exchange(item)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(PostError::Timeout(self.timeout)),
+        let deadline = Instant::now() + self.timeout;
+        let mut target = self.targets.get_or_parse(&item.url)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let sent = timeout_at(deadline, self.send(&target, &item)).await;
+            let response = sent.map_err(|_| PostError::Timeout(self.timeout))??;
+            let (status, headers) = (response.status(), response.headers());
+            let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+            let next = redirect::next(&target.url, status, header(header::LOCATION))?;
+            let retry_after =
+                header(header::RETRY_AFTER).and_then(|value| retry_after::parse(value, unix_time()));
+            let keeps_open = !headers.contains_key(header::CONNECTION);
+            let Beginning { text, is_whole } = Beginning::read(response, deadline).await;
+            if keeps_open && is_whole {
+                self.origins.keep(&target);
+            }
+            match next {
+                None if status.is_success() => return Ok(()),
+                None => {
+                    return Err(PostError::Status(FailedAnswer {
+                        status: status.as_u16(),
+                        retry_after,
+                        text,
+                    }));
+                }
+                Some(next) => target = self.targets.redirected(&target, next)?,
+            }
         }
+        Err(PostError::TooManyRedirects { to: redirect::shown(&target.url) })
     }
 
     /// Drops idle clients.
     pub fn drop_idle(&self) {
         self.origins.drop_idle();
-    }
-
-    /// Posts, and follows redirects with the same body and the same key.
-    async fn exchange(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
-        let mut target = self.targets.get_or_parse(&item.url)?;
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(&target, &item).await?;
-            let location =
-                response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
-            let next = redirect::next(&target.url, response.status(), location)?;
-            let (status, keeps_open) =
-                (response.status(), !response.headers().contains_key(header::CONNECTION));
-            let outcome = match &next {
-                None if !status.is_success() => Err(PostError::Status(status.as_u16())),
-                _ => read_body(response).await,
-            };
-            if keeps_open {
-                self.origins.keep(&target);
-            }
-            match next {
-                None => return outcome,
-                // The end of a redirect's body does not affect the message.
-                Some(next) => target = self.targets.redirected(&target, next)?,
-            }
-        }
-        Err(PostError::TooManyRedirects { to: redirect::shown(&target.url) })
     }
 
     async fn send(&self, target: &PostTarget, item: &Arc<OutboxItem>) -> Result<ClientResponse, PostError> {
@@ -229,22 +254,38 @@ fn was_closed(error: &SendRequestError) -> bool {
     }
 }
 
-async fn read_body(mut response: ClientResponse) -> Result<(), PostError> {
-    let status = response.status();
-    // These statuses never have a body, although the header may announce one.
-    let may_have_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
-    let announced = response.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let got = match response.body().limit(MAX_ANSWER_BYTES).await {
-        Ok(body) => body.len(),
-        // Dropping the response closes its connection.
-        Err(PayloadError::Overflow) => return Ok(()),
-        Err(error) => return Err(PostError::Exchange(without_links(&error))),
-    };
-    match announced {
-        Some(announced) if may_have_body && got < announced => Err(PostError::CutOff { got, announced }),
-        _ => Ok(()),
+/// The beginning of a body.
+struct Beginning {
+    /// At most [`MAX_ANSWER_TEXT`] bytes, with replacement characters for bytes that are not UTF-8.
+    text: String,
+    /// The body was read to its end, so its connection can be reused.
+    is_whole: bool,
+}
+
+impl Beginning {
+    /// Reads a body until its end, its first [`MAX_ANSWER_BYTES`], the deadline or an error.
+    async fn read(mut response: ClientResponse, deadline: Instant) -> Self {
+        let (mut beginning, mut length, mut is_whole) = (Vec::new(), 0, false);
+        while length <= MAX_ANSWER_BYTES {
+            // Dropping an unfinished response closes its connection.
+            let bytes = match timeout_at(deadline, response.next()).await {
+                Ok(Some(Ok(bytes))) => bytes,
+                end => {
+                    is_whole = matches!(end, Ok(None));
+                    break;
+                }
+            };
+            length += bytes.len();
+            let room = MAX_ANSWER_TEXT.saturating_sub(beginning.len()).min(bytes.len());
+            beginning.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        }
+        Self { text: String::from_utf8_lossy(&beginning).into_owned(), is_whole }
     }
+}
+
+/// Time since 1970.
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 impl From<SendRequestError> for PostError {

@@ -1,3 +1,4 @@
 //! The rules of posts.
 
 pub mod address_guard;
+pub mod retry_after;

@@ -10,7 +10,7 @@ use actix::{Actor, Addr, Context, Handler};
 use mqtt_gateway::actors::delivery::{DeliveryActor, DeliveryParts};
 use mqtt_gateway::actors::messages::{ActorExited, Deliver, DeliverFromTable, DrainDelivery};
 use mqtt_gateway::actors::{ActorGuard, ActorId, ActorState, Mailbox};
-use mqtt_gateway::delivery::client::{EndpointClients, PostError};
+use mqtt_gateway::delivery::client::{EndpointClients, FailedAnswer, PostError};
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Record};
 use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use mqtt_gateway::domain::outbox_work::CommittedRows;
@@ -392,7 +392,10 @@ async fn only_2xx_statuses_succeed() {
     {
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
         let outcome = post_to(Reply::Bytes(answer.into_bytes())).await;
-        assert!(matches!(outcome, Err(PostError::Status(found)) if found == code), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(PostError::Status(FailedAnswer { status, .. })) if status == code),
+            "{outcome:?}"
+        );
     }
 }
 
@@ -406,21 +409,44 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[actix::test]
-async fn timeout_covers_the_whole_answer() {
-    for begun in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"] {
+async fn timeout_covers_the_head_of_the_answer() {
+    for begun in ["", "HTTP/1.1 200 OK\r\n"] {
         let outcome = post_to(Reply::Stall(begun.into())).await;
         assert!(matches!(outcome, Err(PostError::Timeout(_))), "{begun:?}: {outcome:?}");
     }
 }
 
 #[actix::test]
-async fn an_answer_that_breaks_off_is_no_success() {
+async fn status_counts_however_the_body_ends() {
+    let half = "Content-Length: 10\r\n\r\nhalf";
+    for reply in [Reply::Stall, Reply::Last] {
+        post_to(reply(format!("HTTP/1.1 200 OK\r\n{half}").into())).await.unwrap();
+        let outcome = post_to(reply(format!("HTTP/1.1 422 No\r\n{half}").into())).await;
+        let Err(PostError::Status(answer)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((answer.status, answer.text.as_str()), (422, "half"));
+    }
+    let outcome = post_to(Reply::Last(b"HTTP/1.1 422 No\r\nContent-Le".to_vec())).await;
+    assert!(matches!(outcome, Err(PostError::Status(FailedAnswer { status: 422, .. }))), "{outcome:?}");
+}
+
+#[actix::test]
+async fn answer_without_status_is_a_failure() {
     let outcome = post_to(Reply::Last(Vec::new())).await;
     assert!(matches!(outcome, Err(PostError::NoAnswer)), "{outcome:?}");
-    let outcome = post_to(Reply::Last(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec())).await;
-    assert!(matches!(outcome, Err(PostError::CutOff { got: 4, announced: 10 })), "{outcome:?}");
+    let outcome = post_to(Reply::Last(b"HTTP/1.1 103 Early Hints\r\nX".to_vec())).await;
+    assert!(matches!(outcome, Err(PostError::Exchange(_))), "{outcome:?}");
     let outcome = post_to(Reply::Last(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec())).await;
     assert!(matches!(outcome, Err(PostError::Exchange(_))), "{outcome:?}");
+}
+
+#[actix::test]
+async fn failed_answer_keeps_delay_and_text() {
+    let body = "é".repeat(3000);
+    let head = format!("HTTP/1.1 429 Slow Down\r\nRetry-After: 7\r\nContent-Length: {}\r\n\r\n", body.len());
+    let outcome = post_to(Reply::Bytes((head + &body).into_bytes())).await;
+    let Err(PostError::Status(answer)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((answer.status, answer.retry_after), (429, Some(Duration::from_secs(7))));
+    assert_eq!(answer.text, "é".repeat(1024), "the first 2 KiB");
 }
 
 #[actix::test]

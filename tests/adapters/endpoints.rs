@@ -8,7 +8,7 @@ mod tls_sink;
 
 use std::sync::Arc;
 
-use mqtt_gateway::delivery::client::{EndpointClients, PostError};
+use mqtt_gateway::delivery::client::{EndpointClients, FailedAnswer, PostError};
 use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use mqtt_gateway::settings::HttpRoute;
 use test_support::http_sink::{Reply, Sink, TOO_LONG};

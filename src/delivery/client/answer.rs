@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  endpoint ──▶ HTTP/1.1 103 …   ──▶ HeadReader ──▶ (dropped)
-//!               HTTP/1.1 200 OK  ──▶            ──▶ HTTP/1.1 200, its framing, Location ──▶ awc
+//!               HTTP/1.1 200 OK  ──▶            ──▶ HTTP/1.1 200, what the delivery needs ──▶ awc
 //! ```
 //!
 //! A readable status line shows whether the endpoint accepted the message. awc takes an interim response (100 to 199)
@@ -42,6 +42,7 @@ pub(super) struct ResponseHead {
     framing: Framing,
     closes: bool,
     location: Option<Vec<u8>>,
+    retry_after: Option<Vec<u8>>,
     /// The header to which a folded line belongs.
     last: HeaderKind,
 }
@@ -60,6 +61,7 @@ enum Framing {
 enum HeaderKind {
     Framing,
     Location,
+    RetryAfter,
     Other,
 }
 
@@ -69,6 +71,11 @@ impl HeadReader {
         self.read_bytes == 0
     }
 
+    /// Takes the final head although it is incomplete. Its status counts, and nothing follows it.
+    pub(super) fn take_incomplete(&mut self) -> Option<ResponseHead> {
+        self.head.take().filter(|head| !head.is_interim()).map(ResponseHead::in_doubt)
+    }
+
     /// Consumes the bytes of heads from `bytes`. Returns the final head once it is complete.
     pub(super) fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<ResponseHead>, HeadError> {
         while !bytes.is_empty() {
@@ -76,8 +83,7 @@ impl HeadReader {
             if room == 0 {
                 // The status counts, even if the headers are too long.
                 *bytes = &[];
-                let head = self.head.take().filter(|head| !head.is_interim());
-                return head.map(|head| Some(head.in_doubt())).ok_or(HeadError::TooLong);
+                return self.take_incomplete().map(Some).ok_or(HeadError::TooLong);
             }
             let within = bytes.get(..room).unwrap_or(bytes);
             let end = within.iter().position(|byte| *byte == b'\n').map(|newline| newline + 1);
@@ -124,7 +130,8 @@ impl ResponseHead {
         let status = u16::try_from(number(digits)?).ok().filter(|status| *status >= 100)?;
         // HTTP/1.0 keeps a connection only on request.
         let closes = version != b"HTTP/1.1";
-        Some(Self { status, framing: Framing::Unspecified, closes, location: None, last: HeaderKind::Other })
+        let framing = Framing::Unspecified;
+        Some(Self { status, framing, closes, location: None, retry_after: None, last: HeaderKind::Other })
     }
 
     /// Whether another head follows on the same connection. None follows a 101.
@@ -159,15 +166,20 @@ impl ResponseHead {
                 self.location = Some(value.to_vec());
                 self.last = HeaderKind::Location;
             }
+            b"retry-after" if self.retry_after.is_none() => {
+                self.retry_after = Some(value.to_vec());
+                self.last = HeaderKind::RetryAfter;
+            }
             _ => {}
         }
     }
 
     fn read_folded(&mut self, line: &[u8]) {
-        match (self.last, self.location.as_mut()) {
-            (HeaderKind::Framing, _) => self.framing = Framing::InDoubt,
-            (HeaderKind::Location, Some(location)) => location.extend_from_slice(line),
-            _ => {}
+        match self.last {
+            HeaderKind::Framing => self.framing = Framing::InDoubt,
+            HeaderKind::Location => self.location.get_or_insert_default().extend_from_slice(line),
+            HeaderKind::RetryAfter => self.retry_after.get_or_insert_default().extend_from_slice(line),
+            HeaderKind::Other => {}
         }
     }
 
@@ -191,11 +203,11 @@ impl ResponseHead {
         if ends {
             plain.extend_from_slice(b"Connection: close\r\n");
         }
-        let location = self.location.as_ref().filter(|location| location.iter().all(u8::is_ascii_graphic));
-        if let Some(location) = location {
-            plain.extend_from_slice(b"Location: ");
-            plain.extend_from_slice(location);
-            plain.extend_from_slice(b"\r\n");
+        let is_safe = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+        for (name, value) in [("Location: ", &self.location), ("Retry-After: ", &self.retry_after)] {
+            if let Some(value) = value.as_ref().filter(|value| value.iter().all(is_safe)) {
+                plain.extend_from_slice(&[name.as_bytes(), value, b"\r\n"].concat());
+            }
         }
         plain.extend_from_slice(b"\r\n");
         plain

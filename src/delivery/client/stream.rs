@@ -53,9 +53,9 @@ impl AsyncRead for AnswerStream {
                     ready!(Pin::new(&mut this.wire).poll_read(cx, &mut piece))?;
                     let mut bytes = piece.filled();
                     if bytes.is_empty() {
-                        return Poll::Ready(ended(reader));
-                    }
-                    if let Some(head) = reader.read(&mut bytes).map_err(unreadable)? {
+                        let Some(head) = reader.take_incomplete() else { return Poll::Ready(ended(reader)) };
+                        this.reading = ReadState::Body(head.plain());
+                    } else if let Some(head) = reader.read(&mut bytes).map_err(unreadable)? {
                         let mut plain = head.plain();
                         plain.extend_from_slice(bytes);
                         this.reading = ReadState::Body(plain);

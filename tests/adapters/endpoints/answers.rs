@@ -1,6 +1,6 @@
 //! Answers whose status line says what became of the message, whatever else is odd about them.
 
-use super::{PostError, answering, assert_taken_once, clients, item};
+use super::{FailedAnswer, PostError, answering, assert_taken_once, clients, item};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -18,7 +18,7 @@ async fn interim_answers_do_not_count() {
     }
     let sink = answering("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
     let outcome = clients().post(item(&sink.url())).await;
-    assert!(matches!(outcome, Err(PostError::Status(500))), "{outcome:?}");
+    assert!(matches!(outcome, Err(PostError::Status(FailedAnswer { status: 500, .. }))), "{outcome:?}");
 }
 
 #[actix::test]
@@ -28,7 +28,7 @@ async fn interim_answers_without_end_are_a_failure() {
     assert!(matches!(outcome, Err(PostError::Exchange(_))), "{outcome:?}");
     let sink = answering("HTTP/1.1 101 Switching Protocols\r\n\r\n");
     let outcome = clients().post(item(&sink.url())).await;
-    assert!(matches!(outcome, Err(PostError::Status(101))), "{outcome:?}");
+    assert!(matches!(outcome, Err(PostError::Status(FailedAnswer { status: 101, .. }))), "{outcome:?}");
 }
 
 #[actix::test]
@@ -52,7 +52,10 @@ async fn the_status_counts_in_a_malformed_head() {
         assert_taken_once(&mut sink).await;
         let sink = answering(format!("HTTP/1.1 503 Away\r\n{headers}\r\nno"));
         let outcome = clients().post(item(&sink.url())).await;
-        assert!(matches!(outcome, Err(PostError::Status(503))), "{headers:.60}: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(PostError::Status(FailedAnswer { status: 503, .. }))),
+            "{headers:.60}: {outcome:?}"
+        );
     }
 }
 
@@ -65,6 +68,6 @@ async fn leftover_bytes_are_not_the_next_answer() {
     let clients = clients();
     for _ in 0..3 {
         let outcome = clients.post(item(&sink.url())).await;
-        assert!(matches!(outcome, Err(PostError::Status(503))), "{outcome:?}");
+        assert!(matches!(outcome, Err(PostError::Status(FailedAnswer { status: 503, .. }))), "{outcome:?}");
     }
 }

@@ -14,6 +14,7 @@ fn responses_parse_the_same_in_any_pieces() {
         "Content-Length: ",
         "Transfer-Encoding: chunked",
         "Location: ",
+        "Retry-After: ",
     ];
     fuzz("answer", &words, |bytes| {
         let mut rest = bytes;
@@ -33,7 +34,7 @@ fn responses_parse_the_same_in_any_pieces() {
         assert!(used >= MAX_HEAD_BYTES || !matches!(whole, Ok(Some(_))) || used == bytes.len() - rest.len());
         let Ok(Some(head)) = whole else { return behaviour(format!("{whole:?}")) };
         let text = String::from_utf8(head).unwrap();
-        let names = ["Content-Length", "Transfer-Encoding", "Connection", "Location"];
+        let names = ["Content-Length", "Transfer-Encoding", "Connection", "Location", "Retry-After"];
         let (status, headers) = text.strip_suffix("\r\n\r\n").unwrap().split_once("\r\n").unwrap();
         assert!(status.len() == 13 && !status.starts_with("HTTP/1.1 10") || status == "HTTP/1.1 101 ");
         assert!(headers.split("\r\n").all(|header| names.contains(&header.split(':').next().unwrap())));

@@ -76,6 +76,26 @@ fn unsafe_location_is_dropped() {
 }
 
 #[test]
+fn retry_after_is_kept() {
+    let head = |value: &str| plain(&format!("HTTP/1.1 503 No\r\nContent-Length: 0\r\n{value}\r\n\r\n"));
+    let date = "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT";
+    assert!(head(date).contains(&format!("\r\n{date}\r\n")));
+    assert!(head("retry-after:\r\n 7").contains("\r\nRetry-After: 7\r\n"));
+    assert!(!head("Retry-After: \u{1}").contains("Retry-After"));
+}
+
+#[test]
+fn status_of_an_incomplete_head_counts() {
+    let mut reader = HeadReader::default();
+    let mut bytes = b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 422 No\r\nContent-Length: 5\r\nX".as_slice();
+    assert!(matches!(reader.read(&mut bytes), Ok(None)));
+    assert_eq!(reader.take_incomplete().unwrap().status, 422);
+    let mut interim = b"HTTP/1.1 103 X\r\n".as_slice();
+    assert!(matches!(reader.read(&mut interim), Ok(None)));
+    assert!(reader.take_incomplete().is_none());
+}
+
+#[test]
 fn missing_status_line_is_not_http() {
     for head in [
         "SSH-2.0-OpenSSH\r\n\r\n",

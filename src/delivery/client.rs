@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use actix_web::error::ParseError;
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, SendRequestError};
+use awc::http::StatusCode;
 use awc::http::header::{self, HeaderValue};
 use awc::{ClientRequest, ClientResponse};
 use futures_util::StreamExt;
@@ -37,11 +38,19 @@ use self::targets::{PostTarget, Targets};
 use crate::delivery::tls::Tls;
 use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
+use crate::domain::posting::header_text::header_text;
 use crate::domain::posting::retry_after;
 use crate::settings::HttpRoute;
 
 const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// The idempotency key under the name of Standard Webhooks.
+const WEBHOOK_ID: &str = "webhook-id";
+/// Time of the attempt in seconds since 1970, by Standard Webhooks.
+const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+const FLOW: &str = "X-Gateway-Flow";
+const MESSAGE_ID: &str = "X-Gateway-Message-Id";
+const TOPIC: &str = "X-Gateway-Topic";
 
 /// Maximum number of response bytes to read so that the connection can be reused.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -217,7 +226,12 @@ impl EndpointClients {
             .insert_header((header::HOST, target.host_header.clone()))
             .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
             .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
-            .insert_header((IDEMPOTENCY_KEY, item.key.to_string()));
+            .insert_header((IDEMPOTENCY_KEY, item.key.to_string()))
+            .insert_header((WEBHOOK_ID, item.key.to_string()))
+            .insert_header((WEBHOOK_TIMESTAMP, unix_time().as_secs()))
+            .insert_header((FLOW, header_text(&item.flow_code)))
+            .insert_header((MESSAGE_ID, item.message_id))
+            .insert_header((TOPIC, header_text(&item.topic)));
         let request = match &target.user {
             Some((name, password)) => request.basic_auth(name, password.as_deref().unwrap_or_default()),
             None => request,
@@ -266,7 +280,10 @@ impl Beginning {
     /// Reads a body until its end, its first [`MAX_ANSWER_BYTES`], the deadline or an error.
     async fn read(mut response: ClientResponse, deadline: Instant) -> Self {
         let (mut beginning, mut length, mut is_whole) = (Vec::new(), 0, false);
-        while length <= MAX_ANSWER_BYTES {
+        // Behind a 101 another protocol begins, which has no end.
+        let max_bytes =
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS { 0 } else { MAX_ANSWER_BYTES };
+        while length < max_bytes {
             // Dropping an unfinished response closes its connection.
             let bytes = match timeout_at(deadline, response.next()).await {
                 Ok(Some(Ok(bytes))) => bytes,

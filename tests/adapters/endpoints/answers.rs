@@ -22,6 +22,28 @@ async fn interim_answers_do_not_count() {
 }
 
 #[actix::test]
+async fn request_says_who_it_is_from() {
+    let mut sink = answering(OK);
+    let mut posted = item(&sink.url());
+    let named = std::sync::Arc::make_mut(&mut posted);
+    (named.flow_code, named.topic, named.message_id) = ("TEMP é".into(), "home/1/temp".to_owned(), 42);
+    let before = chrono::Utc::now().timestamp();
+    clients().post(posted).await.unwrap();
+    let request = sink.next().await;
+    for (name, value) in [
+        ("idempotency-key", super::KEY),
+        ("webhook-id", super::KEY),
+        ("x-gateway-flow", "TEMP%20%C3%A9"),
+        ("x-gateway-message-id", "42"),
+        ("x-gateway-topic", "home/1/temp"),
+    ] {
+        assert_eq!(request.header(name), value, "{name}");
+    }
+    let sent: i64 = request.header("webhook-timestamp").parse().unwrap();
+    assert!((before..=chrono::Utc::now().timestamp()).contains(&sent), "{sent}");
+}
+
+#[actix::test]
 async fn interim_answers_without_end_are_a_failure() {
     let sink = answering("HTTP/1.1 100 Continue\r\n\r\n".repeat(4000));
     let outcome = clients().post(item(&sink.url())).await;

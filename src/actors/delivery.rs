@@ -159,14 +159,21 @@ impl DeliveryActor {
         log_failure(item, error);
         let (flow, text, now, random_unit) =
             (item.key.flow_id, error.to_string(), self.now(), rand::random());
-        if !error.blames_message() {
-            return self.queue.failed(flow, text, now, random_unit);
+        let outcome = if error.blames_message() {
+            self.queue.refused(flow, text, now, random_unit)
+        } else {
+            self.queue.failed(flow, text, now, random_unit)
+        }?;
+        match &outcome {
+            Outcome::Failed { .. } if error.blames_message() => log_refusals(item),
+            Outcome::GivenUp { detail, .. } => log_dead_letter(item, detail),
+            _ => {}
         }
-        let outcome = self.queue.refused(flow, text, now, random_unit);
-        if let Some(Outcome::Failed { .. }) = outcome {
-            log_refusals(item);
-        }
-        outcome
+        // The answer may repeat credentials, so only the row of the message has it.
+        Some(match error {
+            PostError::Status(answer) => outcome.with_answer(answer.retry_after, &answer.text),
+            _ => outcome,
+        })
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {
@@ -261,7 +268,6 @@ impl Handler<PostEnded> for DeliveryActor {
             Err(error) => self.failed(&item, &error),
         };
         if let Some(outcome) = outcome {
-            log_dead_letter(&item, &outcome);
             self.work.add(outcome);
         }
         self.pump(context);
@@ -325,13 +331,11 @@ fn log_refusals(item: &OutboxItem) {
     );
 }
 
-fn log_dead_letter(item: &OutboxItem, outcome: &Outcome) {
-    if let Outcome::GivenUp { detail, .. } = outcome {
-        let message_id = item.message_id;
-        let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
-        log::error!(
-            flow_id, flow, message_id;
-            "Message {message_id} of flow {flow} becomes a dead letter: {detail}"
-        );
-    }
+fn log_dead_letter(item: &OutboxItem, detail: &str) {
+    let message_id = item.message_id;
+    let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
+    log::error!(
+        flow_id, flow, message_id;
+        "Message {message_id} of flow {flow} becomes a dead letter: {detail}"
+    );
 }

@@ -124,25 +124,6 @@ impl PostError {
     pub fn blames_message(&self) -> bool {
         matches!(self, Self::Status(FailedAnswer { status: 400 | 413 | 415 | 422, .. }))
     }
-
-    /// The delay that the endpoint asks for.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status(answer) => answer.retry_after,
-            _ => None,
-        }
-    }
-
-    /// The error with the text of the answer, for the row of the message. The log does not show the text, because it
-    /// may repeat credentials.
-    #[must_use]
-    pub fn detail(&self) -> String {
-        match self {
-            Self::Status(answer) if !answer.text.is_empty() => format!("{self}: {}", answer.text),
-            _ => self.to_string(),
-        }
-    }
 }
 
 /// Posts to all endpoints. Lives on one thread.

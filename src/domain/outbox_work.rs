@@ -182,9 +182,59 @@ impl Outcome {
         }
     }
 
+    /// Adds what the endpoint answered to a failure: the delay that it asks for, and the beginning of its text.
+    #[must_use]
+    pub fn with_answer(mut self, retry_after: Option<Duration>, text: &str) -> Self {
+        if let Self::Failed { retry_in, .. } = &mut self {
+            *retry_in = (*retry_in).max(retry_after.unwrap_or_default());
+        }
+        if let Self::Failed { error, .. } | Self::GivenUp { detail: error, .. } = &mut self
+            && !text.is_empty()
+        {
+            error.push_str(": ");
+            error.push_str(text);
+        }
+        self
+    }
+
     /// Whether this outcome deletes the row.
     #[must_use]
     pub fn removes_row(&self) -> bool {
         !matches!(self, Self::Failed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> OutboxKey {
+        OutboxKey { inbox_id: "a".into(), inbox_offset: 1, flow_id: 1 }
+    }
+
+    #[test]
+    fn answer_lengthens_the_delay_and_explains_it() {
+        let failed = |retry_in, error: &str| Outcome::Failed {
+            key: key(),
+            attempts: 1,
+            retry_in: Duration::from_secs(retry_in),
+            error: error.to_owned(),
+        };
+        let answered = |retry_after, text| failed(5, "HTTP status 429").with_answer(retry_after, text);
+        assert_eq!(answered(Some(Duration::from_secs(9)), "slow"), failed(9, "HTTP status 429: slow"));
+        assert_eq!(answered(Some(Duration::from_secs(1)), ""), failed(5, "HTTP status 429"));
+        assert_eq!(answered(None, ""), failed(5, "HTTP status 429"));
+    }
+
+    #[test]
+    fn dead_letter_has_the_answer() {
+        let given_up = |detail: &str| Outcome::GivenUp {
+            key: key(),
+            reason: DeadLetterReason::EndpointRefused,
+            detail: detail.to_owned(),
+        };
+        assert_eq!(given_up("HTTP status 422").with_answer(None, "no"), given_up("HTTP status 422: no"));
+        let delivered = Outcome::Delivered { key: key() };
+        assert_eq!(delivered.clone().with_answer(Some(Duration::MAX), "x"), delivered);
     }
 }

@@ -38,8 +38,8 @@ use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{LoadedFlow, LoadedItem, Outcome, Remainder, WaitingFlow, cost};
 
-/// Longest stored reason of a failure, in characters.
-const MAX_ERROR_CHARS: usize = 1000;
+/// Longest stored reason of a failure, in characters: enough for the 2 KiB of an answer.
+const MAX_ERROR_CHARS: usize = 2500;
 
 /// The rows of one owner.
 #[derive(Debug, Clone)]

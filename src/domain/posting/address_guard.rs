@@ -4,8 +4,8 @@
 //! hand out credentials, so some addresses are always refused. The check concerns the address of a connection, after
 //! the name was resolved.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -147,7 +147,7 @@ const NOT_PUBLIC_V4: &[Ipv4Net] = &[
 /// The prefix by which NAT64 translates IPv4 addresses.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
-/// Global unicast addresses are in 2000::/3, except these.
+/// Global unicast addresses are in `2000::/3`, except these.
 const NOT_PUBLIC_V6: &[Ipv6Net] = &[
     v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
     v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     /// Sun, 06 Nov 1994 08:49:00 GMT.
-    const NOW: Duration = Duration::from_secs(784_111_740);
+    const NOW: Duration = Duration::new(784_111_740, 0);
 
     fn seconds(value: &str) -> Option<u64> {
         parse(value, NOW).map(|delay| delay.as_secs())

@@ -90,6 +90,7 @@ fn status_of_an_incomplete_head_counts() {
     let mut bytes = b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 422 No\r\nContent-Length: 5\r\nX".as_slice();
     assert!(matches!(reader.read(&mut bytes), Ok(None)));
     assert_eq!(reader.take_incomplete().unwrap().status, 422);
+    let mut reader = HeadReader::default();
     let mut interim = b"HTTP/1.1 103 X\r\n".as_slice();
     assert!(matches!(reader.read(&mut interim), Ok(None)));
     assert!(reader.take_incomplete().is_none());

@@ -79,7 +79,7 @@ pub enum StartError {
     },
     /// No other gateway could take the flows of the retiring replica.
     #[error(
-        "no other gateway on this database can take the flows: start one and run this again after {reload_s} s, or use \
+        "no other gateway is known on this database to take the flows: start one and run this again after {reload_s} s, or use \
          `--last` to give up the flows"
     )]
     NobodyElse {

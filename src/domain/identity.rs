@@ -460,8 +460,8 @@ impl fmt::Display for StartRefusal {
             ),
             Self::Fork { inbox_id, location } => write!(
                 f,
-                "INBOX_DIR and its copy {location} have both received messages as inbox {inbox_id}. Restore the copy, or start \
-                 once with --replay, which may store messages twice"
+                "INBOX_DIR and its copy {location} have both received messages as inbox {inbox_id}, and INBOX_DIR holds \
+                 messages that the other lacks. Start once with --replay to store them, some possibly twice; or restore the copy"
             ),
             Self::OtherDatabase { inbox_id, belongs_to, found } => write!(
                 f,

@@ -130,7 +130,7 @@ catalogue! {
     DB_SSL_KEY: Path, Unset, "PEM file with the key of `DB_SSL_CERT`, without a password; read for each connection";
 
     MQTT_CLIENT_ID: Text, Value("mqtt-gateway"), "MQTT client id, unique at the broker";
-    MQTT_KEEPALIVE: Integer(0, 65_535), Value("60"), "MQTT keepalive: seconds without packets before the gateway sends a PINGREQ; 0 for the longest interval";
+    MQTT_KEEPALIVE: Integer(0, 65_535), Value("60"), "MQTT keepalive: seconds without packets before the gateway sends a PINGREQ; 0 means 65,535";
     MQTT_SESSION_EXPIRY_SECONDS: Integer(1, 4_294_967_295), Value("4294967295"), "time for which the broker keeps messages while the gateway is disconnected; the default never expires; at brokers other than the first of the list at most a week";
     MQTT_QOS: Qos, Value("1"), "quality of service of the subscriptions; with 0 the broker may lose messages";
     MQTT_SKIP_REPEATED_RETAINED: Flag, Value("false"), "skip a retained message that equals the previous retained message of its topic";

@@ -24,6 +24,7 @@ pub mod payload;
 pub mod posting;
 pub mod processing;
 pub mod proxies;
+pub mod reconciliation;
 pub mod redelivery;
 pub mod replicas;
 pub mod restart_budget;

@@ -83,6 +83,12 @@ impl Role {
     }
 }
 
+impl Default for Role {
+    fn default() -> Self {
+        Self::ALONE
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

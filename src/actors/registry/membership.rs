@@ -22,7 +22,7 @@ pub(super) async fn update(
     now: Duration,
 ) -> Result<(), StoreError> {
     let result = exchange(membership, database, now).await;
-    let failed_before = membership.set_update_failed(result.is_err());
+    let failed_before = std::mem::replace(&mut membership.update_failed, result.is_err());
     if let Err(error) = &result {
         // Only the first failure in a row is a warning.
         let level = if failed_before { Level::Debug } else { Level::Warn };
@@ -34,7 +34,7 @@ pub(super) async fn update(
 async fn exchange(membership: &mut Membership, database: &Database, now: Duration) -> Result<(), StoreError> {
     if let Some(row) = membership.row() {
         announce(database, &row).await?;
-        membership.set_published(row);
+        membership.published = Some(row);
     }
     membership.apply_members(members(database).await?, now, dispute_delay());
     log_events(membership);
@@ -51,44 +51,40 @@ fn dispute_delay() -> Duration {
 
 /// Logs the changes since the last call.
 pub(super) fn log_events(membership: &mut Membership) {
-    for event in membership.take_events() {
-        log_event(event, membership);
-    }
-}
-
-fn log_event(event: MembershipEvent, membership: &Membership) {
     let others = membership.living_others().count();
-    match event {
-        MembershipEvent::OthersFound(others) => {
-            log::info!(others; "Other gateways found on this database; publishing the state of this one");
-        }
-        MembershipEvent::Agreed => {
-            log::info!("The gateways on this database agree again on the distribution of flows");
-        }
-        MembershipEvent::Disputed(disputes) => {
-            for dispute in disputes.iter().take(MAX_NAMED) {
-                log::warn!("This gateway is {}, and {dispute}", membership.role());
+    for event in membership.take_events() {
+        match event {
+            MembershipEvent::OthersFound(others) => {
+                log::info!(others; "Other gateways found on this database; publishing the state of this one");
             }
-        }
-        MembershipEvent::Waiting(flows) => {
-            log::info!(flows; "{flows} flows of this gateway stay for now with gateways that divide them differently: it subscribes them when those gateways run with its settings, or after a minute");
-        }
-        MembershipEvent::TakenOver(flows) => {
-            log::info!(flows; "{flows} flows were taken over from other gateways and are subscribed here");
-        }
-        MembershipEvent::HandoverStarted(flows) => {
-            let (named, flows) = (named(&flows), flows.len());
-            log::info!(flows, others; "Handing over {flows} flows ({named}): they stay subscribed here until others have subscribed them");
-        }
-        MembershipEvent::HandoverContinues(flows) => {
-            let (named, flows) = (named(&flows), flows.len());
-            log::warn!(flows, others; "Still handing over {flows} flows ({named}): no living gateway to which they fall has subscribed them");
-        }
-        MembershipEvent::HandedOver { flows, left } => {
-            log::info!(flows, left; "Handed over {flows} flows, {left} are left");
-        }
-        MembershipEvent::HandoverFinished(flows) => {
-            log::info!(flows; "Handover finished: other gateways have subscribed all flows that left this one");
+            MembershipEvent::Agreed => {
+                log::info!("The gateways on this database agree again on the distribution of flows");
+            }
+            MembershipEvent::Disputed(disputes) => {
+                for dispute in disputes.iter().take(MAX_NAMED) {
+                    log::warn!("This gateway is {}, and {dispute}", membership.role());
+                }
+            }
+            MembershipEvent::Waiting(flows) => {
+                log::info!(flows; "{flows} flows of this gateway stay for now with gateways that divide them differently: it subscribes them when those gateways run with its settings, or after a minute");
+            }
+            MembershipEvent::TakenOver(flows) => {
+                log::info!(flows; "{flows} flows were taken over from other gateways and are subscribed here");
+            }
+            MembershipEvent::HandoverStarted(flows) => {
+                let (named, flows) = (named(&flows), flows.len());
+                log::info!(flows, others; "Handing over {flows} flows ({named}): they stay subscribed here until others have subscribed them");
+            }
+            MembershipEvent::HandoverContinues(flows) => {
+                let (named, flows) = (named(&flows), flows.len());
+                log::warn!(flows, others; "Still handing over {flows} flows ({named}): no living gateway to which they fall has subscribed them");
+            }
+            MembershipEvent::HandedOver { flows, left } => {
+                log::info!(flows, left; "Handed over {flows} flows, {left} are left");
+            }
+            MembershipEvent::HandoverFinished(flows) => {
+                log::info!(flows; "Handover finished: other gateways have subscribed all flows that left this one");
+            }
         }
     }
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::membership::{log_events, update};
-use super::{PendingWork, RegistryParts};
+use super::RegistryParts;
+use super::membership::update;
 use crate::actors::directory::Directory;
 use crate::actors::messages::{FollowFlows, UseServers};
 use crate::domain::flow::Flow;
-use crate::domain::replicas::{Membership, Role};
+use crate::domain::reconciliation::Pass;
+use crate::domain::replicas::Role;
 use crate::observe::Telemetry;
 use crate::store::{
     Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answer_timeout, load_flows,
@@ -17,68 +18,56 @@ use crate::store::{
     with_timeout,
 };
 
-/// Updates the membership and loads the flows, as far as due. Returns the flows to put in force, or `None` if nothing
-/// can have changed.
+/// Updates the membership and loads the flows, as far as the pass needs it. Returns whether the flows in force can have
+/// changed.
 pub(super) async fn refresh(
-    membership: &mut Membership,
+    pass: &mut Pass,
     database: &Mutex<Option<Database>>,
     parts: &RegistryParts,
-    work: &PendingWork,
-    before: Option<&[Flow]>,
     now: Duration,
-) -> Result<Option<Vec<Flow>>, StoreError> {
-    if !(work.reload || work.membership || before.is_none()) {
-        return Ok(None);
+) -> Result<bool, StoreError> {
+    if !pass.needs_database() {
+        return Ok(false);
     }
     let mut database = database.lock().await;
     // The first call connects, on the calling arbiter.
     if database.is_none() {
         *database = Some(Database::connect(&parts.database, 1).await?);
     }
-    let Some(database) = database.as_mut() else { return Ok(None) };
+    let Some(database) = database.as_mut() else { return Ok(false) };
     if database.is_superseded() {
         *database = database.anew();
     }
-    let due = work.reload || before.is_none();
-    let refreshed =
-        with_timeout(answer_timeout(), update_and_load(membership, database, parts, due, now)).await;
+    let refreshed = with_timeout(answer_timeout(), update_and_load(pass, database, parts, now)).await;
     if let Err(error) = &refreshed {
         database.recover(error).await?;
     }
-    let has_read = refreshed?;
-    let may_have_changed = has_read || membership.is_moving_flows();
-    if !may_have_changed {
-        return Ok(None);
-    }
-    let flows = membership.flows_in_force(before, || parts.records.former_flows(), now);
-    log_events(membership);
-    Ok(flows)
+    Ok(refreshed? || pass.state.membership.is_moving_flows())
 }
 
 /// Returns whether the flows were loaded.
 async fn update_and_load(
-    membership: &mut Membership,
+    pass: &mut Pass,
     database: &mut Database,
     parts: &RegistryParts,
-    due: bool,
     now: Duration,
 ) -> Result<bool, StoreError> {
     // Loading flows has priority: a failed membership update is logged, and no flow is released because of it.
     // A server that became read-only still answers the other queries, so only this error triggers the recovery.
-    if let Err(error) = update(membership, database, now).await {
+    if let Err(error) = update(&mut pass.state.membership, database, now).await {
         database.recover(&error).await?;
     }
-    let due = due || membership.needs_reload();
-    if due {
-        // A retiring gateway serves the session at one broker and stays with that broker.
-        if *membership.role() != Role::Leaving {
-            reload_brokers(database, &parts.directory).await;
-        }
-        let (flows, Span { from_us, until_us }) = timed(database, read_all(database, parts)).await?;
-        membership.set_flows(flows, from_us, until_us);
-        parts.directory.delivery.tell(FollowFlows);
+    if !pass.needs_load() && !pass.state.membership.needs_reload() {
+        return Ok(false);
     }
-    Ok(due)
+    // A retiring gateway serves the session at one broker and stays with that broker.
+    if *pass.state.membership.role() != Role::Leaving {
+        reload_brokers(database, &parts.directory).await;
+    }
+    let (flows, Span { from_us, until_us }) = timed(database, read_all(database, parts)).await?;
+    pass.state.membership.set_flows(flows, from_us, until_us);
+    parts.directory.delivery.tell(FollowFlows);
+    Ok(true)
 }
 
 async fn read_all(database: &Database, parts: &RegistryParts) -> Result<Vec<Flow>, StoreError> {

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::domain::reconciliation::SubscriptionRecord;
 use crate::domain::replicas::FormerFlows;
 use crate::domain::routing_history::RoutingHistory;
 use crate::domain::subscription_ids::Subscriptions;
 use crate::domain::topic::TopicFilter;
-use crate::inbox::{InboxError, SubscriptionIdStore};
+use crate::inbox::SubscriptionIdStore;
 
 /// The records; the factory of the registry keeps them for a restart.
 #[derive(Debug, Clone)]
@@ -21,23 +22,25 @@ impl Records {
     fn subscription_ids(&self) -> MutexGuard<'_, SubscriptionIdStore> {
         self.subscription_ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Flows that this gateway may have had before it started.
-    pub(super) fn former_flows(&self) -> FormerFlows {
+impl SubscriptionRecord for Records {
+    fn former_flows(&self) -> FormerFlows {
         let routed = self.tables.lock().unwrap_or_else(PoisonError::into_inner).routed_last();
         FormerFlows { routed, held: self.subscription_ids().held() }
     }
 
-    /// Subscriptions that the session at this broker may hold.
-    pub(super) fn held_at(&self, broker: &str) -> Result<Subscriptions, InboxError> {
+    fn held_at(&self, broker: &str) -> Option<Subscriptions> {
         let mut subscription_ids = self.subscription_ids();
-        subscription_ids.switch_broker(broker)?;
+        let switched = subscription_ids.switch_broker(broker);
+        switched
+            .inspect_err(|error| log::error!("Cannot read the recorded subscriptions, retrying: {error}"))
+            .ok()?;
         let held = subscription_ids.held().into_iter();
-        Ok(held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows))).collect())
+        Some(held.filter_map(|(filter, flows)| Some((TopicFilter::parse(&filter).ok()?, flows))).collect())
     }
 
-    /// Whether a record of all earlier subscriptions exists.
-    pub(super) fn has_subscriptions(&self) -> bool {
+    fn exists(&self) -> bool {
         !self.subscription_ids().bindings().is_empty()
     }
 }

@@ -23,7 +23,7 @@ const HANDOVER_UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Identity of this gateway among the gateways.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Replica {
     /// The role.
     pub role: Role,
@@ -78,8 +78,12 @@ struct LoadedFlows {
 }
 
 /// The place of this gateway among the others.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Membership {
+    /// The row as last published.
+    pub published: Option<Member>,
+    /// Whether the last update failed.
+    pub update_failed: bool,
     replica: Replica,
     /// Whether this gateway publishes its row.
     participates: bool,
@@ -92,9 +96,6 @@ pub struct Membership {
     initial_flows: BTreeSet<FlowId>,
     /// Time at which all assigned flows were subscribed, in microseconds.
     subscribed_at_us: Option<i64>,
-    /// The row as last published.
-    published: Option<Member>,
-    update_failed: bool,
     reminded: Duration,
     disputed: Vec<Dispute>,
     disputed_since: Duration,
@@ -106,35 +107,13 @@ impl Membership {
     /// Creates the membership of a gateway that has loaded no flows.
     #[must_use]
     pub fn new(replica: Replica) -> Self {
-        Self {
-            participates: replica.role != Role::ALONE,
-            replica,
-            others: Vec::new(),
-            reading: None,
-            handover: Handover::default(),
-            waiting: 0,
-            initial_flows: BTreeSet::new(),
-            subscribed_at_us: None,
-            published: None,
-            update_failed: false,
-            reminded: Duration::ZERO,
-            disputed: Vec::new(),
-            disputed_since: Duration::ZERO,
-            dispute_reported: false,
-            events: Vec::new(),
-        }
+        Self { participates: replica.role != Role::ALONE, replica, ..Self::default() }
     }
 
     /// The role of this gateway.
     #[must_use]
     pub fn role(&self) -> &Role {
         &self.replica.role
-    }
-
-    /// Whether this gateway publishes its state.
-    #[must_use]
-    pub fn participates(&self) -> bool {
-        self.participates
     }
 
     /// Interval until the next update.
@@ -161,16 +140,6 @@ impl Membership {
             handing_over_since_us: self.handover.since_us(),
             silent_for_us: 0,
         })
-    }
-
-    /// Records the row that was published.
-    pub fn set_published(&mut self, row: Member) {
-        self.published = Some(row);
-    }
-
-    /// Records whether the last update failed. Returns the same of the update before.
-    pub fn set_update_failed(&mut self, failed: bool) -> bool {
-        std::mem::replace(&mut self.update_failed, failed)
     }
 
     /// Whether the state should be published before the next interval. A failed write waits for the next update.

@@ -1,5 +1,6 @@
 //! A broker and a router that perform the steps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -140,10 +140,10 @@ fn has_moved(registration: &Registration) -> bool {
 
 /// Warns of an unused consent option. Left in a manifest, it would also consent to the next accident.
 fn warn_of_unused(consent: Consent, registry: &RegisteredStarts, registration: &Registration) {
-    let has_not_moved = consent.database.is_some() && !has_moved(registration);
-    if has_not_moved || (consent.new_inbox && registry.others.is_empty()) {
+    let is_unused = consent.database.is_some() && !registration.used_database_consent();
+    if is_unused || (consent.new_inbox && registry.others.is_empty()) {
         log::warn!(
-            "--adopt-database, --replay and --new-inbox are for one start. Nothing was to be decided: remove them"
+            "--adopt-database, --replay and --new-inbox are for one start, and this start did not need them: remove them"
         );
     }
 }

@@ -316,7 +316,9 @@ fn check_tables(facts: &Facts, findings: &mut Findings<'_>) {
     for (flow, waiting) in &facts.strange_posts {
         findings.look(
             FindingKind::NoSuchFlow,
-            format!("{waiting} messages in outbox belong to the deleted flow {flow}; they are still posted"),
+            format!(
+                "{waiting} messages in outbox belong to the deleted flow {flow}; they become dead letters"
+            ),
         );
     }
     for OwnerFacts { owner, waiting, lease_seconds } in facts.owners.iter().filter(|owner| owner.waiting > 0)

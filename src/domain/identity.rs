@@ -160,6 +160,16 @@ pub struct Registration {
     pub notices: Vec<Notice>,
 }
 
+impl Registration {
+    /// Whether the start was possible only with the consent to a changed database or a fork.
+    #[must_use]
+    pub fn used_database_consent(&self) -> bool {
+        let needs_consent =
+            |notice: &Notice| matches!(notice, Notice::OtherDatabase { .. } | Notice::ForkReplayed);
+        self.notices.iter().any(needs_consent)
+    }
+}
+
 /// An unusual condition of a permitted start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {

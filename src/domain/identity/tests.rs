@@ -121,6 +121,8 @@ fn forked_directory_is_refused_or_replayed() {
     };
     assert_eq!(replayed.lanes, BTreeMap::from([(0, 310), (1, 330)]));
     assert_eq!(replayed.lagging, Some(vec![(0, LaggingFlow { flow: 9, next_offset: 250 })]));
+    assert!(replayed.used_database_consent());
+    assert!(!Registration::default().used_database_consent());
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::domain::flow_options::FlowOptions;
 use crate::domain::identity::{Consent, DatabaseChange};
 use crate::observe::logging;
 use crate::settings::{self, Loaded, LogFormat, Settings, SettingsError};
@@ -83,6 +84,8 @@ enum Command {
         #[arg(long)]
         widen_ids: bool,
     },
+    /// Print the JSON Schema of the options of flows, for editors.
+    Schema,
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
     #[command(after_help = audit::HELP)]
     Audit(audit::AuditOptions),
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run(options.consent()),
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
+        Command::Schema => print_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))
         }
@@ -168,6 +172,11 @@ fn audit_tables(options: &audit::AuditOptions) -> i32 {
     print_findings(|loaded, out| {
         audit::run(&loaded.settings, options, out).map_err(|error| format!("Audit failed: {error}"))
     })
+}
+
+fn print_schema() -> i32 {
+    let written = writeln!(io::stdout().lock(), "{:#}", FlowOptions::schema().as_value());
+    if written.is_ok() { 0 } else { FAILURE }
 }
 
 fn warn(loaded: &Loaded) {

@@ -27,6 +27,7 @@ pub mod app;
 #[cfg(feature = "tools")]
 pub mod bench;
 pub mod cli;
+mod credentials;
 pub mod delivery;
 #[cfg(feature = "tools")]
 pub mod demo;

@@ -19,7 +19,6 @@
 mod broker_probe;
 mod certificate;
 mod clients;
-mod credential;
 mod delivery_flags;
 mod driver;
 mod failure;
@@ -40,7 +39,7 @@ mod tls_files;
 mod tls_probe;
 mod watchdog;
 
-pub use credential::CredentialError;
+pub use crate::credentials::CredentialError;
 pub use incoming::Incoming;
 pub use inspect::{CertificateSummary, certificates};
 pub use link::MqttLink;

@@ -74,7 +74,7 @@ pub struct Settings {
     pub log_repeats: LogRepeats,
     /// Timeout of one POST, from connecting to the last byte of the response.
     pub http_timeout: Duration,
-    /// Proxies, trusted certificates and networks of the endpoints.
+    /// Proxies, trusted certificates, networks and secrets of the endpoints.
     pub http_route: HttpRoute,
     /// MQTT client.
     pub mqtt: MqttSettings,
@@ -157,6 +157,8 @@ pub struct HttpRoute {
     pub ca_bundle: Option<PathBuf>,
     /// Networks in which endpoints may be.
     pub networks: EndpointNetworks,
+    /// Files and variables to which options of flows may refer.
+    pub credentials: CredentialSettings,
 }
 
 /// Limits of the outbox.

@@ -50,7 +50,7 @@ pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
 pub use error::{ErrorClass, StoreError};
 pub use exhaustion::{NumbersUsed, numbers_used};
-pub use flows::load_flows;
+pub use flows::{load_flows, unusable_options};
 pub use limits::{StoreLimits, load_limits};
 pub use members::{Span, announce, members, remove_member, timed};
 pub use message_keys::forget_keys;

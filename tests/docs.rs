@@ -16,6 +16,7 @@ use std::process::Command;
 use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway::domain::dead_letter::DeadLetterReason;
+use mqtt_gateway::domain::flow_options::FlowOptions;
 use mqtt_gateway::observe::health::UnreadyReason;
 use mqtt_gateway::store::{Database, Dialect, load_mqtt_servers, migrate};
 use mqtt_gateway_entity::{
@@ -65,6 +66,17 @@ fn tables_page_lists_every_reason() {
     let documented = sections(TABLES).into_iter().find(|(heading, _)| heading == "### Reasons").unwrap().1;
     let reasons = DeadLetterReason::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(documented, reasons);
+}
+
+#[test]
+fn posting_page_lists_every_option() {
+    let schema = FlowOptions::schema();
+    let options = schema.pointer("/$defs/DeliveryOptions/properties").unwrap().as_object().unwrap();
+    let page = read("docs/POSTING.md");
+    let section = page.split("## Options of a flow").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: BTreeSet<&str> = rows.collect();
+    assert_eq!(documented, options.keys().map(String::as_str).collect());
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct Model {
     /// Location of the message key: a JSON pointer or `property:NAME`; NULL for none.
     #[sea_orm(column_type = "String(StringLen::N(255))", nullable)]
     pub message_key: Option<String>,
+    /// Options that have no column of their own; NULL for the defaults.
+    pub options: Option<Json>,
 }
 
 /// The tables have no foreign keys.

@@ -1,7 +1,7 @@
 //! The schema of an empty database.
 //!
 //! `data`, `flows` and `mqtt_servers` equal the tables that `SQLAlchemy` creates for the former Python service, with
-//! two exceptions. Identifiers are `BIGINT`, because `INT` lasts 40 hours at full speed. `flows.message_key` and the
+//! two exceptions. Identifiers are `BIGINT`, because `INT` lasts 40 hours at full speed. `flows.message_key`, `flows.options` and the
 //! last five columns of `mqtt_servers` are additional.
 
 use mqtt_gateway_entity::{
@@ -63,7 +63,8 @@ fn flows_table(types: Types) -> TableDefinition {
             .col(text_of(Column::EndpointUrl, 500).null())
             .col(ColumnDef::new(Column::LastMsgId).big_integer().null())
             .col(ColumnDef::new(Column::Enabled).boolean().null())
-            .col(text_of(Column::MessageKey, 255).null());
+            .col(text_of(Column::MessageKey, 255).null())
+            .col(ColumnDef::new(Column::Options).custom("JSON").null());
     })
 }
 

@@ -295,7 +295,7 @@ impl Handler<Envelope<DrainDelivery>> for DeliveryActor {
 fn log_failure(item: &OutboxItem, error: &PostError) {
     let (message_id, attempts) = (item.message_id, item.attempts.saturating_add(1));
     let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
-    let endpoint = redacted(&item.url);
+    let endpoint = redacted(&item.destination.url);
     let endpoint = endpoint.as_str();
     log::error!(
         flow_id, flow, endpoint, message_id, attempts;
@@ -307,7 +307,7 @@ fn log_delivery(item: &OutboxItem) {
     let (message_id, attempts) = (item.message_id, item.attempts);
     let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
     if attempts > 0 {
-        let endpoint = redacted(&item.url);
+        let endpoint = redacted(&item.destination.url);
         let endpoint = endpoint.as_str();
         log::info!(
             flow_id, flow, endpoint, message_id, attempts;
@@ -315,7 +315,7 @@ fn log_delivery(item: &OutboxItem) {
         );
     } else if log::log_enabled!(log::Level::Debug) {
         // Runs for each post, so the URL is redacted only if the line is logged.
-        let endpoint = redacted(&item.url);
+        let endpoint = redacted(&item.destination.url);
         let endpoint = endpoint.as_str();
         log::debug!(flow_id, flow, endpoint, message_id; "Posted flow {flow} to endpoint {endpoint}");
     }

@@ -17,7 +17,7 @@ pub(super) async fn run(
     report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
     let lacking = store::plan(database).await.map(|plan| plan.added).unwrap_or_default();
-    if lacking.iter().any(|lacking| lacking.starts_with("table ")) {
+    if lacking.iter().any(|lacking| lacking.starts_with("table ") || lacking.contains("column flows.")) {
         return Ok(());
     }
     let flows = match store::load_flows(database).await {
@@ -29,6 +29,11 @@ pub(super) async fn run(
     };
     // The inbox check reports an unreadable inbox on a separate line.
     let avoided = avoided_filters(&settings.inbox.dir).unwrap_or_default();
+    for (code, error) in store::unusable_options(database).await.unwrap_or_default() {
+        let reason = format!("{code} cannot process messages: {error}");
+        let remedy = "correct the column options of this row, see mqtt-gateway schema";
+        report.add("flow", &Err(CheckFailure::new(&reason, remedy)))?;
+    }
     let mut usable = 0;
     for flow in &flows {
         let filter = settings.role.subscribes(&flow.topic);

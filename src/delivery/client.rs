@@ -12,6 +12,7 @@
 mod answer;
 mod dial;
 mod origins;
+mod prepared;
 mod redirect;
 mod route;
 mod stream;
@@ -33,13 +34,19 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use self::origins::Origins;
+use self::prepared::{OptionsCache, PreparedOptions};
 use self::redirect::MAX_REDIRECTS;
 use self::targets::{PostTarget, Targets};
+use crate::credentials::CredentialError;
 use crate::delivery::tls::Tls;
 use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
+use crate::domain::posting::answers::AnswerMeaning;
+use crate::domain::posting::cloud_events::event_headers;
 use crate::domain::posting::header_text::header_text;
+use crate::domain::posting::options::PostFormat;
 use crate::domain::posting::retry_after;
+use crate::domain::posting::signature::signature_header;
 use crate::settings::HttpRoute;
 
 const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
@@ -48,6 +55,8 @@ const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 const WEBHOOK_ID: &str = "webhook-id";
 /// Time of the attempt in seconds since 1970, by Standard Webhooks.
 const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+/// The signatures of Standard Webhooks.
+const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 const FLOW: &str = "X-Gateway-Flow";
 const MESSAGE_ID: &str = "X-Gateway-Message-Id";
 const TOPIC: &str = "X-Gateway-Topic";
@@ -82,6 +91,17 @@ pub enum PostError {
     /// Connect, request and the head of the response took too long.
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
+    /// A secret of the options cannot be read.
+    #[error("options.delivery: {0}")]
+    Credential(#[from] CredentialError),
+    /// A secret of the options is not usable. The text never contains it.
+    #[error("options.delivery.{path}: {problem}")]
+    Options {
+        /// The option.
+        path: String,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
     /// The endpoint answered with a status other than success.
     #[error("HTTP status {}", .0.status)]
     Status(FailedAnswer),
@@ -111,6 +131,8 @@ pub enum PostError {
 pub struct FailedAnswer {
     /// The HTTP status.
     pub status: u16,
+    /// Whether the status says that the content of the message is wrong.
+    pub blames_message: bool,
     /// The delay that the endpoint asks for, by `Retry-After`.
     pub retry_after: Option<Duration>,
     /// The first 2 KiB of the body.
@@ -122,7 +144,7 @@ impl PostError {
     /// statuses may concern the endpoint or the credentials and so affect the next message as well.
     #[must_use]
     pub fn blames_message(&self) -> bool {
-        matches!(self, Self::Status(FailedAnswer { status: 400 | 413 | 415 | 422, .. }))
+        matches!(self, Self::Status(FailedAnswer { blames_message: true, .. }))
     }
 }
 
@@ -132,6 +154,7 @@ pub struct EndpointClients {
     timeout: Duration,
     targets: Targets,
     origins: Origins,
+    options: OptionsCache,
 }
 
 impl fmt::Debug for EndpointClients {
@@ -146,7 +169,8 @@ impl EndpointClients {
     pub fn new(timeout: Duration, route: &HttpRoute) -> Self {
         let tls = Tls::new(route.ca_bundle.clone());
         let targets = Targets::new(route.proxies.clone());
-        Self { timeout, targets, origins: Origins::new(timeout, tls, route.networks.clone()) }
+        let origins = Origins::new(timeout, tls, route.networks.clone());
+        Self { timeout, targets, origins, options: OptionsCache::new(route.credentials.clone()) }
     }
 
     /// Posts the payload unchanged, as JSON.
@@ -154,14 +178,21 @@ impl EndpointClients {
     /// # Errors
     /// Any outcome other than a success status. The status counts, however the rest of the answer ends.
     pub async fn post(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
-        let deadline = Instant::now() + self.timeout;
-        let mut target = self.targets.get_or_parse(&item.url)?;
+        let options = self.options.get(item.destination.options.as_ref())?;
+        let timeout = options.timeout.unwrap_or(self.timeout);
+        let deadline = Instant::now() + timeout;
+        let request = PostRequest::new(&item, &options, unix_time());
+        let mut target = self.targets.get_or_parse(&item.destination.url)?;
+        let mut keeps_secrets = true;
         for _ in 0..=MAX_REDIRECTS {
-            let sent = timeout_at(deadline, self.send(&target, &item)).await;
-            let response = sent.map_err(|_| PostError::Timeout(self.timeout))??;
+            let sent = timeout_at(deadline, self.send(&target, &request, keeps_secrets)).await;
+            let response = sent.map_err(|_| PostError::Timeout(timeout))??;
             let (status, headers) = (response.status(), response.headers());
             let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-            let next = redirect::next(&target.url, status, header(header::LOCATION))?;
+            let next = match options.answers.listed(status.as_u16()) {
+                Some(_) => None,
+                None => redirect::next(&target.url, status, header(header::LOCATION))?,
+            };
             let retry_after =
                 header(header::RETRY_AFTER).and_then(|value| retry_after::parse(value, unix_time()));
             let keeps_open = !headers.contains_key(header::CONNECTION);
@@ -169,16 +200,18 @@ impl EndpointClients {
             if keeps_open && is_whole {
                 self.origins.keep(&target);
             }
-            match next {
-                None if status.is_success() => return Ok(()),
-                None => {
-                    return Err(PostError::Status(FailedAnswer {
-                        status: status.as_u16(),
-                        retry_after,
-                        text,
-                    }));
+            let status = status.as_u16();
+            match (next, options.answers.meaning_of(status)) {
+                (Some(next), _) => {
+                    keeps_secrets &= redirect::keeps_credentials(&target.url, &next);
+                    target = self.targets.redirected(&target, next)?;
                 }
-                Some(next) => target = self.targets.redirected(&target, next)?,
+                (None, AnswerMeaning::Delivered) => return Ok(()),
+                (None, meaning) => {
+                    let blames_message = meaning == AnswerMeaning::MessageFault;
+                    let answer = FailedAnswer { status, blames_message, retry_after, text };
+                    return Err(PostError::Status(answer));
+                }
             }
         }
         Err(PostError::TooManyRedirects { to: redirect::shown(&target.url) })
@@ -189,38 +222,85 @@ impl EndpointClients {
         self.origins.drop_idle();
     }
 
-    async fn send(&self, target: &PostTarget, item: &Arc<OutboxItem>) -> Result<ClientResponse, PostError> {
-        let body = || Bytes::from_owner(PostBody(Arc::clone(item)));
+    async fn send(
+        &self,
+        target: &PostTarget,
+        request: &PostRequest<'_>,
+        keeps_secrets: bool,
+    ) -> Result<ClientResponse, PostError> {
+        let body = || Bytes::from_owner(PostBody(Arc::clone(request.item)));
         let may_reuse = self.origins.may_reuse(target);
-        let mut sent = self.request(target, item)?.send_body(body()).await;
+        let mut sent = self.request(target, request, keeps_secrets)?.send_body(body()).await;
         if may_reuse && sent.as_ref().is_err_and(was_closed) {
             self.origins.forget(target);
-            sent = self.request(target, item)?.send_body(body()).await;
+            sent = self.request(target, request, keeps_secrets)?.send_body(body()).await;
         }
         Ok(sent?)
     }
 
-    fn request(&self, target: &PostTarget, item: &OutboxItem) -> Result<ClientRequest, PostError> {
+    fn request(
+        &self,
+        target: &PostTarget,
+        request: &PostRequest<'_>,
+        keeps_secrets: bool,
+    ) -> Result<ClientRequest, PostError> {
+        let options = request.options;
         let client = self.origins.client(target)?;
-        let request = client
-            .post(target.uri.clone())
+        let mut sent = client
+            .request(options.method.clone(), target.uri.clone())
             .insert_header((header::HOST, target.host_header.clone()))
             .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
-            .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
-            .insert_header((IDEMPOTENCY_KEY, item.key.to_string()))
-            .insert_header((WEBHOOK_ID, item.key.to_string()))
-            .insert_header((WEBHOOK_TIMESTAMP, unix_time().as_secs()))
-            .insert_header((FLOW, header_text(&item.flow_code)))
-            .insert_header((MESSAGE_ID, item.message_id))
-            .insert_header((TOPIC, header_text(&item.topic)));
-        let request = match &target.user {
-            Some((name, password)) => request.basic_auth(name, password.as_deref().unwrap_or_default()),
-            None => request,
-        };
-        Ok(match target.proxy_authorization().filter(|_| !target.is_https) {
-            Some(words) => request.insert_header((header::PROXY_AUTHORIZATION, words)),
-            None => request,
-        })
+            .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        for (name, value) in &request.headers {
+            sent = sent.insert_header((*name, value.as_str()));
+        }
+        match (&options.authorization, &target.user) {
+            (Some(words), _) if keeps_secrets => {
+                sent = sent.insert_header((header::AUTHORIZATION, words.clone()));
+            }
+            (None, Some((name, password))) => {
+                sent = sent.basic_auth(name, password.as_deref().unwrap_or_default());
+            }
+            _ => {}
+        }
+        for (name, value) in options.headers.iter().filter(|_| keeps_secrets) {
+            sent = sent.insert_header((name.clone(), value.clone()));
+        }
+        if let Some(words) = target.proxy_authorization().filter(|_| !target.is_https) {
+            sent = sent.insert_header((header::PROXY_AUTHORIZATION, words));
+        }
+        Ok(sent)
+    }
+}
+
+/// A message with the headers that say what it is. They are the same after a redirect.
+struct PostRequest<'p> {
+    item: &'p Arc<OutboxItem>,
+    options: &'p PreparedOptions,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl<'p> PostRequest<'p> {
+    fn new(item: &'p Arc<OutboxItem>, options: &'p PreparedOptions, now: Duration) -> Self {
+        let key = item.key.to_string();
+        let mut headers = Vec::with_capacity(16);
+        if !options.signing_keys.is_empty() {
+            let signature =
+                signature_header(&options.signing_keys, &key, now.as_secs(), item.payload.as_bytes());
+            headers.push((WEBHOOK_SIGNATURE, signature));
+        }
+        if options.format == PostFormat::CloudEvents {
+            headers.extend(event_headers(item));
+        }
+        headers.extend([
+            (WEBHOOK_TIMESTAMP, now.as_secs().to_string()),
+            (FLOW, header_text(&item.flow_code)),
+            (MESSAGE_ID, item.message_id.to_string()),
+            (TOPIC, header_text(&item.topic)),
+            (WEBHOOK_ID, key.clone()),
+            (IDEMPOTENCY_KEY, key),
+        ]);
+        Self { item, options, headers }
     }
 }
 

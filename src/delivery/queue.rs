@@ -416,6 +416,11 @@ impl DeliveryQueue {
         if std::mem::take(&mut queue.load) == Load::Void {
             return self.advance(flow, now);
         }
+        queue.destination = queue.destination.take().or(loaded.destination);
+        if queue.is_on_hold() {
+            queue.spill();
+            return self.advance(flow, now);
+        }
         queue.table = queue.table.max(match loaded.remainder {
             Remainder::Nothing => TableRows::Nothing,
             Remainder::Above => TableRows::Above,

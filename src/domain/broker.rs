@@ -1,9 +1,8 @@
 //! The brokers of `mqtt_servers`, and a connection to one of them.
 
-use std::fmt;
 use std::sync::Arc;
 
-use secrecy::{ExposeSecret, SecretString};
+use super::credential::Credential;
 
 /// A broker to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,38 +50,6 @@ pub struct TlsFiles {
     pub client_cert_file: Option<String>,
     /// Private key of the client certificate; `None`: the key is in the file of the certificate.
     pub client_key_file: Option<String>,
-}
-
-/// User name or password, or a reference to it (`file:/…`, `env:…`), as in the table.
-#[derive(Clone)]
-pub struct Credential(SecretString);
-
-impl Credential {
-    /// Creates a credential from the text in the table.
-    #[must_use]
-    pub fn new(text: impl Into<SecretString>) -> Credential {
-        Credential(text.into())
-    }
-
-    /// Returns the text in the table.
-    pub(crate) fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-/// Compares the text of the table, not the values.
-impl PartialEq for Credential {
-    fn eq(&self, other: &Credential) -> bool {
-        self.expose() == other.expose()
-    }
-}
-
-impl Eq for Credential {}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential([hidden])")
-    }
 }
 
 /// An established connection to a broker.

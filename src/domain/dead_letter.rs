@@ -30,6 +30,8 @@ named_enum! {
         ValidationFailed = "validation_failed",
         /// `flows.message_key` cannot be parsed.
         UnusableMessageKey = "unusable_message_key",
+        /// `flows.options` cannot be used.
+        UnusableOptions = "unusable_options",
         /// `flows.payload_schema` cannot be compiled.
         InvalidSchema = "invalid_schema",
         /// `flows.action` is not a known action.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::message::{FlowId, Offset, Record};
+use super::posting::destination::PostDestination;
 
 /// The idempotency key of a delivery. It is the same for each attempt and is never reused, even if the counter of the
 /// flow is reset by hand.
@@ -33,8 +34,8 @@ pub struct OutboxItem {
     pub message_id: i64,
     /// Code of the flow when the sequence number was assigned.
     pub flow_code: Arc<str>,
-    /// URL of the endpoint.
-    pub url: Arc<str>,
+    /// Its endpoint, with the options of its flow.
+    pub destination: PostDestination,
     /// Topic of the message.
     pub topic: String,
     /// The request body, byte for byte as received.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::dead_letter::DeadLetterReason;
 use super::flow::EndpointError;
+use super::flow_options::UnusableOptions;
 use super::message::{FlowId, Offset};
 use super::outbox::{OutboxItem, OutboxKey};
+use super::posting::destination::PostDestination;
 
 /// Returns the memory of a queued message in bytes: its payload and an estimated overhead.
 #[must_use]
@@ -24,6 +25,8 @@ pub struct LoadedFlow {
     pub items: Vec<LoadedItem>,
     /// The rows that were not loaded.
     pub remainder: Remainder,
+    /// The destination in the flow's row, for a flow whose destination is unknown.
+    pub destination: Option<Destination>,
 }
 
 /// The rows of a flow that follow the loaded rows.
@@ -117,7 +120,7 @@ pub struct FlowDestination {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// An HTTP endpoint.
-    Url(Arc<str>),
+    Url(PostDestination),
     /// None at present; the messages stay in the outbox.
     OnHold(HoldReason),
     /// The table `dead_letters`, because the flow was deleted.
@@ -131,6 +134,8 @@ pub enum HoldReason {
     Disabled,
     /// The URL is missing or unusable.
     Url(EndpointError),
+    /// The options are unusable.
+    Options(UnusableOptions),
 }
 
 /// Formats the cause and the remedy as the end of a sentence about the flow.
@@ -139,6 +144,7 @@ impl fmt::Display for HoldReason {
         match self {
             Self::Disabled => f.write_str("it is disabled; enable it, or delete it"),
             Self::Url(error) => write!(f, "{error}; correct endpoint_url, or delete the flow"),
+            Self::Options(error) => write!(f, "{error}; correct the options, or delete the flow"),
         }
     }
 }

@@ -1,5 +1,21 @@
-//! The rules of posts.
+//! The rules of posts: where they may go, what a request has, and what an answer means.
+//!
+//! ```text
+//!  options.rs        what flows.options says about posts
+//!  destination.rs    where a message is posted, and how
+//!  address_guard.rs  addresses that no post is sent to
+//!  answers.rs        what a status means
+//!  retry_after.rs    the delay that an endpoint asks for
+//!  signature.rs      Standard Webhooks
+//!  cloud_events.rs   CloudEvents 1.0
+//!  header_text.rs    texts as values of headers
+//! ```
 
 pub mod address_guard;
+pub mod answers;
+pub mod cloud_events;
+pub mod destination;
 pub mod header_text;
+pub mod options;
 pub mod retry_after;
+pub mod signature;

@@ -22,7 +22,8 @@ use super::incoming::{Incoming, convert_message};
 use super::input::{ConnectionLoss, Input};
 use super::options::{BrokerOptions, MqttError};
 use super::relay::{Credentials, Relay, RelayRoute, Token};
-use crate::domain::broker::{Broker, Credential, MqttVersion};
+use crate::domain::broker::{Broker, MqttVersion};
+use crate::domain::credential::Credential;
 use crate::domain::redelivery::RECEIVE_MAXIMUM;
 use crate::settings::CredentialSettings;
 

@@ -173,8 +173,8 @@ pub enum MqttError {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::domain::broker::Credential;
     use crate::domain::broker::MqttVersion;
+    use crate::domain::credential::Credential;
 
     const SERVER: &str = "broker:1883";
 

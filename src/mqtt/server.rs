@@ -156,7 +156,7 @@ impl VersionChoice {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::domain::broker::Credential;
+    use crate::domain::credential::Credential;
 
     fn server(id: i64) -> Broker {
         Broker { id, host: format!("h{id}"), port: 1883, credentials: None, tls: None, version: None }

@@ -55,7 +55,8 @@ fn settings(
     let role_and_group = replicas::role(reader, purpose, client_id);
     let flows_reload_interval = reader.seconds(&names::FLOWS_RELOAD_INTERVAL_SECONDS);
     let http_timeout = reader.fractional_seconds(&names::HTTP_TIMEOUT_SECONDS);
-    let http_route = http_route(reader);
+    let credentials = mqtt.as_ref().map(|mqtt| mqtt.credentials.clone()).unwrap_or_default();
+    let http_route = http_route(reader, credentials);
     let outbox = outbox(reader);
     let dead_letters_warn_rows = reader.integer(&names::DEAD_LETTERS_WARN_ROWS);
     let limits = limits(reader);
@@ -145,7 +146,10 @@ fn credentials(reader: &mut SettingsReader<'_>) -> Result<CredentialSettings, In
     Ok(CredentialSettings { dir: dir?, env_prefix: env_prefix?, files_of_settings })
 }
 
-fn http_route(reader: &mut SettingsReader<'_>) -> Result<HttpRoute, InvalidSetting> {
+fn http_route(
+    reader: &mut SettingsReader<'_>,
+    credentials: CredentialSettings,
+) -> Result<HttpRoute, InvalidSetting> {
     let http = reader.proxy(&names::HTTP_PROXY);
     let https = reader.proxy(&names::HTTPS_PROXY);
     let all = reader.proxy(&names::ALL_PROXY);
@@ -158,6 +162,7 @@ fn http_route(reader: &mut SettingsReader<'_>) -> Result<HttpRoute, InvalidSetti
         proxies: Proxies { http: http?, https: https?, all: all?, bypass },
         ca_bundle: ca_bundle?.or(curls_ca_bundle?).map(PathBuf::from),
         networks: networks?.unwrap_or_default(),
+        credentials,
     })
 }
 

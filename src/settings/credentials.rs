@@ -1,13 +1,13 @@
-//! Allowed sources of broker credentials.
+//! Allowed sources of credentials of brokers and endpoints.
 
 use std::path::PathBuf;
 
 use super::catalogue;
 
-/// Files and environment variables that a row of `mqtt_servers` may refer to.
+/// Files and environment variables that rows of `mqtt_servers` and `flows` may refer to.
 ///
 /// Without this limit, a user with write access to the table could send any file or variable to a broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CredentialSettings {
     /// Directory that must contain the files.
     pub dir: PathBuf,

@@ -2,12 +2,13 @@
 
 use mqtt_gateway_entity::flows;
 use sea_orm::sea_query::Expr;
-use sea_orm::{EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::error::{StoreError, While};
 use crate::domain::flow::Flow;
+use crate::domain::flow_options::{FlowOptions, UnusableOptions};
 
 /// The columns that are loaded; `payload_schema` and the counter are read when the row is locked.
 type FlowRow = (i64, String, String, String, Option<String>);
@@ -43,4 +44,23 @@ pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
         .while_doing(DOING)?;
     let flow = |(id, code, topic, action, endpoint_url)| Flow { id, code, topic, action, endpoint_url };
     Ok(rows.into_iter().map(flow).collect())
+}
+
+/// The enabled flows whose options cannot be used, each by its code.
+pub async fn unusable_options(database: &Database) -> Result<Vec<(String, UnusableOptions)>, StoreError> {
+    let rows: Vec<(String, Option<String>)> = flows::Entity::find()
+        .select_only()
+        .column(flows::Column::Code)
+        .column_as(Expr::cust(database.dialect.json_text("options")), "options")
+        .filter(Expr::cust(database.dialect.is_set("enabled")))
+        .filter(flows::Column::Options.is_not_null())
+        .order_by_asc(flows::Column::Id)
+        .into_tuple()
+        .all(&database.connection)
+        .await
+        .while_doing("reading the options of the flows")?;
+    let unusable = |(code, options): (String, Option<String>)| {
+        FlowOptions::parse(options.as_deref()).err().map(|error| (code, error))
+    };
+    Ok(rows.into_iter().filter_map(unusable).collect())
 }

@@ -11,7 +11,8 @@ use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While, is_unknown_column};
-use crate::domain::broker::{Broker, Credential, MqttVersion, TlsFiles};
+use crate::domain::broker::{Broker, MqttVersion, TlsFiles};
+use crate::domain::credential::Credential;
 
 /// Port of a broker that gives none.
 const DEFAULT_PORT: u16 = 1883;

@@ -134,7 +134,9 @@ impl Outbox {
             (_, Some(_)) => Remainder::Above,
         };
         self.fetch_large(&mut rows).await.while_doing(LOADING)?;
-        Ok(LoadedFlow { items: rows.into_iter().filter_map(loaded_item).collect(), remainder })
+        let items = rows.into_iter().filter_map(loaded_item).collect();
+        let destination = self.destinations(&[flow]).await?.pop().map(|found| found.destination);
+        Ok(LoadedFlow { items, remainder, destination })
     }
 
     async fn first_rows(
@@ -326,7 +328,7 @@ fn loaded_item(row: OutboxRow) -> Option<LoadedItem> {
         key: row.key(),
         message_id: row.message_id,
         flow_code: row.flow_code.unwrap_or_default().into(),
-        url: row.url.into(),
+        destination: row.url.into(),
         topic: row.topic.unwrap_or_default(),
         payload: OutboxPayload::Loaded(row.payload?),
         attempts: row.attempts.unsigned_abs(),

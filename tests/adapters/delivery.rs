@@ -122,7 +122,8 @@ impl Gateway {
 
 /// Makes the flow of each item that has none, with the URL of the item.
 async fn make_flows(test: &TestDatabase, items: &[OutboxItem]) {
-    let flows: BTreeMap<i64, &str> = items.iter().map(|item| (item.key.flow_id, &*item.url)).collect();
+    let flows: BTreeMap<i64, &str> =
+        items.iter().map(|item| (item.key.flow_id, &*item.destination.url)).collect();
     for (id, url) in flows {
         test.execute(&format!(
             "INSERT INTO flows (id, code, description, topic, action, payload_schema, endpoint_url, enabled) \
@@ -145,7 +146,7 @@ async fn insert(test: &TestDatabase, owner: &str, items: &[OutboxItem]) {
                 key.flow_id,
                 key.inbox_offset,
                 item.message_id,
-                item.url,
+                item.destination.url,
                 String::from_utf8_lossy(item.payload.as_bytes()),
             )
         });
@@ -174,7 +175,7 @@ fn item_with(url: &str, flow: i64, number: i64, payload: Vec<u8>) -> OutboxItem 
         key: OutboxKey { inbox_id: US.into(), inbox_offset: record.offset, flow_id: flow },
         message_id: number,
         flow_code: "code".into(),
-        url: url.into(),
+        destination: url.into(),
         topic: "t".to_owned(),
         payload: OutboxPayload::Received(Arc::new(record)),
         attempts: 0,

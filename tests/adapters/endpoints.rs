@@ -2,6 +2,7 @@
 
 mod answers;
 mod networks;
+mod options;
 mod proxies;
 mod redirects;
 mod tls_sink;
@@ -21,7 +22,7 @@ fn item(url: &str) -> Arc<OutboxItem> {
         key: OutboxKey { inbox_id: "a".repeat(32).into(), inbox_offset: 7, flow_id: 1 },
         message_id: 1,
         flow_code: "code".into(),
-        url: url.into(),
+        destination: url.into(),
         topic: "t".to_owned(),
         payload: OutboxPayload::Loaded(BODY.into()),
         attempts: 0,

@@ -79,7 +79,7 @@ async fn outbox_loads_in_order_within_limits(test: TestDatabase) {
     assert_eq!(first.item.key, key(US, 1, 2));
     assert_eq!(first.item.payload.as_bytes(), b"{\"n\": 0002}");
     assert_eq!(
-        (&*first.item.flow_code, &*first.item.topic, &*first.item.url),
+        (&*first.item.flow_code, &*first.item.topic, &*first.item.destination.url),
         ("code", "a/b", "http://localhost/")
     );
     assert!(first.age < Duration::from_mins(5) && first.due_in.is_zero());

@@ -249,8 +249,8 @@ fn log_destination(changed: &FlowDestination, messages: u64) {
     let FlowDestination { flow: flow_id, code, destination } = changed;
     let (flow_id, flow) = (*flow_id, code.as_str());
     match destination {
-        Destination::Url(url) => {
-            let endpoint = redacted(url);
+        Destination::Url(to) => {
+            let endpoint = redacted(&to.url);
             let endpoint = endpoint.as_str();
             log::info!(
                 flow_id, flow, endpoint, messages;

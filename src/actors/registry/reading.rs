@@ -15,7 +15,7 @@ use crate::observe::Telemetry;
 use crate::store::{
     Database, LoadServerError, MqttServers, NumbersUsed, Span, StoreError, answer_timeout, load_flows,
     load_limits, load_mqtt_servers, max_dead_letters, numbers_used, timed, too_many_dead_letters,
-    with_timeout,
+    unusable_options, with_timeout,
 };
 
 /// Updates the membership and loads the flows, as far as the pass needs it. Returns whether the flows in force can have
@@ -85,7 +85,20 @@ async fn read_all(database: &Database, parts: &RegistryParts) -> Result<Vec<Flow
         Err(error) => log::warn!("Cannot check the remaining sequence numbers: {error}"),
     }
     check_dead_letters(database, observed, parts.dead_letters_warn_rows).await;
+    log_unusable_options(database).await;
     load_flows(database).await
+}
+
+async fn log_unusable_options(database: &Database) {
+    match unusable_options(database).await {
+        Ok(flows) => {
+            for (flow, error) in &flows {
+                let flow = flow.as_str();
+                log::error!(flow; "Flow {flow} cannot use its options: {error}. Its messages become dead letters");
+            }
+        }
+        Err(error) => log::warn!("Cannot check the options of the flows: {error}"),
+    }
 }
 
 /// Warns when the dead-letter table exceeds the limit, and again only after it was below.

@@ -108,7 +108,7 @@ impl PostLoad {
             },
             message_id: number.cast_signed(),
             flow_code,
-            url,
+            destination: url.into(),
             topic: String::new(),
             payload: OutboxPayload::Loaded((self.payload)(number)),
             attempts: 0,

@@ -71,23 +71,23 @@ impl FlowQueue {
 
     /// Whether `item` was posted to another destination, so that its failure does not concern the current one.
     pub(super) fn posts_elsewhere_than(&self, item: &OutboxItem) -> bool {
-        matches!(&self.destination, Some(Destination::Url(url)) if item.url != *url)
+        matches!(&self.destination, Some(Destination::Url(to)) if item.destination != *to)
     }
 
     /// Addresses `item` to the current destination of the flow.
     pub(super) fn address(&mut self, item: &mut Arc<OutboxItem>) {
-        if let Some(Destination::Url(url)) = &self.destination
-            && item.url != *url
+        if let Some(Destination::Url(destination)) = &self.destination
+            && item.destination != *destination
         {
-            Arc::make_mut(item).url = Arc::clone(url);
+            Arc::make_mut(item).destination = destination.clone();
         }
-        self.posted_to = Some(Arc::clone(&item.url));
+        self.posted_to = Some(Arc::clone(&item.destination.url));
     }
 
     fn goes_elsewhere(&self, before: Option<&Destination>, now: &Destination) -> bool {
         match (before, now) {
             (Some(before), now) => before != now,
-            (None, Destination::Url(url)) => self.posted_to.as_ref().is_some_and(|before| before != url),
+            (None, Destination::Url(to)) => self.posted_to.as_ref().is_some_and(|before| *before != to.url),
             (None, Destination::OnHold(_) | Destination::Deleted) => true,
         }
     }

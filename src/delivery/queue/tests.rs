@@ -46,7 +46,7 @@ fn item_of(inbox: &str, flow: FlowId, number: i64, bytes: usize) -> OutboxItem {
         key: OutboxKey { inbox_id: inbox.into(), inbox_offset: number.unsigned_abs(), flow_id: flow },
         message_id: number,
         flow_code: "flow".into(),
-        url: "http://localhost/".into(),
+        destination: "http://localhost/".into(),
         topic: String::new(),
         payload: OutboxPayload::Loaded(vec![0; bytes]),
         attempts: 0,
@@ -65,7 +65,11 @@ fn loaded(items: Vec<OutboxItem>, complete: bool) -> LoadedFlow {
         .into_iter()
         .map(|item| LoadedItem { item, age: Duration::ZERO, due_in: Duration::ZERO })
         .collect();
-    LoadedFlow { items, remainder: if complete { Remainder::Nothing } else { Remainder::Above } }
+    LoadedFlow {
+        items,
+        remainder: if complete { Remainder::Nothing } else { Remainder::Above },
+        destination: None,
+    }
 }
 
 fn secs(seconds: u64) -> Moment {
@@ -444,7 +448,7 @@ fn changed_url_is_tried_at_once() {
     assert_eq!(queue.next_load(secs(0)), None);
     assert_eq!(follow(&mut queue, to("http://other/"), secs(0)), 1);
     load_both(&mut queue, secs(0));
-    assert_eq!(&*queue.next_post(secs(0)).unwrap().url, "http://other/");
+    assert_eq!(&*queue.next_post(secs(0)).unwrap().destination.url, "http://other/");
     // The new destination has failed as well, and the flow waits as usual.
     queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
     assert_eq!(follow(&mut queue, to("http://other/"), secs(0)), 0, "told once");

@@ -17,7 +17,7 @@ fn item(flow_id: FlowId, message_id: i64) -> OutboxItem {
         key: OutboxKey { inbox_id: "own".into(), inbox_offset: message_id.unsigned_abs(), flow_id },
         message_id,
         flow_code: "flow".into(),
-        url: "http://localhost/".into(),
+        destination: "http://localhost/".into(),
         topic: String::new(),
         payload: OutboxPayload::Loaded(Vec::new()),
         attempts: 0,
@@ -31,7 +31,7 @@ fn waiting(flow: FlowId) -> WaitingFlow {
 
 fn loaded(item: OutboxItem) -> LoadedFlow {
     let item = LoadedItem { item, age: Duration::ZERO, due_in: Duration::ZERO };
-    LoadedFlow { items: vec![item], remainder: Remainder::Nothing }
+    LoadedFlow { items: vec![item], remainder: Remainder::Nothing, destination: None }
 }
 
 /// A delivery without its actor: the table's work and the queue.

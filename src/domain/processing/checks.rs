@@ -9,6 +9,7 @@ use super::super::dead_letter::DeadLetterReason;
 use super::super::flow::Action;
 use super::super::message::Record;
 use super::super::payload::{Payload, PayloadError};
+use super::super::posting::destination::PostDestination;
 use super::super::schema::PayloadSchema;
 use super::flow_state::FlowState;
 use super::reject::RejectCause;
@@ -18,7 +19,7 @@ use super::stored_values::{Storable, StoredValues};
 /// A message that passed all rules of a flow, with what its action needs.
 pub(super) enum Accepted<'v, 'a> {
     Store(Storable<'v, 'a>),
-    Post(Arc<str>),
+    Post(PostDestination),
 }
 
 /// Checks that the row of the flow exists and is enabled.
@@ -46,7 +47,7 @@ pub(super) fn check_message<'v, 'a>(
     check_counter(flow, rules)?;
     match action {
         UsableAction::Store => values.check(rules).map(Accepted::Store),
-        UsableAction::Post(url) => Ok(Accepted::Post(Arc::clone(url))),
+        UsableAction::Post(destination) => Ok(Accepted::Post(destination)),
     }
 }
 
@@ -61,19 +62,20 @@ fn check_statement(record: &Record, rules: &ProcessingRules) -> Result<(), Rejec
 }
 
 /// An action with all that its columns must give.
-enum UsableAction<'f> {
+enum UsableAction {
     Store,
-    Post(&'f Arc<str>),
+    Post(PostDestination),
 }
 
-fn check_columns(flow: &FlowState) -> Result<(UsableAction<'_>, &PayloadSchema), RejectCause> {
-    use DeadLetterReason::{InvalidSchema, NoUsableUrl, UnknownAction, UnusableMessageKey};
+fn check_columns(flow: &FlowState) -> Result<(UsableAction, &PayloadSchema), RejectCause> {
+    use DeadLetterReason::{InvalidSchema, NoUsableUrl, UnknownAction, UnusableMessageKey, UnusableOptions};
     let unusable = |reason, error: &dyn Display| RejectCause::new(reason, error.to_string());
+    let options = flow.options.as_ref().map_err(|error| unusable(UnusableOptions, error))?;
     let action = match flow.action.as_ref().map_err(|error| unusable(UnknownAction, error))? {
         Action::StoreDb => UsableAction::Store,
         Action::PostEndpoint => {
-            let url = flow.endpoint_url.as_ref();
-            UsableAction::Post(url.map_err(|error| unusable(NoUsableUrl, error))?)
+            let url = flow.endpoint_url.as_ref().map_err(|error| unusable(NoUsableUrl, error))?;
+            UsableAction::Post(PostDestination { url: Arc::clone(url), options: options.clone() })
         }
     };
     flow.message_key.as_ref().map_err(|error| unusable(UnusableMessageKey, error))?;

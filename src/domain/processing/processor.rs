@@ -9,6 +9,7 @@ use super::super::flow::Action;
 use super::super::message::{FlowId, Record};
 use super::super::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use super::super::payload::PayloadError;
+use super::super::posting::destination::PostDestination;
 use super::checks::{Accepted, check_enabled, check_message};
 use super::flow_state::FlowState;
 use super::keys::MessageKeys;
@@ -99,11 +100,11 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
                 self.store(record, &storable, &flow_code, message_id);
                 Action::StoreDb
             }
-            Accepted::Post(url) => {
+            Accepted::Post(destination) => {
                 self.outbox
                     .take(flow_id)
                     .map_err(|cause| RejectCause { message_id: Some(message_id), ..cause })?;
-                self.post(record, flow_id, &flow_code, message_id, url);
+                self.post(record, flow_id, &flow_code, message_id, destination);
                 Action::PostEndpoint
             }
         };
@@ -132,14 +133,14 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
         flow_id: FlowId,
         flow_code: &Arc<str>,
         message_id: i64,
-        url: Arc<str>,
+        destination: PostDestination,
     ) {
         let inbox_id = Arc::clone(&self.rules.inbox_id);
         self.outcome.posts.push(OutboxItem {
             key: OutboxKey { inbox_id, inbox_offset: record.offset, flow_id },
             message_id,
             flow_code: Arc::clone(flow_code),
-            url,
+            destination,
             topic: record.topic.clone(),
             payload: OutboxPayload::Received(Arc::clone(record)),
             attempts: 0,

@@ -42,6 +42,7 @@ fn flow(id: FlowId, action: Action) -> FlowState {
         enabled: true,
         action: Ok(action),
         schema: Arc::new(PayloadSchema::compile("{}")),
+        options: Ok(None),
         endpoint_url: Ok(URL.into()),
         message_key: Ok(None),
         last_message_id: 100 * id,

@@ -130,7 +130,7 @@ async fn takes_post(
         },
         message_id: 0,
         flow_code: Arc::clone(&nothing),
-        url: nothing,
+        destination: nothing.into(),
         topic: String::new(),
         payload: OutboxPayload::Loaded(Vec::new()),
         attempts: 0,

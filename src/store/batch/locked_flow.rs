@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use crate::domain::flow::{Action, endpoint_url};
+use crate::domain::flow_options::FlowOptions;
 use crate::domain::message::FlowId;
 use crate::domain::message_key::MessageKey;
 use crate::domain::processing::FlowState;
@@ -91,11 +92,12 @@ fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
 pub(super) fn flow_columns(dialect: Dialect, of: &str) -> String {
     format!(
         "{id} AS id, {of}code, {of}action, {schema} AS payload_schema, {of}endpoint_url, {last} AS last_msg_id, \
-         {enabled} AS enabled, {of}message_key",
+         {enabled} AS enabled, {of}message_key, {options} AS options",
         id = dialect.wide(&format!("{of}id")),
         last = dialect.wide(&format!("{of}last_msg_id")),
         enabled = dialect.flag(&format!("{of}enabled")),
         schema = dialect.json_text(&format!("{of}payload_schema")),
+        options = dialect.json_text(&format!("{of}options")),
     )
 }
 
@@ -105,6 +107,7 @@ pub(super) fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Resul
     let schema: Option<String> = row.try_get("", "payload_schema")?;
     let url: Option<String> = row.try_get("", "endpoint_url")?;
     let message_key: Option<String> = row.try_get("", "message_key")?;
+    let options: Option<String> = row.try_get("", "options")?;
     let endpoint_url = endpoint_url(url.as_deref()).map(|url| Arc::from(url.as_str()));
     Ok(FlowState {
         id,
@@ -112,6 +115,7 @@ pub(super) fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Resul
         action: Action::parse(&row.try_get::<String>("", "action")?),
         schema: schemas.compiled(id, schema.unwrap_or_default()),
         endpoint_url,
+        options: FlowOptions::parse(options.as_deref()).map(FlowOptions::delivery),
         last_message_id: row.try_get::<Option<i64>>("", "last_msg_id")?.unwrap_or(0),
         enabled: row.try_get::<Option<bool>>("", "enabled")?.unwrap_or(false),
         message_key: MessageKey::parse(message_key.as_deref()),

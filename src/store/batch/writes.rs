@@ -61,7 +61,7 @@ impl InsertRow for OutboxItem {
     const NOW_COLUMNS: &'static [&'static str] = &["created_at", "next_attempt_at"];
 
     fn bytes(&self) -> usize {
-        self.topic.len() + self.url.len() + self.payload.as_bytes().len() + 250
+        self.topic.len() + self.destination.url.len() + self.payload.as_bytes().len() + 250
     }
 
     fn bind(&self, context: &WriteContext<'_>, values: &mut Vec<Value>) {
@@ -71,7 +71,7 @@ impl InsertRow for OutboxItem {
         values.push(Value::from(self.message_id));
         values.push(Value::from(&*self.flow_code));
         values.push(Value::from(self.topic.as_str()));
-        values.push(Value::from(&*self.url));
+        values.push(Value::from(&*self.destination.url));
         values.push(Value::from(self.payload.as_bytes().to_vec()));
         values.push(Value::from(context.inbox_id));
     }

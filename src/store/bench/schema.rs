@@ -158,6 +158,7 @@ fn flow_row(flows: &BenchFlows<'_>, index: u64) -> flows::ActiveModel {
         topic: Set((flows.topic)(index)),
         action: Set(flows.action.to_owned()),
         payload_schema: Set(flows.payload_schema.clone()),
+        options: Set(None),
         endpoint_url: Set((flows.endpoint_url)(index)),
         last_msg_id: Set(Some(0)),
         enabled: Set(Some(true)),

@@ -1,7 +1,6 @@
 //! The destinations of waiting messages, by the present rows of their flows.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use mqtt_gateway_entity::flows::{Column, Entity};
 use sea_orm::sea_query::Expr;
@@ -9,8 +8,10 @@ use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelec
 
 use super::Outbox;
 use crate::domain::flow::endpoint_url;
+use crate::domain::flow_options::FlowOptions;
 use crate::domain::message::FlowId;
 use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason};
+use crate::domain::posting::destination::PostDestination;
 use crate::store::error::{StoreError, While};
 
 /// Most ids of one statement.
@@ -21,6 +22,7 @@ struct DestinationRow {
     id: i64,
     code: String,
     endpoint_url: Option<String>,
+    options: Option<String>,
     is_enabled: Option<bool>,
 }
 
@@ -44,6 +46,7 @@ impl Outbox {
             .select_only()
             .column_as(Expr::cust(dialect.wide("id")), "id")
             .columns([Column::Code, Column::EndpointUrl])
+            .column_as(Expr::cust(dialect.json_text("options")), "options")
             .column_as(Expr::cust(dialect.flag("enabled")), "is_enabled")
             .filter(Column::Id.is_in(ids.iter().copied()))
             .into_model::<DestinationRow>()
@@ -55,14 +58,19 @@ impl Outbox {
 
 impl DestinationRow {
     fn destination(self) -> FlowDestination {
-        let destination = if self.is_enabled.unwrap_or(false) {
-            match endpoint_url(self.endpoint_url.as_deref()) {
-                Ok(url) => Destination::Url(Arc::from(url.as_str())),
-                Err(error) => Destination::OnHold(HoldReason::Url(error)),
-            }
-        } else {
-            Destination::OnHold(HoldReason::Disabled)
+        let destination = match self.endpoint() {
+            Ok(destination) => Destination::Url(destination),
+            Err(reason) => Destination::OnHold(reason),
         };
         FlowDestination { flow: self.id, code: self.code, destination }
+    }
+
+    fn endpoint(&self) -> Result<PostDestination, HoldReason> {
+        if !self.is_enabled.unwrap_or(false) {
+            return Err(HoldReason::Disabled);
+        }
+        let url = endpoint_url(self.endpoint_url.as_deref()).map_err(HoldReason::Url)?;
+        let options = FlowOptions::parse(self.options.as_deref()).map_err(HoldReason::Options)?;
+        Ok(PostDestination { url: url.as_str().into(), options: options.delivery() })
     }
 }

@@ -1,6 +1,7 @@
 //! More than one broker: the next when one is away, back to the first, and a list that changes.
 
-use mqtt_gateway::domain::broker::{Broker, BrokerConnection, Credential};
+use mqtt_gateway::domain::broker::{Broker, BrokerConnection};
+use mqtt_gateway::domain::credential::Credential;
 use mqtt_gateway::mqtt::MqttEvent;
 
 use crate::mqtt_link::mosquitto::Mosquitto;

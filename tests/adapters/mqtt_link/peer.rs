@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use mqtt_gateway::domain::broker::{Broker, BrokerConnection, Credential, MqttVersion};
+use mqtt_gateway::domain::broker::{Broker, BrokerConnection, MqttVersion};
+use mqtt_gateway::domain::credential::Credential;
 use mqtt_gateway::domain::message::DeliveryFacts;
 use mqtt_gateway::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use mqtt_gateway::settings::CredentialSettings;

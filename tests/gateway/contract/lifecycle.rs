@@ -112,8 +112,9 @@ fn with_a_terminal_sighup_ends_it_in_order() {
         binary().display(),
         code.display()
     );
-    let mut terminal = command("script", &world.settings, world.directory())
-        .args(["--quiet", "--flush", "--command", &shell])
+    // A test run under nohup ignores SIGHUP, and its children inherit that.
+    let mut terminal = command("env", &world.settings, world.directory())
+        .args(["--default-signal=HUP", "script", "--quiet", "--flush", "--command", &shell])
         .arg(&said)
         .stdout(Stdio::null())
         .spawn()

@@ -175,7 +175,50 @@ fn expired_post_becomes_dead_letter(mut world: World) {
     outbox_is_empty(&world);
 }
 
+fn set_options(world: &World, options: &str) {
+    world.sql.run(&format!("UPDATE flows SET options = '{options}' WHERE code = 'post'"));
+}
+
+fn options_apply_to_new_and_waiting_posts(world: World) {
+    let sink = Sink::new();
+    world.flow("post", "t").posts_to(&sink.url("/in")).insert(&world.sql);
+    // The column is there from the first start on.
+    let mut gateway = world.start_subscribed();
+    set_options(&world, r#"{"delivery": {"method": "PUT", "headers": {"X-Site": "plant-4"}}}"#);
+    world.publish("t", r#"{"a": 1}"#);
+    let first = sink.wait_for_delivered(1).remove(0);
+    assert_eq!((first.method.as_str(), first.header("x-site")), ("PUT", Some("plant-4")));
+
+    sink.answer_with(503);
+    world.publish("t", r#"{"a": 2}"#);
+    gateway.wait_for_line("Error posting flow post to endpoint ");
+    gateway.kill();
+    set_options(&world, r#"{"delivery": {"auth": {"type": "bearer", "token": "t0ken"}}}"#);
+    sink.answer_with(200);
+    let _gateway = world.start_subscribed();
+    let second = sink.wait_for_delivered(2).remove(1);
+    assert_eq!((second.method.as_str(), second.header("x-site")), ("POST", None));
+    assert_eq!(second.header("authorization"), Some("Bearer t0ken"));
+    outbox_is_empty(&world);
+}
+
+fn unusable_options_are_named_and_reject_messages(world: World) {
+    let sink = Sink::new();
+    world.flow("post", "t").posts_to(&sink.url("/in")).insert(&world.sql);
+    let gateway = world.start_subscribed();
+    set_options(&world, r#"{"delivery": {"metod": "PUT"}}"#);
+    world.publish("t", r#"{"a": 1}"#);
+    let letter = world.wait_for_dead_letters(1).remove(0);
+    assert_eq!(letter.reason, "unusable_options");
+    gateway.signal("HUP");
+    gateway.wait_for_line("Flow post cannot use its options: options.delivery.metod: unknown field `metod`");
+    assert_eq!(world.last_msg_id("post"), None, "no number is taken");
+    assert!(sink.delivered().is_empty());
+}
+
 on_each_database!(
+    options_apply_to_new_and_waiting_posts,
+    unusable_options_are_named_and_reject_messages,
     the_body_is_the_payload_byte_for_byte,
     lone_surrogate_is_posted_not_stored,
     failing_endpoint_is_retried_with_same_id,

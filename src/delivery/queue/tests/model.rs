@@ -233,7 +233,7 @@ impl World {
             assert!(self.in_flight.iter().all(|(other, ..)| *other != flow), "two in flight in flow {flow}");
             assert!(!self.ended.contains(&place), "{place:?} posted again");
             match self.told.get(&flow) {
-                Some(Destination::Url(url)) => assert_eq!(post.url, *url),
+                Some(Destination::Url(url)) => assert_eq!(post.destination, *url),
                 Some(_) => panic!("posted while on hold: {place:?}"),
                 None => {}
             }
@@ -310,7 +310,7 @@ impl World {
             }
             Some(_) => Remainder::Above,
         };
-        *found = Some(LoadedFlow { items, remainder });
+        *found = Some(LoadedFlow { items, remainder, destination: None });
     }
 
     fn end_load(&mut self, well: bool) {

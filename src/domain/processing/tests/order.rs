@@ -1,5 +1,6 @@
 //! The reason of each rule, and that an earlier rule precedes a later one.
 
+use super::super::super::flow_options::FlowOptions;
 use super::*;
 
 /// Breaks one rule: the flow, the message or the limits.
@@ -22,6 +23,10 @@ const BREACHES: &[Breach] = &[
         },
     },
     Breach { said: "payload_too_large", breaks: |input| input.rules.max_statement_bytes = 5 },
+    Breach {
+        said: "unusable_options",
+        breaks: |input| input.flows[0].options = FlowOptions::parse(Some("[]")).map(FlowOptions::delivery),
+    },
     Breach { said: "unknown_action", breaks: |input| input.flows[0].action = Action::parse("store") },
     Breach {
         said: "no_usable_url",

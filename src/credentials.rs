@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use crate::domain::broker::Credential;
+use crate::domain::credential::Credential;
 use crate::files::read_regular;
 use crate::settings::CredentialSettings;
 

@@ -1,0 +1,261 @@
+//! The options of a flow: the JSON object in `flows.options`.
+
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::posting::answers::AnswerRules;
+use super::posting::options::DeliveryOptions;
+
+/// Everything about a flow that has no column of its own.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlowOptions {
+    /// How messages are posted.
+    pub delivery: DeliveryOptions,
+}
+
+/// The value of `flows.options` cannot be used. The text never shows a value of the options, which may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("options{}{path}: {problem}", if path.is_empty() { "" } else { "." })]
+pub struct UnusableOptions {
+    /// The names that lead to the culprit, separated by dots. Empty for the whole value.
+    pub path: String,
+    /// What is wrong, and what is expected.
+    pub problem: String,
+}
+
+impl FlowOptions {
+    /// Parses `flows.options`. NULL and blank texts are the defaults.
+    pub fn parse(text: Option<&str>) -> Result<FlowOptions, UnusableOptions> {
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(Self::default()) };
+        // serde would accept the values of a struct without their names.
+        if text.trim_start().starts_with('[') {
+            let problem = "expected an object, found an array".to_owned();
+            return Err(UnusableOptions { path: String::new(), problem });
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let options: Option<FlowOptions> =
+            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+                let path = error.path().to_string();
+                let path = if path == "." { String::new() } else { path };
+                UnusableOptions { path, problem: without_values(&error.into_inner().to_string()) }
+            })?;
+        deserializer
+            .end()
+            .map_err(|error| UnusableOptions { path: String::new(), problem: error.to_string() })?;
+        let options = options.unwrap_or_default();
+        options.delivery.check()?;
+        Ok(options)
+    }
+
+    /// The options of posts; `None` for the defaults.
+    #[must_use]
+    pub fn delivery(self) -> Option<Arc<DeliveryOptions>> {
+        (self.delivery != DeliveryOptions::default()).then(|| Arc::new(self.delivery))
+    }
+
+    /// The JSON Schema of the options.
+    #[must_use]
+    pub fn schema() -> Schema {
+        schema_for!(FlowOptions)
+    }
+}
+
+/// Headers that the gateway sets itself, or that would change how the request is read.
+const RESERVED_HEADERS: &[&str] = &[
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Prefixes of such headers.
+const RESERVED_PREFIXES: &[&str] = &["ce-", "webhook-", "x-gateway-"];
+
+impl DeliveryOptions {
+    /// The rules for the status of an answer.
+    pub fn answer_rules(&self) -> Result<AnswerRules, UnusableOptions> {
+        AnswerRules::new(&self.success, &self.message_fault, &self.endpoint_fault).map_err(|pattern| {
+            let problem = format!("{pattern} is in two of success, message_fault and endpoint_fault");
+            UnusableOptions { path: "delivery".to_owned(), problem }
+        })
+    }
+
+    /// Checks what the types do not express.
+    fn check(&self) -> Result<(), UnusableOptions> {
+        self.answer_rules()?;
+        for name in self.headers.keys() {
+            require(is_header_name(name), &format!("headers.{name}"), "is no name of an HTTP header")?;
+            let authorizes = self.auth.is_some() && name.eq_ignore_ascii_case("authorization");
+            require(!authorizes, &format!("headers.{name}"), "is set by auth")?;
+            require(!is_reserved(name), &format!("headers.{name}"), "is set by the gateway")?;
+        }
+        let within = |value: Option<f64>, max: f64| value.is_none_or(|value| (0.001..=max).contains(&value));
+        require(within(self.timeout_seconds, 86_400.0), "timeout_seconds", "is not from 0.001 to 86400")?;
+        Ok(())
+    }
+}
+
+fn require(holds: bool, path: &str, problem: &str) -> Result<(), UnusableOptions> {
+    if holds {
+        return Ok(());
+    }
+    Err(UnusableOptions { path: format!("delivery.{path}"), problem: problem.to_owned() })
+}
+
+/// Whether `name` is a token of HTTP.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn is_reserved(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    RESERVED_HEADERS.contains(&name.as_str())
+        || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Removes the values that serde quotes, because a secret may stand in the wrong place.
+fn without_values(problem: &str) -> String {
+    let quoted =
+        [("string \"", "\", expected ", "a string"), ("unknown variant `", "`, expected ", "unknown value")];
+    for (start, end, instead) in quoted {
+        if let (Some((before, rest)), Some((_, after))) =
+            (problem.split_once(start), problem.rsplit_once(end))
+        {
+            debug_assert!(rest.ends_with(after), "the quoted value ends before the expectation");
+            return format!("{before}{instead}, expected {after}");
+        }
+    }
+    problem.to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::posting::options::{Auth, PostFormat, PostMethod};
+    use super::*;
+
+    fn parse(text: &str) -> Result<FlowOptions, String> {
+        FlowOptions::parse(Some(text)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn missing_options_are_the_defaults() {
+        let defaults = Ok(FlowOptions::default());
+        assert_eq!(FlowOptions::parse(None), defaults);
+        for text in ["", "  ", "null", "{}", r#"{"delivery": {}}"#] {
+            assert_eq!(FlowOptions::parse(Some(text)), defaults, "{text}");
+        }
+    }
+
+    #[test]
+    fn all_options_are_read() {
+        let options = parse(
+            r#"{"delivery": {"method": "PUT", "headers": {"X-Site": "plant-4"},
+                "auth": {"type": "bearer", "token": "file:/run/secrets/token"}, "format": "cloudevents",
+                "signing_secrets": ["env:MQTT_S"], "timeout_seconds": 2.5, "success": ["2xx", 409],
+                "message_fault": ["4XX"], "endpoint_fault": [404]}}"#,
+        )
+        .unwrap();
+        let delivery = options.delivery;
+        assert_eq!((delivery.method, delivery.format), (PostMethod::Put, PostFormat::CloudEvents));
+        assert_eq!(delivery.headers["X-Site"].expose(), "plant-4");
+        assert!(
+            matches!(delivery.auth, Some(Auth::Bearer { token }) if token.expose() == "file:/run/secrets/token")
+        );
+        assert_eq!((delivery.timeout_seconds, delivery.signing_secrets.len()), (Some(2.5), 1));
+    }
+
+    #[test]
+    fn errors_name_the_option() {
+        for (text, error) in [
+            (r#"{"x": 1}"#, "options.x: unknown field `x`, expected `delivery` at line 1 column 4"),
+            (" [1]", "options: expected an object, found an array"),
+            (r#"{"delivery": {"method": "GET"}}"#, "options.delivery.method: unknown value, expected"),
+            (
+                r#"{"delivery": {"success": ["2xy"]}}"#,
+                "options.delivery.success[0]: invalid value: a string, expected an HTTP",
+            ),
+            (
+                r#"{"delivery": {"success": [99]}}"#,
+                "options.delivery.success[0]: invalid value: a string, expected an HTTP",
+            ),
+            (
+                r#"{"delivery": {"success": ["2xx"], "message_fault": ["2xx"]}}"#,
+                "options.delivery: 2xx is in two of",
+            ),
+            (
+                r#"{"delivery": {"headers": {"a b": "c"}}}"#,
+                "options.delivery.headers.a b: is no name of an HTTP header",
+            ),
+            (
+                r#"{"delivery": {"headers": {"Host": "c"}}}"#,
+                "options.delivery.headers.Host: is set by the gateway",
+            ),
+            (
+                r#"{"delivery": {"headers": {"X-Gateway-Flow": "c"}}}"#,
+                "options.delivery.headers.X-Gateway-Flow: is set",
+            ),
+            (
+                r#"{"delivery": {"timeout_seconds": 0}}"#,
+                "options.delivery.timeout_seconds: is not from 0.001 to 86400",
+            ),
+            (
+                r#"{"delivery": {"auth": {"type": "basic"}}}"#,
+                "options.delivery.auth: missing field `username`",
+            ),
+            (r#"{"delivery": {}"#, "options"),
+            ("{} x", "options: trailing characters"),
+        ] {
+            let found = parse(text).unwrap_err();
+            assert!(found.starts_with(error), "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn errors_hide_values() {
+        for text in [
+            r#"{"delivery": {"auth": "s3cret \", expected x"}}"#,
+            r#"{"delivery": {"auth": {"type": "s3cret"}}}"#,
+            r#"{"delivery": {"method": "s3cret`, expected "}}"#,
+            r#"{"delivery": {"timeout_seconds": "s3cret"}}"#,
+            r#"{"delivery": {"success": ["s3cret"]}}"#,
+            r#""s3cret""#,
+        ] {
+            let found = parse(text).unwrap_err();
+            assert!(!found.contains("s3cret"), "{text}: {found}");
+        }
+        let options = parse(r#"{"delivery": {"signing_secrets": ["s3cret"]}}"#).unwrap();
+        assert!(!format!("{options:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn schema_knows_every_option() {
+        let schema = FlowOptions::schema();
+        let properties = &schema.pointer("/$defs/DeliveryOptions/properties").unwrap();
+        let names: Vec<&String> = properties.as_object().unwrap().keys().collect();
+        assert_eq!(names.len(), 9, "{names:?}");
+        assert_eq!(schema.pointer("/additionalProperties").unwrap(), false);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text: String) {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The options of a flow's posts: the object `delivery` in `flows.options`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
+
+use super::super::credential::Credential;
+
+/// How the messages of a flow are posted. Each default is what a flow without options does.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliveryOptions {
+    /// HTTP method.
+    pub method: PostMethod,
+    /// Additional headers. A value may be a `file:` or `env:` reference.
+    pub headers: BTreeMap<String, Credential>,
+    /// Authentication. User and password of the URL are used if it is missing.
+    pub auth: Option<Auth>,
+    /// Secrets of Standard Webhooks, `whsec_…` or a `file:` or `env:` reference. Each adds a signature.
+    pub signing_secrets: Vec<Credential>,
+    /// Form of the request.
+    pub format: PostFormat,
+    /// Time limit of one post in seconds. `HTTP_TIMEOUT_SECONDS` if it is missing.
+    #[schemars(range(min = 0.001, max = 86_400))]
+    pub timeout_seconds: Option<f64>,
+    /// Answers that accept the message. By default `2xx`.
+    pub success: Vec<StatusPattern>,
+    /// Answers that reject the content of the message, which becomes a dead letter. By default 400, 413, 415 and 422.
+    pub message_fault: Vec<StatusPattern>,
+    /// Answers of an endpoint that is not available: the flow waits. By default all others.
+    pub endpoint_fault: Vec<StatusPattern>,
+}
+
+/// The timeout is the only number, and it is never NaN.
+impl Eq for DeliveryOptions {}
+
+/// HTTP method of a post.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum PostMethod {
+    /// `POST`
+    #[default]
+    Post,
+    /// `PUT`
+    Put,
+    /// `PATCH`
+    Patch,
+}
+
+/// Form of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PostFormat {
+    /// The payload.
+    #[default]
+    Json,
+    /// `CloudEvents` 1.0 in binary mode.
+    CloudEvents,
+}
+
+/// Authentication at an endpoint. The texts may be `file:` or `env:` references.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Auth {
+    /// `Authorization: Bearer …`
+    Bearer {
+        /// The token.
+        token: Credential,
+    },
+    /// `Authorization: Basic …`
+    Basic {
+        /// The user name.
+        username: Credential,
+        /// The password.
+        #[serde(default)]
+        password: Credential,
+    },
+}
+
+/// A status such as `404`, or a class such as `4xx`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusPattern {
+    /// One status.
+    Status(u16),
+    /// The first digit of a class.
+    Class(u16),
+}
+
+impl FromStr for StatusPattern {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if let Some(class) = text.strip_suffix("xx").or_else(|| text.strip_suffix("XX")) {
+            let class = class.parse().map_err(drop)?;
+            return if (1..=5).contains(&class) { Ok(Self::Class(class)) } else { Err(()) };
+        }
+        Some(text)
+            .filter(|text| text.len() == 3)
+            .and_then(|text| text.parse().ok())
+            .map(Self::Status)
+            .ok_or(())
+    }
+}
+
+impl fmt::Display for StatusPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "{status}"),
+            Self::Class(class) => write!(f, "{class}xx"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StatusPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+
+        impl Visitor<'_> for NumberOrText {
+            type Value = StatusPattern;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an HTTP status such as 404, or a class such as \"4xx\"")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, status: u64) -> Result<StatusPattern, E> {
+                self.visit_str(&status.to_string())
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<StatusPattern, E> {
+                text.parse().map_err(|()| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
+impl JsonSchema for StatusPattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "StatusPattern".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "An HTTP status such as 404, or a class such as \"4xx\".",
+            "anyOf": [
+                {"type": "integer", "minimum": 100, "maximum": 999},
+                {"type": "string", "pattern": "^([1-5][xX]{2}|[0-9]{3})$"}
+            ]
+        })
+    }
+}

@@ -54,8 +54,9 @@ async fn from_nothing_everything_is_made(test: TestDatabase) {
 }
 
 /// Columns added to the Python service's tables, all nullable.
-const NEW_COLUMNS: [(&str, &str); 6] = [
+const NEW_COLUMNS: [(&str, &str); 7] = [
     ("flows", "message_key"),
+    ("flows", "options"),
     ("mqtt_servers", "tls"),
     ("mqtt_servers", "ca_file"),
     ("mqtt_servers", "client_cert_file"),

@@ -11,7 +11,7 @@ use super::posting::options::DeliveryOptions;
 
 /// Everything about a flow that has no column of its own.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct FlowOptions {
     /// How messages are posted.
     pub delivery: DeliveryOptions,
@@ -218,6 +218,11 @@ mod tests {
                 r#"{"delivery": {"auth": {"type": "basic"}}}"#,
                 "options.delivery.auth: missing field `username`",
             ),
+            (
+                r#"{"delivery": {"auth": "Bearer x"}}"#,
+                "options.delivery.auth: invalid type: a string, expected an object with the member type: bearer or basic",
+            ),
+            (r#"{"delivery": 1}"#, "options.delivery: invalid type: integer `1`, expected an object"),
             (r#"{"delivery": {}"#, "options"),
             ("{} x", "options: trailing characters"),
         ] {

@@ -12,7 +12,7 @@ use super::super::credential::Credential;
 
 /// How the messages of a flow are posted. Each default is what a flow without options does.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct DeliveryOptions {
     /// HTTP method.
     pub method: PostMethod,
@@ -64,7 +64,12 @@ pub enum PostFormat {
 
 /// Authentication at an endpoint. The texts may be `file:` or `env:` references.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(
+    tag = "type",
+    rename_all = "lowercase",
+    deny_unknown_fields,
+    expecting = "an object with the member type: bearer or basic"
+)]
 pub enum Auth {
     /// `Authorization: Bearer …`
     Bearer {

@@ -6,19 +6,24 @@ use std::sync::Arc;
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use crate::domain::flow::{Action, endpoint_url};
-use crate::domain::flow_options::FlowOptions;
+use crate::domain::flow_options::{FlowOptions, UnusableOptions};
 use crate::domain::message::FlowId;
 use crate::domain::message_key::MessageKey;
+use crate::domain::posting::options::DeliveryOptions;
 use crate::domain::processing::FlowState;
 use crate::domain::schema::{PayloadSchema, SchemaError};
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// Compiled schemas, by flow. A schema whose text has changed is compiled again.
+/// Options of posts as parsed from a row.
+type ParsedOptions = Result<Option<Arc<DeliveryOptions>>, UnusableOptions>;
+
+/// Compiled schemas and parsed options, by flow. They are compiled again after the text has changed.
 #[derive(Debug, Default)]
 pub(super) struct SchemaCache {
     compiled: HashMap<FlowId, (String, Arc<Result<PayloadSchema, SchemaError>>)>,
+    options: HashMap<FlowId, (String, ParsedOptions)>,
 }
 
 impl SchemaCache {
@@ -31,6 +36,18 @@ impl SchemaCache {
         let schema = Arc::new(PayloadSchema::compile(&text));
         self.compiled.insert(flow, (text, Arc::clone(&schema)));
         schema
+    }
+
+    fn options(&mut self, flow: FlowId, text: Option<String>) -> ParsedOptions {
+        let Some(text) = text else { return Ok(None) };
+        match self.options.get(&flow) {
+            Some((known, options)) if *known == text => options.clone(),
+            _ => {
+                let options = FlowOptions::parse(Some(&text)).map(FlowOptions::delivery);
+                self.options.insert(flow, (text, options.clone()));
+                options
+            }
+        }
     }
 }
 
@@ -115,7 +132,7 @@ pub(super) fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Resul
         action: Action::parse(&row.try_get::<String>("", "action")?),
         schema: schemas.compiled(id, schema.unwrap_or_default()),
         endpoint_url,
-        options: FlowOptions::parse(options.as_deref()).map(FlowOptions::delivery),
+        options: schemas.options(id, options),
         last_message_id: row.try_get::<Option<i64>>("", "last_msg_id")?.unwrap_or(0),
         enabled: row.try_get::<Option<bool>>("", "enabled")?.unwrap_or(false),
         message_key: MessageKey::parse(message_key.as_deref()),

@@ -22,7 +22,7 @@
 //!
 //! Triggers and cuts at a byte give a [`Watch`]: `wait()` returns when it has happened. Nothing here needs a sleep.
 //!
-//! ```ignore
+//! ```text
 //! let proxy = world.reach_database_by_proxy();
 //! // The third COMMIT is done, its answer never arrives.
 //! let cut = proxy.at(Sign::Statement("COMMIT"), 3).after(Act::CutAtAnswer);

@@ -181,11 +181,10 @@ impl EndpointClients {
         let options = self.options.get(item.destination.options.as_ref())?;
         let timeout = options.timeout.unwrap_or(self.timeout);
         let deadline = Instant::now() + timeout;
-        let request = PostRequest::new(&item, &options, unix_time());
+        let mut request = PostRequest::new(&item, &options, unix_time());
         let mut target = self.targets.get_or_parse(&item.destination.url)?;
-        let mut keeps_secrets = true;
         for _ in 0..=MAX_REDIRECTS {
-            let sent = timeout_at(deadline, self.send(&target, &request, keeps_secrets)).await;
+            let sent = timeout_at(deadline, self.send(&target, &request)).await;
             let response = sent.map_err(|_| PostError::Timeout(timeout))??;
             let (status, headers) = (response.status(), response.headers());
             let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -203,7 +202,7 @@ impl EndpointClients {
             let status = status.as_u16();
             match (next, options.answers.meaning_of(status)) {
                 (Some(next), _) => {
-                    keeps_secrets &= redirect::keeps_credentials(&target.url, &next);
+                    request.keeps_secrets &= redirect::keeps_credentials(&target.url, &next);
                     target = self.targets.redirected(&target, next)?;
                 }
                 (None, AnswerMeaning::Delivered) => return Ok(()),
@@ -226,24 +225,18 @@ impl EndpointClients {
         &self,
         target: &PostTarget,
         request: &PostRequest<'_>,
-        keeps_secrets: bool,
     ) -> Result<ClientResponse, PostError> {
         let body = || Bytes::from_owner(PostBody(Arc::clone(request.item)));
         let may_reuse = self.origins.may_reuse(target);
-        let mut sent = self.request(target, request, keeps_secrets)?.send_body(body()).await;
+        let mut sent = self.request(target, request)?.send_body(body()).await;
         if may_reuse && sent.as_ref().is_err_and(was_closed) {
             self.origins.forget(target);
-            sent = self.request(target, request, keeps_secrets)?.send_body(body()).await;
+            sent = self.request(target, request)?.send_body(body()).await;
         }
         Ok(sent?)
     }
 
-    fn request(
-        &self,
-        target: &PostTarget,
-        request: &PostRequest<'_>,
-        keeps_secrets: bool,
-    ) -> Result<ClientRequest, PostError> {
+    fn request(&self, target: &PostTarget, request: &PostRequest<'_>) -> Result<ClientRequest, PostError> {
         let options = request.options;
         let client = self.origins.client(target)?;
         let mut sent = client
@@ -255,7 +248,7 @@ impl EndpointClients {
             sent = sent.insert_header((*name, value.as_str()));
         }
         match (&options.authorization, &target.user) {
-            (Some(words), _) if keeps_secrets => {
+            (Some(words), _) if request.keeps_secrets => {
                 sent = sent.insert_header((header::AUTHORIZATION, words.clone()));
             }
             (None, Some((name, password))) => {
@@ -263,7 +256,7 @@ impl EndpointClients {
             }
             _ => {}
         }
-        for (name, value) in options.headers.iter().filter(|_| keeps_secrets) {
+        for (name, value) in options.headers.iter().filter(|_| request.keeps_secrets) {
             sent = sent.insert_header((name.clone(), value.clone()));
         }
         if let Some(words) = target.proxy_authorization().filter(|_| !target.is_https) {
@@ -278,6 +271,8 @@ struct PostRequest<'p> {
     item: &'p Arc<OutboxItem>,
     options: &'p PreparedOptions,
     headers: Vec<(&'static str, String)>,
+    /// No redirect has led to another origin yet.
+    keeps_secrets: bool,
 }
 
 impl<'p> PostRequest<'p> {
@@ -300,7 +295,7 @@ impl<'p> PostRequest<'p> {
             (WEBHOOK_ID, key.clone()),
             (IDEMPOTENCY_KEY, key),
         ]);
-        Self { item, options, headers }
+        Self { item, options, headers, keeps_secrets: true }
     }
 }
 

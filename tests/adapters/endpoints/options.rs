@@ -48,7 +48,7 @@ async fn authorization_replaces_the_user_of_the_url() {
 }
 
 #[actix::test]
-async fn secrets_come_from_files_and_are_read_again() {
+async fn secrets_come_from_files() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     let credentials =

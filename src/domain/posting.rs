@@ -3,6 +3,7 @@
 //! ```text
 //!  options.rs        what flows.options says about posts
 //!  destination.rs    where a message is posted, and how
+//!  origin.rs         scheme, host and port of an endpoint
 //!  address_guard.rs  addresses that no post is sent to
 //!  answers.rs        what a status means
 //!  retry_after.rs    the delay that an endpoint asks for
@@ -17,5 +18,6 @@ pub mod cloud_events;
 pub mod destination;
 pub mod header_text;
 pub mod options;
+pub mod origin;
 pub mod retry_after;
 pub mod signature;

@@ -15,15 +15,19 @@ use tokio::task::JoinSet;
 
 use super::actor_guard::ActorGuard;
 use super::mailbox::{ActorState, Envelope};
-use super::messages::{Deliver, DeliverFromTable, DrainDelivery, FollowFlows};
+use super::messages::{Deliver, DeliverFromTable, DrainDelivery};
 use crate::delivery::client::{EndpointClients, PostError};
-use crate::delivery::queue::{DeliveryQueue, MAX_REFUSED_IN_A_ROW, Moment, QueueLimits, RetryRule};
+use crate::delivery::queue::{
+    DeliveryQueue, MAX_REFUSED_IN_A_ROW, Moment, OriginChange, OriginEvent, Post, PostFailure, PostResult,
+    QueueLimits, RetryRule, Turn,
+};
 use crate::delivery::redaction::redacted;
 use crate::delivery::table_work::{MaintenanceTask, TableWork};
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::Outcome;
 use crate::domain::retry::Backoff;
-use crate::observe::Telemetry;
+use crate::observe::{Telemetry, whole_milliseconds};
 use crate::settings::{DatabaseSettings, HttpRoute};
 use crate::store::OutboxGauge;
 use crate::store::outbox::{LEASE, Outbox};
@@ -73,6 +77,8 @@ pub struct DeliveryParts {
     pub http_route: HttpRoute,
     /// Age at which a failing message becomes a dead letter.
     pub max_age: Duration,
+    /// The posts of a flow wait while another process has earlier ones: not in a group of replicas.
+    pub waits_for_others: bool,
     /// Receives the delivery's counters.
     pub observed: Arc<Telemetry>,
 }
@@ -81,14 +87,14 @@ pub struct DeliveryParts {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct PostEnded {
-    item: Arc<OutboxItem>,
+    post: Post,
     outcome: Result<(), PostError>,
 }
 
 /// Reports the end of a post when dropped, including by a panic. Without the report its flow would wait forever.
 struct PostReport {
     actor: Addr<DeliveryActor>,
-    item: Arc<OutboxItem>,
+    post: Post,
     outcome: Option<Result<(), PostError>>,
 }
 
@@ -101,7 +107,7 @@ impl PostReport {
 impl Drop for PostReport {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or(Err(PostError::Panicked));
-        self.actor.do_send(PostEnded { item: Arc::clone(&self.item), outcome });
+        self.actor.do_send(PostEnded { post: self.post.clone(), outcome });
     }
 }
 
@@ -109,10 +115,11 @@ impl DeliveryActor {
     /// Creates a delivery. It connects to the database in `started`, on its own arbiter.
     #[must_use]
     pub fn new(guard: ActorGuard, parts: DeliveryParts) -> Self {
-        let rule = RetryRule { backoff: BACKOFF, max_age: parts.max_age };
+        let rule =
+            RetryRule { backoff: BACKOFF, max_age: parts.max_age, waits_for_others: parts.waits_for_others };
         Self {
             queue: DeliveryQueue::new(Arc::clone(&parts.inbox_id), QueueLimits::default(), rule),
-            work: TableWork::new(RENEW_INTERVAL),
+            work: TableWork::new(RENEW_INTERVAL, LEASE),
             outbox: None,
             clients: Rc::new(EndpointClients::new(parts.http_timeout, &parts.http_route)),
             guard,
@@ -132,8 +139,14 @@ impl DeliveryActor {
     /// Starts all posts and loads that are possible now.
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = self.now();
-        while let Some(item) = self.work.next_post(&mut self.queue, now) {
-            self.post(context, item);
+        while let Some(turn) = self.work.next_turn(&mut self.queue, now) {
+            match turn {
+                Turn::Post(post) => self.post(context, post),
+                Turn::GiveUp(outcomes) => log_given_up(&outcomes),
+            }
+        }
+        for event in self.queue.take_origin_events() {
+            log_origin(&event);
         }
         self.work_on_table(context);
         self.set_alarm(context);
@@ -145,35 +158,45 @@ impl DeliveryActor {
         }
     }
 
-    fn post(&mut self, context: &mut Context<Self>, item: Arc<OutboxItem>) {
+    fn post(&mut self, context: &mut Context<Self>, post: Post) {
         crash_point!("delivery-post");
         let clients = Rc::clone(&self.clients);
-        let report = PostReport { actor: context.address(), item, outcome: None };
+        let report = PostReport { actor: context.address(), post, outcome: None };
         self.posts.spawn_local(async move {
-            let outcome = clients.post(Arc::clone(&report.item)).await;
+            let outcome = clients.post(&report.post.items).await;
             report.send(outcome);
         });
     }
 
-    fn failed(&mut self, item: &OutboxItem, error: &PostError) -> Option<Outcome> {
-        log_failure(item, error);
-        let (flow, text, now, random_unit) =
-            (item.key.flow_id, error.to_string(), self.now(), rand::random());
-        let outcome = if error.blames_message() {
-            self.queue.refused(flow, text, now, random_unit)
+    fn posted(&mut self, post: &Post) -> Vec<Outcome> {
+        for item in &post.items {
+            log_delivery(item);
+            self.parts.observed.metrics.flows.count_post(&item.flow_code);
+        }
+        self.queue.ended(post.id, PostResult::Delivered, self.now(), 0.0)
+    }
+
+    fn failed(&mut self, post: &Post, error: &PostError) -> Vec<Outcome> {
+        let Some(item) = post.items.first() else { return Vec::new() };
+        log_failure(item, post.items.len(), error);
+        let result = if error.blames_message() {
+            PostResult::Refused(error.to_string())
         } else {
-            self.queue.failed(flow, text, now, random_unit)
-        }?;
-        match &outcome {
-            Outcome::Failed { .. } if error.blames_message() => log_refusals(item),
-            Outcome::GivenUp { detail, .. } => log_dead_letter(item, detail),
-            _ => {}
+            let retry_after = error.answer().and_then(|answer| answer.retry_after);
+            let blames_origin = error.blames_origin();
+            PostResult::Failed(PostFailure { error: error.to_string(), retry_after, blames_origin })
+        };
+        let outcomes = self.queue.ended(post.id, result, self.now(), rand::random());
+        for (item, outcome) in post.items.iter().zip(&outcomes) {
+            match outcome {
+                Outcome::Failed { .. } if error.blames_message() => log_refusals(item),
+                Outcome::GivenUp { detail, .. } => log_dead_letter(item, detail),
+                _ => {}
+            }
         }
         // The answer may repeat credentials, so only the row of the message has it.
-        Some(match error {
-            PostError::Status(answer) => outcome.with_answer(answer.retry_after, &answer.text),
-            _ => outcome,
-        })
+        let text = error.answer().map_or("", |answer| answer.text.as_str());
+        outcomes.into_iter().map(|outcome| outcome.with_answer(text)).collect()
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {
@@ -241,16 +264,6 @@ impl Handler<Envelope<DeliverFromTable>> for DeliveryActor {
     }
 }
 
-impl Handler<Envelope<FollowFlows>> for DeliveryActor {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<FollowFlows>, context: &mut Self::Context) {
-        let (FollowFlows, _handling) = envelope.open();
-        self.work.want(MaintenanceTask::RoutineSweep);
-        self.pump(context);
-    }
-}
-
 impl Handler<PostEnded> for DeliveryActor {
     type Result = ();
 
@@ -258,16 +271,12 @@ impl Handler<PostEnded> for DeliveryActor {
         crash_point!("delivery-answered");
         // The task of the post has ended or is about to end.
         while self.posts.try_join_next().is_some() {}
-        let PostEnded { item, outcome } = ended;
-        let outcome = match outcome {
-            Ok(()) => {
-                log_delivery(&item);
-                self.parts.observed.metrics.flows.count_post(&item.flow_code);
-                self.queue.posted(item.key.flow_id, self.now())
-            }
-            Err(error) => self.failed(&item, &error),
+        let PostEnded { post, outcome } = ended;
+        let outcomes = match outcome {
+            Ok(()) => self.posted(&post),
+            Err(error) => self.failed(&post, &error),
         };
-        if let Some(outcome) = outcome {
+        for outcome in outcomes {
             self.work.add(outcome);
         }
         self.pump(context);
@@ -292,13 +301,13 @@ impl Handler<Envelope<DrainDelivery>> for DeliveryActor {
     }
 }
 
-fn log_failure(item: &OutboxItem, error: &PostError) {
+fn log_failure(item: &OutboxItem, messages: usize, error: &PostError) {
     let (message_id, attempts) = (item.message_id, item.attempts.saturating_add(1));
     let (flow_id, flow) = (item.key.flow_id, &*item.flow_code);
     let endpoint = redacted(&item.destination.url);
     let endpoint = endpoint.as_str();
     log::error!(
-        flow_id, flow, endpoint, message_id, attempts;
+        flow_id, flow, endpoint, message_id, messages, attempts;
         "Error posting flow {flow} to endpoint {endpoint}: {error}"
     );
 }
@@ -318,6 +327,36 @@ fn log_delivery(item: &OutboxItem) {
         let endpoint = redacted(&item.destination.url);
         let endpoint = endpoint.as_str();
         log::debug!(flow_id, flow, endpoint, message_id; "Posted flow {flow} to endpoint {endpoint}");
+    }
+}
+
+fn log_origin(event: &OriginEvent) {
+    let origin = event.origin.to_string();
+    let origin = origin.as_str();
+    match &event.change {
+        OriginChange::Opened { error } => log::warn!(
+            origin;
+            "No posts to {origin} for now, because it failed repeatedly: {error}. One post at a time tests it; all flows to it wait"
+        ),
+        OriginChange::Closed { after, flows } => {
+            let after_ms = whole_milliseconds(*after);
+            log::info!(
+                origin, after_ms, flows;
+                "{origin} answers again after {} s: {flows} flows go on", after.as_secs()
+            );
+        }
+    }
+}
+
+/// Logs dead letters of one flow that were made without a post. Those of a deleted flow are logged once for all.
+fn log_given_up(outcomes: &[Outcome]) {
+    if let Some(Outcome::GivenUp { key, reason: DeadLetterReason::OutboxExpired, detail }) = outcomes.first()
+    {
+        let (flow_id, messages) = (key.flow_id, outcomes.len());
+        log::error!(
+            flow_id, messages;
+            "{messages} messages of the flow with the id {flow_id} become dead letters: {detail}"
+        );
     }
 }
 

@@ -6,7 +6,7 @@
 //!  FlowRegistryActor ── NewRoutingTable ──▶ RouterActor ── AnnounceTable ──▶ FlowRegistryActor
 //!  paho callback ── InboxGrew ──▶ RouterActor
 //!  RouterActor ── OpenLane, ProcessBatch ──▶ FlowWorkerActor ── LaneOpened ──▶ RouterActor
-//!  FlowWorkerActor ── Deliver, DeliverFromTable ──▶ DeliveryActor ◀── FollowFlows ── FlowRegistryActor
+//!  FlowWorkerActor ── Deliver, DeliverFromTable ──▶ DeliveryActor
 //!  every actor ── ActorExited ──▶ SupervisorActor ── Drain… ──▶ all
 //! ```
 
@@ -191,11 +191,6 @@ pub struct DeliverFromTable {
     /// Rows that a worker committed; `None` requests a sweep of the whole table.
     pub rows: Option<Vec<CommittedRows>>,
 }
-
-/// To the delivery: the flows were reloaded. Refreshes the destinations of waiting messages.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct FollowFlows;
 
 /// To the MQTT actor, at shutdown: disconnects.
 #[derive(Debug, Clone, Copy, Message)]

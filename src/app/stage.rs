@@ -22,6 +22,7 @@ use crate::domain::broker::Broker;
 use crate::domain::processing::ProcessingRules;
 use crate::domain::redelivery::InFlight;
 use crate::domain::replicas::Replica;
+use crate::domain::replicas::Role;
 use crate::inbox::{Inbox, Intake, KeptTables, RetainedMemory, SubscriptionIdStore};
 use crate::mqtt::{BrokerOptions, Incoming, MqttEvent, MqttLink};
 use crate::observe::health::StartupStep;
@@ -184,6 +185,7 @@ impl<'a> Stage<'a> {
                 http_timeout: settings.http_timeout,
                 http_route: settings.http_route.clone(),
                 max_age: settings.outbox.max_age,
+                waits_for_others: !matches!(settings.role, Role::InGroup(_)),
                 observed: Arc::clone(observed),
             },
         })

@@ -41,7 +41,7 @@ use crate::credentials::CredentialError;
 use crate::delivery::tls::Tls;
 use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::posting::answers::AnswerMeaning;
+use crate::domain::posting::answers::{self, AnswerMeaning};
 use crate::domain::posting::cloud_events::event_headers;
 use crate::domain::posting::header_text::header_text;
 use crate::domain::posting::options::PostFormat;
@@ -146,6 +146,22 @@ impl PostError {
     pub fn blames_message(&self) -> bool {
         matches!(self, Self::Status(FailedAnswer { blames_message: true, .. }))
     }
+
+    /// The answer, if the status was read and is not a success.
+    #[must_use]
+    pub fn answer(&self) -> Option<&FailedAnswer> {
+        if let Self::Status(answer) = self { Some(answer) } else { None }
+    }
+
+    /// Whether posts of other flows to the same origin would fail too: it cannot be reached, or is overloaded.
+    #[must_use]
+    pub fn blames_origin(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::NoAnswer | Self::Exchange(_) | Self::Timeout(_) => true,
+            Self::Status(answer) => answers::blames_origin(answer.status),
+            _ => false,
+        }
+    }
 }
 
 /// Posts to all endpoints. Lives on one thread.
@@ -177,11 +193,12 @@ impl EndpointClients {
     ///
     /// # Errors
     /// Any outcome other than a success status. The status counts, however the rest of the answer ends.
-    pub async fn post(&self, item: Arc<OutboxItem>) -> Result<(), PostError> {
+    pub async fn post(&self, items: &[Arc<OutboxItem>]) -> Result<(), PostError> {
+        let Some(item) = items.first() else { return Ok(()) };
         let options = self.options.get(item.destination.options.as_ref())?;
         let timeout = options.timeout.unwrap_or(self.timeout);
         let deadline = Instant::now() + timeout;
-        let mut request = PostRequest::new(&item, &options, unix_time());
+        let mut request = PostRequest::new(item, &options, unix_time());
         let mut target = self.targets.get_or_parse(&item.destination.url)?;
         for _ in 0..=MAX_REDIRECTS {
             let sent = timeout_at(deadline, self.send(&target, &request)).await;

@@ -1,18 +1,19 @@
 //! Decides which message is posted when: a pure state machine without clock and I/O.
 //!
 //! ```text
-//!  deliver ──room──▶ waiting ──next_post──▶ in flight ──posted───▶ Delivered ─┐
-//!     │                 ▲                       │                             ├─ flushed ─▶ row gone
-//!     │ no room         │ loaded                └─failed──▶ GivenUp, or ──────┘
-//!     ▼                 │                                   Failed ── flushed ─▶ parked
+//!  deliver ──room──▶ waiting ──next_turn──▶ in flight ──ended──▶ Delivered ─┐
+//!     │                 ▲                       │                           ├─ flushed ─▶ row gone
+//!     │ no room         │ loaded                ├───────▶ GivenUp ──────────┘
+//!     ▼                 │                       └───────▶ Failed ── flushed ─▶ parked, or held
 //!  spilled ── half of its memory is free ── next_load                              │
 //!     ▲                                                                            │
-//!     └─────────── from the start, when the backoff is over ───────────────────────┘
+//!     └─────────── from the start, when the backoff or the breaker is over ────────┘
 //! ```
 //!
-//! * **Order.** A flow has at most one post in flight. A failed message is retried before its successors.
+//! * **Order.** A flow has one post in flight, unless its options say otherwise. A failed message is retried before its
+//!   successors. A rejected batch is posted again in halves, so that one wrong message is found.
 //! * **Bounded memory.** A flow without room is *spilled*: its messages stay in the table and are loaded as memory
-//!   drains. A flow that waits for its next attempt holds no message in memory.
+//!   drains. A flow that waits for its next attempt or for its origin holds no message in memory.
 //! * **Nothing is forgotten.** A spilled flow takes no message from memory until a load has reached the end of its rows
 //!   with nothing announced meanwhile. Until then it loads again.
 //! * **Nothing is posted twice** (by this process, while its lease holds). A load continues above the *cursor*, the
@@ -24,17 +25,24 @@
 //!   breaks that order: rows that changed hands or were never announced, a failure or a lost lease (both drop the
 //!   memory), or a counter that was set back. A later row with a lower or equal number reveals a counter set back. Rows
 //!   announced during a load are compared with the loaded rows, because they may lie below its end.
+//! * **One process posts a flow.** A message whose number does not follow the last one shows that another process has
+//!   numbered messages of the flow. The flow then loads from the table, and waits while others have earlier rows.
 //! * **Destinations.** A flow posts to the destination in its row, if known; otherwise to the destination recorded with
 //!   each message. A flow on hold posts nothing and holds no message in memory.
-//! * **Fairness.** Flows take turns, one message each. Flows whose last attempt failed may hold only a part of the
+//! * **Fairness.** Flows take turns, one post each. Flows whose last attempt failed may hold only a part of the
 //!   posts in flight, so that hanging endpoints do not starve the others. A flow that still has messages loads only if
-//!   there is room for a whole load.
+//!   there is room for a whole load. When memory is scarce, a flow holds what it posts in two seconds.
+//! * **Origins.** While the breaker of an origin is open, one flow at a time tests it, and its other flows are held.
 
+mod course;
 mod destinations;
 mod flow;
 mod limits;
+mod origins;
+mod posts;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -42,14 +50,20 @@ use std::time::Duration;
 
 use self::flow::{FlowQueue, Load, Need, QueueEntry, TableRows, WaitState, is_not_due};
 use self::limits::MIN_RETRY_DELAY;
-pub use self::limits::{LoadOrder, MAX_REFUSED_IN_A_ROW, QueueLimits, RetryRule};
-use crate::domain::dead_letter::DeadLetterReason;
+pub use self::limits::{MAX_REFUSED_IN_A_ROW, QueueLimits, RetryRule};
+use self::origins::Origins;
+pub use self::origins::{OriginChange, OriginEvent, OriginStatus};
+pub use self::posts::{Post, PostFailure, PostId, PostResult, Turn};
+use self::window::FlowLimit;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{CommittedRows, LoadedFlow, Outcome, Remainder, RowNumber, WaitingFlow};
+use crate::domain::outbox_work::{
+    CommittedRows, LoadOrder, LoadedFlow, Outcome, Remainder, RowNumber, WaitingFlow,
+};
+pub use crate::domain::posting::Moment;
 
-/// A point in time, as the duration since an origin chosen by the caller.
-pub type Moment = Duration;
+/// Delay before the table is read again for a flow whose earlier messages wait at another process.
+const BEHIND_DELAY: Duration = Duration::from_secs(1);
 
 /// All undelivered messages, by flow.
 #[derive(Debug)]
@@ -67,9 +81,14 @@ pub struct DeliveryQueue {
     /// The load in progress.
     loading: Option<LoadOrder>,
     parked: BTreeSet<(Moment, FlowId)>,
+    origins: Origins,
     messages: usize,
     bytes: usize,
     posts: usize,
+    /// Number of messages in flight.
+    posting: usize,
+    /// Number of the last post.
+    last_post: u64,
     retries: usize,
     unflushed: usize,
     /// A flow waits only for its outcomes to be written.
@@ -92,9 +111,12 @@ impl DeliveryQueue {
             unloaded: VecDeque::new(),
             loading: None,
             parked: BTreeSet::new(),
+            origins: Origins::default(),
             messages: 0,
             bytes: 0,
             posts: 0,
+            posting: 0,
+            last_post: 0,
             retries: 0,
             unflushed: 0,
             flush_is_urgent: false,
@@ -114,12 +136,13 @@ impl DeliveryQueue {
     }
 
     fn deliver_one(&mut self, item: OutboxItem, now: Moment) {
-        let entry = QueueEntry::new(item, now + self.rule.max_age);
+        let entry = QueueEntry::new(item, now + self.rule.max_age, now);
         let has_room = self.has_room(&entry);
         let Some(queue) = self.flows.get_mut(&entry.item.key.flow_id) else {
             return;
         };
-        if queue.table != TableRows::Nothing || queue.is_loading() || !has_room {
+        let is_next = !self.rule.waits_for_others || queue.continues_with(&entry.item);
+        if queue.table != TableRows::Nothing || queue.is_loading() || !has_room || !is_next {
             return queue.spill_row(RowNumber::from_item(&entry.item));
         }
         // After a counter was set back, a later row reveals that it is below the cursor.
@@ -137,11 +160,20 @@ impl DeliveryQueue {
         let in_all =
             messages < three_quarters(self.limits.messages) && bytes <= three_quarters(self.limits.bytes);
         let in_flow = self.flows.get(&entry.item.key.flow_id).is_none_or(|queue| {
+            let limit = self.limit_of(queue);
             queue.messages() == 0
-                || (queue.messages() < self.limits.flow_messages
-                    && queue.bytes + entry.bytes <= self.limits.flow_bytes)
+                || (queue.messages() < limit.messages && queue.bytes + entry.bytes <= limit.bytes)
         });
         in_all && in_flow
+    }
+
+    fn limit_of(&self, queue: &FlowQueue) -> FlowLimit {
+        let limits = &self.limits;
+        if 2 * self.messages > limits.messages || 2 * self.bytes > limits.bytes {
+            queue.window.scarce_limit(limits)
+        } else {
+            FlowLimit { messages: limits.flow_messages, bytes: limits.flow_bytes }
+        }
     }
 
     /// Records rows of the own inbox that were committed but not handed over.
@@ -168,7 +200,7 @@ impl DeliveryQueue {
     pub fn swept(&mut self, waiting: &[WaitingFlow], now: Moment) {
         for found in waiting {
             let queue = self.flows.entry(found.flow).or_default();
-            let unknown = queue.lowest_message_id().is_none_or(|lowest| found.lowest_message_id < lowest);
+            let unknown = queue.first().is_none_or(|first| found.lowest_message_id < first.message_id);
             let before = queue.suspect.replace(found.lowest_message_id);
             let idle = queue.messages() == 0 && queue.unflushed == 0;
             if unknown && (idle || before == Some(found.lowest_message_id)) {
@@ -180,18 +212,12 @@ impl DeliveryQueue {
 
     /// Drops all waiting messages from memory and reloads every flow, because rows may have changed hands.
     pub fn reload_all(&mut self, now: Moment) {
-        self.fresh.clear();
-        self.retrying.clear();
-        self.parked.clear();
         let flows: Vec<FlowId> = self.flows.keys().copied().collect();
         for flow in flows {
+            self.unplace(flow);
             self.evict(flow);
-            let Some(queue) = self.flows.get_mut(&flow) else {
-                continue;
-            };
-            queue.retry_at = None;
-            if matches!(queue.place, WaitState::Ready | WaitState::Parked) {
-                queue.place = WaitState::Idle;
+            if let Some(queue) = self.flows.get_mut(&flow) {
+                queue.retry_at = None;
             }
             self.advance(flow, now);
         }
@@ -217,133 +243,20 @@ impl DeliveryQueue {
     /// Whether the last attempt at any endpoint failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
-        self.flows.values().any(|queue| queue.failing)
+        self.origins.is_any_open() || self.flows.values().any(|queue| queue.failing)
     }
 
     /// Time at which the first message of `flow` in memory was numbered, in microseconds since 1970.
     #[must_use]
     pub fn oldest_at_us(&self, flow: FlowId) -> Option<i64> {
-        let queue = self.flows.get(&flow)?;
-        let first = queue.in_flight.as_ref().or(queue.waiting.front())?;
-        Some(first.item.created_at_us)
+        self.flows.get(&flow)?.first().map(|first| first.created_at_us)
     }
 
     /// The next time at which the queue must be asked without an event.
     #[must_use]
     pub fn next_wake(&self) -> Option<Moment> {
-        self.parked.first().map(|(at, _)| *at)
-    }
-
-    /// The next message to post, if one may be posted now.
-    pub fn next_post(&mut self, now: Moment) -> Option<Arc<OutboxItem>> {
-        self.wake(now);
-        if self.stopped
-            || self.posts >= self.limits.posts
-            || self.unflushed + self.posts >= self.limits.unflushed
-        {
-            return None;
-        }
-        let flow = self.next_ready()?;
-        let queue = self.flows.get_mut(&flow)?;
-        let mut entry = queue.waiting.pop_front()?;
-        queue.address(&mut entry.item);
-        let item = Arc::clone(&entry.item);
-        queue.in_flight = Some(entry);
-        queue.place = WaitState::Posting;
-        self.posts += 1;
-        self.retries += usize::from(queue.failing);
-        Some(item)
-    }
-
-    fn next_ready(&mut self) -> Option<FlowId> {
-        let retry = self.retries < self.limits.retries
-            && !self.retrying.is_empty()
-            && (self.retry_has_turn || self.fresh.is_empty());
-        self.retry_has_turn = !retry;
-        if retry { self.retrying.pop_front() } else { self.fresh.pop_front() }
-    }
-
-    /// Records that the endpoint accepted the message of `flow` in flight.
-    pub fn posted(&mut self, flow: FlowId, now: Moment) -> Option<Outcome> {
-        let entry = self.take_in_flight(flow)?;
-        let queue = self.flows.get_mut(&flow)?;
-        queue.failing = false;
-        queue.is_due = false;
-        queue.refused_in_a_row = 0;
-        queue.place = WaitState::Idle;
-        self.advance(flow, now);
-        Some(Outcome::Delivered { key: entry.item.key.clone() })
-    }
-
-    /// Records that the endpoint rejected the content of the message of `flow` in flight. A retry would fail the same
-    /// way.
-    pub fn refused(&mut self, flow: FlowId, error: String, now: Moment, random_unit: f64) -> Option<Outcome> {
-        let queue = self.flows.get_mut(&flow)?;
-        if queue.refused_in_a_row >= MAX_REFUSED_IN_A_ROW {
-            return self.failed(flow, error, now, random_unit);
-        }
-        queue.refused_in_a_row += 1;
-        self.given_up(flow, DeadLetterReason::EndpointRefused, error, now)
-    }
-
-    /// Gives up the message of `flow` in flight: it becomes a dead letter.
-    pub fn given_up(
-        &mut self,
-        flow: FlowId,
-        reason: DeadLetterReason,
-        detail: String,
-        now: Moment,
-    ) -> Option<Outcome> {
-        let entry = self.take_in_flight(flow)?;
-        Some(self.give_up(&entry, reason, detail, now))
-    }
-
-    fn give_up(
-        &mut self,
-        entry: &QueueEntry,
-        reason: DeadLetterReason,
-        detail: String,
-        now: Moment,
-    ) -> Outcome {
-        let key = entry.item.key.clone();
-        if let Some(queue) = self.flows.get_mut(&key.flow_id) {
-            queue.place = WaitState::Idle;
-        }
-        self.advance(key.flow_id, now);
-        Outcome::GivenUp { key, reason, detail }
-    }
-
-    /// Records that the post of `flow` in flight failed. `random_unit`, from 0 to below 1, spreads the next attempts.
-    pub fn failed(&mut self, flow: FlowId, error: String, now: Moment, random_unit: f64) -> Option<Outcome> {
-        let entry = self.take_in_flight(flow)?;
-        let queue = self.flows.get_mut(&flow)?;
-        queue.failing = true;
-        queue.is_due = queue.posts_elsewhere_than(&entry.item);
-        let key = entry.item.key.clone();
-        let attempts = entry.item.attempts.saturating_add(1);
-        if now >= entry.expires_at {
-            let detail = format!("given up at attempt {attempts}: {error}");
-            return Some(self.give_up(&entry, DeadLetterReason::OutboxExpired, detail, now));
-        }
-        queue.place = WaitState::Flushing;
-        self.evict(flow);
-        let backoff = self.rule.backoff.delay(attempts, random_unit);
-        let retry_in = backoff.min(entry.expires_at.saturating_sub(now)).max(MIN_RETRY_DELAY);
-        Some(Outcome::Failed { key, attempts, retry_in, error })
-    }
-
-    /// Ends the post of `flow`, whose outcome must then be written.
-    fn take_in_flight(&mut self, flow: FlowId) -> Option<QueueEntry> {
-        let queue = self.flows.get_mut(&flow)?;
-        let entry = queue.in_flight.take()?;
-        queue.bytes -= entry.bytes;
-        queue.unflushed += 1;
-        self.messages -= 1;
-        self.bytes -= entry.bytes;
-        self.posts -= 1;
-        self.retries -= usize::from(queue.failing);
-        self.unflushed += 1;
-        Some(entry)
+        let parked = self.parked.first().map(|(at, _)| *at);
+        parked.into_iter().chain(self.origins.next_wake()).min()
     }
 
     /// Records that these outcomes are written to the table.
@@ -357,8 +270,11 @@ impl DeliveryQueue {
             queue.unflushed -= 1;
             self.unflushed -= 1;
             if let Outcome::Failed { retry_in, .. } = outcome {
-                queue.place = WaitState::Idle;
-                queue.retry_at = (!queue.is_due).then_some(now + *retry_in);
+                queue.unflushed_failures -= 1;
+                queue.retry_at = queue.retry_at.max(Some(now + *retry_in)).filter(|_| !queue.is_due);
+                if queue.unflushed_failures == 0 && queue.place == WaitState::Flushing {
+                    queue.place = WaitState::Idle;
+                }
             }
             self.advance(flow, now);
         }
@@ -373,11 +289,14 @@ impl DeliveryQueue {
             return None;
         }
         while let Some(flow) = self.unloaded.pop_front() {
+            let Some(limit) = self.flows.get(&flow).map(|queue| self.limit_of(queue)) else {
+                continue;
+            };
             let Some(queue) = self.flows.get_mut(&flow) else {
                 continue;
             };
             queue.load = Load::Idle;
-            match queue.need(&self.limits) {
+            match queue.need(limit) {
                 Need::Nothing => continue,
                 Need::Flush => {
                     self.flush_is_urgent = true;
@@ -385,7 +304,7 @@ impl DeliveryQueue {
                 }
                 Need::Load => {}
             }
-            let wanted = queue.wanted(&self.limits);
+            let wanted = queue.wanted(limit);
             if queue.messages() > 0 && (wanted.0 > messages || wanted.1 > bytes) {
                 // The flow has enough messages, and other flows may need the remaining room more.
                 continue;
@@ -396,6 +315,8 @@ impl DeliveryQueue {
                 after,
                 max_messages: wanted.0.min(messages),
                 max_bytes: wanted.1.min(bytes),
+                wants_destination: queue.destination.is_none(),
+                waits_for_others: self.rule.waits_for_others,
             };
             queue.load = Load::Running;
             queue.table = TableRows::Nothing;
@@ -407,19 +328,36 @@ impl DeliveryQueue {
         None
     }
 
-    /// Records the result of the load of `flow`.
-    pub fn loaded(&mut self, flow: FlowId, loaded: LoadedFlow, now: Moment) {
+    /// Records the result of the load of `flow`. Returns whether the flow begins to wait for another process.
+    pub fn loaded(&mut self, flow: FlowId, loaded: LoadedFlow, now: Moment) -> bool {
         self.loading = None;
+        let Some(queue) = self.flows.get_mut(&flow) else {
+            return false;
+        };
+        let is_void = std::mem::take(&mut queue.load) == Load::Void;
+        let begins_to_wait = loaded.is_behind && !queue.is_behind && !is_void;
+        if !is_void {
+            self.take_loaded(flow, loaded, now);
+        }
+        self.advance(flow, now);
+        begins_to_wait
+    }
+
+    fn take_loaded(&mut self, flow: FlowId, loaded: LoadedFlow, now: Moment) {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
         };
-        if std::mem::take(&mut queue.load) == Load::Void {
-            return self.advance(flow, now);
-        }
         queue.destination = queue.destination.take().or(loaded.destination);
+        queue.is_behind = loaded.is_behind;
+        if loaded.is_behind {
+            // Messages above the cursor must wait too, so the next load begins at the start.
+            queue.spill();
+            queue.retry_at = Some(now + BEHIND_DELAY).filter(|_| queue.messages() == 0);
+            return;
+        }
         if queue.is_on_hold() {
             queue.spill();
-            return self.advance(flow, now);
+            return;
         }
         queue.table = queue.table.max(match loaded.remainder {
             Remainder::Nothing => TableRows::Nothing,
@@ -444,13 +382,12 @@ impl DeliveryQueue {
             }
             let expires_at = now + self.rule.max_age.saturating_sub(loaded.age);
             let earliest = self.rule.none_expires_before().max(queue.none_expires_before);
-            let entry = QueueEntry::new(loaded.item, expires_at.max(earliest));
+            let entry = QueueEntry::new(loaded.item, expires_at.max(earliest), now);
             queue.bytes += entry.bytes;
             self.messages += 1;
             self.bytes += entry.bytes;
             queue.waiting.push_back(entry);
         }
-        self.advance(flow, now);
     }
 
     /// Records that the load of `flow` failed and must be repeated.
@@ -478,12 +415,39 @@ impl DeliveryQueue {
     }
 
     fn wake(&mut self, now: Moment) {
-        while let Some(&(at, flow)) = self.parked.first().filter(|(at, _)| *at <= now) {
-            self.parked.remove(&(at, flow));
-            if let Some(queue) = self.flows.get_mut(&flow) {
-                queue.place = WaitState::Idle;
-            }
+        while let Some(&(_, flow)) = self.parked.first().filter(|(at, _)| *at <= now) {
+            self.unplace(flow);
             self.advance(flow, now);
+        }
+        self.wake_probers(now);
+    }
+
+    /// Lets a flow wait until `at`.
+    fn park(&mut self, flow: FlowId, at: Moment, place: WaitState) {
+        if let Some(queue) = self.flows.get_mut(&flow) {
+            queue.place = place;
+            queue.parked_until = Some(at);
+            self.parked.insert((at, flow));
+        }
+    }
+
+    /// Takes a flow from where it waits for its turn, a time or its origin.
+    fn unplace(&mut self, flow: FlowId) {
+        let Some(queue) = self.flows.get_mut(&flow) else {
+            return;
+        };
+        match queue.place {
+            WaitState::Idle | WaitState::Flushing => return,
+            WaitState::Ready => {
+                self.fresh.retain(|ready| *ready != flow);
+                self.retrying.retain(|ready| *ready != flow);
+            }
+            WaitState::Held => self.origins.release(flow),
+            WaitState::Paced | WaitState::Parked => {}
+        }
+        queue.place = WaitState::Idle;
+        if let Some(at) = queue.parked_until.take() {
+            self.parked.remove(&(at, flow));
         }
     }
 
@@ -492,25 +456,38 @@ impl DeliveryQueue {
         let Some(queue) = self.flows.get_mut(&flow) else {
             return;
         };
+        if queue.place == WaitState::Paced && queue.paced_until(now).is_none() {
+            self.unplace(flow);
+        }
+        let Some(queue) = self.flows.get_mut(&flow) else {
+            return;
+        };
         if queue.place == WaitState::Idle && !queue.is_on_hold() {
             queue.retry_at = queue.retry_at.filter(|at| *at > now);
             if let Some(at) = queue.retry_at {
-                queue.place = WaitState::Parked;
-                self.parked.insert((at, flow));
-            } else if !queue.waiting.is_empty() {
+                self.park(flow, at, WaitState::Parked);
+            } else if queue.may_post() {
                 queue.place = WaitState::Ready;
                 let ring = if queue.failing { &mut self.retrying } else { &mut self.fresh };
                 ring.push_back(flow);
             }
         }
-        if queue.load == Load::Idle {
-            match queue.need(&self.limits) {
-                Need::Nothing => {}
-                Need::Flush => self.flush_is_urgent = true,
-                Need::Load => {
-                    queue.load = Load::Queued;
-                    self.unloaded.push_back(flow);
-                }
+        self.queue_load(flow);
+    }
+
+    fn queue_load(&mut self, flow: FlowId) {
+        let Some(limit) = self.flows.get(&flow).map(|queue| self.limit_of(queue)) else {
+            return;
+        };
+        let Some(queue) = self.flows.get_mut(&flow).filter(|queue| queue.load == Load::Idle) else {
+            return;
+        };
+        match queue.need(limit) {
+            Need::Nothing => {}
+            Need::Flush => self.flush_is_urgent = true,
+            Need::Load => {
+                queue.load = Load::Queued;
+                self.unloaded.push_back(flow);
             }
         }
     }

@@ -7,13 +7,11 @@
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::queue::{DeliveryQueue, LoadOrder, Moment};
-use crate::domain::dead_letter::DeadLetterReason;
+use super::queue::{DeliveryQueue, Moment, Turn};
 use crate::domain::outbox::OutboxItem;
-use crate::domain::outbox_work::{CommittedRows, Outcome, WaitingFlow};
+use crate::domain::outbox_work::{CommittedRows, LoadOrder, Outcome, WaitingFlow};
 use crate::domain::retry::Backoff;
 
 /// Delay after the first outcome before outcomes are written. A full batch is written at once.
@@ -23,6 +21,9 @@ const FLUSH_AT: usize = 512;
 /// Interval between two sweeps for unannounced and abandoned rows.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
+/// Interval at which the rows of flows with waiting messages are read, so that edits count soon.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Delay after a database error.
 const PAUSE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(10) };
 
@@ -30,8 +31,14 @@ const PAUSE: Backoff = Backoff { base: Duration::from_millis(200), max: Duration
 #[derive(Debug)]
 pub struct TableWork {
     renew_interval: Duration,
-    /// Times of the next regular renewal and sweep; `None` until the database was reached.
-    next_regular: Option<[Moment; 2]>,
+    /// Times of the next regular renewal, follow and sweep; `None` until the database was reached.
+    next_regular: Option<[Moment; 3]>,
+    /// Time from the last renewal of the lease in which posts may start.
+    lease: Duration,
+    /// No post starts from this moment on, because another process may claim the rows.
+    lease_until: Moment,
+    /// When the running renewal began.
+    renewal_began_at: Moment,
     /// A sweep has determined the rows that existed at startup.
     ready: bool,
     /// Outcomes of posts that are not written yet.
@@ -66,6 +73,8 @@ enum Pause {
 pub enum MaintenanceTask {
     /// Renew the lease.
     Renewal,
+    /// Read the rows of the flows with waiting messages.
+    FollowRows,
     /// Count the rows of the table and load every flow that has some.
     ThoroughSweep,
     /// Count the rows of the table; most of them should be in memory.
@@ -73,11 +82,15 @@ pub enum MaintenanceTask {
 }
 
 impl TableWork {
-    /// Creates the work of a delivery that has not reached the database.
+    /// Creates the work of a delivery that has not reached the database. Posts may start for three quarters of `lease`
+    /// after its last renewal. The last quarter is for posts in flight.
     #[must_use]
-    pub fn new(renew_interval: Duration) -> Self {
+    pub fn new(renew_interval: Duration, lease: Duration) -> Self {
         Self {
             renew_interval,
+            lease: lease / 4 * 3,
+            lease_until: Moment::ZERO,
+            renewal_began_at: Moment::ZERO,
             next_regular: None,
             ready: false,
             outcomes: Vec::new(),
@@ -103,7 +116,7 @@ impl TableWork {
 
     /// Begins the regular work, after the database was reached.
     pub fn connected(&mut self, now: Moment) {
-        self.next_regular = Some([now + self.renew_interval, now + SWEEP_INTERVAL]);
+        self.next_regular = Some([now + self.renew_interval, now + FOLLOW_INTERVAL, now + SWEEP_INTERVAL]);
         self.want(MaintenanceTask::Renewal);
         self.want(MaintenanceTask::ThoroughSweep);
     }
@@ -128,18 +141,16 @@ impl TableWork {
         }
     }
 
-    /// Returns the next message to post. Messages of deleted flows become dead letters instead; the deletion itself is
-    /// logged once per flow.
-    pub fn next_post(&mut self, queue: &mut DeliveryQueue, now: Moment) -> Option<Arc<OutboxItem>> {
-        while let Some(item) = queue.next_post(now) {
-            let flow = item.key.flow_id;
-            if !queue.is_deleted(flow) {
-                return Some(item);
-            }
-            let detail = "the flow was deleted while the post waited".to_owned();
-            self.outcomes.extend(queue.given_up(flow, DeadLetterReason::FlowDeleted, detail, now));
+    /// Returns the next post, or messages that become dead letters. Their outcomes are written as those of posts.
+    pub fn next_turn(&mut self, queue: &mut DeliveryQueue, now: Moment) -> Option<Turn> {
+        if now >= self.lease_until {
+            return None;
         }
-        None
+        let turn = queue.next_turn(now)?;
+        if let Turn::GiveUp(outcomes) = &turn {
+            self.outcomes.extend(outcomes.iter().cloned());
+        }
+        Some(turn)
     }
 
     /// Ends a pause and requests the regular tasks that are due. Returns whether work may start.
@@ -147,6 +158,7 @@ impl TableWork {
         let Some(times) = &mut self.next_regular else { return false };
         let regular = [
             (self.renew_interval, MaintenanceTask::Renewal),
+            (FOLLOW_INTERVAL, MaintenanceTask::FollowRows),
             (SWEEP_INTERVAL, MaintenanceTask::RoutineSweep),
         ];
         for (at, (interval, task)) in times.iter_mut().zip(regular) {
@@ -185,11 +197,14 @@ impl TableWork {
     }
 
     /// Returns the next maintenance task, if none is running.
-    pub fn next_task(&mut self) -> Option<MaintenanceTask> {
+    pub fn next_task(&mut self, now: Moment) -> Option<MaintenanceTask> {
         if self.maintaining {
             return None;
         }
         let task = self.tasks.pop_first()?;
+        if task == MaintenanceTask::Renewal {
+            self.renewal_began_at = now;
+        }
         if task == MaintenanceTask::ThoroughSweep {
             self.tasks.remove(&MaintenanceTask::RoutineSweep);
         }
@@ -230,9 +245,16 @@ impl TableWork {
         self.maintaining = false;
     }
 
+    /// Records that the lease was renewed. It counts from the beginning of the renewal, because it may have been renewed
+    /// at any time since.
+    pub fn lease_renewed(&mut self) {
+        self.lease_until = self.renewal_began_at + self.lease;
+    }
+
     /// Records that the lease begins now. Returns whether an earlier one was lost. Then other processes may have
     /// claimed rows, so nothing is posted from memory before it was loaded again.
     pub fn lease_begun(&mut self, queue: &mut DeliveryQueue, now: Moment) -> bool {
+        self.lease_renewed();
         if self.ready {
             queue.reload_all(now);
             self.want(MaintenanceTask::ThoroughSweep);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::posting::answers::AnswerRules;
-use super::posting::options::DeliveryOptions;
+use super::posting::options::{DeliveryOptions, PostOrder};
 
 /// Everything about a flow that has no column of its own.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -103,6 +103,16 @@ impl DeliveryOptions {
         }
         let within = |value: Option<f64>, max: f64| value.is_none_or(|value| (0.001..=max).contains(&value));
         require(within(self.timeout_seconds, 86_400.0), "timeout_seconds", "is not from 0.001 to 86400")?;
+        require(within(self.rate_per_second, 1e6), "rate_per_second", "is not from 0.001 to 1000000")?;
+        let in_flight = self.max_in_flight;
+        require(in_flight.is_none_or(|max| (1..=64).contains(&max)), "max_in_flight", "is not from 1 to 64")?;
+        let is_parallel = self.order == PostOrder::None;
+        require(in_flight.is_none() || is_parallel, "max_in_flight", "needs \"order\": \"none\"")?;
+        if let Some(batch) = self.batch {
+            require((1..=512).contains(&batch.max_messages), "batch.max_messages", "is not from 1 to 512")?;
+            require((1..=1 << 20).contains(&batch.max_bytes), "batch.max_bytes", "is not from 1 to 1048576")?;
+            require(batch.max_delay_ms <= 60_000, "batch.max_delay_ms", "is not from 0 to 60000")?;
+        }
         Ok(())
     }
 }
@@ -168,16 +178,19 @@ mod tests {
             r#"{"delivery": {"method": "PUT", "headers": {"X-Site": "plant-4"},
                 "auth": {"type": "bearer", "token": "file:/run/secrets/token"}, "format": "cloudevents",
                 "signing_secrets": ["env:MQTT_S"], "timeout_seconds": 2.5, "success": ["2xx", 409],
-                "message_fault": ["4XX"], "endpoint_fault": [404]}}"#,
+                "message_fault": ["4XX"], "endpoint_fault": [404], "rate_per_second": 100, "order": "none",
+                "max_in_flight": 8, "batch": {"max_messages": 10}}}"#,
         )
         .unwrap();
         let delivery = options.delivery;
         assert_eq!((delivery.method, delivery.format), (PostMethod::Put, PostFormat::CloudEvents));
         assert_eq!(delivery.headers["X-Site"].expose(), "plant-4");
         assert!(
-            matches!(delivery.auth, Some(Auth::Bearer { token }) if token.expose() == "file:/run/secrets/token")
+            matches!(&delivery.auth, Some(Auth::Bearer { token }) if token.expose() == "file:/run/secrets/token")
         );
         assert_eq!((delivery.timeout_seconds, delivery.signing_secrets.len()), (Some(2.5), 1));
+        assert_eq!((delivery.rate_per_second, delivery.max_posts_in_flight()), (Some(100.0), 8));
+        assert_eq!(delivery.batch.map(|batch| (batch.max_messages, batch.max_bytes)), Some((10, 1 << 20)));
     }
 
     #[test]
@@ -213,6 +226,14 @@ mod tests {
             (
                 r#"{"delivery": {"timeout_seconds": 0}}"#,
                 "options.delivery.timeout_seconds: is not from 0.001 to 86400",
+            ),
+            (
+                r#"{"delivery": {"max_in_flight": 2}}"#,
+                r#"options.delivery.max_in_flight: needs "order": "none""#,
+            ),
+            (
+                r#"{"delivery": {"batch": {"max_messages": 0}}}"#,
+                "options.delivery.batch.max_messages: is not from 1",
             ),
             (
                 r#"{"delivery": {"auth": {"type": "basic"}}}"#,
@@ -253,7 +274,7 @@ mod tests {
         let schema = FlowOptions::schema();
         let properties = &schema.pointer("/$defs/DeliveryOptions/properties").unwrap();
         let names: Vec<&String> = properties.as_object().unwrap().keys().collect();
-        assert_eq!(names.len(), 9, "{names:?}");
+        assert_eq!(names.len(), 13, "{names:?}");
         assert_eq!(schema.pointer("/additionalProperties").unwrap(), false);
     }
 

@@ -18,6 +18,23 @@ pub fn cost(payload_bytes: usize) -> usize {
     payload_bytes.saturating_add(OVERHEAD_BYTES)
 }
 
+/// A load to perform: rows of `flow` by rising sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOrder {
+    /// The flow.
+    pub flow: FlowId,
+    /// Load only rows with higher numbers; `None` for all rows.
+    pub after: Option<i64>,
+    /// Maximum number of rows.
+    pub max_messages: usize,
+    /// Maximum bytes by [`cost`], but at least one row.
+    pub max_bytes: usize,
+    /// The flow's row must be read, because its destination is unknown.
+    pub wants_destination: bool,
+    /// Whether rows of other processes with lower numbers count.
+    pub waits_for_others: bool,
+}
+
 /// Outbox rows of one flow, from the lowest or from a given sequence number on.
 #[derive(Debug, Clone)]
 pub struct LoadedFlow {
@@ -25,8 +42,10 @@ pub struct LoadedFlow {
     pub items: Vec<LoadedItem>,
     /// The rows that were not loaded.
     pub remainder: Remainder,
-    /// The destination in the flow's row, for a flow whose destination is unknown.
+    /// The destination in the flow's row, if it was asked for.
     pub destination: Option<Destination>,
+    /// Another process has messages of the flow with lower numbers, which must be posted first.
+    pub is_behind: bool,
 }
 
 /// The rows of a flow that follow the loaded rows.
@@ -188,12 +207,9 @@ impl Outcome {
         }
     }
 
-    /// Adds what the endpoint answered to a failure: the delay that it asks for, and the beginning of its text.
+    /// Adds the beginning of the endpoint's answer to a failure.
     #[must_use]
-    pub fn with_answer(mut self, retry_after: Option<Duration>, text: &str) -> Self {
-        if let Self::Failed { retry_in, .. } = &mut self {
-            *retry_in = (*retry_in).max(retry_after.unwrap_or_default());
-        }
+    pub fn with_answer(mut self, text: &str) -> Self {
         if let Self::Failed { error, .. } | Self::GivenUp { detail: error, .. } = &mut self
             && !text.is_empty()
         {
@@ -219,28 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn answer_lengthens_the_delay_and_explains_it() {
-        let failed = |retry_in, error: &str| Outcome::Failed {
-            key: key(),
-            attempts: 1,
-            retry_in: Duration::from_secs(retry_in),
-            error: error.to_owned(),
-        };
-        let answered = |retry_after, text| failed(5, "HTTP status 429").with_answer(retry_after, text);
-        assert_eq!(answered(Some(Duration::from_secs(9)), "slow"), failed(9, "HTTP status 429: slow"));
-        assert_eq!(answered(Some(Duration::from_secs(1)), ""), failed(5, "HTTP status 429"));
-        assert_eq!(answered(None, ""), failed(5, "HTTP status 429"));
-    }
-
-    #[test]
     fn dead_letter_has_the_answer() {
         let given_up = |detail: &str| Outcome::GivenUp {
             key: key(),
             reason: DeadLetterReason::EndpointRefused,
             detail: detail.to_owned(),
         };
-        assert_eq!(given_up("HTTP status 422").with_answer(None, "no"), given_up("HTTP status 422: no"));
+        assert_eq!(given_up("HTTP status 422").with_answer("no"), given_up("HTTP status 422: no"));
         let delivered = Outcome::Delivered { key: key() };
-        assert_eq!(delivered.clone().with_answer(Some(Duration::MAX), "x"), delivered);
+        assert_eq!(delivered.clone().with_answer("x"), delivered);
     }
 }

@@ -7,17 +7,26 @@
 //!  address_guard.rs  addresses that no post is sent to
 //!  answers.rs        what a status means
 //!  retry_after.rs    the delay that an endpoint asks for
+//!  breaker.rs        an origin that is not available
+//!  rate_limit.rs     the highest rate of a flow's posts
 //!  signature.rs      Standard Webhooks
 //!  cloud_events.rs   CloudEvents 1.0
 //!  header_text.rs    texts as values of headers
 //! ```
 
+use std::time::Duration;
+
 pub mod address_guard;
 pub mod answers;
+pub mod breaker;
 pub mod cloud_events;
 pub mod destination;
 pub mod header_text;
 pub mod options;
 pub mod origin;
+pub mod rate_limit;
 pub mod retry_after;
 pub mod signature;
+
+/// A point in time, as the duration since an origin chosen by the caller.
+pub type Moment = Duration;

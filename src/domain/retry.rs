@@ -18,14 +18,26 @@ impl Backoff {
     /// `random_unit`, from 0 to 1, selects a value between half of the delay and the whole delay.
     #[must_use]
     pub fn delay(&self, attempt: u32, random_unit: f64) -> Duration {
+        let half = self.whole(attempt) / 2;
+        half + half.mul_f64(clamped(random_unit))
+    }
+
+    /// Like [`Self::delay`], but from zero to the whole delay (full jitter): for many clients of one server.
+    #[must_use]
+    pub fn spread_delay(&self, attempt: u32, random_unit: f64) -> Duration {
+        self.whole(attempt).mul_f64(clamped(random_unit))
+    }
+
+    fn whole(&self, attempt: u32) -> Duration {
         // 31 doublings exceed any useful maximum, and the shift cannot overflow.
         let doublings = attempt.saturating_sub(1).min(31);
-        let whole = self.base.saturating_mul(1 << doublings).min(self.max);
-        let half = whole / 2;
-        // The comparison excludes NaN, on which `mul_f64` panics.
-        let unit = if random_unit > 0.0 { random_unit.min(1.0) } else { 0.0 };
-        half + half.mul_f64(unit)
+        self.base.saturating_mul(1 << doublings).min(self.max)
     }
+}
+
+/// From 0 to 1. The comparison excludes NaN, on which `mul_f64` panics.
+fn clamped(unit: f64) -> f64 {
+    if unit > 0.0 { unit.min(1.0) } else { 0.0 }
 }
 
 /// Returns the interval changed by up to a tenth, so that replicas that started together do not stay synchronised.
@@ -33,8 +45,7 @@ impl Backoff {
 /// `random_unit`, from 0 to 1, selects the change.
 #[must_use]
 pub fn jittered(interval: Duration, random_unit: f64) -> Duration {
-    // The comparison excludes NaN, on which `mul_f64` panics.
-    let unit = if random_unit > 0.0 { random_unit.min(1.0) } else { 0.0 };
+    let unit = clamped(random_unit);
     let tenth = interval / 10;
     (tenth * 9).saturating_add(tenth.mul_f64(unit)).saturating_add(tenth.mul_f64(unit))
 }
@@ -54,6 +65,7 @@ mod tests {
         assert_eq!(waits, [1, 1, 2, 4, 32, 60, 60, 60]);
         assert_eq!(BACKOFF.delay(2, 0.0), Duration::from_secs(1));
         assert_eq!(BACKOFF.delay(2, 0.5), Duration::from_millis(1500));
+        assert_eq!([0.0, 0.5, f64::NAN].map(|unit| BACKOFF.spread_delay(2, unit).as_secs()), [0, 1, 0]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use super::statement::{marked, statement};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::outbox_work::{LoadedFlow, LoadedItem, Outcome, Remainder, WaitingFlow, cost};
+use crate::domain::outbox_work::{LoadOrder, LoadedFlow, LoadedItem, Outcome, Remainder, WaitingFlow, cost};
 
 /// Longest stored reason of a failure, in characters: enough for the 2 KiB of an answer.
 const MAX_ERROR_CHARS: usize = 2500;
@@ -105,15 +105,9 @@ impl Outbox {
         &self.database
     }
 
-    /// Reads the first rows of `flow`, or the first with a number above `after`: at most
-    /// `max_messages` and at most `max_bytes` by [`cost`], but at least one.
-    pub async fn load(
-        &self,
-        flow: FlowId,
-        after: Option<i64>,
-        max_messages: usize,
-        max_bytes: usize,
-    ) -> Result<LoadedFlow, StoreError> {
+    /// Reads the rows of `order`.
+    pub async fn load(&self, order: &LoadOrder) -> Result<LoadedFlow, StoreError> {
+        let LoadOrder { flow, after, max_messages, max_bytes, .. } = *order;
         let most = max_messages.max(1);
         // A single payload may be as large as the limit for all of them, so the first query reads only payloads that
         // are small enough to fit together.
@@ -134,9 +128,26 @@ impl Outbox {
             (_, Some(_)) => Remainder::Above,
         };
         self.fetch_large(&mut rows).await.while_doing(LOADING)?;
+        let is_behind = match rows.first() {
+            Some(first) if order.waits_for_others => self.others_have_rows_before(first).await?,
+            _ => false,
+        };
         let items = rows.into_iter().filter_map(loaded_item).collect();
-        let destination = self.destinations(&[flow]).await?.pop().map(|found| found.destination);
-        Ok(LoadedFlow { items, remainder, destination })
+        let destination = if order.wants_destination {
+            self.destinations(&[flow]).await?.pop().map(|found| found.destination)
+        } else {
+            None
+        };
+        Ok(LoadedFlow { items, remainder, destination, is_behind })
+    }
+
+    /// Whether other owners have rows of the flow with lower numbers.
+    async fn others_have_rows_before(&self, first: &OutboxRow) -> Result<bool, StoreError> {
+        let sql = "SELECT message_id FROM outbox WHERE owner IN (SELECT owner FROM outbox_owners WHERE owner <> ?) \
+                   AND flow_id = ? AND message_id < ? LIMIT 1";
+        let values = [Value::from(&*self.owner), first.flow_id.into(), first.message_id.into()];
+        let found = self.database.connection.query_one_raw(self.statement(sql.to_owned(), values)).await;
+        Ok(found.while_doing(LOADING)?.is_some())
     }
 
     async fn first_rows(

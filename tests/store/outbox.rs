@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::database::TestDatabase;
 use mqtt_gateway::domain::dead_letter::DeadLetterReason;
+use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::domain::outbox::OutboxKey;
-use mqtt_gateway::domain::outbox_work::{LoadedFlow, Outcome, Remainder, cost};
+use mqtt_gateway::domain::outbox_work::{LoadOrder, LoadedFlow, Outcome, Remainder, cost};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
 
@@ -24,6 +25,7 @@ on_every_database! {
     leaseless_rows_are_reassigned_once
     an_owner_that_lives_keeps_its_rows
     new_owner_gets_time_for_lease
+    earlier_rows_of_other_owners_are_seen
 }
 
 async fn outbox(test: &TestDatabase, owner: &str) -> Outbox {
@@ -61,6 +63,10 @@ fn numbers(loaded: &LoadedFlow) -> Vec<i64> {
     loaded.items.iter().map(|loaded| loaded.item.message_id).collect()
 }
 
+fn order(flow: FlowId, after: Option<i64>, max_messages: usize, max_bytes: usize) -> LoadOrder {
+    LoadOrder { flow, after, max_messages, max_bytes, wants_destination: false, waits_for_others: true }
+}
+
 async fn rows_left(test: &TestDatabase) -> i64 {
     test.value("SELECT COUNT(*) FROM outbox").await
 }
@@ -73,7 +79,7 @@ async fn outbox_loads_in_order_within_limits(test: TestDatabase) {
     // A counter that was set back by hand.
     test.execute("UPDATE outbox SET message_id = 100 WHERE flow_id = 1 AND inbox_offset = 1").await;
 
-    let all = outbox.load(1, None, 100, 1 << 20).await.unwrap();
+    let all = outbox.load(&order(1, None, 100, 1 << 20)).await.unwrap();
     assert_eq!((numbers(&all), all.remainder), (vec![2, 3, 4, 5, 6, 7, 8, 9, 100], Remainder::Nothing));
     let first = &all.items[0];
     assert_eq!(first.item.key, key(US, 1, 2));
@@ -84,21 +90,21 @@ async fn outbox_loads_in_order_within_limits(test: TestDatabase) {
     );
     assert!(first.age < Duration::from_mins(5) && first.due_in.is_zero());
 
-    let some = outbox.load(1, None, 4, 1 << 20).await.unwrap();
+    let some = outbox.load(&order(1, None, 4, 1 << 20)).await.unwrap();
     assert_eq!((numbers(&some), some.remainder), (vec![2, 3, 4, 5], Remainder::Above));
-    let small = outbox.load(1, None, 100, 3 * cost(11)).await.unwrap();
+    let small = outbox.load(&order(1, None, 100, 3 * cost(11))).await.unwrap();
     assert_eq!((numbers(&small), small.remainder), (vec![2, 3, 4], Remainder::Above));
-    let one = outbox.load(1, None, 100, 0).await.unwrap();
+    let one = outbox.load(&order(1, None, 100, 0)).await.unwrap();
     assert_eq!((numbers(&one), one.remainder), (vec![2], Remainder::Above));
-    let none = outbox.load(3, None, 100, 100).await.unwrap();
+    let none = outbox.load(&order(3, None, 100, 100)).await.unwrap();
     assert_eq!((numbers(&none), none.remainder), (vec![], Remainder::Nothing));
 
-    let later = outbox.load(1, Some(7), 2, 1 << 20).await.unwrap();
+    let later = outbox.load(&order(1, Some(7), 2, 1 << 20)).await.unwrap();
     assert_eq!((numbers(&later), later.remainder), (vec![8, 9], Remainder::Above));
-    let last = outbox.load(1, Some(9), 1, 1 << 20).await.unwrap();
+    let last = outbox.load(&order(1, Some(9), 1, 1 << 20)).await.unwrap();
     assert_eq!((numbers(&last), last.remainder), (vec![100], Remainder::Nothing));
     test.execute("UPDATE outbox SET message_id = 3 WHERE flow_id = 1 AND inbox_offset = 1").await;
-    let cut = outbox.load(1, Some(2), 1, 1 << 20).await.unwrap();
+    let cut = outbox.load(&order(1, Some(2), 1, 1 << 20)).await.unwrap();
     assert_eq!((numbers(&cut), cut.remainder), (vec![3], Remainder::Same));
     test.execute("UPDATE outbox SET message_id = 100 WHERE flow_id = 1 AND inbox_offset = 1").await;
 
@@ -119,11 +125,11 @@ async fn large_and_small_payloads_are_loaded_together(test: TestDatabase) {
     insert(&test, US, 1, 1..=4).await;
     let large = "x".repeat(1000);
     test.execute(&format!("UPDATE outbox SET payload = '{large}' WHERE inbox_offset IN (1, 3)")).await;
-    let loaded = outbox.load(1, None, 10, 2 * cost(1000) + 2 * cost(11)).await.unwrap();
+    let loaded = outbox.load(&order(1, None, 10, 2 * cost(1000) + 2 * cost(11))).await.unwrap();
     let payloads: Vec<_> = loaded.items.iter().map(|loaded| loaded.item.payload.as_bytes()).collect();
     let large = large.as_bytes();
     assert_eq!(payloads, [large, b"{\"n\": 0002}", large, b"{\"n\": 0004}"]);
-    let bounded = outbox.load(1, None, 10, 2 * cost(1000)).await.unwrap();
+    let bounded = outbox.load(&order(1, None, 10, 2 * cost(1000))).await.unwrap();
     assert_eq!((numbers(&bounded), bounded.remainder), (vec![1, 2], Remainder::Above));
 }
 
@@ -138,8 +144,8 @@ async fn what_is_delivered_is_deleted_and_nothing_else(test: TestDatabase) {
     outbox.write_outcomes(&delivered).await.unwrap();
     // Of unknown outcome: once more does no harm.
     outbox.write_outcomes(&delivered).await.unwrap();
-    assert_eq!(numbers(&outbox.load(1, None, 9, 9999).await.unwrap()), [4, 5]);
-    assert_eq!(numbers(&outbox.load(2, None, 9, 9999).await.unwrap()), [1, 2, 3, 4]);
+    assert_eq!(numbers(&outbox.load(&order(1, None, 9, 9999)).await.unwrap()), [4, 5]);
+    assert_eq!(numbers(&outbox.load(&order(2, None, 9, 9999)).await.unwrap()), [1, 2, 3, 4]);
 }
 
 async fn failed_delivery_waits_by_database_clock(test: TestDatabase) {
@@ -149,7 +155,7 @@ async fn failed_delivery_waits_by_database_clock(test: TestDatabase) {
     let retry_in = Duration::from_millis(600_500);
     let failed = Outcome::Failed { key: key(US, 1, 1), attempts: 3, retry_in, error };
     outbox.write_outcomes(&[failed]).await.unwrap();
-    let loaded = outbox.load(1, None, 1, 9999).await.unwrap();
+    let loaded = outbox.load(&order(1, None, 1, 9999)).await.unwrap();
     let row = &loaded.items[0];
     assert_eq!(row.item.attempts, 3);
     assert!(row.due_in <= retry_in && row.due_in > Duration::from_mins(9), "due in {:?}", row.due_in);
@@ -167,7 +173,7 @@ async fn expired_row_becomes_complete_dead_letter(test: TestDatabase) {
     };
     outbox.write_outcomes(std::slice::from_ref(&expired)).await.unwrap();
     outbox.write_outcomes(&[expired]).await.unwrap();
-    assert_eq!(numbers(&outbox.load(7, None, 9, 9999).await.unwrap()), [42]);
+    assert_eq!(numbers(&outbox.load(&order(7, None, 9, 9999)).await.unwrap()), [42]);
     let row = &test.rows("SELECT * FROM dead_letters").await[0];
     assert_eq!(row.try_get::<String>("", "reason").unwrap(), "outbox_expired");
     assert_eq!(row.try_get::<String>("", "detail").unwrap(), "HTTP status 500");
@@ -221,7 +227,7 @@ async fn leaseless_rows_are_reassigned_once(test: TestDatabase) {
     assert_eq!(ours.max(theirs), 20);
     assert_eq!(ours.min(theirs), 0);
     let winner = if ours > 0 { us } else { others };
-    let loaded = winner.load(1, None, 100, 1 << 20).await.unwrap();
+    let loaded = winner.load(&order(1, None, 100, 1 << 20)).await.unwrap();
     assert_eq!(loaded.items.len(), 20);
     assert_eq!(loaded.items[0].item.key, key(THEM, 1, 1), "the key stays the same");
     // A transaction of theirs that ends late.
@@ -234,7 +240,7 @@ async fn an_owner_that_lives_keeps_its_rows(test: TestDatabase) {
     insert(&test, THEM, 1, 1..=1).await;
     them.renew_lease().await.unwrap();
     assert_eq!(us.claim_abandoned().await.unwrap(), 0);
-    assert_eq!(them.load(1, None, 9, 9999).await.unwrap().items.len(), 1);
+    assert_eq!(them.load(&order(1, None, 9, 9999)).await.unwrap().items.len(), 1);
     // Long dead, and without rows: forgotten.
     lease(&test, THEM, -100_000).await;
     test.execute("DELETE FROM outbox").await;
@@ -249,4 +255,21 @@ async fn new_owner_gets_time_for_lease(test: TestDatabase) {
     assert_eq!(them.renew_lease().await.unwrap(), Lease::Held);
     lease(&test, THEM, -1).await;
     assert_eq!(us.claim_abandoned().await.unwrap(), 1);
+}
+
+async fn earlier_rows_of_other_owners_are_seen(test: TestDatabase) {
+    let us = outbox(&test, US).await;
+    insert(&test, US, 1, 5..=6).await;
+    insert(&test, THEM, 1, 7..=7).await;
+    insert(&test, THEM, 2, 1..=1).await;
+    lease(&test, THEM, 60).await;
+    let is_behind = async |order: LoadOrder| us.load(&order).await.unwrap().is_behind;
+    assert!(!is_behind(order(1, None, 9, 9999)).await, "others have only later rows");
+    insert(&test, THEM, 1, 4..=4).await;
+    assert!(is_behind(order(1, None, 9, 9999)).await);
+    assert!(is_behind(order(1, Some(5), 9, 9999)).await, "not only at the start");
+    assert!(!is_behind(LoadOrder { waits_for_others: false, ..order(1, None, 9, 9999) }).await);
+    lease(&test, THEM, -1).await;
+    assert_eq!(us.claim_abandoned().await.unwrap(), 3);
+    assert!(!is_behind(order(1, None, 9, 9999)).await, "they are our rows now");
 }

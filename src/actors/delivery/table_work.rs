@@ -9,12 +9,11 @@ use chrono::Utc;
 
 use super::super::report::kind_of;
 use super::DeliveryActor;
-use crate::delivery::queue::LoadOrder;
 use crate::delivery::redaction::redacted;
 use crate::delivery::table_work::MaintenanceTask;
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
-use crate::domain::outbox_work::{Destination, FlowDestination, Outcome, WaitingFlow};
+use crate::domain::outbox_work::{Destination, FlowDestination, LoadOrder, Outcome, WaitingFlow};
 use crate::observe::whole_milliseconds;
 use crate::store::outbox::{Lease, Outbox};
 use crate::store::{Database, ErrorClass, Recovery, StoreError, Waiting, answer_timeout, with_timeout};
@@ -66,8 +65,9 @@ impl DeliveryActor {
         if let Some(order) = self.work.next_load(&mut self.queue, now) {
             self.load(context, outbox.clone(), order);
         }
-        match self.work.next_task() {
+        match self.work.next_task(now) {
             Some(MaintenanceTask::Renewal) => self.renew(context, outbox),
+            Some(MaintenanceTask::FollowRows) => self.follow_rows(context, outbox),
             Some(sweep) => self.sweep(context, outbox, sweep),
             None => {}
         }
@@ -107,16 +107,15 @@ impl DeliveryActor {
     }
 
     fn load(&mut self, context: &mut Context<Self>, outbox: Outbox, order: LoadOrder) {
-        let loading = async move {
-            let LoadOrder { flow, after, max_messages, max_bytes } = order;
-            with_timeout(answer_timeout(), outbox.load(flow, after, max_messages, max_bytes)).await
-        };
+        let loading = async move { with_timeout(answer_timeout(), outbox.load(&order)).await };
         context.spawn(loading.into_actor(self).map(move |loaded, delivery, context| {
             let now = delivery.now();
             match loaded {
                 Ok(loaded) => {
                     delivery.record_success();
-                    delivery.queue.loaded(order.flow, loaded, now);
+                    if delivery.queue.loaded(order.flow, loaded, now) {
+                        log_behind(order.flow);
+                    }
                 }
                 Err(error) => {
                     delivery.queue.load_failed(order.flow, now);
@@ -132,7 +131,10 @@ impl DeliveryActor {
         context.spawn(renewing.into_actor(self).map(|renewed, delivery, context| {
             delivery.work.task_ended();
             match renewed {
-                Ok(Lease::Held) => delivery.record_success(),
+                Ok(Lease::Held) => {
+                    delivery.work.lease_renewed();
+                    delivery.record_success();
+                }
                 Ok(Lease::Acquired) => delivery.begin_lease(),
                 Err(error) => {
                     delivery.work.want(MaintenanceTask::Renewal);
@@ -186,14 +188,35 @@ impl DeliveryActor {
         if claimed > 0 {
             log::info!(messages = claimed; "Took over {claimed} messages of a process that no longer posts");
         }
-        for changed in self.queue.follow(destinations, now) {
-            let rows = waiting.iter().find(|found| found.flow == changed.flow).map_or(0, |found| found.rows);
-            log_destination(&changed, rows);
-        }
+        self.follow(destinations);
         if self.work.swept(sweep, claimed, &waiting, &mut self.queue, now) {
             let rows: u64 = waiting.iter().map(|found| found.rows).sum();
             log::info!(messages = rows, flows = waiting.len(); "Delivery is ready, {rows} messages wait in the outbox");
             self.tick();
+        }
+    }
+
+    /// Reads the rows of the flows with waiting messages.
+    fn follow_rows(&mut self, context: &mut Context<Self>, outbox: Outbox) {
+        let flows = self.queue.waiting_flows();
+        let reading = async move { with_timeout(answer_timeout(), outbox.destinations(&flows)).await };
+        context.spawn(reading.into_actor(self).map(|read, delivery, context| {
+            delivery.work.task_ended();
+            match read {
+                Ok(destinations) => {
+                    delivery.record_success();
+                    delivery.follow(destinations);
+                }
+                Err(error) => delivery.pause(context, "reading the flows of posts", error),
+            }
+            delivery.pump(context);
+        }));
+    }
+
+    fn follow(&mut self, destinations: Vec<FlowDestination>) {
+        for changed in self.queue.follow(destinations, self.now()) {
+            let rows = self.parts.gauge.waiting(changed.flow);
+            log_destination(&changed, rows);
         }
     }
 
@@ -242,6 +265,14 @@ impl DeliveryActor {
         self.tick();
         pause
     }
+}
+
+/// Logs that a flow waits for another process.
+fn log_behind(flow_id: FlowId) {
+    log::info!(
+        flow_id;
+        "The posts of the flow with the id {flow_id} wait until another gateway has posted its earlier messages"
+    );
 }
 
 /// Logs a changed destination, once per change.

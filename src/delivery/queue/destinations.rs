@@ -1,12 +1,10 @@
 //! Destinations of flows: the current destination in the flow's row overrides the one recorded with a message.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use super::flow::{FlowQueue, WaitState};
+use super::flow::{FlowQueue, TableRows};
 use super::{DeliveryQueue, Moment};
 use crate::domain::message::FlowId;
-use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{Destination, FlowDestination};
 
 impl DeliveryQueue {
@@ -31,35 +29,31 @@ impl DeliveryQueue {
         known.filter_map(|(flow, queue)| Some((*flow, queue.destination.take()?))).collect()
     }
 
-    /// Whether the flow was deleted. Its messages become dead letters.
-    #[must_use]
-    pub fn is_deleted(&self, flow: FlowId) -> bool {
-        self.flows.get(&flow).is_some_and(|queue| queue.destination == Some(Destination::Deleted))
-    }
-
     /// Resets the failure state of these flows.
     fn restart(&mut self, flows: &HashSet<FlowId>, now: Moment) {
-        self.fresh.retain(|flow| !flows.contains(flow));
-        self.retrying.retain(|flow| !flows.contains(flow));
-        self.parked.retain(|(_, flow)| !flows.contains(flow));
         for flow in flows {
+            self.unplace(*flow);
             let Some(queue) = self.flows.get_mut(flow) else {
                 continue;
             };
-            // A post in flight still counts as the retry as which it began.
-            queue.failing &= queue.in_flight.is_some();
+            queue.failing = false;
             queue.refused_in_a_row = 0;
+            queue.suspects = 0;
             queue.retry_at = None;
             queue.is_due = true;
             queue.none_expires_before = now + self.rule.none_expires_before();
-            if matches!(queue.place, WaitState::Ready | WaitState::Parked) {
-                queue.place = WaitState::Idle;
-            }
             if queue.is_on_hold() {
                 self.evict(*flow);
             }
             self.advance(*flow, now);
         }
+    }
+
+    /// The flows whose rows decide about messages that wait now.
+    #[must_use]
+    pub fn waiting_flows(&self) -> Vec<FlowId> {
+        let waiting = self.flows.iter().filter(|(_, queue)| queue.has_waiting_rows());
+        waiting.map(|(flow, _)| *flow).collect()
     }
 }
 
@@ -69,25 +63,21 @@ impl FlowQueue {
         matches!(self.destination, Some(Destination::OnHold(_)))
     }
 
-    /// Whether `item` was posted to another destination, so that its failure does not concern the current one.
-    pub(super) fn posts_elsewhere_than(&self, item: &OutboxItem) -> bool {
-        matches!(&self.destination, Some(Destination::Url(to)) if item.destination != *to)
+    /// Whether the flow was deleted. Its messages become dead letters.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.destination == Some(Destination::Deleted)
     }
 
-    /// Addresses `item` to the current destination of the flow.
-    pub(super) fn address(&mut self, item: &mut Arc<OutboxItem>) {
-        if let Some(Destination::Url(destination)) = &self.destination
-            && item.destination != *destination
-        {
-            Arc::make_mut(item).destination = destination.clone();
-        }
-        self.posted_to = Some(Arc::clone(&item.destination.url));
+    fn has_waiting_rows(&self) -> bool {
+        self.messages() > 0 || self.unflushed > 0 || self.table != TableRows::Nothing || self.is_loading()
     }
 
     fn goes_elsewhere(&self, before: Option<&Destination>, now: &Destination) -> bool {
         match (before, now) {
             (Some(before), now) => before != now,
-            (None, Destination::Url(to)) => self.posted_to.as_ref().is_some_and(|before| *before != to.url),
+            (None, Destination::Url(to)) => {
+                self.course.as_ref().is_some_and(|before| before.destination.url != to.url)
+            }
             (None, Destination::OnHold(_) | Destination::Deleted) => true,
         }
     }

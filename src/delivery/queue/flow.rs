@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Moment, QueueLimits};
+use super::Moment;
+use super::course::Course;
+use super::posts::InFlight;
+use super::window::{FlowLimit, Window};
 use crate::domain::message::Offset;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{Destination, LoadedItem, RowNumber, cost};
@@ -12,17 +15,24 @@ use crate::domain::outbox_work::{Destination, LoadedItem, RowNumber, cost};
 #[derive(Debug, Default)]
 pub(super) struct FlowQueue {
     pub(super) place: WaitState,
+    /// The time at which a parked, paced or held flow goes on.
+    pub(super) parked_until: Option<Moment>,
     pub(super) table: TableRows,
     pub(super) load: Load,
     /// The highest sequence number in memory since the last load from the start. No row above it was in memory.
     pub(super) cursor: Option<i64>,
-    /// Waiting messages in order, without the message in flight.
+    /// Waiting messages in order, without those in flight.
     pub(super) waiting: VecDeque<QueueEntry>,
-    pub(super) in_flight: Option<QueueEntry>,
-    /// Bytes of the waiting messages.
+    /// Posts in flight, in the order of their start.
+    pub(super) in_flight: Vec<InFlight>,
+    /// Number of messages in flight.
+    pub(super) posting: usize,
+    /// Bytes of the messages in memory.
     pub(super) bytes: usize,
     /// Number of outcomes that are not written yet.
     pub(super) unflushed: usize,
+    /// How many of them are failures.
+    pub(super) unflushed_failures: usize,
     /// The highest offset of the own inbox that was ever in memory.
     pub(super) highest: Option<Offset>,
     /// The row of the own inbox with the highest offset that was in memory or announced.
@@ -35,10 +45,16 @@ pub(super) struct FlowQueue {
     pub(super) retry_at: Option<Moment>,
     /// Consecutive messages whose content the endpoint rejected.
     pub(super) refused_in_a_row: u32,
+    /// Number of messages at the head that were in the last rejected batch.
+    pub(super) suspects: usize,
     /// The destination in the flow's row, if known.
     pub(super) destination: Option<Destination>,
-    /// Destination of the last post.
-    pub(super) posted_to: Option<Arc<str>>,
+    /// How messages are posted, by the destination of the last turn.
+    pub(super) course: Option<Course>,
+    /// Recent posts, which say how many messages should be in memory.
+    pub(super) window: Window,
+    /// Earlier messages of the flow wait at another process.
+    pub(super) is_behind: bool,
     /// The next attempt is due regardless of the table, because earlier failures concerned another destination.
     pub(super) is_due: bool,
     /// No message of the flow expires before this moment.
@@ -50,17 +66,19 @@ pub(super) struct FlowQueue {
 /// The waiting state of a flow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum WaitState {
-    /// Waits for messages or for its outcomes to be written, or is on hold.
+    /// Waits for messages, for an answer or for its outcomes to be written, or is on hold.
     #[default]
     Idle,
     /// Waits for its turn to post.
     Ready,
-    /// Waits for the endpoint.
-    Posting,
-    /// Waits for its failure to be written.
+    /// Waits because of its rate limit, or for more messages of a batch.
+    Paced,
+    /// Waits for its failures to be written.
     Flushing,
     /// Waits for its next attempt.
     Parked,
+    /// Waits because the breaker of its origin is open.
+    Held,
 }
 
 /// Rows of a flow that are in the table and not in memory. During a load: rows announced since it began. A greater
@@ -105,23 +123,40 @@ pub(super) enum Need {
 pub(super) struct QueueEntry {
     pub(super) item: Arc<OutboxItem>,
     pub(super) bytes: usize,
+    /// When the message was first in memory.
+    pub(super) arrived_at: Moment,
     pub(super) expires_at: Moment,
 }
 
 impl FlowQueue {
-    pub(super) fn lowest_message_id(&self) -> Option<i64> {
-        self.in_flight.as_ref().or(self.waiting.front()).map(|entry| entry.item.message_id)
+    /// The message in memory with the lowest number.
+    pub(super) fn first(&self) -> Option<&OutboxItem> {
+        let heads = self.in_flight.iter().filter_map(|post| post.entries.first());
+        heads.chain(self.waiting.front()).map(|entry| &*entry.item).min_by_key(|item| item.message_id)
     }
 
     pub(super) fn messages(&self) -> usize {
-        self.waiting.len() + usize::from(self.in_flight.is_some())
+        self.waiting.len() + self.posting
     }
 
     /// Number of messages and bytes for the next load.
-    pub(super) fn wanted(&self, limits: &QueueLimits) -> (usize, usize) {
-        // After a failure one message suffices to test the endpoint.
-        let messages = if self.failing { 1 } else { limits.flow_messages.saturating_sub(self.messages()) };
-        (messages, limits.flow_bytes.saturating_sub(self.bytes))
+    pub(super) fn wanted(&self, limit: FlowLimit) -> (usize, usize) {
+        // After a failure one message suffices to test the endpoint, and one to see whether others come first.
+        let messages =
+            if self.failing || self.is_behind { 1 } else { limit.messages.saturating_sub(self.messages()) };
+        (messages, limit.bytes.saturating_sub(self.bytes))
+    }
+
+    /// Whether another post may start, as far as the flow decides it.
+    pub(super) fn may_post(&self) -> bool {
+        // The halves of a rejected batch are posted one after the other.
+        let most = if self.suspects > 0 { 1 } else { self.course.as_ref().map_or(1, Course::max_in_flight) };
+        !self.waiting.is_empty() && self.in_flight.len() < most
+    }
+
+    /// Whether the flow waits for a time or an event and holds no message in memory meanwhile.
+    pub(super) fn waits_empty(&self) -> bool {
+        matches!(self.place, WaitState::Flushing | WaitState::Parked | WaitState::Held) || self.is_on_hold()
     }
 
     /// Records that the table has unknown rows of the flow.
@@ -168,13 +203,12 @@ impl FlowQueue {
     ///
     /// A load above the cursor may run while rows below it are posted or deleted. A load from the start would read
     /// these rows again.
-    pub(super) fn need(&self, limits: &QueueLimits) -> Need {
-        let waits = matches!(self.place, WaitState::Flushing | WaitState::Parked) || self.is_on_hold();
-        if self.table == TableRows::Nothing || waits {
+    pub(super) fn need(&self, limit: FlowLimit) -> Need {
+        if self.table == TableRows::Nothing || self.waits_empty() {
             return Need::Nothing;
         }
         let goes_on = self.resume_after().is_some();
-        let is_low = self.messages() <= limits.flow_messages / 2 && self.bytes <= limits.flow_bytes / 2;
+        let is_low = self.messages() <= limit.messages / 2 && self.bytes <= limit.bytes / 2;
         match (self.messages() == 0, goes_on) {
             (true, true) => Need::Load,
             (true, false) if self.unflushed == 0 => Need::Load,
@@ -202,6 +236,13 @@ impl FlowQueue {
         self.learn(row) && self.lowest_announced.is_none_or(|lowest| rise_together(row, lowest))
     }
 
+    /// Whether `item` has the number after that of the last row of the own inbox. Otherwise another process may have
+    /// numbered messages of the flow meanwhile, and its posts come first.
+    pub(super) fn continues_with(&self, item: &OutboxItem) -> bool {
+        let before = item.message_id.saturating_sub(1);
+        before == 0 || self.latest.is_some_and(|latest| latest.message_id == before)
+    }
+
     /// Whether `item` was in memory before. Rows of the own inbox are committed in the order of their offsets.
     pub(super) fn has_seen(&self, item: &OutboxItem, own_inbox: &str) -> bool {
         *item.key.inbox_id == *own_inbox && Some(item.key.inbox_offset) <= self.highest
@@ -219,8 +260,8 @@ pub(super) fn is_not_due(loaded: &LoadedItem) -> bool {
 }
 
 impl QueueEntry {
-    pub(super) fn new(item: OutboxItem, expires_at: Moment) -> Self {
+    pub(super) fn new(item: OutboxItem, expires_at: Moment, now: Moment) -> Self {
         let bytes = cost(item.payload.as_bytes().len());
-        Self { item: Arc::new(item), bytes, expires_at }
+        Self { item: Arc::new(item), bytes, arrived_at: now, expires_at }
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Moment;
-use crate::domain::message::FlowId;
 use crate::domain::retry::Backoff;
 
 /// Number of consecutive rejected messages after which the fault is attributed to the endpoint. The flow then waits as
@@ -56,6 +55,9 @@ pub struct RetryRule {
     /// is shorter, no message is given up. Each message has at least one attempt at the head of its flow, whatever its
     /// age.
     pub max_age: Duration,
+    /// Posts of a flow wait while another process has earlier ones. Off in a group of replicas, whose members process
+    /// messages of the same flow at the same time.
+    pub waits_for_others: bool,
 }
 
 /// Period after the start in which old messages are still retried. After an outage of a whole site the endpoints may
@@ -67,17 +69,4 @@ impl RetryRule {
     pub(super) fn none_expires_before(&self) -> Moment {
         self.max_age.min(GRACE_PERIOD)
     }
-}
-
-/// A load to perform: rows of `flow` by rising sequence number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoadOrder {
-    /// The flow.
-    pub flow: FlowId,
-    /// Load only rows with higher numbers; `None` for all rows.
-    pub after: Option<i64>,
-    /// Maximum number of rows.
-    pub max_messages: usize,
-    /// Maximum bytes by [`cost`](crate::domain::outbox_work::cost), but at least one row.
-    pub max_bytes: usize,
 }

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
 mod model;
+mod options;
+mod origins;
+mod others;
 
 use std::collections::VecDeque;
 use std::slice;
 
 use super::*;
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason, LoadedItem, cost};
@@ -30,7 +34,48 @@ type RowPlace = (FlowId, i64, u64);
 
 fn rule() -> RetryRule {
     let backoff = Backoff { base: Duration::from_millis(500), max: Duration::from_mins(1) };
-    RetryRule { backoff, max_age: Duration::from_secs(100) }
+    RetryRule { backoff, max_age: Duration::from_secs(100), waits_for_others: false }
+}
+
+/// The queue of flows with one message in flight.
+trait SinglePosts {
+    fn next_post(&mut self, now: Moment) -> Option<Post>;
+    fn next_item(&mut self, now: Moment) -> Option<Arc<OutboxItem>>;
+    fn end(&mut self, flow: FlowId, result: PostResult, now: Moment, unit: f64) -> Option<Outcome>;
+
+    fn was_posted(&mut self, flow: FlowId, now: Moment) -> Option<Outcome> {
+        self.end(flow, PostResult::Delivered, now, 0.0)
+    }
+
+    fn was_refused(&mut self, flow: FlowId, now: Moment) -> Option<Outcome> {
+        self.end(flow, PostResult::Refused("HTTP status 422".to_owned()), now, 0.0)
+    }
+
+    fn has_failed(&mut self, flow: FlowId, error: &str, now: Moment, unit: f64) -> Option<Outcome> {
+        self.end(flow, failure(error, false), now, unit)
+    }
+}
+
+impl SinglePosts for DeliveryQueue {
+    fn next_post(&mut self, now: Moment) -> Option<Post> {
+        match self.next_turn(now)? {
+            Turn::Post(post) => Some(post),
+            Turn::GiveUp(outcomes) => panic!("{outcomes:?}"),
+        }
+    }
+
+    fn next_item(&mut self, now: Moment) -> Option<Arc<OutboxItem>> {
+        self.next_post(now).map(|post| Arc::clone(&post.items[0]))
+    }
+
+    fn end(&mut self, flow: FlowId, result: PostResult, now: Moment, unit: f64) -> Option<Outcome> {
+        let post = self.flows[&flow].in_flight[0].id(flow);
+        self.ended(post, result, now, unit).pop()
+    }
+}
+
+fn failure(error: &str, blames_origin: bool) -> PostResult {
+    PostResult::Failed(PostFailure { error: error.to_owned(), retry_after: None, blames_origin })
 }
 
 fn queue(limits: QueueLimits) -> DeliveryQueue {
@@ -69,6 +114,7 @@ fn loaded(items: Vec<OutboxItem>, complete: bool) -> LoadedFlow {
         items,
         remainder: if complete { Remainder::Nothing } else { Remainder::Above },
         destination: None,
+        is_behind: false,
     }
 }
 
@@ -77,7 +123,7 @@ fn secs(seconds: u64) -> Moment {
 }
 
 fn numbers(queue: &mut DeliveryQueue, now: Moment) -> Vec<(FlowId, i64)> {
-    std::iter::from_fn(|| queue.next_post(now)).map(|item| (item.key.flow_id, item.message_id)).collect()
+    std::iter::from_fn(|| queue.next_item(now)).map(|item| (item.key.flow_id, item.message_id)).collect()
 }
 
 #[test]
@@ -85,7 +131,7 @@ fn flows_take_turns_with_one_post_each() {
     let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0), item(2, 1, 0)], secs(0));
     assert_eq!(numbers(&mut queue, secs(0)), [(1, 1), (2, 1)]);
-    queue.posted(1, secs(0));
+    queue.was_posted(1, secs(0));
     assert_eq!(numbers(&mut queue, secs(0)), [(1, 2)]);
 }
 
@@ -93,8 +139,8 @@ fn flows_take_turns_with_one_post_each() {
 fn failed_flow_holds_no_memory_until_its_retry() {
     let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0)], secs(0));
-    queue.next_post(secs(0)).unwrap();
-    let failed = queue.failed(1, "refused".into(), secs(0), 0.0).unwrap();
+    queue.next_item(secs(0)).unwrap();
+    let failed = queue.has_failed(1, "refused", secs(0), 0.0).unwrap();
     assert_eq!((queue.messages, queue.bytes), (0, 0));
     assert_eq!(queue.next_load(secs(0)), None);
     queue.flushed(&[failed], secs(1));
@@ -128,9 +174,9 @@ fn rows_announced_during_a_load_load_next() {
 fn delivered_rows_in_the_table_block_loads() {
     let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0)], secs(0));
-    queue.next_post(secs(0)).unwrap();
+    queue.next_item(secs(0)).unwrap();
     queue.spill([1], secs(0));
-    let delivered = queue.posted(1, secs(0)).unwrap();
+    let delivered = queue.was_posted(1, secs(0)).unwrap();
     assert_eq!(queue.next_load(secs(0)), None);
     queue.flushed(&[delivered], secs(0));
     assert_eq!(queue.next_load(secs(0)).unwrap().flow, 1);
@@ -160,7 +206,7 @@ fn expired_message_has_one_attempt() {
     rows.items[0].age = secs(500);
     queue.loaded(1, rows, later);
     assert_eq!(numbers(&mut queue, later), [(1, 1)]);
-    let outcome = queue.failed(1, "HTTP status 500".into(), later, 0.0).unwrap();
+    let outcome = queue.has_failed(1, "HTTP status 500", later, 0.0).unwrap();
     let Outcome::GivenUp { detail, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(detail, "given up at attempt 1: HTTP status 500");
     assert_eq!(numbers(&mut queue, later), [(1, 2)]);
@@ -174,8 +220,8 @@ fn messages_that_aged_in_an_outage_are_retried() {
     let mut rows = loaded(vec![item(1, 1, 0)], true);
     rows.items[0].age = secs(500);
     queue.loaded(1, rows, secs(1));
-    queue.next_post(secs(1)).unwrap();
-    let outcome = queue.failed(1, "no".into(), secs(99), 0.0).unwrap();
+    queue.next_item(secs(1)).unwrap();
+    let outcome = queue.has_failed(1, "no", secs(99), 0.0).unwrap();
     assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
 }
 
@@ -189,9 +235,9 @@ fn old_backlog_expires_an_hour_after_start() {
 fn last_attempt_is_made_at_expiry() {
     let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0)], secs(0));
-    queue.next_post(secs(0)).unwrap();
+    queue.next_item(secs(0)).unwrap();
     let at = secs(100).saturating_sub(Duration::from_millis(50));
-    let Some(Outcome::Failed { retry_in, .. }) = queue.failed(1, "no".into(), at, 0.9) else { panic!() };
+    let Some(Outcome::Failed { retry_in, .. }) = queue.has_failed(1, "no", at, 0.9) else { panic!() };
     assert_eq!(retry_in, Duration::from_millis(50));
 }
 
@@ -237,10 +283,10 @@ fn sweeps_find_unannounced_rows() {
 fn lost_lease_clears_memory() {
     let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0), item(2, 1, 0)], secs(0));
-    queue.next_post(secs(0)).unwrap();
+    queue.next_item(secs(0)).unwrap();
     queue.reload_all(secs(0));
     assert_eq!(numbers(&mut queue, secs(0)), []);
-    let delivered = queue.posted(1, secs(0)).unwrap();
+    let delivered = queue.was_posted(1, secs(0)).unwrap();
     queue.flushed(&[delivered], secs(0));
     assert_eq!(queue.next_load(secs(0)).unwrap().flow, 2);
 }
@@ -255,8 +301,8 @@ fn overfull_queue() -> DeliveryQueue {
 
 /// Posts the next message of flow 1 successfully.
 fn post_one(queue: &mut DeliveryQueue) -> Outcome {
-    queue.next_post(secs(0)).unwrap();
-    queue.posted(1, secs(0)).unwrap()
+    queue.next_item(secs(0)).unwrap();
+    queue.was_posted(1, secs(0)).unwrap()
 }
 
 #[test]
@@ -282,9 +328,9 @@ fn failure_during_a_load_voids_it() {
     let mut queue = overfull_queue();
     post_one(&mut queue);
     let delivered = post_one(&mut queue);
-    queue.next_post(secs(0)).unwrap();
+    queue.next_item(secs(0)).unwrap();
     queue.next_load(secs(0)).unwrap();
-    let failed = queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
+    let failed = queue.has_failed(1, "no", secs(0), 0.0).unwrap();
     queue.loaded(1, loaded(vec![item(1, 5, 0), item(1, 6, 0)], true), secs(0));
     assert_eq!((queue.messages, queue.bytes), (0, 0));
     queue.flushed(&[delivered, failed], secs(0));
@@ -427,8 +473,8 @@ fn follow(queue: &mut DeliveryQueue, destination: Destination, now: Moment) -> u
 fn failed_once() -> DeliveryQueue {
     let mut queue = queue(QueueLimits::default());
     queue.deliver(vec![item(1, 1, 0), item(1, 2, 0)], secs(0));
-    queue.next_post(secs(0)).unwrap();
-    let failed = queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
+    queue.next_item(secs(0)).unwrap();
+    let failed = queue.has_failed(1, "no", secs(0), 0.0).unwrap();
     queue.flushed(&[failed], secs(0));
     queue
 }
@@ -448,11 +494,11 @@ fn changed_url_is_tried_at_once() {
     assert_eq!(queue.next_load(secs(0)), None);
     assert_eq!(follow(&mut queue, to("http://other/"), secs(0)), 1);
     load_both(&mut queue, secs(0));
-    assert_eq!(&*queue.next_post(secs(0)).unwrap().destination.url, "http://other/");
+    assert_eq!(&*queue.next_item(secs(0)).unwrap().destination.url, "http://other/");
     // The new destination has failed as well, and the flow waits as usual.
-    queue.failed(1, "no".into(), secs(0), 0.0).unwrap();
+    queue.has_failed(1, "no", secs(0), 0.0).unwrap();
     assert_eq!(follow(&mut queue, to("http://other/"), secs(0)), 0, "told once");
-    assert_eq!(queue.next_post(secs(0)).map(|item| item.message_id), None);
+    assert_eq!(queue.next_item(secs(0)).map(|item| item.message_id), None);
 }
 
 #[test]
@@ -467,7 +513,7 @@ fn resumed_flow_posts_everything_held() {
     assert_eq!(follow(&mut queue, to("http://localhost/"), secs(200)), 1);
     load_both(&mut queue, secs(200));
     assert_eq!(numbers(&mut queue, secs(200)), [(1, 1)]);
-    let outcome = queue.failed(1, "no".into(), secs(250), 0.0).unwrap();
+    let outcome = queue.has_failed(1, "no", secs(250), 0.0).unwrap();
     assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
 }
 
@@ -475,14 +521,15 @@ fn resumed_flow_posts_everything_held() {
 fn deleted_flow_is_known_while_rows_wait() {
     let mut queue = failed_once();
     assert_eq!(follow(&mut queue, Destination::Deleted, secs(0)), 1);
-    assert!(queue.is_deleted(1));
+    assert!(queue.flows[&1].is_deleted());
     load_both(&mut queue, secs(0));
-    queue.next_post(secs(0)).unwrap();
-    let outcome = queue.given_up(1, DeadLetterReason::FlowDeleted, "gone".to_owned(), secs(0)).unwrap();
-    assert!(outcome.removes_row());
-    assert_eq!(numbers(&mut queue, secs(0)), [(1, 2)]);
+    let Some(Turn::GiveUp(outcomes)) = queue.next_turn(secs(0)) else { panic!() };
+    let all = outcomes
+        .iter()
+        .all(|outcome| matches!(outcome, Outcome::GivenUp { reason: DeadLetterReason::FlowDeleted, .. }));
+    assert_eq!((outcomes.len(), all), (2, true));
     queue.follow(Vec::new(), secs(0));
-    assert!(!queue.is_deleted(1));
+    assert!(!queue.flows[&1].is_deleted());
 }
 
 #[test]
@@ -490,8 +537,8 @@ fn consecutive_refusals_delay_the_flow() {
     let mut queue = queue(QueueLimits::default());
     let refuse = |queue: &mut DeliveryQueue, number| {
         queue.deliver(vec![item(1, number, 0)], secs(0));
-        queue.next_post(secs(0)).unwrap();
-        let outcome = queue.refused(1, "HTTP status 422".into(), secs(0), 0.0).unwrap();
+        queue.next_item(secs(0)).unwrap();
+        let outcome = queue.was_refused(1, secs(0)).unwrap();
         queue.flushed(std::slice::from_ref(&outcome), secs(0));
         outcome
     };
@@ -500,8 +547,8 @@ fn consecutive_refusals_delay_the_flow() {
         assert!(refuse(&mut queue, number).removes_row());
     }
     queue.deliver(vec![item(1, limit, 0)], secs(0));
-    queue.next_post(secs(0)).unwrap();
-    let taken = queue.posted(1, secs(0)).unwrap();
+    queue.next_item(secs(0)).unwrap();
+    let taken = queue.was_posted(1, secs(0)).unwrap();
     queue.flushed(&[taken], secs(0));
     for number in 1..=limit {
         assert!(refuse(&mut queue, limit + number).removes_row());

@@ -1,12 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
-use super::super::queue::{QueueLimits, RetryRule};
+use super::super::queue::{Post, PostId, PostResult, QueueLimits, RetryRule};
 use super::*;
+use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{Destination, FlowDestination, LoadedFlow, LoadedItem, Remainder};
 
 const RENEW: Duration = Duration::from_secs(15);
+const LEASE: Duration = Duration::from_mins(1);
 
 const fn secs(seconds: u64) -> Moment {
     Duration::from_secs(seconds)
@@ -31,22 +33,24 @@ fn waiting(flow: FlowId) -> WaitingFlow {
 
 fn loaded(item: OutboxItem) -> LoadedFlow {
     let item = LoadedItem { item, age: Duration::ZERO, due_in: Duration::ZERO };
-    LoadedFlow { items: vec![item], remainder: Remainder::Nothing, destination: None }
+    LoadedFlow { items: vec![item], remainder: Remainder::Nothing, destination: None, is_behind: false }
 }
 
 /// A delivery without its actor: the table's work and the queue.
 struct Delivery {
     work: TableWork,
     queue: DeliveryQueue,
+    in_flight: Vec<PostId>,
 }
 
 impl Delivery {
     fn new() -> Self {
         let backoff = Backoff { base: secs(1), max: secs(60) };
-        let rule = RetryRule { backoff, max_age: secs(100) };
+        let rule = RetryRule { backoff, max_age: secs(100), waits_for_others: false };
         Self {
-            work: TableWork::new(RENEW),
+            work: TableWork::new(RENEW, LEASE),
             queue: DeliveryQueue::new("own".into(), QueueLimits::default(), rule),
+            in_flight: Vec::new(),
         }
     }
 
@@ -54,10 +58,10 @@ impl Delivery {
     fn ready() -> Self {
         let mut delivery = Self::new();
         delivery.work.connected(secs(0));
-        assert_eq!(delivery.work.next_task(), Some(MaintenanceTask::Renewal));
+        assert_eq!(delivery.work.next_task(secs(0)), Some(MaintenanceTask::Renewal));
         delivery.work.task_ended();
         assert!(!delivery.work.lease_begun(&mut delivery.queue, secs(0)), "no lease was lost");
-        let sweep = delivery.work.next_task().unwrap();
+        let sweep = delivery.work.next_task(secs(0)).unwrap();
         delivery.work.task_ended();
         assert!(delivery.work.swept(sweep, 0, &[], &mut delivery.queue, secs(0)));
         delivery
@@ -68,7 +72,9 @@ impl Delivery {
     }
 
     fn next_post(&mut self, now: Moment) -> Option<i64> {
-        self.work.next_post(&mut self.queue, now).map(|item| item.message_id)
+        let Turn::Post(Post { id, items }) = self.work.next_turn(&mut self.queue, now)? else { return None };
+        self.in_flight.push(id);
+        Some(items[0].message_id)
     }
 
     fn next_flush(&mut self, now: Moment) -> Option<usize> {
@@ -77,15 +83,19 @@ impl Delivery {
     }
 
     fn posted(&mut self, flow: FlowId, now: Moment) {
-        let outcome = self.queue.posted(flow, now);
-        self.work.add(outcome.unwrap());
+        let index = self.in_flight.iter().position(|post| post.flow == flow).unwrap();
+        let post = self.in_flight.remove(index);
+        let outcomes = self.queue.ended(post, PostResult::Delivered, now, 0.0);
+        for outcome in outcomes {
+            self.work.add(outcome);
+        }
     }
 
     /// All maintenance tasks that start at this time, each ended at once.
     fn tasks(&mut self, now: Moment) -> Vec<MaintenanceTask> {
         assert!(self.work.begin(now));
         std::iter::from_fn(|| {
-            let task = self.work.next_task();
+            let task = self.work.next_task(now);
             self.work.task_ended();
             task
         })
@@ -104,6 +114,7 @@ fn nothing_starts_before_the_connection() {
 fn messages_wait_for_the_first_sweep() {
     let mut delivery = Delivery::new();
     delivery.work.connected(secs(0));
+    delivery.work.lease_begun(&mut delivery.queue, secs(0));
     delivery.deliver(item(1, 2), secs(0));
     assert_eq!((delivery.next_post(secs(0)), delivery.work.is_ready()), (None, false));
     assert_eq!(delivery.work.next_load(&mut delivery.queue, secs(0)), None);
@@ -117,13 +128,26 @@ fn messages_wait_for_the_first_sweep() {
 fn lost_lease_stops_posts_until_reloaded() {
     let mut delivery = Delivery::ready();
     delivery.deliver(item(1, 1), secs(1));
-    assert!(delivery.work.lease_begun(&mut delivery.queue, secs(60)));
-    assert_eq!(delivery.next_post(secs(60)), None);
-    assert_eq!(delivery.tasks(secs(1)), [MaintenanceTask::ThoroughSweep]);
-    let order = delivery.work.next_load(&mut delivery.queue, secs(60)).unwrap();
+    assert!(delivery.work.lease_begun(&mut delivery.queue, secs(40)));
+    assert_eq!(delivery.next_post(secs(40)), None);
+    assert_eq!(delivery.tasks(secs(0)), [MaintenanceTask::ThoroughSweep]);
+    let order = delivery.work.next_load(&mut delivery.queue, secs(40)).unwrap();
     assert_eq!((order.flow, order.after), (1, None), "all rows are read again");
-    delivery.queue.loaded(1, loaded(item(1, 1)), secs(60));
-    assert_eq!(delivery.next_post(secs(60)), Some(1));
+    delivery.queue.loaded(1, loaded(item(1, 1)), secs(40));
+    assert_eq!(delivery.next_post(secs(40)), Some(1));
+}
+
+#[test]
+fn no_post_starts_near_the_end_of_the_lease() {
+    let mut delivery = Delivery::ready();
+    delivery.deliver(item(1, 1), secs(1));
+    assert_eq!(delivery.next_post(secs(45)), None);
+    delivery.work.want(MaintenanceTask::Renewal);
+    delivery.work.next_task(secs(50)).unwrap();
+    delivery.work.lease_renewed();
+    assert_eq!(delivery.next_post(secs(94)), Some(1), "a renewal counts from its beginning");
+    delivery.deliver(item(2, 1), secs(94));
+    assert_eq!(delivery.next_post(secs(95)), None);
 }
 
 #[test]
@@ -182,11 +206,15 @@ fn failed_flush_keeps_the_order() {
 
 #[test]
 fn maintenance_recurs_at_its_intervals() {
-    use MaintenanceTask::{Renewal, RoutineSweep};
+    use MaintenanceTask::{FollowRows, Renewal, RoutineSweep};
     let mut delivery = Delivery::ready();
-    assert_eq!(delivery.work.next_wake(), Some(RENEW));
-    let tasks = [14, 15, 29, 30, 60].map(|second| delivery.tasks(secs(second)));
-    assert_eq!(tasks, [vec![], vec![Renewal], vec![], vec![Renewal], vec![Renewal, RoutineSweep]]);
+    assert_eq!(delivery.work.next_wake(), Some(FOLLOW_INTERVAL));
+    let tasks = [0, 1, 15, 30, 60].map(|second| delivery.tasks(secs(second)));
+    let renewal = vec![Renewal, FollowRows];
+    assert_eq!(
+        tasks,
+        [vec![], vec![FollowRows], renewal.clone(), renewal, vec![Renewal, FollowRows, RoutineSweep]]
+    );
 }
 
 #[test]
@@ -194,11 +222,11 @@ fn one_maintenance_task_runs_at_a_time() {
     let mut delivery = Delivery::ready();
     delivery.work.want(MaintenanceTask::RoutineSweep);
     delivery.work.want(MaintenanceTask::ThoroughSweep);
-    assert_eq!(delivery.work.next_task(), Some(MaintenanceTask::ThoroughSweep));
+    assert_eq!(delivery.work.next_task(secs(0)), Some(MaintenanceTask::ThoroughSweep));
     delivery.work.want(MaintenanceTask::Renewal);
-    assert_eq!(delivery.work.next_task(), None);
+    assert_eq!(delivery.work.next_task(secs(0)), None);
     delivery.work.task_ended();
-    assert_eq!(delivery.tasks(secs(1)), [MaintenanceTask::Renewal], "the routine sweep was included");
+    assert_eq!(delivery.tasks(secs(0)), [MaintenanceTask::Renewal], "the routine sweep was included");
 }
 
 #[test]
@@ -212,7 +240,7 @@ fn unreachable_table_does_not_stop_known_posts() {
     assert_eq!([delivery.next_post(secs(1)), delivery.next_post(secs(1))], [Some(1); 2]);
     delivery.posted(1, secs(1));
     assert!(!delivery.work.begin(secs(1)), "the connections are being replaced");
-    assert_eq!(delivery.work.next_wake(), Some(RENEW));
+    assert_eq!(delivery.work.next_wake(), Some(secs(1) + FOLLOW_INTERVAL));
     delivery.work.resume_at(secs(1) + delay);
     assert!(!delivery.work.begin(secs(1)));
     assert_eq!(delivery.work.next_wake(), Some(secs(1) + delay));
@@ -221,7 +249,7 @@ fn unreachable_table_does_not_stop_known_posts() {
 
 #[test]
 fn failures_back_off_until_a_success() {
-    let mut work = TableWork::new(RENEW);
+    let mut work = TableWork::new(RENEW, LEASE);
     let delays: Vec<u128> = (0..8).map(|_| work.failed(1.0).as_millis()).collect();
     assert_eq!(delays, [200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
     assert!(work.is_failing() && work.succeeded());

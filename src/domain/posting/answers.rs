@@ -13,6 +13,13 @@ pub enum AnswerMeaning {
     EndpointFault,
 }
 
+/// Whether a failed status says that the origin is overloaded or broken, so that other flows would fail too. Any other
+/// answer shows that the origin is available.
+#[must_use]
+pub fn blames_origin(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..=599)
+}
+
 /// The lists `success`, `message_fault` and `endpoint_fault` of a flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AnswerRules {

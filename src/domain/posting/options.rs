@@ -27,6 +27,16 @@ pub struct DeliveryOptions {
     /// Time limit of one post in seconds. `HTTP_TIMEOUT_SECONDS` if it is missing.
     #[schemars(range(min = 0.001, max = 86_400))]
     pub timeout_seconds: Option<f64>,
+    /// Maximum number of posts per second.
+    #[schemars(range(min = 0.001, max = 1_000_000))]
+    pub rate_per_second: Option<f64>,
+    /// Order of the posts.
+    pub order: PostOrder,
+    /// Maximum number of posts at the same time, with the order `none`. 8 if it is missing.
+    #[schemars(range(min = 1, max = 64))]
+    pub max_in_flight: Option<u32>,
+    /// Several messages in one post. One message per post if it is missing.
+    pub batch: Option<BatchOptions>,
     /// Answers that accept the message. By default `2xx`.
     pub success: Vec<StatusPattern>,
     /// Answers that reject the content of the message, which becomes a dead letter. By default 400, 413, 415 and 422.
@@ -37,6 +47,20 @@ pub struct DeliveryOptions {
 
 /// The timeout is the only number, and it is never NaN.
 impl Eq for DeliveryOptions {}
+
+/// Posts of a flow at the same time, with the order `none`.
+const DEFAULT_IN_FLIGHT: u32 = 8;
+
+impl DeliveryOptions {
+    /// Maximum number of posts at the same time.
+    #[must_use]
+    pub fn max_posts_in_flight(&self) -> usize {
+        match self.order {
+            PostOrder::Strict => 1,
+            PostOrder::None => self.max_in_flight.unwrap_or(DEFAULT_IN_FLIGHT) as usize,
+        }
+    }
+}
 
 /// HTTP method of a post.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -60,6 +84,40 @@ pub enum PostFormat {
     Json,
     /// `CloudEvents` 1.0 in binary mode.
     CloudEvents,
+}
+
+/// Order of the posts of a flow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PostOrder {
+    /// By sequence number, one after the other.
+    #[default]
+    Strict,
+    /// Any order, several at the same time.
+    None,
+}
+
+/// Several messages in one post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchOptions {
+    /// Maximum number of messages.
+    #[schemars(range(min = 1, max = 512))]
+    pub max_messages: usize,
+    /// Maximum bytes of all payloads, unless a single message has more.
+    #[serde(default = "BatchOptions::default_max_bytes")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub max_bytes: usize,
+    /// Maximum time in milliseconds that a message waits for others.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 60_000))]
+    pub max_delay_ms: u64,
+}
+
+impl BatchOptions {
+    const fn default_max_bytes() -> usize {
+        1 << 20
+    }
 }
 
 /// Authentication at an endpoint. The texts may be `file:` or `env:` references.

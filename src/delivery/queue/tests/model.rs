@@ -5,10 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::flow_options::FlowOptions;
 use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason};
+use crate::domain::posting::destination::PostDestination;
 
 /// The flow whose counter is set back, so that its messages come in any order.
 const SET_BACK: FlowId = 3;
+
+/// A flow with parallel posts, and one with batches.
+const PARALLEL: FlowId = 4;
+const BATCHES: FlowId = 5;
+const FLOWS: std::ops::RangeInclusive<FlowId> = 1..=BATCHES;
 
 /// A possible event.
 #[derive(Debug, Clone)]
@@ -35,6 +42,7 @@ enum Event {
     End {
         which: usize,
         well: bool,
+        blames_origin: bool,
     },
     /// The endpoint rejects a message.
     Refuse {
@@ -54,7 +62,7 @@ enum Event {
     /// The row of a flow is edited or disabled, and the queue is informed.
     Edit {
         flow: FlowId,
-        to: Destination,
+        to: Option<String>,
     },
     LoseLease,
     Crash,
@@ -63,11 +71,20 @@ enum Event {
     },
 }
 
-fn destination() -> impl Strategy<Value = Destination> {
-    prop_oneof![
-        2 => "http://[ab]/".prop_map(|url| Destination::Url(url.into())),
-        1 => Just(Destination::OnHold(HoldReason::Disabled)),
-    ]
+/// The URL of an edited flow; `None` disables it.
+fn destination() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![2 => "http://[ab]/".prop_map(Some), 1 => Just(None)]
+}
+
+fn posts_to(flow: FlowId, url: &str) -> PostDestination {
+    let options = match flow {
+        PARALLEL => Some(r#"{"delivery": {"order": "none", "max_in_flight": 2}}"#),
+        BATCHES => {
+            Some(r#"{"delivery": {"batch": {"max_messages": 3, "max_bytes": 500, "max_delay_ms": 700}}}"#)
+        }
+        _ => None,
+    };
+    PostDestination { options: FlowOptions::parse(options).unwrap().delivery(), ..url.into() }
 }
 
 /// A larger `calm` makes faults rarer, so that backlogs grow and loads continue above earlier ones.
@@ -75,21 +92,21 @@ fn event(calm: u32) -> impl Strategy<Value = Event> {
     // After 30 s nearly every message is too old for another attempt.
     let (success, most_seconds) = if calm > 1 { (0.9, 2_u64) } else { (0.8, 30) };
     prop_oneof![
-        6 * calm => (1..4_i64, 1..5_usize, 0..400_usize)
+        6 * calm => (FLOWS, 1..5_usize, 0..400_usize)
             .prop_map(|(flow, rows, bytes)| Event::Commit { flow, rows, bytes }),
         6 * calm => proptest::bool::weighted(0.2).prop_map(|as_spilled| Event::Announce { as_spilled }),
         1 => (1..20_i64).prop_map(|by| Event::SetBack { by }),
         1 => Just(Event::LoseAnnouncement),
         6 * calm => Just(Event::Post),
-        9 * calm => (0..8_usize, proptest::bool::weighted(success))
-            .prop_map(|(which, well)| Event::End { which, well }),
+        9 * calm => (0..8_usize, proptest::bool::weighted(success), any::<bool>())
+            .prop_map(|(which, well, blames_origin)| Event::End { which, well, blames_origin }),
         calm => (0..8_usize).prop_map(|which| Event::Refuse { which }),
         4 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::Flush { well }),
         3 * calm => Just(Event::BeginLoad),
         3 * calm => Just(Event::ReadTable),
         3 * calm => proptest::bool::weighted(0.9).prop_map(|well| Event::EndLoad { well }),
         calm => Just(Event::Sweep),
-        2 => (1..4_i64, destination()).prop_map(|(flow, to)| Event::Edit { flow, to }),
+        2 => (FLOWS, destination()).prop_map(|(flow, to)| Event::Edit { flow, to }),
         1 => Just(Event::LoseLease),
         1 => Just(Event::Crash),
         3 * calm => (0..most_seconds).prop_map(|seconds| Event::Pass { seconds }),
@@ -109,6 +126,10 @@ struct Row {
     committed: Moment,
 }
 
+fn item_in_world(place: RowPlace, bytes: usize) -> OutboxItem {
+    OutboxItem { destination: posts_to(place.0, "http://localhost/"), ..item_at(place, bytes) }
+}
+
 struct World {
     queue: DeliveryQueue,
     now: Moment,
@@ -117,7 +138,7 @@ struct World {
     /// Shared by all flows.
     next_offset: u64,
     announcements: VecDeque<Vec<RowPlace>>,
-    in_flight: Vec<RowPlace>,
+    in_flight: Vec<(PostId, Vec<RowPlace>)>,
     outcomes: Vec<Outcome>,
     load: Option<(LoadOrder, Option<LoadedFlow>)>,
     /// Delivered or given up since the process started.
@@ -168,13 +189,11 @@ impl World {
                 self.order_broken |= self.announcements.pop_front().is_some();
             }
             Event::Post => self.post(),
-            Event::End { which, well: true } => self.end(which, DeliveryQueue::posted),
-            Event::End { which, well: false } => {
-                self.end(which, |queue, flow, now| queue.failed(flow, "no".into(), now, 0.5));
+            Event::End { which, well: true, .. } => self.end(which, PostResult::Delivered),
+            Event::End { which, well: false, blames_origin } => {
+                self.end(which, failure("no", blames_origin));
             }
-            Event::Refuse { which } => {
-                self.end(which, |queue, flow, now| queue.refused(flow, "no".into(), now, 0.5));
-            }
+            Event::Refuse { which } => self.end(which, PostResult::Refused("no".to_owned())),
             Event::Flush { well: true } => self.flush(),
             Event::Flush { well: false } => {}
             Event::BeginLoad => {
@@ -187,6 +206,9 @@ impl World {
             Event::EndLoad { well } => self.end_load(well),
             Event::Sweep => self.sweep(),
             Event::Edit { flow, to } => {
+                let to = to.map_or(Destination::OnHold(HoldReason::Disabled), |url| {
+                    Destination::Url(posts_to(flow, &url))
+                });
                 self.rows.insert(flow, to);
                 self.follow();
             }
@@ -217,7 +239,7 @@ impl World {
         };
         let items = places.iter().map(|place| {
             // A row that was loaded and deleted before its announcement is still announced.
-            item_at(*place, self.table.get(place).map_or(0, |row| row.bytes))
+            item_in_world(*place, self.table.get(place).map_or(0, |row| row.bytes))
         });
         let items: Vec<_> = items.collect();
         if as_spilled {
@@ -227,44 +249,76 @@ impl World {
     }
 
     fn post(&mut self) {
-        while let Some(post) = self.queue.next_post(self.now) {
-            let (flow, number) = (post.key.flow_id, post.message_id);
-            let place = (flow, number, post.key.inbox_offset);
-            assert!(self.in_flight.iter().all(|(other, ..)| *other != flow), "two in flight in flow {flow}");
+        while let Some(turn) = self.queue.next_turn(self.now) {
+            match turn {
+                Turn::Post(post) => self.begin(&post),
+                Turn::GiveUp(outcomes) => self.write(outcomes),
+            }
+        }
+    }
+
+    fn begin(&mut self, post: &Post) {
+        let flow = post.id.flow;
+        let most = if flow == PARALLEL { 2 } else { 1 };
+        let others = self.in_flight.iter().filter(|(other, _)| other.flow == flow);
+        assert!(others.count() < most, "too many in flight in flow {flow}");
+        assert!(post.items.len() == 1 || flow == BATCHES && post.items.len() <= 3);
+        let mut places = Vec::new();
+        for item in &post.items {
+            let number = item.message_id;
+            let place = (flow, number, item.key.inbox_offset);
             assert!(!self.ended.contains(&place), "{place:?} posted again");
             match self.told.get(&flow) {
-                Some(Destination::Url(url)) => assert_eq!(post.destination, *url),
+                Some(Destination::Url(url)) => assert_eq!(item.destination, *url),
                 Some(_) => panic!("posted while on hold: {place:?}"),
                 None => {}
             }
             let last = self.last_posted.entry(flow).or_insert(number);
             assert!(
-                self.order_broken || flow == SET_BACK || number >= *last,
+                self.order_broken || [SET_BACK, PARALLEL].contains(&flow) || number >= *last,
                 "flow {flow}: {number} after {last}"
             );
             *last = number;
-            self.in_flight.push(place);
+            places.push(place);
         }
+        self.in_flight.push((post.id, places));
     }
 
-    fn end(&mut self, which: usize, end: impl FnOnce(&mut DeliveryQueue, FlowId, Moment) -> Option<Outcome>) {
+    fn end(&mut self, which: usize, result: PostResult) {
         if self.in_flight.is_empty() {
             return;
         }
-        let place = self.in_flight.remove(which % self.in_flight.len());
-        let outcome = end(&mut self.queue, place.0, self.now).expect("it was in flight");
-        if outcome.removes_row() {
-            self.ended.insert(place);
-            self.ever_ended.insert(place);
+        let (post, places) = self.in_flight.remove(which % self.in_flight.len());
+        let is_split = places.len() > 1 && matches!(result, PostResult::Refused(_));
+        let outcomes = self.queue.ended(post, result, self.now, 0.5);
+        assert_eq!(outcomes.len(), if is_split { 0 } else { places.len() });
+        if places.len() > 1 {
+            // Unless it was delivered, the batch is posted again in parts, from the first message on.
+            self.last_posted.insert(post.flow, places[0].1);
         }
-        self.outcomes.push(outcome);
+        self.write(outcomes);
+    }
+
+    fn write(&mut self, outcomes: Vec<Outcome>) {
+        for outcome in outcomes {
+            if outcome.removes_row() {
+                let place = self.place_of(&outcome);
+                self.ended.insert(place);
+                self.ever_ended.insert(place);
+            }
+            self.outcomes.push(outcome);
+        }
+    }
+
+    fn place_of(&self, outcome: &Outcome) -> RowPlace {
+        let offset = outcome.key().inbox_offset;
+        *self.committed.iter().find(|place| place.2 == offset).unwrap()
     }
 
     fn flush(&mut self) {
         let outcomes = std::mem::take(&mut self.outcomes);
         for outcome in &outcomes {
-            let key = outcome.key();
-            let place = *self.committed.iter().find(|place| place.2 == key.inbox_offset).unwrap();
+            let place = self.place_of(outcome);
             match outcome {
                 Outcome::Failed { attempts, retry_in, .. } => {
                     let row = self.table.get_mut(&place).unwrap();
@@ -294,7 +348,7 @@ impl World {
                 *index == 0 || (*index < order.max_messages && bytes <= order.max_bytes)
             })
             .map(|(_, (place, row))| {
-                let mut item = item_at(**place, row.bytes);
+                let mut item = item_in_world(**place, row.bytes);
                 item.attempts = row.attempts;
                 LoadedItem {
                     item,
@@ -310,12 +364,14 @@ impl World {
             }
             Some(_) => Remainder::Above,
         };
-        *found = Some(LoadedFlow { items, remainder, destination: None });
+        *found = Some(LoadedFlow { items, remainder, destination: None, is_behind: false });
     }
 
     fn end_load(&mut self, well: bool) {
         match self.load.take() {
-            Some((order, Some(found))) if well => self.queue.loaded(order.flow, found, self.now),
+            Some((order, Some(found))) if well => {
+                self.queue.loaded(order.flow, found, self.now);
+            }
             Some((order, _)) => self.queue.load_failed(order.flow, self.now),
             None => {}
         }
@@ -324,8 +380,10 @@ impl World {
     /// Passes the destinations of all flows with messages in the table to the queue.
     fn follow(&mut self) {
         let waiting: BTreeSet<FlowId> = self.table.keys().map(|(flow, ..)| *flow).collect();
-        let default = || Destination::Url("http://localhost/".into());
-        let told = waiting.iter().map(|flow| (*flow, self.rows.get(flow).cloned().unwrap_or_else(default)));
+        let default = |flow| Destination::Url(posts_to(flow, "http://localhost/"));
+        let told = waiting
+            .iter()
+            .map(|flow| (*flow, self.rows.get(flow).cloned().unwrap_or_else(|| default(*flow))));
         self.told = told.collect();
         let destinations = self.told.iter().map(|(flow, destination)| FlowDestination {
             flow: *flow,
@@ -367,6 +425,7 @@ impl World {
         assert!(queue.posts <= LIMITS.posts && queue.retries <= LIMITS.retries);
         assert!(queue.unflushed <= LIMITS.unflushed);
         assert_eq!(queue.posts, self.in_flight.len());
+        assert_eq!(queue.posting, self.in_flight.iter().map(|(_, places)| places.len()).sum::<usize>());
         assert_eq!(queue.unflushed, self.outcomes.len());
         assert_eq!(queue.messages, queue.flows.values().map(FlowQueue::messages).sum::<usize>());
         assert_eq!(queue.bytes, queue.flows.values().map(|flow| flow.bytes).sum::<usize>());
@@ -387,7 +446,7 @@ impl World {
         for _ in 0..500 {
             for event in [
                 Event::Post,
-                Event::End { which: 0, well: true },
+                Event::End { which: 0, well: true, blames_origin: false },
                 Event::Flush { well: true },
                 Event::BeginLoad,
                 Event::ReadTable,
@@ -433,7 +492,7 @@ proptest! {
 #[test]
 fn reused_number_during_a_load_is_posted() {
     let announce = || Event::Announce { as_spilled: false };
-    let end = |which, well| Event::End { which, well };
+    let end = |which, well| Event::End { which, well, blames_origin: false };
     let commit = |flow, rows, bytes| Event::Commit { flow, rows, bytes };
     let mut world = World::new();
     for event in [

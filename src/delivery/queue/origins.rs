@@ -1,0 +1,230 @@
+//! The origins that failed lately, and the flows that wait for them.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::flow::WaitState;
+use super::{DeliveryQueue, Moment, Turn};
+use crate::domain::dead_letter::DeadLetterReason;
+use crate::domain::message::FlowId;
+use crate::domain::posting::breaker::{Admission, Breaker, BreakerState};
+use crate::domain::posting::origin::Origin;
+use crate::domain::retry::Backoff;
+
+/// Delays between the probes of an origin.
+const PROBES: Backoff = Backoff { base: Duration::from_millis(500), max: Duration::from_mins(1) };
+
+/// Time after which another flow is woken for the probe, if the first one has nothing to post.
+const NEXT_PROBER: Duration = Duration::from_secs(1);
+
+/// Time after which an origin is forgotten that no flow posts to any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
+
+/// A change of an origin, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginEvent {
+    /// The origin.
+    pub origin: Origin,
+    /// What happened.
+    pub change: OriginChange,
+}
+
+/// What happened to an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginChange {
+    /// It failed repeatedly: the breaker is open.
+    Opened {
+        /// The last error.
+        error: String,
+    },
+    /// It answers again: the breaker is closed.
+    Closed {
+        /// Time for which the breaker was open.
+        after: Duration,
+        /// Number of flows that waited.
+        flows: usize,
+    },
+}
+
+/// The state of an origin, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginStatus {
+    /// The origin.
+    pub origin: Origin,
+    /// State of its breaker.
+    pub state: BreakerState,
+    /// Time since the breaker was opened or closed.
+    pub since: Duration,
+}
+
+/// The origins whose last post failed. All others are available.
+#[derive(Debug, Default)]
+pub(super) struct Origins {
+    failing: HashMap<Origin, FailingOrigin>,
+    pub(super) events: Vec<OriginEvent>,
+}
+
+#[derive(Debug)]
+struct FailingOrigin {
+    breaker: Breaker,
+    /// Flows that wait, the longest waiting first.
+    held: VecDeque<FlowId>,
+    /// No flow is woken for a probe before this moment.
+    next_prober_at: Moment,
+    error: String,
+}
+
+impl FailingOrigin {
+    /// The time at which a flow must be woken for a probe.
+    fn wakes_at(&self) -> Option<Moment> {
+        match self.breaker.state() {
+            BreakerState::Open(until) if !self.held.is_empty() => Some(until.max(self.next_prober_at)),
+            _ => None,
+        }
+    }
+}
+
+impl Origins {
+    /// Whether a post may be made now.
+    pub(super) fn admits(&mut self, origin: &Origin, now: Moment) -> bool {
+        self.failing.get_mut(origin).is_none_or(|found| found.breaker.admit(now) == Admission::Post)
+    }
+
+    pub(super) fn hold(&mut self, origin: &Origin, flow: FlowId) {
+        if let Some(found) = self.failing.get_mut(origin) {
+            found.held.push_back(flow);
+        }
+    }
+
+    pub(super) fn release(&mut self, flow: FlowId) {
+        for found in self.failing.values_mut() {
+            found.held.retain(|held| *held != flow);
+        }
+    }
+
+    /// Records an answer of the origin. Returns whether its breaker was closed by it.
+    pub(super) fn answered(&mut self, origin: &Origin, now: Moment) -> bool {
+        let Some(mut found) = self.failing.remove(origin) else { return false };
+        let since = found.breaker.since();
+        let closes = found.breaker.record_success(now);
+        if closes {
+            let change = OriginChange::Closed { after: now.saturating_sub(since), flows: found.held.len() };
+            self.events.push(OriginEvent { origin: origin.clone(), change });
+        }
+        closes
+    }
+
+    /// Records a failure of the origin.
+    pub(super) fn failed(
+        &mut self,
+        origin: &Origin,
+        error: &str,
+        retry_after: Option<Duration>,
+        now: Moment,
+        random_unit: f64,
+    ) {
+        let new = || FailingOrigin {
+            breaker: Breaker::new(PROBES, now),
+            held: VecDeque::new(),
+            next_prober_at: now,
+            error: String::new(),
+        };
+        let found = self.failing.entry(origin.clone()).or_insert_with(new);
+        error.clone_into(&mut found.error);
+        if found.breaker.record_failure(now, retry_after, random_unit) {
+            let change = OriginChange::Opened { error: error.to_owned() };
+            self.events.push(OriginEvent { origin: origin.clone(), change });
+        }
+    }
+
+    /// Returns the flows that must be woken for a probe, and forgets origins that are not used any more.
+    fn probers(&mut self, now: Moment) -> Vec<FlowId> {
+        self.failing.retain(|_, found| {
+            let is_unused =
+                matches!(found.breaker.state(), BreakerState::Open(until) if now > until + FORGOTTEN_AFTER);
+            !is_unused || !found.held.is_empty()
+        });
+        let due = self.failing.values_mut().filter(|found| found.wakes_at().is_some_and(|at| at <= now));
+        due.filter_map(|found| {
+            found.next_prober_at = now + NEXT_PROBER;
+            found.held.pop_front()
+        })
+        .collect()
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Moment> {
+        self.failing.values().filter_map(FailingOrigin::wakes_at).min()
+    }
+
+    /// Whether the breaker of an origin is open.
+    pub(super) fn is_any_open(&self) -> bool {
+        self.failing.values().any(|found| found.breaker.state() != BreakerState::Closed)
+    }
+}
+
+impl DeliveryQueue {
+    /// The changes of origins since the last call.
+    pub fn take_origin_events(&mut self) -> Vec<OriginEvent> {
+        std::mem::take(&mut self.origins.events)
+    }
+
+    /// The origins whose last post failed.
+    #[must_use]
+    pub fn failing_origins(&self, now: Moment) -> Vec<OriginStatus> {
+        let status = |(origin, found): (&Origin, &FailingOrigin)| OriginStatus {
+            origin: origin.clone(),
+            state: found.breaker.state(),
+            since: now.saturating_sub(found.breaker.since()),
+        };
+        self.origins.failing.iter().map(status).collect()
+    }
+
+    /// Wakes flows for the probes of their origins.
+    pub(super) fn wake_probers(&mut self, now: Moment) {
+        for flow in self.origins.probers(now) {
+            self.unplace(flow);
+            self.advance(flow, now);
+        }
+    }
+
+    /// Lets a flow wait for its origin, without messages in memory. Messages that are too old become dead letters: the
+    /// failures of the origin count as their attempts.
+    pub(super) fn hold(&mut self, flow: FlowId, origin: &Origin, now: Moment) -> Option<Turn> {
+        let queue = self.flows.get(&flow)?;
+        let expired = queue.waiting.iter().take_while(|entry| now >= entry.expires_at).count();
+        if expired > 0 {
+            let failing = self.origins.failing.get(origin);
+            let (error, since) =
+                failing.map_or(("", now), |found| (found.error.as_str(), found.breaker.since()));
+            let seconds = now.saturating_sub(since).as_secs();
+            let detail = format!("given up: {origin} has not been available for {seconds} s: {error}");
+            return self.give_up_waiting(flow, expired, DeadLetterReason::OutboxExpired, &detail, now);
+        }
+        let expires_at = queue.waiting.front().map(|entry| entry.expires_at);
+        self.evict(flow);
+        self.origins.hold(origin, flow);
+        match expires_at {
+            Some(at) => self.park(flow, at, WaitState::Held),
+            None => self.advance(flow, now),
+        }
+        None
+    }
+
+    /// Lets all flows go on that wait for `origin`.
+    pub(super) fn go_on(&mut self, origin: &Origin, now: Moment) {
+        let waits = |place| matches!(place, WaitState::Held | WaitState::Parked);
+        let waiting = self.flows.iter().filter(|(_, queue)| {
+            waits(queue.place)
+                && queue.course.as_ref().is_some_and(|course| course.origin.as_ref() == Some(origin))
+        });
+        let waiting: Vec<FlowId> = waiting.map(|(flow, _)| *flow).collect();
+        for flow in waiting {
+            self.unplace(flow);
+            if let Some(queue) = self.flows.get_mut(&flow) {
+                queue.retry_at = None;
+                queue.is_due = true;
+            }
+            self.advance(flow, now);
+        }
+    }
+}

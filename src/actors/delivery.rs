@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::actor_guard::ActorGuard;
 use super::mailbox::{ActorState, Envelope};
 use super::messages::{Deliver, DeliverFromTable, DrainDelivery};
-use crate::delivery::client::{EndpointClients, PostError};
+use crate::delivery::client::{Delivered, EndpointClients, PostError};
 use crate::delivery::queue::{
     DeliveryQueue, MAX_REFUSED_IN_A_ROW, Moment, OriginChange, OriginEvent, Post, PostFailure, PostResult,
     QueueLimits, RetryRule, Turn,
@@ -88,18 +88,18 @@ pub struct DeliveryParts {
 #[rtype(result = "()")]
 struct PostEnded {
     post: Post,
-    outcome: Result<(), PostError>,
+    outcome: Result<Delivered, PostError>,
 }
 
 /// Reports the end of a post when dropped, including by a panic. Without the report its flow would wait forever.
 struct PostReport {
     actor: Addr<DeliveryActor>,
     post: Post,
-    outcome: Option<Result<(), PostError>>,
+    outcome: Option<Result<Delivered, PostError>>,
 }
 
 impl PostReport {
-    fn send(mut self, outcome: Result<(), PostError>) {
+    fn send(mut self, outcome: Result<Delivered, PostError>) {
         self.outcome = Some(outcome);
     }
 }
@@ -273,7 +273,7 @@ impl Handler<PostEnded> for DeliveryActor {
         while self.posts.try_join_next().is_some() {}
         let PostEnded { post, outcome } = ended;
         let outcomes = match outcome {
-            Ok(()) => self.posted(&post),
+            Ok(Delivered { .. }) => self.posted(&post),
             Err(error) => self.failed(&post, &error),
         };
         for outcome in outcomes {

@@ -11,6 +11,7 @@
 
 mod answer;
 mod dial;
+mod error;
 mod origins;
 mod prepared;
 mod redirect;
@@ -30,18 +31,16 @@ use awc::http::StatusCode;
 use awc::http::header::{self, HeaderValue};
 use awc::{ClientRequest, ClientResponse};
 use futures_util::StreamExt;
-use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::error::{Delivered, FailedAnswer, PostError};
 use self::origins::Origins;
 use self::prepared::{OptionsCache, PreparedOptions};
 use self::redirect::MAX_REDIRECTS;
 use self::targets::{PostTarget, Targets};
-use crate::credentials::CredentialError;
 use crate::delivery::tls::Tls;
-use crate::domain::library_text::without_links;
 use crate::domain::outbox::OutboxItem;
-use crate::domain::posting::answers::{self, AnswerMeaning};
+use crate::domain::posting::answers::AnswerMeaning;
 use crate::domain::posting::cloud_events::event_headers;
 use crate::domain::posting::header_text::header_text;
 use crate::domain::posting::options::PostFormat;
@@ -67,102 +66,8 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Maximum number of response bytes that are kept for operators.
 const MAX_ANSWER_TEXT: usize = 2 << 10;
 
-/// A failed post. No variant shows the URL, which may hold secrets.
-#[derive(Debug, Error)]
-pub enum PostError {
-    /// The URL is not valid.
-    #[error("not a usable URL: {0}")]
-    Url(#[from] url::ParseError),
-    /// The URL has no host, or is neither http nor https.
-    #[error("not a usable URL: http or https with a host is needed")]
-    Scheme,
-    /// The URL is `https` and there are no root certificates to verify the endpoint.
-    #[error("https is not available without root certificates, see the log line about them")]
-    NoCertificates,
-    /// The connection failed, for example because of an unknown name or an invalid certificate.
-    #[error("cannot connect: {0}")]
-    Connect(String),
-    /// The endpoint closed the connection instead of answering.
-    #[error("the connection was closed without an answer")]
-    NoAnswer,
-    /// Sending the request or reading the response failed.
-    #[error("the request failed: {0}")]
-    Exchange(String),
-    /// Connect, request and the head of the response took too long.
-    #[error("no answer within {} s", .0.as_secs_f64())]
-    Timeout(Duration),
-    /// A secret of the options cannot be read.
-    #[error("options.delivery: {0}")]
-    Credential(#[from] CredentialError),
-    /// A secret of the options is not usable. The text never contains it.
-    #[error("options.delivery.{path}: {problem}")]
-    Options {
-        /// The option.
-        path: String,
-        /// What is wrong, and what is expected.
-        problem: String,
-    },
-    /// The endpoint answered with a status other than success.
-    #[error("HTTP status {}", .0.status)]
-    Status(FailedAnswer),
-    /// The endpoint redirects to a location that a post must not follow.
-    #[error("HTTP status {status} leads to {to}: {reason}")]
-    Redirect {
-        /// The status.
-        status: u16,
-        /// The location, without secrets.
-        to: String,
-        /// The reason for not following it, and the remedy.
-        reason: &'static str,
-    },
-    /// The chain of redirects is too long.
-    #[error("more than {MAX_REDIRECTS} redirects, the last to {to}")]
-    TooManyRedirects {
-        /// The last location, without secrets.
-        to: String,
-    },
-    /// The post panicked.
-    #[error("the post ended in a panic")]
-    Panicked,
-}
-
-/// An answer whose status is not a success.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedAnswer {
-    /// The HTTP status.
-    pub status: u16,
-    /// Whether the status says that the content of the message is wrong.
-    pub blames_message: bool,
-    /// The delay that the endpoint asks for, by `Retry-After`.
-    pub retry_after: Option<Duration>,
-    /// The first 2 KiB of the body.
-    pub text: String,
-}
-
-impl PostError {
-    /// Whether the endpoint rejects the content of this message, so that a retry would fail the same way. Other
-    /// statuses may concern the endpoint or the credentials and so affect the next message as well.
-    #[must_use]
-    pub fn blames_message(&self) -> bool {
-        matches!(self, Self::Status(FailedAnswer { blames_message: true, .. }))
-    }
-
-    /// The answer, if the status was read and is not a success.
-    #[must_use]
-    pub fn answer(&self) -> Option<&FailedAnswer> {
-        if let Self::Status(answer) = self { Some(answer) } else { None }
-    }
-
-    /// Whether posts of other flows to the same origin would fail too: it cannot be reached, or is overloaded.
-    #[must_use]
-    pub fn blames_origin(&self) -> bool {
-        match self {
-            Self::Connect(_) | Self::NoAnswer | Self::Exchange(_) | Self::Timeout(_) => true,
-            Self::Status(answer) => answers::blames_origin(answer.status),
-            _ => false,
-        }
-    }
-}
+/// Maximum time that the body of a redirect may take; without it, its connection is not used again.
+const REDIRECT_BODY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Posts to all endpoints. Lives on one thread.
 pub struct EndpointClients {
@@ -193,14 +98,14 @@ impl EndpointClients {
     ///
     /// # Errors
     /// Any outcome other than a success status. The status counts, however the rest of the answer ends.
-    pub async fn post(&self, items: &[Arc<OutboxItem>]) -> Result<(), PostError> {
-        let Some(item) = items.first() else { return Ok(()) };
+    pub async fn post(&self, item: Arc<OutboxItem>) -> Result<Delivered, PostError> {
         let options = self.options.get(item.destination.options.as_ref())?;
         let timeout = options.timeout.unwrap_or(self.timeout);
         let deadline = Instant::now() + timeout;
-        let mut request = PostRequest::new(item, &options, unix_time());
+        let mut request = PostRequest::new(&item, &options, unix_time());
         let mut target = self.targets.get_or_parse(&item.destination.url)?;
-        for _ in 0..=MAX_REDIRECTS {
+        let mut redirects = 0;
+        loop {
             let sent = timeout_at(deadline, self.send(&target, &request)).await;
             let response = sent.map_err(|_| PostError::Timeout(timeout))??;
             let (status, headers) = (response.status(), response.headers());
@@ -212,17 +117,26 @@ impl EndpointClients {
             let retry_after =
                 header(header::RETRY_AFTER).and_then(|value| retry_after::parse(value, unix_time()));
             let keeps_open = !headers.contains_key(header::CONNECTION);
-            let Beginning { text, is_whole } = Beginning::read(response, deadline).await;
+            // The body of a redirect only matters for the reuse of its connection.
+            let body_deadline = match next {
+                Some(_) => deadline.min(Instant::now() + REDIRECT_BODY_TIMEOUT),
+                None => deadline,
+            };
+            let Beginning { text, is_whole } = Beginning::read(response, body_deadline).await;
             if keeps_open && is_whole {
                 self.origins.keep(&target);
             }
             let status = status.as_u16();
             match (next, options.answers.meaning_of(status)) {
+                (Some(next), _) if redirects == MAX_REDIRECTS => {
+                    return Err(PostError::TooManyRedirects { status, to: redirect::shown(&next) });
+                }
                 (Some(next), _) => {
+                    redirects += 1;
                     request.keeps_secrets &= redirect::keeps_credentials(&target.url, &next);
                     target = self.targets.redirected(&target, next)?;
                 }
-                (None, AnswerMeaning::Delivered) => return Ok(()),
+                (None, AnswerMeaning::Delivered) => return Ok(Delivered { status }),
                 (None, meaning) => {
                     let blames_message = meaning == AnswerMeaning::MessageFault;
                     let answer = FailedAnswer { status, blames_message, retry_after, text };
@@ -230,7 +144,6 @@ impl EndpointClients {
                 }
             }
         }
-        Err(PostError::TooManyRedirects { to: redirect::shown(&target.url) })
     }
 
     /// Drops idle clients.
@@ -376,15 +289,4 @@ impl Beginning {
 /// Time since 1970.
 fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-impl From<SendRequestError> for PostError {
-    fn from(error: SendRequestError) -> Self {
-        match error {
-            SendRequestError::Connect(ConnectError::Disconnected) => Self::NoAnswer,
-            SendRequestError::Connect(error) => Self::Connect(without_links(&error)),
-            SendRequestError::Url(_) => Self::Scheme,
-            error => Self::Exchange(without_links(&error)),
-        }
-    }
 }

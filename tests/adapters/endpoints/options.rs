@@ -122,7 +122,7 @@ async fn lists_decide_what_a_status_means() {
         let sink = answering(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
         let outcome = clients().post(with_options(&sink.url(), delivery)).await;
         let found = match &outcome {
-            Ok(()) => None,
+            Ok(_) => None,
             Err(PostError::Status(FailedAnswer { blames_message, .. })) => Some(*blames_message),
             Err(error) => panic!("{status}: {error}"),
         };

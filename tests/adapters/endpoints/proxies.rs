@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 
-use mqtt_gateway::delivery::client::{EndpointClients, PostError};
+use mqtt_gateway::delivery::client::{Delivered, EndpointClients, PostError};
 use mqtt_gateway::domain::proxies::{Bypass, Proxies, Proxy};
 use mqtt_gateway::settings::HttpRoute;
 
@@ -69,7 +69,7 @@ fn trusting(bundle: PathBuf) -> HttpRoute {
     HttpRoute { ca_bundle: Some(bundle), ..HttpRoute::default() }
 }
 
-async fn post(url: &str, route: &HttpRoute) -> Result<(), PostError> {
+async fn post(url: &str, route: &HttpRoute) -> Result<Delivered, PostError> {
     EndpointClients::new(TOO_LONG, route).post(item(url)).await
 }
 

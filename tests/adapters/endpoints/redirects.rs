@@ -52,8 +52,18 @@ async fn a_circle_of_redirects_ends() {
         Reply::Bytes(b"HTTP/1.1 307 T\r\nLocation: /round?s3cret\r\nContent-Length: 0\r\n\r\n".to_vec())
     });
     let outcome = clients().post(item(&circle.url())).await.unwrap_err();
-    assert!(matches!(outcome, PostError::TooManyRedirects { .. }), "{outcome:?}");
+    assert!(matches!(outcome, PostError::TooManyRedirects { status: 307, .. }), "{outcome:?}");
+    assert_eq!(outcome.status(), Some(307));
     assert!(outcome.to_string().contains("/round") && !outcome.to_string().contains("s3cret"), "{outcome}");
+}
+
+#[actix::test]
+async fn redirect_whose_body_stalls_is_followed() {
+    let mut other = Sink::start(|_| Reply::ok());
+    let head = format!("HTTP/1.1 307 T\r\nLocation: {}\r\nContent-Length: 5\r\n\r\n", other.url());
+    let sink = Sink::start(move |_| Reply::Stall(head.clone().into_bytes()));
+    clients().post(item(&sink.url())).await.unwrap();
+    assert_taken_once(&mut other).await;
 }
 
 #[actix::test]

@@ -1,0 +1,122 @@
+//! The outcome of a post.
+
+use std::time::Duration;
+
+use awc::error::{ConnectError, SendRequestError};
+use thiserror::Error;
+
+use super::redirect::MAX_REDIRECTS;
+use crate::credentials::CredentialError;
+use crate::domain::library_text::without_links;
+
+/// A failed post. No variant shows the URL, which may hold secrets.
+#[derive(Debug, Error)]
+pub enum PostError {
+    /// The URL is not valid.
+    #[error("not a usable URL: {0}")]
+    Url(#[from] url::ParseError),
+    /// The URL has no host, or is neither http nor https.
+    #[error("not a usable URL: http or https with a host is needed")]
+    Scheme,
+    /// The URL is `https` and there are no root certificates to verify the endpoint.
+    #[error("https is not available without root certificates, see the log line about them")]
+    NoCertificates,
+    /// The connection failed, for example because of an unknown name or an invalid certificate.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The endpoint closed the connection instead of answering.
+    #[error("the connection was closed without an answer")]
+    NoAnswer,
+    /// Sending the request or reading the response failed.
+    #[error("the request failed: {0}")]
+    Exchange(String),
+    /// Connect, request and the head of the response took too long.
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    Timeout(Duration),
+    /// A secret of the options cannot be read.
+    #[error("options.delivery: {0}")]
+    Credential(#[from] CredentialError),
+    /// A secret of the options is not usable. The text never contains it.
+    #[error("options.delivery.{path}: {problem}")]
+    Options {
+        /// The option.
+        path: String,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
+    /// The endpoint answered with a status other than success.
+    #[error("HTTP status {}", .0.status)]
+    Status(FailedAnswer),
+    /// The endpoint redirects to a location that a post must not follow.
+    #[error("HTTP status {status} leads to {to}: {reason}")]
+    Redirect {
+        /// The status.
+        status: u16,
+        /// The location, without secrets.
+        to: String,
+        /// The reason for not following it, and the remedy.
+        reason: &'static str,
+    },
+    /// The chain of redirects is too long.
+    #[error("more than {MAX_REDIRECTS} redirects, the last to {to}")]
+    TooManyRedirects {
+        /// The status of the last redirect.
+        status: u16,
+        /// The last location, without secrets.
+        to: String,
+    },
+    /// The post panicked.
+    #[error("the post ended in a panic")]
+    Panicked,
+}
+
+/// A post that the endpoint has accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// An answer whose status is not a success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Whether the status says that the content of the message is wrong.
+    pub blames_message: bool,
+    /// The delay that the endpoint asks for, by `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// The first 2 KiB of the body.
+    pub text: String,
+}
+
+impl PostError {
+    /// Whether the endpoint rejects the content of this message, so that a retry would fail the same way. Other
+    /// statuses may concern the endpoint or the credentials and so affect the next message as well.
+    #[must_use]
+    pub fn blames_message(&self) -> bool {
+        matches!(self, Self::Status(FailedAnswer { blames_message: true, .. }))
+    }
+
+    /// The HTTP status of the last answer, if one was read.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status(FailedAnswer { status, .. })
+            | Self::Redirect { status, .. }
+            | Self::TooManyRedirects { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+impl From<SendRequestError> for PostError {
+    fn from(error: SendRequestError) -> Self {
+        match error {
+            SendRequestError::Connect(ConnectError::Disconnected) => Self::NoAnswer,
+            SendRequestError::Connect(error) => Self::Connect(without_links(&error)),
+            SendRequestError::Url(_) => Self::Scheme,
+            error => Self::Exchange(without_links(&error)),
+        }
+    }
+}

@@ -163,7 +163,7 @@ impl DeliveryActor {
         let clients = Rc::clone(&self.clients);
         let report = PostReport { actor: context.address(), post, outcome: None };
         self.posts.spawn_local(async move {
-            let outcome = clients.post(&report.post.items).await;
+            let outcome = clients.post(report.post.items.clone()).await;
             report.send(outcome);
         });
     }

@@ -15,50 +15,32 @@ mod error;
 mod origins;
 mod prepared;
 mod redirect;
+mod request;
 mod route;
 mod stream;
 mod targets;
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix_web::error::ParseError;
-use actix_web::web::Bytes;
-use awc::error::{ConnectError, SendRequestError};
+use awc::ClientResponse;
 use awc::http::StatusCode;
 use awc::http::header::{self, HeaderValue};
-use awc::{ClientRequest, ClientResponse};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::error::{Delivered, FailedAnswer, PostError};
 use self::origins::Origins;
-use self::prepared::{OptionsCache, PreparedOptions};
+use self::prepared::OptionsCache;
 use self::redirect::MAX_REDIRECTS;
-use self::targets::{PostTarget, Targets};
+use self::request::PostRequest;
+use self::targets::Targets;
 use crate::delivery::tls::Tls;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::posting::answers::AnswerMeaning;
-use crate::domain::posting::cloud_events::event_headers;
-use crate::domain::posting::header_text::header_text;
-use crate::domain::posting::options::PostFormat;
 use crate::domain::posting::retry_after;
-use crate::domain::posting::signature::signature_header;
 use crate::settings::HttpRoute;
-
-const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
-const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-/// The idempotency key under the name of Standard Webhooks.
-const WEBHOOK_ID: &str = "webhook-id";
-/// Time of the attempt in seconds since 1970, by Standard Webhooks.
-const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
-/// The signatures of Standard Webhooks.
-const WEBHOOK_SIGNATURE: &str = "webhook-signature";
-const FLOW: &str = "X-Gateway-Flow";
-const MESSAGE_ID: &str = "X-Gateway-Message-Id";
-const TOPIC: &str = "X-Gateway-Topic";
 
 /// Maximum number of response bytes to read so that the connection can be reused.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -94,19 +76,23 @@ impl EndpointClients {
         Self { timeout, targets, origins, options: OptionsCache::new(route.credentials.clone()) }
     }
 
-    /// Posts the payload unchanged, as JSON.
+    /// Posts messages of one flow, with the options of the first. Without the option `batch`, a single message is
+    /// posted unchanged.
     ///
     /// # Errors
     /// Any outcome other than a success status. The status counts, however the rest of the answer ends.
-    pub async fn post(&self, item: Arc<OutboxItem>) -> Result<Delivered, PostError> {
-        let options = self.options.get(item.destination.options.as_ref())?;
+    pub async fn post(&self, items: Vec<Arc<OutboxItem>>) -> Result<Delivered, PostError> {
+        let first = items.first().ok_or(PostError::NoMessage)?;
+        let options = self.options.get(first.destination.options.as_ref())?;
         let timeout = options.timeout.unwrap_or(self.timeout);
         let deadline = Instant::now() + timeout;
-        let mut request = PostRequest::new(&item, &options, unix_time());
-        let mut target = self.targets.get_or_parse(&item.destination.url)?;
+        let mut request = PostRequest::new(first, &items, &options, unix_time());
+        let mut target = self.targets.get_or_parse(&first.destination.url)?;
         let mut redirects = 0;
         loop {
-            let sent = timeout_at(deadline, self.send(&target, &request)).await;
+            let begin = |sent| request.add_headers(&target, sent);
+            let sent = self.origins.send(&target, &options.method, begin, &request.body);
+            let sent = timeout_at(deadline, sent).await;
             let response = sent.map_err(|_| PostError::Timeout(timeout))??;
             let (status, headers) = (response.status(), response.headers());
             let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -149,108 +135,6 @@ impl EndpointClients {
     /// Drops idle clients.
     pub fn drop_idle(&self) {
         self.origins.drop_idle();
-    }
-
-    async fn send(
-        &self,
-        target: &PostTarget,
-        request: &PostRequest<'_>,
-    ) -> Result<ClientResponse, PostError> {
-        let body = || Bytes::from_owner(PostBody(Arc::clone(request.item)));
-        let may_reuse = self.origins.may_reuse(target);
-        let mut sent = self.request(target, request)?.send_body(body()).await;
-        if may_reuse && sent.as_ref().is_err_and(was_closed) {
-            self.origins.forget(target);
-            sent = self.request(target, request)?.send_body(body()).await;
-        }
-        Ok(sent?)
-    }
-
-    fn request(&self, target: &PostTarget, request: &PostRequest<'_>) -> Result<ClientRequest, PostError> {
-        let options = request.options;
-        let client = self.origins.client(target)?;
-        let mut sent = client
-            .request(options.method.clone(), target.uri.clone())
-            .insert_header((header::HOST, target.host_header.clone()))
-            .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
-            .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        for (name, value) in &request.headers {
-            sent = sent.insert_header((*name, value.as_str()));
-        }
-        match (&options.authorization, &target.user) {
-            (Some(words), _) if request.keeps_secrets => {
-                sent = sent.insert_header((header::AUTHORIZATION, words.clone()));
-            }
-            (None, Some((name, password))) => {
-                sent = sent.basic_auth(name, password.as_deref().unwrap_or_default());
-            }
-            _ => {}
-        }
-        for (name, value) in options.headers.iter().filter(|_| request.keeps_secrets) {
-            sent = sent.insert_header((name.clone(), value.clone()));
-        }
-        if let Some(words) = target.proxy_authorization().filter(|_| !target.is_https) {
-            sent = sent.insert_header((header::PROXY_AUTHORIZATION, words));
-        }
-        Ok(sent)
-    }
-}
-
-/// A message with the headers that say what it is. They are the same after a redirect.
-struct PostRequest<'p> {
-    item: &'p Arc<OutboxItem>,
-    options: &'p PreparedOptions,
-    headers: Vec<(&'static str, String)>,
-    /// No redirect has led to another origin yet.
-    keeps_secrets: bool,
-}
-
-impl<'p> PostRequest<'p> {
-    fn new(item: &'p Arc<OutboxItem>, options: &'p PreparedOptions, now: Duration) -> Self {
-        let key = item.key.to_string();
-        let mut headers = Vec::with_capacity(16);
-        if !options.signing_keys.is_empty() {
-            let signature =
-                signature_header(&options.signing_keys, &key, now.as_secs(), item.payload.as_bytes());
-            headers.push((WEBHOOK_SIGNATURE, signature));
-        }
-        if options.format == PostFormat::CloudEvents {
-            headers.extend(event_headers(item));
-        }
-        headers.extend([
-            (WEBHOOK_TIMESTAMP, now.as_secs().to_string()),
-            (FLOW, header_text(&item.flow_code)),
-            (MESSAGE_ID, item.message_id.to_string()),
-            (TOPIC, header_text(&item.topic)),
-            (WEBHOOK_ID, key.clone()),
-            (IDEMPOTENCY_KEY, key),
-        ]);
-        Self { item, options, headers, keeps_secrets: true }
-    }
-}
-
-/// The payload of a message, without a copy.
-struct PostBody(Arc<OutboxItem>);
-
-impl AsRef<[u8]> for PostBody {
-    fn as_ref(&self) -> &[u8] {
-        self.0.payload.as_bytes()
-    }
-}
-
-/// Whether the connection was closed before the first byte of a response.
-fn was_closed(error: &SendRequestError) -> bool {
-    match error {
-        SendRequestError::Connect(ConnectError::Disconnected) => true,
-        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => matches!(
-            error.kind(),
-            ErrorKind::BrokenPipe
-                | ErrorKind::ConnectionAborted
-                | ErrorKind::ConnectionReset
-                | ErrorKind::NotConnected
-                | ErrorKind::UnexpectedEof
-        ),
-        _ => false,
     }
 }
 

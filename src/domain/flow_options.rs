@@ -156,7 +156,7 @@ fn without_values(problem: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::posting::options::{Auth, PostFormat, PostMethod};
+    use super::super::posting::options::{Auth, BatchOptions, PostFormat, PostMethod};
     use super::*;
 
     fn parse(text: &str) -> Result<FlowOptions, String> {
@@ -242,6 +242,22 @@ mod tests {
             (
                 r#"{"delivery": {"auth": "Bearer x"}}"#,
                 "options.delivery.auth: invalid type: a string, expected an object with the member type: bearer or basic",
+            ),
+            (
+                r#"{"delivery": {"batch": {"max_messages": 0}}}"#,
+                "options.delivery.batch.max_messages: is not from 1 to 512",
+            ),
+            (
+                r#"{"delivery": {"batch": {"max_messages": 1, "max_bytes": 1048577}}}"#,
+                "options.delivery.batch.max_bytes: is not from 1 to 1048576",
+            ),
+            (
+                r#"{"delivery": {"batch": {"max_messages": 1, "max_delay_ms": 60001}}}"#,
+                "options.delivery.batch.max_delay_ms: is not from 0 to 60000",
+            ),
+            (
+                r#"{"delivery": {"batch": {"max_bytes": 1}}}"#,
+                "options.delivery.batch: missing field `max_messages`",
             ),
             (r#"{"delivery": 1}"#, "options.delivery: invalid type: integer `1`, expected an object"),
             (r#"{"delivery": {}"#, "options"),

@@ -10,20 +10,22 @@
 //!  breaker.rs        an origin that is not available
 //!  rate_limit.rs     the highest rate of a flow's posts
 //!  signature.rs      Standard Webhooks
+//!  batch.rs          several messages in one post
 //!  cloud_events.rs   CloudEvents 1.0
-//!  header_text.rs    texts as values of headers
+//!  percent.rs        texts as values of headers and in paths
 //! ```
 
 use std::time::Duration;
 
 pub mod address_guard;
 pub mod answers;
+pub mod batch;
 pub mod breaker;
 pub mod cloud_events;
 pub mod destination;
-pub mod header_text;
 pub mod options;
 pub mod origin;
+pub mod percent;
 pub mod rate_limit;
 pub mod retry_after;
 pub mod signature;

@@ -1,6 +1,7 @@
 //! Posts to endpoints whose answers are odd, lead elsewhere, or come through a proxy.
 
 mod answers;
+mod batches;
 mod networks;
 mod options;
 mod proxies;

@@ -8,10 +8,14 @@ use thiserror::Error;
 use super::redirect::MAX_REDIRECTS;
 use crate::credentials::CredentialError;
 use crate::domain::library_text::without_links;
+use crate::domain::posting::answers;
 
 /// A failed post. No variant shows the URL, which may hold secrets.
 #[derive(Debug, Error)]
 pub enum PostError {
+    /// The post has no message.
+    #[error("a post without a message")]
+    NoMessage,
     /// The URL is not valid.
     #[error("not a usable URL: {0}")]
     Url(#[from] url::ParseError),
@@ -96,6 +100,22 @@ impl PostError {
     #[must_use]
     pub fn blames_message(&self) -> bool {
         matches!(self, Self::Status(FailedAnswer { blames_message: true, .. }))
+    }
+
+    /// The answer, if the status was read and is not a success.
+    #[must_use]
+    pub fn answer(&self) -> Option<&FailedAnswer> {
+        if let Self::Status(answer) = self { Some(answer) } else { None }
+    }
+
+    /// Whether posts of other flows to the same origin would fail too: it cannot be reached, or is overloaded.
+    #[must_use]
+    pub fn blames_origin(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::NoAnswer | Self::Exchange(_) | Self::Timeout(_) => true,
+            Self::Status(answer) => answers::blames_origin(answer.status),
+            _ => false,
+        }
     }
 
     /// The HTTP status of the last answer, if one was read.

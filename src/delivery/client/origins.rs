@@ -2,13 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::dev::fn_service;
-use awc::http::Uri;
-use awc::{Client, Connector};
+use actix_web::error::ParseError;
+use actix_web::web::Bytes;
+use awc::error::{ConnectError as AwcConnectError, SendRequestError};
+use awc::http::header::{self, HeaderValue};
+use awc::http::{Method, Uri};
+use awc::{Client, ClientRequest, ClientResponse, Connector};
 
 use super::PostError;
 use super::route::{Hop, Route};
@@ -23,6 +28,8 @@ const MAX_CLIENTS: usize = 256;
 /// Idle time after which a client and its kept connections are dropped. awc checks kept connections only when it needs
 /// one.
 const CLIENT_IDLE: Duration = Duration::from_secs(10);
+
+const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// Time for which a connection is kept for the next post. Servers close idle connections after 2 s (gunicorn), 5 s
 /// (uvicorn, node) or more. A shorter time means fewer posts on a connection that is just being closed.
@@ -50,8 +57,38 @@ impl Origins {
         Self { never: post_timeout.saturating_mul(2), tls, networks, clients: RefCell::default() }
     }
 
+    /// Sends a request to `target`, which `finish` completes with headers. Returns when the head of the answer is there.
+    pub(super) async fn send(
+        &self,
+        target: &PostTarget,
+        method: &Method,
+        finish: impl Fn(ClientRequest) -> ClientRequest,
+        body: &Bytes,
+    ) -> Result<ClientResponse, PostError> {
+        let may_reuse = self.may_reuse(target);
+        let mut sent = finish(self.request(target, method)?).send_body(body.clone()).await;
+        if may_reuse && sent.as_ref().is_err_and(was_closed) {
+            self.forget(target);
+            sent = finish(self.request(target, method)?).send_body(body.clone()).await;
+        }
+        Ok(sent?)
+    }
+
+    /// A request with the headers that depend on nothing but `target`.
+    fn request(&self, target: &PostTarget, method: &Method) -> Result<ClientRequest, PostError> {
+        let request = self
+            .client(target)?
+            .request(method.clone(), target.uri.clone())
+            .insert_header((header::HOST, target.host_header.clone()))
+            .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
+        Ok(match target.proxy_authorization().filter(|_| !target.is_https) {
+            Some(words) => request.insert_header((header::PROXY_AUTHORIZATION, words)),
+            None => request,
+        })
+    }
+
     /// The client for `target`; created if there is none.
-    pub(super) fn client(&self, target: &PostTarget) -> Result<Client, PostError> {
+    fn client(&self, target: &PostTarget) -> Result<Client, PostError> {
         let mut clients = self.clients.borrow_mut();
         if let Some(known) = clients.get_mut(&target.origin) {
             known.used = Instant::now();
@@ -70,7 +107,7 @@ impl Origins {
     }
 
     /// Whether a post to `target` may use a kept connection.
-    pub(super) fn may_reuse(&self, target: &PostTarget) -> bool {
+    fn may_reuse(&self, target: &PostTarget) -> bool {
         let clients = self.clients.borrow();
         let kept = clients.get(&target.origin).and_then(|known| known.kept);
         kept.is_some_and(|kept| kept.elapsed() <= CONNECTION_IDLE)
@@ -84,7 +121,7 @@ impl Origins {
     }
 
     /// Ensures that no existing connection to the origin of `target` is reused.
-    pub(super) fn forget(&self, target: &PostTarget) {
+    fn forget(&self, target: &PostTarget) {
         self.clients.borrow_mut().remove(&target.origin);
     }
 
@@ -124,5 +161,21 @@ impl Origins {
             .timeout(self.never)
             .conn_keep_alive(CONNECTION_IDLE);
         Ok(Client::builder().connector(connector).disable_timeout().disable_redirects().finish())
+    }
+}
+
+/// Whether the connection was closed before the first byte of a response.
+fn was_closed(error: &SendRequestError) -> bool {
+    match error {
+        SendRequestError::Connect(AwcConnectError::Disconnected) => true,
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => matches!(
+            error.kind(),
+            ErrorKind::BrokenPipe
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::NotConnected
+                | ErrorKind::UnexpectedEof
+        ),
+        _ => false,
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct PreparedOptions {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) signing_keys: Vec<SigningKey>,
     pub(super) format: PostFormat,
+    /// The body is a batch, even of one message.
+    pub(super) is_batch: bool,
     /// Time limit of a post, if the flow has one of its own.
     pub(super) timeout: Option<Duration>,
     pub(super) answers: AnswerRules,
@@ -62,6 +64,7 @@ impl PreparedOptions {
             authorization: options.auth.as_ref().map(|auth| authorization(auth, allowed)).transpose()?,
             signing_keys: signing_keys.collect::<Result<_, PostError>>()?,
             format: options.format,
+            is_batch: options.batch.is_some(),
             timeout: options.timeout_seconds.map(Duration::from_secs_f64),
             answers: options.answer_rules().map_err(|error| unusable(error.path, &error.problem))?,
         })
@@ -116,6 +119,7 @@ impl OptionsCache {
             authorization: None,
             signing_keys: Vec::new(),
             format: PostFormat::Json,
+            is_batch: false,
             timeout: None,
             answers: AnswerRules::default(),
         };

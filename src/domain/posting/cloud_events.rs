@@ -1,35 +1,67 @@
-//! [CloudEvents 1.0](https://github.com/cloudevents/spec), in binary mode.
+//! [CloudEvents 1.0](https://github.com/cloudevents/spec), in binary mode and as elements of a batch.
 
 use chrono::{DateTime, SecondsFormat};
+use serde::Serialize;
 
 use super::super::outbox::OutboxItem;
-use super::header_text::header_text;
+use super::percent::{header_text, path_segment};
 
 /// Type of all events.
 const TYPE: &str = "mqtt-gateway.message";
 
-/// The attributes of the event of a message, as headers. The extension `sequence` is the sequence number.
-#[must_use]
-pub fn event_headers(item: &OutboxItem) -> [(&'static str, String); 7] {
-    let time = DateTime::from_timestamp_micros(item.created_at_us).unwrap_or_default();
-    let source = format!("/mqtt-gateway/flows/{}", path_segment(&item.flow_code));
-    [
-        ("ce-specversion", "1.0".to_owned()),
-        ("ce-id", item.key.to_string()),
-        ("ce-source", header_text(&source)),
-        ("ce-type", TYPE.to_owned()),
-        ("ce-subject", header_text(&item.topic)),
-        ("ce-time", time.to_rfc3339_opts(SecondsFormat::Micros, true)),
-        ("ce-sequence", item.message_id.to_string()),
-    ]
+/// Content type of a batch of events.
+pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
+
+/// The attributes of the event of a message. The extension `sequence` is the sequence number.
+#[derive(Debug, Serialize)]
+pub struct EventAttributes<'a> {
+    specversion: &'static str,
+    id: String,
+    source: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    subject: &'a str,
+    time: String,
+    sequence: String,
+    datacontenttype: &'static str,
 }
 
-/// Percent-encodes a text as a segment of a URI's path.
-fn path_segment(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encode =
-        |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    text.bytes().map(encode).collect()
+impl<'a> EventAttributes<'a> {
+    /// The attributes of a message.
+    #[must_use]
+    pub fn new(item: &'a OutboxItem) -> Self {
+        Self {
+            specversion: "1.0",
+            id: item.key.to_string(),
+            source: format!("/mqtt-gateway/flows/{}", path_segment(&item.flow_code)),
+            kind: TYPE,
+            subject: &item.topic,
+            time: event_time(item),
+            sequence: item.message_id.to_string(),
+            datacontenttype: "application/json",
+        }
+    }
+
+    /// The headers in binary mode, where `Content-Type` takes the place of `datacontenttype`.
+    #[must_use]
+    pub fn into_headers(self) -> [(&'static str, String); 7] {
+        [
+            ("ce-specversion", self.specversion.to_owned()),
+            ("ce-id", self.id),
+            ("ce-source", header_text(&self.source)),
+            ("ce-type", self.kind.to_owned()),
+            ("ce-subject", header_text(self.subject)),
+            ("ce-time", self.time),
+            ("ce-sequence", self.sequence),
+        ]
+    }
+}
+
+/// The time of a sequence number by RFC 3339, in UTC.
+#[must_use]
+pub fn event_time(item: &OutboxItem) -> String {
+    let time = DateTime::from_timestamp_micros(item.created_at_us).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 #[cfg(test)]
@@ -38,7 +70,7 @@ mod tests {
     use super::*;
 
     fn headers(code: &str, topic: &str) -> [(&'static str, String); 7] {
-        event_headers(&OutboxItem {
+        EventAttributes::new(&OutboxItem {
             key: OutboxKey { inbox_id: "ab".into(), inbox_offset: 1, flow_id: 2 },
             message_id: 42,
             flow_code: code.into(),
@@ -48,6 +80,7 @@ mod tests {
             attempts: 0,
             created_at_us: 1_700_000_000_123_456,
         })
+        .into_headers()
     }
 
     #[test]

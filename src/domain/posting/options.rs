@@ -82,7 +82,7 @@ pub enum PostFormat {
     /// The payload.
     #[default]
     Json,
-    /// `CloudEvents` 1.0 in binary mode.
+    /// `CloudEvents` 1.0: in binary mode, or a batch.
     CloudEvents,
 }
 

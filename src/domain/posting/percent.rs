@@ -1,4 +1,4 @@
-//! Texts as values of HTTP headers.
+//! Percent-encoding of texts, for values of headers and for paths.
 
 use std::fmt::Write as _;
 
@@ -6,9 +6,22 @@ use std::fmt::Write as _;
 /// `CloudEvents`. A receiver gets the text back by percent-decoding.
 #[must_use]
 pub fn header_text(text: &str) -> String {
+    encoded(text, |byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'%')
+}
+
+/// Percent-encodes a text as a segment of a URI's path.
+#[must_use]
+pub fn path_segment(text: &str) -> String {
+    encoded(text, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+}
+
+fn encoded(text: &str, is_plain: impl Fn(u8) -> bool) -> String {
+    if text.bytes().all(&is_plain) {
+        return text.to_owned();
+    }
     let mut value = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'"' && byte != b'%' {
+        if is_plain(byte) {
             value.push(char::from(byte));
         } else {
             // Writing to a string cannot fail.
@@ -30,5 +43,11 @@ mod tests {
     #[test]
     fn other_bytes_are_percent_encoded() {
         assert_eq!(header_text("a \"\u{e9}%\r\n\u{20ac}"), "a%20%22%C3%A9%25%0D%0A%E2%82%AC");
+    }
+
+    #[test]
+    fn segments_have_no_reserved_characters() {
+        assert_eq!(path_segment("a-b_c.d~1"), "a-b_c.d~1");
+        assert_eq!(path_segment("a b/\u{fc}?"), "a%20b%2F%C3%BC%3F");
     }
 }

@@ -1,0 +1,110 @@
+//! The request of a post. It is the same on every hop of a redirect, except for the secrets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use awc::ClientRequest;
+use awc::http::header::{self, HeaderValue};
+
+use super::prepared::PreparedOptions;
+use super::targets::PostTarget;
+use crate::domain::outbox::OutboxItem;
+use crate::domain::posting::batch::{batch_body, batch_key};
+use crate::domain::posting::cloud_events::{BATCH_CONTENT_TYPE, EventAttributes};
+use crate::domain::posting::options::PostFormat;
+use crate::domain::posting::percent::header_text;
+use crate::domain::posting::signature::signature_header;
+
+const JSON: &str = "application/json";
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// The idempotency key under the name of Standard Webhooks.
+const WEBHOOK_ID: &str = "webhook-id";
+/// Time of the attempt in seconds since 1970, by Standard Webhooks.
+const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+/// The signatures of Standard Webhooks.
+const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+const FLOW: &str = "X-Gateway-Flow";
+const MESSAGE_ID: &str = "X-Gateway-Message-Id";
+const TOPIC: &str = "X-Gateway-Topic";
+
+/// A message or a batch, with the headers that say what it is.
+pub(super) struct PostRequest<'p> {
+    pub(super) options: &'p PreparedOptions,
+    pub(super) body: Bytes,
+    content_type: HeaderValue,
+    headers: Vec<(&'static str, String)>,
+    /// No redirect has led to another origin yet.
+    pub(super) keeps_secrets: bool,
+}
+
+impl<'p> PostRequest<'p> {
+    /// Creates the request for messages of a flow. `first` is one of `items`.
+    pub(super) fn new(
+        first: &OutboxItem,
+        items: &[Arc<OutboxItem>],
+        options: &'p PreparedOptions,
+        now: Duration,
+    ) -> Self {
+        let mut headers = Vec::with_capacity(16);
+        let (key, content_type, body) = match items {
+            [item] if !options.is_batch => {
+                if options.format == PostFormat::CloudEvents {
+                    headers.extend(EventAttributes::new(item).into_headers());
+                }
+                headers.push((MESSAGE_ID, item.message_id.to_string()));
+                headers.push((TOPIC, header_text(&item.topic)));
+                (item.key.to_string(), JSON, Bytes::from_owner(PostBody(Arc::clone(item))))
+            }
+            _ => {
+                let content_type = match options.format {
+                    PostFormat::Json => JSON,
+                    PostFormat::CloudEvents => BATCH_CONTENT_TYPE,
+                };
+                (batch_key(items), content_type, batch_body(items, options.format).into())
+            }
+        };
+        if !options.signing_keys.is_empty() {
+            let signature = signature_header(&options.signing_keys, &key, now.as_secs(), &body);
+            headers.push((WEBHOOK_SIGNATURE, signature));
+        }
+        headers.extend([
+            (WEBHOOK_TIMESTAMP, now.as_secs().to_string()),
+            (FLOW, header_text(&first.flow_code)),
+            (WEBHOOK_ID, key.clone()),
+            (IDEMPOTENCY_KEY, key),
+        ]);
+        let content_type = HeaderValue::from_static(content_type);
+        Self { options, body, content_type, headers, keeps_secrets: true }
+    }
+
+    /// Adds the headers to a request for `target`.
+    pub(super) fn add_headers(&self, target: &PostTarget, mut sent: ClientRequest) -> ClientRequest {
+        sent = sent.insert_header((header::CONTENT_TYPE, self.content_type.clone()));
+        for (name, value) in &self.headers {
+            sent = sent.insert_header((*name, value.as_str()));
+        }
+        match (&self.options.authorization, &target.user) {
+            (Some(words), _) if self.keeps_secrets => {
+                sent = sent.insert_header((header::AUTHORIZATION, words.clone()));
+            }
+            (None, Some((name, password))) => {
+                sent = sent.basic_auth(name, password.as_deref().unwrap_or_default());
+            }
+            _ => {}
+        }
+        for (name, value) in self.options.headers.iter().filter(|_| self.keeps_secrets) {
+            sent = sent.insert_header((name.clone(), value.clone()));
+        }
+        sent
+    }
+}
+
+/// The payload of a message, without a copy.
+struct PostBody(Arc<OutboxItem>);
+
+impl AsRef<[u8]> for PostBody {
+    fn as_ref(&self) -> &[u8] {
+        self.0.payload.as_bytes()
+    }
+}

@@ -18,8 +18,8 @@ use super::mailbox::{ActorState, Envelope};
 use super::messages::{Deliver, DeliverFromTable, DrainDelivery};
 use crate::delivery::client::{Delivered, EndpointClients, PostError};
 use crate::delivery::queue::{
-    DeliveryQueue, MAX_REFUSED_IN_A_ROW, Moment, OriginChange, OriginEvent, Post, PostFailure, PostResult,
-    QueueLimits, RetryRule, Turn,
+    DeliveryQueue, MAX_REFUSED_IN_A_ROW, Moment, OriginChange, OriginEvent, PostFailure, PostResult,
+    QueueLimits, QueuedPost, RetryRule, Turn,
 };
 use crate::delivery::redaction::redacted;
 use crate::delivery::table_work::{MaintenanceTask, TableWork};
@@ -87,14 +87,14 @@ pub struct DeliveryParts {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct PostEnded {
-    post: Post,
+    post: QueuedPost,
     outcome: Result<Delivered, PostError>,
 }
 
 /// Reports the end of a post when dropped, including by a panic. Without the report its flow would wait forever.
 struct PostReport {
     actor: Addr<DeliveryActor>,
-    post: Post,
+    post: QueuedPost,
     outcome: Option<Result<Delivered, PostError>>,
 }
 
@@ -158,7 +158,7 @@ impl DeliveryActor {
         }
     }
 
-    fn post(&mut self, context: &mut Context<Self>, post: Post) {
+    fn post(&mut self, context: &mut Context<Self>, post: QueuedPost) {
         crash_point!("delivery-post");
         let clients = Rc::clone(&self.clients);
         let report = PostReport { actor: context.address(), post, outcome: None };
@@ -168,7 +168,7 @@ impl DeliveryActor {
         });
     }
 
-    fn posted(&mut self, post: &Post) -> Vec<Outcome> {
+    fn posted(&mut self, post: &QueuedPost) -> Vec<Outcome> {
         for item in &post.items {
             log_delivery(item);
             self.parts.observed.metrics.flows.count_post(&item.flow_code);
@@ -176,7 +176,7 @@ impl DeliveryActor {
         self.queue.ended(post.id, PostResult::Delivered, self.now(), 0.0)
     }
 
-    fn failed(&mut self, post: &Post, error: &PostError) -> Vec<Outcome> {
+    fn failed(&mut self, post: &QueuedPost, error: &PostError) -> Vec<Outcome> {
         let Some(item) = post.items.first() else { return Vec::new() };
         log_failure(item, post.items.len(), error);
         let result = if error.blames_message() {

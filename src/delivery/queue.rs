@@ -39,6 +39,7 @@ mod destinations;
 mod flow;
 mod limits;
 mod origins;
+mod pace;
 mod posts;
 #[cfg(test)]
 mod tests;
@@ -51,9 +52,9 @@ use std::time::Duration;
 use self::flow::{FlowQueue, Load, Need, QueueEntry, TableRows, WaitState, is_not_due};
 use self::limits::MIN_RETRY_DELAY;
 pub use self::limits::{MAX_REFUSED_IN_A_ROW, QueueLimits, RetryRule};
-use self::origins::Origins;
+use self::origins::FailingOrigins;
 pub use self::origins::{OriginChange, OriginEvent, OriginStatus};
-pub use self::posts::{Post, PostFailure, PostId, PostResult, Turn};
+pub use self::posts::{PostFailure, PostId, PostResult, QueuedPost, Turn};
 use self::window::FlowLimit;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
@@ -81,7 +82,7 @@ pub struct DeliveryQueue {
     /// The load in progress.
     loading: Option<LoadOrder>,
     parked: BTreeSet<(Moment, FlowId)>,
-    origins: Origins,
+    origins: FailingOrigins,
     messages: usize,
     bytes: usize,
     posts: usize,
@@ -111,7 +112,7 @@ impl DeliveryQueue {
             unloaded: VecDeque::new(),
             loading: None,
             parked: BTreeSet::new(),
-            origins: Origins::default(),
+            origins: FailingOrigins::default(),
             messages: 0,
             bytes: 0,
             posts: 0,

@@ -245,8 +245,8 @@ impl TableWork {
         self.maintaining = false;
     }
 
-    /// Records that the lease was renewed. It counts from the beginning of the renewal, because it may have been renewed
-    /// at any time since.
+    /// Records that the lease was renewed. It counts from the beginning of the renewal, because it may have been
+    /// renewed at any time since.
     pub fn lease_renewed(&mut self) {
         self.lease_until = self.renewal_began_at + self.lease;
     }

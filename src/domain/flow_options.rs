@@ -156,7 +156,7 @@ fn without_values(problem: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::posting::options::{Auth, BatchOptions, PostFormat, PostMethod};
+    use super::super::posting::options::{Auth, PostFormat, PostMethod};
     use super::*;
 
     fn parse(text: &str) -> Result<FlowOptions, String> {

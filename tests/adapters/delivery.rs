@@ -74,6 +74,7 @@ impl Gateway {
             http_timeout: TOO_LONG,
             http_route: HttpRoute::default(),
             max_age,
+            waits_for_others: true,
             observed: Arc::default(),
         };
         let supervisor = Supervisor.start();

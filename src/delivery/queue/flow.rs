@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::Moment;
 use super::course::Course;
-use super::posts::InFlight;
-use super::window::{FlowLimit, Window};
+use super::window::{FlowLimit, PostWindow};
 use crate::domain::message::Offset;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::{Destination, LoadedItem, RowNumber, cost};
+use crate::domain::posting::origin::Origin;
 
 #[derive(Debug, Default)]
 pub(super) struct FlowQueue {
@@ -24,7 +24,7 @@ pub(super) struct FlowQueue {
     /// Waiting messages in order, without those in flight.
     pub(super) waiting: VecDeque<QueueEntry>,
     /// Posts in flight, in the order of their start.
-    pub(super) in_flight: Vec<InFlight>,
+    pub(super) in_flight: Vec<PostInFlight>,
     /// Number of messages in flight.
     pub(super) posting: usize,
     /// Bytes of the messages in memory.
@@ -52,7 +52,7 @@ pub(super) struct FlowQueue {
     /// How messages are posted, by the destination of the last turn.
     pub(super) course: Option<Course>,
     /// Recent posts, which say how many messages should be in memory.
-    pub(super) window: Window,
+    pub(super) window: PostWindow,
     /// Earlier messages of the flow wait at another process.
     pub(super) is_behind: bool,
     /// The next attempt is due regardless of the table, because earlier failures concerned another destination.
@@ -126,6 +126,17 @@ pub(super) struct QueueEntry {
     /// When the message was first in memory.
     pub(super) arrived_at: Moment,
     pub(super) expires_at: Moment,
+}
+
+/// A post in flight.
+#[derive(Debug)]
+pub(super) struct PostInFlight {
+    /// Number of the post.
+    pub(super) number: u64,
+    pub(super) entries: Vec<QueueEntry>,
+    pub(super) origin: Option<Origin>,
+    /// Whether the last attempt of the flow had failed when the post began.
+    pub(super) is_retry: bool,
 }
 
 impl FlowQueue {

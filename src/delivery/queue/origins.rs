@@ -59,7 +59,7 @@ pub struct OriginStatus {
 
 /// The origins whose last post failed. All others are available.
 #[derive(Debug, Default)]
-pub(super) struct Origins {
+pub(super) struct FailingOrigins {
     failing: HashMap<Origin, FailingOrigin>,
     pub(super) events: Vec<OriginEvent>,
 }
@@ -84,7 +84,7 @@ impl FailingOrigin {
     }
 }
 
-impl Origins {
+impl FailingOrigins {
     /// Whether a post may be made now.
     pub(super) fn admits(&mut self, origin: &Origin, now: Moment) -> bool {
         self.failing.get_mut(origin).is_none_or(|found| found.breaker.admit(now) == Admission::Post)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flow::{QueueEntry, WaitState};
+use super::flow::{PostInFlight, QueueEntry, WaitState};
 use super::{DeliveryQueue, MAX_REFUSED_IN_A_ROW, MIN_RETRY_DELAY, Moment};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
@@ -16,12 +16,12 @@ use crate::domain::posting::origin::Origin;
 pub struct PostId {
     /// The flow.
     pub flow: FlowId,
-    number: u64,
+    pub(super) number: u64,
 }
 
 /// A post to make: one message, or several of a flow with batches.
 #[derive(Debug, Clone)]
-pub struct Post {
+pub struct QueuedPost {
     /// Its id.
     pub id: PostId,
     /// The messages, at least one.
@@ -32,7 +32,7 @@ pub struct Post {
 #[derive(Debug, Clone)]
 pub enum Turn {
     /// Make a post.
-    Post(Post),
+    Post(QueuedPost),
     /// Make dead letters of messages that waited too long or in vain.
     GiveUp(Vec<Outcome>),
 }
@@ -59,17 +59,8 @@ pub struct PostFailure {
     pub blames_origin: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct InFlight {
-    number: u64,
-    pub(super) entries: Vec<QueueEntry>,
-    origin: Option<Origin>,
-    /// Whether the last attempt of the flow had failed when the post began.
-    is_retry: bool,
-}
-
 #[cfg(test)]
-impl InFlight {
+impl PostInFlight {
     pub(super) fn id(&self, flow: FlowId) -> PostId {
         PostId { flow, number: self.number }
     }
@@ -124,7 +115,7 @@ impl DeliveryQueue {
         self.take_post(flow, origin, now).map(Turn::Post)
     }
 
-    fn take_post(&mut self, flow: FlowId, origin: Option<Origin>, now: Moment) -> Option<Post> {
+    fn take_post(&mut self, flow: FlowId, origin: Option<Origin>, now: Moment) -> Option<QueuedPost> {
         let room = self.limits.unflushed.saturating_sub(self.unflushed + self.posting);
         let queue = self.flows.get_mut(&flow)?;
         let size = queue.post_size(room).min(queue.waiting.len());
@@ -140,13 +131,18 @@ impl DeliveryQueue {
         }
         self.last_post += 1;
         let items = entries.iter().map(|entry| Arc::clone(&entry.item)).collect();
-        queue.in_flight.push(InFlight { number: self.last_post, entries, origin, is_retry: queue.failing });
+        queue.in_flight.push(PostInFlight {
+            number: self.last_post,
+            entries,
+            origin,
+            is_retry: queue.failing,
+        });
         queue.posting += size;
         self.posting += size;
         self.posts += 1;
         self.retries += usize::from(queue.failing);
         self.advance(flow, now);
-        Some(Post { id: PostId { flow, number: self.last_post }, items })
+        Some(QueuedPost { id: PostId { flow, number: self.last_post }, items })
     }
 
     /// Makes dead letters of the first `count` waiting messages of `flow`.
@@ -196,7 +192,7 @@ impl DeliveryQueue {
         outcomes
     }
 
-    fn take_in_flight(&mut self, post: PostId) -> Option<InFlight> {
+    fn take_in_flight(&mut self, post: PostId) -> Option<PostInFlight> {
         let queue = self.flows.get_mut(&post.flow)?;
         let index = queue.in_flight.iter().position(|found| found.number == post.number)?;
         let ended = queue.in_flight.remove(index);
@@ -224,7 +220,7 @@ impl DeliveryQueue {
         }
     }
 
-    fn delivered(&mut self, flow: FlowId, post: InFlight, now: Moment) -> Vec<Outcome> {
+    fn delivered(&mut self, flow: FlowId, post: PostInFlight, now: Moment) -> Vec<Outcome> {
         self.free(flow, &post.entries);
         if let Some(queue) = self.flows.get_mut(&flow) {
             queue.failing = queue.unflushed_failures > 0;
@@ -242,7 +238,7 @@ impl DeliveryQueue {
     fn refused(
         &mut self,
         flow: FlowId,
-        post: InFlight,
+        post: PostInFlight,
         error: &str,
         now: Moment,
         random_unit: f64,
@@ -277,7 +273,7 @@ impl DeliveryQueue {
     fn failed(
         &mut self,
         flow: FlowId,
-        post: &InFlight,
+        post: &PostInFlight,
         failure: &PostFailure,
         now: Moment,
         random_unit: f64,

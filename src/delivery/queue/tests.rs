@@ -39,7 +39,7 @@ fn rule() -> RetryRule {
 
 /// The queue of flows with one message in flight.
 trait SinglePosts {
-    fn next_post(&mut self, now: Moment) -> Option<Post>;
+    fn next_post(&mut self, now: Moment) -> Option<QueuedPost>;
     fn next_item(&mut self, now: Moment) -> Option<Arc<OutboxItem>>;
     fn end(&mut self, flow: FlowId, result: PostResult, now: Moment, unit: f64) -> Option<Outcome>;
 
@@ -57,7 +57,7 @@ trait SinglePosts {
 }
 
 impl SinglePosts for DeliveryQueue {
-    fn next_post(&mut self, now: Moment) -> Option<Post> {
+    fn next_post(&mut self, now: Moment) -> Option<QueuedPost> {
         match self.next_turn(now)? {
             Turn::Post(post) => Some(post),
             Turn::GiveUp(outcomes) => panic!("{outcomes:?}"),

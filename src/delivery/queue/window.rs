@@ -1,7 +1,8 @@
 //! How much of the memory a flow may use.
 //!
-//! While there is plenty, a flow may fill its own limit. When half of the memory is in use, a flow may hold only what it
-//! posts in two seconds. Otherwise some slow endpoints would fill the memory, and the other flows would wait for them.
+//! While there is plenty, a flow may fill its own limit. When half of the memory is in use, a flow may hold only what
+//! it posts in two seconds. Otherwise some slow endpoints would fill the memory, and the other flows would wait for
+//! them.
 
 use std::time::Duration;
 
@@ -22,13 +23,13 @@ pub(super) struct FlowLimit {
 
 /// The posts of a flow in the present and in the last period.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Window {
+pub(super) struct PostWindow {
     began_at: Moment,
     posted: usize,
     posted_before: usize,
 }
 
-impl Window {
+impl PostWindow {
     /// Records that `messages` were delivered.
     pub(super) fn count(&mut self, messages: usize, now: Moment) {
         let age = now.saturating_sub(self.began_at);
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     fn limit_after(posts: &[(u64, usize)]) -> usize {
-        let mut window = Window::default();
+        let mut window = PostWindow::default();
         for (at_ms, messages) in posts {
             window.count(*messages, Duration::from_millis(*at_ms));
         }

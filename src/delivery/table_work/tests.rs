@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use super::super::queue::{Post, PostId, PostResult, QueueLimits, RetryRule};
+use super::super::queue::{PostId, PostResult, QueueLimits, QueuedPost, RetryRule};
 use super::*;
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
@@ -72,7 +72,9 @@ impl Delivery {
     }
 
     fn next_post(&mut self, now: Moment) -> Option<i64> {
-        let Turn::Post(Post { id, items }) = self.work.next_turn(&mut self.queue, now)? else { return None };
+        let Turn::Post(QueuedPost { id, items }) = self.work.next_turn(&mut self.queue, now)? else {
+            return None;
+        };
         self.in_flight.push(id);
         Some(items[0].message_id)
     }

@@ -7,9 +7,9 @@
 //!    └──────────────────────── the probe had an answer ───────────────────────┘
 //! ```
 //!
-//! While the breaker is open, no flow posts to the origin. Half-open, one flow posts the message at its head as a probe.
-//! A dead origin then costs one post per interval, however many flows post to it. Any success closes the breaker, so an
-//! origin with one broken path keeps serving the flows of its other paths.
+//! While the breaker is open, no flow posts to the origin. Half-open, one flow posts the message at its head as a
+//! probe. A dead origin then costs one post per interval, however many flows post to it. Any answer closes the breaker,
+//! so an origin with one broken path keeps serving the flows of its other paths.
 
 use std::time::Duration;
 

@@ -257,7 +257,7 @@ impl World {
         }
     }
 
-    fn begin(&mut self, post: &Post) {
+    fn begin(&mut self, post: &QueuedPost) {
         let flow = post.id.flow;
         let most = if flow == PARALLEL { 2 } else { 1 };
         let others = self.in_flight.iter().filter(|(other, _)| other.flow == flow);

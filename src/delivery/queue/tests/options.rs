@@ -22,7 +22,7 @@ fn item_with(options: &str, number: i64) -> OutboxItem {
     }
 }
 
-fn numbers_of(post: &Post) -> Vec<i64> {
+fn numbers_of(post: &QueuedPost) -> Vec<i64> {
     post.items.iter().map(|item| item.message_id).collect()
 }
 
@@ -33,7 +33,7 @@ fn next(queue: &mut DeliveryQueue, now: Moment) -> Vec<i64> {
 #[test]
 fn parallel_flow_has_several_posts_in_flight() {
     let mut queue = with_options(r#"{"order": "none", "max_in_flight": 3}"#, 5);
-    let posts: Vec<Post> = std::iter::from_fn(|| queue.next_post(secs(0))).collect();
+    let posts: Vec<QueuedPost> = std::iter::from_fn(|| queue.next_post(secs(0))).collect();
     assert_eq!(posts.iter().flat_map(numbers_of).collect::<Vec<_>>(), [1, 2, 3]);
     queue.ended(posts[1].id, PostResult::Delivered, secs(0), 0.0);
     assert_eq!(next(&mut queue, secs(0)), [4]);

@@ -42,6 +42,9 @@ pub struct Model {
     /// Description of the reason, for operators.
     #[sea_orm(column_type = "Text", nullable)]
     pub detail: Option<String>,
+    /// The last failed attempts to post it, a JSON array.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub recent_attempts: Option<String>,
 }
 
 /// The tables have no foreign keys.

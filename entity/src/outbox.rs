@@ -42,6 +42,9 @@ pub struct Model {
     /// Error of the last attempt.
     #[sea_orm(column_type = "Text", nullable)]
     pub last_error: Option<String>,
+    /// The last failed attempts, a JSON array.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub recent_attempts: Option<String>,
 }
 
 /// The tables have no foreign keys.

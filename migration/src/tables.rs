@@ -131,6 +131,7 @@ fn outbox_table(types: Types) -> TableDefinition {
             .col(types.instant(Column::CreatedAt).not_null())
             .col(types.instant(Column::NextAttemptAt).not_null())
             .col(ColumnDef::new(Column::LastError).text().null())
+            .col(ColumnDef::new(Column::RecentAttempts).text().null())
             .primary_key(Index::create().col(Column::InboxId).col(Column::FlowId).col(Column::InboxOffset));
     });
     let index = Index::create()
@@ -170,7 +171,8 @@ fn dead_letters_table(types: Types) -> TableDefinition {
             .col(text_of(Column::FlowCode, 100).null())
             .col(ColumnDef::new(Column::MessageId).big_integer().null())
             .col(text_of(Column::Reason, 64).not_null())
-            .col(ColumnDef::new(Column::Detail).text().null());
+            .col(ColumnDef::new(Column::Detail).text().null())
+            .col(ColumnDef::new(Column::RecentAttempts).text().null());
     })
 }
 

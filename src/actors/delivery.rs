@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
+use chrono::Utc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -26,6 +27,7 @@ use crate::delivery::table_work::{MaintenanceTask, TableWork};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::Outcome;
+use crate::domain::posting::attempts::Attempt;
 use crate::domain::retry::Backoff;
 use crate::observe::{Telemetry, whole_milliseconds};
 use crate::settings::{DatabaseSettings, HttpRoute};

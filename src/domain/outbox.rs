@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::message::{FlowId, Offset, Record};
+use super::posting::attempts::RecentAttempts;
 use super::posting::destination::PostDestination;
 
 /// The idempotency key of a delivery. It is the same for each attempt and is never reused, even if the counter of the
@@ -42,6 +43,8 @@ pub struct OutboxItem {
     pub payload: OutboxPayload,
     /// Number of failed attempts.
     pub attempts: u32,
+    /// The last of them.
+    pub recent_attempts: RecentAttempts,
     /// Time of the sequence number: microseconds since 1970, UTC, by the clock of the gateway.
     pub created_at_us: i64,
 }

@@ -9,6 +9,7 @@ use super::flow::EndpointError;
 use super::flow_options::UnusableOptions;
 use super::message::{FlowId, Offset};
 use super::outbox::{OutboxItem, OutboxKey};
+use super::posting::attempts::{Attempt, RecentAttempts};
 use super::posting::destination::PostDestination;
 
 /// Returns the memory of a queued message in bytes: its payload and an estimated overhead.
@@ -186,6 +187,8 @@ pub enum Outcome {
         retry_in: Duration,
         /// Description of the failure.
         error: String,
+        /// The last attempts; empty to leave those in the row.
+        recent_attempts: RecentAttempts,
     },
     /// No further attempt is made; the row becomes a dead letter.
     GivenUp {
@@ -195,6 +198,8 @@ pub enum Outcome {
         reason: DeadLetterReason,
         /// Text for operators.
         detail: String,
+        /// The last attempts; empty to keep those of the row.
+        recent_attempts: RecentAttempts,
     },
 }
 
@@ -215,6 +220,15 @@ impl Outcome {
         {
             error.push_str(": ");
             error.push_str(text);
+        }
+        self
+    }
+
+    /// Adds an attempt at `item` to a failure.
+    #[must_use]
+    pub fn with_attempt(mut self, item: &OutboxItem, attempt: Attempt) -> Self {
+        if let Self::Failed { recent_attempts, .. } | Self::GivenUp { recent_attempts, .. } = &mut self {
+            *recent_attempts = item.recent_attempts.clone().with(attempt);
         }
         self
     }
@@ -240,6 +254,7 @@ mod tests {
             key: key(),
             reason: DeadLetterReason::EndpointRefused,
             detail: detail.to_owned(),
+            recent_attempts: RecentAttempts::default(),
         };
         assert_eq!(given_up("HTTP status 422").with_answer("no"), given_up("HTTP status 422: no"));
         let delivered = Outcome::Delivered { key: key() };

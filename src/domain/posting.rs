@@ -6,6 +6,7 @@
 //!  origin.rs         scheme, host and port of an endpoint
 //!  address_guard.rs  addresses that no post is sent to
 //!  answers.rs        what a status means
+//!  attempts.rs       the last failed attempts of a message
 //!  retry_after.rs    the delay that an endpoint asks for
 //!  breaker.rs        an origin that is not available
 //!  rate_limit.rs     the highest rate of a flow's posts

@@ -68,6 +68,7 @@ struct OutboxRow {
     payload: Option<Vec<u8>>,
     payload_bytes: i64,
     attempts: i32,
+    recent_attempts: Option<String>,
     created_at: NaiveDateTime,
     created_in_us: i64,
     due_in_us: i64,
@@ -163,7 +164,8 @@ impl Outbox {
         Entity::find()
             .select_only()
             .columns([Column::InboxId, Column::FlowId, Column::InboxOffset, Column::MessageId])
-            .columns([Column::FlowCode, Column::Topic, Column::Url, Column::Attempts, Column::CreatedAt])
+            .columns([Column::FlowCode, Column::Topic, Column::Url, Column::CreatedAt])
+            .columns([Column::Attempts, Column::RecentAttempts])
             .column_as(Expr::cust_with_values(small, [small_bytes]), "payload")
             .column_as(Expr::cust(dialect.integer("LENGTH(payload)")), "payload_bytes")
             .column_as(Expr::cust(dialect.micros_until("created_at")), "created_in_us")
@@ -234,12 +236,13 @@ impl Outbox {
         for outcome in outcomes {
             match outcome {
                 Outcome::Delivered { key } => delivered.push(key),
-                Outcome::Failed { key, attempts, retry_in, error } => {
-                    let written = self.reschedule(&transaction, key, *attempts, *retry_in, error).await;
+                Outcome::Failed { key, attempts, retry_in, error, recent_attempts } => {
+                    let failure = (error.as_str(), recent_attempts);
+                    let written = self.reschedule(&transaction, key, *attempts, *retry_in, failure).await;
                     written.while_doing("rescheduling a delivery")?;
                 }
-                Outcome::GivenUp { key, reason, detail } => {
-                    let written = self.give_up(&transaction, key, *reason, detail).await;
+                Outcome::GivenUp { key, reason, detail, recent_attempts } => {
+                    let written = self.give_up(&transaction, key, *reason, (detail, recent_attempts)).await;
                     written.while_doing("giving up a delivery")?;
                 }
             }
@@ -258,10 +261,11 @@ impl Outbox {
         key: &OutboxKey,
         attempts: u32,
         retry_in: Duration,
-        error: &str,
+        (error, recent_attempts): (&str, &RecentAttempts),
     ) -> Result<(), DbErr> {
         let sql = format!(
-            "UPDATE outbox SET attempts = ?, next_attempt_at = {}, last_error = ? \
+            "UPDATE outbox SET attempts = ?, next_attempt_at = {}, last_error = ?, \
+             recent_attempts = COALESCE(?, recent_attempts) \
              WHERE inbox_id = ? AND flow_id = ? AND inbox_offset = ? AND owner = ?",
             self.database.dialect.now_plus_micros()
         );
@@ -269,6 +273,7 @@ impl Outbox {
             i32::try_from(attempts).unwrap_or(i32::MAX).into(),
             micros(retry_in).into(),
             beginning(error).into(),
+            recent_attempts.to_json().into(),
         ];
         self.execute(on, sql, values.into_iter().chain(self.one(key))).await?;
         Ok(())
@@ -280,17 +285,17 @@ impl Outbox {
         on: &impl ConnectionTrait,
         key: &OutboxKey,
         reason: DeadLetterReason,
-        detail: &str,
+        (detail, recent_attempts): (&str, &RecentAttempts),
     ) -> Result<(), DbErr> {
         const THIS_ROW: &str = "WHERE inbox_id = ? AND flow_id = ? AND inbox_offset = ? AND owner = ?";
         let sql = format!(
             "INSERT INTO dead_letters (occurred_at, received_at, inbox_id, inbox_offset, topic, payload, \
-             payload_bytes, flow_id, flow_code, message_id, reason, detail) \
+             payload_bytes, flow_id, flow_code, message_id, reason, detail, recent_attempts) \
              SELECT {}, created_at, inbox_id, inbox_offset, COALESCE(topic, ''), payload, \
-             LENGTH(payload), flow_id, flow_code, message_id, ?, ? FROM outbox {THIS_ROW}",
+             LENGTH(payload), flow_id, flow_code, message_id, ?, ?, COALESCE(?, recent_attempts) FROM outbox {THIS_ROW}",
             self.database.dialect.now()
         );
-        let values = [reason.as_str().into(), beginning(detail).into()];
+        let values = [reason.as_str().into(), beginning(detail).into(), recent_attempts.to_json().into()];
         self.execute(on, sql, values.into_iter().chain(self.one(key))).await?;
         self.execute(on, format!("DELETE FROM outbox {THIS_ROW}"), self.one(key)).await?;
         Ok(())
@@ -343,6 +348,7 @@ fn loaded_item(row: OutboxRow) -> Option<LoadedItem> {
         topic: row.topic.unwrap_or_default(),
         payload: OutboxPayload::Loaded(row.payload?),
         attempts: row.attempts.unsigned_abs(),
+        recent_attempts: row.recent_attempts.as_deref().map(RecentAttempts::parse).unwrap_or_default(),
         created_at_us: row.created_at.and_utc().timestamp_micros(),
     };
     let (age, due_in) = (positive(row.created_in_us.saturating_neg()), positive(row.due_in_us));

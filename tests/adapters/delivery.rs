@@ -14,6 +14,7 @@ use mqtt_gateway::delivery::client::{Delivered, EndpointClients, FailedAnswer, P
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, Record};
 use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use mqtt_gateway::domain::outbox_work::CommittedRows;
+use mqtt_gateway::domain::posting::attempts::RecentAttempts;
 use test_support::http_sink::{Reply, Sink, TOO_LONG};
 
 use mqtt_gateway::settings::HttpRoute;
@@ -30,6 +31,7 @@ on_every_database! { #[actix::test]
     more_than_memory_holds_is_posted_in_order
     expired_delivery_unblocks_its_flow
     rejected_post_becomes_dead_letter
+    row_and_dead_letter_have_the_last_attempts
     a_flow_whose_messages_are_all_refused_waits
     rows_of_dead_process_are_taken_over
     delivered_rows_are_deleted_after_outage
@@ -180,6 +182,7 @@ fn item_with(url: &str, flow: i64, number: i64, payload: Vec<u8>) -> OutboxItem 
         topic: "t".to_owned(),
         payload: OutboxPayload::Received(Arc::new(record)),
         attempts: 0,
+        recent_attempts: RecentAttempts::default(),
         created_at_us: 0,
     }
 }
@@ -303,6 +306,37 @@ async fn rejected_post_becomes_dead_letter(test: TestDatabase) {
         assert_eq!(letter.try_get::<Vec<u8>>("", "payload").unwrap(), body(5, number).into_bytes());
     }
     assert_eq!(letters.len(), 4);
+}
+
+async fn row_and_dead_letter_have_the_last_attempts(test: TestDatabase) {
+    const REFUSAL: &[u8] = b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 3\r\n\r\nbad";
+    let seen = AtomicUsize::new(0);
+    let refuses = Arc::new(AtomicBool::new(false));
+    let refusing = Arc::clone(&refuses);
+    let mut sink = Sink::start(move |_| match seen.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::Bytes(b"HTTP/1.1 302 Found\r\nLocation: /in\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        _ if refusing.load(Ordering::Relaxed) => Reply::Bytes(REFUSAL.to_vec()),
+        _ => Reply::unavailable(),
+    });
+    let gateway = Gateway::start(test, DAY).await;
+    gateway.hand_over(vec![item(&sink.url(), 1, 1)]).await;
+    sink.bodies(2).await;
+    let attempts = async |table: &str| -> Vec<serde_json::Value> {
+        let sql = format!("SELECT COALESCE(recent_attempts, '[]') FROM {table}");
+        let found: Vec<String> = gateway.test.column(&sql).await;
+        found.first().map(|text| serde_json::from_str(text).unwrap()).unwrap_or_default()
+    };
+    gateway.until("two failures are kept", async |_| attempts("outbox").await.len() == 2).await;
+    refuses.store(true, Ordering::Relaxed);
+    gateway.until("the row is gone", async |gateway| gateway.rows().await == 0).await;
+
+    let kept = attempts("dead_letters").await;
+    let statuses: Vec<_> = kept.iter().filter_map(|attempt| attempt["status"].as_u64()).collect();
+    assert_eq!((statuses.first(), statuses.last(), kept.len()), (Some(&302), Some(&422), statuses.len()));
+    assert!(kept[0]["error"].as_str().unwrap().starts_with("HTTP status 302 leads to"), "{kept:?}");
+    assert_eq!(kept.last().unwrap()["answer"], "bad");
+    assert!(kept.iter().all(|attempt| attempt["ms"].is_u64()), "{kept:?}");
+    assert!(kept.is_sorted_by_key(|attempt| attempt["at"].as_str().unwrap().to_owned()), "{kept:?}");
 }
 
 async fn a_flow_whose_messages_are_all_refused_waits(test: TestDatabase) {

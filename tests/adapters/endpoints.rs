@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use mqtt_gateway::delivery::client::{EndpointClients, FailedAnswer, PostError};
 use mqtt_gateway::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use mqtt_gateway::domain::posting::attempts::RecentAttempts;
 use mqtt_gateway::settings::HttpRoute;
 use test_support::http_sink::{Reply, Sink, TOO_LONG};
 
@@ -27,6 +28,7 @@ fn item(url: &str) -> Arc<OutboxItem> {
         topic: "t".to_owned(),
         payload: OutboxPayload::Loaded(BODY.into()),
         attempts: 0,
+        recent_attempts: RecentAttempts::default(),
         created_at_us: 0,
     })
 }

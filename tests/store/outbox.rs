@@ -20,6 +20,7 @@ on_every_database! {
     large_and_small_payloads_are_loaded_together
     failed_delivery_waits_by_database_clock
     expired_row_becomes_complete_dead_letter
+    attempts_are_kept_until_the_dead_letter
     reassigned_rows_belong_to_new_owner
     a_lease_that_ran_out_is_begun_anew
     leaseless_rows_are_reassigned_once
@@ -153,7 +154,8 @@ async fn failed_delivery_waits_by_database_clock(test: TestDatabase) {
     insert(&test, US, 1, 1..=1).await;
     let error = "é".repeat(3000);
     let retry_in = Duration::from_millis(600_500);
-    let failed = Outcome::Failed { key: key(US, 1, 1), attempts: 3, retry_in, error };
+    let recent_attempts = RecentAttempts::default();
+    let failed = Outcome::Failed { key: key(US, 1, 1), attempts: 3, retry_in, error, recent_attempts };
     outbox.write_outcomes(&[failed]).await.unwrap();
     let loaded = outbox.load(&order(1, None, 1, 9999)).await.unwrap();
     let row = &loaded.items[0];
@@ -170,6 +172,7 @@ async fn expired_row_becomes_complete_dead_letter(test: TestDatabase) {
         key: key(US, 7, 41),
         reason: DeadLetterReason::OutboxExpired,
         detail: "HTTP status 500".to_owned(),
+        recent_attempts: RecentAttempts::default(),
     };
     outbox.write_outcomes(std::slice::from_ref(&expired)).await.unwrap();
     outbox.write_outcomes(&[expired]).await.unwrap();
@@ -188,6 +191,37 @@ async fn expired_row_becomes_complete_dead_letter(test: TestDatabase) {
     assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM dead_letters").await, 1);
 }
 
+async fn attempts_are_kept_until_the_dead_letter(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=2).await;
+    let attempt = Attempt::new(0, Duration::from_millis(7)).with_answer(503, "busy\0");
+    let item = outbox.load(1, None, 1, 9999).await.unwrap().items.remove(0).item;
+    assert_eq!(item.recent_attempts, RecentAttempts::default());
+    let failed = |recent_attempts| Outcome::Failed {
+        key: key(US, 1, 1),
+        attempts: 1,
+        retry_in: Duration::ZERO,
+        error: String::new(),
+        recent_attempts,
+    };
+    let outcome = failed(RecentAttempts::default()).with_attempt(&item, attempt.clone());
+    // The second outcome brings no attempt and leaves those of the row.
+    outbox.write_outcomes(&[outcome, failed(RecentAttempts::default())]).await.unwrap();
+    let item = outbox.load(1, None, 1, 9999).await.unwrap().items.remove(0).item;
+    assert_eq!(item.recent_attempts, RecentAttempts::default().with(attempt.clone()));
+
+    let given_up = |offset| Outcome::GivenUp {
+        key: key(US, 1, offset),
+        reason: DeadLetterReason::FlowDeleted,
+        detail: String::new(),
+        recent_attempts: RecentAttempts::default(),
+    };
+    outbox.write_outcomes(&[given_up(1), given_up(2)]).await.unwrap();
+    let kept: Vec<Option<String>> =
+        test.column("SELECT recent_attempts FROM dead_letters ORDER BY message_id").await;
+    assert_eq!(kept, [RecentAttempts::default().with(attempt).to_json(), None]);
+}
+
 async fn reassigned_rows_belong_to_new_owner(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
     insert(&test, US, 1, 1..=3).await;
@@ -199,8 +233,14 @@ async fn reassigned_rows_belong_to_new_owner(test: TestDatabase) {
             attempts: 9,
             retry_in: Duration::from_mins(1),
             error: error.clone(),
+            recent_attempts: RecentAttempts::default(),
         },
-        Outcome::GivenUp { key: key(US, 1, 2), reason: DeadLetterReason::OutboxExpired, detail: error },
+        Outcome::GivenUp {
+            key: key(US, 1, 2),
+            reason: DeadLetterReason::OutboxExpired,
+            detail: error,
+            recent_attempts: RecentAttempts::default(),
+        },
         Outcome::Delivered { key: key(US, 1, 3) },
     ];
     outbox.write_outcomes(&outcomes).await.unwrap();

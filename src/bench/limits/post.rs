@@ -13,6 +13,7 @@ use crate::delivery::client::{EndpointClients, PostError};
 use crate::delivery::queue::QueueLimits;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use crate::domain::posting::attempts::RecentAttempts;
 use crate::settings::HttpRoute;
 
 /// Time limit of one post.
@@ -112,6 +113,7 @@ impl PostLoad {
             topic: String::new(),
             payload: OutboxPayload::Loaded((self.payload)(number)),
             attempts: 0,
+            recent_attempts: RecentAttempts::default(),
             created_at_us: 0,
         }
     }

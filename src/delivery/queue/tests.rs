@@ -15,6 +15,7 @@ use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason, LoadedItem, cost};
+use crate::domain::posting::attempts::RecentAttempts;
 use crate::domain::retry::Backoff;
 
 const OWN: &str = "own";
@@ -95,6 +96,7 @@ fn item_of(inbox: &str, flow: FlowId, number: i64, bytes: usize) -> OutboxItem {
         topic: String::new(),
         payload: OutboxPayload::Loaded(vec![0; bytes]),
         attempts: 0,
+        recent_attempts: RecentAttempts::default(),
         created_at_us: 0,
     }
 }

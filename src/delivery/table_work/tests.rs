@@ -6,6 +6,7 @@ use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{Destination, FlowDestination, LoadedFlow, LoadedItem, Remainder};
+use crate::domain::posting::attempts::RecentAttempts;
 
 const RENEW: Duration = Duration::from_secs(15);
 const LEASE: Duration = Duration::from_mins(1);
@@ -23,6 +24,7 @@ fn item(flow_id: FlowId, message_id: i64) -> OutboxItem {
         topic: String::new(),
         payload: OutboxPayload::Loaded(Vec::new()),
         attempts: 0,
+        recent_attempts: RecentAttempts::default(),
         created_at_us: 0,
     }
 }

@@ -78,6 +78,7 @@ mod tests {
             topic: topic.to_owned(),
             payload: OutboxPayload::Loaded(Vec::new()),
             attempts: 0,
+            recent_attempts: crate::domain::posting::attempts::RecentAttempts::default(),
             created_at_us: 1_700_000_000_123_456,
         })
         .into_headers()

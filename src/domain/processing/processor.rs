@@ -9,6 +9,7 @@ use super::super::flow::Action;
 use super::super::message::{FlowId, Record};
 use super::super::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use super::super::payload::PayloadError;
+use super::super::posting::attempts::RecentAttempts;
 use super::super::posting::destination::PostDestination;
 use super::checks::{Accepted, check_enabled, check_message};
 use super::flow_state::FlowState;
@@ -144,6 +145,7 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
             topic: record.topic.clone(),
             payload: OutboxPayload::Received(Arc::clone(record)),
             attempts: 0,
+            recent_attempts: RecentAttempts::default(),
             created_at_us: record.received_at_us,
         });
     }

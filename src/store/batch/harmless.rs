@@ -14,6 +14,7 @@ use super::insert::{WriteContext, insert_rows};
 use super::transaction::roll_back;
 use crate::domain::message::{FlowId, Offset};
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
+use crate::domain::posting::attempts::RecentAttempts;
 use crate::store::connect::Database;
 use crate::store::error::{ErrorClass, StoreError, While};
 use crate::store::exhaustion::has_ids_for;
@@ -134,6 +135,7 @@ async fn takes_post(
         topic: String::new(),
         payload: OutboxPayload::Loaded(Vec::new()),
         attempts: 0,
+        recent_attempts: RecentAttempts::default(),
         created_at_us: 0,
     };
     let transaction = database.begin().await?;

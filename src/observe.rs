@@ -24,5 +24,5 @@ mod telemetry;
 
 pub(crate) use error_file::check_writable;
 pub(crate) use format::{timestamp, whole_milliseconds};
-pub use snapshot::{ActorReading, InboxReading, InboxRefusal, OutboxReading, Snapshot};
+pub use snapshot::{ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, Snapshot};
 pub use telemetry::Telemetry;

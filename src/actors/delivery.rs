@@ -28,6 +28,7 @@ use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::Outcome;
 use crate::domain::posting::attempts::Attempt;
+use crate::domain::posting::origin::Origin;
 use crate::domain::retry::Backoff;
 use crate::observe::{Telemetry, whole_milliseconds};
 use crate::settings::{DatabaseSettings, HttpRoute};

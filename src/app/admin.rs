@@ -8,7 +8,9 @@ use crate::actors::{Directory, Mailbox, Slot};
 use crate::http::AdminServer;
 use crate::inbox::Inbox;
 use crate::mqtt::MqttEvent;
-use crate::observe::{ActorReading, InboxReading, InboxRefusal, OutboxReading, Snapshot, Telemetry};
+use crate::observe::{
+    ActorReading, FlowOutboxReading, InboxReading, InboxRefusal, OutboxReading, Snapshot, Telemetry,
+};
 use crate::settings::AdminSettings;
 use crate::store::OutboxGauge;
 
@@ -100,13 +102,18 @@ impl Snapshot for Parts {
         if !self.outbox.was_counted() {
             return None;
         }
-        let oldest = self.outbox.oldest_at_us().map(|micros| u64::try_from(micros).unwrap_or(0));
-        let oldest = oldest.map(|micros| UNIX_EPOCH + Duration::from_micros(micros));
-        let age = oldest.and_then(|at| SystemTime::now().duration_since(at).ok());
+        let now = SystemTime::now();
+        let flows = self.outbox.by_flow().into_iter().map(|(flow, waiting)| {
+            let oldest = UNIX_EPOCH + Duration::from_micros(u64::try_from(waiting.oldest_at_us).unwrap_or(0));
+            let oldest_age = now.duration_since(oldest).unwrap_or_default();
+            FlowOutboxReading { flow, depth: waiting.rows, oldest_age }
+        });
+        let flows: Vec<FlowOutboxReading> = flows.collect();
         Some(OutboxReading {
-            depth: self.outbox.total(),
-            oldest_age: age.unwrap_or_default(),
+            depth: flows.iter().map(|flow| flow.depth).sum(),
+            oldest_age: flows.iter().map(|flow| flow.oldest_age).max().unwrap_or_default(),
             max_age: self.outbox_max_age,
+            flows,
         })
     }
 }

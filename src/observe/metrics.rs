@@ -11,6 +11,7 @@
 mod broker;
 mod database;
 mod dead_letters;
+mod endpoints;
 mod exposition;
 mod families;
 mod flows;
@@ -20,6 +21,7 @@ mod known;
 pub use broker::BrokerMetrics;
 pub use database::{DatabaseMetrics, ErrorKind};
 pub use dead_letters::DeadLetterMetrics;
+pub use endpoints::{AttemptCounts, AttemptOutcome, BreakerState, EndpointMetrics, EndpointReading};
 pub use exposition::{CONTENT_TYPE, Exposition};
 pub use flows::FlowMetrics;
 pub use histogram::{DURATIONS, Histogram};
@@ -31,6 +33,8 @@ use crate::domain::batch::{ProcessError, ProcessResult};
 pub struct Metrics {
     /// Message counts by flow.
     pub flows: FlowMetrics,
+    /// Posts by origin of the endpoint.
+    pub endpoints: EndpointMetrics,
     /// Dead letters by reason.
     pub dead_letters: DeadLetterMetrics,
     /// Database metrics.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::metrics::Histogram;
+use crate::domain::message::FlowId;
 
 /// Source of the current state. Methods must not block, because remote clients trigger the calls.
 pub trait Snapshot: Send + Sync + fmt::Debug {
@@ -75,7 +76,7 @@ pub struct InboxRefusal {
 }
 
 /// State of the outbox.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct OutboxReading {
     /// Messages waiting to be posted.
     pub depth: u64,
@@ -83,4 +84,17 @@ pub struct OutboxReading {
     pub oldest_age: Duration,
     /// Age at which a message becomes a dead letter.
     pub max_age: Duration,
+    /// The flows with waiting messages.
+    pub flows: Vec<FlowOutboxReading>,
+}
+
+/// The waiting messages of one flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowOutboxReading {
+    /// The flow.
+    pub flow: FlowId,
+    /// Its messages waiting to be posted.
+    pub depth: u64,
+    /// Age of the oldest of them.
+    pub oldest_age: Duration,
 }

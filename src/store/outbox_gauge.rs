@@ -68,6 +68,12 @@ impl OutboxGauge {
         self.was_counted.load(Ordering::Acquire)
     }
 
+    /// The waiting messages of each flow that has some.
+    #[must_use]
+    pub fn by_flow(&self) -> Vec<(FlowId, Waiting)> {
+        self.counts().iter().map(|(flow, waiting)| (*flow, *waiting)).collect()
+    }
+
     /// Number of all messages in the outbox.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -34,7 +34,7 @@ fn report(pass: &Pass, parts: &RegistryParts) {
     }
     if pass.has_new_flows {
         // The metrics know a flow before its first message can arrive.
-        parts.observed.metrics.flows.set(pass.flows().iter().map(|flow| flow.code.as_str()));
+        parts.observed.metrics.flows.set(pass.flows().iter().map(|flow| (flow.id, flow.code.as_str())));
         log::info!(flows = pass.flows().len(), rejected = pass.rejected(); "Flows loaded");
     }
     if pass.is_on_unfit_broker() {

@@ -1,14 +1,16 @@
 //! Encoder for all metrics in the `OpenMetrics` text format.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+use super::endpoints::{AttemptCounts, AttemptOutcome, BreakerState};
 use super::families::{Families, Labels, amount, flag, seconds};
 use crate::observe::log_queue;
 use crate::observe::snapshot::{ActorReading, InboxReading, OutboxReading, Snapshot};
@@ -71,6 +73,7 @@ impl Collector for GatewayCollector {
         self.inbox(&mut families)?;
         self.database(&mut families)?;
         self.broker(&mut families)?;
+        self.endpoints(&mut families)?;
         self.outbox(&mut families)
     }
 }
@@ -94,6 +97,8 @@ impl GatewayCollector {
         families.counters("flow_stored", help, flows().map(|(labels, flow)| (labels, flow.stored)))?;
         let help = "Posts accepted by the endpoint";
         families.counters("flow_posted", help, flows().map(|(labels, flow)| (labels, flow.posted)))?;
+        let attempts = flows().flat_map(|(labels, flow)| by_outcome(labels, &flow.attempts));
+        families.counters("flow_post_attempts", "Attempts to post, by outcome", attempts)?;
         let help = "Messages that became dead letters instead of being stored or posted";
         families.counters("flow_invalid", help, flows().map(|(labels, flow)| (labels, flow.invalid)))?;
         let help = "Last sequence number assigned by this process";
@@ -192,6 +197,29 @@ impl GatewayCollector {
         families.counter("broker_connections_failed", "Failed connection attempts", failed)
     }
 
+    fn endpoints(&self, families: &mut Families<'_>) -> fmt::Result {
+        let readings = self.0.metrics.endpoints.read();
+        let endpoints = || readings.iter().map(|(origin, reading)| (vec![("origin", &**origin)], reading));
+        let attempts = endpoints().flat_map(|(labels, reading)| by_outcome(labels, &reading.attempts));
+        families.counters("endpoint_attempts", "Attempts to post, by outcome", attempts)?;
+        let took = endpoints().map(|(labels, reading)| (labels, reading.seconds.clone()));
+        families.histograms("endpoint_post_seconds", "Duration of an attempt to post", took)?;
+        let breakers = || endpoints().filter_map(|(labels, reading)| Some((labels, reading.breaker?)));
+        let states = breakers().flat_map(|(labels, (state, _))| {
+            BreakerState::ALL.map(|known| (with(&labels, "state", known.as_str()), flag(known == state)))
+        });
+        families.gauges(
+            "endpoint_breaker_state",
+            "1 for the current state of the circuit breaker",
+            states,
+        )?;
+        let changed = breakers().map(|(labels, (_, since))| {
+            (labels, seconds(since.duration_since(UNIX_EPOCH).unwrap_or_default()))
+        });
+        let help = "Time of the last change of the circuit breaker, in seconds since 1970";
+        families.gauges("endpoint_breaker_change_timestamp_seconds", help, changed)
+    }
+
     fn outbox(&self, families: &mut Families<'_>) -> fmt::Result {
         let outbox = self.0.snapshot().and_then(Snapshot::outbox);
         let gauge = |value: fn(&OutboxReading) -> f64| {
@@ -203,6 +231,7 @@ impl GatewayCollector {
         families.gauges("outbox_oldest_age_seconds", help, gauge(|outbox| seconds(outbox.oldest_age)))?;
         let help = "Age at which a message waiting to be posted becomes a dead letter";
         families.gauges("outbox_max_age_seconds", help, gauge(|outbox| seconds(outbox.max_age)))?;
+        self.outbox_flows(families, outbox.as_ref())?;
         let letters = self.0.metrics.dead_letters.read();
         let letters = letters.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
         families.counters("dead_letters", "Messages that could not be processed or posted", letters)?;
@@ -210,6 +239,43 @@ impl GatewayCollector {
         let help = "Upper bound of the rows in dead_letters, as of the last reload of the flows";
         families.gauges("dead_letters_rows", help, rows.map(|rows| (Labels::new(), amount(rows))))
     }
+}
+
+impl GatewayCollector {
+    /// A flow has samples while messages wait, and from its first attempt on.
+    fn outbox_flows(&self, families: &mut Families<'_>, outbox: Option<&OutboxReading>) -> fmt::Result {
+        let flows = &self.0.metrics.flows;
+        let mut waiting: BTreeMap<Arc<str>, (u64, Duration)> = BTreeMap::new();
+        if outbox.is_some() {
+            let posting =
+                flows.read().into_iter().filter(|flow| flow.attempts.iter().any(|count| *count > 0));
+            waiting.extend(posting.map(|flow| (flow.flow, (0, Duration::ZERO))));
+        }
+        for found in outbox.iter().flat_map(|outbox| &outbox.flows) {
+            let (depth, oldest_age) = waiting.entry(flows.label(found.flow)).or_default();
+            *depth += found.depth;
+            *oldest_age = (*oldest_age).max(found.oldest_age);
+        }
+        let by_flow = || waiting.iter().map(|(flow, waiting)| (vec![("flow", &**flow)], *waiting));
+        let help = "Messages of the flow waiting to be posted";
+        let depths = by_flow().map(|(labels, (depth, _))| (labels, amount(depth)));
+        families.gauges("flow_outbox_depth", help, depths)?;
+        let help = "Age of the oldest message of the flow waiting to be posted";
+        let ages = by_flow().map(|(labels, (_, age))| (labels, seconds(age)));
+        families.gauges("flow_outbox_oldest_age_seconds", help, ages)
+    }
+}
+
+/// One sample for each outcome.
+fn by_outcome<'l>(labels: Labels<'l>, counts: &AttemptCounts) -> impl Iterator<Item = (Labels<'l>, u64)> {
+    AttemptOutcome::ALL
+        .into_iter()
+        .zip(*counts)
+        .map(move |(outcome, count)| (with(&labels, "outcome", outcome.as_str()), count))
+}
+
+fn with<'l>(labels: &Labels<'l>, name: &'static str, value: &'l str) -> Labels<'l> {
+    [&labels[..], &[(name, value)]].concat()
 }
 
 fn age_of_the_oldest(inbox: &InboxReading) -> f64 {

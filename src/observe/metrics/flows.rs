@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::endpoints::{AttemptCounts, AttemptOutcome};
 use crate::domain::batch::{ProcessError, ProcessResult, Rejection};
 use crate::domain::flow::Action;
+use crate::domain::message::FlowId;
 
 /// Maximum flows with counters of their own. It bounds the number of time series in Prometheus.
 const MAX_FLOWS: usize = 1_000;
@@ -19,6 +21,8 @@ const OTHERS: &str = "_other";
 #[derive(Debug, Default)]
 pub struct FlowMetrics {
     own: RwLock<BTreeMap<Arc<str>, Arc<FlowCounters>>>,
+    /// Codes of the flows with counters of their own.
+    codes: RwLock<HashMap<FlowId, Arc<str>>>,
     others: FlowCounters,
 }
 
@@ -26,7 +30,8 @@ pub struct FlowMetrics {
 struct FlowCounters {
     received: AtomicU64,
     stored: AtomicU64,
-    posted: AtomicU64,
+    /// Attempts to post, in the order of [`AttemptOutcome::ALL`].
+    attempts: [AtomicU64; AttemptOutcome::ALL.len()],
     invalid: AtomicU64,
     /// Last sequence number assigned by this process, or [`NO_ID`].
     last_message_id: AtomicI64,
@@ -36,8 +41,9 @@ const NO_ID: i64 = i64::MIN;
 
 impl Default for FlowCounters {
     fn default() -> Self {
-        let [received, stored, posted, invalid] = [const { AtomicU64::new(0) }; 4];
-        Self { received, stored, posted, invalid, last_message_id: AtomicI64::new(NO_ID) }
+        let [received, stored, invalid] = [const { AtomicU64::new(0) }; 3];
+        let attempts = [const { AtomicU64::new(0) }; AttemptOutcome::ALL.len()];
+        Self { received, stored, attempts, invalid, last_message_id: AtomicI64::new(NO_ID) }
     }
 }
 
@@ -61,6 +67,8 @@ pub struct FlowReading {
     pub stored: u64,
     /// Posts accepted by the endpoint.
     pub posted: u64,
+    /// Attempts to post, by outcome.
+    pub attempts: AttemptCounts,
     /// Messages that became dead letters instead of being stored or posted.
     pub invalid: u64,
     /// Last sequence number assigned by this process.
@@ -68,9 +76,10 @@ pub struct FlowReading {
 }
 
 impl FlowMetrics {
-    /// Sets the current flows, in order of precedence for counters of their own. Existing counters are kept, and those
-    /// of removed flows are dropped.
-    pub fn set<'a>(&self, codes: impl Iterator<Item = &'a str> + Clone) {
+    /// Sets the current flows with their codes, in order of precedence for counters of their own. Existing counters are
+    /// kept, and those of removed flows are dropped.
+    pub fn set<'a>(&self, flows: impl Iterator<Item = (FlowId, &'a str)> + Clone) {
+        let codes = flows.clone().map(|(_, code)| code);
         let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *own);
         for code in codes.clone() {
@@ -86,6 +95,15 @@ impl FlowMetrics {
                 own.insert(code.into(), Arc::default());
             }
         }
+        let known = flows.filter_map(|(id, code)| Some((id, Arc::clone(own.get_key_value(code)?.0))));
+        *self.codes.write().unwrap_or_else(PoisonError::into_inner) = known.collect();
+    }
+
+    /// Returns the label of a flow.
+    #[must_use]
+    pub fn label(&self, flow: FlowId) -> Arc<str> {
+        let codes = self.codes.read().unwrap_or_else(PoisonError::into_inner);
+        codes.get(&flow).map_or_else(|| OTHERS.into(), Arc::clone)
     }
 
     /// Counts the results of one transaction.
@@ -105,10 +123,15 @@ impl FlowMetrics {
         }
     }
 
-    /// Counts a message accepted by the endpoint of the flow.
-    pub fn count_post(&self, code: &str) {
+    /// Counts an attempt to post a message of the flow.
+    pub fn count_attempt(&self, code: &str, outcome: AttemptOutcome) {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
-        own.get(code).map_or(&self.others, AsRef::as_ref).posted.fetch_add(1, Relaxed);
+        let counters = own.get(code).map_or(&self.others, AsRef::as_ref);
+        if let Some((_, count)) =
+            AttemptOutcome::ALL.iter().zip(&counters.attempts).find(|(known, _)| **known == outcome)
+        {
+            count.fetch_add(1, Relaxed);
+        }
     }
 
     /// Returns all counters by code. The label for other flows appears only if its counters are not zero.
@@ -118,7 +141,7 @@ impl FlowMetrics {
         let mut readings: Vec<FlowReading> = own.iter().map(|(code, counters)| counters.read(code)).collect();
         drop(own);
         let others = self.others.read(&OTHERS.into());
-        if others.received + others.posted > 0 {
+        if others.received + others.attempts.iter().sum::<u64>() > 0 {
             readings.push(others);
         }
         readings
@@ -166,11 +189,14 @@ impl FlowCounters {
     }
 
     fn read(&self, code: &Arc<str>) -> FlowReading {
+        let attempts = self.attempts.each_ref().map(|count| count.load(Relaxed));
+        let [posted, ..] = attempts;
         FlowReading {
             flow: Arc::clone(code),
             received: self.received.load(Relaxed),
             stored: self.stored.load(Relaxed),
-            posted: self.posted.load(Relaxed),
+            posted,
+            attempts,
             invalid: self.invalid.load(Relaxed),
             last_message_id: Some(self.last_message_id.load(Relaxed)).filter(|id| *id != NO_ID),
         }
@@ -199,6 +225,10 @@ mod tests {
         ProcessError::Rejected(rejection)
     }
 
+    fn set(flows: &FlowMetrics, codes: &[impl AsRef<str>]) {
+        flows.set((1..).zip(codes).map(|(id, code)| (id, code.as_ref())));
+    }
+
     fn codes(flows: &FlowMetrics) -> Vec<String> {
         flows.read().iter().map(|reading| reading.flow.to_string()).collect()
     }
@@ -206,7 +236,7 @@ mod tests {
     #[test]
     fn outcomes_are_counted_by_flow() {
         let flows = FlowMetrics::default();
-        flows.set(["A", "B"].into_iter());
+        set(&flows, &["A", "B"]);
         let repeated = Err(ProcessError::Repeated { flow_code: "A".into(), message_id: 1 });
         let results = [
             Ok(stored("A", 7)),
@@ -216,18 +246,20 @@ mod tests {
             Err(rejected("B", Some(3))),
         ];
         flows.count(&results);
-        flows.count_post("B");
+        flows.count_attempt("B", AttemptOutcome::Delivered);
+        flows.count_attempt("B", AttemptOutcome::EndpointFault);
         let [a, b] = flows.read().try_into().unwrap();
         assert_eq!((a.received, a.stored, a.invalid, a.posted), (4, 2, 1, 0));
         assert_eq!(a.last_message_id, Some(8));
         assert_eq!((b.received, b.stored, b.invalid, b.posted), (1, 0, 1, 1));
+        assert_eq!((b.attempts, a.attempts), ([1, 0, 1, 0], [0; 4]));
         assert_eq!(b.last_message_id, Some(3), "a message that found the outbox full has its number");
     }
 
     #[test]
     fn results_without_flow_are_not_counted() {
         let flows = FlowMetrics::default();
-        flows.set(["A"].into_iter());
+        set(&flows, &["A"]);
         let nobody = Rejection {
             flow: None,
             message_id: None,
@@ -244,9 +276,9 @@ mod tests {
     #[test]
     fn removed_flows_lose_their_counters() {
         let flows = FlowMetrics::default();
-        flows.set(["A", "B"].into_iter());
+        set(&flows, &["A", "B"]);
         flows.count(&[Ok(stored("B", 1))]);
-        flows.set(["B", "C"].into_iter());
+        set(&flows, &["B", "C"]);
         let [b, c] = flows.read().try_into().unwrap();
         assert_eq!((&*b.flow, b.stored), ("B", 1));
         assert_eq!((&*c.flow, c.stored), ("C", 0));
@@ -256,7 +288,7 @@ mod tests {
     fn flows_beyond_the_maximum_share_counters() {
         let flows = FlowMetrics::default();
         let all: Vec<String> = (0..MAX_FLOWS + 2).map(|n| format!("F{n}")).collect();
-        flows.set(all.iter().map(String::as_str));
+        set(&flows, &all);
         flows.count(&[Ok(stored("F0", 1)), Ok(stored("F1000", 2)), Ok(stored("F1001", 3))]);
         let readings = flows.read();
         assert_eq!(readings.len(), MAX_FLOWS + 1);
@@ -265,22 +297,30 @@ mod tests {
     }
 
     #[test]
+    fn label_follows_the_id() {
+        let flows = FlowMetrics::default();
+        flows.set([(7, "A"), (8, "B")].into_iter());
+        flows.set([(9, "A"), (8, "C")].into_iter());
+        assert_eq!([7, 8, 9].map(|id| flows.label(id).to_string()), [OTHERS, "C", "A"]);
+    }
+
+    #[test]
     fn new_flow_displaces_no_counters() {
         let flows = FlowMetrics::default();
         let mut all: Vec<String> = (0..MAX_FLOWS).map(|n| format!("F{n}")).collect();
-        flows.set(all.iter().map(String::as_str));
+        set(&flows, &all);
         all.insert(0, "new".to_owned());
-        flows.set(all.iter().map(String::as_str));
+        set(&flows, &all);
         assert!(!codes(&flows).contains(&"new".to_owned()));
         all.remove(5);
-        flows.set(all.iter().map(String::as_str));
+        set(&flows, &all);
         assert!(codes(&flows).contains(&"new".to_owned()));
     }
 
     #[test]
     fn flow_named_like_others_is_counted_there() {
         let flows = FlowMetrics::default();
-        flows.set([OTHERS].into_iter());
+        set(&flows, &[OTHERS]);
         flows.count(&[Ok(stored(OTHERS, 1))]);
         assert_eq!(codes(&flows), [OTHERS]);
     }

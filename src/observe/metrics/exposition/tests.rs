@@ -4,6 +4,8 @@ use std::time::Duration;
 use super::*;
 use crate::domain::batch::ProcessResult;
 use crate::domain::flow::Action;
+use crate::domain::posting::origin::Origin;
+use crate::observe::FlowOutboxReading;
 use crate::observe::metrics::{DURATIONS, ErrorKind, Histogram};
 
 #[derive(Debug)]
@@ -38,14 +40,28 @@ impl Snapshot for Fixed {
     }
 
     fn outbox(&self) -> Option<OutboxReading> {
-        Some(OutboxReading { depth: 4, oldest_age: Duration::from_secs(9), max_age: Duration::from_secs(90) })
+        let of_flow =
+            |flow, depth, age| FlowOutboxReading { flow, depth, oldest_age: Duration::from_secs(age) };
+        Some(OutboxReading {
+            depth: 4,
+            oldest_age: Duration::from_secs(9),
+            max_age: Duration::from_secs(90),
+            flows: vec![of_flow(1, 1, 3), of_flow(77, 1, 9), of_flow(78, 2, 5)],
+        })
     }
 }
 
 fn text() -> String {
     let telemetry = Arc::new(Telemetry::default());
     telemetry.set_snapshot(Box::new(Fixed));
-    telemetry.metrics.flows.set(["F", "quoted \"and\"\nbroken\\"].into_iter());
+    let flows = [(1, "F"), (2, "quoted \"and\"\nbroken\\"), (3, "P")];
+    telemetry.metrics.flows.set(flows.into_iter());
+    telemetry.metrics.flows.count_attempt("P", AttemptOutcome::NoAnswer);
+    let origin = Origin::of("https://me:secret@example.com/in").unwrap();
+    let took = Duration::from_millis(20);
+    telemetry.metrics.endpoints.count(Some(&origin), AttemptOutcome::EndpointFault, took);
+    let since = UNIX_EPOCH + Duration::from_secs(8);
+    telemetry.metrics.endpoints.set_breaker(&origin, BreakerState::Open, since);
     let result = ProcessResult { flow_code: "F".into(), message_id: 42, action: Action::StoreDb };
     telemetry.metrics.processed(&[Ok(result)]);
     telemetry.metrics.database.set_numbers_used([("data.id", 0.5)].into_iter());
@@ -86,6 +102,17 @@ fn samples_have_documented_names() {
         "mqtt_gateway_dead_letters_total{reason=\"outbox_full\"} 0",
         "mqtt_gateway_outbox_oldest_age_seconds 9.0",
         "mqtt_gateway_outbox_max_age_seconds 90.0",
+        "mqtt_gateway_flow_post_attempts_total{flow=\"P\",outcome=\"no_answer\"} 1",
+        "mqtt_gateway_flow_post_attempts_total{flow=\"P\",outcome=\"delivered\"} 0",
+        "mqtt_gateway_flow_outbox_depth{flow=\"F\"} 1.0",
+        "mqtt_gateway_flow_outbox_depth{flow=\"P\"} 0.0",
+        "mqtt_gateway_flow_outbox_depth{flow=\"_other\"} 3.0",
+        "mqtt_gateway_flow_outbox_oldest_age_seconds{flow=\"_other\"} 9.0",
+        "mqtt_gateway_endpoint_attempts_total{origin=\"https://example.com\",outcome=\"endpoint_fault\"} 1",
+        "mqtt_gateway_endpoint_post_seconds_count{origin=\"https://example.com\"} 1",
+        "mqtt_gateway_endpoint_breaker_state{origin=\"https://example.com\",state=\"open\"} 1.0",
+        "mqtt_gateway_endpoint_breaker_state{origin=\"https://example.com\",state=\"closed\"} 0.0",
+        "mqtt_gateway_endpoint_breaker_change_timestamp_seconds{origin=\"https://example.com\"} 8.0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }

@@ -1,0 +1,173 @@
+//! Metrics of the endpoints, by origin.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::histogram::{DURATIONS, Histogram};
+use crate::domain::posting::origin::Origin;
+
+/// Maximum origins with series of their own.
+const MAX_ORIGINS: usize = 256;
+
+/// Label of all other origins together. No origin is spelled like this.
+const OTHERS: &str = "_other";
+
+named_enum! {
+    /// Outcome of an attempt to post.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum AttemptOutcome {
+        /// The endpoint accepted the message.
+        Delivered = "delivered",
+        /// The endpoint refused this message.
+        MessageFault = "message_fault",
+        /// The endpoint answered, and is not available.
+        EndpointFault = "endpoint_fault",
+        /// There was no answer.
+        NoAnswer = "no_answer",
+    }
+}
+
+named_enum! {
+    /// State of a circuit breaker.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum BreakerState {
+        /// Posts are made.
+        Closed = "closed",
+        /// One post tests the endpoint.
+        HalfOpen = "half_open",
+        /// No posts are made.
+        Open = "open",
+    }
+}
+
+/// Numbers of attempts, in the order of [`AttemptOutcome::ALL`].
+pub type AttemptCounts = [u64; AttemptOutcome::ALL.len()];
+
+/// Counters of all endpoints.
+///
+/// A post takes the lock once, for a few additions.
+#[derive(Debug, Default)]
+pub struct EndpointMetrics(Mutex<Endpoints>);
+
+#[derive(Debug, Default)]
+struct Endpoints {
+    own: BTreeMap<Origin, EndpointReading>,
+    /// `None` until the first post.
+    others: Option<EndpointReading>,
+}
+
+/// Current values of one endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointReading {
+    /// Attempts by outcome.
+    pub attempts: AttemptCounts,
+    /// Duration of the attempts, in seconds.
+    pub seconds: Histogram,
+    /// State of its breaker and time of the last change; `None` until it is first set.
+    pub breaker: Option<(BreakerState, SystemTime)>,
+}
+
+impl Default for EndpointReading {
+    fn default() -> Self {
+        Self { attempts: AttemptCounts::default(), seconds: Histogram::new(DURATIONS), breaker: None }
+    }
+}
+
+impl EndpointMetrics {
+    /// Counts an attempt that took `took`. An unusable URL has no origin.
+    pub fn count(&self, origin: Option<&Origin>, outcome: AttemptOutcome, took: Duration) {
+        let mut endpoints = self.endpoints();
+        let endpoint = match origin.and_then(|origin| endpoints.own(origin)) {
+            Some(endpoint) => endpoint,
+            None => endpoints.others.get_or_insert_default(),
+        };
+        count_outcome(&mut endpoint.attempts, outcome);
+        endpoint.seconds.observe_duration(took, 1);
+    }
+
+    /// Sets the state of a breaker. An origin without series of its own has none.
+    pub fn set_breaker(&self, origin: &Origin, state: BreakerState, since: SystemTime) {
+        if let Some(endpoint) = self.endpoints().own(origin) {
+            endpoint.breaker = Some((state, since));
+        }
+    }
+
+    /// Returns the values by origin.
+    #[must_use]
+    pub fn read(&self) -> Vec<(String, EndpointReading)> {
+        let endpoints = self.endpoints();
+        let own = endpoints.own.iter().map(|(origin, reading)| (origin.to_string(), reading.clone()));
+        own.chain(endpoints.others.iter().map(|reading| (OTHERS.to_owned(), reading.clone()))).collect()
+    }
+
+    fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Endpoints {
+    fn own(&mut self, origin: &Origin) -> Option<&mut EndpointReading> {
+        if !self.own.contains_key(origin) && self.own.len() >= MAX_ORIGINS {
+            return None;
+        }
+        Some(self.own.entry(origin.clone()).or_default())
+    }
+}
+
+/// Adds one to the count of `outcome`.
+fn count_outcome(counts: &mut AttemptCounts, outcome: AttemptOutcome) {
+    if let Some((_, count)) =
+        AttemptOutcome::ALL.iter().zip(counts.iter_mut()).find(|(known, _)| **known == outcome)
+    {
+        *count += 1;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn origin(number: usize) -> Origin {
+        Origin::of(&format!("http://user:s3cret@host-{number}/s3cret?s3cret")).unwrap()
+    }
+
+    #[test]
+    fn attempts_are_counted_by_origin_and_outcome() {
+        let endpoints = EndpointMetrics::default();
+        for outcome in [AttemptOutcome::Delivered, AttemptOutcome::NoAnswer, AttemptOutcome::NoAnswer] {
+            endpoints.count(Some(&origin(1)), outcome, Duration::from_millis(500));
+        }
+        endpoints.count(None, AttemptOutcome::NoAnswer, Duration::ZERO);
+        let readings = endpoints.read();
+        let [(name, one), (others, other)] = &readings[..] else { unreachable!("{readings:?}") };
+        assert_eq!((name.as_str(), one.attempts, one.seconds.count()), ("http://host-1", [1, 0, 0, 2], 3));
+        assert_eq!((others.as_str(), other.attempts), (OTHERS, [0, 0, 0, 1]));
+    }
+
+    #[test]
+    fn origins_beyond_the_maximum_share_counters() {
+        let endpoints = EndpointMetrics::default();
+        for number in 0..MAX_ORIGINS + 5 {
+            endpoints.count(Some(&origin(number)), AttemptOutcome::Delivered, Duration::ZERO);
+            endpoints.set_breaker(&origin(number), BreakerState::Open, SystemTime::UNIX_EPOCH);
+        }
+        let readings = endpoints.read();
+        assert_eq!(readings.len(), MAX_ORIGINS + 1);
+        let (name, others) = readings.last().unwrap();
+        assert_eq!((name.as_str(), others.attempts, others.breaker), (OTHERS, [5, 0, 0, 0], None));
+    }
+
+    #[test]
+    fn last_breaker_state_counts() {
+        let endpoints = EndpointMetrics::default();
+        for (state, seconds) in [(BreakerState::Open, 1), (BreakerState::HalfOpen, 2)] {
+            let since = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            endpoints.set_breaker(&origin(1), state, since);
+        }
+        let (_, reading) = endpoints.read().remove(0);
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(2);
+        assert_eq!((reading.breaker, reading.attempts), (Some((BreakerState::HalfOpen, since)), [0; 4]));
+    }
+}

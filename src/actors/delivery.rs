@@ -27,6 +27,7 @@ use crate::delivery::table_work::{MaintenanceTask, TableWork};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::Outcome;
+use crate::domain::posting::age_warnings::AgeWarnings;
 use crate::domain::posting::attempts::Attempt;
 use crate::domain::posting::origin::Origin;
 use crate::domain::retry::Backoff;
@@ -56,6 +57,7 @@ pub struct DeliveryActor {
     /// Origin of the moments of `queue` and `work`.
     born: Instant,
     clients: Rc<EndpointClients>,
+    age_warnings: AgeWarnings,
     /// Posts in flight; they end with the actor.
     posts: JoinSet<()>,
     /// Next time at which `queue` and `work` must be asked without an event.
@@ -124,6 +126,7 @@ impl DeliveryActor {
             queue: DeliveryQueue::new(Arc::clone(&parts.inbox_id), QueueLimits::default(), rule),
             work: TableWork::new(RENEW_INTERVAL, LEASE),
             outbox: None,
+            age_warnings: AgeWarnings::default(),
             clients: Rc::new(EndpointClients::new(parts.http_timeout, &parts.http_route)),
             guard,
             parts,

@@ -7,6 +7,7 @@
 //!  address_guard.rs  addresses that no post is sent to
 //!  answers.rs        what a status means
 //!  attempts.rs       the last failed attempts of a message
+//!  age_warnings.rs   when a message is about to be given up
 //!  retry_after.rs    the delay that an endpoint asks for
 //!  breaker.rs        an origin that is not available
 //!  rate_limit.rs     the highest rate of a flow's posts
@@ -19,6 +20,7 @@
 use std::time::Duration;
 
 pub mod address_guard;
+pub mod age_warnings;
 pub mod answers;
 pub mod batch;
 pub mod breaker;

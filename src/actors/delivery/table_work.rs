@@ -2,7 +2,8 @@
 //!
 //! A connection that accepts a statement and does not answer is replaced.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use chrono::Utc;

@@ -77,10 +77,22 @@ fn undelivered_posts_report_age_and_expire() {
     let admin = admin_of(&gateway);
     world.publish("p", "{\"n\":1}");
     wait_for_value(admin, "mqtt_gateway_outbox_depth", 1.0);
+    wait_for_value(admin, "mqtt_gateway_flow_outbox_depth{flow=\"P\"}", 1.0);
     eventually("an age", || (scrape(admin)["mqtt_gateway_outbox_oldest_age_seconds"] > 0.5).then_some(()));
     wait_for_value(admin, "mqtt_gateway_dead_letters_total{reason=\"outbox_expired\"}", 1.0);
     wait_for_value(admin, "mqtt_gateway_outbox_depth", 0.0);
-    assert_eq!(of_flow(&scrape(admin), "posted_total", "P"), 0.0);
+    let samples = scrape(admin);
+    assert_eq!(of_flow(&samples, "posted_total", "P"), 0.0);
+    let attempts = samples["mqtt_gateway_flow_post_attempts_total{flow=\"P\",outcome=\"endpoint_fault\"}"];
+    assert!(attempts >= 2.0, "{attempts}");
+    let origin = sink.url("");
+    for name in [
+        "attempts_total{origin=\"ORIGIN\",outcome=\"endpoint_fault\"}",
+        "post_seconds_count{origin=\"ORIGIN\"}",
+    ] {
+        assert_eq!(samples[&format!("mqtt_gateway_endpoint_{}", name.replace("ORIGIN", &origin))], attempts);
+    }
+    assert_eq!(samples["mqtt_gateway_flow_outbox_depth{flow=\"P\"}"], 0.0);
     assert_eq!(world.dead_letters().len(), 1);
 }
 

@@ -104,9 +104,26 @@ fn posts_of_a_deleted_flow_become_dead_letters(mut world: World) {
     assert!(sink.delivered().is_empty());
 }
 
+fn aging_posts_are_reported_in_stages(mut world: World) {
+    world.set("OUTBOX_MAX_AGE_SECONDS", "1000000");
+    let sink = Sink::new();
+    let gateway = start_with_waiting_posts(&mut world, &sink);
+    assert_eq!(gateway.count_lines("of OUTBOX_MAX_AGE_SECONDS"), 0);
+    for (days, stage) in [(6, "half"), (9, "three quarters"), (12, "all")] {
+        let then = chrono::Utc::now().naive_utc() - chrono::TimeDelta::days(days);
+        let sql = format!("UPDATE outbox SET created_at = '{}'", then.format("%Y-%m-%d %H:%M:%S"));
+        // The second sweep finds the same stage.
+        edit(&world, &gateway, &sql);
+        gateway.wait_for_line(&format!(" s, {stage} of OUTBOX_MAX_AGE_SECONDS: after 2"));
+        gateway.signal("HUP");
+    }
+    assert_eq!(gateway.count_lines("The oldest of 3 waiting posts of flow post has waited for"), 3);
+}
+
 on_each_database!(
     posts_that_wait_follow_a_mended_url,
     posts_of_disabled_flow_wait,
     posts_without_usable_url_wait,
     posts_of_a_deleted_flow_become_dead_letters,
+    aging_posts_are_reported_in_stages,
 );

@@ -44,7 +44,7 @@ pub struct FlowFacts {
     pub code: String,
     /// `flows.action`
     pub action: String,
-    /// Whether every message leaves rows in `data`: the action stores, and the schema rejects an empty object.
+    /// Whether every message leaves rows in `data`: the action stores, whether it also posts or not, and the schema rejects an empty object.
     pub every_number_has_rows: bool,
     /// `flows.last_msg_id`; 0 for NULL.
     pub counter: i64,

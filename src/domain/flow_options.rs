@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::flow::FLOW_ACTION_POST_ENDPOINT;
 use super::posting::answers::AnswerRules;
 use super::posting::options::{DeliveryOptions, PostOrder};
 
@@ -15,6 +16,17 @@ use super::posting::options::{DeliveryOptions, PostOrder};
 pub struct FlowOptions {
     /// How messages are posted.
     pub delivery: DeliveryOptions,
+    /// Whether a flow with the action `STORE_DB` also posts its messages, with the same sequence numbers.
+    pub also_post: bool,
+}
+
+/// The options of a flow as its messages share them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SharedOptions {
+    /// The options of posts; `None` for the defaults.
+    pub delivery: Option<Arc<DeliveryOptions>>,
+    /// Whether a stored message is also posted.
+    pub also_post: bool,
 }
 
 /// The value of `flows.options` cannot be used. The text never shows a value of the options, which may be a secret.
@@ -28,6 +40,19 @@ pub struct UnusableOptions {
 }
 
 impl FlowOptions {
+    /// Parses `flows.options` of a flow with this `flows.action`.
+    pub fn parse_for(action: &str, text: Option<&str>) -> Result<FlowOptions, UnusableOptions> {
+        let options = Self::parse(text)?;
+        if options.also_post && action == FLOW_ACTION_POST_ENDPOINT {
+            return Err(UnusableOptions {
+                path: "also_post".to_owned(),
+                problem: "is for flows with the action STORE_DB; a flow with the action POST_ENDPOINT posts without it"
+                    .to_owned(),
+            });
+        }
+        Ok(options)
+    }
+
     /// Parses `flows.options`. NULL and blank texts are the defaults.
     pub fn parse(text: Option<&str>) -> Result<FlowOptions, UnusableOptions> {
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(Self::default()) };
@@ -55,6 +80,13 @@ impl FlowOptions {
     #[must_use]
     pub fn delivery(self) -> Option<Arc<DeliveryOptions>> {
         (self.delivery != DeliveryOptions::default()).then(|| Arc::new(self.delivery))
+    }
+
+    /// The options as the messages of the flow share them.
+    #[must_use]
+    pub fn shared(self) -> SharedOptions {
+        let also_post = self.also_post;
+        SharedOptions { delivery: self.delivery(), also_post }
     }
 
     /// The JSON Schema of the options.
@@ -196,7 +228,12 @@ mod tests {
     #[test]
     fn errors_name_the_option() {
         for (text, error) in [
-            (r#"{"x": 1}"#, "options.x: unknown field `x`, expected `delivery` at line 1 column 4"),
+            (
+                r#"{"x": 1}"#,
+                "options.x: unknown field `x`, expected `delivery` or `also_post` at line 1 column 4",
+            ),
+            (r#"{"also_post": 1}"#, "options.also_post: invalid type: integer `1`, expected a boolean"),
+            (r#"{"also_post": "yes"}"#, "options.also_post: invalid type: a string, expected a boolean"),
             (" [1]", "options: expected an object, found an array"),
             (r#"{"delivery": {"method": "GET"}}"#, "options.delivery.method: unknown value, expected"),
             (
@@ -266,6 +303,17 @@ mod tests {
             let found = parse(text).unwrap_err();
             assert!(found.starts_with(error), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn only_a_flow_that_stores_also_posts() {
+        let parse = |action, text| FlowOptions::parse_for(action, Some(text));
+        let also = r#"{"also_post": true}"#;
+        assert!(parse("STORE_DB", also).is_ok_and(|options| options.shared().also_post));
+        assert!(parse("POST_ENDPOINT", r#"{"also_post": false}"#).is_ok());
+        let error = parse("POST_ENDPOINT", also).unwrap_err().to_string();
+        assert!(error.starts_with("options.also_post: is for flows with the action STORE_DB"), "{error}");
+        assert!(parse("MAIL", also).is_ok(), "the action itself is at fault");
     }
 
     #[test]

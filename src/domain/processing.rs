@@ -1,8 +1,8 @@
 //! The rules of the product: what becomes of a message. Pure; the store locks, reads and writes for it.
 //!
 //! The router assigns a message to the flows whose topic filters it matches. For each flow it has exactly one outcome:
-//! its attributes become rows of `data`, it waits in the outbox for the flow's endpoint, it becomes a dead letter, or
-//! it is dropped because its key was seen before. The rules apply in this order:
+//! its attributes become rows of `data`, it waits in the outbox for the flow's endpoint (with `also_post`: both), it
+//! becomes a dead letter, or it is dropped because its key was seen before. The rules apply in this order:
 //!
 //! ```text
 //!  message
@@ -16,11 +16,11 @@
 //!    │  6. the flow's columns can be used ───────────────── else ─▶ dead letter
 //!    │  7. it is valid by the flow's schema ─────────────── else ─▶ dead letter
 //!    │  8. the flow's counter is below its maximum ──────── else ─▶ dead letter
-//!    │  9. STORE_DB: its rows fit columns and limits ────── else ─▶ dead letter
+//!    │  9. if it is stored: its rows fit columns and limits  else ─▶ dead letter
 //!    ▼
 //!  takes the flow's next sequence number, and remembers its key
-//!    ├─ STORE_DB ──────▶ a row of `data` for each attribute
-//!    └─ POST_ENDPOINT ─▶ a row of `outbox`, or with a full outbox a dead letter that has its number
+//!    ├─ STORE_DB ──────────────────▶ a row of `data` for each attribute
+//!    └─ POST_ENDPOINT, also_post ──▶ a row of `outbox`, or with a full outbox a dead letter that has its number
 //! ```
 //!
 //! A number is taken only by a message that passed all rules, so the numbers of a flow have no gaps. Rule 4 precedes

@@ -48,9 +48,9 @@ pub async fn load_flows(database: &Database) -> Result<Vec<Flow>, StoreError> {
 
 /// The enabled flows whose options cannot be used, each by its code.
 pub async fn unusable_options(database: &Database) -> Result<Vec<(String, UnusableOptions)>, StoreError> {
-    let rows: Vec<(String, Option<String>)> = flows::Entity::find()
+    let rows: Vec<(String, String, Option<String>)> = flows::Entity::find()
         .select_only()
-        .column(flows::Column::Code)
+        .columns([flows::Column::Code, flows::Column::Action])
         .column_as(Expr::cust(database.dialect.json_text("options")), "options")
         .filter(Expr::cust(database.dialect.is_set("enabled")))
         .filter(flows::Column::Options.is_not_null())
@@ -59,8 +59,8 @@ pub async fn unusable_options(database: &Database) -> Result<Vec<(String, Unusab
         .all(&database.connection)
         .await
         .while_doing("reading the options of the flows")?;
-    let unusable = |(code, options): (String, Option<String>)| {
-        FlowOptions::parse(options.as_deref()).err().map(|error| (code, error))
+    let unusable = |(code, action, options): (String, String, Option<String>)| {
+        FlowOptions::parse_for(&action, options.as_deref()).err().map(|error| (code, error))
     };
     Ok(rows.into_iter().filter_map(unusable).collect())
 }

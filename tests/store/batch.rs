@@ -27,6 +27,8 @@ on_every_database! {
     message_over_row_limit_serves_first_flows
     post_is_numbered_and_queued
     full_outbox_makes_dead_letters
+    also_posted_messages_are_in_both_tables
+    rolled_back_batch_leaves_neither_row_nor_post
     an_unreadable_payload_is_answered_for_once
     the_batch_of_one_does_the_same
 }
@@ -404,6 +406,73 @@ async fn full_outbox_makes_dead_letters(test: TestDatabase) {
         .column("SELECT message_id FROM dead_letters WHERE reason = 'outbox_full' ORDER BY id")
         .await;
     assert_eq!(numbers, [OUTBOX_BOUND.cast_signed() + 1, OUTBOX_BOUND.cast_signed() + 2]);
+}
+
+/// The numbers in `data` with their codes, and those waiting or dead.
+async fn assert_rows_and_posts_agree(setup: &Setup, expected: i64) {
+    let numbers = async |sql: &str| setup.test.column::<i64>(sql).await;
+    let stored =
+        numbers("SELECT DISTINCT last_msg_id FROM data WHERE flow_code = 'F' ORDER BY last_msg_id").await;
+    let posts = "SELECT message_id FROM outbox WHERE flow_id = 1 UNION ALL \
+                 SELECT message_id FROM dead_letters WHERE reason = 'outbox_full' ORDER BY message_id";
+    assert_eq!(stored, (1..=expected).collect::<Vec<_>>());
+    assert_eq!(numbers(posts).await, stored);
+    assert_eq!(setup.count("SELECT last_msg_id FROM flows WHERE id = 1").await, expected);
+}
+
+async fn set_also_post(setup: &Setup) {
+    setup.test.execute("UPDATE flows SET options = '{\"also_post\": true}' WHERE id = 1").await;
+}
+
+async fn also_posted_messages_are_in_both_tables(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    set_also_post(&setup).await;
+    setup.refuse_the_value("poison").await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await.position;
+    // The second message is refused by the database after it was numbered in an attempt that is rolled back.
+    let payloads = [r#"{"a":1,"b":2}"#, r#"{"a":"poison"}"#, r#"{"a":"\ud83d"}"#];
+    let valid = (3..OUTBOX_BOUND + 5).map(|_| r#"{"a":1}"#);
+    let entries = (0..).zip(payloads.into_iter().chain(valid)).map(|(n, payload)| entry(n, payload, &[1]));
+
+    let outcome = lane.process(&batch_of(position, entries.collect()), &setup.observer).await.unwrap();
+
+    assert_eq!(outcome.posts.len() as u64, OUTBOX_BOUND);
+    assert_eq!(setup.rules.gauge.waiting(1), OUTBOX_BOUND);
+    assert_rows_and_posts_agree(&setup, OUTBOX_BOUND.cast_signed() + 3).await;
+    let reasons: Vec<String> =
+        setup.test.column("SELECT reason FROM dead_letters ORDER BY inbox_offset").await;
+    let full = "outbox_full";
+    assert_eq!(reasons, ["refused_by_database", "half_surrogate_pair", full, full, full]);
+    assert_eq!(setup.count("SELECT COUNT(*) FROM dead_letters WHERE message_id IS NULL").await, 2);
+
+    // The action and the URL decide at the next message.
+    let process =
+        async |offset| process_flow_message(&setup.database, &setup.rules, 1, record(offset, "{}")).await;
+    setup.test.execute("UPDATE flows SET action = 'POST_ENDPOINT'").await;
+    let error = process(1000).await.unwrap_err().to_string();
+    assert!(error.contains("options.also_post: is for flows with the action STORE_DB"), "{error}");
+    setup.test.execute("UPDATE flows SET action = 'STORE_DB', endpoint_url = NULL").await;
+    let error = process(1001).await.unwrap_err().to_string();
+    assert!(error.contains("the flow has no endpoint_url"), "{error}");
+}
+
+async fn rolled_back_batch_leaves_neither_row_nor_post(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    setup.flow("F", "STORE_DB").await;
+    set_also_post(&setup).await;
+    let mut lane = setup.lane();
+    let position = lane.open(&setup.observer).await.position;
+    let mut other = setup.lane();
+    let newer = other.open(&setup.observer).await.position;
+    let batch = |position| batch_of(position, (0..3).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect());
+    lane.process(&batch(position), &setup.observer).await.unwrap_err();
+    for table in ["data", "outbox", "dead_letters"] {
+        assert_eq!(setup.count(&format!("SELECT COUNT(*) FROM {table}")).await, 0, "{table}");
+    }
+    other.process(&batch(newer), &setup.observer).await.unwrap();
+    assert_rows_and_posts_agree(&setup, 3).await;
 }
 
 async fn an_unreadable_payload_is_answered_for_once(test: TestDatabase) {

@@ -17,9 +17,10 @@ use super::rules::ProcessingRules;
 use super::stored_values::{Storable, StoredValues};
 
 /// A message that passed all rules of a flow, with what its action needs.
-pub(super) enum Accepted<'v, 'a> {
-    Store(Storable<'v, 'a>),
-    Post(PostDestination),
+pub(super) struct Accepted<'v, 'a> {
+    pub(super) action: Action,
+    pub(super) stores: Option<Storable<'v, 'a>>,
+    pub(super) posts: Option<PostDestination>,
 }
 
 /// Checks that the row of the flow exists and is enabled.
@@ -42,13 +43,14 @@ pub(super) fn check_message<'v, 'a>(
     rules: &ProcessingRules,
 ) -> Result<Accepted<'v, 'a>, RejectCause> {
     check_statement(record, rules)?;
-    let (action, schema) = check_columns(flow)?;
+    let Columns { action, posts, schema } = check_columns(flow)?;
     check_payload(schema, values.payload())?;
     check_counter(flow, rules)?;
-    match action {
-        UsableAction::Store => values.check(rules).map(Accepted::Store),
-        UsableAction::Post(destination) => Ok(Accepted::Post(destination)),
-    }
+    let stores = match action {
+        Action::StoreDb => Some(values.check(rules)?),
+        Action::PostEndpoint => None,
+    };
+    Ok(Accepted { action, stores, posts })
 }
 
 /// Fails only for a server whose limit was lowered since the start.
@@ -61,26 +63,28 @@ fn check_statement(record: &Record, rules: &ProcessingRules) -> Result<(), Rejec
     Err(RejectCause::new(error.reason(), error.to_string()))
 }
 
-/// An action with all that its columns must give.
-enum UsableAction {
-    Store,
-    Post(PostDestination),
+/// The usable columns of a flow.
+struct Columns<'f> {
+    action: Action,
+    /// Where its messages are posted, if they are.
+    posts: Option<PostDestination>,
+    schema: &'f PayloadSchema,
 }
 
-fn check_columns(flow: &FlowState) -> Result<(UsableAction, &PayloadSchema), RejectCause> {
+fn check_columns(flow: &FlowState) -> Result<Columns<'_>, RejectCause> {
     use DeadLetterReason::{InvalidSchema, NoUsableUrl, UnknownAction, UnusableMessageKey, UnusableOptions};
     let unusable = |reason, error: &dyn Display| RejectCause::new(reason, error.to_string());
     let options = flow.options.as_ref().map_err(|error| unusable(UnusableOptions, error))?;
-    let action = match flow.action.as_ref().map_err(|error| unusable(UnknownAction, error))? {
-        Action::StoreDb => UsableAction::Store,
-        Action::PostEndpoint => {
-            let url = flow.endpoint_url.as_ref().map_err(|error| unusable(NoUsableUrl, error))?;
-            UsableAction::Post(PostDestination { url: Arc::clone(url), options: options.clone() })
-        }
+    let action = *flow.action.as_ref().map_err(|error| unusable(UnknownAction, error))?;
+    let posts = if action == Action::PostEndpoint || options.also_post {
+        let url = flow.endpoint_url.as_ref().map_err(|error| unusable(NoUsableUrl, error))?;
+        Some(PostDestination { url: Arc::clone(url), options: options.delivery.clone() })
+    } else {
+        None
     };
     flow.message_key.as_ref().map_err(|error| unusable(UnusableMessageKey, error))?;
     let schema = (*flow.schema).as_ref().map_err(|error| unusable(InvalidSchema, error))?;
-    Ok((action, schema))
+    Ok(Columns { action, posts, schema })
 }
 
 fn check_payload(schema: &PayloadSchema, payload: &Payload<'_>) -> Result<(), RejectCause> {

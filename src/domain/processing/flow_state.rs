@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::super::flow::{Action, EndpointError, UnknownAction};
-use super::super::flow_options::UnusableOptions;
+use super::super::flow_options::{SharedOptions, UnusableOptions};
 use super::super::message::FlowId;
 use super::super::message_key::{MessageKey, UnusableKey};
-use super::super::posting::options::DeliveryOptions;
 use super::super::schema::{PayloadSchema, SchemaError};
 
 /// A flow as its locked row says. A column that cannot be used is an error here: the message that needs it is rejected.
@@ -18,7 +17,7 @@ pub(crate) struct FlowState {
     pub(crate) action: Result<Action, UnknownAction>,
     pub(crate) schema: Arc<Result<PayloadSchema, SchemaError>>,
     pub(crate) endpoint_url: Result<Arc<str>, EndpointError>,
-    pub(crate) options: Result<Option<Arc<DeliveryOptions>>, UnusableOptions>,
+    pub(crate) options: Result<SharedOptions, UnusableOptions>,
     pub(crate) message_key: Result<Option<MessageKey>, UnusableKey>,
     /// The highest number taken, in this transaction or before.
     pub(crate) last_message_id: i64,

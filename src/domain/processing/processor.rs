@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::super::batch::{ProcessError, ProcessResult, Rejection};
 use super::super::dead_letter::DeadLetterReason;
-use super::super::flow::Action;
 use super::super::message::{FlowId, Record};
 use super::super::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use super::super::payload::PayloadError;
@@ -93,22 +92,19 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
         if let Some(message_id) = self.keys.first_holder(message, record.received_at_us) {
             return Err(NotProcessed::Repeated { flow_code, message_id });
         }
-        let accepted = check_message(flow, record, values, self.rules)?;
+        let Accepted { action, stores, posts } = check_message(flow, record, values, self.rules)?;
         let message_id = flow.take_number();
         self.keys.remember(message, message_id, record.received_at_us);
-        let action = match accepted {
-            Accepted::Store(storable) => {
-                self.store(record, &storable, &flow_code, message_id);
-                Action::StoreDb
-            }
-            Accepted::Post(destination) => {
-                self.outbox
-                    .take(flow_id)
-                    .map_err(|cause| RejectCause { message_id: Some(message_id), ..cause })?;
-                self.post(record, flow_id, &flow_code, message_id, destination);
-                Action::PostEndpoint
-            }
-        };
+        if let Some(storable) = stores {
+            self.store(record, &storable, &flow_code, message_id);
+        }
+        if let Some(destination) = posts {
+            // The rows of `data` stay: the replay of the dead letter posts the message.
+            self.outbox
+                .take(flow_id)
+                .map_err(|cause| RejectCause { message_id: Some(message_id), ..cause })?;
+            self.post(record, flow_id, &flow_code, message_id, destination);
+        }
         Ok(ProcessResult { flow_code, message_id, action })
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::super::batch::{BatchEntry, ProcessError, ProcessResult};
 use super::super::dead_letter::DeadLetterReason;
 use super::super::flow::{Action, endpoint_url};
+use super::super::flow_options::SharedOptions;
 use super::super::message::{Body, DeliveryFacts, FlowId, Offset, Record};
 use super::super::message_key::MessageKey;
 use super::super::payload::PayloadLimits;
@@ -42,7 +43,7 @@ fn flow(id: FlowId, action: Action) -> FlowState {
         enabled: true,
         action: Ok(action),
         schema: Arc::new(PayloadSchema::compile("{}")),
-        options: Ok(None),
+        options: Ok(SharedOptions::default()),
         endpoint_url: Ok(URL.into()),
         message_key: Ok(None),
         last_message_id: 100 * id,
@@ -56,6 +57,11 @@ fn stores(id: FlowId) -> FlowState {
 
 fn posts(id: FlowId) -> FlowState {
     flow(id, Action::PostEndpoint)
+}
+
+/// Stores each message, and posts it as well.
+fn stores_and_posts(id: FlowId) -> FlowState {
+    FlowState { options: Ok(SharedOptions { also_post: true, ..SharedOptions::default() }), ..stores(id) }
 }
 
 /// The messages with this id as their key are processed once.
@@ -184,6 +190,28 @@ fn stored_message_has_a_row_for_each_attribute() {
 fn posted_message_waits_in_the_outbox() {
     let output = Input::one(posts(2), r#"{"a":1}"#).process();
     assert_eq!((output.posts, output.data.len()), (vec![(2, 201)], 0));
+}
+
+#[test]
+fn also_posted_message_has_one_number() {
+    let output = Input::one(stores_and_posts(2), r#"{"a":1,"b":2}"#).process();
+    assert_eq!((output.posts, output.data), (vec![(2, 201)], vec!["F2.201 a=1".into(), "F2.201 b=2".into()]));
+    assert_eq!((output.counters, output.results.len()), (vec![(2, 201, 1)], 1));
+}
+
+#[test]
+fn message_that_cannot_be_stored_is_not_also_posted() {
+    let output = Input::one(stores_and_posts(1), r#"{"a":"\ud83d"}"#).process();
+    assert_eq!(output.said(), ["half_surrogate_pair"]);
+    assert_eq!((output.posts.len(), output.data.len(), output.counters.len()), (0, 0, 0));
+}
+
+#[test]
+fn full_outbox_keeps_the_rows_of_an_also_posted_message() {
+    let input = Input { waiting: OUTBOX_BOUND, ..Input::one(stores_and_posts(1), r#"{"a":1}"#) };
+    let output = input.process();
+    assert_eq!(output.dead_letters, [(Some(1), Some(101), DeadLetterReason::OutboxFull)]);
+    assert_eq!((output.posts.len(), output.data), (0, vec!["F1.101 a=1".to_owned()]));
 }
 
 #[test]

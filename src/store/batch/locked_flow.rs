@@ -6,24 +6,24 @@ use std::sync::Arc;
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use crate::domain::flow::{Action, endpoint_url};
-use crate::domain::flow_options::{FlowOptions, UnusableOptions};
+use crate::domain::flow_options::{FlowOptions, SharedOptions, UnusableOptions};
 use crate::domain::message::FlowId;
 use crate::domain::message_key::MessageKey;
-use crate::domain::posting::options::DeliveryOptions;
 use crate::domain::processing::FlowState;
 use crate::domain::schema::{PayloadSchema, SchemaError};
 use crate::store::dialect::Dialect;
 use crate::store::error::{StoreError, While};
 use crate::store::statement::statement;
 
-/// Options of posts as parsed from a row.
-type ParsedOptions = Result<Option<Arc<DeliveryOptions>>, UnusableOptions>;
+/// Options as parsed from a row.
+type ParsedOptions = Result<SharedOptions, UnusableOptions>;
 
 /// Compiled schemas and parsed options, by flow. They are compiled again after the text has changed.
 #[derive(Debug, Default)]
 pub(super) struct SchemaCache {
     compiled: HashMap<FlowId, (String, Arc<Result<PayloadSchema, SchemaError>>)>,
-    options: HashMap<FlowId, (String, ParsedOptions)>,
+    /// With the action and the text from which they were parsed.
+    options: HashMap<FlowId, (String, String, ParsedOptions)>,
 }
 
 impl SchemaCache {
@@ -38,13 +38,13 @@ impl SchemaCache {
         schema
     }
 
-    fn options(&mut self, flow: FlowId, text: Option<String>) -> ParsedOptions {
-        let Some(text) = text else { return Ok(None) };
+    fn options(&mut self, flow: FlowId, action: &str, text: Option<String>) -> ParsedOptions {
+        let Some(text) = text else { return Ok(SharedOptions::default()) };
         match self.options.get(&flow) {
-            Some((known, options)) if *known == text => options.clone(),
+            Some((of_action, known, options)) if *of_action == *action && *known == text => options.clone(),
             _ => {
-                let options = FlowOptions::parse(Some(&text)).map(FlowOptions::delivery);
-                self.options.insert(flow, (text, options.clone()));
+                let options = FlowOptions::parse_for(action, Some(&text)).map(FlowOptions::shared);
+                self.options.insert(flow, (action.to_owned(), text, options.clone()));
                 options
             }
         }
@@ -125,14 +125,15 @@ pub(super) fn locked_flow(row: &QueryResult, schemas: &mut SchemaCache) -> Resul
     let url: Option<String> = row.try_get("", "endpoint_url")?;
     let message_key: Option<String> = row.try_get("", "message_key")?;
     let options: Option<String> = row.try_get("", "options")?;
+    let action: String = row.try_get("", "action")?;
     let endpoint_url = endpoint_url(url.as_deref()).map(|url| Arc::from(url.as_str()));
     Ok(FlowState {
         id,
         code: row.try_get::<String>("", "code")?.into(),
-        action: Action::parse(&row.try_get::<String>("", "action")?),
+        action: Action::parse(&action),
         schema: schemas.compiled(id, schema.unwrap_or_default()),
         endpoint_url,
-        options: schemas.options(id, options),
+        options: schemas.options(id, &action, options),
         last_message_id: row.try_get::<Option<i64>>("", "last_msg_id")?.unwrap_or(0),
         enabled: row.try_get::<Option<bool>>("", "enabled")?.unwrap_or(false),
         message_key: MessageKey::parse(message_key.as_deref()),

@@ -21,6 +21,7 @@ const CHUNK_IDS: usize = 512;
 struct DestinationRow {
     id: i64,
     code: String,
+    action: String,
     endpoint_url: Option<String>,
     options: Option<String>,
     is_enabled: Option<bool>,
@@ -45,7 +46,7 @@ impl Outbox {
         Entity::find()
             .select_only()
             .column_as(Expr::cust(dialect.wide("id")), "id")
-            .columns([Column::Code, Column::EndpointUrl])
+            .columns([Column::Code, Column::Action, Column::EndpointUrl])
             .column_as(Expr::cust(dialect.json_text("options")), "options")
             .column_as(Expr::cust(dialect.flag("enabled")), "is_enabled")
             .filter(Column::Id.is_in(ids.iter().copied()))
@@ -70,7 +71,8 @@ impl DestinationRow {
             return Err(HoldReason::Disabled);
         }
         let url = endpoint_url(self.endpoint_url.as_deref()).map_err(HoldReason::Url)?;
-        let options = FlowOptions::parse(self.options.as_deref()).map_err(HoldReason::Options)?;
+        let options =
+            FlowOptions::parse_for(&self.action, self.options.as_deref()).map_err(HoldReason::Options)?;
         Ok(PostDestination { url: url.as_str().into(), options: options.delivery() })
     }
 }

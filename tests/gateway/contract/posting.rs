@@ -216,7 +216,33 @@ fn unusable_options_are_named_and_reject_messages(world: World) {
     assert!(sink.delivered().is_empty());
 }
 
+/// Also over a crash, while the endpoint fails.
+fn also_posted_messages_reach_table_and_endpoint(world: World) {
+    const MESSAGES: i64 = 40;
+    let sink = Sink::new();
+    sink.answer_with(503);
+    let schema = r#"{"v": "number"}"#;
+    world.flow("post", "t").schema(schema).posts_to(&sink.url("/")).action("STORE_DB").insert(&world.sql);
+    let mut gateway = world.start_subscribed();
+    set_options(&world, r#"{"also_post": true}"#);
+    (0..MESSAGES).for_each(|number| world.publish("t", format!(r#"{{"v": {number}}}"#)));
+    eventually("a first try", || (!sink.requests().is_empty()).then_some(()));
+    gateway.kill();
+    sink.answer_with(200);
+    let _gateway = world.start_subscribed();
+    world.wait_for_last_msg_id("post", MESSAGES);
+    outbox_is_empty(&world);
+    let stored: Vec<i64> = world.wait_for_stored("post", 40).iter().map(|message| message.id).collect();
+    assert_eq!(stored, (1..=MESSAGES).collect::<Vec<_>>());
+    let delivered = sink.delivered();
+    let numbers = delivered.iter().map(|request| request.header("x-gateway-message-id").unwrap());
+    let posted: Vec<i64> = numbers.map(|number| number.parse().unwrap()).collect();
+    assert_eq!(posted, stored);
+    assert_eq!(world.audit(), [""; 0]);
+}
+
 on_each_database!(
+    also_posted_messages_reach_table_and_endpoint,
     options_apply_to_new_and_waiting_posts,
     unusable_options_are_named_and_reject_messages,
     the_body_is_the_payload_byte_for_byte,

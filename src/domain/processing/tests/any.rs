@@ -23,8 +23,9 @@ fn any_flow(id: FlowId) -> impl Strategy<Value = FlowState> {
     let schema = prop_oneof![4 => Just("{}"), 1 => Just(r#"{"a":"int"}"#), 1 => Just("[]")];
     let action = prop_oneof![4 => Just("STORE_DB"), 4 => Just("POST_ENDPOINT"), 1 => Just("DELETE")];
     let last = prop_oneof![3 => Just(0), 1 => Just(998), 1 => Just(1_000)];
-    (schema, action, last, 0_u8..8, any::<bool>()).prop_map(
-        move |(schema, action, last, disabled, has_key)| FlowState {
+    (schema, action, last, 0_u8..8, any::<bool>(), any::<bool>()).prop_map(
+        move |(schema, action, last, disabled, has_key, also_post)| FlowState {
+            options: Ok(SharedOptions { also_post, ..SharedOptions::default() }),
             enabled: disabled > 0,
             action: Action::parse(action),
             schema: Arc::new(PayloadSchema::compile(schema)),
@@ -76,10 +77,32 @@ fn expected_results(entries: &[BatchEntry]) -> usize {
         .sum()
 }
 
+/// All messages fit the columns and have an attribute, so that each number has rows.
+fn storable_entries() -> impl Strategy<Value = Vec<BatchEntry>> {
+    proptest::collection::vec(0..3_usize, 0..30).prop_map(|places| {
+        let payloads = [r#"{"a":1}"#, r#"{"id":"x","a":1}"#, r#"{"id":"y","b":2}"#];
+        (1..).zip(places).map(|(offset, place)| entry(offset, payloads[place], &[1])).collect()
+    })
+}
+
 proptest! {
+    #[test]
+    fn rows_and_posts_of_a_flow_agree(entries in storable_entries(), waiting in 0_u64..5, has_key: bool) {
+        let flow = if has_key { keyed(stores_and_posts(1)) } else { stores_and_posts(1) };
+        let output = Input { waiting, ..Input::new([flow], entries) }.process();
+        let of_row = |row: &String| row.split([' ', '.']).nth(1).unwrap().parse().unwrap();
+        let stored: BTreeSet<i64> = output.data.iter().map(of_row).collect();
+        let letters = output.dead_letters.iter().map(|(_, number, _)| number.unwrap());
+        let posted: Vec<i64> = output.posts.iter().map(|(_, number)| *number).chain(letters).collect();
+        prop_assert!(posted.iter().eq(&stored), "{posted:?} {stored:?}");
+    }
+
     #[test]
     fn every_message_has_one_outcome_in_each_flow(input in any_input()) {
         let expected = expected_results(&input.entries);
+        let also = |flow: &&FlowState| flow.options.as_ref().is_ok_and(|options| options.also_post);
+        let also_posting: BTreeSet<String> =
+            input.flows.iter().filter(also).map(|flow| flow.code.to_string()).collect();
         let output = input.process();
         prop_assert_eq!(output.results.len(), expected);
 
@@ -87,13 +110,16 @@ proptest! {
         let dead = output.results.iter().filter(|result| rejected(result)).count();
         prop_assert_eq!(output.dead_letters.len(), dead);
 
-        let posted = |result: &ProcessResult| result.action == Action::PostEndpoint;
+        let stored = |result: &ProcessResult| result.action == Action::StoreDb;
+        let posted = |result: &ProcessResult| !stored(result) || also_posting.contains(&*result.flow_code);
         let posts = output.results.iter().flatten().filter(|result| posted(result)).count();
         prop_assert_eq!(output.posts.len(), posts);
 
-        // Each message with rows is a numbered one of a flow that stores.
-        let numbered: BTreeSet<String> = output.results.iter().flatten().filter(|result| !posted(result))
-            .map(|result| format!("{}.{}", result.flow_code, result.message_id)).collect();
+        // Each message with rows is a numbered one of a flow that stores; if it is posted too, the outbox may be full.
+        let full = output.dead_letters.iter().filter(|letter| letter.2 == DeadLetterReason::OutboxFull);
+        let full = full.map(|(flow, number, _)| format!("F{}.{}", flow.unwrap(), number.unwrap()));
+        let numbered: BTreeSet<String> = output.results.iter().flatten().filter(|result| stored(result))
+            .map(|result| format!("{}.{}", result.flow_code, result.message_id)).chain(full).collect();
         let of_rows = output.data.iter().map(|row| row.split(' ').next().unwrap());
         prop_assert!(of_rows.into_iter().all(|of_row| numbered.contains(of_row)));
     }

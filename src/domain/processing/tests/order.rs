@@ -25,7 +25,7 @@ const BREACHES: &[Breach] = &[
     Breach { said: "payload_too_large", breaks: |input| input.rules.max_statement_bytes = 5 },
     Breach {
         said: "unusable_options",
-        breaks: |input| input.flows[0].options = FlowOptions::parse(Some("[]")).map(FlowOptions::delivery),
+        breaks: |input| input.flows[0].options = FlowOptions::parse(Some("[]")).map(FlowOptions::shared),
     },
     Breach { said: "unknown_action", breaks: |input| input.flows[0].action = Action::parse("store") },
     Breach {
@@ -82,6 +82,27 @@ fn first_broken_rule_is_the_reason() {
             assert_eq!(input.process().said(), [first.said], "{} is broken as well", later.said);
         }
     }
+}
+
+#[test]
+fn rules_of_also_posted_messages_are_the_same() {
+    let also_posting = |breach: Option<&Breach>| {
+        let mut input = input();
+        input.flows[0] = keyed(stores_and_posts(1));
+        breach.into_iter().for_each(|breach| (breach.breaks)(&mut input));
+        input
+    };
+    assert_eq!(also_posting(None).process().said(), ["101"]);
+    for breach in BREACHES {
+        let output = also_posting(Some(breach)).process();
+        assert_eq!(output.said(), [breach.said]);
+        assert_eq!((output.data.len(), output.posts.len(), output.keys.len()), (0, 0, 0), "{}", breach.said);
+    }
+    let mut input = also_posting(None);
+    input.flows[0].endpoint_url = endpoint_url(None).map(|url| url.as_str().into());
+    let output = input.process();
+    assert_eq!(output.said(), ["no_usable_url"]);
+    assert_eq!((output.data.len(), output.counters.len()), (0, 0), "takes no number");
 }
 
 #[test]

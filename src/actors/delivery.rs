@@ -7,7 +7,7 @@ mod table_work;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
 use chrono::Utc;
@@ -29,8 +29,9 @@ use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::Outcome;
 use crate::domain::posting::age_warnings::AgeWarnings;
 use crate::domain::posting::attempts::Attempt;
-use crate::domain::posting::origin::Origin;
+use crate::domain::posting::breaker::BreakerState;
 use crate::domain::retry::Backoff;
+use crate::observe::metrics::AttemptOutcome;
 use crate::observe::{Telemetry, whole_milliseconds};
 use crate::settings::{DatabaseSettings, HttpRoute};
 use crate::store::OutboxGauge;
@@ -93,6 +94,8 @@ pub struct DeliveryParts {
 #[rtype(result = "()")]
 struct PostEnded {
     post: QueuedPost,
+    began_at_us: i64,
+    took: Duration,
     outcome: Result<Delivered, PostError>,
 }
 
@@ -100,10 +103,17 @@ struct PostEnded {
 struct PostReport {
     actor: Addr<DeliveryActor>,
     post: QueuedPost,
+    began_at_us: i64,
+    began: Instant,
     outcome: Option<Result<Delivered, PostError>>,
 }
 
 impl PostReport {
+    fn new(actor: Addr<DeliveryActor>, post: QueuedPost) -> Self {
+        let began_at_us = Utc::now().timestamp_micros();
+        Self { actor, post, began_at_us, began: Instant::now(), outcome: None }
+    }
+
     fn send(mut self, outcome: Result<Delivered, PostError>) {
         self.outcome = Some(outcome);
     }
@@ -112,7 +122,8 @@ impl PostReport {
 impl Drop for PostReport {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or(Err(PostError::Panicked));
-        self.actor.do_send(PostEnded { post: self.post.clone(), outcome });
+        let (post, began_at_us, took) = (self.post.clone(), self.began_at_us, self.began.elapsed());
+        self.actor.do_send(PostEnded { post, began_at_us, took, outcome });
     }
 }
 
@@ -153,6 +164,10 @@ impl DeliveryActor {
         }
         for event in self.queue.take_origin_events() {
             log_origin(&event);
+            if matches!(event.change, OriginChange::Closed { .. }) {
+                let endpoints = &self.parts.observed.metrics.endpoints;
+                endpoints.set_breaker(&event.origin, BreakerState::Closed, SystemTime::now());
+            }
         }
         self.work_on_table(context);
         self.set_alarm(context);
@@ -167,7 +182,7 @@ impl DeliveryActor {
     fn post(&mut self, context: &mut Context<Self>, post: QueuedPost) {
         crash_point!("delivery-post");
         let clients = Rc::clone(&self.clients);
-        let report = PostReport { actor: context.address(), post, outcome: None };
+        let report = PostReport::new(context.address(), post);
         self.posts.spawn_local(async move {
             let outcome = clients.post(report.post.items.clone()).await;
             report.send(outcome);
@@ -177,12 +192,25 @@ impl DeliveryActor {
     fn posted(&mut self, post: &QueuedPost) -> Vec<Outcome> {
         for item in &post.items {
             log_delivery(item);
-            self.parts.observed.metrics.flows.count_post(&item.flow_code);
         }
         self.queue.ended(post.id, PostResult::Delivered, self.now(), 0.0)
     }
 
-    fn failed(&mut self, post: &QueuedPost, error: &PostError) -> Vec<Outcome> {
+    fn count_attempt(&self, post: &QueuedPost, outcome: &Result<Delivered, PostError>, took: Duration) {
+        let outcome = match outcome {
+            Ok(_) => AttemptOutcome::Delivered,
+            Err(error) if error.blames_message() => AttemptOutcome::MessageFault,
+            Err(error) if error.status().is_some() => AttemptOutcome::EndpointFault,
+            Err(_) => AttemptOutcome::NoAnswer,
+        };
+        let metrics = &self.parts.observed.metrics;
+        for item in &post.items {
+            metrics.flows.count_attempt(&item.flow_code, outcome);
+        }
+        metrics.endpoints.count(post.origin.as_ref(), outcome, took);
+    }
+
+    fn failed(&mut self, post: &QueuedPost, error: &PostError, attempt: &Attempt) -> Vec<Outcome> {
         let Some(item) = post.items.first() else { return Vec::new() };
         log_failure(item, post.items.len(), error);
         let result = if error.blames_message() {
@@ -202,7 +230,14 @@ impl DeliveryActor {
         }
         // The answer may repeat credentials, so only the row of the message has it.
         let text = error.answer().map_or("", |answer| answer.text.as_str());
-        outcomes.into_iter().map(|outcome| outcome.with_answer(text)).collect()
+        let attempt = match error.answer() {
+            Some(answer) => attempt.clone().with_answer(answer.status, text),
+            None => attempt.clone().with_error(error.status(), &error.to_string()),
+        };
+        let with_attempt = |(item, outcome): (&Arc<OutboxItem>, Outcome)| {
+            outcome.with_answer(text).with_attempt(item, attempt.clone())
+        };
+        post.items.iter().zip(outcomes).map(with_attempt).collect()
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {
@@ -234,6 +269,10 @@ impl DeliveryActor {
             ActorState::Starting
         };
         self.guard.mailbox().set_state(state);
+        for found in self.queue.failing_origins(self.now()) {
+            let since = SystemTime::now() - found.since;
+            self.parts.observed.metrics.endpoints.set_breaker(&found.origin, found.state, since);
+        }
     }
 }
 
@@ -277,10 +316,11 @@ impl Handler<PostEnded> for DeliveryActor {
         crash_point!("delivery-answered");
         // The task of the post has ended or is about to end.
         while self.posts.try_join_next().is_some() {}
-        let PostEnded { post, outcome } = ended;
+        let PostEnded { post, began_at_us, took, outcome } = ended;
+        self.count_attempt(&post, &outcome, took);
         let outcomes = match outcome {
             Ok(Delivered { .. }) => self.posted(&post),
-            Err(error) => self.failed(&post, &error),
+            Err(error) => self.failed(&post, &error, &Attempt::new(began_at_us, took)),
         };
         for outcome in outcomes {
             self.work.add(outcome);
@@ -356,7 +396,8 @@ fn log_origin(event: &OriginEvent) {
 
 /// Logs dead letters of one flow that were made without a post. Those of a deleted flow are logged once for all.
 fn log_given_up(outcomes: &[Outcome]) {
-    if let Some(Outcome::GivenUp { key, reason: DeadLetterReason::OutboxExpired, detail }) = outcomes.first()
+    if let Some(Outcome::GivenUp { key, reason: DeadLetterReason::OutboxExpired, detail, .. }) =
+        outcomes.first()
     {
         let (flow_id, messages) = (key.flow_id, outcomes.len());
         log::error!(

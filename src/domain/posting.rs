@@ -22,6 +22,7 @@ use std::time::Duration;
 pub mod address_guard;
 pub mod age_warnings;
 pub mod answers;
+pub mod attempts;
 pub mod batch;
 pub mod breaker;
 pub mod cloud_events;

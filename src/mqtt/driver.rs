@@ -25,7 +25,7 @@ use paho_mqtt::{Message, ServerResponse, Token};
 use tokio::sync::oneshot;
 
 use self::connected::Connection;
-use self::connecting::Attempt;
+use self::connecting::ConnectAttempt;
 use self::leaving::Leaving;
 use super::clients::{CONNECT_TIMEOUT, Clients};
 use super::input::{Input, progress_waker};
@@ -64,7 +64,7 @@ pub(super) struct Driver {
 enum Phase {
     Idle,
     Waiting { until: Instant },
-    Connecting(Attempt),
+    Connecting(ConnectAttempt),
     Connected(Connection),
     Leaving(Leaving),
 }

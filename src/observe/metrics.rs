@@ -21,7 +21,7 @@ mod known;
 pub use broker::BrokerMetrics;
 pub use database::{DatabaseMetrics, ErrorKind};
 pub use dead_letters::DeadLetterMetrics;
-pub use endpoints::{AttemptCounts, AttemptOutcome, BreakerState, EndpointMetrics, EndpointReading};
+pub use endpoints::{AttemptCounts, AttemptOutcome, EndpointMetrics, EndpointReading};
 pub use exposition::{CONTENT_TYPE, Exposition};
 pub use flows::FlowMetrics;
 pub use histogram::{DURATIONS, Histogram};

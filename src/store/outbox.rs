@@ -37,6 +37,7 @@ use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use crate::domain::outbox_work::{LoadOrder, LoadedFlow, LoadedItem, Outcome, Remainder, WaitingFlow, cost};
+use crate::domain::posting::attempts::RecentAttempts;
 
 /// Longest stored reason of a failure, in characters: enough for the 2 KiB of an answer.
 const MAX_ERROR_CHARS: usize = 2500;

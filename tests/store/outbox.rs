@@ -7,6 +7,7 @@ use mqtt_gateway::domain::dead_letter::DeadLetterReason;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::domain::outbox::OutboxKey;
 use mqtt_gateway::domain::outbox_work::{LoadOrder, LoadedFlow, Outcome, Remainder, cost};
+use mqtt_gateway::domain::posting::attempts::{Attempt, RecentAttempts};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
 
@@ -195,7 +196,7 @@ async fn attempts_are_kept_until_the_dead_letter(test: TestDatabase) {
     let outbox = outbox(&test, US).await;
     insert(&test, US, 1, 1..=2).await;
     let attempt = Attempt::new(0, Duration::from_millis(7)).with_answer(503, "busy\0");
-    let item = outbox.load(1, None, 1, 9999).await.unwrap().items.remove(0).item;
+    let item = outbox.load(&order(1, None, 1, 9999)).await.unwrap().items.remove(0).item;
     assert_eq!(item.recent_attempts, RecentAttempts::default());
     let failed = |recent_attempts| Outcome::Failed {
         key: key(US, 1, 1),
@@ -207,7 +208,7 @@ async fn attempts_are_kept_until_the_dead_letter(test: TestDatabase) {
     let outcome = failed(RecentAttempts::default()).with_attempt(&item, attempt.clone());
     // The second outcome brings no attempt and leaves those of the row.
     outbox.write_outcomes(&[outcome, failed(RecentAttempts::default())]).await.unwrap();
-    let item = outbox.load(1, None, 1, 9999).await.unwrap().items.remove(0).item;
+    let item = outbox.load(&order(1, None, 1, 9999)).await.unwrap().items.remove(0).item;
     assert_eq!(item.recent_attempts, RecentAttempts::default().with(attempt.clone()));
 
     let given_up = |offset| Outcome::GivenUp {

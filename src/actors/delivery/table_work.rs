@@ -15,7 +15,8 @@ use crate::delivery::table_work::MaintenanceTask;
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox_work::{Destination, FlowDestination, LoadOrder, Outcome, WaitingFlow};
-use crate::observe::whole_milliseconds;
+use crate::domain::posting::age_warnings::AgeStage;
+use crate::observe::{timestamp, whole_milliseconds};
 use crate::store::outbox::{Lease, Outbox};
 use crate::store::{Database, ErrorClass, Recovery, StoreError, Waiting, answer_timeout, with_timeout};
 
@@ -189,7 +190,9 @@ impl DeliveryActor {
         if claimed > 0 {
             log::info!(messages = claimed; "Took over {claimed} messages of a process that no longer posts");
         }
+        let addressed = addressed(&destinations);
         self.follow(destinations);
+        self.warn_of_age(&waiting, &addressed);
         if self.work.swept(sweep, claimed, &waiting, &mut self.queue, now) {
             let rows: u64 = waiting.iter().map(|found| found.rows).sum();
             log::info!(messages = rows, flows = waiting.len(); "Delivery is ready, {rows} messages wait in the outbox");
@@ -218,6 +221,18 @@ impl DeliveryActor {
         for changed in self.queue.follow(destinations, self.now()) {
             let rows = self.parts.gauge.waiting(changed.flow);
             log_destination(&changed, rows);
+        }
+    }
+
+    /// Warns about flows whose oldest message is about to be given up.
+    fn warn_of_age(&mut self, waiting: &[WaitingFlow], addressed: &BTreeMap<FlowId, String>) {
+        let max_age = self.parts.max_age;
+        let posted = waiting.iter().filter(|found| addressed.contains_key(&found.flow));
+        for (stage, found) in self.age_warnings.update(posted, max_age) {
+            let grace = self.queue.none_expires_before(found.flow).saturating_sub(self.now());
+            let expires_in = max_age.saturating_sub(found.oldest_age).max(grace);
+            let code = addressed.get(&found.flow).map_or("", String::as_str);
+            log_age(stage, &found, code, expires_in);
         }
     }
 
@@ -266,6 +281,24 @@ impl DeliveryActor {
         self.tick();
         pause
     }
+}
+
+/// The flows that have a URL, with their codes.
+fn addressed(destinations: &[FlowDestination]) -> BTreeMap<FlowId, String> {
+    let with_url = destinations.iter().filter(|found| matches!(found.destination, Destination::Url(_)));
+    with_url.map(|found| (found.flow, found.code.clone())).collect()
+}
+
+fn log_age(stage: AgeStage, found: &WaitingFlow, flow: &str, expires_in: Duration) {
+    let WaitingFlow { flow: flow_id, rows: messages, oldest_age, .. } = *found;
+    let (used, oldest_seconds) = (stage.as_str(), oldest_age.as_secs());
+    let expires_at = timestamp(SystemTime::now() + expires_in);
+    let expires_at = expires_at.as_str();
+    log::warn!(
+        flow_id, flow, messages, oldest_seconds, expires_at;
+        "The oldest of {messages} waiting posts of flow {flow} has waited for {oldest_seconds} s, {used} of \
+         OUTBOX_MAX_AGE_SECONDS: after {expires_at} a failed attempt makes it a dead letter"
+    );
 }
 
 /// Logs that a flow waits for another process.

@@ -29,6 +29,13 @@ impl DeliveryQueue {
         known.filter_map(|(flow, queue)| Some((*flow, queue.destination.take()?))).collect()
     }
 
+    /// The time before which no message of `flow` is given up, whatever its age.
+    #[must_use]
+    pub fn none_expires_before(&self, flow: FlowId) -> Moment {
+        let of_flow = self.flows.get(&flow).map_or(Moment::ZERO, |queue| queue.none_expires_before);
+        self.rule.none_expires_before().max(of_flow)
+    }
+
     /// Resets the failure state of these flows.
     fn restart(&mut self, flows: &HashSet<FlowId>, now: Moment) {
         for flow in flows {

@@ -77,10 +77,8 @@ struct FailingOrigin {
 impl FailingOrigin {
     /// The time at which a flow must be woken for a probe.
     fn wakes_at(&self) -> Option<Moment> {
-        match self.breaker.state() {
-            BreakerState::Open(until) if !self.held.is_empty() => Some(until.max(self.next_prober_at)),
-            _ => None,
-        }
+        let at = self.breaker.next_probe().filter(|_| !self.held.is_empty())?;
+        Some(at.max(self.next_prober_at))
     }
 }
 
@@ -140,8 +138,7 @@ impl FailingOrigins {
     /// Returns the flows that must be woken for a probe, and forgets origins that are not used any more.
     fn probers(&mut self, now: Moment) -> Vec<FlowId> {
         self.failing.retain(|_, found| {
-            let is_unused =
-                matches!(found.breaker.state(), BreakerState::Open(until) if now > until + FORGOTTEN_AFTER);
+            let is_unused = found.breaker.next_probe().is_some_and(|at| now > at + FORGOTTEN_AFTER);
             !is_unused || !found.held.is_empty()
         });
         let due = self.failing.values_mut().filter(|found| found.wakes_at().is_some_and(|at| at <= now));

@@ -9,6 +9,7 @@ use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::outbox_work::Outcome;
+use crate::domain::posting::attempts::RecentAttempts;
 use crate::domain::posting::origin::Origin;
 
 /// Identifies a post in flight.
@@ -24,6 +25,8 @@ pub struct PostId {
 pub struct QueuedPost {
     /// Its id.
     pub id: PostId,
+    /// The origin of the endpoint; `None` for a URL that no post can be made to.
+    pub origin: Option<Origin>,
     /// The messages, at least one.
     pub items: Vec<Arc<OutboxItem>>,
 }
@@ -134,7 +137,7 @@ impl DeliveryQueue {
         queue.in_flight.push(PostInFlight {
             number: self.last_post,
             entries,
-            origin,
+            origin: origin.clone(),
             is_retry: queue.failing,
         });
         queue.posting += size;
@@ -142,7 +145,7 @@ impl DeliveryQueue {
         self.posts += 1;
         self.retries += usize::from(queue.failing);
         self.advance(flow, now);
-        Some(QueuedPost { id: PostId { flow, number: self.last_post }, items })
+        Some(QueuedPost { id: PostId { flow, number: self.last_post }, origin, items })
     }
 
     /// Makes dead letters of the first `count` waiting messages of `flow`.
@@ -162,7 +165,12 @@ impl DeliveryQueue {
         self.messages -= count;
         let outcome = |entry: QueueEntry| {
             let key = entry.item.key.clone();
-            Outcome::GivenUp { key, reason, detail: detail.to_owned() }
+            Outcome::GivenUp {
+                key,
+                reason,
+                detail: detail.to_owned(),
+                recent_attempts: RecentAttempts::default(),
+            }
         };
         let outcomes: Vec<Outcome> = given_up.into_iter().map(outcome).collect();
         self.await_flush(flow, &outcomes);
@@ -266,6 +274,7 @@ impl DeliveryQueue {
             key: entry.item.key.clone(),
             reason: DeadLetterReason::EndpointRefused,
             detail: error.to_owned(),
+            recent_attempts: RecentAttempts::default(),
         });
         refused.collect()
     }
@@ -310,11 +319,22 @@ impl DeliveryQueue {
         let PostFailure { error, retry_after, .. } = failure;
         if now >= entry.expires_at {
             let detail = format!("given up at attempt {attempts}: {error}");
-            return Outcome::GivenUp { key, reason: DeadLetterReason::OutboxExpired, detail };
+            return Outcome::GivenUp {
+                key,
+                reason: DeadLetterReason::OutboxExpired,
+                detail,
+                recent_attempts: RecentAttempts::default(),
+            };
         }
         let backoff = self.rule.backoff.spread_delay(attempts, random_unit);
         let retry_in = backoff.min(entry.expires_at.saturating_sub(now)).max(MIN_RETRY_DELAY);
         let retry_in = retry_in.max(retry_after.unwrap_or_default());
-        Outcome::Failed { key, attempts, retry_in, error: error.clone() }
+        Outcome::Failed {
+            key,
+            attempts,
+            retry_in,
+            error: error.clone(),
+            recent_attempts: RecentAttempts::default(),
+        }
     }
 }

@@ -74,7 +74,7 @@ impl Delivery {
     }
 
     fn next_post(&mut self, now: Moment) -> Option<i64> {
-        let Turn::Post(QueuedPost { id, items }) = self.work.next_turn(&mut self.queue, now)? else {
+        let Turn::Post(QueuedPost { id, items, .. }) = self.work.next_turn(&mut self.queue, now)? else {
             return None;
         };
         self.in_flight.push(id);

@@ -22,7 +22,7 @@ impl AgeStage {
     fn of_age(age: Duration, max_age: Duration) -> Option<Self> {
         if age >= max_age {
             Some(Self::All)
-        } else if age >= max_age - max_age / 4 {
+        } else if age.saturating_mul(4) >= max_age.saturating_mul(3) {
             Some(Self::ThreeQuarters)
         } else if age >= max_age / 2 {
             Some(Self::Half)

@@ -80,6 +80,7 @@ pub fn batch_key(items: &[Arc<OutboxItem>]) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::super::outbox::{OutboxKey, OutboxPayload};
+    use super::super::attempts::RecentAttempts;
     use super::*;
 
     fn item(offset: u64, topic: &str, payload: &str) -> Arc<OutboxItem> {
@@ -91,6 +92,7 @@ mod tests {
             topic: topic.to_owned(),
             payload: OutboxPayload::Loaded(payload.into()),
             attempts: 0,
+            recent_attempts: RecentAttempts::default(),
             created_at_us: 1_700_000_000_123_456,
         })
     }

@@ -19,26 +19,16 @@ use super::Moment;
 /// Consecutive failures of an origin that open its breaker.
 const MIN_FAILURES: u32 = 5;
 
-/// State of a breaker, for operators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Posts are made.
-    Closed,
-    /// No posts are made until this moment.
-    Open(Moment),
-    /// A single post tests the origin.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// The word for operators.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open(_) => "open",
-            Self::HalfOpen => "half_open",
-        }
+named_enum! {
+    /// State of a breaker.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum BreakerState {
+        /// Posts are made.
+        Closed = "closed",
+        /// A single post tests the origin.
+        HalfOpen = "half_open",
+        /// No posts are made.
+        Open = "open",
     }
 }
 
@@ -58,6 +48,8 @@ pub enum Admission {
 pub struct Breaker {
     state: BreakerState,
     since: Moment,
+    /// The earliest time of the next probe, while the breaker is open.
+    probes_at: Moment,
     /// Failures since the last success.
     failures: u32,
     backoff: Backoff,
@@ -67,13 +59,19 @@ impl Breaker {
     /// Creates a closed breaker. The `backoff` gives the intervals between probes.
     #[must_use]
     pub fn new(backoff: Backoff, now: Moment) -> Self {
-        Self { state: BreakerState::Closed, since: now, failures: 0, backoff }
+        Self { state: BreakerState::Closed, since: now, probes_at: now, failures: 0, backoff }
     }
 
     /// The current state.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         self.state
+    }
+
+    /// The earliest time of the next probe, if the breaker is open.
+    #[must_use]
+    pub fn next_probe(&self) -> Option<Moment> {
+        (self.state == BreakerState::Open).then_some(self.probes_at)
     }
 
     /// When the origin was last seen to change between available and unavailable.
@@ -87,8 +85,8 @@ impl Breaker {
         match self.state {
             BreakerState::Closed => Admission::Post,
             BreakerState::HalfOpen => Admission::AwaitProbe,
-            BreakerState::Open(until) if now < until => Admission::Wait(until),
-            BreakerState::Open(_) => {
+            BreakerState::Open if now < self.probes_at => Admission::Wait(self.probes_at),
+            BreakerState::Open => {
                 self.state = BreakerState::HalfOpen;
                 Admission::Post
             }
@@ -114,7 +112,7 @@ impl Breaker {
             return false;
         }
         // Posts that began before the breaker was opened must not postpone the probe.
-        if matches!(self.state, BreakerState::Open(_)) {
+        if self.state == BreakerState::Open {
             return false;
         }
         let opens = self.state == BreakerState::Closed;
@@ -122,7 +120,8 @@ impl Breaker {
             self.since = now;
         }
         let interval = self.backoff.delay(self.failures, random_unit).max(retry_after.unwrap_or_default());
-        self.state = BreakerState::Open(now.saturating_add(interval));
+        self.state = BreakerState::Open;
+        self.probes_at = now.saturating_add(interval);
         opens
     }
 }
@@ -150,7 +149,7 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it() {
         let breaker = opened();
-        assert_eq!((breaker.state(), breaker.since()), (BreakerState::Open(s(26)), s(10)));
+        assert_eq!((breaker.next_probe(), breaker.since()), (Some(s(26)), s(10)));
     }
 
     #[test]
@@ -175,7 +174,7 @@ mod tests {
         let mut breaker = opened();
         breaker.admit(s(26));
         assert!(!breaker.record_failure(s(30), None, 1.0), "it is open all the time");
-        assert_eq!((breaker.state(), breaker.since()), (BreakerState::Open(s(62)), s(10)));
+        assert_eq!((breaker.next_probe(), breaker.since()), (Some(s(62)), s(10)));
     }
 
     #[test]
@@ -190,7 +189,7 @@ mod tests {
     fn late_failures_do_not_postpone_the_probe() {
         let mut breaker = opened();
         assert!(!breaker.record_failure(s(20), None, 1.0));
-        assert_eq!(breaker.state(), BreakerState::Open(s(26)));
+        assert_eq!(breaker.next_probe(), Some(s(26)));
     }
 
     #[test]
@@ -198,7 +197,7 @@ mod tests {
         let mut breaker = opened();
         breaker.admit(s(26));
         breaker.record_failure(s(30), Some(s(300)), 1.0);
-        assert_eq!(breaker.state(), BreakerState::Open(s(330)));
+        assert_eq!(breaker.next_probe(), Some(s(330)));
     }
 
     proptest! {

@@ -43,7 +43,7 @@ pub(super) fn check_message<'v, 'a>(
     rules: &ProcessingRules,
 ) -> Result<Accepted<'v, 'a>, RejectCause> {
     check_statement(record, rules)?;
-    let Columns { action, posts, schema } = check_columns(flow)?;
+    let FlowColumns { action, posts, schema } = check_columns(flow)?;
     check_payload(schema, values.payload())?;
     check_counter(flow, rules)?;
     let stores = match action {
@@ -64,14 +64,14 @@ fn check_statement(record: &Record, rules: &ProcessingRules) -> Result<(), Rejec
 }
 
 /// The usable columns of a flow.
-struct Columns<'f> {
+struct FlowColumns<'f> {
     action: Action,
     /// Where its messages are posted, if they are.
     posts: Option<PostDestination>,
     schema: &'f PayloadSchema,
 }
 
-fn check_columns(flow: &FlowState) -> Result<Columns<'_>, RejectCause> {
+fn check_columns(flow: &FlowState) -> Result<FlowColumns<'_>, RejectCause> {
     use DeadLetterReason::{InvalidSchema, NoUsableUrl, UnknownAction, UnusableMessageKey, UnusableOptions};
     let unusable = |reason, error: &dyn Display| RejectCause::new(reason, error.to_string());
     let options = flow.options.as_ref().map_err(|error| unusable(UnusableOptions, error))?;
@@ -84,7 +84,7 @@ fn check_columns(flow: &FlowState) -> Result<Columns<'_>, RejectCause> {
     };
     flow.message_key.as_ref().map_err(|error| unusable(UnusableMessageKey, error))?;
     let schema = (*flow.schema).as_ref().map_err(|error| unusable(InvalidSchema, error))?;
-    Ok(Columns { action, posts, schema })
+    Ok(FlowColumns { action, posts, schema })
 }
 
 fn check_payload(schema: &PayloadSchema, payload: &Payload<'_>) -> Result<(), RejectCause> {

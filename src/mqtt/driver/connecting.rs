@@ -17,7 +17,7 @@ use super::{ATTEMPT_TIMEOUT, Connection, Driver, Phase, wait};
 use crate::domain::broker::{Broker, BrokerConnection, MqttVersion};
 
 /// Attempt in progress.
-pub(super) struct Attempt {
+pub(super) struct ConnectAttempt {
     target: ConnectTarget,
     client: Client,
     relay: Relay,
@@ -51,13 +51,13 @@ impl Driver {
         match self.clients.connect(&target.server, target.version, first) {
             Ok((client, relay, token)) => {
                 let deadline = now + ATTEMPT_TIMEOUT;
-                self.check_attempt(Attempt { target, client, relay, token, deadline }, now)
+                self.check_attempt(ConnectAttempt { target, client, relay, token, deadline }, now)
             }
             Err(failure) => self.failed(target, &failure),
         }
     }
 
-    pub(super) fn check_attempt(&mut self, mut attempt: Attempt, now: Instant) -> Phase {
+    pub(super) fn check_attempt(&mut self, mut attempt: ConnectAttempt, now: Instant) -> Phase {
         match self.poll(&mut attempt.token) {
             Poll::Ready(Ok(response)) => self.established(attempt, &response),
             Poll::Ready(Err(error)) => {
@@ -96,8 +96,8 @@ impl Driver {
         }
     }
 
-    fn established(&mut self, attempt: Attempt, response: &ServerResponse) -> Phase {
-        let Attempt { target: ConnectTarget { server, version }, client, relay, .. } = attempt;
+    fn established(&mut self, attempt: ConnectAttempt, response: &ServerResponse) -> Phase {
+        let ConnectAttempt { target: ConnectTarget { server, version }, client, relay, .. } = attempt;
         let available = response.properties().get_int(PropertyCode::SubscriptionIdentifiersAvailable);
         let shares = response.properties().get_int(PropertyCode::SharedSubscriptionAvailable) != Some(0);
         let terms = Terms {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::histogram::{DURATIONS, Histogram};
+use crate::domain::posting::breaker::BreakerState;
 use crate::domain::posting::origin::Origin;
 
 /// Maximum origins with series of their own.
@@ -25,19 +26,6 @@ named_enum! {
         EndpointFault = "endpoint_fault",
         /// There was no answer.
         NoAnswer = "no_answer",
-    }
-}
-
-named_enum! {
-    /// State of a circuit breaker.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    pub enum BreakerState {
-        /// Posts are made.
-        Closed = "closed",
-        /// One post tests the endpoint.
-        HalfOpen = "half_open",
-        /// No posts are made.
-        Open = "open",
     }
 }
 

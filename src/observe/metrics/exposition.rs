@@ -10,8 +10,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use super::endpoints::{AttemptCounts, AttemptOutcome, BreakerState};
+use super::endpoints::{AttemptCounts, AttemptOutcome};
 use super::families::{Families, Labels, amount, flag, seconds};
+use crate::domain::posting::breaker::BreakerState;
 use crate::observe::log_queue;
 use crate::observe::snapshot::{ActorReading, InboxReading, OutboxReading, Snapshot};
 use crate::observe::telemetry::Telemetry;

@@ -89,7 +89,9 @@ fn rules_of_also_posted_messages_are_the_same() {
     let also_posting = |breach: Option<&Breach>| {
         let mut input = input();
         input.flows[0] = keyed(stores_and_posts(1));
-        breach.into_iter().for_each(|breach| (breach.breaks)(&mut input));
+        if let Some(breach) = breach {
+            (breach.breaks)(&mut input);
+        }
         input
     };
     assert_eq!(also_posting(None).process().said(), ["101"]);

@@ -21,7 +21,7 @@ use mqtt_gateway::observe::health::UnreadyReason;
 use mqtt_gateway::store::{Database, Dialect, load_mqtt_servers, migrate};
 use mqtt_gateway_entity::{
     data, database_identity, dead_letters, flows, gateway_members, gateway_starts, inbox_lagging,
-    inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
+    inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners, outbox_pauses,
 };
 use sea_orm::{EntityName, EntityTrait, IdenStatic, Iterable};
 
@@ -39,6 +39,7 @@ fn tables_page_lists_every_column() {
     add::<inbox_lagging::Entity>(&mut columns);
     add::<outbox::Entity>(&mut columns);
     add::<outbox_owners::Entity>(&mut columns);
+    add::<outbox_pauses::Entity>(&mut columns);
     add::<dead_letters::Entity>(&mut columns);
     add::<message_keys::Entity>(&mut columns);
     add::<gateway_members::Entity>(&mut columns);

@@ -15,3 +15,4 @@ pub mod message_keys;
 pub mod mqtt_servers;
 pub mod outbox;
 pub mod outbox_owners;
+pub mod outbox_pauses;

@@ -6,7 +6,7 @@
 
 use mqtt_gateway_entity::{
     data, database_identity, dead_letters, flows, gateway_members, gateway_starts, inbox_lagging,
-    inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners,
+    inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners, outbox_pauses,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -29,6 +29,7 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
         inbox_lagging_table(types),
         outbox_table(types),
         outbox_owners_table(types),
+        outbox_pauses_table(types),
         dead_letters_table(types),
         message_keys_table(types),
         gateway_members_table(types),
@@ -151,6 +152,16 @@ fn outbox_owners_table(types: Types) -> TableDefinition {
         table
             .col(types.hex_id(Column::Owner).primary_key())
             .col(types.instant(Column::LeaseUntil).not_null());
+    })
+}
+
+fn outbox_pauses_table(types: Types) -> TableDefinition {
+    use outbox_pauses::Column;
+    types.table("outbox_pauses", |table| {
+        table
+            .col(ColumnDef::new(Column::FlowId).big_integer().not_null().primary_key())
+            .col(types.instant(Column::PausedAt).not_null())
+            .col(types.instant(Column::ResumedAt).null());
     })
 }
 

@@ -106,7 +106,7 @@ impl CommittedRows {
 pub struct LoadedItem {
     /// The message.
     pub item: OutboxItem,
-    /// Time since its sequence number was assigned.
+    /// Its age: the time since its sequence number was assigned, or since the last [`Pause`] of its flow.
     pub age: Duration,
     /// Time until the next attempt; zero if it is due.
     pub due_in: Duration,
@@ -121,8 +121,33 @@ pub struct WaitingFlow {
     pub rows: u64,
     /// The lowest sequence number.
     pub lowest_message_id: i64,
-    /// Time since the sequence number of the oldest row was assigned.
+    /// The age of the oldest row, as in [`LoadedItem`].
     pub oldest_age: Duration,
+}
+
+/// A time in which the posts of a flow had no destination. Durations refer to the clock of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// It lasts.
+    Ongoing,
+    /// It has ended.
+    Ended {
+        /// Time since its end.
+        ago: Duration,
+    },
+}
+
+impl Pause {
+    /// The age of a message of a flow whose last pause is `pause`, if it was numbered `since` ago. No message ages
+    /// during a pause.
+    #[must_use]
+    pub fn counted_age(pause: Option<Self>, since: Duration) -> Duration {
+        match pause {
+            None => since,
+            Some(Self::Ongoing) => Duration::ZERO,
+            Some(Self::Ended { ago }) => since.min(ago),
+        }
+    }
 }
 
 /// The current destination of a flow with outbox rows.

@@ -14,6 +14,7 @@
 mod destinations;
 mod keys;
 mod lease;
+mod pauses;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -221,11 +222,15 @@ impl Outbox {
             .all(&self.database.connection)
             .await
             .while_doing("counting the outbox")?;
+        let pauses = self.pauses(None).await?;
         let flows = rows.into_iter().map(|row| WaitingFlow {
             flow: row.flow_id,
             rows: row.row_count.unsigned_abs(),
             lowest_message_id: row.lowest,
-            oldest_age: positive(row.oldest_in_us.saturating_neg()),
+            oldest_age: Pause::counted_age(
+                pauses.get(&row.flow_id).copied(),
+                positive(row.oldest_in_us.saturating_neg()),
+            ),
         });
         Ok(flows.collect())
     }
@@ -340,7 +345,7 @@ fn key(inbox_id: &str, inbox_offset: i64, flow_id: FlowId) -> OutboxKey {
 }
 
 /// `None` for a row that was gone when its payload was read.
-fn loaded_item(row: OutboxRow) -> Option<LoadedItem> {
+fn loaded_item(row: OutboxRow, pause: Option<Pause>) -> Option<LoadedItem> {
     let item = OutboxItem {
         key: row.key(),
         message_id: row.message_id,
@@ -352,8 +357,8 @@ fn loaded_item(row: OutboxRow) -> Option<LoadedItem> {
         recent_attempts: row.recent_attempts.as_deref().map(RecentAttempts::parse).unwrap_or_default(),
         created_at_us: row.created_at.and_utc().timestamp_micros(),
     };
-    let (age, due_in) = (positive(row.created_in_us.saturating_neg()), positive(row.due_in_us));
-    Some(LoadedItem { item, age, due_in })
+    let age = Pause::counted_age(pause, positive(row.created_in_us.saturating_neg()));
+    Some(LoadedItem { item, age, due_in: positive(row.due_in_us) })
 }
 
 fn offset(key: &OutboxKey) -> i64 {

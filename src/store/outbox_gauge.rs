@@ -49,10 +49,11 @@ impl OutboxGauge {
         }
     }
 
-    /// Sets when the oldest message of `flow` was numbered.
+    /// Sets when the oldest message of `flow` was numbered. An earlier time is ignored: the table counts the age of some
+    /// messages from a later one, the end of a pause.
     pub fn set_oldest(&self, flow: FlowId, at_us: i64) {
         if let Some(waiting) = self.counts().get_mut(&flow) {
-            waiting.oldest_at_us = at_us;
+            waiting.oldest_at_us = waiting.oldest_at_us.max(at_us);
         }
     }
 
@@ -105,6 +106,8 @@ mod tests {
         gauge.subtract(1, 1);
         gauge.set_oldest(1, 20);
         assert_eq!(gauge.oldest_at_us(), Some(15));
+        gauge.set_oldest(1, 5);
+        assert_eq!(gauge.oldest_at_us(), Some(15), "the age counts from the end of a pause");
         gauge.subtract(1, 1);
         gauge.subtract(2, 1);
         assert_eq!((gauge.total(), gauge.oldest_at_us()), (0, None));

@@ -16,7 +16,7 @@ use test_support::sql::Sql;
 use test_support::world::{Backend, World};
 
 /// Every table that a gateway writes or reads.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "data",
     "flows",
     "mqtt_servers",
@@ -24,6 +24,7 @@ const TABLES: [&str; 12] = [
     "inbox_lagging",
     "outbox",
     "outbox_owners",
+    "outbox_pauses",
     "dead_letters",
     "message_keys",
     "gateway_members",

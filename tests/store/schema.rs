@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::database::TestDatabase;
 use mqtt_gateway::store::{Database, Dialect, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "database_identity",
     "gateway_starts",
     "data",
@@ -15,6 +15,7 @@ const TABLES: [&str; 12] = [
     "inbox_lagging",
     "outbox",
     "outbox_owners",
+    "outbox_pauses",
     "dead_letters",
     "message_keys",
     "gateway_members",

@@ -160,6 +160,7 @@ impl DeliveryActor {
             let waiting = outbox.waiting().await?;
             let flows: Vec<FlowId> = waiting.iter().map(|found| found.flow).collect();
             let destinations = outbox.destinations(&flows).await?;
+            outbox.record_pauses(&destinations).await?;
             Ok::<_, StoreError>(Swept { claimed, waiting, destinations })
         };
         context.spawn(with_timeout(answer_timeout(), sweeping).into_actor(self).map(

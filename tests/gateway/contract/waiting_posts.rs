@@ -54,11 +54,16 @@ fn posts_that_wait_follow_a_mended_url(mut world: World) {
     eventually("an empty outbox", || (outbox_rows(&world) == 0).then_some(()));
 }
 
+fn pauses(world: &World, rows: &str) -> i64 {
+    world.sql.count(&format!("SELECT COUNT(*) FROM outbox_pauses {rows}"), [])
+}
+
 fn posts_of_disabled_flow_wait(mut world: World) {
     let sink = Sink::new();
     let mut gateway = start_with_waiting_posts(&mut world, &sink);
     edit(&world, &gateway, "UPDATE flows SET enabled = FALSE");
     gateway.wait_for_line("The 3 waiting posts of flow post stay in the outbox: it is disabled");
+    eventually("a pause", || (pauses(&world, "WHERE resumed_at IS NULL") == 1).then_some(()));
     sink.answer_with(200);
     // Neither now nor after a restart, at which the rows are found in the table.
     gateway.kill();
@@ -70,9 +75,12 @@ fn posts_of_disabled_flow_wait(mut world: World) {
     world.wait_for_filters(mark, &[&world.topic("later")]);
     assert!(sink.delivered().is_empty() && world.dead_letters().is_empty());
     assert_eq!(gateway.count_lines("stay in the outbox"), 1, "said once");
+    assert_eq!(pauses(&world, "WHERE resumed_at IS NULL"), 1, "the pause lasts over the restart");
     edit(&world, &gateway, "UPDATE flows SET enabled = TRUE");
     assert_eq!(delivered(&sink), bodies());
     eventually("an empty outbox", || (outbox_rows(&world) == 0).then_some(()));
+    gateway.signal("HUP");
+    eventually("no pause", || (pauses(&world, "") == 0).then_some(()));
 }
 
 fn posts_without_usable_url_wait(mut world: World) {

@@ -192,7 +192,7 @@ fn reliability_page_lists_every_fault_case() {
     let (page, _) = document.split_once("\n## Mutations\n").unwrap();
     let listed: BTreeSet<String> =
         page.lines().filter_map(|line| line.strip_prefix("| `")).map(str::to_owned).collect();
-    for case in ["gateway", "broker", "database", "disk", "flows", "clock", "input", "accidents"]
+    for case in ["gateway", "broker", "database", "delivery", "disk", "flows", "clock", "input", "accidents"]
         .iter()
         .flat_map(cases_of)
     {

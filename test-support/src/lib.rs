@@ -19,6 +19,7 @@
 pub mod audit;
 pub mod cell;
 pub mod certificates;
+pub mod endpoints;
 pub mod flows;
 pub mod http;
 pub mod http_sink;

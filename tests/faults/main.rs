@@ -19,6 +19,7 @@ mod backlog;
 mod broker;
 mod clock;
 mod database;
+mod delivery;
 mod disk;
 mod flows;
 mod gateway;

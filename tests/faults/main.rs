@@ -24,5 +24,6 @@ mod disk;
 mod flows;
 mod gateway;
 mod input;
+mod measure;
 mod proxy;
 mod soak;

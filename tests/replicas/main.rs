@@ -18,6 +18,7 @@ mod fleet;
 mod group;
 mod handover;
 mod measure;
+mod posts;
 mod refusals;
 mod retire;
 mod rolling;

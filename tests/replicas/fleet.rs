@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Output;
 
+use test_support::cell::Cell;
 use test_support::eventually;
 use test_support::mosquitto::{Broker, BrokerOptions};
 use test_support::process::{Gateway, Settings};
@@ -113,8 +114,12 @@ impl Fleet {
 
     /// Waits until this number of ids is assigned, while there is progress.
     pub(crate) fn wait_until_numbered(&self, published: u64) {
-        let sql = "SELECT CAST(COALESCE(SUM(last_msg_id), 0) AS SIGNED) FROM flows";
-        wait_for(published, "numbers", &|| u64::try_from(self.world.sql.count(sql, [])).unwrap());
+        let numbered = || {
+            let rows = self.world.sql.rows("SELECT last_msg_id FROM flows", []);
+            let counters = rows.iter().map(|row| Option::<i64>::of(row, 0).unwrap().unwrap_or(0));
+            u64::try_from(counters.sum::<i64>()).unwrap()
+        };
+        wait_for(published, "numbers", &numbered);
     }
 
     /// Whether the message with this key is for the flow.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fleet::{Fleet, Replica};
+use test_support::cell::Cell;
 use test_support::endpoints::{
     Attempt, Endpoints, Fault, Meaning, Post, assert_in_order, assert_one_key_for_each_message, ids,
 };
@@ -124,6 +125,7 @@ fn survivor_posts_what_was_left(backend: Backend, lease_end: LeaseEnd) {
         fleet.flows.iter().all(|flow| posts.iter().any(|post| post.flow == *flow))
     });
     survivor.start_subscribed();
+    let keys = keys_in_outbox(fleet);
     killed.kill();
     end_session(fleet, &killed);
     scene.is_open.store(true, Ordering::SeqCst);
@@ -140,7 +142,26 @@ fn survivor_posts_what_was_left(backend: Backend, lease_end: LeaseEnd) {
     fleet.flows.iter().for_each(|flow| scene.wait_for_accepted(flow, 2 * PART));
     wait_for_empty_outbox(fleet);
     survivor.stop();
+    let posts = scene.endpoints.posts();
+    for (key, message) in keys {
+        let (flow, id) = &message;
+        let of_message = posts.iter().filter(|post| (&post.flow, post.message_id) == (flow, *id));
+        assert!(of_message.into_iter().all(|post| post.key == key), "{message:?} has another key than {key}");
+    }
     scene.judge(2 * PART);
+}
+
+/// The waiting messages by key.
+fn keys_in_outbox(fleet: &Fleet) -> Vec<(String, (String, i64))> {
+    let sql = "SELECT inbox_id, inbox_offset, flow_id, flow_code, message_id FROM outbox";
+    let rows = fleet.world.sql.rows(sql, []);
+    let number = |row, column| i64::of(row, column).unwrap();
+    let text = |row, column| String::of(row, column).unwrap();
+    let rows = rows.iter().map(|row| {
+        let key = format!("{}-{}-{}", text(row, 0), number(row, 1), number(row, 2));
+        (key, (text(row, 3), number(row, 4)))
+    });
+    rows.collect()
 }
 
 #[test]
@@ -160,7 +181,11 @@ fn lease_of_killed_replica_ends_by_itself() {
 /// its posts over.
 #[test]
 fn killed_member_loses_no_post() {
-    let fleet = Fleet::on(Backend::MariaDb, usize::try_from(FLOWS).unwrap());
+    SERVERS.into_iter().for_each(kills_a_member);
+}
+
+fn kills_a_member(backend: Backend) {
+    let fleet = Fleet::on(backend, usize::try_from(FLOWS).unwrap());
     let mut endpoints = Endpoints::new();
     let fails_at_times =
         |post: Attempt| (post.message_id % PART == 0 && post.number == 1).then_some(Fault::Status(503));

@@ -274,6 +274,16 @@ mod tests {
     }
 
     #[test]
+    fn age_counts_from_the_end_of_the_pause() {
+        let [minute, hour] = [Duration::from_mins(1), Duration::from_hours(1)];
+        let ended = |ago| Some(Pause::Ended { ago });
+        assert_eq!(Pause::counted_age(None, hour), hour);
+        assert_eq!(Pause::counted_age(Some(Pause::Ongoing), hour), Duration::ZERO);
+        assert_eq!(Pause::counted_age(ended(minute), hour), minute);
+        assert_eq!(Pause::counted_age(ended(hour), minute), minute, "numbered after the pause");
+    }
+
+    #[test]
     fn dead_letter_has_the_answer() {
         let given_up = |detail: &str| Outcome::GivenUp {
             key: key(),

@@ -37,7 +37,9 @@ use super::statement::{marked, statement};
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxItem, OutboxKey, OutboxPayload};
-use crate::domain::outbox_work::{LoadOrder, LoadedFlow, LoadedItem, Outcome, Remainder, WaitingFlow, cost};
+use crate::domain::outbox_work::{
+    LoadOrder, LoadedFlow, LoadedItem, Outcome, Pause, Remainder, WaitingFlow, cost,
+};
 use crate::domain::posting::attempts::RecentAttempts;
 
 /// Longest stored reason of a failure, in characters: enough for the 2 KiB of an answer.
@@ -135,7 +137,8 @@ impl Outbox {
             Some(first) if order.waits_for_others => self.others_have_rows_before(first).await?,
             _ => false,
         };
-        let items = rows.into_iter().filter_map(loaded_item).collect();
+        let pause = self.pauses(Some(flow)).await?.get(&flow).copied();
+        let items = rows.into_iter().filter_map(|row| loaded_item(row, pause)).collect();
         let destination = if order.wants_destination {
             self.destinations(&[flow]).await?.pop().map(|found| found.destination)
         } else {

@@ -6,7 +6,9 @@ use crate::database::TestDatabase;
 use mqtt_gateway::domain::dead_letter::DeadLetterReason;
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::domain::outbox::OutboxKey;
-use mqtt_gateway::domain::outbox_work::{LoadOrder, LoadedFlow, Outcome, Remainder, cost};
+use mqtt_gateway::domain::outbox_work::{
+    Destination, FlowDestination, HoldReason, LoadOrder, LoadedFlow, Outcome, Remainder, cost,
+};
 use mqtt_gateway::domain::posting::attempts::{Attempt, RecentAttempts};
 use mqtt_gateway::store::outbox::{Lease, Outbox};
 use mqtt_gateway::store::{Database, migrate};
@@ -28,6 +30,9 @@ on_every_database! {
     an_owner_that_lives_keeps_its_rows
     new_owner_gets_time_for_lease
     earlier_rows_of_other_owners_are_seen
+    pause_does_not_age_waiting_posts
+    replicas_record_one_pause
+    pauses_of_idle_flows_are_forgotten
 }
 
 async fn outbox(test: &TestDatabase, owner: &str) -> Outbox {
@@ -313,4 +318,92 @@ async fn earlier_rows_of_other_owners_are_seen(test: TestDatabase) {
     lease(&test, THEM, -1).await;
     assert_eq!(us.claim_abandoned().await.unwrap(), 3);
     assert!(!is_behind(order(1, None, 9, 9999)).await, "they are our rows now");
+}
+
+fn paused(flow: i64) -> FlowDestination {
+    FlowDestination { flow, code: "code".to_owned(), destination: Destination::OnHold(HoldReason::Disabled) }
+}
+
+fn posting(flow: i64) -> FlowDestination {
+    FlowDestination {
+        flow,
+        code: "code".to_owned(),
+        destination: Destination::Url("http://localhost/".into()),
+    }
+}
+
+/// The whole minutes of the age of the oldest row, as counted and as loaded.
+async fn ages_in_minutes(outbox: &Outbox, flow: i64) -> (u64, u64) {
+    let waiting = outbox.waiting().await.unwrap();
+    let counted = waiting.iter().find(|found| found.flow == flow).unwrap().oldest_age;
+    let loaded = outbox.load(&order(flow, None, 1, 9999)).await.unwrap().items[0].age;
+    (counted.as_secs() / 60, loaded.as_secs() / 60)
+}
+
+async fn pause_does_not_age_waiting_posts(test: TestDatabase) {
+    let outbox = outbox(&test, US).await;
+    insert(&test, US, 1, 1..=2).await;
+    insert(&test, US, 2, 1..=1).await;
+    let aged = |seconds: i64| format!("UPDATE outbox SET created_at = {}", test.seconds_from_now(-seconds));
+    test.execute(&aged(7230)).await;
+    assert_eq!(ages_in_minutes(&outbox, 1).await, (120, 120));
+    outbox.record_pauses(&[paused(1), posting(2)]).await.unwrap();
+    assert_eq!(ages_in_minutes(&outbox, 1).await, (0, 0), "no age during the pause");
+    assert_eq!(ages_in_minutes(&outbox, 2).await, (120, 120), "another flow");
+    outbox.record_pauses(&[posting(1), posting(2)]).await.unwrap();
+    assert_eq!(ages_in_minutes(&outbox, 1).await, (0, 0), "the age begins again");
+
+    let ended = format!("UPDATE outbox_pauses SET resumed_at = {}", test.seconds_from_now(-1830));
+    test.execute(&ended).await;
+    outbox.record_pauses(&[posting(1), posting(2)]).await.unwrap();
+    assert_eq!(ages_in_minutes(&outbox, 1).await, (30, 30));
+    test.execute(&aged(630)).await;
+    assert_eq!(ages_in_minutes(&outbox, 1).await, (10, 10), "numbered after the pause");
+
+    outbox.record_pauses(&[paused(1), posting(2)]).await.unwrap();
+    assert_eq!(ages_in_minutes(&outbox, 1).await, (0, 0), "a second pause");
+    assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM outbox_pauses").await, 1);
+}
+
+async fn replicas_record_one_pause(test: TestDatabase) {
+    let (us, them) = (outbox(&test, US).await, outbox(&test, THEM).await);
+    insert(&test, US, 1, 1..=1).await;
+    insert(&test, THEM, 1, 2..=2).await;
+    us.claim_abandoned().await.unwrap();
+    let both = async |destinations: &[FlowDestination]| {
+        let (ours, theirs) = tokio::join!(us.record_pauses(destinations), them.record_pauses(destinations));
+        ours.unwrap();
+        theirs.unwrap();
+    };
+    let begun = "SELECT COUNT(*) FROM outbox_pauses WHERE resumed_at IS NULL";
+    both(&[paused(1)]).await;
+    let first = test.seconds_from_now(-600);
+    test.execute(&format!("UPDATE outbox_pauses SET paused_at = {first}")).await;
+    both(&[paused(1)]).await;
+    let unchanged = format!("{begun} AND paused_at < {}", test.seconds_from_now(-300));
+    assert_eq!(test.value::<i64>(&unchanged).await, 1, "a pause begins once");
+    // One that has read the flow too early begins the pause again, and the next sweep ends it.
+    them.record_pauses(&[posting(1)]).await.unwrap();
+    us.record_pauses(&[paused(1)]).await.unwrap();
+    both(&[posting(1)]).await;
+    assert_eq!(test.value::<i64>("SELECT COUNT(*) FROM outbox_pauses WHERE resumed_at IS NOT NULL").await, 1);
+    assert_eq!((ages_in_minutes(&us, 1).await, ages_in_minutes(&them, 1).await), ((0, 0), (0, 0)));
+}
+
+async fn pauses_of_idle_flows_are_forgotten(test: TestDatabase) {
+    let (us, them) = (outbox(&test, US).await, outbox(&test, THEM).await);
+    insert(&test, US, 1, 1..=1).await;
+    insert(&test, THEM, 2, 1..=1).await;
+    us.claim_abandoned().await.unwrap();
+    us.record_pauses(&[paused(1)]).await.unwrap();
+    them.record_pauses(&[paused(2)]).await.unwrap();
+    us.record_pauses(&[]).await.unwrap();
+    let flows = async || test.column::<i64>("SELECT flow_id FROM outbox_pauses ORDER BY flow_id").await;
+    assert_eq!(flows().await, [1, 2], "messages of another gateway wait");
+    us.write_outcomes(&[Outcome::Delivered { key: key(US, 1, 1) }]).await.unwrap();
+    us.record_pauses(&[]).await.unwrap();
+    assert_eq!(flows().await, [2]);
+    them.write_outcomes(&[Outcome::Delivered { key: key(THEM, 2, 1) }]).await.unwrap();
+    us.record_pauses(&[]).await.unwrap();
+    assert!(flows().await.is_empty());
 }

@@ -49,7 +49,7 @@ pub struct TableWork {
     maintaining: bool,
     /// Consecutive failures.
     failures: u32,
-    pause: Pause,
+    pause: WorkPause,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ enum Flush {
 
 /// No work starts during a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pause {
+enum WorkPause {
     None,
     /// The connections are being replaced.
     Recovering,
@@ -98,7 +98,7 @@ impl TableWork {
             tasks: BTreeSet::new(),
             maintaining: false,
             failures: 0,
-            pause: Pause::None,
+            pause: WorkPause::None,
         }
     }
 
@@ -167,10 +167,10 @@ impl TableWork {
                 self.tasks.insert(task);
             }
         }
-        if matches!(self.pause, Pause::Until(at) if at <= now) {
-            self.pause = Pause::None;
+        if matches!(self.pause, WorkPause::Until(at) if at <= now) {
+            self.pause = WorkPause::None;
         }
-        self.pause == Pause::None
+        self.pause == WorkPause::None
     }
 
     /// Returns the outcomes to write now, if no write runs. Few outcomes are kept for a while, unless the delivery is
@@ -217,7 +217,7 @@ impl TableWork {
     pub fn next_wake(&self) -> Option<Moment> {
         let regular = self.next_regular?.into_iter();
         let other = match (self.pause, self.flush) {
-            (Pause::Until(at), _) | (Pause::None, Flush::At(at)) => Some(at),
+            (WorkPause::Until(at), _) | (WorkPause::None, Flush::At(at)) => Some(at),
             _ => None,
         };
         regular.chain(other).min()
@@ -287,15 +287,15 @@ impl TableWork {
 
     /// Pauses all work until [`Self::resume_at`]. Returns false if it is paused already.
     pub fn pause(&mut self) -> bool {
-        let begins = self.pause == Pause::None;
+        let begins = self.pause == WorkPause::None;
         if begins {
-            self.pause = Pause::Recovering;
+            self.pause = WorkPause::Recovering;
         }
         begins
     }
 
     /// Sets the end of the pause.
     pub fn resume_at(&mut self, at: Moment) {
-        self.pause = Pause::Until(at);
+        self.pause = WorkPause::Until(at);
     }
 }

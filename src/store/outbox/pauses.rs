@@ -25,7 +25,7 @@ struct PauseRow {
 }
 
 #[derive(Debug, FromQueryResult)]
-struct FlowRow {
+struct PausedFlowRow {
     flow_id: i64,
 }
 
@@ -92,7 +92,7 @@ impl Outbox {
                     (SELECT 1 FROM outbox_owners AS w JOIN outbox AS o ON o.owner = w.owner WHERE o.flow_id = p.flow_id)";
         let idle = self.statement(idle.to_owned(), []);
         let on = &self.database.connection;
-        let idle = FlowRow::find_by_statement(idle).all(on).await.while_doing(RECORDING)?;
+        let idle = PausedFlowRow::find_by_statement(idle).all(on).await.while_doing(RECORDING)?;
         let idle = idle.into_iter().map(|row| row.flow_id);
         Entity::delete_many().filter(Column::FlowId.is_in(idle)).exec(on).await.while_doing(RECORDING)?;
         Ok(())

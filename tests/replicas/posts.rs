@@ -10,7 +10,6 @@ use test_support::endpoints::{
     Attempt, Endpoints, Fault, Meaning, Post, assert_in_order, assert_one_key_for_each_message, ids,
 };
 use test_support::eventually;
-use test_support::publisher::{Login, Publisher};
 use test_support::world::{Backend, SERVERS};
 
 const FLOWS: i64 = 4;
@@ -18,8 +17,7 @@ const FLOWS: i64 = 4;
 /// Messages of each flow before the kill, and as many after it.
 const PART: i64 = 50;
 
-/// A flow that only the survivor has messages of.
-const SENTINEL: &str = "sentinel";
+const NOT_OWNED_BY: &str = "SELECT COUNT(*) FROM outbox WHERE owner <> ?";
 
 /// How the lease of a killed replica ends.
 #[derive(Clone, Copy)]
@@ -44,8 +42,7 @@ impl Scene {
         let gate = Arc::clone(&is_open);
         let gated = endpoints.add(move |_| (!gate.load(Ordering::SeqCst)).then_some(Fault::Status(503)));
         post_to(&fleet, &gated);
-        let open = endpoints.add(|_| None);
-        fleet.world.flow(SENTINEL, SENTINEL).posts_to(&open).insert(&fleet.world.sql);
+        fleet.world.sql.run("UPDATE flows SET message_key = '/key'");
         Scene { fleet, endpoints, is_open }
     }
 
@@ -68,7 +65,8 @@ impl Scene {
         let posts = self.endpoints.posts();
         assert_one_key_for_each_message(&posts);
         for (flow, code) in (0..).zip(&self.fleet.flows) {
-            assert!(ids(&posts, code, Meaning::Accepted).into_iter().eq(1..=per_flow), "{code}");
+            let accepted = ids(&posts, code, Meaning::Accepted);
+            assert!(accepted.iter().copied().eq(1..=per_flow), "{code}: {accepted:?}");
             for post in posts.iter().filter(|post| post.flow == *code) {
                 let key = (post.message_id - 1) * FLOWS + flow;
                 assert_eq!(String::from_utf8_lossy(&post.body), format!(r#"{{"key": {key}}}"#));
@@ -91,12 +89,6 @@ fn only_owner(fleet: &Fleet) -> String {
     })
 }
 
-/// Ends the replica's session, for otherwise the broker keeps messages of the group for it.
-fn end_session(fleet: &Fleet, replica: &Replica) {
-    let login = Login { client_id: replica.name.clone(), credentials: None };
-    Publisher::connect_as(fleet.world.broker.address, login);
-}
-
 fn wait_for_empty_outbox(fleet: &Fleet) {
     let sql = "SELECT COUNT(*) FROM outbox";
     eventually("an empty outbox", || (fleet.world.sql.count(sql, []) == 0).then_some(()));
@@ -111,28 +103,38 @@ fn set_end_of_lease(fleet: &Fleet, owner: &str) {
     fleet.world.sql.execute(sql, [owner.into()]);
 }
 
-/// The first replica is killed with messages in the outbox. The second numbers the next messages of the same flows
-/// while the first one's lease still holds.
+/// The first shard hands flows over and is killed with messages in the outbox. The second numbers the next messages of
+/// these flows while the first one's lease still holds.
 fn survivor_posts_what_was_left(backend: Backend, lease_end: LeaseEnd) {
     let scene = Scene::on(backend);
-    let (fleet, world) = (&scene.fleet, &scene.fleet.world);
-    let mut members = fleet.group(2);
-    let (mut survivor, mut killed) = (members.pop().unwrap(), members.pop().unwrap());
+    let fleet = &scene.fleet;
+    let mut shards = fleet.shards(2);
+    let (mut survivor, mut killed) = (shards.pop().unwrap(), shards.pop().unwrap());
+    killed.is_one_of(1);
     killed.start_subscribed();
     let owner = only_owner(fleet);
     scene.publish(0..PART);
     scene.endpoints.wait_until("a failed post of each flow", |posts| {
         fleet.flows.iter().all(|flow| posts.iter().any(|post| post.flow == *flow))
     });
+    killed.stop();
+    killed.is_one_of(2);
+    killed.start_subscribed();
+    killed.running().wait_for_line("Handing over");
     survivor.start_subscribed();
+    killed.wait_for_handover();
+    // The broker may still send some messages to both.
+    let numbered_by_survivor = || fleet.world.sql.count(NOT_OWNED_BY, [owner.as_str().into()]);
+    let mut next = PART;
+    while numbered_by_survivor() == 0 {
+        scene.publish(next..next + 1);
+        next += 1;
+    }
+    scene.publish(next..2 * PART);
+    survivor.running().wait_for_line("wait until another gateway has posted its earlier messages");
     let keys = keys_in_outbox(fleet);
     killed.kill();
-    end_session(fleet, &killed);
     scene.is_open.store(true, Ordering::SeqCst);
-    scene.publish(PART..2 * PART);
-    // The survivor posts, so it had the occasion to post too early.
-    world.publish(SENTINEL, "{}");
-    scene.wait_for_accepted(SENTINEL, 1);
     match lease_end {
         LeaseEnd::Set => set_end_of_lease(fleet, &owner),
         LeaseEnd::Awaited => {

@@ -316,7 +316,9 @@ async fn earlier_rows_of_other_owners_are_seen(test: TestDatabase) {
     assert!(is_behind(order(1, Some(5), 9, 9999)).await, "not only at the start");
     assert!(!is_behind(LoadOrder { waits_for_others: false, ..order(1, None, 9, 9999) }).await);
     lease(&test, THEM, -1).await;
+    assert!(us.has_abandoned().await.unwrap());
     assert_eq!(us.claim_abandoned().await.unwrap(), 3);
+    assert!(!us.has_abandoned().await.unwrap());
     assert!(!is_behind(order(1, None, 9, 9999)).await, "they are our rows now");
 }
 

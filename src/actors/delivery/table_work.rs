@@ -129,22 +129,37 @@ impl DeliveryActor {
     }
 
     fn renew(&mut self, context: &mut Context<Self>, outbox: Outbox) {
-        let renewing = async move { with_timeout(answer_timeout(), outbox.renew_lease()).await };
-        context.spawn(renewing.into_actor(self).map(|renewed, delivery, context| {
-            delivery.work.task_ended();
-            match renewed {
-                Ok(Lease::Held) => {
-                    delivery.work.lease_renewed();
-                    delivery.record_success();
+        let renewing = async move {
+            let lease = outbox.renew_lease().await?;
+            Ok::<_, StoreError>((lease, outbox.has_abandoned().await?))
+        };
+        context.spawn(with_timeout(answer_timeout(), renewing).into_actor(self).map(
+            |renewed, delivery, context| {
+                delivery.work.task_ended();
+                match renewed {
+                    Ok((lease, has_abandoned)) => {
+                        match lease {
+                            Lease::Held => delivery.keep_lease(),
+                            Lease::Acquired => delivery.begin_lease(),
+                        }
+                        if has_abandoned {
+                            // A sweep claims them.
+                            delivery.work.want(MaintenanceTask::RoutineSweep);
+                        }
+                    }
+                    Err(error) => {
+                        delivery.work.want(MaintenanceTask::Renewal);
+                        delivery.pause(context, "renewing the lease on the outbox", error);
+                    }
                 }
-                Ok(Lease::Acquired) => delivery.begin_lease(),
-                Err(error) => {
-                    delivery.work.want(MaintenanceTask::Renewal);
-                    delivery.pause(context, "renewing the lease on the outbox", error);
-                }
-            }
-            delivery.pump(context);
-        }));
+                delivery.pump(context);
+            },
+        ));
+    }
+
+    fn keep_lease(&mut self) {
+        self.record_success();
+        self.work.lease_renewed();
     }
 
     fn begin_lease(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 
 use super::{Outbox, micros};
 use crate::store::error::{StoreError, While};
@@ -48,6 +48,18 @@ impl Outbox {
         }
         transaction.commit().await.while_doing(DOING)?;
         Ok(found)
+    }
+
+    /// Whether there are rows of owners whose lease has expired.
+    pub async fn has_abandoned(&self) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT message_id FROM outbox WHERE owner IN \
+             (SELECT owner FROM outbox_owners WHERE lease_until < {} AND owner <> ?) LIMIT 1",
+            self.database.dialect.now()
+        );
+        let found = self.statement(sql, [Value::from(&*self.owner)]);
+        let found = self.database.connection.query_one_raw(found).await;
+        Ok(found.while_doing("finding expired leases")?.is_some())
     }
 
     /// Claims the rows of owners whose lease has expired, and returns their number. Owners with rows and without a

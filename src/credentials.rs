@@ -26,28 +26,13 @@ const MAX_BYTES: u64 = 65_535;
 /// Error while reading a credential. Never contains the value.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// The file cannot be read.
-    #[error("{reference} cannot be read: {source} (to use this text as the value, write plain:{reference})")]
+    /// The file may not be used.
+    #[error("{reference} {problem} (to use this text as the value, write plain:{reference})")]
     File {
         /// Reference in the table.
         reference: String,
-        /// Error of the operating system.
-        source: io::Error,
-    },
-    /// The file may not be read.
-    #[error(
-        "{reference} is refused: {problem}; put the file below CREDENTIALS_DIR ({}), or set CREDENTIALS_DIR to a \
-         directory that contains only secrets of brokers \
-         (to use this text as the value, write plain:{reference})",
-        .dir.display()
-    )]
-    ForbiddenFile {
-        /// Reference in the table.
-        reference: String,
-        /// Reason for the refusal.
-        problem: &'static str,
-        /// Value of `CREDENTIALS_DIR`.
-        dir: PathBuf,
+        /// Reason.
+        problem: SecretFileError,
     },
     /// The variable may not be read.
     #[error(
@@ -79,6 +64,26 @@ pub enum CredentialError {
     },
 }
 
+/// A file to which a row refers may not be used. Does not name the file.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    /// The file may not be read.
+    #[error(
+        "is refused: {problem}; put the file below CREDENTIALS_DIR ({}), or set CREDENTIALS_DIR to a directory that \
+         contains only secrets of brokers and endpoints",
+        .dir.display()
+    )]
+    Forbidden {
+        /// Reason for the refusal.
+        problem: &'static str,
+        /// Value of `CREDENTIALS_DIR`.
+        dir: PathBuf,
+    },
+}
+
 enum Source<'a> {
     Itself(&'a str),
     File(&'a str),
@@ -91,7 +96,7 @@ impl Credential {
         let reference = self.expose();
         let value = match Source::of(reference) {
             Source::Itself(text) => return Ok(SecretString::from(text)),
-            Source::File(path) => read_file(reference, Path::new(path), allowed)?,
+            Source::File(path) => read_text(reference, Path::new(path), allowed)?,
             Source::Variable(name) if allowed.allows_variable(name) => env::var_os(name)
                 .ok_or_else(|| CredentialError::Variable { reference: reference.to_owned() })?
                 .into_string()
@@ -115,15 +120,21 @@ fn useless(reference: &str, problem: &'static str) -> CredentialError {
 
 const NOT_UTF8: &str = "is not UTF-8 text";
 
+fn read_text(reference: &str, path: &Path, allowed: &CredentialSettings) -> Result<String, CredentialError> {
+    let content = read_secret_file(path, allowed, MAX_BYTES)
+        .map_err(|problem| CredentialError::File { reference: reference.to_owned(), problem })?;
+    String::from_utf8(content).map_err(|_| useless(reference, NOT_UTF8))
+}
+
 /// Reads a file below `CREDENTIALS_DIR`, after links are resolved. Kubernetes mounts secrets as links within the same
 /// directory.
-fn read_file(reference: &str, path: &Path, allowed: &CredentialSettings) -> Result<String, CredentialError> {
-    let unreadable = |source| CredentialError::File { reference: reference.to_owned(), source };
-    let forbidden = |problem| {
-        let dir = allowed.dir.clone();
-        Err(CredentialError::ForbiddenFile { reference: reference.to_owned(), problem, dir })
-    };
-    let path = path.canonicalize().map_err(unreadable)?;
+pub(crate) fn read_secret_file(
+    path: &Path,
+    allowed: &CredentialSettings,
+    max_bytes: u64,
+) -> Result<Vec<u8>, SecretFileError> {
+    let forbidden = |problem| Err(SecretFileError::Forbidden { problem, dir: allowed.dir.clone() });
+    let path = path.canonicalize()?;
     // A missing directory contains no files.
     if !allowed.dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)) {
         return forbidden("it is not below CREDENTIALS_DIR");
@@ -132,8 +143,7 @@ fn read_file(reference: &str, path: &Path, allowed: &CredentialSettings) -> Resu
     if allowed.files_of_settings.iter().any(is_same) {
         return forbidden("a setting of the gateway names this file");
     }
-    let content = read_regular(&path, MAX_BYTES).map_err(unreadable)?;
-    String::from_utf8(content).map_err(|_| useless(reference, NOT_UTF8))
+    Ok(read_regular(&path, max_bytes)?)
 }
 
 impl Source<'_> {

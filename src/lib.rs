@@ -42,6 +42,7 @@ mod http;
 pub mod inbox;
 pub mod mqtt;
 pub mod observe;
+mod pem;
 pub mod settings;
 pub mod store;
 

@@ -12,6 +12,7 @@
 mod answer;
 mod dial;
 mod error;
+mod flow_tls;
 mod origins;
 mod prepared;
 mod redirect;
@@ -21,6 +22,7 @@ mod stream;
 mod targets;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,7 +33,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::error::{Delivered, FailedAnswer, PostError};
-use self::origins::Origins;
+use self::origins::{OriginClients, Peer};
 use self::prepared::OptionsCache;
 use self::redirect::MAX_REDIRECTS;
 use self::request::PostRequest;
@@ -56,7 +58,7 @@ pub struct EndpointClients {
     /// Timeout of one post, from the connect to the last byte of the response.
     timeout: Duration,
     targets: Targets,
-    origins: Origins,
+    origins: OriginClients,
     options: OptionsCache,
 }
 
@@ -70,10 +72,10 @@ impl EndpointClients {
     /// Creates clients without connections; a post may take as long as `timeout`.
     #[must_use]
     pub fn new(timeout: Duration, route: &HttpRoute) -> Self {
-        let tls = Tls::new(route.ca_bundle.clone());
+        let tls = Rc::new(Tls::new(route.ca_bundle.clone()));
         let targets = Targets::new(route.proxies.clone());
-        let origins = Origins::new(timeout, tls, route.networks.clone());
-        Self { timeout, targets, origins, options: OptionsCache::new(route.credentials.clone()) }
+        let origins = OriginClients::new(timeout, Rc::clone(&tls), route.networks.clone());
+        Self { timeout, targets, origins, options: OptionsCache::new(route.credentials.clone(), tls) }
     }
 
     /// Posts messages of one flow, with the options of the first. Without the option `batch`, a single message is
@@ -83,15 +85,17 @@ impl EndpointClients {
     /// Any outcome other than a success status. The status counts, however the rest of the answer ends.
     pub async fn post(&self, items: Vec<Arc<OutboxItem>>) -> Result<Delivered, PostError> {
         let first = items.first().ok_or(PostError::NoMessage)?;
-        let options = self.options.get(first.destination.options.as_ref())?;
+        let now = Instant::now();
+        let options = self.options.get(first.destination.options.as_ref(), now.into_std())?;
         let timeout = options.timeout.unwrap_or(self.timeout);
-        let deadline = Instant::now() + timeout;
+        let deadline = now + timeout;
         let mut request = PostRequest::new(first, &items, &options, unix_time());
         let mut target = self.targets.get_or_parse(&first.destination.url)?;
         let mut redirects = 0;
         loop {
             let begin = |sent| request.add_headers(&target, sent);
-            let sent = self.origins.send(&target, &options.method, begin, &request.body);
+            let peer = Peer { target: &target, tls: options.tls.as_ref().filter(|_| request.keeps_secrets) };
+            let sent = self.origins.send(peer, &options.method, begin, &request.body);
             let sent = timeout_at(deadline, sent).await;
             let response = sent.map_err(|_| PostError::Timeout(timeout))??;
             let (status, headers) = (response.status(), response.headers());
@@ -110,7 +114,7 @@ impl EndpointClients {
             };
             let Beginning { text, is_whole } = Beginning::read(response, body_deadline).await;
             if keeps_open && is_whole {
-                self.origins.keep(&target);
+                self.origins.keep(peer);
             }
             let status = status.as_u16();
             match (next, options.answers.meaning_of(status)) {

@@ -1,5 +1,6 @@
 //! TLS for connections to endpoints: root certificates of the system or of a bundle, with *ring* as crypto provider.
 
+mod by_hash;
 mod pinned;
 
 use std::cell::{Cell, OnceCell};
@@ -7,19 +8,57 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
+use thiserror::Error;
 
+use self::by_hash::PinnedByHash;
 use self::pinned::PinnedOrChained;
 
-/// The configuration of all `https` connections, loaded at the first connection.
+/// The configuration of `https` connections. The root certificates are loaded at the first connection.
 #[derive(Debug, Default)]
 pub(super) struct Tls {
     /// File or directory with trusted certificates that replace the system's.
     bundle: Option<PathBuf>,
-    config: OnceCell<Arc<ClientConfig>>,
+    roots: OnceCell<Roots>,
     logged: Cell<bool>,
+}
+
+/// The root certificates, with the configuration of connections that need nothing else.
+#[derive(Debug)]
+struct Roots {
+    verifier: Arc<PinnedOrChained>,
+    config: Arc<ClientConfig>,
+}
+
+/// What makes an endpoint trustworthy.
+pub(super) enum EndpointTrust {
+    /// The root certificates.
+    Roots,
+    /// These authorities, in place of the root certificates.
+    Authorities(Vec<CertificateDer<'static>>),
+    /// This hash of its certificate, in place of all other checks.
+    Pinned([u8; 32]),
+}
+
+/// A certificate for clients with its chain, and its key.
+pub(super) type ClientIdentity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// No TLS configuration can be made.
+#[derive(Debug, Error)]
+pub(super) enum TlsError {
+    /// There are no root certificates.
+    #[error("no usable root certificates")]
+    NoRoots,
+    /// The authorities of a flow are not usable.
+    #[error("has no usable certificate: {0}")]
+    Authorities(Box<dyn std::error::Error + Send + Sync>),
+    /// The client certificate is not usable.
+    #[error("cert_file and key_file cannot be used: {0}")]
+    Identity(rustls::Error),
 }
 
 impl Tls {
@@ -28,19 +67,40 @@ impl Tls {
         Self { bundle, ..Self::default() }
     }
 
-    /// The configuration; `None` if there are no root certificates. The next call tries again.
+    /// The configuration of flows without TLS options; `None` if there are no root certificates. The next call tries
+    /// again.
     pub(super) fn config(&self) -> Option<Arc<ClientConfig>> {
-        if self.config.get().is_none() {
+        self.roots().map(|roots| Arc::clone(&roots.config))
+    }
+
+    /// The configuration of a flow.
+    pub(super) fn flow_config(
+        &self,
+        trust: EndpointTrust,
+        client: Option<ClientIdentity>,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
+        let verifier: Arc<dyn ServerCertVerifier> = match trust {
+            EndpointTrust::Roots => Arc::clone(&self.roots().ok_or(TlsError::NoRoots)?.verifier) as _,
+            EndpointTrust::Authorities(trusted) => {
+                Arc::new(verifier(&trusted).map_err(TlsError::Authorities)?)
+            }
+            EndpointTrust::Pinned(sha256) => Arc::new(PinnedByHash::new(sha256)),
+        };
+        client_config(verifier, client).map(Arc::new).map_err(TlsError::Identity)
+    }
+
+    fn roots(&self) -> Option<&Roots> {
+        if self.roots.get().is_none() {
             self.read();
         }
-        self.config.get().cloned()
+        self.roots.get()
     }
 
     fn read(&self) {
         let found = self.bundle.as_deref().map_or_else(load_native_certs, certificates_at);
-        match client_config(&found) {
+        match Roots::new(&found.certs) {
             // The cell is still empty, because this code runs on one thread.
-            Ok(config) => drop(self.config.set(Arc::new(config))),
+            Ok(roots) => drop(self.roots.set(roots)),
             Err(error) if !self.logged.replace(true) => self.log_missing(&*error, &found),
             Err(_) => {}
         }
@@ -70,17 +130,36 @@ fn certificates_at(path: &Path) -> CertificateResult {
     }
 }
 
-fn client_config(found: &CertificateResult) -> Result<ClientConfig, Box<dyn std::error::Error>> {
-    let provider = Arc::new(ring::default_provider());
+impl Roots {
+    fn new(trusted: &[CertificateDer<'static>]) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let verifier = Arc::new(verifier(trusted)?);
+        let config = Arc::new(client_config(Arc::clone(&verifier) as _, None)?);
+        Ok(Self { verifier, config })
+    }
+}
+
+fn verifier(
+    trusted: &[CertificateDer<'static>],
+) -> Result<PinnedOrChained, Box<dyn std::error::Error + Send + Sync>> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs.iter().cloned());
-    let chains =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    roots.add_parsable_certificates(trusted.iter().cloned());
+    let provider = Arc::new(ring::default_provider());
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+    Ok(PinnedOrChained::new(chains, trusted.to_vec()))
+}
+
+fn client_config(
+    verifier: Arc<dyn ServerCertVerifier>,
+    client: Option<ClientIdentity>,
+) -> Result<ClientConfig, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinnedOrChained::new(chains, found.certs.clone())))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match client {
+        Some((chain, key)) => config.with_client_auth_cert(chain, key)?,
+        None => config.with_no_client_auth(),
+    };
     // HTTP/1.1 only: with one connection per post, a stalled post delays no other.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)

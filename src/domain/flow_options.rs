@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::flow::FLOW_ACTION_POST_ENDPOINT;
 use super::posting::answers::AnswerRules;
-use super::posting::options::{DeliveryOptions, PostOrder};
+use super::posting::options::{DeliveryOptions, PostOrder, TlsOptions};
 
 /// Everything about a flow that has no column of its own.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -140,6 +140,13 @@ impl DeliveryOptions {
         require(in_flight.is_none_or(|max| (1..=64).contains(&max)), "max_in_flight", "is not from 1 to 64")?;
         let is_parallel = self.order == PostOrder::None;
         require(in_flight.is_none() || is_parallel, "max_in_flight", "needs \"order\": \"none\"")?;
+        let TlsOptions { ca_file, cert_file, key_file, pinned_sha256 } = &self.tls;
+        require(cert_file.is_some() || key_file.is_none(), "tls.key_file", "needs cert_file")?;
+        require(key_file.is_some() || cert_file.is_none(), "tls.cert_file", "needs key_file")?;
+        let is_usable = pinned_sha256.is_none() || self.tls.pinned().is_some();
+        require(is_usable, "tls.pinned_sha256", "is not 64 hexadecimal digits")?;
+        let is_alone = ca_file.is_none() || pinned_sha256.is_none();
+        require(is_alone, "tls.pinned_sha256", "takes the place of ca_file; leave one of them out")?;
         if let Some(batch) = self.batch {
             require((1..=512).contains(&batch.max_messages), "batch.max_messages", "is not from 1 to 512")?;
             require((1..=1 << 20).contains(&batch.max_bytes), "batch.max_bytes", "is not from 1 to 1048576")?;
@@ -211,7 +218,8 @@ mod tests {
                 "auth": {"type": "bearer", "token": "file:/run/secrets/token"}, "format": "cloudevents",
                 "signing_secrets": ["env:MQTT_S"], "timeout_seconds": 2.5, "success": ["2xx", 409],
                 "message_fault": ["4XX"], "endpoint_fault": [404], "rate_per_second": 100, "order": "none",
-                "max_in_flight": 8, "batch": {"max_messages": 10}}}"#,
+                "max_in_flight": 8, "batch": {"max_messages": 10},
+                "tls": {"ca_file": "/c", "cert_file": "/a", "key_file": "/k"}}}"#,
         )
         .unwrap();
         let delivery = options.delivery;
@@ -281,6 +289,25 @@ mod tests {
                 "options.delivery.auth: invalid type: a string, expected an object with the member type: bearer or basic",
             ),
             (
+                r#"{"delivery": {"tls": {"key_file": "/k"}}}"#,
+                "options.delivery.tls.key_file: needs cert_file",
+            ),
+            (
+                r#"{"delivery": {"tls": {"cert_file": "/a"}}}"#,
+                "options.delivery.tls.cert_file: needs key_file",
+            ),
+            (
+                r#"{"delivery": {"tls": {"pinned_sha256": "ab"}}}"#,
+                "options.delivery.tls.pinned_sha256: is not 64 hexadecimal digits",
+            ),
+            (
+                &format!(
+                    r#"{{"delivery": {{"tls": {{"ca_file": "/c", "pinned_sha256": "{}"}}}}}}"#,
+                    "a".repeat(64)
+                ),
+                "options.delivery.tls.pinned_sha256: takes the place of ca_file",
+            ),
+            (
                 r#"{"delivery": {"batch": {"max_messages": 0}}}"#,
                 "options.delivery.batch.max_messages: is not from 1 to 512",
             ),
@@ -334,11 +361,25 @@ mod tests {
     }
 
     #[test]
+    fn pinned_hash_may_have_colons() {
+        let pinned = |text: &str| {
+            let options = parse(&format!(r#"{{"delivery": {{"tls": {{"pinned_sha256": "{text}"}}}}}}"#));
+            options.map(|options| options.delivery.tls.pinned().unwrap())
+        };
+        let expected = [[0xab, 0x01]; 16].concat();
+        assert_eq!(pinned(&"ab01".repeat(16)).unwrap().as_slice(), expected);
+        assert_eq!(pinned(["AB:01"; 16].join(":").as_str()).unwrap().as_slice(), expected);
+        for text in ["a".repeat(63), "a".repeat(65), "g".repeat(64), "+a".repeat(32)] {
+            assert!(pinned(&text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn schema_knows_every_option() {
         let schema = FlowOptions::schema();
         let properties = &schema.pointer("/$defs/DeliveryOptions/properties").unwrap();
         let names: Vec<&String> = properties.as_object().unwrap().keys().collect();
-        assert_eq!(names.len(), 13, "{names:?}");
+        assert_eq!(names.len(), 14, "{names:?}");
         assert_eq!(schema.pointer("/additionalProperties").unwrap(), false);
     }
 

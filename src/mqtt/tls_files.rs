@@ -3,15 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
-use rustls::{Error as TlsError, InconsistentKeys};
 
 use super::certificate::{Certificate, format_time};
 use crate::domain::broker::TlsFiles;
 use crate::files::read_regular;
+use crate::pem::{self, PemError};
 
 /// Parsed content of the files.
 #[derive(Debug, Default)]
@@ -37,27 +34,15 @@ pub enum TlsFileError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// The file has no object of the required kind.
-    #[error("{column} {path} contains no {wanted} in PEM format{hint}")]
-    Missing {
+    /// The file has no usable certificate or key.
+    #[error("{column} {path} {problem}")]
+    Content {
         /// Column of the table.
         column: &'static str,
         /// Path.
         path: String,
-        /// Required kind of object.
-        wanted: &'static str,
-        /// Possible remedy.
-        hint: &'static str,
-    },
-    /// The file has PEM objects that cannot be parsed.
-    #[error("{column} {path} is damaged: {problem}")]
-    Damaged {
-        /// Column of the table.
-        column: &'static str,
-        /// Path.
-        path: String,
-        /// Description of the damage.
-        problem: String,
+        /// Description of the problem.
+        problem: PemError,
     },
     /// The certificate is expired or not yet valid.
     #[error("the certificate in {column} {path} {problem} {at}")]
@@ -117,7 +102,7 @@ fn authorities(path: &str, now: i64) -> Result<Vec<CertificateDer<'static>>, Tls
             Err(error) => expired = expired.or(Some(error)),
         }
     }
-    Err(expired.unwrap_or_else(|| no_certificate(CA, path)))
+    Err(expired.unwrap_or_else(|| unusable(CA, path)(pem::no_certificate())))
 }
 
 fn client(
@@ -133,9 +118,7 @@ fn client(
         Some(key_path) => key(KEY, key_path)?,
         None => key(CERT, path)?,
     };
-    let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider());
-    // Other errors mean an unsupported kind of key, which the handshake reports.
-    if let Err(TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) = certified {
+    if pem::is_other_key(&chain, &key) {
         let key_path = key_path.unwrap_or(path).to_owned();
         return Err(TlsFileError::OtherKey { key_path, cert_path: path.to_owned() });
     }
@@ -143,27 +126,12 @@ fn client(
 }
 
 fn certificates(column: &'static str, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let text = read(column, path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let found = found.map_err(|error| damaged(column, path, &error))?;
-    if found.is_empty() { Err(no_certificate(column, path)) } else { Ok(found) }
+    pem::certificates(&read(column, path)?).map_err(unusable(column, path))
 }
 
 fn key(column: &'static str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFileError> {
-    let text = read(column, path)?;
-    let missing = |hint| TlsFileError::Missing { column, path: path.to_owned(), wanted: "private key", hint };
-    // A service cannot prompt for a passphrase.
-    if text.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
-        return Err(missing(": it is encrypted, and nobody is there to tell the pass phrase; decrypt it"));
-    }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => missing(""),
-        error => damaged(column, path, &error),
-    })
+    pem::private_key(&read(column, path)?).map_err(unusable(column, path))
 }
-
-/// Marks an encrypted key, in its first line or its headers.
-const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 fn read(column: &'static str, path: &str) -> Result<Vec<u8>, TlsFileError> {
     read_regular(Path::new(path), MAX_BYTES).map_err(|source| TlsFileError::Unreadable {
@@ -179,7 +147,7 @@ fn check_time(
     der: &CertificateDer<'_>,
     now: i64,
 ) -> Result<(), TlsFileError> {
-    let certificate = Certificate::parse(der).map_err(|problem| damaged(column, path, &problem))?;
+    let certificate = Certificate::parse(der).map_err(PemError::Damaged).map_err(unusable(column, path))?;
     let wrong =
         |problem, at| TlsFileError::NotValid { column, path: path.to_owned(), problem, at: format_time(at) };
     if certificate.not_after < now {
@@ -191,12 +159,9 @@ fn check_time(
     Ok(())
 }
 
-fn no_certificate(column: &'static str, path: &str) -> TlsFileError {
-    TlsFileError::Missing { column, path: path.to_owned(), wanted: "certificate", hint: "" }
-}
-
-fn damaged(column: &'static str, path: &str, problem: &impl ToString) -> TlsFileError {
-    TlsFileError::Damaged { column, path: path.to_owned(), problem: problem.to_string() }
+fn unusable(column: &'static str, path: &str) -> impl FnOnce(PemError) -> TlsFileError {
+    let path = path.to_owned();
+    move |problem| TlsFileError::Content { column, path, problem }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod networks;
 mod options;
 mod proxies;
 mod redirects;
+mod tls;
 mod tls_sink;
 
 use std::sync::Arc;

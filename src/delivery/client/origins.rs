@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,12 @@ use awc::http::{Method, Uri};
 use awc::{Client, ClientRequest, ClientResponse, Connector};
 
 use super::PostError;
+use super::flow_tls::{FlowTls, TlsId};
 use super::route::{Hop, Route};
 use super::targets::{PostTarget, address};
 use crate::delivery::tls::Tls;
 use crate::domain::posting::address_guard::EndpointNetworks;
+use crate::domain::posting::origin::Origin;
 use crate::domain::proxies::Proxy;
 
 /// Maximum number of origins with a client; the longest idle client is evicted.
@@ -36,12 +39,29 @@ const USER_AGENT: &str = concat!("mqtt-gateway/", env!("CARGO_PKG_VERSION"));
 const CONNECTION_IDLE: Duration = Duration::from_secs(1);
 
 /// The clients of all origins. Lives on one thread.
-pub(super) struct Origins {
+pub(super) struct OriginClients {
     /// A timeout that never fires, because one outer timeout covers the whole post.
     never: Duration,
-    tls: Tls,
+    tls: Rc<Tls>,
     networks: Arc<EndpointNetworks>,
-    clients: RefCell<HashMap<String, KnownClient>>,
+    clients: RefCell<HashMap<ClientKey, KnownClient>>,
+}
+
+/// An origin and the TLS options of a flow. Flows with other options, such as a client certificate, have another
+/// client, so that they never share a connection.
+type ClientKey = (Origin, Option<TlsId>);
+
+/// The destination of a request, and the TLS options for it.
+#[derive(Clone, Copy)]
+pub(super) struct Peer<'a> {
+    pub(super) target: &'a PostTarget,
+    pub(super) tls: Option<&'a FlowTls>,
+}
+
+impl Peer<'_> {
+    fn key(self) -> ClientKey {
+        (self.target.origin.clone(), self.tls.map(|tls| tls.id))
+    }
 }
 
 struct KnownClient {
@@ -51,33 +71,34 @@ struct KnownClient {
     kept: Option<Instant>,
 }
 
-impl Origins {
-    pub(super) fn new(post_timeout: Duration, tls: Tls, networks: EndpointNetworks) -> Self {
+impl OriginClients {
+    pub(super) fn new(post_timeout: Duration, tls: Rc<Tls>, networks: EndpointNetworks) -> Self {
         let networks = Arc::new(networks);
         Self { never: post_timeout.saturating_mul(2), tls, networks, clients: RefCell::default() }
     }
 
-    /// Sends a request to `target`, which `finish` completes with headers. Returns when the head of the answer is there.
+    /// Sends a request to `peer`, which `finish` completes with headers. Returns the head of the answer.
     pub(super) async fn send(
         &self,
-        target: &PostTarget,
+        peer: Peer<'_>,
         method: &Method,
         finish: impl Fn(ClientRequest) -> ClientRequest,
         body: &Bytes,
     ) -> Result<ClientResponse, PostError> {
-        let may_reuse = self.may_reuse(target);
-        let mut sent = finish(self.request(target, method)?).send_body(body.clone()).await;
+        let may_reuse = self.may_reuse(peer);
+        let mut sent = finish(self.request(peer, method)?).send_body(body.clone()).await;
         if may_reuse && sent.as_ref().is_err_and(was_closed) {
-            self.forget(target);
-            sent = finish(self.request(target, method)?).send_body(body.clone()).await;
+            self.forget(peer);
+            sent = finish(self.request(peer, method)?).send_body(body.clone()).await;
         }
         Ok(sent?)
     }
 
     /// A request with the headers that depend on nothing but `target`.
-    fn request(&self, target: &PostTarget, method: &Method) -> Result<ClientRequest, PostError> {
+    fn request(&self, peer: Peer<'_>, method: &Method) -> Result<ClientRequest, PostError> {
+        let target = peer.target;
         let request = self
-            .client(target)?
+            .client(peer)?
             .request(method.clone(), target.uri.clone())
             .insert_header((header::HOST, target.host_header.clone()))
             .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
@@ -87,42 +108,40 @@ impl Origins {
         })
     }
 
-    /// The client for `target`; created if there is none.
-    fn client(&self, target: &PostTarget) -> Result<Client, PostError> {
+    /// The client for `peer`; created if there is none.
+    fn client(&self, peer: Peer<'_>) -> Result<Client, PostError> {
+        let key = peer.key();
         let mut clients = self.clients.borrow_mut();
-        if let Some(known) = clients.get_mut(&target.origin) {
+        if let Some(known) = clients.get_mut(&key) {
             known.used = Instant::now();
             return Ok(known.client.clone());
         }
-        let client = self.new_client(target)?;
+        let client = self.new_client(peer)?;
         if clients.len() >= MAX_CLIENTS {
-            let oldest = clients.iter().min_by_key(|(_, known)| known.used).map(|(origin, _)| origin.clone());
-            oldest.and_then(|origin| clients.remove(&origin));
+            let oldest = clients.iter().min_by_key(|(_, known)| known.used).map(|(key, _)| key.clone());
+            oldest.and_then(|key| clients.remove(&key));
         }
-        clients.insert(
-            target.origin.clone(),
-            KnownClient { client: client.clone(), used: Instant::now(), kept: None },
-        );
+        clients.insert(key, KnownClient { client: client.clone(), used: Instant::now(), kept: None });
         Ok(client)
     }
 
-    /// Whether a post to `target` may use a kept connection.
-    fn may_reuse(&self, target: &PostTarget) -> bool {
+    /// Whether a post to `peer` may use a kept connection.
+    fn may_reuse(&self, peer: Peer<'_>) -> bool {
         let clients = self.clients.borrow();
-        let kept = clients.get(&target.origin).and_then(|known| known.kept);
+        let kept = clients.get(&peer.key()).and_then(|known| known.kept);
         kept.is_some_and(|kept| kept.elapsed() <= CONNECTION_IDLE)
     }
 
-    /// Records that a connection to the origin of `target` is kept.
-    pub(super) fn keep(&self, target: &PostTarget) {
-        if let Some(known) = self.clients.borrow_mut().get_mut(&target.origin) {
+    /// Records that a connection to `peer` is kept.
+    pub(super) fn keep(&self, peer: Peer<'_>) {
+        if let Some(known) = self.clients.borrow_mut().get_mut(&peer.key()) {
             known.kept = Some(Instant::now());
         }
     }
 
-    /// Ensures that no existing connection to the origin of `target` is reused.
-    fn forget(&self, target: &PostTarget) {
-        self.clients.borrow_mut().remove(&target.origin);
+    /// Ensures that no existing connection to `peer` is reused.
+    fn forget(&self, peer: Peer<'_>) {
+        self.clients.borrow_mut().remove(&peer.key());
     }
 
     /// Drops idle clients.
@@ -130,23 +149,29 @@ impl Origins {
         self.clients.borrow_mut().retain(|_, known| known.used.elapsed() < CLIENT_IDLE);
     }
 
-    fn route(&self, target: &PostTarget) -> Result<Route, PostError> {
-        let hop = |(host, port), is_tls: bool| {
-            let tls = is_tls.then(|| self.tls.config().ok_or(PostError::NoCertificates)).transpose()?;
-            Ok::<_, PostError>(Hop { host, port, tls })
-        };
+    fn route(&self, peer: Peer<'_>) -> Result<Route, PostError> {
+        let Peer { target, tls } = peer;
+        let roots = || self.tls.config().ok_or(PostError::NoCertificates);
+        let endpoint_tls = || tls.map_or_else(roots, |tls| Ok(Arc::clone(&tls.config)));
         let proxy = target.proxy.as_ref().map(Proxy::url);
         let proxy = proxy.and_then(|url| Some((address(url)?, url.scheme() == "https")));
+        let proxy = proxy.map(|((host, port), is_tls)| {
+            Ok::<_, PostError>(Hop { host, port, tls: is_tls.then(roots).transpose()? })
+        });
         Ok(Route {
-            endpoint: hop((target.host.clone(), target.port), target.is_https)?,
-            proxy: proxy.map(|(address, is_tls)| hop(address, is_tls)).transpose()?,
+            endpoint: Hop {
+                host: target.host.clone(),
+                port: target.port,
+                tls: target.is_https.then(endpoint_tls).transpose()?,
+            },
+            proxy: proxy.transpose()?,
             proxy_authorization: target.proxy_authorization(),
             networks: Arc::clone(&self.networks),
         })
     }
 
-    fn new_client(&self, target: &PostTarget) -> Result<Client, PostError> {
-        let route = self.route(target)?;
+    fn new_client(&self, peer: Peer<'_>) -> Result<Client, PostError> {
+        let route = self.route(peer)?;
         // awc treats every origin as plain HTTP, because TLS is handled below it.
         let connect = move |info: ConnectInfo<Uri>| {
             let route = route.clone();

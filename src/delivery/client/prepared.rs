@@ -13,7 +13,9 @@ use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::PostError;
+use super::flow_tls::FlowTls;
 use crate::credentials::CredentialError;
+use crate::delivery::tls::Tls;
 use crate::domain::credential::Credential;
 use crate::domain::posting::answers::AnswerRules;
 use crate::domain::posting::options::{Auth, DeliveryOptions, PostFormat, PostMethod};
@@ -33,6 +35,8 @@ pub(super) struct PreparedOptions {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// The header `Authorization`, in place of the user of the URL.
     pub(super) authorization: Option<HeaderValue>,
+    /// TLS of its own. Like the headers, it is for the origin of the endpoint.
+    pub(super) tls: Option<FlowTls>,
     pub(super) signing_keys: Vec<SigningKey>,
     pub(super) format: PostFormat,
     /// The body is a batch, even of one message.
@@ -43,7 +47,13 @@ pub(super) struct PreparedOptions {
 }
 
 impl PreparedOptions {
-    fn new(options: &DeliveryOptions, allowed: &CredentialSettings) -> Result<Self, PostError> {
+    /// Prepares options. What needs no change is taken from `known`, an earlier preparation.
+    fn new(
+        options: &DeliveryOptions,
+        known: Option<&Self>,
+        allowed: &CredentialSettings,
+        tls: &Tls,
+    ) -> Result<Self, PostError> {
         let headers = options.headers.iter().map(|(name, value)| {
             let unusable = || unusable(format!("headers.{name}"), "is no value of an HTTP header");
             let value = secret_header(read(value, allowed)?.expose_secret()).ok_or_else(unusable)?;
@@ -62,6 +72,7 @@ impl PreparedOptions {
             },
             headers: headers.collect::<Result<_, PostError>>()?,
             authorization: options.auth.as_ref().map(|auth| authorization(auth, allowed)).transpose()?,
+            tls: FlowTls::read(&options.tls, known.and_then(|known| known.tls.as_ref()), allowed, tls)?,
             signing_keys: signing_keys.collect::<Result<_, PostError>>()?,
             format: options.format,
             is_batch: options.batch.is_some(),
@@ -100,6 +111,7 @@ fn unusable(path: String, problem: &str) -> PostError {
 /// The prepared options of all flows. Lives on one thread.
 pub(super) struct OptionsCache {
     allowed: CredentialSettings,
+    tls: Rc<Tls>,
     defaults: Rc<PreparedOptions>,
     /// By address of the options, which the entry keeps alive.
     known: RefCell<HashMap<*const DeliveryOptions, KnownOptions>>,
@@ -112,40 +124,74 @@ struct KnownOptions {
 }
 
 impl OptionsCache {
-    pub(super) fn new(allowed: CredentialSettings) -> Self {
+    pub(super) fn new(allowed: CredentialSettings, tls: Rc<Tls>) -> Self {
         let defaults = PreparedOptions {
             method: Method::POST,
             headers: Vec::new(),
             authorization: None,
+            tls: None,
             signing_keys: Vec::new(),
             format: PostFormat::Json,
             is_batch: false,
             timeout: None,
             answers: AnswerRules::default(),
         };
-        Self { allowed, defaults: Rc::new(defaults), known: RefCell::default() }
+        Self { allowed, tls, defaults: Rc::new(defaults), known: RefCell::default() }
     }
 
     /// Returns the prepared options. Reads their secrets again after a while, so that they can be rotated.
     pub(super) fn get(
         &self,
         options: Option<&Arc<DeliveryOptions>>,
+        now: Instant,
     ) -> Result<Rc<PreparedOptions>, PostError> {
         let Some(options) = options else { return Ok(Rc::clone(&self.defaults)) };
         let mut known = self.known.borrow_mut();
-        if let Some(known) = known.get(&Arc::as_ptr(options)).filter(|known| known.read.elapsed() < MAX_AGE) {
-            return Ok(Rc::clone(&known.prepared));
+        let earlier = known.get(&Arc::as_ptr(options));
+        if let Some(earlier) = earlier.filter(|earlier| now.duration_since(earlier.read) < MAX_AGE) {
+            return Ok(Rc::clone(&earlier.prepared));
         }
-        let prepared = Rc::new(PreparedOptions::new(options, &self.allowed)?);
+        let earlier = earlier.map(|earlier| &*earlier.prepared);
+        let prepared = Rc::new(PreparedOptions::new(options, earlier, &self.allowed, &self.tls)?);
         if known.len() >= MAX_PREPARED {
             known.clear();
         }
-        let entry = KnownOptions {
-            _options: Arc::clone(options),
-            prepared: Rc::clone(&prepared),
-            read: Instant::now(),
-        };
+        let entry = KnownOptions { _options: Arc::clone(options), prepared: Rc::clone(&prepared), read: now };
         known.insert(Arc::as_ptr(options), entry);
         Ok(prepared)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::domain::flow_options::FlowOptions;
+
+    #[test]
+    fn secrets_are_read_again_within_five_seconds() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        let allowed =
+            CredentialSettings { dir: directory.path().to_owned(), ..CredentialSettings::default() };
+        let options = format!(
+            r#"{{"delivery": {{"auth": {{"type": "bearer", "token": "file:{}"}}}}}}"#,
+            file.display()
+        );
+        let options = FlowOptions::parse(Some(&options)).unwrap().delivery().unwrap();
+        let cache = OptionsCache::new(allowed, Rc::default());
+        let start = Instant::now();
+        let token = |age: Duration| {
+            let prepared = cache.get(Some(&options), start + age).unwrap();
+            prepared.authorization.as_ref().unwrap().to_str().unwrap().to_owned()
+        };
+        std::fs::write(&file, "first").unwrap();
+        assert_eq!(token(Duration::ZERO), "Bearer first");
+        std::fs::write(&file, "second").unwrap();
+        assert_eq!(token(Duration::from_millis(4_999)), "Bearer first", "not at each post");
+        assert_eq!(token(Duration::from_secs(5)), "Bearer second");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(token(Duration::from_millis(9_999)), "Bearer second");
+        assert!(cache.get(Some(&options), start + Duration::from_secs(10)).is_err());
     }
 }

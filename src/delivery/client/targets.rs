@@ -14,6 +14,7 @@ use url::{Host, Url};
 
 use super::PostError;
 use super::redirect::keeps_credentials;
+use crate::domain::posting::origin::Origin;
 use crate::domain::proxies::{Proxies, Proxy};
 
 /// Maximum number of cached URLs; when it is exceeded, the cache is cleared.
@@ -24,7 +25,7 @@ pub(super) struct PostTarget {
     /// The URL, without user and fragment.
     pub(super) url: Url,
     /// Scheme, host and port, which identify a connection.
-    pub(super) origin: String,
+    pub(super) origin: Origin,
     pub(super) is_https: bool,
     /// A name or an address, without brackets.
     pub(super) host: String,
@@ -57,7 +58,7 @@ impl PostTarget {
         let proxy = proxies.for_url(&url).cloned();
         let is_for_proxy = proxy.is_some() && !is_https;
         let uri = request_uri(&url, is_for_proxy).ok_or(PostError::Scheme)?;
-        let origin = url.origin().ascii_serialization();
+        let origin = Origin::of_url(&url).ok_or(PostError::Scheme)?;
         Ok(Self { url, origin, is_https, host, port, uri, host_header, user, proxy })
     }
 }
@@ -175,7 +176,7 @@ mod tests {
             Targets::default().get_or_parse(&"http://me:p%40ss@example.com/in?a=1#here".into()).unwrap();
         assert_eq!(target.uri.to_string(), "http://example.com/in?a=1");
         assert_eq!(target.user, Some(("me".to_owned(), Some("p@ss".to_owned()))));
-        assert_eq!(target.origin, "http://example.com");
+        assert_eq!(target.origin.to_string(), "http://example.com");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct DeliveryOptions {
     pub headers: BTreeMap<String, Credential>,
     /// Authentication. User and password of the URL are used if it is missing.
     pub auth: Option<Auth>,
+    /// TLS of an `https` endpoint.
+    pub tls: TlsOptions,
     /// Secrets of Standard Webhooks, `whsec_…` or a `file:` or `env:` reference. Each adds a signature.
     pub signing_secrets: Vec<Credential>,
     /// Form of the request.
@@ -142,6 +144,42 @@ pub enum Auth {
         #[serde(default)]
         password: Credential,
     },
+}
+
+/// TLS of an `https` endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub struct TlsOptions {
+    /// PEM file below `CREDENTIALS_DIR` with the certificate authorities of the endpoint, in place of all others.
+    pub ca_file: Option<String>,
+    /// PEM file below `CREDENTIALS_DIR` with a client certificate.
+    pub cert_file: Option<String>,
+    /// PEM file below `CREDENTIALS_DIR` with the key of `cert_file`.
+    pub key_file: Option<String>,
+    /// SHA-256 of the endpoint's certificate in hexadecimal digits, in place of all other checks.
+    pub pinned_sha256: Option<String>,
+}
+
+impl TlsOptions {
+    /// The bytes of `pinned_sha256`; `None` if it is missing or unusable.
+    #[must_use]
+    pub fn pinned(&self) -> Option<[u8; 32]> {
+        let digits: Vec<u32> = self
+            .pinned_sha256
+            .as_ref()?
+            .chars()
+            .filter(|character| *character != ':')
+            .map(|digit| digit.to_digit(16))
+            .collect::<Option<_>>()?;
+        let bytes: Vec<u8> = digits
+            .chunks(2)
+            .map(|pair| match pair {
+                [high, low] => u8::try_from(high * 16 + low).ok(),
+                _ => None,
+            })
+            .collect::<Option<_>>()?;
+        bytes.try_into().ok()
+    }
 }
 
 /// A status such as `404`, or a class such as `4xx`.

@@ -6,45 +6,105 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use test_support::http_sink::{OK, Request, TOO_LONG, read_request};
 
 pub(crate) struct TlsSink {
     address: SocketAddr,
-    requests: Receiver<Request>,
-    directory: tempfile::TempDir,
+    certificate: CertificateDer<'static>,
+    requests: Receiver<(Request, ClientKind)>,
+    directory: TempDir,
+}
+
+/// Whether a client has shown a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientKind {
+    Unknown,
+    Authenticated,
+}
+
+/// What an endpoint asks of its clients.
+pub(crate) enum ClientRule<'a> {
+    Anyone,
+    /// A certificate of this authority, if the client has one.
+    Asked(&'a ClientPair),
+    /// A certificate of this authority.
+    Demanded(&'a ClientPair),
+}
+
+/// A certificate for clients that is its own authority, in `client.pem`, and its key in `client.key`.
+pub(crate) struct ClientPair {
+    pub(crate) directory: TempDir,
+    certificate: CertificateDer<'static>,
+}
+
+impl ClientPair {
+    pub(crate) fn new() -> Self {
+        let (certificate, key, directory) = self_signed(|params| params.is_ca = IsCa::NoCa);
+        std::fs::write(directory.path().join("client.pem"), certificate.pem()).unwrap();
+        std::fs::write(directory.path().join("client.key"), key.serialize_pem()).unwrap();
+        Self { directory, certificate: certificate.der().clone() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+/// As `openssl req -x509` makes it for `localhost`, but for what `change` does.
+fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair, TempDir) {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2099, 1, 1));
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate, key, tempfile::tempdir().unwrap())
 }
 
 impl TlsSink {
-    /// With a certificate as `openssl req -x509 -subj /CN=localhost -addext subjectAltName=DNS:localhost` makes it, but
-    /// for what `change` does to it.
     pub(crate) fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2099, 1, 1));
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let directory = tempfile::tempdir().unwrap();
+        Self::with_clients(change, &ClientRule::Anyone)
+    }
+
+    pub(crate) fn with_clients(change: impl FnOnce(&mut CertificateParams), rule: &ClientRule<'_>) -> Self {
+        let (certificate, key, directory) = self_signed(change);
         std::fs::write(directory.path().join("bundle.pem"), certificate.pem()).unwrap();
-        Self::start(certificate.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into()), directory)
+        Self::start(certificate.der().clone(), &key, directory, rule)
+    }
+
+    /// With the certificate of `other`, but without its key.
+    pub(crate) fn imposter(other: &TlsSink) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        Self::start(other.certificate.clone(), &key, directory, &ClientRule::Anyone)
     }
 
     fn start(
         certificate: CertificateDer<'static>,
-        key: PrivateKeyDer<'static>,
-        directory: tempfile::TempDir,
+        key: &KeyPair,
+        directory: TempDir,
+        rule: &ClientRule<'_>,
     ) -> Self {
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let signing_key = ring::sign::any_supported_type(&key).unwrap();
+        let certified = CertifiedKey::new(vec![certificate.clone()], signing_key);
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
+            .with_client_cert_verifier(rule.verifier())
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -55,7 +115,13 @@ impl TlsSink {
                 std::thread::spawn(move || serve(socket, config, &report));
             }
         });
-        Self { address, requests, directory }
+        Self { address, certificate, requests, directory }
+    }
+
+    /// The SHA-256 of its certificate.
+    pub(crate) fn sha256(&self) -> String {
+        let hash = Sha256::digest(&self.certificate);
+        hash.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
     }
 
     /// A file with its certificate and no other.
@@ -68,18 +134,44 @@ impl TlsSink {
     }
 
     pub(crate) fn next(&self) -> Request {
+        self.next_of().0
+    }
+
+    /// The next request, and what is known of its client.
+    pub(crate) fn next_of(&self) -> (Request, ClientKind) {
         self.requests.recv_timeout(TOO_LONG).expect("a request within the time")
     }
 }
 
-fn serve(socket: TcpStream, config: Arc<ServerConfig>, report: &Sender<Request>) {
+fn serve(socket: TcpStream, config: Arc<ServerConfig>, report: &Sender<(Request, ClientKind)>) {
     let connection = ServerConnection::new(config).unwrap();
     let mut stream = BufReader::new(StreamOwned::new(connection, socket));
     while let Some(request) = read_request(&mut stream) {
         // The test may be over.
-        let _ = report.send(request);
+        let client = match stream.get_ref().conn.peer_certificates() {
+            Some(_) => ClientKind::Authenticated,
+            None => ClientKind::Unknown,
+        };
+        let _ = report.send((request, client));
         if stream.get_mut().write_all(OK).is_err() {
             return;
+        }
+    }
+}
+
+impl ClientRule<'_> {
+    fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        let pair = match self {
+            Self::Anyone => return WebPkiClientVerifier::no_client_auth(),
+            Self::Asked(pair) | Self::Demanded(pair) => pair,
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(pair.certificate.clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        match self {
+            Self::Asked(_) => builder.allow_unauthenticated().build().unwrap(),
+            _ => builder.build().unwrap(),
         }
     }
 }

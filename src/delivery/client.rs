@@ -10,9 +10,11 @@
 //! new connection. Sending it twice is as safe as any retry, because the idempotency key is the same.
 
 mod answer;
+mod answer_body;
 mod dial;
 mod error;
 mod flow_tls;
+mod oauth;
 mod origins;
 mod prepared;
 mod redirect;
@@ -27,25 +29,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use awc::ClientResponse;
-use awc::http::StatusCode;
 use awc::http::header::{self, HeaderValue};
-use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
+use self::answer_body::AnswerBody;
 pub use self::error::{Delivered, FailedAnswer, PostError};
+use self::oauth::{TokenRoute, Tokens};
 use self::origins::{OriginClients, Peer};
-use self::prepared::OptionsCache;
+use self::prepared::{Authorization, OptionsCache};
 use self::redirect::MAX_REDIRECTS;
 use self::request::PostRequest;
-use self::targets::Targets;
+use self::targets::{PostTarget, Targets};
 use crate::delivery::tls::Tls;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::posting::answers::AnswerMeaning;
 use crate::domain::posting::retry_after;
 use crate::settings::HttpRoute;
-
-/// Maximum number of response bytes to read so that the connection can be reused.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// Maximum number of response bytes that are kept for operators.
 const MAX_ANSWER_TEXT: usize = 2 << 10;
@@ -60,6 +59,7 @@ pub struct EndpointClients {
     targets: Targets,
     origins: OriginClients,
     options: OptionsCache,
+    tokens: Tokens,
 }
 
 impl fmt::Debug for EndpointClients {
@@ -75,7 +75,8 @@ impl EndpointClients {
         let tls = Rc::new(Tls::new(route.ca_bundle.clone()));
         let targets = Targets::new(route.proxies.clone());
         let origins = OriginClients::new(timeout, Rc::clone(&tls), route.networks.clone());
-        Self { timeout, targets, origins, options: OptionsCache::new(route.credentials.clone(), tls) }
+        let options = OptionsCache::new(route.credentials.clone(), tls);
+        Self { timeout, targets, origins, options, tokens: Tokens::default() }
     }
 
     /// Posts messages of one flow, with the options of the first. Without the option `batch`, a single message is
@@ -88,16 +89,40 @@ impl EndpointClients {
         let now = Instant::now();
         let options = self.options.get(first.destination.options.as_ref(), now.into_std())?;
         let timeout = options.timeout.unwrap_or(self.timeout);
-        let deadline = now + timeout;
+        let deadline = Deadline { at: now + timeout, timeout };
+        let target = self.targets.get_or_parse(&first.destination.url)?;
         let mut request = PostRequest::new(first, &items, &options, unix_time());
-        let mut target = self.targets.get_or_parse(&first.destination.url)?;
+        let Authorization::OAuth(client) = &options.authorization else {
+            return self.follow(target, &mut request, deadline).await;
+        };
+        let token = self.tokens.get(client, None, self.token_route(deadline)).await?;
+        request.authorization = Some(token.clone());
+        let outcome = self.follow(Rc::clone(&target), &mut request, deadline).await;
+        if !matches!(&outcome, Err(PostError::Status(answer)) if answer.status == 401) {
+            return outcome;
+        }
+        // The token may have been revoked.
+        let token = self.tokens.get(client, Some(&token), self.token_route(deadline)).await?;
+        request.authorization = Some(token);
+        self.follow(target, &mut request, deadline).await
+    }
+
+    /// Sends a request, and sends it again where redirects lead.
+    async fn follow(
+        &self,
+        mut target: Rc<PostTarget>,
+        request: &mut PostRequest<'_>,
+        deadline: Deadline,
+    ) -> Result<Delivered, PostError> {
+        let options = request.options;
+        request.keeps_secrets = true;
         let mut redirects = 0;
         loop {
             let begin = |sent| request.add_headers(&target, sent);
             let peer = Peer { target: &target, tls: options.tls.as_ref().filter(|_| request.keeps_secrets) };
             let sent = self.origins.send(peer, &options.method, begin, &request.body);
-            let sent = timeout_at(deadline, sent).await;
-            let response = sent.map_err(|_| PostError::Timeout(timeout))??;
+            let sent = timeout_at(deadline.at, sent).await;
+            let response = sent.map_err(|_| PostError::Timeout(deadline.timeout))??;
             let (status, headers) = (response.status(), response.headers());
             let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
             let next = match options.answers.listed(status.as_u16()) {
@@ -106,14 +131,14 @@ impl EndpointClients {
             };
             let retry_after =
                 header(header::RETRY_AFTER).and_then(|value| retry_after::parse(value, unix_time()));
-            let keeps_open = !headers.contains_key(header::CONNECTION);
+            let keeps_open = keeps_open(&response);
             // The body of a redirect only matters for the reuse of its connection.
             let body_deadline = match next {
-                Some(_) => deadline.min(Instant::now() + REDIRECT_BODY_TIMEOUT),
-                None => deadline,
+                Some(_) => deadline.at.min(Instant::now() + REDIRECT_BODY_TIMEOUT),
+                None => deadline.at,
             };
-            let Beginning { text, is_whole } = Beginning::read(response, body_deadline).await;
-            if keeps_open && is_whole {
+            let body = AnswerBody::read(response, body_deadline, MAX_ANSWER_TEXT).await;
+            if keeps_open && body.is_whole {
                 self.origins.keep(peer);
             }
             let status = status.as_u16();
@@ -128,6 +153,7 @@ impl EndpointClients {
                 }
                 (None, AnswerMeaning::Delivered) => return Ok(Delivered { status }),
                 (None, meaning) => {
+                    let text = String::from_utf8_lossy(&body.bytes).into_owned();
                     let blames_message = meaning == AnswerMeaning::MessageFault;
                     let answer = FailedAnswer { status, blames_message, retry_after, text };
                     return Err(PostError::Status(answer));
@@ -136,42 +162,26 @@ impl EndpointClients {
         }
     }
 
+    fn token_route(&self, deadline: Deadline) -> TokenRoute<'_> {
+        TokenRoute { origins: &self.origins, targets: &self.targets, deadline: deadline.at }
+    }
+
     /// Drops idle clients.
     pub fn drop_idle(&self) {
         self.origins.drop_idle();
     }
 }
 
-/// The beginning of a body.
-struct Beginning {
-    /// At most [`MAX_ANSWER_TEXT`] bytes, with replacement characters for bytes that are not UTF-8.
-    text: String,
-    /// The body was read to its end, so its connection can be reused.
-    is_whole: bool,
+/// When a post times out, and how long it may take.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    timeout: Duration,
 }
 
-impl Beginning {
-    /// Reads a body until its end, its first [`MAX_ANSWER_BYTES`], the deadline or an error.
-    async fn read(mut response: ClientResponse, deadline: Instant) -> Self {
-        let (mut beginning, mut length, mut is_whole) = (Vec::new(), 0, false);
-        // Behind a 101 another protocol begins, which has no end.
-        let max_bytes =
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS { 0 } else { MAX_ANSWER_BYTES };
-        while length < max_bytes {
-            // Dropping an unfinished response closes its connection.
-            let bytes = match timeout_at(deadline, response.next()).await {
-                Ok(Some(Ok(bytes))) => bytes,
-                end => {
-                    is_whole = matches!(end, Ok(None));
-                    break;
-                }
-            };
-            length += bytes.len();
-            let room = MAX_ANSWER_TEXT.saturating_sub(beginning.len()).min(bytes.len());
-            beginning.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        }
-        Self { text: String::from_utf8_lossy(&beginning).into_owned(), is_whole }
-    }
+/// Whether the endpoint keeps the connection after this answer.
+fn keeps_open(response: &ClientResponse) -> bool {
+    !response.headers().contains_key(header::CONNECTION)
 }
 
 /// Time since 1970.

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use super::flow::FLOW_ACTION_POST_ENDPOINT;
 use super::posting::answers::AnswerRules;
-use super::posting::options::{DeliveryOptions, PostOrder, TlsOptions};
+use super::posting::options::{Auth, DeliveryOptions, PostOrder, TlsOptions};
+use super::posting::origin::Origin;
 
 /// Everything about a flow that has no column of its own.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -140,6 +141,9 @@ impl DeliveryOptions {
         require(in_flight.is_none_or(|max| (1..=64).contains(&max)), "max_in_flight", "is not from 1 to 64")?;
         let is_parallel = self.order == PostOrder::None;
         require(in_flight.is_none() || is_parallel, "max_in_flight", "needs \"order\": \"none\"")?;
+        if let Some(Auth::OAuth2 { token_url, .. }) = &self.auth {
+            require(Origin::of(token_url).is_some(), "auth.token_url", "is no http or https URL")?;
+        }
         let TlsOptions { ca_file, cert_file, key_file, pinned_sha256 } = &self.tls;
         require(cert_file.is_some() || key_file.is_none(), "tls.key_file", "needs cert_file")?;
         require(key_file.is_some() || cert_file.is_none(), "tls.cert_file", "needs key_file")?;
@@ -195,7 +199,7 @@ fn without_values(problem: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::posting::options::{Auth, PostFormat, PostMethod};
+    use super::super::posting::options::{PostFormat, PostMethod};
     use super::*;
 
     fn parse(text: &str) -> Result<FlowOptions, String> {
@@ -286,7 +290,7 @@ mod tests {
             ),
             (
                 r#"{"delivery": {"auth": "Bearer x"}}"#,
-                "options.delivery.auth: invalid type: a string, expected an object with the member type: bearer or basic",
+                "options.delivery.auth: invalid type: a string, expected an object with the member type: bearer, basic or oauth2",
             ),
             (
                 r#"{"delivery": {"tls": {"key_file": "/k"}}}"#,

@@ -3,6 +3,7 @@
 mod answers;
 mod batches;
 mod networks;
+mod oauth;
 mod options;
 mod proxies;
 mod redirects;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::error::ParseError;
 use awc::error::{ConnectError, SendRequestError};
 use thiserror::Error;
 
@@ -25,9 +26,12 @@ pub enum PostError {
     /// The URL is `https` and there are no root certificates to verify the endpoint.
     #[error("https is not available without root certificates, see the log line about them")]
     NoCertificates,
-    /// The connection failed, for example because of an unknown name or an invalid certificate.
+    /// The connection failed, for example because of an unknown name.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// One side did not accept the certificate of the other, or there is no common version of TLS.
+    #[error("cannot connect by TLS: {0}")]
+    Tls(String),
     /// The endpoint closed the connection instead of answering.
     #[error("the connection was closed without an answer")]
     NoAnswer,
@@ -46,6 +50,14 @@ pub enum PostError {
         /// The option.
         path: String,
         /// What is wrong, and what is expected.
+        problem: String,
+    },
+    /// No token was issued for the post.
+    #[error("no token from {endpoint}: {problem}")]
+    Token {
+        /// Origin of the token endpoint.
+        endpoint: String,
+        /// The reason, without secrets.
         problem: String,
     },
     /// The endpoint answered with a status other than success.
@@ -108,7 +120,8 @@ impl PostError {
         if let Self::Status(answer) = self { Some(answer) } else { None }
     }
 
-    /// Whether posts of other flows to the same origin would fail too: it cannot be reached, or is overloaded.
+    /// Whether posts of other flows to the same origin would fail too: it cannot be reached, or is overloaded. After a
+    /// failure of TLS they may succeed, because each flow has its own TLS options.
     #[must_use]
     pub fn blames_origin(&self) -> bool {
         match self {
@@ -130,8 +143,22 @@ impl PostError {
     }
 }
 
+/// The failure of TLS that caused an error. An endpoint can refuse a client certificate as late as in its answer.
+fn tls_failure(error: &SendRequestError) -> Option<&rustls::Error> {
+    let (SendRequestError::Connect(ConnectError::Io(error))
+    | SendRequestError::Send(error)
+    | SendRequestError::Response(ParseError::Io(error))) = error
+    else {
+        return None;
+    };
+    error.get_ref()?.downcast_ref()
+}
+
 impl From<SendRequestError> for PostError {
     fn from(error: SendRequestError) -> Self {
+        if let Some(failure) = tls_failure(&error) {
+            return Self::Tls(without_links(failure));
+        }
         match error {
             SendRequestError::Connect(ConnectError::Disconnected) => Self::NoAnswer,
             SendRequestError::Connect(error) => Self::Connect(without_links(&error)),

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::PostError;
 use super::flow_tls::FlowTls;
+use super::oauth::OAuthClient;
 use crate::credentials::CredentialError;
 use crate::delivery::tls::Tls;
 use crate::domain::credential::Credential;
@@ -33,8 +34,7 @@ pub(super) struct PreparedOptions {
     pub(super) method: Method,
     /// Additional headers. They may be secret, so they stay at the origin of the endpoint.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The header `Authorization`, in place of the user of the URL.
-    pub(super) authorization: Option<HeaderValue>,
+    pub(super) authorization: Authorization,
     /// TLS of its own. Like the headers, it is for the origin of the endpoint.
     pub(super) tls: Option<FlowTls>,
     pub(super) signing_keys: Vec<SigningKey>,
@@ -71,7 +71,7 @@ impl PreparedOptions {
                 PostMethod::Patch => Method::PATCH,
             },
             headers: headers.collect::<Result<_, PostError>>()?,
-            authorization: options.auth.as_ref().map(|auth| authorization(auth, allowed)).transpose()?,
+            authorization: Authorization::new(options.auth.as_ref(), allowed)?,
             tls: FlowTls::read(&options.tls, known.and_then(|known| known.tls.as_ref()), allowed, tls)?,
             signing_keys: signing_keys.collect::<Result<_, PostError>>()?,
             format: options.format,
@@ -82,19 +82,42 @@ impl PreparedOptions {
     }
 }
 
-fn authorization(auth: &Auth, allowed: &CredentialSettings) -> Result<HeaderValue, PostError> {
-    let words = match auth {
-        Auth::Bearer { token } => format!("Bearer {}", read(token, allowed)?.expose_secret()),
-        Auth::Basic { username, password } => {
-            let (username, password) = (read(username, allowed)?, read(password, allowed)?);
-            let words = format!("{}:{}", username.expose_secret(), password.expose_secret());
-            format!("Basic {}", BASE64_STANDARD.encode(words))
-        }
-    };
-    secret_header(&words).ok_or_else(|| unusable("auth".to_owned(), "is no value of an HTTP header"))
+/// The source of the header `Authorization`.
+pub(super) enum Authorization {
+    /// The user of the URL, if there is one.
+    OfUrl,
+    /// This value.
+    Header(HeaderValue),
+    /// A token for this client.
+    OAuth(OAuthClient),
 }
 
-fn secret_header(text: &str) -> Option<HeaderValue> {
+impl Authorization {
+    fn new(auth: Option<&Auth>, allowed: &CredentialSettings) -> Result<Self, PostError> {
+        let words = match auth {
+            None => return Ok(Self::OfUrl),
+            Some(Auth::Bearer { token }) => format!("Bearer {}", read(token, allowed)?.expose_secret()),
+            Some(Auth::Basic { username, password }) => {
+                let (username, password) = (read(username, allowed)?, read(password, allowed)?);
+                let words = format!("{}:{}", username.expose_secret(), password.expose_secret());
+                format!("Basic {}", BASE64_STANDARD.encode(words))
+            }
+            Some(Auth::OAuth2 { token_url, client_id, client_secret, scope, audience }) => {
+                return Ok(Self::OAuth(OAuthClient {
+                    token_url: token_url.as_str().into(),
+                    id: read(client_id, allowed)?,
+                    secret: read(client_secret, allowed)?,
+                    scope: scope.clone(),
+                    audience: audience.clone(),
+                }));
+            }
+        };
+        let header = secret_header(&words);
+        header.map(Self::Header).ok_or_else(|| unusable("auth".to_owned(), "is no value of an HTTP header"))
+    }
+}
+
+pub(super) fn secret_header(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -128,7 +151,7 @@ impl OptionsCache {
         let defaults = PreparedOptions {
             method: Method::POST,
             headers: Vec::new(),
-            authorization: None,
+            authorization: Authorization::OfUrl,
             tls: None,
             signing_keys: Vec::new(),
             format: PostFormat::Json,
@@ -163,7 +186,7 @@ impl OptionsCache {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::domain::flow_options::FlowOptions;
@@ -183,7 +206,10 @@ mod tests {
         let start = Instant::now();
         let token = |age: Duration| {
             let prepared = cache.get(Some(&options), start + age).unwrap();
-            prepared.authorization.as_ref().unwrap().to_str().unwrap().to_owned()
+            match &prepared.authorization {
+                Authorization::Header(words) => words.to_str().unwrap().to_owned(),
+                _ => panic!("no token"),
+            }
         };
         std::fs::write(&file, "first").unwrap();
         assert_eq!(token(Duration::ZERO), "Bearer first");

@@ -7,7 +7,7 @@ use actix_web::web::Bytes;
 use awc::ClientRequest;
 use awc::http::header::{self, HeaderValue};
 
-use super::prepared::PreparedOptions;
+use super::prepared::{Authorization, PreparedOptions};
 use super::targets::PostTarget;
 use crate::domain::outbox::OutboxItem;
 use crate::domain::posting::batch::{batch_body, batch_key};
@@ -34,6 +34,8 @@ pub(super) struct PostRequest<'p> {
     pub(super) body: Bytes,
     content_type: HeaderValue,
     headers: Vec<(&'static str, String)>,
+    /// The header `Authorization`, in place of the user of the URL.
+    pub(super) authorization: Option<HeaderValue>,
     /// No redirect has led to another origin yet.
     pub(super) keeps_secrets: bool,
 }
@@ -75,7 +77,11 @@ impl<'p> PostRequest<'p> {
             (IDEMPOTENCY_KEY, key),
         ]);
         let content_type = HeaderValue::from_static(content_type);
-        Self { options, body, content_type, headers, keeps_secrets: true }
+        let authorization = match &options.authorization {
+            Authorization::Header(words) => Some(words.clone()),
+            Authorization::OfUrl | Authorization::OAuth(_) => None,
+        };
+        Self { options, body, content_type, headers, authorization, keeps_secrets: true }
     }
 
     /// Adds the headers to a request for `target`.
@@ -84,7 +90,7 @@ impl<'p> PostRequest<'p> {
         for (name, value) in &self.headers {
             sent = sent.insert_header((*name, value.as_str()));
         }
-        match (&self.options.authorization, &target.user) {
+        match (&self.authorization, &target.user) {
             (Some(words), _) if self.keeps_secrets => {
                 sent = sent.insert_header((header::AUTHORIZATION, words.clone()));
             }

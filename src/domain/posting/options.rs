@@ -128,7 +128,7 @@ impl BatchOptions {
     tag = "type",
     rename_all = "lowercase",
     deny_unknown_fields,
-    expecting = "an object with the member type: bearer or basic"
+    expecting = "an object with the member type: bearer, basic or oauth2"
 )]
 pub enum Auth {
     /// `Authorization: Bearer …`
@@ -143,6 +143,19 @@ pub enum Auth {
         /// The password.
         #[serde(default)]
         password: Credential,
+    },
+    /// `OAuth` 2.0 with client credentials.
+    OAuth2 {
+        /// Where tokens are issued: http or https.
+        token_url: String,
+        /// The client.
+        client_id: Credential,
+        /// Its secret.
+        client_secret: Credential,
+        /// The requested scopes, separated by blanks.
+        scope: Option<String>,
+        /// The audience, where the token endpoint needs one.
+        audience: Option<String>,
     },
 }
 

@@ -144,7 +144,7 @@ async fn ca_bundle_replaces_system_certificates() {
     post(&endpoint.url(), &trusting(directory)).await.unwrap();
     for route in [trusting(other.bundle()), trusting("/nowhere".into()), HttpRoute::default()] {
         let error = post(&endpoint.url(), &route).await.unwrap_err();
-        assert!(matches!(error, PostError::Connect(_) | PostError::NoCertificates), "{route:?}: {error}");
+        assert!(matches!(error, PostError::Tls(_) | PostError::NoCertificates), "{route:?}: {error}");
     }
 }
 
@@ -153,6 +153,6 @@ async fn pinned_certificate_is_still_validated() {
     for wrong in [for_clients, expired, of_another_name] {
         let endpoint = TlsSink::self_signed(wrong);
         let error = post(&endpoint.url(), &trusting(endpoint.bundle())).await.unwrap_err();
-        assert!(matches!(error, PostError::Connect(_)), "{error:?}");
+        assert!(matches!(error, PostError::Tls(_)), "{error:?}");
     }
 }

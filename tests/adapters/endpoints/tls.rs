@@ -38,7 +38,8 @@ async fn demanded_client_certificate_is_shown() {
     post(&clients, &endpoint.url(), &identity(&pair)).await.unwrap();
     let (request, client) = endpoint.next_of();
     assert_eq!((request.text().as_str(), client), (BODY, ClientKind::Authenticated));
-    post(&clients, &endpoint.url(), "{}").await.unwrap_err();
+    let error = post(&clients, &endpoint.url(), "{}").await.unwrap_err();
+    assert!(matches!(error, PostError::Tls(_)) && !error.blames_origin(), "{error:?}");
 }
 
 #[actix::test]
@@ -77,7 +78,7 @@ async fn authorities_of_the_flow_replace_all_others() {
     assert_eq!(endpoint.next().text(), BODY);
     let friends = clients(&endpoint.bundle(), other.bundle().parent().unwrap());
     let error = post(&friends, &endpoint.url(), &trusting(&other)).await.unwrap_err();
-    assert!(matches!(error, PostError::Connect(_)), "{error:?}");
+    assert!(matches!(error, PostError::Tls(_)), "{error:?}");
 }
 
 #[actix::test]
@@ -97,7 +98,7 @@ async fn pinned_certificate_needs_nothing_else() {
     assert!(error.to_string().contains("not the one of tls.pinned_sha256"), "{error}");
     let imposter = TlsSink::imposter(&endpoint);
     let error = post(&clients, &imposter.url(), &pinned(&endpoint)).await.unwrap_err();
-    assert!(matches!(error, PostError::Connect(_)), "{error:?}");
+    assert!(matches!(error, PostError::Tls(_)), "{error:?}");
 }
 
 #[actix::test]

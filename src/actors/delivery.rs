@@ -122,7 +122,9 @@ impl PostReport {
 impl Drop for PostReport {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or(Err(PostError::Panicked));
-        let (post, began_at_us, took) = (self.post.clone(), self.began_at_us, self.began.elapsed());
+        let QueuedPost { id, origin, items } = &mut self.post;
+        let post = QueuedPost { id: *id, origin: origin.take(), items: std::mem::take(items) };
+        let (began_at_us, took) = (self.began_at_us, self.began.elapsed());
         self.actor.do_send(PostEnded { post, began_at_us, took, outcome });
     }
 }
@@ -184,7 +186,7 @@ impl DeliveryActor {
         let clients = Rc::clone(&self.clients);
         let report = PostReport::new(context.address(), post);
         self.posts.spawn_local(async move {
-            let outcome = clients.post(report.post.items.clone()).await;
+            let outcome = clients.post(&report.post.items).await;
             report.send(outcome);
         });
     }

@@ -84,14 +84,14 @@ impl EndpointClients {
     ///
     /// # Errors
     /// Any outcome other than a success status. The status counts, however the rest of the answer ends.
-    pub async fn post(&self, items: Vec<Arc<OutboxItem>>) -> Result<Delivered, PostError> {
+    pub async fn post(&self, items: &[Arc<OutboxItem>]) -> Result<Delivered, PostError> {
         let first = items.first().ok_or(PostError::NoMessage)?;
         let now = Instant::now();
         let options = self.options.get(first.destination.options.as_ref(), now.into_std())?;
         let timeout = options.timeout.unwrap_or(self.timeout);
         let deadline = Deadline { at: now + timeout, timeout };
         let target = self.targets.get_or_parse(&first.destination.url)?;
-        let mut request = PostRequest::new(first, &items, &options, unix_time());
+        let mut request = PostRequest::new(first, items, &options, unix_time());
         let Authorization::OAuth(client) = &options.authorization else {
             return self.follow(target, &mut request, deadline).await;
         };

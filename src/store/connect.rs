@@ -62,7 +62,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 pub struct Database {
     pub(crate) connection: DatabaseConnection,
     pub(crate) dialect: Dialect,
-    origin: Arc<ConnectionOrigin>,
+    origin: Arc<PoolParameters>,
     /// Index of the server that the pool connects to.
     server: usize,
     /// The pool is closed, since no server accepted writes when it was made; every use fails at once.
@@ -71,13 +71,13 @@ pub struct Database {
 
 /// The parameters of a pool.
 #[derive(Clone)]
-struct ConnectionOrigin {
+struct PoolParameters {
     settings: DatabaseSettings,
     max_connections: u32,
     lock_wait: Duration,
 }
 
-impl ConnectionOrigin {
+impl PoolParameters {
     /// The same with the current user and password of their file.
     fn with_present_secret(&self) -> Self {
         let mut origin = self.clone();
@@ -110,7 +110,7 @@ impl Database {
         lock_wait: Duration,
     ) -> Result<Self, StoreError> {
         let origin =
-            ConnectionOrigin { settings: settings.clone(), max_connections, lock_wait }.with_present_secret();
+            PoolParameters { settings: settings.clone(), max_connections, lock_wait }.with_present_secret();
         if let DatabaseSettings::Sqlite { path } = settings {
             has_directory(path)?;
         }
@@ -127,7 +127,7 @@ impl Database {
         Self::with_origin(Arc::new(origin), server)
     }
 
-    fn with_origin(origin: Arc<ConnectionOrigin>, server: usize) -> Self {
+    fn with_origin(origin: Arc<PoolParameters>, server: usize) -> Self {
         let (most, lock_wait) = (origin.max_connections, origin.lock_wait);
         let demanded = Demand::of(&origin.settings);
         let (connection, dialect) = match &origin.settings {

@@ -410,7 +410,7 @@ async fn drain_finishes_post_and_starts_none(test: TestDatabase) {
 
 async fn post(url: &str) -> Result<Delivered, PostError> {
     let clients = EndpointClients::new(Duration::from_millis(300), &HttpRoute::default());
-    clients.post(vec![Arc::new(item(url, 1, 1))]).await
+    clients.post(&[Arc::new(item(url, 1, 1))]).await
 }
 
 async fn post_to(reply: Reply) -> Result<Delivered, PostError> {
@@ -523,7 +523,7 @@ async fn a_connection_is_used_again() {
     let sink = Sink::start(|_| Reply::ok());
     let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
     for number in 1..=5 {
-        clients.post(vec![Arc::new(item(&sink.url(), 1, number))]).await.unwrap();
+        clients.post(&[Arc::new(item(&sink.url(), 1, number))]).await.unwrap();
     }
     assert_eq!(sink.connections(), 1);
 }
@@ -534,8 +534,8 @@ async fn post_twice(replies: [Reply; 3]) -> (Result<Delivered, PostError>, Sink)
     let sink = Sink::start(move |_| replies.lock().unwrap().next().expect("a request too many"));
     let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
     // Ends well or not, as the test wants.
-    let _ = clients.post(vec![Arc::new(item(&sink.url(), 1, 1))]).await;
-    (clients.post(vec![Arc::new(item(&sink.url(), 1, 2))]).await, sink)
+    let _ = clients.post(&[Arc::new(item(&sink.url(), 1, 1))]).await;
+    (clients.post(&[Arc::new(item(&sink.url(), 1, 2))]).await, sink)
 }
 
 #[actix::test]
@@ -578,6 +578,6 @@ async fn a_large_payload_arrives_whole() {
     let mut sink = Sink::start(|_| Reply::ok());
     let payload: Vec<u8> = (0..=250_u8).cycle().take(4 << 20).collect();
     let clients = EndpointClients::new(TOO_LONG, &HttpRoute::default());
-    clients.post(vec![Arc::new(item_with(&sink.url(), 1, 1, payload.clone()))]).await.unwrap();
+    clients.post(&[Arc::new(item_with(&sink.url(), 1, 1, payload.clone()))]).await.unwrap();
     assert!(sink.next().await.body == payload);
 }

@@ -71,7 +71,7 @@ async fn post_all(load: &PostLoad, in_flight: u64) -> Result<(), PostLimitError>
         posters.spawn_local(async move {
             // Like the gateway, post the messages of a flow one at a time.
             for number in load.numbers(poster, in_flight) {
-                clients.post(vec![Arc::new(load.item(number))]).await?;
+                clients.post(&[Arc::new(load.item(number))]).await?;
             }
             Ok::<(), PostError>(())
         });

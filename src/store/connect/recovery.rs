@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::access::Demand;
 use super::choice::choose;
-use super::{ConnectionOrigin, Database};
+use super::{Database, PoolParameters};
 use crate::settings::Servers;
 use crate::store::error::{ErrorClass, StoreError};
 
@@ -86,7 +86,7 @@ impl Database {
 
     /// Closes the pool if its server is gone: each use would take seconds. A server that answers and only rejects
     /// another connection may still serve the existing ones.
-    async fn close_if_useless(&mut self, origin: Arc<ConnectionOrigin>, error: &StoreError) {
+    async fn close_if_useless(&mut self, origin: Arc<PoolParameters>, error: &StoreError) {
         let StoreError::NoServer { tried } = error else { return };
         let is_there = tried.first().is_some_and(
             |first| matches!(first, StoreError::Connect { .. } if first.class() != ErrorClass::ConnectionLost),

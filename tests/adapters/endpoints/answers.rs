@@ -10,14 +10,14 @@ async fn interim_answers_do_not_count() {
     for interim in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", all] {
         let mut sink = answering(format!("{interim}{OK}"));
         let clients = clients();
-        clients.post(vec![item(&sink.url())]).await.unwrap();
+        clients.post(&[item(&sink.url())]).await.unwrap();
         assert_taken_once(&mut sink).await;
         // The final answer was read: the connection is fit for the next message.
-        clients.post(vec![item(&sink.url())]).await.unwrap();
+        clients.post(&[item(&sink.url())]).await.unwrap();
         assert_eq!(sink.connections(), 1);
     }
     let sink = answering("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
-    let outcome = clients().post(vec![item(&sink.url())]).await;
+    let outcome = clients().post(&[item(&sink.url())]).await;
     assert!(matches!(outcome, Err(PostError::Status(FailedAnswer { status: 500, .. }))), "{outcome:?}");
 }
 
@@ -28,7 +28,7 @@ async fn request_says_who_it_is_from() {
     let named = std::sync::Arc::make_mut(&mut posted);
     (named.flow_code, named.topic, named.message_id) = ("TEMP é".into(), "home/1/temp".to_owned(), 42);
     let before = chrono::Utc::now().timestamp();
-    clients().post(vec![posted]).await.unwrap();
+    clients().post(&[posted]).await.unwrap();
     let request = sink.next().await;
     for (name, value) in [
         ("idempotency-key", super::KEY),
@@ -46,10 +46,10 @@ async fn request_says_who_it_is_from() {
 #[actix::test]
 async fn interim_answers_without_end_are_a_failure() {
     let sink = answering("HTTP/1.1 100 Continue\r\n\r\n".repeat(4000));
-    let outcome = clients().post(vec![item(&sink.url())]).await;
+    let outcome = clients().post(&[item(&sink.url())]).await;
     assert!(matches!(outcome, Err(PostError::Exchange(_))), "{outcome:?}");
     let sink = answering("HTTP/1.1 101 Switching Protocols\r\n\r\n");
-    let outcome = clients().post(vec![item(&sink.url())]).await;
+    let outcome = clients().post(&[item(&sink.url())]).await;
     assert!(matches!(outcome, Err(PostError::Status(FailedAnswer { status: 101, .. }))), "{outcome:?}");
 }
 
@@ -70,13 +70,10 @@ async fn the_status_counts_in_a_malformed_head() {
         &long,
     ] {
         let mut sink = answering(format!("HTTP/1.1 200 OK\r\n{headers}\r\nok"));
-        clients()
-            .post(vec![item(&sink.url())])
-            .await
-            .unwrap_or_else(|error| panic!("{headers:.60}: {error}"));
+        clients().post(&[item(&sink.url())]).await.unwrap_or_else(|error| panic!("{headers:.60}: {error}"));
         assert_taken_once(&mut sink).await;
         let sink = answering(format!("HTTP/1.1 503 Away\r\n{headers}\r\nno"));
-        let outcome = clients().post(vec![item(&sink.url())]).await;
+        let outcome = clients().post(&[item(&sink.url())]).await;
         assert!(
             matches!(outcome, Err(PostError::Status(FailedAnswer { status: 503, .. }))),
             "{headers:.60}: {outcome:?}"
@@ -92,7 +89,7 @@ async fn leftover_bytes_are_not_the_next_answer() {
     );
     let clients = clients();
     for _ in 0..3 {
-        let outcome = clients.post(vec![item(&sink.url())]).await;
+        let outcome = clients.post(&[item(&sink.url())]).await;
         assert!(matches!(outcome, Err(PostError::Status(FailedAnswer { status: 503, .. }))), "{outcome:?}");
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn batch(url: &str, delivery: &str, count: u64) -> Vec<Arc<OutboxItem
 
 async fn posted(delivery: &str, count: u64) -> Request {
     let mut sink = answering(OK);
-    clients().post(batch(&sink.url(), delivery, count)).await.unwrap();
+    clients().post(&batch(&sink.url(), delivery, count)).await.unwrap();
     sink.next().await
 }
 

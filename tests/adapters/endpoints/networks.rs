@@ -13,7 +13,7 @@ fn within(networks: &str) -> EndpointClients {
 }
 
 async fn refusal(clients: &EndpointClients, url: &str) -> String {
-    clients.post(vec![item(url)]).await.unwrap_err().to_string()
+    clients.post(&[item(url)]).await.unwrap_err().to_string()
 }
 
 #[actix::test]
@@ -38,7 +38,7 @@ async fn other_networks_are_refused() {
         let by_name = sink.url().replace("127.0.0.1", "localhost");
         assert!(refusal(&within(networks), &by_name).await.ends_with(rule), "by name");
     }
-    within("127.0.0.0/8").post(vec![item(&sink.url())]).await.unwrap();
+    within("127.0.0.0/8").post(&[item(&sink.url())]).await.unwrap();
     assert_eq!(sink.connections(), 1);
 }
 
@@ -62,6 +62,6 @@ async fn proxy_is_not_asked_for_a_refused_address() {
     let said = refusal(&clients, "http://10.0.0.1/in").await;
     assert!(said.contains("the address 10.0.0.1 is refused"), "{said}");
     assert_eq!(proxy.connections(), 0);
-    clients.post(vec![item("http://example.com/in")]).await.unwrap();
+    clients.post(&[item("http://example.com/in")]).await.unwrap();
     assert_eq!(proxy.connections(), 1, "a proxy may have any address");
 }

@@ -38,7 +38,7 @@ fn delivery(tokens: &Sink) -> serde_json::Value {
 }
 
 async fn post(clients: &EndpointClients, url: &str, delivery: &serde_json::Value) -> Result<(), PostError> {
-    clients.post(vec![with_options(url, &delivery.to_string())]).await.map(drop)
+    clients.post(&[with_options(url, &delivery.to_string())]).await.map(drop)
 }
 
 async fn authorization(sink: &mut Sink) -> String {

@@ -22,7 +22,7 @@ pub(super) fn with_options(url: &str, delivery: &str) -> Arc<OutboxItem> {
 
 async fn posted_with(delivery: &str) -> test_support::http_sink::Request {
     let mut sink = answering(OK);
-    clients().post(vec![with_options(&sink.url(), delivery)]).await.unwrap();
+    clients().post(&[with_options(&sink.url(), delivery)]).await.unwrap();
     sink.next().await
 }
 
@@ -42,7 +42,7 @@ async fn authorization_replaces_the_user_of_the_url() {
     for (delivery, expected) in [(bearer, "Bearer t0ken"), (basic, "Basic bWU6czNjcmV0")] {
         let mut sink = answering(OK);
         let url = sink.url().replace("http://", "http://other:user@");
-        clients().post(vec![with_options(&url, delivery)]).await.unwrap();
+        clients().post(&[with_options(&url, delivery)]).await.unwrap();
         assert_eq!(sink.next().await.header("authorization"), expected);
     }
 }
@@ -58,16 +58,13 @@ async fn secrets_come_from_files() {
     for token in ["first", "second"] {
         std::fs::write(&file, token).unwrap();
         let mut sink = answering(OK);
-        EndpointClients::new(TOO_LONG, &route)
-            .post(vec![with_options(&sink.url(), &delivery)])
-            .await
-            .unwrap();
+        EndpointClients::new(TOO_LONG, &route).post(&[with_options(&sink.url(), &delivery)]).await.unwrap();
         assert_eq!(sink.next().await.header("authorization"), format!("Bearer {token}"));
     }
     std::fs::remove_file(&file).unwrap();
     let sink = answering(OK);
     let error = EndpointClients::new(TOO_LONG, &route)
-        .post(vec![with_options(&sink.url(), &delivery)])
+        .post(&[with_options(&sink.url(), &delivery)])
         .await
         .unwrap_err();
     assert!(error.to_string().contains("/token cannot be read"), "{error}");
@@ -90,13 +87,13 @@ async fn signature_covers_id_time_and_body() {
 async fn unusable_secret_is_named_and_not_shown() {
     let sink = answering(OK);
     let posted = with_options(&sink.url(), r#"{"signing_secrets": ["whsec_s3cret!"]}"#);
-    let error = clients().post(vec![posted]).await.unwrap_err().to_string();
+    let error = clients().post(&[posted]).await.unwrap_err().to_string();
     assert_eq!(
         error,
         "options.delivery.signing_secrets[0]: a signing secret is whsec_ followed by base64, and this one is not base64"
     );
     let posted = with_options(&sink.url(), "{\"headers\": {\"X-A\": \"s3cret\\n\"}}");
-    let error = clients().post(vec![posted]).await.unwrap_err().to_string();
+    let error = clients().post(&[posted]).await.unwrap_err().to_string();
     assert_eq!(error, "options.delivery.headers.X-A: is no value of an HTTP header");
     assert_eq!(sink.connections(), 0);
 }
@@ -125,7 +122,7 @@ async fn lists_decide_what_a_status_means() {
         [(409, None), (404, Some(true)), (422, Some(false)), (200, Some(false)), (503, Some(false))]
     {
         let sink = answering(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
-        let outcome = clients().post(vec![with_options(&sink.url(), delivery)]).await;
+        let outcome = clients().post(&[with_options(&sink.url(), delivery)]).await;
         let found = match &outcome {
             Ok(_) => None,
             Err(PostError::Status(FailedAnswer { blames_message, .. })) => Some(*blames_message),
@@ -140,7 +137,7 @@ async fn secrets_do_not_follow_to_another_origin() {
     let mut other = Sink::start(|_| Reply::ok());
     let sink = answering(format!("HTTP/1.1 307 T\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", other.url()));
     let delivery = r#"{"headers": {"X-Key": "s3cret"}, "auth": {"type": "bearer", "token": "s3cret"}}"#;
-    clients().post(vec![with_options(&sink.url(), delivery)]).await.unwrap();
+    clients().post(&[with_options(&sink.url(), delivery)]).await.unwrap();
     let request = other.next().await;
     assert_eq!((request.header("x-key"), request.header("authorization")), (String::new(), String::new()));
     assert_eq!(request.header("webhook-id"), KEY);
@@ -149,6 +146,6 @@ async fn secrets_do_not_follow_to_another_origin() {
 #[actix::test]
 async fn timeout_of_the_flow_counts() {
     let sink = Sink::start(|_| Reply::Stall(Vec::new()));
-    let outcome = clients().post(vec![with_options(&sink.url(), r#"{"timeout_seconds": 0.2}"#)]).await;
+    let outcome = clients().post(&[with_options(&sink.url(), r#"{"timeout_seconds": 0.2}"#)]).await;
     assert!(matches!(outcome, Err(PostError::Timeout(limit)) if limit.as_millis() == 200), "{outcome:?}");
 }

@@ -70,7 +70,7 @@ fn trusting(bundle: PathBuf) -> HttpRoute {
 }
 
 async fn post(url: &str, route: &HttpRoute) -> Result<Delivered, PostError> {
-    EndpointClients::new(TOO_LONG, route).post(vec![item(url)]).await
+    EndpointClients::new(TOO_LONG, route).post(&[item(url)]).await
 }
 
 #[actix::test]

@@ -19,7 +19,7 @@ async fn the_same_post_goes_where_the_endpoint_says() {
     for status in [307, 308] {
         let mut sink = redirecting(status, "/in/?a=b".to_owned());
         let url = sink.url().replace("http://", "http://me:s3cret@");
-        clients().post(vec![item(&url)]).await.unwrap();
+        clients().post(&[item(&url)]).await.unwrap();
         let (first, second) = (sink.next().await, sink.next().await);
         assert_eq!(second.line, "POST /in/?a=b HTTP/1.1");
         for name in ["idempotency-key", "authorization", "content-type", "host"] {
@@ -36,7 +36,7 @@ async fn credentials_do_not_go_to_another_origin() {
     let location = format!("http://they:theirs@{}/there", other.address());
     let mut sink = redirecting(308, location);
     let url = sink.url().replace("http://", "http://me:s3cret@");
-    clients().post(vec![item(&url)]).await.unwrap();
+    clients().post(&[item(&url)]).await.unwrap();
     assert_eq!(sink.next().await.header("authorization"), "Basic bWU6czNjcmV0");
     let request = other.next().await;
     assert_eq!(
@@ -51,7 +51,7 @@ async fn a_circle_of_redirects_ends() {
     let circle = Sink::start(|_| {
         Reply::Bytes(b"HTTP/1.1 307 T\r\nLocation: /round?s3cret\r\nContent-Length: 0\r\n\r\n".to_vec())
     });
-    let outcome = clients().post(vec![item(&circle.url())]).await.unwrap_err();
+    let outcome = clients().post(&[item(&circle.url())]).await.unwrap_err();
     assert!(matches!(outcome, PostError::TooManyRedirects { status: 307, .. }), "{outcome:?}");
     assert_eq!(outcome.status(), Some(307));
     assert!(outcome.to_string().contains("/round") && !outcome.to_string().contains("s3cret"), "{outcome}");
@@ -62,7 +62,7 @@ async fn redirect_whose_body_stalls_is_followed() {
     let mut other = Sink::start(|_| Reply::ok());
     let head = format!("HTTP/1.1 307 T\r\nLocation: {}\r\nContent-Length: 5\r\n\r\n", other.url());
     let sink = Sink::start(move |_| Reply::Stall(head.clone().into_bytes()));
-    clients().post(vec![item(&sink.url())]).await.unwrap();
+    clients().post(&[item(&sink.url())]).await.unwrap();
     assert_taken_once(&mut other).await;
 }
 
@@ -70,7 +70,7 @@ async fn redirect_whose_body_stalls_is_followed() {
 async fn get_redirects_are_failures() {
     for status in [301, 302, 303] {
         let mut sink = redirecting(status, "/login?s3cret".to_owned());
-        let error = clients().post(vec![item(&sink.url())]).await.unwrap_err();
+        let error = clients().post(&[item(&sink.url())]).await.unwrap_err();
         assert!(matches!(error, PostError::Redirect { status: found, .. } if found == status), "{error:?}");
         let said = error.to_string();
         assert!(

@@ -27,7 +27,7 @@ fn identity(pair: &ClientPair) -> String {
 }
 
 async fn post(clients: &EndpointClients, url: &str, delivery: &str) -> Result<(), PostError> {
-    clients.post(vec![with_options(url, delivery)]).await.map(drop)
+    clients.post(&[with_options(url, delivery)]).await.map(drop)
 }
 
 #[actix::test]

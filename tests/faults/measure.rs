@@ -14,7 +14,7 @@ const HEALTHY: usize = 8;
 const BAD: usize = 96;
 
 /// Messages of each healthy flow in a turn, and of each bad one.
-const HEALTHY_MESSAGES: usize = 1_000;
+const HEALTHY_MESSAGES: usize = 5_000;
 const BAD_MESSAGES: usize = 20;
 
 /// Turns of each kind.
@@ -40,6 +40,12 @@ fn publish(world: &World, flows: &[String], messages: usize) {
 fn wait_for_empty_outbox(world: &World) {
     let sql = "SELECT COUNT(*) FROM outbox";
     eventually("an empty outbox", || (world.sql.count(sql, []) == 0).then_some(()));
+}
+
+/// The time in which the bad messages are numbered does not count.
+fn wait_until_outbox_has(world: &World, rows: usize) {
+    let sql = "SELECT COUNT(*) FROM outbox";
+    eventually("all bad messages", || (world.sql.count(sql, []) >= i64::try_from(rows).unwrap()).then_some(()));
 }
 
 #[test]
@@ -69,6 +75,7 @@ fn healthy_flows_beside_bad_endpoints() {
             bad_endpoints.wait_until("a post to each bad endpoint", |posts| {
                 bad.iter().all(|flow| posts[before..].iter().any(|post| post.flow == *flow))
             });
+            wait_until_outbox_has(&world, BAD * BAD_MESSAGES);
         }
         let wanted = HEALTHY * HEALTHY_MESSAGES;
         let before = good_endpoints.count();

@@ -61,6 +61,8 @@ pub struct OriginStatus {
 #[derive(Debug, Default)]
 pub(super) struct FailingOrigins {
     failing: HashMap<Origin, FailingOrigin>,
+    /// The earliest time at which a flow must be woken for a probe. Kept, because it is asked for at each post.
+    wakes_at: Option<Moment>,
     pub(super) events: Vec<OriginEvent>,
 }
 
@@ -80,17 +82,26 @@ impl FailingOrigin {
         let at = self.breaker.next_probe().filter(|_| !self.held.is_empty())?;
         Some(at.max(self.next_prober_at))
     }
+
+    /// Whether no flow posts to the origin any more.
+    fn is_unused(&self, now: Moment) -> bool {
+        self.held.is_empty() && self.breaker.next_probe().is_some_and(|at| now > at + FORGOTTEN_AFTER)
+    }
 }
 
 impl FailingOrigins {
     /// Whether a post may be made now.
     pub(super) fn admits(&mut self, origin: &Origin, now: Moment) -> bool {
-        self.failing.get_mut(origin).is_none_or(|found| found.breaker.admit(now) == Admission::Post)
+        let Some(found) = self.failing.get_mut(origin) else { return true };
+        let admits = found.breaker.admit(now) == Admission::Post;
+        self.update_wake();
+        admits
     }
 
     pub(super) fn hold(&mut self, origin: &Origin, flow: FlowId) {
         if let Some(found) = self.failing.get_mut(origin) {
             found.held.push_back(flow);
+            self.update_wake();
         }
     }
 
@@ -98,11 +109,13 @@ impl FailingOrigins {
         for found in self.failing.values_mut() {
             found.held.retain(|held| *held != flow);
         }
+        self.update_wake();
     }
 
     /// Records an answer of the origin. Returns whether its breaker was closed by it.
     pub(super) fn answered(&mut self, origin: &Origin, now: Moment) -> bool {
         let Some(mut found) = self.failing.remove(origin) else { return false };
+        self.update_wake();
         let since = found.breaker.since();
         let closes = found.breaker.record_success(now);
         if closes {
@@ -133,24 +146,31 @@ impl FailingOrigins {
             let change = OriginChange::Opened { error: error.to_owned() };
             self.events.push(OriginEvent { origin: origin.clone(), change });
         }
+        self.failing.retain(|_, found| !found.is_unused(now));
+        self.update_wake();
     }
 
-    /// Returns the flows that must be woken for a probe, and forgets origins that are not used any more.
+    fn update_wake(&mut self) {
+        self.wakes_at = self.failing.values().filter_map(FailingOrigin::wakes_at).min();
+    }
+
+    /// Returns the flows that must be woken for a probe.
     fn probers(&mut self, now: Moment) -> Vec<FlowId> {
-        self.failing.retain(|_, found| {
-            let is_unused = found.breaker.next_probe().is_some_and(|at| now > at + FORGOTTEN_AFTER);
-            !is_unused || !found.held.is_empty()
-        });
+        if self.wakes_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
         let due = self.failing.values_mut().filter(|found| found.wakes_at().is_some_and(|at| at <= now));
-        due.filter_map(|found| {
+        let woken = due.filter_map(|found| {
             found.next_prober_at = now + NEXT_PROBER;
             found.held.pop_front()
-        })
-        .collect()
+        });
+        let woken = woken.collect();
+        self.update_wake();
+        woken
     }
 
     pub(super) fn next_wake(&self) -> Option<Moment> {
-        self.failing.values().filter_map(FailingOrigin::wakes_at).min()
+        self.wakes_at
     }
 
     /// Whether the breaker of an origin is open.

@@ -30,6 +30,11 @@ impl Request {
         values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ")
     }
 
+    /// Name and value of each header, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("a body of text")
     }

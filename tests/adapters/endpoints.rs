@@ -6,6 +6,7 @@ mod networks;
 mod oauth;
 mod options;
 mod proxies;
+mod receivers;
 mod redirects;
 mod tls;
 mod tls_sink;

@@ -23,7 +23,7 @@ pub(super) fn batch(url: &str, delivery: &str, count: u64) -> Vec<Arc<OutboxItem
     (1..=count).map(numbered).collect()
 }
 
-async fn posted(delivery: &str, count: u64) -> Request {
+pub(super) async fn posted(delivery: &str, count: u64) -> Request {
     let mut sink = answering(OK);
     clients().post(&batch(&sink.url(), delivery, count)).await.unwrap();
     sink.next().await

@@ -47,7 +47,7 @@ mod aedes {
     #[test]
     #[ignore = "needs node and aedes; run by scripts/faults"]
     fn overlapping_flows_are_served() {
-        let modules = std::env::var("PEER_AEDES").expect("PEER_AEDES is a node_modules with aedes");
+        let modules = std::env::var("NODE_MODULES").expect("NODE_MODULES is a node_modules with aedes");
         let peer = Peer::start(|_, [port, ..]| {
             let mut command = Command::new("node");
             command.arg(starter("aedes.cjs")).args([&modules, "gw", PASSWORD, &port]);

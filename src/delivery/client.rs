@@ -20,6 +20,7 @@ mod prepared;
 mod redirect;
 mod request;
 mod route;
+mod secret_header;
 mod stream;
 mod targets;
 

@@ -45,7 +45,9 @@ fn wait_for_empty_outbox(world: &World) {
 /// The time in which the bad messages are numbered does not count.
 fn wait_until_outbox_has(world: &World, rows: usize) {
     let sql = "SELECT COUNT(*) FROM outbox";
-    eventually("all bad messages", || (world.sql.count(sql, []) >= i64::try_from(rows).unwrap()).then_some(()));
+    eventually("all bad messages", || {
+        (world.sql.count(sql, []) >= i64::try_from(rows).unwrap()).then_some(())
+    });
 }
 
 #[test]

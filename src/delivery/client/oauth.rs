@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer_body::AnswerBody;
 use super::error::PostError;
 use super::origins::{OriginClients, Peer};
-use super::prepared::secret_header;
+use super::secret_header::secret_header;
 use super::targets::Targets;
 use crate::domain::posting::origin::Origin;
 
@@ -77,7 +77,7 @@ struct Token {
 
 /// The last outcome for a client. The mutex is held while a token is fetched.
 #[derive(Default)]
-struct Slot {
+struct TokenSlot {
     token: Option<Token>,
     /// When the last fetch failed, and why.
     failure: Option<(Instant, String)>,
@@ -85,7 +85,7 @@ struct Slot {
 
 /// The tokens of all clients. Lives on one thread.
 #[derive(Default)]
-pub(super) struct Tokens(RefCell<HashMap<TokenKey, Rc<Mutex<Slot>>>>);
+pub(super) struct Tokens(RefCell<HashMap<TokenKey, Rc<Mutex<TokenSlot>>>>);
 
 /// What a request to a token endpoint needs.
 #[derive(Clone, Copy)]
@@ -117,11 +117,11 @@ impl Tokens {
             match fetch(client, route).await {
                 Ok(token) => {
                     let header = token.header.clone();
-                    *slot = Slot { token: Some(token), failure: None };
+                    *slot = TokenSlot { token: Some(token), failure: None };
                     Ok(header)
                 }
                 Err(problem) => {
-                    *slot = Slot { token: None, failure: Some((Instant::now(), problem.clone())) };
+                    *slot = TokenSlot { token: None, failure: Some((Instant::now(), problem.clone())) };
                     Err(problem)
                 }
             }
@@ -130,7 +130,7 @@ impl Tokens {
         fetched.map_err(|problem| PostError::Token { endpoint: client.shown(), problem })
     }
 
-    fn slot(&self, client: &OAuthClient) -> Rc<Mutex<Slot>> {
+    fn slot(&self, client: &OAuthClient) -> Rc<Mutex<TokenSlot>> {
         let mut slots = self.0.borrow_mut();
         if slots.len() >= MAX_TOKENS {
             slots.clear();

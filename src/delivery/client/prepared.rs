@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::PostError;
 use super::flow_tls::FlowTls;
 use super::oauth::OAuthClient;
+use super::secret_header::secret_header;
 use crate::credentials::CredentialError;
 use crate::delivery::tls::Tls;
 use crate::domain::credential::Credential;
@@ -115,12 +116,6 @@ impl Authorization {
         let header = secret_header(&words);
         header.map(Self::Header).ok_or_else(|| unusable("auth".to_owned(), "is no value of an HTTP header"))
     }
-}
-
-pub(super) fn secret_header(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 fn read(credential: &Credential, allowed: &CredentialSettings) -> Result<SecretString, CredentialError> {

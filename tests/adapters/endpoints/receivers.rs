@@ -106,7 +106,7 @@ async fn posted_event(delivery: &str, count: u64) -> Request {
         let item = std::sync::Arc::make_mut(item);
         (item.flow_code, item.topic) = ("a b/é".into(), "home/1 \"é%€\"".to_owned());
     }
-    clients().post(items).await.unwrap();
+    clients().post(&items).await.unwrap();
     sink.next().await
 }
 

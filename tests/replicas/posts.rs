@@ -19,13 +19,15 @@ const PART: i64 = 50;
 
 const NOT_OWNED_BY: &str = "SELECT COUNT(*) FROM outbox WHERE owner <> ?";
 
-/// How the lease of a killed replica ends.
+/// What becomes of a killed replica.
 #[derive(Clone, Copy)]
-enum LeaseEnd {
-    /// The test sets its end.
-    Set,
-    /// After its time.
-    Awaited,
+enum Fate {
+    /// The test ends its lease.
+    LeaseIsEnded,
+    /// Its lease ends after its time.
+    LeaseEnds,
+    /// It is started again while its lease holds.
+    Returns,
 }
 
 /// Flows that post to one endpoint. It accepts nothing before it is told to.
@@ -105,7 +107,7 @@ fn set_end_of_lease(fleet: &Fleet, owner: &str) {
 
 /// The first shard hands flows over and is killed with messages in the outbox. The second numbers the next messages of
 /// these flows while the first one's lease still holds.
-fn survivor_posts_what_was_left(backend: Backend, lease_end: LeaseEnd) {
+fn survivor_posts_in_order(backend: Backend, fate: Fate) {
     let scene = Scene::on(backend);
     let fleet = &scene.fleet;
     let mut shards = fleet.shards(2);
@@ -135,11 +137,12 @@ fn survivor_posts_what_was_left(backend: Backend, lease_end: LeaseEnd) {
     let keys = keys_in_outbox(fleet);
     killed.kill();
     scene.is_open.store(true, Ordering::SeqCst);
-    match lease_end {
-        LeaseEnd::Set => set_end_of_lease(fleet, &owner),
-        LeaseEnd::Awaited => {
+    match fate {
+        Fate::LeaseIsEnded => set_end_of_lease(fleet, &owner),
+        Fate::LeaseEnds => {
             survivor.running().wait_long_for_line("Took over");
         }
+        Fate::Returns => killed.start_subscribed(),
     }
     fleet.flows.iter().for_each(|flow| scene.wait_for_accepted(flow, 2 * PART));
     wait_for_empty_outbox(fleet);
@@ -169,14 +172,21 @@ fn keys_in_outbox(fleet: &Fleet) -> Vec<(String, (String, i64))> {
 #[test]
 fn survivor_posts_rows_of_killed_replica_first() {
     for backend in SERVERS {
-        survivor_posts_what_was_left(backend, LeaseEnd::Set);
+        survivor_posts_in_order(backend, Fate::LeaseIsEnded);
+    }
+}
+
+#[test]
+fn returning_replica_posts_its_rows_first() {
+    for backend in SERVERS {
+        survivor_posts_in_order(backend, Fate::Returns);
     }
 }
 
 #[test]
 #[ignore = "takes two minutes; run by scripts/faults"]
 fn lease_of_killed_replica_ends_by_itself() {
-    survivor_posts_what_was_left(Backend::MariaDb, LeaseEnd::Awaited);
+    survivor_posts_in_order(Backend::MariaDb, Fate::LeaseEnds);
 }
 
 /// Members take turns with the messages of each flow. One is killed under load, and comes back when the other has taken

@@ -1,4 +1,5 @@
-//! Posts as the libraries of receivers read them: Standard Webhooks in Python and JavaScript, CloudEvents in Python.
+//! Posts as the libraries of receivers read them: Standard Webhooks in Python and JavaScript, `CloudEvents` in
+//! Python.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -8,7 +8,10 @@ mod check;
 mod check_flows;
 mod check_identity;
 mod check_probes;
+mod flows;
 mod migrate;
+mod operate;
+mod output;
 mod retire;
 #[cfg(feature = "tools")]
 mod tools;
@@ -36,7 +39,7 @@ const WRONG_SETTINGS: i32 = 2;
     name = "mqtt-gateway",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Exit codes: 0 success, 1 failure, 2 wrong settings, 3 a part failed for good.\n\
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong settings or usage, 3 a part failed for good.\n\
                   Settings: docs/SETTINGS.md; `mqtt-gateway check` shows those that count."
 )]
 struct CommandLine {
@@ -84,6 +87,8 @@ enum Command {
         #[arg(long)]
         widen_ids: bool,
     },
+    /// List, show, check and edit flows, without SQL.
+    Flows(flows::FlowsCommand),
     /// Print the JSON Schema of the options of flows, for editors.
     Schema,
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
@@ -107,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run(options.consent()),
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
+        Command::Flows(command) => flows::run(command),
         Command::Schema => print_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))

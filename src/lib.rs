@@ -27,6 +27,7 @@ pub mod app;
 #[cfg(feature = "tools")]
 pub mod bench;
 pub mod cli;
+pub mod control;
 mod credentials;
 pub mod delivery;
 #[cfg(feature = "tools")]

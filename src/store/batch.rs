@@ -52,6 +52,7 @@ use std::sync::Arc;
 
 pub use fence::LaneFenced;
 pub use lane::{BrokenOff, Committed, LaneObserver, LaneStore};
+pub(super) use locked_flow::flow_columns;
 pub use single::{ProcessMessageError, process_flow_message};
 
 use super::outbox_gauge::OutboxGauge;

@@ -138,6 +138,25 @@ impl Dialect {
         }
     }
 
+    /// The parameter of a JSON column: the driver of `PostgreSQL` sends a text as text, which is no JSON by itself.
+    pub(crate) fn json_parameter(self) -> &'static str {
+        match self {
+            Self::MySql | Self::Sqlite => "?",
+            Self::Postgres => "CAST(? AS JSON)",
+        }
+    }
+
+    /// The value of a flag, whatever the type of its column: `PostgreSQL` converts an untyped literal to any of them,
+    /// and `MySQL` would store the code of the digit in a bit.
+    pub(crate) fn flag_value(self, is_set: bool) -> &'static str {
+        match (self, is_set) {
+            (Self::MySql | Self::Sqlite, true) => "1",
+            (Self::MySql | Self::Sqlite, false) => "0",
+            (Self::Postgres, true) => "'1'",
+            (Self::Postgres, false) => "'0'",
+        }
+    }
+
     /// A text compared byte by byte, whatever its collation does with letter case and trailing blanks.
     pub(crate) fn exact_text(self, column: &str) -> String {
         match self {

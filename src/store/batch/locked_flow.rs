@@ -106,7 +106,7 @@ fn lock_sql(dialect: Dialect, ids: usize, lock: &str) -> String {
 }
 
 /// The columns of a flow; `of` precedes each of them.
-pub(super) fn flow_columns(dialect: Dialect, of: &str) -> String {
+pub(in crate::store) fn flow_columns(dialect: Dialect, of: &str) -> String {
     format!(
         "{id} AS id, {of}code, {of}action, {schema} AS payload_schema, {of}endpoint_url, {last} AS last_msg_id, \
          {enabled} AS enabled, {of}message_key, {options} AS options",

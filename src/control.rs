@@ -1,0 +1,44 @@
+//! The use cases of operators: work with the rows of the tables, without SQL and without a running gateway.
+//!
+//! ```text
+//!  error.rs  why a use case failed, for programs and for people
+//!  flows.rs  read flows
+//! ```
+
+mod error;
+pub mod flows;
+
+pub use error::ControlError;
+
+use crate::settings::Settings;
+use crate::store::{self, Database};
+
+/// Connections of a use case: one for its transaction, one for reading beside it.
+const CONNECTIONS: u32 = 2;
+
+/// The use cases, with the database that they work on.
+#[derive(Debug)]
+pub struct Control {
+    /// The database.
+    pub database: Database,
+    /// The settings of the gateway.
+    pub settings: Settings,
+}
+
+impl Control {
+    /// Connects to the database of the settings. Its tables must be complete.
+    pub async fn connect(settings: Settings) -> Result<Self, ControlError> {
+        if let Some(path) = store::missing_file(&settings.database) {
+            let remedy =
+                "check DATABASE_URL and the current directory, or create it with `mqtt-gateway migrate`";
+            return Err(ControlError::not_found("database", &path.display().to_string(), remedy));
+        }
+        let database = Database::connect(&settings.database, CONNECTIONS).await?;
+        let lacking = store::plan(&database).await?;
+        if !lacking.added.is_empty() {
+            let problem = format!("lacks: {lacking}");
+            return Err(ControlError::invalid("schema", problem, "run `mqtt-gateway migrate`"));
+        }
+        Ok(Self { database, settings })
+    }
+}

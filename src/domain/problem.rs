@@ -1,0 +1,52 @@
+//! A problem of a row that people write, and its remedy.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProblemLevel {
+    /// The row cannot work.
+    Error,
+    /// The row works, perhaps not as it was meant.
+    Warning,
+}
+
+/// A problem of one field. The texts contain no secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// How bad it is.
+    pub level: ProblemLevel,
+    /// The column, such as `topic`.
+    pub field: &'static str,
+    /// The problem.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Problem {
+    /// A problem because of which the row cannot work.
+    pub fn error(field: &'static str, problem: impl fmt::Display, remedy: impl Into<String>) -> Self {
+        Self { level: ProblemLevel::Error, field, problem: problem.to_string(), remedy: remedy.into() }
+    }
+
+    /// A problem that does not keep the row from working.
+    pub fn warning(field: &'static str, problem: impl fmt::Display, remedy: impl Into<String>) -> Self {
+        Self { level: ProblemLevel::Warning, ..Self::error(field, problem, remedy) }
+    }
+
+    /// Whether the row cannot work.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.level == ProblemLevel::Error
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} — {}", self.field, self.problem, self.remedy)
+    }
+}

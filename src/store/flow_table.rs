@@ -1,0 +1,155 @@
+//! Reads and edits the rows of `flows` for operators.
+//!
+//! The table belongs to its users: only the columns of an edit are written, and values of any supported type are read.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
+
+use super::batch::flow_columns;
+use super::column_types::{OperatorTable, check_column_types};
+use super::connect::Database;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+use super::statement::statement;
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::message::FlowId;
+
+/// Reads all flows, in the order of their ids.
+pub async fn read_flows(database: &Database) -> Result<Vec<FlowRecord>, StoreError> {
+    check_column_types(database, OperatorTable::Flows).await?;
+    let sql = format!("SELECT {} FROM flows ORDER BY flows.id", columns(database.dialect));
+    let query = Statement::from_string(database.dialect.backend(), sql);
+    let rows = database.connection.query_all_raw(query).await.while_doing("reading the flows")?;
+    rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing("reading the flows")
+}
+
+/// The number of posts of a flow that wait in the outbox.
+pub async fn waiting_posts(database: &Database, flow: FlowId) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) FROM outbox WHERE flow_id = ?";
+    let query = statement(database.dialect.backend(), sql, [flow.into()]);
+    let rows = database.number(query, "counting the waiting posts").await?;
+    Ok(u64::try_from(rows).unwrap_or(0))
+}
+
+fn columns(dialect: Dialect) -> String {
+    format!("{}, flows.topic, flows.description", flow_columns(dialect, "flows."))
+}
+
+/// Reads texts as they are, also where the table allows NULL and the gateway does not.
+fn flow_record(row: &QueryResult) -> Result<FlowRecord, sea_orm::DbErr> {
+    let text = |column| row.try_get::<Option<String>>("", column);
+    Ok(FlowRecord {
+        id: row.try_get("", "id")?,
+        definition: FlowDefinition {
+            code: text("code")?.unwrap_or_default(),
+            description: text("description")?.unwrap_or_default(),
+            topic: text("topic")?.unwrap_or_default(),
+            action: text("action")?.unwrap_or_default(),
+            payload_schema: text("payload_schema")?,
+            endpoint_url: text("endpoint_url")?,
+            options: text("options")?,
+            message_key: text("message_key")?,
+            enabled: row.try_get("", "enabled")?,
+        },
+        last_msg_id: row.try_get("", "last_msg_id")?,
+    })
+}
+
+/// A transaction that edits flows. Dropped without [`commit`](Self::commit), it changes nothing.
+pub struct FlowTransaction {
+    transaction: DatabaseTransaction,
+    dialect: Dialect,
+}
+
+impl FlowTransaction {
+    /// Begins a transaction.
+    pub async fn begin(database: &Database) -> Result<Self, StoreError> {
+        Ok(Self { transaction: database.begin().await?, dialect: database.dialect })
+    }
+
+    /// Locks the row of a flow and reads it. The gateway numbers no message of the flow meanwhile.
+    pub async fn lock(&self, flow: FlowId) -> Result<Option<FlowRecord>, StoreError> {
+        const DOING: &str = "locking the flow";
+        let sql = format!(
+            "SELECT {} FROM flows {} WHERE flows.id = ?{}",
+            columns(self.dialect),
+            self.dialect.by_primary_key(),
+            self.dialect.for_update(),
+        );
+        let query = statement(self.dialect.backend(), sql, [flow.into()]);
+        let row = self.transaction.query_one_raw(query).await.while_doing(DOING)?;
+        row.as_ref().map(flow_record).transpose().while_doing(DOING)
+    }
+
+    /// Inserts a flow that has no messages yet.
+    pub async fn insert(&self, flow: &FlowDefinition) -> Result<(), StoreError> {
+        let json = self.dialect.json_parameter();
+        let sql = format!(
+            "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, options, \
+             message_key, last_msg_id, enabled) VALUES (?, ?, ?, ?, {json}, ?, {json}, ?, 0, {enabled})",
+            enabled = self.dialect.flag_value(flow.is_enabled()),
+        );
+        let values = [
+            flow.code.as_str().into(),
+            flow.description.as_str().into(),
+            flow.topic.as_str().into(),
+            flow.action.as_str().into(),
+            flow.payload_schema.clone().into(),
+            flow.endpoint_url.clone().into(),
+            flow.options.clone().into(),
+            flow.message_key.clone().into(),
+        ];
+        self.execute(sql, values.into(), "adding the flow").await
+    }
+
+    /// Writes the columns in which `new` differs from `old`.
+    pub async fn update(
+        &self,
+        flow: FlowId,
+        old: &FlowDefinition,
+        new: &FlowDefinition,
+    ) -> Result<(), StoreError> {
+        let (mut sets, mut values) = self.changes(old, new);
+        if new.enabled != old.enabled {
+            sets.push(format!("enabled = {}", self.dialect.flag_value(new.is_enabled())));
+        }
+        if sets.is_empty() {
+            return Ok(());
+        }
+        values.push(flow.into());
+        let sql = format!("UPDATE flows SET {} WHERE id = ?", sets.join(", "));
+        self.execute(sql, values, "changing the flow").await
+    }
+
+    fn changes(&self, old: &FlowDefinition, new: &FlowDefinition) -> (Vec<String>, Vec<Value>) {
+        let json = self.dialect.json_parameter();
+        let texts = [
+            ("code", "?", Some(&old.code), Some(&new.code)),
+            ("description", "?", Some(&old.description), Some(&new.description)),
+            ("topic", "?", Some(&old.topic), Some(&new.topic)),
+            ("action", "?", Some(&old.action), Some(&new.action)),
+            ("payload_schema", json, old.payload_schema.as_ref(), new.payload_schema.as_ref()),
+            ("endpoint_url", "?", old.endpoint_url.as_ref(), new.endpoint_url.as_ref()),
+            ("options", json, old.options.as_ref(), new.options.as_ref()),
+            ("message_key", "?", old.message_key.as_ref(), new.message_key.as_ref()),
+        ];
+        let changed = texts.into_iter().filter(|(_, _, old, new)| old != new);
+        changed
+            .map(|(column, mark, _, new)| (format!("{column} = {mark}"), Value::from(new.cloned())))
+            .unzip()
+    }
+
+    /// Deletes a flow. Its rows in other tables stay.
+    pub async fn delete(&self, flow: FlowId) -> Result<(), StoreError> {
+        self.execute("DELETE FROM flows WHERE id = ?".into(), vec![flow.into()], "removing the flow").await
+    }
+
+    /// Makes the edits count.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await.while_doing("committing the edit of the flow")
+    }
+
+    async fn execute(&self, sql: String, values: Vec<Value>, doing: &'static str) -> Result<(), StoreError> {
+        let statement = statement(self.dialect.backend(), sql, values);
+        self.transaction.execute_raw(statement).await.map(|_| ()).while_doing(doing)
+    }
+}

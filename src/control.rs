@@ -1,13 +1,16 @@
 //! The use cases of operators: work with the rows of the tables, without SQL and without a running gateway.
 //!
 //! ```text
-//!  error.rs  why a use case failed, for programs and for people
-//!  flows.rs  read flows
+//!  error.rs   why a use case failed, for programs and for people
+//!  flows.rs   reads flows
+//!  checks.rs  finds their problems
 //! ```
 
+mod checks;
 mod error;
-pub mod flows;
+mod flows;
 
+pub use checks::CheckedFlow;
 pub use error::ControlError;
 
 use crate::settings::Settings;

@@ -1,10 +1,12 @@
-//! Checks the topic filters of the flows without subscribing to them.
+//! Checks the flows without subscribing to their topics.
 
 use std::io;
 
 use super::check::{CheckFailure, CheckReport};
 use crate::domain::flow::Flow;
-use crate::domain::topic::TopicFilter;
+use crate::domain::flow_check::{FlowSet, check_flow};
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::problem::Problem;
 use crate::inbox::avoided_filters;
 use crate::settings::Settings;
 use crate::store::{self, Database};
@@ -20,8 +22,14 @@ pub(super) async fn run(
     if lacking.iter().any(|lacking| lacking.starts_with("table ")) {
         return Ok(());
     }
-    let flows = match store::load_flows(database).await {
-        Ok(flows) => flows,
+    // Without the columns that the start adds, the flows have no options and keys.
+    let records = if lacking.iter().any(|lacking| lacking.starts_with("column flows.")) {
+        store::load_flows(database).await.map(|flows| flows.into_iter().map(record).collect())
+    } else {
+        store::read_flows(database).await
+    };
+    let records: Vec<FlowRecord> = match records {
+        Ok(records) => records,
         Err(error) => {
             return report
                 .add("flows", &Err(CheckFailure::new(&error, "allow this user to read the table flows")));
@@ -29,57 +37,92 @@ pub(super) async fn run(
     };
     // The inbox check reports an unreadable inbox on a separate line.
     let avoided = avoided_filters(&settings.inbox.dir).unwrap_or_default();
-    for (code, error) in store::unusable_options(database).await.unwrap_or_default() {
-        let reason = format!("{code} cannot process messages: {error}");
-        let remedy = "correct the column options of this row, see mqtt-gateway schema";
-        report.add("flow", &Err(CheckFailure::new(&reason, remedy)))?;
-    }
-    let mut usable = 0;
+    let flows: Vec<&FlowDefinition> =
+        records.iter().map(|record| &record.definition).filter(|flow| flow.is_enabled()).collect();
+    let set = FlowSet::new(flows.iter().copied());
+    let (mut usable, mut warnings) = (0, 0);
     for flow in &flows {
-        let filter = settings.role.subscribes(&flow.topic);
-        match check_flow(flow, avoided.contains(&filter)) {
-            Some(failure) => report.add("flow", &Err(failure))?,
-            None => usable += 1,
+        let problems = check_flow(flow, &set, &settings.http_route.networks);
+        let (errors, others): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
+        warnings += others.len();
+        let is_avoided = avoided.contains(&settings.role.subscribes(&flow.topic));
+        let failures: Vec<_> = failures(flow, &errors, is_avoided).collect();
+        usable += usize::from(failures.is_empty());
+        for failure in failures {
+            report.add("flow", &Err(failure))?;
         }
     }
-    report.add("flows", &Ok(format!("that are enabled: {}, with a usable topic: {usable}", flows.len())))
+    if warnings > 0 {
+        let warning = format!("have {warnings} warnings: `mqtt-gateway flows validate --all` shows them");
+        report.warn("flows", &warning)?;
+    }
+    report.add("flows", &Ok(format!("that are enabled: {}, usable: {usable}", flows.len())))
 }
 
-fn check_flow(flow: &Flow, is_avoided: bool) -> Option<CheckFailure> {
-    let Flow { code, topic, .. } = flow;
-    match TopicFilter::parse(topic) {
-        Err(error) => {
-            let reason = format!("{code} gets no messages: its topic filter {topic:?} is not valid: {error}");
-            Some(CheckFailure::new(&reason, "correct the column topic of this row"))
-        }
-        Ok(_) if is_avoided => {
-            let reason = format!(
-                "{code} gets no messages: the broker closes the connection over its topic filter {topic:?}"
-            );
-            let remedy = "correct the column topic of this row, or the broker's rules for this user; \
-                          the gateway tries again within an hour, or at once after the row is disabled and enabled";
-            Some(CheckFailure::new(&reason, remedy))
-        }
-        Ok(_) => None,
-    }
+/// A flow of a table without options and keys. The schema is not checked then.
+fn record(flow: Flow) -> FlowRecord {
+    let Flow { id, code, topic, action, endpoint_url } = flow;
+    let (payload_schema, enabled) = (Some("{}".to_owned()), Some(true));
+    let definition = FlowDefinition {
+        code,
+        topic,
+        action,
+        endpoint_url,
+        payload_schema,
+        enabled,
+        ..FlowDefinition::default()
+    };
+    FlowRecord { id, definition, last_msg_id: None }
+}
+
+fn failures(
+    flow: &FlowDefinition,
+    errors: &[Problem],
+    is_avoided: bool,
+) -> impl Iterator<Item = CheckFailure> {
+    let FlowDefinition { code, topic, .. } = flow;
+    let of_columns = errors.iter().map(move |Problem { field, problem, remedy, .. }| {
+        let reason = if *field == "topic" {
+            format!("{code} gets no messages: its topic filter {topic:?} is not valid: {problem}")
+        } else {
+            format!("{code} cannot process messages: {problem}")
+        };
+        CheckFailure::new(&reason, format!("correct the column {field} of this row: {remedy}"))
+    });
+    of_columns.chain(is_avoided.then(|| {
+        let reason =
+            format!("{code} gets no messages: the broker closes the connection over its topic filter {topic:?}");
+        let remedy = "correct the column topic of this row, or the broker's rules for this user; \
+                      the gateway tries again within an hour, or at once after the row is disabled and enabled";
+        CheckFailure::new(&reason, remedy)
+    }))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::domain::posting::address_guard::EndpointNetworks;
 
-    fn flow(topic: &str) -> Flow {
-        let (code, action) = ("F".to_owned(), "STORE_DB".to_owned());
-        Flow { id: 1, code, topic: topic.to_owned(), action, endpoint_url: None }
+    fn reasons(topic: &str, is_avoided: bool) -> Vec<String> {
+        let flow = record(Flow {
+            id: 1,
+            code: "F".to_owned(),
+            topic: topic.to_owned(),
+            action: "STORE_DB".to_owned(),
+            endpoint_url: None,
+        });
+        let flow = flow.definition;
+        let errors = check_flow(&flow, &FlowSet::new([&flow]), &EndpointNetworks::All);
+        failures(&flow, &errors, is_avoided).map(|failure| failure.reason).collect()
     }
 
     #[test]
     fn unusable_filters_are_named() {
-        assert!(check_flow(&flow("a/b"), false).is_none());
-        let invalid = check_flow(&flow("a\n"), false).unwrap().reason;
+        assert!(reasons("a/b", false).is_empty());
+        let invalid = reasons("a\n", false).remove(0);
         assert!(invalid.starts_with("F gets no messages") && invalid.contains("U+000A"), "{invalid}");
-        let avoided = check_flow(&flow("a/b"), true).unwrap().reason;
+        let avoided = reasons("a/b", true).remove(0);
         assert!(avoided.contains("closes the connection") && avoided.contains("\"a/b\""), "{avoided}");
     }
 }

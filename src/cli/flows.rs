@@ -3,12 +3,13 @@
 mod view;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::view::{FlowView, list_table, show_fields};
 use super::operate;
-use super::output::{CommandReport, EXIT_CODES, OutputOptions, document};
-use crate::control::{Control, ControlError};
+use super::output::{CommandReport, EXIT_CODES, OutputOptions, document, problem_lines, visible};
+use crate::control::{CheckedFlow, Control, ControlError};
+use crate::domain::problem::Problem;
 
 /// Commands for flows.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -30,6 +31,16 @@ enum FlowsAction {
         /// Code of the flow.
         code: String,
     },
+    /// Check flows: exit code 1 if one of them cannot work.
+    #[command(after_help = EXIT_CODES)]
+    Validate {
+        /// Codes of the flows.
+        #[arg(value_name = "CODE", required_unless_present = "all")]
+        codes: Vec<String>,
+        /// Check all flows.
+        #[arg(long, conflicts_with = "codes")]
+        all: bool,
+    },
 }
 
 /// Runs the command and returns its exit code.
@@ -38,6 +49,7 @@ pub(super) fn run(command: FlowsCommand) -> i32 {
     operate::run(output, async |control| match action {
         FlowsAction::List => list(control).await,
         FlowsAction::Show { code } => show(control, &code).await,
+        FlowsAction::Validate { codes, .. } => validate(control, &codes).await,
     })
 }
 
@@ -54,4 +66,28 @@ async fn show(control: &Control, code: &str) -> Result<CommandReport, ControlErr
     let mut shown = document(&view);
     shown["waiting_posts"] = waiting.into();
     Ok(CommandReport::new(show_fields(&view, waiting), json!({"flow": shown})))
+}
+
+async fn validate(control: &Control, codes: &[String]) -> Result<CommandReport, ControlError> {
+    let checked = control.check_flows(codes).await?;
+    let ok = checked.iter().all(|flow| !flow.problems.iter().any(Problem::is_error));
+    let text = checked.iter().map(verdict).collect();
+    let document = json!({"ok": ok, "flows": checked.iter().map(verdict_document).collect::<Vec<_>>()});
+    Ok(CommandReport { text, document, ok })
+}
+
+fn verdict(CheckedFlow { flow, problems }: &CheckedFlow) -> String {
+    let code = visible(&flow.definition.code);
+    let word = match problems.first() {
+        None => "ok",
+        Some(problem) if problem.is_error() => "cannot work",
+        Some(_) => "works, with warnings",
+    };
+    let disabled = if flow.definition.is_enabled() { "" } else { " (disabled)" };
+    format!("{code}{disabled}: {word}\n{}", problem_lines(problems))
+}
+
+fn verdict_document(CheckedFlow { flow, problems }: &CheckedFlow) -> Value {
+    let ok = !problems.iter().any(Problem::is_error);
+    json!({"code": flow.definition.code, "ok": ok, "problems": problems})
 }

@@ -1,0 +1,87 @@
+//! Checks flows as they are in the table.
+
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+use url::Url;
+
+use super::{Control, ControlError};
+use crate::domain::flow::{FLOW_ACTION_POST_ENDPOINT, endpoint_url};
+use crate::domain::flow_check::{FlowSet, check_flow};
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::flow_options::FlowOptions;
+use crate::domain::problem::Problem;
+
+/// Time limit for resolving the name of an endpoint.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A flow and its problems.
+#[derive(Debug)]
+pub struct CheckedFlow {
+    /// The row.
+    pub flow: FlowRecord,
+    /// Errors first.
+    pub problems: Vec<Problem>,
+}
+
+impl Control {
+    /// Checks the flows with these codes, or all flows if there are none.
+    pub async fn check_flows(&self, codes: &[String]) -> Result<Vec<CheckedFlow>, ControlError> {
+        let flows = self.flows().await?;
+        let chosen = match codes {
+            [] => flows.iter().collect(),
+            codes => {
+                codes.iter().map(|code| super::flows::find(&flows, code)).collect::<Result<Vec<_>, _>>()?
+            }
+        };
+        let set = FlowSet::new(flows.iter().map(|flow| &flow.definition));
+        let mut checked = Vec::new();
+        for flow in chosen {
+            let problems = self.problems(&flow.definition, &set).await;
+            checked.push(CheckedFlow { flow: flow.clone(), problems });
+        }
+        Ok(checked)
+    }
+
+    /// The problems of a flow, also those that only the resolution of names shows.
+    pub(super) async fn problems(&self, flow: &FlowDefinition, set: &FlowSet<'_>) -> Vec<Problem> {
+        let mut problems = check_flow(flow, set, &self.settings.http_route.networks);
+        if problems.iter().all(|problem| problem.field != "endpoint_url") {
+            problems.extend(self.resolve_endpoint(flow).await);
+        }
+        problems
+    }
+
+    /// Resolves the name of the endpoint. A proxy resolves the names of its requests itself.
+    async fn resolve_endpoint(&self, flow: &FlowDefinition) -> Option<Problem> {
+        let url = posts_to(flow).filter(|url| self.settings.http_route.proxies.for_url(url).is_none())?;
+        let host = url.domain()?;
+        let warning = |problem: String, remedy| Some(Problem::warning("endpoint_url", problem, remedy));
+        let found =
+            timeout(RESOLVE_TIMEOUT, lookup_host((host, url.port_or_known_default().unwrap_or(80)))).await;
+        let addresses: Vec<_> = match found {
+            Ok(Ok(addresses)) => addresses.collect(),
+            Ok(Err(error)) => {
+                let problem = format!("the name {host} has no address here: {error}");
+                return warning(problem, "check the name, and the DNS of this machine");
+            }
+            Err(_) => {
+                let problem =
+                    format!("the name {host} was not resolved within {} s", RESOLVE_TIMEOUT.as_secs());
+                return warning(problem, "check the DNS of this machine");
+            }
+        };
+        let networks = &self.settings.http_route.networks;
+        let refused = addresses.iter().find_map(|address| networks.check(address.ip()).err())?;
+        let remedy = "give another endpoint, or allow its network by ENDPOINT_NETWORKS";
+        warning(format!("the name {host} leads to an address without posts: {refused}"), remedy)
+    }
+}
+
+/// The URL that the messages of the flow are posted to.
+fn posts_to(flow: &FlowDefinition) -> Option<Url> {
+    let options = FlowOptions::parse_for(&flow.action, flow.options.as_deref()).ok()?;
+    let posts = flow.action == FLOW_ACTION_POST_ENDPOINT || options.also_post;
+    posts.then(|| endpoint_url(flow.endpoint_url.as_deref()).ok()).flatten()
+}

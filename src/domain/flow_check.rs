@@ -1,0 +1,107 @@
+//! Finds the problems of flows, by the same rules as the gateway that processes their messages.
+
+mod columns;
+mod topics;
+
+use std::collections::BTreeMap;
+
+use super::flow_definition::FlowDefinition;
+use super::posting::address_guard::EndpointNetworks;
+use super::problem::Problem;
+use super::topic::TopicFilter;
+use super::trie::FilterTrie;
+
+/// Longest code in characters, as the columns of other tables hold it.
+const MAX_CODE_CHARS: usize = 100;
+
+/// Most flows that a warning names.
+const MAX_NAMED_FLOWS: usize = 3;
+
+/// All flows of a table, prepared for comparing one of them with the others.
+#[derive(Debug)]
+pub struct FlowSet<'f> {
+    flows: Vec<&'f FlowDefinition>,
+    /// Places of the flows with a valid filter.
+    filters: FilterTrie<usize>,
+    /// Places of the flows by their codes in lower case.
+    codes: BTreeMap<String, Vec<usize>>,
+}
+
+impl<'f> FlowSet<'f> {
+    /// Prepares the flows.
+    pub fn new(flows: impl IntoIterator<Item = &'f FlowDefinition>) -> Self {
+        let mut set = Self { flows: Vec::new(), filters: FilterTrie::default(), codes: BTreeMap::new() };
+        for (place, flow) in flows.into_iter().enumerate() {
+            if let Ok(filter) = TopicFilter::parse(&flow.topic) {
+                set.filters.insert(&filter, place);
+            }
+            set.codes.entry(flow.code.to_lowercase()).or_default().push(place);
+            set.flows.push(flow);
+        }
+        set
+    }
+
+    /// The other flows at these places. A flow is not compared with itself: `flow` may be one of the set.
+    fn others(&self, places: &[usize], flow: &FlowDefinition) -> Vec<&'f FlowDefinition> {
+        let found = places.iter().filter_map(|place| self.flows.get(*place).copied());
+        found.filter(|other| !std::ptr::eq(*other, flow)).collect()
+    }
+}
+
+/// Finds the problems of `flow`, first those of its own columns, then those that concern the other flows of `set`.
+/// `networks` are those of `ENDPOINT_NETWORKS`.
+#[must_use]
+pub fn check_flow(flow: &FlowDefinition, set: &FlowSet<'_>, networks: &EndpointNetworks) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    check_code(flow, set, &mut problems);
+    topics::check(flow, set, &mut problems);
+    columns::check(flow, networks, &mut problems);
+    problems.sort_by_key(|problem| problem.level);
+    problems
+}
+
+fn check_code(flow: &FlowDefinition, set: &FlowSet<'_>, problems: &mut Vec<Problem>) {
+    const FIELD: &str = "code";
+    let code = flow.code.as_str();
+    if code.trim().is_empty() {
+        problems.push(Problem::error(FIELD, "the code is empty", "give the flow a short unique name"));
+        return;
+    }
+    let chars = code.chars().count();
+    if chars > MAX_CODE_CHARS {
+        let problem = format!("the code has {chars} characters, {MAX_CODE_CHARS} are allowed");
+        problems.push(Problem::error(FIELD, problem, "give the flow a shorter name"));
+    }
+    if code.trim() != code {
+        let problem = format!("the code {code:?} begins or ends with a blank");
+        problems.push(Problem::warning(FIELD, problem, "remove the blank"));
+    }
+    let same = set.codes.get(&code.to_lowercase()).map_or(&[][..], Vec::as_slice);
+    for other in set.others(same, flow) {
+        problems.push(if other.code == code {
+            Problem::error(FIELD, format!("another flow has the code {code:?}"), "choose another code")
+        } else {
+            let problem =
+                format!("the code differs from that of flow {:?} only in upper and lower case", other.code);
+            Problem::warning(
+                FIELD,
+                problem,
+                "choose another code: databases that ignore case confuse the two",
+            )
+        });
+    }
+}
+
+/// Names some flows, and says how many more there are.
+fn named(flows: &[&FlowDefinition]) -> String {
+    let names: Vec<String> =
+        flows.iter().take(MAX_NAMED_FLOWS).map(|flow| format!("{:?} ({})", flow.code, flow.topic)).collect();
+    match flows.len().saturating_sub(MAX_NAMED_FLOWS) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -9,6 +9,7 @@ mod check_flows;
 mod check_identity;
 mod check_probes;
 mod flows;
+mod input;
 mod migrate;
 mod operate;
 mod output;

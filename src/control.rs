@@ -4,13 +4,16 @@
 //!  error.rs   why a use case failed, for programs and for people
 //!  flows.rs   reads flows
 //!  checks.rs  finds their problems
+//!  edits.rs   adds, changes and removes them
 //! ```
 
 mod checks;
+mod edits;
 mod error;
 mod flows;
 
 pub use checks::CheckedFlow;
+pub use edits::{EditedFlow, FlowEdit};
 pub use error::ControlError;
 
 use crate::settings::Settings;

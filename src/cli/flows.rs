@@ -1,10 +1,12 @@
 //! `mqtt-gateway flows`: work with the rows of `flows`.
 
+mod edit;
 mod view;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::edit::FlowFields;
 use self::view::{FlowView, list_table, show_fields};
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, document, problem_lines, visible};
@@ -41,6 +43,49 @@ enum FlowsAction {
         #[arg(long, conflicts_with = "codes")]
         all: bool,
     },
+    /// Add a flow. Refused if it cannot work.
+    #[command(after_help = edit::HELP)]
+    Add {
+        /// Unique name of the flow.
+        code: String,
+        #[command(flatten)]
+        fields: FlowFields,
+        /// Last sequence number, to continue the numbers of a removed flow.
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+        last_msg_id: i64,
+    },
+    /// Change a flow: the columns that are given. Refused if it could not work afterwards.
+    #[command(after_help = edit::HELP)]
+    Edit {
+        /// Code of the flow.
+        code: String,
+        #[command(flatten)]
+        fields: FlowFields,
+    },
+    /// Enable flows, all or none. Refused if one of them cannot work.
+    #[command(after_help = EXIT_CODES)]
+    Enable {
+        /// Codes of the flows.
+        #[arg(value_name = "CODE", required = true)]
+        codes: Vec<String>,
+    },
+    /// Disable flows, all or none. Messages that wait in the inbox become dead letters, and posts wait.
+    #[command(after_help = EXIT_CODES)]
+    Disable {
+        /// Codes of the flows.
+        #[arg(value_name = "CODE", required = true)]
+        codes: Vec<String>,
+    },
+    /// Remove flows, all or none. Their stored messages stay, and their waiting posts become dead letters.
+    #[command(after_help = EXIT_CODES)]
+    Remove {
+        /// Codes of the flows.
+        #[arg(value_name = "CODE", required = true)]
+        codes: Vec<String>,
+        /// Remove without asking.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Runs the command and returns its exit code.
@@ -50,12 +95,23 @@ pub(super) fn run(command: FlowsCommand) -> i32 {
         FlowsAction::List => list(control).await,
         FlowsAction::Show { code } => show(control, &code).await,
         FlowsAction::Validate { codes, .. } => validate(control, &codes).await,
+        FlowsAction::Add { code, fields, last_msg_id } => {
+            edit::add(control, &code, fields, last_msg_id).await
+        }
+        FlowsAction::Edit { code, fields } => edit::edit(control, &code, fields).await,
+        FlowsAction::Enable { codes } => edit::set_enabled(control, &codes, true).await,
+        FlowsAction::Disable { codes } => edit::set_enabled(control, &codes, false).await,
+        FlowsAction::Remove { codes, yes } => edit::remove(control, &codes, yes).await,
     })
 }
 
 async fn list(control: &Control) -> Result<CommandReport, ControlError> {
     let flows: Vec<FlowView> = control.flows().await?.iter().map(FlowView::new).collect();
-    let text = if flows.is_empty() { "There are no flows.\n".to_owned() } else { list_table(&flows) };
+    let text = if flows.is_empty() {
+        "There are no flows: `mqtt-gateway flows add --help` says how to add one.\n".to_owned()
+    } else {
+        list_table(&flows)
+    };
     Ok(CommandReport::new(text, json!({"flows": flows})))
 }
 

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::domain::problem::Problem;
-use crate::store::StoreError;
+use crate::store::{ErrorClass, StoreError};
 
 /// Why a use case failed. Nothing was changed.
 #[derive(Debug, Error)]
@@ -67,6 +67,9 @@ impl ControlError {
             Self::Invalid { .. } => None,
             Self::Conflict { .. } => {
                 Some("look at the row again, and repeat the command if it is still wanted")
+            }
+            Self::Store(error) if matches!(error.class(), ErrorClass::LockTimeout | ErrorClass::Deadlock) => {
+                Some("another session holds the row: repeat the command when it is done")
             }
             Self::Store(_) => Some("`mqtt-gateway check` tries the database and its tables"),
         }

@@ -4,7 +4,8 @@ use super::{Control, ControlError};
 use crate::domain::flow_definition::FlowRecord;
 use crate::store;
 
-const WHAT: &str = "flow";
+/// What an error calls the rows.
+pub(super) const WHAT: &str = "flow";
 
 impl Control {
     /// All flows, in the order of their ids.

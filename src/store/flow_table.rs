@@ -80,12 +80,12 @@ impl FlowTransaction {
         row.as_ref().map(flow_record).transpose().while_doing(DOING)
     }
 
-    /// Inserts a flow that has no messages yet.
-    pub async fn insert(&self, flow: &FlowDefinition) -> Result<(), StoreError> {
+    /// Inserts a flow whose first message gets the number after `last_msg_id`.
+    pub async fn insert(&self, flow: &FlowDefinition, last_msg_id: i64) -> Result<(), StoreError> {
         let json = self.dialect.json_parameter();
         let sql = format!(
             "INSERT INTO flows (code, description, topic, action, payload_schema, endpoint_url, options, \
-             message_key, last_msg_id, enabled) VALUES (?, ?, ?, ?, {json}, ?, {json}, ?, 0, {enabled})",
+             message_key, last_msg_id, enabled) VALUES (?, ?, ?, ?, {json}, ?, {json}, ?, ?, {enabled})",
             enabled = self.dialect.flag_value(flow.is_enabled()),
         );
         let values = [
@@ -97,6 +97,7 @@ impl FlowTransaction {
             flow.endpoint_url.clone().into(),
             flow.options.clone().into(),
             flow.message_key.clone().into(),
+            last_msg_id.into(),
         ];
         self.execute(sql, values.into(), "adding the flow").await
     }

@@ -15,6 +15,7 @@
 mod admin;
 mod audit;
 mod brokers;
+mod commands;
 mod contract;
 mod database_tls;
 mod logs;

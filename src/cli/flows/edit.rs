@@ -1,0 +1,164 @@
+//! The commands that change flows.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::input::{confirm, json_argument};
+use crate::cli::output::{CommandReport, problem_lines, visible};
+use crate::control::{Control, ControlError, EditedFlow, FlowEdit};
+use crate::domain::flow_definition::FlowRecord;
+
+/// Text below the options in `--help` of `add` and `edit`.
+pub(super) const HELP: &str = "\
+Examples:
+  mqtt-gateway flows add TEMP --topic 'sensors/+/temperature' --action STORE_DB --schema '{\"value\": \"number\"}'
+  mqtt-gateway flows add ALARM --topic 'alarms/#' --action POST_ENDPOINT --endpoint-url https://pager.example/hook
+  mqtt-gateway flows edit TEMP --schema temp.json
+An empty text ('') clears --endpoint-url, --options and --message-key.
+Exit codes: 0 success, 1 failure, 2 wrong settings or usage.";
+
+/// The columns of a flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(super) struct FlowFields {
+    /// MQTT topic filter; + stands for one level, # at the end for all further levels.
+    #[arg(long, value_name = "FILTER")]
+    topic: Option<String>,
+    /// STORE_DB stores messages in the table `data`, POST_ENDPOINT posts them to --endpoint-url.
+    #[arg(long)]
+    action: Option<String>,
+    /// Required fields and their types, or a JSON Schema: JSON, a file, or - for standard input [default: {}]
+    #[arg(long, value_name = "JSON|FILE|-")]
+    schema: Option<String>,
+    /// URL that messages are posted to.
+    #[arg(long, value_name = "URL")]
+    endpoint_url: Option<String>,
+    /// Options, see `mqtt-gateway schema`: JSON, a file, or - for standard input.
+    #[arg(long, value_name = "JSON|FILE|-")]
+    options: Option<String>,
+    /// Place of the producer's key, such as /id or property:NAME. A key that was seen before stores nothing.
+    #[arg(long, value_name = "PLACE")]
+    message_key: Option<String>,
+    /// Text for people.
+    #[arg(long)]
+    description: Option<String>,
+    /// Leave the flow disabled: it gets no messages until it is enabled.
+    #[arg(long)]
+    disabled: bool,
+}
+
+impl FlowFields {
+    fn edit(self) -> Result<FlowEdit, ControlError> {
+        let json = |option, argument: Option<String>| {
+            argument.map(|argument| json_argument(option, &argument)).transpose()
+        };
+        Ok(FlowEdit {
+            payload_schema: json("--schema", self.schema)?,
+            options: json("--options", self.options)?,
+            description: self.description,
+            topic: self.topic,
+            action: self.action,
+            endpoint_url: self.endpoint_url,
+            message_key: self.message_key,
+            enabled: self.disabled.then_some(false),
+        })
+    }
+}
+
+pub(super) async fn add(
+    control: &Control,
+    code: &str,
+    fields: FlowFields,
+    last_msg_id: i64,
+) -> Result<CommandReport, ControlError> {
+    let added = control.add_flow(code, &fields.edit()?, last_msg_id).await?;
+    Ok(report(control, "Added", &[added]))
+}
+
+pub(super) async fn edit(
+    control: &Control,
+    code: &str,
+    fields: FlowFields,
+) -> Result<CommandReport, ControlError> {
+    let edited = control.edit_flow(code, &fields.edit()?).await?;
+    Ok(report(control, "Changed", &[edited]))
+}
+
+pub(super) async fn set_enabled(
+    control: &Control,
+    codes: &[String],
+    enabled: bool,
+) -> Result<CommandReport, ControlError> {
+    let edit = FlowEdit { enabled: Some(enabled), ..FlowEdit::default() };
+    let edited = control.edit_flows(codes, &edit).await?;
+    Ok(report(control, if enabled { "Enabled" } else { "Disabled" }, &edited))
+}
+
+fn report(control: &Control, done: &str, edited: &[EditedFlow]) -> CommandReport {
+    let mut text: String = edited.iter().map(|edited| line(done, edited)).collect();
+    if edited.iter().any(|edited| edited.changed && edited.needs_reload) {
+        let interval = control.settings.flows_reload_interval.as_secs();
+        text.push_str(&format!(
+            "A running gateway subscribes when it reads the flows again: within {interval} s, or at SIGHUP.\n"
+        ));
+    }
+    CommandReport::new(text, json!({"flows": edited.iter().map(edited_document).collect::<Vec<_>>()}))
+}
+
+fn line(done: &str, EditedFlow { code, changed, counts_from, warnings, .. }: &EditedFlow) -> String {
+    let code = visible(code);
+    let line = if *changed {
+        format!("{done} flow {code}. It counts from sequence number {counts_from}.")
+    } else {
+        format!("Flow {code} is unchanged: it has these values already.")
+    };
+    format!("{line}\n{}", problem_lines(warnings))
+}
+
+fn edited_document(edited: &EditedFlow) -> Value {
+    let EditedFlow { code, changed, needs_reload, counts_from, warnings } = edited;
+    json!({
+        "code": code,
+        "changed": changed,
+        "needs_reload": needs_reload,
+        "counts_from": counts_from,
+        "problems": warnings,
+    })
+}
+
+pub(super) async fn remove(
+    control: &Control,
+    codes: &[String],
+    yes: bool,
+) -> Result<CommandReport, ControlError> {
+    let mut removals: Vec<(FlowRecord, u64)> = Vec::new();
+    for code in codes {
+        let flow = control.flow(code).await?;
+        if !removals.iter().any(|(known, _)| known.id == flow.id) {
+            let waiting = control.waiting_posts(&flow).await?;
+            removals.push((flow, waiting));
+        }
+    }
+    if !yes {
+        let lines: String = removals.iter().map(consequence).collect();
+        confirm(&format!("{lines}Remove?"))?;
+    }
+    let flows: Vec<FlowRecord> = removals.iter().map(|(flow, _)| flow.clone()).collect();
+    control.remove_flows(&flows).await?;
+    let text = removals.iter().map(|removal| format!("Removed. {}", consequence(removal))).collect();
+    let removed = removals.iter().map(|(flow, waiting)| {
+        json!({"code": flow.definition.code, "last_msg_id": flow.last_msg_id, "waiting_posts": waiting})
+    });
+    Ok(CommandReport::new(text, json!({"removed": removed.collect::<Vec<_>>()})))
+}
+
+fn consequence((flow, waiting): &(FlowRecord, u64)) -> String {
+    let (code, last) = (visible(&flow.definition.code), flow.last_msg_id.unwrap_or(0));
+    let posts = match waiting {
+        0 => "No posts wait".to_owned(),
+        waiting => format!("{waiting} waiting posts become dead letters"),
+    };
+    format!(
+        "Flow {code}: its stored messages stay. {posts}. Its last sequence number is {last}, from which \
+         `flows add {code} --last-msg-id {last}` continues.\n"
+    )
+}

@@ -1,0 +1,50 @@
+//! Input of the commands for operators: texts from files or standard input, and the consent of a person.
+
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::Path;
+
+use crate::control::ControlError;
+
+/// Stands for standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// Reads an argument that is JSON itself, the name of a file, or `-` for standard input. `option` is its name.
+pub(super) fn json_argument(option: &'static str, argument: &str) -> Result<String, ControlError> {
+    let text = match argument.trim_start() {
+        "" => return Ok(String::new()),
+        json if json.starts_with(['{', '[']) || json.trim_end() == "null" => json.to_owned(),
+        _ => read(option, argument)?,
+    };
+    Ok(text.trim().to_owned())
+}
+
+/// Reads standard input for `-`, and the file of this name otherwise.
+fn read(option: &'static str, argument: &str) -> Result<String, ControlError> {
+    let unreadable = |name: &str, error: io::Error| {
+        let remedy = "give JSON that begins with {, the name of a file, or - for standard input";
+        ControlError::invalid(option, format!("cannot read {name}: {error}"), remedy)
+    };
+    if argument == STANDARD_INPUT {
+        let mut text = String::new();
+        io::stdin().lock().read_to_string(&mut text).map_err(|error| unreadable("standard input", error))?;
+        return Ok(text);
+    }
+    fs::read_to_string(Path::new(argument))
+        .map_err(|error| unreadable(&format!("the file {argument:?}"), error))
+}
+
+/// Asks a person for consent. Fails without a terminal, since a script has to consent by `--yes`.
+pub(super) fn confirm(question: &str) -> Result<(), ControlError> {
+    let declined = |problem: &str| ControlError::invalid("--yes", problem, "repeat the command with --yes");
+    if !io::stdin().is_terminal() {
+        return Err(declined("nothing was changed, because standard input is no terminal on which to ask"));
+    }
+    let mut answer = String::new();
+    let asked =
+        write!(io::stderr().lock(), "{question} [y/N] ").and_then(|()| io::stdin().read_line(&mut answer));
+    match asked {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(declined("nothing was changed, because the answer was not y")),
+    }
+}

@@ -1,0 +1,226 @@
+//! Edits flows. Each edit is checked first, and happens in one transaction that holds the rows of the flows.
+
+use super::flows::{WHAT, find};
+use super::{Control, ControlError};
+use crate::domain::flow_check::FlowSet;
+use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
+use crate::domain::problem::Problem;
+use crate::store::{ErrorClass, FlowTransaction, StoreError};
+
+/// The columns to change. An empty text clears a column that may be empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowEdit {
+    /// New description.
+    pub description: Option<String>,
+    /// New topic filter.
+    pub topic: Option<String>,
+    /// New action.
+    pub action: Option<String>,
+    /// New schema.
+    pub payload_schema: Option<String>,
+    /// New URL.
+    pub endpoint_url: Option<String>,
+    /// New options.
+    pub options: Option<String>,
+    /// New location of the message key.
+    pub message_key: Option<String>,
+    /// Whether the flow is enabled.
+    pub enabled: Option<bool>,
+}
+
+impl FlowEdit {
+    /// The flow after the edit.
+    fn apply(&self, flow: &FlowDefinition) -> FlowDefinition {
+        let text = |new: &Option<String>, old: &String| new.as_ref().unwrap_or(old).clone();
+        let optional = |new: &Option<String>, old: &Option<String>| match new {
+            None => old.clone(),
+            Some(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        };
+        FlowDefinition {
+            code: flow.code.clone(),
+            description: text(&self.description, &flow.description),
+            topic: text(&self.topic, &flow.topic),
+            action: text(&self.action, &flow.action),
+            payload_schema: self.payload_schema.clone().or_else(|| flow.payload_schema.clone()),
+            endpoint_url: optional(&self.endpoint_url, &flow.endpoint_url),
+            options: optional(&self.options, &flow.options),
+            message_key: optional(&self.message_key, &flow.message_key),
+            enabled: self.enabled.or(flow.enabled),
+        }
+    }
+}
+
+/// An edit that was made.
+#[derive(Debug)]
+pub struct EditedFlow {
+    /// Code of the flow.
+    pub code: String,
+    /// Whether the row was changed at all.
+    pub changed: bool,
+    /// Whether the edit counts only when a running gateway has read the table again.
+    pub needs_reload: bool,
+    /// The sequence number of the first message for which the edit counts.
+    pub counts_from: i64,
+    /// Warnings about the flow as it is now.
+    pub warnings: Vec<Problem>,
+}
+
+/// An edit of one row that is checked and not made yet.
+struct PlannedEdit<'f> {
+    old: &'f FlowRecord,
+    new: FlowDefinition,
+    warnings: Vec<Problem>,
+}
+
+impl Control {
+    /// Adds a flow whose first message gets the number after `last_msg_id`.
+    pub async fn add_flow(
+        &self,
+        code: &str,
+        fields: &FlowEdit,
+        last_msg_id: i64,
+    ) -> Result<EditedFlow, ControlError> {
+        let blank = FlowDefinition {
+            code: code.to_owned(),
+            payload_schema: Some("{}".to_owned()),
+            enabled: Some(true),
+            ..FlowDefinition::default()
+        };
+        let flow = fields.apply(&blank);
+        let flows = self.flows().await?;
+        let warnings = self.warnings_unless_errors(&flow, flows.iter()).await?;
+        let transaction = FlowTransaction::begin(&self.database).await?;
+        transaction.insert(&flow, last_msg_id).await.map_err(refused)?;
+        transaction.commit().await?;
+        let counts_from = last_msg_id.saturating_add(1);
+        Ok(EditedFlow {
+            needs_reload: flow.is_enabled(),
+            code: flow.code,
+            changed: true,
+            counts_from,
+            warnings,
+        })
+    }
+
+    /// Changes columns of a flow. Refused if the flow could not work afterwards.
+    pub async fn edit_flow(&self, code: &str, edit: &FlowEdit) -> Result<EditedFlow, ControlError> {
+        let mut edited = self.edit_flows(&[code.to_owned()], edit).await?;
+        edited.pop().ok_or_else(|| ControlError::Conflict { what: WHAT, name: code.to_owned() })
+    }
+
+    /// Changes the same columns of several flows, all or none. Disabling alone is always possible.
+    pub async fn edit_flows(
+        &self,
+        codes: &[String],
+        edit: &FlowEdit,
+    ) -> Result<Vec<EditedFlow>, ControlError> {
+        let only_disables = *edit == FlowEdit { enabled: Some(false), ..FlowEdit::default() };
+        let flows = self.flows().await?;
+        let mut planned = Vec::new();
+        for old in chosen(&flows, codes)? {
+            let new = edit.apply(&old.definition);
+            let others = flows.iter().filter(|other| other.id != old.id);
+            let warnings =
+                if only_disables { Vec::new() } else { self.warnings_unless_errors(&new, others).await? };
+            planned.push(PlannedEdit { old, new, warnings });
+        }
+        let transaction = FlowTransaction::begin(&self.database).await?;
+        let mut edited = Vec::new();
+        for PlannedEdit { old, new, warnings } in planned {
+            let locked = lock_unchanged(&transaction, old).await?;
+            transaction.update(old.id, &old.definition, &new).await.map_err(refused)?;
+            edited.push(EditedFlow {
+                changed: new != old.definition,
+                needs_reload: new.topic != old.definition.topic
+                    || new.is_enabled() && !old.definition.is_enabled(),
+                counts_from: locked.next_msg_id(),
+                code: new.code,
+                warnings,
+            });
+        }
+        transaction.commit().await?;
+        Ok(edited)
+    }
+
+    /// Removes flows, all or none. Their rows in other tables stay.
+    pub async fn remove_flows(&self, flows: &[FlowRecord]) -> Result<(), ControlError> {
+        let transaction = FlowTransaction::begin(&self.database).await?;
+        let mut flows: Vec<&FlowRecord> = flows.iter().collect();
+        flows.sort_by_key(|flow| flow.id);
+        for flow in flows {
+            lock_unchanged(&transaction, flow).await?;
+            transaction.delete(flow.id).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The warnings about a flow beside the others, or its problems as an error if it cannot work.
+    async fn warnings_unless_errors(
+        &self,
+        flow: &FlowDefinition,
+        others: impl Iterator<Item = &FlowRecord>,
+    ) -> Result<Vec<Problem>, ControlError> {
+        let set = FlowSet::new(others.map(|other| &other.definition));
+        let problems = self.problems(flow, &set).await;
+        if problems.iter().any(Problem::is_error) {
+            return Err(ControlError::Invalid { problems });
+        }
+        Ok(problems)
+    }
+}
+
+/// The flows with these codes, once each, in the order in which the gateway locks them: so the two cannot deadlock.
+fn chosen<'f>(flows: &'f [FlowRecord], codes: &[String]) -> Result<Vec<&'f FlowRecord>, ControlError> {
+    let mut chosen = codes.iter().map(|code| find(flows, code)).collect::<Result<Vec<_>, _>>()?;
+    chosen.sort_by_key(|flow| flow.id);
+    chosen.dedup_by_key(|flow| flow.id);
+    Ok(chosen)
+}
+
+/// Locks the row. An edit is based on what was read and checked, so a row that differs is a conflict. The gateway may
+/// have raised the counter meanwhile.
+async fn lock_unchanged(
+    transaction: &FlowTransaction,
+    read: &FlowRecord,
+) -> Result<FlowRecord, ControlError> {
+    let locked = transaction.lock(read.id).await?;
+    locked
+        .filter(|locked| locked.definition == read.definition)
+        .ok_or_else(|| ControlError::Conflict { what: WHAT, name: read.definition.code.clone() })
+}
+
+/// A value that the database refuses is a fault of the edit. The rules cannot know all: columns differ between sites.
+fn refused(error: StoreError) -> ControlError {
+    if error.class() == ErrorClass::Poison {
+        return ControlError::invalid(
+            "row",
+            error,
+            "the database refuses this row: correct the value it names",
+        );
+    }
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_change_only_what_they_name() {
+        let flow = FlowDefinition {
+            code: "T".to_owned(),
+            description: "rooms".to_owned(),
+            topic: "a".to_owned(),
+            endpoint_url: Some("http://h/".to_owned()),
+            options: Some("{}".to_owned()),
+            enabled: None,
+            ..FlowDefinition::default()
+        };
+        assert_eq!(FlowEdit::default().apply(&flow), flow);
+        let edit =
+            FlowEdit { topic: Some("b".to_owned()), options: Some(String::new()), ..FlowEdit::default() };
+        let expected = FlowDefinition { topic: "b".to_owned(), options: None, ..flow.clone() };
+        assert_eq!(edit.apply(&flow), expected);
+    }
+}

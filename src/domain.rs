@@ -9,6 +9,7 @@ pub mod credential;
 pub mod dead_letter;
 pub mod filter_trials;
 pub mod flow;
+pub mod flow_changes;
 pub mod flow_check;
 pub mod flow_definition;
 pub mod flow_diff;

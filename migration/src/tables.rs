@@ -5,8 +5,8 @@
 //! last five columns of `mqtt_servers` are additional.
 
 use mqtt_gateway_entity::{
-    data, database_identity, dead_letters, flows, gateway_members, gateway_starts, inbox_lagging,
-    inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners, outbox_pauses,
+    data, database_identity, dead_letters, flow_revision, flows, gateway_members, gateway_starts,
+    inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners, outbox_pauses,
 };
 use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
 use sea_orm::{DbBackend, Iden};
@@ -24,6 +24,7 @@ pub(crate) fn tables(backend: DbBackend) -> Vec<TableDefinition> {
     vec![
         data_table(types),
         flows_table(types),
+        flow_revision_table(types),
         mqtt_servers_table(types),
         inbox_offsets_table(types),
         inbox_lagging_table(types),
@@ -152,6 +153,15 @@ fn outbox_owners_table(types: Types) -> TableDefinition {
         table
             .col(types.hex_id(Column::Owner).primary_key())
             .col(types.instant(Column::LeaseUntil).not_null());
+    })
+}
+
+fn flow_revision_table(types: Types) -> TableDefinition {
+    use flow_revision::Column;
+    types.table("flow_revision", |table| {
+        table
+            .col(ColumnDef::new(Column::Id).integer().not_null().primary_key())
+            .col(ColumnDef::new(Column::Revision).big_integer().not_null());
     })
 }
 

@@ -3,6 +3,7 @@
 //! [`Reconciliation`] decides the steps of each pass. [`Membership`] decides which flows belong to this gateway when
 //! several share the database.
 
+mod edits;
 mod membership;
 mod reading;
 mod reconciliation;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use tokio::sync::{Mutex, oneshot};
 
+use self::edits::{EditWatch, REVISION_INTERVAL};
 use self::membership::log_events;
 use self::reading::refresh;
 use self::reconciliation::perform;
@@ -33,7 +35,7 @@ use crate::domain::replicas::{Membership, Replica};
 use crate::domain::retry::jittered;
 use crate::observe::Telemetry;
 use crate::settings::DatabaseSettings;
-use crate::store::Database;
+use crate::store::{Database, answer_timeout, with_timeout};
 
 /// Delay before a retry while no flows are loaded or the broker has not confirmed the subscriptions.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -47,6 +49,8 @@ pub struct FlowRegistryActor {
     guard: ActorGuard,
     parts: RegistryParts,
     database: Rc<Mutex<Option<Database>>>,
+    /// `None` while the tables are read.
+    edits: Option<EditWatch>,
     reconciliation: Reconciliation,
     /// Zero of the times that the decisions get.
     clock: Instant,
@@ -82,6 +86,7 @@ impl FlowRegistryActor {
             reconciliation: Reconciliation::new(Membership::new(parts.replica.clone())),
             parts,
             database: Rc::default(),
+            edits: Some(EditWatch::default()),
             clock: Instant::now(),
             awaiting_handover: Vec::new(),
         }
@@ -150,6 +155,28 @@ impl FlowRegistryActor {
         });
     }
 
+    /// Reloads the flows soon after an edit.
+    fn look_for_edits(&mut self, context: &mut Context<Self>) {
+        let Some(mut edits) = self.edits.take() else { return };
+        let database = Rc::clone(&self.database);
+        let looking = async move {
+            let found = match &*database.lock().await {
+                Some(database) => with_timeout(answer_timeout(), edits.look(database)).await,
+                None => Ok(false),
+            };
+            (edits, found)
+        };
+        context.spawn(looking.into_actor(self).map(|(edits, found), registry, context| {
+            registry.edits = Some(edits);
+            match found {
+                Ok(true) => context.notify(registry.guard.mailbox().enclose(ReloadFlows)),
+                Ok(false) => {}
+                // The next reload reports and mends it.
+                Err(error) => log::debug!("Cannot look for edits of flows: {error}"),
+            }
+        }));
+    }
+
     fn schedule_membership_update(&self, context: &mut Context<Self>) {
         let wait = jittered(self.reconciliation.membership.update_interval(), rand::random());
         context.run_later(wait, |registry, context| {
@@ -180,6 +207,7 @@ impl Actor for FlowRegistryActor {
         self.guard.start_heartbeat(context);
         Self::schedule_reload(context, self.parts.reload_interval.mul_f64(rand::random()));
         self.schedule_membership_update(context);
+        context.run_interval(REVISION_INTERVAL, Self::look_for_edits);
         context.notify(self.guard.mailbox().enclose(ReloadFlows));
         self.parts.directory.mqtt.tell(AnnounceConnection);
     }

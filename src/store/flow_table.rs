@@ -9,6 +9,7 @@ use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
+use super::flow_revision::raise_flow_revision;
 use super::statement::statement;
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::message::FlowId;
@@ -16,7 +17,12 @@ use crate::domain::message::FlowId;
 /// Reads all flows, in the order of their ids.
 pub async fn read_flows(database: &Database) -> Result<Vec<FlowRecord>, StoreError> {
     check_column_types(database, OperatorTable::Flows).await?;
-    let sql = format!("SELECT {} FROM flows ORDER BY flows.id", columns(database.dialect));
+    read_first_flows(database, i64::MAX).await
+}
+
+/// Reads at most `limit` flows, in the order of their ids.
+pub async fn read_first_flows(database: &Database, limit: i64) -> Result<Vec<FlowRecord>, StoreError> {
+    let sql = format!("SELECT {} FROM flows ORDER BY flows.id LIMIT {limit}", columns(database.dialect));
     let query = Statement::from_string(database.dialect.backend(), sql);
     let rows = database.connection.query_all_raw(query).await.while_doing("reading the flows")?;
     rows.iter().map(flow_record).collect::<Result<_, _>>().while_doing("reading the flows")
@@ -144,9 +150,11 @@ impl FlowTransaction {
         self.execute("DELETE FROM flows WHERE id = ?".into(), vec![flow.into()], "removing the flow").await
     }
 
-    /// Makes the edits count.
+    /// Makes the edits count. Every gateway reads the flows again.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await.while_doing("committing the edit of the flow")
+        const DOING: &str = "committing the edit of the flow";
+        raise_flow_revision(&self.transaction, self.dialect).await.while_doing(DOING)?;
+        self.transaction.commit().await.while_doing(DOING)
     }
 
     async fn execute(&self, sql: String, values: Vec<Value>, doing: &'static str) -> Result<(), StoreError> {

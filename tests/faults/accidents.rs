@@ -16,9 +16,10 @@ use test_support::sql::Sql;
 use test_support::world::{Backend, World};
 
 /// Every table that a gateway writes or reads.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "data",
     "flows",
+    "flow_revision",
     "mqtt_servers",
     "inbox_offsets",
     "inbox_lagging",

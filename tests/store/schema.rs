@@ -10,6 +10,7 @@ const TABLES: [&str; 13] = [
     "gateway_starts",
     "data",
     "flows",
+    "flow_revision",
     "mqtt_servers",
     "inbox_offsets",
     "inbox_lagging",

@@ -69,7 +69,7 @@ impl OAuthClient {
 
 /// A token as the value of the header `Authorization`.
 #[derive(Clone)]
-struct Token {
+struct BearerToken {
     header: HeaderValue,
     /// When it is replaced; never if its end is unknown.
     until: Option<Instant>,
@@ -78,7 +78,7 @@ struct Token {
 /// The last outcome for a client. The mutex is held while a token is fetched.
 #[derive(Default)]
 struct TokenSlot {
-    token: Option<Token>,
+    token: Option<BearerToken>,
     /// When the last fetch failed, and why.
     failure: Option<(Instant, String)>,
 }
@@ -139,7 +139,7 @@ impl Tokens {
     }
 }
 
-impl Token {
+impl BearerToken {
     fn is_usable(&self, refused: Option<&HeaderValue>) -> bool {
         refused != Some(&self.header) && self.until.is_none_or(|until| Instant::now() < until)
     }
@@ -151,7 +151,7 @@ fn use_time(lifetime: Duration) -> Duration {
 }
 
 /// Fetches a token. The error never contains anything that the token endpoint wrote freely, nor a secret.
-async fn fetch(client: &OAuthClient, route: TokenRoute<'_>) -> Result<Token, String> {
+async fn fetch(client: &OAuthClient, route: TokenRoute<'_>) -> Result<BearerToken, String> {
     let url = TokenUrl::new(client.token_url.to_string()).map_err(|_| "it is no URL".to_owned())?;
     let oauth = BasicClient::new(ClientId::new(client.id.expose_secret().to_owned()))
         .set_client_secret(ClientSecret::new(client.secret.expose_secret().to_owned()))
@@ -170,7 +170,7 @@ async fn fetch(client: &OAuthClient, route: TokenRoute<'_>) -> Result<Token, Str
     let header = format!("Bearer {}", answer.access_token().secret());
     let header = secret_header(&header).ok_or("its token is no value of an HTTP header")?;
     let until = answer.expires_in().and_then(|lifetime| begun.checked_add(use_time(lifetime)));
-    Ok(Token { header, until })
+    Ok(BearerToken { header, until })
 }
 
 fn described(error: &RequestTokenError<PostError, BasicErrorResponse>, status: Option<u16>) -> String {

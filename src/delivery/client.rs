@@ -130,36 +130,36 @@ impl EndpointClients {
                 Some(_) => None,
                 None => redirect::next(&target.url, status, header(header::LOCATION))?,
             };
-            let retry_after =
-                header(header::RETRY_AFTER).and_then(|value| retry_after::parse(value, unix_time()));
+            let meaning = options.answers.meaning_of(status.as_u16());
+            let is_failure = next.is_none() && meaning != AnswerMeaning::Delivered;
+            let retry_after = header(header::RETRY_AFTER).filter(|_| is_failure);
+            let retry_after = retry_after.and_then(|value| retry_after::parse(value, unix_time()));
             let keeps_open = keeps_open(&response);
             // The body of a redirect only matters for the reuse of its connection.
             let body_deadline = match next {
                 Some(_) => deadline.at.min(Instant::now() + REDIRECT_BODY_TIMEOUT),
                 None => deadline.at,
             };
-            let body = AnswerBody::read(response, body_deadline, MAX_ANSWER_TEXT).await;
+            let max_kept = if is_failure { MAX_ANSWER_TEXT } else { 0 };
+            let body = AnswerBody::read(response, body_deadline, max_kept).await;
             if keeps_open && body.is_whole {
                 self.origins.keep(peer);
             }
             let status = status.as_u16();
-            match (next, options.answers.meaning_of(status)) {
-                (Some(next), _) if redirects == MAX_REDIRECTS => {
-                    return Err(PostError::TooManyRedirects { status, to: redirect::shown(&next) });
+            let Some(next) = next else {
+                if meaning == AnswerMeaning::Delivered {
+                    return Ok(Delivered { status });
                 }
-                (Some(next), _) => {
-                    redirects += 1;
-                    request.keeps_secrets &= redirect::keeps_credentials(&target.url, &next);
-                    target = self.targets.redirected(&target, next)?;
-                }
-                (None, AnswerMeaning::Delivered) => return Ok(Delivered { status }),
-                (None, meaning) => {
-                    let text = String::from_utf8_lossy(&body.bytes).into_owned();
-                    let blames_message = meaning == AnswerMeaning::MessageFault;
-                    let answer = FailedAnswer { status, blames_message, retry_after, text };
-                    return Err(PostError::Status(answer));
-                }
+                let blames_message = meaning == AnswerMeaning::MessageFault;
+                let text = String::from_utf8_lossy(&body.bytes).into_owned();
+                return Err(PostError::Status(FailedAnswer { status, blames_message, retry_after, text }));
+            };
+            if redirects == MAX_REDIRECTS {
+                return Err(PostError::TooManyRedirects { status, to: redirect::shown(&next) });
             }
+            redirects += 1;
+            request.keeps_secrets &= redirect::keeps_credentials(&target.url, &next);
+            target = self.targets.redirected(&target, next)?;
         }
     }
 

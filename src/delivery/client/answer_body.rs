@@ -19,22 +19,29 @@ pub(super) struct AnswerBody {
 impl AnswerBody {
     /// Reads a body until its end, its first [`MAX_READ_BYTES`], the deadline or an error. Keeps `max_kept` bytes.
     pub(super) async fn read(mut response: ClientResponse, deadline: Instant, max_kept: usize) -> Self {
-        let (mut kept, mut length, mut is_whole) = (Vec::new(), 0, false);
+        let mut body = Self { bytes: Vec::new(), is_whole: false };
         // Behind a 101 another protocol begins, which has no end.
-        let max_bytes = if response.status() == StatusCode::SWITCHING_PROTOCOLS { 0 } else { MAX_READ_BYTES };
-        while length < max_bytes {
-            // Dropping an unfinished response closes its connection.
-            let bytes = match timeout_at(deadline, response.next()).await {
-                Ok(Some(Ok(bytes))) => bytes,
-                end => {
-                    is_whole = matches!(end, Ok(None));
-                    break;
-                }
-            };
-            length += bytes.len();
-            let room = max_kept.saturating_sub(kept.len()).min(bytes.len());
-            kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // What was read counts, even if the rest is late. Dropping an unfinished response closes its connection.
+            let _ = timeout_at(deadline, body.read_from(&mut response, max_kept)).await;
         }
-        Self { bytes: kept, is_whole }
+        body
+    }
+
+    async fn read_from(&mut self, response: &mut ClientResponse, max_kept: usize) {
+        let mut length = 0;
+        while length < MAX_READ_BYTES {
+            match response.next().await {
+                Some(Ok(bytes)) => {
+                    length += bytes.len();
+                    let room = max_kept.saturating_sub(self.bytes.len()).min(bytes.len());
+                    self.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
+                }
+                end => {
+                    self.is_whole = end.is_none();
+                    return;
+                }
+            }
+        }
     }
 }

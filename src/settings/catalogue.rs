@@ -134,8 +134,8 @@ catalogue! {
     MQTT_SESSION_EXPIRY_SECONDS: Integer(1, 4_294_967_295), Value("4294967295"), "time for which the broker keeps messages while the gateway is disconnected; the default never expires; at brokers other than the first of the list at most a week";
     MQTT_QOS: Qos, Value("1"), "quality of service of the subscriptions; with 0 the broker may lose messages";
     MQTT_SKIP_REPEATED_RETAINED: Flag, Value("false"), "skip a retained message that equals the previous retained message of its topic";
-    CREDENTIALS_DIR: Path, Value("/run/secrets"), "directory that contains all files of `file:` references in `mqtt_servers`";
-    CREDENTIALS_ENV_PREFIX: Text, Value("MQTT_"), "prefix of the environment variables that `env:` references in `mqtt_servers` may name; settings of the gateway are excluded";
+    CREDENTIALS_DIR: Path, Value("/run/secrets"), "directory that contains all files of `file:` references in tables, and of `tls` in `flows.options`";
+    CREDENTIALS_ENV_PREFIX: Text, Value("MQTT_"), "prefix of the environment variables that `env:` references in tables may name; settings of the gateway are excluded";
     FLOWS_RELOAD_INTERVAL_SECONDS: IntegerRaisedToOne(4_294_967_295), Value("600"), "interval in seconds at which the flows are read from the database";
 
     SHARED_GROUP: ShareGroup, Unset, "group of replicas that share the messages of all flows; filters are subscribed as `$share/<group>/<filter>`";

@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::environment::Environment;
 use super::error::BenchError;
 use super::limits::broker::{BrokerLoad, broker_limit};
-use super::limits::database::{CommitTimes, commit_times, database_limit};
+use super::limits::database::{CommitTimes, commit_times, database_limit, outbox_limit};
 use super::limits::post::{PostLoad, post_limit};
 use super::options::BenchOptions;
 use super::progress_bar::ProgressBar;
 use super::sink::Sink;
 use super::workload::Workload;
 use crate::store::Database;
+use crate::store::bench::outbox::SamplePost;
 use crate::store::bench::progress::flow_code;
 use crate::store::bench::rows::{SampleMessage, empty};
 
@@ -32,6 +33,8 @@ const MIN_DURATION: Duration = Duration::from_secs(2);
 pub(super) struct Bounds {
     /// Messages per second whose rows the database inserts.
     pub(super) database: Option<f64>,
+    /// Messages per second whose outbox rows the database inserts and deletes.
+    pub(super) outbox: Option<f64>,
     /// Messages per second that the broker forwards.
     pub(super) broker: Option<f64>,
     /// Messages per second that the HTTP client posts.
@@ -51,6 +54,7 @@ impl Bounds {
         };
         Self {
             database: mean(self.database, after.database),
+            outbox: mean(self.outbox, after.outbox),
             broker: mean(self.broker, after.broker),
             post: mean(self.post, after.post),
             commit: mean(self.commit, after.commit),
@@ -61,7 +65,8 @@ impl Bounds {
     /// Returns the combined limit in messages per second. All parts share one machine, so their times per message add
     /// up.
     pub(super) fn together(&self) -> Option<f64> {
-        let each: Vec<f64> = [self.database, self.broker, self.post].into_iter().flatten().collect();
+        let each: Vec<f64> =
+            [self.database, self.outbox, self.broker, self.post].into_iter().flatten().collect();
         let seconds: f64 = each.iter().map(|rate| 1.0 / rate).sum();
         (seconds > 0.0 && seconds.is_finite()).then(|| 1.0 / seconds)
     }
@@ -90,6 +95,8 @@ pub(super) async fn measure(
             bounds.broker = Some(passes(environment, workload).await?);
         }
     } else {
+        bounds.outbox = Some(outbox_rows(environment, workload).await?);
+        bounds.broker = Some(passes(environment, workload).await?);
         bounds.post = Some(posts(workload).await?);
     }
     Ok(bounds)
@@ -106,6 +113,23 @@ async fn inserts(environment: &Environment, workload: &Workload) -> Result<f64, 
     let min_duration = MIN_DURATION.mul_f64(share_of_max(messages));
     let limit = run_blocking(move || database_limit(&settings, &samples, messages, min_duration)).await??;
     Ok(limit.messages_per_second)
+}
+
+async fn outbox_rows(environment: &Environment, workload: &Workload) -> Result<f64, BenchError> {
+    let post = |message| {
+        let flow = workload.flow_of(message);
+        SamplePost {
+            flow_id: flow.cast_signed(),
+            flow_code: flow_code(flow),
+            topic: workload.topic_of(flow),
+            url: format!("http://127.0.0.1:65535/{}", flow_code(flow)),
+            payload: workload.payload_of(message),
+        }
+    };
+    let samples: Vec<SamplePost> = (0..SAMPLES).map(post).collect();
+    let (settings, messages) = (environment.database.clone(), workload.messages.min(MAX_MESSAGES));
+    let min_duration = MIN_DURATION.mul_f64(share_of_max(messages));
+    Ok(run_blocking(move || outbox_limit(&settings, &samples, messages, min_duration)).await??)
 }
 
 async fn passes(environment: &Environment, workload: &Workload) -> Result<f64, BenchError> {

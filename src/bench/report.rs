@@ -49,6 +49,7 @@ pub(super) struct BenchReport {
     pub(super) idle_cpu_percent: Option<f64>,
     // Limits of the machine.
     pub(super) limit_database_messages_per_second: Option<f64>,
+    pub(super) limit_outbox_messages_per_second: Option<f64>,
     pub(super) limit_broker_messages_per_second: Option<f64>,
     pub(super) limit_post_messages_per_second: Option<f64>,
     /// Combined limit of all parts.
@@ -132,6 +133,7 @@ impl BenchReport {
     pub(super) fn set_bounds(&mut self, bounds: &Bounds) {
         let whole = |rate: Option<f64>| rate.map(|rate| rounded(rate, 0));
         self.limit_database_messages_per_second = whole(bounds.database);
+        self.limit_outbox_messages_per_second = whole(bounds.outbox);
         self.limit_broker_messages_per_second = whole(bounds.broker);
         self.limit_post_messages_per_second = whole(bounds.post);
         let together = bounds.together();
@@ -196,6 +198,7 @@ impl BenchReport {
         let mut lines = Vec::new();
         let limits = [
             ("database", self.limit_database_messages_per_second),
+            ("outbox rows", self.limit_outbox_messages_per_second),
             ("broker", self.limit_broker_messages_per_second),
             ("HTTP client", self.limit_post_messages_per_second),
         ];

@@ -94,6 +94,12 @@ fn bench_posts_empty_the_outbox() {
     assert_eq!(number(&report, "messages_through"), 200.0);
     assert!(number(&report, "limit_post_messages_per_second") > 0.0, "{report}");
     assert_eq!(report["limit_database_messages_per_second"], Value::Null);
+    let limits =
+        ["outbox", "broker", "post"].map(|of| number(&report, &format!("limit_{of}_messages_per_second")));
+    let bound = 1.0 / limits.iter().map(|limit| 1.0 / limit).sum::<f64>();
+    assert!((number(&report, "bound_messages_per_second") - bound).abs() < 1.0, "{report}");
+    let share = number(&report, "messages_per_second") / bound;
+    assert!((number(&report, "share_of_bound") - share).abs() < 0.01, "{report}");
 }
 
 #[test]

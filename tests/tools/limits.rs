@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::database::TestDatabase;
 use mqtt_gateway::bench::limits::broker::{BrokerLimitError, BrokerLoad, broker_limit};
-use mqtt_gateway::bench::limits::database::{DatabaseLimitError, commit_times, database_limit};
+use mqtt_gateway::bench::limits::database::{DatabaseLimitError, commit_times, database_limit, outbox_limit};
 use mqtt_gateway::bench::limits::post::{PostLoad, post_limit};
 use mqtt_gateway::bench::sink::{Arrival, Sink};
 use mqtt_gateway::store::bench::insert::InsertLoad;
+use mqtt_gateway::store::bench::outbox::SamplePost;
 use mqtt_gateway::store::bench::rows::{SampleMessage, TableError};
 use mqtt_gateway::store::{Database, Dialect, migrate};
 
@@ -19,6 +20,7 @@ on_every_database! {
     what_counts_as_inserted_is_in_the_table
     database_limit_leaves_table_empty
     single_commits_leave_the_table_empty
+    outbox_limit_leaves_other_rows_alone
     a_table_that_holds_rows_is_not_touched
 }
 
@@ -52,6 +54,28 @@ async fn what_counts_as_inserted_is_in_the_table(test: TestDatabase) {
     assert_eq!(test.value::<i64>(rows).await, (120 + 30) / 3 * 2 * 3);
     let one = "SELECT attribute_value FROM data WHERE last_msg_id = 119 ORDER BY attribute_name";
     assert_eq!(test.column::<String>(one).await, ["123456", "degree Celsius", "21.5"]);
+}
+
+async fn outbox_limit_leaves_other_rows_alone(test: TestDatabase) {
+    migrated(&test).await;
+    let now = test.seconds_from_now(0);
+    test.execute(&format!(
+        "INSERT INTO outbox (inbox_id, flow_id, inbox_offset, message_id, url, payload, owner, created_at, \
+         next_attempt_at) VALUES ('a', 1, 1, 1, 'http://h/', '{{}}', 'a', {now}, {now})"
+    ))
+    .await;
+    let post = |flow_id| SamplePost {
+        flow_id,
+        flow_code: format!("BENCH_{flow_id}"),
+        topic: "t".to_owned(),
+        url: "http://127.0.0.1:1/".to_owned(),
+        payload: b"{}".to_vec(),
+    };
+    let settings = test.settings().clone();
+    let samples = [post(0), post(1), post(2)];
+    let limit = apart(move || outbox_limit(&settings, &samples, 1, Duration::ZERO)).await.unwrap();
+    assert!(limit > 0.0);
+    assert_eq!(test.column::<String>("SELECT owner FROM outbox").await, ["a"]);
 }
 
 async fn database_limit_leaves_table_empty(test: TestDatabase) {

@@ -1,4 +1,5 @@
-//! Limit D: messages per second that the database stores with plain inserts.
+//! Limits D and O: messages per second that the database stores with plain inserts, and whose outbox rows it inserts and
+//! deletes.
 
 use std::io;
 use std::sync::Barrier;
@@ -9,6 +10,7 @@ use super::per_second;
 use crate::settings::DatabaseSettings;
 use crate::store::bench::commit::single_row_commits;
 use crate::store::bench::insert::{InsertLoad, Inserted};
+use crate::store::bench::outbox::{OutboxLoad, SamplePost};
 use crate::store::bench::rows::{SampleMessage, TableError, check_empty, empty};
 use crate::store::{Database, StoreError};
 
@@ -65,21 +67,47 @@ pub fn database_limit(
     messages: u64,
     at_least: Duration,
 ) -> Result<DatabaseLimit, DatabaseLimitError> {
-    let connections = match settings {
-        DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. } => 2,
-        // SQLite allows only one writer at a time.
-        DatabaseSettings::Sqlite { .. } => 1,
-    };
+    let connections = connections(settings);
     let mut best: Option<DatabaseLimit> = None;
     for wanted in STATEMENT_SIZES {
         let load = InsertLoad::new(samples, wanted, messages, at_least);
-        let messages_per_second = on_empty_table(settings, || rate(settings, &load, connections))?;
+        let insert = |_, start: &dyn Fn()| block_on(async { Ok(load.insert(settings, start).await?) });
+        let messages_per_second = on_empty_table(settings, || rate(connections, insert))?;
         if best.is_none_or(|best| best.messages_per_second < messages_per_second) {
             best =
                 Some(DatabaseLimit { messages_per_second, per_statement: load.per_statement(), connections });
         }
     }
     best.ok_or(DatabaseLimitError::Panicked)
+}
+
+/// Measures limit O, in messages per second, as [`database_limit`] measures limit D.
+///
+/// `samples` must not be empty. Other rows of the table `outbox` are left alone. Blocks; the calling thread must not run
+/// inside a runtime.
+pub fn outbox_limit(
+    settings: &DatabaseSettings,
+    samples: &[SamplePost],
+    messages: u64,
+    at_least: Duration,
+) -> Result<f64, DatabaseLimitError> {
+    let mut best = 0.0_f64;
+    for wanted in STATEMENT_SIZES {
+        let load = OutboxLoad::new(samples, wanted, messages, at_least);
+        let run = |connection, start: &dyn Fn()| {
+            block_on(async { Ok(load.run(settings, connection, start).await?) })
+        };
+        best = best.max(rate(connections(settings), run)?);
+    }
+    Ok(best)
+}
+
+fn connections(settings: &DatabaseSettings) -> usize {
+    match settings {
+        DatabaseSettings::MySql { .. } | DatabaseSettings::Postgres { .. } => 2,
+        // SQLite allows only one writer at a time.
+        DatabaseSettings::Sqlite { .. } => 1,
+    }
 }
 
 /// Measures the commit times of single rows, to which the latency of the gateway is compared.
@@ -122,17 +150,17 @@ fn on_empty_table<T>(
 /// Returns the messages per second of all connections. The rates are added per connection, so that connections which
 /// end early do not lower the result.
 fn rate(
-    settings: &DatabaseSettings,
-    load: &InsertLoad<'_>,
     connections: usize,
+    run: impl Fn(usize, &dyn Fn()) -> Result<Inserted, DatabaseLimitError> + Sync,
 ) -> Result<f64, DatabaseLimitError> {
     let barrier = Barrier::new(connections);
     let start = || {
         barrier.wait();
     };
-    let insert = || block_on(async { Ok(load.insert(settings, start).await?) });
+    let (run, start) = (&run, &start);
     let inserted: Vec<Result<Inserted, DatabaseLimitError>> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..connections).map(|_| scope.spawn(insert)).collect();
+        let threads: Vec<_> =
+            (0..connections).map(|number| scope.spawn(move || run(number, start))).collect();
         let join = |thread: thread::ScopedJoinHandle<'_, _>| {
             thread.join().unwrap_or(Err(DatabaseLimitError::Panicked))
         };

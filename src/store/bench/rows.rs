@@ -23,7 +23,7 @@ use crate::store::statement::marked;
 const COLUMNS: usize = 5;
 
 /// Parameters of one statement; `SQLite` accepts 32,766, the others twice as many.
-const MOST_VALUES: usize = 32_000;
+pub(super) const MOST_VALUES: usize = 32_000;
 
 /// A message as it is stored. Rows repeat a few of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,13 +83,28 @@ pub(super) struct Inserter<'a> {
     now: NaiveDateTime,
 }
 
-enum PooledConnection {
+pub(super) enum PooledConnection {
     MySql(PoolConnection<MySql>),
     Postgres(PoolConnection<Postgres>),
     Sqlite(PoolConnection<Sqlite>),
 }
 
 impl PooledConnection {
+    pub(super) async fn acquire(database: &Database) -> Result<Self, StoreError> {
+        let connection = match database.dialect {
+            Dialect::MySql => {
+                database.connection.get_mysql_connection_pool().acquire().await.map(Self::MySql)
+            }
+            Dialect::Postgres => {
+                database.connection.get_postgres_connection_pool().acquire().await.map(Self::Postgres)
+            }
+            Dialect::Sqlite => {
+                database.connection.get_sqlite_connection_pool().acquire().await.map(Self::Sqlite)
+            }
+        };
+        connection.map_err(of_driver).while_doing("connecting for a measurement")
+    }
+
     fn backend(&self) -> DbBackend {
         match self {
             Self::MySql(_) => DbBackend::MySql,
@@ -101,23 +116,9 @@ impl PooledConnection {
 
 impl<'a> Inserter<'a> {
     pub(super) async fn new(database: &Database, samples: &'a [SampleMessage]) -> Result<Self, StoreError> {
-        let connection = match database.dialect {
-            Dialect::MySql => {
-                database.connection.get_mysql_connection_pool().acquire().await.map(PooledConnection::MySql)
-            }
-            Dialect::Postgres => database
-                .connection
-                .get_postgres_connection_pool()
-                .acquire()
-                .await
-                .map(PooledConnection::Postgres),
-            Dialect::Sqlite => {
-                database.connection.get_sqlite_connection_pool().acquire().await.map(PooledConnection::Sqlite)
-            }
-        };
+        let connection = PooledConnection::acquire(database).await?;
         let now = Utc::now().naive_utc();
         let now = now.with_nanosecond(0).unwrap_or(now);
-        let connection = connection.map_err(of_driver).while_doing("connecting for a measurement")?;
         Ok(Self { connection, samples, statement: (0, "".into()), now })
     }
 
@@ -192,6 +193,6 @@ fn insert_sql(rows: usize) -> String {
     )
 }
 
-fn of_driver(error: sqlx::Error) -> DbErr {
+pub(super) fn of_driver(error: sqlx::Error) -> DbErr {
     DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)))
 }

@@ -14,6 +14,7 @@ mod migrate;
 mod operate;
 mod output;
 mod retire;
+mod servers;
 #[cfg(feature = "tools")]
 mod tools;
 
@@ -90,6 +91,8 @@ enum Command {
     },
     /// List, show, check and edit flows, without SQL.
     Flows(flows::FlowsCommand),
+    /// List, show, test and edit the brokers, without SQL.
+    Servers(servers::ServersCommand),
     /// Print the JSON Schema of the options of flows, for editors.
     Schema,
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Check => check_settings(),
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
         Command::Flows(command) => flows::run(command),
+        Command::Servers(command) => servers::run(command),
         Command::Schema => print_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))

@@ -5,16 +5,19 @@
 //!  flows.rs   reads flows
 //!  checks.rs  finds their problems
 //!  edits.rs   adds, changes and removes them
+//!  servers.rs reads, checks and edits the brokers
 //! ```
 
 mod checks;
 mod edits;
 mod error;
 mod flows;
+pub mod servers;
 
 pub use checks::CheckedFlow;
 pub use edits::{EditedFlow, FlowEdit};
 pub use error::ControlError;
+pub use servers::{EditedServer, ServerFields};
 
 use crate::settings::Settings;
 use crate::store::{self, Database};

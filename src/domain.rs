@@ -39,6 +39,7 @@ pub mod retry;
 pub mod routing;
 pub mod routing_history;
 pub mod schema;
+pub mod server_definition;
 mod stable_hash;
 pub mod stopped_flows;
 pub mod subscription_ids;

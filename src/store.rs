@@ -29,6 +29,7 @@ mod mqtt_servers;
 pub mod outbox;
 mod outbox_gauge;
 mod sentence;
+mod server_table;
 mod starts;
 mod statement;
 mod tables;
@@ -61,9 +62,11 @@ pub use message_keys::forget_keys;
 pub(crate) use migrate::try_migration_lock;
 pub use migrate::{MigrationReport, migrate, plan};
 pub use mqtt_servers::{
-    LoadServerError, MqttServers, load_mqtt_server, load_mqtt_servers, load_mqtt_servers_before_migration,
+    LoadServerError, MqttServers, broker_of, load_mqtt_server, load_mqtt_servers,
+    load_mqtt_servers_before_migration,
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
+pub use server_table::{ServerEdit, edit_server, insert_server, read_servers};
 pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};
 pub use tables::check_tables;
 pub use unsafe_table::UnsafeTable;

@@ -194,42 +194,65 @@ async fn brokers(database: &Database, settings: &Settings, report: &mut CheckRep
 }
 
 async fn broker(server: &Broker, settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
+    let BrokerProbe { result, warnings } = probe_broker(server, settings).await;
+    report.add("broker", &result)?;
+    warnings.iter().try_for_each(|warning| report.warn("broker", warning))
+}
+
+/// What a connection to a broker showed.
+pub(super) struct BrokerProbe {
+    pub result: CheckResult,
+    /// Certificates that expire soon.
+    pub warnings: Vec<String>,
+}
+
+/// Connects to a broker as the gateway does, with a client id of its own.
+pub(super) async fn probe_broker(server: &Broker, settings: &Settings) -> BrokerProbe {
     let address = server.address();
-    let failed =
-        |reason: &dyn std::fmt::Display, remedy| CheckFailure::new(&format!("{address}: {reason}"), remedy);
-    if let Err(error) = reach(server).await {
-        let remedy = "check that the broker runs, and that host and port in mqtt_servers are correct";
-        return report.add("broker", &Err(failed(&error, remedy)));
-    }
-    let version = match connect(server, settings).await {
-        Ok(version) => version,
-        Err((code, reason)) => {
-            let remedy = if code.is_some_and(|code| WRONG_CREDENTIALS.contains(&code)) {
-                "correct username and password in mqtt_servers, or allow this user and client id at the broker"
-            } else {
-                "check the broker's log, and username, password and TLS files in mqtt_servers"
-            };
-            return report.add("broker", &Err(failed(&reason, remedy)));
+    match accepted(server, settings).await {
+        Err(CheckFailure { reason, remedy }) => BrokerProbe {
+            result: Err(CheckFailure::new(&format!("{address}: {reason}"), remedy)),
+            warnings: Vec::new(),
+        },
+        Ok(version) => {
+            let tls = if server.tls.is_some() { ", TLS verified" } else { "" };
+            with_certificates(server, format!("{address} accepts us by MQTT {version}{tls}"))
         }
-    };
-    let tls = if server.tls.is_some() { ", TLS verified" } else { "" };
-    let accepted = format!("{address} accepts us by MQTT {version}{tls}");
-    // Blocking is acceptable, because no other task runs on this runtime.
+    }
+}
+
+async fn accepted(server: &Broker, settings: &Settings) -> Result<MqttVersion, CheckFailure> {
+    reach(server).await.map_err(|error| {
+        let remedy = "check that the broker runs, and that host and port in mqtt_servers are correct";
+        CheckFailure::new(&error, remedy)
+    })?;
+    connect(server, settings).await.map_err(|(code, reason)| {
+        let remedy = if code.is_some_and(|code| WRONG_CREDENTIALS.contains(&code)) {
+            "correct username and password in mqtt_servers, or allow this user and client id at the broker"
+        } else {
+            "check the broker's log, and username, password and TLS files in mqtt_servers"
+        };
+        CheckFailure::new(&reason, remedy)
+    })
+}
+
+/// Adds the certificates to what is known of a broker. Blocking is acceptable, because no other task runs on this
+/// runtime.
+fn with_certificates(server: &Broker, accepted: String) -> BrokerProbe {
     match certificates(server) {
         Ok(found) => {
             let parts = std::iter::once(accepted.as_str());
             let parts: Vec<&str> =
                 parts.chain(found.iter().map(|found| found.description.as_str())).collect();
-            report.add("broker", &Ok(parts.join("; ")))?;
-            for ending in found.iter().filter(|found| found.expires_soon) {
-                report.warn("broker", &format!("{address}: {}", ending.description))?;
-            }
-            Ok(())
+            let ending = found.iter().filter(|found| found.expires_soon);
+            let warnings = ending.map(|found| format!("{}: {}", server.address(), found.description));
+            BrokerProbe { result: Ok(parts.join("; ")), warnings: warnings.collect() }
         }
         // The check succeeds, because the broker has just accepted a connection.
-        Err(reason) => {
-            report.add("broker", &Ok(format!("{accepted}; its certificate cannot be shown: {reason}")))
-        }
+        Err(reason) => BrokerProbe {
+            result: Ok(format!("{accepted}; its certificate cannot be shown: {reason}")),
+            warnings: Vec::new(),
+        },
     }
 }
 

@@ -48,3 +48,20 @@ pub(super) fn confirm(question: &str) -> Result<(), ControlError> {
         _ => Err(declined("nothing was changed, because the answer was not y")),
     }
 }
+
+/// Reads a secret: a reference to it, `-` for standard input, or nothing. A secret itself is refused, because other
+/// users of the machine see the arguments of commands.
+pub(super) fn secret_argument(option: &'static str, argument: &str) -> Result<String, ControlError> {
+    match argument {
+        STANDARD_INPUT => Ok(read(option, argument)?.trim_end_matches(['\r', '\n']).to_owned()),
+        "" => Ok(String::new()),
+        reference if reference.starts_with("file:") || reference.starts_with("env:") => {
+            Ok(reference.to_owned())
+        }
+        _ => Err(ControlError::invalid(
+            option,
+            "the value is no reference to a secret, and other users of this machine could see a secret here",
+            "give file:/PATH or env:NAME, or - and the secret on standard input",
+        )),
+    }
+}

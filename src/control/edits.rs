@@ -5,7 +5,7 @@ use super::{Control, ControlError};
 use crate::domain::flow_check::FlowSet;
 use crate::domain::flow_definition::{FlowDefinition, FlowRecord};
 use crate::domain::problem::Problem;
-use crate::store::{ErrorClass, FlowTransaction, StoreError};
+use crate::store::FlowTransaction;
 
 /// The columns to change. An empty text clears a column that may be empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Control {
         let flows = self.flows().await?;
         let warnings = self.warnings_unless_errors(&flow, flows.iter()).await?;
         let transaction = FlowTransaction::begin(&self.database).await?;
-        transaction.insert(&flow, last_msg_id).await.map_err(refused)?;
+        transaction.insert(&flow, last_msg_id).await.map_err(ControlError::refused)?;
         transaction.commit().await?;
         let counts_from = last_msg_id.saturating_add(1);
         Ok(EditedFlow {
@@ -128,7 +128,7 @@ impl Control {
         let mut edited = Vec::new();
         for PlannedEdit { old, new, warnings } in planned {
             let locked = lock_unchanged(&transaction, old).await?;
-            transaction.update(old.id, &old.definition, &new).await.map_err(refused)?;
+            transaction.update(old.id, &old.definition, &new).await.map_err(ControlError::refused)?;
             edited.push(EditedFlow {
                 changed: new != old.definition,
                 needs_reload: new.topic != old.definition.topic
@@ -188,18 +188,6 @@ async fn lock_unchanged(
     locked
         .filter(|locked| locked.definition == read.definition)
         .ok_or_else(|| ControlError::Conflict { what: WHAT, name: read.definition.code.clone() })
-}
-
-/// A value that the database refuses is a fault of the edit. The rules cannot know all: columns differ between sites.
-fn refused(error: StoreError) -> ControlError {
-    if error.class() == ErrorClass::Poison {
-        return ControlError::invalid(
-            "row",
-            error,
-            "the database refuses this row: correct the value it names",
-        );
-    }
-    error.into()
 }
 
 #[cfg(test)]

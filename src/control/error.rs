@@ -48,6 +48,15 @@ impl ControlError {
         Self::Invalid { problems: vec![Problem::error(field, problem, remedy)] }
     }
 
+    /// The database failed to write a row. A value that it refuses is a fault of the edit: columns differ between sites,
+    /// so the rules cannot know all limits.
+    pub(super) fn refused(error: StoreError) -> Self {
+        if error.class() == ErrorClass::Poison {
+            return Self::invalid("row", error, "the database refuses this row: correct the value it names");
+        }
+        error.into()
+    }
+
     /// The kind of error, for programs.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -13,6 +13,7 @@ use super::dialect::Dialect;
 use super::error::{StoreError, While, is_unknown_column};
 use crate::domain::broker::{Broker, MqttVersion, TlsFiles};
 use crate::domain::credential::Credential;
+use crate::domain::server_definition::ServerRecord;
 
 /// Port of a broker that gives none.
 const DEFAULT_PORT: u16 = 1883;
@@ -114,6 +115,24 @@ pub async fn load_mqtt_servers_before_migration(database: &Database) -> Result<M
         }
         rows => sort(rows),
     }
+}
+
+/// The broker of a row, or why the gateway skips it.
+pub fn broker_of(record: &ServerRecord) -> Result<Broker, LoadServerError> {
+    let ServerRecord { id, definition } = record.clone();
+    let exposed = |credential: Option<Credential>| credential.map(|text| text.expose().to_owned());
+    server(ServerRow {
+        id,
+        host: definition.host,
+        port: definition.port,
+        username: exposed(definition.username),
+        password: exposed(definition.password),
+        tls: definition.tls,
+        ca_file: definition.ca_file,
+        client_cert_file: definition.client_cert_file,
+        client_key_file: definition.client_key_file,
+        protocol_version: definition.protocol_version,
+    })
 }
 
 fn sort(rows: Result<Vec<ServerRow>, DbErr>) -> Result<MqttServers, LoadServerError> {

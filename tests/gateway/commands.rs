@@ -21,6 +21,7 @@ macro_rules! on_each_database {
 mod edits;
 mod flows;
 mod noticed;
+mod servers;
 
 use serde_json::Value;
 use test_support::world::{Backend, World, text_of};

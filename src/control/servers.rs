@@ -1,0 +1,169 @@
+//! Reads, checks and edits the brokers of `mqtt_servers`.
+
+use super::{Control, ControlError};
+use crate::domain::broker::Broker;
+use crate::domain::credential::Credential;
+use crate::domain::problem::Problem;
+use crate::domain::server_definition::{ServerDefinition, ServerRecord};
+use crate::store::{self, LoadServerError, ServerEdit};
+
+const WHAT: &str = "MQTT server";
+
+/// The columns to change. An empty text clears a column that may be empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerFields {
+    /// New host.
+    pub host: Option<String>,
+    /// New port.
+    pub port: Option<i64>,
+    /// New user name; `Some(None)` clears it.
+    pub username: Option<Option<Credential>>,
+    /// New password; `Some(None)` clears it.
+    pub password: Option<Option<Credential>>,
+    /// Whether the broker is enabled.
+    pub enabled: Option<bool>,
+    /// Whether it comes first.
+    pub is_default: Option<bool>,
+    /// Whether the connection is encrypted.
+    pub tls: Option<bool>,
+    /// New file of authorities.
+    pub ca_file: Option<String>,
+    /// New file of a certificate.
+    pub client_cert_file: Option<String>,
+    /// New file of its key.
+    pub client_key_file: Option<String>,
+    /// New version of MQTT.
+    pub protocol_version: Option<String>,
+}
+
+impl ServerFields {
+    fn apply(&self, server: &ServerDefinition) -> ServerDefinition {
+        let text = |new: &Option<String>, old: &Option<String>| match new {
+            None => old.clone(),
+            Some(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        };
+        ServerDefinition {
+            host: self.host.clone().unwrap_or_else(|| server.host.clone()),
+            port: self.port.or(server.port),
+            username: self.username.clone().unwrap_or_else(|| server.username.clone()),
+            password: self.password.clone().unwrap_or_else(|| server.password.clone()),
+            enabled: self.enabled.or(server.enabled),
+            is_default: self.is_default.or(server.is_default),
+            tls: self.tls.or(server.tls),
+            ca_file: text(&self.ca_file, &server.ca_file),
+            client_cert_file: text(&self.client_cert_file, &server.client_cert_file),
+            client_key_file: text(&self.client_key_file, &server.client_key_file),
+            protocol_version: text(&self.protocol_version, &server.protocol_version),
+        }
+    }
+}
+
+/// An edit of a broker that was made.
+#[derive(Debug)]
+pub struct EditedServer {
+    /// The row as it is now.
+    pub server: ServerRecord,
+    /// Whether the row was changed at all.
+    pub changed: bool,
+    /// Warnings about it.
+    pub warnings: Vec<Problem>,
+}
+
+impl Control {
+    /// All brokers in the order in which the gateway tries them, then the disabled ones.
+    pub async fn servers(&self) -> Result<Vec<ServerRecord>, ControlError> {
+        let mut servers = store::read_servers(&self.database).await?;
+        let is = |flag: Option<bool>| flag == Some(true);
+        servers.sort_by_key(|ServerRecord { id, definition }| {
+            (!is(definition.enabled), !is(definition.is_default), *id)
+        });
+        Ok(servers)
+    }
+
+    /// The broker with this id.
+    pub async fn server(&self, id: i64) -> Result<ServerRecord, ControlError> {
+        let found = self.servers().await?.into_iter().find(|server| server.id == id);
+        found.ok_or_else(|| {
+            ControlError::not_found(WHAT, &id.to_string(), "`mqtt-gateway servers list` shows the ids")
+        })
+    }
+
+    /// The first broker that the gateway tries.
+    pub async fn first_broker(&self) -> Result<Broker, ControlError> {
+        let servers = self.servers().await?;
+        let enabled = servers.iter().filter(|server| server.definition.enabled == Some(true));
+        let mut brokers = enabled.map(broker);
+        // An unusable row is skipped, as the gateway does, unless no other is left.
+        let first = brokers.next().unwrap_or_else(|| {
+            let remedy =
+                "add one by `mqtt-gateway servers add`, or enable one by `mqtt-gateway servers enable`";
+            Err(ControlError::invalid("mqtt_servers", "no MQTT server is enabled", remedy))
+        });
+        first.or_else(|error| brokers.find_map(Result::ok).ok_or(error))
+    }
+
+    /// Adds a broker.
+    pub async fn add_server(&self, fields: &ServerFields) -> Result<EditedServer, ControlError> {
+        let blank = ServerDefinition {
+            enabled: Some(true),
+            is_default: Some(false),
+            tls: Some(false),
+            ..ServerDefinition::default()
+        };
+        let mut server = ServerRecord { id: 0, definition: fields.apply(&blank) };
+        let warnings = warnings_unless_errors(&server)?;
+        server.id =
+            store::insert_server(&self.database, &server.definition).await.map_err(ControlError::refused)?;
+        Ok(EditedServer { server, changed: true, warnings })
+    }
+
+    /// Changes columns of a broker. Refused if it could not be used afterwards, unless it is disabled.
+    pub async fn edit_server(&self, id: i64, fields: &ServerFields) -> Result<EditedServer, ControlError> {
+        let old = self.server(id).await?;
+        let server = ServerRecord { id, definition: fields.apply(&old.definition) };
+        let only_disables = *fields == ServerFields { enabled: Some(false), ..ServerFields::default() };
+        let warnings = if only_disables { Vec::new() } else { warnings_unless_errors(&server)? };
+        self.change(&old, Some(&server.definition)).await?;
+        Ok(EditedServer { changed: server != old, server, warnings })
+    }
+
+    /// Removes a broker.
+    pub async fn remove_server(&self, server: &ServerRecord) -> Result<(), ControlError> {
+        self.change(server, None).await
+    }
+
+    async fn change(&self, old: &ServerRecord, new: Option<&ServerDefinition>) -> Result<(), ControlError> {
+        match store::edit_server(&self.database, old, new).await.map_err(ControlError::refused)? {
+            ServerEdit::Made => Ok(()),
+            ServerEdit::Conflict => Err(ControlError::Conflict { what: WHAT, name: old.id.to_string() }),
+        }
+    }
+}
+
+/// The broker of a row that can be used.
+pub fn broker(server: &ServerRecord) -> Result<Broker, ControlError> {
+    store::broker_of(server).map_err(|error| ControlError::Invalid { problems: vec![unusable(&error)] })
+}
+
+fn unusable(error: &LoadServerError) -> Problem {
+    let (field, remedy) = match error {
+        LoadServerError::InvalidPort { .. } => ("port", "correct it by `mqtt-gateway servers edit`"),
+        LoadServerError::InvalidTls { .. } => ("tls", "give --tls true, or clear the files with ''"),
+        LoadServerError::InvalidVersion { .. } => {
+            ("protocol_version", "give 5 or 3.1.1, or clear it with ''")
+        }
+        LoadServerError::NoneEnabled | LoadServerError::Store(_) => {
+            ("mqtt_servers", "see `mqtt-gateway check`")
+        }
+    };
+    Problem::error(field, error, remedy)
+}
+
+fn warnings_unless_errors(server: &ServerRecord) -> Result<Vec<Problem>, ControlError> {
+    let mut problems = server.definition.check();
+    problems.extend(store::broker_of(server).err().as_ref().map(unusable));
+    if problems.iter().any(Problem::is_error) {
+        return Err(ControlError::Invalid { problems });
+    }
+    Ok(problems)
+}

@@ -1,0 +1,103 @@
+//! A broker as its row defines it, unparsed.
+
+use std::fmt;
+
+use super::credential::Credential;
+use super::problem::Problem;
+
+/// The columns of a row of `mqtt_servers`, as they are.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ServerDefinition {
+    /// Host name or address.
+    pub host: String,
+    /// Port; NULL for that of the protocol.
+    pub port: Option<i64>,
+    /// User name, or a reference to it.
+    pub username: Option<Credential>,
+    /// Password, or a reference to it.
+    pub password: Option<Credential>,
+    /// NULL counts as no.
+    pub enabled: Option<bool>,
+    /// NULL counts as no.
+    pub is_default: Option<bool>,
+    /// NULL counts as no.
+    pub tls: Option<bool>,
+    /// PEM file of authorities.
+    pub ca_file: Option<String>,
+    /// PEM file of a certificate.
+    pub client_cert_file: Option<String>,
+    /// PEM file of its key.
+    pub client_key_file: Option<String>,
+    /// Required version of MQTT.
+    pub protocol_version: Option<String>,
+}
+
+impl fmt::Debug for ServerDefinition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerDefinition")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A row of `mqtt_servers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerRecord {
+    /// Primary key.
+    pub id: i64,
+    /// The other columns.
+    pub definition: ServerDefinition,
+}
+
+impl ServerDefinition {
+    /// Finds problems that do not keep the gateway from connecting, and the missing host.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let host = self.host.as_str();
+        if host.trim().is_empty() {
+            problems.push(Problem::error(
+                "host",
+                "the host is empty",
+                "give the name or address of the broker",
+            ));
+        } else if host.contains("://") || host.contains(char::is_whitespace) || host.contains('/') {
+            let problem = format!("{host:?} is no host");
+            let remedy = "give the name or address alone; the port and TLS have options of their own";
+            problems.push(Problem::error("host", problem, remedy));
+        }
+        if self.username.is_some() != self.password.is_some() {
+            let problem = "user name and password count only together, and one of them is missing";
+            problems.push(Problem::warning("username", problem, "give both, or none"));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(host: &str) -> ServerDefinition {
+        ServerDefinition { host: host.to_owned(), ..ServerDefinition::default() }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for good in ["broker.example", "127.0.0.1", "::1"] {
+            assert_eq!(at(good).check(), []);
+        }
+        for bad in ["", " ", "mqtt://broker", "broker 1", "broker/1"] {
+            assert!(at(bad).check().first().is_some_and(Problem::is_error), "{bad}");
+        }
+    }
+
+    #[test]
+    fn half_a_login_is_a_warning() {
+        let definition = ServerDefinition { username: Some(Credential::new("me")), ..at("h") };
+        assert!(definition.check().iter().all(|problem| problem.field == "username" && !problem.is_error()));
+        assert_eq!(definition.check().len(), 1);
+    }
+}

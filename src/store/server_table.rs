@@ -1,0 +1,165 @@
+//! Reads and edits the rows of `mqtt_servers` for operators.
+
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+
+use super::column_types::{OperatorTable, check_column_types};
+use super::connect::Database;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+use super::statement::statement;
+use crate::domain::credential::Credential;
+use crate::domain::server_definition::{ServerDefinition, ServerRecord};
+
+/// The columns that hold texts, with their values.
+const TEXTS: [&str; 7] =
+    ["host", "username", "password", "ca_file", "client_cert_file", "client_key_file", "protocol_version"];
+
+/// What became of an edit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerEdit {
+    /// It was made.
+    Made,
+    /// Another session changed or deleted the row meanwhile, so nothing was changed.
+    Conflict,
+}
+
+/// Reads all brokers, in the order of their ids.
+pub async fn read_servers(database: &Database) -> Result<Vec<ServerRecord>, StoreError> {
+    const DOING: &str = "reading the MQTT servers";
+    check_column_types(database, OperatorTable::MqttServers).await?;
+    let sql = format!("SELECT {} FROM mqtt_servers ORDER BY mqtt_servers.id", columns(database.dialect));
+    let query = Statement::from_string(database.dialect.backend(), sql);
+    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
+    rows.iter().map(server_record).collect::<Result<_, _>>().while_doing(DOING)
+}
+
+/// Inserts a broker and returns its id.
+pub async fn insert_server(database: &Database, server: &ServerDefinition) -> Result<i64, StoreError> {
+    const DOING: &str = "adding the MQTT server";
+    let dialect = database.dialect;
+    let transaction = database.begin().await?;
+    let flag = |flag: Option<bool>| flag.map_or("NULL", |flag| dialect.flag_value(flag));
+    let sql = format!(
+        "INSERT INTO mqtt_servers ({texts}, port, enabled, is_default, tls) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, {enabled}, {is_default}, {tls})",
+        texts = TEXTS.join(", "),
+        enabled = flag(server.enabled),
+        is_default = flag(server.is_default),
+        tls = flag(server.tls),
+    );
+    let mut values: Vec<Value> = texts(server).map(Value::from).into();
+    values.push(server.port.into());
+    let id = match dialect {
+        Dialect::MySql | Dialect::Sqlite => {
+            let inserted = transaction.execute_raw(statement(dialect.backend(), sql, values)).await;
+            i64::try_from(inserted.while_doing(DOING)?.last_insert_id()).unwrap_or(i64::MAX)
+        }
+        Dialect::Postgres => {
+            let sql = format!("{sql} RETURNING {}", dialect.wide("id"));
+            let row = transaction.query_one_raw(statement(dialect.backend(), sql, values)).await;
+            row.while_doing(DOING)?.map_or(Ok(0), |row| row.try_get_by_index(0)).while_doing(DOING)?
+        }
+    };
+    transaction.commit().await.while_doing(DOING)?;
+    Ok(id)
+}
+
+/// Writes the columns in which `new` differs from `old`, or deletes the row if there is no `new`.
+pub async fn edit_server(
+    database: &Database,
+    old: &ServerRecord,
+    new: Option<&ServerDefinition>,
+) -> Result<ServerEdit, StoreError> {
+    const DOING: &str = "changing the MQTT server";
+    let dialect = database.dialect;
+    let transaction = database.begin().await?;
+    let sql = format!(
+        "SELECT {} FROM mqtt_servers WHERE mqtt_servers.id = ?{}",
+        columns(dialect),
+        dialect.for_update()
+    );
+    let query = statement(dialect.backend(), sql, [old.id.into()]);
+    let row = transaction.query_one_raw(query).await.while_doing(DOING)?;
+    let locked = row.as_ref().map(server_record).transpose().while_doing(DOING)?;
+    if locked.as_ref() != Some(old) {
+        return Ok(ServerEdit::Conflict);
+    }
+    let (sql, mut values) = match new {
+        None => ("DELETE FROM mqtt_servers WHERE id = ?".to_owned(), Vec::new()),
+        Some(new) => {
+            let (sets, values) = changes(dialect, &old.definition, new);
+            if sets.is_empty() {
+                return Ok(ServerEdit::Made);
+            }
+            (format!("UPDATE mqtt_servers SET {} WHERE id = ?", sets.join(", ")), values)
+        }
+    };
+    values.push(old.id.into());
+    transaction.execute_raw(statement(dialect.backend(), sql, values)).await.while_doing(DOING)?;
+    transaction.commit().await.while_doing(DOING)?;
+    Ok(ServerEdit::Made)
+}
+
+fn changes(dialect: Dialect, old: &ServerDefinition, new: &ServerDefinition) -> (Vec<String>, Vec<Value>) {
+    let changed = TEXTS.into_iter().zip(texts(old).into_iter().zip(texts(new)));
+    let changed = changed.filter(|(_, (old, new))| old != new);
+    let (mut sets, mut values): (Vec<String>, Vec<Value>) =
+        changed.map(|(column, (_, new))| (format!("{column} = ?"), Value::from(new))).unzip();
+    if old.port != new.port {
+        sets.push("port = ?".to_owned());
+        values.push(new.port.into());
+    }
+    let flags = [
+        ("enabled", old.enabled, new.enabled),
+        ("is_default", old.is_default, new.is_default),
+        ("tls", old.tls, new.tls),
+    ];
+    for (column, old, new) in flags {
+        if old != new {
+            sets.push(format!("{column} = {}", new.map_or("NULL", |new| dialect.flag_value(new))));
+        }
+    }
+    (sets, values)
+}
+
+/// The values of [`TEXTS`].
+fn texts(server: &ServerDefinition) -> [Option<String>; 7] {
+    let exposed = |credential: &Option<Credential>| credential.as_ref().map(|text| text.expose().to_owned());
+    [
+        Some(server.host.clone()),
+        exposed(&server.username),
+        exposed(&server.password),
+        server.ca_file.clone(),
+        server.client_cert_file.clone(),
+        server.client_key_file.clone(),
+        server.protocol_version.clone(),
+    ]
+}
+
+fn columns(dialect: Dialect) -> String {
+    let flag = |name: &str| format!("{} AS {name}", dialect.flag(&format!("mqtt_servers.{name}")));
+    let integer = |name: &str| format!("{} AS {name}", dialect.wide(&format!("mqtt_servers.{name}")));
+    let others = [integer("id"), integer("port"), flag("enabled"), flag("is_default"), flag("tls")];
+    format!("{}, {}", others.join(", "), TEXTS.join(", "))
+}
+
+fn server_record(row: &QueryResult) -> Result<ServerRecord, sea_orm::DbErr> {
+    let text = |column| row.try_get::<Option<String>>("", column);
+    let credential = |column| text(column).map(|text| text.map(Credential::new));
+    Ok(ServerRecord {
+        id: row.try_get("", "id")?,
+        definition: ServerDefinition {
+            host: text("host")?.unwrap_or_default(),
+            port: row.try_get("", "port")?,
+            username: credential("username")?,
+            password: credential("password")?,
+            enabled: row.try_get("", "enabled")?,
+            is_default: row.try_get("", "is_default")?,
+            tls: row.try_get("", "tls")?,
+            ca_file: text("ca_file")?,
+            client_cert_file: text("client_cert_file")?,
+            client_key_file: text("client_key_file")?,
+            protocol_version: text("protocol_version")?,
+        },
+    })
+}

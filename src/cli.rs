@@ -8,6 +8,7 @@ mod check;
 mod check_flows;
 mod check_identity;
 mod check_probes;
+mod explain;
 mod flows;
 mod input;
 mod migrate;
@@ -93,6 +94,12 @@ enum Command {
     Flows(flows::FlowsCommand),
     /// List, show, test and edit the brokers, without SQL.
     Servers(servers::ServersCommand),
+    /// Say what becomes of a message: which flows get it, and what they do with it.
+    #[command(after_help = explain::HELP)]
+    Explain(explain::ExplainOptions),
+    /// Publish a message to the first broker, and wait for its acknowledgement.
+    #[command(after_help = output::EXIT_CODES)]
+    Publish(explain::PublishOptions),
     /// Print the JSON Schema of the options of flows, for editors.
     Schema,
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
@@ -118,6 +125,8 @@ pub fn main() -> ExitCode {
         Command::Migrate { widen_ids } => with_settings(|settings| migrate::run(&settings, widen_ids)),
         Command::Flows(command) => flows::run(command),
         Command::Servers(command) => servers::run(command),
+        Command::Explain(options) => explain::run_explain(options),
+        Command::Publish(options) => explain::run_publish(options),
         Command::Schema => print_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))

@@ -6,17 +6,22 @@
 //!  checks.rs  finds their problems
 //!  edits.rs   adds, changes and removes them
 //!  servers.rs reads, checks and edits the brokers
+//!  explain.rs says what becomes of a message
+//!  broker.rs  connects to a broker, and publishes
 //! ```
 
+pub mod broker;
 mod checks;
 mod edits;
 mod error;
+mod explain;
 mod flows;
 pub mod servers;
 
 pub use checks::CheckedFlow;
 pub use edits::{EditedFlow, FlowEdit};
 pub use error::ControlError;
+pub use explain::{ExplainedFlow, Explanation};
 pub use servers::{EditedServer, ServerFields};
 
 use crate::settings::Settings;

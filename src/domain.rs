@@ -46,5 +46,6 @@ pub mod subscription_ids;
 pub mod subscription_plan;
 pub mod suspend_detector;
 pub mod topic;
+pub mod topic_trial;
 pub mod trie;
 pub mod value_style;

@@ -62,14 +62,13 @@ pub(super) async fn run(
 /// A flow of a table without options and keys. The schema is not checked then.
 fn record(flow: Flow) -> FlowRecord {
     let Flow { id, code, topic, action, endpoint_url } = flow;
-    let (payload_schema, enabled) = (Some("{}".to_owned()), Some(true));
     let definition = FlowDefinition {
         code,
         topic,
         action,
         endpoint_url,
-        payload_schema,
-        enabled,
+        payload_schema: Some("{}".to_owned()),
+        enabled: Some(true),
         ..FlowDefinition::default()
     };
     FlowRecord { id, definition, last_msg_id: None }

@@ -2,28 +2,17 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
-
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
-use tokio::time::timeout;
 
 use super::check::{CheckFailure, CheckReport, CheckResult};
+use crate::control::broker::{BrokerRefusal, BrokerSession};
 use crate::domain::broker::{Broker, MqttVersion};
-use crate::mqtt::{BrokerOptions, MqttEvent, MqttLink, certificates};
+use crate::mqtt::certificates;
 use crate::observe::check_writable;
 use crate::settings::{DatabaseSettings, Servers, Settings};
 use crate::store::{self, Access, Database, StoreError};
 
 /// Remedy for a server that does not support a statement.
 const UNSUPPORTED: &str = "use a server of the list in docs/TABLES.md";
-
-/// Time limit for a broker's answer. It exceeds the two timeouts of the client library, for MQTT 5 and then for 3.1.1,
-/// because the library's errors state the cause.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(40);
-
-/// Reason codes for rejected credentials, in MQTT 3.1.1 and in MQTT 5.
-const WRONG_CREDENTIALS: [i32; 4] = [4, 5, 134, 135];
 
 /// Checks database, schema and brokers in this order, because each step needs the previous one.
 pub(super) fn run(settings: &Settings, report: &mut CheckReport<'_>) -> io::Result<()> {
@@ -216,32 +205,25 @@ pub(super) async fn probe_broker(server: &Broker, settings: &Settings) -> Broker
         },
         Ok(version) => {
             let tls = if server.tls.is_some() { ", TLS verified" } else { "" };
-            with_certificates(server, format!("{address} accepts us by MQTT {version}{tls}"))
+            with_certificates(server, &format!("{address} accepts us by MQTT {version}{tls}"))
         }
     }
 }
 
 async fn accepted(server: &Broker, settings: &Settings) -> Result<MqttVersion, CheckFailure> {
-    reach(server).await.map_err(|error| {
-        let remedy = "check that the broker runs, and that host and port in mqtt_servers are correct";
-        CheckFailure::new(&error, remedy)
-    })?;
-    connect(server, settings).await.map_err(|(code, reason)| {
-        let remedy = if code.is_some_and(|code| WRONG_CREDENTIALS.contains(&code)) {
-            "correct username and password in mqtt_servers, or allow this user and client id at the broker"
-        } else {
-            "check the broker's log, and username, password and TLS files in mqtt_servers"
-        };
-        CheckFailure::new(&reason, remedy)
-    })
+    let failed = |error: BrokerRefusal| CheckFailure::new(&error, error.remedy());
+    let session = BrokerSession::open(server, settings, "check").await.map_err(failed)?;
+    let version = session.connection.version;
+    session.close().await;
+    Ok(version)
 }
 
 /// Adds the certificates to what is known of a broker. Blocking is acceptable, because no other task runs on this
 /// runtime.
-fn with_certificates(server: &Broker, accepted: String) -> BrokerProbe {
+fn with_certificates(server: &Broker, accepted: &str) -> BrokerProbe {
     match certificates(server) {
         Ok(found) => {
-            let parts = std::iter::once(accepted.as_str());
+            let parts = std::iter::once(accepted);
             let parts: Vec<&str> =
                 parts.chain(found.iter().map(|found| found.description.as_str())).collect();
             let ending = found.iter().filter(|found| found.expires_soon);
@@ -253,56 +235,5 @@ fn with_certificates(server: &Broker, accepted: String) -> BrokerProbe {
             result: Ok(format!("{accepted}; its certificate cannot be shown: {reason}")),
             warnings: Vec::new(),
         },
-    }
-}
-
-/// Opens a plain TCP connection first, because its errors are more precise than the errors of the client library.
-async fn reach(server: &Broker) -> io::Result<()> {
-    timeout(BROKER_TIMEOUT, TcpStream::connect((server.host.as_str(), server.port))).await??;
-    Ok(())
-}
-
-/// Connects with a separate client id and without a session, so that a running gateway keeps its session.
-///
-/// Returns the MQTT version. Fails with the broker's reason code, if any, and the reason.
-async fn connect(server: &Broker, settings: &Settings) -> Result<MqttVersion, (Option<i32>, String)> {
-    let options = BrokerOptions {
-        servers: vec![server.clone()],
-        client_id: format!("{}-check-{}", settings.mqtt.client_id, std::process::id()),
-        keepalive: settings.mqtt.keepalive,
-        session_expiry_seconds: 0,
-        qos: settings.mqtt.qos,
-        max_payload_bytes: settings.limits.max_payload_bytes,
-        credentials: settings.mqtt.credentials.clone(),
-    };
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let on_event = move |event| {
-        // The receiver is dropped after the first answer.
-        let _ = sender.send(event);
-    };
-    let link = MqttLink::start(options, Box::new(|_| {}), Box::new(on_event))
-        .map_err(|error| (None, error.to_string()))?;
-    link.connect();
-    let answer = timeout(BROKER_TIMEOUT, answer(&mut events)).await;
-    // A failed disconnect does not matter, because the process ends soon.
-    let _ = link.disconnect().await;
-    answer.unwrap_or_else(|_| Err((None, format!("no answer within {} s", BROKER_TIMEOUT.as_secs()))))
-}
-
-/// Waits for the broker's final answer. The client tries another MQTT version after an attempt without an answer.
-async fn answer(events: &mut UnboundedReceiver<MqttEvent>) -> Result<MqttVersion, (Option<i32>, String)> {
-    loop {
-        return match events.recv().await {
-            Some(MqttEvent::Unanswered { .. }) => continue,
-            Some(MqttEvent::Connected(connection)) => Ok(connection.version),
-            Some(MqttEvent::Failed { reason_code, reason, .. }) => Err((
-                Some(reason_code),
-                format!("MQTT connection failed with reason code: {reason_code} ({reason})"),
-            )),
-            Some(
-                MqttEvent::Lost { reason, .. } | MqttEvent::Left { reason, .. } | MqttEvent::Stuck { reason },
-            ) => Err((None, reason)),
-            None => Err((None, "the MQTT client has ended".to_owned())),
-        };
     }
 }

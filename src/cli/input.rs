@@ -65,3 +65,19 @@ pub(super) fn secret_argument(option: &'static str, argument: &str) -> Result<St
         )),
     }
 }
+
+/// Reads a payload: the argument itself, or standard input for `-`.
+pub(super) fn bytes_argument(argument: &str) -> Result<Vec<u8>, ControlError> {
+    if argument != STANDARD_INPUT {
+        return Ok(argument.as_bytes().to_vec());
+    }
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
+        ControlError::invalid(
+            "payload",
+            format!("cannot read standard input: {error}"),
+            "give the payload itself",
+        )
+    })?;
+    Ok(bytes)
+}

@@ -76,14 +76,12 @@ fn error_text(error: &ControlError) -> String {
 
 /// Two lines for each problem: the problem, and its remedy.
 pub(super) fn problem_lines(problems: &[Problem]) -> String {
-    let lines = problems.iter().map(|Problem { field, problem, remedy, .. }| (field, problem, remedy));
-    let words = problems.iter().map(|problem| if problem.is_error() { "error" } else { "warning" });
-    words
-        .zip(lines)
-        .map(|(word, (field, problem, remedy))| {
-            format!("{word}: {field}: {}\n  {}\n", visible(problem), visible(remedy))
-        })
-        .collect()
+    let lines = problems.iter().map(|problem| {
+        let word = if problem.is_error() { "error" } else { "warning" };
+        let Problem { field, problem, remedy, .. } = problem;
+        format!("{word}: {field}: {}\n  {}\n", visible(problem), visible(remedy))
+    });
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// The text with control characters and other invisible ones escaped, so that a row cannot control the terminal.

@@ -120,14 +120,16 @@ async fn test(control: &Control, ids: &[i64]) -> Result<CommandReport, ControlEr
             servers.push(control.server(*id).await?);
         }
     }
-    let (mut text, mut documents, mut ok) = (String::new(), Vec::new(), !servers.is_empty());
+    let (mut lines, mut documents, mut ok) = (Vec::new(), Vec::new(), !servers.is_empty());
     if servers.is_empty() {
-        text.push_str("error: no MQTT server is enabled\n  `mqtt-gateway servers list` shows the ids\n");
+        lines.push(
+            "error: no MQTT server is enabled\n  `mqtt-gateway servers list` shows the ids\n".to_owned(),
+        );
     }
     for server in &servers {
         let BrokerProbe { result, warnings } = probe(control, server).await;
         ok &= result.is_ok();
-        text.push_str(&verdict(server.id, &result, &warnings));
+        lines.extend(verdict(server.id, &result, &warnings));
         documents.push(match result {
             Ok(fact) => json!({"id": server.id, "ok": true, "message": fact, "remedy": Value::Null, "warnings": warnings}),
             Err(CheckFailure { reason, remedy }) => {
@@ -135,7 +137,8 @@ async fn test(control: &Control, ids: &[i64]) -> Result<CommandReport, ControlEr
             }
         });
     }
-    Ok(CommandReport { text, document: json!({"ok": ok, "servers": documents}), ok })
+    let document = json!({"ok": ok, "servers": documents});
+    Ok(CommandReport { text: lines.concat(), document, ok })
 }
 
 async fn probe(control: &Control, server: &ServerRecord) -> BrokerProbe {
@@ -148,15 +151,13 @@ async fn probe(control: &Control, server: &ServerRecord) -> BrokerProbe {
     }
 }
 
-fn verdict(id: i64, result: &Result<String, CheckFailure>, warnings: &[String]) -> String {
-    let mut text = match result {
+fn verdict(id: i64, result: &Result<String, CheckFailure>, warnings: &[String]) -> Vec<String> {
+    let line = match result {
         Ok(fact) => format!("{id}: ok: {}\n", visible(fact)),
         Err(CheckFailure { reason, remedy }) => {
             format!("{id}: error: {}\n  {}\n", visible(reason), visible(remedy))
         }
     };
-    for warning in warnings {
-        text.push_str(&format!("{id}: warning: {}\n", visible(warning)));
-    }
-    text
+    let warnings = warnings.iter().map(|warning| format!("{id}: warning: {}\n", visible(warning)));
+    std::iter::once(line).chain(warnings).collect()
 }

@@ -30,7 +30,11 @@ pub struct Problem {
 impl Problem {
     /// A problem because of which the row cannot work.
     pub fn error(field: &'static str, problem: impl fmt::Display, remedy: impl Into<String>) -> Self {
-        Self { level: ProblemLevel::Error, field, problem: problem.to_string(), remedy: remedy.into() }
+        let problem = problem.to_string();
+        // Some errors begin with the name of their column.
+        let problem =
+            problem.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&problem);
+        Self { level: ProblemLevel::Error, field, problem: problem.to_owned(), remedy: remedy.into() }
     }
 
     /// A problem that does not keep the row from working.

@@ -37,6 +37,7 @@
 //!  rules.rs          limits and settings
 //!  reject.rs         why a message is rejected
 //!  outcome.rs        the rows to write, and the results to report
+//!  trial.rs          what would become of a message
 //! ```
 
 mod checks;
@@ -49,6 +50,7 @@ mod processor;
 mod reject;
 mod rules;
 mod stored_values;
+mod trial;
 
 pub(crate) use flow_state::{Counter, FlowState};
 pub(crate) use keys::{FlowKey, KeyHolder, KeyRow, MessageKeys};
@@ -56,6 +58,7 @@ pub(crate) use message::ParsedMessage;
 pub(crate) use outcome::{DataRow, DeadLetterRow, ProcessingOutcome};
 pub(crate) use processor::{MessageProcessor, PoisonMessages};
 pub use rules::{ProcessingRules, StoreLimits};
+pub use trial::{TrialResult, try_message};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

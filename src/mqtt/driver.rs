@@ -21,7 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use paho_mqtt::{Message, ServerResponse, Token};
+use paho_mqtt::{DeliveryToken, Message, ServerResponse, Token};
 use tokio::sync::oneshot;
 
 use self::connected::Connection;
@@ -145,7 +145,7 @@ impl Driver {
                 Phase::Connected(connection) => self.requests.push(request, connection.terms, Instant::now()),
                 _ => request.fail(),
             },
-            Input::Publish { topic, payload } => self.publish(&topic, payload),
+            Input::Publish { topic, payload, token } => self.publish(&topic, payload, token),
             Input::Disconnect(session_end, reply) => {
                 self.session_end = session_end;
                 self.leaving.push(reply);
@@ -204,13 +204,15 @@ impl Driver {
         Pin::new(token).poll(&mut Context::from_waker(&self.waker))
     }
 
-    fn publish(&mut self, topic: &str, payload: Vec<u8>) {
+    fn publish(&mut self, topic: &str, payload: Vec<u8>, token: Option<oneshot::Sender<DeliveryToken>>) {
         // Paho panics on NUL, and MQTT forbids it in topics.
         if let Phase::Connected(connection) = &mut self.phase
             && !topic.contains('\0')
         {
             connection.has_published = true;
-            drop(connection.client.paho.publish(Message::new(topic, payload, 1)));
+            let published = connection.client.paho.publish(Message::new(topic, payload, 1));
+            // Without a receiver the outcome does not matter.
+            let _ = token.map(|token| token.send(published));
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::task::{Wake, Waker};
 
-use paho_mqtt::ReasonCode;
+use paho_mqtt::{DeliveryToken, ReasonCode};
 use tokio::sync::oneshot;
 
 use super::options::{MqttError, SessionEnd};
@@ -16,8 +16,8 @@ pub(super) enum Input {
     Connect,
     /// Subscribe or unsubscribe.
     Request(Request),
-    /// Publish at `QoS` 1 if connected.
-    Publish { topic: String, payload: Vec<u8> },
+    /// Publish at `QoS` 1 if connected. The token of the acknowledgement goes to `token`, if anyone waits for it.
+    Publish { topic: String, payload: Vec<u8>, token: Option<oneshot::Sender<DeliveryToken>> },
     /// Disconnect, and stay disconnected.
     Disconnect(SessionEnd, oneshot::Sender<Result<(), MqttError>>),
     /// Replace the broker list.

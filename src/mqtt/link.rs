@@ -22,6 +22,9 @@ use crate::domain::broker::Broker;
 /// Time that [`MqttLink::disconnect`] waits for the MQTT client, which a blocked message callback delays.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time limit for the acknowledgement of a published message.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Broker connection that reconnects by itself. Clones are handles to the same link.
 ///
 /// The link lives as long as the process: its MQTT client cannot be dropped safely while a message callback waits.
@@ -108,7 +111,23 @@ impl MqttLink {
     /// Publishes at `QoS` 1 if connected. The outcome is not reported; the message may be lost with the connection.
     pub fn publish(&self, topic: &str, payload: &[u8]) {
         // The thread ends only with the process, so the send cannot fail.
-        let _ = self.inputs.send(Input::Publish { topic: topic.to_owned(), payload: payload.to_owned() });
+        let (topic, payload) = (topic.to_owned(), payload.to_owned());
+        let _ = self.inputs.send(Input::Publish { topic, payload, token: None });
+    }
+
+    /// Publishes at `QoS` 1 and waits for the broker's acknowledgement.
+    pub async fn publish_acknowledged(&self, topic: &str, payload: &[u8]) -> Result<(), MqttError> {
+        let (token, published) = oneshot::channel();
+        let (topic, payload) = (topic.to_owned(), payload.to_owned());
+        self.inputs
+            .send(Input::Publish { topic, payload, token: Some(token) })
+            .map_err(|_| thread_ended())?;
+        // Without a connection the sender is dropped.
+        let published = published.await.map_err(|_| MqttError::NotConnected)?;
+        match timeout(PUBLISH_TIMEOUT, published).await {
+            Ok(outcome) => outcome.map_err(|error| MqttError::Client(error.to_string())),
+            Err(_) => Err(MqttError::NoAnswer(PUBLISH_TIMEOUT)),
+        }
     }
 
     /// Disconnects in good order and stays disconnected. The broker keeps the session and its messages.

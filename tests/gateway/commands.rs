@@ -19,8 +19,10 @@ macro_rules! on_each_database {
 }
 
 mod edits;
+mod explain;
 mod flows;
 mod noticed;
+mod help;
 mod servers;
 
 use serde_json::Value;

@@ -23,7 +23,7 @@ pub(super) struct FlowFields {
     /// MQTT topic filter; + stands for one level, # at the end for all further levels.
     #[arg(long, value_name = "FILTER")]
     topic: Option<String>,
-    /// STORE_DB stores messages in the table `data`, POST_ENDPOINT posts them to --endpoint-url.
+    /// `STORE_DB` stores messages in the table `data`, `POST_ENDPOINT` posts them to --endpoint-url.
     #[arg(long)]
     action: Option<String>,
     /// Required fields and their types, or a JSON Schema: JSON, a file, or - for standard input [default: {}]
@@ -94,14 +94,17 @@ pub(super) async fn set_enabled(
 }
 
 fn report(control: &Control, done: &str, edited: &[EditedFlow]) -> CommandReport {
-    let mut text: String = edited.iter().map(|edited| line(done, edited)).collect();
+    let mut lines: Vec<String> = edited.iter().map(|edited| line(done, edited)).collect();
     if edited.iter().any(|edited| edited.changed && edited.needs_reload) {
         let interval = control.settings.flows_reload_interval.as_secs();
-        text.push_str(&format!(
+        lines.push(format!(
             "A running gateway subscribes when it reads the flows again: within {interval} s, or at SIGHUP.\n"
         ));
     }
-    CommandReport::new(text, json!({"flows": edited.iter().map(edited_document).collect::<Vec<_>>()}))
+    CommandReport::new(
+        lines.concat(),
+        json!({"flows": edited.iter().map(edited_document).collect::<Vec<_>>()}),
+    )
 }
 
 fn line(done: &str, EditedFlow { code, changed, counts_from, warnings, .. }: &EditedFlow) -> String {
@@ -144,11 +147,12 @@ pub(super) async fn remove(
     }
     let flows: Vec<FlowRecord> = removals.iter().map(|(flow, _)| flow.clone()).collect();
     control.remove_flows(&flows).await?;
-    let text = removals.iter().map(|removal| format!("Removed. {}", consequence(removal))).collect();
+    let lines: Vec<String> =
+        removals.iter().map(|removal| format!("Removed. {}", consequence(removal))).collect();
     let removed = removals.iter().map(|(flow, waiting)| {
         json!({"code": flow.definition.code, "last_msg_id": flow.last_msg_id, "waiting_posts": waiting})
     });
-    Ok(CommandReport::new(text, json!({"removed": removed.collect::<Vec<_>>()})))
+    Ok(CommandReport::new(lines.concat(), json!({"removed": removed.collect::<Vec<_>>()})))
 }
 
 fn consequence((flow, waiting): &(FlowRecord, u64)) -> String {
@@ -157,8 +161,11 @@ fn consequence((flow, waiting): &(FlowRecord, u64)) -> String {
         0 => "No posts wait".to_owned(),
         waiting => format!("{waiting} waiting posts become dead letters"),
     };
-    format!(
-        "Flow {code}: its stored messages stay. {posts}. Its last sequence number is {last}, from which \
-         `flows add {code} --last-msg-id {last}` continues.\n"
-    )
+    let continued = match last {
+        0 => String::new(),
+        last => format!(
+            " Its last sequence number is {last}; `flows add {code} --last-msg-id {last}` continues from there."
+        ),
+    };
+    format!("Flow {code}: its stored messages stay. {posts}.{continued}\n")
 }

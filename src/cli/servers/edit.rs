@@ -29,7 +29,7 @@ pub(super) struct ServerOptions {
     /// User name, or a reference to it.
     #[arg(long)]
     username: Option<String>,
-    /// A reference to the password (file:/PATH or env:NAME), or - to read the password from standard input.
+    /// A reference to the password (`file:/PATH` or `env:NAME`), or - to read the password from standard input.
     #[arg(long, value_name = "REFERENCE|-")]
     password: Option<String>,
     /// Encrypt the connection, and verify the broker's certificate.

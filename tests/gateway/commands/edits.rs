@@ -47,7 +47,7 @@ fn other_columns_stay(world: World) {
 fn columns_of_other_types_are_edited(world: World) {
     match world.backend {
         Backend::MariaDb => {
-            world.sql.run("ALTER TABLE flows MODIFY enabled BIT(1), MODIFY payload_schema TEXT")
+            world.sql.run("ALTER TABLE flows MODIFY enabled BIT(1), MODIFY payload_schema TEXT");
         }
         Backend::Postgres => {
             world.sql.run("ALTER TABLE flows ALTER enabled TYPE INTEGER USING enabled::INTEGER");

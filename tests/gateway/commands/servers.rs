@@ -11,7 +11,8 @@ fn brokers_are_added_tested_and_removed(world: World) {
     let broker = document(&world, &["servers", "list"])["servers"][0].clone();
     let (first, port) = (broker["id"].to_string(), broker["port"].to_string());
     succeeds(&world, &["servers", "test"]);
-    let added = document(&world, &["servers", "add", "--host", "127.0.0.1", "--port", &port, "--default", "true"]);
+    let added =
+        document(&world, &["servers", "add", "--host", "127.0.0.1", "--port", &port, "--default", "true"]);
     let second = added["server"]["id"].to_string();
     assert_ne!(first, second);
     let text = succeeds(&world, &["servers", "test", &second]);
@@ -38,7 +39,7 @@ fn passwords_are_never_shown(world: World) {
     let password = world.directory().join("password");
     std::fs::write(&password, "s3cret\n").unwrap();
     let mut command = std::process::Command::new(test_support::process::binary());
-    command.args(&add).args(["-", "--json"]).current_dir(world.directory()).env_clear().envs(&world.settings);
+    command.args(add).args(["-", "--json"]).current_dir(world.directory()).env_clear().envs(&world.settings);
     let output = command.stdin(Stdio::from(std::fs::File::open(&password).unwrap())).output().unwrap();
     let added: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(added["server"]["password"], "***");

@@ -10,6 +10,7 @@ mod check_identity;
 mod check_probes;
 mod explain;
 mod flows;
+mod generate;
 mod input;
 mod migrate;
 mod operate;
@@ -22,7 +23,7 @@ mod tools;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::domain::flow_options::FlowOptions;
 use crate::domain::identity::{Consent, DatabaseChange};
@@ -100,6 +101,9 @@ enum Command {
     /// Publish a message to the first broker, and wait for its acknowledgement.
     #[command(after_help = output::EXIT_CODES)]
     Publish(explain::PublishOptions),
+    /// Print completions for shells, or write man pages.
+    #[command(subcommand, hide = true)]
+    Generate(generate::Generated),
     /// Print the JSON Schema of the options of flows, for editors.
     Schema,
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
@@ -127,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Servers(command) => servers::run(command),
         Command::Explain(options) => explain::run_explain(options),
         Command::Publish(options) => explain::run_publish(options),
+        Command::Generate(generated) => generate::run(&generated, CommandLine::command()),
         Command::Schema => print_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))
@@ -216,8 +221,6 @@ fn fatal(format: LogFormat, error: &dyn std::error::Error, code: i32) -> i32 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn command(arguments: &[&str]) -> Option<Command> {

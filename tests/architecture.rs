@@ -19,7 +19,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["indicatif", "procfs"], &["bench"]),
     (&["sea_orm", "sqlx", "mqtt_gateway_entity", "mqtt_gateway_migration"], &["store"]),
     (&["config"], &["settings"]),
-    (&["clap"], &["cli"]),
+    (&["clap", "clap_complete", "clap_mangen"], &["cli"]),
     (&["env_logger", "prometheus_client"], &["observe"]),
 ];
 

@@ -1,9 +1,11 @@
 //! Help, and errors before there is a database to work on.
 
+use std::fs;
+
 use test_support::mosquitto::Broker;
 use test_support::world::{Backend, World, text_of};
 
-use super::{document, fails};
+use super::{document, fails, succeeds};
 
 #[test]
 fn wrong_usage_and_settings_exit_with_code_2() {
@@ -28,4 +30,15 @@ fn missing_tables_are_named_with_the_remedy() {
         (&"not_found".into(), &"there is no database \"missing.db\"".into())
     );
     assert!(!world.directory().join("missing.db").exists());
+}
+
+#[test]
+fn completions_and_man_pages_name_the_commands() {
+    let world = World::without_broker(Backend::Sqlite, Broker::shared());
+    assert!(succeeds(&world, &["generate", "completions", "bash"]).contains("flows"));
+    succeeds(&world, &["generate", "man", "man"]);
+    let page = |name: &str| fs::read_to_string(world.directory().join("man").join(name)).unwrap();
+    assert!(page("mqtt-gateway.1").contains("explain"));
+    assert!(page("mqtt-gateway-flows-add.1").contains("topic"));
+    assert!(!world.directory().join("man/mqtt-gateway-generate.1").exists());
 }

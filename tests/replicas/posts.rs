@@ -211,7 +211,10 @@ fn kills_a_member(backend: Backend) {
     members[0].kill();
     set_end_of_lease(&fleet, &owner);
     stream.wait_for_more(500);
+    // The takeover may take a quarter of a lease.
+    stream.hold();
     eventually("a takeover", || (waiting_of(&fleet, &owner) == 0).then_some(()));
+    stream.go_on();
     members[0].start_subscribed();
     stream.wait_for_more(500);
     let published = stream.end();

@@ -21,8 +21,8 @@ macro_rules! on_each_database {
 mod edits;
 mod explain;
 mod flows;
-mod noticed;
 mod help;
+mod noticed;
 mod servers;
 
 use serde_json::Value;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::database::TestDatabase;
 use mqtt_gateway::store::{Database, Dialect, StoreError, migrate, plan, widen_ids};
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "database_identity",
     "gateway_starts",
     "data",

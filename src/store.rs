@@ -42,13 +42,16 @@ pub use audit::{AuditProgress, StoredLane, audit, lane_rows};
 #[doc(hidden)]
 pub use batch::for_benches;
 pub use batch::{
-    BatchRules, BrokenOff, Committed, LaneFenced, LaneObserver, LaneStore, ProcessMessageError,
-    process_flow_message,
+    BatchRules, BrokenOff, Committed, LaneFenced, LaneObserver, LaneStore, LetterReplay, ProcessMessageError,
+    ReplayMode, process_flow_message,
 };
 pub(crate) use connect::{Access, Recovery, answer_timeout, probe, protection, with_timeout};
 pub use connect::{Database, missing_file};
-pub use dead_letters::max_dead_letters;
 pub(crate) use dead_letters::too_many_dead_letters;
+pub use dead_letters::{
+    LetterCount, LetterSummary, count_letters, discard_letters, last_letter, list_letters, max_dead_letters,
+    read_letters, select_letters,
+};
 pub use dialect::Dialect;
 pub(crate) use durability::commit_risk;
 pub use error::{ErrorClass, StoreError};

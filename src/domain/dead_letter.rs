@@ -1,4 +1,12 @@
-//! The reasons why a message becomes a dead letter.
+//! Dead letters: messages that could not be processed, and the reasons.
+
+mod filter;
+mod remedy;
+mod replay;
+
+pub use filter::LetterFilter;
+pub(crate) use replay::ReplayPath;
+pub use replay::{DeadLetter, NotReplayable, ReplayOutcome, ReplayedLetter};
 
 named_enum! {
     /// The cause of a dead letter, with its name in `dead_letters.reason` and in the metrics.
@@ -62,6 +70,12 @@ named_enum! {
 }
 
 impl DeadLetterReason {
+    /// The reason with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// Whether the flow was disabled or deleted while its message waited.
     #[must_use]
     pub fn is_about_a_stopped_flow(self) -> bool {

@@ -126,6 +126,14 @@ impl RoutingTable {
         sort_and_deduplicate_from(start, out);
     }
 
+    /// The flows whose filters match `topic`, sorted and without duplicates.
+    #[must_use]
+    pub fn flows_of_topic(&self, topic: &str) -> Vec<FlowId> {
+        let mut flows = Vec::new();
+        self.route(topic, &[], &|_| None, &mut flows);
+        flows
+    }
+
     /// Routes by identifiers. Returns false, with `out` undefined, if an identifier is unknown.
     fn route_by_ids<'m>(
         &self,

@@ -17,6 +17,7 @@
 //!  locked_flow.rs          locks and reads the rows of the flows
 //!  keys.rs                 reads which message keys are known
 //!  writes.rs               the columns of the rows; insert.rs, counters.rs: the statements
+//!  replay.rs               replays dead letters, each in the transaction that deletes it
 //!  suspects.rs             whether a rejected message is at fault; harmless.rs: the rows for comparison
 //!  refusals.rs             counts the messages that the database rejected in a row, by flow; pure
 //!  combined_statements.rs  one statement in place of two, for a batch of few flows
@@ -43,6 +44,7 @@ mod prepared;
 mod progress;
 mod refusals;
 mod remedy;
+mod replay;
 mod single;
 mod suspects;
 mod transaction;
@@ -53,6 +55,7 @@ use std::sync::Arc;
 pub use fence::LaneFenced;
 pub use lane::{BrokenOff, Committed, LaneObserver, LaneStore};
 pub(super) use locked_flow::flow_columns;
+pub use replay::{LetterReplay, ReplayMode};
 pub use single::{ProcessMessageError, process_flow_message};
 
 use super::outbox_gauge::OutboxGauge;
@@ -71,6 +74,13 @@ impl BatchRules {
     /// The inbox that the messages come from.
     fn inbox_id(&self) -> &str {
         &self.processing.inbox_id
+    }
+
+    /// The same rules for the messages of another inbox.
+    #[must_use]
+    fn with_inbox(&self, inbox_id: &Arc<str>) -> Self {
+        let processing = ProcessingRules { inbox_id: Arc::clone(inbox_id), ..self.processing.clone() };
+        Self { processing, gauge: Arc::clone(&self.gauge) }
     }
 
     /// The same rules for a server that now accepts statements of `max_packet_bytes`.

@@ -1,9 +1,258 @@
-//! The number of dead letters. The gateway deletes none, so an operator must.
+//! Reads, counts and deletes dead letters. [`LetterReplay`](super::LetterReplay) replays them.
 
-use sea_orm::Statement;
+use std::collections::BTreeMap;
+
+use sea_orm::prelude::DateTime;
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
 
 use super::connect::Database;
-use super::error::StoreError;
+use super::dialect::Dialect;
+use super::error::{StoreError, While};
+use super::statement::statement;
+use crate::domain::dead_letter::{DeadLetter, LetterFilter};
+
+/// The columns of [`dead_letter`].
+pub(super) const LETTER_COLUMNS: &str = "id, occurred_at, received_at, inbox_id, inbox_offset, topic, payload, \
+     payload_bytes, flow_id, flow_code, message_id, reason, detail, recent_attempts";
+
+const READING: &str = "reading the dead letters";
+
+/// Rows of one search.
+const PAGE: usize = 512;
+
+/// Most ids of one deletion.
+const CHUNK: usize = 256;
+
+/// A row of a list: everything but the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetterSummary {
+    /// Key of the row.
+    pub id: i64,
+    /// When it became a dead letter: microseconds since 1970, UTC.
+    pub occurred_at_us: i64,
+    /// Its topic.
+    pub topic: String,
+    /// Code of the flow at that time.
+    pub flow_code: Option<String>,
+    /// Its sequence number, if it had one.
+    pub message_id: Option<i64>,
+    /// Length of the whole payload.
+    pub payload_bytes: u64,
+    /// The reason.
+    pub reason: String,
+    /// The reason in a sentence.
+    pub detail: Option<String>,
+}
+
+/// Number of dead letters of a flow with a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetterCount {
+    /// Code of the flow at that time.
+    pub flow_code: Option<String>,
+    /// The reason.
+    pub reason: String,
+    /// Number of rows.
+    pub rows: u64,
+}
+
+/// Reads a row with [`LETTER_COLUMNS`].
+pub(super) fn dead_letter(row: &QueryResult) -> Result<DeadLetter, DbErr> {
+    let inbox_offset: i64 = row.try_get("", "inbox_offset")?;
+    let payload_bytes: i64 = row.try_get("", "payload_bytes")?;
+    Ok(DeadLetter {
+        id: row.try_get("", "id")?,
+        occurred_at_us: micros(row, "occurred_at")?,
+        received_at_us: micros(row, "received_at")?,
+        inbox_id: row.try_get("", "inbox_id")?,
+        inbox_offset: inbox_offset.cast_unsigned(),
+        topic: row.try_get("", "topic")?,
+        payload: row.try_get("", "payload")?,
+        payload_bytes: payload_bytes.unsigned_abs(),
+        flow_id: row.try_get("", "flow_id")?,
+        flow_code: row.try_get("", "flow_code")?,
+        message_id: row.try_get("", "message_id")?,
+        reason: row.try_get("", "reason")?,
+        detail: row.try_get("", "detail")?,
+        recent_attempts: row.try_get("", "recent_attempts")?,
+    })
+}
+
+fn summary(row: &QueryResult) -> Result<LetterSummary, DbErr> {
+    let payload_bytes: i64 = row.try_get("", "payload_bytes")?;
+    Ok(LetterSummary {
+        id: row.try_get("", "id")?,
+        occurred_at_us: micros(row, "occurred_at")?,
+        topic: row.try_get("", "topic")?,
+        flow_code: row.try_get("", "flow_code")?,
+        message_id: row.try_get("", "message_id")?,
+        payload_bytes: payload_bytes.unsigned_abs(),
+        reason: row.try_get("", "reason")?,
+        detail: row.try_get("", "detail")?,
+    })
+}
+
+fn micros(row: &QueryResult, column: &str) -> Result<i64, DbErr> {
+    let at: DateTime = row.try_get("", column)?;
+    Ok(at.and_utc().timestamp_micros())
+}
+
+/// The dead letters that `filter` selects and whose id is below `before`, the newest first.
+pub async fn list_letters(
+    database: &Database,
+    filter: &LetterFilter,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<Vec<LetterSummary>, StoreError> {
+    const COLUMNS: &str = "id, occurred_at, topic, flow_code, message_id, payload_bytes, reason, detail";
+    let (mut found, mut before) = (Vec::new(), before.unwrap_or(i64::MAX));
+    while found.len() < limit {
+        let conditions = Conditions::new(database.dialect, filter).and("id < ?", [before.into()]);
+        let sql = format!(
+            "SELECT {COLUMNS} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT {PAGE}",
+            conditions.sql()
+        );
+        let rows = query(database, sql, conditions.values).await?;
+        let page = rows.iter().map(summary).collect::<Result<Vec<_>, _>>().while_doing(READING)?;
+        let Some(last) = page.last().map(|letter| letter.id) else { break };
+        found.extend(page.into_iter().filter(|letter| filter.matches_topic(&letter.topic)));
+        before = last;
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// Counts the selected dead letters by flow and reason.
+pub async fn count_letters(
+    database: &Database,
+    filter: &LetterFilter,
+) -> Result<Vec<LetterCount>, StoreError> {
+    let by_topic = if filter.topic.is_some() { ", topic" } else { "" };
+    let conditions = Conditions::new(database.dialect, filter);
+    let sql = format!(
+        "SELECT flow_code, reason{by_topic}, COUNT(*) AS row_count FROM dead_letters WHERE {} \
+         GROUP BY flow_code, reason{by_topic}",
+        conditions.sql()
+    );
+    let mut counts: BTreeMap<(Option<String>, String), u64> = BTreeMap::new();
+    for row in query(database, sql, conditions.values).await? {
+        let read = || -> Result<_, DbErr> {
+            let topic: Option<String> = if by_topic.is_empty() { None } else { row.try_get("", "topic")? };
+            let rows: i64 = row.try_get("", "row_count")?;
+            Ok((topic, (row.try_get("", "flow_code")?, row.try_get("", "reason")?), rows.unsigned_abs()))
+        };
+        let (topic, key, rows) = read().while_doing(READING)?;
+        if topic.is_none_or(|topic| filter.matches_topic(&topic)) {
+            *counts.entry(key).or_default() += rows;
+        }
+    }
+    let count = |((flow_code, reason), rows)| LetterCount { flow_code, reason, rows };
+    Ok(counts.into_iter().map(count).collect())
+}
+
+/// Ids of selected dead letters in `(after, last]`, ascending, and the id to continue after. A page may be empty;
+/// without a next id there are no more.
+pub async fn select_letters(
+    database: &Database,
+    filter: &LetterFilter,
+    (after, last): (i64, i64),
+) -> Result<(Vec<i64>, Option<i64>), StoreError> {
+    let range = [after.into(), last.into()];
+    let conditions = Conditions::new(database.dialect, filter).and("id > ? AND id <= ?", range);
+    let sql =
+        format!("SELECT id, topic FROM dead_letters WHERE {} ORDER BY id LIMIT {PAGE}", conditions.sql());
+    let rows = query(database, sql, conditions.values).await?;
+    let read = |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "topic")?));
+    let page: Vec<(i64, String)> =
+        rows.iter().map(read).collect::<Result<_, DbErr>>().while_doing(READING)?;
+    let next = page.last().map(|(id, _)| *id).filter(|_| page.len() == PAGE);
+    let selected = page.into_iter().filter(|(_, topic)| filter.matches_topic(topic));
+    Ok((selected.map(|(id, _)| id).collect(), next))
+}
+
+/// The highest id of a dead letter, 0 without any.
+pub async fn last_letter(database: &Database) -> Result<i64, StoreError> {
+    let sql = "SELECT COALESCE(MAX(id), 0) FROM dead_letters";
+    database.number(Statement::from_string(database.dialect.backend(), sql), READING).await
+}
+
+/// Reads dead letters with their payloads, ascending by id. Missing ones are left out.
+pub async fn read_letters(database: &Database, ids: &[i64]) -> Result<Vec<DeadLetter>, StoreError> {
+    let mut letters = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(CHUNK) {
+        let sql = format!(
+            "SELECT {LETTER_COLUMNS} FROM dead_letters WHERE id IN ({}) ORDER BY id",
+            vec!["?"; chunk.len()].join(", ")
+        );
+        let rows = query(database, sql, chunk.iter().map(|id| Value::from(*id))).await?;
+        letters.extend(rows.iter().map(dead_letter).collect::<Result<Vec<_>, _>>().while_doing(READING)?);
+    }
+    Ok(letters)
+}
+
+/// Deletes dead letters, and returns how many there were.
+pub async fn discard_letters(database: &Database, ids: &[i64]) -> Result<u64, StoreError> {
+    let mut deleted = 0;
+    for chunk in ids.chunks(CHUNK) {
+        let sql = format!("DELETE FROM dead_letters WHERE id IN ({})", vec!["?"; chunk.len()].join(", "));
+        let values = chunk.iter().map(|id| Value::from(*id));
+        let deletion = statement(database.dialect.backend(), sql, values);
+        let deleting = database.connection.execute_raw(deletion).await;
+        deleted += deleting.while_doing("deleting dead letters")?.rows_affected();
+    }
+    Ok(deleted)
+}
+
+async fn query(
+    database: &Database,
+    sql: String,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Vec<QueryResult>, StoreError> {
+    let query = statement(database.dialect.backend(), sql, values);
+    database.connection.query_all_raw(query).await.while_doing(READING)
+}
+
+/// Conditions of a search, with their parameters.
+struct Conditions {
+    all: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    /// The conditions of the filter, without that on the topic.
+    fn new(dialect: Dialect, filter: &LetterFilter) -> Self {
+        let mut conditions = Self { all: vec!["1 = 1".to_owned()], values: Vec::new() };
+        if let Some(flow) = &filter.flow {
+            conditions = conditions.and("flow_code = ?", [flow.as_str().into()]);
+        }
+        if let Some(reason) = filter.reason {
+            conditions = conditions.and("reason = ?", [reason.as_str().into()]);
+        }
+        if let Some(since) = filter.since_us {
+            conditions = conditions.and("occurred_at >= ?", [dialect.instant(since)]);
+        }
+        if let Some(until) = filter.until_us {
+            conditions = conditions.and("occurred_at < ?", [dialect.instant(until)]);
+        }
+        if let Some(text) = &filter.text {
+            let [topic, detail, payload] =
+                ["topic", "detail", "payload"].map(|column| dialect.contains(column));
+            let bytes = text.as_bytes().to_vec();
+            let values = [text.as_str().into(), text.as_str().into(), bytes.into()];
+            conditions = conditions.and(&format!("({topic} OR {detail} OR {payload})"), values);
+        }
+        conditions
+    }
+
+    fn and(mut self, condition: &str, values: impl IntoIterator<Item = Value>) -> Self {
+        self.all.push(condition.to_owned());
+        self.values.extend(values);
+        self
+    }
+
+    fn sql(&self) -> String {
+        self.all.join(" AND ")
+    }
+}
 
 /// Reads how many rows the table has at most: from the lowest to the highest id, which costs no scan. Where
 /// rows between them were deleted there are fewer.
@@ -28,7 +277,7 @@ pub(crate) fn too_many_dead_letters(rows: u64, warn_rows: u64) -> Option<String>
     (rows > warn_rows).then(|| {
         format!(
             "The table dead_letters has up to {rows} rows, more than DEAD_LETTERS_WARN_ROWS={warn_rows}: \
-             mend what makes them, publish again what is wanted, and delete the rest"
+             mend what makes them, replay what is wanted (mqtt-gateway dead-letters), and discard the rest"
         )
     })
 }

@@ -166,6 +166,14 @@ impl Dialect {
         }
     }
 
+    /// Whether a column contains a text, or bytes: the parameter.
+    pub(crate) fn contains(self, column: &str) -> String {
+        match self {
+            Self::MySql | Self::Sqlite => format!("INSTR({column}, ?) > 0"),
+            Self::Postgres => format!("POSITION(? IN {column}) > 0"),
+        }
+    }
+
     /// A time (microseconds since 1970, UTC) for the columns that the Python service created.
     pub(crate) fn datetime(self, at_us: i64) -> Value {
         let at = DateTime::from_timestamp_micros(at_us).unwrap_or_default().naive_utc();

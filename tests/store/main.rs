@@ -19,6 +19,7 @@ mod audit;
 mod batch;
 mod columns;
 mod connections;
+mod dead_letters;
 mod members;
 mod message_keys;
 mod outbox;

@@ -53,6 +53,15 @@ pub(super) fn check_message<'v, 'a>(
     Ok(Accepted { action, stores, posts })
 }
 
+/// Checks what a numbered message needs to be posted: the delivery reads the same columns, whatever the action.
+pub(super) fn check_post(flow: &FlowState) -> Result<PostDestination, RejectCause> {
+    let unusable = |reason, error: &dyn Display| RejectCause::new(reason, error.to_string());
+    let options =
+        flow.options.as_ref().map_err(|error| unusable(DeadLetterReason::UnusableOptions, error))?;
+    let url = flow.endpoint_url.as_ref().map_err(|error| unusable(DeadLetterReason::NoUsableUrl, error))?;
+    Ok(PostDestination { url: Arc::clone(url), options: options.delivery.clone() })
+}
+
 /// Fails only for a server whose limit was lowered since the start.
 fn check_statement(record: &Record, rules: &ProcessingRules) -> Result<(), RejectCause> {
     let (length, limit) = (record.body.as_bytes().len(), rules.max_statement_bytes);
@@ -72,16 +81,12 @@ struct FlowColumns<'f> {
 }
 
 fn check_columns(flow: &FlowState) -> Result<FlowColumns<'_>, RejectCause> {
-    use DeadLetterReason::{InvalidSchema, NoUsableUrl, UnknownAction, UnusableMessageKey, UnusableOptions};
+    use DeadLetterReason::{InvalidSchema, UnknownAction, UnusableMessageKey, UnusableOptions};
     let unusable = |reason, error: &dyn Display| RejectCause::new(reason, error.to_string());
     let options = flow.options.as_ref().map_err(|error| unusable(UnusableOptions, error))?;
     let action = *flow.action.as_ref().map_err(|error| unusable(UnknownAction, error))?;
-    let posts = if action == Action::PostEndpoint || options.also_post {
-        let url = flow.endpoint_url.as_ref().map_err(|error| unusable(NoUsableUrl, error))?;
-        Some(PostDestination { url: Arc::clone(url), options: options.delivery.clone() })
-    } else {
-        None
-    };
+    let is_posted = action == Action::PostEndpoint || options.also_post;
+    let posts = if is_posted { Some(check_post(flow)?) } else { None };
     flow.message_key.as_ref().map_err(|error| unusable(UnusableMessageKey, error))?;
     let schema = (*flow.schema).as_ref().map_err(|error| unusable(InvalidSchema, error))?;
     Ok(FlowColumns { action, posts, schema })

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::super::batch::{ProcessError, ProcessResult, Rejection};
 use super::super::dead_letter::DeadLetterReason;
+use super::super::flow::Action;
 use super::super::message::{FlowId, Record};
 use super::super::outbox::{OutboxItem, OutboxKey, OutboxPayload};
 use super::super::payload::PayloadError;
 use super::super::posting::attempts::RecentAttempts;
 use super::super::posting::destination::PostDestination;
-use super::checks::{Accepted, check_enabled, check_message};
+use super::checks::{Accepted, check_enabled, check_message, check_post};
 use super::flow_state::FlowState;
 use super::keys::MessageKeys;
 use super::message::ParsedMessage;
@@ -66,6 +67,36 @@ impl<'r, 'a> MessageProcessor<'r, 'a> {
             // Another lane makes the dead letter.
             Err(_) => {}
         }
+    }
+
+    /// Posts a message that has a number, or refuses it. The number stays, and so does the former code of the flow.
+    pub(crate) fn post_again(
+        &mut self,
+        record: &'a Arc<Record>,
+        flow: FlowId,
+        message_id: i64,
+        code: Option<Arc<str>>,
+    ) {
+        let result = self.place_post(record, flow, message_id, code).map_err(|cause| {
+            let cause = RejectCause { message_id: Some(message_id), ..cause };
+            self.not_processed(record, flow, cause.into())
+        });
+        self.outcome.results.push(result);
+    }
+
+    fn place_post(
+        &mut self,
+        record: &'a Arc<Record>,
+        flow_id: FlowId,
+        message_id: i64,
+        code: Option<Arc<str>>,
+    ) -> Result<ProcessResult, RejectCause> {
+        let flow = check_enabled(self.flows.get_mut(&flow_id))?;
+        let flow_code = code.unwrap_or_else(|| Arc::clone(&flow.code));
+        let destination = check_post(flow)?;
+        self.outbox.take(flow_id)?;
+        self.post(record, flow_id, &flow_code, message_id, destination);
+        Ok(ProcessResult { flow_code, message_id, action: Action::PostEndpoint })
     }
 
     /// All that was decided, counters and keys included.

@@ -11,7 +11,7 @@ use crate::store::error::StoreError;
 use crate::store::sentence::{hex, sentence};
 
 /// Longest `detail` of a dead letter, in characters: well within the column's 65,535 bytes.
-const DETAIL_CHARS: usize = 4_000;
+pub(super) const DETAIL_CHARS: usize = 4_000;
 
 /// Writes all rows of the messages. The counters are not among them.
 pub(super) async fn write_rows(

@@ -9,14 +9,17 @@ mod check_flows;
 mod check_identity;
 mod check_probes;
 mod explain;
+mod dead_letters;
 mod flows;
 mod generate;
 mod input;
 mod migrate;
 mod operate;
 mod output;
+mod progress;
 mod retire;
 mod servers;
+mod time_argument;
 #[cfg(feature = "tools")]
 mod tools;
 
@@ -104,6 +107,8 @@ enum Command {
     /// Print completions for shells, or write man pages.
     #[command(subcommand, hide = true)]
     Generate(generate::Generated),
+    /// List, replay and discard messages that could not be processed, without SQL.
+    DeadLetters(dead_letters::LettersCommand),
     /// Print the JSON Schema of the options of flows, for editors.
     Schema,
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
@@ -132,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run_explain(options),
         Command::Publish(options) => explain::run_publish(options),
         Command::Generate(generated) => generate::run(&generated, CommandLine::command()),
+        Command::DeadLetters(command) => dead_letters::run(command),
         Command::Schema => print_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))

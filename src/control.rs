@@ -1,18 +1,20 @@
 //! The use cases of operators: work with the rows of the tables, without SQL and without a running gateway.
 //!
 //! ```text
-//!  error.rs   why a use case failed, for programs and for people
-//!  flows.rs   reads flows
-//!  checks.rs  finds their problems
-//!  edits.rs   adds, changes and removes them
-//!  servers.rs reads, checks and edits the brokers
-//!  explain.rs says what becomes of a message
-//!  broker.rs  connects to a broker, and publishes
+//!  error.rs         why a use case failed, for programs and for people
+//!  flows.rs         reads flows
+//!  checks.rs        finds their problems
+//!  edits.rs         adds, changes and removes them
+//!  servers.rs       reads, checks and edits the brokers
+//!  explain.rs       says what becomes of a message
+//!  broker.rs        connects to a broker, and publishes
+//!  dead_letters.rs  reads, replays and discards dead letters
 //! ```
 
 pub mod broker;
 mod checks;
 mod edits;
+mod dead_letters;
 mod error;
 mod explain;
 mod flows;
@@ -20,6 +22,7 @@ pub mod servers;
 
 pub use checks::CheckedFlow;
 pub use edits::{EditedFlow, FlowEdit};
+pub use dead_letters::LetterSelection;
 pub use error::ControlError;
 pub use explain::{ExplainedFlow, Explanation};
 pub use servers::{EditedServer, ServerFields};

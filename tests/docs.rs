@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::string_slice)]
 
-#[path = "in_process/batches.rs"]
-mod batches;
 #[macro_use]
 #[path = "in_process/database.rs"]
 mod database;
@@ -13,12 +11,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use batches::{OUTBOX_BOUND, Setup, batch_of, entry};
 use database::TestDatabase;
 use mqtt_gateway::domain::dead_letter::DeadLetterReason;
 use mqtt_gateway::domain::flow_options::FlowOptions;
 use mqtt_gateway::observe::health::UnreadyReason;
-use mqtt_gateway::store::{Database, Dialect, load_mqtt_servers, migrate};
+use mqtt_gateway::store::{Database, load_mqtt_servers, migrate};
 use mqtt_gateway_entity::{
     data, database_identity, dead_letters, flow_revision, flows, gateway_members, gateway_starts,
     inbox_lagging, inbox_offsets, message_keys, mqtt_servers, outbox, outbox_owners, outbox_pauses,
@@ -135,38 +132,6 @@ fn the_documents_name_only_settings_that_there_are() {
             }
         }
     }
-}
-
-/// The statements of the document, on messages that found the outbox full.
-#[tokio::test]
-async fn documented_requeue_statements_work() {
-    for test in [TestDatabase::mariadb().await, TestDatabase::postgres().await] {
-        goes_back_into_the_outbox(Setup::new(test).await).await;
-    }
-}
-
-async fn goes_back_into_the_outbox(setup: Setup) {
-    setup.flow("F", "POST_ENDPOINT").await;
-    let mut lane = setup.lane();
-    let position = lane.open(&setup.observer).await.position;
-    let entries = (0..OUTBOX_BOUND + 7).map(|n| entry(n, r#"{"a":1}"#, &[1])).collect();
-    lane.process(&batch_of(position, entries), &setup.observer).await.unwrap();
-
-    let statements = TABLES.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
-    let (said, _) = TABLES.split_once("` for `UTC_TIMESTAMP(6)`").unwrap();
-    let now = match setup.test.dialect() {
-        Dialect::Postgres => said.rsplit_once("On PostgreSQL write `").unwrap().1,
-        Dialect::MySql | Dialect::Sqlite => "UTC_TIMESTAMP(6)",
-    };
-    setup.test.execute(&statements.replace("UTC_TIMESTAMP(6)", now)).await;
-
-    let left: Vec<i64> = setup.test.column("SELECT id FROM dead_letters ORDER BY id").await;
-    assert_eq!(left, [1, 2, 3, 4, 5, 6]);
-    let number = i64::try_from(OUTBOX_BOUND).unwrap() + 7;
-    let (offset, due) =
-        (number - 1, format!("attempts = 0 AND owner = inbox_id AND next_attempt_at <= {now}"));
-    let back = format!("SELECT inbox_offset FROM outbox WHERE message_id = {number} AND {due}");
-    assert_eq!(setup.count(&back).await, offset);
 }
 
 /// Beside the row that the first start enters, which is the default one.

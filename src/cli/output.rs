@@ -55,7 +55,7 @@ pub(super) fn print_error(error: &ControlError, options: OutputOptions) -> io::R
     io::stderr().lock().write_all(error_text(error).as_bytes())
 }
 
-fn error_document(error: &ControlError) -> Value {
+pub(super) fn error_document(error: &ControlError) -> Value {
     json!({"error": {
         "kind": error.kind(),
         "message": error.to_string(),
@@ -64,7 +64,7 @@ fn error_document(error: &ControlError) -> Value {
     }})
 }
 
-fn error_text(error: &ControlError) -> String {
+pub(super) fn error_text(error: &ControlError) -> String {
     match error {
         ControlError::Invalid { problems } => problem_lines(problems),
         error => {

@@ -38,6 +38,7 @@ macro_rules! on_each_backend {
 }
 
 mod broker;
+mod dead_letters;
 mod files;
 mod flow_faults;
 mod keys;

@@ -1,0 +1,81 @@
+//! Arguments that select dead letters.
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::cli::time_argument::parse_time;
+use crate::control::{ControlError, LetterSelection};
+use crate::domain::dead_letter::{DeadLetterReason, LetterFilter};
+use crate::domain::topic::TopicFilter;
+
+/// Conditions on dead letters; all have to be met.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(super) struct LetterFilterArguments {
+    /// Code of the flow at the time of the dead letter.
+    #[arg(long, value_name = "CODE")]
+    flow: Option<String>,
+    /// Reason, a keyword of docs/TABLES.md.
+    #[arg(long, value_parser = reason_parser(), hide_possible_values = true)]
+    reason: Option<DeadLetterReason>,
+    /// Topic filter that matches the topic.
+    #[arg(long, value_name = "FILTER", value_parser = parse_topic)]
+    topic: Option<TopicFilter>,
+    /// Dead since: a day, a time in UTC, or an age (2026-02-03, 2026-02-03T04:05:06Z, 24h).
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<i64>,
+    /// Dead before: a day, a time in UTC, or an age.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<i64>,
+    /// Text in topic, payload or detail.
+    #[arg(long, value_name = "WORD")]
+    text: Option<String>,
+}
+
+/// Dead letters by id or by conditions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(super) struct LetterArguments {
+    /// Ids of dead letters.
+    #[arg(value_name = "ID", conflicts_with_all = ["flow", "reason", "topic", "since", "until", "text", "all"])]
+    ids: Vec<i64>,
+    #[command(flatten)]
+    filter: LetterFilterArguments,
+    /// Select all dead letters.
+    #[arg(long, conflicts_with_all = ["flow", "reason", "topic", "since", "until", "text"])]
+    all: bool,
+    /// Confirm a command that changes many rows.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl LetterFilterArguments {
+    pub(super) fn into_filter(self) -> LetterFilter {
+        let Self { flow, reason, topic, since, until, text } = self;
+        let text = text.filter(|text| !text.is_empty());
+        LetterFilter { flow, reason, topic, since_us: since, until_us: until, text }
+    }
+}
+
+impl LetterArguments {
+    /// The selection, and whether it is confirmed.
+    pub(super) fn selection(self) -> Result<(LetterSelection, bool), ControlError> {
+        let Self { ids, filter, all, yes } = self;
+        if !ids.is_empty() {
+            return Ok((LetterSelection::Ids(ids), yes));
+        }
+        let filter = filter.into_filter();
+        if filter.is_empty() && !all {
+            let remedy = "give ids, a condition such as --flow or --reason, or --all";
+            return Err(ControlError::invalid("ID", "no dead letter is selected", remedy));
+        }
+        Ok((LetterSelection::Filter(filter), yes))
+    }
+}
+
+fn reason_parser() -> impl TypedValueParser<Value = DeadLetterReason> {
+    PossibleValuesParser::new(DeadLetterReason::ALL.map(DeadLetterReason::as_str))
+        .try_map(|name| DeadLetterReason::parse(&name).ok_or("unknown reason"))
+}
+
+fn parse_topic(text: &str) -> Result<TopicFilter, String> {
+    TopicFilter::parse(text).map_err(|error| error.to_string())
+}

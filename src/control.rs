@@ -13,16 +13,16 @@
 
 pub mod broker;
 mod checks;
-mod edits;
 mod dead_letters;
+mod edits;
 mod error;
 mod explain;
 mod flows;
 pub mod servers;
 
 pub use checks::CheckedFlow;
-pub use edits::{EditedFlow, FlowEdit};
 pub use dead_letters::LetterSelection;
+pub use edits::{EditedFlow, FlowEdit};
 pub use error::ControlError;
 pub use explain::{ExplainedFlow, Explanation};
 pub use servers::{EditedServer, ServerFields};

@@ -57,8 +57,6 @@ pub struct EditedFlow {
     pub code: String,
     /// Whether the row was changed at all.
     pub changed: bool,
-    /// Whether the edit counts only when a running gateway has read the table again.
-    pub needs_reload: bool,
     /// The sequence number of the first message for which the edit counts.
     pub counts_from: i64,
     /// Warnings about the flow as it is now.
@@ -93,13 +91,7 @@ impl Control {
         transaction.insert(&flow, last_msg_id).await.map_err(ControlError::refused)?;
         transaction.commit().await?;
         let counts_from = last_msg_id.saturating_add(1);
-        Ok(EditedFlow {
-            needs_reload: flow.is_enabled(),
-            code: flow.code,
-            changed: true,
-            counts_from,
-            warnings,
-        })
+        Ok(EditedFlow { code: flow.code, changed: true, counts_from, warnings })
     }
 
     /// Changes columns of a flow. Refused if the flow could not work afterwards.
@@ -131,8 +123,6 @@ impl Control {
             transaction.update(old.id, &old.definition, &new).await.map_err(ControlError::refused)?;
             edited.push(EditedFlow {
                 changed: new != old.definition,
-                needs_reload: new.topic != old.definition.topic
-                    || new.is_enabled() && !old.definition.is_enabled(),
                 counts_from: locked.next_msg_id(),
                 code: new.code,
                 warnings,

@@ -6,6 +6,7 @@ use super::column_types::{OperatorTable, check_column_types};
 use super::connect::Database;
 use super::dialect::Dialect;
 use super::error::{StoreError, While};
+use super::flow_revision::raise_flow_revision;
 use super::statement::statement;
 use crate::domain::credential::Credential;
 use crate::domain::server_definition::{ServerDefinition, ServerRecord};
@@ -60,6 +61,7 @@ pub async fn insert_server(database: &Database, server: &ServerDefinition) -> Re
             row.while_doing(DOING)?.map_or(Ok(0), |row| row.try_get_by_index(0)).while_doing(DOING)?
         }
     };
+    raise_flow_revision(&transaction, dialect).await.while_doing(DOING)?;
     transaction.commit().await.while_doing(DOING)?;
     Ok(id)
 }
@@ -96,6 +98,7 @@ pub async fn edit_server(
     };
     values.push(old.id.into());
     transaction.execute_raw(statement(dialect.backend(), sql, values)).await.while_doing(DOING)?;
+    raise_flow_revision(&transaction, dialect).await.while_doing(DOING)?;
     transaction.commit().await.while_doing(DOING)?;
     Ok(ServerEdit::Made)
 }

@@ -71,7 +71,7 @@ pub(super) async fn add(
     last_msg_id: i64,
 ) -> Result<CommandReport, ControlError> {
     let added = control.add_flow(code, &fields.edit()?, last_msg_id).await?;
-    Ok(report(control, "Added", &[added]))
+    Ok(report("Added", &[added]))
 }
 
 pub(super) async fn edit(
@@ -80,7 +80,7 @@ pub(super) async fn edit(
     fields: FlowFields,
 ) -> Result<CommandReport, ControlError> {
     let edited = control.edit_flow(code, &fields.edit()?).await?;
-    Ok(report(control, "Changed", &[edited]))
+    Ok(report("Changed", &[edited]))
 }
 
 pub(super) async fn set_enabled(
@@ -90,16 +90,13 @@ pub(super) async fn set_enabled(
 ) -> Result<CommandReport, ControlError> {
     let edit = FlowEdit { enabled: Some(enabled), ..FlowEdit::default() };
     let edited = control.edit_flows(codes, &edit).await?;
-    Ok(report(control, if enabled { "Enabled" } else { "Disabled" }, &edited))
+    Ok(report(if enabled { "Enabled" } else { "Disabled" }, &edited))
 }
 
-fn report(control: &Control, done: &str, edited: &[EditedFlow]) -> CommandReport {
+fn report(done: &str, edited: &[EditedFlow]) -> CommandReport {
     let mut lines: Vec<String> = edited.iter().map(|edited| line(done, edited)).collect();
-    if edited.iter().any(|edited| edited.changed && edited.needs_reload) {
-        let interval = control.settings.flows_reload_interval.as_secs();
-        lines.push(format!(
-            "A running gateway subscribes when it reads the flows again: within {interval} s, or at SIGHUP.\n"
-        ));
+    if edited.iter().any(|edited| edited.changed) {
+        lines.push("Running gateways notice it within two seconds.\n".to_owned());
     }
     CommandReport::new(
         lines.concat(),
@@ -118,11 +115,10 @@ fn line(done: &str, EditedFlow { code, changed, counts_from, warnings, .. }: &Ed
 }
 
 fn edited_document(edited: &EditedFlow) -> Value {
-    let EditedFlow { code, changed, needs_reload, counts_from, warnings } = edited;
+    let EditedFlow { code, changed, counts_from, warnings } = edited;
     json!({
         "code": code,
         "changed": changed,
-        "needs_reload": needs_reload,
         "counts_from": counts_from,
         "problems": warnings,
     })

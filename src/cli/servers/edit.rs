@@ -9,6 +9,9 @@ use crate::cli::output::{CommandReport, problem_lines, visible};
 use crate::control::{Control, ControlError, EditedServer, ServerFields};
 use crate::domain::credential::Credential;
 
+/// When an edit counts.
+const NOTICED: &str = "Running gateways notice it within two seconds.";
+
 /// Text below the options in `--help` of `add` and `edit`.
 pub(super) const HELP: &str = "\
 Examples:
@@ -77,7 +80,7 @@ impl ServerOptions {
 
 pub(super) async fn add(control: &Control, fields: ServerOptions) -> Result<CommandReport, ControlError> {
     let added = control.add_server(&fields.fields()?).await?;
-    Ok(report(control, "Added", &added))
+    Ok(report("Added", &added))
 }
 
 pub(super) async fn edit(
@@ -86,7 +89,7 @@ pub(super) async fn edit(
     fields: ServerOptions,
 ) -> Result<CommandReport, ControlError> {
     let edited = control.edit_server(id, &fields.fields()?).await?;
-    Ok(report(control, "Changed", &edited))
+    Ok(report("Changed", &edited))
 }
 
 pub(super) async fn set_enabled(
@@ -96,7 +99,7 @@ pub(super) async fn set_enabled(
 ) -> Result<CommandReport, ControlError> {
     let fields = ServerFields { enabled: Some(enabled), ..ServerFields::default() };
     let edited = control.edit_server(id, &fields).await?;
-    Ok(report(control, if enabled { "Enabled" } else { "Disabled" }, &edited))
+    Ok(report(if enabled { "Enabled" } else { "Disabled" }, &edited))
 }
 
 pub(super) async fn remove(control: &Control, id: i64, yes: bool) -> Result<CommandReport, ControlError> {
@@ -106,23 +109,18 @@ pub(super) async fn remove(control: &Control, id: i64, yes: bool) -> Result<Comm
         confirm(&format!("Remove the MQTT server {id}, {host}?"))?;
     }
     control.remove_server(&server).await?;
-    let text = format!("Removed MQTT server {id}, {host}. {}\n", from_when(control));
+    let text = format!("Removed MQTT server {id}, {host}. {NOTICED}\n");
     Ok(CommandReport::new(text, json!({"removed": {"id": id}})))
 }
 
-fn report(control: &Control, done: &str, edited: &EditedServer) -> CommandReport {
+fn report(done: &str, edited: &EditedServer) -> CommandReport {
     let EditedServer { server, changed, warnings } = edited;
     let (id, host) = (server.id, visible(&server.definition.host));
     let line = if *changed {
-        format!("{done} MQTT server {id}, {host}. {}\n", from_when(control))
+        format!("{done} MQTT server {id}, {host}. {NOTICED}\n")
     } else {
         format!("MQTT server {id} is unchanged: it has these values already.\n")
     };
     let document = json!({"server": ServerView::new(server), "changed": changed, "problems": warnings});
     CommandReport::new(format!("{line}{}", problem_lines(warnings)), document)
-}
-
-fn from_when(control: &Control) -> String {
-    let interval = control.settings.flows_reload_interval.as_secs();
-    format!("A running gateway reads the brokers again within {interval} s, or at SIGHUP.")
 }

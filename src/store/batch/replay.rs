@@ -509,7 +509,7 @@ mod tests {
                 bytes: *bytes,
             });
             let steps = steps(known.collect());
-            let mut ids = Vec::new();
+            let mut ids: Vec<i64> = Vec::new();
             for step in &steps {
                 prop_assert!(step.ids.is_sorted() && step.ids.len() <= MAX_LETTERS);
                 let letter = |id: &i64| letters.get(usize::try_from(*id - 1).unwrap_or(0)).copied().unwrap_or_default();

@@ -89,21 +89,27 @@ fn every_reason_for_being_unready_is_documented() {
 
 #[test]
 fn the_documents_name_only_commands_that_there_are() {
-    let help = Command::new(env!("CARGO_BIN_EXE_mqtt-gateway")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let commands: Vec<&str> = help
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    assert!(commands.contains(&"run"), "{help}");
+    let commands = commands(&[]);
+    assert!(commands.iter().any(|command| command == "run"), "{commands:?}");
     for (name, text) in documents() {
         for word in quoted(&text).iter().filter_map(|code| code.strip_prefix("mqtt-gateway ")) {
             let command = word.split_whitespace().next().unwrap();
-            assert!(commands.contains(&command), "{name}: mqtt-gateway {word}");
+            assert!(commands.iter().any(|known| known == command), "{name}: mqtt-gateway {word}");
         }
+    }
+}
+
+#[test]
+fn the_page_of_commands_lists_every_command() {
+    let page = read("docs/COMMANDS.md");
+    let listed = |command: &str| page.contains(&format!("\n| `mqtt-gateway {command}` |"));
+    for command in commands(&[]).iter().filter(|command| *command != "help") {
+        let below: Vec<String> =
+            commands(&[command.as_str()]).into_iter().filter(|below| below != "help").collect();
+        for below in &below {
+            assert!(listed(&format!("{command} {below}")), "{command} {below}");
+        }
+        assert!(!below.is_empty() || listed(command), "{command}");
     }
 }
 
@@ -231,6 +237,15 @@ fn fail_points_are_documented() {
     let documented: BTreeSet<String> = quoted(&page).into_iter().collect();
     let missing: Vec<_> = used.iter().filter(|name| !documented.contains(**name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// The commands that `--help` lists below a command.
+fn commands(of: &[&str]) -> Vec<String> {
+    let help = Command::new(env!("CARGO_BIN_EXE_mqtt-gateway")).args(of).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let lines =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 /// The targets of all links of a page.

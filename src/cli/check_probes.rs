@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::check::{CheckFailure, CheckReport, CheckResult};
-use crate::control::broker::{BrokerRefusal, BrokerSession};
+use crate::control::broker::{BrokerRefusal, ControlSession};
 use crate::domain::broker::{Broker, MqttVersion};
 use crate::mqtt::certificates;
 use crate::observe::check_writable;
@@ -212,7 +212,7 @@ pub(super) async fn probe_broker(server: &Broker, settings: &Settings) -> Broker
 
 async fn accepted(server: &Broker, settings: &Settings) -> Result<MqttVersion, CheckFailure> {
     let failed = |error: BrokerRefusal| CheckFailure::new(&error, error.remedy());
-    let session = BrokerSession::open(server, settings, "check").await.map_err(failed)?;
+    let session = ControlSession::open(server, settings, "check").await.map_err(failed)?;
     let version = session.connection.version;
     session.close().await;
     Ok(version)

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use self::arguments::{LetterArguments, LetterFilterArguments};
-use self::tally::Tally;
+use self::tally::ReplayTally;
 use self::view::{LetterView, SummaryView, count_table, count_views, list_table, show_text};
 use super::operate;
 use super::output::{CommandReport, EXIT_CODES, OutputOptions, error_document, error_text};
@@ -133,7 +133,7 @@ async fn replay(
         return Err(unconfirmed(total, "--yes replays them, and --dry-run tries it without a change"));
     }
     let mode = if dry_run { ReplayMode::RollBack } else { ReplayMode::Commit };
-    let (mut tally, progress) = (Tally::default(), CommandProgress::new("Dead letters", total));
+    let (mut tally, progress) = (ReplayTally::default(), CommandProgress::new("Dead letters", total));
     let replayed = control
         .replay(&selection, mode, &mut |letters| {
             progress.add(letters.len() as u64);

@@ -57,13 +57,13 @@ impl BrokerRefusal {
 
 /// A connection with a client id of its own and without a session, so that a running gateway keeps its session.
 #[derive(Debug)]
-pub struct BrokerSession {
+pub struct ControlSession {
     link: MqttLink,
     /// The connection.
     pub connection: BrokerConnection,
 }
 
-impl BrokerSession {
+impl ControlSession {
     /// Connects; `purpose` is part of the client id.
     pub async fn open(server: &Broker, settings: &Settings, purpose: &str) -> Result<Self, BrokerRefusal> {
         reach(server).await?;
@@ -140,7 +140,7 @@ impl Control {
         check_topic(topic).map_err(|problem| ControlError::Invalid { problems: vec![problem] })?;
         let broker = self.first_broker().await?;
         let address = broker.address();
-        let session = BrokerSession::open(&broker, &self.settings, "publish").await.map_err(|error| {
+        let session = ControlSession::open(&broker, &self.settings, "publish").await.map_err(|error| {
             ControlError::invalid("broker", format!("{address}: {error}"), error.remedy())
         })?;
         let published = session.link.publish_acknowledged(topic, payload).await;

@@ -48,8 +48,8 @@ impl ControlError {
         Self::Invalid { problems: vec![Problem::error(field, problem, remedy)] }
     }
 
-    /// The database failed to write a row. A value that it refuses is a fault of the edit: columns differ between sites,
-    /// so the rules cannot know all limits.
+    /// The database failed to write a row. A value that it refuses is a fault of the edit: columns differ between
+    /// sites, so the rules cannot know all limits.
     pub(super) fn refused(error: StoreError) -> Self {
         if error.class() == ErrorClass::Poison {
             return Self::invalid("row", error, "the database refuses this row: correct the value it names");

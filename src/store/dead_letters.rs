@@ -106,7 +106,7 @@ pub async fn list_letters(
     const COLUMNS: &str = "id, occurred_at, topic, flow_code, message_id, payload_bytes, reason, detail";
     let (mut found, mut before) = (Vec::new(), before.unwrap_or(i64::MAX));
     while found.len() < limit {
-        let conditions = Conditions::new(database.dialect, filter).and("id < ?", [before.into()]);
+        let conditions = LetterConditions::new(database.dialect, filter).and("id < ?", [before.into()]);
         let sql = format!(
             "SELECT {COLUMNS} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT {PAGE}",
             conditions.sql()
@@ -127,7 +127,7 @@ pub async fn count_letters(
     filter: &LetterFilter,
 ) -> Result<Vec<LetterCount>, StoreError> {
     let by_topic = if filter.topic.is_some() { ", topic" } else { "" };
-    let conditions = Conditions::new(database.dialect, filter);
+    let conditions = LetterConditions::new(database.dialect, filter);
     let sql = format!(
         "SELECT flow_code, reason{by_topic}, COUNT(*) AS row_count FROM dead_letters WHERE {} \
          GROUP BY flow_code, reason{by_topic}",
@@ -157,7 +157,7 @@ pub async fn select_letters(
     (after, last): (i64, i64),
 ) -> Result<(Vec<i64>, Option<i64>), StoreError> {
     let range = [after.into(), last.into()];
-    let conditions = Conditions::new(database.dialect, filter).and("id > ? AND id <= ?", range);
+    let conditions = LetterConditions::new(database.dialect, filter).and("id > ? AND id <= ?", range);
     let sql =
         format!("SELECT id, topic FROM dead_letters WHERE {} ORDER BY id LIMIT {PAGE}", conditions.sql());
     let rows = query(database, sql, conditions.values).await?;
@@ -211,13 +211,13 @@ async fn query(
     database.connection.query_all_raw(query).await.while_doing(READING)
 }
 
-/// Conditions of a search, with their parameters.
-struct Conditions {
+/// LetterConditions of a search, with their parameters.
+struct LetterConditions {
     all: Vec<String>,
     values: Vec<Value>,
 }
 
-impl Conditions {
+impl LetterConditions {
     /// The conditions of the filter, without that on the topic.
     fn new(dialect: Dialect, filter: &LetterFilter) -> Self {
         let mut conditions = Self { all: vec!["1 = 1".to_owned()], values: Vec::new() };

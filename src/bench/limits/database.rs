@@ -1,5 +1,5 @@
-//! Limits D and O: messages per second that the database stores with plain inserts, and whose outbox rows it inserts and
-//! deletes.
+//! Limits D and O: messages per second that the database stores with plain inserts, and whose outbox rows it inserts
+//! and deletes.
 
 use std::io;
 use std::sync::Barrier;

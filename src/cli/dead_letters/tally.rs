@@ -9,7 +9,7 @@ use crate::domain::dead_letter::{ReplayOutcome, ReplayedLetter};
 
 /// Outcomes by name and reason.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct ReplayTally {
     letters: u64,
     counts: BTreeMap<(&'static str, Option<&'static str>), TallyRow>,
 }
@@ -24,7 +24,7 @@ pub(super) struct TallyRow {
     detail: Option<String>,
 }
 
-impl Tally {
+impl ReplayTally {
     pub(super) fn add(&mut self, letters: &[ReplayedLetter]) {
         self.letters += letters.len() as u64;
         for letter in letters {
@@ -96,7 +96,7 @@ mod tests {
             detail: detail.to_owned(),
         };
         let stored = ReplayOutcome::Stored { message_id: 1 };
-        let mut tally = Tally::default();
+        let mut tally = ReplayTally::default();
         tally.add(&[
             ReplayedLetter { id: 4, outcomes: vec![stored.clone(), refused("a")] },
             ReplayedLetter { id: 5, outcomes: vec![refused("b")] },
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn missing_letters_fail_if_they_were_named() {
-        let mut tally = Tally::default();
+        let mut tally = ReplayTally::default();
         tally.add(&[ReplayedLetter { id: 4, outcomes: vec![ReplayOutcome::Gone] }]);
         assert!(tally.is_success(false) && !tally.is_success(true));
     }

@@ -86,6 +86,9 @@ enum FlowsAction {
         #[arg(long)]
         yes: bool,
     },
+    /// Have all gateways read the flows and brokers again, after edits by SQL.
+    #[command(after_help = EXIT_CODES)]
+    Touch,
 }
 
 /// Runs the command and returns its exit code.
@@ -102,6 +105,7 @@ pub(super) fn run(command: FlowsCommand) -> i32 {
         FlowsAction::Enable { codes } => edit::set_enabled(control, &codes, true).await,
         FlowsAction::Disable { codes } => edit::set_enabled(control, &codes, false).await,
         FlowsAction::Remove { codes, yes } => edit::remove(control, &codes, yes).await,
+        FlowsAction::Touch => edit::touch(control).await,
     })
 }
 

@@ -145,6 +145,13 @@ impl Control {
         Ok(())
     }
 
+    /// Has all gateways read the flows and brokers again.
+    pub async fn touch_flows(&self) -> Result<(), ControlError> {
+        // A commit counts as an edit, whatever is in it.
+        FlowTransaction::begin(&self.database).await?.commit().await?;
+        Ok(())
+    }
+
     /// The warnings about a flow beside the others, or its problems as an error if it cannot work.
     async fn warnings_unless_errors(
         &self,

@@ -93,6 +93,12 @@ pub(super) async fn set_enabled(
     Ok(report(if enabled { "Enabled" } else { "Disabled" }, &edited))
 }
 
+pub(super) async fn touch(control: &Control) -> Result<CommandReport, ControlError> {
+    control.touch_flows().await?;
+    let text = "Running gateways read the flows and brokers again within two seconds.\n".to_owned();
+    Ok(CommandReport::new(text, json!({"touched": true})))
+}
+
 fn report(done: &str, edited: &[EditedFlow]) -> CommandReport {
     let mut lines: Vec<String> = edited.iter().map(|edited| line(done, edited)).collect();
     if edited.iter().any(|edited| edited.changed) {

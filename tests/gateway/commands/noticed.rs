@@ -30,6 +30,9 @@ fn edits_by_commands_count_at_once(mut world: World) {
     gateway.wait_for_line("Flow TEMP was disabled");
     succeeds(&world, &["flows", "remove", "TEMP", "--yes"]);
     gateway.wait_for_line("Flow TEMP was deleted");
+    let loaded = gateway.count_lines("Flows loaded");
+    succeeds(&world, &["flows", "touch"]);
+    eventually("another load", || (gateway.count_lines("Flows loaded") > loaded).then_some(()));
 }
 
 fn edits_by_sql_are_noticed(mut world: World) {

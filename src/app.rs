@@ -80,7 +80,7 @@ pub enum StartError {
     /// No other gateway could take the flows of the retiring replica.
     #[error(
         "no other gateway is known on this database to take the flows: start one. A gateway that was alone announces itself \
-         at its next reload ({reload_s} s, or SIGHUP): run this again after that, or use `--last` to give up the flows"
+         at its next reload ({reload_s} s, or SIGHUP). Run this again after that, or use `--last` to give up the flows"
     )]
     NobodyElse {
         /// Seconds between two reloads of the flows.

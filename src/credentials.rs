@@ -37,7 +37,7 @@ pub enum CredentialError {
     /// The variable may not be read.
     #[error(
         "{reference} is refused: only variables that begin with {prefix} (CREDENTIALS_ENV_PREFIX) and are no settings \
-         of the gateway are read; rename the variable, or set CREDENTIALS_ENV_PREFIX \
+         of the gateway are read. Rename the variable, or set CREDENTIALS_ENV_PREFIX \
          (to use this text as the value, write plain:{reference})"
     )]
     ForbiddenVariable {

@@ -171,8 +171,8 @@ fn exit_interrupted() -> ! {
 fn exit_with_sessions_left(brokers: &[&Broker]) -> ! {
     for broker in brokers {
         log::error!(
-            "Could not reach the broker {} to its end: when it is back, run this again with `--broker {}`; if it is not to \
-             come back, what it holds is lost, and running this again for another broker brings the inbox into the database",
+            "Could not reach the broker {} to its end. When it is back, run this again with `--broker {}`. If it does not \
+             come back, its messages are lost. Then run this for another broker, which brings the inbox into the database",
             named(broker),
             broker.id
         );

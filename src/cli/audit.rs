@@ -20,8 +20,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Text below the options in `--help`.
 pub(super) const HELP: &str = "\
-WRONG (exit code 1): two messages with the same sequence number, a counter below an assigned number, a gap in a \
-flow that stores and whose schema rejects an empty object, unreadable bytes in the unprocessed part of the log, \
+WRONG (exit code 1): two messages with the same sequence number, or a counter below an assigned number. A gap in a \
+flow that stores and whose schema rejects an empty object. Unreadable bytes in the unprocessed part of the log, or \
 a lane beyond the end of the log.
 look (exit code 0): findings that can have a harmless cause, which is named.
 The audit reads one snapshot of the database, takes no locks and may run beside the gateway. On a large table it \

@@ -91,8 +91,8 @@ fn failures(
     of_columns.chain(is_avoided.then(|| {
         let reason =
             format!("{code} gets no messages: the broker closes the connection over its topic filter {topic:?}");
-        let remedy = "correct the column topic of this row, or the broker's rules for this user; \
-                      the gateway tries again within an hour, or at once after the row is disabled and enabled";
+        let remedy = "correct the column topic of this row, or the broker's rules for this user. \
+                      The gateway tries again within an hour, or at once after the row is disabled and enabled";
         CheckFailure::new(&reason, remedy)
     }))
 }

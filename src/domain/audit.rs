@@ -240,7 +240,7 @@ fn check_flow(flow: &FlowFacts, findings: &mut Findings<'_>) {
         findings.look(
             FindingKind::Lagging,
             format!(
-                "the flow lags behind its lane in the inbox {inbox} for {seconds} s: its row in flows is locked by another \
+                "the flow lags behind its lane in the inbox {inbox} for {seconds} s. Its row in flows is locked by another \
                  session, the database rejects its messages (see the log), or the flow is catching up"
             ),
         );
@@ -291,7 +291,7 @@ fn check_counter(flow: &FlowFacts, findings: &mut Findings<'_>) {
         findings.look(
             FindingKind::CounterAhead,
             format!(
-                "last_msg_id is {counter}, but the last number in data is {last}: it was set by hand, \
+                "last_msg_id is {counter}, but the last number in data is {last}. It was set by hand, \
                  the action was changed, rows were deleted, or there is a loss"
             ),
         );

@@ -28,7 +28,7 @@ pub(crate) enum UrlError {
     Port,
     #[error(
         "no other options behind the `?` than `sslmode`, `sslrootcert`, `sslcert` and `sslkey` (or `ssl-mode`, `ssl-ca`, \
-         `ssl-cert` and `ssl-key`), `charset` for MySQL and `mode=rwc` for SQLite, and none of them twice"
+         `ssl-cert` and `ssl-key`), `charset` for MySQL and `mode=rwc` for SQLite. None of them twice"
     )]
     Option,
     #[error("`sslmode` to be disable, prefer, require, verify-ca or verify-full")]

@@ -313,7 +313,7 @@ fn log_age(stage: AgeStage, found: &WaitingFlow, flow: &str, expires_in: Duratio
     log::warn!(
         flow_id, flow, messages, oldest_seconds, expires_at;
         "The oldest of {messages} waiting posts of flow {flow} has waited for {oldest_seconds} s, {used} of \
-         OUTBOX_MAX_AGE_SECONDS: after {expires_at} a failed attempt makes it a dead letter"
+         OUTBOX_MAX_AGE_SECONDS. After {expires_at} a failed attempt makes it a dead letter"
     );
 }
 

@@ -66,7 +66,7 @@ pub(super) fn log_events(membership: &mut Membership) {
                 }
             }
             MembershipEvent::Waiting(flows) => {
-                log::info!(flows; "{flows} flows of this gateway stay for now with gateways that divide them differently: it subscribes them when those gateways run with its settings, or after a minute");
+                log::info!(flows; "{flows} flows of this gateway stay for now with gateways that divide them differently. It subscribes them when those gateways run with its settings, or after a minute");
             }
             MembershipEvent::TakenOver(flows) => {
                 log::info!(flows; "{flows} flows were taken over from other gateways and are subscribed here");

@@ -19,7 +19,7 @@ use crate::control::{Control, ControlError, LetterSelection};
 use crate::store::ReplayMode;
 
 const REPLAY_HELP: &str = "\
-Each message is processed for its flow as the flow is now, in the transaction that deletes the dead letter: it cannot \
+Each message is processed for its flow as the flow is now, in the transaction that deletes the dead letter. It cannot \
 be replayed twice, and a killed command loses nothing. A message with a sequence number keeps it, and waits in the \
 outbox again. A message that is refused again stays a dead letter with its new reason.\n\
 Exit codes: 0 success, 1 failure or refused again, 2 wrong settings or usage.";

@@ -122,7 +122,7 @@ fn aging_posts_are_reported_in_stages(mut world: World) {
         let sql = format!("UPDATE outbox SET created_at = '{}'", then.format("%Y-%m-%d %H:%M:%S"));
         // The second sweep finds the same stage.
         edit(&world, &gateway, &sql);
-        gateway.wait_for_line(&format!(" s, {stage} of OUTBOX_MAX_AGE_SECONDS: after 2"));
+        gateway.wait_for_line(&format!(" s, {stage} of OUTBOX_MAX_AGE_SECONDS. After 2"));
         gateway.signal("HUP");
     }
     assert_eq!(gateway.count_lines("The oldest of 3 waiting posts of flow post has waited for"), 3);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 use mqtt_gateway::domain::batch::{LanePosition, OpenedLane};
 use mqtt_gateway::domain::flow::Flow;
-use mqtt_gateway::domain::lanes::{BatchContext, LaneCursor, RecordSource};
+use mqtt_gateway::domain::lanes::{BatchContext, IdleLane, LaneCursor, RecordSource};
 use mqtt_gateway::domain::message::{Body, DeliveryFacts, FlowId, Offset, Record, SubscriptionId};
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
@@ -158,7 +158,8 @@ fn bench_gather(group: &mut BenchmarkGroup<'_, WallTime>, flows: usize) {
             cursor
         };
         group.bench_function(BenchmarkId::new(format!("{flows} flows"), format!("lane {lane}")), |bencher| {
-            let batch = |mut cursor: LaneCursor<Log>| cursor.next_batch(&batch_context, false).unwrap();
+            let batch =
+                |mut cursor: LaneCursor<Log>| cursor.next_batch(&batch_context, IdleLane::Skip).unwrap();
             bencher.iter_batched(begin, batch, BatchSize::SmallInput);
         });
     }

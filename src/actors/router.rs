@@ -21,7 +21,7 @@ use crate::domain::batch::{Batch, BatchOutcome, Lane};
 use crate::domain::condition::Change;
 use crate::domain::inbox_growth::{INBOX_GROWING_PERCENT, InboxGrowth};
 use crate::domain::lanes::{
-    BatchContext, Lanes, Opening, Replayed, SetBack, Wakeups, linger_after, max_lagging,
+    BatchContext, IdleLane, Lanes, Opening, Replayed, SetBack, Wakeups, linger_after, max_lagging,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::routing_history::RoutingHistory;
@@ -100,7 +100,7 @@ impl RouterActor {
     }
 
     /// Sends a batch to every free lane for which records are available.
-    fn pump(&mut self, context: &mut Context<Self>, idle_too: bool) {
+    fn pump(&mut self, context: &mut Context<Self>, idle: IdleLane) {
         if !self.tables().is_current() {
             return;
         }
@@ -109,7 +109,7 @@ impl RouterActor {
             self.parts.signal.take_down();
         }
         for lane in 0..self.parts.inbox.lanes() {
-            self.pump_lane(context, lane, idle_too);
+            self.pump_lane(context, lane, idle);
         }
         if self.lanes.queue_scan() {
             context.notify(self.guard.mailbox().enclose(Continue));
@@ -121,7 +121,7 @@ impl RouterActor {
         }
     }
 
-    fn pump_lane(&mut self, context: &mut Context<Self>, lane: Lane, idle_too: bool) {
+    fn pump_lane(&mut self, context: &mut Context<Self>, lane: Lane, idle: IdleLane) {
         let bindings = self.bindings();
         let tables = Arc::clone(&self.parts.tables);
         let tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +135,7 @@ impl RouterActor {
             scan_limit: SCAN_LIMIT,
             max_lagging: max_lagging(self.parts.inbox.bytes(), self.parts.inbox.max_bytes()),
         };
-        match self.lanes.next_batch(lane, &batch_context, idle_too) {
+        match self.lanes.next_batch(lane, &batch_context, idle) {
             Ok(Some((batch, more))) => self.dispatch(context, batch, more),
             Ok(None) => {}
             // The next tick retries.
@@ -187,7 +187,7 @@ impl RouterActor {
                 if let Some(replayed) = self.lanes.apply_outcome(lane, epoch, outcome) {
                     self.report_replayed(&replayed);
                 }
-                self.pump(context, false);
+                self.pump(context, IdleLane::Skip);
             }
             Ok(Err(LaneFenced(found))) => {
                 if self.lanes.close(lane, epoch) {
@@ -284,7 +284,7 @@ impl Actor for RouterActor {
                 router.save_tables();
             }
             router.lanes.tick();
-            router.pump(context, true);
+            router.pump(context, IdleLane::StoreOffset);
             router.log_growth();
         });
         self.parts.directory.registry.tell(AnnounceTable);
@@ -300,10 +300,10 @@ impl Handler<Envelope<InboxGrew>> for RouterActor {
     fn handle(&mut self, envelope: Envelope<InboxGrew>, context: &mut Self::Context) {
         let (InboxGrew, _handling) = envelope.open();
         match self.wakeups.pause(self.born.elapsed()) {
-            None => self.pump(context, false),
+            None => self.pump(context, IdleLane::Skip),
             // The signal stays raised during the pause, so no further wake-up arrives.
             Some(pause) => {
-                context.run_later(pause, |router, context| router.pump(context, false));
+                context.run_later(pause, |router, context| router.pump(context, IdleLane::Skip));
             }
         }
     }
@@ -315,7 +315,7 @@ impl Handler<Envelope<Continue>> for RouterActor {
     fn handle(&mut self, envelope: Envelope<Continue>, context: &mut Self::Context) {
         let (Continue, _handling) = envelope.open();
         self.lanes.begin_scan();
-        self.pump(context, false);
+        self.pump(context, IdleLane::Skip);
     }
 }
 
@@ -332,7 +332,7 @@ impl Handler<Envelope<LaneOpened>> for RouterActor {
             self.report_set_back(&set_back);
         }
         self.parts.observed.health.mark_lane_opened(lane, self.parts.inbox.lanes());
-        self.pump(context, false);
+        self.pump(context, IdleLane::Skip);
     }
 }
 
@@ -356,7 +356,7 @@ impl Handler<Envelope<NewRoutingTable>> for RouterActor {
         // the table of their time.
         self.save_tables();
         self.guard.mailbox().set_state(ActorState::Running);
-        self.pump(context, false);
+        self.pump(context, IdleLane::Skip);
         MessageResult(())
     }
 }
@@ -370,7 +370,7 @@ impl Handler<Envelope<DrainInbox>> for RouterActor {
         self.guard.mailbox().set_state(ActorState::Draining);
         let (sender, drained) = oneshot::channel();
         self.lanes.drain(sender);
-        self.pump(context, true);
+        self.pump(context, IdleLane::StoreOffset);
         Box::pin(async move {
             let _handling = handling;
             // A closed channel means that the router has ended, and this request with it.

@@ -30,7 +30,7 @@ mod tests;
 mod wakeups;
 
 pub use batch_context::BatchContext;
-pub use cursor::LaneCursor;
+pub use cursor::{IdleLane, LaneCursor};
 pub use lagging::max_lagging;
 pub use linger::linger_after;
 use replay::Replays;
@@ -114,11 +114,11 @@ impl<R: RecordSource, C> Lanes<R, C> {
         &mut self,
         lane: Lane,
         context: &BatchContext<'_>,
-        even_if_empty: bool,
+        idle: IdleLane,
     ) -> Result<Option<(Batch, bool)>, R::Error> {
-        let even_if_empty = even_if_empty || self.is_draining();
+        let idle = if self.is_draining() { IdleLane::StoreOffset } else { idle };
         let Some(cursor) = self.get_mut(lane) else { return Ok(None) };
-        let (batch, more) = cursor.next_batch(context, even_if_empty)?;
+        let (batch, more) = cursor.next_batch(context, idle)?;
         self.unscanned |= more && batch.is_none();
         Ok(batch.map(|batch| (batch, more)))
     }

@@ -7,7 +7,8 @@ use mqtt_gateway::domain::batch::{
     Batch, BatchOutcome, CatchUp, LaggingFlow, Lane, LanePosition, OpenedLane, Scope, lane_of,
 };
 use mqtt_gateway::domain::flow::Flow;
-use mqtt_gateway::domain::lanes::{BatchContext, LaneCursor, RecordSource, max_lagging};
+use mqtt_gateway::domain::lanes::IdleLane::{Skip, StoreOffset};
+use mqtt_gateway::domain::lanes::{BatchContext, IdleLane, LaneCursor, RecordSource, max_lagging};
 use mqtt_gateway::domain::message::{DeliveryFacts, FlowId, Offset, Publication};
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
@@ -52,16 +53,16 @@ impl Setup {
         cursor
     }
 
-    fn next<R: RecordSource>(&self, cursor: &mut LaneCursor<R>, even_if_empty: bool) -> Option<Batch> {
-        self.try_next(cursor, even_if_empty).ok().expect("the log can be read")
+    fn next<R: RecordSource>(&self, cursor: &mut LaneCursor<R>, idle: IdleLane) -> Option<Batch> {
+        self.try_next(cursor, idle).ok().expect("the log can be read")
     }
 
     fn try_next<R: RecordSource>(
         &self,
         cursor: &mut LaneCursor<R>,
-        even_if_empty: bool,
+        idle: IdleLane,
     ) -> Result<Option<Batch>, R::Error> {
-        cursor.next_batch(&self.batch_context(), even_if_empty).map(|(batch, _)| batch)
+        cursor.next_batch(&self.batch_context(), idle).map(|(batch, _)| batch)
     }
 
     fn batch_context(&self) -> BatchContext<'_> {
@@ -80,7 +81,7 @@ impl Setup {
     /// Everything the lane is given, batch by batch, each committed at once.
     fn all<R: RecordSource>(&self, cursor: &mut LaneCursor<R>) -> Vec<Batch> {
         std::iter::from_fn(|| {
-            let batch = self.next(cursor, false)?;
+            let batch = self.next(cursor, Skip)?;
             cursor.apply_outcome(batch.epoch, &BatchOutcome::default());
             Some(batch)
         })
@@ -155,17 +156,17 @@ fn rejoined_flow_rejects_copy_once() {
     let setup = Setup::new(&["t"], 9);
     let mut cursor = setup.cursor(0);
     let first = setup.log.append("t", "garbage", &[7], 0);
-    let batch = setup.next(&mut cursor, false).unwrap();
+    let batch = setup.next(&mut cursor, Skip).unwrap();
     assert!(batch.entries[0].reports_invalid_payload);
     cursor.apply_outcome(1, &deferred(1, first));
     // The copy is passed over, and looked at again with the flow.
     setup.log.append("t", "garbage", &[8], 0);
-    assert!(setup.next(&mut cursor, false).is_none());
+    assert!(setup.next(&mut cursor, Skip).is_none());
     cursor.tick();
-    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
+    assert_eq!(flows(&setup.next(&mut cursor, Skip).unwrap()), [1]);
     cursor.apply_outcome(1, &caught_up(CatchUp::Rejoined));
 
-    let batch = setup.next(&mut cursor, false).unwrap();
+    let batch = setup.next(&mut cursor, Skip).unwrap();
 
     assert_eq!(flows(&batch), [1]);
     assert!(batch.entries.iter().all(|entry| !entry.reports_invalid_payload));
@@ -178,14 +179,14 @@ fn idle_lane_reports_offset_on_request() {
     setup.publish("t", 1);
     let end = setup.log.next_offset();
 
-    assert!(setup.next(&mut cursor, false).is_none());
+    assert!(setup.next(&mut cursor, Skip).is_none());
     assert_eq!(cursor.watermark(), end);
     assert!(!cursor.is_drained(end), "SQL does not know yet");
-    let batch = setup.next(&mut cursor, true).unwrap();
+    let batch = setup.next(&mut cursor, StoreOffset).unwrap();
     assert_eq!((batch.entries.len(), batch.from, batch.next), (0, 0, end));
     cursor.apply_outcome(batch.epoch, &BatchOutcome::default());
     assert!(cursor.is_drained(end));
-    assert!(setup.next(&mut cursor, true).is_none(), "nothing new to say");
+    assert!(setup.next(&mut cursor, StoreOffset).is_none(), "nothing new to say");
 }
 
 #[test]
@@ -194,7 +195,7 @@ fn batch_says_if_lane_is_done() {
     setup.publish("t", 3);
     let mut cursor = setup.cursor(0);
     let next = |cursor: &mut LaneCursor<ModelReader>| {
-        let (batch, more) = cursor.next_batch(&setup.batch_context(), false).ok().unwrap();
+        let (batch, more) = cursor.next_batch(&setup.batch_context(), Skip).ok().unwrap();
         let batch = batch.unwrap();
         cursor.apply_outcome(batch.epoch, &BatchOutcome::default());
         (flows(&batch).len(), more)
@@ -211,18 +212,18 @@ fn takeover_starts_at_sql_position() {
     let setup = Setup::new(&["t"], 5);
     setup.publish("t", 3);
     let mut cursor = setup.cursor(0);
-    let lost = setup.next(&mut cursor, false).unwrap();
-    assert!(setup.next(&mut cursor, true).is_none(), "one batch at a time");
+    let lost = setup.next(&mut cursor, Skip).unwrap();
+    assert!(setup.next(&mut cursor, StoreOffset).is_none(), "one batch at a time");
 
     let second = lost.entries[1].record.offset;
     cursor.open(&at(2, second, &[]));
     cursor.apply_outcome(lost.epoch, &BatchOutcome::default());
     assert!(!cursor.close(lost.epoch));
-    let again = setup.next(&mut cursor, false).unwrap();
+    let again = setup.next(&mut cursor, Skip).unwrap();
     cursor.apply_outcome(lost.epoch, &BatchOutcome::default());
 
     assert_eq!((again.epoch, again.from, again.entries.len()), (2, second, 2));
-    assert!(setup.next(&mut cursor, true).is_none(), "the batch under way is another");
+    assert!(setup.next(&mut cursor, StoreOffset).is_none(), "the batch under way is another");
 }
 
 #[test]
@@ -231,14 +232,14 @@ fn deleted_lane_row_restarts_epochs() {
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
     cursor.open(&at(9, 0, &[]));
-    let fenced = setup.next(&mut cursor, false).unwrap();
+    let fenced = setup.next(&mut cursor, Skip).unwrap();
     cursor.open(&at(8, 0, &[]));
-    assert!(setup.next(&mut cursor, true).is_none(), "a lane at work takes no older news");
+    assert!(setup.next(&mut cursor, StoreOffset).is_none(), "a lane at work takes no older news");
 
     assert!(cursor.close(fenced.epoch));
     cursor.open(&at(1, 0, &[]));
 
-    let batch = setup.next(&mut cursor, false).unwrap();
+    let batch = setup.next(&mut cursor, Skip).unwrap();
     assert_eq!((batch.epoch, batch.entries.len()), (1, 1));
 }
 
@@ -247,38 +248,38 @@ fn deferred_flow_catches_up_beside_lane() {
     let setup = Setup::new(&["t", "-", "t"], 4);
     setup.publish("t", 2);
     let mut cursor = setup.cursor(0);
-    let first = setup.next(&mut cursor, false).unwrap();
+    let first = setup.next(&mut cursor, Skip).unwrap();
     let locked_since = first.from;
     assert_eq!(first.scope, Scope::Lane { max_deferred: 3 });
     assert_eq!(flows(&first), [1, 3, 1, 3]);
     cursor.apply_outcome(1, &deferred(1, locked_since));
     setup.publish("t", 3);
 
-    let second = setup.next(&mut cursor, false).unwrap();
+    let second = setup.next(&mut cursor, Skip).unwrap();
     assert_eq!((second.scope, flows(&second)), (Scope::Lane { max_deferred: 2 }, vec![3, 3, 3]));
     cursor.apply_outcome(1, &BatchOutcome::default());
     assert_eq!(cursor.watermark(), locked_since);
-    assert!(setup.next(&mut cursor, false).is_none(), "it was locked a moment ago");
+    assert!(setup.next(&mut cursor, Skip).is_none(), "it was locked a moment ago");
 
     // One message asks whether it still is.
     cursor.tick();
-    let probe = setup.next(&mut cursor, false).unwrap();
+    let probe = setup.next(&mut cursor, Skip).unwrap();
     assert_eq!(probe.scope, Scope::Lagging { flow: 1, lane_at: second.next });
     assert_eq!((probe.from, flows(&probe)), (locked_since, vec![1]));
     cursor.apply_outcome(1, &caught_up(CatchUp::StillLocked));
-    assert!(setup.next(&mut cursor, false).is_none());
+    assert!(setup.next(&mut cursor, Skip).is_none());
     cursor.tick();
-    let probe_again = setup.next(&mut cursor, false).unwrap();
+    let probe_again = setup.next(&mut cursor, Skip).unwrap();
     assert_eq!((probe_again.from, probe_again.next), (probe.from, probe.next));
     cursor.apply_outcome(1, &caught_up(CatchUp::Advanced));
     assert_eq!(cursor.watermark(), probe.next);
 
-    let rest = setup.next(&mut cursor, false).unwrap();
+    let rest = setup.next(&mut cursor, Skip).unwrap();
     assert_eq!((rest.from, rest.next, flows(&rest)), (probe.next, second.next, vec![1; 4]));
     cursor.apply_outcome(1, &caught_up(CatchUp::Rejoined));
     assert_eq!(cursor.watermark(), second.next);
     setup.publish("t", 1);
-    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1, 3]);
+    assert_eq!(flows(&setup.next(&mut cursor, Skip).unwrap()), [1, 3]);
 }
 
 #[test]
@@ -286,18 +287,18 @@ fn rejoined_flow_rescans_its_records() {
     let setup = Setup::new(&["t"], 9);
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
-    let first = setup.next(&mut cursor, false).unwrap();
+    let first = setup.next(&mut cursor, Skip).unwrap();
     cursor.apply_outcome(1, &deferred(1, first.from));
     setup.publish("t", 2);
-    assert!(setup.next(&mut cursor, false).is_none(), "the lane has looked at them without the flow");
+    assert!(setup.next(&mut cursor, Skip).is_none(), "the lane has looked at them without the flow");
     cursor.tick();
-    let batch = setup.next(&mut cursor, false).unwrap();
+    let batch = setup.next(&mut cursor, Skip).unwrap();
     assert_eq!((batch.next, flows(&batch)), (first.next, vec![1]), "no further than the lane is in SQL");
 
     cursor.apply_outcome(1, &caught_up(CatchUp::Rejoined));
 
     assert_eq!(cursor.watermark(), first.next);
-    let batch = setup.next(&mut cursor, false).unwrap();
+    let batch = setup.next(&mut cursor, Skip).unwrap();
     assert_eq!((batch.from, flows(&batch)), (first.next, vec![1, 1]));
 }
 
@@ -311,7 +312,7 @@ fn lane_and_lagging_flows_take_turns() {
     cursor.open(&at(2, end - 2, &[(1, end - 3), (3, end - 4)]));
 
     let turns = std::iter::from_fn(|| {
-        let batch = setup.next(&mut cursor, false)?;
+        let batch = setup.next(&mut cursor, Skip)?;
         let (flow, catch_up) = match batch.scope {
             Scope::Lane { .. } => (None, None),
             Scope::Lagging { flow, lane_at } if batch.next == lane_at => {
@@ -336,10 +337,10 @@ fn half_full_inbox_defers_no_more_flows() {
     let end = setup.log.next_offset();
     let mut cursor = setup.cursor(0);
     cursor.open(&at(2, end - 1, &[(1, end - 2)]));
-    let batch = setup.next(&mut cursor, false).unwrap();
+    let batch = setup.next(&mut cursor, Skip).unwrap();
     assert_eq!((batch.scope, flows(&batch)), (Scope::Lane { max_deferred: 0 }, vec![3]));
     cursor.apply_outcome(2, &BatchOutcome::default());
-    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
+    assert_eq!(flows(&setup.next(&mut cursor, Skip).unwrap()), [1]);
 }
 
 #[test]
@@ -347,7 +348,7 @@ fn lane_drains_despite_lagging_flow() {
     let setup = Setup::new(&["t"], 9);
     setup.publish("t", 1);
     let mut cursor = setup.cursor(0);
-    let batch = setup.next(&mut cursor, false).unwrap();
+    let batch = setup.next(&mut cursor, Skip).unwrap();
     cursor.apply_outcome(1, &deferred(1, batch.from));
     let end = setup.log.next_offset();
     assert!(cursor.is_drained(end));
@@ -360,15 +361,15 @@ fn a_lane_taken_over_knows_which_flows_lag() {
     setup.publish("t", 2);
     let end = setup.log.next_offset();
     let mut cursor = setup.cursor(0);
-    let lost = setup.next(&mut cursor, false).unwrap();
+    let lost = setup.next(&mut cursor, Skip).unwrap();
 
     cursor.open(&at(2, end - 1, &[(3, end - 2)]));
     cursor.apply_outcome(lost.epoch, &deferred(1, lost.from));
 
     assert_eq!(cursor.watermark(), end - 2);
-    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [3]);
+    assert_eq!(flows(&setup.next(&mut cursor, Skip).unwrap()), [3]);
     cursor.apply_outcome(2, &caught_up(CatchUp::StillLocked));
-    assert_eq!(flows(&setup.next(&mut cursor, false).unwrap()), [1]);
+    assert_eq!(flows(&setup.next(&mut cursor, Skip).unwrap()), [1]);
 }
 
 #[test]
@@ -393,9 +394,9 @@ fn gathered_records_survive_disk_failure() {
     let away = directory.path().join("away");
     fs::rename(&segments[1], &away).unwrap();
 
-    let before = setup.next(&mut cursor, false).unwrap();
+    let before = setup.next(&mut cursor, Skip).unwrap();
     cursor.apply_outcome(before.epoch, &BatchOutcome::default());
-    assert!(setup.try_next(&mut cursor, false).is_err());
+    assert!(setup.try_next(&mut cursor, Skip).is_err());
     fs::rename(&away, &segments[1]).unwrap();
     let after = setup.all(&mut cursor);
 

@@ -17,6 +17,15 @@ const INVALID_PAYLOAD_LANE: Lane = 0;
 
 const AHEAD: Ahead = Ahead { records: 256, bytes: 1 << 20 };
 
+/// Whether a lane without messages for its flows gets a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleLane {
+    /// It gets none.
+    Skip,
+    /// It gets an empty one, which stores its offset.
+    StoreOffset,
+}
+
 /// The state of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LaneStatus {
@@ -194,12 +203,12 @@ impl<R: RecordSource> LaneCursor<R> {
 
     /// Returns the next batch if the lane is free. The lane and its lagging flows take turns.
     ///
-    /// With `even_if_empty`, an idle lane returns an empty batch that only advances its offset. The second value is
+    /// With [`IdleLane::StoreOffset`], an idle lane returns an empty batch that only advances its offset. The second value is
     /// true if more records remain to be scanned.
     pub fn next_batch(
         &mut self,
         context: &BatchContext<'_>,
-        even_if_empty: bool,
+        idle: IdleLane,
     ) -> Result<(Option<Batch>, bool), R::Error> {
         if self.state != LaneStatus::Open {
             return Ok((None, false));
@@ -213,7 +222,7 @@ impl<R: RecordSource> LaneCursor<R> {
             // The turn changes before any error, so that an unreadable record does not block the other side.
             self.next_source = source.other();
             let (batch, further) = match source {
-                BatchSource::Lane => self.batch_of_the_lane(context, even_if_empty)?,
+                BatchSource::Lane => self.batch_of_the_lane(context, idle)?,
                 BatchSource::LaggingFlows => self.lagging.next_batch(self.lane, self.in_sql, context)?,
             };
             if let Some(batch) = batch {
@@ -228,15 +237,15 @@ impl<R: RecordSource> LaneCursor<R> {
     fn batch_of_the_lane(
         &mut self,
         context: &BatchContext<'_>,
-        even_if_empty: bool,
+        idle: IdleLane,
     ) -> Result<(Option<Batch>, bool), R::Error> {
         let (entries, more) = self.gather(context)?;
         let next = self.log.position();
-        let idle = entries.is_empty();
-        if idle {
+        let is_idle = entries.is_empty();
+        if is_idle {
             self.done = self.done.max(next);
         }
-        if next <= self.in_sql.next_offset || (idle && !even_if_empty) {
+        if next <= self.in_sql.next_offset || (is_idle && idle == IdleLane::Skip) {
             return Ok((None, more));
         }
         self.invalid_in_sql = self.invalid.clone();

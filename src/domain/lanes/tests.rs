@@ -90,7 +90,7 @@ impl Router {
             scan_limit: self.scan_limit,
             max_lagging: 1,
         };
-        let Ok(next) = self.lanes.next_batch(lane, &context, false);
+        let Ok(next) = self.lanes.next_batch(lane, &context, IdleLane::Skip);
         next
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mqtt_gateway::domain::batch::Scope;
 use mqtt_gateway::domain::flow::Flow;
-use mqtt_gateway::domain::lanes::BatchContext;
+use mqtt_gateway::domain::lanes::{BatchContext, IdleLane};
 use mqtt_gateway::domain::message::FlowId;
 use mqtt_gateway::domain::payload::PayloadLimits;
 use mqtt_gateway::domain::routing::RoutingTable;
@@ -47,7 +47,8 @@ impl World {
                 scan_limit,
                 max_lagging: MOST_LAGGING,
             };
-            let next = self.lanes.next_batch(lane, &batch_context, tick || self.draining);
+            let idle = if tick || self.draining { IdleLane::StoreOffset } else { IdleLane::Skip };
+            let next = self.lanes.next_batch(lane, &batch_context, idle);
             let Ok(Some((batch, _))) = next else { continue };
             assert!(batch.from < batch.next || matches!(batch.scope, Scope::Lagging { .. }));
             let job = Job::new(batch, self.router, self.history.clone());

@@ -10,6 +10,7 @@ mod check_identity;
 mod check_probes;
 mod dead_letters;
 mod explain;
+mod deliveries;
 mod flows;
 mod generate;
 mod input;
@@ -109,6 +110,8 @@ enum Command {
     Generate(generate::Generated),
     /// List, replay and discard messages that could not be processed, without SQL.
     DeadLetters(dead_letters::LettersCommand),
+    /// List, retry and cancel posts that wait for their endpoint, without SQL.
+    Deliveries(deliveries::DeliveriesCommand),
     /// Print the JSON Schema of the options of flows, for editors.
     Schema,
     /// Report contradictions between database and inbox: ids, counters, outbox, dead letters, log.
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Publish(options) => explain::run_publish(options),
         Command::Generate(generated) => generate::run(&generated, CommandLine::command()),
         Command::DeadLetters(command) => dead_letters::run(command),
+        Command::Deliveries(command) => deliveries::run(command),
         Command::Schema => print_schema(),
         Command::Retire(options) => {
             with_loaded(settings::load_for_retiring(), |settings| retire::run(&settings, options))

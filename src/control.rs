@@ -9,12 +9,14 @@
 //!  explain.rs       says what becomes of a message
 //!  broker.rs        connects to a broker, and publishes
 //!  dead_letters.rs  reads, replays and discards dead letters
+//!  deliveries.rs    lists, retries and cancels waiting posts
 //! ```
 
 pub mod broker;
 mod checks;
 mod dead_letters;
 mod edits;
+mod deliveries;
 mod error;
 mod explain;
 mod flows;

@@ -272,6 +272,7 @@ impl DeliveryQueue {
             self.unflushed -= 1;
             if let Outcome::Failed { retry_in, .. } = outcome {
                 queue.unflushed_failures -= 1;
+                queue.failed_at = Some(now);
                 queue.retry_at = queue.retry_at.max(Some(now + *retry_in)).filter(|_| !queue.is_due);
                 if queue.unflushed_failures == 0 && queue.place == WaitState::Flushing {
                     queue.place = WaitState::Idle;
@@ -375,6 +376,7 @@ impl DeliveryQueue {
                 if queue.messages() == 0 {
                     queue.failing = true;
                     queue.retry_at = Some(now + loaded.due_in);
+                    queue.failed_at = queue.failed_at.or(Some(now));
                 }
                 break;
             }

@@ -64,6 +64,8 @@ named_enum! {
         OutboxFull = "outbox_full",
         /// The message exceeded its time in the outbox.
         OutboxExpired = "outbox_expired",
+        /// An operator cancelled the post.
+        Cancelled = "cancelled",
         /// The endpoint rejects the message itself.
         EndpointRefused = "endpoint_refused",
     }

@@ -1,6 +1,7 @@
 //! A message with a sequence number that is delivered to an HTTP endpoint.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::message::{FlowId, Offset, Record};
@@ -25,6 +26,29 @@ impl fmt::Display for OutboxKey {
         write!(f, "{}-{}-{}", self.inbox_id, self.inbox_offset, self.flow_id)
     }
 }
+
+/// Parses what [`OutboxKey`] formats.
+impl FromStr for OutboxKey {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // The id of a flow may be negative, and has a hyphen then.
+        let mut parts = text.splitn(3, '-');
+        let inbox_id = parts.next().filter(|id| !id.is_empty()).ok_or(NotAKey)?;
+        let mut number = || parts.next().ok_or(NotAKey);
+        let (offset, flow) = (number()?, number()?);
+        Ok(Self {
+            inbox_id: inbox_id.into(),
+            inbox_offset: offset.parse().map_err(|_| NotAKey)?,
+            flow_id: flow.parse().map_err(|_| NotAKey)?,
+        })
+    }
+}
+
+/// The text is no key of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected the key of a post, as in its header Idempotency-Key: INBOX-OFFSET-FLOW")]
+pub struct NotAKey;
 
 /// A row of the table `outbox`.
 #[derive(Debug, Clone)]
@@ -66,6 +90,30 @@ impl OutboxPayload {
             // A truncated body is dead-lettered before this point.
             Self::Received(record) => record.body.as_bytes(),
             Self::Loaded(bytes) => bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn other_texts_are_no_keys() {
+        for text in ["", "a", "a-1", "-1-1", "a-x-1", "a-1-x", "a-1-1-1"] {
+            assert_eq!(text.parse::<OutboxKey>(), Err(NotAKey), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_parsed_as_they_are_formatted(
+            inbox in "[0-9a-f]{32}", inbox_offset in any::<u64>(), flow_id in any::<i64>(),
+        ) {
+            let key = OutboxKey { inbox_id: inbox.into(), inbox_offset, flow_id };
+            prop_assert_eq!(key.to_string().parse::<OutboxKey>(), Ok(key));
         }
     }
 }

@@ -211,7 +211,7 @@ async fn query(
     database.connection.query_all_raw(query).await.while_doing(READING)
 }
 
-/// Conditions of a search, with their parameters.
+/// The conditions of a search, with their parameters.
 struct LetterConditions {
     all: Vec<String>,
     values: Vec<Value>,

@@ -14,6 +14,7 @@
 mod destinations;
 mod keys;
 mod lease;
+mod operate;
 mod pauses;
 
 use std::collections::HashMap;
@@ -30,7 +31,11 @@ use sea_orm::{
 
 use self::keys::rows_with;
 pub use self::lease::{LEASE, Lease};
+pub use self::operate::{
+    WaitingDeliveries, cancel_deliveries, delivery_keys, retry_deliveries, waiting_deliveries,
+};
 use super::connect::{Database, Recovery};
+use super::dialect::Dialect;
 use super::error::{StoreError, While};
 use super::sentence::sentence;
 use super::statement::{marked, statement};
@@ -297,17 +302,22 @@ impl Outbox {
         (detail, recent_attempts): (&str, &RecentAttempts),
     ) -> Result<(), DbErr> {
         const THIS_ROW: &str = "WHERE inbox_id = ? AND flow_id = ? AND inbox_offset = ? AND owner = ?";
-        let sql = format!(
-            "INSERT INTO dead_letters (occurred_at, received_at, inbox_id, inbox_offset, topic, payload, \
-             payload_bytes, flow_id, flow_code, message_id, reason, detail, recent_attempts) \
-             SELECT {}, created_at, inbox_id, inbox_offset, COALESCE(topic, ''), payload, \
-             LENGTH(payload), flow_id, flow_code, message_id, ?, ?, COALESCE(?, recent_attempts) FROM outbox {THIS_ROW}",
-            self.database.dialect.now()
-        );
+        let sql = Self::move_to_dead_letters(self.database.dialect, THIS_ROW);
         let values = [reason.as_str().into(), beginning(detail).into(), recent_attempts.to_json().into()];
         self.execute(on, sql, values.into_iter().chain(self.one(key))).await?;
         self.execute(on, format!("DELETE FROM outbox {THIS_ROW}"), self.one(key)).await?;
         Ok(())
+    }
+
+    /// Copies rows to the dead letters; the first parameters are reason, detail and recent attempts.
+    fn move_to_dead_letters(dialect: Dialect, rows: &str) -> String {
+        format!(
+            "INSERT INTO dead_letters (occurred_at, received_at, inbox_id, inbox_offset, topic, payload, \
+             payload_bytes, flow_id, flow_code, message_id, reason, detail, recent_attempts) \
+             SELECT {}, created_at, inbox_id, inbox_offset, COALESCE(topic, ''), payload, \
+             LENGTH(payload), flow_id, flow_code, message_id, ?, ?, COALESCE(?, recent_attempts) FROM outbox {rows}",
+            dialect.now()
+        )
     }
 
     /// The parameters that address one of the own rows.

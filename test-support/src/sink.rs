@@ -8,6 +8,9 @@ use super::eventually;
 
 const NO_ANSWER: u16 = 0;
 
+/// The status of answers that ask to be tried again after an hour.
+pub const ASK_FOR_AN_HOUR: u16 = 429;
+
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
@@ -122,7 +125,8 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         let _ = stream.read_to_end(&mut Vec::new());
         return;
     }
-    let answer = format!("HTTP/1.1 {status} Told\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let later = if status == ASK_FOR_AN_HOUR { "Retry-After: 3600\r\n" } else { "" };
+    let answer = format!("HTTP/1.1 {status} Told\r\n{later}Content-Length: 0\r\nConnection: close\r\n\r\n");
     let _ = stream.write_all(answer.as_bytes());
 }
 

@@ -39,6 +39,7 @@ macro_rules! on_each_backend {
 
 mod broker;
 mod dead_letters;
+mod deliveries;
 mod files;
 mod flow_faults;
 mod keys;

@@ -20,6 +20,7 @@ mod batch;
 mod columns;
 mod connections;
 mod dead_letters;
+mod deliveries;
 mod members;
 mod message_keys;
 mod outbox;

@@ -219,13 +219,20 @@ impl DeliveryActor {
     /// Reads the rows of the flows with waiting messages.
     fn follow_rows(&mut self, context: &mut Context<Self>, outbox: Outbox) {
         let flows = self.queue.waiting_flows();
-        let reading = async move { with_timeout(answer_timeout(), outbox.destinations(&flows)).await };
+        let reading = async move {
+            let read = async {
+                let destinations = outbox.destinations(&flows).await?;
+                Ok::<_, StoreError>((destinations, outbox.pauses(None).await?))
+            };
+            with_timeout(answer_timeout(), read).await
+        };
         context.spawn(reading.into_actor(self).map(|read, delivery, context| {
             delivery.work.task_ended();
             match read {
-                Ok(destinations) => {
+                Ok((destinations, pauses)) => {
                     delivery.record_success();
                     delivery.follow(destinations);
+                    delivery.queue.resume(&pauses, delivery.now());
                 }
                 Err(error) => delivery.pause(context, "reading the flows of posts", error),
             }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::flow::{FlowQueue, TableRows};
 use super::{DeliveryQueue, Moment};
 use crate::domain::message::FlowId;
-use crate::domain::outbox_work::{Destination, FlowDestination};
+use crate::domain::outbox_work::{Destination, FlowDestination, Pause};
 
 impl DeliveryQueue {
     /// Updates the destinations of all flows that have messages in the table. Returns the flows whose destination
@@ -22,6 +22,22 @@ impl DeliveryQueue {
         let restarted = changed.iter().map(|found| found.flow).chain(before.into_keys());
         self.restart(&restarted.collect(), now);
         changed
+    }
+
+    /// Tries flows at once whose last pause ended after their last failure: an operator wants a retry.
+    pub fn resume(&mut self, pauses: &HashMap<FlowId, Pause>, now: Moment) {
+        let resumed = pauses.iter().filter(|(flow, pause)| {
+            let Pause::Ended { ago } = pause else { return false };
+            let failed = self.flows.get(flow).filter(|queue| queue.failing && !queue.is_on_hold());
+            failed.and_then(|queue| queue.failed_at).is_some_and(|failed_at| failed_at + *ago < now)
+        });
+        let resumed: HashSet<FlowId> = resumed.map(|(flow, _)| *flow).collect();
+        for flow in &resumed {
+            if let Some(queue) = self.flows.get_mut(flow) {
+                queue.failed_at = None;
+            }
+        }
+        self.restart(&resumed, now);
     }
 
     fn take_destinations(&mut self) -> HashMap<FlowId, Destination> {

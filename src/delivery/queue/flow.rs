@@ -43,6 +43,8 @@ pub(super) struct FlowQueue {
     pub(super) failing: bool,
     /// Earliest time of the next attempt.
     pub(super) retry_at: Option<Moment>,
+    /// When the last failure was written.
+    pub(super) failed_at: Option<Moment>,
     /// Consecutive messages whose content the endpoint rejected.
     pub(super) refused_in_a_row: u32,
     /// Number of messages at the head that were in the last rejected batch.

@@ -7,14 +7,14 @@ mod options;
 mod origins;
 mod others;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::slice;
 
 use super::*;
 use crate::domain::dead_letter::DeadLetterReason;
 use crate::domain::message::FlowId;
 use crate::domain::outbox::{OutboxKey, OutboxPayload};
-use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason, LoadedItem, cost};
+use crate::domain::outbox_work::{Destination, FlowDestination, HoldReason, LoadedItem, Pause, cost};
 use crate::domain::posting::attempts::RecentAttempts;
 use crate::domain::retry::Backoff;
 
@@ -517,6 +517,24 @@ fn resumed_flow_posts_everything_held() {
     assert_eq!(numbers(&mut queue, secs(200)), [(1, 1)]);
     let outcome = queue.has_failed(1, "no", secs(250), 0.0).unwrap();
     assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
+}
+
+#[test]
+fn pause_that_ended_after_the_failure_is_a_retry() {
+    let mut queue = failed_once();
+    let ended = |ago| HashMap::from([(1, Pause::Ended { ago: secs(ago) })]);
+    queue.resume(&ended(3), secs(2));
+    assert_eq!(queue.next_load(secs(0)), None, "it ended before the failure");
+    queue.resume(&HashMap::from([(1, Pause::Ongoing)]), secs(2));
+    assert_eq!(queue.next_load(secs(0)), None);
+    let now = Duration::from_millis(100);
+    queue.resume(&HashMap::from([(1, Pause::Ended { ago: Duration::from_millis(50) })]), now);
+    load_both(&mut queue, now);
+    assert_eq!(numbers(&mut queue, now), [(1, 1)]);
+    let failed = queue.has_failed(1, "no", secs(2), 0.0).unwrap();
+    queue.flushed(&[failed], secs(2));
+    queue.resume(&ended(2), secs(2));
+    assert_eq!(queue.next_load(secs(2)), None, "a request counts once");
 }
 
 #[test]

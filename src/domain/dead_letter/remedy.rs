@@ -8,6 +8,11 @@ impl DeadLetterReason {
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::PayloadTooLarge => "raise the limit and restart the gateway; publish again what was cut",
+            Self::TopicNotUtf8
+            | Self::PacketMalformed
+            | Self::NameTooLong
+            | Self::HalfSurrogatePair
+            | Self::NulCharacter => "correct the publisher",
             Self::PayloadNotUtf8 | Self::PayloadNotJson | Self::PayloadNotObject => {
                 "correct the publisher, and publish the message again"
             }
@@ -26,11 +31,6 @@ impl DeadLetterReason {
                 "run `mqtt-gateway migrate --widen-ids` and restart the gateway, or lower the counter; \
                  then replay the message"
             }
-            Self::TopicNotUtf8
-            | Self::PacketMalformed
-            | Self::NameTooLong
-            | Self::HalfSurrogatePair
-            | Self::NulCharacter => "correct the publisher",
             Self::ValueTooLong => {
                 "make data.attribute_value MEDIUMTEXT and replay the message, or correct the publisher"
             }
@@ -42,6 +42,7 @@ impl DeadLetterReason {
                  publisher"
             }
             Self::OutboxFull | Self::OutboxExpired => "repair the endpoint, and replay the message",
+            Self::Cancelled => "replay the message if it is wanted after all, or discard the dead letter",
             Self::EndpointRefused => "correct the endpoint and replay the message, or correct the publisher",
         }
     }

@@ -70,7 +70,7 @@ struct ReplayStep {
 }
 
 /// What is known of a letter before it is locked.
-struct KnownFlow {
+struct UnlockedLetter {
     id: i64,
     inbox_id: Arc<str>,
     bytes: i64,
@@ -114,7 +114,7 @@ impl LetterReplay {
         Ok(())
     }
 
-    async fn read_known(&self, ids: &BTreeSet<i64>) -> Result<Vec<KnownFlow>, StoreError> {
+    async fn read_known(&self, ids: &BTreeSet<i64>) -> Result<Vec<UnlockedLetter>, StoreError> {
         const DOING: &str = "reading the dead letters";
         let dialect = self.database.dialect;
         let ids: Vec<i64> = ids.iter().copied().collect();
@@ -131,7 +131,7 @@ impl LetterReplay {
             let read = |row: &QueryResult| {
                 let inbox_id: String = row.try_get("", "inbox_id")?;
                 let (id, bytes) = (row.try_get("", "id")?, row.try_get("", "bytes")?);
-                Ok(KnownFlow { id, inbox_id: inbox_id.into(), bytes })
+                Ok(UnlockedLetter { id, inbox_id: inbox_id.into(), bytes })
             };
             known.extend(rows.iter().map(read).collect::<Result<Vec<_>, _>>().while_doing(DOING)?);
         }
@@ -475,9 +475,9 @@ fn part<'a>(
 }
 
 /// Divides the letters into transactions, each of one inbox: the inbox is part of the keys.
-fn steps(known: Vec<KnownFlow>) -> Vec<ReplayStep> {
+fn steps(known: Vec<UnlockedLetter>) -> Vec<ReplayStep> {
     let mut inboxes: BTreeMap<Arc<str>, Vec<(ReplayStep, i64)>> = BTreeMap::new();
-    for KnownFlow { id, inbox_id, bytes } in known {
+    for UnlockedLetter { id, inbox_id, bytes } in known {
         let steps = inboxes.entry(Arc::clone(&inbox_id)).or_default();
         match steps.last_mut() {
             Some((step, total)) if step.ids.len() < MAX_LETTERS && *total + bytes <= MAX_BYTES => {
@@ -503,7 +503,7 @@ mod tests {
         fn steps_hold_each_letter_once_and_stay_small(
             letters in prop::collection::vec((0..3_usize, 0..3 * MAX_BYTES / 2), 0..200),
         ) {
-            let known = letters.iter().zip(1..).map(|((inbox, bytes), id)| KnownFlow {
+            let known = letters.iter().zip(1..).map(|((inbox, bytes), id)| UnlockedLetter {
                 id,
                 inbox_id: ["a", "b", "c"].get(*inbox).copied().unwrap_or_default().into(),
                 bytes: *bytes,

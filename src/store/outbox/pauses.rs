@@ -46,7 +46,7 @@ impl Outbox {
     }
 
     /// The last pause of each flow, or of one flow.
-    pub(super) async fn pauses(&self, of: Option<FlowId>) -> Result<HashMap<FlowId, Pause>, StoreError> {
+    pub async fn pauses(&self, of: Option<FlowId>) -> Result<HashMap<FlowId, Pause>, StoreError> {
         let rows = Entity::find()
             .select_only()
             .column(Column::FlowId)

@@ -1,0 +1,186 @@
+//! `mqtt-gateway deliveries`: work with posts that wait in the outbox.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::operate;
+use super::output::{CommandReport, EXIT_CODES, OutputOptions, fields, table};
+use super::progress::CommandProgress;
+use super::time_argument::shown_time;
+use crate::control::{Control, ControlError};
+use crate::domain::outbox::OutboxKey;
+use crate::store::outbox::WaitingDeliveries;
+
+const RETRY_HELP: &str = "\
+A running gateway tries the first post of the flow within seconds, and the others follow. If posts to the origin of \
+the endpoint fail for other flows as well, it tries within a minute. The age of the posts counts from now.\n\
+Exit codes: 0 success, 1 failure, 2 wrong settings or usage.";
+
+const CANCEL_HELP: &str = "\
+Each post becomes a dead letter (cancelled) in the transaction that removes it, and can be replayed. A running gateway \
+may still make posts that it has in memory: disable the flow first if none may be made.\n\
+Exit codes: 0 success, 1 failure, 2 wrong settings or usage.";
+
+/// Commands for waiting posts.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(super) struct DeliveriesCommand {
+    #[command(flatten)]
+    output: OutputOptions,
+    #[command(subcommand)]
+    action: DeliveriesAction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+enum DeliveriesAction {
+    /// List the flows with waiting posts. With a flow, show its first post.
+    #[command(after_help = EXIT_CODES)]
+    List {
+        /// Code of the flow.
+        #[arg(long, value_name = "CODE")]
+        flow: Option<String>,
+    },
+    /// Make the waiting posts of a flow due at once.
+    #[command(after_help = RETRY_HELP)]
+    Retry {
+        /// Code of the flow.
+        #[arg(long, value_name = "CODE")]
+        flow: String,
+    },
+    /// Move waiting posts to the dead letters.
+    #[command(after_help = CANCEL_HELP)]
+    Cancel {
+        /// Keys of posts, as in `list` and in the header Idempotency-Key.
+        #[arg(value_name = "KEY", required_unless_present = "flow")]
+        keys: Vec<OutboxKey>,
+        /// All posts of the flow with this code.
+        #[arg(long, value_name = "CODE", conflicts_with = "keys")]
+        flow: Option<String>,
+        /// Confirm the command.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The waiting posts of a flow, as they are shown.
+#[derive(Debug, Serialize)]
+struct DeliveriesView {
+    flow_id: i64,
+    flow_code: Option<String>,
+    posts: u64,
+    oldest_at: String,
+    first_key: String,
+    message_id: i64,
+    attempts: u32,
+    next_attempt_at: String,
+    last_error: Option<String>,
+    recent_attempts: Option<Value>,
+}
+
+impl DeliveriesView {
+    fn new(waiting: &WaitingDeliveries) -> Self {
+        let attempts = waiting.recent_attempts.as_deref();
+        Self {
+            flow_id: waiting.flow,
+            flow_code: waiting.code.clone(),
+            posts: waiting.posts,
+            oldest_at: shown_time(waiting.oldest_at_us),
+            first_key: waiting.first.to_string(),
+            message_id: waiting.message_id,
+            attempts: waiting.attempts,
+            next_attempt_at: shown_time(waiting.next_attempt_at_us),
+            last_error: waiting.last_error.clone(),
+            recent_attempts: attempts.and_then(|text| serde_json::from_str(text).ok()),
+        }
+    }
+}
+
+/// Runs the command and returns its exit code.
+pub(super) fn run(command: DeliveriesCommand) -> i32 {
+    let DeliveriesCommand { output, action } = command;
+    operate::run(output, async |control| match action {
+        DeliveriesAction::List { flow } => list(control, flow.as_deref()).await,
+        DeliveriesAction::Retry { flow } => retry(control, &flow).await,
+        DeliveriesAction::Cancel { keys, flow, yes } => cancel(control, keys, flow.as_deref(), yes).await,
+    })
+}
+
+async fn list(control: &Control, flow: Option<&str>) -> Result<CommandReport, ControlError> {
+    let views: Vec<DeliveriesView> =
+        control.deliveries(flow).await?.iter().map(DeliveriesView::new).collect();
+    let text = match (&views[..], flow) {
+        ([], _) => "No posts wait.\n".to_owned(),
+        ([view], Some(_)) => show_text(view),
+        (views, _) => list_table(views),
+    };
+    Ok(CommandReport::new(text, json!({"deliveries": views})))
+}
+
+async fn retry(control: &Control, flow: &str) -> Result<CommandReport, ControlError> {
+    let posts = control.retry_deliveries(flow).await?;
+    let text = match posts {
+        0 => "No posts wait.\n".to_owned(),
+        posts => format!(
+            "{posts} posts of flow {flow} are due. A running gateway tries the first one within seconds.\n"
+        ),
+    };
+    Ok(CommandReport::new(text, json!({"due": posts})))
+}
+
+async fn cancel(
+    control: &Control,
+    keys: Vec<OutboxKey>,
+    flow: Option<&str>,
+    is_confirmed: bool,
+) -> Result<CommandReport, ControlError> {
+    let keys = match flow {
+        Some(flow) => control.delivery_keys(flow).await?,
+        None => keys,
+    };
+    if !is_confirmed && !keys.is_empty() {
+        let problem = format!("{} posts are selected, and nothing was changed", keys.len());
+        return Err(ControlError::invalid("yes", problem, "--yes moves them to the dead letters"));
+    }
+    let (mut cancelled, progress) = (0, CommandProgress::new("Posts", keys.len() as u64));
+    control
+        .cancel_deliveries(&keys, &mut |posts| {
+            cancelled += posts;
+            progress.add(posts);
+        })
+        .await?;
+    drop(progress);
+    let text = format!("Cancelled {cancelled} posts. `mqtt-gateway dead-letters` can replay them.\n");
+    let is_complete = flow.is_some() || cancelled == keys.len() as u64;
+    let report = CommandReport::new(text, json!({"selected": keys.len(), "cancelled": cancelled}));
+    Ok(CommandReport { ok: is_complete, ..report })
+}
+
+fn list_table(views: &[DeliveriesView]) -> String {
+    let row = |view: &DeliveriesView| {
+        vec![
+            view.flow_code.clone().unwrap_or_default(),
+            view.posts.to_string(),
+            view.oldest_at.clone(),
+            view.attempts.to_string(),
+            view.next_attempt_at.clone(),
+            view.last_error.clone().unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = views.iter().map(row).collect();
+    table(&["FLOW", "POSTS", "OLDEST", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"], &rows)
+}
+
+fn show_text(view: &DeliveriesView) -> String {
+    let attempts = view.recent_attempts.as_ref().map(Value::to_string).unwrap_or_default();
+    fields(&[
+        ("flow", view.flow_code.clone().unwrap_or_default()),
+        ("waiting posts", view.posts.to_string()),
+        ("oldest", view.oldest_at.clone()),
+        ("first post", view.first_key.clone()),
+        ("sequence number", view.message_id.to_string()),
+        ("attempts", view.attempts.to_string()),
+        ("next attempt", view.next_attempt_at.clone()),
+        ("last error", view.last_error.clone().unwrap_or_default()),
+        ("recent attempts", attempts),
+    ])
+}

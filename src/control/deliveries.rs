@@ -1,0 +1,54 @@
+//! Waiting posts: lists them, makes them due, and cancels them.
+
+use super::{Control, ControlError};
+use crate::domain::message::FlowId;
+use crate::domain::outbox::OutboxKey;
+use crate::store::outbox::{
+    WaitingDeliveries, cancel_deliveries, delivery_keys, retry_deliveries, waiting_deliveries,
+};
+
+impl Control {
+    /// The waiting posts of all flows, or of the flow with this code.
+    pub async fn deliveries(&self, flow: Option<&str>) -> Result<Vec<WaitingDeliveries>, ControlError> {
+        let flow = match flow {
+            Some(code) => Some(self.posting_flow(code).await?),
+            None => None,
+        };
+        Ok(waiting_deliveries(&self.database, flow).await?)
+    }
+
+    /// Makes the waiting posts of a flow due, and returns how many there are.
+    pub async fn retry_deliveries(&self, flow: &str) -> Result<u64, ControlError> {
+        let waiting = self.deliveries(Some(flow)).await?;
+        for flow in &waiting {
+            retry_deliveries(&self.database, flow.flow).await?;
+        }
+        Ok(waiting.iter().map(|flow| flow.posts).sum())
+    }
+
+    /// The keys of the waiting posts of a flow, in order of their numbers.
+    pub async fn delivery_keys(&self, flow: &str) -> Result<Vec<OutboxKey>, ControlError> {
+        Ok(delivery_keys(&self.database, self.posting_flow(flow).await?).await?)
+    }
+
+    /// Moves posts to the dead letters in small transactions. Calls `done` with the number of each.
+    pub async fn cancel_deliveries(
+        &self,
+        posts: &[OutboxKey],
+        done: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<(), ControlError> {
+        Ok(cancel_deliveries(&self.database, posts, done).await?)
+    }
+
+    /// The flow with this code. The code of a deleted flow is found at its waiting posts.
+    async fn posting_flow(&self, code: &str) -> Result<FlowId, ControlError> {
+        match self.flow(code).await {
+            Ok(flow) => Ok(flow.id),
+            Err(unknown) => {
+                let waiting = waiting_deliveries(&self.database, None).await?;
+                let found = waiting.iter().find(|waiting| waiting.code.as_deref() == Some(code));
+                found.map(|waiting| waiting.flow).ok_or(unknown)
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Waiting posts for operators: counts them, makes them due, and cancels them. Works on the rows of all owners.
+
+use sea_orm::prelude::DateTime;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
+
+use super::{Outbox, beginning, key, offset};
+use crate::domain::dead_letter::DeadLetterReason;
+use crate::domain::message::FlowId;
+use crate::domain::outbox::OutboxKey;
+use crate::store::connect::Database;
+use crate::store::error::{StoreError, While};
+use crate::store::statement::statement;
+
+const DOING: &str = "reading the outbox";
+
+/// Rows of one transaction of a cancellation.
+const CANCEL_ROWS: usize = 128;
+
+/// The waiting posts of a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingDeliveries {
+    /// The flow.
+    pub flow: FlowId,
+    /// Its code; that of the first post if the flow was deleted.
+    pub code: Option<String>,
+    /// Number of posts.
+    pub posts: u64,
+    /// When the oldest was numbered: microseconds since 1970, UTC.
+    pub oldest_at_us: i64,
+    /// Key of the first post, for which the others wait.
+    pub first: OutboxKey,
+    /// Its sequence number.
+    pub message_id: i64,
+    /// Its failed attempts.
+    pub attempts: u32,
+    /// Earliest time of its next attempt: microseconds since 1970, UTC.
+    pub next_attempt_at_us: i64,
+    /// Reason of its last failure.
+    pub last_error: Option<String>,
+    /// Its last failed attempts, as JSON.
+    pub recent_attempts: Option<String>,
+}
+
+/// The waiting posts of all flows, or of one, by flow.
+pub async fn waiting_deliveries(
+    database: &Database,
+    flow: Option<FlowId>,
+) -> Result<Vec<WaitingDeliveries>, StoreError> {
+    let condition = if flow.is_some() { "WHERE flow_id = ?" } else { "" };
+    let sql = format!(
+        "SELECT h.flow_id, h.row_count, h.oldest, COALESCE(f.code, o.flow_code) AS code, o.inbox_id, \
+         o.inbox_offset, o.message_id, o.attempts, o.next_attempt_at, o.last_error, o.recent_attempts \
+         FROM (SELECT flow_id, COUNT(*) AS row_count, MIN(created_at) AS oldest, MIN(message_id) AS lowest \
+         FROM outbox {condition} GROUP BY flow_id) AS h \
+         JOIN outbox AS o ON o.flow_id = h.flow_id AND o.message_id = h.lowest \
+         LEFT JOIN flows AS f ON f.id = h.flow_id ORDER BY h.flow_id"
+    );
+    let query = statement(database.dialect.backend(), sql, flow.map(Value::from));
+    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
+    let mut waiting = rows.iter().map(waiting_row).collect::<Result<Vec<_>, _>>().while_doing(DOING)?;
+    // After a counter was set back, two posts may have the same number.
+    waiting.dedup_by_key(|waiting| waiting.flow);
+    Ok(waiting)
+}
+
+fn waiting_row(row: &QueryResult) -> Result<WaitingDeliveries, DbErr> {
+    let micros = |column: &str| -> Result<i64, DbErr> {
+        let at: DateTime = row.try_get("", column)?;
+        Ok(at.and_utc().timestamp_micros())
+    };
+    let (rows, attempts): (i64, i32) = (row.try_get("", "row_count")?, row.try_get("", "attempts")?);
+    let inbox_id: String = row.try_get("", "inbox_id")?;
+    let flow = row.try_get("", "flow_id")?;
+    Ok(WaitingDeliveries {
+        flow,
+        code: row.try_get("", "code")?,
+        posts: rows.unsigned_abs(),
+        oldest_at_us: micros("oldest")?,
+        first: key(&inbox_id, row.try_get("", "inbox_offset")?, flow),
+        message_id: row.try_get("", "message_id")?,
+        attempts: attempts.unsigned_abs(),
+        next_attempt_at_us: micros("next_attempt_at")?,
+        last_error: row.try_get("", "last_error")?,
+        recent_attempts: row.try_get("", "recent_attempts")?,
+    })
+}
+
+/// Makes the posts of a flow due at once. A pause that ends now tells a running gateway, and the age of the posts
+/// counts from it.
+pub async fn retry_deliveries(database: &Database, flow: FlowId) -> Result<(), StoreError> {
+    const DOING: &str = "making the posts due";
+    let (dialect, now) = (database.dialect, database.dialect.now());
+    let later = keys(database, "flow_id = ? AND next_attempt_at > ", now, flow).await?;
+    let transaction = database.begin().await?;
+    for key in later {
+        let sql = format!("UPDATE outbox SET next_attempt_at = {now} {THIS_ROW}");
+        execute(database, &transaction, sql, row_of(&key)).await.while_doing(DOING)?;
+    }
+    let pause = dialect.insert_unless_there(
+        "outbox_pauses (flow_id, paused_at, resumed_at)",
+        &format!("VALUES (?, {now}, {now})"),
+    );
+    execute(database, &transaction, pause, [flow.into()]).await.while_doing(DOING)?;
+    // The pause of a disabled flow lasts.
+    let ended =
+        format!("UPDATE outbox_pauses SET resumed_at = {now} WHERE flow_id = ? AND resumed_at IS NOT NULL");
+    execute(database, &transaction, ended, [flow.into()]).await.while_doing(DOING)?;
+    transaction.commit().await.while_doing(DOING)
+}
+
+/// The keys of all posts of a flow, in order of their numbers.
+pub async fn delivery_keys(database: &Database, flow: FlowId) -> Result<Vec<OutboxKey>, StoreError> {
+    keys(database, "flow_id = ? AND created_at <= ", database.dialect.now(), flow).await
+}
+
+async fn keys(
+    database: &Database,
+    condition: &str,
+    now: &str,
+    flow: FlowId,
+) -> Result<Vec<OutboxKey>, StoreError> {
+    let sql = format!(
+        "SELECT inbox_id, flow_id, inbox_offset FROM outbox WHERE {condition}{now} \
+         ORDER BY message_id, inbox_id, inbox_offset"
+    );
+    let query = statement(database.dialect.backend(), sql, [flow.into()]);
+    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
+    let read = |row: &QueryResult| {
+        let inbox_id: String = row.try_get("", "inbox_id")?;
+        Ok(key(&inbox_id, row.try_get("", "inbox_offset")?, row.try_get("", "flow_id")?))
+    };
+    rows.iter().map(read).collect::<Result<_, DbErr>>().while_doing(DOING)
+}
+
+/// Moves posts to the dead letters, and returns how many there were. Calls `done` after each transaction.
+pub async fn cancel_deliveries(
+    database: &Database,
+    posts: &[OutboxKey],
+    done: &mut (dyn FnMut(u64) + Send),
+) -> Result<(), StoreError> {
+    const DOING: &str = "cancelling posts";
+    let detail = "cancelled by an operator";
+    let move_row = Outbox::move_to_dead_letters(database.dialect, THIS_ROW);
+    for posts in posts.chunks(CANCEL_ROWS) {
+        let mut cancelled = 0;
+        let transaction = database.begin().await?;
+        for post in posts {
+            // The delivery cannot delete the row between the two statements.
+            let lock = format!("SELECT flow_id FROM outbox {THIS_ROW}{}", database.dialect.for_update());
+            let lock = statement(database.dialect.backend(), lock, row_of(post));
+            if transaction.query_one_raw(lock).await.while_doing(DOING)?.is_none() {
+                continue;
+            }
+            let values = [
+                Value::from(DeadLetterReason::Cancelled.as_str()),
+                Value::from(beginning(detail)),
+                Value::from(None::<String>),
+            ];
+            let values = values.into_iter().chain(row_of(post));
+            execute(database, &transaction, move_row.clone(), values).await.while_doing(DOING)?;
+            let delete = format!("DELETE FROM outbox {THIS_ROW}");
+            cancelled += execute(database, &transaction, delete, row_of(post)).await.while_doing(DOING)?;
+        }
+        transaction.commit().await.while_doing(DOING)?;
+        done(cancelled);
+    }
+    Ok(())
+}
+
+fn row_of(key: &OutboxKey) -> [Value; 3] {
+    [(&*key.inbox_id).into(), key.flow_id.into(), offset(key).into()]
+}
+
+async fn execute(
+    database: &Database,
+    transaction: &DatabaseTransaction,
+    sql: String,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<u64, DbErr> {
+    let statement = statement(database.dialect.backend(), sql, values);
+    Ok(transaction.execute_raw(statement).await?.rows_affected())
+}
+
+const THIS_ROW: &str = "WHERE inbox_id = ? AND flow_id = ? AND inbox_offset = ?";

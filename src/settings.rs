@@ -106,6 +106,8 @@ pub struct Settings {
     pub outbox: OutboxSettings,
     /// Number of dead letters above which a warning is logged.
     pub dead_letters_warn_rows: u64,
+    /// Limits beyond which old rows are deleted.
+    pub retention: RetentionSettings,
     /// Representation of booleans and null in stored values.
     pub value_style: ValueStyle,
     /// Size limits of a payload.
@@ -114,6 +116,17 @@ pub struct Settings {
     pub mailbox_report_interval: Duration,
     /// Restart budget of the actors.
     pub restarts: RestartSettings,
+}
+
+/// Limits beyond which the gateway deletes old rows. By default it deletes none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetentionSettings {
+    /// Maximum age of a dead letter.
+    pub letters_max_age: Option<Duration>,
+    /// Maximum number of dead letters.
+    pub letters_max_rows: Option<u64>,
+    /// Maximum age of a stored message.
+    pub data_max_age: Option<Duration>,
 }
 
 /// MQTT client. The table `mqtt_servers` contains the address of the broker.

@@ -28,6 +28,7 @@ mod migrate;
 mod mqtt_servers;
 pub mod outbox;
 mod outbox_gauge;
+mod retention;
 mod sentence;
 mod server_table;
 mod starts;
@@ -70,6 +71,7 @@ pub use mqtt_servers::{
 };
 pub use outbox_gauge::{OutboxGauge, Waiting};
 pub use server_table::{ServerEdit, edit_server, insert_server, read_servers};
+pub use retention::{delete_excess_letters, delete_old_data, delete_old_letters};
 pub use starts::{Beat, beat, forget_inbox, lane_offsets, note_end, register, registry};
 pub use tables::check_tables;
 pub use unsafe_table::UnsafeTable;

@@ -10,6 +10,7 @@ use super::admin::{InboxPart, Parts, note_connection};
 use super::end_mark::EndMark;
 use super::key_expiry::forget_expired_keys;
 use super::missing_ids::MissingIds;
+use super::retention::delete_old_rows;
 use super::startup::{Prepared, open_inbox, tables_of_before};
 use crate::actors::delivery::DeliveryParts;
 use crate::actors::mqtt::{LinkSession, MqttParts};
@@ -99,8 +100,9 @@ impl<'a> Stage<'a> {
             session_end,
         };
         let link = factories.mqtt.link.clone();
-        let Settings { database, keys_known_for, .. } = self.settings;
+        let Settings { database, keys_known_for, retention, .. } = self.settings;
         actix::spawn(forget_expired_keys(database.clone(), *keys_known_for, Arc::clone(&self.observed)));
+        actix::spawn(delete_old_rows(database.clone(), *retention, Arc::clone(&self.observed)));
         let directory = self.directory;
         let supervisor = SupervisorActor::new(directory.clone(), factories, options, self.observed).start();
         Ok(Assembled { supervisor, directory, link })

@@ -3,6 +3,7 @@
 //! Each group reads all its settings before it returns an error, so that every problem is reported.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::catalogue::{self as names, Spec};
 use super::layers::{Layers, Sources};
@@ -10,7 +11,8 @@ use super::reader::{InvalidSetting, SettingsReader};
 use super::replicas::Purpose;
 use super::{
     AdminSettings, CredentialSettings, DatabaseSettings, HttpRoute, InboxSettings, Loaded, LogFormat,
-    LogRepeats, MqttSettings, OutboxSettings, RestartSettings, Settings, SettingsError, database, replicas,
+    LogRepeats, MqttSettings, OutboxSettings, RestartSettings, RetentionSettings, Settings, SettingsError,
+    database, replicas,
 };
 use crate::domain::payload::PayloadLimits;
 use crate::domain::proxies::{Bypass, Proxies};
@@ -59,6 +61,7 @@ fn settings(
     let http_route = http_route(reader, credentials);
     let outbox = outbox(reader);
     let dead_letters_warn_rows = reader.integer(&names::DEAD_LETTERS_WARN_ROWS);
+    let retention = retention(reader);
     let limits = limits(reader);
     let inbox = inbox(reader);
     let role = role_and_group.as_ref().ok().map(|(role, _)| role);
@@ -104,6 +107,7 @@ fn settings(
         drain_deadline: drain_deadline?,
         outbox: outbox?,
         dead_letters_warn_rows: dead_letters_warn_rows?,
+        retention: retention?,
         value_style: value_style?,
         limits: limits?,
         mailbox_report_interval: mailbox_report_interval?,
@@ -170,6 +174,17 @@ fn outbox(reader: &mut SettingsReader<'_>) -> Result<OutboxSettings, InvalidSett
     let max_age = reader.seconds(&names::OUTBOX_MAX_AGE_SECONDS);
     let max_rows_per_flow = reader.integer(&names::OUTBOX_MAX_ROWS_PER_FLOW);
     Ok(OutboxSettings { max_age: max_age?, max_rows_per_flow: max_rows_per_flow? })
+}
+
+fn retention(reader: &mut SettingsReader<'_>) -> Result<RetentionSettings, InvalidSetting> {
+    let letters_max_age = reader.integer_if_set(&names::DEAD_LETTERS_MAX_AGE_SECONDS);
+    let letters_max_rows = reader.integer_if_set(&names::DEAD_LETTERS_MAX_ROWS);
+    let data_max_age = reader.integer_if_set(&names::DATA_MAX_AGE_SECONDS);
+    Ok(RetentionSettings {
+        letters_max_age: letters_max_age?.map(Duration::from_secs),
+        letters_max_rows: letters_max_rows?,
+        data_max_age: data_max_age?.map(Duration::from_secs),
+    })
 }
 
 fn limits(reader: &mut SettingsReader<'_>) -> Result<PayloadLimits, InvalidSetting> {

@@ -152,7 +152,10 @@ catalogue! {
     ENDPOINT_NETWORKS: Networks, Unset, "networks in which endpoints may be: `public`, or a list of networks. If unset, all networks; link-local, cloud metadata, multicast and unspecified addresses are always refused";
     OUTBOX_MAX_AGE_SECONDS: Integer(1, 4_294_967_295), Value("86400"), "age in seconds at which a message that could not be posted becomes a dead letter";
     OUTBOX_MAX_ROWS_PER_FLOW: Integer(1, 1_000_000_000), Value("100000"), "maximum number of messages of one flow that wait to be posted";
-    DEAD_LETTERS_WARN_ROWS: Integer(1, 1_000_000_000_000), Value("100000"), "number of rows in `dead_letters` above which the log and `check` warn; the gateway never deletes dead letters";
+    DEAD_LETTERS_WARN_ROWS: Integer(1, 1_000_000_000_000), Value("100000"), "number of rows in `dead_letters` above which the log and `check` warn";
+    DEAD_LETTERS_MAX_AGE_SECONDS: Integer(60, 4_294_967_295), Unset, "age in seconds at which the gateway deletes a dead letter; no limit if unset";
+    DEAD_LETTERS_MAX_ROWS: Integer(1, 1_000_000_000_000), Unset, "number of rows in `dead_letters` above which the gateway deletes the oldest; no limit if unset";
+    DATA_MAX_AGE_SECONDS: Integer(60, 4_294_967_295), Unset, "age in seconds at which the gateway deletes rows of `data`, the oldest first; no limit if unset";
 
     INBOX_DIR: Path, Value("./inbox"), "directory of the inbox, created if it is missing; used by one gateway at a time";
     INBOX_MAX_BYTES: Integer(1_048_576, 1_152_921_504_606_846_976), Value("1073741824"), "size of the inbox at which the gateway stops reading from the broker";

@@ -27,4 +27,5 @@ mod outbox;
 mod postgres;
 mod refusals;
 mod refused;
+mod retention;
 mod schema;

@@ -174,7 +174,23 @@ fn letters_are_listed_shown_and_discarded(world: World) {
     assert_eq!(letters_left(&world), 0);
 }
 
+fn settings_delete_old_rows(mut world: World) {
+    let flow = flow(&world);
+    insert_letters(&world, flow, 5);
+    let row = "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id)";
+    for at in ["2020-01-01 00:00:00", "2999-01-01 00:00:00"] {
+        world.sql.run(&format!("{row} VALUES ('{at}', 'f', 'a', '1', 1)"));
+    }
+    world.set("DEAD_LETTERS_MAX_ROWS", "2").set("DATA_MAX_AGE_SECONDS", "86400");
+    let gateway = world.start();
+    gateway.wait_for_line("Deleted 3 dead letters beyond DEAD_LETTERS_MAX_ROWS");
+    gateway.wait_for_line("Deleted 1 rows of data beyond DATA_MAX_AGE_SECONDS");
+    assert_eq!(world.sql.count("SELECT MIN(id) FROM dead_letters", []), 4);
+    assert_eq!(world.sql.count("SELECT COUNT(*) FROM data", []), 1);
+}
+
 on_each_database!(
+    settings_delete_old_rows,
     killed_replay_loses_and_repeats_nothing,
     two_replays_at_once_store_each_letter_once,
     replay_beside_live_traffic_keeps_numbers_consecutive,

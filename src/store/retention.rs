@@ -1,0 +1,83 @@
+//! Deletes old rows in small portions, by primary key.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
+
+use super::connect::Database;
+use super::dead_letters::max_dead_letters;
+use super::error::{StoreError, While};
+use super::statement::statement;
+
+/// Rows of one portion: some milliseconds.
+const PORTION_ROWS: usize = 512;
+
+const DOING: &str = "deleting old rows";
+
+/// A row by its id, and whether it is too old.
+type AgedRow = (i64, bool);
+
+/// Deletes the oldest dead letters that are older than `age`; at most a few hundred. Returns how many there were.
+/// A dead letter whose replay was refused counts from the replay.
+pub async fn delete_old_letters(database: &Database, age: Duration) -> Result<u64, StoreError> {
+    let rows = first_rows(database, "dead_letters", "occurred_at", age).await?;
+    let old: Vec<i64> = rows.into_iter().filter(|(_, is_old)| *is_old).map(|(id, _)| id).collect();
+    delete(database, "dead_letters", &old).await
+}
+
+/// Deletes the oldest rows of `data`, up to the first row that is younger than `age`; at most a few hundred. Returns
+/// how many there were. The numbers of a flow rise with the ids, so its remaining numbers have no gap.
+pub async fn delete_old_data(database: &Database, age: Duration) -> Result<u64, StoreError> {
+    let rows = first_rows(database, "data", "received_at", age).await?;
+    let old: Vec<i64> = rows.into_iter().take_while(|(_, is_old)| *is_old).map(|(id, _)| id).collect();
+    delete(database, "data", &old).await
+}
+
+/// Deletes the oldest dead letters beyond the newest `max_rows`; at most a few hundred. Returns how many there were.
+pub async fn delete_excess_letters(database: &Database, max_rows: u64) -> Result<u64, StoreError> {
+    // The range of the ids costs nothing to read, and is an upper bound of the number.
+    if max_dead_letters(database).await? <= max_rows {
+        return Ok(0);
+    }
+    let backend = database.dialect.backend();
+    let sql = format!("SELECT id FROM dead_letters ORDER BY id DESC LIMIT 1 OFFSET {max_rows}");
+    let newest = database.number(statement(backend, sql, []), DOING).await?;
+    let sql = format!("SELECT id FROM dead_letters WHERE id <= ? ORDER BY id LIMIT {PORTION_ROWS}");
+    let rows = database.connection.query_all_raw(statement(backend, sql, [newest.into()])).await;
+    let ids =
+        rows.and_then(|rows| rows.iter().map(|row| row.try_get("", "id")).collect::<Result<Vec<_>, _>>());
+    delete(database, "dead_letters", &ids.while_doing(DOING)?).await
+}
+
+/// The rows with the lowest ids. Reads without locks.
+async fn first_rows(
+    database: &Database,
+    table: &str,
+    time: &str,
+    age: Duration,
+) -> Result<Vec<AgedRow>, StoreError> {
+    let dialect = database.dialect;
+    let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    let is_old = format!("CASE WHEN {time} < {} THEN 1 ELSE 0 END", dialect.now_plus_micros());
+    let sql = format!(
+        "SELECT {} AS id, {} AS is_old FROM {table} ORDER BY {table}.id LIMIT {PORTION_ROWS}",
+        dialect.wide("id"),
+        dialect.integer(&is_old),
+    );
+    let query = statement(dialect.backend(), sql, [micros.saturating_neg().into()]);
+    let rows = database.connection.query_all_raw(query).await.while_doing(DOING)?;
+    let read = |row: &QueryResult| {
+        let is_old: i64 = row.try_get("", "is_old")?;
+        Ok((row.try_get("", "id")?, is_old == 1))
+    };
+    rows.iter().map(read).collect::<Result<_, DbErr>>().while_doing(DOING)
+}
+
+async fn delete(database: &Database, table: &str, ids: &[i64]) -> Result<u64, StoreError> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let sql = format!("DELETE FROM {table} WHERE id IN ({})", vec!["?"; ids.len()].join(", "));
+    let deletion = statement(database.dialect.backend(), sql, ids.iter().map(|id| Value::from(*id)));
+    Ok(database.connection.execute_raw(deletion).await.while_doing(DOING)?.rows_affected())
+}

@@ -1,0 +1,73 @@
+//! Old rows are deleted in portions, on real databases.
+
+use std::time::Duration;
+
+use crate::batches::Setup;
+use crate::database::TestDatabase;
+use mqtt_gateway::store::{delete_excess_letters, delete_old_data, delete_old_letters};
+
+on_every_database! {
+    old_letters_are_deleted_in_portions
+    excess_letters_are_deleted_from_the_oldest
+    old_data_is_deleted_up_to_the_first_young_row
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+async fn insert_letters(setup: &Setup, count: usize, seconds: i64) {
+    let at = setup.test.seconds_from_now(seconds);
+    let row = format!("({at}, {at}, '0123456789abcdef0123456789abcdef', 1, 't', '', 0, 'flow_disabled')");
+    let rows = vec![row.as_str(); count].join(", ");
+    let columns = "occurred_at, received_at, inbox_id, inbox_offset, topic, payload, payload_bytes, reason";
+    setup.test.execute(&format!("INSERT INTO dead_letters ({columns}) VALUES {rows}")).await;
+}
+
+async fn letters(setup: &Setup) -> i64 {
+    setup.count("SELECT COUNT(*) FROM dead_letters").await
+}
+
+async fn old_letters_are_deleted_in_portions(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    insert_letters(&setup, 600, -3_700).await;
+    // A letter that was refused again lies among older ones.
+    insert_letters(&setup, 1, 0).await;
+    insert_letters(&setup, 100, -3_700).await;
+    insert_letters(&setup, 10, -3_500).await;
+    let mut portions = Vec::new();
+    loop {
+        match delete_old_letters(&setup.database, HOUR).await.unwrap() {
+            0 => break,
+            rows => portions.push(rows),
+        }
+    }
+    assert_eq!(portions, [512, 188]);
+    assert_eq!(letters(&setup).await, 11);
+}
+
+async fn excess_letters_are_deleted_from_the_oldest(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    assert_eq!(delete_excess_letters(&setup.database, 5).await.unwrap(), 0);
+    insert_letters(&setup, 600, 0).await;
+    setup.test.execute("DELETE FROM dead_letters WHERE id = 300").await;
+    assert_eq!(delete_excess_letters(&setup.database, 599).await.unwrap(), 0);
+    assert_eq!(delete_excess_letters(&setup.database, 5).await.unwrap(), 512);
+    assert_eq!(delete_excess_letters(&setup.database, 5).await.unwrap(), 82);
+    assert_eq!(delete_excess_letters(&setup.database, 5).await.unwrap(), 0);
+    assert_eq!(setup.count("SELECT MIN(id) FROM dead_letters").await, 596);
+}
+
+async fn old_data_is_deleted_up_to_the_first_young_row(test: TestDatabase) {
+    let setup = Setup::new(test).await;
+    let ages = [-7_200, -3_700, -3_500, -7_200];
+    for seconds in ages {
+        let at = setup.test.seconds_from_now(seconds);
+        let sql = format!(
+            "INSERT INTO data (received_at, flow_code, attribute_name, attribute_value, last_msg_id) \
+             VALUES ({at}, 'F', 'a', '1', 1)"
+        );
+        setup.test.execute(&sql).await;
+    }
+    assert_eq!(delete_old_data(&setup.database, HOUR).await.unwrap(), 2);
+    assert_eq!(delete_old_data(&setup.database, HOUR).await.unwrap(), 0);
+    assert_eq!(setup.count("SELECT MIN(id) FROM data").await, 3);
+}
